@@ -1,0 +1,41 @@
+# One way to do each thing. Everything runs inside .venv, made from requirements.lock.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: help install demo test check bench docs lock clean
+
+help:  ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+install: $(STAMP)  ## make .venv from requirements.lock (uv if there, else pip)
+
+$(STAMP): requirements.lock pyproject.toml setup.py
+	@bash .ci/install $(PYTHON)
+	@touch $@
+
+demo: install  ## run the whole job on a generated shop and show the result
+	$(BIN)/topkin demo
+
+test: install  ## all tests but those marked slow
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+check: install  ## lint, format, types, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: install  ## run the benchmarks (ROW=name for one)
+	$(BIN)/python -m benchmarks $(ROW)
+
+docs: install  ## build the documentation into docs/_build
+	$(BIN)/sphinx-build -W -q -b html docs docs/_build/html
+	@echo docs/_build/html/index.html
+
+lock:  ## resolve requirements.lock again (needs uv)
+	uv pip compile --universal --generate-hashes --no-emit-index-url --python-version 3.11 \
+	  --custom-compile-command "make lock" --extra dev --extra docs pyproject.toml -o requirements.lock
+
+clean:  ## remove what the targets made
+	rm -rf .venv docs/_build build dist *.egg-info

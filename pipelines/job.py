@@ -1,0 +1,58 @@
+"""What every job shares: what it is given, and how its Beam pipeline is started."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from topkin.config import Settings
+from topkin.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One stage of one run.
+
+    ``folders`` maps each finished stage before this one to its folder; ``out`` is the empty folder that
+    this stage fills; ``as_of`` is naive UTC: purchases before it are known, later ones are held out.
+    """
+
+    settings: Settings
+    as_of: datetime
+    out: str
+    folders: Mapping[str, str] = field(default_factory=dict)
+    beam: Sequence[str] = ()
+
+    def folder(self, stage: str) -> str:
+        """The folder of a finished stage."""
+        if stage not in self.folders:
+            raise ConfigError(f"stage {stage!r} has not run yet: topkin {stage} first, or topkin run for all of them")
+        return self.folders[stage]
+
+
+def beam_options(flags: Sequence[str]) -> Any:
+    """Pipeline options from Beam flags; the in-process FnApiRunner unless a runner is named.
+
+    ``DirectRunner`` means the FnApiRunner too: Beam 2.77 would first try to download another engine.
+    """
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+    flags = ["--runner=FnApiRunner" if f == "--runner=DirectRunner" else f for f in flags]
+    if not any(f == "--runner" or f.startswith("--runner=") for f in flags):
+        flags = ["--runner=FnApiRunner", *flags]
+    return PipelineOptions(flags)
+
+
+def run_pipeline(build: Callable[[Any], Any], flags: Sequence[str]) -> dict[str, int]:
+    """Build, run and wait for one pipeline; returns its counters, summed over steps of equal name."""
+    import apache_beam as beam
+
+    pipeline = beam.Pipeline(options=beam_options(flags))
+    build(pipeline)
+    result = pipeline.run()
+    result.wait_until_finish()
+    counters: dict[str, int] = {}
+    for counter in result.metrics().query()["counters"]:
+        name = f"{counter.key.metric.namespace}/{counter.key.metric.name}"
+        counters[name] = counters.get(name, 0) + int(counter.committed or 0)
+    return counters

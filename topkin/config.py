@@ -1,0 +1,211 @@
+"""The configuration: one frozen section per concern, every key typed and described.
+
+``topkin.settings`` reads a TOML file into :class:`Settings`; ``docs/configuration.md`` is generated
+from the descriptions below. Paths are relative to the file that holds them.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Days = Annotated[float, Field(gt=0)]
+Sql = Annotated[str, Field(min_length=1)]
+
+
+class Section(BaseModel):
+    """A frozen table of the configuration that refuses unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+
+
+class Run(Section):
+    """Where results go, and what makes a run repeatable."""
+
+    output: str = Field("topkin-out", description="Folder that holds the runs and the pointer to the published one.")
+    seed: int = Field(42, ge=0, description="Seed of everything drawn at random.")
+    parts: Count = Field(8, description="Partitions by user: files per table, and units of parallel work.")
+
+
+class Purchases(Section):
+    """The purchase history: which Parquet, which columns, which rows are good."""
+
+    path: str = Field(description="A Parquet file, a folder of them, or a glob.")
+    user_id: str = Field("user_id", description="Column with who bought: int64, string or binary.")
+    item_id: str = Field("item_id", description="Column with what was bought: int64, string or binary.")
+    timestamp: str = Field(
+        "timestamp", description="Column with when: timestamp, date, ISO 8601 string, or epoch number."
+    )
+    quantity: str | None = Field(None, description="Column with how many pieces; each row counts 1 without it.")
+    price: str | None = Field(None, description="Column with the price of a piece.")
+    segment: str | None = Field(
+        None, description="Column with a group of users, such as a country; the user's latest value counts."
+    )
+    time_unit: Literal["auto", "s", "ms", "us"] = Field(
+        "auto", description="Unit of epoch numbers; auto tells it from their size."
+    )
+    normalise: dict[str, Sql] = Field(
+        default_factory=dict,
+        description="Column to SQL expression over the row that replaces it, before the rules are asked.",
+    )
+    rules: dict[str, Sql] = Field(
+        default_factory=dict,
+        description="Reason to SQL condition over the row: a row for which it is not true is rejected with the reason.",
+    )
+    duplicates: Literal["drop", "keep"] = Field(
+        "drop", description="What to do with rows equal in every column read; dropped ones are counted."
+    )
+
+
+class Items(Section):
+    """The catalogue, if there is one; sold items that it lacks are added from the purchases."""
+
+    path: str = Field(description="A Parquet file, a folder of them, or a glob.")
+    item_id: str = Field("item_id", description="Column with the item, of the purchases' item type.")
+    title: str | None = Field(None, description="Column with the title.")
+    category: str | None = Field(None, description="Column with the category.")
+    price: str | None = Field(None, description="Column with the price.")
+    available: str | None = Field(None, description="Boolean column: may the item be recommended.")
+    normalise: dict[str, Sql] = Field(default_factory=dict, description="As for purchases.")
+    rules: dict[str, Sql] = Field(default_factory=dict, description="As for purchases.")
+
+
+class Users(Section):
+    """The users to serve beside those with purchases, if there is such a table."""
+
+    path: str = Field(description="A Parquet file, a folder of them, or a glob.")
+    user_id: str = Field("user_id", description="Column with the user, of the purchases' user type.")
+    segment: str | None = Field(None, description="Column with a group of users; it wins over the purchases'.")
+    normalise: dict[str, Sql] = Field(default_factory=dict, description="As for purchases.")
+    rules: dict[str, Sql] = Field(default_factory=dict, description="As for purchases.")
+
+
+class Prepare(Section):
+    """How events become histories and statistics."""
+
+    recent_days: Days = Field(7, description="Length of the period called recent, in days before the as-of date.")
+
+
+class Train(Section):
+    """The two-tower cosine encoder."""
+
+    dim: Count = Field(64, description="Dimensions of the vectors.")
+    epochs: Count = Field(12, description="Most passes over the purchases.")
+    batch_size: Count = Field(1024, description="Purchases per step; the others of a step are its negatives.")
+    learning_rate: Annotated[float, Field(gt=0)] = Field(0.01, description="Adam's step size.")
+    temperature: Annotated[float, Field(gt=0)] = Field(0.1, description="Divides the cosines before the softmax.")
+    logq: Share = Field(1.0, description="Share of log q(item) taken off in-batch logits (the logQ correction).")
+    history_length: Count = Field(64, description="Most recent purchases of a user that a training example pools.")
+    rarity: Annotated[float, Field(ge=0, le=2)] = Field(
+        0.5, description="Weight of a purchase in its history: item's purchase count to the power of minus this."
+    )
+    half_life_days: Days | None = Field(
+        None,
+        description="Days in which a purchase loses half its weight in the history; without it, age counts nothing.",
+    )
+    id_dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.1, description="Share of items per step that are seen by their content alone, as new items are."
+    )
+    word_buckets: Count = Field(16384, description="Hash buckets for the words of titles.")
+    title_words: Count = Field(12, description="Most words of a title that are read.")
+    min_sales: Annotated[int, Field(ge=0)] = Field(
+        3, description="Items with fewer purchases are known by their content alone, where they have any."
+    )
+    validation_days: Days = Field(14, description="Last days before the as-of date, kept for early stopping.")
+    patience: Count = Field(2, description="Epochs without a better validation recall before training stops.")
+
+
+class Embed(Section):
+    """Running the encoder over all users and items."""
+
+    batch_size: Count = Field(1024, description="Rows per call of the model; batches are padded to it.")
+    history_length: Count = Field(512, description="Most recent purchases of a user that the vector pools.")
+
+
+class Index(Section):
+    """The NMSLIB HNSW index over the item vectors."""
+
+    m: Annotated[int, Field(ge=2)] = Field(16, description="Neighbours kept per node (M).")
+    ef_construction: Count = Field(200, description="Candidates while building (efConstruction).")
+    ef_search: Count = Field(100, description="Candidates while searching (efSearch).")
+    shard_items: Count = Field(2_000_000, description="Most items in one shard.")
+    sample: Count = Field(1000, description="Users whose exact neighbours measure the index's recall.")
+
+
+class Recommend(Section):
+    """The lists, and the rules that they keep."""
+
+    k: Count = Field(20, description="Items per user.")
+    search: Literal["exact", "index"] = Field("exact", description="Score all items, or ask the index.")
+    bought: Literal["exclude", "keep", "cooldown"] = Field(
+        "exclude", description="Items the user bought: never again, always allowed, or only after cooldown_days."
+    )
+    cooldown_days: Days = Field(30, description="Days since the last purchase before an item may come again.")
+    cooldown_by_category: dict[str, Days] = Field(
+        default_factory=dict, description="Category to days that replace cooldown_days."
+    )
+    allow: str | None = Field(None, description="Parquet with the only items that may be listed, column item_id.")
+    deny: str | None = Field(None, description="Parquet with items that may never be listed, column item_id.")
+    min_history: Count = Field(1, description="Purchases below which a user gets the popular items instead.")
+    because: Annotated[int, Field(ge=0, le=20)] = Field(3, description="Bought items named as reasons for each item.")
+
+
+class Similar(Section):
+    """Neighbours of items and of users."""
+
+    items: Annotated[int, Field(ge=0)] = Field(10, description="Neighbours per item; 0 for none.")
+    users: Annotated[int, Field(ge=0)] = Field(10, description="Neighbours per user; 0 for none.")
+    bought: Annotated[int, Field(ge=0)] = Field(
+        10, description="Items per user that the nearest users bought and the user did not; 0 for none."
+    )
+
+
+class Evaluate(Section):
+    """What is measured over the held-out purchases."""
+
+    k: tuple[Count, ...] = Field((5, 10, 20), description="Cut-offs of the metrics.")
+    days: Days | None = Field(None, description="Length of the held-out period; all that comes after without it.")
+    neighbours: Count = Field(100, description="Neighbours of the item-kNN baseline.")
+    bootstrap: Count = Field(500, description="Resamples for the paired 95 % intervals.")
+
+
+class Publish(Section):
+    """The gate before the pointer moves."""
+
+    metric: str = Field("ndcg@10", description="Metric that the gate reads, on novel items.")
+    must_beat: tuple[str, ...] = Field(
+        ("popularity",), description="Baselines that the model must beat, where purchases are held out."
+    )
+    min_users: Count = Field(1, description="Users that must have a list.")
+    max_reject_share: Share = Field(0.9, description="Share of rows rejected above which nothing is published.")
+
+
+class Settings(Section):
+    """All sections of a configuration file."""
+
+    run: Run = Field(default_factory=lambda: Run())
+    purchases: Purchases
+    items: Items | None = None
+    users: Users | None = None
+    prepare: Prepare = Field(default_factory=lambda: Prepare())
+    train: Train = Field(default_factory=lambda: Train())
+    embed: Embed = Field(default_factory=lambda: Embed())
+    index: Index = Field(default_factory=lambda: Index())
+    recommend: Recommend = Field(default_factory=lambda: Recommend())
+    similar: Similar = Field(default_factory=lambda: Similar())
+    evaluate: Evaluate = Field(default_factory=lambda: Evaluate())
+    publish: Publish = Field(default_factory=lambda: Publish())
+
+    @model_validator(mode="after")
+    def _evaluated_where_gated(self) -> "Settings":
+        name, _, k = self.publish.metric.partition("@")
+        if name not in METRICS or not k.isdigit() or int(k) not in self.evaluate.k:
+            raise ValueError(
+                f"publish.metric must be one of {', '.join(METRICS)}, then @ and one of evaluate.k "
+                f"{list(self.evaluate.k)}, got {self.publish.metric!r}"
+            )
+        return self
+
+
+METRICS = ("recall", "precision", "ndcg", "map", "mrr", "hit_rate")

@@ -1,0 +1,38 @@
+"""What topkin raises for a caller to catch; misuse of a function raises the builtins.
+
+::
+
+    TopkinError                 exit code 1
+    ├── ConfigError             2   a key, a type, a value or a flag is wrong
+    ├── InputError              3   the data cannot be used as it is
+    ├── QualityGateError        4   the tables were made and refused before publishing
+    └── ArtifactError           1   an artifact is missing, damaged or of another encoder
+"""
+
+
+class TopkinError(Exception):
+    """A failure that topkin explains: the message says the rule, what came and the cure."""
+
+    exit_code = 1
+
+
+class ConfigError(TopkinError):
+    """The configuration or the command line is wrong."""
+
+    exit_code = 2
+
+
+class InputError(TopkinError):
+    """The input data break a rule that no setting can bend."""
+
+    exit_code = 3
+
+
+class QualityGateError(TopkinError):
+    """The run finished and its results may not be published."""
+
+    exit_code = 4
+
+
+class ArtifactError(TopkinError):
+    """A stage's output is missing, damaged, or made by another encoder."""

@@ -1,0 +1,126 @@
+"""Purchase histories as arrays: the form in which training, scoring, rules and baselines read them."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import scipy.sparse as sp
+
+DAY_US = 86_400_000_000
+
+
+def rows_of(ids: pa.Array | pa.ChunkedArray, vocabulary: pa.Array | pa.ChunkedArray) -> np.ndarray:
+    """The row number of each id in a vocabulary, (n,) int32; -1 for an id that it lacks.
+
+    Raises TypeError where the two have different types: an int 7 is not a string "7".
+    """
+    if ids.type != vocabulary.type:
+        raise TypeError(f"ids must be of the vocabulary's type {vocabulary.type}, got {ids.type}")
+    if isinstance(vocabulary, pa.ChunkedArray):
+        vocabulary = vocabulary.combine_chunks()
+    found = pc.fill_null(pc.index_in(ids, value_set=vocabulary), -1)
+    return np.asarray(found).astype(np.int32, copy=False)
+
+
+@dataclass(frozen=True)
+class Interactions:
+    """Purchases by user, CSR: user r's are at ``indptr[r]:indptr[r + 1]``, in time order.
+
+    indptr: (n_users + 1,) int64. items: (n,) int32 row numbers in the catalogue. ages: (n,) float32 days
+    before the as-of date. weights: (n,) float32 quantities. n_items: rows of the catalogue.
+    """
+
+    indptr: np.ndarray
+    items: np.ndarray
+    ages: np.ndarray
+    weights: np.ndarray
+    n_items: int
+
+    @property
+    def n_users(self) -> int:
+        """How many users there are, those without purchases too."""
+        return len(self.indptr) - 1
+
+    @property
+    def users(self) -> np.ndarray:
+        """The user row of each purchase, (n,) int32."""
+        return np.repeat(np.arange(self.n_users, dtype=np.int32), np.diff(self.indptr))
+
+    @classmethod
+    def from_histories(
+        cls, histories: pa.Table, item_ids: pa.Array | pa.ChunkedArray, as_of: datetime
+    ) -> "Interactions":
+        """From a table of ``schemas.histories`` and the catalogue's ids.
+
+        Raises ValueError where a history names an item that the catalogue lacks.
+        """
+        lists = histories["items"].combine_chunks()
+        if isinstance(lists, pa.ChunkedArray):  # no chunks at all
+            lists = pa.array([], lists.type)
+        indptr = np.zeros(len(histories) + 1, np.int64)
+        np.cumsum(np.asarray(pc.list_value_length(lists)), out=indptr[1:])
+        ids = pc.list_flatten(histories["items"])
+        items = rows_of(ids, item_ids)
+        if (items < 0).any():
+            missing = ids.filter(pa.array(items < 0)).unique().to_pylist()[:3]
+            raise ValueError(f"every bought item must be in the catalogue, it lacks {missing}")
+        times = np.asarray(pc.list_flatten(histories["times"])).astype("datetime64[us]").astype(np.int64)
+        now = int(np.datetime64(as_of, "us").astype(np.int64))
+        ages = ((now - times) / DAY_US).astype(np.float32)
+        weights = np.asarray(pc.list_flatten(histories["weights"])).astype(np.float32, copy=False)
+        return cls(indptr, items, ages, weights, len(item_ids))
+
+    def take(self, rows: np.ndarray) -> "Interactions":
+        """The purchases of some users, in the order of ``rows``, (m,) int."""
+        lengths = np.diff(self.indptr)[rows]
+        indptr = np.zeros(len(rows) + 1, np.int64)
+        np.cumsum(lengths, out=indptr[1:])
+        at = np.arange(indptr[-1]) - np.repeat(indptr[:-1], lengths) + np.repeat(self.indptr[:-1][rows], lengths)
+        return Interactions(indptr, self.items[at], self.ages[at], self.weights[at], self.n_items)
+
+    def distinct(self) -> "Interactions":
+        """Each user's distinct items, each at its latest purchase with its summed weight, in time order."""
+        users = self.users
+        order = np.lexsort((np.arange(len(users)), self.items, users))
+        u, i = users[order], self.items[order]
+        last = np.ones(len(order), bool)
+        last[:-1] = (u[1:] != u[:-1]) | (i[1:] != i[:-1])
+        ends = np.flatnonzero(last)
+        sums = np.add.reduceat(self.weights[order], np.r_[0, ends[:-1] + 1]) if len(order) else self.weights
+        at, back = order[ends], np.argsort(order[ends], kind="stable")
+        indptr = np.zeros(self.n_users + 1, np.int64)
+        np.cumsum(np.bincount(users[at], minlength=self.n_users), out=indptr[1:])
+        at = at[back]
+        return Interactions(indptr, self.items[at], self.ages[at], sums[back].astype(np.float32), self.n_items)
+
+    def latest(self, length: int) -> "Interactions":
+        """At most the ``length`` latest purchases of each user."""
+        kept = np.minimum(np.diff(self.indptr), length)
+        position = np.arange(len(self.items)) - np.repeat(self.indptr[:-1], np.diff(self.indptr))
+        keep = position >= np.repeat(np.diff(self.indptr) - kept, np.diff(self.indptr))
+        indptr = np.zeros(self.n_users + 1, np.int64)
+        np.cumsum(kept, out=indptr[1:])
+        return Interactions(indptr, self.items[keep], self.ages[keep], self.weights[keep], self.n_items)
+
+    def counts(self) -> sp.csr_matrix:
+        """How often each user bought each item, (n_users, n_items) float32 CSR, column numbers sorted."""
+        ones = np.ones(len(self.items), np.float32)
+        matrix = sp.csr_matrix((ones, self.items, self.indptr), (self.n_users, self.n_items))
+        matrix.sum_duplicates()
+        return matrix
+
+
+def history_weights(
+    history: Interactions, buyers: np.ndarray, *, rarity: float, half_life_days: float | None
+) -> np.ndarray:
+    """The weight of each purchase in its user's pooled vector, (n,) float32.
+
+    ``max(buyers, 1) ** -rarity``, times ``2 ** (-age / half_life_days)`` where a half-life is set.
+    buyers: (n_items,) distinct buyers of each item (the catalogue's ``users``).
+    """
+    weights = np.maximum(buyers, 1).astype(np.float32)[history.items] ** np.float32(-rarity)
+    if half_life_days is not None:
+        weights = weights * np.exp2(-np.maximum(history.ages, 0) / np.float32(half_life_days))
+    return weights.astype(np.float32, copy=False)

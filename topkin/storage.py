@@ -1,0 +1,174 @@
+"""Files of a run: Parquet, JSON and checksums, on a local disk or any filesystem pyarrow knows.
+
+A file appears whole or not at all: it is written beside its place and moved there. Written twice from
+the same table it has the same bytes.
+"""
+
+import hashlib
+import json
+import posixpath
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+
+from topkin.errors import ArtifactError
+
+ROW_GROUP_ROWS = 131_072
+
+
+def filesystem(path: str) -> tuple[pafs.FileSystem, str]:
+    """The filesystem of a path or URI, and the path within it."""
+    if "://" in path:
+        fs, inner = pafs.FileSystem.from_uri(path)
+        return fs, inner
+    return pafs.LocalFileSystem(), path
+
+
+def join(*parts: str) -> str:
+    """Paths and URIs joined with a slash."""
+    return posixpath.join(*parts)
+
+
+def exists(path: str) -> bool:
+    """Whether there is a file or a folder."""
+    fs, inner = filesystem(path)
+    return bool(fs.get_file_info(inner).type != pafs.FileType.NotFound)
+
+
+def make_folder(path: str) -> None:
+    """Make a folder and those above it."""
+    fs, inner = filesystem(path)
+    fs.create_dir(inner, recursive=True)
+
+
+def remove_folder(path: str) -> None:
+    """Remove a folder with all in it, if it is there."""
+    fs, inner = filesystem(path)
+    if fs.get_file_info(inner).type == pafs.FileType.Directory:
+        fs.delete_dir(inner)
+
+
+def move(source: str, target: str) -> None:
+    """Rename a file or a folder; on a local disk in one step."""
+    fs, inner = filesystem(source)
+    fs.move(inner, filesystem(target)[1])
+
+
+def files(folder: str) -> list[str]:
+    """Every file below a folder, as sorted paths relative to it; hidden files are left out."""
+    fs, inner = filesystem(folder)
+    found = fs.get_file_info(pafs.FileSelector(inner, recursive=True, allow_not_found=True))
+    names = [posixpath.relpath(f.path, inner) for f in found if f.type == pafs.FileType.File]
+    return sorted(n for n in names if not any(part.startswith(".") for part in n.split("/")))
+
+
+def folders(folder: str) -> list[str]:
+    """The names of the folders directly in a folder, sorted."""
+    fs, inner = filesystem(folder)
+    found = fs.get_file_info(pafs.FileSelector(inner, allow_not_found=True))
+    return sorted(f.base_name for f in found if f.type == pafs.FileType.Directory)
+
+
+def part_name(part: int, parts: int) -> str:
+    """The file name of a partition: ``part-00003-of-00008.parquet``."""
+    return f"part-{part:05d}-of-{parts:05d}.parquet"
+
+
+@contextmanager
+def _appearing(path: str) -> Iterator[Any]:
+    fs, inner = filesystem(path)
+    folder = posixpath.dirname(inner)
+    if folder:
+        fs.create_dir(folder, recursive=True)
+    beside = posixpath.join(folder, f".{posixpath.basename(inner)}.{uuid.uuid4().hex}")
+    try:
+        with fs.open_output_stream(beside) as stream:
+            yield stream
+        fs.move(beside, inner)
+    except BaseException:
+        if fs.get_file_info(beside).type != pafs.FileType.NotFound:
+            fs.delete_file(beside)
+        raise
+
+
+def write_parquet(table: pa.Table, path: str, *, row_group_rows: int = ROW_GROUP_ROWS) -> None:
+    """Write a table with zstd and page checksums; the same table gives the same bytes."""
+    with _appearing(path) as stream:
+        pq.write_table(
+            table,
+            stream,
+            compression="zstd",
+            row_group_size=row_group_rows,
+            write_page_checksum=True,
+            store_schema=True,
+        )
+
+
+def read_parquet(path: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read one file that topkin wrote, its page checksums verified.
+
+    Raises ArtifactError where the file is missing or damaged.
+    """
+    fs, inner = filesystem(path)
+    try:
+        with (
+            fs.open_input_file(inner) as source,
+            pq.ParquetFile(source, page_checksum_verification=True) as file,
+        ):
+            return file.read(columns=None if columns is None else list(columns))
+    except FileNotFoundError as e:
+        raise ArtifactError(f"{path} is missing: run the stage that makes it again with --force") from e
+    except (OSError, pa.ArrowInvalid) as e:
+        raise ArtifactError(f"{path} is damaged ({e}): run the stage that makes it again with --force") from e
+
+
+def read_parts(folder: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read every Parquet file below a folder, in name order, as one table."""
+    names = [n for n in files(folder) if n.endswith(".parquet")]
+    if not names:
+        raise ArtifactError(f"{folder} holds no Parquet file: run the stage that makes it again with --force")
+    return pa.concat_tables([read_parquet(join(folder, n), columns) for n in names])
+
+
+def write_bytes(data: bytes, path: str) -> None:
+    """Write a file that appears whole."""
+    with _appearing(path) as stream:
+        stream.write(data)
+
+
+def read_bytes(path: str) -> bytes:
+    """Read a whole file. Raises ArtifactError where it is missing."""
+    fs, inner = filesystem(path)
+    try:
+        with fs.open_input_stream(inner, compression=None) as source:
+            return bytes(source.read())
+    except FileNotFoundError as e:
+        raise ArtifactError(f"{path} is missing: run the stage that makes it first") from e
+
+
+def write_json(value: Any, path: str) -> None:
+    """Write JSON with sorted keys and an ending newline."""
+    write_bytes((json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n").encode(), path)
+
+
+def read_json(path: str) -> Any:
+    """Read JSON. Raises ArtifactError where the file is missing or is not JSON."""
+    try:
+        return json.loads(read_bytes(path))
+    except ValueError as e:
+        raise ArtifactError(f"{path} is not JSON ({e}): run the stage that makes it again with --force") from e
+
+
+def sha256(path: str) -> str:
+    """The SHA-256 of a file's bytes, in hex."""
+    fs, inner = filesystem(path)
+    digest = hashlib.sha256()
+    with fs.open_input_stream(inner, compression=None) as source:
+        while block := source.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
