@@ -1,0 +1,101 @@
+"""Which partition an id belongs to: the same on any machine, in any version, for any chunking.
+
+Strings and binary ids are hashed as polynomials of their bytes modulo 2**64, integers as they are; a
+finaliser (splitmix64: Steele, Lea and Flood 2014) then spreads every bit. Nothing here guards
+against an adversary: the hash balances work, it does not tell ids apart.
+"""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+_P = 0x9E3779B97F4A7C15  # odd, so that it has an inverse modulo 2**64
+_P_INVERSE = pow(_P, -1, 2**64)
+_BLOCK = 1 << 16
+
+
+def _mix(h: np.ndarray) -> np.ndarray:
+    """The splitmix64 finaliser, (n,) uint64."""
+    h = (h ^ (h >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    h = (h ^ (h >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return h ^ (h >> np.uint64(31))
+
+
+def _powers(base: int, n: int) -> np.ndarray:
+    """``base ** [0, 1, …, n - 1]`` modulo 2**64, (n,) uint64."""
+    steps = np.full(n, np.uint64(base), np.uint64)
+    steps[:1] = 1
+    return np.multiply.accumulate(steps)
+
+
+def _hash_bytes(ids: pa.Array) -> np.ndarray:
+    """The polynomial of each value's bytes, first byte first, plus its length; (n,) uint64.
+
+    One cumulative sum over all bytes gives each value's part as a difference, which the inverse of the
+    base's power at its start moves to the power 0.
+    """
+    wide = pa.types.is_large_string(ids.type) or pa.types.is_large_binary(ids.type)
+    _, offsets_buffer, data = ids.buffers()
+    offsets = np.frombuffer(offsets_buffer, np.int64 if wide else np.int32)[ids.offset : ids.offset + len(ids) + 1]
+    first = int(offsets[0])
+    starts = (offsets - first).astype(np.int64)
+    size = int(starts[-1])
+    sums = np.zeros(size + 1, np.uint64)
+    if size:
+        values = np.frombuffer(data, np.uint8)[first : first + size].astype(np.uint64) + np.uint64(1)
+        np.cumsum(values * _powers(_P, size), out=sums[1:])
+    back = _powers(_P_INVERSE, size + 1)[starts[:-1]]
+    return (sums[starts[1:]] - sums[starts[:-1]]) * back + np.diff(starts).astype(np.uint64)
+
+
+def hash_ids(ids: pa.Array | pa.ChunkedArray) -> np.ndarray:
+    """A stable 64-bit hash of each id, (n,) uint64; a string and its bytes have the same.
+
+    Raises TypeError for ids that are not int64, string or binary, ValueError for a null.
+    """
+    if ids.null_count:
+        raise ValueError(f"ids must not be null, got {ids.null_count} nulls")
+    chunks = ids.chunks if isinstance(ids, pa.ChunkedArray) else [ids]
+    found = [np.zeros(0, np.uint64)]
+    for chunk in chunks:
+        for at in range(0, len(chunk), _BLOCK):
+            block = chunk.slice(at, _BLOCK)
+            if pa.types.is_int64(block.type):
+                found.append(_mix(np.asarray(block).view(np.uint64)))
+            elif _has_bytes(block.type):
+                found.append(_mix(_hash_bytes(block)))
+            else:
+                raise TypeError(f"ids must be int64, string or binary, got {block.type}: see topkin.ids.canonical")
+    return np.concatenate(found)
+
+
+def _has_bytes(t: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_string(t) or pa.types.is_binary(t) or pa.types.is_large_string(t) or pa.types.is_large_binary(t)
+    )
+
+
+def partition_of(ids: pa.Array | pa.ChunkedArray, parts: int) -> np.ndarray:
+    """The partition of each id, (n,) int32 in [0, parts). Raises as :func:`hash_ids` does."""
+    if parts < 1:
+        raise ValueError(f"parts must be at least 1, got {parts}")
+    return (hash_ids(ids) % np.uint64(parts)).astype(np.int32)
+
+
+def split(table: pa.Table, column: str, parts: int) -> dict[int, pa.Table]:
+    """The table's rows by the partition of an id column: partition -> rows, in the table's order.
+
+    Partitions without rows are left out.
+    """
+    if parts == 1:
+        return {0: table} if len(table) else {}
+    part = partition_of(table[column], parts)
+    ordered = table.take(pa.array(np.argsort(part, kind="stable")))
+    ends = np.cumsum(np.bincount(part, minlength=parts))
+    starts = ends - np.bincount(part, minlength=parts)
+    return {p: ordered.slice(s, e - s) for p, (s, e) in enumerate(zip(starts, ends, strict=True)) if e > s}
+
+
+def sort_table(table: pa.Table, columns: list[str]) -> pa.Table:
+    """The rows in ascending order of some columns, nulls last; rows equal in all of them keep their order."""
+    return table.take(pc.sort_indices(table, sort_keys=[(c, "ascending") for c in columns]))
