@@ -15,11 +15,14 @@ class Job:
 
     ``folders`` maps each finished stage before this one to its folder; ``out`` is the empty folder that
     this stage fills; ``as_of`` is naive UTC: purchases before it are known, later ones are held out.
+    ``scratch`` is a folder that outlives a killed attempt at this stage and is removed when it finishes:
+    checkpoints go there.
     """
 
     settings: Settings
     as_of: datetime
     out: str
+    scratch: str = ""
     folders: Mapping[str, str] = field(default_factory=dict)
     beam: Sequence[str] = ()
 

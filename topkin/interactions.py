@@ -107,7 +107,7 @@ class Interactions:
     def counts(self) -> sp.csr_matrix:
         """How often each user bought each item, (n_users, n_items) float32 CSR, column numbers sorted."""
         ones = np.ones(len(self.items), np.float32)
-        matrix = sp.csr_matrix((ones, self.items, self.indptr), (self.n_users, self.n_items))
+        matrix = sp.csr_matrix((ones, self.items.copy(), self.indptr), (self.n_users, self.n_items))
         matrix.sum_duplicates()
         return matrix
 

@@ -6,6 +6,7 @@ the same table it has the same bytes.
 
 import hashlib
 import json
+import os
 import posixpath
 import uuid
 from collections.abc import Iterator, Sequence
@@ -79,6 +80,16 @@ def part_name(part: int, parts: int) -> str:
     return f"part-{part:05d}-of-{parts:05d}.parquet"
 
 
+def to_disk(fs: pafs.FileSystem, inner: str) -> None:
+    """Ask a local disk to hold a file or a folder before anything vouches for it."""
+    if isinstance(fs, pafs.LocalFileSystem):
+        descriptor = os.open(inner, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
 @contextmanager
 def _appearing(path: str) -> Iterator[Any]:
     fs, inner = filesystem(path)
@@ -89,7 +100,9 @@ def _appearing(path: str) -> Iterator[Any]:
     try:
         with fs.open_output_stream(beside) as stream:
             yield stream
+        to_disk(fs, beside)
         fs.move(beside, inner)
+        to_disk(fs, folder or ".")
     except BaseException:
         if fs.get_file_info(beside).type != pafs.FileType.NotFound:
             fs.delete_file(beside)

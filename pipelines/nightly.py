@@ -1,0 +1,38 @@
+"""The job ``run``: every stage as of a date, then the pointer. What a schedule starts each night."""
+
+import sys
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+from topkin import runs
+from topkin.config import Settings
+from topkin.pipelines import stages
+from topkin.pipelines.publish import publish as publish_run
+
+
+def run_all(
+    settings: Settings,
+    *,
+    as_of: datetime,
+    beam: Sequence[str] = (),
+    force: bool = False,
+    publish: bool = True,
+    tell: Callable[[stages.Event], None] = lambda event: None,
+) -> runs.Run:
+    """Do what is not done yet, as of a date, and publish it.
+
+    Raises QualityGateError where the tables are made and the gate refuses them.
+    """
+    run = stages.run_stages(settings, as_of=as_of, force=force, beam=beam, tell=tell)
+    if publish:
+        publish_run(run, settings)
+    return run
+
+
+def run(argv: Sequence[str]) -> int:
+    """``topkin run`` as a program."""
+    return stages.main("run", argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(run(sys.argv[1:]))

@@ -1,0 +1,100 @@
+"""The job ``publish``: check a finished run, then move the pointer to it; or move the pointer back."""
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from topkin import manifest, runs, schemas, storage
+from topkin.config import Settings
+from topkin.errors import ArtifactError, QualityGateError
+
+STAGE = "publish"
+MADE_BY_ENCODER = ("embed", "index", "recommend", "similar")
+
+
+def publish(run: runs.Run, settings: Settings) -> dict[str, Any]:
+    """Verify every file, the encoder of every table and the quality gate, then move the pointer.
+
+    Raises ArtifactError for a damaged or mixed run, QualityGateError with every reason for refusing.
+    Returns the pointer's content.
+    """
+    for stage in runs.FOLDERS:
+        manifest.verify(run.folder(stage))
+    one_encoder(run)
+    reasons = refusals(run, settings)
+    if reasons:
+        listed = "\n".join(f"  - {reason}" for reason in reasons)
+        raise QualityGateError(
+            f"run {run.run_id} is not published, because\n{listed}\n"
+            f"The pointer stays where it was. See {run.folder('evaluate')}/report.html, "
+            "or loosen [publish] in the configuration."
+        )
+    return runs.point_to(run)
+
+
+def rollback(output: str) -> runs.Run:
+    """Move the pointer to the run that was published before, if its files are whole."""
+    current = runs.pointer(output)
+    if current and current["history"]:
+        earlier = runs.read_run(output, current["history"][-1])
+        for stage in runs.FOLDERS:
+            manifest.verify(earlier.folder(stage))
+    return runs.point_back(output)
+
+
+def one_encoder(run: runs.Run) -> str:
+    """The hash of the one encoder behind every table of a run. Raises ArtifactError on a mix."""
+    encoder = str(storage.read_json(storage.join(run.folder("train"), "signature.json"))["encoder"])
+    for stage in MADE_BY_ENCODER:
+        folder = run.folder(stage)
+        for name in storage.files(folder):
+            if not name.endswith(".parquet"):
+                continue
+            fs, inner = storage.filesystem(storage.join(folder, name))
+            found = schemas.encoder_of(pq.read_schema(inner, filesystem=fs))
+            if found != encoder:
+                raise ArtifactError(
+                    f"every table of a run must come from one encoder, {encoder[:12]}…; {storage.join(folder, name)} "
+                    f"comes from {found and found[:12]}…: run topkin run --force"
+                )
+    return encoder
+
+
+def refusals(run: runs.Run, settings: Settings) -> list[str]:
+    """Why the gate refuses a run: every reason, or none."""
+    gate, reasons = settings.publish, []
+    statistics = storage.read_json(storage.join(run.folder("prepare"), "statistics.json"))
+    source = statistics["sources"]["purchases"]
+    rejected = sum(source["rejected"].values())
+    if source["rows"] and rejected / source["rows"] > gate.max_reject_share:
+        reasons.append(
+            f"{rejected:,} of {source['rows']:,} purchase rows were rejected, more than "
+            f"publish.max_reject_share = {gate.max_reject_share}"
+        )
+    listed = storage.read_json(storage.join(run.folder("recommend"), "lists.json"))["users_with_list"]
+    if listed < gate.min_users:
+        reasons.append(f"{listed:,} users have a list, fewer than publish.min_users = {gate.min_users:,}")
+    metrics = storage.read_json(storage.join(run.folder("evaluate"), "metrics.json"))
+    if metrics["heldout"]["users"]:
+        novel = metrics["novel"]
+        for baseline in gate.must_beat:
+            model, other = novel["model"][gate.metric], novel[baseline][gate.metric]
+            if model <= other:
+                reasons.append(
+                    f"the model's {gate.metric} on novel items, {model:.4f}, is not above {baseline}'s {other:.4f} "
+                    "(publish.must_beat)"
+                )
+    return reasons
+
+
+def run(argv: Sequence[str]) -> int:
+    """``topkin publish`` as a program."""
+    from topkin.pipelines import stages
+
+    return stages.main(STAGE, argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(run(sys.argv[1:]))
