@@ -1,0 +1,75 @@
+"""Ranking metrics of recommended lists against what was bought later, a value per user.
+
+Of a list's first k items: recall@k = hits / number of true items; precision@k = hits / k; hit_rate@k = 1
+where there is a hit; mrr@k = 1 / rank of the first hit, or 0; map@k = mean over min(k, true items) of the
+precision at each hit; ndcg@k = sum over hits of 1 / log2(rank + 1), divided by the same sum of a perfect
+list of min(k, true items). A padded -1 is never a hit. Means over users are the caller's.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+METRICS = ("recall", "precision", "ndcg", "map", "mrr", "hit_rate")
+
+
+def hits_of(ids: np.ndarray, truth: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    """Which places of the lists hold a true item, (n, k) bool.
+
+    ids: (n, k) int, padded with -1. truth: CSR ``(indptr (n + 1,), items)``.
+    """
+    indptr, items = truth
+    width = int(max(ids.max(initial=0), items.max(initial=0))) + 1
+    rows = np.arange(len(ids), dtype=np.int64)
+    true = np.unique(np.repeat(rows, np.diff(indptr)) * width + items)
+    listed = rows[:, None] * width + ids
+    if not len(true):
+        return np.zeros(ids.shape, bool)
+    at = np.minimum(np.searchsorted(true, listed.ravel()), len(true) - 1).reshape(ids.shape)
+    return (true[at] == listed) & (ids >= 0)
+
+
+def ranking_metrics(ids: np.ndarray, truth: tuple[np.ndarray, np.ndarray], ks: Sequence[int]) -> dict[str, np.ndarray]:
+    """Every metric at every k, ``{"recall@10": (n,) float64, …}``, in the order of ``ids``' rows.
+
+    ids: (n, k) int, best first, padded with -1; a list shorter than k counts as padded. truth: CSR
+    ``(indptr (n + 1,), items)``, each user's distinct true items. Raises ValueError for a user without true
+    items (leave such users out first), an item listed twice, or k below 1.
+    """
+    ids = np.asarray(ids)
+    indptr = truth[0]
+    if len(indptr) != len(ids) + 1:
+        raise ValueError(f"truth must have a row for each list, got {len(indptr) - 1} rows for {len(ids)} lists")
+    if len(ks) == 0 or min(ks) < 1:
+        raise ValueError(f"k must be at least 1, got {list(ks)}")
+    n_true = np.diff(indptr)
+    if (n_true == 0).any():
+        raise ValueError(f"every user must have true items, {int((n_true == 0).sum())} have none: leave them out")
+    ordered = np.sort(ids, axis=1)
+    if ((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)).any():
+        raise ValueError("a list must not name an item twice")
+    hits = hits_of(ids, truth)[:, : max(ks)]
+    if hits.shape[1] < max(ks):
+        hits = np.pad(hits, ((0, 0), (0, max(ks) - hits.shape[1])))
+    ranks = np.arange(1, max(ks) + 1)
+    found = np.cumsum(hits, axis=1)
+    gain = np.cumsum(hits / np.log2(ranks + 1), axis=1)
+    ideal = np.cumsum(1 / np.log2(ranks + 1))
+    precise = np.cumsum(hits * (found / ranks), axis=1)
+    first = np.where(hits.any(axis=1), hits.argmax(axis=1) + 1, 0)
+    out: dict[str, np.ndarray] = {}
+    for k in ks:
+        at, possible = k - 1, np.minimum(n_true, k)
+        out[f"recall@{k}"] = found[:, at] / n_true
+        out[f"precision@{k}"] = found[:, at] / k
+        out[f"ndcg@{k}"] = gain[:, at] / ideal[possible - 1]
+        out[f"map@{k}"] = precise[:, at] / possible
+        out[f"mrr@{k}"] = np.where((first > 0) & (first <= k), 1 / np.maximum(first, 1), 0.0)
+        out[f"hit_rate@{k}"] = (found[:, at] > 0).astype(np.float64)
+    return out
+
+
+def coverage(ids: np.ndarray, n_items: int) -> float:
+    """The share of the catalogue that is in at least one list, 0 to 1. ids: int, padded with -1."""
+    listed = np.unique(ids)
+    return float((listed >= 0).sum() / n_items) if n_items else 0.0
