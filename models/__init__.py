@@ -1,1 +1,1 @@
-"""m."""
+"""Encoders in Keras 3 on TensorFlow: the towers, their training, their files."""

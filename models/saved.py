@@ -1,0 +1,133 @@
+"""An encoder on disk: ``encoder.keras``, ``items.parquet`` and ``signature.json``.
+
+The hash in the signature is checked before TensorFlow reads a byte, and Keras loads in safe mode, which
+refuses files with code in them.
+"""
+
+import hashlib
+import io
+import os
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+import pyarrow as pa
+
+from topkin import storage
+from topkin.errors import ArtifactError
+from topkin.models.encoder import Encoder
+from topkin.models.towers import TwoTower
+
+FORMAT = 1
+MODEL = "encoder.keras"
+ITEMS = "items.parquet"
+SIGNATURE = "signature.json"
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+def vocabulary_hash(ids: pa.Array) -> str:
+    """The SHA-256 of ids, their type and order included."""
+    digest = hashlib.sha256(f"{ids.type}:{len(ids)}:".encode())
+    if pa.types.is_integer(ids.type):
+        digest.update(ids.to_numpy().tobytes())
+    elif len(ids):
+        wide = ids.cast(pa.large_binary())
+        offsets = np.frombuffer(wide.buffers()[1], np.int64)[wide.offset : wide.offset + len(wide) + 1]
+        digest.update((offsets - offsets[0]).tobytes())
+        digest.update(memoryview(wide.buffers()[2])[offsets[0] : offsets[-1]])
+    return digest.hexdigest()
+
+
+def _without_times(data: bytes) -> bytes:
+    """A zip archive with the dates taken out, so that equal weights give equal bytes."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as new:
+        for name in sorted(old.namelist()):
+            new.writestr(zipfile.ZipInfo(name, _EPOCH), old.read(name))
+    return out.getvalue()
+
+
+def model_bytes(model: TwoTower) -> bytes:
+    """The model as a ``.keras`` file; equal models give equal bytes."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, MODEL)
+        model.save(path)
+        with open(path, "rb") as file:
+            return _without_times(file.read())
+
+
+def save(encoder: Encoder, folder: str, signature: Mapping[str, Any]) -> Encoder:
+    """Write an encoder, and return it with its hash. ``signature`` holds what is to be told besides."""
+    data = model_bytes(encoder.model)
+    digest = hashlib.sha256(data).hexdigest()
+    storage.write_bytes(data, storage.join(folder, MODEL))
+    storage.write_parquet(pa.table({"item_id": encoder.ids}), storage.join(folder, ITEMS))
+    meaning = encoder.meaning
+    storage.write_json(
+        {
+            **signature,
+            **meaning,
+            "format": FORMAT,
+            "encoder": digest,
+            "dim": encoder.dim,
+            "items": len(encoder.ids),
+            "items_sha256": vocabulary_hash(encoder.ids),
+            "item_type": str(encoder.ids.type),
+            "word_buckets": encoder.model.word_buckets,
+            "title_words": encoder.model.title_words,
+            "versions": {"keras": keras.__version__, "tensorflow": _tensorflow_version()},
+        },
+        storage.join(folder, SIGNATURE),
+    )
+    return Encoder(encoder.model, encoder.ids, digest)
+
+
+def _tensorflow_version() -> str:
+    import tensorflow as tf
+
+    return str(tf.__version__)
+
+
+def load(folder: str) -> Encoder:
+    """Load an encoder that :func:`save` wrote.
+
+    Raises ArtifactError where a file is missing, is not the one that the signature names, or is of a format
+    or kind that this version does not know.
+    """
+    signature = storage.read_json(storage.join(folder, SIGNATURE))
+    path = storage.join(folder, MODEL)
+    if not isinstance(signature, dict) or signature.get("format") != FORMAT:
+        found = signature.get("format") if isinstance(signature, dict) else type(signature).__name__
+        raise ArtifactError(f"{folder}/{SIGNATURE} must have format {FORMAT}, got {found!r}: train again")
+    data = storage.read_bytes(path)
+    digest = hashlib.sha256(data).hexdigest()
+    if digest != signature["encoder"]:
+        raise ArtifactError(
+            f"{path} must have the SHA-256 of its signature, {signature['encoder']}, got {digest}: "
+            "the file is damaged or was replaced; run train again with --force"
+        )
+    ids = storage.read_parquet(storage.join(folder, ITEMS))["item_id"].combine_chunks()
+    if isinstance(ids, pa.ChunkedArray):
+        ids = pa.array([], ids.type)
+    if vocabulary_hash(ids) != signature["items_sha256"]:
+        raise ArtifactError(
+            f"{folder}/{ITEMS} is not the one the encoder was trained with: run train again with --force"
+        )
+    return Encoder(_read_model(data, path), ids, digest)
+
+
+def _read_model(data: bytes, path: str) -> TwoTower:
+    with tempfile.TemporaryDirectory() as folder:
+        local = os.path.join(folder, MODEL)
+        with open(local, "wb") as file:
+            file.write(data)
+        try:
+            model = keras.saving.load_model(local, compile=False, safe_mode=True)
+        except (ValueError, TypeError, KeyError, OSError, zipfile.BadZipFile) as e:
+            raise ArtifactError(f"{path} must be an encoder of topkin without code in it: {e}") from e
+    if not isinstance(model, TwoTower):
+        raise ArtifactError(f"{path} must hold a TwoTower of topkin, got {type(model).__name__}: train again")
+    return model
