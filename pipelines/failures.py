@@ -1,0 +1,79 @@
+"""How a failure is told: one message and an exit code, never a traceback for a user's mistake.
+
+A worker's exception reaches the launcher as the exception itself, as a cause of another, or as the text
+of its traceback; topkin's own errors are found in all three.
+"""
+
+import json
+import os
+import re
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from topkin import errors
+
+TRACEBACK = "TOPKIN_TRACEBACK"
+INTERRUPTED = 130
+_STEP = re.compile(r" \[while running '[^']*'\]")
+_IN_TEXT = re.compile(r"^topkin\.errors\.(\w+): (.*?)(?=\n\s*\n|\Z)", re.MULTILINE | re.DOTALL)
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        yield current
+        current = current.__cause__ or current.__context__
+
+
+def explained(error: BaseException) -> errors.TopkinError | None:
+    """The error of topkin's own that is, caused, or is quoted by an exception; None where there is none."""
+    for link in _chain(error):
+        if isinstance(link, errors.TopkinError):
+            return type(link)(_STEP.sub("", str(link)))
+    for link in _chain(error):
+        for name, message in reversed(_IN_TEXT.findall(str(link))):
+            kind = getattr(errors, name, None)
+            if isinstance(kind, type) and issubclass(kind, errors.TopkinError):
+                return kind(_STEP.sub("", message).rstrip())
+    return None
+
+
+def one_line(error: BaseException) -> str:
+    """What an unexpected exception says, its worker's traceback left out."""
+    lines = [line for line in str(error).strip().splitlines() if line.strip()]
+    last = lines[-1].strip() if lines else ""
+    if lines and lines[0].startswith("Traceback"):
+        return last
+    return f"{type(error).__name__}: {lines[0].strip()}" if lines else type(error).__name__
+
+
+def exit_code(error: BaseException, *, as_json: bool = False) -> int:
+    """Tell a failure on stderr, as text or as one JSON object; returns the code to exit with."""
+    if isinstance(error, KeyboardInterrupt):
+        return INTERRUPTED
+    if os.environ.get(TRACEBACK):
+        traceback.print_exception(error)
+    known = explained(error)
+    if known is not None:
+        kind, message, code = type(known).__name__, str(known), known.exit_code
+    else:
+        kind, code = type(error).__name__, 1
+        message = f"{one_line(error)}\nThis is not a failure that topkin knows; {TRACEBACK}=1 shows where it happened."
+    if as_json:
+        print(json.dumps({"error": {"type": kind, "message": message, "exit_code": code}}), file=sys.stderr)
+    else:
+        print(f"topkin: {message}", file=sys.stderr)
+    return code
+
+
+@contextmanager
+def answered(*, as_json: bool = False) -> Iterator[None]:
+    """Turn any failure inside into a message and ``SystemExit`` with its code."""
+    try:
+        yield
+    except (Exception, KeyboardInterrupt) as e:  # noqa: BLE001 - the last place where a failure can be told
+        raise SystemExit(exit_code(e, as_json=as_json)) from None

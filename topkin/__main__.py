@@ -1,0 +1,6 @@
+"""``python -m topkin`` is the command ``topkin``."""
+
+from topkin.pipelines.cli import main
+
+if __name__ == "__main__":
+    raise SystemExit(main())
