@@ -68,8 +68,8 @@ def nearest(name: str, candidates: Iterable[str]) -> str | None:
     found = difflib.get_close_matches(name.lower(), pool, n=1, cutoff=0.6)
     if found:
         return found[0]
-    inside = sorted((c for c in pool if len(name) > 2 and (name.lower() in c or c in name.lower())), key=len)
-    return inside[0] if inside else None
+    inside = [c for c in pool if c.startswith(name.lower()) or (len(c) > 2 and c in name.lower())]
+    return min(inside, key=len, default=None) if len(name) > 1 else None
 
 
 def as_toml(value: Any) -> str:
