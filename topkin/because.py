@@ -1,0 +1,88 @@
+"""Why an item is listed: the bought items that carry most of its score.
+
+A user's vector is ``sum_h w_h in_h / norm`` over the pooled history, so the score of item j splits into
+shares ``w_h <in_h, out_j> / norm``, one a bought item, that add up to it exactly. Nothing is estimated.
+"""
+
+import numpy as np
+
+from topkin.interactions import Interactions
+
+_BUDGET_BYTES = 128 << 20
+
+
+def reasons(
+    history: Interactions,
+    weights: np.ndarray,
+    in_vectors: np.ndarray,
+    vectors: np.ndarray,
+    lists: np.ndarray,
+    most: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The bought items of largest share in each listed item's score, largest first, ties by item number.
+
+    history: the distinct items that the user's vector pools; weights: theirs, (n,) float32 (see
+    ``interactions.history_weights``). in_vectors, vectors: (n_items, dim) float32. lists: (n_users, k)
+    int32 padded -1. Returns items (n_users, k, most) int32 padded -1 and shares float32 padded 0: only
+    shares above zero are reasons.
+    """
+    n, k = lists.shape
+    items = np.full((n, k, most), -1, np.int32)
+    shares = np.zeros((n, k, most), np.float32)
+    lengths = np.diff(history.indptr)
+    users = np.flatnonzero((lengths > 0) & (lists >= 0).any(axis=1))
+    users = users[np.argsort(lengths[users], kind="stable")]  # alike long histories, little padding
+    row_bytes = 8 * (in_vectors.shape[1] + 2 * k)
+    while len(users) and most:
+        longest = np.maximum.accumulate(lengths[users])
+        fits = np.arange(1, len(users) + 1) * (longest * row_bytes + 8 * k * in_vectors.shape[1]) <= _BUDGET_BYTES
+        size = max(1, int(fits.sum()))
+        block, users = users[:size], users[size:]
+        items[block], shares[block] = _block(
+            history.take(block), _of(history, weights, block), in_vectors, vectors, lists[block], most
+        )
+    return items, shares
+
+
+def _of(history: Interactions, values: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """The values of some users' purchases, in the order of ``history.take(rows)``."""
+    lengths = np.diff(history.indptr)[rows]
+    ends = np.cumsum(lengths)
+    return values[np.arange(ends[-1]) - np.repeat(ends - lengths, lengths) + np.repeat(history.indptr[rows], lengths)]
+
+
+def _block(
+    history: Interactions,
+    weights: np.ndarray,
+    in_vectors: np.ndarray,
+    vectors: np.ndarray,
+    lists: np.ndarray,
+    most: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """:func:`reasons` of users with histories of about one length, padded to the longest."""
+    n, k = lists.shape
+    users = history.users
+    order = np.lexsort((history.items, users))  # ascending items: the first of equal shares has the lowest number
+    column = np.arange(len(users)) - np.repeat(history.indptr[:-1], np.diff(history.indptr))
+    width = int(np.diff(history.indptr).max())
+    bought = np.full((n, width), -1, np.int32)
+    bought[users, column] = history.items[order]
+    carried = np.zeros((n, width, in_vectors.shape[1]))
+    carried[users, column] = in_vectors[history.items[order]] * weights[order].astype(np.float64)[:, None]
+    norms = np.linalg.norm(carried.sum(axis=1), axis=1)
+    listed = vectors[np.maximum(lists, 0)].astype(np.float64)
+    # In float64 and then rounded, so that equal shares are equal numbers.
+    left = (np.matmul(listed, carried.swapaxes(1, 2)) / np.where(norms > 0, norms, 1)[:, None, None]).astype(np.float32)
+    left[np.broadcast_to((bought < 0)[:, None, :], left.shape)] = -np.inf
+    left[lists < 0] = -np.inf
+    items = np.full((n, k, most), -1, np.int32)
+    shares = np.zeros((n, k, most), np.float32)
+    rows = np.arange(n)[:, None]
+    for number in range(min(most, width)):
+        best = left.argmax(axis=2)
+        share = np.take_along_axis(left, best[:, :, None], axis=2)[:, :, 0]
+        good = share > 0
+        items[:, :, number] = np.where(good, bought[rows, best], -1)
+        shares[:, :, number] = np.where(good, share, 0)
+        np.put_along_axis(left, best[:, :, None], np.float32(-np.inf), axis=2)
+    return items, shares

@@ -1,0 +1,182 @@
+"""The lists of a part of the users: the items of highest cosine that the rules leave, and why they are there.
+
+A user whose history is usable gets the model's items and no others: a list that the rules make short stays
+short, and the reason is told. A user without one gets what sells.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from topkin import schemas
+from topkin.because import reasons
+from topkin.config import Recommend
+from topkin.fallback import Popularity, popular_lists
+from topkin.interactions import Interactions, history_weights
+from topkin.policy import Exclusions, excluded_items
+from topkin.search import Search
+
+FEW_ITEMS = "the catalogue has fewer items than k"
+FEW_ALLOWED = "availability, allow-list and deny-list leave fewer items than k"
+FEW_VECTORS = "of the items that may be listed, fewer than k have a vector"
+FEW_SOLD = "of the items that may be listed, fewer than k were ever sold"
+FEW_UNBOUGHT = "without the items that the user bought, fewer than k are left"
+FEW_COOL = "without the items that the user bought within their cool-down, fewer than k are left"
+REASONS = (FEW_ITEMS, FEW_ALLOWED, FEW_VECTORS, FEW_SOLD, FEW_UNBOUGHT, FEW_COOL)
+
+NO_PURCHASES = "no purchases"
+FEW_PURCHASES = "fewer purchases than recommend.min_history"
+NO_VECTOR = "no vector: the encoder knows none of the items bought"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shelf:
+    """All that recommending knows of the items, loaded once a worker.
+
+    item_ids: (n_items,). in_vectors, vectors: (n_items, dim) float32. buyers: (n_items,) distinct buyers.
+    allowed: (n_items,) bool, see ``policy.allowed_items``. cooldown: (n_items,) float32 days.
+    rarity, half_life_days, history_length: how the encoder pooled the histories. encoder: its hash.
+    """
+
+    item_ids: pa.Array
+    vectors: np.ndarray
+    in_vectors: np.ndarray
+    buyers: np.ndarray
+    allowed: np.ndarray
+    cooldown: np.ndarray
+    popularity: Popularity
+    rarity: float
+    half_life_days: float | None
+    history_length: int
+    encoder: str
+
+
+class Lists(NamedTuple):
+    """Of a part of the users: the rows of both tables, and counts by kind and name."""
+
+    recommendations: pa.Table
+    short_lists: pa.Table
+    counts: Mapping[str, Mapping[str, int]]
+
+
+def recommend(
+    histories: pa.Table, vectors: np.ndarray, shelf: Shelf, search: Search, settings: Recommend, as_of: datetime
+) -> Lists:
+    """The lists of some users, in their order.
+
+    histories: ``schemas.histories``. vectors: (n_users, dim) float32, theirs; zero for a user without a usable
+    history. Raises ValueError where the two do not fit or a vector is not finite.
+    """
+    if len(histories) != len(vectors):
+        raise ValueError(f"vectors must be as many as histories ({len(histories)}), got {len(vectors)}")
+    history = Interactions.from_histories(histories, shelf.item_ids, as_of)
+    exclude = excluded_items(history, settings.bought, shelf.cooldown)
+    why = _why_fallback(history, vectors, settings.min_history)
+    known, unknown = np.flatnonzero(why < 0), np.flatnonzero(why >= 0)
+    n, k = len(histories), settings.k
+    ids, scores = np.full((n, k), -1, np.int32), np.full((n, k), -np.inf, np.float32)
+    sources = np.full((n, k), -1, np.int8)
+    if len(known):
+        ids[known], scores[known] = search.search(
+            vectors[known], k, exclude=_take(exclude, known), allowed=shelf.allowed
+        )
+        sources[known] = np.where(ids[known] >= 0, 0, -1)
+    if len(unknown):
+        ids[unknown], scores[unknown], sources[unknown] = popular_lists(
+            histories["segment"].take(pa.array(unknown)), _take(exclude, unknown), shelf.popularity, shelf.allowed, k
+        )
+    because = np.full((n, k, 0), -1, np.int32)
+    if settings.because and len(known):
+        because = np.full((n, k, settings.because), -1, np.int32)
+        pooled = history.take(known).distinct().latest(shelf.history_length)
+        weights = history_weights(pooled, shelf.buyers, rarity=shelf.rarity, half_life_days=shelf.half_life_days)
+        because[known], _ = reasons(pooled, weights, shelf.in_vectors, shelf.vectors, ids[known], settings.because)
+    short, reason = _short(ids, why >= 0, search.found, shelf, settings)
+    counts = {
+        "users": {"all": n, "with_list": int((ids[:, :1] >= 0).sum())},
+        "source": {name: int((sources == number).sum()) for number, name in enumerate(schemas.SOURCES)},
+        "reason": {name: int((reason == number).sum()) for number, name in enumerate(REASONS)},
+        "fallback": {name: int((why == number).sum()) for number, name in enumerate(_FALLBACK)},
+    }
+    return Lists(
+        _table(histories["user_id"], shelf, ids, scores, sources, because),
+        _short_table(histories["user_id"], short, reason, ids, k),
+        counts,
+    )
+
+
+_FALLBACK = (NO_PURCHASES, FEW_PURCHASES, NO_VECTOR)
+
+
+def _why_fallback(history: Interactions, vectors: np.ndarray, min_history: int) -> np.ndarray:
+    """Why a user gets popular items, as a number in _FALLBACK, (n_users,) int8; -1 for users of the model."""
+    bought = np.diff(history.indptr)
+    why = np.where((vectors != 0).any(axis=1), -1, 2)
+    why[bought < min_history] = 1
+    why[bought == 0] = 0
+    return why.astype(np.int8)
+
+
+def _take(exclude: Exclusions, rows: np.ndarray) -> Exclusions:
+    """The exclusions of some users."""
+    indptr, items = exclude
+    lengths = np.diff(indptr)[rows]
+    taken = np.zeros(len(rows) + 1, np.int64)
+    np.cumsum(lengths, out=taken[1:])
+    at = np.arange(taken[-1]) - np.repeat(taken[:-1], lengths) + np.repeat(indptr[:-1][rows], lengths)
+    return taken, items[at]
+
+
+def _short(
+    ids: np.ndarray, fallback: np.ndarray, found: np.ndarray, shelf: Shelf, settings: Recommend
+) -> tuple[np.ndarray, np.ndarray]:
+    """The users with fewer than k items, ascending, and the first rule that left too few, as a number in REASONS."""
+    k = ids.shape[1]
+    short = np.flatnonzero(ids[:, -1] < 0)
+    if len(shelf.allowed) < k:
+        return short, np.full(len(short), REASONS.index(FEW_ITEMS))
+    if shelf.allowed.sum() < k:
+        return short, np.full(len(short), REASONS.index(FEW_ALLOWED))
+    own = REASONS.index(FEW_COOL if settings.bought == "cooldown" else FEW_UNBOUGHT)
+    sold = (shelf.popularity.events > 0) | (shelf.popularity.recent > 0)
+    of_model = own if (shelf.allowed & found).sum() >= k else REASONS.index(FEW_VECTORS)
+    of_popular = own if (shelf.allowed & sold).sum() >= k else REASONS.index(FEW_SOLD)
+    return short, np.where(fallback[short], of_popular, of_model)
+
+
+def _table(
+    user_ids: pa.ChunkedArray,
+    shelf: Shelf,
+    ids: np.ndarray,
+    scores: np.ndarray,
+    sources: np.ndarray,
+    because: np.ndarray,
+) -> pa.Table:
+    schema = schemas.with_encoder(schemas.recommendations(user_ids.type, shelf.item_ids.type), shelf.encoder)
+    row, column = np.nonzero(ids >= 0)
+    named = because[row, column]
+    offsets = np.zeros(len(row) + 1, np.int32)
+    np.cumsum((named >= 0).sum(axis=1), out=offsets[1:])
+    columns = [
+        user_ids.take(pa.array(row)),
+        pa.array((column + 1).astype(np.int32)),
+        shelf.item_ids.take(pa.array(ids[row, column])),
+        pa.array(scores[row, column]),
+        pa.array(schemas.SOURCES).take(pa.array(sources[row, column])),
+        pa.ListArray.from_arrays(pa.array(offsets), shelf.item_ids.take(pa.array(named[named >= 0]))),
+    ]
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def _short_table(user_ids: pa.ChunkedArray, short: np.ndarray, reason: np.ndarray, ids: np.ndarray, k: int) -> pa.Table:
+    columns = [
+        user_ids.take(pa.array(short)),
+        pa.array(np.full(len(short), k, np.int32)),
+        pa.array((ids[short] >= 0).sum(axis=1).astype(np.int32)),
+        pa.array(REASONS).take(pa.array(reason)),
+    ]
+    return pa.Table.from_arrays(columns, schema=schemas.short_lists(user_ids.type))
