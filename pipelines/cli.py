@@ -7,13 +7,13 @@ refused to publish; 130 interrupted.
 import functools
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from topkin.pipelines import failures
+from topkin.pipelines.asked import Asked
 
 EXIT_CODES = {
     0: "done",
@@ -58,19 +58,6 @@ Beam = Annotated[
 DEFAULT = Path("topkin.toml")
 
 
-@dataclass(frozen=True)
-class Asked:
-    """What the options common to all jobs said."""
-
-    config: Path
-    as_of: str | None
-    sets: Sequence[str]
-    force: bool
-    json: bool
-    quiet: bool
-    beam: Sequence[str]
-
-
 def command(example: str, name: str | None = None) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Register a command whose failures are told as messages, with an example in its help."""
 
@@ -84,6 +71,18 @@ def command(example: str, name: str | None = None) -> Callable[[Callable[..., No
         return function
 
     return register
+
+
+def _asked(
+    config: Path,
+    sets: Sequence[str] | None,
+    json: bool,
+    as_of: str | None = None,
+    force: bool = False,
+    quiet: bool = False,
+    beam: Sequence[str] | None = None,
+) -> Asked:
+    return Asked(config=config, as_of=as_of, sets=sets or (), force=force, json=json, quiet=quiet, beam=beam or ())
 
 
 def _version(asked: bool) -> None:
@@ -115,7 +114,7 @@ def _stage(name: str, meaning: str, example: str) -> None:
     ) -> None:
         from topkin.pipelines import commands
 
-        commands.stage(name, Asked(config, as_of, set_ or (), force, json, quiet, beam or ()))
+        commands.stage(name, _asked(config, set_, json, as_of, force, quiet, beam))
 
     stage.__doc__ = meaning
     command(f"topkin {name} {example}".rstrip(), name)(stage)
@@ -139,7 +138,7 @@ def demo(
     """Generate a shop, run every job on it, and show the first user's recommendations."""
     from topkin.pipelines import demo as made
 
-    asked = Asked(output / "topkin.toml", None, set_ or (), force, json, quiet, beam or ())
+    asked = _asked(output / "topkin.toml", set_, json, None, force, quiet, beam)
     made.demo(output, users=users, items=items, purchases=purchases, seed=seed, asked=asked)
 
 
@@ -155,13 +154,17 @@ def init(
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="FILE", help="The configuration to write.")
     ] = DEFAULT,
+    column: Annotated[
+        list[str] | None,
+        typer.Option("--column", metavar="KEY=NAME", help="Say which column is which, as in --column user_id=cust."),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a configuration that is there.")] = False,
     json: Json = False,
 ) -> None:
     """Look at your Parquet and write a commented configuration for it."""
     from topkin.pipelines import init as looked
 
-    looked.main(purchases, items=items, users=users, output=output, force=force, as_json=json)
+    looked.main(purchases, items=items, users=users, output=output, columns=column or (), force=force, as_json=json)
 
 
 @command("topkin check --as-of 2011-11-09")
@@ -174,7 +177,7 @@ def check(
     """Validate the configuration and look at the inputs; no work is done."""
     from topkin.pipelines import check as checked
 
-    checked.main(Asked(config, as_of, set_ or (), False, json, False, ()))
+    checked.main(_asked(config, set_, json, as_of))
 
 
 _stage("prepare", "Clean the purchases and make histories, the catalogue, vocabularies and statistics.", "")
@@ -198,7 +201,7 @@ def publish(
     """Check a finished run and move the pointer to it; or move the pointer back."""
     from topkin.pipelines import commands
 
-    commands.publish(Asked(config, as_of, set_ or (), False, json, False, ()), run, rollback)
+    commands.publish(_asked(config, set_, json, as_of), run, rollback)
 
 
 @command("topkin run --as-of 2011-11-09 -- --direct_num_workers=2", name="run")
@@ -215,7 +218,7 @@ def run_(
     """Do every job that is not done yet, as of a date, and publish the result."""
     from topkin.pipelines import commands
 
-    commands.run(Asked(config, as_of, set_ or (), force, json, quiet, beam or ()), publish)
+    commands.run(_asked(config, set_, json, as_of, force, quiet, beam), publish)
 
 
 @command("topkin show 17850")
@@ -231,7 +234,7 @@ def show(
     """Show a user's history and recommendations, or an item's neighbours."""
     from topkin.pipelines import show as shown
 
-    shown.main(Asked(config, None, set_ or (), False, json, False, ()), words, user=user, item=item, run_id=run)
+    shown.main(_asked(config, set_, json), words, user=user, item=item, run_id=run)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

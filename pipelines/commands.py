@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from topkin.errors import ConfigError
 from topkin.pipelines import noise, progress_bars
+from topkin.pipelines.asked import Asked
 
 if TYPE_CHECKING:
     from topkin.config import Settings
-    from topkin.pipelines.cli import Asked
     from topkin.pipelines.stages import Event
     from topkin.runs import Run
 
@@ -28,14 +28,14 @@ def parse_as_of(text: str | None) -> datetime:
     return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
 
 
-def settings_of(asked: "Asked") -> "Settings":
+def settings_of(asked: Asked) -> "Settings":
     """The settings that a command line asks for."""
     from topkin.settings import load_settings
 
     return load_settings(asked.config, asked.sets)
 
 
-def beam_flags(asked: "Asked") -> list[str]:
+def beam_flags(asked: Asked) -> list[str]:
     """The flags for Beam. Raises ConfigError where a stray word came before ``--``."""
     flags = list(asked.beam)
     if flags and not flags[0].startswith("-"):
@@ -45,21 +45,21 @@ def beam_flags(asked: "Asked") -> list[str]:
     return flags
 
 
-def stage(name: str, asked: "Asked") -> None:
+def stage(name: str, asked: Asked) -> None:
     """``topkin <stage>``."""
     from topkin.pipelines.stages import run_stages
 
     _work(asked, lambda settings, options: run_stages(settings, only=name, **options), [name])
 
 
-def run(asked: "Asked", publish: bool) -> None:
+def run(asked: Asked, publish: bool) -> None:
     """``topkin run``."""
     from topkin.pipelines.nightly import run_all
 
     _work(asked, lambda settings, options: run_all(settings, publish=publish, **options), None)
 
 
-def _work(asked: "Asked", work: Callable[["Settings", dict[str, Any]], "Run"], stages: list[str] | None) -> None:
+def _work(asked: Asked, work: Callable[["Settings", dict[str, Any]], "Run"], stages: list[str] | None) -> None:
     flags = beam_flags(asked)
     as_of = parse_as_of(asked.as_of)
     settings = settings_of(asked)
@@ -68,7 +68,7 @@ def _work(asked: "Asked", work: Callable[["Settings", dict[str, Any]], "Run"], s
 
 
 def start(
-    asked: "Asked",
+    asked: Asked,
     settings: "Settings",
     as_of: datetime,
     flags: list[str],
@@ -120,7 +120,7 @@ def tell_run(run: "Run", stages: list[str] | None, *, as_json: bool) -> None:
         print(f"  {stage_name:<10} {folder}{'/report.html' if stage_name == 'evaluate' else ''}")
 
 
-def publish(asked: "Asked", run_id: str | None, rollback: bool) -> None:
+def publish(asked: Asked, run_id: str | None, rollback: bool) -> None:
     """``topkin publish``: by name, else the run of these settings and this date."""
     from topkin import runs
     from topkin.pipelines import publish as job
