@@ -155,6 +155,7 @@ def soil(good: Lines, dirt: Dirt, last: int, rng: np.random.Generator) -> Lines:
     lines = good.take(some(dirt.negative_price))
     parts.append(lines.but("negative price", price=-lines.price))
     lines = good.take(some(dirt.non_products))
+    lines = lines.take(np.unique(lines.invoice, return_index=True)[1])  # one fee an invoice
     what = -1 - rng.integers(len(NON_PRODUCTS), size=len(lines))
     fee = rng.choice([1.5, 18.0, 40.0], len(lines))
     parts.append(lines.but("not a product", item=what, written=PLAIN, quantity=1, price=fee))
