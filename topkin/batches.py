@@ -1,0 +1,35 @@
+"""Work in batches of one size, a size that fits in memory."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import numpy as np
+
+T = TypeVar("T")
+
+
+def shrinking(
+    call: Callable[[int], T], size: int, too_big: tuple[type[BaseException], ...] = (MemoryError,)
+) -> tuple[T, int]:
+    """``call(size)``, tried again with half the size as often as it does not fit; with it, the size that fit.
+
+    too_big: the errors that mean so. With size 1 they are raised. Raises ValueError for a size below 1.
+    """
+    if size < 1:
+        raise ValueError(f"size must be at least 1, got {size}")
+    while True:
+        try:
+            return call(size), size
+        except too_big:
+            if size == 1:
+                raise
+        size //= 2  # outside the handler: the error holds the frames, and with them what filled the memory
+
+
+def in_batches(call: Callable[[np.ndarray], np.ndarray], rows: int, size: int, width: int) -> np.ndarray:
+    """``call`` on row numbers, ``size`` at a time, its rows stacked: (rows, width) float32."""
+    out = np.zeros((rows, width), np.float32)
+    for start in range(0, rows, size):
+        batch = np.arange(start, min(start + size, rows))
+        out[batch] = call(batch)
+    return out
