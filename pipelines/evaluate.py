@@ -1,0 +1,113 @@
+"""The job ``evaluate``: the held-out purchases judge the model, the baselines and the published lists.
+
+Writes ``metrics.json``, ``report.html`` and ``users/`` with the metrics of every judged user.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from topkin import report, report_data, scoreboard, storage
+from topkin.pipelines.job import Job, run_pipeline
+
+STAGE = "evaluate"
+NEEDS = ("prepare", "train", "embed", "recommend")
+SECTIONS = ("run", "evaluate", "recommend")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """What the evaluation reads, and where it writes. sources: a ``transforms.evaluate.Sources``."""
+
+    sources: Any
+    out: str
+    resamples: int
+    seed: int
+
+
+def configure(job: Job) -> Config:
+    """From a job's settings and the folders of the finished stages."""
+    from topkin.transforms.evaluate import Sources
+
+    signature = storage.read_json(storage.join(job.folder("train"), "signature.json"))
+    sources = Sources(
+        folders={stage: job.folder(stage) for stage in NEEDS},
+        parts=job.settings.run.parts,
+        as_of=job.as_of,
+        encoder=str(signature["encoder"]),
+        evaluate=job.settings.evaluate,
+        recommend=job.settings.recommend,
+    )
+    return Config(sources=sources, out=job.out, resamples=job.settings.evaluate.bootstrap, seed=job.settings.run.seed)
+
+
+def build(pipeline: Any, config: Config) -> None:
+    """Add the evaluation of every part to a pipeline."""
+    from topkin.transforms.evaluate import EvaluateParts
+
+    pipeline | "EvaluateParts" >> EvaluateParts(config.sources, config.out)
+
+
+def measure(config: Config, judgement: scoreboard.Judgement) -> dict[str, Any]:
+    """``metrics.json`` of what the parts gave, but for the training's own figures."""
+    import numpy as np
+
+    catalogue = storage.read_parquet(storage.join(config.sources.folders["prepare"], "catalogue.parquet"), ["events"])
+    return scoreboard.scoreboard(
+        judgement,
+        as_of=config.sources.as_of,
+        ks=tuple(sorted(set(config.sources.evaluate.k))),
+        listed=config.sources.recommend.k,
+        bought=config.sources.recommend.bought,
+        n_sold=int((np.asarray(catalogue["events"]) > 0).sum()),
+        n_items=len(catalogue),
+        resamples=config.resamples,
+        seed=config.seed,
+    )
+
+
+def execute(job: Job) -> dict[str, Any]:
+    """Judge, then write the metrics and the report. Without held-out purchases it says so instead."""
+    config = configure(job)
+    statistics = storage.read_json(storage.join(job.folder("prepare"), "statistics.json"))
+    if statistics["heldout_events"]:
+        from topkin.transforms.evaluate import LISTED, read_parts
+
+        run_pipeline(lambda pipeline: build(pipeline, config), job.beam)
+        metrics = measure(config, scoreboard.Judgement.of_parts(read_parts(config.sources, config.out)))
+        storage.remove_folder(storage.join(config.out, LISTED))
+    else:
+        metrics = scoreboard.nothing_held_out(
+            job.as_of,
+            sorted(set(job.settings.evaluate.k)),
+            job.settings.recommend.bought,
+            scoreboard.NO_PURCHASES,
+        )
+    signature = storage.read_json(storage.join(job.folder("train"), "signature.json"))
+    metrics["encoder"] = signature["encoder"]
+    metrics["validation"] = signature.get("validation") or {}
+    storage.write_json(metrics, storage.join(job.out, "metrics.json"))
+    folders = {stage: job.folder(stage) for stage in NEEDS}
+    run_id = job.out.rstrip("/").split("/")[-2]  # …/runs/<run_id>/<attempt>
+    page = report.render(report_data.gather(folders, metrics, as_of=job.as_of, run_id=run_id))
+    storage.write_bytes(page.encode(), storage.join(job.out, "report.html"))
+    protocol, metric = metrics["verdict"]["protocol"], metrics["verdict"]["metric"]
+    return {
+        "heldout_users": metrics["heldout"]["users"],
+        "heldout_events": metrics["heldout"]["events"],
+        f"{protocol}_{metric}": metrics[protocol].get("model", {}).get(metric),
+        "good": metrics["verdict"]["good"],
+        "beats": sorted(name for name, beaten in metrics["beats"].items() if beaten),
+    }
+
+
+def run(argv: Sequence[str]) -> int:
+    """``topkin evaluate`` as a program."""
+    from topkin.pipelines.stages import main
+
+    return main(STAGE, argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(run(sys.argv[1:]))

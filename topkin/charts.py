@@ -1,0 +1,448 @@
+"""Charts as inline SVG: pure functions from numbers to a string that needs no script and no other file.
+
+Every chart has a title and a description for those who do not see it, says with words, shapes or
+positions whatever it says with colour, and takes its colours from the variables in :data:`CSS`, so that
+it reads in light, in dark and on paper. Text given by callers is escaped.
+"""
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+import numpy as np
+
+_LIGHT = """
+  --ink: #1a1d21; --soft: #565d66; --rule: #d9dde2; --paper: #ffffff; --wash: #f4f6f8; --accent: #0b5fb8;
+  --calm: #9aa4b0; --good: #1d6b38; --bad: #a3271d; --c0: #0b5fb8; --c1: #b3470b; --c2: #24733f; --c3: #86358f;
+  --c4: #7d6200; --c5: #086e78; --c6: #b01e56; --c7: #6b7280;
+"""
+_DARK = """
+  --ink: #eceff3; --soft: #aab3bd; --rule: #3a414a; --paper: #15181c; --wash: #1e2328; --accent: #6db3f8;
+  --calm: #78828e; --good: #7fce97; --bad: #ff9d92; --c0: #6db3f8; --c1: #f4a06b; --c2: #7fce97; --c3: #d59be0;
+  --c4: #dcc04a; --c5: #66ccd6; --c6: #f38bb0; --c7: #a3adb8;
+"""
+CSS = (
+    f""":root {{ color-scheme: light dark; {_LIGHT} }}
+@media (prefers-color-scheme: dark) {{ :root {{ {_DARK} }} }}
+@media print {{ :root {{ color-scheme: light; {_LIGHT} }} }}
+"""
+    + """svg.chart { display: block; width: 100%; height: auto; font-family: inherit; }
+svg.chart text { font-size: 12.5px; fill: var(--ink); }
+svg.chart text.soft { fill: var(--soft); }
+svg.chart text.strong { font-weight: 600; }
+svg.chart text.halo { paint-order: stroke; stroke: var(--paper); stroke-width: 3.5px; stroke-linejoin: round; }
+svg.chart text.onmap { paint-order: stroke; stroke: var(--wash); stroke-width: 5px; stroke-linejoin: round; }
+svg.chart .grid { stroke: var(--rule); stroke-width: 1; }
+svg.chart .axis { stroke: var(--soft); stroke-width: 1; }
+svg.chart .line { fill: none; stroke: var(--accent); stroke-width: 2; stroke-linejoin: round; }
+svg.chart .accent { fill: var(--accent); }
+svg.chart .calm { fill: var(--calm); }
+svg.chart .open { fill: var(--paper); stroke: var(--accent); stroke-width: 1.5; }
+svg.chart .whisker { stroke: var(--ink); stroke-width: 1.5; fill: none; }
+svg.chart .leader { stroke: var(--soft); stroke-width: .8; }
+"""
+    + "".join(f"svg.chart .c{i} {{ fill: var(--c{i}); }}\n" for i in range(8))
+)
+
+_WIDE, _NARROW = set("MW@%mw—"), set("iljtfrI.,:;'|!()[] ")
+FONT = 12.5
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One bar: its name, its length, its interval if there is one, and whether it stands out."""
+
+    name: str
+    value: float
+    low: float | None = None
+    high: float | None = None
+    strong: bool = False
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a line chart: x and y of equal length, x rising."""
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a histogram; ``open`` more of it is drawn hollow on top, for what is set apart."""
+
+    name: str
+    value: float
+    open: float = 0.0
+
+
+def text_width(text: str, size: float = FONT) -> float:
+    """About how wide a text is in a sans-serif font, in the unit of ``size``; rather too wide than too narrow."""
+    width = 0.0
+    for c in text:
+        width += 0.92 if c in _WIDE else 0.34 if c in _NARROW else 0.72 if c.isupper() else 0.58
+    return width * size
+
+
+def shorten(text: str, most: int) -> str:
+    """The text, cut to ``most`` characters with an ellipsis where it is longer."""
+    text = " ".join(text.split())
+    return text if len(text) <= most else text[: most - 1].rstrip() + "…"
+
+
+def short_number(value: float) -> str:
+    """A number as an axis shows it: 950, 12k, 1.5M; small ones with the digits that they need."""
+    if value == 0:
+        return "0"
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size * (10 if unit == "k" else 1):
+            return f"{value / size:.3g}{unit}"
+    if abs(value) >= 1:
+        return f"{value:,.0f}" if abs(value) >= 1000 or float(value).is_integer() else f"{value:.3g}"
+    return f"{value:.2g}" if abs(value) >= 1e-4 else f"{value:.0e}"
+
+
+def nice_ticks(low: float, high: float, about: int = 5) -> list[float]:
+    """Round numbers from at or below ``low`` to at or above ``high``, about ``about`` of them."""
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise ValueError(f"an axis needs finite ends, got {low} and {high}: leave such values out")
+    if high <= low:
+        high = low + (abs(low) or 1.0)
+    rough = (high - low) / max(about - 1, 1)
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(power * m for m in (1, 2, 2.5, 5, 10) if power * m >= rough * 0.999)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [round(i * step, 12) for i in range(first, last + 1)]
+
+
+def bar_groups(key: str, title: str, description: str, groups: Sequence[tuple[str, Sequence[Bar]]]) -> str:
+    """Horizontal bars in named groups that share one axis, with their values and 95 % intervals."""
+    bars = [b for _, group in groups for b in group]
+    width, row, head = 520.0, 25.0, 30.0
+    left = min(max((text_width(b.name) for b in bars), default=0) + 14, 210)
+    ends = [b.value if b.high is None else b.high for b in bars]
+    ticks = nice_ticks(0, max([*ends, 1e-9]), 5)
+    right = 58.0
+    scale = (width - left - right) / ticks[-1]
+    height = sum(head + row * len(group) for _, group in groups) + 26
+    out = []
+    for t in ticks:
+        x = left + t * scale
+        out.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{head - 6:.0f}" y2="{height - 22:.0f}"/>')
+        out.append(_text(x, height - 6, short_number(t), "soft", "middle"))
+    y = 0.0
+    for name, group in groups:
+        out.append(_text(0, y + 18, name, "strong halo"))
+        y += head
+        for b in group:
+            middle, end = y + row / 2, left + max(b.value, 0) * scale
+            out.append(_text(left - 8, middle + 4.4, b.name, "strong" if b.strong else "", "end"))
+            kind = "accent" if b.strong else "calm"
+            out.append(
+                f'<rect class="{kind}" x="{left:.1f}" y="{y + 4:.1f}" '
+                f'width="{max(end - left, 1):.1f}" height="{row - 8:.0f}" rx="2"/>'
+            )
+            if b.low is not None and b.high is not None:
+                out.append(_whisker(left + b.low * scale, left + b.high * scale, middle))
+                end = max(end, left + b.high * scale)
+            out.append(_text(end + 7, middle + 4.4, f"{b.value:.3f}", "strong halo" if b.strong else "halo"))
+            y += row
+    return _svg(key, title, description, width, height, out)
+
+
+def interval_plot(key: str, title: str, description: str, groups: Sequence[tuple[str, Sequence[Bar]]]) -> str:
+    """Differences with their 95 % intervals beside a line at zero; a hollow dot where it lies within."""
+    bars = [b for _, group in groups for b in group]
+    width, row, head = 520.0, 25.0, 30.0
+    left = min(max((text_width(b.name) for b in bars), default=0) + 14, 210)
+    low = min([0.0, *(b.value if b.low is None else b.low for b in bars)])
+    high = max([0.0, *(b.value if b.high is None else b.high for b in bars)])
+    ticks = nice_ticks(low, high, 5)
+    scale = (width - left - 66) / (ticks[-1] - ticks[0])
+    height = sum(head + row * len(group) for _, group in groups) + 26
+
+    def at(value: float) -> float:
+        return left + (value - ticks[0]) * scale
+
+    out = []
+    for t in ticks:
+        kind = "axis" if t == 0 else "grid"
+        out.append(
+            f'<line class="{kind}" x1="{at(t):.1f}" x2="{at(t):.1f}" y1="{head - 6:.0f}" y2="{height - 22:.0f}"/>'
+        )
+        out.append(_text(at(t), height - 6, f"{'+' if t > 0 else ''}{_minus(short_number(t))}", "soft", "middle"))
+    y = 0.0
+    for name, group in groups:
+        out.append(_text(0, y + 18, name, "strong halo"))
+        y += head
+        for b in group:
+            middle = y + row / 2
+            out.append(_text(left - 8, middle + 4.4, b.name, "", "end"))
+            clear, end = True, at(b.value)
+            if b.low is not None and b.high is not None:
+                out.append(_whisker(at(b.low), at(b.high), middle))
+                clear, end = b.low > 0 or b.high < 0, at(b.high)
+            out.append(f'<circle class="{"accent" if clear else "open"}" cx="{at(b.value):.1f}" cy="{middle}" r="5"/>')
+            out.append(_text(max(end, at(b.value) + 5) + 7, middle + 4.4, _minus(f"{b.value:+.3f}"), "halo"))
+            y += row
+    return _svg(key, title, description, width, height, out)
+
+
+def line_chart(
+    key: str,
+    title: str,
+    description: str,
+    lines: Sequence[Line],
+    *,
+    x_label: str,
+    y_label: str = "",
+    mark: tuple[float, str] | None = None,
+    height: float = 240,
+    from_zero: bool = False,
+    whole: bool = False,
+) -> str:
+    """Lines with a marker at each point, named at their ends; ``mark`` is a vertical line with a word.
+
+    from_zero: the y axis starts at zero. whole: x counts things, so that only whole numbers are ticks.
+    """
+    width, left, top, bottom = 520.0, 52.0, 24.0, 42.0
+    xs = np.concatenate([np.asarray(line.x, float) for line in lines])
+    ys = np.concatenate([np.asarray(line.y, float) for line in lines])
+    yt = nice_ticks(min(0.0, float(ys.min())) if from_zero else float(ys.min()), float(ys.max()), 5)
+    lo, hi = float(xs.min()), float(xs.max())
+    xt = [t for t in nice_ticks(lo, max(hi, lo + 1), 7) if lo <= t <= hi and (not whole or t == int(t))]
+    named = len(lines) > 1
+    right = 14 + (max(text_width(line.name) for line in lines) if named else 0)
+    wide = max(hi - lo, 1e-9)
+
+    def px(x: float) -> float:
+        return (
+            left + (x - lo) / wide * (width - left - right - 12) + 6 if hi > lo else left + (width - left - right) / 2
+        )
+
+    def py(y: float) -> float:
+        return top + (yt[-1] - y) / (yt[-1] - yt[0]) * (height - top - bottom)
+
+    out = []
+    for t in yt:
+        out.append(f'<line class="grid" x1="{left}" x2="{width - right:.1f}" y1="{py(t):.1f}" y2="{py(t):.1f}"/>')
+        out.append(_text(left - 8, py(t) + 4.4, _minus(short_number(t)), "soft", "end"))
+    out.extend(_text(px(t), height - bottom + 18, short_number(t), "soft", "middle") for t in xt)
+    out.append(_text(left + (width - left - right) / 2, height - 6, x_label, "soft", "middle"))
+    out.append(_text(0, 12, y_label, "soft"))
+    if mark is not None:
+        x = px(mark[0])
+        out.append(
+            f'<line class="axis" stroke-dasharray="4 3" x1="{x:.1f}" x2="{x:.1f}" '
+            f'y1="{top - 6}" y2="{height - bottom}"/>'
+        )
+        room = x + 6 + text_width(mark[1]) < width
+        out.append(_text(x + (6 if room else -6), top - 8, mark[1], "halo", "start" if room else "end"))
+    for n, line in enumerate(lines):
+        points = [(px(float(x)), py(float(y))) for x, y in zip(line.x, line.y, strict=True)]
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+        dash = ' stroke-dasharray="6 4"' if n else ""
+        out.append(f'<polyline class="line"{dash} points="{path}"/>')
+        if len(points) <= 60:
+            out.extend(f'<circle class="accent" cx="{x:.1f}" cy="{y:.1f}" r="3"/>' for x, y in points)
+        if named and points:
+            out.append(_text(points[-1][0] + 7, points[-1][1] + 4.4, line.name, "halo"))
+    return _svg(key, title, description, width, height, out)
+
+
+def histogram(
+    key: str,
+    title: str,
+    description: str,
+    columns: Sequence[Column],
+    *,
+    x_label: str = "",
+    width: float = 520,
+    height: float = 240,
+) -> str:
+    """Columns side by side, each with its name below where there is room, the highest with its value."""
+    left, top, right = 46.0, 24.0, 8.0
+    bottom = 42.0 if x_label else 26.0
+    ticks = nice_ticks(0, max([c.value + c.open for c in columns] + [1e-9]), 5)
+    step = (width - left - right) / max(len(columns), 1)
+    scale = (height - top - bottom) / ticks[-1]
+    floor = height - bottom
+    out = []
+    for t in ticks:
+        y = floor - t * scale
+        out.append(f'<line class="grid" x1="{left}" x2="{width - right}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        out.append(_text(left - 8, y + 4.4, short_number(t), "soft", "end"))
+    widest = max((text_width(c.name) for c in columns), default=0)
+    every = max(1, math.ceil((widest + 10) / step))
+    highest = max(range(len(columns)), key=lambda i: columns[i].value + columns[i].open, default=-1)
+    for i, c in enumerate(columns):
+        x, inset = left + i * step, min(step * 0.12, 4)
+        whole, below = (c.value + c.open) * scale, c.value * scale
+        out.append(f"<g><title>{escape(c.name)}: {c.value + c.open:,.6g}</title>")
+        for kind, foot, tall, edge in (("accent", 0.0, below, 0.0), ("open", below, whole - below, 0.75)):
+            if tall > 0:
+                tall = max(tall, 1.5)
+                out.append(
+                    f'<rect class="{kind}" x="{x + inset + edge:.1f}" y="{floor - foot - tall + edge:.1f}" '
+                    f'width="{max(step - 2 * inset - 2 * edge, 0.5):.1f}" height="{max(tall - 2 * edge, 0.5):.1f}"/>'
+                )
+        out.append("</g>")
+        if i % every == 0:
+            out.append(_text(x + step / 2, floor + 17, c.name, "soft", "middle"))
+        if i == highest and whole:
+            out.append(_text(x + step / 2, floor - whole - 6, short_number(c.value + c.open), "halo", "middle"))
+    out.append(f'<line class="axis" x1="{left}" x2="{width - right}" y1="{floor:.1f}" y2="{floor:.1f}"/>')
+    if x_label:
+        out.append(_text(left + (width - left - right) / 2, height - 5, x_label, "soft", "middle"))
+    return _svg(key, title, description, width, height, out)
+
+
+def scatter_map(
+    key: str,
+    title: str,
+    description: str,
+    points: np.ndarray,
+    groups: np.ndarray,
+    names: Sequence[str],
+    labels: Sequence[tuple[int, str]],
+    *,
+    ordered: bool = False,
+) -> str:
+    """Points of a plane, by group, some of them named without overlaps.
+
+    points: (n, 2). groups: (n,) int, a number in ``names``. labels: (point, text), the most important
+    first; one that finds no free place is left out. Unordered groups (at most 8) differ in shape and
+    colour, ``ordered`` ones in size and strength: the last is the largest.
+    """
+    width, height, top, pad = 1040.0, 620.0, 34.0, 14.0
+    low, high = points.min(axis=0), points.max(axis=0)
+    scale = min((width - 2 * pad) / max(high[0] - low[0], 1e-9), (height - top - 2 * pad) / max(high[1] - low[1], 1e-9))
+    stretch = np.array([width - 2 * pad, height - top - 2 * pad]) / np.maximum(high - low, 1e-9)
+    stretch = np.minimum(stretch, scale * 1.6)  # one unit of both axes may differ by 1.6 at most
+    middle = np.array([width / 2, top + (height - top) / 2])
+    at = (points - (low + high) / 2) * stretch * [1, -1] + middle
+    out = [f'<rect x="0" y="{top}" width="{width}" height="{height - top}" fill="var(--wash)" rx="4"/>']
+    x = 0.0
+    for g, name in enumerate(names):
+        if not ordered:
+            out.append(_marker(x + 7, 14, g, len(names), ordered))
+            out.append(_text(x + 17, 18.4, name))
+            x += 17 + text_width(name) + 14
+    if ordered:
+        out.append(_text(0, 18.4, names[0]))
+        x = text_width(names[0]) + 12
+        for g in range(len(names)):
+            out.append(_marker(x, 14, g, len(names), ordered))
+            x += 13
+        out.append(_text(x + 2, 18.4, names[-1]))
+    named = {i for i, _ in labels}
+    order = sorted(range(len(at)), key=lambda i: (i in named, groups[i] if ordered else 0, i))
+    out.extend(_marker(at[i, 0], at[i, 1], int(groups[i]), len(names), ordered) for i in order)
+    places = place_labels(at[[i for i, _ in labels]], [text for _, text in labels], (0, top, width, height))
+    for (i, text), place in zip(labels, places, strict=True):
+        if place is None:
+            continue
+        lx, ly = place
+        px, py = at[i]
+        out.append(f'<circle cx="{px:.1f}" cy="{py:.1f}" r="5.5" fill="none" stroke="var(--ink)" stroke-width="1.2"/>')
+        near = min(max(px, lx), lx + text_width(text, FONT))
+        if math.hypot(near - px, ly - 4 - py) > 16:
+            out.append(f'<line class="leader" x1="{px:.1f}" y1="{py:.1f}" x2="{near:.1f}" y2="{ly - 4:.1f}"/>')
+        out.append(_text(lx, ly, text, "onmap"))
+    return _svg(key, title, description, width, height, out)
+
+
+def place_labels(
+    points: np.ndarray, texts: Sequence[str], frame: tuple[float, float, float, float]
+) -> list[tuple[float, float] | None]:
+    """Where each text starts (left end of its base line), or None where no place is free.
+
+    Greedy in the given order: around the point at growing distances, inside ``frame`` (left, top, right,
+    bottom), over no text placed before and over none of the named points.
+    """
+    left, top, right, bottom = frame
+    taken: list[tuple[float, float, float, float]] = []
+    dots = [(x - 7, y - 7, x + 7, y + 7) for x, y in points]
+    places: list[tuple[float, float] | None] = []
+    for n, ((x, y), text) in enumerate(zip(points, texts, strict=True)):
+        wide, found = text_width(text), None
+        others = dots[:n] + dots[n + 1 :]
+        for far in (0, 12, 26, 44):
+            for lx, ly in (
+                (x + 9 + far, y + 4.4),
+                (x - 9 - far - wide, y + 4.4),
+                (x - wide / 2, y - 10 - far),
+                (x - wide / 2, y + 19 + far),
+                (x + 6 + far, y - 8 - far),
+                (x + 6 + far, y + 17 + far),
+                (x - 6 - far - wide, y - 8 - far),
+                (x - 6 - far - wide, y + 17 + far),
+            ):
+                box = (lx - 3, ly - 12, lx + wide + 3, ly + 5)
+                inside = box[0] >= left and box[1] >= top and box[2] <= right and box[3] <= bottom
+                if inside and not any(_meet(box, other) for other in taken + others):
+                    found = (float(lx), float(ly))
+                    taken.append(box)
+                    break
+            if found:
+                break
+        places.append(found)
+    return places
+
+
+def _meet(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+def _marker(x: float, y: float, group: int, groups: int, ordered: bool) -> str:
+    if ordered:
+        share = group / max(groups - 1, 1)
+        return (
+            f'<circle class="accent" cx="{x:.1f}" cy="{y:.1f}" r="{1.6 + 3 * share:.1f}" '
+            f'fill-opacity="{0.25 + 0.35 * share:.2f}"/>'
+        )
+    kind, r = f"c{group % 8}", 4.0
+    if group % 8 == 0:
+        return f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="{r}"/>'
+    if group % 8 == 1:
+        return f'<rect class="{kind}" x="{x - 3.4:.1f}" y="{y - 3.4:.1f}" width="6.8" height="6.8"/>'
+    shapes = {
+        2: ((0, -4.8), (4.4, 3.4), (-4.4, 3.4)),
+        3: ((0, -5), (5, 0), (0, 5), (-5, 0)),
+        4: ((0, 4.8), (4.4, -3.4), (-4.4, -3.4)),
+        5: ((-1.4, -4.5), (1.4, -4.5), (1.4, -1.4), (4.5, -1.4), (4.5, 1.4), (1.4, 1.4), (1.4, 4.5), (-1.4, 4.5),
+            (-1.4, 1.4), (-4.5, 1.4), (-4.5, -1.4), (-1.4, -1.4)),
+        6: ((-4.8, -2), (4.8, -2), (4.8, 2), (-4.8, 2)),
+        7: ((-1.6, -4.8), (1.6, -4.8), (1.6, 4.8), (-1.6, 4.8)),
+    }  # fmt: skip
+    path = " ".join(f"{x + dx:.1f},{y + dy:.1f}" for dx, dy in shapes[group % 8])
+    return f'<polygon class="{kind}" points="{path}"/>'
+
+
+def _whisker(x1: float, x2: float, y: float) -> str:
+    return f'<path class="whisker" d="M{x1:.1f} {y - 4:.1f}v8M{x1:.1f} {y:.1f}H{x2:.1f}M{x2:.1f} {y - 4:.1f}v8"/>'
+
+
+def _minus(text: str) -> str:
+    return text.replace("-", "−") if re.fullmatch(r"[-+]?[\d.,]+[kMG]?", text) else text
+
+
+def _text(x: float, y: float, text: str, kind: str = "", anchor: str = "start") -> str:
+    classes = f' class="{kind}"' if kind else ""
+    where = "" if anchor == "start" else f' text-anchor="{anchor}"'
+    return f'<text{classes} x="{x:.1f}" y="{y:.1f}"{where}>{escape(text)}</text>'
+
+
+def _svg(key: str, title: str, description: str, width: float, height: float, content: Sequence[str]) -> str:
+    if not re.fullmatch(r"[a-z][a-z0-9-]*", key):
+        raise ValueError(f"a chart's key must be lower-case letters, digits and -, as it names elements, got {key!r}")
+    return (
+        f'<svg class="chart" role="img" viewBox="0 0 {width:.0f} {height:.0f}" '
+        f'aria-labelledby="{key}-title {key}-desc">'
+        f'<title id="{key}-title">{escape(title)}</title><desc id="{key}-desc">{escape(description)}</desc>'
+        + "".join(content)
+        + "</svg>"
+    )
