@@ -1,5 +1,7 @@
 """``topkin demo``: a generated shop, every job on it, and what the first user should buy."""
 
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -8,7 +10,7 @@ import pyarrow.compute as pc
 from topkin import lookup, storage
 from topkin.pipelines import commands, show
 from topkin.pipelines.asked import Asked
-from topkin.runs import Run
+from topkin.runs import Run, code_version
 from topkin.synthetic import Shop
 
 SHOP = "shop"  # the folder of the generated data
@@ -35,14 +37,22 @@ def demo(output: Path, *, users: int, items: int, purchases: int, seed: int, ask
 
 
 def _write(shop: Shop, output: Path) -> None:
-    marker = str(output / SHOP / "shop.json")
-    what = {"users": shop.users, "items": shop.items, "purchases": shop.purchases, "seed": shop.seed}
-    if storage.exists(marker) and storage.read_json(marker) == what:
-        return  # the same files keep their times, so that finished stages are taken as they are
-    storage.remove_folder(str(output / SHOP))
-    shop.write(str(output / SHOP))
-    storage.write_bytes(shop.config_toml(SHOP).encode(), str(output / "topkin.toml"))
-    storage.write_json(what, marker)
+    """The same files keep their times, so that finished stages are taken as they are."""
+    marker, config = str(output / SHOP / "shop.json"), str(output / "topkin.toml")
+    what = {
+        "users": shop.users,
+        "items": shop.items,
+        "purchases": shop.purchases,
+        "seed": shop.seed,
+        "code": code_version(),
+    }
+    there = storage.exists(marker) and storage.read_json(marker) == what
+    if not there:
+        storage.remove_folder(str(output / SHOP))
+        shop.write(str(output / SHOP))
+        storage.write_json(what, marker)
+    if not there or not storage.exists(config):
+        storage.write_bytes(shop.config_toml(SHOP).encode(), config)
 
 
 def first_user(run: Run) -> lookup.Id:
@@ -51,3 +61,14 @@ def first_user(run: Run) -> lookup.Id:
     bought = table.filter(pc.greater(pc.list_value_length(table["items"]), pa.scalar(0)))
     users: lookup.Id = pc.min(bought["user_id"]).as_py()
     return users
+
+
+def run(argv: Sequence[str]) -> int:
+    """``topkin demo`` as a program."""
+    from topkin.pipelines.cli import main
+
+    return main(["demo", *argv])
+
+
+if __name__ == "__main__":
+    raise SystemExit(run(sys.argv[1:]))
