@@ -9,6 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from topkin.ids import decoded
+
 _P = 0x9E3779B97F4A7C15  # odd, so that it has an inverse modulo 2**64
 _P_INVERSE = pow(_P, -1, 2**64)
 _BLOCK = 1 << 16
@@ -73,6 +75,51 @@ def _has_bytes(t: pa.DataType) -> bool:
     return bool(
         pa.types.is_string(t) or pa.types.is_binary(t) or pa.types.is_large_string(t) or pa.types.is_large_binary(t)
     )
+
+
+def hash_rows(table: pa.Table) -> np.ndarray:
+    """A hash of each row's values in all columns, (n,) uint64; nulls count as a value of their own.
+
+    Equal numbers, instants and texts hash alike whatever width, unit or encoding holds them.
+    Raises TypeError for nested columns.
+    """
+    found = np.zeros(len(table), np.uint64)
+    for name in table.column_names:
+        values = table[name]
+        hashed = _mix(_hash_values(values, name) + np.uint64(1))
+        if values.null_count:
+            hashed[np.asarray(pc.is_null(values))] = 0
+        found = _mix(found * np.uint64(_P) + hashed)
+    return found
+
+
+def _hash_values(values: pa.ChunkedArray, name: str) -> np.ndarray:
+    """Of one column, what tells its values apart, (n,) uint64; nulls have any value."""
+    values = decoded(values)
+    kind = values.type
+    if pa.types.is_null(kind):
+        return np.zeros(len(values), np.uint64)
+    if pa.types.is_decimal(kind):
+        values, kind = values.cast(pa.string()), pa.string()
+    if pa.types.is_string_view(kind) or pa.types.is_binary_view(kind) or pa.types.is_fixed_size_binary(kind):
+        values, kind = values.cast(pa.binary()), pa.binary()
+    if _has_bytes(kind):
+        return hash_ids(pc.fill_null(values, "" if pa.types.is_string(kind) or pa.types.is_large_string(kind) else b""))
+    if pa.types.is_floating(kind):
+        numbers = np.asarray(pc.fill_null(values.cast(pa.float64()), 0)) + 0.0  # -0.0 becomes 0.0
+        return np.where(np.isnan(numbers), np.nan, numbers).view(np.uint64)
+    if pa.types.is_uint64(kind):
+        return np.asarray(pc.fill_null(values, 0))
+    factor = 1
+    if pa.types.is_timestamp(kind) or pa.types.is_duration(kind) or pa.types.is_time(kind):
+        factor = {"s": 10**9, "ms": 10**6, "us": 1000, "ns": 1}[kind.unit]
+    if pa.types.is_date32(kind) or pa.types.is_time32(kind):
+        values = values.cast(pa.int32())
+        factor = 86_400 * 10**9 if pa.types.is_date32(kind) else factor
+    if pa.types.is_nested(kind):
+        raise TypeError(f"column {name!r} must hold single values, got {kind}")
+    whole = np.asarray(pc.fill_null(values.cast(pa.int64()), 0)).astype(np.int64)
+    return whole.view(np.uint64) * np.uint64(factor)
 
 
 def partition_of(ids: pa.Array | pa.ChunkedArray, parts: int) -> np.ndarray:

@@ -1,0 +1,215 @@
+"""The prepare job: the user's Parquet, held to its contract, becomes events, histories and the catalogue."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from topkin import storage
+from topkin.cleaning import clean_items, clean_purchases, clean_users
+from topkin.config import Settings
+from topkin.contract import Inspection, inspect, sample, sources, time_unit_finding
+from topkin.errors import InputError, TopkinError
+from topkin.inputs import ArrowFiles, Files, find
+from topkin.pipelines.job import Job, run_pipeline
+from topkin.prepare import Plan
+
+STAGE = "prepare"
+NEEDS = ()
+SECTIONS = ("run", "purchases", "items", "users", "prepare")
+
+
+def _now() -> datetime:
+    return datetime.now(UTC).replace(tzinfo=None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """What the job needs: the plan, the files of each input and the columns read of them, and where to write.
+
+    The plan's ``clock`` (naive UTC, the time at which the job was configured) divides past from future.
+    """
+
+    plan: Plan
+    inputs: Mapping[str, Inspection]
+    out: str
+    parts: int
+
+
+def _files(path: str) -> Files:
+    """What reads a path; Beam is imported only where pyarrow alone does not do."""
+    if "://" not in path or path.startswith("file://"):
+        return ArrowFiles()
+    from topkin.transforms.parquet import AnyFiles
+
+    return AnyFiles()
+
+
+def inputs_fingerprint(settings: Settings) -> list[list[Any]]:
+    """[path, bytes, time of change] of every input file, in order: what tells that an input is another.
+
+    Raises InputError where an input has no file.
+    """
+    return [
+        [f.path, f.bytes, f.modified]
+        for name, source in sources(settings).items()
+        for f in find(f"{name}.path", source.path, _files(source.path))
+    ]
+
+
+def check_inputs(settings: Settings, as_of: datetime | None = None) -> list[TopkinError]:
+    """What is wrong with the inputs: errors not raised, each with its message; none where all is well.
+
+    Reads the footers of all files and the first rows of one of each input.
+    """
+    return _checked(settings, as_of, _now())[1]
+
+
+def _checked(
+    settings: Settings, as_of: datetime | None, clock: datetime
+) -> tuple[dict[str, Inspection], list[TopkinError]]:
+    inputs = {name: inspect(source, _files(source.path)) for name, source in sources(settings).items()}
+    findings = [finding for inspection in inputs.values() for finding in inspection.findings]
+    purchases = inputs["purchases"]
+    for name, role in (("items", "item_id"), ("users", "user_id")):
+        if name in inputs and purchases.types.get(role) and inputs[name].types.get(role):
+            one, other = inputs[name].types[role], purchases.types[role]
+            if one != other:
+                column, wanted = inputs[name].source.columns[role], purchases.source.columns[role]
+                findings.append(
+                    InputError(
+                        f"{inputs[name].files[0].path}: column {column!r} ({name}.{role}) is {one}, but purchases have "
+                        f"{other} in {wanted!r}: write both with one type, or set {name}.normalise.{column}"
+                    )
+                )
+    if not findings:
+        findings = _tried(inputs, clock)
+    first = purchases.earliest
+    if not findings and first is not None:
+        column = purchases.source.columns["timestamp"]
+        if first > clock:
+            findings.append(
+                InputError(f"every purchase is in the future: the first {column!r} is {first}, now is {clock}")
+            )
+        elif as_of is not None and first >= as_of:
+            findings.append(InputError(_none_before(as_of, first.isoformat(), column)))
+    return inputs, findings
+
+
+def _tried(inputs: Mapping[str, Inspection], clock: datetime) -> list[TopkinError]:
+    """What goes wrong with the first rows of each input."""
+    findings: list[TopkinError] = []
+    for name, inspection in inputs.items():
+        files = _files(inspection.source.path)
+        try:
+            rows = sample(inspection, files)
+            if rows is None:
+                continue
+            if name == "purchases":
+                unit = time_unit_finding(inspection, rows, clock)
+                findings += [unit] if unit else []
+                clean_purchases(rows, inspection.source, clock)
+            elif name == "items":
+                clean_items(rows, inspection.source)
+            else:
+                clean_users(rows, inspection.source)
+        except TopkinError as e:
+            findings.append(e)
+    return findings
+
+
+def _none_before(as_of: datetime, first: str, column: str) -> str:
+    return (
+        f"there is no purchase before the as-of date {as_of.isoformat()}: the first {column!r} is {first}; "
+        "choose a later --as-of"
+    )
+
+
+def configure(job: Job) -> Config:
+    """The job's Config. Raises InputError or ConfigError with all that is wrong with the inputs."""
+    settings, clock = job.settings, _now()
+    inputs, findings = _checked(settings, job.as_of, clock)
+    if findings:
+        raise type(findings[0])("\n".join(str(f) for f in findings))
+    purchases = inputs["purchases"]
+    found = {name: inspection.source for name, inspection in inputs.items()}
+    plan = Plan(
+        purchases=found["purchases"],
+        items=found.get("items"),
+        users=found.get("users"),
+        user_type=purchases.types["user_id"],
+        item_type=purchases.types["item_id"],
+        as_of=job.as_of,
+        clock=clock,
+        recent_days=settings.prepare.recent_days,
+        drop_duplicates=settings.purchases.duplicates == "drop",
+    )
+    return Config(plan=plan, inputs=inputs, out=job.out, parts=settings.run.parts)
+
+
+def build(pipeline: Any, config: Config) -> None:
+    """Add the job to a Beam pipeline."""
+    import apache_beam as beam
+    import pyarrow as pa
+
+    from topkin.transforms.parquet import ReadFromParquetBatched
+    from topkin.transforms.prepare import Clean, MakeShop, PrepareParts, WriteRejects, WriteStatistics
+
+    accepted, rejects = {}, []
+    for name, inspection in config.inputs.items():
+        cleaned = (
+            pipeline
+            | f"Read {name}" >> ReadFromParquetBatched(name, [f.path for f in inspection.files], inspection.columns)
+            | f"Clean {name}" >> Clean(name, config.plan, inspection.rows)
+        )
+        accepted[name] = cleaned["accepted"]
+        rejects.append(cleaned["rejects"])
+    items = accepted.pop("items", None)
+    if items is None:
+        items = pipeline | "No items" >> beam.Create([]).with_output_types(pa.Table)
+    parts = accepted | "PrepareParts" >> PrepareParts(config.plan, config.out, config.parts)
+    shop = {"sales": parts["sales"], "items": items, "segments": parts["segments"]} | "MakeShop" >> MakeShop(
+        config.plan, config.out
+    )
+    counts = (
+        (*rejects, parts["rejects"], shop["rejects"])
+        | "All rejects" >> beam.Flatten()
+        | "WriteRejects" >> WriteRejects(storage.join(config.out, "rejects"), config.parts)
+    )
+    every = (parts["counts"], shop["counts"], counts) | "All counts" >> beam.Flatten()
+    files = {name: (len(i.files), i.rows) for name, i in config.inputs.items()}
+    {"counts": every, "span": shop["span"]} | "WriteStatistics" >> WriteStatistics(config.plan, config.out, files)
+
+
+def execute(job: Job) -> dict[str, Any]:
+    """Prepare into ``job.out``; returns statistics.json.
+
+    Raises InputError where no purchase before the as-of date is left, with the counts of reasons.
+    """
+    config = configure(job)
+    run_pipeline(lambda pipeline: build(pipeline, config), job.beam)
+    found: dict[str, Any] = storage.read_json(storage.join(job.out, "statistics.json"))
+    if not found["events"]:
+        raise InputError(_nothing_left(found, job.as_of))
+    return found
+
+
+def _nothing_left(statistics: Mapping[str, Any], as_of: datetime) -> str:
+    purchases = statistics["sources"]["purchases"]
+    if purchases["accepted"]:
+        return _none_before(as_of, "later", "timestamp")
+    reasons = sorted(purchases["rejected"].items(), key=lambda r: (-r[1], r[0]))
+    counts = ", ".join(f"{reason}: {n:,}" for reason, n in reasons)
+    return f"all {purchases['rows']:,} rows of purchases were rejected ({counts}): look at purchases.rules and the data"
+
+
+def run(argv: Sequence[str]) -> int:
+    """The command line of this job alone."""
+    from topkin.pipelines.stages import main
+
+    return main(STAGE, argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(run(sys.argv[1:]))

@@ -1,0 +1,62 @@
+"""Ids in the three types that topkin keeps: int64, string, binary."""
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+ACCEPTED = "an integer, a string or binary"
+
+
+def storage(t: pa.DataType) -> pa.DataType:
+    """The type behind an extension type or a dictionary."""
+    while isinstance(t, pa.BaseExtensionType) or pa.types.is_dictionary(t):
+        t = t.storage_type if isinstance(t, pa.BaseExtensionType) else t.value_type
+    return t
+
+
+def decoded(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The values without extension type or dictionary."""
+    while storage(values.type) != values.type:
+        if isinstance(values.type, pa.BaseExtensionType):
+            values = pa.chunked_array([c.storage for c in values.chunks], values.type.storage_type)
+        else:
+            values = values.cast(values.type.value_type)
+    return values
+
+
+def canonical_type(t: pa.DataType) -> pa.DataType | None:
+    """The type in which ids of type ``t`` are kept; None where they cannot be ids."""
+    t = storage(t)
+    if pa.types.is_integer(t):
+        return pa.int64()
+    if pa.types.is_string(t) or pa.types.is_large_string(t) or pa.types.is_string_view(t):
+        return pa.string()
+    if pa.types.is_binary(t) or pa.types.is_large_binary(t) or pa.types.is_binary_view(t):
+        return pa.binary()
+    if pa.types.is_fixed_size_binary(t):
+        return pa.binary()
+    return None
+
+
+def cure(column: str, t: pa.DataType, section: str) -> str:
+    """What to do about an id column of a type that cannot be one."""
+    if pa.types.is_floating(t) or pa.types.is_decimal(t):
+        return (
+            f"a float cannot hold every id: write the column as integers or strings, or set "
+            f'{section}.normalise.{column} = "CAST({column} AS BIGINT)"'
+        )
+    return f"set {section}.normalise.{column} to an SQL expression that gives {ACCEPTED}"
+
+
+def canonical(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Ids as int64, string or binary; nulls stay, an integer above the largest int64 becomes one.
+
+    Raises TypeError for other types.
+    """
+    kind = canonical_type(values.type)
+    if kind is None:
+        raise TypeError(f"ids must be {ACCEPTED}, got {values.type}")
+    values = decoded(values)
+    if pa.types.is_uint64(values.type):
+        limit = pa.scalar(2**63 - 1, pa.uint64())
+        values = pc.if_else(pc.less_equal(values, limit), values, pa.scalar(None, pa.uint64()))
+    return values if values.type == kind else values.cast(kind)

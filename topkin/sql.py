@@ -1,0 +1,153 @@
+"""The user's SQL expressions: read, judged and evaluated by DuckDB over Arrow tables.
+
+The engine sees one table, ``rows``, and nothing else: no file, no network, no Python variable, and no setting
+can be changed. It has one thread and keeps the order of rows.
+"""
+
+import json
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cache
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from topkin.errors import ConfigError
+
+_local = threading.local()
+
+
+def _engine() -> duckdb.DuckDBPyConnection:
+    """This thread's engine."""
+    if not hasattr(_local, "engine"):
+        engine = duckdb.connect(
+            ":memory:",
+            config={
+                "threads": 1,
+                "enable_external_access": False,
+                "autoinstall_known_extensions": False,
+                "autoload_known_extensions": False,
+                "python_enable_replacements": False,
+            },
+        )
+        engine.execute("SET TimeZone = 'UTC'")
+        engine.execute("SET lock_configuration = true")
+        _local.engine = engine
+    found: duckdb.DuckDBPyConnection = _local.engine
+    return found
+
+
+def query(sql: str, rows: pa.Table | None = None) -> pa.Table:
+    """The result of a query over the table ``rows``, in order. Raises duckdb.Error."""
+    engine = _engine()
+    if rows is None:
+        return engine.execute(sql).to_arrow_table()
+    engine.register("rows", rows)
+    try:
+        return engine.execute(sql).to_arrow_table()
+    finally:
+        engine.unregister("rows")
+
+
+def quoted(name: str) -> str:
+    """A column's name as SQL."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+@cache
+def _functions() -> tuple[frozenset[str], frozenset[str]]:
+    """The names of aggregates, and of functions whose result is not given by their arguments."""
+    found = query("SELECT function_name AS name, function_type AS kind, stability FROM duckdb_functions()").to_pylist()
+    scalar = {f["name"] for f in found if f["kind"] in ("scalar", "macro")}
+    aggregates = {f["name"] for f in found if f["kind"] == "aggregate"} - scalar
+    unstable = {f["name"] for f in found if f["kind"] == "scalar" and f["stability"] != "CONSISTENT"}
+    return frozenset(aggregates), frozenset(unstable | {"current_timestamp", "current_time", "localtimestamp"})
+
+
+def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
+    """Every object of a syntax tree."""
+    if isinstance(tree, dict):
+        yield tree
+        for value in tree.values():
+            yield from _nodes(value)
+    elif isinstance(tree, list):
+        for value in tree:
+            yield from _nodes(value)
+
+
+@dataclass(frozen=True)
+class Expression:
+    """One SQL expression over the columns of a row; ``key`` is its place in the configuration."""
+
+    key: str
+    text: str
+
+    def _refused(self, why: str) -> ConfigError:
+        return ConfigError(f"{self.key}: {self.text!r} {why}")
+
+    def names(self) -> set[str]:
+        """The names that it mentions, in lower case: columns and the arguments of lambdas.
+
+        Raises ConfigError where it is not one expression over a row: SQL has no column type for text that
+        does not parse, and an aggregate, a window, a subquery or a clock would make a row's fate hang on
+        the rows beside it or on the hour.
+        """
+        literal = "'" + f"SELECT (\n{self.text}\n)".replace("'", "''") + "'"
+        tree = json.loads(query(f"SELECT json_serialize_sql({literal}) AS tree")["tree"][0].as_py())
+        if tree["error"]:
+            raise self._refused(f"is not an SQL expression: {tree['error_message']}")
+        select = tree["statements"][0]["node"]
+        if len(tree["statements"]) != 1 or select["type"] != "SELECT_NODE" or len(select["select_list"]) != 1:
+            raise self._refused("must be one SQL expression")
+        if select["from_table"]["type"] != "EMPTY" or any(
+            select.get(k) for k in ("where_clause", "group_expressions", "having", "qualify", "modifiers")
+        ):
+            raise self._refused("must be an SQL expression, not a query")
+        aggregates, unstable = _functions()
+        names = set()
+        for node in _nodes(select["select_list"]):
+            kind, function = node.get("class"), str(node.get("function_name", "")).lower()
+            if kind in ("WINDOW", "SUBQUERY", "STAR") or function in aggregates or function == "unnest":
+                what = function or {"STAR": "*", "SUBQUERY": "a subquery"}.get(str(kind), "a window")
+                raise self._refused(f"must be about one row, got {what}: name the row's columns")
+            if kind == "PARAMETER":
+                raise self._refused("must hold its values, got a parameter")
+            if kind == "COLUMN_REF":
+                names.add(node["column_names"][0].lower())
+                function = node["column_names"][0].lower()
+            if function in unstable:
+                raise self._refused(f"must give the same whenever it is asked, got {function}(): name a date instead")
+        return names
+
+    def evaluate(self, rows: pa.Table) -> pa.ChunkedArray:
+        """Its value for each row.
+
+        Raises ConfigError with DuckDB's words and the columns that there are.
+        """
+        try:
+            found = query(f"SELECT (\n{self.text}\n) AS value FROM rows", rows)["value"]
+        except duckdb.ConversionException as e:
+            raise self._refused(
+                f"fails on a row: {_words(e)}; TRY_CAST gives null where a value does not fit, and a null is rejected"
+            ) from e
+        except duckdb.Error as e:
+            raise self._refused(f"cannot be asked: {_words(e)}; the columns are {', '.join(rows.column_names)}") from e
+        if len(found) != len(rows):
+            raise self._refused(f"must give one value for each row, got {len(found)} for {len(rows)}")
+        return found
+
+
+def _words(error: duckdb.Error) -> str:
+    """DuckDB's message without the picture of the query, which is not the user's text."""
+    lines = [line.strip() for line in str(error).split("\n\n")[0].splitlines()]
+    return " ".join(line for line in lines if line and not line.startswith(("LINE", "^")))
+
+
+def nearest(name: str, names: Sequence[str]) -> str:
+    """ ", did you mean 'x'" where some name is near, else nothing."""
+    lower = {n.lower(): n for n in names}
+    found = get_close_matches(name.lower(), list(lower), 1, 0.6)
+    return f", did you mean {lower[found[0]]!r}" if found else ""
