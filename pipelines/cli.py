@@ -136,10 +136,10 @@ def demo(
     beam: Beam = None,
 ) -> None:
     """Generate a shop, run every job on it, and show the first user's recommendations."""
-    from topkin.pipelines import demo as made
+    from topkin.pipelines.demo import demo as made
 
     asked = _asked(output / "topkin.toml", set_, json, None, force, quiet, beam)
-    made.demo(output, users=users, items=items, purchases=purchases, seed=seed, asked=asked)
+    made(output, users=users, items=items, purchases=purchases, seed=seed, asked=asked)
 
 
 @command("topkin init purchases.parquet --items items.parquet")

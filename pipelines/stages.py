@@ -185,6 +185,6 @@ def _sweep(run_path: str, name: str) -> None:
 
 def main(stage: str, argv: Sequence[str]) -> int:
     """One stage from a command line: the same as ``topkin <stage> …``."""
-    from topkin.pipelines import cli
+    from topkin.pipelines.cli import main as command_line
 
-    return cli.main([stage, *argv])
+    return command_line([stage, *argv])

@@ -1,8 +1,11 @@
 """What the tests share: a home of their own, and the real data where it is."""
 
 import os
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
 import pytest
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -22,3 +25,59 @@ def online_retail() -> Path:
     if not (folder / "purchases.parquet").exists():
         pytest.skip(f"needs the real purchases in {folder}")
     return folder
+
+
+TITLES = {"a1": "RED PAPER LANTERN", "a2": "BLUE PAPER LANTERN", "b1": "Garden spade [large]", "b2": None}
+
+
+@pytest.fixture(params=["string", "int64", "binary"])
+def small_run(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
+    """A published run of four items and twenty users, its tables written by hand; ids of each type.
+
+    User n bought item n % 3, then item 0; gets the two others, and its neighbours bought item 3.
+    """
+    from topkin import runs, schemas, storage
+    from topkin.partition import split
+
+    kind = {"string": pa.string(), "int64": pa.int64(), "binary": pa.binary()}[request.param]
+    make = {"string": str, "int64": lambda t: int(t, 16), "binary": str.encode}[request.param]
+    items, users = [make(i) for i in TITLES], [make(f"{n + 100}") for n in range(20)]
+    as_of, parts, root = datetime(2024, 5, 1), 3, str(tmp_path / "out")
+    run = runs.Run(root, "r1", as_of)
+    tables: dict[str, tuple[str, str, pa.Schema, list[dict[str, Any]]]] = {
+        "histories": ("prepared", "user_id", schemas.histories(kind, kind), [
+            {"user_id": u, "items": [items[n % 3], items[0]], "weights": [1.0, 2.0], "segment": "France",
+             "times": [datetime(2024, 4, 1 + n), datetime(2024, 4, 29)]} for n, u in enumerate(users)]),
+        "recommendations/date=2024-05-01": ("recommendations", "user_id", schemas.recommendations(kind, kind), [
+            {"user_id": u, "rank": r + 1, "item_id": items[(n + r + 1) % 3], "score": 0.9 - r / 10, "source": "model",
+             "because": [items[0]]} for n, u in enumerate(users) for r in range(2)]),
+        "short_lists": ("recommendations", "user_id", schemas.short_lists(kind), [
+            {"user_id": users[0], "wanted": 20, "got": 2, "reason": "nothing else is allowed"}]),
+        "similar_items": ("similar", "item_id", schemas.similar_items(kind), [
+            {"item_id": items[0], "rank": r, "neighbour_id": items[r], "score": 1 - r / 4} for r in (1, 2)]),
+        "similar_users": ("similar", "user_id", schemas.similar_users(kind), [
+            {"user_id": users[0], "rank": 1, "neighbour_id": users[3], "score": 0.5}]),
+        "neighbours_bought": ("similar", "user_id", schemas.neighbours_bought(kind, kind), [
+            {"user_id": users[0], "rank": 1, "item_id": items[3], "support": 7, "score": 2.0}]),
+    }  # fmt: skip
+    for name, (folder, key, schema, rows) in tables.items():
+        split_rows = split(pa.Table.from_pylist(rows, schema), key, parts)
+        for part in range(parts):
+            path = storage.join(run.path, folder, name, storage.part_name(part, parts))
+            storage.write_parquet(split_rows.get(part, schema.empty_table()), path, row_group_rows=2)
+    catalogue = [
+        {"item_id": i, "title": t, "category": "home", "price": 2.5, "available": n != 1, "events": 10 * n, "users": n,
+         "recent": 1, "first_sale": None, "last_sale": datetime(2024, 4, 29)}
+        for n, (i, t) in enumerate(zip(items, TITLES.values(), strict=True))
+    ]  # fmt: skip
+    prepared = storage.join(run.path, "prepared")
+    storage.write_parquet(
+        pa.Table.from_pylist(catalogue, schemas.catalogue(kind)), storage.join(prepared, "catalogue.parquet")
+    )
+    words = pa.table({"value": ["PAPER", "LANTERN", "RED", "BLUE", "Garden", "spade"], "count": [2, 2, 1, 1, 1, 1]})
+    storage.write_parquet(words, storage.join(prepared, "vocabularies", "words.parquet"))
+    for stage in ("prepare", "recommend", "similar"):
+        entry = {"key": stage, "folder": f"runs/r1/{runs.FOLDERS[stage]}"}
+        run = runs.record_stage(run, stage, entry, {})
+    runs.point_to(run)
+    return run

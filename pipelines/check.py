@@ -1,0 +1,139 @@
+"""``topkin check``: the configuration and the inputs looked at, nothing done."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+
+from topkin.config import Settings
+from topkin.contract import Source, inspect, sample, sources
+from topkin.errors import TopkinError
+from topkin.inputs import ArrowFiles, Files, opened
+from topkin.pipelines.asked import Asked
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What was seen of one input. ``columns``: (what topkin calls it, the file's name, its type).
+
+    ``rules``: (reason or column, expression, share of the rows looked at that it rejects, None for normalise).
+    """
+
+    name: str
+    path: str
+    files: int = 0
+    rows: int = 0
+    looked_at: int = 0
+    columns: tuple[tuple[str, str, str], ...] = ()
+    rules: tuple[tuple[str, str, float | None], ...] = ()
+    findings: tuple[str, ...] = field(default=())
+
+
+def main(asked: Asked) -> None:
+    """Check and tell. Raises the first kind of TopkinError found, with the messages of all."""
+    from topkin.pipelines import commands, noise
+
+    as_of = commands.parse_as_of(asked.as_of)
+    settings = commands.settings_of(asked)
+    noise.silence()
+    seen, findings = check(settings, as_of)
+    if asked.json:
+        print(json.dumps({"ok": not findings, "as_of": as_of.isoformat(), "inputs": [_as_value(s) for s in seen]}))
+    else:
+        _tell(seen, as_of, settings.run.output)
+    if findings:
+        raise type(findings[0])("\n".join(str(f) for f in findings))
+    if not asked.json:
+        print("all is well: topkin run does the work")
+
+
+def check(settings: Settings, as_of: datetime) -> tuple[list[Seen], list[TopkinError]]:
+    """What each input holds, and all that is wrong with it."""
+    from topkin.pipelines.prepare import check_inputs
+
+    seen = [_look(source) for source in sources(settings).values()]
+    return seen, check_inputs(settings, as_of)
+
+
+def _files(path: str) -> Files:
+    if "://" not in path:
+        return ArrowFiles()
+    from topkin.transforms.parquet import AnyFiles
+
+    return AnyFiles()
+
+
+def _look(source: Source) -> Seen:
+    files = _files(source.path)
+    found = inspect(source, files)
+    if not found.files:
+        return Seen(source.name, source.path, findings=tuple(str(f) for f in found.findings))
+    with opened(source.name, found.files[0].path, files) as file:
+        types = {f.name: str(f.type) for f in file.schema_arrow}
+    columns = [(role, name, types.get(name, "made by normalise")) for role, name in source.columns.items()]
+    read = {name for _, name, _ in columns}
+    columns += [("", name, types.get(name, "")) for name in found.columns if name not in read]
+    rules: list[tuple[str, str, float | None]] = [(c, e.text, None) for c, e in source.rules.normalise]
+    looked_at = 0
+    if not found.findings:
+        looked_at, shares = _rejected(source, sample(found, files))
+        rules += [(reason, e.text, share) for (reason, e), share in zip(source.rules.rules, shares, strict=True)]
+    return Seen(
+        source.name,
+        source.path,
+        len(found.files),
+        found.rows,
+        looked_at,
+        tuple(columns),
+        tuple(rules),
+        tuple(str(f) for f in found.findings),
+    )
+
+
+def _rejected(source: Source, rows: Any) -> tuple[int, Sequence[float | None]]:
+    """How many rows were looked at, and the share of them that each rule rejects first."""
+    n = len(source.rules.rules)
+    if rows is None:
+        return 0, [None] * n
+    try:
+        broken = source.rules.broken(source.rules.normalised(rows))
+    except TopkinError:
+        return len(rows), [None] * n  # check_inputs says what is wrong
+    return len(rows), list(np.bincount(broken[broken >= 0], minlength=n) / len(rows))
+
+
+def _as_value(seen: Seen) -> dict[str, Any]:
+    return {
+        "name": seen.name,
+        "path": seen.path,
+        "files": seen.files,
+        "rows": seen.rows,
+        "looked_at": seen.looked_at,
+        "columns": [{"key": k, "column": c, "type": t} for k, c, t in seen.columns],
+        "expressions": [{"name": n, "expression": e, "rejects": share} for n, e, share in seen.rules],
+        "findings": list(seen.findings),
+    }
+
+
+def _tell(inputs: Sequence[Seen], as_of: datetime, output: str) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console()
+    for seen in inputs:
+        title = f"{seen.name}: {seen.files:,} file{'' if seen.files == 1 else 's'}, {seen.rows:,} rows"
+        table = Table(title=Text(title, style="bold"), title_justify="left")
+        for name in ("key", "column or expression", "type", "of the first rows"):
+            table.add_column(name)
+        for key, column, kind in seen.columns:
+            table.add_row(key or "(in a rule)", Text(column), kind)
+        for name, expression, share in seen.rules:
+            what = "normalise" if share is None else "rule"
+            told = "" if share is None else f"{share:.1%} rejected"
+            table.add_row(Text(f"{what} {name}"), Text(expression), "SQL", told)
+        console.print(table)
+    console.print(f"as of {as_of.isoformat(sep=' ')}, into {output}", highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,94 @@
+"""``topkin show`` draws what the run's tables hold, and says what it could not find."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from topkin.pipelines.cli import main
+
+pytestmark = pytest.mark.parametrize("small_run", ["string"], indirect=True)
+
+
+@pytest.fixture
+def config(small_run: Any, tmp_path: Path) -> str:
+    path = tmp_path / "topkin.toml"
+    path.write_text('[run]\noutput = "out"\n[purchases]\npath = "sales.parquet"\n')
+    return f"--config={path}"
+
+
+@pytest.fixture(autouse=True)
+def _wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
+
+
+def test_a_user_is_drawn_with_titles_and_reasons(config: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", "100", config]) == 0
+    out = capsys.readouterr().out
+    assert "user 100, France: 2 purchases" in out
+    row = next(line for line in out.splitlines() if "Garden spade [large]" in line)
+    assert "0.800" in row
+    assert "model" in row
+    assert "RED PAPER LANTERN" in row
+    assert "the list is short: wanted 20, got 2, reason nothing else is allowed" in out
+    assert "bought by people alike" in out
+
+
+def test_an_item_is_drawn_with_its_neighbours(config: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", "a1", config]) == 0
+    out = capsys.readouterr().out
+    assert "item a1  RED PAPER LANTERN" in out
+    assert "0.750" in out
+
+
+def test_words_of_one_title_show_its_item(config: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", "red", "lantern", config]) == 0
+    assert "item a1  RED PAPER LANTERN" in capsys.readouterr().out
+
+
+def test_words_of_several_titles_list_them(config: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", "lantern", config]) == 0
+    out = capsys.readouterr().out
+    assert "several titles have these words" in out
+    assert out.index("a2") < out.index("a1")
+
+
+def test_an_unknown_id_names_the_nearest_titles(config: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", "papr", "lanturn", config]) == 2
+    err = capsys.readouterr().err
+    assert "there is no user or item 'papr lanturn'; the nearest titles are" in err
+    assert "a1  RED PAPER LANTERN" in err
+
+
+def test_a_flag_keeps_to_users_or_items(config: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", "a1", "--user", config]) == 2
+    assert "there is no user 'a1'" in capsys.readouterr().err
+    assert main(["show", "100", "--item", config]) == 2
+    assert "there is no item '100'" in capsys.readouterr().err
+    assert main(["show", "100", "--item", "--user", config]) == 2
+
+
+def test_json_holds_the_same(config: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", "100", "--json", config]) == 0
+    value = json.loads(capsys.readouterr().out)
+    assert value["run_id"] == "r1"
+    assert value["user"]["user_id"] == "100"
+    assert value["user"]["history"][0]["time"] == "2024-04-29T00:00:00"
+    assert [r["item"]["item_id"] for r in value["user"]["recommendations"]] == ["a2", "b1"]
+    assert main(["show", "a1", "--json", config]) == 0
+    assert len(json.loads(capsys.readouterr().out)["item"]["neighbours"]) == 2
+    assert main(["show", "lantern", "--json", config]) == 0
+    assert len(json.loads(capsys.readouterr().out)["candidates"]) == 2
+
+
+def test_an_unknown_run_is_answered_with_those_there_are(config: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", "100", "--run", "r9", config]) == 2
+    assert "there is no run 'r9'" in capsys.readouterr().err
+
+
+def test_nothing_to_show_is_said(
+    config: str, small_run: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["show", "100", config, "--set", f"run.output={tmp_path}/empty"]) == 1
+    assert "has no finished run to show: topkin run makes one" in capsys.readouterr().err
