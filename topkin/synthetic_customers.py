@@ -9,12 +9,12 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from topkin.synthetic_goods import CATEGORIES, DIM, Goods
+from topkin.synthetic_goods import CATEGORIES, DIM, Goods, on_grid
 
 BLOCK = 256
 COUNTRIES = ("United Kingdom", "Germany", "France", "Spain", "Norway")
 _COUNTRY_SHARES = (0.6, 0.15, 0.12, 0.08, 0.05)
-SHARPNESS = 5.0
+SHARPNESS = 5.5
 ADOPT, STAY = 0.35, 0.88  # chances that a consumable is bought again at all, and once more
 REBUY = 0.15  # chance that something else, met again, is bought again
 _SPREAD = 0.8  # of the logarithm of a customer's activity
@@ -97,9 +97,7 @@ def customers(
     joined[after] = rng.uniform(cut, n_days, after.sum())
     days = n_days - (0.24 * max(cut - 21, 0) / 2 + 0.05 * (cut - 10.5) + 0.05 * (cut + n_days) / 2)  # mean
     activity = np.exp(rng.normal(-(_SPREAD**2) / 2, _SPREAD, n)) * per_customer / days
-    return Customers(
-        np.arange(first, first + n), country, joined, activity, favourites, (SHARPNESS * taste).astype(np.float32)
-    )
+    return Customers(np.arange(first, first + n), country, joined, activity, favourites, on_grid(SHARPNESS * taste))
 
 
 def _explore(people: Customers, goods: Goods, n_days: int, rng: np.random.Generator) -> Bought:
@@ -116,7 +114,7 @@ def _explore(people: Customers, goods: Goods, n_days: int, rng: np.random.Genera
     row = np.repeat(np.arange(len(people)), lines)
     day = visit_day[starts[row] + (rng.random(len(row)) * visits[row]).astype(np.int64)] if len(row) else np.zeros(0)
     mass = np.diff(goods.reach[goods.cell_ends])
-    chance = np.cumsum(np.exp(people.taste @ goods.cells.T).astype(np.float64) * mass, axis=1)
+    chance = np.cumsum(np.exp(goods.liking(people.taste)) * mass, axis=1)
     chance /= chance[:, -1:]
     chance[:, -1] = 1.0
     flat = (chance + np.arange(len(people))[:, None]).ravel()

@@ -11,6 +11,7 @@ from functools import cached_property
 import numpy as np
 
 DIM = 64
+SPREAD = 0.8  # of the logarithm of popularity
 OFF_SEASON = 0.55  # what sells on the worst day of the year, of the best
 BRAND, STYLE = 0.7, 0.5  # lengths of their vectors in a cell's, where the category's is 1
 
@@ -103,6 +104,13 @@ class Goods:
         """Where each cell begins in ``by_cell``, and where the last ends: (n_cells + 1,)."""
         return np.searchsorted(self.cell[self.by_cell], np.arange(len(self.cells) + 1))
 
+    def liking(self, tastes: np.ndarray) -> np.ndarray:
+        """The log of how much tastes, (n, DIM), prefer each cell: (n, n_cells) float64.
+
+        Exact, as both sides are on a grid: the same with any number of threads.
+        """
+        return tastes.astype(np.float64) @ self.cells.astype(np.float64).T
+
     def sell(self, items: np.ndarray, days: np.ndarray) -> np.ndarray:
         """How well items sell on days, 0 (not on sale) to 1 (the best day of their season)."""
         on_sale = (self.launch[items] <= days) & (days < self.gone[items])
@@ -128,6 +136,11 @@ class Goods:
         nouns = [c[4].split() for c in CATEGORIES]
         rows = zip(self.brand, self.style, self.category, self.noun, self.extra, strict=True)
         return [f"{brands[b]} {STYLES[s]} {nouns[c][n]} {EXTRAS[e]}" for b, s, c, n, e in rows]
+
+
+def on_grid(x: np.ndarray) -> np.ndarray:
+    """Rounded to multiples of 2**-16, float32: a sum of DIM products of such numbers has no rounding error."""
+    return (np.round(x * 65_536) / 65_536).astype(np.float32)
 
 
 def _unit(x: np.ndarray) -> np.ndarray:
@@ -197,12 +210,12 @@ def plant(n_items: int, *, n_days: int, cut: int, first_day_of_year: int, rng: n
         noun=rng.integers(6, size=n_items),
         extra=rng.integers(len(EXTRAS), size=n_items),
         price=price,
-        popularity=np.exp(rng.normal(0, 1, n_items)),
+        popularity=np.exp(rng.normal(0, SPREAD, n_items)),
         launch=launch,
         gone=gone,
         cycle=cycle,
         cell=cell.reshape(-1).astype(np.int32),
-        cells=cells.astype(np.float32),
+        cells=on_grid(cells),
         category_vectors=category_vectors.astype(np.float32),
         brand_vectors=brand_vectors.astype(np.float32),
         style_vectors=style_vectors.astype(np.float32),

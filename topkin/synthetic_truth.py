@@ -22,7 +22,7 @@ def best_items(
     found = []
     step = max(1, _BLOCK_SCORES // len(goods))
     for first in range(0, len(tastes), step):
-        taste = (tastes[first : first + step] @ goods.cells.T)[:, goods.cell]
+        taste = goods.liking(tastes[first : first + step])[:, goods.cell].astype(np.float32)
         utility = taste + base
         here = (bought_by >= first) & (bought_by < first + len(taste))
         utility[bought_by[here] - first, bought[here]] = -np.inf

@@ -73,7 +73,7 @@ def test_more_shards_than_blocks_are_empty_tables() -> None:
 
 @pytest.mark.parametrize(
     ("users", "items", "purchases"),
-    [(2_000, 1_000, 60_000), (500, 300, 20_000), (6_000, 1_000, 20_000), (300, 40, 30_000)],
+    [(2_000, 1_000, 60_000), (1_000, 300, 20_000), (6_000, 1_000, 20_000), (2_000, 40, 60_000)],
 )
 def test_about_as_many_purchases_are_made_as_asked_for(users: int, items: int, purchases: int) -> None:
     made = Shop(users=users, items=items, purchases=purchases, dirt=Dirt.none()).counts()["accepted"]

@@ -80,7 +80,10 @@ def test_best_items_are_those_of_a_plain_loop() -> None:
     for row in range(len(people)):
         mine = set(bought.item[known & (bought.row == row)].tolist())
         scored = [
-            (float(people.taste[row] @ goods.cells[goods.cell[i]]) + np.log(expected[i]), -i)
+            (
+                float(people.taste[row].astype(float) @ goods.cells[goods.cell[i]].astype(float)) + np.log(expected[i]),
+                -i,
+            )
             for i in range(30)
             if expected[i] > 0 and offered[i] and i not in mine
         ]
@@ -177,3 +180,13 @@ def test_customers_of_a_country_share_a_liking() -> None:
 def test_tastes_are_as_strong_as_planted(log: Log) -> None:
     lengths = np.linalg.norm(log.tastes, axis=1)
     assert SHARPNESS < lengths.mean() < 2.5 * SHARPNESS
+
+
+def test_tastes_times_cells_is_exact_in_any_order() -> None:
+    people, goods = SHOP.customers(0), SHOP.goods
+    turned = np.random.default_rng(0).permutation(goods.cells.shape[1])
+    straight = goods.liking(people.taste)
+    other = people.taste[:, turned].astype(np.float64) @ goods.cells[:, turned].astype(np.float64).T
+    assert (straight == other).all()
+    by_hand = np.einsum("ud,cd->uc", people.taste.astype(np.longdouble), goods.cells.astype(np.longdouble))
+    assert (straight == by_hand).all()
