@@ -8,6 +8,7 @@ import scipy.sparse as sp
 
 from topkin.interactions import Interactions, history_weights
 from topkin.models.features import ItemFeatures, item_features
+from topkin.models.prior import PRIOR_DIMS, Prior
 from topkin.models.towers import TwoTower
 
 
@@ -55,12 +56,12 @@ class Encoder:
 
     @property
     def dim(self) -> int:
-        """Coordinates of a vector."""
-        return int(self.model.dim)
+        """Coordinates of a vector: those of the towers and those of the prior."""
+        return int(self.model.dim) + PRIOR_DIMS
 
     @property
     def meaning(self) -> dict[str, Any]:
-        """What decides a result beside the weights: rarity, half_life_days, categories, vocabulary."""
+        """What decides a result beside the weights: rarity, half_life_days, categories, vocabulary, prior."""
         return dict(self.model.meaning)
 
     def features(self, catalogue: pa.Table) -> ItemFeatures:
@@ -80,7 +81,13 @@ class Encoder:
         their content. An item of which nothing is known gets zero vectors. Batches are padded to
         ``batch_size``, so that the model is traced once; a row's numbers do not depend on the batch.
         """
-        return encode_features(self.model, self.features(catalogue), batch_size)
+        out, pooled = encode_features(self.model, self.features(catalogue), batch_size)
+        return self.prior.published(out, pooled, self.prior.of(catalogue))
+
+    @property
+    def prior(self) -> Prior:
+        """What is added to every score for what sells now."""
+        return Prior(**self.meaning["prior"])
 
     def encode_users(
         self, history: Interactions, in_vectors: np.ndarray, buyers: np.ndarray, *, length: int | None = None

@@ -90,19 +90,29 @@ class Prepare(Section):
 class Train(Section):
     """The two-tower cosine encoder."""
 
-    dim: Count = Field(64, description="Dimensions of the vectors.")
+    dim: Annotated[int, Field(ge=8)] = Field(
+        64, description="Coordinates of the vectors; two of them hold the prior, the others are learned."
+    )
     epochs: Count = Field(12, description="Most passes over the purchases.")
     batch_size: Count = Field(1024, description="Purchases per step; the others of a step are its negatives.")
     learning_rate: Annotated[float, Field(gt=0)] = Field(0.01, description="Adam's step size.")
-    temperature: Annotated[float, Field(gt=0)] = Field(0.1, description="Divides the cosines before the softmax.")
+    temperature: Annotated[float, Field(gt=0)] = Field(0.2, description="Divides the cosines before the softmax.")
     logq: Share = Field(1.0, description="Share of log q(item) taken off in-batch logits (the logQ correction).")
-    history_length: Count = Field(64, description="Most recent purchases of a user that a training example pools.")
+    history_length: Count = Field(
+        64, description="Purchases of a user that a training example pools; drawn at random where there are more."
+    )
     rarity: Annotated[float, Field(ge=0, le=2)] = Field(
         0.5, description="Weight of a purchase in its history: item's purchase count to the power of minus this."
     )
     half_life_days: Days | None = Field(
         None,
         description="Days in which a purchase loses half its weight in the history; without it, age counts nothing.",
+    )
+    user_power: Share = Field(
+        0.5, description="Examples weigh the user's count of items to the power of minus this: 1 makes users equal."
+    )
+    example_half_life_days: Days | None = Field(
+        60, description="Days in which a purchase loses half its weight as an example; without it, age counts nothing."
     )
     id_dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.1, description="Share of items per step that are seen by their content alone, as new items are."
@@ -112,7 +122,12 @@ class Train(Section):
     min_sales: Annotated[int, Field(ge=0)] = Field(
         3, description="Items with fewer purchases are known by their content alone, where they have any."
     )
+    prior: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        None,
+        description="Weight of recent sales beside the cosine in every score; chosen on validation without it.",
+    )
     validation_days: Days = Field(14, description="Last days before the as-of date, kept for early stopping.")
+    validation_users: Count = Field(2000, description="Most users that the validation recall is measured on.")
     patience: Count = Field(2, description="Epochs without a better validation recall before training stops.")
 
 

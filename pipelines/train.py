@@ -1,0 +1,91 @@
+"""The job ``train``: learn the encoder from the prepared purchases.
+
+Writes ``encoder.keras``, ``items.parquet``, ``signature.json``, ``training.json`` and TensorBoard's ``logs/``.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from topkin import storage
+from topkin.config import Train
+from topkin.pipelines.job import Job
+
+STAGE = "train"
+NEEDS = ("prepare",)
+SECTIONS = ("run", "prepare", "train")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """What training reads and where it writes."""
+
+    prepared: str
+    out: str
+    scratch: str
+    as_of: datetime
+    seed: int
+    recent_days: float
+    train: Train
+
+
+def configure(job: Job) -> Config:
+    """From a job's settings and the folder of the prepared data."""
+    return Config(
+        prepared=job.folder("prepare"),
+        out=job.out,
+        scratch=job.scratch,
+        as_of=job.as_of,
+        seed=job.settings.run.seed,
+        recent_days=job.settings.prepare.recent_days,
+        train=job.settings.train,
+    )
+
+
+def execute(job: Job) -> dict[str, Any]:
+    """Train, save, and tell how it went."""
+    return train(configure(job))
+
+
+def train(config: Config) -> dict[str, Any]:
+    """Train an encoder on a prepared folder and write it to ``config.out``."""
+    from topkin.models import device, saved, training
+    from topkin.models.data import Purchases
+    from topkin.models.logs import Scalars
+    from topkin.models.trainer import Plan
+
+    where = device.set_up(deterministic=True)
+    catalogue = storage.read_parquet(storage.join(config.prepared, "catalogue.parquet"))
+    histories = storage.join(config.prepared, "histories")
+    plan = Plan(seed=config.seed, recent_days=config.recent_days, **config.train.model_dump())
+    with Scalars(storage.join(config.out, "logs")) as scalars:
+        encoder, done = training.fit(
+            plan,
+            Purchases(histories, catalogue["item_id"], config.as_of),
+            catalogue,
+            scratch=config.scratch,
+            on_epoch=scalars.epoch,
+        )
+    best = done.best
+    validation = {"recall@20": best["validation_recall@20"], "epoch": best["epoch"]} if best else None
+    saved.save(encoder, config.out, {"seed": config.seed, "validation": validation})
+    storage.write_json({**done.to_json(), "device": where}, storage.join(config.out, "training.json"))
+    return {
+        "epochs": len(done.refit),
+        "validation_recall@20": validation["recall@20"] if validation else None,
+        "items": len(encoder.ids),
+        "stopped": done.stopped,
+    }
+
+
+def run(argv: Sequence[str]) -> int:
+    """The job as a program of its own."""
+    from topkin.pipelines.stages import main
+
+    return main(STAGE, argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(run(sys.argv[1:]))
