@@ -53,12 +53,16 @@ BEST = pa.schema(
         pa.field("taste", pa.float32(), False),
     ]
 )
-REASONS = {"no user": "no user", "write-off": "no user", "cancelled": "cancelled", "return": "returned"} | {
+REASONS = {
+    "no user": "user_id is null",  # prepare's own
+    "write-off": "user_id is null",
+    "cancelled": "cancelled",
+    "return": "returned",
     "zero price": "no price",
     "negative price": "no price",
     "not a product": "not a product",
 }
-"""The rule of :meth:`Shop.config_toml` that a kind of dirty line breaks first."""
+"""Why prepare rejects a kind of dirty line: the first rule of :meth:`Shop.config_toml` that it breaks."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,7 +30,6 @@ segment = "country"
 item_id = "upper(trim(item_id))"
 
 [purchases.rules]
-"no user" = "user_id is not null"
 cancelled = "not starts_with(invoice_id, 'C')"
 returned = "quantity > 0"
 "no price" = "price > 0"

@@ -100,9 +100,10 @@ def test_sold_items_are_missing_from_the_catalogue(lines: pa.Table) -> None:
 
 
 def rows(path: str, section: dict[str, Any]) -> str:
-    """SQL that gives the rows of a Parquet with the section's columns normalised and the first rule broken."""
+    """SQL that gives the rows of a Parquet with the section's columns normalised and why they are rejected."""
     replaced = ", ".join(f"{sql} AS {column}" for column, sql in section["normalise"].items())
     rules = " ".join(f"WHEN ({sql}) IS NOT TRUE THEN '{reason}'" for reason, sql in section["rules"].items())
+    rules = f"WHEN {section['user_id']} IS NULL THEN 'user_id is null' {rules}" if "user_id" in section else rules
     return f"SELECT *, CASE {rules} ELSE 'good' END AS reason FROM (SELECT * REPLACE ({replaced}) FROM '{path}')"
 
 
