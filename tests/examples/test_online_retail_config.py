@@ -23,6 +23,7 @@ def test_the_rules_keep_what_the_notes_call_clean(online_retail: Path) -> None:
     rules = " AND ".join(f"({sql})" for sql in section["rules"].values())
     kept = duckdb.sql(
         "SELECT count(*), count(DISTINCT user_id), count(DISTINCT item_id), count(DISTINCT (user_id, item_id)) "
-        f"FROM (SELECT * REPLACE ({replaced}) FROM '{online_retail}/purchases.parquet') WHERE user_id IS NOT NULL AND {rules}"
+        f"FROM (SELECT * REPLACE ({replaced}) FROM '{online_retail}/purchases.parquet') "
+        f"WHERE user_id IS NOT NULL AND {rules}"
     ).fetchone()
     assert kept == (396_337, 4_334, 3_659, 266_221)
