@@ -1,0 +1,15 @@
+"""Sphinx: the pages are Markdown, the theme furo."""
+
+from importlib.metadata import version as installed
+
+project = "topkin"
+author = "the topkin maintainers"
+version = release = installed("topkin")
+extensions = ["myst_parser"]
+source_suffix = {".md": "markdown"}
+exclude_patterns = ["_build"]
+html_theme = "furo"
+html_title = f"topkin {release}"
+myst_heading_anchors = 3
+myst_enable_extensions = ["deflist"]
+highlight_language = "none"
