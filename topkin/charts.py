@@ -181,12 +181,16 @@ def interval_plot(key: str, title: str, description: str, groups: Sequence[tuple
         for b in group:
             middle = y + row / 2
             out.append(_text(left - 8, middle + 4.4, b.name, "", "end"))
-            clear, end = True, at(b.value)
+            clear, start, end = True, at(b.value) - 5, at(b.value) + 5
             if b.low is not None and b.high is not None:
                 out.append(_whisker(at(b.low), at(b.high), middle))
-                clear, end = b.low > 0 or b.high < 0, at(b.high)
+                clear, start, end = b.low > 0 or b.high < 0, min(start, at(b.low)), max(end, at(b.high))
             out.append(f'<circle class="{"accent" if clear else "open"}" cx="{at(b.value):.1f}" cy="{middle}" r="5"/>')
-            out.append(_text(max(end, at(b.value) + 5) + 7, middle + 4.4, _minus(f"{b.value:+.3f}"), "halo"))
+            number = _minus(f"{b.value:+.3f}")
+            if b.value < 0 and start - 7 - text_width(number) > left - 4:  # off the line at zero
+                out.append(_text(start - 7, middle + 4.4, number, "halo", "end"))
+            else:
+                out.append(_text(end + 7, middle + 4.4, number, "halo"))
             y += row
     return _svg(key, title, description, width, height, out)
 

@@ -155,7 +155,11 @@ def verdict(metrics: Mapping[str, Any]) -> dict[str, str]:
             "sentence": f"In {measure} the model beats all {len(beaten)} baselines: every 95 % interval of the "
             "difference lies above zero.",
         }
-    known = f"it beats {_words(beaten, 'and')}, but not {_words(rest, 'or')}" if beaten else "it beats no baseline"
+    known = (
+        f"the model beats {_words(beaten, 'and')}, but not {_words(rest, 'or')}"
+        if beaten
+        else "the model beats no baseline"
+    )
     return {
         "kind": "bad",
         "word": "Not good",
