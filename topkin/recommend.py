@@ -104,7 +104,7 @@ def recommend(
     }
     return Lists(
         _table(histories["user_id"], shelf, ids, scores, sources, because),
-        _short_table(histories["user_id"], short, reason, ids, k),
+        _short_table(histories["user_id"], shelf, short, reason, ids),
         counts,
     )
 
@@ -172,11 +172,14 @@ def _table(
     return pa.Table.from_arrays(columns, schema=schema)
 
 
-def _short_table(user_ids: pa.ChunkedArray, short: np.ndarray, reason: np.ndarray, ids: np.ndarray, k: int) -> pa.Table:
+def _short_table(
+    user_ids: pa.ChunkedArray, shelf: Shelf, short: np.ndarray, reason: np.ndarray, ids: np.ndarray
+) -> pa.Table:
     columns = [
         user_ids.take(pa.array(short)),
-        pa.array(np.full(len(short), k, np.int32)),
+        pa.array(np.full(len(short), ids.shape[1], np.int32)),
         pa.array((ids[short] >= 0).sum(axis=1).astype(np.int32)),
         pa.array(REASONS).take(pa.array(reason)),
     ]
-    return pa.Table.from_arrays(columns, schema=schemas.short_lists(user_ids.type))
+    schema = schemas.with_encoder(schemas.short_lists(user_ids.type), shelf.encoder)
+    return pa.Table.from_arrays(columns, schema=schema)

@@ -1,0 +1,113 @@
+"""The job ``recommend``: every user's list by cosine under the rules, or by what sells."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from topkin import storage
+from topkin.errors import ArtifactError
+from topkin.pipelines.job import Job, run_pipeline
+
+STAGE = "recommend"
+NEEDS = ("prepare", "train", "embed", "index")
+SECTIONS = ("run", "prepare", "recommend")
+SUMMARY = "lists.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """What recommending reads, and where it writes. sources: a ``transforms.recommend.Sources``."""
+
+    sources: Any
+    out: str
+    scratch: str
+
+    @property
+    def lists(self) -> str:
+        """The folder of the lists: a partition of its own for each as-of date."""
+        return storage.join(self.out, "recommendations", f"date={self.sources.as_of:%Y-%m-%d}")
+
+    @property
+    def short_lists(self) -> str:
+        """The folder of the short lists."""
+        return storage.join(self.out, "short_lists")
+
+    @property
+    def tally(self) -> str:
+        """Where the counts go before they are told in ``lists.json``."""
+        return storage.join(self.scratch, "counts.json")
+
+
+def configure(job: Job) -> Config:
+    """From a job's settings and the folders of the finished stages. Raises ArtifactError for two encoders."""
+    from topkin.embeddings import encoder_of_stage
+    from topkin.transforms.recommend import Sources
+
+    encoder = str(storage.read_json(storage.join(job.folder("train"), "signature.json"))["encoder"])
+    found = encoder_of_stage(job.folder("embed"))
+    if found != encoder:
+        raise ArtifactError(
+            f"{job.folder('embed')} was made by encoder {found[:12]}…, the run's model is {encoder[:12]}…: "
+            "run topkin embed again with --force"
+        )
+    sources = Sources(
+        prepared=job.folder("prepare"),
+        embeddings=job.folder("embed"),
+        index=job.folder("index"),
+        encoder=encoder,
+        parts=job.settings.run.parts,
+        as_of=job.as_of,
+        recent_days=job.settings.prepare.recent_days,
+        settings=job.settings.recommend,
+    )
+    return Config(sources=sources, out=job.out, scratch=job.scratch or storage.join(job.out, ".scratch"))
+
+
+def build(pipeline: Any, config: Config) -> None:
+    """Add the lists of every part to a pipeline."""
+    from topkin.transforms.recommend import RecommendParts
+
+    pipeline | "RecommendParts" >> RecommendParts(config.sources, config.lists, config.short_lists, config.tally)
+
+
+def execute(job: Job) -> dict[str, Any]:
+    """Make the lists and write ``lists.json``: how many by source, and how many are short for which reason."""
+    from topkin.transforms.recommend import allowed_of
+
+    config = configure(job)
+    allowed = allowed_of(config.sources.settings, config.sources.catalogue())  # a wrong list stops the job here
+    run_pipeline(lambda pipeline: build(pipeline, config), job.beam)
+    counts = storage.read_json(config.tally)
+    lists = {
+        "date": f"{config.sources.as_of:%Y-%m-%d}",
+        "encoder": config.sources.encoder,
+        "k": config.sources.settings.k,
+        "search": config.sources.settings.search,
+        "users": counts["users"]["all"],
+        "users_with_list": counts["users"]["with_list"],
+        "rows": sum(counts["source"].values()),
+        "by_source": counts["source"],
+        "short": sum(counts["reason"].values()),
+        "by_reason": counts["reason"],
+        "fallback": counts["fallback"],
+        "items": len(allowed.mask),
+        "items_allowed": int(allowed.mask.sum()),
+        "items_taken_by_rule": dict(allowed.taken),
+        "listed_ids_not_in_catalogue": dict(allowed.unknown),
+    }
+    storage.write_json(lists, storage.join(config.out, SUMMARY))
+    if not job.scratch:
+        storage.remove_folder(config.scratch)
+    return {name: lists[name] for name in ("users", "users_with_list", "rows", "by_source", "short", "by_reason")}
+
+
+def run(argv: Sequence[str]) -> int:
+    """``topkin recommend`` as a program."""
+    from topkin.pipelines.stages import main
+
+    return main(STAGE, argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(run(sys.argv[1:]))

@@ -1,0 +1,74 @@
+"""The job ``similar``: items like an item, users like a user, and what users like a user bought."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from topkin import storage
+from topkin.pipelines.job import Job, run_pipeline
+
+STAGE = "similar"
+NEEDS = ("prepare", "embed")
+SECTIONS = ("run", "similar", "recommend")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """What the neighbours are made from, and where. sources: a ``transforms.similar.Sources``."""
+
+    sources: Any
+    out: str
+    scratch: str
+
+    @property
+    def tally(self) -> str:
+        """Where the counts go until they are told."""
+        return storage.join(self.scratch, "counts.json")
+
+
+def configure(job: Job) -> Config:
+    """From a job's settings and the folders of the finished stages."""
+    from topkin.embeddings import SUMMARY
+    from topkin.transforms.similar import Sources
+
+    made = storage.read_json(storage.join(job.folder("embed"), SUMMARY))
+    sources = Sources(
+        prepared=job.folder("prepare"),
+        embeddings=job.folder("embed"),
+        encoder=made["encoder"],
+        taste_dim=made["taste_dim"],
+        parts=job.settings.run.parts,
+        as_of=job.as_of,
+        settings=job.settings.similar,
+        rules=job.settings.recommend,
+    )
+    return Config(sources=sources, out=job.out, scratch=job.scratch or storage.join(job.out, ".scratch"))
+
+
+def build(pipeline: Any, config: Config) -> None:
+    """Add the neighbours of every part to a pipeline."""
+    from topkin.transforms.similar import SimilarParts
+
+    pipeline | "SimilarParts" >> SimilarParts(config.sources, config.out, config.tally)
+
+
+def execute(job: Job) -> dict[str, Any]:
+    """Make the three tables; returns their rows."""
+    config = configure(job)
+    run_pipeline(lambda pipeline: build(pipeline, config), job.beam)
+    rows = storage.read_json(config.tally)["rows"]
+    if not job.scratch:
+        storage.remove_folder(config.scratch)
+    return dict(rows)
+
+
+def run(argv: Sequence[str]) -> int:
+    """``topkin similar`` as a program."""
+    from topkin.pipelines.stages import main
+
+    return main(STAGE, argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(run(sys.argv[1:]))

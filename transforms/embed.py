@@ -1,0 +1,175 @@
+"""The encoder run over items, then over users: one part of a table after another, vectors to Parquet."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+from apache_beam.metrics import Metrics
+from apache_beam.pvalue import PBegin, PCollection, TaggedOutput
+from apache_beam.utils.shared import Shared
+
+from topkin import schemas, storage
+from topkin.batches import in_batches, shrinking
+from topkin.embeddings import ITEMS, USERS, read_items, set_aside, vector_column
+from topkin.interactions import Interactions
+from topkin.progress import advance
+from topkin.tally import tally_table
+from topkin.transforms.parquet import WriteToParquetBatched
+from topkin.transforms.tally import WriteTally
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sources:
+    """What embedding reads. prepared, model: folders of the finished stages. parts: files of each table."""
+
+    prepared: str
+    model: str
+    parts: int
+    batch_size: int
+    history_length: int
+    as_of: datetime
+
+
+class Worker:
+    """The encoder and the catalogue, loaded once a process and shared by its threads."""
+
+    def __init__(self, sources: Sources, items_folder: str | None = None):
+        import tensorflow as tf
+
+        from topkin.models.saved import load
+
+        for gpu in tf.config.list_physical_devices("GPU"):
+            try:
+                tf.config.experimental.set_memory_growth(gpu, True)
+            except RuntimeError:  # TensorFlow was started before us: its owner decided
+                break
+        self.too_big = (MemoryError, tf.errors.ResourceExhaustedError)
+        self.sources = sources
+        self.encoder = load(sources.model)
+        self.catalogue = storage.read_parquet(storage.join(sources.prepared, "catalogue.parquet"))
+        self.in_vectors = np.zeros((0, 0), np.float32)
+        if items_folder is not None:
+            self.in_vectors = read_items(items_folder, self.encoder.hash).in_vectors
+
+    def items(self, part: int) -> tuple[pa.Table, pa.Table]:
+        """The vectors of a run of catalogue rows, and their counts."""
+        n, parts = len(self.catalogue), self.sources.parts
+        first, last = part * n // parts, (part + 1) * n // parts
+        rows = self.catalogue.slice(first, last - first)
+        return encode_items(self.encoder, rows, self.sources.batch_size, self.too_big)
+
+    def users(self, part: int) -> tuple[pa.Table, pa.Table]:
+        """The vectors of the users of a part, and their counts."""
+        name = storage.join(self.sources.prepared, "histories", storage.part_name(part, self.sources.parts))
+        return encode_users(
+            self.encoder, storage.read_parquet(name), self.catalogue, self.in_vectors, self.sources, self.too_big
+        )
+
+
+def encode_items(
+    encoder: Any, rows: pa.Table, batch_size: int, too_big: tuple[type[BaseException], ...]
+) -> tuple[pa.Table, pa.Table]:
+    """``schemas.item_embeddings`` of some rows of the catalogue, and counts of them."""
+    (vectors, in_vectors), _ = shrinking(lambda size: encoder.encode_items(rows, batch_size=size), batch_size, too_big)
+    not_finite, (vectors, in_vectors) = set_aside(vectors, in_vectors)
+    schema = schemas.with_encoder(schemas.item_embeddings(rows["item_id"].type, encoder.dim), encoder.hash)
+    columns = [rows["item_id"], vector_column(vectors), vector_column(in_vectors)]
+    return pa.Table.from_arrays(columns, schema=schema), _counts(ITEMS, vectors, not_finite)
+
+
+def encode_users(
+    encoder: Any,
+    histories: pa.Table,
+    catalogue: pa.Table,
+    in_vectors: np.ndarray,
+    sources: Sources,
+    too_big: tuple[type[BaseException], ...],
+) -> tuple[pa.Table, pa.Table]:
+    """``schemas.user_embeddings`` of some users, in their order, and counts of them."""
+    history = Interactions.from_histories(histories, catalogue["item_id"], sources.as_of)
+    buyers = np.asarray(catalogue["users"])
+
+    def encode(rows: np.ndarray) -> np.ndarray:
+        vectors: np.ndarray = encoder.encode_users(
+            history.take(rows), in_vectors, buyers, length=sources.history_length
+        )
+        return vectors
+
+    vectors, _ = shrinking(
+        lambda size: in_batches(encode, history.n_users, size, encoder.dim), sources.batch_size, too_big
+    )
+    not_finite, (vectors,) = set_aside(vectors)
+    schema = schemas.with_encoder(schemas.user_embeddings(histories["user_id"].type, encoder.dim), encoder.hash)
+    table = pa.Table.from_arrays([histories["user_id"], vector_column(vectors)], schema=schema)
+    return table, _counts(USERS, vectors, not_finite)
+
+
+def _counts(kind: str, vectors: np.ndarray, not_finite: int) -> pa.Table:
+    without = int((~vectors.any(axis=1)).sum())
+    return tally_table({kind: {"all": len(vectors), "without_vector": without, "not_finite": not_finite}})
+
+
+class _Embed(beam.DoFn):
+    """A part's number to (part, its vectors); the counts beside."""
+
+    def __init__(self, kind: str, sources: Sources, items_folder: str | None, shared: Shared):
+        self._kind, self._sources, self._items_folder, self._shared = kind, sources, items_folder, shared
+        self._rows = Metrics.counter("topkin", f"{kind}_embedded")
+
+    def setup(self) -> None:
+        self._worker = self._shared.acquire(lambda: Worker(self._sources, self._items_folder), tag=self._kind)
+
+    def process(self, part: int) -> Iterator[Any]:
+        table, counts = self._worker.items(part) if self._kind == ITEMS else self._worker.users(part)
+        self._rows.inc(len(table))
+        advance(f"embed {self._kind}", len(table), len(self._worker.catalogue) if self._kind == ITEMS else None)
+        yield part, table
+        yield TaggedOutput("counts", counts)
+
+
+@dataclass
+class _Table(beam.PTransform):
+    """One of the two tables, written part by part, with its counts at ``tally``."""
+
+    kind: str
+    sources: Sources
+    out: str
+    tally: str
+    items_folder: str | None = None
+    shared: Shared = field(default_factory=Shared)
+
+    def expand(self, pipeline: PBegin) -> PCollection:
+        encode = _Embed(self.kind, self.sources, self.items_folder, self.shared)
+        parts = pipeline | "Parts" >> beam.Create(range(self.sources.parts), reshuffle=True)
+        done = parts | "Encode" >> beam.ParDo(encode).with_outputs("counts", main="tables")
+        done.counts | "Tally" >> WriteTally(self.tally)
+        folder = storage.join(self.out, self.kind)
+        return done.tables | "WriteParts" >> WriteToParquetBatched(folder, self.sources.parts)
+
+
+@dataclass
+class EmbedItems(beam.PTransform):
+    """Every item's vectors into ``out``/items, the parts in catalogue order; counts to ``tally``; gives the paths."""
+
+    sources: Sources
+    out: str
+    tally: str
+
+    def expand(self, pipeline: PBegin) -> PCollection:
+        return pipeline | _Table(ITEMS, self.sources, self.out, self.tally)
+
+
+@dataclass
+class EmbedUsers(beam.PTransform):
+    """Every user's vector into ``out``/users, by the in-vectors of ``out``/items; otherwise as :class:`EmbedItems`."""
+
+    sources: Sources
+    out: str
+    tally: str
+
+    def expand(self, pipeline: PBegin) -> PCollection:
+        return pipeline | _Table(USERS, self.sources, self.out, self.tally, items_folder=self.out)

@@ -1,0 +1,143 @@
+"""Neighbours of every item and every user, part by part against all parts."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+from apache_beam.metrics import Metrics
+from apache_beam.pvalue import PBegin, PCollection, TaggedOutput
+from apache_beam.utils.shared import Shared
+
+from topkin import schemas, storage
+from topkin.config import Recommend, Similar
+from topkin.cosine import unit_rows
+from topkin.embeddings import read_items, read_users
+from topkin.progress import advance
+from topkin.similar import items_table, similar_items, similar_part
+from topkin.tally import tally_table
+from topkin.transforms.parquet import WriteToParquetBatched
+from topkin.transforms.recommend import allowed_of
+from topkin.transforms.tally import WriteTally
+
+TABLES = ("similar_items", "similar_users", "neighbours_bought")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sources:
+    """What the neighbours are made from.
+
+    taste_dim: the leading coordinates of a vector that are compared; those after them tell what sells now,
+    which makes nobody alike. rules: whose allow-list and deny-list hold here too.
+    """
+
+    prepared: str
+    embeddings: str
+    encoder: str
+    taste_dim: int
+    parts: int
+    as_of: datetime
+    settings: Similar
+    rules: Recommend
+
+    def histories(self, part: int) -> pa.Table:
+        """The histories of a part."""
+        name = storage.part_name(part, self.parts)
+        return storage.read_parquet(storage.join(self.prepared, "histories", name))
+
+    def vectors(self, part: int) -> np.ndarray:
+        """The tastes of a part's users, (n, taste_dim) float32 unit rows, zero for a user without a vector."""
+        return self.tastes(read_users(self.embeddings, part, self.parts, self.encoder)[1])
+
+    def tastes(self, vectors: np.ndarray) -> np.ndarray:
+        """The coordinates that are compared, as unit rows."""
+        return unit_rows(vectors[:, : self.taste_dim])
+
+
+class Worker:
+    """The items, and where each part's users begin; loaded once a process and shared by its threads."""
+
+    def __init__(self, sources: Sources):
+        self.sources = sources
+        catalogue = storage.read_parquet(storage.join(sources.prepared, "catalogue.parquet"))
+        items = read_items(sources.embeddings, sources.encoder)
+        self.ids, self.vectors = items.ids, sources.tastes(items.vectors)
+        self.allowed = allowed_of(sources.rules, catalogue).mask
+        sizes = [len(sources.vectors(part)) for part in range(sources.parts)]
+        self.firsts = [0, *np.cumsum(sizes).tolist()]
+
+    def items(self, part: int) -> pa.Table:
+        """``schemas.similar_items`` of a run of catalogue rows."""
+        n, k = len(self.ids), self.sources.settings.items
+        rows = np.arange(part * n // self.sources.parts, (part + 1) * n // self.sources.parts)
+        if not k:
+            rows = rows[:0]
+        return items_table(
+            self.ids, rows, similar_items(self.vectors, rows, self.allowed, max(k, 1)), self.sources.encoder
+        )
+
+    def users(self, part: int) -> tuple[pa.Table, pa.Table]:
+        """``schemas.similar_users`` and ``schemas.neighbours_bought`` of a part's users."""
+        sources, histories = self.sources, self.sources.histories(part)
+        if not sources.settings.users:
+            users, items = histories.schema.field("user_id").type, self.ids.type
+            empty = (schemas.similar_users(users), schemas.neighbours_bought(users, items))
+            return tuple(schemas.with_encoder(s, sources.encoder).empty_table() for s in empty)  # type: ignore[return-value]
+        numbers = range(sources.parts)
+        return similar_part(
+            histories,
+            sources.vectors(part),
+            self.firsts[part],
+            blocks=((self.firsts[other], sources.vectors(other)) for other in numbers),
+            tables=((self.firsts[other], sources.histories(other)) for other in numbers),
+            item_ids=self.ids,
+            allowed=self.allowed,
+            as_of=sources.as_of,
+            settings=sources.settings,
+            encoder=sources.encoder,
+        )
+
+    def tables(self, part: int) -> dict[str, pa.Table]:
+        """All tables of a part, by name."""
+        users, bought = self.users(part)
+        return {"similar_items": self.items(part), "similar_users": users, "neighbours_bought": bought}
+
+
+class _Similar(beam.DoFn):
+    """A part's number to its tables, one output for each, and their counts."""
+
+    def __init__(self, sources: Sources, shared: Shared):
+        self._sources, self._shared = sources, shared
+        self._rows = {name: Metrics.counter("topkin", f"{name}_rows") for name in TABLES}
+
+    def setup(self) -> None:
+        self._worker = self._shared.acquire(lambda: Worker(self._sources))
+
+    def process(self, part: int) -> Iterator[Any]:
+        tables = self._worker.tables(part)
+        for name, table in tables.items():
+            self._rows[name].inc(len(table))
+            yield TaggedOutput(name, (part, table))
+        yield TaggedOutput("counts", tally_table({"rows": {name: len(table) for name, table in tables.items()}}))
+        advance("similar", 1, self._sources.parts)
+
+
+@dataclass
+class SimilarParts(beam.PTransform):
+    """Writes the three tables into folders of their names below ``out``, the counts to ``tally``."""
+
+    sources: Sources
+    out: str
+    tally: str
+    shared: Shared = field(default_factory=Shared)
+
+    def expand(self, pipeline: PBegin) -> PCollection:
+        parts = pipeline | "Parts" >> beam.Create(range(self.sources.parts), reshuffle=True)
+        done = parts | "Similar" >> beam.ParDo(_Similar(self.sources, self.shared)).with_outputs("counts", *TABLES)
+        for name in TABLES:
+            folder = storage.join(self.out, name)
+            done[name] | f"Write {name}" >> WriteToParquetBatched(folder, self.sources.parts)
+        return done.counts | "Tally" >> WriteTally(self.tally)
