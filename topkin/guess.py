@@ -245,7 +245,14 @@ def guess(
             f"no column looks like {' or '.join(missing)}; say which with --column {missing[0]}=NAME; "
             f"the columns are {_listed(table)}"
         )
-    return [found[key] for key in wanted if key in found]
+    return [_with_nulls(found[key], by_name[found[key].column]) for key in wanted if key in found]
+
+
+def _with_nulls(found: Guess, column: Facts) -> Guess:
+    """A required column without a value says what comes of such rows: they need no rule."""
+    if found.key not in REQUIRED or not column.nulls:
+        return found
+    return Guess(found.key, found.column, f"{found.why}; {column.nulls / column.rows:.1%} null, rejected as such")
 
 
 def _listed(table: Sequence[Facts]) -> str:
@@ -262,16 +269,14 @@ class Cure:
 
 
 def likely_rules(sample: pa.Table, guesses: Sequence[Guess]) -> list[Cure]:
-    """Rules that reject rows of the sample that are no purchases: no user, no item, nothing sold, no price."""
+    """Rules that reject rows of the sample that are no purchases: blank ids, nothing sold, no price."""
     columns = {g.key: quoted_if_needed(g.column) for g in guesses}
     types = {g.key: sample.schema.field(g.column).type for g in guesses}
-    tests = []
-    for key, reason in (("user_id", "no user"), ("item_id", "no item")):
-        if key in columns:
-            blank = f" and trim({columns[key]}) <> ''" if _kind(types[key]) == "text" else ""
-            tests.append((reason, f"{columns[key]} is not null", f"have {reason}"))
-            if blank:
-                tests.append((f"blank {key[:4]}", f"trim({columns[key]}) <> ''", f"have a blank {key[:4]}"))
+    tests = [  # null ids are rejected without a rule
+        (f"blank {key[:4]}", f"trim({columns[key]}) <> ''", f"have a blank {key[:4]}")
+        for key in ("user_id", "item_id")
+        if key in columns and _kind(types[key]) == "text"
+    ]
     if "quantity" in columns:
         tests.append(("returned or nothing sold", f"{columns['quantity']} > 0", "have a quantity of 0 or below"))
     if "price" in columns:

@@ -20,7 +20,7 @@ quantity = "qty"
 item_id = "upper(item_id)"
 [purchases.rules]
 returned = "qty > 0"
-"no user" = "user_id is not null"
+"no time" = "timestamp > '2020-01-01'"
 [items]
 path = "goods.parquet"
 title = "name"
@@ -68,7 +68,7 @@ def test_json_holds_the_same(folder: Path, capsys: pytest.CaptureFixture[str]) -
     assert value["as_of"] == "2024-06-01T00:00:00"
     purchases, items = value["inputs"]
     assert {"key": "quantity", "column": "qty", "type": "int64"} in purchases["columns"]
-    assert {"name": "no user", "expression": "user_id is not null", "rejects": 0.25} in purchases["expressions"]
+    assert {"name": "no time", "expression": "timestamp > '2020-01-01'", "rejects": 0.0} in purchases["expressions"]
     assert items["rows"] == 2
 
 

@@ -121,11 +121,15 @@ def test_rules_are_proposed_only_for_dirt_that_is_there() -> None:
     dirty = pa.table({"user": ["a", None, " ", "b"], "n": [1, -2, 1, 1], "p": [1.0, 2.0, 0.0, 1.0]})
     found = {c.key: (c.expression, c.why.split("%")[0]) for c in likely_rules(dirty, guesses)}
     assert found == {
-        "no user": ('"user" is not null', "25.0"),
         "blank user": ("trim(\"user\") <> ''", "25.0"),
         "returned or nothing sold": ("n > 0", "25.0"),
         "no price": ("p > 0", "25.0"),
     }
+
+
+def test_users_that_are_missing_are_said_beside_the_guess() -> None:
+    [user, *_] = guess(facts(pa.table({"user": [None, *USERS[1:]], "item": GOODS, "time": TIMES})), PURCHASES)
+    assert user.why.endswith("; 0.2% null, rejected as such")
 
 
 def test_ids_written_in_several_ways_are_made_one() -> None:
