@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+
 from topkin import schemas, scoreboard, storage
 from topkin.config import Settings
 from topkin.errors import ArtifactError
@@ -161,3 +162,218 @@ def write_run(
     return Job(
         settings=made, as_of=AS_OF, out=str(out), folders={stage: str(run / name) for stage, name in folders.items()}
     )
+
+
+def checkerboard(n: int = 24) -> tuple[list[Purchase], dict[Any, np.ndarray]]:
+    """Even users buy even items, odd users odd ones; each keeps one item of its kind for after the date."""
+    purchases: list[Purchase] = []
+    for u in range(n):
+        for i in range(u % 2, n, 2):
+            after = i // 2 == u // 2
+            purchases.append((f"user {u}", i, AS_OF + timedelta(days=3 if after else -3, minutes=i)))
+    return purchases, {i: np.eye(2)[i % 2] for i in range(n)}
+
+
+def metrics_of(job: Job) -> dict[str, Any]:
+    return dict(json.loads(Path(job.out, "metrics.json").read_text()))
+
+
+class Page(HTMLParser):
+    """Collects tags, attributes and text; open elements must close in order."""
+
+    VOID = frozenset(("meta", "link", "br", "img", "hr", "rect", "line", "circle", "path", "polyline", "polygon"))
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: Counter[str] = Counter()
+        self.attributes: list[tuple[str, str]] = []
+        self.text = ""
+        self.open: list[str] = []
+        self.feed(text)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags[tag] += 1
+        self.attributes += [(n, v or "") for n, v in attrs]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags[tag] += 1
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open[-1:] != ["style"]:
+            self.text += f"{data} "
+
+
+def page_of(job: Job) -> Page:
+    return Page(Path(job.out, "report.html").read_text())
+
+
+def test_the_answer_of_the_checkerboard_is_in_the_metrics_and_on_the_page(tmp_path: Path) -> None:
+    job = write_run(tmp_path, *checkerboard(), evaluate={"k": [1, 10], "bootstrap": 50})
+    summary = evaluate.execute(job)
+    metrics = metrics_of(job)
+    assert metrics["heldout"]["users"] == 24
+    assert metrics["heldout"]["pairs"] == metrics["heldout"]["novel_pairs"] == 24
+    assert metrics["novel"]["model"]["recall@1"] == 1.0
+    assert metrics["published"]["metrics"]["ndcg@1"] == 1.0
+    assert metrics["beats"]["popularity"] is True
+    assert summary["heldout_users"] == 24
+    assert summary["novel_ndcg@10"] == 1.0
+    page = page_of(job)
+    assert "24 users who bought before the date" in page.text
+    assert "2024-06-01-test" in page.text
+    assert ENCODER[:12] in page.text
+    assert "because of" in page.text
+    assert page.tags["svg"] >= 6
+    assert sorted(storage.folders(job.out)) == ["users"]
+
+
+def test_metrics_have_one_shape(tmp_path: Path) -> None:
+    job = write_run(tmp_path, *checkerboard(), evaluate={"k": [5, 10], "bootstrap": 20})
+    evaluate.execute(job)
+    metrics = metrics_of(job)
+    names = {f"{m}@{k}" for m in ("recall", "precision", "ndcg", "map", "mrr", "hit_rate") for k in (5, 10)}
+    models = {"model", "popularity", "recent_popularity", "own_frequency", "item_knn", "item_knn_recent"}
+    for protocol in ("all", "novel"):
+        assert set(metrics[protocol]) == models
+        assert all(set(v) == names for v in metrics[protocol].values())
+        assert set(metrics["differences"][protocol]) == models - {"model"}
+        for by_metric in metrics["differences"][protocol].values():
+            assert set(by_metric) == names
+            assert all(low <= mean + 1e-12 and mean <= high + 1e-12 for low, mean, high in by_metric.values())
+        assert set(metrics["coverage"][protocol]) == models
+        assert all(0 <= x <= 1 for v in metrics["coverage"][protocol].values() for x in v.values())
+    assert set(metrics["beats"]) == models - {"model"}
+    assert metrics["as_of"] == AS_OF.isoformat()
+    assert metrics["encoder"] == ENCODER
+    assert metrics["validation"] == {"recall@20": 0.25, "epoch": 2}
+    assert metrics["heldout"]["from"] < metrics["heldout"]["to"]
+
+
+FLAGS = ("--direct_running_mode=multi_processing", "--direct_num_workers=2")
+
+
+@pytest.mark.parametrize("flags", [("--direct_runner_bundle_repeat=2",), FLAGS])
+def test_the_pipeline_writes_what_the_function_gives(tmp_path: Path, flags: tuple[str, ...]) -> None:
+    from topkin.pipelines.job import run_pipeline
+    from topkin.transforms.evaluate import evaluate_parts, read_parts
+
+    config = evaluate.configure(write_run(tmp_path, *checkerboard(), parts=3, extra_users=["user 99"]))
+    run_pipeline(lambda pipeline: evaluate.build(pipeline, config), flags)
+    inside = evaluate_parts(config.sources, range(3))
+    for (users, listed), (expected_users, expected_listed) in zip(
+        read_parts(config.sources, config.out), inside, strict=True
+    ):
+        assert users.equals(expected_users)
+        assert listed.equals(expected_listed)
+        assert schemas.encoder_of(users.schema) == ENCODER
+    judgement = scoreboard.Judgement.of_parts(inside)
+    written = scoreboard.Judgement.of_parts(read_parts(config.sources, config.out))
+    assert json.dumps(evaluate.measure(config, judgement)) == json.dumps(evaluate.measure(config, written))
+
+
+def test_done_again_it_has_the_same_bytes(tmp_path: Path) -> None:
+    job = write_run(tmp_path, *checkerboard(), evaluate={"bootstrap": 20})
+    evaluate.execute(job)
+    first = {n: storage.read_bytes(storage.join(job.out, n)) for n in storage.files(job.out)}
+    storage.remove_folder(job.out)
+    evaluate.execute(job)
+    assert {n: storage.read_bytes(storage.join(job.out, n)) for n in storage.files(job.out)} == first
+    assert "report.html" in first
+
+
+def test_a_nightly_run_has_nothing_held_out_and_says_so(tmp_path: Path) -> None:
+    purchases, vectors = checkerboard()
+    job = write_run(tmp_path, [p for p in purchases if p[2] < AS_OF], vectors)
+    summary = evaluate.execute(job)
+    metrics = metrics_of(job)
+    assert metrics["heldout"]["events"] == metrics["heldout"]["users"] == 0
+    assert "no purchases after the as-of date" in metrics["heldout"]["reason"]
+    assert metrics["validation"]["recall@20"] == 0.25
+    assert metrics["verdict"]["good"] is None
+    assert summary["good"] is None
+    page = page_of(job)
+    assert "Not judged." in page.text
+    assert "Recall@20 was 0.250" in page.text
+
+
+@pytest.mark.parametrize(
+    ("later", "days", "reason"),
+    [
+        ([("user 0", 0, AS_OF + timedelta(days=9))], 5.0, "evaluate.days"),
+        ([("stranger", 0, AS_OF + timedelta(days=1))], None, "by a user who bought before"),
+    ],
+)
+def test_held_out_purchases_that_judge_nobody_say_why(
+    tmp_path: Path, later: list[Purchase], days: float | None, reason: str
+) -> None:
+    known = [p for p in checkerboard()[0] if p[2] < AS_OF]
+    job = write_run(tmp_path, known + later, checkerboard()[1], evaluate={"days": days})
+    evaluate.execute(job)
+    assert reason in metrics_of(job)["heldout"]["reason"]
+    assert reason in page_of(job).text
+
+
+@pytest.mark.parametrize("again", [True, False])
+def test_a_single_user_of_a_single_item_gets_a_report(tmp_path: Path, again: bool) -> None:
+    purchases: list[Purchase] = [(7, b"only", AS_OF - timedelta(days=2))]
+    if again:
+        purchases.append((7, b"only", AS_OF + timedelta(days=2)))
+    job = write_run(tmp_path, purchases, {b"only": np.array([1.0, 0.0])})
+    evaluate.execute(job)
+    metrics = metrics_of(job)
+    assert metrics["heldout"]["users"] == int(again)
+    assert metrics["verdict"]["good"] is None
+    assert "Not judged." in page_of(job).text
+
+
+HOSTILE = '<script>alert("x")</script> & <img src=x onerror=alert(1)>'
+
+
+def test_titles_and_ids_that_hold_html_stay_text(tmp_path: Path) -> None:
+    purchases, vectors = checkerboard()
+    purchases = [(f"</code><b>{user}", item, time) for user, item, time in purchases]
+    job = write_run(
+        tmp_path,
+        purchases,
+        vectors,
+        titles=dict.fromkeys(vectors, HOSTILE),
+        categories={i: f"<i>{i % 2}" for i in vectors},
+        rejected={"<script>reason": 3},
+        evaluate={"bootstrap": 20},
+    )
+    evaluate.execute(job)
+    page = page_of(job)
+    assert not {"script", "img", "b", "i"} & set(page.tags)
+    assert 'alert("x")' in page.text
+
+
+def test_the_page_needs_nothing_from_elsewhere(tmp_path: Path) -> None:
+    job = write_run(tmp_path, *checkerboard(), evaluate={"bootstrap": 20})
+    evaluate.execute(job)
+    text = Path(job.out, "report.html").read_text()
+    page = Page(text)
+    assert not {"script", "link", "iframe", "object", "embed", "img"} & set(page.tags)
+    assert all(v.startswith("#") for n, v in page.attributes if n in ("href", "src", "xlink:href", "srcset"))
+    assert "http" not in text
+    assert "@import" not in text
+    assert "url(" not in text
+    ids = [v for n, v in page.attributes if n == "id"]
+    assert len(ids) == len(set(ids))
+    assert {v[1:] for n, v in page.attributes if n == "href"} <= set(ids)
+
+
+def test_vectors_of_another_encoder_are_refused(tmp_path: Path) -> None:
+    job = write_run(tmp_path, *checkerboard())
+    path = str(Path(job.folders["train"], "signature.json"))
+    storage.write_json(storage.read_json(path) | {"encoder": "f" * 64}, path)
+    from topkin.transforms.evaluate import load_shop
+
+    with pytest.raises(ArtifactError, match="must come from the run's encoder"):
+        load_shop(evaluate.configure(job).sources)
