@@ -21,6 +21,10 @@ class TableCoder(coders.Coder):
         with pa.ipc.open_stream(encoded) as reader:
             return reader.read_all()
 
+    def estimate_size(self, value: pa.Table) -> int:
+        """The bytes in memory: Beam asks for the first tables of each step, and would encode them to know."""
+        return int(value.nbytes)
+
     def is_deterministic(self) -> bool:
         return False
 

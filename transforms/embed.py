@@ -145,7 +145,9 @@ class _Table(beam.PTransform):
     def expand(self, pipeline: PBegin) -> PCollection:
         encode = _Embed(self.kind, self.sources, self.items_folder, self.shared)
         parts = pipeline | "Parts" >> beam.Create(range(self.sources.parts), reshuffle=True)
-        done = parts | "Encode" >> beam.ParDo(encode).with_outputs("counts", main="tables")
+        done = parts | "Encode" >> beam.ParDo(encode).with_output_types(
+            tuple[int, pa.Table], counts=pa.Table
+        ).with_outputs("counts", main="tables")
         done.counts | "Tally" >> WriteTally(self.tally)
         folder = storage.join(self.out, self.kind)
         return done.tables | "WriteParts" >> WriteToParquetBatched(folder, self.sources.parts)

@@ -162,9 +162,9 @@ class RecommendParts(beam.PTransform):
     def expand(self, pipeline: PBegin) -> PCollection:
         parts = pipeline | "Parts" >> beam.Create(range(self.sources.parts), reshuffle=True)
         segments = AsSingleton(parts | "CountSegments" >> CountSegments(self.sources))
-        done = parts | "Recommend" >> beam.ParDo(_Recommend(self.sources, self.shared), segments).with_outputs(
-            "short_lists", "counts", main="lists"
-        )
+        lists = beam.ParDo(_Recommend(self.sources, self.shared), segments)
+        lists = lists.with_output_types(tuple[int, pa.Table], short_lists=tuple[int, pa.Table], counts=pa.Table)
+        done = parts | "Recommend" >> lists.with_outputs("short_lists", "counts", main="lists")
         done.counts | "Tally" >> WriteTally(self.tally)
         done.short_lists | "WriteShortLists" >> WriteToParquetBatched(self.short_lists, self.sources.parts)
         return done.lists | "WriteLists" >> WriteToParquetBatched(self.lists, self.sources.parts)

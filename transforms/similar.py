@@ -136,7 +136,9 @@ class SimilarParts(beam.PTransform):
 
     def expand(self, pipeline: PBegin) -> PCollection:
         parts = pipeline | "Parts" >> beam.Create(range(self.sources.parts), reshuffle=True)
-        done = parts | "Similar" >> beam.ParDo(_Similar(self.sources, self.shared)).with_outputs("counts", *TABLES)
+        hints = dict.fromkeys(TABLES, tuple[int, pa.Table])
+        made = beam.ParDo(_Similar(self.sources, self.shared)).with_output_types(int, counts=pa.Table, **hints)
+        done = parts | "Similar" >> made.with_outputs("counts", *TABLES)
         for name in TABLES:
             folder = storage.join(self.out, name)
             done[name] | f"Write {name}" >> WriteToParquetBatched(folder, self.sources.parts)

@@ -3,7 +3,9 @@
 One small shop with an encoder of random weights: what the jobs do does not depend on what it learned.
 """
 
+import copyreg
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -455,6 +457,17 @@ def test_neighbours_can_be_turned_off(shop):
 
 
 # all
+
+
+def test_no_table_is_pickled_on_its_way(shop, monkeypatch):
+    def refuse(table):
+        raise AssertionError("a table was pickled")
+
+    monkeypatch.setitem(copyreg.dispatch_table, pa.Table, refuse)
+    with pytest.raises(AssertionError, match="pickled"):
+        pickle.dumps(pa.table({"a": [1]}))
+    for job in (embed, recommend, similar):
+        job.execute(job_of(shop, f"unpickled-{job.STAGE}"))
 
 
 @pytest.mark.parametrize(
