@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from topkin.config import Settings
 from topkin.contract import Source, inspect, sample, sources
@@ -17,7 +18,7 @@ from topkin.pipelines.asked import Asked
 
 @dataclass(frozen=True)
 class Seen:
-    """What was seen of one input. ``columns``: (what topkin calls it, the file's name, its type).
+    """What was seen of one input. ``columns``: (what topkin calls it, the file's name, its type, share of null).
 
     ``rules``: (reason or column, expression, share of the rows looked at that it rejects, None for normalise).
     """
@@ -27,7 +28,7 @@ class Seen:
     files: int = 0
     rows: int = 0
     looked_at: int = 0
-    columns: tuple[tuple[str, str, str], ...] = ()
+    columns: tuple[tuple[str, str, str, float | None], ...] = ()
     rules: tuple[tuple[str, str, float | None], ...] = ()
     findings: tuple[str, ...] = field(default=())
 
@@ -73,14 +74,13 @@ def _look(source: Source) -> Seen:
         return Seen(source.name, source.path, findings=tuple(str(f) for f in found.findings))
     with opened(source.name, found.files[0].path, files) as file:
         types = {f.name: str(f.type) for f in file.schema_arrow}
-    columns = [(role, name, types.get(name, "made by normalise")) for role, name in source.columns.items()]
-    read = {name for _, name, _ in columns}
-    columns += [("", name, types.get(name, "")) for name in found.columns if name not in read]
     rules: list[tuple[str, str, float | None]] = [(c, e.text, None) for c, e in source.rules.normalise]
-    looked_at = 0
-    if not found.findings:
-        looked_at, shares = _rejected(source, sample(found, files))
-        rules += [(reason, e.text, share) for (reason, e), share in zip(source.rules.rules, shares, strict=True)]
+    rows = None if found.findings else sample(found, files)
+    looked_at, shares, nulls = _asked(source, rows)
+    rules += [(reason, e.text, share) for (reason, e), share in zip(source.rules.rules, shares, strict=True)]
+    columns = [(role, c, types.get(c, "made by normalise"), nulls.get(c)) for role, c in source.columns.items()]
+    mapped = set(source.columns.values())
+    columns += [("", c, types.get(c, ""), None) for c in found.columns if c not in mapped]
     return Seen(
         source.name,
         source.path,
@@ -93,16 +93,18 @@ def _look(source: Source) -> Seen:
     )
 
 
-def _rejected(source: Source, rows: Any) -> tuple[int, Sequence[float | None]]:
-    """How many rows were looked at, and the share of them that each rule rejects first."""
-    n = len(source.rules.rules)
+def _asked(source: Source, rows: pa.Table | None) -> tuple[int, list[float | None], dict[str, float]]:
+    """How many rows were looked at, the share of them that each rule rejects first, and each column's nulls."""
+    unknown: list[float | None] = [None] * len(source.rules.rules)
     if rows is None:
-        return 0, [None] * n
+        return 0, unknown, {}
     try:
-        broken = source.rules.broken(source.rules.normalised(rows))
+        rows = source.rules.normalised(rows)
+        broken = source.rules.broken(rows)
     except TopkinError:
-        return len(rows), [None] * n  # check_inputs says what is wrong
-    return len(rows), list(np.bincount(broken[broken >= 0], minlength=n) / len(rows))
+        return len(rows), unknown, {}  # check_inputs says what is wrong
+    shares = np.bincount(broken[broken >= 0], minlength=len(unknown)) / len(rows)
+    return len(rows), shares.tolist(), {c: rows[c].null_count / len(rows) for c in rows.column_names}
 
 
 def _as_value(seen: Seen) -> dict[str, Any]:
@@ -112,7 +114,7 @@ def _as_value(seen: Seen) -> dict[str, Any]:
         "files": seen.files,
         "rows": seen.rows,
         "looked_at": seen.looked_at,
-        "columns": [{"key": k, "column": c, "type": t} for k, c, t in seen.columns],
+        "columns": [{"key": k, "column": c, "type": t, "null": null} for k, c, t, null in seen.columns],
         "expressions": [{"name": n, "expression": e, "rejects": share} for n, e, share in seen.rules],
         "findings": list(seen.findings),
     }
@@ -127,10 +129,10 @@ def _tell(inputs: Sequence[Seen], as_of: datetime, output: str) -> None:
     for seen in inputs:
         title = f"{seen.name}: {seen.files:,} file{'' if seen.files == 1 else 's'}, {seen.rows:,} rows"
         table = Table(title=Text(title, style="bold"), title_justify="left")
-        for name in ("key", "column or expression", "type", "of the first rows"):
+        for name in ("key", "column or expression", "type", f"first {seen.looked_at:,} rows"):
             table.add_column(name)
-        for key, column, kind in seen.columns:
-            table.add_row(key or "(in a rule)", Text(column), kind)
+        for key, column, kind, null in seen.columns:
+            table.add_row(key or "(in a rule)", Text(column), Text(kind), f"{null:.1%} null" if null else "")
         for name, expression, share in seen.rules:
             what = "normalise" if share is None else "rule"
             told = "" if share is None else f"{share:.1%} rejected"

@@ -77,7 +77,7 @@ def show_user(run: Run, user_id: Id) -> RenderableType:
     for r in view.recommendations:
         reasons = Text("; ".join(b.title or str(lookup.shown(b.item_id)) for b in r.because))
         listed.add_row(str(r.rank), _id(r.item), _title(r.item), f"{r.score:.3f}", r.source, reasons)
-    parts.append(listed if view.recommendations else Text("no recommendations"))
+    parts.append(listed if view.recommendations else Text(_none(run, "recommend", "recommendations")))
     if view.short:
         parts.append(Text(f"the list is short: {_short(view.short)}", style="yellow"))
     if view.bought_by_neighbours:
@@ -103,7 +103,11 @@ def show_item(run: Run, item_id: Id) -> RenderableType:
     for r in view.neighbours:
         drawn.add_row(str(r.rank), _id(r.item), _title(r.item), f"{r.score:.3f}", f"{r.item.events:,}")
     head = Text(f"item {lookup.shown(it.item_id)}  {it.title or ''}".rstrip(), style="bold")
-    return Group(head, Text(", ".join(told)), drawn if view.neighbours else Text("no neighbours"))
+    return Group(head, Text(", ".join(told)), drawn if view.neighbours else Text(_none(run, "similar", "neighbours")))
+
+
+def _none(run: Run, stage: str, what: str) -> str:
+    return f"no {what}" if stage in run.folders else f"no {what} yet: topkin {stage} makes them"
 
 
 def find(run: Run, words: Sequence[str]) -> RenderableType:

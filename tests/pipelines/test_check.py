@@ -53,9 +53,10 @@ def test_good_inputs_are_shown_with_types_rules_and_what_these_reject(
     out = " ".join(capsys.readouterr().out.split())
     assert "purchases: 1 file, 4 rows" in out
     assert "items: 1 file, 2 rows" in out
-    assert "user_id │ user_id │ string" in out
+    assert "user_id │ user_id │ string │ 25.0% null" in out
     assert "rule returned │ qty > 0 │ SQL │ 25.0% rejected" in out
     assert "normalise item_id │ upper(item_id) │ SQL" in out
+    assert "timestamp │ timestamp │ timestamp[us]" in out
     assert "unused" not in out
     assert "all is well" in out
     assert not (folder / "out").exists()
@@ -67,7 +68,7 @@ def test_json_holds_the_same(folder: Path, capsys: pytest.CaptureFixture[str]) -
     assert value["ok"] is True
     assert value["as_of"] == "2024-06-01T00:00:00"
     purchases, items = value["inputs"]
-    assert {"key": "quantity", "column": "qty", "type": "int64"} in purchases["columns"]
+    assert {"key": "quantity", "column": "qty", "type": "int64", "null": 0.0} in purchases["columns"]
     assert {"name": "no time", "expression": "timestamp > '2020-01-01'", "rejects": 0.0} in purchases["expressions"]
     assert items["rows"] == 2
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from topkin import storage
 from topkin.pipelines.cli import main
 
 pytestmark = pytest.mark.parametrize("small_run", ["string"], indirect=True)
@@ -80,6 +81,19 @@ def test_json_holds_the_same(config: str, capsys: pytest.CaptureFixture[str]) ->
     assert len(json.loads(capsys.readouterr().out)["item"]["neighbours"]) == 2
     assert main(["show", "lantern", "--json", config]) == 0
     assert len(json.loads(capsys.readouterr().out)["candidates"]) == 2
+
+
+def test_a_run_that_is_not_finished_shows_what_it_has(
+    config: str, small_run: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = storage.join(small_run.path, "run.json")
+    state = storage.read_json(path)
+    del state["stages"]["recommend"], state["stages"]["similar"]
+    storage.write_json(state, path)
+    assert main(["show", "100", config]) == 0
+    assert "no recommendations yet: topkin recommend makes them" in capsys.readouterr().out
+    assert main(["show", "a1", config]) == 0
+    assert "no neighbours yet: topkin similar makes them" in capsys.readouterr().out
 
 
 def test_an_unknown_run_is_answered_with_those_there_are(config: str, capsys: pytest.CaptureFixture[str]) -> None:
