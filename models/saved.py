@@ -6,6 +6,7 @@ refuses files with code in them.
 
 import hashlib
 import io
+import json
 import os
 import tempfile
 import zipfile
@@ -42,11 +43,15 @@ def vocabulary_hash(ids: pa.Array) -> str:
 
 
 def _without_times(data: bytes) -> bytes:
-    """A zip archive with the dates taken out, so that equal weights give equal bytes."""
+    """A ``.keras`` archive with the dates taken out, so that equal weights give equal bytes."""
     out = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as new:
         for name in sorted(old.namelist()):
-            new.writestr(zipfile.ZipInfo(name, _EPOCH), old.read(name))
+            content = old.read(name)
+            if name == "metadata.json":
+                metadata = {k: v for k, v in json.loads(content).items() if k != "date_saved"}
+                content = json.dumps(metadata, sort_keys=True).encode()
+            new.writestr(zipfile.ZipInfo(name, _EPOCH), content)
     return out.getvalue()
 
 
