@@ -99,8 +99,8 @@ def _as_in_purchases(key: str, purchases: Table, guesses: Sequence[Guess], cures
     theirs, mine = _column(purchases.guesses, key), _column(guesses, key)
     kept = [c for c in cures if c.key != mine]
     for cure in purchases.normalise:
-        if cure.key == theirs and mine is not None and theirs is not None:
-            kept.insert(0, Cure(mine, cure.expression.replace(theirs, mine), f"as {key} of the purchases"))
+        if cure.key == theirs and mine is not None:
+            kept.insert(0, Cure.of(mine, cure.form, f"as {key} of the purchases"))
     return kept
 
 

@@ -46,12 +46,13 @@ def _bars() -> Iterator[Callable[[str], None]]:
                     tasks[step] = bars.add_task(step, total=total, done="")
                 bars.update(tasks[step], advance=rows, total=total)  # None leaves the total as it is
                 task = bars.tasks[bars.task_ids.index(tasks[step])]
-                bars.update(tasks[step], done=describe(int(task.completed), task.speed))
+                bars.update(tasks[step], done=describe(int(task.completed), task.total, task.speed))
 
         with progress.listen(listener):
             yield lambda line: console.print(line, markup=False, highlight=False)
 
 
-def describe(rows: int, per_second: float | None) -> str:
-    """``"12,000 rows, 4,000/s"``."""
-    return f"{rows:,} rows" + (f", {per_second:,.0f}/s" if per_second else "")
+def describe(rows: int, total: float | None, per_second: float | None) -> str:
+    """``"12,000 of 50,000 rows, 4,000/s"``."""
+    of = f" of {total:,.0f}" if total is not None else ""
+    return f"{rows:,}{of} rows" + (f", {per_second:,.0f}/s" if per_second else "")

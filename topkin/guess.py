@@ -261,11 +261,20 @@ def _listed(table: Sequence[Facts]) -> str:
 
 @dataclass(frozen=True)
 class Cure:
-    """An SQL expression that the sample asks for: a rule (``key`` its reason) or what replaces a column."""
+    """An SQL expression that the sample asks for: a rule (``key`` its reason) or what replaces a column.
+
+    ``form`` is the expression with ``{}`` for the column, where it is about one alone.
+    """
 
     key: str
     expression: str
     why: str
+    form: str = ""
+
+    @classmethod
+    def of(cls, column: str, form: str, why: str) -> "Cure":
+        """What replaces a column, from its form."""
+        return cls(column, form.replace("{}", quoted_if_needed(column)), why, form)
 
 
 def likely_rules(sample: pa.Table, guesses: Sequence[Guess]) -> list[Cure]:
@@ -295,16 +304,16 @@ def likely_normalising(sample: pa.Table, guesses: Sequence[Guess]) -> list[Cure]
     for g in guesses:
         kind, column = _kind(sample.schema.field(g.column).type), quoted_if_needed(g.column)
         if g.key in ("user_id", "item_id") and kind == "float":
-            cures.append(Cure(g.column, f"CAST({column} AS BIGINT)", "ids came as floats, all of them whole"))
+            cures.append(Cure.of(g.column, "CAST({} AS BIGINT)", "ids came as floats, all of them whole"))
         elif g.key in ("user_id", "item_id") and kind == "text":
             one, trimmed, upper = (_distinct(sample, e) for e in (column, f"trim({column})", f"upper(trim({column}))"))
             if upper < trimmed and upper > 0.8 * trimmed:
                 said = f"{one - upper:,} of {one:,} ids differ from another in case or spaces only"
-                cures.append(Cure(g.column, f"upper(trim({column}))", said))
+                cures.append(Cure.of(g.column, "upper(trim({}))", said))
             elif _count(sample, f"{column} <> trim({column})"):
-                cures.append(Cure(g.column, f"trim({column})", "some ids have spaces around them"))
+                cures.append(Cure.of(g.column, "trim({})", "some ids have spaces around them"))
         elif g.key == "title" and kind == "text" and _count(sample, f"{column} <> trim({column})"):
-            cures.append(Cure(g.column, f"trim({column})", "some titles have spaces around them"))
+            cures.append(Cure.of(g.column, "trim({})", "some titles have spaces around them"))
     return cures
 
 

@@ -1,7 +1,7 @@
 """Looking one user or one item up in a run's tables, reading no more of them than that takes.
 
 A user's rows lie in one part file (:mod:`topkin.partition`), sorted, so that the statistics of its row
-groups lead to them. Ids are typed as texts and read as the table's type.
+groups lead to them; ranked rows lie in the order of their ranks. Ids are typed as texts and read as the table's type.
 """
 
 import difflib
@@ -119,14 +119,11 @@ def user(run: Run, user_id: Id) -> UserView | None:
         tuple(reversed(history)),
         tuple(
             Scored(r["rank"], known[r["item_id"]], r["score"], r["source"], tuple(known[b] for b in r["because"]))
-            for r in sorted(listed, key=lambda r: r["rank"])
+            for r in listed
         ),
         short[0] if short else None,
-        tuple((r["neighbour_id"], r["score"]) for r in sorted(alike, key=lambda r: r["rank"])),
-        tuple(
-            Scored(r["rank"], known[r["item_id"]], r["score"], support=r["support"])
-            for r in sorted(bought, key=lambda r: r["rank"])
-        ),
+        tuple((r["neighbour_id"], r["score"]) for r in alike),
+        tuple(Scored(r["rank"], known[r["item_id"]], r["score"], support=r["support"]) for r in bought),
     )
 
 
@@ -141,7 +138,6 @@ def item(run: Run, item_id: Id) -> ItemView | None:
         for name in storage.files(folder):
             rows += _where(storage.join(folder, name), "item_id", [item_id]).to_pylist()
     known = items(run, [r["neighbour_id"] for r in rows])
-    rows.sort(key=lambda r: r["rank"])
     return ItemView(found[item_id], tuple(Scored(r["rank"], known[r["neighbour_id"]], r["score"]) for r in rows))
 
 

@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -116,6 +118,16 @@ def test_today_is_the_default_date(asked: list[Any]) -> None:
     assert asked[0][2]["as_of"] == today
 
 
+@pytest.fixture
+def in_tokyo(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A machine whose clock is not in UTC."""
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "Asia/Tokyo")
+        time.tzset()
+        yield
+    time.tzset()
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -125,7 +137,7 @@ def test_today_is_the_default_date(asked: list[Any]) -> None:
         ("2011-11-09T06:30Z", datetime(2011, 11, 9, 6, 30)),
     ],
 )
-def test_dates_and_times_are_read_as_utc(text: str, expected: datetime) -> None:
+def test_dates_and_times_are_read_as_utc(text: str, expected: datetime, in_tokyo: None) -> None:
     assert commands.parse_as_of(text) == expected
 
 

@@ -104,6 +104,20 @@ def test_a_wrong_column_option_is_answered_with_its_form(
     assert "--column must be KEY=COLUMN with a key of user_id" in capsys.readouterr().err
 
 
+def test_ids_are_made_equal_in_both_tables_in_the_same_way(tmp_path: Path) -> None:
+    codes = [f"s{n}" for n in range(30)] * 3 + ["S1", "S2"]
+    times = [datetime(2024, 1, 1)] * len(codes)
+    users = [f"u{n % 7}" for n in range(len(codes))]
+    pq.write_table(pa.table({"user": users, "sku": codes, "time": times}), tmp_path / "sales.parquet")
+    pq.write_table(pa.table({"Item Code": codes[:30], "name": codes[:30]}), tmp_path / "goods.parquet")
+    config = tmp_path / "topkin.toml"
+    assert main(["init", f"{tmp_path}/sales.parquet", "--items", f"{tmp_path}/goods.parquet", "-o", str(config)]) == 0
+    loaded = load_settings(config, env={})
+    assert loaded.purchases.normalise == {"sku": "upper(trim(sku))"}
+    assert loaded.items is not None
+    assert loaded.items.normalise == {"Item Code": 'upper(trim("Item Code"))'}
+
+
 def test_data_that_cannot_be_read_are_bad_input(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (shop / "not.parquet").write_text("hello")
     pq.write_table(pa.table({"user_id": pa.array([], pa.string())}), shop / "empty.parquet")

@@ -25,7 +25,7 @@ def test_a_terminal_sees_rows_rate_and_lines(monkeypatch: pytest.MonkeyPatch) ->
         say("prepare [done]")
     seen = screen.getvalue()
     assert "embed" in seen
-    assert "1,000 rows" in seen
+    assert "1,000 of 1,000 rows" in seen
     assert "5 rows" in seen
     assert "prepare [done]" in seen
 
@@ -56,6 +56,6 @@ def test_nothing_listens_after_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     assert screen.getvalue() == before
 
 
-def test_rates_are_left_out_until_known() -> None:
-    assert progress_bars.describe(12_000, None) == "12,000 rows"
-    assert progress_bars.describe(12_000, 3999.7) == "12,000 rows, 4,000/s"
+def test_totals_and_rates_are_left_out_until_known() -> None:
+    assert progress_bars.describe(12_000, None, None) == "12,000 rows"
+    assert progress_bars.describe(12_000, 50_000, 3999.7) == "12,000 of 50,000 rows, 4,000/s"
