@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import pairwise
 
 import numpy as np
 
@@ -105,6 +106,15 @@ def short_number(value: float) -> str:
     return f"{value:.2g}" if abs(value) >= 1e-4 else f"{value:.0e}"
 
 
+def tick_texts(ticks: Sequence[float]) -> list[str]:
+    """The ticks of one axis as texts, all with the decimals that tell them apart."""
+    most, step = max(abs(t) for t in ticks), min((b - a for a, b in pairwise(ticks)), default=1.0)
+    if most >= 10_000 or step < 1e-5:
+        return [_minus(short_number(t)) for t in ticks]
+    digits = next((d for d in range(6) if abs(round(step, d) - step) < step * 1e-6), 6)
+    return [_minus(f"{t:,.{digits}f}") if t else "0" for t in ticks]
+
+
 def nice_ticks(low: float, high: float, about: int = 5) -> list[float]:
     """Round numbers from at or below ``low`` to at or above ``high``, about ``about`` of them."""
     if not (math.isfinite(low) and math.isfinite(high)):
@@ -129,10 +139,10 @@ def bar_groups(key: str, title: str, description: str, groups: Sequence[tuple[st
     scale = (width - left - right) / ticks[-1]
     height = sum(head + row * len(group) for _, group in groups) + 26
     out = []
-    for t in ticks:
+    for t, text in zip(ticks, tick_texts(ticks), strict=True):
         x = left + t * scale
         out.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{head - 6:.0f}" y2="{height - 22:.0f}"/>')
-        out.append(_text(x, height - 6, short_number(t), "soft", "middle"))
+        out.append(_text(x, height - 6, text, "soft", "middle"))
     y = 0.0
     for name, group in groups:
         out.append(_text(0, y + 18, name, "strong halo"))
@@ -160,7 +170,7 @@ def interval_plot(key: str, title: str, description: str, groups: Sequence[tuple
     left = min(max((text_width(b.name) for b in bars), default=0) + 14, 210)
     low = min([0.0, *(b.value if b.low is None else b.low for b in bars)])
     high = max([0.0, *(b.value if b.high is None else b.high for b in bars)])
-    ticks = nice_ticks(low, high, 5)
+    ticks = nice_ticks(low, high, 6)
     scale = (width - left - 66) / (ticks[-1] - ticks[0])
     height = sum(head + row * len(group) for _, group in groups) + 26
 
@@ -168,12 +178,12 @@ def interval_plot(key: str, title: str, description: str, groups: Sequence[tuple
         return left + (value - ticks[0]) * scale
 
     out = []
-    for t in ticks:
+    for t, text in zip(ticks, tick_texts(ticks), strict=True):
         kind = "axis" if t == 0 else "grid"
         out.append(
             f'<line class="{kind}" x1="{at(t):.1f}" x2="{at(t):.1f}" y1="{head - 6:.0f}" y2="{height - 22:.0f}"/>'
         )
-        out.append(_text(at(t), height - 6, f"{'+' if t > 0 else ''}{_minus(short_number(t))}", "soft", "middle"))
+        out.append(_text(at(t), height - 6, f"{'+' if t > 0 else ''}{text}", "soft", "middle"))
     y = 0.0
     for name, group in groups:
         out.append(_text(0, y + 18, name, "strong halo"))
@@ -231,10 +241,11 @@ def line_chart(
         return top + (yt[-1] - y) / (yt[-1] - yt[0]) * (height - top - bottom)
 
     out = []
-    for t in yt:
+    for t, text in zip(yt, tick_texts(yt), strict=True):
         out.append(f'<line class="grid" x1="{left}" x2="{width - right:.1f}" y1="{py(t):.1f}" y2="{py(t):.1f}"/>')
-        out.append(_text(left - 8, py(t) + 4.4, _minus(short_number(t)), "soft", "end"))
-    out.extend(_text(px(t), height - bottom + 18, short_number(t), "soft", "middle") for t in xt)
+        out.append(_text(left - 8, py(t) + 4.4, text, "soft", "end"))
+    for t, text in zip(xt, tick_texts(xt), strict=True):
+        out.append(_text(px(t), height - bottom + 18, text, "soft", "middle"))
     out.append(_text(left + (width - left - right) / 2, height - 6, x_label, "soft", "middle"))
     out.append(_text(0, 12, y_label, "soft"))
     if mark is not None:
@@ -275,10 +286,10 @@ def histogram(
     scale = (height - top - bottom) / ticks[-1]
     floor = height - bottom
     out = []
-    for t in ticks:
+    for t, text in zip(ticks, tick_texts(ticks), strict=True):
         y = floor - t * scale
         out.append(f'<line class="grid" x1="{left}" x2="{width - right}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        out.append(_text(left - 8, y + 4.4, short_number(t), "soft", "end"))
+        out.append(_text(left - 8, y + 4.4, text, "soft", "end"))
     widest = max((text_width(c.name) for c in columns), default=0)
     every = max(1, math.ceil((widest + 10) / step))
     highest = max(range(len(columns)), key=lambda i: columns[i].value + columns[i].open, default=-1)
@@ -314,12 +325,14 @@ def scatter_map(
     labels: Sequence[tuple[int, str]],
     *,
     ordered: bool = False,
+    rest: bool = False,
 ) -> str:
     """Points of a plane, by group, some of them named without overlaps.
 
     points: (n, 2). groups: (n,) int, a number in ``names``. labels: (point, text), the most important
     first; one that finds no free place is left out. Unordered groups (at most 8) differ in shape and
-    colour, ``ordered`` ones in size and strength: the last is the largest.
+    colour, ``ordered`` ones in size and strength: the last is the largest. With ``rest`` the last group is
+    all that is in no other, drawn small.
     """
     width, height, top, pad = 1040.0, 620.0, 34.0, 14.0
     low, high = points.min(axis=0), points.max(axis=0)
@@ -329,10 +342,14 @@ def scatter_map(
     middle = np.array([width / 2, top + (height - top) / 2])
     at = (points - (low + high) / 2) * stretch * [1, -1] + middle
     out = [f'<rect x="0" y="{top}" width="{width}" height="{height - top}" fill="var(--wash)" rx="4"/>']
+
+    def shape(group: int) -> int:
+        return -1 if rest and group == len(names) - 1 else group
+
     x = 0.0
     for g, name in enumerate(names):
         if not ordered:
-            out.append(_marker(x + 7, 14, g, len(names), ordered))
+            out.append(_marker(x + 7, 14, shape(g), len(names), ordered))
             out.append(_text(x + 17, 18.4, name))
             x += 17 + text_width(name) + 14
     if ordered:
@@ -343,8 +360,8 @@ def scatter_map(
             x += 13
         out.append(_text(x + 2, 18.4, names[-1]))
     named = {i for i, _ in labels}
-    order = sorted(range(len(at)), key=lambda i: (i in named, groups[i] if ordered else 0, i))
-    out.extend(_marker(at[i, 0], at[i, 1], int(groups[i]), len(names), ordered) for i in order)
+    order = sorted(range(len(at)), key=lambda i: (i in named, groups[i] if ordered else shape(int(groups[i])) >= 0, i))
+    out.extend(_marker(at[i, 0], at[i, 1], shape(int(groups[i])), len(names), ordered) for i in order)
     places = place_labels(at[[i for i, _ in labels]], [text for _, text in labels], (0, top, width, height))
     for (i, text), place in zip(labels, places, strict=True):
         if place is None:
@@ -408,6 +425,8 @@ def _marker(x: float, y: float, group: int, groups: int, ordered: bool) -> str:
             f'<circle class="accent" cx="{x:.1f}" cy="{y:.1f}" r="{1.6 + 3 * share:.1f}" '
             f'fill-opacity="{0.25 + 0.35 * share:.2f}"/>'
         )
+    if group < 0:
+        return f'<circle class="c7" cx="{x:.1f}" cy="{y:.1f}" r="2"/>'
     kind, r = f"c{group % 8}", 4.0
     if group % 8 == 0:
         return f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="{r}"/>'

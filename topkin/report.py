@@ -1,7 +1,6 @@
 """The report of a run: one page that needs no script, no network and no other file."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -10,46 +9,25 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
-from topkin import charts
+from topkin import charts, report_words
+from topkin.report_charts import draw, measured
 from topkin.report_data import ReportData
+from topkin.report_words import (
+    METRIC_NAMES,
+    MODEL_MEANINGS,
+    MODEL_NAMES,
+    PROTOCOL_NAMES,
+    SOURCE_NAMES,
+    metric_name,
+    plural,
+    share,
+)
 
-MODEL_NAMES = {
-    "model": "This model",
-    "popularity": "Popularity",
-    "recent_popularity": "Recent popularity",
-    "own_frequency": "Own frequency",
-    "item_knn": "Item-kNN",
-    "item_knn_recent": "Item-kNN × recency",
-}
-MODEL_MEANINGS = {
-    "popularity": "items by how many users bought them",
-    "recent_popularity": "items by purchases in the last seven days",
-    "own_frequency": "what the user bought most often, then popularity",
-    "item_knn": "items bought by the same users as the user's items",
-    "item_knn_recent": "item-kNN, lifted by what sells now",
-}
-METRIC_NAMES = {
-    "recall": "Recall",
-    "precision": "Precision",
-    "ndcg": "NDCG",
-    "map": "MAP",
-    "mrr": "MRR",
-    "hit_rate": "Hit rate",
-    "coverage": "Coverage",
-}
-PROTOCOL_NAMES = {"novel": "Items new to the user", "all": "All items, bought ones too"}
-SOURCE_NAMES = {
-    "model": "the model",
-    "segment_recent_popularity": "recent popularity in the user's segment",
-    "recent_popularity": "recent popularity",
-    "popularity": "popularity",
-}
 RULES = {
     "exclude": "bought items are never listed",
     "keep": "bought items may be listed",
     "cooldown": "bought items are listed again after a cool-down",
 }
-TAIL_SHARES = tuple(range(0, 101, 5))
 
 
 def render(data: ReportData) -> str:
@@ -68,6 +46,8 @@ def render(data: ReportData) -> str:
         published=published(data.metrics),
         source_names=SOURCE_NAMES,
         validation=validation(data),
+        training_text=training_text(data.training),
+        unjudged=unjudged(data.metrics["heldout"]),
         headline=metric_name(data.metrics["verdict"]["metric"]),
         charts_caption=captions(data),
     )
@@ -78,60 +58,20 @@ def _template() -> jinja2.Template:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters.update(count=_count, plural=_plural, day=_day, share=_share, signed=_signed)
+    environment.filters.update({n: getattr(report_words, n) for n in ("count", "plural", "day", "signed", "score")})
     text = resources.files("topkin").joinpath("report.html.j2").read_text(encoding="utf-8")
     return environment.from_string(text)
-
-
-def _count(value: float | None) -> str:
-    return "–" if value is None else f"{value:,.0f}"
-
-
-def _plural(value: int, one: str, many: str = "") -> str:
-    return f"{value:,} {one if value == 1 else many or one + 's'}"
-
-
-def _day(value: Any) -> str:
-    """9 Nov 2011, and the time of day where it is not midnight."""
-    if value is None:
-        return "–"
-    if isinstance(value, str):
-        value = datetime.fromisoformat(value)
-    text = f"{value.day} {value:%b %Y}"
-    return f"{text}, {value:%H:%M}" if isinstance(value, datetime) and (value.hour or value.minute) else text
-
-
-def _share(part: float, whole: float) -> str:
-    """A share in per cent; never 0 % of something, nor 100 % of not all."""
-    if not whole:
-        return "–"
-    percent = 100 * part / whole
-    if part and percent < 0.1:
-        return "< 0.1 %"
-    if part != whole and percent > 99.9:
-        return "> 99.9 %"
-    return f"{percent:.1f} %" if 0 < percent < 100 else f"{percent:.0f} %"
-
-
-def _signed(value: float) -> str:
-    return f"{value:+.4f}".replace("-", "−")
 
 
 def captions(data: ReportData) -> dict[str, str]:
     """The captions that depend on what was measured."""
     name = metric_name(data.metrics["verdict"]["metric"])
-    measured = next((n for e in data.training.get("epochs") or [] for n in e if n.startswith("validation_")), None)
+    found = measured(data.training)
     return {
         "differences": f"{name}: the model minus each baseline",
         "metrics": f"{name} of the model and the baselines",
-        "recall": f"Validation {metric_name(measured.removeprefix('validation_'))}" if measured else "",
+        "recall": f"Validation {metric_name(found.removeprefix('validation_'))}" if found else "",
     }
-
-
-def metric_name(name: str) -> str:
-    """``ndcg@10`` as ``NDCG@10``."""
-    kind, _, k = name.partition("@")
-    return f"{METRIC_NAMES[kind]}@{k}"
 
 
 def verdict(metrics: Mapping[str, Any]) -> dict[str, str]:
@@ -152,7 +92,7 @@ def verdict(metrics: Mapping[str, Any]) -> dict[str, str]:
         return {
             "kind": "good",
             "word": "Good",
-            "sentence": f"In {measure} the model beats all {len(beaten)} baselines: every 95 % interval of the "
+            "sentence": f"In {measure} the model beats all {len(beaten)} baselines: every 95 % interval of the "
             "difference lies above zero.",
         }
     known = (
@@ -163,7 +103,7 @@ def verdict(metrics: Mapping[str, Any]) -> dict[str, str]:
     return {
         "kind": "bad",
         "word": "Not good",
-        "sentence": f"In {measure} {known}. A baseline is beaten where the whole 95 % interval of the difference "
+        "sentence": f"In {measure} {known}. A baseline is beaten where the whole 95 % interval of the difference "
         "lies above zero, and only a model that beats all of them is called good.",
     }
 
@@ -171,6 +111,18 @@ def verdict(metrics: Mapping[str, Any]) -> dict[str, str]:
 def _words(names: Sequence[str], last: str) -> str:
     names = [n[0].lower() + n[1:] for n in names]
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {last} {names[-1]}"
+
+
+def unjudged(heldout: Mapping[str, Any]) -> str:
+    """Which held-out purchases judge nobody, in a sentence; empty where all do."""
+    users, items = heldout["events_of_new_users"], heldout["events_of_new_items"]
+    parts = []
+    if users:
+        parts.append(f"{plural(users, 'held-out purchase')} by users who had bought nothing before the date")
+    if items:
+        parts.append(f"{plural(items, 'held-out purchase') if not users else f'{items:,}'} of items not sold before it")
+    verb = "judges" if users + items == 1 else "judge"
+    return f"{' and '.join(parts)} {verb} nobody." if parts else ""
 
 
 def comparison(metrics: Mapping[str, Any]) -> list[tuple[str, list[dict[str, Any]]]]:
@@ -227,7 +179,7 @@ def profile(data: ReportData) -> list[tuple[str, str]]:
     lost = sum(source["rejected"].values()) + source.get("duplicates", 0)
     return [
         ("Rows read", f"{source['rows']:,}"),
-        ("Rows left out", f"{lost:,} ({_share(lost, source['rows'])})"),
+        ("Rows left out", f"{lost:,} ({share(lost, source['rows'])})"),
         ("Purchases before the date", f"{s['events']:,}"),
         ("Held-out purchases", f"{s['heldout_events']:,}"),
         ("Users", f"{s['users']:,}"),
@@ -240,14 +192,15 @@ def profile(data: ReportData) -> list[tuple[str, str]]:
 def reject_rows(statistics: Mapping[str, Any]) -> list[tuple[str, str, int, str]]:
     """Source, reason, rows and share of its rows, most first within a source."""
     rows = []
-    for name, source in statistics["sources"].items():
+    for name in sorted(statistics["sources"], key=lambda n: (n != "purchases", n)):
+        source = statistics["sources"][name]
         if not source:
             continue
         reasons = {**source["rejected"]}
         if source.get("duplicates"):
             reasons["exact duplicate of another row"] = source["duplicates"]
         for reason, number in sorted(reasons.items(), key=lambda r: (-r[1], r[0])):
-            rows.append((name, reason, number, _share(number, source["rows"])))
+            rows.append((name, reason, number, share(number, source["rows"])))
     return rows
 
 
@@ -256,11 +209,11 @@ def list_rows(data: ReportData) -> dict[str, list[tuple[str, int, str]]]:
     users = sum(data.list_users.values())
     return {
         "sources": [
-            (SOURCE_NAMES.get(n, n), v, _share(v, users))
+            (SOURCE_NAMES.get(n, n), v, share(v, users))
             for n, v in sorted(data.list_users.items(), key=lambda x: (-x[1], x[0]))
         ],
         "short": [
-            (n.replace("_", " "), v, _share(v, data.statistics["users"]))
+            (n.replace("_", " "), v, share(v, data.statistics["users"]))
             for n, v in sorted(data.short_lists.items(), key=lambda x: (-x[1], x[0]))
         ],
     }
@@ -291,125 +244,17 @@ def validation(data: ReportData) -> str:
     return f"On the last days before the date, which training kept aside, {metric_name(name)} was {found[name]:.3f}."
 
 
-def draw(data: ReportData) -> dict[str, str]:
-    """Every chart that the data have enough for, by name."""
-    drawn = {**_draw_metrics(data.metrics), **_draw_data(data), **_draw_training(data.training)}
-    places = data.item_map
-    if places is not None:
-        by = "their sales, in tenths: the larger and stronger, the more sold" if places.ordered else "category"
-        drawn["map"] = charts.scatter_map(
-            "map",
-            "Map of the items",
-            f"The {len(places.points)} best-sold items in the plane of the two main directions of their vectors, "
-            f"by {by}. Items that are bought by the same users lie near each other.",
-            places.points,
-            places.groups,
-            [charts.shorten(n, 24) for n in places.names],
-            [(i, charts.shorten(text, 30)) for i, text in places.labels],
-            ordered=places.ordered,
-        )
-    return drawn
-
-
-def _draw_metrics(metrics: Mapping[str, Any]) -> dict[str, str]:
-    metric = metrics["verdict"]["metric"]
-    values, apart = [], []
-    for protocol, title in PROTOCOL_NAMES.items():
-        spread = metrics["intervals"][protocol]
-        if spread:
-            bars = [
-                charts.Bar(MODEL_NAMES[m], s[metric][1], s[metric][0], s[metric][2], m == "model")
-                for m, s in spread.items()
-            ]
-            values.append((title, bars))
-            differences = metrics["differences"][protocol].items()
-            rows = [charts.Bar(MODEL_NAMES[n], d[metric][1], d[metric][0], d[metric][2]) for n, d in differences]
-            apart.append((title, rows))
-    if not values:
-        return {}
-    name = metric_name(metric)
-    said = "; ".join(f"{title}: " + ", ".join(f"{b.name} {b.value:.3f}" for b in bars) for title, bars in values)
-    return {
-        "metrics": charts.bar_groups("metrics", f"{name} of the model and the baselines", said, values),
-        "differences": charts.interval_plot(
-            "differences",
-            f"{name}: the model minus each baseline",
-            "; ".join(f"{title}: " + ", ".join(f"{b.name} {b.value:+.3f}" for b in bars) for title, bars in apart),
-            apart,
-        ),
-    }
-
-
-def _draw_data(data: ReportData) -> dict[str, str]:
-    drawn = {}
-    months = data.months
-    if months:
-        columns = []
-        for m in months:
-            year, month = m.name.split("-")
-            name = (
-                f"{'JFMAMJJASOND'[int(month) - 1]}" if len(months) > 30 else f"{datetime(int(year), int(month), 1):%b}"
-            )
-            name = f"{name} {year[2:]}" if month == "01" or m is months[0] else name
-            columns.append(charts.Column(name, m.known, m.held_out))
-        drawn["months"] = charts.histogram(
-            "months",
-            "Purchases per month",
-            f"Purchases from {months[0].name} to {months[-1].name}; hollow parts are held out.",
-            columns,
-        )
-    sold = np.sort(data.item_events[data.item_events > 0])[::-1]
-    if len(sold) > 1:
-        total = np.concatenate([[0], np.cumsum(sold)]) / sold.sum()
-        at = [100 * float(np.interp(s / 100 * len(sold), np.arange(len(sold) + 1), total)) for s in TAIL_SHARES]
-        drawn["tail"] = charts.line_chart(
-            "tail",
-            "The long tail",
-            f"The best-sold tenth of the items makes {at[2]:.0f} % of the purchases, the half {at[10]:.0f} %.",
-            [charts.Line("purchases", TAIL_SHARES, at)],
-            x_label="best-sold items, % of all sold",
-            y_label="purchases, %",
-            mark=(10, f"a tenth of the items: {at[2]:.0f} %"),
-            from_zero=True,
-        )
-    for key, what, values in (("lengths", "users", data.history_lengths), ("sales", "items", data.item_events)):
-        if len(values):
-            names, numbers = bins(values)
-            drawn[key] = charts.histogram(
-                key,
-                f"{what.capitalize()} by their number of purchases",
-                ", ".join(f"{n}: {v} {what}" for n, v in zip(names, numbers, strict=True)),
-                [charts.Column(n, v) for n, v in zip(names, numbers, strict=True)],
-                x_label=f"purchases of {'a user' if what == 'users' else 'an item'}",
-            )
-    return drawn
-
-
-def bins(lengths: np.ndarray) -> tuple[list[str], list[int]]:
-    """Counts of values in bins that double: 0, 1, 2–3, 4–7, …, from the first that holds one to the last."""
-    exponents = np.where(lengths > 0, np.floor(np.log2(np.maximum(lengths, 1))) + 1, 0).astype(int)
-    counts = np.bincount(exponents)
-    first = int(exponents.min())
-    names = ["0", "1", *(f"{2**e}–{2 ** (e + 1) - 1}" for e in range(1, len(counts)))]
-    return names[first : len(counts)], counts[first:].tolist()
-
-
-def _draw_training(training: Mapping[str, Any]) -> dict[str, str]:
-    epochs = training.get("epochs") or []
-    best, drawn = training.get("best_epoch"), {}
-    for key, field, title in (("loss", "loss", "Training loss"), ("recall", None, "Validation recall")):
-        name = field or next((n for e in epochs for n in e if n.startswith("validation_")), None)
-        points = [(e["epoch"], e[name]) for e in epochs if name and e.get(name) is not None]
-        if points:
-            shown = title if field else f"Validation {metric_name(str(name).removeprefix('validation_'))}"
-            drawn[key] = charts.line_chart(
-                key,
-                f"{shown} by epoch",
-                ", ".join(f"epoch {e}: {v:.4g}" for e, v in points),
-                [charts.Line(shown, [e for e, _ in points], [v for _, v in points])],
-                x_label="epoch",
-                mark=(best, f"kept: epoch {best}") if best and not field else None,
-                whole=True,
-                height=210,
-            )
-    return drawn
+def training_text(training: Mapping[str, Any]) -> str:
+    """How the training went, in a sentence or two."""
+    trial, final = len(training.get("epochs") or []), len(training.get("refit") or [])
+    stopped = training.get("stopped") or ""
+    said = {"patience": "when it no longer rose", "epochs": "at the most that train.epochs allows"}.get(
+        stopped, stopped
+    )
+    if not trial:
+        return f"{plural(final, 'epoch')} over all purchases; {said}." if final else ""
+    text = f"{plural(trial, 'trial epoch')} without the last days, whose purchases measured the recall, stopped {said}"
+    if not final:
+        return f"{text}; the encoder is that of epoch {training.get('best_epoch')}."
+    again = f"The encoder was then trained anew on all purchases for {plural(final, 'epoch')}, as many as were best"
+    return f"{text}. {again}."

@@ -39,7 +39,8 @@ class ItemMap:
     """Items in the plane: points (n, 2), groups (n,) numbers in ``names``, labels (point, title).
 
     explained: share of the vectors' variance that the plane keeps. ordered: the groups are deciles of
-    sales, the last sold most; else they are categories.
+    sales, the last sold most; else they are categories, with ``rest`` the last one all the others.
+    whole: every item that has a vector is shown.
     """
 
     points: np.ndarray
@@ -48,6 +49,8 @@ class ItemMap:
     labels: Sequence[tuple[int, str]]
     explained: float
     ordered: bool
+    rest: bool
+    whole: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,9 +180,15 @@ class Titles:
     def __init__(self, catalogue: pa.Table):
         self._ids, self._titles = catalogue["item_id"].combine_chunks(), catalogue["title"]
 
-    def __getitem__(self, row: int) -> str:
+    def has(self, row: int) -> bool:
+        """Whether the item of a row has a title."""
         title = self._titles[int(row)].as_py()
-        return " ".join(title.split()) if title and title.strip() else show_id(self._ids[int(row)].as_py())
+        return bool(title and title.strip())
+
+    def __getitem__(self, row: int) -> str:
+        if self.has(row):
+            return " ".join(self._titles[int(row)].as_py().split())
+        return show_id(self._ids[int(row)].as_py())
 
     def of(self, items: Sequence[Any]) -> list[str]:
         """The titles of some ids; one that the catalogue lacks is shown as it is."""
@@ -230,31 +239,40 @@ def plane(vectors: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def map_items(catalogue: pa.Table, names: Titles, vectors: np.ndarray) -> ItemMap | None:
-    """The best-sold items that have a vector, in the plane; None with fewer than 3 of them."""
+    """The best-sold items that have a vector, in the plane; None with fewer than 3 of them.
+
+    The names are those of the best-sold items that have a title.
+    """
     events = np.asarray(catalogue["events"])
     best = np.lexsort((np.arange(len(events)), -events))
-    shown = best[vectors[best].any(axis=1)][:MAP_ITEMS]
+    usable = best[vectors[best].any(axis=1)]
+    shown = usable[:MAP_ITEMS]
     if len(shown) < 3:
         return None
     points, explained = plane(vectors[shown])
     categories = [catalogue["category"][int(i)].as_py() for i in shown]
-    common = [c for c, _ in Counter(c for c in categories if c).most_common()]
-    ordered = len(common) < 2
+    sales: Counter[str] = Counter()
+    for category, sold in zip(categories, events[shown].tolist(), strict=True):
+        if category:
+            sales[category] += sold
+    common = sorted(sales, key=lambda c: (-sales[c], c))
+    ordered, rest = len(common) < 2, False
     if ordered:
         groups = np.minimum(9 - np.arange(len(shown)) * 10 // len(shown), 9)
         words = ["sold least", *([""] * 8), "sold most"]
     else:
-        words = common if len(common) <= MAP_CATEGORIES else [*common[: MAP_CATEGORIES - 1], "all others"]
-        if len(common) <= MAP_CATEGORIES and not all(categories):
-            words = [*common[: MAP_CATEGORIES - 1], "all others"]
+        rest = len(common) > MAP_CATEGORIES or not all(categories)
+        words = [*common[: MAP_CATEGORIES - 1], "all others"] if rest else common
         groups = np.array([words.index(c) if c in words else len(words) - 1 for c in categories])
     return ItemMap(
         points=points,
         groups=groups,
         names=words,
-        labels=[(n, names[i]) for n, i in enumerate(shown[:MAP_NAMES])],
+        labels=[(n, names[i]) for n, i in enumerate(shown) if names.has(i)][:MAP_NAMES],
         explained=explained,
         ordered=ordered,
+        rest=rest,
+        whole=len(shown) == len(usable),
     )
 
 
