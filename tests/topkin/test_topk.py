@@ -111,7 +111,7 @@ def test_scores_that_a_float32_product_cannot_tell_apart_are_ranked_by_their_exa
 
 
 def test_products_below_the_normal_range_of_float32_are_ranked_by_their_exact_values():
-    queries, items = vectors(7, 5) * np.float32(1e-20), vectors(8, 5000) * np.float32(1e-20)
+    queries, items = vectors(7, 5) * np.float32(3e-22), vectors(8, 5000) * np.float32(3e-22)
     assert_same(top_k(queries, items, 10), brute_force(exact_scores(queries, items), 10))
 
 
@@ -211,6 +211,11 @@ def test_wrong_use_is_told(change, message):
 def test_scores_that_are_not_numbers_are_refused():
     with pytest.raises(ValueError, match="NaN"):
         top_k_of_scores(np.array([[1, np.nan]]), 1)
+
+
+def test_both_zeros_are_one_score():
+    assert top_k_of_scores(np.array([[-0.0, 0.0, -0.0]]), 3)[0].tolist() == [[0, 1, 2]]
+    assert top_k_of_scores(np.array([[0.0, -0.0, 0.0]]), 3)[0].tolist() == [[0, 1, 2]]
 
 
 def test_a_merge_of_nothing_is_refused():
