@@ -1,10 +1,13 @@
+from datetime import datetime, time, timedelta
+from decimal import Decimal
+
 import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from topkin.partition import hash_ids, partition_of, split
+from topkin.partition import hash_ids, hash_rows, partition_of, split
 
 MASK = 2**64 - 1
 
@@ -90,3 +93,40 @@ def test_misuse_says_what_came() -> None:
         partition_of(pa.array([1, None], pa.int64()), 2)
     with pytest.raises(ValueError, match="got 0"):
         partition_of(pa.array([1], pa.int64()), 0)
+
+
+MIDNIGHT = datetime(2010, 12, 1)
+
+
+@pytest.mark.parametrize(
+    ("value", "kinds"),
+    [
+        (7, [pa.int8(), pa.int64(), pa.uint64(), pa.dictionary(pa.int8(), pa.int32())]),
+        (1.5, [pa.float32(), pa.float64()]),
+        ("a", [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int8(), pa.string())]),
+        (b"ab", [pa.binary(), pa.large_binary(), pa.binary(2)]),
+        (MIDNIGHT, [pa.timestamp("s"), pa.timestamp("us"), pa.timestamp("ns"), pa.date32()]),
+        (True, [pa.bool_()]),
+        (Decimal("1.50"), [pa.decimal128(10, 2)]),
+        (time(8), [pa.time32("s"), pa.time64("us")]),
+        (timedelta(1), [pa.duration("s"), pa.duration("ns")]),
+    ],
+)
+def test_equal_values_of_any_type_make_equal_rows(value: object, kinds: list[pa.DataType]) -> None:
+    rows = [hash_rows(pa.table({"a": pa.array([value, None, value], k)})).tolist() for k in kinds]
+    assert all(r == rows[0] for r in rows)
+    assert rows[0][0] == rows[0][2] != rows[0][1]
+
+
+def test_rows_differ_where_a_value_a_null_or_the_column_does() -> None:
+    rows = pa.table({"a": ["", None, "x", "", "y"], "b": [0, 0, 0, None, 0], "c": [0.0, -0.0, float("nan"), 0.0, 0.0]})
+    assert len(set(hash_rows(rows).tolist())) == 5
+    swapped = hash_rows(pa.table({"a": [1, 2], "b": [2, 1]})).tolist()
+    assert swapped[0] != swapped[1]
+    zeros = hash_rows(pa.table({"c": [0.0, -0.0]})).tolist()
+    assert zeros[0] == zeros[1]
+
+
+def test_nested_columns_are_refused() -> None:
+    with pytest.raises(TypeError, match="column 'tags' must hold single values"):
+        hash_rows(pa.table({"tags": [[1]]}))
