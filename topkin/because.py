@@ -6,9 +6,11 @@ shares ``w_h <in_h, out_j> / norm``, one a bought item, that add up to it exactl
 
 import numpy as np
 
+from topkin.blas import one_blas_thread
 from topkin.interactions import Interactions
 
-_BUDGET_BYTES = 128 << 20
+_BUDGET_BYTES = 64 << 20
+_NEVER = -1e30
 
 
 def reasons(
@@ -38,9 +40,10 @@ def reasons(
         fits = np.arange(1, len(users) + 1) * (longest * row_bytes + 8 * k * in_vectors.shape[1]) <= _BUDGET_BYTES
         size = max(1, int(fits.sum()))
         block, users = users[:size], users[size:]
-        items[block], shares[block] = _block(
-            history.take(block), _of(history, weights, block), in_vectors, vectors, lists[block], most
-        )
+        with one_blas_thread():  # the products are small: threads would cost more than they save
+            items[block], shares[block] = _block(
+                history.take(block), _of(history, weights, block), in_vectors, vectors, lists[block], most
+            )
     return items, shares
 
 
@@ -67,22 +70,25 @@ def _block(
     width = int(np.diff(history.indptr).max())
     bought = np.full((n, width), -1, np.int32)
     bought[users, column] = history.items[order]
-    carried = np.zeros((n, width, in_vectors.shape[1]))
-    carried[users, column] = in_vectors[history.items[order]] * weights[order].astype(np.float64)[:, None]
+    dim = in_vectors.shape[1]
+    carried = np.zeros((n, width, dim + 1))
+    carried[users, column, :dim] = in_vectors[history.items[order]] * weights[order].astype(np.float64)[:, None]
     norms = np.linalg.norm(carried.sum(axis=1), axis=1)
-    listed = vectors[np.maximum(lists, 0)].astype(np.float64)
+    carried[:, :, dim][bought < 0] = _NEVER  # against the 1 beside each listed vector: padding is no reason
+    listed = np.ones((n, k, dim + 1))
+    listed[:, :, :dim] = vectors[np.maximum(lists, 0)]
     # In float64 and then rounded, so that equal shares are equal numbers.
-    left = (np.matmul(listed, carried.swapaxes(1, 2)) / np.where(norms > 0, norms, 1)[:, None, None]).astype(np.float32)
-    left[np.broadcast_to((bought < 0)[:, None, :], left.shape)] = -np.inf
-    left[lists < 0] = -np.inf
+    products = np.matmul(listed, carried.swapaxes(1, 2))
+    products /= np.where(norms > 0, norms, 1)[:, None, None]
+    left = products.astype(np.float32)
     items = np.full((n, k, most), -1, np.int32)
     shares = np.zeros((n, k, most), np.float32)
     rows = np.arange(n)[:, None]
     for number in range(min(most, width)):
         best = left.argmax(axis=2)
         share = np.take_along_axis(left, best[:, :, None], axis=2)[:, :, 0]
-        good = share > 0
+        good = (share > 0) & (lists >= 0)
         items[:, :, number] = np.where(good, bought[rows, best], -1)
         shares[:, :, number] = np.where(good, share, 0)
-        np.put_along_axis(left, best[:, :, None], np.float32(-np.inf), axis=2)
+        np.put_along_axis(left, best[:, :, None], np.float32(_NEVER), axis=2)
     return items, shares

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from topkin.ann import AnnIndex
-from topkin.policy import Exclusions, count_excluded
+from topkin.policy import Exclusions, count_excluded, distinct
 from topkin.topk import TopK, top_k
 
 _MOST_ASKED = 4096
@@ -64,7 +64,7 @@ class IndexSearch:
         ids, scores = np.full((n, k), -1, np.int32), np.full((n, k), -np.inf, np.float32)
         allowed = allowed & self.found
         users = np.repeat(np.arange(n, dtype=np.int64), np.diff(exclude[0]))
-        banned = np.unique(users * n_items + exclude[1])
+        banned = distinct(users * n_items + exclude[1])
         exclude = _csr(banned, n, n_items)
         wanted = np.minimum(k, allowed.sum() - count_excluded(exclude, allowed))
         share = max(allowed.sum(), 1) / max(self.index.n_indexed, 1)  # the fewer are allowed, the more are asked for

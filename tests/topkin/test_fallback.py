@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 
 import numpy as np
 import pyarrow as pa
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from topkin.fallback import SEGMENT_COUNTS, Popularity, merge_segment_counts, popular_lists, segment_counts
@@ -36,6 +36,7 @@ users = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(users, st.integers(0, 8))
 def test_segment_counts_are_those_of_a_loop_and_merge_over_parts(shop, cut):
     whole = segment_counts(_histories(shop), IDS, AS_OF, 7.0)
@@ -57,6 +58,7 @@ def test_nothing_merged_is_an_empty_table():
 counts = st.lists(st.integers(0, 3), min_size=N, max_size=N)
 
 
+@settings(deadline=None)
 @given(
     counts,
     counts,
