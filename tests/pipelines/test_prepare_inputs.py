@@ -1,0 +1,260 @@
+"""Each wrong input gets its message before any work starts."""
+
+import os
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from topkin.config import Settings
+from topkin.errors import ConfigError, InputError, TopkinError
+from topkin.pipelines.prepare import check_inputs, inputs_fingerprint
+
+AS_OF = datetime(2011, 11, 9)
+DAY = datetime(2011, 10, 1)
+GOOD = pa.table({"user": ["u", "v"], "item": ["a", "b"], "time": [DAY, DAY], "price": [1.0, 2.0], "Note": ["x", None]})
+
+
+def settings(path: Path | str, **changes: Any) -> Settings:
+    purchases = {"path": str(path), "user_id": "user", "item_id": "item", "timestamp": "time", "price": "price"}
+    tables = {k: v for k, v in changes.items() if k in ("items", "users")}
+    purchases.update({k: v for k, v in changes.items() if k not in tables})
+    return Settings.model_validate({"purchases": purchases, **tables})
+
+
+def findings(path: Path | str, **changes: Any) -> list[TopkinError]:
+    return check_inputs(settings(path, **changes), AS_OF)
+
+
+def only(found: list[TopkinError], kind: type[TopkinError], *parts: str) -> None:
+    assert [type(f) for f in found] == [kind], found
+    for part in parts:
+        assert part in str(found[0])
+
+
+def write(table: pa.Table, path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, path)
+    return path
+
+
+def replaced(column: str, values: Any, table: pa.Table = GOOD) -> pa.Table:
+    return table.set_column(table.column_names.index(column), column, values)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return write(GOOD, tmp_path / "purchases.parquet")
+
+
+def test_good_input_has_no_findings(file: Path) -> None:
+    assert findings(file, rules={"good": "price > 0"}, normalise={"item": "upper(item)"}) == []
+
+
+def test_no_file(file: Path) -> None:
+    only(
+        findings(file.parent / "purchase.parquet"), InputError, "purchases.path: there is no file", "purchases.parquet'"
+    )
+    only(findings(file.parent / "no" / "where.parquet"), InputError, "there is no file")
+    only(findings(f"{file.parent}/x*.parquet"), InputError, "no file matches")
+    (file.parent / "empty").mkdir()
+    (file.parent / "empty" / "notes.txt").write_text("x")
+    only(findings(file.parent / "empty"), InputError, "holds no file that ends in .parquet")
+
+
+def test_empty_file(file: Path) -> None:
+    file.write_bytes(b"")
+    only(findings(file), InputError, str(file), "is empty (0 bytes)")
+
+
+def test_no_rows(file: Path) -> None:
+    write(GOOD.slice(0, 0), file)
+    only(findings(file), InputError, str(file), "holds no rows")
+
+
+def test_not_parquet(file: Path) -> None:
+    file.write_text("user,item\nu,a\n")
+    only(findings(file), InputError, str(file), "is not Parquet: it starts with b'user'")
+
+
+@pytest.mark.parametrize("share", [0.3, 0.9, 0.999])
+def test_cut_off_parquet(file: Path, share: float) -> None:
+    whole = file.read_bytes()
+    file.write_bytes(whole[: int(len(whole) * share)])
+    only(findings(file), InputError, str(file), "is Parquet cut off before its end")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_file_that_may_not_be_read(file: Path) -> None:
+    file.chmod(0)
+    only(findings(file), InputError, str(file), "may not be read")
+
+
+def test_missing_column(file: Path) -> None:
+    found = findings(file, user_id="User", price="cost")
+    assert len(found) == 2
+    only(
+        found[:1],
+        InputError,
+        f"{file} has no column 'User' (purchases.user_id), did you mean 'user'",
+        "user, item, time",
+    )
+    only(found[1:], InputError, "no column 'cost' (purchases.price)")
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "key", "accepted", "found"),
+    [
+        ("time", [True, False], "timestamp", "a timestamp, a date, an ISO 8601 string or an epoch number", "bool"),
+        ("price", ["1", "2"], "price", "a number", "string"),
+        ("item", [[1], [2]], "item_id", "an integer, a string or binary", "list"),
+    ],
+)
+def test_wrong_type(file: Path, column: str, values: Any, key: str, accepted: str, found: str) -> None:
+    write(replaced(column, pa.array(values)), file)
+    only(
+        findings(file),
+        InputError,
+        f"{file}: column '{column}' (purchases.{key}) must be {accepted}, got {found}",
+        f"set purchases.normalise.{column}",
+    )
+
+
+def test_ids_as_floats(file: Path) -> None:
+    write(replaced("user", pa.array([17850.0, 13047.0])), file)
+    only(
+        findings(file),
+        InputError,
+        "column 'user' (purchases.user_id) must be an integer, a string or binary, got double",
+        "a float cannot hold every id",
+        'purchases.normalise.user = "CAST(user AS BIGINT)"',
+    )
+    assert findings(file, normalise={"user": "CAST(user AS BIGINT)"}) == []
+
+
+def test_one_file_of_a_folder_with_another_column_name(tmp_path: Path) -> None:
+    write(GOOD, tmp_path / "in" / "1.parquet")
+    other = write(GOOD.rename_columns(["USER", "item", "time", "price", "Note"]), tmp_path / "in" / "2.parquet")
+    only(
+        findings(tmp_path / "in"), InputError, f"{other} has no column 'user' (purchases.user_id), did you mean 'USER'"
+    )
+
+
+def test_one_file_of_a_folder_with_another_type(tmp_path: Path) -> None:
+    first = write(GOOD, tmp_path / "in" / "1.parquet")
+    other = write(replaced("item", pa.array([1, 2])), tmp_path / "in" / "2.parquet")
+    only(findings(tmp_path / "in"), InputError, f"{other}: column 'item'", f"is int64, but string in {first}")
+
+
+def test_one_file_of_a_folder_lacking_a_column_of_a_rule(tmp_path: Path) -> None:
+    write(GOOD, tmp_path / "in" / "1.parquet")
+    other = write(GOOD.drop_columns(["Note"]), tmp_path / "in" / "2.parquet")
+    only(
+        findings(tmp_path / "in", rules={"r": "note = 'x'"}),
+        InputError,
+        f"{other} has no column 'Note' (an expression of purchases)",
+    )
+
+
+def test_widths_and_units_may_differ_between_files(tmp_path: Path) -> None:
+    write(replaced("time", pa.array([DAY, DAY], pa.timestamp("ms"))), tmp_path / "in" / "1.parquet")
+    write(replaced("user", pa.array(["u", "v"]).dictionary_encode()), tmp_path / "in" / "a=1" / "2.parquet")
+    write(pa.table({"x": [1]}), tmp_path / "in" / "_temporary" / "3.parquet")  # a writer's leftovers
+    write(pa.table({"x": [1]}), tmp_path / "in" / ".hidden.parquet")
+    assert findings(tmp_path / "in") == []
+
+
+def test_columns_that_differ_in_case_only(file: Path) -> None:
+    write(GOOD.append_column("PRICE", pa.array([1, 2])), file)
+    only(findings(file, rules={"r": "price > 0"}), InputError, "['PRICE', 'price'] differ in letter case only")
+
+
+def test_an_item_type_unlike_the_purchases(file: Path) -> None:
+    items = write(pa.table({"id": [1, 2]}), file.parent / "items.parquet")
+    users = write(pa.table({"id": [b"u"]}), file.parent / "users.parquet")
+    only(
+        findings(file, items={"path": str(items), "item_id": "id"}),
+        InputError,
+        f"{items}: column 'id' (items.item_id) is int64, but purchases have string in 'item'",
+        "items.normalise.id",
+    )
+    only(findings(file, users={"path": str(users), "user_id": "id"}), InputError, "(users.user_id) is binary")
+    cast = {"path": str(items), "item_id": "id", "normalise": {"id": "CAST(id AS VARCHAR)"}}
+    assert findings(file, items=cast) == []
+
+
+def test_expressions_that_do_not_fit(file: Path) -> None:
+    only(
+        findings(file, rules={"r": "prise > 0"}),
+        ConfigError,
+        "purchases.rules.'r'",
+        '"prise" not found',
+        "the columns are",
+    )
+    only(findings(file, rules={"r": "price >"}), ConfigError, "is not an SQL expression")
+    only(findings(file, rules={"r": "price"}), ConfigError, "must be true or false, got double")
+    only(findings(file, normalise={"user": "nope(user)"}), ConfigError, "purchases.normalise.user", "nope")
+    only(findings(file, rules={"r": "CAST(item AS INTEGER) > 0"}), ConfigError, "fails on a row", "TRY_CAST")
+
+
+def test_a_mistake_in_an_expression_is_told_once_for_all_files(tmp_path: Path) -> None:
+    for n in range(3):
+        write(GOOD, tmp_path / "in" / f"{n}.parquet")
+    only(findings(tmp_path / "in", rules={"r": "prise > 0"}), ConfigError, "prise")
+
+
+def test_a_configured_column_may_be_made_by_normalise(file: Path) -> None:
+    assert findings(file, quantity="pieces", normalise={"pieces": "2 * price"}) == []
+
+
+@pytest.mark.parametrize(
+    ("number", "unit", "seems"),
+    [
+        (1_291_191_960_000, "s", "milliseconds"),
+        (1_291_191_960, "ms", "seconds"),
+        (1_291_191_960_000_000, "ms", "micro"),
+    ],
+)
+def test_milliseconds_where_seconds_are_documented(file: Path, number: int, unit: str, seems: str) -> None:
+    write(replaced("time", pa.array([number, number + 1])), file)
+    only(
+        findings(file, time_unit=unit),
+        InputError,
+        "column 'time' (purchases.timestamp)",
+        f"got {seems}",
+        "purchases.time_unit",
+    )
+    assert findings(file) == []
+
+
+def test_all_dates_in_the_future(file: Path) -> None:
+    write(replaced("time", pa.array([datetime(2199, 1, 1), datetime(2199, 1, 2)])), file)
+    only(findings(file), InputError, "every purchase is in the future: the first 'time' is 2199-01-01")
+
+
+def test_all_dates_after_the_as_of_date(file: Path) -> None:
+    write(replaced("time", pa.array([AS_OF, datetime(2011, 12, 1)])), file)
+    only(findings(file), InputError, "no purchase before the as-of date 2011-11-09", "first 'time' is 2011-11-09")
+    assert check_inputs(settings(file)) == []
+
+
+def test_all_inputs_are_looked_at_in_one_go(file: Path) -> None:
+    file.write_bytes(b"")
+    found = findings(file, items={"path": str(file.parent / "no.parquet"), "item_id": "id"})
+    assert len(found) == 2
+
+
+def test_the_fingerprint_tells_another_input(file: Path) -> None:
+    items = write(pa.table({"id": ["a"]}), file.parent / "items.parquet")
+    both = settings(file, items={"path": str(items), "item_id": "id"})
+    before = inputs_fingerprint(both)
+    assert [f[:2] for f in before] == [[str(p), p.stat().st_size] for p in (file, items)]
+    assert inputs_fingerprint(both) == before
+    os.utime(items, ns=(1, 1))
+    assert inputs_fingerprint(both) != before
+    items.unlink()
+    with pytest.raises(InputError, match="there is no file"):
+        inputs_fingerprint(both)
