@@ -1,8 +1,18 @@
 """Other people's log lines, silenced in one place; what they would say of a failure is said by us."""
 
+import importlib.util
 import logging
 import os
+import re
+import sys
+import tempfile
 import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
 
 LOUD = ("apache_beam", "tensorflow", "absl", "h5py", "urllib3", "google")
 
@@ -26,6 +36,8 @@ def silence() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    if "tensorflow" not in sys.modules and not any(isinstance(f, _TensorFlow) for f in sys.meta_path):
+        sys.meta_path.insert(0, _TensorFlow())
     for name in LOUD:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     root = logging.getLogger()
@@ -39,3 +51,56 @@ def silence() -> None:
             handler.addFilter(_NotOurs())
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     warnings.filterwarnings("ignore", category=FutureWarning)
+
+
+# TensorFlow 2.21 tells of oneDNN and missing GPUs on file descriptor 2 while it is imported, whatever level is set.
+_GREETING = re.compile(rb"^(WARNING: All log messages before absl|[IW]\d{4} \d\d:\d\d:[\d.]+ ).*\n?", re.MULTILINE)
+
+
+class _TensorFlow(MetaPathFinder):
+    """Holds stderr while TensorFlow is imported, by whoever first does."""
+
+    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+        """The spec that there would be without this finder, its loader wrapped."""
+        if name != "tensorflow":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        if spec is not None and spec.loader is not None:
+            spec.loader = _Held(spec.loader)
+        return spec
+
+
+class _Held(Loader):
+    """A loader that runs another with stderr held."""
+
+    def __init__(self, loader: Loader) -> None:
+        self._loader = loader
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loader, name)
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        """As the other loader."""
+        return self._loader.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        """As the other loader, with stderr held."""
+        with stderr_held():
+            self._loader.exec_module(module)
+
+
+@contextmanager
+def stderr_held() -> Iterator[None]:
+    """Keep back what is written to file descriptor 2; afterwards all of it but TensorFlow's greeting is written."""
+    with tempfile.TemporaryFile() as held:
+        real = os.dup(2)
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(real, 2)
+            os.close(real)
+            held.seek(0)
+            if kept := _GREETING.sub(b"", held.read()):
+                os.write(2, kept)
