@@ -29,6 +29,7 @@ class Plan:
     epochs: int
     batch_size: int
     learning_rate: float
+    learning_rate_decay: float
     temperature: float
     logq: float
     history_length: int
@@ -163,8 +164,9 @@ class Trainer:
             yield from batches(group, self.counts.buyers, recipe, rng)
 
     def run_epoch(self, epoch: int) -> float:
-        """Train on every batch once; returns the mean loss. The epoch's number decides the order."""
+        """Train on every batch once; returns the mean loss. The epoch's number decides order and step size."""
         data = tf.data.Dataset.from_generator(lambda: self._batches(epoch), output_signature=self._signature())
+        self.optimizer.learning_rate.assign(self.plan.learning_rate * self.plan.learning_rate_decay ** (epoch - 1))
         losses = []
         for batch in data.prefetch(2):
             losses.append(self._step(batch))

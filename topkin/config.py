@@ -96,6 +96,9 @@ class Train(Section):
     epochs: Count = Field(12, description="Most passes over the purchases.")
     batch_size: Count = Field(1024, description="Purchases per step; the others of a step are its negatives.")
     learning_rate: Annotated[float, Field(gt=0)] = Field(0.01, description="Adam's step size.")
+    learning_rate_decay: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.6, description="Factor on the step size from one epoch to the next."
+    )
     temperature: Annotated[float, Field(gt=0)] = Field(0.2, description="Divides the cosines before the softmax.")
     logq: Share = Field(1.0, description="Share of log q(item) taken off in-batch logits (the logQ correction).")
     history_length: Count = Field(

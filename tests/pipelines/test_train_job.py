@@ -1,0 +1,81 @@
+import os
+from pathlib import Path
+
+import pyarrow.compute as pc
+import pytest
+
+from topkin import storage
+from topkin.config import Settings
+from topkin.pipelines import train
+from topkin.pipelines.job import Job
+from topkin.settings import load_settings
+from topkin.synthetic import Shop
+
+pytest.importorskip("tensorflow")
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory) -> Job:
+    """A small generated shop, prepared; the job has its folder."""
+    from topkin.pipelines import prepare
+
+    root = tmp_path_factory.mktemp("train")
+    shop = Shop(users=150, items=60, purchases=3_000, seed=1)
+    shop.write(str(root / "shop"))
+    (root / "topkin.toml").write_text(shop.config_toml("shop"))
+    settings = load_settings(str(root / "topkin.toml"), sets=["train.epochs=2", "train.dim=16", "run.parts=2"])
+    for name in ("prepared", "scratch"):
+        os.makedirs(root / name)
+    job = Job(settings=settings, as_of=shop.as_of, out=str(root / "prepared"), scratch=str(root / "scratch"))
+    prepare.execute(job)
+    return Job(settings=settings, as_of=shop.as_of, out="", folders={"prepare": str(root / "prepared")})
+
+
+def run(job: Job, folder: Path) -> dict:
+    (folder / "out").mkdir()
+    return train.execute(
+        Job(
+            settings=job.settings,
+            as_of=job.as_of,
+            out=str(folder / "out"),
+            scratch=str(folder / "scratch"),
+            folders=job.folders,
+        )
+    )
+
+
+def test_a_prepared_folder_becomes_an_encoder_with_its_record(prepared, tmp_path):
+    summary = run(prepared, tmp_path)
+    out = str(tmp_path / "out")
+    assert set(storage.files(out)) >= {"encoder.keras", "items.parquet", "signature.json", "training.json"}
+    assert any(name.startswith("logs/validation/") for name in storage.files(out))
+    signature, training = (storage.read_json(f"{out}/{name}.json") for name in ("signature", "training"))
+    assert signature["encoder"] == storage.sha256(f"{out}/encoder.keras")
+    assert signature["dim"] == 16
+    assert signature["validation"]["recall@20"] == summary["validation_recall@20"] > 0
+    assert training["best_epoch"] == summary["epochs"] == len(training["refit"])
+    assert {"epoch", "loss", "seconds", "validation_recall@20"} <= set(training["epochs"][0])
+
+    from topkin.models import saved
+
+    encoder = saved.load(out)
+    catalogue = storage.read_parquet(storage.join(prepared.folder("prepare"), "catalogue.parquet"))
+    vectors, in_vectors = encoder.encode_items(catalogue)
+    assert vectors.shape == in_vectors.shape == (len(catalogue), 16)
+    assert encoder.dim == 16
+    known = pc.is_in(catalogue["item_id"], encoder.ids).to_numpy(zero_copy_only=False)
+    assert known.any()
+
+
+def test_the_same_job_gives_the_same_encoder(prepared, tmp_path):
+    hashes = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        run(prepared, tmp_path / name)
+        hashes.append(storage.sha256(str(tmp_path / name / "out" / "encoder.keras")))
+    assert hashes[0] == hashes[1]
+
+
+def test_its_settings_are_those_that_the_result_depends_on():
+    assert set(train.SECTIONS) <= set(Settings.model_fields)
+    assert train.NEEDS == ("prepare",)
