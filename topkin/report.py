@@ -18,6 +18,7 @@ from topkin.report_words import (
     MODEL_NAMES,
     PROTOCOL_NAMES,
     SOURCE_NAMES,
+    in_order,
     metric_name,
     plural,
     share,
@@ -83,8 +84,8 @@ def verdict(metrics: Mapping[str, Any]) -> dict[str, str]:
             "word": "Not judged",
             "sentence": f"Whether the model is good cannot be said: {found['reason']}.",
         }
-    beaten = [MODEL_NAMES[n] for n, yes in metrics["beats"].items() if yes]
-    rest = [MODEL_NAMES[n] for n, yes in metrics["beats"].items() if not yes]
+    beaten = [MODEL_NAMES[n] for n, yes in in_order(metrics["beats"]) if yes]
+    rest = [MODEL_NAMES[n] for n, yes in in_order(metrics["beats"]) if not yes]
     measure = (
         f"{metric_name(found['metric'])} on {'items new to the user' if found['protocol'] == 'novel' else 'all items'}"
     )
@@ -131,14 +132,14 @@ def comparison(metrics: Mapping[str, Any]) -> list[tuple[str, list[dict[str, Any
     found = []
     for protocol in sorted(PROTOCOL_NAMES, key=lambda p: p != first):
         rows = []
-        for name, values in metrics["differences"][protocol].items():
+        for name, values in in_order(metrics["differences"][protocol]):
             low, mean, high = values[metric]
             ours, theirs = metrics[protocol]["model"][metric], metrics[protocol][name][metric]
             kind = "better" if low > 0 else "worse" if high < 0 else "same"
             row = {"baseline": MODEL_NAMES[name], "meaning": MODEL_MEANINGS[name], "ours": ours, "theirs": theirs}
             row |= {"low": low, "mean": mean, "high": high, "kind": kind}
             row |= {"word": "no clear difference" if kind == "same" else kind}
-            rows.append(row | {"ratio": ours / theirs if theirs else None})
+            rows.append(row | {"ratio": ours / theirs if theirs and kind != "same" else None})
         if rows:
             found.append((PROTOCOL_NAMES[protocol], rows))
     return found
@@ -155,7 +156,7 @@ def boards(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
             rows = {
                 model: [*(values[f"{m}@{k}"] for m in METRIC_NAMES if m != "coverage"),
                         metrics["coverage"][protocol][model][f"coverage@{k}"]]
-                for model, values in metrics[protocol].items()
+                for model, values in in_order(metrics[protocol])
             }  # fmt: skip
             best = [max(column) for column in zip(*rows.values(), strict=True)]
             blocks.append(

@@ -8,7 +8,7 @@ import numpy as np
 
 from topkin import charts
 from topkin.report_data import ReportData
-from topkin.report_words import MODEL_NAMES, PROTOCOL_NAMES, metric_name
+from topkin.report_words import MODEL_NAMES, PROTOCOL_NAMES, in_order, metric_name
 
 TAIL_SHARES = tuple(range(0, 101, 5))
 
@@ -42,10 +42,10 @@ def _draw_metrics(metrics: Mapping[str, Any]) -> dict[str, str]:
         if spread:
             bars = [
                 charts.Bar(MODEL_NAMES[m], s[metric][1], s[metric][0], s[metric][2], m == "model")
-                for m, s in spread.items()
+                for m, s in in_order(spread)
             ]
             values.append((title, bars))
-            differences = metrics["differences"][protocol].items()
+            differences = in_order(metrics["differences"][protocol])
             rows = [charts.Bar(MODEL_NAMES[n], d[metric][1], d[metric][0], d[metric][2]) for n, d in differences]
             apart.append((title, rows))
     if not values:

@@ -1,7 +1,10 @@
 """The words and number formats of the report."""
 
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 MODEL_NAMES = {
     "model": "This model",
@@ -34,6 +37,11 @@ SOURCE_NAMES = {
     "recent_popularity": "recent popularity",
     "popularity": "popularity",
 }
+
+
+def in_order(by_model: Mapping[str, T]) -> list[tuple[str, T]]:
+    """What is known of each model, in the order of MODEL_NAMES: JSON files have theirs by name."""
+    return [(name, by_model[name]) for name in MODEL_NAMES if name in by_model]
 
 
 def count(value: float | None) -> str:

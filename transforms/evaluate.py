@@ -18,6 +18,7 @@ from topkin.errors import ArtifactError
 from topkin.evaluation import Part, Shop, evaluate_part, fit_baselines
 from topkin.interactions import Interactions
 from topkin.policy import cooldown_days
+from topkin.progress import advance
 
 USERS, LISTED = "users", "listed"
 
@@ -121,12 +122,14 @@ class _EvaluatePart(beam.DoFn):
         self._loaded = self._shared.acquire(lambda: _Loaded(self._sources), tag=self._out)
 
     def process(self, part: int) -> Iterator[int]:
-        users, listed = evaluate_part(self._loaded.shop, load_part(self._sources, part, self._loaded.firsts[part]))
+        shop, firsts = self._loaded.shop, self._loaded.firsts
+        users, listed = evaluate_part(shop, load_part(self._sources, part, firsts[part]))
         name = storage.part_name(part, self._sources.parts)
         table = users.replace_schema_metadata({**users.schema.metadata, schemas.ENCODER_KEY: self._sources.encoder})
         storage.write_parquet(table, storage.join(self._out, USERS, name))
         storage.write_parquet(listed, storage.join(self._out, LISTED, name))
         self._users.inc(len(users))
+        advance("evaluate", firsts[part + 1] - firsts[part], firsts[-1])
         yield part
 
 

@@ -45,6 +45,15 @@ def test_a_difference_is_clear_only_where_its_interval_is_off_zero(interval: lis
     assert next(r["word"] for r in rows if r["baseline"] == "Popularity") == word
 
 
+def test_the_order_of_models_is_not_that_of_the_file() -> None:
+    made = metrics(popularity=True)
+    turned = made | {n: dict(reversed(made[n].items())) for n in ("beats", "novel")}
+    turned["differences"] = {"all": {}, "novel": dict(reversed(made["differences"]["novel"].items()))}
+    assert report.comparison(turned) == report.comparison(made)
+    assert report.verdict(turned) == report.verdict(made)
+    assert next(r["baseline"] for r in report.comparison(turned)[0][1]) == "Popularity"
+
+
 def test_what_judges_nobody_is_said_only_where_there_is_any() -> None:
     def said(users: int, items: int) -> str:
         return report.unjudged({"events_of_new_users": users, "events_of_new_items": items})
