@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from topkin import storage
+from topkin.config import Settings
 from topkin.errors import ArtifactError
 from topkin.pipelines.job import Job, run_pipeline
+from topkin.policy import item_lists_fingerprint
 
 STAGE = "recommend"
 NEEDS = ("prepare", "train", "embed", "index")
@@ -37,6 +39,11 @@ class Config:
     def tally(self) -> str:
         """Where the counts go before they are told in ``lists.json``."""
         return storage.join(self.scratch, "counts.json")
+
+
+def inputs_fingerprint(settings: Settings) -> list[list[str]]:
+    """The allow-list and the deny-list by content: read here, beside the stages' folders."""
+    return item_lists_fingerprint(settings.recommend)
 
 
 def configure(job: Job) -> Config:

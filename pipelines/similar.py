@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from topkin import storage
+from topkin.config import Settings
 from topkin.pipelines.job import Job, run_pipeline
+from topkin.policy import item_lists_fingerprint
 
 STAGE = "similar"
 NEEDS = ("prepare", "embed")
@@ -25,6 +27,11 @@ class Config:
     def tally(self) -> str:
         """Where the counts go until they are told."""
         return storage.join(self.scratch, "counts.json")
+
+
+def inputs_fingerprint(settings: Settings) -> list[list[str]]:
+    """The allow-list and the deny-list by content: read here, beside the stages' folders."""
+    return item_lists_fingerprint(settings.recommend)
 
 
 def configure(job: Job) -> Config:

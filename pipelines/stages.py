@@ -30,20 +30,19 @@ def _module(stage: str) -> ModuleType:
 
 def keys(settings: Settings, as_of: datetime) -> dict[str, str]:
     """The key of every stage for these settings, inputs and date."""
-    from topkin.pipelines.prepare import inputs_fingerprint
-
     values = settings.model_dump(mode="json")
     values["run"].pop("output")
     made: dict[str, str] = {}
     for stage in ORDER:
         module = _module(stage)
+        inputs = getattr(module, "inputs_fingerprint", None)  # of a stage that reads files of the user
         made[stage] = runs.stage_key(
             {
                 "stage": stage,
                 "as_of": as_of.isoformat(),
                 "settings": {name: values[name] for name in module.SECTIONS},
                 "before": {name: made[name] for name in module.NEEDS},
-                "inputs": inputs_fingerprint(settings) if stage == "prepare" else None,
+                "inputs": inputs(settings) if inputs else None,
             }
         )
     return made

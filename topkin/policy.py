@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from topkin import storage
+from topkin.config import Recommend
 from topkin.errors import InputError
 from topkin.interactions import Interactions, rows_of
 
@@ -155,16 +156,8 @@ def read_item_list(path: str, item_type: pa.DataType, key: str) -> pa.ChunkedArr
     ``key`` is the configuration key that named it. Raises InputError where there is no such file, it is not
     Parquet, or it has no usable column item_id.
     """
-    where = f"{key} = {path}"
-    fs, inner = storage.filesystem(path)
-    if storage.exists(path) and fs.get_file_info(inner).is_file:
-        names = [path]
-    else:
-        names = [storage.join(path, n) for n in storage.files(path) if n.endswith(".parquet")]
-    if not names:
-        raise InputError(f"{where}: no Parquet file there: give a file or a folder, or leave {key} out")
     columns = []
-    for name in names:
+    for name in _list_files(path, key):
         fs, inner = storage.filesystem(name)
         try:
             with fs.open_input_file(inner) as source, pq.ParquetFile(source) as file:
@@ -176,3 +169,22 @@ def read_item_list(path: str, item_type: pa.DataType, key: str) -> pa.ChunkedArr
         except (OSError, pa.ArrowInvalid) as e:
             raise InputError(f"{key}: {name} cannot be read as Parquet ({e})") from e
     return pa.chunked_array([c for column in columns for c in column.chunks], item_type)
+
+
+def item_lists_fingerprint(settings: Recommend) -> list[list[str]]:
+    """[key, file, SHA-256] of every file of the allow-list and the deny-list: what tells that a list is another.
+
+    Raises InputError where a list has no file.
+    """
+    named = (("recommend.allow", settings.allow), ("recommend.deny", settings.deny))
+    return [[key, f, storage.sha256(f)] for key, path in named if path is not None for f in _list_files(path, key)]
+
+
+def _list_files(path: str, key: str) -> list[str]:
+    fs, inner = storage.filesystem(path)
+    if fs.get_file_info(inner).is_file:
+        return [path]
+    names = [storage.join(path, n) for n in storage.files(path) if n.endswith(".parquet")]
+    if not names:
+        raise InputError(f"{key} = {path}: no Parquet file there: give a file or a folder, or leave {key} out")
+    return names

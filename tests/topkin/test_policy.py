@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from topkin.config import Recommend
 from topkin.errors import InputError
 from topkin.interactions import Interactions
 from topkin.policy import (
@@ -17,6 +18,7 @@ from topkin.policy import (
     cooldown_days,
     count_excluded,
     excluded_items,
+    item_lists_fingerprint,
     read_item_list,
 )
 
@@ -123,6 +125,19 @@ def test_a_bad_list_is_named(tmp_path):
     pq.write_table(pa.table({"id": ["a"]}), tmp_path / "other.parquet")
     with pytest.raises(InputError, match=r"must have the column item_id, it has id"):
         read_item_list(str(tmp_path / "other.parquet"), pa.string(), "recommend.allow")
+
+
+def test_lists_are_told_apart_by_content(tmp_path):
+    path = tmp_path / "deny.parquet"
+    rules = Recommend(deny=str(path))
+    with pytest.raises(InputError, match=r"recommend.deny = .*no Parquet file there"):
+        item_lists_fingerprint(rules)
+    found = []
+    for ids in (["a"], ["b"], ["a"]):
+        pq.write_table(pa.table({"item_id": ids}), path)
+        found.append(item_lists_fingerprint(rules))
+    assert found[0] == found[2] != found[1]
+    assert item_lists_fingerprint(Recommend()) == []
 
 
 def test_times_become_ages_for_the_cooldown():

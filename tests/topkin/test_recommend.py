@@ -208,15 +208,18 @@ def test_users_without_a_usable_history_get_what_sells_in_their_segment():
     }
 
 
-def test_reasons_are_the_bought_items_of_largest_share():
-    users = [(None, [(0, 1.0), (1, 2.0), (2, 3.0)])]
-    histories, vectors, shelf = shop_of(users, 8, seed=5)
-    lists = recommend(histories, vectors, shelf, ExactSearch(shelf.vectors), Recommend(k=5, because=2), AS_OF)
+def test_reasons_are_the_pooled_items_of_largest_share():
+    users = [(None, [(4, 50.0), (3, 40.0), (2, 3.0), (1, 2.0), (0, 1.0)])]  # the vector pools the three latest
+    histories, vectors, shelf = shop_of(users, 20, seed=5)
+    lists = recommend(histories, vectors, shelf, ExactSearch(shelf.vectors), Recommend(k=15, because=2), AS_OF)
+    unpooled = 0
     for row in _rows(lists, "u0"):
         j = int(row["item_id"][-2:])
-        shares = {i: float(shelf.in_vectors[i] @ shelf.vectors[j]) for i in range(3)}
-        named = [i for i in sorted(shares, key=lambda i: (-shares[i], i)) if shares[i] > 1e-6][:2]
+        shares = {i: float(shelf.in_vectors[i] @ shelf.vectors[j]) for i in range(5)}
+        named = [i for i in sorted(range(3), key=lambda i: (-shares[i], i)) if shares[i] > 1e-6][:2]
         assert row["because"] == [f"item-{i:02d}" for i in named]
+        unpooled += max(shares[3], shares[4]) > max(shares[i] for i in range(3)) > 1e-6
+    assert unpooled  # some item would have been explained by what the vector does not hold
 
 
 @pytest.mark.parametrize("kind", sorted(ID_TYPES))
