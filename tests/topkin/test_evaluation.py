@@ -81,7 +81,7 @@ def random_case(seed: int, **options: Any) -> tuple[Shop, Part]:
     rng = np.random.default_rng(seed)
     n_users, n_items = 23, 17
     known = {
-        f"u{u:02d}": [(int(rng.integers(n_items - 2)), float(rng.uniform(0, 60))) for _ in range(rng.integers(0, 7))]
+        f"u{u:02d}": [(int(rng.integers(2, n_items)), float(rng.uniform(0, 60))) for _ in range(rng.integers(0, 7))]
         for u in range(n_users)
     }
     later = [

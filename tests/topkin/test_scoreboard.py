@@ -88,8 +88,10 @@ def test_a_model_that_is_below_one_baseline_is_not_good() -> None:
     assert made["verdict"]["good"] is False
 
 
-def test_an_interval_around_zero_beats_nothing() -> None:
-    made = board(part({u: {m: 0.5 + 0.4 * (-1) ** (u + (m == "model")) for m in MODELS} for u in range(30)}))
+def test_a_better_mean_with_an_interval_around_zero_beats_nothing() -> None:
+    values = {u: {m: 0.5 + (0.4 * (-1) ** u + 0.01 if m == "model" else 0) for m in MODELS} for u in range(30)}
+    made = board(part(values))
+    assert made["differences"]["novel"]["popularity"]["ndcg@10"][1] == pytest.approx(0.01)
     assert not any(made["beats"].values())
 
 
