@@ -294,7 +294,7 @@ def histogram(
     every = max(1, math.ceil((widest + 10) / step))
     highest = max(range(len(columns)), key=lambda i: columns[i].value + columns[i].open, default=-1)
     for i, c in enumerate(columns):
-        x, inset = left + i * step, min(step * 0.12, 4)
+        x, inset = left + i * step, max(min(step * 0.12, 4), (step - 72) / 2)  # few columns stay slim
         whole, below = (c.value + c.open) * scale, c.value * scale
         out.append(f"<g><title>{escape(c.name)}: {c.value + c.open:,.6g}</title>")
         for kind, foot, tall, edge in (("accent", 0.0, below, 0.0), ("open", below, whole - below, 0.75)):
