@@ -1,0 +1,484 @@
+"""What every loss keeps: it equals naive loops, has finite gradients, fits, saves, loads, and explains misuse."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from topkin.models import miners, reducers
+from topkin.models.distances import Cosine, Euclidean, InnerProduct
+from topkin.models.heads import Centres, Proxies
+from topkin.models.memory import CrossBatchMemory
+from topkin.models.pair_losses import Circle, Contrastive, LiftedStructure, MultiSimilarity, PairContrastive, Triplet
+from topkin.models.proxy_losses import AMSoftmax, ArcFace, Center, CosFace, ProxyAnchor
+from topkin.models.ranking_losses import BPR, CCL, SampledSoftmax
+from topkin.models.softmax_losses import InfoNCE, NPair, NTXent, SoftNearestNeighbour
+from topkin.models.weighted_sum import WeightedSum
+
+LABELS = np.array([0, 1, 2, 0, 1, 2, 0, 1, 0, 3])
+N, DIM, CLASSES = len(LABELS), 5, 4
+DRAW = np.random.default_rng(7)
+ROWS = DRAW.normal(size=(N, DIM)).round(2)
+WEIGHTS = np.array([1, 0.5, 2, 0, 1, 1, 3, 1, 0.25, 1])
+COUNTS = np.array([40, 5, 1, 0])
+
+
+# The oracles: loops over plain floats, as the papers say them.
+def cos(a: Any, b: Any) -> float:
+    return float(a @ b / math.sqrt((a @ a) * (b @ b)))
+
+
+def euclid(a: Any, b: Any) -> float:
+    return math.sqrt(sum((p - q) ** 2 for p, q in zip(a, b, strict=True)))
+
+
+def positives(y: Any, i: int) -> list[int]:
+    return [j for j in range(len(y)) if j != i and y[j] == y[i]]
+
+
+def negatives(y: Any, i: int) -> list[int]:
+    return [j for j in range(len(y)) if y[j] != y[i]]
+
+
+def mean(values: list[tuple[float, float]], non_zero: bool = False) -> float:
+    """Of (loss, weight): weights multiply, and are not divided by."""
+    count = sum(1 for loss, _ in values if loss > 0 or not non_zero)
+    return sum(loss * weight for loss, weight in values) / max(count, 1)
+
+
+def naive_contrastive(y: Any, x: Any, w: Any) -> float:
+    near = [(euclid(x[i], x[j]) ** 2 / 2, w[i]) for i in range(N) for j in positives(y, i)]
+    apart = [(max(4 - euclid(x[i], x[j]), 0) ** 2 / 2, w[i]) for i in range(N) for j in negatives(y, i)]
+    return mean(near, True) + mean(apart, True)
+
+
+def naive_contrastive_cosine(y: Any, x: Any, w: Any) -> float:
+    near = [(max(0.9 - cos(x[i], x[j]), 0), w[i]) for i in range(N) for j in positives(y, i)]
+    apart = [(max(cos(x[i], x[j]) - 0.1, 0), w[i]) for i in range(N) for j in negatives(y, i)]
+    return mean(near) + mean(apart)
+
+
+def naive_triplet(y: Any, x: Any, w: Any) -> float:
+    return mean(
+        [
+            (max(euclid(x[i], x[p]) - euclid(x[i], x[n]) + 0.5, 0), w[i])
+            for i in range(N)
+            for p in positives(y, i)
+            for n in negatives(y, i)
+        ],
+        True,
+    )
+
+
+def naive_soft_batch_hard(y: Any, x: Any, w: Any) -> float:
+    values = []
+    for i in range(N):
+        if positives(y, i):
+            p = max(euclid(x[i], x[j]) for j in positives(y, i))
+            n = min(euclid(x[i], x[j]) for j in negatives(y, i))
+            values.append((math.log1p(math.exp(p - n)), w[i]))
+    return mean(values)
+
+
+def naive_lifted(y: Any, x: Any, w: Any) -> float:
+    values = []
+    for i in range(N):
+        for j in positives(y, i):
+            crowd = sum(math.exp(1 - euclid(x[k], x[n])) for k in (i, j) for n in negatives(y, k))
+            values.append((max(math.log(crowd) + euclid(x[i], x[j]), 0) ** 2 / 2, w[i]))
+    return mean(values)
+
+
+def naive_multi_similarity(y: Any, x: Any, w: Any) -> float:
+    values = []
+    for i in range(N):
+        pull = sum(math.exp(-2 * (cos(x[i], x[j]) - 0.5)) for j in positives(y, i))
+        push = sum(math.exp(20 * (cos(x[i], x[j]) - 0.5)) for j in negatives(y, i))
+        values.append((math.log(1 + pull) / 2 + math.log(1 + push) / 20, w[i]))
+    return mean(values)
+
+
+def naive_circle(y: Any, x: Any, w: Any) -> float:
+    values = []
+    for i in range(N):
+        total = 0.0
+        for p in positives(y, i):
+            for n in negatives(y, i):
+                s_p, s_n = cos(x[i], x[p]), cos(x[i], x[n])
+                push = max(s_n + 0.4, 0) * (s_n - 0.4)
+                total += math.exp(10 * (push - max(1.4 - s_p, 0) * (s_p - 0.6)))
+        values.append((math.log(1 + total), w[i]))
+    return mean(values, True)
+
+
+def naive_softmax_of_pairs(y: Any, x: Any, w: Any, similar: Callable[..., float], t: float) -> float:
+    values = []
+    for i in range(N):
+        crowd = sum(math.exp(similar(x[i], x[n]) / t) for n in negatives(y, i))
+        for p in positives(y, i):
+            own = math.exp(similar(x[i], x[p]) / t)
+            values.append((-math.log(own / (own + crowd)), w[i]))
+    return mean(values)
+
+
+def naive_ntxent(y: Any, x: Any, w: Any) -> float:
+    return naive_softmax_of_pairs(y, x, w, cos, 0.2)
+
+
+def naive_npair(y: Any, x: Any, w: Any) -> float:
+    lengths = sum(float(row @ row) for row in x) / N
+    return naive_softmax_of_pairs(y, x, w, lambda a, b: float(a @ b), 1) + 0.01 * lengths
+
+
+def naive_neighbours(y: Any, x: Any, w: Any) -> float:
+    values = []
+    for i in range(N):
+        if positives(y, i):
+            own = sum(math.exp(-(euclid(x[i], x[j]) ** 2) / 3) for j in positives(y, i))
+            other = sum(math.exp(-(euclid(x[i], x[j]) ** 2) / 3) for j in negatives(y, i))
+            values.append((-math.log(own / (own + other)), w[i]))
+    return mean(values)
+
+
+def naive_info_nce(y: Any, x: Any, w: Any) -> float:
+    values = []
+    for i in range(N):
+        own, loss = math.exp(cos(x[i, 0], x[i, 1]) / 0.3), 0.0
+        for a, b in ((0, 1), (1, 0)):
+            loss -= math.log(own / (own + sum(math.exp(cos(x[i, a], x[j, b]) / 0.3) for j in negatives(y, i)))) / 2
+        values.append((loss, w[i]))
+    return mean(values)
+
+
+def naive_sampled(y: Any, x: Any, w: Any) -> float:
+    q = np.maximum(COUNTS, 0.5) / np.maximum(COUNTS, 0.5).sum()
+    values = []
+    for i in range(N):
+        e = [math.exp(cos(x[i, 0], x[j, 1]) / 0.5 - math.log(N * q[y[j]])) for j in range(N)]
+        values.append((-math.log(e[i] / (e[i] + sum(e[j] for j in negatives(y, i)))), w[i]))
+    return mean(values)
+
+
+def cross_entropy(logits: list[float], k: int) -> float:
+    return math.log(sum(math.exp(v) for v in logits)) - logits[k]
+
+
+def naive_cosface(y: Any, x: Any, w: Any, scale: float = 16) -> float:
+    logits = [[scale * (x[i, c] - 0.35 * (c == y[i])) for c in range(CLASSES)] for i in range(N)]
+    return mean([(cross_entropy(logits[i], y[i]), w[i]) for i in range(N)])
+
+
+def naive_arcface(y: Any, x: Any, w: Any) -> float:
+    values = []
+    for i in range(N):
+        row = [16 * float(v) for v in x[i]]
+        angle = math.acos(x[i, y[i]])
+        moved = math.cos(angle + 2) if angle <= math.pi - 2 else x[i, y[i]] - 2 * math.sin(2)
+        row[y[i]] = 16 * moved
+        values.append((cross_entropy(row, y[i]), w[i]))
+    return mean(values)
+
+
+def naive_proxy_anchor(y: Any, x: Any, w: Any) -> float:
+    pull, push = [], []
+    for c in range(CLASSES):
+        own = [i for i in range(N) if y[i] == c and w[i] > 0]
+        if own:
+            pull.append(math.log(1 + sum(w[i] * math.exp(-8 * (x[i, c] - 0.1)) for i in own)))
+        push.append(math.log(1 + sum(w[i] * math.exp(8 * (x[i, c] + 0.1)) for i in range(N) if y[i] != c)))
+    return sum(pull) / len(pull) + sum(push) / CLASSES
+
+
+def naive_center(y: Any, x: Any, w: Any) -> float:
+    return mean([(cross_entropy(list(x[i, :, 0]), y[i]) + 0.05 / 2 * x[i, y[i], 1], w[i]) for i in range(N)])
+
+
+def naive_ccl(y: Any, x: Any, w: Any) -> float:
+    near, apart = [], []
+    for i in range(N):
+        near += [(1 - x[i, j], w[i]) for j in range(4) if y[i, j] == 1]
+        others = [x[i, j] for j in range(4) if y[i, j] == 0]
+        apart.append((3 * sum(max(s - 0.2, 0) for s in others) / len(others), w[i]))
+    return mean(near) + mean(apart)
+
+
+def naive_bpr(y: Any, x: Any, w: Any) -> float:
+    pairs = [(i, p, n) for i in range(N) for p in range(4) for n in range(4) if y[i, p] == 1 and y[i, n] == 0]
+    return mean([(-math.log(1 / (1 + math.exp(x[i, n] - x[i, p]))), w[i]) for i, p, n in pairs])
+
+
+def naive_pairs(y: Any, x: Any, w: Any) -> float:
+    return mean([(y[i] * x[i] ** 2 / 2 + (1 - y[i]) * max(2 - x[i], 0) ** 2 / 2, w[i]) for i in range(N)])
+
+
+@dataclasses.dataclass
+class Case:
+    """A loss, its oracle, and what stands between an encoder of (n, 10) inputs and it."""
+
+    name: str
+    make: Callable[[], Any]
+    naive: Callable[[Any, Any, Any], float]
+    kind: str = "embeddings"
+
+    def labels(self) -> np.ndarray:
+        if self.kind == "lists":
+            return np.array([[1, 0, 0, -1], [0, 1, 1, 0]] * (N // 2))
+        return (LABELS == 0).astype(int) if self.kind == "distances" else LABELS
+
+    def predictions(self) -> np.ndarray:
+        if self.kind == "views":
+            return np.stack([ROWS, np.roll(ROWS, 3, axis=1)], axis=1)
+        if self.kind == "distances":
+            return np.abs(ROWS[:, 0])
+        if self.kind in ("cosines", "lists"):
+            return np.clip(ROWS[:, :CLASSES] / 3, -1, 1)
+        if self.kind == "centres":
+            return np.stack([ROWS[:, :CLASSES], ROWS[:, :CLASSES] ** 2], axis=2)
+        return ROWS.copy()
+
+    def model(self) -> keras.Model:
+        x = keras.Input((10,))
+        y = keras.layers.Dense(2 * DIM, kernel_initializer=keras.initializers.GlorotUniform(seed=1))(x)
+        if self.kind == "views":
+            y = keras.layers.Reshape((2, DIM))(y)
+        elif self.kind == "distances":
+            y = keras.layers.Dense(1, activation="softplus")(y)
+        elif self.kind == "lists":
+            y = keras.layers.Dense(4, activation="tanh")(y)
+        elif (head := self.make().head(CLASSES)) is not None:
+            y = head(y)
+        model = keras.Model(x, y)
+        model.compile(keras.optimizers.Adam(0.01), loss=self.make(), jit_compile=False)
+        return model
+
+
+CASES = [
+    Case("contrastive", lambda: Contrastive(0, 4), naive_contrastive),
+    Case(
+        "contrastive of cosines",
+        lambda: Contrastive(0.9, 0.1, squared=False, distance=Cosine(), reducer=reducers.Mean()),
+        naive_contrastive_cosine,
+    ),
+    Case("contrastive of pairs", lambda: PairContrastive(2.0), naive_pairs, "distances"),
+    Case("triplet", lambda: Triplet(0.5), naive_triplet),
+    Case(
+        "soft margin, batch hard",
+        lambda: Triplet(0, soft=True, miner=miners.BatchHard(distance=Euclidean())),
+        naive_soft_batch_hard,
+    ),
+    Case("lifted structure", lambda: LiftedStructure(), naive_lifted),
+    Case("multi-similarity", lambda: MultiSimilarity(beta=20), naive_multi_similarity),
+    Case("circle", lambda: Circle(gamma=10), naive_circle),
+    Case("NT-Xent", lambda: NTXent(0.2), naive_ntxent),
+    Case("N-pair", lambda: NPair(l2=0.02), naive_npair),
+    Case("soft nearest neighbour", lambda: SoftNearestNeighbour(3.0), naive_neighbours),
+    Case("InfoNCE", lambda: InfoNCE(0.3), naive_info_nce, "views"),
+    Case("sampled softmax", lambda: SampledSoftmax(COUNTS, 0.5), naive_sampled, "views"),
+    Case("CosFace", lambda: CosFace(scale=16), naive_cosface, "cosines"),
+    Case("AM-Softmax", lambda: AMSoftmax(), lambda y, x, w: naive_cosface(y, x, w, 30), "cosines"),
+    Case("ArcFace", lambda: ArcFace(2.0, 16), naive_arcface, "cosines"),
+    Case("proxy anchor", lambda: ProxyAnchor(alpha=8), naive_proxy_anchor, "cosines"),
+    Case("center", lambda: Center(0.05), naive_center, "centres"),
+    Case("CCL", lambda: CCL(0.2, 3), naive_ccl, "lists"),
+    Case("BPR", lambda: BPR(), naive_bpr, "lists"),
+    Case(
+        "weighted sum",
+        lambda: WeightedSum([NTXent(0.2), Triplet(0.5)], [0.5, 2]),
+        lambda y, x, w: 0.5 * naive_ntxent(y, x, w) + 2 * naive_triplet(y, x, w),
+    ),
+    Case("memory", lambda: CrossBatchMemory(Triplet(0.5), 20, 2 * DIM), lambda y, x, w: naive_triplet(y, x, w)),
+]
+every_loss = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+
+
+def padded(case: Case, x: Any) -> Any:
+    """The rows of the memory's case have as many coordinates as its model's."""
+    return np.concatenate([x, np.zeros_like(x)], axis=1) if case.name == "memory" else x
+
+
+@every_loss
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float16", 2e-6), ("float32", 2e-6), ("float64", 1e-12)])
+def test_a_loss_equals_naive_loops(case: Case, dtype: str, tolerance: float) -> None:
+    x = case.predictions().astype(dtype)  # the oracle starts from the same rounded numbers
+    value = case.make()(case.labels(), tf.constant(padded(case, x)), WEIGHTS)
+    assert value.dtype == (tf.float64 if dtype == "float64" else tf.float32)
+    # Distances of a matrix product lose digits where rows are close: float32 keeps five or six of the loss's.
+    expected = case.naive(case.labels(), x.astype(float), WEIGHTS)
+    np.testing.assert_allclose(float(value), expected, rtol=10 * tolerance)
+
+
+@every_loss
+def test_no_weights_are_weights_of_one_and_labels_may_be_a_column(case: Case) -> None:
+    x = tf.constant(padded(case, case.predictions()))
+    bare = float(case.make()(case.labels(), x))
+    np.testing.assert_allclose(float(case.make()(case.labels(), x, np.ones(N))), bare, rtol=1e-12)
+    if case.kind != "lists":
+        np.testing.assert_allclose(float(case.make()(case.labels()[:, None], x, np.ones((N, 1)))), bare, rtol=1e-12)
+
+
+@every_loss
+def test_gradients_are_finite_for_equal_rows_and_zero_rows(case: Case) -> None:
+    x = padded(case, case.predictions().astype("float32"))
+    x[1] = x[4] = x[0]
+    x[2] = x[3] = x[5] = 0
+    x = tf.constant(x)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        value = case.make()(case.labels(), x)
+    assert np.isfinite(float(value))
+    assert np.isfinite(tape.gradient(value, x).numpy()).all()
+
+
+@every_loss
+def test_the_gradient_goes_down(case: Case) -> None:
+    x = tf.Variable(padded(case, case.predictions()))
+    with tf.GradientTape() as tape:
+        before = case.make()(case.labels(), x)
+    slope = tape.gradient(before, x)
+    x.assign_sub(1e-5 * slope)
+    fall = float(before) - float(case.make()(case.labels(), x))
+    expected = 1e-5 * float(tf.reduce_sum(tf.square(slope)))
+    if case.name != "circle":  # the weights of Circle have no gradient: its direction falls, by another amount
+        np.testing.assert_allclose(fall, expected, rtol=0.05)
+    assert fall > 0
+
+
+@every_loss
+def test_a_loss_survives_its_configuration(case: Case) -> None:
+    loss = case.make()
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(loss))
+    assert type(again) is type(loss)
+    assert repr(again) == repr(loss)
+    x = tf.constant(padded(case, case.predictions()))
+    assert float(again(case.labels(), x)) == float(loss(case.labels(), x))
+
+
+@every_loss
+def test_a_model_trains_saves_and_loads_in_mixed_precision(case: Case, tmp_path: Path) -> None:
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        keras.utils.set_random_seed(3)
+        model = case.model()
+        x = np.random.default_rng(0).normal(size=(N, 10)).astype("float32")
+        x += 2 * np.eye(10)[LABELS]
+        weights = np.maximum(WEIGHTS, 0.5)
+        before = model.evaluate(x, case.labels(), sample_weight=weights, batch_size=N, verbose=0)
+        model.fit(x, case.labels(), sample_weight=weights, batch_size=N, epochs=12, shuffle=False, verbose=0)
+        after = model.evaluate(x, case.labels(), sample_weight=weights, batch_size=N, verbose=0)
+        assert after < before
+        model.save(tmp_path / "model.keras")
+        loaded = keras.saving.load_model(tmp_path / "model.keras", safe_mode=True)
+        again = loaded.evaluate(x, case.labels(), sample_weight=weights, batch_size=N, verbose=0)
+        np.testing.assert_allclose(again, after, rtol=1e-5)
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
+@every_loss
+def test_nan_is_explained(case: Case) -> None:
+    x = padded(case, case.predictions())
+    x[2] = np.nan
+    with pytest.raises(ValueError, match=r"must be finite, got .* NaN or infinite: look at the inputs"):
+        case.make()(case.labels(), tf.constant(x))
+
+
+@every_loss
+def test_lengths_that_differ_are_explained(case: Case) -> None:
+    x = tf.constant(padded(case, case.predictions()))
+    with pytest.raises(ValueError, match="must have the same length, got 9 and 10"):
+        case.make()(case.labels()[:9], x)
+    with pytest.raises(ValueError, match="sample weights and embeddings must have the same length, got 3 and 10"):
+        case.make()(case.labels(), x, np.ones(3))
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c.kind in ("embeddings", "views")], ids=lambda case: case.name)
+def test_a_batch_of_one_class_is_explained_unless_checks_are_off(case: Case) -> None:
+    x = tf.constant(padded(case, case.predictions()))
+    with pytest.raises(ValueError, match="two classes at least, got one in 10 rows: shuffle"):
+        case.make()(np.zeros(N, int), x)
+
+
+def test_without_checks_a_batch_of_one_class_gives_what_is_left() -> None:
+    assert float(Triplet(check=False)(np.zeros(N, int), tf.constant(ROWS))) == 0
+
+
+def test_in_a_graph_the_same_message_comes_from_fit() -> None:
+    model = CASES[0].model()
+    with pytest.raises(tf.errors.InvalidArgumentError, match="two classes at least"):
+        model.fit(np.ones((4, 10)), np.zeros(4), verbose=0)
+
+
+def test_rows_that_are_no_unit_rows_are_explained() -> None:
+    x = tf.constant(ROWS)
+    with pytest.raises(
+        ValueError, match=r"Circle by InnerProduct needs unit rows, got rows of lengths up to .*UnitRows"
+    ):
+        Circle(distance=InnerProduct())(LABELS, x)
+    with pytest.raises(ValueError, match=r"ArcFace needs cosines, from -1 to 1, got .*loss.head\(classes\)"):
+        ArcFace()(LABELS, x)
+    with pytest.raises(ValueError, match="CCL needs cosines"):
+        CCL()(np.tile([1, 0, 0, 0, 0], (N, 1)), x)
+
+
+def test_predictions_of_another_shape_are_explained() -> None:
+    x = tf.constant(ROWS)
+    with pytest.raises(ValueError, match=r"embeddings must be rows, \(n, dim\), got shape \(10,\)"):
+        Triplet()(LABELS, x[:, 0])
+    with pytest.raises(ValueError, match="one-hot rows take the argmax"):
+        Triplet()(np.eye(4)[LABELS], x)
+    with pytest.raises(ValueError, match="two views of each row"):
+        InfoNCE()(LABELS, x)
+    with pytest.raises(ValueError, match="Center reads logits and squared distances"):
+        Center()(LABELS, x)
+    with pytest.raises(ValueError, match="labels must number the head's 5 classes from 0, got -1 to 2"):
+        CosFace()(LABELS - 1, x / 5)
+    with pytest.raises(ValueError, match=r"needs the number of classes: loss.head\(classes=10\)"):
+        ArcFace().head()
+
+
+def test_int64_labels_beyond_float32_stay_apart() -> None:
+    labels = 2**53 + np.arange(N) // 2
+    x = tf.constant(ROWS)
+    assert float(Triplet()(labels, x)) == float(Triplet()(np.arange(N) // 2, x))
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        Triplet(0.5, miner=miners.SemiHard(0.5, distance=Euclidean())),
+        MultiSimilarity(miner=miners.MultiSimilarityMiner()),
+        NTXent(0.2, miner=miners.PopularHard(COUNTS, 2)),
+        Contrastive(reducer=reducers.PerClass()),
+        CrossBatchMemory(Triplet(0.5, miner=miners.BatchHard()), 20, DIM),
+    ],
+    ids=lambda loss: type(loss).__name__,
+)
+def test_eager_graph_and_xla_give_one_value(loss: Any) -> None:
+    x = tf.constant(ROWS, tf.float32)
+    eager = float(loss(LABELS, x))
+    spec = [tf.TensorSpec([None], tf.int64), tf.TensorSpec([None, DIM], tf.float32)]
+    for jit in (False, True):
+        if isinstance(loss, CrossBatchMemory):
+            loss.reset()
+        compiled = tf.function(lambda y, x: loss(y, x), jit_compile=jit, input_signature=spec)
+        np.testing.assert_allclose(float(compiled(tf.constant(LABELS), x)), eager, rtol=1e-5)
+
+
+def test_the_heads_weights_are_trained_with_the_model_and_loaded_with_it(tmp_path: Path) -> None:
+    for kind, name, head in (("cosines", "ArcFace", Proxies), ("centres", "center", Centres)):
+        model = next(case for case in CASES if case.name == name).model()
+        layer = model.layers[-1]
+        assert isinstance(layer, head), kind
+        before = [w.numpy() for w in layer.trainable_weights]
+        model.fit(np.eye(10), LABELS, verbose=0)
+        assert all((w.numpy() != old).any() for w, old in zip(layer.trainable_weights, before, strict=True))
+        model.save(tmp_path / "model.keras")
+        loaded = keras.saving.load_model(tmp_path / "model.keras").layers[-1]
+        for w, kept in zip(layer.weights, loaded.weights, strict=True):
+            np.testing.assert_array_equal(w.numpy(), kept.numpy())
