@@ -93,7 +93,12 @@ def _checked(
                 InputError(f"every purchase is in the future: the first {column!r} is {first}, now is {clock}")
             )
         elif as_of is not None and first >= as_of:
-            findings.append(InputError(_none_before(as_of, first.isoformat(), column)))
+            findings.append(
+                InputError(
+                    f"there is no purchase before the as-of date {as_of.isoformat()}: "
+                    f"the first {column!r} is {first.isoformat()}; choose a later --as-of"
+                )
+            )
     return inputs, findings
 
 
@@ -117,13 +122,6 @@ def _tried(inputs: Mapping[str, Inspection], clock: datetime) -> list[TopkinErro
         except TopkinError as e:
             findings.append(e)
     return findings
-
-
-def _none_before(as_of: datetime, first: str, column: str) -> str:
-    return (
-        f"there is no purchase before the as-of date {as_of.isoformat()}: the first {column!r} is {first}; "
-        "choose a later --as-of"
-    )
 
 
 def configure(job: Job) -> Config:
@@ -197,11 +195,16 @@ def execute(job: Job) -> dict[str, Any]:
 
 def _nothing_left(statistics: Mapping[str, Any], as_of: datetime) -> str:
     purchases = statistics["sources"]["purchases"]
-    if purchases["accepted"]:
-        return _none_before(as_of, "later", "timestamp")
     reasons = sorted(purchases["rejected"].items(), key=lambda r: (-r[1], r[0]))
     counts = ", ".join(f"{reason}: {n:,}" for reason, n in reasons)
-    return f"all {purchases['rows']:,} rows of purchases were rejected ({counts}): look at purchases.rules and the data"
+    rejected = f"rejected ({counts})"
+    if not purchases["accepted"]:
+        return f"all {purchases['rows']:,} rows of purchases were {rejected}: look at purchases.rules and at the data"
+    return (
+        f"there is no purchase before the as-of date {as_of.isoformat()}: {purchases['accepted']:,} of "
+        f"{purchases['rows']:,} rows were accepted, all of them later{', the others ' + rejected if counts else ''}; "
+        "choose a later --as-of"
+    )
 
 
 def run(argv: Sequence[str]) -> int:

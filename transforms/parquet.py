@@ -23,10 +23,9 @@ class AnyFiles:
         if _is_local(path):
             return ArrowFiles().find(path)
         folder = path.rstrip("/")
-        exact, below = FileSystems.match([path, f"{folder}/**"])
-        found = {m.path: m for m in exact.metadata_list if not m.path.endswith("/")}
+        found = {m.path: m for m in FileSystems.match([path])[0].metadata_list if not m.path.endswith("/")}
         if not found:
-            inside = {m.path: m for m in below.metadata_list}
+            inside = {m.path: m for m in FileSystems.match([f"{folder}/**"])[0].metadata_list}
             found = {name: inside[name] for name in in_folder(list(inside), folder)}
         return [File(m.path, m.size_in_bytes, m.last_updated_in_seconds or None) for _, m in sorted(found.items())]
 

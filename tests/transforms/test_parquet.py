@@ -1,0 +1,144 @@
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from apache_beam.io.filesystem import FileMetadata, FileSystem
+from apache_beam.io.localfilesystem import LocalFileSystem
+
+from topkin import storage
+from topkin.errors import InputError
+from topkin.inputs import FILE, ROW, batches
+from topkin.pipelines.job import run_pipeline
+from topkin.transforms.parquet import AnyFiles, ReadFromParquetBatched, WriteToParquetBatched
+
+COLUMNS = ["b", "a"]
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[str]:
+    paths = []
+    for number, rows in enumerate((1000, 0, 37)):
+        table = pa.table({"a": range(rows), "b": [f"{number}-{i}" for i in range(rows)], "c": [1.5] * rows})
+        pq.write_table(table, tmp_path / f"{number}.parquet", row_group_size=100, write_page_checksum=True)
+        paths.append(str(tmp_path / f"{number}.parquet"))
+    return paths
+
+
+def read(transform: ReadFromParquetBatched, folder: Path) -> list[pa.Table]:
+    """The tables that come out, each through a file of its own."""
+    folder.mkdir()
+
+    def keep(table: pa.Table) -> None:
+        storage.write_parquet(table, str(folder / f"{uuid.uuid4()}.parquet"))
+
+    run_pipeline(lambda p: p | transform | beam.Map(keep), [])
+    return [storage.read_parquet(str(path)) for path in folder.iterdir()]
+
+
+@pytest.mark.parametrize("splits", [{}, {"split_rows": 1}, {"split_rows": 250, "batch_rows": 64}])
+def test_every_row_comes_once_with_its_file_and_number(
+    files: list[str], splits: dict[str, int], tmp_path: Path
+) -> None:
+    tables = read(ReadFromParquetBatched("purchases", files, COLUMNS, **splits), tmp_path / "out")
+    assert all(t.column_names == [*COLUMNS, FILE, ROW] for t in tables)
+    assert max(len(t) for t in tables) <= splits.get("batch_rows", 1 << 17)
+    rows = sorted(tuple(r.values()) for t in tables for r in t.to_pylist())
+    expected = [(f"{n}-{i}", i, files[n], i) for n, rows in ((0, 1000), (2, 37)) for i in range(rows)]
+    assert rows == sorted(expected)
+
+
+def test_a_batch_is_bounded_in_bytes(tmp_path: Path) -> None:
+    path = str(tmp_path / "wide.parquet")
+    pq.write_table(pa.table({"a": [bytes(1000)] * 5000, "b": range(5000)}), path, use_dictionary=False)
+    wide = ReadFromParquetBatched("purchases", [path], ["a"], batch_bytes=1_500_000)
+    assert 1024 <= wide._rows(path) <= 1500
+    assert ReadFromParquetBatched("purchases", [path], ["b"], batch_bytes=1_500_000)._rows(path) > 5000
+
+
+def test_a_damaged_page_is_told_with_its_file_and_row(files: list[str]) -> None:
+    data = bytearray(Path(files[0]).read_bytes())
+    column = pq.ParquetFile(files[0]).metadata.row_group(5).column(0)
+    data[column.dictionary_page_offset + column.total_compressed_size - 20] ^= 0xFF
+    Path(files[0]).write_bytes(data)
+    with pytest.raises(InputError, match=r"purchases: .*0\.parquet is damaged near row 500"):
+        list(batches("purchases", files[0], AnyFiles(), ["a"], rows=1000))
+
+
+def test_parts_are_written_under_their_names_with_the_same_bytes(tmp_path: Path) -> None:
+    tables = [(p, pa.table({"a": range(p * 10)})) for p in range(3)]
+
+    def build(folder: str) -> Any:
+        def inner(p: beam.Pipeline) -> None:
+            made = p | beam.Create(tables).with_output_types(tuple[int, pa.Table])
+            made | WriteToParquetBatched(str(tmp_path / folder), 3)
+
+        return inner
+
+    run_pipeline(build("one"), [])
+    run_pipeline(build("two"), ["--direct_runner_bundle_repeat=2"])
+    names = [storage.part_name(p, 3) for p in range(3)]
+    assert storage.files(str(tmp_path / "one")) == storage.files(str(tmp_path / "two")) == names
+    for part, name in enumerate(names):
+        assert storage.read_parquet(str(tmp_path / "one" / name)).equals(tables[part][1])
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+class ElsewhereFileSystem(FileSystem):
+    """A filesystem of Beam's that pyarrow does not know: ``elsewhere://`` and a local path."""
+
+    @classmethod
+    def scheme(cls) -> str:
+        return "elsewhere"
+
+    def _local(self) -> LocalFileSystem:
+        return LocalFileSystem(None)
+
+    def _list(self, dir_or_prefix: str) -> Iterator[FileMetadata]:
+        inner = dir_or_prefix.removeprefix("elsewhere:/")
+        for m in self._local()._list(inner if Path(inner).is_dir() else str(Path(inner).parent)):
+            yield FileMetadata("elsewhere:/" + m.path, m.size_in_bytes, m.last_updated_in_seconds)
+
+    def open(self, path: str, mime_type: str = "", compression_type: Any = "") -> Any:
+        return Path(path.removeprefix("elsewhere:/")).open("rb")
+
+    def has_dirs(self) -> bool:
+        return False
+
+    def join(self, basepath: str, *paths: str) -> str:
+        return "/".join([basepath.rstrip("/"), *paths])
+
+    def split(self, path: str) -> tuple[str, str]:
+        head, _, tail = path.rpartition("/")
+        return head, tail
+
+    def exists(self, path: str) -> bool:
+        return Path(path.removeprefix("elsewhere:/")).is_file()  # in a bucket, a folder is no object
+
+    def metadata(self, path: str) -> FileMetadata:
+        return next(m for m in self._list(path) if m.path == path)
+
+    def _unused(self, *args: Any, **kwargs: Any) -> Any:
+        raise NotImplementedError
+
+    mkdirs = create = copy = rename = size = last_updated = checksum = delete = _unused
+
+
+def test_a_filesystem_that_only_beam_knows_is_read(files: list[str], tmp_path: Path) -> None:
+    folder = "elsewhere:/" + str(Path(files[0]).parent)
+    Path(folder.removeprefix("elsewhere:/"), "_SUCCESS").write_bytes(b"")
+    found = AnyFiles().find(folder)
+    assert [f.path for f in found] == [f"elsewhere:/{p}" for p in files]
+    assert [f.bytes for f in found] == [Path(p).stat().st_size for p in files]
+    assert [f.path for f in AnyFiles().find(f"{folder}/[02].parquet")] == [
+        f"elsewhere:/{files[0]}",
+        f"elsewhere:/{files[2]}",
+    ]
+    assert [f.path for f in AnyFiles().find(found[2].path)] == [found[2].path]
+    assert AnyFiles().find(f"{folder}/no.parquet") == []
+    tables = read(ReadFromParquetBatched("purchases", [f.path for f in found], COLUMNS), tmp_path / "out")
+    assert sum(map(len, tables)) == 1037
