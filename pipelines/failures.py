@@ -55,6 +55,9 @@ def exit_code(error: BaseException, *, as_json: bool = False) -> int:
     """Tell a failure on stderr, as text or as one JSON object; returns the code to exit with."""
     if isinstance(error, KeyboardInterrupt):
         return INTERRUPTED
+    if isinstance(error, BrokenPipeError):  # the reader has seen enough, as in topkin show … | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0
     if os.environ.get(TRACEBACK):
         traceback.print_exception(error)
     known = explained(error)

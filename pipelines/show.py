@@ -125,6 +125,8 @@ def plain(value: Any) -> Any:
         return [plain(v) for v in value]
     if isinstance(value, bytes):
         return lookup.shown(value)
+    if isinstance(value, float):
+        return float(f"{value:.7g}")  # all that a float32 holds
     return value.isoformat() if isinstance(value, datetime | date) else value
 
 

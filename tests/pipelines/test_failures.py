@@ -1,6 +1,9 @@
 """A failure is told in one message with its code, wherever in a pipeline it began."""
 
 import json
+import shlex
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -105,6 +108,13 @@ def test_an_interrupt_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:
         raise KeyboardInterrupt
     assert left.value.code == 130
     assert capsys.readouterr().err == ""
+
+
+def test_a_reader_that_leaves_early_is_no_failure() -> None:
+    script = "from topkin.pipelines import failures\nwith failures.answered():\n    for n in range(100_000): print(n)\n"
+    command = f"{shlex.quote(sys.executable)} -c {shlex.quote(script)} | head -n 1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "0\n", "")
 
 
 def test_an_error_raised_in_a_worker_reaches_the_user_whole(capsys: pytest.CaptureFixture[str]) -> None:

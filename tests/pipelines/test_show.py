@@ -77,6 +77,7 @@ def test_json_holds_the_same(config: str, capsys: pytest.CaptureFixture[str]) ->
     assert value["user"]["user_id"] == "100"
     assert value["user"]["history"][0]["time"] == "2024-04-29T00:00:00"
     assert [r["item"]["item_id"] for r in value["user"]["recommendations"]] == ["a2", "b1"]
+    assert [r["score"] for r in value["user"]["recommendations"]] == [0.9, 0.8]
     assert main(["show", "a1", "--json", config]) == 0
     assert len(json.loads(capsys.readouterr().out)["item"]["neighbours"]) == 2
     assert main(["show", "lantern", "--json", config]) == 0
