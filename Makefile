@@ -18,7 +18,7 @@ demo: install  ## run the whole job on a generated shop and show the result
 	$(BIN)/topkin demo
 
 test: install  ## all tests but those marked slow
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 check: install  ## lint, format, types, import contracts
 	$(BIN)/ruff check .

@@ -77,7 +77,7 @@ def refusals(run: runs.Run, settings: Settings) -> list[str]:
     if listed < gate.min_users:
         reasons.append(f"{listed:,} users have a list, fewer than publish.min_users = {gate.min_users:,}")
     metrics = storage.read_json(storage.join(run.folder("evaluate"), "metrics.json"))
-    if metrics["heldout"]["users"]:
+    if metrics["heldout"].get("novel_users"):
         novel = metrics["novel"]
         for baseline in gate.must_beat:
             model, other = novel["model"][gate.metric], novel[baseline][gate.metric]

@@ -15,7 +15,7 @@ NAME = "manifest.json"
 def seal(folder: str, *, stage: str, key: str, summary: Mapping[str, Any]) -> dict[str, Any]:
     """Write the manifest of a folder that will not change any more, and return it."""
     listed = {}
-    for name in storage.files(folder):
+    for name in sorted(set(storage.files(folder)) - {NAME}):
         path = storage.join(folder, name)
         fs, inner = storage.filesystem(path)
         listed[name] = {"bytes": fs.get_file_info(inner).size, "sha256": storage.sha256(path)}

@@ -92,13 +92,15 @@ def run_ids(root: str) -> list[str]:
 
 
 def find_stage(root: str, stage: str, key: str) -> str | None:
-    """The folder, relative to ``root``, of any run in which this stage finished with this key."""
-    for run_id in reversed(run_ids(root)):
-        entry = storage.read_json(storage.join(root, "runs", run_id, "run.json"))["stages"].get(stage)
-        if entry and entry["key"] == key:
-            sealed = manifest.read(storage.join(root, entry["folder"]))
-            if sealed is not None and sealed["key"] == key:
-                return str(entry["folder"])
+    """The folder, relative to ``root``, of any run in which this stage finished with this key.
+
+    The manifests are asked, not ``run.json``: a run may have died between the two.
+    """
+    for run_id in reversed(storage.folders(storage.join(root, "runs"))):
+        folder = storage.join("runs", run_id, FOLDERS[stage])
+        sealed = manifest.read(storage.join(root, folder))
+        if sealed is not None and sealed["key"] == key:
+            return folder
     return None
 
 
