@@ -17,6 +17,7 @@ from topkin import errors
 TRACEBACK = "TOPKIN_TRACEBACK"
 INTERRUPTED = 130
 _STEP = re.compile(r" \[while running '[^']*'\]")
+_CTRL_C = re.compile(r"^KeyboardInterrupt\b", re.MULTILINE)
 _IN_TEXT = re.compile(r"^topkin\.errors\.(\w+): (.*?)(?=\n\s*\n|\Z)", re.MULTILINE | re.DOTALL)
 
 
@@ -42,6 +43,12 @@ def explained(error: BaseException) -> errors.TopkinError | None:
     return None
 
 
+def interrupted(error: BaseException) -> bool:
+    """Whether an exception is Ctrl-C; Beam makes it a RuntimeError when it comes inside a worker."""
+    links = list(_chain(error))
+    return any(isinstance(link, KeyboardInterrupt) or _CTRL_C.search(str(link)) for link in links)
+
+
 def one_line(error: BaseException) -> str:
     """What an unexpected exception says, its worker's traceback left out."""
     lines = [line for line in str(error).strip().splitlines() if line.strip()]
@@ -53,7 +60,7 @@ def one_line(error: BaseException) -> str:
 
 def exit_code(error: BaseException, *, as_json: bool = False) -> int:
     """Tell a failure on stderr, as text or as one JSON object; returns the code to exit with."""
-    if isinstance(error, KeyboardInterrupt):
+    if interrupted(error):
         return INTERRUPTED
     if isinstance(error, BrokenPipeError):  # the reader has seen enough, as in topkin show … | head
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

@@ -103,9 +103,18 @@ def test_of_a_workers_traceback_the_last_line_is_told() -> None:
     assert failures.one_line(RuntimeError(text)) == "ValueError: bad row [while running 'X']"
 
 
-def test_an_interrupt_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        KeyboardInterrupt(),
+        RuntimeError("KeyboardInterrupt [while running 'WriteRejects/Sort']"),
+        RuntimeError("Traceback (most recent call last):\n  File x\nKeyboardInterrupt\n"),
+        caused(RuntimeError("worker"), KeyboardInterrupt()),
+    ],
+)
+def test_an_interrupt_is_quiet_wherever_it_came(error: BaseException, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left, failures.answered():
-        raise KeyboardInterrupt
+        raise error
     assert left.value.code == 130
     assert capsys.readouterr().err == ""
 
