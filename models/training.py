@@ -9,9 +9,11 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
+from datetime import timedelta
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from topkin.errors import InputError
 from topkin.models.checkpoint import Checkpoint, restore
@@ -67,7 +69,8 @@ def fit(
         for epoch in epochs:
             on_epoch(phase, epoch)
     if state["phase"] == "validation":
-        _validate(plan, replace(purchases, days=plan.validation_days), catalogue, done, values, checkpoint, on_epoch)
+        days = min(plan.validation_days, _span(purchases, catalogue) / 4)
+        _validate(plan, replace(purchases, days=days), catalogue, done, values, checkpoint, on_epoch)
         values = []
     trainer = Trainer(plan, replace(purchases, days=0.0), catalogue, "refit")
     _restore(trainer, values)
@@ -110,6 +113,12 @@ def _validate(
         on_epoch("validation", epoch)
         checkpoint.write({"phase": "validation", "progress": asdict(done)}, trainer.variables())
     done.stopped = stopped
+
+
+def _span(purchases: Purchases, catalogue: pa.Table) -> float:
+    """Days from the first sale to the as-of date."""
+    first = pc.min(catalogue["first_sale"]).as_py()
+    return (purchases.as_of - first) / timedelta(days=1) if first is not None else 0.0
 
 
 def _stopped(plan: Plan, done: Progress) -> str:

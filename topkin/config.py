@@ -93,7 +93,7 @@ class Train(Section):
     dim: Annotated[int, Field(ge=8)] = Field(
         64, description="Coordinates of the vectors; two of them hold the prior, the others are learned."
     )
-    epochs: Count = Field(12, description="Most passes over the purchases.")
+    epochs: Count = Field(8, description="Most passes over the purchases.")
     batch_size: Count = Field(1024, description="Purchases per step; the others of a step are its negatives.")
     learning_rate: Annotated[float, Field(gt=0)] = Field(0.01, description="Adam's step size.")
     learning_rate_decay: Annotated[float, Field(gt=0, le=1)] = Field(
@@ -129,7 +129,10 @@ class Train(Section):
         None,
         description="Weight of recent sales beside the cosine in every score; chosen on validation without it.",
     )
-    validation_days: Days = Field(14, description="Last days before the as-of date, kept for early stopping.")
+    validation_days: Days = Field(
+        28,
+        description="Last days before the as-of date, kept for early stopping; a quarter of the time if that is less.",
+    )
     validation_users: Count = Field(2000, description="Most users that the validation recall is measured on.")
     patience: Count = Field(2, description="Epochs without a better validation recall before training stops.")
 

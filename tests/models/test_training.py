@@ -177,3 +177,12 @@ def test_the_logs_are_what_tensorboard_reads(tmp_path: Path):
         event = tf.compat.v1.Event.FromString(record.numpy())
         found += [(event.step, v.tag, float(tf.make_ndarray(v.tensor))) for v in event.summary.value]
     assert found == [(1, "loss", 2.5), (2, "loss", 1.5)]
+
+
+def test_no_more_than_a_quarter_of_the_time_is_kept_for_validation(plan, purchases, catalogue, monkeypatch):
+    days = []
+    monkeypatch.setattr(training, "_validate", lambda plan, kept, *rest: days.append(kept.days))
+    for wanted in (10.0, 1000.0):
+        training.fit(replace(plan, validation_days=wanted, epochs=1), purchases, catalogue)
+    assert days[0] == 10.0
+    assert 20 < days[1] < 25
