@@ -241,8 +241,9 @@ class DistanceWeighted(Miner):
         possible = tf.reduce_any(weights > -np.inf, axis=1)
         n, m = tf.unstack(tf.shape(far))
         seed = tf.cast(tf.convert_to_tensor(self._seeds.next()), tf.int64)
-        # Philox by name: what "auto" selects differs between devices, and with it the draws.
-        uniform = tf.random.stateless_uniform(tf.stack([n, m, m]), seed, 1e-7, 1.0, far.dtype, alg="philox")
+        # Whole numbers by a named generator: XLA's fractions are not those of TensorFlow.
+        bits = tf.random.stateless_uniform(tf.stack([n, m, m]), seed, 0, 2**30, tf.int32, alg="philox")
+        uniform = (tf.cast(bits, far.dtype) + 0.5) / 2**30
         # The largest of logit + Gumbel noise is a draw from the softmax of the logits.
         drawn = tf.argmax(weights[:, None, :] - tf.math.log(-tf.math.log(uniform)), axis=2)
         rows, columns = tf.meshgrid(tf.range(n, dtype=tf.int64), tf.range(m, dtype=tf.int64), indexing="ij")
