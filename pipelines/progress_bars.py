@@ -40,16 +40,30 @@ def _bars() -> Iterator[Callable[[str], None]]:
 
     with Progress(*columns, console=console, transient=True) as bars:
 
+        def forget(*, all_of_them: bool) -> None:
+            for step, task_id in list(tasks.items()):
+                if all_of_them or bars.tasks[bars.task_ids.index(task_id)].finished:
+                    bars.remove_task(tasks.pop(step))
+
         def listener(step: str, rows: int, total: int | None) -> None:
             with lock:
-                if step not in tasks:
+                new = step not in tasks
+                if new:
+                    forget(all_of_them=False)  # or a hundred epochs would fill the screen
                     tasks[step] = bars.add_task(step, total=total, done="")
                 bars.update(tasks[step], advance=rows, total=total)  # None leaves the total as it is
                 task = bars.tasks[bars.task_ids.index(tasks[step])]
                 bars.update(tasks[step], done=describe(int(task.completed), task.total, task.speed))
+                if new:
+                    bars.refresh()
+
+        def say(line: str) -> None:
+            with lock:
+                forget(all_of_them=True)
+                console.print(line, markup=False, highlight=False)
 
         with progress.listen(listener):
-            yield lambda line: console.print(line, markup=False, highlight=False)
+            yield say
 
 
 def describe(rows: int, total: float | None, per_second: float | None) -> str:

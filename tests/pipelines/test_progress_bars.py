@@ -20,14 +20,31 @@ def test_a_terminal_sees_rows_rate_and_lines(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("TERM", "xterm")
     with progress_bars.shown() as say:
         progress.advance("embed", 600, 1000)
-        progress.advance("embed", 400, 1000)
-        progress.advance("read", 5)
+        progress.advance("embed", 300, 1000)
+        progress.advance("read", 5)  # a new step is shown at once, the others in time
         say("prepare [done]")
     seen = screen.getvalue()
     assert "embed" in seen
-    assert "1,000 of 1,000 rows" in seen
+    assert "900 of 1,000 rows" in seen
     assert "5 rows" in seen
     assert "prepare [done]" in seen
+
+
+def test_finished_steps_leave_the_screen(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setenv("TERM", "xterm")
+    with progress_bars.shown() as say:
+        for epoch in range(9):
+            progress.advance(f"epoch {epoch}", 10, 10)
+        progress.advance("unfinished", 1, 10)
+        say("train [done]")
+        start = len(screen.getvalue())
+        progress.advance("embed", 1, 2)
+    last = screen.getvalue()[start:]
+    assert "embed" in last
+    assert "epoch" not in last
+    assert "unfinished" not in last
 
 
 def test_without_a_terminal_lines_come_plain_and_bars_not_at_all(capsys: pytest.CaptureFixture[str]) -> None:
