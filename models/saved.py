@@ -78,7 +78,7 @@ def save(encoder: Encoder, folder: str, signature: Mapping[str, Any]) -> Encoder
             "format": FORMAT,
             "encoder": digest,
             "dim": encoder.dim,
-            "taste_dims": encoder.model.dim,  # the coordinates before the prior's: what two items have in common
+            "taste_dim": encoder.model.dim,  # the coordinates before the prior's: what two items have in common
             "items": len(encoder.ids),
             "items_sha256": vocabulary_hash(encoder.ids),
             "item_type": str(encoder.ids.type),

@@ -63,7 +63,7 @@ def test_the_hash_changes_with_a_weight_and_with_the_meaning(folder, tmp_path):
 def test_the_signature_tells_what_numpy_needs_for_reasons(folder):
     signature = storage.read_json(f"{folder}/signature.json")
     assert {"rarity", "half_life_days", "encoder", "dim", "item_type", "items", "items_sha256"} <= set(signature)
-    assert (signature["dim"], signature["taste_dims"]) == (10, 8)
+    assert (signature["dim"], signature["taste_dim"]) == (10, 8)
     assert (signature["rarity"], signature["half_life_days"], signature["item_type"]) == (0.5, None, "string")
 
 
