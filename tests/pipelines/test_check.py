@@ -21,6 +21,7 @@ item_id = "upper(item_id)"
 [purchases.rules]
 returned = "qty > 0"
 "no time" = "timestamp > '2020-01-01'"
+"lower case" = "item_id = upper(item_id)"
 [items]
 path = "goods.parquet"
 title = "name"
@@ -70,6 +71,8 @@ def test_json_holds_the_same(folder: Path, capsys: pytest.CaptureFixture[str]) -
     purchases, items = value["inputs"]
     assert {"key": "quantity", "column": "qty", "type": "int64", "null": 0.0} in purchases["columns"]
     assert {"name": "no time", "expression": "timestamp > '2020-01-01'", "rejects": 0.0} in purchases["expressions"]
+    asked_after_normalising = {"name": "lower case", "expression": "item_id = upper(item_id)", "rejects": 0.0}
+    assert asked_after_normalising in purchases["expressions"]
     assert items["rows"] == 2
 
 
