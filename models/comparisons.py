@@ -1,8 +1,8 @@
 """What a loss or a miner sees of a batch: rows, references, who is alike. The inputs are checked here, once.
 
 Shapes are always checked. Values (NaN, a batch of one class, rows that are not unit rows) are checked as
-well where TensorFlow runs eagerly or in a graph; XLA drops such checks, so compile a model with
-``jit_compile=False`` to have them in ``fit``.
+well where TensorFlow runs eagerly or in a graph. XLA drops such checks: Keras turns it on where there is a
+GPU, so there compile a model with ``jit_compile=False`` to have them in ``fit``.
 """
 
 import dataclasses

@@ -15,6 +15,7 @@ from topkin.models.distances import Cosine, Distance
 from topkin.models.miners import Miner
 from topkin.models.parts import Configured
 from topkin.models.reducers import AnchorSums, Mean, Reducer
+from topkin.models.tuples import Choice, PairMasks
 
 
 class Loss(Configured, keras.losses.Loss):
@@ -95,11 +96,15 @@ class MetricLoss(Loss):
         """How far each row is from each reference, (n, m), larger is farther."""
         return self.distance.far(comparison.vectors, None if comparison.own else comparison.references)
 
-    def masks(self, comparison: Comparison) -> tuple[Any, Any]:
-        """The pairs that count, positive and negative, two of (n, m) bool."""
+    def choice(self, comparison: Comparison) -> Choice:
+        """What the miner chooses; all pairs without one."""
         if self.miner is None:
-            return comparison.same, comparison.different
-        return self.miner.choose(comparison).masks(tf.shape(comparison.same))
+            return PairMasks(comparison.same, comparison.different)
+        return self.miner.choose(comparison, self.distance)
+
+    def masks(self, comparison: Comparison) -> PairMasks:
+        """The pairs that count, positive and negative, two of (n, m) bool."""
+        return self.choice(comparison).masks(tf.shape(comparison.same))
 
     def parts(self, comparison: Comparison) -> list[AnchorSums]:
         """What each anchor's pairs sum up to; each part is reduced by itself."""

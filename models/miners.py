@@ -21,10 +21,13 @@ KINDS = ("all", "hard", "semihard", "easy")
 
 
 class Miner(Configured):
-    """The interface: a subclass has :meth:`mine`. ``distance`` is cosine similarity unless given."""
+    """The interface: a subclass has :meth:`mine`.
+
+    distance: what is near; where None that of the loss it mines for, cosine similarity when called by itself.
+    """
 
     def __init__(self, *, distance: Distance | None = None) -> None:
-        self.distance = distance or Cosine()
+        self.distance = distance
 
     def __call__(
         self, labels: Any, embeddings: Any, ref_labels: Any = None, references: Any = None
@@ -33,10 +36,11 @@ class Miner(Configured):
         comparison = compare(labels, embeddings, ref_labels, references)
         return check(self.choose(comparison).tuples(), comparison)
 
-    def choose(self, comparison: Comparison) -> Choice:
-        """What is chosen of a comparison, as losses take it."""
+    def choose(self, comparison: Comparison, distance: Distance | None = None) -> Choice:
+        """What is chosen of a comparison, as losses take it. distance: the loss's."""
         references = None if comparison.own else comparison.references
-        far = tf.stop_gradient(self.distance.far(comparison.vectors, references))
+        distance = self.distance or distance or Cosine()
+        far = tf.stop_gradient(distance.far(comparison.vectors, references))
         return choice_of(self.mine(comparison, far), comparison)
 
     def mine(self, comparison: Comparison, far: Any) -> Choice | Pairs | Triplets:
@@ -63,7 +67,7 @@ def _only(far: Any, mask: Any, largest: bool) -> Any:
 
 
 def _all_triplets(comparison: Comparison) -> Any:
-    return PairMasks(comparison.same, comparison.different).cube(None)
+    return PairMasks(comparison.same, comparison.different).cube()
 
 
 @serializable

@@ -15,7 +15,7 @@ from topkin.models.distances import Cosine, Distance, Euclidean, InnerProduct
 from topkin.models.metric_loss import Loss, MetricLoss, log_sum_exp
 from topkin.models.parts import serializable
 from topkin.models.reducers import AnchorSums, Mean, MeanOfNonZero, Reducer, sums_by_anchor, sums_of
-from topkin.models.tuples import PairMasks, TripletList
+from topkin.models.tuples import TripletList
 
 
 @serializable
@@ -105,13 +105,13 @@ class Triplet(MetricLoss):
         """The triplets."""
         far = self.far(comparison)
         penalty = tf.nn.softplus if self.soft else tf.nn.relu
-        choice = PairMasks(*self.masks(comparison)) if self.miner is None else self.miner.choose(comparison)
+        choice = self.choice(comparison)
         if isinstance(choice, TripletList):
             a, p, n, valid = choice
             gap = tf.gather_nd(far, tf.stack([a, p], axis=1)) - tf.gather_nd(far, tf.stack([a, n], axis=1))
             return [sums_by_anchor(penalty(gap + self.margin), a, tf.shape(far)[0], valid)]
         gaps = far[:, :, None] - far[:, None, :]
-        return [sums_of(penalty(gaps + self.margin), choice.cube(tf.shape(far)))]
+        return [sums_of(penalty(gaps + self.margin), choice.cube())]
 
 
 @serializable

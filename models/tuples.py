@@ -5,8 +5,8 @@ numbers, (k,). An anchor numbers a row of the batch, a positive or negative a ro
 batch itself, as a rule). How many there are depends on the data.
 
 Losses take a choice, whose shapes depend on the batch's size alone: :class:`PairMasks`, :class:`TripletList`,
-:class:`TripletCube`. XLA, which Keras turns on unless told otherwise, compiles those safely; shapes that
-depend on data it gets wrong or crashes on (TensorFlow 2.21, CPU).
+:class:`TripletCube`. XLA, which Keras turns on where there is a GPU, compiles those safely; with shapes
+that depend on data it gave wrong values, or crashed (TensorFlow 2.21 on a CPU).
 """
 
 from typing import Any, NamedTuple
@@ -49,7 +49,7 @@ class PairMasks(NamedTuple):
         """Themselves."""
         return self
 
-    def cube(self, shape: Any) -> Any:
+    def cube(self) -> Any:
         """Every positive of an anchor with every negative of it, (n, m, m) bool."""
         return tf.logical_and(self.positive[:, :, None], self.negative[:, None, :])
 
@@ -67,7 +67,7 @@ class TripletCube(NamedTuple):
         """The pairs that are in any triplet."""
         return PairMasks(tf.reduce_any(self.chosen, axis=2), tf.reduce_any(self.chosen, axis=1))
 
-    def cube(self, shape: Any) -> Any:
+    def cube(self) -> Any:
         """Itself."""
         return self.chosen
 

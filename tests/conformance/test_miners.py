@@ -182,13 +182,19 @@ def test_the_correction_decides_how_popular_negatives_are() -> None:
 def test_index_tuples_become_masks_as_loops_would_make_them() -> None:
     comparison = compare(LABELS, tf.constant(ROWS))
     pairs = Pairs([0, 0, 1], [3, 6, 4], [0, 1, 1], [1, 0, 2])
-    cube = choice_of(pairs, comparison).cube((N, N))
+    cube = choice_of(pairs, comparison).cube()
     triplets = TripletCube(cube).tuples()
     assert rows_of(triplets) == [[0, 0, 1, 1], [3, 6, 4, 4], [1, 1, 0, 2]]
     for choice in (choice_of(triplets, comparison), TripletCube(cube), choice_of(pairs, comparison)):
         positive, negative = choice.masks((N, N))
         assert {tuple(r) for r in np.argwhere(positive)} == {(0, 3), (0, 6), (1, 4)}
         assert {tuple(r) for r in np.argwhere(negative)} == {(0, 1), (1, 0), (1, 2)}
+
+
+def test_a_miner_takes_the_distance_of_its_loss_unless_it_has_its_own() -> None:
+    x = tf.constant(ROWS * np.arange(1, N + 1)[:, None])
+    bare, same, other = (Triplet(0.5, miner=BatchHard(distance=d))(LABELS, x) for d in (None, Euclidean(), Cosine()))
+    assert float(bare) == float(same) != float(other)
 
 
 class Mine(Miner):
