@@ -443,6 +443,14 @@ def test_predictions_of_another_shape_are_explained() -> None:
         ArcFace().head()
 
 
+@pytest.mark.parametrize("end", [1.0, -1.0, 1.0000001])
+def test_the_gradient_of_arcface_is_finite_where_row_and_proxy_are_in_line(end: float) -> None:
+    cosines = tf.Variable(np.where(np.eye(4)[LABELS] > 0, end, 0.1))
+    with tf.GradientTape() as tape:
+        value = ArcFace(0.5, 16)(LABELS, cosines)
+    assert np.isfinite(tape.gradient(value, cosines).numpy()).all()
+
+
 def test_int64_labels_beyond_float32_stay_apart() -> None:
     labels = 2**53 + np.arange(N) // 2
     x = tf.constant(ROWS)

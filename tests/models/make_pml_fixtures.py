@@ -118,19 +118,25 @@ def number(value: torch.Tensor) -> float:
     return float(value.detach())
 
 
+def with_gradient(loss: torch.nn.Module, miner: torch.nn.Module | None) -> tuple[float, list[list[float]]]:
+    """The loss of the batch, and its gradient by the embeddings."""
+    data = arrays()
+    x, y = torch.tensor(data["embeddings"], requires_grad=True), torch.tensor(data["labels"])
+    value = loss(x, y) if miner is None else loss(x, y, miner(x, y))
+    value.backward()
+    return number(value), [[float(f"{v:.9g}") for v in row] for row in x.grad.tolist()]
+
+
 def main() -> None:
     data = arrays()
     x, refs, proxies = (torch.tensor(data[k]) for k in ("embeddings", "references", "proxies"))
     y, ref_y = torch.tensor(data["labels"]), torch.tensor(data["ref_labels"])
-    values = {name: number(loss(x, y)) for name, loss in pair_losses().items()}
+    cases = {name: (loss, None) for name, loss in (pair_losses() | proxy_losses(proxies)).items()} | mined()
+    found = {name: with_gradient(*case) for name, case in cases.items()}
     against = {name: number(loss(x, y, ref_emb=refs, ref_labels=ref_y)) for name, loss in pair_losses().items()}
     # Its lifted structure takes an anchor's number for a reference's; per anchor it needs a square matrix.
     for name in ("lifted", "contrastive per anchor"):
         del against[name]
-    for name, (loss, miner) in mined().items():
-        values[name] = number(loss(x, y, miner(x, y)))
-    for name, loss in proxy_losses(proxies).items():
-        values[name] = number(loss(x, y))
     chosen = {name: [t.tolist() for t in miner(x, y)] for name, miner in all_miners().items()}
     memory = losses.CrossBatchMemory(losses.ContrastiveLoss(0.0, 4.0, distance=euclidean()), DIM, memory_size=8)
     steps = [number(memory(x[i : i + 3], y[i : i + 3])) for i in range(0, len(LABELS), 3)]
@@ -143,12 +149,14 @@ def main() -> None:
             "python": platform.python_version(),
         },
         "arrays": {name: value.tolist() for name, value in data.items()},
-        "losses": values,
+        "losses": {name: value for name, (value, _) in found.items()},
+        "gradients": {name: gradient for name, (_, gradient) in found.items()},
         "against": against,
         "memory_of_8": steps,
         "miners": chosen,
     }
-    Path(__file__).with_name("pml_fixtures.json").write_text(json.dumps(fixture, indent=1) + "\n")
+    lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(value)}" for name, value in fixture.items())
+    Path(__file__).with_name("pml_fixtures.json").write_text(f"{{\n{lines}\n}}\n")
 
 
 if __name__ == "__main__":

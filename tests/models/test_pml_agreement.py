@@ -50,23 +50,38 @@ LOSSES: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("name", FIXTURES["losses"])
-@pytest.mark.parametrize(("dtype", "rtol"), [("float64", 1e-9), ("float32", 1e-5), ("float16", 1e-2)])
-def test_the_value_on_a_batch(name: str, dtype: str, rtol: float) -> None:
-    loss, x = LOSSES[name], tf.constant(ARRAYS["embeddings"], dtype)
+def value(name: str, x: Any) -> Any:
+    """Our loss of the batch."""
+    loss = LOSSES[name]
     if isinstance(loss, ProxyLoss):
-        head = Proxies(4, dtype="float64" if dtype == "float64" else "float32")
+        head = Proxies(4, dtype="float64" if x.dtype == "float64" else "float32")
         head.build(x.shape)
         head.set_weights([ARRAYS["proxies"]])
         x = head(x)
-    np.testing.assert_allclose(float(loss(ARRAYS["labels"], x)), FIXTURES["losses"][name], rtol=rtol)
+    return loss(ARRAYS["labels"], x)
+
+
+@pytest.mark.parametrize("name", FIXTURES["losses"])
+@pytest.mark.parametrize(("dtype", "rtol"), [("float64", 1e-9), ("float32", 1e-5), ("float16", 1e-2)])
+def test_the_value_on_a_batch(name: str, dtype: str, rtol: float) -> None:
+    x = tf.constant(ARRAYS["embeddings"], dtype)
+    np.testing.assert_allclose(float(value(name, x)), FIXTURES["losses"][name], rtol=rtol)
+
+
+@pytest.mark.parametrize("name", FIXTURES["gradients"])
+def test_the_gradient_on_a_batch(name: str) -> None:
+    x = tf.constant(ARRAYS["embeddings"])
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        total = value(name, x)
+    np.testing.assert_allclose(tape.gradient(total, x), FIXTURES["gradients"][name], rtol=1e-6, atol=1e-8)
 
 
 @pytest.mark.parametrize("name", FIXTURES["against"])
 def test_the_value_against_references(name: str) -> None:
     x, references = (tf.constant(ARRAYS[k], tf.float64) for k in ("embeddings", "references"))
-    value = LOSSES[name].against(ARRAYS["labels"], x, ARRAYS["ref_labels"], references)
-    np.testing.assert_allclose(float(value), FIXTURES["against"][name], rtol=1e-9)
+    found = LOSSES[name].against(ARRAYS["labels"], x, ARRAYS["ref_labels"], references)
+    np.testing.assert_allclose(float(found), FIXTURES["against"][name], rtol=1e-9)
 
 
 def test_the_values_with_a_memory_step_by_step() -> None:
