@@ -74,5 +74,5 @@ class CoGroupParts(beam.PTransform):
             (every, *named)
             | "All" >> beam.Flatten()
             | "Group" >> beam.GroupByKey()
-            | "Join" >> beam.MapTuple(self._joined)
+            | "Join" >> beam.MapTuple(self._joined).with_output_types(tuple[int, dict[str, pa.Table]])
         )

@@ -8,6 +8,7 @@ import apache_beam as beam
 import pyarrow as pa
 from apache_beam.metrics import Metrics
 from apache_beam.pvalue import AsSingleton, PCollection, TaggedOutput
+from apache_beam.typehints import with_input_types, with_output_types
 
 from topkin import progress, schemas, storage
 from topkin.catalogue import VOCABULARY, merge_sales, sales_schema, vocabulary
@@ -28,6 +29,8 @@ from topkin.transforms.parquet import WriteToParquetBatched
 from topkin.transforms.partition import CoGroupParts, GroupParts, PartitionBy
 
 
+@with_input_types(pa.Table)
+@with_output_types(pa.Table)
 class MergeTables(beam.CombineFn):
     """Combines tables by an associative, commutative function of a list of them."""
 
@@ -81,7 +84,7 @@ class Clean(beam.PTransform):
         return clean_items(table, source) if self.name == "items" else clean_users(table, source)
 
     def expand(self, tables: PCollection) -> Any:
-        step = beam.FlatMap(self._clean).with_output_types(pa.Table)
+        step = beam.FlatMap(self._clean).with_output_types(pa.Table, rejects=pa.Table)
         return tables | "Clean" >> step.with_outputs("rejects", main="accepted")
 
 
@@ -110,10 +113,12 @@ class PrepareParts(beam.PTransform):
         if "users" in inputs:
             shapes["users"] = user_rows(plan.user_type)
         written, told = ("events", "heldout", "histories"), ("rejects", "sales", "segments", "counts")
+        hints = {**dict.fromkeys(written, tuple[int, pa.Table]), **dict.fromkeys(told, pa.Table)}
         made = (
             {name: rows | f"Part {name}" >> PartitionBy("user_id", self.parts) for name, rows in inputs.items()}
             | CoGroupParts(shapes, self.parts)
-            | "Prepare" >> beam.FlatMapTuple(self._prepare).with_outputs(*written, *told)
+            | "Prepare"
+            >> beam.FlatMapTuple(self._prepare).with_output_types(int, **hints).with_outputs(*written, *told)
         )
         for name in written:
             made[name] | f"Write {name}" >> WriteToParquetBatched(storage.join(self.out, name), self.parts)
@@ -144,15 +149,14 @@ class MakeShop(beam.PTransform):
         rows = item_rows(item)
         items = inputs["items"] | "Items" >> beam.CombineGlobally(MergeTables(pa.concat_tables, rows))
         segments = inputs["segments"] | "Segments" >> beam.CombineGlobally(MergeTables(_merge_vocabularies, VOCABULARY))
+        told = ("rejects", "counts", "span")
+        make = beam.FlatMap(self._make, AsSingleton(items), AsSingleton(segments))
         made = (
             inputs["sales"]
             | "Sales" >> beam.CombineGlobally(MergeTables(merge_sales, sales_schema(item)))
-            | "Make"
-            >> beam.FlatMap(self._make, AsSingleton(items), AsSingleton(segments)).with_outputs(
-                "rejects", "counts", "span"
-            )
+            | "Make" >> make.with_output_types(int, **dict.fromkeys(told, pa.Table)).with_outputs(*told)
         )
-        return {name: made[name] for name in ("rejects", "counts", "span")}
+        return {name: made[name] for name in told}
 
 
 @dataclass

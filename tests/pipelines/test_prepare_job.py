@@ -1,5 +1,6 @@
 """The prepare job against the function that does the same in memory."""
 
+import copyreg
 import json
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -245,3 +246,11 @@ def test_the_real_purchases_give_the_known_counts(online_retail: Path, tmp_path:
     assert (len(both["user_id"].unique()), len(both["item_id"].unique())) == (4334, 3659)
     assert sum(purchased["rejected"].values()) == 541_909 - 396_337
     assert purchased["rejected"]["user_id is null"] == 135_080
+
+
+def test_no_table_is_pickled_on_its_way(done: tuple[Settings, Path], tmp_path: Path, monkeypatch: Any) -> None:
+    def refuse(table: pa.Table) -> Any:
+        raise AssertionError("a table was pickled")
+
+    monkeypatch.setitem(copyreg.dispatch_table, pa.Table, refuse)
+    run(done[0], tmp_path / "out")
