@@ -20,7 +20,7 @@ import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -231,6 +231,8 @@ class AnnIndex:
     info: Mapping[str, Any]
     graphs: tuple[tuple[int, int, Any], ...]
     """(first indexed item, how many, NMSLIB's graph) of each shard."""
+    one_at_a_time: Any = field(default_factory=threading.Lock, repr=False, compare=False)
+    """efSearch is a graph's own state: two threads of a worker with lists of two lengths would change each other's."""
 
     @property
     def dim(self) -> int:
@@ -267,9 +269,10 @@ class AnnIndex:
         for shard, (first, size, graph) in enumerate(self.graphs):
             if not len(asked):
                 break
-            # HNSW finds at most efSearch items, and is told so before each search.
-            graph.setQueryTimeParams({"efSearch": max(self.info["parameters"]["efSearch"], k)})
-            answers = graph.knnQueryBatch(unit, k=min(k, size), num_threads=threads)
+            with self.one_at_a_time:
+                # HNSW finds at most efSearch items, and is told so before each search.
+                graph.setQueryTimeParams({"efSearch": max(self.info["parameters"]["efSearch"], k)})
+                answers = graph.knnQueryBatch(unit, k=min(k, size), num_threads=threads)
             counts = np.array([len(a[0]) for a in answers])
             at = shard * k + np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
             found[np.repeat(asked, counts), at] = np.concatenate([a[0] for a in answers]) + np.int32(first)

@@ -5,6 +5,8 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -252,6 +254,37 @@ def test_ids_of_any_type_survive(tmp_path, ids):
     assert index.item_ids.equals(ids.take(pa.array([0, 1, 2, 3, 5, 6, 7, 8])))
     found, _ = index.search(vectors[[0, 5]], 1)
     assert found.ravel().tolist() == [0, 5]
+
+
+class Watched:
+    """A graph that gives another thread the time to change its parameters before it is asked."""
+
+    def __init__(self, graph):
+        self.graph, self.mine, self.changed, self.wrong = graph, threading.local(), threading.Event(), 0
+
+    def setQueryTimeParams(self, values):  # noqa: N802 - NMSLIB's name
+        self.graph.setQueryTimeParams(values)
+        self.mine.ef = self.ef = values["efSearch"]
+        self.changed.set()
+
+    def knnQueryBatch(self, *args, **kwargs):  # noqa: N802
+        self.changed.clear()
+        self.changed.wait(0.2)
+        self.wrong += self.ef != self.mine.ef
+        return self.graph.knnQueryBatch(*args, **kwargs)
+
+
+def test_threads_that_share_an_index_do_not_change_each_others_search(copy):
+    index = ann.load_index(str(copy))
+    first, size, graph = index.graphs[0]
+    watched = Watched(graph)
+    index = replace(index, graphs=((first, size, watched),))
+    threads = [threading.Thread(target=index.search, args=(_vectors(5, n), k)) for n, k in enumerate((1, 150))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert watched.wrong == 0
 
 
 def test_importing_nmslib_says_nothing_and_hides_nothing_else():
