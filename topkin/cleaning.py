@@ -4,6 +4,7 @@ A row is rejected for the first rule that it breaks: the schema's rules in the o
 configured ones in theirs.
 """
 
+import html
 from collections.abc import Mapping
 from datetime import datetime
 from typing import NamedTuple
@@ -103,6 +104,17 @@ def _label(values: pa.ChunkedArray) -> pa.ChunkedArray:
     return ids.decoded(values).cast(pa.string())
 
 
+def _text(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Text for people: labels with HTML entities such as ``&amp;`` decoded and the ends trimmed; empty is null."""
+    labels = pc.utf8_trim_whitespace(_label(values))
+    encoded = pc.fill_null(pc.match_substring_regex(labels, "&#?[0-9A-Za-z]+;"), False)
+    if pc.any(encoded).as_py():
+        found = pc.unique(labels.filter(encoded))
+        plain = pa.array([html.unescape(t) for t in found.to_pylist()], pa.string())
+        labels = pc.coalesce(pc.take(plain, pc.index_in(labels, value_set=found)), labels)
+    return pc.if_else(pc.equal(labels, ""), pa.scalar(None, pa.string()), labels)
+
+
 def _finished(
     source: Source,
     raw: pa.Table,
@@ -167,7 +179,7 @@ def clean_items(raw: pa.Table, source: Source) -> Cleaned:
     columns = {"item_id": _id(rows, source.columns["item_id"], verdicts)}
     for role in ("title", "category"):
         c = source.column(role)
-        columns[role] = pa.nulls(len(rows), pa.string()) if c is None else _label(rows[c])
+        columns[role] = pa.nulls(len(rows), pa.string()) if c is None else _text(rows[c])
     price, available = source.column("price"), source.column("available")
     columns["price"] = pa.nulls(len(rows), pa.float32()) if price is None else _number_column(rows[price])
     yes = pa.array(np.ones(len(rows), bool))

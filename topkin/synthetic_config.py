@@ -45,7 +45,7 @@ available = "available"
 
 [items.normalise]
 item_id = "upper(trim(item_id))"
-title = "case when trim(title) in ({notes}) then null else replace(trim(title), '&amp;', '&') end"
+title = "case when trim(title) in ({notes}) then null else trim(title) end"
 
 [items.rules]
 "not a product" = "regexp_full_match(upper(trim(item_id)), '[0-9]{{5,}}[A-Z]')"

@@ -223,7 +223,7 @@ def test_preparing_equals_plain_python(seed: int, n: int, dirt: float, files: in
         expected.append(
             (
                 i,
-                row.get("name"),
+                row.get("name") or None,
                 row.get("kind"),
                 last if price is None else price,
                 row.get("sold") is not False,
@@ -272,7 +272,8 @@ def well_formed(found: Prepared, inputs: dict[str, pa.Table]) -> None:
         record, row = json.loads(reject["record"]), rows[reject["source"], reject["file"], reject["row"]]
         for name, value in record.items():
             odd = isinstance(row[name], float) and not math.isfinite(row[name])
-            assert value == row[name] or odd or (name == "sold" and value is True)
+            blank = row[name] == "" and value is None  # an item listed twice is shown as it was read
+            assert value == row[name] or odd or blank or (name == "sold" and value is True)
         assert "listed twice" in reject["reason"] or set(record) == set(row) - {FILE, ROW}
 
 
