@@ -10,8 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
-Days = Annotated[float, Field(gt=0)]
+Days = Annotated[float, Field(gt=0, le=36_500)]  # a calendar ends: dates this far from any as-of date exist
 Sql = Annotated[str, Field(min_length=1)]
+Baseline = Literal["popularity", "recent_popularity", "own_frequency", "item_knn", "item_knn_recent"]
 
 
 class Section(BaseModel):
@@ -24,7 +25,7 @@ class Run(Section):
     """Where results go, and what makes a run repeatable."""
 
     output: str = Field("topkin-out", description="Folder that holds the runs and the pointer to the published one.")
-    seed: int = Field(42, ge=0, description="Seed of everything drawn at random.")
+    seed: int = Field(42, ge=0, le=2**31 - 1, description="Seed of everything drawn at random.")
     parts: Count = Field(8, description="Partitions by user: files per table, and units of parallel work.")
 
 
@@ -195,7 +196,7 @@ class Publish(Section):
     """The gate before the pointer moves."""
 
     metric: str = Field("ndcg@10", description="Metric that the gate reads, on novel items.")
-    must_beat: tuple[str, ...] = Field(
+    must_beat: tuple[Baseline, ...] = Field(
         ("popularity",), description="Baselines that the model must beat, where purchases are held out."
     )
     min_users: Count = Field(1, description="Users that must have a list.")

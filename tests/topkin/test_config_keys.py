@@ -1,12 +1,14 @@
 """Keys as data say what the typed schema says."""
 
 import tomllib
+from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from topkin.config import Settings
+from topkin.baselines import BASELINES
+from topkin.config import Baseline, Settings
 from topkin.config_keys import as_toml, bare_or_quoted, keys, nearest, sections
 
 
@@ -25,16 +27,21 @@ def test_every_key_of_the_schema_is_there_with_a_description() -> None:
         ("train.epochs", "a whole number of at least 1"),
         ("train.temperature", "a number above 0"),
         ("train.logq", "a number from 0 to 1"),
-        ("train.half_life_days", "a number above 0"),
+        ("train.half_life_days", "a number above 0 and of at most 36500"),
         ("train.id_dropout", "a number of at least 0 and below 1"),
         ("recommend.search", 'one of "exact", "index"'),
         ("evaluate.k", "a list, each a whole number of at least 1"),
         ("purchases.rules", "a table of names, each with a text that is not empty"),
         ("recommend.allow", "a text"),
+        ("run.seed", "a whole number from 0 to 2147483647"),
     ],
 )
 def test_what_a_key_takes_is_said_in_words(name: str, takes: str) -> None:
     assert keys()[name].takes == takes
+
+
+def test_the_gate_can_ask_for_every_baseline_and_for_nothing_else() -> None:
+    assert get_args(Baseline) == tuple(BASELINES)
 
 
 def test_required_keys_and_sections_are_known() -> None:

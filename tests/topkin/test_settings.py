@@ -216,7 +216,11 @@ def test_everything_wrong_is_said_at_once_in_the_files_order(tmp_path: Path) -> 
         (GOOD + "rules = 'a > 0'\n", "topkin.toml:3: purchases.rules takes a table of names, each with a text"),
         (GOOD + "[publish]\nmetric = 'ndcg@7'\n", "publish.metric must be one of recall, precision, ndcg"),
         (GOOD + "[recommend]\ncooldown_by_category.toys = 0\n",
-         "topkin.toml:4: recommend.cooldown_by_category.toys takes a number above 0, got 0"),
+         "topkin.toml:4: recommend.cooldown_by_category.toys takes a number above 0 and of at most 36500, got 0"),
+        (GOOD + "[publish]\nmust_beat = ['popularty']\n",
+         'topkin.toml:4: publish.must_beat takes a list, each one of "popularity", "recent_popularity"'),
+        (GOOD + "[prepare]\nrecent_days = inf\n",
+         "topkin.toml:4: prepare.recent_days takes a number above 0 and of at most 36500, got inf"),
         (GOOD + "[train]\nlogq = nan\n", "topkin.toml:4: train.logq takes a number from 0"),
     ],
 )  # fmt: skip
