@@ -117,10 +117,17 @@ def history_weights(
 ) -> np.ndarray:
     """The weight of each purchase in its user's pooled vector, (n,) float32.
 
-    ``max(buyers, 1) ** -rarity``, times ``2 ** (-age / half_life_days)`` where a half-life is set.
+    ``max(buyers, 1) ** -rarity``, times ``2 ** (-days / half_life_days)`` where a half-life is set, with the
+    days from the purchase to the user's latest: a vector's direction is the same as with its age, and a user
+    who last came hundreds of half-lives ago still has one.
     buyers: (n_items,) distinct buyers of each item (the catalogue's ``users``).
     """
     weights = np.maximum(buyers, 1).astype(np.float32)[history.items] ** np.float32(-rarity)
     if half_life_days is not None:
-        weights = weights * np.exp2(-np.maximum(history.ages, 0) / np.float32(half_life_days))
+        lengths = np.diff(history.indptr)
+        latest = (
+            np.minimum.reduceat(history.ages, history.indptr[:-1][lengths > 0]) if len(history.ages) else history.ages
+        )
+        days = history.ages - np.repeat(latest, lengths[lengths > 0])
+        weights = weights * np.exp2(-days / np.float32(half_life_days))
     return weights.astype(np.float32, copy=False)

@@ -82,3 +82,11 @@ def test_weights_halve_per_half_life_and_fall_with_the_number_of_buyers():
     assert plain.tolist() == pytest.approx([1.0, 0.5, 0.5])
     aged = history_weights(history, buyers, rarity=0.5, half_life_days=10)
     assert aged.tolist() == pytest.approx([0.25, 0.25, 0.5])
+
+
+def test_a_user_who_last_came_many_half_lives_ago_keeps_a_weight():
+    history = Interactions.from_histories(table([[("a", 401), ("b", 400)], [], [("b", 3)]]), ITEMS, AS_OF)
+    weights = history_weights(history, np.ones(4), rarity=0, half_life_days=1.0)
+    assert weights.tolist() == pytest.approx([0.5, 1.0, 1.0])
+    nobody = history_weights(history.take(np.array([1])), np.ones(4), rarity=0, half_life_days=1.0)
+    assert nobody.tolist() == []
