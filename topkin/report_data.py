@@ -11,6 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from topkin import storage
+from topkin.cosine import unit_rows
+from topkin.embeddings import ITEMS, SUMMARY, vectors_of
 from topkin.interactions import rows_of
 from topkin.topk import top_k
 
@@ -130,8 +132,9 @@ def gather(folders: Mapping[str, str], metrics: Mapping[str, Any], *, as_of: dat
     signature = storage.read_json(storage.join(folders["train"], "signature.json"))
     catalogue = storage.read_parquet(storage.join(prepared, "catalogue.parquet"))
     names = Titles(catalogue)
-    embedded = storage.read_parts(storage.join(folders["embed"], "items"), ["vector"])["vector"].combine_chunks()
-    vectors = np.asarray(embedded.flatten()).reshape(len(catalogue), -1)
+    told = storage.read_json(storage.join(folders["embed"], SUMMARY))
+    embedded = vectors_of(storage.read_parts(storage.join(folders["embed"], ITEMS), ["vector"]))
+    tastes = unit_rows(embedded[:, : told["taste_dim"]])  # as in similar/: what sells now makes no items alike
     lengths = [
         np.asarray(pc.list_value_length(t["times"])) for t in _tables(storage.join(prepared, "histories"), ["times"])
     ]
@@ -147,7 +150,7 @@ def gather(folders: Mapping[str, str], metrics: Mapping[str, Any], *, as_of: dat
         metrics=metrics,
         training=storage.read_json(storage.join(folders["train"], "training.json")),
         signature=signature,
-        vectors=storage.read_json(storage.join(folders["embed"], "vectors.json")),
+        vectors=told,
         months=count_months(
             _tables(storage.join(prepared, "events"), ["timestamp"]),
             _tables(storage.join(prepared, "heldout"), ["timestamp"]),
@@ -157,9 +160,9 @@ def gather(folders: Mapping[str, str], metrics: Mapping[str, Any], *, as_of: dat
         list_sources=sources,
         list_users=users,
         short_lists=dict(reasons),
-        item_map=map_items(catalogue, names, vectors),
+        item_map=map_items(catalogue, names, tastes),
         examples=example_users(prepared, lists, names),
-        neighbours=known_neighbours(catalogue, names, vectors),
+        neighbours=known_neighbours(catalogue, names, tastes),
     )
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from topkin import schemas, scoreboard, storage
+from topkin import report_data, schemas, scoreboard, storage
 from topkin.config import Settings
 from topkin.errors import ArtifactError
 from topkin.partition import split
@@ -152,7 +152,7 @@ def write_run(
     storage.write_json(
         training or {"epochs": epochs, "best_epoch": 2, "stopped": "epochs"}, str(run / "model/training.json")
     )
-    counts = {"encoder": ENCODER, "dim": dim, "items": len(ids), "users": len(users)}
+    counts = {"encoder": ENCODER, "dim": dim, "taste_dim": dim, "items": len(ids), "users": len(users)}
     storage.write_json(
         counts | {"users_without_vector": 0, "items_without_vector": 0}, str(run / "embeddings/vectors.json")
     )
@@ -352,6 +352,20 @@ def test_titles_and_ids_that_hold_html_stay_text(tmp_path: Path) -> None:
     page = page_of(job)
     assert not {"script", "img", "b", "i"} & set(page.tags)
     assert 'alert("x")' in page.text
+
+
+def test_neighbours_and_map_go_by_tastes_and_not_by_what_sells_now(tmp_path: Path) -> None:
+    purchases, vectors = checkerboard()
+    sells = {i: 20.0 * (i < 12) for i in vectors}  # a coordinate of its own, as the prior's is
+    job = write_run(tmp_path, purchases, {i: np.append(v, sells[i]) for i, v in vectors.items()})
+    told = storage.read_json(f"{job.folders['embed']}/vectors.json")
+    storage.write_json(told | {"taste_dim": 2}, f"{job.folders['embed']}/vectors.json")
+    found = report_data.gather(job.folders, {}, as_of=AS_OF, run_id="run")
+    for known in found.neighbours:
+        kind = int(known.title.rsplit(" ", 1)[1]) % 2
+        assert [(int(title.rsplit(" ", 1)[1]) % 2, score) for title, score in known.nearest] == [(kind, 1.0)] * 5
+    assert found.item_map is not None
+    assert found.item_map.explained == pytest.approx(1)
 
 
 def test_the_page_needs_nothing_from_elsewhere(tmp_path: Path) -> None:
