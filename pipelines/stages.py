@@ -160,9 +160,7 @@ def _do(
         summary = _module(stage).execute(job)
         seconds = round(time.perf_counter() - began, 3)
         manifest.seal(attempt, stage=stage, key=key, summary=summary)
-        target = storage.join(run.path, name)
-        storage.remove_folder(target)  # damaged: a whole one would have been taken as it is
-        storage.move(attempt, target)
+        summary = _put(attempt, storage.join(run.path, name), key)["summary"]
     except BaseException:
         storage.remove_folder(attempt)
         raise
@@ -171,6 +169,31 @@ def _do(
     run = runs.record_stage(run, stage, entry, settings.model_dump(mode="json"))
     tell(Event(stage, "finished", seconds, summary))
     return run
+
+
+def _put(attempt: str, target: str, key: str) -> dict[str, Any]:
+    """Move a sealed attempt to its place, and return the manifest there.
+
+    Another process may have finished the same work meanwhile, read it on, even published it: what is whole stays.
+    """
+    if (first := _whole(target, key)) is None:
+        storage.remove_folder(target)  # damaged, or not finished
+        try:
+            storage.move(attempt, target)
+        except OSError:
+            if (first := _whole(target, key)) is None:
+                raise
+    storage.remove_folder(attempt)
+    return first or manifest.verify(target, contents=False)
+
+
+def _whole(folder: str, key: str) -> dict[str, Any] | None:
+    """The manifest of a folder whose files are all there and were made with this key, or None."""
+    try:
+        sealed = manifest.verify(folder, contents=False)
+    except ArtifactError:
+        return None
+    return sealed if sealed["key"] == key else None
 
 
 def _sweep(run_path: str, name: str) -> None:

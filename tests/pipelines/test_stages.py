@@ -1,0 +1,82 @@
+"""The stage engine with jobs that do nothing heavy: what runs beside, dies or is found damaged."""
+
+import os
+from datetime import datetime
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from topkin import runs, storage
+from topkin.config import Settings
+from topkin.pipelines import stages
+
+AS_OF = datetime(2024, 5, 1)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings.model_validate({"purchases": {"path": "x"}, "run": {"output": str(tmp_path / "out")}})
+
+
+class Jobs:
+    """Stages of one file each; ``before[stage]`` is called while the stage works."""
+
+    def __init__(self):
+        self.before, self.done = {}, []
+
+    def module(self, stage):
+        def execute(job):
+            self.done.append(stage)
+            storage.write_json(stage, storage.join(job.out, "part.json"))
+            self.before.pop(stage, lambda: None)()
+            return {"rows": 1}
+
+        place = stages.ORDER.index(stage)
+        return SimpleNamespace(NEEDS=stages.ORDER[:place][-1:], SECTIONS=("run",), execute=execute)
+
+
+@pytest.fixture
+def jobs(monkeypatch: pytest.MonkeyPatch) -> Jobs:
+    jobs = Jobs()
+    monkeypatch.setattr(stages, "_module", jobs.module)
+    return jobs
+
+
+def test_a_run_beside_that_was_first_keeps_its_folder(settings, jobs, tmp_path):
+    beside = []
+
+    def another():
+        beside.append(stages.run_stages(settings, as_of=AS_OF))
+        runs.point_to(beside[0])
+        beside.append(os.stat(beside[0].folder("prepare")).st_ino)
+
+    jobs.before["prepare"] = another
+    run = stages.run_stages(settings, as_of=AS_OF)
+    assert run == beside[0]
+    assert os.stat(run.folder("prepare")).st_ino == beside[1]  # not replaced below whoever reads it
+    assert jobs.done.count("train") == 1
+    assert [n for n in os.listdir(run.path) if n.startswith(".")] == []
+
+
+def test_a_damaged_folder_is_made_again_in_its_place(settings, jobs):
+    run = stages.run_stages(settings, as_of=AS_OF)
+    Path(run.folder("embed"), "part.json").write_text("cut off")
+    jobs.done.clear()
+    assert stages.run_stages(settings, as_of=AS_OF) == run
+    assert jobs.done == ["embed"]
+    assert storage.read_json(storage.join(run.folder("embed"), "part.json")) == "embed"
+
+
+def test_a_stage_that_fails_leaves_nothing_and_is_done_the_next_time(settings, jobs, tmp_path):
+    def fail():
+        raise ValueError("no luck")
+
+    jobs.before["index"] = fail
+    with pytest.raises(ValueError, match="no luck"):
+        stages.run_stages(settings, as_of=AS_OF)
+    (run_id,) = runs.run_ids(str(tmp_path / "out"))
+    assert set(runs.read_run(str(tmp_path / "out"), run_id).folders) == {"prepare", "train", "embed"}
+    jobs.done.clear()
+    assert set(stages.run_stages(settings, as_of=AS_OF).folders) == set(runs.FOLDERS)
+    assert jobs.done == ["index", "recommend", "similar", "evaluate"]
