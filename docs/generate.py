@@ -88,7 +88,7 @@ COLUMNS = {
     "vector": "the vector that is scored: a unit vector, or zeros where nothing is known",
     "in_vector": "what a purchase of the item adds to its buyer",
     "rank": "place in the list, from 1",
-    "score": "cosine similarity, or the count that ranked it",
+    "score": "cosine similarity; of popular items the purchases counted, of neighbours' purchases the sum of cosines",
     "because": "the bought items that contributed most, first the greatest",
     "wanted": "items asked for",
     "got": "items listed",

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 from topkin import manifest, runs, schemas, storage
 from topkin.config import Settings
 from topkin.errors import ArtifactError, QualityGateError
+from topkin.scoreboard import MIN_USERS
 
 STAGE = "publish"
 MADE_BY_ENCODER = ("embed", "index", "recommend", "similar")
@@ -77,7 +78,7 @@ def refusals(run: runs.Run, settings: Settings) -> list[str]:
     if listed < gate.min_users:
         reasons.append(f"{listed:,} users have a list, fewer than publish.min_users = {gate.min_users:,}")
     metrics = storage.read_json(storage.join(run.folder("evaluate"), "metrics.json"))
-    if metrics["heldout"].get("novel_users"):
+    if metrics["heldout"]["novel_users"] >= MIN_USERS:  # a night's first hours hold a few out, and tell nothing
         novel = metrics["novel"]
         for baseline in gate.must_beat:
             model, other = novel["model"][gate.metric], novel[baseline][gate.metric]

@@ -38,7 +38,9 @@ class Purchases(Section):
     timestamp: str = Field(
         "timestamp", description="Column with when: timestamp, date, ISO 8601 string, or epoch number."
     )
-    quantity: str | None = Field(None, description="Column with how many pieces; each row counts 1 without it.")
+    quantity: str | None = Field(
+        None, description="Column with how many pieces, for the rules and the tables; each row counts as one purchase."
+    )
     price: str | None = Field(None, description="Column with the price of a piece.")
     segment: str | None = Field(
         None, description="Column with a group of users, such as a country; the user's latest value counts."
@@ -179,7 +181,7 @@ class Similar(Section):
     items: Annotated[int, Field(ge=0)] = Field(10, description="Neighbours per item; 0 for none.")
     users: Annotated[int, Field(ge=0)] = Field(10, description="Neighbours per user; 0 for none.")
     bought: Annotated[int, Field(ge=0)] = Field(
-        10, description="Items per user that the nearest users bought and the user did not; 0 for none."
+        10, description="Items per user that these neighbours bought and the user did not; 0 for none."
     )
 
 
@@ -197,7 +199,8 @@ class Publish(Section):
 
     metric: str = Field("ndcg@10", description="Metric that the gate reads, on novel items.")
     must_beat: tuple[Baseline, ...] = Field(
-        ("popularity",), description="Baselines that the model must beat, where purchases are held out."
+        ("popularity",),
+        description="Baselines that the model must beat, where 10 users or more have held-out purchases.",
     )
     min_users: Count = Field(1, description="Users that must have a list.")
     max_reject_share: Share = Field(0.9, description="Share of rows rejected above which nothing is published.")
