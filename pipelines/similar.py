@@ -12,7 +12,7 @@ from topkin.policy import item_lists_fingerprint
 
 STAGE = "similar"
 NEEDS = ("prepare", "embed")
-SECTIONS = ("run", "similar", "recommend")
+SECTIONS = ("run", "similar")  # of recommend the allow-list and the deny-list alone, see inputs_fingerprint
 
 
 @dataclass(frozen=True, kw_only=True)

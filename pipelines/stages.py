@@ -155,7 +155,9 @@ def _do(
     storage.make_folder(scratch)
     tell(Event(stage, "started"))
     began = time.perf_counter()
-    job = Job(settings=settings, as_of=run.as_of, out=attempt, scratch=scratch, folders=run.folders, beam=beam)
+    # No other folder than those whose keys are part of this stage's key.
+    needs = {s: folder for s, folder in run.folders.items() if s in _module(stage).NEEDS}
+    job = Job(settings=settings, as_of=run.as_of, out=attempt, scratch=scratch, folders=needs, beam=beam)
     try:
         summary = _module(stage).execute(job)
         seconds = round(time.perf_counter() - began, 3)

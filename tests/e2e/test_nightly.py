@@ -114,7 +114,7 @@ def test_a_second_run_does_nothing_and_a_changed_k_trains_nothing(night):
     told = []
     other = run_all(night.again("recommend.k=4"), as_of=night.shop.as_of, tell=told.append, publish=False)
     done = [e.stage for e in told if e.state == "finished"]
-    assert done == ["recommend", "similar", "evaluate"]
+    assert done == ["recommend", "evaluate"]
     assert other.run_id != night.run.run_id
     assert other.folder("train") == night.run.folder("train")
 

@@ -18,4 +18,20 @@ def test_a_changed_deny_list_changes_the_keys_of_the_stages_that_keep_it(tmp_pat
     for denied in ("a", "b"):
         pq.write_table(pa.table({"item_id": [denied]}), tmp_path / "deny.parquet")
         found.append(keys(settings, datetime(2020, 1, 1)))
-    assert {stage for stage in found[0] if found[0][stage] != found[1][stage]} == {"recommend", "similar", "evaluate"}
+    assert changed(*found) == {"recommend", "similar", "evaluate"}
+
+
+def test_longer_lists_are_made_without_making_the_neighbours_again(tmp_path):
+    pq.write_table(pa.table({"user_id": ["u"], "item_id": ["a"]}), tmp_path / "purchases.parquet")
+    pq.write_table(pa.table({"item_id": ["a"]}), tmp_path / "list.parquet")
+    made = [
+        Settings(purchases={"path": str(tmp_path / "purchases.parquet")}, recommend=rules)
+        for rules in ({"k": 5}, {"k": 50}, {"allow": str(tmp_path / "list.parquet")})
+    ]
+    short, long, allowed = (keys(settings, datetime(2020, 1, 1)) for settings in made)
+    assert changed(short, long) == {"recommend", "evaluate"}
+    assert changed(short, allowed) == {"recommend", "similar", "evaluate"}
+
+
+def changed(one, other):
+    return {stage for stage in one if one[stage] != other[stage]}

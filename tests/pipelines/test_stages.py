@@ -28,12 +28,14 @@ class Jobs:
     def module(self, stage):
         def execute(job):
             self.done.append(stage)
+            assert set(job.folders) == set(module.NEEDS)
             storage.write_json(stage, storage.join(job.out, "part.json"))
             self.before.pop(stage, lambda: None)()
             return {"rows": 1}
 
-        place = stages.ORDER.index(stage)
-        return SimpleNamespace(NEEDS=stages.ORDER[:place][-1:], SECTIONS=("run",), execute=execute)
+        needs = stages.ORDER[: stages.ORDER.index(stage)][-1:]
+        module = SimpleNamespace(NEEDS=needs, SECTIONS=("run",), execute=execute)
+        return module
 
 
 @pytest.fixture
