@@ -1,7 +1,7 @@
 """From the user's rows to topkin's: ids, times and numbers in their canonical types, and what is rejected.
 
-A row is rejected for the first rule that it breaks: the schema's rules in the order of the columns, then the
-configured ones in theirs.
+A row is rejected for the first rule that it breaks: that its texts are UTF-8, then the schema's rules in the
+order of the columns, then the configured ones in theirs.
 """
 
 import html
@@ -18,6 +18,7 @@ from topkin.contract import Source
 from topkin.inputs import FILE, ROW
 from topkin.partition import hash_rows
 from topkin.rules import records
+from topkin.utf8 import readable
 
 PRINT = "__print"
 """Column that tells rows apart that are not equal in every column read, uint64."""
@@ -54,9 +55,11 @@ class Cleaned(NamedTuple):
 class _Verdicts:
     """The first rule that each row breaks."""
 
-    def __init__(self, n: int) -> None:
+    def __init__(self, n: int, not_text: Mapping[str, np.ndarray]) -> None:
         self.broken = np.full(n, -1, np.int32)
         self.reasons: list[str] = []
+        for column, where in not_text.items():
+            self.reject(where, f"{column} is not UTF-8")
 
     def reject(self, where: np.ndarray, reason: str) -> None:
         self.broken[where & (self.broken < 0)] = len(self.reasons)
@@ -145,8 +148,9 @@ def clean_purchases(raw: pa.Table, source: Source, clock: datetime, *, prints: b
     With ``prints`` a last column PRINT hashes all that was read, for :func:`topkin.events.settle`.
     ``clock``: naive UTC; a later purchase is in the future.
     """
+    raw, not_text = readable(raw)
     rows = source.rules.normalised(raw)
-    verdicts = _Verdicts(len(rows))
+    verdicts = _Verdicts(len(rows), not_text)
     columns = {"user_id": _id(rows, source.columns["user_id"], verdicts)}
     columns["item_id"] = _id(rows, source.columns["item_id"], verdicts)
     when = source.columns["timestamp"]
@@ -174,8 +178,9 @@ def clean_items(raw: pa.Table, source: Source) -> Cleaned:
 
     An item of which it is not said whether it is available is.
     """
+    raw, not_text = readable(raw)
     rows = source.rules.normalised(raw)
-    verdicts = _Verdicts(len(rows))
+    verdicts = _Verdicts(len(rows), not_text)
     columns = {"item_id": _id(rows, source.columns["item_id"], verdicts)}
     for role in ("title", "category"):
         c = source.column(role)
@@ -190,8 +195,9 @@ def clean_items(raw: pa.Table, source: Source) -> Cleaned:
 
 def clean_users(raw: pa.Table, source: Source) -> Cleaned:
     """The users of a table with FILE and ROW: user_id, segment, FILE, ROW; the rejects."""
+    raw, not_text = readable(raw)
     rows = source.rules.normalised(raw)
-    verdicts = _Verdicts(len(rows))
+    verdicts = _Verdicts(len(rows), not_text)
     columns = {"user_id": _id(rows, source.columns["user_id"], verdicts)}
     segment = source.column("segment")
     columns["segment"] = pa.nulls(len(rows), pa.string()) if segment is None else _label(rows[segment])

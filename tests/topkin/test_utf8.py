@@ -1,0 +1,58 @@
+from datetime import datetime
+
+import pyarrow as pa
+import pytest
+
+from topkin.cleaning import clean_purchases
+from topkin.contract import Source
+from topkin.inputs import FILE, ROW
+from topkin.rules import Rules
+from topkin.utf8 import readable
+
+BYTES = [b"ok", b"\xff\xfe", None, "ü\\xff".encode(), b"x\xc3"]
+SOUND = ["ok", "\\xff\\xfe", None, "ü\\xff", "x\\xc3"]
+
+
+def text(kind: pa.DataType) -> pa.Array:
+    """A string array of bytes that are no text, as a careless writer makes one."""
+    raw = {pa.string(): pa.binary(), pa.large_string(): pa.large_binary(), pa.string_view(): pa.binary_view()}[kind]
+    made = pa.array(BYTES, raw)
+    return pa.Array.from_buffers(kind, len(made), made.buffers())
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.string_view()])
+def test_only_texts_that_are_not_utf8_are_told_and_changed(kind: pa.DataType) -> None:
+    found = readable(pa.table({"good": ["a"] * 5, "n": range(5), "bad": text(kind)}))
+    assert {c: mask.tolist() for c, mask in found.broken.items()} == {"bad": [False, True, False, False, True]}
+    assert found.rows["bad"].to_pylist() == SOUND
+    assert found.rows["bad"].type == kind
+    found.rows.validate(full=True)
+
+
+def test_sound_rows_come_back_as_they_are() -> None:
+    rows = pa.table({"a": ["ü", None], "d": pa.array(["x", "y"]).dictionary_encode()})
+    assert readable(rows).rows is rows
+    assert not readable(rows).broken
+
+
+def test_a_purchase_by_a_user_that_is_no_text_is_rejected_before_sql_sees_it() -> None:
+    day = datetime(2020, 1, 1)
+    raw = pa.table(
+        {
+            "user_id": text(pa.string()),
+            "item_id": ["i"] * 5,
+            "timestamp": pa.array([day] * 5, pa.timestamp("us")),
+            FILE: ["f"] * 5,
+            ROW: range(5),
+        }
+    )
+    rules = Rules.of("purchases", {"user_id": "upper(trim(user_id))"}, {"blank": "trim(user_id) <> ''"})
+    columns = {name: name for name in ("user_id", "item_id", "timestamp")}
+    found = clean_purchases(raw, Source(name="purchases", path="", columns=columns, rules=rules), day)
+    assert found.accepted["user_id"].to_pylist() == ["OK", "Ü\\XFF"]
+    assert found.rejects["reason"].to_pylist() == [
+        "user_id is not UTF-8",
+        "user_id is null",
+        "user_id is not UTF-8",
+    ]
+    assert '\\\\xff\\\\xfe"' in found.rejects["record"][0].as_py()
