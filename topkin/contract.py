@@ -16,9 +16,10 @@ import pyarrow.parquet as pq
 from topkin import ids, timestamps
 from topkin.config import Settings
 from topkin.errors import ConfigError, InputError, TopkinError
-from topkin.inputs import File, Files, batches, find, opened
+from topkin.inputs import FILE, ROW, File, Files, batches, find, opened
 from topkin.rules import Rules
 from topkin.sql import nearest
+from topkin.utf8 import readable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,8 +108,14 @@ class Inspection:
 def columns_read(source: Source, available: Sequence[str]) -> list[str]:
     """The columns to read from a file that has ``available``: the configured ones, then those of expressions.
 
-    Configured columns that ``normalise`` makes need not be there. Raises ConfigError for a bad expression.
+    Configured columns that ``normalise`` makes need not be there. Raises ConfigError for a bad expression, and for
+    one whose result nothing reads: the name of its column is misspelt.
     """
+    for column in source.rules.unread([*available, *source.columns.values()]):
+        raise ConfigError(
+            f"{source.name}.normalise.{column}: nothing reads {column!r}, it is no column of the file"
+            f"{nearest(column, available)}: name a column as the file or {source.name} has it"
+        )
     made = {c for c, _ in source.rules.normalise}
     wanted = [c for c in source.columns.values() if c in available or c not in made]
     return list(dict.fromkeys([*wanted, *sorted(source.rules.columns(available))]))
@@ -126,6 +133,18 @@ def _contract(
         )
         for c in columns
         if c not in schema.names
+    ]
+    found += [
+        InputError(
+            f"{file} has {schema.names.count(c)} columns called {c!r}: a name must mean one of them, rename the others"
+        )
+        for c in columns
+        if schema.names.count(c) > 1
+    ]
+    found += [
+        InputError(f"{file}: column {c!r} has a name that topkin keeps for itself: rename it")
+        for c in columns
+        if c in (FILE, ROW)
     ]
     if found:
         return found
@@ -219,7 +238,7 @@ def _earliest(parquet: pq.ParquetFile, source: Source) -> datetime | None:
     column = source.column("timestamp")
     meta, schema = parquet.metadata, parquet.schema_arrow
     made = {c.lower() for c, _ in source.rules.normalise}
-    if column is None or column not in schema.names or column.lower() in made:
+    if column is None or schema.names.count(column) != 1 or column.lower() in made:
         return None
     kind = schema.field(column).type
     if not (pa.types.is_timestamp(kind) or pa.types.is_date32(kind)):
@@ -231,7 +250,10 @@ def _earliest(parquet: pq.ParquetFile, source: Source) -> datetime | None:
         found = chunk.statistics if chunk.is_stats_set else None
         if found is None or not found.has_min_max:
             return None
-        least.append(found.min)
+        try:
+            least.append(found.min)
+        except (OverflowError, ValueError):  # before the year 1 or after 9999
+            return None
     if not least:
         return None
     micros, _ = timestamps.to_micros(pa.chunked_array([pa.array(least).cast(kind)]))
@@ -245,11 +267,11 @@ def _common(names: list[str], first: list[str]) -> list[str]:
 
 
 def sample(inspection: Inspection, files: Files, rows: int = 8192) -> pa.Table | None:
-    """The first rows of an input, as its reader gives them; None where it has none."""
+    """The first rows of an input, as its reader gives them but their texts readable; None where it has none."""
     for file in inspection.files:
         for table in batches(inspection.source.name, file.path, files, inspection.columns, rows=rows):
             if len(table):
-                return table
+                return readable(table).rows
     return None
 
 

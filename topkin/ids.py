@@ -39,9 +39,11 @@ def canonical_type(t: pa.DataType) -> pa.DataType | None:
 
 def cure(column: str, t: pa.DataType, section: str) -> str:
     """What to do about an id column of a type that cannot be one."""
+    t = storage(t)
     if pa.types.is_floating(t) or pa.types.is_decimal(t):
+        why = "a float cannot hold every id: " if pa.types.is_floating(t) else ""
         return (
-            f"a float cannot hold every id: write the column as integers or strings, or set "
+            f"{why}write the column as integers or strings, or set "
             f'{section}.normalise.{column} = "CAST({column} AS BIGINT)"'
         )
     return f"set {section}.normalise.{column} to an SQL expression that gives {ACCEPTED}"

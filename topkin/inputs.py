@@ -88,6 +88,8 @@ def find(key: str, path: str, files: Files) -> list[File]:
         info = pafs.LocalFileSystem().get_file_info(path)
         if info.type == pafs.FileType.Directory:
             raise InputError(f"{key}: the folder {path} holds no file that ends in {', '.join(SUFFIXES)}")
+        if info.type != pafs.FileType.NotFound:
+            raise InputError(f"{key}: {path} is neither a file nor a folder: write the rows to a file first")
         beside = pafs.FileSelector(posixpath.dirname(path) or ".", allow_not_found=True)
         names = [f.base_name for f in pafs.LocalFileSystem().get_file_info(beside)]
         raise InputError(f"{key}: there is no file {path}{nearest(posixpath.basename(path), names)}")
@@ -109,6 +111,10 @@ def opened(source: str, path: str, files: Files) -> Iterator[pq.ParquetFile]:
                 start = handle.read(4)
                 if not start:
                     raise InputError(f"{source}: {path} is empty (0 bytes): write it again, or leave it out") from e
+                handle.seek(0, 2)
+                handle.seek(max(handle.tell() - 4, 0))
+                if start == b"PAR1" == handle.read(4) and handle.tell() > 4:
+                    raise InputError(f"{source}: {path} is damaged ({e}): copy or write it again") from e
                 if start == b"PAR1":
                     raise InputError(
                         f"{source}: {path} is Parquet cut off before its end: copy or write it again"

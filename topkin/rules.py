@@ -42,6 +42,20 @@ class Rules:
             names |= expression.names()
         return [c for c in available if c.lower() in names]
 
+    def unread(self, known: Sequence[str]) -> list[str]:
+        """The columns that ``normalise`` makes, and that neither are ``known`` nor read by another expression.
+
+        One that differs from a known column in letter case only is not read either: SQL would take it for that one.
+        """
+        lower = {c.lower() for c in known}
+        made = []
+        for column, expression in self.normalise:
+            others = (e for _, e in (*self.normalise, *self.rules) if e is not expression)
+            read = column.lower() not in lower and any(column.lower() in e.names() for e in others)
+            if column not in known and not read:
+                made.append(column)
+        return made
+
     def bound(self, schema: pa.Schema) -> pa.Schema:
         """The schema after ``normalise``. Raises ConfigError where an expression does not fit the columns."""
         empty = self.normalised(schema.empty_table())

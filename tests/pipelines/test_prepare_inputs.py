@@ -258,3 +258,48 @@ def test_the_fingerprint_tells_another_input(file: Path) -> None:
     items.unlink()
     with pytest.raises(InputError, match="there is no file"):
         inputs_fingerprint(both)
+
+
+def test_two_columns_of_one_name(file: Path) -> None:
+    write(pa.table([*GOOD.columns, GOOD["user"]], names=[*GOOD.column_names, "user"]), file)
+    only(findings(file), InputError, "2 columns called 'user'", "rename")
+
+
+@pytest.mark.parametrize("name", ["__file", "__row"])
+def test_a_column_with_a_name_of_topkins_own(file: Path, name: str) -> None:
+    write(GOOD.append_column(name, GOOD["price"]), file)
+    assert findings(file) == []  # not read
+    only(findings(file, rules={"r": f"{name} > 0"}), InputError, f"column '{name}'", "rename it")
+    only(findings(file, price=name), InputError, f"column '{name}'", "rename it")
+
+
+def test_times_that_python_cannot_name_are_no_reason_to_stop(file: Path) -> None:
+    times = pa.array([-(2**62), 1_300_000_000_000_000], pa.timestamp("us"))
+    write(replaced("time", times), file)
+    assert findings(file) == []
+
+
+def test_a_damaged_footer_is_not_called_cut_off(file: Path) -> None:
+    good = file.read_bytes()
+    file.write_bytes(good[:-80] + b"\xff" * 70 + good[-10:])
+    only(findings(file), InputError, "is damaged", "write it again")
+
+
+def test_a_pipe_is_neither_file_nor_folder(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "p.parquet")
+    only(findings(tmp_path / "p.parquet"), InputError, "neither a file nor a folder")
+
+
+@pytest.mark.parametrize(("key", "near"), [("usr", "'user'"), ("USER", "'user'"), ("zzz", "no column of the file:")])
+def test_a_normalised_column_that_nothing_reads(file: Path, key: str, near: str) -> None:
+    only(findings(file, normalise={key: "upper(item)"}), ConfigError, f"purchases.normalise.{key}: nothing reads", near)
+
+
+def test_a_column_made_for_another_expression_is_read(file: Path) -> None:
+    assert findings(file, normalise={"Twice": "2 * price"}, rules={"r": "twice > 1"}) == []
+
+
+def test_texts_that_are_not_utf8_stop_no_rule(file: Path) -> None:
+    raw = pa.array([b"\xff\xfe", b"v"])
+    write(replaced("user", pa.Array.from_buffers(pa.string(), 2, raw.buffers())), file)
+    assert findings(file, rules={"r": "trim(user) <> ''"}, normalise={"user": "upper(user)"}) == []
