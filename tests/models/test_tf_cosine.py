@@ -10,6 +10,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from sklearn.metrics.pairwise import cosine_similarity
 
 from topkin import cosine as core
 from topkin.models.cosine import CosineMatrix, CosineRows, UnitRows, cosine_matrix, cosine_rows, unit_rows
@@ -40,6 +41,17 @@ def test_the_twins_agree(a: np.ndarray, b: np.ndarray, dtype: str) -> None:
     np.testing.assert_allclose(cosine_rows(a, b[:3]), core.cosine_rows(a, b[:3]), atol=rounding)
     batched = cosine_matrix(np.stack([a, 2 * a]), np.stack([b, b[::-1]]))
     np.testing.assert_allclose(batched, core.cosine_matrix(np.stack([a, a]), np.stack([b, b[::-1]])), atol=rounding)
+
+
+@pytest.mark.parametrize(("dtype", "rounding"), [("float16", 1e-3), ("float32", 1e-6), ("float64", 1e-14)])
+def test_it_is_the_cosine_of_scikit_learn_zero_rows_included(dtype: str, rounding: float) -> None:
+    draw = np.random.default_rng(3)
+    a, b = (draw.normal(size=(4, n, 17)).astype(dtype) for n in (6, 5))
+    a[0, 0] = b[1, 2] = 0
+    expected = [cosine_similarity(x.astype("float64"), y.astype("float64")) for x, y in zip(a, b, strict=True)]
+    np.testing.assert_allclose(cosine_matrix(a, b), expected, atol=rounding)
+    np.testing.assert_allclose(cosine_matrix(a[0], b[0]), expected[0], atol=rounding)
+    np.testing.assert_allclose(cosine_rows(a[0, :5], b[0]), np.diag(expected[0]), atol=rounding)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "bfloat16", "int32"])

@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from sklearn.metrics.pairwise import cosine_similarity, paired_cosine_distances
 
 from topkin.cosine import cosine_matrix, cosine_rows, unit_rows
 
@@ -41,6 +42,22 @@ def test_every_form_equals_naive_loops(data, dtype, d, n, m):
     np.testing.assert_allclose(cosine_matrix(a[0]), [[naive(x, y) for y in a[0]] for x in a[0]], **near)
     np.testing.assert_allclose(cosine_rows(a[0], a[1]), [naive(x, y) for x, y in zip(*a, strict=True)], **near)
     np.testing.assert_allclose(cosine_rows(a[0], b[0, 0]), [naive(x, b[0, 0]) for x in a[0]], **near)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data(), st.sampled_from([np.float32, np.float64]), st.integers(1, 9), st.integers(1, 7), st.integers(1, 7))
+def test_it_is_the_cosine_of_scikit_learn_zero_rows_included(data, dtype, d, n, m):
+    a, b = data.draw(arrays((n, d), dtype)), data.draw(arrays((m, d), dtype))
+    a[0] = 0
+    near = {"atol": 8 * np.finfo(dtype).eps, "rtol": 0}
+    np.testing.assert_allclose(cosine_matrix(a, b), cosine_similarity(a, b), **near)
+    np.testing.assert_allclose(cosine_matrix(a), cosine_similarity(a), **near)
+    several = cosine_matrix(np.stack([a, 2 * a]), b)
+    np.testing.assert_allclose(several, [cosine_similarity(a, b)] * 2, **near)
+    rows, other = a[a.any(axis=1)], np.resize(b, a.shape)[a.any(axis=1)]  # its paired form calls a zero row .5 away
+    other[~other.any(axis=1)] = 1
+    if len(rows):
+        np.testing.assert_allclose(cosine_rows(rows, other), 1 - paired_cosine_distances(rows, other), **near)
 
 
 @settings(max_examples=50, deadline=None)
