@@ -31,8 +31,8 @@ def readable(rows: pa.Table) -> Readable:
             continue
         except pa.ArrowInvalid:
             values = decoded(rows.column(number)).cast(pa.large_binary()).to_pylist()
-        texts = [v if v is None else v.decode("utf-8", "backslashreplace") for v in values]
-        pairs = zip(values, texts, strict=True)
-        broken[f.name] = np.array([v is not None and v != t.encode() for v, t in pairs], bool)
+        texts = [None if v is None else v.decode("utf-8", "backslashreplace") for v in values]
+        back = [None if t is None else t.encode() for t in texts]
+        broken[f.name] = np.array([v != b for v, b in zip(values, back, strict=True)], bool)
         rows = rows.set_column(number, f.name, pa.chunked_array([pa.array(texts, pa.large_string())]).cast(kind))
     return Readable(rows, broken)
