@@ -6,7 +6,7 @@ is not popular and is not listed. ``source`` says which step listed an item, ``s
 """
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from topkin.interactions import Interactions
 from topkin.policy import Exclusions
-from topkin.schemas import SOURCES
+from topkin.schemas import SOURCES, TIME
 
 SEGMENT_COUNTS = pa.schema(
     [
@@ -32,10 +32,12 @@ def segment_counts(
 ) -> pa.Table:
     """Purchases of the last ``recent_days`` by segment and item: a table of SEGMENT_COUNTS, in its columns' order.
 
+    They are counted from the same instant as the catalogue's ``recent``.
     histories: ``schemas.histories``; users without a segment count for none.
     """
     history = Interactions.from_histories(histories, item_ids, as_of)
-    recent = history.ages <= recent_days
+    start = pa.scalar(as_of - timedelta(days=recent_days), TIME)
+    recent = np.asarray(pc.greater_equal(pc.list_flatten(histories["times"]), start))
     segments = histories["segment"].take(pa.array(history.users[recent]))
     items = pa.array(history.items[recent])
     table = pa.table({"segment": segments, "item": items, "count": pa.array(np.ones(len(items), np.int64))})

@@ -7,6 +7,7 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from topkin.catalogue import sales
 from topkin.fallback import SEGMENT_COUNTS, Popularity, merge_segment_counts, popular_lists, segment_counts
 from topkin.schemas import SOURCES
 
@@ -49,6 +50,30 @@ def test_segment_counts_are_those_of_a_loop_and_merge_over_parts(shop, cut):
     assert whole.schema == SEGMENT_COUNTS
     parts = [segment_counts(_histories(p), IDS, AS_OF, 7.0) for p in (shop[cut:], shop[:cut])]
     assert merge_segment_counts(parts).equals(whole)
+
+
+def test_the_recent_days_of_a_segment_begin_when_the_catalogues_do():
+    edge = timedelta(days=7)
+    times = [AS_OF - edge, AS_OF - edge - timedelta(milliseconds=2), AS_OF - edge + timedelta(milliseconds=2)]
+    histories = pa.table(
+        {
+            "user_id": pa.array([0, 1, 2], pa.int64()),
+            "items": pa.array([["i0"], ["i1"], ["i2"]]),
+            "times": pa.array([[t] for t in times], pa.list_(pa.timestamp("us"))),
+            "weights": pa.array([[1.0]] * 3, pa.list_(pa.float32())),
+            "segment": pa.array(["north"] * 3),
+        }
+    )
+    events = pa.table(
+        {
+            "user_id": histories["user_id"],
+            "item_id": ["i0", "i1", "i2"],
+            "timestamp": pa.array(times, pa.timestamp("us")),
+            "price": pa.array([None] * 3, pa.float32()),
+        }
+    )
+    recent = [i for i, n in enumerate(sales(events, AS_OF, 7.0)["recent"].to_pylist()) if n]
+    assert segment_counts(histories, IDS, AS_OF, 7.0)["item"].to_pylist() == recent == [0, 2]
 
 
 def test_nothing_merged_is_an_empty_table():

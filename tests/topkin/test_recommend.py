@@ -1,5 +1,6 @@
 """Whole lists against an oracle that looks at every user, item and rule by itself."""
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -240,3 +241,34 @@ def test_vectors_of_other_users_are_refused():
     histories, vectors, shelf = shop_of(BUYER, 6)
     with pytest.raises(ValueError, match=r"as many as histories \(1\), got 2"):
         recommend(histories, np.repeat(vectors, 2, axis=0), shelf, ExactSearch(shelf.vectors), Recommend(), AS_OF)
+
+
+@pytest.mark.parametrize(("rarity", "half_life"), [(0.0, None), (2.0, None), (0.0, 1.0), (2.0, 1.0)])
+def test_because_names_the_largest_parts_of_the_score_by_the_encoders_own_weights(rarity, half_life):
+    users = [("x", [(0, 9), (1, 6), (2, 1)]), ("x", [(1, 20), (1, 8)]), ("y", [(2, 5), (1, 2), (0, 1)])]
+    histories, _, shelf = shop_of(users, 6, seed=3)
+    shelf = replace(shelf, rarity=rarity, half_life_days=half_life, history_length=2)
+    vectors, parts = [], []
+    for _, history in users:
+        latest = dict(history)  # in time order: the last one stays
+        kept = sorted(latest, key=lambda i: (-latest[i], i))[-2:]
+        weight = {i: max(shelf.buyers[i], 1.0) ** -rarity * 2 ** (-latest[i] / (half_life or np.inf)) for i in kept}
+        total = sum(weight[i] * shelf.in_vectors[i].astype(np.float64) for i in kept)
+        vectors.append(total / np.linalg.norm(total))
+        parts.append({i: weight[i] * shelf.in_vectors[i].astype(np.float64) / np.linalg.norm(total) for i in kept})
+    made = recommend(
+        histories,
+        np.array(vectors, np.float32),
+        shelf,
+        ExactSearch(shelf.vectors),
+        Recommend(k=6, bought="keep", because=2),
+        AS_OF,
+    )
+    rows = made.recommendations.to_pylist()
+    assert len(rows) == 18
+    for row in rows:
+        mine, item = parts[int(row["user_id"][1:])], shelf.item_ids.to_pylist().index(row["item_id"])
+        shares = {i: float(part @ shelf.vectors[item]) for i, part in mine.items()}
+        assert sum(shares.values()) == pytest.approx(row["score"], abs=1e-6)
+        best = sorted((i for i in shares if shares[i] > 1e-9), key=lambda i: (-round(shares[i], 6), i))
+        assert row["because"] == [f"item-{i:02d}" for i in best]

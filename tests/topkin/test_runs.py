@@ -49,6 +49,16 @@ def test_publishing_moves_the_pointer_and_rollback_moves_it_back(tmp_path):
         runs.point_back(str(tmp_path))
 
 
+def test_a_run_that_is_published_again_goes_back_to_the_one_between(tmp_path):
+    first, second = finished(tmp_path, "r1"), finished(tmp_path, "r2")
+    for run in (first, second, first):
+        runs.point_to(run)
+    assert runs.pointer(str(tmp_path))["history"] == ["r2"]
+    assert runs.point_back(str(tmp_path)) == second
+    with pytest.raises(ArtifactError, match="no earlier published run"):
+        runs.point_back(str(tmp_path))
+
+
 def _publish_many(root, run_id):
     for _ in range(20):
         runs.point_to(runs.read_run(root, run_id))
