@@ -14,6 +14,7 @@ from topkin.contract import Source, inspect, sample, sources
 from topkin.errors import TopkinError
 from topkin.inputs import ArrowFiles, Files, opened
 from topkin.pipelines.asked import Asked
+from topkin.policy import item_lists_fingerprint
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,12 @@ def check(settings: Settings, as_of: datetime) -> tuple[list[Seen], list[TopkinE
     from topkin.pipelines.prepare import check_inputs
 
     seen = [_look(source) for source in sources(settings).values()]
-    return seen, check_inputs(settings, as_of)
+    findings = check_inputs(settings, as_of)
+    try:
+        item_lists_fingerprint(settings.recommend)
+    except TopkinError as e:
+        findings.append(e)
+    return seen, findings
 
 
 def _files(path: str) -> Files:

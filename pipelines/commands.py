@@ -21,11 +21,11 @@ def parse_as_of(text: str | None) -> datetime:
         return datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None)
     try:
         moment = datetime.fromisoformat(text.strip())
-    except ValueError as e:
+        return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
+    except (ValueError, OverflowError) as e:
         raise ConfigError(
             f"--as-of must be a date such as 2011-11-09 or a time such as 2011-11-09T06:00, got {text!r}"
         ) from e
-    return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
 
 
 def settings_of(asked: Asked) -> "Settings":

@@ -1,6 +1,8 @@
 """What every job shares: what it is given, and how its Beam pipeline is started."""
 
+import io
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stderr
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -50,7 +52,15 @@ def run_pipeline(build: Callable[[Any], Any], flags: Sequence[str]) -> dict[str,
     """Build, run and wait for one pipeline; returns its counters, summed over steps of equal name."""
     import apache_beam as beam
 
-    pipeline = beam.Pipeline(options=beam_options(flags))
+    told = io.StringIO()
+    try:
+        with redirect_stderr(told):  # of a wrong flag argparse tells the usage of all others
+            options = beam_options(flags)
+            options.get_all_options()
+            pipeline = beam.Pipeline(options=options)
+    except (SystemExit, ValueError) as e:
+        said = str(e) if isinstance(e, ValueError) else told.getvalue().rpartition("error: ")[2].strip()
+        raise ConfigError(f"flags for Beam, after --: {said}; got {' '.join(flags)}") from e
     build(pipeline)
     result = pipeline.run()
     result.wait_until_finish()

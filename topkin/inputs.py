@@ -77,9 +77,18 @@ class ArrowFiles:
         return fs.open_input_file(inner)
 
 
+def _short(path: str) -> str:
+    """A path as a message can hold it."""
+    shown = path if path.isprintable() else repr(path)
+    return shown if len(shown) <= 300 else f"{shown[:100]}…{shown[-100:]}"
+
+
 def find(key: str, path: str, files: Files) -> list[File]:
     """The files of an input whose path is configured as ``key``. Raises InputError where there is none."""
-    found = files.find(path)
+    try:
+        found = files.find(path)
+    except (OSError, ValueError) as e:  # a name that no filesystem takes, or a scheme that none is installed for
+        raise InputError(f"{key}: {_short(path)} cannot be looked for: {str(e).replace(path, _short(path))}") from e
     if found:
         return found
     if any(c in path for c in "*?["):

@@ -105,3 +105,8 @@ def test_real_purchases_are_well(online_retail: Path, tmp_path: Path, capsys: py
     assert main([*args, "-o", f"{tmp_path}/topkin.toml"]) == 0
     assert main(["check", "--config", f"{tmp_path}/topkin.toml", "--as-of", "2011-11-09"]) == 0
     assert "541,909 rows" in capsys.readouterr().out
+
+
+def test_a_list_of_items_that_is_not_there_is_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "--set", "recommend.deny=nope.parquet"]) == 3
+    assert "recommend.deny" in capsys.readouterr().err

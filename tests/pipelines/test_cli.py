@@ -13,9 +13,10 @@ import pytest
 import typer
 
 from topkin import runs, storage
-from topkin.errors import InputError, QualityGateError
+from topkin.errors import ConfigError, InputError, QualityGateError
 from topkin.pipelines import cli, commands, nightly, stages
 from topkin.pipelines.cli import main
+from topkin.pipelines.job import run_pipeline
 
 HEAVY = ("apache_beam", "tensorflow", "keras", "pyarrow", "pydantic", "numpy", "duckdb", "nmslib", "scipy")
 
@@ -246,3 +247,16 @@ def test_rollback_moves_the_pointer_back(
     assert main(["publish", "--rollback"]) == 1
     assert "no earlier published run" in capsys.readouterr().err
     assert main(["publish", "--rollback", "--run", "r2"]) == 2
+
+
+@pytest.mark.parametrize("text", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00"])
+def test_a_date_beyond_the_calendar_in_utc_is_answered_with_the_form(text: str) -> None:
+    with pytest.raises(ConfigError, match="--as-of must be"):
+        commands.parse_as_of(text)
+
+
+@pytest.mark.parametrize("flag", ["--runner=Nope", "--direct_num_workers=x"])
+def test_a_wrong_flag_for_beam_is_a_wrong_usage(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ConfigError, match=f"flags for Beam, after --: .*got {flag}"):
+        run_pipeline(lambda pipeline: None, [flag])
+    assert capsys.readouterr().err == ""

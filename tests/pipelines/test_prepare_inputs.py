@@ -303,3 +303,9 @@ def test_texts_that_are_not_utf8_stop_no_rule(file: Path) -> None:
     raw = pa.array([b"\xff\xfe", b"v"])
     write(replaced("user", pa.Array.from_buffers(pa.string(), 2, raw.buffers())), file)
     assert findings(file, rules={"r": "trim(user) <> ''"}, normalise={"user": "upper(user)"}) == []
+
+
+@pytest.mark.parametrize("path", ["a\0b", "x" * 5000, "foo://x/y.parquet"])
+def test_a_path_that_no_filesystem_takes(path: str) -> None:
+    only(findings(path), InputError, "purchases.path", "cannot be looked for")
+    assert len(str(findings(path)[0])) < 1000
