@@ -78,6 +78,10 @@ def load_settings(
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as e:
         raise ConfigError(_syntax_error(path, text, str(e))) from e
+    except RecursionError as e:
+        raise ConfigError(
+            f"{path}: tables and lists go two levels deep at most, got some that are nested deeper"
+        ) from e
     source = _Source(path, values, _lines(text))
     _make_paths_absolute(values, _folder(path))
     problems = [p for override in _overrides(sets, env) for p in _apply(source, override)]
@@ -172,8 +176,10 @@ def _split_key(dotted: str) -> Loc | None:
 def _overrides(sets: Sequence[str], env: Mapping[str, str]) -> Iterator[_Override]:
     for name in sorted(env):
         if name.startswith(PREFIX) and "__" in name[len(PREFIX) :]:
+            _sound(name, env[name])
             yield _Override(name, _named(tuple(name[len(PREFIX) :].split("__"))), env[name])
     for text in sets:
+        _sound("--set", text)
         dotted, equals, raw = text.partition("=")
         loc = _split_key(dotted.strip())
         if not equals or loc is None or len(loc) < 2:
@@ -183,6 +189,11 @@ def _overrides(sets: Sequence[str], env: Mapping[str, str]) -> Iterator[_Overrid
                 + (f"; did you mean {hint}=…?" if hint else "")
             )
         yield _Override(f"--set {dotted.strip()}", loc, raw.strip())
+
+
+def _sound(place: str, text: str) -> None:
+    if any("\ud800" <= c <= "\udfff" for c in text):  # how Python holds bytes that are not UTF-8
+        raise ConfigError(f"{place}: a value must be UTF-8, got {os.fsencode(text)!r}")
 
 
 def _named(loc: Loc) -> Loc:

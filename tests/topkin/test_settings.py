@@ -247,3 +247,16 @@ def test_a_relative_name_of_the_file_is_enough(tmp_path: Path, monkeypatch: pyte
     written(tmp_path, GOOD)
     monkeypatch.chdir(tmp_path)
     assert load_settings("topkin.toml", env={}).purchases.path == os.path.join(tmp_path, "sales.parquet")
+
+
+@pytest.mark.parametrize("text", ["a = " + "[" * 3000 + "]" * 3000, "a = " + "{a=" * 3000 + "1" + "}" * 3000])
+def test_toml_nested_without_end_is_refused(tmp_path: Path, text: str) -> None:
+    assert "nested deeper" in message(tmp_path, GOOD + text)
+
+
+def test_values_that_are_not_utf8_are_refused_with_their_place(tmp_path: Path) -> None:
+    raw = os.fsdecode(b"x\xff")
+    assert "TOPKIN_RUN__OUTPUT: a value must be UTF-8, got b'x\\xff'" in message(
+        tmp_path, GOOD, env={"TOPKIN_RUN__OUTPUT": raw}
+    )
+    assert "--set: a value must be UTF-8" in message(tmp_path, GOOD, sets=(f"run.output={raw}",))
