@@ -18,6 +18,7 @@ from topkin.runs import Run
 
 HISTORY = 12  # purchases shown
 NEIGHBOURS = 5  # items that people alike bought, shown
+LONGEST = 120  # characters of an id or a title, shown
 
 
 def main(asked: Asked, words: Sequence[str], *, user: bool, item: bool, run_id: str | None) -> None:
@@ -67,7 +68,7 @@ def show_user(run: Run, user_id: Id) -> RenderableType:
         raise ConfigError(f"run {run.run_id} knows no user {lookup.shown(user_id)!r}")
     n = len(view.history)
     parts: list[RenderableType] = []
-    who = f"user {lookup.shown(user_id)}{f', {view.segment}' if view.segment else ''}"
+    who = f"user {_plain(str(lookup.shown(user_id)))}{f', {_plain(view.segment)}' if view.segment else ''}"
     cut = f", the last {HISTORY}" if n > HISTORY else ""
     history = _table(f"{who}: {n:,} purchase{'' if n == 1 else 's'}{cut}", "bought", "item", "title", ">pieces")
     for p in view.history[:HISTORY]:
@@ -75,7 +76,7 @@ def show_user(run: Run, user_id: Id) -> RenderableType:
     parts.append(history)
     listed = _table("recommendations", ">rank", "item", "title", ">score", "source", "because")
     for r in view.recommendations:
-        reasons = Text("; ".join(b.title or str(lookup.shown(b.item_id)) for b in r.because))
+        reasons = Text("; ").join(_title(b) if b.title else _id(b) for b in r.because)
         listed.add_row(str(r.rank), _id(r.item), _title(r.item), f"{r.score:.3f}", r.source, reasons)
     parts.append(listed if view.recommendations else Text(_none(run, "recommend", "recommendations")))
     if view.short:
@@ -95,14 +96,14 @@ def show_item(run: Run, item_id: Id) -> RenderableType:
         raise ConfigError(f"run {run.run_id} knows no item {lookup.shown(item_id)!r}")
     it = view.item
     told = [f"sold {it.events:,} times to {it.users:,} users, {it.recent:,} recently"]
-    told += [f"category {it.category}"] if it.category else []
+    told += [f"category {_plain(it.category)}"] if it.category else []
     told += [f"price {it.price:g}"] if it.price is not None else []
     told += [f"last sold {it.last_sale:%Y-%m-%d}"] if it.last_sale else []
     told += [] if it.available else ["not available"]
     drawn = _table("neighbours", ">rank", "item", "title", ">score", ">sold")
     for r in view.neighbours:
         drawn.add_row(str(r.rank), _id(r.item), _title(r.item), f"{r.score:.3f}", f"{r.item.events:,}")
-    head = Text(f"item {lookup.shown(it.item_id)}  {it.title or ''}".rstrip(), style="bold")
+    head = Text(f"item {_id(it)}  {_title(it)}".rstrip(), style="bold")
     return Group(head, Text(", ".join(told)), drawn if view.neighbours else Text(_none(run, "similar", "neighbours")))
 
 
@@ -151,9 +152,9 @@ def _candidates(items: Sequence[Item]) -> RenderableType:
 
 
 def _unknown(text: str, found: Found, what: str) -> str:
-    said = f"there is no {what} {text!r}"
+    said = f"there is no {what} {str(_plain(text))!r}"
     if near := found.nearest or found.titles:
-        listed = "\n".join(f"  {lookup.shown(i.item_id)}  {i.title}" for i in near)
+        listed = "\n".join(f"  {_id(i)}  {_title(i)}" for i in near)
         return f"{said}; the nearest titles are\n{listed}"
     return f"{said}, and no title is near it"
 
@@ -170,9 +171,15 @@ def _table(title: str, *columns: str) -> Table:
     return table
 
 
-def _id(item: Item) -> str:
-    return str(lookup.shown(item.item_id))
+def _id(item: Item) -> Text:
+    return _plain(str(lookup.shown(item.item_id)))
 
 
 def _title(item: Item) -> Text:
-    return Text(item.title or "")
+    return _plain(item.title or "")
+
+
+def _plain(text: str) -> Text:
+    """A text of the data as a terminal may see it: no markup, nothing that moves the cursor, of bounded length."""
+    cut = text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+    return Text("".join(c if c.isprintable() else ascii(c)[1:-1] for c in cut))

@@ -5,8 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from topkin import storage
+from topkin.lookup import Item
+from topkin.pipelines import show
 from topkin.pipelines.cli import main
 
 pytestmark = pytest.mark.parametrize("small_run", ["string"], indirect=True)
@@ -107,3 +110,22 @@ def test_nothing_to_show_is_said(
 ) -> None:
     assert main(["show", "100", config, "--set", f"run.output={tmp_path}/empty"]) == 1
     assert "has no finished run to show: topkin run makes one" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [("[b]", "[b]"), ("[/]", "[/]"), ("\x1b[31mred\n", "\\x1b[31mred\\n"), ("\u202eabc", "\\u202eabc"), ("é😀", "é😀")],
+)
+def test_texts_of_the_data_neither_style_nor_steer_the_terminal(
+    small_run: Any, text: str, shown: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = show._table("t", "item", "title")
+    table.add_row(show._id(Item(text)), show._title(Item("i", title=text)))
+    Console().print(table)
+    assert capsys.readouterr().out.count(f" {shown} ") == 2
+
+
+def test_a_title_as_long_as_a_book_is_cut(small_run: Any) -> None:
+    drawn = str(show._title(Item("i", title="word " * 10_000)))
+    assert len(drawn) == show.LONGEST
+    assert drawn.endswith("…")
