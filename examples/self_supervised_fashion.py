@@ -1,0 +1,138 @@
+"""An encoder of clothes learned without a label, by one of four methods; labels only tell afterwards how good it is.
+
+    python examples/self_supervised_fashion.py --method simclr     or byol, swav, vicreg
+
+Two views of each picture (moved, turned, stretched, mirrored, recoloured, a box blanked) must be alike to the
+encoder. The probe is a k-NN vote: each test picture takes the label of most of its k nearest training pictures,
+with k chosen on training pictures alone. Beside it stands the same probe of raw pixels.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from topkin.models import device
+from topkin.models.byol import BYOL
+from topkin.models.collapse import StopAtCollapse, effective_rank
+from topkin.models.image_views import ImageViews
+from topkin.models.images import Images, read_images
+from topkin.models.self_supervised import SelfSupervised
+from topkin.models.simclr import SimCLR
+from topkin.models.swav import SwAV
+from topkin.models.vicreg import VICReg
+from topkin.retrieval import knn_accuracy
+
+DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+KS = (1, 3, 5, 7, 10, 15, 20)
+VIEWS = ImageViews(scale=(0.95, 1.15), stretch=1.1, shift=0.05, turn=4.0, contrast=0.6, erase=0.8)
+METHODS: dict[str, tuple[type[SelfSupervised], dict[str, Any]]] = {
+    "simclr": (SimCLR, {"temperature": 0.2}),
+    "byol": (BYOL, {"momentum": 0.97}),
+    "swav": (SwAV, {"prototypes": 100, "temperature": 0.1, "epsilon": 0.05}),
+    "vicreg": (VICReg, {}),
+}
+
+
+def arguments() -> argparse.ArgumentParser:
+    """The flags."""
+    flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    flags.add_argument("--method", choices=sorted(METHODS), default="simclr")
+    flags.add_argument("--data", type=Path, default=DATA, help="the folder of the data sets")
+    flags.add_argument("--epochs", type=int, default=8)
+    flags.add_argument("--batch-size", type=int, default=256)
+    flags.add_argument("--learning-rate", type=float, default=2e-3)
+    flags.add_argument("--train-images", type=int, default=None, help="use so many training images only")
+    flags.add_argument("--test-images", type=int, default=None, help="ask for so many test images only")
+    flags.add_argument("--widths", type=int, nargs=3, default=(32, 64, 128), help="channels of the convolutions")
+    flags.add_argument("--seed", type=int, default=1)
+    return flags
+
+
+def encoder_of(widths: Sequence[int]) -> keras.Model:
+    """Three convolutions, each halving the side; the last one's map, places kept apart, is the embedding."""
+    x = inputs = keras.Input((28, 28, 1))
+    x = keras.layers.Rescaling(1 / 255)(x)
+    for size, width in zip((5, 3, 3), widths, strict=True):
+        x = keras.layers.Conv2D(width, size, 2, "same", use_bias=False)(x)
+        x = keras.layers.ReLU()(keras.layers.BatchNormalization()(x))
+    return keras.Model(inputs, keras.layers.Flatten()(x), name="encoder")
+
+
+def train(options: argparse.Namespace, images: np.ndarray) -> tuple[keras.Model, dict[str, list[float]]]:
+    """The trained encoder and the logs of its epochs."""
+    keras.utils.set_random_seed(options.seed)
+    device.set_up()
+    steps = len(images) // options.batch_size * options.epochs
+    if not steps:
+        raise ValueError(f"a batch must fit the images, got {options.batch_size} for {len(images)}: lower --batch-size")
+    kind, settings = METHODS[options.method]
+    model = kind(encoder_of(options.widths), VIEWS, **settings, **({"steps": steps} if kind is BYOL else {}))
+    rate = keras.optimizers.schedules.CosineDecay(
+        options.learning_rate / 10, steps, warmup_target=options.learning_rate, warmup_steps=steps // 20
+    )
+    # XLA gains nothing on a processor: TensorFlow's own convolutions are faster there.
+    model.compile(keras.optimizers.AdamW(rate, weight_decay=1e-4), jit_compile=False)
+    whole = images[: len(images) // options.batch_size * options.batch_size]
+    logs = model.fit(
+        whole, batch_size=options.batch_size, epochs=options.epochs, verbose=2, callbacks=[StopAtCollapse()]
+    )
+    return model.encoder, logs.history
+
+
+def probe(train: Images, test: Images, vectors: tuple[np.ndarray, np.ndarray]) -> dict[str, Any]:
+    """k chosen by a sixth of the training images asked of the others, and the test images' accuracy with it."""
+    held = len(train.images) // 6
+    trained, tested = vectors
+    chosen = knn_accuracy(trained[:held], train.labels[:held], trained[held:], train.labels[held:], ks=KS)
+    k = max(KS, key=lambda k: chosen[k])
+    accuracy = knn_accuracy(tested, test.labels, trained, train.labels, ks=KS)
+    return {"k": k, "accuracy": accuracy[k], "accuracy_on_train": chosen[k], "accuracy@1": accuracy[1]}
+
+
+def main(argv: Sequence[str]) -> dict[str, Any]:
+    """Train and measure; returns the figures."""
+    options = arguments().parse_args(argv)
+    began, cpu = time.perf_counter(), time.process_time()
+    first, second = (read_images(str(options.data / "fashion_mnist" / f"{part}.parquet")) for part in ("train", "test"))
+    known, asked = (
+        Images(*(x[: options.train_images] for x in first)),
+        Images(*(x[: options.test_images] for x in second)),
+    )
+    encoder, logs = train(options, known.images)
+    seconds, trained_cpu = time.perf_counter() - began, time.process_time() - cpu
+    vectors = [encoder.predict(part.images, batch_size=500, verbose=0) for part in (known, asked)]
+    pixels = [part.images.reshape(len(part.images), -1).astype(np.float32) for part in (known, asked)]
+    figures = {
+        "method": options.method,
+        "epochs": options.epochs,
+        "train_images": len(known.images),
+        "test_images": len(asked.images),
+        "probe": probe(known, asked, (vectors[0], vectors[1])),
+        "raw_pixels": probe(known, asked, (pixels[0], pixels[1])),
+        "loss": logs["loss"][-1],
+        "spread": logs["spread"][-1],
+        "effective_rank": effective_rank(vectors[1][:2000]),
+        "dim": encoder.output_shape[-1],
+        "training_seconds": round(seconds, 1),
+        "training_cpu_seconds": round(trained_cpu, 1),
+        "seconds": round(time.perf_counter() - began, 1),
+        "cpu_seconds": round(time.process_time() - cpu, 1),
+    }
+    for name, words in (("probe", options.method), ("raw_pixels", "raw pixels")):
+        found = figures[name]
+        print(
+            f"k-NN accuracy of {words}: {found['accuracy']:.4f} (k = {found['k']}), {found['accuracy@1']:.4f} (k = 1)"
+        )
+    print(json.dumps(figures))
+    return figures
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
