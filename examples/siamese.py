@@ -14,8 +14,9 @@ from topkin.models import device, siamese
 from topkin.models.augment import Augmenter
 from topkin.models.embedding_head import MetricEmbedding
 from topkin.models.images import Images, mlp, small_cnn
-from topkin.models.pair_losses import PairContrastive
+from topkin.models.pair_losses import Contrastive, PairContrastive
 from topkin.models.pictures import pairs_picture
+from topkin.models.samplers import ClassBatches
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 THRESHOLD = 0.5
@@ -26,6 +27,13 @@ def arguments(description: str | None, **defaults: Any) -> argparse.ArgumentPars
     flags = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     flags.add_argument("--data", type=Path, default=DATA, help="the folder of the data sets")
     flags.add_argument("--encoder", choices=["mlp", "cnn"], default="mlp")
+    flags.add_argument(
+        "--pairs",
+        choices=["batch", "drawn"],
+        default="batch",
+        help="batch: all alike pairs of a batch of images, and of the others those nearer than the margin, each kind "
+        "half of the loss; drawn: as many of each kind as there are images",
+    )
     flags.add_argument("--epochs", type=int, default=defaults["epochs"])
     flags.add_argument("--batch-size", type=int, default=128)
     flags.add_argument("--learning-rate", type=float, default=1e-3)
@@ -44,34 +52,56 @@ def encoder_of(kind: str, seed: int) -> keras.Model:
     return keras.Model(base.input, MetricEmbedding(64, seed=seed)(base.output), name="cnn")
 
 
+def rate(options: argparse.Namespace, batches: keras.utils.PyDataset) -> keras.optimizers.Optimizer:
+    """RMSProp whose step size falls to zero along a cosine."""
+    steps = len(batches) * options.epochs
+    return keras.optimizers.RMSprop(keras.optimizers.schedules.CosineDecay(options.learning_rate, steps))
+
+
+def fit(encoder: keras.Model, train: Images, augment: Augmenter | None, options: argparse.Namespace) -> float:
+    """Train on the pairs within batches of all classes, each image encoded once for all its pairs; the last loss."""
+    examples = max(2, options.batch_size // len(np.unique(train.labels)))
+    batches = ClassBatches(
+        train.images,
+        train.labels,
+        classes=len(np.unique(train.labels)),
+        examples=examples,
+        augment=augment,
+        seed=options.seed,
+    )
+    # XLA gains nothing on a processor: TensorFlow's own convolutions are faster there.
+    encoder.compile(rate(options, batches), loss=Contrastive(negative_margin=1.0), jit_compile=False)
+    return float(encoder.fit(batches, epochs=options.epochs, verbose=2).history["loss"][-1])
+
+
+def fit_drawn(network: keras.Model, train: Images, augment: Augmenter | None, options: argparse.Namespace) -> float:
+    """Train on pairs drawn anew each epoch, alike and different ones in equal numbers; the last loss."""
+    batches = siamese.PairBatches(
+        train.images, train.labels, batch_size=options.batch_size, augment=augment, seed=options.seed
+    )
+    metrics = [siamese.PairAccuracy(THRESHOLD)]
+    network.compile(rate(options, batches), loss=PairContrastive(margin=1.0), metrics=metrics, jit_compile=False)
+    return float(network.fit(batches, epochs=options.epochs, verbose=2).history["loss"][-1])
+
+
 def run(options: argparse.Namespace, train: Images, test: Images, augment: Augmenter, names: Sequence[str]) -> dict:
     """Train, measure, print; returns the figures."""
     keras.utils.set_random_seed(options.seed)
     device.set_up()
     began, cpu = time.perf_counter(), time.process_time()
     train = Images(*(x[: options.images] for x in train))
-    batches = siamese.PairBatches(
-        train.images,
-        train.labels,
-        batch_size=options.batch_size,
-        augment=None if options.no_augment else augment,
-        seed=options.seed,
+    encoder = encoder_of(options.encoder, options.seed)
+    network = siamese.twin(encoder)
+    augment = None if options.no_augment else augment
+    told = (
+        fit_drawn(network, train, augment, options)
+        if options.pairs == "drawn"
+        else fit(encoder, train, augment, options)
     )
-    steps = len(batches) * options.epochs
-    network = siamese.twin(encoder_of(options.encoder, options.seed))
-    rate = keras.optimizers.schedules.CosineDecay(options.learning_rate, steps)
-    # XLA gains nothing on a processor: TensorFlow's own convolutions are twice as fast there.
-    network.compile(
-        keras.optimizers.RMSprop(rate),
-        loss=PairContrastive(margin=1.0),
-        metrics=[siamese.PairAccuracy(THRESHOLD)],
-        jit_compile=False,
-    )
-    told = network.fit(batches, epochs=options.epochs, verbose=2)
 
     # The threshold is set on training images, changed as in training: on images as learned all pairs are easy.
     rng = np.random.default_rng([options.seed, 1 << 20])
-    seen = train.images if options.no_augment else augment(train.images, rng)
+    seen = train.images if augment is None else augment(train.images, rng)
     known = siamese.make_pairs(train.labels, seed=rng)
     threshold, _ = siamese.calibrate(siamese.pair_distances(network, seen, known), known.alike)
     asked = siamese.make_pairs(test.labels, per_row=5, seed=2024)
@@ -79,6 +109,7 @@ def run(options: argparse.Namespace, train: Images, test: Images, augment: Augme
     trained = siamese.make_pairs(train.labels, seed=2024)
     figures = {
         "encoder": options.encoder,
+        "pairs": options.pairs,
         "train_images": len(train.images),
         "test_images": len(test.images),
         "test_pairs": len(distances),
@@ -88,7 +119,7 @@ def run(options: argparse.Namespace, train: Images, test: Images, augment: Augme
         "test_pair_accuracy": siamese.pair_accuracy(distances, asked.alike, THRESHOLD),
         "calibrated_threshold": threshold,
         "test_pair_accuracy_calibrated": siamese.pair_accuracy(distances, asked.alike, threshold),
-        "loss": told.history["loss"][-1],
+        "loss": told,
         "epochs": options.epochs,
         "seconds": time.perf_counter() - began,
         "cpu_seconds": time.process_time() - cpu,

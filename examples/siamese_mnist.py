@@ -18,11 +18,11 @@ from topkin.models.images import Images, read_images
 
 def main(argv: Sequence[str]) -> dict:
     """Train and measure; returns the figures."""
-    options = siamese.arguments(__doc__, epochs=100).parse_args(argv)
+    options = siamese.arguments(__doc__, epochs=200).parse_args(argv)
     digits = read_images(str(options.data / "mnist_t10k" / "test.parquet"))
     order = np.random.default_rng(7).permutation(len(digits.images))
     train, test = (Images(*(x[part] for x in digits)) for part in (order[:7000], order[7000:]))
-    augment = Affine(degrees=12, scale=0.12, shear=0.15, shift=2)
+    augment = Affine(degrees=8, scale=0.08, shear=0.1, shift=1)
     return siamese.run(options, train, test, augment, [str(digit) for digit in range(10)])
 
 
