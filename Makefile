@@ -18,7 +18,7 @@ demo: install  ## run the whole job on a generated shop and show the result
 	$(BIN)/topkin demo
 
 test: install  ## all tests but those marked slow
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: install  ## lint, format, types, import contracts
 	$(BIN)/ruff check .

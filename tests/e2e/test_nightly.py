@@ -20,8 +20,6 @@ from topkin.errors import ArtifactError, ConfigError, QualityGateError
 from topkin.pipelines import publish, stages
 from topkin.pipelines.nightly import run_all
 
-pytestmark = pytest.mark.xdist_group("night")
-
 
 def tables(folder: str) -> dict[str, bytes]:
     names = [n for n in storage.files(folder) if n.endswith((".parquet", ".json")) and n != manifest.NAME]

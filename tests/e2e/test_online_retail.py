@@ -10,7 +10,6 @@ from topkin import runs, storage
 from topkin.pipelines.nightly import run_all
 from topkin.settings import load_settings
 
-pytestmark = pytest.mark.xdist_group("retail")
 CONFIG = Path(__file__).resolve().parents[2] / "examples" / "online_retail.toml"
 AS_OF = datetime(2011, 11, 9)
 

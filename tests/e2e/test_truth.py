@@ -8,8 +8,6 @@ from topkin.pipelines.nightly import run_all
 from topkin.settings import load_settings
 from topkin.synthetic import Shop
 
-pytestmark = pytest.mark.xdist_group("truth")
-
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory):
