@@ -93,6 +93,13 @@ def test_a_collapsed_model_scores_chance(per_label: int) -> None:
     assert accuracy == pytest.approx({1: 1 / 5, 4: 1 / 5})
 
 
+def test_chance_of_long_lists_is_the_hypergeometric() -> None:
+    labels = [1] * 3 + [2] * 298
+    got = retrieval_scores(np.ones((1, 2)), [1], np.ones((301, 2)), labels, ks=(64, 65, 150, 299))
+    for k in (64, 65, 150, 299):
+        assert got[f"recall_any@{k}"][0] == pytest.approx(1 - math.comb(298, k) / math.comb(301, k), abs=1e-9)
+
+
 def test_order_of_the_references_changes_nothing() -> None:
     rng = np.random.default_rng(1)
     x = rng.integers(0, 2, (60, 3)).astype(np.float32)  # many equal vectors
@@ -129,8 +136,8 @@ def test_lists_from_top_k_equal_whole_lists(own: bool, monkeypatch: pytest.Monke
 
 def test_euclidean_ranks_by_distance() -> None:
     rng = np.random.default_rng(3)
-    x, labels = (rng.normal(size=(50, 6)) + 100).astype(np.float32), rng.integers(0, 5, 50)
-    queries, asked = (rng.normal(size=(20, 6)) + 100).astype(np.float32), rng.integers(0, 5, 20)
+    x, labels = (rng.normal(size=(50, 6)) + 1000).astype(np.float32), rng.integers(0, 5, 50)
+    queries, asked = (rng.normal(size=(20, 6)) + 1000).astype(np.float32), rng.integers(0, 5, 20)
     far = np.linalg.norm(queries[:, None].astype(np.float64) - x[None], axis=2)
     right = float((labels[far.argmin(axis=1)] == asked).mean())
     assert retrieval_metrics(queries, asked, x, labels, distance="euclidean")["recall_any@1"] == pytest.approx(right)
