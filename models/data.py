@@ -1,6 +1,6 @@
 """Training batches, streamed from the prepared histories: arrays of fixed shapes, shuffled from a seed."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from topkin import storage
-from topkin.interactions import Interactions, history_weights
+from topkin.interactions import Interactions, history_weights, joined
 
 BUFFER_PURCHASES = 20_000_000  # shuffled at a time: about 250 MB
 
@@ -27,19 +27,6 @@ def _where(history: Interactions, keep: np.ndarray, days: float) -> Interactions
     indptr = np.concatenate([[0], np.cumsum(keep)])[history.indptr].astype(np.int64)
     ages = history.ages[keep] - np.float32(days)
     return Interactions(indptr, history.items[keep], ages, history.weights[keep], history.n_items)
-
-
-def joined(parts: Sequence[Interactions]) -> Interactions:
-    """The users of several parts, one after the other."""
-    ends = np.cumsum([0, *(p.indptr[-1] for p in parts)])
-    indptr = np.concatenate([[0], *(p.indptr[1:] + end for p, end in zip(parts, ends, strict=False))])
-    return Interactions(
-        indptr.astype(np.int64),
-        np.concatenate([p.items for p in parts]),
-        np.concatenate([p.ages for p in parts]),
-        np.concatenate([p.weights for p in parts]),
-        parts[0].n_items,
-    )
 
 
 @dataclass(frozen=True)

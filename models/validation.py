@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from topkin.interactions import Interactions, history_weights
+from topkin.interactions import Interactions, history_weights, joined
 from topkin.metrics import ranking_metrics
-from topkin.models.data import Counts, Purchases, joined, newer, older
+from topkin.models.data import Counts, Purchases, newer, older
 from topkin.models.encoder import pool
 from topkin.models.prior import Prior, fitted
 from topkin.topk import top_k

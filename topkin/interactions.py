@@ -1,5 +1,6 @@
 """Purchase histories as arrays: the form in which training, scoring, rules and baselines read them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -110,6 +111,21 @@ class Interactions:
         matrix = sp.csr_matrix((ones, self.items.copy(), self.indptr), (self.n_users, self.n_items))
         matrix.sum_duplicates()
         return matrix
+
+
+def joined(parts: Sequence[Interactions]) -> Interactions:
+    """The users of several parts of one catalogue, one after the other. Raises ValueError for no part."""
+    if not parts:
+        raise ValueError("joined needs at least one part, got none")
+    ends = np.cumsum([0, *(p.indptr[-1] for p in parts)])
+    indptr = np.concatenate([[0], *(p.indptr[1:] + end for p, end in zip(parts, ends, strict=False))])
+    return Interactions(
+        indptr.astype(np.int64),
+        np.concatenate([p.items for p in parts]),
+        np.concatenate([p.ages for p in parts]),
+        np.concatenate([p.weights for p in parts]),
+        parts[0].n_items,
+    )
 
 
 def history_weights(

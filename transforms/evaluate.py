@@ -16,7 +16,7 @@ from topkin import schemas, storage
 from topkin.config import Evaluate, Recommend
 from topkin.errors import ArtifactError
 from topkin.evaluation import Part, Shop, evaluate_part, fit_baselines
-from topkin.interactions import Interactions
+from topkin.interactions import Interactions, joined
 from topkin.policy import cooldown_days
 from topkin.progress import advance
 
@@ -62,11 +62,16 @@ def load_shop(sources: Sources) -> tuple[Shop, list[int]]:
     days = sources.evaluate.days
     columns = ["items", "times", "weights"]
     name = storage.join(sources.folders["prepare"], "histories")
-    tables = [
-        storage.read_parquet(storage.join(name, storage.part_name(part, sources.parts)), columns)
+    # A part at a time, as item numbers: the ids of all purchases need not fit in memory, nor in one Arrow array.
+    parts = [
+        Interactions.from_histories(
+            storage.read_parquet(storage.join(name, storage.part_name(part, sources.parts)), columns),
+            catalogue["item_id"],
+            sources.as_of,
+        )
         for part in range(sources.parts)
     ]
-    history = Interactions.from_histories(pa.concat_tables(tables), catalogue["item_id"], sources.as_of)
+    history = joined(parts)
     rule = sources.recommend
     shop = Shop(
         item_ids=catalogue["item_id"].combine_chunks(),
@@ -80,7 +85,7 @@ def load_shop(sources: Sources) -> tuple[Shop, list[int]]:
         cooldown=cooldown_days(catalogue["category"], rule.cooldown_days, rule.cooldown_by_category),
         listed=rule.k,
     )
-    return shop, [0, *np.cumsum([len(t) for t in tables]).tolist()]
+    return shop, [0, *np.cumsum([part.n_users for part in parts]).tolist()]
 
 
 def load_part(sources: Sources, number: int, first: int) -> Part:

@@ -278,6 +278,23 @@ def test_the_pipeline_writes_what_the_function_gives(tmp_path: Path, flags: tupl
     assert json.dumps(evaluate.measure(config, judgement)) == json.dumps(evaluate.measure(config, written))
 
 
+def test_the_histories_of_all_users_are_never_in_one_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from topkin.interactions import Interactions
+    from topkin.transforms.evaluate import load_shop
+
+    sources = evaluate.configure(write_run(tmp_path, *checkerboard(), parts=3)).sources
+    whole, seen = Interactions.from_histories, []
+
+    def from_histories(histories: pa.Table, *rest: Any) -> Interactions:
+        seen.append(len(histories))
+        return whole(histories, *rest)
+
+    monkeypatch.setattr(Interactions, "from_histories", from_histories)
+    _, firsts = load_shop(sources)
+    assert seen == np.diff(firsts).tolist()
+    assert firsts[-1] == 24
+
+
 def test_done_again_it_has_the_same_bytes(tmp_path: Path) -> None:
     job = write_run(tmp_path, *checkerboard(), evaluate={"bootstrap": 20})
     evaluate.execute(job)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from topkin import schemas
-from topkin.interactions import Interactions, history_weights, rows_of
+from topkin.interactions import Interactions, history_weights, joined, rows_of
 
 AS_OF = datetime(2024, 1, 31)
 
@@ -90,3 +90,15 @@ def test_a_user_who_last_came_many_half_lives_ago_keeps_a_weight():
     assert weights.tolist() == pytest.approx([0.5, 1.0, 1.0])
     nobody = history_weights(history.take(np.array([1])), np.ones(4), rarity=0, half_life_days=1.0)
     assert nobody.tolist() == []
+
+
+def test_parts_joined_are_the_whole():
+    rows = [[("a", 5), ("b", 1)], [], [("c", 2)], [("a", 9)]]
+    whole = Interactions.from_histories(table(rows), ITEMS, AS_OF)
+    parts = [Interactions.from_histories(table(r), ITEMS, AS_OF) for r in (rows[:2], [], rows[2:])]
+    found = joined(parts)
+    for name in ("indptr", "items", "ages", "weights"):
+        assert np.array_equal(getattr(found, name), getattr(whole, name)), name
+        assert getattr(found, name).dtype == getattr(whole, name).dtype
+    with pytest.raises(ValueError, match="at least one part"):
+        joined([])
