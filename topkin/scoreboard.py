@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from topkin.evaluation import COUNTS_KEY, MODELS, PROTOCOLS, published_ks
-from topkin.intervals import paired_bootstrap
+from topkin.intervals import bootstrap_intervals
 from topkin.metrics import METRICS
 
 MIN_USERS = 10  # below, a bootstrap of the users says nothing
@@ -111,20 +111,16 @@ def scoreboard(
     for protocol in PROTOCOLS:
         if not counts["users" if protocol == "all" else "novel_users"]:
             continue
-        means: dict[str, dict[str, float]] = {model: {} for model in MODELS}
-        apart: dict[str, dict[str, list[float]]] = {model: {} for model in MODELS[1:]}
-        spread: dict[str, list[float]] = {}
-        for name in (f"{m}@{k}" for k in ks for m in METRICS):
-            ours = _column(judgement.users, order, f"{protocol}/model/{name}")
-            for model in MODELS:
-                values = ours if model == "model" else _column(judgement.users, order, f"{protocol}/{model}/{name}")
-                means[model][name] = math.fsum(values) / len(values)
-                if model != "model":
-                    apart[model][name] = _interval(ours, values, resamples, seed)
-                if name == metric:
-                    spread[model] = _interval(values, np.zeros(len(values)), resamples, seed)
-        result[protocol], result["differences"][protocol] = means, apart
-        result["intervals"][protocol] = {model: {metric: spread[model]} for model in MODELS}
+        names = [f"{m}@{k}" for k in ks for m in METRICS]
+        ours = _columns(judgement.users, order, f"{protocol}/model", names)
+        for model in MODELS:
+            values = ours if model == "model" else _columns(judgement.users, order, f"{protocol}/{model}", names)
+            result[protocol][model] = dict(zip(names, _means(values), strict=True))
+            spread = _intervals(values[:, [names.index(metric)]], resamples, seed)
+            result["intervals"][protocol][model] = {metric: spread[0]}
+            if model != "model":
+                apart = _intervals(ours - values, resamples, seed)
+                result["differences"][protocol][model] = dict(zip(names, apart, strict=True))
         result["coverage"][protocol] = {
             model: _coverage(judgement.listed, protocol, model, ks, n_sold) for model in MODELS
         }
@@ -147,9 +143,19 @@ def _column(users: pa.Table, order: pa.Array, name: str) -> np.ndarray:
     return np.asarray(users[name].take(order).drop_null())
 
 
-def _interval(a: np.ndarray, b: np.ndarray, resamples: int, seed: int) -> list[float]:
-    low, _, high = paired_bootstrap(a, b, resamples, seed)
-    return [low, math.fsum(a - b) / len(a), high]
+def _columns(users: pa.Table, order: pa.Array, of: str, names: Sequence[str]) -> np.ndarray:
+    """Several metrics of one model, (n_users, n_names) float64."""
+    return np.column_stack([_column(users, order, f"{of}/{name}") for name in names])
+
+
+def _means(values: np.ndarray) -> list[float]:
+    return [math.fsum(column) / len(column) for column in values.T]
+
+
+def _intervals(values: np.ndarray, resamples: int, seed: int) -> list[list[float]]:
+    """[low, mean, high] of each column."""
+    low, high = bootstrap_intervals(values, resamples, seed)
+    return [[float(a), mean, float(b)] for a, mean, b in zip(low, _means(values), high, strict=True)]
 
 
 def _coverage(listed: pa.Table, protocol: str, model: str, ks: Sequence[int], n_items: int) -> dict[str, float]:

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from topkin.intervals import paired_bootstrap
+from topkin import intervals
+from topkin.intervals import bootstrap_intervals, paired_bootstrap
 
 
 def test_the_interval_is_the_normal_one_for_many_users():
@@ -40,6 +41,16 @@ def test_a_seed_gives_one_interval():
     a, b = np.random.default_rng(6).random((2, 50))
     assert paired_bootstrap(a, b, 100, 7) == paired_bootstrap(a, b, 100, 7)
     assert paired_bootstrap(a, b, 100, 7) != paired_bootstrap(a, b, 100, 8)
+
+
+def test_columns_together_have_the_intervals_that_a_loop_over_resamples_gives(monkeypatch):
+    values = np.random.default_rng(8).random((70, 3))
+    rng = np.random.default_rng(9)
+    means = [values[rng.integers(70, size=70)].mean(axis=0) for _ in range(40)]
+    low, high = bootstrap_intervals(values, 40, 9)
+    assert np.allclose([low, high], np.percentile(means, [2.5, 97.5], axis=0), rtol=0, atol=1e-12)
+    monkeypatch.setattr(intervals, "_BUDGET_BYTES", 1)  # one resample at a time
+    assert np.allclose([low, high], bootstrap_intervals(values, 40, 9), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize(
