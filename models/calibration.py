@@ -1,9 +1,13 @@
 """From similarity to a decision: the threshold above which a match is right often enough."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
+
+from topkin import storage
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,23 @@ class Calibration:
     thresholds: np.ndarray
     precisions: np.ndarray
     recalls: np.ndarray
+
+    def save(self, path: str) -> None:
+        """Write the curve as Parquet, the choice beside it."""
+        chosen = {name: getattr(self, name) for name in _CHOSEN}
+        table = pa.table({name: getattr(self, name) for name in _CURVE})
+        storage.write_parquet(table.replace_schema_metadata({"calibration": json.dumps(chosen)}), path)
+
+    @classmethod
+    def load(cls, path: str) -> "Calibration":
+        """From :meth:`save`."""
+        table = storage.read_parquet(path)
+        chosen = json.loads(table.schema.metadata[b"calibration"])
+        return cls(**chosen, **{name: table[name].to_numpy() for name in _CURVE})
+
+
+_CHOSEN = ("threshold", "precision", "recall", "target", "queries")
+_CURVE = ("thresholds", "precisions", "recalls")
 
 
 def calibrate(scores: Sequence[float] | np.ndarray, right: Sequence[bool] | np.ndarray, target: float) -> Calibration:

@@ -33,6 +33,7 @@ from topkin.retrieval import codes_of, knn_accuracy, retrieval_metrics
 FORMAT = 1
 MODEL = "encoder.keras"
 STATE = "similarity.json"
+CURVE = "calibration.parquet"
 
 
 class Neighbour(NamedTuple):
@@ -65,7 +66,6 @@ class SimilarityModel:
         self.encoder, self.dim, self.seed = encoder, int(shape[-1]), seed
         self.settings, self.growth = settings or Index(), growth or Growth()
         self.calibration: Calibration | None = None
-        self.threshold: float | None = None
         self.classes: list[Any] = []
         self._compiled: dict[str, Any] | None = None
         self._training: keras.Model | None = None
@@ -100,7 +100,7 @@ class SimilarityModel:
             self._training = keras.Model(self.encoder.input, outputs, name="training")
             self._training.compile(**self._compiled)
         self._stale = self._index is not None and len(self._index) > 0
-        self.calibration = self.threshold = None
+        self.calibration = None
         return self._training.fit(x, y, **settings)
 
     def _numbered(self, labels: list[Any], classes: int | None, *, new: bool = True) -> np.ndarray:
@@ -148,12 +148,12 @@ class SimilarityModel:
     def _check_fresh(self) -> None:
         if self._stale:
             raise RuntimeError(
-                "the index must be of the encoder as it is, and fit was called since: call reset_index(), then index"
+                "the index must be of the encoder as it is, which was trained since: call reset_index(), then index"
             )
 
     def reset_index(self) -> None:
         """Forget all items and the threshold."""
-        self._index, self._stale, self.calibration, self.threshold = None, False, None, None
+        self._index, self._stale, self.calibration = None, False, None
 
     def remove(self, ids: Any) -> None:
         """Remove items. Raises KeyError for an id that is not indexed."""
@@ -188,7 +188,6 @@ class SimilarityModel:
             raise ValueError(f"each query must have a label, got {len(given)} labels for {len(matched)} queries")
         right = [a == b for a, b in zip(matched, given, strict=True)]
         self.calibration = calibrate(scores, right, precision)
-        self.threshold = self.calibration.threshold
         return self.calibration
 
     def match(self, x: Any, *, threshold: float | None = None, batch_size: int = 256) -> list[Any]:
@@ -196,7 +195,7 @@ class SimilarityModel:
 
         threshold: the calibrated one where None. Raises RuntimeError where there is neither.
         """
-        least = self.threshold if threshold is None else threshold
+        least = self.calibration.threshold if threshold is None and self.calibration else threshold
         if least is None:
             raise RuntimeError("match needs a threshold: call calibrate first, or give one")
         matched, scores = self._best(x, batch_size)
@@ -219,14 +218,16 @@ class SimilarityModel:
         return {**found, **{f"knn_accuracy@{k}": v for k, v in knn_accuracy(*case, ks=ks).items()}}
 
     def save(self, folder: str, *, overwrite: bool = False) -> None:
-        """Write encoder, index and threshold to a folder of their own; how to train is not kept.
+        """Write encoder, index and calibration to a folder of their own; how to train is not kept.
 
         It appears whole. overwrite: replace what an earlier save wrote. Raises FileExistsError where the
         folder has files and overwrite is False, RuntimeError where the index is stale.
         """
+        if self._index is not None and self._index.encoder != _fingerprint(self.encoder):
+            self._stale = True
         self._check_fresh()
         held = storage.files(folder)
-        if held and not (overwrite and manifest.NAME in held):
+        if held and not (overwrite and STATE in held):
             raise FileExistsError(
                 f"{folder} must be empty or new, it has {len(held)} files: give overwrite=True or another"
             )
@@ -235,12 +236,19 @@ class SimilarityModel:
         storage.write_bytes(data, storage.join(beside, MODEL))
         if self._index is not None:
             self._index.save(storage.join(beside, "index"))
+        if self.calibration is not None:
+            self.calibration.save(storage.join(beside, CURVE))
         digest = hashlib.sha256(data).hexdigest()
-        state = {"format": FORMAT, "encoder": digest, "dim": self.dim, "seed": self.seed, "threshold": self.threshold}
+        state = {"format": FORMAT, "encoder": digest, "dim": self.dim, "seed": self.seed}
         storage.write_json({**state, "indexed": self._index is not None}, storage.join(beside, STATE))
         manifest.seal(beside, stage="similarity", key=digest, summary={"items": len(self._index or ())})
-        storage.remove_folder(folder)
+        if not held:
+            storage.remove_folder(folder)
+            storage.move(beside, folder)
+            return
+        storage.move(folder, f"{beside}.old")
         storage.move(beside, folder)
+        storage.remove_folder(f"{beside}.old")
 
     @classmethod
     def load(cls, folder: str) -> "SimilarityModel":
@@ -263,7 +271,8 @@ class SimilarityModel:
             model.settings, model.growth = model._index.settings, model._index.growth
             if model._index.encoder != _fingerprint(encoder):
                 raise ArtifactError(f"{folder} must be of one encoder, its index is of another: index the items again")
-        model.threshold = state["threshold"]
+        if storage.exists(storage.join(folder, CURVE)):
+            model.calibration = Calibration.load(storage.join(folder, CURVE))
         return model
 
 

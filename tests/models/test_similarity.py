@@ -100,7 +100,11 @@ def test_a_saved_model_answers_the_same(trained: SimilarityModel, tmp_path: Path
     assert again.lookup(x, k=3) == trained.lookup(x, k=3)
     assert again.match(x) == trained.match(x)
     again.save(folder, overwrite=True)
-    assert SimilarityModel.load(folder).threshold == trained.threshold
+    again = SimilarityModel.load(folder)
+    assert again.calibration is not None
+    assert trained.calibration is not None
+    for name, value in vars(trained.calibration).items():
+        np.testing.assert_array_equal(getattr(again.calibration, name), value)
     with pytest.raises(FileExistsError, match="overwrite=True"):
         again.save(folder)
     with open(tmp_path / "model" / "encoder.keras", "ab") as file:
