@@ -40,12 +40,13 @@ def beam_options(flags: Sequence[str]) -> Any:
 
     ``DirectRunner`` means the FnApiRunner too: Beam 2.77 would first try to download another engine.
     """
-    from apache_beam.options.pipeline_options import PipelineOptions
+    from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 
-    flags = ["--runner=FnApiRunner" if f == "--runner=DirectRunner" else f for f in flags]
-    if not any(f == "--runner" or f.startswith("--runner=") for f in flags):
-        flags = ["--runner=FnApiRunner", *flags]
-    return PipelineOptions(flags)
+    options = PipelineOptions(list(flags))
+    standard = options.view_as(StandardOptions)
+    if (standard.runner or "DirectRunner").lower() == "directrunner":  # in whatever way the flag was written
+        standard.runner = "FnApiRunner"
+    return options
 
 
 def run_pipeline(build: Callable[[Any], Any], flags: Sequence[str]) -> dict[str, int]:
