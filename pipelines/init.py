@@ -13,6 +13,7 @@ from topkin.config_keys import Key, as_toml, bare_or_quoted, keys, sections
 from topkin.errors import ConfigError, InputError
 from topkin.guess import ITEMS, PURCHASES, USERS, Cure, Guess, facts, guess, likely_normalising, likely_rules
 from topkin.inputs import ArrowFiles, find_files, opened
+from topkin.utf8 import readable
 
 LOOKED_AT = 200_000  # rows of a table
 SHOWN = ("run", "train", "recommend", "evaluate", "publish")  # sections written as comments
@@ -136,12 +137,16 @@ def _sample(section: str, path: str) -> tuple[pa.Table, int, int]:
     for name in names:
         with opened(section, name, ArrowFiles()) as file:
             rows += file.metadata.num_rows
+            columns = file.schema_arrow.names
+            if twice := sorted({c for c in columns if columns.count(c) > 1}):
+                raise InputError(f"{name} has several columns called {', '.join(map(repr, twice))}: rename all but one")
             if name in picked:
                 tables.append(_rows(file, LOOKED_AT // len(picked)))
     if not rows:
         raise InputError(f"{section}: {path} holds no rows, so there is nothing to look at")
     first = tables[0].schema
-    return pa.concat_tables([t for t in tables if t.schema.equals(first)]), len(names), rows
+    found = pa.concat_tables([t for t in tables if t.schema.equals(first)])
+    return readable(found).rows, len(names), rows
 
 
 def _rows(file: pq.ParquetFile, most: int) -> pa.Table:

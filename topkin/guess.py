@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from topkin.errors import ConfigError, InputError
+from topkin.ids import decoded
 from topkin.sql import query, quoted
 
 WORDS: dict[str, tuple[str, ...]] = {
@@ -79,12 +80,14 @@ def facts(sample: pa.Table) -> list[Facts]:
     """The facts of each column of a kind that can be read; nested columns are left out."""
     found = []
     for name, column in zip(sample.column_names, sample.columns, strict=True):
-        if pa.types.is_dictionary(column.type):
-            column = column.cast(column.type.value_type)
+        column = decoded(column)
+        if pa.types.is_string_view(column.type) or pa.types.is_binary_view(column.type):
+            column = column.cast(pa.string() if pa.types.is_string_view(column.type) else pa.binary())
         if pa.types.is_nested(column.type):
             continue
         values = column.drop_null()
-        found.append(Facts(name, column.type, values, len(column), pc.count_distinct(values).as_py()))
+        distinct = pc.count_distinct(values).as_py() if len(values) else 0
+        found.append(Facts(name, column.type, values, len(column), distinct))
     return found
 
 

@@ -118,6 +118,33 @@ def test_ids_are_made_equal_in_both_tables_in_the_same_way(tmp_path: Path) -> No
     assert loaded.items.normalise == {"Item Code": 'upper(trim("Item Code"))'}
 
 
+@pytest.mark.parametrize("kind", ["string_view", "large_string", "dictionary", "uuid", "nothing", "not UTF-8"])
+def test_columns_of_rare_kinds_are_looked_at(tmp_path: Path, kind: str) -> None:
+    texts = [f"u{n % 3}" for n in range(12)]
+    users = {
+        "string_view": pa.array(texts, pa.string_view()),
+        "large_string": pa.array(texts, pa.large_string()),
+        "dictionary": pa.array(texts).dictionary_encode(),
+        "uuid": pa.ExtensionArray.from_storage(
+            pa.uuid(), pa.array([t.ljust(16).encode() for t in texts], pa.binary(16))
+        ),
+        "nothing": pa.array(texts),
+        "not UTF-8": pa.Array.from_buffers(pa.string(), 12, pa.array([b"\xff\xfe "] * 12).buffers()),
+    }[kind]
+    sales = {"user_id": users, "item_id": ["i"] * 12, "date": [datetime(2024, 1, 1)] * 12, "note": pa.nulls(12)}
+    pq.write_table(pa.table(sales), tmp_path / "sales.parquet")
+    pq.write_table(pa.table({"item_id": ["i"]}), tmp_path / "goods.parquet")
+    config = tmp_path / "t.toml"
+    assert main(["init", f"{tmp_path}/sales.parquet", "--items", f"{tmp_path}/goods.parquet", "-o", str(config)]) == 0
+    assert load_settings(config, env={}).purchases.user_id == "user_id"
+
+
+def test_columns_of_one_name_are_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pq.write_table(pa.table([[1], [2]], names=["user_id", "user_id"]), tmp_path / "sales.parquet")
+    assert main(["init", f"{tmp_path}/sales.parquet", "-o", f"{tmp_path}/t.toml"]) == 3
+    assert "several columns called 'user_id'" in capsys.readouterr().err
+
+
 def test_data_that_cannot_be_read_are_bad_input(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (shop / "not.parquet").write_text("hello")
     pq.write_table(pa.table({"user_id": pa.array([], pa.string())}), shop / "empty.parquet")
