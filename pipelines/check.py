@@ -14,7 +14,7 @@ from topkin.contract import Source, inspect, sample, sources
 from topkin.errors import TopkinError
 from topkin.inputs import ArrowFiles, Files, opened
 from topkin.pipelines.asked import Asked
-from topkin.policy import item_lists_fingerprint
+from topkin.policy import check_item_lists, item_lists_fingerprint
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,9 @@ def check(settings: Settings, as_of: datetime) -> tuple[list[Seen], list[TopkinE
     findings = check_inputs(settings, as_of)
     try:
         item_lists_fingerprint(settings.recommend)
+        if not findings:
+            purchases = sources(settings)["purchases"]
+            check_item_lists(settings.recommend, inspect(purchases, _files(purchases.path)).types["item_id"])
     except TopkinError as e:
         findings.append(e)
     return seen, findings

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from topkin import storage
 from topkin.config import Recommend
 from topkin.errors import InputError
+from topkin.ids import canonical, canonical_type
 from topkin.interactions import Interactions, rows_of
 
 Exclusions = tuple[np.ndarray, np.ndarray]
@@ -123,31 +124,19 @@ def as_ids(column: pa.ChunkedArray, item_type: pa.DataType, where: str) -> pa.Ch
 
     ``where`` names the list in messages. Raises InputError for another kind of type or a null.
     """
-    kind, other = _kind(column.type), _kind(item_type)
-    if kind != other:
+    if canonical_type(column.type) != canonical_type(item_type):
         raise InputError(
             f"{where}: column item_id must be of the catalogue's type {item_type}, got {column.type}: "
             "write the list with the ids as the purchases have them"
         )
+    found = canonical(column)
     if column.null_count:
         raise InputError(f"{where}: item_id must not be null, got {column.null_count} nulls: take them out")
-    try:
-        return column.cast(item_type)
-    except pa.ArrowInvalid as e:
-        raise InputError(f"{where}: item_id does not fit {item_type}: {e}") from e
-
-
-def _kind(t: pa.DataType) -> str:
-    if pa.types.is_dictionary(t):
-        t = t.value_type
-    for name, is_it in (
-        ("integer", pa.types.is_integer),
-        ("string", lambda x: pa.types.is_string(x) or pa.types.is_large_string(x)),
-        ("binary", lambda x: pa.types.is_binary(x) or pa.types.is_large_binary(x)),
-    ):
-        if is_it(t):
-            return name
-    return str(t)
+    if found.null_count:
+        raise InputError(
+            f"{where}: item_id does not fit {item_type}: {found.null_count} are above its largest, take them out"
+        )
+    return found
 
 
 def read_item_list(path: str, item_type: pa.DataType, key: str) -> pa.ChunkedArray:
@@ -169,6 +158,13 @@ def read_item_list(path: str, item_type: pa.DataType, key: str) -> pa.ChunkedArr
         except (OSError, pa.ArrowInvalid) as e:
             raise InputError(f"{key}: {name} cannot be read as Parquet ({e})") from e
     return pa.chunked_array([c for column in columns for c in column.chunks], item_type)
+
+
+def check_item_lists(settings: Recommend, item_type: pa.DataType) -> None:
+    """Read the allow-list and the deny-list. Raises InputError where one of them cannot be used."""
+    for key, path in (("recommend.allow", settings.allow), ("recommend.deny", settings.deny)):
+        if path is not None:
+            read_item_list(path, item_type, key)
 
 
 def item_lists_fingerprint(settings: Recommend) -> list[list[str]]:

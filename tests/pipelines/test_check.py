@@ -110,3 +110,13 @@ def test_real_purchases_are_well(online_retail: Path, tmp_path: Path, capsys: py
 def test_a_list_of_items_that_is_not_there_is_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "--set", "recommend.deny=nope.parquet"]) == 3
     assert "recommend.deny" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("ids", [[1], [None], ["X"]])
+def test_a_list_of_other_ids_is_said_before_any_work(
+    folder: Path, ids: list[object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    pq.write_table(pa.table({"item_id": ids}), folder / "deny.parquet")
+    code = main(["check", "--set", "recommend.deny=deny.parquet"])
+    assert code == (0 if ids == ["X"] else 3)
+    assert ("recommend.deny" in capsys.readouterr().err) == bool(code)

@@ -95,6 +95,10 @@ def test_a_list_of_ids_keeps_its_kind():
     assert as_ids(pa.chunked_array([["a"]], pa.large_string()), pa.string(), "deny").type == pa.string()
     words = pa.chunked_array([pa.array(["a", "b"]).dictionary_encode()])
     assert as_ids(words, pa.string(), "deny").to_pylist() == ["a", "b"]
+    views = pa.chunked_array([pa.array(["a"], pa.string_view())])
+    assert as_ids(views, pa.string(), "deny").type == pa.string()
+    fixed = pa.chunked_array([pa.array([b"ab"], pa.binary(2))])
+    assert as_ids(fixed, pa.binary(), "deny").to_pylist() == [b"ab"]
     for column, wanted in [
         (pa.chunked_array([[7.0]]), pa.int64()),
         (pa.chunked_array([["7"]]), pa.int64()),
