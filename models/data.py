@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from topkin import storage
+from topkin.errors import ArtifactError
 from topkin.interactions import Interactions, history_weights, joined
 
 BUFFER_PURCHASES = 20_000_000  # shuffled at a time: about 250 MB
@@ -44,8 +45,11 @@ class Purchases:
     buffer: int = BUFFER_PURCHASES
 
     def names(self) -> list[str]:
-        """The part files, in order."""
-        return [n for n in storage.files(self.folder) if n.endswith(".parquet")]
+        """The part files, in order. Raises ArtifactError where there is none."""
+        found = [n for n in storage.files(self.folder) if n.endswith(".parquet")]
+        if not found:
+            raise ArtifactError(f"{self.folder} holds no Parquet file: run topkin prepare again with --force")
+        return found
 
     def part(self, name: str) -> Interactions:
         """One part as it was at the as-of date, the last ``days`` included."""

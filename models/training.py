@@ -6,6 +6,7 @@ best epoch and prior are remembered. Then the encoder is trained anew on everyth
 
 import hashlib
 import json
+import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
@@ -15,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from topkin.errors import InputError
+from topkin.errors import ConfigError, InputError
 from topkin.models.checkpoint import Checkpoint, restore
 from topkin.models.data import Purchases
 from topkin.models.encoder import Encoder, encode_features
@@ -131,6 +132,11 @@ def _stopped(plan: Plan, done: Progress) -> str:
 def _epoch(trainer: Trainer, number: int) -> dict[str, Any]:
     began = time.perf_counter()
     loss = trainer.run_epoch(number)
+    if not math.isfinite(loss):
+        raise ConfigError(
+            f"the loss must stay finite, got {loss} in epoch {number}: lower train.learning_rate, "
+            f"which is {trainer.plan.learning_rate}, or raise train.temperature"
+        )
     return {"epoch": number, "loss": loss, "seconds": round(time.perf_counter() - began, 3)}
 
 

@@ -9,7 +9,7 @@ tf = pytest.importorskip("tensorflow")
 
 import keras  # noqa: E402
 
-from topkin.errors import InputError  # noqa: E402
+from topkin.errors import ArtifactError, ConfigError, InputError  # noqa: E402
 from topkin.models import saved, training  # noqa: E402
 from topkin.models.checkpoint import Checkpoint  # noqa: E402
 from topkin.models.optimizers import RowAdam  # noqa: E402
@@ -103,6 +103,18 @@ def test_training_stops_when_patience_ends(plan):
 def test_nothing_to_learn_from_is_said(plan, purchases, catalogue):
     with pytest.raises(InputError, match="a user with at least two different items"):
         Trainer(plan, replace(purchases, days=1000.0), catalogue, "refit")
+
+
+def test_a_folder_without_histories_is_not_taken_for_few_purchases(plan, purchases, catalogue, tmp_path):
+    with pytest.raises(ArtifactError, match="holds no Parquet file"):
+        Trainer(plan, replace(purchases, folder=str(tmp_path)), catalogue, "refit")
+
+
+def test_a_loss_that_is_not_finite_ends_the_training_with_the_cure(plan, purchases, catalogue):
+    trainer = Trainer(plan, purchases, catalogue, "refit")
+    trainer.run_epoch = lambda number: float("nan")
+    with pytest.raises(ConfigError, match=r"got nan in epoch 3: lower train\.learning_rate"):
+        training._epoch(trainer, 3)
 
 
 def test_the_step_is_traced_once_and_the_loss_falls(plan, purchases, catalogue):
