@@ -117,7 +117,19 @@ def record_stage(run: Run, stage: str, entry: Mapping[str, Any], settings: Mappi
 def pointer(root: str) -> dict[str, Any] | None:
     """The content of the pointer file, or None where nothing is published."""
     path = storage.join(root, POINTER)
-    return storage.read_json(path) if storage.exists(path) else None
+    if not storage.exists(path):
+        return None
+    try:
+        return _checked_pointer(json.loads(storage.read_bytes(path)))
+    except (ValueError, KeyError, TypeError) as e:
+        raise ArtifactError(
+            f"{path} is damaged ({e}): remove it, then topkin publish writes it anew; runs/ holds every run"
+        ) from e
+
+
+def _checked_pointer(value: Any) -> dict[str, Any]:
+    """A pointer's content with all that is read of it. Raises KeyError or TypeError."""
+    return {**value, "run_id": str(value["run_id"]), "history": [str(run) for run in value["history"]]}
 
 
 def published(root: str) -> Run | None:

@@ -102,3 +102,10 @@ def test_keys_and_names_depend_on_all_that_is_given():
     assert runs.stage_key(base) != runs.stage_key({"a": 1, "b": {"c": 3}})
     assert runs.run_name(AS_OF, base).startswith("2024-05-01-")
     assert runs.run_name(AS_OF.replace(hour=6), base).startswith("2024-05-01T060000-")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"run_id": "a"}', "\x00"])
+def test_a_damaged_pointer_is_said_with_the_cure(tmp_path, text):
+    (tmp_path / "current.json").write_text(text)
+    with pytest.raises(ArtifactError, match=r"is damaged .* remove it, then topkin publish"):
+        runs.published(str(tmp_path))
