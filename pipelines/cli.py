@@ -5,6 +5,7 @@ refused to publish; 130 interrupted.
 """
 
 import functools
+import io
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -239,6 +240,9 @@ def show(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
+    for stream in (sys.stdout, sys.stderr):  # a terminal that cannot show a character shows its number
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         typer.main.get_command(app)(list(sys.argv[1:] if argv is None else argv), prog_name="topkin")
     except SystemExit as e:

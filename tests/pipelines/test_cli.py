@@ -1,5 +1,6 @@
 """The command line: light to start, its options taken to the engine, its answers and codes."""
 
+import io
 import json
 import subprocess
 import sys
@@ -260,3 +261,11 @@ def test_a_wrong_flag_for_beam_is_a_wrong_usage(flag: str, capsys: pytest.Captur
     with pytest.raises(ConfigError, match=f"flags for Beam, after --: .*got {flag}"):
         run_pipeline(lambda pipeline: None, [flag])
     assert capsys.readouterr().err == ""
+
+
+def test_a_terminal_that_cannot_show_a_character_shows_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", terminal)
+    assert main(["--version"]) == 0
+    print("\u00e9\U0001f600", file=terminal, flush=True)
+    assert terminal.buffer.getvalue().endswith(b"\\xe9\\U0001f600\n")  # type: ignore[attr-defined]
