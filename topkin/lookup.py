@@ -251,7 +251,10 @@ def _parts(folder: str) -> list[str]:
 
 def _schema(path: str) -> pa.Schema:
     fs, inner = storage.filesystem(path)
-    return pq.read_schema(inner, filesystem=fs)
+    try:
+        return pq.read_schema(inner, filesystem=fs)
+    except (OSError, pa.ArrowInvalid) as e:
+        raise ArtifactError(f"{path} is damaged ({e}): run the stage that makes it again with --force") from e
 
 
 def _catalogue(run: Run) -> str:

@@ -125,3 +125,10 @@ def test_a_damaged_file_is_named(small_run: Any) -> None:
     storage.write_bytes(b"PAR1 no more", path)
     with pytest.raises(ArtifactError, match=r"catalogue\.parquet is damaged"):
         lookup.item(small_run, as_type(small_run, "a1"))
+
+
+def test_a_damaged_part_of_the_histories_is_named(small_run: Any) -> None:
+    folder = storage.join(small_run.folder("prepare"), "histories")
+    storage.write_bytes(b"not Parquet at all", storage.join(folder, storage.files(folder)[0]))
+    with pytest.raises(ArtifactError, match=r"histories/part-00000.* is damaged"):
+        lookup.id_types(small_run)
