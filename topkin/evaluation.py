@@ -178,7 +178,8 @@ def evaluate_part(shop: Shop, part: Part, budget_bytes: int = BUDGET_BYTES) -> t
     ``budget_bytes``, whatever the number of users. The counts of :func:`truth_of` are in the first table's
     metadata. A user without a vector gets no list from the model, and so scores nothing.
     """
-    user_ids, n_items, top = part.histories["user_id"], len(shop.sold), max(shop.ks)
+    user_ids, n_items = part.histories["user_id"], len(shop.sold)
+    top = min(max(shop.ks), max(n_items, 1))  # no list is longer
     history = Interactions.from_histories(part.histories, shop.item_ids, shop.as_of)
     later, counts = truth_of(part.heldout, user_ids, shop)
     bought = csr(history.users, history.items, len(user_ids), n_items)

@@ -49,17 +49,18 @@ def ranking_metrics(ids: np.ndarray, truth: tuple[np.ndarray, np.ndarray], ks: S
     if ((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)).any():
         raise ValueError("a list must not name an item twice")
     hits = hits_of(ids, truth)[:, : max(ks)]
-    if hits.shape[1] < max(ks):
-        hits = np.pad(hits, ((0, 0), (0, max(ks) - hits.shape[1])))
-    ranks = np.arange(1, max(ks) + 1)
+    width = max(hits.shape[1], 1)
+    if hits.shape[1] < width:
+        hits = np.pad(hits, ((0, 0), (0, 1)))
+    ranks = np.arange(1, width + 1)
     found = np.cumsum(hits, axis=1)
     gain = np.cumsum(hits / np.log2(ranks + 1), axis=1)
-    ideal = np.cumsum(1 / np.log2(ranks + 1))
+    ideal = np.cumsum(1 / np.log2(np.arange(1, int(n_true.max(initial=1)) + 1) + 1))
     precise = np.cumsum(hits * (found / ranks), axis=1)
     first = np.where(hits.any(axis=1), hits.argmax(axis=1) + 1, 0)
     out: dict[str, np.ndarray] = {}
     for k in ks:
-        at, possible = k - 1, np.minimum(n_true, k)
+        at, possible = min(k, width) - 1, np.minimum(n_true, k)
         out[f"recall@{k}"] = found[:, at] / n_true
         out[f"precision@{k}"] = found[:, at] / k
         out[f"ndcg@{k}"] = gain[:, at] / ideal[possible - 1]

@@ -77,7 +77,7 @@ def recommend(
     exclude = excluded_items(history, settings.bought, shelf.cooldown)
     why = _why_fallback(history, vectors, settings.min_history)
     known, unknown = np.flatnonzero(why < 0), np.flatnonzero(why >= 0)
-    n, k = len(histories), settings.k
+    n, k = len(histories), min(settings.k, max(len(shelf.item_ids), 1))  # no list is longer
     ids, scores = np.full((n, k), -1, np.int32), np.full((n, k), -np.inf, np.float32)
     sources = np.full((n, k), -1, np.int8)
     if len(known):
@@ -104,7 +104,7 @@ def recommend(
     }
     return Lists(
         _table(histories["user_id"], shelf, ids, scores, sources, because),
-        _short_table(histories["user_id"], shelf, short, reason, ids),
+        _short_table(histories["user_id"], shelf, short, reason, ids, settings.k),
         counts,
     )
 
@@ -135,8 +135,8 @@ def _short(
     ids: np.ndarray, fallback: np.ndarray, found: np.ndarray, shelf: Shelf, settings: Recommend
 ) -> tuple[np.ndarray, np.ndarray]:
     """The users with fewer than k items, ascending, and the first rule that left too few, as a number in REASONS."""
-    k = ids.shape[1]
-    short = np.flatnonzero(ids[:, -1] < 0)
+    k = settings.k
+    short = np.flatnonzero(ids[:, -1] < 0) if ids.shape[1] == k else np.arange(len(ids))
     if len(shelf.allowed) < k:
         return short, np.full(len(short), REASONS.index(FEW_ITEMS))
     if shelf.allowed.sum() < k:
@@ -173,11 +173,11 @@ def _table(
 
 
 def _short_table(
-    user_ids: pa.ChunkedArray, shelf: Shelf, short: np.ndarray, reason: np.ndarray, ids: np.ndarray
+    user_ids: pa.ChunkedArray, shelf: Shelf, short: np.ndarray, reason: np.ndarray, ids: np.ndarray, wanted: int
 ) -> pa.Table:
     columns = [
         user_ids.take(pa.array(short)),
-        pa.array(np.full(len(short), ids.shape[1], np.int32)),
+        pa.array(np.full(len(short), wanted, np.int32)),
         pa.array((ids[short] >= 0).sum(axis=1).astype(np.int32)),
         pa.array(REASONS).take(pa.array(reason)),
     ]

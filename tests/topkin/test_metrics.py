@@ -113,3 +113,9 @@ def test_coverage_counts_listed_items_once():
 def test_wrong_use_is_told(ids, truth, ks, message):
     with pytest.raises(ValueError, match=message):
         ranking_metrics(np.array(ids), csr(truth), ks)
+
+
+def test_a_cut_off_beyond_every_list_costs_nothing_and_changes_no_hit():
+    found = ranking_metrics(padded([[1, 2]], 2), csr([[2, 3]]), [2, 10**12])
+    assert found[f"recall@{10**12}"] == found["recall@2"]
+    assert found[f"precision@{10**12}"] == pytest.approx(1e-12)

@@ -272,3 +272,12 @@ def test_because_names_the_largest_parts_of_the_score_by_the_encoders_own_weight
         assert sum(shares.values()) == pytest.approx(row["score"], abs=1e-6)
         best = sorted((i for i in shares if shares[i] > 1e-9), key=lambda i: (-round(shares[i], 6), i))
         assert row["because"] == [f"item-{i:02d}" for i in best]
+
+
+def test_a_k_beyond_the_catalogue_costs_no_more_than_the_catalogue():
+    histories, vectors, shelf = shop_of(BUYER, 4, seed=3)
+    config = Recommend(k=2_000_000_000, bought="keep")
+    lists = recommend(histories, vectors, shelf, ExactSearch(shelf.vectors), config, AS_OF)
+    assert sorted(lists.recommendations["item_id"].to_pylist()) == shelf.item_ids.to_pylist()
+    [short] = lists.short_lists.to_pylist()
+    assert (short["wanted"], short["got"], short["reason"]) == (2_000_000_000, 4, FEW_ITEMS)
