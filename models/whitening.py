@@ -1,0 +1,53 @@
+"""Whitening: an encoder's output turned onto its main directions, the wide ones made narrower; no labels needed.
+
+What an encoder learned without labels has a few directions in which all rows differ much (how bright, how
+large), and these rule its cosines. Divided by a power of its standard deviation each direction gets its say.
+"""
+
+from typing import Any
+
+import keras
+import numpy as np
+
+_LEAST = 1e-6
+
+
+def principal(vectors: np.ndarray, dim: int, power: float) -> tuple[np.ndarray, np.ndarray]:
+    """What whitens: (d, dim) and (dim,), so that ``vectors @ matrix + shift`` is centred and turned.
+
+    The result's columns are the ``dim`` directions of largest variance, each divided by its standard
+    deviation to ``power``: 0 turns only, 1 makes all equal. vectors: (n, d) finite. Raises ValueError for a dim
+    outside 1..d, fewer than two rows, or a power outside 0..1.
+
+    Jégou and Chum, Negative evidences and co-occurrences in image retrieval: the benefit of PCA and
+    whitening, ECCV 2012.
+    """
+    x = np.asarray(vectors)
+    if x.ndim != 2 or len(x) < 2 or not np.isfinite(x).all():
+        raise ValueError(f"vectors must be finite, (n, d), two rows at least, got shape {x.shape}")
+    if not 1 <= dim <= x.shape[1] or not 0 <= power <= 1:
+        raise ValueError(f"dim must be from 1 to {x.shape[1]} and power from 0 to 1, got {dim} and {power}")
+    mean = x.mean(axis=0, dtype=np.float64)
+    centred = x - mean.astype(x.dtype)
+    variances, directions = np.linalg.eigh((centred.T @ centred / (len(x) - 1)).astype(np.float64))
+    variances, directions = variances[::-1][:dim], directions[:, ::-1][:, :dim]
+    # A direction's sign is free: the largest coordinate is made positive, so that a rerun gives the same.
+    directions = directions * np.sign(directions[np.abs(directions).argmax(axis=0), np.arange(dim)])
+    floor = max(float(variances[0]) * _LEAST, np.finfo(np.float64).tiny)
+    matrix = directions / np.sqrt(np.maximum(variances, floor)) ** power
+    return matrix, -mean @ matrix
+
+
+def whitened(
+    encoder: keras.Model, inputs: Any, *, dim: int | None = None, power: float = 0.5, batch_size: int = 256
+) -> keras.Model:
+    """The encoder with a dense layer that whitens, fitted to its outputs for ``inputs``; see :func:`principal`.
+
+    dim: of the result; the encoder's where None. The encoder is shared, not copied.
+    """
+    vectors = encoder.predict(inputs, batch_size=batch_size, verbose=0)
+    matrix, shift = principal(vectors, dim or vectors.shape[1], power)
+    layer = keras.layers.Dense(matrix.shape[1], trainable=False, name="whitening", dtype="float32")
+    model = keras.Model(encoder.input, layer(encoder.output), name="whitened")
+    layer.set_weights([matrix.astype(np.float32), shift.astype(np.float32)])
+    return model
