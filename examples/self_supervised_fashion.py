@@ -3,8 +3,9 @@
     python examples/self_supervised_fashion.py --method simclr     or byol, swav, vicreg
 
 Two views of each picture (moved, turned, stretched, mirrored, recoloured, a box blanked) must be alike to the
-encoder. The probe is a k-NN vote: each test picture takes the label of most of its k nearest training pictures,
-with k chosen on training pictures alone. Beside it stands the same probe of raw pixels.
+encoder; its output is then whitened on training pictures, which takes no labels either. The probe is a k-NN
+vote: each test picture takes the label of most of its k nearest training pictures, with k chosen on training
+pictures alone. Beside it stands the same probe of raw pixels, and of raw pixels whitened.
 """
 
 import argparse
@@ -27,11 +28,15 @@ from topkin.models.self_supervised import SelfSupervised
 from topkin.models.simclr import SimCLR
 from topkin.models.swav import SwAV
 from topkin.models.vicreg import VICReg
+from topkin.models.whitening import principal, whitened
 from topkin.retrieval import knn_accuracy
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 KS = (1, 3, 5, 7, 10, 15, 20)
-VIEWS = ImageViews(scale=(0.95, 1.15), stretch=1.1, shift=0.05, turn=4.0, contrast=0.6, erase=0.8)
+VIEWS = ImageViews(
+    scale=(0.95, 1.15), stretch=1.1, shift=0.05, turn=4.0, contrast=0.6, erase=1.0, erase_share=(0.25, 0.6)
+)
+WHITENING = 0.75
 METHODS: dict[str, tuple[type[SelfSupervised], dict[str, Any]]] = {
     "simclr": (SimCLR, {"temperature": 0.2}),
     "byol": (BYOL, {"momentum": 0.97}),
@@ -45,12 +50,13 @@ def arguments() -> argparse.ArgumentParser:
     flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     flags.add_argument("--method", choices=sorted(METHODS), default="simclr")
     flags.add_argument("--data", type=Path, default=DATA, help="the folder of the data sets")
-    flags.add_argument("--epochs", type=int, default=8)
+    flags.add_argument("--epochs", type=int, default=3)
     flags.add_argument("--batch-size", type=int, default=256)
     flags.add_argument("--learning-rate", type=float, default=2e-3)
     flags.add_argument("--train-images", type=int, default=None, help="use so many training images only")
     flags.add_argument("--test-images", type=int, default=None, help="ask for so many test images only")
     flags.add_argument("--widths", type=int, nargs=3, default=(32, 64, 128), help="channels of the convolutions")
+    flags.add_argument("--dim", type=int, default=512, help="of the embedding after whitening")
     flags.add_argument("--seed", type=int, default=1)
     return flags
 
@@ -107,8 +113,10 @@ def main(argv: Sequence[str]) -> dict[str, Any]:
     )
     encoder, logs = train(options, known.images)
     seconds, trained_cpu = time.perf_counter() - began, time.process_time() - cpu
-    vectors = [encoder.predict(part.images, batch_size=500, verbose=0) for part in (known, asked)]
+    search = whitened(encoder, known.images[:20_000], dim=options.dim, power=WHITENING)
+    vectors = [search.predict(part.images, batch_size=500, verbose=0) for part in (known, asked)]
     pixels = [part.images.reshape(len(part.images), -1).astype(np.float32) for part in (known, asked)]
+    turn, shift = principal(pixels[0][:20_000], min(options.dim, pixels[0].shape[1]), WHITENING)
     figures = {
         "method": options.method,
         "epochs": options.epochs,
@@ -116,16 +124,21 @@ def main(argv: Sequence[str]) -> dict[str, Any]:
         "test_images": len(asked.images),
         "probe": probe(known, asked, (vectors[0], vectors[1])),
         "raw_pixels": probe(known, asked, (pixels[0], pixels[1])),
+        "raw_pixels_whitened": probe(known, asked, (pixels[0] @ turn + shift, pixels[1] @ turn + shift)),
         "loss": logs["loss"][-1],
         "spread": logs["spread"][-1],
         "effective_rank": effective_rank(vectors[1][:2000]),
-        "dim": encoder.output_shape[-1],
+        "dim": search.output_shape[-1],
         "training_seconds": round(seconds, 1),
         "training_cpu_seconds": round(trained_cpu, 1),
         "seconds": round(time.perf_counter() - began, 1),
         "cpu_seconds": round(time.process_time() - cpu, 1),
     }
-    for name, words in (("probe", options.method), ("raw_pixels", "raw pixels")):
+    for name, words in (
+        ("probe", options.method),
+        ("raw_pixels", "raw pixels"),
+        ("raw_pixels_whitened", "raw pixels whitened"),
+    ):
         found = figures[name]
         print(
             f"k-NN accuracy of {words}: {found['accuracy']:.4f} (k = {found['k']}), {found['accuracy@1']:.4f} (k = 1)"
