@@ -244,10 +244,10 @@ class SimilarityModel:
         manifest.seal(beside, stage="similarity", key=digest, summary={"items": len(self._index or ())})
         if not held:
             storage.remove_folder(folder)
-            storage.move(beside, folder)
+            storage.move_folder(beside, folder, last=manifest.NAME)
             return
-        storage.move(folder, f"{beside}.old")
-        storage.move(beside, folder)
+        storage.move_folder(folder, f"{beside}.old", last=manifest.NAME)
+        storage.move_folder(beside, folder, last=manifest.NAME)
         storage.remove_folder(f"{beside}.old")
 
     @classmethod

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from topkin import report, report_data, scoreboard, storage
+from topkin import report_data, scoreboard, storage
 from topkin.pipelines.job import Job, run_pipeline
+from topkin.report import render
 
 STAGE = "evaluate"
 NEEDS = ("prepare", "train", "embed", "recommend")
@@ -90,7 +91,7 @@ def execute(job: Job) -> dict[str, Any]:
     storage.write_json(metrics, storage.join(job.out, "metrics.json"))
     folders = {stage: job.folder(stage) for stage in NEEDS}
     run_id = job.out.rstrip("/").split("/")[-2]  # …/runs/<run_id>/<attempt>
-    page = report.render(report_data.gather(folders, metrics, as_of=job.as_of, run_id=run_id))
+    page = render(report_data.gather(folders, metrics, as_of=job.as_of, run_id=run_id))
     storage.write_bytes(page.encode(), storage.join(job.out, "report.html"))
     protocol, metric = metrics["verdict"]["protocol"], metrics["verdict"]["metric"]
     return {

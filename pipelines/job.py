@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from topkin.config import Settings
-from topkin.errors import ConfigError
+from topkin.errors import ConfigError, TopkinError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +50,10 @@ def beam_options(flags: Sequence[str]) -> Any:
 
 
 def run_pipeline(build: Callable[[Any], Any], flags: Sequence[str]) -> dict[str, int]:
-    """Build, run and wait for one pipeline; returns its counters, summed over steps of equal name."""
+    """Build, run and wait for one pipeline; returns its counters, summed over steps of equal name.
+
+    Raises TopkinError where the runner ends in another state than DONE, a cancelled job for one.
+    """
     import apache_beam as beam
 
     told = io.StringIO()
@@ -64,7 +67,9 @@ def run_pipeline(build: Callable[[Any], Any], flags: Sequence[str]) -> dict[str,
         raise ConfigError(f"flags for Beam, after --: {said}; got {' '.join(flags)}") from e
     build(pipeline)
     result = pipeline.run()
-    result.wait_until_finish()
+    state = result.wait_until_finish()
+    if state != "DONE":
+        raise TopkinError(f"a Beam job must end DONE, this one ended {state}: see the runner's own log, then run again")
     counters: dict[str, int] = {}
     for counter in result.metrics().query()["counters"]:
         name = f"{counter.key.metric.namespace}/{counter.key.metric.name}"

@@ -48,6 +48,12 @@ def rollback(output: str) -> runs.Run:
 def one_encoder(run: runs.Run) -> str:
     """The hash of the one encoder behind every table of a run. Raises ArtifactError on a mix."""
     encoder = str(storage.read_json(storage.join(run.folder("train"), "signature.json"))["encoder"])
+    judged = storage.read_json(storage.join(run.folder("evaluate"), "metrics.json")).get("encoder", encoder)
+    if judged != encoder:
+        raise ArtifactError(
+            f"every table of a run must come from one encoder, {encoder[:12]}…; the report judges {judged[:12]}…: "
+            "run topkin run --force"
+        )
     for stage in MADE_BY_ENCODER:
         folder = run.folder(stage)
         for name in storage.files(folder):

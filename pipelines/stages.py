@@ -181,7 +181,7 @@ def _put(attempt: str, target: str, key: str) -> dict[str, Any]:
     if (first := _whole(target, key)) is None:
         storage.remove_folder(target)  # damaged, or not finished
         try:
-            storage.move(attempt, target)
+            storage.move_folder(attempt, target, last=manifest.NAME)
         except OSError:
             if (first := _whole(target, key)) is None:
                 raise
@@ -203,8 +203,18 @@ def _sweep(run_path: str, name: str) -> None:
     for folder in storage.folders(run_path):
         prefix, _, rest = folder.partition(f".{name}-{socket.gethostname()}-")
         pid = rest.partition("-")[0]
-        if prefix == "" and pid.isdigit() and int(pid) != os.getpid() and not os.path.exists(f"/proc/{pid}"):
+        if prefix == "" and pid.isdigit() and not _alive(int(pid)):
             storage.remove_folder(storage.join(run_path, folder))
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
 
 
 def main(stage: str, argv: Sequence[str]) -> int:

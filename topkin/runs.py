@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ FOLDERS = {
     "evaluate": "report",
 }
 POINTER = "current.json"
+LIBRARIES = ("apache-beam", "duckdb", "keras", "nmslib", "numpy", "pyarrow", "scipy", "tensorflow")
 
 
 @dataclass(frozen=True)
@@ -55,8 +57,10 @@ class Run:
 
 @cache
 def code_version() -> str:
-    """A hash of topkin's own source, so that another version never reuses this one's stages."""
+    """A hash of topkin's source and of the libraries that decide results: another version reuses no stage."""
     digest = hashlib.sha256()
+    for name in LIBRARIES:
+        digest.update(f"{name}=={metadata.version(name)}".encode())
     here = Path(__file__).parent
     # Installed, the sub-packages lie below; in a checkout they are links that rglob does not follow.
     roots = [here, *(here / name for name in ("models", "transforms", "pipelines"))]

@@ -54,10 +54,26 @@ def remove_folder(path: str) -> None:
         fs.delete_dir(inner)
 
 
-def move(source: str, target: str) -> None:
-    """Rename a file or a folder; on a local disk in one step."""
+def move_folder(source: str, target: str, *, last: str) -> None:
+    """Rename a folder; where the filesystem cannot do that in one step, move file by file, ``last`` last.
+
+    ``last`` is the file that vouches for the others: without it the folder does not count.
+    """
     fs, inner = filesystem(source)
-    fs.move(inner, filesystem(target)[1])
+    if isinstance(fs, pafs.LocalFileSystem):
+        fs.move(inner, filesystem(target)[1])
+    else:
+        copy_folder(source, target, last=last)
+        remove_folder(source)
+
+
+def copy_folder(source: str, target: str, *, last: str) -> None:
+    """Copy every file below a folder within one filesystem, the file named ``last`` after all others."""
+    fs, inner = filesystem(source)
+    there = filesystem(target)[1]
+    for name in sorted(files(source), key=lambda n: (n == last, n)):
+        fs.create_dir(posixpath.dirname(posixpath.join(there, name)), recursive=True)
+        fs.copy_file(posixpath.join(inner, name), posixpath.join(there, name))
 
 
 def files(folder: str) -> list[str]:

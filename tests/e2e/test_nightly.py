@@ -217,6 +217,14 @@ def test_a_table_of_another_encoder_is_not_published(night, tmp_path):
         publish.publish(run, night.settings)
 
 
+def test_a_report_on_another_encoder_is_not_published(night, tmp_path):
+    run = copied(night, tmp_path)
+    path = Path(run.folder("evaluate"), "metrics.json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"encoder": "f" * 64}))
+    with pytest.raises(ArtifactError, match="the report judges ffffffffffff"):
+        publish.one_encoder(run)
+
+
 def test_a_run_without_anything_held_out_is_published_on_its_checks(night, tmp_path):
     settings = night.again(f"run.output='{tmp_path}/out'", "train.epochs=1")
     run = run_all(settings, as_of=night.shop.as_of + timedelta(days=60))

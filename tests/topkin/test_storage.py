@@ -54,3 +54,18 @@ def test_uris_and_paths_reach_the_same_file(tmp_path):
     storage.write_json([1], f"file://{tmp_path}/deep/er/x.json")
     assert storage.read_json(f"{tmp_path}/deep/er/x.json") == [1]
     assert storage.files(f"file://{tmp_path}") == ["deep/er/x.json"]
+
+
+def test_a_folder_moves_whole_and_its_seal_is_copied_last(tmp_path):
+    for name in ("z.bin", "manifest.json", "deep/a.bin"):
+        storage.write_bytes(name.encode(), f"{tmp_path}/from/{name}")
+    storage.copy_folder(f"{tmp_path}/from", f"{tmp_path}/copied", last="manifest.json")
+    copied = [(tmp_path / "copied" / n).stat().st_mtime_ns for n in ("deep/a.bin", "z.bin", "manifest.json")]
+    assert copied == sorted(copied)
+    storage.move_folder(f"{tmp_path}/from", f"{tmp_path}/to", last="manifest.json")
+    assert (
+        storage.files(f"{tmp_path}/to")
+        == storage.files(f"{tmp_path}/copied")
+        == ["deep/a.bin", "manifest.json", "z.bin"]
+    )
+    assert not storage.exists(f"{tmp_path}/from")
