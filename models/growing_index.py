@@ -121,7 +121,8 @@ class GrowingIndex:
             raise ValueError(f"vectors must be finite and not zero, got {bad} others: leave those items out")
         self._kinds.update({name: kind for name, kind in kinds.items() if kind is not None})
         self._rows.update(zip(ids, range(len(self.ids), len(self.ids) + len(ids)), strict=True))
-        self.ids, self.labels = self.ids + ids, self.labels + given
+        self.ids.extend(ids)
+        self.labels.extend(given)
         self._alive = np.concatenate([self._alive, np.ones(len(ids), bool)])
         self._rest = np.concatenate([self._rest, unit_rows(vectors.astype(np.float32))])
         rest = int(self._alive[self.in_graph :].sum())
