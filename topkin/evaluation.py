@@ -204,7 +204,7 @@ def evaluate_part(shop: Shop, part: Part, budget_bytes: int = BUDGET_BYTES) -> t
                         values[f"{protocol}/{model}/{name}"][start + among] = column
                     _note(best.setdefault((protocol, model), np.full(n_items, NEVER)), ids)
     if published_ks(shop.ks, shop.listed):
-        lists = lists_of(part.recommendations, user_ids, shop.item_ids, shop.listed)
+        lists = lists_of(part.recommendations, user_ids, shop.item_ids, min(shop.listed, max(n_items, 1)))
         allowed = without(later, excluded_items(history, shop.bought, shop.cooldown), n_items)
         among = np.flatnonzero((np.diff(allowed[0]) > 0)[judged] & (lists[judged] >= 0).any(axis=1))
         rows = judged[among]

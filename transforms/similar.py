@@ -1,7 +1,7 @@
 """Neighbours of every item and every user, part by part against all parts."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -68,6 +68,9 @@ class Worker:
         self.allowed = allowed_of(sources.rules, catalogue).mask
         sizes = [len(sources.vectors(part)) for part in range(sources.parts)]
         self.firsts = [0, *np.cumsum(sizes).tolist()]
+        most = {"items": len(self.ids), "users": self.firsts[-1], "bought": len(self.ids)}  # no list is longer
+        bounded = {name: min(getattr(sources.settings, name), n) for name, n in most.items()}
+        self.sources = replace(sources, settings=sources.settings.model_copy(update=bounded))
 
     def items(self, part: int) -> pa.Table:
         """``schemas.similar_items`` of a run of catalogue rows."""

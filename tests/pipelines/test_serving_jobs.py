@@ -459,6 +459,12 @@ def test_neighbours_can_be_turned_off(shop):
 # all
 
 
+def test_more_neighbours_than_there_are_cost_no_more_than_all(shop):
+    many = settings_of(str(shop), similar=dict.fromkeys(("items", "users", "bought"), 1_000_000_000))
+    some = settings_of(str(shop), similar=dict.fromkeys(("items", "users", "bought"), 1_000))
+    assert similar.execute(job_of(shop, "many", many)) == similar.execute(job_of(shop, "some", some))
+
+
 def test_no_table_is_pickled_on_its_way(shop, monkeypatch):
     def refuse(table):
         raise AssertionError("a table was pickled")
