@@ -34,8 +34,9 @@ def _unit(x: Any) -> Any:
     x = x / tf.where(largest > 0, largest, tf.ones_like(largest))
     square = tf.reduce_sum(tf.square(x), axis=-1, keepdims=True)
     # The square of what is left is 0 or at least 1, so the root is never taken where its slope is infinite.
-    length = tf.sqrt(tf.where(square > 0, square, tf.ones_like(square)))
-    return tf.where(square > 0, x / length, tf.where(tf.math.is_nan(x), x, tf.zeros_like(x)))
+    inverse = tf.math.rsqrt(tf.where(square > 0, square, tf.ones_like(square)))
+    # Times 0 a zero row stays zero and a NaN stays NaN.
+    return x * tf.where(square > 0, inverse, tf.zeros_like(inverse))
 
 
 def unit_rows(x: Any) -> Any:

@@ -20,10 +20,22 @@ def _floats(*arrays: np.ndarray) -> tuple[np.dtype, list[np.ndarray]]:
 def _unit(x: np.ndarray) -> np.ndarray:
     if x.ndim < 1:
         raise ValueError(f"vectors must have at least one axis, got shape {x.shape}")
+    x = np.ascontiguousarray(x)  # a row's sum is added up in the same order wherever the row stands
+    square = np.einsum("...d,...d->...", x, x)
+    kind = np.finfo(x.dtype)
+    # Squares that leave the dtype's range, zero rows and NaN: those rows are done with more care.
+    fine = (square > kind.tiny / kind.eps**2) & (square <= kind.max)
+    out = x / np.sqrt(np.where(fine, square, 1))[..., None]
+    if not fine.all():
+        out[~fine] = _careful(x[~fine])
+    return out
+
+
+def _careful(x: np.ndarray) -> np.ndarray:
+    """Rows (n, d) of any scale, by their largest coordinate first."""
     largest = np.max(np.abs(x), axis=-1, keepdims=True, initial=0)
-    # Dividing by the largest coordinate first keeps the squares of huge and tiny vectors in range.
-    x = x / np.where(largest > 0, largest, 1) if x.size else x
-    length = np.sqrt(np.einsum("...d,...d->...", x, x))[..., None]
+    x = x / np.where(largest > 0, largest, 1)
+    length = np.sqrt(np.einsum("nd,nd->n", x, x))[:, None]
     return np.divide(x, length, out=np.where(np.isnan(x), x, np.zeros_like(x)), where=length > 0)
 
 

@@ -74,6 +74,18 @@ def test_squares_that_leave_the_range_of_the_dtype_do_no_harm(dtype, scale):
     np.testing.assert_allclose(cosine_matrix(x, np.array(B, dtype)), KNOWN, atol=2e-5)
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_a_row_is_the_same_beside_any_others_and_in_any_layout(dtype):
+    x = np.random.default_rng(0).normal(size=(40, 37)).astype(dtype)
+    x[3], x[5, 2], x[7] = 0, np.nan, x[7] * dtype(1e-7 if dtype == np.float16 else np.finfo(dtype).tiny * 1e9)
+    unit = unit_rows(x)
+    np.testing.assert_array_equal(unit_rows(np.asfortranarray(x)), unit)
+    np.testing.assert_array_equal(unit_rows(np.repeat(x, 2, axis=1)[:, ::2]), unit)
+    for row, expected in zip(x, unit, strict=True):
+        np.testing.assert_array_equal(unit_rows(row), expected)
+        np.testing.assert_array_equal(unit_rows(row[None]), expected[None])
+
+
 def test_integers_are_taken_as_float64():
     assert cosine_rows(np.array([3, 4]), np.array([4, 3])) == pytest.approx(0.96)
     assert unit_rows(np.array([[3, 4]])).dtype == np.float64
