@@ -1,9 +1,11 @@
 """``topkin check``: the configuration and the inputs looked at, nothing done."""
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,7 @@ import pyarrow as pa
 
 from topkin.config import Settings
 from topkin.contract import Source, inspect, sample, sources
-from topkin.errors import TopkinError
+from topkin.errors import ConfigError, TopkinError
 from topkin.inputs import ArrowFiles, Files, opened
 from topkin.pipelines.asked import Asked
 from topkin.policy import check_item_lists, item_lists_fingerprint
@@ -52,12 +54,25 @@ def main(asked: Asked) -> None:
         print("all is well: topkin run does the work")
 
 
+def _output_findings(output: str) -> list[TopkinError]:
+    """What is in the way of the output folder on a local disk; nothing is made there."""
+    if "://" in output:
+        return []
+    there = Path(output).absolute()
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
+        return []
+    why = "cannot be written" if there.is_dir() else "is not a folder"
+    return [ConfigError(f"run.output must be a folder that can be written, got {output}: {there} {why}")]
+
+
 def check(settings: Settings, as_of: datetime) -> tuple[list[Seen], list[TopkinError]]:
     """What each input holds, and all that is wrong with it."""
     from topkin.pipelines.prepare import check_inputs
 
     seen = [_look(source) for source in sources(settings).values()]
-    findings = check_inputs(settings, as_of)
+    findings = [*check_inputs(settings, as_of), *_output_findings(settings.run.output)]
     try:
         item_lists_fingerprint(settings.recommend)
         if not findings:

@@ -18,7 +18,7 @@ Baseline = Literal["popularity", "recent_popularity", "own_frequency", "item_knn
 class Section(BaseModel):
     """A frozen table of the configuration that refuses unknown keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Run(Section):
@@ -98,11 +98,13 @@ class Train(Section):
     )
     epochs: Count = Field(8, description="Most passes over the purchases.")
     batch_size: Count = Field(1024, description="Purchases per step; the others of a step are its negatives.")
-    learning_rate: Annotated[float, Field(gt=0)] = Field(0.01, description="Adam's step size.")
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = Field(0.01, description="Adam's step size.")
     learning_rate_decay: Annotated[float, Field(gt=0, le=1)] = Field(
         0.6, description="Factor on the step size from one epoch to the next."
     )
-    temperature: Annotated[float, Field(gt=0)] = Field(0.2, description="Divides the cosines before the softmax.")
+    temperature: Annotated[float, Field(ge=0.01, le=100)] = Field(
+        0.2, description="Divides the cosines before the softmax."
+    )
     logq: Share = Field(1.0, description="Share of log q(item) taken off in-batch logits (the logQ correction).")
     history_length: Count = Field(
         64, description="Purchases of a user that a training example pools; drawn at random where there are more."

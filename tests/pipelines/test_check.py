@@ -120,3 +120,13 @@ def test_a_list_of_other_ids_is_said_before_any_work(
     code = main(["check", "--set", "recommend.deny=deny.parquet"])
     assert code == (0 if ids == ["X"] else 3)
     assert ("recommend.deny" in capsys.readouterr().err) == bool(code)
+
+
+def test_an_output_in_the_way_of_a_file_is_told_and_nothing_is_made(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "taken").write_text("a file")
+    assert main(["check", "--set", "run.output=taken/deep/out"]) == 2
+    assert "run.output must be a folder that can be written" in capsys.readouterr().err
+    assert main(["check", "--set", "run.output=new/deep/out"]) == 0
+    assert not (folder / "new").exists()

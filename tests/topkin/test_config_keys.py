@@ -25,7 +25,7 @@ def test_every_key_of_the_schema_is_there_with_a_description() -> None:
     ("name", "takes"),
     [
         ("train.epochs", "a whole number of at least 1"),
-        ("train.temperature", "a number above 0"),
+        ("train.temperature", "a number from 0.01 to 100"),
         ("train.logq", "a number from 0 to 1"),
         ("train.half_life_days", "a number above 0 and of at most 36500"),
         ("train.id_dropout", "a number of at least 0 and below 1"),
