@@ -5,7 +5,8 @@
 Two views of each picture (moved, turned, stretched, mirrored, recoloured, a box blanked) must be alike to the
 encoder; its output is then whitened on training pictures, which takes no labels either. The probe is a k-NN
 vote: each test picture takes the label of most of its k nearest training pictures, with k chosen on training
-pictures alone. Beside it stands the same probe of raw pixels, and of raw pixels whitened.
+pictures alone. Beside it stand the same probes of the encoder's output not whitened, of raw pixels,
+and of raw pixels whitened.
 """
 
 import argparse
@@ -115,6 +116,8 @@ def main(argv: Sequence[str]) -> dict[str, Any]:
     seconds, trained_cpu = time.perf_counter() - began, time.process_time() - cpu
     search = whitened(encoder, known.images[:20_000], dim=options.dim, power=WHITENING)
     vectors = [search.predict(part.images, batch_size=500, verbose=0) for part in (known, asked)]
+    turned = whitened(encoder, known.images[:20_000], dim=options.dim, power=0.0)
+    plain = [turned.predict(part.images, batch_size=500, verbose=0) for part in (known, asked)]
     pixels = [part.images.reshape(len(part.images), -1).astype(np.float32) for part in (known, asked)]
     turn, shift = principal(pixels[0][:20_000], min(options.dim, pixels[0].shape[1]), WHITENING)
     figures = {
@@ -123,11 +126,12 @@ def main(argv: Sequence[str]) -> dict[str, Any]:
         "train_images": len(known.images),
         "test_images": len(asked.images),
         "probe": probe(known, asked, (vectors[0], vectors[1])),
+        "probe_not_whitened": probe(known, asked, (plain[0], plain[1])),
         "raw_pixels": probe(known, asked, (pixels[0], pixels[1])),
         "raw_pixels_whitened": probe(known, asked, (pixels[0] @ turn + shift, pixels[1] @ turn + shift)),
         "loss": logs["loss"][-1],
         "spread": logs["spread"][-1],
-        "effective_rank": effective_rank(vectors[1][:2000]),
+        "effective_rank": effective_rank(plain[1][:1000]),
         "dim": search.output_shape[-1],
         "training_seconds": round(seconds, 1),
         "training_cpu_seconds": round(trained_cpu, 1),
@@ -136,6 +140,7 @@ def main(argv: Sequence[str]) -> dict[str, Any]:
     }
     for name, words in (
         ("probe", options.method),
+        ("probe_not_whitened", f"{options.method} not whitened"),
         ("raw_pixels", "raw pixels"),
         ("raw_pixels_whitened", "raw pixels whitened"),
     ):
