@@ -57,3 +57,11 @@ def test_every_module_the_page_names_has_what_it_says() -> None:
         assert hasattr(importlib.import_module(f"topkin.models.{module}"), name)
     for name in re.findall(r"`(\w+)`", re.search(r"augmenters of `models.augment`: (.*?)\n", PAGE)[1]):  # type: ignore[index]
         assert hasattr(importlib.import_module("topkin.models.augment"), name)
+
+
+def test_the_table_of_losses_has_a_row_for_every_case_of_the_example() -> None:
+    source = (ROOT / "examples" / "losses_fashion.py").read_text(encoding="utf-8")
+    cases = re.findall(r'^    "(\w+)": Case\(', source, re.MULTILINE)
+    table = PAGE[PAGE.index("| `--loss` |") :].split("\n\n")[0]
+    assert len(cases) >= 21
+    assert set(re.findall(r"^\| (\w+) \|", table, re.MULTILINE)) == {*cases, "raw_pixels", "untrained"}
