@@ -128,7 +128,7 @@ def run(options: argparse.Namespace, train: Images, test: Images, augment: Augme
     print(f"{figures['train_pair_accuracy']:.4f} of training images")
     print(f"pair accuracy at D < {threshold:.3f}, calibrated: {figures['test_pair_accuracy_calibrated']:.4f}")
     if options.picture is not None:
-        shown = siamese.pick_pairs(distances, asked.alike, THRESHOLD, 6)
+        shown = siamese.pick_pairs(distances, asked, THRESHOLD, 6)
         picture = pairs_picture(
             test.images,
             asked.first[shown],

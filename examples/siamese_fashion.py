@@ -19,9 +19,9 @@ NAMES = ("T-shirt", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "
 
 def main(argv: Sequence[str]) -> dict:
     """Train and measure; returns the figures."""
-    options = siamese.arguments(__doc__, epochs=30).parse_args(argv)
+    options = siamese.arguments(__doc__, epochs=150).parse_args(argv)
     train, test = (read_images(str(options.data / "fashion_mnist" / f"{part}.parquet")) for part in ("train", "test"))
-    return siamese.run(options, train, test, Chain([Flip(), Shift(1)]), NAMES)
+    return siamese.run(options, train, test, Chain([Flip(), Shift(1)]) if options.encoder == "cnn" else Flip(), NAMES)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ Bromley et al., Signature verification using a "Siamese" time delay neural netwo
 Hadsell et al., Dimensionality reduction by learning an invariant mapping, CVPR 2006.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import keras
@@ -224,19 +224,25 @@ def pair_distances(network: keras.Model, rows: np.ndarray, pairs: PairList, *, b
     return np.asarray(distance.rows(vectors[: len(pairs.first)], vectors[len(pairs.first) :]))
 
 
-def pick_pairs(distances: np.ndarray, alike: np.ndarray, threshold: float, each: int) -> Sequence[int]:
+def pick_pairs(distances: np.ndarray, pairs: PairList, threshold: float, each: int) -> list[int]:
     """Numbers of pairs worth looking at: the ``each`` worst of both kinds of error, then typical ones of both kinds.
 
     In order: alike and told different, farthest first; different and told alike, nearest first; then alike
-    and different pairs at their median distance, rightly told.
+    and different pairs rightly told, from their median distance on. No row is shown twice among one kind.
     """
-    alike = np.asarray(alike) > 0.5
+    distances, alike = np.asarray(distances), pairs.alike > 0.5
     order = np.argsort(distances, kind="stable")
-    missed = [i for i in order[::-1] if alike[i] and distances[i] >= threshold][:each]
-    mixed = [i for i in order if not alike[i] and distances[i] < threshold][:each]
-    right = []
+    told = distances < threshold
+    kinds = [order[::-1][(alike & ~told)[order[::-1]]], order[(~alike & told)[order]]]
     for kind in (True, False):
-        fine = [i for i in order if alike[i] == kind and (distances[i] < threshold) == kind]
-        start = max(0, (len(fine) - each) // 2)
-        right.append(fine[start : start + each])
-    return [int(i) for i in (*missed, *mixed, *right[0], *right[1])]
+        right = order[((alike == kind) & (told == kind))[order]]
+        kinds.append(right[max(0, (len(right) - each) // 2) :])
+    picked: list[int] = []
+    for numbers in kinds:
+        seen: set[int] = set()
+        for number in numbers:
+            both = {int(pairs.first[number]), int(pairs.second[number])}
+            if len(seen) < 2 * each and seen.isdisjoint(both):
+                seen |= both
+                picked.append(int(number))
+    return picked

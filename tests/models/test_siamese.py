@@ -144,6 +144,9 @@ def test_distances_that_are_none_are_explained(distances: Any, message: str) -> 
         calibrate(distances, [0, 1])
 
 
-def test_the_pairs_shown_are_the_worst_then_typical_ones() -> None:
-    distances, alike = np.array([0.9, 0.1, 0.6, 0.3, 0.2, 1.2]), np.array([1, 1, 1, 0, 1, 0])
-    assert list(siamese.pick_pairs(distances, alike, 0.5, 1)) == [0, 3, 1, 5]
+def test_the_pairs_shown_are_the_worst_then_typical_ones_and_no_row_twice() -> None:
+    distances = np.array([0.9, 0.1, 0.6, 0.3, 0.2, 1.2, 0.8])
+    alike = np.array([1, 1, 1, 0, 1, 0, 1], np.float32)
+    pairs = siamese.PairList(np.array([0, 2, 4, 6, 8, 10, 0]), np.array([1, 3, 5, 7, 9, 11, 4]), alike)
+    assert siamese.pick_pairs(distances, pairs, 0.5, 1) == [0, 3, 1, 5]
+    assert siamese.pick_pairs(distances, pairs, 0.5, 2) == [0, 2, 3, 1, 4, 5]
