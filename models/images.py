@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from topkin import storage
 from topkin.errors import InputError
@@ -28,14 +29,14 @@ def read_images(
 ) -> Images:
     """Every image of one Parquet file with its label.
 
-    Raises InputError where a column is missing, is of another type, or has nulls.
+    Raises InputError where the file or a column is missing, a column is of another type, or has nulls.
     """
     return images_of(storage.read_parquet(path, _present(path, image, label)), shape, image=image, label=label)
 
 
 def _present(path: str, *columns: str) -> list[str]:
-    import pyarrow.parquet as pq
-
+    if not storage.exists(path):
+        raise InputError(f"images must be in a Parquet file, got {path}, which is not there: look at the path")
     fs, inner = storage.filesystem(path)
     with fs.open_input_file(inner) as source:
         names = pq.read_schema(source).names

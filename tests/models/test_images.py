@@ -43,6 +43,8 @@ def test_labels_may_be_words() -> None:
 
 
 def test_what_cannot_be_read_is_explained(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"got .*absent.parquet, which is not there: look at the path"):
+        read_images(str(tmp_path / "absent.parquet"))
     pq.write_table(table(), tmp_path / "images.parquet")
     with pytest.raises(InputError, match="must have a column 'kind', got image, label"):
         read_images(str(tmp_path / "images.parquet"), shape=(4, 3, 2), label="kind")
