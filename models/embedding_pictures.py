@@ -27,9 +27,7 @@ def distances_picture(
     same, different = (np.asarray(x, np.float64).ravel() for x in (same, different))
     both = np.concatenate([same, different])
     if not len(same) or not len(different) or not np.isfinite(both).all():
-        raise ValueError(
-            f"distances must be finite, of both kinds, got {len(same)} same, {len(different)} different"
-        )
+        raise ValueError(f"distances must be finite, of both kinds, got {len(same)} same, {len(different)} different")
     edges = np.histogram_bin_edges(both, bins)
     width, height, left, top, floor = 640, 300, 24, 74, 256
     x = left + (width - 2 * left) * (edges - edges[0]) / max(edges[-1] - edges[0], 1e-12)
