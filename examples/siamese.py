@@ -16,6 +16,7 @@ from topkin.models.embedding_head import MetricEmbedding
 from topkin.models.images import Images, mlp, small_cnn
 from topkin.models.pair_losses import Contrastive, PairContrastive
 from topkin.models.pictures import pairs_picture
+from topkin.models.reducers import Mean, MeanOfNonZero
 from topkin.models.samplers import ClassBatches
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -31,8 +32,14 @@ def arguments(description: str | None, **defaults: Any) -> argparse.ArgumentPars
         "--pairs",
         choices=["batch", "drawn"],
         default="batch",
-        help="batch: all alike pairs of a batch of images, and of the others those nearer than the margin, each kind "
-        "half of the loss; drawn: as many of each kind as there are images",
+        help="batch: all pairs of a batch of images, each kind half of the loss; drawn: as many of each kind as there "
+        "are images",
+    )
+    flags.add_argument(
+        "--different",
+        choices=["near", "all"],
+        help="with --pairs batch, what the different pairs' loss is a mean of: those nearer than the margin, as a "
+        "perceptron needs (its default), or all",
     )
     flags.add_argument("--epochs", type=int, default=defaults["epochs"])
     flags.add_argument("--batch-size", type=int, default=128)
@@ -69,8 +76,10 @@ def fit(encoder: keras.Model, train: Images, augment: Augmenter | None, options:
         augment=augment,
         seed=options.seed,
     )
+    near = options.different == "near" or (options.different is None and options.encoder == "mlp")
+    loss = Contrastive(negative_margin=1.0, reducer=MeanOfNonZero() if near else Mean())
     # XLA gains nothing on a processor: TensorFlow's own convolutions are faster there.
-    encoder.compile(rate(options, batches), loss=Contrastive(negative_margin=1.0), jit_compile=False)
+    encoder.compile(rate(options, batches), loss=loss, jit_compile=False)
     return float(encoder.fit(batches, epochs=options.epochs, verbose=2).history["loss"][-1])
 
 
