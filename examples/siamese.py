@@ -5,7 +5,6 @@ import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
@@ -21,11 +20,12 @@ from topkin.models.samplers import ClassBatches
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 THRESHOLD = 0.5
+RATES = {"mlp": 1e-3, "cnn": 2e-3}
 
 
-def arguments(description: str | None, **defaults: Any) -> argparse.ArgumentParser:
-    """The flags of a Siamese example."""
-    flags = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+def arguments(description: str | None, argv: Sequence[str], epochs: dict[str, int]) -> argparse.Namespace:
+    """The flags of a Siamese example. epochs: the default for each encoder."""
+    flags = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     flags.add_argument("--data", type=Path, default=DATA, help="the folder of the data sets")
     flags.add_argument("--encoder", choices=["mlp", "cnn"], default="mlp")
     flags.add_argument(
@@ -41,14 +41,17 @@ def arguments(description: str | None, **defaults: Any) -> argparse.ArgumentPars
         help="with --pairs batch, what the different pairs' loss is a mean of: those nearer than the margin, as a "
         "perceptron needs (its default), or all",
     )
-    flags.add_argument("--epochs", type=int, default=defaults["epochs"])
+    flags.add_argument("--epochs", type=int, default=None, help=f"by default {epochs}")
     flags.add_argument("--batch-size", type=int, default=128)
-    flags.add_argument("--learning-rate", type=float, default=1e-3)
+    flags.add_argument("--learning-rate", type=float, default=None, help=f"at the start, by default {RATES}")
     flags.add_argument("--images", type=int, default=None, help="train on so many images only")
     flags.add_argument("--no-augment", action="store_true", help="train on the images as they are")
     flags.add_argument("--seed", type=int, default=1)
     flags.add_argument("--picture", type=Path, default=None, help="write the pairs most worth a look as SVG")
-    return flags
+    options = flags.parse_args(argv)
+    options.epochs = options.epochs or epochs[options.encoder]
+    options.learning_rate = options.learning_rate or RATES[options.encoder]
+    return options
 
 
 def encoder_of(kind: str, seed: int) -> keras.Model:

@@ -19,7 +19,7 @@ NAMES = ("T-shirt", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "
 
 def main(argv: Sequence[str]) -> dict:
     """Train and measure; returns the figures."""
-    options = siamese.arguments(__doc__, epochs=150).parse_args(argv)
+    options = siamese.arguments(__doc__, argv, {"mlp": 150, "cnn": 15})
     train, test = (read_images(str(options.data / "fashion_mnist" / f"{part}.parquet")) for part in ("train", "test"))
     return siamese.run(options, train, test, Chain([Flip(), Shift(1)]) if options.encoder == "cnn" else Flip(), NAMES)
 

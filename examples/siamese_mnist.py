@@ -18,7 +18,7 @@ from topkin.models.images import Images, read_images
 
 def main(argv: Sequence[str]) -> dict:
     """Train and measure; returns the figures."""
-    options = siamese.arguments(__doc__, epochs=200).parse_args(argv)
+    options = siamese.arguments(__doc__, argv, {"mlp": 200, "cnn": 50})
     digits = read_images(str(options.data / "mnist_t10k" / "test.parquet"))
     order = np.random.default_rng(7).permutation(len(digits.images))
     train, test = (Images(*(x[part] for x in digits)) for part in (order[:7000], order[7000:]))
