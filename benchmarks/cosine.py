@@ -6,9 +6,9 @@
 
 import argparse
 import os
-import statistics
-import time
 from collections.abc import Callable
+
+from benchmarks._turns import Turns
 
 
 def main() -> None:
@@ -52,19 +52,10 @@ def main() -> None:
         "topkin, TensorFlow": lambda: ours_tf().numpy(),
         "TensorFlow l2_normalize, matmul": lambda: plain_tf_graph().numpy(),
     }
-    seconds: dict[str, list[float]] = {name: [] for name in rows}
-    answers: dict[str, object] = {}
-    for repeat in range(args.repeats + 1):
-        for name, run in rows.items():
-            start = time.perf_counter()
-            answers[name] = run()
-            if repeat:  # the first round warms up
-                seconds[name].append(time.perf_counter() - start)
-    median = {name: statistics.median(times) for name, times in seconds.items()}
+    turns = Turns(rows, args.repeats)
 
     print(f"{args.batch} x {args.n} x {args.m}, d = {args.dim}, float32, {args.threads} threads")
-    for name, value in sorted(median.items(), key=lambda row: row[1]):
-        print(f"  {name:32s} {value:7.3f} s   best {min(seconds[name]):7.3f}")
+    turns.tell_seconds()
     print("peer's time / topkin's time, at least, largest difference of a cosine")
     for ours, peer, least in (
         ("topkin, NumPy", "bare NumPy matmul", 0.5),
@@ -74,10 +65,8 @@ def main() -> None:
         # Ours divides by the largest coordinate first: where squares leave float32 the peer's cosines are wrong.
         ("topkin, TensorFlow", "TensorFlow l2_normalize, matmul", 0.6),
     ):
-        ratio = median[peer] / median[ours]
-        apart = np.abs(np.asarray(answers[peer]) - np.asarray(answers[ours])).max()
-        same = "" if peer.startswith("bare") else f"{apart:.1e}"
-        print(f"  {peer:32s} {ratio:6.2f} x {least:5.1f} x  {same:10s} {'ok' if ratio >= least else 'below'}")
+        apart = np.abs(np.asarray(turns.answers[peer]) - np.asarray(turns.answers[ours])).max()
+        turns.tell_ratio(ours, peer, least, "" if peer.startswith("bare") else f"{apart:.1e}")
 
 
 if __name__ == "__main__":

@@ -7,9 +7,9 @@ run in turn, so that a slow moment hits all of them. FAISS takes part where it i
 import argparse
 import importlib.util
 import os
-import statistics
-import time
 from collections.abc import Callable
+
+from benchmarks._turns import Turns
 
 
 def main() -> None:
@@ -68,19 +68,10 @@ def main() -> None:
 
         rows["FAISS"] = lambda: index.search(users, args.k)[1]
         rows["FAISS, over-fetch and filter"] = filtered
-    seconds: dict[str, list[float]] = {name: [] for name in rows}
-    answers: dict[str, object] = {}
-    for repeat in range(args.repeats + 1):
-        for name, run in rows.items():
-            start = time.perf_counter()
-            answers[name] = run()
-            if repeat:  # the first round warms up
-                seconds[name].append(time.perf_counter() - start)
-    median = {name: statistics.median(times) for name, times in seconds.items()}
+    turns = Turns(rows, args.repeats)
 
     print(f"{args.users:,} users x {args.items:,} items, d = {args.dim}, k = {args.k}, {args.threads} threads")
-    for name, value in sorted(median.items(), key=lambda row: row[1]):
-        print(f"  {name:30s} {value:7.3f} s   best {min(seconds[name]):7.3f}")
+    turns.tell_seconds()
     if "FAISS" not in rows:
         print("  FAISS is not installed: its rows are left out")
     print("peer's time / topkin's time, at least, same ids as topkin")
@@ -92,9 +83,9 @@ def main() -> None:
         (barred, "FAISS, over-fetch and filter", 1.0),
     ):
         if peer in rows:
-            ratio = median[peer] / median[ours]
-            same = "" if answers[peer] is None else f"{np.mean(np.asarray(answers[peer]) == answers[ours]):.4%}"
-            print(f"  {peer:30s} {ratio:6.2f} x {least:5.1f} x  {same:10s} {'ok' if ratio >= least else 'below'}")
+            theirs = turns.answers[peer]
+            same = "" if theirs is None else f"{np.mean(np.asarray(theirs) == turns.answers[ours]):.4%}"
+            turns.tell_ratio(ours, peer, least, same)
 
 
 if __name__ == "__main__":

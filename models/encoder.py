@@ -6,16 +6,11 @@ import numpy as np
 import pyarrow as pa
 import scipy.sparse as sp
 
+from topkin.cosine import unit_rows
 from topkin.interactions import Interactions, history_weights
 from topkin.models.features import ItemFeatures, item_features
 from topkin.models.prior import PRIOR_DIMS, Prior
 from topkin.models.towers import TwoTower
-
-
-def unit_rows(x: np.ndarray) -> np.ndarray:
-    """Rows divided by their length, float32; zero rows stay zero."""
-    norms = np.sqrt(np.einsum("nd,nd->n", x, x, dtype=np.float64))[:, None]
-    return (x / np.where(norms > 0, norms, 1.0)).astype(np.float32)
 
 
 def pool(

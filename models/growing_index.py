@@ -251,7 +251,7 @@ class GrowingIndex:
         items = storage.read_parquet(storage.join(folder, "items.parquet"))
         rest = storage.read_parquet(storage.join(folder, "rest.parquet"))
         index.ids, index.labels = items["id"].to_pylist(), items["label"].to_pylist()
-        index._alive = ~np.asarray(items["removed"].to_pylist(), bool)
+        index._alive = ~items["removed"].to_numpy()
         index._rows = {index.ids[row]: int(row) for row in np.flatnonzero(index._alive)}
         index._kinds = {
             name: kind for name, kind in (("ids", _kind_of(index.ids)), ("labels", _kind_of(index.labels))) if kind

@@ -178,5 +178,5 @@ def _restore(trainer: Trainer, values: list[Any]) -> None:
 def _key(plan: Plan, purchases: Purchases, catalogue: pa.Table) -> str:
     value = [asdict(plan), purchases.as_of.isoformat(), purchases.names(), len(catalogue)]
     ids = catalogue["item_id"].combine_chunks()
-    events = catalogue["events"].to_pylist()
+    events = vocabulary_hash(catalogue["events"].combine_chunks())
     return hashlib.sha256(json.dumps([*value, vocabulary_hash(ids), events]).encode()).hexdigest()

@@ -14,8 +14,9 @@ import pyarrow as pa
 from topkin.config import Settings
 from topkin.contract import Source, inspect, sample, sources
 from topkin.errors import ConfigError, TopkinError
-from topkin.inputs import ArrowFiles, Files, opened
+from topkin.inputs import opened
 from topkin.pipelines.asked import Asked
+from topkin.pipelines.job import input_files
 from topkin.policy import check_item_lists, item_lists_fingerprint
 
 
@@ -77,22 +78,14 @@ def check(settings: Settings, as_of: datetime) -> tuple[list[Seen], list[TopkinE
         item_lists_fingerprint(settings.recommend)
         if not findings:
             purchases = sources(settings)["purchases"]
-            check_item_lists(settings.recommend, inspect(purchases, _files(purchases.path)).types["item_id"])
+            check_item_lists(settings.recommend, inspect(purchases, input_files(purchases.path)).types["item_id"])
     except TopkinError as e:
         findings.append(e)
     return seen, findings
 
 
-def _files(path: str) -> Files:
-    if "://" not in path:
-        return ArrowFiles()
-    from topkin.transforms.parquet import AnyFiles
-
-    return AnyFiles()
-
-
 def _look(source: Source) -> Seen:
-    files = _files(source.path)
+    files = input_files(source.path)
     found = inspect(source, files)
     if not found.files:
         return Seen(source.name, source.path, findings=tuple(str(f) for f in found.findings))

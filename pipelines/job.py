@@ -5,10 +5,13 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stderr
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from topkin.config import Settings
 from topkin.errors import ConfigError, TopkinError
+
+if TYPE_CHECKING:
+    from topkin.inputs import Files
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +36,17 @@ class Job:
         if stage not in self.folders:
             raise ConfigError(f"stage {stage!r} has not run yet: topkin {stage} first, or topkin run for all of them")
         return self.folders[stage]
+
+
+def input_files(path: str) -> "Files":
+    """What finds and opens the files of an input; Beam is imported only where pyarrow alone does not do."""
+    from topkin.inputs import ArrowFiles
+
+    if "://" not in path or path.startswith("file://"):
+        return ArrowFiles()
+    from topkin.transforms.parquet import AnyFiles
+
+    return AnyFiles()
 
 
 def beam_options(flags: Sequence[str]) -> Any:

@@ -11,8 +11,8 @@ from topkin.cleaning import clean_items, clean_purchases, clean_users
 from topkin.config import Settings
 from topkin.contract import Inspection, inspect, sample, sources, time_unit_finding
 from topkin.errors import InputError, TopkinError
-from topkin.inputs import ArrowFiles, Files, find
-from topkin.pipelines.job import Job, run_pipeline
+from topkin.inputs import find
+from topkin.pipelines.job import Job, input_files, run_pipeline
 from topkin.prepare import Plan
 
 STAGE = "prepare"
@@ -37,15 +37,6 @@ class Config:
     parts: int
 
 
-def _files(path: str) -> Files:
-    """What reads a path; Beam is imported only where pyarrow alone does not do."""
-    if "://" not in path or path.startswith("file://"):
-        return ArrowFiles()
-    from topkin.transforms.parquet import AnyFiles
-
-    return AnyFiles()
-
-
 def inputs_fingerprint(settings: Settings) -> list[list[Any]]:
     """[path, bytes, time of change] of every input file, in order: what tells that an input is another.
 
@@ -54,7 +45,7 @@ def inputs_fingerprint(settings: Settings) -> list[list[Any]]:
     return [
         [f.path, f.bytes, f.modified]
         for name, source in sources(settings).items()
-        for f in find(f"{name}.path", source.path, _files(source.path))
+        for f in find(f"{name}.path", source.path, input_files(source.path))
     ]
 
 
@@ -69,7 +60,7 @@ def check_inputs(settings: Settings, as_of: datetime | None = None) -> list[Topk
 def _checked(
     settings: Settings, as_of: datetime | None, clock: datetime
 ) -> tuple[dict[str, Inspection], list[TopkinError]]:
-    inputs = {name: inspect(source, _files(source.path)) for name, source in sources(settings).items()}
+    inputs = {name: inspect(source, input_files(source.path)) for name, source in sources(settings).items()}
     findings = [finding for inspection in inputs.values() for finding in inspection.findings]
     purchases = inputs["purchases"]
     for name, role in (("items", "item_id"), ("users", "user_id")):
@@ -106,7 +97,7 @@ def _tried(inputs: Mapping[str, Inspection], clock: datetime) -> list[TopkinErro
     """What goes wrong with the first rows of each input."""
     findings: list[TopkinError] = []
     for name, inspection in inputs.items():
-        files = _files(inspection.source.path)
+        files = input_files(inspection.source.path)
         try:
             rows = sample(inspection, files)
             if rows is None:

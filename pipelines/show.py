@@ -156,7 +156,7 @@ def _unknown(text: str, found: Found, what: str) -> str:
     if near := found.nearest or found.titles:
         listed = "\n".join(f"  {_id(i)}  {_title(i)}" for i in near)
         return f"{said}; the nearest titles are\n{listed}"
-    return f"{said}, and no title is near it"
+    return f"{said}, and no title is near it: give an id of the tables as it stands there, or a word of a title"
 
 
 def _short(row: dict[str, Any]) -> str:

@@ -186,22 +186,22 @@ def inspect(source: Source, files: Files) -> Inspection:
 
     with ThreadPoolExecutor(8) as pool:
         footers = list(pool.map(footer, found))
-    findings: list[TopkinError] = [f for f in footers if isinstance(f, InputError)]
+    faults = [(f.path, e) for f, e in zip(found, footers, strict=True) if isinstance(e, InputError)]
     read = [(f, *s) for f, s in zip(found, footers, strict=True) if not isinstance(s, InputError)]
     if not read:
-        return Inspection(source=source, findings=tuple(findings))
+        return Inspection(source=source, findings=_once(faults))
     try:
         names = list(dict.fromkeys(n for _, schema, *_ in read for n in schema.names))
         columns = columns_read(source, _common(names, read[0][1].names))
     except ConfigError as e:
-        return Inspection(source=source, findings=(*findings, e))
+        return Inspection(source=source, findings=(*_once(faults), e))
     bind = cache(source.rules.bound)
     types: dict[str, pa.DataType] = {}
     first: dict[str, str] = {}
     verdicts: dict[str, None] = {}
     for file, schema, *_ in read:
         broken = _contract(source, file.path, schema, columns, bind)
-        findings.extend(b for b in broken if not isinstance(b, ConfigError))
+        faults.extend((file.path, b) for b in broken if isinstance(b, InputError))
         verdicts.update({str(b): None for b in broken if isinstance(b, ConfigError)})  # the same for each file
         if broken:
             continue
@@ -210,15 +210,14 @@ def inspect(source: Source, files: Files) -> Inspection:
             if role in source.columns:
                 kind = ids.canonical_type(bound.field(source.columns[role]).type)
                 if types.setdefault(role, kind) != kind:
-                    findings.append(
-                        InputError(
-                            f"{file.path}: column {source.columns[role]!r} ({source.name}.{role}) is {kind}, but "
-                            f"{types[role]} in {first[role]}: write all files with one type, or set "
-                            f"{source.name}.normalise.{source.columns[role]}"
-                        )
+                    fault = InputError(
+                        f"{file.path}: column {source.columns[role]!r} ({source.name}.{role}) is {kind}, but "
+                        f"{types[role]} in {first[role]}: write all files with one type, or set "
+                        f"{source.name}.normalise.{source.columns[role]}"
                     )
+                    faults.append((file.path, fault))
                 first.setdefault(role, file.path)
-    findings.extend(ConfigError(message) for message in verdicts)
+    findings: list[TopkinError] = [*_once(faults), *(ConfigError(message) for message in verdicts)]
     counted = tuple(File(f.path, f.bytes, f.modified, n) for f, _, n, _ in read)
     if not findings and not sum(f.rows for f in counted):
         findings.append(InputError(f"{source.name}.path: {source.path} holds no rows"))
@@ -231,6 +230,23 @@ def inspect(source: Source, files: Files) -> Inspection:
         earliest=min((f for f in firsts if f is not None), default=None) if None not in firsts else None,
         findings=tuple(findings),
     )
+
+
+NAMED = 4  # files named after the first that share its fault
+
+
+def _once(faults: Sequence[tuple[str, InputError]]) -> tuple[TopkinError, ...]:
+    """Each fault of (file, error) once, with the files that share it: some by name, the others by number."""
+    alike: dict[str, list[tuple[str, InputError]]] = {}
+    for path, error in faults:
+        alike.setdefault(str(error).replace(path, "", 1), []).append((path, error))
+    told = []
+    for (_, error), *others in alike.values():
+        if others:
+            more = f", and {len(others) - NAMED:,} more" if len(others) > NAMED else ""
+            error = InputError(f"{error}; likewise {', '.join(path for path, _ in others[:NAMED])}{more}")
+        told.append(error)
+    return tuple(told)
 
 
 def _earliest(parquet: pq.ParquetFile, source: Source) -> datetime | None:

@@ -141,8 +141,3 @@ def split(table: pa.Table, column: str, parts: int) -> dict[int, pa.Table]:
     ends = np.cumsum(np.bincount(part, minlength=parts))
     starts = ends - np.bincount(part, minlength=parts)
     return {p: ordered.slice(s, e - s) for p, (s, e) in enumerate(zip(starts, ends, strict=True)) if e > s}
-
-
-def sort_table(table: pa.Table, columns: list[str]) -> pa.Table:
-    """The rows in ascending order of some columns, nulls last; rows equal in all of them keep their order."""
-    return table.take(pc.sort_indices(table, sort_keys=[(c, "ascending") for c in columns]))

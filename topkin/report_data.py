@@ -141,7 +141,8 @@ def gather(folders: Mapping[str, str], metrics: Mapping[str, Any], *, as_of: dat
     sources, users = count_sources(_tables(storage.join(lists, "recommendations"), ["rank", "source"]))
     reasons: Counter[str] = Counter()
     for table in _tables(storage.join(lists, "short_lists"), ["reason"]):
-        reasons.update(table["reason"].to_pylist())
+        for entry in pc.value_counts(table["reason"]):  # a handful
+            reasons[entry["values"].as_py()] += entry["counts"].as_py()
     return ReportData(
         as_of=as_of,
         run_id=run_id,

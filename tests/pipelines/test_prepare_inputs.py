@@ -309,3 +309,15 @@ def test_texts_that_are_not_utf8_stop_no_rule(file: Path) -> None:
 def test_a_path_that_no_filesystem_takes(path: str) -> None:
     only(findings(path), InputError, "purchases.path", "cannot be looked for")
     assert len(str(findings(path)[0])) < 1000
+
+
+def test_a_fault_that_many_files_share_is_told_once_and_others_beside_it(tmp_path: Path) -> None:
+    for number in range(8):
+        write(GOOD.drop_columns("user"), tmp_path / f"{number}.parquet")
+    write(GOOD.drop_columns("item"), tmp_path / "8.parquet")
+    write(GOOD, tmp_path / "9.parquet")
+    users, items = map(str, findings(tmp_path))
+    assert users.startswith(f"{tmp_path}/0.parquet has no column 'user'")
+    assert users.endswith(", and 3 more")
+    assert [f"{tmp_path}/{n}.parquet" in users for n in range(10)] == [True] * 5 + [False] * 5
+    assert f"{tmp_path}/8.parquet has no column 'item'" in items

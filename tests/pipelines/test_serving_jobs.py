@@ -24,7 +24,7 @@ from topkin.config import Settings
 from topkin.cosine import unit_rows
 from topkin.embeddings import read_items, read_users
 from topkin.errors import ArtifactError, InputError
-from topkin.partition import sort_table, split
+from topkin.partition import split
 from topkin.pipelines import embed, index, recommend, similar
 from topkin.pipelines.job import Job
 
@@ -57,7 +57,7 @@ def write_prepared(folder: str, kind: str) -> None:
     )
     whole = split(histories, "user_id", PARTS)
     for part in range(PARTS):
-        table = sort_table(whole.get(part, histories.slice(0, 0)), ["user_id"])
+        table = whole.get(part, histories.slice(0, 0)).sort_by("user_id")
         storage.write_parquet(table, storage.join(folder, "histories", storage.part_name(part, PARTS)))
     items, ages = np.concatenate(baskets).astype(int), np.concatenate(days)
     first, last = [None] * ITEMS, [None] * ITEMS
