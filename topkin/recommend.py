@@ -5,9 +5,9 @@ short, and the reason is told. A user without one gets what sells.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -33,18 +33,26 @@ FEW_PURCHASES = "fewer purchases than recommend.min_history"
 NO_VECTOR = "no vector: the encoder knows none of the items bought"
 
 
+class Rows(Protocol):
+    """Vectors by item number."""
+
+    def __getitem__(self, numbers: np.ndarray, /) -> np.ndarray:
+        """The rows of ascending item numbers, (n, dim) float32."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Shelf:
     """All that recommending knows of the items, loaded once a worker.
 
-    item_ids: (n_items,). in_vectors, vectors: (n_items, dim) float32. buyers: (n_items,) distinct buyers.
+    item_ids: (n_items,). in_vectors, vectors: (n_items, dim) float32, or what looks rows up by item number, as
+    ``shards.StoredRows`` does. buyers: (n_items,) distinct buyers.
     allowed: (n_items,) bool, see ``policy.allowed_items``. cooldown: (n_items,) float32 days.
     rarity, half_life_days, history_length: how the encoder pooled the histories. encoder: its hash.
     """
 
     item_ids: pa.Array
-    vectors: np.ndarray
-    in_vectors: np.ndarray
+    vectors: Rows
+    in_vectors: Rows
     buyers: np.ndarray
     allowed: np.ndarray
     cooldown: np.ndarray
@@ -71,31 +79,36 @@ def recommend(
     histories: ``schemas.histories``. vectors: (n_users, dim) float32, theirs; zero for a user without a usable
     history. Raises ValueError where the two do not fit or a vector is not finite.
     """
-    if len(histories) != len(vectors):
-        raise ValueError(f"vectors must be as many as histories ({len(histories)}), got {len(vectors)}")
-    history = Interactions.from_histories(histories, shelf.item_ids, as_of)
-    exclude = excluded_items(history, settings.bought, shelf.cooldown)
-    why = _why_fallback(history, vectors, settings.min_history)
+    history, exclude, why = asked(histories, vectors, shelf.item_ids, shelf.cooldown, settings, as_of)
     known, unknown = np.flatnonzero(why < 0), np.flatnonzero(why >= 0)
-    n, k = len(histories), min(settings.k, max(len(shelf.item_ids), 1))  # no list is longer
+    n, k = len(histories), longest(settings.k, len(shelf.item_ids))
     ids, scores = np.full((n, k), -1, np.int32), np.full((n, k), -np.inf, np.float32)
     sources = np.full((n, k), -1, np.int8)
     if len(known):
         ids[known], scores[known] = search.search(
-            vectors[known], k, exclude=_take(exclude, known), allowed=shelf.allowed
+            vectors[known], k, exclude=take(exclude, known), allowed=shelf.allowed
         )
         sources[known] = np.where(ids[known] >= 0, 0, -1)
     if len(unknown):
         ids[unknown], scores[unknown], sources[unknown] = popular_lists(
-            histories["segment"].take(pa.array(unknown)), _take(exclude, unknown), shelf.popularity, shelf.allowed, k
+            histories["segment"].take(pa.array(unknown)), take(exclude, unknown), shelf.popularity, shelf.allowed, k
         )
     because = np.full((n, k, 0), -1, np.int32)
     if settings.because and len(known):
         because = np.full((n, k, settings.because), -1, np.int32)
         pooled = history.take(known).distinct().latest(shelf.history_length)
         weights = history_weights(pooled, shelf.buyers, rarity=shelf.rarity, half_life_days=shelf.half_life_days)
-        because[known], _ = reasons(pooled, weights, shelf.in_vectors, shelf.vectors, ids[known], settings.because)
-    short, reason = _short(ids, why >= 0, search.found, shelf, settings)
+        named, bought, listed = _named(pooled.items, ids[known], len(shelf.item_ids))
+        places, _ = reasons(
+            replace(pooled, items=bought),
+            weights,
+            shelf.in_vectors[named],
+            shelf.vectors[named],
+            listed,
+            settings.because,
+        )
+        because[known] = np.where(places < 0, np.int32(-1), named[places])
+    short, reason = _short(ids, why >= 0, search.offered(shelf.allowed), shelf, settings)
     counts = {
         "users": {"all": n, "with_list": int((ids[:, :1] >= 0).sum())},
         "source": {name: int((sources == number).sum()) for number, name in enumerate(schemas.SOURCES)},
@@ -107,6 +120,52 @@ def recommend(
         _short_table(histories["user_id"], shelf, short, reason, ids, settings.k),
         counts,
     )
+
+
+class Asked(NamedTuple):
+    """What the search for some users is given: their purchases, what they may not get, and why not the model's items.
+
+    why: (n_users,) int8, a number in _FALLBACK; -1 for a user who gets the model's items.
+    """
+
+    history: Interactions
+    exclude: Exclusions
+    why: np.ndarray
+
+
+def asked(
+    histories: pa.Table,
+    vectors: np.ndarray,
+    item_ids: pa.Array,
+    cooldown: np.ndarray,
+    settings: Recommend,
+    as_of: datetime,
+) -> Asked:
+    """What :func:`recommend` searches for: the same for one search over all items and for one over a shard."""
+    if len(histories) != len(vectors):
+        raise ValueError(f"vectors must be as many as histories ({len(histories)}), got {len(vectors)}")
+    history = Interactions.from_histories(histories, item_ids, as_of)
+    exclude = excluded_items(history, settings.bought, cooldown)
+    return Asked(history, exclude, _why_fallback(history, vectors, settings.min_history))
+
+
+def longest(k: int, n_items: int) -> int:
+    """The width of the lists: k, but no list is longer than the catalogue."""
+    return min(k, max(n_items, 1))
+
+
+def _named(bought: np.ndarray, lists: np.ndarray, n_items: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The items that reasons are about, ascending, and both arrays with their places among these for numbers.
+
+    bought: (m,) int32. lists: (n, k) int32 padded -1. Only the named items' vectors are then looked up.
+    """
+    place = np.zeros(n_items + 1, np.int32)  # the last one is the padding's
+    place[bought] = place[lists] = 1
+    place[-1] = 0
+    named = np.flatnonzero(place).astype(np.int32)
+    place[named] = np.arange(len(named))
+    place[-1] = -1
+    return named, place[bought], place[lists]
 
 
 _FALLBACK = (NO_PURCHASES, FEW_PURCHASES, NO_VECTOR)
@@ -121,7 +180,7 @@ def _why_fallback(history: Interactions, vectors: np.ndarray, min_history: int) 
     return why.astype(np.int8)
 
 
-def _take(exclude: Exclusions, rows: np.ndarray) -> Exclusions:
+def take(exclude: Exclusions, rows: np.ndarray) -> Exclusions:
     """The exclusions of some users."""
     indptr, items = exclude
     lengths = np.diff(indptr)[rows]
@@ -132,9 +191,12 @@ def _take(exclude: Exclusions, rows: np.ndarray) -> Exclusions:
 
 
 def _short(
-    ids: np.ndarray, fallback: np.ndarray, found: np.ndarray, shelf: Shelf, settings: Recommend
+    ids: np.ndarray, fallback: np.ndarray, offered: int, shelf: Shelf, settings: Recommend
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The users with fewer than k items, ascending, and the first rule that left too few, as a number in REASONS."""
+    """The users with fewer than k items, ascending, and the first rule that left too few, as a number in REASONS.
+
+    offered: how many of the allowed items have a vector.
+    """
     k = settings.k
     short = np.flatnonzero(ids[:, -1] < 0) if ids.shape[1] == k else np.arange(len(ids))
     if len(shelf.allowed) < k:
@@ -143,7 +205,7 @@ def _short(
         return short, np.full(len(short), REASONS.index(FEW_ALLOWED))
     own = REASONS.index(FEW_COOL if settings.bought == "cooldown" else FEW_UNBOUGHT)
     sold = (shelf.popularity.events > 0) | (shelf.popularity.recent > 0)
-    of_model = own if (shelf.allowed & found).sum() >= k else REASONS.index(FEW_VECTORS)
+    of_model = own if offered >= k else REASONS.index(FEW_VECTORS)
     of_popular = own if (shelf.allowed & sold).sum() >= k else REASONS.index(FEW_SOLD)
     return short, np.where(fallback[short], of_popular, of_model)
 

@@ -18,9 +18,8 @@ _MOST_ASKED = 4096
 class Search(Protocol):
     """Finds items for user vectors."""
 
-    @property
-    def found(self) -> np.ndarray:
-        """(n_items,) bool: the items that have a vector."""
+    def offered(self, allowed: np.ndarray) -> int:
+        """How many of the allowed items have a vector. allowed: (n_items,) bool."""
 
     def search(self, queries: np.ndarray, k: int, *, exclude: Exclusions, allowed: np.ndarray) -> TopK:
         """The k best allowed items: ids (n, k) int32 padded -1, scores (n, k) float32 padded -inf.
@@ -37,6 +36,10 @@ class ExactSearch:
         self.vectors = vectors
         self.found = (vectors != 0).any(axis=1)
 
+    def offered(self, allowed: np.ndarray) -> int:
+        """See :class:`Search`."""
+        return int((allowed & self.found).sum())
+
     def search(self, queries: np.ndarray, k: int, *, exclude: Exclusions, allowed: np.ndarray) -> TopK:
         """See :class:`Search`."""
         return top_k(queries, self.vectors, k, exclude=exclude, allowed=allowed & self.found)
@@ -52,6 +55,10 @@ class IndexSearch:
         self.index = index
         self.exact = ExactSearch(vectors)
         self.found = self.exact.found
+
+    def offered(self, allowed: np.ndarray) -> int:
+        """See :class:`Search`."""
+        return self.exact.offered(allowed)
 
     def search(self, queries: np.ndarray, k: int, *, exclude: Exclusions, allowed: np.ndarray) -> TopK:
         """See :class:`Search`; items that the graph misses may be replaced by the next best."""
