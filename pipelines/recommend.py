@@ -41,6 +41,11 @@ class Config:
         return storage.join(self.scratch, "counts.json")
 
 
+def needs(settings: Settings) -> tuple[str, ...]:
+    """The stages before this one: the index only where it is asked."""
+    return NEEDS if settings.recommend.search == "index" else tuple(stage for stage in NEEDS if stage != "index")
+
+
 def inputs_fingerprint(settings: Settings) -> list[list[str]]:
     """The allow-list and the deny-list by content: read here, beside the stages' folders."""
     return item_lists_fingerprint(settings.recommend)
@@ -61,7 +66,7 @@ def configure(job: Job) -> Config:
     sources = Sources(
         prepared=job.folder("prepare"),
         embeddings=job.folder("embed"),
-        index=job.folder("index"),
+        index=job.folder("index") if "index" in needs(job.settings) else "",
         encoder=encoder,
         parts=job.settings.run.parts,
         as_of=job.as_of,

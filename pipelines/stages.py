@@ -28,6 +28,13 @@ def _module(stage: str) -> ModuleType:
     return import_module(f"topkin.pipelines.{stage}")
 
 
+def needs(stage: str, settings: Settings) -> tuple[str, ...]:
+    """The stages whose folders a stage reads, with these settings."""
+    module = _module(stage)
+    named: tuple[str, ...] = module.needs(settings) if hasattr(module, "needs") else module.NEEDS
+    return named
+
+
 def keys(settings: Settings, as_of: datetime) -> dict[str, str]:
     """The key of every stage for these settings, inputs and date."""
     values = settings.model_dump(mode="json")
@@ -41,7 +48,7 @@ def keys(settings: Settings, as_of: datetime) -> dict[str, str]:
                 "stage": stage,
                 "as_of": as_of.isoformat(),
                 "settings": {name: values[name] for name in module.SECTIONS},
-                "before": {name: made[name] for name in module.NEEDS},
+                "before": {name: made[name] for name in needs(stage, settings)},
                 "inputs": inputs(settings) if inputs else None,
             }
         )
@@ -85,10 +92,10 @@ def run_stages(
         run = runs.read_run(root, run_id)
     stages = ORDER if only is None else (only,)
     if only is not None:
-        run = _adopt(run, settings, wanted, _module(only).NEEDS, tell)
+        run = _adopt(run, settings, wanted, needs(only, settings), tell)
         if force and only in run.folders:
             run = runs.Run(root, f"{name}+{_attempt(run_id) + 1}", as_of)
-            run = _adopt(run, settings, wanted, _module(only).NEEDS, tell)
+            run = _adopt(run, settings, wanted, needs(only, settings), tell)
     for stage in stages:
         if not force:
             run = _adopt(run, settings, wanted, (stage,), tell)
@@ -156,8 +163,8 @@ def _do(
     tell(Event(stage, "started"))
     began = time.perf_counter()
     # No other folder than those whose keys are part of this stage's key.
-    needs = {s: folder for s, folder in run.folders.items() if s in _module(stage).NEEDS}
-    job = Job(settings=settings, as_of=run.as_of, out=attempt, scratch=scratch, folders=needs, beam=beam)
+    before = {s: folder for s, folder in run.folders.items() if s in needs(stage, settings)}
+    job = Job(settings=settings, as_of=run.as_of, out=attempt, scratch=scratch, folders=before, beam=beam)
     try:
         summary = _module(stage).execute(job)
         seconds = round(time.perf_counter() - began, 3)

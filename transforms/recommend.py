@@ -1,5 +1,10 @@
-"""Lists for every user, part by part; and what sold in each segment, which users without a history get."""
+"""Lists for every user, part by part; and what sold in each segment, which users without a history get.
 
+Where the catalogue's vectors are too many for one worker, each shard of them is searched for every part first,
+and what the shards found is merged by part.
+"""
+
+import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -20,18 +25,23 @@ from topkin.errors import ArtifactError
 from topkin.fallback import SEGMENT_COUNTS, Popularity, merge_segment_counts, segment_counts
 from topkin.policy import Allowed, allowed_items, cooldown_days, read_item_list
 from topkin.progress import advance
-from topkin.recommend import Lists, Shelf, recommend
+from topkin.recommend import Lists, Rows, Shelf, asked, longest, recommend
 from topkin.search import ExactSearch, IndexSearch, Search
+from topkin.shards import MergedSearch, Shard, StoredItems, merge_lists, shard_bounds
 from topkin.tally import tally_table
+from topkin.transforms.coders import TableCoder
 from topkin.transforms.parquet import WriteToParquetBatched
 from topkin.transforms.tally import WriteTally
+
+PARTS_A_LOAD = 8
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sources:
     """What recommending reads: folders of the finished stages, and the settings.
 
-    encoder: the hash that every table must carry. recent_days: as prepare counted ``recent``.
+    encoder: the hash that every table must carry. recent_days: as prepare counted ``recent``. shards: into how
+    many runs the items are cut, so that a worker holds one; 1 for all of them at once. Lists are the same.
     """
 
     prepared: str
@@ -42,15 +52,16 @@ class Sources:
     as_of: datetime
     recent_days: float
     settings: Recommend
+    shards: int = 1
 
     def histories(self, part: int, columns: list[str] | None = None) -> pa.Table:
         """The histories of a part."""
         name = storage.part_name(part, self.parts)
         return storage.read_parquet(storage.join(self.prepared, "histories", name), columns)
 
-    def catalogue(self) -> pa.Table:
-        """The catalogue."""
-        return storage.read_parquet(storage.join(self.prepared, "catalogue.parquet"))
+    def catalogue(self, columns: list[str] | None = None) -> pa.Table:
+        """The catalogue, or some of its columns."""
+        return storage.read_parquet(storage.join(self.prepared, "catalogue.parquet"), columns)
 
 
 def allowed_of(settings: Recommend, catalogue: pa.Table) -> Allowed:
@@ -62,22 +73,38 @@ def allowed_of(settings: Recommend, catalogue: pa.Table) -> Allowed:
 
 
 class Worker:
-    """The shelf and the search, loaded once a process and shared by its threads."""
+    """What a process knows of the items, loaded once and shared by its threads.
+
+    With one shard it holds all vectors; with more, at most one shard of them, and looks up the rows of the
+    items that reasons name.
+    """
 
     def __init__(self, sources: Sources):
         self.sources, settings = sources, sources.settings
-        catalogue = sources.catalogue()
+        catalogue = sources.catalogue(["item_id", "available", "category", "events", "users", "recent"])
         made = storage.read_json(storage.join(sources.embeddings, SUMMARY))
-        items = read_items(sources.embeddings, sources.encoder)
-        if not items.ids.equals(catalogue["item_id"].combine_chunks()):
+        self.search: Search | None = None
+        self.stored = StoredItems(sources.embeddings, sources.encoder)
+        vectors: Rows = self.stored.column("vector")
+        in_vectors: Rows = self.stored.column("in_vector")
+        if sources.shards > 1:
+            ids = self.stored.ids()
+        else:
+            items = read_items(sources.embeddings, sources.encoder)
+            ids, vectors, in_vectors = items.ids, items.vectors, items.in_vectors
+            self.search = ExactSearch(items.vectors)
+            if settings.search == "index":
+                index = load_index(sources.index, encoder=sources.encoder, dim=items.vectors.shape[1])
+                self.search = IndexSearch(index, items.vectors)
+        if not ids.equals(catalogue["item_id"].combine_chunks()):
             raise ArtifactError(
                 f"{sources.embeddings}/items must have the catalogue's items in its order: "
                 "run topkin embed again with --force"
             )
         self.shelf = Shelf(
-            item_ids=items.ids,
-            vectors=items.vectors,
-            in_vectors=items.in_vectors,
+            item_ids=ids,
+            vectors=vectors,
+            in_vectors=in_vectors,
             buyers=np.asarray(catalogue["users"]),
             allowed=allowed_of(settings, catalogue).mask,
             cooldown=cooldown_days(catalogue["category"], settings.cooldown_days, settings.cooldown_by_category),
@@ -89,26 +116,41 @@ class Worker:
             history_length=made["history_length"],
             encoder=sources.encoder,
         )
-        self.search: Search = ExactSearch(items.vectors)
-        if settings.search == "index":
-            index = load_index(sources.index, encoder=sources.encoder, dim=items.vectors.shape[1])
-            self.search = IndexSearch(index, items.vectors)
+        self.one_shard = threading.Lock()
 
-    def lists(self, part: int, segments: pa.Table) -> Lists:
-        """The lists of a part's users. segments: what sold in each segment, of all parts."""
-        histories = self.sources.histories(part)
+    def users(self, part: int, columns: list[str] | None = None) -> tuple[pa.Table, np.ndarray]:
+        """The histories of a part's users, and their vectors."""
+        histories = self.sources.histories(part, columns)
         user_ids, vectors = read_users(self.sources.embeddings, part, self.sources.parts, self.sources.encoder)
         if not user_ids.equals(histories["user_id"]):
             raise ArtifactError(
                 f"{self.sources.embeddings}/users must have the users of the histories in their order, part {part} has "
                 "others: run topkin embed again with --force"
             )
+        return histories, vectors
+
+    def lists(self, part: int, segments: pa.Table, search: Search | None = None) -> Lists:
+        """The lists of a part's users. segments: what sold in each segment, of all parts."""
+        histories, vectors = self.users(part)
         shelf = replace(self.shelf, popularity=replace(self.shelf.popularity, segments=segments))
-        return recommend(histories, vectors, shelf, self.search, self.sources.settings, self.sources.as_of)
+        search = search or self.search
+        assert search is not None, "a worker of several shards is given what they found"
+        return recommend(histories, vectors, shelf, search, self.sources.settings, self.sources.as_of)
+
+    def found(self, shard: int, parts: Iterable[int]) -> Iterator[tuple[int, pa.Table]]:
+        """What one shard has for the users of some parts, see ``shards.merge_lists``."""
+        first, end = shard_bounds(len(self.shelf.item_ids), self.sources.shards)[shard : shard + 2]
+        with self.one_shard:  # a search uses every core: another shard beside it would only cost memory
+            loaded = Shard.load(self.stored, int(first), int(end), self.shelf.allowed)
+            for part in parts:
+                histories, vectors = self.users(part, ["user_id", "items", "times", "weights"])
+                shelf, settings = self.shelf, self.sources.settings
+                wanted = asked(histories, vectors, shelf.item_ids, shelf.cooldown, settings, self.sources.as_of)
+                yield part, loaded.search(wanted, vectors, longest(settings.k, len(shelf.item_ids)))
 
 
 class _Recommend(beam.DoFn):
-    """A part's number to (part, its lists); the short lists and the counts beside."""
+    """A part's number, or that and what the shards found, to (part, its lists); short lists and counts beside."""
 
     def __init__(self, sources: Sources, shared: Shared):
         self._sources, self._shared = sources, shared
@@ -117,13 +159,73 @@ class _Recommend(beam.DoFn):
     def setup(self) -> None:
         self._worker = self._shared.acquire(lambda: Worker(self._sources))
 
-    def process(self, part: int, segments: pa.Table) -> Iterator[Any]:
-        made = self._worker.lists(part, segments)
+    def process(self, element: int | tuple[int, pa.Table], segments: pa.Table) -> Iterator[Any]:
+        part, merged = element if isinstance(element, tuple) else (element, None)
+        made = self._worker.lists(part, segments, None if merged is None else MergedSearch(merged))
         self._users.inc(made.counts["users"]["all"])
         advance("recommend", made.counts["users"]["all"])
         yield part, made.recommendations
         yield TaggedOutput("short_lists", (part, made.short_lists))
         yield TaggedOutput("counts", tally_table(made.counts))
+
+
+class _SearchShard(beam.DoFn):
+    """(shard, first part, the one after the last) to (part, what the shard has for its users)."""
+
+    def __init__(self, sources: Sources, shared: Shared):
+        self._sources, self._shared = sources, shared
+
+    def setup(self) -> None:
+        self._worker = self._shared.acquire(lambda: Worker(self._sources))
+
+    def process(self, element: tuple[int, int, int]) -> Iterator[tuple[int, pa.Table]]:
+        shard, first, end = element
+        yield from self._worker.found(shard, range(first, end))
+
+
+class _MergeLists(beam.CombineFn):
+    """Tables of lists over disjoint items to one, see ``shards.merge_lists``."""
+
+    def create_accumulator(self) -> pa.Table:
+        return pa.table({})
+
+    def add_input(self, mutable_accumulator: pa.Table, element: pa.Table) -> pa.Table:
+        return merge_lists([mutable_accumulator, element])
+
+    def merge_accumulators(self, accumulators: Iterable[pa.Table]) -> pa.Table:
+        return merge_lists(list(accumulators))
+
+    def extract_output(self, accumulator: pa.Table) -> pa.Table:
+        return accumulator
+
+    def get_accumulator_coder(self) -> TableCoder:
+        return TableCoder()
+
+
+@dataclass
+class SearchShards(beam.PTransform):
+    """The start of a pipeline to (part, its users' best of all shards), see ``shards.merge_lists``.
+
+    A shard is loaded once for ``PARTS_A_LOAD`` parts.
+    """
+
+    sources: Sources
+    shared: Shared
+
+    def expand(self, pipeline: PBegin) -> PCollection:
+        parts, shards = self.sources.parts, self.sources.shards
+        tasks = [
+            (shard, first, min(first + PARTS_A_LOAD, parts))
+            for shard in range(shards)
+            for first in range(0, parts, PARTS_A_LOAD)
+        ]
+        search = beam.ParDo(_SearchShard(self.sources, self.shared)).with_output_types(tuple[int, pa.Table])
+        return (
+            pipeline
+            | "Tasks" >> beam.Create(tasks, reshuffle=True)
+            | "Search" >> search
+            | "Merge" >> beam.CombinePerKey(_MergeLists()).with_output_types(tuple[int, pa.Table])
+        )
 
 
 @dataclass
@@ -134,7 +236,7 @@ class CountSegments(beam.PTransform):
 
     def _count(self, part: int) -> tuple[int, pa.Table]:
         histories = self.sources.histories(part, ["items", "times", "weights", "segment"])
-        item_ids = self.sources.catalogue()["item_id"]
+        item_ids = self.sources.catalogue(["item_id"])["item_id"]
         return 0, segment_counts(histories, item_ids, self.sources.as_of, self.sources.recent_days)
 
     def _merge(self, _: int, tables: Iterable[pa.Table]) -> pa.Table:
@@ -164,7 +266,9 @@ class RecommendParts(beam.PTransform):
         segments = AsSingleton(parts | "CountSegments" >> CountSegments(self.sources))
         lists = beam.ParDo(_Recommend(self.sources, self.shared), segments)
         lists = lists.with_output_types(tuple[int, pa.Table], short_lists=tuple[int, pa.Table], counts=pa.Table)
-        done = parts | "Recommend" >> lists.with_outputs("short_lists", "counts", main="lists")
+        sharded = self.sources.shards > 1
+        asked_for = pipeline | "SearchShards" >> SearchShards(self.sources, self.shared) if sharded else parts
+        done = asked_for | "Recommend" >> lists.with_outputs("short_lists", "counts", main="lists")
         done.counts | "Tally" >> WriteTally(self.tally)
         done.short_lists | "WriteShortLists" >> WriteToParquetBatched(self.short_lists, self.sources.parts)
         return done.lists | "WriteLists" >> WriteToParquetBatched(self.lists, self.sources.parts)
@@ -172,7 +276,7 @@ class RecommendParts(beam.PTransform):
 
 def recommend_parts(sources: Sources) -> list[Lists]:
     """What :class:`RecommendParts` writes, in memory, in the order of the parts."""
-    item_ids = sources.catalogue()["item_id"]
+    item_ids = sources.catalogue(["item_id"])["item_id"]
     counted = [
         segment_counts(sources.histories(part), item_ids, sources.as_of, sources.recent_days)
         for part in range(sources.parts)

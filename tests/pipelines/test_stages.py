@@ -82,3 +82,10 @@ def test_a_stage_that_fails_leaves_nothing_and_is_done_the_next_time(settings, j
     jobs.done.clear()
     assert set(stages.run_stages(settings, as_of=AS_OF).folders) == set(runs.FOLDERS)
     assert jobs.done == ["index", "recommend", "similar", "evaluate"]
+
+
+def test_an_index_that_no_list_asks_is_not_waited_for(settings):
+    through = settings.model_copy(update={"recommend": settings.recommend.model_copy(update={"search": "index"})})
+    assert stages.needs("recommend", settings) == ("prepare", "train", "embed")
+    assert stages.needs("recommend", through) == ("prepare", "train", "embed", "index")
+    assert stages.needs("similar", through) == ("prepare", "embed")

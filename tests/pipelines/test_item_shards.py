@@ -1,0 +1,121 @@
+"""The lists of a catalogue cut into shards: byte for byte those of one worker that holds all of it."""
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from topkin import schemas, storage
+from topkin.config import Settings
+from topkin.cosine import unit_rows
+from topkin.embeddings import vector_column
+from topkin.partition import split
+from topkin.pipelines import recommend
+from topkin.pipelines.job import Job, run_pipeline
+from topkin.shards import shard_bounds
+
+AS_OF, PARTS, USERS, ITEMS, DIM = datetime(2021, 3, 1), 3, 70, 60, 6
+ENCODER = "e" * 64
+PROCESSES = ("--direct_running_mode=multi_processing", "--direct_num_workers=2")
+
+
+def vectors(rng: np.random.Generator, n: int) -> np.ndarray:
+    """Unit rows of few values, so that many scores tie, across shards too; some are zero."""
+    return unit_rows(rng.integers(-1, 2, (n, DIM)).astype(np.float32))
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run up to the embeddings, its tables written by hand."""
+    made, rng = tmp_path_factory.mktemp("shop"), np.random.default_rng(5)
+    t = pa.int64()
+    baskets = [rng.choice(ITEMS - 3, n, replace=True) for n in rng.integers(0, 12, USERS)]
+    users = {
+        "user_id": pa.array([2**53 + 1 + n for n in range(USERS)], t),
+        "items": [b.tolist() for b in baskets],
+        "times": [[AS_OF - timedelta(days=float(d)) for d in -np.sort(-rng.uniform(0.5, 60, len(b)))] for b in baskets],
+        "weights": [[1.0] * len(b) for b in baskets],
+        "segment": [("north", "south", None)[n % 3] for n in range(USERS)],
+    }
+    histories = split(pa.table(users, schema=schemas.histories(t, t)), "user_id", PARTS)
+    of_users = schemas.with_encoder(schemas.user_embeddings(t, DIM), ENCODER)
+    of_items = schemas.with_encoder(schemas.item_embeddings(t, DIM), ENCODER)
+    scored, pooled, bounds = vectors(rng, ITEMS), vectors(rng, ITEMS), shard_bounds(ITEMS, PARTS)
+    for part in range(PARTS):
+        name, rows = storage.part_name(part, PARTS), slice(bounds[part], bounds[part + 1])
+        table = histories[part].sort_by("user_id")
+        items = [pa.array(np.arange(ITEMS)[rows]), vector_column(scored[rows]), vector_column(pooled[rows])]
+        tastes = [table["user_id"], vector_column(vectors(rng, len(table)))]
+        storage.write_parquet(table, str(made / "prepared" / "histories" / name))
+        storage.write_parquet(
+            pa.Table.from_arrays(items, schema=of_items), str(made / "embeddings" / "items" / name), row_group_rows=7
+        )
+        storage.write_parquet(pa.Table.from_arrays(tastes, schema=of_users), str(made / "embeddings" / "users" / name))
+    sold = np.bincount(np.concatenate(baskets), minlength=ITEMS)
+    catalogue = {
+        "item_id": np.arange(ITEMS),
+        "title": pa.nulls(ITEMS, pa.string()),
+        "category": pa.array([("a", "b", None)[n % 3] for n in range(ITEMS)]),
+        "price": pa.nulls(ITEMS, pa.float32()),
+        "available": [n % 10 != 4 for n in range(ITEMS)],
+        "events": sold,
+        "users": sold,
+        "recent": sold // 3,
+        "first_sale": pa.nulls(ITEMS, schemas.TIME),
+        "last_sale": pa.nulls(ITEMS, schemas.TIME),
+    }
+    table = pa.table(catalogue, schema=schemas.catalogue(t))
+    storage.write_parquet(table, str(made / "prepared" / "catalogue.parquet"))
+    told = {"encoder": ENCODER, "dim": DIM, "rarity": 0.5, "half_life_days": 30.0, "history_length": 5}
+    storage.write_json(told, str(made / "embeddings" / "vectors.json"))
+    storage.write_json({"encoder": ENCODER}, str(made / "model" / "signature.json"))
+    return made
+
+
+def lists(
+    shop: Path, shards: int, flags: tuple[str, ...] = (), **rules: object
+) -> tuple[Path, dict[str, dict[str, int]]]:
+    """The folder of the lists, and the counts."""
+    sections = {"run": {"output": str(shop), "parts": PARTS}, "recommend": {"k": 8, "min_history": 2, **rules}}
+    settings = Settings.model_validate({"purchases": {"path": "nowhere"}, **sections})
+    out = shop / f"{shards}-{'-'.join(map(str, rules.values()))}-{len(flags)}"
+    folders = {"prepare": str(shop / "prepared"), "train": str(shop / "model"), "embed": str(shop / "embeddings")}
+    config = recommend.configure(Job(settings=settings, as_of=AS_OF, out=str(out / "lists"), folders=folders))
+    config = replace(config, sources=replace(config.sources, shards=shards), scratch=str(out / "scratch"))
+    run_pipeline(lambda pipeline: recommend.build(pipeline, config), flags)
+    return out / "lists", storage.read_json(config.tally)
+
+
+@pytest.mark.parametrize("rules", [{}, {"bought": "cooldown"}, {"because": 0}, {"k": 100}], ids=str)
+@pytest.mark.parametrize("shards", [2, 7, ITEMS + 5])
+def test_any_number_of_shards_gives_the_same_files_and_counts(shop, shards, rules):
+    one, counts = lists(shop, 1, **rules)
+    cut, of_cut = lists(shop, shards, **rules)
+    names = storage.files(str(one))
+    assert names == storage.files(str(cut))
+    assert len(names) == 2 * PARTS
+    assert [n for n in names if (one / n).read_bytes() != (cut / n).read_bytes()] == []
+    assert counts == of_cut
+    assert counts["source"]["model"] > 0 < counts["source"]["segment_recent_popularity"]
+
+
+@pytest.mark.parametrize("flags", [("--direct_runner_bundle_repeat=2",), PROCESSES], ids=["repeated", "processes"])
+def test_shards_give_the_same_files_however_they_are_run(shop, flags):
+    one, counts = lists(shop, 1)
+    cut, of_cut = lists(shop, 4, flags)
+    assert [n for n in storage.files(str(one)) if (one / n).read_bytes() != (cut / n).read_bytes()] == []
+    assert counts == of_cut
+
+
+def test_a_worker_of_shards_holds_no_vectors_until_it_searches(shop):
+    from topkin.transforms.recommend import Worker
+
+    settings = Settings.model_validate({"purchases": {"path": "nowhere"}, "run": {"parts": PARTS}})
+    folders = {"prepare": str(shop / "prepared"), "train": str(shop / "model"), "embed": str(shop / "embeddings")}
+    sources = recommend.configure(Job(settings=settings, as_of=AS_OF, out="unused", folders=folders)).sources
+    held = [a for a in vars(Worker(replace(sources, shards=2)).shelf).values() if isinstance(a, np.ndarray)]
+    assert {array.ndim for array in held} == {1}
+    assert isinstance(Worker(sources).shelf.vectors, np.ndarray)
