@@ -1,5 +1,6 @@
 """What every job shares: what it is given, and how its Beam pipeline is started."""
 
+import difflib
 import io
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stderr
@@ -53,14 +54,38 @@ def beam_options(flags: Sequence[str]) -> Any:
     """Pipeline options from Beam flags; the in-process FnApiRunner unless a runner is named.
 
     ``DirectRunner`` means the FnApiRunner too: Beam 2.77 would first try to download another engine.
+    Raises ConfigError for a flag that Beam does not know, which it would leave out in silence, or a wrong value.
     """
     from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 
-    options = PipelineOptions(list(flags))
+    def known(parser: Any) -> None:
+        unknown = parser.parse_known_args(list(flags))[1]
+        runner = (parser.parse_known_args(list(flags))[0].runner or "").lower()
+        if unknown and runner not in _JOB_SERVERS:  # only a job server knows its own flags
+            name = str(unknown[0]).partition("=")[0]
+            there = [option for action in parser._actions for option in action.option_strings]
+            near = difflib.get_close_matches(name, there, 1)
+            raise ValueError(f"there is no {name}" + (f", did you mean {near[0]}?" if near else ""))
+
+    told = io.StringIO()
+    try:
+        with redirect_stderr(told):  # of a wrong flag argparse tells the usage of all others
+            options = PipelineOptions(list(flags))
+            options.get_all_options(add_extra_args_fn=known)
+    except (SystemExit, ValueError) as e:
+        said = str(e) if isinstance(e, ValueError) else told.getvalue().rpartition("error: ")[2].strip()
+        raise _wrong_flags(said, flags) from e
     standard = options.view_as(StandardOptions)
     if (standard.runner or "DirectRunner").lower() == "directrunner":  # in whatever way the flag was written
         standard.runner = "FnApiRunner"
     return options
+
+
+_JOB_SERVERS = ("portablerunner", "flinkrunner", "sparkrunner", "prismrunner")
+
+
+def _wrong_flags(said: str, flags: Sequence[str]) -> ConfigError:
+    return ConfigError(f"flags for Beam, after --: {said}; got {' '.join(flags)}")
 
 
 def run_pipeline(build: Callable[[Any], Any], flags: Sequence[str]) -> dict[str, int]:
@@ -70,15 +95,11 @@ def run_pipeline(build: Callable[[Any], Any], flags: Sequence[str]) -> dict[str,
     """
     import apache_beam as beam
 
-    told = io.StringIO()
+    options = beam_options(flags)
     try:
-        with redirect_stderr(told):  # of a wrong flag argparse tells the usage of all others
-            options = beam_options(flags)
-            options.get_all_options()
-            pipeline = beam.Pipeline(options=options)
-    except (SystemExit, ValueError) as e:
-        said = str(e) if isinstance(e, ValueError) else told.getvalue().rpartition("error: ")[2].strip()
-        raise ConfigError(f"flags for Beam, after --: {said}; got {' '.join(flags)}") from e
+        pipeline = beam.Pipeline(options=options)
+    except ValueError as e:  # a runner that is not there
+        raise _wrong_flags(str(e), flags) from e
     build(pipeline)
     result = pipeline.run()
     state = result.wait_until_finish()

@@ -19,7 +19,7 @@ from typing import Any
 from topkin import manifest, runs, storage
 from topkin.config import Settings
 from topkin.errors import ArtifactError, ConfigError
-from topkin.pipelines.job import Job
+from topkin.pipelines.job import Job, beam_options
 
 ORDER = tuple(runs.FOLDERS)
 
@@ -80,6 +80,8 @@ def run_stages(
     names a stage whose needs have not run.
     """
     root = settings.run.output
+    if beam:
+        beam_options(beam)  # wrong flags are told before any work
     _writable(root)
     wanted = keys(settings, as_of)
     name = runs.run_name(as_of, wanted)
