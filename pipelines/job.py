@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from topkin import profiling
 from topkin.config import Settings
 from topkin.errors import ConfigError, TopkinError
 
@@ -88,8 +89,8 @@ def _wrong_flags(said: str, flags: Sequence[str]) -> ConfigError:
     return ConfigError(f"flags for Beam, after --: {said}; got {' '.join(flags)}")
 
 
-def run_pipeline(build: Callable[[Any], Any], flags: Sequence[str]) -> dict[str, int]:
-    """Build, run and wait for one pipeline; returns its counters, summed over steps of equal name.
+def run_pipeline(build: Callable[[Any], Any], flags: Sequence[str]) -> None:
+    """Build, run and wait for one pipeline; what its steps counted is noted for ``topkin run --profile``.
 
     Raises TopkinError where the runner ends in another state than DONE, a cancelled job for one.
     """
@@ -105,8 +106,14 @@ def run_pipeline(build: Callable[[Any], Any], flags: Sequence[str]) -> dict[str,
     state = result.wait_until_finish()
     if state != "DONE":
         raise TopkinError(f"a Beam job must end DONE, this one ended {state}: see the runner's own log, then run again")
-    counters: dict[str, int] = {}
-    for counter in result.metrics().query()["counters"]:
-        name = f"{counter.key.metric.namespace}/{counter.key.metric.name}"
-        counters[name] = counters.get(name, 0) + int(counter.committed or 0)
-    return counters
+    profiling.note(_steps(result.metrics().query()["counters"]))
+
+
+def _steps(counters: Sequence[Any]) -> list[dict[str, Any]]:
+    """What each step counted, in the order of their names: step, rows, bytes, milliseconds."""
+    steps: dict[str, dict[str, Any]] = {}
+    for counter in counters:
+        if counter.key.metric.namespace == "topkin" and counter.key.metric.name in profiling.COUNTED:
+            step = steps.setdefault(counter.key.step, {"step": counter.key.step, **dict.fromkeys(profiling.COUNTED, 0)})
+            step[counter.key.metric.name] += int(counter.committed or 0)
+    return [steps[name] for name in sorted(steps)]

@@ -18,6 +18,7 @@ from topkin.embeddings import ITEMS, USERS, read_items, set_aside, vector_column
 from topkin.interactions import Interactions
 from topkin.progress import advance
 from topkin.tally import tally_table
+from topkin.transforms.counted import counted
 from topkin.transforms.parquet import WriteToParquetBatched
 from topkin.transforms.tally import WriteTally
 
@@ -123,6 +124,7 @@ class _Embed(beam.DoFn):
     def setup(self) -> None:
         self._worker = self._shared.acquire(lambda: Worker(self._sources, self._items_folder), tag=self._kind)
 
+    @counted
     def process(self, part: int) -> Iterator[Any]:
         table, counts = self._worker.items(part) if self._kind == ITEMS else self._worker.users(part)
         self._rows.inc(len(table))

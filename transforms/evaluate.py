@@ -19,6 +19,7 @@ from topkin.evaluation import Part, Shop, evaluate_part, fit_baselines
 from topkin.interactions import Interactions, joined
 from topkin.policy import cooldown_days
 from topkin.progress import advance
+from topkin.transforms.counted import counted
 
 USERS, LISTED = "users", "listed"
 
@@ -126,6 +127,7 @@ class _EvaluatePart(beam.DoFn):
     def setup(self) -> None:
         self._loaded = self._shared.acquire(lambda: _Loaded(self._sources), tag=self._out)
 
+    @counted
     def process(self, part: int) -> Iterator[int]:
         shop, firsts = self._loaded.shop, self._loaded.firsts
         users, listed = evaluate_part(shop, load_part(self._sources, part, firsts[part]))

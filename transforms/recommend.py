@@ -30,6 +30,7 @@ from topkin.search import ExactSearch, IndexSearch, Search
 from topkin.shards import MergedSearch, Shard, StoredItems, merge_lists, shard_bounds
 from topkin.tally import tally_table
 from topkin.transforms.coders import TableCoder
+from topkin.transforms.counted import counted
 from topkin.transforms.parquet import WriteToParquetBatched
 from topkin.transforms.tally import WriteTally
 
@@ -159,6 +160,7 @@ class _Recommend(beam.DoFn):
     def setup(self) -> None:
         self._worker = self._shared.acquire(lambda: Worker(self._sources))
 
+    @counted
     def process(self, element: int | tuple[int, pa.Table], segments: pa.Table) -> Iterator[Any]:
         part, merged = element if isinstance(element, tuple) else (element, None)
         made = self._worker.lists(part, segments, None if merged is None else MergedSearch(merged))
@@ -178,6 +180,7 @@ class _SearchShard(beam.DoFn):
     def setup(self) -> None:
         self._worker = self._shared.acquire(lambda: Worker(self._sources))
 
+    @counted
     def process(self, element: tuple[int, int, int]) -> Iterator[tuple[int, pa.Table]]:
         shard, first, end = element
         yield from self._worker.found(shard, range(first, end))
@@ -234,11 +237,13 @@ class CountSegments(beam.PTransform):
 
     sources: Sources
 
+    @counted
     def _count(self, part: int) -> tuple[int, pa.Table]:
         histories = self.sources.histories(part, ["items", "times", "weights", "segment"])
         item_ids = self.sources.catalogue(["item_id"])["item_id"]
         return 0, segment_counts(histories, item_ids, self.sources.as_of, self.sources.recent_days)
 
+    @counted
     def _merge(self, _: int, tables: Iterable[pa.Table]) -> pa.Table:
         return merge_segment_counts(list(tables))
 

@@ -19,6 +19,7 @@ from topkin.embeddings import read_items, read_users
 from topkin.progress import advance
 from topkin.similar import items_table, similar_items, similar_part
 from topkin.tally import tally_table
+from topkin.transforms.counted import counted
 from topkin.transforms.parquet import WriteToParquetBatched
 from topkin.transforms.recommend import allowed_of
 from topkin.transforms.tally import WriteTally
@@ -119,6 +120,7 @@ class _Similar(beam.DoFn):
     def setup(self) -> None:
         self._worker = self._shared.acquire(lambda: Worker(self._sources))
 
+    @counted
     def process(self, part: int) -> Iterator[Any]:
         tables = self._worker.tables(part)
         for name, table in tables.items():
