@@ -28,12 +28,14 @@ def _now() -> datetime:
 class Config:
     """What the job needs: the plan, the files of each input and the columns read of them, and where to write.
 
+    ``scratch``: where rows wait between those who read them and those who work on a partition.
     The plan's ``clock`` (naive UTC, the time at which the job was configured) divides past from future.
     """
 
     plan: Plan
     inputs: Mapping[str, Inspection]
     out: str
+    scratch: str
     parts: int
 
 
@@ -134,41 +136,42 @@ def configure(job: Job) -> Config:
         recent_days=settings.prepare.recent_days,
         drop_duplicates=settings.purchases.duplicates == "drop",
     )
-    return Config(plan=plan, inputs=inputs, out=job.out, parts=settings.run.parts)
+    scratch = job.scratch or storage.join(job.out, ".scratch")
+    return Config(plan=plan, inputs=inputs, out=job.out, scratch=scratch, parts=settings.run.parts)
 
 
 def build(pipeline: Any, config: Config) -> None:
     """Add the job to a Beam pipeline."""
     import apache_beam as beam
-    import pyarrow as pa
 
-    from topkin.transforms.parquet import ReadFromParquetBatched
+    from topkin.transforms.parquet import ParquetSplits
     from topkin.transforms.prepare import Clean, MakeShop, PrepareParts, WriteRejects, WriteStatistics
 
+    plan, out, scratch, parts = config.plan, config.out, config.scratch, config.parts
     accepted, rejects = {}, []
     for name, inspection in config.inputs.items():
         cleaned = (
             pipeline
-            | f"Read {name}" >> ReadFromParquetBatched(name, [f.path for f in inspection.files], inspection.columns)
-            | f"Clean {name}" >> Clean(name, config.plan, inspection.rows)
+            | f"Find {name}" >> ParquetSplits(name, [f.path for f in inspection.files])
+            | f"Clean {name}" >> Clean(name, plan, inspection.columns, inspection.rows, scratch, parts)
         )
         accepted[name] = cleaned["accepted"]
         rejects.append(cleaned["rejects"])
-    items = accepted.pop("items", None)
-    if items is None:
-        items = pipeline | "No items" >> beam.Create([]).with_output_types(pa.Table)
-    parts = accepted | "PrepareParts" >> PrepareParts(config.plan, config.out, config.parts)
-    shop = {"sales": parts["sales"], "items": items, "segments": parts["segments"]} | "MakeShop" >> MakeShop(
-        config.plan, config.out
+    for name in {"items", "users"} - accepted.keys():
+        accepted[name] = pipeline | f"No {name}" >> beam.Create([]).with_output_types(str)
+    items = accepted.pop("items")
+    made = accepted | "PrepareParts" >> PrepareParts(plan, out, scratch, parts)
+    shop = {"sales": made["sales"], "items": items, "segments": made["segments"]} | "MakeShop" >> MakeShop(
+        plan, out, scratch, parts
     )
     counts = (
-        (*rejects, parts["rejects"], shop["rejects"])
+        (*rejects, made["rejects"], shop["rejects"])
         | "All rejects" >> beam.Flatten()
-        | "WriteRejects" >> WriteRejects(storage.join(config.out, "rejects"), config.parts)
+        | "WriteRejects" >> WriteRejects(storage.join(out, "rejects"), parts)
     )
-    every = (parts["counts"], shop["counts"], counts) | "All counts" >> beam.Flatten()
+    every = (made["counts"], shop["counts"], counts) | "All counts" >> beam.Flatten()
     files = {name: (len(i.files), i.rows) for name, i in config.inputs.items()}
-    {"counts": every, "span": shop["span"]} | "WriteStatistics" >> WriteStatistics(config.plan, config.out, files)
+    {"counts": every, "span": shop["span"]} | "WriteStatistics" >> WriteStatistics(plan, out, files)
 
 
 def execute(job: Job) -> dict[str, Any]:
@@ -178,6 +181,7 @@ def execute(job: Job) -> dict[str, Any]:
     """
     config = configure(job)
     run_pipeline(lambda pipeline: build(pipeline, config), job.beam)
+    storage.remove_folder(config.scratch)
     found: dict[str, Any] = storage.read_json(storage.join(job.out, "statistics.json"))
     if not found["events"]:
         raise InputError(_nothing_left(found, job.as_of))

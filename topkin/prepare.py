@@ -11,7 +11,15 @@ import pyarrow.compute as pc
 
 from topkin import schemas
 from topkin.catalogue import catalogue, merge_sales, sales, vocabulary, words_vocabulary
-from topkin.cleaning import clean_items, clean_purchases, clean_users, listed_once
+from topkin.cleaning import (
+    clean_items,
+    clean_purchases,
+    clean_users,
+    item_rows,
+    listed_once,
+    purchase_rows,
+    user_rows,
+)
 from topkin.contract import Source
 from topkin.events import histories, settle, split_by_time
 from topkin.inputs import FILE
@@ -45,6 +53,12 @@ class Plan:
         """The inputs there are, by name."""
         found = {"purchases": self.purchases, "items": self.items, "users": self.users}
         return {name: source for name, source in found.items() if source is not None}
+
+    def rows(self, name: str) -> pa.Schema:
+        """The schema of the accepted rows of an input."""
+        if name == "purchases":
+            return purchase_rows(self.user_type, self.item_type, prints=self.drop_duplicates)
+        return item_rows(self.item_type) if name == "items" else user_rows(self.user_type)
 
 
 class Part(NamedTuple):

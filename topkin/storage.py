@@ -107,7 +107,8 @@ def to_disk(fs: pafs.FileSystem, inner: str) -> None:
 
 
 @contextmanager
-def _appearing(path: str) -> Iterator[Any]:
+def appearing(path: str, *, durable: bool = True) -> Iterator[Any]:
+    """A stream into a file that appears whole at its end, or not at all; ``durable``: and is on the disk by then."""
     fs, inner = filesystem(path)
     folder = posixpath.dirname(inner)
     if folder:
@@ -116,9 +117,11 @@ def _appearing(path: str) -> Iterator[Any]:
     try:
         with fs.open_output_stream(beside) as stream:
             yield stream
-        to_disk(fs, beside)
+        if durable:
+            to_disk(fs, beside)
         fs.move(beside, inner)
-        to_disk(fs, folder or ".")
+        if durable:
+            to_disk(fs, folder or ".")
     except BaseException:
         if fs.get_file_info(beside).type != pafs.FileType.NotFound:
             fs.delete_file(beside)
@@ -127,7 +130,7 @@ def _appearing(path: str) -> Iterator[Any]:
 
 def write_parquet(table: pa.Table, path: str, *, row_group_rows: int = ROW_GROUP_ROWS) -> None:
     """Write a table with zstd and page checksums; the same table gives the same bytes."""
-    with _appearing(path) as stream:
+    with appearing(path) as stream:
         pq.write_table(
             table,
             stream,
@@ -166,7 +169,7 @@ def read_parts(folder: str, columns: Sequence[str] | None = None) -> pa.Table:
 
 def write_bytes(data: bytes, path: str) -> None:
     """Write a file that appears whole."""
-    with _appearing(path) as stream:
+    with appearing(path) as stream:
         stream.write(data)
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import apache_beam as beam
 import pyarrow as pa
@@ -40,56 +40,62 @@ def _is_local(path: str) -> bool:
     return "://" not in path or path.startswith("file://")
 
 
-@dataclass
-class ReadFromParquetBatched(beam.PTransform):
-    """Some columns of Parquet files as tables, with the columns inputs.FILE and inputs.ROW added.
+class Split(NamedTuple):
+    """A run of a file's row groups, read by one worker. ``name`` is the same whenever the same files are read."""
 
-    A split is a run of row groups with about ``split_rows`` rows; a table has at most ``batch_rows`` rows and
-    about ``batch_bytes`` bytes. ``source`` is what messages call the input.
-    """
+    name: str
+    path: str
+    first: int
+    end: int
+    """The row group after the last."""
+
+
+@dataclass
+class ParquetSplits(beam.PTransform):
+    """Parquet files to splits of about ``rows`` rows; a row group is never cut. ``source``: what messages call them."""
 
     source: str
     paths: Sequence[str]
-    columns: Sequence[str]
-    split_rows: int = 1 << 20
-    batch_rows: int = 1 << 17
-    batch_bytes: int = 64 << 20
+    rows: int = 1 << 20
 
-    def _splits(self, path: str) -> Iterator[tuple[str, tuple[int, int]]]:
-        """The path with the first row group and the one after the last."""
+    def _splits(self, number: int, path: str) -> Iterator[Split]:
         with opened(self.source, path, AnyFiles()) as file:
-            meta = file.metadata
             first = rows = 0
-            for group in range(meta.num_row_groups):
-                rows += meta.row_group(group).num_rows
-                if rows >= self.split_rows or group == meta.num_row_groups - 1:
-                    yield path, (first, group + 1)
+            for group in range(file.num_row_groups):
+                rows += file.metadata.row_group(group).num_rows
+                if rows >= self.rows or group == file.num_row_groups - 1:
+                    yield Split(f"{number:06d}-{first:06d}", path, first, group + 1)
                     first, rows = group + 1, 0
-
-    def _rows(self, path: str) -> int:
-        """Rows that make a batch."""
-        with opened(self.source, path, AnyFiles()) as file:
-            meta, wanted, size = file.metadata, set(self.columns), 0
-            for group in range(meta.num_row_groups):
-                chunks = (meta.row_group(group).column(c) for c in range(meta.num_columns))
-                size += sum(c.total_uncompressed_size for c in chunks if c.path_in_schema.split(".")[0] in wanted)
-            a_row = size / max(meta.num_rows, 1)
-        return int(min(self.batch_rows, max(1024, self.batch_bytes / max(a_row, 1))))
-
-    def _read(self, path: str, groups: tuple[int, int]) -> Iterator[pa.Table]:
-        rows, counter = self._rows(path), Metrics.counter("topkin", f"{self.source}_rows_read")
-        for table in batches(self.source, path, AnyFiles(), self.columns, groups=range(*groups), rows=rows):
-            counter.inc(len(table))
-            yield table
 
     def expand(self, start: Any) -> PCollection:
         return (
             start
-            | "Paths" >> beam.Create(list(self.paths))
-            | "Splits" >> beam.FlatMap(self._splits).with_output_types(tuple[str, tuple[int, int]])
+            | "Paths" >> beam.Create(list(enumerate(self.paths)))
+            | "Splits" >> beam.FlatMapTuple(self._splits).with_output_types(Split)
             | "Spread" >> beam.Reshuffle()
-            | "Read" >> beam.FlatMapTuple(self._read).with_output_types(pa.Table)
         )
+
+
+def read_split(
+    source: str, split: Split, columns: Sequence[str], *, rows: int = 1 << 17, size: int = 64 << 20
+) -> Iterator[pa.Table]:
+    """Some columns of a split as tables of at most ``rows`` rows and about ``size`` bytes; see ``inputs.batches``."""
+    counter = Metrics.counter("topkin", f"{source}_rows_read")
+    rows = _bounded(source, split.path, columns, rows, size)
+    for table in batches(source, split.path, AnyFiles(), columns, groups=range(split.first, split.end), rows=rows):
+        counter.inc(len(table))
+        yield table
+
+
+def _bounded(source: str, path: str, columns: Sequence[str], rows: int, size: int) -> int:
+    """Rows that make a batch."""
+    with opened(source, path, AnyFiles()) as file:
+        meta, wanted, total = file.metadata, set(columns), 0
+        for group in range(meta.num_row_groups):
+            chunks = (meta.row_group(group).column(c) for c in range(meta.num_columns))
+            total += sum(c.total_uncompressed_size for c in chunks if c.path_in_schema.split(".")[0] in wanted)
+        a_row = total / max(meta.num_rows, 1)
+    return int(min(rows, max(1024, size / max(a_row, 1))))
 
 
 @dataclass

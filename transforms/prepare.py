@@ -1,18 +1,22 @@
-"""Preparing in Beam: thin transforms around :mod:`topkin.prepare`."""
+"""Preparing in Beam: thin transforms around :mod:`topkin.prepare`.
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+Rows go from those who read them to those who work on a partition through files, so that no runner holds them:
+what Beam moves is the names of these files and small tables of counts.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
 from apache_beam.metrics import Metrics
-from apache_beam.pvalue import AsSingleton, PCollection, TaggedOutput
+from apache_beam.pvalue import AsList, AsSingleton, PCollection, TaggedOutput
 from apache_beam.typehints import with_input_types, with_output_types
 
 from topkin import progress, schemas, storage
 from topkin.catalogue import VOCABULARY, merge_sales, sales_schema, vocabulary
-from topkin.cleaning import Cleaned, clean_items, clean_purchases, clean_users, item_rows, purchase_rows, user_rows
+from topkin.cleaning import Cleaned, clean_items, clean_purchases, clean_users
 from topkin.prepare import (
     COUNTS,
     Plan,
@@ -24,9 +28,9 @@ from topkin.prepare import (
     sorted_rejects,
     statistics,
 )
+from topkin.shuffle import PartFile, read_part
 from topkin.transforms.coders import TableCoder
-from topkin.transforms.parquet import WriteToParquetBatched
-from topkin.transforms.partition import CoGroupParts, GroupParts, PartitionBy
+from topkin.transforms.parquet import Split, WriteToParquetBatched, read_split
 
 
 @with_input_types(pa.Table)
@@ -60,22 +64,42 @@ def _merge_vocabularies(tables: list[pa.Table]) -> pa.Table:
     return vocabulary(rows["value"], rows["count"])
 
 
+def _rejects(scratch: str, name: str, parts: int) -> PartFile:
+    """A file of rejects, by the partition of their rows' numbers."""
+    return PartFile(storage.join(scratch, "rejects", f"{name}.arrow"), schemas.REJECTS, "row", parts)
+
+
 @dataclass
 class Clean(beam.PTransform):
-    """Raw tables to accepted rows; the rejects come under the tag ``rejects``."""
+    """Splits of an input to the paths of files with their accepted rows; those with rejects under the tag ``rejects``.
+
+    The files lie below ``scratch``, each named by its split, ordered by partition; see :mod:`topkin.shuffle`.
+    """
 
     name: str
     plan: Plan
+    columns: Sequence[str]
     rows: int
+    scratch: str
+    parts: int
 
-    def _clean(self, table: pa.Table) -> Iterator[Any]:
-        found = self._cleaned(table)
-        progress.advance(f"clean {self.name}", len(table), self.rows)
-        Metrics.counter("topkin", f"{self.name}_rejected").inc(len(found.rejects))
-        if len(found.accepted):
-            yield found.accepted
-        if len(found.rejects):
-            yield TaggedOutput("rejects", found.rejects)
+    def _clean(self, split: Split) -> Iterator[Any]:
+        path = storage.join(self.scratch, self.name, f"{split.name}.arrow")
+        key = "item_id" if self.name == "items" else "user_id"
+        with (
+            PartFile(path, self.plan.rows(self.name), key, self.parts) as good,
+            _rejects(self.scratch, f"{self.name}-{split.name}", self.parts) as bad,
+        ):
+            for table in read_split(self.name, split, self.columns):
+                found = self._cleaned(table)
+                good.add(found.accepted)
+                bad.add(found.rejects)
+                progress.advance(f"clean {self.name}", len(table), self.rows)
+        Metrics.counter("topkin", f"{self.name}_rejected").inc(bad.rows)
+        if good.rows:
+            yield good.path
+        if bad.rows:
+            yield TaggedOutput("rejects", bad.path)
 
     def _cleaned(self, table: pa.Table) -> Cleaned:
         source = self.plan.sources[self.name]
@@ -83,97 +107,105 @@ class Clean(beam.PTransform):
             return clean_purchases(table, source, self.plan.clock, prints=self.plan.drop_duplicates)
         return clean_items(table, source) if self.name == "items" else clean_users(table, source)
 
-    def expand(self, tables: PCollection) -> Any:
-        step = beam.FlatMap(self._clean).with_output_types(pa.Table, rejects=pa.Table)
-        return tables | "Clean" >> step.with_outputs("rejects", main="accepted")
+    def expand(self, splits: PCollection) -> Any:
+        step = beam.FlatMap(self._clean).with_output_types(str, rejects=str)
+        return splits | "Clean" >> step.with_outputs("rejects", main="accepted")
+
+
+def each_part(pipeline: Any, parts: int) -> PCollection:
+    """The numbers of all partitions, spread over the workers."""
+    return pipeline | "Parts" >> beam.Create(range(parts), reshuffle=True)
 
 
 @dataclass
 class PrepareParts(beam.PTransform):
-    """{purchases, users: (part, table)} to the files of events, heldout and histories below ``out``.
+    """{purchases, users: paths} to the files of events, heldout and histories below ``out``.
 
-    Gives four collections of tables: rejects, sales, segments, counts.
+    Gives three collections of tables, sales, segments and counts, and the paths of rejects.
     """
 
     plan: Plan
     out: str
+    scratch: str
     parts: int
 
-    def _prepare(self, part: int, rows: Mapping[str, pa.Table]) -> Iterator[Any]:
-        made = prepare_part(rows["purchases"], rows.get("users"), self.plan)
-        progress.advance("prepare users", 1, self.parts)
+    def _prepare(self, part: int, purchases: Sequence[str], users: Sequence[str]) -> Iterator[Any]:
+        plan = self.plan
+        listed = read_part(users, part, self.parts, plan.rows("users")) if plan.users else None
+        made = prepare_part(read_part(purchases, part, self.parts, plan.rows("purchases")), listed, plan)
         for name in ("events", "heldout", "histories"):
             yield TaggedOutput(name, (part, getattr(made, name)))
-        for name in ("rejects", "sales", "segments", "counts"):
+        for name in ("sales", "segments", "counts"):
             yield TaggedOutput(name, getattr(made, name))
+        with _rejects(self.scratch, f"users-{part:05d}", self.parts) as bad:
+            bad.add(made.rejects)
+        if bad.rows:
+            yield TaggedOutput("rejects", bad.path)
+        progress.advance("prepare users", 1, self.parts)
 
     def expand(self, inputs: Any) -> Any:
-        plan = self.plan
-        shapes = {"purchases": purchase_rows(plan.user_type, plan.item_type, prints=plan.drop_duplicates)}
-        if "users" in inputs:
-            shapes["users"] = user_rows(plan.user_type)
-        written, told = ("events", "heldout", "histories"), ("rejects", "sales", "segments", "counts")
-        hints = {**dict.fromkeys(written, tuple[int, pa.Table]), **dict.fromkeys(told, pa.Table)}
-        made = (
-            {name: rows | f"Part {name}" >> PartitionBy("user_id", self.parts) for name, rows in inputs.items()}
-            | CoGroupParts(shapes, self.parts)
-            | "Prepare"
-            >> beam.FlatMapTuple(self._prepare).with_output_types(int, **hints).with_outputs(*written, *told)
-        )
+        written, told = ("events", "heldout", "histories"), ("sales", "segments", "counts")
+        hints = {**dict.fromkeys(written, tuple[int, pa.Table]), **dict.fromkeys(told, pa.Table), "rejects": str}
+        prepare = beam.FlatMap(self._prepare, AsList(inputs["purchases"]), AsList(inputs["users"]))
+        made = each_part(inputs["purchases"].pipeline, self.parts) | "Prepare" >> prepare.with_output_types(
+            int, **hints
+        ).with_outputs(*hints)
         for name in written:
             made[name] | f"Write {name}" >> WriteToParquetBatched(storage.join(self.out, name), self.parts)
-        return {name: made[name] for name in told}
+        return {name: made[name] for name in (*told, "rejects")}
 
 
 @dataclass
 class MakeShop(beam.PTransform):
-    """Sales (tables), items (accepted tables) and segments to the catalogue's and vocabularies' files.
+    """Sales (tables), items (paths) and segments (tables) to the catalogue's and vocabularies' files.
 
-    Gives three collections of tables: rejects, counts, span.
+    Gives two collections of tables, counts and span, and the paths of rejects.
     """
 
     plan: Plan
     out: str
+    scratch: str
+    parts: int
 
-    def _make(self, sold: pa.Table, items: pa.Table, segments: pa.Table) -> Iterator[Any]:
-        shop = prepare_shop(sold, items, segments, self.plan)
+    def _make(self, sold: pa.Table, items: Sequence[str], segments: pa.Table) -> Iterator[Any]:
+        listed = read_part(items, 0, 1, self.plan.rows("items")) if self.plan.items else None
+        shop = prepare_shop(sold, listed, segments, self.plan)
         storage.write_parquet(shop.catalogue, storage.join(self.out, "catalogue.parquet"))
         for name, words in shop.vocabularies.items():
             storage.write_parquet(words, storage.join(self.out, "vocabularies", f"{name}.parquet"))
-        yield TaggedOutput("rejects", shop.rejects)
         yield TaggedOutput("counts", shop.counts)
         yield TaggedOutput("span", sale_span(shop.catalogue))
+        with _rejects(self.scratch, "items", self.parts) as bad:
+            bad.add(shop.rejects)
+        if bad.rows:
+            yield TaggedOutput("rejects", bad.path)
 
     def expand(self, inputs: Any) -> Any:
-        item = self.plan.item_type
-        rows = item_rows(item)
-        items = inputs["items"] | "Items" >> beam.CombineGlobally(MergeTables(pa.concat_tables, rows))
         segments = inputs["segments"] | "Segments" >> beam.CombineGlobally(MergeTables(_merge_vocabularies, VOCABULARY))
-        told = ("rejects", "counts", "span")
-        make = beam.FlatMap(self._make, AsSingleton(items), AsSingleton(segments))
+        make = beam.FlatMap(self._make, AsList(inputs["items"]), AsSingleton(segments))
+        hints = {"counts": pa.Table, "span": pa.Table, "rejects": str}
         made = (
             inputs["sales"]
-            | "Sales" >> beam.CombineGlobally(MergeTables(merge_sales, sales_schema(item)))
-            | "Make" >> make.with_output_types(int, **dict.fromkeys(told, pa.Table)).with_outputs(*told)
+            | "Sales" >> beam.CombineGlobally(MergeTables(merge_sales, sales_schema(self.plan.item_type)))
+            | "Make" >> make.with_output_types(int, **hints).with_outputs(*hints)
         )
-        return {name: made[name] for name in told}
+        return {name: made[name] for name in hints}
 
 
 @dataclass
 class WriteRejects(beam.PTransform):
-    """Tables of rejects to files of ``parts`` parts; gives the counts by source and reason."""
+    """Paths of files with rejects to a folder of ``parts`` files; gives the counts by source and reason."""
 
     folder: str
     parts: int
 
-    def expand(self, rejects: PCollection) -> PCollection:
-        tables = (
-            rejects
-            | PartitionBy("row", self.parts)
-            | GroupParts(schemas.REJECTS, self.parts)
-            | "Sort"
-            >> beam.MapTuple(lambda part, rows: (part, sorted_rejects(rows))).with_output_types(tuple[int, pa.Table])
-        )
+    def _sorted(self, part: int, paths: Sequence[str]) -> tuple[int, pa.Table]:
+        return part, sorted_rejects(read_part(paths, part, self.parts, schemas.REJECTS))
+
+    def expand(self, paths: PCollection) -> PCollection:
+        tables = each_part(paths.pipeline, self.parts) | "Sort" >> beam.Map(
+            self._sorted, AsList(paths)
+        ).with_output_types(tuple[int, pa.Table])
         tables | WriteToParquetBatched(self.folder, self.parts)
         return tables | "Count" >> beam.MapTuple(lambda _, rows: count_rejects(rows)).with_output_types(pa.Table)
 

@@ -1,4 +1,3 @@
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from topkin import storage
 from topkin.errors import InputError
 from topkin.inputs import FILE, ROW, batches
 from topkin.pipelines.job import run_pipeline
-from topkin.transforms.parquet import AnyFiles, ReadFromParquetBatched, WriteToParquetBatched
+from topkin.transforms.parquet import AnyFiles, ParquetSplits, Split, WriteToParquetBatched, read_split
 
 COLUMNS = ["b", "a"]
 
@@ -29,35 +28,48 @@ def files(tmp_path: Path) -> list[str]:
     return paths
 
 
-def read(transform: ReadFromParquetBatched, folder: Path) -> list[pa.Table]:
-    """The tables that come out, each through a file of its own."""
+def read(splits: ParquetSplits, folder: Path, **bounds: int) -> dict[str, list[pa.Table]]:
+    """The tables of each split, by its name; read twice, they are the same."""
     folder.mkdir()
 
-    def keep(table: pa.Table) -> None:
-        storage.write_parquet(table, str(folder / f"{uuid.uuid4()}.parquet"))
+    def keep(split: Split) -> None:
+        for number, table in enumerate(read_split(splits.source, split, COLUMNS, **bounds)):
+            storage.write_parquet(table, str(folder / f"{split.name}.{number:03d}.parquet"))
 
-    run_pipeline(lambda p: p | transform | beam.Map(keep), [])
-    return [storage.read_parquet(str(path)) for path in folder.iterdir()]
+    run_pipeline(lambda p: p | splits | beam.Map(keep), ["--direct_runner_bundle_repeat=2"])
+    found: dict[str, list[pa.Table]] = {}
+    for path in sorted(folder.iterdir()):
+        found.setdefault(path.name.partition(".")[0], []).append(storage.read_parquet(str(path)))
+    return found
 
 
-@pytest.mark.parametrize("splits", [{}, {"split_rows": 1}, {"split_rows": 250, "batch_rows": 64}])
+@pytest.mark.parametrize(
+    ("rows", "bounds", "names"),
+    [
+        (1 << 20, {}, ["000000-000000", "000002-000000"]),
+        (1, {}, [*(f"000000-{g:06d}" for g in range(10)), "000002-000000"]),
+        (250, {"rows": 64}, ["000000-000000", "000000-000003", "000000-000006", "000000-000009", "000002-000000"]),
+    ],
+)
 def test_every_row_comes_once_with_its_file_and_number(
-    files: list[str], splits: dict[str, int], tmp_path: Path
+    files: list[str], rows: int, bounds: dict[str, int], names: list[str], tmp_path: Path
 ) -> None:
-    tables = read(ReadFromParquetBatched("purchases", files, COLUMNS, **splits), tmp_path / "out")
+    found = read(ParquetSplits("purchases", files, rows), tmp_path / "out", **bounds)
+    assert list(found) == names
+    tables = [t for split in found.values() for t in split]
     assert all(t.column_names == [*COLUMNS, FILE, ROW] for t in tables)
-    assert max(len(t) for t in tables) <= splits.get("batch_rows", 1 << 17)
-    rows = sorted(tuple(r.values()) for t in tables for r in t.to_pylist())
-    expected = [(f"{n}-{i}", i, files[n], i) for n, rows in ((0, 1000), (2, 37)) for i in range(rows)]
-    assert rows == sorted(expected)
+    assert max(len(t) for t in tables) <= bounds.get("rows", 1 << 17)
+    got = [tuple(r.values()) for t in tables for r in t.to_pylist()]
+    assert got == [(f"{n}-{i}", i, files[n], i) for n, size in ((0, 1000), (2, 37)) for i in range(size)]
 
 
 def test_a_batch_is_bounded_in_bytes(tmp_path: Path) -> None:
     path = str(tmp_path / "wide.parquet")
     pq.write_table(pa.table({"a": [bytes(1000)] * 5000, "b": range(5000)}), path, use_dictionary=False)
-    wide = ReadFromParquetBatched("purchases", [path], ["a"], batch_bytes=1_500_000)
-    assert 1024 <= wide._rows(path) <= 1500
-    assert ReadFromParquetBatched("purchases", [path], ["b"], batch_bytes=1_500_000)._rows(path) > 5000
+    split = Split("one", path, 0, 1)
+    wide = [len(t) for t in read_split("purchases", split, ["a"], size=1_500_000)]
+    assert 1024 <= max(wide) <= 1500
+    assert [len(t) for t in read_split("purchases", split, ["b"], size=1_500_000)] == [5000]
 
 
 def test_a_damaged_page_is_told_with_its_file_and_row(files: list[str]) -> None:
@@ -140,5 +152,5 @@ def test_a_filesystem_that_only_beam_knows_is_read(files: list[str], tmp_path: P
     ]
     assert [f.path for f in AnyFiles().find(found[2].path)] == [found[2].path]
     assert AnyFiles().find(f"{folder}/no.parquet") == []
-    tables = read(ReadFromParquetBatched("purchases", [f.path for f in found], COLUMNS), tmp_path / "out")
-    assert sum(map(len, tables)) == 1037
+    splits = read(ParquetSplits("purchases", [f.path for f in found]), tmp_path / "out")
+    assert sum(len(t) for tables in splits.values() for t in tables) == 1037
