@@ -1,6 +1,7 @@
 """Supervised metric learning on clothes: the nearest training image of a test image is of its kind.
 
     python examples/supervised_fashion.py
+    python examples/supervised_fashion.py --validation    the test images left alone: to choose settings by
 
 A small convolutional network, trained with AM-Softmax on the 60,000 images of the train part; each of the 10,000 test
 images then looks for its nearest among them, by cosine. Both sides are encoded with their mirror image and averaged.
@@ -11,8 +12,8 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
+import image_parts
 import keras
 import numpy as np
 
@@ -20,18 +21,16 @@ from topkin.cosine import unit_rows
 from topkin.models import device
 from topkin.models.augment import Chain, Erase, Flip, Shift
 from topkin.models.embedding_head import MetricEmbedding
-from topkin.models.images import Images, read_images, small_cnn
+from topkin.models.images import Images, small_cnn
 from topkin.models.proxy_losses import AMSoftmax
 from topkin.models.samplers import RowBatches
 from topkin.topk import top_k
-
-DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
 def arguments() -> argparse.ArgumentParser:
     """The flags."""
     flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    flags.add_argument("--data", type=Path, default=DATA, help="the folder of the data sets")
+    image_parts.add_flags(flags)
     flags.add_argument("--epochs", type=int, default=16)
     flags.add_argument("--settle", type=int, default=3, help="how many of the epochs, at the end, only mirror images")
     flags.add_argument("--batch-size", type=int, default=128)
@@ -40,7 +39,6 @@ def arguments() -> argparse.ArgumentParser:
     flags.add_argument("--dim", type=int, default=64)
     flags.add_argument("--margin", type=float, default=0.2)
     flags.add_argument("--scale", type=float, default=20.0)
-    flags.add_argument("--images", type=int, default=None, help="use so many training and test images only")
     flags.add_argument("--seed", type=int, default=1)
     return flags
 
@@ -72,10 +70,10 @@ def train(images: Images, options: argparse.Namespace) -> keras.Model:
     return keras.Model(base.input, embedding)
 
 
-def encode(encoder: keras.Model, images: np.ndarray) -> np.ndarray:
-    """The mean of an image's vector and its mirror image's, as unit rows, (n, dim) float32."""
-    views = (images, images[:, :, ::-1])
-    return unit_rows(sum(encoder.predict(view, batch_size=500, verbose=0) for view in views))
+def encode(encoder: keras.Model, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Unit rows, (n, dim) float32 each: of an image and its mirror image the mean, and the image alone."""
+    alone, mirrored = (encoder.predict(view, batch_size=500, verbose=0) for view in (images, images[:, :, ::-1]))
+    return unit_rows(alone + mirrored), unit_rows(alone)
 
 
 def recall_at_1(queries: np.ndarray, labels: np.ndarray, index: np.ndarray, index_labels: np.ndarray) -> float:
@@ -90,26 +88,24 @@ def main(argv: Sequence[str]) -> dict:
     keras.utils.set_random_seed(options.seed)
     device.set_up()
     began, cpu = time.perf_counter(), time.process_time()
-    known, asked = (
-        Images(*(x[: options.images] for x in read_images(str(options.data / "fashion_mnist" / f"{part}.parquet"))))
-        for part in ("train", "test")
-    )
+    known, asked, part = image_parts.clothes(options)
     encoder = train(known, options)
-    index, queries = encode(encoder, known.images), encode(encoder, asked.images)
-    single = [unit_rows(encoder.predict(x.images, batch_size=500, verbose=0)) for x in (known, asked)]
+    (index, index_alone), (queries, queries_alone) = (encode(encoder, x.images) for x in (known, asked))
     raw = [unit_rows(x.images.reshape(len(x.images), -1).astype(np.float32)) for x in (known, asked)]
     figures = {
         "recall@1": recall_at_1(queries, asked.labels, index, known.labels),
-        "recall@1_without_mirror_images": recall_at_1(single[1], asked.labels, single[0], known.labels),
+        "recall@1_without_mirror_images": recall_at_1(queries_alone, asked.labels, index_alone, known.labels),
         "recall@1_raw_pixels": recall_at_1(raw[1], asked.labels, raw[0], known.labels),
         "train_images": len(known.images),
-        "test_images": len(asked.images),
+        "asked": part,
+        "asked_images": len(asked.images),
         "epochs": options.epochs,
+        "seed": options.seed,
         "parameters": encoder.count_params(),
         "seconds": time.perf_counter() - began,
         "cpu_seconds": time.process_time() - cpu,
     }
-    print(f"Recall@1 {figures['recall@1']:.4f}, of raw pixels {figures['recall@1_raw_pixels']:.4f}")
+    print(f"Recall@1 of {part} images {figures['recall@1']:.4f}, of raw pixels {figures['recall@1_raw_pixels']:.4f}")
     print(json.dumps(figures))
     return figures
 

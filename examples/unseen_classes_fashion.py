@@ -2,6 +2,7 @@
 
     python examples/unseen_classes_fashion.py
     python examples/unseen_classes_fashion.py --unseen 2 4 6 9
+    python examples/unseen_classes_fashion.py --validation    the test images left alone: to choose settings by
 
 The default leaves out T-shirts, pullovers, coats and shirts: of all 210 choices of four the one that raw pixels do
 worst on, and the furthest from what is left to learn from. Two losses share one convolutional network: AM-Softmax over
@@ -15,9 +16,9 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
+import image_parts
 import keras
 import numpy as np
 from supervised_fashion import encode, recall_at_1
@@ -26,13 +27,12 @@ from topkin.cosine import unit_rows
 from topkin.models import device
 from topkin.models.augment import Affine, Chain, Contrast, Erase, Flip
 from topkin.models.embedding_head import MetricEmbedding
-from topkin.models.images import Images, read_images, small_cnn
+from topkin.models.images import Images, small_cnn
 from topkin.models.proxy_losses import AMSoftmax
 from topkin.models.samplers import RowBatches
 from topkin.models.softmax_losses import NTXent
 from topkin.models.whitening import whitened
 
-DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 AUGMENT = Chain([Flip(), Affine(degrees=4, scale=0.1, shift=1.4), Contrast(0.6), Erase(0.6, chance=1.0)])
 MIDDLE = 2  # the ReLU whose output is compared, from 0: the first of the second stage is 1
 PLACES = 7
@@ -41,7 +41,7 @@ PLACES = 7
 def arguments() -> argparse.ArgumentParser:
     """The flags."""
     flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    flags.add_argument("--data", type=Path, default=DATA, help="the folder of the data sets")
+    image_parts.add_flags(flags)
     flags.add_argument("--unseen", type=int, nargs="+", default=[0, 2, 4, 6], help="classes left out of training")
     flags.add_argument("--epochs", type=int, default=10)
     flags.add_argument("--batch-size", type=int, default=128, help="images; each comes in two versions")
@@ -49,7 +49,6 @@ def arguments() -> argparse.ArgumentParser:
     flags.add_argument("--supervised", type=float, default=0.3, help="weight of AM-Softmax beside NT-Xent's 1")
     flags.add_argument("--widths", type=int, nargs="+", default=[32, 64, 128], help="channels of each stage")
     flags.add_argument("--dim", type=int, default=1024, help="of the compared vectors, at most")
-    flags.add_argument("--images", type=int, default=None, help="use so many training and test images only")
     flags.add_argument("--seed", type=int, default=1)
     return flags
 
@@ -98,30 +97,29 @@ def main(argv: Sequence[str]) -> dict:
     keras.utils.set_random_seed(options.seed)
     device.set_up()
     began, cpu = time.perf_counter(), time.process_time()
-    known, asked = (
-        Images(*(x[: options.images] for x in read_images(str(options.data / "fashion_mnist" / f"{part}.parquet"))))
-        for part in ("train", "test")
-    )
+    known, asked, part = image_parts.clothes(options)
     unseen, other = np.isin(known.labels, options.unseen), np.isin(asked.labels, options.unseen)
     seen, index, queries = (
-        Images(*(x[part] for x in images)) for images, part in ((known, ~unseen), (known, unseen), (asked, other))
+        image_parts.take(x, rows) for x, rows in ((known, ~unseen), (known, unseen), (asked, other))
     )
     encoder = train(seen, options)
-    vectors = [encode(encoder, part.images) for part in (queries, index)]
-    raw = [unit_rows(part.images.reshape(len(part.images), -1).astype(np.float32)) for part in (queries, index)]
+    vectors = [encode(encoder, x.images)[0] for x in (queries, index)]
+    raw = [unit_rows(x.images.reshape(len(x.images), -1).astype(np.float32)) for x in (queries, index)]
     figures = {
         "unseen": sorted(options.unseen),
         "recall@1": recall_at_1(vectors[0], queries.labels, vectors[1], index.labels),
         "recall@1_raw_pixels": recall_at_1(raw[0], queries.labels, raw[1], index.labels),
         "train_images": len(seen.images),
+        "asked": part,
         "queries": len(queries.images),
         "index": len(index.images),
         "epochs": options.epochs,
+        "seed": options.seed,
         "seconds": time.perf_counter() - began,
         "cpu_seconds": time.process_time() - cpu,
     }
     figures["above_raw_pixels"] = figures["recall@1"] - figures["recall@1_raw_pixels"]
-    print(f"Recall@1 {figures['recall@1']:.4f}, of raw pixels {figures['recall@1_raw_pixels']:.4f}")
+    print(f"Recall@1 of {part} images {figures['recall@1']:.4f}, of raw pixels {figures['recall@1_raw_pixels']:.4f}")
     print(json.dumps(figures))
     return figures
 
