@@ -150,7 +150,9 @@ class GrowingIndex:
         query scores 0 with all. Raises ValueError for a k outside 1..len(self).
         """
         if not 1 <= k <= len(self):
-            raise ValueError(f"k must be from 1 to the number of items in the index, {len(self)}, got {k}")
+            raise ValueError(
+                f"k must be from 1 to the number of items in the index, {len(self)}, got {k}: lower k, or add items"
+            )
         queries = np.asarray(queries)
         if queries.ndim != 2 or queries.shape[1] != self.dim:
             raise ValueError(f"queries must be (n, {self.dim}), got shape {queries.shape}")

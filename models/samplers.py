@@ -85,7 +85,10 @@ class ClassBatches(keras.utils.PyDataset):
     ) -> None:
         super().__init__()
         if len(rows) != len(labels):
-            raise ValueError(f"rows and labels must have the same length, got {len(rows)} and {len(labels)}")
+            raise ValueError(
+                f"rows and labels must have the same length, got {len(rows)} and {len(labels)}: "
+                "pass one label for each row"
+            )
         self.rows, self.labels, self.augment = rows, np.asarray(labels), augment
         self.classes, self.examples, self.seed, self.epoch = classes, examples, seed, 0
         self.batches = max(1, len(rows) // (classes * examples)) if batches is None else batches
@@ -125,7 +128,7 @@ class RowBatches(keras.utils.PyDataset):
         if len(rows) != len(labels) or not 1 <= batch_size <= len(rows):
             raise ValueError(
                 f"rows and labels must have the same length, at least batch_size, got {len(rows)}, {len(labels)} "
-                f"and batch_size {batch_size}"
+                f"and batch_size {batch_size}: pass one label for each row, or lower batch_size"
             )
         self.rows, self.labels, self.augment = rows, np.asarray(labels), augment
         self.batch_size, self.seed, self.epoch = batch_size, seed, 0

@@ -188,7 +188,10 @@ class PairBatches(keras.utils.PyDataset):
     ) -> None:
         super().__init__()
         if len(rows) != len(labels):
-            raise ValueError(f"rows and labels must have the same length, got {len(rows)} and {len(labels)}")
+            raise ValueError(
+                f"rows and labels must have the same length, got {len(rows)} and {len(labels)}: "
+                "pass one label for each row"
+            )
         self.rows, self.labels, self.augment = rows, np.asarray(labels), augment
         self.batch_size, self.per_row, self.seed, self.epoch = batch_size, per_row, seed, 0
         self._pairs = make_pairs(self.labels, per_row=per_row, seed=[seed, 0])

@@ -127,7 +127,7 @@ def test_wrong_items_are_refused_and_nothing_is_added(
 def test_wrong_questions_are_refused() -> None:
     index = GrowingIndex(2, encoder="e")
     index.add([7, 8], np.eye(2))
-    with pytest.raises(ValueError, match="from 1 to the number of items in the index, 2, got 3"):
+    with pytest.raises(ValueError, match="from 1 to the number of items in the index, 2, got 3: lower k"):
         index.search(np.eye(2), 3)
     with pytest.raises(ValueError, match="finite"):
         index.search(np.array([[np.inf, 0]]), 1)
