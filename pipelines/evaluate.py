@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from topkin import report_data, scoreboard, storage
+from topkin.judgement import Judgement
 from topkin.pipelines.job import Job, run_pipeline
 from topkin.report import render
 
@@ -34,6 +35,7 @@ def configure(job: Job) -> Config:
     signature = storage.read_json(storage.join(job.folder("train"), "signature.json"))
     sources = Sources(
         folders={stage: job.folder(stage) for stage in NEEDS},
+        fitted=storage.join(job.scratch or storage.join(job.out, ".scratch"), "baselines"),
         parts=job.settings.run.parts,
         as_of=job.as_of,
         encoder=str(signature["encoder"]),
@@ -50,22 +52,11 @@ def build(pipeline: Any, config: Config) -> None:
     pipeline | "EvaluateParts" >> EvaluateParts(config.sources, config.out)
 
 
-def measure(config: Config, judgement: scoreboard.Judgement) -> dict[str, Any]:
+def measure(config: Config, judgement: Judgement) -> dict[str, Any]:
     """``metrics.json`` of what the parts gave, but for the training's own figures."""
-    import numpy as np
+    from topkin.transforms.evaluate import facts_of
 
-    catalogue = storage.read_parquet(storage.join(config.sources.folders["prepare"], "catalogue.parquet"), ["events"])
-    return scoreboard.scoreboard(
-        judgement,
-        as_of=config.sources.as_of,
-        ks=tuple(sorted(set(config.sources.evaluate.k))),
-        listed=config.sources.recommend.k,
-        bought=config.sources.recommend.bought,
-        n_sold=int((np.asarray(catalogue["events"]) > 0).sum()),
-        n_items=len(catalogue),
-        resamples=config.resamples,
-        seed=config.seed,
-    )
+    return scoreboard.scoreboard(judgement, facts_of(config.sources), resamples=config.resamples, seed=config.seed)
 
 
 def execute(job: Job) -> dict[str, Any]:
@@ -73,11 +64,15 @@ def execute(job: Job) -> dict[str, Any]:
     config = configure(job)
     statistics = storage.read_json(storage.join(job.folder("prepare"), "statistics.json"))
     if statistics["heldout_events"]:
-        from topkin.transforms.evaluate import LISTED, read_parts
+        from topkin.transforms.evaluate import fit, read_judgement
 
+        fit(config.sources)
         run_pipeline(lambda pipeline: build(pipeline, config), job.beam)
-        metrics = measure(config, scoreboard.Judgement.of_parts(read_parts(config.sources, config.out)))
-        storage.remove_folder(storage.join(config.out, LISTED))
+        metrics = measure(config, read_judgement(config.sources, config.out))
+        for name in ("listed", "tallies"):
+            storage.remove_folder(storage.join(config.out, name))
+        if not job.scratch:
+            storage.remove_folder(storage.join(job.out, ".scratch"))
     else:
         metrics = scoreboard.nothing_held_out(
             job.as_of,

@@ -12,7 +12,17 @@ Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Days = Annotated[float, Field(gt=0, le=36_500)]  # a calendar ends: dates this far from any as-of date exist
 Sql = Annotated[str, Field(min_length=1)]
-Baseline = Literal["popularity", "recent_popularity", "own_frequency", "item_knn", "item_knn_recent"]
+Baseline = Literal[
+    "popularity",
+    "recent_popularity",
+    "recent_popularity_30",
+    "own_frequency",
+    "item_knn",
+    "item_knn_recent",
+    "user_knn",
+    "graph_filter",
+    "ials",
+]
 
 
 class Section(BaseModel):
@@ -192,8 +202,21 @@ class Evaluate(Section):
 
     k: tuple[Count, ...] = Field((5, 10, 20), description="Cut-offs of the metrics.")
     days: Days | None = Field(None, description="Length of the held-out period; all that comes after without it.")
-    neighbours: Count = Field(100, description="Neighbours of the item-kNN baseline.")
-    bootstrap: Count = Field(500, description="Resamples for the paired 95 % intervals.")
+    baselines: tuple[Baseline, ...] = Field(
+        (
+            "popularity",
+            "recent_popularity",
+            "recent_popularity_30",
+            "own_frequency",
+            "item_knn",
+            "item_knn_recent",
+            "user_knn",
+            "graph_filter",
+        ),
+        description="What the model is measured against; ials needs the library implicit, and is left out without it.",
+    )
+    neighbours: Count = Field(100, description="Neighbours of an item in item-kNN, and of a user in user-kNN.")
+    bootstrap: Count = Field(500, description="Resamples for the paired 95 % intervals and the p-values.")
 
 
 class Publish(Section):
@@ -231,6 +254,12 @@ class Settings(Section):
             raise ValueError(
                 f"publish.metric must be one of {', '.join(METRICS)}, then @ and one of evaluate.k "
                 f"{list(self.evaluate.k)}, got {self.publish.metric!r}"
+            )
+        unmeasured = [name for name in self.publish.must_beat if name not in self.evaluate.baselines]
+        if unmeasured:
+            raise ValueError(
+                f"publish.must_beat must name baselines of evaluate.baselines, got {', '.join(unmeasured)}: add them "
+                "there, or take them off"
             )
         return self
 

@@ -1,25 +1,29 @@
 """What the held-out purchases say of the model and of the baselines, user by user.
 
-Two protocols. ``all``: every item sold before the as-of date is ranked, those that the user bought too;
-true are the distinct ones that the user bought after it. ``novel``: what the user bought before is masked
-in the lists and left out of the truth. Users are those who bought before the date and have true items.
+Lists are made in three ways. ``all``: of every item sold before the as-of date, those that the user bought
+too. ``novel``: without what the user bought before. ``among_cold``: as novel, of cold items alone. They are
+judged by five truths. ``all``: the distinct items sold before the date that the user bought after it;
+``novel``: those of them that the user had not bought before; ``repeat``: those that the user had, in the
+lists over all; ``cold``: the novel ones that are cold, in the novel lists; ``among_cold``: the same in the
+lists of cold items alone. Cold is an item first sold in the last COLD_ITEM_DAYS before the date, or with
+fewer than COLD_ITEM_SALES purchases before it. Users are those who bought before the date and have true items.
 ``published`` judges the published tables under their own rule for bought items, as far down as they go.
 """
 
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from topkin.baselines import BASELINES, Baseline, ItemKNN
+from topkin.baselines import Baseline
 from topkin.interactions import Interactions, rows_of
-from topkin.metrics import METRICS, ranking_metrics
+from topkin.metrics import METRICS, hits_of, list_diversity, ranking_metrics
 from topkin.policy import excluded_items
 from topkin.topk import top_k, top_k_of_scores
 
@@ -27,25 +31,32 @@ Csr = tuple[np.ndarray, np.ndarray]
 """``indptr`` (n_users + 1,) int64 and ``items`` int32, ascending and distinct within a user."""
 
 PROTOCOLS = ("all", "novel")
-MODELS = ("model", *BASELINES)
+JUDGED = {"all": ("all", "repeat"), "novel": ("novel", "cold"), "among_cold": ("among_cold",)}
+MEASURED = {"all": METRICS, "novel": METRICS, **dict.fromkeys(("repeat", "cold", "among_cold"), ("recall", "ndcg"))}
+COLD_ITEM_DAYS = 30
+COLD_ITEM_SALES = 5
+DECILES = 10
+FINE = 1 << 32
 BUDGET_BYTES = 64 << 20
 COUNTS_KEY = b"topkin.heldout"
-NEVER = np.int32(np.iinfo(np.int32).max)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shop:
     """What is the same for every part: items, baselines, protocol. Loaded once a process.
 
-    item_ids: the catalogue's. sold: (n_items,) bool, sold before ``as_of``. vectors: (n_items, dim) float32.
-    baselines: fitted on the histories of all users, in the order of the parts. until: held-out purchases from
-    then on do not count. bought, cooldown, listed: the rule of the published lists, its days per item
-    (n_items,) float32, and their length.
+    item_ids: the catalogue's. sales: (n_items,) purchases before ``as_of``. cold: (n_items,) bool, see
+    :func:`cold_items`. vectors, tastes: (n_items, dim) float32, what is scored, and the unit rows that say how
+    alike items are. baselines: fitted on the histories of all users. until: held-out purchases from then on do
+    not count. bought, cooldown, listed: the rule of the published lists, its days per item (n_items,) float32,
+    and their length.
     """
 
     item_ids: pa.Array | pa.ChunkedArray
-    sold: np.ndarray
+    sales: np.ndarray
+    cold: np.ndarray
     vectors: np.ndarray
+    tastes: np.ndarray
     baselines: Mapping[str, Baseline]
     as_of: datetime
     ks: tuple[int, ...]
@@ -55,35 +66,68 @@ class Shop:
     listed: int = 0
 
     @cached_property
-    def listable(self) -> np.ndarray:
-        """The items that the model may rank, (n_items,) bool: sold before, and with a vector."""
-        return self.sold & self.vectors.any(axis=1)
+    def sold(self) -> np.ndarray:
+        """The items sold before, (n_items,) bool."""
+        return np.asarray(self.sales > 0)
+
+    @cached_property
+    def has_vector(self) -> np.ndarray:
+        """The items that the model can score, (n_items,) bool."""
+        return np.asarray(self.vectors.any(axis=1))
+
+    @cached_property
+    def deciles(self) -> np.ndarray:
+        """See :func:`sales_deciles`."""
+        return sales_deciles(self.sales)
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """What is judged: the model, then the baselines."""
+        return ("model", *self.baselines)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
     """The users of one partition, in the order of ``histories``.
 
-    first: the number of its first user among all users. vectors: (n, dim) float32, zero for a user without
-    one. heldout: ``schemas.events`` of purchases after the as-of date. recommendations: the published rows.
+    vectors: (n, dim) float32, zero for a user without one. heldout: ``schemas.events`` of purchases after the
+    as-of date. recommendations: the published rows.
     """
 
-    first: int
     histories: pa.Table
     vectors: np.ndarray
     heldout: pa.Table
     recommendations: pa.Table
 
 
-def fit_baselines(history: Interactions, neighbours: int) -> dict[str, Baseline]:
-    """Every baseline, fitted on the purchases before the as-of date."""
-    fitted = {}
-    for name, make in BASELINES.items():
-        baseline = make()
-        if isinstance(baseline, ItemKNN):
-            baseline.neighbours = neighbours
-        fitted[name] = baseline.fit(history)
-    return fitted
+class Judged(NamedTuple):
+    """Of the users of a part: :func:`result_schema` with the counts of :func:`truth_of` in its metadata;
+    :func:`listed_schema`; and TALLIES."""
+
+    users: pa.Table
+    listed: pa.Table
+    tallies: pa.Table
+
+
+def cold_items(sales: np.ndarray, first_sale: pa.Array | pa.ChunkedArray, as_of: datetime) -> np.ndarray:
+    """The items sold before ``as_of`` of which little is known, (n_items,) bool.
+
+    sales: (n_items,) purchases before it. first_sale: timestamp, null for items never sold.
+    """
+    young = pc.greater_equal(first_sale, pa.scalar(as_of - timedelta(days=COLD_ITEM_DAYS), pa.timestamp("us")))
+    return (sales > 0) & ((sales < COLD_ITEM_SALES) | np.asarray(pc.fill_null(young, False)).astype(bool))
+
+
+def sales_deciles(sales: np.ndarray) -> np.ndarray:
+    """The tenth of the items sold that each is in, by its sales, (n_items,) int8; -1 for items never sold.
+
+    0 holds the tenth sold least, 9 that sold most; ties by item number, the smaller one in the higher tenth.
+    """
+    order = np.lexsort((np.arange(len(sales)), -sales))
+    order = order[sales[order] > 0]
+    found = np.full(len(sales), -1, np.int8)
+    found[order] = DECILES - 1 - np.arange(len(order)) * DECILES // max(len(order), 1)
+    return found
 
 
 def published_ks(ks: Sequence[int], listed: int) -> tuple[int, ...]:
@@ -91,24 +135,35 @@ def published_ks(ks: Sequence[int], listed: int) -> tuple[int, ...]:
     return tuple(k for k in ks if k <= listed)
 
 
-def result_schema(user: pa.DataType, ks: Sequence[int], listed: int) -> pa.Schema:
-    """One row per judged user: user_id, then ``protocol/model/metric@k`` as float64.
+def result_schema(user: pa.DataType, models: Sequence[str], ks: Sequence[int], listed: int) -> pa.Schema:
+    """One row per judged user: user_id, purchases before the date, then ``truth/model/metric@k`` as float64.
 
-    A column is null for the users that its protocol leaves out.
+    A column is null for the users who have nothing true in it.
     """
-    names = [f"{p}/{m}/{metric}@{k}" for p in PROTOCOLS for m in MODELS for k in ks for metric in METRICS]
+    names = [f"{t}/{m}/{metric}@{k}" for t, of in MEASURED.items() for m in models for k in ks for metric in of]
     names += [f"published/lists/{metric}@{k}" for k in published_ks(ks, listed) for metric in METRICS]
-    return pa.schema([pa.field("user_id", user, False), *(pa.field(n, pa.float64()) for n in names)])
+    fields = [pa.field("user_id", user, False), pa.field("purchases", pa.int64(), False)]
+    return pa.schema([*fields, *(pa.field(n, pa.float64()) for n in names)])
 
 
-LISTED = pa.schema(
+def listed_schema(ks: Sequence[int]) -> pa.Schema:
+    """How many judged users got an item in their first k: ``lists@k``; items in no list are left out."""
+    fields = [pa.field("protocol", pa.string(), False), pa.field("model", pa.string(), False)]
+    fields.append(pa.field("item", pa.int32(), False))  # row of the catalogue
+    return pa.schema([*fields, *(pa.field(f"lists@{k}", pa.int64(), False) for k in ks)])
+
+
+TALLIES = pa.schema(
     [
         pa.field("protocol", pa.string(), False),
         pa.field("model", pa.string(), False),
-        pa.field("item", pa.int32(), False),  # row of the catalogue
-        pa.field("rank", pa.int32(), False),  # best rank at which any judged user got it, from 1
+        pa.field("name", pa.string(), False),  # diversity, or decile 0 to decile 9
+        pa.field("k", pa.int64(), False),
+        pa.field("sum", pa.int64(), False),  # of diversities in 1 / FINE, of hits in true items of the decile
+        pa.field("n", pa.int64(), False),  # of lists of two items or more, of true items of the decile
     ]
 )
+"""Sums of whole numbers, which are the same however users are split into parts."""
 
 
 def csr(users: np.ndarray, items: np.ndarray, n_users: int, n_items: int) -> Csr:
@@ -171,53 +226,73 @@ def lists_of(recommendations: pa.Table, user_ids: Any, item_ids: Any, k: int) ->
     return ids
 
 
-def evaluate_part(shop: Shop, part: Part, budget_bytes: int = BUDGET_BYTES) -> tuple[pa.Table, pa.Table]:
-    """The metrics of a part's users, as :func:`result_schema`, and the items that they were given, as LISTED.
+def evaluate_part(shop: Shop, part: Part, budget_bytes: int = BUDGET_BYTES) -> Judged:
+    """The metrics of a part's users, what they were given, and sums over their lists.
 
     Users come in the order of the part. Working memory beside the inputs and the result is a few times
-    ``budget_bytes``, whatever the number of users. The counts of :func:`truth_of` are in the first table's
-    metadata. A user without a vector gets no list from the model, and so scores nothing.
+    ``budget_bytes``, whatever the number of users. A user without a vector gets no list from the model, and so
+    scores nothing.
     """
-    user_ids, n_items = part.histories["user_id"], len(shop.sold)
-    top = min(max(shop.ks), max(n_items, 1))  # no list is longer
+    user_ids, n_items = part.histories["user_id"], len(shop.sales)
     history = Interactions.from_histories(part.histories, shop.item_ids, shop.as_of)
     later, counts = truth_of(part.heldout, user_ids, shop)
     bought = csr(history.users, history.items, len(user_ids), n_items)
-    truth = {"all": _only(later, np.diff(history.indptr) > 0, shop.sold)}
-    truth["novel"] = without(truth["all"], bought, n_items)
+    truth = truths(_only(later, np.diff(history.indptr) > 0, shop.sold), bought, shop.cold)
     judged = np.flatnonzero(np.diff(later[0]) > 0)
-    schema = result_schema(user_ids.type, shop.ks, shop.listed)
-    values = {name: np.full(len(judged), np.nan) for name in schema.names[1:]}
-    best: dict[tuple[str, str], np.ndarray] = {}
-    size = max(1, budget_bytes // (16 * max(n_items, 1)))
-    for start in range(0, len(judged), size):
-        block = judged[start : start + size]
-        for model in MODELS:
-            rank = _ranker(shop, part, model, block)
-            for protocol in PROTOCOLS:
-                among = np.flatnonzero(np.diff(truth[protocol][0])[block])
-                if len(among):
-                    mask = rows_taken(bought, block[among]) if protocol == "novel" else None
-                    ids = rank(among, top, mask)
-                    found = ranking_metrics(ids, rows_taken(truth[protocol], block[among]), shop.ks)
-                    for name, column in found.items():
-                        values[f"{protocol}/{model}/{name}"][start + among] = column
-                    _note(best.setdefault((protocol, model), np.full(n_items, NEVER)), ids)
-    if published_ks(shop.ks, shop.listed):
+    schema = result_schema(user_ids.type, shop.models, shop.ks, shop.listed)
+    values = {name: np.full(len(judged), np.nan) for name in schema.names[2:]}
+    tallies, listed = _Tallies(shop), []
+    top = min(max(shop.ks), max(n_items, 1))  # no list is longer
+    size = max(1, budget_bytes // max(16 * n_items, 8 * top * shop.tastes.shape[1], 1))
+    for model in shop.models:
+        given = {p: np.zeros((len(shop.ks), n_items), np.int64) for p in PROTOCOLS}
+        for start in range(0, len(judged), size):
+            block = judged[start : start + size]
+            rank = _ranker(shop, part, model, block, history)
+            for protocol, names in JUDGED.items():
+                among = np.flatnonzero(np.diff(truth[names[0]][0])[block])
+                if not len(among):
+                    continue
+                mask = None if protocol == "all" else rows_taken(bought, block[among])
+                ids = rank(among, top, mask, shop.cold if protocol == "among_cold" else shop.sold)
+                for name in names:
+                    true = rows_taken(truth[name], block[among])
+                    some = np.flatnonzero(np.diff(true[0]))
+                    found = ranking_metrics(ids[some], rows_taken(true, some), shop.ks)
+                    for metric in (f"{m}@{k}" for k in shop.ks for m in MEASURED[name]):
+                        values[f"{name}/{model}/{metric}"][start + among[some]] = found[metric]
+                if protocol in PROTOCOLS:
+                    _count(given[protocol], ids, shop.ks)
+                    tallies.add(protocol, model, ids, rows_taken(truth[protocol], block[among]))
+        listed += [_listed(protocol, model, found, shop.ks) for protocol, found in given.items()]
+    if ks := published_ks(shop.ks, shop.listed):
         lists = lists_of(part.recommendations, user_ids, shop.item_ids, min(shop.listed, max(n_items, 1)))
         allowed = without(later, excluded_items(history, shop.bought, shop.cooldown), n_items)
         among = np.flatnonzero((np.diff(allowed[0]) > 0)[judged] & (lists[judged] >= 0).any(axis=1))
-        rows = judged[among]
-        found = ranking_metrics(lists[rows], rows_taken(allowed, rows), published_ks(shop.ks, shop.listed))
-        for name, column in found.items():
-            values[f"published/lists/{name}"][among] = column
-        _note(best.setdefault(("published", "lists"), np.full(n_items, NEVER)), lists)
-    counts["users"], counts["pairs"] = int((np.diff(truth["all"][0]) > 0).sum()), len(truth["all"][1])
-    counts["novel_users"], counts["novel_pairs"] = int((np.diff(truth["novel"][0]) > 0).sum()), len(truth["novel"][1])
-    counts["users_without_vector"] = int((~part.vectors[np.diff(truth["all"][0]) > 0].any(axis=1)).sum())
-    columns = [user_ids.take(pa.array(judged)), *(pa.array(v, from_pandas=True) for v in values.values())]
+        found = ranking_metrics(lists[judged[among]], rows_taken(allowed, judged[among]), ks)
+        for metric, column in found.items():
+            values[f"published/lists/{metric}"][among] = column
+        given_lists = np.zeros((len(shop.ks), n_items), np.int64)
+        _count(given_lists, lists, shop.ks)
+        listed.append(_listed("published", "lists", given_lists, shop.ks))
+    users_of = {name: np.diff(found[0]) > 0 for name, found in truth.items()}
+    counts["users"], counts["pairs"] = int(users_of["all"].sum()), len(truth["all"][1])
+    for name in ("novel", "repeat", "cold"):
+        counts[f"{name}_users"], counts[f"{name}_pairs"] = int(users_of[name].sum()), len(truth[name][1])
+    counts["users_without_vector"] = int((~part.vectors[users_of["all"]].any(axis=1)).sum())
+    columns = [user_ids.take(pa.array(judged)), pa.array(np.diff(history.indptr)[judged])]
+    columns += [pa.array(v, from_pandas=True) for v in values.values()]
     users = pa.Table.from_arrays(columns, schema=schema.with_metadata({COUNTS_KEY: json.dumps(counts).encode()}))
-    return users, _listed(best)
+    return Judged(users, pa.concat_tables([listed_schema(shop.ks).empty_table(), *listed]), tallies.table())
+
+
+def truths(later: Csr, bought: Csr, cold: np.ndarray) -> dict[str, Csr]:
+    """The true items of each user by the name of the truth. later: those that count, bought before or not."""
+    novel = without(later, bought, len(cold))
+    everyone = np.ones(len(later[0]) - 1, bool)
+    cold_ones = _only(novel, everyone, cold)
+    repeat = without(later, novel, len(cold))
+    return {"all": later, "novel": novel, "repeat": repeat, "cold": cold_ones, "among_cold": cold_ones}
 
 
 def _only(pairs: Csr, users: np.ndarray, items: np.ndarray) -> Csr:
@@ -226,36 +301,61 @@ def _only(pairs: Csr, users: np.ndarray, items: np.ndarray) -> Csr:
     return csr(rows[keep], pairs[1][keep], len(users), len(items))
 
 
-Ranker = Callable[[np.ndarray, int, Csr | None], np.ndarray]
+Ranker = Callable[[np.ndarray, int, Csr | None, np.ndarray], np.ndarray]
 
 
-def _ranker(shop: Shop, part: Part, model: str, block: np.ndarray) -> Ranker:
-    """What lists the k best items, (m, k) int32, for some users of a block, without what they may not get."""
+def _ranker(shop: Shop, part: Part, model: str, block: np.ndarray, history: Interactions) -> Ranker:
+    """What lists the k best of the allowed items, (m, k) int32, for some users of a block, without the masked."""
     if model != "model":
-        scores = shop.baselines[model].scores(part.first + block)
-        return lambda among, k, mask: top_k_of_scores(scores[among], k, exclude=mask, allowed=shop.sold)[0]
+        scores = shop.baselines[model].scores(history.take(block))
+        return lambda among, k, mask, allowed: top_k_of_scores(scores[among], k, exclude=mask, allowed=allowed)[0]
 
-    def rank(among: np.ndarray, k: int, mask: Csr | None) -> np.ndarray:
+    def rank(among: np.ndarray, k: int, mask: Csr | None, allowed: np.ndarray) -> np.ndarray:
         queries = part.vectors[block[among]]
-        ids = top_k(queries, shop.vectors, k, exclude=mask, allowed=shop.listable)[0].copy()
+        ids = top_k(queries, shop.vectors, k, exclude=mask, allowed=allowed & shop.has_vector)[0].copy()
         ids[~queries.any(axis=1)] = -1
         return ids
 
     return rank
 
 
-def _note(best: np.ndarray, ids: np.ndarray) -> None:
-    """Keep the best rank, from 1, at which each item was listed."""
-    for place in range(ids.shape[1] - 1, -1, -1):
-        items = ids[:, place]
-        items = items[items >= 0]
-        best[items] = np.minimum(best[items], place + 1)
+def _count(given: np.ndarray, ids: np.ndarray, ks: Sequence[int]) -> None:
+    """Add to (n_ks, n_items) how many lists hold each item in their first k."""
+    for row, k in zip(given, ks, strict=True):
+        first = ids[:, :k]
+        row += np.bincount(first[first >= 0], minlength=len(row))
 
 
-def _listed(best: Mapping[tuple[str, str], np.ndarray]) -> pa.Table:
-    tables = []
-    for (protocol, model), ranks in sorted(best.items()):
-        items = np.flatnonzero(ranks < NEVER)
-        columns = [[protocol] * len(items), [model] * len(items), items.astype(np.int32), ranks[items]]
-        tables.append(pa.table(columns, schema=LISTED))
-    return pa.concat_tables([LISTED.empty_table(), *tables])
+def _listed(protocol: str, model: str, given: np.ndarray, ks: Sequence[int]) -> pa.Table:
+    items = np.flatnonzero(given.any(axis=0))
+    columns = [[protocol] * len(items), [model] * len(items), items.astype(np.int32), *given[:, items]]
+    return pa.table([pa.array(c) for c in columns], schema=listed_schema(ks))
+
+
+class _Tallies:
+    """Adds up TALLIES."""
+
+    def __init__(self, shop: Shop):
+        self._shop = shop
+        self._sums: dict[tuple[str, str, str, int], tuple[int, int]] = {}
+
+    def add(self, protocol: str, model: str, ids: np.ndarray, truth: Csr) -> None:
+        """Lists of some users, (n, k) int32, and what was true for each."""
+        ks, deciles = self._shop.ks, self._shop.deciles
+        hits, diverse = hits_of(ids, truth), list_diversity(ids, self._shop.tastes, ks)
+        true = np.bincount(deciles[truth[1]], minlength=DECILES)
+        for column, k in enumerate(ks):
+            known = diverse[:, column][~np.isnan(diverse[:, column])]
+            self._add((protocol, model, "diversity", k), int(np.rint(known * FINE).astype(np.int64).sum()), len(known))
+            found = np.bincount(deciles[ids[:, :k][hits[:, :k]]], minlength=DECILES)
+            for d in range(DECILES):
+                self._add((protocol, model, f"decile {d}", k), int(found[d]), int(true[d]))
+
+    def _add(self, key: tuple[str, str, str, int], value: int, n: int) -> None:
+        before = self._sums.get(key, (0, 0))
+        self._sums[key] = before[0] + value, before[1] + n
+
+    def table(self) -> pa.Table:
+        """All sums, in the order of their keys."""
+        rows = [(*key, *value) for key, value in sorted(self._sums.items())]
+        return pa.Table.from_pylist([dict(zip(TALLIES.names, row, strict=True)) for row in rows], schema=TALLIES)

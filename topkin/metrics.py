@@ -74,3 +74,32 @@ def coverage(ids: np.ndarray, n_items: int) -> float:
     """The share of the catalogue that is in at least one list, 0 to 1. ids: int, padded with -1."""
     listed = np.unique(ids)
     return float((listed >= 0).sum() / n_items) if n_items else 0.0
+
+
+def list_diversity(ids: np.ndarray, tastes: np.ndarray, ks: Sequence[int]) -> np.ndarray:
+    """1 - the mean cosine of two items of a list's first k, (n, n_ks) float64; NaN for fewer than two items.
+
+    ids: (n, k) int, padded with -1. tastes: (n_items, dim) unit rows; a zero row is like no other item
+    (intra-list distance: Ziegler et al., WWW 2005). ks: ascending.
+    """
+    out = np.full((len(ids), len(ks)), np.nan)
+    total = np.zeros((len(ids), tastes.shape[1]))
+    squares, number, start = np.zeros(len(ids)), np.zeros(len(ids)), 0
+    for column, k in enumerate(ks):
+        some = ids[:, start:k]
+        vectors = np.where((some >= 0)[..., None], tastes[some], np.float32(0)).astype(np.float64)
+        total += vectors.sum(axis=1)
+        squares += np.einsum("nkd,nkd->n", vectors, vectors)
+        number += (some >= 0).sum(axis=1)
+        pairs = number * (number - 1)
+        apart = 1 - (np.einsum("nd,nd->n", total, total) - squares) / np.maximum(pairs, 1)
+        out[:, column] = np.where(pairs > 0, apart, np.nan)
+        start = min(k, ids.shape[1])
+    return out
+
+
+def gini(counts: np.ndarray) -> float:
+    """How unequal non-negative counts are: 0 where all are equal, towards 1 where one has everything."""
+    ordered = np.sort(counts.astype(np.float64))
+    n, total = len(ordered), ordered.sum()
+    return float((2 * np.arange(1, n + 1) - n - 1) @ ordered / (n * total)) if total else 0.0

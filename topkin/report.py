@@ -40,6 +40,7 @@ def render(data: ReportData) -> str:
         charts=drawn,
         verdict=verdict(data.metrics),
         comparison=comparison(data.metrics),
+        left_out=[(MODEL_NAMES[name], reason) for name, reason in in_order(data.metrics["left_out"])],
         boards=boards(data.metrics),
         profile=profile(data),
         rejects=reject_rows(data.statistics),

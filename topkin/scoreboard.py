@@ -1,11 +1,11 @@
 """From the values of every user to ``metrics.json``: means, intervals of the differences, and a verdict.
 
-The values are read one column at a time, users in the order of their ids, and summed without rounding, so
-that the result depends neither on how the users were split into parts nor on who worked on which part.
+The values are read a few columns at a time, users in the order of their ids, and summed without rounding;
+what lists hold is counted in whole numbers. So the result depends neither on how the users were split into
+parts nor on who worked on which part, and no more than ``BUDGET_BYTES``, or a few columns of all users, are
+in memory at once.
 """
 
-import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,10 +15,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from topkin.evaluation import COUNTS_KEY, MODELS, PROTOCOLS, published_ks
-from topkin.intervals import bootstrap_intervals
+from topkin.evaluation import COLD_ITEM_DAYS, COLD_ITEM_SALES, MEASURED, PROTOCOLS, published_ks
+from topkin.intervals import bootstrap
+from topkin.judgement import Facts, Judgement, intervals, mean
 from topkin.metrics import METRICS
+from topkin.segments import beyond_accuracy, deciles, groups
 
+BUDGET_BYTES = 256 << 20
 MIN_USERS = 10  # below, a bootstrap of the users says nothing
 POLICIES = {
     "exclude": "bought items are never listed, and bought again they do not count as true",
@@ -28,27 +31,6 @@ POLICIES = {
 NO_PURCHASES = "the input has no purchases after the as-of date"
 NONE_IN_PERIOD = "the input has no purchases in the days after the as-of date that evaluate.days asks for"
 NONE_JUDGED = "no purchase after the as-of date is by a user who bought before it, of an item sold before it"
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """The values of every judged user, and what the users were given.
-
-    users: ``evaluation.result_schema`` of all parts, with the parts' counts. listed: ``evaluation.LISTED`` of
-    all parts. counts: of each part.
-    """
-
-    users: pa.Table
-    listed: pa.Table
-    counts: Sequence[Mapping[str, Any]]
-
-    @classmethod
-    def of_parts(cls, parts: Sequence[tuple[pa.Table, pa.Table]]) -> "Judgement":
-        """From what ``evaluate_part`` gave for each part."""
-        counts = [json.loads(users.schema.metadata[COUNTS_KEY]) for users, _ in parts]
-        users = pa.concat_tables([users.replace_schema_metadata(None) for users, _ in parts])
-        listed = pa.concat_tables([listed.replace_schema_metadata(None) for _, listed in parts])
-        return cls(users, listed, counts)
 
 
 def headline(ks: Sequence[int], bought: str) -> tuple[str, str]:
@@ -62,120 +44,140 @@ def headline(ks: Sequence[int], bought: str) -> tuple[str, str]:
 
 def nothing_held_out(as_of: datetime, ks: Sequence[int], bought: str, reason: str) -> dict[str, Any]:
     """``metrics.json`` of a run that has nothing to be judged by, as a nightly run has."""
-    zeros = ("events", "users", "pairs", "novel_users", "novel_pairs", "users_without_vector")
-    heldout = {**dict.fromkeys(zeros, 0), "events_of_new_users": 0, "events_of_new_items": 0, "users_in_period": 0}
+    zeros = ["events", "users", "pairs", "users_without_vector", "events_of_new_users", "events_of_new_items"]
+    zeros += ["users_in_period", *(f"{t}_{what}" for t in ("novel", "repeat", "cold") for what in ("users", "pairs"))]
     protocol, metric = headline(ks, bought)
+    by_protocol = ("differences", "p", "intervals", "coverage", "lists", "segments")
     return {
         "as_of": as_of.isoformat(),
         "k": list(ks),
-        "heldout": {**heldout, "from": None, "to": None, "reason": reason},
+        "models": [],
+        "left_out": {},
+        "heldout": {**dict.fromkeys(zeros, 0), "from": None, "to": None, "reason": reason},
         "all": {},
         "novel": {},
-        "differences": {"all": {}, "novel": {}},
-        "intervals": {"all": {}, "novel": {}},
-        "coverage": {"all": {}, "novel": {}},
+        "repeat": {},
+        **{name: {"all": {}, "novel": {}} for name in by_protocol},
+        "cold_items": {},
         "published": {"policy": bought, "rule": POLICIES[bought], "users": 0, "metrics": {}, "coverage": {}},
         "beats": {},
         "verdict": {"protocol": protocol, "metric": metric, "good": None, "reason": reason},
     }
 
 
-def scoreboard(
-    judgement: Judgement,
-    *,
-    as_of: datetime,
-    ks: Sequence[int],
-    listed: int,
-    bought: str,
-    n_sold: int,
-    n_items: int,
-    resamples: int,
-    seed: int,
-) -> dict[str, Any]:
-    """``metrics.json``: see the table of its keys in the documentation of the evaluation.
-
-    listed: length of the published lists. bought: their rule for bought items. n_sold, n_items: the items
-    ranked in the protocols, and in the catalogue, for the coverage.
-    """
-    counts = _sum(judgement.counts)
+def scoreboard(judgement: Judgement, facts: Facts, *, resamples: int, seed: int) -> dict[str, Any]:
+    """``metrics.json``: see the table of its keys in the documentation of the evaluation."""
+    counts, ks = judgement.counts, facts.ks
     reason = None if counts["events"] else NONE_IN_PERIOD
     if reason is None and not counts["users"]:
         reason = NONE_JUDGED
-    result = nothing_held_out(as_of, ks, bought, reason or "")
+    result = nothing_held_out(facts.as_of, ks, facts.bought, reason or "")
+    result |= {"models": list(facts.models), "left_out": dict(facts.left_out)}
     result["heldout"] = {**counts, "reason": reason}
-    order = pc.sort_indices(judgement.users, sort_keys=[("user_id", "ascending")])
-    result["published"].update(_published(judgement, order, published_ks(ks, listed), n_items))
+    result["published"].update(_published(judgement, facts))
     if reason is not None:
         return result
     metric = result["verdict"]["metric"]
+    compare = _Comparison(judgement, facts.models, resamples, seed)
     for protocol in PROTOCOLS:
         if not counts["users" if protocol == "all" else "novel_users"]:
             continue
         names = [f"{m}@{k}" for k in ks for m in METRICS]
-        ours = _columns(judgement.users, order, f"{protocol}/model", names)
-        for model in MODELS:
-            values = ours if model == "model" else _columns(judgement.users, order, f"{protocol}/{model}", names)
-            result[protocol][model] = dict(zip(names, _means(values), strict=True))
-            spread = _intervals(values[:, [names.index(metric)]], resamples, seed)
-            result["intervals"][protocol][model] = {metric: spread[0]}
-            if model != "model":
-                apart = _intervals(ours - values, resamples, seed)
-                result["differences"][protocol][model] = dict(zip(names, apart, strict=True))
-        result["coverage"][protocol] = {
-            model: _coverage(judgement.listed, protocol, model, ks, n_sold) for model in MODELS
+        result[protocol], result["differences"][protocol], result["p"][protocol] = compare(protocol, names)
+        values = judgement.columns([f"{protocol}/{model}/{metric}" for model in facts.models])
+        found = intervals(values, resamples, seed)
+        result["intervals"][protocol] = {m: {metric: v} for m, v in zip(facts.models, found, strict=True)}
+        given = {model: judgement.given.get((protocol, model)) for model in facts.models}
+        n_sold = int((facts.sales > 0).sum())
+        result["coverage"][protocol] = {model: _coverage(table, ks, n_sold) for model, table in given.items()}
+        tallies = _tallies(judgement, protocol)
+        result["lists"][protocol] = {
+            model: beyond_accuracy(table, tallies.get((model, "diversity"), {}), facts)
+            for model, table in given.items()
         }
+        result["segments"][protocol] = groups(judgement, protocol, metric, facts, resamples, seed)
+        result["segments"][protocol]["decile"] = deciles(tallies, facts)
+    if counts["repeat_users"]:
+        result["repeat"] = compare("repeat", _names("repeat", ks))[0]
+    if counts["cold_users"]:
+        result["cold_items"] = _cold(compare, facts, counts)
     result["beats"], result["verdict"] = _verdict(result)
     return result
 
 
-def _sum(counts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    total: dict[str, Any] = {}
-    for name in counts[0]:
-        values = [c[name] for c in counts if c[name] is not None]
-        if name in ("from", "to"):  # ISO times of one format: their order is that of time
-            total[name] = (min if name == "from" else max)(values, default=None)
-        else:
-            total[name] = sum(values)
-    return total
+def _names(truth: str, ks: Sequence[int]) -> list[str]:
+    return [f"{m}@{k}" for k in ks for m in MEASURED[truth]]
 
 
-def _column(users: pa.Table, order: pa.Array, name: str) -> np.ndarray:
-    return np.asarray(users[name].take(order).drop_null())
+@dataclass(frozen=True)
+class _Comparison:
+    """Means of every model, and the differences of the model to every baseline with their p-values."""
+
+    judgement: Judgement
+    models: tuple[str, ...]
+    resamples: int
+    seed: int
+
+    def __call__(self, truth: str, names: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        means: dict[str, Any] = {model: {} for model in self.models}
+        apart: dict[str, Any] = {model: {} for model in self.models[1:]}
+        chance: dict[str, Any] = {model: {} for model in self.models[1:]}
+        per_name = 16 * max(len(self.judgement.order), 1) * len(self.models)
+        step = max(1, BUDGET_BYTES // per_name)
+        for start in range(0, len(names), step):
+            some = names[start : start + step]
+            values = self.judgement.columns([f"{truth}/{model}/{name}" for model in self.models for name in some])
+            values = values.reshape(len(values), len(self.models), len(some))
+            for m, model in enumerate(self.models):
+                means[model] |= {name: mean(values[:, m, c]) for c, name in enumerate(some)}
+            if len(self.models) == 1:
+                continue
+            differences = (values[:, :1] - values[:, 1:]).reshape(len(values), -1)
+            found = bootstrap(differences, self.resamples, self.seed)
+            for column, (model, name) in enumerate((model, name) for model in self.models[1:] for name in some):
+                low, high = float(found.low[column]), float(found.high[column])
+                apart[model][name] = [low, mean(differences[:, column]), high]
+                chance[model][name] = float(found.p[column])
+        return means, apart, chance
 
 
-def _columns(users: pa.Table, order: pa.Array, of: str, names: Sequence[str]) -> np.ndarray:
-    """Several metrics of one model, (n_users, n_names) float64."""
-    return np.column_stack([_column(users, order, f"{of}/{name}") for name in names])
+def _coverage(given: pa.Table | None, ks: Sequence[int], n_items: int) -> dict[str, float]:
+    if given is None or not n_items:
+        return {f"coverage@{k}": 0.0 for k in ks}
+    return {f"coverage@{k}": int((np.asarray(given[f"lists@{k}"]) > 0).sum()) / n_items for k in ks}
 
 
-def _means(values: np.ndarray) -> list[float]:
-    return [math.fsum(column) / len(column) for column in values.T]
+def _tallies(judgement: Judgement, protocol: str) -> dict[tuple[str, str], dict[int, tuple[int, int]]]:
+    """By model and name: k to the sum and the number, of all parts."""
+    rows = pa.concat_tables(list(judgement.tables("tallies"))).filter(pc.field("protocol") == protocol)
+    rows = rows.group_by(["model", "name", "k"], use_threads=False).aggregate([("sum", "sum"), ("n", "sum")])
+    found: dict[tuple[str, str], dict[int, tuple[int, int]]] = {}
+    for row in rows.to_pylist():
+        found.setdefault((row["model"], row["name"]), {})[row["k"]] = row["sum_sum"], row["n_sum"]
+    return found
 
 
-def _intervals(values: np.ndarray, resamples: int, seed: int) -> list[list[float]]:
-    """[low, mean, high] of each column."""
-    low, high = bootstrap_intervals(values, resamples, seed)
-    return [[float(a), mean, float(b)] for a, mean, b in zip(low, _means(values), high, strict=True)]
-
-
-def _coverage(listed: pa.Table, protocol: str, model: str, ks: Sequence[int], n_items: int) -> dict[str, float]:
-    chosen = listed.filter((pc.field("protocol") == protocol) & (pc.field("model") == model))
-    items, ranks = np.asarray(chosen["item"]), np.asarray(chosen["rank"])
-    return {f"coverage@{k}": len(np.unique(items[ranks <= k])) / n_items if n_items else 0.0 for k in ks}
-
-
-def _published(judgement: Judgement, order: pa.Array, ks: Sequence[int], n_items: int) -> dict[str, Any]:
-    metrics, users = {}, 0
-    for name in (f"{m}@{k}" for k in ks for m in METRICS):
-        values = _column(judgement.users, order, f"published/lists/{name}")
-        users = len(values)
-        if users:
-            metrics[name] = math.fsum(values) / users
+def _published(judgement: Judgement, facts: Facts) -> dict[str, Any]:
+    ks = published_ks(facts.ks, facts.listed)
+    names = [f"{m}@{k}" for k in ks for m in METRICS]
+    values = judgement.columns([f"published/lists/{name}" for name in names])
+    users = len(values) if names else 0
     return {
         "users": users,
-        "metrics": metrics,
-        "coverage": _coverage(judgement.listed, "published", "lists", ks, n_items),
+        "metrics": {name: mean(column) for name, column in zip(names, values.T, strict=True)} if users else {},
+        "coverage": _coverage(judgement.given.get(("published", "lists")), ks, len(facts.sales)),
     }
+
+
+def _cold(compare: _Comparison, facts: Facts, counts: Mapping[str, Any]) -> dict[str, Any]:
+    """How well new and rare items are found: in the novel lists, and in lists of such items alone."""
+    found: dict[str, Any] = {"days": COLD_ITEM_DAYS, "sales": COLD_ITEM_SALES, "items": int(facts.cold.sum())}
+    found |= {"users": counts["cold_users"], "pairs": counts["cold_pairs"], "over_popularity": {}, "differences": {}}
+    for name, truth in (("of_all", "cold"), ("among_cold", "among_cold")):
+        found[name], found["differences"][name], _ = compare(truth, _names(truth, facts.ks))
+        base = found[name].get("popularity", {})
+        found["over_popularity"][name] = {m: found[name]["model"][m] / v if v else None for m, v in base.items()}
+    return found
 
 
 def _verdict(result: Mapping[str, Any]) -> tuple[dict[str, bool], dict[str, Any]]:
@@ -185,7 +187,10 @@ def _verdict(result: Mapping[str, Any]) -> tuple[dict[str, bool], dict[str, Any]
     users = result["heldout"]["users" if protocol == "all" else "novel_users"]
     if users < MIN_USERS:
         verdict["reason"] = f"{users} users with held-out purchases are too few to tell; it takes {MIN_USERS}"
-        return dict.fromkeys(MODELS[1:], False), verdict
+        return dict.fromkeys(result["models"][1:], False), verdict
     beats = {name: values[metric][0] > 0 for name, values in result["differences"][protocol].items()}
+    if not beats:
+        verdict["reason"] = "no baseline was measured: evaluate.baselines names none that can be fitted here"
+        return beats, verdict
     verdict["good"] = all(beats.values())
     return beats, verdict

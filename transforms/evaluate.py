@@ -1,9 +1,8 @@
 """Judging the users of each partition: files in, files out, one partition at a time."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
 
 import apache_beam as beam
 import numpy as np
@@ -12,23 +11,30 @@ from apache_beam.metrics import Metrics
 from apache_beam.pvalue import PBegin, PCollection
 from apache_beam.utils.shared import Shared
 
-from topkin import schemas, storage
+from topkin import baselines, schemas, storage
 from topkin.config import Evaluate, Recommend
+from topkin.cosine import unit_rows
+from topkin.embeddings import SUMMARY, vectors_of
 from topkin.errors import ArtifactError
-from topkin.evaluation import Part, Shop, evaluate_part, fit_baselines
+from topkin.evaluation import Judged, Part, Shop, cold_items, evaluate_part, sales_deciles
 from topkin.interactions import Interactions, joined
+from topkin.judgement import Facts, Judgement
 from topkin.policy import cooldown_days
 from topkin.progress import advance
-from topkin.transforms.counted import counted
+from topkin.segments import quartiles
 
-USERS, LISTED = "users", "listed"
+FITTED = "fitted.json"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sources:
-    """Where the evaluation reads. folders: of the finished stages. parts: of the tables by user."""
+    """Where the evaluation reads. folders: of the finished stages. parts: of the tables by user.
+
+    fitted: where :func:`fit` writes the baselines, once, and every worker reads them.
+    """
 
     folders: Mapping[str, str]
+    fitted: str
     parts: int
     as_of: datetime
     encoder: str
@@ -37,9 +43,10 @@ class Sources:
 
     def histories(self, part: int) -> pa.Table:
         """The histories of a part."""
-        return storage.read_parquet(self._path("prepare", "histories", part))
+        return storage.read_parquet(self.path("prepare", "histories", part))
 
-    def _path(self, stage: str, name: str, part: int) -> str:
+    def path(self, stage: str, name: str, part: int) -> str:
+        """The file of a part of a table."""
         return storage.join(self.folders[stage], name, storage.part_name(part, self.parts))
 
     def vectors(self, table: pa.Table, where: str) -> np.ndarray:
@@ -49,50 +56,97 @@ class Sources:
             raise ArtifactError(
                 f"{where} must come from the run's encoder {self.encoder}, got {found}: run topkin run --force"
             )
-        column, dim = table["vector"].combine_chunks(), table.schema.field("vector").type.list_size
-        return np.asarray(column.flatten()).reshape(len(table), dim).astype(np.float32, copy=False)
+        return vectors_of(table)
+
+    @property
+    def ks(self) -> tuple[int, ...]:
+        """The cut-offs, ascending."""
+        return tuple(sorted(set(self.evaluate.k)))
 
 
-def load_shop(sources: Sources) -> tuple[Shop, list[int]]:
-    """All that is the same for every part, and the number of the first user of each part."""
-    catalogue = storage.read_parquet(storage.join(sources.folders["prepare"], "catalogue.parquet"))
-    where = storage.join(sources.folders["embed"], "items")
-    items = storage.read_parts(where, ["item_id", "vector"])
-    if not items["item_id"].equals(catalogue["item_id"]):
-        raise ArtifactError(f"{where} must have the catalogue's items in its order: run topkin run --force")
-    days = sources.evaluate.days
-    columns = ["items", "times", "weights"]
+def fit(sources: Sources) -> None:
+    """Fit the baselines on the histories of all users and write them down, unless that is done.
+
+    Here all purchases are in memory at once, as item numbers: 16 bytes each, and what the baselines work with.
+    """
+    marker = storage.join(sources.fitted, FITTED)
+    if storage.exists(marker):
+        return
+    path = storage.join(sources.folders["prepare"], "catalogue.parquet")
+    item_ids = storage.read_parquet(path, ["item_id"])["item_id"]
     name = storage.join(sources.folders["prepare"], "histories")
     # A part at a time, as item numbers: the ids of all purchases need not fit in memory, nor in one Arrow array.
     parts = [
         Interactions.from_histories(
-            storage.read_parquet(storage.join(name, storage.part_name(part, sources.parts)), columns),
-            catalogue["item_id"],
+            storage.read_parquet(
+                storage.join(name, storage.part_name(part, sources.parts)), ["items", "times", "weights"]
+            ),
+            item_ids,
             sources.as_of,
         )
         for part in range(sources.parts)
     ]
     history = joined(parts)
-    rule = sources.recommend
-    shop = Shop(
+    fitted = baselines.fit_baselines(history, sources.evaluate.baselines, sources.evaluate.neighbours)
+    baselines.save_baselines(fitted, sources.fitted)
+    purchases = np.diff(history.indptr)
+    told = {"users": [part.n_users for part in parts], "buying_users": int((purchases > 0).sum())}
+    storage.write_json(told | {"quartiles": quartiles(purchases[purchases > 0])}, marker)
+
+
+def load_shop(sources: Sources) -> Shop:
+    """All that is the same for every part, with the baselines of :func:`fit`."""
+    catalogue = storage.read_parquet(storage.join(sources.folders["prepare"], "catalogue.parquet"))
+    where = storage.join(sources.folders["embed"], "items")
+    items = storage.read_parts(where, ["item_id", "vector"])
+    if not items["item_id"].equals(catalogue["item_id"]):
+        raise ArtifactError(f"{where} must have the catalogue's items in its order: run topkin run --force")
+    vectors = sources.vectors(items, where)
+    taste_dim = storage.read_json(storage.join(sources.folders["embed"], SUMMARY))["taste_dim"]
+    days, rule = sources.evaluate.days, sources.recommend
+    sales = np.asarray(catalogue["events"])
+    return Shop(
         item_ids=catalogue["item_id"].combine_chunks(),
-        sold=np.asarray(catalogue["events"]) > 0,
-        vectors=sources.vectors(items, where),
-        baselines=fit_baselines(history, sources.evaluate.neighbours),
+        sales=sales,
+        cold=cold_items(sales, catalogue["first_sale"], sources.as_of),
+        vectors=vectors,
+        tastes=unit_rows(vectors[:, :taste_dim]),
+        baselines=baselines.load_baselines(sources.fitted, sources.evaluate.baselines, sources.evaluate.neighbours),
         as_of=sources.as_of,
-        ks=tuple(sorted(set(sources.evaluate.k))),
+        ks=sources.ks,
         until=None if days is None else sources.as_of + timedelta(days=days),
         bought=rule.bought,
         cooldown=cooldown_days(catalogue["category"], rule.cooldown_days, rule.cooldown_by_category),
         listed=rule.k,
     )
-    return shop, [0, *np.cumsum([part.n_users for part in parts]).tolist()]
 
 
-def load_part(sources: Sources, number: int, first: int) -> Part:
+def facts_of(sources: Sources) -> Facts:
+    """What the scoreboard knows beside the judged users."""
+    name = storage.join(sources.folders["prepare"], "catalogue.parquet")
+    catalogue = storage.read_parquet(name, ["events", "users", "first_sale"])
+    told = storage.read_json(storage.join(sources.fitted, FITTED))
+    names, sales = sources.evaluate.baselines, np.asarray(catalogue["events"])
+    return Facts(
+        as_of=sources.as_of,
+        ks=sources.ks,
+        models=("model", *baselines.make_baselines(names, sources.evaluate.neighbours)),
+        left_out=baselines.left_out(names),
+        sales=sales,
+        buyers=np.asarray(catalogue["users"]),
+        cold=cold_items(sales, catalogue["first_sale"], sources.as_of),
+        deciles=sales_deciles(sales),
+        buying_users=told["buying_users"],
+        quartiles=tuple(told["quartiles"]),
+        listed=sources.recommend.k,
+        bought=sources.recommend.bought,
+    )
+
+
+def load_part(sources: Sources, number: int) -> Part:
     """The users of one partition, with what they bought, what they were given and their vectors."""
     histories = sources.histories(number)
-    where = sources._path("embed", "users", number)
+    where = sources.path("embed", "users", number)
     users = storage.read_parquet(where)
     if not users["user_id"].equals(histories["user_id"]):
         raise ArtifactError(f"{where} must have the users of the histories in their order: run topkin run --force")
@@ -102,23 +156,23 @@ def load_part(sources: Sources, number: int, first: int) -> Part:
     if len(found) != 1:
         raise ArtifactError(f"{lists} must hold {name} once, found {len(found)}: run topkin run --force")
     return Part(
-        first=first,
         histories=histories,
         vectors=sources.vectors(users, where),
-        heldout=storage.read_parquet(sources._path("prepare", "heldout", number), ["user_id", "item_id", "timestamp"]),
+        heldout=storage.read_parquet(sources.path("prepare", "heldout", number), ["user_id", "item_id", "timestamp"]),
         recommendations=storage.read_parquet(storage.join(lists, found[0]), ["user_id", "rank", "item_id"]),
     )
 
 
 class _Loaded:
-    """A holder that Beam can share: a tuple has no weak references."""
+    """A holder that Beam can share."""
 
     def __init__(self, sources: Sources):
-        self.shop, self.firsts = load_shop(sources)
+        self.shop = load_shop(sources)
+        self.users = storage.read_json(storage.join(sources.fitted, FITTED))["users"]
 
 
 class _EvaluatePart(beam.DoFn):
-    """Writes the two tables of a part to its files; a bundle done again writes the same bytes."""
+    """Writes the tables of a part to its files; a bundle done again writes the same bytes."""
 
     def __init__(self, sources: Sources, out: str, shared: Shared):
         self._sources, self._out, self._shared = sources, out, shared
@@ -127,22 +181,20 @@ class _EvaluatePart(beam.DoFn):
     def setup(self) -> None:
         self._loaded = self._shared.acquire(lambda: _Loaded(self._sources), tag=self._out)
 
-    @counted
     def process(self, part: int) -> Iterator[int]:
-        shop, firsts = self._loaded.shop, self._loaded.firsts
-        users, listed = evaluate_part(shop, load_part(self._sources, part, firsts[part]))
-        name = storage.part_name(part, self._sources.parts)
-        table = users.replace_schema_metadata({**users.schema.metadata, schemas.ENCODER_KEY: self._sources.encoder})
-        storage.write_parquet(table, storage.join(self._out, USERS, name))
-        storage.write_parquet(listed, storage.join(self._out, LISTED, name))
+        judged = evaluate_part(self._loaded.shop, load_part(self._sources, part))
+        key = {schemas.ENCODER_KEY: self._sources.encoder}
+        users = judged.users.replace_schema_metadata({**judged.users.schema.metadata, **key})
+        for name, table in judged._replace(users=users)._asdict().items():
+            storage.write_parquet(table, storage.join(self._out, name, storage.part_name(part, self._sources.parts)))
         self._users.inc(len(users))
-        advance("evaluate", firsts[part + 1] - firsts[part], firsts[-1])
+        advance("evaluate", self._loaded.users[part], sum(self._loaded.users))
         yield part
 
 
 @dataclass
 class EvaluateParts(beam.PTransform):
-    """Judges every part into ``out``/users and ``out``/listed; gives the numbers of the parts done."""
+    """Judges every part into ``out``, a folder for each table of ``Judged``; gives the numbers of the parts done."""
 
     sources: Sources
     out: str
@@ -156,16 +208,16 @@ class EvaluateParts(beam.PTransform):
         )
 
 
-def evaluate_parts(sources: Sources, parts: Iterable[int]) -> list[tuple[pa.Table, pa.Table]]:
+def evaluate_parts(sources: Sources, parts: Iterable[int]) -> list[Judged]:
     """What :class:`EvaluateParts` writes, in memory."""
-    shop, firsts = load_shop(sources)
-    return [evaluate_part(shop, load_part(sources, part, firsts[part])) for part in parts]
+    shop = load_shop(sources)
+    return [evaluate_part(shop, load_part(sources, part)) for part in parts]
 
 
-def read_parts(sources: Sources, out: str) -> list[tuple[Any, Any]]:
-    """What :class:`EvaluateParts` wrote, in the order of the parts."""
-    names = [storage.part_name(part, sources.parts) for part in range(sources.parts)]
-    return [
-        (storage.read_parquet(storage.join(out, USERS, n)), storage.read_parquet(storage.join(out, LISTED, n)))
-        for n in names
-    ]
+def read_judgement(sources: Sources, out: str) -> Judgement:
+    """What :class:`EvaluateParts` wrote."""
+
+    def read(part: int, name: str, columns: Sequence[str] | None) -> pa.Table:
+        return storage.read_parquet(storage.join(out, name, storage.part_name(part, sources.parts)), columns)
+
+    return Judgement(sources.parts, read)

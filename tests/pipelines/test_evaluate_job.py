@@ -12,9 +12,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from topkin import report_data, schemas, scoreboard, storage
+from topkin import report_data, schemas, storage
 from topkin.config import Settings
 from topkin.errors import ArtifactError
+from topkin.judgement import Judgement
 from topkin.partition import split
 from topkin.pipelines import evaluate
 from topkin.pipelines.job import Job
@@ -239,7 +240,9 @@ def test_metrics_have_one_shape(tmp_path: Path) -> None:
     evaluate.execute(job)
     metrics = metrics_of(job)
     names = {f"{m}@{k}" for m in ("recall", "precision", "ndcg", "map", "mrr", "hit_rate") for k in (5, 10)}
-    models = {"model", "popularity", "recent_popularity", "own_frequency", "item_knn", "item_knn_recent"}
+    models = {"model", *job.settings.evaluate.baselines}
+    assert metrics["models"][0] == "model"
+    assert set(metrics["models"]) == models
     for protocol in ("all", "novel"):
         assert set(metrics[protocol]) == models
         assert all(set(v) == names for v in metrics[protocol].values())
@@ -262,25 +265,52 @@ FLAGS = ("--direct_running_mode=multi_processing", "--direct_num_workers=2")
 @pytest.mark.parametrize("flags", [("--direct_runner_bundle_repeat=2",), FLAGS])
 def test_the_pipeline_writes_what_the_function_gives(tmp_path: Path, flags: tuple[str, ...]) -> None:
     from topkin.pipelines.job import run_pipeline
-    from topkin.transforms.evaluate import evaluate_parts, read_parts
+    from topkin.transforms.evaluate import evaluate_parts, fit, read_judgement
 
     config = evaluate.configure(write_run(tmp_path, *checkerboard(), parts=3, extra_users=["user 99"]))
+    fit(config.sources)
     run_pipeline(lambda pipeline: evaluate.build(pipeline, config), flags)
     inside = evaluate_parts(config.sources, range(3))
-    for (users, listed), (expected_users, expected_listed) in zip(
-        read_parts(config.sources, config.out), inside, strict=True
-    ):
-        assert users.equals(expected_users)
-        assert listed.equals(expected_listed)
-        assert schemas.encoder_of(users.schema) == ENCODER
-    judgement = scoreboard.Judgement.of_parts(inside)
-    written = scoreboard.Judgement.of_parts(read_parts(config.sources, config.out))
+    written = read_judgement(config.sources, config.out)
+    for part, judged in enumerate(inside):
+        for name, table in judged._asdict().items():
+            assert written.read(part, name, None).equals(table)
+        assert schemas.encoder_of(written.read(part, "users", None).schema) == ENCODER
+    judgement = Judgement.of_parts(inside)
     assert json.dumps(evaluate.measure(config, judgement)) == json.dumps(evaluate.measure(config, written))
+
+
+def test_the_baselines_are_fitted_once_and_read_by_the_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from topkin.popular import Popularity
+    from topkin.transforms.evaluate import fit, load_shop
+
+    sources = evaluate.configure(write_run(tmp_path, *checkerboard())).sources
+    fit(sources)
+    monkeypatch.delattr(Popularity, "fit")
+    fit(sources)  # done already
+    shop = load_shop(sources)
+    assert shop.models == ("model", *sources.evaluate.baselines)
+    assert shop.baselines["popularity"].state()["values"].tolist() == [11.0] * 24
+
+
+def test_only_the_baselines_asked_for_are_measured_and_a_missing_library_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from topkin import factors
+
+    monkeypatch.setattr(factors, "installed", lambda: False)
+    asked = ["ials", "user_knn", "popularity"]
+    job = write_run(tmp_path, *checkerboard(), evaluate={"baselines": asked, "bootstrap": 20})
+    evaluate.execute(job)
+    metrics = metrics_of(job)
+    assert metrics["models"] == ["model", "popularity", "user_knn"]
+    assert "pip install implicit" in metrics["left_out"]["ials"]
+    assert "pip install implicit" in page_of(job).text
 
 
 def test_the_histories_of_all_users_are_never_in_one_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from topkin.interactions import Interactions
-    from topkin.transforms.evaluate import load_shop
+    from topkin.transforms.evaluate import fit
 
     sources = evaluate.configure(write_run(tmp_path, *checkerboard(), parts=3)).sources
     whole, seen = Interactions.from_histories, []
@@ -290,9 +320,9 @@ def test_the_histories_of_all_users_are_never_in_one_table(tmp_path: Path, monke
         return whole(histories, *rest)
 
     monkeypatch.setattr(Interactions, "from_histories", from_histories)
-    _, firsts = load_shop(sources)
-    assert seen == np.diff(firsts).tolist()
-    assert firsts[-1] == 24
+    fit(sources)
+    assert len(seen) == 3
+    assert sum(seen) == 24
 
 
 def test_done_again_it_has_the_same_bytes(tmp_path: Path) -> None:
@@ -404,7 +434,9 @@ def test_vectors_of_another_encoder_are_refused(tmp_path: Path) -> None:
     job = write_run(tmp_path, *checkerboard())
     path = str(Path(job.folders["train"], "signature.json"))
     storage.write_json(storage.read_json(path) | {"encoder": "f" * 64}, path)
-    from topkin.transforms.evaluate import load_shop
+    from topkin.transforms.evaluate import fit, load_shop
 
+    sources = evaluate.configure(job).sources
+    fit(sources)
     with pytest.raises(ArtifactError, match="must come from the run's encoder"):
-        load_shop(evaluate.configure(job).sources)
+        load_shop(sources)

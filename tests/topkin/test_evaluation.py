@@ -5,13 +5,27 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
-from topkin import schemas
-from topkin.evaluation import COUNTS_KEY, MODELS, Part, Shop, evaluate_part, fit_baselines, published_ks
+from topkin import baselines, schemas
+from topkin.baselines import fit_baselines
+from topkin.cosine import unit_rows
+from topkin.evaluation import (
+    COUNTS_KEY,
+    FINE,
+    MEASURED,
+    Part,
+    Shop,
+    cold_items,
+    evaluate_part,
+    published_ks,
+    sales_deciles,
+)
 from topkin.interactions import Interactions
 
 AS_OF = datetime(2024, 6, 1)
+BASELINES = [name for name in baselines.BASELINES if name != "ials"]
 DAY = timedelta(days=1)
 
 
@@ -40,11 +54,17 @@ def shop_and_part(
     )
     ids = pa.array(range(n_items), pa.int64())
     history = Interactions.from_histories(histories, ids, AS_OF)
+    sales = np.bincount(history.items, minlength=n_items)
+    first = [
+        min((AS_OF - a * DAY for one in known.values() for i, a in one if i == n), default=None) for n in range(n_items)
+    ]
     shop = Shop(
         item_ids=ids,
-        sold=np.bincount(history.items, minlength=n_items) > 0,
+        sales=sales,
+        cold=cold_items(sales, pa.array(first, schemas.TIME), AS_OF),
         vectors=vectors.astype(np.float32),
-        baselines=fit_baselines(history, 100),
+        tastes=unit_rows(vectors.astype(np.float32)),
+        baselines=fit_baselines(history, BASELINES, 100),
         as_of=AS_OF,
         **{"ks": (1, 3), "cooldown": np.full(n_items, 30, np.float32), "listed": 3 if lists else 0, **options},
     )
@@ -64,7 +84,6 @@ def shop_and_part(
         }
     )
     part = Part(
-        first=0,
         histories=histories,
         vectors=user_vectors.astype(np.float32),
         heldout=heldout,
@@ -119,19 +138,23 @@ def naive(shop: Shop, part: Part) -> dict[str, dict[Any, dict[str, float]]]:
             out.setdefault("published/lists", {})[user] = judge(published, allowed, published_ks(shop.ks, shop.listed))
         if not bought:
             continue
-        for protocol in ("all", "novel"):
-            true = (got & sold) - (bought if protocol == "novel" else set())
+        cold = {i for i in sold if shop.cold[i]}
+        new = (got & sold) - bought
+        truths = {"all": got & sold, "novel": new, "repeat": got & sold & bought, "cold": new & cold}
+        for truth, true in {**truths, "among_cold": new & cold}.items():
             if not true:
                 continue
-            for model in MODELS:
-                candidates = sold - (bought if protocol == "novel" else set())
+            for model in shop.models:
+                candidates = sold if truth in ("all", "repeat") else sold - bought
+                candidates = candidates & cold if truth == "among_cold" else candidates
                 if model == "model":
                     candidates = {i for i in candidates if shop.vectors[i].any()} if part.vectors[row].any() else set()
                     scores = shop.vectors @ part.vectors[row]
                 else:
-                    scores = shop.baselines[model].scores(np.array([part.first + row]))[0]
+                    history = Interactions.from_histories(part.histories.slice(row, 1), shop.item_ids, AS_OF)
+                    scores = shop.baselines[model].scores(history)[0]
                 ranked = sorted(candidates, key=lambda i, s=scores: (-s[i], i))
-                out.setdefault(f"{protocol}/{model}", {})[user] = judge(ranked, true, shop.ks)
+                out.setdefault(f"{truth}/{model}", {})[user] = judge(ranked, true, shop.ks)
     return out
 
 
@@ -149,35 +172,94 @@ def judge(ranked: list[int], true: set[int], ks: tuple[int, ...]) -> dict[str, f
 @pytest.mark.parametrize("seed", range(3))
 def test_every_user_is_judged_as_by_plain_loops(seed: int, options: dict[str, Any]) -> None:
     shop, part = random_case(seed, **options)
-    users, _ = evaluate_part(shop, part)
+    users = evaluate_part(shop, part).users
     expected = naive(shop, part)
     rows = {r["user_id"]: r for r in users.to_pylist()}
     for column, by_user in expected.items():
         for name in next(iter(by_user.values())):
             got = {u: r[f"{column}/{name}"] for u, r in rows.items() if r[f"{column}/{name}"] is not None}
             assert got == pytest.approx({u: m[name] for u, m in by_user.items()}), (column, name)
-    measured = {n.rpartition("/")[0] for n in users.schema.names[1:] if users[n].null_count < len(users)}
+    measured = {n.rpartition("/")[0] for n in users.schema.names[2:] if users[n].null_count < len(users)}
+    assert {n.partition("/")[0] for n in measured} == {*MEASURED, "published"}
     assert measured == set(expected)
 
 
 def test_blocks_of_one_user_give_the_same_as_one_block() -> None:
     shop, part = random_case(7)
     whole, alone = evaluate_part(shop, part), evaluate_part(shop, part, budget_bytes=1)
-    assert whole[0].equals(alone[0], check_metadata=True)
-    assert whole[1].equals(alone[1])
+    assert whole.users.equals(alone.users, check_metadata=True)
+    assert whole.listed.equals(alone.listed)
+    assert whole.tallies.equals(alone.tallies)
 
 
-def test_the_items_listed_are_the_best_ranks_over_all_lists() -> None:
+def test_lists_are_counted_by_item_and_cut_off() -> None:
     shop, part = random_case(1)
-    _, listed = evaluate_part(shop, part)
-    best: dict[tuple[str, str, int], int] = {}
+    users, listed, _ = evaluate_part(shop, part)
+    counted = {(r["protocol"], r["model"], r["item"]): r for r in listed.to_pylist()}
+    expected: dict[int, int] = {}
     for row in part.recommendations.to_pylist():
-        key = ("published", "lists", row["item_id"])
-        best[key] = min(best.get(key, 99), row["rank"])
-    got = {(r["protocol"], r["model"], r["item"]): r["rank"] for r in listed.to_pylist()}
-    assert {k: v for k, v in got.items() if k[0] == "published"} == best
-    assert {k[2] for k in got if k[0] != "published"} <= set(np.flatnonzero(shop.sold))
-    assert min(v for k, v in got.items() if k[:2] == ("all", "popularity")) == 1
+        expected[row["item_id"]] = expected.get(row["item_id"], 0) + (row["rank"] <= 3)
+    assert {i: r["lists@3"] for (p, _, i), r in counted.items() if p == "published"} == expected
+    for protocol, model in {k[:2] for k in counted if k[0] != "published"}:
+        rows = [r for k, r in counted.items() if k[:2] == (protocol, model)]
+        judged = users.filter(pc.is_valid(users[f"{protocol}/{model}/recall@1"]))
+        if model != "model":
+            assert sum(r["lists@1"] for r in rows) == len(judged)
+            assert sum(r["lists@3"] for r in rows) == 3 * len(judged)
+        assert all(shop.sold[r["item"]] and r["lists@1"] <= r["lists@3"] <= len(judged) for r in rows)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_sums_over_lists_are_those_of_plain_loops(seed: int) -> None:
+    shop, part = random_case(seed)
+    found = {
+        (r["protocol"], r["model"], r["name"], r["k"]): (r["sum"], r["n"])
+        for r in evaluate_part(shop, part).tallies.to_pylist()
+    }
+    popular = sorted(range(len(shop.sales)), key=lambda i: (-shop.baselines["popularity"].values[i], i))
+    hits, pairs, diversities = [0] * 10, [0] * 10, []
+    for row in part.histories.to_pylist():
+        true = {
+            e["item_id"]
+            for e in part.heldout.to_pylist()
+            if e["user_id"] == row["user_id"] and e["item_id"] < len(shop.sales)
+        }
+        true = {i for i in true if shop.sold[i]} - set(row["items"])
+        if not row["items"] or not true:
+            continue
+        ids = [i for i in popular if shop.sold[i] and i not in row["items"]][:3]
+        t = shop.tastes[ids].astype(float)
+        diversities.append(np.mean([1 - t[a] @ t[b] for a in range(3) for b in range(a)]))
+        for i in true:
+            pairs[shop.deciles[i]] += 1
+            hits[shop.deciles[i]] += i in ids
+    assert [found["novel", "popularity", f"decile {d}", 3] for d in range(10)] == list(zip(hits, pairs, strict=True))
+    value, n = found["novel", "popularity", "diversity", 3]
+    assert n == len(diversities)
+    assert value / FINE == pytest.approx(sum(diversities), abs=1e-6)
+    assert found["novel", "popularity", "diversity", 1] == (0, 0)  # one item is not diverse
+
+
+def test_deciles_hold_a_tenth_of_the_items_sold_each() -> None:
+    sales = np.array([0, 5, 9, 1, 1, 7, 3, 3, 2, 8, 6, 4, 0, 1])
+    found = sales_deciles(sales)
+    assert found[[0, 12]].tolist() == [-1, -1]
+    assert sorted(np.bincount(found[found >= 0], minlength=10).tolist()) == [1] * 8 + [2] * 2
+    assert found[2] == 9
+    assert found[13] == 0
+    order = np.argsort(-sales[sales > 0], kind="stable")
+    assert (np.diff(found[sales > 0][order]) <= 0).all()
+
+
+def test_cold_items_are_new_or_rare() -> None:
+    first = [*(AS_OF - d * DAY for d in (31, 30, 1, 400)), None]
+    assert cold_items(np.array([50, 50, 50, 4, 0]), pa.array(first, schemas.TIME), AS_OF).tolist() == [
+        False,
+        True,
+        True,
+        True,
+        False,
+    ]
 
 
 def checkerboard() -> tuple[Shop, Part]:
@@ -189,7 +271,7 @@ def checkerboard() -> tuple[Shop, Part]:
 
 
 def test_on_a_checkerboard_the_model_is_always_right_about_new_items() -> None:
-    users, _ = evaluate_part(*checkerboard())
+    users, *_ = evaluate_part(*checkerboard())
     assert users["novel/model/recall@1"].to_pylist() == [1.0] * 12
     assert users["novel/model/ndcg@1"].to_pylist() == [1.0] * 12
     assert np.mean(users["novel/popularity/recall@1"].to_pylist()) < 0.6
@@ -200,7 +282,7 @@ def test_bought_items_are_neither_listed_nor_true_among_the_novel() -> None:
     shop, part = shop_and_part(
         {1: [(0, 9.0)], 2: [(1, 9.0), (2, 9.0)]}, [(1, 0, 1.0), (1, 1, 1.0)], np.eye(3), np.eye(3)[:2]
     )
-    users, listed = evaluate_part(shop, part)
+    users, listed, _ = evaluate_part(shop, part)
     row = users.to_pylist()[0]
     assert row["all/model/recall@1"] == 0.5
     assert row["novel/model/recall@3"] == 1.0
@@ -209,7 +291,7 @@ def test_bought_items_are_neither_listed_nor_true_among_the_novel() -> None:
 
 
 def test_a_user_who_only_buys_again_is_left_out_of_the_novel_protocol() -> None:
-    users, _ = evaluate_part(*shop_and_part({1: [(0, 9.0)]}, [(1, 0, 1.0)], np.eye(2), np.eye(2)[:1]))
+    users, *_ = evaluate_part(*shop_and_part({1: [(0, 9.0)]}, [(1, 0, 1.0)], np.eye(2), np.eye(2)[:1]))
     assert users["all/model/recall@1"].to_pylist() == [1.0]
     assert users["novel/model/recall@1"].to_pylist() == [None]
     counts = counts_of(users)
@@ -221,7 +303,7 @@ def test_purchases_that_judge_nobody_are_counted() -> None:
     shop, part = shop_and_part(
         {1: [(0, 9.0), (1, 9.0)], 2: []}, later, np.eye(3), np.eye(3)[:2], until=AS_OF + 30 * DAY
     )
-    users, _ = evaluate_part(shop, part)
+    users, *_ = evaluate_part(shop, part)
     counts = counts_of(users)
     assert counts["events"] == 4
     assert counts["events_of_new_users"] == 1
@@ -235,7 +317,7 @@ def test_a_user_without_a_vector_gets_no_list_and_is_counted() -> None:
     shop, part = shop_and_part(
         {1: [(0, 9.0)], 2: [(1, 9.0)]}, [(1, 1, 1.0), (2, 0, 1.0)], np.eye(2), np.array([[0, 0], [1, 1]])
     )
-    users, _ = evaluate_part(shop, part)
+    users, *_ = evaluate_part(shop, part)
     assert users["novel/model/recall@1"].to_pylist() == [0.0, 1.0]
     assert counts_of(users)["users_without_vector"] == 1
 
@@ -243,21 +325,20 @@ def test_a_user_without_a_vector_gets_no_list_and_is_counted() -> None:
 def test_an_item_without_a_vector_is_never_ranked_by_the_model() -> None:
     vectors = np.array([[1.0, 0.0], [0.0, 0.0], [-1.0, 0.0]])
     known = {1: [(0, 9.0)], 2: [(1, 9.0), (2, 9.0)]}
-    users, listed = evaluate_part(*shop_and_part(known, [(1, 1, 1.0)], vectors, np.array([[1.0, 0], [0, 1.0]])))
+    users, listed, _ = evaluate_part(*shop_and_part(known, [(1, 1, 1.0)], vectors, np.array([[1.0, 0], [0, 1.0]])))
     assert users["all/model/recall@3"].to_pylist() == [0.0]
     assert 1 not in {r["item"] for r in listed.to_pylist() if r["model"] == "model"}
 
 
 def test_a_part_without_users_or_purchases_gives_empty_tables() -> None:
     for known, later in (({1: [(0, 9.0)]}, []), ({1: [(0, 9.0)]}, [(5, 0, 1.0)])):
-        users, listed = evaluate_part(*shop_and_part(known, later, np.eye(2), np.eye(2)[:1]))
+        users, listed, _ = evaluate_part(*shop_and_part(known, later, np.eye(2), np.eye(2)[:1]))
         assert len(users) == len(listed) == 0
     shop, part = shop_and_part({1: [(0, 9.0)]}, [(1, 0, 1.0)], np.eye(2), np.eye(2)[:1])
     empty = Part(
-        first=1,
         histories=part.histories.slice(0, 0),
         vectors=np.zeros((0, 2), np.float32),
         heldout=part.heldout.slice(0, 0),
         recommendations=part.recommendations,
     )
-    assert len(evaluate_part(shop, empty)[0]) == 0
+    assert len(evaluate_part(shop, empty).users) == 0

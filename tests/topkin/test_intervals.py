@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from topkin import intervals
-from topkin.intervals import bootstrap_intervals, paired_bootstrap
+from topkin.intervals import bootstrap, paired_bootstrap
 
 
 def test_the_interval_is_the_normal_one_for_many_users():
@@ -47,10 +47,13 @@ def test_columns_together_have_the_intervals_that_a_loop_over_resamples_gives(mo
     values = np.random.default_rng(8).random((70, 3))
     rng = np.random.default_rng(9)
     means = [values[rng.integers(70, size=70)].mean(axis=0) for _ in range(40)]
-    low, high = bootstrap_intervals(values, 40, 9)
+    low, high, p = bootstrap(values - 0.5, 40, 9)
+    means = np.array(means) - 0.5
     assert np.allclose([low, high], np.percentile(means, [2.5, 97.5], axis=0), rtol=0, atol=1e-12)
+    beyond = np.minimum((means <= 0).sum(axis=0), (means >= 0).sum(axis=0))
+    assert p == pytest.approx(np.minimum(1, 2 * (beyond + 1) / 41))
     monkeypatch.setattr(intervals, "_BUDGET_BYTES", 1)  # one resample at a time
-    assert np.allclose([low, high], bootstrap_intervals(values, 40, 9), rtol=0, atol=1e-12)
+    assert np.allclose([low, high, p], bootstrap(values - 0.5, 40, 9), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -64,3 +67,11 @@ def test_columns_together_have_the_intervals_that_a_loop_over_resamples_gives(mo
 def test_wrong_use_is_told(a, b, resamples, message):
     with pytest.raises(ValueError, match=message):
         paired_bootstrap(np.array(a), np.array(b), resamples)
+
+
+def test_a_p_value_is_small_for_a_clear_difference_and_fair_for_none():
+    rng = np.random.default_rng(1)
+    assert bootstrap(rng.normal(0.5, 1, (200, 1)), 499).p == pytest.approx(2 / 500)
+    assert bootstrap(np.zeros((20, 1)), 99).p == 1
+    chance = [bootstrap(rng.normal(0, 1, (80, 1)), 199, seed).p[0] < 0.05 for seed in range(200)]
+    assert np.mean(chance) < 0.12

@@ -1,0 +1,73 @@
+"""Implicit-feedback matrix factorisation as a baseline, where the library ``implicit`` is installed."""
+
+import importlib.util
+from dataclasses import dataclass, field
+from typing import Self
+
+import numpy as np
+import scipy.sparse as sp
+
+from topkin.blas import one_blas_thread
+from topkin.errors import ConfigError
+from topkin.interactions import Interactions
+from topkin.neighbours import bought
+from topkin.popular import Learned
+
+NOT_INSTALLED = "the library implicit is not installed: pip install implicit"
+
+
+def installed() -> bool:
+    """Whether the library ``implicit`` can be imported."""
+    return importlib.util.find_spec("implicit") is not None
+
+
+@dataclass
+class IALS(Learned):
+    """Alternating least squares on purchases with a confidence (Hu, Koren & Volinsky 2008).
+
+    A user's factors are solved from the history when it is scored, as the library solves them, so that users
+    never fitted have some too. ``alpha``: confidence of a purchase, where that of all else is 1.
+    """
+
+    factors: int = 64
+    regularisation: float = 1.0
+    alpha: float = 2.0
+    iterations: int = 15
+    seed: int = 0
+    items: np.ndarray = field(init=False, repr=False)
+
+    def fit(self, history: Interactions) -> Self:
+        """Factorise. Raises ConfigError where the library is not installed."""
+        if not installed():
+            raise ConfigError(f"evaluate.baselines: ials cannot be fitted, {NOT_INSTALLED}, or take it off the list")
+        known = bought(history)
+        self.items = np.zeros((history.n_items, self.factors), np.float32)
+        if not known.nnz:
+            return self
+        from implicit.cpu.als import AlternatingLeastSquares
+        from threadpoolctl import threadpool_limits  # which implicit depends on
+
+        with threadpool_limits(1, "blas"):
+            model = AlternatingLeastSquares(
+                factors=self.factors,
+                regularization=self.regularisation,
+                alpha=self.alpha,
+                iterations=self.iterations,
+                num_threads=1,
+                random_state=self.seed,
+            )
+            model.fit(sp.csr_matrix(known), show_progress=False)
+        self.items = np.asarray(model.item_factors, np.float32)
+        return self
+
+    def scores(self, history: Interactions) -> np.ndarray:
+        """See :class:`topkin.baselines.Baseline`."""
+        known = bought(history)
+        items = self.items.astype(np.float64)
+        with one_blas_thread():
+            base = items.T @ items + self.regularisation * np.eye(self.factors)
+            users = np.zeros((history.n_users, self.factors))
+            for row in np.flatnonzero(np.diff(known.indptr)):
+                own = items[known.indices[known.indptr[row] : known.indptr[row + 1]]]
+                users[row] = np.linalg.solve(base + (self.alpha - 1) * own.T @ own, self.alpha * own.sum(axis=0))
+            return (users @ items.T).astype(np.float32)
