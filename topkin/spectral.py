@@ -1,0 +1,328 @@
+"""The closed-form block: a truncated decomposition of the purchases, made in a few passes over them.
+
+With R the purchases (users x items), D_u and D_i the sums of its rows and columns, and exponents a and b,
+``A = D_u^-a R D_i^-b ~ U diag(s) V'``. In-vectors ``V s^f`` pooled over a history and out-vectors ``D_i^b V``
+recommend as a linear graph filter does, to users never seen too, since nothing is kept of a user.
+
+Only items are held: a pass adds ``Y = A'(A Q)`` up over shards of users, and ``C = A'A`` is then approximated
+by ``Y (Q'Y)^-1 Y'`` (Nyström; Halko, Martinsson, Tropp, SIAM Review 2011; Tropp et al., NIPS 2017).
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+import scipy.linalg
+import scipy.sparse as sp
+
+from topkin.interactions import Interactions
+
+Shards = Callable[[], Iterable[sp.csr_matrix]]
+
+_COLUMNS = 64  # columns multiplied at a time by one thread: a block of so many stays in the cache
+_USERS = 1 << 17  # most users of a shard multiplied at a time
+_EVENTS = 1 << 20  # shards of fewer purchases are joined
+_ROWS = 1 << 13  # rows whose inner products are summed in float32 before they are added up in float64
+
+
+@dataclass(frozen=True)
+class SpectralSettings:
+    """What decides a decomposition.
+
+    dim: most singular vectors kept. user_power, item_power: the exponents a and b. passes: reads of the
+    purchases. oversampling: columns carried beside ``dim``. least: a sum of weights below it counts as it.
+    """
+
+    dim: int = 512
+    user_power: float = 0.5
+    item_power: float = 0.5
+    passes: int = 3
+    oversampling: int = 32
+    least: float = 0.3
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, lowest in {"dim": 1, "passes": 1, "oversampling": 0}.items():
+            if getattr(self, name) < lowest:
+                raise ValueError(f"{name} must be at least {lowest}, got {getattr(self, name)}")
+        if not self.least > 0:
+            raise ValueError(f"least must be above 0, got {self.least}")
+
+    def bytes(self, n_items: int, threads: int = 1) -> int:
+        """The most memory that :func:`decompose` takes for the item side, beside the shard in hand.
+
+        Three float32 arrays of n_items x (dim + oversampling), six float64 squares of the latter, and for each
+        thread the columns and users multiplied at a time.
+        """
+        width = min(self.dim + self.oversampling, n_items)
+        return 12 * n_items * width + 48 * width**2 + threads * 4 * _COLUMNS * (3 * n_items + _USERS) + (1 << 22)
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """The leading part of a decomposition.
+
+    s: (d,) float32 singular values, largest first. V: (n_items, d) float32, orthonormal columns; zero rows for
+    items never bought. degrees: (n_items,) float32 sums of the items' weights. d is ``settings.dim``, or the
+    rank where that is smaller.
+    """
+
+    s: np.ndarray
+    V: np.ndarray
+    degrees: np.ndarray
+    settings: SpectralSettings
+
+    @property
+    def dim(self) -> int:
+        """Singular vectors held."""
+        return len(self.s)
+
+    def truncated(self, dim: int) -> "Spectrum":
+        """The ``dim`` largest singular values and their vectors, or all where there are fewer."""
+        return replace(self, s=self.s[:dim], V=self.V[:, :dim], settings=replace(self.settings, dim=dim))
+
+
+def purchase_weights(
+    history: Interactions, *, half_life_days: float | None = None, most: float = 1.0, quantity: bool = False
+) -> sp.csr_matrix:
+    """R for :func:`decompose`: one weight for each user and item bought, (n_users, n_items) float32 CSR.
+
+    The sum over the purchases of ``2 ** (-age / half_life_days)`` (1 without a half-life), times the
+    quantity where that counts, at most ``most``.
+    """
+    weights = np.ones(len(history.items))
+    if half_life_days is not None:
+        weights = np.exp2(-np.maximum(history.ages, 0).astype(np.float64) / half_life_days)
+    if quantity:
+        weights *= np.maximum(history.weights, 0)
+    shape = (history.n_users, history.n_items)
+    matrix = sp.csr_matrix((weights, history.items.copy(), history.indptr), shape)
+    matrix.sum_duplicates()
+    matrix.data = np.minimum(matrix.data, most).astype(np.float32)
+    return matrix
+
+
+def decompose(
+    shards: Shards, n_items: int, settings: SpectralSettings | None = None, *, threads: int | None = None
+) -> Spectrum:
+    """The leading singular values and item vectors of the normalised purchases.
+
+    shards: gives the same blocks of R each time it is called, each (users of a shard, n_items) CSR of weights
+    of at least 0, every user in one block; it is called ``settings.passes`` times. threads: columns multiplied
+    at once, by default one thread a processor; the result does not depend on it. The order of the shards
+    and of their users changes rounding alone; vectors of equal singular values are determined up to rotation.
+    Raises ValueError where there is no purchase, a block has another width, a weight is negative or not
+    finite, or the passes see different purchases.
+    """
+    settings = settings or SpectralSettings()
+    width = min(settings.dim + settings.oversampling, n_items)
+    rng = np.random.default_rng(settings.seed)
+    if width == n_items:  # every direction is carried, so that one pass tells all
+        products = _Products(shards, np.eye(n_items, dtype=np.float32), None, settings, threads)
+        C = (products.normalised()[1] * products.scale).astype(np.float64)
+        values, vectors = _eigh((C + C.T) / 2)
+        keep = _kept(values, settings)
+        return _spectrum(values[keep], vectors[:, keep].astype(np.float32), products.degrees, settings)
+    products = _Products(shards, rng.standard_normal((n_items, width), dtype=np.float32), None, settings, threads)
+    Q, Y = products.normalised()
+    for _ in range(1, settings.passes):
+        Q = _orthonormal(Y)
+        again = _Products(shards, Q, products.scale, settings, threads)
+        again.same_as(products)
+        Q, Y = again.normalised()
+    return _nystrom(Q, Y, products.degrees, settings)
+
+
+def refresh(
+    spectrum: Spectrum,
+    shards: Shards,
+    n_items: int,
+    rows: np.ndarray | None = None,
+    *,
+    threads: int | None = None,
+) -> Spectrum:
+    """A decomposition of today's purchases from yesterday's, in one pass over all of today's.
+
+    rows: (yesterday's items,) int, where each stands among today's ``n_items``, -1 for one that is gone; by
+    default the first rows in order. Yesterday's vectors, and ``oversampling`` random ones, are multiplied once. Items
+    and users may have come, gone and bought: where little changed, little is lost against :func:`decompose`.
+    """
+    old, settings = spectrum.V, spectrum.settings
+    rows = np.arange(len(old)) if rows is None else np.asarray(rows)
+    if rows.shape != (len(old),) or (len(rows) and rows.max() >= n_items):
+        raise ValueError(f"rows must give each of {len(old)} items a row below {n_items} or -1, got shape {rows.shape}")
+    extra = np.random.default_rng([settings.seed, 1]).standard_normal((n_items, settings.oversampling))
+    start = np.zeros((n_items, old.shape[1] + settings.oversampling), np.float32)
+    kept = rows >= 0
+    start[rows[kept], : old.shape[1]] = (old * _scale(spectrum.degrees, settings)[:, None])[kept]
+    start[:, old.shape[1] :] = extra * float(np.abs(start).mean())
+    products = _Products(shards, start, None, settings, threads)
+    return _nystrom(*products.normalised(), products.degrees, settings)
+
+
+@dataclass(frozen=True)
+class InOut:
+    """The vectors of a block: in-vectors E and out-vectors O, (n_items, d) float32, score = (sum w E) . O.
+
+    spread: (d,) float32, the variance of each coordinate of O over the items sold; coordinates do not covary.
+    """
+
+    E: np.ndarray
+    O: np.ndarray  # noqa: E741
+    spread: np.ndarray
+
+
+def in_out(spectrum: Spectrum, *, power: float = 0.7, out_power: float | None = None) -> InOut:
+    """The block's vectors: ``E = V s^power`` and ``O = D_i^out_power V``, rotated.
+
+    out_power: by default ``settings.item_power``. Both are turned into the axes of the covariance of O over
+    the items sold, largest spread first, which changes no score and makes the variance of a user's scores
+    ``sum_k spread_k p_k^2``.
+    """
+    settings = spectrum.settings
+    out_power = settings.item_power if out_power is None else out_power
+    sold = spectrum.degrees > 0
+    O = spectrum.V * (np.maximum(spectrum.degrees, settings.least) ** out_power)[:, None].astype(np.float32)  # noqa: E741
+    mean = O[sold].astype(np.float64).mean(axis=0)
+    covariance = _inner(O, O) / sold.sum() - np.outer(mean, mean)  # rows of unsold items are zero
+    spread, axes = _eigh(covariance)
+    axes = (axes * _signs(axes)).astype(np.float32)
+    E = spectrum.V @ ((spectrum.s.astype(np.float64) ** power)[:, None] * axes).astype(np.float32)
+    return InOut(E, O @ axes, np.maximum(spread, 0).astype(np.float32))
+
+
+class _Products:
+    """``Y = M Z`` with ``M = R' D_u^-2a R``, and the degrees, from one pass; Z is ``Q`` scaled by rows."""
+
+    def __init__(
+        self, shards: Shards, Q: np.ndarray, scale: np.ndarray | None, settings: SpectralSettings, threads: int | None
+    ) -> None:
+        self.Q, self.scaled, self.settings = Q, scale, settings
+        n, width = Q.shape
+        self.Y = np.zeros((n, width), np.float32)
+        degrees, self.events = np.zeros(n), 0
+        threads = len(os.sched_getaffinity(0)) if threads is None else threads
+        if threads < 1:
+            raise ValueError(f"threads must be at least 1, got {threads}")
+        with ThreadPoolExecutor(threads) as pool:
+            for block in _blocks(shards(), n):
+                self.events += block.nnz
+                degrees += np.bincount(block.indices, block.data, n)
+                users = np.maximum(np.asarray(block.sum(axis=1)).ravel(), settings.least) ** -settings.user_power
+                block.data = block.data * np.repeat(users, np.diff(block.indptr)).astype(np.float32)
+                back = block.T
+                list(pool.map(partial(self._add, block, back), range(0, width, _COLUMNS)))
+        self.degrees = degrees.astype(np.float32)
+        self.scale = _scale(self.degrees, settings)
+
+    def _add(self, block: sp.csr_matrix, back: sp.csc_matrix, start: int) -> None:
+        columns = slice(start, start + _COLUMNS)
+        some = self.Q[:, columns]
+        some = np.ascontiguousarray(some if self.scaled is None else some * self.scaled[:, None])
+        self.Y[:, columns] += back @ (block @ some)
+
+    def same_as(self, first: "_Products") -> None:
+        if self.events != first.events or not np.allclose(self.degrees, first.degrees, rtol=1e-5):
+            raise ValueError(
+                f"shards must give the same purchases each time it is called, got {first.events}, then {self.events}; "
+                "give a function that starts from the beginning"
+            )
+
+    def normalised(self) -> tuple[np.ndarray, np.ndarray]:
+        """Q and ``Y = C Q`` for ``C = D_i^-b M D_i^-b``, in place."""
+        if not self.degrees.any():
+            raise ValueError("a decomposition needs at least one purchase of a weight above 0, got none")
+        self.Y *= self.scale[:, None]
+        if self.scaled is None:
+            self.Q *= (1 / self.scale)[:, None]
+        return self.Q, self.Y
+
+
+def _scale(degrees: np.ndarray, settings: SpectralSettings) -> np.ndarray:
+    return np.maximum(degrees, np.float32(settings.least)) ** np.float32(-settings.item_power)
+
+
+def _blocks(shards: Iterable[sp.csr_matrix], n_items: int) -> Iterator[sp.csr_matrix]:
+    """Shards as float32 CSR blocks of many purchases and not too many users; small shards are joined."""
+    waiting: list[sp.csr_matrix] = []
+    for shard in shards:
+        if shard.shape[1] != n_items:
+            raise ValueError(f"a shard must have a column for each of {n_items} items, got {shard.shape[1]}")
+        shard = sp.csr_matrix(shard, dtype=np.float32)
+        if len(shard.data) and not (shard.data.min() >= 0 and np.isfinite(shard.data.max())):
+            raise ValueError("weights of purchases must be finite and at least 0; leave returns out")
+        for start in range(0, shard.shape[0], _USERS):
+            waiting.append(shard[start : start + _USERS] if shard.shape[0] > _USERS else shard)
+            if sum(w.nnz for w in waiting) >= max(_EVENTS, n_items) or sum(w.shape[0] for w in waiting) > _USERS // 2:
+                yield _joined(waiting)
+                waiting = []
+    if waiting:
+        yield _joined(waiting)
+
+
+def _joined(blocks: list[sp.csr_matrix]) -> sp.csr_matrix:
+    block = sp.vstack(blocks, format="csr") if len(blocks) > 1 else blocks[0]
+    return sp.csr_matrix((block.data, block.indices, block.indptr), block.shape)  # data is replaced, not written
+
+
+def _inner(X: np.ndarray, Y: np.ndarray) -> np.ndarray:
+    """``X'Y`` of tall float32 arrays, float64."""
+    total = np.zeros((X.shape[1], Y.shape[1]))
+    for start in range(0, len(X), _ROWS):
+        rows = slice(start, start + _ROWS)
+        total += X[rows].T @ Y[rows]
+    return total
+
+
+def _eigh(S: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Eigenvalues, largest first, and vectors of a symmetric matrix."""
+    values, vectors = scipy.linalg.eigh(S, overwrite_a=True, check_finite=False, driver="evd")
+    return values[::-1], vectors[:, ::-1]
+
+
+def _root(S: np.ndarray) -> tuple[np.ndarray, bool]:
+    """T with ``T'ST = 1``, and whether T is square: directions in which S is next to nothing are left out."""
+    top = float(np.abs(np.diag(S)).max())
+    try:
+        lower = scipy.linalg.cholesky(S, lower=True, check_finite=False)
+        if np.diag(lower).min() ** 2 > 1e-6 * top:
+            return scipy.linalg.solve_triangular(lower, np.eye(len(S)), lower=True, check_finite=False).T, True
+    except np.linalg.LinAlgError:
+        pass  # not positive definite to rounding
+    values, vectors = _eigh(S.copy())
+    keep = values > max(1e-6 * values[0], 1e-30)
+    return vectors[:, keep] / np.sqrt(values[keep]), bool(keep.all())
+
+
+def _orthonormal(Y: np.ndarray) -> np.ndarray:
+    """An orthonormal basis of the columns of Y, by their inner products (CholeskyQR)."""
+    T, _ = _root(_inner(Y, Y))
+    return Y @ T.astype(np.float32)
+
+
+def _nystrom(Q: np.ndarray, Y: np.ndarray, degrees: np.ndarray, settings: SpectralSettings) -> Spectrum:
+    """From ``Y = C Q`` the eigenvalues s^2 and vectors of ``Y (Q'Y)^-1 Y'``."""
+    inner = _inner(Q, Y)
+    T, _ = _root((inner + inner.T) / 2)
+    values, P = _eigh(T.T @ _inner(Y, Y) @ T)
+    keep = _kept(values, settings)
+    values, P = values[keep], P[:, keep]
+    return _spectrum(values, Y @ (T @ (P / np.sqrt(values))).astype(np.float32), degrees, settings)
+
+
+def _spectrum(values: np.ndarray, V: np.ndarray, degrees: np.ndarray, settings: SpectralSettings) -> Spectrum:
+    return Spectrum(np.sqrt(values).astype(np.float32), V * _signs(V), degrees, settings)
+
+
+def _kept(values: np.ndarray, settings: SpectralSettings) -> slice:
+    # Squares of singular values, largest first: what float32 sums cannot tell from zero has no vector.
+    return slice(min(settings.dim, int((values > 1e-6 * values[0]).sum())))
+
+
+def _signs(V: np.ndarray) -> np.ndarray:
+    """1 or -1 for each column, by its product with a fixed random vector: an exact tie of entries decides nothing."""
+    against = np.random.default_rng(0).standard_normal(len(V))
+    return np.where(against @ V < 0, -1, 1).astype(V.dtype)
