@@ -212,14 +212,48 @@ def run_(
     set_: Sets = None,
     force: Force = False,
     publish: Annotated[bool, typer.Option(help="Publish the run if the gate lets it pass.")] = True,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan: rows, bytes, memory, shards, time. Do nothing.")
+    ] = False,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Tell what each stage and step cost; into profile.json too.")
+    ] = False,
     json: Json = False,
     quiet: Quiet = False,
     beam: Beam = None,
 ) -> None:
     """Do every job that is not done yet, as of a date, and publish the result."""
     from topkin.pipelines import commands
+    from topkin.pipelines import dry_run as planned
 
-    commands.run(_asked(config, set_, json, as_of, force, quiet, beam), publish)
+    asked = _asked(config, set_, json, as_of, force, quiet, beam)
+    if dry_run:
+        planned.main(asked)
+    else:
+        commands.run(asked, publish, profile)
+
+
+@command("topkin backtest --cuts 2011-08-09,2011-09-09,2011-10-09,2011-11-09")
+def backtest(
+    cuts: Annotated[
+        str, typer.Option("--cuts", metavar="DATES", help="Dates with commas between, or how many, with --every.")
+    ],
+    config: ConfigFile = DEFAULT,
+    every: Annotated[
+        str | None, typer.Option("--every", metavar="SPAN", help="From one cut to the next, such as 28d or 4w.")
+    ] = None,
+    as_of: Annotated[
+        str | None, typer.Option("--as-of", metavar="DATE", help="End of the last period. Default: the last purchase.")
+    ] = None,
+    set_: Sets = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    beam: Beam = None,
+) -> None:
+    """Measure the model and the baselines at several dates, each blind to what came after it."""
+    from topkin.pipelines import backtest as job
+
+    job.main(_asked(config, set_, json, as_of, False, quiet, beam), cuts, every)
 
 
 @command("topkin show 17850")

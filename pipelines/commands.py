@@ -12,11 +12,12 @@ from topkin.pipelines.asked import Asked
 if TYPE_CHECKING:
     from topkin.config import Settings
     from topkin.pipelines.stages import Event
+    from topkin.profiling import Usage
     from topkin.runs import Run
 
 
-def parse_as_of(text: str | None) -> datetime:
-    """An as-of date: naive UTC; today's midnight without one. Raises ConfigError."""
+def parse_as_of(text: str | None, flag: str = "--as-of") -> datetime:
+    """An as-of date: naive UTC; today's midnight without one. Raises ConfigError that names the flag."""
     if text is None:
         return datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None)
     try:
@@ -24,7 +25,7 @@ def parse_as_of(text: str | None) -> datetime:
         return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
     except (ValueError, OverflowError) as e:
         raise ConfigError(
-            f"--as-of must be a date such as 2011-11-09 or a time such as 2011-11-09T06:00, got {text!r}"
+            f"{flag} must be a date such as 2011-11-09 or a time such as 2011-11-09T06:00, got {text!r}"
         ) from e
 
 
@@ -52,11 +53,31 @@ def stage(name: str, asked: Asked) -> None:
     _work(asked, lambda settings, options: run_stages(settings, only=name, **options), [name])
 
 
-def run(asked: Asked, publish: bool) -> None:
-    """``topkin run``."""
+def run(asked: Asked, publish: bool, profile: bool) -> None:
+    """``topkin run``; with ``profile`` it tells what each stage cost."""
+    from topkin.pipelines import profile_table
     from topkin.pipelines.nightly import run_all
 
-    _work(asked, lambda settings, options: run_all(settings, publish=publish, **options), None)
+    usages: dict[str, Usage] = {}
+
+    def work(settings: "Settings", options: dict[str, Any]) -> "Run":
+        if not profile:
+            return run_all(settings, publish=publish, **options)
+        tell = options.pop("tell")
+
+        def seen(event: "Event") -> None:
+            tell(event)
+            if event.usage is not None:
+                usages[event.stage] = event.usage
+
+        return run_all(settings, publish=publish, tell=seen, made=lambda run: write(run, usages), **options)
+
+    def write(done: "Run", usages: dict[str, "Usage"]) -> None:
+        profile_table.write(done, usages)
+        if not asked.json:
+            profile_table.tell(usages)
+
+    _work(asked, work, None)
 
 
 def _work(asked: Asked, work: Callable[["Settings", dict[str, Any]], "Run"], stages: list[str] | None) -> None:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from topkin import profiling
 from topkin.config import Settings
 from topkin.errors import ConfigError, TopkinError
+from topkin.plan import Machine
+from topkin.profiling import machine_cores, machine_memory
 
 if TYPE_CHECKING:
     from topkin.inputs import Files
@@ -87,6 +89,22 @@ _JOB_SERVERS = ("portablerunner", "flinkrunner", "sparkrunner", "prismrunner")
 
 def _wrong_flags(said: str, flags: Sequence[str]) -> ConfigError:
     return ConfigError(f"flags for Beam, after --: {said}; got {' '.join(flags)}")
+
+
+def machine_of(settings: Settings, flags: Sequence[str]) -> Machine:
+    """The workers that the settings and the flags for Beam name; those of this machine share its cores and memory."""
+    workers, local = 1, True
+    if flags:
+        options = beam_options(flags).get_all_options()
+        local = options["runner"] == "FnApiRunner"
+        if not local:
+            workers = options.get("max_num_workers") or options.get("num_workers") or 1
+        elif options["direct_running_mode"] == "multi_processing":
+            workers = options["direct_num_workers"] or machine_cores()
+    memory = machine_memory() / workers if local else machine_memory()
+    if settings.run.worker_memory is not None:
+        memory = settings.run.worker_memory * 1e9
+    return Machine(memory=memory, cores=max(1, machine_cores() // workers) if local else 1, workers=workers)
 
 
 def run_pipeline(build: Callable[[Any], Any], flags: Sequence[str]) -> None:

@@ -18,12 +18,14 @@ def run_all(
     force: bool = False,
     publish: bool = True,
     tell: Callable[[stages.Event], None] = lambda event: None,
+    made: Callable[[runs.Run], None] = lambda run: None,
 ) -> runs.Run:
-    """Do what is not done yet, as of a date, and publish it.
+    """Do what is not done yet, as of a date, and publish it; ``made`` is called in between.
 
     Raises QualityGateError where the tables are made and the gate refuses them.
     """
     run = stages.run_stages(settings, as_of=as_of, force=force, beam=beam, tell=tell)
+    made(run)
     if publish:
         publish_run(run, settings)
     return run

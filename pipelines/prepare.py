@@ -12,7 +12,8 @@ from topkin.config import Settings
 from topkin.contract import Inspection, inspect, sample, sources, time_unit_finding
 from topkin.errors import InputError, TopkinError
 from topkin.inputs import find
-from topkin.pipelines.job import Job, input_files, run_pipeline
+from topkin.pipelines.job import Job, input_files, machine_of, run_pipeline
+from topkin.plan import Counts, plan, refuse
 from topkin.prepare import Plan
 
 STAGE = "prepare"
@@ -180,6 +181,9 @@ def execute(job: Job) -> dict[str, Any]:
     Raises InputError where no purchase before the as-of date is left, with the counts of reasons.
     """
     config = configure(job)
+    rows = config.inputs["purchases"].rows
+    counts = Counts(purchases=rows, known=rows, users=rows, items=0)
+    refuse(plan(counts, job.settings, machine_of(job.settings, job.beam), stages=(STAGE,)))
     run_pipeline(lambda pipeline: build(pipeline, config), job.beam)
     storage.remove_folder(config.scratch)
     found: dict[str, Any] = storage.read_json(storage.join(job.out, "statistics.json"))

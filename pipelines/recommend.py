@@ -5,10 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from topkin import storage
 from topkin.config import Settings
 from topkin.errors import ArtifactError
-from topkin.pipelines.job import Job, run_pipeline
+from topkin.pipelines.job import Job, machine_of, run_pipeline
+from topkin.plan import Counts, shards_of
 from topkin.policy import item_lists_fingerprint
 
 STAGE = "recommend"
@@ -53,6 +56,7 @@ def inputs_fingerprint(settings: Settings) -> list[list[str]]:
 
 def configure(job: Job) -> Config:
     """From a job's settings and the folders of the finished stages. Raises ArtifactError for two encoders."""
+    from topkin.embeddings import SUMMARY as EMBEDDED
     from topkin.embeddings import encoder_of_stage
     from topkin.transforms.recommend import Sources
 
@@ -63,6 +67,15 @@ def configure(job: Job) -> Config:
             f"{job.folder('embed')} was made by encoder {found[:12]}…, the run's model is {encoder[:12]}…: "
             "run topkin embed again with --force"
         )
+    catalogue = storage.read_parquet(storage.join(job.folder("prepare"), "catalogue.parquet"), ["item_id", "events"])
+    known = int(np.asarray(catalogue["events"]).sum())
+    counts = Counts(
+        purchases=known,
+        known=known,
+        users=storage.read_json(storage.join(job.folder("embed"), EMBEDDED))["users"],
+        items=len(catalogue),
+        id_bytes=-(-catalogue["item_id"].nbytes // max(len(catalogue), 1)),
+    )
     sources = Sources(
         prepared=job.folder("prepare"),
         embeddings=job.folder("embed"),
@@ -72,6 +85,7 @@ def configure(job: Job) -> Config:
         as_of=job.as_of,
         recent_days=job.settings.prepare.recent_days,
         settings=job.settings.recommend,
+        shards=shards_of(counts, job.settings, machine_of(job.settings, job.beam)),
     )
     return Config(sources=sources, out=job.out, scratch=job.scratch or storage.join(job.out, ".scratch"))
 

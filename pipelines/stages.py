@@ -7,7 +7,6 @@ writes into a hidden folder of its own attempt, which is sealed and renamed when
 
 import os
 import socket
-import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,9 @@ from typing import Any
 from topkin import manifest, runs, storage
 from topkin.config import Settings
 from topkin.errors import ArtifactError, ConfigError
-from topkin.pipelines.job import Job, beam_options
+from topkin.pipelines.job import Job, beam_options, machine_of
+from topkin.plan import Counts, plan, refuse
+from topkin.profiling import Usage, measured
 
 ORDER = tuple(runs.FOLDERS)
 
@@ -38,7 +39,8 @@ def needs(stage: str, settings: Settings) -> tuple[str, ...]:
 def keys(settings: Settings, as_of: datetime) -> dict[str, str]:
     """The key of every stage for these settings, inputs and date."""
     values = settings.model_dump(mode="json")
-    values["run"].pop("output")
+    for name in ("output", "worker_memory"):  # where and how, not what
+        values["run"].pop(name)
     made: dict[str, str] = {}
     for stage in ORDER:
         module = _module(stage)
@@ -57,12 +59,13 @@ def keys(settings: Settings, as_of: datetime) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Event:
-    """What the engine tells while it works: ``state`` is started, finished or reused."""
+    """What the engine tells while it works: ``state`` is started, finished or reused; with a finish its usage."""
 
     stage: str
     state: str
     seconds: float = 0.0
     summary: Mapping[str, Any] | None = None
+    usage: Usage | None = None
 
 
 def run_stages(
@@ -98,10 +101,13 @@ def run_stages(
         if force and only in run.folders:
             run = runs.Run(root, f"{name}+{_attempt(run_id) + 1}", as_of)
             run = _adopt(run, settings, wanted, needs(only, settings), tell)
-    for stage in stages:
+    for number, stage in enumerate(stages):
         if not force:
             run = _adopt(run, settings, wanted, (stage,), tell)
         if stage not in run.folders:
+            if "prepare" in run.folders:  # before hours of training, not after
+                counts = Counts.of_prepared(run.folders["prepare"])
+                refuse(plan(counts, settings, machine_of(settings, beam), stages=stages[number:]))
             run = _do(run, stage, settings, wanted[stage], beam, tell)
     return run
 
@@ -163,22 +169,21 @@ def _do(
     storage.make_folder(attempt)
     storage.make_folder(scratch)
     tell(Event(stage, "started"))
-    began = time.perf_counter()
     # No other folder than those whose keys are part of this stage's key.
     before = {s: folder for s, folder in run.folders.items() if s in needs(stage, settings)}
     job = Job(settings=settings, as_of=run.as_of, out=attempt, scratch=scratch, folders=before, beam=beam)
     try:
-        summary = _module(stage).execute(job)
-        seconds = round(time.perf_counter() - began, 3)
+        with measured() as usage:
+            summary = _module(stage).execute(job)
         manifest.seal(attempt, stage=stage, key=key, summary=summary)
         summary = _put(attempt, storage.join(run.path, name), key)["summary"]
     except BaseException:
         storage.remove_folder(attempt)
         raise
     storage.remove_folder(scratch)
-    entry = {"key": key, "folder": f"runs/{run.run_id}/{name}", "seconds": seconds, "reused": False}
+    entry = {"key": key, "folder": f"runs/{run.run_id}/{name}", "seconds": usage.seconds, "reused": False}
     run = runs.record_stage(run, stage, entry, settings.model_dump(mode="json"))
-    tell(Event(stage, "finished", seconds, summary))
+    tell(Event(stage, "finished", usage.seconds, summary, usage))
     return run
 
 

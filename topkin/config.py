@@ -37,6 +37,11 @@ class Run(Section):
     output: str = Field("topkin-out", description="Folder that holds the runs and the pointer to the published one.")
     seed: int = Field(42, ge=0, le=2**31 - 1, description="Seed of everything drawn at random.")
     parts: Count = Field(8, description="Partitions by user: files per table, and units of parallel work.")
+    worker_memory: Annotated[float, Field(gt=0)] | None = Field(
+        None,
+        description="Gigabytes that one worker process may use, by which a run is planned, and refused if it does not "
+        "fit; this machine's without it. Results are the same.",
+    )
 
 
 class Purchases(Section):

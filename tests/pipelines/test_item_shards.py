@@ -69,7 +69,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     table = pa.table(catalogue, schema=schemas.catalogue(t))
     storage.write_parquet(table, str(made / "prepared" / "catalogue.parquet"))
-    told = {"encoder": ENCODER, "dim": DIM, "rarity": 0.5, "half_life_days": 30.0, "history_length": 5}
+    told = {"encoder": ENCODER, "dim": DIM, "rarity": 0.5, "half_life_days": 30.0, "history_length": 5, "users": USERS}
     storage.write_json(told, str(made / "embeddings" / "vectors.json"))
     storage.write_json({"encoder": ENCODER}, str(made / "model" / "signature.json"))
     return made

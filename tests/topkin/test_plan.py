@@ -1,0 +1,126 @@
+"""Plans: more of anything never costs less, shards fit their workers, and a refusal names a setting that helps."""
+
+import re
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from topkin.config import Settings
+from topkin.errors import ConfigError
+from topkin.plan import Counts, Machine, Plan, duration, plan, refuse, shards_of, size
+from topkin.runs import FOLDERS
+
+ROOMY = Machine(memory=1e15, cores=2)
+
+
+def settings_of(**sections: dict[str, Any]) -> Settings:
+    return Settings.model_validate({"purchases": {"path": "x"}, **sections})
+
+
+def counts_of(users: int, items: int, history: float = 10, **more: int) -> Counts:
+    return Counts(purchases=int(users * history) + 1, known=int(users * history), users=users, items=items, **more)
+
+
+some_settings = st.builds(
+    lambda parts, dim, k, search, because: settings_of(
+        run={"parts": parts}, train={"dim": dim}, recommend={"k": k, "search": search, "because": because}
+    ),
+    st.sampled_from([1, 8, 1000]),
+    st.sampled_from([8, 64, 512]),
+    st.sampled_from([1, 20, 1000]),
+    st.sampled_from(["exact", "index"]),
+    st.sampled_from([0, 3]),
+)
+some_counts = st.builds(counts_of, st.integers(0, 10**8), st.integers(0, 10**7), st.floats(0, 100))
+
+
+@given(some_counts, some_settings, st.sampled_from(["purchases", "known", "users", "items"]), st.floats(1, 50))
+def test_more_of_anything_costs_no_less(counts, settings, what, factor):
+    more = replace(counts, **{what: int(getattr(counts, what) * factor) + 1})
+    for one, other in zip(plan(counts, settings, ROOMY).stages, plan(more, settings, ROOMY).stages, strict=True):
+        for cost in ("rows", "bytes_read", "bytes_written", "flops", "cpu_seconds", "seconds", "memory"):
+            assert getattr(one, cost) <= getattr(other, cost) * (1 + 1e-9), (one.stage, cost)
+
+
+@given(some_counts, some_settings, st.floats(1.2e9, 1e12))
+def test_the_fewest_shards_that_fit_are_taken(counts, settings, memory):
+    machine = Machine(memory=memory)
+    [stage] = plan(counts, settings, machine, stages=["recommend"]).stages
+    assert stage.shards == shards_of(counts, settings, machine)
+    if stage.shards > 1:
+        assert stage.mode == "sharded"
+        assert stage.memory <= memory
+        tighter = replace(machine, memory=stage.memory * (1 - 1e-6))
+        assert shards_of(counts, settings, tighter) != stage.shards
+    else:
+        assert stage.mode == ("index" if settings.recommend.search == "index" else "resident")
+
+
+@given(some_counts, some_settings, st.floats(2e8, 1e11))
+def test_a_refused_plan_fits_with_the_setting_that_is_named(counts, settings, memory):
+    made = plan(counts, settings, Machine(memory=memory))
+    assert {s.stage for s in made.stages if s.memory > memory} == {r.partition(" ")[0] for r in made.refusals}
+    for refusal in made.refusals:
+        assert "of memory a worker, run.worker_memory is" in refusal
+        machine, asked = Machine(memory=memory), settings
+        parts, search, more = (re.search(p, refusal) for p in (r"parts = (\d+)", r"search = ", r"worker_memory = (.+)"))
+        if parts:
+            asked = settings.model_copy(update={"run": settings.run.model_copy(update={"parts": int(parts[1])})})
+        elif search:
+            exact = settings.recommend.model_copy(update={"search": "exact"})
+            asked = settings.model_copy(update={"recommend": exact})
+        else:
+            assert more, refusal
+            machine = Machine(memory=float(more[1]) * 1e9)
+        stage = refusal.partition(" ")[0]
+        assert not plan(counts, asked, machine, stages=[stage]).refusals, refusal
+
+
+def test_the_refusal_is_an_error_with_every_stage():
+    made = plan(counts_of(10**7, 10**6), settings_of(), Machine(memory=3e9))
+    with pytest.raises(ConfigError) as raised:
+        refuse(made)
+    assert str(raised.value).splitlines() == list(made.refusals)
+    assert len(made.refusals) > 2
+    refuse(plan(counts_of(1000, 1000), settings_of(), Machine(memory=3e9)))
+
+
+def test_a_catalogue_beyond_a_worker_is_cut_and_one_within_is_not():
+    settings, counts = settings_of(run={"parts": 2000}), counts_of(10**8, 10**7)
+    roomy, tight = (plan(counts, settings, Machine(memory=m)).stage("recommend") for m in (64e9, 8e9))
+    assert (roomy.mode, roomy.shards) == ("resident", 1)
+    assert tight.mode == "sharded"
+    assert 1 < tight.shards < 20
+    assert tight.memory <= 8e9 < roomy.memory
+    assert tight.flops == roomy.flops
+    assert tight.bytes_read > roomy.bytes_read
+
+
+@given(some_counts, st.integers(1, 64), st.integers(1, 1000))
+def test_more_cores_and_workers_take_no_longer(counts, cores, workers):
+    assume(counts.users)
+    one: Plan = plan(counts, settings_of(), Machine(memory=1e15))
+    many = plan(counts, settings_of(), Machine(memory=1e15, cores=cores, workers=workers))
+    assert many.seconds <= one.seconds
+    assert [s.cpu_seconds for s in many.stages] == [s.cpu_seconds for s in one.stages]
+    assert [s.stage for s in one.stages] == list(FOLDERS)
+
+
+@pytest.mark.parametrize(
+    ("n", "text"),
+    [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (99_949, "99.9 kB"), (123_456, "123 kB"), (999_600, "1.0 MB"),
+     (5.4e9, "5.4 GB"), (2e15, "2.0 PB"), (5e17, "500.0 PB")],
+)  # fmt: skip
+def test_bytes_are_told_with_their_unit(n, text):
+    assert size(n) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.04, "0.0 s"), (119, "119.0 s"), (120, "2.0 min"), (1200, "20 min"), (9000, "2.5 h"), (864_000, "10 d")],
+)
+def test_times_are_told_with_their_unit(seconds, text):
+    assert duration(seconds) == text
