@@ -15,7 +15,7 @@ class Costs:
     start_seconds: of each stage, imports included. start_bytes: memory of each stage on a tiny shop. purchase:
     preparing a row; training_purchase: training on a purchase, all passes and the choice of settings together;
     pooled_purchase: embedding the user of one; indexed_item; list_row, neighbour_row: making and writing a row of
-    the lists, or of the neighbours; judged_user, judged_pair: evaluating a user, and a user against one item.
+    the lists, or of the neighbours; judged_pair: evaluating a user against one item, all models together.
     flops: of exact top-k, a second and core.
     """
 
@@ -28,7 +28,6 @@ class Costs:
     indexed_item: float
     list_row: float
     neighbour_row: float
-    judged_user: float
     judged_pair: float
     flops: float
 
@@ -60,7 +59,6 @@ MEASURED = Costs(
     indexed_item=1e-3,
     list_row=2e-6,
     neighbour_row=3e-6,
-    judged_user=1e-4,
     judged_pair=1e-8,
     flops=4e10,
 )

@@ -1,9 +1,13 @@
 """The vectors' tables: reading them checked, building them, setting aside what is no vector."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from topkin import schemas, storage
 from topkin.errors import ArtifactError
@@ -55,21 +59,98 @@ class Items:
 
 
 def read_items(folder: str, encoder: str) -> Items:
-    """The item vectors of a stage's folder.
+    """The item vectors of a stage's folder; beside them no more than a row group is in memory.
 
     Raises ArtifactError where they are missing, damaged or of another encoder.
     """
-    path = storage.join(folder, ITEMS)
-    names = [n for n in storage.files(path) if n.endswith(".parquet")]
-    tables = [storage.read_parquet(storage.join(path, n)) for n in names]
-    if not tables:
-        raise ArtifactError(f"{path} holds no Parquet file: run topkin embed again with --force")
-    for name, table in zip(names, tables, strict=True):
-        require_encoder(table, encoder, storage.join(path, name))
-    table = pa.concat_tables(tables)
-    ids = table["item_id"].combine_chunks()
-    ids = ids if isinstance(ids, pa.Array) else pa.array([], ids.type)
-    return Items(ids, vectors_of(table), vectors_of(table, "in_vector"))
+    stored = StoredItems(folder, encoder)
+    every = np.arange(len(stored))
+    return Items(stored.ids(), stored.read("vector", every), stored.read("in_vector", every))
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[pq.ParquetFile]:
+    fs, inner = storage.filesystem(path)
+    try:
+        with fs.open_input_file(inner) as source, pq.ParquetFile(source, page_checksum_verification=True) as file:
+            yield file
+    except FileNotFoundError as e:
+        raise ArtifactError(f"{path} is missing: run topkin embed again with --force") from e
+    except (OSError, pa.ArrowInvalid) as e:
+        raise ArtifactError(f"{path} is damaged ({e}): run topkin embed again with --force") from e
+
+
+@dataclass(frozen=True)
+class StoredItems:
+    """The item table of a stage's folder, read row by row number; its footers are read once.
+
+    Reading raises ArtifactError where a file is missing, damaged or of another encoder.
+    """
+
+    folder: str
+    encoder: str
+
+    @cached_property
+    def _files(self) -> list[str]:
+        path = storage.join(self.folder, ITEMS)
+        names = [storage.join(path, n) for n in storage.files(path) if n.endswith(".parquet")]
+        if not names:
+            raise ArtifactError(f"{path} holds no Parquet file: run topkin embed again with --force")
+        return names
+
+    @cached_property
+    def dim(self) -> int:
+        """Coordinates of a vector."""
+        with _opened(self._files[0]) as file:
+            return int(file.schema_arrow.field("vector").type.list_size)
+
+    @cached_property
+    def _groups(self) -> list[tuple[str, int, int, int]]:
+        """Path, row group, its first row and the one after its last, in catalogue order."""
+        found, first = [], 0
+        for name in self._files:
+            with _opened(name) as file:
+                require_encoder(file.schema_arrow.empty_table(), self.encoder, name)
+                for group in range(file.num_row_groups):
+                    rows = file.metadata.row_group(group).num_rows
+                    found.append((name, group, first, first + rows))
+                    first += rows
+        return found
+
+    def __len__(self) -> int:
+        return self._groups[-1][3] if self._groups else 0
+
+    def ids(self) -> pa.Array:
+        """The ids of all items."""
+        ids = pa.concat_tables([storage.read_parquet(name, ["item_id"]) for name in self._files])["item_id"]
+        ids = ids.combine_chunks()
+        return ids if isinstance(ids, pa.Array) else pa.array([], ids.type)
+
+    def column(self, name: str) -> "StoredRows":
+        """A column of vectors, to be looked up by row number."""
+        return StoredRows(self, name)
+
+    def read(self, column: str, numbers: np.ndarray) -> np.ndarray:
+        """The vectors of ascending row numbers, (n, dim) float32; only the row groups that hold some are read."""
+        found = np.zeros((len(numbers), self.dim), np.float32)
+        for path, group, first, end in self._groups:
+            lo, hi = np.searchsorted(numbers, [first, end])
+            if lo < hi:
+                with _opened(path) as file:
+                    table = file.read_row_group(group, columns=[column])
+                found[lo:hi] = vectors_of(table, column)[numbers[lo:hi] - first]
+        return found
+
+
+@dataclass(frozen=True)
+class StoredRows:
+    """One column of vectors of the item table, indexed by ascending row numbers as an array would be."""
+
+    items: StoredItems
+    name: str
+
+    def __getitem__(self, numbers: np.ndarray) -> np.ndarray:
+        return self.items.read(self.name, numbers)
 
 
 def read_users(folder: str, part: int, parts: int, encoder: str) -> tuple[pa.ChunkedArray, np.ndarray]:

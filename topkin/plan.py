@@ -173,7 +173,7 @@ def _work(name: str, c: Counts, settings: Settings, costs: Costs) -> tuple[float
     if name == "similar":
         flops = 2.0 * dim * (c.items**2 * (near.items > 0) + c.users**2 * (near.users > 0))
         return flops, flops / costs.flops + neighbours * costs.neighbour_row
-    return 2.0 * dim * c.users * c.items, c.users * (costs.judged_user + c.items * costs.judged_pair)
+    return 2.0 * dim * c.users * c.items, 1.0 * c.users * c.items * costs.judged_pair
 
 
 def _scored(c: Counts, settings: Settings) -> float:
@@ -230,8 +230,7 @@ def _memory(name: str, c: Counts, settings: Settings, shards: int, costs: Costs)
     users = share * c.users
     purchase = 2 * c.id_bytes + 40  # as a row of a table: user, item, time, quantity, price, segment
     catalogue = c.items * (c.id_bytes + 60.0)
-    # Tables are read, their columns copied out, and both columns of vectors are there.
-    items = 4.0 * vector * c.items
+    items = 2.0 * vector * c.items  # scored and pooled vectors
     part = users * 2 * vector + share * c.known * (c.id_bytes + 60)
     if name == "prepare":
         more = 4 * share * c.purchases * purchase + 3 * catalogue

@@ -1,95 +1,20 @@
 """A catalogue too large for one worker: its vectors read in pieces, searched piece by piece, the lists merged.
 
-The item table lies in files, in catalogue order. A shard is a run of its rows, loaded for a search; the reasons
-look up the rows of the items that they name. Lists of shards merge by ``topk.merge_top_k`` into the lists of
+A shard is a run of the item table's rows, loaded for a search; the reasons look up the rows of the items that
+they name (``embeddings.StoredItems``). Lists of shards merge by ``topk.merge_top_k`` into the lists of
 one search over all items, to the last bit, in whatever order and grouping the shards come.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from topkin import storage
-from topkin.embeddings import ITEMS, require_encoder, vectors_of
-from topkin.errors import ArtifactError
+from topkin.embeddings import StoredItems
 from topkin.policy import Exclusions
 from topkin.recommend import Asked, take
 from topkin.topk import TopK, merge_top_k, top_k
-
-
-@contextmanager
-def _opened(path: str) -> Iterator[pq.ParquetFile]:
-    fs, inner = storage.filesystem(path)
-    try:
-        with fs.open_input_file(inner) as source, pq.ParquetFile(source, page_checksum_verification=True) as file:
-            yield file
-    except FileNotFoundError as e:
-        raise ArtifactError(f"{path} is missing: run topkin embed again with --force") from e
-    except (OSError, pa.ArrowInvalid) as e:
-        raise ArtifactError(f"{path} is damaged ({e}): run topkin embed again with --force") from e
-
-
-@dataclass(frozen=True)
-class StoredItems:
-    """The item table of a stage's folder, read row by row number; its footers are read once.
-
-    Reading raises ArtifactError where a file is missing, damaged or of another encoder.
-    """
-
-    folder: str
-    encoder: str
-
-    @cached_property
-    def _groups(self) -> list[tuple[str, int, int, int]]:
-        """Path, row group, its first row and the one after its last, in catalogue order."""
-        found, first = [], 0
-        path = storage.join(self.folder, ITEMS)
-        for name in (storage.join(path, n) for n in storage.files(path) if n.endswith(".parquet")):
-            with _opened(name) as file:
-                require_encoder(file.schema_arrow.empty_table(), self.encoder, name)
-                for group in range(file.num_row_groups):
-                    rows = file.metadata.row_group(group).num_rows
-                    found.append((name, group, first, first + rows))
-                    first += rows
-        return found
-
-    def __len__(self) -> int:
-        return self._groups[-1][3] if self._groups else 0
-
-    def ids(self) -> pa.Array:
-        """The ids of all items."""
-        return storage.read_parts(storage.join(self.folder, ITEMS), ["item_id"])["item_id"].combine_chunks()
-
-    def column(self, name: str) -> "StoredRows":
-        """A column of vectors, to be looked up by row number."""
-        return StoredRows(self, name)
-
-    def read(self, column: str, numbers: np.ndarray) -> np.ndarray:
-        """The vectors of ascending row numbers, (n, dim) float32; only the row groups that hold some are read."""
-        blocks = [np.zeros((0, 0), np.float32)]
-        for path, group, first, end in self._groups:
-            lo, hi = np.searchsorted(numbers, [first, end])
-            if lo < hi:
-                with _opened(path) as file:
-                    table = file.read_row_group(group, columns=[column])
-                blocks.append(vectors_of(table, column)[numbers[lo:hi] - first])
-        return np.concatenate(blocks[1:]) if len(blocks) > 1 else blocks[0]
-
-
-@dataclass(frozen=True)
-class StoredRows:
-    """One column of vectors of the item table, indexed by ascending row numbers as an array would be."""
-
-    items: StoredItems
-    name: str
-
-    def __getitem__(self, numbers: np.ndarray) -> np.ndarray:
-        return self.items.read(self.name, numbers)
 
 
 def shard_bounds(n_items: int, shards: int) -> np.ndarray:

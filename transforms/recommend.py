@@ -20,14 +20,14 @@ from apache_beam.utils.shared import Shared
 from topkin import storage
 from topkin.ann import load_index
 from topkin.config import Recommend
-from topkin.embeddings import SUMMARY, read_items, read_users
+from topkin.embeddings import SUMMARY, StoredItems, read_items, read_users
 from topkin.errors import ArtifactError
 from topkin.fallback import SEGMENT_COUNTS, Popularity, merge_segment_counts, segment_counts
 from topkin.policy import Allowed, allowed_items, cooldown_days, read_item_list
 from topkin.progress import advance
 from topkin.recommend import Lists, Rows, Shelf, asked, longest, recommend
 from topkin.search import ExactSearch, IndexSearch, Search
-from topkin.shards import MergedSearch, Shard, StoredItems, merge_lists, shard_bounds
+from topkin.shards import MergedSearch, Shard, merge_lists, shard_bounds
 from topkin.tally import tally_table
 from topkin.transforms.coders import TableCoder
 from topkin.transforms.counted import counted

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from topkin import schemas, storage
 from topkin.cosine import unit_rows
-from topkin.embeddings import vector_column
+from topkin.embeddings import StoredItems, vector_column
 from topkin.errors import ArtifactError
 from topkin.interactions import Interactions
 from topkin.recommend import Asked
-from topkin.shards import MergedSearch, Shard, StoredItems, lists_of, lists_table, merge_lists, shard_bounds
+from topkin.shards import MergedSearch, Shard, lists_of, lists_table, merge_lists, shard_bounds
 from topkin.topk import top_k
 
 AS_OF = datetime(2024, 5, 1)
