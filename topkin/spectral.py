@@ -15,17 +15,17 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
-import scipy.linalg
 import scipy.sparse as sp
 
+from topkin import tall
 from topkin.interactions import Interactions
 
 Shards = Callable[[], Iterable[sp.csr_matrix]]
 
 _COLUMNS = 64  # columns multiplied at a time by one thread: a block of so many stays in the cache
 _USERS = 1 << 17  # most users of a shard multiplied at a time
+_SHIFT = 0.45  # of the least singular value: a pass of C less this times 1 tells directions apart better
 _EVENTS = 1 << 20  # shards of fewer purchases are joined
-_ROWS = 1 << 13  # rows whose inner products are summed in float32 before they are added up in float64
 
 
 @dataclass(frozen=True)
@@ -123,13 +123,16 @@ def decompose(
     if width == n_items:  # every direction is carried, so that one pass tells all
         products = _Products(shards, np.eye(n_items, dtype=np.float32), None, settings, threads)
         C = (products.normalised()[1] * products.scale).astype(np.float64)
-        values, vectors = _eigh((C + C.T) / 2)
-        keep = _kept(values, settings)
-        return _spectrum(values[keep], vectors[:, keep].astype(np.float32), products.degrees, settings)
+        values, vectors = tall.eigh((C + C.T) / 2)
+        return _spectrum(values, vectors.astype(np.float32), products.degrees, settings)
     products = _Products(shards, rng.standard_normal((n_items, width), dtype=np.float32), None, settings, threads)
     Q, Y = products.normalised()
-    for _ in range(1, settings.passes):
-        Q = _orthonormal(Y)
+    for done in range(1, settings.passes):
+        T = tall.root(tall.inner(Y, Y))
+        if done > 1 and T.shape[0] == T.shape[1]:
+            Y -= np.float32(_SHIFT * tall.least(T)) * Q
+            T = tall.root(tall.inner(Y, Y))
+        Q = Y @ T.astype(np.float32)
         again = _Products(shards, Q, products.scale, settings, threads)
         again.same_as(products)
         Q, Y = again.normalised()
@@ -175,23 +178,29 @@ class InOut:
     spread: np.ndarray
 
 
-def in_out(spectrum: Spectrum, *, power: float = 0.7, out_power: float | None = None) -> InOut:
-    """The block's vectors: ``E = V s^power`` and ``O = D_i^out_power V``, rotated.
+def in_out(spectrum: Spectrum, *, dim: int | None = None, power: float = 0.7, out_power: float | None = None) -> InOut:
+    """The vectors of a block of ``dim`` coordinates, by default all that the spectrum has.
 
-    out_power: by default ``settings.item_power``. Both are turned into the axes of the covariance of O over
-    the items sold, largest spread first, which changes no score and makes the variance of a user's scores
-    ``sum_k spread_k p_k^2``.
+    With ``E = V s^power`` and ``O = D_i^out_power V`` (out_power: by default ``settings.item_power``), the scores of
+    all users, each weighed by ``d_u^-2a``, less each user's mean over the items sold, are ``U s^(1 + power) O'``. The
+    best approximation of them in ``dim`` coordinates (Eckart and Young) is kept: a spectrum of twice as many
+    gives a better block than one of as many. All coordinates keep every score. They do not covary over
+    the items sold, largest spread first, so that a user's scores have the variance ``sum_k spread_k p_k^2``.
     """
     settings = spectrum.settings
-    out_power = settings.item_power if out_power is None else out_power
+    degrees = np.maximum(spectrum.degrees, settings.least).astype(np.float64)
     sold = spectrum.degrees > 0
-    O = spectrum.V * (np.maximum(spectrum.degrees, settings.least) ** out_power)[:, None].astype(np.float32)  # noqa: E741
-    mean = O[sold].astype(np.float64).mean(axis=0)
-    covariance = _inner(O, O) / sold.sum() - np.outer(mean, mean)  # rows of unsold items are zero
-    spread, axes = _eigh(covariance)
-    axes = (axes * _signs(axes)).astype(np.float32)
-    E = spectrum.V @ ((spectrum.s.astype(np.float64) ** power)[:, None] * axes).astype(np.float32)
-    return InOut(E, O @ axes, np.maximum(spread, 0).astype(np.float32))
+    out = spectrum.V * (degrees ** (settings.item_power if out_power is None else out_power))[:, None].astype(
+        np.float32
+    )
+    mean = out[sold].mean(axis=0, dtype=np.float64)
+    s = spectrum.s.astype(np.float64)
+    weights = s ** (1 + power)
+    spread, axes = tall.eigh(weights[:, None] * (tall.inner(out, out) / sold.sum() - np.outer(mean, mean)) * weights)
+    dim = min(spectrum.dim if dim is None else dim, spectrum.dim)
+    axes = axes[:, :dim] * tall.signs(axes[:, :dim])
+    E = spectrum.V @ (axes / s[:, None]).astype(np.float32)
+    return InOut(E, out @ (axes * weights[:, None]).astype(np.float32), np.maximum(spread[:dim], 0).astype(np.float32))
 
 
 class _Products:
@@ -268,61 +277,16 @@ def _joined(blocks: list[sp.csr_matrix]) -> sp.csr_matrix:
     return sp.csr_matrix((block.data, block.indices, block.indptr), block.shape)  # data is replaced, not written
 
 
-def _inner(X: np.ndarray, Y: np.ndarray) -> np.ndarray:
-    """``X'Y`` of tall float32 arrays, float64."""
-    total = np.zeros((X.shape[1], Y.shape[1]))
-    for start in range(0, len(X), _ROWS):
-        rows = slice(start, start + _ROWS)
-        total += X[rows].T @ Y[rows]
-    return total
-
-
-def _eigh(S: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Eigenvalues, largest first, and vectors of a symmetric matrix."""
-    values, vectors = scipy.linalg.eigh(S, overwrite_a=True, check_finite=False, driver="evd")
-    return values[::-1], vectors[:, ::-1]
-
-
-def _root(S: np.ndarray) -> tuple[np.ndarray, bool]:
-    """T with ``T'ST = 1``, and whether T is square: directions in which S is next to nothing are left out."""
-    top = float(np.abs(np.diag(S)).max())
-    try:
-        lower = scipy.linalg.cholesky(S, lower=True, check_finite=False)
-        if np.diag(lower).min() ** 2 > 1e-6 * top:
-            return scipy.linalg.solve_triangular(lower, np.eye(len(S)), lower=True, check_finite=False).T, True
-    except np.linalg.LinAlgError:
-        pass  # not positive definite to rounding
-    values, vectors = _eigh(S.copy())
-    keep = values > max(1e-6 * values[0], 1e-30)
-    return vectors[:, keep] / np.sqrt(values[keep]), bool(keep.all())
-
-
-def _orthonormal(Y: np.ndarray) -> np.ndarray:
-    """An orthonormal basis of the columns of Y, by their inner products (CholeskyQR)."""
-    T, _ = _root(_inner(Y, Y))
-    return Y @ T.astype(np.float32)
-
-
 def _nystrom(Q: np.ndarray, Y: np.ndarray, degrees: np.ndarray, settings: SpectralSettings) -> Spectrum:
     """From ``Y = C Q`` the eigenvalues s^2 and vectors of ``Y (Q'Y)^-1 Y'``."""
-    inner = _inner(Q, Y)
-    T, _ = _root((inner + inner.T) / 2)
-    values, P = _eigh(T.T @ _inner(Y, Y) @ T)
-    keep = _kept(values, settings)
-    values, P = values[keep], P[:, keep]
-    return _spectrum(values, Y @ (T @ (P / np.sqrt(values))).astype(np.float32), degrees, settings)
+    between = tall.inner(Q, Y)
+    T = tall.root((between + between.T) / 2)
+    values, P = tall.eigh(T.T @ tall.inner(Y, Y) @ T)
+    r = min(settings.dim, tall.rank(values))
+    return _spectrum(values[:r], Y @ (T @ (P[:, :r] / np.sqrt(values[:r]))).astype(np.float32), degrees, settings)
 
 
 def _spectrum(values: np.ndarray, V: np.ndarray, degrees: np.ndarray, settings: SpectralSettings) -> Spectrum:
-    return Spectrum(np.sqrt(values).astype(np.float32), V * _signs(V), degrees, settings)
-
-
-def _kept(values: np.ndarray, settings: SpectralSettings) -> slice:
-    # Squares of singular values, largest first: what float32 sums cannot tell from zero has no vector.
-    return slice(min(settings.dim, int((values > 1e-6 * values[0]).sum())))
-
-
-def _signs(V: np.ndarray) -> np.ndarray:
-    """1 or -1 for each column, by its product with a fixed random vector: an exact tie of entries decides nothing."""
-    against = np.random.default_rng(0).standard_normal(len(V))
-    return np.where(against @ V < 0, -1, 1).astype(V.dtype)
+    r = min(settings.dim, tall.rank(values))
+    V = V[:, :r]
+    return Spectrum(np.sqrt(values[:r]).astype(np.float32), V * tall.signs(V), degrees, settings)

@@ -112,6 +112,27 @@ def test_turning_the_vectors_changes_no_score_and_leaves_no_covariance():
     np.testing.assert_allclose((user @ sold.T).std(axis=1), np.sqrt(user**2 @ block.spread), rtol=1e-3)
 
 
+@pytest.mark.parametrize("user_power", [0.5, 0.25])
+def test_fewer_coordinates_keep_as_much_of_the_scores_as_any_could(user_power):
+    R = purchases(500, 150)
+    chosen = SpectralSettings(dim=60, user_power=user_power)
+    spectrum = decompose(lambda: [R], 150, chosen)
+    sold = spectrum.degrees > 0
+    users = np.maximum(np.asarray(R.sum(axis=1)), chosen.least) ** -user_power
+    pooled = users * (R @ (spectrum.V * np.maximum(spectrum.degrees, 0.3)[:, None] ** -0.5))
+
+    def centred(block):
+        scores = (pooled @ spectrum.V.T @ block.E) @ block.O[sold].T
+        return scores - scores.mean(axis=1, keepdims=True)
+
+    wanted = centred(in_out(spectrum))
+    lengths = np.linalg.svd(wanted, compute_uv=False)
+    for dim in (5, 20, 40):
+        error = np.linalg.norm(wanted - centred(in_out(spectrum, dim=dim)))
+        assert error == pytest.approx(np.linalg.norm(lengths[dim:]), rel=0.05, abs=1e-3)
+        assert error < np.linalg.norm(wanted - centred(in_out(spectrum.truncated(dim))))
+
+
 def test_a_refresh_of_unchanged_purchases_gains_what_one_more_pass_gains():
     R = purchases(900, 400)
     chosen = SpectralSettings(dim=10, oversampling=20, passes=4)

@@ -1,0 +1,62 @@
+"""Linear algebra of tall arrays: many rows of a few hundred float32 columns, by their inner products.
+
+QR and SVD of the whole array are replaced by a product with a small square one, made in float64.
+"""
+
+import numpy as np
+import scipy.linalg
+
+_ROWS = 1 << 13  # rows whose inner products are summed in float32 before they are added up in float64
+_LEAST = 1e-6  # of the largest eigenvalue: what float32 sums cannot tell from zero
+
+
+def inner(X: np.ndarray, Y: np.ndarray) -> np.ndarray:
+    """``X'Y`` of (n, p) and (n, q) float32, (p, q) float64."""
+    total = np.zeros((X.shape[1], Y.shape[1]))
+    for start in range(0, len(X), _ROWS):
+        rows = slice(start, start + _ROWS)
+        total += X[rows].T @ Y[rows]
+    return total
+
+
+def eigh(S: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Eigenvalues, largest first, and vectors of a symmetric float64 matrix, which is overwritten."""
+    values, vectors = scipy.linalg.eigh(S, overwrite_a=True, check_finite=False, driver="evd")
+    return values[::-1], vectors[:, ::-1]
+
+
+def rank(values: np.ndarray) -> int:
+    """How many eigenvalues of a Gram matrix, largest first, are more than rounding."""
+    return int((values > _LEAST * values[0]).sum()) if len(values) else 0
+
+
+def root(S: np.ndarray) -> np.ndarray:
+    """T with ``T'ST = 1`` for a symmetric S, (p, r) float64; r < p where directions of S are next to nothing."""
+    try:
+        lower = scipy.linalg.cholesky(S, lower=True, check_finite=False)
+        if np.diag(lower).min() ** 2 > _LEAST * np.abs(np.diag(S)).max():
+            return scipy.linalg.solve_triangular(lower, np.eye(len(S)), lower=True, check_finite=False).T
+    except np.linalg.LinAlgError:
+        pass  # not positive definite to rounding
+    values, vectors = eigh(S.copy())
+    r = rank(values)
+    return vectors[:, :r] / np.sqrt(values[:r])
+
+
+def least(T: np.ndarray) -> float:
+    """About the least singular value of an array whose inner products have the :func:`root` T."""
+    x = np.ones(len(T))
+    length = 1.0
+    for _ in range(12):
+        x = T @ (T.T @ (x / np.linalg.norm(x)))
+        length = float(np.linalg.norm(x))
+    return length**-0.5
+
+
+def signs(V: np.ndarray) -> np.ndarray:
+    """1 or -1 for each column of V, by its product with a fixed random vector.
+
+    An entry of V would do, but the largest of several about equal ones changes with rounding.
+    """
+    against = np.random.default_rng(0).standard_normal(len(V)).astype(V.dtype)
+    return np.where(against @ V < 0, -1, 1).astype(V.dtype)
