@@ -36,7 +36,7 @@ def test_directions_next_to_nothing_are_left_out():
 
 def test_the_least_singular_value_is_about_right():
     X = array(20)
-    assert tall.least(tall.root(tall.inner(X, X))) == pytest.approx(1 / 20, rel=0.1)
+    assert tall.least(tall.root(tall.inner(X, X))) == pytest.approx(1 / 20, rel=0.2)
 
 
 def test_signs_hold_under_rounding_and_turn_with_the_vector():
