@@ -1,4 +1,6 @@
-"""Beam counters of every step: rows and bytes of the tables that it gave, milliseconds that it worked.
+"""Beam counters of every step: rows and bytes of its tables, milliseconds that it worked.
+
+The tables are those that it gave; of a step that gives none, those that it got.
 
 They lie in the namespace ``topkin`` under the step's own name, whatever the runner.
 """
@@ -20,7 +22,7 @@ _ROWS, _BYTES, _MILLISECONDS = (Metrics.counter("topkin", name) for name in COUN
 
 
 def counted(call: F) -> F:
-    """A function or method of a step, the tables that it returns or yields counted; for a decorator.
+    """A function or method of a step, its tables counted; for a decorator.
 
     Time spent downstream between two yields is not the step's.
     """
@@ -30,22 +32,23 @@ def counted(call: F) -> F:
         began = time.perf_counter()
         given = call(*args, **kwargs)
         if inspect.isgenerator(given):
-            return _each(given)
-        _count(given, began)
+            return _each(given, args)
+        _count(given if _size(given)[0] else args, began)
         return given
 
     return timed  # type: ignore[return-value]
 
 
-def _each(given: Iterator[Any]) -> Iterator[Any]:
+def _each(given: Iterator[Any], got: tuple[Any, ...]) -> Iterator[Any]:
     while True:
         began = time.perf_counter()
         try:
             value = next(given)
         except StopIteration:
-            _count(None, began)
+            _count(got, began)
             return
         _count(value, began)
+        got = () if _size(value)[0] else got
         yield value
 
 

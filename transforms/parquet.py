@@ -13,6 +13,7 @@ from apache_beam.pvalue import PCollection
 
 from topkin import storage
 from topkin.inputs import ArrowFiles, File, batches, in_folder, opened
+from topkin.transforms.counted import counted
 
 
 class AnyFiles:
@@ -108,6 +109,7 @@ class WriteToParquetBatched(beam.PTransform):
     folder: str
     parts: int
 
+    @counted
     def _write(self, part: int, table: pa.Table) -> str:
         path = storage.join(self.folder, storage.part_name(part, self.parts))
         storage.write_parquet(table, path)

@@ -1,0 +1,76 @@
+"""Which mode of the local runner makes the lists soonest: in memory, or a process for each core.
+
+``python -m benchmarks.runner_mode [--users 200000 --items 20000 --k 20 --shards 1 --repeats 3]``: every mode in
+turn, each in a process of its own, from embedding files to published lists, d = 64.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks._turns import Turns
+
+PROCESSES = ("--direct_running_mode=multi_processing",)
+MODES = {
+    "in memory": (),
+    "in memory, 2 threads": ("--direct_running_mode=multi_threading", "--direct_num_workers=2"),
+    "2 processes": (*PROCESSES, "--direct_num_workers=2"),
+}
+
+
+def work(folder: Path, mode: str, k: int, parts: int, memory: float | None) -> float:
+    """Make the lists of a folder; gives the seconds without imports."""
+    from benchmarks._embedded import job
+    from topkin import storage
+    from topkin.config import Settings
+    from topkin.pipelines import recommend
+    from topkin.pipelines.job import run_pipeline  # noqa: F401  Beam is imported before the clock starts
+    from topkin.transforms import recommend as imported  # noqa: F401
+
+    run = {"parts": parts, "worker_memory": memory}
+    settings = Settings.model_validate({"purchases": {"path": "x"}, "run": run, "recommend": {"k": k}})
+    out = folder / f"lists-{mode.replace(' ', '-')}"
+    storage.remove_folder(str(out))
+    began = time.perf_counter()
+    recommend.execute(job(folder, out, settings, MODES[mode]))
+    return time.perf_counter() - began
+
+
+def main() -> None:
+    """Generate, run every mode in turn, print seconds."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    for name, value in {"users": 200_000, "items": 20_000, "k": 20, "parts": 16, "history": 20, "repeats": 3}.items():
+        parser.add_argument(f"--{name}", type=int, default=value)
+    parser.add_argument("--memory", type=float, help="run.worker_memory, for shards")
+    parser.add_argument("--mode", choices=MODES, help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.mode:
+        print(work(args.folder, args.mode, args.k, args.parts, args.memory))
+        return
+    from benchmarks._embedded import write
+
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        sizes = {name: getattr(args, name) for name in ("users", "items", "history", "parts")}
+        write(folder, dim=64, **sizes)
+
+        def one(mode: str) -> float:
+            asked = [sys.executable, "-m", "benchmarks.runner_mode", "--mode", mode, "--folder", str(folder)]
+            asked += [f"--{name}={getattr(args, name)}" for name in ("k", "parts")]
+            asked += [] if args.memory is None else [f"--memory={args.memory}"]
+            return float(subprocess.run(asked, check=True, capture_output=True, text=True).stdout.split()[-1])
+
+        print(f"{args.users:,} users x {args.items:,} items, k = {args.k}, d = 64, {args.parts} parts")
+        turns = Turns({mode: lambda mode=mode: one(mode) for mode in MODES}, args.repeats)
+        turns.tell_seconds()
+        for mode in list(MODES)[1:]:
+            turns.tell_ratio("in memory", mode, 1.0, "")
+        print(f"  without the start of Python: in memory {turns.answers['in memory']:.1f} s")
+
+
+if __name__ == "__main__":
+    main()
