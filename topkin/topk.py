@@ -1,15 +1,15 @@
 """Exact top-k by inner product: the k best items of each query, ties by item number.
 
-The score of a pair is its inner product in float64 (the products exact, summed pairwise over the
-coordinates), rounded to float32: one number for one pair, whatever else is asked, however the work is
-blocked and whichever BLAS multiplies. Lists are ordered by score, highest first, then by item number,
-lowest first. What is excluded or not allowed never appears; a list that gets short is padded with id -1
-and score -inf.
+The score of a pair is its exact inner product rounded to float32 (:mod:`topkin.pair_scores`): one number for
+one pair, whatever else is asked, however the work is blocked and whichever BLAS multiplies. Lists are ordered
+by score, highest first, then by item number, lowest first. What is excluded or not allowed never appears; a
+list that gets short is padded with id -1 and score -inf.
 
-How: BLAS multiplies a block of queries by blocks of items, whose scores are compared, while in cache, with
-a threshold a query: the rank in a sample of the items that k of all are likely to pass. What passes is
-cut to the k best, give or take the error bound of a float32 product, and scored again exactly. A query
-whose k-th score does not stand clear of its threshold is done again without one.
+How: BLAS multiplies a block of queries by blocks of items, every p-th item each, whose scores are compared,
+while in cache, with a floor for each query: a rank among the items seen that hardly ever more than k of all
+items lie above, guessed again after 1, 2, 4, 8, … blocks. What passes is cut to the k best, give or take the
+error bound of a float32 product, and scored exactly. A query whose k-th score does not stand clear of its
+floor is searched once more from that score down.
 """
 
 import math
@@ -20,15 +20,15 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from topkin.blas import one_blas_thread
+from topkin.pair_scores import margins_of, pair_scores
 from topkin.rank_keys import LOWEST, PAD, above, best_keys, first_keys, keys_of, kth, lists_of, scores_of
 
 Exclude = tuple[np.ndarray, np.ndarray]
 TopK = tuple[np.ndarray, np.ndarray]
 
 BUDGET_BYTES = 256 << 20
-QUERY_BLOCK = 256
+QUERY_BLOCK = 512
 ITEM_BLOCK = 2048
-SAMPLE = 4096
 
 
 def top_k(
@@ -63,7 +63,7 @@ def top_k(
         items = items[numbers]
         if exclude is not None:
             exclude = _renumber(exclude, allowed)
-    margins = _margins(queries, items)
+    margins = margins_of(queries, items)
     threads = _processors() if threads is None else threads
     if threads < 1:
         raise ValueError(f"threads must be at least 1, got {threads}")
@@ -71,14 +71,12 @@ def top_k(
     ids, scores = np.full((n, k), -1, np.int32), np.full((n, k), -np.inf, np.float32)
     if not n or not m:
         return ids, scores
-    rng = np.random.default_rng(0)
-    sample = np.sort(rng.choice(m, SAMPLE, replace=False)) if m > SAMPLE else np.arange(m)
-    row_bytes = 5 * min(m, ITEM_BLOCK) + 8 * len(sample) + 24 * _width(m, k) + 40 * k
+    row_bytes = 6 * min(m, ITEM_BLOCK) + 24 * _width(m, k) + 40 * k
     rows = max(1, min(QUERY_BLOCK, budget_bytes // threads // row_bytes, -(-n // threads)))
-    sampled, starts = items[sample], iter(range(0, n, rows))  # the iterator is shared by the threads
+    starts = iter(range(0, n, rows))  # the iterator is shared by the threads
 
     def work(_: int) -> None:
-        search = _Search(items, sampled, sample, k, rows)
+        search = _Search(items, k, rows)
         for start in starts:
             part = slice(start, start + rows)
             keys = search(queries[part], margins[part], None if exclude is None else _rows_of(exclude, part))
@@ -140,81 +138,128 @@ def merge_top_k(parts: Sequence[TopK], k: int) -> TopK:
 class _Search:
     """The scratch arrays of one thread, and the search of a block of queries in them."""
 
-    def __init__(self, items: np.ndarray, sampled: np.ndarray, sample: np.ndarray, k: int, rows: int):
-        self.items, self.sampled, self.sample, self.k = items, sampled, sample, k
-        self.block = min(len(items), ITEM_BLOCK)
+    def __init__(self, items: np.ndarray, k: int, rows: int):
+        self.items, self.k = items, k
+        self.blocks = _blocks(len(items))
         self.width = _width(len(items), k)
-        self.fast = np.empty(rows * self.block, np.float32)
-        self.passed = np.empty(rows * self.block, bool)
+        size = rows * -(-len(items) // self.blocks)
+        self.fast = np.empty(size, np.float32)
+        self.passed = np.empty(size + 8, bool)
+        self.words = np.empty(size // 8 + 1, bool)
         self.found = np.full((rows, self.width), -np.inf, np.float32)
         self.columns = np.empty((rows, self.width), np.int32)
 
     def __call__(self, queries: np.ndarray, margins: np.ndarray, barred: Exclude | None) -> np.ndarray:
         """The keys of the k best items of each query, (b, k) uint64 sorted; barred: rows and items."""
         if barred is not None:
-            order = np.argsort(barred[1], kind="stable")
+            order = np.argsort(barred[1] % self.blocks, kind="stable")
             barred = barred[0][order], barred[1][order]
-        thresholds = self._thresholds(queries, margins, barred)
-        best = self._pass(queries, margins, thresholds, barred)
-        unsure = np.flatnonzero((scores_of(best[:, -1]) <= thresholds + margins) & (thresholds > LOWEST))
-        if len(unsure):
+        best, guesses = self._pass(queries, margins, np.full(len(queries), LOWEST), barred, guess=True)
+        unsure = np.flatnonzero((scores_of(best[:, -1]) < guesses + margins) & (guesses > LOWEST))
+        if len(unsure):  # what was listed bounds the k-th score from below
             if barred is not None:
                 place = np.full(len(queries), -1)
                 place[unsure] = np.arange(len(unsure))
                 again = place[barred[0]] >= 0
                 barred = place[barred[0][again]], barred[1][again]
-            lowest = np.full(len(unsure), LOWEST, np.float32)
-            best[unsure] = self._pass(queries[unsure], margins[unsure], lowest, barred)
+            floors = np.maximum(scores_of(best[unsure, -1]) - margins[unsure], LOWEST)
+            best[unsure], _ = self._pass(queries[unsure], margins[unsure], floors, barred, guess=False)
         return best
 
-    def _thresholds(self, queries: np.ndarray, margins: np.ndarray, barred: Exclude | None) -> np.ndarray:
-        s, m = len(self.sample), len(self.items)
-        rank = self.k if s == m else math.ceil((1.5 + math.sqrt(2.25 + self.k * s / m)) ** 2)
-        if 2 * rank > s:
-            return np.full(len(queries), LOWEST, np.float32)
-        fast = queries @ self.sampled.T
-        if barred is not None:
-            at = np.minimum(np.searchsorted(self.sample, barred[1]), s - 1)
-            hit = self.sample[at] == barred[1]
-            fast[barred[0][hit], at[hit]] = -np.inf
-        floors = kth(fast, rank)
-        return np.maximum(floors - 2 * margins if s == m else floors, LOWEST)
+    def _rank(self, seen: int) -> int:
+        """The rank among so many items, of all blocks alike, below which hardly ever more than k of all items are."""
+        return min(self.k, math.ceil((1.5 + math.sqrt(2.25 + self.k * seen / len(self.items))) ** 2))
 
     def _pass(
-        self, queries: np.ndarray, margins: np.ndarray, thresholds: np.ndarray, barred: Exclude | None
-    ) -> np.ndarray:
-        b = len(queries)
-        best, filled = np.full((b, self.k), PAD), np.zeros(b, np.int64)
-        for start in range(0, len(self.items), self.block):
-            block = self.items[start : start + self.block]
+        self, queries: np.ndarray, margins: np.ndarray, floors: np.ndarray, barred: Exclude | None, *, guess: bool
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The keys of the k best items not below their query's floor, and the highest floor guessed on the way."""
+        b, number = len(queries), np.arange(len(queries) + 1)
+        best, filled, guesses, seen = np.full((b, self.k), PAD), np.zeros(b, np.int64), floors, 0
+        bars = None if barred is None else np.searchsorted(barred[1] % self.blocks, np.arange(self.blocks + 1))
+        scaled, limit, unit = _scaled(queries, margins, floors)
+        for j in range(self.blocks):
+            block = self.items[j :: self.blocks]
             w = len(block)
-            fast, passed = (a[: b * w].reshape(b, w) for a in (self.fast, self.passed))
-            np.matmul(queries, block.T, out=fast)
-            if barred is not None:
-                lo, hi = np.searchsorted(barred[1], [start, start + w])
-                fast[barred[0][lo:hi], barred[1][lo:hi] - start] = -np.inf
             if filled.max() + w > self.width:
-                best = self._settle(queries, margins, filled, best)
-                thresholds = np.maximum(thresholds, scores_of(best[:, -1]) - margins)
+                best = self._settle(queries, margins, unit, filled, best)
                 filled[:] = 0
-            at = np.flatnonzero(np.greater_equal(fast, thresholds[:, None], out=passed))
-            row = at // w
-            counts = np.bincount(row, minlength=b)
-            place = np.arange(len(at)) + (filled - np.cumsum(counts) + counts + np.arange(b) * self.width)[row]
-            self.found.ravel()[place] = fast.ravel()[at]
-            self.columns.ravel()[place] = at - row * w + start
+                floors = np.maximum(floors, scores_of(best[:, -1]) - margins)
+                scaled, limit, unit = _scaled(queries, margins, floors)
+            fast = self.fast[: b * w].reshape(b, w)
+            np.matmul(scaled, block.T, out=fast)
+            if barred is not None and bars is not None:
+                mine = slice(bars[j], bars[j + 1])
+                fast[barred[0][mine], barred[1][mine] // self.blocks] = -np.inf
+            if guess and not seen:
+                guesses = floors = np.maximum(kth(fast, self._rank(w)) - 2 * margins, LOWEST)
+                limit = floors[:, None]
+            at = self._not_below(fast, limit)
+            ends = at.searchsorted(number * w)
+            counts = ends[1:] - ends[:-1]
+            place = (number[:-1] * self.width + filled - ends[:-1]).repeat(counts)
+            place += np.arange(len(at))
+            self.found.ravel()[place] = fast.ravel().take(at)
+            at -= (number[:-1] * w).repeat(counts)
+            at *= self.blocks
+            at += j
+            self.columns.ravel()[place] = at
             filled += counts
-        return self._settle(queries, margins, filled, best)
+            seen += w
+            if guess and not j & (j + 1) and j + 1 < self.blocks:  # 1, 2, 4, 8, … blocks are seen: guess better
+                found = self.found[:b, : int(filled.max())]
+                guesses = np.maximum(guesses, kth(found, self._rank(seen)) * unit[:, 0] - 2 * margins)
+                floors, old = np.maximum(floors, guesses), unit
+                scaled, limit, unit = _scaled(queries, margins, floors)
+                found *= old / unit
+        return self._settle(queries, margins, unit, filled, best), guesses
 
-    def _settle(self, queries: np.ndarray, margins: np.ndarray, filled: np.ndarray, best: np.ndarray) -> np.ndarray:
+    def _not_below(self, fast: np.ndarray, floors: np.ndarray | np.float32) -> np.ndarray:
+        """The places in ``fast``, read row by row, of the values that are not below the floors, ascending."""
+        size = fast.size
+        passed, words = self.passed[:size], self.passed[: -(-size // 8) * 8].view(np.uint64)
+        self.passed[size : size + 7] = False
+        np.greater_equal(fast, floors, out=passed.reshape(fast.shape))
+        (word,) = np.not_equal(words, 0, out=self.words[: len(words)]).nonzero()  # few pass: look at eight at once
+        (near,) = words.take(word).view(bool).nonzero()
+        return (word.take(near >> 3) << 3) + (near & 7)
+
+    def _settle(
+        self, queries: np.ndarray, margins: np.ndarray, unit: np.ndarray, filled: np.ndarray, best: np.ndarray
+    ) -> np.ndarray:
         """The k best of ``best`` and what was found, scored exactly; empties ``found``."""
         b = len(queries)
         found = self.found[:b, : int(filled.max(initial=0))]
-        row, at = above(found, kth(found, self.k) - 2 * margins)
+        row, at = above(found, kth(found, self.k) - 2 * margins / unit[:, 0])
         column = self.columns[row, at]
         found[:] = -np.inf
-        keys = keys_of(_exact(queries, self.items, row, column), column)
+        keys = keys_of(pair_scores(queries, self.items, margins, row, column), column)
         return best_keys(row, keys, b, self.k, best)
+
+
+def _scaled(
+    queries: np.ndarray, margins: np.ndarray, thresholds: np.ndarray
+) -> tuple[np.ndarray, np.ndarray | np.float32, np.ndarray]:
+    """Queries, floors and units (b, 1): products and floors are those of the thresholds, divided by the units.
+
+    Each query divided by its threshold has the floor 1: comparing with one number for all is three times as fast
+    as with one a row. Where a threshold is not well above zero the division could leave float32.
+    """
+    unit = thresholds[:, None]
+    if (thresholds > 64 * margins).all():
+        with np.errstate(under="ignore"):
+            scaled = queries / unit
+        if (np.abs(scaled).max(axis=1) > 2.0**-80).all():
+            return scaled, np.float32(1), unit
+    return queries, unit, np.ones_like(unit)
+
+
+def _blocks(m: int) -> int:
+    """Into how many blocks m items are cut: a prime, so that no pattern in their order makes the blocks differ."""
+    blocks = -(-m // ITEM_BLOCK)
+    while any(blocks % other == 0 for other in range(2, math.isqrt(blocks) + 1)):
+        blocks += 1
+    return blocks
 
 
 def _width(m: int, k: int) -> int:
@@ -224,37 +269,6 @@ def _width(m: int, k: int) -> int:
 
 def _processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _exact(queries: np.ndarray, items: np.ndarray, row: np.ndarray, column: np.ndarray) -> np.ndarray:
-    """The score of each pair, (n,) float32, as the module defines it."""
-    out = np.empty(len(row), np.float32)
-    step = max(1, (1 << 16) // max(queries.shape[1], 1))
-    for s in range(0, len(row), step):
-        e = s + step
-        a, b = queries.take(row[s:e], 0), items.take(column[s:e], 0)
-        out[s:e] = np.vecdot(a.astype(np.float64), b.astype(np.float64))
-    return out
-
-
-def _margins(queries: np.ndarray, items: np.ndarray) -> np.ndarray:
-    """How far a float32 product in any order may lie from the score, (n,) float32 (Higham 2002, 3.1)."""
-    d = queries.shape[1]
-    with np.errstate(invalid="ignore"):
-        reach = np.sqrt(_squares(queries)) * np.sqrt(_squares(items).max(initial=0))
-    if not (reach < np.finfo(np.float32).max / 2).all():
-        raise ValueError(
-            "vectors must be finite and their products within float32: set aside those with a NaN or an infinity first"
-        )
-    return ((d + 8) * 2.0**-24 * reach + 2 * d * 2.0**-126).astype(np.float32)
-
-
-def _squares(x: np.ndarray) -> np.ndarray:
-    out = np.empty(len(x))
-    for s in range(0, len(x), 8192):
-        block = x[s : s + 8192].astype(np.float64)
-        out[s : s + 8192] = np.einsum("nd,nd->n", block, block)
-    return out
 
 
 def _rows_of(exclude: Exclude, part: slice) -> Exclude:
