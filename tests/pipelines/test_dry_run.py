@@ -1,6 +1,9 @@
 """``topkin run --dry-run`` and ``--profile``: what a run would cost, and what it did cost."""
 
 import json
+import os
+import subprocess
+import sys
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -133,3 +136,13 @@ def test_a_profile_is_written_into_the_run_and_printed(
 def test_without_being_asked_no_profile_is_written(shop: Path, one_stage: None) -> None:
     assert main(["run", "--quiet"]) == 0
     assert not list(shop.rglob("profile.json"))
+
+
+def test_a_plan_needs_neither_beam_nor_tensorflow(shop: Path) -> None:
+    script = (
+        "import sys; from topkin.pipelines.cli import main; main(['run', '--dry-run', '--json'])\n"
+        "sys.exit(bool({'apache_beam', 'tensorflow', 'keras'} & set(sys.modules)))"
+    )
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": str(root)}, check=False)
+    assert done.returncode == 0
