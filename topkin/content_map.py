@@ -1,0 +1,126 @@
+"""From an item's content to its vector: a ridge map learned from the items with sales, as rows of tables.
+
+A new item's vector is the sum of the rows of what is known of it: the mean of its words' rows, its category's, its
+price step's. As purchases come, the vector found from them takes over: its share is ``sales / (sales + half)``.
+The tables are those of a tower whose vectors are such sums, so that a computed block and a trained one are
+held alike; an id row is what an item's own purchases say beyond its content.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+
+_COLUMNS = 64  # coordinates solved for at a time: bounds the memory to five float64 arrays of rows x 64
+_ITERATIONS = 200
+_TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True)
+class Content:
+    """What is known of m items beside their sales: which rows of three tables, 0 for none.
+
+    words: (m, width) int32, the mean of the rows counts. categories: (m,) int32. prices: (m,) int32.
+    sizes: rows of each table beside row 0.
+    """
+
+    words: np.ndarray
+    categories: np.ndarray
+    prices: np.ndarray
+    sizes: tuple[int, int, int]
+
+    def matrix(self) -> sp.csr_matrix:
+        """(m, sum(sizes)) float32 CSR: a vector is its row times the tables' rows from row 1, one under the other."""
+        m = len(self.words)
+        known = self.words > 0
+        share = 1 / np.maximum(known.sum(axis=1), 1)
+        rows, columns = [np.nonzero(known)[0]], [self.words[known].astype(np.int64) - 1]
+        values = [share[rows[0]]]
+        first = self.sizes[0]
+        for each, size in zip((self.categories, self.prices), self.sizes[1:], strict=True):
+            has = np.flatnonzero(each > 0)
+            rows.append(has)
+            columns.append(each[has].astype(np.int64) - 1 + first)
+            values.append(np.ones(len(has)))
+            first += size
+        cells = np.concatenate(rows), np.concatenate(columns)
+        if len(cells[1]) and cells[1].max() >= first:
+            raise ValueError(f"rows of content must be at most {self.sizes}, got one beyond them")
+        return sp.csr_matrix((np.concatenate(values).astype(np.float32), cells), (m, first))
+
+
+@dataclass(frozen=True)
+class ContentTables:
+    """Tables that add up to vectors, each float32 of d columns with a zero row 0.
+
+    words, categories, prices: (size + 1, d). ids: (m + 1, d), row j + 1 for item j.
+    """
+
+    words: np.ndarray
+    categories: np.ndarray
+    prices: np.ndarray
+    ids: np.ndarray
+
+
+def content_tables(
+    content: Content, vectors: np.ndarray, sales: np.ndarray, *, ridge: float = 1.0, half: float = 5.0
+) -> ContentTables:
+    """The tables for items whose purchases gave them vectors.
+
+    vectors: (m, d) float32. sales: (m,) at least 0: an item counts for the map, and keeps its own vector, by
+    the share ``sales / (sales + half)``. An item without content keeps its vector whole where it has sales. ridge: see
+    :func:`ridge_map`. Raises ValueError where the arrays do not belong together.
+    """
+    if not len(vectors) == len(sales) == len(content.words):
+        raise ValueError(
+            f"content, vectors and sales must tell of the same items, got {len(content.words)}, "
+            f"{len(vectors)} and {len(sales)}"
+        )
+    X = content.matrix()
+    share = sales / (sales + half)
+    rows = ridge_map(X, vectors, share, ridge=ridge)
+    own = np.where(np.diff(X.indptr) > 0, share, sales > 0).astype(np.float32)
+    ids = own[:, None] * (vectors - X @ rows)
+    parts = np.split(rows, np.cumsum(content.sizes)[:-1])
+    return ContentTables(*(np.pad(part, ((1, 0), (0, 0))) for part in (*parts, ids)))
+
+
+def ridge_map(X: sp.csr_matrix, vectors: np.ndarray, weights: np.ndarray, *, ridge: float) -> np.ndarray:
+    """B that minimises ``sum_j w_j |x_j B - v_j|^2 + ridge |B|^2``, (p, d) float32, by conjugate gradients.
+
+    X: (m, p) float32 CSR. vectors: (m, d). weights: (m,) at least 0. Columns of X that are empty where weights
+    are above 0 get zero rows, and cost nothing.
+    """
+    if ridge <= 0:
+        raise ValueError(f"ridge must be above 0, got {ridge}")
+    used = np.flatnonzero(weights > 0)
+    some = X[used].astype(np.float64)
+    seen = np.unique(some.indices)
+    some = sp.diags_array(np.sqrt(weights[used])) @ some[:, seen]
+    back = some.T.tocsr()
+    step = 1 / (np.asarray(some.multiply(some).sum(axis=0)).ravel() + ridge)[:, None]
+    out = np.zeros((X.shape[1], vectors.shape[1]), np.float32)
+    for start in range(0, vectors.shape[1], _COLUMNS):
+        columns = slice(start, start + _COLUMNS)
+        wanted = back @ (np.sqrt(weights[used])[:, None] * vectors[used, columns])
+        out[seen, columns] = _solve(some, back, ridge, step, wanted)
+    return out
+
+
+def _solve(X: sp.csr_matrix, back: sp.csr_matrix, ridge: float, step: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """(X'X + ridge) B = wanted, each column's own conjugate gradients, preconditioned by the diagonal."""
+    B, rest = np.zeros_like(wanted), wanted.copy()
+    size = np.sqrt((wanted**2).sum(axis=0))
+    way = scaled = step * rest
+    slope = (rest * scaled).sum(axis=0)
+    for _ in range(_ITERATIONS):
+        if (np.sqrt((rest**2).sum(axis=0)) <= _TOLERANCE * size).all():
+            break
+        ahead = back @ (X @ way) + ridge * way
+        far = slope / np.maximum((way * ahead).sum(axis=0), 1e-300)
+        B += far * way
+        rest -= far * ahead
+        scaled = step * rest
+        slope, before = (rest * scaled).sum(axis=0), slope
+        way = scaled + slope / np.maximum(before, 1e-300) * way
+    return B
