@@ -120,7 +120,7 @@ def shards_of(counts: Counts, settings: Settings, machine: Machine, *, costs: Co
         return 1
 
     def fits(shards: int) -> bool:
-        return _memory("recommend", counts, settings, shards, costs) <= machine.memory
+        return memory("recommend", counts, settings, shards, costs) <= machine.memory
 
     return _least(fits, 1, MOST_SHARDS) or 1
 
@@ -149,7 +149,7 @@ def _stage(name: str, c: Counts, settings: Settings, machine: Machine, shards: i
         flops=flops,
         cpu_seconds=cpu,
         seconds=costs.start_seconds[name] + cpu / lanes,
-        memory=_memory(name, c, settings, shards, costs),
+        memory=memory(name, c, settings, shards, costs),
         shards=shards if name == "recommend" else 1,
         mode=mode if name == "recommend" else "",
     )
@@ -223,8 +223,8 @@ def _share(settings: Settings) -> float:
     return min(1.0, 1.2 / settings.run.parts)
 
 
-def _memory(name: str, c: Counts, settings: Settings, shards: int, costs: Costs) -> float:
-    """Bytes of one worker at its peak."""
+def memory(name: str, c: Counts, settings: Settings, shards: int, costs: Costs = MEASURED) -> float:
+    """Bytes of one worker at its peak in a stage."""
     vector = COORDINATE * settings.train.dim
     share = _share(settings)
     users = share * c.users
@@ -263,7 +263,7 @@ def _refusal(stage: Stage, c: Counts, settings: Settings, machine: Machine, cost
         recommend = settings.recommend.model_copy(update={"search": search})
         asked = settings.model_copy(update={"run": run, "recommend": recommend})
         shards = shards_of(c, asked, machine, costs=costs) if stage.stage == "recommend" else 1
-        return _memory(stage.stage, c, asked, shards, costs)
+        return memory(stage.stage, c, asked, shards, costs)
 
     said = (
         f"{stage.stage} needs {size(stage.memory)} of memory a worker, "
@@ -281,7 +281,7 @@ def _refusal(stage: Stage, c: Counts, settings: Settings, machine: Machine, cost
         for _ in range(40):
             middle = (low + high) / 2
             shards = shards_of(c, settings, replace(machine, memory=middle), costs=costs)
-            fits = _memory(stage.stage, c, settings, shards, costs) <= middle
+            fits = memory(stage.stage, c, settings, shards, costs) <= middle
             low, high = (low, middle) if fits else (middle, high)
         enough = replace(machine, memory=high)
     return f"{said}: take workers with more, and set run.worker_memory = {math.ceil(enough.memory / 1e8) / 10:g}"
