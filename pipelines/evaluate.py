@@ -36,6 +36,7 @@ def configure(job: Job) -> Config:
     sources = Sources(
         folders={stage: job.folder(stage) for stage in NEEDS},
         fitted=storage.join(job.scratch or storage.join(job.out, ".scratch"), "baselines"),
+        by_time=job.settings.prepare.split == "time",
         parts=job.settings.run.parts,
         as_of=job.as_of,
         encoder=str(signature["encoder"]),

@@ -15,10 +15,11 @@ from topkin.inputs import find
 from topkin.pipelines.job import Job, input_files, machine_of, run_pipeline
 from topkin.plan import Counts, plan, refuse
 from topkin.prepare import Plan
+from topkin.splits import refuse_given
 
 STAGE = "prepare"
 NEEDS = ()
-SECTIONS = ("run", "purchases", "items", "users", "prepare")
+SECTIONS = ("run", "purchases", "items", "users", "heldout", "prepare")
 
 
 def _now() -> datetime:
@@ -66,7 +67,8 @@ def _checked(
     inputs = {name: inspect(source, input_files(source.path)) for name, source in sources(settings).items()}
     findings = [finding for inspection in inputs.values() for finding in inspection.findings]
     purchases = inputs["purchases"]
-    for name, role in (("items", "item_id"), ("users", "user_id")):
+    paired = (("items", "item_id"), ("users", "user_id"), ("heldout", "item_id"), ("heldout", "user_id"))
+    for name, role in paired:
         if name in inputs and purchases.types.get(role) and inputs[name].types.get(role):
             one, other = inputs[name].types[role], purchases.types[role]
             if one != other:
@@ -105,7 +107,7 @@ def _tried(inputs: Mapping[str, Inspection], clock: datetime) -> list[TopkinErro
             rows = sample(inspection, files)
             if rows is None:
                 continue
-            if name == "purchases":
+            if name in ("purchases", "heldout"):
                 unit = time_unit_finding(inspection, rows, clock)
                 findings += [unit] if unit else []
                 clean_purchases(rows, inspection.source, clock)
@@ -130,12 +132,14 @@ def configure(job: Job) -> Config:
         purchases=found["purchases"],
         items=found.get("items"),
         users=found.get("users"),
+        heldout=found.get("heldout"),
         user_type=purchases.types["user_id"],
         item_type=purchases.types["item_id"],
         as_of=job.as_of,
         clock=clock,
         recent_days=settings.prepare.recent_days,
         drop_duplicates=settings.purchases.duplicates == "drop",
+        split=settings.prepare.split,
     )
     scratch = job.scratch or storage.join(job.out, ".scratch")
     return Config(plan=plan, inputs=inputs, out=job.out, scratch=scratch, parts=settings.run.parts)
@@ -158,7 +162,7 @@ def build(pipeline: Any, config: Config) -> None:
         )
         accepted[name] = cleaned["accepted"]
         rejects.append(cleaned["rejects"])
-    for name in {"items", "users"} - accepted.keys():
+    for name in {"items", "users", "heldout"} - accepted.keys():
         accepted[name] = pipeline | f"No {name}" >> beam.Create([]).with_output_types(str)
     items = accepted.pop("items")
     made = accepted | "PrepareParts" >> PrepareParts(plan, out, scratch, parts)
@@ -178,7 +182,8 @@ def build(pipeline: Any, config: Config) -> None:
 def execute(job: Job) -> dict[str, Any]:
     """Prepare into ``job.out``; returns statistics.json.
 
-    Raises InputError where no purchase before the as-of date is left, with the counts of reasons.
+    Raises InputError where no purchase before the as-of date is left, with the counts of reasons, and where files
+    given to learn from and to judge by overlap in time.
     """
     config = configure(job)
     rows = config.inputs["purchases"].rows
@@ -189,6 +194,8 @@ def execute(job: Job) -> dict[str, Any]:
     found: dict[str, Any] = storage.read_json(storage.join(job.out, "statistics.json"))
     if not found["events"]:
         raise InputError(_nothing_left(found, job.as_of))
+    if overlap := found.get("leaks"):
+        refuse_given(overlap["late_rows"], overlap["early_rows"], job.as_of)
     return found
 
 

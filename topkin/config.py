@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Days = Annotated[float, Field(gt=0, le=36_500)]  # a calendar ends: dates this far from any as-of date exist
+Power = Annotated[float, Field(ge=0, le=10)]
 Sql = Annotated[str, Field(min_length=1)]
 Baseline = Literal[
     "popularity",
@@ -44,8 +45,8 @@ class Run(Section):
     )
 
 
-class Purchases(Section):
-    """The purchase history: which Parquet, which columns, which rows are good."""
+class Events(Section):
+    """Purchases in files: which Parquet, which columns, which rows are good."""
 
     path: str = Field(description="A Parquet file, a folder of them, or a glob.")
     user_id: str = Field("user_id", description="Column with who bought: int64, string or binary.")
@@ -71,9 +72,18 @@ class Purchases(Section):
         default_factory=dict,
         description="Reason to SQL condition over the row: a row for which it is not true is rejected with the reason.",
     )
+
+
+class Purchases(Events):
+    """The purchase history: which Parquet, which columns, which rows are good."""
+
     duplicates: Literal["drop", "keep"] = Field(
         "drop", description="What to do with rows equal in every column read; dropped ones are counted."
     )
+
+
+class Heldout(Events):
+    """Purchases to judge by, where the data come as one file to learn from and one to judge by."""
 
 
 class Items(Section):
@@ -103,6 +113,11 @@ class Prepare(Section):
     """How events become histories and statistics."""
 
     recent_days: Days = Field(7, description="Length of the period called recent, in days before the as-of date.")
+    split: Literal["time", "last"] = Field(
+        "time",
+        description="What is held out: all from the as-of date on, or the last purchase of each user before it, which "
+        "lets the model know what others bought later. A section [heldout] takes the place of both.",
+    )
 
 
 class Train(Section):
@@ -112,17 +127,48 @@ class Train(Section):
         64, description="Coordinates of the vectors; two of them hold the prior, the others are learned."
     )
     epochs: Count = Field(8, description="Most passes over the purchases.")
-    batch_size: Count = Field(1024, description="Purchases per step; the others of a step are its negatives.")
+    batch_size: Count = Field(
+        1024, description="Purchases asked for per step; each is a negative of users who did not make it."
+    )
     learning_rate: Annotated[float, Field(gt=0, le=1)] = Field(0.01, description="Adam's step size.")
     learning_rate_decay: Annotated[float, Field(gt=0, le=1)] = Field(
         0.6, description="Factor on the step size from one epoch to the next."
     )
+    loss: Literal["softmax", "ccl"] = Field(
+        "softmax", description="What is minimised: softmax cross-entropy, or the cosine contrastive loss of SimpleX."
+    )
     temperature: Annotated[float, Field(ge=0.01, le=100)] = Field(
         0.2, description="Divides the cosines before the softmax."
     )
-    logq: Share = Field(1.0, description="Share of log q(item) taken off in-batch logits (the logQ correction).")
+    margin: Annotated[float, Field(ge=-1, le=1)] = Field(
+        0.4, description="With ccl, the cosine above which a negative costs."
+    )
+    negative_weight: Annotated[float, Field(ge=0, le=10_000)] = Field(
+        100, description="With ccl, weight of what negatives cost beside what the purchase itself does."
+    )
+    logq: Share = Field(
+        1.0, description="Share of log q(item) taken off the negatives' logits, so that they stand for all items."
+    )
+    negatives: Annotated[int, Field(ge=0)] = Field(
+        4096, description="Items drawn per step as negatives of all its purchases, beside those asked for."
+    )
+    negative_power: Share = Field(
+        0.0, description="Negatives are drawn by popularity to this power: 0 makes items equal, 1 goes by purchases."
+    )
+    folds: Annotated[int, Field(ge=2, le=1000)] = Field(
+        4, description="Parts of a user's purchases: each is asked for from the others, once an epoch."
+    )
     history_length: Count = Field(
-        64, description="Purchases of a user that a training example pools; drawn at random where there are more."
+        64, description="Purchases of a user that a question pools; drawn at random where there are more."
+    )
+    history_dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.0, description="Share of a history left out at random in training."
+    )
+    neighbours: Annotated[int, Field(ge=0, le=1000)] = Field(
+        10, description="Items bought by the same users that an item's row is smoothed over; 0 for none."
+    )
+    smoothing: Annotated[float, Field(ge=0, le=100)] = Field(
+        1.0, description="Weight of the neighbours' rows, all together, beside the item's own."
     )
     rarity: Annotated[float, Field(ge=0, le=2)] = Field(
         0.5, description="Weight of a purchase in its history: item's purchase count to the power of minus this."
@@ -179,8 +225,24 @@ class Recommend(Section):
 
     k: Count = Field(20, description="Items per user.")
     search: Literal["exact", "index"] = Field("exact", description="Score all items, or ask the index.")
-    bought: Literal["exclude", "keep", "cooldown"] = Field(
-        "exclude", description="Items the user bought: never again, always allowed, or only after cooldown_days."
+    bought: Literal["exclude", "keep", "cooldown", "boost"] = Field(
+        "exclude",
+        description="Items the user bought: never again; ranked beside new ones by how often they were bought (keep); "
+        "only after cooldown_days; or as keep, and higher when the user's own interval for the item is over (boost).",
+    )
+    personal: Annotated[float, Field(ge=0, le=100)] | None = Field(
+        None,
+        description="With keep or boost, weight of the personal part beside the model's score, both relative to the "
+        "user's best; chosen on validation without it.",
+    )
+    personal_repeat: Power | None = Field(
+        None, description="Power of the share of an item's buyers who bought it again, in the personal part; likewise."
+    )
+    personal_recent: Power | None = Field(
+        None, description="Power of the share of an item's buyers who bought it lately; likewise."
+    )
+    personal_due: Power | None = Field(
+        None, description="Power of how near the user's own interval the last purchase is; likewise, 0 with keep."
     )
     cooldown_days: Days = Field(30, description="Days since the last purchase before an item may come again.")
     cooldown_by_category: dict[str, Days] = Field(
@@ -243,6 +305,7 @@ class Settings(Section):
     purchases: Purchases
     items: Items | None = None
     users: Users | None = None
+    heldout: Heldout | None = None
     prepare: Prepare = Field(default_factory=lambda: Prepare())
     train: Train = Field(default_factory=lambda: Train())
     embed: Embed = Field(default_factory=lambda: Embed())
@@ -260,6 +323,8 @@ class Settings(Section):
                 f"publish.metric must be one of {', '.join(METRICS)}, then @ and one of evaluate.k "
                 f"{list(self.evaluate.k)}, got {self.publish.metric!r}"
             )
+        if self.heldout is not None and self.prepare.split != "time":
+            raise ValueError('prepare.split = "last" and a section [heldout] are two answers to one question: drop one')
         unmeasured = [name for name in self.publish.must_beat if name not in self.evaluate.baselines]
         if unmeasured:
             raise ValueError(

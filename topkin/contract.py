@@ -42,10 +42,11 @@ ROLES = {
     "items": ("item_id", "title", "category", "price", "available"),
     "users": ("user_id", "segment"),
 }
+ROLES["heldout"] = ROLES["purchases"]
 
 
 def sources(settings: Settings) -> dict[str, Source]:
-    """The configured inputs by name: purchases, then items and users where there are such tables."""
+    """The configured inputs by name: purchases, then those of items, users and heldout that there are."""
     found = {}
     for name, roles in ROLES.items():
         section = getattr(settings, name)
@@ -300,7 +301,7 @@ def time_unit_finding(inspection: Inspection, rows: pa.Table, clock: datetime) -
         return None
     words = {"s": "seconds", "ms": "milliseconds", "us": "microseconds"}
     return InputError(
-        f"{inspection.files[0].path}: column {column!r} (purchases.timestamp) must be epoch {words[source.time_unit]}, "
-        f"as purchases.time_unit says, got {words[seems]} such as {rows[column][0]}: "
-        f"set purchases.time_unit = {seems!r} or 'auto'"
+        f"{inspection.files[0].path}: column {column!r} ({source.name}.timestamp) must be epoch "
+        f"{words[source.time_unit]}, as {source.name}.time_unit says, got {words[seems]} such as {rows[column][0]}: "
+        f"set {source.name}.time_unit = {seems!r} or 'auto'"
     )

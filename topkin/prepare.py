@@ -23,6 +23,7 @@ from topkin.cleaning import (
 from topkin.contract import Source
 from topkin.events import histories, settle, split_by_time
 from topkin.inputs import FILE
+from topkin.splits import last_out, leaks
 
 COUNTS = pa.schema(
     [
@@ -36,27 +37,33 @@ COUNTS = pa.schema(
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What preparing depends on, beside the rows. ``as_of`` and ``clock`` are naive UTC."""
+    """What preparing depends on, beside the rows. ``as_of`` and ``clock`` are naive UTC.
+
+    split: ``time`` or ``last``, see ``config.Prepare``; a source ``heldout`` takes its place.
+    """
 
     purchases: Source
     items: Source | None = None
     users: Source | None = None
+    heldout: Source | None = None
     user_type: pa.DataType
     item_type: pa.DataType
     as_of: datetime
     clock: datetime
     recent_days: float = 7.0
     drop_duplicates: bool = True
+    split: str = "time"
 
     @property
     def sources(self) -> dict[str, Source]:
         """The inputs there are, by name."""
         found = {"purchases": self.purchases, "items": self.items, "users": self.users}
+        found["heldout"] = self.heldout
         return {name: source for name, source in found.items() if source is not None}
 
     def rows(self, name: str) -> pa.Schema:
         """The schema of the accepted rows of an input."""
-        if name == "purchases":
+        if name in ("purchases", "heldout"):
             return purchase_rows(self.user_type, self.item_type, prints=self.drop_duplicates)
         return item_rows(self.item_type) if name == "items" else user_rows(self.user_type)
 
@@ -114,10 +121,21 @@ def count_rejects(rejects: pa.Table) -> pa.Table:
     return pa.table([found["source"], kind, found["reason"], found["count_all"]], schema=COUNTS)
 
 
-def prepare_part(purchases: pa.Table, users: pa.Table | None, plan: Plan) -> Part:
-    """What becomes of all accepted purchases and listed users of one partition."""
+def prepare_part(purchases: pa.Table, users: pa.Table | None, plan: Plan, given: pa.Table | None = None) -> Part:
+    """What becomes of all accepted purchases and listed users of one partition.
+
+    given: purchases to hold out, where the plan has a source of them; else ``plan.split`` chooses them.
+    """
     events, dropped = settle(purchases)
     before, heldout = split_by_time(events, plan.as_of)
+    more: list[tuple[str, str, str, int]] = []
+    if plan.split == "last":
+        before, heldout = last_out(before)
+    if plan.heldout is not None and given is not None:
+        heldout, again = settle(given)
+        late, early = leaks(events, heldout, plan.as_of)
+        more = [("heldout", "accepted", "", len(heldout)), ("heldout", "duplicates", "", again)]
+        more += [("", "late_rows", "", late), ("", "early_rows", "", early)]
     rejects = schemas.REJECTS.empty_table()
     listed = 0
     if plan.users is not None and users is not None:
@@ -132,6 +150,7 @@ def prepare_part(purchases: pa.Table, users: pa.Table | None, plan: Plan) -> Par
         ("users", "accepted", "", listed),
         ("", "events", "", len(before)),
         ("", "heldout_events", "", len(heldout)),
+        *more,
         ("", "users", "", len(lists)),
         ("", "users_without_history", "", int((lengths == 0).sum())),
     ]
@@ -192,6 +211,8 @@ def statistics(counts: pa.Table, files: Mapping[str, tuple[int, int]], span: pa.
             "duplicates": duplicates,
             "rejected": rejected,
         }
+    if plan.heldout is not None:
+        found["leaks"] = {kind: sum(by_kind.get(("", kind), {}).values()) for kind in ("late_rows", "early_rows")}
     for kind in ("events", "heldout_events", "users", "users_without_history", "items", "items_without_sales"):
         found[kind] = sum(by_kind.get(("", kind), {}).values())
     for name in _SPAN.names:
@@ -216,7 +237,11 @@ def prepare(raw: Mapping[str, pa.Table], plan: Plan) -> Prepared:
     if plan.users is not None:
         users, bad = clean_users(raw["users"], plan.users)
         rejects.append(bad)
-    part = prepare_part(purchases.accepted, users, plan)
+    given = None
+    if plan.heldout is not None:
+        given, bad = clean_purchases(raw["heldout"], plan.heldout, plan.clock, prints=plan.drop_duplicates)
+        rejects.append(bad)
+    part = prepare_part(purchases.accepted, users, plan, given)
     shop = prepare_shop(merge_sales([part.sales]), items, part.segments, plan)
     every = sorted_rejects(pa.concat_tables([*rejects, part.rejects, shop.rejects]))
     counts = merge_counts([part.counts, shop.counts, count_rejects(every)])

@@ -25,6 +25,7 @@ PATHS = (
     ("purchases", "path"),
     ("items", "path"),
     ("users", "path"),
+    ("heldout", "path"),
     ("recommend", "allow"),
     ("recommend", "deny"),
 )

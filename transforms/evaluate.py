@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from apache_beam.metrics import Metrics
 from apache_beam.pvalue import PBegin, PCollection
 from apache_beam.utils.shared import Shared
@@ -21,7 +22,9 @@ from topkin.interactions import Interactions, joined
 from topkin.judgement import Facts, Judgement
 from topkin.policy import cooldown_days
 from topkin.progress import advance
+from topkin.repurchase import Repurchase, Tendencies, Weights
 from topkin.segments import quartiles
+from topkin.splits import refuse_leaks
 
 FITTED = "fitted.json"
 
@@ -30,11 +33,13 @@ FITTED = "fitted.json"
 class Sources:
     """Where the evaluation reads. folders: of the finished stages. parts: of the tables by user.
 
-    fitted: where :func:`fit` writes the baselines, once, and every worker reads them.
+    fitted: where :func:`fit` writes the baselines, once, and every worker reads them. by_time: all that is held
+    out comes from the as-of date on, as it does but for ``prepare.split = "last"``.
     """
 
     folders: Mapping[str, str]
     fitted: str
+    by_time: bool
     parts: int
     as_of: datetime
     encoder: str
@@ -68,12 +73,14 @@ def fit(sources: Sources) -> None:
     """Fit the baselines on the histories of all users and write them down, unless that is done.
 
     Here all purchases are in memory at once, as item numbers: 16 bytes each, and what the baselines work with.
+    Raises InputError where something that the model could know comes after the as-of date.
     """
     marker = storage.join(sources.fitted, FITTED)
     if storage.exists(marker):
         return
     path = storage.join(sources.folders["prepare"], "catalogue.parquet")
-    item_ids = storage.read_parquet(path, ["item_id"])["item_id"]
+    catalogue = storage.read_parquet(path, ["item_id", "last_sale"])
+    item_ids = catalogue["item_id"]
     name = storage.join(sources.folders["prepare"], "histories")
     # A part at a time, as item numbers: the ids of all purchases need not fit in memory, nor in one Arrow array.
     parts = [
@@ -87,6 +94,17 @@ def fit(sources: Sources) -> None:
         for part in range(sources.parts)
     ]
     history = joined(parts)
+    heldout = (
+        storage.read_parquet(sources.path("prepare", "heldout", part), ["timestamp"]) for part in range(sources.parts)
+    )
+    refuse_leaks(
+        sources.as_of,
+        prepared_as_of=storage.read_json(storage.join(sources.folders["prepare"], "statistics.json"))["as_of"],
+        youngest=float(history.ages.min(initial=np.inf)),
+        last_sale=pc.max(catalogue["last_sale"]).as_py(),
+        heldout=(pc.min(table["timestamp"]).as_py() for table in heldout),
+        by_time=sources.by_time,
+    )
     fitted = baselines.fit_baselines(history, sources.evaluate.baselines, sources.evaluate.neighbours)
     baselines.save_baselines(fitted, sources.fitted)
     purchases = np.diff(history.indptr)
@@ -114,11 +132,22 @@ def load_shop(sources: Sources) -> Shop:
         baselines=baselines.load_baselines(sources.fitted, sources.evaluate.baselines, sources.evaluate.neighbours),
         as_of=sources.as_of,
         ks=sources.ks,
-        until=None if days is None else sources.as_of + timedelta(days=days),
+        until=None if days is None or not sources.by_time else sources.as_of + timedelta(days=days),
         bought=rule.bought,
         cooldown=cooldown_days(catalogue["category"], rule.cooldown_days, rule.cooldown_by_category),
         listed=rule.k,
+        repurchase=repurchase_of(sources, catalogue["category"]),
     )
+
+
+def repurchase_of(sources: Sources, categories: pa.ChunkedArray) -> Repurchase | None:
+    """How the published lists rank bought items, as the recommend stage wrote it down; None where they do not."""
+    folder = sources.folders["recommend"]
+    weights = storage.read_json(storage.join(folder, "lists.json")).get("repurchase")
+    if weights is None:
+        return None
+    counts = storage.read_parquet(storage.join(folder, "repurchase.parquet"))
+    return Repurchase(Weights(**weights), Tendencies.of(counts, len(categories), categories))
 
 
 def facts_of(sources: Sources) -> Facts:

@@ -103,7 +103,7 @@ class Clean(beam.PTransform):
 
     def _cleaned(self, table: pa.Table) -> Cleaned:
         source = self.plan.sources[self.name]
-        if self.name == "purchases":
+        if self.name in ("purchases", "heldout"):
             return clean_purchases(table, source, self.plan.clock, prints=self.plan.drop_duplicates)
         return clean_items(table, source) if self.name == "items" else clean_users(table, source)
 
@@ -119,7 +119,7 @@ def each_part(pipeline: Any, parts: int) -> PCollection:
 
 @dataclass
 class PrepareParts(beam.PTransform):
-    """{purchases, users: paths} to the files of events, heldout and histories below ``out``.
+    """{purchases, users, heldout: paths} to the files of events, heldout and histories below ``out``.
 
     Gives three collections of tables, sales, segments and counts, and the paths of rejects.
     """
@@ -129,10 +129,13 @@ class PrepareParts(beam.PTransform):
     scratch: str
     parts: int
 
-    def _prepare(self, part: int, purchases: Sequence[str], users: Sequence[str]) -> Iterator[Any]:
+    def _prepare(
+        self, part: int, purchases: Sequence[str], users: Sequence[str], heldout: Sequence[str]
+    ) -> Iterator[Any]:
         plan = self.plan
+        given = read_part(heldout, part, self.parts, plan.rows("heldout")) if plan.heldout else None
         listed = read_part(users, part, self.parts, plan.rows("users")) if plan.users else None
-        made = prepare_part(read_part(purchases, part, self.parts, plan.rows("purchases")), listed, plan)
+        made = prepare_part(read_part(purchases, part, self.parts, plan.rows("purchases")), listed, plan, given)
         for name in ("events", "heldout", "histories"):
             yield TaggedOutput(name, (part, getattr(made, name)))
         for name in ("sales", "segments", "counts"):
@@ -146,7 +149,8 @@ class PrepareParts(beam.PTransform):
     def expand(self, inputs: Any) -> Any:
         written, told = ("events", "heldout", "histories"), ("sales", "segments", "counts")
         hints = {**dict.fromkeys(written, tuple[int, pa.Table]), **dict.fromkeys(told, pa.Table), "rejects": str}
-        prepare = beam.FlatMap(self._prepare, AsList(inputs["purchases"]), AsList(inputs["users"]))
+        lists = [AsList(inputs[name]) for name in ("purchases", "users", "heldout")]
+        prepare = beam.FlatMap(self._prepare, *lists)
         made = each_part(inputs["purchases"].pipeline, self.parts) | "Prepare" >> prepare.with_output_types(
             int, **hints
         ).with_outputs(*hints)

@@ -45,7 +45,12 @@ def test_the_gate_can_ask_for_every_baseline_and_for_nothing_else() -> None:
 
 
 def test_required_keys_and_sections_are_known() -> None:
-    assert [k for k, key in keys().items() if key.required] == ["purchases.path", "items.path", "users.path"]
+    assert [k for k, key in keys().items() if key.required] == [
+        "purchases.path",
+        "items.path",
+        "users.path",
+        "heldout.path",
+    ]
     assert [s.name for s in sections() if s.required] == ["purchases"]
 
 
