@@ -22,7 +22,6 @@ from topkin.interactions import Interactions, joined
 from topkin.judgement import Facts, Judgement
 from topkin.policy import cooldown_days
 from topkin.progress import advance
-from topkin.repurchase import Repurchase, Tendencies, Weights
 from topkin.segments import quartiles
 from topkin.splits import refuse_leaks
 
@@ -136,18 +135,7 @@ def load_shop(sources: Sources) -> Shop:
         bought=rule.bought,
         cooldown=cooldown_days(catalogue["category"], rule.cooldown_days, rule.cooldown_by_category),
         listed=rule.k,
-        repurchase=repurchase_of(sources, catalogue["category"]),
     )
-
-
-def repurchase_of(sources: Sources, categories: pa.ChunkedArray) -> Repurchase | None:
-    """How the published lists rank bought items, as the recommend stage wrote it down; None where they do not."""
-    folder = sources.folders["recommend"]
-    weights = storage.read_json(storage.join(folder, "lists.json")).get("repurchase")
-    if weights is None:
-        return None
-    counts = storage.read_parquet(storage.join(folder, "repurchase.parquet"))
-    return Repurchase(Weights(**weights), Tendencies.of(counts, len(categories), categories))
 
 
 def facts_of(sources: Sources) -> Facts:
