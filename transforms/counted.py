@@ -7,8 +7,10 @@ They lie in the namespace ``topkin`` under the step's own name, whatever the run
 
 import functools
 import inspect
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -24,16 +26,17 @@ _ROWS, _BYTES, _MILLISECONDS = (Metrics.counter("topkin", name) for name in COUN
 def counted(call: F) -> F:
     """A function or method of a step, its tables counted; for a decorator.
 
-    Time spent downstream between two yields is not the step's.
+    Time spent downstream between two yields is not the step's, and what one counted function spends in another
+    counts once.
     """
 
     @functools.wraps(call)
     def timed(*args: Any, **kwargs: Any) -> Any:
-        began = time.perf_counter()
-        given = call(*args, **kwargs)
+        with _clock():
+            given = call(*args, **kwargs)
         if inspect.isgenerator(given):
             return _each(given, args)
-        _count(given if _size(given)[0] else args, began)
+        _count(given if _size(given)[0] else args)
         return given
 
     return timed  # type: ignore[return-value]
@@ -41,19 +44,35 @@ def counted(call: F) -> F:
 
 def _each(given: Iterator[Any], got: tuple[Any, ...]) -> Iterator[Any]:
     while True:
-        began = time.perf_counter()
-        try:
-            value = next(given)
-        except StopIteration:
-            _count(got, began)
+        with _clock():
+            value = next(given, _END)
+        if value is _END:
+            _count(got)
             return
-        _count(value, began)
+        _count(value)
         got = () if _size(value)[0] else got
         yield value
 
 
-def _count(value: Any, began: float) -> None:
-    _MILLISECONDS.inc(round(1000 * (time.perf_counter() - began)))
+_END = object()
+_running = threading.local()
+
+
+@contextmanager
+def _clock() -> Iterator[None]:
+    """Add the time spent inside to the step's, unless a clock runs around it."""
+    if getattr(_running, "clock", False):
+        yield
+        return
+    began, _running.clock = time.perf_counter(), True
+    try:
+        yield
+    finally:
+        _running.clock = False
+        _MILLISECONDS.inc(round(1000 * (time.perf_counter() - began)))
+
+
+def _count(value: Any) -> None:
     rows, size = _size(value)
     if rows:
         _ROWS.inc(rows)

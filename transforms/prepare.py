@@ -30,6 +30,7 @@ from topkin.prepare import (
 )
 from topkin.shuffle import PartFile, read_part
 from topkin.transforms.coders import TableCoder
+from topkin.transforms.counted import counted
 from topkin.transforms.parquet import Split, WriteToParquetBatched, read_split
 
 
@@ -83,6 +84,7 @@ class Clean(beam.PTransform):
     scratch: str
     parts: int
 
+    @counted
     def _clean(self, split: Split) -> Iterator[Any]:
         path = storage.join(self.scratch, self.name, f"{split.name}.arrow")
         key = "item_id" if self.name == "items" else "user_id"
@@ -101,6 +103,7 @@ class Clean(beam.PTransform):
         if bad.rows:
             yield TaggedOutput("rejects", bad.path)
 
+    @counted
     def _cleaned(self, table: pa.Table) -> Cleaned:
         source = self.plan.sources[self.name]
         if self.name in ("purchases", "heldout"):
@@ -129,6 +132,7 @@ class PrepareParts(beam.PTransform):
     scratch: str
     parts: int
 
+    @counted
     def _prepare(
         self, part: int, purchases: Sequence[str], users: Sequence[str], heldout: Sequence[str]
     ) -> Iterator[Any]:
@@ -171,6 +175,7 @@ class MakeShop(beam.PTransform):
     scratch: str
     parts: int
 
+    @counted
     def _make(self, sold: pa.Table, items: Sequence[str], segments: pa.Table) -> Iterator[Any]:
         listed = read_part(items, 0, 1, self.plan.rows("items")) if self.plan.items else None
         shop = prepare_shop(sold, listed, segments, self.plan)
@@ -203,6 +208,7 @@ class WriteRejects(beam.PTransform):
     folder: str
     parts: int
 
+    @counted
     def _sorted(self, part: int, paths: Sequence[str]) -> tuple[int, pa.Table]:
         return part, sorted_rejects(read_part(paths, part, self.parts, schemas.REJECTS))
 
@@ -222,6 +228,7 @@ class WriteStatistics(beam.PTransform):
     out: str
     files: Mapping[str, tuple[int, int]]
 
+    @counted
     def _write(self, counts: pa.Table, span: pa.Table) -> str:
         path = storage.join(self.out, "statistics.json")
         storage.write_json(statistics(counts, self.files, span, self.plan), path)
