@@ -14,16 +14,12 @@ from collections.abc import Sequence
 import image_parts
 import siamese
 
-from topkin.models.augment import Chain, Erase, Flip, Shift
+from topkin.models.augment import Chain, Flip, Shift
 
 SETTINGS = {
-    "mlp": siamese.Settings(epochs=100, pairs="drawn", learning_rate=1e-3, weight_decay=0.05, augment=Flip()),
+    "mlp": siamese.Settings(epochs=80, pairs="drawn", learning_rate=1e-3, weight_decay=0.2, augment=Flip()),
     "cnn": siamese.Settings(
-        epochs=12,
-        pairs="batch",
-        learning_rate=2e-3,
-        weight_decay=0.02,
-        augment=Chain([Flip(), Shift(1), Erase(0.4, chance=0.4)]),
+        epochs=15, pairs="batch", learning_rate=2e-3, weight_decay=0.0, augment=Chain([Flip(), Shift(1)])
     ),
 }
 
