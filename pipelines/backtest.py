@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from topkin.runs import Run
 
 JUDGES = "evaluate"
+EVERY = "28d"
 HOURS = {"h": 1, "d": 24, "": 24, "w": 168}
 
 
@@ -50,12 +51,10 @@ def cuts_of(
     last: when the purchases end. Raises ConfigError.
     """
     if text.strip().isdigit() and len(text.strip()) < 4:
-        if every is None:
-            raise ConfigError(f"--cuts {text} needs --every, such as --every 28d; or name the dates")
         if not int(text):
             raise ConfigError("--cuts must be at least 1, got 0")
         end = as_of or last()
-        return backtest.spaced_cuts(int(text), days_of(every), end), end
+        return backtest.spaced_cuts(int(text), days_of(every or EVERY), end), end
     if every is not None:
         raise ConfigError("--every goes with a number of cuts, as in --cuts 4 --every 28d; here the dates are named")
     return [commands.parse_as_of(part, "--cuts") for part in text.split(",")], as_of

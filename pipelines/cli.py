@@ -235,12 +235,12 @@ def run_(
 
 @command("topkin backtest --cuts 2011-08-09,2011-09-09,2011-10-09,2011-11-09")
 def backtest(
-    cuts: Annotated[
-        str, typer.Option("--cuts", metavar="DATES", help="Dates with commas between, or how many, with --every.")
-    ],
     config: ConfigFile = DEFAULT,
+    cuts: Annotated[
+        str, typer.Option("--cuts", metavar="DATES", help="Dates with commas between, or how many of them.")
+    ] = "4",
     every: Annotated[
-        str | None, typer.Option("--every", metavar="SPAN", help="From one cut to the next, such as 28d or 4w.")
+        str | None, typer.Option("--every", metavar="SPAN", help="From one of them to the next. Default: 28d.")
     ] = None,
     as_of: Annotated[
         str | None, typer.Option("--as-of", metavar="DATE", help="End of the last period. Default: the last purchase.")

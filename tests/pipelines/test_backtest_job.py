@@ -24,13 +24,13 @@ def test_cuts_are_named_or_counted() -> None:
     assert named == ([datetime(2024, 3, 1), datetime(2024, 4, 1)], None)
     assert backtest.cuts_of("2", "4w", END, never) == ([END - timedelta(days=56), END - timedelta(days=28)], END)
     assert backtest.cuts_of("1", "10", None, lambda: END) == ([END - timedelta(days=10)], END)
+    assert backtest.cuts_of("1", None, END, never) == ([END - timedelta(days=28)], END)
     assert backtest.days_of("36h") == timedelta(hours=36)
 
 
 @pytest.mark.parametrize(
     ("cuts", "every", "message"),
     [
-        ("4", None, "needs --every"),
         ("0", "28d", "at least 1"),
         ("2024-03-01", "28d", "goes with a number of cuts"),
         ("soon", None, "--cuts must be a date"),
