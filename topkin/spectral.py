@@ -178,29 +178,37 @@ class InOut:
     spread: np.ndarray
 
 
-def in_out(spectrum: Spectrum, *, dim: int | None = None, power: float = 0.7, out_power: float | None = None) -> InOut:
-    """The vectors of a block of ``dim`` coordinates, by default all that the spectrum has.
+def in_out(
+    spectrum: Spectrum,
+    *,
+    dim: int | None = None,
+    power: float = 0.3,
+    out_power: float = 0.4,
+    rarity: float = 0.25,
+) -> InOut:
+    """The vectors of a block of ``dim`` coordinates, by default as many as the spectrum has.
 
-    With ``E = V s^power`` and ``O = D_i^out_power V`` (out_power: by default ``settings.item_power``), the scores of
-    all users, each weighed by ``d_u^-2a``, less each user's mean over the items sold, are ``U s^(1 + power) O'``. The
-    best approximation of them in ``dim`` coordinates (Eckart and Young) is kept: a spectrum of twice as many
-    gives a better block than one of as many. All coordinates keep every score. They do not covary over
-    the items sold, largest spread first, so that a user's scores have the variance ``sum_k spread_k p_k^2``.
+    The scores wanted are those of ``E = V s^power`` and ``O = D_i^out_power V``, pooled with the weights
+    ``d_i^-rarity``. Of them, for all users, each weighed by ``d_u^-2a``, less each user's mean over the items sold,
+    ``dim`` coordinates keep as much as any could (Eckart and Young; the users' second moments follow from the
+    spectrum), so that a spectrum of twice the dimension gives a better block than one of the same. Coordinates do
+    not covary over the items sold, largest spread first: a user's scores have the variance
+    ``sum_k spread_k p_k^2``.
     """
-    settings = spectrum.settings
-    degrees = np.maximum(spectrum.degrees, settings.least).astype(np.float64)
-    sold = spectrum.degrees > 0
-    out = spectrum.V * (degrees ** (settings.item_power if out_power is None else out_power))[:, None].astype(
-        np.float32
-    )
-    mean = out[sold].mean(axis=0, dtype=np.float64)
-    s = spectrum.s.astype(np.float64)
-    weights = s ** (1 + power)
-    spread, axes = tall.eigh(weights[:, None] * (tall.inner(out, out) / sold.sum() - np.outer(mean, mean)) * weights)
+    settings, V = spectrum.settings, spectrum.V
     dim = min(spectrum.dim if dim is None else dim, spectrum.dim)
+    degrees = np.maximum(spectrum.degrees, np.float32(settings.least))
+    sold = spectrum.degrees > 0
+    out = V * (degrees ** np.float32(out_power))[:, None]
+    mean = out[sold].mean(axis=0, dtype=np.float64)
+    covariance = tall.inner(out, out) / sold.sum() - np.outer(mean, mean)  # rows of items not sold are zero
+    s = spectrum.s.astype(np.float64)
+    turned = tall.inner(V, V * (degrees ** np.float32(settings.item_power - rarity))[:, None])
+    users = s[:, None] * turned * s**power  # of orthonormal rows for users times this, all users' p consist
+    spread, axes = tall.eigh(users @ covariance @ users.T)
     axes = axes[:, :dim] * tall.signs(axes[:, :dim])
-    E = spectrum.V @ (axes / s[:, None]).astype(np.float32)
-    return InOut(E, out @ (axes * weights[:, None]).astype(np.float32), np.maximum(spread[:dim], 0).astype(np.float32))
+    E = V @ ((s**power)[:, None] * np.linalg.solve(users, axes)).astype(np.float32)
+    return InOut(E, out @ (users.T @ axes).astype(np.float32), np.maximum(spread[:dim], 0).astype(np.float32))
 
 
 class _Products:

@@ -101,9 +101,9 @@ def test_the_stated_memory_holds():
 def test_turning_the_vectors_changes_no_score_and_leaves_no_covariance():
     R = purchases(500, 150)
     spectrum = decompose(lambda: [R], 150, SpectralSettings(dim=12))
-    block = in_out(spectrum, power=0.7)
+    block = in_out(spectrum, power=0.7, out_power=0.4)
     plain_in = spectrum.V * spectrum.s**0.7
-    plain_out = spectrum.V * np.sqrt(np.maximum(spectrum.degrees, 0.3))[:, None]
+    plain_out = spectrum.V * np.maximum(spectrum.degrees, 0.3)[:, None] ** 0.4
     np.testing.assert_allclose(block.E @ block.O.T, plain_in @ plain_out.T, atol=1e-5)
     sold = block.O[spectrum.degrees > 0]
     covariance = np.cov(sold.T, bias=True)
@@ -112,25 +112,25 @@ def test_turning_the_vectors_changes_no_score_and_leaves_no_covariance():
     np.testing.assert_allclose((user @ sold.T).std(axis=1), np.sqrt(user**2 @ block.spread), rtol=1e-3)
 
 
-@pytest.mark.parametrize("user_power", [0.5, 0.25])
-def test_fewer_coordinates_keep_as_much_of_the_scores_as_any_could(user_power):
+@pytest.mark.parametrize(("user_power", "rarity"), [(0.5, 0.5), (0.25, 0.5), (0.5, 0.1)])
+def test_fewer_coordinates_keep_as_much_of_the_scores_as_any_could(user_power, rarity):
     R = purchases(500, 150)
     chosen = SpectralSettings(dim=60, user_power=user_power)
     spectrum = decompose(lambda: [R], 150, chosen)
     sold = spectrum.degrees > 0
     users = np.maximum(np.asarray(R.sum(axis=1)), chosen.least) ** -user_power
-    pooled = users * (R @ (spectrum.V * np.maximum(spectrum.degrees, 0.3)[:, None] ** -0.5))
+    weights = np.maximum(spectrum.degrees, 0.3)[:, None] ** -rarity
 
     def centred(block):
-        scores = (pooled @ spectrum.V.T @ block.E) @ block.O[sold].T
+        scores = users * (R @ (weights * block.E)) @ block.O[sold].T
         return scores - scores.mean(axis=1, keepdims=True)
 
-    wanted = centred(in_out(spectrum))
+    wanted = centred(in_out(spectrum, rarity=rarity))
     lengths = np.linalg.svd(wanted, compute_uv=False)
     for dim in (5, 20, 40):
-        error = np.linalg.norm(wanted - centred(in_out(spectrum, dim=dim)))
+        error = np.linalg.norm(wanted - centred(in_out(spectrum, dim=dim, rarity=rarity)))
         assert error == pytest.approx(np.linalg.norm(lengths[dim:]), rel=0.05, abs=1e-3)
-        assert error < np.linalg.norm(wanted - centred(in_out(spectrum.truncated(dim))))
+        assert error < np.linalg.norm(wanted - centred(in_out(spectrum.truncated(dim), rarity=rarity)))
 
 
 def test_a_refresh_of_unchanged_purchases_gains_what_one_more_pass_gains():
