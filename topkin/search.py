@@ -10,6 +10,7 @@ import numpy as np
 
 from topkin.ann import AnnIndex
 from topkin.policy import Exclusions, count_excluded, distinct
+from topkin.products import BLAS, Engine
 from topkin.topk import TopK, top_k
 
 _MOST_ASKED = 4096
@@ -30,10 +31,13 @@ class Search(Protocol):
 
 
 class ExactSearch:
-    """Scores every item. vectors: (n_items, dim) float32, a zero row for an item without a vector."""
+    """Scores every item. vectors: (n_items, dim) float32, a zero row for an item without a vector.
 
-    def __init__(self, vectors: np.ndarray) -> None:
-        self.vectors = vectors
+    engine: what multiplies; the lists are the same with any.
+    """
+
+    def __init__(self, vectors: np.ndarray, engine: Engine = BLAS) -> None:
+        self.vectors, self.engine = vectors, engine
         self.found = (vectors != 0).any(axis=1)
 
     def offered(self, allowed: np.ndarray) -> int:
@@ -42,7 +46,7 @@ class ExactSearch:
 
     def search(self, queries: np.ndarray, k: int, *, exclude: Exclusions, allowed: np.ndarray) -> TopK:
         """See :class:`Search`."""
-        return top_k(queries, self.vectors, k, exclude=exclude, allowed=allowed & self.found)
+        return top_k(queries, self.vectors, k, exclude=exclude, allowed=allowed & self.found, engine=self.engine)
 
 
 class IndexSearch:

@@ -21,14 +21,13 @@ import numpy as np
 
 from topkin.blas import one_blas_thread
 from topkin.pair_scores import margins_of, pair_scores
+from topkin.products import BLAS, Engine, Products
 from topkin.rank_keys import LOWEST, PAD, above, best_keys, first_keys, keys_of, kth, lists_of, scores_of
 
 Exclude = tuple[np.ndarray, np.ndarray]
 TopK = tuple[np.ndarray, np.ndarray]
 
 BUDGET_BYTES = 256 << 20
-QUERY_BLOCK = 512
-ITEM_BLOCK = 2048
 
 
 def top_k(
@@ -40,6 +39,7 @@ def top_k(
     allowed: np.ndarray | None = None,
     budget_bytes: int = BUDGET_BYTES,
     threads: int | None = None,
+    engine: Engine = BLAS,
 ) -> TopK:
     """The k items of highest inner product with each query: ids (n, k) int32, scores (n, k) float32.
 
@@ -47,7 +47,7 @@ def top_k(
     query r must not get are ``items[indptr[r]:indptr[r + 1]]``, in any order, repeats allowed.
     allowed: (m,) bool, the items that any query may get. budget_bytes: bound of the working memory beside
     inputs and result (and the allowed items, if not all are). threads: how many at once, by default one a
-    processor.
+    processor. engine: what multiplies; the answer is the same with any.
 
     With unit vectors the score is the cosine; a zero vector scores 0 with everything. Raises ValueError
     for k below 1, shapes that do not fit, a NaN or an infinity in a vector, or vectors so long that a
@@ -71,12 +71,15 @@ def top_k(
     ids, scores = np.full((n, k), -1, np.int32), np.full((n, k), -np.inf, np.float32)
     if not n or not m:
         return ids, scores
-    row_bytes = 6 * min(m, ITEM_BLOCK) + 24 * _width(m, k) + 40 * k
-    rows = max(1, min(QUERY_BLOCK, budget_bytes // threads // row_bytes, -(-n // threads)))
+    blocks = _blocks(m, engine.item_block)
+    row_bytes = 6 * -(-m // blocks) + 24 * _width(m, k, blocks) + 40 * k
+    rows = max(1, min(engine.query_block, budget_bytes // threads // row_bytes, -(-n // threads)))
     starts = iter(range(0, n, rows))  # the iterator is shared by the threads
 
+    products = engine.load(items, blocks)
+
     def work(_: int) -> None:
-        search = _Search(items, k, rows)
+        search = _Search(items, k, rows, blocks, products(rows))
         for start in starts:
             part = slice(start, start + rows)
             keys = search(queries[part], margins[part], None if exclude is None else _rows_of(exclude, part))
@@ -138,14 +141,9 @@ def merge_top_k(parts: Sequence[TopK], k: int) -> TopK:
 class _Search:
     """The scratch arrays of one thread, and the search of a block of queries in them."""
 
-    def __init__(self, items: np.ndarray, k: int, rows: int):
-        self.items, self.k = items, k
-        self.blocks = _blocks(len(items))
-        self.width = _width(len(items), k)
-        size = rows * -(-len(items) // self.blocks)
-        self.fast = np.empty(size, np.float32)
-        self.passed = np.empty(size + 8, bool)
-        self.words = np.empty(size // 8 + 1, bool)
+    def __init__(self, items: np.ndarray, k: int, rows: int, blocks: int, products: Products) -> None:
+        self.items, self.k, self.blocks, self.products = items, k, blocks, products
+        self.width = _width(len(items), k, blocks)
         self.found = np.full((rows, self.width), -np.inf, np.float32)
         self.columns = np.empty((rows, self.width), np.int32)
 
@@ -154,15 +152,16 @@ class _Search:
         if barred is not None:
             order = np.argsort(barred[1] % self.blocks, kind="stable")
             barred = barred[0][order], barred[1][order]
+        far = self.products.margins(margins)
         best, guesses = self._pass(queries, margins, np.full(len(queries), LOWEST), barred, guess=True)
-        unsure = np.flatnonzero((scores_of(best[:, -1]) < guesses + margins) & (guesses > LOWEST))
+        unsure = np.flatnonzero((scores_of(best[:, -1]) < guesses + far) & (guesses > LOWEST))
         if len(unsure):  # what was listed bounds the k-th score from below
             if barred is not None:
                 place = np.full(len(queries), -1)
                 place[unsure] = np.arange(len(unsure))
                 again = place[barred[0]] >= 0
                 barred = place[barred[0][again]], barred[1][again]
-            floors = np.maximum(scores_of(best[unsure, -1]) - margins[unsure], LOWEST)
+            floors = np.maximum(scores_of(best[unsure, -1]) - far[unsure], LOWEST)
             best[unsure], _ = self._pass(queries[unsure], margins[unsure], floors, barred, guess=False)
         return best
 
@@ -178,28 +177,32 @@ class _Search:
         best, filled, guesses, seen = np.full((b, self.k), PAD), np.zeros(b, np.int64), floors, 0
         bars = None if barred is None else np.searchsorted(barred[1] % self.blocks, np.arange(self.blocks + 1))
         scaled, limit, unit = _scaled(queries, margins, floors)
+        far = self.products.margins(margins)
         for j in range(self.blocks):
-            block = self.items[j :: self.blocks]
-            w = len(block)
+            w = len(self.items[j :: self.blocks])
+            mine = None
+            if barred is not None and bars is not None:
+                of = slice(bars[j], bars[j + 1])
+                mine = barred[0][of], barred[1][of] // self.blocks
             if filled.max() + w > self.width:
                 best = self._settle(queries, margins, unit, filled, best)
                 filled[:] = 0
-                floors = np.maximum(floors, scores_of(best[:, -1]) - margins)
+                floors = np.maximum(floors, scores_of(best[:, -1]) - far)
                 scaled, limit, unit = _scaled(queries, margins, floors)
-            fast = self.fast[: b * w].reshape(b, w)
-            np.matmul(scaled, block.T, out=fast)
-            if barred is not None and bars is not None:
-                mine = slice(bars[j], bars[j + 1])
-                fast[barred[0][mine], barred[1][mine] // self.blocks] = -np.inf
             if guess and not seen:
-                guesses = floors = np.maximum(kth(fast, self._rank(w)) - 2 * margins, LOWEST)
-                limit = floors[:, None]
-            at = self._not_below(fast, limit)
+                fast = self.products.whole(scaled, j)
+                if mine is not None:
+                    fast[mine] = -np.inf
+                guesses = floors = np.maximum(kth(fast, self._rank(w)) - 2 * far, LOWEST)
+                at = np.flatnonzero(fast >= floors[:, None])
+                values = fast.ravel().take(at)
+            else:
+                at, values = self.products.passing(scaled, j, limit, mine)
             ends = at.searchsorted(number * w)
             counts = ends[1:] - ends[:-1]
             place = (number[:-1] * self.width + filled - ends[:-1]).repeat(counts)
             place += np.arange(len(at))
-            self.found.ravel()[place] = fast.ravel().take(at)
+            self.found.ravel()[place] = values
             at -= (number[:-1] * w).repeat(counts)
             at *= self.blocks
             at += j
@@ -208,21 +211,11 @@ class _Search:
             seen += w
             if guess and not j & (j + 1) and j + 1 < self.blocks:  # 1, 2, 4, 8, … blocks are seen: guess better
                 found = self.found[:b, : int(filled.max())]
-                guesses = np.maximum(guesses, kth(found, self._rank(seen)) * unit[:, 0] - 2 * margins)
+                guesses = np.maximum(guesses, kth(found, self._rank(seen)) * unit[:, 0] - 2 * far)
                 floors, old = np.maximum(floors, guesses), unit
                 scaled, limit, unit = _scaled(queries, margins, floors)
                 found *= old / unit
         return self._settle(queries, margins, unit, filled, best), guesses
-
-    def _not_below(self, fast: np.ndarray, floors: np.ndarray | np.float32) -> np.ndarray:
-        """The places in ``fast``, read row by row, of the values that are not below the floors, ascending."""
-        size = fast.size
-        passed, words = self.passed[:size], self.passed[: -(-size // 8) * 8].view(np.uint64)
-        self.passed[size : size + 7] = False
-        np.greater_equal(fast, floors, out=passed.reshape(fast.shape))
-        (word,) = np.not_equal(words, 0, out=self.words[: len(words)]).nonzero()  # few pass: look at eight at once
-        (near,) = words.take(word).view(bool).nonzero()
-        return (word.take(near >> 3) << 3) + (near & 7)
 
     def _settle(
         self, queries: np.ndarray, margins: np.ndarray, unit: np.ndarray, filled: np.ndarray, best: np.ndarray
@@ -230,7 +223,7 @@ class _Search:
         """The k best of ``best`` and what was found, scored exactly; empties ``found``."""
         b = len(queries)
         found = self.found[:b, : int(filled.max(initial=0))]
-        row, at = above(found, kth(found, self.k) - 2 * margins / unit[:, 0])
+        row, at = above(found, kth(found, self.k) - 2 * self.products.margins(margins) / unit[:, 0])
         column = self.columns[row, at]
         found[:] = -np.inf
         keys = keys_of(pair_scores(queries, self.items, margins, row, column), column)
@@ -254,17 +247,17 @@ def _scaled(
     return queries, unit, np.ones_like(unit)
 
 
-def _blocks(m: int) -> int:
+def _blocks(m: int, size: int) -> int:
     """Into how many blocks m items are cut: a prime, so that no pattern in their order makes the blocks differ."""
-    blocks = -(-m // ITEM_BLOCK)
+    blocks = -(-m // size)
     while any(blocks % other == 0 for other in range(2, math.isqrt(blocks) + 1)):
         blocks += 1
     return blocks
 
 
-def _width(m: int, k: int) -> int:
+def _width(m: int, k: int, blocks: int) -> int:
     """How many items found a query can hold before they are cut to the k best."""
-    return min(m, ITEM_BLOCK + 4 * k + 1024)
+    return min(m, -(-m // blocks) + 4 * k + 1024)
 
 
 def _processors() -> int:

@@ -1,4 +1,5 @@
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 import topkin.topk as module
 from topkin.blas import _functions, one_blas_thread
 from topkin.cosine import unit_rows
+from topkin.products import BLAS
 from topkin.topk import merge_top_k, top_k, top_k_of_scores
 
 
@@ -60,10 +62,8 @@ def problems(draw):
 @given(problems(), st.integers(1, 3), st.sampled_from([(512, 2048), (2, 8), (3, 5), (1, 1)]))
 def test_lists_equal_brute_force_whatever_the_blocks_and_threads(problem, threads, blocks):
     queries, items, k, exclude, allowed = problem
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in zip(("QUERY_BLOCK", "ITEM_BLOCK"), blocks, strict=True):
-            patch.setattr(module, name, value)
-        found = top_k(queries, items, k, exclude=exclude, allowed=allowed, threads=threads)
+    engine = replace(BLAS, query_block=blocks[0], item_block=blocks[1])
+    found = top_k(queries, items, k, exclude=exclude, allowed=allowed, threads=threads, engine=engine)
     assert_same(found, brute_force(exact_scores(queries, items), k, exclude, allowed))
 
 

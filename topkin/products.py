@@ -1,0 +1,80 @@
+"""Products of queries and blocks of items, of which only what is not below a floor is kept."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+Places = tuple[np.ndarray, np.ndarray]
+"""Row and column of some places, each (n,)."""
+
+
+class Products(Protocol):
+    """Multiplies queries and the items of block j: every ``blocks``-th item, from item j."""
+
+    def margins(self, margins: np.ndarray) -> np.ndarray:
+        """How far a product may lie from the score, (n,) float32; margins: the same of float32 products."""
+
+    def whole(self, queries: np.ndarray, j: int) -> np.ndarray:
+        """All products, (b, w) float32, to be overwritten. queries: (b, d) float32."""
+
+    def passing(
+        self, queries: np.ndarray, j: int, floors: np.ndarray | np.float32, barred: Places | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The places, read row by row, ascending, and the values of the products not below the floors.
+
+        floors: (b, 1) float32, or one. barred: places that never pass.
+        """
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What multiplies. query_block, item_block: the most queries and items at once, as its caches like it.
+
+    load: takes items (m, d) float32 and the number of blocks, once; what it returns takes the most queries at
+    once and gives a thread its :class:`Products`.
+    """
+
+    query_block: int
+    item_block: int
+    load: Callable[[np.ndarray, int], Callable[[int], Products]]
+
+
+class BlasProducts:
+    """Products by NumPy's BLAS, in scratch arrays that stay in cache: an object for each thread."""
+
+    def __init__(self, items: np.ndarray, blocks: int, rows: int):
+        self._items, self._blocks = items, blocks
+        size = rows * -(-len(items) // blocks)
+        self._fast, self._passed = np.empty(size, np.float32), np.empty(size + 8, bool)
+        self._words = np.empty(size // 8 + 1, bool)
+
+    def margins(self, margins: np.ndarray) -> np.ndarray:
+        """The same."""
+        return margins
+
+    def whole(self, queries: np.ndarray, j: int) -> np.ndarray:
+        """See :class:`Products`."""
+        block = self._items[j :: self._blocks]
+        fast = self._fast[: len(queries) * len(block)].reshape(len(queries), len(block))
+        return np.matmul(queries, block.T, out=fast)
+
+    def passing(
+        self, queries: np.ndarray, j: int, floors: np.ndarray | np.float32, barred: Places | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """See :class:`Products`."""
+        fast = self.whole(queries, j)
+        if barred is not None:
+            fast[barred] = -np.inf
+        size = fast.size
+        words = self._passed[: -(-size // 8) * 8].view(np.uint64)
+        self._passed[size : size + 7] = False
+        np.greater_equal(fast, floors, out=self._passed[:size].reshape(fast.shape))
+        (word,) = np.not_equal(words, 0, out=self._words[: len(words)]).nonzero()  # few pass: look at eight at once
+        (near,) = words.take(word).view(bool).nonzero()
+        at = (word.take(near >> 3) << 3) + (near & 7)
+        return at, fast.ravel().take(at)
+
+
+BLAS = Engine(512, 2048, lambda items, blocks: lambda rows: BlasProducts(items, blocks, rows))
