@@ -33,26 +33,36 @@ def sales(events: pa.Table, as_of: datetime, recent_days: float) -> pa.Table:
 
     ``recent`` counts those of the last ``recent_days`` before ``as_of``.
     """
-    item = events.schema.field("item_id").type
-    start = pa.scalar(as_of - timedelta(days=recent_days), schemas.TIME)
-    pairs = events.group_by(["user_id", "item_id"], use_threads=False).aggregate([])
-    buyers = pairs.group_by("item_id", use_threads=False).aggregate([([], "count_all")])
-    buyers = buyers.rename_columns({"count_all": "users"})
-    single = pa.table(
-        {
-            "item_id": events["item_id"],
-            "events": pa.array(np.ones(len(events), np.int64)),
-            "recent": pc.greater_equal(events["timestamp"], start).cast(pa.int64()),
-            "first_sale": events["timestamp"],
-            "last_sale": events["timestamp"],
-            "last_price": events["price"],
-        }
-    )
-    found = _summed(single, ["events", "recent"])
-    users = buyers["users"].combine_chunks()
-    where = pc.index_in(found["item_id"], value_set=buyers["item_id"].combine_chunks())
-    found = found.append_column("users", users.take(where.combine_chunks()))
-    return found.select(sales_schema(item).names).cast(sales_schema(item)).combine_chunks()
+    items, users = (_codes(events[c]) for c in ("item_id", "user_id"))
+    n, which = len(items.dictionary), np.asarray(items.indices).astype(np.int64)
+    bought = np.sort(np.asarray(users.indices) * np.int64(n) + which)  # (user, item) pairs, to be counted once each
+    first_times = np.append(True, bought[1:] != bought[:-1])[: len(bought)]
+    times = np.asarray(events["timestamp"].cast(pa.int64()))
+    first, last = np.full(n, np.iinfo(np.int64).max), np.full(n, np.iinfo(np.int64).min)
+    np.minimum.at(first, which, times)
+    np.maximum.at(last, which, times)
+    latest = np.flatnonzero(times == last[which])
+    prices = np.asarray(pc.fill_null(events["price"].combine_chunks().take(pa.array(latest)), np.nan))
+    price = np.full(n, -np.inf, np.float32)
+    np.fmax.at(price, which[latest], prices)
+    start = np.datetime64(as_of - timedelta(days=recent_days), "us").astype(np.int64)
+    columns = [
+        items.dictionary,
+        np.bincount(which, minlength=n),
+        np.bincount(bought[first_times] % max(n, 1), minlength=n),
+        np.bincount(which[times >= start], minlength=n),
+        pa.array(first).view(schemas.TIME),
+        pa.array(last).view(schemas.TIME),
+        pa.array(price, mask=np.isneginf(price)),
+    ]
+    schema = sales_schema(items.dictionary.type)
+    found = pa.table([pa.array(c) if isinstance(c, np.ndarray) else c for c in columns], names=schema.names)
+    return found.cast(schema).take(pc.sort_indices(items.dictionary)).combine_chunks()
+
+
+def _codes(values: pa.ChunkedArray) -> pa.DictionaryArray:
+    found = values.combine_chunks().dictionary_encode()
+    return found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found
 
 
 def merge_sales(tables: Iterable[pa.Table]) -> pa.Table:

@@ -1,5 +1,6 @@
 """Purchases of one partition of users: sorted, without duplicates, split by time, as histories."""
 
+from collections.abc import Sequence
 from datetime import datetime
 
 import numpy as np
@@ -17,6 +18,34 @@ def ranks(values: pa.ChunkedArray) -> tuple[np.ndarray, pa.Array]:
     return np.asarray(pc.index_in(values, value_set=distinct)).astype(np.int64), distinct
 
 
+def _dense(key: np.ndarray) -> np.ndarray:
+    """The rank of each number among the distinct ones, (n,) int64."""
+    return np.unique(key, return_inverse=True)[1].astype(np.int64, copy=False)
+
+
+def packed(keys: Sequence[np.ndarray]) -> np.ndarray:
+    """One number for each row that sorts as the rows do by the first key, then the second and so on.
+
+    keys: (n,) int64 each. Two rows have the same number where all keys are the same; (n,) int64. Sorting one
+    number is several times as fast as ``np.lexsort``. Where the keys' bits are too many, ranks take their place.
+    """
+    made = np.zeros(len(keys[0]), np.int64)
+    for key in keys if len(made) else ():
+        if not _fits(int(key.max()) - int(key.min())):
+            key = _dense(key)
+        key = key - key.min()
+        if not _fits(int(made.max()), int(key.max())):
+            made = _dense(made)
+        if not _fits(int(made.max()), int(key.max())):
+            key = _dense(key)
+        made = made << int(key.max()).bit_length() | key
+    return made
+
+
+def _fits(*highest: int) -> bool:
+    return sum(h.bit_length() for h in highest) < 64
+
+
 def _float_key(values: pa.ChunkedArray) -> np.ndarray:
     """Floats as sortable numbers, nulls last."""
     return np.asarray(pc.fill_null(values, np.inf))
@@ -27,34 +56,33 @@ def settle(rows: pa.Table) -> tuple[pa.Table, int]:
 
     Rows equal in user_id, timestamp, item_id and PRINT are one purchase; without a column PRINT all are kept.
     """
-    users, _ = ranks(rows["user_id"])
-    items, _ = ranks(rows["item_id"])
-    times = np.asarray(rows["timestamp"].cast(pa.int64()))
-    order = np.lexsort((items, times, users))
-    keys = [users, times, items]
+    users, items = rows["user_id"], rows["item_id"]
+    codes = [users if pa.types.is_int64(users.type) else ranks(users)[0], rows["timestamp"].cast(pa.int64())]
+    key = packed([*map(np.asarray, codes), ranks(items)[0]])
+    order = np.argsort(key)
+    same = key[order]
+    same = same[1:] == same[:-1]
     tied = np.zeros(len(order), bool)
-    same = np.logical_and.reduce([k[order[1:]] == k[order[:-1]] for k in keys]) if len(order) > 1 else tied[1:]
-    tied[1:] |= same
-    tied[:-1] |= same
+    if len(order) > 1:
+        tied[1:] |= same
+        tied[:-1] |= same
+    prints = np.asarray(rows[PRINT]) if PRINT in rows.column_names else None
     if tied.any():  # only ties need the other columns
         at = order[tied]
         few = rows.take(pa.array(at))
-        more = [_float_key(few["quantity"]), _float_key(few["price"]), ranks(few["segment"])[0]]
-        if PRINT in rows.column_names:
-            more.append(np.asarray(few[PRINT]))
-        order[tied] = at[np.lexsort((*reversed(more), items[at], times[at], users[at]))]
+        more = [key[at], _float_key(few["quantity"]), _float_key(few["price"]), ranks(few["segment"])[0]]
+        if prints is not None:
+            more.append(prints[at])
+        order[tied] = at[np.lexsort(more[::-1])]
     dropped = 0
-    if PRINT in rows.column_names:
-        prints = np.asarray(rows[PRINT])
-        keys.append(prints)
+    if prints is not None:
         again = np.zeros(len(order), bool)
-        if len(order) > 1:
-            again[1:] = np.logical_and.reduce([k[order[1:]] == k[order[:-1]] for k in keys])
+        again[1:] = same & (prints[order[1:]] == prints[order[:-1]]) if len(order) > 1 else False
         dropped = int(again.sum())
-        order = order[~again]
+        order = order[~again] if dropped else order
         rows = rows.drop_columns([PRINT])
-    schema = schemas.events(rows.schema.field("user_id").type, rows.schema.field("item_id").type)
-    return rows.take(pa.array(order)).cast(schema).combine_chunks(), dropped
+    schema = schemas.events(users.type, items.type)
+    return rows.combine_chunks().take(pa.array(order)).cast(schema).combine_chunks(), dropped
 
 
 def split_by_time(events: pa.Table, as_of: datetime) -> tuple[pa.Table, pa.Table]:

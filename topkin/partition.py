@@ -5,6 +5,8 @@ finaliser (splitmix64: Steele, Lea and Flood 2014) then spreads every bit. Nothi
 against an adversary: the hash balances work, it does not tell ids apart.
 """
 
+from functools import cache
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,7 +15,8 @@ from topkin.ids import decoded
 
 _P = 0x9E3779B97F4A7C15  # odd, so that it has an inverse modulo 2**64
 _P_INVERSE = pow(_P, -1, 2**64)
-_BLOCK = 1 << 16
+_BLOCK = 1 << 14
+_KEPT = 1 << 20  # powers that are computed once: a block of 64 bytes each
 
 
 def _mix(h: np.ndarray) -> np.ndarray:
@@ -23,11 +26,20 @@ def _mix(h: np.ndarray) -> np.ndarray:
     return h ^ (h >> np.uint64(31))
 
 
-def _powers(base: int, n: int) -> np.ndarray:
-    """``base ** [0, 1, …, n - 1]`` modulo 2**64, (n,) uint64."""
+def _accumulated(base: int, n: int) -> np.ndarray:
     steps = np.full(n, np.uint64(base), np.uint64)
     steps[:1] = 1
     return np.multiply.accumulate(steps)
+
+
+@cache
+def _kept(base: int) -> np.ndarray:
+    return _accumulated(base, _KEPT)
+
+
+def _powers(base: int, n: int) -> np.ndarray:
+    """``base ** [0, 1, …, n - 1]`` modulo 2**64, (n,) uint64."""
+    return _kept(base)[:n] if n <= _KEPT else _accumulated(base, n)
 
 
 def _hash_bytes(ids: pa.Array) -> np.ndarray:

@@ -3,10 +3,12 @@ from datetime import datetime
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from topkin import schemas
 from topkin.cleaning import PRINT, purchase_rows
-from topkin.events import histories, ranks, settle, split_by_time
+from topkin.events import histories, packed, ranks, settle, split_by_time
 
 T1, T2 = datetime(2011, 1, 1), datetime(2011, 1, 2)
 
@@ -74,3 +76,23 @@ def test_ranks_follow_the_order_of_values_with_nulls_last() -> None:
     codes, distinct = ranks(pa.chunked_array([["b", None], ["a", "b"]]))
     assert codes.tolist() == [1, 2, 0, 1]
     assert distinct.to_pylist() == ["a", "b", None]
+
+
+WIDE = st.integers(-(2**63), 2**63 - 1)
+
+
+@given(
+    st.integers(1, 4).flatmap(
+        lambda width: st.lists(st.tuples(*[st.one_of(st.integers(-2, 2), WIDE)] * width), min_size=1, max_size=30)
+    )
+)
+def test_packed_keys_sort_and_tie_as_the_keys_do(rows_of_keys: list[tuple[int, ...]]) -> None:
+    keys = [np.array(column, np.int64) for column in zip(*rows_of_keys, strict=True)]
+    made = packed(keys)
+    order = sorted(range(len(rows_of_keys)), key=lambda row: rows_of_keys[row])
+    assert [rows_of_keys[row] for row in np.argsort(made)] == [rows_of_keys[row] for row in order]
+    assert len(set(made.tolist())) == len(set(rows_of_keys))
+
+
+def test_no_rows_have_no_keys() -> None:
+    assert packed([np.zeros(0, np.int64)] * 3).tolist() == []
