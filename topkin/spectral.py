@@ -185,11 +185,12 @@ def in_out(
     power: float = 0.3,
     out_power: float = 0.4,
     rarity: float = 0.25,
+    lengths: np.ndarray | None = None,
 ) -> InOut:
     """The vectors of a block of ``dim`` coordinates, by default as many as the spectrum has.
 
-    The scores wanted are those of ``E = V s^power`` and ``O = D_i^out_power V``, pooled with the weights
-    ``d_i^-rarity``. Of them, for all users, each weighed by ``d_u^-2a``, less each user's mean over the items sold,
+    The scores wanted are those of ``E = V s^power`` and ``O = D_i^out_power V``, each row of O times its item's
+    ``lengths`` ((n_items,), above 0: what sells now), pooled with the weights ``d_i^-rarity``. Of them, for all users, each weighed by ``d_u^-2a``, less each user's mean over the items sold,
     ``dim`` coordinates keep as much as any could (Eckart and Young; the users' second moments follow from the
     spectrum), so that a spectrum of twice the dimension gives a better block than one of the same. Coordinates do
     not covary over the items sold, largest spread first: a user's scores have the variance
@@ -199,7 +200,8 @@ def in_out(
     dim = min(spectrum.dim if dim is None else dim, spectrum.dim)
     degrees = np.maximum(spectrum.degrees, np.float32(settings.least))
     sold = spectrum.degrees > 0
-    out = V * (degrees ** np.float32(out_power))[:, None]
+    longer = degrees ** np.float32(out_power) * (1 if lengths is None else lengths.astype(np.float32))
+    out = V * longer[:, None]
     mean = out[sold].mean(axis=0, dtype=np.float64)
     covariance = tall.inner(out, out) / sold.sum() - np.outer(mean, mean)  # rows of items not sold are zero
     s = spectrum.s.astype(np.float64)

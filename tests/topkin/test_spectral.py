@@ -101,9 +101,10 @@ def test_the_stated_memory_holds():
 def test_turning_the_vectors_changes_no_score_and_leaves_no_covariance():
     R = purchases(500, 150)
     spectrum = decompose(lambda: [R], 150, SpectralSettings(dim=12))
-    block = in_out(spectrum, power=0.7, out_power=0.4)
+    lengths = np.random.default_rng(1).uniform(0.2, 2, 150)
+    block = in_out(spectrum, power=0.7, out_power=0.4, lengths=lengths)
     plain_in = spectrum.V * spectrum.s**0.7
-    plain_out = spectrum.V * np.maximum(spectrum.degrees, 0.3)[:, None] ** 0.4
+    plain_out = spectrum.V * np.maximum(spectrum.degrees, 0.3)[:, None] ** 0.4 * lengths[:, None]
     np.testing.assert_allclose(block.E @ block.O.T, plain_in @ plain_out.T, atol=1e-5)
     sold = block.O[spectrum.degrees > 0]
     covariance = np.cov(sold.T, bias=True)
