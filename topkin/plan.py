@@ -137,7 +137,7 @@ def _least(holds: Callable[[int], bool], low: int, high: int) -> int | None:
 
 def _stage(name: str, c: Counts, settings: Settings, machine: Machine, shards: int, costs: Costs) -> Stage:
     flops, cpu = _work(name, c, settings, costs)
-    read, written = _bytes(name, c, settings, shards)
+    read, written = _bytes(name, c, settings, shards, machine.workers)
     rows = {"prepare": c.purchases, "train": c.known, "embed": c.users + c.items, "index": c.items}
     lanes = machine.cores * (1 if name in ("train", "index") else machine.workers)  # those two are one process each
     mode = "index" if settings.recommend.search == "index" else "sharded" if shards > 1 else "resident"
@@ -164,9 +164,9 @@ def _work(name: str, c: Counts, settings: Settings, costs: Costs) -> tuple[float
     if name == "train":
         return 0.0, c.known * costs.training_purchase
     if name == "embed":
-        return 0.0, (c.known + c.items) * costs.pooled_purchase
+        return 0.0, (c.known + c.items) * costs.pooled_purchase * dim / 64  # as measured with 64 coordinates
     if name == "index":
-        return 0.0, c.items * costs.indexed_item
+        return 0.0, c.items * costs.indexed_item * dim / 64
     if name == "recommend":
         flops = 2.0 * dim * c.users * _scored(c, settings)
         return flops, flops / costs.flops + c.users * k * costs.list_row
@@ -184,8 +184,8 @@ def _scored(c: Counts, settings: Settings) -> float:
     return min(c.items, shards * settings.index.ef_search * settings.index.m)
 
 
-def _bytes(name: str, c: Counts, settings: Settings, shards: int) -> tuple[float, float]:
-    """Bytes read and written by a stage, all workers together."""
+def _bytes(name: str, c: Counts, settings: Settings, shards: int, workers: int) -> tuple[float, float]:
+    """Bytes read and written by a stage, all workers together; each reads the items for itself."""
     parts, vector = settings.run.parts, COORDINATE * settings.train.dim
     histories, catalogue, lists = ROW * c.known, 100.0 * c.items, 12.0 * c.users * min(settings.recommend.k, c.items)
     items, users = 2.0 * vector * c.items, float(vector * c.users)
@@ -194,20 +194,20 @@ def _bytes(name: str, c: Counts, settings: Settings, shards: int) -> tuple[float
     if name == "train":
         return histories * (1 + settings.train.epochs), items
     if name == "embed":
-        return histories + catalogue + items, items + users
+        return histories + workers * (catalogue + items), items + users
     if name == "index":
         return items + users, 3.0 * vector * c.items
     if name == "recommend" and shards > 1:
         loads = -(-parts // PARTS_A_LOAD)
         moved = 8.0 * shards * c.users * min(settings.recommend.k, c.items)  # ids and scores, from shards to parts
         read = (shards + 1) * (histories + users) + loads * items / 2 + parts * 2 * vector * _named(c, settings)
-        return read + moved, lists + moved
+        return read + workers * catalogue + moved, lists + moved
     if name == "recommend":
-        return histories + users + items + catalogue, lists
+        return histories + users + workers * (items + catalogue), lists
     if name == "similar":
         rows = c.items * settings.similar.items + c.users * (settings.similar.users + settings.similar.bought)
-        return items + parts * (histories + users), 12.0 * rows
-    return histories + users + items + lists, 100.0 * c.users
+        return workers * (items + catalogue) + parts * (histories + users), 12.0 * rows
+    return 2 * histories + users + workers * (items + catalogue) + lists, 100.0 * c.users
 
 
 def _named(c: Counts, settings: Settings) -> float:
