@@ -190,11 +190,11 @@ def in_out(
     """The vectors of a block of ``dim`` coordinates, by default as many as the spectrum has.
 
     The scores wanted are those of ``E = V s^power`` and ``O = D_i^out_power V``, each row of O times its item's
-    ``lengths`` ((n_items,), above 0: what sells now), pooled with the weights ``d_i^-rarity``. Of them, for all users, each weighed by ``d_u^-2a``, less each user's mean over the items sold,
-    ``dim`` coordinates keep as much as any could (Eckart and Young; the users' second moments follow from the
-    spectrum), so that a spectrum of twice the dimension gives a better block than one of the same. Coordinates do
-    not covary over the items sold, largest spread first: a user's scores have the variance
-    ``sum_k spread_k p_k^2``.
+    ``lengths`` ((n_items,), above 0: what sells now), pooled with the weights ``d_i^-rarity``. Of them, for all
+    users, each weighed by ``d_u^-2a``, less each user's mean over the items sold, ``dim`` coordinates keep as much
+    as any could (Eckart and Young; the users' second moments follow from the spectrum), so that a spectrum of
+    twice the dimension gives a better block than one of the same. Coordinates do not covary over the items
+    sold, largest spread first: a user's scores have the variance ``sum_k spread_k p_k^2``.
     """
     settings, V = spectrum.settings, spectrum.V
     dim = min(spectrum.dim if dim is None else dim, spectrum.dim)
