@@ -200,7 +200,8 @@ def _bytes(name: str, c: Counts, settings: Settings, shards: int, workers: int) 
     if name == "recommend" and shards > 1:
         loads = -(-parts // PARTS_A_LOAD)
         moved = 8.0 * shards * c.users * min(settings.recommend.k, c.items)  # ids and scores, from shards to parts
-        read = (shards + 1) * (histories + users) + loads * items / 2 + parts * 2 * vector * _named(c, settings)
+        looked_up = parts * items if settings.recommend.because else 0.0  # some row of nearly every row group
+        read = (shards + 1) * (histories + users) + loads * items / 2 + looked_up
         return read + workers * catalogue + moved, lists + moved
     if name == "recommend":
         return histories + users + workers * (items + catalogue), lists
