@@ -12,6 +12,7 @@ from markupsafe import Markup
 from topkin import charts, report_words
 from topkin.report_charts import draw, measured
 from topkin.report_data import ReportData
+from topkin.report_tables import beyond, cold, item_kinds, user_kinds
 from topkin.report_words import (
     METRIC_NAMES,
     MODEL_MEANINGS,
@@ -40,6 +41,8 @@ def render(data: ReportData) -> str:
         charts=drawn,
         verdict=verdict(data.metrics),
         comparison=comparison(data.metrics),
+        grids=[g for g in (user_kinds(data.metrics), cold(data.metrics)) if g],
+        folded=[g for g in (item_kinds(data.metrics), beyond(data.metrics)) if g],
         left_out=[(MODEL_NAMES[name], reason) for name, reason in in_order(data.metrics["left_out"])],
         boards=boards(data.metrics),
         profile=profile(data),
@@ -137,8 +140,9 @@ def comparison(metrics: Mapping[str, Any]) -> list[tuple[str, list[dict[str, Any
             low, mean, high = values[metric]
             ours, theirs = metrics[protocol]["model"][metric], metrics[protocol][name][metric]
             kind = "better" if low > 0 else "worse" if high < 0 else "same"
+            p = metrics["p"][protocol][name][metric]
             row = {"baseline": MODEL_NAMES[name], "meaning": MODEL_MEANINGS[name], "ours": ours, "theirs": theirs}
-            row |= {"low": low, "mean": mean, "high": high, "kind": kind}
+            row |= {"low": low, "mean": mean, "high": high, "kind": kind, "p": p}
             row |= {"word": "no clear difference" if kind == "same" else kind}
             rows.append(row | {"ratio": ours / theirs if theirs and kind != "same" else None})
         if rows:

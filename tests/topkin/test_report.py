@@ -18,6 +18,7 @@ def metrics(**beaten: bool) -> dict[str, Any]:
         made["beats"] = {m: beaten.get(m, True) for m in MODELS[1:]}
         made["verdict"] |= {"good": all(made["beats"].values()), "reason": None}
         made["differences"]["novel"] = {m: {"ndcg@10": [0.1, 0.2, 0.3]} for m in MODELS[1:]}
+        made["p"]["novel"] = {m: {"ndcg@10": 0.01} for m in MODELS[1:]}
         made["novel"] = {m: {"ndcg@10": 0.2} for m in MODELS}
     return made
 
