@@ -1,4 +1,4 @@
-"""Training batches, streamed from the prepared histories: arrays of fixed shapes, shuffled from a seed."""
+"""What training reads of the prepared histories: purchases before a cut, streamed part by part, and counted."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from topkin import storage
 from topkin.errors import ArtifactError
-from topkin.interactions import Interactions, history_weights, joined
+from topkin.interactions import Interactions, joined
 
 BUFFER_PURCHASES = 20_000_000  # shuffled at a time: about 250 MB
 
@@ -100,87 +100,3 @@ def count(purchases: Purchases, recent_days: float) -> Counts:
         several = np.repeat(np.diff(distinct.indptr) > 1, np.diff(distinct.indptr))
         targets += np.bincount(distinct.items[several], minlength=n)
     return Counts(events, buyers, recent, targets)
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How examples are made of histories; the settings of the same names."""
-
-    batch_size: int
-    history_length: int
-    rarity: float
-    half_life_days: float | None
-    user_power: float
-    example_half_life_days: float | None
-
-
-def example_weights(history: Interactions, recipe: Recipe) -> np.ndarray:
-    """The weight of each purchase as a training example, (n,) float32.
-
-    A user's count to the power of ``-user_power``, so that the largest histories do not rule; recent
-    purchases weigh more where ``example_half_life_days`` is set.
-    """
-    lengths = np.repeat(np.diff(history.indptr), np.diff(history.indptr))
-    weights = np.maximum(lengths, 1).astype(np.float64) ** -recipe.user_power
-    if recipe.example_half_life_days is not None:
-        weights *= np.exp2(-history.ages / recipe.example_half_life_days)
-    return weights.astype(np.float32)
-
-
-def batches(
-    history: Interactions, buyers: np.ndarray, recipe: Recipe, rng: np.random.Generator
-) -> Iterator[dict[str, np.ndarray]]:
-    """One epoch over the distinct purchases of users with at least two; the last, short batch is left out.
-
-    Each example asks for one purchase from the user's others: ``history_length`` of them, drawn anew each
-    epoch where there are more. Arrays of a batch (b examples, h history places, c = b candidates):
-
-    candidates: (c,) int32, the batch's distinct targets by number, padded with item 0. positive: (b,) int32,
-    the target's candidate. masked: (b, c) bool, candidates that are no negatives: padding, and what the user
-    bought. history: (b, h) int32 items, padded with 0. history_weights: (b, h) float32, 0 for padding.
-    weights: (b,) float32 of the examples, their mean in the epoch 1.
-    """
-    known = history.distinct()
-    users, size = known.users, recipe.batch_size
-    order = np.lexsort((rng.random(len(users)), users))  # shuffled within each user
-    items, ages = known.items[order], known.ages[order]
-    pool_weights = history_weights(known, buyers, rarity=recipe.rarity, half_life_days=None)[order]
-    weights = example_weights(known, recipe)[order]
-    lengths = np.diff(known.indptr)
-    examples = np.flatnonzero(lengths[users] > 1)
-    weights /= max(float(weights[examples].mean()), 1e-30) if len(examples) else 1.0
-    examples = rng.permutation(examples)
-    column = np.full(known.n_items, -1, np.int32)
-    ahead = np.arange(1, recipe.history_length + 1)
-    for start in range(0, len(examples) - size + 1, size):
-        at = examples[start : start + size]
-        user = users[at]
-        first, length = known.indptr[user], lengths[user]
-        others = first[:, None] + ((at - first)[:, None] + ahead) % length[:, None]
-        there = ahead <= (length - 1)[:, None]
-        history_weight = np.where(there, pool_weights[others], 0).astype(np.float32)
-        if recipe.half_life_days is not None:
-            gap = np.abs(ages[others] - ages[at][:, None])
-            history_weight *= np.exp2(-gap / np.float32(recipe.half_life_days))
-        found = np.unique(items[at])
-        column[found] = np.arange(len(found), dtype=np.int32)
-        yield {
-            "candidates": np.pad(found, (0, size - len(found))),
-            "positive": column[items[at]],
-            "masked": _masked(known, user, column, len(found), size),
-            "history": np.where(there, items[others], 0).astype(np.int32),
-            "history_weights": history_weight,
-            "weights": weights[at],
-        }
-        column[found] = -1
-
-
-def _masked(known: Interactions, user: np.ndarray, column: np.ndarray, found: int, size: int) -> np.ndarray:
-    """Which candidates each example's user bought, padding too, (b, size) bool."""
-    distinct, back = np.unique(user, return_inverse=True)
-    bought = known.take(distinct)
-    columns = column[bought.items]
-    mask = np.zeros((len(distinct), size), bool)
-    mask[:, found:] = True
-    mask[bought.users[columns >= 0], columns[columns >= 0]] = True
-    return mask[back]

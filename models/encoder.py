@@ -1,108 +1,102 @@
 """The encoder as the jobs use it: items and users in, unit vectors out, NumPy at both ends."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import scipy.sparse as sp
 
+from topkin.blocks import PRIOR, Block, dim_of, equally_long, user_vectors
 from topkin.cosine import unit_rows
-from topkin.interactions import Interactions, history_weights
+from topkin.interactions import Interactions
 from topkin.models.features import ItemFeatures, item_features
-from topkin.models.prior import PRIOR_DIMS, Prior
-from topkin.models.towers import TwoTower
+from topkin.models.prior import Prior, sales, surge
+from topkin.models.towers import Towers, TwoTower
 
-
-def pool(
-    history: Interactions,
-    in_vectors: np.ndarray,
-    buyers: np.ndarray,
-    *,
-    rarity: float,
-    half_life_days: float | None,
-    length: int | None = None,
-) -> np.ndarray:
-    """The user vectors, (n_users, dim) float32 unit rows: the rule that the user tower was trained with.
-
-    Each user's ``length`` latest distinct items, each weighted by ``history_weights``, are summed as
-    in-vectors and the sum is divided by its length. A user without history gets the zero vector. A row
-    depends on that user alone, so any batching gives the same numbers.
-    in_vectors: (n_items, dim) float32. buyers: (n_items,) distinct buyers of each item.
-    """
-    kept = history.distinct()
-    if length is not None:
-        kept = kept.latest(length)
-    weights = history_weights(kept, buyers, rarity=rarity, half_life_days=half_life_days)
-    matrix = sp.csr_matrix((weights, kept.items, kept.indptr), (kept.n_users, kept.n_items))
-    return unit_rows(matrix @ np.ascontiguousarray(in_vectors, np.float32))
+Sides = tuple[np.ndarray, np.ndarray]
+"""Out-vectors and in-vectors of items, each (n, d) float32."""
 
 
 class Encoder:
     """A trained encoder.
 
-    model: the towers. ids: the items with a row of their own, in the order of the id tables.
+    model: the towers of each block. ids: the items with a row of their own, in the order of the id tables.
     hash: the SHA-256 of the saved model, carried by everything that the encoder makes.
     """
 
-    def __init__(self, model: TwoTower, ids: pa.Array, hash: str = "") -> None:
-        if len(ids) != model.items:
-            raise ValueError(f"ids must be the model's {model.items} known items, got {len(ids)}")
+    def __init__(self, model: Towers, ids: pa.Array, hash: str = "") -> None:
+        if any(len(ids) != tower.items for tower in model.towers):
+            raise ValueError(f"ids must be the model's {model.towers[0].items} known items, got {len(ids)}")
         self.model, self.ids, self.hash = model, ids, hash
 
     @property
+    def blocks(self) -> list[Block]:
+        """The blocks of coordinates, the prior's last, where there is one."""
+        return [Block.from_json(b) for b in self.model.meaning["blocks"]]
+
+    @property
     def dim(self) -> int:
-        """Coordinates of a vector: those of the towers and those of the prior."""
-        return int(self.model.dim) + PRIOR_DIMS
+        """Coordinates of a vector."""
+        return dim_of(self.blocks)
 
     @property
     def meaning(self) -> dict[str, Any]:
-        """What decides a result beside the weights: rarity, half_life_days, categories, vocabulary, prior."""
+        """What decides a result beside the weights: blocks, prior, reach, categories, vocabulary."""
         return dict(self.model.meaning)
 
     def features(self, catalogue: pa.Table) -> ItemFeatures:
-        """What the item tower reads of rows of the catalogue."""
+        """What the item towers read of rows of the catalogue."""
+        tower = self.model.towers[0]
         return item_features(
             catalogue,
             ids=self.ids,
             categories=tuple(self.meaning.get("categories", ())),
-            word_buckets=self.model.word_buckets,
-            title_words=self.model.title_words,
+            word_buckets=tower.word_buckets,
+            title_words=tower.title_words,
         )
 
-    def encode_items(self, catalogue: pa.Table, *, batch_size: int = 4096) -> tuple[np.ndarray, np.ndarray]:
+    def encode_items(self, catalogue: pa.Table, *, batch_size: int = 4096) -> Sides:
         """Out-vectors (scored, unit rows) and in-vectors (pooled), each (n, dim) float32.
 
         catalogue: any rows of ``schemas.catalogue``, items never seen in training too: they are known by
         their content. An item of which nothing is known gets zero vectors. Batches are padded to
         ``batch_size``, so that the model is traced once; a row's numbers do not depend on the batch.
         """
-        out, pooled = encode_features(self.model, self.features(catalogue), batch_size)
-        return self.prior.published(out, pooled, self.prior.of(catalogue))
-
-    @property
-    def prior(self) -> Prior:
-        """What is added to every score for what sells now."""
-        return Prior(**self.meaning["prior"])
+        features, meaning = self.features(catalogue), self.meaning
+        sides = [encode_features(tower, features, batch_size) for tower in self.model.towers]
+        out, pooled = assembled(sides, self.blocks, Prior(**meaning["prior"]), *sales(catalogue))
+        return equally_long(out, meaning["reach"]), np.pad(pooled, ((0, 0), (0, 1)))
 
     def encode_users(
         self, history: Interactions, in_vectors: np.ndarray, buyers: np.ndarray, *, length: int | None = None
     ) -> np.ndarray:
-        """User vectors, (n_users, dim) float32 unit rows, zero without history; see :func:`pool`."""
-        meaning = self.meaning
-        return pool(
-            history,
-            in_vectors,
-            buyers,
-            rarity=meaning["rarity"],
-            half_life_days=meaning["half_life_days"],
-            length=length,
-        )
+        """User vectors, (n_users, dim) float32 unit rows, zero without history; see ``blocks.user_vectors``."""
+        return user_vectors(history, in_vectors, buyers, self.blocks, length=length)
 
 
-def encode_features(model: TwoTower, features: ItemFeatures, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Out-vectors (unit rows) and in-vectors of items, in batches padded to one size.
+def assembled(
+    sides: Sequence[Sides], blocks: Sequence[Block], prior: Prior, recent: np.ndarray, events: np.ndarray
+) -> Sides:
+    """The blocks' out-vectors and in-vectors side by side, with their lengths, each (n, sum of dims) float32.
 
-    The norm is taken here: TensorFlow's sum over a row differs in the last bit with the row's place in a batch.
+    sides: those of each block but the prior. recent, events: (n,) sales, which the lengths and the prior read.
+    """
+    lately = surge(recent, events)
+    outs, ins = [], []
+    for (out, pooled), block in zip(sides, blocks, strict=False):
+        outs.append(out * (lately**block.surge).astype(np.float32)[:, None] if block.surge else out)
+        ins.append(pooled)
+    if blocks[-1].name == PRIOR:
+        known = np.any([out.any(axis=1) for out in outs], axis=0)
+        outs.append((prior.scaled(recent, events) * known)[:, None])
+        ins.append(np.any([pooled.any(axis=1) for pooled in ins], axis=0)[:, None].astype(np.float32))
+    return np.concatenate(outs, axis=1), np.concatenate(ins, axis=1)
+
+
+def encode_features(model: TwoTower, features: ItemFeatures, batch_size: int) -> Sides:
+    """Out-vectors and in-vectors of items by one block's towers, in batches padded to one size.
+
+    Norms are taken here: TensorFlow's sum over a row differs in the last bit with the row's place in a batch.
     """
     out = np.zeros((len(features), model.dim), np.float32)
     pooled = np.zeros((len(features), model.dim), np.float32)
@@ -111,4 +105,4 @@ def encode_features(model: TwoTower, features: ItemFeatures, batch_size: int) ->
         vectors, in_vectors = model.infer(features.padded(rows, batch_size))
         out[rows] = np.asarray(vectors)[: rows.stop - start]
         pooled[rows] = np.asarray(in_vectors)[: rows.stop - start]
-    return unit_rows(out), pooled
+    return unit_rows(out) if model.unit_out else out, pooled

@@ -8,41 +8,83 @@ from keras import ops
 MASKED = -1e9
 
 
-def log_inclusion(counts: np.ndarray, batch_size: int) -> np.ndarray:
-    """log of the chance that an item is among a batch's distinct items, (n,) float32.
+def log_inclusion(
+    counts: np.ndarray, batch_size: int, negative_chances: np.ndarray | None = None, negatives: int = 0
+) -> np.ndarray:
+    """log of the chance that an item is among a batch's candidates, (n,) float32.
 
-    counts: (n,) how many examples have the item as target. The chance is 1 - (1 - q)^batch_size with
-    q = counts / sum: close to batch_size * q for rare items, at most 1 for those in every batch.
-    Items that are no example's target are given half a count.
+    Candidates are the distinct targets of ``batch_size`` examples and of ``negatives`` shared draws.
+    counts: (n,) how many examples have the item as target, half a one at least. negative_chances: (n,) of
+    each draw. With q and s the item's share of examples and of draws, the chance is
+    1 - (1 - q)^batch_size (1 - s)^negatives.
     """
     counts = np.maximum(counts.astype(np.float64), 0.5)
-    share = np.minimum(counts / max(counts.sum(), 1.0), 1 - 1e-9)
-    return np.log(-np.expm1(batch_size * np.log1p(-share))).astype(np.float32)
+    absent = batch_size * np.log1p(-np.minimum(counts / max(counts.sum(), 1.0), 1 - 1e-9))
+    if negative_chances is not None and negatives:
+        absent += negatives * np.log1p(-np.minimum(negative_chances, 1 - 1e-9))
+    return np.log(-np.expm1(absent)).astype(np.float32)
 
 
-def in_batch_softmax(
+def sampled_softmax(
     users: Any,
     items: Any,
-    positive: Any,
-    masked: Any,
+    question: Any,
+    target: Any,
+    negative: Any,
     log_q: Any,
     *,
     temperature: float,
     logq: float = 1.0,
+    base: Any = None,
 ) -> Any:
-    """Softmax cross-entropy of each example over the distinct items of its batch, (b,).
+    """Softmax cross-entropy of each target against sampled negatives that stand for all items, (t,).
 
-    users: (b, d) unit rows. items: (c, d) unit rows, each item once, so that no negative counts twice.
-    positive: (b,) int, the target's column. masked: (b, c) bool, columns that are no negatives of the row
-    (the user's other purchases, padding); the target is never masked. log_q: (c,) log of the chance that an
-    item is among the candidates; ``logq`` times it is taken off the logits (the logQ correction), for
-    without it popular items are learned away: they are negatives more often.
+    users: (q, d) unit rows, one for each question. items: (c, d) unit rows, each candidate once.
+    question, target: (t,) int, row of users and row of items of each target. negative: (q, c) bool, the
+    candidates that are negatives of a question: none that its user bought. log_q: (c,) log of the chance
+    that an item is among the candidates; ``logq`` times it is taken off the negatives' logits, so that with
+    1 the sum over them estimates the sum over all items without bias. With 0 popular items are learned away:
+    they are candidates more often. base: (q, c) added to the logits, what another block of the vectors says.
 
     Yi et al., Sampling-bias-corrected neural modeling for large corpus item recommendations, RecSys 2019.
     """
     logits = ops.matmul(users, ops.transpose(items)) / temperature
-    logits = logits - logq * ops.expand_dims(ops.cast(log_q, logits.dtype), 0)
-    target = ops.one_hot(positive, ops.shape(items)[0], dtype="bool")
-    logits = ops.where(ops.logical_and(masked, ops.logical_not(target)), ops.cast(MASKED, logits.dtype), logits)
-    hit = ops.squeeze(ops.take_along_axis(logits, ops.expand_dims(positive, 1), axis=1), 1)
-    return ops.logsumexp(logits, axis=1) - hit
+    if base is not None:
+        logits = logits + base
+    hit = _at(logits, question, target)
+    others = logits - logq * ops.expand_dims(ops.cast(log_q, logits.dtype), 0)
+    others = ops.where(negative, others, ops.cast(MASKED, logits.dtype))
+    return ops.softplus(ops.take(ops.logsumexp(others, axis=1), question, axis=0) - hit)
+
+
+def cosine_contrast(
+    users: Any,
+    items: Any,
+    question: Any,
+    target: Any,
+    negative: Any,
+    log_q: Any,
+    *,
+    margin: float,
+    weight: float,
+    logq: float = 1.0,
+) -> Any:
+    """Cosine contrastive loss of each target, (t,): ``1 - cos`` and ``weight`` times what negatives exceed ``margin``.
+
+    Arguments as those of :func:`sampled_softmax`. The excess is averaged over the negatives, each weighted
+    by its chance to be a candidate to the power of ``-logq``, so that with 1 the mean stands for all items.
+
+    Mao et al., SimpleX: A simple and strong baseline for collaborative filtering, CIKM 2021.
+    """
+    cosines = ops.matmul(users, ops.transpose(items))
+    share = ops.exp(-logq * ops.cast(log_q, cosines.dtype))
+    share = ops.where(negative, ops.expand_dims(share, 0), ops.cast(0.0, cosines.dtype))
+    total = ops.maximum(ops.sum(share, axis=1), 1e-12)
+    excess = ops.sum(ops.relu(cosines - margin) * share, axis=1) / total
+    return 1.0 - _at(cosines, question, target) + weight * ops.take(excess, question, axis=0)
+
+
+def _at(matrix: Any, rows: Any, columns: Any) -> Any:
+    """The entries of a (q, c) matrix at pairs of row and column, (t,)."""
+    flat = ops.cast(rows, "int32") * ops.shape(matrix)[1] + ops.cast(columns, "int32")
+    return ops.take(ops.reshape(matrix, (-1,)), flat)

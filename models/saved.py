@@ -20,9 +20,9 @@ import pyarrow as pa
 from topkin import storage
 from topkin.errors import ArtifactError
 from topkin.models.encoder import Encoder
-from topkin.models.towers import TwoTower
+from topkin.models.towers import Towers
 
-FORMAT = 1
+FORMAT = 2
 MODEL = "encoder.keras"
 ITEMS = "items.parquet"
 SIGNATURE = "signature.json"
@@ -55,7 +55,7 @@ def _without_times(data: bytes) -> bytes:
     return out.getvalue()
 
 
-def model_bytes(model: TwoTower) -> bytes:
+def model_bytes(model: Towers) -> bytes:
     """The model as a ``.keras`` file; equal models give equal bytes."""
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, MODEL)
@@ -78,12 +78,11 @@ def save(encoder: Encoder, folder: str, signature: Mapping[str, Any]) -> Encoder
             "format": FORMAT,
             "encoder": digest,
             "dim": encoder.dim,
-            "taste_dim": encoder.model.dim,  # the coordinates before the prior's: what two items have in common
             "items": len(encoder.ids),
             "items_sha256": vocabulary_hash(encoder.ids),
             "item_type": str(encoder.ids.type),
-            "word_buckets": encoder.model.word_buckets,
-            "title_words": encoder.model.title_words,
+            "word_buckets": encoder.model.towers[0].word_buckets,
+            "title_words": encoder.model.towers[0].title_words,
             "versions": {"keras": keras.__version__, "tensorflow": _tensorflow_version()},
         },
         storage.join(folder, SIGNATURE),
@@ -125,7 +124,7 @@ def load(folder: str) -> Encoder:
     return Encoder(_read_model(data, path), ids, digest)
 
 
-def _read_model(data: bytes, path: str) -> TwoTower:
+def _read_model(data: bytes, path: str) -> Towers:
     with tempfile.TemporaryDirectory() as folder:
         local = os.path.join(folder, MODEL)
         with open(local, "wb") as file:
@@ -134,6 +133,6 @@ def _read_model(data: bytes, path: str) -> TwoTower:
             model = keras.saving.load_model(local, compile=False, safe_mode=True)
         except (ValueError, TypeError, KeyError, OSError, zipfile.BadZipFile) as e:
             raise ArtifactError(f"{path} must be an encoder of topkin without code in it: {e}") from e
-    if not isinstance(model, TwoTower):
-        raise ArtifactError(f"{path} must hold a TwoTower of topkin, got {type(model).__name__}: train again")
+    if not isinstance(model, Towers):
+        raise ArtifactError(f"{path} must hold a Towers of topkin, got {type(model).__name__}: train again")
     return model

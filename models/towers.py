@@ -3,6 +3,7 @@
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from topkin.models.features import PRICE_STEPS
@@ -61,12 +62,12 @@ class HistoryPooling(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("topkin")
 class TwoTower(keras.Model):
-    """The encoder's weights: called on item features it gives out-vectors and in-vectors.
+    """One block's weights: called on item features it gives out-vectors and in-vectors.
 
     A vector is the sum of what is known of the item: its id row, the mean of its words, its category, its
-    price. Out-vectors are unit rows and are scored; in-vectors are pooled by :class:`HistoryPooling`.
-    ``meaning`` holds what else decides a result (vocabulary hash, rarity, half-life, categories): it is
-    saved in the file, so that the file's hash names the encoder completely.
+    price. Out-vectors are scored, in-vectors are pooled by :class:`HistoryPooling`. ``unit_out``: out-vectors are
+    unit rows, as in training; without it their lengths count. ``with_content``: whether there are tables beside
+    the ids'.
     """
 
     def __init__(
@@ -78,62 +79,59 @@ class TwoTower(keras.Model):
         title_words: int,
         categories: int,
         seed: int = 0,
-        meaning: dict[str, Any] | None = None,
+        unit_out: bool = True,
+        with_content: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.items, self.dim, self.word_buckets, self.title_words = items, dim, word_buckets, title_words
-        self.categories, self.seed, self.meaning = categories, seed, dict(meaning or {})
+        self.categories, self.seed, self.unit_out, self.with_content = categories, seed, unit_out, with_content
         self.id_out = Table(items, dim, seed=seed + 1, name="id_out")
         self.id_in = Table(items, dim, seed=seed + 2, name="id_in")
-        self.words_out = Table(word_buckets, dim, scale=0.01, seed=seed + 3, name="words_out")
-        self.words_in = Table(word_buckets, dim, scale=0.01, seed=seed + 4, name="words_in")
-        self.category_out = Table(categories, dim, scale=0.01, seed=seed + 5, name="category_out")
-        self.category_in = Table(categories, dim, scale=0.01, seed=seed + 6, name="category_in")
-        self.price_out = Table(PRICE_STEPS, dim, scale=0.01, seed=seed + 7, name="price_out")
-        self.price_in = Table(PRICE_STEPS, dim, scale=0.01, seed=seed + 8, name="price_in")
+        outs, ins = [self.id_out], [self.id_in]
+        if with_content:
+            for number, (name, rows) in enumerate(
+                (("words", word_buckets), ("category", categories), ("price", PRICE_STEPS))
+            ):
+                first = seed + 3 + 2 * number
+                outs.append(Table(rows, dim, scale=0.01, seed=first, name=f"{name}_out"))
+                ins.append(Table(rows, dim, scale=0.01, seed=first + 1, name=f"{name}_in"))
+        self.outs, self.ins = outs, ins
         self.users = HistoryPooling(name="users")
         self._infer: Any = None
 
     def build(self, input_shape: Any = None) -> None:
         """Make every table."""
         for table in self.tables:
-            table.build()
+            if not table.built:
+                table.build()
         self.users.build(None)
         self.built = True
 
     @property
     def tables(self) -> list[Table]:
-        """All embedding tables."""
-        return [
-            self.id_out,
-            self.id_in,
-            self.words_out,
-            self.words_in,
-            self.category_out,
-            self.category_in,
-            self.price_out,
-            self.price_in,
-        ]
+        """All embedding tables, out and in by turns: ids, words, categories, prices."""
+        return [table for pair in zip(self.outs, self.ins, strict=True) for table in pair]
 
     def call(self, features: dict[str, Any]) -> tuple[Any, Any]:
         """Item features (``id_rows``, ``words``, ``categories``, ``prices``) -> out-vectors, in-vectors, (m, dim)."""
         out, pooled = self.sums(features)
-        return unit(out), pooled
+        return unit(out) if self.unit_out else out, pooled
 
     def sums(self, features: dict[str, Any]) -> tuple[Any, Any]:
         """As :meth:`call`, the out-vectors not yet divided by their lengths."""
+        sides = [self.id_out(features["id_rows"]), self.id_in(features["id_rows"])]
+        if self.with_content:
+            sides = [self.content(features, name) + own for name, own in zip(("out", "in"), sides, strict=True)]
+        return sides[0], sides[1]
+
+    def content(self, features: dict[str, Any], side: str) -> Any:
+        """What words, category and price say of items, (m, dim); side: ``out`` or ``in``."""
+        _, texts, categories, prices = self.outs if side == "out" else self.ins
         words = features["words"]
         count = ops.maximum(ops.sum(ops.cast(words > 0, "float32"), axis=1, keepdims=True), 1.0)
-        sides = []
-        for ids, texts, categories, prices in (
-            (self.id_out, self.words_out, self.category_out, self.price_out),
-            (self.id_in, self.words_in, self.category_in, self.price_in),
-        ):
-            content = ops.sum(texts(words), axis=1) / count
-            content = content + categories(features["categories"]) + prices(features["prices"])
-            sides.append(content + ids(features["id_rows"]))
-        return sides[0], sides[1]
+        said = ops.sum(texts(words), axis=1) / count
+        return said + categories(features["categories"]) + prices(features["prices"])
 
     def infer(self, features: dict[str, Any]) -> tuple[Any, Any]:
         """:meth:`sums`, compiled once for each shape of features."""
@@ -142,6 +140,11 @@ class TwoTower(keras.Model):
 
             self._infer = tf.function(self.sums)
         return self._infer(features)
+
+    def rotate(self, turned: np.ndarray) -> None:
+        """Multiply every table by a rotation, (dim, dim): no score changes."""
+        for table in self.tables:
+            table.table.assign((np.asarray(table.table, np.float64) @ turned).astype(np.float32))
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
@@ -153,10 +156,46 @@ class TwoTower(keras.Model):
             "title_words": self.title_words,
             "categories": self.categories,
             "seed": self.seed,
-            "meaning": self.meaning,
+            "unit_out": self.unit_out,
+            "with_content": self.with_content,
         }
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "TwoTower":
         """From :meth:`get_config`."""
         return cls(**config)
+
+
+@keras.saving.register_keras_serializable("topkin")
+class Towers(keras.Model):
+    """The encoder's weights: the two towers of each block of coordinates.
+
+    ``meaning`` holds what else decides a result (blocks with their weights, prior, vocabulary, categories): it is
+    saved in the file, so that the file's hash names the encoder completely. All blocks know the same items.
+    """
+
+    def __init__(self, towers: list[TwoTower], *, meaning: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.towers, self.meaning = list(towers), dict(meaning or {})
+
+    def build(self, input_shape: Any = None) -> None:
+        """Make every table."""
+        for tower in self.towers:
+            if not tower.built:
+                tower.build()
+        self.built = True
+
+    def call(self, features: dict[str, Any]) -> list[tuple[Any, Any]]:
+        """Out-vectors and in-vectors of each block."""
+        return [tower(features) for tower in self.towers]
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        towers = [keras.saving.serialize_keras_object(tower) for tower in self.towers]
+        return {"name": self.name, "towers": towers, "meaning": self.meaning}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "Towers":
+        """From :meth:`get_config`."""
+        towers = [keras.saving.deserialize_keras_object(tower) for tower in config.pop("towers")]
+        return cls(towers, **config)

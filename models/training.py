@@ -1,7 +1,8 @@
-"""Training the encoder: how long and with which prior is read off validation, then all purchases count.
+"""Making the encoder: what its blocks are worth is read off validation, then all purchases count.
 
-First the last ``validation_days`` are kept apart: after each epoch the recall on them is measured, and the
-best epoch and prior are remembered. Then the encoder is trained anew on everything for that many epochs.
+First the last ``validation_days`` are kept apart. The closed form and the prior are weighed on several such
+periods, one before the other; the trained block is judged after each epoch on the last one, beside them. What
+does not raise validation is left out. Then each block is made anew from everything.
 """
 
 import hashlib
@@ -13,35 +14,64 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from topkin.errors import ConfigError, InputError
+from topkin.blocks import PRIOR, Block, rotation
+from topkin.errors import ConfigError
 from topkin.models.checkpoint import Checkpoint, restore
+from topkin.models.closed import closed_towers
 from topkin.models.data import Purchases
-from topkin.models.encoder import Encoder, encode_features
-from topkin.models.prior import Prior, fitted
+from topkin.models.encoder import Encoder, Sides, assembled, encode_features
+from topkin.models.known import Known
+from topkin.models.prior import fitted, surge
 from topkin.models.saved import vocabulary_hash
+from topkin.models.towers import Towers, TwoTower
 from topkin.models.trainer import Plan, Trainer
-from topkin.models.validation import METRIC, Validation, coherence, sample
+from topkin.models.validation import (
+    CLOSED,
+    HALF_LIVES,
+    METRIC,
+    SURGES,
+    TRAINED,
+    WEIGHTS,
+    Contest,
+    Setting,
+    choose,
+    sample,
+)
 
-STRENGTHS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6)
 _BATCH = 4096
 
 
 @dataclass
 class Progress:
-    """What training has found out so far; ``training.json`` in the end."""
+    """What training has found out so far; ``training.json`` in the end.
+
+    blocks: the setting of each block that takes part, by name. closed: the validation metric without a trained
+    block, on the last period. stopped: why the epochs ended. left_out: why a block that was asked for is not there.
+    """
 
     epochs: list[dict[str, Any]] = field(default_factory=list)
     refit: list[dict[str, Any]] = field(default_factory=list)
+    blocks: dict[str, dict[str, Any]] = field(default_factory=dict)
+    without_training: dict[str, Any] = field(default_factory=dict)
     stopped: str = ""
+    left_out: str = ""
 
     @property
     def best(self) -> dict[str, Any] | None:
-        """The epoch of highest validation recall, the earliest of equals."""
+        """The epoch of highest validation metric, the earliest of equals."""
         measured = [e for e in self.epochs if f"validation_{METRIC}" in e]
         return max(measured, key=lambda e: (e[f"validation_{METRIC}"], -e["epoch"]), default=None)
+
+    @property
+    def reached(self) -> float | None:
+        """The validation metric of the encoder that was chosen, if there was a validation."""
+        if TRAINED in self.blocks and self.best:
+            return float(self.best[f"validation_{METRIC}"])
+        return self.without_training.get(METRIC)
 
     def to_json(self) -> dict[str, Any]:
         """With ``best_epoch`` beside the fields."""
@@ -56,7 +86,7 @@ def fit(
     scratch: str = "",
     on_epoch: Callable[[str, dict[str, Any]], None] = lambda phase, epoch: None,
 ) -> tuple[Encoder, Progress]:
-    """Train an encoder; the same plan, purchases and catalogue give the same weights on one machine.
+    """Make an encoder; the same plan, purchases and catalogue give the same weights on one machine.
 
     purchases: all before the as-of date (``days`` 0). catalogue: ``schemas.catalogue``. scratch: a folder for
     the checkpoint of each epoch; what one finds there of the same training goes on. on_epoch is told every
@@ -70,19 +100,65 @@ def fit(
         for epoch in epochs:
             on_epoch(phase, epoch)
     if state["phase"] == "validation":
-        days = min(plan.validation_days, _span(purchases, catalogue) / 4)
-        _validate(plan, replace(purchases, days=days), catalogue, done, values, checkpoint, on_epoch)
+        _validate(plan, purchases, catalogue, done, values, checkpoint, on_epoch)
         values = []
-    trainer = Trainer(plan, replace(purchases, days=0.0), catalogue, "refit")
-    _restore(trainer, values)
-    best = done.best
-    wanted = best["epoch"] if best else plan.epochs
-    while len(done.refit) < wanted:
-        done.refit.append(_epoch(trainer, len(done.refit) + 1))
-        on_epoch("refit", done.refit[-1])
-        checkpoint.write({"phase": "refit", "progress": asdict(done)}, trainer.variables())
-    strength = plan.prior if plan.prior is not None else (best["prior"] if best else 0.0)
-    return trainer.encoder(_prior(trainer, strength)), done
+    everything = replace(purchases, days=0.0)
+    known = plan.known(everything, catalogue)
+    towers: dict[str, TwoTower] = {}
+    if CLOSED in done.blocks:
+        towers[CLOSED] = closed_towers(plan, everything, known)
+    if TRAINED in done.blocks:
+        trainer = Trainer(plan, everything, "refit", known)
+        _restore(trainer, values)
+        wanted = done.best["epoch"] if done.best else plan.epochs
+        while len(done.refit) < wanted:
+            done.refit.append(_epoch(trainer, len(done.refit) + 1))
+            on_epoch("refit", done.refit[-1])
+            checkpoint.write({"phase": "refit", "progress": asdict(done)}, trainer.variables())
+        towers[TRAINED] = trainer.model
+    return finished(plan, towers, {name: Setting(**s) for name, s in done.blocks.items()}, known), done
+
+
+def finished(plan: Plan, towers: dict[str, TwoTower], settings: dict[str, Setting], known: Known) -> Encoder:
+    """The encoder of some blocks: rotated, so that coordinates do not covary, with their variances over what sold."""
+    counts = known.counts
+    sold = counts.events > 0
+    prior, lately = fitted(counts.recent, counts.events), surge(counts.recent, counts.events)
+    blocks, sides = [], []
+    for name, tower in towers.items():
+        setting = settings[name]
+        lengths = (lately**setting.surge).astype(np.float32)[:, None]
+        out, _ = encode_features(tower, known.features, _BATCH)
+        tower.rotate(rotation((out * lengths)[sold])[0])
+        sides.append(encode_features(tower, known.features, _BATCH))
+        spread = (sides[-1][0] * lengths)[sold].var(axis=0, dtype=np.float64)
+        how = {CLOSED: (plan.closed_rarity, setting.half_life_days), TRAINED: (plan.rarity, plan.half_life_days)}[name]
+        blocks.append(
+            Block(
+                name=name,
+                dim=tower.dim,
+                weight=setting.weight,
+                rarity=how[0],
+                half_life_days=how[1],
+                surge=setting.surge,
+                spread=tuple(spread.tolist()),
+            )
+        )
+    if PRIOR in settings:
+        spread = prior.scaled(counts.recent, counts.events)[sold].var(dtype=np.float64)
+        weight = settings[PRIOR].weight
+        blocks.append(Block(name=PRIOR, dim=1, weight=weight, rarity=0, half_life_days=None, spread=(float(spread),)))
+    out, _ = assembled(sides, blocks, prior, counts.recent.astype(float), counts.events.astype(float))
+    meaning = {
+        "blocks": [block.to_json() for block in blocks],
+        "prior": prior.to_json(),
+        "reach": max(float(np.linalg.norm(out.astype(np.float64), axis=1).max(initial=0)), 1e-9),
+        "categories": list(known.categories),
+        "vocabulary": vocabulary_hash(known.ids),
+    }
+    model = Towers(list(towers.values()), meaning=meaning, name="encoder")
+    model.build()
+    return Encoder(model, known.ids)
 
 
 def _validate(
@@ -94,26 +170,96 @@ def _validate(
     checkpoint: Checkpoint,
     on_epoch: Callable[[str, dict[str, Any]], None],
 ) -> None:
-    validation = sample(purchases, plan.validation_users, plan.seed)
-    if validation is None:
-        done.stopped = "no validation: nobody bought before and in the last train.validation_days"
+    """Fill in ``done``: the blocks and their settings, and how many epochs."""
+    settings = _start(plan)
+    days = min(plan.validation_days, _span(purchases, catalogue) / 4)
+    contests, knowns = [], []
+    for number in range(plan.validation_cuts if CLOSED in settings else 1):
+        if days * (number + 2) > max(_span(purchases, catalogue), 2 * days):
+            break
+        before = replace(purchases, days=days * (number + 1))
+        known = plan.known(before, catalogue)
+        cut = sample(before, known.counts, plan.validation_users, plan.seed, until=days * number)
+        if cut is None or known.counts.examples == 0:
+            break
+        sides = {}
+        if CLOSED in settings:
+            sides[CLOSED] = encode_features(closed_towers(plan, before, known), known.features, _BATCH)
+        contests.append(Contest(cut, sides, _rarities(plan)))
+        knowns.append(known)
+    if not contests:
+        done.stopped = "no validation: too little was bought before and in the last train.validation_days"
+        done.blocks = {name: asdict(setting) for name, setting in settings.items()}
         return
-    try:
-        trainer = Trainer(plan, purchases, catalogue, "validation")
-    except InputError:
-        done.stopped = "no validation: too little was bought before the last train.validation_days"
-        return
+    tried = _tried(plan)
+    if CLOSED in settings:
+        alone = {name: setting for name, setting in settings.items() if name != TRAINED}
+        chosen, _ = choose(contests, alone, tried)
+        settings = {**settings, **chosen}
+        done.without_training = {METRIC: contests[0].value(chosen), "periods": len(contests)}
+    if TRAINED in settings:
+        settings = _validate_training(
+            plan, replace(purchases, days=days), knowns[0], contests[0], settings, done, values, checkpoint, on_epoch
+        )
+    done.blocks = {name: asdict(setting) for name, setting in settings.items() if setting.weight > 0}
+
+
+def _validate_training(
+    plan: Plan,
+    purchases: Purchases,
+    known: Known,
+    contest: Contest,
+    settings: dict[str, Setting],
+    done: Progress,
+    values: list[Any],
+    checkpoint: Checkpoint,
+    on_epoch: Callable[[str, dict[str, Any]], None],
+) -> dict[str, Setting]:
+    """Train until validation has seen enough; returns the settings at the best epoch."""
+    trainer = Trainer(plan, purchases, "validation", known)
     _restore(trainer, values)
+    # Beside a closed form all that was found there stays; alone, this block is what the prior is weighed against.
+    tried = [(TRAINED, "weight", WEIGHTS)] if CLOSED in settings else _tried(plan)
     while not (stopped := _stopped(plan, done)):
         epoch = _epoch(trainer, len(done.epochs) + 1)
         began = time.perf_counter()
-        prior, recall = _judge(plan, trainer, validation)
-        epoch |= {f"validation_{METRIC}": recall, "prior": prior.strength}
+        sides: dict[str, Sides] = {**contest.sides, TRAINED: encode_features(trainer.model, known.features, _BATCH)}
+        start = {**settings, TRAINED: replace(settings[TRAINED], weight=0.0 if CLOSED in settings else 1.0)}
+        chosen, value = choose([Contest(contest.cut, sides, contest.rarity)], start, tried)
+        epoch |= {f"validation_{METRIC}": value, "blocks": {name: asdict(s) for name, s in chosen.items()}}
         epoch["validation_seconds"] = round(time.perf_counter() - began, 3)
         done.epochs.append(epoch)
-        on_epoch("validation", epoch)
+        on_epoch("validation", {k: v for k, v in epoch.items() if k != "blocks"})
         checkpoint.write({"phase": "validation", "progress": asdict(done)}, trainer.variables())
     done.stopped = stopped
+    best = done.best
+    if best is None:
+        return settings
+    if best["blocks"][TRAINED]["weight"] == 0:
+        done.left_out = f"the trained block raised the validation's {METRIC} in no epoch: it is left out"
+    return {name: Setting(**setting) for name, setting in best["blocks"].items()}
+
+
+def _start(plan: Plan) -> dict[str, Setting]:
+    """The blocks that the plan asks for, in the order of their coordinates, as they are without a validation."""
+    settings = {}
+    if plan.closed_dim:
+        settings[CLOSED] = Setting()
+    if plan.epochs:
+        settings[TRAINED] = Setting()
+    return {**settings, PRIOR: Setting(weight=plan.prior or 0.0)}
+
+
+def _tried(plan: Plan) -> list[tuple[str, str, Any]]:
+    """What validation may change, and to which values."""
+    tried: list[tuple[str, str, Any]] = [(CLOSED, "half_life_days", HALF_LIVES)]
+    if plan.prior is None:
+        tried += [(CLOSED, "surge", SURGES), (PRIOR, "weight", WEIGHTS)]
+    return tried
+
+
+def _rarities(plan: Plan) -> dict[str, float]:
+    return {CLOSED: plan.closed_rarity, TRAINED: plan.rarity}
 
 
 def _span(purchases: Purchases, catalogue: pa.Table) -> float:
@@ -138,36 +284,6 @@ def _epoch(trainer: Trainer, number: int) -> dict[str, Any]:
             f"which is {trainer.plan.learning_rate}, or raise train.temperature"
         )
     return {"epoch": number, "loss": loss, "seconds": round(time.perf_counter() - began, 3)}
-
-
-def _judge(plan: Plan, trainer: Trainer, validation: Validation) -> tuple[Prior, float]:
-    out, pooled = encode_features(trainer.model, trainer.features, _BATCH)
-    return validation.best_prior(
-        out,
-        pooled,
-        trainer.counts,
-        strengths=STRENGTHS if plan.prior is None else (plan.prior,),
-        rarity=plan.rarity,
-        half_life_days=plan.half_life_days,
-    )
-
-
-def _prior(trainer: Trainer, strength: float) -> Prior:
-    """The prior of the finished encoder, its constants from all users."""
-    plan, counts = trainer.plan, trainer.counts
-    _, pooled = encode_features(trainer.model, trainer.features, _BATCH)
-    lengths = [
-        coherence(
-            trainer.purchases.part(name),
-            pooled,
-            counts.buyers,
-            rarity=plan.rarity,
-            half_life_days=plan.half_life_days,
-        )
-        for name in trainer.purchases.names()
-    ]
-    known = sorted(x for x in lengths if x > 0)
-    return fitted(counts.recent, counts.events, known[len(known) // 2] if known else 0.0, strength=strength)
 
 
 def _restore(trainer: Trainer, values: list[Any]) -> None:

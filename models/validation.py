@@ -1,92 +1,205 @@
-"""Recall on the last days before the as-of date: what stops the training and sets the prior."""
+"""The last days before the as-of date say how long to train, how blocks weigh, and how recency counts.
+
+One cut holds some users as they were ``days`` ago and what they bought since. Blocks are weighed on candidates:
+the best items of every block by itself are ranked by the weighted sum of z-scores, which is what the vectors
+give (see ``topkin.blocks``), so a setting is tried in milliseconds.
+"""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from topkin.interactions import Interactions, history_weights, joined
+from topkin.blocks import PRIOR, Block, user_vectors
+from topkin.interactions import Interactions, joined
 from topkin.metrics import ranking_metrics
 from topkin.models.data import Counts, Purchases, newer, older
-from topkin.models.encoder import pool
-from topkin.models.prior import Prior, fitted
-from topkin.topk import top_k
+from topkin.models.encoder import Sides
+from topkin.models.prior import fitted, surge
+from topkin.topk import top_k, top_k_of_scores
 
+CLOSED, TRAINED = "closed", "trained"
 AT = 20
-METRIC = f"recall@{AT}"
+METRIC = f"ndcg@{AT}"
+CANDIDATES = 200
+WEIGHTS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.55, 0.75, 1.0, 1.4, 2.0, 3.0, 5.0)
+SURGES = (0.0, 0.2, 0.35, 0.5, 0.65, 0.8)
+HALF_LIVES = (None, 180.0, 90.0, 45.0)
 
 
 @dataclass(frozen=True)
-class Validation:
-    """Users with purchases before the cut and new items after it.
+class Cut:
+    """Users with purchases before a cut and new items after it, and the items as counted before it.
 
     known: their purchases before the cut. truth: CSR ``(indptr, items)`` of the items that each bought after
-    it and not before, at least one.
+    it and not before, at least one. counts: of all purchases before the cut.
     """
 
     known: Interactions
     truth: tuple[np.ndarray, np.ndarray]
-
-    def recall(self, vectors: np.ndarray, users: np.ndarray) -> float:
-        """Mean recall@20 over the users of the lists by cosine, bought items left out."""
-        ids, _ = top_k(users, vectors, AT, exclude=(self.known.indptr, self.known.items))
-        return float(ranking_metrics(ids, self.truth, (AT,))[METRIC].mean())
-
-    def best_prior(
-        self,
-        out: np.ndarray,
-        pooled: np.ndarray,
-        counts: Counts,
-        *,
-        strengths: Sequence[float],
-        rarity: float,
-        half_life_days: float | None,
-    ) -> tuple[Prior, float]:
-        """The prior of highest recall among ``strengths``, and that recall; the earliest of equals.
-
-        out, pooled: (n_items, dim) out-vectors and in-vectors without a prior.
-        """
-        best: tuple[Prior, float] | None = None
-        length = coherence(self.known, pooled, counts.buyers, rarity=rarity, half_life_days=half_life_days)
-        for strength in strengths:
-            prior = fitted(counts.recent, counts.events, length, strength=strength)
-            vectors, in_vectors = prior.published(out, pooled, prior.scaled(counts.recent, counts.events))
-            users = pool(self.known, in_vectors, counts.buyers, rarity=rarity, half_life_days=half_life_days)
-            recall = self.recall(vectors, users)
-            if best is None or recall > best[1]:
-                best = prior, recall
-        assert best is not None
-        return best
+    counts: Counts
 
 
-def coherence(
-    history: Interactions, pooled: np.ndarray, buyers: np.ndarray, *, rarity: float, half_life_days: float | None
-) -> float:
-    """The median over users of ``|sum w in| / sum w``: how much of a purchase's in-vector stays in the pool.
+@dataclass(frozen=True)
+class Setting:
+    """How a block takes part: its weight, the power of recent sales in its lengths, the half-life of its histories."""
 
-    0 where nobody bought anything.
+    weight: float = 1.0
+    surge: float = 0.0
+    half_life_days: float | None = None
+
+
+@dataclass
+class Contest:
+    """The blocks of one cut, ready to be weighed.
+
+    sides: out-vectors and in-vectors of each block by name, the prior apart. rarity: of each block's histories.
     """
-    known = history.distinct()
-    weights = history_weights(known, buyers, rarity=rarity, half_life_days=half_life_days)
-    starts = known.indptr[:-1][np.diff(known.indptr) > 0]
-    if len(starts) == 0:
-        return 0.0
-    sums = np.add.reduceat(weights[:, None] * pooled[known.items], starts, axis=0)
-    totals = np.add.reduceat(weights, starts)
-    return float(np.median(np.linalg.norm(sums, axis=1) / np.maximum(totals, 1e-30)))
+
+    cut: Cut
+    sides: dict[str, Sides]
+    rarity: dict[str, float]
+    _candidates: np.ndarray = field(init=False)
+    _true: np.ndarray = field(init=False)
+    _products: dict[tuple[str, float | None], tuple[np.ndarray, np.ndarray]] = field(init=False, default_factory=dict)
+    _scores: dict[tuple[str, float, float | None], np.ndarray] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        cut, counts = self.cut, self.cut.counts
+        self.prior = fitted(counts.recent, counts.events).scaled(counts.recent, counts.events)
+        self.sold = counts.events > 0
+        self._surge = surge(counts.recent, counts.events)
+        exclude = cut.known.distinct()
+        barred = exclude.indptr, exclude.items
+        lists = []
+        for name in self.sides:
+            for power in (0.0, 0.65) if name == CLOSED else (0.0,):
+                out, users = self._out(name, power), self._users(name, None)
+                lists.append(top_k(users, out, CANDIDATES, exclude=barred, allowed=self.sold)[0])
+        popular = top_k_of_scores(
+            np.broadcast_to(self.prior, (cut.known.n_users, len(self.prior))),
+            CANDIDATES,
+            exclude=barred,
+            allowed=self.sold,
+        )
+        lists.append(popular[0])
+        self._candidates = np.sort(np.concatenate(lists, axis=1), axis=1)
+        repeated = self._candidates[:, 1:] == self._candidates[:, :-1]
+        self._candidates[:, 1:][repeated] = -1
+        users = np.repeat(np.arange(cut.known.n_users), np.diff(cut.truth[0]))
+        width = cut.known.n_items
+        keys = np.arange(len(self._candidates))[:, None] * width + np.maximum(self._candidates, 0)
+        self._true = np.isin(keys, users * width + cut.truth[1]) & (self._candidates >= 0)
+
+    def _out(self, name: str, power: float) -> np.ndarray:
+        out = self.sides[name][0]
+        return out * (self._surge**power).astype(np.float32)[:, None] if power else out
+
+    def _users(self, name: str, half_life_days: float | None) -> np.ndarray:
+        """The block's pooled histories, (n_users, d) float32 unit rows."""
+        pooled = self.sides[name][1]
+        block = Block(
+            name=name,
+            dim=pooled.shape[1],
+            weight=1.0,
+            rarity=self.rarity[name],
+            half_life_days=half_life_days,
+            spread=(1.0,) * pooled.shape[1],
+        )
+        return user_vectors(self.cut.known, pooled, self.cut.counts.buyers, [block])
+
+    def _deviation(self, name: str, power: float, users: np.ndarray) -> np.ndarray:
+        """The standard deviation of each user's scores over the items sold, (n_users,)."""
+        out = self._out(name, power)[self.sold].astype(np.float64)
+        centred = out - out.mean(axis=0)
+        spread = centred.T @ centred / max(len(out), 1)
+        return np.sqrt(np.maximum(((users @ spread) * users).sum(axis=1), 0))
+
+    def _raw(self, name: str, half_life_days: float | None) -> tuple[np.ndarray, np.ndarray]:
+        """Pooled histories, and their inner products with the candidates before any surge."""
+        key = name, half_life_days
+        if key not in self._products:
+            users, out = self._users(name, half_life_days), self.sides[name][0]
+            made = np.empty(self._candidates.shape, np.float32)
+            for row in range(0, len(users), 64):
+                part = slice(row, row + 64)
+                made[part] = np.matmul(out[self._candidates[part]], users[part, :, None])[:, :, 0]
+            self._products[key] = users, made
+        return self._products[key]
+
+    def scores(self, name: str, setting: Setting) -> np.ndarray:
+        """The block's z-scores of the candidates, (n_users, n_candidates) float32."""
+        if name == PRIOR:
+            return (self.prior / max(float(self.prior[self.sold].std()), 1e-9))[self._candidates]
+        key = name, setting.surge, setting.half_life_days
+        if key not in self._scores:
+            users, products = self._raw(name, setting.half_life_days)
+            deviation = self._deviation(name, setting.surge, users)
+            scale = np.divide(1, deviation, out=np.zeros_like(deviation), where=deviation > 1e-12)
+            lately = (self._surge**setting.surge).astype(np.float32)[self._candidates]
+            self._scores[key] = products * lately * scale.astype(np.float32)[:, None]
+        return self._scores[key]
+
+    def value(self, settings: dict[str, Setting]) -> float:
+        """Mean NDCG@20 over the users of the lists by the weighted z-scores, bought items left out."""
+        total = np.zeros(self._candidates.shape, np.float32)
+        for name, setting in settings.items():
+            if setting.weight and (name == PRIOR or name in self.sides):
+                total += np.float32(setting.weight) * self.scores(name, setting)
+        total[self._candidates < 0] = -np.inf
+        places, _ = top_k_of_scores(total, AT)
+        ids = np.where(places < 0, -1, np.take_along_axis(self._candidates, np.maximum(places, 0), axis=1))
+        return float(ranking_metrics(ids.astype(np.int32), self.cut.truth, (AT,))[METRIC].mean())
 
 
-def sample(purchases: Purchases, most: int, seed: int) -> Validation | None:
+def choose(
+    contests: Sequence[Contest], start: dict[str, Setting], tried: Sequence[tuple[str, str, Sequence[float | None]]]
+) -> tuple[dict[str, Setting], float]:
+    """The settings of highest mean value over the contests, by turns over what may be tried, and that value.
+
+    start: settings by block, in the order of the vectors. tried: (block, field of Setting, values). Of equal
+    values the earliest stays, what was there before first.
+    """
+    best = dict(start)
+    value = mean_value(contests, best)
+    for _ in range(2):
+        before = value
+        for name, what, values in tried:
+            if name not in best:
+                continue
+            for candidate in values:
+                other = {**best, name: _with(best[name], what, candidate)}
+                if other[name] != best[name] and (reached := mean_value(contests, other)) > value:
+                    best, value = other, reached
+        if value == before:
+            break
+    return best, value
+
+
+def mean_value(contests: Sequence[Contest], settings: dict[str, Setting]) -> float:
+    """The mean of the contests' values."""
+    return float(np.mean([contest.value(settings) for contest in contests]))
+
+
+def _with(setting: Setting, what: str, value: float | None) -> Setting:
+    return Setting(**{**setting.__dict__, what: value})
+
+
+def sample(purchases: Purchases, counts: Counts, most: int, seed: int, *, until: float = 0.0) -> Cut | None:
     """At most ``most`` users to validate on, drawn from all parts alike; None where there are none.
 
-    purchases: those before the cut; what came in its ``days`` after it is the truth.
+    purchases: those before the cut; what came in its ``days`` after it is the truth, but for the last ``until``
+    days. counts: of the purchases before the cut.
     """
     rng = np.random.default_rng([seed, 1])
     names = purchases.names()
     known, new = [], []
     for name in names:
         part = purchases.part(name)
-        before, after = older(part, purchases.days), _novel(part, purchases.days)
+        if until:
+            part = older(part, until)
+        days = purchases.days - until
+        before, after = older(part, days), _novel(part, days)
         users = np.flatnonzero((np.diff(before.indptr) > 0) & (np.diff(after.indptr) > 0))
         wanted = -(-most // len(names))
         if len(users) > wanted:
@@ -96,7 +209,7 @@ def sample(purchases: Purchases, most: int, seed: int) -> Validation | None:
     if not known or sum(k.n_users for k in known) == 0:
         return None
     truth = joined(new)
-    return Validation(joined(known), (truth.indptr, truth.items))
+    return Cut(joined(known), (truth.indptr, truth.items), counts)
 
 
 def _novel(part: Interactions, days: float) -> Interactions:

@@ -52,12 +52,7 @@ def build(pipeline: Any, config: Config, kind: str) -> None:
 
 
 def execute(job: Job) -> dict[str, Any]:
-    """Embed the items, then the users, and write ``vectors.json``.
-
-    ``taste_dim``: the leading coordinates that tell tastes; those after them tell what sells now.
-    """
-    from topkin.models.prior import PRIOR_DIMS
-
+    """Embed the items, then the users, and write ``vectors.json``, which tells the blocks of their coordinates."""
     config = configure(job)
     counts: dict[str, Any] = {}
     for kind in ("items", "users"):
@@ -70,9 +65,7 @@ def execute(job: Job) -> dict[str, Any]:
     told = {
         "encoder": signature["encoder"],
         "dim": signature["dim"],
-        "taste_dim": signature["dim"] - PRIOR_DIMS,
-        "rarity": signature["rarity"],
-        "half_life_days": signature["half_life_days"],
+        "blocks": signature["blocks"],
         "history_length": config.sources.history_length,
     }
     storage.write_json({**told, **summary}, storage.join(job.out, SUMMARY))

@@ -36,6 +36,7 @@ def inputs_fingerprint(settings: Settings) -> list[list[str]]:
 
 def configure(job: Job) -> Config:
     """From a job's settings and the folders of the finished stages."""
+    from topkin.blocks import Block
     from topkin.embeddings import SUMMARY
     from topkin.transforms.similar import Sources
 
@@ -44,7 +45,7 @@ def configure(job: Job) -> Config:
         prepared=job.folder("prepare"),
         embeddings=job.folder("embed"),
         encoder=made["encoder"],
-        taste_dim=made["taste_dim"],
+        blocks=[Block.from_json(b) for b in made["blocks"]],
         parts=job.settings.run.parts,
         as_of=job.as_of,
         settings=job.settings.similar,

@@ -68,15 +68,18 @@ def train(config: Config) -> dict[str, Any]:
             scratch=config.scratch,
             on_epoch=scalars.epoch,
         )
-    best = done.best
-    validation = {"recall@20": best["validation_recall@20"], "epoch": best["epoch"]} if best else None
+    validation = None
+    if done.reached is not None:
+        validation = {training.METRIC: done.reached, "epoch": len(done.refit)}
     saved.save(encoder, config.out, {"seed": config.seed, "validation": validation})
     storage.write_json({**done.to_json(), "device": where}, storage.join(config.out, "training.json"))
     return {
+        "blocks": {block.name: {"dim": block.dim, "weight": block.weight} for block in encoder.blocks},
         "epochs": len(done.refit),
-        "validation_recall@20": validation["recall@20"] if validation else None,
+        f"validation_{training.METRIC}": done.reached,
         "items": len(encoder.ids),
         "stopped": done.stopped,
+        "left_out": done.left_out,
     }
 
 

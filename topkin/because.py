@@ -1,12 +1,16 @@
 """Why an item is listed: the bought items that carry most of its score.
 
-A user's vector is ``sum_h w_h in_h / norm`` over the pooled history, so the score of item j splits into
-shares ``w_h <in_h, out_j> / norm``, one a bought item, that add up to it exactly. Nothing is estimated.
+A user's vector is ``sum_h f_h in_h / norm`` over the pooled history, with a factor for each block of coordinates
+(``blocks.factors``), so the score of item j splits into shares ``<f_h in_h, out_j> / norm``, one a bought item,
+that add up to it exactly. Nothing is estimated.
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 
 from topkin.blas import one_blas_thread
+from topkin.blocks import Block, spans
 from topkin.interactions import Interactions
 
 _BUDGET_BYTES = 64 << 20
@@ -15,7 +19,8 @@ _NEVER = -1e30
 
 def reasons(
     history: Interactions,
-    weights: np.ndarray,
+    factors: np.ndarray,
+    blocks: Sequence[Block],
     in_vectors: np.ndarray,
     vectors: np.ndarray,
     lists: np.ndarray,
@@ -23,10 +28,10 @@ def reasons(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The bought items of largest share in each listed item's score, largest first, ties by item number.
 
-    history: the distinct items that the user's vector pools; weights: theirs, (n,) float32 (see
-    ``interactions.history_weights``). in_vectors, vectors: (n_items, dim) float32. lists: (n_users, k)
-    int32 padded -1. Returns items (n_users, k, most) int32 padded -1 and shares float32 padded 0: only
-    shares above zero are reasons.
+    history: the distinct items that the user's vector pools; factors: theirs, (n, n_blocks) float32, see
+    ``blocks.factors``. in_vectors, vectors: (n_items, dim) float32. lists: (n_users, k) int32 padded -1.
+    Returns items (n_users, k, most) int32 padded -1 and shares float32 padded 0: only shares above zero are
+    reasons.
     """
     n, k = lists.shape
     items = np.full((n, k, most), -1, np.int32)
@@ -42,7 +47,7 @@ def reasons(
         block, users = users[:size], users[size:]
         with one_blas_thread():  # the products are small: threads would cost more than they save
             items[block], shares[block] = _block(
-                history.take(block), _of(history, weights, block), in_vectors, vectors, lists[block], most
+                history.take(block), _of(history, factors, block), blocks, in_vectors, vectors, lists[block], most
             )
     return items, shares
 
@@ -56,7 +61,8 @@ def _of(history: Interactions, values: np.ndarray, rows: np.ndarray) -> np.ndarr
 
 def _block(
     history: Interactions,
-    weights: np.ndarray,
+    factors: np.ndarray,
+    blocks: Sequence[Block],
     in_vectors: np.ndarray,
     vectors: np.ndarray,
     lists: np.ndarray,
@@ -72,7 +78,9 @@ def _block(
     bought[users, column] = history.items[order]
     dim = in_vectors.shape[1]
     carried = np.zeros((n, width, dim + 1))
-    carried[users, column, :dim] = in_vectors[history.items[order]] * weights[order].astype(np.float64)[:, None]
+    for block, span in enumerate(spans(blocks)):
+        weights = factors[order, block, None].astype(np.float64)
+        carried[users, column, span] = in_vectors[history.items[order], span] * weights
     norms = np.linalg.norm(carried.sum(axis=1), axis=1)
     carried[:, :, dim][bought < 0] = _NEVER  # against the 1 beside each listed vector: padding is no reason
     listed = np.ones((n, k, dim + 1))

@@ -4,7 +4,7 @@
 from the descriptions below. Paths are relative to the file that holds them.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -120,13 +120,36 @@ class Prepare(Section):
     )
 
 
-class Train(Section):
-    """The two-tower cosine encoder."""
+PRESETS: dict[str, dict[str, Any]] = {
+    "small": {"closed_dim": 94, "closed_rank": 512, "dim": 160},
+    "standard": {"closed_dim": 510, "closed_rank": 1024, "dim": 128},
+    "large": {"closed_dim": 1024, "closed_rank": 2048, "dim": 256},
+}
+"""What ``train.preset`` sets, unless a key says otherwise: vectors of at most 256, 640 and 1,282 coordinates."""
 
-    dim: Annotated[int, Field(ge=8)] = Field(
-        64, description="Coordinates of the vectors; two of them hold the prior, the others are learned."
+
+class Train(Section):
+    """The encoder: a closed form of the purchases, a trained two-tower network, a prior of what sells now."""
+
+    preset: Literal["small", "standard", "large"] = Field(
+        "small", description="Sizes of the blocks, closed_dim, closed_rank and dim, where these are not set."
     )
-    epochs: Count = Field(8, description="Most passes over the purchases.")
+    closed_dim: Annotated[int, Field(ge=0)] = Field(
+        94, description="Coordinates of the closed-form block, a truncated decomposition of the purchases; 0 for none."
+    )
+    closed_rank: Count = Field(
+        512, description="Directions of the decomposition of which closed_dim are kept, those that tell most."
+    )
+    closed_power: Annotated[float, Field(ge=0, le=2)] = Field(
+        0.7, description="Power of the singular values in the closed form's in-vectors: more smooths more."
+    )
+    closed_rarity: Annotated[float, Field(ge=0, le=2)] = Field(
+        0.5, description="As rarity, for the closed form's histories."
+    )
+    dim: Annotated[int, Field(ge=2)] = Field(160, description="Coordinates of the trained block.")
+    epochs: Annotated[int, Field(ge=0)] = Field(
+        8, description="Most passes over the purchases; 0 for no trained block."
+    )
     batch_size: Count = Field(
         1024, description="Purchases asked for per step; each is a negative of users who did not make it."
     )
@@ -191,16 +214,32 @@ class Train(Section):
     min_sales: Annotated[int, Field(ge=0)] = Field(
         3, description="Items with fewer purchases are known by their content alone, where they have any."
     )
-    prior: Annotated[float, Field(ge=0, le=1)] | None = Field(
+    prior: Annotated[float, Field(ge=0, le=10)] | None = Field(
         None,
-        description="Weight of recent sales beside the cosine in every score; chosen on validation without it.",
+        description="Weight of recent sales in every score, in standard deviations of it beside the first block's; "
+        "chosen on validation without it.",
     )
     validation_days: Days = Field(
         28,
         description="Last days before the as-of date, kept for early stopping; a quarter of the time if that is less.",
     )
-    validation_users: Count = Field(2000, description="Most users that the validation recall is measured on.")
-    patience: Count = Field(2, description="Epochs without a better validation recall before training stops.")
+    validation_cuts: Count = Field(
+        3, description="Periods of validation_days, one before the other, that weigh the closed form and the prior."
+    )
+    validation_users: Count = Field(2000, description="Most users of a period that validation is measured on.")
+    patience: Count = Field(2, description="Epochs without a better validation before training stops.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _preset(cls, values: Any) -> Any:
+        preset = values.get("preset", "small") if isinstance(values, dict) else None
+        return {**PRESETS.get(preset, {}), **values} if isinstance(preset, str) else values
+
+    @model_validator(mode="after")
+    def _some_block(self) -> "Train":
+        if self.closed_dim == 0 and self.epochs == 0:
+            raise ValueError("train.closed_dim and train.epochs must not both be 0: nothing would tell tastes")
+        return self
 
 
 class Embed(Section):

@@ -4,7 +4,7 @@ A user whose history is usable gets the model's items and no others: a list that
 short, and the reason is told. A user without one gets what sells.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import NamedTuple, Protocol
@@ -14,9 +14,10 @@ import pyarrow as pa
 
 from topkin import schemas
 from topkin.because import reasons
+from topkin.blocks import Block, factors
 from topkin.config import Recommend
 from topkin.fallback import Popularity, popular_lists
-from topkin.interactions import Interactions, history_weights
+from topkin.interactions import Interactions
 from topkin.policy import Exclusions, excluded_items
 from topkin.search import Search
 
@@ -47,7 +48,7 @@ class Shelf:
     item_ids: (n_items,). in_vectors, vectors: (n_items, dim) float32, or what looks rows up by item number, as
     ``embeddings.StoredRows`` does. buyers: (n_items,) distinct buyers.
     allowed: (n_items,) bool, see ``policy.allowed_items``. cooldown: (n_items,) float32 days.
-    rarity, half_life_days, history_length: how the encoder pooled the histories. encoder: its hash.
+    blocks, history_length: how the encoder pooled the histories. encoder: its hash.
     """
 
     item_ids: pa.Array
@@ -57,8 +58,7 @@ class Shelf:
     allowed: np.ndarray
     cooldown: np.ndarray
     popularity: Popularity
-    rarity: float
-    half_life_days: float | None
+    blocks: Sequence[Block]
     history_length: int
     encoder: str
 
@@ -97,16 +97,10 @@ def recommend(
     if settings.because and len(known):
         because = np.full((n, k, settings.because), -1, np.int32)
         pooled = history.take(known).distinct().latest(shelf.history_length)
-        weights = history_weights(pooled, shelf.buyers, rarity=shelf.rarity, half_life_days=shelf.half_life_days)
         named, bought, listed = _named(pooled.items, ids[known], len(shelf.item_ids))
-        places, _ = reasons(
-            replace(pooled, items=bought),
-            weights,
-            shelf.in_vectors[named],
-            shelf.vectors[named],
-            listed,
-            settings.because,
-        )
+        pooled, in_vectors = replace(pooled, items=bought, n_items=len(named)), shelf.in_vectors[named]
+        weights = factors(pooled, in_vectors, shelf.buyers[named], shelf.blocks)
+        places, _ = reasons(pooled, weights, shelf.blocks, in_vectors, shelf.vectors[named], listed, settings.because)
         because[known] = np.where(places < 0, np.int32(-1), named[places])
     short, reason = _short(ids, why >= 0, search.offered(shelf.allowed), shelf, settings)
     counts = {

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from topkin import storage
-from topkin.cosine import unit_rows
+from topkin.blocks import Block, tastes
 from topkin.embeddings import ITEMS, SUMMARY, vectors_of
 from topkin.interactions import rows_of
 from topkin.topk import top_k
@@ -134,7 +134,7 @@ def gather(folders: Mapping[str, str], metrics: Mapping[str, Any], *, as_of: dat
     names = Titles(catalogue)
     told = storage.read_json(storage.join(folders["embed"], SUMMARY))
     embedded = vectors_of(storage.read_parts(storage.join(folders["embed"], ITEMS), ["vector"]))
-    tastes = unit_rows(embedded[:, : told["taste_dim"]])  # as in similar/: what sells now makes no items alike
+    alike = tastes(embedded, [Block.from_json(b) for b in told["blocks"]])  # as in similar/
     lengths = [
         np.asarray(pc.list_value_length(t["times"])) for t in _tables(storage.join(prepared, "histories"), ["times"])
     ]
@@ -161,9 +161,9 @@ def gather(folders: Mapping[str, str], metrics: Mapping[str, Any], *, as_of: dat
         list_sources=sources,
         list_users=users,
         short_lists=dict(reasons),
-        item_map=map_items(catalogue, names, tastes),
+        item_map=map_items(catalogue, names, alike),
         examples=example_users(prepared, lists, names),
-        neighbours=known_neighbours(catalogue, names, tastes),
+        neighbours=known_neighbours(catalogue, names, alike),
     )
 
 

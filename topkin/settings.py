@@ -89,6 +89,13 @@ def load_settings(
     return _check(source, problems)
 
 
+def settings_without_file(purchases: str, sets: Sequence[str] = (), env: Mapping[str, str] = os.environ) -> Settings:
+    """As :func:`load_settings` with a file that names the purchases and nothing else."""
+    source = _Source("the defaults", {"purchases": {"path": purchases}}, {})
+    problems = [p for override in _overrides(sets, env) for p in _apply(source, override)]
+    return _check(source, problems)
+
+
 def _read(path: str) -> str:
     cure = "topkin init PURCHASES.parquet writes one, --config PATH names another"
     try:

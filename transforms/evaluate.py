@@ -13,8 +13,8 @@ from apache_beam.pvalue import PBegin, PCollection
 from apache_beam.utils.shared import Shared
 
 from topkin import baselines, schemas, storage
+from topkin.blocks import Block, tastes
 from topkin.config import Evaluate, Recommend
-from topkin.cosine import unit_rows
 from topkin.embeddings import SUMMARY, vectors_of
 from topkin.errors import ArtifactError
 from topkin.evaluation import Judged, Part, Shop, cold_items, evaluate_part, sales_deciles
@@ -119,7 +119,7 @@ def load_shop(sources: Sources) -> Shop:
     if not items["item_id"].equals(catalogue["item_id"]):
         raise ArtifactError(f"{where} must have the catalogue's items in its order: run topkin run --force")
     vectors = sources.vectors(items, where)
-    taste_dim = storage.read_json(storage.join(sources.folders["embed"], SUMMARY))["taste_dim"]
+    told = storage.read_json(storage.join(sources.folders["embed"], SUMMARY))
     days, rule = sources.evaluate.days, sources.recommend
     sales = np.asarray(catalogue["events"])
     return Shop(
@@ -127,7 +127,7 @@ def load_shop(sources: Sources) -> Shop:
         sales=sales,
         cold=cold_items(sales, catalogue["first_sale"], sources.as_of),
         vectors=vectors,
-        tastes=unit_rows(vectors[:, :taste_dim]),
+        tastes=tastes(vectors, [Block.from_json(b) for b in told["blocks"]]),
         baselines=baselines.load_baselines(sources.fitted, sources.evaluate.baselines, sources.evaluate.neighbours),
         as_of=sources.as_of,
         ks=sources.ks,

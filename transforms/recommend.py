@@ -19,6 +19,7 @@ from apache_beam.utils.shared import Shared
 
 from topkin import storage
 from topkin.ann import load_index
+from topkin.blocks import Block
 from topkin.config import Recommend
 from topkin.embeddings import SUMMARY, StoredItems, read_items, read_users
 from topkin.errors import ArtifactError
@@ -112,8 +113,7 @@ class Worker:
             popularity=Popularity(
                 np.asarray(catalogue["events"]), np.asarray(catalogue["recent"]), SEGMENT_COUNTS.empty_table()
             ),
-            rarity=made["rarity"],
-            half_life_days=made["half_life_days"],
+            blocks=[Block.from_json(b) for b in made["blocks"]],
             history_length=made["history_length"],
             encoder=sources.encoder,
         )

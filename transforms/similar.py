@@ -1,6 +1,6 @@
 """Neighbours of every item and every user, part by part against all parts."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -13,8 +13,8 @@ from apache_beam.pvalue import PBegin, PCollection, TaggedOutput
 from apache_beam.utils.shared import Shared
 
 from topkin import schemas, storage
+from topkin.blocks import Block, tastes
 from topkin.config import Recommend, Similar
-from topkin.cosine import unit_rows
 from topkin.embeddings import read_items, read_users
 from topkin.progress import advance
 from topkin.similar import items_table, similar_items, similar_part
@@ -31,14 +31,13 @@ TABLES = ("similar_items", "similar_users", "neighbours_bought")
 class Sources:
     """What the neighbours are made from.
 
-    taste_dim: the leading coordinates of a vector that are compared; those after them tell what sells now,
-    which makes nobody alike. rules: whose allow-list and deny-list hold here too.
+    blocks: those of the vectors, of which tastes are compared. rules: whose allow-list and deny-list hold here too.
     """
 
     prepared: str
     embeddings: str
     encoder: str
-    taste_dim: int
+    blocks: Sequence[Block]
     parts: int
     as_of: datetime
     settings: Similar
@@ -50,12 +49,12 @@ class Sources:
         return storage.read_parquet(storage.join(self.prepared, "histories", name))
 
     def vectors(self, part: int) -> np.ndarray:
-        """The tastes of a part's users, (n, taste_dim) float32 unit rows, zero for a user without a vector."""
+        """The tastes of a part's users, (n, dim) float32 unit rows, zero for a user without a vector."""
         return self.tastes(read_users(self.embeddings, part, self.parts, self.encoder)[1])
 
     def tastes(self, vectors: np.ndarray) -> np.ndarray:
-        """The coordinates that are compared, as unit rows."""
-        return unit_rows(vectors[:, : self.taste_dim])
+        """What is compared: see ``blocks.tastes``."""
+        return tastes(vectors, self.blocks)
 
 
 class Worker:

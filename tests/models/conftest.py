@@ -79,7 +79,7 @@ def plan() -> Any:
     from topkin.config import Train
     from topkin.models.trainer import Plan
 
-    settings = Train(dim=10, epochs=3, batch_size=64, history_length=6, word_buckets=64, title_words=4)
+    settings = Train(dim=8, closed_dim=6, epochs=3, batch_size=64, history_length=6, word_buckets=64, title_words=4)
     return Plan(seed=3, recent_days=7, **settings.model_dump())
 
 

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 
 from topkin import storage
+from topkin.blocks import Block, dim_of
 from topkin.errors import ArtifactError
 
 keras = pytest.importorskip("keras")
@@ -52,19 +53,21 @@ def test_the_hash_is_that_of_the_file_and_equal_for_equal_weights(folder, tmp_pa
 
 def test_the_hash_changes_with_a_weight_and_with_the_meaning(folder, tmp_path):
     encoder = saved.load(folder)
-    encoder.model.meaning = {**encoder.meaning, "rarity": 0.25}
+    encoder.model.meaning = {**encoder.meaning, "reach": 25.0}
     meant = saved.save(encoder, str(tmp_path / "a"), {}).hash
-    table = encoder.model.tables[0].table
+    table = encoder.model.towers[0].tables[0].table
     table.assign(np.asarray(table) + 1e-3)
     moved = saved.save(encoder, str(tmp_path / "b"), {}).hash
     assert len({saved.load(folder).hash, meant, moved}) == 3
 
 
-def test_the_signature_tells_what_numpy_needs_for_reasons(folder):
+def test_the_signature_tells_what_numpy_needs_for_reasons(folder, trained):
     signature = storage.read_json(f"{folder}/signature.json")
-    assert {"rarity", "half_life_days", "encoder", "dim", "item_type", "items", "items_sha256"} <= set(signature)
-    assert (signature["dim"], signature["taste_dim"]) == (10, 8)
-    assert (signature["rarity"], signature["half_life_days"], signature["item_type"]) == (0.5, None, "string")
+    assert {"blocks", "encoder", "dim", "item_type", "items", "items_sha256"} <= set(signature)
+    assert signature["item_type"] == "string"
+    blocks = [Block.from_json(b) for b in signature["blocks"]]
+    assert blocks == trained[0].blocks
+    assert signature["dim"] == dim_of(blocks) == trained[0].dim
 
 
 def test_a_damaged_file_is_refused_before_tensorflow_reads_it(copy, monkeypatch):
@@ -88,7 +91,7 @@ def test_a_foreign_model_is_refused(copy, tmp_path):
     model = keras.Sequential([keras.layers.Input((2,)), keras.layers.Dense(1)])
     model.save(tmp_path / "foreign.keras")
     replace_model(copy, (tmp_path / "foreign.keras").read_bytes())
-    with pytest.raises(ArtifactError, match="must hold a TwoTower of topkin, got Sequential"):
+    with pytest.raises(ArtifactError, match="must hold a Towers of topkin, got Sequential"):
         saved.load(str(copy))
 
 
@@ -109,7 +112,7 @@ def test_a_missing_file_is_named(copy, name):
 @pytest.mark.parametrize("signature", [{"format": 99}, {}, []])
 def test_a_signature_of_another_format_is_refused(copy, signature):
     (copy / saved.SIGNATURE).write_text(json.dumps(signature))
-    with pytest.raises(ArtifactError, match="must have format 1"):
+    with pytest.raises(ArtifactError, match="must have format 2"):
         saved.load(str(copy))
 
 

@@ -12,9 +12,10 @@ import keras  # noqa: E402
 from topkin.errors import ArtifactError, ConfigError, InputError  # noqa: E402
 from topkin.models import saved, training  # noqa: E402
 from topkin.models.checkpoint import Checkpoint  # noqa: E402
+from topkin.models.data import count  # noqa: E402
 from topkin.models.optimizers import RowAdam  # noqa: E402
 from topkin.models.trainer import Trainer  # noqa: E402
-from topkin.models.validation import sample  # noqa: E402
+from topkin.models.validation import Setting, sample  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +74,8 @@ def test_a_checkpoint_of_another_plan_is_not_used(tmp_path):
 
 
 def test_validation_is_what_came_after_and_not_before(purchases):
-    validation = sample(replace(purchases, days=14.0), 50, 0)
+    before = replace(purchases, days=14.0)
+    validation = sample(before, count(before, 7), 50, 0)
     assert validation is not None
     indptr, items = validation.truth
     assert (np.diff(indptr) > 0).all()
@@ -91,9 +93,7 @@ def test_without_purchases_to_validate_on_all_epochs_are_run(plan, purchases, ca
 
 
 def test_training_stops_when_patience_ends(plan):
-    done = training.Progress(
-        epochs=[{"epoch": n, "validation_recall@20": r} for n, r in ((1, 0.2), (2, 0.3), (3, 0.3))]
-    )
+    done = training.Progress(epochs=[{"epoch": n, "validation_ndcg@20": r} for n, r in ((1, 0.2), (2, 0.3), (3, 0.3))])
     assert done.best == done.epochs[1]
     assert training._stopped(replace(plan, patience=1, epochs=9), done) == "patience"
     assert training._stopped(replace(plan, patience=2, epochs=9), done) == ""
@@ -101,46 +101,48 @@ def test_training_stops_when_patience_ends(plan):
 
 
 def test_nothing_to_learn_from_is_said(plan, purchases, catalogue):
+    nothing = replace(purchases, days=1000.0)
     with pytest.raises(InputError, match="a user with at least two different items"):
-        Trainer(plan, replace(purchases, days=1000.0), catalogue, "refit")
+        Trainer(plan, nothing, "refit", plan.known(nothing, catalogue))
 
 
 def test_a_folder_without_histories_is_not_taken_for_few_purchases(plan, purchases, catalogue, tmp_path):
     with pytest.raises(ArtifactError, match="holds no Parquet file"):
-        Trainer(plan, replace(purchases, folder=str(tmp_path)), catalogue, "refit")
+        plan.known(replace(purchases, folder=str(tmp_path)), catalogue)
 
 
 def test_a_loss_that_is_not_finite_ends_the_training_with_the_cure(plan, purchases, catalogue):
-    trainer = Trainer(plan, purchases, catalogue, "refit")
+    trainer = Trainer(plan, purchases, "refit", plan.known(purchases, catalogue))
     trainer.run_epoch = lambda number: float("nan")
     with pytest.raises(ConfigError, match=r"got nan in epoch 3: lower train\.learning_rate"):
         training._epoch(trainer, 3)
 
 
 def test_the_step_is_traced_once_and_the_loss_falls(plan, purchases, catalogue):
-    trainer = Trainer(plan, purchases, catalogue, "refit")
+    trainer = Trainer(plan, purchases, "refit", plan.known(purchases, catalogue))
     losses = [trainer.run_epoch(epoch) for epoch in (1, 2, 3)]
     assert trainer.traces == 1
     assert losses[2] < losses[0] - 0.3
-    trainer.encoder(training.Prior()).encode_items(catalogue.slice(0, 3))
+    settings = {"trained": Setting(), "prior": Setting(weight=0.1)}
+    training.finished(plan, {"trained": trainer.model}, settings, trainer.known).encode_items(catalogue.slice(0, 3))
     assert trainer.traces == 1
 
 
 def test_recall_rises_far_above_chance(trained):
-    assert trained[1].best["validation_recall@20"] > 0.9
+    assert trained[1].best["validation_ndcg@20"] > 0.6
     assert trained[1].stopped == "epochs"
 
 
 def test_items_sold_too_little_have_no_row_of_their_own_if_they_have_content(plan, purchases, catalogue):
-    trainer = Trainer(replace(plan, min_sales=21), purchases, catalogue, "refit")
+    known = replace(plan, min_sales=21).known(purchases, catalogue)
     events = catalogue["events"].to_numpy()
     want = catalogue["item_id"].filter(events >= 21).to_pylist()
     assert 0 < len(want) < 33
-    assert trainer.ids.to_pylist() == want
+    assert known.ids.to_pylist() == want
     nothing = pa.nulls(36, pa.string())
     bare = catalogue.set_column(1, catalogue.schema.field("title"), nothing)
     bare = bare.set_column(2, catalogue.schema.field("category"), nothing)
-    assert len(Trainer(replace(plan, min_sales=21), purchases, bare, "refit").ids) == 33
+    assert len(replace(plan, min_sales=21).known(purchases, bare).ids) == 33
 
 
 def adam(gradients, start, rate):
@@ -193,7 +195,7 @@ def test_the_logs_are_what_tensorboard_reads(tmp_path: Path):
 
 def test_no_more_than_a_quarter_of_the_time_is_kept_for_validation(plan, purchases, catalogue, monkeypatch):
     days = []
-    monkeypatch.setattr(training, "_validate", lambda plan, kept, *rest: days.append(kept.days))
+    monkeypatch.setattr(training, "sample", lambda kept, *rest, **more: days.append(kept.days))
     for wanted in (10.0, 1000.0):
         training.fit(replace(plan, validation_days=wanted, epochs=1), purchases, catalogue)
     assert days[0] == 10.0

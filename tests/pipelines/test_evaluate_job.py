@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 
 from topkin import report_data, schemas, storage
+from topkin.blocks import Block
 from topkin.config import Settings
 from topkin.errors import ArtifactError
 from topkin.judgement import Judgement
@@ -23,6 +24,12 @@ from topkin.pipelines.job import Job
 AS_OF = datetime(2024, 6, 1)
 ENCODER = "e" * 64
 Purchase = tuple[Any, Any, datetime]
+
+
+def taste(dim: int) -> dict[str, object]:
+    """A block of the first coordinates."""
+    block = Block(name="trained", dim=dim, weight=1, rarity=0.5, half_life_days=None, spread=(1.0,) * dim)
+    return block.to_json()
 
 
 def write_run(
@@ -153,7 +160,7 @@ def write_run(
     storage.write_json(
         training or {"epochs": epochs, "best_epoch": 2, "stopped": "epochs"}, str(run / "model/training.json")
     )
-    counts = {"encoder": ENCODER, "dim": dim, "taste_dim": dim, "items": len(ids), "users": len(users)}
+    counts = {"encoder": ENCODER, "dim": dim, "blocks": [taste(dim)], "items": len(ids), "users": len(users)}
     storage.write_json(
         counts | {"users_without_vector": 0, "items_without_vector": 0}, str(run / "embeddings/vectors.json")
     )
@@ -406,7 +413,7 @@ def test_neighbours_and_map_go_by_tastes_and_not_by_what_sells_now(tmp_path: Pat
     sells = {i: 20.0 * (i < 12) for i in vectors}  # a coordinate of its own, as the prior's is
     job = write_run(tmp_path, purchases, {i: np.append(v, sells[i]) for i, v in vectors.items()})
     told = storage.read_json(f"{job.folders['embed']}/vectors.json")
-    storage.write_json(told | {"taste_dim": 2}, f"{job.folders['embed']}/vectors.json")
+    storage.write_json(told | {"blocks": [taste(2)]}, f"{job.folders['embed']}/vectors.json")
     found = report_data.gather(job.folders, {}, as_of=AS_OF, run_id="run")
     for known in found.neighbours:
         kind = int(known.title.rsplit(" ", 1)[1]) % 2

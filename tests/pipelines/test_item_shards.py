@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 
 from topkin import schemas, storage
+from topkin.blocks import Block
 from topkin.config import Settings
 from topkin.cosine import unit_rows
 from topkin.embeddings import vector_column
@@ -69,7 +70,8 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     table = pa.table(catalogue, schema=schemas.catalogue(t))
     storage.write_parquet(table, str(made / "prepared" / "catalogue.parquet"))
-    told = {"encoder": ENCODER, "dim": DIM, "rarity": 0.5, "half_life_days": 30.0, "history_length": 5, "users": USERS}
+    block = Block(name="trained", dim=DIM, weight=1, rarity=0.5, half_life_days=30, spread=(1.0,) * DIM)
+    told = {"encoder": ENCODER, "dim": DIM, "blocks": [block.to_json()], "history_length": 5, "users": USERS}
     storage.write_json(told, str(made / "embeddings" / "vectors.json"))
     storage.write_json({"encoder": ENCODER}, str(made / "model" / "signature.json"))
     return made

@@ -81,23 +81,30 @@ def write_prepared(folder: str, kind: str) -> None:
 
 def write_model(folder: str, catalogue: pa.Table) -> None:
     """An encoder that knows all items but the last two, with random weights."""
+    from topkin.blocks import PRIOR, Block
     from topkin.models.encoder import Encoder
     from topkin.models.prior import Prior
     from topkin.models.saved import save
-    from topkin.models.towers import TwoTower
+    from topkin.models.towers import Towers, TwoTower
 
     known = catalogue["item_id"].combine_chunks().slice(0, ITEMS - 2)
-    prior = Prior(strength=0.1, push=0.5).to_json()
-    meaning = {"rarity": 0.5, "half_life_days": 30.0, "categories": ["a", "b"], "prior": prior}
-    model = TwoTower(
-        items=len(known),
-        dim=8,
-        word_buckets=64,
-        title_words=4,
-        categories=2,
-        seed=3,
-        meaning=meaning,
-    )
+    common = {"items": len(known), "word_buckets": 64, "title_words": 4, "categories": 2}
+    towers = [
+        TwoTower(**common, dim=6, seed=3, unit_out=False, with_content=False, name="closed"),
+        TwoTower(**common, dim=8, seed=5, name="trained"),
+    ]
+    blocks = [
+        Block(name="closed", dim=6, weight=1, rarity=0.5, half_life_days=30, surge=0.5, spread=(0.5,) * 6),
+        Block(name="trained", dim=8, weight=0.7, rarity=0.5, half_life_days=30, spread=(0.1,) * 8),
+        Block(name=PRIOR, dim=1, weight=0.3, rarity=0, half_life_days=None, spread=(1.5,)),
+    ]
+    meaning = {
+        "blocks": [block.to_json() for block in blocks],
+        "prior": Prior().to_json(),
+        "reach": 6.0,
+        "categories": ["a", "b"],
+    }
+    model = Towers(towers, meaning=meaning, name="encoder")
     model.build()
     save(Encoder(model, known), folder, {"seed": 3})
 
@@ -191,7 +198,7 @@ def test_vectors_are_those_of_the_encoder_in_catalogue_and_history_order(run):
 def test_the_summary_of_vectors_counts_those_without(run):
     told = storage.read_json(str(run / "embeddings" / "vectors.json"))
     empty = sum(not items for items in histories_of(run)["items"].to_pylist())
-    assert (told["items"], told["users"], told["dim"], told["history_length"]) == (ITEMS, USERS, 10, 5)
+    assert (told["items"], told["users"], told["dim"], told["history_length"]) == (ITEMS, USERS, 16, 5)
     assert (told["items_without_vector"], told["users_without_vector"]) == (1, empty)  # the last item is unknown
     assert told["users_not_finite"] == told["items_not_finite"] == 0
     assert told["encoder"] == storage.read_json(str(run / "model" / "signature.json"))["encoder"]
@@ -409,7 +416,12 @@ def test_an_index_of_another_encoder_is_refused(shop, tmp_path):
 def test_neighbours_are_those_of_one_look_at_everything(run):
     encoder = storage.read_json(str(run / "embeddings" / "vectors.json"))["encoder"]
     items = read_items(str(run / "embeddings"), encoder)
-    tastes = unit_rows(items.vectors[:, :8])  # not what sells now, the last two coordinates
+
+    def of(vectors):  # the two blocks as they weigh, and not what sells now
+        closed, trained = unit_rows(vectors[:, :6]), unit_rows(vectors[:, 6:14])
+        return unit_rows(np.column_stack([closed, np.float32(np.sqrt(0.7)) * trained]))
+
+    tastes = of(items.vectors)
     available = np.asarray(storage.read_parquet(str(run / "prepared" / "catalogue.parquet"))["available"])
     scores = (tastes.astype(np.float64) @ tastes.T.astype(np.float64)).astype(np.float32)
     ids = items.ids.to_pylist()
@@ -424,7 +436,7 @@ def test_neighbours_are_those_of_one_look_at_everything(run):
     assert [(r["item_id"], r["rank"], r["neighbour_id"]) for r in got] == expected
     read = [read_users(str(run / "embeddings"), part, PARTS, encoder) for part in range(PARTS)]
     users = [u for ids, _ in read for u in ids.to_pylist()]
-    vectors = unit_rows(np.concatenate([v[:, :8] for _, v in read])).astype(np.float64)
+    vectors = of(np.concatenate([v for _, v in read])).astype(np.float64)
     scores = (vectors @ vectors.T).astype(np.float32)
     known = [n for n in range(USERS) if vectors[n].any()]
     nearest = {i: sorted((j for j in known if j != i), key=lambda j: (-scores[i, j], j))[:3] for i in known}

@@ -23,7 +23,9 @@ def prepared(tmp_path_factory) -> Job:
     shop = Shop(users=150, items=60, purchases=3_000, seed=1)
     shop.write(str(root / "shop"))
     (root / "topkin.toml").write_text(shop.config_toml("shop"))
-    settings = load_settings(str(root / "topkin.toml"), sets=["train.epochs=2", "train.dim=16", "run.parts=2"])
+    settings = load_settings(
+        str(root / "topkin.toml"), sets=["train.epochs=2", "train.dim=16", "train.closed_dim=8", "run.parts=2"]
+    )
     for name in ("prepared", "scratch"):
         os.makedirs(root / name)
     job = Job(settings=settings, as_of=shop.as_of, out=str(root / "prepared"), scratch=str(root / "scratch"))
@@ -51,18 +53,23 @@ def test_a_prepared_folder_becomes_an_encoder_with_its_record(prepared, tmp_path
     assert any(name.startswith("logs/validation/") for name in storage.files(out))
     signature, training = (storage.read_json(f"{out}/{name}.json") for name in ("signature", "training"))
     assert signature["encoder"] == storage.sha256(f"{out}/encoder.keras")
-    assert signature["dim"] == 16
-    assert signature["validation"]["recall@20"] == summary["validation_recall@20"] > 0
-    assert training["best_epoch"] == summary["epochs"] == len(training["refit"])
-    assert {"epoch", "loss", "seconds", "validation_recall@20"} <= set(training["epochs"][0])
+    assert signature["validation"]["ndcg@20"] == summary["validation_ndcg@20"] > 0
+    assert (
+        summary["epochs"]
+        == len(training["refit"])
+        == (training["best_epoch"] if "trained" in training["blocks"] else 0)
+    )
+    assert {"epoch", "loss", "seconds", "validation_ndcg@20"} <= set(training["epochs"][0])
+    assert bool(training["left_out"]) == ("trained" not in training["blocks"])
+    assert set(summary["blocks"]) == set(training["blocks"])
 
     from topkin.models import saved
 
     encoder = saved.load(out)
     catalogue = storage.read_parquet(storage.join(prepared.folder("prepare"), "catalogue.parquet"))
     vectors, in_vectors = encoder.encode_items(catalogue)
-    assert vectors.shape == in_vectors.shape == (len(catalogue), 16)
-    assert encoder.dim == 16
+    assert vectors.shape == in_vectors.shape == (len(catalogue), encoder.dim)
+    assert encoder.dim == signature["dim"] == sum(b["dim"] for b in signature["blocks"]) + 1
     known = pc.is_in(catalogue["item_id"], encoder.ids).to_numpy(zero_copy_only=False)
     assert known.any()
 

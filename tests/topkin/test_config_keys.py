@@ -24,7 +24,7 @@ def test_every_key_of_the_schema_is_there_with_a_description() -> None:
 @pytest.mark.parametrize(
     ("name", "takes"),
     [
-        ("train.epochs", "a whole number of at least 1"),
+        ("train.epochs", "a whole number of at least 0"),
         ("train.temperature", "a number from 0.01 to 100"),
         ("train.logq", "a number from 0 to 1"),
         ("train.half_life_days", "a number above 0 and of at most 36500"),

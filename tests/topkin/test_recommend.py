@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from topkin import schemas
+from topkin.blocks import Block
 from topkin.config import Recommend
 from topkin.cosine import unit_rows
 from topkin.fallback import Popularity, segment_counts
@@ -35,6 +36,10 @@ ID_TYPES = {
     "int64": lambda n: 2**53 + 1 + n,  # lost in a float
     "binary": lambda n: b"\xff\x00%02d" % n,
 }
+
+
+def block(rarity, half_life):
+    return Block(name="trained", dim=DIM, weight=1, rarity=rarity, half_life_days=half_life, spread=tuple([1.0] * DIM))
 
 
 def shop_of(
@@ -77,8 +82,7 @@ def shop_of(
         allowed=allowed_items(catalogue, **listed).mask,
         cooldown=cooldown_days(pa.array(["a", "b"] * n_items)[:n_items], days, by),
         popularity=Popularity(events, recent, segment_counts(histories, ids, AS_OF, 7.0)),
-        rarity=0.5,
-        half_life_days=None,
+        blocks=[block(0.5, None)],
         history_length=3,
         encoder="e" * 64,
     )
@@ -247,7 +251,7 @@ def test_vectors_of_other_users_are_refused():
 def test_because_names_the_largest_parts_of_the_score_by_the_encoders_own_weights(rarity, half_life):
     users = [("x", [(0, 9), (1, 6), (2, 1)]), ("x", [(1, 20), (1, 8)]), ("y", [(2, 5), (1, 2), (0, 1)])]
     histories, _, shelf = shop_of(users, 6, seed=3)
-    shelf = replace(shelf, rarity=rarity, half_life_days=half_life, history_length=2)
+    shelf = replace(shelf, blocks=[block(rarity, half_life)], history_length=2)
     vectors, parts = [], []
     for _, history in users:
         latest = dict(history)  # in time order: the last one stays

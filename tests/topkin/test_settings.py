@@ -193,7 +193,7 @@ def test_everything_wrong_is_said_at_once_in_the_files_order(tmp_path: Path) -> 
         '--set similar.items: similar.items takes a whole number of at least 0, got "x"',
         "TOPKIN_INDEX__EF: index.ef is not a key; did you mean index.ef_search?",
         "topkin.toml:3: purchases.userid is not a key; did you mean purchases.user_id?",
-        'topkin.toml:5: train.epochs takes a whole number of at least 1, got "3"',
+        'topkin.toml:5: train.epochs takes a whole number of at least 0, got "3"',
         "topkin.toml:6: train.temperature takes a number from 0.01 to 100, got 0",
         "topkin.toml:7: [recomend] is not a section; did you mean [recommend]?",
         'topkin.toml:10: recommend.search takes one of "exact", "index", got "indx"; did you mean "index"?',
@@ -240,7 +240,7 @@ def test_a_set_below_a_plain_value_is_said(tmp_path: Path) -> None:
 
 def test_a_value_cannot_smuggle_in_another_key(tmp_path: Path) -> None:
     said = message(tmp_path, GOOD, ("train.epochs=3\ndim = 5",))
-    assert 'train.epochs takes a whole number of at least 1, got "3\\ndim = 5"' in said
+    assert 'train.epochs takes a whole number of at least 0, got "3\\ndim = 5"' in said
 
 
 def test_a_relative_name_of_the_file_is_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,66 @@
+"""Purchases held in memory, for what is not a prepared folder: split files, tests, notebooks."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import numpy as np
+import pyarrow as pa
+
+from topkin import schemas
+from topkin.interactions import Interactions
+from topkin.models.data import Purchases
+
+UNTIMED = datetime(2000, 1, 1)
+SPAN_DAYS = 280.0
+
+
+@dataclass(frozen=True)
+class HeldPurchases(Purchases):
+    """Parts of histories as arrays, read in place of files."""
+
+    parts: Sequence[Interactions] = field(default=())
+
+    def names(self) -> list[str]:
+        """The parts by number."""
+        return [f"{number:05d}" for number in range(len(self.parts))]
+
+    def part(self, name: str) -> Interactions:
+        """One part, the last ``days`` included."""
+        return self.parts[int(name)]
+
+
+def without_times(users: np.ndarray, items: np.ndarray, item_ids: pa.Array, *, seed: int) -> HeldPurchases:
+    """Pairs without times as purchases: each gets a random time in ``SPAN_DAYS``, so that any period is a sample.
+
+    users, items: (n,) int numbers from 0, users all there. item_ids: (n_items,). Nothing that goes by time may be
+    learned from them; a validation on the last days holds out pairs at random.
+    """
+    ages = np.random.default_rng([seed, 2]).uniform(0, SPAN_DAYS, len(users)).astype(np.float32)
+    order = np.lexsort((-ages, users))
+    indptr = np.zeros(int(users.max(initial=-1)) + 2, np.int64)
+    np.cumsum(np.bincount(users, minlength=len(indptr) - 1), out=indptr[1:])
+    ones = np.ones(len(users), np.float32)
+    held = Interactions(indptr, items[order].astype(np.int32), ages[order], ones, len(item_ids))
+    return HeldPurchases("", pa.chunked_array([item_ids]), UNTIMED, parts=(held,))
+
+
+def bare_catalogue(purchases: HeldPurchases) -> pa.Table:
+    """``schemas.catalogue`` of items of which nothing is known but their purchases."""
+    n = len(purchases.item_ids)
+    events, buyers = np.zeros(n, np.int64), np.zeros(n, np.int64)
+    for part in purchases.parts:
+        events += np.bincount(part.items, minlength=n)
+        buyers += np.bincount(part.distinct().items, minlength=n)
+    first = purchases.as_of - np.timedelta64(int(SPAN_DAYS * 86_400), "s").astype(object)
+    schema = schemas.catalogue(purchases.item_ids.type)
+    known = {
+        "item_id": purchases.item_ids,
+        "available": pa.array(np.ones(n, bool)),
+        "events": pa.array(events),
+        "users": pa.array(buyers),
+        "recent": pa.array(np.zeros(n, np.int64)),
+        "first_sale": pa.array([first] * n, schema.field("first_sale").type),
+        "last_sale": pa.array([purchases.as_of] * n, schema.field("last_sale").type),
+    }
+    return pa.table({f.name: known.get(f.name, pa.nulls(n, f.type)) for f in schema}, schema)

@@ -1,0 +1,110 @@
+"""The training step, compiled once: a batch of questions in, one update of the rows that it touches out."""
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from topkin.models.features import ItemFeatures
+from topkin.models.losses import cosine_contrast, sampled_softmax
+from topkin.models.optimizers import RowAdam
+from topkin.models.smoothing import Smoothing
+from topkin.models.towers import Table, TwoTower, unit
+
+
+class Step:
+    """One optimizer step of a two-tower model on a batch of :func:`topkin.models.batches.batches`.
+
+    features: of all items, by item number. plan: its ``loss``, ``temperature``, ``margin``,
+    ``negative_weight``, ``logq`` and ``learning_rate`` are read. log_q: (n_items,) of ``log_inclusion``.
+    smoothed: batches hold what the candidates' id rows are mixed of; then a table of free rows is trained in
+    place of ``id_out``, which :meth:`publish` fills. Arrays of any length are taken without a new trace, and
+    a step's cost depends on them alone.
+    """
+
+    def __init__(
+        self, model: TwoTower, features: ItemFeatures, plan: Any, log_q: np.ndarray, *, smoothed: bool
+    ) -> None:
+        self.model, self.plan, self.smoothed = model, plan, smoothed
+        self.content = bool(
+            (features.words > 0).any() or (features.categories > 0).any() or (features.prices > 0).any()
+        )
+        read = {"words": features.words, "categories": features.categories, "prices": features.prices}
+        self.features = {k: tf.constant(v) for k, v in read.items()} if self.content else {}
+        self.log_q = tf.constant(log_q)
+        self.free = model.id_out
+        if smoothed:
+            self.free = Table(model.items, model.dim, seed=model.id_out.seed, name="free_out")
+            self.free.build()
+        tables = [t for t in model.tables if self.content or t is model.id_in or t is model.id_out]
+        self.trained = [(self.free if t is model.id_out else t).table for t in tables]
+        self.optimizer = RowAdam(plan.learning_rate)
+        self.optimizer.build(self.trained)
+        self.traces = 0
+        self._compiled = tf.function(self._step, input_signature=[self.signature])
+
+    def __call__(self, batch: dict[str, Any]) -> Any:
+        """Update the weights; returns the loss, a scalar tensor."""
+        return self._compiled(batch)
+
+    @property
+    def signature(self) -> dict[str, tf.TensorSpec]:
+        """What a batch holds."""
+        numbers = ["candidates", "candidates_rows", "pooled", "pooled_rows", "target", "question"]
+        pairs = ["bought", "history"]
+        reals = ["weights", "history_weights"]
+        if self.smoothed:
+            numbers, pairs, reals = [*numbers, "mixed_rows"], [*pairs, "mix"], [*reals, "mix_shares"]
+        specs = {name: tf.TensorSpec((None,), tf.int32) for name in numbers}
+        specs |= {name: tf.TensorSpec((None, 2), tf.int32) for name in pairs}
+        return specs | {name: tf.TensorSpec((None,), tf.float32) for name in reals}
+
+    @property
+    def variables(self) -> list[Any]:
+        """The optimizer's state, and the free rows where there are some."""
+        return [*self.optimizer.variables, *([self.free.table] if self.smoothed else [])]
+
+    def publish(self, smoothing: Smoothing | None) -> None:
+        """Fill ``id_out`` with what the free rows say."""
+        if smoothing is not None:
+            self.model.id_out.table.assign(smoothing.all(np.asarray(self.free.table)))
+
+    def _step(self, batch: dict[str, tf.Tensor]) -> tf.Tensor:
+        self.traces += 1
+        with tf.GradientTape() as tape:
+            items = unit(self._out(batch))
+            pooled = self.model.id_in(batch["pooled_rows"])
+            if self.content:
+                pooled += self.model.content(self._read(batch["pooled"]), "in")
+            questions = batch["question"][-1] + 1
+            users = unit(_mixed(batch["history"], batch["history_weights"], pooled, questions))
+            loss = tf.reduce_mean(self._losses(users, items, batch) * batch["weights"])
+        self.optimizer.apply(tape.gradient(loss, self.trained), self.trained)
+        return loss
+
+    def _out(self, batch: dict[str, tf.Tensor]) -> tf.Tensor:
+        rows = batch["candidates_rows"]
+        if self.smoothed:
+            ids = _mixed(batch["mix"], batch["mix_shares"], self.free(batch["mixed_rows"]), tf.size(rows))
+        else:
+            ids = self.free(rows)
+        return ids + self.model.content(self._read(batch["candidates"]), "out") if self.content else ids
+
+    def _read(self, items: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {name: tf.gather(values, items) for name, values in self.features.items()}
+
+    def _losses(self, users: tf.Tensor, items: tf.Tensor, batch: dict[str, tf.Tensor]) -> Any:
+        shape = tf.stack([tf.shape(users)[0], tf.shape(items)[0]])
+        bought = tf.scatter_nd(batch["bought"], tf.ones(tf.shape(batch["bought"])[0], tf.bool), shape)
+        log_q = tf.gather(self.log_q, batch["candidates"])
+        asked = (users, items, batch["question"], batch["target"], tf.logical_not(bought), log_q)
+        plan = self.plan
+        if plan.loss == "ccl":
+            return cosine_contrast(*asked, margin=plan.margin, weight=plan.negative_weight, logq=plan.logq)
+        return sampled_softmax(*asked, temperature=plan.temperature, logq=plan.logq)
+
+
+def _mixed(entries: tf.Tensor, shares: tf.Tensor, rows: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
+    """The sums of some rows, (count, dim): entries (n, 2) are sum and row, ``shares`` their weights."""
+    shape = tf.cast(tf.stack([count, tf.shape(rows)[0]]), tf.int64)
+    return tf.sparse.sparse_dense_matmul(tf.SparseTensor(tf.cast(entries, tf.int64), shares, shape), rows)

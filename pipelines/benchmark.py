@@ -1,0 +1,170 @@
+"""``topkin benchmark``: an encoder made by a preset on a public split, judged as published models are.
+
+``gowalla``: a folder with ``train.parquet`` and ``test.parquet`` of user_id and item_id; all items are ranked for
+every user of the test part, train items masked. ``retail``: any configuration, at a cut date.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from topkin import storage
+from topkin.config import Index, Train
+from topkin.errors import ConfigError, InputError
+from topkin.evaluation import csr
+from topkin.metrics import ranking_metrics
+from topkin.profiling import measured
+from topkin.published import GOWALLA
+
+AT = 20
+USERS_AT_ONCE = 4096
+
+
+@dataclass(frozen=True)
+class Split:
+    """Pairs of two parts by number. item_ids: the train part's, ascending. test: CSR by train user."""
+
+    users: np.ndarray
+    items: np.ndarray
+    item_ids: pa.Array
+    test: tuple[np.ndarray, np.ndarray]
+    unknown: int
+
+
+def read_split(folder: str) -> Split:
+    """The two parts of a folder. Raises InputError where a file or a column is missing.
+
+    Test pairs of users or items that the train part lacks cannot be found by any model: they are counted as unknown.
+    """
+    parts = {}
+    for name in ("train", "test"):
+        path = storage.join(folder, f"{name}.parquet")
+        if not storage.exists(path):
+            raise InputError(f"--data must be a folder with train.parquet and test.parquet, {path} is not there")
+        parts[name] = storage.read_parquet(path)
+        if missing := {"user_id", "item_id"} - set(parts[name].column_names):
+            raise InputError(
+                f"{path} must have the columns user_id and item_id, it lacks {', '.join(sorted(missing))}: "
+                f"it has {', '.join(parts[name].column_names)}"
+            )
+    if not len(parts["train"]):
+        raise InputError(f"{storage.join(folder, 'train.parquet')} must have rows, got none")
+    numbers = {}
+    for column in ("user_id", "item_id"):
+        ids = pc.unique(parts["train"][column]).sort()
+        numbers[column] = ids
+        if parts["test"][column].type != ids.type:
+            raise InputError(
+                f"{column} must be of one type in both files, got {ids.type} and {parts['test'][column].type}"
+            )
+    at = {
+        (name, column): np.asarray(pc.fill_null(pc.index_in(table[column], numbers[column]), -1)).astype(np.int64)
+        for name, table in parts.items()
+        for column in numbers
+    }
+    users, items = at["test", "user_id"], at["test", "item_id"]
+    known = (users >= 0) & (items >= 0)
+    test = csr(users[known], items[known], len(numbers["user_id"]), len(numbers["item_id"]))
+    return Split(at["train", "user_id"], at["train", "item_id"], numbers["item_id"], test, int((~known).sum()))
+
+
+def measure_split(folder: str, train: Train, seed: int, index: Index | None = None) -> dict[str, Any]:
+    """Make an encoder on the train part and judge it on the test part.
+
+    seconds: from opening the files to the finished encoder. peak_mb: of the process meanwhile. With ``index`` the
+    recall of an NMSLIB index over the item vectors is measured too, over all users, against exact search.
+    """
+    from topkin.models import device, training
+    from topkin.models.held import bare_catalogue, without_times
+    from topkin.models.trainer import Plan
+
+    device.set_up(deterministic=True)
+    with measured() as usage:
+        split = read_split(folder)
+        purchases = without_times(split.users, split.items, split.item_ids, seed=seed)
+        settings = {**train.model_dump(), "example_half_life_days": None, "prior": 0.0}  # times are drawn
+        plan = Plan(seed=seed, recent_days=7, **settings)
+        encoder, done = training.fit(plan, purchases, bare_catalogue(purchases))
+    held = purchases.parts[0]
+    buyers = np.bincount(held.distinct().items, minlength=held.n_items)
+    vectors, in_vectors = encoder.encode_items(bare_catalogue(purchases))
+    users = encoder.encode_users(held, in_vectors, buyers)
+    found = {
+        "preset": train.preset,
+        "seed": seed,
+        "dim": encoder.dim,
+        "seconds": round(usage.seconds, 1),
+        "peak_mb": round(usage.peak_bytes / 1e6),
+        **judged(users, vectors, held.indptr, held.items, split.test),
+        "users": int((np.diff(split.test[0]) > 0).sum()),
+        "test_pairs_unknown": split.unknown,
+        "blocks": {b.name: {"dim": b.dim, "weight": b.weight} for b in encoder.blocks},
+        "validation": done.reached,
+        "epochs": len(done.refit),
+        "left_out": done.left_out,
+    }
+    if index is not None:
+        found["index"] = index_recall(vectors, users, split.item_ids, index, seed)
+    return found
+
+
+def judged(
+    users: np.ndarray,
+    vectors: np.ndarray,
+    indptr: np.ndarray,
+    items: np.ndarray,
+    test: tuple[np.ndarray, np.ndarray],
+) -> dict[str, float]:
+    """Mean recall@20 and NDCG@20 over the users with test items, all items ranked but the user's train items."""
+    from topkin.evaluation import rows_taken
+    from topkin.topk import top_k
+
+    sums, judged_users = np.zeros(2), np.flatnonzero(np.diff(test[0]))
+    for start in range(0, len(judged_users), USERS_AT_ONCE):
+        rows = judged_users[start : start + USERS_AT_ONCE]
+        ids, _ = top_k(users[rows], vectors, AT, exclude=rows_taken((indptr, items), rows))
+        metrics = ranking_metrics(ids, rows_taken(test, rows), (AT,))
+        sums += [metrics[f"recall@{AT}"].sum(), metrics[f"ndcg@{AT}"].sum()]
+    recall, ndcg = sums / max(len(judged_users), 1)
+    return {f"recall@{AT}": round(float(recall), 4), f"ndcg@{AT}": round(float(ndcg), 4)}
+
+
+def index_recall(vectors: np.ndarray, users: np.ndarray, ids: pa.Array, settings: Index, seed: int) -> dict[str, Any]:
+    """What ``ann.build_index`` measures, over all users."""
+    import tempfile
+
+    from topkin.ann import build_index
+
+    every = settings.model_copy(update={"sample": len(users)})
+    with tempfile.TemporaryDirectory(prefix="topkin-benchmark-") as folder:
+        made = build_index(vectors, folder, every, seed, ids=ids, encoder="benchmark", queries=users)
+    return dict(made["recall"])
+
+
+def table(found: Mapping[str, Any]) -> str:
+    """The result among the published ones, best NDCG first."""
+    ours = f"topkin {found['preset']}, {found['dim']} dims"
+    rows = {**GOWALLA, ours: (found[f"recall@{AT}"], found[f"ndcg@{AT}"])}
+    lines = [f"{'':32s} recall@{AT}  ndcg@{AT}"]
+    for name, (recall, ndcg) in sorted(rows.items(), key=lambda row: -row[1][1]):
+        lines.append(f"{'> ' if name == ours else '  '}{name:30s} {recall:9.4f} {ndcg:8.4f}")
+    lines.append(f"{found['seconds']} s from files to encoder, {found['peak_mb']} MB at most, seed {found['seed']}")
+    if "index" in found:
+        lines.append(f"index against exact search: {json.dumps(found['index'])}")
+    return "\n".join(lines)
+
+
+def main(data: str | None, sets: Sequence[str], *, index: bool, as_json: bool) -> None:
+    """``topkin benchmark gowalla``."""
+    from topkin.settings import settings_without_file
+
+    if data is None:
+        raise ConfigError("--data must name the folder with train.parquet and test.parquet of the split")
+    settings = settings_without_file(data, sets)
+    found = measure_split(data, settings.train, settings.run.seed, settings.index if index else None)
+    print(json.dumps(found) if as_json else table(found))

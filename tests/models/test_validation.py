@@ -1,0 +1,87 @@
+"""Weighing blocks on candidates gives what the vectors give."""
+
+from dataclasses import replace
+
+import pytest
+
+pytest.importorskip("tensorflow")
+
+from topkin.metrics import ranking_metrics
+from topkin.models import training, validation
+from topkin.models.closed import closed_towers
+from topkin.models.encoder import encode_features
+from topkin.models.trainer import Trainer
+from topkin.models.validation import AT, METRIC, Contest, Setting, choose, sample
+from topkin.topk import top_k
+
+
+@pytest.fixture(scope="module")
+def contest(plan, purchases, catalogue):
+    before = replace(purchases, days=14.0)
+    known = plan.known(before, catalogue)
+    cut = sample(before, known.counts, 200, 0)
+    trainer = Trainer(plan, before, "validation", known)
+    trainer.run_epoch(1)
+    towers = {"closed": closed_towers(plan, before, known), "trained": trainer.model}
+    sides = {name: encode_features(tower, known.features, 64) for name, tower in towers.items()}
+    return Contest(cut, sides, {"closed": plan.closed_rarity, "trained": plan.rarity}), towers, known
+
+
+SETTINGS = [
+    {"closed": Setting()},
+    {"closed": Setting(surge=0.5, half_life_days=20.0), "prior": Setting(weight=0.3)},
+    {"closed": Setting(), "trained": Setting(weight=0.7), "prior": Setting(weight=0.1)},
+    {"trained": Setting(), "prior": Setting(weight=2.0)},
+]
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_the_value_of_settings_is_that_of_the_encoders_vectors(contest, plan, catalogue, settings):
+    judged, towers, known = contest
+    encoder = training.finished(plan, {n: t for n, t in towers.items() if n in settings}, settings, known)
+    counts = judged.cut.counts
+    then = catalogue  # as the catalogue was at the cut
+    for name in ("recent", "events"):
+        at = catalogue.schema.names.index(name)
+        then = then.set_column(at, catalogue.schema.field(name), [getattr(counts, name)])
+    vectors, in_vectors = encoder.encode_items(then)
+    users = encoder.encode_users(judged.cut.known, in_vectors, counts.buyers)
+    barred = judged.cut.known.indptr, judged.cut.known.items
+    ids, _ = top_k(users, vectors, AT, exclude=barred, allowed=judged.sold)
+    wanted = ranking_metrics(ids, judged.cut.truth, (AT,))[METRIC].mean()
+    assert judged.value(settings) == pytest.approx(wanted, abs=2e-3)  # last bits decide ties of alike items
+    assert 0 < wanted < 1
+
+
+def test_few_candidates_cost_little(contest, monkeypatch):
+    judged = contest[0]
+    monkeypatch.setattr(validation, "CANDIDATES", AT)
+    fewer = Contest(judged.cut, judged.sides, judged.rarity)
+    assert fewer.value(SETTINGS[0]) == pytest.approx(judged.value(SETTINGS[0]), abs=1e-6)
+
+
+def test_choosing_never_ends_below_its_start_and_finds_the_best_of_one_field(contest):
+    judged = contest[0]
+    start = {"closed": Setting(), "prior": Setting(weight=0.0)}
+    weights = (0.0, 0.5, 5.0)
+    chosen, value = choose([judged], start, [("prior", "weight", weights)])
+    values = {w: judged.value({**start, "prior": Setting(weight=w)}) for w in weights}
+    assert value == max(values.values()) == values[chosen["prior"].weight]
+    same, unchanged = choose([judged], start, [])
+    assert same == start
+    assert unchanged == judged.value(start)
+
+
+def test_the_periods_before_the_last_one_do_not_see_what_came_after_them(purchases):
+    from topkin.models.data import count
+
+    before = replace(purchases, days=28.0)
+    cut = sample(before, count(before, 7.0), 500, 0, until=14.0)
+    later = sample(replace(purchases, days=14.0), count(replace(purchases, days=14.0), 7.0), 500, 0)
+    assert cut is not None
+    assert later is not None
+    # Together the purchases of both periods are those of one of twice the length.
+    both = sample(before, count(before, 7.0), 500, 0)
+    assert len(cut.truth[1]) < len(both.truth[1])
+    assert (cut.known.ages >= 0).all()
+    assert cut.counts.events.sum() < later.counts.events.sum()
