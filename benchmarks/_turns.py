@@ -6,26 +6,28 @@ from collections.abc import Callable, Mapping
 
 
 class Turns:
-    """The answers of the last turn, and the seconds of each counted one; the first turn warms up."""
+    """The answers of the last turn, and the seconds of each counted one; the first turn warms up, if any does."""
 
-    def __init__(self, rows: Mapping[str, Callable[[], object]], repeats: int) -> None:
-        seconds: dict[str, list[float]] = {name: [] for name in rows}
+    def __init__(self, rows: Mapping[str, Callable[[], object]], repeats: int, *, warm_up: bool = True) -> None:
+        seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in rows}
         self.answers: dict[str, object] = {}
-        for repeat in range(repeats + 1):
+        for repeat in range(repeats + warm_up):
             for name, run in rows.items():
-                start = time.perf_counter()
+                start = time.perf_counter(), time.process_time()
                 self.answers[name] = run()
-                if repeat:
-                    seconds[name].append(time.perf_counter() - start)
-        self.median = {name: statistics.median(times) for name, times in seconds.items()}
-        self.best = {name: min(times) for name, times in seconds.items()}
+                if repeat >= warm_up:
+                    seconds[name].append((time.perf_counter() - start[0], time.process_time() - start[1]))
+        self.median = {name: statistics.median(wall for wall, _ in times) for name, times in seconds.items()}
+        self.best = {name: min(wall for wall, _ in times) for name, times in seconds.items()}
+        self.cpu = {name: statistics.median(cpu for _, cpu in times) for name, times in seconds.items()}
 
     def tell_seconds(self) -> None:
-        """A line for each row, the fastest first."""
+        """A line for each row, the fastest first: seconds, and those of all processors that this process used."""
         for name, value in sorted(self.median.items(), key=lambda row: row[1]):
-            print(f"  {name:32s} {value:7.3f} s   best {self.best[name]:7.3f}")
+            print(f"  {name:32s} {value:7.3f} s   best {self.best[name]:7.3f}   processors {self.cpu[name]:7.3f} s")
 
-    def tell_ratio(self, ours: str, peer: str, least: float, same: str) -> None:
-        """How many times the peer takes our time, the bar, what was compared of the answers, and ok or below."""
+    def tell_ratio(self, ours: str, peer: str, least: float, same: str, aim: float | None = None) -> None:
+        """How many times the peer takes our time, the bars, what was compared of the answers, and ok or below."""
         ratio = self.median[peer] / self.median[ours]
-        print(f"  {peer:32s} {ratio:6.2f} x {least:5.1f} x  {same:10s} {'ok' if ratio >= least else 'below'}")
+        bars = f"{least:5.2f} x" + ("" if aim is None else f" {aim:5.2f} x")
+        print(f"  {peer:32s} {ratio:6.2f} x {bars}  {same:10s} {'ok' if ratio >= least else 'below'}")
