@@ -8,7 +8,6 @@ Only items are held: a pass adds ``Y = A'(A Q)`` up over shards of users, and ``
 by ``Y (Q'Y)^-1 Y'`` (Nyström; Halko, Martinsson, Tropp, SIAM Review 2011; Tropp et al., NIPS 2017).
 """
 
-import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ import scipy.sparse as sp
 
 from topkin import tall
 from topkin.interactions import Interactions
+from topkin.profiling import machine_cores
 
 Shards = Callable[[], Iterable[sp.csr_matrix]]
 
@@ -223,7 +223,7 @@ class _Products:
         n, width = Q.shape
         self.Y = np.zeros((n, width), np.float32)
         degrees, self.events = np.zeros(n), 0
-        threads = len(os.sched_getaffinity(0)) if threads is None else threads
+        threads = machine_cores() if threads is None else threads
         if threads < 1:
             raise ValueError(f"threads must be at least 1, got {threads}")
         with ThreadPoolExecutor(threads) as pool:
