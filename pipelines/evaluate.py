@@ -82,6 +82,7 @@ def execute(job: Job) -> dict[str, Any]:
             scoreboard.NO_PURCHASES,
         )
     signature = storage.read_json(storage.join(job.folder("train"), "signature.json"))
+    metrics["split"] = "files" if job.settings.heldout is not None else job.settings.prepare.split
     metrics["encoder"] = signature["encoder"]
     metrics["validation"] = signature.get("validation") or {}
     storage.write_json(metrics, storage.join(job.out, "metrics.json"))

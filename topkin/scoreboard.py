@@ -51,6 +51,7 @@ def nothing_held_out(as_of: datetime, ks: Sequence[int], bought: str, reason: st
     return {
         "as_of": as_of.isoformat(),
         "k": list(ks),
+        "split": "time",
         "models": [],
         "left_out": {},
         "heldout": {**dict.fromkeys(zeros, 0), "from": None, "to": None, "reason": reason},
