@@ -13,6 +13,7 @@ from topkin.errors import ArtifactError
 from topkin.pipelines.job import Job, machine_of, run_pipeline
 from topkin.plan import Counts, shards_of
 from topkin.policy import item_lists_fingerprint
+from topkin.repurchase import FILE, POLICIES, Weights, weights_for
 
 STAGE = "recommend"
 NEEDS = ("prepare", "train", "embed", "index")
@@ -86,15 +87,34 @@ def configure(job: Job) -> Config:
         recent_days=job.settings.prepare.recent_days,
         settings=job.settings.recommend,
         shards=shards_of(counts, job.settings, machine_of(job.settings, job.beam)),
+        repurchase=weights_of(job),
     )
     return Config(sources=sources, out=job.out, scratch=job.scratch or storage.join(job.out, ".scratch"))
+
+
+def weights_of(job: Job) -> Weights | None:
+    """The weights of bought items in the lists: those set, else those chosen in training, else the defaults."""
+    rules = job.settings.recommend
+    if rules.bought not in POLICIES:
+        return None
+    chosen = storage.read_json(storage.join(job.folder("train"), "training.json")).get("repurchase") or {}
+    fixed = {
+        "personal": rules.personal,
+        "repeat": rules.personal_repeat,
+        "recent": rules.personal_recent,
+        "due": rules.personal_due,
+    }
+    return weights_for(rules.bought, chosen, fixed)
 
 
 def build(pipeline: Any, config: Config) -> None:
     """Add the lists of every part to a pipeline."""
     from topkin.transforms.recommend import RecommendParts
 
-    pipeline | "RecommendParts" >> RecommendParts(config.sources, config.lists, config.short_lists, config.tally)
+    habits = storage.join(config.out, FILE)
+    pipeline | "RecommendParts" >> RecommendParts(
+        config.sources, config.lists, config.short_lists, config.tally, habits
+    )
 
 
 def execute(job: Job) -> dict[str, Any]:
@@ -114,6 +134,7 @@ def execute(job: Job) -> dict[str, Any]:
         "users_with_list": counts["users"]["with_list"],
         "rows": sum(counts["source"].values()),
         "by_source": counts["source"],
+        "repurchase": config.sources.repurchase and config.sources.repurchase.to_json(),
         "short": sum(counts["reason"].values()),
         "by_reason": counts["reason"],
         "fallback": counts["fallback"],

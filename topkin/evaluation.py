@@ -25,6 +25,7 @@ from topkin.baselines import Baseline
 from topkin.interactions import Interactions, rows_of
 from topkin.metrics import METRICS, hits_of, list_diversity, ranking_metrics
 from topkin.policy import excluded_items
+from topkin.repurchase import Repurchase
 from topkin.topk import top_k, top_k_of_scores
 
 Csr = tuple[np.ndarray, np.ndarray]
@@ -49,7 +50,8 @@ class Shop:
     :func:`cold_items`. vectors, tastes: (n_items, dim) float32, what is scored, and the unit rows that say how
     alike items are. baselines: fitted on the histories of all users. until: held-out purchases from then on do
     not count. bought, cooldown, listed: the rule of the published lists, its days per item (n_items,) float32,
-    and their length.
+    and their length. repurchase: how these lists rank bought items, if they may hold them: the model's lists of all
+    items are then ranked so too.
     """
 
     item_ids: pa.Array | pa.ChunkedArray
@@ -64,6 +66,7 @@ class Shop:
     bought: str = "exclude"
     cooldown: np.ndarray
     listed: int = 0
+    repurchase: Repurchase | None = None
 
     @cached_property
     def sold(self) -> np.ndarray:
@@ -312,7 +315,14 @@ def _ranker(shop: Shop, part: Part, model: str, block: np.ndarray, history: Inte
 
     def rank(among: np.ndarray, k: int, mask: Csr | None, allowed: np.ndarray) -> np.ndarray:
         queries = part.vectors[block[among]]
-        ids = top_k(queries, shop.vectors, k, exclude=mask, allowed=allowed & shop.has_vector)[0].copy()
+        allowed = allowed & shop.has_vector
+        ids, scores = top_k(queries, shop.vectors, k, exclude=mask, allowed=allowed)
+        if mask is None and shop.repurchase is not None:
+            known = history.take(block[among])
+            ids, _ = shop.repurchase.ranked(
+                ids, scores, history=known, queries=queries, vectors=shop.vectors, allowed=allowed
+            )
+        ids = ids.copy()
         ids[~queries.any(axis=1)] = -1
         return ids
 

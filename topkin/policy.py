@@ -21,7 +21,7 @@ from topkin.interactions import Interactions, rows_of
 Exclusions = tuple[np.ndarray, np.ndarray]
 """CSR: ``indptr`` (n_users + 1,) int64 and ``items`` int32, ascending and distinct within a user."""
 
-BOUGHT = ("exclude", "keep", "cooldown")
+BOUGHT = ("exclude", "keep", "cooldown", "boost")
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def cooldown_days(
 def excluded_items(history: Interactions, bought: str, cooldown: np.ndarray) -> Exclusions:
     """The items that each user may not get because of the user's own purchases, as CSR.
 
-    bought: ``exclude`` takes away every bought item, ``keep`` none, ``cooldown`` those whose latest
+    bought: ``exclude`` takes away every bought item, ``keep`` and ``boost`` none, ``cooldown`` those whose latest
     purchase is younger than ``cooldown[item]`` days, (n_items,) float32. Raises ValueError for another
     word or a cooldown of another length.
     """
@@ -93,7 +93,7 @@ def excluded_items(history: Interactions, bought: str, cooldown: np.ndarray) -> 
     if len(cooldown) != history.n_items:
         raise ValueError(f"cooldown must have one value an item ({history.n_items}), got {len(cooldown)}")
     users, items = history.users, history.items
-    if bought == "keep":
+    if bought in ("keep", "boost"):
         users, items = users[:0], items[:0]
     elif bought == "cooldown":  # the latest purchase is the youngest: if any is too young, it is
         young = history.ages < cooldown[items]

@@ -1,7 +1,8 @@
 """The lists of a part of the users: the items of highest cosine that the rules leave, and why they are there.
 
 A user whose history is usable gets the model's items and no others: a list that the rules make short stays
-short, and the reason is told. A user without one gets what sells.
+short, and the reason is told. Where bought items are kept or boosted, the user's own ones have a personal part
+beside the score (``topkin.repurchase``). A user without a usable history gets what sells.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,7 @@ from topkin.config import Recommend
 from topkin.fallback import Popularity, popular_lists
 from topkin.interactions import Interactions
 from topkin.policy import Exclusions, excluded_items
+from topkin.repurchase import Habits, Repurchase
 from topkin.search import Search
 
 FEW_ITEMS = "the catalogue has fewer items than k"
@@ -49,6 +51,7 @@ class Shelf:
     ``embeddings.StoredRows`` does. buyers: (n_items,) distinct buyers.
     allowed: (n_items,) bool, see ``policy.allowed_items``. cooldown: (n_items,) float32 days.
     blocks, history_length: how the encoder pooled the histories. encoder: its hash.
+    repurchase: how bought items are ranked where they are kept or boosted; by the model alone without it.
     """
 
     item_ids: pa.Array
@@ -61,6 +64,7 @@ class Shelf:
     blocks: Sequence[Block]
     history_length: int
     encoder: str
+    repurchase: Repurchase | None = None
 
 
 class Lists(NamedTuple):
@@ -88,6 +92,15 @@ def recommend(
         ids[known], scores[known] = search.search(
             vectors[known], k, exclude=take(exclude, known), allowed=shelf.allowed
         )
+        if shelf.repurchase is not None:
+            ids[known], scores[known] = shelf.repurchase.ranked(
+                ids[known],
+                scores[known],
+                history=history.take(known),
+                queries=vectors[known],
+                vectors=shelf.vectors,
+                allowed=shelf.allowed,
+            )
         sources[known] = np.where(ids[known] >= 0, 0, -1)
     if len(unknown):
         ids[unknown], scores[unknown], sources[unknown] = popular_lists(
@@ -102,6 +115,9 @@ def recommend(
         weights = factors(pooled, in_vectors, shelf.buyers[named], shelf.blocks)
         places, _ = reasons(pooled, weights, shelf.blocks, in_vectors, shelf.vectors[named], listed, settings.because)
         because[known] = np.where(places < 0, np.int32(-1), named[places])
+    times = np.zeros((n, k), np.int32) if settings.bought == "exclude" else Habits.of(history).times_of(ids)
+    if shelf.repurchase is not None and settings.because and len(known):
+        because = _own_first(because, ids, times, why < 0)
     short, reason = _short(ids, why >= 0, search.offered(shelf.allowed), shelf, settings)
     counts = {
         "users": {"all": n, "with_list": int((ids[:, :1] >= 0).sum())},
@@ -110,7 +126,7 @@ def recommend(
         "fallback": {name: int((why == number).sum()) for number, name in enumerate(_FALLBACK)},
     }
     return Lists(
-        _table(histories["user_id"], shelf, ids, scores, sources, because),
+        _table(histories["user_id"], shelf, ids, scores, sources, times, because),
         _short_table(histories["user_id"], shelf, short, reason, ids, settings.k),
         counts,
     )
@@ -162,6 +178,14 @@ def _named(bought: np.ndarray, lists: np.ndarray, n_items: int) -> tuple[np.ndar
     return named, place[bought], place[lists]
 
 
+def _own_first(because: np.ndarray, ids: np.ndarray, times: np.ndarray, of_model: np.ndarray) -> np.ndarray:
+    """The reasons, (n, k, most) int32, with an item that the user bought itself as its only reason."""
+    own = (times > 0) & of_model[:, None]
+    because = np.where(own[:, :, None], np.int32(-1), because)
+    because[:, :, 0] = np.where(own, ids, because[:, :, 0])
+    return because
+
+
 _FALLBACK = (NO_PURCHASES, FEW_PURCHASES, NO_VECTOR)
 
 
@@ -210,6 +234,7 @@ def _table(
     ids: np.ndarray,
     scores: np.ndarray,
     sources: np.ndarray,
+    times: np.ndarray,
     because: np.ndarray,
 ) -> pa.Table:
     schema = schemas.with_encoder(schemas.recommendations(user_ids.type, shelf.item_ids.type), shelf.encoder)
@@ -223,6 +248,7 @@ def _table(
         shelf.item_ids.take(pa.array(ids[row, column])),
         pa.array(scores[row, column]),
         pa.array(schemas.SOURCES).take(pa.array(sources[row, column])),
+        pa.array(times[row, column]),
         pa.ListArray.from_arrays(pa.array(offsets), shelf.item_ids.take(pa.array(named[named >= 0]))),
     ]
     return pa.Table.from_arrays(columns, schema=schema)

@@ -28,6 +28,7 @@ from topkin.report_words import (
 RULES = {
     "exclude": "bought items are never listed",
     "keep": "bought items may be listed",
+    "boost": "bought items may be listed, those due again first",
     "cooldown": "bought items are listed again after a cool-down",
 }
 

@@ -97,7 +97,12 @@ def user_embeddings(user: pa.DataType, dim: int) -> pa.Schema:
 
 
 def recommendations(user: pa.DataType, item: pa.DataType) -> pa.Schema:
-    """Sorted by user_id, rank (from 1); ``source`` says what ranked the item, see :data:`SOURCES`."""
+    """Sorted by user_id, rank (from 1); ``source`` says what ranked the item, see :data:`SOURCES`.
+
+    ``score`` is the model's for every item of the model; where bought items are kept or boosted, an item with
+    ``times_bought`` above 0 is ranked by its personal part beside it (``topkin.repurchase``), so that scores need
+    not fall from rank to rank.
+    """
     return pa.schema(
         [
             pa.field("user_id", user, False),
@@ -105,6 +110,7 @@ def recommendations(user: pa.DataType, item: pa.DataType) -> pa.Schema:
             pa.field("item_id", item, False),
             pa.field("score", pa.float32(), False),
             pa.field("source", pa.string(), False),
+            pa.field("times_bought", pa.int32(), False),
             pa.field("because", pa.list_(item), False),
         ]
     )

@@ -26,6 +26,7 @@ MIN_USERS = 10  # below, a bootstrap of the users says nothing
 POLICIES = {
     "exclude": "bought items are never listed, and bought again they do not count as true",
     "keep": "bought items may be listed, and all that was bought later is true",
+    "boost": "bought items may be listed, those due again first, and all that was bought later is true",
     "cooldown": "bought items are listed again after the cool-down, and before it do not count as true",
 }
 NO_PURCHASES = "the input has no purchases after the as-of date"
@@ -39,7 +40,7 @@ def headline(ks: Sequence[int], bought: str) -> tuple[str, str]:
     Where bought items may be listed the verdict is on all items, else on novel ones.
     """
     k = 10 if 10 in ks else sorted(ks)[len(ks) // 2]
-    return ("all" if bought == "keep" else "novel"), f"ndcg@{k}"
+    return ("all" if bought in ("keep", "boost") else "novel"), f"ndcg@{k}"
 
 
 def nothing_held_out(as_of: datetime, ks: Sequence[int], bought: str, reason: str) -> dict[str, Any]:

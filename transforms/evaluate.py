@@ -22,6 +22,7 @@ from topkin.interactions import Interactions, joined
 from topkin.judgement import Facts, Judgement
 from topkin.policy import cooldown_days
 from topkin.progress import advance
+from topkin.repurchase import FILE, POLICIES, Repurchase, Tendencies, Weights
 from topkin.segments import quartiles
 from topkin.splits import refuse_leaks
 
@@ -135,7 +136,18 @@ def load_shop(sources: Sources) -> Shop:
         bought=rule.bought,
         cooldown=cooldown_days(catalogue["category"], rule.cooldown_days, rule.cooldown_by_category),
         listed=rule.k,
+        repurchase=repurchase_of(sources, catalogue["category"]),
     )
+
+
+def repurchase_of(sources: Sources, categories: pa.ChunkedArray) -> Repurchase | None:
+    """How the published lists rank bought items, as the recommend stage wrote it down; None where they do not."""
+    if sources.recommend.bought not in POLICIES:
+        return None
+    folder = sources.folders["recommend"]
+    weights = storage.read_json(storage.join(folder, "lists.json"))["repurchase"]
+    counts = storage.read_parquet(storage.join(folder, FILE))
+    return Repurchase(Weights(**weights), Tendencies.of(counts, len(categories), categories))
 
 
 def facts_of(sources: Sources) -> Facts:

@@ -1,7 +1,8 @@
 """Lists for every user, part by part; and what sold in each segment, which users without a history get.
 
 Where the catalogue's vectors are too many for one worker, each shard of them is searched for every part first,
-and what the shards found is merged by part.
+and what the shards found is merged by part. Where bought items are kept or boosted, what all users together tell
+of each item's repurchase is counted first and written down.
 """
 
 import threading
@@ -17,16 +18,18 @@ from apache_beam.metrics import Metrics
 from apache_beam.pvalue import AsSingleton, PBegin, PCollection, TaggedOutput
 from apache_beam.utils.shared import Shared
 
-from topkin import storage
+from topkin import schemas, storage
 from topkin.ann import load_index
 from topkin.blocks import Block
 from topkin.config import Recommend
 from topkin.embeddings import SUMMARY, StoredItems, read_items, read_users
 from topkin.errors import ArtifactError
 from topkin.fallback import SEGMENT_COUNTS, Popularity, merge_segment_counts, segment_counts
+from topkin.interactions import Interactions
 from topkin.policy import Allowed, allowed_items, cooldown_days, read_item_list
 from topkin.progress import advance
 from topkin.recommend import Lists, Rows, Shelf, asked, longest, recommend
+from topkin.repurchase import COUNTS, Repurchase, Tendencies, Weights, counts_of, merge_counts
 from topkin.search import ExactSearch, IndexSearch, Search
 from topkin.shards import MergedSearch, Shard, merge_lists, shard_bounds
 from topkin.tally import tally_table
@@ -44,6 +47,7 @@ class Sources:
 
     encoder: the hash that every table must carry. recent_days: as prepare counted ``recent``. shards: into how
     many runs the items are cut, so that a worker holds one; 1 for all of them at once. Lists are the same.
+    repurchase: the weights by which bought items are ranked; None where the model ranks alone.
     """
 
     prepared: str
@@ -55,6 +59,7 @@ class Sources:
     recent_days: float
     settings: Recommend
     shards: int = 1
+    repurchase: Weights | None = None
 
     def histories(self, part: int, columns: list[str] | None = None) -> pa.Table:
         """The histories of a part."""
@@ -117,6 +122,7 @@ class Worker:
             history_length=made["history_length"],
             encoder=sources.encoder,
         )
+        self.categories = catalogue["category"]
         self.one_shard = threading.Lock()
 
     def users(self, part: int, columns: list[str] | None = None) -> tuple[pa.Table, np.ndarray]:
@@ -130,10 +136,18 @@ class Worker:
             )
         return histories, vectors
 
-    def lists(self, part: int, segments: pa.Table, search: Search | None = None) -> Lists:
-        """The lists of a part's users. segments: what sold in each segment, of all parts."""
+    def lists(self, part: int, segments: pa.Table, habits: pa.Table, search: Search | None = None) -> Lists:
+        """The lists of a part's users. segments, habits: what sold in each segment, and ``repurchase.COUNTS``, of all
+        parts."""
         histories, vectors = self.users(part)
-        shelf = replace(self.shelf, popularity=replace(self.shelf.popularity, segments=segments))
+        weights = self.sources.repurchase
+        shelf = replace(
+            self.shelf,
+            popularity=replace(self.shelf.popularity, segments=segments),
+            repurchase=None
+            if weights is None
+            else Repurchase(weights, Tendencies.of(habits, len(self.categories), self.categories)),
+        )
         search = search or self.search
         assert search is not None, "a worker of several shards is given what they found"
         return recommend(histories, vectors, shelf, search, self.sources.settings, self.sources.as_of)
@@ -161,9 +175,9 @@ class _Recommend(beam.DoFn):
         self._worker = self._shared.acquire(lambda: Worker(self._sources))
 
     @counted
-    def process(self, element: int | tuple[int, pa.Table], segments: pa.Table) -> Iterator[Any]:
+    def process(self, element: int | tuple[int, pa.Table], segments: pa.Table, habits: pa.Table) -> Iterator[Any]:
         part, merged = element if isinstance(element, tuple) else (element, None)
-        made = self._worker.lists(part, segments, None if merged is None else MergedSearch(merged))
+        made = self._worker.lists(part, segments, habits, None if merged is None else MergedSearch(merged))
         self._users.inc(made.counts["users"]["all"])
         advance("recommend", made.counts["users"]["all"])
         yield part, made.recommendations
@@ -256,20 +270,61 @@ class CountSegments(beam.PTransform):
         )
 
 
+def habits_of(sources: Sources, part: int) -> pa.Table:
+    """``repurchase.COUNTS`` of a part's users; empty where no bought item is ranked by them."""
+    if sources.repurchase is None:
+        return COUNTS.empty_table()
+    histories = sources.histories(part, ["items", "times", "weights"])
+    item_ids = sources.catalogue(["item_id"])["item_id"]
+    return counts_of(Interactions.from_histories(histories, item_ids, sources.as_of))
+
+
+@dataclass
+class CountHabits(beam.PTransform):
+    """Part numbers to one table, ``repurchase.COUNTS`` of all users, also written to ``path`` where it is used."""
+
+    sources: Sources
+    path: str
+
+    @counted
+    def _count(self, part: int) -> tuple[int, pa.Table]:
+        return 0, habits_of(self.sources, part)
+
+    @counted
+    def _merge(self, _: int, tables: Iterable[pa.Table]) -> pa.Table:
+        merged = merge_counts(list(tables))
+        if self.sources.repurchase is not None:
+            storage.write_parquet(merged.cast(schemas.with_encoder(COUNTS, self.sources.encoder)), self.path)
+        return merged
+
+    def expand(self, parts: PCollection) -> PCollection:
+        return (
+            parts
+            | "Count" >> beam.Map(self._count).with_output_types(tuple[int, pa.Table])
+            | "Group" >> beam.GroupByKey()
+            | "Merge" >> beam.MapTuple(self._merge).with_output_types(pa.Table)
+        )
+
+
 @dataclass
 class RecommendParts(beam.PTransform):
-    """Writes every user's list into ``lists``, the short ones into ``short_lists``, the counts to ``tally``."""
+    """Writes every user's list into ``lists``, the short ones into ``short_lists``, the counts to ``tally``.
+
+    habits: where the counts of repurchase go.
+    """
 
     sources: Sources
     lists: str
     short_lists: str
     tally: str
+    habits: str
     shared: Shared = field(default_factory=Shared)
 
     def expand(self, pipeline: PBegin) -> PCollection:
         parts = pipeline | "Parts" >> beam.Create(range(self.sources.parts), reshuffle=True)
         segments = AsSingleton(parts | "CountSegments" >> CountSegments(self.sources))
-        lists = beam.ParDo(_Recommend(self.sources, self.shared), segments)
+        habits = AsSingleton(parts | "CountHabits" >> CountHabits(self.sources, self.habits))
+        lists = beam.ParDo(_Recommend(self.sources, self.shared), segments, habits)
         lists = lists.with_output_types(tuple[int, pa.Table], short_lists=tuple[int, pa.Table], counts=pa.Table)
         sharded = self.sources.shards > 1
         asked_for = pipeline | "SearchShards" >> SearchShards(self.sources, self.shared) if sharded else parts
@@ -287,4 +342,5 @@ def recommend_parts(sources: Sources) -> list[Lists]:
         for part in range(sources.parts)
     ]
     worker, segments = Worker(sources), merge_segment_counts(counted)
-    return [worker.lists(part, segments) for part in range(sources.parts)]
+    habits = merge_counts([habits_of(sources, part) for part in range(sources.parts)])
+    return [worker.lists(part, segments, habits) for part in range(sources.parts)]

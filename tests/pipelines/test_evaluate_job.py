@@ -103,7 +103,8 @@ def write_run(
         best = [n for n in np.lexsort((np.arange(len(ids)), -scores)) if ids[n] not in mine][: made.recommend.k]
         near = [sorted({p[1] for p in ps}, key=lambda i, n=n: -float(matrix[rows[i]] @ matrix[n]))[:2] for n in best]
         source = "model" if ps else "popularity"
-        lists += [(user, r + 1, ids[n], scores[n], source, near[r]) for r, n in enumerate(best)]
+        times = Counter(p[1] for p in ps)
+        lists += [(user, r + 1, ids[n], scores[n], source, times[ids[n]], near[r]) for r, n in enumerate(best)]
         if len(best) < made.recommend.k:
             short.append((user, made.recommend.k, len(best), "bought"))
 

@@ -336,6 +336,31 @@ def test_lists_and_neighbours_are_byte_equal_however_they_are_run(shop, flags):
         assert same_files(shop / out, shop / f"{out}-again")
 
 
+def test_lists_of_bought_items_are_ranked_by_what_all_users_buy_again(shop):
+    from topkin.transforms.recommend import recommend_parts
+
+    chosen = {"personal": 2.0, "repeat": 0.25, "recent": 0.0, "due": 0.0}
+    storage.write_json({"repurchase": {"keep": chosen}}, str(shop / "model" / "training.json"))
+    settings = settings_of(str(shop), recommend={"bought": "keep", "personal_repeat": 1.0})
+    for out, flags in (("kept", ()), ("kept-again", ("--direct_runner_bundle_repeat=2",))):
+        recommend.execute(job_of(shop, out, settings, flags))
+    assert same_files(shop / "kept", shop / "kept-again")
+    told = storage.read_json(str(shop / "kept" / "lists.json"))
+    assert told["repurchase"] == {**chosen, "repeat": 1.0}
+    config = recommend.configure(job_of(shop, "kept", settings))
+    own = 0
+    for part, lists in enumerate(recommend_parts(config.sources)):
+        table = storage.read_parquet(storage.join(config.lists, storage.part_name(part, PARTS)))
+        assert table.equals(lists.recommendations)
+        own += sum(times > 0 for times in table["times_bought"].to_pylist())
+    assert own
+    counts = storage.read_parquet(str(shop / "kept" / "repurchase.parquet"))
+    assert schemas.encoder_of(counts.schema) == config.sources.encoder
+    catalogue = storage.read_parquet(str(shop / "prepared" / "catalogue.parquet"))
+    users = catalogue["users"].to_pylist()
+    assert counts["buyers"].to_pylist() == [users[i] for i in counts["item"].to_pylist()] == [u for u in users if u]
+
+
 def test_lists_through_the_index_keep_the_same_rules(shop):
     settings = settings_of(str(shop), recommend={"search": "index"})
     recommend.execute(job_of(shop, "through-index", settings))

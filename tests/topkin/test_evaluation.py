@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -23,6 +24,10 @@ from topkin.evaluation import (
     sales_deciles,
 )
 from topkin.interactions import Interactions
+from topkin.metrics import ranking_metrics
+from topkin.repurchase import Repurchase, Tendencies, Weights
+from topkin.repurchase import counts_of as repurchase_counts
+from topkin.topk import top_k
 
 AS_OF = datetime(2024, 6, 1)
 BASELINES = [name for name in baselines.BASELINES if name != "ials"]
@@ -342,3 +347,32 @@ def test_a_part_without_users_or_purchases_gives_empty_tables() -> None:
         recommendations=part.recommendations,
     )
     assert len(evaluate_part(shop, empty).users) == 0
+
+
+def test_where_lists_rank_bought_items_the_model_is_judged_on_all_items_by_such_lists() -> None:
+    plain, part = random_case(5)
+    history = Interactions.from_histories(part.histories, plain.item_ids, AS_OF)
+    items = Tendencies.of(repurchase_counts(history), len(plain.sales))
+    shop = replace(plain, bought="keep", repurchase=Repurchase(Weights(personal=2.0), items))
+    before, after = (evaluate_part(s, part).users.to_pylist() for s in (plain, shop))
+    assert [r["novel/model/ndcg@3"] for r in after] == [r["novel/model/ndcg@3"] for r in before]
+    users, changed = part.histories["user_id"].to_pylist(), 0
+    for was, row in zip(before, after, strict=True):
+        if row["all/model/ndcg@3"] is None:
+            continue
+        u = np.array([users.index(row["user_id"])])
+        queries, allowed = part.vectors[u], shop.sold & shop.has_vector
+        ids, scores = top_k(queries, shop.vectors, 3, allowed=allowed)
+        ids, _ = shop.repurchase.ranked(
+            ids, scores, history=history.take(u), queries=queries, vectors=shop.vectors, allowed=allowed
+        )
+        later = {
+            e["item_id"]
+            for e in part.heldout.to_pylist()
+            if e["user_id"] == row["user_id"] and e["item_id"] < len(shop.sold) and shop.sold[e["item_id"]]
+        }
+        truth = np.array([0, len(later)]), np.array(sorted(later), np.int32)
+        expected = ranking_metrics(ids, truth, (3,))["ndcg@3"][0] if queries.any() else 0.0
+        assert row["all/model/ndcg@3"] == expected
+        changed += row["all/model/ndcg@3"] != was["all/model/ndcg@3"]
+    assert changed

@@ -43,7 +43,7 @@ purchases = st.lists(
 
 
 @settings(deadline=None)
-@given(purchases, st.sampled_from(["exclude", "keep", "cooldown"]), st.sampled_from([1.0, 10.0, 30.0]))
+@given(purchases, st.sampled_from(["exclude", "keep", "cooldown", "boost"]), st.sampled_from([1.0, 10.0, 30.0]))
 def test_exclusions_equal_a_look_at_every_purchase(bought, rule, days):
     history = _history(bought, N)
     cooldown = np.full(N, days, np.float32)
@@ -55,6 +55,7 @@ def test_exclusions_equal_a_look_at_every_purchase(bought, rule, days):
         expected = {
             "exclude": {i for i, _ in user},
             "keep": set(),
+            "boost": set(),
             "cooldown": {i for i in {i for i, _ in user} if min(a for j, a in user if j == i) < cooldown[i]},
         }[rule]
         assert list(items[indptr[u] : indptr[u + 1]]) == sorted(expected)
@@ -86,7 +87,7 @@ def test_a_category_has_its_own_cooldown():
 
 
 def test_an_unknown_rule_is_refused():
-    with pytest.raises(ValueError, match="exclude, keep, cooldown, got 'sometimes'"):
+    with pytest.raises(ValueError, match="exclude, keep, cooldown, boost, got 'sometimes'"):
         excluded_items(_history([[]], 2), "sometimes", np.ones(2, np.float32))
 
 

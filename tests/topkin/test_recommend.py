@@ -27,6 +27,7 @@ from topkin.recommend import (
     Shelf,
     recommend,
 )
+from topkin.repurchase import DEFAULTS, Habits, Repurchase, Tendencies, counts_of, personal_part
 from topkin.search import ExactSearch
 
 AS_OF = datetime(2020, 6, 1)
@@ -110,7 +111,7 @@ some_items = st.none() | st.lists(st.integers(0, 7), max_size=8)
     some_items,
     some_items,
     st.sets(st.integers(0, 7), max_size=3),
-    st.sampled_from(["exclude", "keep", "cooldown"]),
+    st.sampled_from(["exclude", "keep", "cooldown", "boost"]),
     st.integers(1, 10),
     st.integers(1, 3),
     st.integers(0, 3),
@@ -136,7 +137,11 @@ def test_any_rules_are_kept_and_any_short_list_is_explained(
             if available[i]
             and i not in (deny or [])
             and (allow is None or i in allow)
-            and (bought == "keep" or i not in latest or (bought == "cooldown" and latest[i] >= (30, 10)[i % 2]))
+            and (
+                bought in ("keep", "boost")
+                or i not in latest
+                or (bought == "cooldown" and latest[i] >= (30, 10)[i % 2])
+            )
         ]
         of_model = len(purchases) >= min_history and len(purchases) > 0 and vectors[u].any()
         if of_model:
@@ -159,6 +164,8 @@ def test_any_rules_are_kept_and_any_short_list_is_explained(
             assert set(got) == sold if len(got) < k else set(got) <= sold
             assert "model" not in {r["source"] for r in rows}
         for r in rows:
+            moments = {a for j, a in purchases if j == int(r["item_id"][-2:])}
+            assert r["times_bought"] == len(moments)
             assert len(r["because"]) <= because
             assert set(r["because"]) <= {f"item-{i:02d}" for i in latest}
         assert (f"u{u}" in shorts) == (len(rows) < k)
@@ -285,3 +292,47 @@ def test_a_k_beyond_the_catalogue_costs_no_more_than_the_catalogue():
     assert sorted(lists.recommendations["item_id"].to_pylist()) == shelf.item_ids.to_pylist()
     [short] = lists.short_lists.to_pylist()
     assert (short["wanted"], short["got"], short["reason"]) == (2_000_000_000, 4, FEW_ITEMS)
+
+
+@pytest.mark.parametrize("policy", ["keep", "boost"])
+def test_own_items_rank_by_their_personal_part_and_are_their_own_reason(policy):
+    users = [
+        ("x", [(0, 61.0), (0, 31.0), (1, 30.0), (2, 9.0), (0, 1.0)]),
+        (None, [(3, 40.0), (4, 20.0), (3, 20.0)]),
+        ("y", []),
+        (None, [(5, 3.0), (6, 2.0)]),
+    ]
+    histories, vectors, shelf = shop_of(users, 12, deny=[2], no_vector=[6], seed=4)
+    history = Interactions.from_histories(histories, shelf.item_ids, AS_OF)
+    items = Tendencies.of(counts_of(history), 12)
+    shelf = replace(shelf, repurchase=Repurchase(DEFAULTS[policy], items))
+    config = Recommend(k=6, bought=policy, because=2)
+    lists = recommend(histories, vectors, shelf, ExactSearch(shelf.vectors), config, AS_OF)
+    plain = recommend(
+        histories, vectors, replace(shelf, repurchase=None), ExactSearch(shelf.vectors), replace_k(config, 12), AS_OF
+    )
+    own = Habits.of(history)
+    part = personal_part(own, items, DEFAULTS[policy])
+    for u in (0, 1, 3):
+        of_model = {int(r["item_id"][-2:]): r for r in _rows(plain, f"u{u}")}
+        parts = {
+            int(i): p for i, p in zip(own.items[own.users == u], part[own.users == u], strict=True) if i in of_model
+        }
+        best = max(r["score"] for r in of_model.values())
+        value = {i: r["score"] / abs(best) for i, r in of_model.items()}
+        for i, p in parts.items():
+            value[i] += DEFAULTS[policy].personal * p / max(parts.values())
+        rows = _rows(lists, f"u{u}")
+        assert [int(r["item_id"][-2:]) for r in rows] == sorted(value, key=lambda i: (-value[i], i))[:6]
+        assert [r["rank"] for r in rows] == list(range(1, 7))
+        for r in rows:
+            alike = of_model[int(r["item_id"][-2:])]
+            assert (r["score"], r["source"], r["times_bought"]) == (alike["score"], "model", alike["times_bought"])
+            assert r["because"] == ([r["item_id"]] if r["times_bought"] else alike["because"])
+        assert any(r["times_bought"] for r in rows)
+        assert not all(r["times_bought"] for r in rows)
+    assert _rows(lists, "u2") == [r for r in _rows(plain, "u2") if r["rank"] <= 6]
+
+
+def replace_k(config: Recommend, k: int) -> Recommend:
+    return config.model_copy(update={"k": k})
