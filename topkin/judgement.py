@@ -48,24 +48,27 @@ class Judgement:
         return _sum([json.loads(m) for m in metadata])
 
     @cached_property
-    def order(self) -> np.ndarray:
-        """The rows of the users' tables, one after the other, in the order of the ids."""
+    def places(self) -> np.ndarray:
+        """The place in the order of the ids of each row of the users' tables, one after the other, (n,) int64."""
         ids = pa.chunked_array([c for t in self.tables("users", ["user_id"]) for c in t["user_id"].chunks])
-        return np.asarray(pc.sort_indices(ids))
+        found = np.empty(len(ids), np.int64)
+        found[np.asarray(pc.sort_indices(ids))] = np.arange(len(ids))
+        return found
 
     def columns(self, names: Sequence[str]) -> np.ndarray:
         """Columns of the users that have a value, (n, n_names) in the order of the ids.
 
         The names are of one truth, so that the users without a value are the same in all.
         """
-        found = np.empty((len(self.order), len(names)))
+        found = np.empty((len(self.places), len(names)))
         start = 0
         for table in self.tables("users", names):
+            rows = self.places[start : start + len(table)]
             for column, name in enumerate(names):
-                found[start : start + len(table), column] = table[name].to_numpy()
+                found[rows, column] = table[name].to_numpy()
             start += len(table)
-        found = found[self.order]
-        return found[~np.isnan(found[:, 0])] if names else found
+        known = ~np.isnan(found[:, 0]) if names else np.ones(len(found), bool)
+        return found if known.all() else found[known]
 
     @cached_property
     def given(self) -> dict[tuple[str, str], pa.Table]:

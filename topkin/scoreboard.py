@@ -124,7 +124,7 @@ class _Comparison:
         means: dict[str, Any] = {model: {} for model in self.models}
         apart: dict[str, Any] = {model: {} for model in self.models[1:]}
         chance: dict[str, Any] = {model: {} for model in self.models[1:]}
-        per_name = 16 * max(len(self.judgement.order), 1) * len(self.models)
+        per_name = 32 * max(len(self.judgement.places), 1) * len(self.models)  # values, differences, and copies
         step = max(1, BUDGET_BYTES // per_name)
         for start in range(0, len(names), step):
             some = names[start : start + step]
