@@ -15,7 +15,7 @@ import pytest
 from topkin import report_data, schemas, storage
 from topkin.blocks import Block
 from topkin.config import Settings
-from topkin.errors import ArtifactError
+from topkin.errors import ArtifactError, InputError
 from topkin.judgement import Judgement
 from topkin.partition import split
 from topkin.pipelines import evaluate
@@ -448,3 +448,34 @@ def test_vectors_of_another_encoder_are_refused(tmp_path: Path) -> None:
     fit(sources)
     with pytest.raises(ArtifactError, match="must come from the run's encoder"):
         load_shop(sources)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("catalogue", "a feature computed after the cut"),
+        ("heldout", "no held-out purchase may be dated before"),
+        ("histories", "no purchase in the histories may be dated at or after"),
+        ("statistics", "tables made as of 2024-06-02"),
+    ],
+)
+def test_what_tells_the_future_stops_the_evaluation(tmp_path: Path, change: str, message: str) -> None:
+    job = write_run(tmp_path, *checkerboard(), parts=1)
+    prepared = job.folders["prepare"]
+    if change == "statistics":
+        path = f"{prepared}/statistics.json"
+        storage.write_json(storage.read_json(path) | {"as_of": "2024-06-02T00:00:00"}, path)
+    else:
+        name = "catalogue.parquet" if change == "catalogue" else f"{change}/{storage.part_name(0, 1)}"
+        column = {"catalogue": "last_sale", "heldout": "timestamp", "histories": "times"}[change]
+        table = storage.read_parquet(f"{prepared}/{name}")
+        place = table.schema.get_field_index(column)
+        later = pa.array([AS_OF - timedelta(days=1) if change == "heldout" else AS_OF] * len(table), schemas.TIME)
+        if change == "histories":
+            lists = table[column].combine_chunks()
+            flat = pa.array([AS_OF] * len(lists.flatten()), schemas.TIME)
+            later = pa.ListArray.from_arrays(lists.offsets, flat)
+        field = table.schema.field(place)
+        storage.write_parquet(table.set_column(place, field, later.cast(field.type)), f"{prepared}/{name}")
+    with pytest.raises(InputError, match=message):
+        evaluate.execute(job)
