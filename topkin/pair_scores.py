@@ -7,7 +7,7 @@ few pairs left are summed again in twice the precision (Ogita, Rump and Oishi 20
 
 import numpy as np
 
-_STEP_VALUES = 1 << 16
+_STEP_VALUES = 1 << 18
 
 
 def margins_of(queries: np.ndarray, items: np.ndarray) -> np.ndarray:
