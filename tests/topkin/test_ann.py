@@ -276,9 +276,8 @@ class Watched:
 
 def test_threads_that_share_an_index_do_not_change_each_others_search(copy):
     index = ann.load_index(str(copy))
-    first, size, graph = index.graphs[0]
-    watched = Watched(graph)
-    index = replace(index, graphs=((first, size, watched),))
+    watched = Watched(index.graphs[0].graph)
+    index = replace(index, graphs=(index.graphs[0]._replace(graph=watched),))
     threads = [threading.Thread(target=index.search, args=(_vectors(5, n), k)) for n, k in enumerate((1, 150))]
     for thread in threads:
         thread.start()
