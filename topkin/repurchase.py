@@ -16,7 +16,7 @@ which leaves the items not bought before in the model's order.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -328,24 +328,52 @@ class Repurchase:
         return pairs.ranked(personal_part(own, self.items, self.weights), self.weights.personal, ids.shape[1])
 
 
-def choose(
-    pairs: Candidates,
-    own: Habits,
-    items: Tendencies,
-    truth: tuple[np.ndarray, np.ndarray],
-    *,
-    start: Weights,
-    fixed: Sequence[str] = (),
-) -> tuple[Weights, float]:
-    """The weights of highest mean NDCG@10, and that: from ``start``, one weight at a time, while it rises.
+class Case(NamedTuple):
+    """Users whose later purchases say how the weights do: candidates, own items, what is typical, what came true.
 
-    pairs: candidates of users with true items. truth: CSR of what each bought in the validation period, bought
-    before or not. fixed: names of weights that stay. Among equals the first found stays.
+    truth: CSR, of each user the distinct items bought in the validation period, bought before or not, at least one.
+    """
+
+    pairs: Candidates
+    own: Habits
+    items: Tendencies
+    truth: tuple[np.ndarray, np.ndarray]
+
+    @classmethod
+    def of(
+        cls,
+        ids: np.ndarray,
+        scores: np.ndarray,
+        *,
+        known: Interactions,
+        truth: tuple[np.ndarray, np.ndarray],
+        queries: np.ndarray,
+        vectors: Rows,
+        allowed: np.ndarray,
+        items: Tendencies,
+    ) -> "Case":
+        """From the model's best AT or more of the allowed items, bought ones too, as for :meth:`Repurchase.ranked`.
+
+        known: the users' purchases before the cut. items: of the purchases of all users before the cut.
+        """
+        own = Habits.of(known)
+        pairs = Candidates.of(ids, scores, own, own_scores(own, queries, vectors, allowed))
+        return cls(pairs, own, items, truth)
+
+    def judged(self, weights: Weights) -> float:
+        """The mean NDCG@10 of lists by these weights."""
+        ids, _ = self.pairs.ranked(personal_part(self.own, self.items, weights), weights.personal, AT)
+        return float(ranking_metrics(ids, self.truth, (AT,))[f"{METRIC}@{AT}"].mean())
+
+
+def choose(cases: Sequence[Case], *, start: Weights, fixed: Sequence[str] = ()) -> Weights:
+    """The weights of highest NDCG@10, the mean over cases: from ``start``, one weight at a time, while it rises.
+
+    fixed: names of weights that stay. Among equals the first found stays.
     """
 
     def judged(weights: Weights) -> float:
-        ids, _ = pairs.ranked(personal_part(own, items, weights), weights.personal, AT)
-        return float(ranking_metrics(ids, truth, (AT,))[f"{METRIC}@{AT}"].mean())
+        return sum(case.judged(weights) for case in cases) / len(cases)
 
     best, value, rising = start, judged(start), True
     while rising:
@@ -355,29 +383,10 @@ def choose(
                 tried = replace(best, **{name: option})
                 if tried != best and (found := judged(tried)) > value + 1e-9:
                     best, value, rising = tried, found, True
-    return best, value
+    return best
 
 
-def chosen(
-    known: Interactions,
-    truth: tuple[np.ndarray, np.ndarray],
-    ids: np.ndarray,
-    scores: np.ndarray,
-    queries: np.ndarray,
-    vectors: Rows,
-    items: Tendencies,
-    allowed: np.ndarray,
-) -> dict[str, dict[str, Any]]:
-    """The weights of every policy on validation users, by policy, as :func:`weights_for` reads them.
-
-    known: their purchases before the cut. truth: CSR, at least one true item each. ids, scores: the model's best
-    AT or more of the allowed items, bought ones too. queries, vectors, allowed: as for :meth:`Repurchase.ranked`.
-    """
-    own = Habits.of(known)
-    pairs = Candidates.of(ids, scores, own, own_scores(own, queries, vectors, allowed))
-    found = {}
-    for policy in POLICIES:
-        fixed = ("due",) if policy == "keep" else ()
-        weights, _ = choose(pairs, own, items, truth, start=DEFAULTS[policy], fixed=fixed)
-        found[policy] = weights.to_json()
-    return found
+def chosen(cases: Sequence[Case]) -> dict[str, dict[str, float]]:
+    """The weights of every policy on validation, a case for each cut, as :func:`weights_for` reads them."""
+    fixed: Mapping[str, Sequence[str]] = {"keep": ("due",), "boost": ()}
+    return {p: choose(cases, start=DEFAULTS[p], fixed=fixed[p]).to_json() for p in POLICIES}

@@ -1,5 +1,7 @@
 """The personal part against loops over every purchase, and the lists against a ranking of every item."""
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -12,7 +14,7 @@ from topkin.repurchase import (
     DEFAULTS,
     RECENT_DAYS,
     TRUST,
-    Candidates,
+    Case,
     Habits,
     Repurchase,
     Tendencies,
@@ -192,38 +194,53 @@ def test_boost_lists_first_what_is_due_and_keep_what_was_bought_most():
     assert lists["boost"].tolist() == [[1, 0, 2]]
 
 
-def _validation(rng, repeats: bool):
-    """Users, half of whose purchases come back (or none), and a model that knows the rest."""
+def _case(seed: int, repeats: bool) -> Case:
+    """Users some of whose purchases come back, or none and the model knows what comes."""
+    rng = np.random.default_rng(seed)
     users, n = 60, 40
     purchases = [
         [(int(i), float(a)) for i, a in zip(rng.choice(20, 6), rng.integers(1, 90, 6), strict=True)]
         for _ in range(users)
     ]
-    vectors = unit_rows(rng.standard_normal((n, 6)).astype(np.float32))
-    queries = unit_rows(rng.standard_normal((users, 6)).astype(np.float32))
+    vectors, queries = (unit_rows(rng.standard_normal((m, 6)).astype(np.float32)) for m in (n, users))
     ids, scores = top_k(queries, vectors, 20)
-    history = history_of(purchases, n)
     truth = [sorted({i for i, _ in p})[:3] if repeats else sorted(ids[u, :3].tolist()) for u, p in enumerate(purchases)]
-    csr = np.cumsum([0, *map(len, truth)]), np.array([i for t in truth for i in t], np.int32)
-    return history, csr, ids, scores, queries, vectors, Tendencies.of(counts_of(history), n)
+    history = history_of(purchases, n)
+    return Case.of(
+        ids,
+        scores,
+        known=history,
+        truth=(np.cumsum([0, *map(len, truth)]), np.array([i for t in truth for i in t], np.int32)),
+        queries=queries,
+        vectors=vectors,
+        allowed=np.ones(n, bool),
+        items=Tendencies.of(counts_of(history), n),
+    )
 
 
 @pytest.mark.parametrize("repeats", [True, False])
 def test_the_personal_part_weighs_as_much_as_validation_asks_for(repeats):
-    data = _validation(np.random.default_rng(1), repeats)
-    history, truth, ids, scores, queries, vectors, items = data
-    found = chosen(*data, np.ones(40, bool))
-    assert found == chosen(*data, np.ones(40, bool))
+    cases = [_case(1, repeats), _case(2, repeats)]
+    found = chosen(cases)
+    assert found == chosen(cases)
     assert (found["keep"]["personal"] > 0) == repeats
     assert found["keep"]["due"] == 0
-    own = Habits.of(history)
-    pairs = Candidates.of(ids, scores, own, own_scores(own, queries, vectors, np.ones(40, bool)))
-    start = DEFAULTS["keep"]
-    best, value = choose(pairs, own, items, truth, start=start, fixed=("due",))
-    _, before = choose(pairs, own, items, truth, start=start, fixed=("personal", "repeat", "recent", "due"))
-    assert best.to_json() == found["keep"]
-    assert value >= before
-    assert value == pytest.approx(1.0) or repeats  # the truth is the model's own first three
+    assert found["boost"]["due"] > 0
+    best, start = Weights(**found["keep"]), DEFAULTS["keep"]
+    value, before = (np.mean([case.judged(w) for case in cases]) for w in (best, start))
+    assert value > before
+    assert value == pytest.approx(1.0) or repeats  # without repeats the truth is the model's own first three
+    for name in ("personal", "repeat", "recent"):  # and no single step betters it
+        for option in (0.0, 0.25, 0.5, 1.0):
+            assert np.mean([case.judged(replace(best, **{name: option})) for case in cases]) <= value + 1e-9
+
+
+def test_several_cuts_are_chosen_for_by_their_mean():
+    alone = [choose([case], start=DEFAULTS["keep"], fixed=("due",)) for case in (_case(1, True), _case(1, False))]
+    both = choose([_case(1, True), _case(1, False)], start=DEFAULTS["keep"], fixed=("due",))
+    assert alone[1].personal == 0 < both.personal
+    mean = [np.mean([_case(1, r).judged(w) for r in (True, False)]) for w in (*alone, both)]
+    assert mean[2] >= max(mean[:2]) - 1e-9
 
 
 def test_set_weights_win_over_chosen_ones_and_those_over_the_defaults():
