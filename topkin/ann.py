@@ -34,6 +34,7 @@ from topkin.config import Index
 from topkin.cosine import unit_rows
 from topkin.errors import ArtifactError
 from topkin.lengths import bands, directions, lengths
+from topkin.pair_scores import margins_of, pair_scores
 from topkin.progress import advance
 from topkin.topk import top_k
 
@@ -47,7 +48,7 @@ WORTH = 0.005
 FEWEST = 100
 """Items that make a band of lengths of their own."""
 _SPARE = 8  # candidates beside the wanted ones: the graph's float32 scores differ in the last digits from ours
-_RESCORE_BYTES = 64 << 20
+_LONGEST = np.full((1, 1), 1.002, np.float32)  # of unit rows
 _BANNER = (b"Your CPU supports instructions", b"For maximum performance, you can install", b"pip install --no-binary")
 _redirecting = threading.Lock()
 
@@ -352,7 +353,10 @@ class AnnIndex:
             found[~known, : len(first)] = first
         unit = unit_rows(queries[known])
         found[known] = self._candidates(np.ascontiguousarray(unit[:, :-1]) if by_length else unit, k, threads)
-        scores = pair_scores(queries, self.vectors, found)
+        row, column = np.nonzero(found >= 0)
+        scores = np.full(found.shape, -np.inf, np.float32)
+        margins = margins_of(queries, _LONGEST)
+        scores[row, column] = pair_scores(queries, self.vectors, margins, row, found[row, column])
         ids = np.where(found < 0, np.int32(-1), self.rows[found] if len(self.rows) else np.int32(-1))
         order = np.lexsort((np.where(ids < 0, np.iinfo(np.int32).max, ids), -scores), axis=1)[:, :k]
         return np.take_along_axis(ids, order, axis=1), np.take_along_axis(scores, order, axis=1)
@@ -392,22 +396,6 @@ class AnnIndex:
             best[open_] = np.take_along_axis(items, order, axis=1)
             near[open_] = np.take_along_axis(scores, order, axis=1)
         return best
-
-
-def pair_scores(queries: np.ndarray, vectors: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """The score that exact search gives each listed pair, (n, k) float32; -inf where ``rows`` is -1.
-
-    queries: (n, d) float32. vectors: (m, d) float32. rows: (n, k) int32 row numbers of vectors.
-    """
-    scores = np.full(rows.shape, -np.inf, np.float32)
-    step = max(1, _RESCORE_BYTES // max(1, rows.shape[1] * vectors.shape[1] * 8))
-    for at in range(0, len(rows), step):
-        block = rows[at : at + step]
-        if len(vectors):
-            pairs = vectors[np.maximum(block, 0)].astype(np.float64)
-            dots = np.einsum("nd,nkd->nk", queries[at : at + step].astype(np.float64), pairs)
-            scores[at : at + step] = np.where(block < 0, np.float32(-np.inf), dots.astype(np.float32))
-    return scores
 
 
 def load_index(folder: str, *, encoder: str | None = None, dim: int | None = None) -> AnnIndex:
