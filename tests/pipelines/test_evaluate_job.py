@@ -479,3 +479,10 @@ def test_what_tells_the_future_stops_the_evaluation(tmp_path: Path, change: str,
         storage.write_parquet(table.set_column(place, field, later.cast(field.type)), f"{prepared}/{name}")
     with pytest.raises(InputError, match=message):
         evaluate.execute(job)
+
+
+def test_what_the_last_purchases_of_users_can_tell_is_said_on_the_page(tmp_path: Path) -> None:
+    job = write_run(tmp_path, *checkerboard(), evaluate={"bootstrap": 20}, prepare={"split": "last"})
+    evaluate.execute(job)
+    assert metrics_of(job)["split"] == "last"
+    assert "Held out is the last purchase of each user" in page_of(job).text
