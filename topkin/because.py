@@ -13,7 +13,7 @@ from topkin.blas import one_blas_thread
 from topkin.blocks import Block, spans
 from topkin.interactions import Interactions
 
-_BUDGET_BYTES = 64 << 20
+_BUDGET_BYTES = 8 << 20  # what stays in cache
 _NEVER = -1e30
 
 
@@ -71,24 +71,28 @@ def _block(
     """:func:`reasons` of users with histories of about one length, padded to the longest."""
     n, k = lists.shape
     users = history.users
-    order = np.lexsort((history.items, users))  # ascending items: the first of equal shares has the lowest number
-    column = np.arange(len(users)) - np.repeat(history.indptr[:-1], np.diff(history.indptr))
-    width = int(np.diff(history.indptr).max())
+    # Ascending items: the first of equal shares has the lowest number.
+    order = np.argsort(users.astype(np.int64) * history.n_items + history.items)
+    width, dim = int(np.diff(history.indptr).max()), in_vectors.shape[1]
+    place = np.arange(len(users)) + np.repeat(np.arange(n) * width - history.indptr[:-1], np.diff(history.indptr))
     bought = np.full((n, width), -1, np.int32)
-    bought[users, column] = history.items[order]
-    dim = in_vectors.shape[1]
-    carried = np.zeros((n, width, dim + 1))
+    bought.ravel()[place] = history.items[order]
+    weighted, weights = np.zeros((len(order), dim)), factors[order].astype(np.float64)
+    taken = in_vectors.take(history.items[order], 0)
     for block, span in enumerate(spans(blocks)):
-        weights = factors[order, block, None].astype(np.float64)
-        carried[users, column, span] = in_vectors[history.items[order], span] * weights
+        np.multiply(taken[:, span], weights[:, block, None], out=weighted[:, span])
+    if len(place) < n * width:
+        padded = np.zeros((n * width, dim))
+        padded[place] = weighted
+        weighted = padded
+    carried = weighted.reshape(n, width, dim)
     norms = np.linalg.norm(carried.sum(axis=1), axis=1)
-    carried[:, :, dim][bought < 0] = _NEVER  # against the 1 beside each listed vector: padding is no reason
-    listed = np.ones((n, k, dim + 1))
-    listed[:, :, :dim] = vectors[np.maximum(lists, 0)]
+    listed = vectors.take(np.maximum(lists, 0), 0).astype(np.float64)
     # In float64 and then rounded, so that equal shares are equal numbers.
     products = np.matmul(listed, carried.swapaxes(1, 2))
     products /= np.where(norms > 0, norms, 1)[:, None, None]
     left = products.astype(np.float32)
+    np.copyto(left, np.float32(_NEVER), where=(bought < 0)[:, None, :])  # padding is no reason
     items = np.full((n, k, most), -1, np.int32)
     shares = np.zeros((n, k, most), np.float32)
     rows = np.arange(n)[:, None]
