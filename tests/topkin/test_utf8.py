@@ -2,12 +2,14 @@ from datetime import datetime
 
 import pyarrow as pa
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from topkin.cleaning import clean_purchases
 from topkin.contract import Source
 from topkin.inputs import FILE, ROW
 from topkin.rules import Rules
-from topkin.utf8 import readable
+from topkin.utf8 import not_utf8, readable
 
 BYTES = [b"ok", b"\xff\xfe", None, "ü\\xff".encode(), b"x\xc3"]
 SOUND = ["ok", "\\xff\\xfe", None, "ü\\xff", "x\\xc3"]
@@ -56,3 +58,32 @@ def test_a_purchase_by_a_user_that_is_no_text_is_rejected_before_sql_sees_it() -
         "user_id is not UTF-8",
     ]
     assert '\\\\xff\\\\xfe"' in found.rejects["record"][0].as_py()
+
+
+def is_text(value: bytes) -> bool:
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+PIECES = [b"", b"a", "é".encode(), "€".encode(), "😀".encode(), b"\x80", b"\xbf", b"\xc2", b"\xe2\x82", b"\xf0\x9f\x98"]
+PIECES += [
+    b"\xc0\x80",
+    b"\xe0\x9f\xbf",
+    b"\xe0\xa0\x80",
+    b"\xed\x9f\xbf",
+    b"\xed\xa0\x80",
+    b"\xf0\x8f\xbf\xbf",
+    b"\xf5\x80\x80\x80",
+]
+PIECES += [b"\xf4\x8f\xbf\xbf", b"\xf4\x90\x80\x80", b"\xff"]
+ANY = st.one_of(st.none(), st.binary(max_size=6), st.lists(st.sampled_from(PIECES), max_size=4).map(b"".join))
+
+
+@given(st.lists(ANY, max_size=12), st.integers(0, 3))
+@example([b"\xc3", b"\xa9", None, b"\xa9"], 0)
+def test_what_is_text_is_what_python_decodes(values: list[bytes | None], skipped: int) -> None:
+    found = not_utf8(pa.array([b"\xff"] * skipped + values, pa.large_binary()).slice(skipped))
+    assert found.tolist() == [v is not None and not is_text(v) for v in values]
