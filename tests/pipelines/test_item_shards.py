@@ -74,6 +74,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     told = {"encoder": ENCODER, "dim": DIM, "blocks": [block.to_json()], "history_length": 5, "users": USERS}
     storage.write_json(told, str(made / "embeddings" / "vectors.json"))
     storage.write_json({"encoder": ENCODER}, str(made / "model" / "signature.json"))
+    storage.write_json({}, str(made / "model" / "training.json"))
     return made
 
 
@@ -91,14 +92,16 @@ def lists(
     return out / "lists", storage.read_json(config.tally)
 
 
-@pytest.mark.parametrize("rules", [{}, {"bought": "cooldown"}, {"because": 0}, {"k": 100}], ids=str)
+@pytest.mark.parametrize(
+    "rules", [{}, {"bought": "cooldown"}, {"bought": "boost"}, {"because": 0}, {"k": 100}], ids=str
+)
 @pytest.mark.parametrize("shards", [2, 7, ITEMS + 5])
 def test_any_number_of_shards_gives_the_same_files_and_counts(shop, shards, rules):
     one, counts = lists(shop, 1, **rules)
     cut, of_cut = lists(shop, shards, **rules)
     names = storage.files(str(one))
     assert names == storage.files(str(cut))
-    assert len(names) == 2 * PARTS
+    assert len(names) == 2 * PARTS + (rules.get("bought") == "boost")  # and what all users buy again
     assert [n for n in names if (one / n).read_bytes() != (cut / n).read_bytes()] == []
     assert counts == of_cut
     assert counts["source"]["model"] > 0 < counts["source"]["segment_recent_popularity"]
