@@ -141,6 +141,15 @@ def test_a_threshold_set_too_high_is_noticed_and_the_row_done_again(monkeypatch)
     assert_same(found, brute_force(exact_scores(queries, items), 60, exclude))
 
 
+def test_items_whose_order_has_the_rhythm_of_the_blocks_are_ranked_all_the_same():
+    blocks = module._blocks(9000, BLAS.item_block)
+    kinds = vectors(30, blocks, 8)
+    items = unit_rows(kinds[np.arange(9000) % blocks] + vectors(31, 9000, 8) * np.float32(0.1))
+    queries = unit_rows(kinds[:1] + vectors(32, 40, 8) * np.float32(0.1))  # the first block holds all that they want
+    assert blocks == 5
+    assert_same(top_k(queries, items, 50), brute_force(exact_scores(queries, items), 50))
+
+
 def test_items_that_all_tie_are_listed_by_number():
     ids, scores = top_k(np.ones((3, 8), np.float32), np.ones((7000, 8), np.float32), 5)
     assert ids.tolist() == [[0, 1, 2, 3, 4]] * 3
