@@ -17,7 +17,7 @@ import siamese
 from topkin.models.augment import Chain, Flip, Shift
 
 SETTINGS = {
-    "mlp": siamese.Settings(epochs=80, pairs="drawn", learning_rate=1e-3, weight_decay=0.2, augment=Flip()),
+    "mlp": siamese.Settings(epochs=40, pairs="drawn", learning_rate=1e-3, weight_decay=0.2, augment=Flip()),
     "cnn": siamese.Settings(
         epochs=15, pairs="batch", learning_rate=2e-3, weight_decay=0.0, augment=Chain([Flip(), Shift(1)])
     ),
