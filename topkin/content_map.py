@@ -6,10 +6,13 @@ The tables are those of a tower whose vectors are such sums, so that a computed 
 held alike; an id row is what an item's own purchases say beyond its content.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
+
+from topkin.spectral import OUT_POWER, InOut, Spectrum, in_out
 
 _COLUMNS = 64  # coordinates solved for at a time: bounds the memory to five float64 arrays of rows x 64
 _ITERATIONS = 200
@@ -62,6 +65,55 @@ class ContentTables:
     ids: np.ndarray
 
 
+@dataclass(frozen=True)
+class ContentBlock:
+    """A block whose vectors content helps: E and O of the items, and the tables that add up to them."""
+
+    vectors: InOut
+    in_tables: ContentTables
+    out_tables: ContentTables
+
+
+def content_block(
+    spectrum: Spectrum,
+    content: Content,
+    sales: np.ndarray,
+    *,
+    ridge: float = 0.3,
+    half: float = 20.0,
+    head_start: float = 2.0,
+    new_length: float = 1.0,
+    lengths: np.ndarray | None = None,
+    **options: Any,
+) -> ContentBlock:
+    """:func:`topkin.spectral.in_out` of a spectrum that content has a say in.
+
+    The row of V of an item is the mean of its buyers, as the spectrum places them, times a power of its degree. That
+    mean is uncertain where buyers are few: it is blended with what the content says, own purchases counting by
+    the share of :func:`content_tables`. sales: (n_items,) distinct buyers. head_start: weight added to every degree,
+    so that an item without sales has a vector; it counts as the degree of an item that is not among these, and
+    ``new_length`` as its entry of ``lengths``. options: as for ``in_out``.
+    """
+    if head_start <= 0:
+        raise ValueError(f"head_start must be above 0, got {head_start}")
+    settings = spectrum.settings
+    growth = np.float32(1 - settings.item_power)
+    degrees = np.maximum(spectrum.degrees, np.float32(settings.least))
+    means = content_tables(content, spectrum.V / (degrees**growth)[:, None], sales, ridge=ridge, half=half)
+    rows = np.concatenate([means.words[1:], means.categories[1:], means.prices[1:]])
+    known = content.matrix() @ rows + means.ids[1:]
+    later = spectrum.degrees + np.float32(head_start)
+    blended = replace(spectrum, V=known * (later**growth)[:, None], degrees=later)
+    block = in_out(blended, lengths=lengths, **options)
+    new = float(head_start) ** float(growth)
+    out_power = options.get("out_power", OUT_POWER)
+    return ContentBlock(
+        block,
+        _as_tables(content, rows @ (block.into * np.float32(new)), block.E),
+        _as_tables(content, rows @ (block.onto * np.float32(new * new_length * head_start**out_power)), block.O),
+    )
+
+
 def content_tables(
     content: Content, vectors: np.ndarray, sales: np.ndarray, *, ridge: float = 1.0, half: float = 5.0
 ) -> ContentTables:
@@ -80,8 +132,14 @@ def content_tables(
     share = sales / (sales + half)
     rows = ridge_map(X, vectors, share, ridge=ridge)
     own = np.where(np.diff(X.indptr) > 0, share, sales > 0).astype(np.float32)
-    ids = own[:, None] * (vectors - X @ rows)
+    said = X @ rows
+    return _as_tables(content, rows, said + own[:, None] * (vectors - said))
+
+
+def _as_tables(content: Content, rows: np.ndarray, wanted: np.ndarray) -> ContentTables:
+    """Rows of content, and the rows of ids that make them up to the wanted vectors of the items."""
     parts = np.split(rows, np.cumsum(content.sizes)[:-1])
+    ids = wanted - content.matrix() @ rows
     return ContentTables(*(np.pad(part, ((1, 0), (0, 0))) for part in (*parts, ids)))
 
 

@@ -20,6 +20,8 @@ from topkin import tall
 from topkin.interactions import Interactions
 from topkin.profiling import machine_cores
 
+OUT_POWER = 0.4
+
 Shards = Callable[[], Iterable[sp.csr_matrix]]
 
 _COLUMNS = 64  # columns multiplied at a time by one thread: a block of so many stays in the cache
@@ -171,11 +173,14 @@ class InOut:
     """The vectors of a block: in-vectors E and out-vectors O, (n_items, d) float32, score = (sum w E) . O.
 
     spread: (d,) float32, the variance of each coordinate of O over the items sold; coordinates do not covary.
+    into, onto: (D, d) float32, by which a row v of the spectrum's V became ``v into`` and, made longer, ``v onto``.
     """
 
     E: np.ndarray
     O: np.ndarray  # noqa: E741
     spread: np.ndarray
+    into: np.ndarray
+    onto: np.ndarray
 
 
 def in_out(
@@ -183,7 +188,7 @@ def in_out(
     *,
     dim: int | None = None,
     power: float = 0.3,
-    out_power: float = 0.4,
+    out_power: float = OUT_POWER,
     rarity: float = 0.25,
     lengths: np.ndarray | None = None,
 ) -> InOut:
@@ -209,8 +214,9 @@ def in_out(
     users = s[:, None] * turned * s**power  # of orthonormal rows for users times this, all users' p consist
     spread, axes = tall.eigh(users @ covariance @ users.T)
     axes = axes[:, :dim] * tall.signs(axes[:, :dim])
-    E = V @ ((s**power)[:, None] * np.linalg.solve(users, axes)).astype(np.float32)
-    return InOut(E, out @ (users.T @ axes).astype(np.float32), np.maximum(spread[:dim], 0).astype(np.float32))
+    into = ((s**power)[:, None] * np.linalg.solve(users, axes)).astype(np.float32)
+    onto = (users.T @ axes).astype(np.float32)
+    return InOut(V @ into, out @ onto, np.maximum(spread[:dim], 0).astype(np.float32), into, onto)
 
 
 class _Products:

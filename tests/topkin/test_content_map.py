@@ -5,7 +5,8 @@ import pytest
 import scipy.sparse as sp
 from sklearn.linear_model import Ridge
 
-from topkin.content_map import Content, content_tables, ridge_map
+from topkin.content_map import Content, content_block, content_tables, ridge_map
+from topkin.spectral import SpectralSettings, decompose, in_out
 
 
 def content(m=80, seed=0):
@@ -75,6 +76,49 @@ def test_a_new_item_with_known_words_lands_near_its_kind():
     guess = added_up(tables, known, new)
     nearest = ((guess[:, None] - centres) ** 2).sum(axis=2).argmin(axis=1)
     assert (nearest == kind[new]).mean() > 0.98
+
+
+def shop(seed=4, n_users=400, n_items=120, kinds=4):
+    """Users and items of a few kinds, and each item's kind in its words; the last 20 items never sold."""
+    rng = np.random.default_rng(seed)
+    taste, kind = rng.integers(kinds, size=n_users), rng.integers(kinds, size=n_items)
+    R = rng.random((n_users, n_items)) < np.where(taste[:, None] == kind, 0.2, 0.02)
+    R[:, -20:] = False
+    words = (kind[:, None] * 10 + rng.integers(1, 11, (n_items, 4))).astype(np.int32)
+    none = np.zeros(n_items, np.int32)
+    return sp.csr_matrix(R.astype(np.float32)), kind, taste, Content(words, none, none, (40, 1, 1))
+
+
+def test_an_item_never_sold_is_scored_high_for_those_who_buy_its_kind():
+    R, kind, taste, known = shop()
+    sales = np.asarray(R.sum(axis=0)).ravel()
+    found = content_block(decompose(lambda: [R], 120, SpectralSettings(dim=12)), known, sales, dim=8).vectors
+    scores = (R @ (found.E * np.maximum(sales, 1)[:, None] ** -0.25)) @ found.O[-20:].T
+    own = taste[:, None] == kind[-20:]
+    assert np.mean(scores[own][:, None] > scores[~own][None, :2000]) > 0.95
+
+
+def test_tables_of_a_block_add_up_to_its_vectors_and_to_those_of_a_new_item():
+    R, _, _, known = shop()
+    sales = np.asarray(R.sum(axis=0)).ravel()
+    lengths = np.where(sales > 0, np.random.default_rng(0).uniform(0.5, 2, 120), 3.0)
+    spectrum = decompose(lambda: [R], 120, SpectralSettings(dim=12))
+    found = content_block(spectrum, known, sales, dim=8, out_power=0.3, lengths=lengths, new_length=3.0)
+    rows = np.arange(120)
+    for tables, vectors in ((found.in_tables, found.vectors.E), (found.out_tables, found.vectors.O)):
+        alone = added_up(tables, known, rows)
+        np.testing.assert_allclose(alone + tables.ids[1:], vectors, atol=1e-5)
+        np.testing.assert_allclose(alone[-20:], vectors[-20:], atol=1e-4 * np.abs(vectors).max())
+
+
+def test_where_sales_are_many_content_says_nothing():
+    R, _, _, known = shop()
+    R = R[:, :100]
+    known = Content(known.words[:100], known.categories[:100], known.prices[:100], known.sizes)
+    spectrum = decompose(lambda: [R], 100, SpectralSettings(dim=12))
+    plain = in_out(spectrum, dim=8)
+    found = content_block(spectrum, known, np.ones(100), half=1e-6, head_start=1e-6, dim=8).vectors
+    np.testing.assert_allclose(found.E @ found.O.T, plain.E @ plain.O.T, atol=1e-3)
 
 
 def test_what_does_not_belong_together_is_refused():
