@@ -14,6 +14,7 @@ from apache_beam.utils.shared import Shared
 
 from topkin import schemas, storage
 from topkin.batches import in_batches, shrinking
+from topkin.blocks import Block, dim_of, user_vectors
 from topkin.embeddings import ITEMS, USERS, read_items, set_aside, vector_column
 from topkin.interactions import Interactions
 from topkin.progress import advance
@@ -35,10 +36,10 @@ class Sources:
     as_of: datetime
 
 
-class Worker:
+class Items:
     """The encoder and the catalogue, loaded once a process and shared by its threads."""
 
-    def __init__(self, sources: Sources, items_folder: str | None = None):
+    def __init__(self, sources: Sources):
         import tensorflow as tf
 
         from topkin.models.saved import load
@@ -52,23 +53,49 @@ class Worker:
         self.sources = sources
         self.encoder = load(sources.model)
         self.catalogue = storage.read_parquet(storage.join(sources.prepared, "catalogue.parquet"))
-        self.in_vectors = np.zeros((0, 0), np.float32)
-        if items_folder is not None:
-            self.in_vectors = read_items(items_folder, self.encoder.hash).in_vectors
 
-    def items(self, part: int) -> tuple[pa.Table, pa.Table]:
+    def part(self, part: int) -> tuple[pa.Table, pa.Table]:
         """The vectors of a run of catalogue rows, and their counts."""
         n, parts = len(self.catalogue), self.sources.parts
         first, last = part * n // parts, (part + 1) * n // parts
         rows = self.catalogue.slice(first, last - first)
         return encode_items(self.encoder, rows, self.sources.batch_size, self.too_big)
 
-    def users(self, part: int) -> tuple[pa.Table, pa.Table]:
-        """The vectors of the users of a part, and their counts."""
+
+class Users:
+    """What pools histories, loaded once a process and shared by its threads: no TensorFlow.
+
+    items_folder: the embeddings whose in-vectors are pooled.
+    """
+
+    def __init__(self, sources: Sources, items_folder: str):
+        signature = storage.read_json(storage.join(sources.model, "signature.json"))
+        self.sources, self.encoder = sources, str(signature["encoder"])
+        self.blocks = [Block.from_json(b) for b in signature["blocks"]]
+        self.catalogue = storage.read_parquet(storage.join(sources.prepared, "catalogue.parquet"), ["item_id", "users"])
+        self.in_vectors = read_items(items_folder, self.encoder).in_vectors
+
+    def part(self, part: int) -> tuple[pa.Table, pa.Table]:
+        """The vectors of the users of a part, in their order, and their counts."""
         name = storage.join(self.sources.prepared, "histories", storage.part_name(part, self.sources.parts))
-        return encode_users(
-            self.encoder, storage.read_parquet(name), self.catalogue, self.in_vectors, self.sources, self.too_big
-        )
+        histories = storage.read_parquet(name, ["user_id", "items", "times", "weights"])
+        history = Interactions.from_histories(histories, self.catalogue["item_id"], self.sources.as_of)
+        vectors = self._pooled(history)
+        not_finite, (vectors,) = set_aside(vectors)
+        schema = schemas.user_embeddings(histories["user_id"].type, dim_of(self.blocks))
+        schema = schemas.with_encoder(schema, self.encoder)
+        table = pa.Table.from_arrays([histories["user_id"], vector_column(vectors)], schema=schema)
+        return table, _counts(USERS, vectors, not_finite)
+
+    def _pooled(self, history: Interactions) -> np.ndarray:
+        buyers, length = np.asarray(self.catalogue["users"]), self.sources.history_length
+
+        def pool(rows: np.ndarray) -> np.ndarray:
+            return user_vectors(history.take(rows), self.in_vectors, buyers, self.blocks, length=length)
+
+        dim = dim_of(self.blocks)
+        vectors, _ = shrinking(lambda size: in_batches(pool, history.n_users, size, dim), self.sources.batch_size)
+        return vectors
 
 
 def encode_items(
@@ -80,33 +107,6 @@ def encode_items(
     schema = schemas.with_encoder(schemas.item_embeddings(rows["item_id"].type, encoder.dim), encoder.hash)
     columns = [rows["item_id"], vector_column(vectors), vector_column(in_vectors)]
     return pa.Table.from_arrays(columns, schema=schema), _counts(ITEMS, vectors, not_finite)
-
-
-def encode_users(
-    encoder: Any,
-    histories: pa.Table,
-    catalogue: pa.Table,
-    in_vectors: np.ndarray,
-    sources: Sources,
-    too_big: tuple[type[BaseException], ...],
-) -> tuple[pa.Table, pa.Table]:
-    """``schemas.user_embeddings`` of some users, in their order, and counts of them."""
-    history = Interactions.from_histories(histories, catalogue["item_id"], sources.as_of)
-    buyers = np.asarray(catalogue["users"])
-
-    def encode(rows: np.ndarray) -> np.ndarray:
-        vectors: np.ndarray = encoder.encode_users(
-            history.take(rows), in_vectors, buyers, length=sources.history_length
-        )
-        return vectors
-
-    vectors, _ = shrinking(
-        lambda size: in_batches(encode, history.n_users, size, encoder.dim), sources.batch_size, too_big
-    )
-    not_finite, (vectors,) = set_aside(vectors)
-    schema = schemas.with_encoder(schemas.user_embeddings(histories["user_id"].type, encoder.dim), encoder.hash)
-    table = pa.Table.from_arrays([histories["user_id"], vector_column(vectors)], schema=schema)
-    return table, _counts(USERS, vectors, not_finite)
 
 
 def _counts(kind: str, vectors: np.ndarray, not_finite: int) -> pa.Table:
@@ -122,11 +122,14 @@ class _Embed(beam.DoFn):
         self._rows = Metrics.counter("topkin", f"{kind}_embedded")
 
     def setup(self) -> None:
-        self._worker = self._shared.acquire(lambda: Worker(self._sources, self._items_folder), tag=self._kind)
+        self._worker = self._shared.acquire(self._loaded, tag=self._kind)
+
+    def _loaded(self) -> Items | Users:
+        return Items(self._sources) if self._items_folder is None else Users(self._sources, self._items_folder)
 
     @counted
     def process(self, part: int) -> Iterator[Any]:
-        table, counts = self._worker.items(part) if self._kind == ITEMS else self._worker.users(part)
+        table, counts = self._worker.part(part)
         self._rows.inc(len(table))
         advance(f"embed {self._kind}", len(table), len(self._worker.catalogue) if self._kind == ITEMS else None)
         yield part, table
