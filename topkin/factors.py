@@ -26,15 +26,17 @@ class IALS(Learned):
     """Alternating least squares on purchases with a confidence (Hu, Koren & Volinsky 2008).
 
     A user's factors are solved from the history when it is scored, as the library solves them, so that users
-    never fitted have some too. ``alpha``: confidence of a purchase, where that of all else is 1.
+    never fitted have some too. ``alpha``: confidence of a purchase, where that of all else is 1; without one .3
+    times the root of (users x items / purchases), at least 1: the sparser, the more a purchase must weigh.
     """
 
-    factors: int = 64
+    factors: int = 128
     regularisation: float = 1.0
-    alpha: float = 2.0
+    alpha: float | None = None
     iterations: int = 15
     seed: int = 0
     items: np.ndarray = field(init=False, repr=False)
+    confidence: np.ndarray = field(init=False, repr=False)
 
     def fit(self, history: Interactions) -> Self:
         """Factorise. Raises ConfigError where the library is not installed."""
@@ -42,6 +44,8 @@ class IALS(Learned):
             raise ConfigError(f"evaluate.baselines: ials cannot be fitted, {NOT_INSTALLED}, or take it off the list")
         known = bought(history)
         self.items = np.zeros((history.n_items, self.factors), np.float32)
+        alpha = 0.3 * np.sqrt(np.prod(known.shape) / max(known.nnz, 1)) if self.alpha is None else self.alpha
+        self.confidence = np.array([max(alpha, 1.0)])
         if not known.nnz:
             return self
         from implicit.cpu.als import AlternatingLeastSquares
@@ -51,7 +55,7 @@ class IALS(Learned):
             model = AlternatingLeastSquares(
                 factors=self.factors,
                 regularization=self.regularisation,
-                alpha=self.alpha,
+                alpha=float(self.confidence[0]),
                 iterations=self.iterations,
                 num_threads=1,
                 random_state=self.seed,
@@ -63,11 +67,11 @@ class IALS(Learned):
     def scores(self, history: Interactions) -> np.ndarray:
         """See :class:`topkin.baselines.Baseline`."""
         known = bought(history)
-        items = self.items.astype(np.float64)
+        items, alpha = self.items.astype(np.float64), float(self.confidence[0])
         with one_blas_thread():
             base = items.T @ items + self.regularisation * np.eye(self.factors)
             users = np.zeros((history.n_users, self.factors))
             for row in np.flatnonzero(np.diff(known.indptr)):
                 own = items[known.indices[known.indptr[row] : known.indptr[row + 1]]]
-                users[row] = np.linalg.solve(base + (self.alpha - 1) * own.T @ own, self.alpha * own.sum(axis=0))
+                users[row] = np.linalg.solve(base + (alpha - 1) * own.T @ own, alpha * own.sum(axis=0))
             return (users @ items.T).astype(np.float32)

@@ -176,8 +176,9 @@ def test_a_user_is_solved_from_the_history_as_the_library_does():
 
     rng = np.random.default_rng(0)
     history = history_of([[(int(i), 1.0) for i in rng.choice(40, 6, replace=False)] for _ in range(60)], 40)
-    model = IALS(factors=8, seed=3).fit(history)
-    assert np.array_equal(model.items, IALS(factors=8, seed=3).fit(history).items)
+    model = IALS(factors=8, seed=3, alpha=2.0).fit(history)
+    assert np.array_equal(model.items, IALS(factors=8, seed=3, alpha=2.0).fit(history).items)
+    assert IALS(factors=8).fit(history).confidence == pytest.approx(max(0.3 * np.sqrt(60 * 40 / 360), 1))
     with threadpool_limits(1, "blas"):
         theirs = AlternatingLeastSquares(8, regularization=1.0, alpha=2.0, random_state=3, num_threads=1)
     theirs.item_factors, theirs.user_factors = model.items, np.zeros((60, 8), np.float32)
