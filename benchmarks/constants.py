@@ -1,8 +1,9 @@
 """The constants of ``topkin/costs.py``: what a unit of each stage's work costs on this machine.
 
 ``python -m benchmarks.constants [--write] [--folder FOLDER]`` runs all stages on two generated shops with
-``topkin run --profile``, takes the cost of a unit from their difference and the start from what is left, and
-prints the table beside what the plan then says of the larger shop. ``--write`` puts it into ``topkin/costs.py``.
+``topkin run --profile``, takes the cost of a unit from the difference of their CPU seconds and the start from what is
+left, and prints the table beside what the plan then says of the larger shop; ``--write`` puts it into
+``topkin/costs.py``. CPU seconds are the same on a busy machine, wall-clock seconds are not.
 ``python -m benchmarks.constants --plan USERS ITEMS PURCHASES [--memory GB --cores N --workers N --set KEY=VALUE]``
 prints the plan of a run of that size by the constants that are there.
 """
@@ -19,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-SMALL, LARGE = (2_000, 1_000, 60_000), (20_000, 20_000, 400_000)
+SMALL, LARGE = (2_000, 1_000, 60_000), (6_000, 6_000, 120_000)
 COSTS = Path(__file__).parents[1] / "topkin" / "costs.py"
 BEGIN, END = "# begin of what python -m benchmarks.constants --write writes\n", "# end\n"
 
@@ -49,17 +50,16 @@ def flops() -> float:
     import numpy as np
 
     from topkin.cosine import unit_rows
-    from topkin.profiling import machine_cores
     from topkin.topk import top_k
 
     rng = np.random.default_rng(0)
     users, items = (unit_rows(rng.standard_normal((n, 64), dtype=np.float32)) for n in (4096, 50_000))
     seconds = []
     for _ in range(6):
-        began = time.perf_counter()
+        began = time.process_time()
         top_k(users, items, 20)
-        seconds.append(time.perf_counter() - began)
-    return 2.0 * 64 * len(users) * len(items) / min(seconds[1:]) / machine_cores()
+        seconds.append(time.process_time() - began)
+    return 2.0 * 64 * len(users) * len(items) / min(seconds[1:])
 
 
 def constants(small: Mapping[str, Any], large: Mapping[str, Any], rate: float) -> dict[str, Any]:
@@ -89,8 +89,7 @@ def constants(small: Mapping[str, Any], large: Mapping[str, Any], rate: float) -
         (less, less_products), (more, more_products) = (units(stage, shop["counts"]) for shop in (small, large))
         cpu = [shop["stages"][stage]["cpu_seconds"] for shop in (small, large)]
         unit[stage] = max(0.0, (cpu[1] - more_products - cpu[0] + less_products) / (more - less))
-        worked = (less * unit[stage] + less_products) / machine_cores()
-        start[stage] = max(0.0, small["stages"][stage]["seconds"] - worked)
+        start[stage] = max(0.0, cpu[0] - less * unit[stage] - less_products)
     return {
         "machine": f"{machine_cores()} cores, {machine_memory() / 2**30:.0f} GiB, {platform.machine()}",
         "start_seconds": {stage: _round(value) for stage, value in start.items()},
@@ -131,7 +130,8 @@ def tell_plan(counts: Any, settings: Any, machine: Any, costs: Any, measured: Ma
         told += f"  read {size(s.bytes_read):>8}  written {size(s.bytes_written):>8}  {s.shards:>4} {s.mode}"
         if measured:
             real = measured[s.stage]
-            told += f"   measured {duration(real['seconds'])}, {size(real['peak_bytes'])}"
+            told += f"   measured {duration(real['seconds'])}, CPU {duration(real['cpu_seconds'])}"
+            told += f", {size(real['peak_bytes'])}"
             told += f", {size(real['bytes_read'])}, {size(real['bytes_written'])}"
         print(told)
     print("\n".join(["about " + duration(made.seconds), *made.refusals]))

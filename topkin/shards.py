@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from topkin.embeddings import StoredItems
 from topkin.policy import Exclusions
+from topkin.products import BLAS, Engine
 from topkin.recommend import Asked, take
 from topkin.topk import TopK, merge_top_k, top_k
 
@@ -39,16 +40,17 @@ class Shard:
             numbers, vectors = numbers[found], vectors[found]
         return cls(numbers.astype(np.int32), vectors)
 
-    def search(self, asked: Asked, vectors: np.ndarray, k: int) -> pa.Table:
+    def search(self, asked: Asked, vectors: np.ndarray, k: int, engine: Engine = BLAS) -> pa.Table:
         """The k best of these items for each user of ``asked`` who gets the model's, see :func:`lists_table`.
 
-        vectors: (n_users, dim) float32, of all users of ``asked``.
+        vectors: (n_users, dim) float32, of all users of ``asked``. engine: what multiplies.
         """
         known = np.flatnonzero(asked.why < 0)
         if not len(self.numbers):
             none = np.full((len(known), k), -1, np.int32), np.full((len(known), k), -np.inf, np.float32)
             return lists_table(none, 0)
-        ids, scores = top_k(vectors[known], self.vectors, k, exclude=self._exclude(take(asked.exclude, known)))
+        exclude = self._exclude(take(asked.exclude, known))
+        ids, scores = top_k(vectors[known], self.vectors, k, exclude=exclude, engine=engine)
         return lists_table((np.where(ids < 0, np.int32(-1), self.numbers[ids]), scores), len(self.numbers))
 
     def _exclude(self, exclude: Exclusions) -> Exclusions:

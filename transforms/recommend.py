@@ -26,6 +26,7 @@ from topkin.embeddings import SUMMARY, StoredItems, read_items, read_users
 from topkin.errors import ArtifactError
 from topkin.fallback import SEGMENT_COUNTS, Popularity, merge_segment_counts, segment_counts
 from topkin.interactions import Interactions
+from topkin.plan import PARTS_A_LOAD
 from topkin.policy import Allowed, allowed_items, cooldown_days, read_item_list
 from topkin.progress import advance
 from topkin.recommend import Lists, Rows, Shelf, asked, longest, recommend
@@ -33,12 +34,11 @@ from topkin.repurchase import COUNTS, Repurchase, Tendencies, Weights, counts_of
 from topkin.search import ExactSearch, IndexSearch, Search
 from topkin.shards import MergedSearch, Shard, merge_lists, shard_bounds
 from topkin.tally import tally_table
+from topkin.transforms.accelerator import engine
 from topkin.transforms.coders import TableCoder
 from topkin.transforms.counted import counted
 from topkin.transforms.parquet import WriteToParquetBatched
 from topkin.transforms.tally import WriteTally
-
-PARTS_A_LOAD = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +99,7 @@ class Worker:
         else:
             items = read_items(sources.embeddings, sources.encoder)
             ids, vectors, in_vectors = items.ids, items.vectors, items.in_vectors
-            self.search = ExactSearch(items.vectors)
+            self.search = ExactSearch(items.vectors, engine())
             if settings.search == "index":
                 index = load_index(sources.index, encoder=sources.encoder, dim=items.vectors.shape[1])
                 self.search = IndexSearch(index, items.vectors)
@@ -161,7 +161,7 @@ class Worker:
                 histories, vectors = self.users(part, ["user_id", "items", "times", "weights"])
                 shelf, settings = self.shelf, self.sources.settings
                 wanted = asked(histories, vectors, shelf.item_ids, shelf.cooldown, settings, self.sources.as_of)
-                yield part, loaded.search(wanted, vectors, longest(settings.k, len(shelf.item_ids)))
+                yield part, loaded.search(wanted, vectors, longest(settings.k, len(shelf.item_ids)), engine())
 
 
 class _Recommend(beam.DoFn):
