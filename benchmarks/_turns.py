@@ -27,7 +27,14 @@ class Turns:
             print(f"  {name:32s} {value:7.3f} s   best {self.best[name]:7.3f}   processors {self.cpu[name]:7.3f} s")
 
     def tell_ratio(self, ours: str, peer: str, least: float, same: str, aim: float | None = None) -> None:
-        """How many times the peer takes our time, the bars, what was compared of the answers, and ok or below."""
+        """How many times the peer takes our time, the bars, what was compared of the answers, and ok or below.
+
+        Beside it the same of processors' seconds, which a busy machine changes less; not of a peer whose work
+        another process does.
+        """
         ratio = self.median[peer] / self.median[ours]
         bars = f"{least:5.2f} x" + ("" if aim is None else f" {aim:5.2f} x")
-        print(f"  {peer:32s} {ratio:6.2f} x {bars}  {same:10s} {'ok' if ratio >= least else 'below'}")
+        here = self.cpu[peer] > 0.1 * self.median[peer]
+        cpu = f"{self.cpu[peer] / self.cpu[ours]:6.2f} x" if here else 8 * " "
+        verdict = "ok" if ratio >= least else "below"
+        print(f"  {peer:32s} {ratio:6.2f} x (processors {cpu}) {bars}  {same:10s} {verdict}")
