@@ -258,7 +258,7 @@ def test_deciles_hold_a_tenth_of_the_items_sold_each() -> None:
 
 def test_cold_items_are_new_or_rare() -> None:
     first = [*(AS_OF - d * DAY for d in (31, 30, 1, 400)), None]
-    assert cold_items(np.array([50, 50, 50, 4, 0]), pa.array(first, schemas.TIME), AS_OF).tolist() == [
+    assert cold_items(np.array([5, 50, 50, 4, 0]), pa.array(first, schemas.TIME), AS_OF).tolist() == [
         False,
         True,
         True,
