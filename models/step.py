@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from topkin.models.base import Base
 from topkin.models.features import ItemFeatures
 from topkin.models.losses import cosine_contrast, sampled_softmax
 from topkin.models.optimizers import RowAdam
@@ -18,12 +19,20 @@ class Step:
     features: of all items, by item number. plan: its ``loss``, ``temperature``, ``margin``,
     ``negative_weight``, ``logq`` and ``learning_rate`` are read. log_q: (n_items,) of ``log_inclusion``.
     smoothed: batches hold what the candidates' id rows are mixed of; then a table of free rows is trained in
-    place of ``id_out``, which :meth:`publish` fills. Arrays of any length are taken without a new trace, and
+    place of ``id_out``, which :meth:`publish` fills. base: what the softmax's logits start from, times
+    ``plan.closed_share``. Arrays of any length are taken without a new trace, and
     a step's cost depends on them alone.
     """
 
     def __init__(
-        self, model: TwoTower, features: ItemFeatures, plan: Any, log_q: np.ndarray, *, smoothed: bool
+        self,
+        model: TwoTower,
+        features: ItemFeatures,
+        plan: Any,
+        log_q: np.ndarray,
+        *,
+        smoothed: bool,
+        base: Base | None = None,
     ) -> None:
         self.model, self.plan, self.smoothed = model, plan, smoothed
         self.content = bool(
@@ -32,6 +41,8 @@ class Step:
         read = {"words": features.words, "categories": features.categories, "prices": features.prices}
         self.features = {k: tf.constant(v) for k, v in read.items()} if self.content else {}
         self.log_q = tf.constant(log_q)
+        parts = (base.in_vectors, base.out_vectors, base.covariance) if base is not None else ()
+        self.base = tuple(tf.constant(part) for part in parts)
         self.free = model.id_out
         if smoothed:
             self.free = Table(model.items, model.dim, seed=model.id_out.seed, name="free_out")
@@ -101,7 +112,17 @@ class Step:
         plan = self.plan
         if plan.loss == "ccl":
             return cosine_contrast(*asked, margin=plan.margin, weight=plan.negative_weight, logq=plan.logq)
-        return sampled_softmax(*asked, temperature=plan.temperature, logq=plan.logq)
+        base = self._said(batch, shape[0]) if self.base else None
+        return sampled_softmax(*asked, temperature=plan.temperature, logq=plan.logq, base=base)
+
+    def _said(self, batch: dict[str, tf.Tensor], questions: tf.Tensor) -> tf.Tensor:
+        """The base's scores of the candidates in each question's standard deviations, times their share."""
+        in_vectors, out_vectors, covariance = self.base
+        once = tf.ones(tf.shape(batch["history"])[0])
+        users = _mixed(batch["history"], once, tf.gather(in_vectors, batch["pooled"]), questions)
+        variance = tf.reduce_sum(tf.matmul(users, covariance) * users, axis=1, keepdims=True)
+        users = users * (self.plan.closed_share * tf.math.rsqrt(tf.maximum(variance, 1e-30)))
+        return tf.matmul(users, tf.gather(out_vectors, batch["candidates"]), transpose_b=True)
 
 
 def _mixed(entries: tf.Tensor, shares: tf.Tensor, rows: tf.Tensor, count: tf.Tensor) -> tf.Tensor:

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from topkin import progress
 from topkin.errors import InputError
+from topkin.models.base import Base
 from topkin.models.batches import Recipe, batches, chances
 from topkin.models.data import Purchases
 from topkin.models.known import Known
@@ -46,6 +47,7 @@ class Plan:
     id_dropout: float
     neighbours: int
     smoothing: float
+    closed_share: float
     word_buckets: int
     title_words: int
     min_sales: int
@@ -86,6 +88,7 @@ class Trainer:
     purchases: Purchases
     phase: str
     known: Known
+    base: Base | None = None
     model: TwoTower = field(init=False)
 
     def __post_init__(self) -> None:
@@ -108,7 +111,14 @@ class Trainer:
         self.model.build()
         self.batch_size = min(plan.batch_size, self.counts.examples)
         self.smoothing = self._smoothing()
-        self.step = Step(self.model, self.features, plan, self._log_q(), smoothed=self.smoothing is not None)
+        self.step = Step(
+            self.model,
+            self.features,
+            plan,
+            self._log_q(),
+            smoothed=self.smoothing is not None,
+            base=self.base if plan.closed_share else None,
+        )
 
     def _smoothing(self) -> Smoothing | None:
         plan = self.plan

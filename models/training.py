@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 
 from topkin.blocks import PRIOR, Block, rotation
 from topkin.errors import ConfigError
+from topkin.models.base import Base
 from topkin.models.checkpoint import Checkpoint, restore
 from topkin.models.closed import closed_towers
 from topkin.models.data import Purchases
@@ -108,7 +109,8 @@ def fit(
     if CLOSED in done.blocks:
         towers[CLOSED] = closed_towers(plan, everything, known)
     if TRAINED in done.blocks:
-        trainer = Trainer(plan, everything, "refit", known)
+        closed = encode_features(towers[CLOSED], known.features, _BATCH) if CLOSED in towers else None
+        trainer = Trainer(plan, everything, "refit", known, _base(plan, closed, known))
         _restore(trainer, values)
         wanted = done.best["epoch"] if done.best else plan.epochs
         while len(done.refit) < wanted:
@@ -216,7 +218,7 @@ def _validate_training(
     on_epoch: Callable[[str, dict[str, Any]], None],
 ) -> dict[str, Setting]:
     """Train until validation has seen enough; returns the settings at the best epoch."""
-    trainer = Trainer(plan, purchases, "validation", known)
+    trainer = Trainer(plan, purchases, "validation", known, _base(plan, contest.sides.get(CLOSED), known))
     _restore(trainer, values)
     # Beside a closed form all that was found there stays; alone, this block is what the prior is weighed against.
     tried = [(TRAINED, "weight", WEIGHTS)] if CLOSED in settings else _tried(plan)
@@ -256,6 +258,11 @@ def _tried(plan: Plan) -> list[tuple[str, str, Any]]:
     if plan.prior is None:
         tried += [(CLOSED, "surge", SURGES), (PRIOR, "weight", WEIGHTS)]
     return tried
+
+
+def _base(plan: Plan, closed: Sides | None, known: Known) -> Base | None:
+    """What the trained block learns beside, or None without a closed form."""
+    return Base.of(*closed, known.counts.buyers, rarity=plan.closed_rarity) if closed is not None else None
 
 
 def _rarities(plan: Plan) -> dict[str, float]:

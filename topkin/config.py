@@ -193,6 +193,11 @@ class Train(Section):
     smoothing: Annotated[float, Field(ge=0, le=100)] = Field(
         1.0, description="Weight of the neighbours' rows, all together, beside the item's own."
     )
+    closed_share: Annotated[float, Field(ge=0, le=100)] = Field(
+        0.06,
+        description="Weight of the closed form's scores, in standard deviations, beside the trained block's while it "
+        "is trained with softmax, so that it learns what they lack; 0 trains it by itself.",
+    )
     rarity: Annotated[float, Field(ge=0, le=2)] = Field(
         0.5, description="Weight of a purchase in its history: item's purchase count to the power of minus this."
     )
