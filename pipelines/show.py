@@ -77,6 +77,8 @@ def show_user(run: Run, user_id: Id) -> RenderableType:
     listed = _table("recommendations", ">rank", "item", "title", ">score", "source", "because")
     for r in view.recommendations:
         reasons = Text("; ").join(_title(b) if b.title else _id(b) for b in r.because)
+        if r.times_bought:
+            reasons = Text(f"bought {r.times_bought:,} time{'' if r.times_bought == 1 else 's'}")
         listed.add_row(str(r.rank), _id(r.item), _title(r.item), f"{r.score:.3f}", r.source, reasons)
     parts.append(listed if view.recommendations else Text(_none(run, "recommend", "recommendations")))
     if view.short:

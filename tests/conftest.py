@@ -50,7 +50,7 @@ def small_run(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
              "times": [datetime(2024, 4, 1 + n), datetime(2024, 4, 29)]} for n, u in enumerate(users)]),
         "recommendations/date=2024-05-01": ("recommendations", "user_id", schemas.recommendations(kind, kind), [
             {"user_id": u, "rank": r + 1, "item_id": items[(n + r + 1) % 3], "score": 0.9 - r / 10, "source": "model",
-             "times_bought": 0, "because": [items[0]]} for n, u in enumerate(users) for r in range(2)]),
+             "times_bought": 3 * (1 - r), "because": [items[0]]} for n, u in enumerate(users) for r in range(2)]),
         "short_lists": ("recommendations", "user_id", schemas.short_lists(kind), [
             {"user_id": users[0], "wanted": 20, "got": 2, "reason": "nothing else is allowed"}]),
         "similar_items": ("similar", "item_id", schemas.similar_items(kind), [

@@ -51,6 +51,7 @@ class Scored:
     source: str | None = None
     because: tuple[Item, ...] = ()
     support: int | None = None
+    times_bought: int | None = None
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,14 @@ def user(run: Run, user_id: Id) -> UserView | None:
         row["segment"],
         tuple(reversed(history)),
         tuple(
-            Scored(r["rank"], known[r["item_id"]], r["score"], r["source"], tuple(known[b] for b in r["because"]))
+            Scored(
+                r["rank"],
+                known[r["item_id"]],
+                r["score"],
+                r["source"],
+                tuple(known[b] for b in r["because"]),
+                times_bought=r["times_bought"],
+            )
             for r in listed
         ),
         short[0] if short else None,

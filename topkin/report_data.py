@@ -66,12 +66,13 @@ class Bought:
 
 @dataclass(frozen=True, kw_only=True)
 class Listed:
-    """An item of an example's list, with the titles that it is listed because of."""
+    """An item of an example's list: how often the user had bought it, the titles that it is listed because of."""
 
     rank: int
     title: str
     score: float
     source: str
+    times_bought: int
     because: Sequence[str]
     bought_later: bool
 
@@ -360,6 +361,7 @@ def _example(histories: pa.Table, listed: pa.Table, heldout: pa.Table, row: int,
                 title=name,
                 score=r["score"],
                 source=r["source"],
+                times_bought=r["times_bought"],
                 because=names.of(r["because"] or []),
                 bought_later=r["item_id"] in bought,
             )

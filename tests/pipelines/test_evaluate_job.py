@@ -16,10 +16,12 @@ from topkin import report_data, schemas, storage
 from topkin.blocks import Block
 from topkin.config import Settings
 from topkin.errors import ArtifactError, InputError
+from topkin.interactions import Interactions
 from topkin.judgement import Judgement
 from topkin.partition import split
 from topkin.pipelines import evaluate
 from topkin.pipelines.job import Job
+from topkin.repurchase import FILE, counts_of
 
 AS_OF = datetime(2024, 6, 1)
 ENCODER = "e" * 64
@@ -486,3 +488,23 @@ def test_what_the_last_purchases_of_users_can_tell_is_said_on_the_page(tmp_path:
     evaluate.execute(job)
     assert metrics_of(job)["split"] == "last"
     assert "Held out is the last purchase of each user" in page_of(job).text
+
+
+def test_where_bought_items_are_kept_the_model_is_judged_by_the_weights_of_the_published_lists(tmp_path: Path) -> None:
+    n = 12
+    purchases = [(f"user {u:02d}", u, AS_OF - timedelta(days=d)) for u in range(n) for d in (40, 30, 20)]
+    purchases += [(f"user {u:02d}", (u + d) % n, AS_OF - timedelta(days=d)) for u in range(n) for d in (1, 2, 3)]
+    purchases += [(f"user {u:02d}", u, AS_OF + timedelta(days=1)) for u in range(n)]
+    found = {}
+    for personal in (0.0, 2.0):
+        job = write_run(tmp_path / str(personal), purchases, {i: np.ones(2) for i in range(n)}, bought="keep")
+        histories = storage.read_parts(storage.join(job.folder("prepare"), "histories"))
+        ids = storage.read_parquet(storage.join(job.folder("prepare"), "catalogue.parquet"))["item_id"]
+        counts = counts_of(Interactions.from_histories(histories, ids, AS_OF))
+        storage.write_parquet(counts, storage.join(job.folder("recommend"), FILE))
+        weights = {"personal": personal, "repeat": 0.5, "recent": 0.0, "due": 0.0}
+        storage.write_json({"repurchase": weights}, storage.join(job.folder("recommend"), "lists.json"))
+        evaluate.execute(job)
+        found[personal] = metrics_of(job)["all"]["model"]["ndcg@5"]
+    assert found[0.0] < 0.5  # all items are alike to the model
+    assert found[2.0] == 1.0

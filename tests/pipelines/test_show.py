@@ -35,6 +35,9 @@ def test_a_user_is_drawn_with_titles_and_reasons(config: str, capsys: pytest.Cap
     assert "0.800" in row
     assert "model" in row
     assert "RED PAPER LANTERN" in row
+    own = next(line for line in out.splitlines() if "0.900" in line)
+    assert "bought 3 times" in own
+    assert "RED PAPER LANTERN" not in own
     assert "the list is short: wanted 20, got 2, reason nothing else is allowed" in out
     assert "bought by people alike" in out
 

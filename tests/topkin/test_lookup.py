@@ -26,6 +26,7 @@ def test_a_user_is_found_with_history_latest_first_and_recommendations_by_rank(s
         (2, "RED PAPER LANTERN", "model"),
     ]
     assert [b.title for b in view.recommendations[0].because] == ["RED PAPER LANTERN"]
+    assert [r.times_bought for r in view.recommendations] == [3, 0]
     assert view.short is None
 
 
