@@ -24,6 +24,14 @@ def newer(history: Interactions, days: float) -> Interactions:
     return _where(history, history.ages < days, 0.0)
 
 
+def fresh(history: Interactions, days: float) -> Interactions:
+    """The distinct items that each user bought in the last ``days`` and not before."""
+    after, before = newer(history, days).distinct(), older(history, days).distinct()
+    keys = after.users.astype(np.int64) * history.n_items + after.items
+    bought = before.users.astype(np.int64) * history.n_items + before.items
+    return _where(after, ~np.isin(keys, bought), 0.0)
+
+
 def _where(history: Interactions, keep: np.ndarray, days: float) -> Interactions:
     indptr = np.concatenate([[0], np.cumsum(keep)])[history.indptr].astype(np.int64)
     ages = history.ages[keep] - np.float32(days)

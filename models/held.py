@@ -31,12 +31,21 @@ class HeldPurchases(Purchases):
 
 
 def without_times(users: np.ndarray, items: np.ndarray, item_ids: pa.Array, *, seed: int) -> HeldPurchases:
-    """Pairs without times as purchases: each gets a random time in ``SPAN_DAYS``, so that any period is a sample.
+    """Pairs without times as purchases: each user's spread over ``SPAN_DAYS`` in the order of ids, from a random one.
 
-    users, items: (n,) int numbers from 0, users all there. item_ids: (n_items,). Nothing that goes by time may be
-    learned from them; a validation on the last days holds out pairs at random.
+    So the last days hold out a stretch of ids: where ids were given in some order, such as that of first sight,
+    what is held out is no nearer to the rest than what comes later is; where they mean nothing, it is a random
+    sample. Nothing that goes by time may be learned from them.
+    users, items: (n,) int numbers from 0, users all there. item_ids: (n_items,) ascending.
     """
-    ages = np.random.default_rng([seed, 2]).uniform(0, SPAN_DAYS, len(users)).astype(np.float32)
+    rng = np.random.default_rng([seed, 2])
+    order = np.lexsort((items, users))
+    counts = np.bincount(users, minlength=int(users.max(initial=-1)) + 1)
+    starts = np.repeat(np.cumsum(counts) - counts, counts)
+    place = np.arange(len(users)) - starts + np.repeat(rng.integers(0, np.maximum(counts, 1)), counts)
+    lengths = np.repeat(counts, counts)
+    ages = ((place % lengths + rng.random(len(users))) / lengths * SPAN_DAYS).astype(np.float32)
+    users, items = users[order], items[order]
     order = np.lexsort((-ages, users))
     indptr = np.zeros(int(users.max(initial=-1)) + 2, np.int64)
     np.cumsum(np.bincount(users, minlength=len(indptr) - 1), out=indptr[1:])

@@ -60,6 +60,8 @@ class Plan:
     closed_rank: int
     closed_power: float
     closed_rarity: float
+    uptake_dim: int
+    uptake_half_life_days: float | None
     validation_cuts: int
     recent_days: float
 

@@ -36,6 +36,7 @@ from topkin.models.validation import (
     METRIC,
     SURGES,
     TRAINED,
+    UPTAKE,
     WEIGHTS,
     Contest,
     Setting,
@@ -106,8 +107,9 @@ def fit(
     everything = replace(purchases, days=0.0)
     known = plan.known(everything, catalogue)
     towers: dict[str, TwoTower] = {}
-    if CLOSED in done.blocks:
-        towers[CLOSED] = closed_towers(plan, everything, known)
+    if {CLOSED, UPTAKE} & set(done.blocks):
+        closed = closed_towers(plan, everything, known)
+        towers = {name: tower for name, tower in closed.items() if name in done.blocks}
     if TRAINED in done.blocks:
         closed = encode_features(towers[CLOSED], known.features, _BATCH) if CLOSED in towers else None
         trainer = Trainer(plan, everything, "refit", known, _base(plan, closed, known))
@@ -119,6 +121,13 @@ def fit(
             checkpoint.write({"phase": "refit", "progress": asdict(done)}, trainer.variables())
         towers[TRAINED] = trainer.model
     return finished(plan, towers, {name: Setting(**s) for name, s in done.blocks.items()}, known), done
+
+
+def judge(plan: Plan, purchases: Purchases, catalogue: pa.Table) -> Progress:
+    """What :func:`fit` finds out on validation, without making the encoder: for comparing plans."""
+    done = Progress()
+    _validate(plan, purchases, catalogue, done, [], Checkpoint("", ""), lambda phase, epoch: None)
+    return done
 
 
 def finished(plan: Plan, towers: dict[str, TwoTower], settings: dict[str, Setting], known: Known) -> Encoder:
@@ -134,14 +143,13 @@ def finished(plan: Plan, towers: dict[str, TwoTower], settings: dict[str, Settin
         tower.rotate(rotation((out * lengths)[sold])[0])
         sides.append(encode_features(tower, known.features, _BATCH))
         spread = (sides[-1][0] * lengths)[sold].var(axis=0, dtype=np.float64)
-        how = {CLOSED: (plan.closed_rarity, setting.half_life_days), TRAINED: (plan.rarity, plan.half_life_days)}[name]
         blocks.append(
             Block(
                 name=name,
                 dim=tower.dim,
                 weight=setting.weight,
-                rarity=how[0],
-                half_life_days=how[1],
+                rarity=_rarities(plan)[name],
+                half_life_days=setting.half_life_days,
                 surge=setting.surge,
                 spread=tuple(spread.tolist()),
             )
@@ -176,7 +184,8 @@ def _validate(
     settings = _start(plan)
     days = min(plan.validation_days, _span(purchases, catalogue) / 4)
     contests, knowns = [], []
-    for number in range(plan.validation_cuts if CLOSED in settings else 1):
+    closed_form = {CLOSED, UPTAKE} & set(settings)
+    for number in range(plan.validation_cuts if closed_form else 1):
         if days * (number + 2) > max(_span(purchases, catalogue), 2 * days):
             break
         before = replace(purchases, days=days * (number + 1))
@@ -185,8 +194,9 @@ def _validate(
         if cut is None or known.counts.examples == 0:
             break
         sides = {}
-        if CLOSED in settings:
-            sides[CLOSED] = encode_features(closed_towers(plan, before, known), known.features, _BATCH)
+        if closed_form:
+            for name, tower in closed_towers(plan, before, known).items():
+                sides[name] = encode_features(tower, known.features, _BATCH)
         contests.append(Contest(cut, sides, _rarities(plan)))
         knowns.append(known)
     if not contests:
@@ -194,7 +204,7 @@ def _validate(
         done.blocks = {name: asdict(setting) for name, setting in settings.items()}
         return
     tried = _tried(plan)
-    if CLOSED in settings:
+    if closed_form:
         alone = {name: setting for name, setting in settings.items() if name != TRAINED}
         chosen, _ = choose(contests, alone, tried)
         settings = {**settings, **chosen}
@@ -221,12 +231,13 @@ def _validate_training(
     trainer = Trainer(plan, purchases, "validation", known, _base(plan, contest.sides.get(CLOSED), known))
     _restore(trainer, values)
     # Beside a closed form all that was found there stays; alone, this block is what the prior is weighed against.
-    tried = [(TRAINED, "weight", WEIGHTS)] if CLOSED in settings else _tried(plan)
+    beside = {CLOSED, UPTAKE} & set(settings)
+    tried = [(TRAINED, "weight", WEIGHTS)] if beside else _tried(plan)
     while not (stopped := _stopped(plan, done)):
         epoch = _epoch(trainer, len(done.epochs) + 1)
         began = time.perf_counter()
         sides: dict[str, Sides] = {**contest.sides, TRAINED: encode_features(trainer.model, known.features, _BATCH)}
-        start = {**settings, TRAINED: replace(settings[TRAINED], weight=0.0 if CLOSED in settings else 1.0)}
+        start = {**settings, TRAINED: replace(settings[TRAINED], weight=0.0 if beside else 1.0)}
         chosen, value = choose([Contest(contest.cut, sides, contest.rarity)], start, tried)
         epoch |= {f"validation_{METRIC}": value, "blocks": {name: asdict(s) for name, s in chosen.items()}}
         epoch["validation_seconds"] = round(time.perf_counter() - began, 3)
@@ -247,14 +258,18 @@ def _start(plan: Plan) -> dict[str, Setting]:
     settings = {}
     if plan.closed_dim:
         settings[CLOSED] = Setting()
+    if plan.uptake_dim:
+        settings[UPTAKE] = Setting(half_life_days=plan.uptake_half_life_days)
     if plan.epochs:
-        settings[TRAINED] = Setting()
+        settings[TRAINED] = Setting(half_life_days=plan.half_life_days)
     return {**settings, PRIOR: Setting(weight=plan.prior or 0.0)}
 
 
 def _tried(plan: Plan) -> list[tuple[str, str, Any]]:
     """What validation may change, and to which values."""
-    tried: list[tuple[str, str, Any]] = [(CLOSED, "half_life_days", HALF_LIVES)]
+    tried: list[tuple[str, str, Any]] = []
+    if plan.closed_dim:
+        tried += [(CLOSED, "half_life_days", HALF_LIVES), (UPTAKE, "weight", WEIGHTS)]
     if plan.prior is None:
         tried += [(CLOSED, "surge", SURGES), (PRIOR, "weight", WEIGHTS)]
     return tried
@@ -266,7 +281,7 @@ def _base(plan: Plan, closed: Sides | None, known: Known) -> Base | None:
 
 
 def _rarities(plan: Plan) -> dict[str, float]:
-    return {CLOSED: plan.closed_rarity, TRAINED: plan.rarity}
+    return {CLOSED: plan.closed_rarity, UPTAKE: plan.closed_rarity, TRAINED: plan.rarity}
 
 
 def _span(purchases: Purchases, catalogue: pa.Table) -> float:

@@ -13,12 +13,12 @@ import numpy as np
 from topkin.blocks import PRIOR, Block, user_vectors
 from topkin.interactions import Interactions, joined
 from topkin.metrics import ranking_metrics
-from topkin.models.data import Counts, Purchases, newer, older
+from topkin.models.data import Counts, Purchases, fresh, older
 from topkin.models.encoder import Sides
 from topkin.models.prior import fitted, surge
 from topkin.topk import top_k, top_k_of_scores
 
-CLOSED, TRAINED = "closed", "trained"
+CLOSED, UPTAKE, TRAINED = "closed", "uptake", "trained"
 AT = 20
 METRIC = f"ndcg@{AT}"
 CANDIDATES = 200
@@ -199,7 +199,7 @@ def sample(purchases: Purchases, counts: Counts, most: int, seed: int, *, until:
         if until:
             part = older(part, until)
         days = purchases.days - until
-        before, after = older(part, days), _novel(part, days)
+        before, after = older(part, days), fresh(part, days)
         users = np.flatnonzero((np.diff(before.indptr) > 0) & (np.diff(after.indptr) > 0))
         wanted = -(-most // len(names))
         if len(users) > wanted:
@@ -210,14 +210,3 @@ def sample(purchases: Purchases, counts: Counts, most: int, seed: int, *, until:
         return None
     truth = joined(new)
     return Cut(joined(known), (truth.indptr, truth.items), counts)
-
-
-def _novel(part: Interactions, days: float) -> Interactions:
-    """The distinct items that each user bought in the last days and not before."""
-    after = newer(part, days).distinct()
-    before = older(part, days).distinct()
-    keys = after.users.astype(np.int64) * part.n_items + after.items
-    bought = before.users.astype(np.int64) * part.n_items + before.items
-    fresh = ~np.isin(keys, bought)
-    indptr = np.concatenate([[0], np.cumsum(fresh)])[after.indptr].astype(np.int64)
-    return Interactions(indptr, after.items[fresh], after.ages[fresh], after.weights[fresh], part.n_items)

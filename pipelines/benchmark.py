@@ -5,8 +5,8 @@ every user of the test part, train items masked. ``retail``: any configuration, 
 """
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,8 @@ from topkin.config import Index, Train
 from topkin.errors import ConfigError, InputError
 from topkin.evaluation import csr
 from topkin.metrics import ranking_metrics
+from topkin.pipelines import noise
+from topkin.pipelines.asked import Asked
 from topkin.profiling import measured
 from topkin.published import GOWALLA
 
@@ -159,12 +161,31 @@ def table(found: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def main(data: str | None, sets: Sequence[str], *, index: bool, as_json: bool) -> None:
-    """``topkin benchmark gowalla``."""
+def main(name: str, asked: Asked, data: str | None, *, index: bool) -> None:
+    """``topkin benchmark``."""
+    if name == "gowalla":
+        _gowalla(asked, data, index)
+    elif name == "retail":
+        _retail(asked)
+    else:
+        raise ConfigError(f"topkin benchmark takes gowalla or retail, got {name!r}")
+
+
+def _gowalla(asked: Asked, data: str | None, index: bool) -> None:
     from topkin.settings import settings_without_file
 
     if data is None:
         raise ConfigError("--data must name the folder with train.parquet and test.parquet of the split")
-    settings = settings_without_file(data, sets)
+    settings = settings_without_file(data, asked.sets)
+    noise.silence()
     found = measure_split(data, settings.train, settings.run.seed, settings.index if index else None)
-    print(json.dumps(found) if as_json else table(found))
+    print(json.dumps(found) if asked.json else table(found))
+
+
+def _retail(asked: Asked) -> None:
+    """One cut of a back-test, with what it cost."""
+    from topkin.pipelines import backtest
+
+    if asked.as_of is None:
+        raise ConfigError("--cut must be the date before which purchases are known, as in --cut 2011-11-09")
+    backtest.main(replace(asked, as_of=None), asked.as_of, None)

@@ -256,6 +256,59 @@ def backtest(
     job.main(_asked(config, set_, json, as_of, False, quiet, beam), cuts, every)
 
 
+@command("topkin tune --trials 20 --as-of 2011-11-09")
+def tune(
+    config: ConfigFile = DEFAULT,
+    as_of: AsOf = None,
+    trials: Annotated[
+        int, typer.Option("--trials", help="How many settings are tried, the configured ones first.")
+    ] = 12,
+    key: Annotated[
+        list[str] | None, typer.Option("--key", metavar="KEY", help="Search this key of [train] only; may be repeated.")
+    ] = None,
+    set_: Sets = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    beam: Beam = None,
+) -> None:
+    """Search the settings of [train] on the validation periods alone; goes on where it stopped."""
+    from topkin.pipelines import tune as job
+
+    job.main(_asked(config, set_, json, as_of, False, quiet, beam), trials, key or ())
+
+
+@command("topkin benchmark gowalla --data gowalla --preset standard")
+def benchmark(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="gowalla: split files; retail: purchases with times.")
+    ] = "gowalla",
+    data: Annotated[
+        str | None,
+        typer.Option("--data", metavar="FOLDER", help="gowalla: the folder of train.parquet and test.parquet."),
+    ] = None,
+    preset: Annotated[
+        str | None, typer.Option("--preset", metavar="NAME", help="The sizes: small, standard or large.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of everything drawn at random.")] = 0,
+    index: Annotated[
+        bool, typer.Option("--index", help="gowalla: measure the NMSLIB index too, over all users.")
+    ] = False,
+    config: ConfigFile = DEFAULT,
+    cut: Annotated[
+        str | None,
+        typer.Option("--cut", metavar="DATE", help="retail: purchases before it are known, later ones judge."),
+    ] = None,
+    set_: Sets = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Make an encoder by a preset and judge it as published models are, with time and memory."""
+    from topkin.pipelines import benchmark as job
+
+    sets = [f"run.seed={seed}", *([f'train.preset="{preset}"'] if preset else []), *(set_ or [])]
+    job.main(name, _asked(config, sets, json, cut, quiet=quiet), data, index=index)
+
+
 @command("topkin show 17850")
 def show(
     words: Annotated[list[str], typer.Argument(metavar="ID OR WORDS", help="A user, an item, or words of a title.")],

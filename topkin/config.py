@@ -121,18 +121,19 @@ class Prepare(Section):
 
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "small": {"closed_dim": 94, "closed_rank": 512, "dim": 160},
-    "standard": {"closed_dim": 510, "closed_rank": 1024, "dim": 128},
-    "large": {"closed_dim": 1024, "closed_rank": 2048, "dim": 256},
+    "small": {"closed_dim": 94, "closed_rank": 512, "uptake_dim": 32, "dim": 128},
+    "standard": {"closed_dim": 446, "closed_rank": 1024, "uptake_dim": 64, "dim": 128},
+    "large": {"closed_dim": 1024, "closed_rank": 2048, "uptake_dim": 64, "dim": 256},
 }
-"""What ``train.preset`` sets, unless a key says otherwise: vectors of at most 256, 640 and 1,282 coordinates."""
+"""What ``train.preset`` sets, unless a key says otherwise: vectors of at most 256, 640 and 1,346 coordinates."""
 
 
 class Train(Section):
     """The encoder: a closed form of the purchases, a trained two-tower network, a prior of what sells now."""
 
     preset: Literal["small", "standard", "large"] = Field(
-        "small", description="Sizes of the blocks, closed_dim, closed_rank and dim, where these are not set."
+        "small",
+        description="Sizes of the blocks, closed_dim, closed_rank, uptake_dim and dim, where these are not set.",
     )
     closed_dim: Annotated[int, Field(ge=0)] = Field(
         94, description="Coordinates of the closed-form block, a truncated decomposition of the purchases; 0 for none."
@@ -146,7 +147,13 @@ class Train(Section):
     closed_rarity: Annotated[float, Field(ge=0, le=2)] = Field(
         0.5, description="As rarity, for the closed form's histories."
     )
-    dim: Annotated[int, Field(ge=2)] = Field(160, description="Coordinates of the trained block.")
+    uptake_dim: Annotated[int, Field(ge=0)] = Field(
+        32, description="Coordinates of the block of what users with such a history took up next, lately; 0 for none."
+    )
+    uptake_half_life_days: Days | None = Field(
+        83, description="As half_life_days, for the histories of the uptake block."
+    )
+    dim: Annotated[int, Field(ge=2)] = Field(128, description="Coordinates of the trained block.")
     epochs: Annotated[int, Field(ge=0)] = Field(
         8, description="Most passes over the purchases; 0 for no trained block."
     )
@@ -242,8 +249,10 @@ class Train(Section):
 
     @model_validator(mode="after")
     def _some_block(self) -> "Train":
-        if self.closed_dim == 0 and self.epochs == 0:
-            raise ValueError("train.closed_dim and train.epochs must not both be 0: nothing would tell tastes")
+        if self.closed_dim == 0 and self.uptake_dim == 0 and self.epochs == 0:
+            raise ValueError(
+                "train.closed_dim, train.uptake_dim and train.epochs must not all be 0: nothing would tell tastes"
+            )
         return self
 
 

@@ -22,9 +22,9 @@ def contest(plan, purchases, catalogue):
     cut = sample(before, known.counts, 200, 0)
     trainer = Trainer(plan, before, "validation", known)
     trainer.run_epoch(1)
-    towers = {"closed": closed_towers(plan, before, known), "trained": trainer.model}
+    towers = {**closed_towers(plan, before, known), "trained": trainer.model}
     sides = {name: encode_features(tower, known.features, 64) for name, tower in towers.items()}
-    return Contest(cut, sides, {"closed": plan.closed_rarity, "trained": plan.rarity}), towers, known
+    return Contest(cut, sides, training._rarities(plan)), towers, known
 
 
 SETTINGS = [
@@ -32,6 +32,7 @@ SETTINGS = [
     {"closed": Setting(surge=0.5, half_life_days=20.0), "prior": Setting(weight=0.3)},
     {"closed": Setting(), "trained": Setting(weight=0.7), "prior": Setting(weight=0.1)},
     {"trained": Setting(), "prior": Setting(weight=2.0)},
+    {"closed": Setting(), "uptake": Setting(weight=0.7, half_life_days=20.0), "trained": Setting(weight=0.3)},
 ]
 
 

@@ -1,0 +1,123 @@
+"""``topkin tune``: search settings of ``[train]`` on the validation periods alone; nothing held out is read.
+
+Every trial is kept in ``<output>/tune/<key>/trials.json`` as soon as it is done, and a search that died goes on
+with the next. The best settings are written beside it as ``best.toml``, to be copied into the configuration.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from itertools import islice
+from typing import Any
+
+from topkin import runs, storage, tuning
+from topkin.config import Settings, Train
+from topkin.config_keys import as_toml
+from topkin.errors import ConfigError
+from topkin.pipelines import commands, stages
+from topkin.pipelines.asked import Asked
+
+
+def search(
+    settings: Settings,
+    as_of: datetime,
+    *,
+    trials: int,
+    keys: Sequence[str] = (),
+    beam: Sequence[str] = (),
+    tell: Callable[[stages.Event], None] = lambda event: None,
+    told: Callable[[Mapping[str, Any]], None] = lambda trial: None,
+) -> tuple[str, list[dict[str, Any]]]:
+    """Do the trials that are not done yet; returns the folder, and all trials in order.
+
+    Each trial changes a few keys of the best one before it; the first is the configuration as it is.
+    Raises ConfigError for a key that is not searched, InputError where validation has nobody to judge by.
+    """
+    space = tuning.space_of(keys)
+    run = stages.run_stages(settings, as_of=as_of, only="prepare", beam=beam, tell=tell)
+    prepared = stages.keys(settings, as_of)["prepare"]
+    key = runs.stage_key({"prepared": prepared, "train": settings.train.model_dump(), "space": space})
+    folder = storage.join(settings.run.output, "tune", key[:10])
+    path = storage.join(folder, "trials.json")
+    done: list[dict[str, Any]] = storage.read_json(path) if storage.exists(path) else []
+    for number, draw in enumerate(islice(tuning.draws(space, settings.run.seed), trials)):
+        if number >= len(done):
+            best = tuning.best_of(done, "value")["changes"] if done else {}
+            done.append(_trial(number, {**best, **draw}, settings, as_of, run.folder("prepare")))
+            storage.write_json(done, path)
+        told(done[number])
+    best = tuning.best_of(done[:trials], "value")
+    lines = ["[train]", *(f"{name} = {as_toml(value)}" for name, value in best["changes"].items())]
+    storage.write_bytes(("\n".join(lines) + "\n").encode(), storage.join(folder, "best.toml"))
+    return folder, done[:trials]
+
+
+def _trial(
+    number: int, changes: Mapping[str, Any], settings: Settings, as_of: datetime, prepared: str
+) -> dict[str, Any]:
+    from topkin.models import device, training
+    from topkin.models.data import Purchases
+    from topkin.models.trainer import Plan
+
+    device.set_up(deterministic=True)
+    train = Train(**{**settings.train.model_dump(), **changes})
+    plan = Plan(seed=settings.run.seed, recent_days=settings.prepare.recent_days, **train.model_dump())
+    catalogue = storage.read_parquet(storage.join(prepared, "catalogue.parquet"))
+    began = time.perf_counter()
+    found = training.judge(plan, Purchases(storage.join(prepared, "histories"), catalogue["item_id"], as_of), catalogue)
+    if found.reached is None:
+        raise ConfigError(f"tune needs a validation, there is none: {found.stopped}")
+    return {
+        "number": number,
+        "changes": dict(changes),
+        "value": found.reached,
+        "metric": training.METRIC,
+        "epochs": found.best["epoch"] if found.best else 0,
+        "blocks": {name: block["weight"] for name, block in found.blocks.items()},
+        "seconds": round(time.perf_counter() - began, 1),
+    }
+
+
+def main(asked: Asked, trials: int, keys: Sequence[str]) -> None:
+    """``topkin tune``."""
+    if trials < 1:
+        raise ConfigError(f"--trials must be at least 1, got {trials}")
+    flags = commands.beam_flags(asked)
+    settings = commands.settings_of(asked)
+    as_of = commands.parse_as_of(asked.as_of)
+
+    def say(trial: Mapping[str, Any]) -> None:
+        if not (asked.json or asked.quiet):
+            changed = ", ".join(f"{name} = {as_toml(value)}" for name, value in trial["changes"].items())
+            print(
+                f"{trial['number']:3d}  {trial['metric']} {trial['value']:.4f}  {changed or 'as configured'}",
+                flush=True,
+            )
+
+    made: list[tuple[str, list[dict[str, Any]]]] = []
+
+    def work(settings: Settings, options: dict[str, Any]) -> runs.Run:
+        beam, tell = options["beam"], options["tell"]
+        made.append(search(settings, as_of, trials=trials, keys=keys, beam=beam, tell=tell, told=say))
+        return runs.Run(settings.run.output, "", as_of)
+
+    commands.start(asked, settings, as_of, flags, work)
+    folder, done = made[0]
+    best = tuning.best_of(done, "value")
+    if asked.json:
+        print(json.dumps({"folder": folder, "best": best, "trials": done}))
+    else:
+        print(
+            f"best: trial {best['number']}, {best['metric']} {best['value']:.4f}; {storage.join(folder, 'best.toml')}"
+        )
+
+
+def run(argv: Sequence[str]) -> int:
+    """``topkin tune`` as a program."""
+    return stages.main("tune", argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(run(sys.argv[1:]))

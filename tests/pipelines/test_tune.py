@@ -1,0 +1,43 @@
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("tensorflow")
+
+from topkin import storage
+from topkin.pipelines import tune
+from topkin.settings import load_settings
+from topkin.synthetic import Shop
+
+SETS = ["train.epochs=1", "train.dim=8", "train.closed_dim=8", "train.closed_rank=16", "run.parts=2"]
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory) -> tuple[str, Shop]:
+    root = tmp_path_factory.mktemp("tune")
+    made = Shop(users=150, items=60, purchases=3_000, seed=1)
+    made.write(str(root / "shop"))
+    (root / "topkin.toml").write_text(made.config_toml("shop"))
+    return str(root / "topkin.toml"), made
+
+
+def test_a_search_goes_on_with_the_trials_it_has_and_writes_the_best(shop):
+    config, made = shop
+    settings = load_settings(config, sets=SETS)
+    folder, first = tune.search(settings, made.as_of, trials=2, keys=["temperature"])
+    told = []
+    again, three = tune.search(settings, made.as_of, trials=3, keys=["temperature"], told=told.append)
+    assert again == folder
+    assert three[:2] == first  # seconds too: they were not done again
+    assert told == three == storage.read_json(f"{folder}/trials.json")
+    assert three[0]["changes"] == {}
+    best = max(three, key=lambda trial: (trial["value"], -trial["number"]))
+    written = Path(folder, "best.toml").read_text()
+    assert written == "\n".join(["[train]", *(f"{k} = {v}" for k, v in best["changes"].items())]) + "\n"
+    chosen = load_settings(config, sets=[*SETS, *(f"train.{k}={v}" for k, v in best["changes"].items())])
+    assert tune._trial(9, {}, chosen, made.as_of, _prepared(folder))["value"] == best["value"]
+
+
+def _prepared(folder: str) -> str:
+    (run,) = (Path(folder).parent.parent / "runs").iterdir()
+    return str(run / "prepared")
