@@ -26,7 +26,7 @@ def similar_items(vectors: np.ndarray, rows: np.ndarray, allowed: np.ndarray, k:
     who may be a neighbour. The item itself is not among them. Ties by item number.
     """
     known = (vectors != 0).any(axis=1)
-    return _blank(_nearest(vectors[rows], vectors, rows, allowed & known, k), ~known[rows])
+    return _nearest(vectors[rows], vectors, rows, allowed & known, k)
 
 
 def similar_users(vectors: np.ndarray, first: int, blocks: Iterable[tuple[int, np.ndarray]], k: int) -> TopK:
@@ -44,19 +44,22 @@ def similar_users(vectors: np.ndarray, first: int, blocks: Iterable[tuple[int, n
         known = (theirs != 0).any(axis=1)
         ids, scores = _nearest(vectors, theirs, own - start, known, k)
         best = merge_top_k([best, (np.where(ids < 0, -1, ids + np.int32(start)), scores)], k)
-    return _blank(best, ~(vectors != 0).any(axis=1))
+    return best
 
 
 def _nearest(queries: np.ndarray, vectors: np.ndarray, own: np.ndarray, allowed: np.ndarray, k: int) -> TopK:
-    """Top-k without the row ``own[r]`` for query r; rows outside exclude nothing."""
+    """Top-k without the row ``own[r]`` for query r; rows outside exclude nothing.
+
+    A zero query has no neighbours and is not searched for: all of its scores would tie.
+    """
+    known = np.flatnonzero((queries != 0).any(axis=1))
+    own = own[known]
     inside = (own >= 0) & (own < len(vectors))
     indptr = np.concatenate([[0], np.cumsum(inside)]).astype(np.int64)
-    return top_k(queries, vectors, k, exclude=(indptr, own[inside].astype(np.int32)), allowed=allowed)
-
-
-def _blank(found: TopK, rows: np.ndarray) -> TopK:
-    """The lists with some rows emptied; rows: (n,) bool."""
-    return np.where(rows[:, None], np.int32(-1), found[0]), np.where(rows[:, None], np.float32(-np.inf), found[1])
+    exclude = indptr, own[inside].astype(np.int32)
+    ids, scores = np.full((len(queries), k), -1, np.int32), np.full((len(queries), k), -np.inf, np.float32)
+    ids[known], scores[known] = top_k(queries[known], vectors, k, exclude=exclude, allowed=allowed)
+    return ids, scores
 
 
 def bought_by_neighbours(
