@@ -82,8 +82,9 @@ def batches(
     known = history.distinct()
     user, lengths = known.users, np.diff(known.indptr)
     fold = draw_folds(known, recipe, rng)
-    key = user.astype(np.int64) * (recipe.folds + 1) + fold
-    sizes = np.bincount(key, minlength=known.n_users * (recipe.folds + 1))
+    slots = np.minimum(recipe.folds, lengths) + 1
+    key = (np.cumsum(slots) - slots)[user] + fold
+    sizes = np.bincount(key, minlength=int(slots.sum()))
     weights = example_weights(known, recipe)
     asked = np.flatnonzero(sizes[key] < lengths[user])
     if len(asked) == 0:
