@@ -1,22 +1,25 @@
 """The constants of ``topkin/costs.py``: what a unit of each stage's work costs on this machine.
 
 ``python -m benchmarks.constants [--write] [--folder FOLDER]`` runs all stages on two generated shops with
-``topkin run --profile``, takes the cost of a unit from the difference of their CPU seconds and the start from what is
-left, and prints the table beside what the plan then says of the larger shop; ``--write`` puts it into
-``topkin/costs.py``. CPU seconds are the same on a busy machine, wall-clock seconds are not.
+``topkin run --profile``, takes the cost of a unit from the difference of their CPU seconds (of a row to prepare, from
+2,000,000 more rows) and the start from what is left, and prints the table beside what the plan then says of the
+larger shop; ``--write`` puts it into ``topkin/costs.py``. A busy machine changes CPU seconds little.
 ``python -m benchmarks.constants --plan USERS ITEMS PURCHASES [--memory GB --cores N --workers N --set KEY=VALUE]``
 prints the plan of a run of that size by the constants that are there.
 """
 
 import argparse
 import json
+import math
 import os
 import platform
+import resource
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,33 +45,55 @@ def profile(folder: Path, size: tuple[int, int, int]) -> dict[str, Any]:
     told = json.loads(done.stdout)
     run = read_run(told["output"], told["run_id"])
     stages = json.loads(Path(run.path, "profile.json").read_text())["stages"]
-    return {"counts": Counts.of_prepared(run.folder("prepare")), "stages": {s["stage"]: s for s in stages}}
+    dim = json.loads(Path(run.folder("embed"), "vectors.json").read_text())["dim"]
+    counts = replace(Counts.of_prepared(run.folder("prepare")), dim=dim)
+    return {"counts": counts, "stages": {s["stage"]: s for s in stages}}
+
+
+def purchase(folder: Path) -> float:
+    """CPU seconds of preparing a row: 2,000,000 rows more of generated purchases."""
+    from benchmarks._purchases import AS_OF, PURCHASES, write
+
+    seconds = []
+    for rows in (100_000, 2_100_000):
+        write(folder / f"{rows}", rows)
+        config = folder / f"{rows}.toml"
+        keys = [f"{key} = {json.dumps(value)}\n" for key, value in PURCHASES.items() if key != "rules"]
+        rules = [f"rules.{key} = {json.dumps(value)}\n" for key, value in PURCHASES["rules"].items()]
+        config.write_text("".join(["[purchases]\n", f'path = "{rows}"\n', *keys, *rules]))
+        command = ["prepare", "--config", str(config), "--as-of", str(AS_OF)[:10], "--force", "--json"]
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([sys.executable, "-m", "topkin", *command], check=True, stdout=subprocess.DEVNULL)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    return (seconds[1] - seconds[0]) / 2_000_000
 
 
 def flops() -> float:
-    """Floating-point operations of exact top-k, a second and core: 4,096 users, 50,000 items, d = 64, k = 20."""
+    """Floating-point operations of exact top-k, a second and core: 4,096 users, 50,000 items, d = 256, k = 20."""
     import numpy as np
 
     from topkin.cosine import unit_rows
     from topkin.topk import top_k
 
     rng = np.random.default_rng(0)
-    users, items = (unit_rows(rng.standard_normal((n, 64), dtype=np.float32)) for n in (4096, 50_000))
+    users, items = (unit_rows(rng.standard_normal((n, 256), dtype=np.float32)) for n in (4096, 50_000))
     seconds = []
     for _ in range(6):
         began = time.process_time()
         top_k(users, items, 20)
         seconds.append(time.process_time() - began)
-    return 2.0 * 64 * len(users) * len(items) / min(seconds[1:])
+    return 2.0 * 256 * len(users) * len(items) / min(seconds[1:])
 
 
-def constants(small: Mapping[str, Any], large: Mapping[str, Any], rate: float) -> dict[str, Any]:
-    """The fields of ``costs.Costs`` from the profiles of two shops and the rate of top-k."""
+def constants(small: Mapping[str, Any], large: Mapping[str, Any], row: float, rate: float) -> dict[str, Any]:
+    """The fields of ``costs.Costs`` from the profiles of two shops, a row's preparing and the rate of top-k."""
     from topkin.config import Settings
+    from topkin.plan import dim_of
     from topkin.profiling import machine_cores, machine_memory
 
     settings = Settings.model_validate({"purchases": {"path": "x"}})
-    near, dim, k = settings.similar, settings.train.dim, settings.recommend.k
+    near, dim, k = settings.similar, dim_of(small["counts"], settings), settings.recommend.k
 
     def units(stage: str, c: Any) -> tuple[float, float]:
         """Units of a stage's work, and the CPU seconds of its products."""
@@ -77,7 +102,7 @@ def constants(small: Mapping[str, Any], large: Mapping[str, Any], rate: float) -
             "prepare": c.purchases,
             "train": c.known,
             "embed": c.known + c.items,
-            "index": c.items,
+            "index": c.items * math.log2(2 + c.items),
             "recommend": c.users * k,
             "similar": c.items * near.items + c.users * (near.users + near.bought),
             "evaluate": c.users * c.items,
@@ -89,9 +114,11 @@ def constants(small: Mapping[str, Any], large: Mapping[str, Any], rate: float) -
         (less, less_products), (more, more_products) = (units(stage, shop["counts"]) for shop in (small, large))
         cpu = [shop["stages"][stage]["cpu_seconds"] for shop in (small, large)]
         unit[stage] = max(0.0, (cpu[1] - more_products - cpu[0] + less_products) / (more - less))
+        unit[stage] = row if stage == "prepare" else unit[stage]
         start[stage] = max(0.0, cpu[0] - less * unit[stage] - less_products)
     return {
         "machine": f"{machine_cores()} cores, {machine_memory() / 2**30:.0f} GiB, {platform.machine()}",
+        "dim": dim,
         "start_seconds": {stage: _round(value) for stage, value in start.items()},
         "start_bytes": {stage: _round(s["peak_bytes"]) for stage, s in small["stages"].items()},
         "purchase": _round(unit["prepare"]),
@@ -167,7 +194,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         folder = args.folder or Path(scratch)
         small, large = profile(folder / "small", SMALL), profile(folder / "large", LARGE)
         settings = load_settings(folder / "large" / "topkin.toml", (), {})
-        found = constants(small, large, flops())
+        found = constants(small, large, purchase(folder / "purchases"), flops())
     text = literal(found)
     print(text)
     costs = Costs(**found)

@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import typer
 
+from docs.scaling_tables import scaling
 from topkin import schemas
 from topkin.config_keys import Key, as_toml, sections
 from topkin.errors import ConfigError
@@ -221,6 +222,7 @@ PAGES: dict[str, Callable[[str], str]] = {
     "configuration.md": lambda old: configuration(),
     "cli.md": lambda old: command_line(),
     "artifacts.md": artifacts,
+    "scaling.md": lambda old: scaling(old, BEGIN, END),
 }
 
 

@@ -4,10 +4,19 @@ from collections.abc import Iterable, Sequence
 
 from topkin.config import Settings
 from topkin.costs import MEASURED
-from topkin.plan import Counts, Machine, Plan, duration, plan, size
+from topkin.plan import Counts, Machine, Plan, dim_of, duration, plan, size
 
 USERS, ITEMS, PURCHASES, PARTS = 100_000_000, 10_000_000, 2_000_000_000, 2_000
-LARGE, SMALL = Machine(memory=32e9, cores=8, workers=500), Machine(memory=4.5e9, cores=1, workers=4_000)
+LARGE, SMALL = Machine(memory=32e9, cores=8, workers=500), Machine(memory=12e9, cores=2, workers=2_000)
+
+SETTINGS = Settings.model_validate(
+    {
+        "purchases": {"path": "x"},
+        "run": {"parts": PARTS},
+        "train": {"closed_dim": 94, "closed_rank": 512, "uptake_dim": 32, "dim": 128},
+        "recommend": {"k": 20, "because": 3},
+    }
+)
 
 
 def scaling(page: str, begin: str, end: str) -> str:
@@ -27,14 +36,14 @@ def _constants() -> str:
         ("prepare", "a row of purchases", m.purchase),
         ("train", "a known purchase, all passes together", m.training_purchase),
         ("embed", "a known purchase or an item", m.pooled_purchase),
-        ("index", "an item", m.indexed_item),
+        ("index", "an item, for each doubling of their number", m.indexed_item),
         ("recommend", "a row of a list, beside the products", m.list_row),
         ("similar", "a row of a neighbour, beside the products", m.neighbour_row),
         ("evaluate", "a user against an item, all models", m.judged_pair),
     ]
     text = "## What was measured\n\n"
     text += (
-        f"By `python -m benchmarks.constants --write`, on {m.machine}, with all defaults (`d` = 64). Exact top-k does "
+        f"By `python -m benchmarks.constants --write`, on {m.machine}, all defaults (`d` = {m.dim}). Exact top-k does "
     )
     text += f"{m.flops / 1e9:.0f} billion floating-point operations a second and core.\n\n"
     head = ("stage", "unit of work", "CPU of one core a unit", "seconds before the first", "memory before the first")
@@ -50,17 +59,17 @@ def _tiny(seconds: float) -> str:
 
 
 def _plan(machine: Machine) -> Plan:
-    settings = Settings.model_validate({"purchases": {"path": "x"}, "run": {"parts": PARTS}})
     counts = Counts(
         purchases=PURCHASES, known=PURCHASES, users=USERS, items=ITEMS, input_bytes=20 * PURCHASES, id_bytes=16
     )
-    return plan(counts, settings, machine)
+    return plan(counts, SETTINGS, machine)
 
 
 def _cluster() -> str:
     large, small = _plan(LARGE), _plan(SMALL)
+    dim = dim_of(large.counts, SETTINGS)
     text = f"## {USERS:,} users x {ITEMS:,} items\n\n"
-    text += f"What the plan says of {PURCHASES:,} purchases, `k` = 20, `d` = 64, `run.parts = {PARTS}`, on "
+    text += f"What the plan says of {PURCHASES:,} purchases, `k` = 20, `d` = {dim}, `run.parts = {PARTS}`, on "
     text += (
         f"{LARGE.workers:,} workers of {LARGE.cores} cores and {size(LARGE.memory)}, all results of the table above "
     )
@@ -71,11 +80,11 @@ def _cluster() -> str:
         memory = f"**{size(s.memory)}**" if s.memory > LARGE.memory else size(s.memory)
         flops = f"{s.flops:.1e}" if s.flops else ""
         sizes = size(s.bytes_read), size(s.bytes_written)
-        rows.append((s.stage, f"{s.cpu_seconds / 3600:,.0f}", duration(s.seconds), memory, *sizes, flops))
+        rows.append((s.stage, f"{s.cpu_seconds / 3600:,.1f}", duration(s.seconds), memory, *sizes, flops))
     text += _table(head, rows)
     s = small.stage("recommend")
-    text += f"\nThe same lists on {SMALL.workers:,} processes of one core and {size(SMALL.memory)}: {s.shards} shards, "
-    text += f"{size(s.memory)} a worker, {size(s.bytes_read)} read, {duration(s.seconds)}.\n\n"
+    text += f"\nThe same lists on {SMALL.workers:,} workers of {SMALL.cores} cores and {size(SMALL.memory)}: "
+    text += f"{s.shards} shards, {size(s.memory)} a worker, {size(s.bytes_read)} read, {duration(s.seconds)}.\n\n"
     if large.refusals:
         text += "Such a run is refused as it is, with\n\n```\n" + "\n".join(large.refusals) + "\n```\n"
     return text

@@ -70,11 +70,13 @@ def configure(job: Job) -> Config:
         )
     catalogue = storage.read_parquet(storage.join(job.folder("prepare"), "catalogue.parquet"), ["item_id", "events"])
     known = int(np.asarray(catalogue["events"]).sum())
+    made = storage.read_json(storage.join(job.folder("embed"), EMBEDDED))
     counts = Counts(
         purchases=known,
         known=known,
-        users=storage.read_json(storage.join(job.folder("embed"), EMBEDDED))["users"],
+        users=made["users"],
         items=len(catalogue),
+        dim=made["dim"],
         id_bytes=-(-catalogue["item_id"].nbytes // max(len(catalogue), 1)),
     )
     sources = Sources(

@@ -20,6 +20,7 @@ MOST_SHARDS = 4096
 MOST_PARTS = 1 << 20
 COORDINATE = 4  # bytes of a float32
 ROW = 20  # bytes on disk of a purchase in a history, as measured on generated shops
+SHUFFLED = 20_000_000  # purchases that training shuffles at a time
 PARTS_A_LOAD = 8  # parts that a shard is searched for each time it is loaded
 
 
@@ -27,7 +28,8 @@ PARTS_A_LOAD = 8  # parts that a shard is searched for each time it is loaded
 class Counts:
     """How much there is. purchases: rows of the input; known: those before the as-of date that count.
 
-    input_bytes: of all input files. id_bytes: of an id in memory.
+    input_bytes: of all input files. id_bytes: of an id in memory. dim: coordinates of a vector, 0 for as many as the
+    settings allow.
     """
 
     purchases: int
@@ -36,6 +38,7 @@ class Counts:
     items: int
     input_bytes: int = 0
     id_bytes: int = 16
+    dim: int = 0
 
     @classmethod
     def of_prepared(cls, folder: str) -> "Counts":
@@ -135,11 +138,20 @@ def _least(holds: Callable[[int], bool], low: int, high: int) -> int | None:
     return low
 
 
+def dim_of(c: Counts, settings: Settings) -> int:
+    """Coordinates of a vector: the blocks' and two of the prior."""
+    train = settings.train
+    return c.dim or train.closed_dim + train.uptake_dim + (train.dim if train.epochs else 0) + 2
+
+
 def _stage(name: str, c: Counts, settings: Settings, machine: Machine, shards: int, costs: Costs) -> Stage:
     flops, cpu = _work(name, c, settings, costs)
     read, written = _bytes(name, c, settings, shards, machine.workers)
     rows = {"prepare": c.purchases, "train": c.known, "embed": c.users + c.items, "index": c.items}
-    lanes = machine.cores * (1 if name in ("train", "index") else machine.workers)  # those two are one process each
+    parts, cores = settings.run.parts, machine.cores
+    lanes = {"train": cores, "index": cores}  # one process each
+    if name in ("prepare", "embed"):  # a part is worked on by one core
+        lanes[name] = min(cores * machine.workers, parts)
     mode = "index" if settings.recommend.search == "index" else "sharded" if shards > 1 else "resident"
     return Stage(
         stage=name,
@@ -148,7 +160,7 @@ def _stage(name: str, c: Counts, settings: Settings, machine: Machine, shards: i
         bytes_written=written,
         flops=flops,
         cpu_seconds=cpu,
-        seconds=costs.start_seconds[name] + cpu / lanes,
+        seconds=costs.start_seconds[name] + cpu / lanes.get(name, cores * min(machine.workers, parts)),
         memory=memory(name, c, settings, shards, costs),
         shards=shards if name == "recommend" else 1,
         mode=mode if name == "recommend" else "",
@@ -157,23 +169,24 @@ def _stage(name: str, c: Counts, settings: Settings, machine: Machine, shards: i
 
 def _work(name: str, c: Counts, settings: Settings, costs: Costs) -> tuple[float, float]:
     """Floating-point operations of the matrix products, and CPU seconds of one core, of a stage."""
-    dim, k, near = settings.train.dim, min(settings.recommend.k, c.items), settings.similar
+    dim, k, near = dim_of(c, settings), min(settings.recommend.k, c.items), settings.similar
     neighbours = c.items * near.items + c.users * (near.users + near.bought)
     if name == "prepare":
         return 0.0, c.purchases * costs.purchase
     if name == "train":
         return 0.0, c.known * costs.training_purchase
     if name == "embed":
-        return 0.0, (c.known + c.items) * costs.pooled_purchase * dim / 64  # as measured with 64 coordinates
+        return 0.0, (c.known + c.items) * costs.pooled_purchase * dim / costs.dim
     if name == "index":
-        return 0.0, c.items * costs.indexed_item * dim / 64
+        depth = math.log2(2 + min(c.items, settings.index.shard_items))
+        return 0.0, c.items * depth * costs.indexed_item * dim / costs.dim
     if name == "recommend":
         flops = 2.0 * dim * c.users * _scored(c, settings)
         return flops, flops / costs.flops + c.users * k * costs.list_row
     if name == "similar":
         flops = 2.0 * dim * (c.items**2 * (near.items > 0) + c.users**2 * (near.users > 0))
         return flops, flops / costs.flops + neighbours * costs.neighbour_row
-    return 2.0 * dim * c.users * c.items, 1.0 * c.users * c.items * costs.judged_pair
+    return 2.0 * dim * c.users * c.items, 1.0 * c.users * c.items * costs.judged_pair  # held-out users are at most all
 
 
 def _scored(c: Counts, settings: Settings) -> float:
@@ -186,7 +199,7 @@ def _scored(c: Counts, settings: Settings) -> float:
 
 def _bytes(name: str, c: Counts, settings: Settings, shards: int, workers: int) -> tuple[float, float]:
     """Bytes read and written by a stage, all workers together; each reads the items for itself."""
-    parts, vector = settings.run.parts, COORDINATE * settings.train.dim
+    parts, vector = settings.run.parts, COORDINATE * dim_of(c, settings)
     histories, catalogue, lists = ROW * c.known, 100.0 * c.items, 12.0 * c.users * min(settings.recommend.k, c.items)
     items, users = 2.0 * vector * c.items, float(vector * c.users)
     if name == "prepare":
@@ -226,7 +239,7 @@ def _share(settings: Settings) -> float:
 
 def memory(name: str, c: Counts, settings: Settings, shards: int, costs: Costs = MEASURED) -> float:
     """Bytes of one worker at its peak in a stage."""
-    vector = COORDINATE * settings.train.dim
+    train, vector = settings.train, COORDINATE * dim_of(c, settings)
     share = _share(settings)
     users = share * c.users
     purchase = 2 * c.id_bytes + 40  # as a row of a table: user, item, time, quantity, price, segment
@@ -235,8 +248,13 @@ def memory(name: str, c: Counts, settings: Settings, shards: int, costs: Costs =
     part = users * 2 * vector + share * c.known * (c.id_bytes + 60)
     if name == "prepare":
         more = 4 * share * c.purchases * purchase + 3 * catalogue
-    elif name == "train":  # arrays of item, age, weight and user; in- and out-vectors with two moments and a gradient
-        more = 40.0 * c.known + 8.0 * vector * c.items + catalogue
+    elif name == "train":  # what is shuffled at a time; a decomposition; weights with two moments and a gradient
+        shuffled = 13.0 * min(c.known, SHUFFLED) + share * c.known * (c.id_bytes + 60)
+        closed = (
+            12.0 * (train.closed_rank + 32) + 8.0 * (train.closed_dim + train.uptake_dim) if train.closed_dim else 0.0
+        )
+        trained = 32.0 * train.dim if train.epochs else 0.0
+        more = shuffled + c.items * (closed + trained) + catalogue
     elif name == "embed":
         more = items + catalogue + part
     elif name == "index":  # a copy for NMSLIB and its graph, one shard at a time

@@ -89,7 +89,7 @@ def test_the_refusal_is_an_error_with_every_stage():
 
 
 def test_a_catalogue_beyond_a_worker_is_cut_and_one_within_is_not():
-    settings, counts = settings_of(run={"parts": 2000}), counts_of(10**8, 10**7)
+    settings, counts = settings_of(run={"parts": 2000}), counts_of(10**8, 10**7, dim=64)
     roomy, tight = (plan(counts, settings, Machine(memory=m)).stage("recommend") for m in (64e9, 8e9))
     assert (roomy.mode, roomy.shards) == ("resident", 1)
     assert tight.mode == "sharded"
