@@ -44,13 +44,17 @@ class Config:
 def inputs_fingerprint(settings: Settings) -> list[list[Any]]:
     """[path, bytes, time of change] of every input file, in order: what tells that an input is another.
 
-    Raises InputError where an input has no file.
+    Where purchases lie in the future, as the files' statistics say, today's date too: they are rejected today, and not
+    for ever. Raises InputError where an input has no file.
     """
-    return [
+    found = [
         [f.path, f.bytes, f.modified]
         for name, source in sources(settings).items()
         for f in find(f"{name}.path", source.path, input_files(source.path))
     ]
+    purchases, clock = sources(settings)["purchases"], _now()
+    latest = inspect(purchases, input_files(purchases.path)).latest
+    return found if latest is None or latest <= clock else [*found, ["today", clock.date().isoformat()]]
 
 
 def check_inputs(settings: Settings, as_of: datetime | None = None) -> list[TopkinError]:

@@ -89,7 +89,8 @@ class Inspection:
     """What the files of an input turned out to be.
 
     ``columns``: those that are read, in order. ``types``: what ids are kept as, by user_id and item_id.
-    ``earliest``: the first purchase as the files' own statistics say, naive UTC, where they do.
+    ``earliest``: the first purchase as the files' own statistics say, naive UTC, where all do. ``latest``: the last,
+    as those say that do.
     ``findings``: what breaks the contract; where there are any, the rest is not to be relied on.
     """
 
@@ -98,6 +99,7 @@ class Inspection:
     columns: tuple[str, ...] = ()
     types: Mapping[str, pa.DataType] = field(default_factory=dict)
     earliest: datetime | None = None
+    latest: datetime | None = None
     findings: tuple[TopkinError, ...] = ()
 
     @property
@@ -178,10 +180,10 @@ def inspect(source: Source, files: Files) -> Inspection:
     except InputError as e:
         return Inspection(source=source, findings=(e,))
 
-    def footer(file: File) -> tuple[pa.Schema, int, datetime | None] | InputError:
+    def footer(file: File) -> tuple[pa.Schema, int, tuple[datetime, datetime] | None] | InputError:
         try:
             with opened(source.name, file.path, files) as parquet:
-                return parquet.schema_arrow, parquet.metadata.num_rows, _earliest(parquet, source)
+                return parquet.schema_arrow, parquet.metadata.num_rows, _span(parquet, source)
         except InputError as e:
             return e
 
@@ -222,13 +224,15 @@ def inspect(source: Source, files: Files) -> Inspection:
     counted = tuple(File(f.path, f.bytes, f.modified, n) for f, _, n, _ in read)
     if not findings and not sum(f.rows for f in counted):
         findings.append(InputError(f"{source.name}.path: {source.path} holds no rows"))
-    firsts = [first for _, _, n, first in read if n]
+    spans = [span for _, _, n, span in read if n]
+    told = [span for span in spans if span is not None]
     return Inspection(
         source=source,
         files=counted,
         columns=tuple(columns),
         types=types,
-        earliest=min((f for f in firsts if f is not None), default=None) if None not in firsts else None,
+        earliest=min((s[0] for s in told), default=None) if len(told) == len(spans) else None,
+        latest=max((s[1] for s in told), default=None),
         findings=tuple(findings),
     )
 
@@ -250,8 +254,8 @@ def _once(faults: Sequence[tuple[str, InputError]]) -> tuple[TopkinError, ...]:
     return tuple(told)
 
 
-def _earliest(parquet: pq.ParquetFile, source: Source) -> datetime | None:
-    """The least time of a file, by its statistics; None where they do not say it."""
+def _span(parquet: pq.ParquetFile, source: Source) -> tuple[datetime, datetime] | None:
+    """The least and the greatest time of a file, by its statistics; None where they do not say it."""
     column = source.column("timestamp")
     meta, schema = parquet.metadata, parquet.schema_arrow
     made = {c.lower() for c, _ in source.rules.normalise}
@@ -261,20 +265,21 @@ def _earliest(parquet: pq.ParquetFile, source: Source) -> datetime | None:
     if not (pa.types.is_timestamp(kind) or pa.types.is_date32(kind)):
         return None
     at = [meta.schema.column(i).path for i in range(meta.num_columns)].index(column)
-    least = []
+    ends = []
     for group in range(meta.num_row_groups):
         chunk = meta.row_group(group).column(at)
         found = chunk.statistics if chunk.is_stats_set else None
         if found is None or not found.has_min_max:
             return None
         try:
-            least.append(found.min)
+            ends += [found.min, found.max]
         except (OverflowError, ValueError):  # before the year 1 or after 9999
             return None
-    if not least:
+    if not ends:
         return None
-    micros, _ = timestamps.to_micros(pa.chunked_array([pa.array(least).cast(kind)]))
-    return np.datetime64(int(micros.min()), "us").item()
+    micros, _ = timestamps.to_micros(pa.chunked_array([pa.array(ends).cast(kind)]))
+    first, last = (np.datetime64(int(m), "us").item() for m in (micros.min(), micros.max()))
+    return first, last
 
 
 def _common(names: list[str], first: list[str]) -> list[str]:

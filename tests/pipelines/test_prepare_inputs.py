@@ -11,6 +11,7 @@ import pytest
 
 from topkin.config import Settings
 from topkin.errors import ConfigError, InputError, TopkinError
+from topkin.pipelines import prepare
 from topkin.pipelines.prepare import check_inputs, inputs_fingerprint
 
 AS_OF = datetime(2011, 11, 9)
@@ -321,3 +322,13 @@ def test_a_fault_that_many_files_share_is_told_once_and_others_beside_it(tmp_pat
     assert users.endswith(", and 3 more")
     assert [f"{tmp_path}/{n}.parquet" in users for n in range(10)] == [True] * 5 + [False] * 5
     assert f"{tmp_path}/8.parquet has no column 'item'" in items
+
+
+def test_a_purchase_in_the_future_is_asked_again_another_day(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fingerprint(now: datetime) -> list[list[Any]]:
+        monkeypatch.setattr(prepare, "_now", lambda: now)
+        return inputs_fingerprint(settings(file))
+
+    before, later, after = datetime(2011, 9, 1, 8), datetime(2011, 9, 1, 9), datetime(2011, 9, 2)
+    assert fingerprint(before) == fingerprint(later) != fingerprint(after)
+    assert fingerprint(DAY) == fingerprint(datetime(2026, 1, 1))  # all is past: the day does not matter
