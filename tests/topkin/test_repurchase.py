@@ -227,20 +227,38 @@ def test_the_personal_part_weighs_as_much_as_validation_asks_for(repeats):
     assert found["keep"]["due"] == 0
     assert found["boost"]["due"] > 0
     best, start = Weights(**found["keep"]), DEFAULTS["keep"]
-    value, before = (np.mean([case.judged(w) for case in cases]) for w in (best, start))
-    assert value > before
-    assert value == pytest.approx(1.0) or repeats  # without repeats the truth is the model's own first three
-    for name in ("personal", "repeat", "recent"):  # and no single step betters it
-        for option in (0.0, 0.25, 0.5, 1.0):
-            assert np.mean([case.judged(replace(best, **{name: option})) for case in cases]) <= value + 1e-9
+
+    def judged(weights):
+        return np.concatenate([case.judged(weights) for case in cases])
+
+    assert judged(best).mean() > judged(start).mean()
+    assert judged(best).mean() == pytest.approx(1.0) or repeats  # without repeats the truth is the model's first three
+    for name in ("personal", "repeat", "recent"):  # and no single step clearly betters it
+        for option in (0.0, 0.25, 0.4, 1.0):
+            gain = judged(replace(best, **{name: option})) - judged(best)
+            assert gain.mean() <= 2 * gain.std() / np.sqrt(len(gain)) + 1e-9
 
 
-def test_several_cuts_are_chosen_for_by_their_mean():
-    alone = [choose([case], start=DEFAULTS["keep"], fixed=("due",)) for case in (_case(1, True), _case(1, False))]
-    both = choose([_case(1, True), _case(1, False)], start=DEFAULTS["keep"], fixed=("due",))
-    assert alone[1].personal == 0 < both.personal
-    mean = [np.mean([_case(1, r).judged(w) for r in (True, False)]) for w in (*alone, both)]
-    assert mean[2] >= max(mean[:2]) - 1e-9
+def test_several_cuts_are_chosen_for_together():
+    repeats, news = _case(1, True), _case(1, False)
+    alone = [choose([case], start=DEFAULTS["keep"], fixed=("due",)) for case in (repeats, news)]
+    both = choose([repeats, news], start=DEFAULTS["keep"], fixed=("due",))
+    assert alone[1].personal == 0 < both.personal <= alone[0].personal
+    for case, own in zip((repeats, news), alone, strict=True):
+        assert case.judged(own).mean() >= case.judged(both).mean() - 0.02
+
+
+def test_what_nothing_could_have_told_changes_the_weights_seldom():
+    changed = 0
+    for seed in range(10):
+        rng, case = np.random.default_rng(seed), _case(seed, True)
+        indptr = case.truth[0]
+        noise = [np.sort(rng.choice(40, 3, replace=False)) for _ in indptr[1:]]
+        best = choose(
+            [case._replace(truth=(indptr, np.concatenate(noise)))], start=DEFAULTS["boost"], fixed=("personal",)
+        )
+        changed += best != DEFAULTS["boost"]
+    assert changed <= 3  # 10 where any gain is enough
 
 
 def test_set_weights_win_over_chosen_ones_and_those_over_the_defaults():
