@@ -27,11 +27,12 @@ def closed_towers(plan: Any, purchases: Purchases, known: Known) -> dict[str, Tw
         for name in purchases.names():
             yield older(purchases.part(name), purchases.days)
 
-    settings = SpectralSettings(dim=max(plan.closed_rank, plan.closed_dim, plan.uptake_dim), seed=plan.seed)
+    rank = max(plan.closed_rank, plan.closed_dim, plan.uptake_dim)
+    settings = SpectralSettings(dim=rank, user_power=plan.closed_user_power, seed=plan.seed)
     spectrum = decompose(lambda: map(purchase_weights, parts()), len(purchases.item_ids), settings)
     found = {}
     if plan.closed_dim:
-        kept = in_out(spectrum, dim=plan.closed_dim, power=plan.closed_power)
+        kept = in_out(spectrum, dim=plan.closed_dim, power=plan.closed_power, out_power=plan.closed_popularity)
         found[CLOSED] = _towers(plan, known, CLOSED, kept.O, kept.E)
     if plan.uptake_dim:
         first = spectrum.truncated(plan.uptake_dim)

@@ -58,7 +58,9 @@ class Plan:
     preset: str
     closed_dim: int
     closed_rank: int
+    closed_user_power: float
     closed_power: float
+    closed_popularity: float
     closed_rarity: float
     uptake_dim: int
     uptake_half_life_days: float | None

@@ -141,11 +141,17 @@ class Train(Section):
     closed_rank: Count = Field(
         512, description="Directions of the decomposition of which closed_dim are kept, those that tell most."
     )
+    closed_user_power: Share = Field(
+        0.3, description="A user's purchases weigh the count of them to the power of minus this, twice: 0.5 as equals."
+    )
     closed_power: Annotated[float, Field(ge=0, le=2)] = Field(
-        0.7, description="Power of the singular values in the closed form's in-vectors: more smooths more."
+        0.6, description="Power of the singular values in the closed form's in-vectors: more smooths more."
+    )
+    closed_popularity: Share = Field(
+        0.4, description="Power of an item's purchase count in the length of its out-vector."
     )
     closed_rarity: Annotated[float, Field(ge=0, le=2)] = Field(
-        0.5, description="As rarity, for the closed form's histories."
+        0.4, description="As rarity, for the closed form's histories."
     )
     uptake_dim: Annotated[int, Field(ge=0)] = Field(
         32, description="Coordinates of the block of what users with such a history took up next, lately; 0 for none."

@@ -1,0 +1,105 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+pytest.importorskip("tensorflow")
+
+from topkin.errors import InputError
+from topkin.pipelines import benchmark
+from topkin.pipelines.cli import main
+
+SMALL = [
+    "--set",
+    "train.epochs=1",
+    "--set",
+    "train.dim=4",
+    "--set",
+    "train.closed_dim=6",
+    "--set",
+    "train.uptake_dim=2",
+]
+
+
+@pytest.fixture(scope="module")
+def split(tmp_path_factory) -> Path:
+    """Two kinds of users and of items: what one bought of their kind is in train, the rest in test."""
+    folder, rng = tmp_path_factory.mktemp("split"), np.random.default_rng(0)
+    rows = {"train": [], "test": []}
+    for user in range(60):
+        items = rng.permutation(20) + 20 * (user % 2)
+        rows["train"] += [(user, item) for item in items[:14]]
+        rows["test"] += [(user, item) for item in items[14:]]
+    rows["test"].append((999, 3))
+    for name, found in rows.items():
+        table = pa.table({"user_id": pa.array([u for u, _ in found], pa.int32()), "item_id": [i for _, i in found]})
+        pq.write_table(table, folder / f"{name}.parquet")
+    return folder
+
+
+def test_a_checkerboard_is_solved_and_told_beside_published_figures(split, capsys):
+    assert main(["benchmark", "gowalla", "--data", str(split), *SMALL]) == 0
+    said = capsys.readouterr().out
+    assert "BSPM-EM" in said
+    ours = next(line for line in said.splitlines() if line.startswith("> topkin small"))
+    recall, ndcg = map(float, ours.split()[-2:])
+    assert recall > 0.95  # six items of a kind are left, twenty are listed
+    assert ndcg > 0.8
+
+
+def test_one_line_of_json_holds_the_result(split, capsys):
+    assert main(["benchmark", "gowalla", "--data", str(split), "--json", "--seed", "3", "--index", *SMALL]) == 0
+    (line,) = capsys.readouterr().out.strip().splitlines()
+    found = json.loads(line)
+    assert {"recall@20", "ndcg@20", "seconds", "peak_mb", "seed", "preset", "dim", "index"} <= set(found)
+    assert (found["seed"], found["preset"], found["users"], found["test_pairs_unknown"]) == (3, "small", 60, 1)
+    assert found["index"]["queries"] == 60
+
+
+def test_the_judgement_is_that_of_a_loop():
+    rng = np.random.default_rng(1)
+    users, vectors = rng.normal(size=(12, 5)).astype(np.float32), rng.normal(size=(50, 5)).astype(np.float32)
+    known = [rng.choice(50, 6, replace=False) for _ in range(12)]
+    true = [np.setdiff1d(rng.choice(50, 8, replace=False), k)[: u % 5] for u, k in enumerate(known)]
+    recalls, ndcgs = [], []
+    for u in range(12):
+        if not len(true[u]):
+            continue
+        scores = vectors @ users[u]
+        scores[known[u]] = -np.inf
+        best = np.argsort(-scores)[:20]
+        hit = np.isin(best, true[u])
+        recalls.append(hit.sum() / len(true[u]))
+        gains = 1 / np.log2(np.arange(2, 22))
+        ndcgs.append((hit * gains).sum() / gains[: len(true[u])].sum())
+
+    def csr(lists):
+        return np.cumsum([0, *map(len, lists)]), np.concatenate(lists).astype(np.int32)
+
+    got = benchmark.judged(users, vectors, *csr(known), csr([np.sort(t) for t in true]))
+    assert got["recall@20"] == pytest.approx(np.mean(recalls), abs=1e-4)
+    assert got["ndcg@20"] == pytest.approx(np.mean(ndcgs), abs=1e-4)
+
+
+def test_what_is_missing_is_said(split, tmp_path):
+    with pytest.raises(InputError, match=r"train\.parquet is not there"):
+        benchmark.read_split(str(tmp_path))
+    pq.write_table(pa.table({"user": [1], "item_id": [2]}), tmp_path / "train.parquet")
+    with pytest.raises(InputError, match="it lacks user_id: it has user, item_id"):
+        benchmark.read_split(str(tmp_path))
+    pq.write_table(pa.table({"user_id": ["a"], "item_id": [2]}), tmp_path / "train.parquet")
+    pq.write_table(pa.table({"user_id": [1], "item_id": [2]}), tmp_path / "test.parquet")
+    with pytest.raises(InputError, match="user_id must be of one type in both files, got string and int64"):
+        benchmark.read_split(str(tmp_path))
+
+
+def test_a_name_or_a_folder_or_a_date_that_lacks_is_asked_for(capsys):
+    assert main(["benchmark", "netflix"]) == 2
+    assert "takes gowalla or retail, got 'netflix'" in capsys.readouterr().err
+    assert main(["benchmark", "gowalla"]) == 2
+    assert "--data must name the folder" in capsys.readouterr().err
+    assert main(["benchmark", "retail"]) == 2
+    assert "--cut must be the date" in capsys.readouterr().err
