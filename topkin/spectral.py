@@ -187,9 +187,9 @@ def in_out(
     spectrum: Spectrum,
     *,
     dim: int | None = None,
-    power: float = 0.3,
+    power: float = 0.6,
     out_power: float = OUT_POWER,
-    rarity: float = 0.25,
+    rarity: float = 0.4,
     lengths: np.ndarray | None = None,
 ) -> InOut:
     """The vectors of a block of ``dim`` coordinates, by default as many as the spectrum has.

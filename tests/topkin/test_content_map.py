@@ -93,7 +93,7 @@ def test_an_item_never_sold_is_scored_high_for_those_who_buy_its_kind():
     R, kind, taste, known = shop()
     sales = np.asarray(R.sum(axis=0)).ravel()
     found = content_block(decompose(lambda: [R], 120, SpectralSettings(dim=12)), known, sales, dim=8).vectors
-    scores = (R @ (found.E * np.maximum(sales, 1)[:, None] ** -0.25)) @ found.O[-20:].T
+    scores = (R @ (found.E * np.maximum(sales, 1)[:, None] ** -0.4)) @ found.O[-20:].T
     own = taste[:, None] == kind[-20:]
     assert np.mean(scores[own][:, None] > scores[~own][None, :2000]) > 0.95
 
