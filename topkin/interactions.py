@@ -84,7 +84,7 @@ class Interactions:
     def distinct(self) -> "Interactions":
         """Each user's distinct items, each at its latest purchase with its summed weight, in time order."""
         users = self.users
-        order = np.lexsort((np.arange(len(users)), self.items, users))
+        order = np.argsort(users.astype(np.int64) * self.n_items + self.items, kind="stable")
         u, i = users[order], self.items[order]
         last = np.ones(len(order), bool)
         last[:-1] = (u[1:] != u[:-1]) | (i[1:] != i[:-1])
