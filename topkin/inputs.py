@@ -19,6 +19,9 @@ from topkin.storage import filesystem
 FILE, ROW = "__file", "__row"
 """Columns that a reader adds: the file's path (dictionary), the row's number in it from 0 (int64)."""
 
+READ_BYTES = 4 << 20
+"""Bytes of a column that are read at a time: a row group of any size costs no more memory than its batches."""
+
 SUFFIXES = (".parquet", ".parq", ".pq")
 
 
@@ -114,7 +117,8 @@ def opened(source: str, path: str, files: Files) -> Iterator[pq.ParquetFile]:
     try:
         with files.open(path) as handle:
             try:
-                file = pq.ParquetFile(handle, page_checksum_verification=True)
+                how = {"page_checksum_verification": True, "pre_buffer": False, "buffer_size": READ_BYTES}
+                file = pq.ParquetFile(handle, **how)
             except (OSError, pa.ArrowInvalid) as e:
                 handle.seek(0)
                 start = handle.read(4)

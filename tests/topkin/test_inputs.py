@@ -1,9 +1,13 @@
+import io
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from topkin import inputs
 from topkin.errors import InputError
 from topkin.inputs import FILE, ROW, ArrowFiles, batches, find_files, in_folder
 
@@ -55,3 +59,24 @@ def test_batches_number_the_rows_of_the_file(folder: Path, rows: int) -> None:
     assert max(map(len, found)) <= rows
     whole = pa.concat_tables(found).to_pylist()
     assert whole == [{"n": n, FILE: path, ROW: n} for n in range(4, 10)]
+
+
+def test_a_large_row_group_is_read_piece_by_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = pa.table({"n": np.random.default_rng(0).integers(0, 2**60, 200_000)})
+    pq.write_table(table, tmp_path / "f.parquet", use_dictionary=False, data_page_size=20_000)
+    asked: list[int] = []
+
+    class Recorded(io.FileIO):
+        def read(self, size: int = -1) -> bytes:
+            asked.append(size)
+            return super().read(size) or b""
+
+    class Recording(ArrowFiles):
+        def open(self, path: str) -> Any:
+            return Recorded(path)
+
+    monkeypatch.setattr(inputs, "READ_BYTES", 50_000)
+    tables = list(batches("purchases", str(tmp_path / "f.parquet"), Recording(), ["n"], rows=1000))
+    assert pa.concat_tables(tables)["n"].equals(table["n"])
+    assert max(asked) < 100_000 < table.nbytes
+    assert min(asked) >= 0
