@@ -108,8 +108,8 @@ def fit(
     known = plan.known(everything, catalogue)
     towers: dict[str, TwoTower] = {}
     if {CLOSED, UPTAKE} & set(done.blocks):
-        closed = closed_towers(plan, everything, known)
-        towers = {name: tower for name, tower in closed.items() if name in done.blocks}
+        computed = closed_towers(plan, everything, known)
+        towers = {name: tower for name, tower in computed.items() if name in done.blocks}
     if TRAINED in done.blocks:
         closed = encode_features(towers[CLOSED], known.features, _BATCH) if CLOSED in towers else None
         trainer = Trainer(plan, everything, "refit", known, _base(plan, closed, known))
