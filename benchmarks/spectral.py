@@ -71,8 +71,8 @@ def main() -> None:
     rows = {f"topkin {args.dim}": partial(ours, args.dim)}
     rows |= {f"scikit-learn {args.dim}, n_iter={i}": partial(theirs, i) for i in args.iterations}
     encoders = {
-        "files to encoder, 256 of 512": partial(files_to_encoder, 512, 256),
-        "files to encoder, 512 of 1,024": partial(files_to_encoder, 1024, 512),
+        "files to encoder, 320 of 1,024": partial(files_to_encoder, 1024, 320),
+        "files to encoder, 1,024": partial(files_to_encoder, 1024, 1024),
     }
     turns = Turns({**rows, **encoders}, 1, warm_up=False)  # the peer takes minutes
     found = {name: recall(in_out(turns.answers[name])) for name in rows}
