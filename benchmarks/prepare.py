@@ -1,7 +1,8 @@
 """prepare against Polars doing the same work in memory; how its time and memory grow with the purchases.
 
 ``python -m benchmarks.prepare [--millions 3 10 30 --peer 30 --threads 2 --parts 32 --repeats 5]``. Every run is a
-process of its own, in turn; seconds are without Python's imports, memory is the most that a process held. Both read
+process of its own, in turn; seconds are without that process's imports, memory is the most that it held, and with
+worker processes as many times the most that one of them held. Both read
 the same Parquet files, keep the same rules, drop rows that come twice, split at the as-of date, and write
 events, held-out events, histories, the catalogue's statistics and the rejects as Parquet with zstd.
 """
@@ -37,7 +38,7 @@ def topkin(source: str, out: Path, threads: int, parts: int) -> Callable[[], int
 
     pa.set_cpu_count(threads)
     settings = Settings.model_validate({"run": {"parts": parts}, "purchases": {"path": source, **PURCHASES}})
-    beam = [] if threads == 1 else ["--direct_running_mode=multi_threading", f"--direct_num_workers={threads}"]
+    beam = [] if threads == 1 else ["--direct_running_mode=multi_processing", f"--direct_num_workers={threads}"]
     return lambda: int(execute(Job(settings=settings, as_of=AS_OF, out=str(out), beam=beam))["events"])
 
 
@@ -107,8 +108,10 @@ def main() -> None:
         start = time.perf_counter()
         events = run()
         seconds = time.perf_counter() - start
-        usage = resource.getrusage(resource.RUSAGE_SELF)
-        cpu, memory = usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 2**20
+        usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+        cpu = sum(u.ru_utime + u.ru_stime for u in usage)
+        workers = args.threads if args.who == "topkin" and args.threads > 1 else 0
+        memory = (usage[0].ru_maxrss + workers * usage[1].ru_maxrss) / 2**20  # of children, the largest is told
         print(json.dumps({"seconds": seconds, "processor": cpu, "memory": memory, "events": events}))
         return
     print(f"{args.threads} threads, {args.parts} parts, median of {args.repeats}")
