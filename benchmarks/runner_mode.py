@@ -1,17 +1,15 @@
 """Which mode of the local runner makes the lists soonest: in memory, or a process for each core.
 
 ``python -m benchmarks.runner_mode [--users 200000 --items 20000 --k 20 --shards 1 --repeats 3]``: every mode in
-turn, each in a process of its own, from embedding files to published lists, d = 64.
+turn, each in a process of its own, from embedding files to published lists, d = 64: seconds after the imports.
 """
 
 import argparse
+import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
-
-from benchmarks._turns import Turns
 
 PROCESSES = ("--direct_running_mode=multi_processing",)
 MODES = {
@@ -21,22 +19,22 @@ MODES = {
 }
 
 
-def work(folder: Path, mode: str, k: int, parts: int, memory: float | None) -> float:
-    """Make the lists of a folder; gives the seconds without imports."""
+def work(folder: Path, mode: str, k: int, parts: int, memory: float | None) -> tuple[float, float]:
+    """Make the lists of a folder; gives seconds, and those of all processors, without imports here."""
     from benchmarks._embedded import job
     from topkin import storage
     from topkin.config import Settings
     from topkin.pipelines import recommend
-    from topkin.pipelines.job import run_pipeline  # noqa: F401  Beam is imported before the clock starts
-    from topkin.transforms import recommend as imported  # noqa: F401
+    from topkin.profiling import measured
+    from topkin.transforms import recommend as imported  # noqa: F401  Beam is imported before the clock starts
 
     run = {"parts": parts, "worker_memory": memory}
     settings = Settings.model_validate({"purchases": {"path": "x"}, "run": run, "recommend": {"k": k}})
     out = folder / f"lists-{mode.replace(' ', '-')}"
     storage.remove_folder(str(out))
-    began = time.perf_counter()
-    recommend.execute(job(folder, out, settings, MODES[mode]))
-    return time.perf_counter() - began
+    with measured() as usage:
+        recommend.execute(job(folder, out, settings, MODES[mode]))
+    return usage.seconds, usage.cpu_seconds
 
 
 def main() -> None:
@@ -49,7 +47,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.mode:
-        print(work(args.folder, args.mode, args.k, args.parts, args.memory))
+        print(*work(args.folder, args.mode, args.k, args.parts, args.memory))
         return
     from benchmarks._embedded import write
 
@@ -58,18 +56,21 @@ def main() -> None:
         sizes = {name: getattr(args, name) for name in ("users", "items", "history", "parts")}
         write(folder, dim=64, **sizes)
 
-        def one(mode: str) -> float:
+        def one(mode: str) -> list[float]:
             asked = [sys.executable, "-m", "benchmarks.runner_mode", "--mode", mode, "--folder", str(folder)]
             asked += [f"--{name}={getattr(args, name)}" for name in ("k", "parts")]
             asked += [] if args.memory is None else [f"--memory={args.memory}"]
-            return float(subprocess.run(asked, check=True, capture_output=True, text=True).stdout.split()[-1])
+            told = subprocess.run(asked, check=True, capture_output=True, text=True).stdout.split()
+            return [float(value) for value in told[-2:]]
 
         print(f"{args.users:,} users x {args.items:,} items, k = {args.k}, d = 64, {args.parts} parts")
-        turns = Turns({mode: lambda mode=mode: one(mode) for mode in MODES}, args.repeats)
-        turns.tell_seconds()
-        for mode in list(MODES)[1:]:
-            turns.tell_ratio("in memory", mode, 1.0, "")
-        print(f"  without the start of Python: in memory {turns.answers['in memory']:.1f} s")
+        seconds: dict[str, list[list[float]]] = {mode: [] for mode in MODES}
+        for _ in range(args.repeats):
+            for mode in MODES:
+                seconds[mode].append(one(mode))
+        for mode, found in seconds.items():
+            wall, cpu = (statistics.median(values) for values in zip(*found, strict=True))
+            print(f"  {mode:22s} {wall:7.1f} s   processors {cpu:7.1f} s")
 
 
 if __name__ == "__main__":
