@@ -75,7 +75,8 @@ def made(n: int, users: int, batch: int) -> Any:
     train = Train(batch_size=batch, min_sales=0).model_dump()
     table = catalogue(n)
     purchases = Generated("", table["item_id"], AS_OF, users=users)
-    return Trainer(Plan(seed=0, recent_days=7, **train), purchases, table, "refit")
+    plan = Plan(seed=0, recent_days=7, **train)
+    return Trainer(plan, purchases, "refit", plan.known(purchases, table))
 
 
 def endless(trainer: Any) -> Iterator[dict[str, np.ndarray]]:

@@ -19,6 +19,8 @@ from topkin.models.smoothing import Smoothing
 from topkin.models.step import Step
 from topkin.models.towers import TwoTower
 
+STEPS, SMALLEST, LARGEST = 200, 256, 8192  # of an epoch; purchases of a step where the plan says none
+
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
@@ -27,7 +29,7 @@ class Plan:
     seed: int
     dim: int
     epochs: int
-    batch_size: int
+    batch_size: int | None
     learning_rate: float
     learning_rate_decay: float
     loss: str
@@ -113,7 +115,8 @@ class Trainer:
             name="trained",
         )
         self.model.build()
-        self.batch_size = min(plan.batch_size, self.counts.examples)
+        even = min(max(self.counts.examples // STEPS, SMALLEST), LARGEST)
+        self.batch_size = min(plan.batch_size or even, self.counts.examples)
         self.smoothing = self._smoothing()
         self.step = Step(
             self.model,

@@ -163,18 +163,20 @@ class Train(Section):
     epochs: Annotated[int, Field(ge=0)] = Field(
         8, description="Most passes over the purchases; 0 for no trained block."
     )
-    batch_size: Count = Field(
-        1024, description="Purchases asked for per step; each is a negative of users who did not make it."
+    batch_size: Count | None = Field(
+        None,
+        description="Purchases asked for per step, each a negative of users who did not make it; without it a "
+        "two-hundredth of an epoch's, 256 to 8,192.",
     )
     learning_rate: Annotated[float, Field(gt=0, le=1)] = Field(0.01, description="Adam's step size.")
     learning_rate_decay: Annotated[float, Field(gt=0, le=1)] = Field(
-        0.6, description="Factor on the step size from one epoch to the next."
+        0.7, description="Factor on the step size from one epoch to the next."
     )
     loss: Literal["softmax", "ccl"] = Field(
         "softmax", description="What is minimised: softmax cross-entropy, or the cosine contrastive loss of SimpleX."
     )
     temperature: Annotated[float, Field(ge=0.01, le=100)] = Field(
-        0.2, description="Divides the cosines before the softmax."
+        0.1, description="Divides the cosines before the softmax."
     )
     margin: Annotated[float, Field(ge=-1, le=1)] = Field(
         0.4, description="With ccl, the cosine above which a negative costs."
