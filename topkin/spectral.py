@@ -134,7 +134,7 @@ def decompose(
         if done > 1 and T.shape[0] == T.shape[1]:
             Y -= np.float32(_SHIFT * tall.least(T)) * Q
             T = tall.root(tall.inner(Y, Y))
-        Q = Y @ T.astype(np.float32)
+        Q = tall.times_root(Y, T)
         again = _Products(shards, Q, products.scale, settings, threads)
         again.same_as(products)
         Q, Y = again.normalised()
@@ -295,8 +295,7 @@ def _joined(blocks: list[sp.csr_matrix]) -> sp.csr_matrix:
 
 def _nystrom(Q: np.ndarray, Y: np.ndarray, degrees: np.ndarray, settings: SpectralSettings) -> Spectrum:
     """From ``Y = C Q`` the eigenvalues s^2 and vectors of ``Y (Q'Y)^-1 Y'``."""
-    between = tall.inner(Q, Y)
-    T = tall.root((between + between.T) / 2)
+    T = tall.root(tall.inner_symmetric(Q, Y))
     values, P = tall.eigh(T.T @ tall.inner(Y, Y) @ T)
     r = min(settings.dim, tall.rank(values))
     return _spectrum(values[:r], Y @ (T @ (P[:, :r] / np.sqrt(values[:r]))).astype(np.float32), degrees, settings)

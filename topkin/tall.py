@@ -7,6 +7,7 @@ import numpy as np
 import scipy.linalg
 
 _ROWS = 1 << 13  # rows whose inner products are summed in float32 before they are added up in float64
+_BLOCK = 192  # columns of a symmetric product multiplied at a time
 _LEAST = 1e-6  # of the largest eigenvalue: what float32 sums cannot tell from zero
 
 
@@ -17,6 +18,25 @@ def inner(X: np.ndarray, Y: np.ndarray) -> np.ndarray:
         rows = slice(start, start + _ROWS)
         total += X[rows].T @ Y[rows]
     return total
+
+
+def inner_symmetric(X: np.ndarray, Y: np.ndarray) -> np.ndarray:
+    """``X'Y`` where it is known to be symmetric, (p, p) float64: only blocks on and below the diagonal are made."""
+    p = X.shape[1]
+    total = np.zeros((p, p))
+    for start in range(0, len(X), _ROWS):
+        rows = slice(start, start + _ROWS)
+        for first in range(0, p, _BLOCK):
+            total[first:, first : first + _BLOCK] += X[rows, first:].T @ Y[rows, first : first + _BLOCK]
+    return np.tril(total) + np.tril(total, -1).T
+
+
+def times_root(Y: np.ndarray, T: np.ndarray) -> np.ndarray:
+    """``Y T`` for a :func:`root` T, float32; in the place of Y where T is triangular, in half the work."""
+    if T.shape[0] != T.shape[1] or np.tril(T, -1).any() or not Y.flags.c_contiguous:
+        return Y @ T.astype(np.float32)
+    scipy.linalg.blas.strmm(1.0, T.astype(np.float32).T, Y.T, lower=1, overwrite_b=1)
+    return Y
 
 
 def eigh(S: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

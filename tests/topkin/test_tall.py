@@ -19,6 +19,22 @@ def test_inner_products_are_summed_over_all_blocks_of_rows():
     np.testing.assert_allclose(tall.inner(X, Y), X.T.astype(float) @ Y, atol=1e-6)
 
 
+def test_a_symmetric_product_is_the_whole_product():
+    X = np.random.default_rng(0).standard_normal((9000, 450), dtype=np.float32)
+    Y = X @ np.diag(np.arange(450)).astype(np.float32)
+    np.testing.assert_allclose(tall.inner_symmetric(X, X), tall.inner(X, X), atol=0.02)
+    lower = np.tril(tall.inner(X, Y))
+    np.testing.assert_allclose(tall.inner_symmetric(X, Y), lower + np.tril(lower, -1).T, rtol=1e-4, atol=5)
+
+
+@pytest.mark.parametrize("rank", [30, 20])
+def test_a_product_with_a_root_is_the_same_in_place(rank):
+    X = array(5) if rank == 30 else array(5) @ np.diag(np.arange(30) < 20).astype(np.float32)
+    T = tall.root(tall.inner(X, X))
+    assert T.shape == (30, rank)
+    np.testing.assert_allclose(tall.times_root(X.copy(), T), X @ T, atol=1e-4)
+
+
 @pytest.mark.parametrize("condition", [2, 300])
 def test_a_root_makes_columns_orthonormal(condition):
     X = array(condition)
