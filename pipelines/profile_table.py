@@ -1,7 +1,7 @@
 """``topkin run --profile``: what each stage and each Beam step cost, into ``profile.json`` and onto the terminal."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import re
+from collections.abc import Mapping
 
 from topkin import storage
 from topkin.plan import size
@@ -43,6 +43,5 @@ def tell(usages: Mapping[str, Usage]) -> None:
 
 
 def _short(step: str) -> str:
-    """A step's path without the middle."""
-    parts: Sequence[Any] = step.split("/")
-    return step if len(parts) < 3 else f"{parts[0]}/…/{parts[-1]}"
+    """A step's path without what Beam adds for the class of its worker."""
+    return re.sub(r"/ParDo\(\w+\)$", "", step)

@@ -25,6 +25,7 @@ from topkin.progress import advance
 from topkin.repurchase import FILE, POLICIES, Repurchase, Tendencies, Weights
 from topkin.segments import quartiles
 from topkin.splits import refuse_leaks
+from topkin.transforms.counted import counted
 
 FITTED = "fitted.json"
 
@@ -210,6 +211,7 @@ class _EvaluatePart(beam.DoFn):
     def setup(self) -> None:
         self._loaded = self._shared.acquire(lambda: _Loaded(self._sources), tag=self._out)
 
+    @counted
     def process(self, part: int) -> Iterator[int]:
         judged = evaluate_part(self._loaded.shop, load_part(self._sources, part))
         key = {schemas.ENCODER_KEY: self._sources.encoder}

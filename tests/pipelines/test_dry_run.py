@@ -125,7 +125,7 @@ def test_a_profile_is_written_into_the_run_and_printed(
     monkeypatch.setenv("COLUMNS", "200")
     assert main(["run", "--profile", "--quiet"]) == 0
     out = capsys.readouterr().out
-    for text in ("embed", "2.5", "4.2", "10.0 kB", "2.0 MB", "900 MB", "EmbedUsers/…/ParDo(X)", "1,234", "5.4 MB"):
+    for text in ("embed", "2.5", "4.2", "10.0 kB", "2.0 MB", "900 MB", "  EmbedUsers/Encode ", "1,234", "5.4 MB"):
         assert text in out
     written = storage.read_json(str(shop / "topkin-out" / "runs" / "r1" / "profile.json"))
     assert written["machine"]["cores"] >= 1
