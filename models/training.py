@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from topkin import repurchase
 from topkin.blocks import PRIOR, Block, rotation
 from topkin.errors import ConfigError
 from topkin.models.base import Base
@@ -41,6 +42,7 @@ from topkin.models.validation import (
     Contest,
     Setting,
     choose,
+    repurchase_case,
     sample,
 )
 
@@ -52,13 +54,15 @@ class Progress:
     """What training has found out so far; ``training.json`` in the end.
 
     blocks: the setting of each block that takes part, by name. closed: the validation metric without a trained
-    block, on the last period. stopped: why the epochs ended. left_out: why a block that was asked for is not there.
+    block, on the last period. repurchase: the weights of bought items by policy, see ``topkin.repurchase``; empty
+    without a validation. stopped: why the epochs ended. left_out: why a block that was asked for is not there.
     """
 
     epochs: list[dict[str, Any]] = field(default_factory=list)
     refit: list[dict[str, Any]] = field(default_factory=list)
     blocks: dict[str, dict[str, Any]] = field(default_factory=dict)
     without_training: dict[str, Any] = field(default_factory=dict)
+    repurchase: dict[str, dict[str, float]] = field(default_factory=dict)
     stopped: str = ""
     left_out: str = ""
 
@@ -214,6 +218,10 @@ def _validate(
             plan, replace(purchases, days=days), knowns[0], contests[0], settings, done, values, checkpoint, on_epoch
         )
     done.blocks = {name: asdict(setting) for name, setting in settings.items() if setting.weight > 0}
+    # What a user buys again hardly depends on the encoder: the blocks that every cut has are enough beside it.
+    cases = [repurchase_case(contest, settings, catalogue["category"]) for contest in contests]
+    if found := [case for case in cases if case is not None]:
+        done.repurchase = repurchase.chosen(found)
 
 
 def _validate_training(

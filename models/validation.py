@@ -9,13 +9,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import pyarrow as pa
 
 from topkin.blocks import PRIOR, Block, user_vectors
 from topkin.interactions import Interactions, joined
 from topkin.metrics import ranking_metrics
-from topkin.models.data import Counts, Purchases, fresh, older
+from topkin.models.data import Counts, Purchases, fresh, newer, older
 from topkin.models.encoder import Sides
 from topkin.models.prior import fitted, surge
+from topkin.repurchase import Case, Tendencies, counts_of, merge_counts
 from topkin.topk import top_k, top_k_of_scores
 
 CLOSED, UPTAKE, TRAINED = "closed", "uptake", "trained"
@@ -32,12 +34,15 @@ class Cut:
     """Users with purchases before a cut and new items after it, and the items as counted before it.
 
     known: their purchases before the cut. truth: CSR ``(indptr, items)`` of the items that each bought after
-    it and not before, at least one. counts: of all purchases before the cut.
+    it and not before, at least one. counts: of all purchases before the cut. later: CSR of all the items that each
+    bought after it, bought before or not. habits: ``repurchase.COUNTS`` of all purchases before the cut.
     """
 
     known: Interactions
     truth: tuple[np.ndarray, np.ndarray]
     counts: Counts
+    later: tuple[np.ndarray, np.ndarray]
+    habits: pa.Table
 
 
 @dataclass(frozen=True)
@@ -127,6 +132,13 @@ class Contest:
             self._products[key] = users, made
         return self._products[key]
 
+    def factors(self, name: str, setting: Setting) -> tuple[np.ndarray, np.ndarray]:
+        """Users (n_users, d) and items (n_items, d) whose inner products are the block's z-scores."""
+        users = self._users(name, setting.half_life_days)
+        deviation = self._deviation(name, setting.surge, users)
+        scale = np.divide(1, deviation, out=np.zeros_like(deviation), where=deviation > 1e-12)
+        return users * scale.astype(np.float32)[:, None], self._out(name, setting.surge)
+
     def scores(self, name: str, setting: Setting) -> np.ndarray:
         """The block's z-scores of the candidates, (n_users, n_candidates) float32."""
         if name == PRIOR:
@@ -150,6 +162,46 @@ class Contest:
         places, _ = top_k_of_scores(total, AT)
         ids = np.where(places < 0, -1, np.take_along_axis(self._candidates, np.maximum(places, 0), axis=1))
         return float(ranking_metrics(ids.astype(np.int32), self.cut.truth, (AT,))[METRIC].mean())
+
+
+def repurchase_case(contest: Contest, settings: dict[str, Setting], categories: pa.ChunkedArray) -> Case | None:
+    """What a cut says of the weights of bought items beside the blocks as they are set.
+
+    None where nobody came back, or no block is there. Lists are of all items sold before the cut, by the weighted
+    z-scores, which rank as the vectors do.
+    """
+    cut, n = contest.cut, contest.cut.known.n_users
+    some = np.flatnonzero(np.diff(cut.later[0]))
+    if not len(some) or not any(settings[name].weight for name in contest.sides if name in settings):
+        return None
+    queries: list[np.ndarray] = []
+    vectors: list[np.ndarray] = []
+    for name, setting in settings.items():
+        if setting.weight and name == PRIOR:
+            queries.append(np.full((n, 1), setting.weight, np.float32))
+            spread = max(float(contest.prior[contest.sold].std()), 1e-9)
+            vectors.append((contest.prior / spread)[:, None].astype(np.float32))
+        elif setting.weight and name in contest.sides:
+            users, out = contest.factors(name, setting)
+            queries.append(np.float32(setting.weight) * users)
+            vectors.append(out)
+    asked, listed = np.hstack(queries)[some], np.hstack(vectors)
+    ids, scores = top_k(asked, listed, AT, allowed=contest.sold)
+    return Case.of(
+        ids,
+        scores,
+        known=cut.known.take(some),
+        truth=(_indptr(cut.later[0], some), cut.later[1]),
+        queries=asked,
+        vectors=listed,
+        allowed=contest.sold,
+        items=Tendencies.of(cut.habits, cut.known.n_items, categories),
+    )
+
+
+def _indptr(indptr: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """The row pointers without the empty rows that ``rows`` leaves out."""
+    return np.concatenate([[0], np.cumsum(np.diff(indptr)[rows])])
 
 
 def choose(
@@ -193,20 +245,30 @@ def sample(purchases: Purchases, counts: Counts, most: int, seed: int, *, until:
     """
     rng = np.random.default_rng([seed, 1])
     names = purchases.names()
-    known, new = [], []
+    known, new, later, habits = [], [], [], []
     for name in names:
         part = purchases.part(name)
         if until:
             part = older(part, until)
         days = purchases.days - until
         before, after = older(part, days), fresh(part, days)
+        habits.append(counts_of(before))
         users = np.flatnonzero((np.diff(before.indptr) > 0) & (np.diff(after.indptr) > 0))
         wanted = -(-most // len(names))
         if len(users) > wanted:
             users = np.sort(rng.choice(users, wanted, replace=False))
         known.append(before.take(users))
         new.append(after.take(users))
+        later.append(_sold(newer(part, days).take(users), counts))
     if not known or sum(k.n_users for k in known) == 0:
         return None
-    truth = joined(new)
-    return Cut(joined(known), (truth.indptr, truth.items), counts)
+    truth, again = joined(new), joined(later)
+    return Cut(joined(known), (truth.indptr, truth.items), counts, (again.indptr, again.items), merge_counts(habits))
+
+
+def _sold(part: Interactions, counts: Counts) -> Interactions:
+    """The distinct items of each user that were sold before the cut."""
+    once = part.distinct()
+    keep = counts.events[once.items] > 0
+    indptr = np.concatenate([[0], np.cumsum(keep)])[once.indptr].astype(np.int64)
+    return Interactions(indptr, once.items[keep], once.ages[keep], once.weights[keep], part.n_items)

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 pytest.importorskip("tensorflow")
@@ -11,7 +12,7 @@ from topkin.models import training, validation
 from topkin.models.closed import closed_towers
 from topkin.models.encoder import encode_features
 from topkin.models.trainer import Trainer
-from topkin.models.validation import AT, METRIC, Contest, Setting, choose, sample
+from topkin.models.validation import AT, METRIC, Contest, Setting, choose, repurchase_case, sample
 from topkin.topk import top_k
 
 
@@ -86,3 +87,38 @@ def test_the_periods_before_the_last_one_do_not_see_what_came_after_them(purchas
     assert len(cut.truth[1]) < len(both.truth[1])
     assert (cut.known.ages >= 0).all()
     assert cut.counts.events.sum() < later.counts.events.sum()
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_weights_of_bought_items_are_judged_beside_lists_of_the_encoders_vectors(contest, plan, catalogue, settings):
+    judged, towers, known = contest
+    case = repurchase_case(judged, settings, catalogue["category"])
+    encoder = training.finished(plan, {n: t for n, t in towers.items() if n in settings}, settings, known)
+    counts, then = judged.cut.counts, catalogue
+    for name in ("recent", "events"):
+        then = then.set_column(
+            catalogue.schema.names.index(name), catalogue.schema.field(name), [getattr(counts, name)]
+        )
+    vectors, in_vectors = encoder.encode_items(then)
+    users = encoder.encode_users(judged.cut.known, in_vectors, counts.buyers)
+    ids, _ = top_k(users, vectors, AT, allowed=judged.sold)
+    by_model, _ = case.pairs.ranked(np.ones(len(case.own.items)), 0.0, AT)
+    shared = np.mean([len(np.intersect1d(a, b)) for a, b in zip(ids, by_model, strict=True)]) / AT
+    assert shared > 0.98  # last bits decide ties of alike items
+
+
+def test_what_was_bought_again_is_true_too(contest, purchases, catalogue):
+    cut = contest[0].cut
+    parts = [purchases.part(name) for name in purchases.names()]
+    wanted, histories = [], []
+    for part in parts:
+        for user in range(part.n_users):
+            one = part.take(np.array([user]))
+            old = one.ages >= 14
+            histories.append([(i, a - 14) for i, a in zip(one.items[old], one.ages[old], strict=True)])
+            new = set(one.items[~old].tolist())
+            if old.any() and new - set(one.items[old].tolist()):
+                wanted.append({i for i in new if cut.counts.events[i]})
+    truth = [set(cut.later[1][s:e].tolist()) for s, e in zip(cut.later[0][:-1], cut.later[0][1:], strict=True)]
+    assert truth == wanted
+    assert sum(cut.habits["buyers"].to_pylist()) == sum(len({i for i, _ in h}) for h in histories)
