@@ -142,7 +142,7 @@ class Train(Section):
         512, description="Directions of the decomposition of which closed_dim are kept, those that tell most."
     )
     closed_user_power: Share = Field(
-        0.3, description="A user's purchases weigh the count of them to the power of minus this, twice: 0.5 as equals."
+        0.5, description="A user's purchases weigh the count of them to the power of minus this, twice: 0.5 as equals."
     )
     closed_power: Annotated[float, Field(ge=0, le=2)] = Field(
         0.6, description="Power of the singular values in the closed form's in-vectors: more smooths more."
