@@ -9,6 +9,7 @@ import scipy.sparse as sp
 
 from topkin.interactions import Interactions
 from topkin.spectral import SpectralSettings, decompose, in_out, purchase_weights, refresh
+from topkin.tall import signs
 
 
 def purchases(n_users=120, n_items=60, kinds=5, seed=0):
@@ -162,6 +163,25 @@ def test_a_refresh_in_one_pass_comes_near_a_decomposition():
     ours, theirs = (x.V[:, leading] @ x.V[:, leading].T for x in (found, whole))
     assert np.linalg.norm(ours - theirs) <= 0.05 * np.linalg.norm(theirs)
     assert np.linalg.norm(found.V[unknown]) > 0
+
+
+def test_a_refresh_finds_a_kind_of_items_that_nobody_sold_yesterday():
+    old = purchases(600, 300)
+    new = sp.random(150, 100, 0.5, "csr", np.float32, rng=np.random.default_rng(5))
+    today = sp.csr_matrix(sp.block_diag([old, new]), dtype=np.float32)
+    chosen = SpectralSettings(dim=8, oversampling=16, passes=5)
+    found = refresh(decompose(lambda: [old], 300, chosen), lambda: [today], 400)
+    whole = decompose(lambda: [today], 400, chosen)
+    strongest = found.V[300:] ** 2
+    assert strongest.sum(axis=0).max() > 0.8 * (whole.V[300:] ** 2).sum(axis=0).max()
+    assert (whole.V[300:] ** 2).sum(axis=0).max() > 0.4
+
+
+def test_signs_do_not_hang_on_how_an_eigensolver_starts():
+    R = purchases(600, 120)
+    for chosen in (SpectralSettings(dim=8), SpectralSettings(dim=200)):
+        V = decompose(lambda: [R], 120, chosen).V
+        np.testing.assert_array_equal(signs(V), np.ones(V.shape[1]))
 
 
 def test_weights_are_decayed_sums_of_quantities_up_to_the_most():
