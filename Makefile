@@ -26,16 +26,23 @@ check: install  ## lint, format, types, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: install  ## run the benchmarks (ROW=name for one)
+bench: .venv/.peers  ## run the benchmarks that fit an hour (ROW=name for one), beside their peers
 	$(BIN)/python -m benchmarks $(ROW)
+
+.venv/.peers: requirements-bench.lock | install  # the peers: topkin itself needs none of them
+	@if command -v uv >/dev/null; then uv pip install --quiet --python $(BIN)/python --require-hashes -r $<; \
+	  else $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<; fi
+	@touch $@
 
 docs: install  ## build the documentation into docs/_build
 	$(BIN)/sphinx-build -W -q -b html docs docs/_build/html
 	@echo docs/_build/html/index.html
 
-lock:  ## resolve requirements.lock again (needs uv)
+lock:  ## resolve requirements.lock and requirements-bench.lock again (needs uv)
 	uv pip compile --universal --generate-hashes --no-emit-index-url --python-version 3.11 \
 	  --custom-compile-command "make lock" --extra dev --extra docs pyproject.toml -o requirements.lock
+	uv pip compile --universal --generate-hashes --no-emit-index-url --python-version 3.11 \
+	  --custom-compile-command "make lock" --extra bench -c requirements.lock pyproject.toml -o requirements-bench.lock
 
 clean:  ## remove what the targets made
 	rm -rf .venv docs/_build build dist *.egg-info

@@ -14,7 +14,6 @@ from pathlib import Path
 PROCESSES = ("--direct_running_mode=multi_processing",)
 MODES = {
     "in memory": (),
-    "in memory, 2 threads": ("--direct_running_mode=multi_threading", "--direct_num_workers=2"),
     "2 processes": (*PROCESSES, "--direct_num_workers=2"),
 }
 

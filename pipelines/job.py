@@ -78,6 +78,8 @@ def beam_options(flags: Sequence[str]) -> Any:
     except (SystemExit, ValueError) as e:
         said = str(e) if isinstance(e, ValueError) else told.getvalue().rpartition("error: ")[2].strip()
         raise _wrong_flags(said, flags) from e
+    if options.get_all_options()["direct_running_mode"] == "multi_threading":  # its timed flush cuts elements apart
+        raise _wrong_flags("multi_threading loses data in Beam 2.77, leave it out or take multi_processing", flags)
     standard = options.view_as(StandardOptions)
     if (standard.runner or "DirectRunner").lower() == "directrunner":  # in whatever way the flag was written
         standard.runner = "FnApiRunner"

@@ -137,8 +137,14 @@ def test_an_error_raised_in_a_worker_reaches_the_user_whole(capsys: pytest.Captu
     def build(pipeline: Any) -> None:
         pipeline | beam.Create([1]) | "Read it" >> beam.Map(fail)
 
-    for mode in ("in_memory", "multi_threading"):
-        with pytest.raises(SystemExit) as left, failures.answered():
-            run_pipeline(build, [f"--direct_running_mode={mode}", "--direct_num_workers=2"])
-        assert left.value.code == 3
-        assert capsys.readouterr().err.endswith("topkin: sales.parquet is cut off\nwrite it again\n")
+    with pytest.raises(SystemExit) as left, failures.answered():
+        run_pipeline(build, [])
+    assert left.value.code == 3
+    assert capsys.readouterr().err.endswith("topkin: sales.parquet is cut off\nwrite it again\n")
+
+
+def test_a_mode_that_loses_data_is_refused() -> None:
+    from topkin.pipelines.job import beam_options
+
+    with pytest.raises(ConfigError, match=r"multi_threading loses data.*take multi_processing; got --direct"):
+        beam_options(["--direct_running_mode=multi_threading"])
