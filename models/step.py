@@ -49,7 +49,8 @@ class Step:
             self.free.build()
         tables = [t for t in model.tables if self.content or t is model.id_in or t is model.id_out]
         self.trained = [(self.free if t is model.id_out else t).table for t in tables]
-        self.optimizer = RowAdam(plan.learning_rate)
+        once = [self.free.table.path, model.id_in.table.path]  # a batch names an item once; row 0 has no gradient
+        self.optimizer = RowAdam(plan.learning_rate, distinct=once)
         self.optimizer.build(self.trained)
         self.traces = 0
         self._compiled = tf.function(self._step, input_signature=[self.signature])

@@ -169,6 +169,21 @@ def test_row_adam_equals_the_algorithm_on_the_rows_touched():
     assert (np.asarray(table)[[2, 3]] == start[[2, 3]]).all()
 
 
+def test_row_adam_told_that_rows_are_distinct_gives_the_same():
+    start = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
+    steps = [{0: np.ones(3), 4: np.full(3, -2.0)}, {4: np.full(3, 0.5), 1: np.ones(3)}]
+    table = keras.Variable(start)
+    optimizer = RowAdam(0.01, distinct=[table.path])
+    optimizer.build([table])
+    for rows in steps:
+        ids = np.array([2, *rows, 2])  # row 2 twice, with a gradient of zero
+        values = np.array([np.zeros(3), *rows.values(), np.zeros(3)], np.float32)
+        optimizer.apply([tf.IndexedSlices(tf.constant(values), tf.constant(ids), tf.constant([5, 3]))], [table])
+    np.testing.assert_allclose(np.asarray(table), adam(steps, start.astype(float), 0.01), rtol=1e-5)
+    assert (np.asarray(table)[[2, 3]] == start[[2, 3]]).all()
+    assert RowAdam.from_config(optimizer.get_config()).distinct == (table.path,)
+
+
 def test_row_adam_on_dense_gradients_is_adam():
     results = []
     for kind in (RowAdam, keras.optimizers.Adam):
