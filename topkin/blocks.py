@@ -13,6 +13,9 @@ so that blocks are weighed by what they say of the order of items, whatever thei
 the exact reduction of inner product to cosine (Bachrach et al., Speeding up the Xbox recommender system, RecSys
 2014): vectors are unit vectors, scores cosines, and a user's order of items is that of the inner products. A
 pooled history is a sum, so each purchase's share of a score is known exactly.
+
+The block called ``sequence`` is the one that knows order: its p_b is what a recurrent network (``topkin.gru``) makes
+of the latest purchases, in place of the sum. It is no sum over purchases, so they have no shares in it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,16 +27,18 @@ import numpy as np
 import scipy.sparse as sp
 
 from topkin.cosine import unit_rows
+from topkin.gru import Gru
 from topkin.interactions import Interactions, history_weights
 
-PRIOR = "prior"
+PRIOR, SEQUENCE = "prior", "sequence"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Block:
     """A run of coordinates.
 
-    name: ``closed``, ``trained``, … or ``prior``, which tells what sells now and makes no two items alike.
+    name: ``closed``, ``trained``, …, ``sequence``, which a network reads, or ``prior``, which tells what sells now and
+    makes no two items alike.
     dim: how many coordinates. weight: of its z-scores beside the other blocks'. rarity, half_life_days: how a
     history is weighed. surge: the power of an item's recent share of sales in its out-vector's length. spread:
     (dim,) variances of the out-coordinates over the items sold, whose covariances are zero (see :func:`rotation`).
@@ -86,9 +91,10 @@ def factors(history: Interactions, in_vectors: np.ndarray, buyers: np.ndarray, b
     """What each purchase's in-vector is multiplied by, block by block, (n_purchases, n_blocks) float32.
 
     The sum of ``factors[h, b] * in_vectors[h, span_b]`` over a user's purchases is the user's vector but for its
-    length. history: distinct items. in_vectors: (n_items, dim) float32. buyers: (n_items,) distinct buyers.
+    length and for the coordinates of a sequence block, where the factors are 0. history: distinct items.
+    in_vectors: (n_items, dim) float32. buyers: (n_items,) distinct buyers.
     """
-    return _pooled(history, in_vectors, buyers, blocks)[0]
+    return _pooled(history, in_vectors, buyers, blocks, None)[0]
 
 
 def user_vectors(
@@ -98,39 +104,55 @@ def user_vectors(
     blocks: Sequence[Block],
     *,
     length: int | None = None,
+    sequence: Gru | None = None,
 ) -> np.ndarray:
     """The user vectors, (n_users, dim) float32 unit rows; zero for a user without a usable history.
 
     Each user's ``length`` latest distinct items are pooled. A row depends on that user alone, so any batching
     gives the same numbers. in_vectors: (n_items, dim) float32. buyers: (n_items,) distinct buyers of each item.
+    sequence: the network of the block ``sequence``. Raises ValueError where that block is there without it.
     """
+    if sequence is None and any(block.name == SEQUENCE for block in blocks):
+        raise ValueError("a block 'sequence' needs its network, got None: read it with topkin.gru.load")
     kept = history.distinct()
     if length is not None:
         kept = kept.latest(length)
-    return unit_rows(_pooled(kept, in_vectors, buyers, blocks)[1])
+    return unit_rows(_pooled(kept, in_vectors, buyers, blocks, sequence)[1])
 
 
 def _pooled(
-    kept: Interactions, in_vectors: np.ndarray, buyers: np.ndarray, blocks: Sequence[Block]
+    kept: Interactions, in_vectors: np.ndarray, buyers: np.ndarray, blocks: Sequence[Block], network: Gru | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """:func:`factors`, and the users' vectors before their lengths are taken."""
+    """:func:`factors`, and the users' vectors before their lengths are taken.
+
+    Without a network a sequence block's coordinates stay zero.
+    """
     shape = kept.n_users, kept.n_items
     made = np.zeros((len(kept.items), len(blocks)), np.float32)
     users = np.zeros((kept.n_users, in_vectors.shape[1]), np.float32)
     weighed: dict[tuple[float, float | None], np.ndarray] = {}
     for number, (block, span) in enumerate(zip(blocks, spans(blocks), strict=True)):
+        if block.name == SEQUENCE:
+            if network is not None:
+                users[:, span] = _scaled(network.read(kept, in_vectors[:, span]), block)[0]
+            continue
         how = block.rarity, block.half_life_days
         if how not in weighed:
             weighed[how] = history_weights(kept, buyers, rarity=how[0], half_life_days=how[1])
         matrix = sp.csr_matrix((weighed[how], kept.items, kept.indptr), shape)
         pooled = matrix @ np.ascontiguousarray(in_vectors[:, span], np.float32)
-        # Not a BLAS product: a row's sum must not depend on the row's place in the batch.
-        square = np.einsum("nd,nd,d->n", pooled, pooled, np.asarray(block.spread), dtype=np.float64)
-        deviation = np.sqrt(square)
-        scale = np.divide(block.weight, deviation, out=np.zeros_like(deviation), where=deviation > 0)
-        users[:, span] = pooled * scale[:, None]
+        users[:, span], scale = _scaled(pooled, block)
         made[:, number] = weighed[how] * np.repeat(scale, np.diff(kept.indptr))
     return made, users
+
+
+def _scaled(part: np.ndarray, block: Block) -> tuple[np.ndarray, np.ndarray]:
+    """The block's part of user vectors so that it weighs z-scores, (n_users, d) float32, and what it was times."""
+    # Not a BLAS product: a row's sum must not depend on the row's place in the batch.
+    square = np.einsum("nd,nd,d->n", part, part, np.asarray(block.spread), dtype=np.float64)
+    deviation = np.sqrt(square)
+    scale = np.divide(block.weight, deviation, out=np.zeros_like(deviation), where=deviation > 0)
+    return part * scale[:, None], scale
 
 
 def equally_long(out: np.ndarray, reach: float) -> np.ndarray:
