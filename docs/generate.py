@@ -102,7 +102,7 @@ DIM = 64
 TABLES: Sequence[tuple[str, pa.Schema, str]] = (
     ("prepared/events, prepared/heldout", schemas.events(ID, ID), schemas.events.__doc__ or ""),
     ("prepared/histories", schemas.histories(ID, ID), schemas.histories.__doc__ or ""),
-    ("prepared/catalogue.parquet", schemas.catalogue(ID), schemas.catalogue.__doc__ or ""),
+    ("prepared/catalogue.parquet", schemas.catalogue(ID, DIM), schemas.catalogue.__doc__ or ""),
     ("prepared/rejects", schemas.REJECTS, "One row per row of an input that was not used."),
     ("embeddings/items", schemas.item_embeddings(ID, DIM), schemas.item_embeddings.__doc__ or ""),
     ("embeddings/users", schemas.user_embeddings(ID, DIM), schemas.user_embeddings.__doc__ or ""),
@@ -116,7 +116,10 @@ TABLES: Sequence[tuple[str, pa.Schema, str]] = (
     ("similar/similar_users", schemas.similar_users(ID), schemas.similar_users.__doc__ or ""),
     ("similar/neighbours_bought", schemas.neighbours_bought(ID, ID), schemas.neighbours_bought.__doc__ or ""),
 )
-SOURCE = {"prepared/rejects": "`purchases`, `items` or `users`"}
+TOLD = {
+    ("prepared/rejects", "source"): "`purchases`, `items` or `users`",
+    ("prepared/catalogue.parquet", "vector"): "the item's own vector; only where `items.vector` is set",
+}
 
 
 def configuration() -> str:
@@ -187,7 +190,7 @@ def artifacts(page: str) -> str:
     for path, schema, meaning in TABLES:
         made += f"### {path}\n\n{_prose(meaning)}\n\n| column | type | null | meaning |\n|---|---|---|---|\n"
         for field in schema:
-            told = SOURCE.get(path, COLUMNS["source"]) if field.name == "source" else COLUMNS[field.name]
+            told = TOLD.get((path, field.name), COLUMNS[field.name])
             null = "yes" if field.nullable else ""
             made += f"| `{field.name}` | {_type(field)} | {null} | {_cell(told)} |\n"
         made += "\n"
@@ -202,7 +205,7 @@ def _type(field: pa.Field) -> str:
     if field.name in ("items", "because"):
         return "list of ids"
     if field.name in ("vector", "in_vector"):
-        return "fixed_size_list of `train.dim` float32"
+        return "fixed_size_list of float32"
     if pa.types.is_list(field.type):
         return f"list of {field.type.value_type}"
     return str(field.type)

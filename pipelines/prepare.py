@@ -9,7 +9,7 @@ from typing import Any
 from topkin import storage
 from topkin.cleaning import clean_items, clean_purchases, clean_users
 from topkin.config import Settings
-from topkin.contract import Inspection, inspect, sample, sources, time_unit_finding
+from topkin.contract import Inspection, inspect, sample, sources, time_unit_finding, vector_dim
 from topkin.errors import InputError, TopkinError
 from topkin.inputs import find
 from topkin.pipelines.job import Job, input_files, machine_of, run_pipeline
@@ -116,7 +116,7 @@ def _tried(inputs: Mapping[str, Inspection], clock: datetime) -> list[TopkinErro
                 findings += [unit] if unit else []
                 clean_purchases(rows, inspection.source, clock)
             elif name == "items":
-                clean_items(rows, inspection.source)
+                clean_items(rows, inspection.source, vector_dim(inspection, files))
             else:
                 clean_users(rows, inspection.source)
         except TopkinError as e:
@@ -144,6 +144,7 @@ def configure(job: Job) -> Config:
         recent_days=settings.prepare.recent_days,
         drop_duplicates=settings.purchases.duplicates == "drop",
         split=settings.prepare.split,
+        vector_dim=vector_dim(inputs["items"], input_files(found["items"].path)) if "items" in inputs else None,
     )
     scratch = job.scratch or storage.join(job.out, ".scratch")
     return Config(plan=plan, inputs=inputs, out=job.out, scratch=scratch, parts=settings.run.parts)

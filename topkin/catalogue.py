@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from topkin import schemas
+from topkin.embeddings import vector_column, vectors_of
 
 
 def sales_schema(item: pa.DataType) -> pa.Schema:
@@ -98,8 +99,11 @@ def catalogue(sold: pa.Table, items: pa.Table | None = None) -> pa.Table:
     """``schemas.catalogue`` of all sales and of an items' table (item_id sorted and distinct).
 
     Sold items that the items' table lacks are added, available. A price that it lacks is that of the last sale.
+    Vectors, where the table has them, stay as they are; sold items that it lacks get zeros.
     """
-    schema = schemas.catalogue(sold.schema.field("item_id").type)
+    with_vectors = items is not None and "vector" in items.column_names
+    vector_dim = items.schema.field("vector").type.list_size if items is not None and with_vectors else None
+    schema = schemas.catalogue(sold.schema.field("item_id").type, vector_dim)
     who = sold["item_id"].combine_chunks()
     if items is not None:
         who = pa.concat_arrays([items["item_id"].combine_chunks(), who]).unique()
@@ -113,10 +117,15 @@ def catalogue(sold: pa.Table, items: pa.Table | None = None) -> pa.Table:
         columns.update({name: pa.nulls(len(who), pa.string()) for name in ("title", "category")})
         columns["available"] = pa.array(np.ones(len(who), bool))
     else:
-        listed = items.take(pc.index_in(who, value_set=items["item_id"].combine_chunks()))
+        listed = items.select(["item_id", "title", "category", "price", "available"]).take(
+            pc.index_in(who, value_set=items["item_id"].combine_chunks())
+        )
         columns.update({name: listed[name] for name in ("title", "category")})
         columns["available"] = pc.fill_null(listed["available"], True)
         columns["price"] = pc.coalesce(listed["price"], sale["last_price"])
+        if with_vectors:
+            at = pc.fill_null(pc.index_in(who, value_set=items["item_id"].combine_chunks()), len(items))
+            columns["vector"] = vector_column(np.pad(vectors_of(items), ((0, 1), (0, 0)))[np.asarray(at)])
     return pa.table({f.name: columns[f.name] for f in schema}).cast(schema).combine_chunks()
 
 

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from topkin import ids, schemas, timestamps
 from topkin.contract import Source
+from topkin.embeddings import vector_column
 from topkin.inputs import FILE, ROW
 from topkin.partition import hash_rows
 from topkin.rules import records
@@ -35,9 +36,11 @@ def purchase_rows(user: pa.DataType, item: pa.DataType, *, prints: bool) -> pa.S
 _PLACE = [pa.field(FILE, pa.string(), False), pa.field(ROW, pa.int64(), False)]
 
 
-def item_rows(item: pa.DataType) -> pa.Schema:
+def item_rows(item: pa.DataType, vector_dim: int | None = None) -> pa.Schema:
     """Accepted rows of the items' table, and where they stood."""
-    return pa.schema([*list(schemas.catalogue(item))[:5], *_PLACE])
+    told = schemas.catalogue(item, vector_dim)
+    vector = [] if vector_dim is None else [told.field("vector")]
+    return pa.schema([*list(told)[:5], *vector, *_PLACE])
 
 
 def user_rows(user: pa.DataType) -> pa.Schema:
@@ -118,6 +121,21 @@ def _text(values: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.if_else(pc.equal(labels, ""), pa.scalar(None, pa.string()), labels)
 
 
+def _vectors(values: pa.ChunkedArray, dim: int) -> tuple[pa.Array, np.ndarray, np.ndarray]:
+    """Lists of numbers as ``schemas.vector(dim)``, which have another length, and which a number that is none.
+
+    The vectors of such rows are of no use; those of rows without a list are zeros.
+    """
+    given = ids.decoded(values).combine_chunks()
+    null, lengths = np.asarray(pc.is_null(given)), np.asarray(pc.fill_null(pc.list_value_length(given), 0))
+    numbers = np.asarray(pc.fill_null(pc.list_flatten(given).cast(pa.float64()), np.nan))
+    wrong = ~null & (lengths != dim)
+    vectors = np.zeros((len(given), dim), np.float32)
+    with np.errstate(over="ignore"):
+        vectors[~null & ~wrong] = numbers[~np.repeat(wrong | null, np.where(null, 0, lengths))].reshape(-1, dim)
+    return vector_column(vectors), wrong, np.asarray(~np.isfinite(vectors).all(axis=1))
+
+
 def _finished(
     source: Source,
     raw: pa.Table,
@@ -173,10 +191,11 @@ def clean_purchases(raw: pa.Table, source: Source, clock: datetime, *, prints: b
     return _finished(source, raw, rows, columns, verdicts, schema)
 
 
-def clean_items(raw: pa.Table, source: Source) -> Cleaned:
-    """The items of a table with FILE and ROW: item_id, title, category, price, available, FILE, ROW; the rejects.
+def clean_items(raw: pa.Table, source: Source, vector_dim: int | None = None) -> Cleaned:
+    """The items of a table with FILE and ROW: :func:`item_rows`; the rejects.
 
-    An item of which it is not said whether it is available is.
+    An item of which it is not said whether it is available is. vector_dim: how many numbers a vector has, where the
+    source has a column of them; an item may have none.
     """
     raw, not_text = readable(raw)
     rows = source.rules.normalised(raw)
@@ -189,8 +208,13 @@ def clean_items(raw: pa.Table, source: Source) -> Cleaned:
     columns["price"] = pa.nulls(len(rows), pa.float32()) if price is None else _number_column(rows[price])
     yes = pa.array(np.ones(len(rows), bool))
     columns["available"] = yes if available is None else pc.fill_null(ids.decoded(rows[available]), True)
+    vector = source.column("vector")
+    if vector is not None and vector_dim is not None:
+        columns["vector"], wrong, not_finite = _vectors(rows[vector], vector_dim)
+        verdicts.reject(wrong, f"{vector} has not {vector_dim} numbers")
+        verdicts.reject(not_finite, f"{vector} has a number that is null or not finite")
     columns.update({FILE: ids.decoded(raw[FILE]), ROW: raw[ROW]})
-    return _finished(source, raw, rows, columns, verdicts, item_rows(columns["item_id"].type))
+    return _finished(source, raw, rows, columns, verdicts, item_rows(columns["item_id"].type, vector_dim))
 
 
 def clean_users(raw: pa.Table, source: Source) -> Cleaned:

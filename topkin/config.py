@@ -95,6 +95,11 @@ class Items(Section):
     category: str | None = Field(None, description="Column with the category.")
     price: str | None = Field(None, description="Column with the price.")
     available: str | None = Field(None, description="Boolean column: may the item be recommended.")
+    vector: str | None = Field(
+        None,
+        description="Column with a vector of the item's content, made before by any pretrained encoder: a list of "
+        "floats, as many for each item.",
+    )
     normalise: dict[str, Sql] = Field(default_factory=dict, description="As for purchases.")
     rules: dict[str, Sql] = Field(default_factory=dict, description="As for purchases.")
 

@@ -11,9 +11,10 @@ from functools import cache
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from topkin import ids, timestamps
+from topkin import ids, schemas, timestamps
 from topkin.config import Settings
 from topkin.errors import ConfigError, InputError, TopkinError
 from topkin.inputs import FILE, ROW, File, Files, batches, find, opened
@@ -39,7 +40,7 @@ class Source:
 
 ROLES = {
     "purchases": ("user_id", "item_id", "timestamp", "quantity", "price", "segment"),
-    "items": ("item_id", "title", "category", "price", "available"),
+    "items": ("item_id", "title", "category", "price", "available", "vector"),
     "users": ("user_id", "segment"),
 }
 ROLES["heldout"] = ROLES["purchases"]
@@ -71,6 +72,20 @@ def _is_label(t: pa.DataType) -> bool:
     return bool(ids.canonical_type(t) in (pa.string(), pa.int64()) or pa.types.is_boolean(t) or pa.types.is_null(t))
 
 
+def _is_vector(t: pa.DataType) -> bool:
+    t = ids.storage(t)
+    listed = pa.types.is_list(t) or pa.types.is_large_list(t) or (pa.types.is_fixed_size_list(t) and t.list_size > 0)
+    return bool(listed and pa.types.is_floating(t.value_type))
+
+
+def _kept_as(role: str, t: pa.DataType) -> pa.DataType | None:
+    """The type in which all files' ids, and vectors whose length their type says, are kept."""
+    if role != "vector":
+        return ids.canonical_type(t)
+    t = ids.storage(t)
+    return schemas.vector(t.list_size) if pa.types.is_fixed_size_list(t) else None
+
+
 _ACCEPTED = {
     "user_id": (lambda t: ids.canonical_type(t) is not None, ids.ACCEPTED),
     "item_id": (lambda t: ids.canonical_type(t) is not None, ids.ACCEPTED),
@@ -81,6 +96,7 @@ _ACCEPTED = {
     "title": (_is_label, "a string"),
     "category": (_is_label, "a string, an integer or a boolean"),
     "available": (lambda t: pa.types.is_boolean(t), "a boolean"),
+    "vector": (_is_vector, "a list of floats"),
 }
 
 
@@ -88,7 +104,8 @@ _ACCEPTED = {
 class Inspection:
     """What the files of an input turned out to be.
 
-    ``columns``: those that are read, in order. ``types``: what ids are kept as, by user_id and item_id.
+    ``columns``: those that are read, in order. ``types``: what ids are kept as, by user_id and item_id, and
+    vectors of a fixed size, by vector.
     ``earliest``: the first purchase as the files' own statistics say, naive UTC, where all do. ``latest``: the last,
     as those say that do.
     ``findings``: what breaks the contract; where there are any, the rest is not to be relied on.
@@ -209,9 +226,9 @@ def inspect(source: Source, files: Files) -> Inspection:
         if broken:
             continue
         bound = bind(pa.schema([schema.field(c) for c in columns]))
-        for role in ("user_id", "item_id"):
-            if role in source.columns:
-                kind = ids.canonical_type(bound.field(source.columns[role]).type)
+        for role in ("user_id", "item_id", "vector"):
+            kind = _kept_as(role, bound.field(source.columns[role]).type) if role in source.columns else None
+            if kind is not None:
                 if types.setdefault(role, kind) != kind:
                     fault = InputError(
                         f"{file.path}: column {source.columns[role]!r} ({source.name}.{role}) is {kind}, but "
@@ -295,6 +312,29 @@ def sample(inspection: Inspection, files: Files, rows: int = 8192) -> pa.Table |
             if len(table):
                 return readable(table).rows
     return None
+
+
+def vector_dim(inspection: Inspection, files: Files) -> int | None:
+    """How many numbers a vector of the items has: as its type says, or as the first that is there; None for no column.
+
+    Raises InputError where no row has one.
+    """
+    source = inspection.source
+    column = source.column("vector")
+    if column is None:
+        return None
+    if "vector" in inspection.types:
+        return int(inspection.types["vector"].list_size)
+    for file in inspection.files:
+        for table in batches(source.name, file.path, files, inspection.columns, rows=8192):
+            lengths = pc.list_value_length(ids.decoded(source.rules.normalised(readable(table).rows)[column]))
+            found = lengths.filter(pc.fill_null(pc.greater(lengths, 0), False))
+            if len(found):
+                return int(found[0].as_py())
+    raise InputError(
+        f"{inspection.files[0].path}: column {column!r} ({source.name}.vector) must hold a vector in some row, got "
+        f"none: write the vectors, or drop {source.name}.vector"
+    )
 
 
 def time_unit_finding(inspection: Inspection, rows: pa.Table, clock: datetime) -> InputError | None:

@@ -160,6 +160,11 @@ def batches(
                     yield table.append_column(FILE, name).append_column(ROW, numbers)
                     at += len(table)
             except (OSError, pa.ArrowInvalid, pa.ArrowException) as e:
+                if "Expected all lists to be of size" in str(e):
+                    raise InputError(
+                        f"{source}: {path} has a null in a list column of fixed size near row {at}, which Parquet "
+                        "readers take for a list of size 0: write lists of any size, or zeros in place of the null"
+                    ) from e
                 raise InputError(f"{source}: {path} is damaged near row {at} ({e}): copy or write it again") from e
 
 

@@ -39,7 +39,8 @@ COUNTS = pa.schema(
 class Plan:
     """What preparing depends on, beside the rows. ``as_of`` and ``clock`` are naive UTC.
 
-    split: ``time`` or ``last``, see ``config.Prepare``; a source ``heldout`` takes its place.
+    split: ``time`` or ``last``, see ``config.Prepare``; a source ``heldout`` takes its place. vector_dim: how many
+    numbers the items' vectors have, where there are some.
     """
 
     purchases: Source
@@ -53,6 +54,7 @@ class Plan:
     recent_days: float = 7.0
     drop_duplicates: bool = True
     split: str = "time"
+    vector_dim: int | None = None
 
     @property
     def sources(self) -> dict[str, Source]:
@@ -65,7 +67,7 @@ class Plan:
         """The schema of the accepted rows of an input."""
         if name in ("purchases", "heldout"):
             return purchase_rows(self.user_type, self.item_type, prints=self.drop_duplicates)
-        return item_rows(self.item_type) if name == "items" else user_rows(self.user_type)
+        return item_rows(self.item_type, self.vector_dim) if name == "items" else user_rows(self.user_type)
 
 
 class Part(NamedTuple):
@@ -232,7 +234,7 @@ def prepare(raw: Mapping[str, pa.Table], plan: Plan) -> Prepared:
     rejects = [purchases.rejects]
     items = users = None
     if plan.items is not None:
-        items, bad = clean_items(raw["items"], plan.items)
+        items, bad = clean_items(raw["items"], plan.items, plan.vector_dim)
         rejects.append(bad)
     if plan.users is not None:
         users, bad = clean_users(raw["users"], plan.users)

@@ -104,6 +104,10 @@ def records(rows: pa.Table) -> pa.ChunkedArray:
                 f"CASE WHEN isfinite({value}) OR {value} IS NULL THEN to_json({value}) "
                 f"ELSE to_json(CAST({value} AS VARCHAR)) END"
             )
+        elif pa.types.is_nested(f.type) and f.type.num_fields == 1 and pa.types.is_floating(f.type.value_type):
+            each = "CASE WHEN isfinite(x) OR x IS NULL THEN to_json(x) ELSE to_json(CAST(x AS VARCHAR)) END"
+            kind = "DOUBLE[]" if pa.types.is_float64(f.type.value_type) else "FLOAT[]"
+            value = f"list_transform(CAST({value} AS {kind}), lambda x: {each})"
         fields.append(f"{_literal(f.name)}, {value}")
     found = query(f"SELECT CAST(json_object({', '.join(fields)}) AS VARCHAR) AS record FROM rows", rows)
     return found["record"].cast(pa.string())

@@ -39,13 +39,14 @@ def histories(user: pa.DataType, item: pa.DataType) -> pa.Schema:
     )
 
 
-def catalogue(item: pa.DataType) -> pa.Schema:
+def catalogue(item: pa.DataType, vector_dim: int | None = None) -> pa.Schema:
     """One row per item, sorted by item_id: its row number is the item's number everywhere else.
 
     Counts are of events before the as-of date; items never sold then have 0 and null times.
-    ``recent`` counts events of the last ``prepare.recent_days``.
+    ``recent`` counts events of the last ``prepare.recent_days``. Where ``items.vector`` is set there is a last column
+    ``vector``, the item's own; zeros where it has none.
     """
-    return pa.schema(
+    found = pa.schema(
         [
             pa.field("item_id", item, False),
             pa.field("title", pa.string()),
@@ -59,6 +60,7 @@ def catalogue(item: pa.DataType) -> pa.Schema:
             pa.field("last_sale", TIME),
         ]
     )
+    return found if vector_dim is None else found.append(pa.field("vector", vector(vector_dim), False))
 
 
 REJECTS = pa.schema(

@@ -108,7 +108,9 @@ class Clean(beam.PTransform):
         source = self.plan.sources[self.name]
         if self.name in ("purchases", "heldout"):
             return clean_purchases(table, source, self.plan.clock, prints=self.plan.drop_duplicates)
-        return clean_items(table, source) if self.name == "items" else clean_users(table, source)
+        if self.name == "items":
+            return clean_items(table, source, self.plan.vector_dim)
+        return clean_users(table, source)
 
     def expand(self, splits: PCollection) -> Any:
         step = beam.FlatMap(self._clean).with_output_types(str, rejects=str)
