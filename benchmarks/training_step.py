@@ -68,11 +68,11 @@ def catalogue(n: int) -> pa.Table:
     ).select(schemas.catalogue(pa.int64()).names)
 
 
-def made(n: int, users: int, batch: int) -> Any:
-    """A trainer of the default settings."""
+def made(n: int, users: int, batch: int, neighbours: int) -> Any:
+    """A trainer of the default settings, but for these."""
     from topkin.models.trainer import Plan, Trainer
 
-    train = Train(batch_size=batch, min_sales=0).model_dump()
+    train = Train(batch_size=batch, min_sales=0, neighbours=neighbours).model_dump()
     table = catalogue(n)
     purchases = Generated("", table["item_id"], AS_OF, users=users)
     plan = Plan(seed=0, recent_days=7, **train)
@@ -89,10 +89,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     for name, value in {"items": 1_000_000, "few": 10_000, "batch": 2048, "steps": 30, "users": 100_000}.items():
         parser.add_argument(f"--{name}", type=int, default=value)
+    parser.add_argument("--neighbours", type=int, default=Train().neighbours)
     args = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-    trainers = {n: made(n, args.users, args.batch) for n in (args.few, args.items)}
+    trainers = {n: made(n, args.users, args.batch, args.neighbours) for n in (args.few, args.items)}
     streams = {n: endless(trainer) for n, trainer in trainers.items()}
     making: dict[int, list[float]] = {n: [] for n in trainers}
     stepping: dict[int, list[float]] = {n: [] for n in trainers}
