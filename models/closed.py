@@ -54,17 +54,20 @@ def _towers(plan: Any, known: Known, name: str, out: np.ndarray, pooled: np.ndar
         categories=len(known.categories),
         unit_out=False,
         with_content=has_content,
+        vector_dim=features.vectors.shape[1],
         name=name,
     )
     tower.build()
     sizes = plan.word_buckets, len(known.categories), PRICE_STEPS
-    content = Content(features.words, features.categories, features.prices, sizes) if has_content else None
+    seen = features.words, features.categories, features.prices
+    content = Content(*seen, sizes, features.vectors) if has_content else None
     for (ids, *rest), vectors in ((tower.outs, out), (tower.ins, pooled)):
         own = np.pad(vectors, ((1, 0), (0, 0)))
         if content is not None:
             tables = content_tables(content, vectors, known.counts.buyers.astype(np.float64))
             own = tables.ids
-            for table, rows in zip(rest, (tables.words, tables.categories, tables.prices), strict=True):
+            said = [tables.words, tables.categories, tables.prices]
+            for table, rows in zip(rest, [*said, tables.vectors] if tower.vector_dim else said, strict=True):
                 table.table.assign(rows)
         filled = np.zeros((len(known.ids) + 1, tower.dim), np.float32)
         rows = features.id_rows

@@ -53,6 +53,7 @@ class Encoder:
             categories=tuple(self.meaning.get("categories", ())),
             word_buckets=tower.word_buckets,
             title_words=tower.title_words,
+            vector_dim=max(tower.vector_dim for tower in self.model.towers),
         )
 
     def encode_items(self, catalogue: pa.Table, *, batch_size: int = 4096) -> Sides:

@@ -1,4 +1,4 @@
-"""What the item tower reads of the catalogue: id row, title words, category and price, as integer arrays.
+"""What the item tower reads of the catalogue: id row, title words, category and price as integers, its own vector.
 
 Row 0 of every table stands for "nothing known", so that a column that is null, or absent from the shop,
 adds nothing to a vector.
@@ -12,6 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from topkin.cosine import unit_rows
+from topkin.embeddings import vectors_of
+from topkin.errors import ArtifactError
 from topkin.interactions import rows_of
 
 PRICE_STEPS = 64  # half octaves: prices from 2^-8 to 2^24 differ, those beyond share the last step
@@ -23,13 +26,15 @@ class ItemFeatures:
     """Features of m items.
 
     id_rows: (m,) int32 rows of the id table. words: (m, title_words) int32 rows of the word table, padded
-    with 0. categories: (m,) int32. prices: (m,) int32. In each, 0 means none.
+    with 0. categories: (m,) int32. prices: (m,) int32. In each, 0 means none. vectors: (m, p) float32, what items
+    bring of their own: unit rows, zeros for none; p is 0 where the shop has no such column.
     """
 
     id_rows: np.ndarray
     words: np.ndarray
     categories: np.ndarray
     prices: np.ndarray
+    vectors: np.ndarray
 
     def __len__(self) -> int:
         return len(self.id_rows)
@@ -42,12 +47,14 @@ class ItemFeatures:
             "categories": self.categories[rows],
             "prices": self.prices[rows],
         }
+        if self.vectors.shape[1]:
+            arrays["vectors"] = self.vectors[rows]
         return {k: np.pad(a, ((0, size - len(a)), *[(0, 0)] * (a.ndim - 1))) for k, a in arrays.items()}
 
     @property
     def has_content(self) -> np.ndarray:
-        """Which items have a word or a category, (m,) bool; a price alone tells too little."""
-        return (self.words > 0).any(axis=1) | (self.categories > 0)
+        """Which items have a word, a category or a vector, (m,) bool; a price alone tells too little."""
+        return (self.words > 0).any(axis=1) | (self.categories > 0) | self.vectors.any(axis=1)
 
 
 def hash_words(words: list[str], buckets: int) -> np.ndarray:
@@ -93,12 +100,25 @@ def _column(table: pa.Table, name: str) -> pa.Array:
     return pa.array([], column.type) if isinstance(column, pa.ChunkedArray) else column
 
 
+def vector_dim(catalogue: pa.Table) -> int:
+    """How many numbers the items' own vectors have; 0 for a catalogue without them."""
+    at = catalogue.schema.get_field_index("vector")
+    return int(catalogue.schema.field(at).type.list_size) if at >= 0 else 0
+
+
 def item_features(
-    catalogue: pa.Table, *, ids: pa.Array, categories: tuple[str, ...], word_buckets: int, title_words: int
+    catalogue: pa.Table,
+    *,
+    ids: pa.Array,
+    categories: tuple[str, ...],
+    word_buckets: int,
+    title_words: int,
+    vector_dim: int = 0,
 ) -> ItemFeatures:
     """Features of the rows of a table of ``schemas.catalogue``.
 
-    ids: the items that have a row of their own in the id table, in its order from row 1.
+    ids: the items that have a row of their own in the id table, in its order from row 1. vector_dim: how many numbers
+    the encoder reads of a vector, 0 for none. Raises ArtifactError where the catalogue's have another number.
     """
     found = pc.fill_null(pc.index_in(_column(catalogue, "category"), pa.array(categories, pa.string())), -1)
     return ItemFeatures(
@@ -106,4 +126,14 @@ def item_features(
         words=word_rows(_column(catalogue, "title"), buckets=word_buckets, width=title_words),
         categories=np.asarray(found).astype(np.int32) + np.int32(1),
         prices=price_rows(_column(catalogue, "price").to_numpy(zero_copy_only=False).astype(np.float64)),
+        vectors=_own_vectors(catalogue, vector_dim),
     )
+
+
+def _own_vectors(catalogue: pa.Table, dim: int) -> np.ndarray:
+    found = vector_dim(catalogue)
+    if found != dim and dim:
+        raise ArtifactError(
+            f"the items' vectors must have the {dim} numbers that the encoder was trained on, got {found}: train again"
+        )
+    return unit_rows(vectors_of(catalogue)) if dim else np.zeros((len(catalogue), 0), np.float32)

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from topkin.models.data import Counts, Purchases, count
-from topkin.models.features import ItemFeatures, item_features
+from topkin.models.features import ItemFeatures, item_features, vector_dim
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,12 @@ class Known:
 
         def features(ids: pa.Array) -> ItemFeatures:
             return item_features(
-                catalogue, ids=ids, categories=categories, word_buckets=word_buckets, title_words=title_words
+                catalogue,
+                ids=ids,
+                categories=categories,
+                word_buckets=word_buckets,
+                title_words=title_words,
+                vector_dim=vector_dim(catalogue),
             )
 
         ids = catalogue["item_id"].combine_chunks()

@@ -36,9 +36,14 @@ class Step:
     ) -> None:
         self.model, self.plan, self.smoothed = model, plan, smoothed
         self.content = bool(
-            (features.words > 0).any() or (features.categories > 0).any() or (features.prices > 0).any()
+            (features.words > 0).any()
+            or (features.categories > 0).any()
+            or (features.prices > 0).any()
+            or features.vectors.any()
         )
         read = {"words": features.words, "categories": features.categories, "prices": features.prices}
+        if model.vector_dim:
+            read["vectors"] = features.vectors
         self.features = {k: tf.constant(v) for k, v in read.items()} if self.content else {}
         self.log_q = tf.constant(log_q)
         parts = (base.in_vectors, base.out_vectors, base.covariance) if base is not None else ()

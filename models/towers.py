@@ -49,6 +49,30 @@ class Table(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("topkin")
+class Projection(keras.layers.Dense):
+    """What the vectors that items bring are multiplied by, (inputs, dim), beside the :class:`Table` of their words."""
+
+    def __init__(self, inputs: int, dim: int, *, scale: float = 0.01, seed: int = 0, **kwargs: Any) -> None:
+        start = keras.initializers.RandomNormal(stddev=scale, seed=seed)
+        super().__init__(dim, use_bias=False, kernel_initializer=start, **kwargs)
+        self.inputs, self.scale, self.seed = inputs, scale, seed
+
+    def build(self, input_shape: Any = None) -> None:
+        """Make the matrix."""
+        super().build((None, self.inputs))
+
+    @property
+    def table(self) -> Any:
+        """The matrix."""
+        return self.kernel
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        named = keras.layers.Layer.get_config(self)
+        return {**named, "inputs": self.inputs, "dim": self.units, "scale": self.scale, "seed": self.seed}
+
+
+@keras.saving.register_keras_serializable("topkin")
 class HistoryPooling(keras.layers.Layer):
     """The user tower: a weighted sum of in-vectors, then the unit vector.
 
@@ -65,9 +89,9 @@ class TwoTower(keras.Model):
     """One block's weights: called on item features it gives out-vectors and in-vectors.
 
     A vector is the sum of what is known of the item: its id row, the mean of its words, its category, its
-    price. Out-vectors are scored, in-vectors are pooled by :class:`HistoryPooling`. ``unit_out``: out-vectors are
-    unit rows, as in training; without it their lengths count. ``with_content``: whether there are tables beside
-    the ids'.
+    price, and a linear map of the vector that it brings, of ``vector_dim`` numbers. Out-vectors are scored, in-vectors
+    are pooled by :class:`HistoryPooling`. ``unit_out``: out-vectors are unit rows, as in training; without it their
+    lengths count. ``with_content``: whether there are tables beside the ids'.
     """
 
     def __init__(
@@ -81,14 +105,17 @@ class TwoTower(keras.Model):
         seed: int = 0,
         unit_out: bool = True,
         with_content: bool = True,
+        vector_dim: int = 0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self.vector_dim = vector_dim if with_content else 0
         self.items, self.dim, self.word_buckets, self.title_words = items, dim, word_buckets, title_words
         self.categories, self.seed, self.unit_out, self.with_content = categories, seed, unit_out, with_content
         self.id_out = Table(items, dim, seed=seed + 1, name="id_out")
         self.id_in = Table(items, dim, seed=seed + 2, name="id_in")
-        outs, ins = [self.id_out], [self.id_in]
+        outs: list[Table | Projection] = [self.id_out]
+        ins: list[Table | Projection] = [self.id_in]
         if with_content:
             for number, (name, rows) in enumerate(
                 (("words", word_buckets), ("category", categories), ("price", PRICE_STEPS))
@@ -96,6 +123,9 @@ class TwoTower(keras.Model):
                 first = seed + 3 + 2 * number
                 outs.append(Table(rows, dim, scale=0.01, seed=first, name=f"{name}_out"))
                 ins.append(Table(rows, dim, scale=0.01, seed=first + 1, name=f"{name}_in"))
+        if self.vector_dim:
+            outs.append(Projection(vector_dim, dim, seed=seed + 9, name="vector_out"))
+            ins.append(Projection(vector_dim, dim, seed=seed + 10, name="vector_in"))
         self.outs, self.ins = outs, ins
         self.users = HistoryPooling(name="users")
         self._infer: Any = None
@@ -109,12 +139,12 @@ class TwoTower(keras.Model):
         self.built = True
 
     @property
-    def tables(self) -> list[Table]:
-        """All embedding tables, out and in by turns: ids, words, categories, prices."""
+    def tables(self) -> list[Table | Projection]:
+        """All tables, out and in by turns: ids, words, categories, prices, what own vectors are multiplied by."""
         return [table for pair in zip(self.outs, self.ins, strict=True) for table in pair]
 
     def call(self, features: dict[str, Any]) -> tuple[Any, Any]:
-        """Item features (``id_rows``, ``words``, ``categories``, ``prices``) -> out-vectors, in-vectors, (m, dim)."""
+        """Item features, as ``ItemFeatures.padded`` names them -> out-vectors, in-vectors, (m, dim)."""
         out, pooled = self.sums(features)
         return unit(out) if self.unit_out else out, pooled
 
@@ -126,12 +156,13 @@ class TwoTower(keras.Model):
         return sides[0], sides[1]
 
     def content(self, features: dict[str, Any], side: str) -> Any:
-        """What words, category and price say of items, (m, dim); side: ``out`` or ``in``."""
-        _, texts, categories, prices = self.outs if side == "out" else self.ins
+        """What words, category, price and own vectors say of items, (m, dim); side: ``out`` or ``in``."""
+        _, texts, categories, prices, *projections = self.outs if side == "out" else self.ins
         words = features["words"]
         count = ops.maximum(ops.sum(ops.cast(words > 0, "float32"), axis=1, keepdims=True), 1.0)
         said = ops.sum(texts(words), axis=1) / count
-        return said + categories(features["categories"]) + prices(features["prices"])
+        said = said + categories(features["categories"]) + prices(features["prices"])
+        return said + projections[0](features["vectors"]) if projections else said
 
     def infer(self, features: dict[str, Any]) -> tuple[Any, Any]:
         """:meth:`sums`, compiled once for each shape of features."""
@@ -158,6 +189,7 @@ class TwoTower(keras.Model):
             "seed": self.seed,
             "unit_out": self.unit_out,
             "with_content": self.with_content,
+            "vector_dim": self.vector_dim,
         }
 
     @classmethod

@@ -111,6 +111,7 @@ class Trainer:
             word_buckets=plan.word_buckets,
             title_words=plan.title_words,
             categories=len(known.categories),
+            vector_dim=known.features.vectors.shape[1],
             seed=plan.seed,
             name="trained",
         )

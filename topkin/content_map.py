@@ -1,7 +1,8 @@
 """From an item's content to its vector: a ridge map learned from the items with sales, as rows of tables.
 
 A new item's vector is the sum of the rows of what is known of it: the mean of its words' rows, its category's, its
-price step's. As purchases come, the vector found from them takes over: its share is ``sales / (sales + half)``.
+price step's; and, where items bring vectors of their own, its own times a matrix. As purchases come, the vector found
+from them takes over: its share is ``sales / (sales + half)``.
 The tables are those of a tower whose vectors are such sums, so that a computed block and a trained one are
 held alike; an id row is what an item's own purchases say beyond its content.
 """
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
+from scipy.linalg import cho_factor, cho_solve
 
 from topkin.spectral import OUT_POWER, InOut, Spectrum, in_out
 
@@ -24,13 +26,31 @@ class Content:
     """What is known of m items beside their sales: which rows of three tables, 0 for none.
 
     words: (m, width) int32, the mean of the rows counts. categories: (m,) int32. prices: (m,) int32.
-    sizes: rows of each table beside row 0.
+    sizes: rows of each table beside row 0. vectors: (m, p) float32, unit rows or zeros; none where p is 0.
     """
 
     words: np.ndarray
     categories: np.ndarray
     prices: np.ndarray
     sizes: tuple[int, int, int]
+    vectors: np.ndarray | None = None
+
+    @property
+    def dense(self) -> np.ndarray:
+        """The vectors, (m, p) float32; (m, 0) where there are none."""
+        return np.zeros((len(self.words), 0), np.float32) if self.vectors is None else self.vectors
+
+    @property
+    def known(self) -> np.ndarray:
+        """Of which items anything is known, (m,) bool."""
+        looked_up = (self.words > 0).any(axis=1) | (self.categories > 0) | (self.prices > 0)
+        return np.asarray(looked_up | self.dense.any(axis=1))
+
+    def says(self, rows: np.ndarray) -> np.ndarray:
+        """What rows of the tables, then of the vectors' matrix, make of the items, (m, d) float32."""
+        sparse = sum(self.sizes)
+        said = self.matrix() @ rows[:sparse]
+        return said + self.dense @ rows[sparse:] if self.dense.shape[1] else said
 
     def matrix(self) -> sp.csr_matrix:
         """(m, sum(sizes)) float32 CSR: a vector is its row times the tables' rows from row 1, one under the other."""
@@ -56,12 +76,14 @@ class Content:
 class ContentTables:
     """Tables that add up to vectors, each float32 of d columns with a zero row 0.
 
-    words, categories, prices: (size + 1, d). ids: (m + 1, d), row j + 1 for item j.
+    words, categories, prices: (size + 1, d). vectors: (p, d), what a vector is multiplied by, no row 0.
+    ids: (m + 1, d), row j + 1 for item j.
     """
 
     words: np.ndarray
     categories: np.ndarray
     prices: np.ndarray
+    vectors: np.ndarray
     ids: np.ndarray
 
 
@@ -100,8 +122,8 @@ def content_block(
     growth = np.float32(1 - settings.item_power)
     degrees = np.maximum(spectrum.degrees, np.float32(settings.least))
     means = content_tables(content, spectrum.V / (degrees**growth)[:, None], sales, ridge=ridge, half=half)
-    rows = np.concatenate([means.words[1:], means.categories[1:], means.prices[1:]])
-    known = content.matrix() @ rows + means.ids[1:]
+    rows = np.concatenate([means.words[1:], means.categories[1:], means.prices[1:], means.vectors])
+    known = content.says(rows) + means.ids[1:]
     later = spectrum.degrees + np.float32(head_start)
     blended = replace(spectrum, V=known * (later**growth)[:, None], degrees=later)
     block = in_out(blended, lengths=lengths, **options)
@@ -128,57 +150,102 @@ def content_tables(
             f"content, vectors and sales must tell of the same items, got {len(content.words)}, "
             f"{len(vectors)} and {len(sales)}"
         )
-    X = content.matrix()
     share = sales / (sales + half)
-    rows = ridge_map(X, vectors, share, ridge=ridge)
-    own = np.where(np.diff(X.indptr) > 0, share, sales > 0).astype(np.float32)
-    said = X @ rows
+    rows = ridge_map(content.matrix(), vectors, share, ridge=ridge, dense=content.dense)
+    own = np.where(content.known, share, sales > 0).astype(np.float32)
+    said = content.says(rows)
     return _as_tables(content, rows, said + own[:, None] * (vectors - said))
 
 
 def _as_tables(content: Content, rows: np.ndarray, wanted: np.ndarray) -> ContentTables:
     """Rows of content, and the rows of ids that make them up to the wanted vectors of the items."""
-    parts = np.split(rows, np.cumsum(content.sizes)[:-1])
-    ids = wanted - content.matrix() @ rows
-    return ContentTables(*(np.pad(part, ((1, 0), (0, 0))) for part in (*parts, ids)))
+    *parts, dense = np.split(rows, np.cumsum(content.sizes))
+    words, categories, prices, ids = (np.pad(part, ((1, 0), (0, 0))) for part in (*parts, wanted - content.says(rows)))
+    return ContentTables(words, categories, prices, dense, ids)
 
 
-def ridge_map(X: sp.csr_matrix, vectors: np.ndarray, weights: np.ndarray, *, ridge: float) -> np.ndarray:
+def ridge_map(
+    X: sp.csr_matrix, vectors: np.ndarray, weights: np.ndarray, *, ridge: float, dense: np.ndarray | None = None
+) -> np.ndarray:
     """B that minimises ``sum_j w_j |x_j B - v_j|^2 + ridge |B|^2``, (p, d) float32, by conjugate gradients.
 
     X: (m, p) float32 CSR. vectors: (m, d). weights: (m,) at least 0. Columns of X that are empty where weights
-    are above 0 get zero rows, and cost nothing.
+    are above 0 get zero rows, and cost nothing. dense: (m, q) float32, more columns of x, to the right of X's; B has
+    q rows more.
     """
     if ridge <= 0:
         raise ValueError(f"ridge must be above 0, got {ridge}")
     used = np.flatnonzero(weights > 0)
+    root = np.sqrt(weights[used])
     some = X[used].astype(np.float64)
     seen = np.unique(some.indices)
-    some = sp.diags_array(np.sqrt(weights[used])) @ some[:, seen]
-    back = some.T.tocsr()
-    step = 1 / (np.asarray(some.multiply(some).sum(axis=0)).ravel() + ridge)[:, None]
-    out = np.zeros((X.shape[1], vectors.shape[1]), np.float32)
+    system = _System.of(sp.diags_array(root) @ some[:, seen], dense, used, root, ridge)
+    rows = np.r_[seen, X.shape[1] : X.shape[1] + system.dense.shape[1]]
+    out = np.zeros((X.shape[1] + system.dense.shape[1], vectors.shape[1]), np.float32)
     for start in range(0, vectors.shape[1], _COLUMNS):
         columns = slice(start, start + _COLUMNS)
-        wanted = back @ (np.sqrt(weights[used])[:, None] * vectors[used, columns])
-        out[seen, columns] = _solve(some, back, ridge, step, wanted)
+        out[rows, columns] = _solve(system, system.back(root[:, None] * vectors[used, columns]))
     return out
 
 
-def _solve(X: sp.csr_matrix, back: sp.csr_matrix, ridge: float, step: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """(X'X + ridge) B = wanted, each column's own conjugate gradients, preconditioned by the diagonal."""
+@dataclass(frozen=True)
+class _System:
+    """(X'X + ridge) B = …, with X a sparse part beside a dense one, and what is near its inverse.
+
+    sparse: (n, p). turned: its transpose. dense: (n, q). diagonal: (p, 1). gram: Cholesky of the dense part's own.
+    """
+
+    sparse: sp.csr_matrix
+    turned: sp.csr_matrix
+    dense: np.ndarray
+    ridge: float
+    diagonal: np.ndarray
+    gram: Any
+
+    @classmethod
+    def of(
+        cls, sparse: sp.csr_matrix, dense: np.ndarray | None, used: np.ndarray, root: np.ndarray, ridge: float
+    ) -> "_System":
+        """The rows ``used`` of a dense part, times ``root``, beside those of the sparse one."""
+        part = np.zeros((len(used), 0)) if dense is None else dense[used].astype(np.float64) * root[:, None]
+        diagonal = 1 / (np.asarray(sparse.multiply(sparse).sum(axis=0)).ravel() + ridge)[:, None]
+        gram = cho_factor(part.T @ part + ridge * np.eye(part.shape[1])) if part.shape[1] else None
+        return cls(sparse, sparse.T.tocsr(), part, ridge, diagonal, gram)
+
+    def back(self, values: np.ndarray) -> np.ndarray:
+        """X' times (n, d)."""
+        found = self.turned @ values
+        return np.concatenate([found, self.dense.T @ values]) if self.gram is not None else found
+
+    def times(self, B: np.ndarray) -> np.ndarray:
+        """The system times (p + q, d)."""
+        if self.gram is None:
+            return self.turned @ (self.sparse @ B) + self.ridge * B
+        p = self.sparse.shape[1]
+        return self.back(self.sparse @ B[:p] + self.dense @ B[p:]) + self.ridge * B
+
+    def near(self, rest: np.ndarray) -> np.ndarray:
+        """What is near the inverse, times (p + q, d)."""
+        if self.gram is None:
+            return self.diagonal * rest
+        p = self.sparse.shape[1]
+        return np.concatenate([self.diagonal * rest[:p], cho_solve(self.gram, rest[p:])])
+
+
+def _solve(system: _System, wanted: np.ndarray) -> np.ndarray:
+    """The system's B for what is wanted, each column's own conjugate gradients."""
     B, rest = np.zeros_like(wanted), wanted.copy()
     size = np.sqrt((wanted**2).sum(axis=0))
-    way = scaled = step * rest
+    way = scaled = system.near(rest)
     slope = (rest * scaled).sum(axis=0)
     for _ in range(_ITERATIONS):
         if (np.sqrt((rest**2).sum(axis=0)) <= _TOLERANCE * size).all():
             break
-        ahead = back @ (X @ way) + ridge * way
+        ahead = system.times(way)
         far = slope / np.maximum((way * ahead).sum(axis=0), 1e-300)
         B += far * way
         rest -= far * ahead
-        scaled = step * rest
+        scaled = system.near(rest)
         slope, before = (rest * scaled).sum(axis=0), slope
         way = scaled + slope / np.maximum(before, 1e-300) * way
     return B

@@ -1,11 +1,14 @@
 """The content map against scikit-learn's ridge, and what its tables add up to."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
 from sklearn.linear_model import Ridge
 
 from topkin.content_map import Content, content_block, content_tables, ridge_map
+from topkin.cosine import unit_rows
 from topkin.spectral import SpectralSettings, decompose, in_out
 
 
@@ -35,6 +38,29 @@ def test_the_map_is_scikit_learns_ridge(ridge, d):
     weights[::4] = 0
     wanted = Ridge(alpha=ridge, fit_intercept=False).fit(X.toarray(), vectors, sample_weight=weights).coef_
     np.testing.assert_allclose(ridge_map(X, vectors, weights, ridge=ridge), wanted.reshape(d, -1).T, atol=1e-4)
+
+
+@pytest.mark.parametrize("d", [2, 70])
+def test_dense_columns_beside_the_sparse_ones_are_scikit_learns_ridge_too(d):
+    rng = np.random.default_rng(1)
+    X, vectors, weights = content().matrix(), rng.standard_normal((80, d)).astype(np.float32), rng.random(80)
+    weights[::4] = 0
+    dense = (rng.standard_normal((80, 30)) * np.geomspace(1, 1e-3, 30)).astype(np.float32)
+    both = np.hstack([X.toarray(), dense])
+    wanted = Ridge(alpha=0.1, fit_intercept=False).fit(both, vectors, sample_weight=weights).coef_
+    found = ridge_map(X, vectors, weights, ridge=0.1, dense=dense)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, wanted.reshape(d, -1).T, atol=1e-4)
+
+
+def test_without_dense_columns_the_map_is_the_same_number_for_number():
+    known, rng = content(), np.random.default_rng(2)
+    vectors, sales = rng.standard_normal((80, 6)).astype(np.float32), rng.integers(0, 4, 80).astype(float)
+    tables = content_tables(known, vectors, sales)
+    none = content_tables(replace(known, vectors=np.zeros((80, 0), np.float32)), vectors, sales)
+    assert none.vectors.shape == (0, 6)
+    for name in ("words", "categories", "prices", "ids"):
+        assert (getattr(tables, name) == getattr(none, name)).all()
 
 
 def test_a_word_never_seen_with_sales_has_a_zero_row():
@@ -78,6 +104,25 @@ def test_a_new_item_with_known_words_lands_near_its_kind():
     assert (nearest == kind[new]).mean() > 0.98
 
 
+def test_a_new_item_known_by_its_vector_alone_lands_near_its_kind():
+    rng = np.random.default_rng(3)
+    kind = rng.integers(4, size=400)
+    centres, tastes = rng.standard_normal((4, 24)), rng.standard_normal((4, 16))
+    brought = unit_rows((centres[kind] + 0.5 * rng.standard_normal((400, 24))).astype(np.float32))
+    vectors = (tastes[kind] + 0.3 * rng.standard_normal((400, 16))).astype(np.float32)
+    none = np.zeros(400, np.int32)
+    sales = np.where(np.arange(400) < 300, 20.0, 0.0)
+    known = Content(none[:, None], none, none, (1, 1, 1), brought)
+    assert known.known.all()
+    tables = content_tables(known, vectors, sales, ridge=0.1)
+    assert not np.concatenate([tables.words, tables.categories, tables.prices]).any()
+    guess = brought @ tables.vectors
+    nearest = ((guess[300:, None] - tastes) ** 2).sum(axis=2).argmin(axis=1)
+    assert (nearest == kind[300:]).mean() > 0.98
+    share = (sales / (sales + 5))[:, None]
+    np.testing.assert_allclose(guess + tables.ids[1:], guess + share * (vectors - guess), atol=1e-5)
+
+
 def shop(seed=4, n_users=400, n_items=120, kinds=4):
     """Users and items of a few kinds, and each item's kind in its words; the last 20 items never sold."""
     rng = np.random.default_rng(seed)
@@ -105,6 +150,7 @@ def test_tables_of_a_block_add_up_to_its_vectors_and_to_those_of_a_new_item():
     spectrum = decompose(lambda: [R], 120, SpectralSettings(dim=12))
     found = content_block(spectrum, known, sales, dim=8, out_power=0.3, lengths=lengths, new_length=3.0)
     rows = np.arange(120)
+    assert found.in_tables.vectors.shape == (0, 8)
     for tables, vectors in ((found.in_tables, found.vectors.E), (found.out_tables, found.vectors.O)):
         alone = added_up(tables, known, rows)
         np.testing.assert_allclose(alone + tables.ids[1:], vectors, atol=1e-5)
