@@ -99,7 +99,7 @@ def batches(
         question = np.cumsum(first, dtype=np.int32) - 1
         users = user[at[first]]
         row, entry = _entries(known, users)
-        found = np.unique(np.concatenate([known.items[at], _negatives(negatives, recipe, rng)]))
+        found = np.unique(np.concatenate([known.items[at], shared_negatives(negatives, recipe, rng)]))
         column[found] = np.arange(len(found), dtype=np.int32)
         columns = column[known.items[entry]]
         inside = fold[entry] != fold[at[first]][row]
@@ -134,7 +134,8 @@ def chances(targets: np.ndarray, power: float) -> np.ndarray:
     return np.asarray(wanted / max(wanted.sum(), 1e-30))
 
 
-def _negatives(cumulative: np.ndarray | None, recipe: Recipe, rng: np.random.Generator) -> np.ndarray:
+def shared_negatives(cumulative: np.ndarray | None, recipe: Recipe, rng: np.random.Generator) -> np.ndarray:
+    """A step's draws by cumulative chances, (``recipe.negatives``,) int32; none without chances."""
     if cumulative is None or not recipe.negatives:
         return np.zeros(0, np.int32)
     found = np.searchsorted(cumulative, rng.random(recipe.negatives), side="right")

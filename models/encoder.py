@@ -8,10 +8,11 @@ import pyarrow as pa
 
 from topkin.blocks import PRIOR, Block, dim_of, equally_long, user_vectors
 from topkin.cosine import unit_rows
+from topkin.gru import Gru
 from topkin.interactions import Interactions
 from topkin.models.features import ItemFeatures, item_features
 from topkin.models.prior import Prior, sales, surge
-from topkin.models.towers import Towers, TwoTower
+from topkin.models.towers import SequenceTower, Towers, TwoTower
 
 Sides = tuple[np.ndarray, np.ndarray]
 """Out-vectors and in-vectors of items, each (n, d) float32."""
@@ -44,6 +45,11 @@ class Encoder:
         """What decides a result beside the weights: blocks, prior, reach, categories, vocabulary."""
         return dict(self.model.meaning)
 
+    @property
+    def network(self) -> Gru | None:
+        """The network of the block ``sequence``, where there is one."""
+        return next((tower.network for tower in self.model.towers if isinstance(tower, SequenceTower)), None)
+
     def features(self, catalogue: pa.Table) -> ItemFeatures:
         """What the item towers read of rows of the catalogue."""
         tower = self.model.towers[0]
@@ -72,7 +78,7 @@ class Encoder:
         self, history: Interactions, in_vectors: np.ndarray, buyers: np.ndarray, *, length: int | None = None
     ) -> np.ndarray:
         """User vectors, (n_users, dim) float32 unit rows, zero without history; see ``blocks.user_vectors``."""
-        return user_vectors(history, in_vectors, buyers, self.blocks, length=length)
+        return user_vectors(history, in_vectors, buyers, self.blocks, length=length, sequence=self.network)
 
 
 def assembled(

@@ -1,5 +1,7 @@
 """An encoder on disk: ``encoder.keras``, ``items.parquet`` and ``signature.json``.
 
+With a block ``sequence`` also ``sequence.parquet``: its network, for those who encode users without TensorFlow.
+
 The hash in the signature is checked before TensorFlow reads a byte, and Keras loads in safe mode, which
 refuses files with code in them.
 """
@@ -17,7 +19,7 @@ import keras
 import numpy as np
 import pyarrow as pa
 
-from topkin import storage
+from topkin import gru, storage
 from topkin.errors import ArtifactError
 from topkin.models.encoder import Encoder
 from topkin.models.towers import Towers
@@ -87,6 +89,8 @@ def save(encoder: Encoder, folder: str, signature: Mapping[str, Any]) -> Encoder
         },
         storage.join(folder, SIGNATURE),
     )
+    if encoder.network is not None:
+        gru.write(encoder.network, folder, digest)
     return Encoder(encoder.model, encoder.ids, digest)
 
 

@@ -53,7 +53,7 @@ class Step:
             self.free = Table(model.items, model.dim, seed=model.id_out.seed, name="free_out")
             self.free.build()
         tables = [t for t in model.tables if self.content or t is model.id_in or t is model.id_out]
-        self.trained = [(self.free if t is model.id_out else t).table for t in tables]
+        self.trained = [*((self.free if t is model.id_out else t).table for t in tables), *model.dense]
         once = [self.free.table.path, model.id_in.table.path]  # a batch names an item once; row 0 has no gradient
         self.optimizer = RowAdam(plan.learning_rate, distinct=once)
         self.optimizer.build(self.trained)
@@ -93,11 +93,14 @@ class Step:
             pooled = self.model.id_in(batch["pooled_rows"])
             if self.content:
                 pooled += self.model.content(self._read(batch["pooled"]), "in")
-            questions = batch["question"][-1] + 1
-            users = unit(_mixed(batch["history"], batch["history_weights"], pooled, questions))
+            users = self._users(batch, pooled)
             loss = tf.reduce_mean(self._losses(users, items, batch) * batch["weights"])
         self.optimizer.apply(tape.gradient(loss, self.trained), self.trained)
         return loss
+
+    def _users(self, batch: dict[str, tf.Tensor], pooled: tf.Tensor) -> tf.Tensor:
+        questions = batch["question"][-1] + 1
+        return unit(_mixed(batch["history"], batch["history_weights"], pooled, questions))
 
     def _out(self, batch: dict[str, tf.Tensor]) -> tf.Tensor:
         rows = batch["candidates_rows"]

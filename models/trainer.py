@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from topkin import progress
 from topkin.errors import InputError
+from topkin.interactions import Interactions
 from topkin.models.base import Base
 from topkin.models.batches import Recipe, batches, chances
 from topkin.models.data import Purchases
@@ -18,6 +19,7 @@ from topkin.models.losses import log_inclusion
 from topkin.models.smoothing import Smoothing
 from topkin.models.step import Step
 from topkin.models.towers import TwoTower
+from topkin.models.validation import TRAINED
 
 STEPS, SMALLEST, LARGEST = 200, 256, 8192  # of an epoch; purchases of a step where the plan says none
 
@@ -66,6 +68,9 @@ class Plan:
     closed_rarity: float
     uptake_dim: int
     uptake_half_life_days: float | None
+    sequence_dim: int
+    sequence_length: int
+    sequence_epochs: int
     validation_cuts: int
     recent_days: float
 
@@ -96,6 +101,9 @@ class Trainer:
     known: Known
     base: Base | None = None
     model: TwoTower = field(init=False)
+    name: ClassVar[str] = TRAINED
+    counted: ClassVar[str] = "epoch"
+    largest: ClassVar[int] = LARGEST
 
     def __post_init__(self) -> None:
         plan, known = self.plan, self.known
@@ -105,28 +113,36 @@ class Trainer:
                 "training needs a user with at least two different items before the as-of date"
                 f"{' less train.validation_days' if self.phase == 'validation' else ''}, got none"
             )
-        self.model = TwoTower(
-            items=len(known.ids),
-            dim=plan.dim,
-            word_buckets=plan.word_buckets,
-            title_words=plan.title_words,
-            categories=len(known.categories),
-            vector_dim=known.features.vectors.shape[1],
-            seed=plan.seed,
-            name="trained",
-        )
+        self.model = self._model()
         self.model.build()
-        even = min(max(self.counts.examples // STEPS, SMALLEST), LARGEST)
+        even = min(max(self.counts.examples // STEPS, SMALLEST), self.largest)
         self.batch_size = min(plan.batch_size or even, self.counts.examples)
         self.smoothing = self._smoothing()
-        self.step = Step(
-            self.model,
-            self.features,
-            plan,
-            self._log_q(),
-            smoothed=self.smoothing is not None,
-            base=self.base if plan.closed_share else None,
-        )
+        self.step = self._step()
+
+    @property
+    def epochs(self) -> int:
+        """Most epochs of this block."""
+        return self.plan.epochs
+
+    def _sizes(self) -> dict[str, Any]:
+        plan, known = self.plan, self.known
+        return {
+            "items": len(known.ids),
+            "word_buckets": plan.word_buckets,
+            "title_words": plan.title_words,
+            "categories": len(known.categories),
+            "vector_dim": known.features.vectors.shape[1],
+            "seed": plan.seed,
+        }
+
+    def _model(self) -> TwoTower:
+        return TwoTower(**self._sizes(), dim=self.plan.dim, name=self.name)
+
+    def _step(self) -> Step:
+        base = self.base if self.plan.closed_share else None
+        smoothed = self.smoothing is not None
+        return Step(self.model, self.features, self.plan, self._log_q(), smoothed=smoothed, base=base)
 
     def _smoothing(self) -> Smoothing | None:
         plan = self.plan
@@ -145,10 +161,10 @@ class Trainer:
         """What the step reads, one epoch of it."""
         plan = self.plan
         rng = np.random.default_rng([plan.seed, epoch])
-        recipe, cumulative = plan.recipe(self.batch_size), np.cumsum(self._chances)
+        cumulative = np.cumsum(self._chances)
         known = self.features.has_content
         for group in self.purchases.groups(rng):
-            for batch in batches(group, self.counts.buyers, recipe, rng, cumulative):
+            for batch in self._asked(group, rng, cumulative):
                 for side in ("candidates", "pooled"):
                     items = batch[side]
                     unseen = known[items] & (rng.random(len(items)) < plan.id_dropout)
@@ -158,6 +174,11 @@ class Trainer:
                     batch |= dict(zip(("mixed_rows", "mix", "mix_shares"), mix, strict=True))
                 yield batch
 
+    def _asked(
+        self, group: Interactions, rng: np.random.Generator, cumulative: np.ndarray
+    ) -> Iterator[dict[str, np.ndarray]]:
+        return batches(group, self.counts.buyers, self.plan.recipe(self.batch_size), rng, cumulative)
+
     def run_epoch(self, epoch: int) -> float:
         """Train on every batch once; returns the mean loss. The epoch's number decides order and step size."""
         data = tf.data.Dataset.from_generator(lambda: self.batches(epoch), output_signature=self.step.signature)
@@ -165,7 +186,7 @@ class Trainer:
         losses = []
         for batch in data.prefetch(2):
             losses.append(self.step(batch))
-            progress.advance(f"train: {self.phase} epoch {epoch}", len(batch["target"]), self.counts.examples)
+            progress.advance(f"train: {self.phase} {self.counted} {epoch}", len(batch["target"]), self.counts.examples)
         self.step.publish(self.smoothing)
         return float(np.mean([float(x) for x in losses])) if losses else 0.0
 

@@ -1,7 +1,7 @@
 """Making the encoder: what its blocks are worth is read off validation, then all purchases count.
 
 First the last ``validation_days`` are kept apart. The closed form and the prior are weighed on several such
-periods, one before the other; the trained block is judged after each epoch on the last one, beside them. What
+periods, one before the other; the trained blocks are judged after each epoch on the last one, beside them. What
 does not raise validation is left out. Then each block is made anew from everything.
 """
 
@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
 from typing import Any
@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from topkin import repurchase
-from topkin.blocks import PRIOR, Block, rotation
+from topkin.blocks import PRIOR, SEQUENCE, Block, rotation
 from topkin.errors import ConfigError
 from topkin.models.base import Base
 from topkin.models.checkpoint import Checkpoint, restore
@@ -29,7 +29,8 @@ from topkin.models.encoder import Encoder, Sides, assembled, encode_features
 from topkin.models.known import Known
 from topkin.models.prior import fitted, surge
 from topkin.models.saved import vocabulary_hash
-from topkin.models.towers import Towers, TwoTower
+from topkin.models.sequence import SequenceTrainer
+from topkin.models.towers import SequenceTower, Towers, TwoTower
 from topkin.models.trainer import Plan, Trainer
 from topkin.models.validation import (
     CLOSED,
@@ -75,7 +76,7 @@ class Progress:
     @property
     def reached(self) -> float | None:
         """The validation metric of the encoder that was chosen, if there was a validation."""
-        if TRAINED in self.blocks and self.best:
+        if {TRAINED, SEQUENCE} & set(self.blocks) and self.best:
             return float(self.best[f"validation_{METRIC}"])
         return self.without_training.get(METRIC)
 
@@ -114,16 +115,16 @@ def fit(
     if {CLOSED, UPTAKE} & set(done.blocks):
         computed = closed_towers(plan, everything, known)
         towers = {name: tower for name, tower in computed.items() if name in done.blocks}
-    if TRAINED in done.blocks:
-        closed = encode_features(towers[CLOSED], known.features, _BATCH) if CLOSED in towers else None
-        trainer = Trainer(plan, everything, "refit", known, _base(plan, closed, known))
-        _restore(trainer, values)
-        wanted = done.best["epoch"] if done.best else plan.epochs
-        while len(done.refit) < wanted:
-            done.refit.append(_epoch(trainer, len(done.refit) + 1))
-            on_epoch("refit", done.refit[-1])
-            checkpoint.write({"phase": "refit", "progress": asdict(done)}, trainer.variables())
-        towers[TRAINED] = trainer.model
+    beside = {CLOSED, TRAINED} <= set(done.blocks)
+    closed = encode_features(towers[CLOSED], known.features, _BATCH) if beside else None
+    trainers = _trainers(plan, everything, "refit", known, closed, done.blocks)
+    _restore(trainers, values)
+    wanted = done.best["epoch"] if done.best else _most_epochs(plan)
+    while trainers and len(done.refit) < min(wanted, max(t.epochs for t in trainers)):
+        done.refit.append(_epoch(trainers, len(done.refit) + 1))
+        on_epoch("refit", done.refit[-1])
+        checkpoint.write({"phase": "refit", "progress": asdict(done)}, _variables(trainers))
+    towers |= {trainer.name: trainer.model for trainer in trainers}
     return finished(plan, towers, {name: Setting(**s) for name, s in done.blocks.items()}, known), done
 
 
@@ -209,11 +210,11 @@ def _validate(
         return
     tried = _tried(plan)
     if closed_form:
-        alone = {name: setting for name, setting in settings.items() if name != TRAINED}
+        alone = {name: setting for name, setting in settings.items() if name not in (TRAINED, SEQUENCE)}
         chosen, _ = choose(contests, alone, tried)
         settings = {**settings, **chosen}
         done.without_training = {METRIC: contests[0].value(chosen), "periods": len(contests)}
-    if TRAINED in settings:
+    if {TRAINED, SEQUENCE} & set(settings):
         settings = _validate_training(
             plan, replace(purchases, days=days), knowns[0], contests[0], settings, done, values, checkpoint, on_epoch
         )
@@ -236,28 +237,34 @@ def _validate_training(
     on_epoch: Callable[[str, dict[str, Any]], None],
 ) -> dict[str, Setting]:
     """Train until validation has seen enough; returns the settings at the best epoch."""
-    trainer = Trainer(plan, purchases, "validation", known, _base(plan, contest.sides.get(CLOSED), known))
-    _restore(trainer, values)
-    # Beside a closed form all that was found there stays; alone, this block is what the prior is weighed against.
-    beside = {CLOSED, UPTAKE} & set(settings)
-    tried = [(TRAINED, "weight", WEIGHTS)] if beside else _tried(plan)
+    trainers = _trainers(plan, purchases, "validation", known, contest.sides.get(CLOSED), settings)
+    _restore(trainers, values)
+    # Beside a closed form all that was found there stays; alone, the first block is what others are weighed against.
+    beside = bool({CLOSED, UPTAKE} & set(settings))
+    weighed = [trainer.name for trainer in trainers[0 if beside else 1 :]]
+    tried = [*([] if beside else _tried(plan)), *((name, "weight", WEIGHTS) for name in weighed)]
+    start = {**settings, **{name: replace(settings[name], weight=0.0) for name in weighed}}
     while not (stopped := _stopped(plan, done)):
-        epoch = _epoch(trainer, len(done.epochs) + 1)
+        epoch = _epoch(trainers, len(done.epochs) + 1)
         began = time.perf_counter()
-        sides: dict[str, Sides] = {**contest.sides, TRAINED: encode_features(trainer.model, known.features, _BATCH)}
-        start = {**settings, TRAINED: replace(settings[TRAINED], weight=0.0 if beside else 1.0)}
-        chosen, value = choose([Contest(contest.cut, sides, contest.rarity)], start, tried)
+        sides: dict[str, Sides] = {t.name: encode_features(t.model, known.features, _BATCH) for t in trainers}
+        networks = [t.model.network for t in trainers if isinstance(t.model, SequenceTower)]
+        judge = Contest(contest.cut, {**contest.sides, **sides}, contest.rarity, *networks)
+        chosen, value = choose([judge], start, tried)
         epoch |= {f"validation_{METRIC}": value, "blocks": {name: asdict(s) for name, s in chosen.items()}}
         epoch["validation_seconds"] = round(time.perf_counter() - began, 3)
         done.epochs.append(epoch)
         on_epoch("validation", {k: v for k, v in epoch.items() if k != "blocks"})
-        checkpoint.write({"phase": "validation", "progress": asdict(done)}, trainer.variables())
+        checkpoint.write({"phase": "validation", "progress": asdict(done)}, _variables(trainers))
     done.stopped = stopped
     best = done.best
     if best is None:
         return settings
-    if best["blocks"][TRAINED]["weight"] == 0:
-        done.left_out = f"the trained block raised the validation's {METRIC} in no epoch: it is left out"
+    done.left_out = "; ".join(
+        f"the {name} block raised the validation's {METRIC} in no epoch: it is left out"
+        for name in weighed
+        if best["blocks"][name]["weight"] == 0
+    )
     return {name: Setting(**setting) for name, setting in best["blocks"].items()}
 
 
@@ -270,6 +277,8 @@ def _start(plan: Plan) -> dict[str, Setting]:
         settings[UPTAKE] = Setting(half_life_days=plan.uptake_half_life_days)
     if plan.epochs:
         settings[TRAINED] = Setting(half_life_days=plan.half_life_days)
+    if plan.sequence_dim:
+        settings[SEQUENCE] = Setting()
     return {**settings, PRIOR: Setting(weight=plan.prior or 0.0)}
 
 
@@ -283,13 +292,25 @@ def _tried(plan: Plan) -> list[tuple[str, str, Any]]:
     return tried
 
 
+def _trainers(
+    plan: Plan, purchases: Purchases, phase: str, known: Known, closed: Sides | None, names: Iterable[str]
+) -> list[Trainer]:
+    """One for each block among the names that is trained: all go through an epoch before the next one."""
+    made: list[Trainer] = []
+    if TRAINED in names:
+        made.append(Trainer(plan, purchases, phase, known, _base(plan, closed, known)))
+    if SEQUENCE in names:
+        made.append(SequenceTrainer(plan, purchases, phase, known))
+    return made
+
+
 def _base(plan: Plan, closed: Sides | None, known: Known) -> Base | None:
     """What the trained block learns beside, or None without a closed form."""
     return Base.of(*closed, known.counts.buyers, rarity=plan.closed_rarity) if closed is not None else None
 
 
 def _rarities(plan: Plan) -> dict[str, float]:
-    return {CLOSED: plan.closed_rarity, UPTAKE: plan.closed_rarity, TRAINED: plan.rarity}
+    return {CLOSED: plan.closed_rarity, UPTAKE: plan.closed_rarity, TRAINED: plan.rarity, SEQUENCE: 0.0}
 
 
 def _span(purchases: Purchases, catalogue: pa.Table) -> float:
@@ -302,23 +323,36 @@ def _stopped(plan: Plan, done: Progress) -> str:
     """Why validation has seen enough, or the empty string."""
     if done.best and len(done.epochs) - done.best["epoch"] >= plan.patience:
         return "patience"
-    return "epochs" if len(done.epochs) >= plan.epochs else ""
+    return "epochs" if len(done.epochs) >= _most_epochs(plan) else ""
 
 
-def _epoch(trainer: Trainer, number: int) -> dict[str, Any]:
-    began = time.perf_counter()
-    loss = trainer.run_epoch(number)
-    if not math.isfinite(loss):
-        raise ConfigError(
-            f"the loss must stay finite, got {loss} in epoch {number}: lower train.learning_rate, "
-            f"which is {trainer.plan.learning_rate}, or raise train.temperature"
-        )
-    return {"epoch": number, "loss": loss, "seconds": round(time.perf_counter() - began, 3)}
+def _most_epochs(plan: Plan) -> int:
+    return max(plan.epochs, plan.sequence_epochs if plan.sequence_dim else 0)
 
 
-def _restore(trainer: Trainer, values: list[Any]) -> None:
+def _epoch(trainers: Sequence[Trainer], number: int) -> dict[str, Any]:
+    """An epoch of each block that has not had all of its own: their losses, ``loss`` that of the trained block."""
+    began, losses = time.perf_counter(), {}
+    for trainer in trainers:
+        if number > trainer.epochs:
+            continue
+        loss = trainer.run_epoch(number)
+        if not math.isfinite(loss):
+            raise ConfigError(
+                f"the loss must stay finite, got {loss} in epoch {number}: lower train.learning_rate, "
+                f"which is {trainer.plan.learning_rate}, or raise train.temperature"
+            )
+        losses["loss" if trainer.name == TRAINED else f"{trainer.name}_loss"] = loss
+    return {"epoch": number, **losses, "seconds": round(time.perf_counter() - began, 3)}
+
+
+def _variables(trainers: Sequence[Trainer]) -> list[Any]:
+    return [variable for trainer in trainers for variable in trainer.variables()]
+
+
+def _restore(trainers: Sequence[Trainer], values: list[Any]) -> None:
     if values:
-        restore(trainer.variables(), values)
+        restore(_variables(trainers), values)
 
 
 def _key(plan: Plan, purchases: Purchases, catalogue: pa.Table) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from topkin.blocks import PRIOR, Block, user_vectors
+from topkin.gru import Gru
 from topkin.interactions import Interactions, joined
 from topkin.metrics import ranking_metrics
 from topkin.models.data import Counts, Purchases, fresh, newer, older
@@ -59,11 +60,13 @@ class Contest:
     """The blocks of one cut, ready to be weighed.
 
     sides: out-vectors and in-vectors of each block by name, the prior apart. rarity: of each block's histories.
+    network: of the block ``sequence``.
     """
 
     cut: Cut
     sides: dict[str, Sides]
     rarity: dict[str, float]
+    network: Gru | None = None
     _candidates: np.ndarray = field(init=False)
     _true: np.ndarray = field(init=False)
     _products: dict[tuple[str, float | None], tuple[np.ndarray, np.ndarray]] = field(init=False, default_factory=dict)
@@ -111,7 +114,7 @@ class Contest:
             half_life_days=half_life_days,
             spread=(1.0,) * pooled.shape[1],
         )
-        return user_vectors(self.cut.known, pooled, self.cut.counts.buyers, [block])
+        return user_vectors(self.cut.known, pooled, self.cut.counts.buyers, [block], sequence=self.network)
 
     def _deviation(self, name: str, power: float, users: np.ndarray) -> np.ndarray:
         """The standard deviation of each user's scores over the items sold, (n_users,)."""

@@ -121,8 +121,8 @@ def _draw_training(training: Mapping[str, Any]) -> dict[str, str]:
     trial, final = training.get("epochs") or [], training.get("refit") or []
     lines = [
         charts.Line(name, [e["epoch"] for e in epochs], [e["loss"] for e in epochs])
-        for name, epochs in (("trial", trial), ("final", final))
-        if epochs
+        for name, run in (("trial", trial), ("final", final))
+        if (epochs := [e for e in run if "loss" in e])
     ]
     best, drawn = training.get("best_epoch"), {}
     if lines:

@@ -12,9 +12,9 @@ from apache_beam.metrics import Metrics
 from apache_beam.pvalue import PBegin, PCollection, TaggedOutput
 from apache_beam.utils.shared import Shared
 
-from topkin import schemas, storage
+from topkin import gru, schemas, storage
 from topkin.batches import in_batches, shrinking
-from topkin.blocks import Block, dim_of, user_vectors
+from topkin.blocks import SEQUENCE, Block, dim_of, user_vectors
 from topkin.embeddings import ITEMS, USERS, read_items, set_aside, vector_column
 from topkin.interactions import Interactions
 from topkin.progress import advance
@@ -73,6 +73,8 @@ class Users:
         self.sources, self.encoder = sources, str(signature["encoder"])
         self.blocks = [Block.from_json(b) for b in signature["blocks"]]
         self.catalogue = storage.read_parquet(storage.join(sources.prepared, "catalogue.parquet"), ["item_id", "users"])
+        known = any(block.name == SEQUENCE for block in self.blocks)
+        self.network = gru.load(sources.model, self.encoder) if known else None
         self.in_vectors = read_items(items_folder, self.encoder).in_vectors
 
     def part(self, part: int) -> tuple[pa.Table, pa.Table]:
@@ -91,7 +93,8 @@ class Users:
         buyers, length = np.asarray(self.catalogue["users"]), self.sources.history_length
 
         def pool(rows: np.ndarray) -> np.ndarray:
-            return user_vectors(history.take(rows), self.in_vectors, buyers, self.blocks, length=length)
+            taken = history.take(rows)
+            return user_vectors(taken, self.in_vectors, buyers, self.blocks, length=length, sequence=self.network)
 
         dim = dim_of(self.blocks)
         vectors, _ = shrinking(lambda size: in_batches(pool, history.n_users, size, dim), self.sources.batch_size)

@@ -115,7 +115,7 @@ def test_a_loss_that_is_not_finite_ends_the_training_with_the_cure(plan, purchas
     trainer = Trainer(plan, purchases, "refit", plan.known(purchases, catalogue))
     trainer.run_epoch = lambda number: float("nan")
     with pytest.raises(ConfigError, match=r"got nan in epoch 3: lower train\.learning_rate"):
-        training._epoch(trainer, 3)
+        training._epoch([trainer], 3)
 
 
 def test_the_step_is_traced_once_and_the_loss_falls(plan, purchases, catalogue):
