@@ -261,7 +261,7 @@ def _validate_training(
     if best is None:
         return settings
     done.left_out = "; ".join(
-        f"the {name} block raised the validation's {METRIC} in no epoch: it is left out"
+        f"the {name} block did not raise the validation's {METRIC}: it is left out"
         for name in weighed
         if best["blocks"][name]["weight"] == 0
     )

@@ -1,6 +1,7 @@
 """The job ``train``: learn the encoder from the prepared purchases.
 
-Writes ``encoder.keras``, ``items.parquet``, ``signature.json``, ``training.json`` and TensorBoard's ``logs/``.
+Writes ``encoder.keras``, ``items.parquet``, ``signature.json``, ``training.json`` and TensorBoard's ``logs/``; with a
+sequence block ``sequence.parquet`` too.
 """
 
 import sys

@@ -141,7 +141,7 @@ def _least(holds: Callable[[int], bool], low: int, high: int) -> int | None:
 def dim_of(c: Counts, settings: Settings) -> int:
     """Coordinates of a vector: the blocks' and two of the prior."""
     train = settings.train
-    return c.dim or train.closed_dim + train.uptake_dim + (train.dim if train.epochs else 0) + 2
+    return c.dim or train.closed_dim + train.uptake_dim + (train.dim if train.epochs else 0) + train.sequence_dim + 2
 
 
 def _stage(name: str, c: Counts, settings: Settings, machine: Machine, shards: int, costs: Costs) -> Stage:
@@ -205,7 +205,9 @@ def _bytes(name: str, c: Counts, settings: Settings, shards: int, workers: int) 
     if name == "prepare":
         return c.input_bytes + 2.0 * ROW * c.purchases, 4.0 * ROW * c.purchases + catalogue
     if name == "train":
-        return histories * (1 + settings.train.epochs), items
+        train = settings.train
+        passes = train.epochs + (train.sequence_epochs if train.sequence_dim else 0)
+        return histories * (1 + passes), items
     if name == "embed":
         return histories + workers * (catalogue + items), items + users
     if name == "index":
@@ -253,7 +255,7 @@ def memory(name: str, c: Counts, settings: Settings, shards: int, costs: Costs =
         closed = (
             12.0 * (train.closed_rank + 32) + 8.0 * (train.closed_dim + train.uptake_dim) if train.closed_dim else 0.0
         )
-        trained = 32.0 * train.dim if train.epochs else 0.0
+        trained = 32.0 * ((train.dim if train.epochs else 0) + train.sequence_dim)
         more = shuffled + c.items * (closed + trained) + catalogue
     elif name == "embed":
         more = items + catalogue + part
