@@ -42,6 +42,11 @@ class SequenceTrainer(Trainer):
         """Most epochs of this block."""
         return int(self.plan.sequence_epochs)
 
+    @property
+    def hard_negatives(self) -> int:
+        """None: they are chosen by sums of histories, which this block does not make."""
+        return 0
+
     def _model(self) -> TwoTower:
         return SequenceTower(
             **self._sizes(), dim=self.plan.sequence_dim, length=self.plan.sequence_length, name=self.name

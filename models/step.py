@@ -17,11 +17,10 @@ class Step:
     """One optimizer step of a two-tower model on a batch of :func:`topkin.models.batches.batches`.
 
     features: of all items, by item number. plan: its ``loss``, ``temperature``, ``margin``,
-    ``negative_weight``, ``logq`` and ``learning_rate`` are read. log_q: (n_items,) of ``log_inclusion``.
-    smoothed: batches hold what the candidates' id rows are mixed of; then a table of free rows is trained in
-    place of ``id_out``, which :meth:`publish` fills. base: what the softmax's logits start from, times
-    ``plan.closed_share``. Arrays of any length are taken without a new trace, and
-    a step's cost depends on them alone.
+    ``negative_weight``, ``logq`` and ``learning_rate`` are read. log_q: (n_items,) of ``log_inclusion``; may be
+    assigned anew. smoothed: batches hold what the candidates' id rows are mixed of; then a table of free rows is
+    trained in place of ``id_out``, which :meth:`publish` fills. base: what the softmax's logits start from, times
+    ``plan.closed_share``. Arrays of any length are taken without a new trace, and a step's cost depends on them alone.
     """
 
     def __init__(
@@ -45,7 +44,7 @@ class Step:
         if model.vector_dim:
             read["vectors"] = features.vectors
         self.features = {k: tf.constant(v) for k, v in read.items()} if self.content else {}
-        self.log_q = tf.constant(log_q)
+        self.log_q = tf.Variable(log_q, trainable=False)
         parts = (base.in_vectors, base.out_vectors, base.covariance) if base is not None else ()
         self.base = tuple(tf.constant(part) for part in parts)
         self.free = model.id_out

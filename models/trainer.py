@@ -1,7 +1,7 @@
 """One training of one encoder: the plan, the compiled step, the epochs."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,6 +14,8 @@ from topkin.interactions import Interactions
 from topkin.models.base import Base
 from topkin.models.batches import Recipe, batches, chances
 from topkin.models.data import Purchases
+from topkin.models.encoder import encode_features
+from topkin.models.hard import hard_chances, mixed
 from topkin.models.known import Known
 from topkin.models.losses import log_inclusion
 from topkin.models.smoothing import Smoothing
@@ -41,6 +43,7 @@ class Plan:
     logq: float
     negatives: int
     negative_power: float
+    hard_negatives: int
     folds: int
     history_length: int
     history_dropout: float
@@ -125,6 +128,11 @@ class Trainer:
         """Most epochs of this block."""
         return self.plan.epochs
 
+    @property
+    def hard_negatives(self) -> int:
+        """Negatives of a step that the vectors of the epoch before choose."""
+        return self.plan.hard_negatives
+
     def _sizes(self) -> dict[str, Any]:
         plan, known = self.plan, self.known
         return {
@@ -153,9 +161,19 @@ class Trainer:
             sample, self.features.id_rows, len(self.known.ids), neighbours=plan.neighbours, strength=plan.smoothing
         )
 
-    def _log_q(self) -> np.ndarray:
-        self._chances = chances(self.counts.targets, self.plan.negative_power)
-        return log_inclusion(self.counts.targets, self.batch_size, self._chances, self.plan.negatives)
+    def _log_q(self, hard: np.ndarray | None = None) -> np.ndarray:
+        usual = chances(self.counts.targets, self.plan.negative_power), self.plan.negatives
+        self._chances, self._draws = usual if hard is None else mixed(*usual, hard, self.plan.hard_negatives)
+        return log_inclusion(self.counts.targets, self.batch_size, self._chances, self._draws)
+
+    def _draw_hard(self, epoch: int) -> None:
+        """From now on draw negatives that the vectors of now rank high, too."""
+        plan, rng = self.plan, np.random.default_rng([self.plan.seed, epoch, 1])
+        sides = encode_features(self.model, self.features, 4096)
+        how = {name: getattr(plan, name) for name in ("rarity", "half_life_days", "history_length")}
+        self.step.log_q.assign(
+            self._log_q(hard_chances(next(self.purchases.groups(rng)), *sides, self.counts, rng, **how))
+        )
 
     def batches(self, epoch: int) -> Iterator[dict[str, np.ndarray]]:
         """What the step reads, one epoch of it."""
@@ -177,10 +195,13 @@ class Trainer:
     def _asked(
         self, group: Interactions, rng: np.random.Generator, cumulative: np.ndarray
     ) -> Iterator[dict[str, np.ndarray]]:
-        return batches(group, self.counts.buyers, self.plan.recipe(self.batch_size), rng, cumulative)
+        recipe = replace(self.plan.recipe(self.batch_size), negatives=self._draws)
+        return batches(group, self.counts.buyers, recipe, rng, cumulative)
 
     def run_epoch(self, epoch: int) -> float:
         """Train on every batch once; returns the mean loss. The epoch's number decides order and step size."""
+        if self.hard_negatives and epoch > 1:
+            self._draw_hard(epoch)
         data = tf.data.Dataset.from_generator(lambda: self.batches(epoch), output_signature=self.step.signature)
         self.step.optimizer.learning_rate.assign(self.plan.learning_rate * self.plan.learning_rate_decay ** (epoch - 1))
         losses = []

@@ -205,6 +205,11 @@ class Train(Section):
     negative_power: Share = Field(
         0.0, description="Negatives are drawn by popularity to this power: 0 makes items equal, 1 goes by purchases."
     )
+    hard_negatives: Annotated[int, Field(ge=0)] = Field(
+        0,
+        description="From the second epoch on, negatives drawn per step, on average, of those items that the vectors "
+        "of the epoch before rank highest for a sample of users who did not buy them.",
+    )
     folds: Annotated[int, Field(ge=2, le=1000)] = Field(
         4, description="Parts of a user's purchases: each is asked for from the others, once an epoch."
     )
