@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from topkin import gru
+from topkin.because import reasons
 from topkin.blocks import SEQUENCE, Block, factors, user_vectors
 from topkin.cosine import unit_rows
 from topkin.errors import ArtifactError
@@ -128,3 +129,19 @@ def test_a_network_is_read_back_as_it_was_and_with_its_encoder_only(tmp_path):
         assert (getattr(again, name) == getattr(net, name)).all()
     with pytest.raises(ArtifactError, match="must be of the encoder another, got this one"):
         gru.load(str(tmp_path), "another")
+
+
+def test_shares_add_up_to_what_the_pooled_blocks_alone_would_score():
+    history, in_vectors, buyers = shop(HISTORIES)
+    kept = history.distinct()
+    vectors = unit_rows(np.random.default_rng(4).normal(size=in_vectors.shape))
+    lists = np.tile(np.arange(3, 9, dtype=np.int32), (history.n_users, 1))
+    made = factors(kept, in_vectors, buyers, BLOCKS)
+    _, shares = reasons(kept, made, BLOCKS, in_vectors, vectors, lists, 8)
+    alone = unit_rows(user_vectors(history, in_vectors, buyers, BLOCKS, sequence=network())[:, :2])
+    for row in (0, 4):
+        mine = kept.items[kept.indptr[row] : kept.indptr[row + 1]]
+        carried = made[kept.indptr[row] : kept.indptr[row + 1], :1] * in_vectors[mine, :2].astype(float)
+        parts = carried @ vectors[3:9, :2].T / np.linalg.norm(carried.sum(axis=0))
+        np.testing.assert_allclose(shares[row].sum(axis=1), np.maximum(parts, 0).sum(axis=0), atol=1e-6)
+        np.testing.assert_allclose(parts.sum(axis=0), vectors[3:9, :2] @ alone[row], atol=1e-6)
