@@ -4,6 +4,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 from keras import ops
 
 from topkin.gru import Gru
@@ -35,8 +36,9 @@ class Table(keras.layers.Layer):
 
     def call(self, rows: Any) -> Any:
         """(…,) int -> (…, dim)."""
+        # From the variable itself: Keras' take, and its value inside a layer, copy the whole table at every step.
         present = ops.cast(ops.expand_dims(rows > 0, -1), self.compute_dtype)
-        return ops.take(self.table, rows, axis=0) * present
+        return tf.gather(self.table._value, rows) * present
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
@@ -173,8 +175,6 @@ class TwoTower(keras.Model):
     def infer(self, features: dict[str, Any]) -> tuple[Any, Any]:
         """:meth:`sums`, compiled once for each shape of features."""
         if self._infer is None:
-            import tensorflow as tf
-
             self._infer = tf.function(self.sums)
         return self._infer(features)
 

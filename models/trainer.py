@@ -65,6 +65,7 @@ class Plan:
     preset: str
     closed_dim: int
     closed_rank: int
+    closed_half_life_days: float | None
     closed_user_power: float
     closed_power: float
     closed_popularity: float
@@ -76,6 +77,19 @@ class Plan:
     sequence_epochs: int
     validation_cuts: int
     recent_days: float
+    timed: bool = True
+
+    def untimed(self) -> "Plan":
+        """The plan for purchases whose times mean nothing: what goes by time is off, its coordinates go elsewhere."""
+        off: dict[str, Any] = {
+            "half_life_days": None,
+            "example_half_life_days": None,
+            "closed_half_life_days": None,
+            "prior": 0.0,
+        }
+        return replace(
+            self, **off, timed=False, sequence_dim=0, uptake_dim=0, closed_dim=self.closed_dim + self.uptake_dim
+        )
 
     def known(self, purchases: Purchases, catalogue: pa.Table) -> Known:
         """The items as they were before the cut."""

@@ -286,7 +286,7 @@ def _tried(plan: Plan) -> list[tuple[str, str, Any]]:
     """What validation may change, and to which values."""
     tried: list[tuple[str, str, Any]] = []
     if plan.closed_dim:
-        tried += [(CLOSED, "half_life_days", HALF_LIVES), (UPTAKE, "weight", WEIGHTS)]
+        tried += [(CLOSED, "half_life_days", HALF_LIVES if plan.timed else (None,)), (UPTAKE, "weight", WEIGHTS)]
     if plan.prior is None:
         tried += [(CLOSED, "surge", SURGES), (PRIOR, "weight", WEIGHTS)]
     return tried

@@ -89,8 +89,7 @@ def measure_split(folder: str, train: Train, seed: int, index: Index | None = No
     with measured() as usage:
         split = read_split(folder)
         purchases = without_times(split.users, split.items, split.item_ids, seed=seed)
-        settings = {**train.model_dump(), "example_half_life_days": None, "prior": 0.0}  # times are drawn
-        plan = Plan(seed=seed, recent_days=7, **settings)
+        plan = Plan(seed=seed, recent_days=7, **train.model_dump()).untimed()
         encoder, done = training.fit(plan, purchases, bare_catalogue(purchases))
     held = purchases.parts[0]
     buyers = np.bincount(held.distinct().items, minlength=held.n_items)
@@ -107,6 +106,7 @@ def measure_split(folder: str, train: Train, seed: int, index: Index | None = No
         "test_pairs_unknown": split.unknown,
         "blocks": {b.name: {"dim": b.dim, "weight": b.weight} for b in encoder.blocks},
         "validation": done.reached,
+        "curve": [round(e[f"validation_{training.METRIC}"], 4) for e in done.epochs],
         "epochs": len(done.refit),
         "left_out": done.left_out,
     }
