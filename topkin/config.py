@@ -147,7 +147,8 @@ class Train(Section):
         512, description="Directions of the decomposition of which closed_dim are kept, those that tell most."
     )
     closed_half_life_days: Days | None = Field(
-        90, description="Days in which a purchase loses half its weight in the decomposition."
+        None,
+        description="Days in which a purchase loses half its weight in the decomposition; without it, age is nothing.",
     )
     closed_user_power: Share = Field(
         0.5, description="A user's purchases weigh the count of them to the power of minus this, twice: 0.5 as equals."
