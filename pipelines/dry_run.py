@@ -6,7 +6,7 @@ from datetime import datetime
 
 from topkin import runs, storage
 from topkin.config import Settings
-from topkin.contract import Inspection, inspect, sources
+from topkin.contract import Inspection, inspect, sources, vector_dim
 from topkin.distinct import Distinct
 from topkin.inputs import batches, opened
 from topkin.pipelines.asked import Asked
@@ -57,6 +57,9 @@ def of_inputs(settings: Settings) -> Counts:
         items=max(distinct["item_id"], rows["items"]),
         input_bytes=sum(file.bytes for inspection in found.values() for file in inspection.files),
         id_bytes=id_bytes,
+        vector_dim=(vector_dim(found["items"], input_files(found["items"].source.path)) or 0)
+        if "items" in found
+        else 0,
     )
 
 

@@ -124,7 +124,9 @@ def execute(job: Job) -> dict[str, Any]:
     from topkin.transforms.recommend import allowed_of
 
     config = configure(job)
-    allowed = allowed_of(config.sources.settings, config.sources.catalogue())  # a wrong list stops the job here
+    allowed = allowed_of(
+        config.sources.settings, config.sources.catalogue(["item_id", "available"])
+    )  # a wrong list stops the job here
     run_pipeline(lambda pipeline: build(pipeline, config), job.beam)
     counts = storage.read_json(config.tally)
     lists = {

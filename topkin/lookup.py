@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from topkin import storage
+from topkin import schemas, storage
 from topkin.errors import ArtifactError
 from topkin.partition import partition_of
 from topkin.runs import Run
@@ -151,7 +151,7 @@ def item(run: Run, item_id: Id) -> ItemView | None:
 
 def items(run: Run, ids: Sequence[Id], *, or_bare: bool = True) -> dict[Id, Item]:
     """The catalogue's rows of some ids; ``or_bare`` gives an id that it lacks an item without a title."""
-    rows = _where(_catalogue(run), "item_id", list(ids)).to_pylist() if ids else []
+    rows = _where(_catalogue(run), "item_id", list(ids), schemas.FACTS).to_pylist() if ids else []
     found = {row["item_id"]: Item(**row) for row in rows}
     return {i: found.get(i, Item(i)) for i in ids} if or_bare else found
 
@@ -270,7 +270,7 @@ def _catalogue(run: Run) -> str:
 
 
 def _titles(run: Run) -> pa.Table:
-    return storage.read_parquet(_catalogue(run))
+    return storage.read_parquet(_catalogue(run), schemas.FACTS)
 
 
 def _where(path: str, column: str, values: Sequence[Id], columns: Sequence[str] | None = None) -> pa.Table:

@@ -29,7 +29,7 @@ class Counts:
     """How much there is. purchases: rows of the input; known: those before the as-of date that count.
 
     input_bytes: of all input files. id_bytes: of an id in memory. dim: coordinates of a vector, 0 for as many as the
-    settings allow.
+    settings allow. vector_dim: numbers of the vector that an item brings, 0 for none.
     """
 
     purchases: int
@@ -39,13 +39,15 @@ class Counts:
     input_bytes: int = 0
     id_bytes: int = 16
     dim: int = 0
+    vector_dim: int = 0
 
     @classmethod
     def of_prepared(cls, folder: str) -> "Counts":
         """Of a folder of the stage prepare."""
         found = storage.read_json(storage.join(folder, "statistics.json"))
         rows = found["sources"]["purchases"]["rows"]
-        return cls(purchases=rows, known=found["events"], users=found["users"], items=found["items"])
+        own = found.get("vector_dim", 0)
+        return cls(purchases=rows, known=found["events"], users=found["users"], items=found["items"], vector_dim=own)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,15 +203,15 @@ def _bytes(name: str, c: Counts, settings: Settings, shards: int, workers: int) 
     """Bytes read and written by a stage, all workers together; each reads the items for itself."""
     parts, vector = settings.run.parts, COORDINATE * dim_of(c, settings)
     histories, catalogue, lists = ROW * c.known, 100.0 * c.items, 12.0 * c.users * min(settings.recommend.k, c.items)
-    items, users = 2.0 * vector * c.items, float(vector * c.users)
+    items, users, own = 2.0 * vector * c.items, float(vector * c.users), float(COORDINATE * c.vector_dim * c.items)
     if name == "prepare":
-        return c.input_bytes + 2.0 * ROW * c.purchases, 4.0 * ROW * c.purchases + catalogue
+        return c.input_bytes + 2.0 * ROW * c.purchases, 4.0 * ROW * c.purchases + catalogue + 2 * own
     if name == "train":
         train = settings.train
         passes = train.epochs + (train.sequence_epochs if train.sequence_dim else 0)
-        return histories * (1 + passes), items
+        return histories * (1 + passes) + own, items
     if name == "embed":
-        return histories + workers * (catalogue + items), items + users
+        return histories + workers * (catalogue + items + own), items + users
     if name == "index":
         return items + users, 3.0 * vector * c.items
     if name == "recommend" and shards > 1:
@@ -247,9 +249,10 @@ def memory(name: str, c: Counts, settings: Settings, shards: int, costs: Costs =
     purchase = 2 * c.id_bytes + 40  # as a row of a table: user, item, time, quantity, price, segment
     catalogue = c.items * (c.id_bytes + 60.0)
     items = 2.0 * vector * c.items  # scored and pooled vectors
+    own = float(COORDINATE * c.vector_dim * c.items)
     part = users * 2 * vector + share * c.known * (c.id_bytes + 60)
     if name == "prepare":
-        more = 4 * share * c.purchases * purchase + 3 * catalogue
+        more = 4 * share * c.purchases * purchase + 3 * catalogue + 4 * own
     elif name == "train":  # what is shuffled at a time; a decomposition; weights with two moments and a gradient
         shuffled = 13.0 * min(c.known, SHUFFLED) + share * c.known * (c.id_bytes + 60)
         closed = (
@@ -257,8 +260,9 @@ def memory(name: str, c: Counts, settings: Settings, shards: int, costs: Costs =
         )
         trained = 32.0 * ((train.dim if train.epochs else 0) + train.sequence_dim)
         more = shuffled + c.items * (closed + trained) + catalogue
+        more += 8 * own  # as read, of each validation cut, in the step, and in float64 for the ridge map
     elif name == "embed":
-        more = items + catalogue + part
+        more = items + catalogue + own + part
     elif name == "index":  # a copy for NMSLIB and its graph, one shard at a time
         shard = min(c.items, settings.index.shard_items)
         more = items + shard * (vector + 60.0 * settings.index.m)

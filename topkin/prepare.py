@@ -213,6 +213,8 @@ def statistics(counts: pa.Table, files: Mapping[str, tuple[int, int]], span: pa.
             "duplicates": duplicates,
             "rejected": rejected,
         }
+    if plan.vector_dim is not None:
+        found["vector_dim"] = plan.vector_dim
     if plan.heldout is not None:
         found["leaks"] = {kind: sum(by_kind.get(("", kind), {}).values()) for kind in ("late_rows", "early_rows")}
     for kind in ("events", "heldout_events", "users", "users_without_history", "items", "items_without_sales"):

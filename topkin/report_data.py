@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from topkin import storage
+from topkin import schemas, storage
 from topkin.blocks import Block, tastes
 from topkin.embeddings import ITEMS, SUMMARY, vectors_of
 from topkin.interactions import rows_of
@@ -131,7 +131,7 @@ def gather(folders: Mapping[str, str], metrics: Mapping[str, Any], *, as_of: dat
     """From the folders of the stages prepare, train, embed and recommend."""
     prepared, lists = folders["prepare"], folders["recommend"]
     signature = storage.read_json(storage.join(folders["train"], "signature.json"))
-    catalogue = storage.read_parquet(storage.join(prepared, "catalogue.parquet"))
+    catalogue = storage.read_parquet(storage.join(prepared, "catalogue.parquet"), schemas.FACTS)
     names = Titles(catalogue)
     told = storage.read_json(storage.join(folders["embed"], SUMMARY))
     embedded = vectors_of(storage.read_parts(storage.join(folders["embed"], ITEMS), ["vector"]))

@@ -115,7 +115,7 @@ def fit(sources: Sources) -> None:
 
 def load_shop(sources: Sources) -> Shop:
     """All that is the same for every part, with the baselines of :func:`fit`."""
-    catalogue = storage.read_parquet(storage.join(sources.folders["prepare"], "catalogue.parquet"))
+    catalogue = storage.read_parquet(storage.join(sources.folders["prepare"], "catalogue.parquet"), schemas.FACTS)
     where = storage.join(sources.folders["embed"], "items")
     items = storage.read_parts(where, ["item_id", "vector"])
     if not items["item_id"].equals(catalogue["item_id"]):

@@ -62,7 +62,7 @@ class Worker:
 
     def __init__(self, sources: Sources):
         self.sources = sources
-        catalogue = storage.read_parquet(storage.join(sources.prepared, "catalogue.parquet"))
+        catalogue = storage.read_parquet(storage.join(sources.prepared, "catalogue.parquet"), ["item_id", "available"])
         items = read_items(sources.embeddings, sources.encoder)
         self.ids, self.vectors = items.ids, sources.tastes(items.vectors)
         self.allowed = allowed_of(sources.rules, catalogue).mask

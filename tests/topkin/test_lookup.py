@@ -2,11 +2,13 @@
 
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from topkin import lookup, storage
+from topkin.embeddings import vector_column
 from topkin.errors import ArtifactError
 
 
@@ -52,6 +54,14 @@ def test_an_item_is_found_with_its_neighbours(small_run: Any) -> None:
     view = lookup.item(small_run, as_type(small_run, "a1"))
     assert view is not None
     assert [(r.rank, r.item.title) for r in view.neighbours] == [(1, "BLUE PAPER LANTERN"), (2, "Garden spade [large]")]
+
+
+def test_items_that_brought_vectors_are_found_as_others_are(small_run: Any) -> None:
+    before = [lookup.item(small_run, as_type(small_run, "a1")), lookup.find(small_run, "lantern")]
+    path = storage.join(small_run.path, "prepared", "catalogue.parquet")
+    found = storage.read_parquet(path)
+    storage.write_parquet(found.append_column("vector", vector_column(np.ones((len(found), 3)))), path)
+    assert [lookup.item(small_run, as_type(small_run, "a1")), lookup.find(small_run, "lantern")] == before
 
 
 def test_unknown_ids_are_not_found(small_run: Any) -> None:

@@ -37,7 +37,12 @@ some_settings = st.builds(
 some_counts = st.builds(counts_of, st.integers(0, 10**8), st.integers(0, 10**7), st.floats(0, 100))
 
 
-@given(some_counts, some_settings, st.sampled_from(["purchases", "known", "users", "items"]), st.floats(1, 50))
+@given(
+    some_counts,
+    some_settings,
+    st.sampled_from(["purchases", "known", "users", "items", "vector_dim"]),
+    st.floats(1, 50),
+)
 def test_more_of_anything_costs_no_less(counts, settings, what, factor):
     more = replace(counts, **{what: int(getattr(counts, what) * factor) + 1})
     for one, other in zip(plan(counts, settings, ROOMY).stages, plan(more, settings, ROOMY).stages, strict=True):
