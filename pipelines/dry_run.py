@@ -50,6 +50,7 @@ def of_inputs(settings: Settings) -> Counts:
     purchases = found["purchases"]
     distinct, id_bytes = _distinct(purchases)
     rows = {name: found[name].rows if name in found else 0 for name in ("users", "items")}
+    own = vector_dim(found["items"], input_files(found["items"].source.path)) if "items" in found else None
     return Counts(
         purchases=purchases.rows,
         known=purchases.rows,
@@ -57,9 +58,7 @@ def of_inputs(settings: Settings) -> Counts:
         items=max(distinct["item_id"], rows["items"]),
         input_bytes=sum(file.bytes for inspection in found.values() for file in inspection.files),
         id_bytes=id_bytes,
-        vector_dim=(vector_dim(found["items"], input_files(found["items"].source.path)) or 0)
-        if "items" in found
-        else 0,
+        vector_dim=own or 0,
     )
 
 

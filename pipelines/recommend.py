@@ -124,9 +124,8 @@ def execute(job: Job) -> dict[str, Any]:
     from topkin.transforms.recommend import allowed_of
 
     config = configure(job)
-    allowed = allowed_of(
-        config.sources.settings, config.sources.catalogue(["item_id", "available"])
-    )  # a wrong list stops the job here
+    # A wrong list stops the job here.
+    allowed = allowed_of(config.sources.settings, config.sources.catalogue(["item_id", "available"]))
     run_pipeline(lambda pipeline: build(pipeline, config), job.beam)
     counts = storage.read_json(config.tally)
     lists = {
