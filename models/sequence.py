@@ -12,7 +12,7 @@ from topkin.models.step import Step
 from topkin.models.towers import SequenceTower, TwoTower, unit
 from topkin.models.trainer import Trainer
 
-LARGEST = 2048  # purchases of a step: each has its own vector, so scores are more than where histories are pooled
+LARGEST = 2048  # purchases of a step: most are asked for alone, so scores are more than where histories are pooled
 
 
 class SequenceStep(Step):
