@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
-from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg import solve_triangular
 
 from topkin.spectral import OUT_POWER, InOut, Spectrum, in_out
 
@@ -179,73 +179,53 @@ def ridge_map(
     root = np.sqrt(weights[used])
     some = X[used].astype(np.float64)
     seen = np.unique(some.indices)
-    system = _System.of(sp.diags_array(root) @ some[:, seen], dense, used, root, ridge)
-    rows = np.r_[seen, X.shape[1] : X.shape[1] + system.dense.shape[1]]
-    out = np.zeros((X.shape[1] + system.dense.shape[1], vectors.shape[1]), np.float32)
+    some = sp.diags_array(root) @ some[:, seen]
+    back = some.T.tocsr()
+    part = np.zeros((len(used), 0)) if dense is None else dense[used].astype(np.float64) * root[:, None]
+    p, q = X.shape[1], part.shape[1]
+    lower = np.linalg.cholesky(part.T @ part + ridge * np.eye(q)) if q else None
+    # The dense part is eliminated: what is left is as large as the sparse one, however many items there are.
+    taken = solve_triangular(lower, (back @ part).T, lower=True) if q else None
+    own = np.asarray(some.multiply(some).sum(axis=0)).ravel() + ridge
+    step = 1 / (own if taken is None else own - (taken**2).sum(axis=0))[:, None]
+    out = np.zeros((p + q, vectors.shape[1]), np.float32)
     for start in range(0, vectors.shape[1], _COLUMNS):
         columns = slice(start, start + _COLUMNS)
-        out[rows, columns] = _solve(system, system.back(root[:, None] * vectors[used, columns]))
+        aim = root[:, None] * vectors[used, columns]
+        wanted = back @ aim
+        if taken is None:
+            out[seen, columns] = _solve(some, back, ridge, step, wanted, taken)
+            continue
+        first = solve_triangular(lower, part.T @ aim, lower=True)
+        B = _solve(some, back, ridge, step, wanted - taken.T @ first, taken)
+        out[seen, columns] = B
+        out[p:, columns] = solve_triangular(lower, first - taken @ B, lower=True, trans="T")
     return out
 
 
-@dataclass(frozen=True)
-class _System:
-    """(X'X + ridge) B = …, with X a sparse part beside a dense one, and what is near its inverse.
-
-    sparse: (n, p). turned: its transpose. dense: (n, q). diagonal: (p, 1). gram: Cholesky of the dense part's own.
-    """
-
-    sparse: sp.csr_matrix
-    turned: sp.csr_matrix
-    dense: np.ndarray
-    ridge: float
-    diagonal: np.ndarray
-    gram: Any
-
-    @classmethod
-    def of(
-        cls, sparse: sp.csr_matrix, dense: np.ndarray | None, used: np.ndarray, root: np.ndarray, ridge: float
-    ) -> "_System":
-        """The rows ``used`` of a dense part, times ``root``, beside those of the sparse one."""
-        part = np.zeros((len(used), 0)) if dense is None else dense[used].astype(np.float64) * root[:, None]
-        diagonal = 1 / (np.asarray(sparse.multiply(sparse).sum(axis=0)).ravel() + ridge)[:, None]
-        gram = cho_factor(part.T @ part + ridge * np.eye(part.shape[1])) if part.shape[1] else None
-        return cls(sparse, sparse.T.tocsr(), part, ridge, diagonal, gram)
-
-    def back(self, values: np.ndarray) -> np.ndarray:
-        """X' times (n, d)."""
-        found = self.turned @ values
-        return np.concatenate([found, self.dense.T @ values]) if self.gram is not None else found
-
-    def times(self, B: np.ndarray) -> np.ndarray:
-        """The system times (p + q, d)."""
-        if self.gram is None:
-            return self.turned @ (self.sparse @ B) + self.ridge * B
-        p = self.sparse.shape[1]
-        return self.back(self.sparse @ B[:p] + self.dense @ B[p:]) + self.ridge * B
-
-    def near(self, rest: np.ndarray) -> np.ndarray:
-        """What is near the inverse, times (p + q, d)."""
-        if self.gram is None:
-            return self.diagonal * rest
-        p = self.sparse.shape[1]
-        return np.concatenate([self.diagonal * rest[:p], cho_solve(self.gram, rest[p:])])
-
-
-def _solve(system: _System, wanted: np.ndarray) -> np.ndarray:
-    """The system's B for what is wanted, each column's own conjugate gradients."""
+def _solve(
+    X: sp.csr_matrix,
+    back: sp.csr_matrix,
+    ridge: float,
+    step: np.ndarray,
+    wanted: np.ndarray,
+    taken: np.ndarray | None,
+) -> np.ndarray:
+    """(X'X + ridge - taken'taken) B = wanted, each column's own conjugate gradients, preconditioned by the diagonal."""
     B, rest = np.zeros_like(wanted), wanted.copy()
     size = np.sqrt((wanted**2).sum(axis=0))
-    way = scaled = system.near(rest)
+    way = scaled = step * rest
     slope = (rest * scaled).sum(axis=0)
     for _ in range(_ITERATIONS):
         if (np.sqrt((rest**2).sum(axis=0)) <= _TOLERANCE * size).all():
             break
-        ahead = system.times(way)
+        ahead = back @ (X @ way) + ridge * way
+        if taken is not None:
+            ahead -= taken.T @ (taken @ way)
         far = slope / np.maximum((way * ahead).sum(axis=0), 1e-300)
         B += far * way
         rest -= far * ahead
-        scaled = system.near(rest)
+        scaled = step * rest
         slope, before = (rest * scaled).sum(axis=0), slope
         way = scaled + slope / np.maximum(before, 1e-300) * way
     return B
