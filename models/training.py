@@ -48,6 +48,7 @@ from topkin.models.validation import (
 )
 
 _BATCH = 4096
+CLOSE = 0.02
 
 
 @dataclass
@@ -69,9 +70,15 @@ class Progress:
 
     @property
     def best(self) -> dict[str, Any] | None:
-        """The epoch of highest validation metric, the earliest of equals."""
+        """The last epoch whose validation metric is no more than ``CLOSE`` below the highest.
+
+        Steps get smaller from one epoch to the next, so that later epochs even noise out; a validation of some
+        thousand users tells no smaller differences.
+        """
         measured = [e for e in self.epochs if f"validation_{METRIC}" in e]
-        return max(measured, key=lambda e: (e[f"validation_{METRIC}"], -e["epoch"]), default=None)
+        highest = max((e[f"validation_{METRIC}"] for e in measured), default=0.0)
+        close = [e for e in measured if e[f"validation_{METRIC}"] >= (1 - CLOSE) * highest]
+        return close[-1] if close else None
 
     @property
     def reached(self) -> float | None:

@@ -297,7 +297,7 @@ class Index(Section):
 
     m: Annotated[int, Field(ge=2)] = Field(16, description="Neighbours kept per node (M).")
     ef_construction: Count = Field(100, description="Candidates while building (efConstruction).")
-    ef_search: Count = Field(100, description="Candidates while searching (efSearch).")
+    ef_search: Count = Field(200, description="Candidates while searching (efSearch).")
     shard_items: Count = Field(2_000_000, description="Most items in one shard.")
     sample: Count = Field(1000, description="Users whose exact neighbours measure the index's recall.")
 

@@ -92,12 +92,17 @@ def test_without_purchases_to_validate_on_all_epochs_are_run(plan, purchases, ca
     assert [e["epoch"] for e in done.refit] == [1, 2]
 
 
-def test_training_stops_when_patience_ends(plan):
-    done = training.Progress(epochs=[{"epoch": n, "validation_ndcg@20": r} for n, r in ((1, 0.2), (2, 0.3), (3, 0.3))])
-    assert done.best == done.epochs[1]
-    assert training._stopped(replace(plan, patience=1, epochs=9), done) == "patience"
-    assert training._stopped(replace(plan, patience=2, epochs=9), done) == ""
-    assert training._stopped(replace(plan, patience=2, epochs=3), done) == "epochs"
+def test_the_schedule_goes_on_while_epochs_are_as_good_as_the_best_and_stops_when_patience_ends(plan):
+    def of(*values):
+        return training.Progress(epochs=[{"epoch": n, "validation_ndcg@20": v} for n, v in enumerate(values, 1)])
+
+    assert of(0.2, 0.3, 0.299).best["epoch"] == 3  # no worse than the noise
+    assert of(0.2, 0.3, 0.29).best["epoch"] == 2
+    assert of().best is None
+    falling = of(0.2, 0.3, 0.29)
+    assert training._stopped(replace(plan, patience=1, epochs=9), falling) == "patience"
+    assert training._stopped(replace(plan, patience=2, epochs=9), falling) == ""
+    assert training._stopped(replace(plan, patience=2, epochs=3), falling) == "epochs"
 
 
 def test_nothing_to_learn_from_is_said(plan, purchases, catalogue):
