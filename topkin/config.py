@@ -224,7 +224,7 @@ class Train(Section):
         0.0, description="Share of a history left out at random in training."
     )
     neighbours: Annotated[int, Field(ge=0, le=1000)] = Field(
-        10, description="Items bought by the same users that an item's row is smoothed over; 0 for none."
+        5, description="Items bought by the same users that an item's row is smoothed over; 0 for none."
     )
     smoothing: Annotated[float, Field(ge=0, le=100)] = Field(
         1.0, description="Weight of the neighbours' rows, all together, beside the item's own."
