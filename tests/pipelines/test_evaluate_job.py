@@ -4,7 +4,6 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -189,43 +188,7 @@ def metrics_of(job: Job) -> dict[str, Any]:
     return dict(json.loads(Path(job.out, "metrics.json").read_text()))
 
 
-class Page(HTMLParser):
-    """Collects tags, attributes and text; open elements must close in order."""
-
-    VOID = frozenset(("meta", "link", "br", "img", "hr", "rect", "line", "circle", "path", "polyline", "polygon"))
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: Counter[str] = Counter()
-        self.attributes: list[tuple[str, str]] = []
-        self.text = ""
-        self.open: list[str] = []
-        self.feed(text)
-        self.close()
-        assert not self.open
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags[tag] += 1
-        self.attributes += [(n, v or "") for n, v in attrs]
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags[tag] += 1
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self.open[-1:] != ["style"]:
-            self.text += f"{data} "
-
-
-def page_of(job: Job) -> Page:
-    return Page(Path(job.out, "report.html").read_text())
-
-
-def test_the_answer_of_the_checkerboard_is_in_the_metrics_and_on_the_page(tmp_path: Path) -> None:
+def test_the_answer_of_the_checkerboard_is_in_the_metrics_and_on_the_page(tmp_path: Path, page_of: Any) -> None:
     job = write_run(tmp_path, *checkerboard(), evaluate={"k": [1, 10], "bootstrap": 50})
     summary = evaluate.execute(job)
     metrics = metrics_of(job)
@@ -304,7 +267,7 @@ def test_the_baselines_are_fitted_once_and_read_by_the_workers(tmp_path: Path, m
 
 
 def test_only_the_baselines_asked_for_are_measured_and_a_missing_library_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, page_of: Any
 ) -> None:
     from topkin import factors
 
@@ -345,7 +308,7 @@ def test_done_again_it_has_the_same_bytes(tmp_path: Path) -> None:
     assert "report.html" in first
 
 
-def test_a_nightly_run_has_nothing_held_out_and_says_so(tmp_path: Path) -> None:
+def test_a_nightly_run_has_nothing_held_out_and_says_so(tmp_path: Path, page_of: Any) -> None:
     purchases, vectors = checkerboard()
     job = write_run(tmp_path, [p for p in purchases if p[2] < AS_OF], vectors)
     summary = evaluate.execute(job)
@@ -368,7 +331,7 @@ def test_a_nightly_run_has_nothing_held_out_and_says_so(tmp_path: Path) -> None:
     ],
 )
 def test_held_out_purchases_that_judge_nobody_say_why(
-    tmp_path: Path, later: list[Purchase], days: float | None, reason: str
+    tmp_path: Path, later: list[Purchase], days: float | None, reason: str, page_of: Any
 ) -> None:
     known = [p for p in checkerboard()[0] if p[2] < AS_OF]
     job = write_run(tmp_path, known + later, checkerboard()[1], evaluate={"days": days})
@@ -378,7 +341,7 @@ def test_held_out_purchases_that_judge_nobody_say_why(
 
 
 @pytest.mark.parametrize("again", [True, False])
-def test_a_single_user_of_a_single_item_gets_a_report(tmp_path: Path, again: bool) -> None:
+def test_a_single_user_of_a_single_item_gets_a_report(tmp_path: Path, again: bool, page_of: Any) -> None:
     purchases: list[Purchase] = [(7, b"only", AS_OF - timedelta(days=2))]
     if again:
         purchases.append((7, b"only", AS_OF + timedelta(days=2)))
@@ -393,7 +356,7 @@ def test_a_single_user_of_a_single_item_gets_a_report(tmp_path: Path, again: boo
 HOSTILE = '<script>alert("x")</script> & <img src=x onerror=alert(1)>'
 
 
-def test_titles_and_ids_that_hold_html_stay_text(tmp_path: Path) -> None:
+def test_titles_and_ids_that_hold_html_stay_text(tmp_path: Path, page_of: Any) -> None:
     purchases, vectors = checkerboard()
     purchases = [(f"</code><b>{user}", item, time) for user, item, time in purchases]
     job = write_run(
@@ -425,11 +388,11 @@ def test_neighbours_and_map_go_by_tastes_and_not_by_what_sells_now(tmp_path: Pat
     assert found.item_map.explained == pytest.approx(1)
 
 
-def test_the_page_needs_nothing_from_elsewhere(tmp_path: Path) -> None:
+def test_the_page_needs_nothing_from_elsewhere(tmp_path: Path, page_of: Any) -> None:
     job = write_run(tmp_path, *checkerboard(), evaluate={"bootstrap": 20})
     evaluate.execute(job)
     text = Path(job.out, "report.html").read_text()
-    page = Page(text)
+    page = page_of(job)
     assert not {"script", "link", "iframe", "object", "embed", "img"} & set(page.tags)
     assert all(v.startswith("#") for n, v in page.attributes if n in ("href", "src", "xlink:href", "srcset"))
     assert "http" not in text
@@ -483,7 +446,7 @@ def test_what_tells_the_future_stops_the_evaluation(tmp_path: Path, change: str,
         evaluate.execute(job)
 
 
-def test_what_the_last_purchases_of_users_can_tell_is_said_on_the_page(tmp_path: Path) -> None:
+def test_what_the_last_purchases_of_users_can_tell_is_said_on_the_page(tmp_path: Path, page_of: Any) -> None:
     job = write_run(tmp_path, *checkerboard(), evaluate={"bootstrap": 20}, prepare={"split": "last"})
     evaluate.execute(job)
     assert metrics_of(job)["split"] == "last"

@@ -79,36 +79,6 @@ def write_prepared(folder: str, kind: str) -> None:
     storage.write_parquet(catalogue, storage.join(folder, "catalogue.parquet"))
 
 
-def write_model(folder: str, catalogue: pa.Table) -> None:
-    """An encoder that knows all items but the last two, with random weights."""
-    from topkin.blocks import PRIOR, Block
-    from topkin.models.encoder import Encoder
-    from topkin.models.prior import Prior
-    from topkin.models.saved import save
-    from topkin.models.towers import Towers, TwoTower
-
-    known = catalogue["item_id"].combine_chunks().slice(0, ITEMS - 2)
-    common = {"items": len(known), "word_buckets": 64, "title_words": 4, "categories": 2}
-    towers = [
-        TwoTower(**common, dim=6, seed=3, unit_out=False, with_content=False, name="closed"),
-        TwoTower(**common, dim=8, seed=5, name="trained"),
-    ]
-    blocks = [
-        Block(name="closed", dim=6, weight=1, rarity=0.5, half_life_days=30, surge=0.5, spread=(0.5,) * 6),
-        Block(name="trained", dim=8, weight=0.7, rarity=0.5, half_life_days=30, spread=(0.1,) * 8),
-        Block(name=PRIOR, dim=1, weight=0.3, rarity=0, half_life_days=None, spread=(1.5,)),
-    ]
-    meaning = {
-        "blocks": [block.to_json() for block in blocks],
-        "prior": Prior().to_json(),
-        "reach": 6.0,
-        "categories": ["a", "b"],
-    }
-    model = Towers(towers, meaning=meaning, name="encoder")
-    model.build()
-    save(Encoder(model, known), folder, {"seed": 3})
-
-
 def settings_of(output: str, **sections: dict[str, object]) -> Settings:
     """The settings of the small shop."""
     values = {
@@ -133,11 +103,11 @@ def job_of(run: Path, out: str, settings: Settings | None = None, beam: tuple[st
 
 
 @pytest.fixture(scope="module", params=sorted(KINDS))
-def run(request, tmp_path_factory) -> Path:
+def run(request, tmp_path_factory, write_model) -> Path:
     """A run folder with all four stages done, for each type of ids."""
     made = tmp_path_factory.mktemp(f"run-{request.param}")
     write_prepared(str(made / "prepared"), request.param)
-    write_model(str(made / "model"), storage.read_parquet(str(made / "prepared" / "catalogue.parquet")))
+    write_model(str(made / "model"), ITEMS - 2, storage.read_parquet(str(made / "prepared" / "catalogue.parquet")))
     summaries = {
         stage.STAGE: stage.execute(job_of(made, out))
         for stage, out in (
@@ -152,11 +122,11 @@ def run(request, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory) -> Path:
+def shop(tmp_path_factory, write_model) -> Path:
     """A run folder up to the index, with string ids, for jobs with other settings."""
     made = tmp_path_factory.mktemp("shop")
     write_prepared(str(made / "prepared"), "string")
-    write_model(str(made / "model"), storage.read_parquet(str(made / "prepared" / "catalogue.parquet")))
+    write_model(str(made / "model"), ITEMS - 2, storage.read_parquet(str(made / "prepared" / "catalogue.parquet")))
     embed.execute(job_of(made, "embeddings"))
     index.execute(job_of(made, "index"))
     return made

@@ -1,0 +1,83 @@
+"""What several jobs' tests make and read."""
+
+from collections import Counter
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+
+@pytest.fixture(scope="session")
+def write_model() -> Callable[[str, int, pa.Table], None]:
+    """Writes an encoder that knows the first so many items of a catalogue, with random weights."""
+    return _write_model
+
+
+def _write_model(folder: str, known_items: int, catalogue: pa.Table) -> None:
+    from topkin.blocks import PRIOR, Block
+    from topkin.models.encoder import Encoder
+    from topkin.models.prior import Prior
+    from topkin.models.saved import save
+    from topkin.models.towers import Towers, TwoTower
+
+    known = catalogue["item_id"].combine_chunks().slice(0, known_items)
+    common = {"items": len(known), "word_buckets": 64, "title_words": 4, "categories": 2}
+    towers = [
+        TwoTower(**common, dim=6, seed=3, unit_out=False, with_content=False, name="closed"),
+        TwoTower(**common, dim=8, seed=5, name="trained"),
+    ]
+    blocks = [
+        Block(name="closed", dim=6, weight=1, rarity=0.5, half_life_days=30, surge=0.5, spread=(0.5,) * 6),
+        Block(name="trained", dim=8, weight=0.7, rarity=0.5, half_life_days=30, spread=(0.1,) * 8),
+        Block(name=PRIOR, dim=1, weight=0.3, rarity=0, half_life_days=None, spread=(1.5,)),
+    ]
+    meaning = {
+        "blocks": [block.to_json() for block in blocks],
+        "prior": Prior().to_json(),
+        "reach": 6.0,
+        "categories": ["a", "b"],
+    }
+    model = Towers(towers, meaning=meaning, name="encoder")
+    model.build()
+    save(Encoder(model, known), folder, {"seed": 3})
+
+
+class Page(HTMLParser):
+    """Collects tags, attributes and text; open elements must close in order."""
+
+    VOID = frozenset(("meta", "link", "br", "img", "hr", "rect", "line", "circle", "path", "polyline", "polygon"))
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: Counter[str] = Counter()
+        self.attributes: list[tuple[str, str]] = []
+        self.text = ""
+        self.open: list[str] = []
+        self.feed(text)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags[tag] += 1
+        self.attributes += [(n, v or "") for n, v in attrs]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags[tag] += 1
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open[-1:] != ["style"]:
+            self.text += f"{data} "
+
+
+@pytest.fixture
+def page_of() -> Callable[[Any], Page]:
+    """Reads the report of an evaluate job."""
+    return lambda job: Page(Path(job.out, "report.html").read_text())
