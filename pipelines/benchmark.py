@@ -47,7 +47,9 @@ def read_split(folder: str) -> Split:
     for name in ("train", "test"):
         path = storage.join(folder, f"{name}.parquet")
         if not storage.exists(path):
-            raise InputError(f"--data must be a folder with train.parquet and test.parquet, {path} is not there")
+            raise InputError(
+                f"--data must be a folder with train.parquet and test.parquet, {path} is not there: name another"
+            )
         parts[name] = storage.read_parquet(path)
         if missing := {"user_id", "item_id"} - set(parts[name].column_names):
             raise InputError(

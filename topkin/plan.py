@@ -151,7 +151,7 @@ def _stage(name: str, c: Counts, settings: Settings, machine: Machine, shards: i
     read, written = _bytes(name, c, settings, shards, machine.workers)
     rows = {"prepare": c.purchases, "train": c.known, "embed": c.users + c.items, "index": c.items}
     parts, cores = settings.run.parts, machine.cores
-    lanes = {"train": cores, "index": cores}  # one process each
+    lanes = {"train": 1, "index": cores}  # one process each, which trains on little more than one core
     if name in ("prepare", "embed"):  # a part is worked on by one core
         lanes[name] = min(cores * machine.workers, parts)
     mode = "index" if settings.recommend.search == "index" else "sharded" if shards > 1 else "resident"
@@ -209,9 +209,9 @@ def _bytes(name: str, c: Counts, settings: Settings, shards: int, workers: int) 
     if name == "train":
         train = settings.train
         passes = train.epochs + (train.sequence_epochs if train.sequence_dim else 0)
-        return histories * (1 + passes) + own, items
+        return histories * (1 + passes) + own, items + _words(c, settings)
     if name == "embed":
-        return histories + workers * (catalogue + items + own), items + users
+        return histories + workers * (catalogue + items + own + _words(c, settings)), items + users
     if name == "index":
         return items + users, 3.0 * vector * c.items
     if name == "recommend" and shards > 1:
@@ -226,6 +226,12 @@ def _bytes(name: str, c: Counts, settings: Settings, shards: int, workers: int) 
         rows = c.items * settings.similar.items + c.users * (settings.similar.users + settings.similar.bought)
         return workers * (items + catalogue) + parts * (histories + users), 12.0 * rows
     return 2 * histories + users + workers * (items + catalogue) + lists, 100.0 * c.users
+
+
+def _words(c: Counts, settings: Settings) -> float:
+    """Bytes of the encoder's rows for the words of titles, in and out; none where no title is read."""
+    titled = settings.items is not None and settings.items.title is not None
+    return 2.0 * COORDINATE * settings.train.word_buckets * dim_of(c, settings) if titled else 0.0
 
 
 def _named(c: Counts, settings: Settings) -> float:
