@@ -128,7 +128,7 @@ class Prepare(Section):
 PRESETS: dict[str, dict[str, Any]] = {
     "small": {"closed_dim": 94, "closed_rank": 512, "uptake_dim": 32, "dim": 128},
     "standard": {"closed_dim": 446, "closed_rank": 1024, "uptake_dim": 64, "dim": 128},
-    "large": {"closed_dim": 1024, "closed_rank": 2048, "uptake_dim": 64, "dim": 256},
+    "large": {"closed_dim": 1024, "closed_rank": 1024, "uptake_dim": 64, "dim": 256},
 }
 """What ``train.preset`` sets, unless a key says otherwise: vectors of at most 256, 640 and 1,346 coordinates."""
 
@@ -154,7 +154,7 @@ class Train(Section):
         0.5, description="A user's purchases weigh the count of them to the power of minus this, twice: 0.5 as equals."
     )
     closed_power: Annotated[float, Field(ge=0, le=2)] = Field(
-        0.6, description="Power of the singular values in the closed form's in-vectors: more smooths more."
+        0.7, description="Power of the singular values in the closed form's in-vectors: more smooths more."
     )
     closed_popularity: Share = Field(
         0.4, description="Power of an item's purchase count in the length of its out-vector."

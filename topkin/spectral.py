@@ -187,7 +187,7 @@ def in_out(
     spectrum: Spectrum,
     *,
     dim: int | None = None,
-    power: float = 0.6,
+    power: float = 0.7,
     out_power: float = OUT_POWER,
     rarity: float = 0.4,
     lengths: np.ndarray | None = None,

@@ -30,7 +30,7 @@ def test_the_last_days_are_a_stretch_of_each_users_items_and_their_share_of_them
     users, items, ids = pairs()
     part = without_times(users, items, ids, seed=1).parts[0]
     known, late = older(part, 28.0), fresh(part, 28.0)
-    assert 0.05 < len(late.items) / len(part.items) < 0.15
+    assert 0.15 < len(late.items) / len(part.items) < 0.25
     for user in range(part.n_users):
         own = np.sort(part.items[part.indptr[user] : part.indptr[user + 1]])
         held = np.isin(own, late.items[late.indptr[user] : late.indptr[user + 1]])
