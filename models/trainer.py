@@ -54,6 +54,7 @@ class Plan:
     id_dropout: float
     neighbours: int
     smoothing: float
+    hops: int
     closed_share: float
     word_buckets: int
     title_words: int
@@ -172,7 +173,12 @@ class Trainer:
             return None
         sample = next(self.purchases.groups(np.random.default_rng([plan.seed, 0])))
         return Smoothing.over(
-            sample, self.features.id_rows, len(self.known.ids), neighbours=plan.neighbours, strength=plan.smoothing
+            sample,
+            self.features.id_rows,
+            len(self.known.ids),
+            neighbours=plan.neighbours,
+            strength=plan.smoothing,
+            hops=plan.hops,
         )
 
     def _log_q(self, hard: np.ndarray | None = None) -> np.ndarray:
