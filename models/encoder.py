@@ -13,6 +13,7 @@ from topkin.interactions import Interactions
 from topkin.models.features import ItemFeatures, item_features
 from topkin.models.prior import Prior, sales, surge
 from topkin.models.towers import SequenceTower, Towers, TwoTower
+from topkin.user_rows import UserRows
 
 Sides = tuple[np.ndarray, np.ndarray]
 """Out-vectors and in-vectors of items, each (n, d) float32."""
@@ -22,13 +23,16 @@ class Encoder:
     """A trained encoder.
 
     model: the towers of each block. ids: the items with a row of their own, in the order of the id tables.
-    hash: the SHA-256 of the saved model, carried by everything that the encoder makes.
+    hash: the SHA-256 of the saved model, carried by everything that the encoder makes. users: rows of users' own,
+    where training gave them some.
     """
 
-    def __init__(self, model: Towers, ids: pa.Array, hash: str = "") -> None:
+    def __init__(self, model: Towers, ids: pa.Array, hash: str = "", users: UserRows | None = None) -> None:
         if any(len(ids) != tower.items for tower in model.towers):
             raise ValueError(f"ids must be the model's {model.towers[0].items} known items, got {len(ids)}")
-        self.model, self.ids, self.hash = model, ids, hash
+        if (users.sha256 if users is not None else None) != model.meaning.get("user_rows"):
+            raise ValueError(f"users must be the rows of the model's SHA-256 {model.meaning.get('user_rows')}")
+        self.model, self.ids, self.hash, self.users = model, ids, hash, users
 
     @property
     def blocks(self) -> list[Block]:
@@ -75,10 +79,21 @@ class Encoder:
         return equally_long(out, meaning["reach"]), np.pad(pooled, ((0, 0), (0, 1)))
 
     def encode_users(
-        self, history: Interactions, in_vectors: np.ndarray, buyers: np.ndarray, *, length: int | None = None
+        self,
+        history: Interactions,
+        in_vectors: np.ndarray,
+        buyers: np.ndarray,
+        *,
+        length: int | None = None,
+        users: pa.Array | pa.ChunkedArray | None = None,
     ) -> np.ndarray:
-        """User vectors, (n_users, dim) float32 unit rows, zero without history; see ``blocks.user_vectors``."""
-        return user_vectors(history, in_vectors, buyers, self.blocks, length=length, sequence=self.network)
+        """User vectors, (n_users, dim) float32 unit rows, zero without history; see ``blocks.user_vectors``.
+
+        users: the ids of the users, (n_users,), by which rows of their own are found, where the encoder has some;
+        without it all are known by their histories alone.
+        """
+        own = self.users.of(users) if self.users is not None and users is not None else None
+        return user_vectors(history, in_vectors, buyers, self.blocks, length=length, sequence=self.network, own=own)
 
 
 def assembled(

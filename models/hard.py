@@ -6,7 +6,7 @@ that the chance of an item to be a candidate, which the losses take off, stays k
 
 import numpy as np
 
-from topkin.blocks import Block, user_vectors
+from topkin.blocks import TRAINED, Block, user_vectors
 from topkin.interactions import Interactions
 from topkin.models.data import Counts
 from topkin.topk import top_k
@@ -33,7 +33,7 @@ def hard_chances(
     able = np.flatnonzero(np.diff(history.indptr) > 0)
     some = history.take(np.sort(rng.choice(able, min(USERS, len(able)), replace=False))).distinct()
     block = Block(
-        name="trained",
+        name=TRAINED,
         dim=out.shape[1],
         weight=1.0,
         rarity=rarity,

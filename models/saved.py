@@ -1,6 +1,7 @@
 """An encoder on disk: ``encoder.keras``, ``items.parquet`` and ``signature.json``.
 
-With a block ``sequence`` also ``sequence.parquet``: its network, for those who encode users without TensorFlow.
+With a block ``sequence`` also ``sequence.parquet``: its network, for those who encode users without TensorFlow. Where
+users have rows of their own, these are in ``users.parquet`` alone, and their SHA-256 is in the encoder's file.
 
 The hash in the signature is checked before TensorFlow reads a byte, and Keras loads in safe mode, which
 refuses files with code in them.
@@ -16,11 +17,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import keras
-import numpy as np
 import pyarrow as pa
 
-from topkin import gru, storage
+from topkin import gru, storage, user_rows
 from topkin.errors import ArtifactError
+from topkin.ids import vocabulary_hash
 from topkin.models.encoder import Encoder
 from topkin.models.towers import Towers
 
@@ -29,19 +30,6 @@ MODEL = "encoder.keras"
 ITEMS = "items.parquet"
 SIGNATURE = "signature.json"
 _EPOCH = (1980, 1, 1, 0, 0, 0)
-
-
-def vocabulary_hash(ids: pa.Array) -> str:
-    """The SHA-256 of ids, their type and order included."""
-    digest = hashlib.sha256(f"{ids.type}:{len(ids)}:".encode())
-    if pa.types.is_integer(ids.type):
-        digest.update(ids.to_numpy().tobytes())
-    elif len(ids):
-        wide = ids.cast(pa.large_binary())
-        offsets = np.frombuffer(wide.buffers()[1], np.int64)[wide.offset : wide.offset + len(wide) + 1]
-        digest.update((offsets - offsets[0]).tobytes())
-        digest.update(memoryview(wide.buffers()[2])[offsets[0] : offsets[-1]])
-    return digest.hexdigest()
 
 
 def _without_times(data: bytes) -> bytes:
@@ -91,7 +79,9 @@ def save(encoder: Encoder, folder: str, signature: Mapping[str, Any]) -> Encoder
     )
     if encoder.network is not None:
         gru.write(encoder.network, folder, digest)
-    return Encoder(encoder.model, encoder.ids, digest)
+    if encoder.users is not None:
+        user_rows.write(encoder.users, folder, digest)
+    return Encoder(encoder.model, encoder.ids, digest, encoder.users)
 
 
 def _tensorflow_version() -> str:
@@ -125,7 +115,9 @@ def load(folder: str) -> Encoder:
         raise ArtifactError(
             f"{folder}/{ITEMS} is not the one the encoder was trained with: run train again with --force"
         )
-    return Encoder(_read_model(data, path), ids, digest)
+    own = signature.get("user_rows")
+    users = user_rows.load(folder, digest, own) if own is not None else None
+    return Encoder(_read_model(data, path), ids, digest, users)
 
 
 def _read_model(data: bytes, path: str) -> Towers:

@@ -55,6 +55,9 @@ class SequenceTrainer(Trainer):
     def _smoothing(self) -> None:
         return None
 
+    def _askers(self) -> None:
+        return None
+
     def _step(self) -> Step:
         return SequenceStep(self.model, self.features, self.plan, self._log_q(), smoothed=False)
 

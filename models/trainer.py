@@ -9,8 +9,10 @@ import pyarrow as pa
 import tensorflow as tf
 
 from topkin import progress
+from topkin.blocks import TRAINED
 from topkin.errors import InputError
 from topkin.interactions import Interactions
+from topkin.models.askers import Askers
 from topkin.models.base import Base
 from topkin.models.batches import Recipe, batches, chances
 from topkin.models.data import Purchases
@@ -21,7 +23,6 @@ from topkin.models.losses import log_inclusion
 from topkin.models.smoothing import Smoothing
 from topkin.models.step import Step
 from topkin.models.towers import TwoTower
-from topkin.models.validation import TRAINED
 
 STEPS, SMALLEST, LARGEST = 200, 256, 8192  # of an epoch; purchases of a step where the plan says none
 
@@ -54,6 +55,8 @@ class Plan:
     id_dropout: float
     neighbours: int
     smoothing: float
+    hops: int
+    user_rows: bool
     closed_share: float
     word_buckets: int
     title_words: int
@@ -109,7 +112,10 @@ class Plan:
 
 @dataclass
 class Trainer:
-    """One training of one encoder on the purchases before a cut: ``run_epoch`` until it is enough."""
+    """One training of one encoder on the purchases before a cut: ``run_epoch`` until it is enough.
+
+    askers: the rows of users' own, where the plan wants some.
+    """
 
     plan: Plan
     purchases: Purchases
@@ -134,6 +140,7 @@ class Trainer:
         even = min(max(self.counts.examples // STEPS, SMALLEST), self.largest)
         self.batch_size = min(plan.batch_size or even, self.counts.examples)
         self.smoothing = self._smoothing()
+        self.askers = self._askers()
         self.step = self._step()
 
     @property
@@ -162,8 +169,11 @@ class Trainer:
 
     def _step(self) -> Step:
         base = self.base if self.plan.closed_share else None
-        smoothed = self.smoothing is not None
-        return Step(self.model, self.features, self.plan, self._log_q(), smoothed=smoothed, base=base)
+        smoothed, own = self.smoothing is not None, self.askers.table if self.askers is not None else None
+        return Step(self.model, self.features, self.plan, self._log_q(), smoothed=smoothed, base=base, own=own)
+
+    def _askers(self) -> Askers | None:
+        return Askers(self.purchases, self.plan.dim) if self.plan.user_rows else None
 
     def _smoothing(self) -> Smoothing | None:
         plan = self.plan
@@ -171,7 +181,12 @@ class Trainer:
             return None
         sample = next(self.purchases.groups(np.random.default_rng([plan.seed, 0])))
         return Smoothing.over(
-            sample, self.features.id_rows, len(self.known.ids), neighbours=plan.neighbours, strength=plan.smoothing
+            sample,
+            self.features.id_rows,
+            len(self.known.ids),
+            neighbours=plan.neighbours,
+            strength=plan.smoothing,
+            hops=plan.hops,
         )
 
     def _log_q(self, hard: np.ndarray | None = None) -> np.ndarray:
@@ -194,7 +209,8 @@ class Trainer:
         rng = np.random.default_rng([plan.seed, epoch])
         cumulative = np.cumsum(self._chances)
         known = self.features.has_content
-        for group in self.purchases.groups(rng):
+        for parts, group in self.purchases.named_groups(rng):
+            own = self.askers.rows(parts) if self.askers is not None else None
             for batch in self._asked(group, rng, cumulative):
                 for side in ("candidates", "pooled"):
                     items = batch[side]
@@ -203,6 +219,9 @@ class Trainer:
                 if self.smoothing is not None:
                     mix = self.smoothing.of(batch["candidates_rows"])
                     batch |= dict(zip(("mixed_rows", "mix", "mix_shares"), mix, strict=True))
+                users = batch.pop("users", None)
+                if self.askers is not None and own is not None:
+                    batch["user_rows"] = self.askers.drawn(own[users], rng)
                 yield batch
 
     def _asked(

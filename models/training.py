@@ -19,8 +19,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from topkin import repurchase
-from topkin.blocks import PRIOR, SEQUENCE, Block, rotation
+from topkin.blocks import PRIOR, SEQUENCE, TRAINED, Block, rotation
 from topkin.errors import ConfigError
+from topkin.ids import vocabulary_hash
 from topkin.models.base import Base
 from topkin.models.checkpoint import Checkpoint, restore
 from topkin.models.closed import closed_towers
@@ -28,7 +29,6 @@ from topkin.models.data import Purchases
 from topkin.models.encoder import Encoder, Sides, assembled, encode_features
 from topkin.models.known import Known
 from topkin.models.prior import fitted, surge
-from topkin.models.saved import vocabulary_hash
 from topkin.models.sequence import SequenceTrainer
 from topkin.models.towers import SequenceTower, Towers, TwoTower
 from topkin.models.trainer import Plan, Trainer
@@ -37,7 +37,6 @@ from topkin.models.validation import (
     HALF_LIVES,
     METRIC,
     SURGES,
-    TRAINED,
     UPTAKE,
     WEIGHTS,
     Contest,
@@ -46,6 +45,7 @@ from topkin.models.validation import (
     repurchase_case,
     sample,
 )
+from topkin.user_rows import UserRows
 
 _BATCH = 4096
 CLOSE = 0.02
@@ -132,7 +132,8 @@ def fit(
         on_epoch("refit", done.refit[-1])
         checkpoint.write({"phase": "refit", "progress": asdict(done)}, _variables(trainers))
     towers |= {trainer.name: trainer.model for trainer in trainers}
-    return finished(plan, towers, {name: Setting(**s) for name, s in done.blocks.items()}, known), done
+    users = next((trainer.askers.known() for trainer in trainers if trainer.askers is not None), None)
+    return finished(plan, towers, {name: Setting(**s) for name, s in done.blocks.items()}, known, users), done
 
 
 def judge(plan: Plan, purchases: Purchases, catalogue: pa.Table) -> Progress:
@@ -142,8 +143,17 @@ def judge(plan: Plan, purchases: Purchases, catalogue: pa.Table) -> Progress:
     return done
 
 
-def finished(plan: Plan, towers: dict[str, TwoTower], settings: dict[str, Setting], known: Known) -> Encoder:
-    """The encoder of some blocks: rotated, so that coordinates do not covary, with their variances over what sold."""
+def finished(
+    plan: Plan,
+    towers: dict[str, TwoTower],
+    settings: dict[str, Setting],
+    known: Known,
+    users: UserRows | None = None,
+) -> Encoder:
+    """The encoder of some blocks: rotated, so that coordinates do not covary, with their variances over what sold.
+
+    users: rows of users' own, where the trained block has some.
+    """
     counts = known.counts
     sold = counts.events > 0
     prior, lately = fitted(counts.recent, counts.events), surge(counts.recent, counts.events)
@@ -152,7 +162,10 @@ def finished(plan: Plan, towers: dict[str, TwoTower], settings: dict[str, Settin
         setting = settings[name]
         lengths = (lately**setting.surge).astype(np.float32)[:, None]
         out, _ = encode_features(tower, known.features, _BATCH)
-        tower.rotate(rotation((out * lengths)[sold])[0])
+        turned = rotation((out * lengths)[sold])[0]
+        tower.rotate(turned)
+        if name == TRAINED and users is not None:
+            users = users.turned(turned)
         sides.append(encode_features(tower, known.features, _BATCH))
         spread = (sides[-1][0] * lengths)[sold].var(axis=0, dtype=np.float64)
         blocks.append(
@@ -178,9 +191,11 @@ def finished(plan: Plan, towers: dict[str, TwoTower], settings: dict[str, Settin
         "categories": list(known.categories),
         "vocabulary": vocabulary_hash(known.ids),
     }
+    if users is not None:
+        meaning["user_rows"] = users.sha256
     model = Towers(list(towers.values()), meaning=meaning, name="encoder")
     model.build()
-    return Encoder(model, known.ids)
+    return Encoder(model, known.ids, users=users)
 
 
 def _validate(
@@ -255,8 +270,9 @@ def _validate_training(
         epoch = _epoch(trainers, len(done.epochs) + 1)
         began = time.perf_counter()
         sides: dict[str, Sides] = {t.name: encode_features(t.model, known.features, _BATCH) for t in trainers}
-        networks = [t.model.network for t in trainers if isinstance(t.model, SequenceTower)]
-        judge = Contest(contest.cut, {**contest.sides, **sides}, contest.rarity, *networks)
+        network = next((t.model.network for t in trainers if isinstance(t.model, SequenceTower)), None)
+        own = next((t.askers.learned(contest.cut.users) for t in trainers if t.askers is not None), None)
+        judge = Contest(contest.cut, {**contest.sides, **sides}, contest.rarity, network, own)
         chosen, value = choose([judge], start, tried)
         epoch |= {f"validation_{METRIC}": value, "blocks": {name: asdict(s) for name, s in chosen.items()}}
         epoch["validation_seconds"] = round(time.perf_counter() - began, 3)

@@ -21,7 +21,7 @@ from topkin.models.prior import fitted, surge
 from topkin.repurchase import Case, Tendencies, counts_of, merge_counts
 from topkin.topk import top_k, top_k_of_scores
 
-CLOSED, UPTAKE, TRAINED = "closed", "uptake", "trained"
+CLOSED, UPTAKE = "closed", "uptake"
 AT = 20
 METRIC = f"ndcg@{AT}"
 CANDIDATES = 200
@@ -36,7 +36,8 @@ class Cut:
 
     known: their purchases before the cut. truth: CSR ``(indptr, items)`` of the items that each bought after
     it and not before, at least one. counts: of all purchases before the cut. later: CSR of all the items that each
-    bought after it, bought before or not. habits: ``repurchase.COUNTS`` of all purchases before the cut.
+    bought after it, bought before or not. habits: ``repurchase.COUNTS`` of all purchases before the cut. users: (n,)
+    int64, the number of each user, counted part after part.
     """
 
     known: Interactions
@@ -44,6 +45,7 @@ class Cut:
     counts: Counts
     later: tuple[np.ndarray, np.ndarray]
     habits: pa.Table
+    users: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -60,13 +62,14 @@ class Contest:
     """The blocks of one cut, ready to be weighed.
 
     sides: out-vectors and in-vectors of each block by name, the prior apart. rarity: of each block's histories.
-    network: of the block ``sequence``.
+    network: of the block ``sequence``. own: rows of the cut's users for the block ``trained``, where it has some.
     """
 
     cut: Cut
     sides: dict[str, Sides]
     rarity: dict[str, float]
     network: Gru | None = None
+    own: np.ndarray | None = None
     _candidates: np.ndarray = field(init=False)
     _true: np.ndarray = field(init=False)
     _products: dict[tuple[str, float | None], tuple[np.ndarray, np.ndarray]] = field(init=False, default_factory=dict)
@@ -114,7 +117,8 @@ class Contest:
             half_life_days=half_life_days,
             spread=(1.0,) * pooled.shape[1],
         )
-        return user_vectors(self.cut.known, pooled, self.cut.counts.buyers, [block], sequence=self.network)
+        known, buyers = self.cut.known, self.cut.counts.buyers
+        return user_vectors(known, pooled, buyers, [block], sequence=self.network, own=self.own)
 
     def _deviation(self, name: str, power: float, users: np.ndarray) -> np.ndarray:
         """The standard deviation of each user's scores over the items sold, (n_users,)."""
@@ -248,7 +252,7 @@ def sample(purchases: Purchases, counts: Counts, most: int, seed: int, *, until:
     """
     rng = np.random.default_rng([seed, 1])
     names = purchases.names()
-    known, new, later, habits = [], [], [], []
+    known, new, later, habits, numbers, first = [], [], [], [], [], 0
     for name in names:
         part = purchases.part(name)
         if until:
@@ -260,13 +264,22 @@ def sample(purchases: Purchases, counts: Counts, most: int, seed: int, *, until:
         wanted = -(-most // len(names))
         if len(users) > wanted:
             users = np.sort(rng.choice(users, wanted, replace=False))
+        numbers.append(first + users)
+        first += before.n_users
         known.append(before.take(users))
         new.append(after.take(users))
         later.append(_sold(newer(part, days).take(users), counts))
     if not known or sum(k.n_users for k in known) == 0:
         return None
     truth, again = joined(new), joined(later)
-    return Cut(joined(known), (truth.indptr, truth.items), counts, (again.indptr, again.items), merge_counts(habits))
+    return Cut(
+        known=joined(known),
+        truth=(truth.indptr, truth.items),
+        counts=counts,
+        later=(again.indptr, again.items),
+        habits=merge_counts(habits),
+        users=np.concatenate(numbers),
+    )
 
 
 def _sold(part: Interactions, counts: Counts) -> Interactions:

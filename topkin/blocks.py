@@ -15,7 +15,8 @@ the exact reduction of inner product to cosine (Bachrach et al., Speeding up the
 pooled history is a sum, so each purchase's share of a score is known exactly.
 
 The block called ``sequence`` is the one that knows order: its p_b is what a recurrent network (``topkin.gru``) makes
-of the latest purchases, in place of the sum. It is no sum over purchases, so they have no shares in it.
+of the latest purchases, in place of the sum. It is no sum over purchases, so they have no shares in it, nor have they
+in a row of the user's own (``topkin.user_rows``), which may be added to the p_b of the block called ``trained``.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,7 +31,7 @@ from topkin.cosine import unit_rows
 from topkin.gru import Gru
 from topkin.interactions import Interactions, history_weights
 
-PRIOR, SEQUENCE = "prior", "sequence"
+PRIOR, SEQUENCE, TRAINED = "prior", "sequence", "trained"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,10 +92,11 @@ def factors(history: Interactions, in_vectors: np.ndarray, buyers: np.ndarray, b
     """What each purchase's in-vector is multiplied by, block by block, (n_purchases, n_blocks) float32.
 
     The sum of ``factors[h, b] * in_vectors[h, span_b]`` over a user's purchases is the user's vector but for its
-    length and for the coordinates of a sequence block, where the factors are 0. history: distinct items.
+    length, for the coordinates of a sequence block, where the factors are 0, and for a row of the user's own, which is
+    left out. history: distinct items.
     in_vectors: (n_items, dim) float32. buyers: (n_items,) distinct buyers.
     """
-    return _pooled(history, in_vectors, buyers, blocks, None)[0]
+    return _pooled(history, in_vectors, buyers, blocks, None, None)[0]
 
 
 def user_vectors(
@@ -105,23 +107,31 @@ def user_vectors(
     *,
     length: int | None = None,
     sequence: Gru | None = None,
+    own: np.ndarray | None = None,
 ) -> np.ndarray:
     """The user vectors, (n_users, dim) float32 unit rows; zero for a user without a usable history.
 
     Each user's ``length`` latest distinct items are pooled. A row depends on that user alone, so any batching
     gives the same numbers. in_vectors: (n_items, dim) float32. buyers: (n_items,) distinct buyers of each item.
-    sequence: the network of the block ``sequence``. Raises ValueError where that block is there without it.
+    sequence: the network of the block ``sequence``. own: (n_users, dim of the block ``trained``) float32, added to
+    that block's pooled histories; zero rows change nothing. Raises ValueError where a sequence block is there without
+    its network.
     """
     if sequence is None and any(block.name == SEQUENCE for block in blocks):
         raise ValueError("a block 'sequence' needs its network, got None: read it with topkin.gru.load")
     kept = history.distinct()
     if length is not None:
         kept = kept.latest(length)
-    return unit_rows(_pooled(kept, in_vectors, buyers, blocks, sequence)[1])
+    return unit_rows(_pooled(kept, in_vectors, buyers, blocks, sequence, own)[1])
 
 
 def _pooled(
-    kept: Interactions, in_vectors: np.ndarray, buyers: np.ndarray, blocks: Sequence[Block], network: Gru | None
+    kept: Interactions,
+    in_vectors: np.ndarray,
+    buyers: np.ndarray,
+    blocks: Sequence[Block],
+    network: Gru | None,
+    own: np.ndarray | None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """:func:`factors`, and the users' vectors before their lengths are taken.
 
@@ -141,6 +151,8 @@ def _pooled(
             weighed[how] = history_weights(kept, buyers, rarity=how[0], half_life_days=how[1])
         matrix = sp.csr_matrix((weighed[how], kept.items, kept.indptr), shape)
         pooled = matrix @ np.ascontiguousarray(in_vectors[:, span], np.float32)
+        if block.name == TRAINED and own is not None:
+            pooled = pooled + own
         users[:, span], scale = _scaled(pooled, block)
         made[:, number] = weighed[how] * np.repeat(scale, np.diff(kept.indptr))
     return made, users

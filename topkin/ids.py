@@ -1,5 +1,8 @@
 """Ids in the three types that topkin keeps: int64, string, binary."""
 
+import hashlib
+
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -62,3 +65,16 @@ def canonical(values: pa.ChunkedArray) -> pa.ChunkedArray:
         limit = pa.scalar(2**63 - 1, pa.uint64())
         values = pc.if_else(pc.less_equal(values, limit), values, pa.scalar(None, pa.uint64()))
     return values if values.type == kind else values.cast(kind)
+
+
+def vocabulary_hash(ids: pa.Array) -> str:
+    """The SHA-256 of ids, their type and order included."""
+    digest = hashlib.sha256(f"{ids.type}:{len(ids)}:".encode())
+    if pa.types.is_integer(ids.type):
+        digest.update(ids.to_numpy().tobytes())
+    elif len(ids):
+        wide = ids.cast(pa.large_binary())
+        offsets = np.frombuffer(wide.buffers()[1], np.int64)[wide.offset : wide.offset + len(wide) + 1]
+        digest.update((offsets - offsets[0]).tobytes())
+        digest.update(memoryview(wide.buffers()[2])[offsets[0] : offsets[-1]])
+    return digest.hexdigest()

@@ -209,9 +209,10 @@ def _bytes(name: str, c: Counts, settings: Settings, shards: int, workers: int) 
     if name == "train":
         train = settings.train
         passes = train.epochs + (train.sequence_epochs if train.sequence_dim else 0)
-        return histories * (1 + passes) + own, items + _words(c, settings)
+        return histories * (1 + passes) + own, items + _words(c, settings) + _user_rows(c, settings)
     if name == "embed":
-        return histories + workers * (catalogue + items + own + _words(c, settings)), items + users
+        each = catalogue + items + own + _words(c, settings) + _user_rows(c, settings)
+        return histories + workers * each, items + users
     if name == "index":
         return items + users, 3.0 * vector * c.items
     if name == "recommend" and shards > 1:
@@ -232,6 +233,12 @@ def _words(c: Counts, settings: Settings) -> float:
     """Bytes of the encoder's rows for the words of titles, in and out; none where no title is read."""
     titled = settings.items is not None and settings.items.title is not None
     return 2.0 * COORDINATE * settings.train.word_buckets * dim_of(c, settings) if titled else 0.0
+
+
+def _user_rows(c: Counts, settings: Settings) -> float:
+    """Bytes of the rows of users' own; none where ``train.user_rows`` is off."""
+    train = settings.train
+    return float(c.users * (COORDINATE * train.dim + c.id_bytes)) if train.user_rows and train.epochs else 0.0
 
 
 def _named(c: Counts, settings: Settings) -> float:
@@ -267,8 +274,9 @@ def memory(name: str, c: Counts, settings: Settings, shards: int, costs: Costs =
         trained = 32.0 * ((train.dim if train.epochs else 0) + train.sequence_dim)
         more = shuffled + c.items * (closed + trained) + catalogue
         more += 8 * own  # as read, of each validation cut, in the step, and in float64 for the ridge map
+        more += 6 * _user_rows(c, settings)  # with two moments, then without the empty ones, then rotated
     elif name == "embed":
-        more = items + catalogue + own + part
+        more = items + catalogue + own + part + 2 * _user_rows(c, settings)  # as read, and as an array
     elif name == "index":  # a copy for NMSLIB and its graph, one shard at a time
         shard = min(c.items, settings.index.shard_items)
         more = items + shard * (vector + 60.0 * settings.index.m)

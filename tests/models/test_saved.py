@@ -120,18 +120,3 @@ def test_items_of_another_training_are_refused(copy):
     storage.write_parquet(pa.table({"item_id": ["a", "b"]}), str(copy / saved.ITEMS))
     with pytest.raises(ArtifactError, match=r"items\.parquet is not the one"):
         saved.load(str(copy))
-
-
-def test_the_hash_of_ids_sees_type_order_and_borders_and_no_slices():
-    text = saved.vocabulary_hash(pa.array(["1", "2"]))
-    assert text == saved.vocabulary_hash(pa.array(["0", "1", "2"]).slice(1))
-    others = [
-        pa.array([1, 2]),
-        pa.array([b"1", b"2"]),
-        pa.array(["2", "1"]),
-        pa.array(["12", ""]),
-        pa.array([], pa.string()),
-    ]
-    hashes = {text, *(saved.vocabulary_hash(ids) for ids in others)}
-    assert len(hashes) == 6
-    assert saved.vocabulary_hash(pa.array([1, 2])) == saved.vocabulary_hash(pa.array([0, 1, 2]).slice(1))

@@ -133,6 +133,13 @@ def test_the_step_is_traced_once_and_the_loss_falls(plan, purchases, catalogue):
     assert trainer.traces == 1
 
 
+def test_an_encoder_is_made_with_more_hops(plan, purchases, catalogue):
+    made = {hops: training.fit(replace(plan, epochs=2, hops=hops), purchases, catalogue) for hops in (1, 2)}
+    towers = [next(t for t in e.model.towers if t.name == "trained") for e, _ in made.values()]
+    assert np.abs(np.asarray(towers[0].id_out.table) - np.asarray(towers[1].id_out.table)).max() > 1e-3
+    assert made[2][1].best["validation_ndcg@20"] > 0.6
+
+
 def test_recall_rises_far_above_chance(trained):
     assert trained[1].best["validation_ndcg@20"] > 0.6
     assert trained[1].stopped == "epochs"

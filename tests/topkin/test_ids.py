@@ -3,7 +3,7 @@ import uuid
 import pyarrow as pa
 import pytest
 
-from topkin.ids import canonical, canonical_type, cure
+from topkin.ids import canonical, canonical_type, cure, vocabulary_hash
 
 
 @pytest.mark.parametrize(
@@ -55,3 +55,18 @@ def test_other_types_are_no_ids(kind: pa.DataType) -> None:
 def test_the_cure_for_floats_is_a_cast() -> None:
     assert 'purchases.normalise.user = "CAST(user AS BIGINT)"' in cure("user", pa.float64(), "purchases")
     assert "purchases.normalise.user" in cure("user", pa.bool_(), "purchases")
+
+
+def test_the_hash_of_ids_sees_type_order_and_borders_and_no_slices():
+    text = vocabulary_hash(pa.array(["1", "2"]))
+    assert text == vocabulary_hash(pa.array(["0", "1", "2"]).slice(1))
+    others = [
+        pa.array([1, 2]),
+        pa.array([b"1", b"2"]),
+        pa.array(["2", "1"]),
+        pa.array(["12", ""]),
+        pa.array([], pa.string()),
+    ]
+    hashes = {text, *(vocabulary_hash(ids) for ids in others)}
+    assert len(hashes) == 6
+    assert vocabulary_hash(pa.array([1, 2])) == vocabulary_hash(pa.array([0, 1, 2]).slice(1))
