@@ -21,7 +21,7 @@ from topkin.fallback import Popularity, popular_lists
 from topkin.interactions import Interactions
 from topkin.policy import Exclusions, excluded_items
 from topkin.repurchase import Habits, Repurchase
-from topkin.search import Search
+from topkin.search import BaselineSearch, Search
 
 FEW_ITEMS = "the catalogue has fewer items than k"
 FEW_ALLOWED = "availability, allow-list and deny-list leave fewer items than k"
@@ -81,8 +81,7 @@ def recommend(
     """The lists of some users, in their order.
 
     histories: ``schemas.histories``. vectors: (n_users, dim) float32, theirs; zero for a user of whom the model
-    knows nothing. Where a baseline ranks, lists have no reasons. Raises ValueError where the two do not fit or a
-    vector is not finite.
+    knows nothing. Raises ValueError where the two do not fit or a vector is not finite.
     """
     history, exclude, why = asked(histories, vectors, shelf.item_ids, shelf.cooldown, settings, as_of)
     known, unknown = np.flatnonzero(why < 0), np.flatnonzero(why >= 0)
@@ -109,9 +108,12 @@ def recommend(
             histories["segment"].take(pa.array(unknown)), take(exclude, unknown), shelf.popularity, shelf.allowed, k
         )
     because = np.full((n, k, 0), -1, np.int32)
-    if settings.because and settings.model == "encoder" and len(known):
+    if settings.because and len(known) and isinstance(search, BaselineSearch):
         because = np.full((n, k, settings.because), -1, np.int32)
-        pooled = history.take(known).distinct().latest(shelf.history_length)
+        because[known] = search.reasons(theirs, ids[known], settings.because)
+    elif settings.because and len(known):
+        because = np.full((n, k, settings.because), -1, np.int32)
+        pooled = theirs.distinct().latest(shelf.history_length)
         named, bought, listed = _named(pooled.items, ids[known], len(shelf.item_ids))
         pooled, in_vectors = replace(pooled, items=bought, n_items=len(named)), shelf.in_vectors[named]
         weights = factors(pooled, in_vectors, shelf.buyers[named], shelf.blocks)

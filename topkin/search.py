@@ -12,6 +12,7 @@ import numpy as np
 from topkin.ann import AnnIndex
 from topkin.baselines import Baseline, best_of
 from topkin.interactions import Interactions
+from topkin.neighbours import ItemKNN
 from topkin.policy import Exclusions, count_excluded, distinct
 from topkin.products import BLAS, Engine
 from topkin.topk import TopK, top_k
@@ -154,6 +155,12 @@ class BaselineSearch:
         if history is None:
             raise ValueError("a baseline ranks by the users' purchases: give their history")
         return best_of(self.baseline, history, k, exclude=exclude, allowed=allowed & self.sold)
+
+    def reasons(self, history: Interactions, ids: np.ndarray, most: int) -> np.ndarray:
+        """See ``ItemKNN.reasons``; no other baseline tells any."""
+        if isinstance(self.baseline, ItemKNN):
+            return self.baseline.reasons(history, ids, most)
+        return np.full((*ids.shape, most), -1, np.int32)
 
 
 def _csr(keys: np.ndarray, n: int, n_items: int) -> Exclusions:

@@ -96,11 +96,16 @@ def test_published_lists_are_the_baselines_best_items_under_the_rules(shop: Path
     rows = storage.read_parts(str(shop / out / "recommendations")).to_pylist()
     expected = brute_force(shop, name, excluded)
     got: dict[Any, list[tuple[Any, float]]] = {}
+    bought = {row["user_id"]: set(row["items"]) for row in known_of(shop)[0].to_pylist()}
+    reasons: list[Any] = []
     for row in rows:
         if row["source"] == "model":
             got.setdefault(row["user_id"], []).append((row["item_id"], row["score"]))
             assert row["rank"] == len(got[row["user_id"]])
-            assert row["because"] == []
+            assert (row["because"] == []) or name.startswith("item_knn")
+            reasons += row["because"]
+            assert set(row["because"]) <= bought[row["user_id"]]
+    assert bool(reasons) == name.startswith("item_knn")
     assert got == {user: best for user, best in expected.items() if best}
     others = {row["user_id"] for row in rows} - set(got)
     assert others  # without a history of two purchases, with what sells

@@ -252,6 +252,26 @@ def test_the_best_of_a_baseline_are_its_best_scores_whatever_the_blocks(shop, k,
         assert best[u].tolist() == [*scores[expected], *[-np.inf] * (k - len(expected))]
 
 
+@settings(max_examples=60, deadline=None)
+@given(shops(), st.integers(1, 4), st.integers(1, 4), st.sampled_from([1, 1 << 20]), st.randoms(use_true_random=False))
+def test_the_reasons_of_item_knn_are_the_bought_items_of_which_its_score_is_made(shop, most, near, cells, random):
+    purchases, n_items = shop
+    history = history_of(*shop)
+    model = ItemKNN(neighbours=near).fit(history)
+    ids = np.array([random.sample([*range(n_items), -1], min(3, n_items)) for _ in purchases], np.int32)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "BLOCK_CELLS", cells)
+        reasons = model.reasons(history, ids, most)
+    assert reasons.shape == (*ids.shape, most)
+    for u, row in enumerate(ids):
+        own = sorted({i for i, _ in purchases[u]})
+        alone = {h: model.scores(history_of([[(h, 1.0)]], n_items))[0] for h in own}
+        for place, j in enumerate(row):
+            adds = {h: alone[h][j] for h in own if j >= 0 and alone[h][j] > 0}
+            expected = sorted(adds, key=lambda h, adds=adds: (-adds[h], h))[:most]
+            assert reasons[u, place].tolist() == expected + [-1] * (most - len(expected))
+
+
 def test_a_baseline_is_not_asked_without_purchases():
     search = BaselineSearch(RecentPopularity().fit(checkerboard()), np.ones(8, bool))
     with pytest.raises(ValueError, match="give their history"):
