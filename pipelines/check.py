@@ -17,7 +17,7 @@ from topkin.errors import ConfigError, TopkinError
 from topkin.inputs import opened
 from topkin.pipelines.asked import Asked
 from topkin.pipelines.job import input_files
-from topkin.policy import check_item_lists, item_lists_fingerprint
+from topkin.policy import check_item_lists
 
 
 @dataclass(frozen=True)
@@ -71,11 +71,12 @@ def _output_findings(output: str) -> list[TopkinError]:
 def check(settings: Settings, as_of: datetime) -> tuple[list[Seen], list[TopkinError]]:
     """What each input holds, and all that is wrong with it."""
     from topkin.pipelines.prepare import check_inputs
+    from topkin.pipelines.recommend import inputs_fingerprint
 
     seen = [_look(source) for source in sources(settings).values()]
     findings = [*check_inputs(settings, as_of), *_output_findings(settings.run.output)]
     try:
-        item_lists_fingerprint(settings.recommend)
+        inputs_fingerprint(settings)
         if not findings:
             purchases = sources(settings)["purchases"]
             check_item_lists(settings.recommend, inspect(purchases, input_files(purchases.path)).types["item_id"])

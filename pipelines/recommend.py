@@ -1,4 +1,4 @@
-"""The job ``recommend``: every user's list by cosine under the rules, or by what sells."""
+"""The job ``recommend``: every user's list under the rules, by the encoder or a baseline, or by what sells."""
 
 import sys
 from collections.abc import Sequence
@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from topkin import storage
+from topkin.baselines import left_out
 from topkin.config import Settings
-from topkin.errors import ArtifactError
+from topkin.errors import ArtifactError, ConfigError
 from topkin.pipelines.job import Job, machine_of, run_pipeline
 from topkin.plan import Counts, shards_of
 from topkin.policy import item_lists_fingerprint
@@ -51,8 +52,16 @@ def needs(settings: Settings) -> tuple[str, ...]:
 
 
 def inputs_fingerprint(settings: Settings) -> list[list[str]]:
-    """The allow-list and the deny-list by content: read here, beside the stages' folders."""
-    return item_lists_fingerprint(settings.recommend)
+    """What is read here beside the stages' folders: both item lists by content, and a baseline's own setting.
+
+    Raises InputError where a list has no file, ConfigError where the baseline cannot be fitted here.
+    """
+    found, model = item_lists_fingerprint(settings.recommend), settings.recommend.model
+    if model == "encoder":
+        return found
+    if why := left_out([model]):
+        raise ConfigError(f'recommend.model = "{model}" cannot make the lists: {why[model]}, or choose another')
+    return [*found, ["evaluate.neighbours", model, str(settings.evaluate.neighbours)]]
 
 
 def configure(job: Job) -> Config:
@@ -79,6 +88,7 @@ def configure(job: Job) -> Config:
         dim=made["dim"],
         id_bytes=-(-catalogue["item_id"].nbytes // max(len(catalogue), 1)),
     )
+    scratch = job.scratch or storage.join(job.out, ".scratch")
     sources = Sources(
         prepared=job.folder("prepare"),
         embeddings=job.folder("embed"),
@@ -90,14 +100,16 @@ def configure(job: Job) -> Config:
         settings=job.settings.recommend,
         shards=shards_of(counts, job.settings, machine_of(job.settings, job.beam)),
         repurchase=weights_of(job),
+        fitted=storage.join(scratch, "baseline"),
+        neighbours=job.settings.evaluate.neighbours,
     )
-    return Config(sources=sources, out=job.out, scratch=job.scratch or storage.join(job.out, ".scratch"))
+    return Config(sources=sources, out=job.out, scratch=scratch)
 
 
 def weights_of(job: Job) -> Weights | None:
     """The weights of bought items in the lists: those set, else those chosen in training, else the defaults."""
     rules = job.settings.recommend
-    if rules.bought not in POLICIES:
+    if rules.bought not in POLICIES or rules.model != "encoder":
         return None
     chosen = storage.read_json(storage.join(job.folder("train"), "training.json")).get("repurchase") or {}
     fixed = {
@@ -121,16 +133,18 @@ def build(pipeline: Any, config: Config) -> None:
 
 def execute(job: Job) -> dict[str, Any]:
     """Make the lists and write ``lists.json``: how many by source, and how many are short for which reason."""
-    from topkin.transforms.recommend import allowed_of
+    from topkin.transforms.recommend import allowed_of, fit
 
     config = configure(job)
     # A wrong list stops the job here.
     allowed = allowed_of(config.sources.settings, config.sources.catalogue(["item_id", "available"]))
+    fit(config.sources)
     run_pipeline(lambda pipeline: build(pipeline, config), job.beam)
     counts = storage.read_json(config.tally)
     lists = {
         "date": f"{config.sources.as_of:%Y-%m-%d}",
         "encoder": config.sources.encoder,
+        "model": config.sources.settings.model,
         "k": config.sources.settings.k,
         "search": config.sources.settings.search,
         "users": counts["users"]["all"],

@@ -74,7 +74,7 @@ def show_user(run: Run, user_id: Id) -> RenderableType:
     for p in view.history[:HISTORY]:
         history.add_row(f"{p.time:%Y-%m-%d}", _id(p.item), _title(p.item), f"{p.quantity:g}")
     parts.append(history)
-    listed = _table("recommendations", ">rank", "item", "title", ">score", "source", "because")
+    listed = _table(f"recommendations by model {view.model}", ">rank", "item", "title", ">score", "source", "because")
     for r in view.recommendations:
         reasons = Text("; ").join(_title(b) if b.title else _id(b) for b in r.because)
         if r.times_bought:

@@ -74,6 +74,7 @@ def small_run(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
     storage.write_parquet(
         pa.Table.from_pylist(catalogue, schemas.catalogue(kind)), storage.join(prepared, "catalogue.parquet")
     )
+    storage.write_json({"model": "item_knn"}, storage.join(run.path, "recommendations", "lists.json"))
     words = pa.table({"value": ["PAPER", "LANTERN", "RED", "BLUE", "Garden", "spade"], "count": [2, 2, 1, 1, 1, 1]})
     storage.write_parquet(words, storage.join(prepared, "vocabularies", "words.parquet"))
     for stage in ("prepare", "recommend", "similar"):

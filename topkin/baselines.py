@@ -1,12 +1,13 @@
-"""What a model must beat, by name; and how it is kept between those who fit it and those who score.
+"""What a model must beat, by name, or is; and how it is kept between those who fit it and those who score.
 
-Use: ``BASELINES[name]().fit(history).scores(some)`` gives a dense block of scores, to be ranked by
-``top_k_of_scores`` with the exclusions of the evaluation. Both histories hold purchases before the cut, aged
+Use: ``BASELINES[name]().fit(history).scores(some)`` gives a dense block of scores, and :func:`best_of` the lists
+that they make, a block of users at a time. Both histories hold purchases before the cut, aged
 at the cut; ``some`` may be of users never fitted. Everything, recency too, is computed from them. On Online
 Retail, as its readme splits it, they give the figures printed there.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from functools import partial
 from typing import Protocol, Self
 
@@ -18,6 +19,9 @@ from topkin.errors import ArtifactError
 from topkin.interactions import Interactions
 from topkin.neighbours import GraphFilter, ItemKNN, UserKNN
 from topkin.popular import OwnFrequency, Popularity, RecentPopularity
+from topkin.topk import BUDGET_BYTES, Exclude, TopK, top_k_of_scores
+
+CELL_BYTES = 32  # of a user and an item: the score, what it is made of, what ranks it
 
 
 class Baseline(Protocol):
@@ -77,6 +81,46 @@ def fit_baselines(history: Interactions, names: Sequence[str], neighbours: int) 
     for baseline in fitted.values():
         baseline.fit(history)
     return fitted
+
+
+def best_of(
+    baseline: Baseline,
+    history: Interactions,
+    k: int,
+    *,
+    exclude: Exclude | None = None,
+    allowed: np.ndarray | None = None,
+    budget_bytes: int = BUDGET_BYTES,
+) -> TopK:
+    """The k items that a fitted baseline scores highest for each user: ids (n, k) int32, scores (n, k) float32.
+
+    history: the users' purchases; ``exclude=(history.indptr, history.items)`` leaves out what they bought. exclude,
+    allowed and the order as in ``topk.top_k_of_scores``. budget_bytes: bound of the working memory, but for one
+    user's row and what the baseline needs beside its scores.
+    """
+    ids, scores = np.full((history.n_users, k), -1, np.int32), np.full((history.n_users, k), -np.inf, np.float32)
+    rows = max(1, budget_bytes // (CELL_BYTES * max(history.n_items, 1)))
+    for start in range(0, history.n_users, rows):
+        users = np.arange(start, min(start + rows, history.n_users))
+        part = None
+        if exclude is not None:
+            indptr = exclude[0][start : users[-1] + 2]
+            part = indptr - indptr[0], exclude[1][indptr[0] : indptr[-1]]
+        found = baseline.scores(history.take(users))
+        ids[users], scores[users] = top_k_of_scores(found, k, exclude=part, allowed=allowed)
+    return ids, scores
+
+
+def known_purchases(
+    prepared: str, parts: int, item_ids: pa.Array | pa.ChunkedArray, as_of: datetime
+) -> list[Interactions]:
+    """What each part's users bought before the as-of date, from a folder of the stage prepare.
+
+    A part is read at a time, as item numbers: the ids of all purchases need not fit in memory, nor in one Arrow array.
+    """
+    files = [storage.join(prepared, "histories", storage.part_name(part, parts)) for part in range(parts)]
+    tables = (storage.read_parquet(file, ["items", "times", "weights"]) for file in files)
+    return [Interactions.from_histories(table, item_ids, as_of) for table in tables]
 
 
 def save_baselines(baselines: Mapping[str, Baseline], folder: str) -> None:

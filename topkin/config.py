@@ -315,6 +315,11 @@ class Recommend(Section):
     """The lists, and the rules that they keep."""
 
     k: Count = Field(20, description="Items per user.")
+    model: Literal["encoder", Baseline] = Field(
+        "encoder",
+        description="What ranks the items: the trained encoder, or a baseline by its name, fitted anew on the known "
+        "purchases. Of these item-kNN alone gives reasons; with keep they take personal = 0.",
+    )
     search: Literal["exact", "index"] = Field("exact", description="Score all items, or ask the index.")
     bought: Literal["exclude", "keep", "cooldown", "boost"] = Field(
         "exclude",
@@ -343,6 +348,24 @@ class Recommend(Section):
     deny: str | None = Field(None, description="Parquet with items that may never be listed, column item_id.")
     min_history: Count = Field(1, description="Purchases below which a user gets the popular items instead.")
     because: Annotated[int, Field(ge=0, le=20)] = Field(3, description="Bought items named as reasons for each item.")
+
+    @model_validator(mode="after")
+    def _what_a_baseline_can(self) -> "Recommend":
+        if self.model == "encoder":
+            return self
+        came = f'got recommend.model = "{self.model}"'
+        if self.search == "index":
+            raise ValueError(
+                f'recommend.search = "index" finds items by the encoder\'s vectors, {came}, which has none: set '
+                'recommend.search = "exact", or recommend.model = "encoder"'
+            )
+        if self.bought == "boost" or (self.bought == "keep" and self.personal != 0):
+            raise ValueError(
+                f'recommend.bought = "{self.bought}" adds a personal part, weighed beside the encoder\'s scores, '
+                f'{came}: set recommend.bought = "keep" and recommend.personal = 0, which lists bought items by the '
+                'baseline\'s scores alone, or recommend.model = "encoder"'
+            )
+        return self
 
 
 class Similar(Section):
@@ -383,7 +406,8 @@ class Publish(Section):
     metric: str = Field("ndcg@10", description="Metric that the gate reads, on novel items.")
     must_beat: tuple[Baseline, ...] = Field(
         ("popularity",),
-        description="Baselines that the model must beat, where 10 users or more have held-out purchases.",
+        description="Baselines that the model must beat, where 10 users or more have held-out purchases; one that is "
+        "the model itself is passed over.",
     )
     min_users: Count = Field(1, description="Users that must have a list.")
     max_reject_share: Share = Field(0.9, description="Share of rows rejected above which nothing is published.")

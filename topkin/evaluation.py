@@ -51,7 +51,8 @@ class Shop:
     alike items are. baselines: fitted on the histories of all users. until: held-out purchases from then on do
     not count. bought, cooldown, listed: the rule of the published lists, its days per item (n_items,) float32,
     and their length. repurchase: how these lists rank bought items, if they may hold them: the model's lists of all
-    items are then ranked so too.
+    items are then ranked so too. model: the baseline that made these lists and is judged as the model; None where
+    the encoder did, by its vectors.
     """
 
     item_ids: pa.Array | pa.ChunkedArray
@@ -67,6 +68,7 @@ class Shop:
     cooldown: np.ndarray
     listed: int = 0
     repurchase: Repurchase | None = None
+    model: Baseline | None = None
 
     @cached_property
     def sold(self) -> np.ndarray:
@@ -233,7 +235,7 @@ def evaluate_part(shop: Shop, part: Part, budget_bytes: int = BUDGET_BYTES) -> J
     """The metrics of a part's users, what they were given, and sums over their lists.
 
     Users come in the order of the part. Working memory beside the inputs and the result is a few times
-    ``budget_bytes``, whatever the number of users. A user without a vector gets no list from the model, and so
+    ``budget_bytes``, whatever the number of users. A user without a vector gets no list from the encoder, and so
     scores nothing.
     """
     user_ids, n_items = part.histories["user_id"], len(shop.sales)
@@ -282,7 +284,8 @@ def evaluate_part(shop: Shop, part: Part, budget_bytes: int = BUDGET_BYTES) -> J
     counts["users"], counts["pairs"] = int(users_of["all"].sum()), len(truth["all"][1])
     for name in ("novel", "repeat", "cold"):
         counts[f"{name}_users"], counts[f"{name}_pairs"] = int(users_of[name].sum()), len(truth[name][1])
-    counts["users_without_vector"] = int((~part.vectors[users_of["all"]].any(axis=1)).sum())
+    needed = users_of["all"] if shop.model is None else np.zeros(len(part.vectors), bool)  # a baseline needs none
+    counts["users_without_vector"] = int((~part.vectors[needed].any(axis=1)).sum())
     columns = [user_ids.take(pa.array(judged)), pa.array(np.diff(history.indptr)[judged])]
     columns += [pa.array(v, from_pandas=True) for v in values.values()]
     users = pa.Table.from_arrays(columns, schema=schema.with_metadata({COUNTS_KEY: json.dumps(counts).encode()}))
@@ -309,8 +312,9 @@ Ranker = Callable[[np.ndarray, int, Csr | None, np.ndarray], np.ndarray]
 
 def _ranker(shop: Shop, part: Part, model: str, block: np.ndarray, history: Interactions) -> Ranker:
     """What lists the k best of the allowed items, (m, k) int32, for some users of a block, without the masked."""
-    if model != "model":
-        scores = shop.baselines[model].scores(history.take(block))
+    baseline = shop.model if model == "model" else shop.baselines[model]
+    if baseline is not None:
+        scores = baseline.scores(history.take(block))
         return lambda among, k, mask, allowed: top_k_of_scores(scores[among], k, exclude=mask, allowed=allowed)[0]
 
     def rank(among: np.ndarray, k: int, mask: Csr | None, allowed: np.ndarray) -> np.ndarray:

@@ -92,7 +92,8 @@ class Facts:
     sales, buyers: (n_items,) purchases and distinct buyers before the date. cold: (n_items,) bool. deciles:
     (n_items,), see ``evaluation.sales_deciles``. buying_users: how many users bought before it. quartiles: the
     most purchases that the users of the first three quarters have, by purchases. listed: length of the
-    published lists. bought: their rule for bought items.
+    published lists. bought: their rule for bought items. made_by: what made them, ``encoder`` or a baseline,
+    which is then the model, too.
     """
 
     as_of: datetime
@@ -107,6 +108,12 @@ class Facts:
     quartiles: tuple[int, ...]
     listed: int
     bought: str
+    made_by: str = "encoder"
+
+    @property
+    def rivals(self) -> tuple[str, ...]:
+        """The baselines that the model is compared with: all but itself."""
+        return tuple(model for model in self.models[1:] if model != self.made_by)
 
 
 def _sum(counts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -65,7 +65,10 @@ class Purchase:
 
 @dataclass(frozen=True)
 class UserView:
-    """All that a run knows of a user; ``history`` is latest first, ``short`` says why a list is short."""
+    """All that a run knows of a user; ``history`` is latest first, ``short`` says why a list is short.
+
+    ``model``: what made the recommendations, ``encoder`` or a baseline; None where there are none yet.
+    """
 
     user_id: Id
     segment: str | None
@@ -74,6 +77,7 @@ class UserView:
     short: dict[str, Any] | None = None
     neighbours: tuple[tuple[Id, float], ...] = ()
     bought_by_neighbours: tuple[Scored, ...] = ()
+    model: str | None = None
 
 
 @dataclass(frozen=True)
@@ -100,8 +104,10 @@ def user(run: Run, user_id: Id) -> UserView | None:
     if not rows:
         return None
     row = rows[0]
-    listed, short = [], []
+    listed, short, model = [], [], None
     if "recommend" in run.folders:
+        told = storage.read_json(storage.join(run.folder("recommend"), "lists.json"))
+        model = str(told.get("model", "encoder"))  # runs of before there was a choice do not say
         dates = storage.folders(storage.join(run.folder("recommend"), "recommendations"))
         listed = user_rows(run, "recommend", f"recommendations/{dates[-1]}", user_id) if dates else []
         short = user_rows(run, "recommend", "short_lists", user_id)
@@ -132,6 +138,7 @@ def user(run: Run, user_id: Id) -> UserView | None:
         short[0] if short else None,
         tuple((r["neighbour_id"], r["score"]) for r in alike),
         tuple(Scored(r["rank"], known[r["item_id"]], r["score"], support=r["support"]) for r in bought),
+        model,
     )
 
 

@@ -98,9 +98,32 @@ class ItemKNN(Learned):
 
     def scores(self, history: Interactions) -> np.ndarray:
         """See :class:`topkin.baselines.Baseline`."""
+        return np.asarray((bought(history) @ self._whose).toarray() * self.lift)
+
+    def reasons(self, history: Interactions, ids: np.ndarray, most: int) -> np.ndarray:
+        """The bought items that add most to each listed item's score: (n_users, k, most) int32 padded -1.
+
+        ids: (n_users, k) int32 padded -1. Most first, ties by item number; an item that adds nothing is not named.
+        """
+        known, near = bought(history), self._whose.T.tocsr()
+        found = np.full((*ids.shape, most), -1, np.int32)
+        step = max(1, BLOCK_CELLS // (ids.shape[1] * max(self.neighbours, 1)))
+        for start in range(0, len(ids), step):
+            user, place = np.nonzero(ids[start : start + step] >= 0)
+            user += start
+            parts = known[user].multiply(near[ids[user, place]]).tocsr()
+            named = nearest(parts, most)
+            row = np.repeat(np.arange(len(user)), np.diff(named.indptr))
+            order = np.lexsort((named.indices, -named.data, row))
+            rank = np.arange(len(row)) - named.indptr[row]
+            found[user[row], place[row], rank] = named.indices[order]
+        return found
+
+    @property
+    def _whose(self) -> sp.csr_array:
+        """Similarities, a row for each item: the items that count it among their neighbours."""
         n = len(self.lift)
-        whose = sp.csr_array((self.similarities, self.items, self.indptr), (n, n))
-        return np.asarray((bought(history) @ whose).toarray() * self.lift)
+        return sp.csr_array((self.similarities, self.items, self.indptr), (n, n))
 
 
 @dataclass

@@ -120,7 +120,10 @@ def refuse(made: Plan) -> None:
 
 
 def shards_of(counts: Counts, settings: Settings, machine: Machine, *, costs: Costs = MEASURED) -> int:
-    """Into how many shards the lists' search cuts the catalogue: 1 where a worker holds it, or no number helps."""
+    """Into how many shards the lists' search cuts the catalogue: 1 where a worker holds it, or no number helps.
+
+    No number helps a baseline, which holds no vectors.
+    """
     if settings.recommend.search == "index":
         return 1
 
@@ -182,6 +185,8 @@ def _work(name: str, c: Counts, settings: Settings, costs: Costs) -> tuple[float
     if name == "index":
         depth = math.log2(2 + min(c.items, settings.index.shard_items))
         return 0.0, c.items * depth * costs.indexed_item * dim / costs.dim
+    if name == "recommend" and settings.recommend.model != "encoder":  # at most what evaluating all of them costs
+        return 0.0, 1.0 * c.users * c.items * costs.judged_pair + c.users * k * costs.list_row
     if name == "recommend":
         flops = 2.0 * dim * c.users * _scored(c, settings)
         return flops, flops / costs.flops + c.users * k * costs.list_row
@@ -243,7 +248,7 @@ def _user_rows(c: Counts, settings: Settings) -> float:
 
 def _named(c: Counts, settings: Settings) -> float:
     """Distinct items that the reasons of a part name, at most: those listed and those bought."""
-    if not settings.recommend.because:
+    if not settings.recommend.because or settings.recommend.model != "encoder":
         return 0.0
     bought = min(c.known, c.users * settings.embed.history_length)
     return min(c.items, _share(settings) * (c.users * min(settings.recommend.k, c.items) + bought))
@@ -263,6 +268,7 @@ def memory(name: str, c: Counts, settings: Settings, shards: int, costs: Costs =
     catalogue = c.items * (c.id_bytes + 60.0)
     items = 2.0 * vector * c.items  # scored and pooled vectors
     own = float(COORDINATE * c.vector_dim * c.items)
+    fitted = 32.0 * c.known + 24.0 * c.items * settings.evaluate.neighbours  # baselines, and all purchases
     part = users * 2 * vector + share * c.known * (c.id_bytes + 60)
     if name == "prepare":
         more = 4 * share * c.purchases * purchase + 3 * catalogue + 4 * own
@@ -286,11 +292,12 @@ def memory(name: str, c: Counts, settings: Settings, shards: int, costs: Costs =
         listed = users * k * row + 2 * vector * _named(c, settings)
         # The hash table that finds ids; a copy of what is allowed, or of the rows of a shard while they are read.
         held = items + vector * c.items if shards == 1 else 3.0 * vector * math.ceil(c.items / shards)
+        held = held if settings.recommend.model == "encoder" else fitted
         more = catalogue + c.items * (c.id_bytes + 32) + part + listed + held + BUDGET_BYTES
     elif name == "similar":
         more = items + catalogue + 2 * part + 16 * share * c.known * settings.similar.users + BUDGET_BYTES
     else:
-        more = items + catalogue + part + 32.0 * c.known + 24.0 * c.items * settings.evaluate.neighbours + BUDGET_BYTES
+        more = items + catalogue + part + fitted + BUDGET_BYTES
     return costs.start_bytes[name] + more
 
 

@@ -1,4 +1,4 @@
-"""The lists of a part of the users: the items of highest cosine that the rules leave, and why they are there.
+"""The lists of a part of the users: the best items that the rules leave, and why they are there.
 
 A user whose history is usable gets the model's items and no others: a list that the rules make short stays
 short, and the reason is told. Where bought items are kept or boosted, the user's own ones have a personal part
@@ -21,7 +21,7 @@ from topkin.fallback import Popularity, popular_lists
 from topkin.interactions import Interactions
 from topkin.policy import Exclusions, excluded_items
 from topkin.repurchase import Habits, Repurchase
-from topkin.search import Search
+from topkin.search import BaselineSearch, Search
 
 FEW_ITEMS = "the catalogue has fewer items than k"
 FEW_ALLOWED = "availability, allow-list and deny-list leave fewer items than k"
@@ -80,8 +80,8 @@ def recommend(
 ) -> Lists:
     """The lists of some users, in their order.
 
-    histories: ``schemas.histories``. vectors: (n_users, dim) float32, theirs; zero for a user without a usable
-    history. Raises ValueError where the two do not fit or a vector is not finite.
+    histories: ``schemas.histories``. vectors: (n_users, dim) float32, theirs; zero for a user of whom the model
+    knows nothing. Raises ValueError where the two do not fit or a vector is not finite.
     """
     history, exclude, why = asked(histories, vectors, shelf.item_ids, shelf.cooldown, settings, as_of)
     known, unknown = np.flatnonzero(why < 0), np.flatnonzero(why >= 0)
@@ -89,14 +89,15 @@ def recommend(
     ids, scores = np.full((n, k), -1, np.int32), np.full((n, k), -np.inf, np.float32)
     sources = np.full((n, k), -1, np.int8)
     if len(known):
+        theirs = history.take(known)
         ids[known], scores[known] = search.search(
-            vectors[known], k, exclude=take(exclude, known), allowed=shelf.allowed
+            vectors[known], k, history=theirs, exclude=take(exclude, known), allowed=shelf.allowed
         )
         if shelf.repurchase is not None:
             ids[known], scores[known] = shelf.repurchase.ranked(
                 ids[known],
                 scores[known],
-                history=history.take(known),
+                history=theirs,
                 queries=vectors[known],
                 vectors=shelf.vectors,
                 allowed=shelf.allowed,
@@ -107,9 +108,12 @@ def recommend(
             histories["segment"].take(pa.array(unknown)), take(exclude, unknown), shelf.popularity, shelf.allowed, k
         )
     because = np.full((n, k, 0), -1, np.int32)
-    if settings.because and len(known):
+    if settings.because and len(known) and isinstance(search, BaselineSearch):
         because = np.full((n, k, settings.because), -1, np.int32)
-        pooled = history.take(known).distinct().latest(shelf.history_length)
+        because[known] = search.reasons(theirs, ids[known], settings.because)
+    elif settings.because and len(known):
+        because = np.full((n, k, settings.because), -1, np.int32)
+        pooled = theirs.distinct().latest(shelf.history_length)
         named, bought, listed = _named(pooled.items, ids[known], len(shelf.item_ids))
         pooled, in_vectors = replace(pooled, items=bought, n_items=len(named)), shelf.in_vectors[named]
         weights = factors(pooled, in_vectors, shelf.buyers[named], shelf.blocks)
@@ -213,7 +217,7 @@ def _short(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The users with fewer than k items, ascending, and the first rule that left too few, as a number in REASONS.
 
-    offered: how many of the allowed items have a vector.
+    offered: how many of the allowed items the model can list.
     """
     k = settings.k
     short = np.flatnonzero(ids[:, -1] < 0) if ids.shape[1] == k else np.arange(len(ids))
@@ -223,7 +227,8 @@ def _short(
         return short, np.full(len(short), REASONS.index(FEW_ALLOWED))
     own = REASONS.index(FEW_COOL if settings.bought == "cooldown" else FEW_UNBOUGHT)
     sold = (shelf.popularity.events > 0) | (shelf.popularity.recent > 0)
-    of_model = own if offered >= k else REASONS.index(FEW_VECTORS)
+    few = FEW_VECTORS if settings.model == "encoder" else FEW_SOLD
+    of_model = own if offered >= k else REASONS.index(few)
     of_popular = own if (shelf.allowed & sold).sum() >= k else REASONS.index(FEW_SOLD)
     return short, np.where(fallback[short], of_popular, of_model)
 

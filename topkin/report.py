@@ -49,6 +49,7 @@ def render(data: ReportData) -> str:
         profile=profile(data),
         rejects=reject_rows(data.statistics),
         lists=list_rows(data),
+        made_by=MODEL_NAMES.get(data.metrics.get("made_by", "")),
         published=published(data.metrics),
         source_names=SOURCE_NAMES,
         validation=validation(data),
@@ -90,6 +91,8 @@ def verdict(metrics: Mapping[str, Any]) -> dict[str, str]:
             "sentence": f"Whether the model is good cannot be said: {found['reason']}.",
         }
     beaten = [MODEL_NAMES[n] for n, yes in in_order(metrics["beats"]) if yes]
+    made_by = metrics.get("made_by")
+    itself = f" {MODEL_NAMES[made_by]} is the model, and is not compared with itself." if made_by else ""
     rest = [MODEL_NAMES[n] for n, yes in in_order(metrics["beats"]) if not yes]
     measure = (
         f"{metric_name(found['metric'])} on {'items new to the user' if found['protocol'] == 'novel' else 'all items'}"
@@ -99,7 +102,7 @@ def verdict(metrics: Mapping[str, Any]) -> dict[str, str]:
             "kind": "good",
             "word": "Good",
             "sentence": f"In {measure} the model beats all {len(beaten)} baselines: every 95 % interval of the "
-            "difference lies above zero.",
+            f"difference lies above zero.{itself}",
         }
     known = (
         f"the model beats {_words(beaten, 'and')}, but not {_words(rest, 'or')}"
@@ -110,7 +113,7 @@ def verdict(metrics: Mapping[str, Any]) -> dict[str, str]:
         "kind": "bad",
         "word": "Not good",
         "sentence": f"In {measure} {known}. A baseline is beaten where the whole 95 % interval of the difference "
-        "lies above zero, and only a model that beats all of them is called good.",
+        f"lies above zero, and only a model that beats all of them is called good.{itself}",
     }
 
 

@@ -80,7 +80,7 @@ def scoreboard(judgement: Judgement, facts: Facts, *, resamples: int, seed: int)
     if reason is not None:
         return result
     metric = result["verdict"]["metric"]
-    compare = _Comparison(judgement, facts.models, resamples, seed)
+    compare = _Comparison(judgement, facts, resamples, seed)
     for protocol in PROTOCOLS:
         if not counts["users" if protocol == "all" else "novel_users"]:
             continue
@@ -103,7 +103,7 @@ def scoreboard(judgement: Judgement, facts: Facts, *, resamples: int, seed: int)
         result["repeat"] = compare("repeat", _names("repeat", ks))[0]
     if counts["cold_users"]:
         result["cold_items"] = _cold(compare, facts, counts)
-    result["beats"], result["verdict"] = _verdict(result)
+    result["beats"], result["verdict"] = _verdict(result, facts)
     return result
 
 
@@ -113,30 +113,32 @@ def _names(truth: str, ks: Sequence[int]) -> list[str]:
 
 @dataclass(frozen=True)
 class _Comparison:
-    """Means of every model, and the differences of the model to every baseline with their p-values."""
+    """Means of every model, and the differences of the model to its rivals with their p-values."""
 
     judgement: Judgement
-    models: tuple[str, ...]
+    facts: Facts
     resamples: int
     seed: int
 
     def __call__(self, truth: str, names: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        means: dict[str, Any] = {model: {} for model in self.models}
-        apart: dict[str, Any] = {model: {} for model in self.models[1:]}
-        chance: dict[str, Any] = {model: {} for model in self.models[1:]}
-        per_name = 32 * max(len(self.judgement.places), 1) * len(self.models)  # values, differences, and copies
+        models, rivals = self.facts.models, self.facts.rivals
+        means: dict[str, Any] = {model: {} for model in models}
+        apart: dict[str, Any] = {model: {} for model in rivals}
+        chance: dict[str, Any] = {model: {} for model in rivals}
+        per_name = 32 * max(len(self.judgement.places), 1) * len(models)  # values, differences, and copies
         step = max(1, BUDGET_BYTES // per_name)
         for start in range(0, len(names), step):
             some = names[start : start + step]
-            values = self.judgement.columns([f"{truth}/{model}/{name}" for model in self.models for name in some])
-            values = values.reshape(len(values), len(self.models), len(some))
-            for m, model in enumerate(self.models):
+            values = self.judgement.columns([f"{truth}/{model}/{name}" for model in models for name in some])
+            values = values.reshape(len(values), len(models), len(some))
+            for m, model in enumerate(models):
                 means[model] |= {name: mean(values[:, m, c]) for c, name in enumerate(some)}
-            if len(self.models) == 1:
+            if not rivals:
                 continue
-            differences = (values[:, :1] - values[:, 1:]).reshape(len(values), -1)
+            others = values[:, [models.index(model) for model in rivals]]
+            differences = (values[:, :1] - others).reshape(len(values), -1)
             found = bootstrap(differences, self.resamples, self.seed)
-            for column, (model, name) in enumerate((model, name) for model in self.models[1:] for name in some):
+            for column, (model, name) in enumerate((model, name) for model in rivals for name in some):
                 low, high = float(found.low[column]), float(found.high[column])
                 apart[model][name] = [low, mean(differences[:, column]), high]
                 chance[model][name] = float(found.p[column])
@@ -182,17 +184,20 @@ def _cold(compare: _Comparison, facts: Facts, counts: Mapping[str, Any]) -> dict
     return found
 
 
-def _verdict(result: Mapping[str, Any]) -> tuple[dict[str, bool], dict[str, Any]]:
+def _verdict(result: Mapping[str, Any], facts: Facts) -> tuple[dict[str, bool], dict[str, Any]]:
     """Which baselines the model beats, the whole interval above zero, and whether it may be called good."""
     protocol, metric = result["verdict"]["protocol"], result["verdict"]["metric"]
     verdict: dict[str, Any] = {"protocol": protocol, "metric": metric, "good": None, "reason": None}
     users = result["heldout"]["users" if protocol == "all" else "novel_users"]
     if users < MIN_USERS:
         verdict["reason"] = f"{users} users with held-out purchases are too few to tell; it takes {MIN_USERS}"
-        return dict.fromkeys(result["models"][1:], False), verdict
+        return dict.fromkeys(facts.rivals, False), verdict
     beats = {name: values[metric][0] > 0 for name, values in result["differences"][protocol].items()}
     if not beats:
-        verdict["reason"] = "no baseline was measured: evaluate.baselines names none that can be fitted here"
+        other = (
+            "no baseline" if facts.made_by == "encoder" else f"no baseline beside {facts.made_by}, which is the model,"
+        )
+        verdict["reason"] = f"{other} was measured: evaluate.baselines names none that can be fitted here"
         return beats, verdict
     verdict["good"] = all(beats.values())
     return beats, verdict

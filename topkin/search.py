@@ -1,7 +1,8 @@
-"""The items of highest cosine under the rules, by exact search or through the index: one interface.
+"""The best items under the rules, by exact search, through the index, or by a baseline: one interface.
 
-Both list exactly as many items as the rules leave, up to k: the index is asked for more until it found
-them, and what it does not find is searched exactly. Items without a vector are never found.
+All list exactly as many items as the rules leave, up to k: the index is asked for more until it found
+them, and what it does not find is searched exactly. Items without a vector are never found, nor by a baseline
+items that were never sold.
 """
 
 from typing import Protocol
@@ -9,6 +10,9 @@ from typing import Protocol
 import numpy as np
 
 from topkin.ann import AnnIndex
+from topkin.baselines import Baseline, best_of
+from topkin.interactions import Interactions
+from topkin.neighbours import ItemKNN
 from topkin.policy import Exclusions, count_excluded, distinct
 from topkin.products import BLAS, Engine
 from topkin.topk import TopK, top_k
@@ -17,16 +21,25 @@ _MOST_ASKED = 4096
 
 
 class Search(Protocol):
-    """Finds items for user vectors."""
+    """Finds items for users, by their vectors or by their purchases."""
 
     def offered(self, allowed: np.ndarray) -> int:
-        """How many of the allowed items have a vector. allowed: (n_items,) bool."""
+        """How many of the allowed items can be found. allowed: (n_items,) bool."""
 
-    def search(self, queries: np.ndarray, k: int, *, exclude: Exclusions, allowed: np.ndarray) -> TopK:
+    def search(
+        self,
+        queries: np.ndarray,
+        k: int,
+        *,
+        exclude: Exclusions,
+        allowed: np.ndarray,
+        history: Interactions | None = None,
+    ) -> TopK:
         """The k best allowed items: ids (n, k) int32 padded -1, scores (n, k) float32 padded -inf.
 
         queries: (n, dim) float32. exclude: CSR of items that query r may not get. allowed: (n_items,) bool.
-        Ordered by score, highest first, then id. Raises ValueError for k below 1 or a NaN in a query.
+        history: the same users' purchases, which a baseline scores by. Ordered by score, highest first, then id.
+        Raises ValueError for k below 1 or a NaN in a query.
         """
 
 
@@ -44,7 +57,15 @@ class ExactSearch:
         """See :class:`Search`."""
         return int((allowed & self.found).sum())
 
-    def search(self, queries: np.ndarray, k: int, *, exclude: Exclusions, allowed: np.ndarray) -> TopK:
+    def search(
+        self,
+        queries: np.ndarray,
+        k: int,
+        *,
+        exclude: Exclusions,
+        allowed: np.ndarray,
+        history: Interactions | None = None,
+    ) -> TopK:
         """See :class:`Search`."""
         return top_k(queries, self.vectors, k, exclude=exclude, allowed=allowed & self.found, engine=self.engine)
 
@@ -64,7 +85,15 @@ class IndexSearch:
         """See :class:`Search`."""
         return self.exact.offered(allowed)
 
-    def search(self, queries: np.ndarray, k: int, *, exclude: Exclusions, allowed: np.ndarray) -> TopK:
+    def search(
+        self,
+        queries: np.ndarray,
+        k: int,
+        *,
+        exclude: Exclusions,
+        allowed: np.ndarray,
+        history: Interactions | None = None,
+    ) -> TopK:
         """See :class:`Search`; items that the graph misses may be replaced by the next best."""
         queries = np.asarray(queries, np.float32)
         if k < 1:
@@ -101,6 +130,37 @@ class IndexSearch:
             indptr = np.r_[0, np.cumsum(np.diff(left[0])[rows])]
             ids[rows], scores[rows] = self.exact.search(queries[rows], k, exclude=(indptr, left[1]), allowed=allowed)
         return ids, scores
+
+
+class BaselineSearch:
+    """Ranks the items that were sold by a fitted baseline's scores. sold: (n_items,) bool."""
+
+    def __init__(self, baseline: Baseline, sold: np.ndarray) -> None:
+        self.baseline, self.sold = baseline, sold
+
+    def offered(self, allowed: np.ndarray) -> int:
+        """See :class:`Search`."""
+        return int((allowed & self.sold).sum())
+
+    def search(
+        self,
+        queries: np.ndarray,
+        k: int,
+        *,
+        exclude: Exclusions,
+        allowed: np.ndarray,
+        history: Interactions | None = None,
+    ) -> TopK:
+        """See :class:`Search`; by the history alone. Raises ValueError without it."""
+        if history is None:
+            raise ValueError("a baseline ranks by the users' purchases: give their history")
+        return best_of(self.baseline, history, k, exclude=exclude, allowed=allowed & self.sold)
+
+    def reasons(self, history: Interactions, ids: np.ndarray, most: int) -> np.ndarray:
+        """See ``ItemKNN.reasons``; no other baseline tells any."""
+        if isinstance(self.baseline, ItemKNN):
+            return self.baseline.reasons(history, ids, most)
+        return np.full((*ids.shape, most), -1, np.int32)
 
 
 def _csr(keys: np.ndarray, n: int, n_items: int) -> Exclusions:

@@ -53,12 +53,12 @@ def groups(judgement: Judgement, protocol: str, metric: str, facts: Facts, resam
         for kind, members in kinds.items():
             for entry, mask in zip(found[kind], [m for _, m in members if m.any()], strict=True):
                 entry["metrics"][model] = dict(zip(names, [mean(c) for c in values[mask].T], strict=True))
-    if len(facts.models) > 1:
-        values = judgement.columns([f"{protocol}/{model}/{metric}" for model in facts.models])
+    if facts.rivals:
+        values = judgement.columns([f"{protocol}/{model}/{metric}" for model in ("model", *facts.rivals)])
         for kind, members in kinds.items():
             for entry, mask in zip(found[kind], [m for _, m in members if m.any()], strict=True):
                 apart = intervals(values[mask, :1] - values[mask, 1:], resamples, seed)
-                entry["differences"] = dict(zip(facts.models[1:], apart, strict=True))
+                entry["differences"] = dict(zip(facts.rivals, apart, strict=True))
     return found
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from topkin.embeddings import StoredItems
+from topkin.interactions import Interactions
 from topkin.policy import Exclusions
 from topkin.products import BLAS, Engine
 from topkin.recommend import Asked, take
@@ -102,7 +103,15 @@ class MergedSearch:
         """See ``search.Search``; 0 where no user was searched for."""
         return self._offered
 
-    def search(self, queries: np.ndarray, k: int, *, exclude: Exclusions, allowed: np.ndarray) -> TopK:
+    def search(
+        self,
+        queries: np.ndarray,
+        k: int,
+        *,
+        exclude: Exclusions,
+        allowed: np.ndarray,
+        history: Interactions | None = None,
+    ) -> TopK:
         """What was found for these queries under these rules. Raises ValueError where it was for others."""
         if self.lists[0].shape != (len(queries), k):
             raise ValueError(f"lists must be ({len(queries)}, {k}), the shards gave {self.lists[0].shape}")

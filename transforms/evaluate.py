@@ -18,7 +18,7 @@ from topkin.config import Evaluate, Recommend
 from topkin.embeddings import SUMMARY, vectors_of
 from topkin.errors import ArtifactError
 from topkin.evaluation import Judged, Part, Shop, cold_items, evaluate_part, sales_deciles
-from topkin.interactions import Interactions, joined
+from topkin.interactions import joined
 from topkin.judgement import Facts, Judgement
 from topkin.policy import cooldown_days
 from topkin.progress import advance
@@ -69,6 +69,12 @@ class Sources:
         """The cut-offs, ascending."""
         return tuple(sorted(set(self.evaluate.k)))
 
+    @property
+    def fitted_names(self) -> tuple[str, ...]:
+        """The baselines to be fitted: those to measure against, and the one that made the lists, if one did."""
+        own = () if self.recommend.model == "encoder" else (self.recommend.model,)
+        return (*self.evaluate.baselines, *own)
+
 
 def fit(sources: Sources) -> None:
     """Fit the baselines on the histories of all users and write them down, unless that is done.
@@ -82,18 +88,7 @@ def fit(sources: Sources) -> None:
     path = storage.join(sources.folders["prepare"], "catalogue.parquet")
     catalogue = storage.read_parquet(path, ["item_id", "last_sale"])
     item_ids = catalogue["item_id"]
-    name = storage.join(sources.folders["prepare"], "histories")
-    # A part at a time, as item numbers: the ids of all purchases need not fit in memory, nor in one Arrow array.
-    parts = [
-        Interactions.from_histories(
-            storage.read_parquet(
-                storage.join(name, storage.part_name(part, sources.parts)), ["items", "times", "weights"]
-            ),
-            item_ids,
-            sources.as_of,
-        )
-        for part in range(sources.parts)
-    ]
+    parts = baselines.known_purchases(sources.folders["prepare"], sources.parts, item_ids, sources.as_of)
     history = joined(parts)
     heldout = (
         storage.read_parquet(sources.path("prepare", "heldout", part), ["timestamp"]) for part in range(sources.parts)
@@ -106,7 +101,7 @@ def fit(sources: Sources) -> None:
         heldout=(pc.min(table["timestamp"]).as_py() for table in heldout),
         by_time=sources.by_time,
     )
-    fitted = baselines.fit_baselines(history, sources.evaluate.baselines, sources.evaluate.neighbours)
+    fitted = baselines.fit_baselines(history, sources.fitted_names, sources.evaluate.neighbours)
     baselines.save_baselines(fitted, sources.fitted)
     purchases = np.diff(history.indptr)
     told = {"users": [part.n_users for part in parts], "buying_users": int((purchases > 0).sum())}
@@ -123,6 +118,7 @@ def load_shop(sources: Sources) -> Shop:
     vectors = sources.vectors(items, where)
     told = storage.read_json(storage.join(sources.folders["embed"], SUMMARY))
     days, rule = sources.evaluate.days, sources.recommend
+    fitted = baselines.load_baselines(sources.fitted, sources.fitted_names, sources.evaluate.neighbours)
     sales = np.asarray(catalogue["events"])
     return Shop(
         item_ids=catalogue["item_id"].combine_chunks(),
@@ -130,7 +126,8 @@ def load_shop(sources: Sources) -> Shop:
         cold=cold_items(sales, catalogue["first_sale"], sources.as_of),
         vectors=vectors,
         tastes=tastes(vectors, [Block.from_json(b) for b in told["blocks"]]),
-        baselines=baselines.load_baselines(sources.fitted, sources.evaluate.baselines, sources.evaluate.neighbours),
+        baselines={name: one for name, one in fitted.items() if name in sources.evaluate.baselines},
+        model=fitted.get(rule.model),
         as_of=sources.as_of,
         ks=sources.ks,
         until=None if days is None or not sources.by_time else sources.as_of + timedelta(days=days),
@@ -143,7 +140,7 @@ def load_shop(sources: Sources) -> Shop:
 
 def repurchase_of(sources: Sources, categories: pa.ChunkedArray) -> Repurchase | None:
     """How the published lists rank bought items, as the recommend stage wrote it down; None where they do not."""
-    if sources.recommend.bought not in POLICIES:
+    if sources.recommend.bought not in POLICIES or sources.recommend.model != "encoder":
         return None
     folder = sources.folders["recommend"]
     weights = storage.read_json(storage.join(folder, "lists.json"))["repurchase"]
@@ -161,6 +158,7 @@ def facts_of(sources: Sources) -> Facts:
         as_of=sources.as_of,
         ks=sources.ks,
         models=("model", *baselines.make_baselines(names, sources.evaluate.neighbours)),
+        made_by=sources.recommend.model,
         left_out=baselines.left_out(names),
         sales=sales,
         buyers=np.asarray(catalogue["users"]),

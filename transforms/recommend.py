@@ -18,20 +18,20 @@ from apache_beam.metrics import Metrics
 from apache_beam.pvalue import AsSingleton, PBegin, PCollection, TaggedOutput
 from apache_beam.utils.shared import Shared
 
-from topkin import schemas, storage
+from topkin import baselines, schemas, storage
 from topkin.ann import load_index
 from topkin.blocks import Block
 from topkin.config import Recommend
 from topkin.embeddings import SUMMARY, StoredItems, read_items, read_users
 from topkin.errors import ArtifactError
 from topkin.fallback import SEGMENT_COUNTS, Popularity, merge_segment_counts, segment_counts
-from topkin.interactions import Interactions
+from topkin.interactions import Interactions, joined
 from topkin.plan import PARTS_A_LOAD
 from topkin.policy import Allowed, allowed_items, cooldown_days, read_item_list
 from topkin.progress import advance
 from topkin.recommend import Lists, Rows, Shelf, asked, longest, recommend
 from topkin.repurchase import COUNTS, Repurchase, Tendencies, Weights, counts_of, merge_counts
-from topkin.search import ExactSearch, IndexSearch, Search
+from topkin.search import BaselineSearch, ExactSearch, IndexSearch, Search
 from topkin.shards import MergedSearch, Shard, merge_lists, shard_bounds
 from topkin.tally import tally_table
 from topkin.transforms.accelerator import engine
@@ -47,7 +47,8 @@ class Sources:
 
     encoder: the hash that every table must carry. recent_days: as prepare counted ``recent``. shards: into how
     many runs the items are cut, so that a worker holds one; 1 for all of them at once. Lists are the same.
-    repurchase: the weights by which bought items are ranked; None where the model ranks alone.
+    repurchase: the weights by which bought items are ranked; None where the model ranks alone. fitted: where
+    :func:`fit` writes the baseline that makes the lists, if one does, and every worker reads it. neighbours: its.
     """
 
     prepared: str
@@ -60,6 +61,8 @@ class Sources:
     settings: Recommend
     shards: int = 1
     repurchase: Weights | None = None
+    fitted: str = ""
+    neighbours: int = 0
 
     def histories(self, part: int, columns: list[str] | None = None) -> pa.Table:
         """The histories of a part."""
@@ -79,11 +82,24 @@ def allowed_of(settings: Recommend, catalogue: pa.Table) -> Allowed:
     return allowed_items(catalogue, allow=allow, deny=deny)
 
 
+def fit(sources: Sources) -> None:
+    """Where a baseline makes the lists, fit it on the histories of all users and write it down.
+
+    Here all purchases are in memory at once, as in ``transforms.evaluate.fit``.
+    """
+    if sources.settings.model == "encoder":
+        return
+    item_ids = sources.catalogue(["item_id"])["item_id"]
+    history = joined(baselines.known_purchases(sources.prepared, sources.parts, item_ids, sources.as_of))
+    fitted = baselines.fit_baselines(history, [sources.settings.model], sources.neighbours)
+    baselines.save_baselines(fitted, sources.fitted)
+
+
 class Worker:
     """What a process knows of the items, loaded once and shared by its threads.
 
     With one shard it holds all vectors; with more, at most one shard of them, and looks up the rows of the
-    items that reasons name.
+    items that reasons name. Where a baseline makes the lists it holds that, and no vectors.
     """
 
     def __init__(self, sources: Sources):
@@ -94,7 +110,11 @@ class Worker:
         self.stored = StoredItems(sources.embeddings, sources.encoder)
         vectors: Rows = self.stored.column("vector")
         in_vectors: Rows = self.stored.column("in_vector")
-        if sources.shards > 1:
+        if settings.model != "encoder":
+            ids = self.stored.ids()
+            fitted = baselines.load_baselines(sources.fitted, [settings.model], sources.neighbours)
+            self.search = BaselineSearch(fitted[settings.model], np.asarray(catalogue["events"]) > 0)
+        elif sources.shards > 1:
             ids = self.stored.ids()
         else:
             items = read_items(sources.embeddings, sources.encoder)
@@ -128,6 +148,8 @@ class Worker:
     def users(self, part: int, columns: list[str] | None = None) -> tuple[pa.Table, np.ndarray]:
         """The histories of a part's users, and their vectors."""
         histories = self.sources.histories(part, columns)
+        if self.sources.settings.model != "encoder":  # its users are their histories: whoever has one is known
+            return histories, np.ones((len(histories), 1), np.float32)
         user_ids, vectors = read_users(self.sources.embeddings, part, self.sources.parts, self.sources.encoder)
         if not user_ids.equals(histories["user_id"]):
             raise ArtifactError(

@@ -38,3 +38,13 @@ def test_the_model_must_beat_the_baselines_where_enough_users_tell(tmp_path, use
     found = refusals(run_with(tmp_path, users=users, model=model, baseline=baseline), settings)
     assert [("is not above popularity's" in reason) for reason in found] == [True] * refused
     assert str(MIN_USERS) in (type(settings.publish).model_fields["must_beat"].description or "")
+
+
+def test_a_baseline_that_made_the_lists_need_not_beat_itself(tmp_path):
+    run = run_with(tmp_path, users=MIN_USERS, model=0.2, baseline=0.2)
+    gate = {"must_beat": ["popularity", "user_knn"]}
+    settings = Settings.model_validate({"purchases": {"path": "x"}, "publish": gate})
+    metrics = storage.read_json(f"{run.folder('evaluate')}/metrics.json")
+    storage.write_json(metrics | {"made_by": "popularity"}, f"{run.folder('evaluate')}/metrics.json")
+    [reason] = refusals(run, settings)
+    assert "is not above user_knn's" in reason

@@ -31,6 +31,7 @@ def test_a_user_is_drawn_with_titles_and_reasons(config: str, capsys: pytest.Cap
     assert main(["show", "100", config]) == 0
     out = capsys.readouterr().out
     assert "user 100, France: 2 purchases" in out
+    assert "recommendations by model item_knn" in out
     row = next(line for line in out.splitlines() if "Garden spade [large]" in line)
     assert "0.800" in row
     assert "model" in row
@@ -81,6 +82,7 @@ def test_json_holds_the_same(config: str, capsys: pytest.CaptureFixture[str]) ->
     value = json.loads(capsys.readouterr().out)
     assert value["run_id"] == "r1"
     assert value["user"]["user_id"] == "100"
+    assert value["user"]["model"] == "item_knn"
     assert value["user"]["history"][0]["time"] == "2024-04-29T00:00:00"
     assert [r["item"]["item_id"] for r in value["user"]["recommendations"]] == ["a2", "b1"]
     assert [r["score"] for r in value["user"]["recommendations"]] == [0.9, 0.8]

@@ -8,12 +8,13 @@ from hypothesis import strategies as st
 
 import topkin.neighbours as module
 from topkin import factors
-from topkin.baselines import BASELINES, fit_baselines, left_out, load_baselines, save_baselines
+from topkin.baselines import BASELINES, best_of, fit_baselines, left_out, load_baselines, save_baselines
 from topkin.errors import ArtifactError, ConfigError
 from topkin.factors import IALS
 from topkin.interactions import Interactions
 from topkin.neighbours import GraphFilter, ItemKNN, UserKNN
 from topkin.popular import OwnFrequency, RecentPopularity, popularity, recent_popularity
+from topkin.search import BaselineSearch
 from topkin.topk import top_k_of_scores
 
 
@@ -233,6 +234,48 @@ def test_baselines_read_again_score_the_same(tmp_path):
         np.testing.assert_array_equal(read[name].scores(history), fitted[name].scores(history))
     with pytest.raises(ArtifactError, match="no baseline popularity"):
         load_baselines(str(tmp_path / "none"), ["popularity"], 3)
+
+
+@settings(max_examples=40, deadline=None)
+@given(shops(), st.integers(1, 9), st.sampled_from([1, 500, 1 << 20]), st.booleans(), st.randoms(use_true_random=False))
+def test_the_best_of_a_baseline_are_its_best_scores_whatever_the_blocks(shop, k, budget, mask, random):
+    history, n_items = history_of(*shop), shop[1]
+    model = RecentPopularity().fit(history) if random.random() < 0.5 else ItemKNN().fit(history)
+    allowed = np.array([random.random() < 0.7 for _ in range(n_items)])
+    own = [{i for i, _ in one} for one in shop[0]]
+    exclude = (history.indptr, history.items) if mask else None
+    ids, best = best_of(model, history, k, exclude=exclude, allowed=allowed, budget_bytes=budget)
+    for u, scores in enumerate(model.scores(history)):
+        may = [i for i in range(n_items) if allowed[i] and not (mask and i in own[u])]
+        expected = sorted(may, key=lambda i, scores=scores: (-scores[i], i))[:k]
+        assert ids[u].tolist() == expected + [-1] * (k - len(expected))
+        assert best[u].tolist() == [*scores[expected], *[-np.inf] * (k - len(expected))]
+
+
+@settings(max_examples=60, deadline=None)
+@given(shops(), st.integers(1, 4), st.integers(1, 4), st.sampled_from([1, 1 << 20]), st.randoms(use_true_random=False))
+def test_the_reasons_of_item_knn_are_the_bought_items_of_which_its_score_is_made(shop, most, near, cells, random):
+    purchases, n_items = shop
+    history = history_of(*shop)
+    model = ItemKNN(neighbours=near).fit(history)
+    ids = np.array([random.sample([*range(n_items), -1], min(3, n_items)) for _ in purchases], np.int32)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "BLOCK_CELLS", cells)
+        reasons = model.reasons(history, ids, most)
+    assert reasons.shape == (*ids.shape, most)
+    for u, row in enumerate(ids):
+        own = sorted({i for i, _ in purchases[u]})
+        alone = {h: model.scores(history_of([[(h, 1.0)]], n_items))[0] for h in own}
+        for place, j in enumerate(row):
+            adds = {h: alone[h][j] for h in own if j >= 0 and alone[h][j] > 0}
+            expected = sorted(adds, key=lambda h, adds=adds: (-adds[h], h))[:most]
+            assert reasons[u, place].tolist() == expected + [-1] * (most - len(expected))
+
+
+def test_a_baseline_is_not_asked_without_purchases():
+    search = BaselineSearch(RecentPopularity().fit(checkerboard()), np.ones(8, bool))
+    with pytest.raises(ValueError, match="give their history"):
+        search.search(np.ones((1, 1)), 3, exclude=(np.zeros(2, int), np.zeros(0, int)), allowed=np.ones(8, bool))
 
 
 @pytest.mark.parametrize("name", BASELINES)

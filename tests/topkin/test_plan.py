@@ -25,13 +25,13 @@ def counts_of(users: int, items: int, history: float = 10, **more: int) -> Count
 
 
 some_settings = st.builds(
-    lambda parts, dim, k, search, because: settings_of(
-        run={"parts": parts}, train={"dim": dim}, recommend={"k": k, "search": search, "because": because}
+    lambda parts, dim, k, how, because: settings_of(
+        run={"parts": parts}, train={"dim": dim}, recommend={"k": k, "because": because, **how}
     ),
     st.sampled_from([1, 8, 1000]),
     st.sampled_from([8, 64, 512]),
     st.sampled_from([1, 20, 1000]),
-    st.sampled_from(["exact", "index"]),
+    st.sampled_from([{"search": "exact"}, {"search": "index"}, {"model": "item_knn"}]),
     st.sampled_from([0, 3]),
 )
 some_counts = st.builds(counts_of, st.integers(0, 10**8), st.integers(0, 10**7), st.floats(0, 100))
@@ -140,3 +140,16 @@ def test_bytes_are_told_with_their_unit(n, text):
 )
 def test_times_are_told_with_their_unit(seconds, text):
     assert duration(seconds) == text
+
+
+def test_a_baselines_lists_are_never_cut_into_shards_and_hold_the_baseline_in_place_of_vectors():
+    counts, worker = counts_of(10**6, 10**7), Machine(memory=20e9)
+    by_encoder = settings_of(run={"parts": 1000})
+    by_baseline = settings_of(run={"parts": 1000}, recommend={"model": "item_knn"})
+    assert shards_of(counts, by_encoder, worker) > shards_of(counts, by_baseline, worker) == 1
+    (stage,) = plan(counts, by_baseline, worker, stages=["recommend"]).stages
+    (wide,) = plan(replace(counts, dim=4000), by_baseline, worker, stages=["recommend"]).stages
+    more = settings_of(run={"parts": 1000}, recommend={"model": "item_knn"}, evaluate={"neighbours": 200})
+    (near,) = plan(counts, more, worker, stages=["recommend"]).stages
+    assert near.memory - stage.memory == 24 * 10**7 * 100  # a score, a number and their transpose of each neighbour
+    assert wide.memory - stage.memory < 0.01 * 8 * 4000 * 10**7  # nothing of the items' vectors

@@ -35,6 +35,14 @@ def test_the_verdict_names_what_the_model_beats_and_what_it_does_not() -> None:
     assert "nothing was bought" in report.verdict(metrics())["sentence"]
 
 
+def test_a_baseline_that_is_the_model_is_named_in_the_verdict() -> None:
+    for beaten in (True, False):
+        made = metrics(popularity=beaten)
+        assert "with itself" not in report.verdict(made)["sentence"]
+        said = report.verdict(made | {"made_by": "user_knn"})["sentence"]
+        assert said.endswith(" User-kNN is the model, and is not compared with itself.")
+
+
 @pytest.mark.parametrize(
     ("interval", "word"),
     [([0.1, 0.2, 0.3], "better"), ([-0.1, 0.2, 0.3], "no clear difference"), ([-0.3, -0.2, -0.1], "worse")],

@@ -60,11 +60,12 @@ def part(
     )
 
 
-def board(*parts, bought: str = "exclude", ks=KS):
+def board(*parts, bought: str = "exclude", ks=KS, models=MODELS, made_by: str = "encoder"):
     facts = Facts(
         as_of=AS_OF,
         ks=ks,
-        models=MODELS,
+        models=models,
+        made_by=made_by,
         left_out={"ials": "not here"},
         sales=np.array([8, 4, 2, 1, 0]),
         buyers=np.array([8, 4, 2, 1, 0]),
@@ -192,6 +193,28 @@ def test_cold_items_are_told_apart_with_their_ratio_to_popularity() -> None:
     assert made["differences"]["among_cold"]["popularity"]["ndcg@5"][0] > 0
     nobody = board(part(users(12, model=0.6) | {99: dict.fromkeys(MODELS, 0.0)}))
     assert nobody["cold_items"] == {}
+
+
+def test_a_baseline_that_is_the_model_is_not_compared_with_itself() -> None:
+    judged = part(users(30, model=0.5, popularity=0.5, item_knn=0.2, own_frequency=0.1), cold=True)
+    made, own = board(judged), board(judged, made_by="popularity")
+    assert (made["verdict"]["good"], own["verdict"]["good"]) == (False, True)
+    assert own["beats"] == {"item_knn": True, "own_frequency": True}
+    assert own["novel"] == made["novel"]
+    for truth in ("all", "novel"):
+        for name in ("differences", "p"):
+            expected = {m: v for m, v in made[name][truth].items() if m != "popularity"}
+            assert own[name][truth].keys() == expected.keys()
+        (segment, before) = (b["segments"][truth]["history"][0] for b in (own, made))
+        assert segment["metrics"] == before["metrics"]
+        assert list(segment["differences"]) == ["item_knn", "own_frequency"]
+        assert segment["differences"]["item_knn"][1] == before["differences"]["item_knn"][1]
+    assert set(own["cold_items"]["differences"]["of_all"]) == {"item_knn", "own_frequency"}
+    few = board(part(users(3)), made_by="popularity")
+    assert few["beats"] == {"item_knn": False, "own_frequency": False}
+    alone = board(judged, models=("model", "popularity"), made_by="popularity")
+    assert alone["verdict"]["good"] is None
+    assert alone["verdict"]["reason"].startswith("no baseline beside popularity, which is the model, was measured")
 
 
 def test_a_p_value_goes_with_its_interval() -> None:

@@ -198,7 +198,7 @@ def test_everything_wrong_is_said_at_once_in_the_files_order(tmp_path: Path) -> 
         "topkin.toml:7: [recomend] is not a section; did you mean [recommend]?",
         'topkin.toml:10: recommend.search takes one of "exact", "index", got "indx"; did you mean "index"?',
         "topkin.toml:11: recommend.dim is not a key; did you mean train.dim?; [recommend] takes "
-        "k, search, bought, personal, personal_repeat, personal_recent, personal_due, cooldown_days, "
+        "k, model, search, bought, personal, personal_repeat, personal_recent, personal_due, cooldown_days, "
         "cooldown_by_category, allow, deny, min_history, because",
         "topkin.toml:12: recommend.k takes a whole number of at least 1, got true",
         "topkin.toml:14: evaluate.k takes a list, each a whole number of at least 1, got [5, 0]",
@@ -223,6 +223,15 @@ def test_everything_wrong_is_said_at_once_in_the_files_order(tmp_path: Path) -> 
         (GOOD + "[prepare]\nrecent_days = inf\n",
          "topkin.toml:4: prepare.recent_days takes a number above 0 and of at most 36500, got inf"),
         (GOOD + "[train]\nlogq = nan\n", "topkin.toml:4: train.logq takes a number from 0"),
+        (GOOD + '[recommend]\nmodel = "item_kn"\n', '"ials", got "item_kn"; did you mean "item_knn"?'),
+        (GOOD + '[recommend]\nmodel = "user_knn"\nsearch = "index"\n',
+         'topkin.toml:3: recommend.search = "index" finds items by the encoder\'s vectors, got recommend.model = '
+         '"user_knn", which has none: set recommend.search = "exact", or recommend.model = "encoder"'),
+        (GOOD + '[recommend]\nmodel = "ials"\nbought = "boost"\npersonal = 0\n',
+         'recommend.bought = "boost" adds a personal part, weighed beside the encoder\'s scores, got recommend.model = '
+         '"ials": set recommend.bought = "keep" and recommend.personal = 0'),
+        (GOOD + '[recommend]\nmodel = "ials"\nbought = "keep"\n', 'recommend.bought = "keep" adds a personal part'),
+        (GOOD + '[recommend]\nmodel = "ials"\nbought = "keep"\npersonal = 0.5\n', "and recommend.personal = 0"),
     ],
 )  # fmt: skip
 def test_each_mistake_has_its_message(tmp_path: Path, text: str, said: str) -> None:
