@@ -90,7 +90,7 @@ class Plan:
             "closed_half_life_days": None,
             "prior": 0.0,
         }
-        sizes = {"sequence_dim": 0, "uptake_dim": 0, "closed_dim": self.closed_dim + self.uptake_dim}
+        sizes: dict[str, Any] = {"sequence_dim": 0, "uptake_dim": 0, "closed_dim": self.closed_dim + self.uptake_dim}
         return replace(self, **off, **sizes, timed=False, validation_cuts=1)
 
     def known(self, purchases: Purchases, catalogue: pa.Table) -> Known:
