@@ -128,9 +128,9 @@ class Prepare(Section):
 PRESETS: dict[str, dict[str, Any]] = {
     "small": {"closed_dim": 94, "closed_rank": 512, "uptake_dim": 32, "dim": 128},
     "standard": {"closed_dim": 446, "closed_rank": 1024, "uptake_dim": 64, "dim": 128},
-    "large": {"closed_dim": 1024, "closed_rank": 1024, "uptake_dim": 64, "dim": 256},
+    "large": {"closed_dim": 574, "closed_rank": 1024, "uptake_dim": 64, "dim": 256},
 }
-"""What ``train.preset`` sets, unless a key says otherwise: vectors of at most 256, 640 and 1,346 coordinates."""
+"""What ``train.preset`` sets, unless a key says otherwise: vectors of at most 256, 640 and 896 coordinates."""
 
 
 class Train(Section):
