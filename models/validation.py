@@ -63,6 +63,8 @@ class Contest:
 
     sides: out-vectors and in-vectors of each block by name, the prior apart. rarity: of each block's histories.
     network: of the block ``sequence``. own: rows of the cut's users for the block ``trained``, where it has some.
+    lists: each user's best items by one block alone, by its name and a power of recency, filled in where they lack:
+    another contest over the same cut may bring those of the blocks that they share.
     """
 
     cut: Cut
@@ -70,8 +72,8 @@ class Contest:
     rarity: dict[str, float]
     network: Gru | None = None
     own: np.ndarray | None = None
+    lists: dict[tuple[str, float], np.ndarray] = field(default_factory=dict)
     _candidates: np.ndarray = field(init=False)
-    _true: np.ndarray = field(init=False)
     _products: dict[tuple[str, float | None], tuple[np.ndarray, np.ndarray]] = field(init=False, default_factory=dict)
     _scores: dict[tuple[str, float, float | None], np.ndarray] = field(init=False, default_factory=dict)
 
@@ -82,25 +84,20 @@ class Contest:
         self._surge = surge(counts.recent, counts.events)
         exclude = cut.known.distinct()
         barred = exclude.indptr, exclude.items
+        recently = bool(counts.recent.any())
         lists = []
         for name in self.sides:
-            for power in (0.0, 0.65) if name == CLOSED else (0.0,):
-                out, users = self._out(name, power), self._users(name, None)
-                lists.append(top_k(users, out, CANDIDATES, exclude=barred, allowed=self.sold)[0])
-        popular = top_k_of_scores(
-            np.broadcast_to(self.prior, (cut.known.n_users, len(self.prior))),
-            CANDIDATES,
-            exclude=barred,
-            allowed=self.sold,
-        )
-        lists.append(popular[0])
+            for power in (0.0, 0.65) if name == CLOSED and recently else (0.0,):
+                if (name, power) not in self.lists:
+                    out, users = self._out(name, power), self._users(name, None)
+                    self.lists[name, power] = top_k(users, out, CANDIDATES, exclude=barred, allowed=self.sold)[0]
+                lists.append(self.lists[name, power])
+        if recently:
+            everyone = np.broadcast_to(self.prior, (cut.known.n_users, len(self.prior)))
+            lists.append(top_k_of_scores(everyone, CANDIDATES, exclude=barred, allowed=self.sold)[0])
         self._candidates = np.sort(np.concatenate(lists, axis=1), axis=1)
         repeated = self._candidates[:, 1:] == self._candidates[:, :-1]
         self._candidates[:, 1:][repeated] = -1
-        users = np.repeat(np.arange(cut.known.n_users), np.diff(cut.truth[0]))
-        width = cut.known.n_items
-        keys = np.arange(len(self._candidates))[:, None] * width + np.maximum(self._candidates, 0)
-        self._true = np.isin(keys, users * width + cut.truth[1]) & (self._candidates >= 0)
 
     def _out(self, name: str, power: float) -> np.ndarray:
         out = self.sides[name][0]

@@ -127,10 +127,10 @@ class Prepare(Section):
 
 PRESETS: dict[str, dict[str, Any]] = {
     "small": {"closed_dim": 94, "closed_rank": 512, "uptake_dim": 32, "dim": 128},
-    "standard": {"closed_dim": 446, "closed_rank": 1024, "uptake_dim": 64, "dim": 128},
-    "large": {"closed_dim": 574, "closed_rank": 1024, "uptake_dim": 64, "dim": 256},
+    "standard": {"closed_dim": 318, "closed_rank": 1024, "uptake_dim": 64, "dim": 256},
+    "large": {"closed_dim": 574, "closed_rank": 1024, "uptake_dim": 64, "dim": 384},
 }
-"""What ``train.preset`` sets, unless a key says otherwise: vectors of at most 256, 640 and 896 coordinates."""
+"""What ``train.preset`` sets, unless a key says otherwise: vectors of at most 256, 640 and 1,024 coordinates."""
 
 
 class Train(Section):
@@ -276,7 +276,7 @@ class Train(Section):
     validation_cuts: Count = Field(
         3, description="Periods of validation_days, one before the other, that weigh the closed form and the prior."
     )
-    validation_users: Count = Field(2000, description="Most users of a period that validation is measured on.")
+    validation_users: Count = Field(5000, description="Most users of a period that validation is measured on.")
     patience: Count = Field(2, description="Epochs without a better validation before training stops.")
 
     @model_validator(mode="before")
