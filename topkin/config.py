@@ -318,7 +318,7 @@ class Recommend(Section):
     model: Literal["encoder", Baseline] = Field(
         "encoder",
         description="What ranks the items: the trained encoder, or a baseline by its name, fitted anew on the known "
-        "purchases. Of these item-kNN alone gives reasons; with keep they take personal = 0.",
+        "purchases. Of these item-kNN alone gives reasons; with keep they take a personal of 0.",
     )
     search: Literal["exact", "index"] = Field("exact", description="Score all items, or ask the index.")
     bought: Literal["exclude", "keep", "cooldown", "boost"] = Field(

@@ -59,12 +59,13 @@ def not_utf8(values: pa.LargeBinaryArray) -> np.ndarray:
     follows = ((data & 0xC0) == 0x80) & ~first
     wanted = np.select([data < 0xC2, data < 0xE0, data < 0xF0, data < 0xF5], [0, 1, 2, 3], 0).astype(np.int8)
     bad = ((data >= 0xF5) | (data == 0xC0) | (data == 0xC1))[:-3]
-    covered = np.zeros(len(data), bool)
+    covered, whole = np.zeros(len(data), bool), np.ones(len(data) - 3, bool)
     for after in (1, 2, 3):
-        needs = wanted[:-3] >= after
+        needs = whole & (wanted[:-3] >= after)
         here = follows[after : len(data) - 3 + after]
         bad |= needs & ~here
-        covered[after : len(data) - 3 + after] |= needs & here
+        whole = needs & here  # what comes after a gap continues nothing
+        covered[after : len(data) - 3 + after] |= whole
     for byte, (low, high) in _SECOND.items():
         bad |= (data[:-3] == byte) & ((data[1:-2] < low) | (data[1:-2] > high))
     bad |= ((data & 0xC0) == 0x80)[:-3] & ~covered[:-3]

@@ -84,6 +84,7 @@ ANY = st.one_of(st.none(), st.binary(max_size=6), st.lists(st.sampled_from(PIECE
 
 @given(st.lists(ANY, max_size=12), st.integers(0, 3))
 @example([b"\xc3", b"\xa9", None, b"\xa9"], 0)
+@example([b"\xe0", b"\x00\x80"], 0)
 def test_what_is_text_is_what_python_decodes(values: list[bytes | None], skipped: int) -> None:
     found = not_utf8(pa.array([b"\xff"] * skipped + values, pa.large_binary()).slice(skipped))
     assert found.tolist() == [v is not None and not is_text(v) for v in values]
