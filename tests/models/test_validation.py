@@ -62,6 +62,15 @@ def test_few_candidates_cost_little(contest, monkeypatch):
     assert fewer.value(SETTINGS[0]) == pytest.approx(judged.value(SETTINGS[0]), abs=1e-6)
 
 
+def test_lists_of_another_contest_of_the_cut_change_no_value(contest):
+    judged = contest[0]
+    some = Contest(judged.cut, {"closed": judged.sides["closed"]}, judged.rarity)
+    given = dict(some.lists)
+    again = Contest(judged.cut, judged.sides, judged.rarity, lists=given)
+    assert [again.value(settings) for settings in SETTINGS] == [judged.value(settings) for settings in SETTINGS]
+    assert all(given[which] is made for which, made in some.lists.items())
+
+
 def test_choosing_never_ends_below_its_start_and_finds_the_best_of_one_field(contest):
     judged = contest[0]
     start = {"closed": Setting(), "prior": Setting(weight=0.0)}

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from topkin.config import Settings
+from topkin.config import Settings, Train
 from topkin.config_keys import as_toml, keys
 from topkin.errors import ConfigError
 from topkin.settings import load_settings
@@ -278,3 +278,12 @@ def test_a_step_size_that_cannot_train_is_refused(tmp_path: Path, value: str) ->
     config.write_text('[purchases]\npath = "p.parquet"\n')
     with pytest.raises(ConfigError, match=r"train\.learning_rate"):
         load_settings(config, [f"train.learning_rate={value}"], env={})
+
+
+@pytest.mark.parametrize(("preset", "most"), [("small", 256), ("standard", 640), ("large", 1024)])
+def test_vectors_of_a_preset_have_no_more_coordinates_than_it_says(preset: str, most: int) -> None:
+    train = Train(preset=preset)
+    prior, length = 1, 1
+    assert train.closed_dim + train.uptake_dim + train.dim + prior + length == most
+    assert train.closed_rank >= train.closed_dim
+    assert Train(preset=preset, dim=8).dim == 8
