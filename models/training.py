@@ -209,6 +209,10 @@ def _validate(
 ) -> None:
     """Fill in ``done``: the blocks and their settings, and how many epochs."""
     settings = _start(plan)
+    if not plan.timed and set(settings) == {CLOSED, PRIOR}:
+        done.stopped = "no validation: a closed form without times leaves nothing to choose"
+        done.blocks = {CLOSED: asdict(settings[CLOSED])}
+        return
     days = min(plan.validation_days, _span(purchases, catalogue) / 4)
     contests, knowns = [], []
     closed_form = {CLOSED, UPTAKE} & set(settings)

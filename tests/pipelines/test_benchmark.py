@@ -59,6 +59,16 @@ def test_one_line_of_json_holds_the_result(split, capsys):
     assert found["index"]["queries"] == 60
 
 
+def test_a_closed_form_alone_is_made_at_once_for_there_is_nothing_to_choose(split):
+    from topkin.config import Train
+
+    found = benchmark.measure_split(str(split), Train(epochs=0, closed_dim=6, uptake_dim=2), 1)
+    assert list(found["blocks"]) == ["closed"]
+    assert found["blocks"]["closed"]["dim"] == 8
+    assert found["validation"] is None
+    assert found["recall@20"] > 0.95
+
+
 def test_users_of_the_split_are_judged_with_their_rows(split, monkeypatch):
     from topkin.config import Train
     from topkin.models.encoder import Encoder
