@@ -74,7 +74,8 @@ def show_user(run: Run, user_id: Id) -> RenderableType:
     for p in view.history[:HISTORY]:
         history.add_row(f"{p.time:%Y-%m-%d}", _id(p.item), _title(p.item), f"{p.quantity:g}")
     parts.append(history)
-    listed = _table(f"recommendations by model {view.model}", ">rank", "item", "title", ">score", "source", "because")
+    made = "recommendations" if view.model == "encoder" else f"recommendations by {view.model}"
+    listed = _table(made, ">rank", "item", "title", ">score", "source", "because")
     for r in view.recommendations:
         reasons = Text("; ").join(_title(b) if b.title else _id(b) for b in r.because)
         if r.times_bought:

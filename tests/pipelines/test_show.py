@@ -31,7 +31,7 @@ def test_a_user_is_drawn_with_titles_and_reasons(config: str, capsys: pytest.Cap
     assert main(["show", "100", config]) == 0
     out = capsys.readouterr().out
     assert "user 100, France: 2 purchases" in out
-    assert "recommendations by model item_knn" in out
+    assert "recommendations by item_knn" in out
     row = next(line for line in out.splitlines() if "Garden spade [large]" in line)
     assert "0.800" in row
     assert "model" in row
