@@ -68,7 +68,7 @@ def main() -> None:
             model = novel["model"][f"ndcg@{K}"]
             share = model / most
             print(
-                f"seed {seed}: topkin {model:.4f}, oracle {most:.4f}, share {share:.2f} "
+                f"seed {seed}: topkin {model:.4f}, oracle {most:.4f}, share {share:.3f} "
                 f"(at least {SHARE}) {'ok' if share >= SHARE else 'below'}; {told}",
                 flush=True,
             )

@@ -277,7 +277,7 @@ def _validate_training(
         network = next((t.model.network for t in trainers if isinstance(t.model, SequenceTower)), None)
         own = next((t.askers.learned(contest.cut.users) for t in trainers if t.askers is not None), None)
         both = {**contest.sides, **sides}
-        judge = Contest(contest.cut, both, contest.rarity, network, own, dict(contest.lists))
+        judge = Contest(contest.cut, both, contest.rarity, network, own, lists=dict(contest.lists))
         chosen, value = choose([judge], start, tried)
         epoch |= {f"validation_{METRIC}": value, "blocks": {name: asdict(s) for name, s in chosen.items()}}
         epoch["validation_seconds"] = round(time.perf_counter() - began, 3)

@@ -75,29 +75,33 @@ class Contest:
     lists: dict[tuple[str, float], np.ndarray] = field(default_factory=dict)
     _candidates: np.ndarray = field(init=False)
     _products: dict[tuple[str, float | None], tuple[np.ndarray, np.ndarray]] = field(init=False, default_factory=dict)
-    _scores: dict[tuple[str, float, float | None], np.ndarray] = field(init=False, default_factory=dict)
+    _scores: dict[str, tuple[tuple[float, float | None], np.ndarray]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        cut, counts = self.cut, self.cut.counts
+        counts = self.cut.counts
         self.prior = fitted(counts.recent, counts.events).scaled(counts.recent, counts.events)
         self.sold = counts.events > 0
         self._surge = surge(counts.recent, counts.events)
-        exclude = cut.known.distinct()
-        barred = exclude.indptr, exclude.items
-        recently = bool(counts.recent.any())
-        lists = []
-        for name in self.sides:
-            for power in (0.0, 0.65) if name == CLOSED and recently else (0.0,):
-                if (name, power) not in self.lists:
-                    out, users = self._out(name, power), self._users(name, None)
-                    self.lists[name, power] = top_k(users, out, CANDIDATES, exclude=barred, allowed=self.sold)[0]
-                lists.append(self.lists[name, power])
-        if recently:
-            everyone = np.broadcast_to(self.prior, (cut.known.n_users, len(self.prior)))
-            lists.append(top_k_of_scores(everyone, CANDIDATES, exclude=barred, allowed=self.sold)[0])
+        keys = [(name, 0.0) for name in self.sides]
+        if counts.recent.any():
+            keys += [(PRIOR, 0.0), *((name, 0.65) for name in self.sides if name == CLOSED)]
+        for key in keys:
+            if key not in self.lists:
+                self.lists[key] = self._best(*key)
+        lists = [self.lists[key] for key in keys]
         self._candidates = np.sort(np.concatenate(lists, axis=1), axis=1)
         repeated = self._candidates[:, 1:] == self._candidates[:, :-1]
         self._candidates[:, 1:][repeated] = -1
+
+    def _best(self, name: str, power: float) -> np.ndarray:
+        """The items sold, but for those bought, that one block ranks first, (n_users, CANDIDATES) int32."""
+        known = self.cut.known.distinct()
+        barred = known.indptr, known.items
+        if name == PRIOR:
+            everyone = np.broadcast_to(self.prior, (known.n_users, len(self.prior)))
+            return top_k_of_scores(everyone, CANDIDATES, exclude=barred, allowed=self.sold)[0]
+        out, users = self._out(name, power), self._users(name, None)
+        return top_k(users, out, CANDIDATES, exclude=barred, allowed=self.sold)[0]
 
     def _out(self, name: str, power: float) -> np.ndarray:
         out = self.sides[name][0]
@@ -147,14 +151,14 @@ class Contest:
         """The block's z-scores of the candidates, (n_users, n_candidates) float32."""
         if name == PRIOR:
             return (self.prior / max(float(self.prior[self.sold].std()), 1e-9))[self._candidates]
-        key = name, setting.surge, setting.half_life_days
-        if key not in self._scores:
+        how = setting.surge, setting.half_life_days
+        if name not in self._scores or self._scores[name][0] != how:  # one of each block is kept, not one of each try
             users, products = self._raw(name, setting.half_life_days)
             deviation = self._deviation(name, setting.surge, users)
             scale = np.divide(1, deviation, out=np.zeros_like(deviation), where=deviation > 1e-12)
             lately = (self._surge**setting.surge).astype(np.float32)[self._candidates]
-            self._scores[key] = products * lately * scale.astype(np.float32)[:, None]
-        return self._scores[key]
+            self._scores[name] = how, products * lately * scale.astype(np.float32)[:, None]
+        return self._scores[name][1]
 
     def value(self, settings: dict[str, Setting]) -> float:
         """Mean NDCG@20 over the users of the lists by the weighted z-scores, bought items left out."""
