@@ -10,6 +10,7 @@ A run's tables never change once made; publishing moves the small pointer, and r
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -61,12 +62,23 @@ def code_version() -> str:
     digest = hashlib.sha256()
     for name in LIBRARIES:
         digest.update(f"{name}=={metadata.version(name)}".encode())
-    here = Path(__file__).parent
-    # Installed, the sub-packages lie below; in a checkout they are links that rglob does not follow.
-    roots = [here, *(here / name for name in ("models", "transforms", "pipelines"))]
-    for path in sorted(p for root in roots for p in root.glob("*") if p.suffix in (".py", ".j2")):
-        digest.update(f"{path.parent.name}/{path.name}".encode())
-        digest.update(path.read_bytes())
+    digest.update(source_hash(Path(__file__).parent).encode())
+    return digest.hexdigest()
+
+
+def source_hash(package: Path) -> str:
+    """A hash of the modules and templates of a package, those of its sub-packages at any depth among them.
+
+    In a checkout some sub-packages are links to folders elsewhere; they count as if they lay in the package.
+    """
+    digest = hashlib.sha256()
+    for folder, below, names in os.walk(package, followlinks=True):
+        below[:] = sorted(name for name in below if name != "__pycache__")
+        for name in sorted(names):
+            if name.endswith((".py", ".j2")):
+                path = Path(folder, name)
+                digest.update(f"{path.relative_to(package)}\0".encode())
+                digest.update(path.read_bytes() + b"\0")
     return digest.hexdigest()
 
 

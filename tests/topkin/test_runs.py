@@ -109,3 +109,36 @@ def test_a_damaged_pointer_is_said_with_the_cure(tmp_path, text):
     (tmp_path / "current.json").write_text(text)
     with pytest.raises(ArtifactError, match=r"is damaged .* remove it, then topkin publish"):
         runs.published(str(tmp_path))
+
+
+def test_a_change_of_any_module_at_any_depth_changes_the_hash_of_the_source(tmp_path):
+    package, elsewhere = tmp_path / "package", tmp_path / "elsewhere"
+    (package / "sub" / "deep").mkdir(parents=True)
+    (elsewhere / "losses").mkdir(parents=True)
+    (package / "models").symlink_to(elsewhere)  # as a checkout has it
+    seen = [runs.source_hash(package)]
+    for path in (
+        package / "a.py",
+        package / "sub" / "a.py",
+        package / "sub" / "deep" / "a.py",
+        elsewhere / "losses" / "a.py",
+        package / "sub" / "page.j2",
+    ):
+        path.write_text("x = 1")
+        seen.append(runs.source_hash(package))
+        path.write_text("x = 2")
+        seen.append(runs.source_hash(package))
+    assert len(set(seen)) == len(seen)
+    (package / "sub" / "__pycache__").mkdir()
+    (package / "sub" / "__pycache__" / "a.py").write_text("never read")
+    (package / "sub" / "notes.txt").write_text("no code")
+    assert runs.source_hash(package) == seen[-1]
+
+
+def test_moving_code_from_one_module_to_another_changes_the_hash_of_the_source(tmp_path):
+    (tmp_path / "a.py").write_text("x = 1")
+    (tmp_path / "b.py").write_text("y = 2")
+    before = runs.source_hash(tmp_path)
+    (tmp_path / "a.py").write_text("x = 1b.pyy = 2")
+    (tmp_path / "b.py").write_text("")
+    assert runs.source_hash(tmp_path) != before
