@@ -4,7 +4,7 @@ Top-level packages called ``models`` or ``tests`` would be overwritten in site-p
 wheel with the same folder, so every folder here is installed below ``topkin``.
 """
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 FOLDERS = {
     "topkin": "topkin",
@@ -14,7 +14,8 @@ FOLDERS = {
 }
 
 setup(
-    packages=list(FOLDERS),
+    # A set: links in topkin/ show the other folders a second time.
+    packages=sorted({*FOLDERS, *(f"{name}.{p}" for name, folder in FOLDERS.items() for p in find_packages(folder))}),
     package_dir=FOLDERS,
-    package_data={"topkin": ["py.typed", "report.html.j2"]},
+    package_data={"topkin": ["py.typed"], "topkin.report": ["report.html.j2"]},
 )

@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from topkin import schemas, storage
-from topkin.blocks import Block
-from topkin.config import Settings
-from topkin.cosine import unit_rows
-from topkin.embeddings import vector_column
-from topkin.partition import partition_of
-from topkin.pipelines.job import Job
-from topkin.shards import shard_bounds
+from topkin.artifacts import schemas, storage
+from topkin.artifacts.embeddings import vector_column
+from topkin.artifacts.partition import partition_of
+from topkin.config.sections import Settings
+from topkin.encoding.blocks import Block
+from topkin.linalg.cosine import unit_rows
+from topkin.pipelines.engine.job import Job
+from topkin.recommend.sharded import shard_bounds
 
 AS_OF = datetime(2024, 12, 1)
 ENCODER, DAY = "e" * 64, np.timedelta64(86_400_000_000, "us")

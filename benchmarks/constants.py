@@ -1,9 +1,9 @@
-"""The constants of ``topkin/costs.py``: what a unit of each stage's work costs on this machine.
+"""The constants of ``topkin/planning/costs.py``: what a unit of each stage's work costs on this machine.
 
 ``python -m benchmarks.constants [--write] [--folder FOLDER]`` runs all stages on two generated shops with
 ``topkin run --profile``, takes the cost of a unit from the difference of their CPU seconds (of a row to prepare, from
 2,000,000 more rows) and the start from what is left, and prints the table beside what the plan then says of the
-larger shop; ``--write`` puts it into ``topkin/costs.py``. A busy machine changes CPU seconds little.
+larger shop; ``--write`` puts it into ``topkin/planning/costs.py``. A busy machine changes CPU seconds little.
 ``python -m benchmarks.constants --plan USERS ITEMS PURCHASES [--memory GB --cores N --workers N --set KEY=VALUE]``
 prints the plan of a run of that size by the constants that are there.
 """
@@ -24,15 +24,15 @@ from pathlib import Path
 from typing import Any
 
 SMALL, LARGE = (2_000, 1_000, 60_000), (6_000, 6_000, 120_000)
-COSTS = Path(__file__).parents[1] / "topkin" / "costs.py"
+COSTS = Path(__file__).parents[1] / "topkin" / "planning" / "costs.py"
 BEGIN, END = "# begin of what python -m benchmarks.constants --write writes\n", "# end\n"
 
 
 def profile(folder: Path, size: tuple[int, int, int]) -> dict[str, Any]:
     """Run all stages on a shop of users, items, purchases; its counts, and what each stage cost."""
-    from topkin.plan import Counts
-    from topkin.runs import read_run
-    from topkin.synthetic import Shop
+    from topkin.artifacts.runs import read_run
+    from topkin.planning.estimate import Counts
+    from topkin.synthetic.shop import Shop
 
     users, items, purchases = size
     shop = Shop(users=users, items=items, purchases=purchases, seed=42)
@@ -73,8 +73,8 @@ def flops() -> float:
     """Floating-point operations of exact top-k, a second and core: 4,096 users, 50,000 items, d = 256, k = 20."""
     import numpy as np
 
-    from topkin.cosine import unit_rows
-    from topkin.topk import top_k
+    from topkin.linalg.cosine import unit_rows
+    from topkin.search.topk import top_k
 
     rng = np.random.default_rng(0)
     users, items = (unit_rows(rng.standard_normal((n, 256), dtype=np.float32)) for n in (4096, 50_000))
@@ -88,9 +88,9 @@ def flops() -> float:
 
 def constants(small: Mapping[str, Any], large: Mapping[str, Any], row: float, rate: float) -> dict[str, Any]:
     """The fields of ``costs.Costs`` from the profiles of two shops, a row's preparing and the rate of top-k."""
-    from topkin.config import Settings
-    from topkin.plan import dim_of
-    from topkin.profiling import machine_cores, machine_memory
+    from topkin.config.sections import Settings
+    from topkin.planning.estimate import dim_of
+    from topkin.telemetry.profiling import machine_cores, machine_memory
 
     settings = Settings.model_validate({"purchases": {"path": "x"}})
     near, dim, k = settings.similar, dim_of(small["counts"], settings), settings.recommend.k
@@ -149,7 +149,7 @@ def literal(found: Mapping[str, Any]) -> str:
 
 def tell_plan(counts: Any, settings: Any, machine: Any, costs: Any, measured: Mapping[str, Any] | None) -> None:
     """A line a stage: what the plan says, beside what was measured."""
-    from topkin.plan import duration, plan, size
+    from topkin.planning.estimate import duration, plan, size
 
     made = plan(counts, settings, machine, costs=costs)
     for s in made.stages:
@@ -175,9 +175,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--set", action="append", default=[])
     args = parser.parse_args(argv)
 
-    from topkin.costs import MEASURED, Costs
-    from topkin.plan import Counts, Machine
-    from topkin.settings import load_settings
+    from topkin.config.load import load_settings
+    from topkin.planning.costs import MEASURED, Costs
+    from topkin.planning.estimate import Counts, Machine
 
     if args.plan:
         users, items, purchases = (int(n) for n in args.plan)
@@ -198,7 +198,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     text = literal(found)
     print(text)
     costs = Costs(**found)
-    from topkin.profiling import machine_cores, machine_memory
+    from topkin.telemetry.profiling import machine_cores, machine_memory
 
     machine = Machine(memory=machine_memory(), cores=machine_cores())
     tell_plan(large["counts"], settings, machine, costs, large["stages"])

@@ -22,8 +22,8 @@ def main() -> None:
     import tensorflow as tf
     from sklearn.metrics.pairwise import cosine_similarity
 
-    from topkin.cosine import cosine_matrix
-    from topkin.models.cosine import cosine_matrix as cosine_matrix_tf
+    from topkin.linalg.cosine import cosine_matrix
+    from topkin.models.ops.cosine import cosine_matrix as cosine_matrix_tf
 
     tf.config.threading.set_intra_op_parallelism_threads(args.threads)
     rng = np.random.default_rng(0)

@@ -25,12 +25,12 @@ def main() -> None:
 
     from benchmarks._embedded import AS_OF, ENCODER, write
     from benchmarks._turns import Turns
-    from topkin import storage
-    from topkin.blocks import Block, user_vectors
-    from topkin.cosine import unit_rows
-    from topkin.embeddings import read_items, vector_column
+    from topkin.artifacts import storage
+    from topkin.artifacts.embeddings import read_items, vector_column
+    from topkin.encoding.blocks import Block, user_vectors
     from topkin.interactions import Interactions, rows_of
-    from topkin.pipelines.job import run_pipeline
+    from topkin.linalg.cosine import unit_rows
+    from topkin.pipelines.engine.job import run_pipeline
     from topkin.transforms.embed import EmbedUsers, Sources
 
     with tempfile.TemporaryDirectory(dir=args.folder) as scratch:

@@ -19,7 +19,7 @@ SEARCHED = (50, 100, 150, 200, 300, 400, 600, 800)
 
 def vectors(n: int, dim: int, seed: int, centres: np.ndarray) -> np.ndarray:
     """Unit rows around centres, as items and users of some tastes lie, (n, dim) float32."""
-    from topkin.cosine import unit_rows
+    from topkin.linalg.cosine import unit_rows
 
     rng = np.random.default_rng(seed)
     return unit_rows((0.7 * centres[rng.integers(len(centres), size=n)] + rng.standard_normal((n, dim))).astype("f4"))
@@ -54,9 +54,9 @@ def main() -> None:
     import hnswlib
     import pyarrow as pa
 
-    from topkin.ann import build_index, load_index
-    from topkin.config import Index
-    from topkin.topk import top_k
+    from topkin.config.sections import Index
+    from topkin.search.hnsw import build_index, load_index
+    from topkin.search.topk import top_k
 
     centres = np.random.default_rng(0).standard_normal((500, args.dim))
     items, queries = vectors(args.items, args.dim, 1, centres), vectors(args.queries, args.dim, 2, centres)

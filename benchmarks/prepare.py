@@ -31,8 +31,8 @@ def topkin(source: str, out: Path, threads: int, parts: int) -> Callable[[], int
     """The job, ready to run; it gives the events before the as-of date."""
     import pyarrow as pa
 
-    from topkin.config import Settings
-    from topkin.pipelines.job import Job, run_pipeline  # noqa: F401  Beam is imported before the clock starts
+    from topkin.config.sections import Settings
+    from topkin.pipelines.engine.job import Job, run_pipeline  # noqa: F401  Beam is imported before the clock starts
     from topkin.pipelines.prepare import execute
     from topkin.transforms import prepare  # noqa: F401
 

@@ -23,8 +23,8 @@ def bare(folder: Path, out: Path, k: int) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from topkin.embeddings import vectors_of
-    from topkin.topk import top_k
+    from topkin.artifacts.embeddings import vectors_of
+    from topkin.search.topk import top_k
 
     out.mkdir(exist_ok=True)
     items = pq.read_table(folder / "embeddings" / "items", columns=["item_id", "vector"])
@@ -44,7 +44,7 @@ def bare(folder: Path, out: Path, k: int) -> None:
 def whole_job(folder: Path, out: Path, k: int, because: int, parts: int) -> None:
     """The job, on Beam's local runner, in this process."""
     from benchmarks._embedded import job
-    from topkin.config import Settings
+    from topkin.config.sections import Settings
     from topkin.pipelines import recommend
 
     settings = {"purchases": {"path": "x"}, "run": {"parts": parts}, "recommend": {"k": k, "because": because}}

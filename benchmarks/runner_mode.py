@@ -21,10 +21,10 @@ MODES = {
 def work(folder: Path, mode: str, k: int, parts: int, memory: float | None) -> tuple[float, float]:
     """Make the lists of a folder; gives seconds, and those of all processors, without imports here."""
     from benchmarks._embedded import job
-    from topkin import storage
-    from topkin.config import Settings
+    from topkin.artifacts import storage
+    from topkin.config.sections import Settings
     from topkin.pipelines import recommend
-    from topkin.profiling import measured
+    from topkin.telemetry.profiling import measured
     from topkin.transforms import recommend as imported  # noqa: F401  Beam is imported before the clock starts
 
     run = {"parts": parts, "worker_memory": memory}

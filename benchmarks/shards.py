@@ -17,11 +17,12 @@ from typing import Any
 def work(folder: Path, shards: int, k: int, parts: int) -> dict[str, Any]:
     """Make the lists of a folder with some shards; seconds, and measured and planned memory."""
     from benchmarks._embedded import job
-    from topkin import plan, storage
-    from topkin.config import Settings
+    from topkin.artifacts import storage
+    from topkin.config.sections import Settings
     from topkin.pipelines import recommend
-    from topkin.pipelines.job import run_pipeline
-    from topkin.profiling import measured
+    from topkin.pipelines.engine.job import run_pipeline
+    from topkin.planning import estimate
+    from topkin.telemetry.profiling import measured
     from topkin.transforms import recommend as imported  # noqa: F401  before the clock starts
 
     run = {"parts": parts}
@@ -33,8 +34,8 @@ def work(folder: Path, shards: int, k: int, parts: int) -> dict[str, Any]:
         run_pipeline(lambda pipeline: recommend.build(pipeline, config), ())
     made = storage.read_json(str(folder / "embeddings" / "vectors.json"))
     known = made["users"] * 20
-    counts = plan.Counts(purchases=known, known=known, users=made["users"], items=made["items"], id_bytes=8)
-    planned = plan.memory("recommend", counts, settings, shards) - plan.MEASURED.start_bytes["recommend"]
+    counts = estimate.Counts(purchases=known, known=known, users=made["users"], items=made["items"], id_bytes=8)
+    planned = estimate.memory("recommend", counts, settings, shards) - estimate.MEASURED.start_bytes["recommend"]
     return {"seconds": usage.seconds, "peak": usage.peak_bytes, "planned": planned}
 
 
@@ -50,7 +51,7 @@ def main() -> None:
         print(json.dumps(work(args.folder, args.shards[0], args.k, args.parts)))
         return
     from benchmarks._embedded import write
-    from topkin import storage
+    from topkin.artifacts import storage
 
     print(f"{args.users:,} users x {args.items:,} items, k = {args.k}, d = 64, {args.parts} parts")
     with tempfile.TemporaryDirectory() as scratch:

@@ -11,14 +11,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from topkin import storage
-from topkin.evaluation import csr, lists_of, without
+from topkin.artifacts import storage
+from topkin.artifacts.runs import Run
+from topkin.config.load import load_settings
+from topkin.evaluation.protocol import csr, lists_of, without
 from topkin.interactions import rows_of
-from topkin.metrics import ranking_metrics
-from topkin.pipelines.nightly import run_all
-from topkin.runs import Run
-from topkin.settings import load_settings
-from topkin.synthetic import Shop
+from topkin.metrics.ranking import ranking_metrics
+from topkin.pipelines.run import run_all
+from topkin.synthetic.shop import Shop
 
 K = 10
 SEEDS = (42, 43, 44)

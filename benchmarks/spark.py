@@ -22,8 +22,8 @@ def ours(folder: Path, k: int, cores: int) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from topkin import storage
-    from topkin.topk import top_k
+    from topkin.artifacts import storage
+    from topkin.search.topk import top_k
 
     def read(name: str) -> tuple[Any, Any]:
         table = pq.read_table(folder / name)

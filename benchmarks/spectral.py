@@ -31,9 +31,9 @@ def main() -> None:
     import scipy.sparse as sp
     from sklearn.utils.extmath import randomized_svd
 
-    from topkin.metrics import ranking_metrics
-    from topkin.spectral import InOut, SpectralSettings, Spectrum, decompose, in_out
-    from topkin.topk import top_k
+    from topkin.encoding.svd import InOut, SpectralSettings, Spectrum, decompose, in_out
+    from topkin.metrics.ranking import ranking_metrics
+    from topkin.search.topk import top_k
 
     def read(name: str, shape: tuple[int, int] | None = None) -> "sp.csr_matrix":
         table = pq.read_table(args.data / f"{name}.parquet")

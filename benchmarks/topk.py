@@ -24,8 +24,8 @@ def main() -> None:
     os.environ["OPENBLAS_NUM_THREADS"] = str(args.threads)  # read when NumPy is first imported
     import numpy as np
 
-    from topkin.cosine import unit_rows
-    from topkin.topk import top_k
+    from topkin.linalg.cosine import unit_rows
+    from topkin.search.topk import top_k
 
     rng = np.random.default_rng(0)
     users = unit_rows(rng.standard_normal((args.users, args.dim), dtype=np.float32))
@@ -145,7 +145,7 @@ def tensorflow_rows(users: Any, items: Any, k: int, threads: int) -> dict[str, C
     import numpy as np
     import tensorflow as tf
 
-    from topkin.models.topk import top_k
+    from topkin.models.ops.topk import top_k
 
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     held = tf.constant(items)

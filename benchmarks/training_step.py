@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from topkin import schemas
-from topkin.config import Train
+from topkin.artifacts import schemas
+from topkin.config.sections import Train
 from topkin.interactions import Interactions
-from topkin.models.data import Purchases
+from topkin.models.data.histories import Purchases
 
 AS_OF = datetime(2024, 1, 1)
 EACH = 25  # purchases of a user
@@ -70,7 +70,7 @@ def catalogue(n: int) -> pa.Table:
 
 def made(n: int, users: int, batch: int, neighbours: int) -> Any:
     """A trainer of the default settings, but for these."""
-    from topkin.models.trainer import Plan, Trainer
+    from topkin.models.training.trainer import Plan, Trainer
 
     train = Train(batch_size=batch, min_sales=0, neighbours=neighbours).model_dump()
     table = catalogue(n)

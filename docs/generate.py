@@ -13,11 +13,11 @@ import pyarrow as pa
 import typer
 
 from docs.scaling_tables import scaling
-from topkin import schemas
-from topkin.config_keys import Key, as_toml, sections
+from topkin.artifacts import schemas
+from topkin.config.load import load_settings
+from topkin.config.reference import Key, as_toml, sections
 from topkin.errors import ConfigError
-from topkin.pipelines import cli
-from topkin.settings import load_settings
+from topkin.pipelines.cli import app
 
 DOCS = Path(__file__).parent
 NOTE = "<!-- Written by python -m docs.generate: edit the code, not this page. -->\n"
@@ -151,14 +151,14 @@ def _answer() -> str:
 
 def command_line() -> str:
     """The page of all commands."""
-    group: Any = typer.main.get_command(cli.app)
+    group: Any = typer.main.get_command(app.app)
     text = NOTE + "# Command line\n\n" + f"{group.help}\n\n"
     text += "| command | what it does |\n|---|---|\n"
     for name, command in group.commands.items():
         text += f"| [`topkin {name}`](#topkin-{name}) | {_cell(command.help)} |\n"
     text += "\n`topkin --version` prints the version, `topkin --help` and `topkin COMMAND --help` the options.\n\n"
     text += "Exit codes:\n\n| code | meaning |\n|---|---|\n"
-    text += "".join(f"| {code} | {meaning} |\n" for code, meaning in cli.EXIT_CODES.items())
+    text += "".join(f"| {code} | {meaning} |\n" for code, meaning in app.EXIT_CODES.items())
     text += "\nMore on them in [](errors.md). `python -m topkin` is the same command.\n"
     for name, command in group.commands.items():
         example = command.epilog.removeprefix("Example: ")

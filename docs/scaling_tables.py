@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Sequence
 
-from topkin.config import Settings
-from topkin.costs import MEASURED
-from topkin.plan import Counts, Machine, Plan, dim_of, duration, plan, size
+from topkin.config.sections import Settings
+from topkin.planning.costs import MEASURED
+from topkin.planning.estimate import Counts, Machine, Plan, dim_of, duration, plan, size
 
 USERS, ITEMS, PURCHASES, PARTS = 100_000_000, 10_000_000, 2_000_000_000, 2_000
 LARGE, SMALL = Machine(memory=32e9, cores=8, workers=500), Machine(memory=12e9, cores=2, workers=2_000)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from topkin.models.images import Images, read_images
+from topkin.models.encoders.images import Images, read_images
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 CLOTHES = ("T-shirt", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")

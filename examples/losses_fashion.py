@@ -21,21 +21,21 @@ from typing import Any
 import keras
 import numpy as np
 
-from topkin.models import device
-from topkin.models.distances import Cosine, SquaredEuclidean
-from topkin.models.embedding_head import MetricEmbedding
-from topkin.models.heads import Proxies
-from topkin.models.images import Images, read_images, small_cnn
-from topkin.models.memory import CrossBatchMemory
-from topkin.models.metric_loss import Loss
-from topkin.models.miners import BatchHard, MultiSimilarityMiner, SemiHard
-from topkin.models.pair_losses import Circle, Contrastive, LiftedStructure, MultiSimilarity, Triplet
-from topkin.models.proxy_losses import AMSoftmax, ArcFace, Center, CosFace, ProxyAnchor
-from topkin.models.ranking_losses import BPR, CCL, SampledSoftmax
-from topkin.models.samplers import ClassBatches
-from topkin.models.softmax_losses import InfoNCE, NPair, NTXent, SoftNearestNeighbour
-from topkin.models.weighted_sum import WeightedSum
-from topkin.retrieval import retrieval_metrics
+from topkin.metrics.retrieval import retrieval_metrics
+from topkin.models.encoders.images import Images, read_images, small_cnn
+from topkin.models.metric_learning.distances import Cosine, SquaredEuclidean
+from topkin.models.metric_learning.heads import Proxies
+from topkin.models.metric_learning.layers import MetricEmbedding
+from topkin.models.metric_learning.losses.base import Loss
+from topkin.models.metric_learning.losses.cross_batch_memory import CrossBatchMemory
+from topkin.models.metric_learning.losses.pair import Circle, Contrastive, LiftedStructure, MultiSimilarity, Triplet
+from topkin.models.metric_learning.losses.proxy import AMSoftmax, ArcFace, Center, CosFace, ProxyAnchor
+from topkin.models.metric_learning.losses.ranking import BPR, CCL, SampledSoftmax
+from topkin.models.metric_learning.losses.softmax import InfoNCE, NPair, NTXent, SoftNearestNeighbour
+from topkin.models.metric_learning.losses.weighted_sum import WeightedSum
+from topkin.models.metric_learning.miners import BatchHard, MultiSimilarityMiner, SemiHard
+from topkin.models.metric_learning.samplers import ClassBatches
+from topkin.models.ops import device
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 CLASSES, DIM, EXAMPLES = 10, 64, 8

@@ -20,17 +20,17 @@ from typing import Any
 import keras
 import numpy as np
 
-from topkin.models import device
-from topkin.models.byol import BYOL
-from topkin.models.collapse import StopAtCollapse, effective_rank
-from topkin.models.image_views import ImageViews
-from topkin.models.images import Images, read_images
-from topkin.models.self_supervised import SelfSupervised
-from topkin.models.simclr import SimCLR
-from topkin.models.swav import SwAV
-from topkin.models.vicreg import VICReg
-from topkin.models.whitening import principal, whitened
-from topkin.retrieval import knn_accuracy
+from topkin.metrics.retrieval import knn_accuracy
+from topkin.models.encoders.images import Images, read_images
+from topkin.models.ops import device
+from topkin.models.self_supervised.base import SelfSupervised
+from topkin.models.self_supervised.byol import BYOL
+from topkin.models.self_supervised.collapse import StopAtCollapse, effective_rank
+from topkin.models.self_supervised.image_views import ImageViews
+from topkin.models.self_supervised.simclr import SimCLR
+from topkin.models.self_supervised.swav import SwAV
+from topkin.models.self_supervised.vicreg import VICReg
+from topkin.models.similarity.whitening import principal, whitened
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 KS = (1, 3, 5, 7, 10, 15, 20)

@@ -19,18 +19,18 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from topkin.cosine import unit_rows
 from topkin.interactions import Interactions, joined
-from topkin.models import device
-from topkin.models.byol import BYOL
-from topkin.models.collapse import StopAtCollapse, effective_rank
-from topkin.models.history_crops import HistoryCrops
-from topkin.models.self_supervised import SelfSupervised
-from topkin.models.simclr import SimCLR
-from topkin.models.swav import SwAV
-from topkin.models.vicreg import VICReg
-from topkin.synthetic import Shop
-from topkin.topk import top_k
+from topkin.linalg.cosine import unit_rows
+from topkin.models.ops import device
+from topkin.models.self_supervised.base import SelfSupervised
+from topkin.models.self_supervised.byol import BYOL
+from topkin.models.self_supervised.collapse import StopAtCollapse, effective_rank
+from topkin.models.self_supervised.history_crops import HistoryCrops
+from topkin.models.self_supervised.simclr import SimCLR
+from topkin.models.self_supervised.swav import SwAV
+from topkin.models.self_supervised.vicreg import VICReg
+from topkin.search.topk import top_k
+from topkin.synthetic.shop import Shop
 
 METHODS: dict[str, tuple[type[SelfSupervised], dict[str, Any]]] = {
     "simclr": (SimCLR, {"temperature": 0.2}),

@@ -11,14 +11,15 @@ import image_parts
 import keras
 import numpy as np
 
-from topkin.models import device, siamese
-from topkin.models.augment import Augmenter
-from topkin.models.embedding_head import MetricEmbedding
-from topkin.models.images import Images, mlp, small_cnn
-from topkin.models.pair_losses import Contrastive, PairContrastive
-from topkin.models.pictures import pairs_picture
-from topkin.models.reducers import Mean
-from topkin.models.samplers import ClassBatches
+from topkin.models.encoders.images import Images, mlp, small_cnn
+from topkin.models.metric_learning.layers import MetricEmbedding
+from topkin.models.metric_learning.losses.pair import Contrastive, PairContrastive
+from topkin.models.metric_learning.reducers import Mean
+from topkin.models.metric_learning.samplers import ClassBatches
+from topkin.models.ops import device
+from topkin.models.self_supervised.augment import Augmenter
+from topkin.models.similarity import siamese
+from topkin.models.visualize.pictures import pairs_picture
 
 THRESHOLD = 0.5
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import image_parts
 import siamese
 
-from topkin.models.augment import Chain, Flip, Shift
+from topkin.models.self_supervised.augment import Chain, Flip, Shift
 
 SETTINGS = {
     "mlp": siamese.Settings(epochs=40, pairs="drawn", learning_rate=1e-3, weight_decay=0.2, augment=Flip()),

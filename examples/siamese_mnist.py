@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import image_parts
 import siamese
 
-from topkin.models.augment import Affine
+from topkin.models.self_supervised.augment import Affine
 
 AUGMENT = Affine(degrees=8, scale=0.08, shear=0.1, shift=1)
 SETTINGS = {

@@ -17,14 +17,14 @@ import image_parts
 import keras
 import numpy as np
 
-from topkin.cosine import unit_rows
-from topkin.models import device
-from topkin.models.augment import Chain, Erase, Flip, Shift
-from topkin.models.embedding_head import MetricEmbedding
-from topkin.models.images import Images, small_cnn
-from topkin.models.proxy_losses import AMSoftmax
-from topkin.models.samplers import RowBatches
-from topkin.topk import top_k
+from topkin.linalg.cosine import unit_rows
+from topkin.models.encoders.images import Images, small_cnn
+from topkin.models.metric_learning.layers import MetricEmbedding
+from topkin.models.metric_learning.losses.proxy import AMSoftmax
+from topkin.models.metric_learning.samplers import RowBatches
+from topkin.models.ops import device
+from topkin.models.self_supervised.augment import Chain, Erase, Flip, Shift
+from topkin.search.topk import top_k
 
 
 def arguments() -> argparse.ArgumentParser:

@@ -23,15 +23,15 @@ import keras
 import numpy as np
 from supervised_fashion import encode, recall_at_1
 
-from topkin.cosine import unit_rows
-from topkin.models import device
-from topkin.models.augment import Affine, Chain, Contrast, Erase, Flip
-from topkin.models.embedding_head import MetricEmbedding
-from topkin.models.images import Images, small_cnn
-from topkin.models.proxy_losses import AMSoftmax
-from topkin.models.samplers import RowBatches
-from topkin.models.softmax_losses import NTXent
-from topkin.models.whitening import whitened
+from topkin.linalg.cosine import unit_rows
+from topkin.models.encoders.images import Images, small_cnn
+from topkin.models.metric_learning.layers import MetricEmbedding
+from topkin.models.metric_learning.losses.proxy import AMSoftmax
+from topkin.models.metric_learning.losses.softmax import NTXent
+from topkin.models.metric_learning.samplers import RowBatches
+from topkin.models.ops import device
+from topkin.models.self_supervised.augment import Affine, Chain, Contrast, Erase, Flip
+from topkin.models.similarity.whitening import whitened
 
 AUGMENT = Chain([Flip(), Affine(degrees=4, scale=0.1, shift=1.4), Contrast(0.6), Erase(0.6, chance=1.0)])
 MIDDLE = 2  # the ReLU whose output is compared, from 0: the first of the second stage is 1

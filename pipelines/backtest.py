@@ -5,20 +5,21 @@ published. Writes ``backtest.json`` and ``backtest.txt`` below ``<output>/backte
 """
 
 import re
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, time, timedelta
 from typing import TYPE_CHECKING, Any
 
-from topkin import backtest, runs, storage
-from topkin.config import Settings
+from topkin.artifacts import runs, storage
+from topkin.config.sections import Settings
 from topkin.errors import ConfigError
-from topkin.pipelines import commands, stages
-from topkin.pipelines.asked import Asked
+from topkin.evaluation import backtest
+from topkin.pipelines.cli import commands
+from topkin.pipelines.cli.asked import Asked
+from topkin.pipelines.engine import stages
 
 if TYPE_CHECKING:
-    from topkin.runs import Run
+    from topkin.artifacts.runs import Run
 
 JUDGES = "evaluate"
 EVERY = "28d"
@@ -121,12 +122,3 @@ def main(asked: Asked, cuts: str, every: str | None) -> None:
     commands.start(asked, settings, end or datetime.max, flags, work)
     folder, found = made[0]
     print(json.dumps({"folder": folder, **found}) if asked.json else f"{backtest.table(found)}\n{folder}")
-
-
-def run(argv: Sequence[str]) -> int:
-    """``topkin backtest`` as a program."""
-    return stages.main("backtest", argv)
-
-
-if __name__ == "__main__":
-    raise SystemExit(run(sys.argv[1:]))

@@ -13,15 +13,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from topkin import storage
-from topkin.config import Index, Train
+from topkin.artifacts import storage
+from topkin.config.sections import Index, Train
 from topkin.errors import ConfigError, InputError
-from topkin.evaluation import csr
-from topkin.metrics import ranking_metrics
-from topkin.pipelines import noise
-from topkin.pipelines.asked import Asked
-from topkin.profiling import measured
-from topkin.published import GOWALLA
+from topkin.evaluation.protocol import csr
+from topkin.evaluation.published import GOWALLA
+from topkin.metrics.ranking import ranking_metrics
+from topkin.pipelines.cli import logs
+from topkin.pipelines.cli.asked import Asked
+from topkin.telemetry.profiling import measured
 
 AT = 20
 USERS_AT_ONCE = 4096
@@ -83,16 +83,17 @@ def measure_split(folder: str, train: Train, seed: int, index: Index | None = No
     seconds: from opening the files to the finished encoder. peak_mb: of the process meanwhile. With ``index`` the
     recall of an NMSLIB index over the item vectors is measured too, over all users, against exact search.
     """
-    from topkin.models import device, training
-    from topkin.models.held import bare_catalogue, without_times
-    from topkin.models.trainer import Plan
+    from topkin.models.data.in_memory import bare_catalogue, without_times
+    from topkin.models.ops import device
+    from topkin.models.training import fit
+    from topkin.models.training.trainer import Plan
 
     device.set_up(deterministic=True)
     with measured() as usage:
         split = read_split(folder)
         purchases = without_times(split.users, split.items, split.item_ids, seed=seed)
         plan = Plan(seed=seed, recent_days=7, **train.model_dump()).untimed()
-        encoder, done = training.fit(plan, purchases, bare_catalogue(purchases))
+        encoder, done = fit.fit(plan, purchases, bare_catalogue(purchases))
     held = purchases.parts[0]
     buyers = np.bincount(held.distinct().items, minlength=held.n_items)
     vectors, in_vectors = encoder.encode_items(bare_catalogue(purchases))
@@ -108,7 +109,7 @@ def measure_split(folder: str, train: Train, seed: int, index: Index | None = No
         "test_pairs_unknown": split.unknown,
         "blocks": {b.name: {"dim": b.dim, "weight": b.weight} for b in encoder.blocks},
         "validation": done.reached,
-        "curve": [round(e[f"validation_{training.METRIC}"], 4) for e in done.epochs],
+        "curve": [round(e[f"validation_{fit.METRIC}"], 4) for e in done.epochs],
         "epochs": len(done.refit),
         "left_out": done.left_out,
     }
@@ -125,8 +126,8 @@ def judged(
     test: tuple[np.ndarray, np.ndarray],
 ) -> dict[str, float]:
     """Mean recall@20 and NDCG@20 over the users with test items, all items ranked but the user's train items."""
-    from topkin.evaluation import rows_taken
-    from topkin.topk import top_k
+    from topkin.evaluation.protocol import rows_taken
+    from topkin.search.topk import top_k
 
     sums, judged_users = np.zeros(2), np.flatnonzero(np.diff(test[0]))
     for start in range(0, len(judged_users), USERS_AT_ONCE):
@@ -142,7 +143,7 @@ def index_recall(vectors: np.ndarray, users: np.ndarray, ids: pa.Array, settings
     """What ``ann.build_index`` measures, over all users."""
     import tempfile
 
-    from topkin.ann import build_index
+    from topkin.search.hnsw import build_index
 
     every = settings.model_copy(update={"sample": len(users)})
     with tempfile.TemporaryDirectory(prefix="topkin-benchmark-") as folder:
@@ -174,12 +175,12 @@ def main(name: str, asked: Asked, data: str | None, *, index: bool) -> None:
 
 
 def _gowalla(asked: Asked, data: str | None, index: bool) -> None:
-    from topkin.settings import settings_without_file
+    from topkin.config.load import settings_without_file
 
     if data is None:
         raise ConfigError("--data must name the folder with train.parquet and test.parquet of the split")
     settings = settings_without_file(data, asked.sets)
-    noise.silence()
+    logs.silence()
     found = measure_split(data, settings.train, settings.run.seed, settings.index if index else None)
     print(json.dumps(found) if asked.json else table(found))
 

@@ -1,14 +1,12 @@
 """The job ``embed``: a vector for every item and every user, by the trained encoder."""
 
-import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from topkin import storage
-from topkin.embeddings import SUMMARY
-from topkin.pipelines.job import Job, run_pipeline
+from topkin.artifacts import storage
+from topkin.artifacts.embeddings import SUMMARY
+from topkin.pipelines.engine.job import Job, run_pipeline
 
 STAGE = "embed"
 NEEDS = ("prepare", "train")
@@ -72,14 +70,3 @@ def execute(job: Job) -> dict[str, Any]:
     if not job.scratch:
         storage.remove_folder(config.scratch)
     return summary
-
-
-def run(argv: Sequence[str]) -> int:
-    """``topkin embed`` as a program."""
-    from topkin.pipelines.stages import main
-
-    return main(STAGE, argv)
-
-
-if __name__ == "__main__":
-    raise SystemExit(run(sys.argv[1:]))

@@ -3,15 +3,15 @@
 Writes ``metrics.json``, ``report.html`` and ``users/`` with the metrics of every judged user.
 """
 
-import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from topkin import report_data, scoreboard, storage
-from topkin.judgement import Judgement
-from topkin.pipelines.job import Job, run_pipeline
-from topkin.report import render
+from topkin.artifacts import storage
+from topkin.evaluation import summary
+from topkin.evaluation.results import Judgement
+from topkin.pipelines.engine.job import Job, run_pipeline
+from topkin.report import data
+from topkin.report.page import render
 
 STAGE = "evaluate"
 NEEDS = ("prepare", "train", "embed", "recommend")
@@ -57,7 +57,7 @@ def measure(config: Config, judgement: Judgement) -> dict[str, Any]:
     """``metrics.json`` of what the parts gave, but for the training's own figures."""
     from topkin.transforms.evaluate import facts_of
 
-    return scoreboard.scoreboard(judgement, facts_of(config.sources), resamples=config.resamples, seed=config.seed)
+    return summary.scoreboard(judgement, facts_of(config.sources), resamples=config.resamples, seed=config.seed)
 
 
 def execute(job: Job) -> dict[str, Any]:
@@ -75,11 +75,11 @@ def execute(job: Job) -> dict[str, Any]:
         if not job.scratch:
             storage.remove_folder(storage.join(job.out, ".scratch"))
     else:
-        metrics = scoreboard.nothing_held_out(
+        metrics = summary.nothing_held_out(
             job.as_of,
             sorted(set(job.settings.evaluate.k)),
             job.settings.recommend.bought,
-            scoreboard.NO_PURCHASES,
+            summary.NO_PURCHASES,
         )
     signature = storage.read_json(storage.join(job.folder("train"), "signature.json"))
     metrics["split"] = "files" if job.settings.heldout is not None else job.settings.prepare.split
@@ -90,7 +90,7 @@ def execute(job: Job) -> dict[str, Any]:
     storage.write_json(metrics, storage.join(job.out, "metrics.json"))
     folders = {stage: job.folder(stage) for stage in NEEDS}
     run_id = job.out.rstrip("/").split("/")[-2]  # …/runs/<run_id>/<attempt>
-    page = render(report_data.gather(folders, metrics, as_of=job.as_of, run_id=run_id))
+    page = render(data.gather(folders, metrics, as_of=job.as_of, run_id=run_id))
     storage.write_bytes(page.encode(), storage.join(job.out, "report.html"))
     protocol, metric = metrics["verdict"]["protocol"], metrics["verdict"]["metric"]
     return {
@@ -100,14 +100,3 @@ def execute(job: Job) -> dict[str, Any]:
         "good": metrics["verdict"]["good"],
         "beats": sorted(name for name, beaten in metrics["beats"].items() if beaten),
     }
-
-
-def run(argv: Sequence[str]) -> int:
-    """``topkin evaluate`` as a program."""
-    from topkin.pipelines.stages import main
-
-    return main(STAGE, argv)
-
-
-if __name__ == "__main__":
-    raise SystemExit(run(sys.argv[1:]))

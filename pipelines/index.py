@@ -1,16 +1,14 @@
 """The job ``index``: NMSLIB shards over the item vectors, checked and measured."""
 
-import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from topkin import storage
-from topkin.config import Index
-from topkin.embeddings import SUMMARY, read_items, read_users
-from topkin.pipelines.job import Job
+from topkin.artifacts import storage
+from topkin.artifacts.embeddings import SUMMARY, read_items, read_users
+from topkin.config.sections import Index
+from topkin.pipelines.engine.job import Job
 
 STAGE = "index"
 NEEDS = ("embed",)
@@ -55,7 +53,7 @@ def sample_users(config: Config, encoder: str, users: int) -> np.ndarray:
 
 def execute(job: Job) -> dict[str, Any]:
     """Build the index and measure its recall on a sample of the users, or of the items where no user has a vector."""
-    from topkin.ann import build_index
+    from topkin.search.hnsw import build_index
 
     config = configure(job)
     made = storage.read_json(storage.join(config.embeddings, SUMMARY))
@@ -77,14 +75,3 @@ def execute(job: Job) -> dict[str, Any]:
         "shards": len(info["shards"]),
         **recall,
     }
-
-
-def run(argv: Sequence[str]) -> int:
-    """``topkin index`` as a program."""
-    from topkin.pipelines.stages import main
-
-    return main(STAGE, argv)
-
-
-if __name__ == "__main__":
-    raise SystemExit(run(sys.argv[1:]))

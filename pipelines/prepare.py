@@ -1,21 +1,20 @@
 """The prepare job: the user's Parquet, held to its contract, becomes events, histories and the catalogue."""
 
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from topkin import storage
-from topkin.cleaning import clean_items, clean_purchases, clean_users
-from topkin.config import Settings
-from topkin.contract import Inspection, inspect, sample, sources, time_unit_finding, vector_dim
+from topkin.artifacts import storage
+from topkin.config.sections import Settings
 from topkin.errors import InputError, TopkinError
-from topkin.inputs import find
-from topkin.pipelines.job import Job, input_files, machine_of, run_pipeline
-from topkin.plan import Counts, plan, refuse
-from topkin.prepare import Plan
-from topkin.splits import refuse_given
+from topkin.ingest.cleaning import clean_items, clean_purchases, clean_users
+from topkin.ingest.contract import Inspection, inspect, sample, sources, time_unit_finding, vector_dim
+from topkin.ingest.files import find
+from topkin.ingest.prepare import Plan
+from topkin.ingest.splits import refuse_given
+from topkin.pipelines.engine.job import Job, input_files, machine_of, run_pipeline
+from topkin.planning.estimate import Counts, plan, refuse
 
 STAGE = "prepare"
 NEEDS = ()
@@ -216,14 +215,3 @@ def _nothing_left(statistics: Mapping[str, Any], as_of: datetime) -> str:
         f"{purchases['rows']:,} rows were accepted, all of them later{', the others ' + rejected if counts else ''}; "
         "choose a later --as-of"
     )
-
-
-def run(argv: Sequence[str]) -> int:
-    """The command line of this job alone."""
-    from topkin.pipelines.stages import main
-
-    return main(STAGE, argv)
-
-
-if __name__ == "__main__":
-    raise SystemExit(run(sys.argv[1:]))

@@ -1,15 +1,13 @@
 """The job ``publish``: check a finished run, then move the pointer to it; or move the pointer back."""
 
-import sys
-from collections.abc import Sequence
 from typing import Any
 
 import pyarrow.parquet as pq
 
-from topkin import manifest, runs, schemas, storage
-from topkin.config import Settings
+from topkin.artifacts import manifest, runs, schemas, storage
+from topkin.config.sections import Settings
 from topkin.errors import ArtifactError, QualityGateError
-from topkin.scoreboard import MIN_USERS
+from topkin.evaluation.summary import MIN_USERS
 
 STAGE = "publish"
 MADE_BY_ENCODER = ("embed", "index", "recommend", "similar")
@@ -99,14 +97,3 @@ def refusals(run: runs.Run, settings: Settings) -> list[str]:
                     "(publish.must_beat)"
                 )
     return reasons
-
-
-def run(argv: Sequence[str]) -> int:
-    """``topkin publish`` as a program."""
-    from topkin.pipelines import stages
-
-    return stages.main(STAGE, argv)
-
-
-if __name__ == "__main__":
-    raise SystemExit(run(sys.argv[1:]))

@@ -1,20 +1,18 @@
 """The job ``recommend``: every user's list under the rules, by the encoder or a baseline, or by what sells."""
 
-import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from topkin import storage
-from topkin.baselines import left_out
-from topkin.config import Settings
+from topkin.artifacts import storage
+from topkin.baselines.registry import left_out
+from topkin.config.sections import Settings
 from topkin.errors import ArtifactError, ConfigError
-from topkin.pipelines.job import Job, machine_of, run_pipeline
-from topkin.plan import Counts, shards_of
-from topkin.policy import item_lists_fingerprint
-from topkin.repurchase import FILE, POLICIES, Weights, weights_for
+from topkin.pipelines.engine.job import Job, machine_of, run_pipeline
+from topkin.planning.estimate import Counts, shards_of
+from topkin.recommend.eligibility import item_lists_fingerprint
+from topkin.recommend.repurchase import FILE, POLICIES, Weights, weights_for
 
 STAGE = "recommend"
 NEEDS = ("prepare", "train", "embed", "index")
@@ -66,8 +64,8 @@ def inputs_fingerprint(settings: Settings) -> list[list[str]]:
 
 def configure(job: Job) -> Config:
     """From a job's settings and the folders of the finished stages. Raises ArtifactError for two encoders."""
-    from topkin.embeddings import SUMMARY as EMBEDDED
-    from topkin.embeddings import encoder_of_stage
+    from topkin.artifacts.embeddings import SUMMARY as EMBEDDED
+    from topkin.artifacts.embeddings import encoder_of_stage
     from topkin.transforms.recommend import Sources
 
     encoder = str(storage.read_json(storage.join(job.folder("train"), "signature.json"))["encoder"])
@@ -164,14 +162,3 @@ def execute(job: Job) -> dict[str, Any]:
     if not job.scratch:
         storage.remove_folder(config.scratch)
     return {name: lists[name] for name in ("users", "users_with_list", "rows", "by_source", "short", "by_reason")}
-
-
-def run(argv: Sequence[str]) -> int:
-    """``topkin recommend`` as a program."""
-    from topkin.pipelines.stages import main
-
-    return main(STAGE, argv)
-
-
-if __name__ == "__main__":
-    raise SystemExit(run(sys.argv[1:]))

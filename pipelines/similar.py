@@ -1,14 +1,12 @@
 """The job ``similar``: items like an item, users like a user, and what users like a user bought."""
 
-import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from topkin import storage
-from topkin.config import Settings
-from topkin.pipelines.job import Job, run_pipeline
-from topkin.policy import item_lists_fingerprint
+from topkin.artifacts import storage
+from topkin.config.sections import Settings
+from topkin.pipelines.engine.job import Job, run_pipeline
+from topkin.recommend.eligibility import item_lists_fingerprint
 
 STAGE = "similar"
 NEEDS = ("prepare", "embed")
@@ -36,8 +34,8 @@ def inputs_fingerprint(settings: Settings) -> list[list[str]]:
 
 def configure(job: Job) -> Config:
     """From a job's settings and the folders of the finished stages."""
-    from topkin.blocks import Block
-    from topkin.embeddings import SUMMARY
+    from topkin.artifacts.embeddings import SUMMARY
+    from topkin.encoding.blocks import Block
     from topkin.transforms.similar import Sources
 
     made = storage.read_json(storage.join(job.folder("embed"), SUMMARY))
@@ -69,14 +67,3 @@ def execute(job: Job) -> dict[str, Any]:
     if not job.scratch:
         storage.remove_folder(config.scratch)
     return dict(rows)
-
-
-def run(argv: Sequence[str]) -> int:
-    """``topkin similar`` as a program."""
-    from topkin.pipelines.stages import main
-
-    return main(STAGE, argv)
-
-
-if __name__ == "__main__":
-    raise SystemExit(run(sys.argv[1:]))

@@ -4,15 +4,13 @@ Writes ``encoder.keras``, ``items.parquet``, ``signature.json``, ``training.json
 sequence block ``sequence.parquet`` too, with ``train.user_rows`` ``users.parquet``.
 """
 
-import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from topkin import storage
-from topkin.config import Train
-from topkin.pipelines.job import Job
+from topkin.artifacts import storage
+from topkin.config.sections import Train
+from topkin.pipelines.engine.job import Job
 
 STAGE = "train"
 NEEDS = ("prepare",)
@@ -52,17 +50,19 @@ def execute(job: Job) -> dict[str, Any]:
 
 def train(config: Config) -> dict[str, Any]:
     """Train an encoder on a prepared folder and write it to ``config.out``."""
-    from topkin.models import device, saved, training
-    from topkin.models.data import Purchases
-    from topkin.models.logs import Scalars
-    from topkin.models.trainer import Plan
+    from topkin.models.data.histories import Purchases
+    from topkin.models.ops import device
+    from topkin.models.training import fit
+    from topkin.models.training.tensorboard import Scalars
+    from topkin.models.training.trainer import Plan
+    from topkin.models.two_tower import serialization
 
     where = device.set_up(deterministic=True)
     catalogue = storage.read_parquet(storage.join(config.prepared, "catalogue.parquet"))
     histories = storage.join(config.prepared, "histories")
     plan = Plan(seed=config.seed, recent_days=config.recent_days, **config.train.model_dump())
     with Scalars(storage.join(config.out, "logs")) as scalars:
-        encoder, done = training.fit(
+        encoder, done = fit.fit(
             plan,
             Purchases(histories, catalogue["item_id"], config.as_of),
             catalogue,
@@ -71,25 +71,14 @@ def train(config: Config) -> dict[str, Any]:
         )
     validation = None
     if done.reached is not None:
-        validation = {training.METRIC: done.reached, "epoch": len(done.refit)}
-    saved.save(encoder, config.out, {"seed": config.seed, "validation": validation})
+        validation = {fit.METRIC: done.reached, "epoch": len(done.refit)}
+    serialization.save(encoder, config.out, {"seed": config.seed, "validation": validation})
     storage.write_json({**done.to_json(), "device": where}, storage.join(config.out, "training.json"))
     return {
         "blocks": {block.name: {"dim": block.dim, "weight": block.weight} for block in encoder.blocks},
         "epochs": len(done.refit),
-        f"validation_{training.METRIC}": done.reached,
+        f"validation_{fit.METRIC}": done.reached,
         "items": len(encoder.ids),
         "stopped": done.stopped,
         "left_out": done.left_out,
     }
-
-
-def run(argv: Sequence[str]) -> int:
-    """The job as a program of its own."""
-    from topkin.pipelines.stages import main
-
-    return main(STAGE, argv)
-
-
-if __name__ == "__main__":
-    raise SystemExit(run(sys.argv[1:]))

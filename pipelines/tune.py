@@ -5,19 +5,20 @@ with the next. The best settings are written beside it as ``best.toml``, to be c
 """
 
 import json
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
 from typing import Any
 
-from topkin import runs, storage, tuning
-from topkin.config import Settings, Train
-from topkin.config_keys import as_toml
+from topkin.artifacts import runs, storage
+from topkin.config.reference import as_toml
+from topkin.config.sections import Settings, Train
 from topkin.errors import ConfigError
-from topkin.pipelines import commands, stages
-from topkin.pipelines.asked import Asked
+from topkin.evaluation import tuning
+from topkin.pipelines.cli import commands
+from topkin.pipelines.cli.asked import Asked
+from topkin.pipelines.engine import stages
 
 
 def search(
@@ -57,23 +58,24 @@ def search(
 def _trial(
     number: int, changes: Mapping[str, Any], settings: Settings, as_of: datetime, prepared: str
 ) -> dict[str, Any]:
-    from topkin.models import device, training
-    from topkin.models.data import Purchases
-    from topkin.models.trainer import Plan
+    from topkin.models.data.histories import Purchases
+    from topkin.models.ops import device
+    from topkin.models.training import fit
+    from topkin.models.training.trainer import Plan
 
     device.set_up(deterministic=True)
     train = Train(**{**settings.train.model_dump(), **changes})
     plan = Plan(seed=settings.run.seed, recent_days=settings.prepare.recent_days, **train.model_dump())
     catalogue = storage.read_parquet(storage.join(prepared, "catalogue.parquet"))
     began = time.perf_counter()
-    found = training.judge(plan, Purchases(storage.join(prepared, "histories"), catalogue["item_id"], as_of), catalogue)
+    found = fit.judge(plan, Purchases(storage.join(prepared, "histories"), catalogue["item_id"], as_of), catalogue)
     if found.reached is None:
         raise ConfigError(f"tune needs a validation, there is none: {found.stopped}")
     return {
         "number": number,
         "changes": dict(changes),
         "value": found.reached,
-        "metric": training.METRIC,
+        "metric": fit.METRIC,
         "epochs": found.best["epoch"] if found.best else 0,
         "blocks": {name: block["weight"] for name, block in found.blocks.items()},
         "seconds": round(time.perf_counter() - began, 1),
@@ -112,12 +114,3 @@ def main(asked: Asked, trials: int, keys: Sequence[str]) -> None:
         print(
             f"best: trial {best['number']}, {best['metric']} {best['value']:.4f}; {storage.join(folder, 'best.toml')}"
         )
-
-
-def run(argv: Sequence[str]) -> int:
-    """``topkin tune`` as a program."""
-    return stages.main("tune", argv)
-
-
-if __name__ == "__main__":
-    raise SystemExit(run(sys.argv[1:]))

@@ -36,8 +36,8 @@ def small_run(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
 
     User n bought item n % 3, then item 0; gets the two others, and its neighbours bought item 3.
     """
-    from topkin import runs, schemas, storage
-    from topkin.partition import split
+    from topkin.artifacts import runs, schemas, storage
+    from topkin.artifacts.partition import split
 
     kind = {"string": pa.string(), "int64": pa.int64(), "binary": pa.binary()}[request.param]
     make = {"string": str, "int64": lambda t: int(t, 16), "binary": str.encode}[request.param]

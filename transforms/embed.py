@@ -13,14 +13,15 @@ from apache_beam.metrics import Metrics
 from apache_beam.pvalue import PBegin, PCollection, TaggedOutput
 from apache_beam.utils.shared import Shared
 
-from topkin import gru, schemas, storage, user_rows
-from topkin.batches import in_batches, shrinking
-from topkin.blocks import SEQUENCE, Block, dim_of, user_vectors
-from topkin.embeddings import ITEMS, USERS, read_items, set_aside, vector_column
+from topkin.artifacts import schemas, storage
+from topkin.artifacts.embeddings import ITEMS, USERS, read_items, set_aside, vector_column
+from topkin.encoding import recurrent, user_embeddings
+from topkin.encoding.batching import in_batches, shrinking
+from topkin.encoding.blocks import SEQUENCE, Block, dim_of, user_vectors
 from topkin.interactions import Interactions
-from topkin.progress import advance
-from topkin.tally import tally_table
-from topkin.transforms.counted import counted
+from topkin.telemetry.counters import tally_table
+from topkin.telemetry.progress import advance
+from topkin.transforms.counters import counted
 from topkin.transforms.parquet import WriteToParquetBatched
 from topkin.transforms.tally import WriteTally
 
@@ -43,7 +44,7 @@ class Items:
     def __init__(self, sources: Sources):
         import tensorflow as tf
 
-        from topkin.models.saved import load
+        from topkin.models.two_tower.serialization import load
 
         for gpu in tf.config.list_physical_devices("GPU"):
             try:
@@ -75,9 +76,9 @@ class Users:
         self.blocks = [Block.from_json(b) for b in signature["blocks"]]
         self.catalogue = storage.read_parquet(storage.join(sources.prepared, "catalogue.parquet"), ["item_id", "users"])
         known = any(block.name == SEQUENCE for block in self.blocks)
-        self.network = gru.load(sources.model, self.encoder) if known else None
+        self.network = recurrent.load(sources.model, self.encoder) if known else None
         own = signature.get("user_rows")
-        self.users = user_rows.load(sources.model, self.encoder, own) if own is not None else None
+        self.users = user_embeddings.load(sources.model, self.encoder, own) if own is not None else None
         self.in_vectors = read_items(items_folder, self.encoder).in_vectors
 
     def part(self, part: int) -> tuple[pa.Table, pa.Table]:

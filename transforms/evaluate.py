@@ -12,20 +12,21 @@ from apache_beam.metrics import Metrics
 from apache_beam.pvalue import PBegin, PCollection
 from apache_beam.utils.shared import Shared
 
-from topkin import baselines, schemas, storage
-from topkin.blocks import Block, tastes
-from topkin.config import Evaluate, Recommend
-from topkin.embeddings import SUMMARY, vectors_of
+from topkin.artifacts import schemas, storage
+from topkin.artifacts.embeddings import SUMMARY, vectors_of
+from topkin.baselines import registry
+from topkin.config.sections import Evaluate, Recommend
+from topkin.encoding.blocks import Block, tastes
 from topkin.errors import ArtifactError
-from topkin.evaluation import Judged, Part, Shop, cold_items, evaluate_part, sales_deciles
+from topkin.evaluation.protocol import Judged, Part, Shop, cold_items, evaluate_part, sales_deciles
+from topkin.evaluation.results import Facts, Judgement
+from topkin.evaluation.segments import quartiles
+from topkin.ingest.splits import refuse_leaks
 from topkin.interactions import joined
-from topkin.judgement import Facts, Judgement
-from topkin.policy import cooldown_days
-from topkin.progress import advance
-from topkin.repurchase import FILE, POLICIES, Repurchase, Tendencies, Weights
-from topkin.segments import quartiles
-from topkin.splits import refuse_leaks
-from topkin.transforms.counted import counted
+from topkin.recommend.eligibility import cooldown_days
+from topkin.recommend.repurchase import FILE, POLICIES, Repurchase, Tendencies, Weights
+from topkin.telemetry.progress import advance
+from topkin.transforms.counters import counted
 
 FITTED = "fitted.json"
 
@@ -88,7 +89,7 @@ def fit(sources: Sources) -> None:
     path = storage.join(sources.folders["prepare"], "catalogue.parquet")
     catalogue = storage.read_parquet(path, ["item_id", "last_sale"])
     item_ids = catalogue["item_id"]
-    parts = baselines.known_purchases(sources.folders["prepare"], sources.parts, item_ids, sources.as_of)
+    parts = registry.known_purchases(sources.folders["prepare"], sources.parts, item_ids, sources.as_of)
     history = joined(parts)
     heldout = (
         storage.read_parquet(sources.path("prepare", "heldout", part), ["timestamp"]) for part in range(sources.parts)
@@ -101,8 +102,8 @@ def fit(sources: Sources) -> None:
         heldout=(pc.min(table["timestamp"]).as_py() for table in heldout),
         by_time=sources.by_time,
     )
-    fitted = baselines.fit_baselines(history, sources.fitted_names, sources.evaluate.neighbours)
-    baselines.save_baselines(fitted, sources.fitted)
+    fitted = registry.fit_baselines(history, sources.fitted_names, sources.evaluate.neighbours)
+    registry.save_baselines(fitted, sources.fitted)
     purchases = np.diff(history.indptr)
     told = {"users": [part.n_users for part in parts], "buying_users": int((purchases > 0).sum())}
     storage.write_json(told | {"quartiles": quartiles(purchases[purchases > 0])}, marker)
@@ -118,7 +119,7 @@ def load_shop(sources: Sources) -> Shop:
     vectors = sources.vectors(items, where)
     told = storage.read_json(storage.join(sources.folders["embed"], SUMMARY))
     days, rule = sources.evaluate.days, sources.recommend
-    fitted = baselines.load_baselines(sources.fitted, sources.fitted_names, sources.evaluate.neighbours)
+    fitted = registry.load_baselines(sources.fitted, sources.fitted_names, sources.evaluate.neighbours)
     sales = np.asarray(catalogue["events"])
     return Shop(
         item_ids=catalogue["item_id"].combine_chunks(),
@@ -157,9 +158,9 @@ def facts_of(sources: Sources) -> Facts:
     return Facts(
         as_of=sources.as_of,
         ks=sources.ks,
-        models=("model", *baselines.make_baselines(names, sources.evaluate.neighbours)),
+        models=("model", *registry.make_baselines(names, sources.evaluate.neighbours)),
         made_by=sources.recommend.model,
-        left_out=baselines.left_out(names),
+        left_out=registry.left_out(names),
         sales=sales,
         buyers=np.asarray(catalogue["users"]),
         cold=cold_items(sales, catalogue["first_sale"], sources.as_of),

@@ -11,9 +11,9 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import Metrics
 from apache_beam.pvalue import PCollection
 
-from topkin import storage
-from topkin.inputs import ArrowFiles, File, batches, in_folder, opened
-from topkin.transforms.counted import counted
+from topkin.artifacts import storage
+from topkin.ingest.files import ArrowFiles, File, batches, in_folder, opened
+from topkin.transforms.counters import counted
 
 
 class AnyFiles:

@@ -1,4 +1,4 @@
-"""Preparing in Beam: thin transforms around :mod:`topkin.prepare`.
+"""Preparing in Beam: thin transforms around :mod:`topkin.ingest.prepare`.
 
 Rows go from those who read them to those who work on a partition through files, so that no runner holds them:
 what Beam moves is the names of these files and small tables of counts.
@@ -14,10 +14,11 @@ from apache_beam.metrics import Metrics
 from apache_beam.pvalue import AsList, AsSingleton, PCollection, TaggedOutput
 from apache_beam.typehints import with_input_types, with_output_types
 
-from topkin import progress, schemas, storage
-from topkin.catalogue import VOCABULARY, merge_sales, sales_schema, vocabulary
-from topkin.cleaning import Cleaned, clean_items, clean_purchases, clean_users
-from topkin.prepare import (
+from topkin.artifacts import schemas, storage
+from topkin.artifacts.shuffle import PartFile, read_part
+from topkin.ingest.catalogue import VOCABULARY, merge_sales, sales_schema, vocabulary
+from topkin.ingest.cleaning import Cleaned, clean_items, clean_purchases, clean_users
+from topkin.ingest.prepare import (
     COUNTS,
     Plan,
     count_rejects,
@@ -28,9 +29,9 @@ from topkin.prepare import (
     sorted_rejects,
     statistics,
 )
-from topkin.shuffle import PartFile, read_part
+from topkin.telemetry import progress
 from topkin.transforms.coders import TableCoder
-from topkin.transforms.counted import counted
+from topkin.transforms.counters import counted
 from topkin.transforms.parquet import Split, WriteToParquetBatched, read_split
 
 
@@ -74,7 +75,7 @@ def _rejects(scratch: str, name: str, parts: int) -> PartFile:
 class Clean(beam.PTransform):
     """Splits of an input to the paths of files with their accepted rows; those with rejects under the tag ``rejects``.
 
-    The files lie below ``scratch``, each named by its split, ordered by partition; see :mod:`topkin.shuffle`.
+    The files lie below ``scratch``, each named by its split, ordered by partition; see :mod:`topkin.artifacts.shuffle`.
     """
 
     name: str

@@ -18,25 +18,26 @@ from apache_beam.metrics import Metrics
 from apache_beam.pvalue import AsSingleton, PBegin, PCollection, TaggedOutput
 from apache_beam.utils.shared import Shared
 
-from topkin import baselines, schemas, storage
-from topkin.ann import load_index
-from topkin.blocks import Block
-from topkin.config import Recommend
-from topkin.embeddings import SUMMARY, StoredItems, read_items, read_users
+from topkin.artifacts import schemas, storage
+from topkin.artifacts.embeddings import SUMMARY, StoredItems, read_items, read_users
+from topkin.baselines import registry
+from topkin.config.sections import Recommend
+from topkin.encoding.blocks import Block
 from topkin.errors import ArtifactError
-from topkin.fallback import SEGMENT_COUNTS, Popularity, merge_segment_counts, segment_counts
 from topkin.interactions import Interactions, joined
-from topkin.plan import PARTS_A_LOAD
-from topkin.policy import Allowed, allowed_items, cooldown_days, read_item_list
-from topkin.progress import advance
-from topkin.recommend import Lists, Rows, Shelf, asked, longest, recommend
-from topkin.repurchase import COUNTS, Repurchase, Tendencies, Weights, counts_of, merge_counts
-from topkin.search import BaselineSearch, ExactSearch, IndexSearch, Search
-from topkin.shards import MergedSearch, Shard, merge_lists, shard_bounds
-from topkin.tally import tally_table
-from topkin.transforms.accelerator import engine
+from topkin.planning.estimate import PARTS_A_LOAD
+from topkin.recommend.eligibility import Allowed, allowed_items, cooldown_days, read_item_list
+from topkin.recommend.lists import Lists, Rows, Shelf, asked, longest, recommend
+from topkin.recommend.popular_fallback import SEGMENT_COUNTS, Popularity, merge_segment_counts, segment_counts
+from topkin.recommend.repurchase import COUNTS, Repurchase, Tendencies, Weights, counts_of, merge_counts
+from topkin.recommend.searchers import BaselineSearch, ExactSearch, IndexSearch, Search
+from topkin.recommend.sharded import MergedSearch, Shard, merge_lists, shard_bounds
+from topkin.search.hnsw import load_index
+from topkin.telemetry.counters import tally_table
+from topkin.telemetry.progress import advance
 from topkin.transforms.coders import TableCoder
-from topkin.transforms.counted import counted
+from topkin.transforms.counters import counted
+from topkin.transforms.engine import engine
 from topkin.transforms.parquet import WriteToParquetBatched
 from topkin.transforms.tally import WriteTally
 
@@ -90,9 +91,9 @@ def fit(sources: Sources) -> None:
     if sources.settings.model == "encoder":
         return
     item_ids = sources.catalogue(["item_id"])["item_id"]
-    history = joined(baselines.known_purchases(sources.prepared, sources.parts, item_ids, sources.as_of))
-    fitted = baselines.fit_baselines(history, [sources.settings.model], sources.neighbours)
-    baselines.save_baselines(fitted, sources.fitted)
+    history = joined(registry.known_purchases(sources.prepared, sources.parts, item_ids, sources.as_of))
+    fitted = registry.fit_baselines(history, [sources.settings.model], sources.neighbours)
+    registry.save_baselines(fitted, sources.fitted)
 
 
 class Worker:
@@ -112,7 +113,7 @@ class Worker:
         in_vectors: Rows = self.stored.column("in_vector")
         if settings.model != "encoder":
             ids = self.stored.ids()
-            fitted = baselines.load_baselines(sources.fitted, [settings.model], sources.neighbours)
+            fitted = registry.load_baselines(sources.fitted, [settings.model], sources.neighbours)
             self.search = BaselineSearch(fitted[settings.model], np.asarray(catalogue["events"]) > 0)
         elif sources.shards > 1:
             ids = self.stored.ids()

@@ -12,14 +12,14 @@ from apache_beam.metrics import Metrics
 from apache_beam.pvalue import PBegin, PCollection, TaggedOutput
 from apache_beam.utils.shared import Shared
 
-from topkin import schemas, storage
-from topkin.blocks import Block, tastes
-from topkin.config import Recommend, Similar
-from topkin.embeddings import read_items, read_users
-from topkin.progress import advance
-from topkin.similar import items_table, similar_items, similar_part
-from topkin.tally import tally_table
-from topkin.transforms.counted import counted
+from topkin.artifacts import schemas, storage
+from topkin.artifacts.embeddings import read_items, read_users
+from topkin.config.sections import Recommend, Similar
+from topkin.encoding.blocks import Block, tastes
+from topkin.recommend.similar import items_table, similar_items, similar_part
+from topkin.telemetry.counters import tally_table
+from topkin.telemetry.progress import advance
+from topkin.transforms.counters import counted
 from topkin.transforms.parquet import WriteToParquetBatched
 from topkin.transforms.recommend import allowed_of
 from topkin.transforms.tally import WriteTally

@@ -7,8 +7,8 @@ import apache_beam as beam
 import pyarrow as pa
 from apache_beam.pvalue import PCollection
 
-from topkin import storage
-from topkin.tally import tally_of
+from topkin.artifacts import storage
+from topkin.telemetry.counters import tally_of
 
 
 @dataclass

@@ -11,16 +11,23 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from topkin.models import miners, reducers
-from topkin.models.cosine import unit_rows
-from topkin.models.distances import Cosine, Euclidean, InnerProduct
-from topkin.models.heads import Centres, Proxies
-from topkin.models.memory import CrossBatchMemory
-from topkin.models.pair_losses import Circle, Contrastive, LiftedStructure, MultiSimilarity, PairContrastive, Triplet
-from topkin.models.proxy_losses import AMSoftmax, ArcFace, Center, CosFace, ProxyAnchor
-from topkin.models.ranking_losses import BPR, CCL, SampledSoftmax
-from topkin.models.softmax_losses import InfoNCE, NPair, NTXent, SoftNearestNeighbour
-from topkin.models.weighted_sum import WeightedSum
+from topkin.models.metric_learning import miners, reducers
+from topkin.models.metric_learning.distances import Cosine, Euclidean, InnerProduct
+from topkin.models.metric_learning.heads import Centres, Proxies
+from topkin.models.metric_learning.losses.cross_batch_memory import CrossBatchMemory
+from topkin.models.metric_learning.losses.pair import (
+    Circle,
+    Contrastive,
+    LiftedStructure,
+    MultiSimilarity,
+    PairContrastive,
+    Triplet,
+)
+from topkin.models.metric_learning.losses.proxy import AMSoftmax, ArcFace, Center, CosFace, ProxyAnchor
+from topkin.models.metric_learning.losses.ranking import BPR, CCL, SampledSoftmax
+from topkin.models.metric_learning.losses.softmax import InfoNCE, NPair, NTXent, SoftNearestNeighbour
+from topkin.models.metric_learning.losses.weighted_sum import WeightedSum
+from topkin.models.ops.cosine import unit_rows
 
 LABELS = np.array([0, 1, 2, 0, 1, 2, 0, 1, 0, 3])
 N, DIM, CLASSES = len(LABELS), 5, 4

@@ -12,10 +12,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from topkin.models.comparisons import compare
-from topkin.models.cosine import unit_rows
-from topkin.models.distances import Cosine, Euclidean
-from topkin.models.miners import (
+from topkin.models.metric_learning.distances import Cosine, Euclidean
+from topkin.models.metric_learning.losses.pair import Contrastive, Triplet
+from topkin.models.metric_learning.miners import (
     AllPairs,
     AllTriplets,
     BatchEasyHard,
@@ -27,8 +26,9 @@ from topkin.models.miners import (
     SemiHard,
     TripletMargin,
 )
-from topkin.models.pair_losses import Contrastive, Triplet
-from topkin.models.tuples import Pairs, TripletCube, Triplets, check, choice_of
+from topkin.models.metric_learning.pairwise import compare
+from topkin.models.metric_learning.tuples import Pairs, TripletCube, Triplets, check, choice_of
+from topkin.models.ops.cosine import unit_rows
 
 LABELS = np.array([0, 1, 2, 0, 1, 2, 0, 1, 0, 3])
 N, DIM = len(LABELS), 6
@@ -103,7 +103,7 @@ def test_a_miner_survives_its_configuration(make: Callable[[], Miner]) -> None:
     assert rows_of(again(LABELS, tf.constant(ROWS))) == rows_of(miner(LABELS, tf.constant(ROWS)))
 
 
-FIXTURES = json.loads((Path(__file__).parents[1] / "models" / "pml_fixtures.json").read_text())
+FIXTURES = json.loads((Path(__file__).parents[1] / "models" / "metric_learning" / "pml_fixtures.json").read_text())
 OURS = {
     "batch hard": BatchHard(distance=Euclidean()),
     "multi-similarity": MultiSimilarityMiner(0.1),

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from topkin import search as search_module
-from topkin.ann import build_index, load_index
-from topkin.config import Index
-from topkin.cosine import unit_rows
-from topkin.search import ExactSearch, IndexSearch, Search
+from topkin.config.sections import Index
+from topkin.linalg.cosine import unit_rows
+from topkin.recommend import searchers as search_module
+from topkin.recommend.searchers import ExactSearch, IndexSearch, Search
+from topkin.search.hnsw import build_index, load_index
 
 N, DIM = 120, 6
 NONE = (np.zeros(9, np.int64), np.zeros(0, np.int32))

@@ -13,8 +13,8 @@ import pytest
 import typer
 
 from docs import generate
-from topkin.config import Settings
-from topkin.pipelines import cli
+from topkin.config.sections import Settings
+from topkin.pipelines.cli import app
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*(ROOT / "docs").glob("*.md"), *(ROOT / "examples").glob("*.md"), *ROOT.glob("*.md")])
@@ -39,7 +39,7 @@ def commands(page: Path) -> list[str]:
 def parse(command: str) -> None:
     """Parse a command as the command line would, and do nothing. Raises SystemExit or a usage error."""
     words = [w for w in shlex.split(command, comments=True)[1:] if w not in ("COMMAND", "…", "<stage>")]
-    group: Any = typer.main.get_command(cli.app)
+    group: Any = typer.main.get_command(app.app)
     if not words or words[0].startswith("-"):
         assert set(words) <= {"--help", "--version", "-h"}, command
         return
@@ -85,14 +85,14 @@ def test_the_checks_find_commands_and_refuse_wrong_ones() -> None:
 
 
 def test_the_example_in_each_commands_help_is_accepted() -> None:
-    group: Any = typer.main.get_command(cli.app)
+    group: Any = typer.main.get_command(app.app)
     for command in group.commands.values():
         parse(command.epilog.removeprefix("Example: "))
 
 
 def test_the_codes_on_the_page_of_errors_are_those_of_the_command() -> None:
     page = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
-    assert [int(code) for code in re.findall(r"^\| (\d+) \|", page, re.MULTILINE)] == list(cli.EXIT_CODES)
+    assert [int(code) for code in re.findall(r"^\| (\d+) \|", page, re.MULTILINE)] == list(app.EXIT_CODES)
 
 
 def test_the_documentation_builds_without_a_warning(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from topkin.config import Settings
+from topkin.config.sections import Settings
 from topkin.interactions import Interactions
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "evaluation.md").read_text(encoding="utf-8")

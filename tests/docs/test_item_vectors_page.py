@@ -12,8 +12,8 @@ import pytest
 
 pytest.importorskip("tensorflow")
 
-from topkin.config import Settings
-from topkin.embeddings import vectors_of
+from topkin.artifacts.embeddings import vectors_of
+from topkin.config.sections import Settings
 from topkin.pipelines.prepare import check_inputs
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "item_vectors.md").read_text(encoding="utf-8")

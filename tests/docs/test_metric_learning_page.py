@@ -25,22 +25,13 @@ def test_the_snippets_run_one_after_the_other(capsys: pytest.CaptureFixture[str]
 
 
 def test_every_part_in_the_table_exists_and_none_is_missing() -> None:
-    from topkin.models import (
-        distances,
-        memory,
-        miners,
-        pair_losses,
-        proxy_losses,
-        ranking_losses,
-        reducers,
-        softmax_losses,
-        weighted_sum,
-    )
-    from topkin.models.metric_loss import Loss, MetricLoss
+    from topkin.models.metric_learning import distances, miners, reducers
+    from topkin.models.metric_learning.losses import cross_batch_memory, pair, proxy, ranking, softmax, weighted_sum
+    from topkin.models.metric_learning.losses.base import Loss, MetricLoss
 
-    losses = (memory, pair_losses, proxy_losses, ranking_losses, softmax_losses, weighted_sum)
+    losses = (cross_batch_memory, pair, proxy, ranking, softmax, weighted_sum)
     bases = [*((m, Loss) for m in losses), (distances, distances.Distance), (miners, miners.Miner)]
-    abstract = {Loss, MetricLoss, proxy_losses.ProxyLoss, ranking_losses.ListLoss}
+    abstract = {Loss, MetricLoss, proxy.ProxyLoss, ranking.ListLoss}
     abstract |= {distances.Distance, miners.Miner, reducers.Reducer}
     there = {
         name
@@ -56,7 +47,7 @@ def test_every_module_the_page_names_has_what_it_says() -> None:
     for module, name in set(re.findall(r"`(samplers|streams)\.(\w+)", PAGE)):
         assert hasattr(importlib.import_module(f"topkin.models.{module}"), name)
     for name in re.findall(r"`(\w+)`", re.search(r"augmenters of `models.augment`: (.*?)\n", PAGE)[1]):  # type: ignore[index]
-        assert hasattr(importlib.import_module("topkin.models.augment"), name)
+        assert hasattr(importlib.import_module("topkin.models.self_supervised.augment"), name)
 
 
 def test_the_table_of_losses_has_a_row_for_every_case_of_the_example() -> None:

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from topkin import runs
-from topkin.config import Settings
-from topkin.pipelines.nightly import run_all
-from topkin.settings import load_settings
-from topkin.synthetic import Shop
+from topkin.artifacts import runs
+from topkin.config.load import load_settings
+from topkin.config.sections import Settings
+from topkin.pipelines.run import run_all
+from topkin.synthetic.shop import Shop
 
 SMALL = ("train.epochs=3", "train.dim=16", "recommend.k=10", "similar.users=5", "evaluate.bootstrap=50")
 

@@ -15,10 +15,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from topkin import manifest, runs, schemas, storage
+from topkin.artifacts import manifest, runs, schemas, storage
 from topkin.errors import ArtifactError, ConfigError, QualityGateError
-from topkin.pipelines import publish, stages
-from topkin.pipelines.nightly import run_all
+from topkin.pipelines import publish
+from topkin.pipelines.engine import stages
+from topkin.pipelines.run import run_all
 
 
 def tables(folder: str) -> dict[str, bytes]:

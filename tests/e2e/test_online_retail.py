@@ -6,9 +6,9 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from topkin import runs, storage
-from topkin.pipelines.nightly import run_all
-from topkin.settings import load_settings
+from topkin.artifacts import runs, storage
+from topkin.config.load import load_settings
+from topkin.pipelines.run import run_all
 
 CONFIG = Path(__file__).resolve().parents[2] / "examples" / "online_retail.toml"
 AS_OF = datetime(2011, 11, 9)

@@ -3,10 +3,10 @@
 import duckdb
 import pytest
 
-from topkin import storage
-from topkin.pipelines.nightly import run_all
-from topkin.settings import load_settings
-from topkin.synthetic import Shop
+from topkin.artifacts import storage
+from topkin.config.load import load_settings
+from topkin.pipelines.run import run_all
+from topkin.synthetic.shop import Shop
 
 
 @pytest.fixture(scope="module")

@@ -40,18 +40,18 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_loss_of_the_library_has_a_case(example: Any) -> None:
-    from topkin.models import memory, pair_losses, proxy_losses, ranking_losses, softmax_losses, weighted_sum
-    from topkin.models.metric_loss import Loss, MetricLoss
+    from topkin.models.metric_learning.losses import cross_batch_memory, pair, proxy, ranking, softmax, weighted_sum
+    from topkin.models.metric_learning.losses.base import Loss, MetricLoss
 
     there = {
         kind
-        for module in (memory, pair_losses, proxy_losses, ranking_losses, softmax_losses, weighted_sum)
+        for module in (cross_batch_memory, pair, proxy, ranking, softmax, weighted_sum)
         for kind in vars(module).values()
         if isinstance(kind, type) and issubclass(kind, Loss)
     }
-    abstract = {Loss, MetricLoss, proxy_losses.ProxyLoss, ranking_losses.ListLoss}
+    abstract = {Loss, MetricLoss, proxy.ProxyLoss, ranking.ListLoss}
     shown = {type(case.loss()) for case in example.CASES.values()}
-    assert there - abstract - shown == {pair_losses.PairContrastive}  # pairs made beforehand: the Siamese examples
+    assert there - abstract - shown == {pair.PairContrastive}  # pairs made beforehand: the Siamese examples
 
 
 @pytest.mark.parametrize("name", ["triplet", "center", "info_nce", "ccl", "cross_batch_memory"])

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from topkin.models import images as image_files
+from topkin.models.encoders import images as image_files
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT.parent / "shared" / "data"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import duckdb
 
-from topkin.config import Settings
+from topkin.config.sections import Settings
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "online_retail.toml"
 

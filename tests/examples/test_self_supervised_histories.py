@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from topkin.synthetic import Shop
+from topkin.synthetic.shop import Shop
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from topkin import schemas, storage
+from topkin.artifacts import schemas, storage
 
 AS_OF = datetime(2024, 6, 1)
 KINDS = ("garden", "kitchen", "toys")
@@ -76,8 +76,8 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="session")
 def plan() -> Any:
     """A plan that trains in a second."""
-    from topkin.config import Train
-    from topkin.models.trainer import Plan
+    from topkin.config.sections import Train
+    from topkin.models.training.trainer import Plan
 
     settings = Train(dim=8, closed_dim=6, epochs=3, batch_size=64, history_length=6, word_buckets=64, title_words=4)
     return Plan(seed=3, recent_days=7, **settings.model_dump())
@@ -86,7 +86,7 @@ def plan() -> Any:
 @pytest.fixture(scope="session")
 def purchases(shop: str) -> Any:
     """The shop's histories."""
-    from topkin.models.data import Purchases
+    from topkin.models.data.histories import Purchases
 
     ids = storage.read_parquet(storage.join(shop, "catalogue.parquet"))["item_id"]
     return Purchases(storage.join(shop, "histories"), ids, AS_OF)
@@ -101,7 +101,8 @@ def catalogue(shop: str) -> pa.Table:
 @pytest.fixture(scope="session")
 def trained(plan: Any, purchases: Any, catalogue: pa.Table) -> Any:
     """An encoder of the shop, trained for some epochs more, with its progress."""
-    from topkin.models import device, training
+    from topkin.models.ops import device
+    from topkin.models.training import fit
 
     device.set_up(deterministic=True)
-    return training.fit(replace(plan, epochs=8, patience=8), purchases, catalogue)
+    return fit.fit(replace(plan, epochs=8, patience=8), purchases, catalogue)

@@ -17,11 +17,11 @@ def write_model() -> Callable[[str, int, pa.Table], None]:
 
 
 def _write_model(folder: str, known_items: int, catalogue: pa.Table) -> None:
-    from topkin.blocks import PRIOR, Block
-    from topkin.models.encoder import Encoder
-    from topkin.models.prior import Prior
-    from topkin.models.saved import save
-    from topkin.models.towers import Towers, TwoTower
+    from topkin.encoding.blocks import PRIOR, Block
+    from topkin.models.two_tower.encoder import Encoder
+    from topkin.models.two_tower.recency_prior import Prior
+    from topkin.models.two_tower.serialization import save
+    from topkin.models.two_tower.towers import Towers, TwoTower
 
     known = catalogue["item_id"].combine_chunks().slice(0, known_items)
     common = {"items": len(known), "word_buckets": 64, "title_words": 4, "categories": 2}

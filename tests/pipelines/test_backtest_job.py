@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from topkin import runs, storage
+from topkin.artifacts import runs, storage
+from topkin.config.load import load_settings
 from topkin.errors import ConfigError
 from topkin.pipelines import backtest
-from topkin.pipelines.stages import Event
-from topkin.settings import load_settings
-from topkin.synthetic import Shop
+from topkin.pipelines.engine.stages import Event
+from topkin.synthetic.shop import Shop
 
 END = datetime(2024, 5, 1)
 

@@ -12,18 +12,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from topkin import baselines, factors, schemas, storage
-from topkin.config import Settings
+from topkin.artifacts import schemas, storage
+from topkin.baselines import als, registry
+from topkin.config.load import load_settings
+from topkin.config.sections import Settings
 from topkin.errors import ConfigError
 from topkin.interactions import Interactions
-from topkin.pipelines import embed, evaluate, prepare, recommend, stages
-from topkin.pipelines.job import Job
-from topkin.settings import load_settings
-from topkin.synthetic import Shop
+from topkin.pipelines import embed, evaluate, prepare, recommend
+from topkin.pipelines.engine import stages
+from topkin.pipelines.engine.job import Job
+from topkin.synthetic.shop import Shop
 
 K = 7
 MADE = Shop(users=90, items=40, purchases=1_500, seed=2)
-NAMES = [name for name in baselines.BASELINES if name not in baselines.left_out([name])]
+NAMES = [name for name in registry.BASELINES if name not in registry.left_out([name])]
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +68,7 @@ def brute_force(folder: Path, name: str, excluded: Any) -> dict[Any, list[tuple[
     ids, sold = catalogue["item_id"].to_pylist(), catalogue["events"].to_pylist()
     denied = set(pq.read_table(folder / "deny.parquet")["item_id"].to_pylist())
     may = {n for n in range(len(ids)) if sold[n] and catalogue["available"][n].as_py() and ids[n] not in denied}
-    scores = baselines.fit_baselines(history, [name], 100)[name].scores(history)
+    scores = registry.fit_baselines(history, [name], 100)[name].scores(history)
     found = {}
     for u, user in enumerate(histories["user_id"].to_pylist()):
         own = history.take(np.array([u]))
@@ -209,6 +211,6 @@ def test_the_lists_of_a_baseline_are_made_again_only_for_what_changes_them(shop:
 def test_a_baseline_whose_library_is_missing_is_refused_before_any_work(
     shop: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(factors, "installed", lambda: False)
+    monkeypatch.setattr(als, "installed", lambda: False)
     with pytest.raises(ConfigError, match=r'recommend.model = "ials" cannot make the lists: .* pip install implicit'):
         stages.keys(settings_of(shop, "recommend.model=ials"), MADE.as_of)

@@ -10,7 +10,7 @@ pytest.importorskip("tensorflow")
 
 from topkin.errors import InputError
 from topkin.pipelines import benchmark
-from topkin.pipelines.cli import main
+from topkin.pipelines.cli.app import main
 
 SMALL = [
     "--set",
@@ -60,7 +60,7 @@ def test_one_line_of_json_holds_the_result(split, capsys):
 
 
 def test_a_closed_form_alone_is_made_at_once_for_there_is_nothing_to_choose(split):
-    from topkin.config import Train
+    from topkin.config.sections import Train
 
     found = benchmark.measure_split(str(split), Train(epochs=0, closed_dim=6, uptake_dim=2), 1)
     assert list(found["blocks"]) == ["closed"]
@@ -70,8 +70,8 @@ def test_a_closed_form_alone_is_made_at_once_for_there_is_nothing_to_choose(spli
 
 
 def test_users_of_the_split_are_judged_with_their_rows(split, monkeypatch):
-    from topkin.config import Train
-    from topkin.models.encoder import Encoder
+    from topkin.config.sections import Train
+    from topkin.models.two_tower.encoder import Encoder
 
     asked = []
     usual = Encoder.encode_users

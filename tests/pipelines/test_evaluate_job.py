@@ -11,16 +11,17 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from topkin import report_data, schemas, storage
-from topkin.blocks import Block
-from topkin.config import Settings
+from topkin.artifacts import schemas, storage
+from topkin.artifacts.partition import split
+from topkin.config.sections import Settings
+from topkin.encoding.blocks import Block
 from topkin.errors import ArtifactError, InputError
+from topkin.evaluation.results import Judgement
 from topkin.interactions import Interactions
-from topkin.judgement import Judgement
-from topkin.partition import split
 from topkin.pipelines import evaluate
-from topkin.pipelines.job import Job
-from topkin.repurchase import FILE, counts_of
+from topkin.pipelines.engine.job import Job
+from topkin.recommend.repurchase import FILE, counts_of
+from topkin.report import data
 
 AS_OF = datetime(2024, 6, 1)
 ENCODER = "e" * 64
@@ -237,7 +238,7 @@ FLAGS = ("--direct_running_mode=multi_processing", "--direct_num_workers=2")
 
 @pytest.mark.parametrize("flags", [("--direct_runner_bundle_repeat=2",), FLAGS])
 def test_the_pipeline_writes_what_the_function_gives(tmp_path: Path, flags: tuple[str, ...]) -> None:
-    from topkin.pipelines.job import run_pipeline
+    from topkin.pipelines.engine.job import run_pipeline
     from topkin.transforms.evaluate import evaluate_parts, fit, read_judgement
 
     config = evaluate.configure(write_run(tmp_path, *checkerboard(), parts=3, extra_users=["user 99"]))
@@ -254,7 +255,7 @@ def test_the_pipeline_writes_what_the_function_gives(tmp_path: Path, flags: tupl
 
 
 def test_the_baselines_are_fitted_once_and_read_by_the_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from topkin.popular import Popularity
+    from topkin.baselines.popularity import Popularity
     from topkin.transforms.evaluate import fit, load_shop
 
     sources = evaluate.configure(write_run(tmp_path, *checkerboard())).sources
@@ -269,9 +270,9 @@ def test_the_baselines_are_fitted_once_and_read_by_the_workers(tmp_path: Path, m
 def test_only_the_baselines_asked_for_are_measured_and_a_missing_library_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, page_of: Any
 ) -> None:
-    from topkin import factors
+    from topkin.baselines import als
 
-    monkeypatch.setattr(factors, "installed", lambda: False)
+    monkeypatch.setattr(als, "installed", lambda: False)
     asked = ["ials", "user_knn", "popularity"]
     job = write_run(tmp_path, *checkerboard(), evaluate={"baselines": asked, "bootstrap": 20})
     evaluate.execute(job)
@@ -380,7 +381,7 @@ def test_neighbours_and_map_go_by_tastes_and_not_by_what_sells_now(tmp_path: Pat
     job = write_run(tmp_path, purchases, {i: np.append(v, sells[i]) for i, v in vectors.items()})
     told = storage.read_json(f"{job.folders['embed']}/vectors.json")
     storage.write_json(told | {"blocks": [taste(2)]}, f"{job.folders['embed']}/vectors.json")
-    found = report_data.gather(job.folders, {}, as_of=AS_OF, run_id="run")
+    found = data.gather(job.folders, {}, as_of=AS_OF, run_id="run")
     for known in found.neighbours:
         kind = int(known.title.rsplit(" ", 1)[1]) % 2
         assert [(int(title.rsplit(" ", 1)[1]) % 2, score) for title, score in known.nearest] == [(kind, 1.0)] * 5

@@ -5,8 +5,8 @@ from datetime import datetime
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from topkin.config import Settings
-from topkin.pipelines.stages import keys
+from topkin.config.sections import Settings
+from topkin.pipelines.engine.stages import keys
 
 
 def test_a_changed_deny_list_changes_the_keys_of_the_stages_that_keep_it(tmp_path):

@@ -8,15 +8,15 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from topkin import schemas, storage
-from topkin.blocks import Block
-from topkin.config import Settings
-from topkin.cosine import unit_rows
-from topkin.embeddings import vector_column
-from topkin.partition import split
+from topkin.artifacts import schemas, storage
+from topkin.artifacts.embeddings import vector_column
+from topkin.artifacts.partition import split
+from topkin.config.sections import Settings
+from topkin.encoding.blocks import Block
+from topkin.linalg.cosine import unit_rows
 from topkin.pipelines import recommend
-from topkin.pipelines.job import Job, run_pipeline
-from topkin.shards import shard_bounds
+from topkin.pipelines.engine.job import Job, run_pipeline
+from topkin.recommend.sharded import shard_bounds
 
 AS_OF, PARTS, USERS, ITEMS, DIM = datetime(2021, 3, 1), 3, 70, 60, 6
 ENCODER = "e" * 64

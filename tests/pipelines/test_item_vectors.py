@@ -10,11 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from topkin import schemas
-from topkin.config import Settings
-from topkin.pipelines.job import Job
+from topkin.artifacts import schemas
+from topkin.config.sections import Settings
+from topkin.pipelines.engine.job import Job
 from topkin.pipelines.prepare import check_inputs, execute
-from topkin.plan import Counts
+from topkin.planning.estimate import Counts
 
 AS_OF = datetime(2024, 6, 1)
 DAY = datetime(2024, 5, 1)

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from topkin.config import Settings
+from topkin.config.sections import Settings
 from topkin.errors import ConfigError, InputError, TopkinError
 from topkin.pipelines import prepare
 from topkin.pipelines.prepare import check_inputs, inputs_fingerprint

@@ -12,15 +12,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from topkin import storage
-from topkin.config import Settings
+from topkin.artifacts import storage
+from topkin.artifacts.partition import split
+from topkin.config.load import load_settings
+from topkin.config.sections import Settings
 from topkin.errors import InputError
-from topkin.inputs import ArrowFiles, batches
-from topkin.partition import split
-from topkin.pipelines.job import Job
+from topkin.ingest.files import ArrowFiles, batches
+from topkin.ingest.prepare import prepare
+from topkin.pipelines.engine.job import Job
 from topkin.pipelines.prepare import configure, execute
-from topkin.prepare import prepare
-from topkin.settings import load_settings
 
 AS_OF = datetime(2011, 11, 9)
 FOLDERS = ("events", "heldout", "histories", "rejects")

@@ -8,14 +8,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from topkin import storage
-from topkin.config import Settings
+from topkin.artifacts import storage
+from topkin.config.load import load_settings
+from topkin.config.sections import Settings
 from topkin.errors import ConfigError, InputError
-from topkin.inputs import ArrowFiles, batches
-from topkin.pipelines.job import Job
+from topkin.ingest.files import ArrowFiles, batches
+from topkin.ingest.prepare import prepare
+from topkin.pipelines.engine.job import Job
 from topkin.pipelines.prepare import configure, execute
-from topkin.prepare import prepare
-from topkin.settings import load_settings
 
 AS_OF = datetime(2024, 6, 1)
 DAY = timedelta(days=1)

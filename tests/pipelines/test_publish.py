@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from topkin import runs, storage
-from topkin.baselines import BASELINES
-from topkin.config import Settings
+from topkin.artifacts import runs, storage
+from topkin.baselines.registry import BASELINES
+from topkin.config.sections import Settings
+from topkin.evaluation.summary import MIN_USERS
 from topkin.pipelines.publish import refusals
-from topkin.scoreboard import MIN_USERS
 
 
 def run_with(root: Path, *, users: int, model: float, baseline: float) -> runs.Run:

@@ -18,15 +18,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from topkin import manifest, schemas, storage
-from topkin.ann import load_index
-from topkin.config import Settings
-from topkin.cosine import unit_rows
-from topkin.embeddings import read_items, read_users
+from topkin.artifacts import manifest, schemas, storage
+from topkin.artifacts.embeddings import read_items, read_users
+from topkin.artifacts.partition import split
+from topkin.config.sections import Settings
 from topkin.errors import ArtifactError, InputError
-from topkin.partition import split
+from topkin.linalg.cosine import unit_rows
 from topkin.pipelines import embed, index, recommend, similar
-from topkin.pipelines.job import Job
+from topkin.pipelines.engine.job import Job
+from topkin.search.hnsw import load_index
 
 AS_OF = datetime(2021, 3, 1)
 PARTS, USERS, ITEMS = 3, 50, 60
@@ -146,7 +146,7 @@ def histories_of(run: Path) -> pa.Table:
 
 def test_vectors_are_those_of_the_encoder_in_catalogue_and_history_order(run):
     from topkin.interactions import Interactions
-    from topkin.models.saved import load
+    from topkin.models.two_tower.serialization import load
 
     encoder = load(str(run / "model"))
     catalogue = storage.read_parquet(str(run / "prepared" / "catalogue.parquet"))
@@ -175,7 +175,7 @@ def test_the_summary_of_vectors_counts_those_without(run):
 
 
 def test_vectors_that_are_no_numbers_are_set_aside_and_counted():
-    from topkin.tally import tally_of
+    from topkin.telemetry.counters import tally_of
     from topkin.transforms.embed import encode_items
 
     class Broken:
@@ -395,7 +395,7 @@ def test_an_index_of_another_encoder_is_refused(shop, tmp_path):
     items = read_items(
         str(shop / "embeddings"), storage.read_json(str(shop / "embeddings" / "vectors.json"))["encoder"]
     )
-    from topkin.ann import build_index
+    from topkin.search.hnsw import build_index
 
     settings = settings_of(str(shop), recommend={"search": "index"})
     build_index(items.vectors, str(tmp_path / "index"), settings.index, 0, ids=items.ids, encoder="f" * 64)

@@ -4,12 +4,12 @@ from pathlib import Path
 import pyarrow.compute as pc
 import pytest
 
-from topkin import storage
-from topkin.config import Settings
+from topkin.artifacts import storage
+from topkin.config.load import load_settings
+from topkin.config.sections import Settings
 from topkin.pipelines import train
-from topkin.pipelines.job import Job
-from topkin.settings import load_settings
-from topkin.synthetic import Shop
+from topkin.pipelines.engine.job import Job
+from topkin.synthetic.shop import Shop
 
 pytest.importorskip("tensorflow")
 
@@ -63,9 +63,9 @@ def test_a_prepared_folder_becomes_an_encoder_with_its_record(prepared, tmp_path
     assert bool(training["left_out"]) == ("trained" not in training["blocks"])
     assert set(summary["blocks"]) == set(training["blocks"])
 
-    from topkin.models import saved
+    from topkin.models.two_tower import serialization
 
-    encoder = saved.load(out)
+    encoder = serialization.load(out)
     catalogue = storage.read_parquet(storage.join(prepared.folder("prepare"), "catalogue.parquet"))
     vectors, in_vectors = encoder.encode_items(catalogue)
     assert vectors.shape == in_vectors.shape == (len(catalogue), encoder.dim)

@@ -4,10 +4,10 @@ import pytest
 
 pytest.importorskip("tensorflow")
 
-from topkin import storage
+from topkin.artifacts import storage
+from topkin.config.load import load_settings
 from topkin.pipelines import tune
-from topkin.settings import load_settings
-from topkin.synthetic import Shop
+from topkin.synthetic.shop import Shop
 
 SETS = ["train.epochs=1", "train.dim=8", "train.closed_dim=8", "train.closed_rank=16", "run.parts=2"]
 

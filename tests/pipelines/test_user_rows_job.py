@@ -5,13 +5,13 @@ import os
 import numpy as np
 import pytest
 
-from topkin import storage
-from topkin.embeddings import read_items, read_users
+from topkin.artifacts import storage
+from topkin.artifacts.embeddings import read_items, read_users
+from topkin.config.load import load_settings
 from topkin.interactions import Interactions
 from topkin.pipelines import embed, prepare, recommend, train
-from topkin.pipelines.job import Job
-from topkin.settings import load_settings
-from topkin.synthetic import Shop
+from topkin.pipelines.engine.job import Job
+from topkin.synthetic.shop import Shop
 
 pytest.importorskip("tensorflow")
 
@@ -49,7 +49,7 @@ def made(tmp_path_factory):
 
 
 def test_the_vectors_of_users_are_the_encoders_with_their_rows(made):
-    from topkin.models.saved import load
+    from topkin.models.two_tower.serialization import load
 
     root, settings, as_of = made
     encoder = load(str(root / "model"))

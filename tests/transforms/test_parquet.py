@@ -9,10 +9,10 @@ import pytest
 from apache_beam.io.filesystem import FileMetadata, FileSystem
 from apache_beam.io.localfilesystem import LocalFileSystem
 
-from topkin import storage
+from topkin.artifacts import storage
 from topkin.errors import InputError
-from topkin.inputs import FILE, ROW, batches
-from topkin.pipelines.job import run_pipeline
+from topkin.ingest.files import FILE, ROW, batches
+from topkin.pipelines.engine.job import run_pipeline
 from topkin.transforms.parquet import AnyFiles, ParquetSplits, Split, WriteToParquetBatched, read_split
 
 COLUMNS = ["b", "a"]

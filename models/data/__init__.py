@@ -1,0 +1,1 @@
+"""What the two-tower encoder is trained on: histories, items, their features."""

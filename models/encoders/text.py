@@ -1,0 +1,168 @@
+"""Encoders of texts: hashed words and character n-grams, trained here; or any pretrained encoder, kept as it is.
+
+    network = ngram_encoder(buckets=50_000, dim=64)
+    rows = ngram_rows(titles, buckets=50_000, width=64)
+    network.compile("adam", loss=MultiSimilarity())
+    network.fit(rows, categories)
+
+Words never seen in training are met by the n-grams they share with others.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import keras
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import tensorflow as tf
+
+from topkin.models.data.item_features import hash_words, tokenise
+from topkin.models.metric_learning.layers import MetricEmbedding
+from topkin.models.metric_learning.serialization import serializable
+
+
+def ngrams(word: str, smallest: int, largest: int) -> list[str]:
+    """The word between marks, ``<word>``, and its n-grams of ``smallest`` to ``largest`` letters, marks included."""
+    marked = f"<{word}>"
+    parts = [
+        marked[i : i + n]
+        for n in range(smallest, min(largest, len(marked) - 1) + 1)
+        for i in range(len(marked) - n + 1)
+    ]
+    return [marked, *parts]
+
+
+def ngram_rows(
+    texts: pa.Array | Sequence[str | None], *, buckets: int, width: int, smallest: int = 3, largest: int = 5
+) -> np.ndarray:
+    """The hashed words and n-grams of each text, (n, width) int32 in 1..buckets, padded with 0.
+
+    In the order of the text, each word before its n-grams; what is more than ``width`` is left out. Texts
+    are lower-cased, and cut to words of letters and digits. No text, or none with a word, is all 0. The
+    hashes are the same on any machine and version.
+    """
+    if min(buckets, width) < 1 or not 1 <= smallest <= largest:
+        raise ValueError(
+            f"buckets, width and smallest must be at least 1, largest at least smallest, got {buckets}, {width}, "
+            f"{smallest} and {largest}"
+        )
+    titles = texts if isinstance(texts, pa.Array) else pa.array(texts, pa.string())
+    words = tokenise(titles)
+    flat = pc.list_flatten(words).dictionary_encode()
+    hashed = [
+        hash_words(ngrams(word, smallest, largest), buckets)[:width] if word else np.zeros(0, np.int32)
+        for word in flat.dictionary.to_pylist()
+    ]
+    lengths = np.asarray(pc.fill_null(pc.list_value_length(words), 0))
+    ends = np.cumsum(lengths)
+    numbers = np.asarray(flat.indices)
+    out = np.zeros((len(titles), width), np.int32)
+    for row, (end, length) in enumerate(zip(ends, lengths, strict=True)):
+        at = 0
+        for number in numbers[end - length : end]:
+            part = hashed[number][: width - at]
+            out[row, at : at + len(part)] = part
+            at += len(part)
+    return out
+
+
+@serializable
+class MeanOfRows(keras.layers.Layer):
+    """The mean of the trained vectors of the numbers in each row, 0 being none: (n, width) -> (n, dim).
+
+    A row of nothing but 0 gives a zero vector.
+    """
+
+    def __init__(self, buckets: int, dim: int, *, seed: int | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.buckets, self.dim, self.seed = buckets, dim, seed
+
+    def build(self, input_shape: Any) -> None:
+        """Make the vectors, (buckets + 1, dim); the first is never used."""
+        start = keras.initializers.RandomNormal(stddev=1.0, seed=self.seed)
+        self.vectors = self.add_weight((self.buckets + 1, self.dim), start, name="vectors")
+
+    def call(self, rows: Any) -> Any:
+        """See the class."""
+        rows = tf.cast(rows, tf.int32)
+        vectors = tf.gather(tf.convert_to_tensor(self.vectors), rows)
+        there = tf.cast(rows > 0, vectors.dtype)[..., None]
+        return tf.math.divide_no_nan(tf.reduce_sum(vectors * there, axis=1), tf.reduce_sum(there, axis=1))
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """(n, dim)."""
+        return (input_shape[0], self.dim)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {**super().get_config(), "buckets": self.buckets, "dim": self.dim, "seed": self.seed}
+
+
+def ngram_encoder(*, buckets: int, dim: int = 64, hidden: int | None = None, seed: int | None = None) -> keras.Model:
+    """Rows of :func:`ngram_rows` to unit rows: (n, width) int32 -> (n, dim) float32.
+
+    The mean of the n-grams' vectors, ``hidden`` of them wide (``dim`` unless given), then a metric head. A
+    text without a word stays a zero vector: it is like nothing.
+
+    Bojanowski et al., Enriching word vectors with subword information, TACL 2017.
+    """
+    inputs = keras.Input((None,), dtype="int32")
+    features = MeanOfRows(buckets, hidden or dim, seed=seed)(inputs)
+    return keras.Model(inputs, MetricEmbedding(dim, seed=seed)(features), name="ngram_encoder")
+
+
+class PretrainedText:
+    """An adapter: any function from texts to vectors, checked, in batches; train a head on what it gives.
+
+    encode: called with a list of at most ``batch_size`` strings, gives (b, dim) numbers: a Keras or
+    TensorFlow model's ``predict``, sentence-transformers' ``encode``, a request to a service. Its
+    weights stay as they are. An empty text or None is not asked about and gives a zero vector.
+    """
+
+    def __init__(self, encode: Callable[[list[str]], Any], *, dim: int, batch_size: int = 256) -> None:
+        if min(dim, batch_size) < 1:
+            raise ValueError(f"dim and batch_size must be at least 1, got {dim} and {batch_size}")
+        self.encode, self.dim, self.batch_size = encode, dim, batch_size
+
+    def __call__(self, texts: pa.Array | Sequence[str | None]) -> np.ndarray:
+        """(n, dim) float32, each distinct text encoded once.
+
+        Raises ValueError where the function gives another shape or numbers that are not finite.
+        """
+        given = texts.to_pylist() if isinstance(texts, pa.Array) else list(texts)
+        distinct = list(dict.fromkeys(text for text in given if text))
+        out = np.zeros((len(distinct) + 1, self.dim), np.float32)
+        for start in range(0, len(distinct), self.batch_size):
+            batch = distinct[start : start + self.batch_size]
+            vectors = np.asarray(self.encode(batch))
+            if vectors.shape != (len(batch), self.dim):
+                raise ValueError(
+                    f"the encoder must give ({len(batch)}, {self.dim}) numbers for {len(batch)} texts, got shape "
+                    f"{vectors.shape}: give its dimension as dim"
+                )
+            if not np.isfinite(vectors).all():
+                bad = batch[int(np.flatnonzero(~np.isfinite(vectors).all(axis=1))[0])]
+                raise ValueError(f"vectors must be finite, got others for the text {bad[:80]!r}")
+            out[start : start + len(batch)] = vectors
+        place = {text: number for number, text in enumerate(distinct)}
+        return out[[place.get(text, len(distinct)) for text in given]] if given else out[:0]
+
+    def head(self, dim: int, *, seed: int | None = None) -> keras.Model:
+        """A model to train on the vectors: (n, self.dim) -> (n, dim) unit rows."""
+        inputs = keras.Input((self.dim,))
+        return keras.Model(inputs, MetricEmbedding(dim, seed=seed)(inputs), name="text_head")
+
+
+def pretrained_keras(
+    model: keras.Model, prepare: Callable[[list[str]], Any], *, batch_size: int = 256
+) -> PretrainedText:
+    """The adapter of a Keras model with output (n, dim). prepare: from texts to the model's input."""
+    return PretrainedText(
+        partial(_predict, model, prepare, batch_size), dim=int(model.output_shape[-1]), batch_size=batch_size
+    )
+
+
+def _predict(model: keras.Model, prepare: Callable[[list[str]], Any], batch_size: int, texts: list[str]) -> Any:
+    return model.predict(prepare(texts), batch_size=batch_size, verbose=0)

@@ -1,0 +1,1 @@
+"""Distances, miners, reducers, samplers and layers of deep metric learning."""

@@ -1,0 +1,1 @@
+"""Losses of deep metric learning: pairs, proxies, softmax, ranking."""

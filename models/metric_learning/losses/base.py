@@ -1,0 +1,117 @@
+"""What every loss is: a Keras loss with checked inputs and a configuration that can be saved.
+
+``Loss`` reads whatever its head gives out; ``MetricLoss`` is distance x miner x reducer over a batch's
+embeddings. ``model.compile(loss=loss)`` takes either. A loss that needs more than the embedding (weights of
+its own, to know whether it trains) has a ``head``: a layer put after the encoder, which holds and saves them.
+"""
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from topkin.models.metric_learning.distances import Cosine, Distance
+from topkin.models.metric_learning.miners import Miner
+from topkin.models.metric_learning.pairwise import Comparison, compare
+from topkin.models.metric_learning.reducers import AnchorSums, Mean, Reducer
+from topkin.models.metric_learning.serialization import Configured
+from topkin.models.metric_learning.tuples import Choice, PairMasks
+
+
+class Loss(Configured, keras.losses.Loss):
+    """The interface: a subclass has :meth:`compute`.
+
+    check: look at values (NaN, one class, unit rows) and not only at shapes.
+    dtype: to compute in; that of the predictions, at least float32, where None. Mixed precision needs nothing.
+    """
+
+    def __init__(self, *, check: bool = True, name: str | None = None, dtype: str | None = None) -> None:
+        # The reduction is done by our reducers: Keras would take the mean over rows, where pairs are many.
+        keras.losses.Loss.__init__(self, name=name, reduction="sum", dtype=dtype)
+        self.check = check
+        self._asked = None if dtype is None else self._dtype
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {**super().get_config(), "dtype": self._asked}
+
+    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        """The loss of a batch, a scalar: labels (n,), predictions as the class says, weights (n,) or None."""
+        with tf.name_scope(self.name):
+            return self.compute(y_true, tf.convert_to_tensor(y_pred), sample_weight)
+
+    def compute(self, labels: Any, predictions: Any, weights: Any) -> Any:
+        """See :meth:`__call__`."""
+        raise NotImplementedError
+
+    def head(self, classes: int | None = None) -> keras.layers.Layer | None:
+        """The layer to put after the encoder, or None where the loss reads the embedding itself."""
+        return None
+
+
+class MetricLoss(Loss):
+    """A loss over the pairs or triplets of a batch: labels (n,) and embeddings (n, d).
+
+    distance: see ``topkin.models.metric_learning.distances``. miner: which pairs or triplets count; all where None.
+    reducer: how they become one number.
+    """
+
+    default_distance: type[Distance] = Cosine
+    default_reducer: type[Reducer] = Mean
+
+    def __init__(
+        self,
+        *,
+        distance: Distance | None = None,
+        miner: Miner | None = None,
+        reducer: Reducer | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.distance = distance or self.default_distance()
+        self.miner = miner
+        self.reducer = reducer or self.default_reducer()
+
+    def compute(self, labels: Any, predictions: Any, weights: Any) -> Any:
+        """The loss of rows compared with each other."""
+        return self.of(compare(labels, predictions, weights=weights, check=self.check, dtype=self._asked))
+
+    def against(self, labels: Any, embeddings: Any, ref_labels: Any, references: Any, sample_weight: Any = None) -> Any:
+        """The loss of rows compared with others: users with items, views with views, a batch with a memory.
+
+        labels (n,), embeddings (n, d), ref_labels (m,), references (m, d); anchors are the rows.
+        """
+        return self.of(
+            compare(
+                labels, embeddings, ref_labels, references, weights=sample_weight, check=self.check, dtype=self._asked
+            )
+        )
+
+    def of(self, comparison: Comparison) -> Any:
+        """The loss of a comparison: the sum of its reduced parts."""
+        parts = [self.reducer(part, comparison.labels, comparison.weights) for part in self.parts(comparison)]
+        return tf.add_n(parts)
+
+    def far(self, comparison: Comparison) -> Any:
+        """How far each row is from each reference, (n, m), larger is farther."""
+        return self.distance.far(comparison.vectors, None if comparison.own else comparison.references)
+
+    def choice(self, comparison: Comparison) -> Choice:
+        """What the miner chooses; all pairs without one."""
+        if self.miner is None:
+            return PairMasks(comparison.same, comparison.different)
+        return self.miner.choose(comparison, self.distance)
+
+    def masks(self, comparison: Comparison) -> PairMasks:
+        """The pairs that count, positive and negative, two of (n, m) bool."""
+        return self.choice(comparison).masks(tf.shape(comparison.same))
+
+    def parts(self, comparison: Comparison) -> list[AnchorSums]:
+        """What each anchor's pairs sum up to; each part is reduced by itself."""
+        raise NotImplementedError
+
+
+def log_sum_exp(x: Any, mask: Any, axis: int = 1) -> Any:
+    """log of the sum of exp(x) under the mask; where there is none, a number so small that exp gives 0."""
+    lowest = tf.constant(-1e30, x.dtype)
+    return tf.reduce_logsumexp(tf.where(mask, x, lowest), axis=axis)

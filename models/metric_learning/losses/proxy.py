@@ -1,0 +1,200 @@
+"""Losses against one trained vector for each class: labels are 0 to classes - 1, predictions come from a head.
+
+The trained weights are in the head, ``loss.head(classes)``, a layer of the model
+(``topkin.models.metric_learning.heads``):
+these losses are functions of what it gives out, and hold nothing that could be lost when a model is saved.
+"""
+
+import math
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from topkin.models.metric_learning.heads import Centres, Proxies
+from topkin.models.metric_learning.losses.base import Loss, log_sum_exp
+from topkin.models.metric_learning.pairwise import compute_dtype, finite, flat_labels, require, row_weights, same_length
+from topkin.models.metric_learning.reducers import Mean, Reducer, sums_of
+from topkin.models.metric_learning.serialization import serializable
+
+
+class ProxyLoss(Loss):
+    """The interface: a subclass has :meth:`values` of cosines (n, classes)."""
+
+    def __init__(self, *, reducer: Reducer | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.reducer = reducer or Mean()
+
+    def head(self, classes: int | None = None) -> keras.layers.Layer:
+        """The layer that turns embeddings into cosines with the classes' proxies. Raises ValueError without classes."""
+        return Proxies(_known(classes, self))
+
+    def compute(self, labels: Any, predictions: Any, weights: Any) -> Any:
+        """Labels (n,) integers, cosines (n, classes)."""
+        labels, cosines = self.checked(labels, predictions, 2, "cosines with the proxies, (n, classes)")
+        if self.check:
+            largest = tf.reduce_max(tf.abs(cosines))
+            require(
+                largest < 1.01,
+                f"{type(self).__name__} needs cosines, from -1 to 1, got numbers up to {{}}: "
+                "end the model with loss.head(classes)",
+                largest,
+            )
+        target = tf.one_hot(labels, tf.shape(cosines)[1], on_value=True, off_value=False, dtype=tf.bool)
+        return self.reducer(sums_of(self.values(cosines, target)), labels, row_weights(weights, cosines))
+
+    def checked(self, labels: Any, predictions: Any, axes: int, what: str) -> tuple[Any, Any]:
+        """Labels as (n,) integers and predictions in the dtype to compute in, where they fit together."""
+        labels = flat_labels(labels)
+        if predictions.shape.rank != axes:
+            raise ValueError(
+                f"{type(self).__name__} reads {what}, got shape {predictions.shape}: "
+                "end the model with loss.head(classes)"
+            )
+        predictions = tf.cast(predictions, compute_dtype(predictions, self._asked))
+        same_length(labels, predictions)
+        labels = tf.cast(labels, tf.int64)
+        if self.check:
+            finite(predictions, "predictions")
+            classes = tf.shape(predictions, out_type=tf.int64)[1]
+            require(
+                tf.reduce_all((labels >= 0) & (labels < classes)),
+                "labels must number the head's {} classes from 0, got {} to {}: "
+                "number them, or give the head more classes",
+                classes,
+                tf.reduce_min(labels),
+                tf.reduce_max(labels),
+            )
+        return labels, predictions
+
+    def values(self, cosines: Any, target: Any) -> Any:
+        """The loss of each row, (n,). target: (n, classes) bool, the row's class."""
+        raise NotImplementedError
+
+
+def _known(classes: int | None, loss: Loss) -> int:
+    if classes is None:
+        raise ValueError(f"the head of {type(loss).__name__} needs the number of classes: loss.head(classes=10)")
+    return classes
+
+
+def _cross_entropy(logits: Any, target: Any) -> Any:
+    return tf.reduce_logsumexp(logits, axis=1) - tf.reduce_sum(tf.where(target, logits, tf.zeros_like(logits)), axis=1)
+
+
+@serializable
+class CosFace(ProxyLoss):
+    """Softmax of scaled cosines, the target's less a margin. Margin 0 is the normalised softmax.
+
+    Wang et al., CosFace: large margin cosine loss for deep face recognition, CVPR 2018;
+    Wang et al., Additive margin softmax for face verification, 2018.
+    """
+
+    def __init__(self, margin: float = 0.35, scale: float = 64.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.margin, self.scale = margin, scale
+
+    def values(self, cosines: Any, target: Any) -> Any:
+        """See the class."""
+        return _cross_entropy(self.scale * tf.where(target, cosines - self.margin, cosines), target)
+
+
+@serializable
+class AMSoftmax(CosFace):
+    """:class:`CosFace` under its other name, with the defaults of that paper: margin 0.35, scale 30."""
+
+    def __init__(self, margin: float = 0.35, scale: float = 30.0, **kwargs: Any) -> None:
+        super().__init__(margin, scale, **kwargs)
+
+
+@serializable
+class ArcFace(ProxyLoss):
+    """Softmax of scaled cosines, the target's angle increased by a margin.
+
+    margin: in radians. Past pi - margin, where the cosine would rise again, it goes on as
+    cos(angle) - margin · sin(margin), so that a row further off never costs less.
+
+    Deng et al., ArcFace: additive angular margin loss for deep face recognition, CVPR 2019.
+    """
+
+    def __init__(self, margin: float = 0.5, scale: float = 64.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if not 0 <= margin < math.pi:
+            raise ValueError(f"margin must be an angle from 0 to pi, in radians, got {margin}")
+        self.margin, self.scale = margin, scale
+
+    def values(self, cosines: Any, target: Any) -> Any:
+        """See the class."""
+        square = 1.0 - tf.square(tf.clip_by_value(cosines, -1.0, 1.0))
+        # The slope of the root is infinite at 0, where row and proxy point the same or the opposite way.
+        inside = square > 1e-12
+        sines = tf.where(inside, tf.sqrt(tf.where(inside, square, tf.ones_like(square))), tf.zeros_like(square))
+        moved = cosines * math.cos(self.margin) - sines * math.sin(self.margin)
+        past = cosines < math.cos(math.pi - self.margin)
+        moved = tf.where(past, cosines - self.margin * math.sin(self.margin), moved)
+        return _cross_entropy(self.scale * tf.where(target, moved, cosines), target)
+
+
+@serializable
+class ProxyAnchor(ProxyLoss):
+    """Each proxy is an anchor, the rows of the batch its positives and negatives.
+
+    The mean over proxies with a positive of log(1 + Σ exp(-alpha (S - margin))) over their positives, plus
+    the mean over all proxies of log(1 + Σ exp(alpha (S + margin))) over their negatives. A sample weight
+    multiplies its row's terms of the sums.
+
+    Kim et al., Proxy anchor loss for deep metric learning, CVPR 2020.
+    """
+
+    def __init__(self, margin: float = 0.1, alpha: float = 32.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.margin, self.alpha = margin, alpha
+
+    @classmethod
+    def options(cls) -> list[str]:
+        """Proxies are the anchors: there is nothing to reduce by rows."""
+        return [name for name in super().options() if name != "reducer"]
+
+    def compute(self, labels: Any, predictions: Any, weights: Any) -> Any:
+        """Labels (n,) integers, cosines (n, classes)."""
+        labels, cosines = self.checked(labels, predictions, 2, "cosines with the proxies, (n, classes)")
+        target = tf.one_hot(labels, tf.shape(cosines)[1], on_value=True, off_value=False, dtype=tf.bool)
+        other = tf.logical_not(target)
+        weights = row_weights(weights, cosines)
+        amount = tf.zeros_like(cosines)
+        if weights is not None:
+            target, other = (tf.logical_and(mask, weights[:, None] > 0) for mask in (target, other))
+            amount += tf.math.log(tf.where(weights > 0, weights, tf.ones_like(weights)))[:, None]
+        pull = tf.nn.softplus(log_sum_exp(amount - self.alpha * (cosines - self.margin), target, axis=0))
+        push = tf.nn.softplus(log_sum_exp(amount + self.alpha * (cosines + self.margin), other, axis=0))
+        present = tf.reduce_sum(tf.cast(tf.reduce_any(target, axis=0), cosines.dtype))
+        return tf.math.divide_no_nan(tf.reduce_sum(pull), present) + tf.reduce_mean(push)
+
+
+@serializable
+class Center(ProxyLoss):
+    """Softmax cross-entropy, plus ``weight`` times half the squared distance of each row to its class's centre.
+
+    The centres are trained by the optimizer with everything else.
+
+    Wen et al., A discriminative feature learning approach for deep face recognition, ECCV 2016.
+    """
+
+    def __init__(self, weight: float = 0.003, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.weight = weight
+
+    def head(self, classes: int | None = None) -> keras.layers.Layer:
+        """The layer that gives logits and squared distances to the centres. Raises ValueError without classes."""
+        return Centres(_known(classes, self))
+
+    def compute(self, labels: Any, predictions: Any, weights: Any) -> Any:
+        """Labels (n,) integers, predictions (n, classes, 2)."""
+        labels, predictions = self.checked(
+            labels, predictions, 3, "logits and squared distances to centres, (n, classes, 2)"
+        )
+        logits, squares = predictions[..., 0], predictions[..., 1]
+        target = tf.one_hot(labels, tf.shape(logits)[1], on_value=True, off_value=False, dtype=tf.bool)
+        near = tf.reduce_sum(tf.where(target, squares, tf.zeros_like(squares)), axis=1)
+        losses = _cross_entropy(logits, target) + self.weight / 2.0 * near
+        return self.reducer(sums_of(losses), labels, row_weights(weights, logits))

@@ -1,0 +1,144 @@
+"""Losses made of a softmax over a batch: N-pair, NT-Xent, InfoNCE, soft nearest neighbour."""
+
+from typing import Any
+
+import tensorflow as tf
+
+from topkin.models.metric_learning.distances import Cosine, Distance, InnerProduct, SquaredEuclidean
+from topkin.models.metric_learning.losses.base import Loss, MetricLoss, log_sum_exp
+from topkin.models.metric_learning.pairwise import Comparison, compare, compute_dtype, flat_labels
+from topkin.models.metric_learning.reducers import AnchorSums, Mean, Reducer, sums_of
+from topkin.models.metric_learning.serialization import serializable
+
+
+@serializable
+class NTXent(MetricLoss):
+    """Cross-entropy of each positive pair against the negatives of its anchor.
+
+    Of a pair (a, p): -log(exp(S_p / T) / (exp(S_p / T) + Σ exp(S_n / T))); other positives of the anchor are
+    left out of the sum. A distance counts as its negative. Two views of each row with a label of their own
+    give SimCLR's loss.
+
+    Chen et al., A simple framework for contrastive learning of visual representations, ICML 2020.
+    """
+
+    def __init__(self, temperature: float = 0.07, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if not temperature > 0:
+            raise ValueError(f"temperature must be above 0, got {temperature}")
+        self.temperature = temperature
+
+    def parts(self, comparison: Comparison) -> list[AnchorSums]:
+        """The positive pairs."""
+        positive, negative = self.masks(comparison)
+        logits = -self.far(comparison) / self.temperature
+        crowd = log_sum_exp(logits, negative)[:, None]
+        return [sums_of(tf.nn.softplus(crowd - logits), positive)]
+
+
+@serializable
+class NPair(NTXent):
+    """:class:`NTXent` of plain inner products at temperature 1, with the lengths held back by ``l2``.
+
+    l2: times the mean squared length of the rows, halved, is added; the paper's is 0.002. With one pair a
+    class compare anchors with positives by ``against``, as the paper does; on a whole batch all rows of
+    other classes are negatives.
+
+    Sohn, Improved deep metric learning with multi-class N-pair loss objective, NeurIPS 2016.
+    """
+
+    default_distance: type[Distance] = InnerProduct
+
+    def __init__(self, l2: float = 0.0, **kwargs: Any) -> None:
+        super().__init__(temperature=1.0, **kwargs)
+        self.l2 = l2
+
+    @classmethod
+    def options(cls) -> list[str]:
+        """The temperature is given."""
+        return [name for name in super().options() if name != "temperature"]
+
+    def of(self, comparison: Comparison) -> Any:
+        """The loss of a comparison."""
+        loss = super().of(comparison)
+        for rows in (comparison.vectors,) if comparison.own else (comparison.vectors, comparison.references):
+            loss += self.l2 / 2.0 * tf.reduce_mean(tf.reduce_sum(tf.square(rows), axis=1))
+        return loss
+
+
+@serializable
+class InfoNCE(Loss):
+    """Cross-entropy of each row's two views: y_pred (n, 2, d), such as a user's vector and the bought item's.
+
+    The first view must find its second among the second views of all rows; ``symmetric`` adds the other way
+    round and halves. y_true (n,): rows with equal labels are no negatives of each other; number the rows
+    where nothing is known.
+
+    van den Oord et al., Representation learning with contrastive predictive coding, 2018.
+    """
+
+    def __init__(
+        self,
+        temperature: float = 0.07,
+        symmetric: bool = True,
+        *,
+        distance: Distance | None = None,
+        reducer: Reducer | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if not temperature > 0:
+            raise ValueError(f"temperature must be above 0, got {temperature}")
+        self.temperature, self.symmetric = temperature, symmetric
+        self.distance, self.reducer = distance or Cosine(), reducer or Mean()
+
+    def compute(self, labels: Any, predictions: Any, weights: Any) -> Any:
+        """See the class."""
+        first, second = views(predictions, compute_dtype(predictions, self._asked))
+        labels = flat_labels(labels)
+        compared = compare(labels, first, labels, second, weights=weights, check=self.check, dtype=self._asked)
+        logits = -self.distance.far(first, second) / self.temperature
+        own = tf.linalg.diag_part(logits)
+        ways = [log_sum_exp(logits, compared.different)]
+        if self.symmetric:
+            ways.append(log_sum_exp(tf.transpose(logits), compared.different))
+        losses = tf.add_n([tf.nn.softplus(way - own) for way in ways]) / len(ways)
+        return self.reducer(sums_of(losses), labels, compared.weights)
+
+
+def views(predictions: Any, dtype: Any) -> tuple[Any, Any]:
+    """The two views of (n, 2, d). Raises ValueError for another shape."""
+    if predictions.shape.rank != 3 or predictions.shape[1] != 2:
+        raise ValueError(
+            f"predictions must be two views of each row, (n, 2, dim), got shape {predictions.shape}: "
+            "join them with keras.ops.stack([first, second], axis=1)"
+        )
+    predictions = tf.cast(predictions, dtype)
+    return predictions[:, 0], predictions[:, 1]
+
+
+@serializable
+class SoftNearestNeighbour(MetricLoss):
+    """How little of each anchor's neighbourhood is of its own class.
+
+    Of an anchor: -log(Σ exp(-D / T) over its positives by Σ exp(-D / T) over positives and negatives), in
+    squared Euclidean distance. Anchors without a positive are left out.
+
+    Frosst et al., Analyzing and improving representations with the soft nearest neighbor loss, ICML 2019;
+    with T = 1 it is that of Goldberger et al., Neighbourhood components analysis, NeurIPS 2004.
+    """
+
+    default_distance: type[Distance] = SquaredEuclidean
+
+    def __init__(self, temperature: float = 1.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if not temperature > 0:
+            raise ValueError(f"temperature must be above 0, got {temperature}")
+        self.temperature = temperature
+
+    def parts(self, comparison: Comparison) -> list[AnchorSums]:
+        """The anchors that have a positive."""
+        positive, negative = self.masks(comparison)
+        logits = -self.far(comparison) / self.temperature
+        own, others = log_sum_exp(logits, positive), log_sum_exp(logits, negative)
+        return [sums_of(tf.nn.softplus(others - own), tf.reduce_any(positive, axis=1))]

@@ -1,0 +1,51 @@
+"""Several losses at once."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from topkin.models.metric_learning.losses.base import Loss
+from topkin.models.metric_learning.serialization import serializable
+
+
+@serializable
+class WeightedSum(Loss):
+    """The sum of losses of the same predictions, each times its weight (1 where none are given).
+
+    All must read the same thing: embeddings, or what one head gives out (ArcFace and ProxyAnchor share
+    proxies). A loss of embeddings and one of a head go together as two outputs of a model:
+    ``compile(loss={"embedding": Triplet(), "proxies": ArcFace()}, loss_weights=...)``.
+    """
+
+    def __init__(self, losses: Sequence[Loss], weights: Sequence[float] | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.losses = list(losses)
+        self.weights = [1.0] * len(self.losses) if weights is None else [float(w) for w in weights]
+        if not self.losses or len(self.losses) != len(self.weights):
+            raise ValueError(
+                f"each loss must have one weight, got {len(self.losses)} losses and {len(self.weights)} weights"
+            )
+        for loss in self.losses:
+            if not isinstance(loss, Loss):
+                raise TypeError(
+                    f"losses must be topkin's, got {type(loss).__name__}: a Keras loss needs an output of its own"
+                )
+
+    def head(self, classes: int | None = None) -> keras.layers.Layer | None:
+        """The head that all losses share. Raises ValueError where they need different ones."""
+        heads = [loss.head(classes) for loss in self.losses]
+        kinds = {type(head).__name__ for head in heads}
+        if len(kinds) > 1:
+            raise ValueError(
+                f"losses of one sum must read the same predictions, got heads {', '.join(sorted(kinds))}: "
+                "give the model an output for each, and compile with a loss for each output"
+            )
+        return heads[0]
+
+    def compute(self, labels: Any, predictions: Any, weights: Any) -> Any:
+        """As the losses."""
+        values = [loss(labels, predictions, weights) for loss in self.losses]
+        dtype = max((value.dtype for value in values), key=lambda dtype: dtype.size)
+        return tf.add_n([w * tf.cast(value, dtype) for w, value in zip(self.weights, values, strict=True)])

@@ -1,0 +1,175 @@
+"""What a loss or a miner sees of a batch: rows, references, who is alike. The inputs are checked here, once.
+
+Shapes are always checked. Values (NaN, a batch of one class, rows that are not unit rows) are checked as
+well where TensorFlow runs eagerly or in a graph. XLA drops such checks: Keras turns it on where there is a
+GPU, so there compile a model with ``jit_compile=False`` to have them in ``fit``.
+"""
+
+import dataclasses
+from typing import Any
+
+import tensorflow as tf
+
+
+def require(condition: Any, message: str, *came: Any) -> None:
+    """Raise where ``condition`` is false: ValueError eagerly, InvalidArgumentError in a graph, nothing under XLA.
+
+    message: the rule and the cure, with ``{}`` for each value of ``came``.
+    """
+    if tf.executing_eagerly():
+        if not bool(condition):
+            raise ValueError(message.format(*(c.numpy() if hasattr(c, "numpy") else c for c in came)))
+        return
+    tf.debugging.Assert(condition, [message.format(*("…" for _ in came)), *came], summarize=8)
+
+
+def finite(x: Any, name: str) -> None:
+    """Require that no number of ``x`` is NaN or infinite."""
+    bad = tf.logical_not(tf.math.is_finite(x))
+    require(
+        tf.logical_not(tf.reduce_any(bad)),
+        name
+        + " must be finite, got {} numbers that are NaN or infinite: look at the inputs, or lower the learning rate",
+        tf.reduce_sum(tf.cast(bad, tf.int32)),
+    )
+
+
+def unit(x: Any, who: str) -> None:
+    """Require that each row of ``x`` (n, d) has length 1, or is a zero row."""
+    square = tf.reduce_sum(tf.square(x), axis=-1)
+    tolerance = 0.01  # float16 rows are unit rows to about .002
+    fine = tf.logical_or(tf.abs(square - 1.0) < tolerance, tf.equal(square, 0.0))
+    require(
+        tf.reduce_all(fine),
+        who
+        + " needs unit rows, got rows of lengths up to {}: end the encoder with topkin.models.ops.cosine.UnitRows()",
+        tf.sqrt(tf.reduce_max(square)),
+    )
+
+
+def flat_labels(labels: Any, name: str = "labels") -> Any:
+    """Labels as (n,), from (n,) or (n, 1), of any dtype that can be compared.
+
+    Raises ValueError for anything else, one-hot rows among it.
+    """
+    labels = tf.convert_to_tensor(labels)
+    if labels.shape.rank == 2 and labels.shape[1] == 1:
+        labels = tf.squeeze(labels, 1)
+    if labels.shape.rank != 1:
+        raise ValueError(
+            f"{name} must be one label for each row, (n,) or (n, 1), got shape {labels.shape}: "
+            "of one-hot rows take the argmax"
+        )
+    return labels
+
+
+def same_length(labels: Any, rows: Any, names: str = "labels and embeddings") -> None:
+    """Require as many labels as rows."""
+    n, m = labels.shape[0], rows.shape[0]
+    if n is not None and m is not None:
+        if n != m:
+            raise ValueError(f"{names} must have the same length, got {n} and {m}: pass one label for each row")
+        return
+    require(
+        tf.equal(tf.shape(labels)[0], tf.shape(rows)[0]),
+        names + " must have the same length, got {} and {}: pass one label for each row",
+        tf.shape(labels)[0],
+        tf.shape(rows)[0],
+    )
+
+
+def compute_dtype(x: Any, dtype: str | None = None) -> tf.DType:
+    """The dtype to compute in: the one asked for, else that of ``x``, at least float32."""
+    if dtype is not None:
+        return tf.as_dtype(dtype)
+    return x.dtype if x.dtype.is_floating and x.dtype.size >= 4 else tf.float32
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Rows against references.
+
+    vectors: (n, d) float32 or float64. labels: (n,). references: (m, d), ref_labels: (m,), the batch itself
+    where ``own``. same: (n, m) bool, pairs of one label; of the batch with itself, no row with itself.
+    different: (n, m) bool, pairs of two labels. weights: (n,), the rows' sample weights, or None.
+    """
+
+    vectors: Any
+    labels: Any
+    references: Any
+    ref_labels: Any
+    same: Any
+    different: Any
+    weights: Any
+    own: bool
+
+
+def compare(
+    labels: Any,
+    vectors: Any,
+    ref_labels: Any = None,
+    references: Any = None,
+    *,
+    weights: Any = None,
+    check: bool = True,
+    dtype: str | None = None,
+    valid: Any = None,
+) -> Comparison:
+    """Compare rows with references, or with each other where no references are given.
+
+    valid: (n, m) bool, pairs that may be used at all. check: check values too, not only shapes.
+    Raises ValueError where shapes do not fit, a number is not finite, or all rows have one label.
+    """
+    vectors = matrix(vectors, "embeddings", dtype)
+    labels = flat_labels(labels)
+    same_length(labels, vectors)
+    own = references is None
+    if own:
+        references, ref_labels = vectors, labels
+    else:
+        references = tf.cast(matrix(references, "references", None), vectors.dtype)
+        ref_labels = tf.cast(flat_labels(ref_labels, "labels of references"), labels.dtype)
+        same_length(ref_labels, references, "labels and rows of references")
+    alike = tf.equal(labels[:, None], ref_labels[None, :])
+    same, different = alike, tf.logical_not(alike)
+    if own:
+        same = tf.linalg.set_diag(same, tf.zeros_like(tf.linalg.diag_part(same)))
+    if valid is not None:
+        same, different = tf.logical_and(same, valid), tf.logical_and(different, valid)
+    if check:
+        finite(vectors, "embeddings")
+        if not own:
+            finite(references, "references")
+        require(
+            tf.reduce_any(different),
+            "a batch must hold two classes at least, got one in {} rows: shuffle, drop a small last batch "
+            "(drop_remainder=True), or sample M classes x N examples; check=False lets it pass with what is left",
+            tf.shape(labels)[0],
+        )
+    return Comparison(
+        vectors=vectors,
+        labels=labels,
+        references=references,
+        ref_labels=ref_labels,
+        same=same,
+        different=different,
+        weights=row_weights(weights, vectors),
+        own=own,
+    )
+
+
+def matrix(x: Any, name: str, dtype: str | None) -> Any:
+    """``x`` as a matrix of rows in the dtype to compute in. Raises ValueError for another number of axes."""
+    x = tf.convert_to_tensor(x)
+    if x.shape.rank != 2:
+        raise ValueError(f"{name} must be rows, (n, dim), got shape {x.shape}: end the encoder with one vector a row")
+    return tf.cast(x, compute_dtype(x, dtype))
+
+
+def row_weights(weights: Any, rows: Any) -> Any:
+    """Sample weights as (n,) in the dtype of ``rows``, or None. Raises ValueError for another shape."""
+    if weights is None:
+        return None
+    weights = flat_labels(weights, "sample weights")
+    same_length(weights, rows, "sample weights and embeddings")
+    return tf.cast(weights, rows.dtype)

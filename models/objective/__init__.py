@@ -1,0 +1,1 @@
+"""The training step of the trained block: losses, negatives, smoothing, optimizer."""

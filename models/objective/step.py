@@ -1,0 +1,147 @@
+"""The training step, compiled once: a batch of questions in, one update of the rows that it touches out."""
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from topkin.models.data.item_features import ItemFeatures
+from topkin.models.objective.losses import cosine_contrast, sampled_softmax
+from topkin.models.objective.offsets import Base
+from topkin.models.objective.row_adam import RowAdam
+from topkin.models.objective.smoothing import Smoothing
+from topkin.models.two_tower.towers import Table, TwoTower, unit
+
+
+class Step:
+    """One optimizer step of a two-tower model on a batch of :func:`topkin.models.training.batches.batches`.
+
+    features: of all items, by item number. plan: its ``loss``, ``temperature``, ``margin``,
+    ``negative_weight``, ``logq`` and ``learning_rate`` are read. log_q: (n_items,) of ``log_inclusion``; may be
+    assigned anew. smoothed: batches hold what the candidates' id rows are mixed of; then a table of free rows is
+    trained in place of ``id_out``, which :meth:`publish` fills. base: what the softmax's logits start from, times
+    ``plan.closed_share``. own: the table of users' rows; then batches hold the row of each question, 0 for none.
+    Arrays of any length are taken without a new trace, and a step's cost depends on them alone.
+    """
+
+    def __init__(
+        self,
+        model: TwoTower,
+        features: ItemFeatures,
+        plan: Any,
+        log_q: np.ndarray,
+        *,
+        smoothed: bool,
+        base: Base | None = None,
+        own: Table | None = None,
+    ) -> None:
+        self.model, self.plan, self.smoothed, self.own = model, plan, smoothed, own
+        self.content = bool(
+            (features.words > 0).any()
+            or (features.categories > 0).any()
+            or (features.prices > 0).any()
+            or features.vectors.any()
+        )
+        read = {"words": features.words, "categories": features.categories, "prices": features.prices}
+        if model.vector_dim:
+            read["vectors"] = features.vectors
+        self.features = {k: tf.constant(v) for k, v in read.items()} if self.content else {}
+        self.log_q = tf.Variable(log_q, trainable=False)
+        parts = (base.in_vectors, base.out_vectors, base.covariance) if base is not None else ()
+        self.base = tuple(tf.constant(part) for part in parts)
+        self.free = model.id_out
+        if smoothed:
+            self.free = Table(model.items, model.dim, seed=model.id_out.seed, name="free_out")
+            self.free.build()
+        tables = [t for t in model.tables if self.content or t is model.id_in or t is model.id_out]
+        self.trained = [*((self.free if t is model.id_out else t).table for t in tables), *model.dense]
+        if own is not None:
+            self.trained.append(own.table)
+        once = [self.free.table.path, model.id_in.table.path]  # a batch names an item once; row 0 has no gradient
+        self.optimizer = RowAdam(plan.learning_rate, distinct=once)
+        self.optimizer.build(self.trained)
+        self.traces = 0
+        self._compiled = tf.function(self._step, input_signature=[self.signature])
+
+    def __call__(self, batch: dict[str, Any]) -> Any:
+        """Update the weights; returns the loss, a scalar tensor."""
+        return self._compiled(batch)
+
+    @property
+    def signature(self) -> dict[str, tf.TensorSpec]:
+        """What a batch holds."""
+        numbers = ["candidates", "candidates_rows", "pooled", "pooled_rows", "target", "question"]
+        pairs = ["bought", "history"]
+        reals = ["weights", "history_weights"]
+        if self.smoothed:
+            numbers, pairs, reals = [*numbers, "mixed_rows"], [*pairs, "mix"], [*reals, "mix_shares"]
+        if self.own is not None:
+            numbers.append("user_rows")
+        specs = {name: tf.TensorSpec((None,), tf.int32) for name in numbers}
+        specs |= {name: tf.TensorSpec((None, 2), tf.int32) for name in pairs}
+        return specs | {name: tf.TensorSpec((None,), tf.float32) for name in reals}
+
+    @property
+    def variables(self) -> list[Any]:
+        """The optimizer's state, the free rows and the users' where there are some."""
+        beside = [*([self.free] if self.smoothed else []), *([self.own] if self.own is not None else [])]
+        return [*self.optimizer.variables, *(table.table for table in beside)]
+
+    def publish(self, smoothing: Smoothing | None) -> None:
+        """Fill ``id_out`` with what the free rows say."""
+        if smoothing is not None:
+            self.model.id_out.table.assign(smoothing.all(np.asarray(self.free.table)))
+
+    def _step(self, batch: dict[str, tf.Tensor]) -> tf.Tensor:
+        self.traces += 1
+        with tf.GradientTape() as tape:
+            items = unit(self._out(batch))
+            pooled = self.model.id_in(batch["pooled_rows"])
+            if self.content:
+                pooled += self.model.content(self._read(batch["pooled"]), "in")
+            users = self._users(batch, pooled)
+            loss = tf.reduce_mean(self._losses(users, items, batch) * batch["weights"])
+        self.optimizer.apply(tape.gradient(loss, self.trained), self.trained)
+        return loss
+
+    def _users(self, batch: dict[str, tf.Tensor], pooled: tf.Tensor) -> tf.Tensor:
+        questions = batch["question"][-1] + 1
+        sums = _mixed(batch["history"], batch["history_weights"], pooled, questions)
+        return unit(sums if self.own is None else sums + self.own(batch["user_rows"]))
+
+    def _out(self, batch: dict[str, tf.Tensor]) -> tf.Tensor:
+        rows = batch["candidates_rows"]
+        if self.smoothed:
+            ids = _mixed(batch["mix"], batch["mix_shares"], self.free(batch["mixed_rows"]), tf.size(rows))
+        else:
+            ids = self.free(rows)
+        return ids + self.model.content(self._read(batch["candidates"]), "out") if self.content else ids
+
+    def _read(self, items: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {name: tf.gather(values, items) for name, values in self.features.items()}
+
+    def _losses(self, users: tf.Tensor, items: tf.Tensor, batch: dict[str, tf.Tensor]) -> Any:
+        shape = tf.stack([tf.shape(users)[0], tf.shape(items)[0]])
+        bought = tf.scatter_nd(batch["bought"], tf.ones(tf.shape(batch["bought"])[0], tf.bool), shape)
+        log_q = tf.gather(self.log_q, batch["candidates"])
+        asked = (users, items, batch["question"], batch["target"], tf.logical_not(bought), log_q)
+        plan = self.plan
+        if plan.loss == "ccl":
+            return cosine_contrast(*asked, margin=plan.margin, weight=plan.negative_weight, logq=plan.logq)
+        base = self._said(batch, shape[0]) if self.base else None
+        return sampled_softmax(*asked, temperature=plan.temperature, logq=plan.logq, base=base)
+
+    def _said(self, batch: dict[str, tf.Tensor], questions: tf.Tensor) -> tf.Tensor:
+        """The base's scores of the candidates in each question's standard deviations, times their share."""
+        in_vectors, out_vectors, covariance = self.base
+        once = tf.ones(tf.shape(batch["history"])[0])
+        users = _mixed(batch["history"], once, tf.gather(in_vectors, batch["pooled"]), questions)
+        variance = tf.reduce_sum(tf.matmul(users, covariance) * users, axis=1, keepdims=True)
+        users = users * (self.plan.closed_share * tf.math.rsqrt(tf.maximum(variance, 1e-30)))
+        return tf.matmul(users, tf.gather(out_vectors, batch["candidates"]), transpose_b=True)
+
+
+def _mixed(entries: tf.Tensor, shares: tf.Tensor, rows: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
+    """The sums of some rows, (count, dim): entries (n, 2) are sum and row, ``shares`` their weights."""
+    shape = tf.cast(tf.stack([count, tf.shape(rows)[0]]), tf.int64)
+    return tf.sparse.sparse_dense_matmul(tf.SparseTensor(tf.cast(entries, tf.int64), shares, shape), rows)

@@ -1,0 +1,1 @@
+"""Learning without labels: SimCLR, BYOL, SwAV, VICReg and their views."""

@@ -1,0 +1,1 @@
+"""Models of similarity: an index that grows, Siamese networks, DSSM, calibration."""

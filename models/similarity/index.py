@@ -1,0 +1,292 @@
+"""An index that items are added to and removed from: a graph, and a small exact rest.
+
+NMSLIB's graph takes no item after it is saved, and gives none back. So new items go to a rest that is searched
+exactly, removed ones are marked, and when either grows past a share of the whole all are built into a new graph
+(a compaction). Adding n items one by one costs a few builds in all, and no build at most additions.
+
+::
+
+    index.json       settings and counts
+    items.parquet    id, label, removed: the graph's items in its order, then the rest's
+    rest.parquet     vector: the rest's
+    graph/           what ``topkin.search.hnsw.build_index`` wrote, with the graph's vectors; absent below
+    ``graph_from`` items
+"""
+
+import shutil
+import tempfile
+import weakref
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.fs as pafs
+
+from topkin.artifacts import schemas, storage
+from topkin.config.sections import Index
+from topkin.errors import ArtifactError
+from topkin.linalg.cosine import unit_rows
+from topkin.recommend.searchers import IndexSearch
+from topkin.search.hnsw import build_index, load_index
+from topkin.search.topk import TopK, merge_top_k, top_k
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Growth:
+    """When a graph is built. graph_from: below so many items all are searched exactly. rest_share, removed_share:
+    a compaction comes when the rest, or what is removed, is more than that of the whole."""
+
+    graph_from: int = 5_000
+    rest_share: float = 0.2
+    removed_share: float = 0.3
+
+    def __post_init__(self) -> None:
+        if self.graph_from < 1 or not 0 < self.rest_share <= 1 or not 0 < self.removed_share <= 1:
+            raise ValueError(f"graph_from must be at least 1 and the shares above 0, at most 1, got {self}")
+
+
+class GrowingIndex:
+    """Unit vectors with an id and a label each, found by cosine.
+
+    dim: of a vector. encoder: the hash of what makes the vectors. Ids are distinct and all int, str or bytes;
+    labels likewise, None allowed. Results are row numbers, in which ``ids`` and ``labels`` are in order; they
+    hold until the next compaction.
+    """
+
+    def __init__(
+        self, dim: int, *, encoder: str, settings: Index | None = None, growth: Growth | None = None, seed: int = 0
+    ) -> None:
+        if dim < 1:
+            raise ValueError(f"dim must be at least 1, got {dim}")
+        self.dim, self.encoder, self.seed = dim, encoder, seed
+        self.settings, self.growth = settings or Index(), growth or Growth()
+        self.compactions = 0
+        self.ids: list[Any] = []
+        self.labels: list[Any] = []
+        self._rows: dict[Any, int] = {}
+        self._kinds: dict[str, type] = {}
+        self._alive = np.zeros(0, bool)
+        self._rest = np.zeros((0, self.dim), np.float32)
+        self._graph: IndexSearch | None = None
+        self._folder = ""  # where the graph's files are, to be copied by save
+        self._drop: Callable[[], Any] = _nothing
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __contains__(self, item: Any) -> bool:
+        return item in self._rows
+
+    @property
+    def in_graph(self) -> int:
+        """How many rows the graph has, removed ones among them; the others are searched exactly."""
+        return 0 if self._graph is None else self._graph.index.n_indexed
+
+    @property
+    def next_id(self) -> int:
+        """The integer above every integer id given."""
+        return 1 + max((i for i in self.ids if isinstance(i, int)), default=-1)
+
+    def alive(self) -> tuple[list[Any], list[Any], np.ndarray]:
+        """Ids, labels and vectors (n, dim) of all that is not removed, in order of adding."""
+        rows = np.flatnonzero(self._alive)
+        return [self.ids[r] for r in rows], [self.labels[r] for r in rows], self._vectors()[rows]
+
+    def add(self, ids: Sequence[Any], vectors: np.ndarray, labels: Sequence[Any] | None = None) -> None:
+        """Add items; compacts where the rest is large. All are added, or none where something is refused.
+
+        ids: (n,). vectors: (n, dim) floats, made unit rows. labels: (n,), all None where None. Raises
+        ValueError for an id that is there already or comes twice, vectors that are not finite or are zero,
+        or lengths that differ; TypeError for ids or labels of an unknown or another type.
+        """
+        ids = plain(ids)
+        given = [None] * len(ids) if labels is None else plain(labels)
+        vectors = np.asarray(vectors)
+        if vectors.shape != (len(ids), self.dim) or len(given) != len(ids):
+            raise ValueError(
+                f"each item must have an id, a vector and a label, got {len(ids)} ids, vectors of shape "
+                f"{vectors.shape} for dim {self.dim}, and {len(given)} labels"
+            )
+        kinds = {"ids": self._kind(ids, "ids"), "labels": self._kind([v for v in given if v is not None], "labels")}
+        taken = [i for i in ids if i in self._rows]
+        if taken or len(set(ids)) < len(ids):
+            twice = taken[0] if taken else Counter(ids).most_common(1)[0][0]
+            raise ValueError(f"ids must be new and distinct, got {twice!r} again: remove it first, or number anew")
+        bad = int((~np.isfinite(vectors).all(axis=1) | ~(vectors != 0).any(axis=1)).sum())
+        if bad:
+            raise ValueError(f"vectors must be finite and not zero, got {bad} others: leave those items out")
+        self._kinds.update({name: kind for name, kind in kinds.items() if kind is not None})
+        self._rows.update(zip(ids, range(len(self.ids), len(self.ids) + len(ids)), strict=True))
+        self.ids.extend(ids)
+        self.labels.extend(given)
+        self._alive = np.concatenate([self._alive, np.ones(len(ids), bool)])
+        self._rest = np.concatenate([self._rest, unit_rows(vectors.astype(np.float32))])
+        rest = int(self._alive[self.in_graph :].sum())
+        if len(self) >= self.growth.graph_from and rest > self.growth.rest_share * len(self):
+            self.compact()
+
+    def remove(self, ids: Sequence[Any]) -> None:
+        """Remove items; they are never found again, and their ids may be added anew.
+
+        Compacts where many are removed. Raises KeyError for an id that is not there; then none is removed.
+        """
+        ids = plain(ids)
+        unknown = [i for i in ids if i not in self._rows]
+        if unknown:
+            raise KeyError(f"ids to remove must be in the index, {len(unknown)} are not, such as {unknown[0]!r}")
+        for item in dict.fromkeys(ids):
+            self._alive[self._rows.pop(item)] = False
+        if len(self.ids) - len(self) > self.growth.removed_share * len(self.ids):
+            self.compact()
+
+    def search(self, queries: np.ndarray, k: int) -> TopK:
+        """The k items of highest cosine: rows (n, k) int32, scores (n, k) float32, ties by row.
+
+        queries: (n, dim) finite floats. Exact among the rest; among the graph's items nearly so. A zero
+        query scores 0 with all. Raises ValueError for a k outside 1..len(self).
+        """
+        if not 1 <= k <= len(self):
+            raise ValueError(
+                f"k must be from 1 to the number of items in the index, {len(self)}, got {k}: lower k, or add items"
+            )
+        queries = np.asarray(queries)
+        if queries.ndim != 2 or queries.shape[1] != self.dim:
+            raise ValueError(f"queries must be (n, {self.dim}), got shape {queries.shape}")
+        if not np.isfinite(queries).all():
+            raise ValueError("queries must be finite: set aside those with a NaN or an infinity")
+        queries, first = unit_rows(queries.astype(np.float32)), self.in_graph
+        rows, scores = top_k(queries, self._rest, k, allowed=self._alive[first:])
+        found = np.where(rows < 0, np.int32(-1), rows + np.int32(first)), scores
+        if self._graph is None:
+            return found
+        nothing = np.zeros(len(queries) + 1, np.int64), np.zeros(0, np.int32)
+        return merge_top_k([self._graph.search(queries, k, exclude=nothing, allowed=self._alive[:first]), found], k)
+
+    def compact(self) -> None:
+        """Forget removed items, and build the others into one graph, or one exact rest where they are few."""
+        ids, labels, vectors = self.alive()
+        graph, drop = None, _nothing
+        if len(ids) >= self.growth.graph_from:
+            folder, drop = self._new_folder()
+            rows = pa.array(np.arange(len(ids)))
+            build_index(vectors, folder, self.settings, self.seed, ids=rows, encoder=self.encoder)
+            graph = self._opened(folder)
+            self._folder = folder
+        self._drop()
+        self._drop, self._graph, self._rest = drop, graph, vectors if graph is None else vectors[:0]
+        self.ids, self.labels = ids, labels
+        self._rows = {item: row for row, item in enumerate(ids)}
+        self._alive = np.ones(len(ids), bool)
+        self.compactions += 1
+
+    def _new_folder(self) -> tuple[str, Callable[[], Any]]:
+        """A folder that goes with this object, and what removes it before."""
+        folder = tempfile.mkdtemp(prefix="topkin-growing-")
+        return folder, weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+
+    def _opened(self, folder: str) -> IndexSearch:
+        graph = load_index(folder, encoder=self.encoder, dim=self.dim)
+        return IndexSearch(graph, graph.vectors)
+
+    def _vectors(self) -> np.ndarray:
+        return self._rest if self._graph is None else np.concatenate([self._graph.index.vectors, self._rest])
+
+    def _kind(self, values: Sequence[Any], what: str) -> type | None:
+        """The type of all values. Raises TypeError where they have none in common, or not that of before."""
+        kind = self._kinds.get(what)
+        for value in values:
+            kind = kind or type(value)
+            if type(value) is not kind or kind not in _ARROW:
+                raise TypeError(f"{what} must all be int, str or bytes, the same for all, got {value!r}")
+            if isinstance(value, int) and not -(2**63) <= value < 2**63:
+                raise TypeError(f"{what} that are integers must fit int64, got {value}: give them as str")
+        return kind
+
+    def save(self, folder: str) -> None:
+        """Write the index into an empty folder."""
+        first = self.in_graph
+        columns = {
+            "id": pa.array(self.ids, _ARROW[self._kinds.get("ids", int)]),
+            "label": pa.array(self.labels, _ARROW[self._kinds.get("labels", int)]),
+            "removed": pa.array(~self._alive),
+        }
+        storage.write_parquet(pa.table(columns), storage.join(folder, "items.parquet"))
+        rest = pa.FixedSizeListArray.from_arrays(pa.array(self._rest.reshape(-1)), self.dim)
+        schema = pa.schema([pa.field("vector", schemas.vector(self.dim), False)])
+        storage.write_parquet(
+            pa.Table.from_arrays([rest], schema=schemas.with_encoder(schema, self.encoder)),
+            storage.join(folder, "rest.parquet"),
+        )
+        if first:
+            fs, inner = storage.filesystem(storage.join(folder, "graph"))
+            fs.create_dir(inner, recursive=True)
+            pafs.copy_files(self._folder, inner, destination_filesystem=fs)
+        state = {
+            "format": FORMAT,
+            "dim": self.dim,
+            "encoder": self.encoder,
+            "seed": self.seed,
+            "items": len(self),
+            "in_graph": first,
+            "settings": self.settings.model_dump(),
+            "growth": {name: getattr(self.growth, name) for name in self.growth.__dataclass_fields__},
+        }
+        storage.write_json(state, storage.join(folder, "index.json"))
+
+    @classmethod
+    def load(cls, folder: str) -> "GrowingIndex":
+        """Read what :meth:`save` wrote. Raises ArtifactError where it is damaged or of another format."""
+        state = storage.read_json(storage.join(folder, "index.json"))
+        if not isinstance(state, dict) or state.get("format") != FORMAT:
+            raise ArtifactError(f"{folder}/index.json must have format {FORMAT}: index the items again")
+        index = cls(
+            state["dim"],
+            encoder=state["encoder"],
+            settings=Index(**state["settings"]),
+            growth=Growth(**state["growth"]),
+            seed=state["seed"],
+        )
+        items = storage.read_parquet(storage.join(folder, "items.parquet"))
+        rest = storage.read_parquet(storage.join(folder, "rest.parquet"))
+        index.ids, index.labels = items["id"].to_pylist(), items["label"].to_pylist()
+        index._alive = ~items["removed"].to_numpy()
+        index._rows = {index.ids[row]: int(row) for row in np.flatnonzero(index._alive)}
+        index._kinds = {
+            name: kind for name, kind in (("ids", _kind_of(index.ids)), ("labels", _kind_of(index.labels))) if kind
+        }
+        flat = rest["vector"].combine_chunks().flatten().to_numpy() if len(rest) else np.zeros(0, np.float32)
+        index._rest = flat.reshape(-1, index.dim).astype(np.float32)
+        if state["in_graph"]:
+            index._folder, index._drop = index._new_folder()
+            fs, inner = storage.filesystem(storage.join(folder, "graph"))
+            pafs.copy_files(inner, index._folder, source_filesystem=fs)
+            index._graph = index._opened(index._folder)
+        told, got = (state["items"], state["in_graph"]), (len(index), index.in_graph)
+        if told != got or len(index.ids) != index.in_graph + len(index._rest):
+            raise ArtifactError(f"{folder} must hold {told} items and graph items, got {got}: index the items again")
+        return index
+
+
+def _nothing() -> None:
+    """Nothing is to be removed."""
+
+
+_ARROW = {int: pa.int64(), str: pa.string(), bytes: pa.binary()}
+
+
+def _kind_of(values: Sequence[Any]) -> type | None:
+    return next((type(v) for v in values if v is not None), None)
+
+
+def plain(values: Any) -> list[Any]:
+    """Ids or labels as Python values, from a list, a NumPy array or an Arrow array."""
+    if isinstance(values, pa.Array | pa.ChunkedArray):
+        return values.to_pylist()
+    if isinstance(values, np.ndarray):
+        return values.tolist()
+    return [v.item() if isinstance(v, np.generic) else v for v in values]

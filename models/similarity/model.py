@@ -1,0 +1,285 @@
+"""A model that finds alike things: an encoder, how it is trained, and an index of what it has seen.
+
+model = SimilarityModel(encoder)
+model.compile("adam", loss=MultiSimilarity(miner=MultiSimilarityMiner()))
+model.fit(images, labels, epochs=5)
+model.index(images, labels, ids=skus)
+model.lookup(more_images, k=10)
+model.calibrate(held_out_images, held_out_labels, precision=0.95)
+model.match(new_images)             # labels, None where nothing is near enough
+model.save("shoes")                 # SimilarityModel.load("shoes")
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+import uuid
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+
+from topkin.artifacts import manifest, storage
+from topkin.config.sections import Index
+from topkin.errors import ArtifactError
+from topkin.linalg.cosine import unit_rows
+from topkin.metrics.retrieval import codes_of, knn_accuracy, retrieval_metrics
+from topkin.models.similarity.calibration import Calibration, calibrate
+from topkin.models.similarity.index import GrowingIndex, Growth, plain
+from topkin.models.two_tower.serialization import model_bytes
+
+FORMAT = 1
+MODEL = "encoder.keras"
+STATE = "similarity.json"
+CURVE = "calibration.parquet"
+
+
+class Neighbour(NamedTuple):
+    """An indexed item beside a query. rank: from 1. score: the cosine, -1 to 1."""
+
+    rank: int
+    id: Any
+    label: Any
+    score: float
+
+
+class SimilarityModel:
+    """An encoder with training, an index and a decision.
+
+    encoder: a built Keras model, inputs to (n, dim); its output is made unit rows wherever it is compared
+    outside the loss. settings: of the index's graph. growth: when the graph is built anew. Items may be added
+    and removed at any time, of classes never trained on too; training the encoder further makes the index
+    stale: :meth:`reset_index`, then index again.
+    """
+
+    def __init__(
+        self, encoder: keras.Model, *, settings: Index | None = None, growth: Growth | None = None, seed: int = 0
+    ) -> None:
+        shape = getattr(encoder, "output_shape", None) if getattr(encoder, "built", False) else None
+        if not isinstance(shape, tuple) or len(shape) != 2 or shape[-1] is None:
+            raise ValueError(
+                f"encoder must be a built Keras model with one output (n, dim), got {type(encoder).__name__} with "
+                f"output shape {shape}: begin it with keras.Input and end it with a pooling, Flatten or Dense layer"
+            )
+        self.encoder, self.dim, self.seed = encoder, int(shape[-1]), seed
+        self.settings, self.growth = settings or Index(), growth or Growth()
+        self.calibration: Calibration | None = None
+        self.classes: list[Any] = []
+        self._compiled: dict[str, Any] | None = None
+        self._training: keras.Model | None = None
+        self._index: GrowingIndex | None = None
+        self._stale = False
+
+    def compile(self, optimizer: Any = "adam", loss: Any = None, **settings: Any) -> None:
+        """Say how to train. loss: a metric loss of ``topkin.models``, its head put on the encoder by itself, or any
+        Keras loss of labels and embeddings. Others as ``keras.Model.compile``."""
+        if loss is None:
+            raise ValueError("compile needs a loss, got None: such as loss=MultiSimilarity()")
+        self._compiled, self._training = {"optimizer": optimizer, "loss": loss, **settings}, None
+
+    def fit(self, x: Any, y: Any = None, *, classes: int | None = None, **settings: Any) -> keras.callbacks.History:
+        """Train the encoder, and return Keras' history.
+
+        x: inputs with labels ``y`` (n,) of int, str or bytes; or a dataset of (inputs, labels from 0). classes:
+        how many labels a loss with weights of its own has room for; counted where ``y`` is given. Others as
+        ``keras.Model.fit``. Raises RuntimeError before :meth:`compile`.
+        """
+        if self._compiled is None:
+            raise RuntimeError("fit needs a compiled model: call compile(loss=…) first")
+        if y is not None:
+            y = self._numbered(plain(y), classes)
+            classes = classes or len(self.classes)
+            if settings.get("validation_data") is not None:
+                held, told, *rest = settings["validation_data"]
+                settings["validation_data"] = (held, self._numbered(plain(told), classes, new=False), *rest)
+        if self._training is None:
+            head = getattr(self._compiled["loss"], "head", lambda classes: None)(classes)
+            outputs = self.encoder.output if head is None else head(self.encoder.output)
+            self._training = keras.Model(self.encoder.input, outputs, name="training")
+            self._training.compile(**self._compiled)
+        self._stale = self._index is not None and len(self._index) > 0
+        self.calibration = None
+        return self._training.fit(x, y, **settings)
+
+    def _numbered(self, labels: list[Any], classes: int | None, *, new: bool = True) -> np.ndarray:
+        """Labels as numbers from 0, which they keep in later calls."""
+        known = list(self.classes) if new else self.classes
+        codes, count = codes_of(known, labels)
+        names = dict(zip(codes[1].tolist(), labels, strict=True))
+        if not new and count > len(known):
+            raise ValueError(f"validation labels must be trained on, got {names[len(known)]!r}: leave it out")
+        if classes is not None and count > classes:
+            raise ValueError(f"labels must be at most {classes} classes, got {count}: raise classes")
+        self.classes = known + [names[c] for c in range(len(known), count)]
+        return codes[1]
+
+    def embed(self, x: Any, *, batch_size: int = 256) -> np.ndarray:
+        """The unit vectors of inputs, (n, dim) float32; a zero vector stays zero."""
+        return unit_rows(np.asarray(self.encoder.predict(x, batch_size=batch_size, verbose=0), np.float32))
+
+    def index(self, x: Any, labels: Any = None, *, ids: Any = None, batch_size: int = 256) -> list[Any]:
+        """Add items to the index, and return their ids.
+
+        labels: (n,) int, str or bytes, or None. ids: (n,) distinct int, str or bytes; numbers from 0 on where
+        None. Raises as :meth:`GrowingIndex.add`; RuntimeError where the encoder was trained after the index.
+        """
+        vectors = self.embed(x, batch_size=batch_size)
+        index = self._index
+        if index is None:
+            index = GrowingIndex(
+                self.dim, encoder=_fingerprint(self.encoder), settings=self.settings, growth=self.growth, seed=self.seed
+            )
+        self._check_fresh()
+        taken = list(range(index.next_id, index.next_id + len(vectors))) if ids is None else plain(ids)
+        index.add(taken, vectors, labels)
+        self._index = index
+        return taken
+
+    @property
+    def items(self) -> GrowingIndex:
+        """The index. Raises RuntimeError where nothing is indexed or the encoder was trained since."""
+        self._check_fresh()
+        if self._index is None or not len(self._index):
+            raise RuntimeError("the index must hold items, it is empty: call index(x, labels) first")
+        return self._index
+
+    def _check_fresh(self) -> None:
+        if self._stale:
+            raise RuntimeError(
+                "the index must be of the encoder as it is, which was trained since: call reset_index(), then index"
+            )
+
+    def reset_index(self) -> None:
+        """Forget all items and the threshold."""
+        self._index, self._stale, self.calibration = None, False, None
+
+    def remove(self, ids: Any) -> None:
+        """Remove items. Raises KeyError for an id that is not indexed."""
+        self.items.remove(ids)
+
+    def lookup(self, x: Any, k: int = 5, *, batch_size: int = 256) -> list[list[Neighbour]]:
+        """The k nearest items of each input, best first, ties in order of adding.
+
+        Raises ValueError where k is above the number of items.
+        """
+        items = self.items
+        rows, scores = items.search(self.embed(x, batch_size=batch_size), k)
+        return [
+            [Neighbour(n + 1, items.ids[r], items.labels[r], float(v[n])) for n, r in enumerate(row)]
+            for row, v in zip(rows, scores, strict=True)
+        ]
+
+    def single_lookup(self, x: Any, k: int = 5) -> list[Neighbour]:
+        """:meth:`lookup` of one input, without the batch axis; a dict of them for an encoder of several."""
+        one = {name: np.asarray(v)[None] for name, v in x.items()} if isinstance(x, dict) else np.asarray(x)[None]
+        return self.lookup(one, k)[0]
+
+    def calibrate(self, x: Any, labels: Any, *, precision: float = 0.95, batch_size: int = 256) -> Calibration:
+        """Choose the threshold at which a match has the target precision, and keep it for :meth:`match`.
+
+        x, labels: queries that are not in the index, such as those match will get; a label that is not indexed
+        cannot be matched rightly. Raises ValueError where no threshold reaches the target.
+        """
+        matched, scores = self._best(x, batch_size)
+        given = plain(labels)
+        if len(given) != len(matched):
+            raise ValueError(f"each query must have a label, got {len(given)} labels for {len(matched)} queries")
+        right = [a == b for a, b in zip(matched, given, strict=True)]
+        self.calibration = calibrate(scores, right, precision)
+        return self.calibration
+
+    def match(self, x: Any, *, threshold: float | None = None, batch_size: int = 256) -> list[Any]:
+        """The label of each input's nearest item, None where its score is below the threshold.
+
+        threshold: the calibrated one where None. Raises RuntimeError where there is neither.
+        """
+        least = self.calibration.threshold if threshold is None and self.calibration else threshold
+        if least is None:
+            raise RuntimeError("match needs a threshold: call calibrate first, or give one")
+        matched, scores = self._best(x, batch_size)
+        return [label if score >= least else None for label, score in zip(matched, scores, strict=True)]
+
+    def _best(self, x: Any, batch_size: int) -> tuple[list[Any], np.ndarray]:
+        rows, scores = self.items.search(self.embed(x, batch_size=batch_size), 1)
+        return [self.items.labels[row] for row in rows[:, 0]], scores[:, 0]
+
+    def evaluate_retrieval(
+        self, x: Any, labels: Any, *, ks: Sequence[int] = (1, 5, 10), to_r: bool = True, batch_size: int = 256
+    ) -> dict[str, float]:
+        """The metrics of ``topkin.metrics.retrieval`` of queries against the indexed items, by exact search.
+
+        x, labels: queries that are not in the index. ``knn_accuracy@k`` is there too.
+        """
+        _, told, vectors = self.items.alive()
+        case = self.embed(x, batch_size=batch_size), plain(labels), vectors, told
+        found = retrieval_metrics(*case, ks=ks, to_r=to_r)
+        return {**found, **{f"knn_accuracy@{k}": v for k, v in knn_accuracy(*case, ks=ks).items()}}
+
+    def save(self, folder: str, *, overwrite: bool = False) -> None:
+        """Write encoder, index and calibration to a folder of their own; how to train is not kept.
+
+        It appears whole. overwrite: replace what an earlier save wrote. Raises FileExistsError where the
+        folder has files and overwrite is False, RuntimeError where the index is stale.
+        """
+        if self._index is not None and self._index.encoder != _fingerprint(self.encoder):
+            self._stale = True
+        self._check_fresh()
+        held = storage.files(folder)
+        if held and not (overwrite and STATE in held):
+            raise FileExistsError(
+                f"{folder} must be empty or new, it has {len(held)} files: give overwrite=True or another"
+            )
+        beside = f"{folder.rstrip('/')}.{uuid.uuid4().hex}"
+        data = model_bytes(self.encoder)
+        storage.write_bytes(data, storage.join(beside, MODEL))
+        if self._index is not None:
+            self._index.save(storage.join(beside, "index"))
+        if self.calibration is not None:
+            self.calibration.save(storage.join(beside, CURVE))
+        digest = hashlib.sha256(data).hexdigest()
+        state = {"format": FORMAT, "encoder": digest, "dim": self.dim, "seed": self.seed}
+        storage.write_json({**state, "indexed": self._index is not None}, storage.join(beside, STATE))
+        manifest.seal(beside, stage="similarity", key=digest, summary={"items": len(self._index or ())})
+        if not held:
+            storage.remove_folder(folder)
+            storage.move_folder(beside, folder, last=manifest.NAME)
+            return
+        storage.move_folder(folder, f"{beside}.old", last=manifest.NAME)
+        storage.move_folder(beside, folder, last=manifest.NAME)
+        storage.remove_folder(f"{beside}.old")
+
+    @classmethod
+    def load(cls, folder: str) -> "SimilarityModel":
+        """Read what :meth:`save` wrote; every file is verified first and Keras loads in safe mode.
+
+        Raises ArtifactError where a file is missing, changed, or of another format.
+        """
+        manifest.verify(folder)
+        state = storage.read_json(storage.join(folder, STATE))
+        if not isinstance(state, dict) or state.get("format") != FORMAT:
+            raise ArtifactError(f"{folder}/{STATE} must have format {FORMAT}: save the model again with this version")
+        with tempfile.TemporaryDirectory() as local:
+            path = os.path.join(local, MODEL)
+            with open(path, "wb") as file:
+                file.write(storage.read_bytes(storage.join(folder, MODEL)))
+            encoder = keras.saving.load_model(path, compile=False, safe_mode=True)
+        model = cls(encoder, seed=state["seed"])
+        if state["indexed"]:
+            model._index = GrowingIndex.load(storage.join(folder, "index"))
+            model.settings, model.growth = model._index.settings, model._index.growth
+            if model._index.encoder != _fingerprint(encoder):
+                raise ArtifactError(f"{folder} must be of one encoder, its index is of another: index the items again")
+        if storage.exists(storage.join(folder, CURVE)):
+            model.calibration = Calibration.load(storage.join(folder, CURVE))
+        return model
+
+
+def _fingerprint(encoder: keras.Model) -> str:
+    """A hash of the encoder's weights and their shapes."""
+    digest = hashlib.sha256()
+    for weight in encoder.get_weights():
+        digest.update(json.dumps([str(weight.dtype), weight.shape]).encode())
+        digest.update(np.ascontiguousarray(weight).tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,1 @@
+"""The encoder of the nightly job: towers, computed blocks, serialization."""

@@ -1,0 +1,130 @@
+"""The encoder as the jobs use it: items and users in, unit vectors out, NumPy at both ends."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from topkin.encoding.blocks import PRIOR, Block, dim_of, equally_long, user_vectors
+from topkin.encoding.recurrent import Gru
+from topkin.encoding.user_embeddings import UserRows
+from topkin.interactions import Interactions
+from topkin.linalg.cosine import unit_rows
+from topkin.models.data.item_features import ItemFeatures, item_features
+from topkin.models.two_tower.recency_prior import Prior, sales, surge
+from topkin.models.two_tower.towers import SequenceTower, Towers, TwoTower
+
+Sides = tuple[np.ndarray, np.ndarray]
+"""Out-vectors and in-vectors of items, each (n, d) float32."""
+
+
+class Encoder:
+    """A trained encoder.
+
+    model: the towers of each block. ids: the items with a row of their own, in the order of the id tables.
+    hash: the SHA-256 of the saved model, carried by everything that the encoder makes. users: rows of users' own,
+    where training gave them some.
+    """
+
+    def __init__(self, model: Towers, ids: pa.Array, hash: str = "", users: UserRows | None = None) -> None:
+        if any(len(ids) != tower.items for tower in model.towers):
+            raise ValueError(f"ids must be the model's {model.towers[0].items} known items, got {len(ids)}")
+        if (users.sha256 if users is not None else None) != model.meaning.get("user_rows"):
+            raise ValueError(f"users must be the rows of the model's SHA-256 {model.meaning.get('user_rows')}")
+        self.model, self.ids, self.hash, self.users = model, ids, hash, users
+
+    @property
+    def blocks(self) -> list[Block]:
+        """The blocks of coordinates, the prior's last, where there is one."""
+        return [Block.from_json(b) for b in self.model.meaning["blocks"]]
+
+    @property
+    def dim(self) -> int:
+        """Coordinates of a vector."""
+        return dim_of(self.blocks)
+
+    @property
+    def meaning(self) -> dict[str, Any]:
+        """What decides a result beside the weights: blocks, prior, reach, categories, vocabulary."""
+        return dict(self.model.meaning)
+
+    @property
+    def network(self) -> Gru | None:
+        """The network of the block ``sequence``, where there is one."""
+        return next((tower.network for tower in self.model.towers if isinstance(tower, SequenceTower)), None)
+
+    def features(self, catalogue: pa.Table) -> ItemFeatures:
+        """What the item towers read of rows of the catalogue."""
+        tower = self.model.towers[0]
+        return item_features(
+            catalogue,
+            ids=self.ids,
+            categories=tuple(self.meaning.get("categories", ())),
+            word_buckets=tower.word_buckets,
+            title_words=tower.title_words,
+            vector_dim=max(tower.vector_dim for tower in self.model.towers),
+        )
+
+    def encode_items(self, catalogue: pa.Table, *, batch_size: int = 4096) -> Sides:
+        """Out-vectors (scored, unit rows) and in-vectors (pooled), each (n, dim) float32.
+
+        catalogue: any rows of ``schemas.catalogue``, items never seen in training too: they are known by
+        their content. An item of which nothing is known gets zero vectors. Batches are padded to
+        ``batch_size``, so that the model is traced once; a row's numbers do not depend on the batch.
+        """
+        features, meaning = self.features(catalogue), self.meaning
+        sides = [encode_features(tower, features, batch_size) for tower in self.model.towers]
+        out, pooled = assembled(sides, self.blocks, Prior(**meaning["prior"]), *sales(catalogue))
+        return equally_long(out, meaning["reach"]), np.pad(pooled, ((0, 0), (0, 1)))
+
+    def encode_users(
+        self,
+        history: Interactions,
+        in_vectors: np.ndarray,
+        buyers: np.ndarray,
+        *,
+        length: int | None = None,
+        users: pa.Array | pa.ChunkedArray | None = None,
+    ) -> np.ndarray:
+        """User vectors, (n_users, dim) float32 unit rows, zero without history; see ``blocks.user_vectors``.
+
+        users: the ids of the users, (n_users,), by which rows of their own are found, where the encoder has some;
+        without it all are known by their histories alone.
+        """
+        own = self.users.of(users) if self.users is not None and users is not None else None
+        return user_vectors(history, in_vectors, buyers, self.blocks, length=length, sequence=self.network, own=own)
+
+
+def assembled(
+    sides: Sequence[Sides], blocks: Sequence[Block], prior: Prior, recent: np.ndarray, events: np.ndarray
+) -> Sides:
+    """The blocks' out-vectors and in-vectors side by side, with their lengths, each (n, sum of dims) float32.
+
+    sides: those of each block but the prior. recent, events: (n,) sales, which the lengths and the prior read.
+    """
+    lately = surge(recent, events)
+    outs, ins = [], []
+    for (out, pooled), block in zip(sides, blocks, strict=False):
+        outs.append(out * (lately**block.surge).astype(np.float32)[:, None] if block.surge else out)
+        ins.append(pooled)
+    if blocks[-1].name == PRIOR:
+        known = np.any([out.any(axis=1) for out in outs], axis=0)
+        outs.append((prior.scaled(recent, events) * known)[:, None])
+        ins.append(np.any([pooled.any(axis=1) for pooled in ins], axis=0)[:, None].astype(np.float32))
+    return np.concatenate(outs, axis=1), np.concatenate(ins, axis=1)
+
+
+def encode_features(model: TwoTower, features: ItemFeatures, batch_size: int) -> Sides:
+    """Out-vectors and in-vectors of items by one block's towers, in batches padded to one size.
+
+    Norms are taken here: TensorFlow's sum over a row differs in the last bit with the row's place in a batch.
+    """
+    out = np.zeros((len(features), model.dim), np.float32)
+    pooled = np.zeros((len(features), model.dim), np.float32)
+    for start in range(0, len(features), batch_size):
+        rows = slice(start, min(start + batch_size, len(features)))
+        vectors, in_vectors = model.infer(features.padded(rows, batch_size))
+        out[rows] = np.asarray(vectors)[: rows.stop - start]
+        pooled[rows] = np.asarray(in_vectors)[: rows.stop - start]
+    return unit_rows(out) if model.unit_out else out, pooled

@@ -1,0 +1,135 @@
+"""An encoder on disk: ``encoder.keras``, ``items.parquet`` and ``signature.json``.
+
+With a block ``sequence`` also ``sequence.parquet``: its network, for those who encode users without TensorFlow. Where
+users have rows of their own, these are in ``users.parquet`` alone, and their SHA-256 is in the encoder's file.
+
+The hash in the signature is checked before TensorFlow reads a byte, and Keras loads in safe mode, which
+refuses files with code in them.
+"""
+
+import hashlib
+import io
+import json
+import os
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import pyarrow as pa
+
+from topkin.artifacts import storage
+from topkin.artifacts.ids import vocabulary_hash
+from topkin.encoding import recurrent, user_embeddings
+from topkin.errors import ArtifactError
+from topkin.models.two_tower.encoder import Encoder
+from topkin.models.two_tower.towers import Towers
+
+FORMAT = 2
+MODEL = "encoder.keras"
+ITEMS = "items.parquet"
+SIGNATURE = "signature.json"
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+def _without_times(data: bytes) -> bytes:
+    """A ``.keras`` archive with the dates taken out, so that equal weights give equal bytes."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as new:
+        for name in sorted(old.namelist()):
+            content = old.read(name)
+            if name == "metadata.json":
+                metadata = {k: v for k, v in json.loads(content).items() if k != "date_saved"}
+                content = json.dumps(metadata, sort_keys=True).encode()
+            new.writestr(zipfile.ZipInfo(name, _EPOCH), content)
+    return out.getvalue()
+
+
+def model_bytes(model: Towers) -> bytes:
+    """The model as a ``.keras`` file; equal models give equal bytes."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, MODEL)
+        model.save(path)
+        with open(path, "rb") as file:
+            return _without_times(file.read())
+
+
+def save(encoder: Encoder, folder: str, signature: Mapping[str, Any]) -> Encoder:
+    """Write an encoder, and return it with its hash. ``signature`` holds what is to be told besides."""
+    data = model_bytes(encoder.model)
+    digest = hashlib.sha256(data).hexdigest()
+    storage.write_bytes(data, storage.join(folder, MODEL))
+    storage.write_parquet(pa.table({"item_id": encoder.ids}), storage.join(folder, ITEMS))
+    meaning = encoder.meaning
+    storage.write_json(
+        {
+            **signature,
+            **meaning,
+            "format": FORMAT,
+            "encoder": digest,
+            "dim": encoder.dim,
+            "items": len(encoder.ids),
+            "items_sha256": vocabulary_hash(encoder.ids),
+            "item_type": str(encoder.ids.type),
+            "word_buckets": encoder.model.towers[0].word_buckets,
+            "title_words": encoder.model.towers[0].title_words,
+            "versions": {"keras": keras.__version__, "tensorflow": _tensorflow_version()},
+        },
+        storage.join(folder, SIGNATURE),
+    )
+    if encoder.network is not None:
+        recurrent.write(encoder.network, folder, digest)
+    if encoder.users is not None:
+        user_embeddings.write(encoder.users, folder, digest)
+    return Encoder(encoder.model, encoder.ids, digest, encoder.users)
+
+
+def _tensorflow_version() -> str:
+    import tensorflow as tf
+
+    return str(tf.__version__)
+
+
+def load(folder: str) -> Encoder:
+    """Load an encoder that :func:`save` wrote.
+
+    Raises ArtifactError where a file is missing, is not the one that the signature names, or is of a format
+    or kind that this version does not know.
+    """
+    signature = storage.read_json(storage.join(folder, SIGNATURE))
+    path = storage.join(folder, MODEL)
+    if not isinstance(signature, dict) or signature.get("format") != FORMAT:
+        found = signature.get("format") if isinstance(signature, dict) else type(signature).__name__
+        raise ArtifactError(f"{folder}/{SIGNATURE} must have format {FORMAT}, got {found!r}: train again")
+    data = storage.read_bytes(path)
+    digest = hashlib.sha256(data).hexdigest()
+    if digest != signature["encoder"]:
+        raise ArtifactError(
+            f"{path} must have the SHA-256 of its signature, {signature['encoder']}, got {digest}: "
+            "the file is damaged or was replaced; run train again with --force"
+        )
+    ids = storage.read_parquet(storage.join(folder, ITEMS))["item_id"].combine_chunks()
+    if isinstance(ids, pa.ChunkedArray):
+        ids = pa.array([], ids.type)
+    if vocabulary_hash(ids) != signature["items_sha256"]:
+        raise ArtifactError(
+            f"{folder}/{ITEMS} is not the one the encoder was trained with: run train again with --force"
+        )
+    own = signature.get("user_rows")
+    users = user_embeddings.load(folder, digest, own) if own is not None else None
+    return Encoder(_read_model(data, path), ids, digest, users)
+
+
+def _read_model(data: bytes, path: str) -> Towers:
+    with tempfile.TemporaryDirectory() as folder:
+        local = os.path.join(folder, MODEL)
+        with open(local, "wb") as file:
+            file.write(data)
+        try:
+            model = keras.saving.load_model(local, compile=False, safe_mode=True)
+        except (ValueError, TypeError, KeyError, OSError, zipfile.BadZipFile) as e:
+            raise ArtifactError(f"{path} must be an encoder of topkin without code in it: {e}") from e
+    if not isinstance(model, Towers):
+        raise ArtifactError(f"{path} must hold a Towers of topkin, got {type(model).__name__}: train again")
+    return model

@@ -1,0 +1,297 @@
+"""The two towers as Keras layers: items from what is known of them, users from what they bought."""
+
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import ops
+
+from topkin.encoding.recurrent import Gru
+from topkin.models.data.item_features import PRICE_STEPS
+
+
+def unit(x: Any, axis: int = -1) -> Any:
+    """Vectors divided by their length; a zero vector stays zero and its gradient stays finite."""
+    square = ops.sum(ops.square(x), axis=axis, keepdims=True)
+    return x * ops.where(square > 0, ops.rsqrt(ops.maximum(square, 1e-24)), 0.0)
+
+
+@keras.saving.register_keras_serializable("topkin")
+class Table(keras.layers.Layer):
+    """An embedding table whose row 0 is always the zero vector.
+
+    rows: rows beside row 0. Gradients are row-sparse (``tf.IndexedSlices``).
+    """
+
+    def __init__(self, rows: int, dim: int, *, scale: float = 0.1, seed: int = 0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.rows, self.dim, self.scale, self.seed = rows, dim, scale, seed
+
+    def build(self, input_shape: Any = None) -> None:
+        """Make the table, (rows + 1, dim) float32."""
+        start = keras.initializers.RandomNormal(stddev=self.scale, seed=self.seed)
+        self.table = self.add_weight((self.rows + 1, self.dim), initializer=start, name="table")
+        self.built = True
+
+    def call(self, rows: Any) -> Any:
+        """(…,) int -> (…, dim)."""
+        # From the variable itself: Keras' take, and its value inside a layer, copy the whole table at every step.
+        present = ops.cast(ops.expand_dims(rows > 0, -1), self.compute_dtype)
+        return tf.gather(self.table._value, rows) * present
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {
+            **super().get_config(),
+            "rows": self.rows,
+            "dim": self.dim,
+            "scale": self.scale,
+            "seed": self.seed,
+        }
+
+
+@keras.saving.register_keras_serializable("topkin")
+class Projection(keras.layers.Dense):
+    """What the vectors that items bring are multiplied by, (inputs, dim), beside the :class:`Table` of their words."""
+
+    def __init__(self, inputs: int, dim: int, *, scale: float = 0.01, seed: int = 0, **kwargs: Any) -> None:
+        start = keras.initializers.RandomNormal(stddev=scale, seed=seed)
+        super().__init__(dim, use_bias=False, kernel_initializer=start, **kwargs)
+        self.inputs, self.scale, self.seed = inputs, scale, seed
+
+    def build(self, input_shape: Any = None) -> None:
+        """Make the matrix."""
+        super().build((None, self.inputs))
+
+    @property
+    def table(self) -> Any:
+        """The matrix."""
+        return self.kernel
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        named = keras.layers.Layer.get_config(self)
+        return {**named, "inputs": self.inputs, "dim": self.units, "scale": self.scale, "seed": self.seed}
+
+
+@keras.saving.register_keras_serializable("topkin")
+class HistoryPooling(keras.layers.Layer):
+    """The user tower: a weighted sum of in-vectors, then the unit vector.
+
+    Linear before the norm, so that each purchase's share of a score is known exactly.
+    """
+
+    def call(self, in_vectors: Any, weights: Any) -> Any:
+        """(b, h, dim), (b, h) -> (b, dim) unit rows; zero for a history without weight."""
+        return unit(ops.sum(in_vectors * ops.expand_dims(weights, -1), axis=1))
+
+
+@keras.saving.register_keras_serializable("topkin")
+class TwoTower(keras.Model):
+    """One block's weights: called on item features it gives out-vectors and in-vectors.
+
+    A vector is the sum of what is known of the item: its id row, the mean of its words, its category, its
+    price, and a linear map of the vector that it brings, of ``vector_dim`` numbers. Out-vectors are scored, in-vectors
+    are pooled by :class:`HistoryPooling`. ``unit_out``: out-vectors are unit rows, as in training; without it their
+    lengths count. ``with_content``: whether there are tables beside the ids'.
+    """
+
+    def __init__(
+        self,
+        *,
+        items: int,
+        dim: int,
+        word_buckets: int,
+        title_words: int,
+        categories: int,
+        seed: int = 0,
+        unit_out: bool = True,
+        with_content: bool = True,
+        vector_dim: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.vector_dim = vector_dim if with_content else 0
+        self.items, self.dim, self.word_buckets, self.title_words = items, dim, word_buckets, title_words
+        self.categories, self.seed, self.unit_out, self.with_content = categories, seed, unit_out, with_content
+        self.id_out = Table(items, dim, seed=seed + 1, name="id_out")
+        self.id_in = Table(items, dim, seed=seed + 2, name="id_in")
+        outs: list[Table | Projection] = [self.id_out]
+        ins: list[Table | Projection] = [self.id_in]
+        if with_content:
+            for number, (name, rows) in enumerate(
+                (("words", word_buckets), ("category", categories), ("price", PRICE_STEPS))
+            ):
+                first = seed + 3 + 2 * number
+                outs.append(Table(rows, dim, scale=0.01, seed=first, name=f"{name}_out"))
+                ins.append(Table(rows, dim, scale=0.01, seed=first + 1, name=f"{name}_in"))
+        if self.vector_dim:
+            outs.append(Projection(vector_dim, dim, seed=seed + 9, name="vector_out"))
+            ins.append(Projection(vector_dim, dim, seed=seed + 10, name="vector_in"))
+        self.outs, self.ins = outs, ins
+        self.users = HistoryPooling(name="users")
+        self._infer: Any = None
+
+    def build(self, input_shape: Any = None) -> None:
+        """Make every table."""
+        for table in self.tables:
+            if not table.built:
+                table.build()
+        self.users.build(None)
+        self.built = True
+
+    @property
+    def tables(self) -> list[Table | Projection]:
+        """All tables, out and in by turns: ids, words, categories, prices, what own vectors are multiplied by."""
+        return [table for pair in zip(self.outs, self.ins, strict=True) for table in pair]
+
+    @property
+    def dense(self) -> list[Any]:
+        """The weights that are trained beside the tables: none here."""
+        return []
+
+    def call(self, features: dict[str, Any]) -> tuple[Any, Any]:
+        """Item features, as ``ItemFeatures.padded`` names them -> out-vectors, in-vectors, (m, dim)."""
+        out, pooled = self.sums(features)
+        return unit(out) if self.unit_out else out, pooled
+
+    def sums(self, features: dict[str, Any]) -> tuple[Any, Any]:
+        """As :meth:`call`, the out-vectors not yet divided by their lengths."""
+        sides = [self.id_out(features["id_rows"]), self.id_in(features["id_rows"])]
+        if self.with_content:
+            sides = [self.content(features, name) + own for name, own in zip(("out", "in"), sides, strict=True)]
+        return sides[0], sides[1]
+
+    def content(self, features: dict[str, Any], side: str) -> Any:
+        """What words, category, price and own vectors say of items, (m, dim); side: ``out`` or ``in``."""
+        _, texts, categories, prices, *projections = self.outs if side == "out" else self.ins
+        words = features["words"]
+        count = ops.maximum(ops.sum(ops.cast(words > 0, "float32"), axis=1, keepdims=True), 1.0)
+        said = ops.sum(texts(words), axis=1) / count
+        said = said + categories(features["categories"]) + prices(features["prices"])
+        return said + projections[0](features["vectors"]) if projections else said
+
+    def infer(self, features: dict[str, Any]) -> tuple[Any, Any]:
+        """:meth:`sums`, compiled once for each shape of features."""
+        if self._infer is None:
+            self._infer = tf.function(self.sums)
+        return self._infer(features)
+
+    def rotate(self, turned: np.ndarray) -> None:
+        """Multiply every table by a rotation, (dim, dim): no score changes."""
+        for table in self.tables:
+            table.table.assign((np.asarray(table.table, np.float64) @ turned).astype(np.float32))
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {
+            "name": self.name,
+            "items": self.items,
+            "dim": self.dim,
+            "word_buckets": self.word_buckets,
+            "title_words": self.title_words,
+            "categories": self.categories,
+            "seed": self.seed,
+            "unit_out": self.unit_out,
+            "with_content": self.with_content,
+            "vector_dim": self.vector_dim,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "TwoTower":
+        """From :meth:`get_config`."""
+        return cls(**config)
+
+
+@keras.saving.register_keras_serializable("topkin")
+class SequenceTower(TwoTower):
+    """Item tables as :class:`TwoTower` has them, and the network that reads in-vectors;
+    ``topkin.encoding.recurrent`` in Keras.
+
+    length: how many of a user's latest purchases are read.
+    """
+
+    def __init__(self, *, length: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.length = length
+        starts = [keras.initializers.GlorotUniform(seed=self.seed + n) for n in (11, 12)]
+        self.gru = keras.layers.GRU(
+            self.dim,
+            kernel_initializer=starts[0],
+            recurrent_initializer=keras.initializers.Orthogonal(seed=self.seed + 13),
+            return_sequences=True,
+            use_cudnn=False,  # the arithmetic of every machine, and of topkin.encoding.recurrent
+            seed=self.seed,
+            name="gru",
+        )
+        self.output_map = keras.layers.Dense(self.dim, use_bias=False, kernel_initializer=starts[1], name="output_map")
+
+    def build(self, input_shape: Any = None) -> None:
+        """Make the tables and the network."""
+        super().build(input_shape)
+        self.gru.build((None, None, self.dim + 1))
+        self.output_map.build((None, None, self.dim))
+
+    @property
+    def dense(self) -> list[Any]:
+        """The network's weights."""
+        return [*self.gru.trainable_variables, *self.output_map.trainable_variables]
+
+    def read(self, x: Any) -> Any:
+        """In-vectors with the days between purchases beside, (b, w, dim + 1), to vectors after each, (b, w, dim)."""
+        return self.output_map(self.gru(x))
+
+    @property
+    def network(self) -> Gru:
+        """The network in NumPy."""
+        kernel, recurrent, bias, output = (np.asarray(weight).copy() for weight in self.dense)
+        return Gru(self.length, kernel, recurrent, bias, output)
+
+    def rotate(self, turned: np.ndarray) -> None:
+        """Rotate the tables, what the network reads of them and what it gives: no score changes."""
+        super().rotate(turned)
+        kernel, _, _, output = self.dense
+        values = np.asarray(kernel, np.float64)
+        values[: self.dim] = turned.T @ values[: self.dim]
+        kernel.assign(values.astype(np.float32))
+        output.assign((np.asarray(output, np.float64) @ turned).astype(np.float32))
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {**super().get_config(), "length": self.length}
+
+
+@keras.saving.register_keras_serializable("topkin")
+class Towers(keras.Model):
+    """The encoder's weights: the two towers of each block of coordinates.
+
+    ``meaning`` holds what else decides a result (blocks with their weights, prior, vocabulary, categories): it is
+    saved in the file, so that the file's hash names the encoder completely. All blocks know the same items.
+    """
+
+    def __init__(self, towers: list[TwoTower], *, meaning: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.towers, self.meaning = list(towers), dict(meaning or {})
+
+    def build(self, input_shape: Any = None) -> None:
+        """Make every table."""
+        for tower in self.towers:
+            if not tower.built:
+                tower.build()
+        self.built = True
+
+    def call(self, features: dict[str, Any]) -> list[tuple[Any, Any]]:
+        """Out-vectors and in-vectors of each block."""
+        return [tower(features) for tower in self.towers]
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        towers = [keras.saving.serialize_keras_object(tower) for tower in self.towers]
+        return {"name": self.name, "towers": towers, "meaning": self.meaning}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "Towers":
+        """From :meth:`get_config`."""
+        towers = [keras.saving.deserialize_keras_object(tower) for tower in config.pop("towers")]
+        return cls(towers, **config)

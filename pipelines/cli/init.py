@@ -1,0 +1,248 @@
+"""``topkin init``: look at the user's Parquet, say what each column seems to be, write a configuration."""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from topkin.config.reference import Key, as_toml, bare_or_quoted, keys, sections
+from topkin.errors import ConfigError, InputError
+from topkin.ingest.files import ArrowFiles, find_files, opened
+from topkin.ingest.schema_inference import (
+    ITEMS,
+    PURCHASES,
+    USERS,
+    Cure,
+    Guess,
+    facts,
+    guess,
+    likely_normalising,
+    likely_rules,
+)
+from topkin.ingest.utf8 import readable
+
+LOOKED_AT = 200_000  # rows of a table
+SHOWN = ("run", "train", "recommend", "evaluate", "publish")  # sections written as comments
+
+
+@dataclass(frozen=True)
+class Table:
+    """What is known of one of the user's tables."""
+
+    section: str
+    path: str
+    files: int
+    rows: int
+    sample: pa.Table
+    guesses: Sequence[Guess]
+    normalise: Sequence[Cure]
+    rules: Sequence[Cure]
+
+
+def main(
+    purchases: str,
+    *,
+    items: str | None,
+    users: str | None,
+    output: Path,
+    columns: Sequence[str] = (),
+    force: bool = False,
+    as_json: bool = False,
+) -> None:
+    """Write a configuration for the tables and say what was guessed.
+
+    columns: ``user_id=NAME`` or ``items.title=NAME``, which a guess may not change.
+    Raises ConfigError where ``output`` exists and ``force`` is not set, InputError where a table cannot be
+    read or a required column cannot be told.
+    """
+    if output.exists() and not force:
+        raise ConfigError(f"{output} exists already: --force replaces it, --output FILE writes another")
+    tables = look(purchases, items, users, columns)
+    text = configuration(tables, output)
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(text, encoding="utf-8")
+    except OSError as e:
+        raise ConfigError(f"{output} cannot be written: {e.strerror or e}") from e
+    if as_json:
+        print(json.dumps({"config": str(output), "tables": [_as_value(t) for t in tables]}))
+    else:
+        _tell(tables, output)
+
+
+def look(purchases: str, items: str | None, users: str | None, columns: Sequence[str] = ()) -> list[Table]:
+    """Read a sample of each table and guess."""
+    chosen = _chosen(columns)
+    bought, n_bought, sizes = _sample("purchases", purchases)
+    catalogue = _sample("items", items) if items else None
+    customers = _sample("users", users) if users else None
+    found = []
+    catalogue_guesses = None
+    if catalogue:
+        partner = _values(bought, chosen["purchases"].get("item_id"))
+        catalogue_guesses = guess(facts(catalogue[0]), ITEMS, chosen=chosen["items"], partner=partner)
+    partner = _values(catalogue[0], _column(catalogue_guesses, "item_id")) if catalogue and catalogue_guesses else None
+    guesses = guess(facts(bought), PURCHASES, chosen=chosen["purchases"], partner=partner)
+    normalise = likely_normalising(bought, guesses)
+    found.append(
+        Table("purchases", purchases, n_bought, sizes, bought, guesses, normalise, likely_rules(bought, guesses))
+    )
+    if items and catalogue and catalogue_guesses:
+        sample, n, rows = catalogue
+        cures = likely_normalising(sample, catalogue_guesses)
+        cures = _as_in_purchases("item_id", found[0], catalogue_guesses, cures)
+        found.append(Table("items", items, n, rows, sample, catalogue_guesses, cures, ()))
+    if users and customers:
+        sample, n, rows = customers
+        partner = _values(bought, _column(guesses, "user_id"))
+        user_guesses = guess(facts(sample), USERS, chosen=chosen["users"], partner=partner)
+        cures = _as_in_purchases("user_id", found[0], user_guesses, likely_normalising(sample, user_guesses))
+        found.append(Table("users", users, n, rows, sample, user_guesses, cures, ()))
+    return found
+
+
+def _as_in_purchases(key: str, purchases: Table, guesses: Sequence[Guess], cures: Sequence[Cure]) -> list[Cure]:
+    """The cures of a table, its id made equal in the way in which the purchases' is."""
+    theirs, mine = _column(purchases.guesses, key), _column(guesses, key)
+    kept = [c for c in cures if c.key != mine]
+    for cure in purchases.normalise:
+        if cure.key == theirs and mine is not None:
+            kept.insert(0, Cure.of(mine, cure.form, f"as {key} of the purchases"))
+    return kept
+
+
+def _column(guesses: Sequence[Guess] | None, key: str) -> str | None:
+    return next((g.column for g in guesses or () if g.key == key), None)
+
+
+def _values(sample: pa.Table, column: str | None) -> pa.ChunkedArray | None:
+    return None if column is None or column not in sample.column_names else sample[column].drop_null()
+
+
+def _chosen(columns: Sequence[str]) -> dict[str, dict[str, str]]:
+    wanted = {"purchases": PURCHASES, "items": ITEMS, "users": USERS}
+    chosen: dict[str, dict[str, str]] = {section: {} for section in wanted}
+    for text in columns:
+        name, equals, column = text.partition("=")
+        section, _, key = name.rpartition(".")
+        section = section or "purchases"
+        if not equals or not column or key not in wanted.get(section, ()):
+            raise ConfigError(
+                f"--column must be KEY=COLUMN with a key of {', '.join(PURCHASES)}, or items.KEY=COLUMN with one of "
+                f"{', '.join(ITEMS)}, or users.KEY=COLUMN with one of {', '.join(USERS)}, got {text!r}"
+            )
+        chosen[section][key] = column
+    return chosen
+
+
+def _sample(section: str, path: str) -> tuple[pa.Table, int, int]:
+    """Rows from the beginning, the middle and the end of a table; its files and rows."""
+    names = find_files(path, section)
+    picked = sorted({names[0], names[len(names) // 2], names[-1]})
+    tables, rows = [], 0
+    for name in names:
+        with opened(section, name, ArrowFiles()) as file:
+            rows += file.metadata.num_rows
+            columns = file.schema_arrow.names
+            if twice := sorted({c for c in columns if columns.count(c) > 1}):
+                raise InputError(f"{name} has several columns called {', '.join(map(repr, twice))}: rename all but one")
+            if name in picked:
+                tables.append(_rows(file, LOOKED_AT // len(picked)))
+    if not rows:
+        raise InputError(f"{section}: {path} holds no rows, so there is nothing to look at")
+    first = tables[0].schema
+    found = pa.concat_tables([t for t in tables if t.schema.equals(first)])
+    return readable(found).rows, len(names), rows
+
+
+def _rows(file: pq.ParquetFile, most: int) -> pa.Table:
+    groups = file.metadata.num_row_groups
+    picked = sorted({0, groups // 2, groups - 1}) if groups else []
+    batches: list[pa.RecordBatch] = []
+    for group in picked:
+        left = most // len(picked)
+        for batch in file.iter_batches(batch_size=min(left, 65_536), row_groups=[group]):
+            batches.append(batch.slice(0, left))
+            left -= len(batches[-1])
+            if left <= 0:
+                break
+    return pa.Table.from_batches(batches, file.schema_arrow)
+
+
+def configuration(tables: Sequence[Table], output: Path) -> str:
+    """The text of the configuration: every guessed key with a comment, the other keys with their defaults."""
+    known = keys()
+    lines = [
+        "# Written by topkin init from a look at the data: read what it guessed, then run topkin check.",
+        "# Paths are relative to this file. Every key is described in docs/configuration.md.",
+    ]
+    for table in tables:
+        looked = f"{min(len(table.sample), table.rows):,} of " if len(table.sample) < table.rows else ""
+        lines += ["", f"[{table.section}]", f"# {table.files:,} file(s), {table.rows:,} rows; looked at {looked}them."]
+        lines.append(f"path = {as_toml(_path(table.path, output))}")
+        for g in table.guesses:
+            lines += ["", f"# {known[f'{table.section}.{g.key}'].description}", f"# Guessed: {g.why}."]
+            lines.append(f"{g.key} = {as_toml(g.column)}")
+        guessed = {g.key for g in table.guesses}
+        for key in known.values():
+            if key.section == table.section and key.name not in guessed and not key.required and not key.table:
+                lines += ["", *_commented(key)]
+        for name, cures in (("normalise", table.normalise), ("rules", table.rules)):
+            if cures:
+                lines += ["", f"[{table.section}.{name}]"]
+                for cure in cures:
+                    lines += [f"# {cure.why}.", f"{bare_or_quoted(cure.key)} = {as_toml(cure.expression)}"]
+    for section in sections():
+        if section.name in SHOWN:
+            lines += ["", f"# {section.description}", f"[{section.name}]"]
+            for key in section.keys:
+                if not key.table:
+                    lines += _commented(key)
+    return "\n".join(lines) + "\n"
+
+
+def _commented(key: Key) -> list[str]:
+    default = f"…  ({key.takes}; none by default)" if key.default is None else as_toml(key.default)
+    return [f"# {key.description}", f"# {key.name} = {default}"]
+
+
+def _path(path: str, output: Path) -> str:
+    """A path as the configuration has it: relative to its folder where it lies below it."""
+    if "://" in path:
+        return path
+    absolute, folder = os.path.abspath(path), os.path.abspath(output.parent)
+    relative = os.path.relpath(absolute, folder)
+    return absolute if relative.startswith("..") else relative
+
+
+def _as_value(table: Table) -> dict[str, object]:
+    return {
+        "section": table.section,
+        "path": table.path,
+        "files": table.files,
+        "rows": table.rows,
+        "columns": {g.key: {"column": g.column, "why": g.why} for g in table.guesses},
+        "normalise": {c.key: {"expression": c.expression, "why": c.why} for c in table.normalise},
+        "rules": {c.key: {"expression": c.expression, "why": c.why} for c in table.rules},
+    }
+
+
+def _tell(tables: Sequence[Table], output: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table as Drawn
+    from rich.text import Text
+
+    console = Console()
+    for table in tables:
+        drawn = Drawn("key", "guess", "why", title=f"{table.section}: {table.rows:,} rows", title_justify="left")
+        for g in table.guesses:
+            drawn.add_row(g.key, Text(g.column), Text(g.why))
+        for kind, cures in (("normalise", table.normalise), ("rule", table.rules)):
+            for cure in cures:
+                drawn.add_row(Text(f"{kind} {cure.key}"), Text(cure.expression), Text(cure.why))
+        console.print(drawn)
+    console.print(f"wrote {output}: read the guesses, then: topkin check --config {output}", highlight=False)

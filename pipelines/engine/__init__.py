@@ -1,0 +1,1 @@
+"""What every job shares: stages, their keys, the Beam pipeline."""

@@ -1,0 +1,139 @@
+"""What every job shares: what it is given, and how its Beam pipeline is started."""
+
+import difflib
+import io
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stderr
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from topkin.config.sections import Settings
+from topkin.errors import ConfigError, TopkinError
+from topkin.planning.estimate import Machine
+from topkin.telemetry import profiling
+from topkin.telemetry.profiling import machine_cores, machine_memory
+
+if TYPE_CHECKING:
+    from topkin.ingest.files import Files
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One stage of one run.
+
+    ``folders`` maps each finished stage before this one to its folder; ``out`` is the empty folder that
+    this stage fills; ``as_of`` is naive UTC: purchases before it are known, later ones are held out.
+    ``scratch`` is a folder that outlives a killed attempt at this stage and is removed when it finishes:
+    checkpoints go there.
+    """
+
+    settings: Settings
+    as_of: datetime
+    out: str
+    scratch: str = ""
+    folders: Mapping[str, str] = field(default_factory=dict)
+    beam: Sequence[str] = ()
+
+    def folder(self, stage: str) -> str:
+        """The folder of a finished stage."""
+        if stage not in self.folders:
+            raise ConfigError(f"stage {stage!r} has not run yet: topkin {stage} first, or topkin run for all of them")
+        return self.folders[stage]
+
+
+def input_files(path: str) -> "Files":
+    """What finds and opens the files of an input; Beam is imported only where pyarrow alone does not do."""
+    from topkin.ingest.files import ArrowFiles
+
+    if "://" not in path or path.startswith("file://"):
+        return ArrowFiles()
+    from topkin.transforms.parquet import AnyFiles
+
+    return AnyFiles()
+
+
+def beam_options(flags: Sequence[str]) -> Any:
+    """Pipeline options from Beam flags; the in-process FnApiRunner unless a runner is named.
+
+    ``DirectRunner`` means the FnApiRunner too: Beam 2.77 would first try to download another engine.
+    Raises ConfigError for a flag that Beam does not know, which it would leave out in silence, or a wrong value.
+    """
+    from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+
+    def known(parser: Any) -> None:
+        unknown = parser.parse_known_args(list(flags))[1]
+        runner = (parser.parse_known_args(list(flags))[0].runner or "").lower()
+        if unknown and runner not in _JOB_SERVERS:  # only a job server knows its own flags
+            name = str(unknown[0]).partition("=")[0]
+            there = [option for action in parser._actions for option in action.option_strings]
+            near = difflib.get_close_matches(name, there, 1)
+            raise ValueError(f"there is no {name}" + (f", did you mean {near[0]}?" if near else ""))
+
+    told = io.StringIO()
+    try:
+        with redirect_stderr(told):  # of a wrong flag argparse tells the usage of all others
+            options = PipelineOptions(list(flags))
+            options.get_all_options(add_extra_args_fn=known)
+    except (SystemExit, ValueError) as e:
+        said = str(e) if isinstance(e, ValueError) else told.getvalue().rpartition("error: ")[2].strip()
+        raise _wrong_flags(said, flags) from e
+    if options.get_all_options()["direct_running_mode"] == "multi_threading":  # its timed flush cuts elements apart
+        raise _wrong_flags("multi_threading loses data in Beam 2.77, leave it out or take multi_processing", flags)
+    standard = options.view_as(StandardOptions)
+    if (standard.runner or "DirectRunner").lower() == "directrunner":  # in whatever way the flag was written
+        standard.runner = "FnApiRunner"
+    return options
+
+
+_JOB_SERVERS = ("portablerunner", "flinkrunner", "sparkrunner", "prismrunner")
+
+
+def _wrong_flags(said: str, flags: Sequence[str]) -> ConfigError:
+    return ConfigError(f"flags for Beam, after --: {said}; got {' '.join(flags)}")
+
+
+def machine_of(settings: Settings, flags: Sequence[str]) -> Machine:
+    """The workers that the settings and the flags for Beam name; those of this machine share its cores and memory."""
+    workers, local = 1, True
+    if flags:
+        options = beam_options(flags).get_all_options()
+        local = options["runner"] == "FnApiRunner"
+        if not local:
+            workers = options.get("max_num_workers") or options.get("num_workers") or 1
+        elif options["direct_running_mode"] == "multi_processing":
+            workers = options["direct_num_workers"] or machine_cores()
+    memory = machine_memory() / workers if local else machine_memory()
+    if settings.run.worker_memory is not None:
+        memory = settings.run.worker_memory * 1e9
+    return Machine(memory=memory, cores=max(1, machine_cores() // workers) if local else 1, workers=workers)
+
+
+def run_pipeline(build: Callable[[Any], Any], flags: Sequence[str]) -> None:
+    """Build, run and wait for one pipeline; what its steps counted is noted for ``topkin run --profile``.
+
+    Raises TopkinError where the runner ends in another state than DONE, a cancelled job for one.
+    """
+    import apache_beam as beam
+
+    options = beam_options(flags)
+    try:
+        pipeline = beam.Pipeline(options=options)
+    except ValueError as e:  # a runner that is not there
+        raise _wrong_flags(str(e), flags) from e
+    build(pipeline)
+    result = pipeline.run()
+    state = result.wait_until_finish()
+    if state != "DONE":
+        raise TopkinError(f"a Beam job must end DONE, this one ended {state}: see the runner's own log, then run again")
+    profiling.note(_steps(result.metrics().query()["counters"]))
+
+
+def _steps(counters: Sequence[Any]) -> list[dict[str, Any]]:
+    """What each step counted, in the order of their names: step, rows, bytes, milliseconds."""
+    steps: dict[str, dict[str, Any]] = {}
+    for counter in counters:
+        if counter.key.metric.namespace == "topkin" and counter.key.metric.name in profiling.COUNTED:
+            step = steps.setdefault(counter.key.step, {"step": counter.key.step, **dict.fromkeys(profiling.COUNTED, 0)})
+            step[counter.key.metric.name] += int(counter.committed or 0)
+    return [steps[name] for name in sorted(steps)]

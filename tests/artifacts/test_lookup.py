@@ -1,0 +1,145 @@
+"""One user or item is found in a run's tables, whatever type its id has, and little is read for it."""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from topkin.artifacts import lookup, storage
+from topkin.artifacts.embeddings import vector_column
+from topkin.errors import ArtifactError
+
+
+def as_type(run: Any, text: str) -> Any:
+    """A text as an id of the run; an item's code is read as hexadecimal where ids are numbers."""
+    kind = lookup.id_types(run)[0]
+    return int(text, 16) if pa.types.is_integer(kind) else lookup.as_id(text, kind)
+
+
+def test_a_user_is_found_with_history_latest_first_and_recommendations_by_rank(small_run: Any) -> None:
+    view = lookup.user(small_run, as_type(small_run, "104"))
+    assert view is not None
+    assert view.segment == "France"
+    assert [(p.item.title, p.quantity) for p in view.history] == [("RED PAPER LANTERN", 2), ("BLUE PAPER LANTERN", 1)]
+    assert [(r.rank, r.item.title, r.source) for r in view.recommendations] == [
+        (1, "Garden spade [large]", "model"),
+        (2, "RED PAPER LANTERN", "model"),
+    ]
+    assert [b.title for b in view.recommendations[0].because] == ["RED PAPER LANTERN"]
+    assert [r.times_bought for r in view.recommendations] == [3, 0]
+    assert view.short is None
+
+
+def test_every_user_is_found_in_its_partition(small_run: Any) -> None:
+    for n in range(20):
+        user = as_type(small_run, f"{n + 100}")
+        view = lookup.user(small_run, user)
+        assert view is not None
+        assert view.user_id == user
+        assert len(view.recommendations) == 2
+
+
+def test_a_short_list_says_why_and_neighbours_come_along(small_run: Any) -> None:
+    view = lookup.user(small_run, as_type(small_run, "100"))
+    assert view is not None
+    assert view.short is not None
+    assert view.short["reason"] == "nothing else is allowed"
+    assert view.neighbours == ((as_type(small_run, "103"), 0.5),)
+    assert [(r.item.item_id, r.support) for r in view.bought_by_neighbours] == [(as_type(small_run, "b2"), 7)]
+
+
+def test_an_item_is_found_with_its_neighbours(small_run: Any) -> None:
+    view = lookup.item(small_run, as_type(small_run, "a1"))
+    assert view is not None
+    assert [(r.rank, r.item.title) for r in view.neighbours] == [(1, "BLUE PAPER LANTERN"), (2, "Garden spade [large]")]
+
+
+def test_items_that_brought_vectors_are_found_as_others_are(small_run: Any) -> None:
+    before = [lookup.item(small_run, as_type(small_run, "a1")), lookup.find(small_run, "lantern")]
+    path = storage.join(small_run.path, "prepared", "catalogue.parquet")
+    found = storage.read_parquet(path)
+    storage.write_parquet(found.append_column("vector", vector_column(np.ones((len(found), 3)))), path)
+    assert [lookup.item(small_run, as_type(small_run, "a1")), lookup.find(small_run, "lantern")] == before
+
+
+def test_unknown_ids_are_not_found(small_run: Any) -> None:
+    assert lookup.user(small_run, as_type(small_run, "9999")) is None
+    assert lookup.item(small_run, as_type(small_run, "9999")) is None
+    assert lookup.find(small_run, "9999").user_id is None
+
+
+def test_only_the_users_part_file_is_read(small_run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = []
+    real = pq.read_table
+
+    def read_table(source: Any, **options: Any) -> pa.Table:
+        table = real(source, **options)
+        opened.append(len(table))
+        return table
+
+    monkeypatch.setattr(pq, "read_table", read_table)
+    lookup.user_rows(small_run, "recommend", "recommendations/date=2024-05-01", as_type(small_run, "104"))
+    assert opened == [2]
+
+
+def test_words_find_titles_in_any_case_and_order_best_sold_first(small_run: Any) -> None:
+    found = lookup.find(small_run, "lantern Paper")
+    assert (found.user_id, found.item_id) == (None, None)
+    assert [i.title for i in found.titles] == ["BLUE PAPER LANTERN", "RED PAPER LANTERN"]
+
+
+def test_brackets_in_titles_and_words_are_plain_text(small_run: Any) -> None:
+    assert [i.title for i in lookup.find(small_run, "[large]").titles] == ["Garden spade [large]"]
+    assert lookup.find(small_run, ".*").titles == ()
+
+
+def test_misspelt_words_lead_to_the_nearest_titles(small_run: Any) -> None:
+    found = lookup.find(small_run, "gardn spde")
+    assert found.titles == ()
+    assert [i.title for i in found.nearest] == ["Garden spade [large]"]
+    assert lookup.find(small_run, "zzzzzz").nearest == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "expected"),
+    [
+        ("17", pa.int64(), 17),
+        ("x", pa.int64(), None),
+        ("99999999999999999999", pa.int64(), None),
+        ("017", pa.string(), "017"),
+        ("ab", pa.binary(), b"ab"),
+        ("0x00ff", pa.binary(), b"\x00\xff"),
+        ("0xzz", pa.binary(), None),
+    ],
+)
+def test_a_typed_text_becomes_an_id_of_the_tables_type(text: str, kind: pa.DataType, expected: Any) -> None:
+    assert lookup.as_id(text, kind) == expected
+
+
+@pytest.mark.parametrize("value", [b"ab", b"\x00\xff", b"0xaa", "text", 7])
+def test_a_shown_id_can_be_typed_again(value: Any) -> None:
+    kind = {bytes: pa.binary(), str: pa.string(), int: pa.int64()}[type(value)]
+    assert lookup.as_id(str(lookup.shown(value)), kind) == value
+
+
+def test_a_missing_part_is_refused(small_run: Any) -> None:
+    folder = storage.join(small_run.folder("prepare"), "histories")
+    storage.filesystem(folder)[0].delete_file(storage.join(folder, storage.part_name(1, 3)))
+    with pytest.raises(ArtifactError, match="has 2 of 3 part files"):
+        lookup.user(small_run, as_type(small_run, "100"))
+
+
+def test_a_damaged_file_is_named(small_run: Any) -> None:
+    path = storage.join(small_run.folder("prepare"), "catalogue.parquet")
+    storage.write_bytes(b"PAR1 no more", path)
+    with pytest.raises(ArtifactError, match=r"catalogue\.parquet is damaged"):
+        lookup.item(small_run, as_type(small_run, "a1"))
+
+
+def test_a_damaged_part_of_the_histories_is_named(small_run: Any) -> None:
+    folder = storage.join(small_run.folder("prepare"), "histories")
+    storage.write_bytes(b"not Parquet at all", storage.join(folder, storage.files(folder)[0]))
+    with pytest.raises(ArtifactError, match=r"histories/part-00000.* is damaged"):
+        lookup.id_types(small_run)

@@ -1,0 +1,144 @@
+import multiprocessing
+from datetime import datetime
+
+import pytest
+
+from topkin.artifacts import manifest, runs, storage
+from topkin.errors import ArtifactError
+
+AS_OF = datetime(2024, 5, 1)
+
+
+def finished(root, run_id, stages=("prepare",), key="k"):
+    run = runs.Run(str(root), run_id, AS_OF)
+    for stage in stages:
+        folder = f"runs/{run_id}/{runs.FOLDERS[stage]}"
+        storage.write_bytes(b"data", f"{root}/{folder}/file.bin")
+        manifest.seal(f"{root}/{folder}", stage=stage, key=key, summary={})
+        run = runs.record_stage(run, stage, {"key": key, "folder": folder}, {})
+    return run
+
+
+def test_a_run_is_read_as_it_was_recorded(tmp_path):
+    run = finished(tmp_path, "r1", ("prepare", "train"))
+    assert runs.read_run(str(tmp_path), "r1") == run
+    assert run.folder("train") == f"{tmp_path}/runs/r1/model"
+    with pytest.raises(ArtifactError, match="topkin embed first"):
+        run.folder("embed")
+
+
+def test_a_stage_is_found_by_its_key_in_any_run_if_it_is_sealed(tmp_path):
+    finished(tmp_path, "r1", key="old")
+    finished(tmp_path, "r2", key="new")
+    assert runs.find_stage(str(tmp_path), "prepare", "old") == "runs/r1/prepared"
+    assert runs.find_stage(str(tmp_path), "prepare", "other") is None
+    (tmp_path / "runs/r1/prepared/manifest.json").unlink()
+    assert runs.find_stage(str(tmp_path), "prepare", "old") is None
+
+
+def test_publishing_moves_the_pointer_and_rollback_moves_it_back(tmp_path):
+    first, second = finished(tmp_path, "r1"), finished(tmp_path, "r2")
+    assert runs.published(str(tmp_path)) is None
+    runs.point_to(first)
+    runs.point_to(second)
+    runs.point_to(second)
+    assert runs.published(str(tmp_path)) == second
+    assert runs.point_back(str(tmp_path)) == first
+    assert runs.published(str(tmp_path)) == first
+    with pytest.raises(ArtifactError, match="no earlier published run"):
+        runs.point_back(str(tmp_path))
+
+
+def test_a_run_that_is_published_again_goes_back_to_the_one_between(tmp_path):
+    first, second = finished(tmp_path, "r1"), finished(tmp_path, "r2")
+    for run in (first, second, first):
+        runs.point_to(run)
+    assert runs.pointer(str(tmp_path))["history"] == ["r2"]
+    assert runs.point_back(str(tmp_path)) == second
+    with pytest.raises(ArtifactError, match="no earlier published run"):
+        runs.point_back(str(tmp_path))
+
+
+def _publish_many(root, run_id):
+    for _ in range(20):
+        runs.point_to(runs.read_run(root, run_id))
+
+
+def test_a_reader_never_sees_half_a_pointer(tmp_path):
+    names = ["r1", "r2"]
+    for name in names:
+        finished(tmp_path, name)
+    runs.point_to(runs.read_run(str(tmp_path), "r1"))
+    context = multiprocessing.get_context("spawn")
+    writers = [context.Process(target=_publish_many, args=(str(tmp_path), n)) for n in names]
+    for w in writers:
+        w.start()
+    while any(w.is_alive() for w in writers):
+        assert runs.published(str(tmp_path)).run_id in names
+    assert [w.exitcode for w in writers] == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda f: (f / "file.bin").write_bytes(b"dAta"), "changed after its stage finished"),
+        (lambda f: (f / "file.bin").unlink(), "file.bin is missing"),
+        (lambda f: (f / "more.bin").write_bytes(b""), "more.bin is not in the manifest"),
+        (lambda f: (f / "manifest.json").unlink(), "did not finish"),
+        (lambda f: (f / "manifest.json").write_text("{"), "is not JSON"),
+    ],
+)
+def test_a_changed_folder_does_not_pass_for_the_sealed_one(tmp_path, damage, words):
+    run = finished(tmp_path, "r1")
+    manifest.verify(run.folder("prepare"))
+    damage(tmp_path / "runs/r1/prepared")
+    with pytest.raises(ArtifactError, match=words):
+        manifest.verify(run.folder("prepare"))
+
+
+def test_keys_and_names_depend_on_all_that_is_given():
+    base = {"a": 1, "b": {"c": 2}}
+    assert runs.stage_key(base) == runs.stage_key({"b": {"c": 2}, "a": 1})
+    assert runs.stage_key(base) != runs.stage_key({"a": 1, "b": {"c": 3}})
+    assert runs.run_name(AS_OF, base).startswith("2024-05-01-")
+    assert runs.run_name(AS_OF.replace(hour=6), base).startswith("2024-05-01T060000-")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"run_id": "a"}', "\x00"])
+def test_a_damaged_pointer_is_said_with_the_cure(tmp_path, text):
+    (tmp_path / "current.json").write_text(text)
+    with pytest.raises(ArtifactError, match=r"is damaged .* remove it, then topkin publish"):
+        runs.published(str(tmp_path))
+
+
+def test_a_change_of_any_module_at_any_depth_changes_the_hash_of_the_source(tmp_path):
+    package, elsewhere = tmp_path / "package", tmp_path / "elsewhere"
+    (package / "sub" / "deep").mkdir(parents=True)
+    (elsewhere / "losses").mkdir(parents=True)
+    (package / "models").symlink_to(elsewhere)  # as a checkout has it
+    seen = [runs.source_hash(package)]
+    for path in (
+        package / "a.py",
+        package / "sub" / "a.py",
+        package / "sub" / "deep" / "a.py",
+        elsewhere / "losses" / "a.py",
+        package / "sub" / "page.j2",
+    ):
+        path.write_text("x = 1")
+        seen.append(runs.source_hash(package))
+        path.write_text("x = 2")
+        seen.append(runs.source_hash(package))
+    assert len(set(seen)) == len(seen)
+    (package / "sub" / "__pycache__").mkdir()
+    (package / "sub" / "__pycache__" / "a.py").write_text("never read")
+    (package / "sub" / "notes.txt").write_text("no code")
+    assert runs.source_hash(package) == seen[-1]
+
+
+def test_moving_code_from_one_module_to_another_changes_the_hash_of_the_source(tmp_path):
+    (tmp_path / "a.py").write_text("x = 1")
+    (tmp_path / "b.py").write_text("y = 2")
+    before = runs.source_hash(tmp_path)
+    (tmp_path / "a.py").write_text("x = 1b.pyy = 2")
+    (tmp_path / "b.py").write_text("")
+    assert runs.source_hash(tmp_path) != before

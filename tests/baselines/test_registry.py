@@ -1,0 +1,289 @@
+import math
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import topkin.baselines.knn as module
+from topkin.baselines import als
+from topkin.baselines.als import IALS
+from topkin.baselines.knn import GraphFilter, ItemKNN, UserKNN
+from topkin.baselines.popularity import OwnFrequency, RecentPopularity, popularity, recent_popularity
+from topkin.baselines.registry import BASELINES, best_of, fit_baselines, left_out, load_baselines, save_baselines
+from topkin.errors import ArtifactError, ConfigError
+from topkin.interactions import Interactions
+from topkin.recommend.searchers import BaselineSearch
+from topkin.search.topk import top_k_of_scores
+
+
+def history_of(purchases, n_items):
+    """From a list per user of (item, age), in time order."""
+    flat = [p for one in purchases for p in sorted(one, key=lambda p: (-p[1], p[0]))]
+    indptr = np.cumsum([0, *map(len, purchases)]).astype(np.int64)
+    items = np.array([i for i, _ in flat], np.int32)
+    ages = np.array([a for _, a in flat], np.float32)
+    return Interactions(indptr, items, ages, np.ones(len(flat), np.float32), n_items)
+
+
+@st.composite
+def shops(draw):
+    """Purchases of up to 6 users among up to 7 items, with repeats, empty users and unsold items."""
+    n_items = draw(st.integers(1, 7))
+    purchase = st.tuples(st.integers(0, n_items - 1), st.sampled_from([0.0, 0.5, 3.0, 10.0, 40.0]))
+    return draw(st.lists(st.lists(purchase, max_size=8), min_size=1, max_size=6)), n_items
+
+
+def buyers(purchases, item):
+    return {u for u, one in enumerate(purchases) if any(i == item for i, _ in one)}
+
+
+def naive_recent(purchases, item):
+    return sum(min(1.5, sum(math.exp(-a / 7) for i, a in one if i == item)) for one in purchases)
+
+
+def naive_similarity(purchases, i, j):
+    both = len(buyers(purchases, i) & buyers(purchases, j))
+    return both / math.sqrt(len(buyers(purchases, i)) * len(buyers(purchases, j))) if both else 0.0
+
+
+def naive_knn(purchases, n_items, neighbours, recency):
+    scores = np.zeros((len(purchases), n_items))
+    for j in range(n_items):
+        # compared in float32, as the neighbours are chosen
+        near = {i: np.float32(naive_similarity(purchases, i, j)) for i in range(n_items) if i != j}
+        kept = sorted((i for i in near if near[i] > 0), key=lambda i: (-near[i], i))[:neighbours]
+        factor = (max(naive_recent(purchases, j), 0.05) / max(len(buyers(purchases, j)), 1)) ** recency
+        for u, one in enumerate(purchases):
+            scores[u, j] = factor * sum(near[i] for i in kept if i in {i for i, _ in one})
+    return scores
+
+
+def assert_same_order(scores, keys):
+    """Scores of a user must order the items as tuples do, ties as ties."""
+    for row, own in zip(scores, keys, strict=True):
+        for i in range(len(row)):
+            for j in range(len(row)):
+                assert (row[i] < row[j]) == (own[i] < own[j])
+
+
+@settings(max_examples=60, deadline=None)
+@given(shops())
+def test_popularity_counts_distinct_buyers(shop):
+    purchases, n_items = shop
+    history = history_of(*shop)
+    counts = [len(buyers(purchases, i)) for i in range(n_items)]
+    assert popularity(history).tolist() == counts
+    some = history.take(np.array([0, 0, len(purchases) - 1]))
+    assert BASELINES["popularity"]().fit(history).scores(some).tolist() == [counts] * 3
+
+
+@settings(max_examples=60, deadline=None)
+@given(shops())
+def test_recent_popularity_equals_loops_and_is_ordered_with_ties_by_buyers(shop):
+    purchases, n_items = shop
+    history = history_of(*shop)
+    recent = recent_popularity(history)
+    assert recent == pytest.approx([naive_recent(purchases, i) for i in range(n_items)], rel=1e-5)
+    keys = [(recent[i], len(buyers(purchases, i))) for i in range(n_items)]
+    assert_same_order(RecentPopularity().fit(history).scores(history.take(np.array([0]))), [keys])
+
+
+def test_one_user_cannot_make_an_item_popular():
+    history = history_of([[(0, 0.0)] * 50, [(1, 1.0)], [(1, 1.0)]], 2)
+    assert recent_popularity(history) == pytest.approx([1.5, 2 * math.exp(-1 / 7)])
+
+
+@settings(max_examples=60, deadline=None)
+@given(shops())
+def test_own_frequency_orders_by_times_bought_then_buyers(shop):
+    purchases, n_items = shop
+    keys = []
+    for one in purchases:
+        times = Counter(i for i, _ in set(one))  # lines of one moment are one time
+        keys.append([(times[i], len(buyers(purchases, i))) for i in range(n_items)])
+    assert_same_order(OwnFrequency().fit(history_of(*shop)).scores(history_of(*shop)), keys)
+
+
+BLOCKS = st.sampled_from([1, 5, 1 << 20])
+
+
+@settings(max_examples=100, deadline=None)
+@given(shops(), st.integers(1, 4), st.sampled_from([0.0, 0.65]), BLOCKS)
+def test_item_knn_equals_loops_whatever_the_block(shop, neighbours, recency, cells):
+    purchases, n_items = shop
+    history = history_of(*shop)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "BLOCK_CELLS", cells)
+        found = ItemKNN(neighbours=neighbours, recency=recency).fit(history).scores(history)
+    np.testing.assert_allclose(found, naive_knn(purchases, n_items, neighbours, recency), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("cells", [1, 200, 1 << 20])
+def test_the_graph_filter_is_the_gram_matrix_of_the_normalised_purchases(cells, monkeypatch):
+    monkeypatch.setattr(module, "BLOCK_CELLS", cells)
+    rng = np.random.default_rng(3)
+    bought = rng.random((30, 12)) < 0.3
+    bought[0] = bought[:, 0] = True  # nobody and nothing is without purchases
+    history = history_of([[(i, 1.0) for i in np.flatnonzero(row).tolist()] for row in bought], 12)
+    normal = bought / np.sqrt(bought.sum(axis=1, keepdims=True) * bought.sum(axis=0))
+    found = GraphFilter().fit(history).scores(history)
+    np.testing.assert_allclose(found, bought @ (normal.T @ normal), rtol=1e-5)
+
+
+@settings(max_examples=100, deadline=None)
+@given(shops(), st.integers(1, 4), BLOCKS)
+def test_user_knn_equals_loops_whatever_the_block(shop, neighbours, cells):
+    purchases, n_items = shop
+    sets = [{i for i, _ in one} for one in purchases]
+    history = history_of(*shop)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "BLOCK_CELLS", cells)
+        found = UserKNN(neighbours=neighbours).fit(history).scores(history)
+    expected = np.zeros((len(sets), n_items))
+    for u, own in enumerate(sets):
+        near = {v: np.float32(len(own & s) / math.sqrt(max(len(own) * len(s), 1))) for v, s in enumerate(sets)}
+        for v in sorted((v for v in near if near[v] > 0), key=lambda v: (-near[v], v))[:neighbours]:
+            expected[u, list(sets[v])] += near[v]
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def checkerboard():
+    return history_of([[(i, 1.0) for i in range(u % 2, 8, 2) if i != u] for u in range(8)], 8)
+
+
+@pytest.mark.parametrize("name", ["item_knn", "user_knn", "graph_filter", "ials"])
+def test_the_other_items_of_a_checkerboard_are_found_for_known_and_for_new_users(name):
+    if name in left_out([name]):
+        pytest.skip("implicit is not installed")
+    history = checkerboard()
+    model = BASELINES[name]()
+    if isinstance(model, IALS):
+        model.factors, model.regularisation = 4, 0.01  # a small shop
+    model.fit(history)
+    own = history.distinct()
+    ids, _ = top_k_of_scores(model.scores(history), 1, exclude=(own.indptr, own.items))
+    assert ids[:, 0].tolist() == list(range(8))
+    new = history_of([[(0, 2.0), (2, 2.0), (4, 2.0)]], 8)
+    ids, _ = top_k_of_scores(model.scores(new), 1, exclude=(new.indptr, new.items))
+    assert ids[0, 0] == 6
+
+
+def test_a_user_is_solved_from_the_history_as_the_library_does():
+    pytest.importorskip("implicit")
+    from implicit.cpu.als import AlternatingLeastSquares
+    from threadpoolctl import threadpool_limits
+
+    rng = np.random.default_rng(0)
+    history = history_of([[(int(i), 1.0) for i in rng.choice(40, 6, replace=False)] for _ in range(60)], 40)
+    model = IALS(factors=8, seed=3, alpha=2.0).fit(history)
+    assert np.array_equal(model.items, IALS(factors=8, seed=3, alpha=2.0).fit(history).items)
+    assert IALS(factors=8).fit(history).confidence == pytest.approx(max(0.3 * np.sqrt(60 * 40 / 360), 1))
+    with threadpool_limits(1, "blas"):
+        theirs = AlternatingLeastSquares(8, regularization=1.0, alpha=2.0, random_state=3, num_threads=1)
+    theirs.item_factors, theirs.user_factors = model.items, np.zeros((60, 8), np.float32)
+    users = theirs.recalculate_user(np.arange(60), history.distinct().counts())
+    np.testing.assert_allclose(model.scores(history), users @ model.items.T, atol=1e-3)
+
+
+def test_without_the_library_factors_are_left_out_with_a_word(monkeypatch):
+    monkeypatch.setattr(als.importlib.util, "find_spec", lambda name: None)
+    assert "pip install implicit" in left_out(["ials", "popularity"])["ials"]
+    assert list(fit_baselines(checkerboard(), ["ials", "popularity"], 5)) == ["popularity"]
+    with pytest.raises(ConfigError, match="take it off the list"):
+        IALS().fit(checkerboard())
+
+
+def measured():
+    return [name for name in BASELINES if name not in left_out([name])]
+
+
+def some_shop():
+    rng = np.random.default_rng(0)
+    purchases = [list(zip(rng.integers(0, 9, n).tolist(), rng.random(n) * 50, strict=True)) for n in (5, 0, 30)]
+    return history_of(purchases, 10)
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_every_baseline_gives_finite_float32_blocks_of_its_own_and_leaves_the_history_alone(name):
+    if name not in measured():
+        pytest.skip("its library is not installed")
+    history = some_shop()
+    copies = [a.copy() for a in (history.indptr, history.items, history.ages, history.weights)]
+    model = BASELINES[name]().fit(history)
+    some = history.take(np.array([2, 1]))
+    scores = model.scores(some)
+    assert scores.shape == (2, 10)
+    assert scores.dtype == np.float32
+    assert np.isfinite(scores).all()
+    again = model.scores(some)
+    scores[:] = 7
+    np.testing.assert_array_equal(model.scores(some), again)
+    for before, after in zip(copies, (history.indptr, history.items, history.ages, history.weights), strict=True):
+        np.testing.assert_array_equal(before, after)
+
+
+def test_baselines_read_again_score_the_same(tmp_path):
+    history, names = some_shop(), measured()
+    fitted = fit_baselines(history, names, 3)
+    save_baselines(fitted, str(tmp_path))
+    read = load_baselines(str(tmp_path), names, 3)
+    assert list(read) == names
+    for name in names:
+        np.testing.assert_array_equal(read[name].scores(history), fitted[name].scores(history))
+    with pytest.raises(ArtifactError, match="no baseline popularity"):
+        load_baselines(str(tmp_path / "none"), ["popularity"], 3)
+
+
+@settings(max_examples=40, deadline=None)
+@given(shops(), st.integers(1, 9), st.sampled_from([1, 500, 1 << 20]), st.booleans(), st.randoms(use_true_random=False))
+def test_the_best_of_a_baseline_are_its_best_scores_whatever_the_blocks(shop, k, budget, mask, random):
+    history, n_items = history_of(*shop), shop[1]
+    model = RecentPopularity().fit(history) if random.random() < 0.5 else ItemKNN().fit(history)
+    allowed = np.array([random.random() < 0.7 for _ in range(n_items)])
+    own = [{i for i, _ in one} for one in shop[0]]
+    exclude = (history.indptr, history.items) if mask else None
+    ids, best = best_of(model, history, k, exclude=exclude, allowed=allowed, budget_bytes=budget)
+    for u, scores in enumerate(model.scores(history)):
+        may = [i for i in range(n_items) if allowed[i] and not (mask and i in own[u])]
+        expected = sorted(may, key=lambda i, scores=scores: (-scores[i], i))[:k]
+        assert ids[u].tolist() == expected + [-1] * (k - len(expected))
+        assert best[u].tolist() == [*scores[expected], *[-np.inf] * (k - len(expected))]
+
+
+@settings(max_examples=60, deadline=None)
+@given(shops(), st.integers(1, 4), st.integers(1, 4), st.sampled_from([1, 1 << 20]), st.randoms(use_true_random=False))
+def test_the_reasons_of_item_knn_are_the_bought_items_of_which_its_score_is_made(shop, most, near, cells, random):
+    purchases, n_items = shop
+    history = history_of(*shop)
+    model = ItemKNN(neighbours=near).fit(history)
+    ids = np.array([random.sample([*range(n_items), -1], min(3, n_items)) for _ in purchases], np.int32)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "BLOCK_CELLS", cells)
+        reasons = model.reasons(history, ids, most)
+    assert reasons.shape == (*ids.shape, most)
+    for u, row in enumerate(ids):
+        own = sorted({i for i, _ in purchases[u]})
+        alone = {h: model.scores(history_of([[(h, 1.0)]], n_items))[0] for h in own}
+        for place, j in enumerate(row):
+            adds = {h: alone[h][j] for h in own if j >= 0 and alone[h][j] > 0}
+            expected = sorted(adds, key=lambda h, adds=adds: (-adds[h], h))[:most]
+            assert reasons[u, place].tolist() == expected + [-1] * (most - len(expected))
+
+
+def test_a_baseline_is_not_asked_without_purchases():
+    search = BaselineSearch(RecentPopularity().fit(checkerboard()), np.ones(8, bool))
+    with pytest.raises(ValueError, match="give their history"):
+        search.search(np.ones((1, 1)), 3, exclude=(np.zeros(2, int), np.zeros(0, int)), allowed=np.ones(8, bool))
+
+
+@pytest.mark.parametrize("name", BASELINES)
+@pytest.mark.parametrize("purchases", [[[]], [[], []]])
+def test_a_shop_without_sales_gives_every_item_the_same_score(name, purchases):
+    if name not in measured():
+        pytest.skip("its library is not installed")
+    history = history_of(purchases, 3)
+    scores = BASELINES[name]().fit(history).scores(history)
+    assert scores.shape == (len(purchases), 3)
+    assert (scores == scores[:, :1]).all()

@@ -1,0 +1,289 @@
+"""What a configuration file, the environment and --set come to, and what is said of a wrong one."""
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from topkin.config.load import load_settings
+from topkin.config.reference import as_toml, keys
+from topkin.config.sections import Settings, Train
+from topkin.errors import ConfigError
+
+GOOD = '[purchases]\npath = "sales.parquet"\n'
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "topkin.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def message(folder: Path, text: str, sets: tuple[str, ...] = (), env: dict[str, str] | None = None) -> str:
+    """What is said of a configuration, the folder's path left out."""
+    with pytest.raises(ConfigError) as caught:
+        load_settings(written(folder, text), sets, env or {})
+    assert caught.value.exit_code == 2
+    return str(caught.value).replace(f"{folder}/", "")
+
+
+def test_defaults_hold_where_the_file_is_silent(tmp_path: Path) -> None:
+    loaded = load_settings(written(tmp_path, GOOD), env={})
+    expected = Settings(
+        purchases={"path": str(tmp_path / "sales.parquet")}, run={"output": str(tmp_path / "topkin-out")}
+    )
+    assert loaded == expected
+
+
+def test_set_wins_over_the_environment_which_wins_over_the_file(tmp_path: Path) -> None:
+    path = written(tmp_path, GOOD + "[train]\nepochs = 1\ndim = 8\npatience = 5\n")
+    loaded = load_settings(path, ["train.epochs=3"], {"TOPKIN_TRAIN__EPOCHS": "2", "TOPKIN_TRAIN__DIM": "16"})
+    assert (loaded.train.epochs, loaded.train.dim, loaded.train.patience) == (3, 16, 5)
+
+
+def test_the_last_of_two_sets_wins(tmp_path: Path) -> None:
+    assert load_settings(written(tmp_path, GOOD), ["train.dim=8", "train.dim=9"], {}).train.dim == 9
+
+
+def test_other_variables_are_left_alone(tmp_path: Path) -> None:
+    load_settings(written(tmp_path, GOOD), env={"TOPKIN_TRACEBACK": "1", "HOME": "/", "TOPKIN": "x"})
+
+
+def test_paths_of_the_file_are_relative_to_it_and_those_of_flags_to_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    text = (
+        '[run]\noutput = "../out"\n[purchases]\npath = "gs://bucket/a.parquet"\n[items]\npath = "/abs/i.parquet"\n'
+        '[users]\npath = "users/*.parquet"\n[recommend]\nallow = "allow.parquet"\n'
+    )
+    folder = tmp_path / "config"
+    folder.mkdir()
+    loaded = load_settings(written(folder, text), ["recommend.deny=deny.parquet"], {"TOPKIN_USERS__PATH": "u.parquet"})
+    assert loaded.run.output == str(tmp_path / "out")
+    assert loaded.purchases.path == "gs://bucket/a.parquet"
+    assert loaded.items is not None
+    assert loaded.items.path == "/abs/i.parquet"
+    assert loaded.users is not None
+    assert loaded.users.path == str(here / "u.parquet")
+    assert loaded.recommend.allow == str(folder / "allow.parquet")
+    assert loaded.recommend.deny == str(here / "deny.parquet")
+
+
+def test_a_path_that_looks_like_a_number_is_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert load_settings(written(tmp_path, GOOD), ["purchases.path=2011"], {}).purchases.path == str(tmp_path / "2011")
+
+
+def test_a_home_folder_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/someone")
+    loaded = load_settings(written(tmp_path, '[purchases]\npath = "~/sales.parquet"\n'), env={})
+    assert loaded.purchases.path == "/home/someone/sales.parquet"
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "expected"),
+    [
+        ("train.epochs=3", "epochs", 3),
+        ("train.temperature=1", "temperature", 1.0),
+        ("train.half_life_days=2.5", "half_life_days", 2.5),
+    ],
+)
+def test_values_are_read_as_toml(tmp_path: Path, text: str, key: str, expected: object) -> None:
+    assert getattr(load_settings(written(tmp_path, GOOD), [text], {}).train, key) == expected
+
+
+def test_lists_tables_and_bare_texts_can_be_set(tmp_path: Path) -> None:
+    sets = [
+        "evaluate.k=[1, 10]",
+        'recommend.cooldown_by_category."Home & Garden"=3',
+        "recommend.search=index",
+        "purchases.rules.positive=quantity > 0 and price = 1",
+        'purchases.normalise={ item_id = "upper(item_id)" }',
+    ]
+    loaded = load_settings(written(tmp_path, GOOD), sets, {})
+    assert loaded.evaluate.k == (1, 10)
+    assert loaded.recommend.cooldown_by_category == {"Home & Garden": 3}
+    assert loaded.recommend.search == "index"
+    assert loaded.purchases.rules == {"positive": "quantity > 0 and price = 1"}
+    assert loaded.purchases.normalise == {"item_id": "upper(item_id)"}
+
+
+def test_names_of_the_users_own_keep_their_case_in_variables(tmp_path: Path) -> None:
+    env = {"TOPKIN_PURCHASES__RULES__No_Price": "price > 0"}
+    assert load_settings(written(tmp_path, GOOD), env=env).purchases.rules == {"No_Price": "price > 0"}
+
+
+@pytest.mark.parametrize("name", ["123", "1e5", "true", "2011-11-09", "[a]", '"quoted"'])
+def test_a_column_may_be_called_like_a_number_or_a_date(tmp_path: Path, name: str) -> None:
+    loaded = load_settings(written(tmp_path, GOOD), [f"purchases.user_id={name}"], {})
+    assert loaded.purchases.user_id == name.strip('"')
+
+
+def test_an_empty_value_takes_the_key_away(tmp_path: Path) -> None:
+    path = written(tmp_path, GOOD + '[items]\npath = "i.parquet"\ntitle = "name"\n[run]\noutput = "x"\n')
+    loaded = load_settings(path, ["items.title=", "run.output="], {})
+    assert loaded.items is not None
+    assert loaded.items.title is None
+    assert loaded.run.output == str(tmp_path / "topkin-out")
+
+
+@given(epochs=st.integers(1, 10**6), rate=st.floats(1e-6, 1), column=st.text(max_size=20))
+@hypothesis_settings(max_examples=50, deadline=None)
+def test_what_is_written_as_toml_is_read_back(
+    tmp_path_factory: pytest.TempPathFactory, epochs: int, rate: float, column: str
+) -> None:
+    text = (
+        f"[train]\nepochs = {as_toml(epochs)}\nlearning_rate = {as_toml(rate)}\n"
+        f"[purchases]\npath = '/s'\nuser_id = {as_toml(column)}\nrules = {as_toml({column: 'true'})}\n"
+    )
+    loaded = load_settings(written(tmp_path_factory.mktemp("c"), text), env={})
+    assert (loaded.train.epochs, loaded.train.learning_rate) == (epochs, rate)
+    assert loaded.purchases.user_id == column
+    assert loaded.purchases.rules == {column: "true"}
+
+
+@given(st.sampled_from(sorted(keys())))
+@hypothesis_settings(max_examples=60, deadline=None)
+def test_any_misspelt_key_names_the_right_one(tmp_path_factory: pytest.TempPathFactory, dotted: str) -> None:
+    key = keys()[dotted]
+    misspelt = key.name + "x"
+    said = message(tmp_path_factory.mktemp("c"), GOOD, (f"{key.section}.{misspelt}=1",))
+    assert f"{key.section}.{misspelt} is not a key; did you mean {dotted}?" in said
+
+
+def test_a_missing_file_is_answered_with_the_cure(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no configuration file .*none\.toml: topkin init PURCHASES\.parquet"):
+        load_settings(tmp_path / "none.toml")
+
+
+def test_a_folder_in_place_of_the_file_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"must be a file, .* is a folder"):
+        load_settings(tmp_path)
+
+
+def test_a_file_that_is_not_text_is_said_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "topkin.toml"
+    path.write_bytes(b"[purchases]\n# caf\xe9\n")
+    with pytest.raises(ConfigError, match=r"topkin\.toml:2: .* must be UTF-8, got byte 0xe9"):
+        load_settings(path)
+
+
+def test_broken_toml_is_shown_with_its_line(tmp_path: Path) -> None:
+    said = message(tmp_path, GOOD + "[train]\nepochs = three\n")
+    assert re.match(r"topkin\.toml:4: not TOML: Invalid value\n    epochs = three$", said)
+
+
+def test_toml_that_ends_too_early_is_shown_with_its_last_line(tmp_path: Path) -> None:
+    assert message(tmp_path, GOOD + "[train]\nepochs =").startswith("topkin.toml:4: not TOML: ")
+
+
+def test_everything_wrong_is_said_at_once_in_the_files_order(tmp_path: Path) -> None:
+    text = (
+        GOOD + 'userid = "x"\n[train]\nepochs = "3"\ntemperature = 0\n[recomend]\nk = 3\n'
+        '[recommend]\nsearch = "indx"\ndim = 3\nk = true\n[evaluate]\nk = [5, 0]\n[purchases.rules]\npaid = ""\n'
+    )
+    assert message(tmp_path, text, ("similar.items=x",), {"TOPKIN_INDEX__EF": "3"}).splitlines() == [
+        '--set similar.items: similar.items takes a whole number of at least 0, got "x"',
+        "TOPKIN_INDEX__EF: index.ef is not a key; did you mean index.ef_search?",
+        "topkin.toml:3: purchases.userid is not a key; did you mean purchases.user_id?",
+        'topkin.toml:5: train.epochs takes a whole number of at least 0, got "3"',
+        "topkin.toml:6: train.temperature takes a number from 0.01 to 100, got 0",
+        "topkin.toml:7: [recomend] is not a section; did you mean [recommend]?",
+        'topkin.toml:10: recommend.search takes one of "exact", "index", got "indx"; did you mean "index"?',
+        "topkin.toml:11: recommend.dim is not a key; did you mean train.dim?; [recommend] takes "
+        "k, model, search, bought, personal, personal_repeat, personal_recent, personal_due, cooldown_days, "
+        "cooldown_by_category, allow, deny, min_history, because",
+        "topkin.toml:12: recommend.k takes a whole number of at least 1, got true",
+        "topkin.toml:14: evaluate.k takes a list, each a whole number of at least 1, got [5, 0]",
+        'topkin.toml:16: purchases.rules.paid takes a text that is not empty, got ""',
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "topkin.toml: section [purchases] is missing; it needs path"),
+        ("[purchases]\n", "topkin.toml:1: purchases.path is missing; it takes a text: A Parquet file, a folder"),
+        ("epochs = 3\n" + GOOD, "topkin.toml:1: epochs is not a section; did you mean train.epochs?"),
+        ("train = 4\n" + GOOD, "topkin.toml:1: train must be a section [train] of keys, got 4"),
+        ("zebra = 4\n" + GOOD, "topkin.toml:1: zebra is not a section; sections are run, purchases, items"),
+        (GOOD + "rules = 'a > 0'\n", "topkin.toml:3: purchases.rules takes a table of names, each with a text"),
+        (GOOD + "[publish]\nmetric = 'ndcg@7'\n", "publish.metric must be one of recall, precision, ndcg"),
+        (GOOD + "[recommend]\ncooldown_by_category.toys = 0\n",
+         "topkin.toml:4: recommend.cooldown_by_category.toys takes a number above 0 and of at most 36500, got 0"),
+        (GOOD + "[publish]\nmust_beat = ['popularty']\n",
+         'topkin.toml:4: publish.must_beat takes a list, each one of "popularity", "recent_popularity"'),
+        (GOOD + "[prepare]\nrecent_days = inf\n",
+         "topkin.toml:4: prepare.recent_days takes a number above 0 and of at most 36500, got inf"),
+        (GOOD + "[train]\nlogq = nan\n", "topkin.toml:4: train.logq takes a number from 0"),
+        (GOOD + '[recommend]\nmodel = "item_kn"\n', '"ials", got "item_kn"; did you mean "item_knn"?'),
+        (GOOD + '[recommend]\nmodel = "user_knn"\nsearch = "index"\n',
+         'topkin.toml:3: recommend.search = "index" finds items by the encoder\'s vectors, got recommend.model = '
+         '"user_knn", which has none: set recommend.search = "exact", or recommend.model = "encoder"'),
+        (GOOD + '[recommend]\nmodel = "ials"\nbought = "boost"\npersonal = 0\n',
+         'recommend.bought = "boost" adds a personal part, weighed beside the encoder\'s scores, got recommend.model = '
+         '"ials": set recommend.bought = "keep" and recommend.personal = 0'),
+        (GOOD + '[recommend]\nmodel = "ials"\nbought = "keep"\n', 'recommend.bought = "keep" adds a personal part'),
+        (GOOD + '[recommend]\nmodel = "ials"\nbought = "keep"\npersonal = 0.5\n', "and recommend.personal = 0"),
+    ],
+)  # fmt: skip
+def test_each_mistake_has_its_message(tmp_path: Path, text: str, said: str) -> None:
+    assert said in message(tmp_path, text)
+
+
+@pytest.mark.parametrize("text", ["train.epochs", "epochs=3", "train. =3", "=3", "train.epochs 3"])
+def test_a_malformed_set_is_answered_with_its_form(tmp_path: Path, text: str) -> None:
+    assert "--set must be section.key=value, such as --set train.epochs=3, got" in message(tmp_path, GOOD, (text,))
+
+
+def test_a_set_below_a_plain_value_is_said(tmp_path: Path) -> None:
+    said = message(tmp_path, GOOD, ("purchases.path.x=3",))
+    assert said.startswith("--set purchases.path.x: path is not a table in ")
+
+
+def test_a_value_cannot_smuggle_in_another_key(tmp_path: Path) -> None:
+    said = message(tmp_path, GOOD, ("train.epochs=3\ndim = 5",))
+    assert 'train.epochs takes a whole number of at least 0, got "3\\ndim = 5"' in said
+
+
+def test_a_relative_name_of_the_file_is_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written(tmp_path, GOOD)
+    monkeypatch.chdir(tmp_path)
+    assert load_settings("topkin.toml", env={}).purchases.path == os.path.join(tmp_path, "sales.parquet")
+
+
+@pytest.mark.parametrize("text", ["a = " + "[" * 3000 + "]" * 3000, "a = " + "{a=" * 3000 + "1" + "}" * 3000])
+def test_toml_nested_without_end_is_refused(tmp_path: Path, text: str) -> None:
+    assert "nested deeper" in message(tmp_path, GOOD + text)
+
+
+def test_values_that_are_not_utf8_are_refused_with_their_place(tmp_path: Path) -> None:
+    raw = os.fsdecode(b"x\xff")
+    assert "TOPKIN_RUN__OUTPUT: a value must be UTF-8, got b'x\\xff'" in message(
+        tmp_path, GOOD, env={"TOPKIN_RUN__OUTPUT": raw}
+    )
+    assert "--set: a value must be UTF-8" in message(tmp_path, GOOD, sets=(f"run.output={raw}",))
+
+
+@pytest.mark.parametrize("value", ["inf", "nan", "1e30", "0"])
+def test_a_step_size_that_cannot_train_is_refused(tmp_path: Path, value: str) -> None:
+    config = tmp_path / "topkin.toml"
+    config.write_text('[purchases]\npath = "p.parquet"\n')
+    with pytest.raises(ConfigError, match=r"train\.learning_rate"):
+        load_settings(config, [f"train.learning_rate={value}"], env={})
+
+
+@pytest.mark.parametrize(("preset", "most"), [("small", 256), ("standard", 640), ("large", 1024)])
+def test_vectors_of_a_preset_have_no_more_coordinates_than_it_says(preset: str, most: int) -> None:
+    train = Train(preset=preset)
+    prior, length = 1, 1
+    assert train.closed_dim + train.uptake_dim + train.dim + prior + length == most
+    assert train.closed_rank >= train.closed_dim
+    assert Train(preset=preset, dim=8).dim == 8

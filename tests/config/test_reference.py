@@ -1,0 +1,79 @@
+"""Keys as data say what the typed schema says."""
+
+import tomllib
+from typing import get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from topkin.baselines.registry import BASELINES
+from topkin.config.reference import as_toml, bare_or_quoted, keys, nearest, sections
+from topkin.config.sections import Baseline, Settings
+
+
+def test_every_key_of_the_schema_is_there_with_a_description() -> None:
+    for name, field in Settings.model_fields.items():
+        section = next(s for s in sections() if s.name == name)
+        assert section.description
+        kind = next(t for t in getattr(field.annotation, "__args__", (field.annotation,)) if t is not type(None))
+        assert {k.name for k in section.keys} == set(kind.model_fields)
+    assert all(k.description.endswith(".") and k.takes for k in keys().values())
+
+
+@pytest.mark.parametrize(
+    ("name", "takes"),
+    [
+        ("train.epochs", "a whole number of at least 0"),
+        ("train.temperature", "a number from 0.01 to 100"),
+        ("train.logq", "a number from 0 to 1"),
+        ("train.half_life_days", "a number above 0 and of at most 36500"),
+        ("train.id_dropout", "a number of at least 0 and below 1"),
+        ("recommend.search", 'one of "exact", "index"'),
+        ("evaluate.k", "a list, each a whole number of at least 1"),
+        ("purchases.rules", "a table of names, each with a text that is not empty"),
+        ("recommend.allow", "a text"),
+        ("run.seed", "a whole number from 0 to 2147483647"),
+    ],
+)
+def test_what_a_key_takes_is_said_in_words(name: str, takes: str) -> None:
+    assert keys()[name].takes == takes
+
+
+def test_the_gate_can_ask_for_every_baseline_and_for_nothing_else() -> None:
+    assert get_args(Baseline) == tuple(BASELINES)
+
+
+def test_required_keys_and_sections_are_known() -> None:
+    assert [k for k, key in keys().items() if key.required] == [
+        "purchases.path",
+        "items.path",
+        "users.path",
+        "heldout.path",
+    ]
+    assert [s.name for s in sections() if s.required] == ["purchases"]
+
+
+values = st.recursive(
+    st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(values)
+def test_what_is_spelt_as_toml_is_read_back(value: object) -> None:
+    assert tomllib.loads(f"value = {as_toml(value)}") == {"value": value}
+
+
+@given(st.text(max_size=10))
+def test_any_name_can_be_a_key(name: str) -> None:
+    assert tomllib.loads(f"{bare_or_quoted(name)} = 1") == {name: 1}
+
+
+def test_nearest_is_similar_or_begins_alike_and_else_none() -> None:
+    assert nearest("epoch", ["epochs", "dim"]) == "epochs"
+    assert nearest("ef", ["ef_construction", "ef_search"]) == "ef_search"
+    assert nearest("EPOCHS", ["epochs"]) == "epochs"
+    assert nearest("zzz", ["epochs"]) is None
+    assert nearest("", ["epochs"]) is None

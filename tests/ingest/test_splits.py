@@ -1,0 +1,86 @@
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from topkin.artifacts import schemas
+from topkin.errors import InputError
+from topkin.ingest.events import settle
+from topkin.ingest.splits import last_out, leaks, refuse_given, refuse_leaks
+
+AS_OF = datetime(2024, 6, 1)
+DAY = timedelta(days=1)
+
+
+def events(rows: list[tuple[str, int, int]]) -> pa.Table:
+    """Of (user, days after the first of January, item), in their canonical order."""
+    n = len(rows)
+    columns = [
+        pa.array([r[0] for r in rows], pa.string()),
+        pa.array([r[2] for r in rows], pa.int64()),
+        pa.array([datetime(2024, 1, 1) + r[1] * DAY for r in rows], schemas.TIME),
+        pa.array([1.0] * n, pa.float32()),
+        pa.nulls(n, pa.float32()),
+        pa.nulls(n, pa.string()),
+    ]
+    return settle(pa.table(columns, schema=schemas.events(pa.string(), pa.int64())))[0]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 4), st.integers(0, 3)), max_size=20))
+def test_the_last_moment_of_each_user_is_held_out(rows: list[tuple[str, int, int]]) -> None:
+    table = events(rows)
+    known, out = last_out(table)
+    everything = table.to_pylist()
+    times: dict[str, set[Any]] = {}
+    for row in everything:
+        times.setdefault(row["user_id"], set()).add(row["timestamp"])
+    is_last = [len(times[r["user_id"]]) > 1 and r["timestamp"] == max(times[r["user_id"]]) for r in everything]
+    assert out.to_pylist() == [r for r, yes in zip(everything, is_last, strict=True) if yes]
+    assert known.to_pylist() == [r for r, yes in zip(everything, is_last, strict=True) if not yes]
+    assert known.schema == out.schema == table.schema
+
+
+def test_rows_on_the_wrong_side_of_the_date_are_counted() -> None:
+    def at(*days: int) -> pa.Table:
+        return pa.table({"timestamp": pa.array([AS_OF + d * DAY for d in days], schemas.TIME)})
+
+    assert leaks(at(-2, -1), at(0, 3), AS_OF) == (0, 0)
+    assert leaks(at(-2, 0, 1), at(-1, 3), AS_OF) == (2, 1)
+    assert leaks(at(), at(), AS_OF) == (0, 0)
+    refuse_given(0, 0, AS_OF)
+    with pytest.raises(InputError, match=r"2 rows of purchases\.path do not.*later --as-of"):
+        refuse_given(2, 1, AS_OF)
+    with pytest.raises(InputError, match=r"1 rows of heldout\.path do.*earlier --as-of"):
+        refuse_given(0, 1, AS_OF)
+
+
+FINE: dict[str, Any] = {
+    "prepared_as_of": AS_OF.isoformat(),
+    "youngest": 0.01,
+    "last_sale": AS_OF - DAY,
+    "heldout": [None, AS_OF, AS_OF + DAY],
+    "by_time": True,
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"prepared_as_of": "2024-06-02T00:00:00"}, "tables made as of 2024-06-02"),
+        ({"youngest": 0.0}, "no purchase in the histories"),
+        ({"youngest": -2.0}, "2.000 days after it"),
+        ({"last_sale": AS_OF}, "a feature computed after the cut"),
+        ({"heldout": [AS_OF, AS_OF - DAY]}, "no held-out purchase may be dated before"),
+    ],
+)
+def test_what_tells_the_future_is_refused(change: dict[str, Any], message: str) -> None:
+    refuse_leaks(AS_OF, **FINE)
+    refuse_leaks(AS_OF, **{**FINE, "heldout": [AS_OF - DAY], "by_time": False})
+    refuse_leaks(AS_OF, **{**FINE, "youngest": float(np.inf), "last_sale": None, "heldout": []})
+    with pytest.raises(InputError, match=message):
+        refuse_leaks(AS_OF, **{**FINE, **change})

@@ -1,0 +1,135 @@
+import duckdb
+import pyarrow as pa
+import pytest
+
+from topkin.errors import ConfigError
+from topkin.ingest.rules import Rules, records
+from topkin.ingest.sql import Expression, nearest, query
+
+ROWS = pa.table(
+    {"q": [1, 2, None, -3], "s": [" a", "B", None, "x"], "when": pa.array([1, 2, 3, 4], pa.timestamp("us"))}
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("q >", "is not an SQL expression: syntax error"),
+        ("q > 0; DROP TABLE rows", "is not an SQL expression"),
+        ("1) FROM rows --", "is not an SQL expression"),
+        ("1), (2", "must be one SQL expression"),
+        ("max(q) > 1", "must be about one row, got max"),
+        ("row_number() OVER () > 1", "must be about one row, got row_number"),
+        ("(SELECT 1) = 1", "must be about one row, got a subquery"),
+        ("(SELECT count(*) FROM read_csv('/etc/passwd')) > 0", "must be about one row, got a subquery"),
+        ("q IN (SELECT q FROM rows)", "must be about one row, got a subquery"),
+        ("COLUMNS(*) > 1", r"must be about one row, got \*"),
+        ("unnest([1, 2]) > 1", "must be about one row, got unnest"),
+        ("random() > .5", r"must give the same whenever it is asked, got random\(\)"),
+        ('"when" < now()', r"must give the same whenever it is asked, got now\(\)"),
+        ('"when" < current_date', "must give the same whenever it is asked, got current_date"),
+        ("q > ?", "must hold its values"),
+    ],
+)
+def test_only_an_expression_over_one_row_is_taken(text: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said) as e:
+        Expression("purchases.rules.'good'", text).names()
+    assert str(e.value).startswith("purchases.rules.'good': ")
+    assert repr(text) in str(e.value)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT * FROM read_csv('/etc/passwd')",
+        "SELECT * FROM '/etc/passwd'",
+        "COPY (SELECT 1) TO '/tmp/topkin-test.csv'",
+        "ATTACH '/tmp/topkin-test.db'",
+        "INSTALL httpfs",
+        "LOAD httpfs",
+        "SET enable_external_access = true",
+        "SET threads = 8",
+        "SELECT * FROM ROWS_OF_PYTHON",
+    ],
+)
+def test_the_engine_reaches_no_file_no_network_no_setting_and_no_variable(sql: str) -> None:
+    ROWS_OF_PYTHON = ROWS  # noqa: F841  what DuckDB would find by name
+    with pytest.raises(duckdb.Error):
+        query(sql)
+
+
+def test_the_table_is_gone_after_the_query() -> None:
+    query("SELECT 1 FROM rows", ROWS)
+    with pytest.raises(duckdb.CatalogException):
+        query("SELECT 1 FROM rows")
+
+
+def test_the_order_of_rows_is_kept() -> None:
+    rows = pa.table({"n": range(500_000)})
+    assert Expression("k", "n + 0").evaluate(rows).to_pylist() == list(range(500_000))
+
+
+def test_an_unknown_column_is_told_with_those_there_are() -> None:
+    with pytest.raises(ConfigError, match=r'Referenced column "qq" not found.* the columns are q, s, when$') as e:
+        Expression("purchases.rules.'good'", "qq > 0").evaluate(ROWS)
+    assert "LINE" not in str(e.value)
+
+
+def test_a_cast_that_fails_names_the_cure() -> None:
+    with pytest.raises(ConfigError, match=r"fails on a row: .*' a' to INT32.*TRY_CAST"):
+        Expression("k", "CAST(s AS INTEGER) > 0").evaluate(ROWS)
+
+
+def test_a_comment_at_the_end_does_no_harm() -> None:
+    assert Expression("k", "q > 0 -- good").evaluate(ROWS).to_pylist() == [True, True, None, False]
+
+
+def test_the_columns_that_expressions_read_are_found() -> None:
+    rules = Rules.of(
+        "purchases", {"s": "upper(s)"}, {"a": "list_filter(Tags, x -> x > 1) IS NOT NULL", "b": '"Q q" > 0'}
+    )
+    assert rules.columns(["Q q", "q", "tags", "s", "t"]) == ["Q q", "tags", "s"]
+
+
+def test_normalising_comes_before_rules_and_in_order() -> None:
+    rules = Rules.of("p", {"s": "trim(s)", "t": "upper(s)"}, {"no B": "t <> 'B'", "more than one": "q > 1"})
+    rows = rules.normalised(ROWS)
+    assert rows["t"].to_pylist() == ["A", "B", None, "X"]
+    assert rows["s"].to_pylist() == ["a", "B", None, "x"]
+    assert rules.broken(rows).tolist() == [1, 0, 0, 1]
+    assert rules.bound(ROWS.schema).field("t").type == pa.string()
+
+
+def test_an_earlier_rule_guards_a_cast_in_a_later_one() -> None:
+    rows = pa.table({"s": ["12", "x", None, "5"]})
+    rules = Rules.of("p", {}, {"digits": "regexp_full_match(s, '[0-9]+')", "ten": "CAST(s AS INTEGER) >= 10"})
+    assert rules.broken(rows).tolist() == [-1, 0, 0, 1]
+
+
+def test_a_rule_must_be_true_or_false() -> None:
+    with pytest.raises(ConfigError, match=r"p.rules.'odd': 'q' must be true or false, got int64"):
+        Rules.of("p", {}, {"odd": "q"}).bound(ROWS.schema)
+
+
+def test_records_are_json_of_every_type() -> None:
+    import json
+
+    rows = pa.table(
+        {
+            "a'b\"": [1, None],
+            "f": [float("nan"), 1.5],
+            "g": pa.array([float("-inf"), None], pa.float32()),
+            "t": pa.array([0, None], pa.timestamp("ms")),
+            "l": [[1], None],
+            "b": [b"\x00a", None],
+        }
+    )
+    first, second = (json.loads(r, parse_constant=pytest.fail) for r in records(rows).to_pylist())
+    assert first == {"a'b\"": 1, "f": "nan", "g": "-inf", "t": "1970-01-01 00:00:00", "l": [1], "b": "\\x00a"}
+    assert second == {"a'b\"": None, "f": 1.5, "g": None, "t": None, "l": None, "b": None}
+    assert records(rows.select([])).to_pylist() == ["{}", "{}"]
+
+
+def test_the_nearest_name_is_offered_in_its_own_case() -> None:
+    assert nearest("id", ["ID", "price"]) == ", did you mean 'ID'"
+    assert nearest("zzz", ["ID", "price"]) == ""

@@ -1,0 +1,93 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+tf = pytest.importorskip("tensorflow")
+
+from topkin.models.objective.offsets import Base  # noqa: E402
+from topkin.models.training.trainer import Trainer  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def known(plan, purchases, catalogue):
+    return plan.known(purchases, catalogue)
+
+
+@pytest.fixture(scope="module")
+def base(known):
+    rng = np.random.default_rng(0)
+    out, pooled = rng.normal(size=(2, len(known.features), 3)).astype(np.float32)
+    return Base.of(out * np.array([3.0, 1.0, 0.2], np.float32), pooled, known.counts.buyers, rarity=0.5)
+
+
+def test_the_base_says_the_z_scores_of_its_block(plan, purchases, known, base):
+    trainer = Trainer(replace(plan, closed_share=0.5), purchases, "refit", known, base)
+    batch = next(trainer.batches(1))
+    rows = int(batch["question"][-1]) + 1
+    got = np.asarray(trainer.step._said({k: tf.constant(v) for k, v in batch.items()}, rows))
+    users = np.zeros((rows, 3))
+    np.add.at(users, batch["history"][:, 0], base.in_vectors[batch["pooled"][batch["history"][:, 1]]])
+    scores = users @ base.out_vectors.T
+    deviation = scores[:, known.counts.buyers > 0].std(axis=1, keepdims=True)
+    np.testing.assert_allclose(got, 0.5 * (scores / deviation)[:, batch["candidates"]], rtol=2e-4, atol=1e-5)
+
+
+def test_an_in_vector_of_the_base_weighs_by_rarity():
+    pooled = np.ones((2, 2), np.float32)
+    base = Base.of(np.eye(2, dtype=np.float32), pooled, np.array([4, 0]), rarity=0.5)
+    assert base.in_vectors.tolist() == [[0.5, 0.5], [1.0, 1.0]]
+
+
+def test_only_the_rows_that_a_batch_touches_move(plan, purchases, known):
+    trainer = Trainer(replace(plan, batch_size=4, negatives=0, neighbours=0), purchases, "refit", known)
+    before = np.asarray(trainer.model.id_in.table).copy()
+    batch = next(trainer.batches(1))
+    trainer.step(batch)
+    moved = np.flatnonzero((np.asarray(trainer.model.id_in.table) != before).any(axis=1))
+    assert set(moved) == set(batch["pooled_rows"].tolist()) - {0}
+    assert len(moved) < len(before) - 1
+
+
+@pytest.fixture(scope="module")
+def usual(plan, purchases, known, base):
+    """Plans that use every part, one for each loss, with the losses of their first steps."""
+    softmax = replace(plan, negatives=8, negative_power=0.3, closed_share=0.1, logq=0.7)
+    plans = {"softmax": softmax, "ccl": replace(softmax, loss="ccl", margin=0.0)}
+    return {name: (chosen, first(chosen, purchases, known, base)) for name, chosen in plans.items()}
+
+
+def first(plan, purchases, known, base):
+    """The losses of three steps."""
+    trainer = Trainer(plan, purchases, "refit", known, base)
+    return [float(trainer.step(batch)) for _, batch in zip(range(3), trainer.batches(1), strict=False)]
+
+
+@pytest.mark.parametrize(
+    ("loss", "name", "value"),
+    [
+        ("ccl", "margin", -0.5),
+        ("ccl", "negative_weight", 7.0),
+        ("softmax", "temperature", 0.3),
+        ("softmax", "logq", 0.0),
+        ("softmax", "closed_share", 0.3),
+        ("softmax", "closed_share", 0.0),
+        ("softmax", "negatives", 0),
+        ("softmax", "folds", 2),
+        ("softmax", "neighbours", 2),
+        ("softmax", "neighbours", 0),
+        ("softmax", "smoothing", 0.2),
+        ("softmax", "hops", 2),
+        ("softmax", "learning_rate", 0.02),
+        ("softmax", "id_dropout", 0.9),
+    ],
+)
+def test_every_setting_reaches_the_training(usual, purchases, known, base, loss, name, value):
+    plan, want = usual[loss]
+    got = first(replace(plan, **{name: value}), purchases, known, base)
+    assert np.isfinite(got).all()
+    assert not np.allclose(got, want, rtol=1e-6)
+
+
+def test_the_losses_differ(usual):
+    assert not np.allclose(usual["softmax"][1], usual["ccl"][1], rtol=0.01)

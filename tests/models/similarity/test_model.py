@@ -1,0 +1,172 @@
+"""A similarity model from training to a saved index, on clouds of points with an obvious answer."""
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from topkin.artifacts import storage
+from topkin.errors import ArtifactError
+from topkin.models.metric_learning.losses.pair import MultiSimilarity
+from topkin.models.metric_learning.losses.proxy import ArcFace
+from topkin.models.similarity.index import Growth
+from topkin.models.similarity.model import SimilarityModel
+
+NAMES = ["boot", "coat", "bag", "shirt", "dress"]
+
+
+def clouds(n: int, seed: int, classes: int = 5) -> tuple[np.ndarray, list[str]]:
+    rng = np.random.default_rng(seed)
+    codes = np.arange(n) % classes
+    noise = rng.normal(size=(n, 8)) * np.r_[np.full(5, 0.15), 3, 3, 3]
+    return (np.eye(5, 8)[codes] + noise).astype(np.float32), [NAMES[c] for c in codes]
+
+
+def encoder_of(dim: int = 4) -> keras.Model:
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input((8,))
+    hidden = keras.layers.Dense(16, activation="relu")(inputs)
+    return keras.Model(inputs, keras.layers.Dense(dim)(hidden))
+
+
+@pytest.fixture(scope="module")
+def trained() -> SimilarityModel:
+    model = SimilarityModel(encoder_of(), growth=Growth(graph_from=50))
+    model.compile(keras.optimizers.Adam(0.02), loss=MultiSimilarity())
+    x, labels = clouds(400, 0, classes=4)
+    model.fit(x, labels, epochs=12, batch_size=80, verbose=0)
+    model.index(x[:120], labels[:120], ids=[f"sku-{i}" for i in range(120)])
+    return model
+
+
+def test_training_makes_neighbours_alike(trained: SimilarityModel) -> None:
+    x, labels = clouds(100, 5, classes=4)
+    raw = SimilarityModel(encoder_of())
+    raw.index(*clouds(120, 0, classes=4))
+    found = trained.evaluate_retrieval(x, labels, ks=(1, 5))
+    assert found["recall_any@1"] > 0.9 > raw.evaluate_retrieval(x, labels, ks=(1,))["recall_any@1"] + 0.1
+    assert found["map@r"] <= found["r_precision"]
+    assert found["knn_accuracy@1"] == pytest.approx(found["recall_any@1"])
+    assert found["queries"] == 100
+
+
+def test_lookup_gives_ids_labels_and_scores_in_order(trained: SimilarityModel) -> None:
+    x, _ = clouds(120, 0, classes=4)
+    lists = trained.lookup(x[:3], k=4)
+    assert [len(row) for row in lists] == [4, 4, 4]
+    assert lists[0][0].id == "sku-0"
+    assert lists[0][0].score == pytest.approx(1)
+    assert [n.rank for n in lists[0]] == [1, 2, 3, 4]
+    assert all(a.score >= b.score for row in lists for a, b in pairwise(row))
+    assert trained.single_lookup(x[1], k=4) == lists[1]
+
+
+def test_a_calibrated_match_knows_what_it_does_not_know(trained: SimilarityModel) -> None:
+    x, labels = clouds(400, 6)  # one class in five is not in the index
+    made = trained.calibrate(x, labels, precision=0.95)
+    assert made.precision >= 0.95
+    matched = trained.match(x)
+    accepted = [(m, t) for m, t in zip(matched, labels, strict=True) if m is not None]
+    assert len(accepted) < 400
+    assert np.mean([m == t for m, t in accepted]) == pytest.approx(made.precision)
+    assert trained.match(x, threshold=-1.1).count(None) == 0
+    assert trained.match(x, threshold=1.1) == [None] * 400
+
+
+def test_a_class_added_after_training_is_found_without_a_rebuild(trained: SimilarityModel, tmp_path: Path) -> None:
+    trained.save(str(tmp_path / "model"))
+    model = SimilarityModel.load(str(tmp_path / "model"))
+    x, labels = clouds(100, 7)
+    new = [i for i, name in enumerate(labels) if name == "dress"]
+    before = model.items.compactions
+    model.index(x[new[:10]], ["dress"] * 10, ids=[f"new-{i}" for i in range(10)])
+    assert model.items.compactions == before
+    assert model.items.in_graph == 120
+    got = model.match(x[new[10:]], threshold=-1.1)
+    assert got.count("dress") > len(got) / 2
+    model.remove([f"new-{i}" for i in range(10)])
+    assert "dress" not in model.match(x[new], threshold=-1.1)
+
+
+def test_a_saved_model_answers_the_same(trained: SimilarityModel, tmp_path: Path) -> None:
+    x, labels = clouds(50, 8, classes=4)
+    trained.calibrate(x, labels, precision=0.8)
+    folder = str(tmp_path / "model")
+    trained.save(folder)
+    again = SimilarityModel.load(folder)
+    assert again.lookup(x, k=3) == trained.lookup(x, k=3)
+    assert again.match(x) == trained.match(x)
+    again.save(folder, overwrite=True)
+    again = SimilarityModel.load(folder)
+    assert again.calibration is not None
+    assert trained.calibration is not None
+    for name, value in vars(trained.calibration).items():
+        np.testing.assert_array_equal(getattr(again.calibration, name), value)
+    with pytest.raises(FileExistsError, match="overwrite=True"):
+        again.save(folder)
+    with open(tmp_path / "model" / "encoder.keras", "ab") as file:
+        file.write(b"x")
+    with pytest.raises(ArtifactError, match="changed"):
+        SimilarityModel.load(folder)
+
+
+def test_a_folder_of_another_is_never_replaced(trained: SimilarityModel, tmp_path: Path) -> None:
+    (tmp_path / "letter.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match="1 files"):
+        trained.save(str(tmp_path), overwrite=True)
+    assert storage.files(str(tmp_path)) == ["letter.txt"]
+
+
+@pytest.mark.parametrize("make", [int, str, lambda c: b"%d" % c])
+def test_a_loss_with_weights_gets_its_head_and_labels_of_any_type(make: Any) -> None:
+    x, _ = clouds(60, 0, classes=3)
+    labels = [make(7 * (i % 3)) for i in range(60)]
+    model = SimilarityModel(encoder_of())
+    model.compile("adam", loss=ArcFace())
+    history = model.fit(x, labels, epochs=2, validation_data=(x[:9], labels[:9]), verbose=0)
+    assert np.isfinite(history.history["val_loss"]).all()
+    assert model.classes == labels[:3]
+    model.index(x, labels)
+    assert {n.label for row in model.lookup(x, k=1) for n in row} == set(labels)
+
+
+def test_training_on_makes_the_index_stale() -> None:
+    x, labels = clouds(40, 0)
+    model = SimilarityModel(encoder_of())
+    model.index(x, labels)
+    model.compile("adam", loss=MultiSimilarity())
+    model.fit(x, labels, epochs=1, verbose=0)
+    for use in (lambda: model.lookup(x), lambda: model.index(x), lambda: model.save("/nowhere")):
+        with pytest.raises(RuntimeError, match="reset_index"):
+            use()
+    model.reset_index()
+    assert model.index(x[:3]) == [0, 1, 2]
+    assert model.index(x[3:5]) == [3, 4]
+
+
+def test_wrong_use_is_told(trained: SimilarityModel) -> None:
+    x, labels = clouds(10, 0)
+    with pytest.raises(ValueError, match="built Keras model"):
+        SimilarityModel(keras.Sequential([keras.layers.Dense(3)]))
+    model = SimilarityModel(encoder_of())
+    with pytest.raises(RuntimeError, match=r"compile\(loss=…\)"):
+        model.fit(x, labels)
+    with pytest.raises(ValueError, match="needs a loss"):
+        model.compile("adam")
+    with pytest.raises(RuntimeError, match="it is empty"):
+        model.lookup(x)
+    with pytest.raises(ValueError, match="120, got 121"):
+        trained.lookup(x, k=121)
+    with pytest.raises(ValueError, match="2 labels for 10"):
+        trained.calibrate(x, labels[:2])
+    model.index(x)
+    with pytest.raises(RuntimeError, match="call calibrate first"):
+        model.match(x)
+    model.compile("adam", loss=MultiSimilarity())
+    with pytest.raises(ValueError, match="at most 2 classes, got 5"):
+        model.fit(x, labels, classes=2)
+    with pytest.raises(ValueError, match="must be trained on, got 'hat'"):
+        model.fit(x, labels, validation_data=(x, ["hat"] * 10))

@@ -1,0 +1,273 @@
+"""The command line: light to start, its options taken to the engine, its answers and codes."""
+
+import io
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from topkin.artifacts import runs, storage
+from topkin.errors import ConfigError, InputError, QualityGateError
+from topkin.pipelines import run as nightly
+from topkin.pipelines.cli import app, commands
+from topkin.pipelines.cli.app import main
+from topkin.pipelines.engine import stages
+from topkin.pipelines.engine.job import run_pipeline
+
+HEAVY = ("apache_beam", "tensorflow", "keras", "pyarrow", "pydantic", "numpy", "duckdb", "nmslib", "scipy")
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "topkin.toml"
+    path.write_text('[run]\noutput = "out"\n[purchases]\npath = "sales.parquet"\n')
+    monkeypatch.chdir(tmp_path)
+    return path
+
+
+@pytest.fixture
+def asked(config: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any, dict[str, Any]]]:
+    """What the engine was asked, in place of doing it."""
+    calls: list[tuple[str, Any, dict[str, Any]]] = []
+
+    def run_stages(settings: Any, *, only: str, tell: Any, **options: Any) -> runs.Run:
+        calls.append((only, settings, options))
+        tell(stages.Event(only, "started"))
+        tell(stages.Event(only, "finished", 1.25, {"rows": 1234, "loss": 0.5, "name": "x", "by": {}}))
+        return runs.Run(settings.run.output, "r1", options["as_of"], {only: f"{settings.run.output}/runs/r1/{only}"})
+
+    def run_all(settings: Any, *, publish: bool, tell: Any, **options: Any) -> runs.Run:
+        calls.append(("all", settings, options | {"publish": publish}))
+        return runs.Run(settings.run.output, "r1", options["as_of"], {"evaluate": "there"})
+
+    monkeypatch.setattr(stages, "run_stages", run_stages)
+    monkeypatch.setattr(nightly, "run_all", run_all)
+    return calls
+
+
+@pytest.mark.parametrize("args", [["--help"], ["run", "--help"], ["--version"], ["nonsense"], ["train", "--nonsense"]])
+def test_help_and_wrong_usage_import_nothing_heavy(args: list[str]) -> None:
+    script = (
+        "import sys, json; from topkin.pipelines.cli.app import main\n"
+        f"code = main({args!r})\n"
+        "print('\\n' + json.dumps([code, sorted({m.partition('.')[0] for m in sys.modules})]))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    code, modules = json.loads(done.stdout.splitlines()[-1])
+    assert code == (2 if "nonsense" in args[-1] else 0)
+    typers = {"pydantic"} if args[0] in (*stages.ORDER, "run", "nonsense") else set()  # typer reads options with it
+    assert not set(HEAVY) & set(modules) - typers
+
+
+def commands_of_app() -> dict[str, Any]:
+    group = typer.main.get_command(app.app)
+    return dict(group.commands)  # type: ignore[attr-defined]
+
+
+def test_every_job_is_a_command() -> None:
+    wanted = {"demo", "init", "check", *stages.ORDER, "publish", "run", "show", "backtest", "tune", "benchmark"}
+    assert set(commands_of_app()) == wanted
+
+
+def test_every_command_has_a_meaning_and_an_example_that_begins_with_it(capsys: pytest.CaptureFixture[str]) -> None:
+    for name, command in commands_of_app().items():
+        assert command.help.endswith(".")
+        assert command.epilog.startswith(f"Example: topkin {name}")
+        assert main([name, "--help"]) == 0
+        assert f"topkin {name}" in capsys.readouterr().out
+
+
+def test_the_codes_are_in_the_help(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    main(["--help"])
+    out = " ".join(capsys.readouterr().out.split())
+    assert "0 done; 1 anything not listed here; 2 wrong usage or configuration; 3 bad input; 4 made" in out
+
+
+def test_python_m_topkin_is_the_command() -> None:
+    done = subprocess.run([sys.executable, "-m", "topkin", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("topkin 0.")
+
+
+@pytest.mark.parametrize("stage", stages.ORDER)
+def test_a_stage_gets_every_option(asked: list[Any], stage: str, tmp_path: Path) -> None:
+    args = ["--as-of", "2011-11-09", "--set", "train.epochs=3", "--set", "train.dim=8", "--force"]
+    assert main([stage, *args, "--", "--direct_num_workers=2", "--streaming", "false"]) == 0
+    [(only, settings, options)] = asked
+    assert only == stage
+    assert (settings.train.epochs, settings.train.dim) == (3, 8)
+    assert settings.run.output == str(tmp_path / "out")
+    assert options == {
+        "as_of": datetime(2011, 11, 9),
+        "force": True,
+        "beam": ["--direct_num_workers=2", "--streaming", "false"],
+    }
+
+
+def test_a_job_file_is_the_same_command(asked: list[Any]) -> None:
+    assert stages.main("train", ["--as-of", "2011-11-09"]) == 0
+    assert asked[0][0] == "train"
+
+
+def test_today_is_the_default_date(asked: list[Any]) -> None:
+    assert main(["run"]) == 0
+    today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None)
+    assert asked[0][2]["as_of"] == today
+
+
+@pytest.fixture
+def in_tokyo(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A machine whose clock is not in UTC."""
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "Asia/Tokyo")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2011-11-09", datetime(2011, 11, 9)),
+        ("2011-11-09T06:30", datetime(2011, 11, 9, 6, 30)),
+        ("2011-11-09T06:30+02:00", datetime(2011, 11, 9, 4, 30)),
+        ("2011-11-09T06:30Z", datetime(2011, 11, 9, 6, 30)),
+    ],
+)
+def test_dates_and_times_are_read_as_utc(text: str, expected: datetime, in_tokyo: None) -> None:
+    assert commands.parse_as_of(text) == expected
+
+
+def test_a_wrong_date_is_answered_with_its_form(asked: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "--as-of", "9.11.2011"]) == 2
+    assert "--as-of must be a date such as 2011-11-09 or a time" in capsys.readouterr().err
+    assert not asked
+
+
+def test_publishing_can_be_left_out(asked: list[Any]) -> None:
+    assert main(["run", "--no-publish"]) == 0
+    assert asked[0][2]["publish"] is False
+
+
+def test_a_finished_stage_is_told_on_stderr_and_the_result_on_stdout(
+    asked: list[Any], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert main(["train", "--as-of", "2011-11-09"]) == 0
+    said = capsys.readouterr()
+    assert said.err.split() == ["train", "1.2", "s", "rows", "1,234,", "loss", "0.5"]
+    assert said.out == f"run r1\n  train      {tmp_path}/out/runs/r1/train\n"
+
+
+@pytest.mark.parametrize("flag", ["--quiet", "--json"])
+def test_quiet_and_json_leave_stderr_empty(asked: list[Any], flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", flag]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_json_is_one_object(asked: list[Any], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["run", "--as-of", "2011-11-09", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "run_id": "r1",
+        "as_of": "2011-11-09T00:00:00",
+        "output": str(tmp_path / "out"),
+        "published": False,
+        "folders": {"evaluate": "there"},
+    }
+
+
+def test_a_stray_word_is_not_taken_for_a_beam_flag(asked: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "epochs=3"]) == 2
+    assert "unexpected argument 'epochs=3'; flags for Beam go after --" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("error", "code"), [(InputError("no rows"), 3), (QualityGateError("refused"), 4)])
+def test_an_error_of_the_engine_is_a_message_and_a_code(
+    asked: list[Any], error: Exception, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*args: Any, **options: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(nightly, "run_all", fail)
+    assert main(["run"]) == code
+    assert capsys.readouterr().err == f"topkin: {error}\n"
+    assert main(["run", "--json"]) == code
+    assert json.loads(capsys.readouterr().err)["error"]["exit_code"] == code
+
+
+def test_a_missing_configuration_is_answered_with_the_cure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["run"]) == 2
+    assert (
+        "there is no configuration file topkin.toml: topkin init PURCHASES.parquet writes one"
+        in capsys.readouterr().err
+    )
+
+
+def finished(root: Path, run_id: str) -> runs.Run:
+    entry = {"key": "k", "folder": f"runs/{run_id}/prepared"}
+    return runs.record_stage(runs.Run(str(root), run_id, datetime(2011, 11, 9)), "prepare", entry, {})
+
+
+def test_publish_finds_the_run_of_the_settings_and_the_date(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from topkin.pipelines import publish
+
+    monkeypatch.setattr(stages, "keys", lambda settings, as_of: {"prepare": settings.run.seed})
+    monkeypatch.setattr(publish, "publish", lambda run, settings: runs.point_to(run))
+    name = runs.run_name(datetime(2011, 11, 9), {"prepare": 42})
+    for run_id in (name, f"{name}+2", f"{name}+10", "2011-11-09-other"):
+        finished(tmp_path / "out", run_id)
+    assert main(["publish", "--as-of", "2011-11-09"]) == 0
+    assert capsys.readouterr().out.startswith(f"run {name}+10 (published)\n")
+    assert main(["publish", "--run", name]) == 0
+    assert main(["publish", "--as-of", "2011-11-10"]) == 2
+    assert "there is no run of this configuration as of 2011-11-10" in capsys.readouterr().err
+
+
+def test_rollback_moves_the_pointer_back(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from topkin.artifacts import manifest
+
+    monkeypatch.setattr(manifest, "verify", lambda folder: {})
+    monkeypatch.setattr(runs.Run, "folder", lambda run, stage: stage)
+    root = tmp_path / "out"
+    runs.point_to(finished(root, "r1"))
+    runs.point_to(finished(root, "r2"))
+    assert main(["publish", "--rollback"]) == 0
+    assert capsys.readouterr().out.startswith("run r1 (published)\n")
+    assert storage.read_json(str(root / "current.json"))["run_id"] == "r1"
+    assert main(["publish", "--rollback"]) == 1
+    assert "no earlier published run" in capsys.readouterr().err
+    assert main(["publish", "--rollback", "--run", "r2"]) == 2
+
+
+@pytest.mark.parametrize("text", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00"])
+def test_a_date_beyond_the_calendar_in_utc_is_answered_with_the_form(text: str) -> None:
+    with pytest.raises(ConfigError, match="--as-of must be"):
+        commands.parse_as_of(text)
+
+
+@pytest.mark.parametrize("flag", ["--runner=Nope", "--direct_num_workers=x"])
+def test_a_wrong_flag_for_beam_is_a_wrong_usage(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ConfigError, match=f"flags for Beam, after --: .*got {flag}"):
+        run_pipeline(lambda pipeline: None, [flag])
+    assert capsys.readouterr().err == ""
+
+
+def test_a_terminal_that_cannot_show_a_character_shows_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", terminal)
+    assert main(["--version"]) == 0
+    print("\u00e9\U0001f600", file=terminal, flush=True)
+    assert terminal.buffer.getvalue().endswith(b"\\xe9\\U0001f600\n")  # type: ignore[attr-defined]

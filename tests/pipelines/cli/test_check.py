@@ -1,0 +1,132 @@
+"""``topkin check`` shows what the inputs hold and says everything that is wrong with them."""
+
+import json
+from datetime import datetime
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from topkin.pipelines.cli.app import main
+
+CONFIG = """
+[run]
+output = "out"
+[purchases]
+path = "sales.parquet"
+quantity = "qty"
+[purchases.normalise]
+item_id = "upper(item_id)"
+[purchases.rules]
+returned = "qty > 0"
+"no time" = "timestamp > '2020-01-01'"
+"lower case" = "item_id = upper(item_id)"
+[items]
+path = "goods.parquet"
+title = "name"
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    sales = pa.table(
+        {
+            "user_id": ["a", "b", None, "a"],
+            "item_id": ["x", "y", "x", "y"],
+            "timestamp": [datetime(2024, 1, n) for n in (1, 2, 3, 4)],
+            "qty": [1, -1, 1, 2],
+            "unused": [0, 0, 0, 0],
+        }
+    )
+    pq.write_table(sales, tmp_path / "sales.parquet")
+    pq.write_table(pa.table({"item_id": ["X", "Y"], "name": ["Cup", "Jug"]}), tmp_path / "goods.parquet")
+    (tmp_path / "topkin.toml").write_text(CONFIG)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "150")
+    return tmp_path
+
+
+def test_good_inputs_are_shown_with_types_rules_and_what_these_reject(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["check"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "purchases: 1 file, 4 rows" in out
+    assert "items: 1 file, 2 rows" in out
+    assert "user_id │ user_id │ string │ 25.0% null" in out
+    assert "rule returned │ qty > 0 │ SQL │ 25.0% rejected" in out
+    assert "normalise item_id │ upper(item_id) │ SQL" in out
+    assert "timestamp │ timestamp │ timestamp[us]" in out
+    assert "unused" not in out
+    assert "all is well" in out
+    assert not (folder / "out").exists()
+
+
+def test_json_holds_the_same(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "--json", "--as-of", "2024-06-01"]) == 0
+    value = json.loads(capsys.readouterr().out)
+    assert value["ok"] is True
+    assert value["as_of"] == "2024-06-01T00:00:00"
+    purchases, items = value["inputs"]
+    assert {"key": "quantity", "column": "qty", "type": "int64", "null": 0.0} in purchases["columns"]
+    assert {"name": "no time", "expression": "timestamp > '2020-01-01'", "rejects": 0.0} in purchases["expressions"]
+    asked_after_normalising = {"name": "lower case", "expression": "item_id = upper(item_id)", "rejects": 0.0}
+    assert asked_after_normalising in purchases["expressions"]
+    assert items["rows"] == 2
+
+
+def test_everything_wrong_is_said_at_once_with_the_code_of_bad_input(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["check", "--set", "purchases.quantity=quantity", "--set", "items.title=title"]) == 3
+    err = capsys.readouterr().err
+    assert "has no column 'quantity' (purchases.quantity)" in err
+    assert "has no column 'title' (items.title)" in err
+
+
+def test_a_missing_file_and_a_wrong_rule_are_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "--set", "items.path=good.parquet"]) == 3
+    assert "there is no file" in capsys.readouterr().err
+    assert main(["check", "--set", "purchases.rules.returned=qty >"]) == 2
+    assert "'qty >'" in capsys.readouterr().err
+
+
+def test_findings_are_in_the_json_too(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "--set", "items.title=title", "--json"]) == 3
+    said = capsys.readouterr()
+    assert json.loads(said.out)["ok"] is False
+    assert "items.title" in json.loads(said.out)["inputs"][1]["findings"][0]
+    assert json.loads(said.err)["error"]["type"] == "InputError"
+
+
+def test_real_purchases_are_well(online_retail: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    args = ["init", f"{online_retail}/purchases.parquet", "--items", f"{online_retail}/items.parquet"]
+    assert main([*args, "-o", f"{tmp_path}/topkin.toml"]) == 0
+    assert main(["check", "--config", f"{tmp_path}/topkin.toml", "--as-of", "2011-11-09"]) == 0
+    assert "541,909 rows" in capsys.readouterr().out
+
+
+def test_a_list_of_items_that_is_not_there_is_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "--set", "recommend.deny=nope.parquet"]) == 3
+    assert "recommend.deny" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("ids", [[1], [None], ["X"]])
+def test_a_list_of_other_ids_is_said_before_any_work(
+    folder: Path, ids: list[object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    pq.write_table(pa.table({"item_id": ids}), folder / "deny.parquet")
+    code = main(["check", "--set", "recommend.deny=deny.parquet"])
+    assert code == (0 if ids == ["X"] else 3)
+    assert ("recommend.deny" in capsys.readouterr().err) == bool(code)
+
+
+def test_an_output_in_the_way_of_a_file_is_told_and_nothing_is_made(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "taken").write_text("a file")
+    assert main(["check", "--set", "run.output=taken/deep/out"]) == 2
+    assert "run.output must be a folder that can be written" in capsys.readouterr().err
+    assert main(["check", "--set", "run.output=new/deep/out"]) == 0
+    assert not (folder / "new").exists()

@@ -1,0 +1,93 @@
+"""The stage engine with jobs that do nothing heavy: what runs beside, dies or is found damaged."""
+
+import os
+from datetime import datetime
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from topkin.artifacts import runs, storage
+from topkin.config.sections import Settings
+from topkin.pipelines.engine import stages
+
+AS_OF = datetime(2024, 5, 1)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings.model_validate({"purchases": {"path": "x"}, "run": {"output": str(tmp_path / "out")}})
+
+
+class Jobs:
+    """Stages of one file each; ``before[stage]`` is called while the stage works."""
+
+    def __init__(self):
+        self.before, self.done = {}, []
+
+    def module(self, stage):
+        def execute(job):
+            self.done.append(stage)
+            assert set(job.folders) == set(module.NEEDS)
+            storage.write_json(stage, storage.join(job.out, "part.json"))
+            counts = {"sources": {"purchases": {"rows": 9}}, "events": 9, "users": 3, "items": 3}
+            storage.write_json(counts, storage.join(job.out, "statistics.json"))
+            self.before.pop(stage, lambda: None)()
+            return {"rows": 1}
+
+        needs = stages.ORDER[: stages.ORDER.index(stage)][-1:]
+        module = SimpleNamespace(NEEDS=needs, SECTIONS=("run",), execute=execute)
+        return module
+
+
+@pytest.fixture
+def jobs(monkeypatch: pytest.MonkeyPatch) -> Jobs:
+    jobs = Jobs()
+    monkeypatch.setattr(stages, "_module", jobs.module)
+    return jobs
+
+
+def test_a_run_beside_that_was_first_keeps_its_folder(settings, jobs, tmp_path):
+    beside = []
+
+    def another():
+        beside.append(stages.run_stages(settings, as_of=AS_OF))
+        runs.point_to(beside[0])
+        beside.append(os.stat(beside[0].folder("prepare")).st_ino)
+
+    jobs.before["prepare"] = another
+    run = stages.run_stages(settings, as_of=AS_OF)
+    assert run == beside[0]
+    assert os.stat(run.folder("prepare")).st_ino == beside[1]  # not replaced below whoever reads it
+    assert jobs.done.count("train") == 1
+    assert [n for n in os.listdir(run.path) if n.startswith(".")] == []
+
+
+def test_a_damaged_folder_is_made_again_in_its_place(settings, jobs):
+    run = stages.run_stages(settings, as_of=AS_OF)
+    Path(run.folder("embed"), "part.json").write_text("cut off")
+    jobs.done.clear()
+    assert stages.run_stages(settings, as_of=AS_OF) == run
+    assert jobs.done == ["embed"]
+    assert storage.read_json(storage.join(run.folder("embed"), "part.json")) == "embed"
+
+
+def test_a_stage_that_fails_leaves_nothing_and_is_done_the_next_time(settings, jobs, tmp_path):
+    def fail():
+        raise ValueError("no luck")
+
+    jobs.before["index"] = fail
+    with pytest.raises(ValueError, match="no luck"):
+        stages.run_stages(settings, as_of=AS_OF)
+    (run_id,) = runs.run_ids(str(tmp_path / "out"))
+    assert set(runs.read_run(str(tmp_path / "out"), run_id).folders) == {"prepare", "train", "embed"}
+    jobs.done.clear()
+    assert set(stages.run_stages(settings, as_of=AS_OF).folders) == set(runs.FOLDERS)
+    assert jobs.done == ["index", "recommend", "similar", "evaluate"]
+
+
+def test_an_index_that_no_list_asks_is_not_waited_for(settings):
+    through = settings.model_copy(update={"recommend": settings.recommend.model_copy(update={"search": "index"})})
+    assert stages.needs("recommend", settings) == ("prepare", "train", "embed")
+    assert stages.needs("recommend", through) == ("prepare", "train", "embed", "index")
+    assert stages.needs("similar", through) == ("prepare", "embed")

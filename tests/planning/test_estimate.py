@@ -1,0 +1,155 @@
+"""Plans: more of anything never costs less, shards fit their workers, and a refusal names a setting that helps."""
+
+import re
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from topkin.artifacts.runs import FOLDERS
+from topkin.config.sections import Settings
+from topkin.errors import ConfigError
+from topkin.planning.estimate import Counts, Machine, Plan, duration, plan, refuse, shards_of, size
+
+ROOMY = Machine(memory=1e15, cores=2)
+
+
+def settings_of(**sections: dict[str, Any]) -> Settings:
+    return Settings.model_validate({"purchases": {"path": "x"}, **sections})
+
+
+def counts_of(users: int, items: int, history: float = 10, **more: int) -> Counts:
+    return Counts(purchases=int(users * history) + 1, known=int(users * history), users=users, items=items, **more)
+
+
+some_settings = st.builds(
+    lambda parts, dim, k, how, because: settings_of(
+        run={"parts": parts}, train={"dim": dim}, recommend={"k": k, "because": because, **how}
+    ),
+    st.sampled_from([1, 8, 1000]),
+    st.sampled_from([8, 64, 512]),
+    st.sampled_from([1, 20, 1000]),
+    st.sampled_from([{"search": "exact"}, {"search": "index"}, {"model": "item_knn"}]),
+    st.sampled_from([0, 3]),
+)
+some_counts = st.builds(counts_of, st.integers(0, 10**8), st.integers(0, 10**7), st.floats(0, 100))
+
+
+@given(
+    some_counts,
+    some_settings,
+    st.sampled_from(["purchases", "known", "users", "items", "vector_dim"]),
+    st.floats(1, 50),
+)
+def test_more_of_anything_costs_no_less(counts, settings, what, factor):
+    more = replace(counts, **{what: int(getattr(counts, what) * factor) + 1})
+    for one, other in zip(plan(counts, settings, ROOMY).stages, plan(more, settings, ROOMY).stages, strict=True):
+        for cost in ("rows", "bytes_read", "bytes_written", "flops", "cpu_seconds", "seconds", "memory"):
+            assert getattr(one, cost) <= getattr(other, cost) * (1 + 1e-9), (one.stage, cost)
+
+
+@given(some_counts, some_settings, st.floats(1.2e9, 1e12))
+def test_the_fewest_shards_that_fit_are_taken(counts, settings, memory):
+    machine = Machine(memory=memory)
+    [stage] = plan(counts, settings, machine, stages=["recommend"]).stages
+    assert stage.shards == shards_of(counts, settings, machine)
+    if stage.shards > 1:
+        assert stage.mode == "sharded"
+        assert stage.memory <= memory
+        tighter = replace(machine, memory=stage.memory * (1 - 1e-6))
+        assert shards_of(counts, settings, tighter) != stage.shards
+    else:
+        assert stage.mode == ("index" if settings.recommend.search == "index" else "resident")
+
+
+@given(some_counts, some_settings, st.floats(2e8, 1e11))
+def test_a_refused_plan_fits_with_the_setting_that_is_named(counts, settings, memory):
+    made = plan(counts, settings, Machine(memory=memory))
+    assert {s.stage for s in made.stages if s.memory > memory} == {r.partition(" ")[0] for r in made.refusals}
+    for refusal in made.refusals:
+        assert "of memory a worker, run.worker_memory is" in refusal
+        machine, asked = Machine(memory=memory), settings
+        parts, search, more = (re.search(p, refusal) for p in (r"parts = (\d+)", r"search = ", r"worker_memory = (.+)"))
+        if parts:
+            asked = settings.model_copy(update={"run": settings.run.model_copy(update={"parts": int(parts[1])})})
+        elif search:
+            exact = settings.recommend.model_copy(update={"search": "exact"})
+            asked = settings.model_copy(update={"recommend": exact})
+        else:
+            assert more, refusal
+            machine = Machine(memory=float(more[1]) * 1e9)
+        stage = refusal.partition(" ")[0]
+        assert not plan(counts, asked, machine, stages=[stage]).refusals, refusal
+
+
+def test_the_refusal_is_an_error_with_every_stage():
+    made = plan(counts_of(10**7, 10**6), settings_of(), Machine(memory=3e9))
+    with pytest.raises(ConfigError) as raised:
+        refuse(made)
+    assert str(raised.value).splitlines() == list(made.refusals)
+    assert len(made.refusals) > 2
+    refuse(plan(counts_of(1000, 1000), settings_of(), Machine(memory=3e9)))
+
+
+def test_a_catalogue_beyond_a_worker_is_cut_and_one_within_is_not():
+    settings, counts = settings_of(run={"parts": 2000}), counts_of(10**8, 10**7, dim=64)
+    roomy, tight = (plan(counts, settings, Machine(memory=m)).stage("recommend") for m in (64e9, 8e9))
+    assert (roomy.mode, roomy.shards) == ("resident", 1)
+    assert tight.mode == "sharded"
+    assert 1 < tight.shards < 20
+    assert tight.memory <= 8e9 < roomy.memory
+    assert tight.flops == roomy.flops
+    assert tight.bytes_read > roomy.bytes_read
+
+
+def test_rows_of_users_take_memory_in_training_and_embedding_alone():
+    counts = counts_of(10**7, 1000)
+    without, rows = (plan(counts, settings_of(train={"user_rows": on}), ROOMY) for on in (False, True))
+    table = 10**7 * (4 * 128 + counts.id_bytes)
+    more = {s.stage: s.memory - without.stage(s.stage).memory for s in rows.stages}
+    assert {stage for stage, extra in more.items() if extra} == {"train", "embed"}
+    assert more["train"] > 3 * table  # with two moments
+    assert more["embed"] > table
+    assert rows.stage("train").bytes_written - without.stage("train").bytes_written == pytest.approx(table)
+
+
+@given(some_counts, st.integers(1, 64), st.integers(1, 1000))
+def test_more_cores_and_workers_take_no_longer(counts, cores, workers):
+    assume(counts.users)
+    one: Plan = plan(counts, settings_of(), Machine(memory=1e15))
+    many = plan(counts, settings_of(), Machine(memory=1e15, cores=cores, workers=workers))
+    assert many.seconds <= one.seconds
+    assert [s.cpu_seconds for s in many.stages] == [s.cpu_seconds for s in one.stages]
+    assert [s.stage for s in one.stages] == list(FOLDERS)
+
+
+@pytest.mark.parametrize(
+    ("n", "text"),
+    [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (99_949, "99.9 kB"), (123_456, "123 kB"), (999_600, "1.0 MB"),
+     (5.4e9, "5.4 GB"), (2e15, "2.0 PB"), (5e17, "500.0 PB")],
+)  # fmt: skip
+def test_bytes_are_told_with_their_unit(n, text):
+    assert size(n) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.04, "0.0 s"), (119, "119.0 s"), (120, "2.0 min"), (1200, "20 min"), (9000, "2.5 h"), (864_000, "10 d")],
+)
+def test_times_are_told_with_their_unit(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_a_baselines_lists_are_never_cut_into_shards_and_hold_the_baseline_in_place_of_vectors():
+    counts, worker = counts_of(10**6, 10**7), Machine(memory=20e9)
+    by_encoder = settings_of(run={"parts": 1000})
+    by_baseline = settings_of(run={"parts": 1000}, recommend={"model": "item_knn"})
+    assert shards_of(counts, by_encoder, worker) > shards_of(counts, by_baseline, worker) == 1
+    (stage,) = plan(counts, by_baseline, worker, stages=["recommend"]).stages
+    (wide,) = plan(replace(counts, dim=4000), by_baseline, worker, stages=["recommend"]).stages
+    more = settings_of(run={"parts": 1000}, recommend={"model": "item_knn"}, evaluate={"neighbours": 200})
+    (near,) = plan(counts, more, worker, stages=["recommend"]).stages
+    assert near.memory - stage.memory == 24 * 10**7 * 100  # a score, a number and their transpose of each neighbour
+    assert wide.memory - stage.memory < 0.01 * 8 * 4000 * 10**7  # nothing of the items' vectors

@@ -1,0 +1,161 @@
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from topkin.artifacts import schemas
+from topkin.evaluation.summary import nothing_held_out
+from topkin.report import charts, data, page, wording
+
+AS_OF = datetime(2024, 6, 1)
+MODELS = ("model", "popularity", "recent_popularity", "own_frequency", "item_knn", "item_knn_recent")
+
+
+def metrics(**beaten: bool) -> dict[str, Any]:
+    made = nothing_held_out(AS_OF, (5, 10), "exclude", "nothing was bought")
+    if beaten:
+        made["beats"] = {m: beaten.get(m, True) for m in MODELS[1:]}
+        made["verdict"] |= {"good": all(made["beats"].values()), "reason": None}
+        made["differences"]["novel"] = {m: {"ndcg@10": [0.1, 0.2, 0.3]} for m in MODELS[1:]}
+        made["p"]["novel"] = {m: {"ndcg@10": 0.01} for m in MODELS[1:]}
+        made["novel"] = {m: {"ndcg@10": 0.2} for m in MODELS}
+    return made
+
+
+def test_the_verdict_names_what_the_model_beats_and_what_it_does_not() -> None:
+    assert page.verdict(metrics(popularity=True))["kind"] == "good"
+    assert "beats all 5 baselines" in page.verdict(metrics(popularity=True))["sentence"]
+    bad = page.verdict(metrics(item_knn=False, own_frequency=False))
+    assert bad["word"] == "Not good"
+    assert "beats popularity, recent popularity and item-kNN × recency" in bad["sentence"]
+    assert "not own frequency or item-kNN." in bad["sentence"]
+    none = page.verdict(metrics(**dict.fromkeys(MODELS[1:], False)))
+    assert "beats no baseline" in none["sentence"]
+    assert "nothing was bought" in page.verdict(metrics())["sentence"]
+
+
+def test_a_baseline_that_is_the_model_is_named_in_the_verdict() -> None:
+    for beaten in (True, False):
+        made = metrics(popularity=beaten)
+        assert "with itself" not in page.verdict(made)["sentence"]
+        said = page.verdict(made | {"made_by": "user_knn"})["sentence"]
+        assert said.endswith(" User-kNN is the model, and is not compared with itself.")
+
+
+@pytest.mark.parametrize(
+    ("interval", "word"),
+    [([0.1, 0.2, 0.3], "better"), ([-0.1, 0.2, 0.3], "no clear difference"), ([-0.3, -0.2, -0.1], "worse")],
+)
+def test_a_difference_is_clear_only_where_its_interval_is_off_zero(interval: list[float], word: str) -> None:
+    made = metrics(popularity=True)
+    made["differences"]["novel"]["popularity"]["ndcg@10"] = interval
+    ((_, rows),) = page.comparison(made)
+    assert next(r["word"] for r in rows if r["baseline"] == "Popularity") == word
+
+
+def test_the_order_of_models_is_not_that_of_the_file() -> None:
+    made = metrics(popularity=True)
+    turned = made | {n: dict(reversed(made[n].items())) for n in ("beats", "novel")}
+    turned["differences"] = {"all": {}, "novel": dict(reversed(made["differences"]["novel"].items()))}
+    assert page.comparison(turned) == page.comparison(made)
+    assert page.verdict(turned) == page.verdict(made)
+    assert next(r["baseline"] for r in page.comparison(turned)[0][1]) == "Popularity"
+
+
+def test_what_judges_nobody_is_said_only_where_there_is_any() -> None:
+    def said(users: int, items: int) -> str:
+        return page.unjudged({"events_of_new_users": users, "events_of_new_items": items})
+
+    assert said(0, 0) == ""
+    assert said(0, 1) == "1 held-out purchase of items not sold before it judges nobody."
+    assert said(1200, 5).startswith("1,200 held-out purchases by users who had bought nothing")
+
+
+def test_the_training_is_told_with_and_without_a_trial() -> None:
+    trial = [{"epoch": e, "loss": 1.0, "validation_recall@20": 0.1 * e, "validation_seconds": 1.0} for e in (1, 2)]
+    final = [{"epoch": 1, "loss": 1.0}]
+    told = page.training_text({"epochs": trial, "refit": final, "stopped": "patience", "best_epoch": 1})
+    assert told.startswith("2 trial epochs")
+    assert "all purchases for 1 epoch," in told
+    alone = page.training_text({"epochs": [], "refit": final, "stopped": "no validation: too little was bought"})
+    assert alone == "1 epoch over all purchases; no validation: too little was bought."
+    assert charts.measured({"epochs": trial}) == "validation_recall@20"
+
+
+def test_numbers_and_days_read_well() -> None:
+    assert wording.day("2024-06-01T00:00:00") == "1 Jun 2024"
+    assert wording.day(datetime(2024, 6, 1, 9, 5)) == "1 Jun 2024, 09:05"
+    assert wording.day(None) == "–"
+    assert wording.share(1, 100_000) == "<\u00a00.1\u00a0%"
+    assert wording.share(99_999, 100_000) == ">\u00a099.9\u00a0%"
+    assert wording.share(0, 5) == "0\u00a0%"
+    assert wording.share(5, 5) == "100\u00a0%"
+    assert wording.plural(1, "pass", "passes") == "1 pass"
+    assert wording.plural(2000, "pass", "passes") == "2,000 passes"
+    assert wording.score(0.5, "model") == "0.500"
+    assert wording.score(24.0, "popularity") == "24"
+    assert wording.signed(-0.5) == "−0.5000"
+
+
+def test_bins_double_and_hold_every_value() -> None:
+    names, numbers = charts.bins(np.array([0, 1, 1, 2, 3, 4, 7, 8, 15, 16]))
+    assert names == ["0", "1", "2–3", "4–7", "8–15", "16–31"]
+    assert numbers == [1, 2, 2, 2, 2, 1]
+    assert charts.bins(np.array([5]))[0] == ["4–7"]
+
+
+def test_months_without_purchases_are_shown() -> None:
+    def tables(*times: datetime):
+        return iter([pa.table({"timestamp": pa.array(times, schemas.TIME)})])
+
+    months = data.count_months(tables(datetime(2023, 11, 5), datetime(2023, 11, 9)), tables(datetime(2024, 1, 1)))
+    assert [(m.name, m.known, m.held_out) for m in months] == [("2023-11", 2, 0), ("2023-12", 0, 0), ("2024-01", 0, 1)]
+
+
+def test_the_plane_keeps_the_two_widest_directions_and_does_not_flip() -> None:
+    rng = np.random.default_rng(0)
+    wide = rng.normal(size=(200, 2)) * [9, 4]
+    vectors = np.c_[wide, rng.normal(size=(200, 3)) * 0.01]
+    points, explained = data.plane(vectors)
+    assert explained > 0.999
+    distances = [np.linalg.norm(x[:, None] - x[None], axis=-1) for x in (points, wide)]
+    np.testing.assert_allclose(*distances, atol=0.2)
+    assert all(points[np.abs(points[:, axis]).argmax(), axis] > 0 for axis in (0, 1))
+    assert data.plane(np.ones((4, 1)))[0].shape == (4, 2)
+
+
+def test_users_and_rows_are_counted_by_what_ranked_them() -> None:
+    table = pa.table({"rank": [1, 2, 1, 2], "source": ["model", "model", "popularity", "model"]})
+    rows, users = data.count_sources(iter([table, table]))
+    assert rows == {"model": 6, "popularity": 2}
+    assert users == {"model": 2, "popularity": 2}
+
+
+def catalogue(categories: list[str | None], titles: list[str | None]) -> pa.Table:
+    n = len(categories)
+    columns = {"item_id": [b"\x01%d" % i for i in range(n)], "title": titles, "category": categories}
+    table = pa.table({**columns, "events": list(range(n, 0, -1))})
+    return table.set_column(1, "title", pa.array(titles, pa.string())).set_column(
+        2, "category", pa.array(categories, pa.string())
+    )
+
+
+def test_the_map_names_titled_items_and_puts_small_categories_together() -> None:
+    many = catalogue([f"c{i:02d}" for i in range(12)], [None, "A  b", *["t"] * 10])
+    vectors = np.random.default_rng(1).normal(size=(12, 4)).astype(np.float32)
+    found = data.map_items(many, data.Titles(many), vectors)
+    assert found is not None
+    assert found.rest
+    assert list(found.names) == [f"c{i:02d}" for i in range(7)] + ["all others"]
+    assert found.groups.tolist() == [*range(7), *[7] * 5]
+    assert found.labels[0] == (1, "A b")
+    assert data.Titles(many)[0] == "0130"
+    alone = catalogue([None] * 12, ["t"] * 12)
+    tenths = data.map_items(alone, data.Titles(alone), vectors)
+    assert tenths is not None
+    assert tenths.ordered
+    assert tenths.groups[0] == 9
+    assert tenths.groups[-1] == 0
+    assert data.map_items(alone, data.Titles(alone), vectors * 0) is None

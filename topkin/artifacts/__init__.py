@@ -1,0 +1,1 @@
+"""What runs leave behind: storage, manifests, tables and their schemas, ids, look-ups."""

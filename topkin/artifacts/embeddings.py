@@ -1,0 +1,166 @@
+"""The vectors' tables: reading them checked, building them, setting aside what is no vector."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from topkin.artifacts import schemas, storage
+from topkin.errors import ArtifactError
+
+ITEMS, USERS, SUMMARY = "items", "users", "vectors.json"
+
+
+def vector_column(vectors: np.ndarray) -> pa.FixedSizeListArray:
+    """(n, dim) float32 as a column of vectors."""
+    flat = np.ascontiguousarray(vectors, np.float32).reshape(-1)
+    return pa.FixedSizeListArray.from_arrays(pa.array(flat), vectors.shape[1])
+
+
+def vectors_of(table: pa.Table, column: str = "vector") -> np.ndarray:
+    """A column of vectors as (n, dim) float32."""
+    dim = table.schema.field(column).type.list_size
+    flat = [np.asarray(chunk.flatten()) for chunk in table[column].chunks]
+    return np.concatenate([np.zeros(0, np.float32), *flat]).reshape(len(table), dim)
+
+
+def set_aside(*vectors: np.ndarray) -> tuple[int, list[np.ndarray]]:
+    """Rows with a NaN or an infinity in any of the arrays, (n, dim) each, made zero in all.
+
+    Returns how many they are, and the arrays.
+    """
+    bad = np.zeros(len(vectors[0]), bool)
+    for array in vectors:
+        bad |= ~np.isfinite(array).all(axis=1)
+    return int(bad.sum()), [np.where(bad[:, None], np.float32(0), array) for array in vectors]
+
+
+def require_encoder(table: pa.Table, encoder: str, path: str) -> None:
+    """Raise ArtifactError where a table was made by another encoder, or does not say by which."""
+    found = schemas.encoder_of(table.schema)
+    if found != encoder:
+        raise ArtifactError(
+            f"{path} must be made by encoder {encoder[:12]}…, got {found and found[:12]}…: tables of two encoders "
+            "do not mix; run topkin embed again with --force"
+        )
+
+
+@dataclass(frozen=True)
+class Items:
+    """The item table: ids (n_items,), vectors and in_vectors (n_items, dim) float32, in catalogue order."""
+
+    ids: pa.Array
+    vectors: np.ndarray
+    in_vectors: np.ndarray
+
+
+def read_items(folder: str, encoder: str) -> Items:
+    """The item vectors of a stage's folder; beside them no more than a row group is in memory.
+
+    Raises ArtifactError where they are missing, damaged or of another encoder.
+    """
+    stored = StoredItems(folder, encoder)
+    every = np.arange(len(stored))
+    return Items(stored.ids(), stored.read("vector", every), stored.read("in_vector", every))
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[pq.ParquetFile]:
+    fs, inner = storage.filesystem(path)
+    try:
+        with fs.open_input_file(inner) as source, pq.ParquetFile(source, page_checksum_verification=True) as file:
+            yield file
+    except FileNotFoundError as e:
+        raise ArtifactError(f"{path} is missing: run topkin embed again with --force") from e
+    except (OSError, pa.ArrowInvalid) as e:
+        raise ArtifactError(f"{path} is damaged ({e}): run topkin embed again with --force") from e
+
+
+@dataclass(frozen=True)
+class StoredItems:
+    """The item table of a stage's folder, read row by row number; its footers are read once.
+
+    Reading raises ArtifactError where a file is missing, damaged or of another encoder.
+    """
+
+    folder: str
+    encoder: str
+
+    @cached_property
+    def _files(self) -> list[str]:
+        path = storage.join(self.folder, ITEMS)
+        names = [storage.join(path, n) for n in storage.files(path) if n.endswith(".parquet")]
+        if not names:
+            raise ArtifactError(f"{path} holds no Parquet file: run topkin embed again with --force")
+        return names
+
+    @cached_property
+    def dim(self) -> int:
+        """Coordinates of a vector."""
+        with _opened(self._files[0]) as file:
+            return int(file.schema_arrow.field("vector").type.list_size)
+
+    @cached_property
+    def _groups(self) -> list[tuple[str, int, int, int]]:
+        """Path, row group, its first row and the one after its last, in catalogue order."""
+        found, first = [], 0
+        for name in self._files:
+            with _opened(name) as file:
+                require_encoder(file.schema_arrow.empty_table(), self.encoder, name)
+                for group in range(file.num_row_groups):
+                    rows = file.metadata.row_group(group).num_rows
+                    found.append((name, group, first, first + rows))
+                    first += rows
+        return found
+
+    def __len__(self) -> int:
+        return self._groups[-1][3] if self._groups else 0
+
+    def ids(self) -> pa.Array:
+        """The ids of all items."""
+        ids = pa.concat_tables([storage.read_parquet(name, ["item_id"]) for name in self._files])["item_id"]
+        ids = ids.combine_chunks()
+        return ids if isinstance(ids, pa.Array) else pa.array([], ids.type)
+
+    def column(self, name: str) -> "StoredRows":
+        """A column of vectors, to be looked up by row number."""
+        return StoredRows(self, name)
+
+    def read(self, column: str, numbers: np.ndarray) -> np.ndarray:
+        """The vectors of ascending row numbers, (n, dim) float32; only the row groups that hold some are read."""
+        found = np.zeros((len(numbers), self.dim), np.float32)
+        for path, group, first, end in self._groups:
+            lo, hi = np.searchsorted(numbers, [first, end])
+            if lo < hi:
+                with _opened(path) as file:
+                    table = file.read_row_group(group, columns=[column])
+                found[lo:hi] = vectors_of(table, column)[numbers[lo:hi] - first]
+        return found
+
+
+@dataclass(frozen=True)
+class StoredRows:
+    """One column of vectors of the item table, indexed by ascending row numbers as an array would be."""
+
+    items: StoredItems
+    name: str
+
+    def __getitem__(self, numbers: np.ndarray) -> np.ndarray:
+        return self.items.read(self.name, numbers)
+
+
+def read_users(folder: str, part: int, parts: int, encoder: str) -> tuple[pa.ChunkedArray, np.ndarray]:
+    """The ids and vectors, (n, dim) float32, of the users of one part. Raises ArtifactError as :func:`read_items`."""
+    path = storage.join(folder, USERS, storage.part_name(part, parts))
+    table = storage.read_parquet(path)
+    require_encoder(table, encoder, path)
+    return table["user_id"], vectors_of(table)
+
+
+def encoder_of_stage(folder: str) -> str:
+    """The hash of the encoder that made a folder of embeddings."""
+    return str(storage.read_json(storage.join(folder, SUMMARY))["encoder"])

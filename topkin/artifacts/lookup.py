@@ -1,0 +1,298 @@
+"""Looking one user or one item up in a run's tables, reading no more of them than that takes.
+
+A user's rows lie in one part file (:mod:`topkin.artifacts.partition`), sorted, so that the statistics of its row
+groups lead to them; ranked rows lie in the order of their ranks. Ids are typed as texts and read as the table's type.
+"""
+
+import difflib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from topkin.artifacts import schemas, storage
+from topkin.artifacts.partition import partition_of
+from topkin.artifacts.runs import Run
+from topkin.errors import ArtifactError
+
+Id = int | str | bytes
+_PART = re.compile(r"part-(\d+)-of-(\d+)\.parquet$")
+
+
+@dataclass(frozen=True)
+class Item:
+    """An item as the catalogue has it; ``title`` is None where there is none."""
+
+    item_id: Id
+    title: str | None = None
+    category: str | None = None
+    price: float | None = None
+    available: bool = True
+    events: int = 0
+    users: int = 0
+    recent: int = 0
+    first_sale: datetime | None = None
+    last_sale: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A ranked item with what is known of the ranking."""
+
+    rank: int
+    item: Item
+    score: float
+    source: str | None = None
+    because: tuple[Item, ...] = ()
+    support: int | None = None
+    times_bought: int | None = None
+
+
+@dataclass(frozen=True)
+class Purchase:
+    """One purchase of a history."""
+
+    time: datetime
+    item: Item
+    quantity: float
+
+
+@dataclass(frozen=True)
+class UserView:
+    """All that a run knows of a user; ``history`` is latest first, ``short`` says why a list is short.
+
+    ``model``: what made the recommendations, ``encoder`` or a baseline; None where there are none yet.
+    """
+
+    user_id: Id
+    segment: str | None
+    history: tuple[Purchase, ...]
+    recommendations: tuple[Scored, ...]
+    short: dict[str, Any] | None = None
+    neighbours: tuple[tuple[Id, float], ...] = ()
+    bought_by_neighbours: tuple[Scored, ...] = ()
+    model: str | None = None
+
+
+@dataclass(frozen=True)
+class ItemView:
+    """An item and its neighbours."""
+
+    item: Item
+    neighbours: tuple[Scored, ...] = ()
+
+
+@dataclass(frozen=True)
+class Found:
+    """What words may mean: a user, an item, items by title (best sold first)."""
+
+    user_id: Id | None = None
+    item_id: Id | None = None
+    titles: tuple[Item, ...] = ()
+    nearest: tuple[Item, ...] = field(default=())
+
+
+def user(run: Run, user_id: Id) -> UserView | None:
+    """A user's history, recommendations and neighbours; None for a user that the run does not know."""
+    rows = user_rows(run, "prepare", "histories", user_id)
+    if not rows:
+        return None
+    row = rows[0]
+    listed, short, model = [], [], None
+    if "recommend" in run.folders:
+        told = storage.read_json(storage.join(run.folder("recommend"), "lists.json"))
+        model = str(told.get("model", "encoder"))  # runs of before there was a choice do not say
+        dates = storage.folders(storage.join(run.folder("recommend"), "recommendations"))
+        listed = user_rows(run, "recommend", f"recommendations/{dates[-1]}", user_id) if dates else []
+        short = user_rows(run, "recommend", "short_lists", user_id)
+    alike = user_rows(run, "similar", "similar_users", user_id) if "similar" in run.folders else []
+    bought = user_rows(run, "similar", "neighbours_bought", user_id) if "similar" in run.folders else []
+    ids = {*row["items"], *(r["item_id"] for r in [*listed, *bought])}
+    ids.update(b for r in listed for b in r["because"])
+    known = items(run, sorted(ids))
+    history = [
+        Purchase(time, known[item], quantity)
+        for time, item, quantity in zip(row["times"], row["items"], row["weights"], strict=True)
+    ]
+    return UserView(
+        user_id,
+        row["segment"],
+        tuple(reversed(history)),
+        tuple(
+            Scored(
+                r["rank"],
+                known[r["item_id"]],
+                r["score"],
+                r["source"],
+                tuple(known[b] for b in r["because"]),
+                times_bought=r["times_bought"],
+            )
+            for r in listed
+        ),
+        short[0] if short else None,
+        tuple((r["neighbour_id"], r["score"]) for r in alike),
+        tuple(Scored(r["rank"], known[r["item_id"]], r["score"], support=r["support"]) for r in bought),
+        model,
+    )
+
+
+def item(run: Run, item_id: Id) -> ItemView | None:
+    """An item and its neighbours; None for an item that the catalogue lacks."""
+    found = items(run, [item_id], or_bare=False)
+    if item_id not in found:
+        return None
+    rows: list[dict[str, Any]] = []
+    if "similar" in run.folders:
+        folder = storage.join(run.folder("similar"), "similar_items")
+        for name in storage.files(folder):
+            rows += _where(storage.join(folder, name), "item_id", [item_id]).to_pylist()
+    known = items(run, [r["neighbour_id"] for r in rows])
+    return ItemView(found[item_id], tuple(Scored(r["rank"], known[r["neighbour_id"]], r["score"]) for r in rows))
+
+
+def items(run: Run, ids: Sequence[Id], *, or_bare: bool = True) -> dict[Id, Item]:
+    """The catalogue's rows of some ids; ``or_bare`` gives an id that it lacks an item without a title."""
+    rows = _where(_catalogue(run), "item_id", list(ids), schemas.FACTS).to_pylist() if ids else []
+    found = {row["item_id"]: Item(**row) for row in rows}
+    return {i: found.get(i, Item(i)) for i in ids} if or_bare else found
+
+
+def find(run: Run, text: str, *, most: int = 20) -> Found:
+    """What a text may mean: a user's id, an item's id, or words that some titles have all of.
+
+    Where it is none of them, ``nearest`` holds the titles that share most words with it, misspelt ones too.
+    """
+    user_type, item_type = id_types(run)
+    user_id, item_id = as_id(text, user_type), as_id(text, item_type)
+    if user_id is not None and not user_rows(run, "prepare", "histories", user_id, ["user_id"]):
+        user_id = None
+    if item_id is not None and not items(run, [item_id], or_bare=False):
+        item_id = None
+    titles = by_title(run, text.split(), most=most)
+    found = user_id is not None or item_id is not None or bool(titles)
+    return Found(user_id, item_id, titles, () if found else nearest_titles(run, text.split(), most=5))
+
+
+def by_title(run: Run, words: Sequence[str], *, most: int) -> tuple[Item, ...]:
+    """Items whose titles have all the words, in any case; best sold first, then by id."""
+    table = _titles(run)
+    keep = pc.is_valid(table["title"])
+    for word in words:
+        keep = pc.and_(keep, pc.fill_null(pc.match_substring(table["title"], word, ignore_case=True), False))
+    return _best_sold(table.filter(keep), most)
+
+
+def nearest_titles(run: Run, words: Sequence[str], *, most: int) -> tuple[Item, ...]:
+    """Items whose titles share most of the words, or of the words most like them; best sold first."""
+    table = _titles(run)
+    table = table.filter(pc.is_valid(table["title"]))
+    folder = storage.join(run.folder("prepare"), "vocabularies")
+    known = storage.read_parquet(storage.join(folder, "words.parquet"), ["value"])["value"].to_pylist()
+    hits = np.zeros(len(table), np.int64)
+    for word in words:
+        near = [word] if len(word) > 1 else []
+        near += difflib.get_close_matches(word.lower(), [k.lower() for k in known[:50_000]], n=1, cutoff=0.7)
+        matched = [np.asarray(pc.match_substring(table["title"], n, ignore_case=True)) for n in near]
+        hits += np.any(matched, axis=0) if matched else 0
+    if not hits.any():
+        return ()
+    return _best_sold(table.filter(pa.array(hits == hits.max())), most)
+
+
+def _best_sold(table: pa.Table, most: int) -> tuple[Item, ...]:
+    order = pc.sort_indices(table, sort_keys=[("events", "descending"), ("item_id", "ascending")])
+    return tuple(Item(**row) for row in table.take(order[:most]).to_pylist())
+
+
+def id_types(run: Run) -> tuple[pa.DataType, pa.DataType]:
+    """The types of user ids and item ids."""
+    folder = storage.join(run.folder("prepare"), "histories")
+    schema = _schema(storage.join(folder, _parts(folder)[0]))
+    return schema.field("user_id").type, schema.field("items").type.value_type
+
+
+def as_id(text: str, kind: pa.DataType) -> Id | None:
+    """A typed text as an id; binary as text or 0x…; None where it cannot be one."""
+    if pa.types.is_integer(kind):
+        try:
+            number = int(text)
+        except ValueError:
+            return None
+        return number if -(2**63) <= number < 2**63 else None
+    if pa.types.is_binary(kind):
+        try:
+            return bytes.fromhex(text[2:]) if text.startswith("0x") else text.encode()
+        except ValueError:
+            return None
+    return text
+
+
+def shown(value: Id) -> str | int:
+    """An id for people and JSON: a binary one as text where it is text, else as 0x…"""
+    if not isinstance(value, bytes):
+        return value
+    try:
+        text = value.decode()
+    except UnicodeDecodeError:
+        return f"0x{value.hex()}"
+    return text if text.isprintable() and not text.startswith("0x") else f"0x{value.hex()}"
+
+
+def user_rows(
+    run: Run, stage: str, table: str, user_id: Id, columns: Sequence[str] | None = None
+) -> list[dict[str, Any]]:
+    """A user's rows of a table that is partitioned by user."""
+    folder = storage.join(run.folder(stage), table)
+    parts = _parts(folder)
+    kind = _schema(storage.join(folder, parts[0])).field("user_id").type
+    part = int(partition_of(pa.array([user_id], kind), len(parts))[0])
+    return _where(storage.join(folder, parts[part]), "user_id", [user_id], columns).to_pylist()
+
+
+def _parts(folder: str) -> list[str]:
+    """The part files of a table by number. Raises ArtifactError where some are missing."""
+    parts = [n for n in storage.files(folder) if _PART.search(n)]
+    wanted = int(_PART.search(parts[0])[2]) if parts else 1  # type: ignore[index]
+    if len(parts) != wanted:
+        raise ArtifactError(f"{folder} has {len(parts)} of {wanted} part files: run the stage again with --force")
+    return parts
+
+
+def _schema(path: str) -> pa.Schema:
+    fs, inner = storage.filesystem(path)
+    try:
+        return pq.read_schema(inner, filesystem=fs)
+    except (OSError, pa.ArrowInvalid) as e:
+        raise ArtifactError(f"{path} is damaged ({e}): run the stage that makes it again with --force") from e
+
+
+def _catalogue(run: Run) -> str:
+    return storage.join(run.folder("prepare"), "catalogue.parquet")
+
+
+def _titles(run: Run) -> pa.Table:
+    return storage.read_parquet(_catalogue(run), schemas.FACTS)
+
+
+def _where(path: str, column: str, values: Sequence[Id], columns: Sequence[str] | None = None) -> pa.Table:
+    """The rows of a file with one of some values; row groups that cannot have one are not read."""
+    fs, inner = storage.filesystem(path)
+    try:
+        with fs.open_input_file(inner) as source:
+            kind = pq.read_schema(source).field(column).type
+            wanted = pa.array(values, kind)
+            span = pc.min_max(wanted)
+            condition = (pc.field(column) >= span["min"]) & (pc.field(column) <= span["max"])
+            if len(values) > 1:
+                condition &= pc.field(column).isin(wanted)
+            return pq.read_table(source, columns=columns, filters=condition)
+    except FileNotFoundError as e:
+        raise ArtifactError(f"{path} is missing: run the stage that makes it again with --force") from e
+    except (OSError, pa.ArrowInvalid) as e:
+        raise ArtifactError(f"{path} is damaged ({e}): run the stage that makes it again with --force") from e

@@ -1,0 +1,55 @@
+"""The seal of a finished stage: ``manifest.json`` with the size and SHA-256 of every file in its folder.
+
+A folder without a manifest is not finished. The manifest is written last.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from topkin.artifacts import storage
+from topkin.errors import ArtifactError
+
+NAME = "manifest.json"
+
+
+def seal(folder: str, *, stage: str, key: str, summary: Mapping[str, Any]) -> dict[str, Any]:
+    """Write the manifest of a folder that will not change any more, and return it."""
+    listed = {}
+    for name in sorted(set(storage.files(folder)) - {NAME}):
+        path = storage.join(folder, name)
+        fs, inner = storage.filesystem(path)
+        listed[name] = {"bytes": fs.get_file_info(inner).size, "sha256": storage.sha256(path)}
+        storage.to_disk(fs, inner)
+    manifest = {"stage": stage, "key": key, "summary": dict(summary), "files": listed}
+    storage.write_json(manifest, storage.join(folder, NAME))
+    return manifest
+
+
+def read(folder: str) -> dict[str, Any] | None:
+    """The manifest of a finished folder, or None where there is none."""
+    path = storage.join(folder, NAME)
+    return storage.read_json(path) if storage.exists(path) else None
+
+
+def verify(folder: str, *, contents: bool = True) -> dict[str, Any]:
+    """Check a folder against its manifest; ``contents=False`` looks at names and sizes only.
+
+    Raises ArtifactError that names the first file which is missing, changed or was added.
+    """
+    manifest = read(folder)
+    if manifest is None:
+        raise ArtifactError(f"{folder} has no {NAME}: its stage did not finish; run it again")
+    found = set(storage.files(folder)) - {NAME}
+    for name in sorted(found ^ set(manifest["files"])):
+        what = "is not in the manifest" if name in found else "is missing"
+        raise ArtifactError(f"{storage.join(folder, name)} {what}: run the stage again with --force")
+    for name, want in manifest["files"].items():
+        path = storage.join(folder, name)
+        fs, inner = storage.filesystem(path)
+        size = fs.get_file_info(inner).size
+        if size != want["bytes"] or (contents and storage.sha256(path) != want["sha256"]):
+            raise ArtifactError(
+                f"{path} changed after its stage finished (manifest: {want['bytes']} bytes, sha256 "
+                f"{want['sha256'][:12]}…; found {size} bytes): run the stage again with --force"
+            )
+    return manifest

@@ -1,0 +1,186 @@
+"""Runs and the pointer to the published one.
+
+::
+
+    <output>/current.json            {"run_id": …, "as_of": …, "history": [earlier run ids]}
+    <output>/runs/<run_id>/run.json  which stages are finished, and in which folders
+
+A run's tables never change once made; publishing moves the small pointer, and rollback moves it back.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from topkin.artifacts import manifest, storage
+from topkin.errors import ArtifactError
+
+FOLDERS = {
+    "prepare": "prepared",
+    "train": "model",
+    "embed": "embeddings",
+    "index": "index",
+    "recommend": "recommendations",
+    "similar": "similar",
+    "evaluate": "report",
+}
+POINTER = "current.json"
+LIBRARIES = ("apache-beam", "duckdb", "keras", "nmslib", "numpy", "pyarrow", "scipy", "tensorflow")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as it stands: ``folders`` maps each finished stage to its folder."""
+
+    root: str
+    run_id: str
+    as_of: datetime
+    folders: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def path(self) -> str:
+        """The run's own folder."""
+        return storage.join(self.root, "runs", self.run_id)
+
+    def folder(self, stage: str) -> str:
+        """The folder of a finished stage. Raises ArtifactError where the stage has not run."""
+        if stage not in self.folders:
+            raise ArtifactError(f"run {self.run_id} has no {FOLDERS.get(stage, stage)}/: run topkin {stage} first")
+        return self.folders[stage]
+
+
+@cache
+def code_version() -> str:
+    """A hash of topkin's source and of the libraries that decide results: another version reuses no stage."""
+    digest = hashlib.sha256()
+    for name in LIBRARIES:
+        digest.update(f"{name}=={metadata.version(name)}".encode())
+    digest.update(source_hash(Path(__file__).parents[1]).encode())
+    return digest.hexdigest()
+
+
+def source_hash(package: Path) -> str:
+    """A hash of the modules and templates of a package, those of its sub-packages at any depth among them.
+
+    In a checkout some sub-packages are links to folders elsewhere; they count as if they lay in the package.
+    """
+    digest = hashlib.sha256()
+    for folder, below, names in os.walk(package, followlinks=True):
+        below[:] = sorted(name for name in below if name != "__pycache__")
+        for name in sorted(names):
+            if name.endswith((".py", ".j2")):
+                path = Path(folder, name)
+                digest.update(f"{path.relative_to(package)}\0".encode())
+                digest.update(path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def stage_key(value: Mapping[str, Any]) -> str:
+    """The hash of all that a stage's result depends on; equal keys mean the work is done already."""
+    text = json.dumps({**value, "code": code_version()}, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def run_name(as_of: datetime, keys: Mapping[str, str]) -> str:
+    """``2011-11-09-3f9a0c1b2d``: the as-of date, and a hash of the stages' keys."""
+    stamp = as_of.strftime("%Y-%m-%d" if as_of.time() == datetime.min.time() else "%Y-%m-%dT%H%M%S")
+    return f"{stamp}-{stage_key(dict(keys))[:10]}"
+
+
+def read_run(root: str, run_id: str) -> Run:
+    """A run from its ``run.json``. Raises ArtifactError where there is none."""
+    state = storage.read_json(storage.join(root, "runs", run_id, "run.json"))
+    folders = {stage: storage.join(root, entry["folder"]) for stage, entry in state["stages"].items()}
+    return Run(root, run_id, datetime.fromisoformat(state["as_of"]), folders)
+
+
+def run_ids(root: str) -> list[str]:
+    """The runs below an output folder, sorted by name."""
+    runs = storage.join(root, "runs")
+    return [n for n in storage.folders(runs) if storage.exists(storage.join(runs, n, "run.json"))]
+
+
+def find_stage(root: str, stage: str, key: str) -> str | None:
+    """The folder, relative to ``root``, of any run in which this stage finished with this key.
+
+    The manifests are asked, not ``run.json``: a run may have died between the two.
+    """
+    for run_id in reversed(storage.folders(storage.join(root, "runs"))):
+        folder = storage.join("runs", run_id, FOLDERS[stage])
+        sealed = manifest.read(storage.join(root, folder))
+        if sealed is not None and sealed["key"] == key:
+            return folder
+    return None
+
+
+def record_stage(run: Run, stage: str, entry: Mapping[str, Any], settings: Mapping[str, Any]) -> Run:
+    """Note a finished stage in ``run.json``; ``entry["folder"]`` is relative to the root."""
+    path = storage.join(run.path, "run.json")
+    state = storage.read_json(path) if storage.exists(path) else {"stages": {}}
+    state.update(run_id=run.run_id, as_of=run.as_of.isoformat(), settings=settings, code=code_version())
+    state["stages"][stage] = dict(entry)
+    storage.write_json(state, path)
+    return read_run(run.root, run.run_id)
+
+
+def pointer(root: str) -> dict[str, Any] | None:
+    """The content of the pointer file, or None where nothing is published."""
+    path = storage.join(root, POINTER)
+    if not storage.exists(path):
+        return None
+    try:
+        return _checked_pointer(json.loads(storage.read_bytes(path)))
+    except (ValueError, KeyError, TypeError) as e:
+        raise ArtifactError(
+            f"{path} is damaged ({e}): remove it, then topkin publish writes it anew; runs/ holds every run"
+        ) from e
+
+
+def _checked_pointer(value: Any) -> dict[str, Any]:
+    """A pointer's content with all that is read of it. Raises KeyError or TypeError."""
+    return {**value, "run_id": str(value["run_id"]), "history": [str(run) for run in value["history"]]}
+
+
+def published(root: str) -> Run | None:
+    """The published run, or None."""
+    current = pointer(root)
+    return None if current is None else read_run(root, current["run_id"])
+
+
+def point_to(run: Run) -> dict[str, Any]:
+    """Move the pointer to a run. The one write that publishes; returns the pointer's new content."""
+    before = pointer(run.root)
+    if before and before["run_id"] == run.run_id:
+        return before
+    history = [*before["history"], before["run_id"]] if before else []
+    return _write_pointer(run, [h for h in history if h != run.run_id])
+
+
+def point_back(root: str) -> Run:
+    """Move the pointer to the run published before. Raises ArtifactError where there is none."""
+    before = pointer(root)
+    if not before or not before["history"]:
+        raise ArtifactError(f"{root} has no earlier published run to go back to")
+    *history, run_id = before["history"]
+    run = read_run(root, run_id)
+    _write_pointer(run, history)
+    return run
+
+
+def _write_pointer(run: Run, history: list[str]) -> dict[str, Any]:
+    value = {
+        "run_id": run.run_id,
+        "as_of": run.as_of.isoformat(),
+        "published_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "folders": {stage: folder.removeprefix(run.root).lstrip("/") for stage, folder in run.folders.items()},
+        "history": history,
+    }
+    storage.write_json(value, storage.join(run.root, POINTER))
+    return value

@@ -1,0 +1,82 @@
+"""Tables moved to their partition through files: a shuffle whose memory does not grow with the rows.
+
+Whoever reads rows writes them into one file, ordered by partition; whoever works on a partition reads its rows of
+every such file and no other byte. What travels between workers is the files' names. A file is named by
+what it was made of, and appears whole: made again, it replaces itself with the same bytes.
+"""
+
+from collections.abc import Iterable
+from contextlib import ExitStack
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+
+from topkin.artifacts import storage
+from topkin.artifacts.partition import partition_of
+
+CHUNK_ROWS, CHUNK_BYTES = 1 << 20, 256 << 20
+"""Rows, or bytes, that are gathered before they are written."""
+
+
+class PartFile:
+    """Writes tables of one schema, ordered by the partition of an id column, into an Arrow IPC file.
+
+    A context manager; without a row there is no file. Of the file's record batches, number n holds rows of
+    partition n % parts, in the order in which they came.
+    """
+
+    def __init__(self, path: str, schema: pa.Schema, column: str, parts: int) -> None:
+        self.path, self.rows = path, 0
+        self._schema, self._column, self._parts = schema, column, parts
+        self._held: list[pa.Table] = []
+        self._open = ExitStack()
+        self._writer: Any = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *fault: Any) -> None:
+        if fault[0] is not None:
+            self._open.__exit__(*fault)
+            return
+        with self._open:
+            if self._held:
+                self._write()
+
+    def add(self, table: pa.Table) -> None:
+        """Write a table's rows, now or with the next."""
+        if len(table):
+            self._held.append(table)
+            self.rows += len(table)
+        if sum(map(len, self._held)) >= CHUNK_ROWS or sum(t.nbytes for t in self._held) >= CHUNK_BYTES:
+            self._write()
+
+    def _write(self) -> None:
+        table = pa.concat_tables(self._held).combine_chunks()
+        self._held = []
+        if self._writer is None:
+            stream = self._open.enter_context(storage.appearing(self.path, durable=False))
+            options = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
+            self._writer = self._open.enter_context(pa.ipc.new_file(stream, self._schema, options=options))
+        part = partition_of(table[self._column], self._parts)
+        table = table.take(pa.array(np.argsort(part.astype(np.min_scalar_type(self._parts)), kind="stable")))
+        ends = np.cumsum(np.bincount(part, minlength=self._parts))
+        nothing = pa.RecordBatch.from_pylist([], self._schema)
+        for start, end in zip([0, *ends[:-1]], ends, strict=True):
+            self._writer.write_batch(next(iter(table.slice(start, end - start).to_batches()), nothing))
+
+
+def read_part(paths: Iterable[str], part: int, parts: int, schema: pa.Schema) -> pa.Table:
+    """The rows of one partition in the files of ``paths``, whose order does not matter; none where there is no path.
+
+    schema, parts: what the files were written with.
+    """
+    found = [schema.empty_table()]
+    for path in sorted(paths):
+        fs, inner = storage.filesystem(path)
+        with fs.open_input_file(inner) as source:
+            reader = pa.ipc.open_file(source, options=pa.ipc.IpcReadOptions(use_threads=False))
+            batches = [reader.get_batch(n) for n in range(part, reader.num_record_batches, parts)]
+            found.append(pa.Table.from_batches(batches, schema))
+    return pa.concat_tables(found)

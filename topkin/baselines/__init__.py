@@ -1,0 +1,1 @@
+"""The models that topkin is measured against."""

@@ -1,0 +1,1 @@
+"""Settings: the sections of a configuration file, reading one, and the reference of its keys."""

@@ -1,0 +1,344 @@
+"""Reading the configuration: a TOML file, then the environment, then ``--set``, each over the one before.
+
+A wrong configuration is answered with everything that is wrong, each with its place (file and line,
+variable or flag), the key, what came, what is allowed, and the nearest valid name.
+"""
+
+import json
+import os
+import re
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import ValidationError
+
+from topkin.artifacts import storage
+from topkin.config.reference import as_toml, keys, nearest, sections
+from topkin.config.sections import Settings
+from topkin.errors import ConfigError
+
+PREFIX = "TOPKIN_"
+PATHS = (
+    ("run", "output"),
+    ("purchases", "path"),
+    ("items", "path"),
+    ("users", "path"),
+    ("heldout", "path"),
+    ("recommend", "allow"),
+    ("recommend", "deny"),
+)
+
+Loc = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Override:
+    """One value from the environment or a flag; an empty text takes the key away."""
+
+    place: str  # as the user wrote it: "--set train.epochs=3"
+    loc: Loc
+    raw: str
+
+
+@dataclass
+class _Source:
+    """The configuration being put together, and where each part of it came from."""
+
+    path: str
+    values: dict[str, Any]
+    lines: dict[Loc, int]
+    overrides: dict[Loc, _Override] = field(default_factory=dict)
+
+    def place(self, loc: Loc) -> str:
+        """Where a key was written, or the file where it should be."""
+        for end in range(len(loc), 0, -1):
+            if loc[:end] in self.overrides:
+                return self.overrides[loc[:end]].place
+        for end in range(len(loc), 0, -1):
+            if loc[:end] in self.lines:
+                return f"{self.path}:{self.lines[loc[:end]]}"
+        return self.path
+
+
+def load_settings(
+    path: str | os.PathLike[str], sets: Sequence[str] = (), env: Mapping[str, str] = os.environ
+) -> Settings:
+    """Read and check a configuration.
+
+    path: the TOML file, local or a URI. sets: ``section.key=value``, the value in TOML's spelling or a bare text.
+    env: ``TOPKIN_SECTION__KEY=value`` likewise. Precedence: file, then env, then sets. Relative paths in
+    the file are relative to it, those of env and sets to the current folder; URIs stay as they are.
+
+    Raises ConfigError that lists all that is wrong.
+    """
+    path = os.fspath(path)
+    text = _read(path)
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as e:
+        raise ConfigError(_syntax_error(path, text, str(e))) from e
+    except RecursionError as e:
+        raise ConfigError(
+            f"{path}: tables and lists go two levels deep at most, got some that are nested deeper"
+        ) from e
+    source = _Source(path, values, _lines(text))
+    _make_paths_absolute(values, _folder(path))
+    problems = [p for override in _overrides(sets, env) for p in _apply(source, override)]
+    return _check(source, problems)
+
+
+def settings_without_file(purchases: str, sets: Sequence[str] = (), env: Mapping[str, str] = os.environ) -> Settings:
+    """As :func:`load_settings` with a file that names the purchases and nothing else."""
+    source = _Source("the defaults", {"purchases": {"path": purchases}}, {})
+    problems = [p for override in _overrides(sets, env) for p in _apply(source, override)]
+    return _check(source, problems)
+
+
+def _read(path: str) -> str:
+    cure = "topkin init PURCHASES.parquet writes one, --config PATH names another"
+    try:
+        if "://" in path:
+            data = storage.read_bytes(path)
+        else:
+            with open(path, "rb") as file:
+                data = file.read()
+    except FileNotFoundError as e:
+        raise ConfigError(f"there is no configuration file {path}: {cure}") from e
+    except IsADirectoryError as e:
+        raise ConfigError(f"the configuration must be a file, {path} is a folder: {cure}") from e
+    except OSError as e:
+        raise ConfigError(f"the configuration file {path} cannot be read: {e.strerror or e}") from e
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as e:
+        line = data[: e.start].count(b"\n") + 1
+        raise ConfigError(f"{path}:{line}: a configuration file must be UTF-8, got byte {data[e.start]:#04x}") from e
+
+
+def _syntax_error(path: str, text: str, message: str) -> str:
+    at = re.search(r"\(at line (\d+), column (\d+)\)", message)
+    rule = re.sub(r" \(at .*\)$", "", message)
+    number = int(at[1]) if at else max(1, text.rstrip("\n").count("\n") + 1)
+    lines = text.splitlines()
+    shown = f"\n    {lines[number - 1].strip()}" if 0 < number <= len(lines) else ""
+    return f"{path}:{number}: not TOML: {rule}{shown}"
+
+
+def _folder(path: str) -> str:
+    return path.rpartition("/")[0] if "://" in path else os.path.dirname(os.path.abspath(path))
+
+
+def _absolute(path: str, folder: str) -> str:
+    if "://" in path or path == "":
+        return path
+    path = os.path.expanduser(path)
+    if "://" in folder:
+        return path if path.startswith("/") else storage.join(folder, path)
+    return os.path.abspath(os.path.join(folder, path))
+
+
+def _make_paths_absolute(values: dict[str, Any], folder: str) -> None:
+    for section, key in PATHS:
+        table = values.get(section, {} if section == "run" else None)
+        if isinstance(table, dict):
+            value = table.get(key)
+            if (section, key) == ("run", "output") and key not in table:
+                values.setdefault(section, table)
+                value = keys()["run.output"].default
+            if isinstance(value, str):
+                table[key] = _absolute(value, folder)
+
+
+def _lines(text: str) -> dict[Loc, int]:
+    """The line of each section and key, as far as reading line by line can tell."""
+    found: dict[Loc, int] = {}
+    section: Loc = ()
+    for number, line in enumerate(text.splitlines(), 1):
+        if header := re.match(r"\s*\[+([^\[\]]+)\]+\s*(#.*)?$", line):
+            section = _split_key(header[1].strip()) or ()
+            found.setdefault(section, number)
+        elif assignment := re.match(r"\s*([^=#]+?)\s*=", line):
+            name = _split_key(assignment[1])
+            for end in range(1, len(name or ()) + 1):
+                found.setdefault(section + (name or ())[:end], number)
+    return found
+
+
+def _split_key(dotted: str) -> Loc | None:
+    """The parts of a TOML key, ``a."b c".d``; None where it is not one."""
+    try:
+        value: Any = tomllib.loads(f"{dotted} = 0")
+    except tomllib.TOMLDecodeError:
+        return None
+    parts = []
+    while isinstance(value, dict):
+        if len(value) != 1:
+            return None
+        [(part, value)] = value.items()
+        parts.append(part)
+    return tuple(parts)
+
+
+def _overrides(sets: Sequence[str], env: Mapping[str, str]) -> Iterator[_Override]:
+    for name in sorted(env):
+        if name.startswith(PREFIX) and "__" in name[len(PREFIX) :]:
+            _sound(name, env[name])
+            yield _Override(name, _named(tuple(name[len(PREFIX) :].split("__"))), env[name])
+    for text in sets:
+        _sound("--set", text)
+        dotted, equals, raw = text.partition("=")
+        loc = _split_key(dotted.strip())
+        if not equals or loc is None or len(loc) < 2:
+            hint = nearest(dotted.strip(), keys())
+            raise ConfigError(
+                f"--set must be section.key=value, such as --set train.epochs=3, got {text!r}"
+                + (f"; did you mean {hint}=…?" if hint else "")
+            )
+        yield _Override(f"--set {dotted.strip()}", loc, raw.strip())
+
+
+def _sound(place: str, text: str) -> None:
+    if any("\ud800" <= c <= "\udfff" for c in text):  # how Python holds bytes that are not UTF-8
+        raise ConfigError(f"{place}: a value must be UTF-8, got {os.fsencode(text)!r}")
+
+
+def _named(loc: Loc) -> Loc:
+    """A variable's parts in the configuration's spelling: lower case, the user's own names as they came."""
+    lowered = tuple(part.lower() for part in loc)
+    key = keys().get(".".join(lowered[:2]))
+    return lowered[:2] + loc[2:] if key is not None and key.table else lowered
+
+
+def _parsed(raw: str) -> Any:
+    """A text as a TOML value, or the text itself where it is none."""
+    try:
+        value = tomllib.loads(f"value = {raw}")
+    except tomllib.TOMLDecodeError:
+        return raw
+    return value["value"] if set(value) == {"value"} else raw
+
+
+def _apply(source: _Source, override: _Override) -> Iterator[str]:
+    """Put one override in its place; yields what is wrong with it."""
+    table = source.values
+    for part in override.loc[:-1]:
+        if not isinstance(table.get(part, {}), dict):
+            yield f"{override.place}: {part} is not a table in {source.path}"
+            return
+        table = table.setdefault(part, {})
+    for loc in [loc for loc in source.overrides if loc[: len(override.loc)] == override.loc]:
+        del source.overrides[loc]
+    source.overrides[override.loc] = override
+    last = override.loc[-1]
+    if override.raw == "":
+        table.pop(last, None)
+    elif override.loc in PATHS:
+        parsed = _parsed(override.raw)
+        table[last] = _absolute(parsed if isinstance(parsed, str) else override.raw, os.getcwd())
+    else:
+        table[last] = _parsed(override.raw)
+    if override.loc == ("run", "output") and override.raw == "":
+        _make_paths_absolute(source.values, _folder(source.path))
+
+
+def _check(source: _Source, problems: list[str]) -> Settings:
+    """The typed settings; a text that TOML took for a number is tried as the text it was."""
+    errors: list[Any] = []
+    for _ in range(2):
+        try:
+            settings = _validated(source.values)
+        except ValidationError as e:
+            errors = e.errors()
+        else:
+            errors = []
+        retried = [loc for error in errors if (loc := _retried_as_text(source, error))]
+        if not retried:
+            break
+    problems = problems + sorted({_problem(source, error) for error in errors}, key=_by_line)
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return settings
+
+
+def _validated(values: dict[str, Any]) -> Settings:
+    # As JSON, for there a strict check takes a list as a tuple and nothing else for another type.
+    return Settings.model_validate_json(json.dumps(values, default=str), strict=True)
+
+
+def _retried_as_text(source: _Source, error: Mapping[str, Any]) -> bool:
+    loc = tuple(str(part) for part in error["loc"])
+    if error["type"] != "string_type" or loc not in source.overrides:
+        return False
+    table = source.values
+    for part in loc[:-1]:
+        table = table[part]
+    table[loc[-1]] = source.overrides[loc].raw
+    return True
+
+
+def _by_line(problem: str) -> tuple[bool, int, str]:
+    """Variables and flags first, then the file from top to bottom."""
+    at = re.match(r".*?:(\d+): ", problem)
+    return (at is not None, int(at[1]) if at else 0, problem)
+
+
+def _problem(source: _Source, error: Mapping[str, Any]) -> str:
+    loc = tuple(str(part) for part in error["loc"])
+    dotted = ".".join(loc[:2])
+    place, came = source.place(loc), error["input"]
+    if error["type"] == "extra_forbidden":
+        return f"{place}: {_unknown(loc)}"
+    if error["type"] == "value_error":
+        return f"{place}: {error['ctx']['error']}"
+    if error["type"] == "missing":
+        if len(loc) == 1:
+            required = ", ".join(k.name for k in keys().values() if k.section == loc[0] and k.required)
+            return f"{place}: section [{loc[0]}] is missing; it needs {required}"
+        key = keys()[dotted]
+        return f"{place}: {dotted} is missing; it takes {key.takes}: {key.description}"
+    if len(loc) == 1:
+        return f"{place}: {loc[0]} must be a section [{loc[0]}] of keys, got {_shown(came)}"
+    key = keys()[dotted]
+    entry = f" in {dotted}" if key.table and len(loc) > 2 else ""
+    name = ".".join(loc) if key.table else dotted
+    if not key.table and len(loc) > 2:
+        came = source.values[loc[0]][loc[1]]
+    hint = _nearest_value(key.takes, came)
+    return f"{place}: {name} takes {_entry(key.takes) if entry else key.takes}, got {_shown(came)}{hint}"
+
+
+def _entry(takes: str) -> str:
+    return takes.removeprefix("a table of names, each with ")
+
+
+def _shown(value: Any) -> str:
+    text = as_toml(value)
+    return text if len(text) <= 80 else text[:77] + "…"
+
+
+def _nearest_value(takes: str, came: Any) -> str:
+    if not takes.startswith("one of ") or not isinstance(came, str):
+        return ""
+    near = nearest(came, [choice.strip('"') for choice in takes.removeprefix("one of ").split(", ")])
+    return f'; did you mean "{near}"?' if near else ""
+
+
+def _unknown(loc: Loc) -> str:
+    """What to say of a section or key that there is not."""
+    names = [section.name for section in sections()]
+    if len(loc) == 1:
+        if near := nearest(loc[0], names):
+            return f"[{loc[0]}] is not a section; did you mean [{near}]?"
+        elsewhere = [k.dotted for k in keys().values() if k.name == loc[0].lower()]
+        return f"{loc[0]} is not a section" + (
+            f"; did you mean {' or '.join(elsewhere)}?" if elsewhere else f"; sections are {', '.join(names)}"
+        )
+    section, name = loc[0], loc[1]
+    own = [k.name for k in keys().values() if k.section == section]
+    if near := nearest(name, own):
+        return f"{section}.{name} is not a key; did you mean {section}.{near}?"
+    elsewhere = [k.dotted for k in keys().values() if k.name == name.lower()]
+    hint = f"; did you mean {' or '.join(elsewhere)}?" if elsewhere else ""
+    return f"{section}.{name} is not a key{hint}; [{section}] takes {', '.join(own)}"

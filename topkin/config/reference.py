@@ -1,0 +1,148 @@
+"""Every key of the configuration as data: what it takes, its default, its meaning.
+
+Read off :class:`topkin.config.sections.Settings`, for messages, for ``topkin init`` and for the generated reference.
+"""
+
+import difflib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from topkin.config.sections import Settings
+
+
+@dataclass(frozen=True)
+class Key:
+    """One key: its section and name, what it takes in words, its default (None: none), its meaning.
+
+    ``table`` says that the value is a table of the user's own names, such as ``purchases.rules``.
+    """
+
+    section: str
+    name: str
+    takes: str
+    required: bool
+    default: Any
+    description: str
+    table: bool
+
+    @property
+    def dotted(self) -> str:
+        """The name by which ``--set`` knows the key."""
+        return f"{self.section}.{self.name}"
+
+
+@dataclass(frozen=True)
+class SectionInfo:
+    """One section: its name, meaning, keys, and whether a file may lack it."""
+
+    name: str
+    description: str
+    required: bool
+    keys: tuple[Key, ...]
+
+
+@cache
+def sections() -> tuple[SectionInfo, ...]:
+    """All sections in the order of the configuration."""
+    schema = Settings.model_json_schema()
+    found = []
+    for name, spec in schema["properties"].items():
+        body = schema["$defs"][_reference(spec)]
+        required = set(body.get("required", ()))
+        keys = tuple(_key(name, key, part, key in required) for key, part in body["properties"].items())
+        found.append(SectionInfo(name, body["description"], name in schema.get("required", ()), keys))
+    return tuple(found)
+
+
+def keys() -> dict[str, Key]:
+    """Every key by its dotted name."""
+    return {key.dotted: key for section in sections() for key in section.keys}
+
+
+def nearest(name: str, candidates: Iterable[str]) -> str | None:
+    """The most similar candidate, or None where nothing is near."""
+    pool = list(candidates)
+    found = difflib.get_close_matches(name.lower(), pool, n=1, cutoff=0.6)
+    if found:
+        return found[0]
+    inside = [c for c in pool if c.startswith(name.lower()) or (len(c) > 2 and c in name.lower())]
+    return min(inside, key=len, default=None) if len(name) > 1 else None
+
+
+def as_toml(value: Any) -> str:
+    """A value in TOML's spelling, on one line."""
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, Mapping):
+        inner = ", ".join(f"{bare_or_quoted(str(k))} = {as_toml(v)}" for k, v in value.items())
+        return f"{{ {inner} }}" if inner else "{}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(as_toml(v) for v in value)}]"
+    return str(value)
+
+
+def bare_or_quoted(key: str) -> str:
+    """A key in TOML's spelling: bare where it may be, else quoted."""
+    bare = key != "" and key.isascii() and key.replace("_", "a").replace("-", "a").isalnum()
+    return key if bare else as_toml(key)
+
+
+def _reference(spec: Mapping[str, Any]) -> str:
+    if "$ref" in spec:
+        return str(spec["$ref"]).rpartition("/")[2]
+    return next(_reference(option) for option in spec["anyOf"] if "$ref" in option)
+
+
+def _key(section: str, name: str, spec: Mapping[str, Any], required: bool) -> Key:
+    return Key(
+        section=section,
+        name=name,
+        takes=takes(spec),
+        required=required,
+        default=spec.get("default", {} if spec.get("type") == "object" else None),
+        description=spec.get("description", ""),
+        table=spec.get("type") == "object",
+    )
+
+
+def takes(spec: Mapping[str, Any]) -> str:
+    """What a JSON schema allows, in words: "a whole number of at least 1"."""
+    if "anyOf" in spec:
+        return " or ".join(takes(option) for option in spec["anyOf"] if option.get("type") != "null")
+    if "enum" in spec:
+        return "one of " + ", ".join(as_toml(value) for value in spec["enum"])
+    match spec.get("type"):
+        case "integer":
+            return "a whole number" + _bounds(spec)
+        case "number":
+            return "a number" + _bounds(spec)
+        case "boolean":
+            return "true or false"
+        case "array":
+            return f"a list, each {takes(spec['items'])}"
+        case "object":
+            return f"a table of names, each with {takes(spec['additionalProperties'])}"
+        case _:
+            return "a text that is not empty" if spec.get("minLength") else "a text"
+
+
+def _bounds(spec: Mapping[str, Any]) -> str:
+    low, high = spec.get("minimum"), spec.get("maximum")
+    above, below = spec.get("exclusiveMinimum"), spec.get("exclusiveMaximum")
+    if low is not None and high is not None:
+        return f" from {low} to {high}"
+    parts = []
+    if low is not None:
+        parts.append(f"of at least {low}")
+    if above is not None:
+        parts.append(f"above {above}")
+    if high is not None:
+        parts.append(f"of at most {high}")
+    if below is not None:
+        parts.append(f"below {below}")
+    return "".join(f" {'and ' if i else ''}{part}" for i, part in enumerate(parts))

@@ -1,0 +1,452 @@
+"""The configuration: one frozen section per concern, every key typed and described.
+
+``topkin.config.load`` reads a TOML file into :class:`Settings`; ``docs/configuration.md`` is generated
+from the descriptions below. Paths are relative to the file that holds them.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Days = Annotated[float, Field(gt=0, le=36_500)]  # a calendar ends: dates this far from any as-of date exist
+Power = Annotated[float, Field(ge=0, le=10)]
+Sql = Annotated[str, Field(min_length=1)]
+Baseline = Literal[
+    "popularity",
+    "recent_popularity",
+    "recent_popularity_30",
+    "own_frequency",
+    "item_knn",
+    "item_knn_recent",
+    "user_knn",
+    "graph_filter",
+    "ials",
+]
+
+
+class Section(BaseModel):
+    """A frozen table of the configuration that refuses unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Run(Section):
+    """Where results go, and what makes a run repeatable."""
+
+    output: str = Field("topkin-out", description="Folder that holds the runs and the pointer to the published one.")
+    seed: int = Field(42, ge=0, le=2**31 - 1, description="Seed of everything drawn at random.")
+    parts: Count = Field(8, description="Partitions by user: files per table, and units of parallel work.")
+    worker_memory: Annotated[float, Field(gt=0)] | None = Field(
+        None,
+        description="Gigabytes that one worker process may use, by which a run is planned, and refused if it does not "
+        "fit; this machine's without it. Results are the same.",
+    )
+
+
+class Events(Section):
+    """Purchases in files: which Parquet, which columns, which rows are good."""
+
+    path: str = Field(description="A Parquet file, a folder of them, or a glob.")
+    user_id: str = Field("user_id", description="Column with who bought: int64, string or binary.")
+    item_id: str = Field("item_id", description="Column with what was bought: int64, string or binary.")
+    timestamp: str = Field(
+        "timestamp", description="Column with when: timestamp, date, ISO 8601 string, or epoch number."
+    )
+    quantity: str | None = Field(
+        None, description="Column with how many pieces, for the rules and the tables; each row counts as one purchase."
+    )
+    price: str | None = Field(None, description="Column with the price of a piece.")
+    segment: str | None = Field(
+        None, description="Column with a group of users, such as a country; the user's latest value counts."
+    )
+    time_unit: Literal["auto", "s", "ms", "us"] = Field(
+        "auto", description="Unit of epoch numbers; auto tells it from their size."
+    )
+    normalise: dict[str, Sql] = Field(
+        default_factory=dict,
+        description="Column to SQL expression over the row that replaces it, before the rules are asked.",
+    )
+    rules: dict[str, Sql] = Field(
+        default_factory=dict,
+        description="Reason to SQL condition over the row: a row for which it is not true is rejected with the reason.",
+    )
+
+
+class Purchases(Events):
+    """The purchase history: which Parquet, which columns, which rows are good."""
+
+    duplicates: Literal["drop", "keep"] = Field(
+        "drop", description="What to do with rows equal in every column read; dropped ones are counted."
+    )
+
+
+class Heldout(Events):
+    """Purchases to judge by, where the data come as one file to learn from and one to judge by."""
+
+
+class Items(Section):
+    """The catalogue, if there is one; sold items that it lacks are added from the purchases."""
+
+    path: str = Field(description="A Parquet file, a folder of them, or a glob.")
+    item_id: str = Field("item_id", description="Column with the item, of the purchases' item type.")
+    title: str | None = Field(None, description="Column with the title.")
+    category: str | None = Field(None, description="Column with the category.")
+    price: str | None = Field(None, description="Column with the price.")
+    available: str | None = Field(None, description="Boolean column: may the item be recommended.")
+    vector: str | None = Field(
+        None,
+        description="Column with a vector of the item's content, made before by any pretrained encoder: a list of "
+        "floats, as many for each item.",
+    )
+    normalise: dict[str, Sql] = Field(default_factory=dict, description="As for purchases.")
+    rules: dict[str, Sql] = Field(default_factory=dict, description="As for purchases.")
+
+
+class Users(Section):
+    """The users to serve beside those with purchases, if there is such a table."""
+
+    path: str = Field(description="A Parquet file, a folder of them, or a glob.")
+    user_id: str = Field("user_id", description="Column with the user, of the purchases' user type.")
+    segment: str | None = Field(None, description="Column with a group of users; it wins over the purchases'.")
+    normalise: dict[str, Sql] = Field(default_factory=dict, description="As for purchases.")
+    rules: dict[str, Sql] = Field(default_factory=dict, description="As for purchases.")
+
+
+class Prepare(Section):
+    """How events become histories and statistics."""
+
+    recent_days: Days = Field(7, description="Length of the period called recent, in days before the as-of date.")
+    split: Literal["time", "last"] = Field(
+        "time",
+        description="What is held out: all from the as-of date on, or the last purchase of each user before it, which "
+        "lets the model know what others bought later. A section [heldout] takes the place of both.",
+    )
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "small": {"closed_dim": 94, "closed_rank": 512, "uptake_dim": 32, "dim": 128},
+    "standard": {"closed_dim": 318, "closed_rank": 1024, "uptake_dim": 64, "dim": 256},
+    "large": {"closed_dim": 574, "closed_rank": 1024, "uptake_dim": 64, "dim": 384},
+}
+"""What ``train.preset`` sets, unless a key says otherwise: vectors of at most 256, 640 and 1,024 coordinates."""
+
+
+class Train(Section):
+    """The encoder: a closed form of the purchases, a trained two-tower network, a prior of what sells now."""
+
+    preset: Literal["small", "standard", "large"] = Field(
+        "small",
+        description="Sizes of the blocks, closed_dim, closed_rank, uptake_dim and dim, where these are not set.",
+    )
+    closed_dim: Annotated[int, Field(ge=0)] = Field(
+        94, description="Coordinates of the closed-form block, a truncated decomposition of the purchases; 0 for none."
+    )
+    closed_rank: Count = Field(
+        512, description="Directions of the decomposition of which closed_dim are kept, those that tell most."
+    )
+    closed_half_life_days: Days | None = Field(
+        None,
+        description="Days in which a purchase loses half its weight in the decomposition; without it, age is nothing.",
+    )
+    closed_user_power: Share = Field(
+        0.5, description="A user's purchases weigh the count of them to the power of minus this, twice: 0.5 as equals."
+    )
+    closed_power: Annotated[float, Field(ge=0, le=2)] = Field(
+        0.7, description="Power of the singular values in the closed form's in-vectors: more smooths more."
+    )
+    closed_popularity: Share = Field(
+        0.4, description="Power of an item's purchase count in the length of its out-vector."
+    )
+    closed_rarity: Annotated[float, Field(ge=0, le=2)] = Field(
+        0.4, description="As rarity, for the closed form's histories."
+    )
+    uptake_dim: Annotated[int, Field(ge=0)] = Field(
+        32, description="Coordinates of the block of what users with such a history took up next, lately; 0 for none."
+    )
+    uptake_half_life_days: Days | None = Field(
+        83, description="As half_life_days, for the histories of the uptake block."
+    )
+    sequence_dim: Annotated[int, Field(ge=0)] = Field(
+        0,
+        description="Coordinates of the block that reads purchases in their order, a recurrent network; 0 for none. "
+        "Its part of a score has no reasons.",
+    )
+    sequence_length: Count = Field(32, description="Latest purchases of a user that the sequence block reads.")
+    sequence_epochs: Count = Field(4, description="Most passes over the purchases for the sequence block.")
+    dim: Annotated[int, Field(ge=2)] = Field(128, description="Coordinates of the trained block.")
+    epochs: Annotated[int, Field(ge=0)] = Field(
+        8, description="Most passes over the purchases; 0 for no trained block."
+    )
+    batch_size: Count | None = Field(
+        None,
+        description="Purchases asked for per step, each a negative of users who did not make it; without it a "
+        "two-hundredth of an epoch's, 256 to 8,192.",
+    )
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = Field(0.01, description="Adam's step size.")
+    learning_rate_decay: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.7, description="Factor on the step size from one epoch to the next."
+    )
+    loss: Literal["softmax", "ccl"] = Field(
+        "softmax", description="What is minimised: softmax cross-entropy, or the cosine contrastive loss of SimpleX."
+    )
+    temperature: Annotated[float, Field(ge=0.01, le=100)] = Field(
+        0.1, description="Divides the cosines before the softmax."
+    )
+    margin: Annotated[float, Field(ge=-1, le=1)] = Field(
+        0.4, description="With ccl, the cosine above which a negative costs."
+    )
+    negative_weight: Annotated[float, Field(ge=0, le=10_000)] = Field(
+        100, description="With ccl, weight of what negatives cost beside what the purchase itself does."
+    )
+    logq: Share = Field(
+        1.0, description="Share of log q(item) taken off the negatives' logits, so that they stand for all items."
+    )
+    negatives: Annotated[int, Field(ge=0)] = Field(
+        4096, description="Items drawn per step as negatives of all its purchases, beside those asked for."
+    )
+    negative_power: Share = Field(
+        0.0, description="Negatives are drawn by popularity to this power: 0 makes items equal, 1 goes by purchases."
+    )
+    hard_negatives: Annotated[int, Field(ge=0)] = Field(
+        0,
+        description="From the second epoch on, negatives drawn per step, on average, of those items that the vectors "
+        "of the epoch before rank highest for a sample of users who did not buy them.",
+    )
+    folds: Annotated[int, Field(ge=2, le=1000)] = Field(
+        4, description="Parts of a user's purchases: each is asked for from the others, once an epoch."
+    )
+    history_length: Count = Field(
+        64, description="Purchases of a user that a question pools; drawn at random where there are more."
+    )
+    history_dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.0, description="Share of a history left out at random in training."
+    )
+    neighbours: Annotated[int, Field(ge=0, le=1000)] = Field(
+        5, description="Items bought by the same users that an item's row is smoothed over; 0 for none."
+    )
+    smoothing: Annotated[float, Field(ge=0, le=100)] = Field(
+        1.0, description="Weight of the neighbours' rows, all together, beside the item's own."
+    )
+    hops: Annotated[int, Field(ge=1, le=3)] = Field(
+        1,
+        description="How often rows are smoothed over neighbours: with 2 over the neighbours' neighbours as well.",
+    )
+    user_rows: bool = Field(
+        False,
+        description="Whether users with purchases in training get a row of their own, added to the history that the "
+        "trained block pools; half the questions of a step see the history alone, as new users are served.",
+    )
+    closed_share: Annotated[float, Field(ge=0, le=100)] = Field(
+        0.06,
+        description="Weight of the closed form's scores, in standard deviations, beside the trained block's while it "
+        "is trained with softmax, so that it learns what they lack; 0 trains it by itself.",
+    )
+    rarity: Annotated[float, Field(ge=0, le=2)] = Field(
+        0.5, description="Weight of a purchase in its history: item's purchase count to the power of minus this."
+    )
+    half_life_days: Days | None = Field(
+        None,
+        description="Days in which a purchase loses half its weight in the history; without it, age counts nothing.",
+    )
+    user_power: Share = Field(
+        0.5, description="Examples weigh the user's count of items to the power of minus this: 1 makes users equal."
+    )
+    example_half_life_days: Days | None = Field(
+        60, description="Days in which a purchase loses half its weight as an example; without it, age counts nothing."
+    )
+    id_dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.1, description="Share of items per step that are seen by their content alone, as new items are."
+    )
+    word_buckets: Count = Field(16384, description="Hash buckets for the words of titles.")
+    title_words: Count = Field(12, description="Most words of a title that are read.")
+    min_sales: Annotated[int, Field(ge=0)] = Field(
+        3, description="Items with fewer purchases are known by their content alone, where they have any."
+    )
+    prior: Annotated[float, Field(ge=0, le=10)] | None = Field(
+        None,
+        description="Weight of recent sales in every score, in standard deviations of it beside the first block's; "
+        "chosen on validation without it.",
+    )
+    validation_days: Days = Field(
+        28,
+        description="Last days before the as-of date, kept for early stopping; a quarter of the time if that is less.",
+    )
+    validation_cuts: Count = Field(
+        3, description="Periods of validation_days, one before the other, that weigh the closed form and the prior."
+    )
+    validation_users: Count = Field(5000, description="Most users of a period that validation is measured on.")
+    patience: Count = Field(2, description="Epochs without a better validation before training stops.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _preset(cls, values: Any) -> Any:
+        preset = values.get("preset", "small") if isinstance(values, dict) else None
+        return {**PRESETS.get(preset, {}), **values} if isinstance(preset, str) else values
+
+    @model_validator(mode="after")
+    def _some_block(self) -> "Train":
+        if self.closed_dim == 0 and self.uptake_dim == 0 and self.epochs == 0:
+            raise ValueError(
+                "train.closed_dim, train.uptake_dim and train.epochs must not all be 0: nothing would tell tastes"
+            )
+        return self
+
+
+class Embed(Section):
+    """Running the encoder over all users and items."""
+
+    batch_size: Count = Field(1024, description="Rows per call of the model; batches are padded to it.")
+    history_length: Count = Field(512, description="Most recent purchases of a user that the vector pools.")
+
+
+class Index(Section):
+    """The NMSLIB HNSW index over the item vectors."""
+
+    m: Annotated[int, Field(ge=2)] = Field(16, description="Neighbours kept per node (M).")
+    ef_construction: Count = Field(100, description="Candidates while building (efConstruction).")
+    ef_search: Count = Field(200, description="Candidates while searching (efSearch).")
+    shard_items: Count = Field(2_000_000, description="Most items in one shard.")
+    sample: Count = Field(1000, description="Users whose exact neighbours measure the index's recall.")
+
+
+class Recommend(Section):
+    """The lists, and the rules that they keep."""
+
+    k: Count = Field(20, description="Items per user.")
+    model: Literal["encoder", Baseline] = Field(
+        "encoder",
+        description="What ranks the items: the trained encoder, or a baseline by its name, fitted anew on the known "
+        "purchases. Of these item-kNN alone gives reasons; with keep they take a personal of 0.",
+    )
+    search: Literal["exact", "index"] = Field("exact", description="Score all items, or ask the index.")
+    bought: Literal["exclude", "keep", "cooldown", "boost"] = Field(
+        "exclude",
+        description="Items the user bought: never again; ranked beside new ones by how often they were bought (keep); "
+        "only after cooldown_days; or as keep, and higher when the user's own interval for the item is over (boost).",
+    )
+    personal: Annotated[float, Field(ge=0, le=100)] | None = Field(
+        None,
+        description="With keep or boost, weight of the personal part beside the model's score, both relative to the "
+        "user's best; chosen on validation without it.",
+    )
+    personal_repeat: Power | None = Field(
+        None, description="Power of the share of an item's buyers who bought it again, in the personal part; likewise."
+    )
+    personal_recent: Power | None = Field(
+        None, description="Power of the share of an item's buyers who bought it lately; likewise."
+    )
+    personal_due: Power | None = Field(
+        None, description="Power of how near the user's own interval the last purchase is; likewise, 0 with keep."
+    )
+    cooldown_days: Days = Field(30, description="Days since the last purchase before an item may come again.")
+    cooldown_by_category: dict[str, Days] = Field(
+        default_factory=dict, description="Category to days that replace cooldown_days."
+    )
+    allow: str | None = Field(None, description="Parquet with the only items that may be listed, column item_id.")
+    deny: str | None = Field(None, description="Parquet with items that may never be listed, column item_id.")
+    min_history: Count = Field(1, description="Purchases below which a user gets the popular items instead.")
+    because: Annotated[int, Field(ge=0, le=20)] = Field(3, description="Bought items named as reasons for each item.")
+
+    @model_validator(mode="after")
+    def _what_a_baseline_can(self) -> "Recommend":
+        if self.model == "encoder":
+            return self
+        came = f'got recommend.model = "{self.model}"'
+        if self.search == "index":
+            raise ValueError(
+                f'recommend.search = "index" finds items by the encoder\'s vectors, {came}, which has none: set '
+                'recommend.search = "exact", or recommend.model = "encoder"'
+            )
+        if self.bought == "boost" or (self.bought == "keep" and self.personal != 0):
+            raise ValueError(
+                f'recommend.bought = "{self.bought}" adds a personal part, weighed beside the encoder\'s scores, '
+                f'{came}: set recommend.bought = "keep" and recommend.personal = 0, which lists bought items by the '
+                'baseline\'s scores alone, or recommend.model = "encoder"'
+            )
+        return self
+
+
+class Similar(Section):
+    """Neighbours of items and of users."""
+
+    items: Annotated[int, Field(ge=0)] = Field(10, description="Neighbours per item; 0 for none.")
+    users: Annotated[int, Field(ge=0)] = Field(10, description="Neighbours per user; 0 for none.")
+    bought: Annotated[int, Field(ge=0)] = Field(
+        10, description="Items per user that these neighbours bought and the user did not; 0 for none."
+    )
+
+
+class Evaluate(Section):
+    """What is measured over the held-out purchases."""
+
+    k: tuple[Count, ...] = Field((5, 10, 20), description="Cut-offs of the metrics.")
+    days: Days | None = Field(None, description="Length of the held-out period; all that comes after without it.")
+    baselines: tuple[Baseline, ...] = Field(
+        (
+            "popularity",
+            "recent_popularity",
+            "recent_popularity_30",
+            "own_frequency",
+            "item_knn",
+            "item_knn_recent",
+            "user_knn",
+            "graph_filter",
+        ),
+        description="What the model is measured against; ials needs the library implicit, and is left out without it.",
+    )
+    neighbours: Count = Field(100, description="Neighbours of an item in item-kNN, and of a user in user-kNN.")
+    bootstrap: Count = Field(500, description="Resamples for the paired 95 % intervals and the p-values.")
+
+
+class Publish(Section):
+    """The gate before the pointer moves."""
+
+    metric: str = Field("ndcg@10", description="Metric that the gate reads, on novel items.")
+    must_beat: tuple[Baseline, ...] = Field(
+        ("popularity",),
+        description="Baselines that the model must beat, where 10 users or more have held-out purchases; one that is "
+        "the model itself is passed over.",
+    )
+    min_users: Count = Field(1, description="Users that must have a list.")
+    max_reject_share: Share = Field(0.9, description="Share of rows rejected above which nothing is published.")
+
+
+class Settings(Section):
+    """All sections of a configuration file."""
+
+    run: Run = Field(default_factory=lambda: Run())
+    purchases: Purchases
+    items: Items | None = None
+    users: Users | None = None
+    heldout: Heldout | None = None
+    prepare: Prepare = Field(default_factory=lambda: Prepare())
+    train: Train = Field(default_factory=lambda: Train())
+    embed: Embed = Field(default_factory=lambda: Embed())
+    index: Index = Field(default_factory=lambda: Index())
+    recommend: Recommend = Field(default_factory=lambda: Recommend())
+    similar: Similar = Field(default_factory=lambda: Similar())
+    evaluate: Evaluate = Field(default_factory=lambda: Evaluate())
+    publish: Publish = Field(default_factory=lambda: Publish())
+
+    @model_validator(mode="after")
+    def _evaluated_where_gated(self) -> "Settings":
+        name, _, k = self.publish.metric.partition("@")
+        if name not in METRICS or not k.isdigit() or int(k) not in self.evaluate.k:
+            raise ValueError(
+                f"publish.metric must be one of {', '.join(METRICS)}, then @ and one of evaluate.k "
+                f"{list(self.evaluate.k)}, got {self.publish.metric!r}"
+            )
+        if self.heldout is not None and self.prepare.split != "time":
+            raise ValueError('prepare.split = "last" and a section [heldout] are two answers to one question: drop one')
+        unmeasured = [name for name in self.publish.must_beat if name not in self.evaluate.baselines]
+        if unmeasured:
+            raise ValueError(
+                f"publish.must_beat must name baselines of evaluate.baselines, got {', '.join(unmeasured)}: add them "
+                "there, or take them off"
+            )
+        return self
+
+
+METRICS = ("recall", "precision", "ndcg", "map", "mrr", "hit_rate")

@@ -1,0 +1,197 @@
+"""Vectors in blocks of coordinates: how histories are pooled, and how blocks weigh against each other.
+
+Each block gives every item an in-vector, which histories pool, and an out-vector, which is scored and may have
+a length: popularity, recency and any prior live there. With ``w_h`` the weight of purchase h in its user's
+history (``interactions.history_weights`` with the block's own rarity and half-life)::
+
+    p_b = sum_h w_h in_b[h]                      pooled history
+    s_b = sqrt(sum_k spread_b[k] p_b[k]^2)       deviation of the block's scores over the items
+    user = unit(concat_b(weight_b p_b / s_b))    score of item j ~ sum_b weight_b * (z-score of block b)
+    item = concat_b(out_b), made equally long by one last coordinate, divided by that length
+
+so that blocks are weighed by what they say of the order of items, whatever their scale. The last coordinate is
+the exact reduction of inner product to cosine (Bachrach et al., Speeding up the Xbox recommender system, RecSys
+2014): vectors are unit vectors, scores cosines, and a user's order of items is that of the inner products. A
+pooled history is a sum, so each purchase's share of a score is known exactly.
+
+The block called ``sequence`` is the one that knows order: its p_b is what a recurrent network
+(``topkin.encoding.recurrent``) makes
+of the latest purchases, in place of the sum. It is no sum over purchases, so they have no shares in it, nor have they
+in a row of the user's own (``topkin.encoding.user_embeddings``), which may be added to the p_b of the block called
+``trained``.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import Any, Self
+
+import numpy as np
+import scipy.sparse as sp
+
+from topkin.encoding.recurrent import Gru
+from topkin.interactions import Interactions, history_weights
+from topkin.linalg.cosine import unit_rows
+
+CLOSED, UPTAKE, TRAINED, SEQUENCE, PRIOR = "closed", "uptake", "trained", "sequence", "prior"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """A run of coordinates.
+
+    name: ``closed``, ``trained``, …, ``sequence``, which a network reads, or ``prior``, which tells what sells now and
+    makes no two items alike.
+    dim: how many coordinates. weight: of its z-scores beside the other blocks'. rarity, half_life_days: how a
+    history is weighed. surge: the power of an item's recent share of sales in its out-vector's length. spread:
+    (dim,) variances of the out-coordinates over the items sold, whose covariances are zero (see :func:`rotation`).
+    """
+
+    name: str
+    dim: int
+    weight: float
+    rarity: float
+    half_life_days: float | None
+    surge: float = 0.0
+    spread: tuple[float, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields by name."""
+        return {**asdict(self), "spread": list(self.spread)}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """From :meth:`to_json`."""
+        return cls(**{**value, "spread": tuple(value["spread"])})
+
+
+def spans(blocks: Sequence[Block]) -> list[slice]:
+    """Where each block's coordinates are in a vector."""
+    ends = np.cumsum([0, *(b.dim for b in blocks)])
+    return [slice(int(a), int(b)) for a, b in pairwise(ends)]
+
+
+def dim_of(blocks: Sequence[Block]) -> int:
+    """Coordinates of a vector: the blocks' and the one that makes items equally long."""
+    return sum(b.dim for b in blocks) + 1
+
+
+def rotation(out: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The rotation, (d, d) float64, after which out-vectors have no covariances, and their variances, (d,).
+
+    out: (n, d) out-vectors of the items sold. Rotating in- and out-vectors alike changes no score. Signs are
+    fixed by the largest entry of each column.
+    """
+    centred = out.astype(np.float64) - out.mean(axis=0, dtype=np.float64)
+    values, turned = np.linalg.eigh(centred.T @ centred / max(len(out), 1))
+    values, turned = values[::-1], turned[:, ::-1]
+    at = np.abs(turned).argmax(axis=0)
+    turned = turned * np.sign(turned[at, np.arange(turned.shape[1])])
+    return turned, np.maximum(values, 0.0)
+
+
+def factors(history: Interactions, in_vectors: np.ndarray, buyers: np.ndarray, blocks: Sequence[Block]) -> np.ndarray:
+    """What each purchase's in-vector is multiplied by, block by block, (n_purchases, n_blocks) float32.
+
+    The sum of ``factors[h, b] * in_vectors[h, span_b]`` over a user's purchases is the user's vector but for its
+    length, for the coordinates of a sequence block, where the factors are 0, and for a row of the user's own, which is
+    left out. history: distinct items.
+    in_vectors: (n_items, dim) float32. buyers: (n_items,) distinct buyers.
+    """
+    return _pooled(history, in_vectors, buyers, blocks, None, None)[0]
+
+
+def user_vectors(
+    history: Interactions,
+    in_vectors: np.ndarray,
+    buyers: np.ndarray,
+    blocks: Sequence[Block],
+    *,
+    length: int | None = None,
+    sequence: Gru | None = None,
+    own: np.ndarray | None = None,
+) -> np.ndarray:
+    """The user vectors, (n_users, dim) float32 unit rows; zero for a user without a usable history.
+
+    Each user's ``length`` latest distinct items are pooled. A row depends on that user alone, so any batching
+    gives the same numbers. in_vectors: (n_items, dim) float32. buyers: (n_items,) distinct buyers of each item.
+    sequence: the network of the block ``sequence``. own: (n_users, dim of the block ``trained``) float32, added to
+    that block's pooled histories; zero rows change nothing. Raises ValueError where a sequence block is there without
+    its network.
+    """
+    if sequence is None and any(block.name == SEQUENCE for block in blocks):
+        raise ValueError("a block 'sequence' needs its network, got None: read it with topkin.encoding.recurrent.load")
+    kept = history.distinct()
+    if length is not None:
+        kept = kept.latest(length)
+    return unit_rows(_pooled(kept, in_vectors, buyers, blocks, sequence, own)[1])
+
+
+def _pooled(
+    kept: Interactions,
+    in_vectors: np.ndarray,
+    buyers: np.ndarray,
+    blocks: Sequence[Block],
+    network: Gru | None,
+    own: np.ndarray | None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """:func:`factors`, and the users' vectors before their lengths are taken.
+
+    Without a network a sequence block's coordinates stay zero.
+    """
+    shape = kept.n_users, kept.n_items
+    made = np.zeros((len(kept.items), len(blocks)), np.float32)
+    users = np.zeros((kept.n_users, in_vectors.shape[1]), np.float32)
+    weighed: dict[tuple[float, float | None], np.ndarray] = {}
+    for number, (block, span) in enumerate(zip(blocks, spans(blocks), strict=True)):
+        if block.name == SEQUENCE:
+            if network is not None:
+                users[:, span] = _scaled(network.read(kept, in_vectors[:, span]), block)[0]
+            continue
+        how = block.rarity, block.half_life_days
+        if how not in weighed:
+            weighed[how] = history_weights(kept, buyers, rarity=how[0], half_life_days=how[1])
+        matrix = sp.csr_matrix((weighed[how], kept.items, kept.indptr), shape)
+        pooled = matrix @ np.ascontiguousarray(in_vectors[:, span], np.float32)
+        if block.name == TRAINED and own is not None:
+            pooled = pooled + own
+        users[:, span], scale = _scaled(pooled, block)
+        made[:, number] = weighed[how] * np.repeat(scale, np.diff(kept.indptr))
+    return made, users
+
+
+def _scaled(part: np.ndarray, block: Block) -> tuple[np.ndarray, np.ndarray]:
+    """The block's part of user vectors so that it weighs z-scores, (n_users, d) float32, and what it was times."""
+    # Not a BLAS product: a row's sum must not depend on the row's place in the batch.
+    square = np.einsum("nd,nd,d->n", part, part, np.asarray(block.spread), dtype=np.float64)
+    deviation = np.sqrt(square)
+    scale = np.divide(block.weight, deviation, out=np.zeros_like(deviation), where=deviation > 0)
+    return part * scale[:, None], scale
+
+
+def equally_long(out: np.ndarray, reach: float) -> np.ndarray:
+    """Out-vectors, (n, d), with the last coordinate that makes each as long as ``reach``, divided by it.
+
+    (n, d + 1) float32 unit rows. Zero rows, of which nothing is known, stay zero; a row longer than ``reach``
+    is shortened to it.
+    """
+    out = out.astype(np.float64)
+    lengths = np.linalg.norm(out, axis=1)
+    known = lengths > 0
+    shorter = np.divide(reach, lengths, out=np.ones_like(lengths), where=lengths > reach)
+    out, lengths = out * shorter[:, None], lengths * shorter
+    rest = np.sqrt(np.maximum(reach**2 - lengths**2, 0.0)) * known
+    return (np.column_stack([out, rest]) / reach).astype(np.float32)
+
+
+def tastes(vectors: np.ndarray, blocks: Sequence[Block]) -> np.ndarray:
+    """What vectors of items or users tell of tastes, (n, sum of dims) float32 unit rows: without any prior.
+
+    Each block counts by its direction and weight alone: neither popularity nor recency makes two items alike.
+    """
+    parts = [
+        unit_rows(vectors[:, span]) * np.float32(np.sqrt(block.weight))
+        for block, span in zip(blocks, spans(blocks), strict=True)
+        if block.name != PRIOR
+    ]
+    return unit_rows(np.concatenate(parts, axis=1)) if parts else np.zeros((len(vectors), 0), np.float32)

@@ -1,0 +1,231 @@
+"""From an item's content to its vector: a ridge map learned from the items with sales, as rows of tables.
+
+A new item's vector is the sum of the rows of what is known of it: the mean of its words' rows, its category's, its
+price step's; and, where items bring vectors of their own, its own times a matrix. As purchases come, the vector found
+from them takes over: its share is ``sales / (sales + half)``.
+The tables are those of a tower whose vectors are such sums, so that a computed block and a trained one are
+held alike; an id row is what an item's own purchases say beyond its content.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from scipy.linalg import solve_triangular
+
+from topkin.encoding.svd import OUT_POWER, InOut, Spectrum, in_out
+
+_COLUMNS = 64  # coordinates solved for at a time: bounds the memory to five float64 arrays of rows x 64
+_ITERATIONS = 200
+_TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True)
+class Content:
+    """What is known of m items beside their sales: which rows of three tables, 0 for none.
+
+    words: (m, width) int32, the mean of the rows counts. categories: (m,) int32. prices: (m,) int32.
+    sizes: rows of each table beside row 0. vectors: (m, p) float32, unit rows or zeros; none where p is 0.
+    """
+
+    words: np.ndarray
+    categories: np.ndarray
+    prices: np.ndarray
+    sizes: tuple[int, int, int]
+    vectors: np.ndarray | None = None
+
+    @property
+    def dense(self) -> np.ndarray:
+        """The vectors, (m, p) float32; (m, 0) where there are none."""
+        return np.zeros((len(self.words), 0), np.float32) if self.vectors is None else self.vectors
+
+    @property
+    def known(self) -> np.ndarray:
+        """Of which items anything is known, (m,) bool."""
+        looked_up = (self.words > 0).any(axis=1) | (self.categories > 0) | (self.prices > 0)
+        return np.asarray(looked_up | self.dense.any(axis=1))
+
+    def says(self, rows: np.ndarray) -> np.ndarray:
+        """What rows of the tables, then of the vectors' matrix, make of the items, (m, d) float32."""
+        sparse = sum(self.sizes)
+        said = self.matrix() @ rows[:sparse]
+        return said + self.dense @ rows[sparse:] if self.dense.shape[1] else said
+
+    def matrix(self) -> sp.csr_matrix:
+        """(m, sum(sizes)) float32 CSR: a vector is its row times the tables' rows from row 1, one under the other."""
+        m = len(self.words)
+        known = self.words > 0
+        share = 1 / np.maximum(known.sum(axis=1), 1)
+        rows, columns = [np.nonzero(known)[0]], [self.words[known].astype(np.int64) - 1]
+        values = [share[rows[0]]]
+        first = self.sizes[0]
+        for each, size in zip((self.categories, self.prices), self.sizes[1:], strict=True):
+            has = np.flatnonzero(each > 0)
+            rows.append(has)
+            columns.append(each[has].astype(np.int64) - 1 + first)
+            values.append(np.ones(len(has)))
+            first += size
+        cells = np.concatenate(rows), np.concatenate(columns)
+        if len(cells[1]) and cells[1].max() >= first:
+            raise ValueError(f"rows of content must be at most {self.sizes}, got one beyond them")
+        return sp.csr_matrix((np.concatenate(values).astype(np.float32), cells), (m, first))
+
+
+@dataclass(frozen=True)
+class ContentTables:
+    """Tables that add up to vectors, each float32 of d columns with a zero row 0.
+
+    words, categories, prices: (size + 1, d). vectors: (p, d), what a vector is multiplied by, no row 0.
+    ids: (m + 1, d), row j + 1 for item j.
+    """
+
+    words: np.ndarray
+    categories: np.ndarray
+    prices: np.ndarray
+    vectors: np.ndarray
+    ids: np.ndarray
+
+
+@dataclass(frozen=True)
+class ContentBlock:
+    """A block whose vectors content helps: E and O of the items, and the tables that add up to them."""
+
+    vectors: InOut
+    in_tables: ContentTables
+    out_tables: ContentTables
+
+
+def content_block(
+    spectrum: Spectrum,
+    content: Content,
+    sales: np.ndarray,
+    *,
+    ridge: float = 0.3,
+    half: float = 40.0,
+    head_start: float = 4.0,
+    new_length: float = 1.0,
+    lengths: np.ndarray | None = None,
+    **options: Any,
+) -> ContentBlock:
+    """:func:`topkin.encoding.svd.in_out` of a spectrum that content has a say in.
+
+    The row of V of an item is the mean of its buyers, as the spectrum places them, times a power of its degree. That
+    mean is uncertain where buyers are few: it is blended with what the content says, own purchases counting by
+    the share of :func:`content_tables`. sales: (n_items,) distinct buyers. head_start: weight added to every degree,
+    so that an item without sales has a vector; it counts as the degree of an item that is not among these, and
+    ``new_length`` as its entry of ``lengths``. options: as for ``in_out``.
+    """
+    if head_start <= 0:
+        raise ValueError(f"head_start must be above 0, got {head_start}")
+    settings = spectrum.settings
+    growth = np.float32(1 - settings.item_power)
+    degrees = np.maximum(spectrum.degrees, np.float32(settings.least))
+    means = content_tables(content, spectrum.V / (degrees**growth)[:, None], sales, ridge=ridge, half=half)
+    rows = np.concatenate([means.words[1:], means.categories[1:], means.prices[1:], means.vectors])
+    known = content.says(rows) + means.ids[1:]
+    later = spectrum.degrees + np.float32(head_start)
+    blended = replace(spectrum, V=known * (later**growth)[:, None], degrees=later)
+    block = in_out(blended, lengths=lengths, **options)
+    new = float(head_start) ** float(growth)
+    out_power = options.get("out_power", OUT_POWER)
+    return ContentBlock(
+        block,
+        _as_tables(content, rows @ (block.into * np.float32(new)), block.E),
+        _as_tables(content, rows @ (block.onto * np.float32(new * new_length * head_start**out_power)), block.O),
+    )
+
+
+def content_tables(
+    content: Content, vectors: np.ndarray, sales: np.ndarray, *, ridge: float = 1.0, half: float = 5.0
+) -> ContentTables:
+    """The tables for items whose purchases gave them vectors.
+
+    vectors: (m, d) float32. sales: (m,) at least 0: an item counts for the map, and keeps its own vector, by
+    the share ``sales / (sales + half)``. An item without content keeps its vector whole where it has sales. ridge: see
+    :func:`ridge_map`. Raises ValueError where the arrays do not belong together.
+    """
+    if not len(vectors) == len(sales) == len(content.words):
+        raise ValueError(
+            f"content, vectors and sales must tell of the same items, got {len(content.words)}, "
+            f"{len(vectors)} and {len(sales)}"
+        )
+    share = sales / (sales + half)
+    rows = ridge_map(content.matrix(), vectors, share, ridge=ridge, dense=content.dense)
+    own = np.where(content.known, share, sales > 0).astype(np.float32)
+    said = content.says(rows)
+    return _as_tables(content, rows, said + own[:, None] * (vectors - said))
+
+
+def _as_tables(content: Content, rows: np.ndarray, wanted: np.ndarray) -> ContentTables:
+    """Rows of content, and the rows of ids that make them up to the wanted vectors of the items."""
+    *parts, dense = np.split(rows, np.cumsum(content.sizes))
+    words, categories, prices, ids = (np.pad(part, ((1, 0), (0, 0))) for part in (*parts, wanted - content.says(rows)))
+    return ContentTables(words, categories, prices, dense, ids)
+
+
+def ridge_map(
+    X: sp.csr_matrix, vectors: np.ndarray, weights: np.ndarray, *, ridge: float, dense: np.ndarray | None = None
+) -> np.ndarray:
+    """B that minimises ``sum_j w_j |x_j B - v_j|^2 + ridge |B|^2``, (p, d) float32, by conjugate gradients.
+
+    X: (m, p) float32 CSR. vectors: (m, d). weights: (m,) at least 0. Columns of X that are empty where weights
+    are above 0 get zero rows, and cost nothing. dense: (m, q) float32, more columns of x, to the right of X's; B has
+    q rows more.
+    """
+    if ridge <= 0:
+        raise ValueError(f"ridge must be above 0, got {ridge}")
+    used = np.flatnonzero(weights > 0)
+    root = np.sqrt(weights[used])
+    some = X[used].astype(np.float64)
+    seen = np.unique(some.indices)
+    some = sp.diags_array(root) @ some[:, seen]
+    back = some.T.tocsr()
+    part = np.zeros((len(used), 0)) if dense is None else dense[used].astype(np.float64) * root[:, None]
+    p, q = X.shape[1], part.shape[1]
+    lower = np.linalg.cholesky(part.T @ part + ridge * np.eye(q)) if q else None
+    # The dense part is eliminated: what is left is as large as the sparse one, however many items there are.
+    taken = solve_triangular(lower, (back @ part).T, lower=True) if q else None
+    own = np.asarray(some.multiply(some).sum(axis=0)).ravel() + ridge
+    step = 1 / (own if taken is None else own - (taken**2).sum(axis=0))[:, None]
+    out = np.zeros((p + q, vectors.shape[1]), np.float32)
+    for start in range(0, vectors.shape[1], _COLUMNS):
+        columns = slice(start, start + _COLUMNS)
+        aim = root[:, None] * vectors[used, columns]
+        wanted = back @ aim
+        if taken is None:
+            out[seen, columns] = _solve(some, back, ridge, step, wanted, taken)
+            continue
+        first = solve_triangular(lower, part.T @ aim, lower=True)
+        B = _solve(some, back, ridge, step, wanted - taken.T @ first, taken)
+        out[seen, columns] = B
+        out[p:, columns] = solve_triangular(lower, first - taken @ B, lower=True, trans="T")
+    return out
+
+
+def _solve(
+    X: sp.csr_matrix,
+    back: sp.csr_matrix,
+    ridge: float,
+    step: np.ndarray,
+    wanted: np.ndarray,
+    taken: np.ndarray | None,
+) -> np.ndarray:
+    """(X'X + ridge - taken'taken) B = wanted, each column's own conjugate gradients, preconditioned by the diagonal."""
+    B, rest = np.zeros_like(wanted), wanted.copy()
+    size = np.sqrt((wanted**2).sum(axis=0))
+    way = scaled = step * rest
+    slope = (rest * scaled).sum(axis=0)
+    for _ in range(_ITERATIONS):
+        if (np.sqrt((rest**2).sum(axis=0)) <= _TOLERANCE * size).all():
+            break
+        ahead = back @ (X @ way) + ridge * way
+        if taken is not None:
+            ahead -= taken.T @ (taken @ way)
+        far = slope / np.maximum((way * ahead).sum(axis=0), 1e-300)
+        B += far * way
+        rest -= far * ahead
+        scaled = step * rest
+        slope, before = (rest * scaled).sum(axis=0), slope
+        way = scaled + slope / np.maximum(before, 1e-300) * way
+    return B

@@ -1,0 +1,1 @@
+"""Offline evaluation: protocols, results, segments, summaries, back-tests."""

@@ -1,0 +1,203 @@
+"""From the values of every user to ``metrics.json``: means, intervals of the differences, and a verdict.
+
+The values are read a few columns at a time, users in the order of their ids, and summed without rounding;
+what lists hold is counted in whole numbers. So the result depends neither on how the users were split into
+parts nor on who worked on which part, and no more than ``BUDGET_BYTES``, or a few columns of all users, are
+in memory at once.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from topkin.evaluation.protocol import COLD_ITEM_DAYS, COLD_ITEM_SALES, MEASURED, PROTOCOLS, published_ks
+from topkin.evaluation.results import Facts, Judgement, intervals, mean
+from topkin.evaluation.segments import beyond_accuracy, deciles, groups
+from topkin.metrics.bootstrap import bootstrap
+from topkin.metrics.ranking import METRICS
+
+BUDGET_BYTES = 256 << 20
+MIN_USERS = 10  # below, a bootstrap of the users says nothing
+POLICIES = {
+    "exclude": "bought items are never listed, and bought again they do not count as true",
+    "keep": "bought items may be listed, and all that was bought later is true",
+    "boost": "bought items may be listed, those due again first, and all that was bought later is true",
+    "cooldown": "bought items are listed again after the cool-down, and before it do not count as true",
+}
+NO_PURCHASES = "the input has no purchases after the as-of date"
+NONE_IN_PERIOD = "the input has no purchases in the days after the as-of date that evaluate.days asks for"
+NONE_JUDGED = "no purchase after the as-of date is by a user who bought before it, of an item sold before it"
+
+
+def headline(ks: Sequence[int], bought: str) -> tuple[str, str]:
+    """The protocol and the metric that the verdict reads: NDCG at 10, or at the middle cut-off without 10.
+
+    Where bought items may be listed the verdict is on all items, else on novel ones.
+    """
+    k = 10 if 10 in ks else sorted(ks)[len(ks) // 2]
+    return ("all" if bought in ("keep", "boost") else "novel"), f"ndcg@{k}"
+
+
+def nothing_held_out(as_of: datetime, ks: Sequence[int], bought: str, reason: str) -> dict[str, Any]:
+    """``metrics.json`` of a run that has nothing to be judged by, as a nightly run has."""
+    zeros = ["events", "users", "pairs", "users_without_vector", "events_of_new_users", "events_of_new_items"]
+    zeros += ["users_in_period", *(f"{t}_{what}" for t in ("novel", "repeat", "cold") for what in ("users", "pairs"))]
+    protocol, metric = headline(ks, bought)
+    by_protocol = ("differences", "p", "intervals", "coverage", "lists", "segments")
+    return {
+        "as_of": as_of.isoformat(),
+        "k": list(ks),
+        "split": "time",
+        "models": [],
+        "left_out": {},
+        "heldout": {**dict.fromkeys(zeros, 0), "from": None, "to": None, "reason": reason},
+        "all": {},
+        "novel": {},
+        "repeat": {},
+        **{name: {"all": {}, "novel": {}} for name in by_protocol},
+        "cold_items": {},
+        "published": {"policy": bought, "rule": POLICIES[bought], "users": 0, "metrics": {}, "coverage": {}},
+        "beats": {},
+        "verdict": {"protocol": protocol, "metric": metric, "good": None, "reason": reason},
+    }
+
+
+def scoreboard(judgement: Judgement, facts: Facts, *, resamples: int, seed: int) -> dict[str, Any]:
+    """``metrics.json``: see the table of its keys in the documentation of the evaluation."""
+    counts, ks = judgement.counts, facts.ks
+    reason = None if counts["events"] else NONE_IN_PERIOD
+    if reason is None and not counts["users"]:
+        reason = NONE_JUDGED
+    result = nothing_held_out(facts.as_of, ks, facts.bought, reason or "")
+    result |= {"models": list(facts.models), "left_out": dict(facts.left_out)}
+    result["heldout"] = {**counts, "reason": reason}
+    result["published"].update(_published(judgement, facts))
+    if reason is not None:
+        return result
+    metric = result["verdict"]["metric"]
+    compare = _Comparison(judgement, facts, resamples, seed)
+    for protocol in PROTOCOLS:
+        if not counts["users" if protocol == "all" else "novel_users"]:
+            continue
+        names = [f"{m}@{k}" for k in ks for m in METRICS]
+        result[protocol], result["differences"][protocol], result["p"][protocol] = compare(protocol, names)
+        values = judgement.columns([f"{protocol}/{model}/{metric}" for model in facts.models])
+        found = intervals(values, resamples, seed)
+        result["intervals"][protocol] = {m: {metric: v} for m, v in zip(facts.models, found, strict=True)}
+        given = {model: judgement.given.get((protocol, model)) for model in facts.models}
+        n_sold = int((facts.sales > 0).sum())
+        result["coverage"][protocol] = {model: _coverage(table, ks, n_sold) for model, table in given.items()}
+        tallies = _tallies(judgement, protocol)
+        result["lists"][protocol] = {
+            model: beyond_accuracy(table, tallies.get((model, "diversity"), {}), facts)
+            for model, table in given.items()
+        }
+        result["segments"][protocol] = groups(judgement, protocol, metric, facts, resamples, seed)
+        result["segments"][protocol]["decile"] = deciles(tallies, facts)
+    if counts["repeat_users"]:
+        result["repeat"] = compare("repeat", _names("repeat", ks))[0]
+    if counts["cold_users"]:
+        result["cold_items"] = _cold(compare, facts, counts)
+    result["beats"], result["verdict"] = _verdict(result, facts)
+    return result
+
+
+def _names(truth: str, ks: Sequence[int]) -> list[str]:
+    return [f"{m}@{k}" for k in ks for m in MEASURED[truth]]
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    """Means of every model, and the differences of the model to its rivals with their p-values."""
+
+    judgement: Judgement
+    facts: Facts
+    resamples: int
+    seed: int
+
+    def __call__(self, truth: str, names: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        models, rivals = self.facts.models, self.facts.rivals
+        means: dict[str, Any] = {model: {} for model in models}
+        apart: dict[str, Any] = {model: {} for model in rivals}
+        chance: dict[str, Any] = {model: {} for model in rivals}
+        per_name = 32 * max(len(self.judgement.places), 1) * len(models)  # values, differences, and copies
+        step = max(1, BUDGET_BYTES // per_name)
+        for start in range(0, len(names), step):
+            some = names[start : start + step]
+            values = self.judgement.columns([f"{truth}/{model}/{name}" for model in models for name in some])
+            values = values.reshape(len(values), len(models), len(some))
+            for m, model in enumerate(models):
+                means[model] |= {name: mean(values[:, m, c]) for c, name in enumerate(some)}
+            if not rivals:
+                continue
+            others = values[:, [models.index(model) for model in rivals]]
+            differences = (values[:, :1] - others).reshape(len(values), -1)
+            found = bootstrap(differences, self.resamples, self.seed)
+            for column, (model, name) in enumerate((model, name) for model in rivals for name in some):
+                low, high = float(found.low[column]), float(found.high[column])
+                apart[model][name] = [low, mean(differences[:, column]), high]
+                chance[model][name] = float(found.p[column])
+        return means, apart, chance
+
+
+def _coverage(given: pa.Table | None, ks: Sequence[int], n_items: int) -> dict[str, float]:
+    if given is None or not n_items:
+        return {f"coverage@{k}": 0.0 for k in ks}
+    return {f"coverage@{k}": int((np.asarray(given[f"lists@{k}"]) > 0).sum()) / n_items for k in ks}
+
+
+def _tallies(judgement: Judgement, protocol: str) -> dict[tuple[str, str], dict[int, tuple[int, int]]]:
+    """By model and name: k to the sum and the number, of all parts."""
+    rows = pa.concat_tables(list(judgement.tables("tallies"))).filter(pc.field("protocol") == protocol)
+    rows = rows.group_by(["model", "name", "k"], use_threads=False).aggregate([("sum", "sum"), ("n", "sum")])
+    found: dict[tuple[str, str], dict[int, tuple[int, int]]] = {}
+    for row in rows.to_pylist():
+        found.setdefault((row["model"], row["name"]), {})[row["k"]] = row["sum_sum"], row["n_sum"]
+    return found
+
+
+def _published(judgement: Judgement, facts: Facts) -> dict[str, Any]:
+    ks = published_ks(facts.ks, facts.listed)
+    names = [f"{m}@{k}" for k in ks for m in METRICS]
+    values = judgement.columns([f"published/lists/{name}" for name in names])
+    users = len(values) if names else 0
+    return {
+        "users": users,
+        "metrics": {name: mean(column) for name, column in zip(names, values.T, strict=True)} if users else {},
+        "coverage": _coverage(judgement.given.get(("published", "lists")), ks, len(facts.sales)),
+    }
+
+
+def _cold(compare: _Comparison, facts: Facts, counts: Mapping[str, Any]) -> dict[str, Any]:
+    """How well new and rare items are found: in the novel lists, and in lists of such items alone."""
+    found: dict[str, Any] = {"days": COLD_ITEM_DAYS, "sales": COLD_ITEM_SALES, "items": int(facts.cold.sum())}
+    found |= {"users": counts["cold_users"], "pairs": counts["cold_pairs"], "over_popularity": {}, "differences": {}}
+    for name, truth in (("of_all", "cold"), ("among_cold", "among_cold")):
+        found[name], found["differences"][name], _ = compare(truth, _names(truth, facts.ks))
+        base = found[name].get("popularity", {})
+        found["over_popularity"][name] = {m: found[name]["model"][m] / v if v else None for m, v in base.items()}
+    return found
+
+
+def _verdict(result: Mapping[str, Any], facts: Facts) -> tuple[dict[str, bool], dict[str, Any]]:
+    """Which baselines the model beats, the whole interval above zero, and whether it may be called good."""
+    protocol, metric = result["verdict"]["protocol"], result["verdict"]["metric"]
+    verdict: dict[str, Any] = {"protocol": protocol, "metric": metric, "good": None, "reason": None}
+    users = result["heldout"]["users" if protocol == "all" else "novel_users"]
+    if users < MIN_USERS:
+        verdict["reason"] = f"{users} users with held-out purchases are too few to tell; it takes {MIN_USERS}"
+        return dict.fromkeys(facts.rivals, False), verdict
+    beats = {name: values[metric][0] > 0 for name, values in result["differences"][protocol].items()}
+    if not beats:
+        other = (
+            "no baseline" if facts.made_by == "encoder" else f"no baseline beside {facts.made_by}, which is the model,"
+        )
+        verdict["reason"] = f"{other} was measured: evaluate.baselines names none that can be fitted here"
+        return beats, verdict
+    verdict["good"] = all(beats.values())
+    return beats, verdict

@@ -1,0 +1,124 @@
+"""Purchases of one partition of users: sorted, without duplicates, split by time, as histories."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from topkin.artifacts import schemas
+from topkin.ingest.cleaning import PRINT
+
+
+def ranks(values: pa.ChunkedArray) -> tuple[np.ndarray, pa.Array]:
+    """The rank of each value among the distinct ones, (n,) int64 and nulls last, and those, sorted."""
+    distinct = values.unique()
+    distinct = distinct.take(pc.sort_indices(distinct))
+    return np.asarray(pc.index_in(values, value_set=distinct)).astype(np.int64), distinct
+
+
+def _dense(key: np.ndarray) -> np.ndarray:
+    """The rank of each number among the distinct ones, (n,) int64."""
+    return np.unique(key, return_inverse=True)[1].astype(np.int64, copy=False)
+
+
+def packed(keys: Sequence[np.ndarray]) -> np.ndarray:
+    """One number for each row that sorts as the rows do by the first key, then the second and so on.
+
+    keys: (n,) int64 each. Two rows have the same number where all keys are the same; (n,) int64. Sorting one
+    number is several times as fast as ``np.lexsort``. Where the keys' bits are too many, ranks take their place.
+    """
+    made = np.zeros(len(keys[0]), np.int64)
+    for key in keys if len(made) else ():
+        if not _fits(int(key.max()) - int(key.min())):
+            key = _dense(key)
+        key = key - key.min()
+        if not _fits(int(made.max()), int(key.max())):
+            made = _dense(made)
+        if not _fits(int(made.max()), int(key.max())):
+            key = _dense(key)
+        made = made << int(key.max()).bit_length() | key
+    return made
+
+
+def _fits(*highest: int) -> bool:
+    return sum(h.bit_length() for h in highest) < 64
+
+
+def _float_key(values: pa.ChunkedArray) -> np.ndarray:
+    """Floats as sortable numbers, nulls last."""
+    return np.asarray(pc.fill_null(values, np.inf))
+
+
+def settle(rows: pa.Table) -> tuple[pa.Table, int]:
+    """The purchases sorted by user_id, timestamp, item_id, quantity, price and segment, and how many were dropped.
+
+    Rows equal in user_id, timestamp, item_id and PRINT are one purchase; without a column PRINT all are kept.
+    """
+    users, items = rows["user_id"], rows["item_id"]
+    codes = [users if pa.types.is_int64(users.type) else ranks(users)[0], rows["timestamp"].cast(pa.int64())]
+    key = packed([*map(np.asarray, codes), ranks(items)[0]])
+    order = np.argsort(key)
+    same = key[order]
+    same = same[1:] == same[:-1]
+    tied = np.zeros(len(order), bool)
+    if len(order) > 1:
+        tied[1:] |= same
+        tied[:-1] |= same
+    prints = np.asarray(rows[PRINT]) if PRINT in rows.column_names else None
+    if tied.any():  # only ties need the other columns
+        at = order[tied]
+        few = rows.take(pa.array(at))
+        more = [key[at], _float_key(few["quantity"]), _float_key(few["price"]), ranks(few["segment"])[0]]
+        if prints is not None:
+            more.append(prints[at])
+        order[tied] = at[np.lexsort(more[::-1])]
+    dropped = 0
+    if prints is not None:
+        again = np.zeros(len(order), bool)
+        again[1:] = same & (prints[order[1:]] == prints[order[:-1]]) if len(order) > 1 else False
+        dropped = int(again.sum())
+        order = order[~again] if dropped else order
+        rows = rows.drop_columns([PRINT])
+    schema = schemas.events(users.type, items.type)
+    return rows.combine_chunks().take(pa.array(order)).cast(schema).combine_chunks(), dropped
+
+
+def split_by_time(events: pa.Table, as_of: datetime) -> tuple[pa.Table, pa.Table]:
+    """The purchases before ``as_of`` (naive UTC), and the others."""
+    before = pc.less(events["timestamp"], pa.scalar(as_of, schemas.TIME))
+    return events.filter(before).combine_chunks(), events.filter(pc.invert(before)).combine_chunks()
+
+
+def histories(events: pa.Table, users: pa.Table | None = None) -> pa.Table:
+    """``schemas.histories`` of settled events and of a users' table (user_id sorted and distinct, segment).
+
+    A user's segment is the users' table's; without one there, the latest that the purchases name (of purchases
+    at one time, the last in their order).
+    """
+    codes, who = ranks(events["user_id"])
+    if users is not None and len(users):
+        who = pa.chunked_array([who, *users["user_id"].chunks]).unique()
+        who = who.take(pc.sort_indices(who))
+        codes = np.asarray(pc.index_in(events["user_id"], value_set=who)).astype(np.int64)
+    offsets = np.zeros(len(who) + 1, np.int32)
+    np.cumsum(np.bincount(codes, minlength=len(who)), out=offsets[1:])
+    segment = _latest(events["segment"], codes, len(who))
+    if users is not None and len(users):
+        listed = users["segment"].combine_chunks().take(pc.index_in(who, value_set=users["user_id"].combine_chunks()))
+        segment = pc.coalesce(listed, segment)
+    schema = schemas.histories(events.schema.field("user_id").type, events.schema.field("item_id").type)
+    columns = [who]
+    for name, column in (("items", "item_id"), ("times", "timestamp"), ("weights", "quantity")):
+        values = events[column].combine_chunks()
+        columns.append(pa.ListArray.from_arrays(pa.array(offsets), values).cast(schema.field(name).type))
+    return pa.table([*columns, segment], schema=schema)
+
+
+def _latest(values: pa.ChunkedArray, codes: np.ndarray, n: int) -> pa.Array:
+    """The last value that is not null in each group of (n_rows,) ascending codes, null where there is none."""
+    known = np.flatnonzero(np.asarray(pc.is_valid(values)))
+    last = np.full(n, -1, np.int64)
+    last[codes[known]] = known  # the last assignment wins
+    return values.combine_chunks().take(pa.array(last, mask=last < 0))

@@ -1,0 +1,138 @@
+"""Times of any form as microseconds since 1970 in UTC, value by value.
+
+A time without a zone counts as UTC. One broken value breaks its row, never its column.
+"""
+
+from datetime import datetime
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from topkin.artifacts.ids import decoded, storage
+from topkin.ingest.sql import query
+
+ACCEPTED = "a timestamp, a date, an ISO 8601 string or an epoch number"
+READ, NULL, BROKEN = 0, 1, 2
+"""What became of a value."""
+
+_UNITS = {"s": 1_000_000, "ms": 1_000, "us": 1}
+_FIRST, _END = -62_135_596_800_000_000, 253_402_300_800_000_000  # years 1 to 9999
+_ISO = (
+    r"^\s*(\d{4})-?(\d\d)-?(\d\d)"
+    r"(?:[T ](\d\d):?(\d\d)(?::?(\d\d)(?:[.,](\d+))?)?\s*(Z|[+-]\d\d(?::?\d\d)?)?)?\s*$"
+)
+
+
+def _is_text(t: pa.DataType) -> bool:
+    return bool(pa.types.is_string(t) or pa.types.is_large_string(t) or pa.types.is_string_view(t))
+
+
+def is_epoch(t: pa.DataType) -> bool:
+    """Whether values of the type are epoch numbers."""
+    t = storage(t)
+    return bool(pa.types.is_integer(t) or pa.types.is_floating(t) or pa.types.is_decimal(t))
+
+
+def accepts(t: pa.DataType) -> bool:
+    """Whether the type can hold times."""
+    t = storage(t)
+    return bool(is_epoch(t) or _is_text(t) or pa.types.is_timestamp(t) or pa.types.is_date(t))
+
+
+def to_micros(values: pa.ChunkedArray, unit: str = "auto") -> tuple[np.ndarray, np.ndarray]:
+    """Times as (n,) int64 microseconds since 1970 in UTC, and what became of each: READ, NULL or BROKEN.
+
+    ``unit`` is that of epoch numbers: s, ms, us, or auto, which tells it from each number's size (below 10**11
+    seconds, below 10**14 milliseconds, below 10**17 microseconds, then nanoseconds: right from 1973 on).
+    Fractions of a microsecond are cut off. Raises TypeError for a type that holds no times.
+    """
+    if not accepts(values.type):
+        raise TypeError(f"times must be {ACCEPTED}, got {values.type}")
+    values = decoded(values)
+    state = np.where(np.asarray(pc.is_null(values)), NULL, READ).astype(np.uint8)
+    if _is_text(values.type):
+        values = _from_text(values)
+        state[(state == READ) & np.asarray(pc.is_null(values))] = BROKEN
+    if is_epoch(values.type):
+        micros, good = _from_epoch(values, unit)
+    else:
+        micros, good = _from_time(values)
+    good &= (micros >= _FIRST) & (micros < _END)
+    state[(state == READ) & ~good] = BROKEN
+    micros[state != READ] = 0
+    return micros, state
+
+
+def _from_text(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    """ISO 8601 strings as timestamps; null where one cannot be read."""
+    values = values.cast(pa.string())
+    full = pc.replace_substring_regex(values, _ISO, r"\1-\2-\3 \4:\5:\6.\7\8")
+    full = pc.replace_substring_regex(full, r" ::\.$", "")  # a date alone
+    full = pc.replace_substring_regex(full, r":\.", ":00.")  # no seconds
+    full = pc.replace_substring_regex(full, r"\.(Z|[+-]|$)", r".0\1")  # no fraction
+    full = pc.if_else(pc.match_substring_regex(values, _ISO), full, pa.scalar(None, pa.string()))
+    rows = pa.table({"value": full})
+    found = query("SELECT CAST(TRY_CAST(value AS TIMESTAMPTZ) AS TIMESTAMP) AS time FROM rows", rows)
+    return found["time"]
+
+
+def _from_epoch(values: pa.ChunkedArray, unit: str) -> tuple[np.ndarray, np.ndarray]:
+    """Epoch numbers as microseconds, and which of them fit."""
+    if pa.types.is_decimal(values.type):
+        values = values.cast(pa.float64())
+    numbers = np.asarray(pc.fill_null(values, 0))
+    size = np.abs(numbers.astype(np.float64))
+    good = np.isfinite(size)
+    if unit == "auto":
+        factor = np.select([size < 1e11, size < 1e14], [1_000_000.0, 1_000.0], 1.0)
+        nanos = size >= 1e17
+    else:
+        factor = np.full(len(numbers), float(_UNITS[unit]))
+        nanos = np.zeros(len(numbers), bool)
+    good &= size * factor < 2.0**62 * np.where(nanos, 1e3, 1)
+    numbers = np.where(good, numbers, 0)
+    if numbers.dtype.kind == "f":
+        whole = np.floor(numbers)
+        micros = whole.astype(np.int64) * factor.astype(np.int64)
+        micros += np.floor(np.round((numbers - whole) * factor, 3)).astype(np.int64)
+    else:
+        micros = numbers.astype(np.int64) * factor.astype(np.int64)
+    return np.where(nanos, micros // 1000, micros), good
+
+
+def _from_time(values: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
+    """Timestamps and dates as microseconds, and which of them fit."""
+    kind = values.type
+    if pa.types.is_date32(kind):
+        days = np.asarray(pc.fill_null(values.cast(pa.int32()), 0)).astype(np.int64)
+        return days * 86_400_000_000, np.abs(days) < 10_000_000
+    unit = "ms" if pa.types.is_date64(kind) else kind.unit
+    ticks = np.asarray(pc.fill_null(values.cast(pa.int64()), 0))
+    if unit == "ns":
+        return ticks // 1000, np.ones(len(ticks), bool)
+    good = np.abs(ticks.astype(np.float64)) * _UNITS[unit] < 2.0**62
+    return np.where(good, ticks, 0) * _UNITS[unit], good
+
+
+def unit_mistake(values: pa.ChunkedArray, unit: str, clock: datetime) -> str | None:
+    """The unit that epoch numbers seem to have, where it is not the configured one; None where all is well.
+
+    Told by the median: impossible in the configured unit (before 1975 or a year after ``clock``), and
+    possible in the other.
+    """
+    if unit == "auto" or not is_epoch(values.type):
+        return None
+    numbers = np.asarray(decoded(values).cast(pa.float64()).drop_null())
+    numbers = numbers[np.isfinite(numbers)]
+    if not len(numbers):
+        return None
+    middle = float(np.median(numbers))
+    last = np.datetime64(clock, "us").astype(np.int64) + 366 * 86_400_000_000
+
+    def possible(name: str) -> bool:
+        return bool(5 * 365.25 * 86_400_000_000 <= middle * _UNITS[name] <= last)
+
+    if possible(unit):
+        return None
+    return next((name for name in _UNITS if possible(name)), None)

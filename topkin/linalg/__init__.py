@@ -1,0 +1,1 @@
+"""Linear algebra that several packages need: cosine, tall products, BLAS threads."""

@@ -1,0 +1,1 @@
+"""Ranking and retrieval metrics, and their confidence intervals."""

@@ -1,0 +1,1 @@
+"""Top-k lists: eligibility, searchers, explanations, repurchase, similar items and users."""

@@ -1,0 +1,186 @@
+"""The rules of recommending: which items nobody gets, and which items one user does not get.
+
+A rule is an invariant, not a preference: what it takes away is never listed, and a list that gets short
+stays short with its reason.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from topkin.artifacts import storage
+from topkin.artifacts.ids import canonical, canonical_type
+from topkin.config.sections import Recommend
+from topkin.errors import InputError
+from topkin.interactions import Interactions, rows_of
+
+Exclusions = tuple[np.ndarray, np.ndarray]
+"""CSR: ``indptr`` (n_users + 1,) int64 and ``items`` int32, ascending and distinct within a user."""
+
+BOUGHT = ("exclude", "keep", "cooldown", "boost")
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """The items that may be listed at all.
+
+    mask: (n_items,) bool. taken: how many items each rule takes away, an item once, under the first
+    rule of: unavailable, denied, not_allowed. unknown: ids on the lists that the catalogue lacks.
+    """
+
+    mask: np.ndarray
+    taken: Mapping[str, int]
+    unknown: Mapping[str, int]
+
+
+def allowed_items(
+    catalogue: pa.Table,
+    *,
+    allow: pa.Array | pa.ChunkedArray | None = None,
+    deny: pa.Array | pa.ChunkedArray | None = None,
+) -> Allowed:
+    """Which rows of the catalogue may be listed: available, not denied, and on the allow-list if there is one.
+
+    catalogue: columns item_id and available. allow, deny: ids of the catalogue's type; repeats do no harm.
+    An empty allow-list allows nothing. Raises TypeError where a list has ids of another type.
+    """
+    mask = np.array(catalogue["available"], bool)
+    taken = {"unavailable": int((~mask).sum()), "denied": 0, "not_allowed": 0}
+    unknown = {"allow": 0, "deny": 0}
+    if deny is not None:
+        rows = rows_of(deny, catalogue["item_id"])
+        unknown["deny"] = int((rows < 0).sum())
+        denied = np.zeros(len(mask), bool)
+        denied[rows[rows >= 0]] = True
+        taken["denied"] = int((mask & denied).sum())
+        mask &= ~denied
+    if allow is not None:
+        rows = rows_of(allow, catalogue["item_id"])
+        unknown["allow"] = int((rows < 0).sum())
+        listed = np.zeros(len(mask), bool)
+        listed[rows[rows >= 0]] = True
+        taken["not_allowed"] = int((mask & ~listed).sum())
+        mask &= listed
+    return Allowed(mask, taken, unknown)
+
+
+def cooldown_days(
+    categories: pa.Array | pa.ChunkedArray, days: float, by_category: Mapping[str, float] | None = None
+) -> np.ndarray:
+    """The days that each item stays away after a purchase, (n_items,) float32.
+
+    categories: string, null where the item has none; ``by_category`` replaces ``days`` for its keys.
+    """
+    found = np.full(len(categories), days, np.float32)
+    for category, own in (by_category or {}).items():
+        found[np.asarray(pc.fill_null(pc.equal(categories, category), False), dtype=bool)] = own
+    return found
+
+
+def excluded_items(history: Interactions, bought: str, cooldown: np.ndarray) -> Exclusions:
+    """The items that each user may not get because of the user's own purchases, as CSR.
+
+    bought: ``exclude`` takes away every bought item, ``keep`` and ``boost`` none, ``cooldown`` those whose latest
+    purchase is younger than ``cooldown[item]`` days, (n_items,) float32. Raises ValueError for another
+    word or a cooldown of another length.
+    """
+    if bought not in BOUGHT:
+        raise ValueError(f"bought must be one of {', '.join(BOUGHT)}, got {bought!r}")
+    if len(cooldown) != history.n_items:
+        raise ValueError(f"cooldown must have one value an item ({history.n_items}), got {len(cooldown)}")
+    users, items = history.users, history.items
+    if bought in ("keep", "boost"):
+        users, items = users[:0], items[:0]
+    elif bought == "cooldown":  # the latest purchase is the youngest: if any is too young, it is
+        young = history.ages < cooldown[items]
+        users, items = users[young], items[young]
+    keys = distinct(users.astype(np.int64) * max(history.n_items, 1) + items)
+    users, items = np.divmod(keys, max(history.n_items, 1))
+    indptr = np.zeros(history.n_users + 1, np.int64)
+    np.cumsum(np.bincount(users, minlength=history.n_users), out=indptr[1:])
+    return indptr, items.astype(np.int32)
+
+
+def distinct(keys: np.ndarray) -> np.ndarray:
+    """The distinct values of integers, ascending: sorting nearly sorted keys beats NumPy's hashing ``unique``."""
+    keys = np.sort(keys, kind="stable")
+    return np.asarray(keys[np.concatenate([[True], keys[1:] != keys[:-1]])[: len(keys)]])
+
+
+def count_excluded(exclusions: Exclusions, mask: np.ndarray) -> np.ndarray:
+    """How many of the items in ``mask``, (n_items,) bool, each user's exclusions take away, (n_users,) int64."""
+    indptr, items = exclusions
+    sums = np.zeros(len(items) + 1, np.int64)
+    np.cumsum(mask[items], out=sums[1:])
+    return np.asarray(sums[indptr[1:]] - sums[indptr[:-1]])
+
+
+def as_ids(column: pa.ChunkedArray, item_type: pa.DataType, where: str) -> pa.ChunkedArray:
+    """Listed ids in the catalogue's type: any integer width for int64, any string or binary layout.
+
+    ``where`` names the list in messages. Raises InputError for another kind of type or a null.
+    """
+    if canonical_type(column.type) != canonical_type(item_type):
+        raise InputError(
+            f"{where}: column item_id must be of the catalogue's type {item_type}, got {column.type}: "
+            "write the list with the ids as the purchases have them"
+        )
+    found = canonical(column)
+    if column.null_count:
+        raise InputError(f"{where}: item_id must not be null, got {column.null_count} nulls: take them out")
+    if found.null_count:
+        raise InputError(
+            f"{where}: item_id does not fit {item_type}: {found.null_count} are above its largest, take them out"
+        )
+    return found
+
+
+def read_item_list(path: str, item_type: pa.DataType, key: str) -> pa.ChunkedArray:
+    """The ids of an allow-list or a deny-list: a Parquet file or a folder of them, column item_id.
+
+    ``key`` is the configuration key that named it. Raises InputError where there is no such file, it is not
+    Parquet, or it has no usable column item_id.
+    """
+    columns = []
+    for name in _list_files(path, key):
+        fs, inner = storage.filesystem(name)
+        try:
+            with fs.open_input_file(inner) as source, pq.ParquetFile(source) as file:
+                if "item_id" not in file.schema_arrow.names:
+                    raise InputError(
+                        f"{key}: {name} must have the column item_id, it has {', '.join(file.schema_arrow.names)}"
+                    )
+                columns.append(as_ids(file.read(columns=["item_id"])["item_id"], item_type, f"{key} = {name}"))
+        except (OSError, pa.ArrowInvalid) as e:
+            raise InputError(f"{key}: {name} cannot be read as Parquet ({e})") from e
+    return pa.chunked_array([c for column in columns for c in column.chunks], item_type)
+
+
+def check_item_lists(settings: Recommend, item_type: pa.DataType) -> None:
+    """Read the allow-list and the deny-list. Raises InputError where one of them cannot be used."""
+    for key, path in (("recommend.allow", settings.allow), ("recommend.deny", settings.deny)):
+        if path is not None:
+            read_item_list(path, item_type, key)
+
+
+def item_lists_fingerprint(settings: Recommend) -> list[list[str]]:
+    """[key, file, SHA-256] of every file of the allow-list and the deny-list: what tells that a list is another.
+
+    Raises InputError where a list has no file.
+    """
+    named = (("recommend.allow", settings.allow), ("recommend.deny", settings.deny))
+    return [[key, f, storage.sha256(f)] for key, path in named if path is not None for f in _list_files(path, key)]
+
+
+def _list_files(path: str, key: str) -> list[str]:
+    fs, inner = storage.filesystem(path)
+    if fs.get_file_info(inner).is_file:
+        return [path]
+    names = [storage.join(path, n) for n in storage.files(path) if n.endswith(".parquet")]
+    if not names:
+        raise InputError(f"{key} = {path}: no Parquet file there: give a file or a folder, or leave {key} out")
+    return names

@@ -1,0 +1,108 @@
+"""Why an item is listed: the bought items that carry most of its score.
+
+A user's vector is ``sum_h f_h in_h / norm`` over the pooled history, with a factor for each block of coordinates
+(``blocks.factors``), so the score of item j splits into shares ``<f_h in_h, out_j> / norm``, one a bought item,
+that add up to it exactly. Nothing is estimated. A sequence block's part of a score is no sum over purchases, nor is
+that of a row of the user's own: there reasons come from the rest alone, and shares add up to the score that it by
+itself would give.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from topkin.encoding.blocks import Block, spans
+from topkin.interactions import Interactions
+from topkin.linalg.blas import one_blas_thread
+
+_BUDGET_BYTES = 8 << 20  # what stays in cache
+_NEVER = -1e30
+
+
+def reasons(
+    history: Interactions,
+    factors: np.ndarray,
+    blocks: Sequence[Block],
+    in_vectors: np.ndarray,
+    vectors: np.ndarray,
+    lists: np.ndarray,
+    most: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The bought items of largest share in each listed item's score, largest first, ties by item number.
+
+    history: the distinct items that the user's vector pools; factors: theirs, (n, n_blocks) float32, see
+    ``blocks.factors``. in_vectors, vectors: (n_items, dim) float32. lists: (n_users, k) int32 padded -1.
+    Returns items (n_users, k, most) int32 padded -1 and shares float32 padded 0: only shares above zero are
+    reasons.
+    """
+    n, k = lists.shape
+    items = np.full((n, k, most), -1, np.int32)
+    shares = np.zeros((n, k, most), np.float32)
+    lengths = np.diff(history.indptr)
+    users = np.flatnonzero((lengths > 0) & (lists >= 0).any(axis=1))
+    users = users[np.argsort(lengths[users], kind="stable")]  # alike long histories, little padding
+    row_bytes = 8 * (in_vectors.shape[1] + 2 * k)
+    while len(users) and most:
+        longest = np.maximum.accumulate(lengths[users])
+        fits = np.arange(1, len(users) + 1) * (longest * row_bytes + 8 * k * in_vectors.shape[1]) <= _BUDGET_BYTES
+        size = max(1, int(fits.sum()))
+        block, users = users[:size], users[size:]
+        with one_blas_thread():  # the products are small: threads would cost more than they save
+            items[block], shares[block] = _block(
+                history.take(block), _of(history, factors, block), blocks, in_vectors, vectors, lists[block], most
+            )
+    return items, shares
+
+
+def _of(history: Interactions, values: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """The values of some users' purchases, in the order of ``history.take(rows)``."""
+    lengths = np.diff(history.indptr)[rows]
+    ends = np.cumsum(lengths)
+    return values[np.arange(ends[-1]) - np.repeat(ends - lengths, lengths) + np.repeat(history.indptr[rows], lengths)]
+
+
+def _block(
+    history: Interactions,
+    factors: np.ndarray,
+    blocks: Sequence[Block],
+    in_vectors: np.ndarray,
+    vectors: np.ndarray,
+    lists: np.ndarray,
+    most: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """:func:`reasons` of users with histories of about one length, padded to the longest."""
+    n, k = lists.shape
+    users = history.users
+    # Ascending items: the first of equal shares has the lowest number.
+    order = np.argsort(users.astype(np.int64) * history.n_items + history.items)
+    width, dim = int(np.diff(history.indptr).max()), in_vectors.shape[1]
+    place = np.arange(len(users)) + np.repeat(np.arange(n) * width - history.indptr[:-1], np.diff(history.indptr))
+    bought = np.full((n, width), -1, np.int32)
+    bought.ravel()[place] = history.items[order]
+    weighted, weights = np.zeros((len(order), dim)), factors[order].astype(np.float64)
+    taken = in_vectors.take(history.items[order], 0)
+    for block, span in enumerate(spans(blocks)):
+        np.multiply(taken[:, span], weights[:, block, None], out=weighted[:, span])
+    if len(place) < n * width:
+        padded = np.zeros((n * width, dim))
+        padded[place] = weighted
+        weighted = padded
+    carried = weighted.reshape(n, width, dim)
+    norms = np.linalg.norm(carried.sum(axis=1), axis=1)
+    listed = vectors.take(np.maximum(lists, 0), 0).astype(np.float64)
+    # In float64 and then rounded, so that equal shares are equal numbers.
+    products = np.matmul(listed, carried.swapaxes(1, 2))
+    products /= np.where(norms > 0, norms, 1)[:, None, None]
+    left = products.astype(np.float32)
+    np.copyto(left, np.float32(_NEVER), where=(bought < 0)[:, None, :])  # padding is no reason
+    items = np.full((n, k, most), -1, np.int32)
+    shares = np.zeros((n, k, most), np.float32)
+    rows = np.arange(n)[:, None]
+    for number in range(min(most, width)):
+        best = left.argmax(axis=2)
+        share = np.take_along_axis(left, best[:, :, None], axis=2)[:, :, 0]
+        good = (share > 0) & (lists >= 0)
+        items[:, :, number] = np.where(good, bought[rows, best], -1)
+        shares[:, :, number] = np.where(good, share, 0)
+        np.put_along_axis(left, best[:, :, None], np.float32(_NEVER), axis=2)
+    return items, shares

@@ -1,0 +1,202 @@
+"""Neighbours: items like an item, users like a user, and what the users like a user bought.
+
+All by exact cosine, over everything; who has no vector has no neighbours and is nobody's neighbour.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime
+
+import numpy as np
+import pyarrow as pa
+import scipy.sparse as sp
+
+from topkin.artifacts import schemas
+from topkin.config.sections import Similar
+from topkin.interactions import Interactions
+from topkin.search.topk import TopK, merge_top_k, top_k
+
+_CHUNK = 4096
+_MOST = np.iinfo(np.int32).max
+
+
+def similar_items(vectors: np.ndarray, rows: np.ndarray, allowed: np.ndarray, k: int) -> TopK:
+    """The k items nearest to some items: ids (n, k) int32 padded -1, scores (n, k) float32 padded -inf.
+
+    vectors: (n_items, dim) float32 unit rows, zero for none. rows: (n,) item numbers. allowed: (n_items,) bool,
+    who may be a neighbour. The item itself is not among them. Ties by item number.
+    """
+    known = (vectors != 0).any(axis=1)
+    return _nearest(vectors[rows], vectors, rows, allowed & known, k)
+
+
+def similar_users(vectors: np.ndarray, first: int, blocks: Iterable[tuple[int, np.ndarray]], k: int) -> TopK:
+    """The k users nearest to those of one part, over all parts: ids int32 padded -1, scores float32, (n, k).
+
+    vectors: (n, dim) float32, the part's users, numbered from ``first``. blocks: (number of its first user,
+    vectors) of every part, the part itself too, one in memory at a time. Users without a vector have no
+    neighbours. Ties by user number. Raises ValueError where user numbers do not fit int32.
+    """
+    best: TopK = (np.full((len(vectors), 0), -1, np.int32), np.full((len(vectors), 0), -np.inf, np.float32))
+    own = np.arange(first, first + len(vectors))
+    for start, theirs in blocks:
+        if start + len(theirs) > _MOST:
+            raise ValueError(f"users must be fewer than {_MOST}, got number {start + len(theirs)}")
+        known = (theirs != 0).any(axis=1)
+        ids, scores = _nearest(vectors, theirs, own - start, known, k)
+        best = merge_top_k([best, (np.where(ids < 0, -1, ids + np.int32(start)), scores)], k)
+    return best
+
+
+def _nearest(queries: np.ndarray, vectors: np.ndarray, own: np.ndarray, allowed: np.ndarray, k: int) -> TopK:
+    """Top-k without the row ``own[r]`` for query r; rows outside exclude nothing.
+
+    A zero query has no neighbours and is not searched for: all of its scores would tie.
+    """
+    known = np.flatnonzero((queries != 0).any(axis=1))
+    own = own[known]
+    inside = (own >= 0) & (own < len(vectors))
+    indptr = np.concatenate([[0], np.cumsum(inside)]).astype(np.int64)
+    exclude = indptr, own[inside].astype(np.int32)
+    ids, scores = np.full((len(queries), k), -1, np.int32), np.full((len(queries), k), -np.inf, np.float32)
+    ids[known], scores[known] = top_k(queries[known], vectors, k, exclude=exclude, allowed=allowed)
+    return ids, scores
+
+
+def bought_by_neighbours(
+    neighbours: np.ndarray,
+    cosines: np.ndarray,
+    theirs: Interactions,
+    own: Interactions,
+    allowed: np.ndarray,
+    k: int,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What the nearest users bought and the user did not: ids int32, scores float32, support int32, each (n, k).
+
+    neighbours: (n, m) user rows of ``theirs`` padded -1. cosines: (n, m) float32; a neighbour whose cosine is not
+    above zero is not like the user and does not count. own: the users' purchases. allowed: (n_items,) bool.
+    score: the sum of the cosines of the neighbours that bought the item; support: how many they are. Ordered by
+    score, highest first, then item number; padded with id -1, score -inf, support 0.
+    """
+    n, n_items = len(neighbours), theirs.n_items
+    ids = np.full((n, k), -1, np.int32)
+    scores = np.full((n, k), -np.inf, np.float32)
+    support = np.zeros((n, k), np.int32)
+    bought = theirs.counts().astype(np.float64)
+    bought.data[:] = 1
+    for start in range(0, n, _CHUNK):
+        stop = min(start + _CHUNK, n)
+        near = (neighbours[start:stop] >= 0) & (cosines[start:stop] > 0)
+        row, column = np.nonzero(near)
+        values, users = cosines[start:stop][row, column].astype(np.float64), neighbours[start:stop][row, column]
+        shape = (stop - start, theirs.n_users)
+        summed = _sorted(_csr(values, row, users, shape) @ bought)
+        counted = _sorted(
+            _csr(np.ones(len(row)), row, users, shape) @ bought
+        )  # the same pairs: all values are positive
+        r, c = np.repeat(np.arange(stop - start), np.diff(summed.indptr)), summed.indices
+        mine = own.take(np.arange(start, stop))
+        bought_before = np.isin(r.astype(np.int64) * n_items + c, mine.users.astype(np.int64) * n_items + mine.items)
+        keep = np.flatnonzero(allowed[c] & ~bought_before)
+        score = summed.data.astype(np.float32)
+        keep = keep[np.lexsort((c[keep], -score[keep], r[keep]))]
+        rank = np.arange(len(keep)) - np.searchsorted(r[keep], r[keep])
+        keep, rank = keep[rank < k], rank[rank < k]
+        target = r[keep] + start, rank
+        ids[target], scores[target], support[target] = c[keep], score[keep], counted.data[keep].astype(np.int32)
+    return ids, scores, support
+
+
+def _csr(values: np.ndarray, rows: np.ndarray, columns: np.ndarray, shape: tuple[int, int]) -> sp.csr_matrix:
+    return _sorted(sp.csr_matrix((values, (rows, columns)), shape))
+
+
+def _sorted(matrix: sp.csr_matrix) -> sp.csr_matrix:
+    """With column numbers ascending in each row, so that sums run in the order of the users' numbers."""
+    matrix.sort_indices()
+    return matrix
+
+
+def users_of(numbers: np.ndarray, tables: Iterable[tuple[int, pa.Table]]) -> pa.Table:
+    """The rows of some users, (m,) ascending numbers, out of tables of (number of the first row, rows) in order."""
+    found = []
+    for start, table in tables:
+        inside = numbers[(numbers >= start) & (numbers < start + len(table))] - start
+        found.append(table.take(pa.array(inside)))
+    return pa.concat_tables(found)
+
+
+def similar_part(
+    histories: pa.Table,
+    vectors: np.ndarray,
+    first: int,
+    *,
+    blocks: Iterable[tuple[int, np.ndarray]],
+    tables: Iterable[tuple[int, pa.Table]],
+    item_ids: pa.Array,
+    allowed: np.ndarray,
+    as_of: datetime,
+    settings: Similar,
+    encoder: str,
+) -> tuple[pa.Table, pa.Table]:
+    """``schemas.similar_users`` and ``schemas.neighbours_bought`` of one part's users.
+
+    histories, vectors: theirs, (n, dim) float32, numbered from ``first``. blocks, tables: (number of its first
+    user, vectors) and (the same, histories) of every part in order, one in memory at a time.
+    """
+    found = similar_users(vectors, first, blocks, settings.users)
+    near = np.unique(found[0][found[0] >= 0])
+    rows = users_of(near, tables)
+    local = np.where(found[0] < 0, -1, np.searchsorted(near, found[0])).astype(np.int32)
+    names = rows["user_id"].combine_chunks()
+    users = users_table(histories["user_id"], names, (local, found[1]), encoder)
+    bought = bought_by_neighbours(
+        local,
+        found[1],
+        Interactions.from_histories(rows, item_ids, as_of),
+        Interactions.from_histories(histories, item_ids, as_of),
+        allowed,
+        max(settings.bought, 1),
+    )
+    listed = bought_table(histories["user_id"], item_ids, bought, encoder)
+    return users, listed if settings.bought else listed.slice(0, 0)
+
+
+def items_table(ids: pa.Array, rows: np.ndarray, found: TopK, encoder: str) -> pa.Table:
+    """``schemas.similar_items`` of some items. ids: of all items. rows: (n,) their numbers."""
+    row, column = np.nonzero(found[0] >= 0)
+    columns = [
+        ids.take(pa.array(rows[row])),
+        pa.array((column + 1).astype(np.int32)),
+        ids.take(pa.array(found[0][row, column])),
+        pa.array(found[1][row, column]),
+    ]
+    return pa.Table.from_arrays(columns, schema=schemas.with_encoder(schemas.similar_items(ids.type), encoder))
+
+
+def users_table(user_ids: pa.ChunkedArray, names: pa.Array, found: TopK, encoder: str) -> pa.Table:
+    """``schemas.similar_users`` of a part's users. names: ids of the neighbours; found[0]: rows of ``names``."""
+    row, column = np.nonzero(found[0] >= 0)
+    columns = [
+        user_ids.take(pa.array(row)),
+        pa.array((column + 1).astype(np.int32)),
+        names.take(pa.array(found[0][row, column])),
+        pa.array(found[1][row, column]),
+    ]
+    return pa.Table.from_arrays(columns, schema=schemas.with_encoder(schemas.similar_users(user_ids.type), encoder))
+
+
+def bought_table(
+    user_ids: pa.ChunkedArray, item_ids: pa.Array, found: tuple[np.ndarray, np.ndarray, np.ndarray], encoder: str
+) -> pa.Table:
+    """``schemas.neighbours_bought`` of a part's users, from :func:`bought_by_neighbours`."""
+    ids, scores, support = found
+    row, column = np.nonzero(ids >= 0)
+    columns = [
+        user_ids.take(pa.array(row)),
+        pa.array((column + 1).astype(np.int32)),
+        item_ids.take(pa.array(ids[row, column])),
+        pa.array(support[row, column]),
+        pa.array(scores[row, column]),
+    ]
+    schema = schemas.with_encoder(schemas.neighbours_bought(user_ids.type, item_ids.type), encoder)
+    return pa.Table.from_arrays(columns, schema=schema)

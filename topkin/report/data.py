@@ -1,0 +1,371 @@
+"""Gathers from the folders of a run what its report shows. Tables by user are read part by part."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from topkin.artifacts import schemas, storage
+from topkin.artifacts.embeddings import ITEMS, SUMMARY, vectors_of
+from topkin.encoding.blocks import Block, tastes
+from topkin.interactions import rows_of
+from topkin.search.topk import top_k
+
+MAP_ITEMS = 1200
+MAP_NAMES = 30
+MAP_CATEGORIES = 8
+ENOUGH_USERS = 200
+EXAMPLE_SHARES = (0.2, 0.5, 0.8, 0.95)
+EXAMPLE_HISTORY = 12
+EXAMPLE_LIST = 8
+KNOWN_ITEMS = 8
+KNOWN_NEIGHBOURS = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Month:
+    """The purchases of one calendar month: before the as-of date, and held out."""
+
+    name: str
+    known: int
+    held_out: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ItemMap:
+    """Items in the plane: points (n, 2), groups (n,) numbers in ``names``, labels (point, title).
+
+    explained: share of the vectors' variance that the plane keeps. ordered: the groups are deciles of
+    sales, the last sold most; else they are categories, with ``rest`` the last one all the others.
+    whole: every item that has a vector is shown.
+    """
+
+    points: np.ndarray
+    groups: np.ndarray
+    names: Sequence[str]
+    labels: Sequence[tuple[int, str]]
+    explained: float
+    ordered: bool
+    rest: bool
+    whole: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bought:
+    """An item of an example's history: its title, how often it was bought, and when last."""
+
+    title: str
+    times: int
+    last: date
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listed:
+    """An item of an example's list: how often the user had bought it, the titles that it is listed because of."""
+
+    rank: int
+    title: str
+    score: float
+    source: str
+    times_bought: int
+    because: Sequence[str]
+    bought_later: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """A user: the latest items of the history, and the list."""
+
+    user: str
+    segment: str | None
+    purchases: int
+    items: int
+    history: Sequence[Bought]
+    listed: Sequence[Listed]
+    bought_later: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Neighbours:
+    """A well-known item and the items nearest to it, with their cosines."""
+
+    title: str
+    events: int
+    nearest: Sequence[tuple[str, float]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportData:
+    """All that the report shows; the mappings are the run's JSON files.
+
+    item_events: (n_items,) purchases of each item. history_lengths: (n_users,) purchases of each user.
+    list_sources, list_users, short_lists: rows by source, users by the source of their first item, short
+    lists by reason.
+    """
+
+    as_of: datetime
+    run_id: str
+    encoder: str
+    statistics: Mapping[str, Any]
+    metrics: Mapping[str, Any]
+    training: Mapping[str, Any]
+    signature: Mapping[str, Any]
+    vectors: Mapping[str, Any]
+    months: Sequence[Month]
+    item_events: np.ndarray
+    history_lengths: np.ndarray
+    list_sources: Mapping[str, int]
+    list_users: Mapping[str, int]
+    short_lists: Mapping[str, int]
+    item_map: ItemMap | None
+    examples: Sequence[Example]
+    neighbours: Sequence[Neighbours]
+
+
+def gather(folders: Mapping[str, str], metrics: Mapping[str, Any], *, as_of: datetime, run_id: str) -> ReportData:
+    """From the folders of the stages prepare, train, embed and recommend."""
+    prepared, lists = folders["prepare"], folders["recommend"]
+    signature = storage.read_json(storage.join(folders["train"], "signature.json"))
+    catalogue = storage.read_parquet(storage.join(prepared, "catalogue.parquet"), schemas.FACTS)
+    names = Titles(catalogue)
+    told = storage.read_json(storage.join(folders["embed"], SUMMARY))
+    embedded = vectors_of(storage.read_parts(storage.join(folders["embed"], ITEMS), ["vector"]))
+    alike = tastes(embedded, [Block.from_json(b) for b in told["blocks"]])  # as in similar/
+    lengths = [
+        np.asarray(pc.list_value_length(t["times"])) for t in _tables(storage.join(prepared, "histories"), ["times"])
+    ]
+    sources, users = count_sources(_tables(storage.join(lists, "recommendations"), ["rank", "source"]))
+    reasons: Counter[str] = Counter()
+    for table in _tables(storage.join(lists, "short_lists"), ["reason"]):
+        for entry in pc.value_counts(table["reason"]):  # a handful
+            reasons[entry["values"].as_py()] += entry["counts"].as_py()
+    return ReportData(
+        as_of=as_of,
+        run_id=run_id,
+        encoder=str(signature["encoder"]),
+        statistics=storage.read_json(storage.join(prepared, "statistics.json")),
+        metrics=metrics,
+        training=storage.read_json(storage.join(folders["train"], "training.json")),
+        signature=signature,
+        vectors=told,
+        months=count_months(
+            _tables(storage.join(prepared, "events"), ["timestamp"]),
+            _tables(storage.join(prepared, "heldout"), ["timestamp"]),
+        ),
+        item_events=np.asarray(catalogue["events"]),
+        history_lengths=np.concatenate(lengths) if lengths else np.zeros(0, np.int64),
+        list_sources=sources,
+        list_users=users,
+        short_lists=dict(reasons),
+        item_map=map_items(catalogue, names, alike),
+        examples=example_users(prepared, lists, names),
+        neighbours=known_neighbours(catalogue, names, alike),
+    )
+
+
+def _tables(folder: str, columns: Sequence[str]) -> Iterator[pa.Table]:
+    for name in storage.files(folder):
+        if name.endswith(".parquet"):
+            yield storage.read_parquet(storage.join(folder, name), columns)
+
+
+def show_id(value: Any) -> str:
+    """An id as text: binary ones in hexadecimal digits."""
+    return value.hex() if isinstance(value, bytes) else str(value)
+
+
+class Titles:
+    """The titles of a catalogue's items, by row or by id; an item without a title is called by its id."""
+
+    def __init__(self, catalogue: pa.Table):
+        self._ids, self._titles = catalogue["item_id"].combine_chunks(), catalogue["title"]
+
+    def has(self, row: int) -> bool:
+        """Whether the item of a row has a title."""
+        title = self._titles[int(row)].as_py()
+        return bool(title and title.strip())
+
+    def __getitem__(self, row: int) -> str:
+        if self.has(row):
+            return " ".join(self._titles[int(row)].as_py().split())
+        return show_id(self._ids[int(row)].as_py())
+
+    def of(self, items: Sequence[Any]) -> list[str]:
+        """The titles of some ids; one that the catalogue lacks is shown as it is."""
+        rows = rows_of(pa.array(items, self._ids.type), self._ids)
+        return [self[row] if row >= 0 else show_id(item) for row, item in zip(rows, items, strict=True)]
+
+
+def count_months(events: Iterator[pa.Table], heldout: Iterator[pa.Table]) -> list[Month]:
+    """The purchases of each month from the first to the last, months without any too."""
+    counts: tuple[Counter[int], Counter[int]] = (Counter(), Counter())
+    for counter, tables in zip(counts, (events, heldout), strict=True):
+        for table in tables:
+            months = np.asarray(table["timestamp"]).astype("datetime64[M]").astype(np.int64)
+            found, number = np.unique(months, return_counts=True)
+            counter.update(dict(zip(found.tolist(), number.tolist(), strict=True)))
+    both = sorted({*counts[0], *counts[1]})
+    if not both:
+        return []
+    return [
+        Month(name=str(np.datetime64(m, "M")), known=counts[0][m], held_out=counts[1][m])
+        for m in range(both[0], both[-1] + 1)
+    ]
+
+
+def count_sources(tables: Iterator[pa.Table]) -> tuple[dict[str, int], dict[str, int]]:
+    """Rows by their source, and users by the source of their first item."""
+    rows: Counter[str] = Counter()
+    users: Counter[str] = Counter()
+    for table in tables:
+        for counter, column in ((rows, table["source"]), (users, table["source"].filter(pc.equal(table["rank"], 1)))):
+            for entry in column.value_counts():
+                counter[entry["values"].as_py()] += entry["counts"].as_py()
+    return dict(rows), dict(users)
+
+
+def plane(vectors: np.ndarray) -> tuple[np.ndarray, float]:
+    """The two principal components of the rows, (n, 2), and the share of the variance that they keep.
+
+    Each axis points to where its largest coordinate lies, so that the picture does not flip between runs.
+    """
+    centred = vectors.astype(np.float64) - vectors.mean(axis=0, dtype=np.float64)
+    _, sizes, axes = np.linalg.svd(centred, full_matrices=False)
+    axes = np.vstack([axes, np.zeros((2, vectors.shape[1]))])[:2]
+    points = centred @ axes.T
+    signs = np.sign(points[np.abs(points).argmax(axis=0), [0, 1]])
+    total = float((sizes**2).sum())
+    return points * np.where(signs == 0, 1, signs), float((sizes[:2] ** 2).sum()) / total if total else 0.0
+
+
+def map_items(catalogue: pa.Table, names: Titles, vectors: np.ndarray) -> ItemMap | None:
+    """The best-sold items that have a vector, in the plane; None with fewer than 3 of them.
+
+    The names are those of the best-sold items that have a title.
+    """
+    events = np.asarray(catalogue["events"])
+    best = np.lexsort((np.arange(len(events)), -events))
+    usable = best[vectors[best].any(axis=1)]
+    shown = usable[:MAP_ITEMS]
+    if len(shown) < 3:
+        return None
+    points, explained = plane(vectors[shown])
+    categories = [catalogue["category"][int(i)].as_py() for i in shown]
+    sales: Counter[str] = Counter()
+    for category, sold in zip(categories, events[shown].tolist(), strict=True):
+        if category:
+            sales[category] += sold
+    common = sorted(sales, key=lambda c: (-sales[c], c))
+    ordered, rest = len(common) < 2, False
+    if ordered:
+        groups = np.minimum(9 - np.arange(len(shown)) * 10 // len(shown), 9)
+        words = ["sold least", *([""] * 8), "sold most"]
+    else:
+        rest = len(common) > MAP_CATEGORIES or not all(categories)
+        words = [*common[: MAP_CATEGORIES - 1], "all others"] if rest else common
+        groups = np.array([words.index(c) if c in words else len(words) - 1 for c in categories])
+    return ItemMap(
+        points=points,
+        groups=groups,
+        names=words,
+        labels=[(n, names[i]) for n, i in enumerate(shown) if names.has(i)][:MAP_NAMES],
+        explained=explained,
+        ordered=ordered,
+        rest=rest,
+        whole=len(shown) == len(usable),
+    )
+
+
+def known_neighbours(catalogue: pa.Table, names: Titles, vectors: np.ndarray) -> list[Neighbours]:
+    """The nearest items of the best-sold ones."""
+    events = np.asarray(catalogue["events"])
+    usable = np.asarray(vectors.any(axis=1))
+    best = np.lexsort((np.arange(len(events)), -events))
+    known = best[usable[best] & (events[best] > 0)][:KNOWN_ITEMS]
+    if not len(known):
+        return []
+    itself = (np.arange(len(known) + 1, dtype=np.int64), known.astype(np.int32))
+    ids, scores = top_k(vectors[known], vectors, KNOWN_NEIGHBOURS, exclude=itself, allowed=usable)
+    return [
+        Neighbours(
+            title=names[i],
+            events=int(events[i]),
+            nearest=[(names[j], float(s)) for j, s in zip(row, score, strict=True) if j >= 0],
+        )
+        for i, row, score in zip(known, ids, scores, strict=True)
+    ]
+
+
+def example_users(prepared: str, lists: str, names: Titles) -> list[Example]:
+    """Users of short to long histories, those with held-out purchases first, and one without the model.
+
+    They are picked by their place in the order of history lengths, not by how well they were served.
+    """
+    recommended = [n for n in storage.files(storage.join(lists, "recommendations")) if n.endswith(".parquet")]
+    read = []
+    seen = 0
+    for name in (n for n in storage.files(storage.join(prepared, "histories")) if n.endswith(".parquet")):
+        rows = next((n for n in recommended if n.rpartition("/")[2] == name), None)
+        if rows is None:
+            continue
+        histories = storage.read_parquet(storage.join(prepared, "histories", name))
+        listed = storage.read_parquet(storage.join(lists, "recommendations", rows))
+        heldout = storage.read_parquet(storage.join(prepared, "heldout", name), ["user_id", "item_id"])
+        read.append((histories, listed, heldout))
+        seen += len(histories)
+        if seen >= ENOUGH_USERS:
+            break
+    if not read:
+        return []
+    histories, listed, heldout = (pa.concat_tables(t) for t in zip(*read, strict=True))
+    lengths = np.asarray(pc.list_value_length(histories["items"]))
+    order = np.argsort(lengths, kind="stable")
+    first = listed.filter(pc.equal(listed["rank"], 1))
+    served = first.filter(pc.equal(first["source"], "model"))["user_id"]
+    others = first.filter(pc.not_equal(first["source"], "model"))["user_id"]
+    by_model = np.asarray(pc.is_in(histories["user_id"], value_set=served.combine_chunks()))
+    by_rest = np.asarray(pc.is_in(histories["user_id"], value_set=others.combine_chunks()))
+    returning = np.asarray(pc.is_in(histories["user_id"], value_set=heldout["user_id"].combine_chunks()))
+    pool = order[(by_model & returning)[order]]
+    if len(pool) < len(EXAMPLE_SHARES):
+        pool = order[by_model[order]]
+    chosen = list(dict.fromkeys(int(pool[int(s * (len(pool) - 1))]) for s in EXAMPLE_SHARES)) if len(pool) else []
+    chosen += [int(i) for i in order[by_rest[order]][-1:]]
+    return [_example(histories, listed, heldout, row, names) for row in chosen]
+
+
+def _example(histories: pa.Table, listed: pa.Table, heldout: pa.Table, row: int, names: Titles) -> Example:
+    user = histories["user_id"][row]
+    items, times = histories["items"][row].as_py(), histories["times"][row].as_py()
+    number = Counter(items)
+    last = dict(zip(items, times, strict=True))  # in time order: the last one stays
+    title = dict(zip(last, names.of(list(last)), strict=True))
+    latest = sorted(last, key=lambda i: (last[i], number[i], title[i]), reverse=True)
+    bought = set(heldout.filter(pc.equal(heldout["user_id"], user))["item_id"].to_pylist())
+    rows = listed.filter(pc.equal(listed["user_id"], user)).sort_by("rank").slice(0, EXAMPLE_LIST).to_pylist()
+    of = names.of([r["item_id"] for r in rows])
+    return Example(
+        user=show_id(user.as_py()),
+        segment=histories["segment"][row].as_py(),
+        purchases=len(items),
+        items=len(last),
+        history=[Bought(title=title[i], times=number[i], last=last[i].date()) for i in latest[:EXAMPLE_HISTORY]],
+        listed=[
+            Listed(
+                rank=r["rank"],
+                title=name,
+                score=r["score"],
+                source=r["source"],
+                times_bought=r["times_bought"],
+                because=names.of(r["because"] or []),
+                bought_later=r["item_id"] in bought,
+            )
+            for r, name in zip(rows, of, strict=True)
+        ],
+        bought_later=len(bought),
+    )

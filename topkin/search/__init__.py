@@ -1,0 +1,1 @@
+"""Top-k search, exact and by an HNSW index."""

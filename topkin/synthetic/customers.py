@@ -1,0 +1,179 @@
+"""The planted customers of the generated shop, and what they buy.
+
+Customers come in blocks of :data:`BLOCK`, each with random numbers of its own: a block is the same whatever
+else is generated. What a customer explores is drawn exactly from P(item | customer, time), proportional to
+``exp(taste) * popularity * sell(item, time)``; consumables that please are bought again at their cycle.
+"""
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from topkin.synthetic.items import CATEGORIES, DIM, Goods, on_grid
+
+BLOCK = 256
+COUNTRIES = ("United Kingdom", "Germany", "France", "Spain", "Norway")
+_COUNTRY_SHARES = (0.6, 0.15, 0.12, 0.08, 0.05)
+SHARPNESS = 5.5
+ADOPT, STAY = 0.35, 0.88  # chances that a consumable is bought again at all, and once more
+REBUY = 0.15  # chance that something else, met again, is bought again
+_SPREAD = 0.8  # of the logarithm of a customer's activity
+_ROUNDS = 64
+
+
+@dataclass(frozen=True)
+class Customers:
+    """A block of customers as arrays, (n,) each; ``number`` counts from 0 over the whole shop.
+
+    ``taste``: (n, DIM) float32; its inner product with ``Goods.cells`` is the log of how much the customer
+    prefers a cell. ``favourites``: (n, 2) category numbers. ``joined``: day of the first possible purchase.
+    ``activity``: expected explored purchases a day.
+    """
+
+    number: np.ndarray
+    country: np.ndarray
+    joined: np.ndarray
+    activity: np.ndarray
+    favourites: np.ndarray
+    taste: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.number)
+
+    def take(self, rows: np.ndarray) -> "Customers":
+        """Some of the customers."""
+        return Customers(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})
+
+
+@dataclass(frozen=True)
+class Bought:
+    """Purchases as arrays, (n,) each: row in the block's customers, item number, time in days."""
+
+    row: np.ndarray
+    item: np.ndarray
+    day: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    def take(self, at: np.ndarray) -> "Bought":
+        """Some of the purchases."""
+        return Bought(self.row[at], self.item[at], self.day[at])
+
+    def and_then(self, other: "Bought") -> "Bought":
+        """These purchases and others behind them."""
+        return Bought(*(np.concatenate([getattr(self, f.name), getattr(other, f.name)]) for f in fields(self)))
+
+
+def customers(
+    first: int, n: int, goods: Goods, *, per_customer: float, n_days: int, cut: int, rng: np.random.Generator
+) -> Customers:
+    """Draw ``n`` customers from number ``first`` on.
+
+    Two thirds are there from the first day, the others join during the year, in its last three weeks before the cut, or
+    after it. A taste is the sum of two categories, two brands and a style that the customer likes, and noise;
+    countries differ in the categories they like. ``per_customer`` purchases are expected over the whole time.
+    """
+    here = np.unique(goods.category)
+    country = rng.choice(len(COUNTRIES), n, p=_COUNTRY_SHARES)
+    local = here[(country[:, None] * 3 + rng.integers(3, size=(n, 1))) % len(here)]
+    favourites = here[rng.integers(len(here), size=(n, 2))]
+    favourites[:, :1] = np.where(rng.random((n, 1)) < 0.4, local, favourites[:, :1])
+    brands = rng.integers(len(goods.brand_vectors), size=(n, 2))
+    style = rng.integers(len(goods.style_vectors), size=n)
+    taste = (
+        1.0 * goods.category_vectors[favourites[:, 0]]
+        + 0.75 * goods.category_vectors[favourites[:, 1]]
+        + 0.6 * goods.brand_vectors[brands[:, 0]]
+        + 0.4 * goods.brand_vectors[brands[:, 1]]
+        + 0.6 * goods.style_vectors[style]
+        + 0.2 * rng.normal(size=(n, DIM)) / np.sqrt(DIM)
+    )
+    come = rng.random(n)
+    joined = np.zeros(n)
+    during, before, after = (come > 0.66) & (come <= 0.90), (come > 0.90) & (come <= 0.95), come > 0.95
+    joined[during] = rng.uniform(0, max(cut - 21, 0), during.sum())
+    joined[before] = rng.uniform(max(cut - 21, 0), cut, before.sum())
+    joined[after] = rng.uniform(cut, n_days, after.sum())
+    days = n_days - (0.24 * max(cut - 21, 0) / 2 + 0.05 * (cut - 10.5) + 0.05 * (cut + n_days) / 2)  # mean
+    activity = np.exp(rng.normal(-(_SPREAD**2) / 2, _SPREAD, n)) * per_customer / days
+    return Customers(np.arange(first, first + n), country, joined, activity, favourites, on_grid(SHARPNESS * taste))
+
+
+def _explore(people: Customers, goods: Goods, n_days: int, rng: np.random.Generator) -> Bought:
+    """Visits and what is found on them, by thinning: exact for any season and launch."""
+    lines = rng.poisson(people.activity * (n_days - people.joined))
+    basket = 1 + rng.poisson(3, len(people))
+    visits = -(-lines // basket)
+    starts = np.concatenate([[0], np.cumsum(visits)])
+    who = np.repeat(np.arange(len(people)), visits)
+    visit_day = people.joined[who] + rng.random(len(who)) * (n_days - people.joined[who])
+    visit_day = np.floor(visit_day) + np.clip(rng.normal(0.56, 0.11, len(who)), 0.34, 0.87)  # shop hours
+    visit_day = np.maximum(visit_day, people.joined[who])
+
+    row = np.repeat(np.arange(len(people)), lines)
+    day = visit_day[starts[row] + (rng.random(len(row)) * visits[row]).astype(np.int64)] if len(row) else np.zeros(0)
+    mass = np.diff(goods.reach[goods.cell_ends])
+    chance = np.cumsum(np.exp(goods.liking(people.taste)) * mass, axis=1)
+    chance /= chance[:, -1:]
+    chance[:, -1] = 1.0
+    flat = (chance + np.arange(len(people))[:, None]).ravel()
+
+    item = np.full(len(row), -1)
+    todo = np.arange(len(row))
+    for _ in range(_ROUNDS):
+        cell = np.searchsorted(flat, rng.random(len(todo)) + row[todo], side="right") - row[todo] * len(mass)
+        cell = np.minimum(cell, len(mass) - 1)
+        start = goods.reach[goods.cell_ends[cell]]
+        place = np.searchsorted(goods.reach, start + rng.random(len(todo)) * mass[cell], side="right") - 1
+        place = np.clip(place, goods.cell_ends[cell], goods.cell_ends[cell + 1] - 1)
+        found = goods.by_cell[place]
+        taken = rng.random(len(todo)) < goods.sell(found, day[todo])
+        item[todo[taken]] = found[taken]
+        todo = todo[~taken]
+        if not len(todo):
+            break
+    return Bought(row, item, day).take(item >= 0)
+
+
+def _first_of_item(bought: Bought) -> np.ndarray:
+    """Whether a purchase is its customer's first of the item, (n,) bool."""
+    order = np.lexsort((bought.day, bought.item, bought.row))
+    row, item = bought.row[order], bought.item[order]
+    first = np.ones(len(order), bool)
+    first[1:] = (row[1:] != row[:-1]) | (item[1:] != item[:-1])
+    back = np.empty(len(order), bool)
+    back[order] = first
+    return back
+
+
+def _refills(first: Bought, goods: Goods, n_days: int, rng: np.random.Generator) -> Bought:
+    """The chains of purchases that follow the first one of a consumable."""
+    chain = first.take((goods.cycle[first.item] > 0) & (rng.random(len(first)) < ADOPT))
+    found = Bought(*(np.zeros(0, a.dtype) for a in (chain.row, chain.item, chain.day)))
+    while len(chain):
+        day = chain.day + goods.cycle[chain.item] * np.exp(rng.normal(0, 0.1, len(chain)))
+        goes_on = (day < n_days) & (day < goods.gone[chain.item]) & (rng.random(len(chain)) < STAY)
+        chain = Bought(chain.row, chain.item, day).take(goes_on)
+        found = found.and_then(chain)
+    return found
+
+
+def buy(people: Customers, goods: Goods, *, n_days: int, rng: np.random.Generator) -> Bought:
+    """All good purchases of a block: at most one line for a customer, item and second."""
+    explored = _explore(people, goods, n_days, rng)
+    first = _first_of_item(explored)
+    again = (goods.cycle[explored.item] == 0) & ~first & (rng.random(len(first)) >= REBUY)
+    bought = explored.take(~again).and_then(_refills(explored.take(first), goods, n_days, rng))
+    second = np.floor(bought.day * 86_400)
+    order = np.lexsort((bought.item, second, bought.row))
+    same = np.zeros(len(order), bool)
+    same[1:] = True
+    for key in (bought.row[order], second[order], bought.item[order]):
+        same[1:] &= key[1:] == key[:-1]
+    return bought.take(order[~same])
+
+
+def categories_of(people: Customers) -> list[list[str]]:
+    """The names of each customer's favourite categories, the dearest first."""
+    return [[CATEGORIES[c][0] for c in pair] for pair in people.favourites.tolist()]

@@ -1,0 +1,35 @@
+"""What the customers of the generated shop would like best, computed from what was planted."""
+
+import numpy as np
+
+from topkin.synthetic.items import Goods
+
+_BLOCK_SCORES = 1 << 24
+
+
+def best_items(
+    tastes: np.ndarray, goods: Goods, appeal: np.ndarray, bought_by: np.ndarray, bought: np.ndarray, k: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Each customer's ``k`` best items of positive ``appeal`` that the customer did not buy.
+
+    tastes: (n, DIM) float32. appeal: (n_items,) popularity by season. bought_by, bought: (m,) customer rows
+    and item numbers. Returns row, rank (from 1), item, utility and taste, sorted by row and rank: utility is
+    taste plus log appeal; ties go to the smaller item number. Fewer than ``k`` where there are no more.
+    """
+    with np.errstate(divide="ignore"):
+        base = np.log(appeal).astype(np.float32)
+    k = min(k, len(goods))
+    found = []
+    step = max(1, _BLOCK_SCORES // len(goods))
+    for first in range(0, len(tastes), step):
+        taste = goods.liking(tastes[first : first + step])[:, goods.cell].astype(np.float32)
+        utility = taste + base
+        here = (bought_by >= first) & (bought_by < first + len(taste))
+        utility[bought_by[here] - first, bought[here]] = -np.inf
+        order = np.argsort(-utility, axis=1, kind="stable")[:, :k]
+        best = np.take_along_axis(utility, order, 1)
+        row, rank = np.nonzero(np.isfinite(best))
+        item = order[row, rank]
+        found.append((row + first, rank + 1, item, best[row, rank], taste[row, item]))
+    row, rank, item, value, liking = (np.concatenate(column) for column in zip(*found, strict=True))
+    return row, rank, item, value, liking

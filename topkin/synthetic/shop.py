@@ -1,0 +1,376 @@
+"""A generated shop with planted truth: the embedded default, the tests' oracle, the benchmarks' load.
+
+::
+
+    shop = Shop(users=2_000, items=1_000, purchases=60_000, seed=42)
+    shop.write("shop")                    # purchases/part-*.parquet, items.parquet, users.parquet, truth/
+    shop.purchase_shard(7, of=100)        # one of a hundred parts, without making the others
+
+Everything follows from the seed. Customers come in blocks with random numbers of their own, so that any number
+of shards holds the same lines, and a shard needs no more memory than its own lines.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from topkin.artifacts import storage
+from topkin.artifacts.schemas import vector
+from topkin.synthetic.configuration import config_toml
+from topkin.synthetic.customers import BLOCK, COUNTRIES, Bought, Customers, buy, categories_of, customers
+from topkin.synthetic.dirt import KINDS, NON_PRODUCT_TITLES, NON_PRODUCTS, Dirt, Lines, soil, soil_titles
+from topkin.synthetic.items import CATEGORIES, DIM, STYLES, Goods, brand_names, plant
+from topkin.synthetic.oracle import best_items
+from topkin.telemetry.progress import advance
+
+FIRST_USER = 100_001
+MILLISECOND = pa.timestamp("ms")
+PURCHASES = pa.schema(
+    [
+        pa.field("invoice_id", pa.string()),
+        pa.field("user_id", pa.int64()),
+        pa.field("item_id", pa.string()),
+        pa.field("quantity", pa.int64()),
+        pa.field("price", pa.float64()),
+        pa.field("timestamp", MILLISECOND),
+        pa.field("country", pa.string()),
+    ]
+)
+BEST = pa.schema(
+    [
+        pa.field("user_id", pa.int64(), False),
+        pa.field("rank", pa.int32(), False),
+        pa.field("item_id", pa.string(), False),
+        pa.field("utility", pa.float32(), False),
+        pa.field("taste", pa.float32(), False),
+    ]
+)
+REASONS = {
+    "no user": "user_id is null",  # prepare's own
+    "write-off": "user_id is null",
+    "cancelled": "cancelled",
+    "return": "returned",
+    "zero price": "no price",
+    "negative price": "no price",
+    "not a product": "not a product",
+}
+"""Why prepare rejects a kind of dirty line: the first rule of :meth:`Shop.config_toml` that it breaks."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shop:
+    """A shop of ``users`` customers and ``items`` items, where about ``purchases`` good purchases are made.
+
+    They spread over ``days`` days from ``start``; the last ``heldout_days`` come after :attr:`as_of`. How many
+    good purchases there are exactly is drawn too (within a few per cent for thousands of customers; fewer
+    where the customers run out of items). ``dirt`` says what else the log holds.
+    """
+
+    users: int = 2_000
+    items: int = 1_000
+    purchases: int = 60_000
+    seed: int = 42
+    dirt: Dirt = field(default_factory=Dirt)
+    start: datetime = datetime(2024, 1, 1)
+    days: int = 366
+    heldout_days: int = 31
+
+    def __post_init__(self) -> None:
+        for name, least in {"users": 1, "items": 1, "purchases": 0, "seed": 0, "heldout_days": 0}.items():
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        if self.days <= self.heldout_days:
+            raise ValueError(f"days must be more than heldout_days, got {self.days} and {self.heldout_days}")
+
+    @property
+    def as_of(self) -> datetime:
+        """The cut: purchases before it are known, the others held out."""
+        return self.start + timedelta(days=self._cut)
+
+    @property
+    def blocks(self) -> int:
+        """Blocks of customers; more shards than that are partly empty."""
+        return -(-self.users // BLOCK)
+
+    @cached_property
+    def goods(self) -> Goods:
+        """The planted items."""
+        return plant(
+            self.items,
+            n_days=self.days,
+            cut=self._cut,
+            first_day_of_year=self.start.timetuple().tm_yday - 1,
+            rng=self._rng(0),
+        )
+
+    @cached_property
+    def catalogued(self) -> np.ndarray:
+        """Whether the catalogue has an item, (n_items,) bool; the others are sold all the same."""
+        return self._rng(1).random(self.items) >= self.dirt.missing
+
+    def customers(self, block: int) -> Customers:
+        """The planted customers of a block."""
+        first = block * BLOCK
+        return self._people(self._rng(2, block), first, min(BLOCK, self.users - first), self._explored)
+
+    def bought(self, block: int) -> tuple[Customers, Bought]:
+        """The customers of a block and their good purchases, before any dirt."""
+        people = self.customers(block)
+        return people, buy(people, self.goods, n_days=self.days, rng=self._rng(3, block))
+
+    def lines(self, block: int) -> Lines:
+        """The invoice lines of a block: good ones, then dirty ones."""
+        people, bought = self.bought(block)
+        rng = self._rng(4, block)
+        n = len(bought)
+        second = np.floor(bought.day * 86_400).astype(np.int64)
+        visit = np.ones(n, np.int64)
+        visit[1:] = (second[1:] != second[:-1]) | (bought.row[1:] != bought.row[:-1])
+        visit = np.cumsum(visit)
+        if n:
+            firsts = np.searchsorted(bought.row, np.arange(len(people)))
+            visit -= visit[np.minimum(firsts, n - 1)][bought.row]
+        number = people.number[bought.row]
+        good = Lines(
+            user=number,
+            item=bought.item.astype(np.int64),
+            written=np.zeros(n, np.int8),
+            quantity=1 + rng.geometric(0.6, n) // 2,
+            price=self.goods.price[bought.item],
+            time=second,
+            country=people.country[bought.row],
+            invoice=(FIRST_USER + number) * 100_000 + visit,
+            kind=np.zeros(n, np.int8),
+        )
+        return soil(good, self.dirt, self.days * 86_400 - 1, rng)
+
+    def shard_lines(self, shard: int, of: int) -> Lines:
+        """The lines of shard ``shard`` (from 0) of ``of``, sorted by time."""
+        lines = Lines.concat([self.lines(b) for b in self._blocks_of(shard, of)] or [_NO_LINES])
+        return lines.take(np.lexsort((lines.kind, lines.item, lines.invoice, lines.time)))
+
+    def purchase_shard(self, shard: int, of: int) -> pa.Table:
+        """The lines of one shard as the shop's log has them: a table of :data:`PURCHASES`, sorted by time.
+
+        Every customer is in one shard, whatever the others are; all shards hold the same lines for any ``of``.
+        """
+        return self._purchases(self.shard_lines(shard, of))
+
+    def items_table(self) -> pa.Table:
+        """The catalogue with its dirt: item_id, title, category, brand, price, available."""
+        goods, rng = self.goods, self._rng(5)
+        keep = np.flatnonzero(self.catalogued)
+        titles = soil_titles(goods.titles(), self.dirt, rng)
+        codes = self._codes[0].take(pa.array(keep)).to_pylist()
+        lower = rng.random(len(keep)) < self.dirt.lower_case
+        brands = brand_names(len(goods.brand_vectors))
+        extra = list(zip(NON_PRODUCTS, NON_PRODUCT_TITLES, strict=True)) if self.dirt.non_products else []
+        gap = [None] * len(extra)
+        return pa.table(
+            {
+                "item_id": pa.array(
+                    [c.lower() if low else c for c, low in zip(codes, lower, strict=True)] + [c for c, _ in extra],
+                    pa.string(),
+                ),
+                "title": pa.array([titles[i] for i in keep] + [t for _, t in extra], pa.string()),
+                "category": pa.array([CATEGORIES[c][0] for c in goods.category[keep]] + gap, pa.string()),
+                "brand": pa.array([brands[b] for b in goods.brand[keep]] + gap, pa.string()),
+                "price": pa.array(goods.price[keep].tolist() + gap, pa.float64()),
+                "available": pa.array((goods.gone[keep] > self._cut).tolist() + [True] * len(extra), pa.bool_()),
+            }
+        )
+
+    def users_table(self) -> pa.Table:
+        """Every customer, those who never bought and those who join after the cut too: user_id, country."""
+        countries = [self.customers(b).country for b in range(self.blocks)]
+        return pa.table(
+            {
+                "user_id": pa.array(np.arange(FIRST_USER, FIRST_USER + self.users), pa.int64()),
+                "country": pa.array(COUNTRIES).take(pa.array(np.concatenate(countries))),
+            }
+        )
+
+    def best_shard(self, shard: int, of: int, *, k: int = 50) -> pa.Table:
+        """The truth of a shard's customers: the items not bought before the cut that they will like best.
+
+        A table of :data:`BEST`, sorted by user_id, rank (from 1). ``utility`` is the log of an item's share in
+        what the customer buys after the cut, up to a constant of the customer; ``taste`` is the part of it that
+        popularity and season do not make. Left out: what is not on sale after the cut, and what neither the
+        catalogue nor a purchase before the cut could tell of.
+        """
+        tables = [self._best(b, k) for b in self._blocks_of(shard, of)]
+        return pa.concat_tables([*tables, BEST.empty_table()])
+
+    def write(self, folder: str, *, shards: int | None = None, truth: bool = True) -> None:
+        """Write the shop: ``purchases/part-*.parquet``, ``items.parquet``, ``users.parquet`` and ``truth/``.
+
+        ``truth/`` holds ``best.parquet`` (:meth:`best_shard`), ``items.parquet`` and ``users.parquet`` (what was
+        planted) and ``counts.json`` (:meth:`counts`). ``shards`` is 4 or what keeps a file near a million
+        lines; ``truth=False`` writes the counts alone of it.
+        """
+        shards = shards or min(self.blocks, max(4, math.ceil(self.purchases / 1_000_000)))
+        kinds = np.zeros(len(KINDS), np.int64)
+        for shard in range(shards):
+            lines = self.shard_lines(shard, shards)
+            kinds += np.bincount(lines.kind, minlength=len(KINDS))
+            storage.write_parquet(
+                self._purchases(lines), storage.join(folder, "purchases", storage.part_name(shard, shards))
+            )
+            advance("generate", len(lines))
+        storage.write_parquet(self.items_table(), storage.join(folder, "items.parquet"))
+        storage.write_parquet(self.users_table(), storage.join(folder, "users.parquet"))
+        storage.write_json(_counts(kinds), storage.join(folder, "truth", "counts.json"))
+        if truth:
+            best = [self.best_shard(s, shards) for s in range(shards)]
+            storage.write_parquet(pa.concat_tables(best), storage.join(folder, "truth", "best.parquet"))
+            storage.write_parquet(self.planted_items(), storage.join(folder, "truth", "items.parquet"))
+            storage.write_parquet(self.planted_users(), storage.join(folder, "truth", "users.parquet"))
+
+    def counts(self) -> dict[str, Any]:
+        """What prepare must count: lines by kind, accepted ones, duplicates, rejected ones by reason."""
+        kinds = [np.bincount(self.lines(b).kind, minlength=len(KINDS)) for b in range(self.blocks)]
+        return _counts(np.sum(kinds, axis=0))
+
+    def planted_items(self) -> pa.Table:
+        """What is true of each item: category, brand, style, popularity, life, cycle, vector, catalogued."""
+        goods = self.goods
+        brands = brand_names(len(goods.brand_vectors))
+        gone = [None if math.isinf(day) else self._time(day) for day in goods.gone.tolist()]
+        return pa.table(
+            {
+                "item_id": self._codes[0].slice(0, self.items),
+                "title": pa.array(goods.titles()),
+                "category": pa.array([CATEGORIES[c][0] for c in goods.category]),
+                "brand": pa.array([brands[b] for b in goods.brand]),
+                "style": pa.array([STYLES[s] for s in goods.style]),
+                "popularity": pa.array(goods.popularity, pa.float32()),
+                "launch": pa.array([self._time(day) for day in goods.launch.tolist()], MILLISECOND),
+                "gone": pa.array(gone, MILLISECOND),
+                "cycle_days": pa.array(goods.cycle, pa.float32()),
+                "catalogued": pa.array(self.catalogued),
+                "vector": _vectors(goods.cells[goods.cell]),
+            }
+        )
+
+    def planted_users(self) -> pa.Table:
+        """What is true of each customer: favourite categories, when they join, taste."""
+        tables = []
+        for block in range(self.blocks):
+            people = self.customers(block)
+            tables.append(
+                pa.table(
+                    {
+                        "user_id": pa.array(FIRST_USER + people.number, pa.int64()),
+                        "categories": pa.array(categories_of(people), pa.list_(pa.string())),
+                        "joined": pa.array([self._time(d) for d in people.joined.tolist()], MILLISECOND),
+                        "taste": _vectors(people.taste),
+                    }
+                )
+            )
+        return pa.concat_tables(tables)
+
+    def config_toml(self, folder: str, *, output: str = "topkin-out", more: str = "") -> str:
+        """The topkin configuration of a shop written to ``folder``, a path relative to the configuration file.
+
+        The rules accept the good lines exactly. ``more`` is appended, such as a ``[train]`` section.
+        """
+        return config_toml(folder, output, self.seed) + more
+
+    @property
+    def _cut(self) -> int:
+        return self.days - self.heldout_days
+
+    @cached_property
+    def _explored(self) -> float:
+        """Explored purchases per customer that make the good ones asked for: refills add, repeats take away."""
+        wanted = self.purchases / self.users
+        rate, n = wanted, int(np.clip(20_000 / max(wanted, 1), 16, 4 * BLOCK))
+        for _ in range(3 if wanted else 0):
+            people = self._people(self._rng(6), 0, n, rate)
+            meant = (people.activity * (self.days - people.joined)).sum() * wanted / rate
+            made = len(buy(people, self.goods, n_days=self.days, rng=self._rng(7)))
+            rate = min(rate * float(np.clip(meant / max(made, 1), 0.25, 4)), 10 * wanted)
+        return rate
+
+    @cached_property
+    def _codes(self) -> list[pa.Array]:
+        """How each item, then each non-product from the last on, is written: plain, lower case, padded."""
+        plain = self.goods.codes() + list(reversed(NON_PRODUCTS))
+        return [pa.array(plain), pa.array([c.lower() for c in plain]), pa.array([f" {c} " for c in plain])]
+
+    def _rng(self, *stream: int) -> np.random.Generator:
+        return np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, *stream])))
+
+    def _people(self, rng: np.random.Generator, first: int, n: int, rate: float) -> Customers:
+        return customers(first, n, self.goods, per_customer=rate, n_days=self.days, cut=self._cut, rng=rng)
+
+    def _time(self, day: float) -> datetime:
+        return self.start + timedelta(seconds=math.floor(day * 86_400))
+
+    def _blocks_of(self, shard: int, of: int) -> Iterator[int]:
+        if not 0 <= shard < of:
+            raise ValueError(f"shard must be from 0 to {of - 1} for {of} shards, got {shard}")
+        return iter(range(shard * self.blocks // of, (shard + 1) * self.blocks // of))
+
+    def _purchases(self, lines: Lines) -> pa.Table:
+        place = np.where(lines.item < 0, len(self._codes[0]) + lines.item, lines.item)
+        forms = pa.chunked_array(self._codes).combine_chunks()
+        number = pa.array(lines.invoice).cast(pa.string())
+        cancelled = pa.array(np.where(lines.kind == KINDS.index("cancelled"), 1, 0))
+        prefix = pa.array(["", "C"]).take(cancelled)
+        milliseconds = np.datetime64(self.start, "ms") + (lines.time * 1000).astype("timedelta64[ms]")
+        columns = [
+            pc.binary_join_element_wise(prefix, number, ""),
+            pa.array(FIRST_USER + lines.user, pa.int64(), mask=lines.user < 0),
+            forms.take(pa.array(place + lines.written.astype(np.int64) * len(self._codes[0]))),
+            pa.array(lines.quantity, pa.int64()),
+            pa.array(lines.price, pa.float64()),
+            pa.array(milliseconds, MILLISECOND),
+            pa.array(COUNTRIES).take(pa.array(lines.country)),
+        ]
+        return pa.table(columns, schema=PURCHASES)
+
+    def _best(self, block: int, k: int) -> pa.Table:
+        goods = self.goods
+        people, bought = self.bought(block)
+        offered = self.catalogued | (goods.launch < self._cut)
+        appeal = np.where(offered, goods.expected(self._cut, self.days), 0.0)
+        known = bought.take(bought.day < self._cut)
+        row, rank, item, utility, taste = best_items(people.taste, goods, appeal, known.row, known.item, k)
+        columns = [
+            pa.array(FIRST_USER + people.number[row], pa.int64()),
+            pa.array(rank, pa.int32()),
+            self._codes[0].take(pa.array(item)),
+            pa.array(utility, pa.float32()),
+            pa.array(taste, pa.float32()),
+        ]
+        return pa.table(columns, schema=BEST)
+
+
+def _counts(kinds: np.ndarray) -> dict[str, Any]:
+    by_kind = dict(zip(KINDS, kinds.tolist(), strict=True))
+    rejected: Counter[str] = Counter()
+    for kind, reason in REASONS.items():
+        rejected[reason] += by_kind[kind]
+    return {
+        "lines": int(kinds.sum()),
+        "kinds": by_kind,
+        "accepted": by_kind["clean"] + by_kind["repeated in invoice"],
+        "duplicates": by_kind["duplicate"],
+        "rejected": dict(rejected),
+    }
+
+
+def _vectors(rows: np.ndarray) -> pa.Array:
+    return pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel(), pa.float32()), type=vector(DIM))
+
+
+_NO_LINES = Lines(*(np.zeros(0, t) for t in ("i8", "i8", "i1", "i8", "f8", "i8", "i8", "i8", "i1")))

@@ -1,0 +1,1 @@
+"""Progress, profiles and counters of the work."""
