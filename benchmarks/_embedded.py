@@ -61,7 +61,9 @@ def write(folder: Path, *, users: int, items: int, history: int, dim: int, parts
     storage.write_parquet(
         pa.Table.from_arrays(catalogue, schema=schema), str(folder / "prepared" / "catalogue.parquet")
     )
-    block = Block(name="trained", dim=dim - 1, weight=1.0, rarity=0.5, half_life_days=None, spread=(1.0,) * (dim - 1))
+    block = Block(
+        name="trained", dim=dim - 1, weight=1.0, inverse_popularity=0.5, half_life_days=None, spread=(1.0,) * (dim - 1)
+    )
     told = {"encoder": ENCODER, "dim": dim, "blocks": [block.to_json()], "history_length": 512}
     storage.write_json({**told, "users": users, "items": items}, str(folder / "embeddings" / "vectors.json"))
     storage.write_json({"encoder": ENCODER}, str(folder / "model" / "signature.json"))

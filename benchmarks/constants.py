@@ -31,7 +31,7 @@ BEGIN, END = "# begin of what python -m benchmarks.constants --write writes\n", 
 def profile(folder: Path, size: tuple[int, int, int]) -> dict[str, Any]:
     """Run all stages on a shop of users, items, purchases; its counts, and what each stage cost."""
     from topkin.artifacts.runs import read_run
-    from topkin.planning.estimate import Counts
+    from topkin.planning.estimate import InputCounts
     from topkin.synthetic.shop import Shop
 
     users, items, purchases = size
@@ -46,7 +46,7 @@ def profile(folder: Path, size: tuple[int, int, int]) -> dict[str, Any]:
     run = read_run(told["output"], told["run_id"])
     stages = json.loads(Path(run.path, "profile.json").read_text())["stages"]
     dim = json.loads(Path(run.folder("embed"), "vectors.json").read_text())["dim"]
-    counts = replace(Counts.of_prepared(run.folder("prepare")), dim=dim)
+    counts = replace(InputCounts.of_prepared(run.folder("prepare")), dim=dim)
     return {"counts": counts, "stages": {s["stage"]: s for s in stages}}
 
 
@@ -177,7 +177,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from topkin.config.load import load_settings
     from topkin.planning.costs import MEASURED, Costs
-    from topkin.planning.estimate import Counts, Machine
+    from topkin.planning.estimate import InputCounts, Machine
 
     if args.plan:
         users, items, purchases = (int(n) for n in args.plan)
@@ -185,7 +185,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             config = Path(folder, "topkin.toml")
             config.write_text('[purchases]\npath = "x"\n')
             settings = load_settings(config, args.set, {})
-        counts = Counts(purchases=purchases, known=purchases, users=users, items=items, input_bytes=20 * purchases)
+        counts = InputCounts(purchases=purchases, known=purchases, users=users, items=items, input_bytes=20 * purchases)
         machine = Machine(memory=args.memory * 1e9, cores=int(args.cores), workers=int(args.workers))
         tell_plan(counts, settings, machine, MEASURED, None)
         return 0

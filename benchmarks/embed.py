@@ -28,10 +28,10 @@ def main() -> None:
     from topkin.artifacts import storage
     from topkin.artifacts.embeddings import read_items, vector_column
     from topkin.encoding.blocks import Block, user_vectors
-    from topkin.interactions import Interactions, rows_of
+    from topkin.interactions import Interactions, encode_ids
     from topkin.linalg.cosine import unit_rows
     from topkin.pipelines.engine.job import run_pipeline
-    from topkin.transforms.embed import EmbedUsers, Sources
+    from topkin.transforms.embed import EmbedInputs, EmbedUsers
 
     with tempfile.TemporaryDirectory(dir=args.folder) as scratch:
         folder = Path(scratch)
@@ -40,7 +40,7 @@ def main() -> None:
         signature = {"encoder": ENCODER, "blocks": told["blocks"]}
         storage.write_json(signature, str(folder / "model" / "signature.json"))
         names = [storage.part_name(part, args.parts) for part in range(args.parts)]
-        sources = Sources(
+        sources = EmbedInputs(
             prepared=str(folder / "prepared"),
             model=str(folder / "model"),
             parts=args.parts,
@@ -82,7 +82,7 @@ def main() -> None:
             for name in names:
                 users, catalogue = read(name)
                 lists = users["items"].combine_chunks()
-                items = rows_of(lists.flatten(), catalogue["item_id"])
+                items = encode_ids(lists.flatten(), catalogue["item_id"])
                 weights = np.maximum(np.asarray(catalogue["users"]), 1).astype(np.float32)[items] ** np.float32(-0.5)
                 shape = len(users), len(catalogue)
                 matrix = sp.csr_matrix((weights, items, np.asarray(lists.offsets)), shape)

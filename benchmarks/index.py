@@ -54,7 +54,7 @@ def main() -> None:
     import hnswlib
     import pyarrow as pa
 
-    from topkin.config.sections import Index
+    from topkin.config.sections import IndexSettings
     from topkin.search.hnsw import build_index, load_index
     from topkin.search.topk import top_k
 
@@ -62,7 +62,7 @@ def main() -> None:
     items, queries = vectors(args.items, args.dim, 1, centres), vectors(args.queries, args.dim, 2, centres)
     exact = top_k(queries, items, args.k)[0]
     ids = pa.array(range(args.items))
-    how = Index(m=args.m, ef_construction=args.ef, sample=1)
+    how = IndexSettings(m=args.m, ef_construction=args.ef, sample=1)
     with tempfile.TemporaryDirectory() as folder:
         start = time.process_time()
         build_index(items, folder, how, 0, ids=ids, encoder="benchmark", threads=1)

@@ -34,7 +34,7 @@ def work(folder: Path, shards: int, k: int, parts: int) -> dict[str, Any]:
         run_pipeline(lambda pipeline: recommend.build(pipeline, config), ())
     made = storage.read_json(str(folder / "embeddings" / "vectors.json"))
     known = made["users"] * 20
-    counts = estimate.Counts(purchases=known, known=known, users=made["users"], items=made["items"], id_bytes=8)
+    counts = estimate.InputCounts(purchases=known, known=known, users=made["users"], items=made["items"], id_bytes=8)
     planned = estimate.memory("recommend", counts, settings, shards) - estimate.MEASURED.start_bytes["recommend"]
     return {"seconds": usage.seconds, "peak": usage.peak_bytes, "planned": planned}
 

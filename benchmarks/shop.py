@@ -15,7 +15,7 @@ from topkin.artifacts import storage
 from topkin.artifacts.runs import Run
 from topkin.config.load import load_settings
 from topkin.evaluation.protocol import csr, lists_of, without
-from topkin.interactions import rows_of
+from topkin.interactions import encode_ids
 from topkin.metrics.ranking import ranking_metrics
 from topkin.pipelines.run import run_all
 from topkin.synthetic.shop import Shop
@@ -31,16 +31,16 @@ def oracle(run: Run, truth: str) -> float:
     catalogue = storage.read_parquet(f"{run.folder('prepare')}/catalogue.parquet", ["item_id", "events"])
     sold = catalogue.filter(pc.greater(catalogue["events"], 0))["item_id"].combine_chunks()
     best = storage.read_parquet(truth, ["user_id", "rank", "item_id"])
-    best = best.filter(pa.array(rows_of(best["item_id"], sold) >= 0))
+    best = best.filter(pa.array(encode_ids(best["item_id"], sold) >= 0))
     users = best["user_id"].combine_chunks().unique()
-    of = rows_of(best["user_id"], users)
+    of = encode_ids(best["user_id"], users)
     first = np.flatnonzero(np.diff(of, prepend=-1))  # ranks start anew with each user, some of them left out
     rank = np.arange(len(best)) - np.repeat(first, np.diff([*first, len(best)])) + 1
     lists = lists_of(best.set_column(1, "rank", pa.array(rank)), users, sold, K)
     pairs = {}
     for name in ("events", "heldout"):
         table = storage.read_parts(f"{run.folder('prepare')}/{name}", ["user_id", "item_id"])
-        at, items = rows_of(table["user_id"], users), rows_of(table["item_id"], sold)
+        at, items = encode_ids(table["user_id"], users), encode_ids(table["item_id"], sold)
         known = (at >= 0) & (items >= 0)
         pairs[name] = csr(at[known], items[known], len(users), len(sold))
     novel = without(pairs["heldout"], pairs["events"], len(sold))

@@ -19,16 +19,16 @@ import numpy as np
 import pyarrow as pa
 
 from topkin.artifacts import schemas
-from topkin.config.sections import Train
+from topkin.config.sections import TrainSettings
 from topkin.interactions import Interactions
-from topkin.models.data.histories import Purchases
+from topkin.models.data.histories import PreparedHistories
 
 AS_OF = datetime(2024, 1, 1)
 EACH = 25  # purchases of a user
 
 
 @dataclass(frozen=True)
-class Generated(Purchases):
+class Generated(PreparedHistories):
     """Purchases made up in memory: every item is bought, the first ones more often."""
 
     users: int = 1000
@@ -72,7 +72,7 @@ def made(n: int, users: int, batch: int, neighbours: int) -> Any:
     """A trainer of the default settings, but for these."""
     from topkin.models.training.trainer import Plan, Trainer
 
-    train = Train(batch_size=batch, min_sales=0, neighbours=neighbours).model_dump()
+    train = TrainSettings(batch_size=batch, min_sales=0, neighbours=neighbours).model_dump()
     table = catalogue(n)
     purchases = Generated("", table["item_id"], AS_OF, users=users)
     plan = Plan(seed=0, recent_days=7, **train)
@@ -89,7 +89,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     for name, value in {"items": 1_000_000, "few": 10_000, "batch": 2048, "steps": 30, "users": 100_000}.items():
         parser.add_argument(f"--{name}", type=int, default=value)
-    parser.add_argument("--neighbours", type=int, default=Train().neighbours)
+    parser.add_argument("--neighbours", type=int, default=TrainSettings().neighbours)
     args = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 

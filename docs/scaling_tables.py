@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from topkin.config.sections import Settings
 from topkin.planning.costs import MEASURED
-from topkin.planning.estimate import Counts, Machine, Plan, dim_of, duration, plan, size
+from topkin.planning.estimate import InputCounts, Machine, Plan, dim_of, duration, plan, size
 
 USERS, ITEMS, PURCHASES, PARTS = 100_000_000, 10_000_000, 2_000_000_000, 2_000
 LARGE, SMALL = Machine(memory=32e9, cores=8, workers=500), Machine(memory=12e9, cores=2, workers=2_000)
@@ -13,7 +13,7 @@ SETTINGS = Settings.model_validate(
     {
         "purchases": {"path": "x"},
         "run": {"parts": PARTS},
-        "train": {"closed_dim": 94, "closed_rank": 512, "uptake_dim": 32, "dim": 128},
+        "train": {"svd_dim": 94, "svd_rank": 512, "next_item_dim": 32, "dim": 128},
         "recommend": {"k": 20, "because": 3},
     }
 )
@@ -59,7 +59,7 @@ def _tiny(seconds: float) -> str:
 
 
 def _plan(machine: Machine) -> Plan:
-    counts = Counts(
+    counts = InputCounts(
         purchases=PURCHASES, known=PURCHASES, users=USERS, items=ITEMS, input_bytes=20 * PURCHASES, id_bytes=16
     )
     return plan(counts, SETTINGS, machine)

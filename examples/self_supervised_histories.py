@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from topkin.interactions import Interactions, joined
+from topkin.interactions import Interactions, concatenate
 from topkin.linalg.cosine import unit_rows
 from topkin.models.ops import device
 from topkin.models.self_supervised.base import SelfSupervised
@@ -65,7 +65,7 @@ def customers_of(shop: Shop, length: int) -> Customers:
         ages, ones = (cut - bought.day).astype(np.float32), np.ones(len(bought), np.float32)
         parts.append(Interactions(indptr, bought.item.astype(np.int32), ages, ones, shop.items))
         people.append(here)
-    kept = joined(parts).distinct().latest(length)
+    kept = concatenate(parts).distinct().latest(length)
     sizes = np.diff(kept.indptr)
     histories = np.zeros((len(sizes), length), np.int64)
     histories[np.arange(length) < sizes[:, None]] = kept.items + 1
@@ -96,11 +96,11 @@ def train(encoder: keras.Model, histories: np.ndarray, options: argparse.Namespa
     return model.fit(whole, **shown, callbacks=[StopAtCollapse()]).history
 
 
-def baskets(histories: np.ndarray, items: int, *, rarity: np.ndarray | None = None) -> np.ndarray:
-    """One coordinate an item, 1 where bought, or its rarity: (n, items) float32."""
+def baskets(histories: np.ndarray, items: int, *, inverse_popularity: np.ndarray | None = None) -> np.ndarray:
+    """One coordinate an item, 1 where bought, or its inverse_popularity: (n, items) float32."""
     out = np.zeros((len(histories), items + 1), np.float32)
     np.put_along_axis(out, histories, 1.0, axis=1)
-    return out[:, 1:] if rarity is None else out[:, 1:] * rarity
+    return out[:, 1:] if inverse_popularity is None else out[:, 1:] * inverse_popularity
 
 
 def probe(known: Customers, asked: Customers, nearest: np.ndarray) -> dict[str, float]:
@@ -137,11 +137,13 @@ def main(argv: Sequence[str]) -> dict[str, Any]:
 
     encoder = encoder_of(options.items, options.length, options.dim)
     buyers = np.maximum(baskets(known.histories, options.items).sum(axis=0), 1)
-    rarity = np.log(len(known.histories) / buyers).astype(np.float32)
+    inverse_popularity = np.log(len(known.histories) / buyers).astype(np.float32)
     both = known, asked
     vectors = {
         "items": [baskets(part.histories, options.items) for part in both],
-        "items by rarity": [baskets(part.histories, options.items, rarity=rarity) for part in both],
+        "items by inverse_popularity": [
+            baskets(part.histories, options.items, inverse_popularity=inverse_popularity) for part in both
+        ],
         "untrained": [encoder.predict(part.histories, batch_size=1000, verbose=0) for part in both],
         "tastes themselves": [known.tastes, asked.tastes],
     }

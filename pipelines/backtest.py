@@ -15,7 +15,7 @@ from topkin.config.sections import Settings
 from topkin.errors import ConfigError
 from topkin.evaluation import backtest
 from topkin.pipelines.cli import commands
-from topkin.pipelines.cli.asked import Asked
+from topkin.pipelines.cli.asked import CommandOptions
 from topkin.pipelines.engine import stages
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def last_day(settings: Settings, beam: Sequence[str], tell: Callable[[stages.Eve
     return datetime.combine(last.date(), time()) + timedelta(days=1)
 
 
-def main(asked: Asked, cuts: str, every: str | None) -> None:
+def main(asked: CommandOptions, cuts: str, every: str | None) -> None:
     """``topkin backtest``."""
     import json
 

@@ -14,13 +14,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from topkin.artifacts import storage
-from topkin.config.sections import Index, Train
+from topkin.config.sections import IndexSettings, TrainSettings
 from topkin.errors import ConfigError, InputError
 from topkin.evaluation.protocol import csr
 from topkin.evaluation.published import GOWALLA
 from topkin.metrics.ranking import ranking_metrics
 from topkin.pipelines.cli import logs
-from topkin.pipelines.cli.asked import Asked
+from topkin.pipelines.cli.asked import CommandOptions
 from topkin.telemetry.profiling import measured
 
 AT = 20
@@ -28,7 +28,7 @@ USERS_AT_ONCE = 4096
 
 
 @dataclass(frozen=True)
-class Split:
+class BenchmarkSplit:
     """Pairs of two parts by number. item_ids: the train part's, ascending. test: CSR by train user."""
 
     users: np.ndarray
@@ -38,7 +38,7 @@ class Split:
     unknown: int
 
 
-def read_split(folder: str) -> Split:
+def read_split(folder: str) -> BenchmarkSplit:
     """The two parts of a folder. Raises InputError where a file or a column is missing.
 
     Test pairs of users or items that the train part lacks cannot be found by any model: they are counted as unknown.
@@ -74,10 +74,10 @@ def read_split(folder: str) -> Split:
     users, items = at["test", "user_id"], at["test", "item_id"]
     known = (users >= 0) & (items >= 0)
     test = csr(users[known], items[known], len(numbers["user_id"]), len(numbers["item_id"]))
-    return Split(at["train", "user_id"], at["train", "item_id"], numbers["item_id"], test, int((~known).sum()))
+    return BenchmarkSplit(at["train", "user_id"], at["train", "item_id"], numbers["item_id"], test, int((~known).sum()))
 
 
-def measure_split(folder: str, train: Train, seed: int, index: Index | None = None) -> dict[str, Any]:
+def measure_split(folder: str, train: TrainSettings, seed: int, index: IndexSettings | None = None) -> dict[str, Any]:
     """Make an encoder on the train part and judge it on the test part.
 
     seconds: from opening the files to the finished encoder. peak_mb: of the process meanwhile. With ``index`` the
@@ -139,7 +139,9 @@ def judged(
     return {f"recall@{AT}": round(float(recall), 4), f"ndcg@{AT}": round(float(ndcg), 4)}
 
 
-def index_recall(vectors: np.ndarray, users: np.ndarray, ids: pa.Array, settings: Index, seed: int) -> dict[str, Any]:
+def index_recall(
+    vectors: np.ndarray, users: np.ndarray, ids: pa.Array, settings: IndexSettings, seed: int
+) -> dict[str, Any]:
     """What ``ann.build_index`` measures, over all users."""
     import tempfile
 
@@ -164,7 +166,7 @@ def table(found: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def main(name: str, asked: Asked, data: str | None, *, index: bool) -> None:
+def main(name: str, asked: CommandOptions, data: str | None, *, index: bool) -> None:
     """``topkin benchmark``."""
     if name == "gowalla":
         _gowalla(asked, data, index)
@@ -174,7 +176,7 @@ def main(name: str, asked: Asked, data: str | None, *, index: bool) -> None:
         raise ConfigError(f"topkin benchmark takes gowalla or retail, got {name!r}")
 
 
-def _gowalla(asked: Asked, data: str | None, index: bool) -> None:
+def _gowalla(asked: CommandOptions, data: str | None, index: bool) -> None:
     from topkin.config.load import settings_without_file
 
     if data is None:
@@ -185,7 +187,7 @@ def _gowalla(asked: Asked, data: str | None, index: bool) -> None:
     print(json.dumps(found) if asked.json else table(found))
 
 
-def _retail(asked: Asked) -> None:
+def _retail(asked: CommandOptions) -> None:
     """One cut of a back-test, with what it cost."""
     from topkin.pipelines import backtest
 

@@ -14,7 +14,7 @@ SECTIONS = ("run", "embed")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class EmbedConfig:
     """What embedding reads, and where it writes. sources: a ``transforms.embed.Sources``."""
 
     sources: Any
@@ -26,11 +26,11 @@ class Config:
         return storage.join(self.scratch, f"{kind}.json")
 
 
-def configure(job: Job) -> Config:
+def configure(job: Job) -> EmbedConfig:
     """From a job's settings and the folders of the finished stages."""
-    from topkin.transforms.embed import Sources
+    from topkin.transforms.embed import EmbedInputs
 
-    sources = Sources(
+    sources = EmbedInputs(
         prepared=job.folder("prepare"),
         model=job.folder("train"),
         parts=job.settings.run.parts,
@@ -38,10 +38,10 @@ def configure(job: Job) -> Config:
         history_length=job.settings.embed.history_length,
         as_of=job.as_of,
     )
-    return Config(sources=sources, out=job.out, scratch=job.scratch or storage.join(job.out, ".scratch"))
+    return EmbedConfig(sources=sources, out=job.out, scratch=job.scratch or storage.join(job.out, ".scratch"))
 
 
-def build(pipeline: Any, config: Config, kind: str) -> None:
+def build(pipeline: Any, config: EmbedConfig, kind: str) -> None:
     """Add the encoding of all ``items`` to a pipeline, or of all ``users``: they need the finished items."""
     from topkin.transforms.embed import EmbedItems, EmbedUsers
 

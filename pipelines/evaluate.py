@@ -8,7 +8,7 @@ from typing import Any
 
 from topkin.artifacts import storage
 from topkin.evaluation import summary
-from topkin.evaluation.results import Judgement
+from topkin.evaluation.results import EvaluationResults
 from topkin.pipelines.engine.job import Job, run_pipeline
 from topkin.report import data
 from topkin.report.page import render
@@ -19,7 +19,7 @@ SECTIONS = ("run", "evaluate", "recommend")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class EvaluateConfig:
     """What the evaluation reads, and where it writes. sources: a ``transforms.evaluate.Sources``."""
 
     sources: Any
@@ -28,12 +28,12 @@ class Config:
     seed: int
 
 
-def configure(job: Job) -> Config:
+def configure(job: Job) -> EvaluateConfig:
     """From a job's settings and the folders of the finished stages."""
-    from topkin.transforms.evaluate import Sources
+    from topkin.transforms.evaluate import EvaluateInputs
 
     signature = storage.read_json(storage.join(job.folder("train"), "signature.json"))
-    sources = Sources(
+    sources = EvaluateInputs(
         folders={stage: job.folder(stage) for stage in NEEDS},
         fitted=storage.join(job.scratch or storage.join(job.out, ".scratch"), "baselines"),
         by_time=job.settings.prepare.split == "time",
@@ -43,21 +43,23 @@ def configure(job: Job) -> Config:
         evaluate=job.settings.evaluate,
         recommend=job.settings.recommend,
     )
-    return Config(sources=sources, out=job.out, resamples=job.settings.evaluate.bootstrap, seed=job.settings.run.seed)
+    return EvaluateConfig(
+        sources=sources, out=job.out, resamples=job.settings.evaluate.bootstrap, seed=job.settings.run.seed
+    )
 
 
-def build(pipeline: Any, config: Config) -> None:
+def build(pipeline: Any, config: EvaluateConfig) -> None:
     """Add the evaluation of every part to a pipeline."""
     from topkin.transforms.evaluate import EvaluateParts
 
     pipeline | "EvaluateParts" >> EvaluateParts(config.sources, config.out)
 
 
-def measure(config: Config, judgement: Judgement) -> dict[str, Any]:
+def measure(config: EvaluateConfig, results: EvaluationResults) -> dict[str, Any]:
     """``metrics.json`` of what the parts gave, but for the training's own figures."""
     from topkin.transforms.evaluate import facts_of
 
-    return summary.scoreboard(judgement, facts_of(config.sources), resamples=config.resamples, seed=config.seed)
+    return summary.scoreboard(results, facts_of(config.sources), resamples=config.resamples, seed=config.seed)
 
 
 def execute(job: Job) -> dict[str, Any]:
@@ -65,11 +67,11 @@ def execute(job: Job) -> dict[str, Any]:
     config = configure(job)
     statistics = storage.read_json(storage.join(job.folder("prepare"), "statistics.json"))
     if statistics["heldout_events"]:
-        from topkin.transforms.evaluate import fit, read_judgement
+        from topkin.transforms.evaluate import fit, read_results
 
         fit(config.sources)
         run_pipeline(lambda pipeline: build(pipeline, config), job.beam)
-        metrics = measure(config, read_judgement(config.sources, config.out))
+        metrics = measure(config, read_results(config.sources, config.out))
         for name in ("listed", "tallies"):
             storage.remove_folder(storage.join(config.out, name))
         if not job.scratch:

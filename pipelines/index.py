@@ -7,7 +7,7 @@ import numpy as np
 
 from topkin.artifacts import storage
 from topkin.artifacts.embeddings import SUMMARY, read_items, read_users
-from topkin.config.sections import Index
+from topkin.config.sections import IndexSettings
 from topkin.pipelines.engine.job import Job
 
 STAGE = "index"
@@ -16,19 +16,19 @@ SECTIONS = ("run", "index")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class IndexConfig:
     """What the index is built from, and where."""
 
     embeddings: str
     out: str
     parts: int
-    settings: Index
+    settings: IndexSettings
     seed: int
 
 
-def configure(job: Job) -> Config:
+def configure(job: Job) -> IndexConfig:
     """From a job's settings and the folder of the embeddings."""
-    return Config(
+    return IndexConfig(
         embeddings=job.folder("embed"),
         out=job.out,
         parts=job.settings.run.parts,
@@ -37,7 +37,7 @@ def configure(job: Job) -> Config:
     )
 
 
-def sample_users(config: Config, encoder: str, users: int) -> np.ndarray:
+def sample_users(config: IndexConfig, encoder: str, users: int) -> np.ndarray:
     """The vectors of ``index.sample`` users drawn by the seed, (n, dim) float32; those without a vector are dropped."""
     chosen = np.random.default_rng(config.seed).choice(users, min(users, config.settings.sample), replace=False)
     chosen = np.sort(chosen)

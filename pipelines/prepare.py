@@ -11,10 +11,10 @@ from topkin.errors import InputError, TopkinError
 from topkin.ingest.cleaning import clean_items, clean_purchases, clean_users
 from topkin.ingest.contract import Inspection, inspect, sample, sources, time_unit_finding, vector_dim
 from topkin.ingest.files import find
-from topkin.ingest.prepare import Plan
+from topkin.ingest.prepare import PreparePlan
 from topkin.ingest.splits import refuse_given
 from topkin.pipelines.engine.job import Job, input_files, machine_of, run_pipeline
-from topkin.planning.estimate import Counts, plan, refuse
+from topkin.planning.estimate import InputCounts, plan, refuse
 
 STAGE = "prepare"
 NEEDS = ()
@@ -26,14 +26,14 @@ def _now() -> datetime:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class PrepareConfig:
     """What the job needs: the plan, the files of each input and the columns read of them, and where to write.
 
     ``scratch``: where rows wait between those who read them and those who work on a partition.
     The plan's ``clock`` (naive UTC, the time at which the job was configured) divides past from future.
     """
 
-    plan: Plan
+    plan: PreparePlan
     inputs: Mapping[str, Inspection]
     out: str
     scratch: str
@@ -123,7 +123,7 @@ def _tried(inputs: Mapping[str, Inspection], clock: datetime) -> list[TopkinErro
     return findings
 
 
-def configure(job: Job) -> Config:
+def configure(job: Job) -> PrepareConfig:
     """The job's Config. Raises InputError or ConfigError with all that is wrong with the inputs."""
     settings, clock = job.settings, _now()
     inputs, findings = _checked(settings, job.as_of, clock)
@@ -131,7 +131,7 @@ def configure(job: Job) -> Config:
         raise type(findings[0])("\n".join(str(f) for f in findings))
     purchases = inputs["purchases"]
     found = {name: inspection.source for name, inspection in inputs.items()}
-    plan = Plan(
+    plan = PreparePlan(
         purchases=found["purchases"],
         items=found.get("items"),
         users=found.get("users"),
@@ -146,10 +146,10 @@ def configure(job: Job) -> Config:
         vector_dim=vector_dim(inputs["items"], input_files(found["items"].path)) if "items" in inputs else None,
     )
     scratch = job.scratch or storage.join(job.out, ".scratch")
-    return Config(plan=plan, inputs=inputs, out=job.out, scratch=scratch, parts=settings.run.parts)
+    return PrepareConfig(plan=plan, inputs=inputs, out=job.out, scratch=scratch, parts=settings.run.parts)
 
 
-def build(pipeline: Any, config: Config) -> None:
+def build(pipeline: Any, config: PrepareConfig) -> None:
     """Add the job to a Beam pipeline."""
     import apache_beam as beam
 
@@ -191,7 +191,7 @@ def execute(job: Job) -> dict[str, Any]:
     """
     config = configure(job)
     rows = config.inputs["purchases"].rows
-    counts = Counts(purchases=rows, known=rows, users=rows, items=0)
+    counts = InputCounts(purchases=rows, known=rows, users=rows, items=0)
     refuse(plan(counts, job.settings, machine_of(job.settings, job.beam), stages=(STAGE,)))
     run_pipeline(lambda pipeline: build(pipeline, config), job.beam)
     storage.remove_folder(config.scratch)

@@ -10,7 +10,7 @@ from topkin.baselines.registry import left_out
 from topkin.config.sections import Settings
 from topkin.errors import ArtifactError, ConfigError
 from topkin.pipelines.engine.job import Job, machine_of, run_pipeline
-from topkin.planning.estimate import Counts, shards_of
+from topkin.planning.estimate import InputCounts, shards_of
 from topkin.recommend.eligibility import item_lists_fingerprint
 from topkin.recommend.repurchase import FILE, POLICIES, Weights, weights_for
 
@@ -21,7 +21,7 @@ SUMMARY = "lists.json"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class RecommendConfig:
     """What recommending reads, and where it writes. sources: a ``transforms.recommend.Sources``."""
 
     sources: Any
@@ -62,11 +62,11 @@ def inputs_fingerprint(settings: Settings) -> list[list[str]]:
     return [*found, ["evaluate.neighbours", model, str(settings.evaluate.neighbours)]]
 
 
-def configure(job: Job) -> Config:
+def configure(job: Job) -> RecommendConfig:
     """From a job's settings and the folders of the finished stages. Raises ArtifactError for two encoders."""
     from topkin.artifacts.embeddings import SUMMARY as EMBEDDED
     from topkin.artifacts.embeddings import encoder_of_stage
-    from topkin.transforms.recommend import Sources
+    from topkin.transforms.recommend import RecommendInputs
 
     encoder = str(storage.read_json(storage.join(job.folder("train"), "signature.json"))["encoder"])
     found = encoder_of_stage(job.folder("embed"))
@@ -78,7 +78,7 @@ def configure(job: Job) -> Config:
     catalogue = storage.read_parquet(storage.join(job.folder("prepare"), "catalogue.parquet"), ["item_id", "events"])
     known = int(np.asarray(catalogue["events"]).sum())
     made = storage.read_json(storage.join(job.folder("embed"), EMBEDDED))
-    counts = Counts(
+    counts = InputCounts(
         purchases=known,
         known=known,
         users=made["users"],
@@ -87,7 +87,7 @@ def configure(job: Job) -> Config:
         id_bytes=-(-catalogue["item_id"].nbytes // max(len(catalogue), 1)),
     )
     scratch = job.scratch or storage.join(job.out, ".scratch")
-    sources = Sources(
+    sources = RecommendInputs(
         prepared=job.folder("prepare"),
         embeddings=job.folder("embed"),
         index=job.folder("index") if "index" in needs(job.settings) else "",
@@ -101,7 +101,7 @@ def configure(job: Job) -> Config:
         fitted=storage.join(scratch, "baseline"),
         neighbours=job.settings.evaluate.neighbours,
     )
-    return Config(sources=sources, out=job.out, scratch=scratch)
+    return RecommendConfig(sources=sources, out=job.out, scratch=scratch)
 
 
 def weights_of(job: Job) -> Weights | None:
@@ -119,7 +119,7 @@ def weights_of(job: Job) -> Weights | None:
     return weights_for(rules.bought, chosen, fixed)
 
 
-def build(pipeline: Any, config: Config) -> None:
+def build(pipeline: Any, config: RecommendConfig) -> None:
     """Add the lists of every part to a pipeline."""
     from topkin.transforms.recommend import RecommendParts
 
@@ -155,7 +155,7 @@ def execute(job: Job) -> dict[str, Any]:
         "fallback": counts["fallback"],
         "items": len(allowed.mask),
         "items_allowed": int(allowed.mask.sum()),
-        "items_taken_by_rule": dict(allowed.taken),
+        "items_filtered_by_rule": dict(allowed.filtered_counts),
         "listed_ids_not_in_catalogue": dict(allowed.unknown),
     }
     storage.write_json(lists, storage.join(config.out, SUMMARY))

@@ -14,7 +14,7 @@ SECTIONS = ("run", "similar")  # of recommend the allow-list and the deny-list a
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class SimilarConfig:
     """What the neighbours are made from, and where. sources: a ``transforms.similar.Sources``."""
 
     sources: Any
@@ -32,14 +32,14 @@ def inputs_fingerprint(settings: Settings) -> list[list[str]]:
     return item_lists_fingerprint(settings.recommend)
 
 
-def configure(job: Job) -> Config:
+def configure(job: Job) -> SimilarConfig:
     """From a job's settings and the folders of the finished stages."""
     from topkin.artifacts.embeddings import SUMMARY
     from topkin.encoding.blocks import Block
-    from topkin.transforms.similar import Sources
+    from topkin.transforms.similar import SimilarInputs
 
     made = storage.read_json(storage.join(job.folder("embed"), SUMMARY))
-    sources = Sources(
+    sources = SimilarInputs(
         prepared=job.folder("prepare"),
         embeddings=job.folder("embed"),
         encoder=made["encoder"],
@@ -49,10 +49,10 @@ def configure(job: Job) -> Config:
         settings=job.settings.similar,
         rules=job.settings.recommend,
     )
-    return Config(sources=sources, out=job.out, scratch=job.scratch or storage.join(job.out, ".scratch"))
+    return SimilarConfig(sources=sources, out=job.out, scratch=job.scratch or storage.join(job.out, ".scratch"))
 
 
-def build(pipeline: Any, config: Config) -> None:
+def build(pipeline: Any, config: SimilarConfig) -> None:
     """Add the neighbours of every part to a pipeline."""
     from topkin.transforms.similar import SimilarParts
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from topkin.artifacts import storage
-from topkin.config.sections import Train
+from topkin.config.sections import TrainSettings
 from topkin.pipelines.engine.job import Job
 
 STAGE = "train"
@@ -18,7 +18,7 @@ SECTIONS = ("run", "prepare", "train")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class TrainConfig:
     """What training reads and where it writes."""
 
     prepared: str
@@ -27,12 +27,12 @@ class Config:
     as_of: datetime
     seed: int
     recent_days: float
-    train: Train
+    train: TrainSettings
 
 
-def configure(job: Job) -> Config:
+def configure(job: Job) -> TrainConfig:
     """From a job's settings and the folder of the prepared data."""
-    return Config(
+    return TrainConfig(
         prepared=job.folder("prepare"),
         out=job.out,
         scratch=job.scratch,
@@ -48,9 +48,9 @@ def execute(job: Job) -> dict[str, Any]:
     return train(configure(job))
 
 
-def train(config: Config) -> dict[str, Any]:
+def train(config: TrainConfig) -> dict[str, Any]:
     """Train an encoder on a prepared folder and write it to ``config.out``."""
-    from topkin.models.data.histories import Purchases
+    from topkin.models.data.histories import PreparedHistories
     from topkin.models.ops import device
     from topkin.models.training import fit
     from topkin.models.training.tensorboard import Scalars
@@ -64,7 +64,7 @@ def train(config: Config) -> dict[str, Any]:
     with Scalars(storage.join(config.out, "logs")) as scalars:
         encoder, done = fit.fit(
             plan,
-            Purchases(histories, catalogue["item_id"], config.as_of),
+            PreparedHistories(histories, catalogue["item_id"], config.as_of),
             catalogue,
             scratch=config.scratch,
             on_epoch=scalars.epoch,

@@ -13,11 +13,11 @@ from typing import Any
 
 from topkin.artifacts import runs, storage
 from topkin.config.reference import as_toml
-from topkin.config.sections import Settings, Train
+from topkin.config.sections import Settings, TrainSettings
 from topkin.errors import ConfigError
 from topkin.evaluation import tuning
 from topkin.pipelines.cli import commands
-from topkin.pipelines.cli.asked import Asked
+from topkin.pipelines.cli.asked import CommandOptions
 from topkin.pipelines.engine import stages
 
 
@@ -58,17 +58,19 @@ def search(
 def _trial(
     number: int, changes: Mapping[str, Any], settings: Settings, as_of: datetime, prepared: str
 ) -> dict[str, Any]:
-    from topkin.models.data.histories import Purchases
+    from topkin.models.data.histories import PreparedHistories
     from topkin.models.ops import device
     from topkin.models.training import fit
     from topkin.models.training.trainer import Plan
 
     device.set_up(deterministic=True)
-    train = Train(**{**settings.train.model_dump(), **changes})
+    train = TrainSettings(**{**settings.train.model_dump(), **changes})
     plan = Plan(seed=settings.run.seed, recent_days=settings.prepare.recent_days, **train.model_dump())
     catalogue = storage.read_parquet(storage.join(prepared, "catalogue.parquet"))
     began = time.perf_counter()
-    found = fit.judge(plan, Purchases(storage.join(prepared, "histories"), catalogue["item_id"], as_of), catalogue)
+    found = fit.judge(
+        plan, PreparedHistories(storage.join(prepared, "histories"), catalogue["item_id"], as_of), catalogue
+    )
     if found.reached is None:
         raise ConfigError(f"tune needs a validation, there is none: {found.stopped}")
     return {
@@ -82,7 +84,7 @@ def _trial(
     }
 
 
-def main(asked: Asked, trials: int, keys: Sequence[str]) -> None:
+def main(asked: CommandOptions, trials: int, keys: Sequence[str]) -> None:
     """``topkin tune``."""
     if trials < 1:
         raise ConfigError(f"--trials must be at least 1, got {trials}")

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from topkin.artifacts import schemas
-from topkin.interactions import Interactions, history_weights, joined, rows_of
+from topkin.interactions import Interactions, concatenate, encode_ids, history_weights
 
 AS_OF = datetime(2024, 1, 31)
 
@@ -69,26 +69,26 @@ def test_a_bought_item_outside_the_catalogue_is_refused_by_name():
 
 
 def test_ids_of_another_type_are_refused_not_converted():
-    assert rows_of(pa.array(["c", "x", "a"]), ITEMS).tolist() == [2, -1, 0]
-    assert rows_of(pa.array([2**53 + 1, 2**53]), pa.array([2**53, 2**53 + 1])).tolist() == [1, 0]
+    assert encode_ids(pa.array(["c", "x", "a"]), ITEMS).tolist() == [2, -1, 0]
+    assert encode_ids(pa.array([2**53 + 1, 2**53]), pa.array([2**53, 2**53 + 1])).tolist() == [1, 0]
     with pytest.raises(TypeError, match="type string, got int64"):
-        rows_of(pa.array([1]), ITEMS)
+        encode_ids(pa.array([1]), ITEMS)
 
 
 def test_weights_halve_per_half_life_and_fall_with_the_number_of_buyers():
     history = Interactions.from_histories(table([[("a", 20), ("b", 10), ("b", 0)]]), ITEMS, AS_OF)
     buyers = np.array([1, 4, 0, 0])
-    plain = history_weights(history, buyers, rarity=0.5, half_life_days=None)
+    plain = history_weights(history, buyers, inverse_popularity=0.5, half_life_days=None)
     assert plain.tolist() == pytest.approx([1.0, 0.5, 0.5])
-    aged = history_weights(history, buyers, rarity=0.5, half_life_days=10)
+    aged = history_weights(history, buyers, inverse_popularity=0.5, half_life_days=10)
     assert aged.tolist() == pytest.approx([0.25, 0.25, 0.5])
 
 
 def test_a_user_who_last_came_many_half_lives_ago_keeps_a_weight():
     history = Interactions.from_histories(table([[("a", 401), ("b", 400)], [], [("b", 3)]]), ITEMS, AS_OF)
-    weights = history_weights(history, np.ones(4), rarity=0, half_life_days=1.0)
+    weights = history_weights(history, np.ones(4), inverse_popularity=0, half_life_days=1.0)
     assert weights.tolist() == pytest.approx([0.5, 1.0, 1.0])
-    nobody = history_weights(history.take(np.array([1])), np.ones(4), rarity=0, half_life_days=1.0)
+    nobody = history_weights(history.take(np.array([1])), np.ones(4), inverse_popularity=0, half_life_days=1.0)
     assert nobody.tolist() == []
 
 
@@ -96,9 +96,9 @@ def test_parts_joined_are_the_whole():
     rows = [[("a", 5), ("b", 1)], [], [("c", 2)], [("a", 9)]]
     whole = Interactions.from_histories(table(rows), ITEMS, AS_OF)
     parts = [Interactions.from_histories(table(r), ITEMS, AS_OF) for r in (rows[:2], [], rows[2:])]
-    found = joined(parts)
+    found = concatenate(parts)
     for name in ("indptr", "items", "ages", "weights"):
         assert np.array_equal(getattr(found, name), getattr(whole, name)), name
         assert getattr(found, name).dtype == getattr(whole, name).dtype
     with pytest.raises(ValueError, match="at least one part"):
-        joined([])
+        concatenate([])

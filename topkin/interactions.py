@@ -12,7 +12,7 @@ import scipy.sparse as sp
 DAY_US = 86_400_000_000
 
 
-def rows_of(ids: pa.Array | pa.ChunkedArray, vocabulary: pa.Array | pa.ChunkedArray) -> np.ndarray:
+def encode_ids(ids: pa.Array | pa.ChunkedArray, vocabulary: pa.Array | pa.ChunkedArray) -> np.ndarray:
     """The row number of each id in a vocabulary, (n,) int32; -1 for an id that it lacks.
 
     Raises TypeError where the two have different types: an int 7 is not a string "7".
@@ -63,7 +63,7 @@ class Interactions:
         indptr = np.zeros(len(histories) + 1, np.int64)
         np.cumsum(np.asarray(pc.list_value_length(lists)), out=indptr[1:])
         ids = pc.list_flatten(histories["items"])
-        items = rows_of(ids, item_ids)
+        items = encode_ids(ids, item_ids)
         if (items < 0).any():
             missing = ids.filter(pa.array(items < 0)).unique().to_pylist()[:3]
             raise ValueError(f"every bought item must be in the catalogue, it lacks {missing}")
@@ -113,7 +113,7 @@ class Interactions:
         return matrix
 
 
-def joined(parts: Sequence[Interactions]) -> Interactions:
+def concatenate(parts: Sequence[Interactions]) -> Interactions:
     """The users of several parts of one catalogue, one after the other. Raises ValueError for no part."""
     if not parts:
         raise ValueError("joined needs at least one part, got none")
@@ -129,16 +129,16 @@ def joined(parts: Sequence[Interactions]) -> Interactions:
 
 
 def history_weights(
-    history: Interactions, buyers: np.ndarray, *, rarity: float, half_life_days: float | None
+    history: Interactions, buyers: np.ndarray, *, inverse_popularity: float, half_life_days: float | None
 ) -> np.ndarray:
     """The weight of each purchase in its user's pooled vector, (n,) float32.
 
-    ``max(buyers, 1) ** -rarity``, times ``2 ** (-days / half_life_days)`` where a half-life is set, with the
-    days from the purchase to the user's latest: a vector's direction is the same as with its age, and a user
+    ``max(buyers, 1) ** -inverse_popularity``, times ``2 ** (-days / half_life_days)`` where a half-life is set, with
+    the days from the purchase to the user's latest: a vector's direction is the same as with its age, and a user
     who last came hundreds of half-lives ago still has one.
     buyers: (n_items,) distinct buyers of each item (the catalogue's ``users``).
     """
-    weights = np.maximum(buyers, 1).astype(np.float32)[history.items] ** np.float32(-rarity)
+    weights = np.maximum(buyers, 1).astype(np.float32)[history.items] ** np.float32(-inverse_popularity)
     if half_life_days is not None:
         lengths = np.diff(history.indptr)
         latest = (

@@ -27,7 +27,7 @@ from topkin.transforms.tally import WriteTally
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sources:
+class EmbedInputs:
     """What embedding reads. prepared, model: folders of the finished stages. parts: files of each table."""
 
     prepared: str
@@ -38,10 +38,10 @@ class Sources:
     as_of: datetime
 
 
-class Items:
+class ItemEncoder:
     """The encoder and the catalogue, loaded once a process and shared by its threads."""
 
-    def __init__(self, sources: Sources):
+    def __init__(self, sources: EmbedInputs):
         import tensorflow as tf
 
         from topkin.models.two_tower.serialization import load
@@ -64,13 +64,13 @@ class Items:
         return encode_items(self.encoder, rows, self.sources.batch_size, self.too_big)
 
 
-class Users:
+class UserEncoder:
     """What pools histories, loaded once a process and shared by its threads: no TensorFlow.
 
     items_folder: the embeddings whose in-vectors are pooled.
     """
 
-    def __init__(self, sources: Sources, items_folder: str):
+    def __init__(self, sources: EmbedInputs, items_folder: str):
         signature = storage.read_json(storage.join(sources.model, "signature.json"))
         self.sources, self.encoder = sources, str(signature["encoder"])
         self.blocks = [Block.from_json(b) for b in signature["blocks"]]
@@ -127,15 +127,17 @@ def _counts(kind: str, vectors: np.ndarray, not_finite: int) -> pa.Table:
 class _Embed(beam.DoFn):
     """A part's number to (part, its vectors); the counts beside."""
 
-    def __init__(self, kind: str, sources: Sources, items_folder: str | None, shared: Shared):
+    def __init__(self, kind: str, sources: EmbedInputs, items_folder: str | None, shared: Shared):
         self._kind, self._sources, self._items_folder, self._shared = kind, sources, items_folder, shared
         self._rows = Metrics.counter("topkin", f"{kind}_embedded")
 
     def setup(self) -> None:
         self._worker = self._shared.acquire(self._loaded, tag=self._kind)
 
-    def _loaded(self) -> Items | Users:
-        return Items(self._sources) if self._items_folder is None else Users(self._sources, self._items_folder)
+    def _loaded(self) -> ItemEncoder | UserEncoder:
+        return (
+            ItemEncoder(self._sources) if self._items_folder is None else UserEncoder(self._sources, self._items_folder)
+        )
 
     @counted
     def process(self, part: int) -> Iterator[Any]:
@@ -151,7 +153,7 @@ class _Table(beam.PTransform):
     """One of the two tables, written part by part, with its counts at ``tally``."""
 
     kind: str
-    sources: Sources
+    sources: EmbedInputs
     out: str
     tally: str
     items_folder: str | None = None
@@ -172,7 +174,7 @@ class _Table(beam.PTransform):
 class EmbedItems(beam.PTransform):
     """Every item's vectors into ``out``/items, the parts in catalogue order; counts to ``tally``; gives the paths."""
 
-    sources: Sources
+    sources: EmbedInputs
     out: str
     tally: str
 
@@ -184,7 +186,7 @@ class EmbedItems(beam.PTransform):
 class EmbedUsers(beam.PTransform):
     """Every user's vector into ``out``/users, by the in-vectors of ``out``/items; otherwise as :class:`EmbedItems`."""
 
-    sources: Sources
+    sources: EmbedInputs
     out: str
     tally: str
 

@@ -15,16 +15,23 @@ from apache_beam.utils.shared import Shared
 from topkin.artifacts import schemas, storage
 from topkin.artifacts.embeddings import SUMMARY, vectors_of
 from topkin.baselines import registry
-from topkin.config.sections import Evaluate, Recommend
-from topkin.encoding.blocks import Block, tastes
+from topkin.config.sections import EvaluateSettings, RecommendSettings
+from topkin.encoding.blocks import Block, preference_embeddings
 from topkin.errors import ArtifactError
-from topkin.evaluation.protocol import Judged, Part, Shop, cold_items, evaluate_part, sales_deciles
-from topkin.evaluation.results import Facts, Judgement
+from topkin.evaluation.protocol import (
+    EvaluationCatalogue,
+    EvaluationPart,
+    JudgedUsers,
+    cold_items,
+    evaluate_part,
+    sales_deciles,
+)
+from topkin.evaluation.results import EvaluationContext, EvaluationResults
 from topkin.evaluation.segments import quartiles
 from topkin.ingest.splits import refuse_leaks
-from topkin.interactions import joined
+from topkin.interactions import concatenate
 from topkin.recommend.eligibility import cooldown_days
-from topkin.recommend.repurchase import FILE, POLICIES, Repurchase, Tendencies, Weights
+from topkin.recommend.repurchase import FILE, POLICIES, Repurchase, RepurchaseRates, Weights
 from topkin.telemetry.progress import advance
 from topkin.transforms.counters import counted
 
@@ -32,7 +39,7 @@ FITTED = "fitted.json"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sources:
+class EvaluateInputs:
     """Where the evaluation reads. folders: of the finished stages. parts: of the tables by user.
 
     fitted: where :func:`fit` writes the baselines, once, and every worker reads them. by_time: all that is held
@@ -45,8 +52,8 @@ class Sources:
     parts: int
     as_of: datetime
     encoder: str
-    evaluate: Evaluate
-    recommend: Recommend
+    evaluate: EvaluateSettings
+    recommend: RecommendSettings
 
     def histories(self, part: int) -> pa.Table:
         """The histories of a part."""
@@ -77,7 +84,7 @@ class Sources:
         return (*self.evaluate.baselines, *own)
 
 
-def fit(sources: Sources) -> None:
+def fit(sources: EvaluateInputs) -> None:
     """Fit the baselines on the histories of all users and write them down, unless that is done.
 
     Here all purchases are in memory at once, as item numbers: 16 bytes each, and what the baselines work with.
@@ -90,7 +97,7 @@ def fit(sources: Sources) -> None:
     catalogue = storage.read_parquet(path, ["item_id", "last_sale"])
     item_ids = catalogue["item_id"]
     parts = registry.known_purchases(sources.folders["prepare"], sources.parts, item_ids, sources.as_of)
-    history = joined(parts)
+    history = concatenate(parts)
     heldout = (
         storage.read_parquet(sources.path("prepare", "heldout", part), ["timestamp"]) for part in range(sources.parts)
     )
@@ -109,7 +116,7 @@ def fit(sources: Sources) -> None:
     storage.write_json(told | {"quartiles": quartiles(purchases[purchases > 0])}, marker)
 
 
-def load_shop(sources: Sources) -> Shop:
+def load_shop(sources: EvaluateInputs) -> EvaluationCatalogue:
     """All that is the same for every part, with the baselines of :func:`fit`."""
     catalogue = storage.read_parquet(storage.join(sources.folders["prepare"], "catalogue.parquet"), schemas.FACTS)
     where = storage.join(sources.folders["embed"], "items")
@@ -121,12 +128,12 @@ def load_shop(sources: Sources) -> Shop:
     days, rule = sources.evaluate.days, sources.recommend
     fitted = registry.load_baselines(sources.fitted, sources.fitted_names, sources.evaluate.neighbours)
     sales = np.asarray(catalogue["events"])
-    return Shop(
+    return EvaluationCatalogue(
         item_ids=catalogue["item_id"].combine_chunks(),
         sales=sales,
         cold=cold_items(sales, catalogue["first_sale"], sources.as_of),
         vectors=vectors,
-        tastes=tastes(vectors, [Block.from_json(b) for b in told["blocks"]]),
+        tastes=preference_embeddings(vectors, [Block.from_json(b) for b in told["blocks"]]),
         baselines={name: one for name, one in fitted.items() if name in sources.evaluate.baselines},
         model=fitted.get(rule.model),
         as_of=sources.as_of,
@@ -139,23 +146,23 @@ def load_shop(sources: Sources) -> Shop:
     )
 
 
-def repurchase_of(sources: Sources, categories: pa.ChunkedArray) -> Repurchase | None:
+def repurchase_of(sources: EvaluateInputs, categories: pa.ChunkedArray) -> Repurchase | None:
     """How the published lists rank bought items, as the recommend stage wrote it down; None where they do not."""
     if sources.recommend.bought not in POLICIES or sources.recommend.model != "encoder":
         return None
     folder = sources.folders["recommend"]
     weights = storage.read_json(storage.join(folder, "lists.json"))["repurchase"]
     counts = storage.read_parquet(storage.join(folder, FILE))
-    return Repurchase(Weights(**weights), Tendencies.of(counts, len(categories), categories))
+    return Repurchase(Weights(**weights), RepurchaseRates.of(counts, len(categories), categories))
 
 
-def facts_of(sources: Sources) -> Facts:
+def facts_of(sources: EvaluateInputs) -> EvaluationContext:
     """What the scoreboard knows beside the judged users."""
     name = storage.join(sources.folders["prepare"], "catalogue.parquet")
     catalogue = storage.read_parquet(name, ["events", "users", "first_sale"])
     told = storage.read_json(storage.join(sources.fitted, FITTED))
     names, sales = sources.evaluate.baselines, np.asarray(catalogue["events"])
-    return Facts(
+    return EvaluationContext(
         as_of=sources.as_of,
         ks=sources.ks,
         models=("model", *registry.make_baselines(names, sources.evaluate.neighbours)),
@@ -172,7 +179,7 @@ def facts_of(sources: Sources) -> Facts:
     )
 
 
-def load_part(sources: Sources, number: int) -> Part:
+def load_part(sources: EvaluateInputs, number: int) -> EvaluationPart:
     """The users of one partition, with what they bought, what they were given and their vectors."""
     histories = sources.histories(number)
     where = sources.path("embed", "users", number)
@@ -184,7 +191,7 @@ def load_part(sources: Sources, number: int) -> Part:
     found = [n for n in storage.files(lists) if n.rpartition("/")[2] == name]
     if len(found) != 1:
         raise ArtifactError(f"{lists} must hold {name} once, found {len(found)}: run topkin run --force")
-    return Part(
+    return EvaluationPart(
         histories=histories,
         vectors=sources.vectors(users, where),
         heldout=storage.read_parquet(sources.path("prepare", "heldout", number), ["user_id", "item_id", "timestamp"]),
@@ -195,7 +202,7 @@ def load_part(sources: Sources, number: int) -> Part:
 class _Loaded:
     """A holder that Beam can share."""
 
-    def __init__(self, sources: Sources):
+    def __init__(self, sources: EvaluateInputs):
         self.shop = load_shop(sources)
         self.users = storage.read_json(storage.join(sources.fitted, FITTED))["users"]
 
@@ -203,7 +210,7 @@ class _Loaded:
 class _EvaluatePart(beam.DoFn):
     """Writes the tables of a part to its files; a bundle done again writes the same bytes."""
 
-    def __init__(self, sources: Sources, out: str, shared: Shared):
+    def __init__(self, sources: EvaluateInputs, out: str, shared: Shared):
         self._sources, self._out, self._shared = sources, out, shared
         self._users = Metrics.counter("topkin", "users_evaluated")
 
@@ -224,9 +231,10 @@ class _EvaluatePart(beam.DoFn):
 
 @dataclass
 class EvaluateParts(beam.PTransform):
-    """Judges every part into ``out``, a folder for each table of ``Judged``; gives the numbers of the parts done."""
+    """Judges every part into ``out``, a folder for each table of ``JudgedUsers``; gives the numbers of the parts
+    done."""
 
-    sources: Sources
+    sources: EvaluateInputs
     out: str
     shared: Shared = field(default_factory=Shared)
 
@@ -238,16 +246,16 @@ class EvaluateParts(beam.PTransform):
         )
 
 
-def evaluate_parts(sources: Sources, parts: Iterable[int]) -> list[Judged]:
+def evaluate_parts(sources: EvaluateInputs, parts: Iterable[int]) -> list[JudgedUsers]:
     """What :class:`EvaluateParts` writes, in memory."""
     shop = load_shop(sources)
     return [evaluate_part(shop, load_part(sources, part)) for part in parts]
 
 
-def read_judgement(sources: Sources, out: str) -> Judgement:
+def read_results(sources: EvaluateInputs, out: str) -> EvaluationResults:
     """What :class:`EvaluateParts` wrote."""
 
     def read(part: int, name: str, columns: Sequence[str] | None) -> pa.Table:
         return storage.read_parquet(storage.join(out, name, storage.part_name(part, sources.parts)), columns)
 
-    return Judgement(sources.parts, read)
+    return EvaluationResults(sources.parts, read)

@@ -41,7 +41,7 @@ def _is_local(path: str) -> bool:
     return "://" not in path or path.startswith("file://")
 
 
-class Split(NamedTuple):
+class RowGroupSplit(NamedTuple):
     """A run of a file's row groups, read by one worker. ``name`` is the same whenever the same files are read."""
 
     name: str
@@ -59,26 +59,26 @@ class ParquetSplits(beam.PTransform):
     paths: Sequence[str]
     rows: int = 1 << 20
 
-    def _splits(self, number: int, path: str) -> Iterator[Split]:
+    def _splits(self, number: int, path: str) -> Iterator[RowGroupSplit]:
         with opened(self.source, path, AnyFiles()) as file:
             first = rows = 0
             for group in range(file.num_row_groups):
                 rows += file.metadata.row_group(group).num_rows
                 if rows >= self.rows or group == file.num_row_groups - 1:
-                    yield Split(f"{number:06d}-{first:06d}", path, first, group + 1)
+                    yield RowGroupSplit(f"{number:06d}-{first:06d}", path, first, group + 1)
                     first, rows = group + 1, 0
 
     def expand(self, start: Any) -> PCollection:
         return (
             start
             | "Paths" >> beam.Create(list(enumerate(self.paths)))
-            | "Splits" >> beam.FlatMapTuple(self._splits).with_output_types(Split)
+            | "Splits" >> beam.FlatMapTuple(self._splits).with_output_types(RowGroupSplit)
             | "Spread" >> beam.Reshuffle()
         )
 
 
 def read_split(
-    source: str, split: Split, columns: Sequence[str], *, rows: int = 1 << 17, size: int = 64 << 20
+    source: str, split: RowGroupSplit, columns: Sequence[str], *, rows: int = 1 << 17, size: int = 64 << 20
 ) -> Iterator[pa.Table]:
     """Some columns of a split as tables of at most ``rows`` rows and about ``size`` bytes; see ``inputs.batches``."""
     counter = Metrics.counter("topkin", f"{source}_rows_read")

@@ -20,7 +20,7 @@ from topkin.ingest.catalogue import VOCABULARY, merge_sales, sales_schema, vocab
 from topkin.ingest.cleaning import Cleaned, clean_items, clean_purchases, clean_users
 from topkin.ingest.prepare import (
     COUNTS,
-    Plan,
+    PreparePlan,
     count_rejects,
     merge_counts,
     prepare_part,
@@ -32,7 +32,7 @@ from topkin.ingest.prepare import (
 from topkin.telemetry import progress
 from topkin.transforms.coders import TableCoder
 from topkin.transforms.counters import counted
-from topkin.transforms.parquet import Split, WriteToParquetBatched, read_split
+from topkin.transforms.parquet import RowGroupSplit, WriteToParquetBatched, read_split
 
 
 @with_input_types(pa.Table)
@@ -79,14 +79,14 @@ class Clean(beam.PTransform):
     """
 
     name: str
-    plan: Plan
+    plan: PreparePlan
     columns: Sequence[str]
     rows: int
     scratch: str
     parts: int
 
     @counted
-    def _clean(self, split: Split) -> Iterator[Any]:
+    def _clean(self, split: RowGroupSplit) -> Iterator[Any]:
         path = storage.join(self.scratch, self.name, f"{split.name}.arrow")
         key = "item_id" if self.name == "items" else "user_id"
         with (
@@ -130,7 +130,7 @@ class PrepareParts(beam.PTransform):
     Gives three collections of tables, sales, segments and counts, and the paths of rejects.
     """
 
-    plan: Plan
+    plan: PreparePlan
     out: str
     scratch: str
     parts: int
@@ -173,7 +173,7 @@ class MakeShop(beam.PTransform):
     Gives two collections of tables, counts and span, and the paths of rejects.
     """
 
-    plan: Plan
+    plan: PreparePlan
     out: str
     scratch: str
     parts: int
@@ -227,7 +227,7 @@ class WriteRejects(beam.PTransform):
 class WriteStatistics(beam.PTransform):
     """Counts (tables) and the sale span (one table) to statistics.json."""
 
-    plan: Plan
+    plan: PreparePlan
     out: str
     files: Mapping[str, tuple[int, int]]
 

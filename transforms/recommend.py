@@ -21,15 +21,15 @@ from apache_beam.utils.shared import Shared
 from topkin.artifacts import schemas, storage
 from topkin.artifacts.embeddings import SUMMARY, StoredItems, read_items, read_users
 from topkin.baselines import registry
-from topkin.config.sections import Recommend
+from topkin.config.sections import RecommendSettings
 from topkin.encoding.blocks import Block
 from topkin.errors import ArtifactError
-from topkin.interactions import Interactions, joined
+from topkin.interactions import Interactions, concatenate
 from topkin.planning.estimate import PARTS_A_LOAD
 from topkin.recommend.eligibility import Allowed, allowed_items, cooldown_days, read_item_list
-from topkin.recommend.lists import Lists, Rows, Shelf, asked, longest, recommend
-from topkin.recommend.popular_fallback import SEGMENT_COUNTS, Popularity, merge_segment_counts, segment_counts
-from topkin.recommend.repurchase import COUNTS, Repurchase, Tendencies, Weights, counts_of, merge_counts
+from topkin.recommend.lists import ItemContext, Lists, Rows, build_queries, longest, recommend
+from topkin.recommend.popular_fallback import SEGMENT_COUNTS, SegmentPopularity, merge_segment_counts, segment_counts
+from topkin.recommend.repurchase import COUNTS, Repurchase, RepurchaseRates, Weights, counts_of, merge_counts
 from topkin.recommend.searchers import BaselineSearch, ExactSearch, IndexSearch, Search
 from topkin.recommend.sharded import MergedSearch, Shard, merge_lists, shard_bounds
 from topkin.search.hnsw import load_index
@@ -43,7 +43,7 @@ from topkin.transforms.tally import WriteTally
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sources:
+class RecommendInputs:
     """What recommending reads: folders of the finished stages, and the settings.
 
     encoder: the hash that every table must carry. recent_days: as prepare counted ``recent``. shards: into how
@@ -59,7 +59,7 @@ class Sources:
     parts: int
     as_of: datetime
     recent_days: float
-    settings: Recommend
+    settings: RecommendSettings
     shards: int = 1
     repurchase: Weights | None = None
     fitted: str = ""
@@ -75,7 +75,7 @@ class Sources:
         return storage.read_parquet(storage.join(self.prepared, "catalogue.parquet"), columns)
 
 
-def allowed_of(settings: Recommend, catalogue: pa.Table) -> Allowed:
+def allowed_of(settings: RecommendSettings, catalogue: pa.Table) -> Allowed:
     """The items that availability and the configured lists allow. Raises InputError for a list that cannot be used."""
     t = catalogue.schema.field("item_id").type
     allow = None if settings.allow is None else read_item_list(settings.allow, t, "recommend.allow")
@@ -83,7 +83,7 @@ def allowed_of(settings: Recommend, catalogue: pa.Table) -> Allowed:
     return allowed_items(catalogue, allow=allow, deny=deny)
 
 
-def fit(sources: Sources) -> None:
+def fit(sources: RecommendInputs) -> None:
     """Where a baseline makes the lists, fit it on the histories of all users and write it down.
 
     Here all purchases are in memory at once, as in ``transforms.evaluate.fit``.
@@ -91,19 +91,19 @@ def fit(sources: Sources) -> None:
     if sources.settings.model == "encoder":
         return
     item_ids = sources.catalogue(["item_id"])["item_id"]
-    history = joined(registry.known_purchases(sources.prepared, sources.parts, item_ids, sources.as_of))
+    history = concatenate(registry.known_purchases(sources.prepared, sources.parts, item_ids, sources.as_of))
     fitted = registry.fit_baselines(history, [sources.settings.model], sources.neighbours)
     registry.save_baselines(fitted, sources.fitted)
 
 
-class Worker:
+class ListMaker:
     """What a process knows of the items, loaded once and shared by its threads.
 
     With one shard it holds all vectors; with more, at most one shard of them, and looks up the rows of the
     items that reasons name. Where a baseline makes the lists it holds that, and no vectors.
     """
 
-    def __init__(self, sources: Sources):
+    def __init__(self, sources: RecommendInputs):
         self.sources, settings = sources, sources.settings
         catalogue = sources.catalogue(["item_id", "available", "category", "events", "users", "recent"])
         made = storage.read_json(storage.join(sources.embeddings, SUMMARY))
@@ -129,14 +129,14 @@ class Worker:
                 f"{sources.embeddings}/items must have the catalogue's items in its order: "
                 "run topkin embed again with --force"
             )
-        self.shelf = Shelf(
+        self.shelf = ItemContext(
             item_ids=ids,
             vectors=vectors,
             in_vectors=in_vectors,
             buyers=np.asarray(catalogue["users"]),
             allowed=allowed_of(settings, catalogue).mask,
             cooldown=cooldown_days(catalogue["category"], settings.cooldown_days, settings.cooldown_by_category),
-            popularity=Popularity(
+            popularity=SegmentPopularity(
                 np.asarray(catalogue["events"]), np.asarray(catalogue["recent"]), SEGMENT_COUNTS.empty_table()
             ),
             blocks=[Block.from_json(b) for b in made["blocks"]],
@@ -169,7 +169,7 @@ class Worker:
             popularity=replace(self.shelf.popularity, segments=segments),
             repurchase=None
             if weights is None
-            else Repurchase(weights, Tendencies.of(habits, len(self.categories), self.categories)),
+            else Repurchase(weights, RepurchaseRates.of(habits, len(self.categories), self.categories)),
         )
         search = search or self.search
         assert search is not None, "a worker of several shards is given what they found"
@@ -183,19 +183,19 @@ class Worker:
             for part in parts:
                 histories, vectors = self.users(part, ["user_id", "items", "times", "weights"])
                 shelf, settings = self.shelf, self.sources.settings
-                wanted = asked(histories, vectors, shelf.item_ids, shelf.cooldown, settings, self.sources.as_of)
+                wanted = build_queries(histories, vectors, shelf.item_ids, shelf.cooldown, settings, self.sources.as_of)
                 yield part, loaded.search(wanted, vectors, longest(settings.k, len(shelf.item_ids)), engine())
 
 
 class _Recommend(beam.DoFn):
     """A part's number, or that and what the shards found, to (part, its lists); short lists and counts beside."""
 
-    def __init__(self, sources: Sources, shared: Shared):
+    def __init__(self, sources: RecommendInputs, shared: Shared):
         self._sources, self._shared = sources, shared
         self._users = Metrics.counter("topkin", "users_recommended")
 
     def setup(self) -> None:
-        self._worker = self._shared.acquire(lambda: Worker(self._sources))
+        self._worker = self._shared.acquire(lambda: ListMaker(self._sources))
 
     @counted
     def process(self, element: int | tuple[int, pa.Table], segments: pa.Table, habits: pa.Table) -> Iterator[Any]:
@@ -211,11 +211,11 @@ class _Recommend(beam.DoFn):
 class _SearchShard(beam.DoFn):
     """(shard, first part, the one after the last) to (part, what the shard has for its users)."""
 
-    def __init__(self, sources: Sources, shared: Shared):
+    def __init__(self, sources: RecommendInputs, shared: Shared):
         self._sources, self._shared = sources, shared
 
     def setup(self) -> None:
-        self._worker = self._shared.acquire(lambda: Worker(self._sources))
+        self._worker = self._shared.acquire(lambda: ListMaker(self._sources))
 
     @counted
     def process(self, element: tuple[int, int, int]) -> Iterator[tuple[int, pa.Table]]:
@@ -249,7 +249,7 @@ class SearchShards(beam.PTransform):
     A shard is loaded once for ``PARTS_A_LOAD`` parts.
     """
 
-    sources: Sources
+    sources: RecommendInputs
     shared: Shared
 
     def expand(self, pipeline: PBegin) -> PCollection:
@@ -272,7 +272,7 @@ class SearchShards(beam.PTransform):
 class CountSegments(beam.PTransform):
     """Part numbers to one table: recent purchases by segment and item, see ``fallback.segment_counts``."""
 
-    sources: Sources
+    sources: RecommendInputs
 
     @counted
     def _count(self, part: int) -> tuple[int, pa.Table]:
@@ -293,7 +293,7 @@ class CountSegments(beam.PTransform):
         )
 
 
-def habits_of(sources: Sources, part: int) -> pa.Table:
+def repeat_history_of(sources: RecommendInputs, part: int) -> pa.Table:
     """``repurchase.COUNTS`` of a part's users; empty where no bought item is ranked by them."""
     if sources.repurchase is None:
         return COUNTS.empty_table()
@@ -303,15 +303,15 @@ def habits_of(sources: Sources, part: int) -> pa.Table:
 
 
 @dataclass
-class CountHabits(beam.PTransform):
+class CountRepeats(beam.PTransform):
     """Part numbers to one table, ``repurchase.COUNTS`` of all users, also written to ``path`` where it is used."""
 
-    sources: Sources
+    sources: RecommendInputs
     path: str
 
     @counted
     def _count(self, part: int) -> tuple[int, pa.Table]:
-        return 0, habits_of(self.sources, part)
+        return 0, repeat_history_of(self.sources, part)
 
     @counted
     def _merge(self, _: int, tables: Iterable[pa.Table]) -> pa.Table:
@@ -336,7 +336,7 @@ class RecommendParts(beam.PTransform):
     habits: where the counts of repurchase go.
     """
 
-    sources: Sources
+    sources: RecommendInputs
     lists: str
     short_lists: str
     tally: str
@@ -346,24 +346,24 @@ class RecommendParts(beam.PTransform):
     def expand(self, pipeline: PBegin) -> PCollection:
         parts = pipeline | "Parts" >> beam.Create(range(self.sources.parts), reshuffle=True)
         segments = AsSingleton(parts | "CountSegments" >> CountSegments(self.sources))
-        habits = AsSingleton(parts | "CountHabits" >> CountHabits(self.sources, self.habits))
+        habits = AsSingleton(parts | "CountRepeats" >> CountRepeats(self.sources, self.habits))
         lists = beam.ParDo(_Recommend(self.sources, self.shared), segments, habits)
         lists = lists.with_output_types(tuple[int, pa.Table], short_lists=tuple[int, pa.Table], counts=pa.Table)
         sharded = self.sources.shards > 1
         asked_for = pipeline | "SearchShards" >> SearchShards(self.sources, self.shared) if sharded else parts
-        done = asked_for | "Recommend" >> lists.with_outputs("short_lists", "counts", main="lists")
+        done = asked_for | "RecommendSettings" >> lists.with_outputs("short_lists", "counts", main="lists")
         done.counts | "Tally" >> WriteTally(self.tally)
         done.short_lists | "WriteShortLists" >> WriteToParquetBatched(self.short_lists, self.sources.parts)
         return done.lists | "WriteLists" >> WriteToParquetBatched(self.lists, self.sources.parts)
 
 
-def recommend_parts(sources: Sources) -> list[Lists]:
+def recommend_parts(sources: RecommendInputs) -> list[Lists]:
     """What :class:`RecommendParts` writes, in memory, in the order of the parts."""
     item_ids = sources.catalogue(["item_id"])["item_id"]
     counted = [
         segment_counts(sources.histories(part), item_ids, sources.as_of, sources.recent_days)
         for part in range(sources.parts)
     ]
-    worker, segments = Worker(sources), merge_segment_counts(counted)
-    habits = merge_counts([habits_of(sources, part) for part in range(sources.parts)])
+    worker, segments = ListMaker(sources), merge_segment_counts(counted)
+    habits = merge_counts([repeat_history_of(sources, part) for part in range(sources.parts)])
     return [worker.lists(part, segments, habits) for part in range(sources.parts)]

@@ -14,8 +14,8 @@ from apache_beam.utils.shared import Shared
 
 from topkin.artifacts import schemas, storage
 from topkin.artifacts.embeddings import read_items, read_users
-from topkin.config.sections import Recommend, Similar
-from topkin.encoding.blocks import Block, tastes
+from topkin.config.sections import RecommendSettings, SimilarSettings
+from topkin.encoding.blocks import Block, preference_embeddings
 from topkin.recommend.similar import items_table, similar_items, similar_part
 from topkin.telemetry.counters import tally_table
 from topkin.telemetry.progress import advance
@@ -28,7 +28,7 @@ TABLES = ("similar_items", "similar_users", "neighbours_bought")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sources:
+class SimilarInputs:
     """What the neighbours are made from.
 
     blocks: those of the vectors, of which tastes are compared. rules: whose allow-list and deny-list hold here too.
@@ -40,8 +40,8 @@ class Sources:
     blocks: Sequence[Block]
     parts: int
     as_of: datetime
-    settings: Similar
-    rules: Recommend
+    settings: SimilarSettings
+    rules: RecommendSettings
 
     def histories(self, part: int) -> pa.Table:
         """The histories of a part."""
@@ -54,13 +54,13 @@ class Sources:
 
     def tastes(self, vectors: np.ndarray) -> np.ndarray:
         """What is compared: see ``blocks.tastes``."""
-        return tastes(vectors, self.blocks)
+        return preference_embeddings(vectors, self.blocks)
 
 
-class Worker:
+class NeighbourFinder:
     """The items, and where each part's users begin; loaded once a process and shared by its threads."""
 
-    def __init__(self, sources: Sources):
+    def __init__(self, sources: SimilarInputs):
         self.sources = sources
         catalogue = storage.read_parquet(storage.join(sources.prepared, "catalogue.parquet"), ["item_id", "available"])
         items = read_items(sources.embeddings, sources.encoder)
@@ -112,12 +112,12 @@ class Worker:
 class _Similar(beam.DoFn):
     """A part's number to its tables, one output for each, and their counts."""
 
-    def __init__(self, sources: Sources, shared: Shared):
+    def __init__(self, sources: SimilarInputs, shared: Shared):
         self._sources, self._shared = sources, shared
         self._rows = {name: Metrics.counter("topkin", f"{name}_rows") for name in TABLES}
 
     def setup(self) -> None:
-        self._worker = self._shared.acquire(lambda: Worker(self._sources))
+        self._worker = self._shared.acquire(lambda: NeighbourFinder(self._sources))
 
     @counted
     def process(self, part: int) -> Iterator[Any]:
@@ -133,7 +133,7 @@ class _Similar(beam.DoFn):
 class SimilarParts(beam.PTransform):
     """Writes the three tables into folders of their names below ``out``, the counts to ``tally``."""
 
-    sources: Sources
+    sources: SimilarInputs
     out: str
     tally: str
     shared: Shared = field(default_factory=Shared)

@@ -9,24 +9,24 @@ import pyarrow as pa
 
 from topkin.artifacts import storage
 from topkin.errors import ArtifactError
-from topkin.interactions import Interactions, joined
+from topkin.interactions import Interactions, concatenate
 
 BUFFER_PURCHASES = 20_000_000  # shuffled at a time: about 250 MB
 
 
-def older(history: Interactions, days: float) -> Interactions:
+def before_cut(history: Interactions, days: float) -> Interactions:
     """The purchases at least ``days`` old, with their ages counted from then."""
     return _where(history, history.ages >= days, days)
 
 
-def newer(history: Interactions, days: float) -> Interactions:
+def after_cut(history: Interactions, days: float) -> Interactions:
     """The purchases less than ``days`` old."""
     return _where(history, history.ages < days, 0.0)
 
 
 def fresh(history: Interactions, days: float) -> Interactions:
     """The distinct items that each user bought in the last ``days`` and not before."""
-    after, before = newer(history, days).distinct(), older(history, days).distinct()
+    after, before = after_cut(history, days).distinct(), before_cut(history, days).distinct()
     keys = after.users.astype(np.int64) * history.n_items + after.items
     bought = before.users.astype(np.int64) * history.n_items + before.items
     return _where(after, ~np.isin(keys, bought), 0.0)
@@ -39,7 +39,7 @@ def _where(history: Interactions, keep: np.ndarray, days: float) -> Interactions
 
 
 @dataclass(frozen=True)
-class Purchases:
+class PreparedHistories:
     """The histories of a prepared folder, part by part.
 
     item_ids: the catalogue's, whose row numbers the histories get. days: how many days before the as-of date
@@ -78,16 +78,16 @@ class Purchases:
         group: list[Interactions] = []
         for name in rng.permutation(self.names()):
             names.append(str(name))
-            group.append(older(self.part(str(name)), self.days))
+            group.append(before_cut(self.part(str(name)), self.days))
             if sum(len(p.items) for p in group) >= self.buffer:
-                yield names, joined(group)
+                yield names, concatenate(group)
                 names, group = [], []
         if group:
-            yield names, joined(group)
+            yield names, concatenate(group)
 
 
 @dataclass(frozen=True)
-class Counts:
+class ItemCounts:
     """What training counts of each item before the cut, each (n_items,) int64.
 
     events: purchases. buyers: distinct users. recent: purchases of the last days. targets: examples that
@@ -105,16 +105,16 @@ class Counts:
         return int(self.targets.sum())
 
 
-def count(purchases: Purchases, recent_days: float) -> Counts:
+def count(purchases: PreparedHistories, recent_days: float) -> ItemCounts:
     """Count, in one pass over the parts."""
     n = len(purchases.item_ids)
     events, buyers, recent, targets = (np.zeros(n, np.int64) for _ in range(4))
     for name in purchases.names():
-        history = older(purchases.part(name), purchases.days)
+        history = before_cut(purchases.part(name), purchases.days)
         events += np.bincount(history.items, minlength=n)
         recent += np.bincount(history.items[history.ages <= recent_days], minlength=n)
         distinct = history.distinct()
         buyers += np.bincount(distinct.items, minlength=n)
         several = np.repeat(np.diff(distinct.indptr) > 1, np.diff(distinct.indptr))
         targets += np.bincount(distinct.items[several], minlength=n)
-    return Counts(events, buyers, recent, targets)
+    return ItemCounts(events, buyers, recent, targets)

@@ -9,14 +9,14 @@ import pyarrow as pa
 
 from topkin.artifacts import schemas
 from topkin.interactions import Interactions
-from topkin.models.data.histories import Purchases
+from topkin.models.data.histories import PreparedHistories
 
 UNTIMED = datetime(2000, 1, 1)
 SPAN_DAYS = 140.0  # so that 28 days of validation are a fifth, the share that public splits hold out
 
 
 @dataclass(frozen=True)
-class HeldPurchases(Purchases):
+class InMemoryInteractions(PreparedHistories):
     """Parts of histories as arrays, read in place of files."""
 
     parts: Sequence[Interactions] = field(default=())
@@ -35,7 +35,7 @@ class HeldPurchases(Purchases):
         return pa.chunked_array([np.arange(first, first + self.parts[int(name)].n_users, dtype=np.int64)])
 
 
-def without_times(users: np.ndarray, items: np.ndarray, item_ids: pa.Array, *, seed: int) -> HeldPurchases:
+def without_times(users: np.ndarray, items: np.ndarray, item_ids: pa.Array, *, seed: int) -> InMemoryInteractions:
     """Pairs without times as purchases: each user's spread over ``SPAN_DAYS`` in the order of ids, from a random one.
 
     So the last days hold out a stretch of ids: where ids were given in some order, such as that of first sight,
@@ -56,10 +56,10 @@ def without_times(users: np.ndarray, items: np.ndarray, item_ids: pa.Array, *, s
     np.cumsum(np.bincount(users, minlength=len(indptr) - 1), out=indptr[1:])
     ones = np.ones(len(users), np.float32)
     held = Interactions(indptr, items[order].astype(np.int32), ages[order], ones, len(item_ids))
-    return HeldPurchases("", pa.chunked_array([item_ids]), UNTIMED, parts=(held,))
+    return InMemoryInteractions("", pa.chunked_array([item_ids]), UNTIMED, parts=(held,))
 
 
-def bare_catalogue(purchases: HeldPurchases) -> pa.Table:
+def bare_catalogue(purchases: InMemoryInteractions) -> pa.Table:
     """``schemas.catalogue`` of items of which nothing is known but their purchases."""
     n = len(purchases.item_ids)
     events, buyers = np.zeros(n, np.int64), np.zeros(n, np.int64)

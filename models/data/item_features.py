@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from topkin.artifacts.embeddings import vectors_of
 from topkin.errors import ArtifactError
-from topkin.interactions import rows_of
+from topkin.interactions import encode_ids
 from topkin.linalg.cosine import unit_rows
 
 PRICE_STEPS = 64  # half octaves: prices from 2^-8 to 2^24 differ, those beyond share the last step
@@ -122,7 +122,7 @@ def item_features(
     """
     found = pc.fill_null(pc.index_in(_column(catalogue, "category"), pa.array(categories, pa.string())), -1)
     return ItemFeatures(
-        id_rows=rows_of(_column(catalogue, "item_id"), ids) + np.int32(1),
+        id_rows=encode_ids(_column(catalogue, "item_id"), ids) + np.int32(1),
         words=word_rows(_column(catalogue, "title"), buckets=word_buckets, width=title_words),
         categories=np.asarray(found).astype(np.int32) + np.int32(1),
         prices=price_rows(_column(catalogue, "price").to_numpy(zero_copy_only=False).astype(np.float64)),

@@ -5,19 +5,19 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from topkin.models.data.histories import Counts, Purchases, count
+from topkin.models.data.histories import ItemCounts, PreparedHistories, count
 from topkin.models.data.item_features import ItemFeatures, item_features, vector_dim
 
 
 @dataclass(frozen=True)
-class Known:
+class ItemIndex:
     """The items of a catalogue as they were before a cut.
 
     counts: of the purchases. categories: the catalogue's, sorted. ids: the items with a row of their own.
     features: of every row of the catalogue. word_buckets, title_words: how titles are read.
     """
 
-    counts: Counts
+    counts: ItemCounts
     categories: tuple[str, ...]
     ids: pa.Array
     features: ItemFeatures
@@ -27,14 +27,14 @@ class Known:
     @classmethod
     def of(
         cls,
-        purchases: Purchases,
+        purchases: PreparedHistories,
         catalogue: pa.Table,
         *,
         recent_days: float,
         min_sales: int,
         word_buckets: int,
         title_words: int,
-    ) -> "Known":
+    ) -> "ItemIndex":
         """Count the purchases before the cut and read the catalogue.
 
         A row of their own have the items sold ``min_sales`` times, and all sold ones without content.

@@ -40,7 +40,7 @@ class Distance(Configured):
             result = tf.linalg.set_diag(result, tf.zeros_like(tf.linalg.diag_part(result)))
         return tf.cast(result, out)
 
-    def far(self, a: Any, b: Any = None) -> Any:
+    def dissimilarity(self, a: Any, b: Any = None) -> Any:
         """:meth:`matrix`, turned so that larger is farther."""
         return self.sign * self.matrix(a, b)
 

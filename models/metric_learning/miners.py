@@ -49,7 +49,7 @@ class Miner(Configured):
         """What is chosen of a comparison, as losses take it. distance: the loss's."""
         references = None if comparison.own else comparison.references
         distance = self.distance or distance or Cosine()
-        far = tf.stop_gradient(distance.far(comparison.vectors, references))
+        far = tf.stop_gradient(distance.dissimilarity(comparison.vectors, references))
         return choice_of(self.mine(comparison, far), comparison)
 
     def mine(self, comparison: Comparison, far: Any) -> Choice | Pairs | Triplets:

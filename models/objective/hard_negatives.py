@@ -8,20 +8,20 @@ import numpy as np
 
 from topkin.encoding.blocks import TRAINED, Block, user_vectors
 from topkin.interactions import Interactions
-from topkin.models.data.histories import Counts
+from topkin.models.data.histories import ItemCounts
 from topkin.search.topk import top_k
 
 USERS, DEPTH = 1024, 32  # users whose lists are made, and how long these are
 
 
-def hard_chances(
+def hard_negative_probabilities(
     history: Interactions,
     out: np.ndarray,
     pooled: np.ndarray,
-    counts: Counts,
+    counts: ItemCounts,
     rng: np.random.Generator,
     *,
-    rarity: float,
+    inverse_popularity: float,
     half_life_days: float | None,
     history_length: int,
 ) -> np.ndarray:
@@ -36,7 +36,7 @@ def hard_chances(
         name=TRAINED,
         dim=out.shape[1],
         weight=1.0,
-        rarity=rarity,
+        inverse_popularity=inverse_popularity,
         half_life_days=half_life_days,
         spread=(1.0,) * out.shape[1],
     )

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sp
 
-from topkin.baselines.knn import bought, item_neighbours, nearest, row_blocks
+from topkin.baselines.knn import binary_matrix, item_neighbours, row_blocks, top_k_of_rows
 from topkin.interactions import Interactions
 
 
@@ -35,7 +35,7 @@ class Smoothing:
         power of the map. After each hop but the first a row keeps, beside its own share, the ``neighbours * hops``
         largest, and they are divided by their sum.
         """
-        near = item_neighbours(bought(history), neighbours).tocoo()
+        near = item_neighbours(binary_matrix(history), neighbours).tocoo()
         whose, other = id_rows[near.row], id_rows[near.col]
         known = (whose > 0) & (other > 0)
         around = sp.csr_array((near.data[known], (whose[known], other[known])), (rows + 1, rows + 1))
@@ -72,7 +72,7 @@ def _power(matrix: sp.csr_array, hops: int, most: int) -> sp.csr_array:
         for rows in row_blocks(found, matrix):
             made = sp.csr_array(found[rows] @ matrix)
             own = sp.diags_array(made.diagonal(rows.start), offsets=rows.start, shape=made.shape)
-            kept = nearest(sp.csr_array(made - own), most) + own
+            kept = top_k_of_rows(sp.csr_array(made - own), most) + own
             parts.append(sp.diags_array(1 / np.asarray(kept.sum(axis=1)).ravel()) @ kept)
         found = sp.csr_array(sp.vstack(parts))
     return found

@@ -7,10 +7,10 @@ import tensorflow as tf
 
 from topkin.models.data.item_features import ItemFeatures
 from topkin.models.objective.losses import cosine_contrast, sampled_softmax
-from topkin.models.objective.offsets import Base
+from topkin.models.objective.offsets import LogitOffset
 from topkin.models.objective.row_adam import RowAdam
 from topkin.models.objective.smoothing import Smoothing
-from topkin.models.two_tower.towers import Table, TwoTower, unit
+from topkin.models.two_tower.towers import RowTable, TwoTower, unit
 
 
 class Step:
@@ -20,7 +20,7 @@ class Step:
     ``negative_weight``, ``logq`` and ``learning_rate`` are read. log_q: (n_items,) of ``log_inclusion``; may be
     assigned anew. smoothed: batches hold what the candidates' id rows are mixed of; then a table of free rows is
     trained in place of ``id_out``, which :meth:`publish` fills. base: what the softmax's logits start from, times
-    ``plan.closed_share``. own: the table of users' rows; then batches hold the row of each question, 0 for none.
+    ``plan.svd_share``. own: the table of users' rows; then batches hold the row of each question, 0 for none.
     Arrays of any length are taken without a new trace, and a step's cost depends on them alone.
     """
 
@@ -32,8 +32,8 @@ class Step:
         log_q: np.ndarray,
         *,
         smoothed: bool,
-        base: Base | None = None,
-        own: Table | None = None,
+        base: LogitOffset | None = None,
+        own: RowTable | None = None,
     ) -> None:
         self.model, self.plan, self.smoothed, self.own = model, plan, smoothed, own
         self.content = bool(
@@ -51,7 +51,7 @@ class Step:
         self.base = tuple(tf.constant(part) for part in parts)
         self.free = model.id_out
         if smoothed:
-            self.free = Table(model.items, model.dim, seed=model.id_out.seed, name="free_out")
+            self.free = RowTable(model.items, model.dim, seed=model.id_out.seed, name="free_out")
             self.free.build()
         tables = [t for t in model.tables if self.content or t is model.id_in or t is model.id_out]
         self.trained = [*((self.free if t is model.id_out else t).table for t in tables), *model.dense]
@@ -128,16 +128,16 @@ class Step:
         plan = self.plan
         if plan.loss == "ccl":
             return cosine_contrast(*asked, margin=plan.margin, weight=plan.negative_weight, logq=plan.logq)
-        base = self._said(batch, shape[0]) if self.base else None
+        base = self._offset_logits(batch, shape[0]) if self.base else None
         return sampled_softmax(*asked, temperature=plan.temperature, logq=plan.logq, base=base)
 
-    def _said(self, batch: dict[str, tf.Tensor], questions: tf.Tensor) -> tf.Tensor:
+    def _offset_logits(self, batch: dict[str, tf.Tensor], questions: tf.Tensor) -> tf.Tensor:
         """The base's scores of the candidates in each question's standard deviations, times their share."""
         in_vectors, out_vectors, covariance = self.base
         once = tf.ones(tf.shape(batch["history"])[0])
         users = _mixed(batch["history"], once, tf.gather(in_vectors, batch["pooled"]), questions)
         variance = tf.reduce_sum(tf.matmul(users, covariance) * users, axis=1, keepdims=True)
-        users = users * (self.plan.closed_share * tf.math.rsqrt(tf.maximum(variance, 1e-30)))
+        users = users * (self.plan.svd_share * tf.math.rsqrt(tf.maximum(variance, 1e-30)))
         return tf.matmul(users, tf.gather(out_vectors, batch["candidates"]), transpose_b=True)
 
 

@@ -10,8 +10,8 @@ import pyarrow as pa
 import tensorflow as tf
 
 from topkin.encoding.user_embeddings import UserRows
-from topkin.models.data.histories import Purchases
-from topkin.models.two_tower.towers import Table
+from topkin.models.data.histories import PreparedHistories
+from topkin.models.two_tower.towers import RowTable
 
 ALONE = 0.5  # of a step's questions
 
@@ -22,12 +22,12 @@ class Askers:
     table: row 0 is nobody's, a user's is the number plus 1.
     """
 
-    def __init__(self, purchases: Purchases, dim: int) -> None:
+    def __init__(self, purchases: PreparedHistories, dim: int) -> None:
         self.purchases, self._rows, end = purchases, {}, 1
         for name in purchases.names():
             start, end = end, end + len(purchases.users(name))
             self._rows[name] = np.arange(start, end, dtype=np.int32)
-        self.table = Table(end - 1, dim, scale=0.0, name="user_rows")
+        self.table = RowTable(end - 1, dim, scale=0.0, name="user_rows")
         self.table.build()
 
     def rows(self, parts: list[str]) -> np.ndarray:

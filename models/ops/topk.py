@@ -86,17 +86,17 @@ class TensorFlowProducts:
         rounding = _ROUNDING["tf32" if product == "float32" and fast32 else product]
         self._wider = np.float32(1 + 1.01 * rounding / ((items.shape[1] + 12) * 2.0**-24))
 
-    def margins(self, margins: np.ndarray) -> np.ndarray:
+    def error_bounds(self, margins: np.ndarray) -> np.ndarray:
         """See :class:`topkin.search.kernels.Products`."""
         return margins * self._wider
 
-    def whole(self, queries: np.ndarray, j: int) -> np.ndarray:
+    def scores(self, queries: np.ndarray, j: int) -> np.ndarray:
         """See :class:`topkin.search.kernels.Products`."""
         near_one, exponents = self._near_one(queries)
         fast = np.array(tf.cast(_multiply(near_one, self._blocks[j]), tf.float32))
         return np.ldexp(fast, exponents[:, None], out=fast)
 
-    def passing(
+    def scores_above(
         self, queries: np.ndarray, j: int, floors: np.ndarray | np.float32, barred: Places | None
     ) -> tuple[np.ndarray, np.ndarray]:
         """See :class:`topkin.search.kernels.Products`."""

@@ -26,7 +26,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from topkin.artifacts import schemas, storage
-from topkin.config.sections import Index
+from topkin.config.sections import IndexSettings
 from topkin.errors import ArtifactError
 from topkin.linalg.cosine import unit_rows
 from topkin.recommend.searchers import IndexSearch
@@ -59,12 +59,18 @@ class GrowingIndex:
     """
 
     def __init__(
-        self, dim: int, *, encoder: str, settings: Index | None = None, growth: Growth | None = None, seed: int = 0
+        self,
+        dim: int,
+        *,
+        encoder: str,
+        settings: IndexSettings | None = None,
+        growth: Growth | None = None,
+        seed: int = 0,
     ) -> None:
         if dim < 1:
             raise ValueError(f"dim must be at least 1, got {dim}")
         self.dim, self.encoder, self.seed = dim, encoder, seed
-        self.settings, self.growth = settings or Index(), growth or Growth()
+        self.settings, self.growth = settings or IndexSettings(), growth or Growth()
         self.compactions = 0
         self.ids: list[Any] = []
         self.labels: list[Any] = []
@@ -247,7 +253,7 @@ class GrowingIndex:
         index = cls(
             state["dim"],
             encoder=state["encoder"],
-            settings=Index(**state["settings"]),
+            settings=IndexSettings(**state["settings"]),
             growth=Growth(**state["growth"]),
             seed=state["seed"],
         )

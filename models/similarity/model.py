@@ -22,7 +22,7 @@ import keras
 import numpy as np
 
 from topkin.artifacts import manifest, storage
-from topkin.config.sections import Index
+from topkin.config.sections import IndexSettings
 from topkin.errors import ArtifactError
 from topkin.linalg.cosine import unit_rows
 from topkin.metrics.retrieval import codes_of, knn_accuracy, retrieval_metrics
@@ -55,7 +55,12 @@ class SimilarityModel:
     """
 
     def __init__(
-        self, encoder: keras.Model, *, settings: Index | None = None, growth: Growth | None = None, seed: int = 0
+        self,
+        encoder: keras.Model,
+        *,
+        settings: IndexSettings | None = None,
+        growth: Growth | None = None,
+        seed: int = 0,
     ) -> None:
         shape = getattr(encoder, "output_shape", None) if getattr(encoder, "built", False) else None
         if not isinstance(shape, tuple) or len(shape) != 2 or shape[-1] is None:
@@ -64,7 +69,7 @@ class SimilarityModel:
                 f"output shape {shape}: begin it with keras.Input and end it with a pooling, Flatten or Dense layer"
             )
         self.encoder, self.dim, self.seed = encoder, int(shape[-1]), seed
-        self.settings, self.growth = settings or Index(), growth or Growth()
+        self.settings, self.growth = settings or IndexSettings(), growth or Growth()
         self.calibration: Calibration | None = None
         self.classes: list[Any] = []
         self._compiled: dict[str, Any] | None = None

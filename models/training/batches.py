@@ -19,7 +19,7 @@ class Recipe:
     folds: int
     history_length: int
     history_dropout: float
-    rarity: float
+    inverse_popularity: float
     half_life_days: float | None
     user_power: float
     example_half_life_days: float | None
@@ -91,7 +91,7 @@ def batches(
     if len(asked) == 0:
         return
     weights /= max(float(weights[asked].mean()), 1e-30)
-    pool_weights = history_weights(known, buyers, rarity=recipe.rarity, half_life_days=None)
+    pool_weights = history_weights(known, buyers, inverse_popularity=recipe.inverse_popularity, half_life_days=None)
     luck = rng.random(len(sizes))
     asked = asked[np.lexsort((asked, luck[key[asked]]))]
     column, place = np.full(known.n_items, -1, np.int32), np.zeros(known.n_items, np.int32)
@@ -126,7 +126,7 @@ def batches(
         column[found] = -1
 
 
-def chances(targets: np.ndarray, power: float) -> np.ndarray:
+def sampling_probabilities(targets: np.ndarray, power: float) -> np.ndarray:
     """The chance of each item to be drawn as a shared negative, (n,) float64, summing to 1.
 
     targets: (n,) how many examples ask for the item. ``power`` 0 makes the items equal, 1 gives them their

@@ -19,29 +19,29 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from topkin.artifacts.ids import vocabulary_hash
-from topkin.encoding.blocks import CLOSED, PRIOR, SEQUENCE, TRAINED, UPTAKE, Block, rotation
+from topkin.encoding.blocks import NEXT_ITEM, RECENCY, SEQUENCE, SVD, TRAINED, Block, rotation
 from topkin.encoding.user_embeddings import UserRows
 from topkin.errors import ConfigError
-from topkin.models.data.histories import Purchases
-from topkin.models.data.item_index import Known
-from topkin.models.objective.offsets import Base
+from topkin.models.data.histories import PreparedHistories
+from topkin.models.data.item_index import ItemIndex
+from topkin.models.objective.offsets import LogitOffset
 from topkin.models.training.checkpoint import Checkpoint, restore
 from topkin.models.training.sequence import SequenceTrainer
 from topkin.models.training.trainer import Plan, Trainer
 from topkin.models.training.validation import (
     HALF_LIVES,
     METRIC,
-    SURGES,
+    RECENCY_LIFTS,
     WEIGHTS,
-    Contest,
-    Setting,
+    BlockHyperparameters,
+    BlockWeightSearch,
     choose,
     repurchase_case,
     sample,
 )
 from topkin.models.two_tower.encoder import Encoder, Sides, assembled, encode_features
-from topkin.models.two_tower.recency_prior import fitted, surge
-from topkin.models.two_tower.svd_block import closed_towers
+from topkin.models.two_tower.recency_prior import fitted, recency_lift
+from topkin.models.two_tower.svd_block import computed_towers
 from topkin.models.two_tower.towers import SequenceTower, Towers, TwoTower
 from topkin.recommend import repurchase
 
@@ -93,7 +93,7 @@ class Progress:
 
 def fit(
     plan: Plan,
-    purchases: Purchases,
+    purchases: PreparedHistories,
     catalogue: pa.Table,
     *,
     scratch: str = "",
@@ -118,11 +118,11 @@ def fit(
     everything = replace(purchases, days=0.0)
     known = plan.known(everything, catalogue)
     towers: dict[str, TwoTower] = {}
-    if {CLOSED, UPTAKE} & set(done.blocks):
-        computed = closed_towers(plan, everything, known)
+    if {SVD, NEXT_ITEM} & set(done.blocks):
+        computed = computed_towers(plan, everything, known)
         towers = {name: tower for name, tower in computed.items() if name in done.blocks}
-    beside = {CLOSED, TRAINED} <= set(done.blocks)
-    closed = encode_features(towers[CLOSED], known.features, _BATCH) if beside else None
+    beside = {SVD, TRAINED} <= set(done.blocks)
+    closed = encode_features(towers[SVD], known.features, _BATCH) if beside else None
     trainers = _trainers(plan, everything, "refit", known, closed, done.blocks)
     _restore(trainers, values)
     wanted = done.best["epoch"] if done.best else _most_epochs(plan)
@@ -132,10 +132,12 @@ def fit(
         checkpoint.write({"phase": "refit", "progress": asdict(done)}, _variables(trainers))
     towers |= {trainer.name: trainer.model for trainer in trainers}
     users = next((trainer.askers.known() for trainer in trainers if trainer.askers is not None), None)
-    return finished(plan, towers, {name: Setting(**s) for name, s in done.blocks.items()}, known, users), done
+    return finished(
+        plan, towers, {name: BlockHyperparameters(**s) for name, s in done.blocks.items()}, known, users
+    ), done
 
 
-def judge(plan: Plan, purchases: Purchases, catalogue: pa.Table) -> Progress:
+def judge(plan: Plan, purchases: PreparedHistories, catalogue: pa.Table) -> Progress:
     """What :func:`fit` finds out on validation, without making the encoder: for comparing plans."""
     done = Progress()
     _validate(plan, purchases, catalogue, done, [], Checkpoint("", ""), lambda phase, epoch: None)
@@ -145,8 +147,8 @@ def judge(plan: Plan, purchases: Purchases, catalogue: pa.Table) -> Progress:
 def finished(
     plan: Plan,
     towers: dict[str, TwoTower],
-    settings: dict[str, Setting],
-    known: Known,
+    settings: dict[str, BlockHyperparameters],
+    known: ItemIndex,
     users: UserRows | None = None,
 ) -> Encoder:
     """The encoder of some blocks: rotated, so that coordinates do not covary, with their variances over what sold.
@@ -155,11 +157,11 @@ def finished(
     """
     counts = known.counts
     sold = counts.events > 0
-    prior, lately = fitted(counts.recent, counts.events), surge(counts.recent, counts.events)
+    prior, lately = fitted(counts.recent, counts.events), recency_lift(counts.recent, counts.events)
     blocks, sides = [], []
     for name, tower in towers.items():
         setting = settings[name]
-        lengths = (lately**setting.surge).astype(np.float32)[:, None]
+        lengths = (lately**setting.recency_lift).astype(np.float32)[:, None]
         out, _ = encode_features(tower, known.features, _BATCH)
         turned = rotation((out * lengths)[sold])[0]
         tower.rotate(turned)
@@ -172,20 +174,24 @@ def finished(
                 name=name,
                 dim=tower.dim,
                 weight=setting.weight,
-                rarity=_rarities(plan)[name],
+                inverse_popularity=_inverse_popularities(plan)[name],
                 half_life_days=setting.half_life_days,
-                surge=setting.surge,
+                recency_lift=setting.recency_lift,
                 spread=tuple(spread.tolist()),
             )
         )
-    if PRIOR in settings:
+    if RECENCY in settings:
         spread = prior.scaled(counts.recent, counts.events)[sold].var(dtype=np.float64)
-        weight = settings[PRIOR].weight
-        blocks.append(Block(name=PRIOR, dim=1, weight=weight, rarity=0, half_life_days=None, spread=(float(spread),)))
+        weight = settings[RECENCY].weight
+        blocks.append(
+            Block(
+                name=RECENCY, dim=1, weight=weight, inverse_popularity=0, half_life_days=None, spread=(float(spread),)
+            )
+        )
     out, _ = assembled(sides, blocks, prior, counts.recent.astype(float), counts.events.astype(float))
     meaning = {
         "blocks": [block.to_json() for block in blocks],
-        "prior": prior.to_json(),
+        "recency": prior.to_json(),
         "reach": max(float(np.linalg.norm(out.astype(np.float64), axis=1).max(initial=0)), 1e-9),
         "categories": list(known.categories),
         "vocabulary": vocabulary_hash(known.ids),
@@ -199,7 +205,7 @@ def finished(
 
 def _validate(
     plan: Plan,
-    purchases: Purchases,
+    purchases: PreparedHistories,
     catalogue: pa.Table,
     done: Progress,
     values: list[Any],
@@ -208,13 +214,13 @@ def _validate(
 ) -> None:
     """Fill in ``done``: the blocks and their settings, and how many epochs."""
     settings = _start(plan)
-    if not plan.timed and set(settings) == {CLOSED, PRIOR}:
+    if not plan.timed and set(settings) == {SVD, RECENCY}:
         done.stopped = "no validation: a closed form without times leaves nothing to choose"
-        done.blocks = {CLOSED: asdict(settings[CLOSED])}
+        done.blocks = {SVD: asdict(settings[SVD])}
         return
     days = min(plan.validation_days, _span(purchases, catalogue) / 4)
     contests, knowns = [], []
-    closed_form = {CLOSED, UPTAKE} & set(settings)
+    closed_form = {SVD, NEXT_ITEM} & set(settings)
     for number in range(plan.validation_cuts if closed_form else 1):
         if days * (number + 2) > max(_span(purchases, catalogue), 2 * days):
             break
@@ -225,9 +231,9 @@ def _validate(
             break
         sides = {}
         if closed_form:
-            for name, tower in closed_towers(plan, before, known).items():
+            for name, tower in computed_towers(plan, before, known).items():
                 sides[name] = encode_features(tower, known.features, _BATCH)
-        contests.append(Contest(cut, sides, _rarities(plan)))
+        contests.append(BlockWeightSearch(cut, sides, _inverse_popularities(plan)))
         knowns.append(known)
     if not contests:
         done.stopped = "no validation: too little was bought before and in the last train.validation_days"
@@ -252,20 +258,20 @@ def _validate(
 
 def _validate_training(
     plan: Plan,
-    purchases: Purchases,
-    known: Known,
-    contest: Contest,
-    settings: dict[str, Setting],
+    purchases: PreparedHistories,
+    known: ItemIndex,
+    contest: BlockWeightSearch,
+    settings: dict[str, BlockHyperparameters],
     done: Progress,
     values: list[Any],
     checkpoint: Checkpoint,
     on_epoch: Callable[[str, dict[str, Any]], None],
-) -> dict[str, Setting]:
+) -> dict[str, BlockHyperparameters]:
     """Train until validation has seen enough; returns the settings at the best epoch."""
-    trainers = _trainers(plan, purchases, "validation", known, contest.sides.get(CLOSED), settings)
+    trainers = _trainers(plan, purchases, "validation", known, contest.sides.get(SVD), settings)
     _restore(trainers, values)
     # Beside a closed form all that was found there stays; alone, the first block is what others are weighed against.
-    beside = bool({CLOSED, UPTAKE} & set(settings))
+    beside = bool({SVD, NEXT_ITEM} & set(settings))
     weighed = [trainer.name for trainer in trainers[0 if beside else 1 :]]
     tried = [*([] if beside else _tried(plan)), *((name, "weight", WEIGHTS) for name in weighed)]
     start = {**settings, **{name: replace(settings[name], weight=0.0) for name in weighed}}
@@ -276,7 +282,9 @@ def _validate_training(
         network = next((t.model.network for t in trainers if isinstance(t.model, SequenceTower)), None)
         own = next((t.askers.learned(contest.cut.users) for t in trainers if t.askers is not None), None)
         both = {**contest.sides, **sides}
-        judge = Contest(contest.cut, both, contest.rarity, network, own, lists=dict(contest.lists))
+        judge = BlockWeightSearch(
+            contest.cut, both, contest.inverse_popularity, network, own, lists=dict(contest.lists)
+        )
         chosen, value = choose([judge], start, tried)
         epoch |= {f"validation_{METRIC}": value, "blocks": {name: asdict(s) for name, s in chosen.items()}}
         epoch["validation_seconds"] = round(time.perf_counter() - began, 3)
@@ -292,35 +300,35 @@ def _validate_training(
         for name in weighed
         if best["blocks"][name]["weight"] == 0
     )
-    return {name: Setting(**setting) for name, setting in best["blocks"].items()}
+    return {name: BlockHyperparameters(**setting) for name, setting in best["blocks"].items()}
 
 
-def _start(plan: Plan) -> dict[str, Setting]:
+def _start(plan: Plan) -> dict[str, BlockHyperparameters]:
     """The blocks that the plan asks for, in the order of their coordinates, as they are without a validation."""
     settings = {}
-    if plan.closed_dim:
-        settings[CLOSED] = Setting()
-    if plan.uptake_dim:
-        settings[UPTAKE] = Setting(half_life_days=plan.uptake_half_life_days)
+    if plan.svd_dim:
+        settings[SVD] = BlockHyperparameters()
+    if plan.next_item_dim:
+        settings[NEXT_ITEM] = BlockHyperparameters(half_life_days=plan.next_item_half_life_days)
     if plan.epochs:
-        settings[TRAINED] = Setting(half_life_days=plan.half_life_days)
+        settings[TRAINED] = BlockHyperparameters(half_life_days=plan.half_life_days)
     if plan.sequence_dim:
-        settings[SEQUENCE] = Setting()
-    return {**settings, PRIOR: Setting(weight=plan.prior or 0.0)}
+        settings[SEQUENCE] = BlockHyperparameters()
+    return {**settings, RECENCY: BlockHyperparameters(weight=plan.recency_weight or 0.0)}
 
 
 def _tried(plan: Plan) -> list[tuple[str, str, Any]]:
     """What validation may change, and to which values."""
     tried: list[tuple[str, str, Any]] = []
-    if plan.closed_dim:
-        tried += [(CLOSED, "half_life_days", HALF_LIVES if plan.timed else (None,)), (UPTAKE, "weight", WEIGHTS)]
-    if plan.prior is None:
-        tried += [(CLOSED, "surge", SURGES), (PRIOR, "weight", WEIGHTS)]
+    if plan.svd_dim:
+        tried += [(SVD, "half_life_days", HALF_LIVES if plan.timed else (None,)), (NEXT_ITEM, "weight", WEIGHTS)]
+    if plan.recency_weight is None:
+        tried += [(SVD, "recency_lift", RECENCY_LIFTS), (RECENCY, "weight", WEIGHTS)]
     return tried
 
 
 def _trainers(
-    plan: Plan, purchases: Purchases, phase: str, known: Known, closed: Sides | None, names: Iterable[str]
+    plan: Plan, purchases: PreparedHistories, phase: str, known: ItemIndex, closed: Sides | None, names: Iterable[str]
 ) -> list[Trainer]:
     """One for each block among the names that is trained: all go through an epoch before the next one."""
     made: list[Trainer] = []
@@ -331,16 +339,25 @@ def _trainers(
     return made
 
 
-def _base(plan: Plan, closed: Sides | None, known: Known) -> Base | None:
+def _base(plan: Plan, closed: Sides | None, known: ItemIndex) -> LogitOffset | None:
     """What the trained block learns beside, or None without a closed form."""
-    return Base.of(*closed, known.counts.buyers, rarity=plan.closed_rarity) if closed is not None else None
+    return (
+        LogitOffset.of(*closed, known.counts.buyers, inverse_popularity=plan.svd_inverse_popularity)
+        if closed is not None
+        else None
+    )
 
 
-def _rarities(plan: Plan) -> dict[str, float]:
-    return {CLOSED: plan.closed_rarity, UPTAKE: plan.closed_rarity, TRAINED: plan.rarity, SEQUENCE: 0.0}
+def _inverse_popularities(plan: Plan) -> dict[str, float]:
+    return {
+        SVD: plan.svd_inverse_popularity,
+        NEXT_ITEM: plan.svd_inverse_popularity,
+        TRAINED: plan.inverse_popularity,
+        SEQUENCE: 0.0,
+    }
 
 
-def _span(purchases: Purchases, catalogue: pa.Table) -> float:
+def _span(purchases: PreparedHistories, catalogue: pa.Table) -> float:
     """Days from the first sale to the as-of date."""
     first = pc.min(catalogue["first_sale"]).as_py()
     return (purchases.as_of - first) / timedelta(days=1) if first is not None else 0.0
@@ -382,7 +399,7 @@ def _restore(trainers: Sequence[Trainer], values: list[Any]) -> None:
         restore(_variables(trainers), values)
 
 
-def _key(plan: Plan, purchases: Purchases, catalogue: pa.Table) -> str:
+def _key(plan: Plan, purchases: PreparedHistories, catalogue: pa.Table) -> str:
     value = [asdict(plan), purchases.as_of.isoformat(), purchases.names(), len(catalogue)]
     ids = catalogue["item_id"].combine_chunks()
     events = vocabulary_hash(catalogue["events"].combine_chunks())

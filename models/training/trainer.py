@@ -11,15 +11,15 @@ import tensorflow as tf
 from topkin.encoding.blocks import TRAINED
 from topkin.errors import InputError
 from topkin.interactions import Interactions
-from topkin.models.data.histories import Purchases
-from topkin.models.data.item_index import Known
-from topkin.models.objective.hard_negatives import hard_chances, mixed
+from topkin.models.data.histories import PreparedHistories
+from topkin.models.data.item_index import ItemIndex
+from topkin.models.objective.hard_negatives import hard_negative_probabilities, mixed
 from topkin.models.objective.losses import log_inclusion
-from topkin.models.objective.offsets import Base
+from topkin.models.objective.offsets import LogitOffset
 from topkin.models.objective.smoothing import Smoothing
 from topkin.models.objective.step import Step
 from topkin.models.objective.user_embeddings import Askers
-from topkin.models.training.batches import Recipe, batches, chances
+from topkin.models.training.batches import Recipe, batches, sampling_probabilities
 from topkin.models.two_tower.encoder import encode_features
 from topkin.models.two_tower.towers import TwoTower
 from topkin.telemetry import progress
@@ -48,7 +48,7 @@ class Plan:
     folds: int
     history_length: int
     history_dropout: float
-    rarity: float
+    inverse_popularity: float
     half_life_days: float | None
     user_power: float
     example_half_life_days: float | None
@@ -57,24 +57,24 @@ class Plan:
     smoothing: float
     hops: int
     user_rows: bool
-    closed_share: float
+    svd_share: float
     word_buckets: int
     title_words: int
     min_sales: int
     validation_days: float
     validation_users: int
     patience: int
-    prior: float | None
+    recency_weight: float | None
     preset: str
-    closed_dim: int
-    closed_rank: int
-    closed_half_life_days: float | None
-    closed_user_power: float
-    closed_power: float
-    closed_popularity: float
-    closed_rarity: float
-    uptake_dim: int
-    uptake_half_life_days: float | None
+    svd_dim: int
+    svd_rank: int
+    svd_half_life_days: float | None
+    svd_user_power: float
+    svd_power: float
+    svd_popularity: float
+    svd_inverse_popularity: float
+    next_item_dim: int
+    next_item_half_life_days: float | None
     sequence_dim: int
     sequence_length: int
     sequence_epochs: int
@@ -87,15 +87,15 @@ class Plan:
         off: dict[str, Any] = {
             "half_life_days": None,
             "example_half_life_days": None,
-            "closed_half_life_days": None,
-            "prior": 0.0,
+            "svd_half_life_days": None,
+            "recency_weight": 0.0,
         }
-        sizes: dict[str, Any] = {"sequence_dim": 0, "uptake_dim": 0, "closed_dim": self.closed_dim + self.uptake_dim}
+        sizes: dict[str, Any] = {"sequence_dim": 0, "next_item_dim": 0, "svd_dim": self.svd_dim + self.next_item_dim}
         return replace(self, **off, **sizes, timed=False, validation_cuts=1)
 
-    def known(self, purchases: Purchases, catalogue: pa.Table) -> Known:
+    def known(self, purchases: PreparedHistories, catalogue: pa.Table) -> ItemIndex:
         """The items as they were before the cut."""
-        return Known.of(
+        return ItemIndex.of(
             purchases,
             catalogue,
             recent_days=self.recent_days,
@@ -118,10 +118,10 @@ class Trainer:
     """
 
     plan: Plan
-    purchases: Purchases
+    purchases: PreparedHistories
     phase: str
-    known: Known
-    base: Base | None = None
+    known: ItemIndex
+    base: LogitOffset | None = None
     model: TwoTower = field(init=False)
     name: ClassVar[str] = TRAINED
     counted: ClassVar[str] = "epoch"
@@ -168,7 +168,7 @@ class Trainer:
         return TwoTower(**self._sizes(), dim=self.plan.dim, name=self.name)
 
     def _step(self) -> Step:
-        base = self.base if self.plan.closed_share else None
+        base = self.base if self.plan.svd_share else None
         smoothed, own = self.smoothing is not None, self.askers.table if self.askers is not None else None
         return Step(self.model, self.features, self.plan, self._log_q(), smoothed=smoothed, base=base, own=own)
 
@@ -190,7 +190,7 @@ class Trainer:
         )
 
     def _log_q(self, hard: np.ndarray | None = None) -> np.ndarray:
-        usual = chances(self.counts.targets, self.plan.negative_power), self.plan.negatives
+        usual = sampling_probabilities(self.counts.targets, self.plan.negative_power), self.plan.negatives
         self._chances, self._draws = usual if hard is None else mixed(*usual, hard, self.plan.hard_negatives)
         return log_inclusion(self.counts.targets, self.batch_size, self._chances, self._draws)
 
@@ -198,9 +198,9 @@ class Trainer:
         """From now on draw negatives that the vectors of now rank high, too."""
         plan, rng = self.plan, np.random.default_rng([self.plan.seed, epoch, 1])
         sides = encode_features(self.model, self.features, 4096)
-        how = {name: getattr(plan, name) for name in ("rarity", "half_life_days", "history_length")}
+        how = {name: getattr(plan, name) for name in ("inverse_popularity", "half_life_days", "history_length")}
         self.step.log_q.assign(
-            self._log_q(hard_chances(next(self.purchases.groups(rng)), *sides, self.counts, rng, **how))
+            self._log_q(hard_negative_probabilities(next(self.purchases.groups(rng)), *sides, self.counts, rng, **how))
         )
 
     def batches(self, epoch: int) -> Iterator[dict[str, np.ndarray]]:

@@ -11,26 +11,26 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 
-from topkin.encoding.blocks import CLOSED, PRIOR, Block, user_vectors
+from topkin.encoding.blocks import RECENCY, SVD, Block, user_vectors
 from topkin.encoding.recurrent import Gru
-from topkin.interactions import Interactions, joined
+from topkin.interactions import Interactions, concatenate
 from topkin.metrics.ranking import ranking_metrics
-from topkin.models.data.histories import Counts, Purchases, fresh, newer, older
+from topkin.models.data.histories import ItemCounts, PreparedHistories, after_cut, before_cut, fresh
 from topkin.models.two_tower.encoder import Sides
-from topkin.models.two_tower.recency_prior import fitted, surge
-from topkin.recommend.repurchase import Case, Tendencies, counts_of, merge_counts
+from topkin.models.two_tower.recency_prior import fitted, recency_lift
+from topkin.recommend.repurchase import Case, RepurchaseRates, counts_of, merge_counts
 from topkin.search.topk import top_k, top_k_of_scores
 
 AT = 20
 METRIC = f"ndcg@{AT}"
 CANDIDATES = 200
 WEIGHTS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.55, 0.75, 1.0, 1.4, 2.0, 3.0, 5.0, 8.0, 12.0, 18.0, 27.0, 40.0)
-SURGES = (0.0, 0.2, 0.35, 0.5, 0.65, 0.8)
+RECENCY_LIFTS = (0.0, 0.2, 0.35, 0.5, 0.65, 0.8)
 HALF_LIVES = (None, 180.0, 90.0, 45.0)
 
 
 @dataclass(frozen=True)
-class Cut:
+class TemporalSplit:
     """Users with purchases before a cut and new items after it, and the items as counted before it.
 
     known: their purchases before the cut. truth: CSR ``(indptr, items)`` of the items that each bought after
@@ -41,34 +41,35 @@ class Cut:
 
     known: Interactions
     truth: tuple[np.ndarray, np.ndarray]
-    counts: Counts
+    counts: ItemCounts
     later: tuple[np.ndarray, np.ndarray]
     habits: pa.Table
     users: np.ndarray
 
 
 @dataclass(frozen=True)
-class Setting:
+class BlockHyperparameters:
     """How a block takes part: its weight, the power of recent sales in its lengths, the half-life of its histories."""
 
     weight: float = 1.0
-    surge: float = 0.0
+    recency_lift: float = 0.0
     half_life_days: float | None = None
 
 
 @dataclass
-class Contest:
+class BlockWeightSearch:
     """The blocks of one cut, ready to be weighed.
 
-    sides: out-vectors and in-vectors of each block by name, the prior apart. rarity: of each block's histories.
+    sides: out-vectors and in-vectors of each block by name, the prior apart. inverse_popularity: of each block's
+    histories.
     network: of the block ``sequence``. own: rows of the cut's users for the block ``trained``, where it has some.
     lists: each user's best items by one block alone, by its name and a power of recency, filled in where they lack:
     another contest over the same cut may bring those of the blocks that they share.
     """
 
-    cut: Cut
+    cut: TemporalSplit
     sides: dict[str, Sides]
-    rarity: dict[str, float]
+    inverse_popularity: dict[str, float]
     network: Gru | None = None
     own: np.ndarray | None = None
     lists: dict[tuple[str, float], np.ndarray] = field(default_factory=dict)
@@ -80,10 +81,10 @@ class Contest:
         counts = self.cut.counts
         self.prior = fitted(counts.recent, counts.events).scaled(counts.recent, counts.events)
         self.sold = counts.events > 0
-        self._surge = surge(counts.recent, counts.events)
+        self._surge = recency_lift(counts.recent, counts.events)
         keys = [(name, 0.0) for name in self.sides]
         if counts.recent.any():
-            keys += [(PRIOR, 0.0), *((name, 0.65) for name in self.sides if name == CLOSED)]
+            keys += [(RECENCY, 0.0), *((name, 0.65) for name in self.sides if name == SVD)]
         for key in keys:
             if key not in self.lists:
                 self.lists[key] = self._best(*key)
@@ -96,7 +97,7 @@ class Contest:
         """The items sold, but for those bought, that one block ranks first, (n_users, CANDIDATES) int32."""
         known = self.cut.known.distinct()
         barred = known.indptr, known.items
-        if name == PRIOR:
+        if name == RECENCY:
             everyone = np.broadcast_to(self.prior, (known.n_users, len(self.prior)))
             return top_k_of_scores(everyone, CANDIDATES, exclude=barred, allowed=self.sold)[0]
         out, users = self._out(name, power), self._users(name, None)
@@ -113,7 +114,7 @@ class Contest:
             name=name,
             dim=pooled.shape[1],
             weight=1.0,
-            rarity=self.rarity[name],
+            inverse_popularity=self.inverse_popularity[name],
             half_life_days=half_life_days,
             spread=(1.0,) * pooled.shape[1],
         )
@@ -128,7 +129,7 @@ class Contest:
         return np.sqrt(np.maximum(((users @ spread) * users).sum(axis=1), 0))
 
     def _raw(self, name: str, half_life_days: float | None) -> tuple[np.ndarray, np.ndarray]:
-        """Pooled histories, and their inner products with the candidates before any surge."""
+        """Pooled histories, and their inner products with the candidates before any recency_lift."""
         key = name, half_life_days
         if key not in self._products:
             users, out = self._users(name, half_life_days), self.sides[name][0]
@@ -139,31 +140,31 @@ class Contest:
             self._products[key] = users, made
         return self._products[key]
 
-    def factors(self, name: str, setting: Setting) -> tuple[np.ndarray, np.ndarray]:
+    def factors(self, name: str, setting: BlockHyperparameters) -> tuple[np.ndarray, np.ndarray]:
         """Users (n_users, d) and items (n_items, d) whose inner products are the block's z-scores."""
         users = self._users(name, setting.half_life_days)
-        deviation = self._deviation(name, setting.surge, users)
+        deviation = self._deviation(name, setting.recency_lift, users)
         scale = np.divide(1, deviation, out=np.zeros_like(deviation), where=deviation > 1e-12)
-        return users * scale.astype(np.float32)[:, None], self._out(name, setting.surge)
+        return users * scale.astype(np.float32)[:, None], self._out(name, setting.recency_lift)
 
-    def scores(self, name: str, setting: Setting) -> np.ndarray:
+    def scores(self, name: str, setting: BlockHyperparameters) -> np.ndarray:
         """The block's z-scores of the candidates, (n_users, n_candidates) float32."""
-        if name == PRIOR:
+        if name == RECENCY:
             return (self.prior / max(float(self.prior[self.sold].std()), 1e-9))[self._candidates]
-        how = setting.surge, setting.half_life_days
+        how = setting.recency_lift, setting.half_life_days
         if name not in self._scores or self._scores[name][0] != how:  # one of each block is kept, not one of each try
             users, products = self._raw(name, setting.half_life_days)
-            deviation = self._deviation(name, setting.surge, users)
+            deviation = self._deviation(name, setting.recency_lift, users)
             scale = np.divide(1, deviation, out=np.zeros_like(deviation), where=deviation > 1e-12)
-            lately = (self._surge**setting.surge).astype(np.float32)[self._candidates]
+            lately = (self._surge**setting.recency_lift).astype(np.float32)[self._candidates]
             self._scores[name] = how, products * lately * scale.astype(np.float32)[:, None]
         return self._scores[name][1]
 
-    def value(self, settings: dict[str, Setting]) -> float:
+    def value(self, settings: dict[str, BlockHyperparameters]) -> float:
         """Mean NDCG@20 over the users of the lists by the weighted z-scores, bought items left out."""
         total = np.zeros(self._candidates.shape, np.float32)
         for name, setting in settings.items():
-            if setting.weight and (name == PRIOR or name in self.sides):
+            if setting.weight and (name == RECENCY or name in self.sides):
                 total += np.float32(setting.weight) * self.scores(name, setting)
         total[self._candidates < 0] = -np.inf
         places, _ = top_k_of_scores(total, AT)
@@ -171,7 +172,9 @@ class Contest:
         return float(ranking_metrics(ids.astype(np.int32), self.cut.truth, (AT,))[METRIC].mean())
 
 
-def repurchase_case(contest: Contest, settings: dict[str, Setting], categories: pa.ChunkedArray) -> Case | None:
+def repurchase_case(
+    contest: BlockWeightSearch, settings: dict[str, BlockHyperparameters], categories: pa.ChunkedArray
+) -> Case | None:
     """What a cut says of the weights of bought items beside the blocks as they are set.
 
     None where nobody came back, or no block is there. Lists are of all items sold before the cut, by the weighted
@@ -184,7 +187,7 @@ def repurchase_case(contest: Contest, settings: dict[str, Setting], categories: 
     queries: list[np.ndarray] = []
     vectors: list[np.ndarray] = []
     for name, setting in settings.items():
-        if setting.weight and name == PRIOR:
+        if setting.weight and name == RECENCY:
             queries.append(np.full((n, 1), setting.weight, np.float32))
             spread = max(float(contest.prior[contest.sold].std()), 1e-9)
             vectors.append((contest.prior / spread)[:, None].astype(np.float32))
@@ -202,7 +205,7 @@ def repurchase_case(contest: Contest, settings: dict[str, Setting], categories: 
         queries=asked,
         vectors=listed,
         allowed=contest.sold,
-        items=Tendencies.of(cut.habits, cut.known.n_items, categories),
+        items=RepurchaseRates.of(cut.habits, cut.known.n_items, categories),
     )
 
 
@@ -212,8 +215,10 @@ def _indptr(indptr: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 
 def choose(
-    contests: Sequence[Contest], start: dict[str, Setting], tried: Sequence[tuple[str, str, Sequence[float | None]]]
-) -> tuple[dict[str, Setting], float]:
+    contests: Sequence[BlockWeightSearch],
+    start: dict[str, BlockHyperparameters],
+    tried: Sequence[tuple[str, str, Sequence[float | None]]],
+) -> tuple[dict[str, BlockHyperparameters], float]:
     """The settings of highest mean value over the contests, by turns over what may be tried, and that value.
 
     start: settings by block, in the order of the vectors. tried: (block, field of Setting, values). Of equal
@@ -235,16 +240,18 @@ def choose(
     return best, value
 
 
-def mean_value(contests: Sequence[Contest], settings: dict[str, Setting]) -> float:
+def mean_value(contests: Sequence[BlockWeightSearch], settings: dict[str, BlockHyperparameters]) -> float:
     """The mean of the contests' values."""
     return float(np.mean([contest.value(settings) for contest in contests]))
 
 
-def _with(setting: Setting, what: str, value: float | None) -> Setting:
-    return Setting(**{**setting.__dict__, what: value})
+def _with(setting: BlockHyperparameters, what: str, value: float | None) -> BlockHyperparameters:
+    return BlockHyperparameters(**{**setting.__dict__, what: value})
 
 
-def sample(purchases: Purchases, counts: Counts, most: int, seed: int, *, until: float = 0.0) -> Cut | None:
+def sample(
+    purchases: PreparedHistories, counts: ItemCounts, most: int, seed: int, *, until: float = 0.0
+) -> TemporalSplit | None:
     """At most ``most`` users to validate on, drawn from all parts alike; None where there are none.
 
     purchases: those before the cut; what came in its ``days`` after it is the truth, but for the last ``until``
@@ -256,9 +263,9 @@ def sample(purchases: Purchases, counts: Counts, most: int, seed: int, *, until:
     for name in names:
         part = purchases.part(name)
         if until:
-            part = older(part, until)
+            part = before_cut(part, until)
         days = purchases.days - until
-        before, after = older(part, days), fresh(part, days)
+        before, after = before_cut(part, days), fresh(part, days)
         habits.append(counts_of(before))
         users = np.flatnonzero((np.diff(before.indptr) > 0) & (np.diff(after.indptr) > 0))
         wanted = -(-most // len(names))
@@ -268,12 +275,12 @@ def sample(purchases: Purchases, counts: Counts, most: int, seed: int, *, until:
         first += before.n_users
         known.append(before.take(users))
         new.append(after.take(users))
-        later.append(_sold(newer(part, days).take(users), counts))
+        later.append(_sold(after_cut(part, days).take(users), counts))
     if not known or sum(k.n_users for k in known) == 0:
         return None
-    truth, again = joined(new), joined(later)
-    return Cut(
-        known=joined(known),
+    truth, again = concatenate(new), concatenate(later)
+    return TemporalSplit(
+        known=concatenate(known),
         truth=(truth.indptr, truth.items),
         counts=counts,
         later=(again.indptr, again.items),
@@ -282,7 +289,7 @@ def sample(purchases: Purchases, counts: Counts, most: int, seed: int, *, until:
     )
 
 
-def _sold(part: Interactions, counts: Counts) -> Interactions:
+def _sold(part: Interactions, counts: ItemCounts) -> Interactions:
     """The distinct items of each user that were sold before the cut."""
     once = part.distinct()
     keep = counts.events[once.items] > 0

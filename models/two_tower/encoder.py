@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from topkin.encoding.blocks import PRIOR, Block, dim_of, equally_long, user_vectors
+from topkin.encoding.blocks import RECENCY, Block, dim_of, equally_long, user_vectors
 from topkin.encoding.recurrent import Gru
 from topkin.encoding.user_embeddings import UserRows
 from topkin.interactions import Interactions
 from topkin.linalg.cosine import unit_rows
 from topkin.models.data.item_features import ItemFeatures, item_features
-from topkin.models.two_tower.recency_prior import Prior, sales, surge
+from topkin.models.two_tower.recency_prior import RecencyPrior, recency_lift, sales
 from topkin.models.two_tower.towers import SequenceTower, Towers, TwoTower
 
 Sides = tuple[np.ndarray, np.ndarray]
@@ -75,7 +75,7 @@ class Encoder:
         """
         features, meaning = self.features(catalogue), self.meaning
         sides = [encode_features(tower, features, batch_size) for tower in self.model.towers]
-        out, pooled = assembled(sides, self.blocks, Prior(**meaning["prior"]), *sales(catalogue))
+        out, pooled = assembled(sides, self.blocks, RecencyPrior(**meaning["recency"]), *sales(catalogue))
         return equally_long(out, meaning["reach"]), np.pad(pooled, ((0, 0), (0, 1)))
 
     def encode_users(
@@ -97,18 +97,18 @@ class Encoder:
 
 
 def assembled(
-    sides: Sequence[Sides], blocks: Sequence[Block], prior: Prior, recent: np.ndarray, events: np.ndarray
+    sides: Sequence[Sides], blocks: Sequence[Block], prior: RecencyPrior, recent: np.ndarray, events: np.ndarray
 ) -> Sides:
     """The blocks' out-vectors and in-vectors side by side, with their lengths, each (n, sum of dims) float32.
 
     sides: those of each block but the prior. recent, events: (n,) sales, which the lengths and the prior read.
     """
-    lately = surge(recent, events)
+    lately = recency_lift(recent, events)
     outs, ins = [], []
     for (out, pooled), block in zip(sides, blocks, strict=False):
-        outs.append(out * (lately**block.surge).astype(np.float32)[:, None] if block.surge else out)
+        outs.append(out * (lately**block.recency_lift).astype(np.float32)[:, None] if block.recency_lift else out)
         ins.append(pooled)
-    if blocks[-1].name == PRIOR:
+    if blocks[-1].name == RECENCY:
         known = np.any([out.any(axis=1) for out in outs], axis=0)
         outs.append((prior.scaled(recent, events) * known)[:, None])
         ins.append(np.any([pooled.any(axis=1) for pooled in ins], axis=0)[:, None].astype(np.float32))

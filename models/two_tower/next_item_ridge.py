@@ -14,46 +14,46 @@ import scipy.sparse as sp
 
 from topkin.encoding.blocks import Block, user_vectors
 from topkin.interactions import Interactions
-from topkin.models.data.histories import fresh, older
+from topkin.models.data.histories import before_cut, fresh
 
 
 @dataclass(frozen=True, kw_only=True)
-class UptakeSettings:
+class NextItemSettings:
     """windows of ``days``, each weighing ``decay`` of the one after it; ridge beside the mean of the diagonal."""
 
     windows: int = 4
     days: float = 14.0
     decay: float = 0.6
     ridge: float = 1.0
-    rarity: float = 0.5
+    inverse_popularity: float = 0.5
     half_life_days: float | None = 83.0
 
 
-def uptake(
+def next_item_ridge(
     parts: Callable[[], Iterable[Interactions]],
     in_vectors: np.ndarray,
     buyers: np.ndarray,
-    settings: UptakeSettings | None = None,
+    settings: NextItemSettings | None = None,
 ) -> np.ndarray:
     """The out-vectors, (n_items, d) float32; zero for items that nobody took up in the windows.
 
     parts: gives the purchases before the cut, aged at it. in_vectors: (n_items, d) float32. buyers: (n_items,).
     """
-    settings = settings or UptakeSettings()
+    settings = settings or NextItemSettings()
     n_items, dim = in_vectors.shape
     block = Block(
-        name="uptake",
+        name="next_item",
         dim=dim,
         weight=1.0,
-        rarity=settings.rarity,
+        inverse_popularity=settings.inverse_popularity,
         half_life_days=settings.half_life_days,
         spread=(1.0,) * dim,
     )
     G, C = np.zeros((dim, dim)), np.zeros((n_items, dim))
     for part in parts():
         for window in range(settings.windows):
-            until = older(part, settings.days * window) if window else part
-            before, after = older(until, settings.days), fresh(until, settings.days)
+            until = before_cut(part, settings.days * window) if window else part
+            before, after = before_cut(until, settings.days), fresh(until, settings.days)
             users = np.flatnonzero((np.diff(before.indptr) > 0) & (np.diff(after.indptr) > 0))
             if not len(users):
                 continue

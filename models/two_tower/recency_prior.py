@@ -11,7 +11,7 @@ _LARGEST = 3.0
 
 
 @dataclass(frozen=True)
-class Prior:
+class RecencyPrior:
     """What is added to every score for what sells now: one block of coordinates, 1 in, ``b`` out.
 
     discount: share of an item's long-term sales that is taken off its recent ones, so that 1 asks what sells
@@ -45,13 +45,13 @@ def raw(recent: np.ndarray, events: np.ndarray, discount: float) -> np.ndarray:
     return np.log(recent + 0.5) - discount * np.log(events + 5.0)
 
 
-def fitted(recent: np.ndarray, events: np.ndarray, discount: float = DISCOUNT) -> Prior:
+def fitted(recent: np.ndarray, events: np.ndarray, discount: float = DISCOUNT) -> RecencyPrior:
     """The prior for a catalogue's counts."""
     sold = events > 0
-    return Prior(discount, float(raw(recent, events, discount)[sold].mean()) if sold.any() else 0.0)
+    return RecencyPrior(discount, float(raw(recent, events, discount)[sold].mean()) if sold.any() else 0.0)
 
 
-def surge(recent: np.ndarray, events: np.ndarray) -> np.ndarray:
+def recency_lift(recent: np.ndarray, events: np.ndarray) -> np.ndarray:
     """How much of its sales an item made lately, (n,) float64 above 0: (recent + 1/20) / (events + 1/20).
 
     A power of it is the length by which out-vectors carry what sells now.

@@ -18,7 +18,7 @@ def unit(x: Any, axis: int = -1) -> Any:
 
 
 @keras.saving.register_keras_serializable("topkin")
-class Table(keras.layers.Layer):
+class RowTable(keras.layers.Layer):
     """An embedding table whose row 0 is always the zero vector.
 
     rows: rows beside row 0. Gradients are row-sparse (``tf.IndexedSlices``).
@@ -53,7 +53,8 @@ class Table(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("topkin")
 class Projection(keras.layers.Dense):
-    """What the vectors that items bring are multiplied by, (inputs, dim), beside the :class:`Table` of their words."""
+    """What the vectors that items bring are multiplied by, (inputs, dim), beside the :class:`RowTable` of their
+    words."""
 
     def __init__(self, inputs: int, dim: int, *, scale: float = 0.01, seed: int = 0, **kwargs: Any) -> None:
         start = keras.initializers.RandomNormal(stddev=scale, seed=seed)
@@ -115,17 +116,17 @@ class TwoTower(keras.Model):
         self.vector_dim = vector_dim if with_content else 0
         self.items, self.dim, self.word_buckets, self.title_words = items, dim, word_buckets, title_words
         self.categories, self.seed, self.unit_out, self.with_content = categories, seed, unit_out, with_content
-        self.id_out = Table(items, dim, seed=seed + 1, name="id_out")
-        self.id_in = Table(items, dim, seed=seed + 2, name="id_in")
-        outs: list[Table | Projection] = [self.id_out]
-        ins: list[Table | Projection] = [self.id_in]
+        self.id_out = RowTable(items, dim, seed=seed + 1, name="id_out")
+        self.id_in = RowTable(items, dim, seed=seed + 2, name="id_in")
+        outs: list[RowTable | Projection] = [self.id_out]
+        ins: list[RowTable | Projection] = [self.id_in]
         if with_content:
             for number, (name, rows) in enumerate(
                 (("words", word_buckets), ("category", categories), ("price", PRICE_STEPS))
             ):
                 first = seed + 3 + 2 * number
-                outs.append(Table(rows, dim, scale=0.01, seed=first, name=f"{name}_out"))
-                ins.append(Table(rows, dim, scale=0.01, seed=first + 1, name=f"{name}_in"))
+                outs.append(RowTable(rows, dim, scale=0.01, seed=first, name=f"{name}_out"))
+                ins.append(RowTable(rows, dim, scale=0.01, seed=first + 1, name=f"{name}_in"))
         if self.vector_dim:
             outs.append(Projection(vector_dim, dim, seed=seed + 9, name="vector_out"))
             ins.append(Projection(vector_dim, dim, seed=seed + 10, name="vector_in"))
@@ -142,7 +143,7 @@ class TwoTower(keras.Model):
         self.built = True
 
     @property
-    def tables(self) -> list[Table | Projection]:
+    def tables(self) -> list[RowTable | Projection]:
         """All tables, out and in by turns: ids, words, categories, prices, what own vectors are multiplied by."""
         return [table for pair in zip(self.outs, self.ins, strict=True) for table in pair]
 

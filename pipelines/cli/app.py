@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from topkin.pipelines.cli import errors
-from topkin.pipelines.cli.asked import Asked
+from topkin.pipelines.cli.asked import CommandOptions
 
 EXIT_CODES = {
     0: "done",
@@ -65,7 +65,7 @@ def command(example: str, name: str | None = None) -> Callable[[Callable[..., No
     def register(function: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(function)
         def run(*args: Any, **kwargs: Any) -> None:
-            with errors.answered(as_json=bool(kwargs.get("json"))):
+            with errors.exit_on_error(as_json=bool(kwargs.get("json"))):
                 function(*args, **kwargs)
 
         app.command(name, epilog=f"Example: {example}")(run)
@@ -82,8 +82,10 @@ def _asked(
     force: bool = False,
     quiet: bool = False,
     beam: Sequence[str] | None = None,
-) -> Asked:
-    return Asked(config=config, as_of=as_of, sets=sets or (), force=force, json=json, quiet=quiet, beam=beam or ())
+) -> CommandOptions:
+    return CommandOptions(
+        config=config, as_of=as_of, sets=sets or (), force=force, json=json, quiet=quiet, beam=beam or ()
+    )
 
 
 def _version(asked: bool) -> None:

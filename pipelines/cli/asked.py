@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class CommandOptions:
     """The options common to the commands."""
 
     config: Path

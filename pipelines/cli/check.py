@@ -15,7 +15,7 @@ from topkin.config.sections import Settings
 from topkin.errors import ConfigError, TopkinError
 from topkin.ingest.contract import Source, inspect, sample, sources
 from topkin.ingest.files import opened
-from topkin.pipelines.cli.asked import Asked
+from topkin.pipelines.cli.asked import CommandOptions
 from topkin.pipelines.engine.job import input_files
 from topkin.recommend.eligibility import check_item_lists
 
@@ -37,7 +37,7 @@ class Seen:
     findings: tuple[str, ...] = field(default=())
 
 
-def main(asked: Asked) -> None:
+def main(asked: CommandOptions) -> None:
     """Check and tell. Raises the first kind of TopkinError found, with the messages of all."""
     from topkin.pipelines.cli import commands, logs
 

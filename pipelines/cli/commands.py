@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from topkin.errors import ConfigError
 from topkin.pipelines.cli import logs, progress
-from topkin.pipelines.cli.asked import Asked
+from topkin.pipelines.cli.asked import CommandOptions
 
 if TYPE_CHECKING:
     from topkin.artifacts.runs import Run
@@ -29,14 +29,14 @@ def parse_as_of(text: str | None, flag: str = "--as-of") -> datetime:
         ) from e
 
 
-def settings_of(asked: Asked) -> "Settings":
+def settings_of(asked: CommandOptions) -> "Settings":
     """The settings that a command line asks for."""
     from topkin.config.load import load_settings
 
     return load_settings(asked.config, asked.sets)
 
 
-def beam_flags(asked: Asked) -> list[str]:
+def beam_flags(asked: CommandOptions) -> list[str]:
     """The flags for Beam. Raises ConfigError where a stray word came before ``--``."""
     flags = list(asked.beam)
     if flags and not flags[0].startswith("-"):
@@ -46,14 +46,14 @@ def beam_flags(asked: Asked) -> list[str]:
     return flags
 
 
-def stage(name: str, asked: Asked) -> None:
+def stage(name: str, asked: CommandOptions) -> None:
     """``topkin <stage>``."""
     from topkin.pipelines.engine.stages import run_stages
 
     _work(asked, lambda settings, options: run_stages(settings, only=name, **options), [name])
 
 
-def run(asked: Asked, publish: bool, profile: bool) -> None:
+def run(asked: CommandOptions, publish: bool, profile: bool) -> None:
     """``topkin run``; with ``profile`` it tells what each stage cost."""
     from topkin.pipelines.cli import profile as profile_table
     from topkin.pipelines.run import run_all
@@ -80,7 +80,7 @@ def run(asked: Asked, publish: bool, profile: bool) -> None:
     _work(asked, work, None)
 
 
-def _work(asked: Asked, work: Callable[["Settings", dict[str, Any]], "Run"], stages: list[str] | None) -> None:
+def _work(asked: CommandOptions, work: Callable[["Settings", dict[str, Any]], "Run"], stages: list[str] | None) -> None:
     flags = beam_flags(asked)
     as_of = parse_as_of(asked.as_of)
     settings = settings_of(asked)
@@ -89,7 +89,7 @@ def _work(asked: Asked, work: Callable[["Settings", dict[str, Any]], "Run"], sta
 
 
 def start(
-    asked: Asked,
+    asked: CommandOptions,
     settings: "Settings",
     as_of: datetime,
     flags: list[str],
@@ -141,7 +141,7 @@ def tell_run(run: "Run", stages: list[str] | None, *, as_json: bool) -> None:
         print(f"  {stage_name:<10} {folder}{'/report.html' if stage_name == 'evaluate' else ''}")
 
 
-def publish(asked: Asked, run_id: str | None, rollback: bool) -> None:
+def publish(asked: CommandOptions, run_id: str | None, rollback: bool) -> None:
     """``topkin publish``: by name, else the run of these settings and this date."""
     from topkin.artifacts import runs
     from topkin.pipelines import publish as job

@@ -10,13 +10,13 @@ import pyarrow.compute as pc
 from topkin.artifacts import lookup, storage
 from topkin.artifacts.runs import Run, code_version
 from topkin.pipelines.cli import commands, show
-from topkin.pipelines.cli.asked import Asked
+from topkin.pipelines.cli.asked import CommandOptions
 from topkin.synthetic.shop import Shop
 
 SHOP = "shop"  # the folder of the generated data
 
 
-def demo(output: Path, *, users: int, items: int, purchases: int, seed: int, asked: Asked) -> None:
+def demo(output: Path, *, users: int, items: int, purchases: int, seed: int, asked: CommandOptions) -> None:
     """Write the shop and its configuration to ``output``, unless it is there already, and run all jobs."""
     from topkin.pipelines.run import run_all
 

@@ -9,12 +9,12 @@ from topkin.artifacts.cardinality import Distinct
 from topkin.config.sections import Settings
 from topkin.ingest.contract import Inspection, inspect, sources, vector_dim
 from topkin.ingest.files import batches, opened
-from topkin.pipelines.cli.asked import Asked
+from topkin.pipelines.cli.asked import CommandOptions
 from topkin.pipelines.engine.job import input_files, machine_of
-from topkin.planning.estimate import Counts, Plan, duration, plan, refuse, size
+from topkin.planning.estimate import InputCounts, Plan, duration, plan, refuse, size
 
 
-def main(asked: Asked) -> None:
+def main(asked: CommandOptions) -> None:
     """Print the plan of the run that a command line asks for; nothing is done.
 
     Raises ConfigError where it does not fit.
@@ -33,15 +33,15 @@ def main(asked: Asked) -> None:
     refuse(made)
 
 
-def counts_of(settings: Settings, as_of: datetime) -> Counts:
+def counts_of(settings: Settings, as_of: datetime) -> InputCounts:
     """How much there is: as a finished stage prepare counted, else as the inputs' footers and ids tell."""
     from topkin.pipelines.engine import stages
 
     folder = runs.find_stage(settings.run.output, "prepare", stages.keys(settings, as_of)["prepare"])
-    return of_inputs(settings) if folder is None else Counts.of_prepared(storage.join(settings.run.output, folder))
+    return of_inputs(settings) if folder is None else InputCounts.of_prepared(storage.join(settings.run.output, folder))
 
 
-def of_inputs(settings: Settings) -> Counts:
+def of_inputs(settings: Settings) -> InputCounts:
     """The counts of the input files, none of it rejected and all of it known: users and items are estimated."""
     found = {name: inspect(source, input_files(source.path)) for name, source in sources(settings).items()}
     wrong = [finding for inspection in found.values() for finding in inspection.findings]
@@ -51,7 +51,7 @@ def of_inputs(settings: Settings) -> Counts:
     distinct, id_bytes = _distinct(purchases)
     rows = {name: found[name].rows if name in found else 0 for name in ("users", "items")}
     own = vector_dim(found["items"], input_files(found["items"].source.path)) if "items" in found else None
-    return Counts(
+    return InputCounts(
         purchases=purchases.rows,
         known=purchases.rows,
         users=max(distinct["user_id"], rows["users"]),

@@ -81,7 +81,7 @@ def exit_code(error: BaseException, *, as_json: bool = False) -> int:
 
 
 @contextmanager
-def answered(*, as_json: bool = False) -> Iterator[None]:
+def exit_on_error(*, as_json: bool = False) -> Iterator[None]:
     """Turn any failure inside into a message and ``SystemExit`` with its code."""
     try:
         yield

@@ -16,12 +16,12 @@ from topkin.ingest.schema_inference import (
     ITEMS,
     PURCHASES,
     USERS,
-    Cure,
     Guess,
-    facts,
+    SuggestedRule,
     guess,
     likely_normalising,
     likely_rules,
+    profile_column,
 )
 from topkin.ingest.utf8 import readable
 
@@ -30,7 +30,7 @@ SHOWN = ("run", "train", "recommend", "evaluate", "publish")  # sections written
 
 
 @dataclass(frozen=True)
-class Table:
+class InputTable:
     """What is known of one of the user's tables."""
 
     section: str
@@ -39,8 +39,8 @@ class Table:
     rows: int
     sample: pa.Table
     guesses: Sequence[Guess]
-    normalise: Sequence[Cure]
-    rules: Sequence[Cure]
+    normalise: Sequence[SuggestedRule]
+    rules: Sequence[SuggestedRule]
 
 
 def main(
@@ -74,7 +74,7 @@ def main(
         _tell(tables, output)
 
 
-def look(purchases: str, items: str | None, users: str | None, columns: Sequence[str] = ()) -> list[Table]:
+def look(purchases: str, items: str | None, users: str | None, columns: Sequence[str] = ()) -> list[InputTable]:
     """Read a sample of each table and guess."""
     chosen = _chosen(columns)
     bought, n_bought, sizes = _sample("purchases", purchases)
@@ -84,34 +84,36 @@ def look(purchases: str, items: str | None, users: str | None, columns: Sequence
     catalogue_guesses = None
     if catalogue:
         partner = _values(bought, chosen["purchases"].get("item_id"))
-        catalogue_guesses = guess(facts(catalogue[0]), ITEMS, chosen=chosen["items"], partner=partner)
+        catalogue_guesses = guess(profile_column(catalogue[0]), ITEMS, chosen=chosen["items"], partner=partner)
     partner = _values(catalogue[0], _column(catalogue_guesses, "item_id")) if catalogue and catalogue_guesses else None
-    guesses = guess(facts(bought), PURCHASES, chosen=chosen["purchases"], partner=partner)
+    guesses = guess(profile_column(bought), PURCHASES, chosen=chosen["purchases"], partner=partner)
     normalise = likely_normalising(bought, guesses)
     found.append(
-        Table("purchases", purchases, n_bought, sizes, bought, guesses, normalise, likely_rules(bought, guesses))
+        InputTable("purchases", purchases, n_bought, sizes, bought, guesses, normalise, likely_rules(bought, guesses))
     )
     if items and catalogue and catalogue_guesses:
         sample, n, rows = catalogue
         cures = likely_normalising(sample, catalogue_guesses)
         cures = _as_in_purchases("item_id", found[0], catalogue_guesses, cures)
-        found.append(Table("items", items, n, rows, sample, catalogue_guesses, cures, ()))
+        found.append(InputTable("items", items, n, rows, sample, catalogue_guesses, cures, ()))
     if users and customers:
         sample, n, rows = customers
         partner = _values(bought, _column(guesses, "user_id"))
-        user_guesses = guess(facts(sample), USERS, chosen=chosen["users"], partner=partner)
+        user_guesses = guess(profile_column(sample), USERS, chosen=chosen["users"], partner=partner)
         cures = _as_in_purchases("user_id", found[0], user_guesses, likely_normalising(sample, user_guesses))
-        found.append(Table("users", users, n, rows, sample, user_guesses, cures, ()))
+        found.append(InputTable("users", users, n, rows, sample, user_guesses, cures, ()))
     return found
 
 
-def _as_in_purchases(key: str, purchases: Table, guesses: Sequence[Guess], cures: Sequence[Cure]) -> list[Cure]:
+def _as_in_purchases(
+    key: str, purchases: InputTable, guesses: Sequence[Guess], cures: Sequence[SuggestedRule]
+) -> list[SuggestedRule]:
     """The cures of a table, its id made equal in the way in which the purchases' is."""
     theirs, mine = _column(purchases.guesses, key), _column(guesses, key)
     kept = [c for c in cures if c.key != mine]
     for cure in purchases.normalise:
         if cure.key == theirs and mine is not None:
-            kept.insert(0, Cure.of(mine, cure.form, f"as {key} of the purchases"))
+            kept.insert(0, SuggestedRule.of(mine, cure.form, f"as {key} of the purchases"))
     return kept
 
 
@@ -173,7 +175,7 @@ def _rows(file: pq.ParquetFile, most: int) -> pa.Table:
     return pa.Table.from_batches(batches, file.schema_arrow)
 
 
-def configuration(tables: Sequence[Table], output: Path) -> str:
+def configuration(tables: Sequence[InputTable], output: Path) -> str:
     """The text of the configuration: every guessed key with a comment, the other keys with their defaults."""
     known = keys()
     lines = [
@@ -219,7 +221,7 @@ def _path(path: str, output: Path) -> str:
     return absolute if relative.startswith("..") else relative
 
 
-def _as_value(table: Table) -> dict[str, object]:
+def _as_value(table: InputTable) -> dict[str, object]:
     return {
         "section": table.section,
         "path": table.path,
@@ -231,7 +233,7 @@ def _as_value(table: Table) -> dict[str, object]:
     }
 
 
-def _tell(tables: Sequence[Table], output: Path) -> None:
+def _tell(tables: Sequence[InputTable], output: Path) -> None:
     from rich.console import Console
     from rich.table import Table as Drawn
     from rich.text import Text

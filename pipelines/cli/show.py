@@ -11,17 +11,17 @@ from rich.table import Table
 from rich.text import Text
 
 from topkin.artifacts import lookup, runs
-from topkin.artifacts.lookup import Found, Id, Item
+from topkin.artifacts.lookup import Id, Item, Match
 from topkin.artifacts.runs import Run
 from topkin.errors import ArtifactError, ConfigError
-from topkin.pipelines.cli.asked import Asked
+from topkin.pipelines.cli.asked import CommandOptions
 
 HISTORY = 12  # purchases shown
 NEIGHBOURS = 5  # items that people alike bought, shown
 LONGEST = 120  # characters of an id or a title, shown
 
 
-def main(asked: Asked, words: Sequence[str], *, user: bool, item: bool, run_id: str | None) -> None:
+def main(asked: CommandOptions, words: Sequence[str], *, user: bool, item: bool, run_id: str | None) -> None:
     """Show what the words mean in the published run. Raises ConfigError where they mean nothing."""
     from topkin.pipelines.cli.commands import settings_of
 
@@ -134,7 +134,7 @@ def plain(value: Any) -> Any:
     return value.isoformat() if isinstance(value, datetime | date) else value
 
 
-def _one_item(found: Found, text: str) -> Id | None:
+def _one_item(found: Match, text: str) -> Id | None:
     """The one item that is meant: by its id, as the only title, or by its whole title."""
     if found.item_id is not None:
         return found.item_id
@@ -154,7 +154,7 @@ def _candidates(items: Sequence[Item]) -> RenderableType:
     return drawn
 
 
-def _unknown(text: str, found: Found, what: str) -> str:
+def _unknown(text: str, found: Match, what: str) -> str:
     said = f"there is no {what} {str(_plain(text))!r}"
     if near := found.nearest or found.titles:
         listed = "\n".join(f"  {_id(i)}  {_title(i)}" for i in near)

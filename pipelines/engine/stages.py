@@ -19,7 +19,7 @@ from topkin.artifacts import manifest, runs, storage
 from topkin.config.sections import Settings
 from topkin.errors import ArtifactError, ConfigError
 from topkin.pipelines.engine.job import Job, beam_options, machine_of
-from topkin.planning.estimate import Counts, plan, refuse
+from topkin.planning.estimate import InputCounts, plan, refuse
 from topkin.telemetry.profiling import Usage, measured
 
 ORDER = tuple(runs.FOLDERS)
@@ -106,7 +106,7 @@ def run_stages(
             run = _adopt(run, settings, wanted, (stage,), tell)
         if stage not in run.folders:
             if "prepare" in run.folders:  # before hours of training, not after
-                counts = Counts.of_prepared(run.folders["prepare"])
+                counts = InputCounts.of_prepared(run.folders["prepare"])
                 refuse(plan(counts, settings, machine_of(settings, beam), stages=stages[number:]))
             run = _do(run, stage, settings, wanted[stage], beam, tell)
     return run

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from topkin.config.load import load_settings
 from topkin.config.reference import as_toml, keys
-from topkin.config.sections import Settings, Train
+from topkin.config.sections import Settings, TrainSettings
 from topkin.errors import ConfigError
 
 GOOD = '[purchases]\npath = "sales.parquet"\n'
@@ -282,8 +282,8 @@ def test_a_step_size_that_cannot_train_is_refused(tmp_path: Path, value: str) ->
 
 @pytest.mark.parametrize(("preset", "most"), [("small", 256), ("standard", 640), ("large", 1024)])
 def test_vectors_of_a_preset_have_no_more_coordinates_than_it_says(preset: str, most: int) -> None:
-    train = Train(preset=preset)
+    train = TrainSettings(preset=preset)
     prior, length = 1, 1
-    assert train.closed_dim + train.uptake_dim + train.dim + prior + length == most
-    assert train.closed_rank >= train.closed_dim
-    assert Train(preset=preset, dim=8).dim == 8
+    assert train.svd_dim + train.next_item_dim + train.dim + prior + length == most
+    assert train.svd_rank >= train.svd_dim
+    assert TrainSettings(preset=preset, dim=8).dim == 8

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from topkin.config.sections import Index
+from topkin.config.sections import IndexSettings
 from topkin.linalg.cosine import unit_rows
 from topkin.recommend import searchers as search_module
 from topkin.recommend.searchers import ExactSearch, IndexSearch, Search
@@ -31,9 +31,9 @@ def vectors() -> np.ndarray:
 def _make(kind: str, vectors: np.ndarray, folder: str) -> Search:
     if kind == "exact":
         return ExactSearch(vectors)
-    how = Index(m=16, ef_construction=100, ef_search=100, shard_items=50)
+    how = IndexSettings(m=16, ef_construction=100, ef_search=100, shard_items=50)
     if kind == "poor index":
-        how = Index(m=2, ef_construction=2, ef_search=1)
+        how = IndexSettings(m=2, ef_construction=2, ef_search=1)
     build_index(vectors, folder, how, 0, ids=pa.array(range(N)), encoder="e")
     return IndexSearch(load_index(folder), vectors)
 
@@ -124,7 +124,7 @@ def test_what_cannot_be_asked_is_refused(search):
 
 
 def test_the_index_is_asked_and_exact_search_only_for_what_it_missed(vectors, tmp_path, monkeypatch):
-    how = Index(m=16, ef_construction=100, ef_search=100)
+    how = IndexSettings(m=16, ef_construction=100, ef_search=100)
     build_index(vectors, str(tmp_path), how, 0, ids=pa.array(range(N)), encoder="e")
     searched = IndexSearch(load_index(str(tmp_path)), vectors)
 

@@ -44,9 +44,9 @@ def test_every_part_in_the_table_exists_and_none_is_missing() -> None:
 
 
 def test_every_module_the_page_names_has_what_it_says() -> None:
-    for module, name in set(re.findall(r"`(samplers|streams)\.(\w+)", PAGE)):
-        assert hasattr(importlib.import_module(f"topkin.models.{module}"), name)
-    for name in re.findall(r"`(\w+)`", re.search(r"augmenters of `models.augment`: (.*?)\n", PAGE)[1]):  # type: ignore[index]
+    for module, name in set(re.findall(r"`(samplers|parquet_samplers)\.(\w+)", PAGE)):
+        assert hasattr(importlib.import_module(f"topkin.models.metric_learning.{module}"), name)
+    for name in re.findall(r"`(\w+)`", re.search(r"augmenters of `models.self_supervised.augment`: (.*?)\n", PAGE)[1]):  # type: ignore[index]
         assert hasattr(importlib.import_module("topkin.models.self_supervised.augment"), name)
 
 

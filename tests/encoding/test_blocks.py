@@ -5,14 +5,32 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from topkin.encoding.blocks import PRIOR, Block, dim_of, equally_long, factors, rotation, spans, tastes, user_vectors
+from topkin.encoding.blocks import (
+    RECENCY,
+    Block,
+    dim_of,
+    equally_long,
+    factors,
+    preference_embeddings,
+    rotation,
+    spans,
+    user_vectors,
+)
 from topkin.interactions import Interactions
 from topkin.linalg.cosine import unit_rows
 
 BLOCKS = [
-    Block(name="closed", dim=3, weight=1.0, rarity=0.5, half_life_days=20.0, surge=0.5, spread=(0.7, 0.2, 0.1)),
-    Block(name="trained", dim=2, weight=0.4, rarity=0.0, half_life_days=None, spread=(1.5, 0.3)),
-    Block(name=PRIOR, dim=1, weight=0.2, rarity=0.0, half_life_days=None, spread=(2.0,)),
+    Block(
+        name="svd",
+        dim=3,
+        weight=1.0,
+        inverse_popularity=0.5,
+        half_life_days=20.0,
+        recency_lift=0.5,
+        spread=(0.7, 0.2, 0.1),
+    ),
+    Block(name="trained", dim=2, weight=0.4, inverse_popularity=0.0, half_life_days=None, spread=(1.5, 0.3)),
+    Block(name=RECENCY, dim=1, weight=0.2, inverse_popularity=0.0, half_life_days=None, spread=(2.0,)),
 ]
 DIM = dim_of(BLOCKS)
 
@@ -43,7 +61,7 @@ def naive_user(history, in_vectors, buyers, length=None, own=None):
         pooled = np.zeros(block.dim)
         for item, age in kept:
             decay = 2 ** (-(age - youngest) / block.half_life_days) if block.half_life_days else 1.0
-            pooled += buyers[item] ** -block.rarity * decay * in_vectors[item, span].astype(float)
+            pooled += buyers[item] ** -block.inverse_popularity * decay * in_vectors[item, span].astype(float)
         if own is not None and block.name == "trained":
             pooled += own
         deviation = np.sqrt(sum(s * p * p for s, p in zip(block.spread, pooled, strict=True)))
@@ -146,8 +164,8 @@ def test_tastes_do_not_know_what_sells_nor_how_long_a_vector_is():
     louder = vectors.copy()
     louder[:, 5:] += 3  # the prior's coordinate and the last one
     louder[:, :3] *= 7
-    np.testing.assert_allclose(tastes(louder, BLOCKS), tastes(vectors, BLOCKS), atol=1e-6)
-    a, b = tastes(vectors, BLOCKS)[:2]
+    np.testing.assert_allclose(preference_embeddings(louder, BLOCKS), preference_embeddings(vectors, BLOCKS), atol=1e-6)
+    a, b = preference_embeddings(vectors, BLOCKS)[:2]
     one, other = (unit_rows(vectors[:2, span]) for span in spans(BLOCKS)[:2])
     assert a @ b == pytest.approx((one[0] @ one[1] + 0.4 * other[0] @ other[1]) / 1.4)
 

@@ -11,12 +11,12 @@ from topkin.encoding.recurrent import Gru
 from topkin.errors import ArtifactError
 from topkin.interactions import Interactions
 from topkin.linalg.cosine import unit_rows
-from topkin.recommend.explain import reasons
+from topkin.recommend.explain import explain
 
 DIM, LENGTH = 3, 4
 BLOCKS = [
-    Block(name="closed", dim=2, weight=1.0, rarity=0.5, half_life_days=None, spread=(0.7, 0.2)),
-    Block(name=SEQUENCE, dim=DIM, weight=0.6, rarity=0.0, half_life_days=None, spread=(0.4, 0.3, 0.1)),
+    Block(name="svd", dim=2, weight=1.0, inverse_popularity=0.5, half_life_days=None, spread=(0.7, 0.2)),
+    Block(name=SEQUENCE, dim=DIM, weight=0.6, inverse_popularity=0.0, half_life_days=None, spread=(0.4, 0.3, 0.1)),
 ]
 HISTORIES = [
     [(3, 30.0), (7, 20.0), (3, 10.0), (9, 1.0)],
@@ -137,7 +137,7 @@ def test_shares_add_up_to_what_the_pooled_blocks_alone_would_score():
     vectors = unit_rows(np.random.default_rng(4).normal(size=in_vectors.shape))
     lists = np.tile(np.arange(3, 9, dtype=np.int32), (history.n_users, 1))
     made = factors(kept, in_vectors, buyers, BLOCKS)
-    _, shares = reasons(kept, made, BLOCKS, in_vectors, vectors, lists, 8)
+    _, shares = explain(kept, made, BLOCKS, in_vectors, vectors, lists, 8)
     alone = unit_rows(user_vectors(history, in_vectors, buyers, BLOCKS, sequence=network())[:, :2])
     for row in (0, 4):
         mine = kept.items[kept.indptr[row] : kept.indptr[row + 1]]

@@ -114,25 +114,27 @@ def test_turning_the_vectors_changes_no_score_and_leaves_no_covariance():
     np.testing.assert_allclose((user @ sold.T).std(axis=1), np.sqrt(user**2 @ block.spread), rtol=1e-3)
 
 
-@pytest.mark.parametrize(("user_power", "rarity"), [(0.5, 0.5), (0.25, 0.5), (0.5, 0.1)])
-def test_fewer_coordinates_keep_as_much_of_the_scores_as_any_could(user_power, rarity):
+@pytest.mark.parametrize(("user_power", "inverse_popularity"), [(0.5, 0.5), (0.25, 0.5), (0.5, 0.1)])
+def test_fewer_coordinates_keep_as_much_of_the_scores_as_any_could(user_power, inverse_popularity):
     R = purchases(500, 150)
     chosen = SpectralSettings(dim=60, user_power=user_power)
     spectrum = decompose(lambda: [R], 150, chosen)
     sold = spectrum.degrees > 0
     users = np.maximum(np.asarray(R.sum(axis=1)), chosen.least) ** -user_power
-    weights = np.maximum(spectrum.degrees, 0.3)[:, None] ** -rarity
+    weights = np.maximum(spectrum.degrees, 0.3)[:, None] ** -inverse_popularity
 
     def centred(block):
         scores = users * (R @ (weights * block.E)) @ block.O[sold].T
         return scores - scores.mean(axis=1, keepdims=True)
 
-    wanted = centred(in_out(spectrum, rarity=rarity))
+    wanted = centred(in_out(spectrum, inverse_popularity=inverse_popularity))
     lengths = np.linalg.svd(wanted, compute_uv=False)
     for dim in (5, 20, 40):
-        error = np.linalg.norm(wanted - centred(in_out(spectrum, dim=dim, rarity=rarity)))
+        error = np.linalg.norm(wanted - centred(in_out(spectrum, dim=dim, inverse_popularity=inverse_popularity)))
         assert error == pytest.approx(np.linalg.norm(lengths[dim:]), rel=0.05, abs=1e-3)
-        assert error < np.linalg.norm(wanted - centred(in_out(spectrum.truncated(dim), rarity=rarity)))
+        assert error < np.linalg.norm(
+            wanted - centred(in_out(spectrum.truncated(dim), inverse_popularity=inverse_popularity))
+        )
 
 
 def test_a_refresh_of_unchanged_purchases_gains_what_one_more_pass_gains():

@@ -16,8 +16,8 @@ from topkin.evaluation.protocol import (
     COUNTS_KEY,
     FINE,
     MEASURED,
-    Part,
-    Shop,
+    EvaluationCatalogue,
+    EvaluationPart,
     cold_items,
     evaluate_part,
     published_ks,
@@ -26,7 +26,7 @@ from topkin.evaluation.protocol import (
 from topkin.interactions import Interactions
 from topkin.linalg.cosine import unit_rows
 from topkin.metrics.ranking import ranking_metrics
-from topkin.recommend.repurchase import Repurchase, Tendencies, Weights
+from topkin.recommend.repurchase import Repurchase, RepurchaseRates, Weights
 from topkin.recommend.repurchase import counts_of as repurchase_counts
 from topkin.search.topk import top_k
 
@@ -42,7 +42,7 @@ def shop_and_part(
     user_vectors: np.ndarray,
     lists: dict[Any, list[int]] | None = None,
     **options: Any,
-) -> tuple[Shop, Part]:
+) -> tuple[EvaluationCatalogue, EvaluationPart]:
     """known: user to (item, days before). later: (user, item, days after). Items are 0, 1, … of int64."""
     n_items = len(vectors)
     users = sorted(known)
@@ -64,7 +64,7 @@ def shop_and_part(
     first = [
         min((AS_OF - a * DAY for one in known.values() for i, a in one if i == n), default=None) for n in range(n_items)
     ]
-    shop = Shop(
+    shop = EvaluationCatalogue(
         item_ids=ids,
         sales=sales,
         cold=cold_items(sales, pa.array(first, schemas.TIME), AS_OF),
@@ -89,7 +89,7 @@ def shop_and_part(
             "item_id": pa.array([r[2] for r in rows], pa.int64()),
         }
     )
-    part = Part(
+    part = EvaluationPart(
         histories=histories,
         vectors=user_vectors.astype(np.float32),
         heldout=heldout,
@@ -102,7 +102,7 @@ def counts_of(users: pa.Table) -> dict[str, Any]:
     return dict(json.loads(users.schema.metadata[COUNTS_KEY]))
 
 
-def random_case(seed: int, **options: Any) -> tuple[Shop, Part]:
+def random_case(seed: int, **options: Any) -> tuple[EvaluationCatalogue, EvaluationPart]:
     rng = np.random.default_rng(seed)
     n_users, n_items = 23, 17
     known = {
@@ -119,7 +119,7 @@ def random_case(seed: int, **options: Any) -> tuple[Shop, Part]:
     return shop_and_part(known, later, rng.integers(-2, 3, (n_items, 3)) / 2, users, lists, **options)
 
 
-def naive(shop: Shop, part: Part) -> dict[str, dict[Any, dict[str, float]]]:
+def naive(shop: EvaluationCatalogue, part: EvaluationPart) -> dict[str, dict[Any, dict[str, float]]]:
     """Recall and NDCG by loops: protocol/model to user to metric@k."""
     sold = {i for i, yes in enumerate(shop.sold) if yes}
     users = part.histories["user_id"].to_pylist()
@@ -268,7 +268,7 @@ def test_cold_items_are_new_or_rare() -> None:
     ]
 
 
-def checkerboard() -> tuple[Shop, Part]:
+def checkerboard() -> tuple[EvaluationCatalogue, EvaluationPart]:
     """Even users buy even items, odd users odd ones; each keeps one item for after the date."""
     known = {u: [(i, 5.0) for i in range(u % 2, 12, 2) if i // 2 != u // 2] for u in range(12)}
     later = [(u, u % 2 + 2 * (u // 2), 1.0) for u in range(12)]
@@ -341,7 +341,7 @@ def test_a_part_without_users_or_purchases_gives_empty_tables() -> None:
         users, listed, _ = evaluate_part(*shop_and_part(known, later, np.eye(2), np.eye(2)[:1]))
         assert len(users) == len(listed) == 0
     shop, part = shop_and_part({1: [(0, 9.0)]}, [(1, 0, 1.0)], np.eye(2), np.eye(2)[:1])
-    empty = Part(
+    empty = EvaluationPart(
         histories=part.histories.slice(0, 0),
         vectors=np.zeros((0, 2), np.float32),
         heldout=part.heldout.slice(0, 0),
@@ -353,7 +353,7 @@ def test_a_part_without_users_or_purchases_gives_empty_tables() -> None:
 def test_where_lists_rank_bought_items_the_model_is_judged_on_all_items_by_such_lists() -> None:
     plain, part = random_case(5)
     history = Interactions.from_histories(part.histories, plain.item_ids, AS_OF)
-    items = Tendencies.of(repurchase_counts(history), len(plain.sales))
+    items = RepurchaseRates.of(repurchase_counts(history), len(plain.sales))
     shop = replace(plain, bought="keep", repurchase=Repurchase(Weights(personal=2.0), items))
     before, after = (evaluate_part(s, part).users.to_pylist() for s in (plain, shop))
     assert [r["novel/model/ndcg@3"] for r in after] == [r["novel/model/ndcg@3"] for r in before]

@@ -2,7 +2,7 @@ from itertools import islice
 
 import pytest
 
-from topkin.config.sections import Train
+from topkin.config.sections import TrainSettings
 from topkin.errors import ConfigError
 from topkin.evaluation.tuning import SPACE, best_of, draws, space_of
 
@@ -26,7 +26,7 @@ def test_a_small_space_ends():
 def test_every_value_of_the_space_is_one_that_the_configuration_takes():
     for name, values in SPACE.items():
         for value in values:
-            assert getattr(Train(**{name: value}), name) == value
+            assert getattr(TrainSettings(**{name: value}), name) == value
 
 
 def test_a_key_that_is_not_searched_is_named():

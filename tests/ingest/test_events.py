@@ -7,14 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from topkin.artifacts import schemas
-from topkin.ingest.cleaning import PRINT, purchase_rows
-from topkin.ingest.events import histories, packed, ranks, settle, split_by_time
+from topkin.ingest.cleaning import ROW_HASH, purchase_rows
+from topkin.ingest.events import histories, packed, ranks, sort_and_deduplicate, split_by_time
 
 T1, T2 = datetime(2011, 1, 1), datetime(2011, 1, 2)
 
 
 def rows(*values: tuple[object, ...]) -> pa.Table:
-    names = ["user_id", "item_id", "timestamp", "quantity", "price", "segment", PRINT]
+    names = ["user_id", "item_id", "timestamp", "quantity", "price", "segment", ROW_HASH]
     schema = purchase_rows(pa.string(), pa.int64(), prints=True)
     return pa.Table.from_pylist([dict(zip(names, v, strict=True)) for v in values], schema)
 
@@ -33,7 +33,7 @@ PURCHASES = rows(
 @pytest.mark.parametrize("seed", range(5))
 def test_the_order_in_which_rows_come_does_not_matter(seed: int) -> None:
     shuffled = PURCHASES.take(pa.array(np.random.default_rng(seed).permutation(len(PURCHASES))))
-    events, dropped = settle(shuffled)
+    events, dropped = sort_and_deduplicate(shuffled)
     assert dropped == 1
     found = [(r["user_id"], r["item_id"], r["quantity"]) for r in events.to_pylist()]
     assert found == [("u", 9, 1), ("u", 1, 1), ("u", 1, 1), ("u", 1, 2), ("u", 2, 1), ("v", 2, 1)]
@@ -41,18 +41,18 @@ def test_the_order_in_which_rows_come_does_not_matter(seed: int) -> None:
 
 
 def test_without_prints_nothing_is_a_duplicate() -> None:
-    events, dropped = settle(PURCHASES.drop_columns([PRINT]))
+    events, dropped = sort_and_deduplicate(PURCHASES.drop_columns([ROW_HASH]))
     assert (len(events), dropped) == (7, 0)
 
 
 def test_the_as_of_moment_belongs_to_what_is_held_out() -> None:
-    before, after = split_by_time(settle(PURCHASES)[0], T2)
+    before, after = split_by_time(sort_and_deduplicate(PURCHASES)[0], T2)
     assert set(before["timestamp"].to_pylist()) == {T1}
     assert set(after["timestamp"].to_pylist()) == {T2}
 
 
 def test_a_segment_is_the_users_tables_or_else_the_latest_named() -> None:
-    events, _ = settle(PURCHASES)
+    events, _ = sort_and_deduplicate(PURCHASES)
     lists = histories(events)
     assert lists["segment"].to_pylist() == ["FR", "UK"]
     users = pa.table({"user_id": ["a", "u", "v"], "segment": pa.array(["XX", "YY", None])})
@@ -65,7 +65,7 @@ def test_a_segment_is_the_users_tables_or_else_the_latest_named() -> None:
 
 
 def test_no_purchases_make_no_histories_but_those_of_listed_users() -> None:
-    events, dropped = settle(PURCHASES.slice(0, 0))
+    events, dropped = sort_and_deduplicate(PURCHASES.slice(0, 0))
     assert dropped == 0
     assert histories(events).equals(schemas.histories(pa.string(), pa.int64()).empty_table())
     users = pa.table({"user_id": ["a"], "segment": pa.array([None], pa.string())})

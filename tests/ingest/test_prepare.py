@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from topkin.artifacts import schemas
 from topkin.ingest.contract import Source
 from topkin.ingest.files import FILE, ROW
-from topkin.ingest.prepare import Plan, Prepared, prepare
+from topkin.ingest.prepare import Prepared, PreparePlan, prepare
 from topkin.ingest.rules import Rules
 
 CLOCK, AS_OF, RECENT = datetime(2011, 12, 10), datetime(2011, 11, 9), 7
@@ -99,7 +99,7 @@ def raw(rows: list[dict[str, Any]], schema: pa.Schema, files: int) -> pa.Table:
     )
 
 
-def plan(**changes: Any) -> Plan:
+def plan(**changes: Any) -> PreparePlan:
     common = {
         "purchases": PURCHASES,
         "items": ITEMS,
@@ -107,7 +107,7 @@ def plan(**changes: Any) -> Plan:
         "user_type": pa.string(),
         "item_type": pa.string(),
     }
-    return Plan(**{**common, "as_of": AS_OF, "clock": CLOCK, "recent_days": RECENT, **changes})
+    return PreparePlan(**{**common, "as_of": AS_OF, "clock": CLOCK, "recent_days": RECENT, **changes})
 
 
 def when_of(text: str) -> datetime | None:

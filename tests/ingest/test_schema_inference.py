@@ -12,11 +12,11 @@ from topkin.ingest.schema_inference import (
     ITEMS,
     PURCHASES,
     Guess,
-    facts,
     guess,
     likely_normalising,
     likely_rules,
     named,
+    profile_column,
     words,
 )
 
@@ -29,7 +29,7 @@ INVOICES = [f"i{n // 3}" for n in range(N)]
 
 
 def guessed(columns: dict[str, Any], wanted: tuple[str, ...] = PURCHASES, **options: Any) -> dict[str, str]:
-    return {g.key: g.column for g in guess(facts(pa.table(columns)), wanted, **options)}
+    return {g.key: g.column for g in guess(profile_column(pa.table(columns)), wanted, **options)}
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_rules_are_proposed_only_for_dirt_that_is_there() -> None:
 
 
 def test_users_that_are_missing_are_said_beside_the_guess() -> None:
-    [user, *_] = guess(facts(pa.table({"user": [None, *USERS[1:]], "item": GOODS, "time": TIMES})), PURCHASES)
+    [user, *_] = guess(profile_column(pa.table({"user": [None, *USERS[1:]], "item": GOODS, "time": TIMES})), PURCHASES)
     assert user.why.endswith("; 0.2% null, rejected as such")
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from topkin.artifacts import schemas
 from topkin.errors import InputError
-from topkin.ingest.events import settle
+from topkin.ingest.events import sort_and_deduplicate
 from topkin.ingest.splits import last_out, leaks, refuse_given, refuse_leaks
 
 AS_OF = datetime(2024, 6, 1)
@@ -27,7 +27,7 @@ def events(rows: list[tuple[str, int, int]]) -> pa.Table:
         pa.nulls(n, pa.float32()),
         pa.nulls(n, pa.string()),
     ]
-    return settle(pa.table(columns, schema=schemas.events(pa.string(), pa.int64())))[0]
+    return sort_and_deduplicate(pa.table(columns, schema=schemas.events(pa.string(), pa.int64())))[0]
 
 
 @settings(max_examples=100, deadline=None)

@@ -76,20 +76,22 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="session")
 def plan() -> Any:
     """A plan that trains in a second."""
-    from topkin.config.sections import Train
+    from topkin.config.sections import TrainSettings
     from topkin.models.training.trainer import Plan
 
-    settings = Train(dim=8, closed_dim=6, epochs=3, batch_size=64, history_length=6, word_buckets=64, title_words=4)
+    settings = TrainSettings(
+        dim=8, svd_dim=6, epochs=3, batch_size=64, history_length=6, word_buckets=64, title_words=4
+    )
     return Plan(seed=3, recent_days=7, **settings.model_dump())
 
 
 @pytest.fixture(scope="session")
 def purchases(shop: str) -> Any:
     """The shop's histories."""
-    from topkin.models.data.histories import Purchases
+    from topkin.models.data.histories import PreparedHistories
 
     ids = storage.read_parquet(storage.join(shop, "catalogue.parquet"))["item_id"]
-    return Purchases(storage.join(shop, "histories"), ids, AS_OF)
+    return PreparedHistories(storage.join(shop, "histories"), ids, AS_OF)
 
 
 @pytest.fixture(scope="session")

@@ -17,26 +17,28 @@ def write_model() -> Callable[[str, int, pa.Table], None]:
 
 
 def _write_model(folder: str, known_items: int, catalogue: pa.Table) -> None:
-    from topkin.encoding.blocks import PRIOR, Block
+    from topkin.encoding.blocks import RECENCY, Block
     from topkin.models.two_tower.encoder import Encoder
-    from topkin.models.two_tower.recency_prior import Prior
+    from topkin.models.two_tower.recency_prior import RecencyPrior
     from topkin.models.two_tower.serialization import save
     from topkin.models.two_tower.towers import Towers, TwoTower
 
     known = catalogue["item_id"].combine_chunks().slice(0, known_items)
     common = {"items": len(known), "word_buckets": 64, "title_words": 4, "categories": 2}
     towers = [
-        TwoTower(**common, dim=6, seed=3, unit_out=False, with_content=False, name="closed"),
+        TwoTower(**common, dim=6, seed=3, unit_out=False, with_content=False, name="svd"),
         TwoTower(**common, dim=8, seed=5, name="trained"),
     ]
     blocks = [
-        Block(name="closed", dim=6, weight=1, rarity=0.5, half_life_days=30, surge=0.5, spread=(0.5,) * 6),
-        Block(name="trained", dim=8, weight=0.7, rarity=0.5, half_life_days=30, spread=(0.1,) * 8),
-        Block(name=PRIOR, dim=1, weight=0.3, rarity=0, half_life_days=None, spread=(1.5,)),
+        Block(
+            name="svd", dim=6, weight=1, inverse_popularity=0.5, half_life_days=30, recency_lift=0.5, spread=(0.5,) * 6
+        ),
+        Block(name="trained", dim=8, weight=0.7, inverse_popularity=0.5, half_life_days=30, spread=(0.1,) * 8),
+        Block(name=RECENCY, dim=1, weight=0.3, inverse_popularity=0, half_life_days=None, spread=(1.5,)),
     ]
     meaning = {
         "blocks": [block.to_json() for block in blocks],
-        "prior": Prior().to_json(),
+        "recency": RecencyPrior().to_json(),
         "reach": 6.0,
         "categories": ["a", "b"],
     }

@@ -18,9 +18,9 @@ SMALL = [
     "--set",
     "train.dim=4",
     "--set",
-    "train.closed_dim=6",
+    "train.svd_dim=6",
     "--set",
-    "train.uptake_dim=2",
+    "train.next_item_dim=2",
 ]
 
 
@@ -60,17 +60,17 @@ def test_one_line_of_json_holds_the_result(split, capsys):
 
 
 def test_a_closed_form_alone_is_made_at_once_for_there_is_nothing_to_choose(split):
-    from topkin.config.sections import Train
+    from topkin.config.sections import TrainSettings
 
-    found = benchmark.measure_split(str(split), Train(epochs=0, closed_dim=6, uptake_dim=2), 1)
-    assert list(found["blocks"]) == ["closed"]
-    assert found["blocks"]["closed"]["dim"] == 8
+    found = benchmark.measure_split(str(split), TrainSettings(epochs=0, svd_dim=6, next_item_dim=2), 1)
+    assert list(found["blocks"]) == ["svd"]
+    assert found["blocks"]["svd"]["dim"] == 8
     assert found["validation"] is None
     assert found["recall@20"] > 0.95
 
 
 def test_users_of_the_split_are_judged_with_their_rows(split, monkeypatch):
-    from topkin.config.sections import Train
+    from topkin.config.sections import TrainSettings
     from topkin.models.two_tower.encoder import Encoder
 
     asked = []
@@ -81,7 +81,7 @@ def test_users_of_the_split_are_judged_with_their_rows(split, monkeypatch):
         return usual(encoder, history, *rest, **how)
 
     monkeypatch.setattr(Encoder, "encode_users", kept)
-    plan = Train(epochs=2, dim=4, closed_dim=0, uptake_dim=0, user_rows=True)
+    plan = TrainSettings(epochs=2, dim=4, svd_dim=0, next_item_dim=0, user_rows=True)
     assert benchmark.measure_split(str(split), plan, 1)["recall@20"] > 0.9
     (rows, lengths) = asked[0]
     assert rows.shape == (60, 4)

@@ -16,7 +16,7 @@ from topkin.artifacts.partition import split
 from topkin.config.sections import Settings
 from topkin.encoding.blocks import Block
 from topkin.errors import ArtifactError, InputError
-from topkin.evaluation.results import Judgement
+from topkin.evaluation.results import EvaluationResults
 from topkin.interactions import Interactions
 from topkin.pipelines import evaluate
 from topkin.pipelines.engine.job import Job
@@ -30,7 +30,7 @@ Purchase = tuple[Any, Any, datetime]
 
 def taste(dim: int) -> dict[str, object]:
     """A block of the first coordinates."""
-    block = Block(name="trained", dim=dim, weight=1, rarity=0.5, half_life_days=None, spread=(1.0,) * dim)
+    block = Block(name="trained", dim=dim, weight=1, inverse_popularity=0.5, half_life_days=None, spread=(1.0,) * dim)
     return block.to_json()
 
 
@@ -239,19 +239,19 @@ FLAGS = ("--direct_running_mode=multi_processing", "--direct_num_workers=2")
 @pytest.mark.parametrize("flags", [("--direct_runner_bundle_repeat=2",), FLAGS])
 def test_the_pipeline_writes_what_the_function_gives(tmp_path: Path, flags: tuple[str, ...]) -> None:
     from topkin.pipelines.engine.job import run_pipeline
-    from topkin.transforms.evaluate import evaluate_parts, fit, read_judgement
+    from topkin.transforms.evaluate import evaluate_parts, fit, read_results
 
     config = evaluate.configure(write_run(tmp_path, *checkerboard(), parts=3, extra_users=["user 99"]))
     fit(config.sources)
     run_pipeline(lambda pipeline: evaluate.build(pipeline, config), flags)
     inside = evaluate_parts(config.sources, range(3))
-    written = read_judgement(config.sources, config.out)
+    written = read_results(config.sources, config.out)
     for part, judged in enumerate(inside):
         for name, table in judged._asdict().items():
             assert written.read(part, name, None).equals(table)
         assert schemas.encoder_of(written.read(part, "users", None).schema) == ENCODER
-    judgement = Judgement.of_parts(inside)
-    assert json.dumps(evaluate.measure(config, judgement)) == json.dumps(evaluate.measure(config, written))
+    results = EvaluationResults.of_parts(inside)
+    assert json.dumps(evaluate.measure(config, results)) == json.dumps(evaluate.measure(config, written))
 
 
 def test_the_baselines_are_fitted_once_and_read_by_the_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,7 +70,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     table = pa.table(catalogue, schema=schemas.catalogue(t))
     storage.write_parquet(table, str(made / "prepared" / "catalogue.parquet"))
-    block = Block(name="trained", dim=DIM, weight=1, rarity=0.5, half_life_days=30, spread=(1.0,) * DIM)
+    block = Block(name="trained", dim=DIM, weight=1, inverse_popularity=0.5, half_life_days=30, spread=(1.0,) * DIM)
     told = {"encoder": ENCODER, "dim": DIM, "blocks": [block.to_json()], "history_length": 5, "users": USERS}
     storage.write_json(told, str(made / "embeddings" / "vectors.json"))
     storage.write_json({"encoder": ENCODER}, str(made / "model" / "signature.json"))
@@ -116,11 +116,11 @@ def test_shards_give_the_same_files_however_they_are_run(shop, flags):
 
 
 def test_a_worker_of_shards_holds_no_vectors_until_it_searches(shop):
-    from topkin.transforms.recommend import Worker
+    from topkin.transforms.recommend import ListMaker
 
     settings = Settings.model_validate({"purchases": {"path": "nowhere"}, "run": {"parts": PARTS}})
     folders = {"prepare": str(shop / "prepared"), "train": str(shop / "model"), "embed": str(shop / "embeddings")}
     sources = recommend.configure(Job(settings=settings, as_of=AS_OF, out="unused", folders=folders)).sources
-    held = [a for a in vars(Worker(replace(sources, shards=2)).shelf).values() if isinstance(a, np.ndarray)]
+    held = [a for a in vars(ListMaker(replace(sources, shards=2)).shelf).values() if isinstance(a, np.ndarray)]
     assert {array.ndim for array in held} == {1}
-    assert isinstance(Worker(sources).shelf.vectors, np.ndarray)
+    assert isinstance(ListMaker(sources).shelf.vectors, np.ndarray)

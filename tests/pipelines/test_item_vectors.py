@@ -14,7 +14,7 @@ from topkin.artifacts import schemas
 from topkin.config.sections import Settings
 from topkin.pipelines.engine.job import Job
 from topkin.pipelines.prepare import check_inputs, execute
-from topkin.planning.estimate import Counts
+from topkin.planning.estimate import InputCounts
 
 AS_OF = datetime(2024, 6, 1)
 DAY = datetime(2024, 5, 1)
@@ -63,7 +63,7 @@ def test_a_vector_of_another_length_than_the_first_is_rejected(tmp_path: Path) -
     assert catalogue["item_id"].to_pylist() == ["a", "b", "c", "f", "sold"]
     assert catalogue["vector"][3].as_py() == [5, 6]
     assert [r["reason"] for r in rejects] == ["emb has not 2 numbers"] * 2
-    assert Counts.of_prepared(str(tmp_path / "out")).vector_dim == 2
+    assert InputCounts.of_prepared(str(tmp_path / "out")).vector_dim == 2
 
 
 def test_an_item_listed_twice_keeps_its_first_vector(tmp_path: Path) -> None:

@@ -382,15 +382,15 @@ def test_a_mix_of_encoders_is_refused(shop, tmp_path, search):
         recommend.execute(job_of(tmp_path, "lists"))
     told = storage.read_json(str(tmp_path / "embeddings" / "vectors.json"))
     storage.write_json({**told, "encoder": "f" * 64}, str(tmp_path / "embeddings" / "vectors.json"))
-    from topkin.transforms.recommend import Worker
+    from topkin.transforms.recommend import ListMaker
 
     settings = settings_of(str(tmp_path), recommend={"search": search})
     with pytest.raises(ArtifactError, match=r"part-00000-of-00003.parquet must be made by encoder ffff"):
-        Worker(recommend.configure(job_of(tmp_path, "lists", settings)).sources)
+        ListMaker(recommend.configure(job_of(tmp_path, "lists", settings)).sources)
 
 
 def test_an_index_of_another_encoder_is_refused(shop, tmp_path):
-    from topkin.transforms.recommend import Worker
+    from topkin.transforms.recommend import ListMaker
 
     items = read_items(
         str(shop / "embeddings"), storage.read_json(str(shop / "embeddings" / "vectors.json"))["encoder"]
@@ -402,7 +402,7 @@ def test_an_index_of_another_encoder_is_refused(shop, tmp_path):
     job = job_of(shop, "lists", settings)
     job.folders["index"] = str(tmp_path / "index")
     with pytest.raises(ArtifactError, match=r"index was made by encoder ffff"):
-        Worker(recommend.configure(job).sources)
+        ListMaker(recommend.configure(job).sources)
 
 
 # similar

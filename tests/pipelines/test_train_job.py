@@ -24,7 +24,7 @@ def prepared(tmp_path_factory) -> Job:
     shop.write(str(root / "shop"))
     (root / "topkin.toml").write_text(shop.config_toml("shop"))
     settings = load_settings(
-        str(root / "topkin.toml"), sets=["train.epochs=2", "train.dim=16", "train.closed_dim=8", "run.parts=2"]
+        str(root / "topkin.toml"), sets=["train.epochs=2", "train.dim=16", "train.svd_dim=8", "run.parts=2"]
     )
     for name in ("prepared", "scratch"):
         os.makedirs(root / name)

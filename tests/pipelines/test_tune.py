@@ -9,7 +9,7 @@ from topkin.config.load import load_settings
 from topkin.pipelines import tune
 from topkin.synthetic.shop import Shop
 
-SETS = ["train.epochs=1", "train.dim=8", "train.closed_dim=8", "train.closed_rank=16", "run.parts=2"]
+SETS = ["train.epochs=1", "train.dim=8", "train.svd_dim=8", "train.svd_rank=16", "run.parts=2"]
 
 
 @pytest.fixture(scope="module")

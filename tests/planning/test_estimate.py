@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from topkin.artifacts.runs import FOLDERS
 from topkin.config.sections import Settings
 from topkin.errors import ConfigError
-from topkin.planning.estimate import Counts, Machine, Plan, duration, plan, refuse, shards_of, size
+from topkin.planning.estimate import InputCounts, Machine, Plan, duration, plan, refuse, shards_of, size
 
 ROOMY = Machine(memory=1e15, cores=2)
 
@@ -20,8 +20,8 @@ def settings_of(**sections: dict[str, Any]) -> Settings:
     return Settings.model_validate({"purchases": {"path": "x"}, **sections})
 
 
-def counts_of(users: int, items: int, history: float = 10, **more: int) -> Counts:
-    return Counts(purchases=int(users * history) + 1, known=int(users * history), users=users, items=items, **more)
+def counts_of(users: int, items: int, history: float = 10, **more: int) -> InputCounts:
+    return InputCounts(purchases=int(users * history) + 1, known=int(users * history), users=users, items=items, **more)
 
 
 some_settings = st.builds(

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from topkin.config.sections import Recommend
+from topkin.config.sections import RecommendSettings
 from topkin.errors import InputError
 from topkin.interactions import Interactions
 from topkin.recommend.eligibility import (
@@ -77,7 +77,7 @@ def test_allowed_items_are_available_listed_and_not_denied(available, allow, den
     got = allowed_items(_catalogue(available), allow=ids(allow), deny=ids(deny))
     expected = [a and (allow is None or n in allow) and n not in (deny or []) for n, a in enumerate(available)]
     assert list(got.mask) == expected
-    assert sum(got.taken.values()) == len(available) - sum(expected)
+    assert sum(got.filtered_counts.values()) == len(available) - sum(expected)
     assert got.unknown["deny"] == sum(r >= len(available) for r in deny or [])
 
 
@@ -134,7 +134,7 @@ def test_a_bad_list_is_named(tmp_path):
 
 def test_lists_are_told_apart_by_content(tmp_path):
     path = tmp_path / "deny.parquet"
-    rules = Recommend(deny=str(path))
+    rules = RecommendSettings(deny=str(path))
     with pytest.raises(InputError, match=r"recommend.deny = .*no Parquet file there"):
         item_lists_fingerprint(rules)
     found = []
@@ -142,7 +142,7 @@ def test_lists_are_told_apart_by_content(tmp_path):
         pq.write_table(pa.table({"item_id": ids}), path)
         found.append(item_lists_fingerprint(rules))
     assert found[0] == found[2] != found[1]
-    assert item_lists_fingerprint(Recommend()) == []
+    assert item_lists_fingerprint(RecommendSettings()) == []
 
 
 def test_times_become_ages_for_the_cooldown():

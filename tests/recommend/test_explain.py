@@ -6,14 +6,14 @@ import pytest
 from topkin.encoding.blocks import Block, factors, user_vectors
 from topkin.interactions import Interactions, history_weights
 from topkin.linalg.cosine import unit_rows
-from topkin.recommend import explain
-from topkin.recommend.explain import reasons
+from topkin.recommend import explain as module
+from topkin.recommend.explain import explain
 
 DIM = 8
 
 
 def one(dim: int) -> Block:
-    return Block(name="trained", dim=dim, weight=1, rarity=0.5, half_life_days=30, spread=(1.0,) * dim)
+    return Block(name="trained", dim=dim, weight=1, inverse_popularity=0.5, half_life_days=30, spread=(1.0,) * dim)
 
 
 ONE = [one(DIM)]
@@ -28,7 +28,7 @@ def _shop(lengths: list[int], n_items: int = 40, seed: int = 0):
     ages = rng.uniform(0, 100, len(flat)).astype(np.float32)
     indptr = np.cumsum([0, *lengths]).astype(np.int64)
     history = Interactions(indptr, flat, ages, np.ones(len(flat), np.float32), n_items)
-    weights = history_weights(history, rng.integers(0, 9, n_items), rarity=0.5, half_life_days=30)
+    weights = history_weights(history, rng.integers(0, 9, n_items), inverse_popularity=0.5, half_life_days=30)
     return history, weights[:, None], in_vectors, vectors
 
 
@@ -59,10 +59,10 @@ def _naive(history, weights, in_vectors, vectors, lists, most):
 
 @pytest.mark.parametrize("most", [1, 3, 20])
 def test_reasons_are_those_of_a_loop(most, monkeypatch):
-    monkeypatch.setattr(explain, "_BUDGET_BYTES", 20_000)  # several blocks
+    monkeypatch.setattr(module, "_BUDGET_BYTES", 20_000)  # several blocks
     history, weights, in_vectors, vectors = _shop([0, 1, 5, 30, 2, 5, 0, 40])
     lists = np.random.default_rng(1).integers(-1, 40, (8, 6)).astype(np.int32)
-    items, shares = reasons(history, weights, ONE, in_vectors, vectors, lists, most)
+    items, shares = explain(history, weights, ONE, in_vectors, vectors, lists, most)
     for u, rows in enumerate(_naive(history, weights, in_vectors, vectors, lists, most)):
         for c, expected in enumerate(rows):
             named = items[u, c] >= 0
@@ -80,7 +80,7 @@ def test_all_shares_add_up_to_the_score():
     )
     scores = unit_rows(pooled) @ vectors.T
     lists = np.tile(np.arange(5, dtype=np.int32), (3, 1))
-    _, shares = reasons(history, weights, ONE, in_vectors, vectors, lists, 25)
+    _, shares = explain(history, weights, ONE, in_vectors, vectors, lists, 25)
     assert shares.sum(axis=2) == pytest.approx(scores[:, :5], rel=1e-5)
 
 
@@ -90,7 +90,7 @@ def test_equal_shares_go_to_the_lower_item_number():
     history = Interactions(
         np.array([0, 4]), np.array([5, 2, 4, 3], np.int32), np.zeros(4, np.float32), np.ones(4, np.float32), 6
     )
-    items, _ = reasons(history, np.ones((4, 1), np.float32), ONE, in_vectors, vectors, np.array([[0]], np.int32), 3)
+    items, _ = explain(history, np.ones((4, 1), np.float32), ONE, in_vectors, vectors, np.array([[0]], np.int32), 3)
     assert items[0, 0].tolist() == [2, 3, 4]
 
 
@@ -100,7 +100,7 @@ def test_a_purchase_that_speaks_against_an_item_is_no_reason():
     history = Interactions(
         np.array([0, 2]), np.array([0, 1], np.int32), np.zeros(2, np.float32), np.ones(2, np.float32), 2
     )
-    items, _ = reasons(
+    items, _ = explain(
         history, np.ones((2, 1), np.float32), [one(2)], in_vectors, vectors, np.array([[0, 1]], np.int32), 2
     )
     assert items[0].tolist() == [[0, -1], [1, -1]]
@@ -111,12 +111,14 @@ def test_shares_of_several_blocks_add_up_to_the_score():
     history, _, in_vectors, vectors = _shop([12, 3, 25])
     in_vectors, vectors, buyers = np.abs(in_vectors), np.abs(vectors), rng.integers(1, 99, 40)
     blocks = [
-        Block(name="closed", dim=5, weight=1, rarity=0.5, half_life_days=20, spread=tuple(rng.uniform(0.1, 2, 5))),
-        Block(name="trained", dim=2, weight=0.3, rarity=0, half_life_days=None, spread=(1.0, 0.5)),
-        Block(name="prior", dim=1, weight=2, rarity=1, half_life_days=None, spread=(0.2,)),
+        Block(
+            name="svd", dim=5, weight=1, inverse_popularity=0.5, half_life_days=20, spread=tuple(rng.uniform(0.1, 2, 5))
+        ),
+        Block(name="trained", dim=2, weight=0.3, inverse_popularity=0, half_life_days=None, spread=(1.0, 0.5)),
+        Block(name="recency", dim=1, weight=2, inverse_popularity=1, half_life_days=None, spread=(0.2,)),
     ]
     lists = np.tile(np.arange(5, dtype=np.int32), (3, 1))
     scores = user_vectors(history, in_vectors, buyers, blocks) @ vectors.T
     weights = factors(history, in_vectors, buyers, blocks)
-    _, shares = reasons(history, weights, blocks, in_vectors, vectors, lists, 25)
+    _, shares = explain(history, weights, blocks, in_vectors, vectors, lists, 25)
     assert shares.sum(axis=2) == pytest.approx(scores[:, :5], rel=1e-5)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from topkin.artifacts import schemas
-from topkin.config.sections import Recommend
+from topkin.config.sections import RecommendSettings
 from topkin.encoding.blocks import Block
 from topkin.interactions import Interactions
 from topkin.linalg.cosine import unit_rows
@@ -22,12 +22,12 @@ from topkin.recommend.lists import (
     FEW_SOLD,
     FEW_UNBOUGHT,
     FEW_VECTORS,
-    REASONS,
-    Shelf,
+    SHORTFALLS,
+    ItemContext,
     recommend,
 )
-from topkin.recommend.popular_fallback import Popularity, segment_counts
-from topkin.recommend.repurchase import DEFAULTS, Habits, Repurchase, Tendencies, counts_of, personal_part
+from topkin.recommend.popular_fallback import SegmentPopularity, segment_counts
+from topkin.recommend.repurchase import DEFAULTS, RepeatHistory, Repurchase, RepurchaseRates, counts_of, personal_part
 from topkin.recommend.searchers import ExactSearch
 
 AS_OF = datetime(2020, 6, 1)
@@ -39,8 +39,15 @@ ID_TYPES = {
 }
 
 
-def block(rarity, half_life):
-    return Block(name="trained", dim=DIM, weight=1, rarity=rarity, half_life_days=half_life, spread=tuple([1.0] * DIM))
+def block(inverse_popularity, half_life):
+    return Block(
+        name="trained",
+        dim=DIM,
+        weight=1,
+        inverse_popularity=inverse_popularity,
+        half_life_days=half_life,
+        spread=tuple([1.0] * DIM),
+    )
 
 
 def shop_of(
@@ -75,14 +82,14 @@ def shop_of(
         key: None if rows is None else pa.array([name(r) for r in rows], t)
         for key, rows in (("allow", allow), ("deny", deny))
     }
-    shelf = Shelf(
+    shelf = ItemContext(
         item_ids=ids,
         vectors=vectors,
         in_vectors=in_vectors,
         buyers=events,
         allowed=allowed_items(catalogue, **listed).mask,
         cooldown=cooldown_days(pa.array(["a", "b"] * n_items)[:n_items], days, by),
-        popularity=Popularity(events, recent, segment_counts(histories, ids, AS_OF, 7.0)),
+        popularity=SegmentPopularity(events, recent, segment_counts(histories, ids, AS_OF, 7.0)),
         blocks=[block(0.5, None)],
         history_length=3,
         encoder="e" * 64,
@@ -120,7 +127,9 @@ some_items = st.none() | st.lists(st.integers(0, 7), max_size=8)
 def test_any_rules_are_kept_and_any_short_list_is_explained(
     users, available, deny, allow, no_vector, bought, k, min_history, because, seed
 ):
-    config = Recommend(k=k, bought=bought, min_history=min_history, because=because, cooldown_by_category={"b": 10})
+    config = RecommendSettings(
+        k=k, bought=bought, min_history=min_history, because=because, cooldown_by_category={"b": 10}
+    )
     histories, vectors, shelf = shop_of(
         users, 8, available=available, deny=deny, allow=allow, no_vector=no_vector, seed=seed, by={"b": 10}
     )
@@ -172,7 +181,7 @@ def test_any_rules_are_kept_and_any_short_list_is_explained(
         if len(rows) < k:
             used += 1
             assert (shorts[f"u{u}"]["wanted"], shorts[f"u{u}"]["got"]) == (k, len(rows))
-            assert shorts[f"u{u}"]["reason"] in REASONS
+            assert shorts[f"u{u}"]["reason"] in SHORTFALLS
     assert sum(lists.counts["source"].values()) == len(lists.recommendations)
     assert sum(lists.counts["reason"].values()) == used == len(lists.short_lists)
 
@@ -195,7 +204,7 @@ BUYER = [(None, [(0, 1.0), (1, 40.0)])]
 )
 def test_each_short_list_gets_the_first_rule_that_left_too_few(n_items, options, config, reason):
     histories, vectors, shelf = shop_of(BUYER, n_items, seed=3, **options)
-    lists = recommend(histories, vectors, shelf, ExactSearch(shelf.vectors), Recommend(**config), AS_OF)
+    lists = recommend(histories, vectors, shelf, ExactSearch(shelf.vectors), RecommendSettings(**config), AS_OF)
     assert lists.short_lists["reason"].to_pylist() == [reason]
 
 
@@ -203,7 +212,7 @@ def test_users_without_a_usable_history_get_what_sells_in_their_segment():
     users = [("x", [(0, 1.0), (1, 1.0)]), ("x", []), ("y", []), (None, [(2, 90.0)]), ("x", [(5, 100.0)])]
     histories, vectors, shelf = shop_of(users, 6, no_vector=[5])
     vectors[4] = 0
-    config = Recommend(k=4, min_history=1)
+    config = RecommendSettings(k=4, min_history=1)
     lists = recommend(histories, vectors, shelf, ExactSearch(shelf.vectors), config, AS_OF)
     of = {
         u: [(r["item_id"][-1], r["source"], r["score"], r["because"]) for r in _rows(lists, u)]
@@ -223,7 +232,7 @@ def test_users_without_a_usable_history_get_what_sells_in_their_segment():
 def test_reasons_are_the_pooled_items_of_largest_share():
     users = [(None, [(4, 50.0), (3, 40.0), (2, 3.0), (1, 2.0), (0, 1.0)])]  # the vector pools the three latest
     histories, vectors, shelf = shop_of(users, 20, seed=5)
-    lists = recommend(histories, vectors, shelf, ExactSearch(shelf.vectors), Recommend(k=15, because=2), AS_OF)
+    lists = recommend(histories, vectors, shelf, ExactSearch(shelf.vectors), RecommendSettings(k=15, because=2), AS_OF)
     unpooled = 0
     for row in _rows(lists, "u0"):
         j = int(row["item_id"][-2:])
@@ -238,7 +247,7 @@ def test_reasons_are_the_pooled_items_of_largest_share():
 def test_ids_of_any_type_survive(kind):
     users = [(None, [(0, 1.0)]), (None, [(3, 1.0), (4, 2.0)]), (None, [])]
     histories, vectors, shelf = shop_of(users, 6, kind=kind)
-    lists = recommend(histories, vectors, shelf, ExactSearch(shelf.vectors), Recommend(k=3), AS_OF)
+    lists = recommend(histories, vectors, shelf, ExactSearch(shelf.vectors), RecommendSettings(k=3), AS_OF)
     table = lists.recommendations
     t = histories["user_id"].type
     assert table.schema.equals(schemas.recommendations(t, t))
@@ -251,19 +260,24 @@ def test_ids_of_any_type_survive(kind):
 def test_vectors_of_other_users_are_refused():
     histories, vectors, shelf = shop_of(BUYER, 6)
     with pytest.raises(ValueError, match=r"as many as histories \(1\), got 2"):
-        recommend(histories, np.repeat(vectors, 2, axis=0), shelf, ExactSearch(shelf.vectors), Recommend(), AS_OF)
+        recommend(
+            histories, np.repeat(vectors, 2, axis=0), shelf, ExactSearch(shelf.vectors), RecommendSettings(), AS_OF
+        )
 
 
-@pytest.mark.parametrize(("rarity", "half_life"), [(0.0, None), (2.0, None), (0.0, 1.0), (2.0, 1.0)])
-def test_because_names_the_largest_parts_of_the_score_by_the_encoders_own_weights(rarity, half_life):
+@pytest.mark.parametrize(("inverse_popularity", "half_life"), [(0.0, None), (2.0, None), (0.0, 1.0), (2.0, 1.0)])
+def test_because_names_the_largest_parts_of_the_score_by_the_encoders_own_weights(inverse_popularity, half_life):
     users = [("x", [(0, 9), (1, 6), (2, 1)]), ("x", [(1, 20), (1, 8)]), ("y", [(2, 5), (1, 2), (0, 1)])]
     histories, _, shelf = shop_of(users, 6, seed=3)
-    shelf = replace(shelf, blocks=[block(rarity, half_life)], history_length=2)
+    shelf = replace(shelf, blocks=[block(inverse_popularity, half_life)], history_length=2)
     vectors, parts = [], []
     for _, history in users:
         latest = dict(history)  # in time order: the last one stays
         kept = sorted(latest, key=lambda i: (-latest[i], i))[-2:]
-        weight = {i: max(shelf.buyers[i], 1.0) ** -rarity * 2 ** (-latest[i] / (half_life or np.inf)) for i in kept}
+        weight = {
+            i: max(shelf.buyers[i], 1.0) ** -inverse_popularity * 2 ** (-latest[i] / (half_life or np.inf))
+            for i in kept
+        }
         total = sum(weight[i] * shelf.in_vectors[i].astype(np.float64) for i in kept)
         vectors.append(total / np.linalg.norm(total))
         parts.append({i: weight[i] * shelf.in_vectors[i].astype(np.float64) / np.linalg.norm(total) for i in kept})
@@ -272,7 +286,7 @@ def test_because_names_the_largest_parts_of_the_score_by_the_encoders_own_weight
         np.array(vectors, np.float32),
         shelf,
         ExactSearch(shelf.vectors),
-        Recommend(k=6, bought="keep", because=2),
+        RecommendSettings(k=6, bought="keep", because=2),
         AS_OF,
     )
     rows = made.recommendations.to_pylist()
@@ -287,7 +301,7 @@ def test_because_names_the_largest_parts_of_the_score_by_the_encoders_own_weight
 
 def test_a_k_beyond_the_catalogue_costs_no_more_than_the_catalogue():
     histories, vectors, shelf = shop_of(BUYER, 4, seed=3)
-    config = Recommend(k=2_000_000_000, bought="keep")
+    config = RecommendSettings(k=2_000_000_000, bought="keep")
     lists = recommend(histories, vectors, shelf, ExactSearch(shelf.vectors), config, AS_OF)
     assert sorted(lists.recommendations["item_id"].to_pylist()) == shelf.item_ids.to_pylist()
     [short] = lists.short_lists.to_pylist()
@@ -304,14 +318,14 @@ def test_own_items_rank_by_their_personal_part_and_are_their_own_reason(policy):
     ]
     histories, vectors, shelf = shop_of(users, 12, deny=[2], no_vector=[6], seed=4)
     history = Interactions.from_histories(histories, shelf.item_ids, AS_OF)
-    items = Tendencies.of(counts_of(history), 12)
+    items = RepurchaseRates.of(counts_of(history), 12)
     shelf = replace(shelf, repurchase=Repurchase(DEFAULTS[policy], items))
-    config = Recommend(k=6, bought=policy, because=2)
+    config = RecommendSettings(k=6, bought=policy, because=2)
     lists = recommend(histories, vectors, shelf, ExactSearch(shelf.vectors), config, AS_OF)
     plain = recommend(
         histories, vectors, replace(shelf, repurchase=None), ExactSearch(shelf.vectors), replace_k(config, 12), AS_OF
     )
-    own = Habits.of(history)
+    own = RepeatHistory.of(history)
     part = personal_part(own, items, DEFAULTS[policy])
     for u in (0, 1, 3):
         of_model = {int(r["item_id"][-2:]): r for r in _rows(plain, f"u{u}")}
@@ -334,5 +348,5 @@ def test_own_items_rank_by_their_personal_part_and_are_their_own_reason(policy):
     assert _rows(lists, "u2") == [r for r in _rows(plain, "u2") if r["rank"] <= 6]
 
 
-def replace_k(config: Recommend, k: int) -> Recommend:
+def replace_k(config: RecommendSettings, k: int) -> RecommendSettings:
     return config.model_copy(update={"k": k})

@@ -11,7 +11,7 @@ from topkin.artifacts.schemas import SOURCES
 from topkin.ingest.catalogue import sales
 from topkin.recommend.popular_fallback import (
     SEGMENT_COUNTS,
-    Popularity,
+    SegmentPopularity,
     merge_segment_counts,
     popular_lists,
     segment_counts,
@@ -105,7 +105,7 @@ def test_each_step_lists_what_the_steps_before_did_not(ever, recent, by_segment,
         if rows
         else SEGMENT_COUNTS.empty_table()
     )
-    popularity = Popularity(np.array(ever), np.array(recent), table)
+    popularity = SegmentPopularity(np.array(ever), np.array(recent), table)
     indptr = np.cumsum([0, *(len(e) for _, e in asked)]).astype(np.int64)
     items = np.array([i for _, e in asked for i in sorted(e)], np.int32)
     got = popular_lists(pa.array([s for s, _ in asked], pa.string()), (indptr, items), popularity, np.array(allowed), k)
@@ -130,7 +130,7 @@ def test_each_step_lists_what_the_steps_before_did_not(ever, recent, by_segment,
 def test_a_user_with_many_exclusions_does_not_widen_the_others():
     n = 3000
     events = np.arange(n, 0, -1)
-    popularity = Popularity(events, np.zeros(n, np.int64), SEGMENT_COUNTS.empty_table())
+    popularity = SegmentPopularity(events, np.zeros(n, np.int64), SEGMENT_COUNTS.empty_table())
     indptr = np.array([0, 0, 2990, 2990], np.int64)
     ids, scores, _ = popular_lists(
         pa.nulls(3, pa.string()), (indptr, np.arange(2990, dtype=np.int32)), popularity, np.ones(n, bool), 20

@@ -15,14 +15,14 @@ from topkin.recommend.repurchase import (
     RECENT_DAYS,
     TRUST,
     Case,
-    Habits,
+    RepeatHistory,
     Repurchase,
-    Tendencies,
+    RepurchaseRates,
     Weights,
     choose,
     chosen,
     counts_of,
-    due,
+    hazard,
     merge_counts,
     own_scores,
     personal_part,
@@ -75,14 +75,14 @@ def naive_tendencies(purchases, groups):
     return repeat, lately, interval
 
 
-def tendencies_of(purchases, groups=None) -> Tendencies:
+def tendencies_of(purchases, groups=None) -> RepurchaseRates:
     categories = None if groups is None else pa.array(groups, pa.string())
-    return Tendencies.of(counts_of(history_of(purchases)), N, categories)
+    return RepurchaseRates.of(counts_of(history_of(purchases)), N, categories)
 
 
 @given(users_of_a_shop)
 def test_habits_are_what_a_look_at_every_purchase_gives(purchases):
-    own = Habits.of(history_of(purchases))
+    own = RepeatHistory.of(history_of(purchases))
     naive = naive_habits(purchases)
     for u, expected in enumerate(naive):
         rows = slice(own.indptr[u], own.indptr[u + 1])
@@ -103,7 +103,7 @@ def test_counts_of_parts_add_up_to_the_counts_of_all(purchases, size):
 
 @given(users_of_a_shop, st.lists(st.sampled_from(["a", "b", None]), min_size=N, max_size=N), some_weights)
 def test_personal_parts_are_those_of_a_loop_over_users_and_items(purchases, groups, weights):
-    items, own = tendencies_of(purchases, groups), Habits.of(history_of(purchases))
+    items, own = tendencies_of(purchases, groups), RepeatHistory.of(history_of(purchases))
     repeat, lately, interval = naive_tendencies(purchases, groups)
     np.testing.assert_allclose(items.repeat, repeat)
     np.testing.assert_allclose(items.lately, lately)
@@ -122,8 +122,8 @@ def test_personal_parts_are_those_of_a_loop_over_users_and_items(purchases, grou
 
 def test_an_item_is_most_due_one_interval_after_the_last_purchase():
     days = np.full(5, 20.0)
-    np.testing.assert_allclose(due(np.array([0.0, 10.0, 20.0, 40.0, 180.0]), days), [1 / 3, 1 / 2, 1, 1 / 3, 1 / 10])
-    assert due(np.array([5.0]), np.array([np.nan])) == [1.0]
+    np.testing.assert_allclose(hazard(np.array([0.0, 10.0, 20.0, 40.0, 180.0]), days), [1 / 3, 1 / 2, 1, 1 / 3, 1 / 10])
+    assert hazard(np.array([5.0]), np.array([np.nan])) == [1.0]
 
 
 @settings(deadline=None, max_examples=200)
@@ -147,7 +147,7 @@ def test_lists_are_those_of_ranking_every_item_by_the_blend(purchases, weights, 
     got, shown = Repurchase(weights, items).ranked(
         ids, scores, history=history, queries=queries, vectors=vectors, allowed=allowed
     )
-    own = Habits.of(history)
+    own = RepeatHistory.of(history)
     parts = personal_part(own, items, weights)
     for u in range(len(purchases)):
         score = {
@@ -168,7 +168,7 @@ def test_an_own_item_has_the_very_score_that_the_search_gives_it():
     rng = np.random.default_rng(0)
     queries, vectors = (unit_rows(rng.standard_normal((n, 33)).astype(np.float32)) for n in (40, 60))
     purchases = [[(int(i), 1.0) for i in rng.choice(60, 9, replace=False)] for _ in range(40)]
-    own = Habits.of(history_of(purchases, 60))
+    own = RepeatHistory.of(history_of(purchases, 60))
     ids, scores = top_k(queries, vectors, 60)
     of_pair = {(u, i): s for u in range(40) for i, s in zip(ids[u].tolist(), scores[u].tolist(), strict=True)}
     got = own_scores(own, queries, vectors, np.ones(60, bool)).tolist()
@@ -214,7 +214,7 @@ def _case(seed: int, repeats: bool) -> Case:
         queries=queries,
         vectors=vectors,
         allowed=np.ones(n, bool),
-        items=Tendencies.of(counts_of(history), n),
+        items=RepurchaseRates.of(counts_of(history), n),
     )
 
 

@@ -14,7 +14,7 @@ from topkin.artifacts.embeddings import StoredItems, vector_column
 from topkin.errors import ArtifactError
 from topkin.interactions import Interactions
 from topkin.linalg.cosine import unit_rows
-from topkin.recommend.lists import Asked
+from topkin.recommend.lists import UserQueries
 from topkin.recommend.sharded import MergedSearch, Shard, lists_of, lists_table, merge_lists, shard_bounds
 from topkin.search.topk import top_k
 
@@ -57,7 +57,9 @@ def test_any_cut_in_any_order_gives_the_lists_of_one_search(n_items, shards, k, 
     bounds, tables = shard_bounds(n_items, shards), [pa.table({})]
     for shard in range(shards):
         numbers = bounds[shard] + np.flatnonzero(found[bounds[shard] : bounds[shard + 1]])
-        tables.append(Shard(numbers.astype(np.int32), items[numbers]).search(Asked(nothing, exclude, why), users, k))
+        tables.append(
+            Shard(numbers.astype(np.int32), items[numbers]).search(UserQueries(nothing, exclude, why), users, k)
+        )
     while len(tables) > 1:
         order = rng.permutation(len(tables))
         some, others = np.split(order, [rng.integers(1, len(tables) + 1)])
@@ -114,6 +116,6 @@ def test_merged_lists_of_other_users_are_refused():
     lists = np.zeros((2, 3), np.int32), np.zeros((2, 3), np.float32)
     search = MergedSearch(lists_table(lists, 9))
     nothing = np.zeros(3, np.int64), np.zeros(0, np.int32)
-    assert search.offered(np.ones(9, bool)) == 9
+    assert search.n_candidates(np.ones(9, bool)) == 9
     with pytest.raises(ValueError, match=r"lists must be \(1, 3\), the shards gave \(2, 3\)"):
         search.search(np.zeros((1, 4), np.float32), 3, exclude=nothing, allowed=np.ones(9, bool))

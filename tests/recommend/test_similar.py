@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from topkin.artifacts import schemas
-from topkin.config.sections import Similar
+from topkin.config.sections import SimilarSettings
 from topkin.interactions import Interactions
 from topkin.linalg.cosine import unit_rows
 from topkin.recommend.similar import bought_by_neighbours, similar_items, similar_part, similar_users
@@ -120,7 +120,7 @@ def test_tables_of_a_part_name_users_and_items_by_their_ids(kind):
         item_ids=pa.array([name(i) for i in "abcde"], t),
         allowed=np.array([True, True, True, False, True]),
         as_of=AS_OF,
-        settings=Similar(users=2, bought=5),
+        settings=SimilarSettings(users=2, bought=5),
         encoder="e" * 64,
     )
     assert users.schema.equals(schemas.similar_users(t))
@@ -142,7 +142,7 @@ def test_tables_of_a_part_name_users_and_items_by_their_ids(kind):
         item_ids=pa.array([name(i) for i in "abcde"], t),
         allowed=np.ones(5, bool),
         as_of=AS_OF,
-        settings=Similar(users=1, bought=5),
+        settings=SimilarSettings(users=1, bought=5),
         encoder="e" * 64,
     )
     assert [(r["item_id"], r["support"]) for r in bought.to_pylist()] == [(name("c"), 1)]

@@ -14,14 +14,14 @@ import pyarrow as pa
 import pytest
 
 from topkin.artifacts import schemas, storage
-from topkin.config.sections import Index
+from topkin.config.sections import IndexSettings
 from topkin.errors import ArtifactError
 from topkin.linalg.cosine import unit_rows
 from topkin.search import hnsw
 from topkin.search.topk import top_k
 
 DIM = 16
-SETTINGS = Index(m=8, ef_construction=60, ef_search=60, shard_items=200, sample=50)
+SETTINGS = IndexSettings(m=8, ef_construction=60, ef_search=60, shard_items=200, sample=50)
 
 
 def _vectors(n: int, seed: int = 0, dim: int = DIM) -> np.ndarray:
@@ -80,7 +80,7 @@ def test_recall_is_measured_against_exact_search(built):
 
 def test_a_poor_graph_shows_in_the_measured_recall(tmp_path):
     vectors = _vectors(3000, 4, 64)
-    poor = Index(m=2, ef_construction=2, ef_search=1, sample=100)
+    poor = IndexSettings(m=2, ef_construction=2, ef_search=1, sample=100)
     info = hnsw.build_index(vectors, str(tmp_path), poor, 0, ids=pa.array(range(3000)), encoder="e")
     assert info["recall"]["source"] == "items"
     assert info["recall"]["recall@10"] < 0.6

@@ -14,10 +14,10 @@ def test_what_passes_is_what_is_not_below_the_floors_and_not_barred(seed, b, m, 
     products = BLAS.load(items, blocks)(b)
     for j in rng.permutation(blocks):
         whole = queries @ items[j::blocks].T
-        np.testing.assert_array_equal(products.whole(queries, j), whole)
+        np.testing.assert_array_equal(products.scores(queries, j), whole)
         floors = np.float32(1) if one else rng.integers(-9, 9, (b, 1)).astype(np.float32)
         barred = rng.random(whole.shape) < 0.2
-        at, values = products.passing(queries, j, floors, np.nonzero(barred))
+        at, values = products.scores_above(queries, j, floors, np.nonzero(barred))
         expected = np.flatnonzero((whole >= floors) & ~barred)
         np.testing.assert_array_equal(at, expected)
         np.testing.assert_array_equal(values, whole.ravel()[expected])

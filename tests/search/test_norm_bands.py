@@ -4,13 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from topkin.config.sections import Index
+from topkin.config.sections import IndexSettings
 from topkin.linalg.cosine import unit_rows
 from topkin.search import hnsw
-from topkin.search.norm_bands import bands, directions, lengths
+from topkin.search.norm_bands import directions, norm_ranges, norms
 from topkin.search.topk import top_k
 
-HOW = Index(m=8, ef_construction=60, ef_search=60, sample=200)
+HOW = IndexSettings(m=8, ef_construction=60, ef_search=60, sample=200)
 
 
 def reduced(out: np.ndarray) -> np.ndarray:
@@ -37,7 +37,7 @@ def build(folder, items, queries, **changes):
 @given(st.lists(st.floats(0, 1, width=32), max_size=60), st.integers(1, 9))
 def test_every_row_is_in_one_band_and_a_band_is_a_halving(values, fewest):
     long = np.array(values, np.float64)
-    found = bands(long, fewest)
+    found = norm_ranges(long, fewest)
     assert np.sort(np.concatenate(found)).tolist() == list(range(len(values)))
     for number, band in enumerate(found):
         assert (np.diff(band) > 0).all()
@@ -49,7 +49,7 @@ def test_every_row_is_in_one_band_and_a_band_is_a_halving(values, fewest):
 
 def test_lengths_and_directions_leave_the_last_coordinate_out():
     vectors = np.array([[3, 4, 12], [0, 0, 1]], np.float32)
-    assert lengths(vectors).tolist() == [5, 0]
+    assert norms(vectors).tolist() == [5, 0]
     assert directions(vectors).tolist() == [[np.float32(0.6), np.float32(0.8)], [1, 0]]
 
 

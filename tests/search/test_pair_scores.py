@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import topkin.search.pair_scores as module
-from topkin.search.pair_scores import margins_of, pair_scores
+from topkin.search.pair_scores import error_bounds, pair_scores
 
 
 def rounded(exact):
@@ -22,7 +22,7 @@ def exact(a, b):
 
 def scores(queries, items):
     row, column = (a.ravel() for a in np.indices((len(queries), len(items))))
-    return pair_scores(queries, items, margins_of(queries, items), row, column)
+    return pair_scores(queries, items, error_bounds(queries, items), row, column)
 
 
 def assert_rounded(queries, items):
@@ -73,10 +73,10 @@ def test_a_float32_product_lies_within_the_margin():
     rng = np.random.default_rng(3)
     queries, items = (rng.standard_normal((30, 64)).astype(np.float32) for _ in range(2))
     away = np.abs(queries @ items.T - scores(queries, items).reshape(30, 30))
-    assert (away <= margins_of(queries, items)[:, None]).all()
+    assert (away <= error_bounds(queries, items)[:, None]).all()
 
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf, 1e38])
 def test_vectors_whose_products_are_no_float32_are_refused(wrong):
     with pytest.raises(ValueError, match="finite and their products within float32"):
-        margins_of(np.full((1, 2), 10, np.float32), np.array([[1, wrong]], np.float32))
+        error_bounds(np.full((1, 2), 10, np.float32), np.array([[1, wrong]], np.float32))

@@ -13,7 +13,7 @@ from topkin.artifacts import storage
 from topkin.errors import InputError
 from topkin.ingest.files import FILE, ROW, batches
 from topkin.pipelines.engine.job import run_pipeline
-from topkin.transforms.parquet import AnyFiles, ParquetSplits, Split, WriteToParquetBatched, read_split
+from topkin.transforms.parquet import AnyFiles, ParquetSplits, RowGroupSplit, WriteToParquetBatched, read_split
 
 COLUMNS = ["b", "a"]
 
@@ -32,7 +32,7 @@ def read(splits: ParquetSplits, folder: Path, **bounds: int) -> dict[str, list[p
     """The tables of each split, by its name; read twice, they are the same."""
     folder.mkdir()
 
-    def keep(split: Split) -> None:
+    def keep(split: RowGroupSplit) -> None:
         for number, table in enumerate(read_split(splits.source, split, COLUMNS, **bounds)):
             storage.write_parquet(table, str(folder / f"{split.name}.{number:03d}.parquet"))
 
@@ -66,7 +66,7 @@ def test_every_row_comes_once_with_its_file_and_number(
 def test_a_batch_is_bounded_in_bytes(tmp_path: Path) -> None:
     path = str(tmp_path / "wide.parquet")
     pq.write_table(pa.table({"a": [bytes(1000)] * 5000, "b": range(5000)}), path, use_dictionary=False)
-    split = Split("one", path, 0, 1)
+    split = RowGroupSplit("one", path, 0, 1)
     wide = [len(t) for t in read_split("purchases", split, ["a"], size=1_500_000)]
     assert 1024 <= max(wide) <= 1500
     assert [len(t) for t in read_split("purchases", split, ["b"], size=1_500_000)] == [5000]

@@ -50,7 +50,7 @@ def require_encoder(table: pa.Table, encoder: str, path: str) -> None:
 
 
 @dataclass(frozen=True)
-class Items:
+class ItemEmbeddings:
     """The item table: ids (n_items,), vectors and in_vectors (n_items, dim) float32, in catalogue order."""
 
     ids: pa.Array
@@ -58,14 +58,14 @@ class Items:
     in_vectors: np.ndarray
 
 
-def read_items(folder: str, encoder: str) -> Items:
+def read_items(folder: str, encoder: str) -> ItemEmbeddings:
     """The item vectors of a stage's folder; beside them no more than a row group is in memory.
 
     Raises ArtifactError where they are missing, damaged or of another encoder.
     """
     stored = StoredItems(folder, encoder)
     every = np.arange(len(stored))
-    return Items(stored.ids(), stored.read("vector", every), stored.read("in_vector", every))
+    return ItemEmbeddings(stored.ids(), stored.read("vector", every), stored.read("in_vector", every))
 
 
 @contextmanager

@@ -89,7 +89,7 @@ class ItemView:
 
 
 @dataclass(frozen=True)
-class Found:
+class Match:
     """What words may mean: a user, an item, items by title (best sold first)."""
 
     user_id: Id | None = None
@@ -163,7 +163,7 @@ def items(run: Run, ids: Sequence[Id], *, or_bare: bool = True) -> dict[Id, Item
     return {i: found.get(i, Item(i)) for i in ids} if or_bare else found
 
 
-def find(run: Run, text: str, *, most: int = 20) -> Found:
+def find(run: Run, text: str, *, most: int = 20) -> Match:
     """What a text may mean: a user's id, an item's id, or words that some titles have all of.
 
     Where it is none of them, ``nearest`` holds the titles that share most words with it, misspelt ones too.
@@ -176,7 +176,7 @@ def find(run: Run, text: str, *, most: int = 20) -> Found:
         item_id = None
     titles = by_title(run, text.split(), most=most)
     found = user_id is not None or item_id is not None or bool(titles)
-    return Found(user_id, item_id, titles, () if found else nearest_titles(run, text.split(), most=5))
+    return Match(user_id, item_id, titles, () if found else nearest_titles(run, text.split(), most=5))
 
 
 def by_title(run: Run, words: Sequence[str], *, most: int) -> tuple[Item, ...]:

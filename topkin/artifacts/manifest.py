@@ -19,7 +19,7 @@ def seal(folder: str, *, stage: str, key: str, summary: Mapping[str, Any]) -> di
         path = storage.join(folder, name)
         fs, inner = storage.filesystem(path)
         listed[name] = {"bytes": fs.get_file_info(inner).size, "sha256": storage.sha256(path)}
-        storage.to_disk(fs, inner)
+        storage.fsync(fs, inner)
     manifest = {"stage": stage, "key": key, "summary": dict(summary), "files": listed}
     storage.write_json(manifest, storage.join(folder, NAME))
     return manifest

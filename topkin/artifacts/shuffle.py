@@ -56,7 +56,7 @@ class PartFile:
         table = pa.concat_tables(self._held).combine_chunks()
         self._held = []
         if self._writer is None:
-            stream = self._open.enter_context(storage.appearing(self.path, durable=False))
+            stream = self._open.enter_context(storage.atomic_write(self.path, durable=False))
             options = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
             self._writer = self._open.enter_context(pa.ipc.new_file(stream, self._schema, options=options))
         part = partition_of(table[self._column], self._parts)

@@ -96,7 +96,7 @@ def part_name(part: int, parts: int) -> str:
     return f"part-{part:05d}-of-{parts:05d}.parquet"
 
 
-def to_disk(fs: pafs.FileSystem, inner: str) -> None:
+def fsync(fs: pafs.FileSystem, inner: str) -> None:
     """Ask a local disk to hold a file or a folder before anything vouches for it."""
     if isinstance(fs, pafs.LocalFileSystem):
         descriptor = os.open(inner, os.O_RDONLY)
@@ -107,7 +107,7 @@ def to_disk(fs: pafs.FileSystem, inner: str) -> None:
 
 
 @contextmanager
-def appearing(path: str, *, durable: bool = True) -> Iterator[Any]:
+def atomic_write(path: str, *, durable: bool = True) -> Iterator[Any]:
     """A stream into a file that appears whole at its end, or not at all; ``durable``: and is on the disk by then."""
     fs, inner = filesystem(path)
     folder = posixpath.dirname(inner)
@@ -118,10 +118,10 @@ def appearing(path: str, *, durable: bool = True) -> Iterator[Any]:
         with fs.open_output_stream(beside) as stream:
             yield stream
         if durable:
-            to_disk(fs, beside)
+            fsync(fs, beside)
         fs.move(beside, inner)
         if durable:
-            to_disk(fs, folder or ".")
+            fsync(fs, folder or ".")
     except BaseException:
         if fs.get_file_info(beside).type != pafs.FileType.NotFound:
             fs.delete_file(beside)
@@ -130,7 +130,7 @@ def appearing(path: str, *, durable: bool = True) -> Iterator[Any]:
 
 def write_parquet(table: pa.Table, path: str, *, row_group_rows: int = ROW_GROUP_ROWS) -> None:
     """Write a table with zstd and page checksums; the same table gives the same bytes."""
-    with appearing(path) as stream:
+    with atomic_write(path) as stream:
         pq.write_table(
             table,
             stream,
@@ -169,7 +169,7 @@ def read_parts(folder: str, columns: Sequence[str] | None = None) -> pa.Table:
 
 def write_bytes(data: bytes, path: str) -> None:
     """Write a file that appears whole."""
-    with appearing(path) as stream:
+    with atomic_write(path) as stream:
         stream.write(data)
 
 

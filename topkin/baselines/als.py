@@ -7,7 +7,7 @@ from typing import Self
 import numpy as np
 import scipy.sparse as sp
 
-from topkin.baselines.knn import bought
+from topkin.baselines.knn import binary_matrix
 from topkin.baselines.popularity import Learned
 from topkin.errors import ConfigError
 from topkin.interactions import Interactions
@@ -42,7 +42,7 @@ class IALS(Learned):
         """Factorise. Raises ConfigError where the library is not installed."""
         if not installed():
             raise ConfigError(f"evaluate.baselines: ials cannot be fitted, {NOT_INSTALLED}, or take it off the list")
-        known = bought(history)
+        known = binary_matrix(history)
         self.items = np.zeros((history.n_items, self.factors), np.float32)
         alpha = 0.3 * np.sqrt(np.prod(known.shape) / max(known.nnz, 1)) if self.alpha is None else self.alpha
         self.confidence = np.array([max(alpha, 1.0)])
@@ -66,7 +66,7 @@ class IALS(Learned):
 
     def scores(self, history: Interactions) -> np.ndarray:
         """See :class:`topkin.baselines.registry.Baseline`."""
-        known = bought(history)
+        known = binary_matrix(history)
         items, alpha = self.items.astype(np.float64), float(self.confidence[0])
         with one_blas_thread():
             base = items.T @ items + self.regularisation * np.eye(self.factors)

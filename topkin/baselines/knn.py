@@ -20,7 +20,7 @@ from topkin.search.sort_keys import PAD, keys_of
 BLOCK_CELLS = 4 << 20
 
 
-def bought(history: Interactions) -> sp.csr_array:
+def binary_matrix(history: Interactions) -> sp.csr_array:
     """Whether each user bought each item, (n_users, n_items) float32 of ones, column numbers ascending."""
     once = history.distinct()
     ones = np.ones(len(once.items), np.float32)
@@ -29,7 +29,7 @@ def bought(history: Interactions) -> sp.csr_array:
     return found
 
 
-def nearest(found: sp.csr_array, k: int) -> sp.csr_array:
+def top_k_of_rows(found: sp.csr_array, k: int) -> sp.csr_array:
     """The k largest of the stored values of each row, ties by column number; column numbers ascending."""
     found.sort_indices()
     lengths = np.diff(found.indptr)
@@ -66,7 +66,7 @@ def item_neighbours(purchases: sp.csr_array, k: int) -> sp.csr_array:
         similar = (common.data / np.sqrt(buyers[row] * buyers[common.indices])).astype(np.float32)
         keep = row != common.indices
         indptr = np.concatenate([[0], np.cumsum(keep)])[common.indptr]
-        blocks.append(nearest(sp.csr_array((similar[keep], common.indices[keep], indptr), common.shape), k))
+        blocks.append(top_k_of_rows(sp.csr_array((similar[keep], common.indices[keep], indptr), common.shape), k))
     return sp.vstack(blocks, format="csr") if blocks else sp.csr_array((0, 0), dtype=np.float32)
 
 
@@ -89,7 +89,7 @@ class ItemKNN(Learned):
 
     def fit(self, history: Interactions) -> Self:
         """Find each item's neighbours."""
-        near = item_neighbours(bought(history), self.neighbours)
+        near = item_neighbours(binary_matrix(history), self.neighbours)
         of = near.T.tocsr()  # a row: the items that count it among their neighbours
         self.indptr, self.items, self.similarities = of.indptr, of.indices, of.data
         lately = np.maximum(recent_popularity(history, self.days), 0.05)
@@ -98,21 +98,21 @@ class ItemKNN(Learned):
 
     def scores(self, history: Interactions) -> np.ndarray:
         """See :class:`topkin.baselines.registry.Baseline`."""
-        return np.asarray((bought(history) @ self._whose).toarray() * self.lift)
+        return np.asarray((binary_matrix(history) @ self._whose).toarray() * self.lift)
 
     def reasons(self, history: Interactions, ids: np.ndarray, most: int) -> np.ndarray:
         """The bought items that add most to each listed item's score: (n_users, k, most) int32 padded -1.
 
         ids: (n_users, k) int32 padded -1. Most first, ties by item number; an item that adds nothing is not named.
         """
-        known, near = bought(history), self._whose.T.tocsr()
+        known, near = binary_matrix(history), self._whose.T.tocsr()
         found = np.full((*ids.shape, most), -1, np.int32)
         step = max(1, BLOCK_CELLS // (ids.shape[1] * max(self.neighbours, 1)))
         for start in range(0, len(ids), step):
             user, place = np.nonzero(ids[start : start + step] >= 0)
             user += start
             parts = known[user].multiply(near[ids[user, place]]).tocsr()
-            named = nearest(parts, most)
+            named = top_k_of_rows(parts, most)
             row = np.repeat(np.arange(len(user)), np.diff(named.indptr))
             order = np.lexsort((named.indices, -named.data, row))
             rank = np.arange(len(row)) - named.indptr[row]
@@ -137,7 +137,7 @@ class _Graph(Learned):
 
     def fit(self, history: Interactions) -> Self:
         """Keep every user's set of items, and every item's of users."""
-        known = bought(history)
+        known = binary_matrix(history)
         by_item = known.T.tocsr()
         self.indptr, self.items = known.indptr, known.indices
         self.item_indptr, self.users = by_item.indptr, by_item.indices
@@ -149,7 +149,7 @@ class _Graph(Learned):
         ones = np.ones(len(self.items), np.float32)
         known = sp.csr_array((ones, self.items, self.indptr), (n, m))
         by_item = sp.csr_array((ones, self.users, self.item_indptr), (m, n))
-        asked = bought(history)
+        asked = binary_matrix(history)
         out = np.zeros(asked.shape, np.float32)
         for rows in row_blocks(asked, by_item):
             out[rows] = self._scores(asked[rows], by_item, known)
@@ -175,7 +175,7 @@ class UserKNN(_Graph):
         common = asked @ by_item
         row = np.repeat(np.arange(common.shape[0]), np.diff(common.indptr))
         common.data = (common.data / np.sqrt(own[row] * sizes[common.indices])).astype(np.float32)
-        return np.asarray((nearest(common, self.neighbours) @ known).toarray())
+        return np.asarray((top_k_of_rows(common, self.neighbours) @ known).toarray())
 
 
 @dataclass

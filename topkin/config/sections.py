@@ -32,7 +32,7 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class Run(Section):
+class RunSettings(Section):
     """Where results go, and what makes a run repeatable."""
 
     output: str = Field("topkin-out", description="Folder that holds the runs and the pointer to the published one.")
@@ -45,7 +45,7 @@ class Run(Section):
     )
 
 
-class Events(Section):
+class EventsSettings(Section):
     """Purchases in files: which Parquet, which columns, which rows are good."""
 
     path: str = Field(description="A Parquet file, a folder of them, or a glob.")
@@ -74,7 +74,7 @@ class Events(Section):
     )
 
 
-class Purchases(Events):
+class PurchasesSettings(EventsSettings):
     """The purchase history: which Parquet, which columns, which rows are good."""
 
     duplicates: Literal["drop", "keep"] = Field(
@@ -82,11 +82,11 @@ class Purchases(Events):
     )
 
 
-class Heldout(Events):
+class HeldoutSettings(EventsSettings):
     """Purchases to judge by, where the data come as one file to learn from and one to judge by."""
 
 
-class Items(Section):
+class ItemsSettings(Section):
     """The catalogue, if there is one; sold items that it lacks are added from the purchases."""
 
     path: str = Field(description="A Parquet file, a folder of them, or a glob.")
@@ -104,7 +104,7 @@ class Items(Section):
     rules: dict[str, Sql] = Field(default_factory=dict, description="As for purchases.")
 
 
-class Users(Section):
+class UsersSettings(Section):
     """The users to serve beside those with purchases, if there is such a table."""
 
     path: str = Field(description="A Parquet file, a folder of them, or a glob.")
@@ -114,7 +114,7 @@ class Users(Section):
     rules: dict[str, Sql] = Field(default_factory=dict, description="As for purchases.")
 
 
-class Prepare(Section):
+class PrepareSettings(Section):
     """How events become histories and statistics."""
 
     recent_days: Days = Field(7, description="Length of the period called recent, in days before the as-of date.")
@@ -126,46 +126,44 @@ class Prepare(Section):
 
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "small": {"closed_dim": 94, "closed_rank": 512, "uptake_dim": 32, "dim": 128},
-    "standard": {"closed_dim": 318, "closed_rank": 1024, "uptake_dim": 64, "dim": 256},
-    "large": {"closed_dim": 574, "closed_rank": 1024, "uptake_dim": 64, "dim": 384},
+    "small": {"svd_dim": 94, "svd_rank": 512, "next_item_dim": 32, "dim": 128},
+    "standard": {"svd_dim": 318, "svd_rank": 1024, "next_item_dim": 64, "dim": 256},
+    "large": {"svd_dim": 574, "svd_rank": 1024, "next_item_dim": 64, "dim": 384},
 }
 """What ``train.preset`` sets, unless a key says otherwise: vectors of at most 256, 640 and 1,024 coordinates."""
 
 
-class Train(Section):
+class TrainSettings(Section):
     """The encoder: a closed form of the purchases, a trained two-tower network, a prior of what sells now."""
 
     preset: Literal["small", "standard", "large"] = Field(
         "small",
-        description="Sizes of the blocks, closed_dim, closed_rank, uptake_dim and dim, where these are not set.",
+        description="Sizes of the blocks, svd_dim, svd_rank, next_item_dim and dim, where these are not set.",
     )
-    closed_dim: Annotated[int, Field(ge=0)] = Field(
+    svd_dim: Annotated[int, Field(ge=0)] = Field(
         94, description="Coordinates of the closed-form block, a truncated decomposition of the purchases; 0 for none."
     )
-    closed_rank: Count = Field(
-        512, description="Directions of the decomposition of which closed_dim are kept, those that tell most."
+    svd_rank: Count = Field(
+        512, description="Directions of the decomposition of which svd_dim are kept, those that tell most."
     )
-    closed_half_life_days: Days | None = Field(
+    svd_half_life_days: Days | None = Field(
         None,
         description="Days in which a purchase loses half its weight in the decomposition; without it, age is nothing.",
     )
-    closed_user_power: Share = Field(
+    svd_user_power: Share = Field(
         0.5, description="A user's purchases weigh the count of them to the power of minus this, twice: 0.5 as equals."
     )
-    closed_power: Annotated[float, Field(ge=0, le=2)] = Field(
+    svd_power: Annotated[float, Field(ge=0, le=2)] = Field(
         0.7, description="Power of the singular values in the closed form's in-vectors: more smooths more."
     )
-    closed_popularity: Share = Field(
-        0.4, description="Power of an item's purchase count in the length of its out-vector."
+    svd_popularity: Share = Field(0.4, description="Power of an item's purchase count in the length of its out-vector.")
+    svd_inverse_popularity: Annotated[float, Field(ge=0, le=2)] = Field(
+        0.4, description="As inverse_popularity, for the closed form's histories."
     )
-    closed_rarity: Annotated[float, Field(ge=0, le=2)] = Field(
-        0.4, description="As rarity, for the closed form's histories."
-    )
-    uptake_dim: Annotated[int, Field(ge=0)] = Field(
+    next_item_dim: Annotated[int, Field(ge=0)] = Field(
         32, description="Coordinates of the block of what users with such a history took up next, lately; 0 for none."
     )
-    uptake_half_life_days: Days | None = Field(
+    next_item_half_life_days: Days | None = Field(
         83, description="As half_life_days, for the histories of the uptake block."
     )
     sequence_dim: Annotated[int, Field(ge=0)] = Field(
@@ -238,12 +236,12 @@ class Train(Section):
         description="Whether users with purchases in training get a row of their own, added to the history that the "
         "trained block pools; half the questions of a step see the history alone, as new users are served.",
     )
-    closed_share: Annotated[float, Field(ge=0, le=100)] = Field(
+    svd_share: Annotated[float, Field(ge=0, le=100)] = Field(
         0.06,
         description="Weight of the closed form's scores, in standard deviations, beside the trained block's while it "
         "is trained with softmax, so that it learns what they lack; 0 trains it by itself.",
     )
-    rarity: Annotated[float, Field(ge=0, le=2)] = Field(
+    inverse_popularity: Annotated[float, Field(ge=0, le=2)] = Field(
         0.5, description="Weight of a purchase in its history: item's purchase count to the power of minus this."
     )
     half_life_days: Days | None = Field(
@@ -264,7 +262,7 @@ class Train(Section):
     min_sales: Annotated[int, Field(ge=0)] = Field(
         3, description="Items with fewer purchases are known by their content alone, where they have any."
     )
-    prior: Annotated[float, Field(ge=0, le=10)] | None = Field(
+    recency_weight: Annotated[float, Field(ge=0, le=10)] | None = Field(
         None,
         description="Weight of recent sales in every score, in standard deviations of it beside the first block's; "
         "chosen on validation without it.",
@@ -286,22 +284,22 @@ class Train(Section):
         return {**PRESETS.get(preset, {}), **values} if isinstance(preset, str) else values
 
     @model_validator(mode="after")
-    def _some_block(self) -> "Train":
-        if self.closed_dim == 0 and self.uptake_dim == 0 and self.epochs == 0:
+    def _some_block(self) -> "TrainSettings":
+        if self.svd_dim == 0 and self.next_item_dim == 0 and self.epochs == 0:
             raise ValueError(
-                "train.closed_dim, train.uptake_dim and train.epochs must not all be 0: nothing would tell tastes"
+                "train.svd_dim, train.next_item_dim and train.epochs must not all be 0: nothing would tell tastes"
             )
         return self
 
 
-class Embed(Section):
+class EmbedSettings(Section):
     """Running the encoder over all users and items."""
 
     batch_size: Count = Field(1024, description="Rows per call of the model; batches are padded to it.")
     history_length: Count = Field(512, description="Most recent purchases of a user that the vector pools.")
 
 
-class Index(Section):
+class IndexSettings(Section):
     """The NMSLIB HNSW index over the item vectors."""
 
     m: Annotated[int, Field(ge=2)] = Field(16, description="Neighbours kept per node (M).")
@@ -311,7 +309,7 @@ class Index(Section):
     sample: Count = Field(1000, description="Users whose exact neighbours measure the index's recall.")
 
 
-class Recommend(Section):
+class RecommendSettings(Section):
     """The lists, and the rules that they keep."""
 
     k: Count = Field(20, description="Items per user.")
@@ -350,7 +348,7 @@ class Recommend(Section):
     because: Annotated[int, Field(ge=0, le=20)] = Field(3, description="Bought items named as reasons for each item.")
 
     @model_validator(mode="after")
-    def _what_a_baseline_can(self) -> "Recommend":
+    def _what_a_baseline_can(self) -> "RecommendSettings":
         if self.model == "encoder":
             return self
         came = f'got recommend.model = "{self.model}"'
@@ -368,7 +366,7 @@ class Recommend(Section):
         return self
 
 
-class Similar(Section):
+class SimilarSettings(Section):
     """Neighbours of items and of users."""
 
     items: Annotated[int, Field(ge=0)] = Field(10, description="Neighbours per item; 0 for none.")
@@ -378,7 +376,7 @@ class Similar(Section):
     )
 
 
-class Evaluate(Section):
+class EvaluateSettings(Section):
     """What is measured over the held-out purchases."""
 
     k: tuple[Count, ...] = Field((5, 10, 20), description="Cut-offs of the metrics.")
@@ -400,7 +398,7 @@ class Evaluate(Section):
     bootstrap: Count = Field(500, description="Resamples for the paired 95 % intervals and the p-values.")
 
 
-class Publish(Section):
+class PublishSettings(Section):
     """The gate before the pointer moves."""
 
     metric: str = Field("ndcg@10", description="Metric that the gate reads, on novel items.")
@@ -416,19 +414,19 @@ class Publish(Section):
 class Settings(Section):
     """All sections of a configuration file."""
 
-    run: Run = Field(default_factory=lambda: Run())
-    purchases: Purchases
-    items: Items | None = None
-    users: Users | None = None
-    heldout: Heldout | None = None
-    prepare: Prepare = Field(default_factory=lambda: Prepare())
-    train: Train = Field(default_factory=lambda: Train())
-    embed: Embed = Field(default_factory=lambda: Embed())
-    index: Index = Field(default_factory=lambda: Index())
-    recommend: Recommend = Field(default_factory=lambda: Recommend())
-    similar: Similar = Field(default_factory=lambda: Similar())
-    evaluate: Evaluate = Field(default_factory=lambda: Evaluate())
-    publish: Publish = Field(default_factory=lambda: Publish())
+    run: RunSettings = Field(default_factory=lambda: RunSettings())
+    purchases: PurchasesSettings
+    items: ItemsSettings | None = None
+    users: UsersSettings | None = None
+    heldout: HeldoutSettings | None = None
+    prepare: PrepareSettings = Field(default_factory=lambda: PrepareSettings())
+    train: TrainSettings = Field(default_factory=lambda: TrainSettings())
+    embed: EmbedSettings = Field(default_factory=lambda: EmbedSettings())
+    index: IndexSettings = Field(default_factory=lambda: IndexSettings())
+    recommend: RecommendSettings = Field(default_factory=lambda: RecommendSettings())
+    similar: SimilarSettings = Field(default_factory=lambda: SimilarSettings())
+    evaluate: EvaluateSettings = Field(default_factory=lambda: EvaluateSettings())
+    publish: PublishSettings = Field(default_factory=lambda: PublishSettings())
 
     @model_validator(mode="after")
     def _evaluated_where_gated(self) -> "Settings":

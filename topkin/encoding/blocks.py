@@ -2,7 +2,7 @@
 
 Each block gives every item an in-vector, which histories pool, and an out-vector, which is scored and may have
 a length: popularity, recency and any prior live there. With ``w_h`` the weight of purchase h in its user's
-history (``interactions.history_weights`` with the block's own rarity and half-life)::
+history (``interactions.history_weights`` with the block's own inverse_popularity and half-life)::
 
     p_b = sum_h w_h in_b[h]                      pooled history
     s_b = sqrt(sum_k spread_b[k] p_b[k]^2)       deviation of the block's scores over the items
@@ -33,26 +33,27 @@ from topkin.encoding.recurrent import Gru
 from topkin.interactions import Interactions, history_weights
 from topkin.linalg.cosine import unit_rows
 
-CLOSED, UPTAKE, TRAINED, SEQUENCE, PRIOR = "closed", "uptake", "trained", "sequence", "prior"
+SVD, NEXT_ITEM, TRAINED, SEQUENCE, RECENCY = "svd", "next_item", "trained", "sequence", "recency"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Block:
     """A run of coordinates.
 
-    name: ``closed``, ``trained``, …, ``sequence``, which a network reads, or ``prior``, which tells what sells now and
+    name: ``svd``, ``trained``, …, ``sequence``, which a network reads, or ``recency``, which tells what sells now and
     makes no two items alike.
-    dim: how many coordinates. weight: of its z-scores beside the other blocks'. rarity, half_life_days: how a
-    history is weighed. surge: the power of an item's recent share of sales in its out-vector's length. spread:
+    dim: how many coordinates. weight: of its z-scores beside the other blocks'. inverse_popularity, half_life_days:
+    how a
+    history is weighed. recency_lift: the power of an item's recent share of sales in its out-vector's length. spread:
     (dim,) variances of the out-coordinates over the items sold, whose covariances are zero (see :func:`rotation`).
     """
 
     name: str
     dim: int
     weight: float
-    rarity: float
+    inverse_popularity: float
     half_life_days: float | None
-    surge: float = 0.0
+    recency_lift: float = 0.0
     spread: tuple[float, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -148,9 +149,9 @@ def _pooled(
             if network is not None:
                 users[:, span] = _scaled(network.read(kept, in_vectors[:, span]), block)[0]
             continue
-        how = block.rarity, block.half_life_days
+        how = block.inverse_popularity, block.half_life_days
         if how not in weighed:
-            weighed[how] = history_weights(kept, buyers, rarity=how[0], half_life_days=how[1])
+            weighed[how] = history_weights(kept, buyers, inverse_popularity=how[0], half_life_days=how[1])
         matrix = sp.csr_matrix((weighed[how], kept.items, kept.indptr), shape)
         pooled = matrix @ np.ascontiguousarray(in_vectors[:, span], np.float32)
         if block.name == TRAINED and own is not None:
@@ -184,7 +185,7 @@ def equally_long(out: np.ndarray, reach: float) -> np.ndarray:
     return (np.column_stack([out, rest]) / reach).astype(np.float32)
 
 
-def tastes(vectors: np.ndarray, blocks: Sequence[Block]) -> np.ndarray:
+def preference_embeddings(vectors: np.ndarray, blocks: Sequence[Block]) -> np.ndarray:
     """What vectors of items or users tell of tastes, (n, sum of dims) float32 unit rows: without any prior.
 
     Each block counts by its direction and weight alone: neither popularity nor recency makes two items alike.
@@ -192,6 +193,6 @@ def tastes(vectors: np.ndarray, blocks: Sequence[Block]) -> np.ndarray:
     parts = [
         unit_rows(vectors[:, span]) * np.float32(np.sqrt(block.weight))
         for block, span in zip(blocks, spans(blocks), strict=True)
-        if block.name != PRIOR
+        if block.name != RECENCY
     ]
     return unit_rows(np.concatenate(parts, axis=1)) if parts else np.zeros((len(vectors), 0), np.float32)

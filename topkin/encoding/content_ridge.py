@@ -46,7 +46,7 @@ class Content:
         looked_up = (self.words > 0).any(axis=1) | (self.categories > 0) | (self.prices > 0)
         return np.asarray(looked_up | self.dense.any(axis=1))
 
-    def says(self, rows: np.ndarray) -> np.ndarray:
+    def predict(self, rows: np.ndarray) -> np.ndarray:
         """What rows of the tables, then of the vectors' matrix, make of the items, (m, d) float32."""
         sparse = sum(self.sizes)
         said = self.matrix() @ rows[:sparse]
@@ -123,7 +123,7 @@ def content_block(
     degrees = np.maximum(spectrum.degrees, np.float32(settings.least))
     means = content_tables(content, spectrum.V / (degrees**growth)[:, None], sales, ridge=ridge, half=half)
     rows = np.concatenate([means.words[1:], means.categories[1:], means.prices[1:], means.vectors])
-    known = content.says(rows) + means.ids[1:]
+    known = content.predict(rows) + means.ids[1:]
     later = spectrum.degrees + np.float32(head_start)
     blended = replace(spectrum, V=known * (later**growth)[:, None], degrees=later)
     block = in_out(blended, lengths=lengths, **options)
@@ -153,14 +153,16 @@ def content_tables(
     share = sales / (sales + half)
     rows = ridge_map(content.matrix(), vectors, share, ridge=ridge, dense=content.dense)
     own = np.where(content.known, share, sales > 0).astype(np.float32)
-    said = content.says(rows)
+    said = content.predict(rows)
     return _as_tables(content, rows, said + own[:, None] * (vectors - said))
 
 
 def _as_tables(content: Content, rows: np.ndarray, wanted: np.ndarray) -> ContentTables:
     """Rows of content, and the rows of ids that make them up to the wanted vectors of the items."""
     *parts, dense = np.split(rows, np.cumsum(content.sizes))
-    words, categories, prices, ids = (np.pad(part, ((1, 0), (0, 0))) for part in (*parts, wanted - content.says(rows)))
+    words, categories, prices, ids = (
+        np.pad(part, ((1, 0), (0, 0))) for part in (*parts, wanted - content.predict(rows))
+    )
     return ContentTables(words, categories, prices, dense, ids)
 
 

@@ -189,13 +189,14 @@ def in_out(
     dim: int | None = None,
     power: float = 0.7,
     out_power: float = OUT_POWER,
-    rarity: float = 0.4,
+    inverse_popularity: float = 0.4,
     lengths: np.ndarray | None = None,
 ) -> InOut:
     """The vectors of a block of ``dim`` coordinates, by default as many as the spectrum has.
 
     The scores wanted are those of ``E = V s^power`` and ``O = D_i^out_power V``, each row of O times its item's
-    ``lengths`` ((n_items,), above 0: what sells now), pooled with the weights ``d_i^-rarity``. Of them, for all
+    ``lengths`` ((n_items,), above 0: what sells now), pooled with the weights ``d_i^-inverse_popularity``. Of them,
+    for all
     users, each weighed by ``d_u^-2a``, less each user's mean over the items sold, ``dim`` coordinates keep as much
     as any could (Eckart and Young; the users' second moments follow from the spectrum), so that a spectrum of
     twice the dimension gives a better block than one of the same. Coordinates do not covary over the items
@@ -210,7 +211,7 @@ def in_out(
     mean = out[sold].mean(axis=0, dtype=np.float64)
     covariance = gram.inner(out, out) / sold.sum() - np.outer(mean, mean)  # rows of items not sold are zero
     s = spectrum.s.astype(np.float64)
-    turned = gram.inner(V, V * (degrees ** np.float32(settings.item_power - rarity))[:, None])
+    turned = gram.inner(V, V * (degrees ** np.float32(settings.item_power - inverse_popularity))[:, None])
     users = s[:, None] * turned * s**power  # of orthonormal rows for users times this, all users' p consist
     spread, axes = gram.eigh(users @ covariance @ users.T)
     axes = axes[:, :dim] * gram.signs(axes[:, :dim])

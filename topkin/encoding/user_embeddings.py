@@ -17,7 +17,7 @@ from topkin.artifacts.embeddings import vector_column, vectors_of
 from topkin.artifacts.ids import vocabulary_hash
 from topkin.artifacts.schemas import encoder_of, with_encoder
 from topkin.errors import ArtifactError
-from topkin.interactions import rows_of
+from topkin.interactions import encode_ids
 
 FILE = "users.parquet"
 _AT_ONCE = 65_536
@@ -40,7 +40,7 @@ class UserRows:
         if isinstance(ids, pa.ChunkedArray):
             ids = ids.combine_chunks()
         asked = ids.dictionary_encode()
-        at = rows_of(self.ids, asked.dictionary)  # the table is as long as the shop has users: it is no hash table
+        at = encode_ids(self.ids, asked.dictionary)  # the table is as long as the shop has users: it is no hash table
         found = np.zeros((len(asked.dictionary), self.rows.shape[1]), np.float32)
         found[at[at >= 0]] = self.rows[at >= 0]
         return found[np.asarray(asked.indices)]

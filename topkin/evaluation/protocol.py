@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from topkin.baselines.registry import Baseline
-from topkin.interactions import Interactions, rows_of
+from topkin.interactions import Interactions, encode_ids
 from topkin.metrics.ranking import METRICS, hits_of, list_diversity, ranking_metrics
 from topkin.recommend.eligibility import excluded_items
 from topkin.recommend.repurchase import Repurchase
@@ -43,7 +43,7 @@ COUNTS_KEY = b"topkin.heldout"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shop:
+class EvaluationCatalogue:
     """What is the same for every part: items, baselines, protocol. Loaded once a process.
 
     item_ids: the catalogue's. sales: (n_items,) purchases before ``as_of``. cold: (n_items,) bool, see
@@ -92,7 +92,7 @@ class Shop:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
+class EvaluationPart:
     """The users of one partition, in the order of ``histories``.
 
     vectors: (n, dim) float32, zero for a user without one. heldout: ``schemas.events`` of purchases after the
@@ -105,8 +105,8 @@ class Part:
     recommendations: pa.Table
 
 
-class Judged(NamedTuple):
-    """Of the users of a part: :func:`result_schema` with the counts of :func:`truth_of` in its metadata;
+class JudgedUsers(NamedTuple):
+    """Of the users of a part: :func:`result_schema` with the counts of :func:`ground_truth_of` in its metadata;
     :func:`listed_schema`; and TALLIES."""
 
     users: pa.Table
@@ -198,7 +198,7 @@ def without(pairs: Csr, other: Csr, n_items: int) -> Csr:
     return csr(users[keep], pairs[1][keep], n, n_items)
 
 
-def truth_of(heldout: pa.Table, user_ids: Any, shop: Shop) -> tuple[Csr, dict[str, Any]]:
+def ground_truth_of(heldout: pa.Table, user_ids: Any, shop: EvaluationCatalogue) -> tuple[Csr, dict[str, Any]]:
     """What each user bought after the as-of date, of the catalogue, and counts of the purchases read.
 
     The counts: events, from, to (of the period that counts), users, and the events that cannot be judged:
@@ -206,7 +206,7 @@ def truth_of(heldout: pa.Table, user_ids: Any, shop: Shop) -> tuple[Csr, dict[st
     """
     if shop.until is not None:
         heldout = heldout.filter(pc.less(heldout["timestamp"], pa.scalar(shop.until, pa.timestamp("us"))))
-    users, items = rows_of(heldout["user_id"], user_ids), rows_of(heldout["item_id"], shop.item_ids)
+    users, items = encode_ids(heldout["user_id"], user_ids), encode_ids(heldout["item_id"], shop.item_ids)
     known = (users >= 0) & (items >= 0)
     span = pc.min_max(heldout["timestamp"]).as_py() if len(heldout) else {"min": None, "max": None}
     counts = {
@@ -225,13 +225,16 @@ def lists_of(recommendations: pa.Table, user_ids: Any, item_ids: Any, k: int) ->
     ids = np.full((len(user_ids), k), -1, np.int32)
     if len(recommendations):
         rank = np.asarray(recommendations["rank"]).astype(np.int64)
-        users, items = rows_of(recommendations["user_id"], user_ids), rows_of(recommendations["item_id"], item_ids)
+        users, items = (
+            encode_ids(recommendations["user_id"], user_ids),
+            encode_ids(recommendations["item_id"], item_ids),
+        )
         keep = (rank <= k) & (users >= 0)
         ids[users[keep], rank[keep] - 1] = items[keep]
     return ids
 
 
-def evaluate_part(shop: Shop, part: Part, budget_bytes: int = BUDGET_BYTES) -> Judged:
+def evaluate_part(shop: EvaluationCatalogue, part: EvaluationPart, budget_bytes: int = BUDGET_BYTES) -> JudgedUsers:
     """The metrics of a part's users, what they were given, and sums over their lists.
 
     Users come in the order of the part. Working memory beside the inputs and the result is a few times
@@ -240,9 +243,9 @@ def evaluate_part(shop: Shop, part: Part, budget_bytes: int = BUDGET_BYTES) -> J
     """
     user_ids, n_items = part.histories["user_id"], len(shop.sales)
     history = Interactions.from_histories(part.histories, shop.item_ids, shop.as_of)
-    later, counts = truth_of(part.heldout, user_ids, shop)
+    later, counts = ground_truth_of(part.heldout, user_ids, shop)
     bought = csr(history.users, history.items, len(user_ids), n_items)
-    truth = truths(_only(later, np.diff(history.indptr) > 0, shop.sold), bought, shop.cold)
+    truth = ground_truths(_only(later, np.diff(history.indptr) > 0, shop.sold), bought, shop.cold)
     judged = np.flatnonzero(np.diff(later[0]) > 0)
     schema = result_schema(user_ids.type, shop.models, shop.ks, shop.listed)
     values = {name: np.full(len(judged), np.nan) for name in schema.names[2:]}
@@ -289,10 +292,10 @@ def evaluate_part(shop: Shop, part: Part, budget_bytes: int = BUDGET_BYTES) -> J
     columns = [user_ids.take(pa.array(judged)), pa.array(np.diff(history.indptr)[judged])]
     columns += [pa.array(v, from_pandas=True) for v in values.values()]
     users = pa.Table.from_arrays(columns, schema=schema.with_metadata({COUNTS_KEY: json.dumps(counts).encode()}))
-    return Judged(users, pa.concat_tables([listed_schema(shop.ks).empty_table(), *listed]), tallies.table())
+    return JudgedUsers(users, pa.concat_tables([listed_schema(shop.ks).empty_table(), *listed]), tallies.table())
 
 
-def truths(later: Csr, bought: Csr, cold: np.ndarray) -> dict[str, Csr]:
+def ground_truths(later: Csr, bought: Csr, cold: np.ndarray) -> dict[str, Csr]:
     """The true items of each user by the name of the truth. later: those that count, bought before or not."""
     novel = without(later, bought, len(cold))
     everyone = np.ones(len(later[0]) - 1, bool)
@@ -310,7 +313,9 @@ def _only(pairs: Csr, users: np.ndarray, items: np.ndarray) -> Csr:
 Ranker = Callable[[np.ndarray, int, Csr | None, np.ndarray], np.ndarray]
 
 
-def _ranker(shop: Shop, part: Part, model: str, block: np.ndarray, history: Interactions) -> Ranker:
+def _ranker(
+    shop: EvaluationCatalogue, part: EvaluationPart, model: str, block: np.ndarray, history: Interactions
+) -> Ranker:
     """What lists the k best of the allowed items, (m, k) int32, for some users of a block, without the masked."""
     baseline = shop.model if model == "model" else shop.baselines[model]
     if baseline is not None:
@@ -349,7 +354,7 @@ def _listed(protocol: str, model: str, given: np.ndarray, ks: Sequence[int]) -> 
 class _Tallies:
     """Adds up TALLIES."""
 
-    def __init__(self, shop: Shop):
+    def __init__(self, shop: EvaluationCatalogue):
         self._shop = shop
         self._sums: dict[tuple[str, str, str, int], tuple[int, int]] = {}
 

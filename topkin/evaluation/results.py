@@ -12,12 +12,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from topkin.evaluation.protocol import COUNTS_KEY, Judged
+from topkin.evaluation.protocol import COUNTS_KEY, JudgedUsers
 from topkin.metrics.bootstrap import bootstrap
 
 
 @dataclass(frozen=True)
-class Judgement:
+class EvaluationResults:
     """The values of every judged user, and what the users were given, read when asked for.
 
     read: gives of a part's ``evaluation.Judged`` one table, by the part's number and the table's name, some
@@ -28,7 +28,7 @@ class Judgement:
     read: Callable[[int, str, Sequence[str] | None], pa.Table]
 
     @classmethod
-    def of_parts(cls, parts: Sequence[Judged]) -> "Judgement":
+    def of_parts(cls, parts: Sequence[JudgedUsers]) -> "EvaluationResults":
         """From what ``evaluate_part`` gave for each part."""
 
         def read(part: int, name: str, columns: Sequence[str] | None) -> pa.Table:
@@ -48,7 +48,7 @@ class Judgement:
         return _sum([json.loads(m) for m in metadata])
 
     @cached_property
-    def places(self) -> np.ndarray:
+    def row_order(self) -> np.ndarray:
         """The place in the order of the ids of each row of the users' tables, one after the other, (n,) int64."""
         ids = pa.chunked_array([c for t in self.tables("users", ["user_id"]) for c in t["user_id"].chunks])
         found = np.empty(len(ids), np.int64)
@@ -60,10 +60,10 @@ class Judgement:
 
         The names are of one truth, so that the users without a value are the same in all.
         """
-        found = np.empty((len(self.places), len(names)))
+        found = np.empty((len(self.row_order), len(names)))
         start = 0
         for table in self.tables("users", names):
-            rows = self.places[start : start + len(table)]
+            rows = self.row_order[start : start + len(table)]
             for column, name in enumerate(names):
                 found[rows, column] = table[name].to_numpy()
             start += len(table)
@@ -71,7 +71,7 @@ class Judgement:
         return found if known.all() else found[known]
 
     @cached_property
-    def given(self) -> dict[tuple[str, str], pa.Table]:
+    def recommended_counts(self) -> dict[tuple[str, str], pa.Table]:
         """By protocol and model: item, and ``lists@k``, summed over the parts."""
         rows = pa.concat_tables(list(self.tables("listed")))
         counts = rows.column_names[3:]
@@ -85,7 +85,7 @@ class Judgement:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Facts:
+class EvaluationContext:
     """What is known beside the judged users.
 
     models: what was judged, the model first. left_out: baselines asked for and not fitted, with the reason.

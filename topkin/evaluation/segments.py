@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from topkin.evaluation.protocol import DECILES, FINE
-from topkin.evaluation.results import Facts, Judgement, intervals, mean
+from topkin.evaluation.results import EvaluationContext, EvaluationResults, intervals, mean
 from topkin.metrics.ranking import gini
 
 COLD_USER_PURCHASES = 5
@@ -36,10 +36,12 @@ def user_groups(purchases: np.ndarray, edges: tuple[int, ...]) -> dict[str, list
     }
 
 
-def groups(judgement: Judgement, protocol: str, metric: str, facts: Facts, resamples: int, seed: int) -> dict[str, Any]:
+def groups(
+    results: EvaluationResults, protocol: str, metric: str, facts: EvaluationContext, resamples: int, seed: int
+) -> dict[str, Any]:
     """Recall and NDCG of every model for each kind of users; of ``metric`` the difference to each baseline too."""
     names = [f"{m}@{k}" for k in facts.ks for m in ("recall", "ndcg")]
-    purchases = judgement.columns([f"{protocol}/model/{metric}", "purchases"])[:, 1]
+    purchases = results.columns([f"{protocol}/model/{metric}", "purchases"])[:, 1]
     kinds = user_groups(purchases, facts.quartiles)
     found: dict[str, Any] = {kind: [] for kind in kinds}
     for kind, members in kinds.items():
@@ -49,12 +51,12 @@ def groups(judgement: Judgement, protocol: str, metric: str, facts: Facts, resam
                 entry = {"name": name, "users": int(mask.sum()), "from": int(own.min()), "to": int(own.max())}
                 found[kind].append(entry | {"metrics": {}, "differences": {}})
     for model in facts.models:
-        values = judgement.columns([f"{protocol}/{model}/{name}" for name in names])
+        values = results.columns([f"{protocol}/{model}/{name}" for name in names])
         for kind, members in kinds.items():
             for entry, mask in zip(found[kind], [m for _, m in members if m.any()], strict=True):
                 entry["metrics"][model] = dict(zip(names, [mean(c) for c in values[mask].T], strict=True))
     if facts.rivals:
-        values = judgement.columns([f"{protocol}/{model}/{metric}" for model in ("model", *facts.rivals)])
+        values = results.columns([f"{protocol}/{model}/{metric}" for model in ("model", *facts.rivals)])
         for kind, members in kinds.items():
             for entry, mask in zip(found[kind], [m for _, m in members if m.any()], strict=True):
                 apart = intervals(values[mask, :1] - values[mask, 1:], resamples, seed)
@@ -62,7 +64,7 @@ def groups(judgement: Judgement, protocol: str, metric: str, facts: Facts, resam
     return found
 
 
-def deciles(tallies: Mapping[tuple[str, str], Sums], facts: Facts) -> list[dict[str, Any]]:
+def deciles(tallies: Mapping[tuple[str, str], Sums], facts: EvaluationContext) -> list[dict[str, Any]]:
     """For each tenth of the items sold, the best sold first: the share of its true pairs that lists hold.
 
     ``found@k`` is counted over pairs of user and item, not over users.
@@ -82,7 +84,7 @@ def deciles(tallies: Mapping[tuple[str, str], Sums], facts: Facts) -> list[dict[
     return found
 
 
-def beyond_accuracy(given: pa.Table | None, diversity: Sums, facts: Facts) -> dict[str, float]:
+def beyond_accuracy(given: pa.Table | None, diversity: Sums, facts: EvaluationContext) -> dict[str, float]:
     """What the lists of a model are beside accurate, over all places of the lists, for each cut-off.
 
     novelty: mean of -log2(share of the users who bought before the date that bought the item), in bits (Zhou et

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from topkin.evaluation.protocol import COLD_ITEM_DAYS, COLD_ITEM_SALES, MEASURED, PROTOCOLS, published_ks
-from topkin.evaluation.results import Facts, Judgement, intervals, mean
+from topkin.evaluation.results import EvaluationContext, EvaluationResults, intervals, mean
 from topkin.evaluation.segments import beyond_accuracy, deciles, groups
 from topkin.metrics.bootstrap import bootstrap
 from topkin.metrics.ranking import METRICS
@@ -67,37 +67,37 @@ def nothing_held_out(as_of: datetime, ks: Sequence[int], bought: str, reason: st
     }
 
 
-def scoreboard(judgement: Judgement, facts: Facts, *, resamples: int, seed: int) -> dict[str, Any]:
+def scoreboard(results: EvaluationResults, facts: EvaluationContext, *, resamples: int, seed: int) -> dict[str, Any]:
     """``metrics.json``: see the table of its keys in the documentation of the evaluation."""
-    counts, ks = judgement.counts, facts.ks
+    counts, ks = results.counts, facts.ks
     reason = None if counts["events"] else NONE_IN_PERIOD
     if reason is None and not counts["users"]:
         reason = NONE_JUDGED
     result = nothing_held_out(facts.as_of, ks, facts.bought, reason or "")
     result |= {"models": list(facts.models), "left_out": dict(facts.left_out)}
     result["heldout"] = {**counts, "reason": reason}
-    result["published"].update(_published(judgement, facts))
+    result["published"].update(_published(results, facts))
     if reason is not None:
         return result
     metric = result["verdict"]["metric"]
-    compare = _Comparison(judgement, facts, resamples, seed)
+    compare = _Comparison(results, facts, resamples, seed)
     for protocol in PROTOCOLS:
         if not counts["users" if protocol == "all" else "novel_users"]:
             continue
         names = [f"{m}@{k}" for k in ks for m in METRICS]
         result[protocol], result["differences"][protocol], result["p"][protocol] = compare(protocol, names)
-        values = judgement.columns([f"{protocol}/{model}/{metric}" for model in facts.models])
+        values = results.columns([f"{protocol}/{model}/{metric}" for model in facts.models])
         found = intervals(values, resamples, seed)
         result["intervals"][protocol] = {m: {metric: v} for m, v in zip(facts.models, found, strict=True)}
-        given = {model: judgement.given.get((protocol, model)) for model in facts.models}
+        given = {model: results.recommended_counts.get((protocol, model)) for model in facts.models}
         n_sold = int((facts.sales > 0).sum())
         result["coverage"][protocol] = {model: _coverage(table, ks, n_sold) for model, table in given.items()}
-        tallies = _tallies(judgement, protocol)
+        tallies = _tallies(results, protocol)
         result["lists"][protocol] = {
             model: beyond_accuracy(table, tallies.get((model, "diversity"), {}), facts)
             for model, table in given.items()
         }
-        result["segments"][protocol] = groups(judgement, protocol, metric, facts, resamples, seed)
+        result["segments"][protocol] = groups(results, protocol, metric, facts, resamples, seed)
         result["segments"][protocol]["decile"] = deciles(tallies, facts)
     if counts["repeat_users"]:
         result["repeat"] = compare("repeat", _names("repeat", ks))[0]
@@ -115,8 +115,8 @@ def _names(truth: str, ks: Sequence[int]) -> list[str]:
 class _Comparison:
     """Means of every model, and the differences of the model to its rivals with their p-values."""
 
-    judgement: Judgement
-    facts: Facts
+    results: EvaluationResults
+    facts: EvaluationContext
     resamples: int
     seed: int
 
@@ -125,11 +125,11 @@ class _Comparison:
         means: dict[str, Any] = {model: {} for model in models}
         apart: dict[str, Any] = {model: {} for model in rivals}
         chance: dict[str, Any] = {model: {} for model in rivals}
-        per_name = 32 * max(len(self.judgement.places), 1) * len(models)  # values, differences, and copies
+        per_name = 32 * max(len(self.results.row_order), 1) * len(models)  # values, differences, and copies
         step = max(1, BUDGET_BYTES // per_name)
         for start in range(0, len(names), step):
             some = names[start : start + step]
-            values = self.judgement.columns([f"{truth}/{model}/{name}" for model in models for name in some])
+            values = self.results.columns([f"{truth}/{model}/{name}" for model in models for name in some])
             values = values.reshape(len(values), len(models), len(some))
             for m, model in enumerate(models):
                 means[model] |= {name: mean(values[:, m, c]) for c, name in enumerate(some)}
@@ -151,9 +151,9 @@ def _coverage(given: pa.Table | None, ks: Sequence[int], n_items: int) -> dict[s
     return {f"coverage@{k}": int((np.asarray(given[f"lists@{k}"]) > 0).sum()) / n_items for k in ks}
 
 
-def _tallies(judgement: Judgement, protocol: str) -> dict[tuple[str, str], dict[int, tuple[int, int]]]:
+def _tallies(results: EvaluationResults, protocol: str) -> dict[tuple[str, str], dict[int, tuple[int, int]]]:
     """By model and name: k to the sum and the number, of all parts."""
-    rows = pa.concat_tables(list(judgement.tables("tallies"))).filter(pc.field("protocol") == protocol)
+    rows = pa.concat_tables(list(results.tables("tallies"))).filter(pc.field("protocol") == protocol)
     rows = rows.group_by(["model", "name", "k"], use_threads=False).aggregate([("sum", "sum"), ("n", "sum")])
     found: dict[tuple[str, str], dict[int, tuple[int, int]]] = {}
     for row in rows.to_pylist():
@@ -161,19 +161,19 @@ def _tallies(judgement: Judgement, protocol: str) -> dict[tuple[str, str], dict[
     return found
 
 
-def _published(judgement: Judgement, facts: Facts) -> dict[str, Any]:
+def _published(results: EvaluationResults, facts: EvaluationContext) -> dict[str, Any]:
     ks = published_ks(facts.ks, facts.listed)
     names = [f"{m}@{k}" for k in ks for m in METRICS]
-    values = judgement.columns([f"published/lists/{name}" for name in names])
+    values = results.columns([f"published/lists/{name}" for name in names])
     users = len(values) if names else 0
     return {
         "users": users,
         "metrics": {name: mean(column) for name, column in zip(names, values.T, strict=True)} if users else {},
-        "coverage": _coverage(judgement.given.get(("published", "lists")), ks, len(facts.sales)),
+        "coverage": _coverage(results.recommended_counts.get(("published", "lists")), ks, len(facts.sales)),
     }
 
 
-def _cold(compare: _Comparison, facts: Facts, counts: Mapping[str, Any]) -> dict[str, Any]:
+def _cold(compare: _Comparison, facts: EvaluationContext, counts: Mapping[str, Any]) -> dict[str, Any]:
     """How well new and rare items are found: in the novel lists, and in lists of such items alone."""
     found: dict[str, Any] = {"days": COLD_ITEM_DAYS, "sales": COLD_ITEM_SALES, "items": int(facts.cold.sum())}
     found |= {"users": counts["cold_users"], "pairs": counts["cold_pairs"], "over_popularity": {}, "differences": {}}
@@ -184,7 +184,7 @@ def _cold(compare: _Comparison, facts: Facts, counts: Mapping[str, Any]) -> dict
     return found
 
 
-def _verdict(result: Mapping[str, Any], facts: Facts) -> tuple[dict[str, bool], dict[str, Any]]:
+def _verdict(result: Mapping[str, Any], facts: EvaluationContext) -> tuple[dict[str, bool], dict[str, Any]]:
     """Which baselines the model beats, the whole interval above zero, and whether it may be called good."""
     protocol, metric = result["verdict"]["protocol"], result["verdict"]["metric"]
     verdict: dict[str, Any] = {"protocol": protocol, "metric": metric, "good": None, "reason": None}

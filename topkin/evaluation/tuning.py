@@ -10,15 +10,15 @@ SPACE: dict[str, tuple[Any, ...]] = {
     "temperature": (0.05, 0.07, 0.1, 0.14, 0.2, 0.28),
     "learning_rate": (0.003, 0.006, 0.01, 0.02),
     "learning_rate_decay": (0.6, 0.8, 0.9),
-    "rarity": (0.25, 0.5, 0.75),
+    "inverse_popularity": (0.25, 0.5, 0.75),
     "user_power": (0.0, 0.25, 0.5),
     "example_half_life_days": (30.0, 60.0, 120.0, 3650.0),
     "neighbours": (0, 5, 10, 20),
     "negatives": (2048, 4096, 8192),
     "history_dropout": (0.0, 0.2),
     "id_dropout": (0.0, 0.1, 0.2),
-    "closed_power": (0.5, 0.7, 0.9),
-    "closed_rarity": (0.25, 0.5, 0.75),
+    "svd_power": (0.5, 0.7, 0.9),
+    "svd_inverse_popularity": (0.25, 0.5, 0.75),
 }
 """What ``topkin tune`` draws from: keys of ``[train]`` and the values worth trying, more or less by octaves."""
 

@@ -22,7 +22,7 @@ from topkin.ingest.files import FILE, ROW
 from topkin.ingest.rules import records
 from topkin.ingest.utf8 import readable
 
-PRINT = "__print"
+ROW_HASH = "__print"
 """Column that tells rows apart that are not equal in every column read, uint64."""
 
 LISTED_TWICE = {"items": "item listed twice", "users": "user listed twice"}
@@ -31,7 +31,7 @@ LISTED_TWICE = {"items": "item listed twice", "users": "user listed twice"}
 def purchase_rows(user: pa.DataType, item: pa.DataType, *, prints: bool) -> pa.Schema:
     """Accepted purchases: ``schemas.events``, and PRINT."""
     found = schemas.events(user, item)
-    return found.append(pa.field(PRINT, pa.uint64(), False)) if prints else found
+    return found.append(pa.field(ROW_HASH, pa.uint64(), False)) if prints else found
 
 
 _PLACE = [pa.field(FILE, pa.string(), False), pa.field(ROW, pa.int64(), False)]
@@ -164,7 +164,7 @@ def _finished(
 def clean_purchases(raw: pa.Table, source: Source, clock: datetime, *, prints: bool = True) -> Cleaned:
     """The purchases of a table with FILE and ROW: ``schemas.events`` in the order they came, and the rejects.
 
-    With ``prints`` a last column PRINT hashes all that was read, for :func:`topkin.ingest.events.settle`.
+    With ``prints`` a last column PRINT hashes all that was read, for :func:`topkin.ingest.events.sort_and_deduplicate`.
     ``clock``: naive UTC; a later purchase is in the future.
     """
     raw, not_text = readable(raw)
@@ -187,7 +187,7 @@ def clean_purchases(raw: pa.Table, source: Source, clock: datetime, *, prints: b
     columns["price"] = pa.nulls(len(rows), pa.float32()) if price is None else _number_column(rows[price])
     columns["segment"] = pa.nulls(len(rows), pa.string()) if segment is None else _label(rows[segment])
     if prints:
-        columns[PRINT] = pa.array(hash_rows(_flat(raw.drop_columns([FILE, ROW]))))
+        columns[ROW_HASH] = pa.array(hash_rows(_flat(raw.drop_columns([FILE, ROW]))))
     schema = purchase_rows(columns["user_id"].type, columns["item_id"].type, prints=prints)
     return _finished(source, raw, rows, columns, verdicts, schema)
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from topkin.artifacts import schemas
-from topkin.ingest.cleaning import PRINT
+from topkin.ingest.cleaning import ROW_HASH
 
 
 def ranks(values: pa.ChunkedArray) -> tuple[np.ndarray, pa.Array]:
@@ -51,7 +51,7 @@ def _float_key(values: pa.ChunkedArray) -> np.ndarray:
     return np.asarray(pc.fill_null(values, np.inf))
 
 
-def settle(rows: pa.Table) -> tuple[pa.Table, int]:
+def sort_and_deduplicate(rows: pa.Table) -> tuple[pa.Table, int]:
     """The purchases sorted by user_id, timestamp, item_id, quantity, price and segment, and how many were dropped.
 
     Rows equal in user_id, timestamp, item_id and PRINT are one purchase; without a column PRINT all are kept.
@@ -66,7 +66,7 @@ def settle(rows: pa.Table) -> tuple[pa.Table, int]:
     if len(order) > 1:
         tied[1:] |= same
         tied[:-1] |= same
-    prints = np.asarray(rows[PRINT]) if PRINT in rows.column_names else None
+    prints = np.asarray(rows[ROW_HASH]) if ROW_HASH in rows.column_names else None
     if tied.any():  # only ties need the other columns
         at = order[tied]
         few = rows.take(pa.array(at))
@@ -80,7 +80,7 @@ def settle(rows: pa.Table) -> tuple[pa.Table, int]:
         again[1:] = same & (prints[order[1:]] == prints[order[:-1]]) if len(order) > 1 else False
         dropped = int(again.sum())
         order = order[~again] if dropped else order
-        rows = rows.drop_columns([PRINT])
+        rows = rows.drop_columns([ROW_HASH])
     schema = schemas.events(users.type, items.type)
     return rows.combine_chunks().take(pa.array(order)).cast(schema).combine_chunks(), dropped
 

@@ -21,7 +21,7 @@ from topkin.ingest.cleaning import (
     user_rows,
 )
 from topkin.ingest.contract import Source
-from topkin.ingest.events import histories, settle, split_by_time
+from topkin.ingest.events import histories, sort_and_deduplicate, split_by_time
 from topkin.ingest.files import FILE
 from topkin.ingest.splits import last_out, leaks
 
@@ -36,7 +36,7 @@ COUNTS = pa.schema(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class PreparePlan:
     """What preparing depends on, beside the rows. ``as_of`` and ``clock`` are naive UTC.
 
     split: ``time`` or ``last``, see ``config.Prepare``; a source ``heldout`` takes its place. vector_dim: how many
@@ -70,7 +70,7 @@ class Plan:
         return item_rows(self.item_type, self.vector_dim) if name == "items" else user_rows(self.user_type)
 
 
-class Part(NamedTuple):
+class PreparedPart(NamedTuple):
     """What one partition of users becomes."""
 
     events: pa.Table
@@ -82,7 +82,7 @@ class Part(NamedTuple):
     counts: pa.Table
 
 
-class Shop(NamedTuple):
+class PreparedCatalogue(NamedTuple):
     """What is made of all partitions together."""
 
     catalogue: pa.Table
@@ -123,18 +123,20 @@ def count_rejects(rejects: pa.Table) -> pa.Table:
     return pa.table([found["source"], kind, found["reason"], found["count_all"]], schema=COUNTS)
 
 
-def prepare_part(purchases: pa.Table, users: pa.Table | None, plan: Plan, given: pa.Table | None = None) -> Part:
+def prepare_part(
+    purchases: pa.Table, users: pa.Table | None, plan: PreparePlan, given: pa.Table | None = None
+) -> PreparedPart:
     """What becomes of all accepted purchases and listed users of one partition.
 
     given: purchases to hold out, where the plan has a source of them; else ``plan.split`` chooses them.
     """
-    events, dropped = settle(purchases)
+    events, dropped = sort_and_deduplicate(purchases)
     before, heldout = split_by_time(events, plan.as_of)
     more: list[tuple[str, str, str, int]] = []
     if plan.split == "last":
         before, heldout = last_out(before)
     if plan.heldout is not None and given is not None:
-        heldout, again = settle(given)
+        heldout, again = sort_and_deduplicate(given)
         late, early = leaks(events, heldout, plan.as_of)
         more = [("heldout", "accepted", "", len(heldout)), ("heldout", "duplicates", "", again)]
         more += [("", "late_rows", "", late), ("", "early_rows", "", early)]
@@ -156,10 +158,10 @@ def prepare_part(purchases: pa.Table, users: pa.Table | None, plan: Plan, given:
         ("", "users", "", len(lists)),
         ("", "users_without_history", "", int((lengths == 0).sum())),
     ]
-    return Part(before, heldout, lists, rejects, sold, vocabulary(lists["segment"]), counted(*counts))
+    return PreparedPart(before, heldout, lists, rejects, sold, vocabulary(lists["segment"]), counted(*counts))
 
 
-def prepare_shop(sold: pa.Table, items: pa.Table | None, segments: pa.Table, plan: Plan) -> Shop:
+def prepare_shop(sold: pa.Table, items: pa.Table | None, segments: pa.Table, plan: PreparePlan) -> PreparedCatalogue:
     """The catalogue and vocabularies from merged sales, all accepted rows of the items' table, and segments."""
     rejects = schemas.REJECTS.empty_table()
     listed = 0
@@ -178,7 +180,7 @@ def prepare_shop(sold: pa.Table, items: pa.Table | None, segments: pa.Table, pla
         "categories": vocabulary(found["category"]),
         "segments": vocabulary(segments["value"], segments["count"]),
     }
-    return Shop(found, words, rejects, counts)
+    return PreparedCatalogue(found, words, rejects, counts)
 
 
 def sale_span(items: pa.Table) -> pa.Table:
@@ -190,7 +192,9 @@ def sale_span(items: pa.Table) -> pa.Table:
 _SPAN = pa.schema([pa.field("first_sale", schemas.TIME), pa.field("last_sale", schemas.TIME)])
 
 
-def statistics(counts: pa.Table, files: Mapping[str, tuple[int, int]], span: pa.Table, plan: Plan) -> dict[str, Any]:
+def statistics(
+    counts: pa.Table, files: Mapping[str, tuple[int, int]], span: pa.Table, plan: PreparePlan
+) -> dict[str, Any]:
     """The content of statistics.json from merged counts, (files, rows) of each input, and the sale span.
 
     Raises AssertionError where a row was neither accepted nor dropped nor rejected.
@@ -230,7 +234,7 @@ def sorted_rejects(rejects: pa.Table) -> pa.Table:
     return rejects.sort_by([("source", "ascending"), ("file", "ascending"), ("row", "ascending")]).combine_chunks()
 
 
-def prepare(raw: Mapping[str, pa.Table], plan: Plan) -> Prepared:
+def prepare(raw: Mapping[str, pa.Table], plan: PreparePlan) -> Prepared:
     """Prepare whole inputs in memory: each a table of the columns read, FILE and ROW, by name."""
     purchases = clean_purchases(raw["purchases"], plan.purchases, plan.clock, prints=plan.drop_duplicates)
     rejects = [purchases.rejects]

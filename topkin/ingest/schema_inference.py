@@ -61,7 +61,7 @@ class Guess:
 
 
 @dataclass(frozen=True)
-class Facts:
+class ColumnProfile:
     """What the sample says of a column: its values without nulls, and how many were different or null."""
 
     name: str
@@ -76,7 +76,7 @@ class Facts:
         return self.rows - len(self.values)
 
 
-def facts(sample: pa.Table) -> list[Facts]:
+def profile_column(sample: pa.Table) -> list[ColumnProfile]:
     """The facts of each column of a kind that can be read; nested columns are left out."""
     found = []
     for name, column in zip(sample.column_names, sample.columns, strict=True):
@@ -87,7 +87,7 @@ def facts(sample: pa.Table) -> list[Facts]:
             continue
         values = column.drop_null()
         distinct = pc.count_distinct(values).as_py() if len(values) else 0
-        found.append(Facts(name, column.type, values, len(column), distinct))
+        found.append(ColumnProfile(name, column.type, values, len(column), distinct))
     return found
 
 
@@ -112,7 +112,7 @@ def named(key: str, name: str) -> float:
     return score - 0.8 if against else score
 
 
-def content(key: str, column: Facts, partner: pa.ChunkedArray | None = None) -> tuple[float, str]:
+def content(key: str, column: ColumnProfile, partner: pa.ChunkedArray | None = None) -> tuple[float, str]:
     """How much type and values speak for a key, 0 to 1, and what they say; 0 where they rule it out.
 
     partner: values of the same id in another table.
@@ -143,7 +143,7 @@ def content(key: str, column: Facts, partner: pa.ChunkedArray | None = None) -> 
     return 0.8, said
 
 
-def _id_content(column: Facts, kind: str, partner: pa.ChunkedArray | None) -> tuple[float, str]:
+def _id_content(column: ColumnProfile, kind: str, partner: pa.ChunkedArray | None) -> tuple[float, str]:
     if kind == "float":
         numbers = np.asarray(column.values).astype(np.float64)
         if not np.all(np.isfinite(numbers) & (numbers == np.round(numbers))):
@@ -160,7 +160,7 @@ def _id_content(column: Facts, kind: str, partner: pa.ChunkedArray | None) -> tu
     return score, said
 
 
-def _time_content(column: Facts, kind: str) -> tuple[float, str]:
+def _time_content(column: ColumnProfile, kind: str) -> tuple[float, str]:
     if kind == "time":
         span = pc.min_max(column.values).as_py()
         return 1.0, f"{column.type}, {_day(span['min'])} to {_day(span['max'])}"
@@ -203,7 +203,7 @@ def _kind(kind: pa.DataType) -> str:
 
 
 def guess(
-    table: Sequence[Facts],
+    table: Sequence[ColumnProfile],
     wanted: Sequence[str],
     *,
     chosen: Mapping[str, str] | None = None,
@@ -251,19 +251,19 @@ def guess(
     return [_with_nulls(found[key], by_name[found[key].column]) for key in wanted if key in found]
 
 
-def _with_nulls(found: Guess, column: Facts) -> Guess:
+def _with_nulls(found: Guess, column: ColumnProfile) -> Guess:
     """A required column without a value says what comes of such rows: they need no rule."""
     if found.key not in REQUIRED or not column.nulls:
         return found
     return Guess(found.key, found.column, f"{found.why}; {column.nulls / column.rows:.1%} null, rejected as such")
 
 
-def _listed(table: Sequence[Facts]) -> str:
+def _listed(table: Sequence[ColumnProfile]) -> str:
     return ", ".join(f"{column.name} ({column.type})" for column in table)
 
 
 @dataclass(frozen=True)
-class Cure:
+class SuggestedRule:
     """An SQL expression that the sample asks for: a rule (``key`` its reason) or what replaces a column.
 
     ``form`` is the expression with ``{}`` for the column, where it is about one alone.
@@ -275,12 +275,12 @@ class Cure:
     form: str = ""
 
     @classmethod
-    def of(cls, column: str, form: str, why: str) -> "Cure":
+    def of(cls, column: str, form: str, why: str) -> "SuggestedRule":
         """What replaces a column, from its form."""
         return cls(column, form.replace("{}", quoted_if_needed(column)), why, form)
 
 
-def likely_rules(sample: pa.Table, guesses: Sequence[Guess]) -> list[Cure]:
+def likely_rules(sample: pa.Table, guesses: Sequence[Guess]) -> list[SuggestedRule]:
     """Rules that reject rows of the sample that are no purchases: blank ids, nothing sold, no price."""
     columns = {g.key: quoted_if_needed(g.column) for g in guesses}
     types = {g.key: sample.schema.field(g.column).type for g in guesses}
@@ -297,26 +297,26 @@ def likely_rules(sample: pa.Table, guesses: Sequence[Guess]) -> list[Cure]:
     for reason, rule, said in tests:
         bad = _count(sample, f"({rule}) IS FALSE" if reason.startswith("blank") else f"({rule}) IS NOT TRUE")
         if bad:
-            cures.append(Cure(reason, rule, f"{bad / len(sample):.1%} of the rows looked at {said}"))
+            cures.append(SuggestedRule(reason, rule, f"{bad / len(sample):.1%} of the rows looked at {said}"))
     return cures
 
 
-def likely_normalising(sample: pa.Table, guesses: Sequence[Guess]) -> list[Cure]:
+def likely_normalising(sample: pa.Table, guesses: Sequence[Guess]) -> list[SuggestedRule]:
     """Expressions that make equal what the sample writes in several ways: case, spaces, whole floats."""
     cures = []
     for g in guesses:
         kind, column = _kind(sample.schema.field(g.column).type), quoted_if_needed(g.column)
         if g.key in ("user_id", "item_id") and kind == "float":
-            cures.append(Cure.of(g.column, "CAST({} AS BIGINT)", "ids came as floats, all of them whole"))
+            cures.append(SuggestedRule.of(g.column, "CAST({} AS BIGINT)", "ids came as floats, all of them whole"))
         elif g.key in ("user_id", "item_id") and kind == "text":
             one, trimmed, upper = (_distinct(sample, e) for e in (column, f"trim({column})", f"upper(trim({column}))"))
             if upper < trimmed and upper > 0.8 * trimmed:
                 said = f"{one - upper:,} of {one:,} ids differ from another in case or spaces only"
-                cures.append(Cure.of(g.column, "upper(trim({}))", said))
+                cures.append(SuggestedRule.of(g.column, "upper(trim({}))", said))
             elif _count(sample, f"{column} <> trim({column})"):
-                cures.append(Cure.of(g.column, "trim({})", "some ids have spaces around them"))
+                cures.append(SuggestedRule.of(g.column, "trim({})", "some ids have spaces around them"))
         elif g.key == "title" and kind == "text" and _count(sample, f"{column} <> trim({column})"):
-            cures.append(Cure.of(g.column, "trim({})", "some titles have spaces around them"))
+            cures.append(SuggestedRule.of(g.column, "trim({})", "some titles have spaces around them"))
     return cures
 
 

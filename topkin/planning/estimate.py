@@ -25,7 +25,7 @@ PARTS_A_LOAD = 8  # parts that a shard is searched for each time it is loaded
 
 
 @dataclass(frozen=True, kw_only=True)
-class Counts:
+class InputCounts:
     """How much there is. purchases: rows of the input; known: those before the as-of date that count.
 
     input_bytes: of all input files. id_bytes: of an id in memory. dim: coordinates of a vector, 0 for as many as the
@@ -42,7 +42,7 @@ class Counts:
     vector_dim: int = 0
 
     @classmethod
-    def of_prepared(cls, folder: str) -> "Counts":
+    def of_prepared(cls, folder: str) -> "InputCounts":
         """Of a folder of the stage prepare."""
         found = storage.read_json(storage.join(folder, "statistics.json"))
         rows = found["sources"]["purchases"]["rows"]
@@ -83,7 +83,7 @@ class Stage:
 class Plan:
     """A run's stages, and why it cannot be done as it is: a sentence with its cure for each stage that does not fit."""
 
-    counts: Counts
+    counts: InputCounts
     machine: Machine
     stages: tuple[Stage, ...]
     refusals: tuple[str, ...]
@@ -99,7 +99,7 @@ class Plan:
 
 
 def plan(
-    counts: Counts,
+    counts: InputCounts,
     settings: Settings,
     machine: Machine,
     *,
@@ -119,7 +119,7 @@ def refuse(made: Plan) -> None:
         raise ConfigError("\n".join(made.refusals))
 
 
-def shards_of(counts: Counts, settings: Settings, machine: Machine, *, costs: Costs = MEASURED) -> int:
+def shards_of(counts: InputCounts, settings: Settings, machine: Machine, *, costs: Costs = MEASURED) -> int:
     """Into how many shards the lists' search cuts the catalogue: 1 where a worker holds it, or no number helps.
 
     No number helps a baseline, which holds no vectors.
@@ -143,13 +143,13 @@ def _least(holds: Callable[[int], bool], low: int, high: int) -> int | None:
     return low
 
 
-def dim_of(c: Counts, settings: Settings) -> int:
+def dim_of(c: InputCounts, settings: Settings) -> int:
     """Coordinates of a vector: the blocks' and two of the prior."""
     train = settings.train
-    return c.dim or train.closed_dim + train.uptake_dim + (train.dim if train.epochs else 0) + train.sequence_dim + 2
+    return c.dim or train.svd_dim + train.next_item_dim + (train.dim if train.epochs else 0) + train.sequence_dim + 2
 
 
-def _stage(name: str, c: Counts, settings: Settings, machine: Machine, shards: int, costs: Costs) -> Stage:
+def _stage(name: str, c: InputCounts, settings: Settings, machine: Machine, shards: int, costs: Costs) -> Stage:
     flops, cpu = _work(name, c, settings, costs)
     read, written = _bytes(name, c, settings, shards, machine.workers)
     rows = {"prepare": c.purchases, "train": c.known, "embed": c.users + c.items, "index": c.items}
@@ -172,7 +172,7 @@ def _stage(name: str, c: Counts, settings: Settings, machine: Machine, shards: i
     )
 
 
-def _work(name: str, c: Counts, settings: Settings, costs: Costs) -> tuple[float, float]:
+def _work(name: str, c: InputCounts, settings: Settings, costs: Costs) -> tuple[float, float]:
     """Floating-point operations of the matrix products, and CPU seconds of one core, of a stage."""
     dim, k, near = dim_of(c, settings), min(settings.recommend.k, c.items), settings.similar
     neighbours = c.items * near.items + c.users * (near.users + near.bought)
@@ -196,7 +196,7 @@ def _work(name: str, c: Counts, settings: Settings, costs: Costs) -> tuple[float
     return 2.0 * dim * c.users * c.items, 1.0 * c.users * c.items * costs.judged_pair  # held-out users are at most all
 
 
-def _scored(c: Counts, settings: Settings) -> float:
+def _scored(c: InputCounts, settings: Settings) -> float:
     """Items scored for a user: all of them, or those that the index looks at, as many times log n as it keeps."""
     if settings.recommend.search == "exact":
         return c.items
@@ -204,7 +204,7 @@ def _scored(c: Counts, settings: Settings) -> float:
     return min(c.items, shards * settings.index.ef_search * settings.index.m)
 
 
-def _bytes(name: str, c: Counts, settings: Settings, shards: int, workers: int) -> tuple[float, float]:
+def _bytes(name: str, c: InputCounts, settings: Settings, shards: int, workers: int) -> tuple[float, float]:
     """Bytes read and written by a stage, all workers together; each reads the items for itself."""
     parts, vector = settings.run.parts, COORDINATE * dim_of(c, settings)
     histories, catalogue, lists = ROW * c.known, 100.0 * c.items, 12.0 * c.users * min(settings.recommend.k, c.items)
@@ -234,19 +234,19 @@ def _bytes(name: str, c: Counts, settings: Settings, shards: int, workers: int) 
     return 2 * histories + users + workers * (items + catalogue) + lists, 100.0 * c.users
 
 
-def _words(c: Counts, settings: Settings) -> float:
+def _words(c: InputCounts, settings: Settings) -> float:
     """Bytes of the encoder's rows for the words of titles, in and out; none where no title is read."""
     titled = settings.items is not None and settings.items.title is not None
     return 2.0 * COORDINATE * settings.train.word_buckets * dim_of(c, settings) if titled else 0.0
 
 
-def _user_rows(c: Counts, settings: Settings) -> float:
+def _user_rows(c: InputCounts, settings: Settings) -> float:
     """Bytes of the rows of users' own; none where ``train.user_rows`` is off."""
     train = settings.train
     return float(c.users * (COORDINATE * train.dim + c.id_bytes)) if train.user_rows and train.epochs else 0.0
 
 
-def _named(c: Counts, settings: Settings) -> float:
+def _named(c: InputCounts, settings: Settings) -> float:
     """Distinct items that the reasons of a part name, at most: those listed and those bought."""
     if not settings.recommend.because or settings.recommend.model != "encoder":
         return 0.0
@@ -259,7 +259,7 @@ def _share(settings: Settings) -> float:
     return min(1.0, 1.2 / settings.run.parts)
 
 
-def memory(name: str, c: Counts, settings: Settings, shards: int, costs: Costs = MEASURED) -> float:
+def memory(name: str, c: InputCounts, settings: Settings, shards: int, costs: Costs = MEASURED) -> float:
     """Bytes of one worker at its peak in a stage."""
     train, vector = settings.train, COORDINATE * dim_of(c, settings)
     share = _share(settings)
@@ -274,9 +274,7 @@ def memory(name: str, c: Counts, settings: Settings, shards: int, costs: Costs =
         more = 4 * share * c.purchases * purchase + 3 * catalogue + 4 * own
     elif name == "train":  # what is shuffled at a time; a decomposition; weights with two moments and a gradient
         shuffled = 13.0 * min(c.known, SHUFFLED) + share * c.known * (c.id_bytes + 60)
-        closed = (
-            12.0 * (train.closed_rank + 32) + 8.0 * (train.closed_dim + train.uptake_dim) if train.closed_dim else 0.0
-        )
+        closed = 12.0 * (train.svd_rank + 32) + 8.0 * (train.svd_dim + train.next_item_dim) if train.svd_dim else 0.0
         trained = 32.0 * ((train.dim if train.epochs else 0) + train.sequence_dim)
         more = shuffled + c.items * (closed + trained) + catalogue
         more += 8 * own  # as read, of each validation cut, in the step, and in float64 for the ridge map
@@ -301,7 +299,7 @@ def memory(name: str, c: Counts, settings: Settings, shards: int, costs: Costs =
     return costs.start_bytes[name] + more
 
 
-def _refusal(stage: Stage, c: Counts, settings: Settings, machine: Machine, costs: Costs) -> str:
+def _refusal(stage: Stage, c: InputCounts, settings: Settings, machine: Machine, costs: Costs) -> str:
     """Why a stage does not fit, and the setting with which it would."""
 
     def needed(parts: int, search: str = settings.recommend.search) -> float:

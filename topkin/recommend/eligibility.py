@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 
 from topkin.artifacts import storage
 from topkin.artifacts.ids import canonical, canonical_type
-from topkin.config.sections import Recommend
+from topkin.config.sections import RecommendSettings
 from topkin.errors import InputError
-from topkin.interactions import Interactions, rows_of
+from topkin.interactions import Interactions, encode_ids
 
 Exclusions = tuple[np.ndarray, np.ndarray]
 """CSR: ``indptr`` (n_users + 1,) int64 and ``items`` int32, ascending and distinct within a user."""
@@ -28,12 +28,12 @@ BOUGHT = ("exclude", "keep", "cooldown", "boost")
 class Allowed:
     """The items that may be listed at all.
 
-    mask: (n_items,) bool. taken: how many items each rule takes away, an item once, under the first
+    mask: (n_items,) bool. filtered_counts: how many items each rule takes away, an item once, under the first
     rule of: unavailable, denied, not_allowed. unknown: ids on the lists that the catalogue lacks.
     """
 
     mask: np.ndarray
-    taken: Mapping[str, int]
+    filtered_counts: Mapping[str, int]
     unknown: Mapping[str, int]
 
 
@@ -49,23 +49,23 @@ def allowed_items(
     An empty allow-list allows nothing. Raises TypeError where a list has ids of another type.
     """
     mask = np.array(catalogue["available"], bool)
-    taken = {"unavailable": int((~mask).sum()), "denied": 0, "not_allowed": 0}
+    filtered = {"unavailable": int((~mask).sum()), "denied": 0, "not_allowed": 0}
     unknown = {"allow": 0, "deny": 0}
     if deny is not None:
-        rows = rows_of(deny, catalogue["item_id"])
+        rows = encode_ids(deny, catalogue["item_id"])
         unknown["deny"] = int((rows < 0).sum())
         denied = np.zeros(len(mask), bool)
         denied[rows[rows >= 0]] = True
-        taken["denied"] = int((mask & denied).sum())
+        filtered["denied"] = int((mask & denied).sum())
         mask &= ~denied
     if allow is not None:
-        rows = rows_of(allow, catalogue["item_id"])
+        rows = encode_ids(allow, catalogue["item_id"])
         unknown["allow"] = int((rows < 0).sum())
         listed = np.zeros(len(mask), bool)
         listed[rows[rows >= 0]] = True
-        taken["not_allowed"] = int((mask & ~listed).sum())
+        filtered["not_allowed"] = int((mask & ~listed).sum())
         mask &= listed
-    return Allowed(mask, taken, unknown)
+    return Allowed(mask, filtered, unknown)
 
 
 def cooldown_days(
@@ -160,14 +160,14 @@ def read_item_list(path: str, item_type: pa.DataType, key: str) -> pa.ChunkedArr
     return pa.chunked_array([c for column in columns for c in column.chunks], item_type)
 
 
-def check_item_lists(settings: Recommend, item_type: pa.DataType) -> None:
+def check_item_lists(settings: RecommendSettings, item_type: pa.DataType) -> None:
     """Read the allow-list and the deny-list. Raises InputError where one of them cannot be used."""
     for key, path in (("recommend.allow", settings.allow), ("recommend.deny", settings.deny)):
         if path is not None:
             read_item_list(path, item_type, key)
 
 
-def item_lists_fingerprint(settings: Recommend) -> list[list[str]]:
+def item_lists_fingerprint(settings: RecommendSettings) -> list[list[str]]:
     """[key, file, SHA-256] of every file of the allow-list and the deny-list: what tells that a list is another.
 
     Raises InputError where a list has no file.

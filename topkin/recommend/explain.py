@@ -19,7 +19,7 @@ _BUDGET_BYTES = 8 << 20  # what stays in cache
 _NEVER = -1e30
 
 
-def reasons(
+def explain(
     history: Interactions,
     factors: np.ndarray,
     blocks: Sequence[Block],
@@ -70,7 +70,7 @@ def _block(
     lists: np.ndarray,
     most: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """:func:`reasons` of users with histories of about one length, padded to the longest."""
+    """:func:`explain` of users with histories of about one length, padded to the longest."""
     n, k = lists.shape
     users = history.users
     # Ascending items: the first of equal shares has the lowest number.

@@ -14,13 +14,13 @@ import numpy as np
 import pyarrow as pa
 
 from topkin.artifacts import schemas
-from topkin.config.sections import Recommend
+from topkin.config.sections import RecommendSettings
 from topkin.encoding.blocks import Block, factors
 from topkin.interactions import Interactions
 from topkin.recommend.eligibility import Exclusions, excluded_items
-from topkin.recommend.explain import reasons
-from topkin.recommend.popular_fallback import Popularity, popular_lists
-from topkin.recommend.repurchase import Habits, Repurchase
+from topkin.recommend.explain import explain
+from topkin.recommend.popular_fallback import SegmentPopularity, popular_lists
+from topkin.recommend.repurchase import RepeatHistory, Repurchase
 from topkin.recommend.searchers import BaselineSearch, Search
 
 FEW_ITEMS = "the catalogue has fewer items than k"
@@ -29,7 +29,7 @@ FEW_VECTORS = "of the items that may be listed, fewer than k have a vector"
 FEW_SOLD = "of the items that may be listed, fewer than k were ever sold"
 FEW_UNBOUGHT = "without the items that the user bought, fewer than k are left"
 FEW_COOL = "without the items that the user bought within their cool-down, fewer than k are left"
-REASONS = (FEW_ITEMS, FEW_ALLOWED, FEW_VECTORS, FEW_SOLD, FEW_UNBOUGHT, FEW_COOL)
+SHORTFALLS = (FEW_ITEMS, FEW_ALLOWED, FEW_VECTORS, FEW_SOLD, FEW_UNBOUGHT, FEW_COOL)
 
 NO_PURCHASES = "no purchases"
 FEW_PURCHASES = "fewer purchases than recommend.min_history"
@@ -44,7 +44,7 @@ class Rows(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shelf:
+class ItemContext:
     """All that recommending knows of the items, loaded once a worker.
 
     item_ids: (n_items,). in_vectors, vectors: (n_items, dim) float32, or what looks rows up by item number, as
@@ -60,7 +60,7 @@ class Shelf:
     buyers: np.ndarray
     allowed: np.ndarray
     cooldown: np.ndarray
-    popularity: Popularity
+    popularity: SegmentPopularity
     blocks: Sequence[Block]
     history_length: int
     encoder: str
@@ -76,14 +76,19 @@ class Lists(NamedTuple):
 
 
 def recommend(
-    histories: pa.Table, vectors: np.ndarray, shelf: Shelf, search: Search, settings: Recommend, as_of: datetime
+    histories: pa.Table,
+    vectors: np.ndarray,
+    shelf: ItemContext,
+    search: Search,
+    settings: RecommendSettings,
+    as_of: datetime,
 ) -> Lists:
     """The lists of some users, in their order.
 
     histories: ``schemas.histories``. vectors: (n_users, dim) float32, theirs; zero for a user of whom the model
     knows nothing. Raises ValueError where the two do not fit or a vector is not finite.
     """
-    history, exclude, why = asked(histories, vectors, shelf.item_ids, shelf.cooldown, settings, as_of)
+    history, exclude, why = build_queries(histories, vectors, shelf.item_ids, shelf.cooldown, settings, as_of)
     known, unknown = np.flatnonzero(why < 0), np.flatnonzero(why >= 0)
     n, k = len(histories), longest(settings.k, len(shelf.item_ids))
     ids, scores = np.full((n, k), -1, np.int32), np.full((n, k), -np.inf, np.float32)
@@ -117,16 +122,16 @@ def recommend(
         named, bought, listed = _named(pooled.items, ids[known], len(shelf.item_ids))
         pooled, in_vectors = replace(pooled, items=bought, n_items=len(named)), shelf.in_vectors[named]
         weights = factors(pooled, in_vectors, shelf.buyers[named], shelf.blocks)
-        places, _ = reasons(pooled, weights, shelf.blocks, in_vectors, shelf.vectors[named], listed, settings.because)
+        places, _ = explain(pooled, weights, shelf.blocks, in_vectors, shelf.vectors[named], listed, settings.because)
         because[known] = np.where(places < 0, np.int32(-1), named[places])
-    times = np.zeros((n, k), np.int32) if settings.bought == "exclude" else Habits.of(history).times_of(ids)
+    times = np.zeros((n, k), np.int32) if settings.bought == "exclude" else RepeatHistory.of(history).times_of(ids)
     if shelf.repurchase is not None and settings.because and len(known):
         because = _own_first(because, ids, times, why < 0)
-    short, reason = _short(ids, why >= 0, search.offered(shelf.allowed), shelf, settings)
+    short, reason = _short(ids, why >= 0, search.n_candidates(shelf.allowed), shelf, settings)
     counts = {
         "users": {"all": n, "with_list": int((ids[:, :1] >= 0).sum())},
         "source": {name: int((sources == number).sum()) for number, name in enumerate(schemas.SOURCES)},
-        "reason": {name: int((reason == number).sum()) for number, name in enumerate(REASONS)},
+        "reason": {name: int((reason == number).sum()) for number, name in enumerate(SHORTFALLS)},
         "fallback": {name: int((why == number).sum()) for number, name in enumerate(_FALLBACK)},
     }
     return Lists(
@@ -136,7 +141,7 @@ def recommend(
     )
 
 
-class Asked(NamedTuple):
+class UserQueries(NamedTuple):
     """What the search for some users is given: their purchases, what they may not get, and why not the model's items.
 
     why: (n_users,) int8, a number in _FALLBACK; -1 for a user who gets the model's items.
@@ -147,20 +152,20 @@ class Asked(NamedTuple):
     why: np.ndarray
 
 
-def asked(
+def build_queries(
     histories: pa.Table,
     vectors: np.ndarray,
     item_ids: pa.Array,
     cooldown: np.ndarray,
-    settings: Recommend,
+    settings: RecommendSettings,
     as_of: datetime,
-) -> Asked:
+) -> UserQueries:
     """What :func:`recommend` searches for: the same for one search over all items and for one over a shard."""
     if len(histories) != len(vectors):
         raise ValueError(f"vectors must be as many as histories ({len(histories)}), got {len(vectors)}")
     history = Interactions.from_histories(histories, item_ids, as_of)
     exclude = excluded_items(history, settings.bought, cooldown)
-    return Asked(history, exclude, _why_fallback(history, vectors, settings.min_history))
+    return UserQueries(history, exclude, _why_fallback(history, vectors, settings.min_history))
 
 
 def longest(k: int, n_items: int) -> int:
@@ -213,7 +218,7 @@ def take(exclude: Exclusions, rows: np.ndarray) -> Exclusions:
 
 
 def _short(
-    ids: np.ndarray, fallback: np.ndarray, offered: int, shelf: Shelf, settings: Recommend
+    ids: np.ndarray, fallback: np.ndarray, offered: int, shelf: ItemContext, settings: RecommendSettings
 ) -> tuple[np.ndarray, np.ndarray]:
     """The users with fewer than k items, ascending, and the first rule that left too few, as a number in REASONS.
 
@@ -222,20 +227,20 @@ def _short(
     k = settings.k
     short = np.flatnonzero(ids[:, -1] < 0) if ids.shape[1] == k else np.arange(len(ids))
     if len(shelf.allowed) < k:
-        return short, np.full(len(short), REASONS.index(FEW_ITEMS))
+        return short, np.full(len(short), SHORTFALLS.index(FEW_ITEMS))
     if shelf.allowed.sum() < k:
-        return short, np.full(len(short), REASONS.index(FEW_ALLOWED))
-    own = REASONS.index(FEW_COOL if settings.bought == "cooldown" else FEW_UNBOUGHT)
+        return short, np.full(len(short), SHORTFALLS.index(FEW_ALLOWED))
+    own = SHORTFALLS.index(FEW_COOL if settings.bought == "cooldown" else FEW_UNBOUGHT)
     sold = (shelf.popularity.events > 0) | (shelf.popularity.recent > 0)
     few = FEW_VECTORS if settings.model == "encoder" else FEW_SOLD
-    of_model = own if offered >= k else REASONS.index(few)
-    of_popular = own if (shelf.allowed & sold).sum() >= k else REASONS.index(FEW_SOLD)
+    of_model = own if offered >= k else SHORTFALLS.index(few)
+    of_popular = own if (shelf.allowed & sold).sum() >= k else SHORTFALLS.index(FEW_SOLD)
     return short, np.where(fallback[short], of_popular, of_model)
 
 
 def _table(
     user_ids: pa.ChunkedArray,
-    shelf: Shelf,
+    shelf: ItemContext,
     ids: np.ndarray,
     scores: np.ndarray,
     sources: np.ndarray,
@@ -260,13 +265,13 @@ def _table(
 
 
 def _short_table(
-    user_ids: pa.ChunkedArray, shelf: Shelf, short: np.ndarray, reason: np.ndarray, ids: np.ndarray, wanted: int
+    user_ids: pa.ChunkedArray, shelf: ItemContext, short: np.ndarray, reason: np.ndarray, ids: np.ndarray, wanted: int
 ) -> pa.Table:
     columns = [
         user_ids.take(pa.array(short)),
         pa.array(np.full(len(short), wanted, np.int32)),
         pa.array((ids[short] >= 0).sum(axis=1).astype(np.int32)),
-        pa.array(REASONS).take(pa.array(reason)),
+        pa.array(SHORTFALLS).take(pa.array(reason)),
     ]
     schema = schemas.with_encoder(schemas.short_lists(user_ids.type), shelf.encoder)
     return pa.Table.from_arrays(columns, schema=schema)

@@ -54,7 +54,7 @@ def merge_segment_counts(tables: list[pa.Table]) -> pa.Table:
 
 
 @dataclass(frozen=True)
-class Popularity:
+class SegmentPopularity:
     """What sold. events, recent: (n_items,) int64 purchases ever and lately; segments: SEGMENT_COUNTS."""
 
     events: np.ndarray
@@ -80,7 +80,11 @@ class Popularity:
 
 
 def popular_lists(
-    segments: pa.Array | pa.ChunkedArray, exclude: Exclusions, popularity: Popularity, allowed: np.ndarray, k: int
+    segments: pa.Array | pa.ChunkedArray,
+    exclude: Exclusions,
+    popularity: SegmentPopularity,
+    allowed: np.ndarray,
+    k: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Lists by popularity, each (n, k): ids int32 padded -1, scores float32 padded -inf, sources int8 padded -1.
 

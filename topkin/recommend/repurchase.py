@@ -6,7 +6,7 @@ An item that the user bought gets a personal part of four factors,
 
 ``times`` the item was bought (lines of one moment are one time); ``repeat`` the share of the item's buyers who
 bought it again, the repeat customer probability of Bhagat et al. (Buy It Again, KDD 2018); ``lately`` the share
-of its buyers who bought it in the last RECENT_DAYS; and ``due``, see :func:`due`, highest when the time since the
+of its buyers who bought it in the last RECENT_DAYS; and ``hazard``, see :func:`hazard`, highest when the time since the
 user's last purchase nears the user's own interval. Lists are then ranked by
 
     score / best score of the user + personal weight * part / best part of the user
@@ -81,7 +81,7 @@ def weights_for(policy: str, chosen: Mapping[str, Mapping[str, float]], fixed: M
 
 
 @dataclass(frozen=True)
-class Habits:
+class RepeatHistory:
     """Users' own items, CSR by user, items ascending within a user.
 
     indptr: (n_users + 1,) int64. items: (n,) int32. times: (n,) int64, distinct moments of purchase. last: (n,)
@@ -100,7 +100,7 @@ class Habits:
         return np.repeat(np.arange(len(self.indptr) - 1, dtype=np.int64), np.diff(self.indptr))
 
     @classmethod
-    def of(cls, history: Interactions) -> "Habits":
+    def of(cls, history: Interactions) -> "RepeatHistory":
         """From purchases."""
         users, ages = history.users, history.ages.astype(np.float64)
         order = np.lexsort((ages, history.items, users))
@@ -130,7 +130,7 @@ class Habits:
 
 def counts_of(history: Interactions) -> pa.Table:
     """COUNTS of some users, one row per item bought, ascending."""
-    own, n = Habits.of(history), history.n_items
+    own, n = RepeatHistory.of(history), history.n_items
     minutes = np.zeros(n, np.int64)
     np.add.at(minutes, own.items, np.rint(own.span * _MINUTES).astype(np.int64))
     intervals = np.zeros(n, np.int64)
@@ -153,7 +153,7 @@ def merge_counts(tables: Sequence[pa.Table]) -> pa.Table:
 
 
 @dataclass(frozen=True)
-class Tendencies:
+class RepurchaseRates:
     """What is typical of each item, (n_items,) float64 each.
 
     repeat: share of its buyers who bought it again. lately: share who bought it in the last RECENT_DAYS.
@@ -165,7 +165,9 @@ class Tendencies:
     interval: np.ndarray
 
     @classmethod
-    def of(cls, counts: pa.Table, n_items: int, categories: pa.Array | pa.ChunkedArray | None = None) -> "Tendencies":
+    def of(
+        cls, counts: pa.Table, n_items: int, categories: pa.Array | pa.ChunkedArray | None = None
+    ) -> "RepurchaseRates":
         """From COUNTS of all users; an item of which little is known is like its category, a category like the shop.
 
         The mean of what is typical more widely counts as TRUST observations of the item's own, which is the mean of
@@ -191,7 +193,7 @@ class Tendencies:
         )
 
 
-def due(last: np.ndarray, interval: np.ndarray) -> np.ndarray:
+def hazard(last: np.ndarray, interval: np.ndarray) -> np.ndarray:
     """How due items are whose interval is known, within 0 and 1: 1 when the last purchase is one interval ago.
 
     With x = last / interval, 1 / (1 + 2 |1 - x|) up to x = 2 and 1 / (1 + x) from there: the shape that the
@@ -202,16 +204,16 @@ def due(last: np.ndarray, interval: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(x), 1.0, 1 / np.where(x < 2, 1 + 2 * np.abs(1 - x), 1 + x))
 
 
-def personal_part(own: Habits, items: Tendencies, weights: Weights) -> np.ndarray:
+def personal_part(own: RepeatHistory, items: RepurchaseRates, weights: Weights) -> np.ndarray:
     """The personal part of each own item, (n,) float64, above 0.
 
     A user's interval for an item is the mean of the user's own and TRUST times the item's, as in
-    :meth:`Tendencies.of`.
+    :meth:`RepurchaseRates.of`.
     """
     part = own.times * items.repeat[own.items] ** weights.repeat * items.lately[own.items] ** weights.recent
     if weights.due:
         interval = (own.span + TRUST * items.interval[own.items]) / (own.times - 1 + TRUST)
-        part = part * due(own.last, interval) ** weights.due
+        part = part * hazard(own.last, interval) ** weights.due
     return np.asarray(part)
 
 
@@ -229,7 +231,7 @@ class Candidates(NamedTuple):
     n_users: int
 
     @classmethod
-    def of(cls, ids: np.ndarray, scores: np.ndarray, own: Habits, own_scores: np.ndarray) -> "Candidates":
+    def of(cls, ids: np.ndarray, scores: np.ndarray, own: RepeatHistory, own_scores: np.ndarray) -> "Candidates":
         """From the model's lists, (n_users, k) ids padded -1 and scores, and the score of each own item.
 
         own_scores: (n,) float32; -inf for an own item that may not be listed.
@@ -273,14 +275,14 @@ class Candidates(NamedTuple):
         return ids, scores
 
 
-class Rows(Protocol):
+class VectorRows(Protocol):
     """Vectors by item number."""
 
     def __getitem__(self, numbers: np.ndarray, /) -> np.ndarray:
         """The rows of ascending item numbers, (n, dim) float32."""
 
 
-def own_scores(own: Habits, queries: np.ndarray, vectors: Rows, allowed: np.ndarray) -> np.ndarray:
+def own_scores(own: RepeatHistory, queries: np.ndarray, vectors: VectorRows, allowed: np.ndarray) -> np.ndarray:
     """The model's score of each own item, (n,) float32: the very number that ``topk.top_k`` gives the pair.
 
     queries: (n_users, dim) float32. vectors: of all items. allowed: (n_items,) bool; -inf for an item that is
@@ -307,7 +309,7 @@ class Repurchase:
     """How a policy that lists bought items ranks them: its weights, and what is typical of the items."""
 
     weights: Weights
-    items: Tendencies
+    items: RepurchaseRates
 
     def ranked(
         self,
@@ -316,7 +318,7 @@ class Repurchase:
         *,
         history: Interactions,
         queries: np.ndarray,
-        vectors: Rows,
+        vectors: VectorRows,
         allowed: np.ndarray,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Lists by the blend, of the length of the model's: ids (n, k) int32 padded -1, the model's scores.
@@ -324,7 +326,7 @@ class Repurchase:
         ids, scores: the model's best k of the allowed items, bought ones too. history: the users' purchases.
         queries: (n, dim) float32. allowed: (n_items,) bool.
         """
-        own = Habits.of(history)
+        own = RepeatHistory.of(history)
         pairs = Candidates.of(ids, scores, own, own_scores(own, queries, vectors, allowed))
         return pairs.ranked(personal_part(own, self.items, self.weights), self.weights.personal, ids.shape[1])
 
@@ -336,8 +338,8 @@ class Case(NamedTuple):
     """
 
     pairs: Candidates
-    own: Habits
-    items: Tendencies
+    own: RepeatHistory
+    items: RepurchaseRates
     truth: tuple[np.ndarray, np.ndarray]
 
     @classmethod
@@ -349,15 +351,15 @@ class Case(NamedTuple):
         known: Interactions,
         truth: tuple[np.ndarray, np.ndarray],
         queries: np.ndarray,
-        vectors: Rows,
+        vectors: VectorRows,
         allowed: np.ndarray,
-        items: Tendencies,
+        items: RepurchaseRates,
     ) -> "Case":
         """From the model's best AT or more of the allowed items, bought ones too, as for :meth:`Repurchase.ranked`.
 
         known: the users' purchases before the cut. items: of the purchases of all users before the cut.
         """
-        own = Habits.of(known)
+        own = RepeatHistory.of(known)
         pairs = Candidates.of(ids, scores, own, own_scores(own, queries, vectors, allowed))
         return cls(pairs, own, items, truth)
 

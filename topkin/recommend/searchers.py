@@ -23,7 +23,7 @@ _MOST_ASKED = 4096
 class Search(Protocol):
     """Finds items for users, by their vectors or by their purchases."""
 
-    def offered(self, allowed: np.ndarray) -> int:
+    def n_candidates(self, allowed: np.ndarray) -> int:
         """How many of the allowed items can be found. allowed: (n_items,) bool."""
 
     def search(
@@ -53,7 +53,7 @@ class ExactSearch:
         self.vectors, self.engine = vectors, engine
         self.found = (vectors != 0).any(axis=1)
 
-    def offered(self, allowed: np.ndarray) -> int:
+    def n_candidates(self, allowed: np.ndarray) -> int:
         """See :class:`Search`."""
         return int((allowed & self.found).sum())
 
@@ -81,9 +81,9 @@ class IndexSearch:
         self.exact = ExactSearch(vectors)
         self.found = self.exact.found
 
-    def offered(self, allowed: np.ndarray) -> int:
+    def n_candidates(self, allowed: np.ndarray) -> int:
         """See :class:`Search`."""
-        return self.exact.offered(allowed)
+        return self.exact.n_candidates(allowed)
 
     def search(
         self,
@@ -138,7 +138,7 @@ class BaselineSearch:
     def __init__(self, baseline: Baseline, sold: np.ndarray) -> None:
         self.baseline, self.sold = baseline, sold
 
-    def offered(self, allowed: np.ndarray) -> int:
+    def n_candidates(self, allowed: np.ndarray) -> int:
         """See :class:`Search`."""
         return int((allowed & self.sold).sum())
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 from topkin.artifacts.embeddings import StoredItems
 from topkin.interactions import Interactions
 from topkin.recommend.eligibility import Exclusions
-from topkin.recommend.lists import Asked, take
+from topkin.recommend.lists import UserQueries, take
 from topkin.search.kernels import BLAS, Engine
 from topkin.search.topk import TopK, merge_top_k, top_k
 
@@ -41,7 +41,7 @@ class Shard:
             numbers, vectors = numbers[found], vectors[found]
         return cls(numbers.astype(np.int32), vectors)
 
-    def search(self, asked: Asked, vectors: np.ndarray, k: int, engine: Engine = BLAS) -> pa.Table:
+    def search(self, asked: UserQueries, vectors: np.ndarray, k: int, engine: Engine = BLAS) -> pa.Table:
         """The k best of these items for each user of ``asked`` who gets the model's, see :func:`lists_table`.
 
         vectors: (n_users, dim) float32, of all users of ``asked``. engine: what multiplies.
@@ -99,7 +99,7 @@ class MergedSearch:
         self.lists = lists_of(table)
         self._offered = int(table["offered"][0].as_py()) if len(table) else 0
 
-    def offered(self, allowed: np.ndarray) -> int:
+    def n_candidates(self, allowed: np.ndarray) -> int:
         """See ``search.Search``; 0 where no user was searched for."""
         return self._offered
 

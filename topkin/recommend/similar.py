@@ -11,7 +11,7 @@ import pyarrow as pa
 import scipy.sparse as sp
 
 from topkin.artifacts import schemas
-from topkin.config.sections import Similar
+from topkin.config.sections import SimilarSettings
 from topkin.interactions import Interactions
 from topkin.search.topk import TopK, merge_top_k, top_k
 
@@ -135,7 +135,7 @@ def similar_part(
     item_ids: pa.Array,
     allowed: np.ndarray,
     as_of: datetime,
-    settings: Similar,
+    settings: SimilarSettings,
     encoder: str,
 ) -> tuple[pa.Table, pa.Table]:
     """``schemas.similar_users`` and ``schemas.neighbours_bought`` of one part's users.

@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 
 from topkin.artifacts import schemas, storage
 from topkin.artifacts.embeddings import ITEMS, SUMMARY, vectors_of
-from topkin.encoding.blocks import Block, tastes
-from topkin.interactions import rows_of
+from topkin.encoding.blocks import Block, preference_embeddings
+from topkin.interactions import encode_ids
 from topkin.search.topk import top_k
 
 MAP_ITEMS = 1200
@@ -56,7 +56,7 @@ class ItemMap:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bought:
+class HistoryLine:
     """An item of an example's history: its title, how often it was bought, and when last."""
 
     title: str
@@ -65,7 +65,7 @@ class Bought:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Listed:
+class ListLine:
     """An item of an example's list: how often the user had bought it, the titles that it is listed because of."""
 
     rank: int
@@ -85,8 +85,8 @@ class Example:
     segment: str | None
     purchases: int
     items: int
-    history: Sequence[Bought]
-    listed: Sequence[Listed]
+    history: Sequence[HistoryLine]
+    listed: Sequence[ListLine]
     bought_later: int
 
 
@@ -135,7 +135,7 @@ def gather(folders: Mapping[str, str], metrics: Mapping[str, Any], *, as_of: dat
     names = Titles(catalogue)
     told = storage.read_json(storage.join(folders["embed"], SUMMARY))
     embedded = vectors_of(storage.read_parts(storage.join(folders["embed"], ITEMS), ["vector"]))
-    alike = tastes(embedded, [Block.from_json(b) for b in told["blocks"]])  # as in similar/
+    alike = preference_embeddings(embedded, [Block.from_json(b) for b in told["blocks"]])  # as in similar/
     lengths = [
         np.asarray(pc.list_value_length(t["times"])) for t in _tables(storage.join(prepared, "histories"), ["times"])
     ]
@@ -197,7 +197,7 @@ class Titles:
 
     def of(self, items: Sequence[Any]) -> list[str]:
         """The titles of some ids; one that the catalogue lacks is shown as it is."""
-        rows = rows_of(pa.array(items, self._ids.type), self._ids)
+        rows = encode_ids(pa.array(items, self._ids.type), self._ids)
         return [self[row] if row >= 0 else show_id(item) for row, item in zip(rows, items, strict=True)]
 
 
@@ -354,9 +354,9 @@ def _example(histories: pa.Table, listed: pa.Table, heldout: pa.Table, row: int,
         segment=histories["segment"][row].as_py(),
         purchases=len(items),
         items=len(last),
-        history=[Bought(title=title[i], times=number[i], last=last[i].date()) for i in latest[:EXAMPLE_HISTORY]],
+        history=[HistoryLine(title=title[i], times=number[i], last=last[i].date()) for i in latest[:EXAMPLE_HISTORY]],
         listed=[
-            Listed(
+            ListLine(
                 rank=r["rank"],
                 title=name,
                 score=r["score"],

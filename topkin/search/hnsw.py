@@ -30,11 +30,11 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from topkin.artifacts import schemas, storage
-from topkin.config.sections import Index
+from topkin.config.sections import IndexSettings
 from topkin.errors import ArtifactError
 from topkin.linalg.cosine import unit_rows
-from topkin.search.norm_bands import bands, directions, lengths
-from topkin.search.pair_scores import margins_of, pair_scores
+from topkin.search.norm_bands import directions, norm_ranges, norms
+from topkin.search.pair_scores import error_bounds, pair_scores
 from topkin.search.topk import top_k
 from topkin.telemetry.progress import advance
 
@@ -100,7 +100,7 @@ def _checked(x: np.ndarray, dim: int | None, what: str) -> np.ndarray:
 def build_index(
     vectors: np.ndarray,
     folder: str,
-    settings: Index,
+    settings: IndexSettings,
     seed: int,
     *,
     ids: pa.Array | pa.ChunkedArray,
@@ -164,7 +164,7 @@ def build_index(
     return made
 
 
-def _parameters(settings: Index) -> dict[str, int]:
+def _parameters(settings: IndexSettings) -> dict[str, int]:
     return {
         "M": settings.m,
         "efConstruction": settings.ef_construction,
@@ -173,9 +173,11 @@ def _parameters(settings: Index) -> dict[str, int]:
     }
 
 
-def _trial(vectors: np.ndarray, asked: np.ndarray, settings: Index, seed: int, threads: int) -> dict[str, Any] | None:
+def _trial(
+    vectors: np.ndarray, asked: np.ndarray, settings: IndexSettings, seed: int, threads: int
+) -> dict[str, Any] | None:
     """The recall of one graph and of a split by length over some items; None where a split is out of the question."""
-    if not len(asked) or asked[:, -1].any() or len(bands(lengths(vectors), FEWEST)) == 1:
+    if not len(asked) or asked[:, -1].any() or len(norm_ranges(norms(vectors), FEWEST)) == 1:
         return None
     some = vectors[np.sort(np.random.default_rng(seed).permutation(len(vectors))[:TRIAL_ITEMS])]
     asked = asked[: TRIAL_ITEMS // 10]
@@ -192,9 +194,9 @@ def _trial(vectors: np.ndarray, asked: np.ndarray, settings: Index, seed: int, t
     return {"items": len(some), **found, "split": any(other[name] > one[name] + WORTH for name in one)}
 
 
-def _shards(vectors: np.ndarray, settings: Index, by_length: bool) -> list[np.ndarray]:
+def _shards(vectors: np.ndarray, settings: IndexSettings, by_length: bool) -> list[np.ndarray]:
     """The rows of each shard, ascending: bands of lengths, or all, in runs of ``shard_items``."""
-    kept = bands(lengths(vectors), FEWEST) if by_length else [np.arange(len(vectors))]
+    kept = norm_ranges(norms(vectors), FEWEST) if by_length else [np.arange(len(vectors))]
     size = settings.shard_items
     return [band[at : at + size] for band in kept for at in range(0, len(band), size)]
 
@@ -202,7 +204,7 @@ def _shards(vectors: np.ndarray, settings: Index, by_length: bool) -> list[np.nd
 def _built(
     vectors: np.ndarray,
     sizes: list[int],
-    settings: Index,
+    settings: IndexSettings,
     by_length: bool,
     threads: int,
     done: Callable[[int, Any], Any],
@@ -285,13 +287,13 @@ class Graph(NamedTuple):
     """NMSLIB's graph over a run of indexed items, and the lengths that their cosines are to be multiplied with."""
 
     first: int
-    lengths: np.ndarray
+    norms: np.ndarray
     graph: Any
 
 
 def _placed(vectors: np.ndarray, graphs: list[Any], sizes: list[int], by_length: bool) -> tuple[Graph, ...]:
     """The graphs with their places in (n_indexed, dim) vectors."""
-    long = lengths(vectors).astype(np.float32) if by_length else np.ones(len(vectors), np.float32)
+    long = norms(vectors).astype(np.float32) if by_length else np.ones(len(vectors), np.float32)
     starts = np.cumsum([0, *sizes])
     return tuple(
         Graph(int(first), long[first : first + size], graph)
@@ -357,7 +359,7 @@ class AnnIndex:
         found[known] = self._candidates(np.ascontiguousarray(unit[:, :-1]) if by_length else unit, k, threads)
         row, column = np.nonzero(found >= 0)
         scores = np.full(found.shape, -np.inf, np.float32)
-        margins = margins_of(queries, _LONGEST)
+        margins = error_bounds(queries, _LONGEST)
         scores[row, column] = pair_scores(queries, self.vectors, margins, row, found[row, column])
         ids = np.where(found < 0, np.int32(-1), self.rows[found] if len(self.rows) else np.int32(-1))
         order = np.lexsort((np.where(ids < 0, np.iinfo(np.int32).max, ids), -scores), axis=1)[:, :k]

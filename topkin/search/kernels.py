@@ -13,13 +13,13 @@ Places = tuple[np.ndarray, np.ndarray]
 class Products(Protocol):
     """Multiplies queries and the items of block j: every ``blocks``-th item, from item j."""
 
-    def margins(self, margins: np.ndarray) -> np.ndarray:
+    def error_bounds(self, margins: np.ndarray) -> np.ndarray:
         """How far a product may lie from the score, (n,) float32; margins: the same of float32 products."""
 
-    def whole(self, queries: np.ndarray, j: int) -> np.ndarray:
+    def scores(self, queries: np.ndarray, j: int) -> np.ndarray:
         """All products, (b, w) float32, to be overwritten. queries: (b, d) float32."""
 
-    def passing(
+    def scores_above(
         self, queries: np.ndarray, j: int, floors: np.ndarray | np.float32, barred: Places | None
     ) -> tuple[np.ndarray, np.ndarray]:
         """The places, read row by row, ascending, and the values of the products not below the floors.
@@ -50,21 +50,21 @@ class BlasProducts:
         self._fast, self._passed = np.empty(size, np.float32), np.empty(size + 8, bool)
         self._words = np.empty(size // 8 + 1, bool)
 
-    def margins(self, margins: np.ndarray) -> np.ndarray:
+    def error_bounds(self, margins: np.ndarray) -> np.ndarray:
         """The same."""
         return margins
 
-    def whole(self, queries: np.ndarray, j: int) -> np.ndarray:
+    def scores(self, queries: np.ndarray, j: int) -> np.ndarray:
         """See :class:`Products`."""
         block = self._items[j :: self._blocks]
         fast = self._fast[: len(queries) * len(block)].reshape(len(queries), len(block))
         return np.matmul(queries, block.T, out=fast)
 
-    def passing(
+    def scores_above(
         self, queries: np.ndarray, j: int, floors: np.ndarray | np.float32, barred: Places | None
     ) -> tuple[np.ndarray, np.ndarray]:
         """See :class:`Products`."""
-        fast = self.whole(queries, j)
+        fast = self.scores(queries, j)
         if barred is not None:
             fast[barred] = -np.inf
         size = fast.size

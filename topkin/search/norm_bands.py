@@ -13,7 +13,7 @@ import numpy as np
 from topkin.linalg.cosine import unit_rows
 
 
-def lengths(vectors: np.ndarray) -> np.ndarray:
+def norms(vectors: np.ndarray) -> np.ndarray:
     """The length of each row without its last coordinate, (n,) float64; vectors: (n, dim) float32."""
     return np.sqrt(np.einsum("nd,nd->n", vectors[:, :-1], vectors[:, :-1], dtype=np.float64))
 
@@ -25,7 +25,7 @@ def directions(vectors: np.ndarray) -> np.ndarray:
     return found
 
 
-def bands(lengths: np.ndarray, fewest: int) -> list[np.ndarray]:
+def norm_ranges(lengths: np.ndarray, fewest: int) -> list[np.ndarray]:
     """The rows of each band, (m,) int64 ascending, the longest first; at least one band.
 
     Band n holds lengths from 2**-n down to 2**-(n + 1) of the longest. Where fewer than ``fewest`` rows would be left,

@@ -10,7 +10,7 @@ import numpy as np
 _STEP_VALUES = 1 << 18
 
 
-def margins_of(queries: np.ndarray, items: np.ndarray) -> np.ndarray:
+def error_bounds(queries: np.ndarray, items: np.ndarray) -> np.ndarray:
     """How far a float32 product in any order may lie from the score, (n,) float32 (Higham 2002, 3.1).
 
     queries: (n, d) float32. items: (m, d) float32. It also covers the rounding of a few operations after the
@@ -32,7 +32,7 @@ def pair_scores(
 ) -> np.ndarray:
     """The score of each pair (queries[row], items[column]), (len(row),) float32.
 
-    queries: (n, d) float32. items: (m, d) float32. margins: theirs, see :func:`margins_of`.
+    queries: (n, d) float32. items: (m, d) float32. margins: theirs, see :func:`error_bounds`.
     """
     out = np.empty(len(row), np.float32)
     queries = queries.astype(np.float64)

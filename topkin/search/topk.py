@@ -21,7 +21,7 @@ import numpy as np
 
 from topkin.linalg.blas import one_blas_thread
 from topkin.search.kernels import BLAS, Engine, Products
-from topkin.search.pair_scores import margins_of, pair_scores
+from topkin.search.pair_scores import error_bounds, pair_scores
 from topkin.search.sort_keys import LOWEST, PAD, above, best_keys, first_keys, keys_of, kth, lists_of, scores_of
 
 Exclude = tuple[np.ndarray, np.ndarray]
@@ -63,7 +63,7 @@ def top_k(
         items = items[numbers]
         if exclude is not None:
             exclude = _renumber(exclude, allowed)
-    margins = margins_of(queries, items)
+    margins = error_bounds(queries, items)
     threads = _processors() if threads is None else threads
     if threads < 1:
         raise ValueError(f"threads must be at least 1, got {threads}")
@@ -152,7 +152,7 @@ class _Search:
         if barred is not None:
             order = np.argsort(barred[1] % self.blocks, kind="stable")
             barred = barred[0][order], barred[1][order]
-        far = self.products.margins(margins)
+        far = self.products.error_bounds(margins)
         best, guesses = self._pass(queries, margins, np.full(len(queries), LOWEST), barred, guess=True)
         unsure = np.flatnonzero((scores_of(best[:, -1]) < guesses + far) & (guesses > LOWEST))
         if len(unsure):  # what was listed bounds the k-th score from below
@@ -177,7 +177,7 @@ class _Search:
         best, filled, guesses, seen = np.full((b, self.k), PAD), np.zeros(b, np.int64), floors, 0
         bars = None if barred is None else np.searchsorted(barred[1] % self.blocks, np.arange(self.blocks + 1))
         scaled, limit, unit = _scaled(queries, margins, floors)
-        far = self.products.margins(margins)
+        far = self.products.error_bounds(margins)
         for j in range(self.blocks):
             w = len(self.items[j :: self.blocks])
             mine = None
@@ -190,14 +190,14 @@ class _Search:
                 floors = np.maximum(floors, scores_of(best[:, -1]) - far)
                 scaled, limit, unit = _scaled(queries, margins, floors)
             if guess and not seen:
-                fast = self.products.whole(scaled, j)
+                fast = self.products.scores(scaled, j)
                 if mine is not None:
                     fast[mine] = -np.inf
                 guesses = floors = np.maximum(kth(fast, self._rank(w)) - 2 * far, LOWEST)
                 at = np.flatnonzero(fast >= floors[:, None])
                 values = fast.ravel().take(at)
             else:
-                at, values = self.products.passing(scaled, j, limit, mine)
+                at, values = self.products.scores_above(scaled, j, limit, mine)
             ends = at.searchsorted(number * w)
             counts = ends[1:] - ends[:-1]
             place = (number[:-1] * self.width + filled - ends[:-1]).repeat(counts)
@@ -223,7 +223,7 @@ class _Search:
         """The k best of ``best`` and what was found, scored exactly; empties ``found``."""
         b = len(queries)
         found = self.found[:b, : int(filled.max(initial=0))]
-        row, at = above(found, kth(found, self.k) - 2 * self.products.margins(margins) / unit[:, 0])
+        row, at = above(found, kth(found, self.k) - 2 * self.products.error_bounds(margins) / unit[:, 0])
         column = self.columns[row, at]
         found[:] = -np.inf
         keys = keys_of(pair_scores(queries, self.items, margins, row, column), column)

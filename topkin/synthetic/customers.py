@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from topkin.synthetic.items import CATEGORIES, DIM, Goods, on_grid
+from topkin.synthetic.items import CATEGORIES, DIM, GeneratedItems, on_grid
 
 BLOCK = 256
 COUNTRIES = ("United Kingdom", "Germany", "France", "Spain", "Norway")
@@ -25,7 +25,7 @@ _ROUNDS = 64
 class Customers:
     """A block of customers as arrays, (n,) each; ``number`` counts from 0 over the whole shop.
 
-    ``taste``: (n, DIM) float32; its inner product with ``Goods.cells`` is the log of how much the customer
+    ``taste``: (n, DIM) float32; its inner product with ``GeneratedItems.cells`` is the log of how much the customer
     prefers a cell. ``favourites``: (n, 2) category numbers. ``joined``: day of the first possible purchase.
     ``activity``: expected explored purchases a day.
     """
@@ -46,7 +46,7 @@ class Customers:
 
 
 @dataclass(frozen=True)
-class Bought:
+class GeneratedPurchases:
     """Purchases as arrays, (n,) each: row in the block's customers, item number, time in days."""
 
     row: np.ndarray
@@ -56,17 +56,19 @@ class Bought:
     def __len__(self) -> int:
         return len(self.row)
 
-    def take(self, at: np.ndarray) -> "Bought":
+    def take(self, at: np.ndarray) -> "GeneratedPurchases":
         """Some of the purchases."""
-        return Bought(self.row[at], self.item[at], self.day[at])
+        return GeneratedPurchases(self.row[at], self.item[at], self.day[at])
 
-    def and_then(self, other: "Bought") -> "Bought":
+    def and_then(self, other: "GeneratedPurchases") -> "GeneratedPurchases":
         """These purchases and others behind them."""
-        return Bought(*(np.concatenate([getattr(self, f.name), getattr(other, f.name)]) for f in fields(self)))
+        return GeneratedPurchases(
+            *(np.concatenate([getattr(self, f.name), getattr(other, f.name)]) for f in fields(self))
+        )
 
 
 def customers(
-    first: int, n: int, goods: Goods, *, per_customer: float, n_days: int, cut: int, rng: np.random.Generator
+    first: int, n: int, goods: GeneratedItems, *, per_customer: float, n_days: int, cut: int, rng: np.random.Generator
 ) -> Customers:
     """Draw ``n`` customers from number ``first`` on.
 
@@ -100,7 +102,7 @@ def customers(
     return Customers(np.arange(first, first + n), country, joined, activity, favourites, on_grid(SHARPNESS * taste))
 
 
-def _explore(people: Customers, goods: Goods, n_days: int, rng: np.random.Generator) -> Bought:
+def _explore(people: Customers, goods: GeneratedItems, n_days: int, rng: np.random.Generator) -> GeneratedPurchases:
     """Visits and what is found on them, by thinning: exact for any season and launch."""
     lines = rng.poisson(people.activity * (n_days - people.joined))
     basket = 1 + rng.poisson(3, len(people))
@@ -133,10 +135,10 @@ def _explore(people: Customers, goods: Goods, n_days: int, rng: np.random.Genera
         todo = todo[~taken]
         if not len(todo):
             break
-    return Bought(row, item, day).take(item >= 0)
+    return GeneratedPurchases(row, item, day).take(item >= 0)
 
 
-def _first_of_item(bought: Bought) -> np.ndarray:
+def _first_of_item(bought: GeneratedPurchases) -> np.ndarray:
     """Whether a purchase is its customer's first of the item, (n,) bool."""
     order = np.lexsort((bought.day, bought.item, bought.row))
     row, item = bought.row[order], bought.item[order]
@@ -147,19 +149,21 @@ def _first_of_item(bought: Bought) -> np.ndarray:
     return back
 
 
-def _refills(first: Bought, goods: Goods, n_days: int, rng: np.random.Generator) -> Bought:
+def _refills(
+    first: GeneratedPurchases, goods: GeneratedItems, n_days: int, rng: np.random.Generator
+) -> GeneratedPurchases:
     """The chains of purchases that follow the first one of a consumable."""
     chain = first.take((goods.cycle[first.item] > 0) & (rng.random(len(first)) < ADOPT))
-    found = Bought(*(np.zeros(0, a.dtype) for a in (chain.row, chain.item, chain.day)))
+    found = GeneratedPurchases(*(np.zeros(0, a.dtype) for a in (chain.row, chain.item, chain.day)))
     while len(chain):
         day = chain.day + goods.cycle[chain.item] * np.exp(rng.normal(0, 0.1, len(chain)))
         goes_on = (day < n_days) & (day < goods.gone[chain.item]) & (rng.random(len(chain)) < STAY)
-        chain = Bought(chain.row, chain.item, day).take(goes_on)
+        chain = GeneratedPurchases(chain.row, chain.item, day).take(goes_on)
         found = found.and_then(chain)
     return found
 
 
-def buy(people: Customers, goods: Goods, *, n_days: int, rng: np.random.Generator) -> Bought:
+def buy(people: Customers, goods: GeneratedItems, *, n_days: int, rng: np.random.Generator) -> GeneratedPurchases:
     """All good purchases of a block: at most one line for a customer, item and second."""
     explored = _explore(people, goods, n_days, rng)
     first = _first_of_item(explored)

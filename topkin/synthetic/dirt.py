@@ -120,7 +120,7 @@ class Lines:
         return cls(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(cls)))
 
 
-def soil(good: Lines, dirt: Dirt, last: int, rng: np.random.Generator) -> Lines:
+def inject_noise(good: Lines, dirt: Dirt, last: int, rng: np.random.Generator) -> Lines:
     """The good lines, some codes written otherwise, and dirty lines behind them.
 
     ``last`` is the shop's last second: what follows a purchase, such as its return, comes before it.
@@ -165,7 +165,7 @@ def soil(good: Lines, dirt: Dirt, last: int, rng: np.random.Generator) -> Lines:
     return Lines.concat(parts)
 
 
-def soil_titles(titles: list[str], dirt: Dirt, rng: np.random.Generator) -> list[str | None]:
+def inject_title_noise(titles: list[str], dirt: Dirt, rng: np.random.Generator) -> list[str | None]:
     """Titles as a catalogue holds them: null, padded, a note, with HTML entities."""
     fates = rng.random(len(titles))
     edges = np.cumsum([dirt.null_titles, dirt.notes, dirt.entities, dirt.padded_titles])

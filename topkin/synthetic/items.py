@@ -60,7 +60,7 @@ def brand_names(n: int) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Goods:
+class GeneratedItems:
     """The items as arrays, (n_items,) each; days count from the shop's first.
 
     ``launch`` to ``gone`` is when an item sells; ``cycle`` is its refill cycle in days, 0 where it is bought
@@ -159,7 +159,7 @@ def _seasons(n_days: int, first_day_of_year: int) -> np.ndarray:
     return np.stack(rows)
 
 
-def plant(n_items: int, *, n_days: int, cut: int, first_day_of_year: int, rng: np.random.Generator) -> Goods:
+def plant(n_items: int, *, n_days: int, cut: int, first_day_of_year: int, rng: np.random.Generator) -> GeneratedItems:
     """Draw the items of a shop.
 
     Seven in ten are there from the first day, the others come during the year, some in the three weeks before
@@ -203,7 +203,7 @@ def plant(n_items: int, *, n_days: int, cut: int, first_day_of_year: int, rng: n
     gone[leaving] = rng.uniform(cut / 2, cut, leaving.sum())
     launch[0] = 0.0
 
-    return Goods(
+    return GeneratedItems(
         category=category,
         brand=brand,
         style=style,

@@ -2,13 +2,13 @@
 
 import numpy as np
 
-from topkin.synthetic.items import Goods
+from topkin.synthetic.items import GeneratedItems
 
 _BLOCK_SCORES = 1 << 24
 
 
 def best_items(
-    tastes: np.ndarray, goods: Goods, appeal: np.ndarray, bought_by: np.ndarray, bought: np.ndarray, k: int
+    tastes: np.ndarray, goods: GeneratedItems, appeal: np.ndarray, bought_by: np.ndarray, bought: np.ndarray, k: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Each customer's ``k`` best items of positive ``appeal`` that the customer did not buy.
 

@@ -25,9 +25,9 @@ import pyarrow.compute as pc
 from topkin.artifacts import storage
 from topkin.artifacts.schemas import vector
 from topkin.synthetic.configuration import config_toml
-from topkin.synthetic.customers import BLOCK, COUNTRIES, Bought, Customers, buy, categories_of, customers
-from topkin.synthetic.dirt import KINDS, NON_PRODUCT_TITLES, NON_PRODUCTS, Dirt, Lines, soil, soil_titles
-from topkin.synthetic.items import CATEGORIES, DIM, STYLES, Goods, brand_names, plant
+from topkin.synthetic.customers import BLOCK, COUNTRIES, Customers, GeneratedPurchases, buy, categories_of, customers
+from topkin.synthetic.dirt import KINDS, NON_PRODUCT_TITLES, NON_PRODUCTS, Dirt, Lines, inject_noise, inject_title_noise
+from topkin.synthetic.items import CATEGORIES, DIM, STYLES, GeneratedItems, brand_names, plant
 from topkin.synthetic.oracle import best_items
 from topkin.telemetry.progress import advance
 
@@ -53,7 +53,7 @@ BEST = pa.schema(
         pa.field("taste", pa.float32(), False),
     ]
 )
-REASONS = {
+REJECTIONS = {
     "no user": "user_id is null",  # prepare's own
     "write-off": "user_id is null",
     "cancelled": "cancelled",
@@ -101,7 +101,7 @@ class Shop:
         return -(-self.users // BLOCK)
 
     @cached_property
-    def goods(self) -> Goods:
+    def goods(self) -> GeneratedItems:
         """The planted items."""
         return plant(
             self.items,
@@ -121,7 +121,7 @@ class Shop:
         first = block * BLOCK
         return self._people(self._rng(2, block), first, min(BLOCK, self.users - first), self._explored)
 
-    def bought(self, block: int) -> tuple[Customers, Bought]:
+    def bought(self, block: int) -> tuple[Customers, GeneratedPurchases]:
         """The customers of a block and their good purchases, before any dirt."""
         people = self.customers(block)
         return people, buy(people, self.goods, n_days=self.days, rng=self._rng(3, block))
@@ -150,7 +150,7 @@ class Shop:
             invoice=(FIRST_USER + number) * 100_000 + visit,
             kind=np.zeros(n, np.int8),
         )
-        return soil(good, self.dirt, self.days * 86_400 - 1, rng)
+        return inject_noise(good, self.dirt, self.days * 86_400 - 1, rng)
 
     def shard_lines(self, shard: int, of: int) -> Lines:
         """The lines of shard ``shard`` (from 0) of ``of``, sorted by time."""
@@ -168,7 +168,7 @@ class Shop:
         """The catalogue with its dirt: item_id, title, category, brand, price, available."""
         goods, rng = self.goods, self._rng(5)
         keep = np.flatnonzero(self.catalogued)
-        titles = soil_titles(goods.titles(), self.dirt, rng)
+        titles = inject_title_noise(goods.titles(), self.dirt, rng)
         codes = self._codes[0].take(pa.array(keep)).to_pylist()
         lower = rng.random(len(keep)) < self.dirt.lower_case
         brands = brand_names(len(goods.brand_vectors))
@@ -358,7 +358,7 @@ class Shop:
 def _counts(kinds: np.ndarray) -> dict[str, Any]:
     by_kind = dict(zip(KINDS, kinds.tolist(), strict=True))
     rejected: Counter[str] = Counter()
-    for kind, reason in REASONS.items():
+    for kind, reason in REJECTIONS.items():
         rejected[reason] += by_kind[kind]
     return {
         "lines": int(kinds.sum()),

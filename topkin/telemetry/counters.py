@@ -7,10 +7,10 @@ import pyarrow as pa
 SCHEMA = pa.schema(
     [pa.field("kind", pa.string(), False), pa.field("name", pa.string(), False), pa.field("count", pa.int64(), False)]
 )
-Counts = Mapping[str, Mapping[str, int]]
+CountsByKind = Mapping[str, Mapping[str, int]]
 
 
-def tally_table(counts: Counts) -> pa.Table:
+def tally_table(counts: CountsByKind) -> pa.Table:
     """The counts as rows kind, name, count."""
     rows = [(kind, name, int(n)) for kind, names in counts.items() for name, n in names.items()]
     return pa.table([pa.array([r[c] for r in rows], SCHEMA.field(c).type) for c in range(3)], schema=SCHEMA)

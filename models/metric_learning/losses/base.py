@@ -74,27 +74,29 @@ class MetricLoss(Loss):
 
     def compute(self, labels: Any, predictions: Any, weights: Any) -> Any:
         """The loss of rows compared with each other."""
-        return self.of(compare(labels, predictions, weights=weights, check=self.check, dtype=self._asked))
+        return self.forward(compare(labels, predictions, weights=weights, check=self.check, dtype=self._asked))
 
-    def against(self, labels: Any, embeddings: Any, ref_labels: Any, references: Any, sample_weight: Any = None) -> Any:
+    def forward_pairs(
+        self, labels: Any, embeddings: Any, ref_labels: Any, references: Any, sample_weight: Any = None
+    ) -> Any:
         """The loss of rows compared with others: users with items, views with views, a batch with a memory.
 
         labels (n,), embeddings (n, d), ref_labels (m,), references (m, d); anchors are the rows.
         """
-        return self.of(
+        return self.forward(
             compare(
                 labels, embeddings, ref_labels, references, weights=sample_weight, check=self.check, dtype=self._asked
             )
         )
 
-    def of(self, comparison: Comparison) -> Any:
+    def forward(self, comparison: Comparison) -> Any:
         """The loss of a comparison: the sum of its reduced parts."""
         parts = [self.reducer(part, comparison.labels, comparison.weights) for part in self.parts(comparison)]
         return tf.add_n(parts)
 
-    def far(self, comparison: Comparison) -> Any:
+    def dissimilarity(self, comparison: Comparison) -> Any:
         """How far each row is from each reference, (n, m), larger is farther."""
-        return self.distance.far(comparison.vectors, None if comparison.own else comparison.references)
+        return self.distance.dissimilarity(comparison.vectors, None if comparison.own else comparison.references)
 
     def choice(self, comparison: Comparison) -> Choice:
         """What the miner chooses; all pairs without one."""

@@ -65,7 +65,7 @@ class CrossBatchMemory(Loss):
         remembered = (slots < seen) & tf.logical_not(overwritten) & training
         own = tf.logical_not(tf.eye(n, dtype=tf.bool))
         valid = tf.concat([own, tf.broadcast_to(remembered[None, :], tf.stack([n, self.size]))], axis=1)
-        loss = self.loss.of(
+        loss = self.loss.forward(
             compare(
                 labels,
                 rows,

@@ -56,7 +56,7 @@ class Contrastive(MetricLoss):
 
     def parts(self, comparison: Comparison) -> list[AnchorSums]:
         """Positive pairs, negative pairs."""
-        far, (positive, negative) = self.far(comparison), self.masks(comparison)
+        far, (positive, negative) = self.dissimilarity(comparison), self.masks(comparison)
         sign = self.distance.sign
         losses = (tf.nn.relu(far - sign * self.positive_margin), tf.nn.relu(sign * self.negative_margin - far))
         if self.squared:
@@ -111,7 +111,7 @@ class Triplet(MetricLoss):
 
     def parts(self, comparison: Comparison) -> list[AnchorSums]:
         """The triplets."""
-        far = self.far(comparison)
+        far = self.dissimilarity(comparison)
         penalty = tf.nn.softplus if self.soft else tf.nn.relu
         choice = self.choice(comparison)
         if isinstance(choice, TripletList):
@@ -140,7 +140,7 @@ class LiftedStructure(MetricLoss):
 
     def parts(self, comparison: Comparison) -> list[AnchorSums]:
         """The positive pairs."""
-        far, (positive, negative) = self.far(comparison), self.masks(comparison)
+        far, (positive, negative) = self.dissimilarity(comparison), self.masks(comparison)
         sign = self.distance.sign
         crowd = log_sum_exp(sign * self.negative_margin - far, negative)[:, None]
         if comparison.own:
@@ -172,7 +172,7 @@ class MultiSimilarity(MetricLoss):
 
     def parts(self, comparison: Comparison) -> list[AnchorSums]:
         """The anchors."""
-        far, (positive, negative) = self.far(comparison), self.masks(comparison)
+        far, (positive, negative) = self.dissimilarity(comparison), self.masks(comparison)
         base = self.distance.sign * self.base
         pull = tf.nn.softplus(log_sum_exp(self.alpha * (far - base), positive)) / self.alpha
         push = tf.nn.softplus(log_sum_exp(self.beta * (base - far), negative)) / self.beta
@@ -205,7 +205,7 @@ class Circle(MetricLoss):
         if self.check and isinstance(self.distance, InnerProduct):
             unit(comparison.vectors, "Circle by InnerProduct")
             unit(comparison.references, "Circle by InnerProduct")
-        similar, (positive, negative) = -self.far(comparison), self.masks(comparison)
+        similar, (positive, negative) = -self.dissimilarity(comparison), self.masks(comparison)
         held = tf.stop_gradient(similar)
         pull = -self.gamma * tf.nn.relu(1.0 + self.m - held) * (similar - 1.0 + self.m)
         push = self.gamma * tf.nn.relu(held + self.m) * (similar - self.m)

@@ -135,7 +135,7 @@ class SampledSoftmax(Loss):
         users, items = views(predictions, compute_dtype(predictions, self._asked))
         ids = flat_labels(labels)
         compared = compare(ids, users, ids, items, weights=weights, check=self.check, dtype=self._asked)
-        logits = -self.distance.far(users, items) / self.temperature
+        logits = -self.distance.dissimilarity(users, items) / self.temperature
         if self.counts is not None:
             logits -= self._log_expected(ids, logits.dtype)[None, :]
         crowd = log_sum_exp(logits, compared.different)

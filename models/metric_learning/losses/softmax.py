@@ -31,7 +31,7 @@ class NTXent(MetricLoss):
     def parts(self, comparison: Comparison) -> list[AnchorSums]:
         """The positive pairs."""
         positive, negative = self.masks(comparison)
-        logits = -self.far(comparison) / self.temperature
+        logits = -self.dissimilarity(comparison) / self.temperature
         crowd = log_sum_exp(logits, negative)[:, None]
         return [sums_of(tf.nn.softplus(crowd - logits), positive)]
 
@@ -58,9 +58,9 @@ class NPair(NTXent):
         """The temperature is given."""
         return [name for name in super().options() if name != "temperature"]
 
-    def of(self, comparison: Comparison) -> Any:
+    def forward(self, comparison: Comparison) -> Any:
         """The loss of a comparison."""
-        loss = super().of(comparison)
+        loss = super().forward(comparison)
         for rows in (comparison.vectors,) if comparison.own else (comparison.vectors, comparison.references):
             loss += self.l2 / 2.0 * tf.reduce_mean(tf.reduce_sum(tf.square(rows), axis=1))
         return loss
@@ -97,7 +97,7 @@ class InfoNCE(Loss):
         first, second = views(predictions, compute_dtype(predictions, self._asked))
         labels = flat_labels(labels)
         compared = compare(labels, first, labels, second, weights=weights, check=self.check, dtype=self._asked)
-        logits = -self.distance.far(first, second) / self.temperature
+        logits = -self.distance.dissimilarity(first, second) / self.temperature
         own = tf.linalg.diag_part(logits)
         ways = [log_sum_exp(logits, compared.different)]
         if self.symmetric:
@@ -139,6 +139,6 @@ class SoftNearestNeighbour(MetricLoss):
     def parts(self, comparison: Comparison) -> list[AnchorSums]:
         """The anchors that have a positive."""
         positive, negative = self.masks(comparison)
-        logits = -self.far(comparison) / self.temperature
+        logits = -self.dissimilarity(comparison) / self.temperature
         own, others = log_sum_exp(logits, positive), log_sum_exp(logits, negative)
         return [sums_of(tf.nn.softplus(others - own), tf.reduce_any(positive, axis=1))]

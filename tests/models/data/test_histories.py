@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from topkin.interactions import Interactions
-from topkin.models.data.histories import count, joined, newer, older
+from topkin.models.data.histories import after_cut, before_cut, count, joined
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def history() -> Interactions:
 
 
 def test_a_cut_splits_the_history_and_moves_the_clock(history):
-    before, after = older(history, 30), newer(history, 30)
+    before, after = before_cut(history, 30), after_cut(history, 30)
     assert len(before.items) + len(after.items) == len(history.items)
     assert before.ages.min() >= 0
     assert after.ages.max() < 30

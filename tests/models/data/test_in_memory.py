@@ -2,7 +2,7 @@ import numpy as np
 import pyarrow as pa
 
 from topkin.artifacts import schemas
-from topkin.models.data.histories import fresh, older
+from topkin.models.data.histories import before_cut, fresh
 from topkin.models.data.in_memory import SPAN_DAYS, bare_catalogue, without_times
 
 
@@ -29,7 +29,7 @@ def test_every_pair_is_there_once_whatever_its_order():
 def test_the_last_days_are_a_stretch_of_each_users_items_and_their_share_of_them():
     users, items, ids = pairs()
     part = without_times(users, items, ids, seed=1).parts[0]
-    known, late = older(part, 28.0), fresh(part, 28.0)
+    known, late = before_cut(part, 28.0), fresh(part, 28.0)
     assert 0.15 < len(late.items) / len(part.items) < 0.25
     for user in range(part.n_users):
         own = np.sort(part.items[part.indptr[user] : part.indptr[user + 1]])

@@ -60,7 +60,7 @@ def test_it_equals_loops(kind: type[Distance], dtype: str, rtol: float) -> None:
 @every_distance
 def test_far_is_larger_for_what_is_farther(kind: type[Distance]) -> None:
     near_and_far = tf.constant([[1.0, 2.0, 3.1], [-3.0, -2.0, 1.0]])
-    far = kind().far(tf.constant([[1.0, 2.0, 3.0]]), near_and_far).numpy()[0]
+    far = kind().dissimilarity(tf.constant([[1.0, 2.0, 3.0]]), near_and_far).numpy()[0]
     assert far[0] < far[1]
     assert kind().larger_is_nearer == (kind in (Cosine, InnerProduct))
 

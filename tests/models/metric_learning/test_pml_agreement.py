@@ -80,7 +80,7 @@ def test_the_gradient_on_a_batch(name: str) -> None:
 @pytest.mark.parametrize("name", FIXTURES["against"])
 def test_the_value_against_references(name: str) -> None:
     x, references = (tf.constant(ARRAYS[k], tf.float64) for k in ("embeddings", "references"))
-    found = LOSSES[name].against(ARRAYS["labels"], x, ARRAYS["ref_labels"], references)
+    found = LOSSES[name].forward_pairs(ARRAYS["labels"], x, ARRAYS["ref_labels"], references)
     np.testing.assert_allclose(float(found), FIXTURES["against"][name], rtol=1e-9)
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 tf = pytest.importorskip("tensorflow")
 
 from topkin.interactions import Interactions  # noqa: E402
-from topkin.models.data.histories import Counts  # noqa: E402
+from topkin.models.data.histories import ItemCounts  # noqa: E402
 from topkin.models.objective import hard_negatives  # noqa: E402
 from topkin.models.objective.losses import log_inclusion  # noqa: E402
 from topkin.models.training import fit  # noqa: E402
@@ -19,7 +19,7 @@ from topkin.models.two_tower import serialization  # noqa: E402
 from topkin.models.two_tower.encoder import encode_features  # noqa: E402
 
 N = 90
-HOW = {"rarity": 0.5, "half_life_days": None, "history_length": 100}
+HOW = {"inverse_popularity": 0.5, "half_life_days": None, "history_length": 100}
 
 
 def lists(history, out, pooled, counts, users):
@@ -42,17 +42,19 @@ def test_they_are_the_highest_scored_items_that_a_user_did_not_buy(seed):
     history = Interactions(indptr, rng.integers(0, N, size).astype(np.int32), *np.ones((2, size), np.float32), N)
     out, pooled = rng.standard_normal((2, N, 4)).astype(np.float32)
     buyers, targets = rng.integers(0, 5, (2, N))
-    counts = Counts(buyers, buyers, buyers, targets)
-    got = hard_negatives.hard_chances(history, out, pooled, counts, rng, **HOW)
+    counts = ItemCounts(buyers, buyers, buyers, targets)
+    got = hard_negatives.hard_negative_probabilities(history, out, pooled, counts, rng, **HOW)
     wanted = np.bincount(lists(history, out, pooled, counts, np.flatnonzero(np.diff(indptr))), minlength=N)
     np.testing.assert_allclose(got, wanted / max(wanted.sum(), 1), atol=1e-12)
 
 
 def test_who_bought_everything_has_none():
     history = Interactions(np.array([0, 2]), np.array([0, 1], np.int32), *np.ones((2, 2), np.float32), 2)
-    counts = Counts(*np.ones((4, 2), np.int64))
+    counts = ItemCounts(*np.ones((4, 2), np.int64))
     vectors = np.ones((2, 3), np.float32)
-    found = hard_negatives.hard_chances(history, vectors, vectors, counts, np.random.default_rng(0), **HOW)
+    found = hard_negatives.hard_negative_probabilities(
+        history, vectors, vectors, counts, np.random.default_rng(0), **HOW
+    )
     assert found.tolist() == [0, 0]
     assert hard_negatives.mixed(np.array([0.5, 0.5]), 4, found, 8)[1] == 4
 
@@ -92,7 +94,9 @@ def test_after_the_first_epoch_negatives_are_those_that_the_vectors_rank_high(tr
     usual, chances, _, (out, pooled) = second
     users = next(purchases.groups(np.random.default_rng(0)))
     how = {name: getattr(trainer.plan, name) for name in HOW}
-    listed = hard_negatives.hard_chances(users, out, pooled, trainer.counts, np.random.default_rng(1), **how)
+    listed = hard_negatives.hard_negative_probabilities(
+        users, out, pooled, trainer.counts, np.random.default_rng(1), **how
+    )
     assert trainer._draws == 8
     np.testing.assert_allclose(chances, (2 * usual + 6 * listed) / 8, atol=1e-12)
 

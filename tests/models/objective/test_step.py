@@ -5,7 +5,7 @@ import pytest
 
 tf = pytest.importorskip("tensorflow")
 
-from topkin.models.objective.offsets import Base  # noqa: E402
+from topkin.models.objective.offsets import LogitOffset  # noqa: E402
 from topkin.models.training.trainer import Trainer  # noqa: E402
 
 
@@ -18,14 +18,16 @@ def known(plan, purchases, catalogue):
 def base(known):
     rng = np.random.default_rng(0)
     out, pooled = rng.normal(size=(2, len(known.features), 3)).astype(np.float32)
-    return Base.of(out * np.array([3.0, 1.0, 0.2], np.float32), pooled, known.counts.buyers, rarity=0.5)
+    return LogitOffset.of(
+        out * np.array([3.0, 1.0, 0.2], np.float32), pooled, known.counts.buyers, inverse_popularity=0.5
+    )
 
 
 def test_the_base_says_the_z_scores_of_its_block(plan, purchases, known, base):
-    trainer = Trainer(replace(plan, closed_share=0.5), purchases, "refit", known, base)
+    trainer = Trainer(replace(plan, svd_share=0.5), purchases, "refit", known, base)
     batch = next(trainer.batches(1))
     rows = int(batch["question"][-1]) + 1
-    got = np.asarray(trainer.step._said({k: tf.constant(v) for k, v in batch.items()}, rows))
+    got = np.asarray(trainer.step._offset_logits({k: tf.constant(v) for k, v in batch.items()}, rows))
     users = np.zeros((rows, 3))
     np.add.at(users, batch["history"][:, 0], base.in_vectors[batch["pooled"][batch["history"][:, 1]]])
     scores = users @ base.out_vectors.T
@@ -35,7 +37,7 @@ def test_the_base_says_the_z_scores_of_its_block(plan, purchases, known, base):
 
 def test_an_in_vector_of_the_base_weighs_by_rarity():
     pooled = np.ones((2, 2), np.float32)
-    base = Base.of(np.eye(2, dtype=np.float32), pooled, np.array([4, 0]), rarity=0.5)
+    base = LogitOffset.of(np.eye(2, dtype=np.float32), pooled, np.array([4, 0]), inverse_popularity=0.5)
     assert base.in_vectors.tolist() == [[0.5, 0.5], [1.0, 1.0]]
 
 
@@ -52,7 +54,7 @@ def test_only_the_rows_that_a_batch_touches_move(plan, purchases, known):
 @pytest.fixture(scope="module")
 def usual(plan, purchases, known, base):
     """Plans that use every part, one for each loss, with the losses of their first steps."""
-    softmax = replace(plan, negatives=8, negative_power=0.3, closed_share=0.1, logq=0.7)
+    softmax = replace(plan, negatives=8, negative_power=0.3, svd_share=0.1, logq=0.7)
     plans = {"softmax": softmax, "ccl": replace(softmax, loss="ccl", margin=0.0)}
     return {name: (chosen, first(chosen, purchases, known, base)) for name, chosen in plans.items()}
 
@@ -70,8 +72,8 @@ def first(plan, purchases, known, base):
         ("ccl", "negative_weight", 7.0),
         ("softmax", "temperature", 0.3),
         ("softmax", "logq", 0.0),
-        ("softmax", "closed_share", 0.3),
-        ("softmax", "closed_share", 0.0),
+        ("softmax", "svd_share", 0.3),
+        ("softmax", "svd_share", 0.0),
         ("softmax", "negatives", 0),
         ("softmax", "folds", 2),
         ("softmax", "neighbours", 2),

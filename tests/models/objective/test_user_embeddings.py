@@ -18,10 +18,10 @@ from topkin.models.data.in_memory import bare_catalogue, without_times
 from topkin.models.objective.user_embeddings import Askers
 from topkin.models.training import fit
 from topkin.models.training.trainer import Trainer
-from topkin.models.training.validation import Contest, Setting, sample
+from topkin.models.training.validation import BlockHyperparameters, BlockWeightSearch, sample
 from topkin.models.two_tower import serialization
 from topkin.models.two_tower.encoder import encode_features
-from topkin.transforms.embed import Sources, Users
+from topkin.transforms.embed import EmbedInputs, UserEncoder
 
 AS_ALL = 0.001  # days: no validation, so all blocks are there
 
@@ -175,27 +175,35 @@ def test_validation_judges_users_with_their_rows(rows_plan, purchases, catalogue
     trainer.run_epoch(1)
     sides = {"trained": encode_features(trainer.model, known.features, 64)}
     own = trainer.askers.learned(cut.users)
-    contest = Contest(cut, sides, fit._rarities(rows_plan), own=own)
-    encoder = fit.finished(rows_plan, {"trained": trainer.model}, {"trained": Setting()}, known, trainer.askers.known())
+    contest = BlockWeightSearch(cut, sides, fit._inverse_popularities(rows_plan), own=own)
+    encoder = fit.finished(
+        rows_plan, {"trained": trainer.model}, {"trained": BlockHyperparameters()}, known, trainer.askers.known()
+    )
     out, pooled = encoder.encode_items(catalogue)
     users = encoder.encode_users(cut.known, pooled, cut.counts.buyers, users=ids)
     # scores are those of the encoder, up to a factor for each user and a constant of its items' lengths
     want = (users[:, :8] @ out[:, :8].T)[cut.known.users][:, :33]
-    got = np.matmul(*(x if n == 0 else x.T for n, x in enumerate(contest.factors("trained", Setting()))))
+    got = np.matmul(*(x if n == 0 else x.T for n, x in enumerate(contest.factors("trained", BlockHyperparameters()))))
     got = got[cut.known.users][:, :33]
     np.testing.assert_allclose(
         got / np.linalg.norm(got, axis=1, keepdims=True),
         want / np.linalg.norm(want, axis=1, keepdims=True),
         atol=1e-4,
     )
-    without = Contest(cut, sides, fit._rarities(rows_plan))
-    assert np.abs(without.factors("trained", Setting())[0] - contest.factors("trained", Setting())[0]).max() > 1e-3
+    without = BlockWeightSearch(cut, sides, fit._inverse_popularities(rows_plan))
+    assert (
+        np.abs(
+            without.factors("trained", BlockHyperparameters())[0]
+            - contest.factors("trained", BlockHyperparameters())[0]
+        ).max()
+        > 1e-3
+    )
 
 
 def histories(purchases, name):
-    from topkin.models.data.histories import older
+    from topkin.models.data.histories import before_cut
 
-    part = older(purchases.part(name), purchases.days)
+    part = before_cut(purchases.part(name), purchases.days)
     spans = zip(part.indptr, part.indptr[1:], strict=False)
     return dict(
         zip(ids_of(purchases, name).to_pylist(), [sorted(part.items[a:b].tolist()) for a, b in spans], strict=True)
@@ -217,7 +225,7 @@ def test_embedding_users_equals_the_encoder_however_many_parts(made, shop, purch
     for part in range(parts):
         name = storage.part_name(part, parts)
         storage.write_parquet(every.take(pa.array(order[part::parts])), str(tmp_path / "prepared" / "histories" / name))
-    sources = Sources(
+    sources = EmbedInputs(
         prepared=str(tmp_path / "prepared"),
         model=str(tmp_path / "model"),
         parts=parts,
@@ -225,7 +233,7 @@ def test_embedding_users_equals_the_encoder_however_many_parts(made, shop, purch
         history_length=6,
         as_of=purchases.as_of,
     )
-    users = Users(sources, str(tmp_path / "embeddings"))
+    users = UserEncoder(sources, str(tmp_path / "embeddings"))
     tables = [users.part(part)[0] for part in range(parts)]
     got = {i: v for t in tables for i, v in zip(t["user_id"].to_pylist(), vectors_of(t), strict=True)}
     assert len(got) == 90

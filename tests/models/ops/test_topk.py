@@ -94,13 +94,13 @@ def test_a_user_from_whom_everything_is_excluded_gets_an_empty_list():
 def test_products_lie_within_their_margin():
     rng = np.random.default_rng(5)
     queries, items = (rng.standard_normal((300, 64), dtype=np.float32) for _ in range(2))
-    from topkin.search.pair_scores import margins_of
+    from topkin.search.pair_scores import error_bounds
 
-    margins = margins_of(queries, items)
+    margins = error_bounds(queries, items)
     for product in PRODUCTS:
         products = tensorflow_engine(product).load(items, 1)(300)
-        away = np.abs(products.whole(queries, 0) - queries.astype(np.float64) @ items.T.astype(np.float64))
-        assert (away <= products.margins(margins)[:, None]).all()
+        away = np.abs(products.scores(queries, 0) - queries.astype(np.float64) @ items.T.astype(np.float64))
+        assert (away <= products.error_bounds(margins)[:, None]).all()
 
 
 def test_another_product_is_refused():

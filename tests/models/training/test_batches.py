@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from topkin.interactions import Interactions
-from topkin.models.training.batches import Recipe, batches, chances, draw_folds, example_weights
+from topkin.models.training.batches import Recipe, batches, draw_folds, example_weights, sampling_probabilities
 
 N = 20
 RECIPE = Recipe(
@@ -15,7 +15,7 @@ RECIPE = Recipe(
     folds=3,
     history_length=50,
     history_dropout=0.0,
-    rarity=0.5,
+    inverse_popularity=0.5,
     half_life_days=None,
     user_power=0.5,
     example_half_life_days=None,
@@ -195,9 +195,9 @@ def test_nobody_with_two_items_gives_no_batch():
 
 def test_shared_negatives_are_drawn_by_their_chances():
     targets = np.array([0, 1, 4, 16])
-    assert chances(targets, 0.0).tolist() == [0, 1 / 3, 1 / 3, 1 / 3]
-    np.testing.assert_allclose(chances(targets, 1.0), [0, 1 / 21, 4 / 21, 16 / 21])
-    np.testing.assert_allclose(chances(targets, 0.5), [0, 1 / 7, 2 / 7, 4 / 7])
+    assert sampling_probabilities(targets, 0.0).tolist() == [0, 1 / 3, 1 / 3, 1 / 3]
+    np.testing.assert_allclose(sampling_probabilities(targets, 1.0), [0, 1 / 21, 4 / 21, 16 / 21])
+    np.testing.assert_allclose(sampling_probabilities(targets, 0.5), [0, 1 / 7, 2 / 7, 4 / 7])
     history = made()
     only = np.zeros(N)
     only[7] = 1.0

@@ -15,7 +15,7 @@ from topkin.models.objective.row_adam import RowAdam  # noqa: E402
 from topkin.models.training import fit  # noqa: E402
 from topkin.models.training.checkpoint import Checkpoint  # noqa: E402
 from topkin.models.training.trainer import Trainer  # noqa: E402
-from topkin.models.training.validation import Setting, sample  # noqa: E402
+from topkin.models.training.validation import BlockHyperparameters, sample  # noqa: E402
 from topkin.models.two_tower import serialization  # noqa: E402
 
 
@@ -129,7 +129,7 @@ def test_the_step_is_traced_once_and_the_loss_falls(plan, purchases, catalogue):
     losses = [trainer.run_epoch(epoch) for epoch in (1, 2, 3)]
     assert trainer.traces == 1
     assert losses[2] < losses[0] - 0.3
-    settings = {"trained": Setting(), "prior": Setting(weight=0.1)}
+    settings = {"trained": BlockHyperparameters(), "recency": BlockHyperparameters(weight=0.1)}
     fit.finished(plan, {"trained": trainer.model}, settings, trainer.known).encode_items(catalogue.slice(0, 3))
     assert trainer.traces == 1
 

@@ -13,9 +13,9 @@ from topkin.models.training.sequence_batches import forerunners, sequence_batche
 
 tf = pytest.importorskip("tensorflow")
 
-from topkin.config.sections import Train  # noqa: E402
-from topkin.models.data.histories import Purchases  # noqa: E402
-from topkin.models.data.in_memory import UNTIMED, HeldPurchases, bare_catalogue  # noqa: E402
+from topkin.config.sections import TrainSettings  # noqa: E402
+from topkin.models.data.histories import PreparedHistories  # noqa: E402
+from topkin.models.data.in_memory import UNTIMED, InMemoryInteractions, bare_catalogue  # noqa: E402
 from topkin.models.ops import device  # noqa: E402
 from topkin.models.training import fit  # noqa: E402
 from topkin.models.training.trainer import Plan  # noqa: E402
@@ -49,13 +49,13 @@ def walks(seed, users):
 @pytest.fixture(scope="module")
 def chains():
     device.set_up(deterministic=True)
-    return HeldPurchases("", pa.chunked_array([pa.array(np.arange(N))]), UNTIMED, parts=(walks(0, 400),))
+    return InMemoryInteractions("", pa.chunked_array([pa.array(np.arange(N))]), UNTIMED, parts=(walks(0, 400),))
 
 
 def chain_plan(**changes):
-    settings = {"closed_dim": 16, "uptake_dim": 0, "epochs": 0, "min_sales": 1, "validation_days": 20}
+    settings = {"svd_dim": 16, "next_item_dim": 0, "epochs": 0, "min_sales": 1, "validation_days": 20}
     settings |= {"batch_size": 64, "sequence_dim": 16, "sequence_length": 8, "patience": 8, **changes}
-    return Plan(seed=1, recent_days=7, **Train(**settings).model_dump())
+    return Plan(seed=1, recent_days=7, **TrainSettings(**settings).model_dump())
 
 
 def hits(encoder, purchases):
@@ -75,7 +75,7 @@ def test_a_chain_of_items_is_foretold_far_better_with_the_block(chains):
     catalogue = bare_catalogue(chains)
     without, _ = fit.fit(chain_plan(sequence_dim=0), chains, catalogue)
     encoder, done = fit.fit(chain_plan(sequence_epochs=6), chains, catalogue)
-    assert [b.name for b in encoder.blocks][:2] == ["closed", "sequence"]
+    assert [b.name for b in encoder.blocks][:2] == ["svd", "sequence"]
     assert done.reached > done.without_training["ndcg@20"]
     assert "loss" not in done.epochs[0]
     assert done.epochs[-1]["sequence_loss"] < done.epochs[0]["sequence_loss"] - 1
@@ -123,7 +123,7 @@ def network_of_shop(both, purchases, catalogue):
 def test_an_encoder_with_the_block_is_loaded_as_it_was(network_of_shop, purchases, catalogue, tmp_path):
     encoder = serialization.save(network_of_shop, str(tmp_path), {})
     again = serialization.load(str(tmp_path))
-    assert [b.name for b in again.blocks] == ["closed", "uptake", "trained", "sequence", "prior"]
+    assert [b.name for b in again.blocks] == ["svd", "next_item", "trained", "sequence", "recency"]
     history = purchases.part(purchases.names()[0])
     buyers = catalogue["users"].to_numpy()
     pairs = [(e.encode_items(catalogue)) for e in (encoder, again)]
@@ -226,10 +226,10 @@ def test_batches_ask_for_what_was_bought_at_one_time_from_what_was_bought_before
     assert total == pytest.approx(len(asked), rel=1e-4)
 
 
-def test_embedding_users_equals_the_encoder(network_of_shop, purchases: Purchases, catalogue, shop, tmp_path):
+def test_embedding_users_equals_the_encoder(network_of_shop, purchases: PreparedHistories, catalogue, shop, tmp_path):
     from topkin.artifacts import schemas
     from topkin.artifacts.embeddings import vector_column
-    from topkin.transforms.embed import Sources, Users
+    from topkin.transforms.embed import EmbedInputs, UserEncoder
 
     encoder = serialization.save(network_of_shop, str(tmp_path / "model"), {})
     out, pooled = encoder.encode_items(catalogue)
@@ -238,7 +238,7 @@ def test_embedding_users_equals_the_encoder(network_of_shop, purchases: Purchase
     storage.write_parquet(
         pa.Table.from_arrays(columns, schema=schema), str(tmp_path / "embeddings" / "items" / storage.part_name(0, 1))
     )
-    sources = Sources(
+    sources = EmbedInputs(
         prepared=shop,
         model=str(tmp_path / "model"),
         parts=3,
@@ -246,7 +246,7 @@ def test_embedding_users_equals_the_encoder(network_of_shop, purchases: Purchase
         history_length=6,
         as_of=purchases.as_of,
     )
-    table, _ = Users(sources, str(tmp_path / "embeddings")).part(1)
+    table, _ = UserEncoder(sources, str(tmp_path / "embeddings")).part(1)
     got = np.stack(table["vector"].to_numpy(zero_copy_only=False))
     history = purchases.part(storage.part_name(1, 3))
     assert (got == encoder.encode_users(history, pooled, catalogue["users"].to_numpy(), length=6)).all()

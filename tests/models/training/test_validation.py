@@ -10,9 +10,17 @@ pytest.importorskip("tensorflow")
 from topkin.metrics.ranking import ranking_metrics
 from topkin.models.training import fit, validation
 from topkin.models.training.trainer import Trainer
-from topkin.models.training.validation import AT, METRIC, Contest, Setting, choose, repurchase_case, sample
+from topkin.models.training.validation import (
+    AT,
+    METRIC,
+    BlockHyperparameters,
+    BlockWeightSearch,
+    choose,
+    repurchase_case,
+    sample,
+)
 from topkin.models.two_tower.encoder import encode_features
-from topkin.models.two_tower.svd_block import closed_towers
+from topkin.models.two_tower.svd_block import computed_towers
 from topkin.search.topk import top_k
 
 
@@ -23,17 +31,25 @@ def contest(plan, purchases, catalogue):
     cut = sample(before, known.counts, 200, 0)
     trainer = Trainer(plan, before, "validation", known)
     trainer.run_epoch(1)
-    towers = {**closed_towers(plan, before, known), "trained": trainer.model}
+    towers = {**computed_towers(plan, before, known), "trained": trainer.model}
     sides = {name: encode_features(tower, known.features, 64) for name, tower in towers.items()}
-    return Contest(cut, sides, fit._rarities(plan)), towers, known
+    return BlockWeightSearch(cut, sides, fit._inverse_popularities(plan)), towers, known
 
 
 SETTINGS = [
-    {"closed": Setting()},
-    {"closed": Setting(surge=0.5, half_life_days=20.0), "prior": Setting(weight=0.3)},
-    {"closed": Setting(), "trained": Setting(weight=0.7), "prior": Setting(weight=0.1)},
-    {"trained": Setting(), "prior": Setting(weight=2.0)},
-    {"closed": Setting(), "uptake": Setting(weight=0.7, half_life_days=20.0), "trained": Setting(weight=0.3)},
+    {"svd": BlockHyperparameters()},
+    {"svd": BlockHyperparameters(recency_lift=0.5, half_life_days=20.0), "recency": BlockHyperparameters(weight=0.3)},
+    {
+        "svd": BlockHyperparameters(),
+        "trained": BlockHyperparameters(weight=0.7),
+        "recency": BlockHyperparameters(weight=0.1),
+    },
+    {"trained": BlockHyperparameters(), "recency": BlockHyperparameters(weight=2.0)},
+    {
+        "svd": BlockHyperparameters(),
+        "next_item": BlockHyperparameters(weight=0.7, half_life_days=20.0),
+        "trained": BlockHyperparameters(weight=0.3),
+    },
 ]
 
 
@@ -58,26 +74,26 @@ def test_the_value_of_settings_is_that_of_the_encoders_vectors(contest, plan, ca
 def test_few_candidates_cost_little(contest, monkeypatch):
     judged = contest[0]
     monkeypatch.setattr(validation, "CANDIDATES", AT)
-    fewer = Contest(judged.cut, judged.sides, judged.rarity)
+    fewer = BlockWeightSearch(judged.cut, judged.sides, judged.inverse_popularity)
     assert fewer.value(SETTINGS[0]) == pytest.approx(judged.value(SETTINGS[0]), abs=1e-6)
 
 
 def test_lists_of_another_contest_of_the_cut_change_no_value(contest):
     judged = contest[0]
-    some = Contest(judged.cut, {"closed": judged.sides["closed"]}, judged.rarity)
+    some = BlockWeightSearch(judged.cut, {"svd": judged.sides["svd"]}, judged.inverse_popularity)
     given = dict(some.lists)
-    again = Contest(judged.cut, judged.sides, judged.rarity, lists=given)
+    again = BlockWeightSearch(judged.cut, judged.sides, judged.inverse_popularity, lists=given)
     assert [again.value(settings) for settings in SETTINGS] == [judged.value(settings) for settings in SETTINGS]
     assert all(given[which] is made for which, made in some.lists.items())
 
 
 def test_choosing_never_ends_below_its_start_and_finds_the_best_of_one_field(contest):
     judged = contest[0]
-    start = {"closed": Setting(), "prior": Setting(weight=0.0)}
+    start = {"svd": BlockHyperparameters(), "recency": BlockHyperparameters(weight=0.0)}
     weights = (0.0, 0.5, 5.0)
-    chosen, value = choose([judged], start, [("prior", "weight", weights)])
-    values = {w: judged.value({**start, "prior": Setting(weight=w)}) for w in weights}
-    assert value == max(values.values()) == values[chosen["prior"].weight]
+    chosen, value = choose([judged], start, [("recency", "weight", weights)])
+    values = {w: judged.value({**start, "recency": BlockHyperparameters(weight=w)}) for w in weights}
+    assert value == max(values.values()) == values[chosen["recency"].weight]
     same, unchanged = choose([judged], start, [])
     assert same == start
     assert unchanged == judged.value(start)

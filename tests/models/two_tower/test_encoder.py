@@ -4,10 +4,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from topkin.encoding.blocks import tastes
+from topkin.encoding.blocks import preference_embeddings
 from topkin.interactions import Interactions
 from topkin.models.training import fit
-from topkin.models.two_tower.recency_prior import fitted, sales, surge
+from topkin.models.two_tower.recency_prior import fitted, recency_lift, sales
 
 PER_KIND, NEVER_SOLD = 12, (11, 23, 35)
 
@@ -19,7 +19,7 @@ def encoder(trained):
 
 @pytest.fixture(scope="module")
 def of_content(plan, purchases, catalogue):
-    return fit.fit(replace(plan, closed_dim=0, epochs=6, patience=6), purchases, catalogue)[0]
+    return fit.fit(replace(plan, svd_dim=0, epochs=6, patience=6), purchases, catalogue)[0]
 
 
 def histories_of(*items, n_items=36, ages=None) -> Interactions:
@@ -56,7 +56,7 @@ def test_users_that_training_never_saw_get_items_of_their_category(encoder, cata
 
 def test_items_never_sold_lie_near_their_category(encoder, catalogue):
     out, _ = encoder.encode_items(catalogue)
-    alike = tastes(out, encoder.blocks)
+    alike = preference_embeddings(out, encoder.blocks)
     for item in NEVER_SOLD:
         near = [n for n in np.argsort(-(alike @ alike[item])) if n != item][:5]
         assert [n // PER_KIND for n in near] == [item // PER_KIND] * 5
@@ -70,7 +70,7 @@ def test_an_item_that_training_never_saw_is_encoded_by_its_content(of_content, c
         new = new.set_column(at, catalogue.schema.field(name), pa.array([value], pa.string()))
     out, _ = of_content.encode_items(catalogue)
     vector, _ = of_content.encode_items(new)
-    cosines = tastes(out, of_content.blocks) @ tastes(vector, of_content.blocks)[0]
+    cosines = preference_embeddings(out, of_content.blocks) @ preference_embeddings(vector, of_content.blocks)[0]
     assert set(np.argsort(-cosines)[:5] // PER_KIND) == {1}
 
 
@@ -90,7 +90,7 @@ def test_what_sells_now_comes_from_the_catalogue_given(catalogue):
     column = catalogue.schema.field("recent")
     risen = catalogue.set_column(catalogue.schema.names.index("recent"), column, pa.array([500] * 36, pa.int64()))
     assert (prior.of(risen) > prior.of(catalogue)).all()
-    assert (surge(*sales(risen)) > surge(*sales(catalogue))).all()
+    assert (recency_lift(*sales(risen)) > recency_lift(*sales(catalogue))).all()
 
 
 def test_the_prior_of_what_never_sold_is_a_number():
@@ -98,7 +98,7 @@ def test_the_prior_of_what_never_sold_is_a_number():
     b = prior.scaled(np.array([50, 5, 0, 0]), np.array([100, 100, 100, 0]))
     assert b[0] > b[1] > b[2]
     assert np.isfinite(b).all()
-    assert np.isfinite(surge(np.zeros(1), np.zeros(1))).all()
+    assert np.isfinite(recency_lift(np.zeros(1), np.zeros(1))).all()
 
 
 def test_blocks_do_not_covary_and_know_their_variances(encoder, catalogue):

@@ -45,13 +45,13 @@ def encoders(plan, purchases, bare):
     # No validation: every block stays, with the settings it starts from.
     plan = replace(plan, validation_days=0.001, epochs=4, prior=0.0)
     plans = {
-        "closed": replace(plan, epochs=0, uptake_dim=0),
-        "trained": replace(plan, closed_dim=0, uptake_dim=0),
+        "svd": replace(plan, epochs=0, next_item_dim=0),
+        "trained": replace(plan, svd_dim=0, next_item_dim=0),
     }
     return {name: fit.fit(chosen, purchases, bare)[0] for name, chosen in plans.items()}
 
 
-@pytest.fixture(params=["closed", "trained"])
+@pytest.fixture(params=["svd", "trained"])
 def encoder(encoders, request):
     return encoders[request.param]
 

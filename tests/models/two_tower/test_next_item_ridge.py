@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from topkin.interactions import Interactions, joined
-from topkin.models.two_tower.next_item_ridge import UptakeSettings, uptake
+from topkin.interactions import Interactions, concatenate
+from topkin.models.two_tower.next_item_ridge import NextItemSettings, next_item_ridge
 
 N, DIM = 9, 3
 HISTORIES = [
@@ -14,7 +14,7 @@ HISTORIES = [
     [],
     [(1, 50.0), (8, 15.0), (2, 5.0), (3, 4.0)],
 ]
-SETTINGS = UptakeSettings(windows=3, days=10.0, decay=0.5, ridge=0.7, rarity=0.5, half_life_days=30.0)
+SETTINGS = NextItemSettings(windows=3, days=10.0, decay=0.5, ridge=0.7, inverse_popularity=0.5, half_life_days=30.0)
 
 
 def of(histories) -> Interactions:
@@ -49,7 +49,7 @@ def vectors():
 
 
 def test_it_is_the_regression_of_a_loop(vectors):
-    got = uptake(lambda: [of(HISTORIES)], *vectors, SETTINGS)
+    got = next_item_ridge(lambda: [of(HISTORIES)], *vectors, SETTINGS)
     assert got.dtype == np.float32
     np.testing.assert_allclose(got, naive(HISTORIES, *vectors), rtol=1e-4, atol=1e-6)
     assert not got[5].any()  # bought again, never for the first time in a window
@@ -57,17 +57,17 @@ def test_it_is_the_regression_of_a_loop(vectors):
 
 def test_parts_add_up_in_any_order(vectors):
     parts = [of(HISTORIES[:2]), of(HISTORIES[2:])]
-    whole = uptake(lambda: [joined(parts)], *vectors, SETTINGS)
-    np.testing.assert_allclose(uptake(lambda: parts[::-1], *vectors, SETTINGS), whole, rtol=1e-5, atol=1e-7)
+    whole = next_item_ridge(lambda: [concatenate(parts)], *vectors, SETTINGS)
+    np.testing.assert_allclose(next_item_ridge(lambda: parts[::-1], *vectors, SETTINGS), whole, rtol=1e-5, atol=1e-7)
 
 
 def test_what_came_last_weighs_more(vectors):
     early = [[(0, 50.0), (1, 25.0)]] * 3 + [[(0, 50.0), (2, 5.0)]] * 2
-    got = uptake(lambda: [of(early)], *vectors, SETTINGS)
+    got = next_item_ridge(lambda: [of(early)], *vectors, SETTINGS)
     x = vectors[0][0] / np.linalg.norm(vectors[0][0])
     assert got[2] @ x > got[1] @ x > 0
 
 
 def test_nothing_taken_up_gives_zeros(vectors):
-    assert not uptake(lambda: [of([[(1, 90.0), (2, 80.0)], []])], *vectors, SETTINGS).any()
-    assert not uptake(lambda: [], *vectors, SETTINGS).any()
+    assert not next_item_ridge(lambda: [of([[(1, 90.0), (2, 80.0)], []])], *vectors, SETTINGS).any()
+    assert not next_item_ridge(lambda: [], *vectors, SETTINGS).any()

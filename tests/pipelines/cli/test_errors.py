@@ -64,14 +64,14 @@ def test_other_errors_are_not_taken_for_ours(error: BaseException) -> None:
 def test_each_error_has_its_code_and_no_traceback(
     error: TopkinError, code: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit) as left, errors.answered():
+    with pytest.raises(SystemExit) as left, errors.exit_on_error():
         raise error
     assert left.value.code == code
     assert capsys.readouterr().err == f"topkin: {error}\n"
 
 
 def test_json_holds_type_message_and_code(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit), errors.answered(as_json=True):
+    with pytest.raises(SystemExit), errors.exit_on_error(as_json=True):
         raise InputError("no rows")
     said = json.loads(capsys.readouterr().err)
     assert said == {"error": {"type": "InputError", "message": "no rows", "exit_code": 3}}
@@ -113,14 +113,16 @@ def test_of_a_workers_traceback_the_last_line_is_told() -> None:
     ],
 )
 def test_an_interrupt_is_quiet_wherever_it_came(error: BaseException, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as left, errors.answered():
+    with pytest.raises(SystemExit) as left, errors.exit_on_error():
         raise error
     assert left.value.code == 130
     assert capsys.readouterr().err == ""
 
 
 def test_a_reader_that_leaves_early_is_no_failure() -> None:
-    script = "from topkin.pipelines.cli import errors\nwith errors.answered():\n    for n in range(100_000): print(n)\n"
+    script = (
+        "from topkin.pipelines.cli import errors\nwith errors.exit_on_error():\n    for n in range(100_000): print(n)\n"
+    )
     command = f"{shlex.quote(sys.executable)} -c {shlex.quote(script)} | head -n 1; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "0\n", "")
@@ -137,7 +139,7 @@ def test_an_error_raised_in_a_worker_reaches_the_user_whole(capsys: pytest.Captu
     def build(pipeline: Any) -> None:
         pipeline | beam.Create([1]) | "Read it" >> beam.Map(fail)
 
-    with pytest.raises(SystemExit) as left, errors.answered():
+    with pytest.raises(SystemExit) as left, errors.exit_on_error():
         run_pipeline(build, [])
     assert left.value.code == 3
     assert capsys.readouterr().err.endswith("topkin: sales.parquet is cut off\nwrite it again\n")
