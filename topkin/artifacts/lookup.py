@@ -100,10 +100,10 @@ class Match:
 
 def user(run: Run, user_id: Id) -> UserView | None:
     """A user's history, recommendations and neighbours; None for a user that the run does not know."""
-    rows = user_rows(run, "prepare", "histories", user_id)
-    if not rows:
+    history = user_rows(run, "prepare", "histories", user_id)
+    if not history:
         return None
-    row = rows[0]
+    row = history[0]
     listed, short, model = [], [], None
     if "recommend" in run.folders:
         told = storage.read_json(storage.join(run.folder("recommend"), "lists.json"))
@@ -116,14 +116,14 @@ def user(run: Run, user_id: Id) -> UserView | None:
     ids = {*row["items"], *(r["item_id"] for r in [*listed, *bought])}
     ids.update(b for r in listed for b in r["because"])
     known = items(run, sorted(ids))
-    history = [
+    purchases = [
         Purchase(time, known[item], quantity)
         for time, item, quantity in zip(row["times"], row["items"], row["weights"], strict=True)
     ]
     return UserView(
         user_id,
         row["segment"],
-        tuple(reversed(history)),
+        tuple(reversed(purchases)),
         tuple(
             Scored(
                 r["rank"],
@@ -147,19 +147,17 @@ def item(run: Run, item_id: Id) -> ItemView | None:
     found = items(run, [item_id], or_bare=False)
     if item_id not in found:
         return None
-    rows: list[dict[str, Any]] = []
+    near: list[dict[str, Any]] = []
     if "similar" in run.folders:
-        folder = storage.join(run.folder("similar"), "similar_items")
-        for name in storage.files(folder):
-            rows += _where(storage.join(folder, name), "item_id", [item_id]).to_pylist()
-    known = items(run, [r["neighbour_id"] for r in rows])
-    return ItemView(found[item_id], tuple(Scored(r["rank"], known[r["neighbour_id"]], r["score"]) for r in rows))
+        near = rows(run, "similar", "similar_items", "item_id", [item_id]).to_pylist()
+    known = items(run, [r["neighbour_id"] for r in near])
+    return ItemView(found[item_id], tuple(Scored(r["rank"], known[r["neighbour_id"]], r["score"]) for r in near))
 
 
 def items(run: Run, ids: Sequence[Id], *, or_bare: bool = True) -> dict[Id, Item]:
     """The catalogue's rows of some ids; ``or_bare`` gives an id that it lacks an item without a title."""
-    rows = _where(_catalogue(run), "item_id", list(ids), schemas.FACTS).to_pylist() if ids else []
-    found = {row["item_id"]: Item(**row) for row in rows}
+    facts = _where(_catalogue(run), "item_id", list(ids), schemas.FACTS).to_pylist() if ids else []
+    found = {row["item_id"]: Item(**row) for row in facts}
     return {i: found.get(i, Item(i)) for i in ids} if or_bare else found
 
 
@@ -248,11 +246,27 @@ def user_rows(
     run: Run, stage: str, table: str, user_id: Id, columns: Sequence[str] | None = None
 ) -> list[dict[str, Any]]:
     """A user's rows of a table that is partitioned by user."""
+    return rows(run, stage, table, "user_id", [user_id], columns).to_pylist()
+
+
+def rows(
+    run: Run, stage: str, table: str, key: str, ids: pa.Array | Sequence[Id], columns: Sequence[str] | None = None
+) -> pa.Table:
+    """The rows of a stage's table whose ``key`` is one of some ids, file after file.
+
+    Of a table by user only the files are read in which these users are.
+    """
     folder = storage.join(run.folder(stage), table)
-    parts = _parts(folder)
-    kind = _schema(storage.join(folder, parts[0])).field("user_id").type
-    part = int(partition_of(pa.array([user_id], kind), len(parts))[0])
-    return _where(storage.join(folder, parts[part]), "user_id", [user_id], columns).to_pylist()
+    names = _parts(folder)
+    schema = _schema(storage.join(folder, names[0]))
+    ids = ids if isinstance(ids, pa.Array) else pa.array(ids, schema.field(key).type)
+    if key == "user_id":
+        part = partition_of(ids, len(names))
+        wanted = [(name, ids.filter(pa.array(part == number))) for number, name in enumerate(names)]
+    else:
+        wanted = [(name, ids) for name in names]
+    hits = [_where(storage.join(folder, name), key, some, columns) for name, some in wanted if len(some)]
+    return pa.concat_tables(hits or [schema.empty_table().select(columns or schema.names)])
 
 
 def _parts(folder: str) -> list[str]:
@@ -280,18 +294,18 @@ def _titles(run: Run) -> pa.Table:
     return storage.read_parquet(_catalogue(run), schemas.FACTS)
 
 
-def _where(path: str, column: str, values: Sequence[Id], columns: Sequence[str] | None = None) -> pa.Table:
+def _where(path: str, column: str, values: pa.Array | Sequence[Id], columns: Sequence[str] | None = None) -> pa.Table:
     """The rows of a file with one of some values; row groups that cannot have one are not read."""
     fs, inner = storage.filesystem(path)
     try:
         with fs.open_input_file(inner) as source:
             kind = pq.read_schema(source).field(column).type
-            wanted = pa.array(values, kind)
+            wanted = values if isinstance(values, pa.Array) else pa.array(values, kind)
             span = pc.min_max(wanted)
             condition = (pc.field(column) >= span["min"]) & (pc.field(column) <= span["max"])
             if len(values) > 1:
                 condition &= pc.field(column).isin(wanted)
-            return pq.read_table(source, columns=columns, filters=condition)
+            return pq.read_table(source, columns=columns, filters=condition, page_checksum_verification=True)
     except FileNotFoundError as e:
         raise ArtifactError(f"{path} is missing: run the stage that makes it again with --force") from e
     except (OSError, pa.ArrowInvalid) as e:

@@ -96,6 +96,15 @@ def settings_without_file(purchases: str, sets: Sequence[str] = (), env: Mapping
     return _check(source, problems)
 
 
+def settings_of(values: Mapping[str, Any], place: str) -> Settings:
+    """Settings from values by section and key, as a file would hold them; ``place`` names them in messages.
+
+    Raises ConfigError that lists all that is wrong.
+    """
+    sections = {name: dict(section) if isinstance(section, Mapping) else section for name, section in values.items()}
+    return _check(_Source(place, sections, {}), [])
+
+
 def _read(path: str) -> str:
     cure = "topkin init PURCHASES.parquet writes one, --config PATH names another"
     try:
