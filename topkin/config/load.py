@@ -72,6 +72,13 @@ def load_settings(
     the file are relative to it, those of env and sets to the current folder; URIs stay as they are.
 
     Raises ConfigError that lists all that is wrong.
+
+    Examples:
+        >>> import pathlib, tempfile, topkin
+        >>> path = pathlib.Path(tempfile.mkdtemp(), "topkin.toml")
+        >>> _ = path.write_text('[purchases]\\npath = "purchases.parquet"\\n[recommend]\\nk = 50')
+        >>> topkin.load_settings(path, ["recommend.bought=keep"]).recommend.k
+        50
     """
     path = os.fspath(path)
     text = _read(path)
