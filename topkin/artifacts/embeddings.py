@@ -28,7 +28,7 @@ def vectors_of(table: pa.Table, column: str = "vector") -> np.ndarray:
     return np.concatenate([np.zeros(0, np.float32), *flat]).reshape(len(table), dim)
 
 
-def set_aside(*vectors: np.ndarray) -> tuple[int, list[np.ndarray]]:
+def zero_non_finite(*vectors: np.ndarray) -> tuple[int, list[np.ndarray]]:
     """Rows with a NaN or an infinity in any of the arrays, (n, dim) each, made zero in all.
 
     Returns how many they are, and the arrays.

@@ -42,7 +42,7 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Scored:
+class RankedItem:
     """A ranked item with what is known of the ranking."""
 
     rank: int
@@ -73,10 +73,10 @@ class UserView:
     user_id: Id
     segment: str | None
     history: tuple[Purchase, ...]
-    recommendations: tuple[Scored, ...]
+    recommendations: tuple[RankedItem, ...]
     short: dict[str, Any] | None = None
     neighbours: tuple[tuple[Id, float], ...] = ()
-    bought_by_neighbours: tuple[Scored, ...] = ()
+    bought_by_neighbours: tuple[RankedItem, ...] = ()
     model: str | None = None
 
 
@@ -85,7 +85,7 @@ class ItemView:
     """An item and its neighbours."""
 
     item: Item
-    neighbours: tuple[Scored, ...] = ()
+    neighbours: tuple[RankedItem, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def user(run: Run, user_id: Id) -> UserView | None:
         row["segment"],
         tuple(reversed(history)),
         tuple(
-            Scored(
+            RankedItem(
                 r["rank"],
                 known[r["item_id"]],
                 r["score"],
@@ -137,7 +137,7 @@ def user(run: Run, user_id: Id) -> UserView | None:
         ),
         short[0] if short else None,
         tuple((r["neighbour_id"], r["score"]) for r in alike),
-        tuple(Scored(r["rank"], known[r["item_id"]], r["score"], support=r["support"]) for r in bought),
+        tuple(RankedItem(r["rank"], known[r["item_id"]], r["score"], support=r["support"]) for r in bought),
         model,
     )
 
@@ -153,12 +153,12 @@ def item(run: Run, item_id: Id) -> ItemView | None:
         for name in storage.files(folder):
             rows += _where(storage.join(folder, name), "item_id", [item_id]).to_pylist()
     known = items(run, [r["neighbour_id"] for r in rows])
-    return ItemView(found[item_id], tuple(Scored(r["rank"], known[r["neighbour_id"]], r["score"]) for r in rows))
+    return ItemView(found[item_id], tuple(RankedItem(r["rank"], known[r["neighbour_id"]], r["score"]) for r in rows))
 
 
 def items(run: Run, ids: Sequence[Id], *, or_bare: bool = True) -> dict[Id, Item]:
     """The catalogue's rows of some ids; ``or_bare`` gives an id that it lacks an item without a title."""
-    rows = _where(_catalogue(run), "item_id", list(ids), schemas.FACTS).to_pylist() if ids else []
+    rows = _where(_catalogue(run), "item_id", list(ids), schemas.CATALOGUE_COLUMNS).to_pylist() if ids else []
     found = {row["item_id"]: Item(**row) for row in rows}
     return {i: found.get(i, Item(i)) for i in ids} if or_bare else found
 
@@ -233,7 +233,7 @@ def as_id(text: str, kind: pa.DataType) -> Id | None:
     return text
 
 
-def shown(value: Id) -> str | int:
+def format_id(value: Id) -> str | int:
     """An id for people and JSON: a binary one as text where it is text, else as 0x…"""
     if not isinstance(value, bytes):
         return value
@@ -277,7 +277,7 @@ def _catalogue(run: Run) -> str:
 
 
 def _titles(run: Run) -> pa.Table:
-    return storage.read_parquet(_catalogue(run), schemas.FACTS)
+    return storage.read_parquet(_catalogue(run), schemas.CATALOGUE_COLUMNS)
 
 
 def _where(path: str, column: str, values: Sequence[Id], columns: Sequence[str] | None = None) -> pa.Table:

@@ -143,7 +143,7 @@ def partition_of(ids: pa.Array | pa.ChunkedArray, parts: int) -> np.ndarray:
     return (hash_ids(ids) % np.uint64(parts)).astype(np.int32)
 
 
-def split(table: pa.Table, column: str, parts: int) -> dict[int, pa.Table]:
+def split_by_partition(table: pa.Table, column: str, parts: int) -> dict[int, pa.Table]:
     """The table's rows by the partition of an id column: partition -> rows, in the table's order.
 
     Partitions without rows are left out.

@@ -154,7 +154,7 @@ def published(root: str) -> Run | None:
     return None if current is None else read_run(root, current["run_id"])
 
 
-def point_to(run: Run) -> dict[str, Any]:
+def publish_run(run: Run) -> dict[str, Any]:
     """Move the pointer to a run. The one write that publishes; returns the pointer's new content."""
     before = pointer(run.root)
     if before and before["run_id"] == run.run_id:
@@ -163,7 +163,7 @@ def point_to(run: Run) -> dict[str, Any]:
     return _write_pointer(run, [h for h in history if h != run.run_id])
 
 
-def point_back(root: str) -> Run:
+def roll_back(root: str) -> Run:
     """Move the pointer to the run published before. Raises ArtifactError where there is none."""
     before = pointer(root)
     if not before or not before["history"]:

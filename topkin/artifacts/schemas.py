@@ -63,7 +63,7 @@ def catalogue(item: pa.DataType, vector_dim: int | None = None) -> pa.Schema:
     return found if vector_dim is None else found.append(pa.field("vector", vector(vector_dim), False))
 
 
-FACTS = catalogue(pa.string()).names
+CATALOGUE_COLUMNS = catalogue(pa.string()).names
 """The catalogue's columns but for the items' own vectors, which are large."""
 
 REJECTS = pa.schema(

@@ -38,7 +38,7 @@ _open: list[Usage] = []
 
 
 @contextmanager
-def measured() -> Iterator[Usage]:
+def measure_usage() -> Iterator[Usage]:
     """Measure what is done inside, failures too."""
     usage = Usage()
     _reset_peak()
@@ -55,7 +55,7 @@ def measured() -> Iterator[Usage]:
         usage.peak_bytes = _peak()
 
 
-def note(steps: Iterable[Mapping[str, Any]]) -> None:
+def record_steps(steps: Iterable[Mapping[str, Any]]) -> None:
     """Add a pipeline's steps to what is being measured in this process."""
     for usage in _open:
         usage.steps.extend(dict(step) for step in steps)
