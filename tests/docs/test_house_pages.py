@@ -112,3 +112,15 @@ def test_the_citation_has_the_version_of_the_project() -> None:
     assert (fields["title"], fields["version"], fields["license"]) == tuple(
         project[k] for k in ("name", "version", "license")
     )
+
+
+def test_every_benchmark_that_is_named_is_there() -> None:
+    files = sorted((ROOT / "benchmarks").glob("*/*.py"))
+    names = [path.stem for path in files if not path.stem.startswith("_")]
+    assert len(names) == len(set(names)), "python -m benchmarks NAME finds one"
+    pages = [*PAGES, *files, ROOT / "topkin" / "planning" / "costs.py"]
+    text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
+    modules = set(re.findall(r"python -m benchmarks\.([\w.]+\w)", text))
+    assert {f"{path.parent.name}.{path.stem}" for path in files} >= modules
+    assert set(re.findall(r"python -m benchmarks (\w+)", text)) - set(names) == set()
+    assert len(modules) >= 10
