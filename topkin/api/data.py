@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,45 +22,14 @@ if TYPE_CHECKING:
     from topkin.models.two_tower.encoder import Encoder
 
 
-class RecommenderData(Protocol):
-    """The tables and embeddings that answers are computed from, by whatever name the jobs keep them.
-
-    catalogue, histories: tables of ``schemas``. items: in the catalogue's order. vectors: (n_users, dim) float32, in
-    the order of the histories. encoder: its hash. repurchase: the weights of bought items that training chose, by
-    policy.
-    """
-
-    @property
-    def settings(self) -> Settings: ...  # noqa: D102
-    @property
-    def as_of(self) -> datetime: ...  # noqa: D102
-    @property
-    def catalogue(self) -> pa.Table: ...  # noqa: D102
-    @property
-    def histories(self) -> pa.Table: ...  # noqa: D102
-    @property
-    def items(self) -> ItemEmbeddings: ...  # noqa: D102
-    @property
-    def vectors(self) -> np.ndarray: ...  # noqa: D102
-    @property
-    def blocks(self) -> list[Block]: ...  # noqa: D102
-    @property
-    def encoder(self) -> str: ...  # noqa: D102
-    @property
-    def repurchase(self) -> Mapping[str, Mapping[str, float]]: ...  # noqa: D102
-    @property
-    def user_type(self) -> pa.DataType: ...  # noqa: D102
-
-    def histories_of(self, users: pa.Array) -> pa.Table:
-        """The histories of distinct users in their order. Raises InputError for one that there is not."""
-
-    def listed(self, name: str, ids: pa.Array | None, k: int) -> pa.Table | None:
-        """The first k rows of each id, or of all, in a table made before; None where there is none that long."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class FittedData:
-    """All of it in memory, and what else :meth:`Recommender.save` writes: what preparing and training told."""
+    """All of it in memory.
+
+    catalogue, histories: tables of ``schemas``, the histories in the order of the jobs' parts. items: in the order of
+    the catalogue. vectors: (n_users, dim) float32, in the order of the histories. training: the content of
+    ``training.json``. statistics, vocabularies: what preparing counted.
+    """
 
     settings: Settings
     as_of: datetime
@@ -69,85 +38,66 @@ class FittedData:
     items: ItemEmbeddings
     vectors: np.ndarray
     model: "Encoder"
+    blocks: list[Block]
+    encoder: str
     training: Mapping[str, Any]
     statistics: Mapping[str, Any]
     vocabularies: Mapping[str, pa.Table]
 
     @property
-    def blocks(self) -> list[Block]:
-        """See :class:`RecommenderData`."""
-        return self.model.blocks
-
-    @property
-    def encoder(self) -> str:
-        """See :class:`RecommenderData`."""
-        return self.model.hash
-
-    @property
-    def repurchase(self) -> Mapping[str, Mapping[str, float]]:
-        """See :class:`RecommenderData`."""
-        return dict(self.training["repurchase"])
-
-    @property
     def user_type(self) -> pa.DataType:
-        """See :class:`RecommenderData`."""
+        """The type of user ids."""
         return self.histories.schema.field("user_id").type
 
     def histories_of(self, users: pa.Array) -> pa.Table:
-        """See :class:`RecommenderData`."""
+        """The histories of distinct users in their order. Raises InputError for one that there is not."""
         return self.histories.take(pa.array(rows_in(users, self.histories["user_id"], "users")))
-
-    def listed(self, name: str, ids: pa.Array | None, k: int) -> pa.Table | None:
-        """None: nothing is made before it is asked for."""
-        return None
 
 
 class StoredData:
-    """The stages of a run, see :class:`RecommenderData`. Look-ups read no more than the rows that they give."""
+    """The same from the stages of a run; look-ups read no more than the files that hold their rows."""
 
     def __init__(self, run: PublishedRun) -> None:
         self.run, self.settings, self.as_of = run, run.settings, run.as_of
-        self._folder = run.run.folder
-        self._summary = storage.read_json(storage.join(self._folder("embed"), SUMMARY))
-        self.encoder = str(self._summary["encoder"])
-        self.blocks = [Block.from_json(block) for block in self._summary["blocks"]]
+        summary = storage.read_json(storage.join(run.folder("embed"), SUMMARY))
+        self.encoder, self.blocks = str(summary["encoder"]), [Block.from_json(block) for block in summary["blocks"]]
         self.user_type = lookup.id_types(run.run)[0]
 
     @cached_property
     def catalogue(self) -> pa.Table:
-        """See :class:`RecommenderData`; without the items' own vectors."""
-        return self.run.table("catalogue", schemas.FACTS)
+        """As of :class:`FittedData`, without the items' own vectors."""
+        return self.run.table("catalogue", schemas.CATALOGUE_COLUMNS)
 
     @cached_property
     def items(self) -> ItemEmbeddings:
-        """See :class:`RecommenderData`."""
-        return read_items(self._folder("embed"), self.encoder)
+        """As of :class:`FittedData`."""
+        return read_items(self.run.folder("embed"), self.encoder)
 
     @cached_property
     def histories(self) -> pa.Table:
-        """See :class:`RecommenderData`."""
+        """As of :class:`FittedData`."""
         return self.run.table("histories")
 
     @cached_property
     def vectors(self) -> np.ndarray:
-        """See :class:`RecommenderData`."""
+        """As of :class:`FittedData`."""
         table = self.run.table("user_embeddings")
-        require_encoder(table, self.encoder, self._folder("embed"))
+        require_encoder(table, self.encoder, self.run.folder("embed"))
         return vectors_of(table)
 
     @cached_property
-    def repurchase(self) -> Mapping[str, Mapping[str, float]]:
-        """See :class:`RecommenderData`."""
-        training = storage.read_json(storage.join(self._folder("train"), "training.json"))
-        return dict(training.get("repurchase") or {})
+    def training(self) -> Mapping[str, Any]:
+        """As of :class:`FittedData`."""
+        value: dict[str, Any] = storage.read_json(storage.join(self.run.folder("train"), "training.json"))
+        return value
 
     def histories_of(self, users: pa.Array) -> pa.Table:
-        """See :class:`RecommenderData`: only the files of these users are read."""
+        """As of :class:`FittedData`."""
         rows = self.run.rows("histories", users)
         return rows.take(pa.array(rows_in(users, rows["user_id"], "users")))
 
-    def listed(self, name: str, ids: pa.Array | None, k: int) -> pa.Table | None:
-        """See :class:`RecommenderData`."""
+    def published(self, name: str, ids: pa.Array | None, k: int) -> pa.Table | None:
+        """The first k rows of each id, or of all, in a table of the run; None where it has none that long."""
         longest = {"recommendations": self.settings.recommend.k, "similar_items": self.settings.similar.items}
         if name not in self.run.tables or k > longest.get(name, self.settings.similar.users):
             return None
@@ -160,6 +110,9 @@ class StoredData:
             rows = self.run.rows(name, ids)
             rows = rows.take(pa.array(np.lexsort((np.asarray(rows["rank"]), encode_ids(rows[key], ids)))))
         return rows.filter(pc.less_equal(rows["rank"], k)).combine_chunks()
+
+
+RecommenderData = FittedData | StoredData
 
 
 def rows_in(ids: pa.Array, column: pa.ChunkedArray | pa.Array, name: str) -> np.ndarray:

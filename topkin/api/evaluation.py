@@ -1,7 +1,6 @@
 """Judging lists by what was bought later, beside the baselines, in memory."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +12,7 @@ from topkin.baselines import registry
 from topkin.config.load import settings_of
 from topkin.config.sections import EvaluateSettings
 from topkin.errors import InputError
-from topkin.evaluation.protocol import Csr, csr, lists_of, rows_taken, without
+from topkin.evaluation.protocol import csr, lists_of, rows_taken, without
 from topkin.interactions import Interactions, encode_ids
 from topkin.metrics.bootstrap import paired_bootstrap
 from topkin.metrics.ranking import ranking_metrics
@@ -29,14 +28,6 @@ RESULT = pa.schema(
         pa.field("high", pa.float64()),
     ]
 )
-
-
-class _Purchases(NamedTuple):
-    """What was bought before: by whom, of which items."""
-
-    users: pa.ChunkedArray
-    items: pa.ChunkedArray
-    history: Interactions
 
 
 def evaluate(
@@ -84,33 +75,39 @@ def evaluate(
         ...     ["model", "metric", "value"]).to_pylist()[0]
         {'model': 'model', 'metric': 'recall@1', 'value': 0.5}
     """
-    known = _known(model, purchases)
     if not len(k) or min(k) < 1:
         raise ValueError(f"k must be cut-offs of at least 1, got {list(k)}")
     settings = model._known.settings.evaluate if isinstance(model, Recommender) else EvaluateSettings()
     names = [n for n in settings.baselines if n not in registry.left_out([n])] if baselines is None else list(baselines)
     if unknown := sorted(set(names) - set(registry.BASELINES)):
         raise ValueError(f"baselines must be of {', '.join(registry.BASELINES)}, got {', '.join(unknown)}")
-    later, bought = _pairs(as_table(heldout, "heldout"), known), _bought(known)
-    sold = np.bincount(known.history.items, minlength=known.history.n_items) > 0
-    truth = _sold_only(without(later, bought, len(sold)) if novel else later, sold)
-    judged = np.flatnonzero((np.diff(truth[0]) > 0) & (np.diff(known.history.indptr) > 0))
+    user_ids, item_ids, history = _known(model, purchases)
+    sold = np.bincount(history.items, minlength=len(item_ids)) > 0
+    bought = csr(history.users, history.items, len(user_ids), len(item_ids))
+    later = _with_ids(as_table(heldout, "heldout"), "heldout", ("user_id", "item_id"))
+    rows, items = encode_ids(later["user_id"], user_ids), encode_ids(later["item_id"], item_ids)
+    counts = (rows >= 0) & (items >= 0) & sold[items]
+    truth = csr(rows[counts], items[counts], len(user_ids), len(item_ids))
+    truth = without(truth, bought, len(item_ids)) if novel else truth
+    judged = np.flatnonzero((np.diff(truth[0]) > 0) & (np.diff(history.indptr) > 0))
     if not len(judged):
         raise InputError(
-            f"heldout must hold {'new ' if novel else ''}items, sold before, of users who bought before; of "
-            f"{len(later[1])} pairs known to the purchases none is: look at the ids and at the date of the split"
+            f"heldout must hold {'new ' if novel else ''}items, sold before, of users who bought before; none of its "
+            f"{len(later)} rows does: look at the ids and at the date of the split"
         )
-    users, history = known.users.take(pa.array(judged)), known.history.take(judged)
-    listed = _lists(model, users, max(k))
-    lists = {"model": lists_of(listed, users, known.items, max(k))}
-    for name, baseline in registry.fit_baselines(known.history, names, settings.neighbours).items():
+    users, known = user_ids.take(pa.array(judged)), history.take(judged)
+    lists = {"model": lists_of(_lists(model, users, max(k)), users, item_ids, max(k))}
+    for name, baseline in registry.fit_baselines(history, names, settings.neighbours).items():
         exclude = rows_taken(bought, judged) if novel else None
-        lists[name], _ = registry.best_of(baseline, history, max(k), exclude=exclude, allowed=sold)
+        lists[name], _ = registry.best_of(baseline, known, max(k), exclude=exclude, allowed=sold)
     values = {name: ranking_metrics(ids, rows_taken(truth, judged), k) for name, ids in lists.items()}
     return _result(values, settings.bootstrap)
 
 
-def _known(model: Recommender | ArrowStream, purchases: ArrowStream | None) -> _Purchases:
+def _known(
+    model: Recommender | ArrowStream, purchases: ArrowStream | None
+) -> tuple[pa.ChunkedArray, pa.ChunkedArray, Interactions]:
+    """The users, the items, and what was bought before."""
     if isinstance(model, Recommender):
         histories, catalogue, as_of = model._known.histories, model._known.catalogue, model.as_of
     elif purchases is None:
@@ -121,31 +118,13 @@ def _known(model: Recommender | ArrowStream, purchases: ArrowStream | None) -> _
         prepared, as_of = prepare_tables(settings, {"purchases": table}, None)
         histories, catalogue = prepared.histories, prepared.catalogue
     history = Interactions.from_histories(histories, catalogue["item_id"], as_of)
-    return _Purchases(histories["user_id"], catalogue["item_id"], history)
+    return histories["user_id"], catalogue["item_id"], history
 
 
 def _lists(model: Recommender | ArrowStream, users: pa.ChunkedArray, k: int) -> pa.Table:
     if isinstance(model, Recommender):
         return model.recommend(users, k)
     return _with_ids(as_table(model, "the lists"), "the lists", ("user_id", "item_id", "rank"))
-
-
-def _pairs(table: pa.Table, known: _Purchases) -> Csr:
-    """The distinct pairs of a table whose user and item are both known."""
-    table = _with_ids(table, "heldout", ("user_id", "item_id"))
-    users, items = encode_ids(table["user_id"], known.users), encode_ids(table["item_id"], known.items)
-    both = (users >= 0) & (items >= 0)
-    return csr(users[both], items[both], len(known.users), len(known.items))
-
-
-def _bought(known: _Purchases) -> Csr:
-    return csr(known.history.users, known.history.items, len(known.users), len(known.items))
-
-
-def _sold_only(pairs: Csr, sold: np.ndarray) -> Csr:
-    users = np.repeat(np.arange(len(pairs[0]) - 1), np.diff(pairs[0]))
-    keep = sold[pairs[1]]
-    return csr(users[keep], pairs[1][keep], len(pairs[0]) - 1, len(sold))
 
 
 def _with_ids(table: pa.Table, name: str, columns: Sequence[str]) -> pa.Table:

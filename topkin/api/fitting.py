@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 import numpy as np
@@ -11,14 +9,14 @@ import pyarrow as pa
 
 from topkin.api.data import FittedData
 from topkin.artifacts import manifest, runs, schemas, storage
-from topkin.artifacts.embeddings import ITEMS, SUMMARY, USERS, ItemEmbeddings, set_aside, vector_column
-from topkin.artifacts.partition import partition_of
+from topkin.artifacts.embeddings import ITEMS, SUMMARY, USERS, ItemEmbeddings, vector_column, zero_non_finite
+from topkin.artifacts.partition import split_by_partition
 from topkin.config.sections import Settings
 from topkin.encoding.batching import in_batches
 from topkin.errors import ConfigError
 from topkin.ingest.prepare import Prepared
-from topkin.interactions import Interactions
-from topkin.models.data.histories import PreparedHistories
+from topkin.interactions import Interactions, concatenate
+from topkin.models.data.in_memory import InMemoryInteractions
 from topkin.models.ops import device
 from topkin.models.training import fit
 from topkin.models.training.trainer import Plan
@@ -29,78 +27,42 @@ SAVED = "Recommender.save"
 """The key of the stages that a recommender wrote: no nightly run takes them for its own."""
 
 
-@dataclass(frozen=True)
-class HistoriesInMemory(PreparedHistories):
-    """Histories part by part, out of tables and not of files."""
-
-    tables: Sequence[pa.Table] = ()
-
-    def names(self) -> list[str]:
-        """The parts by number."""
-        return [f"{number:05d}" for number in range(len(self.tables))]
-
-    def part(self, name: str) -> Interactions:
-        """One part, the last ``days`` included."""
-        return Interactions.from_histories(self.tables[int(name)], self.item_ids, self.as_of)
-
-    def users(self, name: str) -> pa.ChunkedArray:
-        """The ids of the users of one part."""
-        return self.tables[int(name)]["user_id"]
-
-
 def fit_data(settings: Settings, prepared: Prepared, as_of: datetime) -> FittedData:
     """Train and embed, users in the order of the jobs' parts: equal settings and rows give the job's numbers."""
     device.set_up(deterministic=True)
-    parts = settings.run.parts
-    catalogue, histories = prepared.catalogue, _by_part(prepared.histories, parts)
-    tables = _parts_of(histories, parts)
+    catalogue, embed = prepared.catalogue, settings.embed
+    tables = _by_part(prepared.histories, settings.run.parts)
+    parts = [Interactions.from_histories(table, catalogue["item_id"], as_of) for table in tables]
     plan = Plan(seed=settings.run.seed, recent_days=settings.prepare.recent_days, **settings.train.model_dump())
-    encoder, progress = fit.fit(plan, HistoriesInMemory("", catalogue["item_id"], as_of, tables=tables), catalogue)
-    digest = hashlib.sha256(serialization.model_bytes(encoder.model)).hexdigest()
-    encoder = Encoder(encoder.model, encoder.ids, digest, encoder.users)
-    _, (vectors, in_vectors) = set_aside(*encoder.encode_items(catalogue, batch_size=settings.embed.batch_size))
+    trained, progress = fit.fit(plan, InMemoryInteractions("", catalogue["item_id"], as_of, parts=parts), catalogue)
+    digest = hashlib.sha256(serialization.model_bytes(trained.model)).hexdigest()
+    encoder = Encoder(trained.model, trained.ids, digest)
+    _, (vectors, in_vectors) = zero_non_finite(*encoder.encode_items(catalogue, batch_size=embed.batch_size))
+    history, buyers = concatenate(parts), np.asarray(catalogue["users"])
+
+    def encode(rows: np.ndarray) -> np.ndarray:
+        return encoder.encode_users(history.take(rows), in_vectors, buyers, length=embed.history_length)
+
+    _, (users,) = zero_non_finite(in_batches(encode, history.n_users, embed.batch_size, encoder.dim))
     return FittedData(
         settings=settings,
         as_of=as_of,
         catalogue=catalogue,
-        histories=histories,
+        histories=pa.concat_tables(tables).combine_chunks(),
         items=ItemEmbeddings(catalogue["item_id"].combine_chunks(), vectors, in_vectors),
-        vectors=_user_vectors(encoder, histories, catalogue, in_vectors, as_of, settings),
+        vectors=users,
         model=encoder,
-        training={**progress.to_json(), "seed": settings.run.seed},
+        blocks=encoder.blocks,
+        encoder=digest,
+        training=progress.to_json(),
         statistics=prepared.statistics,
         vocabularies=prepared.vocabularies,
     )
 
 
-def _by_part(histories: pa.Table, parts: int) -> pa.Table:
-    order = np.argsort(partition_of(histories["user_id"], parts), kind="stable")
-    return histories.take(pa.array(order)).combine_chunks()
-
-
-def _parts_of(table: pa.Table, parts: int) -> list[pa.Table]:
-    """The tables of each part, of rows in the order of the parts."""
-    ends = np.cumsum(np.bincount(partition_of(table["user_id"], parts), minlength=parts)).tolist()
-    return [table.slice(start, end - start) for start, end in zip([0, *ends[:-1]], ends, strict=True)]
-
-
-def _user_vectors(
-    encoder: Encoder,
-    histories: pa.Table,
-    catalogue: pa.Table,
-    in_vectors: np.ndarray,
-    as_of: datetime,
-    settings: Settings,
-) -> np.ndarray:
-    history = Interactions.from_histories(histories, catalogue["item_id"], as_of)
-    ids, buyers, length = histories["user_id"], np.asarray(catalogue["users"]), settings.embed.history_length
-
-    def encode(rows: np.ndarray) -> np.ndarray:
-        users = ids.take(pa.array(rows))
-        return encoder.encode_users(history.take(rows), in_vectors, buyers, length=length, users=users)
-
-    vectors = in_batches(encode, history.n_users, settings.embed.batch_size, encoder.dim)
-    return set_aside(vectors)[1][0]
+def _by_part(table: pa.Table, parts: int) -> list[pa.Table]:
+    rows = split_by_partition(table, "user_id", parts)
+    return [rows.get(part, table.slice(0, 0)) for part in range(parts)]
 
 
 def save_data(data: FittedData, root: str) -> None:
@@ -127,7 +89,7 @@ def save_data(data: FittedData, root: str) -> None:
         manifest.seal(folder, stage=stage, key=SAVED, summary={})
         entry = {"key": SAVED, "folder": f"runs/{run.run_id}/{runs.FOLDERS[stage]}", "seconds": 0.0, "reused": False}
         run = runs.record_stage(run, stage, entry, settings)
-    runs.point_to(run)
+    runs.publish_run(run)
 
 
 def _require_own(root: str) -> None:
@@ -143,7 +105,7 @@ def _require_own(root: str) -> None:
 
 def _save_prepared(data: FittedData, folder: str, parts: int) -> None:
     storage.write_parquet(data.catalogue, storage.join(folder, "catalogue.parquet"))
-    for part, table in enumerate(_parts_of(data.histories, parts)):
+    for part, table in enumerate(_by_part(data.histories, parts)):
         storage.write_parquet(table, storage.join(folder, "histories", storage.part_name(part, parts)))
     for name, words in data.vocabularies.items():
         storage.write_parquet(words, storage.join(folder, "vocabularies", f"{name}.parquet"))
@@ -158,7 +120,7 @@ def _save_embeddings(data: FittedData, folder: str, parts: int) -> None:
     storage.write_parquet(table, storage.join(folder, ITEMS, storage.part_name(0, 1)))
     schema = schemas.with_encoder(schemas.user_embeddings(data.user_type, dim), data.encoder)
     users = pa.Table.from_arrays([data.histories["user_id"], vector_column(data.vectors)], schema=schema)
-    for part, table in enumerate(_parts_of(users, parts)):
+    for part, table in enumerate(_by_part(users, parts)):
         storage.write_parquet(table, storage.join(folder, USERS, storage.part_name(part, parts)))
     summary = {"encoder": data.encoder, "dim": dim, "blocks": [block.to_json() for block in data.blocks]}
     summary |= {"history_length": data.settings.embed.history_length, "users": len(users), "items": len(items.ids)}

@@ -14,7 +14,7 @@ from topkin.ingest import timestamps
 from topkin.ingest.contract import ROLES, inspect_table, sources, time_unit_finding, vector_length
 from topkin.ingest.files import FILE, ROW
 from topkin.ingest.prepare import Prepared, PreparePlan, prepare
-from topkin.ingest.utf8 import readable
+from topkin.ingest.utf8 import escape_invalid_utf8
 
 
 class ArrowStream(Protocol):
@@ -106,7 +106,7 @@ def prepare_tables(
 
 def _after_the_last(rows: pa.Table, source: Any, clock: datetime) -> datetime:
     micros, state = timestamps.to_micros(
-        source.rules.normalised(readable(rows).rows)[source.columns["timestamp"]], source.time_unit
+        source.rules.normalised(escape_invalid_utf8(rows).rows)[source.columns["timestamp"]], source.time_unit
     )
     past = micros[(state == timestamps.READ) & (micros <= np.datetime64(clock, "us").astype(np.int64))]
     return np.datetime64(int(past.max(initial=-1)) + 1, "us").item()

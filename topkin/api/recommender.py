@@ -55,14 +55,9 @@ class Recommender:
         # The columns of settings that were written for files are as they say; otherwise topkin's own names count.
         self._by_name = not isinstance(settings, Settings)
         values = settings.model_dump(mode="json", exclude_unset=True) if isinstance(settings, Settings) else settings
-        self._values: dict[str, dict[str, Any]] = {}
-        for given in (values or {}, sections):
-            for name, section in given.items():
-                self._values[name] = {**(self._values.get(name) or {}), **(section or {})}
-        for name in IN_MEMORY:
-            if name == "purchases" or self._values.get(name):
-                self._values[name] = {**self._values.get(name, {}), "path": name}
-        self._values = {name: section for name, section in self._values.items() if section and name != "heldout"}
+        values = _merged(values or {}, sections)
+        placed = {name: {"path": name} for name in IN_MEMORY if name == "purchases" or values.get(name)}
+        self._values = {name: v for name, v in _merged(values, placed).items() if v is not None and name != "heldout"}
         settings_of(self._values, "Recommender")
         self._data: RecommenderData | None = None
 
@@ -109,7 +104,7 @@ class Recommender:
             if name in values and name not in tables:
                 raise ConfigError(f"the settings have a section [{name}]: give fit its table, or leave the section out")
             if name in tables:
-                section = {"path": name, **values.get(name, {})}
+                section = {**values.get(name, {}), "path": name}
                 values[name] = named_by_columns(name, section, tables[name]) if self._by_name else section
         settings = settings_of(values, "Recommender")
         prepared, moment_of = prepare_tables(settings, tables, None if as_of is None else moment(as_of))
@@ -165,16 +160,18 @@ class Recommender:
 
         Returns:
             item_id (bought) and share (float32), largest first; purchases that speak against it are left out. All
-            shares of a user and an item, those left out too, add up to the score, but for a sequence block's part.
+            shares of a user and an item, those left out too, add up to the score.
 
         Raises:
             InputError: The user or the item is not in the data.
             ConfigError: The lists are those of a baseline.
         """
-        data = self._known
-        return self._answers.explanation(
-            _one(as_ids(user, data.user_type, "users"), "user"), _one(as_ids(item, self._item_type, "items"), "item")
-        )
+        users, items = as_ids(user, self._known.user_type, "users"), as_ids(item, self._item_type, "items")
+        if len(users) != 1 or len(items) != 1:
+            raise ValueError(
+                f"explain takes one user and one item, got {len(users)} and {len(items)}: call it for each"
+            )
+        return self._answers.explanation(users, items)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the recommender into a folder of its own, for :meth:`load` and :func:`topkin.open_run`.
@@ -250,11 +247,11 @@ class Recommender:
         if ids is not None:
             kind = self._item_type if name == "similar_items" else self._known.user_type
             ids = as_ids(ids, kind, "items" if name == "similar_items" else "users").unique()
-        found = self._known.listed(name, ids, k)
-        return getattr(self._answers, name)(ids, k) if found is None else found
+        published = self._data.published(name, ids, k) if isinstance(self._data, StoredData) else None
+        return getattr(self._answers, name)(ids, k) if published is None else published
 
 
-def _one(ids: pa.Array, name: str) -> pa.Array:
-    if len(ids) != 1:
-        raise ValueError(f"explain takes one {name}, got {len(ids)}: call it for each")
-    return ids
+def _merged(values: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    """Sections of settings, those of ``more`` over the others key by key."""
+    both = {name: (values.get(name), more.get(name, values.get(name))) for name in {**values, **more}}
+    return {n: {**a, **b} if isinstance(a, Mapping) and isinstance(b, Mapping) else b for n, (a, b) in both.items()}

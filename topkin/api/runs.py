@@ -104,7 +104,7 @@ class PublishedRun:
         """
         stage, key = TABLES[name][0], "item_id" if name == "similar_items" else "user_id"
         place = self._place(name).removeprefix(self.folder(stage)).lstrip("/")
-        return lookup.rows(self.run, stage, place, key, ids, columns)
+        return lookup.read_rows(self.run, stage, place, key, ids, columns)
 
     def _place(self, name: str) -> str:
         if name not in TABLES:
