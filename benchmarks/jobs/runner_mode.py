@@ -24,14 +24,14 @@ def work(folder: Path, mode: str, k: int, parts: int, memory: float | None) -> t
     from topkin.artifacts import storage
     from topkin.config.sections import Settings
     from topkin.pipelines import recommend
-    from topkin.telemetry.profiling import measured
+    from topkin.telemetry.profiling import measure_usage
     from topkin.transforms import recommend as imported  # noqa: F401  Beam is imported before the clock starts
 
     run = {"parts": parts, "worker_memory": memory}
     settings = Settings.model_validate({"purchases": {"path": "x"}, "run": run, "recommend": {"k": k}})
     out = folder / f"lists-{mode.replace(' ', '-')}"
     storage.remove_folder(str(out))
-    with measured() as usage:
+    with measure_usage() as usage:
         recommend.execute(job(folder, out, settings, MODES[mode]))
     return usage.seconds, usage.cpu_seconds
 

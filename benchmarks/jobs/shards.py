@@ -22,7 +22,7 @@ def work(folder: Path, shards: int, k: int, parts: int) -> dict[str, Any]:
     from topkin.pipelines import recommend
     from topkin.pipelines.engine.job import run_pipeline
     from topkin.planning import estimate
-    from topkin.telemetry.profiling import measured
+    from topkin.telemetry.profiling import measure_usage
     from topkin.transforms import recommend as imported  # noqa: F401  before the clock starts
 
     run = {"parts": parts}
@@ -30,7 +30,7 @@ def work(folder: Path, shards: int, k: int, parts: int) -> dict[str, Any]:
     out = folder / f"lists-{shards}"
     config = recommend.configure(job(folder, out, settings))
     config = replace(config, sources=replace(config.sources, shards=shards))
-    with measured() as usage:
+    with measure_usage() as usage:
         run_pipeline(lambda pipeline: recommend.build(pipeline, config), ())
     made = storage.read_json(str(folder / "embeddings" / "vectors.json"))
     known = made["users"] * 20
