@@ -111,7 +111,7 @@ def test_months_without_purchases_are_shown() -> None:
         return iter([pa.table({"timestamp": pa.array(times, schemas.TIME)})])
 
     months = data.count_months(tables(datetime(2023, 11, 5), datetime(2023, 11, 9)), tables(datetime(2024, 1, 1)))
-    assert [(m.name, m.known, m.held_out) for m in months] == [("2023-11", 2, 0), ("2023-12", 0, 0), ("2024-01", 0, 1)]
+    assert [(m.name, m.before, m.held_out) for m in months] == [("2023-11", 2, 0), ("2023-12", 0, 0), ("2024-01", 0, 1)]
 
 
 def test_the_plane_keeps_the_two_widest_directions_and_does_not_flip() -> None:

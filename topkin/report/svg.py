@@ -139,8 +139,9 @@ def _grouped_rows(
     texts: Sequence[str],
     right: float,
     draw: Callable[[Bar, float, Callable[[float], float]], list[str]],
+    zero: str = "grid",
 ) -> tuple[float, float, list[str]]:
-    """Width, height and content of named groups of rows that share an axis; ``draw`` gets a bar, its y and the scale."""
+    """Width, height and content of groups of rows that share an axis; ``draw`` gets a bar, its y and the scale."""
     bars = [b for _, group in groups for b in group]
     width, height = 520.0, sum(HEAD + ROW * len(group) for _, group in groups) + 26
     left = min(max((text_width(b.name) for b in bars), default=0) + 14, 210)
@@ -151,7 +152,7 @@ def _grouped_rows(
 
     out = []
     for t, text in zip(ticks, texts, strict=True):
-        out.append(_line("axis" if t == 0 and texts[-1][0] == "+" else "grid", at(t), HEAD - 6, at(t), height - 22))
+        out.append(_line(zero if t == 0 else "grid", at(t), HEAD - 6, at(t), height - 22))
         out.append(_text(at(t), height - 6, text, "soft", "middle"))
     y = 0.0
     for name, group in groups:
@@ -204,7 +205,7 @@ def interval_plot(key: str, title: str, description: str, groups: Sequence[tuple
         return out
 
     texts = [f"{'+' if t > 0 else ''}{text}" for t, text in zip(ticks, tick_texts(ticks), strict=True)]
-    return _svg(key, title, description, *_grouped_rows(groups, ticks, texts, 66, draw))
+    return _svg(key, title, description, *_grouped_rows(groups, ticks, texts, 66, draw, zero="axis"))
 
 
 def line_chart(
