@@ -7,6 +7,14 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
+
+# No clock decides a test: a busy machine is slow, not wrong. A failure prints what repeats it.
+hypothesis_settings.register_profile(
+    "topkin", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
+hypothesis_settings.load_profile("topkin")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
