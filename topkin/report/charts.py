@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
 
 import numpy as np
 
 from topkin.report import svg
 from topkin.report.data import ReportData
+from topkin.report.metrics_file import Intervals, Metrics, Training
 from topkin.report.wording import MODEL_NAMES, PROTOCOL_NAMES, in_order, metric_name
 
 TAIL_SHARES = tuple(range(0, 101, 5))
@@ -33,13 +33,13 @@ def draw(data: ReportData) -> dict[str, str]:
     return drawn
 
 
-def _draw_metrics(metrics: Mapping[str, Any]) -> dict[str, str]:
+def _draw_metrics(metrics: Metrics) -> dict[str, str]:
     metric = metrics["verdict"]["metric"]
 
-    def bars(kind: str) -> list[tuple[str, list[svg.Bar]]]:
+    def bars(by_protocol: Mapping[str, Intervals]) -> list[tuple[str, list[svg.Bar]]]:
         groups = []
         for protocol, title in PROTOCOL_NAMES.items():
-            rows = [(model, values[metric]) for model, values in in_order(metrics[kind][protocol])]
+            rows = [(model, values[metric]) for model, values in in_order(by_protocol[protocol])]
             bars = [svg.Bar(MODEL_NAMES[m], mean, low, high, m == "model") for m, (low, mean, high) in rows]
             groups += [(title, bars)] if metrics["intervals"][protocol] else []
         return groups
@@ -49,7 +49,7 @@ def _draw_metrics(metrics: Mapping[str, Any]) -> dict[str, str]:
             f"{title}: " + ", ".join(f"{b.name} {b.value:{sign}.3f}" for b in bars) for title, bars in groups
         )
 
-    values, differences, name = bars("intervals"), bars("differences"), metric_name(metric)
+    values, differences, name = bars(metrics["intervals"]), bars(metrics["differences"]), metric_name(metric)
     if not values:
         return {}
     titles = (f"{name} of the model and the baselines", f"{name}: the model minus each baseline")
@@ -111,7 +111,7 @@ def bins(lengths: np.ndarray) -> tuple[list[str], list[int]]:
     return names[first : len(counts)], counts[first:].tolist()
 
 
-def _draw_training(training: Mapping[str, Any]) -> dict[str, str]:
+def _draw_training(training: Training) -> dict[str, str]:
     trial, final = training.get("epochs") or [], training.get("refit") or []
     lines = [
         svg.Line(name, [e["epoch"] for e in epochs], [e["loss"] for e in epochs])
@@ -139,7 +139,7 @@ def _draw_training(training: Mapping[str, Any]) -> dict[str, str]:
     return drawn
 
 
-def validation_metric(training: Mapping[str, Any]) -> str:
+def validation_metric(training: Training) -> str:
     """The key of the training's validation metric, ``validation_recall@20``; empty where it has none."""
     names = (n for e in training.get("epochs") or [] for n in e if n.startswith("validation_") and "@" in n)
     return next(names, "")

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +15,7 @@ from topkin.artifacts.embeddings import ITEMS, SUMMARY, vectors_of
 from topkin.artifacts.lookup import Id
 from topkin.encoding.blocks import Block, preference_embeddings
 from topkin.interactions import encode_ids
+from topkin.report.metrics_file import Metrics, Training
 from topkin.search.topk import top_k
 
 MAP_ITEMS = 1200
@@ -105,22 +106,19 @@ class ReportData:
     """All that the report shows; the mappings are the run's JSON files.
 
     item_events: (n_items,) purchases of each item. history_lengths: (n_users,) purchases of each user.
-    list_sources, list_users, short_lists: rows by source, users by the source of their first item, short
-    lists by reason.
+    list_users, short_lists: users by the source of their first item, short lists by reason.
     """
 
     as_of: datetime
     run_id: str
     encoder: str
     statistics: Mapping[str, Any]
-    metrics: Mapping[str, Any]
-    training: Mapping[str, Any]
+    metrics: Metrics
+    training: Training
     signature: Mapping[str, Any]
-    vectors: Mapping[str, Any]
     months: Sequence[Month]
     item_events: np.ndarray
     history_lengths: np.ndarray
-    list_sources: Mapping[str, int]
     list_users: Mapping[str, int]
     short_lists: Mapping[str, int]
     item_map: ItemMap | None
@@ -128,7 +126,7 @@ class ReportData:
     neighbours: Sequence[Neighbours]
 
 
-def gather(folders: Mapping[str, str], metrics: Mapping[str, Any], *, as_of: datetime, run_id: str) -> ReportData:
+def gather(folders: Mapping[str, str], metrics: Mapping[str, object], *, as_of: datetime, run_id: str) -> ReportData:
     """From the folders of the stages prepare, train, embed and recommend."""
     prepared, lists = folders["prepare"], folders["recommend"]
     signature = storage.read_json(storage.join(folders["train"], "signature.json"))
@@ -139,7 +137,7 @@ def gather(folders: Mapping[str, str], metrics: Mapping[str, Any], *, as_of: dat
     preferences = preference_embeddings(vectors, [Block.from_json(b) for b in summary["blocks"]])  # as in similar/
     histories = _tables(storage.join(prepared, "histories"), ["times"])
     lengths = [np.asarray(pc.list_value_length(table["times"])) for table in histories]
-    sources, users = count_sources(_tables(storage.join(lists, "recommendations"), ["rank", "source"]))
+    users = count_sources(_tables(storage.join(lists, "recommendations"), ["rank", "source"]))
     shortfalls: Counter[str] = Counter()
     for table in _tables(storage.join(lists, "short_lists"), ["reason"]):
         _add_counts(shortfalls, table["reason"])
@@ -148,17 +146,15 @@ def gather(folders: Mapping[str, str], metrics: Mapping[str, Any], *, as_of: dat
         run_id=run_id,
         encoder=str(signature["encoder"]),
         statistics=storage.read_json(storage.join(prepared, "statistics.json")),
-        metrics=metrics,
+        metrics=cast(Metrics, metrics),
         training=storage.read_json(storage.join(folders["train"], "training.json")),
         signature=signature,
-        vectors=summary,
         months=count_months(
             _tables(storage.join(prepared, "events"), ["timestamp"]),
             _tables(storage.join(prepared, "heldout"), ["timestamp"]),
         ),
         item_events=np.asarray(catalogue["events"]),
         history_lengths=np.concatenate(lengths) if lengths else np.zeros(0, np.int64),
-        list_sources=sources,
         list_users=users,
         short_lists=dict(shortfalls),
         item_map=map_items(catalogue, names, preferences),
@@ -223,14 +219,12 @@ def count_months(events: Iterator[pa.Table], heldout: Iterator[pa.Table]) -> lis
     ]
 
 
-def count_sources(tables: Iterator[pa.Table]) -> tuple[dict[str, int], dict[str, int]]:
-    """Rows by their source, and users by the source of their first item."""
-    rows: Counter[str] = Counter()
+def count_sources(tables: Iterator[pa.Table]) -> dict[str, int]:
+    """Users by the source of their first item."""
     users: Counter[str] = Counter()
     for table in tables:
-        _add_counts(rows, table["source"])
         _add_counts(users, table["source"].filter(pc.equal(table["rank"], 1)))
-    return dict(rows), dict(users)
+    return dict(users)
 
 
 def plane(vectors: np.ndarray) -> tuple[np.ndarray, float]:
@@ -314,10 +308,10 @@ def example_users(prepared: str, lists: str, names: Titles) -> list[Example]:
 
     They are picked by their place in the order of history lengths, not by how well they were served.
     """
-    recommended = [n for n in storage.files(storage.join(lists, "recommendations")) if n.endswith(".parquet")]
+    names_of_parts = (n for n in storage.files(storage.join(lists, "recommendations")) if n.endswith(".parquet"))
+    recommended = {path.rpartition("/")[2]: path for path in names_of_parts}
     parts: list[tuple[pa.Table, ...]] = []
-    for path in recommended:
-        name = path.rpartition("/")[2]
+    for name, path in recommended.items():
         if sum(len(part[0]) for part in parts) < ENOUGH_USERS:
             histories = storage.read_parquet(storage.join(prepared, "histories", name))
             listed = storage.read_parquet(storage.join(lists, "recommendations", path))
