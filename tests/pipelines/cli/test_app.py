@@ -111,11 +111,6 @@ def test_a_stage_gets_every_option(asked: list[Any], stage: str, tmp_path: Path)
     }
 
 
-def test_a_job_file_is_the_same_command(asked: list[Any]) -> None:
-    assert stages.main("train", ["--as-of", "2011-11-09"]) == 0
-    assert asked[0][0] == "train"
-
-
 def test_today_is_the_default_date(asked: list[Any]) -> None:
     assert main(["run"]) == 0
     today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None)
