@@ -109,7 +109,7 @@ def run(request, tmp_path_factory, write_model) -> Path:
     write_prepared(str(made / "prepared"), request.param)
     write_model(str(made / "model"), ITEMS - 2, storage.read_parquet(str(made / "prepared" / "catalogue.parquet")))
     summaries = {
-        stage.STAGE: stage.execute(job_of(made, out))
+        stage.STAGE.name: stage.STAGE.execute(job_of(made, out))
         for stage, out in (
             (embed, "embeddings"),
             (index, "index"),

@@ -44,7 +44,7 @@ def made(tmp_path_factory):
     (root / "topkin.toml").write_text(shop.config_toml("shop"))
     settings = load_settings(str(root / "topkin.toml"), sets=SETS)
     for stage, out in ((prepare, "prepared"), (train, "model"), (embed, "embeddings")):
-        stage.execute(job_of(root, out, settings, shop.as_of))
+        stage.STAGE.execute(job_of(root, out, settings, shop.as_of))
     return root, settings, shop.as_of
 
 
