@@ -22,6 +22,7 @@ from topkin.models.training import fit
 from topkin.models.training.trainer import Plan
 from topkin.models.two_tower import serialization
 from topkin.models.two_tower.encoder import Encoder
+from topkin.pipelines.engine import registry
 
 SAVED = "Recommender.save"
 """The key of the stages that a recommender wrote: no nightly run takes them for its own."""
