@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from topkin.config.sections import Settings
 from topkin.errors import ConfigError, TopkinError
-from topkin.ingest.contract import Source, inspect, sample, sources
+from topkin.ingest.contract import InputSource, inspect, sample, sources
 from topkin.ingest.files import opened
 from topkin.pipelines.cli import logs
 from topkin.pipelines.cli.commands import CommandOptions
@@ -98,7 +98,7 @@ def check(settings: Settings, as_of: datetime) -> tuple[list[CheckedInput], list
     return inputs, findings
 
 
-def _look(source: Source) -> CheckedInput:
+def _look(source: InputSource) -> CheckedInput:
     files = input_files(source.path)
     inspection = inspect(source, files)
     findings = [str(f) for f in inspection.findings]
@@ -129,7 +129,7 @@ def _look(source: Source) -> CheckedInput:
     )
 
 
-def _shares(source: Source, rows: pa.Table | None) -> tuple[int, list[float | None], dict[str, float]]:
+def _shares(source: InputSource, rows: pa.Table | None) -> tuple[int, list[float | None], dict[str, float]]:
     """How many rows were looked at, the share of them that each rule rejects first, and each column's nulls."""
     unknown: list[float | None] = [None] * len(source.rules.rules)
     if rows is None:

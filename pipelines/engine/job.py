@@ -144,7 +144,7 @@ def run_pipeline(work: "beam.PTransform | Callable[[beam.Pipeline], object]", fl
     state = result.wait_until_finish()
     if state != "DONE":
         raise TopkinError(f"a Beam job must end DONE, this one ended {state}: see the runner's own log, then run again")
-    profiling.note(_steps(result.metrics().query()["counters"]))
+    profiling.record_steps(_steps(result.metrics().query()["counters"]))
 
 
 def _steps(counters: "Sequence[MetricResult]") -> list[dict[str, Any]]:

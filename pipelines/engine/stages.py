@@ -20,7 +20,7 @@ from topkin.pipelines.engine import registry
 from topkin.pipelines.engine.job import Job, beam_options, machine_of
 from topkin.pipelines.engine.registry import ORDER
 from topkin.planning.estimate import InputCounts, Machine, Plan, Workload, plan, refuse
-from topkin.telemetry.profiling import Usage, measured
+from topkin.telemetry.profiling import Usage, measure_usage
 
 
 def needed(name: str, settings: Settings) -> list[str]:
@@ -130,7 +130,7 @@ class _Work:
         before = {s: folder for s, folder in run.folders.items() if s in stage.needs(self.settings)}
         job = Job(settings=self.settings, as_of=run.as_of, out=attempt, scratch=scratch, folders=before, beam=self.beam)
         try:
-            with measured() as usage:
+            with measure_usage() as usage:
                 summary = stage.execute(job)
             manifest.seal(attempt, stage=name, key=key, summary=summary)
             summary = _put(attempt, storage.join(run.path, stage.folder), key)["summary"]

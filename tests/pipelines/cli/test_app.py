@@ -218,7 +218,7 @@ def test_publish_finds_the_run_of_the_settings_and_the_date(
     from topkin.pipelines import publish
 
     monkeypatch.setattr(stages, "keys", lambda settings, as_of: {"prepare": settings.run.seed})
-    monkeypatch.setattr(publish, "publish", lambda run, settings: runs.point_to(run))
+    monkeypatch.setattr(publish, "publish", lambda run, settings: runs.publish_run(run))
     name = runs.run_name(datetime(2011, 11, 9), {"prepare": 42})
     for run_id in (name, f"{name}+2", f"{name}+10", "2011-11-09-other"):
         finished(tmp_path / "out", run_id)
@@ -237,8 +237,8 @@ def test_rollback_moves_the_pointer_back(
     monkeypatch.setattr(manifest, "verify", lambda folder: {})
     monkeypatch.setattr(runs.Run, "folder", lambda run, stage: stage)
     root = tmp_path / "out"
-    runs.point_to(finished(root, "r1"))
-    runs.point_to(finished(root, "r2"))
+    runs.publish_run(finished(root, "r1"))
+    runs.publish_run(finished(root, "r2"))
     assert main(["publish", "--rollback"]) == 0
     assert capsys.readouterr().out.startswith("run r1 (published)\n")
     assert storage.read_json(str(root / "current.json"))["run_id"] == "r1"
