@@ -18,7 +18,7 @@ from apache_beam.typehints import with_input_types, with_output_types
 from topkin.artifacts import schemas, storage
 from topkin.artifacts.shuffle import PartFile, read_part
 from topkin.ingest.catalogue import VOCABULARY, merge_sales, sales_schema, vocabulary
-from topkin.ingest.cleaning import Cleaned, clean_items, clean_purchases, clean_users
+from topkin.ingest.cleaning import Cleaned
 from topkin.ingest.prepare import (
     COUNTS,
     PreparePlan,
@@ -107,12 +107,7 @@ class Clean(beam.PTransform):
 
     @counted
     def _cleaned(self, table: pa.Table) -> Cleaned:
-        source = self.plan.sources[self.name]
-        if self.name in ("purchases", "heldout"):
-            return clean_purchases(table, source, self.plan.clock, row_hashes=self.plan.drop_duplicates)
-        if self.name == "items":
-            return clean_items(table, source, self.plan.vector_dim)
-        return clean_users(table, source)
+        return self.plan.clean(self.name, table)
 
     def expand(self, splits: PCollection) -> Any:
         step = beam.FlatMap(self._clean).with_output_types(str, rejects=str)
