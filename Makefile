@@ -24,7 +24,7 @@ test: install  ## all tests but those marked slow
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 coverage: install  ## the core's own tests; fails below the branch coverage that pyproject.toml asks for
-	$(BIN)/python -m pytest -n 2 --dist loadfile --cov $(CORE_TESTS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(CORE_TESTS) --cov
 
 check: install  ## lint, format, types, import contracts
 	$(BIN)/ruff check .
