@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 # The tests of the core packages: what covers them must be their own.
-CORE_TESTS := tests $(addprefix --ignore=tests/,models transforms pipelines examples e2e docs)
+CORE_TESTS := tests $(addprefix --ignore=tests/,api models transforms pipelines examples e2e docs)
 
 .PHONY: help install demo test coverage check bench docs lock clean
 
