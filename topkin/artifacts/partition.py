@@ -108,7 +108,7 @@ def hash_rows(table: pa.Table) -> np.ndarray:
 
 
 def _hash_values(values: pa.ChunkedArray, name: str) -> np.ndarray:
-    """Of one column, what tells its values apart, (n,) uint64; nulls have any value."""
+    """A number for each value of a column, equal for equal values, (n,) uint64; nulls have any."""
     values = decoded(values)
     kind = values.type
     if pa.types.is_null(kind):

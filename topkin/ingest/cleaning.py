@@ -191,7 +191,7 @@ def clean_items(raw: pa.Table, source: InputSource, vector_dim: int | None = Non
         vector_dim: how many numbers a vector has, where the source has a column of them; an item may have none.
 
     Returns:
-        :func:`item_rows`, an item available where it is not said, and the rejects.
+        :func:`item_rows`, an item available where the input does not say, and the rejects.
     """
     cleaner = _Cleaner(raw, source)
     columns = {"item_id": cleaner.ids("item_id")}

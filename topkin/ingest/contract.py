@@ -43,18 +43,18 @@ class InputSource:
 
 def sources(settings: Settings) -> dict[str, InputSource]:
     """The configured inputs by name: purchases, then those of items, users and heldout that there are."""
-    found = {}
+    inputs = {}
     for name, roles in ROLES.items():
         section = getattr(settings, name)
         if section is not None:
-            found[name] = InputSource(
+            inputs[name] = InputSource(
                 name=name,
                 path=section.path,
                 columns={r: getattr(section, r) for r in roles if getattr(section, r) is not None},
                 rules=Rules.of(name, section.normalise, section.rules),
                 time_unit=getattr(section, "time_unit", "auto"),
             )
-    return found
+    return inputs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,11 +218,11 @@ def _merge_alike(faults: Sequence[tuple[str, TopkinError]]) -> tuple[TopkinError
 
     What is wrong with the configuration names no file, and comes last.
     """
-    alike: dict[str, list[tuple[str, TopkinError]]] = {}
+    by_text: dict[str, list[tuple[str, TopkinError]]] = {}
     for path, error in sorted(faults, key=lambda fault: isinstance(fault[1], ConfigError)):
-        alike.setdefault(str(error).replace(path, "", 1), []).append((path, error))
+        by_text.setdefault(str(error).replace(path, "", 1), []).append((path, error))
     merged = []
-    for (_, error), *others in alike.values():
+    for (_, error), *others in by_text.values():
         if others and isinstance(error, InputError):
             more = f", and {len(others) - FILES_NAMED:,} more" if len(others) > FILES_NAMED else ""
             error = InputError(f"{error}; likewise {', '.join(path for path, _ in others[:FILES_NAMED])}{more}")
@@ -274,7 +274,7 @@ def sample(inspection: Inspection, files: Files, rows: int = 8192) -> pa.Table |
 
 
 def vector_dim(inspection: Inspection, files: Files) -> int | None:
-    """How many numbers a vector of the items has: as its type says, or as the first that is there; None for no column.
+    """How many numbers a vector of the items has: by its type or the first vector; None for no column.
 
     Raises InputError where no row has one.
     """
@@ -286,12 +286,11 @@ def vector_dim(inspection: Inspection, files: Files) -> int | None:
         return int(inspection.types["vector"].list_size)
     for file in inspection.files:
         for table in batches(source.name, file.path, files, inspection.columns, rows=8192):
-            lengths = pc.list_value_length(
-                ids.decoded(source.rules.normalised(escape_invalid_utf8(table).rows)[column])
-            )
-            found = lengths.filter(pc.fill_null(pc.greater(lengths, 0), False))
-            if len(found):
-                return int(found[0].as_py())
+            rows = source.rules.normalised(escape_invalid_utf8(table).rows)
+            lengths = pc.list_value_length(ids.decoded(rows[column]))
+            lengths = lengths.filter(pc.fill_null(pc.greater(lengths, 0), False))
+            if len(lengths):
+                return int(lengths[0].as_py())
     raise InputError(
         f"{inspection.files[0].path}: column {column!r} ({source.name}.vector) must hold a vector in some row, got "
         f"none: write the vectors, or drop {source.name}.vector"

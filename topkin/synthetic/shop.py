@@ -82,7 +82,7 @@ class Shop:
 
     They spread over ``days`` days from ``start``; the last ``heldout_days`` come after :attr:`as_of`. How many
     good purchases there are exactly is drawn too (within a few per cent for thousands of customers; fewer
-    where the customers run out of items). ``noise`` says what else the log holds.
+    where the customers run out of items). ``noise`` is what else the log holds.
     """
 
     users: int = 2_000
