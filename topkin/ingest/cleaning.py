@@ -138,7 +138,7 @@ class _Cleaner:
         """The columns FILE and ROW."""
         return {FILE: ids.decoded(self.raw[FILE]), ROW: self.raw[ROW]}
 
-    def finish(self, columns: Mapping[str, pa.Array | pa.ChunkedArray], schema: pa.Schema) -> Cleaned:
+    def finish(self, columns: Mapping[str, ids.Values], schema: pa.Schema) -> Cleaned:
         """Ask the configured rules of the rows that broke none so far, and part accepted from rejected."""
         alive = np.flatnonzero(self._broken < 0)
         rows = self.rows if len(alive) == len(self.rows) else self.rows.take(pa.array(alive))

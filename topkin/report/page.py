@@ -9,7 +9,7 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
-from topkin.report import svg, wording
+from topkin.report import wording
 from topkin.report.charts import draw, validation_metric
 from topkin.report.data import ReportData
 from topkin.report.metrics_file import Metrics, Training, protocol_scores
@@ -39,7 +39,6 @@ def render(data: ReportData) -> str:
     drawn = {name: Markup(chart) for name, chart in draw(data).items()}
     return _template().render(
         data=data,
-        css=Markup(svg.CSS),
         charts=drawn,
         verdict=verdict(data.metrics),
         comparison=comparison(data.metrics),
