@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from topkin.artifacts import ids, schemas
+from topkin.artifacts.ids import Values
 from topkin.artifacts.partition import hash_rows
 from topkin.ingest import readers, timestamps
 from topkin.ingest.contract import InputSource
@@ -138,7 +139,7 @@ class _Cleaner:
         """The columns FILE and ROW."""
         return {FILE: ids.decoded(self.raw[FILE]), ROW: self.raw[ROW]}
 
-    def finish(self, columns: Mapping[str, ids.Values], schema: pa.Schema) -> Cleaned:
+    def finish(self, columns: Mapping[str, Values], schema: pa.Schema) -> Cleaned:
         """Ask the configured rules of the rows that broke none so far, and part accepted from rejected."""
         alive = np.flatnonzero(self._broken < 0)
         rows = self.rows if len(alive) == len(self.rows) else self.rows.take(pa.array(alive))

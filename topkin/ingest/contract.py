@@ -180,6 +180,23 @@ def inspect(source: InputSource, files: Files) -> Inspection:
     )
 
 
+def inspect_table(source: InputSource, rows: pa.Table) -> Inspection:
+    """As :func:`inspect`, of rows that are in memory: messages name them by the source's path."""
+    try:
+        columns = columns_read(source, rows.schema.names)
+    except ConfigError as e:
+        return Inspection(source=source, findings=(e,))
+    faults: list[tuple[str, TopkinError]] = []
+    types = _check_files(source, [(source.path, rows.schema)], columns, faults)
+    findings = [error for _, error in faults]
+    if not findings and not len(rows):
+        findings = [InputError(f"{source.name} must have rows, got none: look at how the table was made")]
+    if findings:
+        return Inspection(source=source, findings=tuple(findings))
+    file = File(source.path, rows.nbytes, rows=len(rows))
+    return Inspection(source=source, files=(file,), columns=tuple(columns), types=types)
+
+
 def _check_files(
     source: InputSource,
     schemas_read: Sequence[tuple[str, pa.Schema]],
@@ -286,15 +303,20 @@ def vector_dim(inspection: Inspection, files: Files) -> int | None:
         return int(inspection.types["vector"].list_size)
     for file in inspection.files:
         for table in batches(source.name, file.path, files, inspection.columns, rows=8192):
-            rows = source.rules.normalised(escape_invalid_utf8(table).rows)
-            lengths = pc.list_value_length(ids.decoded(rows[column]))
-            lengths = lengths.filter(pc.fill_null(pc.greater(lengths, 0), False))
-            if len(lengths):
-                return int(lengths[0].as_py())
+            if (length := vector_length(source, table)) is not None:
+                return length
     raise InputError(
         f"{inspection.files[0].path}: column {column!r} ({source.name}.vector) must hold a vector in some row, got "
         f"none: write the vectors, or drop {source.name}.vector"
     )
+
+
+def vector_length(source: InputSource, rows: pa.Table) -> int | None:
+    """How many numbers the first vector of an input's rows has; None where none has any."""
+    values = source.rules.normalised(escape_invalid_utf8(rows).rows)[source.columns["vector"]]
+    lengths = pc.list_value_length(ids.decoded(values))
+    first = lengths.filter(pc.fill_null(pc.greater(lengths, 0), False))
+    return int(first[0].as_py()) if len(first) else None
 
 
 def time_unit_finding(inspection: Inspection, rows: pa.Table, clock: datetime) -> InputError | None:
