@@ -18,8 +18,8 @@ from topkin.artifacts.partition import hash_rows
 from topkin.ingest import readers, timestamps
 from topkin.ingest.contract import InputSource
 from topkin.ingest.files import FILE, ROW
+from topkin.ingest.readers import escape_invalid_utf8
 from topkin.ingest.rules import records
-from topkin.ingest.utf8 import escape_invalid_utf8
 
 ROW_HASH = "__row_hash"
 """Column that tells rows apart that are not equal in every column read, uint64."""

@@ -20,10 +20,9 @@ from topkin.config.sections import Settings
 from topkin.errors import ConfigError, InputError, TopkinError
 from topkin.ingest import timestamps
 from topkin.ingest.files import FILE, ROW, File, Files, batches, find, opened
-from topkin.ingest.readers import ACCEPTED, ROLES, common_type
+from topkin.ingest.readers import ACCEPTED, ROLES, common_type, escape_invalid_utf8
 from topkin.ingest.rules import Rules
 from topkin.ingest.sql import nearest
-from topkin.ingest.utf8 import escape_invalid_utf8
 
 
 @dataclass(frozen=True, kw_only=True)
