@@ -1,7 +1,8 @@
 """Preparing in Beam: thin transforms around :mod:`topkin.ingest.prepare`.
 
 Rows go from those who read them to those who work on a partition through files, so that no runner holds them:
-what Beam moves is the names of these files and small tables of counts.
+what Beam moves is the names of these files and small tables of counts. ``expand`` says ``Any`` of several collections
+by name: Beam would take the real type for a hint that it does not know, and warn.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -113,7 +114,7 @@ class Clean(beam.PTransform):
         return splits | "Clean" >> step.with_outputs("rejects", main="accepted")
 
 
-def each_part(pipeline: Any, parts: int) -> PCollection:
+def each_part(pipeline: beam.Pipeline, parts: int) -> PCollection:
     """The numbers of all partitions, spread over the workers."""
     return pipeline | "Parts" >> beam.Create(range(parts), reshuffle=True)
 
