@@ -97,7 +97,7 @@ def measure_split(folder: str, train: TrainSettings, seed: int, index: IndexSett
     held = purchases.parts[0]
     buyers = np.bincount(held.distinct().items, minlength=held.n_items)
     vectors, in_vectors = encoder.encode_items(bare_catalogue(purchases))
-    users = encoder.encode_users(held, in_vectors, buyers, users=purchases.users(purchases.names()[0]))
+    users = encoder.encode_users(held, in_vectors, buyers)
     found = {
         "preset": train.preset,
         "seed": seed,

@@ -1,7 +1,6 @@
 """The job ``train``: learn the encoder from the prepared purchases.
 
-Writes ``encoder.keras``, ``items.parquet``, ``signature.json``, ``training.json`` and TensorBoard's ``logs/``; with a
-sequence block ``sequence.parquet`` too, with ``train.user_rows`` ``users.parquet``.
+Writes ``encoder.keras``, ``items.parquet``, ``signature.json``, ``training.json`` and TensorBoard's ``logs/``.
 """
 
 from dataclasses import dataclass

@@ -29,11 +29,6 @@ class InMemoryInteractions(PreparedHistories):
         """One part, the last ``days`` included."""
         return self.parts[int(name)]
 
-    def users(self, name: str) -> pa.ChunkedArray:
-        """The users by number, counted part after part."""
-        first = sum(part.n_users for part in self.parts[: int(name)])
-        return pa.chunked_array([np.arange(first, first + self.parts[int(name)].n_users, dtype=np.int64)])
-
 
 def without_times(users: np.ndarray, items: np.ndarray, item_ids: pa.Array, *, seed: int) -> InMemoryInteractions:
     """Pairs without times as purchases: each user's spread over ``SPAN_DAYS`` in the order of ids, from a random one.

@@ -20,7 +20,7 @@ class Step:
     ``negative_weight``, ``logq`` and ``learning_rate`` are read. log_q: (n_items,) of ``log_inclusion``; may be
     assigned anew. smoothed: batches hold what the candidates' id rows are mixed of; then a table of free rows is
     trained in place of ``id_out``, which :meth:`publish` fills. base: what the softmax's logits start from, times
-    ``plan.svd_share``. own: the table of users' rows; then batches hold the row of each question, 0 for none.
+    ``plan.svd_share``.
     Arrays of any length are taken without a new trace, and a step's cost depends on them alone.
     """
 
@@ -33,9 +33,8 @@ class Step:
         *,
         smoothed: bool,
         base: LogitOffset | None = None,
-        own: RowTable | None = None,
     ) -> None:
-        self.model, self.plan, self.smoothed, self.own = model, plan, smoothed, own
+        self.model, self.plan, self.smoothed = model, plan, smoothed
         self.content = bool(
             (features.words > 0).any()
             or (features.categories > 0).any()
@@ -54,9 +53,7 @@ class Step:
             self.free = RowTable(model.items, model.dim, seed=model.id_out.seed, name="free_out")
             self.free.build()
         tables = [t for t in model.tables if self.content or t is model.id_in or t is model.id_out]
-        self.trained = [*((self.free if t is model.id_out else t).table for t in tables), *model.dense]
-        if own is not None:
-            self.trained.append(own.table)
+        self.trained = [(self.free if t is model.id_out else t).table for t in tables]
         once = [self.free.table.path, model.id_in.table.path]  # a batch names an item once; row 0 has no gradient
         self.optimizer = RowAdam(plan.learning_rate, distinct=once)
         self.optimizer.build(self.trained)
@@ -75,17 +72,14 @@ class Step:
         reals = ["weights", "history_weights"]
         if self.smoothed:
             numbers, pairs, reals = [*numbers, "mixed_rows"], [*pairs, "mix"], [*reals, "mix_shares"]
-        if self.own is not None:
-            numbers.append("user_rows")
         specs = {name: tf.TensorSpec((None,), tf.int32) for name in numbers}
         specs |= {name: tf.TensorSpec((None, 2), tf.int32) for name in pairs}
         return specs | {name: tf.TensorSpec((None,), tf.float32) for name in reals}
 
     @property
     def variables(self) -> list[Any]:
-        """The optimizer's state, the free rows and the users' where there are some."""
-        beside = [*([self.free] if self.smoothed else []), *([self.own] if self.own is not None else [])]
-        return [*self.optimizer.variables, *(table.table for table in beside)]
+        """The optimizer's state, and the free rows where there are some."""
+        return [*self.optimizer.variables, *([self.free.table] if self.smoothed else [])]
 
     def publish(self, smoothing: Smoothing | None) -> None:
         """Fill ``id_out`` with what the free rows say."""
@@ -106,8 +100,7 @@ class Step:
 
     def _users(self, batch: dict[str, tf.Tensor], pooled: tf.Tensor) -> tf.Tensor:
         questions = batch["question"][-1] + 1
-        sums = _mixed(batch["history"], batch["history_weights"], pooled, questions)
-        return unit(sums if self.own is None else sums + self.own(batch["user_rows"]))
+        return unit(_mixed(batch["history"], batch["history_weights"], pooled, questions))
 
     def _out(self, batch: dict[str, tf.Tensor]) -> tf.Tensor:
         rows = batch["candidates_rows"]

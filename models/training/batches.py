@@ -77,8 +77,7 @@ def batches(
     of candidates. question: (t,) int32 rows, in order. weights: (t,) float32 of the examples, their mean in
     the epoch 1. bought: (n, 2) int32, question and column of every candidate that the user bought.
     pooled: (m,) int32, the distinct items of the histories. history: (p, 2) int32, question and place in
-    pooled, in the order of questions. history_weights: (p,) float32. Every question has a history. users: (q,) int32,
-    the user of each question, by row of ``history``.
+    pooled, in the order of questions. history_weights: (p,) float32. Every question has a history.
     """
     known = history.distinct()
     user, lengths = known.users, np.diff(known.indptr)
@@ -121,7 +120,6 @@ def batches(
             "pooled": pooled,
             "history": np.column_stack([row_in, place[known.items[entry_in]]]).astype(np.int32),
             "history_weights": weight.astype(np.float32),
-            "users": users,
         }
         column[found] = -1
 

@@ -19,14 +19,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from topkin.artifacts.ids import vocabulary_hash
-from topkin.encoding.blocks import NEXT_ITEM, RECENCY, SEQUENCE, SVD, TRAINED, Block, rotation
-from topkin.encoding.user_embeddings import UserRows
+from topkin.encoding.blocks import NEXT_ITEM, RECENCY, SVD, TRAINED, Block, rotation
 from topkin.errors import ConfigError
 from topkin.models.data.histories import PreparedHistories
 from topkin.models.data.item_index import ItemIndex
 from topkin.models.objective.offsets import LogitOffset
 from topkin.models.training.checkpoint import Checkpoint, restore
-from topkin.models.training.sequence import SequenceTrainer
 from topkin.models.training.trainer import Plan, Trainer
 from topkin.models.training.validation import (
     HALF_LIVES,
@@ -42,7 +40,7 @@ from topkin.models.training.validation import (
 from topkin.models.two_tower.encoder import Encoder, Sides, assembled, encode_features
 from topkin.models.two_tower.recency_prior import fitted, recency_lift
 from topkin.models.two_tower.svd_block import computed_towers
-from topkin.models.two_tower.towers import SequenceTower, Towers, TwoTower
+from topkin.models.two_tower.towers import Towers, TwoTower
 from topkin.recommend import repurchase
 
 _BATCH = 4096
@@ -82,7 +80,7 @@ class Progress:
     @property
     def reached(self) -> float | None:
         """The validation metric of the encoder that was chosen, if there was a validation."""
-        if {TRAINED, SEQUENCE} & set(self.blocks) and self.best:
+        if TRAINED in self.blocks and self.best:
             return float(self.best[f"validation_{METRIC}"])
         return self.without_training.get(METRIC)
 
@@ -126,15 +124,13 @@ def fit(
     trainers = _trainers(plan, everything, "refit", known, closed, done.blocks)
     _restore(trainers, values)
     wanted = done.best["epoch"] if done.best else _most_epochs(plan)
-    while trainers and len(done.refit) < min(wanted, max(t.epochs for t in trainers)):
+    while trainers and len(done.refit) < min(wanted, plan.epochs):
         done.refit.append(_epoch(trainers, len(done.refit) + 1))
         on_epoch("refit", done.refit[-1])
         checkpoint.write({"phase": "refit", "progress": asdict(done)}, _variables(trainers))
     towers |= {trainer.name: trainer.model for trainer in trainers}
-    users = next((trainer.askers.known() for trainer in trainers if trainer.askers is not None), None)
-    return finished(
-        plan, towers, {name: BlockHyperparameters(**s) for name, s in done.blocks.items()}, known, users
-    ), done
+    settings = {name: BlockHyperparameters(**s) for name, s in done.blocks.items()}
+    return finished(plan, towers, settings, known), done
 
 
 def judge(plan: Plan, purchases: PreparedHistories, catalogue: pa.Table) -> Progress:
@@ -149,12 +145,8 @@ def finished(
     towers: dict[str, TwoTower],
     settings: dict[str, BlockHyperparameters],
     known: ItemIndex,
-    users: UserRows | None = None,
 ) -> Encoder:
-    """The encoder of some blocks: rotated, so that coordinates do not covary, with their variances over what sold.
-
-    users: rows of users' own, where the trained block has some.
-    """
+    """The encoder of some blocks: rotated, so that coordinates do not covary, with their variances over what sold."""
     counts = known.counts
     sold = counts.events > 0
     prior, lately = fitted(counts.recent, counts.events), recency_lift(counts.recent, counts.events)
@@ -163,10 +155,7 @@ def finished(
         setting = settings[name]
         lengths = (lately**setting.recency_lift).astype(np.float32)[:, None]
         out, _ = encode_features(tower, known.features, _BATCH)
-        turned = rotation((out * lengths)[sold])[0]
-        tower.rotate(turned)
-        if name == TRAINED and users is not None:
-            users = users.turned(turned)
+        tower.rotate(rotation((out * lengths)[sold])[0])
         sides.append(encode_features(tower, known.features, _BATCH))
         spread = (sides[-1][0] * lengths)[sold].var(axis=0, dtype=np.float64)
         blocks.append(
@@ -196,11 +185,9 @@ def finished(
         "categories": list(known.categories),
         "vocabulary": vocabulary_hash(known.ids),
     }
-    if users is not None:
-        meaning["user_rows"] = users.sha256
     model = Towers(list(towers.values()), meaning=meaning, name="encoder")
     model.build()
-    return Encoder(model, known.ids, users=users)
+    return Encoder(model, known.ids)
 
 
 def _validate(
@@ -241,11 +228,11 @@ def _validate(
         return
     tried = _tried(plan)
     if closed_form:
-        alone = {name: setting for name, setting in settings.items() if name not in (TRAINED, SEQUENCE)}
+        alone = {name: setting for name, setting in settings.items() if name != TRAINED}
         chosen, _ = choose(contests, alone, tried)
         settings = {**settings, **chosen}
         done.without_training = {METRIC: contests[0].value(chosen), "periods": len(contests)}
-    if {TRAINED, SEQUENCE} & set(settings):
+    if TRAINED in settings:
         settings = _validate_training(
             plan, replace(purchases, days=days), knowns[0], contests[0], settings, done, values, checkpoint, on_epoch
         )
@@ -279,12 +266,8 @@ def _validate_training(
         epoch = _epoch(trainers, len(done.epochs) + 1)
         began = time.perf_counter()
         sides: dict[str, Sides] = {t.name: encode_features(t.model, known.features, _BATCH) for t in trainers}
-        network = next((t.model.network for t in trainers if isinstance(t.model, SequenceTower)), None)
-        own = next((t.askers.learned(contest.cut.users) for t in trainers if t.askers is not None), None)
         both = {**contest.sides, **sides}
-        judge = BlockWeightSearch(
-            contest.cut, both, contest.inverse_popularity, network, own, lists=dict(contest.lists)
-        )
+        judge = BlockWeightSearch(contest.cut, both, contest.inverse_popularity, lists=dict(contest.lists))
         chosen, value = choose([judge], start, tried)
         epoch |= {f"validation_{METRIC}": value, "blocks": {name: asdict(s) for name, s in chosen.items()}}
         epoch["validation_seconds"] = round(time.perf_counter() - began, 3)
@@ -312,8 +295,6 @@ def _start(plan: Plan) -> dict[str, BlockHyperparameters]:
         settings[NEXT_ITEM] = BlockHyperparameters(half_life_days=plan.next_item_half_life_days)
     if plan.epochs:
         settings[TRAINED] = BlockHyperparameters(half_life_days=plan.half_life_days)
-    if plan.sequence_dim:
-        settings[SEQUENCE] = BlockHyperparameters()
     return {**settings, RECENCY: BlockHyperparameters(weight=plan.recency_weight or 0.0)}
 
 
@@ -334,8 +315,6 @@ def _trainers(
     made: list[Trainer] = []
     if TRAINED in names:
         made.append(Trainer(plan, purchases, phase, known, _base(plan, closed, known)))
-    if SEQUENCE in names:
-        made.append(SequenceTrainer(plan, purchases, phase, known))
     return made
 
 
@@ -353,7 +332,6 @@ def _inverse_popularities(plan: Plan) -> dict[str, float]:
         SVD: plan.svd_inverse_popularity,
         NEXT_ITEM: plan.svd_inverse_popularity,
         TRAINED: plan.inverse_popularity,
-        SEQUENCE: 0.0,
     }
 
 
@@ -371,15 +349,13 @@ def _stopped(plan: Plan, done: Progress) -> str:
 
 
 def _most_epochs(plan: Plan) -> int:
-    return max(plan.epochs, plan.sequence_epochs if plan.sequence_dim else 0)
+    return plan.epochs
 
 
 def _epoch(trainers: Sequence[Trainer], number: int) -> dict[str, Any]:
     """An epoch of each block that has not had all of its own: their losses, ``loss`` that of the trained block."""
     began, losses = time.perf_counter(), {}
     for trainer in trainers:
-        if number > trainer.epochs:
-            continue
         loss = trainer.run_epoch(number)
         if not math.isfinite(loss):
             raise ConfigError(

@@ -10,7 +10,6 @@ import tensorflow as tf
 
 from topkin.encoding.blocks import TRAINED
 from topkin.errors import InputError
-from topkin.interactions import Interactions
 from topkin.models.data.histories import PreparedHistories
 from topkin.models.data.item_index import ItemIndex
 from topkin.models.objective.hard_negatives import hard_negative_probabilities, mixed
@@ -18,7 +17,6 @@ from topkin.models.objective.losses import log_inclusion
 from topkin.models.objective.offsets import LogitOffset
 from topkin.models.objective.smoothing import Smoothing
 from topkin.models.objective.step import Step
-from topkin.models.objective.user_embeddings import Askers
 from topkin.models.training.batches import Recipe, batches, sampling_probabilities
 from topkin.models.two_tower.encoder import encode_features
 from topkin.models.two_tower.towers import TwoTower
@@ -56,7 +54,6 @@ class Plan:
     neighbours: int
     smoothing: float
     hops: int
-    user_rows: bool
     svd_share: float
     word_buckets: int
     title_words: int
@@ -75,9 +72,6 @@ class Plan:
     svd_inverse_popularity: float
     next_item_dim: int
     next_item_half_life_days: float | None
-    sequence_dim: int
-    sequence_length: int
-    sequence_epochs: int
     validation_cuts: int
     recent_days: float
     timed: bool = True
@@ -90,7 +84,7 @@ class Plan:
             "svd_half_life_days": None,
             "recency_weight": 0.0,
         }
-        sizes: dict[str, Any] = {"sequence_dim": 0, "next_item_dim": 0, "svd_dim": self.svd_dim + self.next_item_dim}
+        sizes: dict[str, Any] = {"next_item_dim": 0, "svd_dim": self.svd_dim + self.next_item_dim}
         return replace(self, **off, **sizes, timed=False, validation_cuts=1)
 
     def known(self, purchases: PreparedHistories, catalogue: pa.Table) -> ItemIndex:
@@ -112,10 +106,7 @@ class Plan:
 
 @dataclass
 class Trainer:
-    """One training of one encoder on the purchases before a cut: ``run_epoch`` until it is enough.
-
-    askers: the rows of users' own, where the plan wants some.
-    """
+    """One training of one encoder on the purchases before a cut: ``run_epoch`` until it is enough."""
 
     plan: Plan
     purchases: PreparedHistories
@@ -124,8 +115,6 @@ class Trainer:
     base: LogitOffset | None = None
     model: TwoTower = field(init=False)
     name: ClassVar[str] = TRAINED
-    counted: ClassVar[str] = "epoch"
-    largest: ClassVar[int] = LARGEST
 
     def __post_init__(self) -> None:
         plan, known = self.plan, self.known
@@ -135,45 +124,23 @@ class Trainer:
                 "training needs a user with at least two different items before the as-of date"
                 f"{' less train.validation_days' if self.phase == 'validation' else ''}, got none"
             )
-        self.model = self._model()
+        self.model = TwoTower(
+            items=len(known.ids),
+            dim=plan.dim,
+            word_buckets=plan.word_buckets,
+            title_words=plan.title_words,
+            categories=len(known.categories),
+            vector_dim=known.features.vectors.shape[1],
+            seed=plan.seed,
+            name=self.name,
+        )
         self.model.build()
-        even = min(max(self.counts.examples // STEPS, SMALLEST), self.largest)
+        even = min(max(self.counts.examples // STEPS, SMALLEST), LARGEST)
         self.batch_size = min(plan.batch_size or even, self.counts.examples)
         self.smoothing = self._smoothing()
-        self.askers = self._askers()
-        self.step = self._step()
-
-    @property
-    def epochs(self) -> int:
-        """Most epochs of this block."""
-        return self.plan.epochs
-
-    @property
-    def hard_negatives(self) -> int:
-        """Negatives of a step that the vectors of the epoch before choose."""
-        return self.plan.hard_negatives
-
-    def _sizes(self) -> dict[str, Any]:
-        plan, known = self.plan, self.known
-        return {
-            "items": len(known.ids),
-            "word_buckets": plan.word_buckets,
-            "title_words": plan.title_words,
-            "categories": len(known.categories),
-            "vector_dim": known.features.vectors.shape[1],
-            "seed": plan.seed,
-        }
-
-    def _model(self) -> TwoTower:
-        return TwoTower(**self._sizes(), dim=self.plan.dim, name=self.name)
-
-    def _step(self) -> Step:
-        base = self.base if self.plan.svd_share else None
-        smoothed, own = self.smoothing is not None, self.askers.table if self.askers is not None else None
-        return Step(self.model, self.features, self.plan, self._log_q(), smoothed=smoothed, base=base, own=own)
-
-    def _askers(self) -> Askers | None:
-        return Askers(self.purchases, self.plan.dim) if self.plan.user_rows else None
+        base = self.base if plan.svd_share else None
+        smoothed = self.smoothing is not None
+        self.step = Step(self.model, self.features, plan, self._log_q(), smoothed=smoothed, base=base)
 
     def _smoothing(self) -> Smoothing | None:
         plan = self.plan
@@ -209,9 +176,9 @@ class Trainer:
         rng = np.random.default_rng([plan.seed, epoch])
         cumulative = np.cumsum(self._chances)
         known = self.features.has_content
-        for parts, group in self.purchases.named_groups(rng):
-            own = self.askers.rows(parts) if self.askers is not None else None
-            for batch in self._asked(group, rng, cumulative):
+        recipe = replace(plan.recipe(self.batch_size), negatives=self._draws)
+        for group in self.purchases.groups(rng):
+            for batch in batches(group, self.counts.buyers, recipe, rng, cumulative):
                 for side in ("candidates", "pooled"):
                     items = batch[side]
                     unseen = known[items] & (rng.random(len(items)) < plan.id_dropout)
@@ -219,27 +186,18 @@ class Trainer:
                 if self.smoothing is not None:
                     mix = self.smoothing.of(batch["candidates_rows"])
                     batch |= dict(zip(("mixed_rows", "mix", "mix_shares"), mix, strict=True))
-                users = batch.pop("users", None)
-                if self.askers is not None and own is not None:
-                    batch["user_rows"] = self.askers.drawn(own[users], rng)
                 yield batch
-
-    def _asked(
-        self, group: Interactions, rng: np.random.Generator, cumulative: np.ndarray
-    ) -> Iterator[dict[str, np.ndarray]]:
-        recipe = replace(self.plan.recipe(self.batch_size), negatives=self._draws)
-        return batches(group, self.counts.buyers, recipe, rng, cumulative)
 
     def run_epoch(self, epoch: int) -> float:
         """Train on every batch once; returns the mean loss. The epoch's number decides order and step size."""
-        if self.hard_negatives and epoch > 1:
+        if self.plan.hard_negatives and epoch > 1:
             self._draw_hard(epoch)
         data = tf.data.Dataset.from_generator(lambda: self.batches(epoch), output_signature=self.step.signature)
         self.step.optimizer.learning_rate.assign(self.plan.learning_rate * self.plan.learning_rate_decay ** (epoch - 1))
         losses = []
         for batch in data.prefetch(2):
             losses.append(self.step(batch))
-            progress.advance(f"train: {self.phase} {self.counted} {epoch}", len(batch["target"]), self.counts.examples)
+            progress.advance(f"train: {self.phase} epoch {epoch}", len(batch["target"]), self.counts.examples)
         self.step.publish(self.smoothing)
         return float(np.mean([float(x) for x in losses])) if losses else 0.0
 

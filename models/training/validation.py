@@ -12,7 +12,6 @@ import numpy as np
 import pyarrow as pa
 
 from topkin.encoding.blocks import RECENCY, SVD, Block, user_vectors
-from topkin.encoding.recurrent import Gru
 from topkin.interactions import Interactions, concatenate
 from topkin.metrics.ranking import ranking_metrics
 from topkin.models.data.histories import ItemCounts, PreparedHistories, after_cut, before_cut, fresh
@@ -35,8 +34,7 @@ class TemporalSplit:
 
     known: their purchases before the cut. truth: CSR ``(indptr, items)`` of the items that each bought after
     it and not before, at least one. counts: of all purchases before the cut. later: CSR of all the items that each
-    bought after it, bought before or not. habits: ``repurchase.COUNTS`` of all purchases before the cut. users: (n,)
-    int64, the number of each user, counted part after part.
+    bought after it, bought before or not. habits: ``repurchase.COUNTS`` of all purchases before the cut.
     """
 
     known: Interactions
@@ -44,7 +42,6 @@ class TemporalSplit:
     counts: ItemCounts
     later: tuple[np.ndarray, np.ndarray]
     habits: pa.Table
-    users: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -62,7 +59,6 @@ class BlockWeightSearch:
 
     sides: out-vectors and in-vectors of each block by name, the prior apart. inverse_popularity: of each block's
     histories.
-    network: of the block ``sequence``. own: rows of the cut's users for the block ``trained``, where it has some.
     lists: each user's best items by one block alone, by its name and a power of recency, filled in where they lack:
     another contest over the same cut may bring those of the blocks that they share.
     """
@@ -70,8 +66,6 @@ class BlockWeightSearch:
     cut: TemporalSplit
     sides: dict[str, Sides]
     inverse_popularity: dict[str, float]
-    network: Gru | None = None
-    own: np.ndarray | None = None
     lists: dict[tuple[str, float], np.ndarray] = field(default_factory=dict)
     _candidates: np.ndarray = field(init=False)
     _products: dict[tuple[str, float | None], tuple[np.ndarray, np.ndarray]] = field(init=False, default_factory=dict)
@@ -119,7 +113,7 @@ class BlockWeightSearch:
             spread=(1.0,) * pooled.shape[1],
         )
         known, buyers = self.cut.known, self.cut.counts.buyers
-        return user_vectors(known, pooled, buyers, [block], sequence=self.network, own=self.own)
+        return user_vectors(known, pooled, buyers, [block])
 
     def _deviation(self, name: str, power: float, users: np.ndarray) -> np.ndarray:
         """The standard deviation of each user's scores over the items sold, (n_users,)."""
@@ -259,7 +253,7 @@ def sample(
     """
     rng = np.random.default_rng([seed, 1])
     names = purchases.names()
-    known, new, later, habits, numbers, first = [], [], [], [], [], 0
+    known, new, later, habits = [], [], [], []
     for name in names:
         part = purchases.part(name)
         if until:
@@ -271,8 +265,6 @@ def sample(
         wanted = -(-most // len(names))
         if len(users) > wanted:
             users = np.sort(rng.choice(users, wanted, replace=False))
-        numbers.append(first + users)
-        first += before.n_users
         known.append(before.take(users))
         new.append(after.take(users))
         later.append(_sold(after_cut(part, days).take(users), counts))
@@ -285,7 +277,6 @@ def sample(
         counts=counts,
         later=(again.indptr, again.items),
         habits=merge_counts(habits),
-        users=np.concatenate(numbers),
     )
 
 

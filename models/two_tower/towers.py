@@ -7,7 +7,6 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from topkin.encoding.recurrent import Gru
 from topkin.models.data.item_features import PRICE_STEPS
 
 
@@ -147,11 +146,6 @@ class TwoTower(keras.Model):
         """All tables, out and in by turns: ids, words, categories, prices, what own vectors are multiplied by."""
         return [table for pair in zip(self.outs, self.ins, strict=True) for table in pair]
 
-    @property
-    def dense(self) -> list[Any]:
-        """The weights that are trained beside the tables: none here."""
-        return []
-
     def call(self, features: dict[str, Any]) -> tuple[Any, Any]:
         """Item features, as ``ItemFeatures.padded`` names them -> out-vectors, in-vectors, (m, dim)."""
         out, pooled = self.sums(features)
@@ -203,64 +197,6 @@ class TwoTower(keras.Model):
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "TwoTower":
         """From :meth:`get_config`."""
         return cls(**config)
-
-
-@keras.saving.register_keras_serializable("topkin")
-class SequenceTower(TwoTower):
-    """Item tables as :class:`TwoTower` has them, and the network that reads in-vectors;
-    ``topkin.encoding.recurrent`` in Keras.
-
-    length: how many of a user's latest purchases are read.
-    """
-
-    def __init__(self, *, length: int, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.length = length
-        starts = [keras.initializers.GlorotUniform(seed=self.seed + n) for n in (11, 12)]
-        self.gru = keras.layers.GRU(
-            self.dim,
-            kernel_initializer=starts[0],
-            recurrent_initializer=keras.initializers.Orthogonal(seed=self.seed + 13),
-            return_sequences=True,
-            use_cudnn=False,  # the arithmetic of every machine, and of topkin.encoding.recurrent
-            seed=self.seed,
-            name="gru",
-        )
-        self.output_map = keras.layers.Dense(self.dim, use_bias=False, kernel_initializer=starts[1], name="output_map")
-
-    def build(self, input_shape: Any = None) -> None:
-        """Make the tables and the network."""
-        super().build(input_shape)
-        self.gru.build((None, None, self.dim + 1))
-        self.output_map.build((None, None, self.dim))
-
-    @property
-    def dense(self) -> list[Any]:
-        """The network's weights."""
-        return [*self.gru.trainable_variables, *self.output_map.trainable_variables]
-
-    def read(self, x: Any) -> Any:
-        """In-vectors with the days between purchases beside, (b, w, dim + 1), to vectors after each, (b, w, dim)."""
-        return self.output_map(self.gru(x))
-
-    @property
-    def network(self) -> Gru:
-        """The network in NumPy."""
-        kernel, recurrent, bias, output = (np.asarray(weight).copy() for weight in self.dense)
-        return Gru(self.length, kernel, recurrent, bias, output)
-
-    def rotate(self, turned: np.ndarray) -> None:
-        """Rotate the tables, what the network reads of them and what it gives: no score changes."""
-        super().rotate(turned)
-        kernel, _, _, output = self.dense
-        values = np.asarray(kernel, np.float64)
-        values[: self.dim] = turned.T @ values[: self.dim]
-        kernel.assign(values.astype(np.float32))
-        output.assign((np.asarray(output, np.float64) @ turned).astype(np.float32))
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {**super().get_config(), "length": self.length}
 
 
 @keras.saving.register_keras_serializable("topkin")

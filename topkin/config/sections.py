@@ -166,13 +166,6 @@ class TrainSettings(Section):
     next_item_half_life_days: Days | None = Field(
         83, description="As half_life_days, for the histories of the uptake block."
     )
-    sequence_dim: Annotated[int, Field(ge=0)] = Field(
-        0,
-        description="Coordinates of the block that reads purchases in their order, a recurrent network; 0 for none. "
-        "Its part of a score has no reasons.",
-    )
-    sequence_length: Count = Field(32, description="Latest purchases of a user that the sequence block reads.")
-    sequence_epochs: Count = Field(4, description="Most passes over the purchases for the sequence block.")
     dim: Annotated[int, Field(ge=2)] = Field(128, description="Coordinates of the trained block.")
     epochs: Annotated[int, Field(ge=0)] = Field(
         8, description="Most passes over the purchases; 0 for no trained block."
@@ -230,11 +223,6 @@ class TrainSettings(Section):
     hops: Annotated[int, Field(ge=1, le=3)] = Field(
         1,
         description="How often rows are smoothed over neighbours: with 2 over the neighbours' neighbours as well.",
-    )
-    user_rows: bool = Field(
-        False,
-        description="Whether users with purchases in training get a row of their own, added to the history that the "
-        "trained block pools; half the questions of a step see the history alone, as new users are served.",
     )
     svd_share: Annotated[float, Field(ge=0, le=100)] = Field(
         0.06,

@@ -146,7 +146,7 @@ def _least(holds: Callable[[int], bool], low: int, high: int) -> int | None:
 def dim_of(c: InputCounts, settings: Settings) -> int:
     """Coordinates of a vector: the blocks' and two of the prior."""
     train = settings.train
-    return c.dim or train.svd_dim + train.next_item_dim + (train.dim if train.epochs else 0) + train.sequence_dim + 2
+    return c.dim or train.svd_dim + train.next_item_dim + (train.dim if train.epochs else 0) + 2
 
 
 def _stage(name: str, c: InputCounts, settings: Settings, machine: Machine, shards: int, costs: Costs) -> Stage:
@@ -213,10 +213,9 @@ def _bytes(name: str, c: InputCounts, settings: Settings, shards: int, workers: 
         return c.input_bytes + 2.0 * ROW * c.purchases, 4.0 * ROW * c.purchases + catalogue + 2 * own
     if name == "train":
         train = settings.train
-        passes = train.epochs + (train.sequence_epochs if train.sequence_dim else 0)
-        return histories * (1 + passes) + own, items + _words(c, settings) + _user_rows(c, settings)
+        return histories * (1 + train.epochs) + own, items + _words(c, settings)
     if name == "embed":
-        each = catalogue + items + own + _words(c, settings) + _user_rows(c, settings)
+        each = catalogue + items + own + _words(c, settings)
         return histories + workers * each, items + users
     if name == "index":
         return items + users, 3.0 * vector * c.items
@@ -238,12 +237,6 @@ def _words(c: InputCounts, settings: Settings) -> float:
     """Bytes of the encoder's rows for the words of titles, in and out; none where no title is read."""
     titled = settings.items is not None and settings.items.title is not None
     return 2.0 * COORDINATE * settings.train.word_buckets * dim_of(c, settings) if titled else 0.0
-
-
-def _user_rows(c: InputCounts, settings: Settings) -> float:
-    """Bytes of the rows of users' own; none where ``train.user_rows`` is off."""
-    train = settings.train
-    return float(c.users * (COORDINATE * train.dim + c.id_bytes)) if train.user_rows and train.epochs else 0.0
 
 
 def _named(c: InputCounts, settings: Settings) -> float:
@@ -275,12 +268,11 @@ def memory(name: str, c: InputCounts, settings: Settings, shards: int, costs: Co
     elif name == "train":  # what is shuffled at a time; a decomposition; weights with two moments and a gradient
         shuffled = 13.0 * min(c.known, SHUFFLED) + share * c.known * (c.id_bytes + 60)
         closed = 12.0 * (train.svd_rank + 32) + 8.0 * (train.svd_dim + train.next_item_dim) if train.svd_dim else 0.0
-        trained = 32.0 * ((train.dim if train.epochs else 0) + train.sequence_dim)
+        trained = 32.0 * (train.dim if train.epochs else 0)
         more = shuffled + c.items * (closed + trained) + catalogue
         more += 8 * own  # as read, of each validation cut, in the step, and in float64 for the ridge map
-        more += 6 * _user_rows(c, settings)  # with two moments, then without the empty ones, then rotated
     elif name == "embed":
-        more = items + catalogue + own + part + 2 * _user_rows(c, settings)  # as read, and as an array
+        more = items + catalogue + own + part
     elif name == "index":  # a copy for NMSLIB and its graph, one shard at a time
         shard = min(c.items, settings.index.shard_items)
         more = items + shard * (vector + 60.0 * settings.index.m)

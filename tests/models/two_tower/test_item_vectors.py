@@ -43,7 +43,7 @@ def encoders(plan, purchases, bare):
 
     device.set_up(deterministic=True)
     # No validation: every block stays, with the settings it starts from.
-    plan = replace(plan, validation_days=0.001, epochs=4, prior=0.0)
+    plan = replace(plan, validation_days=0.001, epochs=4, recency_weight=0.0)
     plans = {
         "svd": replace(plan, epochs=0, next_item_dim=0),
         "trained": replace(plan, svd_dim=0, next_item_dim=0),
