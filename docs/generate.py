@@ -57,7 +57,7 @@ path = "sales.parquet"
 userid = "customer"
 [train]
 epochs = "three"
-temperature = 0
+advanced.temperature = 0
 [recommend]
 search = "indx"
 dim = 64

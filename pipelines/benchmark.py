@@ -85,15 +85,17 @@ def measure_split(folder: str, train: TrainSettings, seed: int, index: IndexSett
     """
     from topkin.models.data.in_memory import bare_catalogue, without_times
     from topkin.models.ops import device
-    from topkin.models.training import fit
-    from topkin.models.training.trainer import Plan
+    from topkin.models.training.context import TrainingContext
+    from topkin.models.training.fit import fit
+    from topkin.models.training.validation import METRIC
 
     device.set_up(deterministic=True)
     with measured() as usage:
         split = read_split(folder)
         purchases = without_times(split.users, split.items, split.item_ids, seed=seed)
-        plan = Plan(seed=seed, recent_days=7, **train.model_dump()).untimed()
-        encoder, done = fit.fit(plan, purchases, bare_catalogue(purchases))
+        context = TrainingContext(train=train, seed=seed, recent_days=7).untimed()
+        training = fit(context, purchases, bare_catalogue(purchases))
+    encoder, selection = training.encoder, training.selection
     held = purchases.parts[0]
     buyers = np.bincount(held.distinct().items, minlength=held.n_items)
     vectors, in_vectors = encoder.encode_items(bare_catalogue(purchases))
@@ -108,10 +110,10 @@ def measure_split(folder: str, train: TrainSettings, seed: int, index: IndexSett
         "users": int((np.diff(split.test[0]) > 0).sum()),
         "test_pairs_unknown": split.unknown,
         "blocks": {b.name: {"dim": b.dim, "weight": b.weight} for b in encoder.blocks},
-        "validation": done.reached,
-        "curve": [round(e[f"validation_{fit.METRIC}"], 4) for e in done.epochs],
-        "epochs": len(done.refit),
-        "left_out": done.left_out,
+        "validation": selection.validation,
+        "curve": [round(epoch[f"validation_{METRIC}"], 4) for epoch in selection.curve],
+        "epochs": len(training.epochs),
+        "left_out": selection.left_out,
     }
     if index is not None:
         found["index"] = index_recall(vectors, users, split.item_ids, index, seed)

@@ -1,6 +1,7 @@
 """The job ``train``: learn the encoder from the prepared purchases.
 
-Writes ``encoder.keras``, ``items.parquet``, ``signature.json``, ``training.json`` and TensorBoard's ``logs/``.
+Writes ``encoder.keras``, ``items.parquet``, ``signature.json``, ``training.json``, the weights of bought items
+``repurchase.json``, and TensorBoard's ``logs/``.
 """
 
 from dataclasses import dataclass
@@ -51,33 +52,28 @@ def train(config: TrainConfig) -> dict[str, Any]:
     """Train an encoder on a prepared folder and write it to ``config.out``."""
     from topkin.models.data.histories import PreparedHistories
     from topkin.models.ops import device
-    from topkin.models.training import fit
+    from topkin.models.training.context import TrainingContext
+    from topkin.models.training.fit import fit
     from topkin.models.training.tensorboard import Scalars
-    from topkin.models.training.trainer import Plan
+    from topkin.models.training.validation import METRIC
     from topkin.models.two_tower import serialization
 
     where = device.set_up(deterministic=True)
     catalogue = storage.read_parquet(storage.join(config.prepared, "catalogue.parquet"))
-    histories = storage.join(config.prepared, "histories")
-    plan = Plan(seed=config.seed, recent_days=config.recent_days, **config.train.model_dump())
+    histories = PreparedHistories(storage.join(config.prepared, "histories"), catalogue["item_id"], config.as_of)
+    context = TrainingContext(train=config.train, seed=config.seed, recent_days=config.recent_days)
     with Scalars(storage.join(config.out, "logs")) as scalars:
-        encoder, done = fit.fit(
-            plan,
-            PreparedHistories(histories, catalogue["item_id"], config.as_of),
-            catalogue,
-            scratch=config.scratch,
-            on_epoch=scalars.epoch,
-        )
-    validation = None
-    if done.reached is not None:
-        validation = {fit.METRIC: done.reached, "epoch": len(done.refit)}
-    serialization.save(encoder, config.out, {"seed": config.seed, "validation": validation})
-    storage.write_json({**done.to_json(), "device": where}, storage.join(config.out, "training.json"))
+        training = fit(context, histories, catalogue, scratch=config.scratch, on_epoch=scalars.epoch)
+    selection, epochs = training.selection, len(training.epochs)
+    validation = None if selection.validation is None else {METRIC: selection.validation, "epoch": epochs}
+    serialization.save(training.encoder, config.out, {"seed": config.seed, "validation": validation})
+    storage.write_json({**training.to_json(), "device": where}, storage.join(config.out, "training.json"))
+    storage.write_json(dict(training.repurchase), storage.join(config.out, "repurchase.json"))
     return {
-        "blocks": {block.name: {"dim": block.dim, "weight": block.weight} for block in encoder.blocks},
-        "epochs": len(done.refit),
-        f"validation_{fit.METRIC}": done.reached,
-        "items": len(encoder.ids),
-        "stopped": done.stopped,
-        "left_out": done.left_out,
+        "blocks": {block.name: {"dim": block.dim, "weight": block.weight} for block in training.encoder.blocks},
+        "epochs": epochs,
+        f"validation_{METRIC}": selection.validation,
+        "items": len(training.encoder.ids),
+        "stopped": selection.stopped,
+        "left_out": selection.left_out,
     }

@@ -42,13 +42,10 @@ class ItemEncoder:
     def __init__(self, sources: EmbedInputs):
         import tensorflow as tf
 
+        from topkin.models.ops import device
         from topkin.models.two_tower.serialization import load
 
-        for gpu in tf.config.list_physical_devices("GPU"):
-            try:
-                tf.config.experimental.set_memory_growth(gpu, True)
-            except RuntimeError:  # TensorFlow was started before us: its owner decided
-                break
+        device.set_up()
         self.too_big = (MemoryError, tf.errors.ResourceExhaustedError)
         self.sources = sources
         self.encoder = load(sources.model)

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from topkin.config.sections import TrainSettings
 from topkin.models.data.item_features import ItemFeatures
 from topkin.models.objective.losses import cosine_contrast, sampled_softmax
 from topkin.models.objective.offsets import LogitOffset
@@ -16,11 +17,10 @@ from topkin.models.two_tower.towers import RowTable, TwoTower, unit
 class Step:
     """One optimizer step of a two-tower model on a batch of :func:`topkin.models.training.batches.batches`.
 
-    features: of all items, by item number. plan: its ``loss``, ``temperature``, ``margin``,
-    ``negative_weight``, ``logq`` and ``learning_rate`` are read. log_q: (n_items,) of ``log_inclusion``; may be
+    features: of all items, by item number. train: the settings. log_q: (n_items,) of ``log_inclusion``; may be
     assigned anew. smoothed: batches hold what the candidates' id rows are mixed of; then a table of free rows is
     trained in place of ``id_out``, which :meth:`publish` fills. base: what the softmax's logits start from, times
-    ``plan.svd_share``.
+    ``train.advanced.svd_share``.
     Arrays of any length are taken without a new trace, and a step's cost depends on them alone.
     """
 
@@ -28,13 +28,13 @@ class Step:
         self,
         model: TwoTower,
         features: ItemFeatures,
-        plan: Any,
+        train: TrainSettings,
         log_q: np.ndarray,
         *,
         smoothed: bool,
         base: LogitOffset | None = None,
     ) -> None:
-        self.model, self.plan, self.smoothed = model, plan, smoothed
+        self.model, self.train, self.smoothed = model, train, smoothed
         self.content = bool(
             (features.words > 0).any()
             or (features.categories > 0).any()
@@ -55,7 +55,7 @@ class Step:
         tables = [t for t in model.tables if self.content or t is model.id_in or t is model.id_out]
         self.trained = [(self.free if t is model.id_out else t).table for t in tables]
         once = [self.free.table.path, model.id_in.table.path]  # a batch names an item once; row 0 has no gradient
-        self.optimizer = RowAdam(plan.learning_rate, distinct=once)
+        self.optimizer = RowAdam(train.learning_rate, distinct=once)
         self.optimizer.build(self.trained)
         self.traces = 0
         self._compiled = tf.function(self._step, input_signature=[self.signature])
@@ -118,11 +118,11 @@ class Step:
         bought = tf.scatter_nd(batch["bought"], tf.ones(tf.shape(batch["bought"])[0], tf.bool), shape)
         log_q = tf.gather(self.log_q, batch["candidates"])
         asked = (users, items, batch["question"], batch["target"], tf.logical_not(bought), log_q)
-        plan = self.plan
-        if plan.loss == "ccl":
-            return cosine_contrast(*asked, margin=plan.margin, weight=plan.negative_weight, logq=plan.logq)
+        advanced = self.train.advanced
+        if advanced.loss == "ccl":
+            return cosine_contrast(*asked, margin=advanced.margin, weight=advanced.negative_weight, logq=advanced.logq)
         base = self._offset_logits(batch, shape[0]) if self.base else None
-        return sampled_softmax(*asked, temperature=plan.temperature, logq=plan.logq, base=base)
+        return sampled_softmax(*asked, temperature=advanced.temperature, logq=advanced.logq, base=base)
 
     def _offset_logits(self, batch: dict[str, tf.Tensor], questions: tf.Tensor) -> tf.Tensor:
         """The base's scores of the candidates in each question's standard deviations, times their share."""
@@ -130,7 +130,7 @@ class Step:
         once = tf.ones(tf.shape(batch["history"])[0])
         users = _mixed(batch["history"], once, tf.gather(in_vectors, batch["pooled"]), questions)
         variance = tf.reduce_sum(tf.matmul(users, covariance) * users, axis=1, keepdims=True)
-        users = users * (self.plan.svd_share * tf.math.rsqrt(tf.maximum(variance, 1e-30)))
+        users = users * (self.train.advanced.svd_share * tf.math.rsqrt(tf.maximum(variance, 1e-30)))
         return tf.matmul(users, tf.gather(out_vectors, batch["candidates"]), transpose_b=True)
 
 

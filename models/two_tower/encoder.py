@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from topkin.encoding.blocks import RECENCY, Block, dim_of, equally_long, user_vectors
+from topkin.encoding.blocks import Block, dim_of, equally_long, user_vectors
 from topkin.interactions import Interactions
 from topkin.linalg.cosine import unit_rows
 from topkin.models.data.item_features import ItemFeatures, item_features
@@ -92,7 +92,7 @@ def assembled(
     for (out, pooled), block in zip(sides, blocks, strict=False):
         outs.append(out * (lately**block.recency_lift).astype(np.float32)[:, None] if block.recency_lift else out)
         ins.append(pooled)
-    if blocks[-1].name == RECENCY:
+    if not blocks[-1].personal:
         known = np.any([out.any(axis=1) for out in outs], axis=0)
         outs.append((prior.scaled(recent, events) * known)[:, None])
         ins.append(np.any([pooled.any(axis=1) for pooled in ins], axis=0)[:, None].astype(np.float32))

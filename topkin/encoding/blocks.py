@@ -52,6 +52,23 @@ class Block:
         """The fields by name."""
         return {**asdict(self), "spread": list(self.spread)}
 
+    @property
+    def personal(self) -> bool:
+        """Whether it tells tastes: all blocks do but the one of what sells now, which is the same for all users."""
+        return self.name != RECENCY
+
+    @classmethod
+    def unscaled(cls, name: str, dim: int, inverse_popularity: float, half_life_days: float | None) -> Self:
+        """A block by itself: of weight 1, its coordinates counting alike."""
+        return cls(
+            name=name,
+            dim=dim,
+            weight=1.0,
+            inverse_popularity=inverse_popularity,
+            half_life_days=half_life_days,
+            spread=(1.0,) * dim,
+        )
+
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
         """From :meth:`to_json`."""
@@ -164,6 +181,6 @@ def preference_embeddings(vectors: np.ndarray, blocks: Sequence[Block]) -> np.nd
     parts = [
         unit_rows(vectors[:, span]) * np.float32(np.sqrt(block.weight))
         for block, span in zip(blocks, spans(blocks), strict=True)
-        if block.name != RECENCY
+        if block.personal
     ]
     return unit_rows(np.concatenate(parts, axis=1)) if parts else np.zeros((len(vectors), 0), np.float32)

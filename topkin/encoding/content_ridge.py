@@ -104,8 +104,6 @@ def content_block(
     ridge: float = 0.3,
     half: float = 40.0,
     head_start: float = 4.0,
-    new_length: float = 1.0,
-    lengths: np.ndarray | None = None,
     **options: Any,
 ) -> ContentBlock:
     """:func:`topkin.encoding.svd.in_out` of a spectrum that content has a say in.
@@ -113,8 +111,7 @@ def content_block(
     The row of V of an item is the mean of its buyers, as the spectrum places them, times a power of its degree. That
     mean is uncertain where buyers are few: it is blended with what the content says, own purchases counting by
     the share of :func:`content_tables`. sales: (n_items,) distinct buyers. head_start: weight added to every degree,
-    so that an item without sales has a vector; it counts as the degree of an item that is not among these, and
-    ``new_length`` as its entry of ``lengths``. options: as for ``in_out``.
+    so that an item without sales has a vector; it counts as the degree of an item that is not among these. options: as for ``in_out``.
     """
     if head_start <= 0:
         raise ValueError(f"head_start must be above 0, got {head_start}")
@@ -126,13 +123,13 @@ def content_block(
     known = content.predict(rows) + means.ids[1:]
     later = spectrum.degrees + np.float32(head_start)
     blended = replace(spectrum, V=known * (later**growth)[:, None], degrees=later)
-    block = in_out(blended, lengths=lengths, **options)
+    block = in_out(blended, **options)
     new = float(head_start) ** float(growth)
     out_power = options.get("out_power", OUT_POWER)
     return ContentBlock(
         block,
         _as_tables(content, rows @ (block.into * np.float32(new)), block.E),
-        _as_tables(content, rows @ (block.onto * np.float32(new * new_length * head_start**out_power)), block.O),
+        _as_tables(content, rows @ (block.onto * np.float32(new * head_start**out_power)), block.O),
     )
 
 

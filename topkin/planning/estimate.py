@@ -236,7 +236,7 @@ def _bytes(name: str, c: InputCounts, settings: Settings, shards: int, workers: 
 def _words(c: InputCounts, settings: Settings) -> float:
     """Bytes of the encoder's rows for the words of titles, in and out; none where no title is read."""
     titled = settings.items is not None and settings.items.title is not None
-    return 2.0 * COORDINATE * settings.train.word_buckets * dim_of(c, settings) if titled else 0.0
+    return 2.0 * COORDINATE * settings.train.advanced.word_buckets * dim_of(c, settings) if titled else 0.0
 
 
 def _named(c: InputCounts, settings: Settings) -> float:
@@ -267,7 +267,11 @@ def memory(name: str, c: InputCounts, settings: Settings, shards: int, costs: Co
         more = 4 * share * c.purchases * purchase + 3 * catalogue + 4 * own
     elif name == "train":  # what is shuffled at a time; a decomposition; weights with two moments and a gradient
         shuffled = 13.0 * min(c.known, SHUFFLED) + share * c.known * (c.id_bytes + 60)
-        closed = 12.0 * (train.svd_rank + 32) + 8.0 * (train.svd_dim + train.next_item_dim) if train.svd_dim else 0.0
+        closed = (
+            12.0 * (train.advanced.svd_rank + 32) + 8.0 * (train.svd_dim + train.next_item_dim)
+            if train.svd_dim
+            else 0.0
+        )
         trained = 32.0 * (train.dim if train.epochs else 0)
         more = shuffled + c.items * (closed + trained) + catalogue
         more += 8 * own  # as read, of each validation cut, in the step, and in float64 for the ridge map
