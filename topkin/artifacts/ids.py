@@ -40,7 +40,7 @@ def canonical_type(t: pa.DataType) -> pa.DataType | None:
     return None
 
 
-def cure(column: str, t: pa.DataType, section: str) -> str:
+def suggest_cast(column: str, t: pa.DataType, section: str) -> str:
     """What to do about an id column of a type that cannot be one."""
     t = storage(t)
     if pa.types.is_floating(t) or pa.types.is_decimal(t):

@@ -111,7 +111,8 @@ def content_block(
     The row of V of an item is the mean of its buyers, as the spectrum places them, times a power of its degree. That
     mean is uncertain where buyers are few: it is blended with what the content says, own purchases counting by
     the share of :func:`content_tables`. sales: (n_items,) distinct buyers. head_start: weight added to every degree,
-    so that an item without sales has a vector; it counts as the degree of an item that is not among these. options: as for ``in_out``.
+    so that an item without sales has a vector; it counts as the degree of an item that is not among these. options:
+    as for ``in_out``.
     """
     if head_start <= 0:
         raise ValueError(f"head_start must be above 0, got {head_start}")

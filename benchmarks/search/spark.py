@@ -1,8 +1,8 @@
 """Lists from factors against Spark's ALS model: seconds from factor files to Parquet files of lists.
 
-``python -m benchmarks.spark [--users 50000 --items 20000 --rank 64 --k 50 --cores 2 --repeats 5]``. Spark's model
-is given the same factors and asked ``recommendForAllUsers``; its session is started and warm before the clock runs.
-It is left out where PySpark or Java is not installed.
+``python -m benchmarks.search.spark [--users 50000 --items 20000 --rank 64 --k 50 --cores 2 --repeats 5]``. Spark's
+model is given the same factors and asked ``recommendForAllUsers``; its session is started and warm before the clock
+runs. It is left out where PySpark or Java is not installed.
 """
 
 import argparse

@@ -1,10 +1,10 @@
 """The constants of ``topkin/planning/costs.py``: what a unit of each stage's work costs on this machine.
 
-``python -m benchmarks.constants [--write] [--folder FOLDER]`` runs all stages on two generated shops with
+``python -m benchmarks.jobs.constants [--write] [--folder FOLDER]`` runs all stages on two generated shops with
 ``topkin run --profile``, takes the cost of a unit from the difference of their CPU seconds (of a row to prepare, from
 2,000,000 more rows) and the start from what is left, and prints the table beside what the plan then says of the
 larger shop; ``--write`` puts it into ``topkin/planning/costs.py``. A busy machine changes CPU seconds little.
-``python -m benchmarks.constants --plan USERS ITEMS PURCHASES [--memory GB --cores N --workers N --set KEY=VALUE]``
+``python -m benchmarks.jobs.constants --plan USERS ITEMS PURCHASES [--memory GB --cores N --workers N --set KEY=VALUE]``
 prints the plan of a run of that size by the constants that are there.
 """
 
@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import Any
 
 SMALL, LARGE = (2_000, 1_000, 60_000), (6_000, 6_000, 120_000)
-COSTS = Path(__file__).parents[1] / "topkin" / "planning" / "costs.py"
-BEGIN, END = "# begin of what python -m benchmarks.constants --write writes\n", "# end\n"
+COSTS = Path(__file__).parents[2] / "topkin" / "planning" / "costs.py"
+BEGIN, END = "# begin of what python -m benchmarks.jobs.constants --write writes\n", "# end\n"
 
 
 def profile(folder: Path, size: tuple[int, int, int]) -> dict[str, Any]:
@@ -52,7 +52,7 @@ def profile(folder: Path, size: tuple[int, int, int]) -> dict[str, Any]:
 
 def purchase(folder: Path) -> float:
     """CPU seconds of preparing a row: 2,000,000 rows more of generated purchases."""
-    from benchmarks._purchases import AS_OF, PURCHASES, write
+    from benchmarks.jobs._purchases import AS_OF, PURCHASES, write
 
     seconds = []
     for rows in (100_000, 2_100_000):

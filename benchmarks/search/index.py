@@ -1,8 +1,9 @@
 """The index against hnswlib: processor seconds to build, and queries a second at equal recall, one thread each.
 
-``python -m benchmarks.index [--items 300000 --dim 64 --queries 2000 --repeats 5 --m 16 --ef 100 --peer-ef 200]``. Each
-builds with its default efConstruction; efSearch is raised until recall@10 passes .95, and the rate there is read off
-between the two nearest settings: a graph built with less care must be asked more. hnswlib must be installed.
+``python -m benchmarks.search.index [--items 300000 --dim 64 --queries 2000 --repeats 5 --m 16 --ef 100 --peer-ef
+200]``. Each builds with its default efConstruction; efSearch is raised until recall@10 passes .95, and the rate there
+is read off between the two nearest settings: a graph built with less care must be asked more. hnswlib must be
+installed.
 """
 
 import argparse

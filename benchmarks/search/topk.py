@@ -1,6 +1,6 @@
 """Exact top-k against its peers: one table of medians, each a ratio to the peer in the same run.
 
-``python -m benchmarks.topk [--users 8192 --items 60000 --dim 64 --k 100 --threads 2 --repeats 5]``. The rows
+``python -m benchmarks.search.topk [--users 8192 --items 60000 --dim 64 --k 100 --threads 2 --repeats 5]``. The rows
 run in turn, so that a slow moment hits all of them. Peers take part where they are installed.
 """
 

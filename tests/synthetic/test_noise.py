@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pytest
 
 from topkin.config.sections import Settings
-from topkin.synthetic.dirt import KINDS, NON_PRODUCTS, NOTES, Dirt
+from topkin.synthetic.noise import KINDS, NON_PRODUCTS, NOTES, NoiseRates
 from topkin.synthetic.shop import Shop
 
 SHOP = Shop(users=1_200, items=600, purchases=30_000, seed=5)
@@ -132,7 +132,7 @@ def test_the_shops_own_rules_accept_exactly_what_was_planted(tmp_path: Path) -> 
 
 
 def test_the_good_lines_do_not_depend_on_the_dirt() -> None:
-    clean = Shop(users=300, items=100, purchases=4_000, dirt=Dirt.none())
+    clean = Shop(users=300, items=100, purchases=4_000, noise=NoiseRates.none())
     dirty = Shop(users=300, items=100, purchases=4_000)
     assert set(clean.purchase_shard(0, 1)["invoice_id"].to_pylist()) <= set(
         dirty.purchase_shard(0, 1)["invoice_id"].to_pylist()
@@ -141,7 +141,7 @@ def test_the_good_lines_do_not_depend_on_the_dirt() -> None:
 
 
 def test_a_shop_without_dirt_has_none() -> None:
-    shop = Shop(users=300, items=100, purchases=4_000, dirt=Dirt.none())
+    shop = Shop(users=300, items=100, purchases=4_000, noise=NoiseRates.none())
     table, items = shop.purchase_shard(0, 1), shop.items_table()
     assert table["user_id"].null_count == 0
     assert np.asarray(table["quantity"]).min() > 0
@@ -151,5 +151,5 @@ def test_a_shop_without_dirt_has_none() -> None:
 
 
 def test_a_share_that_is_none_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"dirt\.returns must be from 0 to 1, got 1\.5"):
-        Dirt(returns=1.5)
+    with pytest.raises(ValueError, match=r"noise\.returns must be from 0 to 1, got 1\.5"):
+        NoiseRates(returns=1.5)

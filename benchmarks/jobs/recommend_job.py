@@ -1,9 +1,9 @@
 """The recommend job against a bare loop over the same arrays: from embedding files to tables of lists.
 
-``python -m benchmarks.recommend_job [--users 50000 --items 100000 --k 50 --repeats 5]``: d = 64. The bare loop reads
-vectors with pyarrow, calls ``top_k`` and writes user, rank, item and score with pyarrow. The job also reads the
-histories, keeps the rules, counts, and names reasons (``because``). Both are run for a fifth of the users too: what
-a run costs whatever its users, and what a user costs, and from them the time for ``--whole`` users.
+``python -m benchmarks.jobs.recommend_job [--users 50000 --items 100000 --k 50 --repeats 5]``: d = 64. The bare loop
+reads vectors with pyarrow, calls ``top_k`` and writes user, rank, item and score with pyarrow. The job also reads the
+histories, keeps the rules, counts, and names reasons (``because``). Both are run for a fifth of the users too: what a
+run costs whatever its users, and what a user costs, and from them the time for ``--whole`` users.
 """
 
 import argparse
@@ -43,7 +43,7 @@ def bare(folder: Path, out: Path, k: int) -> None:
 
 def whole_job(folder: Path, out: Path, k: int, because: int, parts: int) -> None:
     """The job, on Beam's local runner, in this process."""
-    from benchmarks._embedded import job
+    from benchmarks.jobs._embedded import job
     from topkin.config.sections import Settings
     from topkin.pipelines import recommend
 
@@ -64,7 +64,7 @@ def main() -> None:
 
 def measure(scratch: Path, args: Any) -> None:
     """Generate, run all in turn, and print."""
-    from benchmarks._embedded import write
+    from benchmarks.jobs._embedded import write
 
     sizes, rows = {"a fifth": args.users // 5, "all": args.users}, dict[str, Callable[[], object]]()
     for size, users in sizes.items():

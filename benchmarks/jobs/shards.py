@@ -1,7 +1,7 @@
 """What shards cost and save: seconds and peak memory of the lists, resident and with more and more shards.
 
-``python -m benchmarks.shards [--users 8000 --items 500000 --k 20 --shards 1 2 4 8]``: each in a process of its own,
-from embedding files to lists, d = 64, beside the memory that the plan says; and whether the files are equal.
+``python -m benchmarks.jobs.shards [--users 8000 --items 500000 --k 20 --shards 1 2 4 8]``: each in a process of its
+own, from embedding files to lists, d = 64, beside the memory that the plan says; and whether the files are equal.
 """
 
 import argparse
@@ -16,13 +16,13 @@ from typing import Any
 
 def work(folder: Path, shards: int, k: int, parts: int) -> dict[str, Any]:
     """Make the lists of a folder with some shards; seconds, and measured and planned memory."""
-    from benchmarks._embedded import job
+    from benchmarks.jobs._embedded import job
     from topkin.artifacts import storage
     from topkin.config.sections import Settings
     from topkin.pipelines import recommend
     from topkin.pipelines.engine.job import run_pipeline
     from topkin.planning import estimate
-    from topkin.telemetry.profiling import measured
+    from topkin.telemetry.profiling import measure_usage
     from topkin.transforms import recommend as imported  # noqa: F401  before the clock starts
 
     run = {"parts": parts}
@@ -30,7 +30,7 @@ def work(folder: Path, shards: int, k: int, parts: int) -> dict[str, Any]:
     out = folder / f"lists-{shards}"
     config = recommend.configure(job(folder, out, settings))
     config = replace(config, sources=replace(config.sources, shards=shards))
-    with measured() as usage:
+    with measure_usage() as usage:
         run_pipeline(lambda pipeline: recommend.build(pipeline, config), ())
     made = storage.read_json(str(folder / "embeddings" / "vectors.json"))
     known = made["users"] * 20
@@ -50,7 +50,7 @@ def main() -> None:
     if args.folder:
         print(json.dumps(work(args.folder, args.shards[0], args.k, args.parts)))
         return
-    from benchmarks._embedded import write
+    from benchmarks.jobs._embedded import write
     from topkin.artifacts import storage
 
     print(f"{args.users:,} users x {args.items:,} items, k = {args.k}, d = 64, {args.parts} parts")
@@ -61,7 +61,7 @@ def main() -> None:
         for shards in args.shards:
             asked = ["--folder", str(folder), "--shards", str(shards)]
             asked += [f"--{name}={getattr(args, name)}" for name in ("k", "parts")]
-            command = [sys.executable, "-m", "benchmarks.shards", *asked]
+            command = [sys.executable, "-m", "benchmarks.jobs.shards", *asked]
             told = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
             lists = folder / f"lists-{shards}"
             files = [(lists / name).read_bytes() for name in storage.files(str(lists))]

@@ -1,6 +1,6 @@
 """Cosine similarity, batched, against its peers: one table of medians, each a ratio to the peer in the same run.
 
-``python -m benchmarks.cosine [--batch 100 --n 400 --m 500 --dim 200 --threads 2 --repeats 9]``. Every row gives
+``python -m benchmarks.search.cosine [--batch 100 --n 400 --m 500 --dim 200 --threads 2 --repeats 9]``. Every row gives
 (batch, n, m) cosines of float32 vectors; the rows run in turn, so that a slow moment hits all of them.
 """
 

@@ -1,6 +1,6 @@
 """prepare against Polars doing the same work in memory; how its time and memory grow with the purchases.
 
-``python -m benchmarks.prepare [--millions 3 10 30 --peer 30 --threads 2 --parts 32 --repeats 5]``. Every run is a
+``python -m benchmarks.jobs.prepare [--millions 3 10 30 --peer 30 --threads 2 --parts 32 --repeats 5]``. Every run is a
 process of its own, in turn; seconds are without that process's imports, memory is the most that it held, and with
 worker processes as many times the most that one of them held. Both read
 the same Parquet files, keep the same rules, drop rows that come twice, split at the as-of date, and write
@@ -21,7 +21,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks._purchases import PURCHASES, write
+from benchmarks.jobs._purchases import PURCHASES, write
 
 AS_OF, RECENT = datetime(2024, 12, 1), datetime(2024, 11, 24)
 TIME, MEMORY = 4.0, 4.0
@@ -85,7 +85,7 @@ def polars(source: str, out: Path, threads: int, parts: int) -> Callable[[], int
 def measured(who: str, source: Path, args: argparse.Namespace) -> dict[str, Any]:
     """Seconds, GiB and events of one run in a process of its own."""
     with tempfile.TemporaryDirectory(dir=source.parent) as out:
-        asked = [sys.executable, "-m", "benchmarks.prepare", "--who", who, "--source", str(source), "--out", out]
+        asked = [sys.executable, "-m", "benchmarks.jobs.prepare", "--who", who, "--source", str(source), "--out", out]
         asked += [f"--threads={args.threads}", f"--parts={args.parts}"]
         done = subprocess.run(asked, check=True, stdout=subprocess.PIPE, text=True)
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

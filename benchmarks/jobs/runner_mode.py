@@ -1,6 +1,6 @@
 """Which mode of the local runner makes the lists soonest: in memory, or a process for each core.
 
-``python -m benchmarks.runner_mode [--users 200000 --items 20000 --k 20 --shards 1 --repeats 3]``: every mode in
+``python -m benchmarks.jobs.runner_mode [--users 200000 --items 20000 --k 20 --shards 1 --repeats 3]``: every mode in
 turn, each in a process of its own, from embedding files to published lists, d = 64: seconds after the imports.
 """
 
@@ -20,18 +20,18 @@ MODES = {
 
 def work(folder: Path, mode: str, k: int, parts: int, memory: float | None) -> tuple[float, float]:
     """Make the lists of a folder; gives seconds, and those of all processors, without imports here."""
-    from benchmarks._embedded import job
+    from benchmarks.jobs._embedded import job
     from topkin.artifacts import storage
     from topkin.config.sections import Settings
     from topkin.pipelines import recommend
-    from topkin.telemetry.profiling import measured
+    from topkin.telemetry.profiling import measure_usage
     from topkin.transforms import recommend as imported  # noqa: F401  Beam is imported before the clock starts
 
     run = {"parts": parts, "worker_memory": memory}
     settings = Settings.model_validate({"purchases": {"path": "x"}, "run": run, "recommend": {"k": k}})
     out = folder / f"lists-{mode.replace(' ', '-')}"
     storage.remove_folder(str(out))
-    with measured() as usage:
+    with measure_usage() as usage:
         recommend.execute(job(folder, out, settings, MODES[mode]))
     return usage.seconds, usage.cpu_seconds
 
@@ -48,7 +48,7 @@ def main() -> None:
     if args.mode:
         print(*work(args.folder, args.mode, args.k, args.parts, args.memory))
         return
-    from benchmarks._embedded import write
+    from benchmarks.jobs._embedded import write
 
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -56,7 +56,7 @@ def main() -> None:
         write(folder, dim=64, **sizes)
 
         def one(mode: str) -> list[float]:
-            asked = [sys.executable, "-m", "benchmarks.runner_mode", "--mode", mode, "--folder", str(folder)]
+            asked = [sys.executable, "-m", "benchmarks.jobs.runner_mode", "--mode", mode, "--folder", str(folder)]
             asked += [f"--{name}={getattr(args, name)}" for name in ("k", "parts")]
             asked += [] if args.memory is None else [f"--memory={args.memory}"]
             told = subprocess.run(asked, check=True, capture_output=True, text=True).stdout.split()

@@ -41,7 +41,7 @@ _AFTER = 20_000  # added to the invoice's number: more invoices than a customer 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Dirt:
+class NoiseRates:
     """How much of each kind there is: lines per good line, or share of the items, each from 0 to 1.
 
     Lines: ``no_user``, ``returns`` (negative quantity), ``cancelled`` (a whole line undone on a C invoice),
@@ -73,10 +73,10 @@ class Dirt:
         for field in fields(self):
             share = getattr(self, field.name)
             if not 0 <= share <= 1:
-                raise ValueError(f"dirt.{field.name} must be from 0 to 1, got {share}")
+                raise ValueError(f"noise.{field.name} must be from 0 to 1, got {share}")
 
     @classmethod
-    def none(cls) -> "Dirt":
+    def none(cls) -> "NoiseRates":
         """A shop whose every line and item is good."""
         return cls(**{f.name: 0.0 for f in fields(cls)})
 
@@ -120,7 +120,7 @@ class Lines:
         return cls(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(cls)))
 
 
-def inject_noise(good: Lines, dirt: Dirt, last: int, rng: np.random.Generator) -> Lines:
+def inject_noise(good: Lines, noise: NoiseRates, last: int, rng: np.random.Generator) -> Lines:
     """The good lines, some codes written otherwise, and dirty lines behind them.
 
     ``last`` is the shop's last second: what follows a purchase, such as its return, comes before it.
@@ -131,55 +131,55 @@ def inject_noise(good: Lines, dirt: Dirt, last: int, rng: np.random.Generator) -
         return np.sort(rng.permutation(n)[: rng.binomial(n, share)])
 
     written = good.written.copy()
-    written[some(dirt.lower_case)] = LOWER
-    written[some(dirt.padded_codes)] = PADDED
+    written[some(noise.lower_case)] = LOWER
+    written[some(noise.padded_codes)] = PADDED
     good = Lines(**{**{f.name: getattr(good, f.name) for f in fields(good)}, "written": written})
 
     def later(lines: Lines, days: float) -> np.ndarray:
         return np.minimum(lines.time + (86_400 * rng.exponential(days, len(lines))).astype(np.int64) + 1, last)
 
     parts = [good]
-    lines = good.take(some(dirt.no_user))
+    lines = good.take(some(noise.no_user))
     parts.append(lines.but("no user", user=-1))
-    lines = good.take(some(dirt.returns))
+    lines = good.take(some(noise.returns))
     number = lines.invoice + _AFTER
     parts.append(lines.but("return", invoice=number, quantity=-lines.quantity, time=later(lines, 9)))
-    lines = good.take(some(dirt.cancelled))
+    lines = good.take(some(noise.cancelled))
     parts.append(
         lines.but("cancelled", invoice=lines.invoice + 2 * _AFTER, quantity=-lines.quantity, time=later(lines, 0.01))
     )
-    lines = good.take(some(dirt.write_offs))
+    lines = good.take(some(noise.write_offs))
     parts.append(lines.but("write-off", user=-1, quantity=-rng.integers(1, 500, len(lines)), price=0.0))
-    lines = good.take(some(dirt.zero_price))
+    lines = good.take(some(noise.zero_price))
     parts.append(lines.but("zero price", price=0.0))
-    lines = good.take(some(dirt.negative_price))
+    lines = good.take(some(noise.negative_price))
     parts.append(lines.but("negative price", price=-lines.price))
-    lines = good.take(some(dirt.non_products))
+    lines = good.take(some(noise.non_products))
     lines = lines.take(np.unique(lines.invoice, return_index=True)[1])  # one fee an invoice
     what = -1 - rng.integers(len(NON_PRODUCTS), size=len(lines))
     fee = rng.choice([1.5, 18.0, 40.0], len(lines))
     parts.append(lines.but("not a product", item=what, written=PLAIN, quantity=1, price=fee))
-    parts.append(good.take(some(dirt.duplicates)).but("duplicate"))
-    lines = good.take(some(dirt.repeated))
+    parts.append(good.take(some(noise.duplicates)).but("duplicate"))
+    lines = good.take(some(noise.repeated))
     parts.append(lines.but("repeated in invoice", quantity=lines.quantity + rng.integers(1, 4, len(lines))))
     return Lines.concat(parts)
 
 
-def inject_title_noise(titles: list[str], dirt: Dirt, rng: np.random.Generator) -> list[str | None]:
+def inject_title_noise(titles: list[str], noise: NoiseRates, rng: np.random.Generator) -> list[str | None]:
     """Titles as a catalogue holds them: null, padded, a note, with HTML entities."""
     fates = rng.random(len(titles))
-    edges = np.cumsum([dirt.null_titles, dirt.notes, dirt.entities, dirt.padded_titles])
-    soiled: list[str | None] = []
+    edges = np.cumsum([noise.null_titles, noise.notes, noise.entities, noise.padded_titles])
+    noisy: list[str | None] = []
     for title, fate, pick in zip(titles, fates, rng.integers(len(NOTES), size=len(titles)), strict=True):
         if fate < edges[0]:
-            soiled.append(None)
+            noisy.append(None)
         elif fate < edges[1]:
-            soiled.append(NOTES[pick])
+            noisy.append(NOTES[pick])
         elif fate < edges[2]:
             head, tail = title.rsplit(" ", 1)
-            soiled.append(f"{head} &amp; {tail}")
+            noisy.append(f"{head} &amp; {tail}")
         elif fate < edges[3]:
-            soiled.append(f"  {title} ")
+            noisy.append(f"  {title} ")
         else:
-            soiled.append(title)
-    return soiled
+            noisy.append(title)
+    return noisy

@@ -1,8 +1,8 @@
 """Embedding users, from files to files, against a bare loop over the same files that calls the pooling itself.
 
-``python -m benchmarks.embed [--users 1000000 --items 100000 --history 20 --dim 64 --repeats 5]``. The bare loop reads
-the same columns with pyarrow, pools as many users a call, and writes Parquet with zstd and page checksums; a second
-one has plain SciPy in place of topkin's pooling: no rule for repeats, ages or zero rows.
+``python -m benchmarks.jobs.embed [--users 1000000 --items 100000 --history 20 --dim 64 --repeats 5]``. The bare loop
+reads the same columns with pyarrow, pools as many users a call, and writes Parquet with zstd and page checksums; a
+second one has plain SciPy in place of topkin's pooling: no rule for repeats, ages or zero rows.
 """
 
 import argparse
@@ -23,8 +23,8 @@ def main() -> None:
     import pyarrow.parquet as pq
     import scipy.sparse as sp
 
-    from benchmarks._embedded import AS_OF, ENCODER, write
     from benchmarks._turns import Turns
+    from benchmarks.jobs._embedded import AS_OF, ENCODER, write
     from topkin.artifacts import storage
     from topkin.artifacts.embeddings import read_items, vector_column
     from topkin.encoding.blocks import Block, user_vectors

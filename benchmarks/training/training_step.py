@@ -1,7 +1,7 @@
 """A training step with a million items against the same step with ten thousand: its time must not grow with them.
 
-``python -m benchmarks.training_step [--items 1000000 --few 10000 --batch 2048 --steps 30]``. Two trainers of the
-default settings, with titles and categories, on as many generated purchases; their steps run in turn, each on its
+``python -m benchmarks.training.training_step [--items 1000000 --few 10000 --batch 2048 --steps 30]``. Two trainers of
+the default settings, with titles and categories, on as many generated purchases; their steps run in turn, each on its
 next batch. The step is the compiled update; making its batch from the histories is timed beside it.
 """
 

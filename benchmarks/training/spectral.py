@@ -1,8 +1,8 @@
 """The closed form against scikit-learn: seconds at equal Recall@20, and from files to an encoder.
 
-``python -m benchmarks.spectral [--data ../shared/data/gowalla_lightgcn --dim 1024 --users 4000 --iterations 1 2]``.
-The same normalised matrix for both, the rows in turn; Recall@20 over a sample of the users of ``test.parquet`` with
-items of ``train.parquet`` left out. scikit-learn is given fewer and more power iterations: the fastest row whose
+``python -m benchmarks.training.spectral [--data ../shared/data/gowalla_lightgcn --dim 1024 --users 4000 --iterations 1
+2]``. The same normalised matrix for both, the rows in turn; Recall@20 over a sample of the users of ``test.parquet``
+with items of ``train.parquet`` left out. scikit-learn is given fewer and more power iterations: the fastest row whose
 recall is no lower than ours by more than .0005 is the peer.
 """
 
