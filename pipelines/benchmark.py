@@ -72,9 +72,11 @@ def read_split(folder: str) -> BenchmarkSplit:
         for column in numbers
     }
     users, items = at["test", "user_id"], at["test", "item_id"]
-    known = (users >= 0) & (items >= 0)
-    test = csr(users[known], items[known], len(numbers["user_id"]), len(numbers["item_id"]))
-    return BenchmarkSplit(at["train", "user_id"], at["train", "item_id"], numbers["item_id"], test, int((~known).sum()))
+    in_train = (users >= 0) & (items >= 0)
+    test = csr(users[in_train], items[in_train], len(numbers["user_id"]), len(numbers["item_id"]))
+    return BenchmarkSplit(
+        at["train", "user_id"], at["train", "item_id"], numbers["item_id"], test, int((~in_train).sum())
+    )
 
 
 def measure_split(folder: str, train: TrainSettings, seed: int, index: IndexSettings | None = None) -> dict[str, Any]:
@@ -96,17 +98,17 @@ def measure_split(folder: str, train: TrainSettings, seed: int, index: IndexSett
         context = TrainingContext(train=train, seed=seed, recent_days=7).untimed()
         training = fit(context, purchases, bare_catalogue(purchases))
     encoder, selection = training.encoder, training.selection
-    held = purchases.parts[0]
-    buyers = np.bincount(held.distinct().items, minlength=held.n_items)
+    part = purchases.parts[0]
+    buyers = np.bincount(part.distinct().items, minlength=part.n_items)
     vectors, in_vectors = encoder.encode_items(bare_catalogue(purchases))
-    users = encoder.encode_users(held, in_vectors, buyers)
-    found = {
+    users = encoder.encode_users(part, in_vectors, buyers)
+    result = {
         "preset": train.preset,
         "seed": seed,
         "dim": encoder.dim,
         "seconds": round(usage.seconds, 1),
         "peak_mb": round(usage.peak_bytes / 1e6),
-        **judged(users, vectors, held.indptr, held.items, split.test),
+        **judged(users, vectors, part.indptr, part.items, split.test),
         "users": int((np.diff(split.test[0]) > 0).sum()),
         "test_pairs_unknown": split.unknown,
         "blocks": {b.name: {"dim": b.dim, "weight": b.weight} for b in encoder.blocks},
@@ -116,8 +118,8 @@ def measure_split(folder: str, train: TrainSettings, seed: int, index: IndexSett
         "left_out": selection.left_out,
     }
     if index is not None:
-        found["index"] = index_recall(vectors, users, split.item_ids, index, seed)
-    return found
+        result["index"] = index_recall(vectors, users, split.item_ids, index, seed)
+    return result
 
 
 def judged(
@@ -151,48 +153,48 @@ def index_recall(
 
     every = settings.model_copy(update={"sample": len(users)})
     with tempfile.TemporaryDirectory(prefix="topkin-benchmark-") as folder:
-        made = build_index(vectors, folder, every, seed, ids=ids, encoder="benchmark", queries=users)
-    return dict(made["recall"])
+        built = build_index(vectors, folder, every, seed, ids=ids, encoder="benchmark", queries=users)
+    return dict(built["recall"])
 
 
-def table(found: Mapping[str, Any]) -> str:
+def table(result: Mapping[str, Any]) -> str:
     """The result among the published ones, best NDCG first."""
-    ours = f"topkin {found['preset']}, {found['dim']} dims"
-    rows = {**GOWALLA, ours: (found[f"recall@{AT}"], found[f"ndcg@{AT}"])}
+    ours = f"topkin {result['preset']}, {result['dim']} dims"
+    rows = {**GOWALLA, ours: (result[f"recall@{AT}"], result[f"ndcg@{AT}"])}
     lines = [f"{'':32s} recall@{AT}  ndcg@{AT}"]
     for name, (recall, ndcg) in sorted(rows.items(), key=lambda row: -row[1][1]):
         lines.append(f"{'> ' if name == ours else '  '}{name:30s} {recall:9.4f} {ndcg:8.4f}")
-    lines.append(f"{found['seconds']} s from files to encoder, {found['peak_mb']} MB at most, seed {found['seed']}")
-    if "index" in found:
-        lines.append(f"index against exact search: {json.dumps(found['index'])}")
+    lines.append(f"{result['seconds']} s from files to encoder, {result['peak_mb']} MB at most, seed {result['seed']}")
+    if "index" in result:
+        lines.append(f"index against exact search: {json.dumps(result['index'])}")
     return "\n".join(lines)
 
 
-def main(name: str, asked: CommandOptions, data: str | None, *, index: bool) -> None:
+def main(name: str, command: CommandOptions, data: str | None, *, index: bool) -> None:
     """``topkin benchmark``."""
     if name == "gowalla":
-        _gowalla(asked, data, index)
+        _gowalla(command, data, index)
     elif name == "retail":
-        _retail(asked)
+        _retail(command)
     else:
         raise ConfigError(f"topkin benchmark takes gowalla or retail, got {name!r}")
 
 
-def _gowalla(asked: CommandOptions, data: str | None, index: bool) -> None:
+def _gowalla(command: CommandOptions, data: str | None, index: bool) -> None:
     from topkin.config.load import settings_without_file
 
     if data is None:
         raise ConfigError("--data must name the folder with train.parquet and test.parquet of the split")
-    settings = settings_without_file(data, asked.sets)
+    settings = settings_without_file(data, command.sets)
     logs.silence()
-    found = measure_split(data, settings.train, settings.run.seed, settings.index if index else None)
-    print(json.dumps(found) if asked.json else table(found))
+    result = measure_split(data, settings.train, settings.run.seed, settings.index if index else None)
+    print(json.dumps(result) if command.json else table(result))
 
 
-def _retail(asked: CommandOptions) -> None:
+def _retail(command: CommandOptions) -> None:
     """One cut of a back-test, with what it cost."""
     from topkin.pipelines import backtest
 
-    if asked.as_of is None:
+    if command.as_of is None:
         raise ConfigError("--cut must be the date before which purchases are known, as in --cut 2011-11-09")
-    backtest.main(replace(asked, as_of=None), asked.as_of, None)
+    backtest.main(replace(command, as_of=None), command.as_of, None)

@@ -29,7 +29,7 @@ def search(
     keys: Sequence[str] = (),
     beam: Sequence[str] = (),
     tell: Callable[[stages.Event], None] = lambda event: None,
-    told: Callable[[Mapping[str, Any]], None] = lambda trial: None,
+    on_trial: Callable[[Mapping[str, Any]], None] = lambda trial: None,
 ) -> tuple[str, list[dict[str, Any]]]:
     """Do the trials that are not done yet; returns the folder, and all trials in order.
 
@@ -48,7 +48,7 @@ def search(
             best = tuning.best_of(done, "value")["changes"] if done else {}
             done.append(_trial(number, {**best, **draw}, settings, as_of, run.folder("prepare")))
             storage.write_json(done, path)
-        told(done[number])
+        on_trial(done[number])
     best = tuning.best_of(done[:trials], "value")
     storage.write_bytes(_as_section(best["changes"]).encode(), storage.join(folder, "best.toml"))
     return folder, done[:trials]
@@ -94,33 +94,33 @@ def _trial(
     }
 
 
-def main(asked: CommandOptions, trials: int, keys: Sequence[str]) -> None:
+def main(command: CommandOptions, trials: int, keys: Sequence[str]) -> None:
     """``topkin tune``."""
     if trials < 1:
         raise ConfigError(f"--trials must be at least 1, got {trials}")
-    flags = commands.beam_flags(asked)
-    settings = commands.settings_of(asked)
-    as_of = commands.parse_as_of(asked.as_of)
+    flags = commands.beam_flags(command)
+    settings = commands.settings_of(command)
+    as_of = commands.parse_as_of(command.as_of)
 
-    def say(trial: Mapping[str, Any]) -> None:
-        if not (asked.json or asked.quiet):
+    def show(trial: Mapping[str, Any]) -> None:
+        if not (command.json or command.quiet):
             changed = ", ".join(f"{name} = {as_toml(value)}" for name, value in trial["changes"].items())
             print(
                 f"{trial['number']:3d}  {trial['metric']} {trial['value']:.4f}  {changed or 'as configured'}",
                 flush=True,
             )
 
-    made: list[tuple[str, list[dict[str, Any]]]] = []
+    searches: list[tuple[str, list[dict[str, Any]]]] = []
 
     def work(settings: Settings, options: dict[str, Any]) -> runs.Run:
         beam, tell = options["beam"], options["tell"]
-        made.append(search(settings, as_of, trials=trials, keys=keys, beam=beam, tell=tell, told=say))
+        searches.append(search(settings, as_of, trials=trials, keys=keys, beam=beam, tell=tell, on_trial=show))
         return runs.Run(settings.run.output, "", as_of)
 
-    commands.start(asked, settings, as_of, flags, work)
-    folder, done = made[0]
+    commands.start(command, settings, as_of, flags, work)
+    folder, done = searches[0]
     best = tuning.best_of(done, "value")
-    if asked.json:
+    if command.json:
         print(json.dumps({"folder": folder, "best": best, "trials": done}))
     else:
         print(

@@ -54,10 +54,10 @@ class PreparedHistories:
 
     def names(self) -> list[str]:
         """The part files, in order. Raises ArtifactError where there is none."""
-        found = [n for n in storage.files(self.folder) if n.endswith(".parquet")]
-        if not found:
+        names = [n for n in storage.files(self.folder) if n.endswith(".parquet")]
+        if not names:
             raise ArtifactError(f"{self.folder} holds no Parquet file: run topkin prepare again with --force")
-        return found
+        return names
 
     def part(self, name: str) -> Interactions:
         """One part as it was at the as-of date, the last ``days`` included."""

@@ -1,7 +1,5 @@
 """The losses of the training step: those of the library, over queries with many targets and shared candidates."""
 
-from typing import Any
-
 import numpy as np
 import tensorflow as tf
 
@@ -26,17 +24,17 @@ def log_inclusion(
 
 
 def sampled_softmax(
-    users: Any,
-    items: Any,
-    question: Any,
-    target: Any,
-    negative: Any,
-    log_q: Any,
+    users: tf.Tensor,
+    items: tf.Tensor,
+    question: tf.Tensor,
+    target: tf.Tensor,
+    negative: tf.Tensor,
+    log_q: tf.Tensor,
     *,
     temperature: float,
     logq: float = 1.0,
-    base: Any = None,
-) -> Any:
+    base: tf.Tensor | None = None,
+) -> tf.Tensor:
     """Softmax cross-entropy of each target against sampled negatives that stand for all items, (t,).
 
     users: (q, d) unit rows, one for each question. items: (c, d) unit rows, each candidate once.
@@ -56,17 +54,17 @@ def sampled_softmax(
 
 
 def cosine_contrast(
-    users: Any,
-    items: Any,
-    question: Any,
-    target: Any,
-    negative: Any,
-    log_q: Any,
+    users: tf.Tensor,
+    items: tf.Tensor,
+    question: tf.Tensor,
+    target: tf.Tensor,
+    negative: tf.Tensor,
+    log_q: tf.Tensor,
     *,
     margin: float,
     weight: float,
     logq: float = 1.0,
-) -> Any:
+) -> tf.Tensor:
     """Cosine contrastive loss of each target, (t,): ``1 - cos`` and ``weight`` times what negatives exceed ``margin``.
 
     Arguments as those of :func:`sampled_softmax`. The excess is averaged over the negatives, each weighted

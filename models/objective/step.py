@@ -1,7 +1,6 @@
 """The training step, compiled once: a batch of questions in, one update of the rows that it touches out."""
 
-from typing import Any
-
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -60,7 +59,7 @@ class Step:
         self.traces = 0
         self._compiled = tf.function(self._step, input_signature=[self.signature])
 
-    def __call__(self, batch: dict[str, Any]) -> Any:
+    def __call__(self, batch: dict[str, tf.Tensor]) -> tf.Tensor:
         """Update the weights; returns the loss, a scalar tensor."""
         return self._compiled(batch)
 
@@ -77,7 +76,7 @@ class Step:
         return specs | {name: tf.TensorSpec((None,), tf.float32) for name in reals}
 
     @property
-    def variables(self) -> list[Any]:
+    def variables(self) -> list[keras.Variable]:
         """The optimizer's state, and the free rows where there are some."""
         return [*self.optimizer.variables, *([self.free.table] if self.smoothed else [])]
 
@@ -113,16 +112,16 @@ class Step:
     def _read(self, items: tf.Tensor) -> dict[str, tf.Tensor]:
         return {name: tf.gather(values, items) for name, values in self.features.items()}
 
-    def _losses(self, users: tf.Tensor, items: tf.Tensor, batch: dict[str, tf.Tensor]) -> Any:
+    def _losses(self, users: tf.Tensor, items: tf.Tensor, batch: dict[str, tf.Tensor]) -> tf.Tensor:
         shape = tf.stack([tf.shape(users)[0], tf.shape(items)[0]])
         bought = tf.scatter_nd(batch["bought"], tf.ones(tf.shape(batch["bought"])[0], tf.bool), shape)
         log_q = tf.gather(self.log_q, batch["candidates"])
-        asked = (users, items, batch["question"], batch["target"], tf.logical_not(bought), log_q)
+        shared = (users, items, batch["question"], batch["target"], tf.logical_not(bought), log_q)
         advanced = self.train.advanced
         if advanced.loss == "ccl":
-            return cosine_contrast(*asked, margin=advanced.margin, weight=advanced.negative_weight, logq=advanced.logq)
+            return cosine_contrast(*shared, margin=advanced.margin, weight=advanced.negative_weight, logq=advanced.logq)
         base = self._offset_logits(batch, shape[0]) if self.base else None
-        return sampled_softmax(*asked, temperature=advanced.temperature, logq=advanced.logq, base=base)
+        return sampled_softmax(*shared, temperature=advanced.temperature, logq=advanced.logq, base=base)
 
     def _offset_logits(self, batch: dict[str, tf.Tensor], questions: tf.Tensor) -> tf.Tensor:
         """The base's scores of the candidates in each question's standard deviations, times their share."""

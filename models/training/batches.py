@@ -21,22 +21,22 @@ def example_weights(history: Interactions, train: TrainSettings) -> np.ndarray:
     return weights.astype(np.float32)
 
 
-def draw_folds(known: Interactions, train: TrainSettings, rng: np.random.Generator) -> np.ndarray:
+def draw_folds(distinct: Interactions, train: TrainSettings, rng: np.random.Generator) -> np.ndarray:
     """The fold of each purchase in its user's, (n,) int32; a user has at most ``folds`` or one more.
 
     At random and of equal size up to one. Where histories weigh by age, a fold is a stretch of time with
     random ends instead: what was bought then is asked for from what was bought before and after.
     """
-    lengths = np.diff(known.indptr)
-    starts, user = known.indptr[:-1], known.users
+    lengths = np.diff(distinct.indptr)
+    starts, user = distinct.indptr[:-1], distinct.users
     folds = np.minimum(train.advanced.folds, lengths)[user]
     place = np.arange(len(user)) - starts[user]
     if train.half_life_days is not None:
-        return np.floor(place * folds / lengths[user] + rng.random(known.n_users)[user]).astype(np.int32)
+        return np.floor(place * folds / lengths[user] + rng.random(distinct.n_users)[user]).astype(np.int32)
     order = np.lexsort((rng.random(len(user)), user))
     shuffled = np.empty(len(user), np.int64)
     shuffled[order] = place
-    return ((shuffled + rng.integers(0, train.advanced.folds, known.n_users)[user]) % folds).astype(np.int32)
+    return ((shuffled + rng.integers(0, train.advanced.folds, distinct.n_users)[user]) % folds).astype(np.int32)
 
 
 def batches(
@@ -64,51 +64,51 @@ def batches(
     pooled: (m,) int32, the distinct items of the histories. history: (p, 2) int32, question and place in
     pooled, in the order of questions. history_weights: (p,) float32. Every question has a history.
     """
-    known = history.distinct()
-    user, lengths = known.users, np.diff(known.indptr)
-    fold = draw_folds(known, train, rng)
+    distinct = history.distinct()
+    user, lengths = distinct.users, np.diff(distinct.indptr)
+    fold = draw_folds(distinct, train, rng)
     slots = np.minimum(train.advanced.folds, lengths) + 1
     key = (np.cumsum(slots) - slots)[user] + fold
     sizes = np.bincount(key, minlength=int(slots.sum()))
-    weights = example_weights(known, train)
-    asked = np.flatnonzero(sizes[key] < lengths[user])
-    if len(asked) == 0:
+    weights = example_weights(distinct, train)
+    examples = np.flatnonzero(sizes[key] < lengths[user])
+    if len(examples) == 0:
         return
-    weights /= max(float(weights[asked].mean()), 1e-30)
+    weights /= max(float(weights[examples].mean()), 1e-30)
     pool_weights = history_weights(
-        known, buyers, inverse_popularity=train.advanced.inverse_popularity, half_life_days=None
+        distinct, buyers, inverse_popularity=train.advanced.inverse_popularity, half_life_days=None
     )
     luck = rng.random(len(sizes))
-    asked = asked[np.lexsort((asked, luck[key[asked]]))]
-    column, place = np.full(known.n_items, -1, np.int32), np.zeros(known.n_items, np.int32)
-    for at in np.array_split(asked, -(-len(asked) // batch_size)):
+    examples = examples[np.lexsort((examples, luck[key[examples]]))]
+    column, place = np.full(distinct.n_items, -1, np.int32), np.zeros(distinct.n_items, np.int32)
+    for at in np.array_split(examples, -(-len(examples) // batch_size)):
         first = np.r_[True, key[at][1:] != key[at][:-1]]
         question = np.cumsum(first, dtype=np.int32) - 1
         users = user[at[first]]
-        row, entry = _entries(known, users)
-        found = np.unique(np.concatenate([known.items[at], shared_negatives(cumulative, negatives, rng)]))
-        column[found] = np.arange(len(found), dtype=np.int32)
-        columns = column[known.items[entry]]
+        row, entry = _entries(distinct, users)
+        candidates = np.unique(np.concatenate([distinct.items[at], shared_negatives(cumulative, negatives, rng)]))
+        column[candidates] = np.arange(len(candidates), dtype=np.int32)
+        columns = column[distinct.items[entry]]
         inside = fold[entry] != fold[at[first]][row]
         kept = _shortened(row[inside], train, rng)
         entry_in, row_in = entry[inside][kept], row[inside][kept]
         weight = pool_weights[entry_in]
         if train.half_life_days is not None:
-            gap = _gaps(known.ages[at], first, known.ages[entry_in], row_in)
+            gap = _gaps(distinct.ages[at], first, distinct.ages[entry_in], row_in)
             weight = weight * np.exp2(-gap / np.float32(train.half_life_days))
-        pooled = np.unique(known.items[entry_in])
+        pooled = np.unique(distinct.items[entry_in])
         place[pooled] = np.arange(len(pooled), dtype=np.int32)
         yield {
-            "candidates": found,
-            "target": column[known.items[at]],
+            "candidates": candidates,
+            "target": column[distinct.items[at]],
             "question": question,
             "weights": weights[at],
             "bought": np.column_stack([row[columns >= 0], columns[columns >= 0]]).astype(np.int32),
             "pooled": pooled,
-            "history": np.column_stack([row_in, place[known.items[entry_in]]]).astype(np.int32),
+            "history": np.column_stack([row_in, place[distinct.items[entry_in]]]).astype(np.int32),
             "history_weights": weight.astype(np.float32),
         }
-        column[found] = -1
+        column[candidates] = -1
 
 
 def sampling_probabilities(targets: np.ndarray, power: float) -> np.ndarray:
@@ -123,15 +123,15 @@ def sampling_probabilities(targets: np.ndarray, power: float) -> np.ndarray:
 
 def shared_negatives(cumulative: np.ndarray, draws: int, rng: np.random.Generator) -> np.ndarray:
     """A step's draws by cumulative chances, (draws,) int32."""
-    found = np.searchsorted(cumulative, rng.random(draws), side="right")
-    return np.minimum(found, len(cumulative) - 1).astype(np.int32)
+    candidates = np.searchsorted(cumulative, rng.random(draws), side="right")
+    return np.minimum(candidates, len(cumulative) - 1).astype(np.int32)
 
 
-def _entries(known: Interactions, users: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _entries(distinct: Interactions, users: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """All purchases of some users: the row in ``users`` and the number of each."""
-    lengths = np.diff(known.indptr)[users]
+    lengths = np.diff(distinct.indptr)[users]
     row = np.repeat(np.arange(len(users), dtype=np.int32), lengths)
-    starts = np.repeat(known.indptr[users] - (np.cumsum(lengths) - lengths), lengths)
+    starts = np.repeat(distinct.indptr[users] - (np.cumsum(lengths) - lengths), lengths)
     return row, starts + np.arange(len(row))
 
 
@@ -151,8 +151,8 @@ def _shortened(row: np.ndarray, train: TrainSettings, rng: np.random.Generator) 
     return np.asarray(rank < most[row])
 
 
-def _gaps(asked: np.ndarray, first: np.ndarray, ages: np.ndarray, row: np.ndarray) -> np.ndarray:
+def _gaps(examples: np.ndarray, first: np.ndarray, ages: np.ndarray, row: np.ndarray) -> np.ndarray:
     """Days between each purchase of a history and the stretch of time that its question asks for."""
     starts = np.flatnonzero(first)
-    newest, oldest = np.minimum.reduceat(asked, starts), np.maximum.reduceat(asked, starts)
+    newest, oldest = np.minimum.reduceat(examples, starts), np.maximum.reduceat(examples, starts)
     return np.asarray(np.maximum(np.maximum(newest[row] - ages, ages - oldest[row]), 0))

@@ -200,10 +200,10 @@ def start(train: TrainSettings) -> dict[str, BlockHyperparameters]:
 def trials(context: TrainingContext) -> list[Trial]:
     """All that validation may change, in the order in which it is tried."""
     wanted = [kind for kind in KINDS if kind.wanted(context.train)]
-    found = [Trial(kind.name, *trial) for kind in wanted for trial in kind.tried(context)]
+    tried = [Trial(kind.name, *trial) for kind in wanted for trial in kind.tried(context)]
     if context.train.recency_weight is None:
-        found += [Trial(kind.name, *trial) for kind in wanted for trial in kind.tried_recency(context)]
-    return found
+        tried += [Trial(kind.name, *trial) for kind in wanted for trial in kind.tried_recency(context)]
+    return tried
 
 
 def inverse_popularities(train: TrainSettings) -> dict[str, float]:

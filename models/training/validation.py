@@ -74,9 +74,9 @@ class RecencyScores:
 
     def best(self, lift: float) -> np.ndarray:
         """See :class:`BlockScores`."""
-        known = self.cut.known.distinct()
-        everyone = np.broadcast_to(self.prior, (known.n_users, len(self.prior)))
-        barred = known.indptr, known.items
+        distinct = self.cut.known.distinct()
+        everyone = np.broadcast_to(self.prior, (distinct.n_users, len(self.prior)))
+        barred = distinct.indptr, distinct.items
         return top_k_of_scores(everyone, CANDIDATES, exclude=barred, allowed=self.cut.sold)[0]
 
     def factors(self, setting: BlockHyperparameters) -> tuple[np.ndarray, np.ndarray]:
@@ -105,8 +105,8 @@ class PooledScores:
 
     def best(self, lift: float) -> np.ndarray:
         """See :class:`BlockScores`."""
-        known = self.cut.known.distinct()
-        barred = known.indptr, known.items
+        distinct = self.cut.known.distinct()
+        barred = distinct.indptr, distinct.items
         return top_k(self._users(None), self._out(lift), CANDIDATES, exclude=barred, allowed=self.cut.sold)[0]
 
     def factors(self, setting: BlockHyperparameters) -> tuple[np.ndarray, np.ndarray]:

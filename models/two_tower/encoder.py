@@ -93,8 +93,8 @@ def assembled(
         outs.append(out * (lately**block.recency_lift).astype(np.float32)[:, None] if block.recency_lift else out)
         ins.append(pooled)
     if not blocks[-1].personal:
-        known = np.any([out.any(axis=1) for out in outs], axis=0)
-        outs.append((prior.scaled(recent, events) * known)[:, None])
+        has_vector = np.any([out.any(axis=1) for out in outs], axis=0)
+        outs.append((prior.scaled(recent, events) * has_vector)[:, None])
         ins.append(np.any([pooled.any(axis=1) for pooled in ins], axis=0)[:, None].astype(np.float32))
     return np.concatenate(outs, axis=1), np.concatenate(ins, axis=1)
 

@@ -92,8 +92,8 @@ def load(folder: str) -> Encoder:
     signature = storage.read_json(storage.join(folder, SIGNATURE))
     path = storage.join(folder, MODEL)
     if not isinstance(signature, dict) or signature.get("format") != FORMAT:
-        found = signature.get("format") if isinstance(signature, dict) else type(signature).__name__
-        raise ArtifactError(f"{folder}/{SIGNATURE} must have format {FORMAT}, got {found!r}: train again")
+        version = signature.get("format") if isinstance(signature, dict) else type(signature).__name__
+        raise ArtifactError(f"{folder}/{SIGNATURE} must have format {FORMAT}, got {version!r}: train again")
     data = storage.read_bytes(path)
     digest = hashlib.sha256(data).hexdigest()
     if digest != signature["encoder"]:

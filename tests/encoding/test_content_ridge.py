@@ -113,7 +113,7 @@ def test_a_new_item_known_by_its_vector_alone_lands_near_its_kind():
     none = np.zeros(400, np.int32)
     sales = np.where(np.arange(400) < 300, 20.0, 0.0)
     known = Content(none[:, None], none, none, (1, 1, 1), brought)
-    assert known.known.all()
+    assert known.present.all()
     tables = content_tables(known, vectors, sales, ridge=0.1)
     assert not np.concatenate([tables.words, tables.categories, tables.prices]).any()
     guess = brought @ tables.vectors

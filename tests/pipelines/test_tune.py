@@ -25,11 +25,11 @@ def test_a_search_goes_on_with_the_trials_it_has_and_writes_the_best(shop):
     config, made = shop
     settings = load_settings(config, sets=SETS)
     folder, first = tune.search(settings, made.as_of, trials=2, keys=["temperature"])
-    told = []
-    again, three = tune.search(settings, made.as_of, trials=3, keys=["temperature"], told=told.append)
+    reported = []
+    again, three = tune.search(settings, made.as_of, trials=3, keys=["temperature"], on_trial=reported.append)
     assert again == folder
     assert three[:2] == first  # seconds too: they were not done again
-    assert told == three == storage.read_json(f"{folder}/trials.json")
+    assert reported == three == storage.read_json(f"{folder}/trials.json")
     assert three[0]["changes"] == {}
     best = max(three, key=lambda trial: (trial["value"], -trial["number"]))
     written = Path(folder, "best.toml").read_text()

@@ -153,17 +153,17 @@ def _make_paths_absolute(values: dict[str, Any], folder: str) -> None:
 
 def _lines(text: str) -> dict[Loc, int]:
     """The line of each section and key, as far as reading line by line can tell."""
-    found: dict[Loc, int] = {}
+    lines: dict[Loc, int] = {}
     section: Loc = ()
     for number, line in enumerate(text.splitlines(), 1):
         if header := re.match(r"\s*\[+([^\[\]]+)\]+\s*(#.*)?$", line):
             section = _split_key(header[1].strip()) or ()
-            found.setdefault(section, number)
+            lines.setdefault(section, number)
         elif assignment := re.match(r"\s*([^=#]+?)\s*=", line):
             name = _split_key(assignment[1])
             for end in range(1, len(name or ()) + 1):
-                found.setdefault(section + (name or ())[:end], number)
-    return found
+                lines.setdefault(section + (name or ())[:end], number)
+    return lines
 
 
 def _split_key(dotted: str) -> Loc | None:

@@ -72,9 +72,9 @@ def keys() -> dict[str, Key]:
 def nearest(name: str, candidates: Iterable[str]) -> str | None:
     """The most similar candidate, or None where nothing is near."""
     pool = list(candidates)
-    found = difflib.get_close_matches(name.lower(), pool, n=1, cutoff=0.6)
-    if found:
-        return found[0]
+    close = difflib.get_close_matches(name.lower(), pool, n=1, cutoff=0.6)
+    if close:
+        return close[0]
     inside = [c for c in pool if c.startswith(name.lower()) or (len(c) > 2 and c in name.lower())]
     return min(inside, key=len, default=None) if len(name) > 1 else None
 

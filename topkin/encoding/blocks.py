@@ -136,7 +136,7 @@ def _pooled(
 ) -> tuple[np.ndarray, np.ndarray]:
     """:func:`factors`, and the users' vectors before their lengths are taken."""
     shape = kept.n_users, kept.n_items
-    made = np.zeros((len(kept.items), len(blocks)), np.float32)
+    shares = np.zeros((len(kept.items), len(blocks)), np.float32)
     users = np.zeros((kept.n_users, in_vectors.shape[1]), np.float32)
     weighed: dict[tuple[float, float | None], np.ndarray] = {}
     for number, (block, span) in enumerate(zip(blocks, spans(blocks), strict=True)):
@@ -145,8 +145,8 @@ def _pooled(
             weighed[how] = history_weights(kept, buyers, inverse_popularity=how[0], half_life_days=how[1])
         matrix = sp.csr_matrix((weighed[how], kept.items, kept.indptr), shape)
         users[:, span], scale = _scaled(matrix @ np.ascontiguousarray(in_vectors[:, span], np.float32), block)
-        made[:, number] = weighed[how] * np.repeat(scale, np.diff(kept.indptr))
-    return made, users
+        shares[:, number] = weighed[how] * np.repeat(scale, np.diff(kept.indptr))
+    return shares, users
 
 
 def _scaled(part: np.ndarray, block: Block) -> tuple[np.ndarray, np.ndarray]:
@@ -166,10 +166,10 @@ def equally_long(out: np.ndarray, reach: float) -> np.ndarray:
     """
     out = out.astype(np.float64)
     lengths = np.linalg.norm(out, axis=1)
-    known = lengths > 0
+    nonzero = lengths > 0
     shorter = np.divide(reach, lengths, out=np.ones_like(lengths), where=lengths > reach)
     out, lengths = out * shorter[:, None], lengths * shorter
-    rest = np.sqrt(np.maximum(reach**2 - lengths**2, 0.0)) * known
+    rest = np.sqrt(np.maximum(reach**2 - lengths**2, 0.0)) * nonzero
     return (np.column_stack([out, rest]) / reach).astype(np.float32)
 
 
