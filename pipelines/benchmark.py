@@ -20,7 +20,7 @@ from topkin.evaluation.protocol import csr
 from topkin.evaluation.published import GOWALLA
 from topkin.metrics.ranking import ranking_metrics
 from topkin.pipelines.cli import logs
-from topkin.pipelines.cli.asked import CommandOptions
+from topkin.pipelines.cli.commands import CommandOptions
 from topkin.telemetry.profiling import measure_usage
 
 AT = 20
@@ -170,31 +170,31 @@ def table(result: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def main(name: str, command: CommandOptions, data: str | None, *, index: bool) -> None:
+def main(name: str, options: CommandOptions, data: str | None, *, index: bool) -> None:
     """``topkin benchmark``."""
     if name == "gowalla":
-        _gowalla(command, data, index)
+        _gowalla(options, data, index)
     elif name == "retail":
-        _retail(command)
+        _retail(options)
     else:
         raise ConfigError(f"topkin benchmark takes gowalla or retail, got {name!r}")
 
 
-def _gowalla(command: CommandOptions, data: str | None, index: bool) -> None:
+def _gowalla(options: CommandOptions, data: str | None, index: bool) -> None:
     from topkin.config.load import settings_without_file
 
     if data is None:
         raise ConfigError("--data must name the folder with train.parquet and test.parquet of the split")
-    settings = settings_without_file(data, command.sets)
+    settings = settings_without_file(data, options.sets or ())
     logs.silence()
     result = measure_split(data, settings.train, settings.run.seed, settings.index if index else None)
-    print(json.dumps(result) if command.json else table(result))
+    print(json.dumps(result) if options.json else table(result))
 
 
-def _retail(command: CommandOptions) -> None:
+def _retail(options: CommandOptions) -> None:
     """One cut of a back-test, with what it cost."""
     from topkin.pipelines import backtest
 
-    if command.as_of is None:
+    if options.as_of is None:
         raise ConfigError("--cut must be the date before which purchases are known, as in --cut 2011-11-09")
-    backtest.main(replace(command, as_of=None), command.as_of, None)
+    backtest.main(replace(options, as_of=None), options.as_of, None)

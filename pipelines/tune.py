@@ -16,8 +16,7 @@ from topkin.config.reference import as_toml
 from topkin.config.sections import Settings, TrainSettings
 from topkin.errors import ConfigError
 from topkin.evaluation import tuning
-from topkin.pipelines.cli import commands
-from topkin.pipelines.cli.asked import CommandOptions
+from topkin.pipelines.cli.commands import CommandOptions
 from topkin.pipelines.engine import stages
 
 
@@ -94,35 +93,23 @@ def _trial(
     }
 
 
-def main(command: CommandOptions, trials: int, keys: Sequence[str]) -> None:
+def main(options: CommandOptions, trials: int, keys: Sequence[str]) -> None:
     """``topkin tune``."""
     if trials < 1:
         raise ConfigError(f"--trials must be at least 1, got {trials}")
-    flags = commands.beam_flags(command)
-    settings = commands.settings_of(command)
-    as_of = commands.parse_as_of(command.as_of)
+    flags, settings, as_of = options.beam_flags(), options.settings(), options.date()
 
-    def show(trial: Mapping[str, Any]) -> None:
-        if not (command.json or command.quiet):
+    def print_trial(trial: Mapping[str, Any]) -> None:
+        if not (options.json or options.quiet):
             changed = ", ".join(f"{name} = {as_toml(value)}" for name, value in trial["changes"].items())
-            print(
-                f"{trial['number']:3d}  {trial['metric']} {trial['value']:.4f}  {changed or 'as configured'}",
-                flush=True,
-            )
+            figure = f"{trial['metric']} {trial['value']:.4f}"
+            print(f"{trial['number']:3d}  {figure}  {changed or 'as configured'}", flush=True)
 
-    searches: list[tuple[str, list[dict[str, Any]]]] = []
-
-    def work(settings: Settings, options: dict[str, Any]) -> runs.Run:
-        beam, tell = options["beam"], options["tell"]
-        searches.append(search(settings, as_of, trials=trials, keys=keys, beam=beam, tell=tell, on_trial=show))
-        return runs.Run(settings.run.output, "", as_of)
-
-    commands.start(command, settings, as_of, flags, work)
-    folder, done = searches[0]
+    with options.progress() as tell:
+        folder, done = search(settings, as_of, trials=trials, keys=keys, beam=flags, tell=tell, on_trial=print_trial)
     best = tuning.best_of(done, "value")
-    if command.json:
+    if options.json:
         print(json.dumps({"folder": folder, "best": best, "trials": done}))
     else:
-        print(
-            f"best: trial {best['number']}, {best['metric']} {best['value']:.4f}; {storage.join(folder, 'best.toml')}"
-        )
+        written = storage.join(folder, "best.toml")
+        print(f"best: trial {best['number']}, {best['metric']} {best['value']:.4f}; {written}")

@@ -42,8 +42,8 @@ def profile(folder: Path, size: tuple[int, int, int]) -> dict[str, Any]:
     command = ["run", "--config", str(folder / "topkin.toml"), "--as-of", shop.as_of.isoformat()]
     flags = ["--force", "--profile", "--no-publish", "--json"]
     done = subprocess.run([sys.executable, "-m", "topkin", *command, *flags], check=True, stdout=subprocess.PIPE)
-    told = json.loads(done.stdout)
-    run = read_run(told["output"], told["run_id"])
+    report = json.loads(done.stdout)
+    run = read_run(report["output"], report["run_id"])
     stages = json.loads(Path(run.path, "profile.json").read_text())["stages"]
     dim = json.loads(Path(run.folder("embed"), "vectors.json").read_text())["dim"]
     counts = replace(InputCounts.of_prepared(run.folder("prepare")), dim=dim)
@@ -89,11 +89,12 @@ def flops() -> float:
 def constants(small: Mapping[str, Any], large: Mapping[str, Any], row: float, rate: float) -> dict[str, Any]:
     """The fields of ``costs.Costs`` from the profiles of two shops, a row's preparing and the rate of top-k."""
     from topkin.config.sections import Settings
-    from topkin.planning.estimate import dim_of
+    from topkin.planning.estimate import Machine, Workload
     from topkin.telemetry.profiling import machine_cores, machine_memory
 
     settings = Settings.model_validate({"purchases": {"path": "x"}})
-    near, dim, k = settings.similar, dim_of(small["counts"], settings), settings.recommend.k
+    load = Workload(counts=small["counts"], settings=settings, machine=Machine(memory=math.inf))
+    near, dim, k = settings.similar, load.dim, settings.recommend.k
 
     def units(stage: str, c: Any) -> tuple[float, float]:
         """Units of a stage's work, and the CPU seconds of its products."""
@@ -107,13 +108,13 @@ def constants(small: Mapping[str, Any], large: Mapping[str, Any], row: float, ra
             "similar": c.items * near.items + c.users * (near.users + near.bought),
             "evaluate": c.users * c.items,
         }
-        return units[stage], 2.0 * dim * products / rate
+        return units.get(stage, 0), 2.0 * dim * products / rate
 
     unit, start = {}, {}
     for stage in small["stages"]:
         (less, less_products), (more, more_products) = (units(stage, shop["counts"]) for shop in (small, large))
         cpu = [shop["stages"][stage]["cpu_seconds"] for shop in (small, large)]
-        unit[stage] = max(0.0, (cpu[1] - more_products - cpu[0] + less_products) / (more - less))
+        unit[stage] = max(0.0, (cpu[1] - more_products - cpu[0] + less_products) / (more - less)) if more else 0.0
         unit[stage] = row if stage == "prepare" else unit[stage]
         start[stage] = max(0.0, cpu[0] - less * unit[stage] - less_products)
     return {
@@ -147,21 +148,23 @@ def literal(found: Mapping[str, Any]) -> str:
     return "\n".join([*lines, ")\n"])
 
 
-def tell_plan(counts: Any, settings: Any, machine: Any, costs: Any, measured: Mapping[str, Any] | None) -> None:
+def print_plan(counts: Any, settings: Any, machine: Any, costs: Any, measured: Mapping[str, Any] | None) -> None:
     """A line a stage: what the plan says, beside what was measured."""
-    from topkin.planning.estimate import duration, plan, size
+    from topkin.pipelines.engine import registry
+    from topkin.planning.estimate import Workload, duration, plan, size
 
-    made = plan(counts, settings, machine, costs=costs)
-    for s in made.stages:
-        told = f"{s.stage:<10} {duration(s.seconds):>9}  CPU {duration(s.cpu_seconds):>9}  memory {size(s.memory):>8}"
-        told += f"  read {size(s.bytes_read):>8}  written {size(s.bytes_written):>8}  {s.shards:>4} {s.mode}"
+    load = Workload(counts=counts, settings=settings, machine=machine, costs=costs)
+    planned = plan(load, [registry.stage(name).cost for name in registry.ORDER])
+    for s in planned.stages:
+        line = f"{s.stage:<10} {duration(s.seconds):>9}  CPU {duration(s.cpu_seconds):>9}  memory {size(s.memory):>8}"
+        line += f"  read {size(s.bytes_read):>8}  written {size(s.bytes_written):>8}  {s.shards:>4} {s.mode}"
         if measured:
             real = measured[s.stage]
-            told += f"   measured {duration(real['seconds'])}, CPU {duration(real['cpu_seconds'])}"
-            told += f", {size(real['peak_bytes'])}"
-            told += f", {size(real['bytes_read'])}, {size(real['bytes_written'])}"
-        print(told)
-    print("\n".join(["about " + duration(made.seconds), *made.refusals]))
+            line += f"   measured {duration(real['seconds'])}, CPU {duration(real['cpu_seconds'])}"
+            line += f", {size(real['peak_bytes'])}"
+            line += f", {size(real['bytes_read'])}, {size(real['bytes_written'])}"
+        print(line)
+    print("\n".join(["about " + duration(planned.seconds), *planned.refusals]))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -187,7 +190,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             settings = load_settings(config, args.set, {})
         counts = InputCounts(purchases=purchases, known=purchases, users=users, items=items, input_bytes=20 * purchases)
         machine = Machine(memory=args.memory * 1e9, cores=int(args.cores), workers=int(args.workers))
-        tell_plan(counts, settings, machine, MEASURED, None)
+        print_plan(counts, settings, machine, MEASURED, None)
         return 0
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     with tempfile.TemporaryDirectory() as scratch:
@@ -201,7 +204,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from topkin.telemetry.profiling import machine_cores, machine_memory
 
     machine = Machine(memory=machine_memory(), cores=machine_cores())
-    tell_plan(large["counts"], settings, machine, costs, large["stages"])
+    print_plan(large["counts"], settings, machine, costs, large["stages"])
     if args.write:
         before, _, rest = COSTS.read_text().partition(BEGIN)
         COSTS.write_text(before + BEGIN + text + END + rest.partition(END)[2])

@@ -6,6 +6,7 @@ own, from embedding files to lists, d = 64, beside the memory that the plan says
 
 import argparse
 import json
+import math
 import subprocess
 import sys
 import tempfile
@@ -21,21 +22,22 @@ def work(folder: Path, shards: int, k: int, parts: int) -> dict[str, Any]:
     from topkin.config.sections import Settings
     from topkin.pipelines import recommend
     from topkin.pipelines.engine.job import run_pipeline
-    from topkin.planning import estimate
+    from topkin.planning.estimate import InputCounts, Machine, Workload
     from topkin.telemetry.profiling import measure_usage
     from topkin.transforms import recommend as imported  # noqa: F401  before the clock starts
 
     run = {"parts": parts}
     settings = Settings.model_validate({"purchases": {"path": "x"}, "run": run, "recommend": {"k": k}})
     out = folder / f"lists-{shards}"
-    config = recommend.configure(job(folder, out, settings))
-    config = replace(config, sources=replace(config.sources, shards=shards))
+    lists = job(folder, out, settings)
+    transform = recommend.transform(lists, replace(recommend.inputs_of(lists), shards=shards))
     with measure_usage() as usage:
-        run_pipeline(lambda pipeline: recommend.build(pipeline, config), ())
+        run_pipeline(transform, ())
     made = storage.read_json(str(folder / "embeddings" / "vectors.json"))
     known = made["users"] * 20
-    counts = estimate.InputCounts(purchases=known, known=known, users=made["users"], items=made["items"], id_bytes=8)
-    planned = estimate.memory("recommend", counts, settings, shards) - estimate.MEASURED.start_bytes["recommend"]
+    counts = InputCounts(purchases=known, known=known, users=made["users"], items=made["items"], id_bytes=8)
+    load = Workload(counts=counts, settings=settings, machine=Machine(memory=math.inf))
+    planned = recommend.memory(load, shards) - load.costs.start_bytes["recommend"]
     return {"seconds": usage.seconds, "peak": usage.peak_bytes, "planned": planned}
 
 
@@ -59,16 +61,16 @@ def main() -> None:
         write(folder, users=args.users, items=args.items, history=20, dim=64, parts=args.parts)
         first: list[bytes] = []
         for shards in args.shards:
-            asked = ["--folder", str(folder), "--shards", str(shards)]
-            asked += [f"--{name}={getattr(args, name)}" for name in ("k", "parts")]
-            command = [sys.executable, "-m", "benchmarks.jobs.shards", *asked]
-            told = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+            options = ["--folder", str(folder), "--shards", str(shards)]
+            options += [f"--{name}={getattr(args, name)}" for name in ("k", "parts")]
+            command = [sys.executable, "-m", "benchmarks.jobs.shards", *options]
+            used = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
             lists = folder / f"lists-{shards}"
             files = [(lists / name).read_bytes() for name in storage.files(str(lists))]
             first = first or files
             print(
-                f"  {shards:3d} shards {told['seconds']:7.1f} s   peak {told['peak'] / 1e6:7,.0f} MB   planned beside "
-                f"the process {told['planned'] / 1e6:7,.0f} MB   {'equal' if files == first else 'DIFFERENT'}"
+                f"  {shards:3d} shards {used['seconds']:7.1f} s   peak {used['peak'] / 1e6:7,.0f} MB   planned beside "
+                f"the process {used['planned'] / 1e6:7,.0f} MB   {'equal' if files == first else 'DIFFERENT'}"
             )
 
 

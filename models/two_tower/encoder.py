@@ -22,12 +22,34 @@ class Encoder:
 
     model: the towers of each block. ids: the items with a row of their own, in the order of the id tables.
     hash: the SHA-256 of the saved model, carried by everything that the encoder makes.
+
+    Examples:
+        >>> import pyarrow as pa, tempfile, topkin
+        >>> purchases = pa.table({
+        ...     "user_id": ["ann", "ann", "bob", "bob"],
+        ...     "item_id": ["tea", "cup", "tea", "pot"],
+        ...     "timestamp": ["2024-05-01", "2024-05-02", "2024-05-01", "2024-05-03"],
+        ... })
+        >>> folder = tempfile.mkdtemp()
+        >>> topkin.Recommender(train={"epochs": 0}).fit(purchases).save(folder)
+        >>> run = topkin.open_run(folder)
+        >>> encoder = topkin.Encoder.load(run.folder("train"))
+        >>> vectors, in_vectors = encoder.encode_items(run.table("catalogue"))
+        >>> vectors.shape == (3, encoder.dim)
+        True
     """
 
     def __init__(self, model: Towers, ids: pa.Array, hash: str = "") -> None:
         if any(len(ids) != tower.items for tower in model.towers):
             raise ValueError(f"ids must be the model's {model.towers[0].items} known items, got {len(ids)}")
         self.model, self.ids, self.hash = model, ids, hash
+
+    @classmethod
+    def load(cls, folder: str) -> "Encoder":
+        """An encoder from the folder of a run's stage ``train``; see :func:`serialization.load` for what it raises."""
+        from topkin.models.two_tower.serialization import load
+
+        return load(folder)
 
     @property
     def blocks(self) -> list[Block]:

@@ -143,9 +143,7 @@ def item(run: Run, item_id: Id) -> ItemView | None:
         return None
     rows: list[dict[str, Any]] = []
     if "similar" in run.folders:
-        folder = storage.join(run.folder("similar"), "similar_items")
-        for name in storage.files(folder):
-            rows += _where(storage.join(folder, name), "item_id", [item_id]).to_pylist()
+        rows = read_rows(run, "similar", "similar_items", "item_id", [item_id]).to_pylist()
     by_id = items(run, [r["neighbour_id"] for r in rows])
     neighbours = tuple(RankedItem(r["rank"], by_id[r["neighbour_id"]], r["score"]) for r in rows)
     return ItemView(rows_by_id[item_id], neighbours)
@@ -243,11 +241,28 @@ def user_rows(
     run: Run, stage: str, table: str, user_id: Id, columns: Sequence[str] | None = None
 ) -> list[dict[str, Any]]:
     """A user's rows of a table that is partitioned by user."""
+    return read_rows(run, stage, table, "user_id", [user_id], columns).to_pylist()
+
+
+def read_rows(
+    run: Run, stage: str, table: str, key: str, ids: pa.Array | Sequence[Id], columns: Sequence[str] | None = None
+) -> pa.Table:
+    """The rows of a stage's table whose ``key`` is one of some ids, file after file.
+
+    Of a table by user only the files are read in which these users are.
+    """
     folder = storage.join(run.folder(stage), table)
-    parts = _parts(folder)
-    kind = _schema(storage.join(folder, parts[0])).field("user_id").type
-    part = int(partition_of(pa.array([user_id], kind), len(parts))[0])
-    return _where(storage.join(folder, parts[part]), "user_id", [user_id], columns).to_pylist()
+    names = _parts(folder)
+    schema = _schema(storage.join(folder, names[0]))
+    ids = ids if isinstance(ids, pa.Array) else pa.array(ids, schema.field(key).type)
+    wanted = [ids] * len(names)
+    if key == "user_id":
+        part = partition_of(ids, len(names))
+        wanted = [ids.filter(pa.array(part == number)) for number in range(len(names))]
+    tables = [
+        _where(storage.join(folder, n), key, some, columns) for n, some in zip(names, wanted, strict=True) if len(some)
+    ]
+    return pa.concat_tables(tables or [schema.empty_table().select(columns or schema.names)])
 
 
 def _parts(folder: str) -> list[str]:
@@ -272,13 +287,13 @@ def _titles(run: Run) -> pa.Table:
     return storage.read_parquet(_catalogue(run), schemas.CATALOGUE_COLUMNS)
 
 
-def _where(path: str, column: str, values: Sequence[Id], columns: Sequence[str] | None = None) -> pa.Table:
+def _where(path: str, column: str, values: pa.Array | Sequence[Id], columns: Sequence[str] | None = None) -> pa.Table:
     """The rows of a file with one of some values; row groups that cannot have one are not read."""
     fs, inner = storage.filesystem(path)
-    wanted = pa.array(values, _schema(path).field(column).type)
+    wanted = values if isinstance(values, pa.Array) else pa.array(values, _schema(path).field(column).type)
     span = pc.min_max(wanted)
     condition = (pc.field(column) >= span["min"]) & (pc.field(column) <= span["max"])
     if len(values) > 1:
         condition &= pc.field(column).isin(wanted)
     with storage.open_parquet(path):
-        return pq.read_table(inner, filesystem=fs, columns=columns, filters=condition)
+        return pq.read_table(inner, filesystem=fs, columns=columns, filters=condition, page_checksum_verification=True)
