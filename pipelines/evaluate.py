@@ -86,8 +86,8 @@ def execute(job: Job) -> dict[str, Any]:
     signature = storage.read_json(storage.join(job.folder("train"), "signature.json"))
     metrics["split"] = "files" if job.settings.heldout is not None else job.settings.prepare.split
     metrics["encoder"] = signature["encoder"]
-    if job.settings.recommend.model != "encoder":
-        metrics["made_by"] = job.settings.recommend.model
+    if job.settings.recommend.baseline is not None:
+        metrics["made_by"] = job.settings.recommend.baseline
     metrics["validation"] = signature.get("validation") or {}
     storage.write_json(metrics, storage.join(job.out, "metrics.json"))
     folders = {stage: job.folder(stage) for stage in NEEDS}

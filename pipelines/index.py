@@ -53,7 +53,7 @@ def sample_users(config: IndexConfig, encoder: str, users: int) -> np.ndarray:
 
 def execute(job: Job) -> dict[str, Any]:
     """Build the index and measure its recall on a sample of the users, or of the items where no user has a vector."""
-    from topkin.search.hnsw import build_index
+    from topkin.search.hnsw.build import build_index
 
     config = configure(job)
     made = storage.read_json(storage.join(config.embeddings, SUMMARY))

@@ -11,8 +11,10 @@ from topkin.config.sections import Settings
 from topkin.errors import ArtifactError, ConfigError
 from topkin.pipelines.engine.job import Job, machine_of, run_pipeline
 from topkin.planning.estimate import InputCounts, shards_of
+from topkin.recommend.bought import weights_of
 from topkin.recommend.eligibility import item_lists_fingerprint
-from topkin.recommend.repurchase import FILE, POLICIES, Weights, weights_for
+from topkin.recommend.repurchase.blend import Weights
+from topkin.recommend.repurchase.rates import FILE
 
 STAGE = "recommend"
 NEEDS = ("prepare", "train", "embed", "index")
@@ -54,8 +56,8 @@ def inputs_fingerprint(settings: Settings) -> list[list[str]]:
 
     Raises InputError where a list has no file, ConfigError where the baseline cannot be fitted here.
     """
-    found, model = item_lists_fingerprint(settings.recommend), settings.recommend.model
-    if model == "encoder":
+    found, model = item_lists_fingerprint(settings.recommend), settings.recommend.baseline
+    if model is None:
         return found
     if why := left_out([model]):
         raise ConfigError(f'recommend.model = "{model}" cannot make the lists: {why[model]}, or choose another')
@@ -97,26 +99,20 @@ def configure(job: Job) -> RecommendConfig:
         recent_days=job.settings.prepare.recent_days,
         settings=job.settings.recommend,
         shards=shards_of(counts, job.settings, machine_of(job.settings, job.beam)),
-        repurchase=weights_of(job),
+        repurchase=_chosen_weights(job),
         fitted=storage.join(scratch, "baseline"),
         neighbours=job.settings.evaluate.neighbours,
     )
     return RecommendConfig(sources=sources, out=job.out, scratch=scratch)
 
 
-def weights_of(job: Job) -> Weights | None:
-    """The weights of bought items in the lists: those set, else those chosen in training, else the defaults."""
-    rules = job.settings.recommend
-    if rules.bought not in POLICIES or rules.model != "encoder":
+def _chosen_weights(job: Job) -> Weights | None:
+    """The weights of bought items in the lists, those of training's validation where the settings leave them open."""
+    settings = job.settings.recommend
+    if weights_of(settings, {}) is None:
         return None
-    chosen = storage.read_json(storage.join(job.folder("train"), "training.json")).get("repurchase") or {}
-    fixed = {
-        "personal": rules.personal,
-        "repeat": rules.personal_repeat,
-        "recent": rules.personal_recent,
-        "due": rules.personal_due,
-    }
-    return weights_for(rules.bought, chosen, fixed)
+    training = storage.read_json(storage.join(job.folder("train"), "training.json"))
+    return weights_of(settings, training.get("repurchase") or {})
 
 
 def build(pipeline: Any, config: RecommendConfig) -> None:

@@ -43,7 +43,7 @@ from topkin.models.two_tower.encoder import Encoder, Sides, assembled, encode_fe
 from topkin.models.two_tower.recency_prior import fitted, recency_lift
 from topkin.models.two_tower.svd_block import computed_towers
 from topkin.models.two_tower.towers import SequenceTower, Towers, TwoTower
-from topkin.recommend import repurchase
+from topkin.recommend.repurchase import tuning as repurchase
 
 _BATCH = 4096
 CLOSE = 0.02

@@ -14,11 +14,13 @@ import pyarrow as pa
 from topkin.encoding.blocks import RECENCY, SVD, Block, user_vectors
 from topkin.encoding.recurrent import Gru
 from topkin.interactions import Interactions, concatenate
+from topkin.linalg.csr import Csr
 from topkin.metrics.ranking import ranking_metrics
 from topkin.models.data.histories import ItemCounts, PreparedHistories, after_cut, before_cut, fresh
 from topkin.models.two_tower.encoder import Sides
 from topkin.models.two_tower.recency_prior import fitted, recency_lift
-from topkin.recommend.repurchase import Case, RepurchaseRates, counts_of, merge_counts
+from topkin.recommend.repurchase.rates import RepurchaseRates, counts_of, merge_counts
+from topkin.recommend.repurchase.tuning import Case
 from topkin.search.topk import top_k, top_k_of_scores
 
 AT = 20
@@ -33,16 +35,16 @@ HALF_LIVES = (None, 180.0, 90.0, 45.0)
 class TemporalSplit:
     """Users with purchases before a cut and new items after it, and the items as counted before it.
 
-    known: their purchases before the cut. truth: CSR ``(indptr, items)`` of the items that each bought after
-    it and not before, at least one. counts: of all purchases before the cut. later: CSR of all the items that each
+    known: their purchases before the cut. truth: the items that each bought after
+    it and not before, at least one. counts: of all purchases before the cut. later: all the items that each
     bought after it, bought before or not. habits: ``repurchase.COUNTS`` of all purchases before the cut. users: (n,)
     int64, the number of each user, counted part after part.
     """
 
     known: Interactions
-    truth: tuple[np.ndarray, np.ndarray]
+    truth: Csr
     counts: ItemCounts
-    later: tuple[np.ndarray, np.ndarray]
+    later: Csr
     habits: pa.Table
     users: np.ndarray
 
@@ -96,7 +98,7 @@ class BlockWeightSearch:
     def _best(self, name: str, power: float) -> np.ndarray:
         """The items sold, but for those bought, that one block ranks first, (n_users, CANDIDATES) int32."""
         known = self.cut.known.distinct()
-        barred = known.indptr, known.items
+        barred = known.pattern
         if name == RECENCY:
             everyone = np.broadcast_to(self.prior, (known.n_users, len(self.prior)))
             return top_k_of_scores(everyone, CANDIDATES, exclude=barred, allowed=self.sold)[0]
@@ -181,7 +183,7 @@ def repurchase_case(
     z-scores, which rank as the vectors do.
     """
     cut, n = contest.cut, contest.cut.known.n_users
-    some = np.flatnonzero(np.diff(cut.later[0]))
+    some = np.flatnonzero(cut.later.lengths)
     if not len(some) or not any(settings[name].weight for name in contest.sides if name in settings):
         return None
     queries: list[np.ndarray] = []
@@ -201,17 +203,12 @@ def repurchase_case(
         ids,
         scores,
         known=cut.known.take(some),
-        truth=(_indptr(cut.later[0], some), cut.later[1]),
+        truth=cut.later.take(some),
         queries=asked,
         vectors=listed,
         allowed=contest.sold,
         items=RepurchaseRates.of(cut.habits, cut.known.n_items, categories),
     )
-
-
-def _indptr(indptr: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """The row pointers without the empty rows that ``rows`` leaves out."""
-    return np.concatenate([[0], np.cumsum(np.diff(indptr)[rows])])
 
 
 def choose(
@@ -281,9 +278,9 @@ def sample(
     truth, again = concatenate(new), concatenate(later)
     return TemporalSplit(
         known=concatenate(known),
-        truth=(truth.indptr, truth.items),
+        truth=truth.pattern,
         counts=counts,
-        later=(again.indptr, again.items),
+        later=again.pattern,
         habits=merge_counts(habits),
         users=np.concatenate(numbers),
     )

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from topkin.artifacts import storage
 from topkin.artifacts.runs import FOLDERS
+from topkin.baselines.registry import BASELINES
 from topkin.config.sections import Settings
 from topkin.errors import ConfigError
 from topkin.planning.costs import MEASURED, Costs
@@ -185,8 +186,9 @@ def _work(name: str, c: InputCounts, settings: Settings, costs: Costs) -> tuple[
     if name == "index":
         depth = math.log2(2 + min(c.items, settings.index.shard_items))
         return 0.0, c.items * depth * costs.indexed_item * dim / costs.dim
-    if name == "recommend" and settings.recommend.model != "encoder":  # at most what evaluating all of them costs
-        return 0.0, 1.0 * c.users * c.items * costs.judged_pair + c.users * k * costs.list_row
+    if name == "recommend" and settings.recommend.baseline is not None:
+        pairs = BASELINES[settings.recommend.baseline].cost * c.users * c.items
+        return 0.0, pairs * costs.judged_pair + c.users * k * costs.list_row
     if name == "recommend":
         flops = 2.0 * dim * c.users * _scored(c, settings)
         return flops, flops / costs.flops + c.users * k * costs.list_row
@@ -248,7 +250,7 @@ def _user_rows(c: InputCounts, settings: Settings) -> float:
 
 def _named(c: InputCounts, settings: Settings) -> float:
     """Distinct items that the reasons of a part name, at most: those listed and those bought."""
-    if not settings.recommend.because or settings.recommend.model != "encoder":
+    if not settings.recommend.because or settings.recommend.baseline is not None:
         return 0.0
     bought = min(c.known, c.users * settings.embed.history_length)
     return min(c.items, _share(settings) * (c.users * min(settings.recommend.k, c.items) + bought))
@@ -290,7 +292,7 @@ def memory(name: str, c: InputCounts, settings: Settings, shards: int, costs: Co
         listed = users * k * row + 2 * vector * _named(c, settings)
         # The hash table that finds ids; a copy of what is allowed, or of the rows of a shard while they are read.
         held = items + vector * c.items if shards == 1 else 3.0 * vector * math.ceil(c.items / shards)
-        held = held if settings.recommend.model == "encoder" else fitted
+        held = held if settings.recommend.baseline is None else fitted
         more = catalogue + c.items * (c.id_bytes + 32) + part + listed + held + BUDGET_BYTES
     elif name == "similar":
         more = items + catalogue + 2 * part + 16 * share * c.known * settings.similar.users + BUDGET_BYTES

@@ -14,6 +14,7 @@ from topkin.artifacts import schemas, storage
 from topkin.artifacts.embeddings import ITEMS, SUMMARY, vectors_of
 from topkin.encoding.blocks import Block, preference_embeddings
 from topkin.interactions import encode_ids
+from topkin.linalg.csr import Csr
 from topkin.search.topk import top_k
 
 MAP_ITEMS = 1200
@@ -289,8 +290,7 @@ def known_neighbours(catalogue: pa.Table, names: Titles, vectors: np.ndarray) ->
     known = best[usable[best] & (events[best] > 0)][:KNOWN_ITEMS]
     if not len(known):
         return []
-    itself = (np.arange(len(known) + 1, dtype=np.int64), known.astype(np.int32))
-    ids, scores = top_k(vectors[known], vectors, KNOWN_NEIGHBOURS, exclude=itself, allowed=usable)
+    ids, scores = top_k(vectors[known], vectors, KNOWN_NEIGHBOURS, exclude=Csr.single(known), allowed=usable)
     return [
         Neighbours(
             title=names[i],

@@ -9,6 +9,8 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
+from topkin.baselines.registry import BASELINES
+from topkin.recommend.bought import BOUGHT
 from topkin.report import svg as charts
 from topkin.report import wording
 from topkin.report.charts import draw, measured
@@ -16,7 +18,6 @@ from topkin.report.data import ReportData
 from topkin.report.tables import beyond, cold, item_kinds, user_kinds
 from topkin.report.wording import (
     METRIC_NAMES,
-    MODEL_MEANINGS,
     MODEL_NAMES,
     PROTOCOL_NAMES,
     SOURCE_NAMES,
@@ -25,13 +26,6 @@ from topkin.report.wording import (
     plural,
     share,
 )
-
-RULES = {
-    "exclude": "bought items are never listed",
-    "keep": "bought items may be listed",
-    "boost": "bought items may be listed, those due again first",
-    "cooldown": "bought items are listed again after a cool-down",
-}
 
 
 def render(data: ReportData) -> str:
@@ -146,7 +140,7 @@ def comparison(metrics: Mapping[str, Any]) -> list[tuple[str, list[dict[str, Any
             ours, theirs = metrics[protocol]["model"][metric], metrics[protocol][name][metric]
             kind = "better" if low > 0 else "worse" if high < 0 else "same"
             p = metrics["p"][protocol][name][metric]
-            row = {"baseline": MODEL_NAMES[name], "meaning": MODEL_MEANINGS[name], "ours": ours, "theirs": theirs}
+            row = {"baseline": MODEL_NAMES[name], "meaning": BASELINES[name].meaning, "ours": ours, "theirs": theirs}
             row |= {"low": low, "mean": mean, "high": high, "kind": kind, "p": p}
             row |= {"word": "no clear difference" if kind == "same" else kind}
             rows.append(row | {"ratio": ours / theirs if theirs and kind != "same" else None})
@@ -236,7 +230,7 @@ def published(metrics: Mapping[str, Any]) -> dict[str, Any]:
     ks = [k for k in metrics["k"] if f"recall@{k}" in found["metrics"]]
     return {
         "users": found["users"],
-        "rule": RULES[found["policy"]],
+        "rule": BOUGHT[found["policy"]].meaning,
         "names": list(METRIC_NAMES.values()),
         "rows": [
             (k, [*(found["metrics"][f"{m}@{k}"] for m in METRIC_NAMES if m != "coverage"),
