@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Sequence
 
 from topkin.config.sections import Settings
+from topkin.pipelines.engine.stages import plan_stages
 from topkin.planning.costs import MEASURED
-from topkin.planning.estimate import InputCounts, Machine, Plan, dim_of, duration, plan, size
+from topkin.planning.estimate import InputCounts, Machine, Plan, Workload, duration, size
 
 USERS, ITEMS, PURCHASES, PARTS = 100_000_000, 10_000_000, 2_000_000_000, 2_000
 LARGE, SMALL = Machine(memory=32e9, cores=8, workers=500), Machine(memory=12e9, cores=2, workers=2_000)
@@ -42,13 +43,11 @@ def _constants() -> str:
         ("evaluate", "a user against an item, all models", m.judged_pair),
     ]
     text = "## What was measured\n\n"
-    text += (
-        f"By `python -m benchmarks.constants --write`, on {m.machine}, all defaults (`d` = {m.dim}). Exact top-k does "
-    )
-    text += f"{m.flops / 1e9:.0f} billion floating-point operations a second and core.\n\n"
+    text += f"By `python -m benchmarks.jobs.constants --write`, on {m.machine}, all defaults (`d` = {m.dim}). "
+    text += f"Exact top-k does {m.flops / 1e9:.0f} billion floating-point operations a second and core.\n\n"
     head = ("stage", "unit of work", "CPU of one core a unit", "seconds before the first", "memory before the first")
-    told = [(s, unit, _tiny(cost), f"{m.start_seconds[s]:g}", size(m.start_bytes[s])) for s, unit, cost in rows]
-    return text + _table(head, told)
+    cells = [(s, unit, _tiny(cost), f"{m.start_seconds[s]:g}", size(m.start_bytes[s])) for s, unit, cost in rows]
+    return text + _table(head, cells)
 
 
 def _tiny(seconds: float) -> str:
@@ -62,12 +61,12 @@ def _plan(machine: Machine) -> Plan:
     counts = InputCounts(
         purchases=PURCHASES, known=PURCHASES, users=USERS, items=ITEMS, input_bytes=20 * PURCHASES, id_bytes=16
     )
-    return plan(counts, SETTINGS, machine)
+    return plan_stages(counts, SETTINGS, machine)
 
 
 def _cluster() -> str:
     large, small = _plan(LARGE), _plan(SMALL)
-    dim = dim_of(large.counts, SETTINGS)
+    dim = Workload(counts=large.counts, settings=SETTINGS, machine=LARGE).dim
     text = f"## {USERS:,} users x {ITEMS:,} items\n\n"
     text += f"What the plan says of {PURCHASES:,} purchases, `k` = 20, `d` = {dim}, `run.parts = {PARTS}`, on "
     text += (

@@ -20,8 +20,8 @@ from topkin.evaluation.published import GOWALLA
 from topkin.linalg.csr import Csr
 from topkin.metrics.ranking import ranking_metrics
 from topkin.pipelines.cli import logs
-from topkin.pipelines.cli.asked import CommandOptions
-from topkin.telemetry.profiling import measured
+from topkin.pipelines.cli.commands import CommandOptions
+from topkin.telemetry.profiling import measure_usage
 
 AT = 20
 USERS_AT_ONCE = 4096
@@ -89,7 +89,7 @@ def measure_split(folder: str, train: TrainSettings, seed: int, index: IndexSett
     from topkin.models.training.trainer import Plan
 
     device.set_up(deterministic=True)
-    with measured() as usage:
+    with measure_usage() as usage:
         split = read_split(folder)
         purchases = without_times(split.users, split.items, split.item_ids, seed=seed)
         plan = Plan(seed=seed, recent_days=7, **train.model_dump()).untimed()
@@ -164,31 +164,31 @@ def table(found: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def main(name: str, asked: CommandOptions, data: str | None, *, index: bool) -> None:
+def main(name: str, options: CommandOptions, data: str | None, *, index: bool) -> None:
     """``topkin benchmark``."""
     if name == "gowalla":
-        _gowalla(asked, data, index)
+        _gowalla(options, data, index)
     elif name == "retail":
-        _retail(asked)
+        _retail(options)
     else:
         raise ConfigError(f"topkin benchmark takes gowalla or retail, got {name!r}")
 
 
-def _gowalla(asked: CommandOptions, data: str | None, index: bool) -> None:
+def _gowalla(options: CommandOptions, data: str | None, index: bool) -> None:
     from topkin.config.load import settings_without_file
 
     if data is None:
         raise ConfigError("--data must name the folder with train.parquet and test.parquet of the split")
-    settings = settings_without_file(data, asked.sets)
+    settings = settings_without_file(data, options.sets or ())
     logs.silence()
     found = measure_split(data, settings.train, settings.run.seed, settings.index if index else None)
-    print(json.dumps(found) if asked.json else table(found))
+    print(json.dumps(found) if options.json else table(found))
 
 
-def _retail(asked: CommandOptions) -> None:
+def _retail(options: CommandOptions) -> None:
     """One cut of a back-test, with what it cost."""
     from topkin.pipelines import backtest
 
-    if asked.as_of is None:
+    if options.as_of is None:
         raise ConfigError("--cut must be the date before which purchases are known, as in --cut 2011-11-09")
-    backtest.main(replace(asked, as_of=None), asked.as_of, None)
+    backtest.main(replace(options, as_of=None), options.as_of, None)

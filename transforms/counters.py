@@ -21,7 +21,7 @@ from apache_beam.metrics import Metrics
 from apache_beam.pvalue import PCollection, TaggedOutput
 
 from topkin.artifacts import storage
-from topkin.telemetry.counters import tally_of
+from topkin.telemetry.counters import sum_counts
 from topkin.telemetry.profiling import COUNTED
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -106,7 +106,7 @@ class WriteTally(beam.PTransform):
     path: str
 
     def _write(self, _: int, tables: Iterable[pa.Table]) -> str:
-        storage.write_json(tally_of(tables), self.path)
+        storage.write_json(sum_counts(tables), self.path)
         return self.path
 
     def expand(self, tables: PCollection) -> PCollection:

@@ -34,7 +34,7 @@ from topkin.recommend.repurchase.rates import COUNTS, RepurchaseRates, counts_of
 from topkin.recommend.searchers import BaselineSearcher, ExactSearcher, IndexSearcher, MergedSearcher, Searcher
 from topkin.recommend.sharded import Shard, merge_lists, shard_bounds
 from topkin.search.hnsw.files import load_index
-from topkin.telemetry.counters import tally_table
+from topkin.telemetry.counters import counts_table
 from topkin.telemetry.progress import advance
 from topkin.transforms.coders import TableCoder
 from topkin.transforms.counters import WriteTally, counted
@@ -243,7 +243,7 @@ def _outputs(part: int, lists: Lists) -> Iterator[object]:
     advance("recommend", users)
     yield part, lists.recommendations
     yield TaggedOutput("short_lists", (part, lists.short_lists))
-    yield TaggedOutput("counts", tally_table(lists.counts))
+    yield TaggedOutput("counts", counts_table(lists.counts))
 
 
 class _SearchShard(beam.DoFn):

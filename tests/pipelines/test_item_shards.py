@@ -10,7 +10,7 @@ import pytest
 
 from topkin.artifacts import schemas, storage
 from topkin.artifacts.embeddings import vector_column
-from topkin.artifacts.partition import split
+from topkin.artifacts.partition import split_by_partition
 from topkin.config.sections import Settings
 from topkin.encoding.blocks import Block
 from topkin.linalg.cosine import unit_rows
@@ -41,7 +41,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "weights": [[1.0] * len(b) for b in baskets],
         "segment": [("north", "south", None)[n % 3] for n in range(USERS)],
     }
-    histories = split(pa.table(users, schema=schemas.histories(t, t)), "user_id", PARTS)
+    histories = split_by_partition(pa.table(users, schema=schemas.histories(t, t)), "user_id", PARTS)
     of_users = schemas.with_encoder(schemas.user_embeddings(t, DIM), ENCODER)
     of_items = schemas.with_encoder(schemas.item_embeddings(t, DIM), ENCODER)
     scored, pooled, bounds = vectors(rng, ITEMS), vectors(rng, ITEMS), shard_bounds(ITEMS, PARTS)
@@ -86,10 +86,11 @@ def lists(
     settings = Settings.model_validate({"purchases": {"path": "nowhere"}, **sections})
     out = shop / f"{shards}-{'-'.join(map(str, rules.values()))}-{len(flags)}"
     folders = {"prepare": str(shop / "prepared"), "train": str(shop / "model"), "embed": str(shop / "embeddings")}
-    config = recommend.configure(Job(settings=settings, as_of=AS_OF, out=str(out / "lists"), folders=folders))
-    config = replace(config, sources=replace(config.sources, shards=shards), scratch=str(out / "scratch"))
-    run_pipeline(lambda pipeline: recommend.build(pipeline, config), flags)
-    return out / "lists", storage.read_json(config.tally)
+    scratch = str(out / "scratch")
+    job = Job(settings=settings, as_of=AS_OF, out=str(out / "lists"), folders=folders, scratch=scratch)
+    lists = recommend.transform(job, replace(recommend.inputs_of(job), shards=shards))
+    run_pipeline(lists, flags)
+    return out / "lists", storage.read_json(lists.tally)
 
 
 @pytest.mark.parametrize(
@@ -120,7 +121,7 @@ def test_a_worker_of_shards_holds_no_vectors_until_it_searches(shop):
 
     settings = Settings.model_validate({"purchases": {"path": "nowhere"}, "run": {"parts": PARTS}})
     folders = {"prepare": str(shop / "prepared"), "train": str(shop / "model"), "embed": str(shop / "embeddings")}
-    sources = recommend.configure(Job(settings=settings, as_of=AS_OF, out="unused", folders=folders)).sources
+    sources = recommend.inputs_of(Job(settings=settings, as_of=AS_OF, out="unused", folders=folders))
     items = ShardSearcher(replace(sources, shards=2)).items
     held = [a for of in (items.context, items.scores) for a in vars(of).values() if isinstance(a, np.ndarray)]
     assert {array.ndim for array in held} == {1}

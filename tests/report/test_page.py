@@ -66,7 +66,7 @@ def test_the_order_of_models_is_not_that_of_the_file() -> None:
 
 def test_what_judges_nobody_is_said_only_where_there_is_any() -> None:
     def said(users: int, items: int) -> str:
-        return page.unjudged({"events_of_new_users": users, "events_of_new_items": items})
+        return page.unjudged_purchases({"events_of_new_users": users, "events_of_new_items": items})
 
     assert said(0, 0) == ""
     assert said(0, 1) == "1 held-out purchase of items not sold before it judges nobody."
@@ -81,7 +81,7 @@ def test_the_training_is_told_with_and_without_a_trial() -> None:
     assert "all purchases for 1 epoch," in told
     alone = page.training_text({"epochs": [], "refit": final, "stopped": "no validation: too little was bought"})
     assert alone == "1 epoch over all purchases; no validation: too little was bought."
-    assert charts.measured({"epochs": trial}) == "validation_recall@20"
+    assert charts.validation_metric({"epochs": trial}) == "validation_recall@20"
 
 
 def test_numbers_and_days_read_well() -> None:
@@ -111,7 +111,7 @@ def test_months_without_purchases_are_shown() -> None:
         return iter([pa.table({"timestamp": pa.array(times, schemas.TIME)})])
 
     months = data.count_months(tables(datetime(2023, 11, 5), datetime(2023, 11, 9)), tables(datetime(2024, 1, 1)))
-    assert [(m.name, m.known, m.held_out) for m in months] == [("2023-11", 2, 0), ("2023-12", 0, 0), ("2024-01", 0, 1)]
+    assert [(m.name, m.before, m.held_out) for m in months] == [("2023-11", 2, 0), ("2023-12", 0, 0), ("2024-01", 0, 1)]
 
 
 def test_the_plane_keeps_the_two_widest_directions_and_does_not_flip() -> None:
@@ -126,11 +126,9 @@ def test_the_plane_keeps_the_two_widest_directions_and_does_not_flip() -> None:
     assert data.plane(np.ones((4, 1)))[0].shape == (4, 2)
 
 
-def test_users_and_rows_are_counted_by_what_ranked_them() -> None:
+def test_users_are_counted_by_what_ranked_their_first_item() -> None:
     table = pa.table({"rank": [1, 2, 1, 2], "source": ["model", "model", "popularity", "model"]})
-    rows, users = data.count_sources(iter([table, table]))
-    assert rows == {"model": 6, "popularity": 2}
-    assert users == {"model": 2, "popularity": 2}
+    assert data.count_sources(iter([table, table])) == {"model": 2, "popularity": 2}
 
 
 def catalogue(categories: list[str | None], titles: list[str | None]) -> pa.Table:

@@ -22,15 +22,6 @@ from typing import Any
 from topkin.artifacts import manifest, storage
 from topkin.errors import ArtifactError
 
-FOLDERS = {
-    "prepare": "prepared",
-    "train": "model",
-    "embed": "embeddings",
-    "index": "index",
-    "recommend": "recommendations",
-    "similar": "similar",
-    "evaluate": "report",
-}
 POINTER = "current.json"
 LIBRARIES = ("apache-beam", "duckdb", "keras", "nmslib", "numpy", "pyarrow", "scipy", "tensorflow")
 
@@ -52,7 +43,7 @@ class Run:
     def folder(self, stage: str) -> str:
         """The folder of a finished stage. Raises ArtifactError where the stage has not run."""
         if stage not in self.folders:
-            raise ArtifactError(f"run {self.run_id} has no {FOLDERS.get(stage, stage)}/: run topkin {stage} first")
+            raise ArtifactError(f"run {self.run_id} has no folder of the stage {stage}: run topkin {stage} first")
         return self.folders[stage]
 
 
@@ -82,7 +73,7 @@ def source_hash(package: Path) -> str:
     return digest.hexdigest()
 
 
-def stage_key(value: Mapping[str, Any]) -> str:
+def stage_key(value: Mapping[str, object]) -> str:
     """The hash of all that a stage's result depends on; equal keys mean the work is done already."""
     text = json.dumps({**value, "code": code_version()}, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
@@ -107,20 +98,20 @@ def run_ids(root: str) -> list[str]:
     return [n for n in storage.folders(runs) if storage.exists(storage.join(runs, n, "run.json"))]
 
 
-def find_stage(root: str, stage: str, key: str) -> str | None:
-    """The folder, relative to ``root``, of any run in which this stage finished with this key.
+def find_stage(root: str, folder: str, key: str) -> str | None:
+    """The path, relative to ``root``, of a stage's folder in any run in which it finished with this key.
 
     The manifests are asked, not ``run.json``: a run may have died between the two.
     """
     for run_id in reversed(storage.folders(storage.join(root, "runs"))):
-        folder = storage.join("runs", run_id, FOLDERS[stage])
-        sealed = manifest.read(storage.join(root, folder))
+        path = storage.join("runs", run_id, folder)
+        sealed = manifest.read(storage.join(root, path))
         if sealed is not None and sealed["key"] == key:
-            return folder
+            return path
     return None
 
 
-def record_stage(run: Run, stage: str, entry: Mapping[str, Any], settings: Mapping[str, Any]) -> Run:
+def record_stage(run: Run, stage: str, entry: Mapping[str, object], settings: Mapping[str, object]) -> Run:
     """Note a finished stage in ``run.json``; ``entry["folder"]`` is relative to the root."""
     path = storage.join(run.path, "run.json")
     state = storage.read_json(path) if storage.exists(path) else {"stages": {}}
@@ -136,16 +127,12 @@ def pointer(root: str) -> dict[str, Any] | None:
     if not storage.exists(path):
         return None
     try:
-        return _checked_pointer(json.loads(storage.read_bytes(path)))
+        value = json.loads(storage.read_bytes(path))
+        return {**value, "run_id": str(value["run_id"]), "history": [str(run) for run in value["history"]]}
     except (ValueError, KeyError, TypeError) as e:
         raise ArtifactError(
             f"{path} is damaged ({e}): remove it, then topkin publish writes it anew; runs/ holds every run"
         ) from e
-
-
-def _checked_pointer(value: Any) -> dict[str, Any]:
-    """A pointer's content with all that is read of it. Raises KeyError or TypeError."""
-    return {**value, "run_id": str(value["run_id"]), "history": [str(run) for run in value["history"]]}
 
 
 def published(root: str) -> Run | None:
@@ -154,7 +141,7 @@ def published(root: str) -> Run | None:
     return None if current is None else read_run(root, current["run_id"])
 
 
-def point_to(run: Run) -> dict[str, Any]:
+def publish_run(run: Run) -> dict[str, Any]:
     """Move the pointer to a run. The one write that publishes; returns the pointer's new content."""
     before = pointer(run.root)
     if before and before["run_id"] == run.run_id:
@@ -163,7 +150,7 @@ def point_to(run: Run) -> dict[str, Any]:
     return _write_pointer(run, [h for h in history if h != run.run_id])
 
 
-def point_back(root: str) -> Run:
+def roll_back(root: str) -> Run:
     """Move the pointer to the run published before. Raises ArtifactError where there is none."""
     before = pointer(root)
     if not before or not before["history"]:

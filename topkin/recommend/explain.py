@@ -48,12 +48,16 @@ class PooledScores:
 
         history: the users' purchases. ids: (n, k) int32 padded -1.
         """
+        return self.shares(history, ids, most)[0]
+
+    def shares(self, history: Interactions, ids: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+        """The items of :meth:`explain`, and their shares, (n, k, most) float32 padded 0."""
         pooled = history.distinct().latest(self.history_length)
         numbers, bought, listed = _among_named(pooled.items, ids, history.n_items)
         pooled, in_vectors = replace(pooled, items=bought, n_items=len(numbers)), self.in_vectors[numbers]
         weights = factors(pooled, in_vectors, self.buyers[numbers], self.blocks)
-        places, _ = explain(pooled, weights, self.blocks, in_vectors, self.vectors[numbers], listed, most)
-        return np.where(places < 0, np.int32(-1), numbers[places])
+        places, shares = explain(pooled, weights, self.blocks, in_vectors, self.vectors[numbers], listed, most)
+        return np.where(places < 0, np.int32(-1), numbers[places]), shares
 
 
 def _among_named(bought: np.ndarray, lists: np.ndarray, n_items: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -10,6 +10,8 @@ from functools import cached_property
 
 import numpy as np
 
+from topkin.synthetic.columns import arrival_days
+
 DIM = 64
 SPREAD = 0.8  # of the logarithm of popularity
 OFF_SEASON = 0.55  # what sells on the worst day of the year, of the best
@@ -159,7 +161,9 @@ def _seasons(n_days: int, first_day_of_year: int) -> np.ndarray:
     return np.stack(rows)
 
 
-def plant(n_items: int, *, n_days: int, cut: int, first_day_of_year: int, rng: np.random.Generator) -> GeneratedItems:
+def draw_items(
+    n_items: int, *, n_days: int, cut: int, first_day_of_year: int, rng: np.random.Generator
+) -> GeneratedItems:
     """Draw the items of a shop.
 
     Seven in ten are there from the first day, the others come during the year, some in the three weeks before
@@ -193,11 +197,7 @@ def plant(n_items: int, *, n_days: int, cut: int, first_day_of_year: int, rng: n
     cycle = np.where(days > 0, np.round(days * rng.uniform(0.8, 1.25, n_items)), 0.0)
 
     late = rng.random(n_items)
-    launch = np.zeros(n_items)
-    during, before, after = (late > 0.70) & (late <= 0.92), (late > 0.92) & (late <= 0.96), late > 0.96
-    launch[during] = rng.uniform(0, max(cut - 21, 0), during.sum())
-    launch[before] = rng.uniform(max(cut - 21, 0), cut, before.sum())
-    launch[after] = rng.uniform(cut, max(n_days - 5, cut), after.sum())
+    launch = arrival_days((0.70, 0.92, 0.96), cut, max(n_days - 5, cut), late, rng)
     gone = np.full(n_items, np.inf)
     leaving = (late < 0.02) & (np.arange(n_items) > 0)
     gone[leaving] = rng.uniform(cut / 2, cut, leaving.sum())
