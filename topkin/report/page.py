@@ -9,6 +9,8 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
+from topkin.baselines.registry import BASELINES
+from topkin.recommend.bought import BOUGHT
 from topkin.report import wording
 from topkin.report.charts import draw, validation_metric
 from topkin.report.data import ReportData
@@ -16,7 +18,6 @@ from topkin.report.metrics_file import Metrics, Training, protocol_scores
 from topkin.report.tables import cold_items, item_kinds, list_qualities, metric_rows, user_kinds
 from topkin.report.wording import (
     METRIC_NAMES,
-    MODEL_MEANINGS,
     MODEL_NAMES,
     PROTOCOL_NAMES,
     SOURCE_NAMES,
@@ -25,13 +26,6 @@ from topkin.report.wording import (
     plural,
     share,
 )
-
-RULES = {
-    "exclude": "bought items are never listed",
-    "keep": "bought items may be listed",
-    "boost": "bought items may be listed, those due again first",
-    "cooldown": "bought items are listed again after a cool-down",
-}
 
 
 def render(data: ReportData) -> str:
@@ -141,7 +135,7 @@ def comparison(metrics: Metrics) -> list[tuple[str, list[dict[str, Any]]]]:
             low, mean, high = differences[metric]
             ours, theirs = scores["model"][metric], scores[name][metric]
             kind = "better" if low > 0 else "worse" if high < 0 else "same"
-            row = {"baseline": MODEL_NAMES[name], "meaning": MODEL_MEANINGS[name], "ours": ours, "theirs": theirs}
+            row = {"baseline": MODEL_NAMES[name], "meaning": BASELINES[name].meaning, "ours": ours, "theirs": theirs}
             row |= {"low": low, "mean": mean, "high": high, "kind": kind, "p": metrics["p"][protocol][name][metric]}
             row |= {"word": "no clear difference" if kind == "same" else kind}
             rows.append(row | {"ratio": ours / theirs if theirs and kind != "same" else None})
@@ -209,7 +203,7 @@ def published(metrics: Metrics) -> dict[str, Any]:
     scores = {**lists["metrics"], **lists["coverage"]}
     return {
         "users": lists["users"],
-        "rule": RULES[lists["policy"]],
+        "rule": BOUGHT[lists["policy"]].meaning,
         "names": list(METRIC_NAMES.values()),
         "rows": [
             (k, [scores[f"{m}@{k}"] for m in METRIC_NAMES]) for k in metrics["k"] if f"recall@{k}" in lists["metrics"]
