@@ -38,8 +38,21 @@ FORMAT = 1
 
 @dataclass(frozen=True, kw_only=True)
 class Growth:
-    """When a graph is built. graph_from: below so many items all are searched exactly. rest_share, removed_share:
-    a compaction comes when the rest, or what is removed, is more than that of the whole."""
+    """When a :class:`GrowingIndex` builds its graph.
+
+    Args:
+        graph_from: below so many items all are searched exactly.
+        rest_share: a compaction comes when the rest is more than this share of the whole.
+        removed_share: or when what is removed is.
+
+    Raises:
+        ValueError: shares outside 0..1, or ``graph_from`` below 1.
+
+    Examples:
+        >>> from topkin.models import Growth
+        >>> Growth(graph_from=1000).rest_share
+        0.2
+    """
 
     graph_from: int = 5_000
     rest_share: float = 0.2
@@ -51,11 +64,28 @@ class Growth:
 
 
 class GrowingIndex:
-    """Unit vectors with an id and a label each, found by cosine.
+    """Unit vectors with an id and a label each, found by cosine; items are added and removed at any time.
 
-    dim: of a vector. encoder: the hash of what makes the vectors. Ids are distinct and all int, str or bytes;
-    labels likewise, None allowed. Results are row numbers, in which ``ids`` and ``labels`` are in order; they
-    hold until the next compaction.
+    Ids are distinct and all int, str or bytes; labels likewise, None allowed. Results are row numbers, in which
+    ``ids`` and ``labels`` are in order; they hold until the next compaction.
+
+    Args:
+        dim: of a vector.
+        encoder: the hash of what makes the vectors.
+        settings: of the graph.
+        growth: when the graph is built.
+        seed: of the graph.
+
+    Raises:
+        ValueError: a dim below 1.
+
+    Examples:
+        >>> from topkin.models import GrowingIndex
+        >>> index = GrowingIndex(2, encoder="any")
+        >>> index.add(["a", "b"], np.eye(2), labels=["cup", "pan"])
+        >>> rows, scores = index.search(np.array([[0.1, 0.9]]), k=1)
+        >>> index.labels[rows[0, 0]]
+        'pan'
     """
 
     def __init__(

@@ -37,7 +37,19 @@ CURVE = "calibration.parquet"
 
 
 class Neighbour(NamedTuple):
-    """An indexed item beside a query. rank: from 1. score: the cosine, -1 to 1."""
+    """An indexed item beside a query.
+
+    Attributes:
+        rank: from 1.
+        id: as indexed.
+        label: as indexed.
+        score: the cosine, -1 to 1.
+
+    Examples:
+        >>> from topkin.models import Neighbour
+        >>> Neighbour(rank=1, id="sku-7", label="cup", score=0.93).label
+        'cup'
+    """
 
     rank: int
     id: Any
@@ -46,12 +58,31 @@ class Neighbour(NamedTuple):
 
 
 class SimilarityModel:
-    """An encoder with training, an index and a decision.
+    """A model that finds alike things: an encoder, how it is trained, an index, and a decision.
 
-    encoder: a built Keras model, inputs to (n, dim); its output is made unit rows wherever it is compared
-    outside the loss. settings: of the index's graph. growth: when the graph is built anew. Items may be added
-    and removed at any time, of classes never trained on too; training the encoder further makes the index
-    stale: :meth:`reset_index`, then index again.
+    Items may be added and removed at any time, of classes never trained on too; training the encoder further
+    makes the index stale: :meth:`reset_index`, then index again.
+
+    Args:
+        encoder: a built Keras model, inputs to (n, dim); its output is made unit rows wherever it is compared
+            outside the loss.
+        settings: of the index's graph.
+        growth: when the graph is built anew.
+        seed: of the graph.
+
+    Raises:
+        ValueError: the encoder is not built, or has another output.
+
+    Examples:
+        >>> from topkin.models import MetricEmbedding, SimilarityModel, losses
+        >>> rows, labels = np.eye(4)[[0, 0, 1, 1, 2, 2]], np.array(["cup", "cup", "pan", "pan", "pot", "pot"])
+        >>> inputs = keras.Input((4,))
+        >>> model = SimilarityModel(keras.Model(inputs, MetricEmbedding(3, seed=1)(inputs)))
+        >>> model.compile("adam", loss=losses.MultiSimilarity())
+        >>> history = model.fit(rows, labels, verbose=0)
+        >>> ids = model.index(rows, labels)
+        >>> [neighbour.label for neighbour in model.single_lookup(rows[2], k=2)]
+        ['pan', 'pan']
     """
 
     def __init__(

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from topkin.artifacts import storage
 from topkin.errors import InputError
-from topkin.models.metric_learning.samplers import check_sizes
+from topkin.models.metric_learning.samplers.in_memory import check_sizes
 
 Rows = tuple[Any, ...]
 
@@ -119,8 +119,26 @@ def class_batches_from_dataset(
 ) -> tf.data.Dataset:
     """A ``tf.data`` dataset of M x N batches from one of batches ``(rows, labels)``: the same structure.
 
-    Each pass draws from the seed and the number of the pass. Batches of a pass differ in nothing else from
-    those of :func:`class_batches_of`.
+    Each pass draws from the seed and the number of the pass.
+
+    Args:
+        dataset: of batches (rows, labels), one tensor each.
+        classes: of a batch, M.
+        examples: of each class in a batch, N.
+        buffer_rows: that wait for others of their class, at most.
+        seed: of the draws.
+
+    Raises:
+        TypeError: the dataset gives something else.
+        ValueError: labels that are not (b,); in a pass, data sorted by class or with too few classes.
+
+    Examples:
+        >>> import tensorflow as tf
+        >>> from topkin.models import samplers
+        >>> stream = tf.data.Dataset.from_tensor_slices((np.arange(12), np.arange(12) % 3)).batch(4)
+        >>> batches = samplers.class_batches_from_dataset(stream, classes=2, examples=2)
+        >>> [len(set(labels.numpy())) for rows, labels in batches]
+        [2, 2, 2]
     """
     spec = dataset.element_spec
     if not isinstance(spec, tuple) or len(spec) != 2 or any(not isinstance(s, tf.TensorSpec) for s in spec):
@@ -144,11 +162,33 @@ def class_batches_from_dataset(
 class ParquetClassBatches:
     """M classes x N examples streamed from Parquet files: iterate it, or give :meth:`dataset` to ``fit``.
 
-    paths: files with the same columns. read: turns a table of a few thousand rows into ``(labels (b,),
-    rows (b, ...))``, such as ``topkin.models.encoders.images.images_of`` the other way round. The files' row groups
-    are read in random order, ``mixed`` of them at a time, their rows interleaved; at most about
-    ``buffer_rows`` rows and ``mixed`` blocks of ``block_rows`` are held. Each iteration is an epoch, drawn
+    The files' row groups are read in random order, ``mixed`` of them at a time, their rows interleaved; at most
+    about ``buffer_rows`` rows and ``mixed`` blocks of ``block_rows`` are held. Each iteration is an epoch, drawn
     from the seed and its number.
+
+    Args:
+        paths: files with the same columns.
+        columns: to read.
+        read: from a table of a few thousand rows to ``(labels (b,), rows (b, ...))``.
+        classes: of a batch, M.
+        examples: of each class in a batch, N.
+        buffer_rows: that wait for others of their class, at most.
+        block_rows: read at once.
+        mixed: row groups read at a time.
+        seed: the same seed and epoch give the same batches.
+
+    Raises:
+        ValueError: no paths, or sizes below 1.
+        InputError: when iterated, a file without the columns.
+
+    Examples:
+        >>> import pyarrow as pa, pyarrow.parquet as pq
+        >>> from topkin.models import samplers
+        >>> pq.write_table(pa.table({"size": range(8), "kind": [0, 1] * 4}), "items.parquet")
+        >>> read = lambda table: (table["kind"].to_numpy(), table["size"].to_numpy())
+        >>> batches = samplers.ParquetClassBatches(["items.parquet"], ["kind", "size"], read, classes=2, examples=2)
+        >>> [len(rows) for rows, labels in batches]
+        [4, 4]
     """
 
     def __init__(
