@@ -1,7 +1,8 @@
-"""``python -m benchmarks [NAME …]``: every benchmark of this folder, or some, told in ``benchmarks/results.md``.
+"""``python -m benchmarks [NAME …]``: every benchmark of these folders, or some, written to ``benchmarks/results.md``.
 
-Each is a program of its own. All together may take an hour (``--minutes``): what has not begun by then is left
-out, what still runs is stopped, and both are said. A section of the results stays until its benchmark runs again.
+Each is a program of its own; ``python -m benchmarks.FOLDER.NAME`` takes its options. All together may take an hour
+(``--minutes``): what has not begun by then is left out, what still runs is stopped, and both are said. A section of
+the results stays until its benchmark runs again.
 """
 
 import argparse
@@ -22,26 +23,32 @@ CPU = Path("/proc/cpuinfo")
 NAMED = ("numpy", "pyarrow", "tensorflow", "apache-beam", "nmslib", "faiss-cpu", "implicit", "polars", "pyspark")
 
 
+def benchmarks() -> dict[str, str]:
+    """The module of each benchmark by its name, in the order of names."""
+    paths = sorted(FOLDER.glob("*/[a-z]*.py"), key=lambda path: path.stem)
+    return {path.stem: f"benchmarks.{path.parent.name}.{path.stem}" for path in paths}
+
+
 def machine() -> str:
     """The processors, the memory and the versions."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     cpu = re.search(r"model name\s*:\s*(.*)", CPU.read_text()) if CPU.exists() else None
-    told = [f"{os.cpu_count()} cores ({cpu.group(1) if cpu else platform.machine()})", f"{memory:.0f} GiB"]
-    told.append(f"Python {platform.python_version()}")
+    parts = [f"{os.cpu_count()} cores ({cpu.group(1) if cpu else platform.machine()})", f"{memory:.0f} GiB"]
+    parts.append(f"Python {platform.python_version()}")
     for name in NAMED:
         try:
-            told.append(f"{name} {version(name)}")
+            parts.append(f"{name} {version(name)}")
         except PackageNotFoundError:
             continue
     if kernels := os.environ.get("OPENBLAS_CORETYPE"):
-        told.append(f"the kernels of OpenBLAS, ours and the peers', held to {kernels} by OPENBLAS_CORETYPE")
-    return ", ".join(told)
+        parts.append(f"the kernels of OpenBLAS, ours and the peers', held to {kernels} by OPENBLAS_CORETYPE")
+    return ", ".join(parts)
 
 
-def run(name: str, seconds: float) -> tuple[str, bool]:
+def run(module: str, seconds: float) -> tuple[str, bool]:
     """What a benchmark prints, also shown as it comes, and whether it ended well within so many seconds."""
     lines: list[str] = []
-    command = [sys.executable, "-m", f"benchmarks.{name}"]
+    command = [sys.executable, "-m", module]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         limit = threading.Timer(seconds, process.kill)
         limit.start()
@@ -80,19 +87,19 @@ def main() -> int:
     parser.add_argument("names", nargs="*")
     parser.add_argument("--minutes", type=float, default=60)
     args = parser.parse_args()
-    there = sorted(p.stem for p in FOLDER.glob("[a-z]*.py"))
-    if unknown := [n for n in args.names if n not in there]:
-        print(f"benchmarks must be among {', '.join(there)}, got {', '.join(unknown)}", file=sys.stderr)
+    modules = benchmarks()
+    if unknown := [n for n in args.names if n not in modules]:
+        print(f"benchmarks must be among {', '.join(modules)}, got {', '.join(unknown)}", file=sys.stderr)
         return 2
     end, failed = time.monotonic() + 60 * args.minutes, False
     found = sections(RESULTS.read_text()) if RESULTS.exists() else {}
-    for name in args.names or there:
+    for name in args.names or modules:
         left = end - time.monotonic()
         if left < 1:
             print(f"== {name}: left out, the time is up", flush=True)
             continue
         print(f"== {name}", flush=True)
-        text, well = run(name, left)
+        text, well = run(modules[name], left)
         failed |= not well
         found[name] = f"{date.today():%Y-%m-%d}, {machine()}.\n\n```\n{text}\n```"
         RESULTS.write_text(page(found))

@@ -21,7 +21,7 @@ from topkin.evaluation.published import GOWALLA
 from topkin.metrics.ranking import ranking_metrics
 from topkin.pipelines.cli import logs
 from topkin.pipelines.cli.asked import CommandOptions
-from topkin.telemetry.profiling import measured
+from topkin.telemetry.profiling import measure_usage
 
 AT = 20
 USERS_AT_ONCE = 4096
@@ -89,7 +89,7 @@ def measure_split(folder: str, train: TrainSettings, seed: int, index: IndexSett
     from topkin.models.training.trainer import Plan
 
     device.set_up(deterministic=True)
-    with measured() as usage:
+    with measure_usage() as usage:
         split = read_split(folder)
         purchases = without_times(split.users, split.items, split.item_ids, seed=seed)
         plan = Plan(seed=seed, recent_days=7, **train.model_dump()).untimed()

@@ -12,7 +12,7 @@ from topkin.ingest.cleaning import clean_items, clean_purchases, clean_users
 from topkin.ingest.contract import Inspection, inspect, sample, sources, time_unit_finding, vector_dim
 from topkin.ingest.files import find
 from topkin.ingest.prepare import PreparePlan
-from topkin.ingest.splits import refuse_given
+from topkin.ingest.splits import refuse_overlap
 from topkin.pipelines.engine.job import Job, input_files, machine_of, run_pipeline
 from topkin.planning.estimate import InputCounts, plan, refuse
 
@@ -199,7 +199,7 @@ def execute(job: Job) -> dict[str, Any]:
     if not found["events"]:
         raise InputError(_nothing_left(found, job.as_of))
     if overlap := found.get("leaks"):
-        refuse_given(overlap["late_rows"], overlap["early_rows"], job.as_of)
+        refuse_overlap(overlap["late_rows"], overlap["early_rows"], job.as_of)
     return found
 
 

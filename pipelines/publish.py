@@ -30,7 +30,7 @@ def publish(run: runs.Run, settings: Settings) -> dict[str, Any]:
             f"The pointer stays where it was. See {run.folder('evaluate')}/report.html, "
             "or loosen [publish] in the configuration."
         )
-    return runs.point_to(run)
+    return runs.publish_run(run)
 
 
 def rollback(output: str) -> runs.Run:
@@ -40,7 +40,7 @@ def rollback(output: str) -> runs.Run:
         earlier = runs.read_run(output, current["history"][-1])
         for stage in runs.FOLDERS:
             manifest.verify(earlier.folder(stage))
-    return runs.point_back(output)
+    return runs.roll_back(output)
 
 
 def one_encoder(run: runs.Run) -> str:

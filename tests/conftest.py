@@ -7,6 +7,14 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
+
+# No clock decides a test: a busy machine is slow, not wrong. A failure prints what repeats it.
+hypothesis_settings.register_profile(
+    "topkin", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
+hypothesis_settings.load_profile("topkin")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -37,7 +45,7 @@ def small_run(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
     User n bought item n % 3, then item 0; gets the two others, and its neighbours bought item 3.
     """
     from topkin.artifacts import runs, schemas, storage
-    from topkin.artifacts.partition import split
+    from topkin.artifacts.partition import split_by_partition
 
     kind = {"string": pa.string(), "int64": pa.int64(), "binary": pa.binary()}[request.param]
     make = {"string": str, "int64": lambda t: int(t, 16), "binary": str.encode}[request.param]
@@ -61,7 +69,7 @@ def small_run(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
             {"user_id": users[0], "rank": 1, "item_id": items[3], "support": 7, "score": 2.0}]),
     }  # fmt: skip
     for name, (folder, key, schema, rows) in tables.items():
-        split_rows = split(pa.Table.from_pylist(rows, schema), key, parts)
+        split_rows = split_by_partition(pa.Table.from_pylist(rows, schema), key, parts)
         for part in range(parts):
             path = storage.join(run.path, folder, name, storage.part_name(part, parts))
             storage.write_parquet(split_rows.get(part, schema.empty_table()), path, row_group_rows=2)
@@ -80,5 +88,5 @@ def small_run(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
     for stage in ("prepare", "recommend", "similar"):
         entry = {"key": stage, "folder": f"runs/r1/{runs.FOLDERS[stage]}"}
         run = runs.record_stage(run, stage, entry, {})
-    runs.point_to(run)
+    runs.publish_run(run)
     return run

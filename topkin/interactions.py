@@ -31,6 +31,15 @@ class Interactions:
 
     indptr: (n_users + 1,) int64. items: (n,) int32 row numbers in the catalogue. ages: (n,) float32 days
     before the as-of date. weights: (n,) float32 quantities. n_items: rows of the catalogue.
+
+    Examples:
+        >>> import numpy as np, topkin
+        >>> ages, weights = np.array([3, 1, 2], np.float32), np.ones(3, np.float32)
+        >>> bought = topkin.Interactions(np.array([0, 2, 3]), np.array([0, 1, 1], np.int32), ages, weights, n_items=2)
+        >>> bought.counts().toarray().tolist()
+        [[1.0, 1.0], [0.0, 1.0]]
+        >>> bought.latest(1).items.tolist()
+        [1, 1]
     """
 
     indptr: np.ndarray

@@ -14,12 +14,12 @@ from apache_beam.pvalue import PBegin, PCollection, TaggedOutput
 from apache_beam.utils.shared import Shared
 
 from topkin.artifacts import schemas, storage
-from topkin.artifacts.embeddings import ITEMS, USERS, read_items, set_aside, vector_column
+from topkin.artifacts.embeddings import ITEMS, USERS, read_items, vector_column, zero_non_finite
 from topkin.encoding import recurrent, user_embeddings
 from topkin.encoding.batching import in_batches, shrinking
 from topkin.encoding.blocks import SEQUENCE, Block, dim_of, user_vectors
 from topkin.interactions import Interactions
-from topkin.telemetry.counters import tally_table
+from topkin.telemetry.counters import counts_table
 from topkin.telemetry.progress import advance
 from topkin.transforms.counters import counted
 from topkin.transforms.parquet import WriteToParquetBatched
@@ -87,7 +87,7 @@ class UserEncoder:
         histories = storage.read_parquet(name, ["user_id", "items", "times", "weights"])
         history = Interactions.from_histories(histories, self.catalogue["item_id"], self.sources.as_of)
         vectors = self._pooled(history, histories["user_id"])
-        not_finite, (vectors,) = set_aside(vectors)
+        not_finite, (vectors,) = zero_non_finite(vectors)
         schema = schemas.user_embeddings(histories["user_id"].type, dim_of(self.blocks))
         schema = schemas.with_encoder(schema, self.encoder)
         table = pa.Table.from_arrays([histories["user_id"], vector_column(vectors)], schema=schema)
@@ -113,7 +113,7 @@ def encode_items(
 ) -> tuple[pa.Table, pa.Table]:
     """``schemas.item_embeddings`` of some rows of the catalogue, and counts of them."""
     (vectors, in_vectors), _ = shrinking(lambda size: encoder.encode_items(rows, batch_size=size), batch_size, too_big)
-    not_finite, (vectors, in_vectors) = set_aside(vectors, in_vectors)
+    not_finite, (vectors, in_vectors) = zero_non_finite(vectors, in_vectors)
     schema = schemas.with_encoder(schemas.item_embeddings(rows["item_id"].type, encoder.dim), encoder.hash)
     columns = [rows["item_id"], vector_column(vectors), vector_column(in_vectors)]
     return pa.Table.from_arrays(columns, schema=schema), _counts(ITEMS, vectors, not_finite)
@@ -121,7 +121,7 @@ def encode_items(
 
 def _counts(kind: str, vectors: np.ndarray, not_finite: int) -> pa.Table:
     without = int((~vectors.any(axis=1)).sum())
-    return tally_table({kind: {"all": len(vectors), "without_vector": without, "not_finite": not_finite}})
+    return counts_table({kind: {"all": len(vectors), "without_vector": without, "not_finite": not_finite}})
 
 
 class _Embed(beam.DoFn):

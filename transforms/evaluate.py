@@ -118,7 +118,9 @@ def fit(sources: EvaluateInputs) -> None:
 
 def load_shop(sources: EvaluateInputs) -> EvaluationCatalogue:
     """All that is the same for every part, with the baselines of :func:`fit`."""
-    catalogue = storage.read_parquet(storage.join(sources.folders["prepare"], "catalogue.parquet"), schemas.FACTS)
+    catalogue = storage.read_parquet(
+        storage.join(sources.folders["prepare"], "catalogue.parquet"), schemas.CATALOGUE_COLUMNS
+    )
     where = storage.join(sources.folders["embed"], "items")
     items = storage.read_parts(where, ["item_id", "vector"])
     if not items["item_id"].equals(catalogue["item_id"]):

@@ -23,8 +23,8 @@ from topkin.ingest.prepare import (
     PreparePlan,
     count_rejects,
     merge_counts,
+    prepare_catalogue,
     prepare_part,
-    prepare_shop,
     sale_span,
     sorted_rejects,
     statistics,
@@ -108,7 +108,7 @@ class Clean(beam.PTransform):
     def _cleaned(self, table: pa.Table) -> Cleaned:
         source = self.plan.sources[self.name]
         if self.name in ("purchases", "heldout"):
-            return clean_purchases(table, source, self.plan.clock, prints=self.plan.drop_duplicates)
+            return clean_purchases(table, source, self.plan.clock, row_hashes=self.plan.drop_duplicates)
         if self.name == "items":
             return clean_items(table, source, self.plan.vector_dim)
         return clean_users(table, source)
@@ -181,7 +181,7 @@ class MakeShop(beam.PTransform):
     @counted
     def _make(self, sold: pa.Table, items: Sequence[str], segments: pa.Table) -> Iterator[Any]:
         listed = read_part(items, 0, 1, self.plan.rows("items")) if self.plan.items else None
-        shop = prepare_shop(sold, listed, segments, self.plan)
+        shop = prepare_catalogue(sold, listed, segments, self.plan)
         storage.write_parquet(shop.catalogue, storage.join(self.out, "catalogue.parquet"))
         for name, words in shop.vocabularies.items():
             storage.write_parquet(words, storage.join(self.out, "vocabularies", f"{name}.parquet"))

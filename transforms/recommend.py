@@ -33,7 +33,7 @@ from topkin.recommend.repurchase import COUNTS, Repurchase, RepurchaseRates, Wei
 from topkin.recommend.searchers import BaselineSearch, ExactSearch, IndexSearch, Search
 from topkin.recommend.sharded import MergedSearch, Shard, merge_lists, shard_bounds
 from topkin.search.hnsw import load_index
-from topkin.telemetry.counters import tally_table
+from topkin.telemetry.counters import counts_table
 from topkin.telemetry.progress import advance
 from topkin.transforms.coders import TableCoder
 from topkin.transforms.counters import counted
@@ -205,7 +205,7 @@ class _Recommend(beam.DoFn):
         advance("recommend", made.counts["users"]["all"])
         yield part, made.recommendations
         yield TaggedOutput("short_lists", (part, made.short_lists))
-        yield TaggedOutput("counts", tally_table(made.counts))
+        yield TaggedOutput("counts", counts_table(made.counts))
 
 
 class _SearchShard(beam.DoFn):

@@ -17,7 +17,7 @@ from topkin.artifacts.embeddings import read_items, read_users
 from topkin.config.sections import RecommendSettings, SimilarSettings
 from topkin.encoding.blocks import Block, preference_embeddings
 from topkin.recommend.similar import items_table, similar_items, similar_part
-from topkin.telemetry.counters import tally_table
+from topkin.telemetry.counters import counts_table
 from topkin.telemetry.progress import advance
 from topkin.transforms.counters import counted
 from topkin.transforms.parquet import WriteToParquetBatched
@@ -125,7 +125,7 @@ class _Similar(beam.DoFn):
         for name, table in tables.items():
             self._rows[name].inc(len(table))
             yield TaggedOutput(name, (part, table))
-        yield TaggedOutput("counts", tally_table({"rows": {name: len(table) for name, table in tables.items()}}))
+        yield TaggedOutput("counts", counts_table({"rows": {name: len(table) for name, table in tables.items()}}))
         advance("similar", 1, self._sources.parts)
 
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 from apache_beam.pvalue import PCollection
 
 from topkin.artifacts import storage
-from topkin.telemetry.counters import tally_of
+from topkin.telemetry.counters import sum_counts
 
 
 @dataclass
@@ -18,7 +18,7 @@ class WriteTally(beam.PTransform):
     path: str
 
     def _write(self, _: int, tables: Iterable[pa.Table]) -> str:
-        storage.write_json(tally_of(tables), self.path)
+        storage.write_json(sum_counts(tables), self.path)
         return self.path
 
     def expand(self, tables: PCollection) -> PCollection:

@@ -25,6 +25,21 @@ class Encoder:
     model: the towers of each block. ids: the items with a row of their own, in the order of the id tables.
     hash: the SHA-256 of the saved model, carried by everything that the encoder makes. users: rows of users' own,
     where training gave them some.
+
+    Examples:
+        >>> import pyarrow as pa, tempfile, topkin
+        >>> purchases = pa.table({
+        ...     "user_id": ["ann", "ann", "bob", "bob"],
+        ...     "item_id": ["tea", "cup", "tea", "pot"],
+        ...     "timestamp": ["2024-05-01", "2024-05-02", "2024-05-01", "2024-05-03"],
+        ... })
+        >>> folder = tempfile.mkdtemp()
+        >>> topkin.Recommender(train={"epochs": 0}).fit(purchases).save(folder)
+        >>> run = topkin.open_run(folder)
+        >>> encoder = topkin.Encoder.load(run.folder("train"))
+        >>> vectors, in_vectors = encoder.encode_items(run.table("catalogue"))
+        >>> vectors.shape == (3, encoder.dim)
+        True
     """
 
     def __init__(self, model: Towers, ids: pa.Array, hash: str = "", users: UserRows | None = None) -> None:
@@ -33,6 +48,13 @@ class Encoder:
         if (users.sha256 if users is not None else None) != model.meaning.get("user_rows"):
             raise ValueError(f"users must be the rows of the model's SHA-256 {model.meaning.get('user_rows')}")
         self.model, self.ids, self.hash, self.users = model, ids, hash, users
+
+    @classmethod
+    def load(cls, folder: str) -> "Encoder":
+        """An encoder from the folder of a run's stage ``train``; see :func:`serialization.load` for what it raises."""
+        from topkin.models.two_tower.serialization import load
+
+        return load(folder)
 
     @property
     def blocks(self) -> list[Block]:

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from topkin.config.sections import Settings
 from topkin.errors import ConfigError, TopkinError
-from topkin.ingest.contract import Source, inspect, sample, sources
+from topkin.ingest.contract import InputSource, inspect, sample, sources
 from topkin.ingest.files import opened
 from topkin.pipelines.cli.asked import CommandOptions
 from topkin.pipelines.engine.job import input_files
@@ -85,7 +85,7 @@ def check(settings: Settings, as_of: datetime) -> tuple[list[Seen], list[TopkinE
     return seen, findings
 
 
-def _look(source: Source) -> Seen:
+def _look(source: InputSource) -> Seen:
     files = input_files(source.path)
     found = inspect(source, files)
     if not found.files:
@@ -111,7 +111,7 @@ def _look(source: Source) -> Seen:
     )
 
 
-def _asked(source: Source, rows: pa.Table | None) -> tuple[int, list[float | None], dict[str, float]]:
+def _asked(source: InputSource, rows: pa.Table | None) -> tuple[int, list[float | None], dict[str, float]]:
     """How many rows were looked at, the share of them that each rule rejects first, and each column's nulls."""
     unknown: list[float | None] = [None] * len(source.rules.rules)
     if rows is None:

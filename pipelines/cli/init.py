@@ -13,17 +13,17 @@ from topkin.config.reference import Key, as_toml, bare_or_quoted, keys, sections
 from topkin.errors import ConfigError, InputError
 from topkin.ingest.files import ArrowFiles, find_files, opened
 from topkin.ingest.schema_inference import (
-    ITEMS,
-    PURCHASES,
-    USERS,
-    Guess,
+    ITEM_KEYS,
+    PURCHASE_KEYS,
+    USER_KEYS,
+    InferredColumn,
     SuggestedRule,
-    guess,
-    likely_normalising,
-    likely_rules,
-    profile_column,
+    infer_columns,
+    profile_columns,
+    suggest_normalising,
+    suggest_rules,
 )
-from topkin.ingest.utf8 import readable
+from topkin.ingest.utf8 import escape_invalid_utf8
 
 LOOKED_AT = 200_000  # rows of a table
 SHOWN = ("run", "train", "recommend", "evaluate", "publish")  # sections written as comments
@@ -38,7 +38,7 @@ class InputTable:
     files: int
     rows: int
     sample: pa.Table
-    guesses: Sequence[Guess]
+    columns: Sequence[InferredColumn]
     normalise: Sequence[SuggestedRule]
     rules: Sequence[SuggestedRule]
 
@@ -81,44 +81,44 @@ def look(purchases: str, items: str | None, users: str | None, columns: Sequence
     catalogue = _sample("items", items) if items else None
     customers = _sample("users", users) if users else None
     found = []
-    catalogue_guesses = None
+    item_columns = None
     if catalogue:
         partner = _values(bought, chosen["purchases"].get("item_id"))
-        catalogue_guesses = guess(profile_column(catalogue[0]), ITEMS, chosen=chosen["items"], partner=partner)
-    partner = _values(catalogue[0], _column(catalogue_guesses, "item_id")) if catalogue and catalogue_guesses else None
-    guesses = guess(profile_column(bought), PURCHASES, chosen=chosen["purchases"], partner=partner)
-    normalise = likely_normalising(bought, guesses)
-    found.append(
-        InputTable("purchases", purchases, n_bought, sizes, bought, guesses, normalise, likely_rules(bought, guesses))
+        item_columns = infer_columns(profile_columns(catalogue[0]), ITEM_KEYS, chosen=chosen["items"], partner=partner)
+    partner = _values(catalogue[0], _column(item_columns, "item_id")) if catalogue and item_columns else None
+    purchase_columns = infer_columns(
+        profile_columns(bought), PURCHASE_KEYS, chosen=chosen["purchases"], partner=partner
     )
-    if items and catalogue and catalogue_guesses:
+    normalise, rules = suggest_normalising(bought, purchase_columns), suggest_rules(bought, purchase_columns)
+    found.append(InputTable("purchases", purchases, n_bought, sizes, bought, purchase_columns, normalise, rules))
+    if items and catalogue and item_columns:
         sample, n, rows = catalogue
-        cures = likely_normalising(sample, catalogue_guesses)
-        cures = _as_in_purchases("item_id", found[0], catalogue_guesses, cures)
-        found.append(InputTable("items", items, n, rows, sample, catalogue_guesses, cures, ()))
+        rules = suggest_normalising(sample, item_columns)
+        rules = _as_in_purchases("item_id", found[0], item_columns, rules)
+        found.append(InputTable("items", items, n, rows, sample, item_columns, rules, ()))
     if users and customers:
         sample, n, rows = customers
-        partner = _values(bought, _column(guesses, "user_id"))
-        user_guesses = guess(profile_column(sample), USERS, chosen=chosen["users"], partner=partner)
-        cures = _as_in_purchases("user_id", found[0], user_guesses, likely_normalising(sample, user_guesses))
-        found.append(InputTable("users", users, n, rows, sample, user_guesses, cures, ()))
+        partner = _values(bought, _column(purchase_columns, "user_id"))
+        user_columns = infer_columns(profile_columns(sample), USER_KEYS, chosen=chosen["users"], partner=partner)
+        rules = _as_in_purchases("user_id", found[0], user_columns, suggest_normalising(sample, user_columns))
+        found.append(InputTable("users", users, n, rows, sample, user_columns, rules, ()))
     return found
 
 
 def _as_in_purchases(
-    key: str, purchases: InputTable, guesses: Sequence[Guess], cures: Sequence[SuggestedRule]
+    key: str, purchases: InputTable, inferred: Sequence[InferredColumn], rules: Sequence[SuggestedRule]
 ) -> list[SuggestedRule]:
-    """The cures of a table, its id made equal in the way in which the purchases' is."""
-    theirs, mine = _column(purchases.guesses, key), _column(guesses, key)
-    kept = [c for c in cures if c.key != mine]
-    for cure in purchases.normalise:
-        if cure.key == theirs and mine is not None:
-            kept.insert(0, SuggestedRule.of(mine, cure.form, f"as {key} of the purchases"))
+    """The expressions of a table, its id made equal in the way in which the purchases' is."""
+    theirs, mine = _column(purchases.columns, key), _column(inferred, key)
+    kept = [c for c in rules if c.key != mine]
+    for rule in purchases.normalise:
+        if rule.key == theirs and mine is not None:
+            kept.insert(0, SuggestedRule.of(mine, rule.form, f"as {key} of the purchases"))
     return kept
 
 
-def _column(guesses: Sequence[Guess] | None, key: str) -> str | None:
-    return next((g.column for g in guesses or () if g.key == key), None)
+def _column(inferred: Sequence[InferredColumn] | None, key: str) -> str | None:
+    return next((g.column for g in inferred or () if g.key == key), None)
 
 
 def _values(sample: pa.Table, column: str | None) -> pa.ChunkedArray | None:
@@ -126,7 +126,7 @@ def _values(sample: pa.Table, column: str | None) -> pa.ChunkedArray | None:
 
 
 def _chosen(columns: Sequence[str]) -> dict[str, dict[str, str]]:
-    wanted = {"purchases": PURCHASES, "items": ITEMS, "users": USERS}
+    wanted = {"purchases": PURCHASE_KEYS, "items": ITEM_KEYS, "users": USER_KEYS}
     chosen: dict[str, dict[str, str]] = {section: {} for section in wanted}
     for text in columns:
         name, equals, column = text.partition("=")
@@ -134,8 +134,8 @@ def _chosen(columns: Sequence[str]) -> dict[str, dict[str, str]]:
         section = section or "purchases"
         if not equals or not column or key not in wanted.get(section, ()):
             raise ConfigError(
-                f"--column must be KEY=COLUMN with a key of {', '.join(PURCHASES)}, or items.KEY=COLUMN with one of "
-                f"{', '.join(ITEMS)}, or users.KEY=COLUMN with one of {', '.join(USERS)}, got {text!r}"
+                f"--column must be KEY=COLUMN with a key of {', '.join(PURCHASE_KEYS)}, or items.KEY=COLUMN with one "
+                f"of {', '.join(ITEM_KEYS)}, or users.KEY=COLUMN with one of {', '.join(USER_KEYS)}, got {text!r}"
             )
         chosen[section][key] = column
     return chosen
@@ -158,7 +158,7 @@ def _sample(section: str, path: str) -> tuple[pa.Table, int, int]:
         raise InputError(f"{section}: {path} holds no rows, so there is nothing to look at")
     first = tables[0].schema
     found = pa.concat_tables([t for t in tables if t.schema.equals(first)])
-    return readable(found).rows, len(names), rows
+    return escape_invalid_utf8(found).rows, len(names), rows
 
 
 def _rows(file: pq.ParquetFile, most: int) -> pa.Table:
@@ -186,18 +186,18 @@ def configuration(tables: Sequence[InputTable], output: Path) -> str:
         looked = f"{min(len(table.sample), table.rows):,} of " if len(table.sample) < table.rows else ""
         lines += ["", f"[{table.section}]", f"# {table.files:,} file(s), {table.rows:,} rows; looked at {looked}them."]
         lines.append(f"path = {as_toml(_path(table.path, output))}")
-        for g in table.guesses:
+        for g in table.columns:
             lines += ["", f"# {known[f'{table.section}.{g.key}'].description}", f"# Guessed: {g.why}."]
             lines.append(f"{g.key} = {as_toml(g.column)}")
-        guessed = {g.key for g in table.guesses}
+        guessed = {g.key for g in table.columns}
         for key in known.values():
             if key.section == table.section and key.name not in guessed and not key.required and not key.table:
                 lines += ["", *_commented(key)]
-        for name, cures in (("normalise", table.normalise), ("rules", table.rules)):
-            if cures:
+        for name, rules in (("normalise", table.normalise), ("rules", table.rules)):
+            if rules:
                 lines += ["", f"[{table.section}.{name}]"]
-                for cure in cures:
-                    lines += [f"# {cure.why}.", f"{bare_or_quoted(cure.key)} = {as_toml(cure.expression)}"]
+                for rule in rules:
+                    lines += [f"# {rule.why}.", f"{bare_or_quoted(rule.key)} = {as_toml(rule.expression)}"]
     for section in sections():
         if section.name in SHOWN:
             lines += ["", f"# {section.description}", f"[{section.name}]"]
@@ -227,7 +227,7 @@ def _as_value(table: InputTable) -> dict[str, object]:
         "path": table.path,
         "files": table.files,
         "rows": table.rows,
-        "columns": {g.key: {"column": g.column, "why": g.why} for g in table.guesses},
+        "columns": {g.key: {"column": g.column, "why": g.why} for g in table.columns},
         "normalise": {c.key: {"expression": c.expression, "why": c.why} for c in table.normalise},
         "rules": {c.key: {"expression": c.expression, "why": c.why} for c in table.rules},
     }
@@ -241,10 +241,10 @@ def _tell(tables: Sequence[InputTable], output: Path) -> None:
     console = Console()
     for table in tables:
         drawn = Drawn("key", "guess", "why", title=f"{table.section}: {table.rows:,} rows", title_justify="left")
-        for g in table.guesses:
+        for g in table.columns:
             drawn.add_row(g.key, Text(g.column), Text(g.why))
-        for kind, cures in (("normalise", table.normalise), ("rule", table.rules)):
-            for cure in cures:
-                drawn.add_row(Text(f"{kind} {cure.key}"), Text(cure.expression), Text(cure.why))
+        for kind, rules in (("normalise", table.normalise), ("rule", table.rules)):
+            for rule in rules:
+                drawn.add_row(Text(f"{kind} {rule.key}"), Text(rule.expression), Text(rule.why))
         console.print(drawn)
     console.print(f"wrote {output}: read the guesses, then: topkin check --config {output}", highlight=False)

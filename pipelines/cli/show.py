@@ -65,10 +65,10 @@ def show_user(run: Run, user_id: Id) -> RenderableType:
     """A user's history, recommendations and what people alike bought. Raises ConfigError for an unknown user."""
     view = lookup.user(run, user_id)
     if view is None:
-        raise ConfigError(f"run {run.run_id} knows no user {lookup.shown(user_id)!r}")
+        raise ConfigError(f"run {run.run_id} knows no user {lookup.format_id(user_id)!r}")
     n = len(view.history)
     parts: list[RenderableType] = []
-    who = f"user {_plain(str(lookup.shown(user_id)))}{f', {_plain(view.segment)}' if view.segment else ''}"
+    who = f"user {_plain(str(lookup.format_id(user_id)))}{f', {_plain(view.segment)}' if view.segment else ''}"
     cut = f", the last {HISTORY}" if n > HISTORY else ""
     history = _table(f"{who}: {n:,} purchase{'' if n == 1 else 's'}{cut}", "bought", "item", "title", ">pieces")
     for p in view.history[:HISTORY]:
@@ -96,7 +96,7 @@ def show_item(run: Run, item_id: Id) -> RenderableType:
     """An item and its neighbours. Raises ConfigError for an unknown item."""
     view = lookup.item(run, item_id)
     if view is None:
-        raise ConfigError(f"run {run.run_id} knows no item {lookup.shown(item_id)!r}")
+        raise ConfigError(f"run {run.run_id} knows no item {lookup.format_id(item_id)!r}")
     it = view.item
     told = [f"sold {it.events:,} times to {it.users:,} users, {it.recent:,} recently"]
     told += [f"category {_plain(it.category)}"] if it.category else []
@@ -128,7 +128,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [plain(v) for v in value]
     if isinstance(value, bytes):
-        return lookup.shown(value)
+        return lookup.format_id(value)
     if isinstance(value, float):
         return float(f"{value:.7g}")  # all that a float32 holds
     return value.isoformat() if isinstance(value, datetime | date) else value
@@ -175,7 +175,7 @@ def _table(title: str, *columns: str) -> Table:
 
 
 def _id(item: Item) -> Text:
-    return _plain(str(lookup.shown(item.item_id)))
+    return _plain(str(lookup.format_id(item.item_id)))
 
 
 def _title(item: Item) -> Text:

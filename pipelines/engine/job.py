@@ -126,7 +126,7 @@ def run_pipeline(build: Callable[[Any], Any], flags: Sequence[str]) -> None:
     state = result.wait_until_finish()
     if state != "DONE":
         raise TopkinError(f"a Beam job must end DONE, this one ended {state}: see the runner's own log, then run again")
-    profiling.note(_steps(result.metrics().query()["counters"]))
+    profiling.record_steps(_steps(result.metrics().query()["counters"]))
 
 
 def _steps(counters: Sequence[Any]) -> list[dict[str, Any]]:

@@ -20,7 +20,7 @@ from topkin.config.sections import Settings
 from topkin.errors import ArtifactError, ConfigError
 from topkin.pipelines.engine.job import Job, beam_options, machine_of
 from topkin.planning.estimate import InputCounts, plan, refuse
-from topkin.telemetry.profiling import Usage, measured
+from topkin.telemetry.profiling import Usage, measure_usage
 
 ORDER = tuple(runs.FOLDERS)
 
@@ -173,7 +173,7 @@ def _do(
     before = {s: folder for s, folder in run.folders.items() if s in needs(stage, settings)}
     job = Job(settings=settings, as_of=run.as_of, out=attempt, scratch=scratch, folders=before, beam=beam)
     try:
-        with measured() as usage:
+        with measure_usage() as usage:
             summary = _module(stage).execute(job)
         manifest.seal(attempt, stage=stage, key=key, summary=summary)
         summary = _put(attempt, storage.join(run.path, name), key)["summary"]

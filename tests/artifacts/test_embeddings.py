@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from topkin.artifacts import schemas, storage
-from topkin.artifacts.embeddings import read_items, read_users, set_aside, vector_column, vectors_of
+from topkin.artifacts.embeddings import read_items, read_users, vector_column, vectors_of, zero_non_finite
 from topkin.errors import ArtifactError
 
 
@@ -47,7 +47,7 @@ def test_missing_items_are_named(tmp_path):
 def test_rows_that_are_no_numbers_are_set_aside_in_both_arrays():
     a, b = np.ones((4, 2), np.float32), np.ones((4, 2), np.float32)
     a[1, 0], b[3, 1] = np.nan, np.inf
-    count, (a, b) = set_aside(a, b)
+    count, (a, b) = zero_non_finite(a, b)
     assert count == 2
     assert a.tolist() == b.tolist() == [[1, 1], [0, 0], [1, 1], [0, 0]]
 

@@ -3,7 +3,7 @@ import uuid
 import pyarrow as pa
 import pytest
 
-from topkin.artifacts.ids import canonical, canonical_type, cure, vocabulary_hash
+from topkin.artifacts.ids import canonical, canonical_type, suggest_cast, vocabulary_hash
 
 
 @pytest.mark.parametrize(
@@ -53,8 +53,8 @@ def test_other_types_are_no_ids(kind: pa.DataType) -> None:
 
 
 def test_the_cure_for_floats_is_a_cast() -> None:
-    assert 'purchases.normalise.user = "CAST(user AS BIGINT)"' in cure("user", pa.float64(), "purchases")
-    assert "purchases.normalise.user" in cure("user", pa.bool_(), "purchases")
+    assert 'purchases.normalise.user = "CAST(user AS BIGINT)"' in suggest_cast("user", pa.float64(), "purchases")
+    assert "purchases.normalise.user" in suggest_cast("user", pa.bool_(), "purchases")
 
 
 def test_the_hash_of_ids_sees_type_order_and_borders_and_no_slices():

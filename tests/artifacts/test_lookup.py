@@ -121,7 +121,7 @@ def test_a_typed_text_becomes_an_id_of_the_tables_type(text: str, kind: pa.DataT
 @pytest.mark.parametrize("value", [b"ab", b"\x00\xff", b"0xaa", "text", 7])
 def test_a_shown_id_can_be_typed_again(value: Any) -> None:
     kind = {bytes: pa.binary(), str: pa.string(), int: pa.int64()}[type(value)]
-    assert lookup.as_id(str(lookup.shown(value)), kind) == value
+    assert lookup.as_id(str(lookup.format_id(value)), kind) == value
 
 
 def test_a_missing_part_is_refused(small_run: Any) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from topkin.artifacts.partition import hash_ids, hash_rows, partition_of, split
+from topkin.artifacts.partition import hash_ids, hash_rows, partition_of, split_by_partition
 
 MASK = 2**64 - 1
 
@@ -77,13 +77,13 @@ def test_partitions_are_even(ids: pa.Array) -> None:
 def test_split_keeps_every_row_once_and_in_order() -> None:
     ids = pa.array([i % 50 for i in range(1000)], pa.int64())
     table = pa.table({"user_id": ids, "n": np.arange(1000)})
-    parts = split(table, "user_id", 7)
+    parts = split_by_partition(table, "user_id", 7)
     assert sorted(n for t in parts.values() for n in t["n"].to_pylist()) == list(range(1000))
     for p, t in parts.items():
         assert t["n"].to_pylist() == sorted(t["n"].to_pylist())
         assert set(partition_of(t["user_id"], 7)) == {p}
-    assert split(table, "user_id", 1)[0].equals(table)
-    assert split(table.slice(0, 0), "user_id", 3) == {}
+    assert split_by_partition(table, "user_id", 1)[0].equals(table)
+    assert split_by_partition(table.slice(0, 0), "user_id", 3) == {}
 
 
 def test_misuse_says_what_came() -> None:

@@ -39,36 +39,36 @@ def test_a_stage_is_found_by_its_key_in_any_run_if_it_is_sealed(tmp_path):
 def test_publishing_moves_the_pointer_and_rollback_moves_it_back(tmp_path):
     first, second = finished(tmp_path, "r1"), finished(tmp_path, "r2")
     assert runs.published(str(tmp_path)) is None
-    runs.point_to(first)
-    runs.point_to(second)
-    runs.point_to(second)
+    runs.publish_run(first)
+    runs.publish_run(second)
+    runs.publish_run(second)
     assert runs.published(str(tmp_path)) == second
-    assert runs.point_back(str(tmp_path)) == first
+    assert runs.roll_back(str(tmp_path)) == first
     assert runs.published(str(tmp_path)) == first
     with pytest.raises(ArtifactError, match="no earlier published run"):
-        runs.point_back(str(tmp_path))
+        runs.roll_back(str(tmp_path))
 
 
 def test_a_run_that_is_published_again_goes_back_to_the_one_between(tmp_path):
     first, second = finished(tmp_path, "r1"), finished(tmp_path, "r2")
     for run in (first, second, first):
-        runs.point_to(run)
+        runs.publish_run(run)
     assert runs.pointer(str(tmp_path))["history"] == ["r2"]
-    assert runs.point_back(str(tmp_path)) == second
+    assert runs.roll_back(str(tmp_path)) == second
     with pytest.raises(ArtifactError, match="no earlier published run"):
-        runs.point_back(str(tmp_path))
+        runs.roll_back(str(tmp_path))
 
 
 def _publish_many(root, run_id):
     for _ in range(20):
-        runs.point_to(runs.read_run(root, run_id))
+        runs.publish_run(runs.read_run(root, run_id))
 
 
 def test_a_reader_never_sees_half_a_pointer(tmp_path):
     names = ["r1", "r2"]
     for name in names:
         finished(tmp_path, name)
-    runs.point_to(runs.read_run(str(tmp_path), "r1"))
+    runs.publish_run(runs.read_run(str(tmp_path), "r1"))
     context = multiprocessing.get_context("spawn")
     writers = [context.Process(target=_publish_many, args=(str(tmp_path), n)) for n in names]
     for w in writers:

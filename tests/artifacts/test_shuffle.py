@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from topkin.artifacts import shuffle
-from topkin.artifacts.partition import split
+from topkin.artifacts.partition import split_by_partition
 from topkin.artifacts.shuffle import PartFile, read_part
 
 SCHEMA = pa.schema([pa.field("id", pa.string(), False), pa.field("n", pa.int64(), False), pa.field("x", pa.float32())])
@@ -38,7 +38,7 @@ def test_a_part_of_the_files_is_the_part_of_the_rows_in_their_order(tmp_path_fac
         files = [write(folder / f"{n}", tables[n::2], parts) for n in range(2)]
     paths = [f.path for f in files if f.rows]
     assert [Path(f.path).exists() for f in files] == [f.rows > 0 for f in files]
-    expected = split(pa.concat_tables([SCHEMA.empty_table(), *tables[::2], *tables[1::2]]), "id", parts)
+    expected = split_by_partition(pa.concat_tables([SCHEMA.empty_table(), *tables[::2], *tables[1::2]]), "id", parts)
     for part in range(parts):
         found = read_part(reversed(paths), part, parts, SCHEMA)
         assert found.schema == SCHEMA

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from topkin.artifacts import schemas
-from topkin.artifacts.partition import split
+from topkin.artifacts.partition import split_by_partition
 from topkin.ingest.catalogue import (
     catalogue,
     merge_sales,
@@ -39,7 +39,7 @@ def test_sales_of_parts_merge_to_the_sales_of_all_in_any_order_and_grouping() ->
     every = events(500)
     whole = sales(every, AS_OF, 7)
     assert whole.schema == sales_schema(pa.string())
-    parts = [sales(part, AS_OF, 7) for part in split(every, "user_id", 6).values()]
+    parts = [sales(part, AS_OF, 7) for part in split_by_partition(every, "user_id", 6).values()]
     assert len(parts) > 3
     assert merge_sales(parts).equals(whole)
     assert merge_sales(parts[::-1]).equals(whole)

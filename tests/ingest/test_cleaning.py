@@ -1,7 +1,7 @@
 import pyarrow as pa
 
 from topkin.ingest.cleaning import clean_items
-from topkin.ingest.contract import Source
+from topkin.ingest.contract import InputSource
 from topkin.ingest.files import FILE, ROW
 
 
@@ -16,7 +16,7 @@ def test_titles_and_categories_are_read_as_people_would():
             ROW: pa.array(range(len(titles)), pa.int64()),
         }
     )
-    source = Source(name="items", path="f", columns={"item_id": "id", "title": "name", "category": "kind"})
+    source = InputSource(name="items", path="f", columns={"item_id": "id", "title": "name", "category": "kind"})
     want = ["SALT & PEPPER", "CAFÉ", "AT&T; MUG", "5 < 6", None, None, "plain"]
     accepted = clean_items(raw, source).accepted
     assert accepted["title"].to_pylist() == want

@@ -8,14 +8,14 @@ from hypothesis import strategies as st
 
 from topkin.artifacts import schemas
 from topkin.ingest.cleaning import ROW_HASH, purchase_rows
-from topkin.ingest.events import histories, packed, ranks, sort_and_deduplicate, split_by_time
+from topkin.ingest.events import dense_ranks, histories, pack_keys, sort_and_deduplicate, split_by_time
 
 T1, T2 = datetime(2011, 1, 1), datetime(2011, 1, 2)
 
 
 def rows(*values: tuple[object, ...]) -> pa.Table:
     names = ["user_id", "item_id", "timestamp", "quantity", "price", "segment", ROW_HASH]
-    schema = purchase_rows(pa.string(), pa.int64(), prints=True)
+    schema = purchase_rows(pa.string(), pa.int64(), row_hashes=True)
     return pa.Table.from_pylist([dict(zip(names, v, strict=True)) for v in values], schema)
 
 
@@ -73,7 +73,7 @@ def test_no_purchases_make_no_histories_but_those_of_listed_users() -> None:
 
 
 def test_ranks_follow_the_order_of_values_with_nulls_last() -> None:
-    codes, distinct = ranks(pa.chunked_array([["b", None], ["a", "b"]]))
+    codes, distinct = dense_ranks(pa.chunked_array([["b", None], ["a", "b"]]))
     assert codes.tolist() == [1, 2, 0, 1]
     assert distinct.to_pylist() == ["a", "b", None]
 
@@ -88,11 +88,11 @@ WIDE = st.integers(-(2**63), 2**63 - 1)
 )
 def test_packed_keys_sort_and_tie_as_the_keys_do(rows_of_keys: list[tuple[int, ...]]) -> None:
     keys = [np.array(column, np.int64) for column in zip(*rows_of_keys, strict=True)]
-    made = packed(keys)
+    made = pack_keys(keys)
     order = sorted(range(len(rows_of_keys)), key=lambda row: rows_of_keys[row])
     assert [rows_of_keys[row] for row in np.argsort(made)] == [rows_of_keys[row] for row in order]
     assert len(set(made.tolist())) == len(set(rows_of_keys))
 
 
 def test_no_rows_have_no_keys() -> None:
-    assert packed([np.zeros(0, np.int64)] * 3).tolist() == []
+    assert pack_keys([np.zeros(0, np.int64)] * 3).tolist() == []

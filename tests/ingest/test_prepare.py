@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from topkin.artifacts import schemas
-from topkin.ingest.contract import Source
+from topkin.ingest.contract import InputSource
 from topkin.ingest.files import FILE, ROW
 from topkin.ingest.prepare import Prepared, PreparePlan, prepare
 from topkin.ingest.rules import Rules
@@ -22,7 +22,7 @@ from topkin.ingest.rules import Rules
 CLOCK, AS_OF, RECENT = datetime(2011, 12, 10), datetime(2011, 11, 9), 7
 DAYS = [datetime(2011, 10, 1), datetime(2011, 11, 3), datetime(2011, 11, 2), AS_OF, datetime(2011, 12, 1)]
 
-PURCHASES = Source(
+PURCHASES = InputSource(
     name="purchases",
     path="p",
     columns={
@@ -37,13 +37,13 @@ PURCHASES = Source(
         "purchases", {"what": "upper(trim(what))"}, {"bought": "n > 0", "no gift": "note IS NULL OR note <> 'gift'"}
     ),
 )
-ITEMS = Source(
+ITEMS = InputSource(
     name="items",
     path="i",
     columns={"item_id": "id", "title": "name", "category": "kind", "price": "cost", "available": "sold"},
     rules=Rules.of("items", {}, {"named": "name <> '?'"}),
 )
-USERS = Source(name="users", path="u", columns={"user_id": "id", "segment": "land"})
+USERS = InputSource(name="users", path="u", columns={"user_id": "id", "segment": "land"})
 
 P_SCHEMA = pa.schema(
     {
@@ -301,7 +301,7 @@ def test_ids_of_other_types_survive(kind: pa.DataType) -> None:
     ids = [2**62 + 1, -5, 7] if kind == pa.int64() else [b"\xff\x00", b"", b"a"]
     table = pa.table({"who": pa.array(ids, kind), "what": pa.array(ids[::-1], kind), "when": pa.array(DAYS[:3])})
     table = table.append_column(FILE, pa.array(["f"] * 3).dictionary_encode()).append_column(ROW, pa.array([0, 1, 2]))
-    source = Source(name="purchases", path="p", columns={"user_id": "who", "item_id": "what", "timestamp": "when"})
+    source = InputSource(name="purchases", path="p", columns={"user_id": "who", "item_id": "what", "timestamp": "when"})
     found = prepare(
         {"purchases": table}, plan(purchases=source, items=None, users=None, user_type=kind, item_type=kind)
     )

@@ -9,15 +9,15 @@ import pytest
 
 from topkin.errors import ConfigError, InputError
 from topkin.ingest.schema_inference import (
-    ITEMS,
-    PURCHASES,
-    Guess,
-    guess,
-    likely_normalising,
-    likely_rules,
-    named,
-    profile_column,
-    words,
+    ITEM_KEYS,
+    PURCHASE_KEYS,
+    InferredColumn,
+    infer_columns,
+    name_score,
+    name_words,
+    profile_columns,
+    suggest_normalising,
+    suggest_rules,
 )
 
 N = 400
@@ -28,8 +28,8 @@ TIMES = [datetime(2023, 1, 1) + timedelta(hours=int(h)) for h in RNG.integers(0,
 INVOICES = [f"i{n // 3}" for n in range(N)]
 
 
-def guessed(columns: dict[str, Any], wanted: tuple[str, ...] = PURCHASES, **options: Any) -> dict[str, str]:
-    return {g.key: g.column for g in guess(profile_column(pa.table(columns)), wanted, **options)}
+def guessed(columns: dict[str, Any], wanted: tuple[str, ...] = PURCHASE_KEYS, **options: Any) -> dict[str, str]:
+    return {g.key: g.column for g in infer_columns(profile_columns(pa.table(columns)), wanted, **options)}
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_a_catalogue_is_read_by_name_and_kind() -> None:
         "product_id": ids, "product_name": [f"Thing {n}" for n in range(100)], "department": ["a", "b"] * 50,
         "list_price": RNG.random(100), "in_stock": [True, False] * 50, "weight": RNG.random(100),
     }  # fmt: skip
-    assert guessed(table, ITEMS) == {
+    assert guessed(table, ITEM_KEYS) == {
         "item_id": "product_id", "title": "product_name", "category": "department", "price": "list_price",
         "available": "in_stock",
     }  # fmt: skip
@@ -121,15 +121,19 @@ def test_a_catalogue_is_read_by_name_and_kind() -> None:
 
 def test_a_group_that_has_no_members_is_no_category() -> None:
     table = {"item_id": [f"p{n}" for n in range(100)], "category": [f"c{n}" for n in range(100)]}
-    assert guessed(table, ITEMS) == {"item_id": "item_id"}
+    assert guessed(table, ITEM_KEYS) == {"item_id": "item_id"}
 
 
 def test_rules_are_proposed_only_for_dirt_that_is_there() -> None:
     clean = pa.table({"user": ["a", "b"], "n": [1, 2], "p": [1.0, 2.0]})
-    guesses = [Guess("user_id", "user", ""), Guess("quantity", "n", ""), Guess("price", "p", "")]
-    assert likely_rules(clean, guesses) == []
+    guesses = [
+        InferredColumn("user_id", "user", ""),
+        InferredColumn("quantity", "n", ""),
+        InferredColumn("price", "p", ""),
+    ]
+    assert suggest_rules(clean, guesses) == []
     dirty = pa.table({"user": ["a", None, " ", "b"], "n": [1, -2, 1, 1], "p": [1.0, 2.0, 0.0, 1.0]})
-    found = {c.key: (c.expression, c.why.split("%")[0]) for c in likely_rules(dirty, guesses)}
+    found = {c.key: (c.expression, c.why.split("%")[0]) for c in suggest_rules(dirty, guesses)}
     assert found == {
         "blank user": ("trim(\"user\") <> ''", "25.0"),
         "returned or nothing sold": ("n > 0", "25.0"),
@@ -138,34 +142,36 @@ def test_rules_are_proposed_only_for_dirt_that_is_there() -> None:
 
 
 def test_users_that_are_missing_are_said_beside_the_guess() -> None:
-    [user, *_] = guess(profile_column(pa.table({"user": [None, *USERS[1:]], "item": GOODS, "time": TIMES})), PURCHASES)
+    [user, *_] = infer_columns(
+        profile_columns(pa.table({"user": [None, *USERS[1:]], "item": GOODS, "time": TIMES})), PURCHASE_KEYS
+    )
     assert user.why.endswith("; 0.2% null, rejected as such")
 
 
 def test_ids_written_in_several_ways_are_made_one() -> None:
     ids = [f"a{n}" for n in range(50)]
     table = pa.table({"Item Id": [*ids, "A7", "A8"], "u": [*ids, " a7", "a8"], "t": ["x"] * 52})
-    found = likely_normalising(table, [Guess("item_id", "Item Id", ""), Guess("user_id", "u", "")])
+    found = suggest_normalising(table, [InferredColumn("item_id", "Item Id", ""), InferredColumn("user_id", "u", "")])
     assert [(c.key, c.expression) for c in found] == [("Item Id", 'upper(trim("Item Id"))'), ("u", "trim(u)")]
 
 
 def test_case_that_tells_ids_apart_is_kept() -> None:
     ids = [f"{c}{n}" for c in "aA" for n in range(50)]
-    assert likely_normalising(pa.table({"i": ids}), [Guess("item_id", "i", "")]) == []
+    assert suggest_normalising(pa.table({"i": ids}), [InferredColumn("item_id", "i", "")]) == []
 
 
 def test_whole_floats_become_integers() -> None:
     table = pa.table({"user": [17850.0, None, 12.0]})
-    [cure] = likely_normalising(table, [Guess("user_id", "user", "")])
+    [cure] = suggest_normalising(table, [InferredColumn("user_id", "user", "")])
     assert cure.expression == 'CAST("user" AS BIGINT)'
 
 
 def test_names_are_split_into_words() -> None:
-    assert words("CustomerID") == words("customer_id") == words("customer ID") == ["customer", "id"]
-    assert words("InvoiceDate") == ["invoice", "date"]
+    assert name_words("CustomerID") == name_words("customer_id") == name_words("customer ID") == ["customer", "id"]
+    assert name_words("InvoiceDate") == ["invoice", "date"]
 
 
 def test_names_against_a_key_lower_its_score() -> None:
-    assert named("user_id", "user_id") == 1
-    assert named("user_id", "user_name") < 0.2 < named("user_id", "user_code")
-    assert named("user_id", "colour") == 0
+    assert name_score("user_id", "user_id") == 1
+    assert name_score("user_id", "user_name") < 0.2 < name_score("user_id", "user_code")
+    assert name_score("user_id", "colour") == 0

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from topkin.artifacts import schemas
 from topkin.errors import InputError
 from topkin.ingest.events import sort_and_deduplicate
-from topkin.ingest.splits import last_out, leaks, refuse_given, refuse_leaks
+from topkin.ingest.splits import count_leaks, hold_out_last, refuse_leaks, refuse_overlap
 
 AS_OF = datetime(2024, 6, 1)
 DAY = timedelta(days=1)
@@ -34,7 +34,7 @@ def events(rows: list[tuple[str, int, int]]) -> pa.Table:
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 4), st.integers(0, 3)), max_size=20))
 def test_the_last_moment_of_each_user_is_held_out(rows: list[tuple[str, int, int]]) -> None:
     table = events(rows)
-    known, out = last_out(table)
+    known, out = hold_out_last(table)
     everything = table.to_pylist()
     times: dict[str, set[Any]] = {}
     for row in everything:
@@ -49,14 +49,14 @@ def test_rows_on_the_wrong_side_of_the_date_are_counted() -> None:
     def at(*days: int) -> pa.Table:
         return pa.table({"timestamp": pa.array([AS_OF + d * DAY for d in days], schemas.TIME)})
 
-    assert leaks(at(-2, -1), at(0, 3), AS_OF) == (0, 0)
-    assert leaks(at(-2, 0, 1), at(-1, 3), AS_OF) == (2, 1)
-    assert leaks(at(), at(), AS_OF) == (0, 0)
-    refuse_given(0, 0, AS_OF)
+    assert count_leaks(at(-2, -1), at(0, 3), AS_OF) == (0, 0)
+    assert count_leaks(at(-2, 0, 1), at(-1, 3), AS_OF) == (2, 1)
+    assert count_leaks(at(), at(), AS_OF) == (0, 0)
+    refuse_overlap(0, 0, AS_OF)
     with pytest.raises(InputError, match=r"2 rows of purchases\.path do not.*later --as-of"):
-        refuse_given(2, 1, AS_OF)
+        refuse_overlap(2, 1, AS_OF)
     with pytest.raises(InputError, match=r"1 rows of heldout\.path do.*earlier --as-of"):
-        refuse_given(0, 1, AS_OF)
+        refuse_overlap(0, 1, AS_OF)
 
 
 FINE: dict[str, Any] = {

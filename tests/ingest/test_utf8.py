@@ -6,10 +6,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from topkin.ingest.cleaning import clean_purchases
-from topkin.ingest.contract import Source
+from topkin.ingest.contract import InputSource
 from topkin.ingest.files import FILE, ROW
 from topkin.ingest.rules import Rules
-from topkin.ingest.utf8 import not_utf8, readable
+from topkin.ingest.utf8 import escape_invalid_utf8, is_not_utf8
 
 BYTES = [b"ok", b"\xff\xfe", None, "ü\\xff".encode(), b"x\xc3"]
 SOUND = ["ok", "\\xff\\xfe", None, "ü\\xff", "x\\xc3"]
@@ -24,7 +24,7 @@ def text(kind: pa.DataType) -> pa.Array:
 
 @pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.string_view()])
 def test_only_texts_that_are_not_utf8_are_told_and_changed(kind: pa.DataType) -> None:
-    found = readable(pa.table({"good": ["a"] * 5, "n": range(5), "bad": text(kind)}))
+    found = escape_invalid_utf8(pa.table({"good": ["a"] * 5, "n": range(5), "bad": text(kind)}))
     assert {c: mask.tolist() for c, mask in found.broken.items()} == {"bad": [False, True, False, False, True]}
     assert found.rows["bad"].to_pylist() == SOUND
     assert found.rows["bad"].type == kind
@@ -33,8 +33,8 @@ def test_only_texts_that_are_not_utf8_are_told_and_changed(kind: pa.DataType) ->
 
 def test_sound_rows_come_back_as_they_are() -> None:
     rows = pa.table({"a": ["ü", None], "d": pa.array(["x", "y"]).dictionary_encode()})
-    assert readable(rows).rows is rows
-    assert not readable(rows).broken
+    assert escape_invalid_utf8(rows).rows is rows
+    assert not escape_invalid_utf8(rows).broken
 
 
 def test_a_purchase_by_a_user_that_is_no_text_is_rejected_before_sql_sees_it() -> None:
@@ -50,7 +50,7 @@ def test_a_purchase_by_a_user_that_is_no_text_is_rejected_before_sql_sees_it() -
     )
     rules = Rules.of("purchases", {"user_id": "upper(trim(user_id))"}, {"blank": "trim(user_id) <> ''"})
     columns = {name: name for name in ("user_id", "item_id", "timestamp")}
-    found = clean_purchases(raw, Source(name="purchases", path="", columns=columns, rules=rules), day)
+    found = clean_purchases(raw, InputSource(name="purchases", path="", columns=columns, rules=rules), day)
     assert found.accepted["user_id"].to_pylist() == ["OK", "Ü\\XFF"]
     assert found.rejects["reason"].to_pylist() == [
         "user_id is not UTF-8",
@@ -86,5 +86,5 @@ ANY = st.one_of(st.none(), st.binary(max_size=6), st.lists(st.sampled_from(PIECE
 @example([b"\xc3", b"\xa9", None, b"\xa9"], 0)
 @example([b"\xe0", b"\x00\x80"], 0)
 def test_what_is_text_is_what_python_decodes(values: list[bytes | None], skipped: int) -> None:
-    found = not_utf8(pa.array([b"\xff"] * skipped + values, pa.large_binary()).slice(skipped))
+    found = is_not_utf8(pa.array([b"\xff"] * skipped + values, pa.large_binary()).slice(skipped))
     assert found.tolist() == [v is not None and not is_text(v) for v in values]

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from topkin.artifacts import schemas, storage
-from topkin.artifacts.partition import split
+from topkin.artifacts.partition import split_by_partition
 from topkin.config.sections import Settings
 from topkin.encoding.blocks import Block
 from topkin.errors import ArtifactError, InputError
@@ -111,7 +111,7 @@ def write_run(
             short.append((user, made.recommend.k, len(best), "bought"))
 
     def by_part(table: pa.Table, folder: str, schema: pa.Schema) -> None:
-        found = split(table, "user_id", parts)
+        found = split_by_partition(table, "user_id", parts)
         for part in range(parts):
             piece = found.get(part, table.schema.empty_table()).combine_chunks()
             storage.write_parquet(piece.cast(schema), str(run / folder / storage.part_name(part, parts)))

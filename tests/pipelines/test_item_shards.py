@@ -10,7 +10,7 @@ import pytest
 
 from topkin.artifacts import schemas, storage
 from topkin.artifacts.embeddings import vector_column
-from topkin.artifacts.partition import split
+from topkin.artifacts.partition import split_by_partition
 from topkin.config.sections import Settings
 from topkin.encoding.blocks import Block
 from topkin.linalg.cosine import unit_rows
@@ -41,7 +41,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "weights": [[1.0] * len(b) for b in baskets],
         "segment": [("north", "south", None)[n % 3] for n in range(USERS)],
     }
-    histories = split(pa.table(users, schema=schemas.histories(t, t)), "user_id", PARTS)
+    histories = split_by_partition(pa.table(users, schema=schemas.histories(t, t)), "user_id", PARTS)
     of_users = schemas.with_encoder(schemas.user_embeddings(t, DIM), ENCODER)
     of_items = schemas.with_encoder(schemas.item_embeddings(t, DIM), ENCODER)
     scored, pooled, bounds = vectors(rng, ITEMS), vectors(rng, ITEMS), shard_bounds(ITEMS, PARTS)

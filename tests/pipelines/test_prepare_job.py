@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from topkin.artifacts import storage
-from topkin.artifacts.partition import split
+from topkin.artifacts.partition import split_by_partition
 from topkin.config.load import load_settings
 from topkin.config.sections import Settings
 from topkin.errors import InputError
@@ -123,7 +123,7 @@ def test_the_job_writes_what_the_function_makes(done: tuple[Settings, Path]) -> 
     names = [storage.part_name(p, 3) for p in range(3)]
     for folder in FOLDERS:
         table = getattr(made, folder)
-        parts = split(table, "row" if folder == "rejects" else "user_id", 3)
+        parts = split_by_partition(table, "row" if folder == "rejects" else "user_id", 3)
         assert storage.files(str(out / folder)) == names
         for part, name in enumerate(names):
             found = storage.read_parquet(str(out / folder / name))

@@ -20,7 +20,7 @@ import pytest
 
 from topkin.artifacts import manifest, schemas, storage
 from topkin.artifacts.embeddings import read_items, read_users
-from topkin.artifacts.partition import split
+from topkin.artifacts.partition import split_by_partition
 from topkin.config.sections import Settings
 from topkin.errors import ArtifactError, InputError
 from topkin.linalg.cosine import unit_rows
@@ -55,7 +55,7 @@ def write_prepared(folder: str, kind: str) -> None:
         },
         schema=schemas.histories(t, t),
     )
-    whole = split(histories, "user_id", PARTS)
+    whole = split_by_partition(histories, "user_id", PARTS)
     for part in range(PARTS):
         table = whole.get(part, histories.slice(0, 0)).sort_by("user_id")
         storage.write_parquet(table, storage.join(folder, "histories", storage.part_name(part, PARTS)))
@@ -175,7 +175,7 @@ def test_the_summary_of_vectors_counts_those_without(run):
 
 
 def test_vectors_that_are_no_numbers_are_set_aside_and_counted():
-    from topkin.telemetry.counters import tally_of
+    from topkin.telemetry.counters import sum_counts
     from topkin.transforms.embed import encode_items
 
     class Broken:
@@ -190,7 +190,7 @@ def test_vectors_that_are_no_numbers_are_set_aside_and_counted():
 
     table, counts = encode_items(Broken(), pa.table({"item_id": ["a", "b", "c"]}), 16, (MemoryError,))
     assert table["vector"].to_pylist() == table["in_vector"].to_pylist() == [[1, 1], [0, 0], [1, 1]]
-    assert tally_of([counts]) == {"items": {"all": 3, "without_vector": 1, "not_finite": 1}}
+    assert sum_counts([counts]) == {"items": {"all": 3, "without_vector": 1, "not_finite": 1}}
 
 
 def test_embedding_again_and_repeating_bundles_gives_the_same_bytes(shop):

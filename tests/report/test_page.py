@@ -66,7 +66,7 @@ def test_the_order_of_models_is_not_that_of_the_file() -> None:
 
 def test_what_judges_nobody_is_said_only_where_there_is_any() -> None:
     def said(users: int, items: int) -> str:
-        return page.unjudged({"events_of_new_users": users, "events_of_new_items": items})
+        return page.unjudged_purchases({"events_of_new_users": users, "events_of_new_items": items})
 
     assert said(0, 0) == ""
     assert said(0, 1) == "1 held-out purchase of items not sold before it judges nobody."
@@ -81,7 +81,7 @@ def test_the_training_is_told_with_and_without_a_trial() -> None:
     assert "all purchases for 1 epoch," in told
     alone = page.training_text({"epochs": [], "refit": final, "stopped": "no validation: too little was bought"})
     assert alone == "1 epoch over all purchases; no validation: too little was bought."
-    assert charts.measured({"epochs": trial}) == "validation_recall@20"
+    assert charts.validation_metric({"epochs": trial}) == "validation_recall@20"
 
 
 def test_numbers_and_days_read_well() -> None:

@@ -28,7 +28,7 @@ def metrics() -> dict[str, Any]:
     return made
 
 
-def cells(grid: tables.Grid | None) -> dict[str, list[str]]:
+def cells(grid: tables.MetricsTable | None) -> dict[str, list[str]]:
     assert grid is not None
     return {name: [text for text, _ in row] for name, _, row in grid.rows}
 
@@ -55,21 +55,21 @@ def test_nothing_found_is_no_best() -> None:
 
 def test_cold_items_come_with_their_ratio_to_popularity_where_there_is_one() -> None:
     made = metrics()
-    assert cells(tables.cold(made))["User-kNN"][-1] == "4.00"
+    assert cells(tables.cold_items(made))["User-kNN"][-1] == "4.00"
     made["cold_items"]["among_cold"]["popularity"] = {"recall@10": 0.0, "ndcg@10": 0.0}
-    assert cells(tables.cold(made))["User-kNN"][-1] == "–"
-    grid = tables.cold(made)
+    assert cells(tables.cold_items(made))["User-kNN"][-1] == "–"
+    grid = tables.cold_items(made)
     assert grid is not None
     assert "9 items first sold in the last 30 days" in grid.note
     assert "3 users bought 1 such item new to them" in grid.note
 
 
 def test_what_lists_are_like_is_not_ranked_and_may_lack_a_number() -> None:
-    found = cells(tables.beyond(metrics()))
+    found = cells(tables.list_qualities(metrics()))
     assert found == {m: ["0.2500", "0.900", "3.00", "0.0500", "–"] for m in ("This model", "Popularity")}
 
 
-@pytest.mark.parametrize("table", ["user_kinds", "item_kinds", "cold", "beyond"])
+@pytest.mark.parametrize("table", ["user_kinds", "item_kinds", "cold_items", "list_qualities"])
 def test_without_users_there_is_no_table(table: str) -> None:
     nothing = nothing_held_out(datetime(2024, 6, 1), (10,), "exclude", "nothing")
     assert getattr(tables, table)(nothing) is None

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from topkin.synthetic.customers import SHARPNESS, _explore
-from topkin.synthetic.dirt import Dirt
+from topkin.synthetic.noise import NoiseRates
 from topkin.synthetic.oracle import best_items
 from topkin.synthetic.shop import FIRST_USER, Shop
 
-SHOP = Shop(dirt=Dirt.none())
+SHOP = Shop(noise=NoiseRates.none())
 CUT = SHOP.days - SHOP.heldout_days
 
 
@@ -70,18 +70,18 @@ def test_item_knn_finds_most_of_the_planted_taste(log: Log) -> None:
 def test_best_items_are_those_of_a_plain_loop() -> None:
     shop = Shop(users=40, items=30, purchases=300, seed=3)
     people, bought = shop.bought(0)
-    goods, k = shop.goods, 6
+    items, k = shop.generated_items, 6
     cut = shop.days - shop.heldout_days
     known = bought.day < cut
     table = shop.best_shard(0, 1, k=k).to_pydict()
-    offered = shop.catalogued | (goods.launch < cut)
-    codes = goods.codes()
-    expected = goods.expected(cut, shop.days)
+    offered = shop.catalogued | (items.launch < cut)
+    codes = items.codes()
+    expected = items.expected(cut, shop.days)
     for row in range(len(people)):
         mine = set(bought.item[known & (bought.row == row)].tolist())
         scored = [
             (
-                float(people.taste[row].astype(float) @ goods.cells[goods.cell[i]].astype(float)) + np.log(expected[i]),
+                float(people.taste[row].astype(float) @ items.cells[items.cell[i]].astype(float)) + np.log(expected[i]),
                 -i,
             )
             for i in range(30)
@@ -95,11 +95,11 @@ def test_best_items_are_those_of_a_plain_loop() -> None:
 
 
 def test_best_items_leave_out_what_does_not_appeal_and_break_ties_by_number() -> None:
-    goods = Shop(users=1, items=12, purchases=0).goods
+    items = Shop(users=1, items=12, purchases=0).generated_items
     appeal = np.ones(12)
     appeal[[0, 5]] = 0
     row, rank, item, utility, taste = best_items(
-        np.zeros((2, goods.cells.shape[1]), np.float32), goods, appeal, np.array([1]), np.array([1]), 3
+        np.zeros((2, items.cells.shape[1]), np.float32), items, appeal, np.array([1]), np.array([1]), 3
     )
     assert row.tolist() == [0, 0, 0, 1, 1, 1]
     assert rank.tolist() == [1, 2, 3] * 2
@@ -110,16 +110,16 @@ def test_best_items_leave_out_what_does_not_appeal_and_break_ties_by_number() ->
 
 def test_explored_items_have_the_planted_probability() -> None:
     shop = Shop(users=1, items=25, purchases=1, seed=11)
-    goods, n_days = shop.goods, shop.days
+    items, n_days = shop.generated_items, shop.days
     people = shop.customers(0)
     keen = type(people)(
         people.number, people.country, np.zeros(1), np.full(1, 100_000 / n_days), people.favourites, people.taste / 4
     )
-    found = _explore(keen, goods, n_days, np.random.default_rng(0))
+    found = _explore(keen, items, n_days, np.random.default_rng(0))
     chance = np.zeros(25)
     for day in range(n_days):
-        now = np.exp(keen.taste[0] @ goods.cells[goods.cell].T) * goods.popularity
-        now = now * goods.sell(np.arange(25), np.full(25, day + 0.56))
+        now = np.exp(keen.taste[0] @ items.cells[items.cell].T) * items.popularity
+        now = now * items.sell(np.arange(25), np.full(25, day + 0.56))
         chance += now / now.sum() / n_days
     share = np.bincount(found.item, minlength=25) / len(found)
     assert np.abs(share - chance).sum() < 0.03
@@ -131,7 +131,7 @@ def test_consumables_are_bought_again_at_their_cycle(log: Log) -> None:
     user, item, day = log.user[order], log.item[order], log.day[order]
     again = (user[1:] == user[:-1]) & (item[1:] == item[:-1])
     gap, what = np.diff(day)[again], item[1:][again]
-    cycle = SHOP.goods.cycle[what]
+    cycle = SHOP.generated_items.cycle[what]
     refills = cycle > 0
     on_time = np.abs(np.log(gap[refills] / cycle[refills])) < 0.25
     assert on_time.mean() > 0.5
@@ -140,7 +140,7 @@ def test_consumables_are_bought_again_at_their_cycle(log: Log) -> None:
 
 
 def test_a_category_sells_best_in_its_season(log: Log) -> None:
-    category = SHOP.goods.category[log.item]
+    category = SHOP.generated_items.category[log.item]
     christmas = log.day[category == 21]
     swimwear = log.day[category == 15]
     assert np.mean((swimwear > 150) & (swimwear < 230)) > 1.25 * np.mean((christmas > 150) & (christmas < 230))
@@ -148,9 +148,9 @@ def test_a_category_sells_best_in_its_season(log: Log) -> None:
 
 
 def test_nothing_sells_before_its_launch_or_after_it_is_gone(log: Log) -> None:
-    goods = SHOP.goods
-    assert (log.day >= goods.launch[log.item]).all()
-    assert (log.day < goods.gone[log.item]).all()
+    items = SHOP.generated_items
+    assert (log.day >= items.launch[log.item]).all()
+    assert (log.day < items.gone[log.item]).all()
     assert (log.day >= 0).all()
     assert (log.day < SHOP.days).all()
 
@@ -159,12 +159,12 @@ def test_cold_items_tell_their_category_by_their_title(log: Log) -> None:
     sales = np.bincount(log.item[log.day < CUT], minlength=SHOP.items)
     cold = np.flatnonzero(sales < 3)
     assert len(cold) > 40
-    assert (sales[SHOP.goods.launch >= CUT] == 0).all()
-    nouns = [t.split()[2] for t in SHOP.goods.titles()]
+    assert (sales[SHOP.generated_items.launch >= CUT] == 0).all()
+    nouns = [t.split()[2] for t in SHOP.generated_items.titles()]
     known: dict[str, set[int]] = {}
     for i in np.flatnonzero(sales >= 3):
-        known.setdefault(nouns[i], set()).add(int(SHOP.goods.category[i]))
-    told = [known.get(nouns[i], set()) == {int(SHOP.goods.category[i])} for i in cold]
+        known.setdefault(nouns[i], set()).add(int(SHOP.generated_items.category[i]))
+    told = [known.get(nouns[i], set()) == {int(SHOP.generated_items.category[i])} for i in cold]
     assert np.mean(told) > 0.85  # a few nouns name things of two categories
 
 
@@ -183,10 +183,10 @@ def test_tastes_are_as_strong_as_planted(log: Log) -> None:
 
 
 def test_tastes_times_cells_is_exact_in_any_order() -> None:
-    people, goods = SHOP.customers(0), SHOP.goods
-    turned = np.random.default_rng(0).permutation(goods.cells.shape[1])
-    straight = goods.liking(people.taste)
-    other = people.taste[:, turned].astype(np.float64) @ goods.cells[:, turned].astype(np.float64).T
+    people, items = SHOP.customers(0), SHOP.generated_items
+    turned = np.random.default_rng(0).permutation(items.cells.shape[1])
+    straight = items.liking(people.taste)
+    other = people.taste[:, turned].astype(np.float64) @ items.cells[:, turned].astype(np.float64).T
     assert (straight == other).all()
-    by_hand = np.einsum("ud,cd->uc", people.taste.astype(np.longdouble), goods.cells.astype(np.longdouble))
+    by_hand = np.einsum("ud,cd->uc", people.taste.astype(np.longdouble), items.cells.astype(np.longdouble))
     assert (straight == by_hand).all()

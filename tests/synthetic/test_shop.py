@@ -13,7 +13,7 @@ import pytest
 
 from topkin.artifacts import storage
 from topkin.synthetic.customers import BLOCK
-from topkin.synthetic.dirt import Dirt
+from topkin.synthetic.noise import NoiseRates
 from topkin.synthetic.shop import BEST, FIRST_USER, PURCHASES, Shop
 
 SMALL = {"users": 900, "items": 150, "purchases": 9_000}
@@ -52,7 +52,7 @@ def test_any_number_of_shards_holds_the_same_lines(shards: int) -> None:
 
 
 def test_each_customer_is_in_one_shard_and_nearly_all_buy() -> None:
-    shop = Shop(**SMALL, dirt=Dirt.none())
+    shop = Shop(**SMALL, noise=NoiseRates.none())
     seen = [set(shop.purchase_shard(i, 4)["user_id"].to_pylist()) for i in range(4)]
     assert sum(map(len, seen)) == len(set.union(*seen)) > 0.85 * shop.users
     assert set.union(*seen) <= set(shop.users_table()["user_id"].to_pylist())
@@ -76,7 +76,7 @@ def test_more_shards_than_blocks_are_empty_tables() -> None:
     [(2_000, 1_000, 60_000), (1_000, 300, 20_000), (6_000, 1_000, 20_000), (2_000, 40, 60_000)],
 )
 def test_about_as_many_purchases_are_made_as_asked_for(users: int, items: int, purchases: int) -> None:
-    made = Shop(users=users, items=items, purchases=purchases, dirt=Dirt.none()).counts()["accepted"]
+    made = Shop(users=users, items=items, purchases=purchases, noise=NoiseRates.none()).counts()["accepted"]
     assert made == pytest.approx(purchases, rel=0.12)
 
 
@@ -111,7 +111,7 @@ def test_a_shard_is_sorted_by_time_and_within_the_shops_year() -> None:
 
 
 def test_an_invoice_is_of_one_customer_at_one_time() -> None:
-    table = Shop(**SMALL, dirt=Dirt.none()).purchase_shard(0, 1)
+    table = Shop(**SMALL, noise=NoiseRates.none()).purchase_shard(0, 1)
     by = table.group_by("invoice_id").aggregate([("user_id", "count_distinct"), ("timestamp", "count_distinct")])
     assert set(by["user_id_count_distinct"].to_pylist()) == {1}
     assert set(by["timestamp_count_distinct"].to_pylist()) == {1}
@@ -140,7 +140,7 @@ def test_some_users_never_buy_before_the_cut() -> None:
 
 
 def test_popularity_has_a_long_tail() -> None:
-    sales = Counter(Shop(dirt=Dirt.none()).purchase_shard(0, 1)["item_id"].to_pylist())
+    sales = Counter(Shop(noise=NoiseRates.none()).purchase_shard(0, 1)["item_id"].to_pylist())
     ranked = np.sort(list(sales.values()))[::-1]
     assert ranked[:100].sum() > 0.4 * ranked.sum()
     assert (ranked < 10).sum() > 100

@@ -13,7 +13,7 @@ from topkin.telemetry import profiling
 @pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="the bytes are told by Linux")
 def test_bytes_read_and_written_are_those_of_the_work(tmp_path: Path) -> None:
     (tmp_path / "before").write_bytes(bytes(5_000_000))
-    with profiling.measured() as usage:
+    with profiling.measure_usage() as usage:
         (tmp_path / "a").write_bytes(bytes(3_000_000))
         (tmp_path / "a").read_bytes()
         (tmp_path / "a").read_bytes()
@@ -24,9 +24,9 @@ def test_bytes_read_and_written_are_those_of_the_work(tmp_path: Path) -> None:
 def test_the_peak_is_that_of_the_work_and_not_of_what_was_before() -> None:
     first = np.ones(40_000_000)
     del first
-    with profiling.measured() as small:
+    with profiling.measure_usage() as small:
         pass
-    with profiling.measured() as large:
+    with profiling.measure_usage() as large:
         second = np.ones(20_000_000)
         del second
     if Path("/proc/self/clear_refs").exists():
@@ -36,7 +36,7 @@ def test_the_peak_is_that_of_the_work_and_not_of_what_was_before() -> None:
 
 def test_processes_that_the_work_waited_for_count_as_its_own() -> None:
     script = "import time; began = time.process_time()\nwhile time.process_time() < began + .3: pass"
-    with profiling.measured() as usage:
+    with profiling.measure_usage() as usage:
         subprocess.run([sys.executable, "-c", script], check=True)
     assert usage.seconds >= 0.3
     assert 0.3 <= usage.cpu_seconds < 2
@@ -44,16 +44,16 @@ def test_processes_that_the_work_waited_for_count_as_its_own() -> None:
 
 def test_steps_go_to_what_is_being_measured_also_when_it_fails() -> None:
     step = {"step": "Read", "rows": 3, "bytes": 24, "milliseconds": 1}
-    profiling.note([step])
+    profiling.record_steps([step])
     usages = []
 
     def fail() -> None:
-        with profiling.measured() as usage:
+        with profiling.measure_usage() as usage:
             usages.append(usage)
-            profiling.note([step])
+            profiling.record_steps([step])
             raise ValueError("no luck")
 
-    with profiling.measured() as outer, pytest.raises(ValueError, match="no luck"):
+    with profiling.measure_usage() as outer, pytest.raises(ValueError, match="no luck"):
         fail()
     assert outer.steps == usages[0].steps == [step]
     assert outer.to_json()["steps"] == [step]

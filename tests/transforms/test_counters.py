@@ -48,7 +48,7 @@ def test_steps_count_what_they_give_and_their_own_time(flags: tuple[str, ...]) -
         tables = several.main | beam.Filter(lambda t: isinstance(t, pa.Table)).with_output_types(pa.Table)
         tables | "Slow" >> beam.Map(slow) | "Then" >> beam.Map(only_read)
 
-    with profiling.measured() as usage:
+    with profiling.measure_usage() as usage:
         run_pipeline(build, flags)
     steps = {step["step"]: step for step in usage.steps}
     assert list(steps) == ["One", "Several/ParDo(Several)", "Slow", "Then"]

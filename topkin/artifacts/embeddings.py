@@ -1,13 +1,10 @@
 """The vectors' tables: reading them checked, building them, setting aside what is no vector."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from topkin.artifacts import schemas, storage
 from topkin.errors import ArtifactError
@@ -28,7 +25,7 @@ def vectors_of(table: pa.Table, column: str = "vector") -> np.ndarray:
     return np.concatenate([np.zeros(0, np.float32), *flat]).reshape(len(table), dim)
 
 
-def set_aside(*vectors: np.ndarray) -> tuple[int, list[np.ndarray]]:
+def zero_non_finite(*vectors: np.ndarray) -> tuple[int, list[np.ndarray]]:
     """Rows with a NaN or an infinity in any of the arrays, (n, dim) each, made zero in all.
 
     Returns how many they are, and the arrays.
@@ -41,10 +38,10 @@ def set_aside(*vectors: np.ndarray) -> tuple[int, list[np.ndarray]]:
 
 def require_encoder(table: pa.Table, encoder: str, path: str) -> None:
     """Raise ArtifactError where a table was made by another encoder, or does not say by which."""
-    found = schemas.encoder_of(table.schema)
-    if found != encoder:
+    maker = schemas.encoder_of(table.schema)
+    if maker != encoder:
         raise ArtifactError(
-            f"{path} must be made by encoder {encoder[:12]}…, got {found and found[:12]}…: tables of two encoders "
+            f"{path} must be made by encoder {encoder[:12]}…, got {maker and maker[:12]}…: tables of two encoders "
             "do not mix; run topkin embed again with --force"
         )
 
@@ -68,16 +65,7 @@ def read_items(folder: str, encoder: str) -> ItemEmbeddings:
     return ItemEmbeddings(stored.ids(), stored.read("vector", every), stored.read("in_vector", every))
 
 
-@contextmanager
-def _opened(path: str) -> Iterator[pq.ParquetFile]:
-    fs, inner = storage.filesystem(path)
-    try:
-        with fs.open_input_file(inner) as source, pq.ParquetFile(source, page_checksum_verification=True) as file:
-            yield file
-    except FileNotFoundError as e:
-        raise ArtifactError(f"{path} is missing: run topkin embed again with --force") from e
-    except (OSError, pa.ArrowInvalid) as e:
-        raise ArtifactError(f"{path} is damaged ({e}): run topkin embed again with --force") from e
+_open = partial(storage.open_parquet, made_by="topkin embed")
 
 
 @dataclass(frozen=True)
@@ -92,30 +80,26 @@ class StoredItems:
 
     @cached_property
     def _files(self) -> list[str]:
-        path = storage.join(self.folder, ITEMS)
-        names = [storage.join(path, n) for n in storage.files(path) if n.endswith(".parquet")]
-        if not names:
-            raise ArtifactError(f"{path} holds no Parquet file: run topkin embed again with --force")
-        return names
+        return storage.parquet_files(storage.join(self.folder, ITEMS), made_by="topkin embed")
 
     @cached_property
     def dim(self) -> int:
         """Coordinates of a vector."""
-        with _opened(self._files[0]) as file:
+        with _open(self._files[0]) as file:
             return int(file.schema_arrow.field("vector").type.list_size)
 
     @cached_property
     def _groups(self) -> list[tuple[str, int, int, int]]:
         """Path, row group, its first row and the one after its last, in catalogue order."""
-        found, first = [], 0
+        groups, first = [], 0
         for name in self._files:
-            with _opened(name) as file:
+            with _open(name) as file:
                 require_encoder(file.schema_arrow.empty_table(), self.encoder, name)
                 for group in range(file.num_row_groups):
                     rows = file.metadata.row_group(group).num_rows
-                    found.append((name, group, first, first + rows))
+                    groups.append((name, group, first, first + rows))
                     first += rows
-        return found
+        return groups
 
     def __len__(self) -> int:
         return self._groups[-1][3] if self._groups else 0
@@ -132,14 +116,14 @@ class StoredItems:
 
     def read(self, column: str, numbers: np.ndarray) -> np.ndarray:
         """The vectors of ascending row numbers, (n, dim) float32; only the row groups that hold some are read."""
-        found = np.zeros((len(numbers), self.dim), np.float32)
+        vectors = np.zeros((len(numbers), self.dim), np.float32)
         for path, group, first, end in self._groups:
             lo, hi = np.searchsorted(numbers, [first, end])
             if lo < hi:
-                with _opened(path) as file:
+                with _open(path) as file:
                     table = file.read_row_group(group, columns=[column])
-                found[lo:hi] = vectors_of(table, column)[numbers[lo:hi] - first]
-        return found
+                vectors[lo:hi] = vectors_of(table, column)[numbers[lo:hi] - first]
+        return vectors
 
 
 @dataclass(frozen=True)

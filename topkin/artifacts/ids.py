@@ -22,8 +22,20 @@ def decoded(values: pa.ChunkedArray) -> pa.ChunkedArray:
         if isinstance(values.type, pa.BaseExtensionType):
             values = pa.chunked_array([c.storage for c in values.chunks], values.type.storage_type)
         else:
-            values = values.cast(values.type.value_type)
+            values = pa.chunked_array([_decoded(c) for c in values.chunks], _castable(values.type.value_type))
     return values
+
+
+def _castable(t: pa.DataType) -> pa.DataType:
+    """The type with kernels for what is a view of text or bytes."""
+    if pa.types.is_string_view(t):
+        return pa.string()
+    return pa.binary() if pa.types.is_binary_view(t) else t
+
+
+def _decoded(chunk: pa.DictionaryArray) -> pa.Array:
+    kind = _castable(chunk.type.value_type)
+    return chunk.cast(kind) if kind == chunk.type.value_type else chunk.dictionary.cast(kind).take(chunk.indices)
 
 
 def canonical_type(t: pa.DataType) -> pa.DataType | None:
@@ -40,7 +52,7 @@ def canonical_type(t: pa.DataType) -> pa.DataType | None:
     return None
 
 
-def cure(column: str, t: pa.DataType, section: str) -> str:
+def suggest_cast(column: str, t: pa.DataType, section: str) -> str:
     """What to do about an id column of a type that cannot be one."""
     t = storage(t)
     if pa.types.is_floating(t) or pa.types.is_decimal(t):

@@ -42,7 +42,7 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Scored:
+class RankedItem:
     """A ranked item with what is known of the ranking."""
 
     rank: int
@@ -73,10 +73,10 @@ class UserView:
     user_id: Id
     segment: str | None
     history: tuple[Purchase, ...]
-    recommendations: tuple[Scored, ...]
+    recommendations: tuple[RankedItem, ...]
     short: dict[str, Any] | None = None
     neighbours: tuple[tuple[Id, float], ...] = ()
-    bought_by_neighbours: tuple[Scored, ...] = ()
+    bought_by_neighbours: tuple[RankedItem, ...] = ()
     model: str | None = None
 
 
@@ -85,7 +85,7 @@ class ItemView:
     """An item and its neighbours."""
 
     item: Item
-    neighbours: tuple[Scored, ...] = ()
+    neighbours: tuple[RankedItem, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -104,63 +104,56 @@ def user(run: Run, user_id: Id) -> UserView | None:
     if not rows:
         return None
     row = rows[0]
-    listed, short, model = [], [], None
+    recommended, short, model, neighbours, bought = [], [], None, [], []
     if "recommend" in run.folders:
-        told = storage.read_json(storage.join(run.folder("recommend"), "lists.json"))
-        model = str(told.get("model", "encoder"))  # runs of before there was a choice do not say
+        summary = storage.read_json(storage.join(run.folder("recommend"), "lists.json"))
+        model = str(summary.get("model", "encoder"))  # runs of before there was a choice do not name it
         dates = storage.folders(storage.join(run.folder("recommend"), "recommendations"))
-        listed = user_rows(run, "recommend", f"recommendations/{dates[-1]}", user_id) if dates else []
+        recommended = user_rows(run, "recommend", f"recommendations/{dates[-1]}", user_id) if dates else []
         short = user_rows(run, "recommend", "short_lists", user_id)
-    alike = user_rows(run, "similar", "similar_users", user_id) if "similar" in run.folders else []
-    bought = user_rows(run, "similar", "neighbours_bought", user_id) if "similar" in run.folders else []
-    ids = {*row["items"], *(r["item_id"] for r in [*listed, *bought])}
-    ids.update(b for r in listed for b in r["because"])
-    known = items(run, sorted(ids))
-    history = [
-        Purchase(time, known[item], quantity)
-        for time, item, quantity in zip(row["times"], row["items"], row["weights"], strict=True)
-    ]
+    if "similar" in run.folders:
+        neighbours = user_rows(run, "similar", "similar_users", user_id)
+        bought = user_rows(run, "similar", "neighbours_bought", user_id)
+    ids = {*row["items"], *(r["item_id"] for r in [*recommended, *bought])}
+    by_id = items(run, sorted(ids.union(*(r["because"] for r in recommended))))
+
+    def ranked(row: dict[str, Any]) -> RankedItem:
+        columns = {name: row[name] for name in ("rank", "score", "source", "support", "times_bought") if name in row}
+        return RankedItem(
+            item=by_id[row["item_id"]], because=tuple(by_id[b] for b in row.get("because", ())), **columns
+        )
+
+    history = zip(row["times"], (by_id[item] for item in row["items"]), row["weights"], strict=True)
     return UserView(
-        user_id,
-        row["segment"],
-        tuple(reversed(history)),
-        tuple(
-            Scored(
-                r["rank"],
-                known[r["item_id"]],
-                r["score"],
-                r["source"],
-                tuple(known[b] for b in r["because"]),
-                times_bought=r["times_bought"],
-            )
-            for r in listed
-        ),
-        short[0] if short else None,
-        tuple((r["neighbour_id"], r["score"]) for r in alike),
-        tuple(Scored(r["rank"], known[r["item_id"]], r["score"], support=r["support"]) for r in bought),
-        model,
+        user_id=user_id,
+        segment=row["segment"],
+        history=tuple(Purchase(*purchase) for purchase in history)[::-1],
+        recommendations=tuple(map(ranked, recommended)),
+        short=short[0] if short else None,
+        neighbours=tuple((r["neighbour_id"], r["score"]) for r in neighbours),
+        bought_by_neighbours=tuple(map(ranked, bought)),
+        model=model,
     )
 
 
 def item(run: Run, item_id: Id) -> ItemView | None:
     """An item and its neighbours; None for an item that the catalogue lacks."""
-    found = items(run, [item_id], or_bare=False)
-    if item_id not in found:
+    rows_by_id = items(run, [item_id], or_bare=False)
+    if item_id not in rows_by_id:
         return None
     rows: list[dict[str, Any]] = []
     if "similar" in run.folders:
-        folder = storage.join(run.folder("similar"), "similar_items")
-        for name in storage.files(folder):
-            rows += _where(storage.join(folder, name), "item_id", [item_id]).to_pylist()
-    known = items(run, [r["neighbour_id"] for r in rows])
-    return ItemView(found[item_id], tuple(Scored(r["rank"], known[r["neighbour_id"]], r["score"]) for r in rows))
+        rows = read_rows(run, "similar", "similar_items", "item_id", [item_id]).to_pylist()
+    by_id = items(run, [r["neighbour_id"] for r in rows])
+    neighbours = tuple(RankedItem(r["rank"], by_id[r["neighbour_id"]], r["score"]) for r in rows)
+    return ItemView(rows_by_id[item_id], neighbours)
 
 
 def items(run: Run, ids: Sequence[Id], *, or_bare: bool = True) -> dict[Id, Item]:
     """The catalogue's rows of some ids; ``or_bare`` gives an id that it lacks an item without a title."""
-    rows = _where(_catalogue(run), "item_id", list(ids), schemas.FACTS).to_pylist() if ids else []
-    found = {row["item_id"]: Item(**row) for row in rows}
-    return {i: found.get(i, Item(i)) for i in ids} if or_bare else found
+    rows = _where(_catalogue(run), "item_id", list(ids), schemas.CATALOGUE_COLUMNS).to_pylist() if ids else []
+    by_id = {row["item_id"]: Item(**row) for row in rows}
+    return {i: by_id.get(i, Item(i)) for i in ids} if or_bare else by_id
 
 
 def find(run: Run, text: str, *, most: int = 20) -> Match:
@@ -175,8 +168,8 @@ def find(run: Run, text: str, *, most: int = 20) -> Match:
     if item_id is not None and not items(run, [item_id], or_bare=False):
         item_id = None
     titles = by_title(run, text.split(), most=most)
-    found = user_id is not None or item_id is not None or bool(titles)
-    return Match(user_id, item_id, titles, () if found else nearest_titles(run, text.split(), most=5))
+    is_match = user_id is not None or item_id is not None or bool(titles)
+    return Match(user_id, item_id, titles, () if is_match else nearest_titles(run, text.split(), most=5))
 
 
 def by_title(run: Run, words: Sequence[str], *, most: int) -> tuple[Item, ...]:
@@ -193,11 +186,11 @@ def nearest_titles(run: Run, words: Sequence[str], *, most: int) -> tuple[Item, 
     table = _titles(run)
     table = table.filter(pc.is_valid(table["title"]))
     folder = storage.join(run.folder("prepare"), "vocabularies")
-    known = storage.read_parquet(storage.join(folder, "words.parquet"), ["value"])["value"].to_pylist()
+    vocabulary = storage.read_parquet(storage.join(folder, "words.parquet"), ["value"])["value"][:50_000].to_pylist()
     hits = np.zeros(len(table), np.int64)
     for word in words:
         near = [word] if len(word) > 1 else []
-        near += difflib.get_close_matches(word.lower(), [k.lower() for k in known[:50_000]], n=1, cutoff=0.7)
+        near += difflib.get_close_matches(word.lower(), [v.lower() for v in vocabulary], n=1, cutoff=0.7)
         matched = [np.asarray(pc.match_substring(table["title"], n, ignore_case=True)) for n in near]
         hits += np.any(matched, axis=0) if matched else 0
     if not hits.any():
@@ -218,7 +211,7 @@ def id_types(run: Run) -> tuple[pa.DataType, pa.DataType]:
 
 
 def as_id(text: str, kind: pa.DataType) -> Id | None:
-    """A typed text as an id; binary as text or 0x…; None where it cannot be one."""
+    """A text from a user as an id; binary as text or 0x…; None where it cannot be one."""
     if pa.types.is_integer(kind):
         try:
             number = int(text)
@@ -233,7 +226,7 @@ def as_id(text: str, kind: pa.DataType) -> Id | None:
     return text
 
 
-def shown(value: Id) -> str | int:
+def format_id(value: Id) -> str | int:
     """An id for people and JSON: a binary one as text where it is text, else as 0x…"""
     if not isinstance(value, bytes):
         return value
@@ -248,11 +241,28 @@ def user_rows(
     run: Run, stage: str, table: str, user_id: Id, columns: Sequence[str] | None = None
 ) -> list[dict[str, Any]]:
     """A user's rows of a table that is partitioned by user."""
+    return read_rows(run, stage, table, "user_id", [user_id], columns).to_pylist()
+
+
+def read_rows(
+    run: Run, stage: str, table: str, key: str, ids: pa.Array | Sequence[Id], columns: Sequence[str] | None = None
+) -> pa.Table:
+    """The rows of a stage's table whose ``key`` is one of some ids, file after file.
+
+    Of a table by user only the files are read in which these users are.
+    """
     folder = storage.join(run.folder(stage), table)
-    parts = _parts(folder)
-    kind = _schema(storage.join(folder, parts[0])).field("user_id").type
-    part = int(partition_of(pa.array([user_id], kind), len(parts))[0])
-    return _where(storage.join(folder, parts[part]), "user_id", [user_id], columns).to_pylist()
+    names = _parts(folder)
+    schema = _schema(storage.join(folder, names[0]))
+    ids = ids if isinstance(ids, pa.Array) else pa.array(ids, schema.field(key).type)
+    wanted = [ids] * len(names)
+    if key == "user_id":
+        part = partition_of(ids, len(names))
+        wanted = [ids.filter(pa.array(part == number)) for number in range(len(names))]
+    tables = [
+        _where(storage.join(folder, n), key, some, columns) for n, some in zip(names, wanted, strict=True) if len(some)
+    ]
+    return pa.concat_tables(tables or [schema.empty_table().select(columns or schema.names)])
 
 
 def _parts(folder: str) -> list[str]:
@@ -265,11 +275,8 @@ def _parts(folder: str) -> list[str]:
 
 
 def _schema(path: str) -> pa.Schema:
-    fs, inner = storage.filesystem(path)
-    try:
-        return pq.read_schema(inner, filesystem=fs)
-    except (OSError, pa.ArrowInvalid) as e:
-        raise ArtifactError(f"{path} is damaged ({e}): run the stage that makes it again with --force") from e
+    with storage.open_parquet(path) as file:
+        return file.schema_arrow
 
 
 def _catalogue(run: Run) -> str:
@@ -277,22 +284,16 @@ def _catalogue(run: Run) -> str:
 
 
 def _titles(run: Run) -> pa.Table:
-    return storage.read_parquet(_catalogue(run), schemas.FACTS)
+    return storage.read_parquet(_catalogue(run), schemas.CATALOGUE_COLUMNS)
 
 
-def _where(path: str, column: str, values: Sequence[Id], columns: Sequence[str] | None = None) -> pa.Table:
+def _where(path: str, column: str, values: pa.Array | Sequence[Id], columns: Sequence[str] | None = None) -> pa.Table:
     """The rows of a file with one of some values; row groups that cannot have one are not read."""
     fs, inner = storage.filesystem(path)
-    try:
-        with fs.open_input_file(inner) as source:
-            kind = pq.read_schema(source).field(column).type
-            wanted = pa.array(values, kind)
-            span = pc.min_max(wanted)
-            condition = (pc.field(column) >= span["min"]) & (pc.field(column) <= span["max"])
-            if len(values) > 1:
-                condition &= pc.field(column).isin(wanted)
-            return pq.read_table(source, columns=columns, filters=condition)
-    except FileNotFoundError as e:
-        raise ArtifactError(f"{path} is missing: run the stage that makes it again with --force") from e
-    except (OSError, pa.ArrowInvalid) as e:
-        raise ArtifactError(f"{path} is damaged ({e}): run the stage that makes it again with --force") from e
+    wanted = values if isinstance(values, pa.Array) else pa.array(values, _schema(path).field(column).type)
+    span = pc.min_max(wanted)
+    condition = (pc.field(column) >= span["min"]) & (pc.field(column) <= span["max"])
+    if len(values) > 1:
+        condition &= pc.field(column).isin(wanted)
+    with storage.open_parquet(path):
+        return pq.read_table(inner, filesystem=fs, columns=columns, filters=condition, page_checksum_verification=True)

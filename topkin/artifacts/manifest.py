@@ -12,14 +12,13 @@ from topkin.errors import ArtifactError
 NAME = "manifest.json"
 
 
-def seal(folder: str, *, stage: str, key: str, summary: Mapping[str, Any]) -> dict[str, Any]:
+def seal(folder: str, *, stage: str, key: str, summary: Mapping[str, object]) -> dict[str, Any]:
     """Write the manifest of a folder that will not change any more, and return it."""
-    listed = {}
+    listed: dict[str, dict[str, int | str]] = {}
     for name in sorted(set(storage.files(folder)) - {NAME}):
         path = storage.join(folder, name)
-        fs, inner = storage.filesystem(path)
-        listed[name] = {"bytes": fs.get_file_info(inner).size, "sha256": storage.sha256(path)}
-        storage.fsync(fs, inner)
+        listed[name] = {"bytes": storage.size(path), "sha256": storage.sha256(path)}
+        storage.fsync(*storage.filesystem(path))
     manifest = {"stage": stage, "key": key, "summary": dict(summary), "files": listed}
     storage.write_json(manifest, storage.join(folder, NAME))
     return manifest
@@ -39,14 +38,13 @@ def verify(folder: str, *, contents: bool = True) -> dict[str, Any]:
     manifest = read(folder)
     if manifest is None:
         raise ArtifactError(f"{folder} has no {NAME}: its stage did not finish; run it again")
-    found = set(storage.files(folder)) - {NAME}
-    for name in sorted(found ^ set(manifest["files"])):
-        what = "is not in the manifest" if name in found else "is missing"
+    names = set(storage.files(folder)) - {NAME}
+    for name in sorted(names ^ set(manifest["files"])):
+        what = "is not in the manifest" if name in names else "is missing"
         raise ArtifactError(f"{storage.join(folder, name)} {what}: run the stage again with --force")
     for name, want in manifest["files"].items():
         path = storage.join(folder, name)
-        fs, inner = storage.filesystem(path)
-        size = fs.get_file_info(inner).size
+        size = storage.size(path)
         if size != want["bytes"] or (contents and storage.sha256(path) != want["sha256"]):
             raise ArtifactError(
                 f"{path} changed after its stage finished (manifest: {want['bytes']} bytes, sha256 "

@@ -16,7 +16,7 @@ from topkin.artifacts.ids import decoded
 _P = 0x9E3779B97F4A7C15  # odd, so that it has an inverse modulo 2**64
 _P_INVERSE = pow(_P, -1, 2**64)
 _BLOCK = 1 << 14
-_KEPT = 1 << 20  # powers that are computed once: a block of 64 bytes each
+_CACHED = 1 << 20  # powers that are computed once: a block of 64 bytes each
 
 
 def _mix(h: np.ndarray) -> np.ndarray:
@@ -26,20 +26,20 @@ def _mix(h: np.ndarray) -> np.ndarray:
     return h ^ (h >> np.uint64(31))
 
 
-def _accumulated(base: int, n: int) -> np.ndarray:
-    steps = np.full(n, np.uint64(base), np.uint64)
-    steps[:1] = 1
-    return np.multiply.accumulate(steps)
+def _powers(base: int, n: int) -> np.ndarray:
+    """``base ** [0, 1, …, n - 1]`` modulo 2**64, (n,) uint64."""
+    return _cached_powers(base)[:n] if n <= _CACHED else _compute_powers(base, n)
 
 
 @cache
-def _kept(base: int) -> np.ndarray:
-    return _accumulated(base, _KEPT)
+def _cached_powers(base: int) -> np.ndarray:
+    return _compute_powers(base, _CACHED)
 
 
-def _powers(base: int, n: int) -> np.ndarray:
-    """``base ** [0, 1, …, n - 1]`` modulo 2**64, (n,) uint64."""
-    return _kept(base)[:n] if n <= _KEPT else _accumulated(base, n)
+def _compute_powers(base: int, n: int) -> np.ndarray:
+    factors = np.full(n, np.uint64(base), np.uint64)
+    factors[:1] = 1
+    return np.multiply.accumulate(factors)
 
 
 def _hash_bytes(ids: pa.Array) -> np.ndarray:
@@ -70,19 +70,19 @@ def hash_ids(ids: pa.Array | pa.ChunkedArray) -> np.ndarray:
     if ids.null_count:
         raise ValueError(f"ids must not be null, got {ids.null_count} nulls")
     chunks = ids.chunks if isinstance(ids, pa.ChunkedArray) else [ids]
-    found = [np.zeros(0, np.uint64)]
+    hashes = [np.zeros(0, np.uint64)]
     for chunk in chunks:
         for at in range(0, len(chunk), _BLOCK):
             block = chunk.slice(at, _BLOCK)
             if pa.types.is_int64(block.type):
-                found.append(_mix(np.asarray(block).view(np.uint64)))
+                hashes.append(_mix(np.asarray(block).view(np.uint64)))
             elif _has_bytes(block.type):
-                found.append(_mix(_hash_bytes(block)))
+                hashes.append(_mix(_hash_bytes(block)))
             else:
                 raise TypeError(
                     f"ids must be int64, string or binary, got {block.type}: see topkin.artifacts.ids.canonical"
                 )
-    return np.concatenate(found)
+    return np.concatenate(hashes)
 
 
 def _has_bytes(t: pa.DataType) -> bool:
@@ -97,14 +97,14 @@ def hash_rows(table: pa.Table) -> np.ndarray:
     Equal numbers, instants and texts hash alike whatever width, unit or encoding holds them.
     Raises TypeError for nested columns.
     """
-    found = np.zeros(len(table), np.uint64)
+    hashes = np.zeros(len(table), np.uint64)
     for name in table.column_names:
         values = table[name]
-        hashed = _mix(_hash_values(values, name) + np.uint64(1))
+        column = _mix(_hash_values(values, name) + np.uint64(1))
         if values.null_count:
-            hashed[np.asarray(pc.is_null(values))] = 0
-        found = _mix(found * np.uint64(_P) + hashed)
-    return found
+            column[np.asarray(pc.is_null(values))] = 0
+        hashes = _mix(hashes * np.uint64(_P) + column)
+    return hashes
 
 
 def _hash_values(values: pa.ChunkedArray, name: str) -> np.ndarray:
@@ -143,7 +143,7 @@ def partition_of(ids: pa.Array | pa.ChunkedArray, parts: int) -> np.ndarray:
     return (hash_ids(ids) % np.uint64(parts)).astype(np.int32)
 
 
-def split(table: pa.Table, column: str, parts: int) -> dict[int, pa.Table]:
+def split_by_partition(table: pa.Table, column: str, parts: int) -> dict[int, pa.Table]:
     """The table's rows by the partition of an id column: partition -> rows, in the table's order.
 
     Partitions without rows are left out.

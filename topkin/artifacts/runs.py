@@ -82,7 +82,7 @@ def source_hash(package: Path) -> str:
     return digest.hexdigest()
 
 
-def stage_key(value: Mapping[str, Any]) -> str:
+def stage_key(value: Mapping[str, object]) -> str:
     """The hash of all that a stage's result depends on; equal keys mean the work is done already."""
     text = json.dumps({**value, "code": code_version()}, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
@@ -120,7 +120,7 @@ def find_stage(root: str, stage: str, key: str) -> str | None:
     return None
 
 
-def record_stage(run: Run, stage: str, entry: Mapping[str, Any], settings: Mapping[str, Any]) -> Run:
+def record_stage(run: Run, stage: str, entry: Mapping[str, object], settings: Mapping[str, object]) -> Run:
     """Note a finished stage in ``run.json``; ``entry["folder"]`` is relative to the root."""
     path = storage.join(run.path, "run.json")
     state = storage.read_json(path) if storage.exists(path) else {"stages": {}}
@@ -136,16 +136,12 @@ def pointer(root: str) -> dict[str, Any] | None:
     if not storage.exists(path):
         return None
     try:
-        return _checked_pointer(json.loads(storage.read_bytes(path)))
+        value = json.loads(storage.read_bytes(path))
+        return {**value, "run_id": str(value["run_id"]), "history": [str(run) for run in value["history"]]}
     except (ValueError, KeyError, TypeError) as e:
         raise ArtifactError(
             f"{path} is damaged ({e}): remove it, then topkin publish writes it anew; runs/ holds every run"
         ) from e
-
-
-def _checked_pointer(value: Any) -> dict[str, Any]:
-    """A pointer's content with all that is read of it. Raises KeyError or TypeError."""
-    return {**value, "run_id": str(value["run_id"]), "history": [str(run) for run in value["history"]]}
 
 
 def published(root: str) -> Run | None:
@@ -154,7 +150,7 @@ def published(root: str) -> Run | None:
     return None if current is None else read_run(root, current["run_id"])
 
 
-def point_to(run: Run) -> dict[str, Any]:
+def publish_run(run: Run) -> dict[str, Any]:
     """Move the pointer to a run. The one write that publishes; returns the pointer's new content."""
     before = pointer(run.root)
     if before and before["run_id"] == run.run_id:
@@ -163,7 +159,7 @@ def point_to(run: Run) -> dict[str, Any]:
     return _write_pointer(run, [h for h in history if h != run.run_id])
 
 
-def point_back(root: str) -> Run:
+def roll_back(root: str) -> Run:
     """Move the pointer to the run published before. Raises ArtifactError where there is none."""
     before = pointer(root)
     if not before or not before["history"]:

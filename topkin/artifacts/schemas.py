@@ -7,19 +7,18 @@ those types. Times are ``timestamp[us]`` without a zone, in UTC.
 import pyarrow as pa
 
 TIME = pa.timestamp("us")
+INT32, INT64, FLOAT, STRING = pa.int32(), pa.int64(), pa.float32(), pa.string()
+
+
+def schema(nullable: str = "", **columns: pa.DataType) -> pa.Schema:
+    """A schema of columns in their order, of which those named in ``nullable`` (words) may be null."""
+    return pa.schema([pa.field(name, kind, name in nullable.split()) for name, kind in columns.items()])
 
 
 def events(user: pa.DataType, item: pa.DataType) -> pa.Schema:
     """One row per accepted purchase, sorted by user_id, timestamp, item_id."""
-    return pa.schema(
-        [
-            pa.field("user_id", user, False),
-            pa.field("item_id", item, False),
-            pa.field("timestamp", TIME, False),
-            pa.field("quantity", pa.float32(), False),
-            pa.field("price", pa.float32()),
-            pa.field("segment", pa.string()),
-        ]
+    return schema(
+        "price segment", user_id=user, item_id=item, timestamp=TIME, quantity=FLOAT, price=FLOAT, segment=STRING
     )
 
 
@@ -28,15 +27,8 @@ def histories(user: pa.DataType, item: pa.DataType) -> pa.Schema:
 
     ``weights`` are quantities. A user of the users' table without purchases has empty lists.
     """
-    return pa.schema(
-        [
-            pa.field("user_id", user, False),
-            pa.field("items", pa.list_(item), False),
-            pa.field("times", pa.list_(TIME), False),
-            pa.field("weights", pa.list_(pa.float32()), False),
-            pa.field("segment", pa.string()),
-        ]
-    )
+    lists = {"items": pa.list_(item), "times": pa.list_(TIME), "weights": pa.list_(FLOAT)}
+    return schema("segment", user_id=user, **lists, segment=STRING)
 
 
 def catalogue(item: pa.DataType, vector_dim: int | None = None) -> pa.Schema:
@@ -46,40 +38,22 @@ def catalogue(item: pa.DataType, vector_dim: int | None = None) -> pa.Schema:
     ``recent`` counts events of the last ``prepare.recent_days``. Where ``items.vector`` is set there is a last column
     ``vector``, the item's own; zeros where it has none.
     """
-    found = pa.schema(
-        [
-            pa.field("item_id", item, False),
-            pa.field("title", pa.string()),
-            pa.field("category", pa.string()),
-            pa.field("price", pa.float32()),
-            pa.field("available", pa.bool_(), False),
-            pa.field("events", pa.int64(), False),
-            pa.field("users", pa.int64(), False),
-            pa.field("recent", pa.int64(), False),
-            pa.field("first_sale", TIME),
-            pa.field("last_sale", TIME),
-        ]
-    )
-    return found if vector_dim is None else found.append(pa.field("vector", vector(vector_dim), False))
-
-
-FACTS = catalogue(pa.string()).names
-"""The catalogue's columns but for the items' own vectors, which are large."""
-
-REJECTS = pa.schema(
-    [
-        pa.field("source", pa.string(), False),  # purchases, items or users
-        pa.field("file", pa.string(), False),
-        pa.field("row", pa.int64(), False),  # from 0, within the file
-        pa.field("reason", pa.string(), False),
-        pa.field("record", pa.string(), False),  # the columns read, as JSON
-    ]
-)
+    content = {"title": STRING, "category": STRING, "price": FLOAT, "available": pa.bool_()}
+    sales = {"events": INT64, "users": INT64, "recent": INT64, "first_sale": TIME, "last_sale": TIME}
+    vectors = {} if vector_dim is None else {"vector": vector(vector_dim)}
+    return schema("title category price first_sale last_sale", item_id=item, **content, **sales, **vectors)
 
 
 def vector(dim: int) -> pa.DataType:
     """A float32 vector of ``dim`` coordinates."""
-    return pa.list_(pa.float32(), dim)
+    return pa.list_(FLOAT, dim)
+
+
+CATALOGUE_COLUMNS = catalogue(STRING).names
+"""The catalogue's columns but for the items' own vectors, which are large."""
+
+REJECTS = schema(source=STRING, file=STRING, row=INT64, reason=STRING, record=STRING)
+"""Rejected rows: purchases, items, users or heldout; the row from 0 within its file; the columns read, as JSON."""
 
 
 def item_embeddings(item: pa.DataType, dim: int) -> pa.Schema:
@@ -87,38 +61,23 @@ def item_embeddings(item: pa.DataType, dim: int) -> pa.Schema:
 
     ``vector`` is a unit vector, or zero for an item of which the encoder knows nothing.
     """
-    return pa.schema(
-        [
-            pa.field("item_id", item, False),
-            pa.field("vector", vector(dim), False),
-            pa.field("in_vector", vector(dim), False),
-        ]
-    )
+    return schema(item_id=item, vector=vector(dim), in_vector=vector(dim))
 
 
 def user_embeddings(user: pa.DataType, dim: int) -> pa.Schema:
     """One row per user, sorted by user_id; a user without a usable history has a zero vector."""
-    return pa.schema([pa.field("user_id", user, False), pa.field("vector", vector(dim), False)])
+    return schema(user_id=user, vector=vector(dim))
 
 
 def recommendations(user: pa.DataType, item: pa.DataType) -> pa.Schema:
-    """Sorted by user_id, rank (from 1); ``source`` says what ranked the item, see :data:`SOURCES`.
+    """Sorted by user_id, rank (from 1); ``source`` is what ranked the item, see :data:`SOURCES`.
 
     ``score`` is the model's for every item of the model; where bought items are kept or boosted, an item with
     ``times_bought`` above 0 is ranked by its personal part beside it (``topkin.recommend.repurchase``), so that
     scores need not fall from rank to rank.
     """
-    return pa.schema(
-        [
-            pa.field("user_id", user, False),
-            pa.field("rank", pa.int32(), False),
-            pa.field("item_id", item, False),
-            pa.field("score", pa.float32(), False),
-            pa.field("source", pa.string(), False),
-            pa.field("times_bought", pa.int32(), False),
-            pa.field("because", pa.list_(item), False),
-        ]
-    )
+    ranked = {"rank": INT32, "item_id": item, "score": FLOAT, "source": STRING}
+    return schema(user_id=user, **ranked, times_bought=INT32, because=pa.list_(item))
 
 
 SOURCES = ("model", "segment_recent_popularity", "recent_popularity", "popularity")
@@ -126,38 +85,17 @@ SOURCES = ("model", "segment_recent_popularity", "recent_popularity", "popularit
 
 def short_lists(user: pa.DataType) -> pa.Schema:
     """Users whose list has fewer than ``wanted`` items, and why."""
-    return pa.schema(
-        [
-            pa.field("user_id", user, False),
-            pa.field("wanted", pa.int32(), False),
-            pa.field("got", pa.int32(), False),
-            pa.field("reason", pa.string(), False),
-        ]
-    )
+    return schema(user_id=user, wanted=INT32, got=INT32, reason=STRING)
 
 
 def similar_items(item: pa.DataType) -> pa.Schema:
     """Sorted by item_id, rank (from 1); the item itself is not among its neighbours."""
-    return pa.schema(
-        [
-            pa.field("item_id", item, False),
-            pa.field("rank", pa.int32(), False),
-            pa.field("neighbour_id", item, False),
-            pa.field("score", pa.float32(), False),
-        ]
-    )
+    return schema(item_id=item, rank=INT32, neighbour_id=item, score=FLOAT)
 
 
 def similar_users(user: pa.DataType) -> pa.Schema:
     """Sorted by user_id, rank (from 1); the user itself is not among its neighbours."""
-    return pa.schema(
-        [
-            pa.field("user_id", user, False),
-            pa.field("rank", pa.int32(), False),
-            pa.field("neighbour_id", user, False),
-            pa.field("score", pa.float32(), False),
-        ]
-    )
+    return schema(user_id=user, rank=INT32, neighbour_id=user, score=FLOAT)
 
 
 def neighbours_bought(user: pa.DataType, item: pa.DataType) -> pa.Schema:
@@ -165,15 +103,7 @@ def neighbours_bought(user: pa.DataType, item: pa.DataType) -> pa.Schema:
 
     ``support`` counts the neighbours that bought the item, ``score`` sums their cosines.
     """
-    return pa.schema(
-        [
-            pa.field("user_id", user, False),
-            pa.field("rank", pa.int32(), False),
-            pa.field("item_id", item, False),
-            pa.field("support", pa.int32(), False),
-            pa.field("score", pa.float32(), False),
-        ]
-    )
+    return schema(user_id=user, rank=INT32, item_id=item, support=INT32, score=FLOAT)
 
 
 ENCODER_KEY = b"topkin.encoder"
@@ -186,5 +116,5 @@ def with_encoder(schema: pa.Schema, encoder: str) -> pa.Schema:
 
 def encoder_of(schema: pa.Schema) -> str | None:
     """The encoder's hash in a table's metadata, or None."""
-    found = (schema.metadata or {}).get(ENCODER_KEY)
-    return None if found is None else found.decode()
+    encoder = (schema.metadata or {}).get(ENCODER_KEY)
+    return None if encoder is None else encoder.decode()

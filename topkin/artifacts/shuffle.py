@@ -7,7 +7,8 @@ what it was made of, and appears whole: made again, it replaces itself with the 
 
 from collections.abc import Iterable
 from contextlib import ExitStack
-from typing import Any, Self
+from types import TracebackType
+from typing import Self
 
 import numpy as np
 import pyarrow as pa
@@ -29,32 +30,34 @@ class PartFile:
     def __init__(self, path: str, schema: pa.Schema, column: str, parts: int) -> None:
         self.path, self.rows = path, 0
         self._schema, self._column, self._parts = schema, column, parts
-        self._held: list[pa.Table] = []
+        self._tables: list[pa.Table] = []
         self._open = ExitStack()
-        self._writer: Any = None
+        self._writer: pa.ipc.RecordBatchFileWriter | None = None
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *fault: Any) -> None:
-        if fault[0] is not None:
-            self._open.__exit__(*fault)
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            self._open.__exit__(kind, error, trace)
             return
         with self._open:
-            if self._held:
+            if self._tables:
                 self._write()
 
     def add(self, table: pa.Table) -> None:
         """Write a table's rows, now or with the next."""
         if len(table):
-            self._held.append(table)
+            self._tables.append(table)
             self.rows += len(table)
-        if sum(map(len, self._held)) >= CHUNK_ROWS or sum(t.nbytes for t in self._held) >= CHUNK_BYTES:
+        if sum(map(len, self._tables)) >= CHUNK_ROWS or sum(t.nbytes for t in self._tables) >= CHUNK_BYTES:
             self._write()
 
     def _write(self) -> None:
-        table = pa.concat_tables(self._held).combine_chunks()
-        self._held = []
+        table = pa.concat_tables(self._tables).combine_chunks()
+        self._tables = []
         if self._writer is None:
             stream = self._open.enter_context(storage.atomic_write(self.path, durable=False))
             options = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
@@ -62,9 +65,9 @@ class PartFile:
         part = partition_of(table[self._column], self._parts)
         table = table.take(pa.array(np.argsort(part.astype(np.min_scalar_type(self._parts)), kind="stable")))
         ends = np.cumsum(np.bincount(part, minlength=self._parts))
-        nothing = pa.RecordBatch.from_pylist([], self._schema)
+        no_rows = pa.RecordBatch.from_pylist([], self._schema)
         for start, end in zip([0, *ends[:-1]], ends, strict=True):
-            self._writer.write_batch(next(iter(table.slice(start, end - start).to_batches()), nothing))
+            self._writer.write_batch(next(iter(table.slice(start, end - start).to_batches()), no_rows))
 
 
 def read_part(paths: Iterable[str], part: int, parts: int, schema: pa.Schema) -> pa.Table:
@@ -72,11 +75,11 @@ def read_part(paths: Iterable[str], part: int, parts: int, schema: pa.Schema) ->
 
     schema, parts: what the files were written with.
     """
-    found = [schema.empty_table()]
+    tables = [schema.empty_table()]
     for path in sorted(paths):
         fs, inner = storage.filesystem(path)
         with fs.open_input_file(inner) as source:
             reader = pa.ipc.open_file(source, options=pa.ipc.IpcReadOptions(use_threads=False))
             batches = [reader.get_batch(n) for n in range(part, reader.num_record_batches, parts)]
-            found.append(pa.Table.from_batches(batches, schema))
-    return pa.concat_tables(found)
+            tables.append(pa.Table.from_batches(batches, schema))
+    return pa.concat_tables(tables)

@@ -70,25 +70,31 @@ def move_folder(source: str, target: str, *, last: str) -> None:
 def copy_folder(source: str, target: str, *, last: str) -> None:
     """Copy every file below a folder within one filesystem, the file named ``last`` after all others."""
     fs, inner = filesystem(source)
-    there = filesystem(target)[1]
+    target_inner = filesystem(target)[1]
     for name in sorted(files(source), key=lambda n: (n == last, n)):
-        fs.create_dir(posixpath.dirname(posixpath.join(there, name)), recursive=True)
-        fs.copy_file(posixpath.join(inner, name), posixpath.join(there, name))
+        fs.create_dir(posixpath.dirname(posixpath.join(target_inner, name)), recursive=True)
+        fs.copy_file(posixpath.join(inner, name), posixpath.join(target_inner, name))
 
 
 def files(folder: str) -> list[str]:
     """Every file below a folder, as sorted paths relative to it; hidden files are left out."""
     fs, inner = filesystem(folder)
-    found = fs.get_file_info(pafs.FileSelector(inner, recursive=True, allow_not_found=True))
-    names = [posixpath.relpath(f.path, inner) for f in found if f.type == pafs.FileType.File]
+    entries = fs.get_file_info(pafs.FileSelector(inner, recursive=True, allow_not_found=True))
+    names = [posixpath.relpath(f.path, inner) for f in entries if f.type == pafs.FileType.File]
     return sorted(n for n in names if not any(part.startswith(".") for part in n.split("/")))
 
 
 def folders(folder: str) -> list[str]:
     """The names of the folders directly in a folder, sorted."""
     fs, inner = filesystem(folder)
-    found = fs.get_file_info(pafs.FileSelector(inner, allow_not_found=True))
-    return sorted(f.base_name for f in found if f.type == pafs.FileType.Directory)
+    entries = fs.get_file_info(pafs.FileSelector(inner, allow_not_found=True))
+    return sorted(f.base_name for f in entries if f.type == pafs.FileType.Directory)
+
+
+def size(path: str) -> int:
+    """The bytes of a file."""
+    fs, inner = filesystem(path)
+    return int(fs.get_file_info(inner).size)
 
 
 def part_name(part: int, parts: int) -> str:
@@ -107,7 +113,7 @@ def fsync(fs: pafs.FileSystem, inner: str) -> None:
 
 
 @contextmanager
-def atomic_write(path: str, *, durable: bool = True) -> Iterator[Any]:
+def atomic_write(path: str, *, durable: bool = True) -> Iterator[pa.NativeFile]:
     """A stream into a file that appears whole at its end, or not at all; ``durable``: and is on the disk by then."""
     fs, inner = filesystem(path)
     folder = posixpath.dirname(inner)
@@ -141,30 +147,44 @@ def write_parquet(table: pa.Table, path: str, *, row_group_rows: int = ROW_GROUP
         )
 
 
-def read_parquet(path: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """Read one file that topkin wrote, its page checksums verified.
+@contextmanager
+def open_parquet(path: str, *, made_by: str = "the stage that makes it") -> Iterator[pq.ParquetFile]:
+    """A file that topkin wrote, its page checksums verified when they are read.
 
-    Raises ArtifactError where the file is missing or damaged.
+    Args:
+        path: a path or URI.
+        made_by: what makes the file, for messages.
+
+    Raises:
+        ArtifactError: where the file is missing or damaged, when it is read inside too.
     """
     fs, inner = filesystem(path)
     try:
-        with (
-            fs.open_input_file(inner) as source,
-            pq.ParquetFile(source, page_checksum_verification=True) as file,
-        ):
-            return file.read(columns=None if columns is None else list(columns))
+        with fs.open_input_file(inner) as source, pq.ParquetFile(source, page_checksum_verification=True) as file:
+            yield file
     except FileNotFoundError as e:
-        raise ArtifactError(f"{path} is missing: run the stage that makes it again with --force") from e
+        raise ArtifactError(f"{path} is missing: run {made_by} again with --force") from e
     except (OSError, pa.ArrowInvalid) as e:
-        raise ArtifactError(f"{path} is damaged ({e}): run the stage that makes it again with --force") from e
+        raise ArtifactError(f"{path} is damaged ({e}): run {made_by} again with --force") from e
+
+
+def read_parquet(path: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """One whole file that topkin wrote. Raises as :func:`open_parquet`."""
+    with open_parquet(path) as file:
+        return file.read(columns=None if columns is None else list(columns))
+
+
+def parquet_files(folder: str, *, made_by: str = "the stage that makes it") -> list[str]:
+    """The paths of the Parquet files below a folder, in name order. Raises ArtifactError where there is none."""
+    paths = [join(folder, n) for n in files(folder) if n.endswith(".parquet")]
+    if not paths:
+        raise ArtifactError(f"{folder} holds no Parquet file: run {made_by} again with --force")
+    return paths
 
 
 def read_parts(folder: str, columns: Sequence[str] | None = None) -> pa.Table:
     """Read every Parquet file below a folder, in name order, as one table."""
-    names = [n for n in files(folder) if n.endswith(".parquet")]
-    if not names:
-        raise ArtifactError(f"{folder} holds no Parquet file: run the stage that makes it again with --force")
-    return pa.concat_tables([read_parquet(join(folder, n), columns) for n in names])
+    return pa.concat_tables([read_parquet(path, columns) for path in parquet_files(folder)])
 
 
 def write_bytes(data: bytes, path: str) -> None:
@@ -183,7 +203,7 @@ def read_bytes(path: str) -> bytes:
         raise ArtifactError(f"{path} is missing: run the stage that makes it first") from e
 
 
-def write_json(value: Any, path: str) -> None:
+def write_json(value: object, path: str) -> None:
     """Write JSON with sorted keys and an ending newline."""
     write_bytes((json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n").encode(), path)
 

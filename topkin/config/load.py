@@ -72,6 +72,13 @@ def load_settings(
     the file are relative to it, those of env and sets to the current folder; URIs stay as they are.
 
     Raises ConfigError that lists all that is wrong.
+
+    Examples:
+        >>> import pathlib, tempfile, topkin
+        >>> path = pathlib.Path(tempfile.mkdtemp(), "topkin.toml")
+        >>> _ = path.write_text('[purchases]\\npath = "purchases.parquet"\\n[recommend]\\nk = 50')
+        >>> topkin.load_settings(path, ["recommend.bought=keep"]).recommend.k
+        50
     """
     path = os.fspath(path)
     text = _read(path)
@@ -94,6 +101,15 @@ def settings_without_file(purchases: str, sets: Sequence[str] = (), env: Mapping
     source = _Source("the defaults", {"purchases": {"path": purchases}}, {})
     problems = [p for override in _overrides(sets, env) for p in _apply(source, override)]
     return _check(source, problems)
+
+
+def settings_of(values: Mapping[str, Any], place: str) -> Settings:
+    """Settings from values by section and key, as a file would hold them; ``place`` names them in messages.
+
+    Raises ConfigError that lists all that is wrong.
+    """
+    sections = {name: dict(section) if isinstance(section, Mapping) else section for name, section in values.items()}
+    return _check(_Source(place, sections, {}), [])
 
 
 def _read(path: str) -> str:

@@ -17,21 +17,21 @@ from topkin.artifacts import ids, schemas
 from topkin.artifacts.embeddings import vector_column
 from topkin.artifacts.partition import hash_rows
 from topkin.ingest import timestamps
-from topkin.ingest.contract import Source
+from topkin.ingest.contract import InputSource
 from topkin.ingest.files import FILE, ROW
 from topkin.ingest.rules import records
-from topkin.ingest.utf8 import readable
+from topkin.ingest.utf8 import escape_invalid_utf8
 
-ROW_HASH = "__print"
+ROW_HASH = "__row_hash"
 """Column that tells rows apart that are not equal in every column read, uint64."""
 
 LISTED_TWICE = {"items": "item listed twice", "users": "user listed twice"}
 
 
-def purchase_rows(user: pa.DataType, item: pa.DataType, *, prints: bool) -> pa.Schema:
-    """Accepted purchases: ``schemas.events``, and PRINT."""
+def purchase_rows(user: pa.DataType, item: pa.DataType, *, row_hashes: bool) -> pa.Schema:
+    """Accepted purchases: ``schemas.events``, and ROW_HASH."""
     found = schemas.events(user, item)
-    return found.append(pa.field(ROW_HASH, pa.uint64(), False)) if prints else found
+    return found.append(pa.field(ROW_HASH, pa.uint64(), False)) if row_hashes else found
 
 
 _PLACE = [pa.field(FILE, pa.string(), False), pa.field(ROW, pa.int64(), False)]
@@ -56,21 +56,21 @@ class Cleaned(NamedTuple):
     rejects: pa.Table
 
 
-class _Verdicts:
+class _Rejections:
     """The first rule that each row breaks."""
 
     def __init__(self, n: int, not_text: Mapping[str, np.ndarray]) -> None:
         self.broken = np.full(n, -1, np.int32)
-        self.reasons: list[str] = []
+        self.rejection_reasons: list[str] = []
         for column, where in not_text.items():
             self.reject(where, f"{column} is not UTF-8")
 
     def reject(self, where: np.ndarray, reason: str) -> None:
-        self.broken[where & (self.broken < 0)] = len(self.reasons)
-        self.reasons.append(reason)
+        self.broken[where & (self.broken < 0)] = len(self.rejection_reasons)
+        self.rejection_reasons.append(reason)
 
 
-def rejected(source: str, rows: pa.Table, reasons: pa.Array) -> pa.Table:
+def reject_table(source: str, rows: pa.Table, reasons: pa.Array) -> pa.Table:
     """``schemas.REJECTS`` of rows with FILE and ROW, and a reason for each."""
     columns = [
         pa.array([source] * len(rows), pa.string()),
@@ -82,14 +82,14 @@ def rejected(source: str, rows: pa.Table, reasons: pa.Array) -> pa.Table:
     return pa.table(columns, schema=schemas.REJECTS)
 
 
-def _id(rows: pa.Table, column: str, verdicts: _Verdicts) -> pa.ChunkedArray:
+def _id(rows: pa.Table, column: str, rejections: _Rejections) -> pa.ChunkedArray:
     """An id column; null and too large ones rejected."""
     values = rows[column]
     kept = ids.canonical(values)
     null = np.asarray(pc.is_null(values))
-    verdicts.reject(null, f"{column} is null")
+    rejections.reject(null, f"{column} is null")
     if kept.null_count > int(null.sum()):
-        verdicts.reject(np.asarray(pc.is_null(kept)), f"{column} is above the largest int64")
+        rejections.reject(np.asarray(pc.is_null(kept)), f"{column} is above the largest int64")
     return kept
 
 
@@ -138,70 +138,70 @@ def _vectors(values: pa.ChunkedArray, dim: int) -> tuple[pa.Array, np.ndarray, n
 
 
 def _finished(
-    source: Source,
+    source: InputSource,
     raw: pa.Table,
     rows: pa.Table,
     columns: Mapping[str, pa.Array | pa.ChunkedArray],
-    verdicts: _Verdicts,
+    rejections: _Rejections,
     schema: pa.Schema,
 ) -> Cleaned:
     """Ask the configured rules of the rows that broke none so far, and take accepted from rejected."""
-    alive = np.flatnonzero(verdicts.broken < 0)
+    alive = np.flatnonzero(rejections.broken < 0)
     asked = rows if len(alive) == len(rows) else rows.take(pa.array(alive))
     broken = source.rules.broken(asked.drop_columns([FILE, ROW]))
-    verdicts.broken[alive] = np.where(broken < 0, -1, broken + len(verdicts.reasons))
-    reasons = [*verdicts.reasons, *source.rules.reasons]
-    good = verdicts.broken < 0
+    rejections.broken[alive] = np.where(broken < 0, -1, broken + len(rejections.rejection_reasons))
+    reasons = [*rejections.rejection_reasons, *source.rules.rejection_reasons]
+    good = rejections.broken < 0
     accepted = pa.table(dict(columns))
     if good.all():
         return Cleaned(accepted.cast(schema), schemas.REJECTS.empty_table())
     bad = pa.array(~good)
-    why = pa.DictionaryArray.from_arrays(pa.array(verdicts.broken[~good]), pa.array(reasons, pa.string()))
+    why = pa.DictionaryArray.from_arrays(pa.array(rejections.broken[~good]), pa.array(reasons, pa.string()))
     accepted = accepted.filter(pa.array(good)).cast(schema)
-    return Cleaned(accepted, rejected(source.name, raw.filter(bad), why.cast(pa.string())))
+    return Cleaned(accepted, reject_table(source.name, raw.filter(bad), why.cast(pa.string())))
 
 
-def clean_purchases(raw: pa.Table, source: Source, clock: datetime, *, prints: bool = True) -> Cleaned:
+def clean_purchases(raw: pa.Table, source: InputSource, clock: datetime, *, row_hashes: bool = True) -> Cleaned:
     """The purchases of a table with FILE and ROW: ``schemas.events`` in the order they came, and the rejects.
 
-    With ``prints`` a last column PRINT hashes all that was read, for :func:`topkin.ingest.events.sort_and_deduplicate`.
+    With ``row_hashes`` a last column ROW_HASH hashes all that was read: equal rows are duplicates.
     ``clock``: naive UTC; a later purchase is in the future.
     """
-    raw, not_text = readable(raw)
+    raw, not_text = escape_invalid_utf8(raw)
     rows = source.rules.normalised(raw)
-    verdicts = _Verdicts(len(rows), not_text)
-    columns = {"user_id": _id(rows, source.columns["user_id"], verdicts)}
-    columns["item_id"] = _id(rows, source.columns["item_id"], verdicts)
+    rejections = _Rejections(len(rows), not_text)
+    columns = {"user_id": _id(rows, source.columns["user_id"], rejections)}
+    columns["item_id"] = _id(rows, source.columns["item_id"], rejections)
     when = source.columns["timestamp"]
     micros, state = timestamps.to_micros(rows[when], source.time_unit)
-    verdicts.reject(state == timestamps.NULL, f"{when} is null")
-    verdicts.reject(state == timestamps.BROKEN, f"{when} is not readable as a time")
-    verdicts.reject(micros > np.datetime64(clock, "us").astype(np.int64), f"{when} is in the future")
+    rejections.reject(state == timestamps.NULL, f"{when} is null")
+    rejections.reject(state == timestamps.BROKEN, f"{when} is not readable as a time")
+    rejections.reject(micros > np.datetime64(clock, "us").astype(np.int64), f"{when} is in the future")
     columns["timestamp"] = pa.array(micros).view(schemas.TIME)
     quantity = source.column("quantity")
     pieces = np.ones(len(rows), np.float32) if quantity is None else _numbers(rows[quantity])
     if quantity is not None:
-        verdicts.reject(~np.isfinite(pieces), f"{quantity} is null or not finite")
+        rejections.reject(~np.isfinite(pieces), f"{quantity} is null or not finite")
     columns["quantity"] = pa.array(pieces)
     price, segment = source.column("price"), source.column("segment")
     columns["price"] = pa.nulls(len(rows), pa.float32()) if price is None else _number_column(rows[price])
     columns["segment"] = pa.nulls(len(rows), pa.string()) if segment is None else _label(rows[segment])
-    if prints:
+    if row_hashes:
         columns[ROW_HASH] = pa.array(hash_rows(_flat(raw.drop_columns([FILE, ROW]))))
-    schema = purchase_rows(columns["user_id"].type, columns["item_id"].type, prints=prints)
-    return _finished(source, raw, rows, columns, verdicts, schema)
+    schema = purchase_rows(columns["user_id"].type, columns["item_id"].type, row_hashes=row_hashes)
+    return _finished(source, raw, rows, columns, rejections, schema)
 
 
-def clean_items(raw: pa.Table, source: Source, vector_dim: int | None = None) -> Cleaned:
+def clean_items(raw: pa.Table, source: InputSource, vector_dim: int | None = None) -> Cleaned:
     """The items of a table with FILE and ROW: :func:`item_rows`; the rejects.
 
     An item of which it is not said whether it is available is. vector_dim: how many numbers a vector has, where the
     source has a column of them; an item may have none.
     """
-    raw, not_text = readable(raw)
+    raw, not_text = escape_invalid_utf8(raw)
     rows = source.rules.normalised(raw)
-    verdicts = _Verdicts(len(rows), not_text)
-    columns = {"item_id": _id(rows, source.columns["item_id"], verdicts)}
+    rejections = _Rejections(len(rows), not_text)
+    columns = {"item_id": _id(rows, source.columns["item_id"], rejections)}
     for role in ("title", "category"):
         c = source.column(role)
         columns[role] = pa.nulls(len(rows), pa.string()) if c is None else _text(rows[c])
@@ -212,25 +212,25 @@ def clean_items(raw: pa.Table, source: Source, vector_dim: int | None = None) ->
     vector = source.column("vector")
     if vector is not None and vector_dim is not None:
         columns["vector"], wrong, not_finite = _vectors(rows[vector], vector_dim)
-        verdicts.reject(wrong, f"{vector} has not {vector_dim} numbers")
-        verdicts.reject(not_finite, f"{vector} has a number that is null or not finite")
+        rejections.reject(wrong, f"{vector} has not {vector_dim} numbers")
+        rejections.reject(not_finite, f"{vector} has a number that is null or not finite")
     columns.update({FILE: ids.decoded(raw[FILE]), ROW: raw[ROW]})
-    return _finished(source, raw, rows, columns, verdicts, item_rows(columns["item_id"].type, vector_dim))
+    return _finished(source, raw, rows, columns, rejections, item_rows(columns["item_id"].type, vector_dim))
 
 
-def clean_users(raw: pa.Table, source: Source) -> Cleaned:
+def clean_users(raw: pa.Table, source: InputSource) -> Cleaned:
     """The users of a table with FILE and ROW: user_id, segment, FILE, ROW; the rejects."""
-    raw, not_text = readable(raw)
+    raw, not_text = escape_invalid_utf8(raw)
     rows = source.rules.normalised(raw)
-    verdicts = _Verdicts(len(rows), not_text)
-    columns = {"user_id": _id(rows, source.columns["user_id"], verdicts)}
+    rejections = _Rejections(len(rows), not_text)
+    columns = {"user_id": _id(rows, source.columns["user_id"], rejections)}
     segment = source.column("segment")
     columns["segment"] = pa.nulls(len(rows), pa.string()) if segment is None else _label(rows[segment])
     columns.update({FILE: ids.decoded(raw[FILE]), ROW: raw[ROW]})
-    return _finished(source, raw, rows, columns, verdicts, user_rows(columns["user_id"].type))
+    return _finished(source, raw, rows, columns, rejections, user_rows(columns["user_id"].type))
 
 
-def listed_once(rows: pa.Table, source: Source) -> Cleaned:
+def first_of_each_id(rows: pa.Table, source: InputSource) -> Cleaned:
     """Of accepted items or users the first listed of each id, sorted by id; the others rejected.
 
     First is the one whose file, then row, sorts first. Their record shows the columns that topkin keeps, under
@@ -249,7 +249,7 @@ def listed_once(rows: pa.Table, source: Source) -> Cleaned:
     names = {r: c for r, c in source.columns.items() if list(source.columns.values()).count(c) == 1}
     twice = twice.rename_columns([names.get(c, c) for c in twice.column_names])
     why = pa.array([LISTED_TWICE[source.name]] * len(twice), pa.string())
-    return Cleaned(kept.filter(pa.array(~again)), rejected(source.name, twice, why))
+    return Cleaned(kept.filter(pa.array(~again)), reject_table(source.name, twice, why))
 
 
 def _flat(rows: pa.Table) -> pa.Table:

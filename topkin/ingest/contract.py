@@ -21,11 +21,11 @@ from topkin.ingest import timestamps
 from topkin.ingest.files import FILE, ROW, File, Files, batches, find, opened
 from topkin.ingest.rules import Rules
 from topkin.ingest.sql import nearest
-from topkin.ingest.utf8 import readable
+from topkin.ingest.utf8 import escape_invalid_utf8
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
+class InputSource:
     """One input of the configuration: ``columns`` maps what topkin calls a column to what the file does."""
 
     name: str
@@ -47,13 +47,13 @@ ROLES = {
 ROLES["heldout"] = ROLES["purchases"]
 
 
-def sources(settings: Settings) -> dict[str, Source]:
+def sources(settings: Settings) -> dict[str, InputSource]:
     """The configured inputs by name: purchases, then those of items, users and heldout that there are."""
     found = {}
     for name, roles in ROLES.items():
         section = getattr(settings, name)
         if section is not None:
-            found[name] = Source(
+            found[name] = InputSource(
                 name=name,
                 path=section.path,
                 columns={r: getattr(section, r) for r in roles if getattr(section, r) is not None},
@@ -112,7 +112,7 @@ class Inspection:
     ``findings``: what breaks the contract; where there are any, the rest is not to be relied on.
     """
 
-    source: Source
+    source: InputSource
     files: tuple[File, ...] = ()
     columns: tuple[str, ...] = ()
     types: Mapping[str, pa.DataType] = field(default_factory=dict)
@@ -126,7 +126,7 @@ class Inspection:
         return sum(f.rows for f in self.files)
 
 
-def columns_read(source: Source, available: Sequence[str]) -> list[str]:
+def columns_read(source: InputSource, available: Sequence[str]) -> list[str]:
     """The columns to read from a file that has ``available``: the configured ones, then those of expressions.
 
     Configured columns that ``normalise`` makes need not be there. Raises ConfigError for a bad expression, and for
@@ -143,7 +143,7 @@ def columns_read(source: Source, available: Sequence[str]) -> list[str]:
 
 
 def _contract(
-    source: Source, file: str, schema: pa.Schema, columns: Sequence[str], bind: Callable[[pa.Schema], pa.Schema]
+    source: InputSource, file: str, schema: pa.Schema, columns: Sequence[str], bind: Callable[[pa.Schema], pa.Schema]
 ) -> list[TopkinError]:
     """What a file's schema breaks; ``bind`` is the rules' ``bound``, remembered."""
     keys = {c: f"{source.name}.{r}" for r, c in source.columns.items()}
@@ -183,7 +183,7 @@ def _contract(
         t = bound.field(c).type
         if not accepts(t):
             cure = (
-                ids.cure(c, t, source.name)
+                ids.suggest_cast(c, t, source.name)
                 if role.endswith("_id")
                 else (f"set {source.name}.normalise.{c} to an SQL expression that gives {accepted}")
             )
@@ -191,7 +191,7 @@ def _contract(
     return found
 
 
-def inspect(source: Source, files: Files) -> Inspection:
+def inspect(source: InputSource, files: Files) -> Inspection:
     """Find the files of an input and hold each to the contract, by its footer alone."""
     try:
         found = find(f"{source.name}.path", source.path, files)
@@ -210,12 +210,12 @@ def inspect(source: Source, files: Files) -> Inspection:
     faults = [(f.path, e) for f, e in zip(found, footers, strict=True) if isinstance(e, InputError)]
     read = [(f, *s) for f, s in zip(found, footers, strict=True) if not isinstance(s, InputError)]
     if not read:
-        return Inspection(source=source, findings=_once(faults))
+        return Inspection(source=source, findings=_merge_alike(faults))
     try:
         names = list(dict.fromkeys(n for _, schema, *_ in read for n in schema.names))
         columns = columns_read(source, _common(names, read[0][1].names))
     except ConfigError as e:
-        return Inspection(source=source, findings=(*_once(faults), e))
+        return Inspection(source=source, findings=(*_merge_alike(faults), e))
     bind = cache(source.rules.bound)
     types: dict[str, pa.DataType] = {}
     first: dict[str, str] = {}
@@ -238,7 +238,7 @@ def inspect(source: Source, files: Files) -> Inspection:
                     )
                     faults.append((file.path, fault))
                 first.setdefault(role, file.path)
-    findings: list[TopkinError] = [*_once(faults), *(ConfigError(message) for message in verdicts)]
+    findings: list[TopkinError] = [*_merge_alike(faults), *(ConfigError(message) for message in verdicts)]
     counted = tuple(File(f.path, f.bytes, f.modified, n) for f, _, n, _ in read)
     if not findings and not sum(f.rows for f in counted):
         findings.append(InputError(f"{source.name}.path: {source.path} holds no rows"))
@@ -255,10 +255,27 @@ def inspect(source: Source, files: Files) -> Inspection:
     )
 
 
-NAMED = 4  # files named after the first that share its fault
+def inspect_table(source: InputSource, rows: pa.Table) -> Inspection:
+    """As :func:`inspect`, of rows that are in memory: messages name them by the source's path."""
+    try:
+        columns = columns_read(source, rows.schema.names)
+    except ConfigError as e:
+        return Inspection(source=source, findings=(e,))
+    findings = _contract(source, source.path, rows.schema, columns, source.rules.bound)
+    if not findings and not len(rows):
+        findings = [InputError(f"{source.name} must have rows, got none: look at how the table was made")]
+    if findings:
+        return Inspection(source=source, findings=tuple(findings))
+    bound = source.rules.bound(pa.schema([rows.schema.field(c) for c in columns]))
+    types = {r: _kept_as(r, bound.field(c).type) for r, c in source.columns.items() if r in ("user_id", "item_id")}
+    file = File(source.path, rows.nbytes, rows=len(rows))
+    return Inspection(source=source, files=(file,), columns=tuple(columns), types=types)
 
 
-def _once(faults: Sequence[tuple[str, InputError]]) -> tuple[TopkinError, ...]:
+FILES_NAMED = 4  # files named after the first that share its fault
+
+
+def _merge_alike(faults: Sequence[tuple[str, InputError]]) -> tuple[TopkinError, ...]:
     """Each fault of (file, error) once, with the files that share it: some by name, the others by number."""
     alike: dict[str, list[tuple[str, InputError]]] = {}
     for path, error in faults:
@@ -266,13 +283,13 @@ def _once(faults: Sequence[tuple[str, InputError]]) -> tuple[TopkinError, ...]:
     told = []
     for (_, error), *others in alike.values():
         if others:
-            more = f", and {len(others) - NAMED:,} more" if len(others) > NAMED else ""
-            error = InputError(f"{error}; likewise {', '.join(path for path, _ in others[:NAMED])}{more}")
+            more = f", and {len(others) - FILES_NAMED:,} more" if len(others) > FILES_NAMED else ""
+            error = InputError(f"{error}; likewise {', '.join(path for path, _ in others[:FILES_NAMED])}{more}")
         told.append(error)
     return tuple(told)
 
 
-def _span(parquet: pq.ParquetFile, source: Source) -> tuple[datetime, datetime] | None:
+def _span(parquet: pq.ParquetFile, source: InputSource) -> tuple[datetime, datetime] | None:
     """The least and the greatest time of a file, by its statistics; None where they do not say it."""
     column = source.column("timestamp")
     meta, schema = parquet.metadata, parquet.schema_arrow
@@ -311,7 +328,7 @@ def sample(inspection: Inspection, files: Files, rows: int = 8192) -> pa.Table |
     for file in inspection.files:
         for table in batches(inspection.source.name, file.path, files, inspection.columns, rows=rows):
             if len(table):
-                return readable(table).rows
+                return escape_invalid_utf8(table).rows
     return None
 
 
@@ -328,14 +345,20 @@ def vector_dim(inspection: Inspection, files: Files) -> int | None:
         return int(inspection.types["vector"].list_size)
     for file in inspection.files:
         for table in batches(source.name, file.path, files, inspection.columns, rows=8192):
-            lengths = pc.list_value_length(ids.decoded(source.rules.normalised(readable(table).rows)[column]))
-            found = lengths.filter(pc.fill_null(pc.greater(lengths, 0), False))
-            if len(found):
-                return int(found[0].as_py())
+            if (length := vector_length(source, table)) is not None:
+                return length
     raise InputError(
         f"{inspection.files[0].path}: column {column!r} ({source.name}.vector) must hold a vector in some row, got "
         f"none: write the vectors, or drop {source.name}.vector"
     )
+
+
+def vector_length(source: InputSource, rows: pa.Table) -> int | None:
+    """How many numbers the first vector of an input's rows has; None where none has any."""
+    values = source.rules.normalised(escape_invalid_utf8(rows).rows)[source.columns["vector"]]
+    lengths = pc.list_value_length(ids.decoded(values))
+    first = lengths.filter(pc.fill_null(pc.greater(lengths, 0), False))
+    return int(first[0].as_py()) if len(first) else None
 
 
 def time_unit_finding(inspection: Inspection, rows: pa.Table, clock: datetime) -> InputError | None:

@@ -11,7 +11,7 @@ from topkin.artifacts import schemas
 from topkin.ingest.cleaning import ROW_HASH
 
 
-def ranks(values: pa.ChunkedArray) -> tuple[np.ndarray, pa.Array]:
+def dense_ranks(values: pa.ChunkedArray) -> tuple[np.ndarray, pa.Array]:
     """The rank of each value among the distinct ones, (n,) int64 and nulls last, and those, sorted."""
     distinct = values.unique()
     distinct = distinct.take(pc.sort_indices(distinct))
@@ -23,7 +23,7 @@ def _dense(key: np.ndarray) -> np.ndarray:
     return np.unique(key, return_inverse=True)[1].astype(np.int64, copy=False)
 
 
-def packed(keys: Sequence[np.ndarray]) -> np.ndarray:
+def pack_keys(keys: Sequence[np.ndarray]) -> np.ndarray:
     """One number for each row that sorts as the rows do by the first key, then the second and so on.
 
     keys: (n,) int64 each. Two rows have the same number where all keys are the same; (n,) int64. Sorting one
@@ -54,11 +54,11 @@ def _float_key(values: pa.ChunkedArray) -> np.ndarray:
 def sort_and_deduplicate(rows: pa.Table) -> tuple[pa.Table, int]:
     """The purchases sorted by user_id, timestamp, item_id, quantity, price and segment, and how many were dropped.
 
-    Rows equal in user_id, timestamp, item_id and PRINT are one purchase; without a column PRINT all are kept.
+    Rows equal in user_id, timestamp, item_id and ROW_HASH are one purchase; without a column ROW_HASH all are kept.
     """
     users, items = rows["user_id"], rows["item_id"]
-    codes = [users if pa.types.is_int64(users.type) else ranks(users)[0], rows["timestamp"].cast(pa.int64())]
-    key = packed([*map(np.asarray, codes), ranks(items)[0]])
+    codes = [users if pa.types.is_int64(users.type) else dense_ranks(users)[0], rows["timestamp"].cast(pa.int64())]
+    key = pack_keys([*map(np.asarray, codes), dense_ranks(items)[0]])
     order = np.argsort(key)
     same = key[order]
     same = same[1:] == same[:-1]
@@ -66,18 +66,18 @@ def sort_and_deduplicate(rows: pa.Table) -> tuple[pa.Table, int]:
     if len(order) > 1:
         tied[1:] |= same
         tied[:-1] |= same
-    prints = np.asarray(rows[ROW_HASH]) if ROW_HASH in rows.column_names else None
+    row_hashes = np.asarray(rows[ROW_HASH]) if ROW_HASH in rows.column_names else None
     if tied.any():  # only ties need the other columns
         at = order[tied]
         few = rows.take(pa.array(at))
-        more = [key[at], _float_key(few["quantity"]), _float_key(few["price"]), ranks(few["segment"])[0]]
-        if prints is not None:
-            more.append(prints[at])
+        more = [key[at], _float_key(few["quantity"]), _float_key(few["price"]), dense_ranks(few["segment"])[0]]
+        if row_hashes is not None:
+            more.append(row_hashes[at])
         order[tied] = at[np.lexsort(more[::-1])]
     dropped = 0
-    if prints is not None:
+    if row_hashes is not None:
         again = np.zeros(len(order), bool)
-        again[1:] = same & (prints[order[1:]] == prints[order[:-1]]) if len(order) > 1 else False
+        again[1:] = same & (row_hashes[order[1:]] == row_hashes[order[:-1]]) if len(order) > 1 else False
         dropped = int(again.sum())
         order = order[~again] if dropped else order
         rows = rows.drop_columns([ROW_HASH])
@@ -97,7 +97,7 @@ def histories(events: pa.Table, users: pa.Table | None = None) -> pa.Table:
     A user's segment is the users' table's; without one there, the latest that the purchases name (of purchases
     at one time, the last in their order).
     """
-    codes, who = ranks(events["user_id"])
+    codes, who = dense_ranks(events["user_id"])
     if users is not None and len(users):
         who = pa.chunked_array([who, *users["user_id"].chunks]).unique()
         who = who.take(pc.sort_indices(who))

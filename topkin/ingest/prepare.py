@@ -15,15 +15,15 @@ from topkin.ingest.cleaning import (
     clean_items,
     clean_purchases,
     clean_users,
+    first_of_each_id,
     item_rows,
-    listed_once,
     purchase_rows,
     user_rows,
 )
-from topkin.ingest.contract import Source
+from topkin.ingest.contract import InputSource
 from topkin.ingest.events import histories, sort_and_deduplicate, split_by_time
 from topkin.ingest.files import FILE
-from topkin.ingest.splits import last_out, leaks
+from topkin.ingest.splits import count_leaks, hold_out_last
 
 COUNTS = pa.schema(
     [
@@ -43,10 +43,10 @@ class PreparePlan:
     numbers the items' vectors have, where there are some.
     """
 
-    purchases: Source
-    items: Source | None = None
-    users: Source | None = None
-    heldout: Source | None = None
+    purchases: InputSource
+    items: InputSource | None = None
+    users: InputSource | None = None
+    heldout: InputSource | None = None
     user_type: pa.DataType
     item_type: pa.DataType
     as_of: datetime
@@ -57,7 +57,7 @@ class PreparePlan:
     vector_dim: int | None = None
 
     @property
-    def sources(self) -> dict[str, Source]:
+    def sources(self) -> dict[str, InputSource]:
         """The inputs there are, by name."""
         found = {"purchases": self.purchases, "items": self.items, "users": self.users}
         found["heldout"] = self.heldout
@@ -66,7 +66,7 @@ class PreparePlan:
     def rows(self, name: str) -> pa.Schema:
         """The schema of the accepted rows of an input."""
         if name in ("purchases", "heldout"):
-            return purchase_rows(self.user_type, self.item_type, prints=self.drop_duplicates)
+            return purchase_rows(self.user_type, self.item_type, row_hashes=self.drop_duplicates)
         return item_rows(self.item_type, self.vector_dim) if name == "items" else user_rows(self.user_type)
 
 
@@ -103,7 +103,7 @@ class Prepared(NamedTuple):
     statistics: dict[str, Any]
 
 
-def counted(*rows: tuple[str, str, str, int]) -> pa.Table:
+def counts_of(*rows: tuple[str, str, str, int]) -> pa.Table:
     """``COUNTS`` of (source, kind, reason, n)."""
     return pa.Table.from_pylist([dict(zip(COUNTS.names, r, strict=True)) for r in rows], COUNTS)
 
@@ -134,16 +134,16 @@ def prepare_part(
     before, heldout = split_by_time(events, plan.as_of)
     more: list[tuple[str, str, str, int]] = []
     if plan.split == "last":
-        before, heldout = last_out(before)
+        before, heldout = hold_out_last(before)
     if plan.heldout is not None and given is not None:
         heldout, again = sort_and_deduplicate(given)
-        late, early = leaks(events, heldout, plan.as_of)
+        late, early = count_leaks(events, heldout, plan.as_of)
         more = [("heldout", "accepted", "", len(heldout)), ("heldout", "duplicates", "", again)]
         more += [("", "late_rows", "", late), ("", "early_rows", "", early)]
     rejects = schemas.REJECTS.empty_table()
     listed = 0
     if plan.users is not None and users is not None:
-        users, rejects = listed_once(users, plan.users)
+        users, rejects = first_of_each_id(users, plan.users)
         listed = len(users)
     lists = histories(before, users)
     lengths = np.asarray(pc.list_value_length(lists["items"]))
@@ -158,19 +158,21 @@ def prepare_part(
         ("", "users", "", len(lists)),
         ("", "users_without_history", "", int((lengths == 0).sum())),
     ]
-    return PreparedPart(before, heldout, lists, rejects, sold, vocabulary(lists["segment"]), counted(*counts))
+    return PreparedPart(before, heldout, lists, rejects, sold, vocabulary(lists["segment"]), counts_of(*counts))
 
 
-def prepare_shop(sold: pa.Table, items: pa.Table | None, segments: pa.Table, plan: PreparePlan) -> PreparedCatalogue:
+def prepare_catalogue(
+    sold: pa.Table, items: pa.Table | None, segments: pa.Table, plan: PreparePlan
+) -> PreparedCatalogue:
     """The catalogue and vocabularies from merged sales, all accepted rows of the items' table, and segments."""
     rejects = schemas.REJECTS.empty_table()
     listed = 0
     if plan.items is not None and items is not None:
-        items, rejects = listed_once(items, plan.items)
+        items, rejects = first_of_each_id(items, plan.items)
         listed = len(items)
     found = catalogue(sold, items)
     unsold = int(pc.sum(pc.equal(found["events"], 0)).as_py() or 0)
-    counts = counted(
+    counts = counts_of(
         ("items", "accepted", "", listed),
         ("", "items", "", len(found)),
         ("", "items_without_sales", "", unsold),
@@ -236,7 +238,7 @@ def sorted_rejects(rejects: pa.Table) -> pa.Table:
 
 def prepare(raw: Mapping[str, pa.Table], plan: PreparePlan) -> Prepared:
     """Prepare whole inputs in memory: each a table of the columns read, FILE and ROW, by name."""
-    purchases = clean_purchases(raw["purchases"], plan.purchases, plan.clock, prints=plan.drop_duplicates)
+    purchases = clean_purchases(raw["purchases"], plan.purchases, plan.clock, row_hashes=plan.drop_duplicates)
     rejects = [purchases.rejects]
     items = users = None
     if plan.items is not None:
@@ -247,10 +249,10 @@ def prepare(raw: Mapping[str, pa.Table], plan: PreparePlan) -> Prepared:
         rejects.append(bad)
     given = None
     if plan.heldout is not None:
-        given, bad = clean_purchases(raw["heldout"], plan.heldout, plan.clock, prints=plan.drop_duplicates)
+        given, bad = clean_purchases(raw["heldout"], plan.heldout, plan.clock, row_hashes=plan.drop_duplicates)
         rejects.append(bad)
     part = prepare_part(purchases.accepted, users, plan, given)
-    shop = prepare_shop(merge_sales([part.sales]), items, part.segments, plan)
+    shop = prepare_catalogue(merge_sales([part.sales]), items, part.segments, plan)
     every = sorted_rejects(pa.concat_tables([*rejects, part.rejects, shop.rejects]))
     counts = merge_counts([part.counts, shop.counts, count_rejects(every)])
     files = {name: (len(table[FILE].unique()), len(table)) for name, table in raw.items()}

@@ -27,7 +27,7 @@ class Rules:
         )
 
     @property
-    def reasons(self) -> list[str]:
+    def rejection_reasons(self) -> list[str]:
         """The reason of each rule, in order."""
         return [reason for reason, _ in self.rules]
 

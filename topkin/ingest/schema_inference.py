@@ -15,7 +15,7 @@ from topkin.artifacts.ids import decoded
 from topkin.errors import ConfigError, InputError
 from topkin.ingest.sql import query, quoted
 
-WORDS: dict[str, tuple[str, ...]] = {
+KEY_WORDS: dict[str, tuple[str, ...]] = {
     "user_id": ("user", "customer", "cust", "client", "member", "account", "visitor", "buyer", "shopper", "household",
                 "person", "profile", "reviewer", "subscriber", "uid", "guest", "patient", "loyalty", "card"),
     "item_id": ("item", "product", "sku", "stock", "article", "asin", "isbn", "upc", "ean", "gtin", "movie", "track",
@@ -31,7 +31,7 @@ WORDS: dict[str, tuple[str, ...]] = {
     "available": ("available", "availability", "stock", "active", "enabled", "sellable", "buyable", "listed",
                   "visible", "published", "product"),
 }  # fmt: skip
-NOT: dict[str, tuple[str, ...]] = {
+CONTRARY_WORDS: dict[str, tuple[str, ...]] = {
     "user_id": ("invoice", "order", "session", "basket", "transaction", "line", "row", "receipt", "name", "segment"),
     "item_id": ("invoice", "order", "session", "basket", "transaction", "line", "row", "receipt", "name", "title",
                 "description", "category", "price", "quantity", "type", "group"),
@@ -43,16 +43,16 @@ NOT: dict[str, tuple[str, ...]] = {
     "category": ("id", "count"),
     "available": ("deleted", "removed", "discontinued", "hidden", "out"),
 }  # fmt: skip
-PURCHASES = ("user_id", "item_id", "timestamp", "quantity", "price", "segment")
-ITEMS = ("item_id", "title", "category", "price", "available")
-USERS = ("user_id", "segment")
-REQUIRED = ("user_id", "item_id", "timestamp")
+PURCHASE_KEYS = ("user_id", "item_id", "timestamp", "quantity", "price", "segment")
+ITEM_KEYS = ("item_id", "title", "category", "price", "available")
+USER_KEYS = ("user_id", "segment")
+REQUIRED_KEYS = ("user_id", "item_id", "timestamp")
 _EPOCHS = ((1, "seconds"), (1_000, "milliseconds"), (1_000_000, "microseconds"))
 _FROM, _TO = 631_152_000, 2_051_222_400  # 1990 to 2035, in seconds
 
 
 @dataclass(frozen=True)
-class Guess:
+class InferredColumn:
     """A key, the column guessed for it, and why."""
 
     key: str
@@ -76,7 +76,7 @@ class ColumnProfile:
         return self.rows - len(self.values)
 
 
-def profile_column(sample: pa.Table) -> list[ColumnProfile]:
+def profile_columns(sample: pa.Table) -> list[ColumnProfile]:
     """The facts of each column of a kind that can be read; nested columns are left out."""
     found = []
     for name, column in zip(sample.column_names, sample.columns, strict=True):
@@ -91,28 +91,28 @@ def profile_column(sample: pa.Table) -> list[ColumnProfile]:
     return found
 
 
-def words(name: str) -> list[str]:
+def name_words(name: str) -> list[str]:
     """A column's name in lower-case words: ``CustomerID``, ``customer_id`` and ``customer id`` are the same."""
     split = re.sub(r"([a-z0-9])([A-Z])|([A-Z]+)([A-Z][a-z])", r"\1\3 \2\4", name)
     return [w for w in re.split(r"[^a-z0-9]+", split.lower()) if w]
 
 
-def named(key: str, name: str) -> float:
+def name_score(key: str, name: str) -> float:
     """How much a name speaks for a key: 1 for the key itself, 0 for nothing, below 0 against it."""
-    parts = words(name)
+    parts = name_words(name)
     if parts == key.split("_"):
         return 1.0
     score = 0.0
-    for place, word in enumerate(WORDS[key]):
+    for place, word in enumerate(KEY_WORDS[key]):
         if word in parts:
             score = max(score, 0.9 - 0.01 * place - 0.05 * (len(parts) - 1))
         elif any(len(word) > 3 and p.startswith(word) for p in parts) or "".join(parts) in (word + "id", word + "s"):
             score = max(score, 0.7 - 0.01 * place)
-    against = any(word in parts for word in NOT[key])
+    against = any(word in parts for word in CONTRARY_WORDS[key])
     return score - 0.8 if against else score
 
 
-def content(key: str, column: ColumnProfile, partner: pa.ChunkedArray | None = None) -> tuple[float, str]:
+def content_score(key: str, column: ColumnProfile, partner: pa.ChunkedArray | None = None) -> tuple[float, str]:
     """How much type and values speak for a key, 0 to 1, and what they say; 0 where they rule it out.
 
     partner: values of the same id in another table.
@@ -202,13 +202,13 @@ def _kind(kind: pa.DataType) -> str:
     return "other"
 
 
-def guess(
+def infer_columns(
     table: Sequence[ColumnProfile],
     wanted: Sequence[str],
     *,
     chosen: Mapping[str, str] | None = None,
     partner: pa.ChunkedArray | None = None,
-) -> list[Guess]:
+) -> list[InferredColumn]:
     """The column of each wanted key, each column at most once, best first; keys without one are left out.
 
     chosen: columns that the user named. partner: values of ``item_id`` (or of ``user_id``) in another table.
@@ -216,16 +216,16 @@ def guess(
     Raises ConfigError where a chosen column is not there, InputError where a required key has no column.
     """
     by_name = {column.name: column for column in table}
-    found: dict[str, Guess] = {}
+    found: dict[str, InferredColumn] = {}
     for key, name in (chosen or {}).items():
         if name not in by_name:
             raise ConfigError(f"--column {key}={name}: there is no column {name!r}, the columns are {_listed(table)}")
-        found[key] = Guess(key, name, "you said so")
+        found[key] = InferredColumn(key, name, "you said so")
     scored = []
     for key in wanted:
         for place, column in enumerate(table):
-            by_content, said = content(key, column, partner if key in ("item_id", "user_id") else None)
-            by_name_score = named(key, column.name)
+            by_content, said = content_score(key, column, partner if key in ("item_id", "user_id") else None)
+            by_name_score = name_score(key, column.name)
             if by_content > 0 and (by_name_score > 0 or (key == "timestamp" and by_content >= 0.8 > -by_name_score)):
                 why = f"by its name; {said}" if by_name_score > 0 else said
                 scored.append((2 * by_name_score + by_content, -place, key, column.name, why))
@@ -233,16 +233,20 @@ def guess(
                 scored.append((by_content, -place, key, column.name, said))
     for _, _, key, name, said in sorted(scored, reverse=True):
         if key not in found and name not in {g.column for g in found.values()}:
-            found[key] = Guess(key, name, said)
+            found[key] = InferredColumn(key, name, said)
     for key in ("user_id", "item_id"):
         if key in wanted and key not in found:
             taken = {g.column for g in found.values()}
-            rest = [c for c in table if c.name not in taken and content(key, c)[0] >= 0.6 and named(key, c.name) >= 0]
+            rest = [
+                c
+                for c in table
+                if c.name not in taken and content_score(key, c)[0] >= 0.6 and name_score(key, c.name) >= 0
+            ]
             rest = [c for c in rest if _kind(c.type) != "float" and c.distinct > 20]
             if len(rest) == 1:
-                said = content(key, rest[0])[1]
-                found[key] = Guess(key, rest[0].name, f"{said}; the only other column that looks like an id")
-    missing = [key for key in wanted if key in REQUIRED and key not in found]
+                said = content_score(key, rest[0])[1]
+                found[key] = InferredColumn(key, rest[0].name, f"{said}; the only other column that looks like an id")
+    missing = [key for key in wanted if key in REQUIRED_KEYS and key not in found]
     if missing:
         raise InputError(
             f"no column looks like {' or '.join(missing)}; say which with --column {missing[0]}=NAME; "
@@ -251,11 +255,13 @@ def guess(
     return [_with_nulls(found[key], by_name[found[key].column]) for key in wanted if key in found]
 
 
-def _with_nulls(found: Guess, column: ColumnProfile) -> Guess:
+def _with_nulls(found: InferredColumn, column: ColumnProfile) -> InferredColumn:
     """A required column without a value says what comes of such rows: they need no rule."""
-    if found.key not in REQUIRED or not column.nulls:
+    if found.key not in REQUIRED_KEYS or not column.nulls:
         return found
-    return Guess(found.key, found.column, f"{found.why}; {column.nulls / column.rows:.1%} null, rejected as such")
+    return InferredColumn(
+        found.key, found.column, f"{found.why}; {column.nulls / column.rows:.1%} null, rejected as such"
+    )
 
 
 def _listed(table: Sequence[ColumnProfile]) -> str:
@@ -280,10 +286,10 @@ class SuggestedRule:
         return cls(column, form.replace("{}", quoted_if_needed(column)), why, form)
 
 
-def likely_rules(sample: pa.Table, guesses: Sequence[Guess]) -> list[SuggestedRule]:
+def suggest_rules(sample: pa.Table, inferred: Sequence[InferredColumn]) -> list[SuggestedRule]:
     """Rules that reject rows of the sample that are no purchases: blank ids, nothing sold, no price."""
-    columns = {g.key: quoted_if_needed(g.column) for g in guesses}
-    types = {g.key: sample.schema.field(g.column).type for g in guesses}
+    columns = {g.key: quoted_if_needed(g.column) for g in inferred}
+    types = {g.key: sample.schema.field(g.column).type for g in inferred}
     tests = [  # null ids are rejected without a rule
         (f"blank {key[:4]}", f"trim({columns[key]}) <> ''", f"have a blank {key[:4]}")
         for key in ("user_id", "item_id")
@@ -301,10 +307,10 @@ def likely_rules(sample: pa.Table, guesses: Sequence[Guess]) -> list[SuggestedRu
     return cures
 
 
-def likely_normalising(sample: pa.Table, guesses: Sequence[Guess]) -> list[SuggestedRule]:
+def suggest_normalising(sample: pa.Table, inferred: Sequence[InferredColumn]) -> list[SuggestedRule]:
     """Expressions that make equal what the sample writes in several ways: case, spaces, whole floats."""
     cures = []
-    for g in guesses:
+    for g in inferred:
         kind, column = _kind(sample.schema.field(g.column).type), quoted_if_needed(g.column)
         if g.key in ("user_id", "item_id") and kind == "float":
             cures.append(SuggestedRule.of(g.column, "CAST({} AS BIGINT)", "ids came as floats, all of them whole"))

@@ -12,7 +12,7 @@ from topkin.artifacts import schemas
 from topkin.errors import InputError
 
 
-def last_out(events: pa.Table) -> tuple[pa.Table, pa.Table]:
+def hold_out_last(events: pa.Table) -> tuple[pa.Table, pa.Table]:
     """The purchases without each user's last, and those: all of the user's latest moment, as one basket is.
 
     events: ``schemas.events`` in its order. A user of one moment alone keeps it, and has nothing held out.
@@ -26,7 +26,7 @@ def last_out(events: pa.Table) -> tuple[pa.Table, pa.Table]:
     return events.filter(pa.array(~out)).combine_chunks(), events.filter(pa.array(out)).combine_chunks()
 
 
-def leaks(known: pa.Table, heldout: pa.Table, as_of: datetime) -> tuple[int, int]:
+def count_leaks(known: pa.Table, heldout: pa.Table, as_of: datetime) -> tuple[int, int]:
     """Of files given to learn from and to judge by: the rows of the first from ``as_of`` on, those before in the other.
 
     Both have a column timestamp.
@@ -36,7 +36,7 @@ def leaks(known: pa.Table, heldout: pa.Table, as_of: datetime) -> tuple[int, int
     return int(pc.sum(late).as_py() or 0), int(pc.sum(early).as_py() or 0)
 
 
-def refuse_given(late: int, early: int, as_of: datetime) -> None:
+def refuse_overlap(late: int, early: int, as_of: datetime) -> None:
     """Raise InputError where files given to learn from and to judge by overlap in time."""
     if late:
         raise InputError(

@@ -10,14 +10,14 @@ import pyarrow.compute as pc
 from topkin.artifacts.ids import decoded, storage
 
 
-class Readable(NamedTuple):
+class Utf8Rows(NamedTuple):
     """Rows whose texts are all UTF-8, and for each column with texts that were not, which, (n,) bool."""
 
     rows: pa.Table
     broken: Mapping[str, np.ndarray]
 
 
-def readable(rows: pa.Table) -> Readable:
+def escape_invalid_utf8(rows: pa.Table) -> Utf8Rows:
     """The rows with every byte that is not UTF-8 written as ``\\xff``, so that engines which trust texts may see them.
 
     Texts inside nested columns are left as they are.
@@ -32,21 +32,21 @@ def readable(rows: pa.Table) -> Readable:
             continue
         except pa.ArrowInvalid:
             values = decoded(rows.column(number)).cast(pa.large_binary()).combine_chunks()
-        bad = not_utf8(values)
+        bad = is_not_utf8(values)
         broken[f.name] = bad
         odd = values.filter(pa.array(bad)).dictionary_encode()
         plain = [v.decode("utf-8", "backslashreplace").encode() for v in odd.dictionary.to_pylist()]
         sound = pa.array(plain, pa.large_binary()).take(odd.indices)
         texts = pc.replace_with_mask(values, pa.array(bad), sound).cast(pa.large_string())
         rows = rows.set_column(number, f.name, pa.chunked_array([texts]).cast(kind))
-    return Readable(rows, broken)
+    return Utf8Rows(rows, broken)
 
 
 _SECOND = {0xE0: (0xA0, 0xBF), 0xED: (0x80, 0x9F), 0xF0: (0x90, 0xBF), 0xF4: (0x80, 0x8F)}
 """First bytes after which not every continuation may come: shortest forms, no surrogates, nothing above U+10FFFF."""
 
 
-def not_utf8(values: pa.LargeBinaryArray) -> np.ndarray:
+def is_not_utf8(values: pa.LargeBinaryArray) -> np.ndarray:
     """Whether each value is not UTF-8 (RFC 3629), (n,) bool; a null is not broken."""
     values = pc.fill_null(values, b"")
     offsets = np.frombuffer(values.buffers()[1], np.int64)[values.offset : values.offset + len(values) + 1]

@@ -60,6 +60,11 @@ def cosine_matrix(a: np.ndarray, b: np.ndarray | None = None) -> np.ndarray:
 
     Batched: (..., n, d) and (..., m, d) give (..., n, m), the leading axes broadcast. Raises ValueError
     where d differs or an array has fewer than two axes.
+
+    Examples:
+        >>> import topkin
+        >>> topkin.cosine_similarity([[1.0, 0.0]], [[2.0, 0.0], [0.0, 3.0], [0.0, 0.0]]).tolist()
+        [[1.0, 0.0, 0.0]]
     """
     out, (a, b) = _floats(a, a if b is None else b)
     if min(a.ndim, b.ndim) < 2:

@@ -1,6 +1,6 @@
 """What a unit of work costs, as measured: the one table from which plans are made.
 
-``python -m benchmarks.constants`` runs every stage on two generated shops, prints the table anew, and with
+``python -m benchmarks.jobs.constants`` runs every stage on two generated shops, prints the table anew, and with
 ``--write`` puts it here.
 """
 
@@ -34,7 +34,7 @@ class Costs:
     flops: float
 
 
-# begin of what python -m benchmarks.constants --write writes
+# begin of what python -m benchmarks.jobs.constants --write writes
 MEASURED = Costs(
     machine="2 cores, 24 GiB, x86_64",
     dim=256,

@@ -128,7 +128,7 @@ def _draw_training(training: Mapping[str, Any]) -> dict[str, str]:
     if lines:
         said = "; ".join(f"{p.name}: " + ", ".join(f"{v:.4g}" for v in p.y) for p in lines)
         drawn["loss"] = svg.line_chart("loss", "Loss by epoch", said, lines, x_label="epoch", whole=True, height=220)
-    name = measured(training)
+    name = validation_metric(training)
     points = [(e["epoch"], e[name]) for e in trial if e.get(name) is not None]
     if points:
         shown = f"Validation {metric_name(name.removeprefix('validation_'))}"
@@ -145,7 +145,7 @@ def _draw_training(training: Mapping[str, Any]) -> dict[str, str]:
     return drawn
 
 
-def measured(training: Mapping[str, Any]) -> str:
+def validation_metric(training: Mapping[str, Any]) -> str:
     """The key of the training's validation metric, ``validation_recall@20``; empty where it has none."""
     names = (n for e in training.get("epochs") or [] for n in e if n.startswith("validation_") and "@" in n)
     return next(names, "")

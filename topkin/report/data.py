@@ -131,7 +131,7 @@ def gather(folders: Mapping[str, str], metrics: Mapping[str, Any], *, as_of: dat
     """From the folders of the stages prepare, train, embed and recommend."""
     prepared, lists = folders["prepare"], folders["recommend"]
     signature = storage.read_json(storage.join(folders["train"], "signature.json"))
-    catalogue = storage.read_parquet(storage.join(prepared, "catalogue.parquet"), schemas.FACTS)
+    catalogue = storage.read_parquet(storage.join(prepared, "catalogue.parquet"), schemas.CATALOGUE_COLUMNS)
     names = Titles(catalogue)
     told = storage.read_json(storage.join(folders["embed"], SUMMARY))
     embedded = vectors_of(storage.read_parts(storage.join(folders["embed"], ITEMS), ["vector"]))

@@ -11,9 +11,9 @@ from markupsafe import Markup
 
 from topkin.report import svg as charts
 from topkin.report import wording
-from topkin.report.charts import draw, measured
+from topkin.report.charts import draw, validation_metric
 from topkin.report.data import ReportData
-from topkin.report.tables import beyond, cold, item_kinds, user_kinds
+from topkin.report.tables import cold_items, item_kinds, list_qualities, user_kinds
 from topkin.report.wording import (
     METRIC_NAMES,
     MODEL_MEANINGS,
@@ -43,10 +43,10 @@ def render(data: ReportData) -> str:
         charts=drawn,
         verdict=verdict(data.metrics),
         comparison=comparison(data.metrics),
-        grids=[g for g in (user_kinds(data.metrics), cold(data.metrics)) if g],
-        folded=[g for g in (item_kinds(data.metrics), beyond(data.metrics)) if g],
+        grids=[g for g in (user_kinds(data.metrics), cold_items(data.metrics)) if g],
+        folded=[g for g in (item_kinds(data.metrics), list_qualities(data.metrics)) if g],
         left_out=[(MODEL_NAMES[name], reason) for name, reason in in_order(data.metrics["left_out"])],
-        boards=boards(data.metrics),
+        boards=metric_tables(data.metrics),
         profile=profile(data),
         rejects=reject_rows(data.statistics),
         lists=list_rows(data),
@@ -55,7 +55,7 @@ def render(data: ReportData) -> str:
         source_names=SOURCE_NAMES,
         validation=validation(data),
         training_text=training_text(data.training),
-        unjudged=unjudged(data.metrics["heldout"]),
+        unjudged=unjudged_purchases(data.metrics["heldout"]),
         headline=metric_name(data.metrics["verdict"]["metric"]),
         charts_caption=captions(data),
     )
@@ -74,7 +74,7 @@ def _template() -> jinja2.Template:
 def captions(data: ReportData) -> dict[str, str]:
     """The captions that depend on what was measured."""
     name = metric_name(data.metrics["verdict"]["metric"])
-    found = measured(data.training)
+    found = validation_metric(data.training)
     return {
         "differences": f"{name}: the model minus each baseline",
         "metrics": f"{name} of the model and the baselines",
@@ -123,7 +123,7 @@ def _words(names: Sequence[str], last: str) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {last} {names[-1]}"
 
 
-def unjudged(heldout: Mapping[str, Any]) -> str:
+def unjudged_purchases(heldout: Mapping[str, Any]) -> str:
     """Which held-out purchases judge nobody, in a sentence; empty where all do."""
     users, items = heldout["events_of_new_users"], heldout["events_of_new_items"]
     parts = []
@@ -155,7 +155,7 @@ def comparison(metrics: Mapping[str, Any]) -> list[tuple[str, list[dict[str, Any
     return found
 
 
-def boards(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+def metric_tables(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
     """For each protocol, a block of rows for each cut-off: the models' metrics, the best of each marked."""
     found, shown = [], int(metrics["verdict"]["metric"].partition("@")[2])
     for protocol, title in PROTOCOL_NAMES.items():

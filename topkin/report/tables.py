@@ -11,7 +11,7 @@ QUARTERS = ("Least active quarter", "Second quarter", "Third quarter", "Most act
 
 
 @dataclass(frozen=True, kw_only=True)
-class Grid:
+class MetricsTable:
     """A table. columns: name and what is said below it. rows: name, is it the model, (text, is it the best)."""
 
     title: str
@@ -29,7 +29,7 @@ def _grid(
     values: Mapping[str, Sequence[float | None]],
     best: Sequence[int],
     digits: Sequence[int],
-) -> Grid:
+) -> MetricsTable:
     """values: of each model, for each column. best: 1 where the highest is marked, -1 the lowest, 0 none."""
     marks = []
     for c, sign in enumerate(best):
@@ -43,7 +43,7 @@ def _grid(
             is_best = bool(sign) and value is not None and value * sign == mark and (value > 0 or sign < 0)
             cells.append((text, is_best))
         rows.append((MODEL_NAMES[model], model == "model", cells))
-    return Grid(title=title, note=note, corner=corner, columns=columns, rows=rows)
+    return MetricsTable(title=title, note=note, corner=corner, columns=columns, rows=rows)
 
 
 def _span(entry: Mapping[str, Any]) -> str:
@@ -57,7 +57,7 @@ def _protocol(metrics: Mapping[str, Any]) -> str:
     return first if metrics["segments"][first] else "all"
 
 
-def user_kinds(metrics: Mapping[str, Any]) -> Grid | None:
+def user_kinds(metrics: Mapping[str, Any]) -> MetricsTable | None:
     """The headline metric by how much is known of a user, and by quarters of activity."""
     found, metric = metrics["segments"][_protocol(metrics)], metrics["verdict"]["metric"]
     if not found:
@@ -79,7 +79,7 @@ def user_kinds(metrics: Mapping[str, Any]) -> Grid | None:
     )
 
 
-def item_kinds(metrics: Mapping[str, Any]) -> Grid | None:
+def item_kinds(metrics: Mapping[str, Any]) -> MetricsTable | None:
     """The share of the true pairs that lists hold, by tenths of the items by sales."""
     found = metrics["segments"][_protocol(metrics)]
     if not found or not found["decile"]:
@@ -101,7 +101,7 @@ def item_kinds(metrics: Mapping[str, Any]) -> Grid | None:
     )
 
 
-def cold(metrics: Mapping[str, Any]) -> Grid | None:
+def cold_items(metrics: Mapping[str, Any]) -> MetricsTable | None:
     """How well new and rare items are found."""
     found = metrics["cold_items"]
     if not found:
@@ -129,7 +129,7 @@ def cold(metrics: Mapping[str, Any]) -> Grid | None:
     )
 
 
-def beyond(metrics: Mapping[str, Any]) -> Grid | None:
+def list_qualities(metrics: Mapping[str, Any]) -> MetricsTable | None:
     """What lists are beside accurate."""
     protocol = _protocol(metrics)
     k = metrics["verdict"]["metric"].partition("@")[2]

@@ -52,6 +52,13 @@ def top_k(
     With unit vectors the score is the cosine; a zero vector scores 0 with everything. Raises ValueError
     for k below 1, shapes that do not fit, a NaN or an infinity in a vector, or vectors so long that a
     product leaves float32.
+
+    Examples:
+        >>> import numpy as np, topkin
+        >>> queries, items = np.array([[1, 0]], np.float32), np.array([[0, 1], [1, 0], [0.6, 0.8]], np.float32)
+        >>> ids, scores = topkin.top_k(queries, items, k=2)
+        >>> ids.tolist(), scores.round(1).tolist() == [[1.0, np.float32(0.6)]]
+        ([[1, 2]], True)
     """
     queries, items = np.ascontiguousarray(queries, np.float32), np.ascontiguousarray(items, np.float32)
     if queries.ndim != 2 or items.ndim != 2 or queries.shape[1] != items.shape[1]:

@@ -1,6 +1,6 @@
 """The topkin configuration of the generated shop: its columns, and the rules that undo its dirt."""
 
-from topkin.synthetic.dirt import NOTES
+from topkin.synthetic.noise import NOTES
 
 
 def config_toml(folder: str, output: str, seed: int) -> str:

@@ -67,8 +67,8 @@ class GeneratedPurchases:
         )
 
 
-def customers(
-    first: int, n: int, goods: GeneratedItems, *, per_customer: float, n_days: int, cut: int, rng: np.random.Generator
+def draw_customers(
+    first: int, n: int, items: GeneratedItems, *, per_customer: float, n_days: int, cut: int, rng: np.random.Generator
 ) -> Customers:
     """Draw ``n`` customers from number ``first`` on.
 
@@ -76,19 +76,19 @@ def customers(
     after it. A taste is the sum of two categories, two brands and a style that the customer likes, and noise;
     countries differ in the categories they like. ``per_customer`` purchases are expected over the whole time.
     """
-    here = np.unique(goods.category)
+    here = np.unique(items.category)
     country = rng.choice(len(COUNTRIES), n, p=_COUNTRY_SHARES)
     local = here[(country[:, None] * 3 + rng.integers(3, size=(n, 1))) % len(here)]
     favourites = here[rng.integers(len(here), size=(n, 2))]
     favourites[:, :1] = np.where(rng.random((n, 1)) < 0.4, local, favourites[:, :1])
-    brands = rng.integers(len(goods.brand_vectors), size=(n, 2))
-    style = rng.integers(len(goods.style_vectors), size=n)
+    brands = rng.integers(len(items.brand_vectors), size=(n, 2))
+    style = rng.integers(len(items.style_vectors), size=n)
     taste = (
-        1.0 * goods.category_vectors[favourites[:, 0]]
-        + 0.75 * goods.category_vectors[favourites[:, 1]]
-        + 0.6 * goods.brand_vectors[brands[:, 0]]
-        + 0.4 * goods.brand_vectors[brands[:, 1]]
-        + 0.6 * goods.style_vectors[style]
+        1.0 * items.category_vectors[favourites[:, 0]]
+        + 0.75 * items.category_vectors[favourites[:, 1]]
+        + 0.6 * items.brand_vectors[brands[:, 0]]
+        + 0.4 * items.brand_vectors[brands[:, 1]]
+        + 0.6 * items.style_vectors[style]
         + 0.2 * rng.normal(size=(n, DIM)) / np.sqrt(DIM)
     )
     come = rng.random(n)
@@ -102,7 +102,7 @@ def customers(
     return Customers(np.arange(first, first + n), country, joined, activity, favourites, on_grid(SHARPNESS * taste))
 
 
-def _explore(people: Customers, goods: GeneratedItems, n_days: int, rng: np.random.Generator) -> GeneratedPurchases:
+def _explore(people: Customers, items: GeneratedItems, n_days: int, rng: np.random.Generator) -> GeneratedPurchases:
     """Visits and what is found on them, by thinning: exact for any season and launch."""
     lines = rng.poisson(people.activity * (n_days - people.joined))
     basket = 1 + rng.poisson(3, len(people))
@@ -115,8 +115,8 @@ def _explore(people: Customers, goods: GeneratedItems, n_days: int, rng: np.rand
 
     row = np.repeat(np.arange(len(people)), lines)
     day = visit_day[starts[row] + (rng.random(len(row)) * visits[row]).astype(np.int64)] if len(row) else np.zeros(0)
-    mass = np.diff(goods.reach[goods.cell_ends])
-    chance = np.cumsum(np.exp(goods.liking(people.taste)) * mass, axis=1)
+    mass = np.diff(items.reach[items.cell_ends])
+    chance = np.cumsum(np.exp(items.liking(people.taste)) * mass, axis=1)
     chance /= chance[:, -1:]
     chance[:, -1] = 1.0
     flat = (chance + np.arange(len(people))[:, None]).ravel()
@@ -126,11 +126,11 @@ def _explore(people: Customers, goods: GeneratedItems, n_days: int, rng: np.rand
     for _ in range(_ROUNDS):
         cell = np.searchsorted(flat, rng.random(len(todo)) + row[todo], side="right") - row[todo] * len(mass)
         cell = np.minimum(cell, len(mass) - 1)
-        start = goods.reach[goods.cell_ends[cell]]
-        place = np.searchsorted(goods.reach, start + rng.random(len(todo)) * mass[cell], side="right") - 1
-        place = np.clip(place, goods.cell_ends[cell], goods.cell_ends[cell + 1] - 1)
-        found = goods.by_cell[place]
-        taken = rng.random(len(todo)) < goods.sell(found, day[todo])
+        start = items.reach[items.cell_ends[cell]]
+        place = np.searchsorted(items.reach, start + rng.random(len(todo)) * mass[cell], side="right") - 1
+        place = np.clip(place, items.cell_ends[cell], items.cell_ends[cell + 1] - 1)
+        found = items.by_cell[place]
+        taken = rng.random(len(todo)) < items.sell(found, day[todo])
         item[todo[taken]] = found[taken]
         todo = todo[~taken]
         if not len(todo):
@@ -150,25 +150,27 @@ def _first_of_item(bought: GeneratedPurchases) -> np.ndarray:
 
 
 def _refills(
-    first: GeneratedPurchases, goods: GeneratedItems, n_days: int, rng: np.random.Generator
+    first: GeneratedPurchases, items: GeneratedItems, n_days: int, rng: np.random.Generator
 ) -> GeneratedPurchases:
     """The chains of purchases that follow the first one of a consumable."""
-    chain = first.take((goods.cycle[first.item] > 0) & (rng.random(len(first)) < ADOPT))
+    chain = first.take((items.cycle[first.item] > 0) & (rng.random(len(first)) < ADOPT))
     found = GeneratedPurchases(*(np.zeros(0, a.dtype) for a in (chain.row, chain.item, chain.day)))
     while len(chain):
-        day = chain.day + goods.cycle[chain.item] * np.exp(rng.normal(0, 0.1, len(chain)))
-        goes_on = (day < n_days) & (day < goods.gone[chain.item]) & (rng.random(len(chain)) < STAY)
+        day = chain.day + items.cycle[chain.item] * np.exp(rng.normal(0, 0.1, len(chain)))
+        goes_on = (day < n_days) & (day < items.gone[chain.item]) & (rng.random(len(chain)) < STAY)
         chain = GeneratedPurchases(chain.row, chain.item, day).take(goes_on)
         found = found.and_then(chain)
     return found
 
 
-def buy(people: Customers, goods: GeneratedItems, *, n_days: int, rng: np.random.Generator) -> GeneratedPurchases:
+def draw_purchases(
+    people: Customers, items: GeneratedItems, *, n_days: int, rng: np.random.Generator
+) -> GeneratedPurchases:
     """All good purchases of a block: at most one line for a customer, item and second."""
-    explored = _explore(people, goods, n_days, rng)
+    explored = _explore(people, items, n_days, rng)
     first = _first_of_item(explored)
-    again = (goods.cycle[explored.item] == 0) & ~first & (rng.random(len(first)) >= REBUY)
-    bought = explored.take(~again).and_then(_refills(explored.take(first), goods, n_days, rng))
+    again = (items.cycle[explored.item] == 0) & ~first & (rng.random(len(first)) >= REBUY)
+    bought = explored.take(~again).and_then(_refills(explored.take(first), items, n_days, rng))
     second = np.floor(bought.day * 86_400)
     order = np.lexsort((bought.item, second, bought.row))
     same = np.zeros(len(order), bool)

@@ -159,7 +159,9 @@ def _seasons(n_days: int, first_day_of_year: int) -> np.ndarray:
     return np.stack(rows)
 
 
-def plant(n_items: int, *, n_days: int, cut: int, first_day_of_year: int, rng: np.random.Generator) -> GeneratedItems:
+def draw_items(
+    n_items: int, *, n_days: int, cut: int, first_day_of_year: int, rng: np.random.Generator
+) -> GeneratedItems:
     """Draw the items of a shop.
 
     Seven in ten are there from the first day, the others come during the year, some in the three weeks before

@@ -8,7 +8,7 @@ _BLOCK_SCORES = 1 << 24
 
 
 def best_items(
-    tastes: np.ndarray, goods: GeneratedItems, appeal: np.ndarray, bought_by: np.ndarray, bought: np.ndarray, k: int
+    tastes: np.ndarray, items: GeneratedItems, appeal: np.ndarray, bought_by: np.ndarray, bought: np.ndarray, k: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Each customer's ``k`` best items of positive ``appeal`` that the customer did not buy.
 
@@ -18,11 +18,11 @@ def best_items(
     """
     with np.errstate(divide="ignore"):
         base = np.log(appeal).astype(np.float32)
-    k = min(k, len(goods))
+    k = min(k, len(items))
     found = []
-    step = max(1, _BLOCK_SCORES // len(goods))
+    step = max(1, _BLOCK_SCORES // len(items))
     for first in range(0, len(tastes), step):
-        taste = goods.liking(tastes[first : first + step])[:, goods.cell].astype(np.float32)
+        taste = items.liking(tastes[first : first + step])[:, items.cell].astype(np.float32)
         utility = taste + base
         here = (bought_by >= first) & (bought_by < first + len(taste))
         utility[bought_by[here] - first, bought[here]] = -np.inf

@@ -25,9 +25,25 @@ import pyarrow.compute as pc
 from topkin.artifacts import storage
 from topkin.artifacts.schemas import vector
 from topkin.synthetic.configuration import config_toml
-from topkin.synthetic.customers import BLOCK, COUNTRIES, Customers, GeneratedPurchases, buy, categories_of, customers
-from topkin.synthetic.dirt import KINDS, NON_PRODUCT_TITLES, NON_PRODUCTS, Dirt, Lines, inject_noise, inject_title_noise
-from topkin.synthetic.items import CATEGORIES, DIM, STYLES, GeneratedItems, brand_names, plant
+from topkin.synthetic.customers import (
+    BLOCK,
+    COUNTRIES,
+    Customers,
+    GeneratedPurchases,
+    categories_of,
+    draw_customers,
+    draw_purchases,
+)
+from topkin.synthetic.items import CATEGORIES, DIM, STYLES, GeneratedItems, brand_names, draw_items
+from topkin.synthetic.noise import (
+    KINDS,
+    NON_PRODUCT_TITLES,
+    NON_PRODUCTS,
+    Lines,
+    NoiseRates,
+    inject_noise,
+    inject_title_noise,
+)
 from topkin.synthetic.oracle import best_items
 from topkin.telemetry.progress import advance
 
@@ -71,14 +87,14 @@ class Shop:
 
     They spread over ``days`` days from ``start``; the last ``heldout_days`` come after :attr:`as_of`. How many
     good purchases there are exactly is drawn too (within a few per cent for thousands of customers; fewer
-    where the customers run out of items). ``dirt`` says what else the log holds.
+    where the customers run out of items). ``noise`` says what else the log holds.
     """
 
     users: int = 2_000
     items: int = 1_000
     purchases: int = 60_000
     seed: int = 42
-    dirt: Dirt = field(default_factory=Dirt)
+    noise: NoiseRates = field(default_factory=NoiseRates)
     start: datetime = datetime(2024, 1, 1)
     days: int = 366
     heldout_days: int = 31
@@ -101,9 +117,9 @@ class Shop:
         return -(-self.users // BLOCK)
 
     @cached_property
-    def goods(self) -> GeneratedItems:
+    def generated_items(self) -> GeneratedItems:
         """The planted items."""
-        return plant(
+        return draw_items(
             self.items,
             n_days=self.days,
             cut=self._cut,
@@ -114,7 +130,7 @@ class Shop:
     @cached_property
     def catalogued(self) -> np.ndarray:
         """Whether the catalogue has an item, (n_items,) bool; the others are sold all the same."""
-        return self._rng(1).random(self.items) >= self.dirt.missing
+        return self._rng(1).random(self.items) >= self.noise.missing
 
     def customers(self, block: int) -> Customers:
         """The planted customers of a block."""
@@ -124,7 +140,7 @@ class Shop:
     def bought(self, block: int) -> tuple[Customers, GeneratedPurchases]:
         """The customers of a block and their good purchases, before any dirt."""
         people = self.customers(block)
-        return people, buy(people, self.goods, n_days=self.days, rng=self._rng(3, block))
+        return people, draw_purchases(people, self.generated_items, n_days=self.days, rng=self._rng(3, block))
 
     def lines(self, block: int) -> Lines:
         """The invoice lines of a block: good ones, then dirty ones."""
@@ -144,13 +160,13 @@ class Shop:
             item=bought.item.astype(np.int64),
             written=np.zeros(n, np.int8),
             quantity=1 + rng.geometric(0.6, n) // 2,
-            price=self.goods.price[bought.item],
+            price=self.generated_items.price[bought.item],
             time=second,
             country=people.country[bought.row],
             invoice=(FIRST_USER + number) * 100_000 + visit,
             kind=np.zeros(n, np.int8),
         )
-        return inject_noise(good, self.dirt, self.days * 86_400 - 1, rng)
+        return inject_noise(good, self.noise, self.days * 86_400 - 1, rng)
 
     def shard_lines(self, shard: int, of: int) -> Lines:
         """The lines of shard ``shard`` (from 0) of ``of``, sorted by time."""
@@ -166,13 +182,13 @@ class Shop:
 
     def items_table(self) -> pa.Table:
         """The catalogue with its dirt: item_id, title, category, brand, price, available."""
-        goods, rng = self.goods, self._rng(5)
+        items, rng = self.generated_items, self._rng(5)
         keep = np.flatnonzero(self.catalogued)
-        titles = inject_title_noise(goods.titles(), self.dirt, rng)
+        titles = inject_title_noise(items.titles(), self.noise, rng)
         codes = self._codes[0].take(pa.array(keep)).to_pylist()
-        lower = rng.random(len(keep)) < self.dirt.lower_case
-        brands = brand_names(len(goods.brand_vectors))
-        extra = list(zip(NON_PRODUCTS, NON_PRODUCT_TITLES, strict=True)) if self.dirt.non_products else []
+        lower = rng.random(len(keep)) < self.noise.lower_case
+        brands = brand_names(len(items.brand_vectors))
+        extra = list(zip(NON_PRODUCTS, NON_PRODUCT_TITLES, strict=True)) if self.noise.non_products else []
         gap = [None] * len(extra)
         return pa.table(
             {
@@ -181,10 +197,10 @@ class Shop:
                     pa.string(),
                 ),
                 "title": pa.array([titles[i] for i in keep] + [t for _, t in extra], pa.string()),
-                "category": pa.array([CATEGORIES[c][0] for c in goods.category[keep]] + gap, pa.string()),
-                "brand": pa.array([brands[b] for b in goods.brand[keep]] + gap, pa.string()),
-                "price": pa.array(goods.price[keep].tolist() + gap, pa.float64()),
-                "available": pa.array((goods.gone[keep] > self._cut).tolist() + [True] * len(extra), pa.bool_()),
+                "category": pa.array([CATEGORIES[c][0] for c in items.category[keep]] + gap, pa.string()),
+                "brand": pa.array([brands[b] for b in items.brand[keep]] + gap, pa.string()),
+                "price": pa.array(items.price[keep].tolist() + gap, pa.float64()),
+                "available": pa.array((items.gone[keep] > self._cut).tolist() + [True] * len(extra), pa.bool_()),
             }
         )
 
@@ -241,22 +257,22 @@ class Shop:
 
     def planted_items(self) -> pa.Table:
         """What is true of each item: category, brand, style, popularity, life, cycle, vector, catalogued."""
-        goods = self.goods
-        brands = brand_names(len(goods.brand_vectors))
-        gone = [None if math.isinf(day) else self._time(day) for day in goods.gone.tolist()]
+        items = self.generated_items
+        brands = brand_names(len(items.brand_vectors))
+        gone = [None if math.isinf(day) else self._time(day) for day in items.gone.tolist()]
         return pa.table(
             {
                 "item_id": self._codes[0].slice(0, self.items),
-                "title": pa.array(goods.titles()),
-                "category": pa.array([CATEGORIES[c][0] for c in goods.category]),
-                "brand": pa.array([brands[b] for b in goods.brand]),
-                "style": pa.array([STYLES[s] for s in goods.style]),
-                "popularity": pa.array(goods.popularity, pa.float32()),
-                "launch": pa.array([self._time(day) for day in goods.launch.tolist()], MILLISECOND),
+                "title": pa.array(items.titles()),
+                "category": pa.array([CATEGORIES[c][0] for c in items.category]),
+                "brand": pa.array([brands[b] for b in items.brand]),
+                "style": pa.array([STYLES[s] for s in items.style]),
+                "popularity": pa.array(items.popularity, pa.float32()),
+                "launch": pa.array([self._time(day) for day in items.launch.tolist()], MILLISECOND),
                 "gone": pa.array(gone, MILLISECOND),
-                "cycle_days": pa.array(goods.cycle, pa.float32()),
+                "cycle_days": pa.array(items.cycle, pa.float32()),
                 "catalogued": pa.array(self.catalogued),
-                "vector": _vectors(goods.cells[goods.cell]),
+                "vector": _vectors(items.cells[items.cell]),
             }
         )
 
@@ -296,21 +312,23 @@ class Shop:
         for _ in range(3 if wanted else 0):
             people = self._people(self._rng(6), 0, n, rate)
             meant = (people.activity * (self.days - people.joined)).sum() * wanted / rate
-            made = len(buy(people, self.goods, n_days=self.days, rng=self._rng(7)))
+            made = len(draw_purchases(people, self.generated_items, n_days=self.days, rng=self._rng(7)))
             rate = min(rate * float(np.clip(meant / max(made, 1), 0.25, 4)), 10 * wanted)
         return rate
 
     @cached_property
     def _codes(self) -> list[pa.Array]:
         """How each item, then each non-product from the last on, is written: plain, lower case, padded."""
-        plain = self.goods.codes() + list(reversed(NON_PRODUCTS))
+        plain = self.generated_items.codes() + list(reversed(NON_PRODUCTS))
         return [pa.array(plain), pa.array([c.lower() for c in plain]), pa.array([f" {c} " for c in plain])]
 
     def _rng(self, *stream: int) -> np.random.Generator:
         return np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, *stream])))
 
     def _people(self, rng: np.random.Generator, first: int, n: int, rate: float) -> Customers:
-        return customers(first, n, self.goods, per_customer=rate, n_days=self.days, cut=self._cut, rng=rng)
+        return draw_customers(
+            first, n, self.generated_items, per_customer=rate, n_days=self.days, cut=self._cut, rng=rng
+        )
 
     def _time(self, day: float) -> datetime:
         return self.start + timedelta(seconds=math.floor(day * 86_400))
@@ -339,12 +357,12 @@ class Shop:
         return pa.table(columns, schema=PURCHASES)
 
     def _best(self, block: int, k: int) -> pa.Table:
-        goods = self.goods
+        items = self.generated_items
         people, bought = self.bought(block)
-        offered = self.catalogued | (goods.launch < self._cut)
-        appeal = np.where(offered, goods.expected(self._cut, self.days), 0.0)
+        offered = self.catalogued | (items.launch < self._cut)
+        appeal = np.where(offered, items.expected(self._cut, self.days), 0.0)
         known = bought.take(bought.day < self._cut)
-        row, rank, item, utility, taste = best_items(people.taste, goods, appeal, known.row, known.item, k)
+        row, rank, item, utility, taste = best_items(people.taste, items, appeal, known.row, known.item, k)
         columns = [
             pa.array(FIRST_USER + people.number[row], pa.int64()),
             pa.array(rank, pa.int32()),

@@ -10,13 +10,13 @@ SCHEMA = pa.schema(
 CountsByKind = Mapping[str, Mapping[str, int]]
 
 
-def tally_table(counts: CountsByKind) -> pa.Table:
+def counts_table(counts: CountsByKind) -> pa.Table:
     """The counts as rows kind, name, count."""
     rows = [(kind, name, int(n)) for kind, names in counts.items() for name, n in names.items()]
     return pa.table([pa.array([r[c] for r in rows], SCHEMA.field(c).type) for c in range(3)], schema=SCHEMA)
 
 
-def tally_of(tables: Iterable[pa.Table]) -> dict[str, dict[str, int]]:
+def sum_counts(tables: Iterable[pa.Table]) -> dict[str, dict[str, int]]:
     """The sum of tables of counts, in any order: kind -> name -> count."""
     summed: dict[str, dict[str, int]] = {}
     for table in tables:

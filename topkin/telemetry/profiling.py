@@ -1,6 +1,6 @@
 """What work costs: wall-clock and CPU seconds, bytes read and written, peak memory; and each Beam step's counters.
 
-Linux tells the bytes and lets the peak be reset; elsewhere the bytes are 0 and the peak is the process's own
+Linux counts the bytes and lets the peak be reset; elsewhere the bytes are 0 and the peak is the process's own
 since it began. Processes that the work started and waited for are counted.
 """
 
@@ -38,7 +38,7 @@ _open: list[Usage] = []
 
 
 @contextmanager
-def measured() -> Iterator[Usage]:
+def measure_usage() -> Iterator[Usage]:
     """Measure what is done inside, failures too."""
     usage = Usage()
     _reset_peak()
@@ -55,15 +55,15 @@ def measured() -> Iterator[Usage]:
         usage.peak_bytes = _peak()
 
 
-def note(steps: Iterable[Mapping[str, Any]]) -> None:
+def record_steps(steps: Iterable[Mapping[str, str | int]]) -> None:
     """Add a pipeline's steps to what is being measured in this process."""
     for usage in _open:
         usage.steps.extend(dict(step) for step in steps)
 
 
 def _cpu_seconds() -> float:
-    found = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return sum(u.ru_utime + u.ru_stime for u in found)
+    usages = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(u.ru_utime + u.ru_stime for u in usages)
 
 
 def _bytes() -> tuple[int, int]:
@@ -95,13 +95,13 @@ def _peak() -> int:
 
 def machine_memory() -> int:
     """Bytes of memory that a process may use here: the machine's, or its container's where that is less."""
-    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         try:
-            there = min(there, int(Path(limit).read_text()))
+            memory = min(memory, int(Path(limit).read_text()))
         except (OSError, ValueError):
             continue
-    return there
+    return memory
 
 
 def machine_cores() -> int:

@@ -1,4 +1,4 @@
-"""How long work tells that it goes on: ``advance`` where rows are done, ``listen`` where they are shown.
+"""Progress of work: ``advance`` where rows are done, ``listen`` where they are shown.
 
 Without a listener in the process (a remote worker, a test) nothing happens.
 """

@@ -61,7 +61,10 @@ def test_lookup_gives_ids_labels_and_scores_in_order(trained: SimilarityModel) -
     assert lists[0][0].score == pytest.approx(1)
     assert [n.rank for n in lists[0]] == [1, 2, 3, 4]
     assert all(a.score >= b.score for row in lists for a, b in pairwise(row))
-    assert trained.single_lookup(x[1], k=4) == lists[1]
+    alone = trained.single_lookup(x[1], k=4)
+    assert [n[:3] for n in alone] == [n[:3] for n in lists[1]]
+    # A network's product of one row may differ in the last digit from that of three.
+    assert [n.score for n in alone] == pytest.approx([n.score for n in lists[1]], abs=1e-6)
 
 
 def test_a_calibrated_match_knows_what_it_does_not_know(trained: SimilarityModel) -> None:

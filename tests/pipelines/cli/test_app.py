@@ -111,11 +111,6 @@ def test_a_stage_gets_every_option(asked: list[Any], stage: str, tmp_path: Path)
     }
 
 
-def test_a_job_file_is_the_same_command(asked: list[Any]) -> None:
-    assert stages.main("train", ["--as-of", "2011-11-09"]) == 0
-    assert asked[0][0] == "train"
-
-
 def test_today_is_the_default_date(asked: list[Any]) -> None:
     assert main(["run"]) == 0
     today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None)
@@ -223,7 +218,7 @@ def test_publish_finds_the_run_of_the_settings_and_the_date(
     from topkin.pipelines import publish
 
     monkeypatch.setattr(stages, "keys", lambda settings, as_of: {"prepare": settings.run.seed})
-    monkeypatch.setattr(publish, "publish", lambda run, settings: runs.point_to(run))
+    monkeypatch.setattr(publish, "publish", lambda run, settings: runs.publish_run(run))
     name = runs.run_name(datetime(2011, 11, 9), {"prepare": 42})
     for run_id in (name, f"{name}+2", f"{name}+10", "2011-11-09-other"):
         finished(tmp_path / "out", run_id)
@@ -242,8 +237,8 @@ def test_rollback_moves_the_pointer_back(
     monkeypatch.setattr(manifest, "verify", lambda folder: {})
     monkeypatch.setattr(runs.Run, "folder", lambda run, stage: stage)
     root = tmp_path / "out"
-    runs.point_to(finished(root, "r1"))
-    runs.point_to(finished(root, "r2"))
+    runs.publish_run(finished(root, "r1"))
+    runs.publish_run(finished(root, "r2"))
     assert main(["publish", "--rollback"]) == 0
     assert capsys.readouterr().out.startswith("run r1 (published)\n")
     assert storage.read_json(str(root / "current.json"))["run_id"] == "r1"

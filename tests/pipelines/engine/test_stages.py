@@ -52,7 +52,7 @@ def test_a_run_beside_that_was_first_keeps_its_folder(settings, jobs, tmp_path):
 
     def another():
         beside.append(stages.run_stages(settings, as_of=AS_OF))
-        runs.point_to(beside[0])
+        runs.publish_run(beside[0])
         beside.append(os.stat(beside[0].folder("prepare")).st_ino)
 
     jobs.before["prepare"] = another

@@ -1,0 +1,73 @@
+"""A published run in a program: found, read with its checksums, refused where it is damaged."""
+
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+import topkin
+from topkin import errors
+from topkin.api.runs import moment
+from topkin.artifacts import storage
+
+
+def test_the_published_run_is_found_by_the_output_folder_and_by_its_own(small_run: Any) -> None:
+    by_pointer, by_folder = topkin.open_run(small_run.root), topkin.open_run(Path(small_run.path))
+    assert by_pointer.run_id == by_folder.run_id == "r1"
+    assert by_pointer.as_of == datetime(2024, 5, 1)
+    assert by_pointer.tables == (
+        "histories", "catalogue", "recommendations", "short_lists", "similar_items", "similar_users",
+        "neighbours_bought",
+    )  # fmt: skip
+    assert by_pointer.metrics is None
+    assert len(by_folder.table("recommendations", ["user_id"])) == 40
+
+
+def test_rows_of_some_ids_are_read_in_the_tables_type(small_run: Any) -> None:
+    run = topkin.open_run(small_run.root)
+    users = run.table("histories")["user_id"].combine_chunks()
+    rows = run.rows("recommendations", pa.concat_arrays([users[3:5], users[11:12]]), ["user_id", "rank"])
+    assert sorted(rows["user_id"].to_pylist()) == sorted(2 * [users[3].as_py(), users[4].as_py(), users[11].as_py()])
+    item = run.table("similar_items")["item_id"].combine_chunks()[:1]
+    assert run.rows("similar_items", item)["rank"].to_pylist() == [1, 2]
+    assert len(run.rows("recommendations", users[:0])) == 0
+
+
+def test_a_page_that_changed_is_refused(small_run: Any) -> None:
+    run = topkin.open_run(small_run.root)
+    folder = Path(small_run.folder("recommend"), "recommendations", "date=2024-05-01")
+    users = run.table("histories", ["user_id"])["user_id"].combine_chunks()
+    for path in folder.iterdir():
+        data = bytearray(path.read_bytes())
+        for at in range(8, len(data) // 4):  # pages come first, the footer last
+            data[at] ^= 0xFF
+        path.write_bytes(data)
+    with pytest.raises(errors.ArtifactError, match="is damaged"):
+        run.table("recommendations")
+    with pytest.raises(errors.ArtifactError, match="is damaged"):
+        run.rows("recommendations", users)
+
+
+def test_what_is_not_there_is_told(small_run: Any, tmp_path: Path) -> None:
+    run = topkin.open_run(small_run.root)
+    with pytest.raises(ValueError, match=r"a run's tables are events, .*got 'lists'"):
+        run.table("lists")
+    with pytest.raises(errors.ArtifactError, match=r"has no embeddings/: run topkin embed first"):
+        run.table("item_embeddings")
+    with pytest.raises(errors.ArtifactError, match=r"current\.json.*topkin run makes one"):
+        topkin.open_run(tmp_path / "empty")
+    with pytest.raises(errors.ArtifactError, match="must hold settings of this version"):
+        _ = run.settings  # the tables by hand were made with none
+    storage.write_json({"run_id": "r9"}, storage.join(small_run.root, "current.json"))
+    with pytest.raises(errors.ArtifactError, match=r"current\.json is damaged"):
+        topkin.open_run(small_run.root)
+
+
+def test_an_as_of_date_may_be_a_date_a_time_or_a_text() -> None:
+    assert moment("2024-05-01") == moment(date(2024, 5, 1)) == moment(datetime(2024, 5, 1)) == datetime(2024, 5, 1)
+    assert moment("2024-05-01T06:00+02:00") == moment(datetime(2024, 5, 1, 4, tzinfo=UTC)) == datetime(2024, 5, 1, 4)
+    assert moment(None).time() == datetime.min.time()
+    with pytest.raises(errors.ConfigError, match="as_of must be a date such as 2011-11-09"):
+        moment("tomorrow")

@@ -1,0 +1,128 @@
+"""Lists, neighbours and explanations of a recommender's data, by the functions that the jobs' workers call."""
+
+from functools import cached_property
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from topkin.api.data import RecommenderData, rows_in
+from topkin.baselines import registry
+from topkin.encoding.blocks import factors, preference_embeddings
+from topkin.errors import ConfigError
+from topkin.interactions import Interactions
+from topkin.recommend import repurchase, similar
+from topkin.recommend.eligibility import allowed_items, cooldown_days, read_item_list
+from topkin.recommend.explain import explain
+from topkin.recommend.lists import ItemContext, recommend
+from topkin.recommend.popular_fallback import SegmentPopularity, segment_counts
+from topkin.recommend.searchers import BaselineSearch, ExactSearch, Search
+
+
+class Answers:
+    """Computes what is asked of a recommender's data. Ids are distinct; None means all, by id."""
+
+    def __init__(self, data: RecommenderData) -> None:
+        self.data, self.rules = data, data.settings.recommend
+
+    def recommendations(self, users: pa.Array | None, k: int) -> pa.Table:
+        """``schemas.recommendations``."""
+        rows = self._user_rows(users)
+        histories, settings = self.data.histories.take(pa.array(rows)), self.rules.model_copy(update={"k": k})
+        vectors = self.data.vectors[rows] if self.rules.model == "encoder" else np.ones((len(rows), 1), np.float32)
+        return recommend(histories, vectors, self.context, self._search, settings, self.data.as_of).recommendations
+
+    def similar_items(self, items: pa.Array | None, k: int) -> pa.Table:
+        """``schemas.similar_items``."""
+        ids = self.data.items.ids
+        rows = np.arange(len(ids)) if items is None else rows_in(items, ids, "items")
+        vectors = preference_embeddings(self.data.items.vectors, self.data.blocks)
+        nearest = similar.similar_items(vectors, rows, self._allowed, min(k, len(ids)))
+        return similar.items_table(ids, rows, nearest, self.data.encoder)
+
+    def similar_users(self, users: pa.Array | None, k: int) -> pa.Table:
+        """``schemas.similar_users``."""
+        rows, ids = self._user_rows(users), self.data.histories["user_id"].combine_chunks()
+        vectors = preference_embeddings(self.data.vectors, self.data.blocks)
+        nearest = similar.similar_items(vectors, rows, np.ones(len(ids), bool), min(k, len(ids)))
+        return similar.users_table(pa.chunked_array([ids.take(pa.array(rows))]), ids, nearest, self.data.encoder)
+
+    def explanation(self, user: pa.Array, item: pa.Array) -> pa.Table:
+        """The purchases of one user that speak for one item, largest share of its score first."""
+        if self.rules.model != "encoder":
+            raise ConfigError(
+                f'explain gives shares of the encoder\'s scores, got recommend.model = "{self.rules.model}": its '
+                "reasons, if it has any, are in the column because of its lists"
+            )
+        ids, in_vectors, blocks = self.data.items.ids, self.data.items.in_vectors, self.data.blocks
+        listed = rows_in(item, ids, "items")[None, :]
+        history = Interactions.from_histories(self.data.histories_of(user), ids, self.data.as_of)
+        history = history.distinct().latest(self.data.settings.embed.history_length)
+        weights = factors(history, in_vectors, self._buyers, blocks)
+        most = max(len(history.items), 1)
+        bought, shares = explain(history, weights, blocks, in_vectors, self.data.items.vectors, listed, most)
+        reasons = bought[0, 0] >= 0
+        return pa.table({"item_id": ids.take(pa.array(bought[0, 0][reasons])), "share": shares[0, 0][reasons]})
+
+    def _user_rows(self, users: pa.Array | None) -> np.ndarray:
+        known = self.data.histories["user_id"]
+        return np.asarray(pc.sort_indices(known)) if users is None else rows_in(users, known, "users")
+
+    @cached_property
+    def history(self) -> Interactions:
+        """The purchases of all users before the as-of date, in the order of the histories."""
+        return Interactions.from_histories(self.data.histories, self.data.items.ids, self.data.as_of)
+
+    @cached_property
+    def _buyers(self) -> np.ndarray:
+        return np.asarray(self.data.catalogue["users"])
+
+    @cached_property
+    def _allowed(self) -> np.ndarray:
+        lists = {}
+        for name in ("allow", "deny"):
+            path = getattr(self.rules, name)
+            lists[name] = path and read_item_list(path, self.data.items.ids.type, f"recommend.{name}")
+        return allowed_items(self.data.catalogue, **lists).mask
+
+    @cached_property
+    def _search(self) -> Search:
+        if self.rules.model == "encoder":
+            return ExactSearch(self.data.items.vectors)
+        if why := registry.left_out([self.rules.model]):
+            raise ConfigError(f"recommend.model cannot make the lists: {why[self.rules.model]}, or choose another")
+        neighbours = self.data.settings.evaluate.neighbours
+        fitted = registry.fit_baselines(self.history, [self.rules.model], neighbours)
+        return BaselineSearch(fitted[self.rules.model], np.asarray(self.data.catalogue["events"]) > 0)
+
+    @cached_property
+    def context(self) -> ItemContext:
+        """The items as the job ``recommend`` knows them."""
+        data, rules, catalogue = self.data, self.rules, self.data.catalogue
+        events, recent = np.asarray(catalogue["events"]), np.asarray(catalogue["recent"])
+        recent_days = data.settings.prepare.recent_days
+        segments = segment_counts(data.histories, catalogue["item_id"], data.as_of, recent_days)
+        return ItemContext(
+            item_ids=data.items.ids,
+            vectors=data.items.vectors,
+            in_vectors=data.items.in_vectors,
+            buyers=self._buyers,
+            allowed=self._allowed,
+            cooldown=cooldown_days(catalogue["category"], rules.cooldown_days, rules.cooldown_by_category),
+            popularity=SegmentPopularity(events, recent, segments),
+            blocks=data.blocks,
+            history_length=data.settings.embed.history_length,
+            encoder=data.encoder,
+            repurchase=self._repurchase(),
+        )
+
+    def _repurchase(self) -> repurchase.Repurchase | None:
+        rules, categories = self.rules, self.data.catalogue["category"]
+        if rules.bought not in repurchase.POLICIES or rules.model != "encoder":
+            return None
+        fixed = {name: getattr(rules, f"personal_{name}") for name in ("repeat", "recent", "due")}
+        weights = repurchase.weights_for(
+            rules.bought, self.data.training["repurchase"], {"personal": rules.personal, **fixed}
+        )
+        counts = repurchase.merge_counts([repurchase.counts_of(self.history)])
+        return repurchase.Repurchase(weights, repurchase.RepurchaseRates.of(counts, len(categories), categories))

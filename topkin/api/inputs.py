@@ -1,0 +1,118 @@
+"""Tables and ids as users have them: whatever has an Arrow C stream, prepared as the job prepares files."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from topkin.artifacts import ids
+from topkin.config.sections import Settings
+from topkin.errors import InputError
+from topkin.ingest import timestamps
+from topkin.ingest.contract import ROLES, inspect_table, sources, time_unit_finding, vector_length
+from topkin.ingest.files import FILE, ROW
+from topkin.ingest.prepare import Prepared, PreparePlan, prepare
+from topkin.ingest.utf8 import escape_invalid_utf8
+
+
+class ArrowStream(Protocol):
+    """A table that gives its rows as an Arrow C stream: PyArrow, pandas from 2.2, Polars, a DuckDB relation."""
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        """The stream, in a capsule."""
+
+
+def as_table(value: ArrowStream, name: str) -> pa.Table:
+    """Any table as an Arrow table. Raises TypeError for what gives no Arrow C stream."""
+    if not hasattr(value, "__arrow_c_stream__"):
+        raise TypeError(
+            f"{name} must be a table with the Arrow C stream interface (PyArrow, pandas from 2.2, Polars, a DuckDB "
+            f"relation), got {type(value).__name__}: collect a lazy one, read a file with pyarrow.parquet.read_table"
+        )
+    return pa.table(value)
+
+
+def as_ids(values: Any, kind: pa.DataType, name: str) -> pa.Array:
+    """Ids as an array of the type that the purchases' have; a single id is one.
+
+    Raises TypeError where they are of another type: an int 7 is not a string "7".
+    """
+    if isinstance(values, str | bytes | int | np.integer):
+        values = [values]
+    column = pa.chunked_array(values) if hasattr(values, "__arrow_c_stream__") else pa.array(values)
+    if not len(column):
+        return pa.array([], kind)
+    column = column if isinstance(column, pa.ChunkedArray) else pa.chunked_array([column])
+    if ids.canonical_type(column.type) != kind:
+        raise TypeError(f"{name} must be {kind}, as in the purchases, got {column.type}: cast them")
+    if column.null_count:
+        raise TypeError(f"{name} must not be null, got {column.null_count} nulls: drop them")
+    return ids.canonical(column).combine_chunks()
+
+
+def named_by_columns(name: str, section: Mapping[str, Any], table: pa.Table) -> dict[str, Any]:
+    """A section of the settings in which each column that the table has under topkin's own name is read."""
+    return {**{role: role for role in ROLES[name] if role in table.column_names}, **section}
+
+
+def prepare_tables(
+    settings: Settings, tables: Mapping[str, pa.Table], as_of: datetime | None
+) -> tuple[Prepared, datetime]:
+    """What the job ``prepare`` makes of files, of tables in memory; and the as-of date, naive UTC.
+
+    tables: those of ``purchases``, ``items`` and ``users`` that there are. as_of: just after the last purchase
+    where it is None. Raises InputError or ConfigError with all that is wrong with the tables.
+    """
+    clock = datetime.now(UTC).replace(tzinfo=None)
+    inputs = {s.name: inspect_table(s, tables[s.name]) for s in sources(settings).values() if s.name in tables}
+    findings = [finding for inspection in inputs.values() for finding in inspection.findings]
+    purchases = inputs["purchases"]
+    if not findings:
+        unit = time_unit_finding(purchases, tables["purchases"], clock)
+        findings = [unit] if unit else []
+    for name, role in (("items", "item_id"), ("users", "user_id")):
+        if not findings and name in inputs and inputs[name].types[role] != purchases.types[role]:
+            one, other = inputs[name].types[role], purchases.types[role]
+            findings = [InputError(f"{name} must have ids of the purchases' type {other}, got {one}: cast the column")]
+    if findings:
+        raise type(findings[0])("\n".join(str(finding) for finding in findings))
+    if as_of is None:
+        as_of = _after_the_last(tables["purchases"], purchases.source, clock)
+    items = inputs.get("items")
+    plan = PreparePlan(
+        purchases=purchases.source,
+        items=items.source if items else None,
+        users=inputs["users"].source if "users" in inputs else None,
+        user_type=purchases.types["user_id"],
+        item_type=purchases.types["item_id"],
+        as_of=as_of,
+        clock=clock,
+        recent_days=settings.prepare.recent_days,
+        drop_duplicates=settings.purchases.duplicates == "drop",
+        split=settings.prepare.split,
+        vector_dim=vector_length(items.source, tables["items"]) if items and items.source.column("vector") else None,
+    )
+    rows = {name: _with_place(tables[name].select(list(i.columns)), name) for name, i in inputs.items()}
+    prepared = prepare(rows, plan)
+    if not len(prepared.events):
+        raise InputError(
+            f"there must be a purchase before {as_of.isoformat()}, got none: "
+            f"{prepared.statistics['sources']['purchases']}; look at the data, the rules and as_of"
+        )
+    return prepared, as_of
+
+
+def _after_the_last(rows: pa.Table, source: Any, clock: datetime) -> datetime:
+    micros, state = timestamps.to_micros(
+        source.rules.normalised(escape_invalid_utf8(rows).rows)[source.columns["timestamp"]], source.time_unit
+    )
+    past = micros[(state == timestamps.READ) & (micros <= np.datetime64(clock, "us").astype(np.int64))]
+    return np.datetime64(int(past.max(initial=-1)) + 1, "us").item()
+
+
+def _with_place(rows: pa.Table, name: str) -> pa.Table:
+    """The rows with where they stood, as a reader of files gives them."""
+    place = pa.DictionaryArray.from_arrays(pa.array(np.zeros(len(rows), np.int32)), pa.array([name]))
+    return rows.append_column(FILE, place).append_column(ROW, pa.array(np.arange(len(rows))))
