@@ -6,6 +6,7 @@ is drawn from a seed: the same seed and epoch give the same batches.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -91,7 +92,7 @@ class Batches(keras.utils.PyDataset):
         rows = self.rows[numbers]
         return rows if self.augment is None else self.augment(rows, rng)
 
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+    def __getitem__(self, index: int) -> tuple[Any, np.ndarray]:
         numbers = self._numbers[index]
         return self._take(numbers, np.random.default_rng([self.seed, self.epoch, index])), self.labels[numbers]
 
