@@ -116,7 +116,7 @@ TABLES: Sequence[tuple[str, pa.Schema, str]] = (
     ("similar/similar_users", schemas.similar_users(ID), schemas.similar_users.__doc__ or ""),
     ("similar/neighbours_bought", schemas.neighbours_bought(ID, ID), schemas.neighbours_bought.__doc__ or ""),
 )
-TOLD = {
+TABLE_MEANINGS = {
     ("prepared/rejects", "source"): "`purchases`, `items` or `users`",
     ("prepared/catalogue.parquet", "vector"): "the item's own vector; only where `items.vector` is set",
 }
@@ -175,8 +175,8 @@ def _parameter(parameter: Any) -> str:
         default = "required" if parameter.required else ""
     else:
         flags = [*parameter.opts, *parameter.secondary_opts]
-        taken = "" if parameter.is_flag else f" {metavar or 'N'}"
-        shown = ", ".join(f"`{flag}{taken}`" for flag in flags)
+        value = "" if parameter.is_flag else f" {metavar or 'N'}"
+        shown = ", ".join(f"`{flag}{value}`" for flag in flags)
         default = (
             "" if parameter.default in (None, False, ()) or callable(parameter.default) else str(parameter.default)
         )
@@ -186,17 +186,17 @@ def _parameter(parameter: Any) -> str:
 
 def artifacts(page: str) -> str:
     """The page of artifacts with its tables written anew."""
-    made = ""
+    text = ""
     for path, schema, meaning in TABLES:
-        made += f"### {path}\n\n{_prose(meaning)}\n\n| column | type | null | meaning |\n|---|---|---|---|\n"
+        text += f"### {path}\n\n{_prose(meaning)}\n\n| column | type | null | meaning |\n|---|---|---|---|\n"
         for field in schema:
-            told = TOLD.get((path, field.name), COLUMNS[field.name])
+            note = TABLE_MEANINGS.get((path, field.name), COLUMNS[field.name])
             null = "yes" if field.nullable else ""
-            made += f"| `{field.name}` | {_type(field)} | {null} | {_cell(told)} |\n"
-        made += "\n"
+            text += f"| `{field.name}` | {_type(field)} | {null} | {_cell(note)} |\n"
+        text += "\n"
     before, _, rest = page.partition(BEGIN)
     after = rest.partition(END)[2]
-    return f"{before}{BEGIN}\n\n{made}{END}{after}"
+    return f"{before}{BEGIN}\n\n{text}{END}{after}"
 
 
 def _type(field: pa.Field) -> str:

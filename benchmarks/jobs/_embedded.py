@@ -54,18 +54,18 @@ def write(folder: Path, *, users: int, items: int, history: int, dim: int, parts
         storage.write_parquet(histories, str(folder / "prepared" / "histories" / name))
         table = pa.Table.from_arrays([pa.array(ids), vector_column(vectors)], schema=of_users)
         storage.write_parquet(table, str(folder / "embeddings" / "users" / name))
-    given = {"item_id": np.arange(items), "available": np.ones(items, bool)}
-    given |= dict.fromkeys(("events", "users", "recent"), sold)
+    values = {"item_id": np.arange(items), "available": np.ones(items, bool)}
+    values |= dict.fromkeys(("events", "users", "recent"), sold)
     schema = schemas.catalogue(t)
-    catalogue = [pa.array(given[f.name], f.type) if f.name in given else pa.nulls(items, f.type) for f in schema]
+    catalogue = [pa.array(values[f.name], f.type) if f.name in values else pa.nulls(items, f.type) for f in schema]
     storage.write_parquet(
         pa.Table.from_arrays(catalogue, schema=schema), str(folder / "prepared" / "catalogue.parquet")
     )
     block = Block(
         name="trained", dim=dim - 1, weight=1.0, inverse_popularity=0.5, half_life_days=None, spread=(1.0,) * (dim - 1)
     )
-    told = {"encoder": ENCODER, "dim": dim, "blocks": [block.to_json()], "history_length": 512}
-    storage.write_json({**told, "users": users, "items": items}, str(folder / "embeddings" / "vectors.json"))
+    summary = {"encoder": ENCODER, "dim": dim, "blocks": [block.to_json()], "history_length": 512}
+    storage.write_json({**summary, "users": users, "items": items}, str(folder / "embeddings" / "vectors.json"))
     storage.write_json({"encoder": ENCODER}, str(folder / "model" / "signature.json"))
 
 

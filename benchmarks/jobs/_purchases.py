@@ -32,7 +32,7 @@ def table(rows: int, users: int, items: int, seed: int, block: int = 0) -> pa.Ta
     who = (users * rng.random(rows) ** 1.5).astype(np.int64) + 1_000_000_007
     what = (items * rng.random(rows) ** 2.5).astype(np.int64)
     names = pc.binary_join_element_wise("item-", pc.utf8_lpad(pa.array(np.arange(items)).cast(pa.string()), 8, "0"), "")
-    made = pa.table(
+    purchases = pa.table(
         {
             "user_id": pa.array(who, mask=rng.random(rows) < 0.005),
             "item_id": names.take(pa.array(what)),
@@ -45,7 +45,7 @@ def table(rows: int, users: int, items: int, seed: int, block: int = 0) -> pa.Ta
         }
     )
     twice = rng.choice(rows, rows // 100, replace=False)
-    return pa.concat_tables([made.slice(0, rows - len(twice)), made.take(pa.array(twice))]).combine_chunks()
+    return pa.concat_tables([purchases.slice(0, rows - len(twice)), purchases.take(pa.array(twice))]).combine_chunks()
 
 
 def write(folder: Path, rows: int, seed: int = 0) -> Path:
@@ -53,6 +53,6 @@ def write(folder: Path, rows: int, seed: int = 0) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for block, first in enumerate(range(0, rows, FILE_ROWS)):
         size = min(FILE_ROWS, rows - first)
-        made = table(size, max(rows // 30, 1), max(rows // 300, 1), seed, block)
-        pq.write_table(made, folder / f"part-{block:05d}.parquet", row_group_size=500_000)
+        purchases = table(size, max(rows // 30, 1), max(rows // 300, 1), seed, block)
+        pq.write_table(purchases, folder / f"part-{block:05d}.parquet", row_group_size=500_000)
     return folder

@@ -42,8 +42,8 @@ def profile(folder: Path, size: tuple[int, int, int]) -> dict[str, Any]:
     command = ["run", "--config", str(folder / "topkin.toml"), "--as-of", shop.as_of.isoformat()]
     flags = ["--force", "--profile", "--no-publish", "--json"]
     done = subprocess.run([sys.executable, "-m", "topkin", *command, *flags], check=True, stdout=subprocess.PIPE)
-    told = json.loads(done.stdout)
-    run = read_run(told["output"], told["run_id"])
+    report = json.loads(done.stdout)
+    run = read_run(report["output"], report["run_id"])
     stages = json.loads(Path(run.path, "profile.json").read_text())["stages"]
     dim = json.loads(Path(run.folder("embed"), "vectors.json").read_text())["dim"]
     counts = replace(InputCounts.of_prepared(run.folder("prepare")), dim=dim)
@@ -147,21 +147,21 @@ def literal(found: Mapping[str, Any]) -> str:
     return "\n".join([*lines, ")\n"])
 
 
-def tell_plan(counts: Any, settings: Any, machine: Any, costs: Any, measured: Mapping[str, Any] | None) -> None:
+def print_plan(counts: Any, settings: Any, machine: Any, costs: Any, measured: Mapping[str, Any] | None) -> None:
     """A line a stage: what the plan says, beside what was measured."""
     from topkin.planning.estimate import duration, plan, size
 
-    made = plan(counts, settings, machine, costs=costs)
-    for s in made.stages:
-        told = f"{s.stage:<10} {duration(s.seconds):>9}  CPU {duration(s.cpu_seconds):>9}  memory {size(s.memory):>8}"
-        told += f"  read {size(s.bytes_read):>8}  written {size(s.bytes_written):>8}  {s.shards:>4} {s.mode}"
+    planned = plan(counts, settings, machine, costs=costs)
+    for s in planned.stages:
+        line = f"{s.stage:<10} {duration(s.seconds):>9}  CPU {duration(s.cpu_seconds):>9}  memory {size(s.memory):>8}"
+        line += f"  read {size(s.bytes_read):>8}  written {size(s.bytes_written):>8}  {s.shards:>4} {s.mode}"
         if measured:
             real = measured[s.stage]
-            told += f"   measured {duration(real['seconds'])}, CPU {duration(real['cpu_seconds'])}"
-            told += f", {size(real['peak_bytes'])}"
-            told += f", {size(real['bytes_read'])}, {size(real['bytes_written'])}"
-        print(told)
-    print("\n".join(["about " + duration(made.seconds), *made.refusals]))
+            line += f"   measured {duration(real['seconds'])}, CPU {duration(real['cpu_seconds'])}"
+            line += f", {size(real['peak_bytes'])}"
+            line += f", {size(real['bytes_read'])}, {size(real['bytes_written'])}"
+        print(line)
+    print("\n".join(["about " + duration(planned.seconds), *planned.refusals]))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -187,7 +187,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             settings = load_settings(config, args.set, {})
         counts = InputCounts(purchases=purchases, known=purchases, users=users, items=items, input_bytes=20 * purchases)
         machine = Machine(memory=args.memory * 1e9, cores=int(args.cores), workers=int(args.workers))
-        tell_plan(counts, settings, machine, MEASURED, None)
+        print_plan(counts, settings, machine, MEASURED, None)
         return 0
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     with tempfile.TemporaryDirectory() as scratch:
@@ -201,7 +201,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from topkin.telemetry.profiling import machine_cores, machine_memory
 
     machine = Machine(memory=machine_memory(), cores=machine_cores())
-    tell_plan(large["counts"], settings, machine, costs, large["stages"])
+    print_plan(large["counts"], settings, machine, costs, large["stages"])
     if args.write:
         before, _, rest = COSTS.read_text().partition(BEGIN)
         COSTS.write_text(before + BEGIN + text + END + rest.partition(END)[2])

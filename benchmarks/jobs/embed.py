@@ -36,8 +36,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=args.folder) as scratch:
         folder = Path(scratch)
         write(folder, **{name: getattr(args, name) for name in ("users", "items", "history", "dim", "parts")})
-        told = storage.read_json(str(folder / "embeddings" / "vectors.json"))
-        signature = {"encoder": ENCODER, "blocks": told["blocks"]}
+        summary = storage.read_json(str(folder / "embeddings" / "vectors.json"))
+        signature = {"encoder": ENCODER, "blocks": summary["blocks"]}
         storage.write_json(signature, str(folder / "model" / "signature.json"))
         names = [storage.part_name(part, args.parts) for part in range(args.parts)]
         sources = EmbedInputs(
@@ -65,7 +65,7 @@ def main() -> None:
             pq.write_table(table, folder / "bare" / name, compression="zstd", write_page_checksum=True)
 
         def bare() -> None:
-            blocks = [Block.from_json(b) for b in told["blocks"]]
+            blocks = [Block.from_json(b) for b in summary["blocks"]]
             in_vectors = read_items(str(out), ENCODER).in_vectors
             for name in names:
                 users, catalogue = read(name)

@@ -74,8 +74,8 @@ def polars(source: str, out: Path, threads: int, parts: int) -> Callable[[], int
             last_sale=pl.col("timestamp").max(),
             price=pl.col("price").sort_by("timestamp").last(),
         )
-        made = {"events": before, "heldout": heldout, "histories": histories, "rejects": rejects}
-        for name, table in {**made, "catalogue": sales.sort("item_id")}.items():
+        tables = {"events": before, "heldout": heldout, "histories": histories, "rejects": rejects}
+        for name, table in {**tables, "catalogue": sales.sort("item_id")}.items():
             table.write_parquet(out / f"{name}.parquet", compression="zstd", compression_level=1)
         return len(before)
 
@@ -85,9 +85,9 @@ def polars(source: str, out: Path, threads: int, parts: int) -> Callable[[], int
 def measured(who: str, source: Path, args: argparse.Namespace) -> dict[str, Any]:
     """Seconds, GiB and events of one run in a process of its own."""
     with tempfile.TemporaryDirectory(dir=source.parent) as out:
-        asked = [sys.executable, "-m", "benchmarks.jobs.prepare", "--who", who, "--source", str(source), "--out", out]
-        asked += [f"--threads={args.threads}", f"--parts={args.parts}"]
-        done = subprocess.run(asked, check=True, stdout=subprocess.PIPE, text=True)
+        command = [sys.executable, "-m", "benchmarks.jobs.prepare", "--who", who, "--source", str(source), "--out", out]
+        command += [f"--threads={args.threads}", f"--parts={args.parts}"]
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
 
@@ -111,7 +111,7 @@ def main() -> None:
         usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
         cpu = sum(u.ru_utime + u.ru_stime for u in usage)
         workers = args.threads if args.who == "topkin" and args.threads > 1 else 0
-        memory = (usage[0].ru_maxrss + workers * usage[1].ru_maxrss) / 2**20  # of children, the largest is told
+        memory = (usage[0].ru_maxrss + workers * usage[1].ru_maxrss) / 2**20  # of children, the largest is reported
         print(json.dumps({"seconds": seconds, "processor": cpu, "memory": memory, "events": events}))
         return
     print(f"{args.threads} threads, {args.parts} parts, median of {args.repeats}")
@@ -140,15 +140,15 @@ def main() -> None:
                 )
     last = max(ours)
     memory = ours[last]["memory"]
-    told = "ok" if memory <= MEMORY else "below"
-    print(f"  memory at {last} million {memory:.2f} GiB, at most {MEMORY} GiB  {told}")
+    verdict = "ok" if memory <= MEMORY else "below"
+    print(f"  memory at {last} million {memory:.2f} GiB, at most {MEMORY} GiB  {verdict}")
     if len(ours) > 2:
         (a, x), (b, y), (c, z) = sorted((size, m["seconds"]) for size, m in ours.items())[-3:]
         line = y + (y - x) / (b - a) * (c - b)
         bytes_each = (memory - ours[b]["memory"]) * 2**30 / ((c - b) * 10**6)
         off = z / line - 1
-        told = "ok" if abs(off) <= 0.15 else "below"
-        print(f"  time at {c} million {off:+.1%} off the line through {a} and {b} million, at most 15 %  {told}")
+        verdict = "ok" if abs(off) <= 0.15 else "below"
+        print(f"  time at {c} million {off:+.1%} off the line through {a} and {b} million, at most 15 %  {verdict}")
         print(
             f"  each further purchase costs {(z - y) / (c - b):.2f} microseconds and {bytes_each:.0f} bytes of memory"
         )

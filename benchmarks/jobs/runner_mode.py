@@ -56,11 +56,11 @@ def main() -> None:
         write(folder, dim=64, **sizes)
 
         def one(mode: str) -> list[float]:
-            asked = [sys.executable, "-m", "benchmarks.jobs.runner_mode", "--mode", mode, "--folder", str(folder)]
-            asked += [f"--{name}={getattr(args, name)}" for name in ("k", "parts")]
-            asked += [] if args.memory is None else [f"--memory={args.memory}"]
-            told = subprocess.run(asked, check=True, capture_output=True, text=True).stdout.split()
-            return [float(value) for value in told[-2:]]
+            command = [sys.executable, "-m", "benchmarks.jobs.runner_mode", "--mode", mode, "--folder", str(folder)]
+            command += [f"--{name}={getattr(args, name)}" for name in ("k", "parts")]
+            command += [] if args.memory is None else [f"--memory={args.memory}"]
+            output = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+            return [float(value) for value in output[-2:]]
 
         print(f"{args.users:,} users x {args.items:,} items, k = {args.k}, d = 64, {args.parts} parts")
         seconds: dict[str, list[list[float]]] = {mode: [] for mode in MODES}

@@ -32,9 +32,10 @@ def work(folder: Path, shards: int, k: int, parts: int) -> dict[str, Any]:
     config = replace(config, sources=replace(config.sources, shards=shards))
     with measure_usage() as usage:
         run_pipeline(lambda pipeline: recommend.build(pipeline, config), ())
-    made = storage.read_json(str(folder / "embeddings" / "vectors.json"))
-    known = made["users"] * 20
-    counts = estimate.InputCounts(purchases=known, known=known, users=made["users"], items=made["items"], id_bytes=8)
+    summary = storage.read_json(str(folder / "embeddings" / "vectors.json"))
+    users, items = summary["users"], summary["items"]
+    known = users * 20
+    counts = estimate.InputCounts(purchases=known, known=known, users=users, items=items, id_bytes=8)
     planned = estimate.memory("recommend", counts, settings, shards) - estimate.MEASURED.start_bytes["recommend"]
     return {"seconds": usage.seconds, "peak": usage.peak_bytes, "planned": planned}
 
@@ -59,16 +60,16 @@ def main() -> None:
         write(folder, users=args.users, items=args.items, history=20, dim=64, parts=args.parts)
         first: list[bytes] = []
         for shards in args.shards:
-            asked = ["--folder", str(folder), "--shards", str(shards)]
-            asked += [f"--{name}={getattr(args, name)}" for name in ("k", "parts")]
-            command = [sys.executable, "-m", "benchmarks.jobs.shards", *asked]
-            told = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+            options = ["--folder", str(folder), "--shards", str(shards)]
+            options += [f"--{name}={getattr(args, name)}" for name in ("k", "parts")]
+            command = [sys.executable, "-m", "benchmarks.jobs.shards", *options]
+            used = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
             lists = folder / f"lists-{shards}"
             files = [(lists / name).read_bytes() for name in storage.files(str(lists))]
             first = first or files
             print(
-                f"  {shards:3d} shards {told['seconds']:7.1f} s   peak {told['peak'] / 1e6:7,.0f} MB   planned beside "
-                f"the process {told['planned'] / 1e6:7,.0f} MB   {'equal' if files == first else 'DIFFERENT'}"
+                f"  {shards:3d} shards {used['seconds']:7.1f} s   peak {used['peak'] / 1e6:7,.0f} MB   planned beside "
+                f"the process {used['planned'] / 1e6:7,.0f} MB   {'equal' if files == first else 'DIFFERENT'}"
             )
 
 

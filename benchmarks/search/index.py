@@ -29,7 +29,7 @@ def vectors(n: int, dim: int, seed: int, centres: np.ndarray) -> np.ndarray:
 def rate(ask: Callable[[int], np.ndarray], exact: np.ndarray, repeats: int) -> tuple[float, list[str]]:
     """Queries a second at RECALL, and what was seen on the way."""
     seen: list[tuple[float, float]] = []
-    told = []
+    trials = []
     for ef in SEARCHED:
         seconds = []
         for _ in range(repeats):
@@ -38,11 +38,11 @@ def rate(ask: Callable[[int], np.ndarray], exact: np.ndarray, repeats: int) -> t
             seconds.append(time.process_time() - start)
         recall = float(np.mean([len(np.intersect1d(a, b)) for a, b in zip(found, exact, strict=True)])) / exact.shape[1]
         seen.append((recall, len(exact) / statistics.median(seconds)))
-        told.append(f"ef {ef}: {recall:.4f} at {seen[-1][1]:,.0f}/s")
+        trials.append(f"ef {ef}: {recall:.4f} at {seen[-1][1]:,.0f}/s")
         if recall > RECALL + 0.01:
             break
     recalls, rates = np.array(seen).T
-    return float(np.exp(np.interp(RECALL, recalls, np.log(rates)))), told
+    return float(np.exp(np.interp(RECALL, recalls, np.log(rates)))), trials
 
 
 def main() -> None:
@@ -85,9 +85,9 @@ def main() -> None:
 
     built = f"M = {args.m}, efConstruction = {args.ef} and hnswlib's {args.peer_ef}"
     print(f"{args.items:,} x {args.dim}, {built}, one thread")
-    (mine, told), (yours, told_peer) = rate(ask, exact, args.repeats), rate(ask_peer, exact, args.repeats)
-    print(f"  topkin  built, written, read and measured in {ours:.1f} s; {'; '.join(told)}")
-    print(f"  hnswlib built in {theirs:.1f} s; {'; '.join(told_peer)}")
+    (mine, trials), (yours, trials_peer) = rate(ask, exact, args.repeats), rate(ask_peer, exact, args.repeats)
+    print(f"  topkin  built, written, read and measured in {ours:.1f} s; {'; '.join(trials)}")
+    print(f"  hnswlib built in {theirs:.1f} s; {'; '.join(trials_peer)}")
     build, speed = ours / theirs, mine / yours
     print(
         f"  processor seconds to build   {build:6.2f} x hnswlib's, at most 2.50 x  {'ok' if build <= 2.5 else 'below'}"

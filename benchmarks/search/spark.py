@@ -58,8 +58,8 @@ class Spark:
         from pyspark.ml.recommendation import ALSModel
 
         users, items = (self.session.read.parquet(str(self.folder / name))._jdf for name in ("users", "items"))
-        made = self.session._jvm.org.apache.spark.ml.recommendation.ALSModel("als", self.rank, users, items)
-        lists = ALSModel(made.setUserCol("user").setItemCol("item")).recommendForAllUsers(self.k)
+        model = self.session._jvm.org.apache.spark.ml.recommendation.ALSModel("als", self.rank, users, items)
+        lists = ALSModel(model.setUserCol("user").setItemCol("item")).recommendForAllUsers(self.k)
         lists.write.mode("overwrite").parquet(str(self.folder / "spark"))
 
 

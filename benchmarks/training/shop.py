@@ -64,12 +64,12 @@ def main() -> None:
             run = run_all(settings, as_of=shop.as_of)
             novel = storage.read_json(f"{run.folder('evaluate')}/metrics.json")["novel"]
             most = oracle(run, f"{folder}/shop/truth/best.parquet")
-            told = ", ".join(f"{name} {novel[name][f'ndcg@{K}']:.4f}" for name in BASELINES)
+            figures = ", ".join(f"{name} {novel[name][f'ndcg@{K}']:.4f}" for name in BASELINES)
             model = novel["model"][f"ndcg@{K}"]
             share = model / most
             print(
                 f"seed {seed}: topkin {model:.4f}, oracle {most:.4f}, share {share:.3f} "
-                f"(at least {SHARE}) {'ok' if share >= SHARE else 'below'}; {told}",
+                f"(at least {SHARE}) {'ok' if share >= SHARE else 'below'}; {figures}",
                 flush=True,
             )
 
