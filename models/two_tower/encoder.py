@@ -22,9 +22,11 @@ Sides = tuple[np.ndarray, np.ndarray]
 class Encoder:
     """A trained encoder.
 
-    model: the towers of each block. ids: the items with a row of their own, in the order of the id tables.
-    hash: the SHA-256 of the saved model, carried by everything that the encoder makes. users: rows of users' own,
-    where training gave them some.
+    Args:
+        model: The towers of each block.
+        ids: The items with a row of their own, in the order of the id tables.
+        hash: The SHA-256 of the saved model, carried by everything that the encoder makes.
+        users: Rows of users' own, where training gave them some.
 
     Examples:
         >>> import pyarrow as pa, tempfile, topkin
@@ -68,7 +70,7 @@ class Encoder:
 
     @property
     def meaning(self) -> dict[str, Any]:
-        """What decides a result beside the weights: blocks, prior, reach, categories, vocabulary."""
+        """Blocks, prior, reach, categories, vocabulary, which decide a result beside the weights."""
         return dict(self.model.meaning)
 
     @property
