@@ -20,7 +20,7 @@ from topkin.evaluation.protocol import csr
 from topkin.evaluation.published import GOWALLA
 from topkin.metrics.ranking import ranking_metrics
 from topkin.pipelines.cli import logs
-from topkin.pipelines.cli.asked import CommandOptions
+from topkin.pipelines.cli.commands import CommandOptions
 from topkin.telemetry.profiling import measure_usage
 
 AT = 20
@@ -166,31 +166,31 @@ def table(found: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def main(name: str, asked: CommandOptions, data: str | None, *, index: bool) -> None:
+def main(name: str, options: CommandOptions, data: str | None, *, index: bool) -> None:
     """``topkin benchmark``."""
     if name == "gowalla":
-        _gowalla(asked, data, index)
+        _gowalla(options, data, index)
     elif name == "retail":
-        _retail(asked)
+        _retail(options)
     else:
         raise ConfigError(f"topkin benchmark takes gowalla or retail, got {name!r}")
 
 
-def _gowalla(asked: CommandOptions, data: str | None, index: bool) -> None:
+def _gowalla(options: CommandOptions, data: str | None, index: bool) -> None:
     from topkin.config.load import settings_without_file
 
     if data is None:
         raise ConfigError("--data must name the folder with train.parquet and test.parquet of the split")
-    settings = settings_without_file(data, asked.sets)
+    settings = settings_without_file(data, options.sets or ())
     logs.silence()
     found = measure_split(data, settings.train, settings.run.seed, settings.index if index else None)
-    print(json.dumps(found) if asked.json else table(found))
+    print(json.dumps(found) if options.json else table(found))
 
 
-def _retail(asked: CommandOptions) -> None:
+def _retail(options: CommandOptions) -> None:
     """One cut of a back-test, with what it cost."""
     from topkin.pipelines import backtest
 
-    if asked.as_of is None:
+    if options.as_of is None:
         raise ConfigError("--cut must be the date before which purchases are known, as in --cut 2011-11-09")
-    backtest.main(replace(asked, as_of=None), asked.as_of, None)
+    backtest.main(replace(options, as_of=None), options.as_of, None)

@@ -86,10 +86,11 @@ def lists(
     settings = Settings.model_validate({"purchases": {"path": "nowhere"}, **sections})
     out = shop / f"{shards}-{'-'.join(map(str, rules.values()))}-{len(flags)}"
     folders = {"prepare": str(shop / "prepared"), "train": str(shop / "model"), "embed": str(shop / "embeddings")}
-    config = recommend.configure(Job(settings=settings, as_of=AS_OF, out=str(out / "lists"), folders=folders))
-    config = replace(config, sources=replace(config.sources, shards=shards), scratch=str(out / "scratch"))
-    run_pipeline(lambda pipeline: recommend.build(pipeline, config), flags)
-    return out / "lists", storage.read_json(config.tally)
+    scratch = str(out / "scratch")
+    job = Job(settings=settings, as_of=AS_OF, out=str(out / "lists"), folders=folders, scratch=scratch)
+    lists = recommend.transform(job, replace(recommend.inputs_of(job), shards=shards))
+    run_pipeline(lists, flags)
+    return out / "lists", storage.read_json(lists.tally)
 
 
 @pytest.mark.parametrize(
@@ -120,7 +121,7 @@ def test_a_worker_of_shards_holds_no_vectors_until_it_searches(shop):
 
     settings = Settings.model_validate({"purchases": {"path": "nowhere"}, "run": {"parts": PARTS}})
     folders = {"prepare": str(shop / "prepared"), "train": str(shop / "model"), "embed": str(shop / "embeddings")}
-    sources = recommend.configure(Job(settings=settings, as_of=AS_OF, out="unused", folders=folders)).sources
+    sources = recommend.inputs_of(Job(settings=settings, as_of=AS_OF, out="unused", folders=folders))
     held = [a for a in vars(ListMaker(replace(sources, shards=2)).shelf).values() if isinstance(a, np.ndarray)]
     assert {array.ndim for array in held} == {1}
     assert isinstance(ListMaker(sources).shelf.vectors, np.ndarray)

@@ -26,7 +26,7 @@ def test_a_search_goes_on_with_the_trials_it_has_and_writes_the_best(shop):
     settings = load_settings(config, sets=SETS)
     folder, first = tune.search(settings, made.as_of, trials=2, keys=["temperature"])
     told = []
-    again, three = tune.search(settings, made.as_of, trials=3, keys=["temperature"], told=told.append)
+    again, three = tune.search(settings, made.as_of, trials=3, keys=["temperature"], on_trial=told.append)
     assert again == folder
     assert three[:2] == first  # seconds too: they were not done again
     assert told == three == storage.read_json(f"{folder}/trials.json")

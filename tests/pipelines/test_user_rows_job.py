@@ -44,7 +44,7 @@ def made(tmp_path_factory):
     (root / "topkin.toml").write_text(shop.config_toml("shop"))
     settings = load_settings(str(root / "topkin.toml"), sets=SETS)
     for stage, out in ((prepare, "prepared"), (train, "model"), (embed, "embeddings")):
-        stage.execute(job_of(root, out, settings, shop.as_of))
+        stage.STAGE.execute(job_of(root, out, settings, shop.as_of))
     return root, settings, shop.as_of
 
 
@@ -73,7 +73,7 @@ def test_the_vectors_of_users_are_the_encoders_with_their_rows(made):
 def test_any_number_of_workers_gives_the_same_files(made):
     root, settings, as_of = made
     beam = ("--direct_num_workers=2", "--direct_running_mode=multi_processing")
-    embed.execute(job_of(root, "again", settings, as_of, beam))
+    embed.STAGE.execute(job_of(root, "again", settings, as_of, beam))
     names = storage.files(str(root / "embeddings"))
     assert names == storage.files(str(root / "again"))
     assert all((root / "embeddings" / n).read_bytes() == (root / "again" / n).read_bytes() for n in names)
@@ -81,7 +81,7 @@ def test_any_number_of_workers_gives_the_same_files(made):
 
 def test_reasons_are_bought_items(made):
     root, settings, as_of = made
-    recommend.execute(job_of(root, "recommendations", settings, as_of))
+    recommend.STAGE.execute(job_of(root, "recommendations", settings, as_of))
     histories = storage.read_parts(str(root / "prepared" / "histories"))
     bought = dict(zip(histories["user_id"].to_pylist(), map(set, histories["items"].to_pylist()), strict=True))
     (folder,) = (root / "recommendations" / "recommendations").iterdir()

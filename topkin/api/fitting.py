@@ -77,7 +77,7 @@ def save_data(data: FittedData, root: str) -> None:
     if run.run_id in runs.run_ids(root):
         run = runs.read_run(root, run.run_id)
     for stage in (stage for stage in ("prepare", "train", "embed") if stage not in run.folders):
-        folder = storage.join(run.path, runs.FOLDERS[stage])
+        folder = storage.join(run.path, registry.stage(stage).folder)
         storage.remove_folder(folder)  # of a process that died
         if stage == "prepare":
             _save_prepared(data, folder, parts)
@@ -87,7 +87,12 @@ def save_data(data: FittedData, root: str) -> None:
         else:
             _save_embeddings(data, folder, parts)
         manifest.seal(folder, stage=stage, key=SAVED, summary={})
-        entry = {"key": SAVED, "folder": f"runs/{run.run_id}/{runs.FOLDERS[stage]}", "seconds": 0.0, "reused": False}
+        entry = {
+            "key": SAVED,
+            "folder": f"runs/{run.run_id}/{registry.stage(stage).folder}",
+            "seconds": 0.0,
+            "reused": False,
+        }
         run = runs.record_stage(run, stage, entry, settings)
     runs.publish_run(run)
 

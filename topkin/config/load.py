@@ -335,12 +335,12 @@ def _entry(takes: str) -> str:
     return takes.removeprefix("a table of names, each with ")
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     text = as_toml(value)
     return text if len(text) <= 80 else text[:77] + "…"
 
 
-def _nearest_value(takes: str, came: Any) -> str:
+def _nearest_value(takes: str, came: object) -> str:
     if not takes.startswith("one of ") or not isinstance(came, str):
         return ""
     near = nearest(came, [choice.strip('"') for choice in takes.removeprefix("one of ").split(", ")])

@@ -72,7 +72,7 @@ def nearest(name: str, candidates: Iterable[str]) -> str | None:
     return min(inside, key=len, default=None) if len(name) > 1 else None
 
 
-def as_toml(value: Any) -> str:
+def as_toml(value: object) -> str:
     """A value in TOML's spelling, on one line."""
     if isinstance(value, str):
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

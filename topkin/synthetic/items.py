@@ -10,6 +10,8 @@ from functools import cached_property
 
 import numpy as np
 
+from topkin.synthetic.columns import arrival_days
+
 DIM = 64
 SPREAD = 0.8  # of the logarithm of popularity
 OFF_SEASON = 0.55  # what sells on the worst day of the year, of the best
@@ -195,11 +197,7 @@ def draw_items(
     cycle = np.where(days > 0, np.round(days * rng.uniform(0.8, 1.25, n_items)), 0.0)
 
     late = rng.random(n_items)
-    launch = np.zeros(n_items)
-    during, before, after = (late > 0.70) & (late <= 0.92), (late > 0.92) & (late <= 0.96), late > 0.96
-    launch[during] = rng.uniform(0, max(cut - 21, 0), during.sum())
-    launch[before] = rng.uniform(max(cut - 21, 0), cut, before.sum())
-    launch[after] = rng.uniform(cut, max(n_days - 5, cut), after.sum())
+    launch = arrival_days((0.70, 0.92, 0.96), cut, max(n_days - 5, cut), late, rng)
     gone = np.full(n_items, np.inf)
     leaving = (late < 0.02) & (np.arange(n_items) > 0)
     gone[leaving] = rng.uniform(cut / 2, cut, leaving.sum())
