@@ -176,8 +176,8 @@ def _chosen_weights(job: Job) -> Weights | None:
     settings = job.settings.recommend
     if weights_of(settings, {}) is None:
         return None
-    training = storage.read_json(storage.join(job.folder("train"), "training.json"))
-    return weights_of(settings, training.get("repurchase") or {})
+    chosen = storage.read_json(storage.join(job.folder("train"), "repurchase.json"))
+    return weights_of(settings, chosen)
 
 
 def transform(job: Job, inputs: "RecommendInputs") -> "RecommendParts":

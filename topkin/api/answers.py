@@ -121,7 +121,7 @@ class Answers:
         )
 
     def _repurchase(self) -> Repurchase | None:
-        weights, categories = weights_of(self.rules, self.data.training["repurchase"]), self.data.catalogue["category"]
+        weights, categories = weights_of(self.rules, self.data.repurchase), self.data.catalogue["category"]
         if weights is None:
             return None
         counts = merge_counts([counts_of(self.history)])
