@@ -171,7 +171,7 @@ def weights_of(job: Job) -> Weights | None:
     rules = job.settings.recommend
     if rules.bought not in POLICIES or rules.model != "encoder":
         return None
-    chosen = storage.read_json(storage.join(job.folder("train"), "training.json")).get("repurchase") or {}
+    chosen = storage.read_json(storage.join(job.folder("train"), "repurchase.json"))
     fixed = {
         "personal": rules.personal,
         "repeat": rules.personal_repeat,

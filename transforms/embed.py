@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import partial
 from typing import Any
 
 import apache_beam as beam
@@ -15,9 +14,8 @@ from apache_beam.utils.shared import Shared
 
 from topkin.artifacts import schemas, storage
 from topkin.artifacts.embeddings import ITEMS, USERS, read_items, vector_column, zero_non_finite
-from topkin.encoding import recurrent, user_embeddings
 from topkin.encoding.batching import in_batches, shrinking
-from topkin.encoding.blocks import SEQUENCE, Block, dim_of, user_vectors
+from topkin.encoding.blocks import Block, dim_of, user_vectors
 from topkin.interactions import Interactions
 from topkin.telemetry.counters import counts_table
 from topkin.telemetry.progress import advance
@@ -44,13 +42,10 @@ class ItemEncoder:
     def __init__(self, sources: EmbedInputs):
         import tensorflow as tf
 
+        from topkin.models.ops import device
         from topkin.models.two_tower.serialization import load
 
-        for gpu in tf.config.list_physical_devices("GPU"):
-            try:
-                tf.config.experimental.set_memory_growth(gpu, True)
-            except RuntimeError:  # TensorFlow was started before us: its owner decided
-                break
+        device.set_up()
         self.too_big = (MemoryError, tf.errors.ResourceExhaustedError)
         self.sources = sources
         self.encoder = load(sources.model)
@@ -75,10 +70,6 @@ class UserEncoder:
         self.sources, self.encoder = sources, str(signature["encoder"])
         self.blocks = [Block.from_json(b) for b in signature["blocks"]]
         self.catalogue = storage.read_parquet(storage.join(sources.prepared, "catalogue.parquet"), ["item_id", "users"])
-        known = any(block.name == SEQUENCE for block in self.blocks)
-        self.network = recurrent.load(sources.model, self.encoder) if known else None
-        own = signature.get("user_rows")
-        self.users = user_embeddings.load(sources.model, self.encoder, own) if own is not None else None
         self.in_vectors = read_items(items_folder, self.encoder).in_vectors
 
     def part(self, part: int) -> tuple[pa.Table, pa.Table]:
@@ -86,22 +77,18 @@ class UserEncoder:
         name = storage.join(self.sources.prepared, "histories", storage.part_name(part, self.sources.parts))
         histories = storage.read_parquet(name, ["user_id", "items", "times", "weights"])
         history = Interactions.from_histories(histories, self.catalogue["item_id"], self.sources.as_of)
-        vectors = self._pooled(history, histories["user_id"])
+        vectors = self._pooled(history)
         not_finite, (vectors,) = zero_non_finite(vectors)
         schema = schemas.user_embeddings(histories["user_id"].type, dim_of(self.blocks))
         schema = schemas.with_encoder(schema, self.encoder)
         table = pa.Table.from_arrays([histories["user_id"], vector_column(vectors)], schema=schema)
         return table, _counts(USERS, vectors, not_finite)
 
-    def _pooled(self, history: Interactions, ids: pa.ChunkedArray) -> np.ndarray:
-        how = partial(user_vectors, length=self.sources.history_length, sequence=self.network)
-        buyers = np.asarray(self.catalogue["users"])
-        every = self.users.of(ids) if self.users is not None else None
+    def _pooled(self, history: Interactions) -> np.ndarray:
+        buyers, length = np.asarray(self.catalogue["users"]), self.sources.history_length
 
         def pool(rows: np.ndarray) -> np.ndarray:
-            taken = history.take(rows)
-            own = every[rows] if every is not None else None
-            return how(taken, self.in_vectors, buyers, self.blocks, own=own)
+            return user_vectors(history.take(rows), self.in_vectors, buyers, self.blocks, length=length)
 
         dim = dim_of(self.blocks)
         vectors, _ = shrinking(lambda size: in_batches(pool, history.n_users, size, dim), self.sources.batch_size)

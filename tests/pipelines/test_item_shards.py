@@ -74,7 +74,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     told = {"encoder": ENCODER, "dim": DIM, "blocks": [block.to_json()], "history_length": 5, "users": USERS}
     storage.write_json(told, str(made / "embeddings" / "vectors.json"))
     storage.write_json({"encoder": ENCODER}, str(made / "model" / "signature.json"))
-    storage.write_json({}, str(made / "model" / "training.json"))
+    storage.write_json({}, str(made / "model" / "repurchase.json"))
     return made
 
 

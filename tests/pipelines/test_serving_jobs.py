@@ -312,7 +312,7 @@ def test_lists_of_bought_items_are_ranked_by_what_all_users_buy_again(shop):
     from topkin.transforms.recommend import recommend_parts
 
     chosen = {"personal": 2.0, "repeat": 0.25, "recent": 0.0, "due": 0.0}
-    storage.write_json({"repurchase": {"keep": chosen}}, str(shop / "model" / "training.json"))
+    storage.write_json({"keep": chosen}, str(shop / "model" / "repurchase.json"))
     settings = settings_of(str(shop), recommend={"bought": "keep", "personal_repeat": 1.0})
     for out, flags in (("kept", ()), ("kept-again", ("--direct_runner_bundle_repeat=2",))):
         recommend.STAGE.execute(job_of(shop, out, settings, flags))

@@ -121,8 +121,6 @@ class Answers:
         if rules.bought not in repurchase.POLICIES or rules.model != "encoder":
             return None
         fixed = {name: getattr(rules, f"personal_{name}") for name in ("repeat", "recent", "due")}
-        weights = repurchase.weights_for(
-            rules.bought, self.data.training["repurchase"], {"personal": rules.personal, **fixed}
-        )
+        weights = repurchase.weights_for(rules.bought, self.data.repurchase, {"personal": rules.personal, **fixed})
         counts = repurchase.merge_counts([repurchase.counts_of(self.history)])
         return repurchase.Repurchase(weights, repurchase.RepurchaseRates.of(counts, len(categories), categories))

@@ -18,8 +18,8 @@ from topkin.ingest.prepare import Prepared
 from topkin.interactions import Interactions, concatenate
 from topkin.models.data.in_memory import InMemoryInteractions
 from topkin.models.ops import device
-from topkin.models.training import fit
-from topkin.models.training.trainer import Plan
+from topkin.models.training.context import TrainingContext
+from topkin.models.training.fit import fit
 from topkin.models.two_tower import serialization
 from topkin.models.two_tower.encoder import Encoder
 from topkin.pipelines.engine import registry
@@ -34,10 +34,10 @@ def fit_data(settings: Settings, prepared: Prepared, as_of: datetime) -> FittedD
     catalogue, embed = prepared.catalogue, settings.embed
     tables = _by_part(prepared.histories, settings.run.parts)
     parts = [Interactions.from_histories(table, catalogue["item_id"], as_of) for table in tables]
-    plan = Plan(seed=settings.run.seed, recent_days=settings.prepare.recent_days, **settings.train.model_dump())
-    trained, progress = fit.fit(plan, InMemoryInteractions("", catalogue["item_id"], as_of, parts=parts), catalogue)
-    digest = hashlib.sha256(serialization.model_bytes(trained.model)).hexdigest()
-    encoder = Encoder(trained.model, trained.ids, digest)
+    context = TrainingContext(train=settings.train, seed=settings.run.seed, recent_days=settings.prepare.recent_days)
+    training = fit(context, InMemoryInteractions("", catalogue["item_id"], as_of, parts=parts), catalogue)
+    digest = hashlib.sha256(serialization.model_bytes(training.encoder.model)).hexdigest()
+    encoder = Encoder(training.encoder.model, training.encoder.ids, digest)
     _, (vectors, in_vectors) = zero_non_finite(*encoder.encode_items(catalogue, batch_size=embed.batch_size))
     history, buyers = concatenate(parts), np.asarray(catalogue["users"])
 
@@ -55,7 +55,8 @@ def fit_data(settings: Settings, prepared: Prepared, as_of: datetime) -> FittedD
         model=encoder,
         blocks=encoder.blocks,
         encoder=digest,
-        training=progress.to_json(),
+        training=training.to_json(),
+        repurchase=training.repurchase,
         statistics=prepared.statistics,
         vocabularies=prepared.vocabularies,
     )
@@ -113,6 +114,7 @@ def _save_prepared(data: FittedData, folder: str) -> None:
 def _save_model(data: FittedData, folder: str) -> None:
     serialization.save(data.model, folder, {"seed": data.settings.run.seed})
     storage.write_json(data.training, storage.join(folder, "training.json"))
+    storage.write_json(data.repurchase, storage.join(folder, "repurchase.json"))
 
 
 def _save_embeddings(data: FittedData, folder: str) -> None:

@@ -2,9 +2,7 @@
 
 A user's vector is ``sum_h f_h in_h / norm`` over the pooled history, with a factor for each block of coordinates
 (``blocks.factors``), so the score of item j splits into shares ``<f_h in_h, out_j> / norm``, one a bought item,
-that add up to it exactly. Nothing is estimated. A sequence block's part of a score is no sum over purchases, nor is
-that of a row of the user's own: there reasons come from the rest alone, and shares add up to the score that it by
-itself would give.
+that add up to it exactly. Nothing is estimated.
 """
 
 from collections.abc import Sequence

@@ -9,7 +9,7 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
-from topkin.report import svg, wording
+from topkin.report import wording
 from topkin.report.charts import draw, validation_metric
 from topkin.report.data import ReportData
 from topkin.report.metrics_file import Metrics, Training, protocol_scores
@@ -39,7 +39,6 @@ def render(data: ReportData) -> str:
     drawn = {name: Markup(chart) for name, chart in draw(data).items()}
     return _template().render(
         data=data,
-        css=Markup(svg.CSS),
         charts=drawn,
         verdict=verdict(data.metrics),
         comparison=comparison(data.metrics),
@@ -166,7 +165,7 @@ def profile(data: ReportData) -> list[tuple[str, str]]:
     """The numbers at the head of the data section."""
     s, lengths = data.statistics, data.history_lengths
     source = s["sources"]["purchases"]
-    lost = sum(source["rejected"].values()) + source["duplicates"]
+    lost = sum(source["rejected"].values()) + source.get("duplicates", 0)
     return [
         ("Rows read", f"{source['rows']:,}"),
         ("Rows left out", f"{lost:,} ({share(lost, source['rows'])})"),
@@ -184,9 +183,12 @@ def reject_rows(statistics: Mapping[str, Any]) -> list[tuple[str, str, int, str]
     rows = []
     for name in sorted(statistics["sources"], key=lambda n: (n != "purchases", n)):
         source = statistics["sources"][name]
-        duplicates = {"exact duplicate of another row": source["duplicates"]} if source["duplicates"] else {}
+        if not source:
+            continue
+        duplicates = {"exact duplicate of another row": source.get("duplicates", 0)}
         for reason, n in sorted({**source["rejected"], **duplicates}.items(), key=lambda r: (-r[1], r[0])):
-            rows.append((name, reason, n, share(n, source["rows"])))
+            if n:
+                rows.append((name, reason, n, share(n, source["rows"])))
     return rows
 
 

@@ -21,6 +21,28 @@ from topkin.models.metric_learning.reducers import AnchorSums, Mean, Reducer, su
 from topkin.models.metric_learning.serialization import serializable
 
 
+def softmax_against(positive: tf.Tensor, logits: tf.Tensor, negative: tf.Tensor, rows: Any = None) -> tf.Tensor:
+    """Softmax cross-entropy of positives against the negatives of their row, the one of every loss here.
+
+    Args:
+        positive: (t,) logits of the positives.
+        logits: (q, c) logits of the candidates, corrected for how they were drawn.
+        negative: (q, c) bool, which candidates are negatives of a row.
+        rows: (t,) int, the row of each positive; row t for positive t where None.
+
+    Returns:
+        (t,) losses, ``log(1 + sum of exp(logits of negatives) / exp(positive))``; 0 without a negative.
+    """
+    crowd = log_sum_exp(logits, negative)
+    return tf.nn.softplus((crowd if rows is None else tf.gather(crowd, rows)) - positive)
+
+
+def excess_over(cosines: tf.Tensor, shares: tf.Tensor, margin: float) -> tf.Tensor:
+    """The mean by which cosines exceed a margin, weighted by shares, along the last axis; 0 without a share."""
+    total = tf.reduce_sum(shares, axis=-1)
+    return tf.math.divide_no_nan(tf.reduce_sum(tf.nn.relu(cosines - margin) * shares, axis=-1), total)
+
+
 class ListLoss(Loss):
     """The interface: y_true (n, c) says of each candidate 1 bought, 0 not, below 0 not there; y_pred (n, c) scores."""
 
@@ -80,9 +102,8 @@ class CCL(ListLoss):
                 "CCL needs cosines, from -1 to 1, got scores up to {}: use topkin.models.ops.cosine.CosineRows()",
                 largest,
             )
-        push = sums_of(tf.nn.relu(scores - self.margin), other)
-        mean = self.weight * tf.math.divide_no_nan(push.total, push.count)
-        return [sums_of(1.0 - scores, bought), sums_of(mean, push.count > 0)]
+        push = self.weight * excess_over(scores, tf.cast(other, scores.dtype), self.margin)
+        return [sums_of(1.0 - scores, bought), sums_of(push, tf.reduce_any(other, axis=1))]
 
 
 @serializable
@@ -138,8 +159,8 @@ class SampledSoftmax(Loss):
         logits = -self.distance.dissimilarity(users, items) / self.temperature
         if self.counts is not None:
             logits -= self._log_expected(ids, logits.dtype)[None, :]
-        crowd = log_sum_exp(logits, compared.different)
-        return self.reducer(sums_of(tf.nn.softplus(crowd - tf.linalg.diag_part(logits))), ids, compared.weights)
+        losses = softmax_against(tf.linalg.diag_part(logits), logits, compared.different)
+        return self.reducer(sums_of(losses), ids, compared.weights)
 
     def _log_expected(self, ids: Any, dtype: Any) -> Any:
         """The logarithm of how often each item is expected in a batch, (n,)."""
