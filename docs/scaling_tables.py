@@ -14,7 +14,7 @@ SETTINGS = Settings.model_validate(
     {
         "purchases": {"path": "x"},
         "run": {"parts": PARTS},
-        "train": {"svd_dim": 94, "svd_rank": 512, "next_item_dim": 32, "dim": 128},
+        "train": {"preset": "small"},
         "recommend": {"k": 20, "because": 3},
     }
 )

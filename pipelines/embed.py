@@ -11,7 +11,7 @@ from topkin.planning.estimate import StageCost, Workload
 
 def cost(load: Workload) -> StageCost:
     """The items' vectors and content in every worker, with the users of a part."""
-    c, encoder = load.counts, load.word_rows + load.user_rows
+    c, encoder = load.counts, load.word_rows
     return load.cost(
         "embed",
         rows=c.users + c.items,
@@ -20,7 +20,7 @@ def cost(load: Workload) -> StageCost:
         bytes_written=load.item_vectors + load.user_vectors,
         cpu_seconds=(c.known + c.items) * load.costs.pooled_purchase * load.dim / load.costs.dim,
         cores=load.cores_by_part,
-        memory=load.item_vectors + load.catalogue + load.own_vectors + load.part + 2 * load.user_rows,
+        memory=load.item_vectors + load.catalogue + load.own_vectors + load.part,
     )
 
 

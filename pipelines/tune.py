@@ -49,9 +49,17 @@ def search(
             storage.write_json(done, path)
         on_trial(done[number])
     best = tuning.best_of(done[:trials], "value")
-    lines = ["[train]", *(f"{name} = {as_toml(value)}" for name, value in best["changes"].items())]
-    storage.write_bytes(("\n".join(lines) + "\n").encode(), storage.join(folder, "best.toml"))
+    storage.write_bytes(_as_section(best["changes"]).encode(), storage.join(folder, "best.toml"))
     return folder, done[:trials]
+
+
+def _as_section(changes: Mapping[str, Any]) -> str:
+    """Changes as sections [train] and, where it has some, [train.advanced]."""
+    lines: dict[bool, list[str]] = {True: ["[train]"], False: ["[train.advanced]"]}
+    for name, value in changes.items():
+        lines[name in TrainSettings.model_fields].append(f"{name} = {as_toml(value)}")
+    shown = lines[True] + (lines[False] if len(lines[False]) > 1 else [])
+    return "\n".join(shown) + "\n"
 
 
 def _trial(
@@ -59,26 +67,28 @@ def _trial(
 ) -> dict[str, Any]:
     from topkin.models.data.histories import PreparedHistories
     from topkin.models.ops import device
-    from topkin.models.training import fit
-    from topkin.models.training.trainer import Plan
+    from topkin.models.training.context import TrainingContext
+    from topkin.models.training.selection import best_epoch, select
+    from topkin.models.training.validation import METRIC
 
     device.set_up(deterministic=True)
-    train = TrainSettings(**{**settings.train.model_dump(), **changes})
-    plan = Plan(seed=settings.run.seed, recent_days=settings.prepare.recent_days, **train.model_dump())
+    context = TrainingContext(
+        train=settings.train.changed(**changes), seed=settings.run.seed, recent_days=settings.prepare.recent_days
+    )
     catalogue = storage.read_parquet(storage.join(prepared, "catalogue.parquet"))
     began = time.perf_counter()
-    result = fit.judge(
-        plan, PreparedHistories(storage.join(prepared, "histories"), catalogue["item_id"], as_of), catalogue
-    )
-    if result.reached is None:
-        raise ConfigError(f"tune needs a validation, there is none: {result.stopped}")
+    histories = PreparedHistories(storage.join(prepared, "histories"), catalogue["item_id"], as_of)
+    selection = select(context, histories, catalogue)
+    if selection.validation is None:
+        raise ConfigError(f"tune needs a validation, there is none: {selection.stopped}")
+    best = best_epoch(selection.curve)
     return {
         "number": number,
         "changes": dict(changes),
-        "value": result.reached,
-        "metric": fit.METRIC,
-        "epochs": result.best["epoch"] if result.best else 0,
-        "blocks": {name: block["weight"] for name, block in result.blocks.items()},
+        "value": selection.validation,
+        "metric": METRIC,
+        "epochs": best["epoch"] if best else 0,
+        "blocks": {name: block.weight for name, block in selection.blocks.items()},
         "seconds": round(time.perf_counter() - began, 1),
     }
 

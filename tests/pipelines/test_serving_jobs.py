@@ -26,7 +26,7 @@ from topkin.errors import ArtifactError, InputError
 from topkin.linalg.cosine import unit_rows
 from topkin.pipelines import embed, index, recommend, similar
 from topkin.pipelines.engine.job import Job
-from topkin.search.hnsw import load_index
+from topkin.search.hnsw.files import load_index
 
 AS_OF = datetime(2021, 3, 1)
 PARTS, USERS, ITEMS = 3, 50, 60
@@ -312,7 +312,7 @@ def test_lists_of_bought_items_are_ranked_by_what_all_users_buy_again(shop):
     from topkin.transforms.recommend import recommend_parts
 
     chosen = {"personal": 2.0, "repeat": 0.25, "recent": 0.0, "due": 0.0}
-    storage.write_json({"repurchase": {"keep": chosen}}, str(shop / "model" / "training.json"))
+    storage.write_json({"keep": chosen}, str(shop / "model" / "repurchase.json"))
     settings = settings_of(str(shop), recommend={"bought": "keep", "personal_repeat": 1.0})
     for out, flags in (("kept", ()), ("kept-again", ("--direct_runner_bundle_repeat=2",))):
         recommend.STAGE.execute(job_of(shop, out, settings, flags))
@@ -399,7 +399,7 @@ def test_an_index_of_another_encoder_is_refused(shop, tmp_path):
     items = read_items(
         str(shop / "embeddings"), storage.read_json(str(shop / "embeddings" / "vectors.json"))["encoder"]
     )
-    from topkin.search.hnsw import build_index
+    from topkin.search.hnsw.build import build_index
 
     settings = settings_of(str(shop), recommend={"search": "index"})
     build_index(items.vectors, str(tmp_path / "index"), settings.index, 0, ids=items.ids, encoder="f" * 64)

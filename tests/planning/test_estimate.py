@@ -110,17 +110,6 @@ def test_a_catalogue_beyond_a_worker_is_cut_and_one_within_is_not():
     assert tight.bytes_read > roomy.bytes_read
 
 
-def test_rows_of_users_take_memory_in_training_and_embedding_alone():
-    counts = counts_of(10**7, 1000)
-    without, rows = (plan(counts, settings_of(train={"user_rows": on}), ROOMY) for on in (False, True))
-    table = 10**7 * (4 * 128 + counts.id_bytes)
-    more = {s.stage: s.memory - without.stage(s.stage).memory for s in rows.stages}
-    assert {stage for stage, extra in more.items() if extra} == {"train", "embed"}
-    assert more["train"] > 3 * table  # with two moments
-    assert more["embed"] > table
-    assert rows.stage("train").bytes_written - without.stage("train").bytes_written == pytest.approx(table)
-
-
 @given(some_counts, st.integers(1, 64), st.integers(1, 1000))
 def test_more_cores_and_workers_take_no_longer(counts, cores, workers):
     assume(counts.users)

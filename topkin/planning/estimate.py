@@ -113,7 +113,7 @@ class Workload:
     def dim(self) -> int:
         """Coordinates of a vector: the blocks' and two of the prior."""
         train = self.settings.train
-        blocks = train.svd_dim + train.next_item_dim + (train.dim if train.epochs else 0) + train.sequence_dim
+        blocks = train.svd_dim + train.next_item_dim + (train.dim if train.epochs else 0)
         return self.counts.dim or blocks + 2
 
     @property
@@ -187,13 +187,7 @@ class Workload:
     def word_rows(self) -> float:
         """Bytes of the encoder's rows for the words of titles, in and out; none where no title is read."""
         titled = self.settings.items is not None and self.settings.items.title is not None
-        return 2.0 * COORDINATE * self.settings.train.word_buckets * self.dim if titled else 0.0
-
-    @property
-    def user_rows(self) -> float:
-        """Bytes of the rows of users' own; none where ``train.user_rows`` is off."""
-        train, c = self.settings.train, self.counts
-        return float(c.users * (COORDINATE * train.dim + c.id_bytes)) if train.user_rows and train.epochs else 0.0
+        return 2.0 * COORDINATE * self.settings.train.advanced.word_buckets * self.dim if titled else 0.0
 
     @property
     def cores_by_part(self) -> int:
