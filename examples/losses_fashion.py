@@ -22,19 +22,9 @@ import keras
 import numpy as np
 
 from topkin.metrics.retrieval import retrieval_metrics
-from topkin.models.encoders.images import Images, read_images, small_cnn
-from topkin.models.metric_learning.distances import Cosine, SquaredEuclidean
+from topkin.models import MetricEmbedding, distances, losses, miners, read_images, samplers, small_cnn
+from topkin.models.encoders.images import Images
 from topkin.models.metric_learning.heads import Proxies
-from topkin.models.metric_learning.layers import MetricEmbedding
-from topkin.models.metric_learning.losses.base import Loss
-from topkin.models.metric_learning.losses.cross_batch_memory import CrossBatchMemory
-from topkin.models.metric_learning.losses.pair import Circle, Contrastive, LiftedStructure, MultiSimilarity, Triplet
-from topkin.models.metric_learning.losses.proxy import AMSoftmax, ArcFace, Center, CosFace, ProxyAnchor
-from topkin.models.metric_learning.losses.ranking import BPR, CCL, SampledSoftmax
-from topkin.models.metric_learning.losses.softmax import InfoNCE, NPair, NTXent, SoftNearestNeighbour
-from topkin.models.metric_learning.losses.weighted_sum import WeightedSum
-from topkin.models.metric_learning.miners import BatchHard, MultiSimilarityMiner, SemiHard
-from topkin.models.metric_learning.samplers import ClassBatches
 from topkin.models.ops import device
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -57,7 +47,7 @@ class Case:
     after the embedding; the loss's own head where None. tell: what of a batch's labels the loss is given.
     """
 
-    loss: Callable[[], Loss]
+    loss: Callable[[], losses.Loss]
     unit: bool = True
     output: Callable[[], keras.layers.Layer] | None = None
     tell: Callable[[np.ndarray], np.ndarray] = lambda labels: labels
@@ -76,39 +66,43 @@ def _class_vectors() -> keras.layers.Layer:
 
 
 CASES: dict[str, Case] = {
-    "contrastive": Case(lambda: Contrastive()),
-    "contrastive_cosine": Case(lambda: Contrastive(distance=Cosine())),
-    "triplet": Case(lambda: Triplet(0.2, distance=SquaredEuclidean(), miner=SemiHard(0.2))),
-    "triplet_soft": Case(lambda: Triplet(0.0, soft=True, miner=BatchHard()), unit=False),
-    "lifted_structure": Case(lambda: LiftedStructure()),
-    "multi_similarity": Case(lambda: MultiSimilarity(miner=MultiSimilarityMiner())),
-    "circle": Case(lambda: Circle()),
-    "n_pair": Case(lambda: NPair(l2=0.002), unit=False),
-    "nt_xent": Case(lambda: NTXent()),
-    "info_nce": Case(lambda: InfoNCE(), output=TwoViews, tell=_of_pairs),
-    "soft_nearest_neighbour": Case(lambda: SoftNearestNeighbour(), unit=False),
-    "center": Case(lambda: Center(), unit=False),
-    "am_softmax": Case(lambda: AMSoftmax()),
-    "cosface": Case(lambda: CosFace()),
-    "arcface": Case(lambda: ArcFace()),
-    "proxy_anchor": Case(lambda: ProxyAnchor()),
+    "contrastive": Case(lambda: losses.Contrastive()),
+    "contrastive_cosine": Case(lambda: losses.Contrastive(distance=distances.Cosine())),
+    "triplet": Case(lambda: losses.Triplet(0.2, distance=distances.SquaredEuclidean(), miner=miners.SemiHard(0.2))),
+    "triplet_soft": Case(lambda: losses.Triplet(0.0, soft=True, miner=miners.BatchHard()), unit=False),
+    "lifted_structure": Case(lambda: losses.LiftedStructure()),
+    "multi_similarity": Case(lambda: losses.MultiSimilarity(miner=miners.MultiSimilarityMiner())),
+    "circle": Case(lambda: losses.Circle()),
+    "n_pair": Case(lambda: losses.NPair(l2=0.002), unit=False),
+    "nt_xent": Case(lambda: losses.NTXent()),
+    "info_nce": Case(lambda: losses.InfoNCE(), output=TwoViews, tell=_of_pairs),
+    "soft_nearest_neighbour": Case(lambda: losses.SoftNearestNeighbour(), unit=False),
+    "center": Case(lambda: losses.Center(), unit=False),
+    "am_softmax": Case(lambda: losses.AMSoftmax()),
+    "cosface": Case(lambda: losses.CosFace()),
+    "arcface": Case(lambda: losses.ArcFace()),
+    "proxy_anchor": Case(lambda: losses.ProxyAnchor()),
     # Losses of recommendation. An image is a user and its class what was bought: one vector a class, the others
     # were not bought. For the sampled softmax the item is another image of the class; each class is drawn as often.
-    "ccl": Case(lambda: CCL(), output=lambda: Proxies(CLASSES), tell=_of_candidates),
-    "bpr": Case(lambda: BPR(), unit=False, output=_class_vectors, tell=_of_candidates),
-    "sampled_softmax": Case(lambda: SampledSoftmax(np.ones(CLASSES)), output=TwoViews, tell=_of_pairs),
-    "cross_batch_memory": Case(lambda: CrossBatchMemory(_with_margin(), size=1024, dim=DIM)),
-    "weighted_sum": Case(lambda: WeightedSum([NTXent(), Triplet(0.2, miner=SemiHard(0.2))], weights=[1.0, 0.5])),
+    "ccl": Case(lambda: losses.CCL(), output=lambda: Proxies(CLASSES), tell=_of_candidates),
+    "bpr": Case(lambda: losses.BPR(), unit=False, output=_class_vectors, tell=_of_candidates),
+    "sampled_softmax": Case(lambda: losses.SampledSoftmax(np.ones(CLASSES)), output=TwoViews, tell=_of_pairs),
+    "cross_batch_memory": Case(lambda: losses.CrossBatchMemory(_with_margin(), size=1024, dim=DIM)),
+    "weighted_sum": Case(
+        lambda: losses.WeightedSum(
+            [losses.NTXent(), losses.Triplet(0.2, miner=miners.SemiHard(0.2))], weights=[1.0, 0.5]
+        )
+    ),
 }
 BASELINES = ("raw_pixels", "untrained")
 
 
-def _with_margin() -> Contrastive:
+def _with_margin() -> losses.Contrastive:
     """The memory's paper: cosines of alike pairs to 1, of others below .5."""
-    return Contrastive(1.0, 0.5, squared=False, distance=Cosine())
+    return losses.Contrastive(1.0, 0.5, squared=False, distance=distances.Cosine())
 
 
-class Told(ClassBatches):
+class Told(samplers.ClassBatches):
     """Batches whose labels are told as a loss reads them."""
 
     def __init__(self, *args: Any, tell: Callable[[np.ndarray], np.ndarray], **settings: Any) -> None:

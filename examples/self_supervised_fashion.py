@@ -2,11 +2,10 @@
 
     python examples/self_supervised_fashion.py --method simclr     or byol, swav, vicreg
 
-Two views of each picture (moved, turned, stretched, mirrored, recoloured, a box blanked) must be alike to the
-encoder; its output is then whitened on training pictures, which takes no labels either. The probe is a k-NN
-vote: each test picture takes the label of most of its k nearest training pictures, with k chosen on training
-pictures alone. Beside it stand the same probes of the encoder's output not whitened, of raw pixels,
-and of raw pixels whitened.
+Two views of each picture (mirrored, turned, enlarged, moved, made lighter or darker, a box blanked) must be alike to
+the encoder; its output is then whitened on training pictures, which takes no labels either. The probe is a k-NN vote:
+each test picture takes the label of most of its k nearest training pictures, with k chosen on training pictures alone.
+Beside it stand the same probes of the encoder's output not whitened, of raw pixels, and of raw pixels whitened.
 """
 
 import argparse
@@ -19,23 +18,26 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from topkin.metrics.retrieval import knn_accuracy
-from topkin.models.encoders.images import Images, read_images
+from topkin.models import BYOL, SimCLR, StopAtCollapse, SwAV, VICReg, effective_rank, read_images, whitened
+from topkin.models.encoders.images import Images
 from topkin.models.ops import device
 from topkin.models.self_supervised.base import SelfSupervised
-from topkin.models.self_supervised.byol import BYOL
-from topkin.models.self_supervised.collapse import StopAtCollapse, effective_rank
-from topkin.models.self_supervised.image_views import ImageViews
-from topkin.models.self_supervised.simclr import SimCLR
-from topkin.models.self_supervised.swav import SwAV
-from topkin.models.self_supervised.vicreg import VICReg
-from topkin.models.similarity.whitening import principal, whitened
+from topkin.models.similarity.whitening import principal
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 KS = (1, 3, 5, 7, 10, 15, 20)
-VIEWS = ImageViews(
-    scale=(0.95, 1.15), stretch=1.1, shift=0.05, turn=4.0, contrast=0.6, erase=1.0, erase_share=(0.25, 0.6)
+EDGE = {"fill_mode": "constant"}  # what comes in from outside is background
+CHANGES = keras.layers.Pipeline(
+    [
+        keras.layers.RandomFlip("horizontal"),
+        keras.layers.RandomRotation(4 / 360, **EDGE),
+        keras.layers.RandomZoom((-0.13, 0.05), **EDGE),
+        keras.layers.RandomTranslation(0.05, 0.05, **EDGE),
+        keras.layers.RandomErasing((1.0, 1.0), scale=(0.25**2, 0.6**2), fill_value=0.0),
+    ]
 )
 WHITENING = 0.75
 METHODS: dict[str, tuple[type[SelfSupervised], dict[str, Any]]] = {
@@ -44,6 +46,13 @@ METHODS: dict[str, tuple[type[SelfSupervised], dict[str, Any]]] = {
     "swav": (SwAV, {"prototypes": 100, "temperature": 0.1, "epsilon": 0.05}),
     "vicreg": (VICReg, {}),
 }
+
+
+def view(images: tf.Tensor) -> tf.Tensor:
+    """A random version of each picture: (n, height, width, channels) of 0 to 255, the same in float32."""
+    # Keras' RandomContrast turns about the mean and would lighten the background: black stays black here.
+    factors = tf.random.uniform((tf.shape(images)[0], 1, 1, 1), 0.4, 1.6)
+    return CHANGES(tf.minimum(tf.cast(images, tf.float32) * factors, 255.0), training=True)
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -80,7 +89,7 @@ def train(options: argparse.Namespace, images: np.ndarray) -> tuple[keras.Model,
     if not steps:
         raise ValueError(f"a batch must fit the images, got {options.batch_size} for {len(images)}: lower --batch-size")
     kind, settings = METHODS[options.method]
-    model = kind(encoder_of(options.widths), VIEWS, **settings, **({"steps": steps} if kind is BYOL else {}))
+    model = kind(encoder_of(options.widths), view, **settings, **({"steps": steps} if kind is BYOL else {}))
     rate = keras.optimizers.schedules.CosineDecay(
         options.learning_rate / 10, steps, warmup_target=options.learning_rate, warmup_steps=steps // 20
     )

@@ -21,14 +21,9 @@ import numpy as np
 
 from topkin.interactions import Interactions, concatenate
 from topkin.linalg.cosine import unit_rows
+from topkin.models import BYOL, HistoryCrops, SimCLR, StopAtCollapse, SwAV, VICReg, effective_rank
 from topkin.models.ops import device
 from topkin.models.self_supervised.base import SelfSupervised
-from topkin.models.self_supervised.byol import BYOL
-from topkin.models.self_supervised.collapse import StopAtCollapse, effective_rank
-from topkin.models.self_supervised.history_crops import HistoryCrops
-from topkin.models.self_supervised.simclr import SimCLR
-from topkin.models.self_supervised.swav import SwAV
-from topkin.models.self_supervised.vicreg import VICReg
 from topkin.search.topk import top_k
 from topkin.synthetic.shop import Shop
 

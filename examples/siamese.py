@@ -1,4 +1,4 @@
-"""What both Siamese examples do: train a twin network on pairs, measure it on pairs of images it never saw."""
+"""What both Siamese examples do: train a Siamese network on pairs, measure it on pairs of images it never saw."""
 
 import argparse
 import json
@@ -10,16 +10,24 @@ from pathlib import Path
 import image_parts
 import keras
 import numpy as np
+from augment import Augmenter
 
-from topkin.models.encoders.images import Images, mlp, small_cnn
-from topkin.models.metric_learning.layers import MetricEmbedding
-from topkin.models.metric_learning.losses.pair import Contrastive, PairContrastive
-from topkin.models.metric_learning.reducers import Mean
-from topkin.models.metric_learning.samplers import ClassBatches
+from topkin.models import (
+    MetricEmbedding,
+    PairAccuracy,
+    Siamese,
+    best_threshold,
+    losses,
+    mlp,
+    pair_accuracy,
+    pick_pairs,
+    plot_pairs,
+    reducers,
+    samplers,
+    small_cnn,
+)
+from topkin.models.encoders.images import Images
 from topkin.models.ops import device
-from topkin.models.self_supervised.augment import Augmenter
-from topkin.models.similarity import siamese
-from topkin.models.visualize.pictures import pairs_picture
 
 THRESHOLD = 0.5
 
@@ -45,23 +53,23 @@ def arguments(description: str | None, argv: Sequence[str], defaults: Mapping[st
     image_parts.add_flags(flags)
     flags.add_argument("--encoder", choices=sorted(defaults), default="mlp")
 
-    def told(name: str) -> str:
+    def default(name: str) -> str:
         return "by default " + ", ".join(f"{getattr(s, name)} ({encoder})" for encoder, s in sorted(defaults.items()))
 
     flags.add_argument(
         "--pairs",
         choices=["drawn", "batch"],
         help="drawn: each image of an epoch in a pair of either kind; batch: all pairs of a batch of images, each of "
-        f"which is encoded once, either kind half of the loss; {told('pairs')}",
+        f"which is encoded once, either kind half of the loss; {default('pairs')}",
     )
-    flags.add_argument("--epochs", type=int, help=told("epochs"))
-    flags.add_argument("--learning-rate", type=float, help=told("learning_rate"))
-    flags.add_argument("--weight-decay", type=float, help=told("weight_decay"))
+    flags.add_argument("--epochs", type=int, help=default("epochs"))
+    flags.add_argument("--learning-rate", type=float, help=default("learning_rate"))
+    flags.add_argument("--weight-decay", type=float, help=default("weight_decay"))
     flags.add_argument("--batch-size", type=int, default=128, help="pairs, or with --pairs batch images")
     flags.add_argument("--widths", type=int, nargs="+", default=[16, 32, 64], help="channels of the cnn's stages")
     flags.add_argument("--no-augment", action="store_true", help="train on the images as they are")
     flags.add_argument("--seed", type=int, default=1)
-    flags.add_argument("--picture", type=Path, default=None, help="write the pairs most worth a look as SVG")
+    flags.add_argument("--picture", type=Path, default=None, help="write the pairs most worth a look, as SVG or PNG")
     options = flags.parse_args(argv)
     chosen = defaults[options.encoder]
     for name in ("pairs", "epochs", "learning_rate", "weight_decay"):
@@ -90,12 +98,12 @@ def fit_drawn(network: keras.Model, train: Images, options: argparse.Namespace) 
 
     Returns the last epoch's loss.
     """
-    batches = siamese.PairBatches(*train, batch_size=options.batch_size, augment=options.augment, seed=options.seed)
-    loss = PairContrastive(margin=1.0)
-    metrics = [siamese.PairAccuracy(THRESHOLD)]
+    batches = samplers.PairBatches(*train, batch_size=options.batch_size, augment=options.augment, seed=options.seed)
+    loss = losses.PairContrastive(margin=1.0)
+    metrics = [PairAccuracy(THRESHOLD)]
     # A perceptron's step is short: several at once spare a quarter of the time.
-    told = {"loss": loss, "metrics": metrics, "jit_compile": False, "steps_per_execution": 16}
-    network.compile(optimizer(options, batches), **told)
+    settings = {"loss": loss, "metrics": metrics, "jit_compile": False, "steps_per_execution": 16}
+    network.compile(optimizer(options, batches), **settings)
     return float(network.fit(batches, epochs=options.epochs, verbose=2).history["loss"][-1])
 
 
@@ -103,8 +111,8 @@ def fit_batch(encoder: keras.Model, train: Images, options: argparse.Namespace) 
     """Train on all pairs within batches of all classes, by the mean loss of either kind; the last epoch's loss."""
     classes = len(np.unique(train.labels))
     sizes = {"classes": classes, "examples": max(2, options.batch_size // classes)}
-    batches = ClassBatches(*train, **sizes, augment=options.augment, seed=options.seed)
-    loss = Contrastive(negative_margin=1.0, reducer=Mean())
+    batches = samplers.ClassBatches(*train, **sizes, augment=options.augment, seed=options.seed)
+    loss = losses.Contrastive(negative_margin=1.0, reducer=reducers.Mean())
     # XLA gains nothing on a processor: TensorFlow's own convolutions are faster there.
     encoder.compile(optimizer(options, batches), loss=loss, jit_compile=False)
     return float(encoder.fit(batches, epochs=options.epochs, verbose=2).history["loss"][-1])
@@ -120,17 +128,17 @@ def run(options: argparse.Namespace, parts: image_parts.Parts, names: Sequence[s
     began, cpu = time.perf_counter(), time.process_time()
     train, asked = parts.learned, parts.asked
     encoder = encoder_of(options)
-    network = siamese.twin(encoder)
-    told = fit_drawn(network, train, options) if options.pairs == "drawn" else fit_batch(encoder, train, options)
+    network = Siamese(encoder)
+    loss = fit_drawn(network, train, options) if options.pairs == "drawn" else fit_batch(encoder, train, options)
 
     # The threshold is set on training images, changed as in training: on images as learned all pairs are easy.
     rng = np.random.default_rng([options.seed, 1 << 20])
     seen = train.images if options.augment is None else options.augment(train.images, rng)
-    known = siamese.make_pairs(train.labels, seed=rng)
-    threshold, _ = siamese.calibrate(siamese.pair_distances(network, seen, known), known.alike)
-    pairs = siamese.make_pairs(asked.labels, per_row=5, seed=2024)
-    distances = siamese.pair_distances(network, asked.images, pairs)
-    trained = siamese.make_pairs(train.labels, seed=2024)
+    seen_pairs = samplers.make_pairs(train.labels, seed=rng)
+    threshold, _ = best_threshold(network.distances(seen, seen_pairs), seen_pairs.alike)
+    pairs = samplers.make_pairs(asked.labels, per_row=5, seed=2024)
+    distances = network.distances(asked.images, pairs)
+    trained = samplers.make_pairs(train.labels, seed=2024)
     figures = {
         "encoder": options.encoder,
         "pairs": options.pairs,
@@ -138,19 +146,17 @@ def run(options: argparse.Namespace, parts: image_parts.Parts, names: Sequence[s
         "asked": parts.name,
         "asked_images": len(asked.images),
         "asked_pairs": len(distances),
-        "train_pair_accuracy": siamese.pair_accuracy(
-            siamese.pair_distances(network, train.images, trained), trained.alike, THRESHOLD
-        ),
-        "pair_accuracy": siamese.pair_accuracy(distances, pairs.alike, THRESHOLD),
+        "train_pair_accuracy": pair_accuracy(network.distances(train.images, trained), trained.alike, THRESHOLD),
+        "pair_accuracy": pair_accuracy(distances, pairs.alike, THRESHOLD),
         "calibrated_threshold": threshold,
-        "pair_accuracy_calibrated": siamese.pair_accuracy(distances, pairs.alike, threshold),
+        "pair_accuracy_calibrated": pair_accuracy(distances, pairs.alike, threshold),
     }
     if mirrored:
-        both = siamese.twin(with_mirror(encoder))
-        apart = siamese.pair_distances(both, asked.images, pairs)
-        figures["pair_accuracy_mirrored"] = siamese.pair_accuracy(apart, pairs.alike, THRESHOLD)
+        both = Siamese(with_mirror(encoder))
+        apart = both.distances(asked.images, pairs)
+        figures["pair_accuracy_mirrored"] = pair_accuracy(apart, pairs.alike, THRESHOLD)
     figures |= {
-        "loss": told,
+        "loss": loss,
         "epochs": options.epochs,
         "seed": options.seed,
         "seconds": time.perf_counter() - began,
@@ -162,8 +168,8 @@ def run(options: argparse.Namespace, parts: image_parts.Parts, names: Sequence[s
     if mirrored:
         print(f"pair accuracy at D < {THRESHOLD}, mirror images averaged: {figures['pair_accuracy_mirrored']:.4f}")
     if options.picture is not None:
-        shown = siamese.pick_pairs(distances, pairs, THRESHOLD, 6)
-        picture = pairs_picture(
+        shown = pick_pairs(distances, pairs, THRESHOLD, 6)
+        picture = plot_pairs(
             asked.images,
             pairs.first[shown],
             pairs.second[shown],
@@ -173,7 +179,7 @@ def run(options: argparse.Namespace, parts: image_parts.Parts, names: Sequence[s
             names=[names[label] for label in asked.labels],
             title=f"Pairs of {parts.name} images and their distance",
         )
-        options.picture.write_text(picture, encoding="utf-8")
+        picture.savefig(options.picture)
         print(f"pairs drawn in {options.picture}")
     print(json.dumps(figures))
     return figures

@@ -12,8 +12,7 @@ from collections.abc import Sequence
 
 import image_parts
 import siamese
-
-from topkin.models.self_supervised.augment import Affine
+from augment import Affine
 
 AUGMENT = Affine(degrees=8, scale=0.08, shear=0.1, shift=1)
 SETTINGS = {

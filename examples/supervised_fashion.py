@@ -16,14 +16,12 @@ from collections.abc import Sequence
 import image_parts
 import keras
 import numpy as np
+from augment import Chain, Erase, Flip, Shift
 
 from topkin.linalg.cosine import unit_rows
-from topkin.models.encoders.images import Images, small_cnn
-from topkin.models.metric_learning.layers import MetricEmbedding
-from topkin.models.metric_learning.losses.proxy import AMSoftmax
-from topkin.models.metric_learning.samplers import RowBatches
+from topkin.models import MetricEmbedding, losses, samplers, small_cnn
+from topkin.models.encoders.images import Images
 from topkin.models.ops import device
-from topkin.models.self_supervised.augment import Chain, Erase, Flip, Shift
 from topkin.search.topk import top_k
 
 
@@ -48,11 +46,11 @@ def train(images: Images, options: argparse.Namespace) -> keras.Model:
     classes = len(np.unique(images.labels))
     base = small_cnn(images.images.shape[1:], widths=options.widths, dropout=0.1, seed=options.seed)
     embedding = MetricEmbedding(options.dim, seed=options.seed)(base.output)
-    loss = AMSoftmax(options.margin, options.scale)
+    loss = losses.AMSoftmax(options.margin, options.scale)
     model = keras.Model(base.input, loss.head(classes=classes)(embedding))
     augment = Chain([Flip(), Shift(1), Erase(0.4, chance=0.4)])
-    batches = RowBatches(*images, batch_size=options.batch_size, augment=augment, seed=options.seed)
-    plain = RowBatches(*images, batch_size=options.batch_size, augment=Flip(), seed=options.seed + 1)
+    batches = samplers.RowBatches(*images, batch_size=options.batch_size, augment=augment, seed=options.seed)
+    plain = samplers.RowBatches(*images, batch_size=options.batch_size, augment=Flip(), seed=options.seed + 1)
     steps = len(batches) * options.epochs
     rate = keras.optimizers.schedules.CosineDecay(
         options.learning_rate / 10,

@@ -21,17 +21,13 @@ from typing import Any
 import image_parts
 import keras
 import numpy as np
+from augment import Affine, Chain, Contrast, Erase, Flip
 from supervised_fashion import encode, recall_at_1
 
 from topkin.linalg.cosine import unit_rows
-from topkin.models.encoders.images import Images, small_cnn
-from topkin.models.metric_learning.layers import MetricEmbedding
-from topkin.models.metric_learning.losses.proxy import AMSoftmax
-from topkin.models.metric_learning.losses.softmax import NTXent
-from topkin.models.metric_learning.samplers import RowBatches
+from topkin.models import MetricEmbedding, losses, samplers, small_cnn, whitened
+from topkin.models.encoders.images import Images
 from topkin.models.ops import device
-from topkin.models.self_supervised.augment import Affine, Chain, Contrast, Erase, Flip
-from topkin.models.similarity.whitening import whitened
 
 AUGMENT = Chain([Flip(), Affine(degrees=4, scale=0.1, shift=1.4), Contrast(0.6), Erase(0.6, chance=1.0)])
 MIDDLE = 2  # the ReLU whose output is compared, from 0: the first of the second stage is 1
@@ -53,7 +49,7 @@ def arguments() -> argparse.ArgumentParser:
     return flags
 
 
-class TwoVersions(RowBatches):
+class TwoVersions(samplers.RowBatches):
     """Batches of each image in two versions, labelled for both losses: rows of one image, rows of one kind."""
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, Any]:
@@ -68,7 +64,7 @@ def train(seen: Images, options: argparse.Namespace) -> keras.Model:
     kinds, numbers = np.unique(seen.labels, return_inverse=True)
     base = small_cnn(seen.images.shape[1:], widths=options.widths, seed=options.seed)
     hidden = keras.layers.Dense(128, activation="relu")(base.output)
-    proxies = AMSoftmax(0.1, 16.0)
+    proxies = losses.AMSoftmax(0.1, 16.0)
     outputs = {
         "image": MetricEmbedding(64, seed=options.seed)(hidden),
         "kind": proxies.head(classes=len(kinds))(MetricEmbedding(64, seed=options.seed)(base.output)),
@@ -79,7 +75,7 @@ def train(seen: Images, options: argparse.Namespace) -> keras.Model:
     # XLA gains nothing on a processor: TensorFlow's own convolutions are faster there.
     model.compile(
         keras.optimizers.AdamW(rate, weight_decay=0.01),
-        loss={"image": NTXent(0.2), "kind": proxies},
+        loss={"image": losses.NTXent(0.2), "kind": proxies},
         loss_weights={"image": 1.0, "kind": options.supervised},
         jit_compile=False,
     )

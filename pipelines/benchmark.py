@@ -16,8 +16,8 @@ import pyarrow.compute as pc
 from topkin.artifacts import storage
 from topkin.config.sections import IndexSettings, TrainSettings
 from topkin.errors import ConfigError, InputError
-from topkin.evaluation.protocol import csr
 from topkin.evaluation.published import GOWALLA
+from topkin.linalg.csr import Csr
 from topkin.metrics.ranking import ranking_metrics
 from topkin.pipelines.cli import logs
 from topkin.pipelines.cli.commands import CommandOptions
@@ -29,12 +29,12 @@ USERS_AT_ONCE = 4096
 
 @dataclass(frozen=True)
 class BenchmarkSplit:
-    """Pairs of two parts by number. item_ids: the train part's, ascending. test: CSR by train user."""
+    """Pairs of two parts by number. item_ids: the train part's, ascending. test: by train user."""
 
     users: np.ndarray
     items: np.ndarray
     item_ids: pa.Array
-    test: tuple[np.ndarray, np.ndarray]
+    test: Csr
     unknown: int
 
 
@@ -73,7 +73,7 @@ def read_split(folder: str) -> BenchmarkSplit:
     }
     users, items = at["test", "user_id"], at["test", "item_id"]
     in_train = (users >= 0) & (items >= 0)
-    test = csr(users[in_train], items[in_train], len(numbers["user_id"]), len(numbers["item_id"]))
+    test = Csr.of_pairs(users[in_train], items[in_train], len(numbers["user_id"]), len(numbers["item_id"]))
     return BenchmarkSplit(
         at["train", "user_id"], at["train", "item_id"], numbers["item_id"], test, int((~in_train).sum())
     )
@@ -108,8 +108,8 @@ def measure_split(folder: str, train: TrainSettings, seed: int, index: IndexSett
         "dim": encoder.dim,
         "seconds": round(usage.seconds, 1),
         "peak_mb": round(usage.peak_bytes / 1e6),
-        **judged(users, vectors, part.indptr, part.items, split.test),
-        "users": int((np.diff(split.test[0]) > 0).sum()),
+        **judged(users, vectors, part.pattern, split.test),
+        "users": int((split.test.lengths > 0).sum()),
         "test_pairs_unknown": split.unknown,
         "blocks": {b.name: {"dim": b.dim, "weight": b.weight} for b in encoder.blocks},
         "validation": selection.validation,
@@ -125,19 +125,17 @@ def measure_split(folder: str, train: TrainSettings, seed: int, index: IndexSett
 def judged(
     users: np.ndarray,
     vectors: np.ndarray,
-    indptr: np.ndarray,
-    items: np.ndarray,
-    test: tuple[np.ndarray, np.ndarray],
+    train: Csr,
+    test: Csr,
 ) -> dict[str, float]:
     """Mean recall@20 and NDCG@20 over the users with test items, all items ranked but the user's train items."""
-    from topkin.evaluation.protocol import rows_taken
     from topkin.search.topk import top_k
 
-    sums, judged_users = np.zeros(2), np.flatnonzero(np.diff(test[0]))
+    sums, judged_users = np.zeros(2), np.flatnonzero(test.lengths)
     for start in range(0, len(judged_users), USERS_AT_ONCE):
         rows = judged_users[start : start + USERS_AT_ONCE]
-        ids, _ = top_k(users[rows], vectors, AT, exclude=rows_taken((indptr, items), rows))
-        metrics = ranking_metrics(ids, rows_taken(test, rows), (AT,))
+        ids, _ = top_k(users[rows], vectors, AT, exclude=train.take(rows))
+        metrics = ranking_metrics(ids, test.take(rows), (AT,))
         sums += [metrics[f"recall@{AT}"].sum(), metrics[f"ndcg@{AT}"].sum()]
     recall, ndcg = sums / max(len(judged_users), 1)
     return {f"recall@{AT}": round(float(recall), 4), f"ndcg@{AT}": round(float(ndcg), 4)}
@@ -149,7 +147,7 @@ def index_recall(
     """What ``ann.build_index`` measures, over all users."""
     import tempfile
 
-    from topkin.search.hnsw import build_index
+    from topkin.search.hnsw.build import build_index
 
     every = settings.model_copy(update={"sample": len(users)})
     with tempfile.TemporaryDirectory(prefix="topkin-benchmark-") as folder:

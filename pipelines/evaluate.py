@@ -91,8 +91,8 @@ def evaluate(job: Job) -> dict[str, Any]:
     metrics, signature = _judged(job), _signature(job)
     metrics["split"] = "files" if job.settings.heldout is not None else job.settings.prepare.split
     metrics["encoder"] = signature["encoder"]
-    if job.settings.recommend.model != "encoder":
-        metrics["made_by"] = job.settings.recommend.model
+    if job.settings.recommend.baseline is not None:
+        metrics["made_by"] = job.settings.recommend.baseline
     metrics["validation"] = signature.get("validation") or {}
     storage.write_json(metrics, storage.join(job.out, "metrics.json"))
     folders = {stage: job.folder(stage) for stage in NEEDS}

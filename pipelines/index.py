@@ -43,7 +43,7 @@ def sample_users(job: Job, encoder: str, users: int) -> np.ndarray:
 
 def build(job: Job) -> dict[str, Any]:
     """Build the index and measure its recall on a sample of the users, or of the items where no user has a vector."""
-    from topkin.search.hnsw import build_index
+    from topkin.search.hnsw.build import build_index
 
     embedded = storage.read_json(storage.join(job.folder("embed"), SUMMARY))
     encoder = embedded["encoder"]

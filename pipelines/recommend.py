@@ -8,14 +8,16 @@ import numpy as np
 from topkin.artifacts import storage
 from topkin.artifacts.embeddings import SUMMARY as EMBEDDED
 from topkin.artifacts.embeddings import encoder_of_stage
-from topkin.baselines.registry import left_out
+from topkin.baselines.registry import BASELINES, left_out
 from topkin.config.sections import Settings
 from topkin.errors import ArtifactError, ConfigError
 from topkin.pipelines.engine.job import Job, machine_of, run_pipeline
 from topkin.pipelines.engine.stage import Stage, StageReads
 from topkin.planning.estimate import PARTS_A_LOAD, InputCounts, StageCost, Workload, least
+from topkin.recommend.bought import weights_of
 from topkin.recommend.eligibility import item_lists_fingerprint
-from topkin.recommend.repurchase import FILE, POLICIES, Weights, weights_for
+from topkin.recommend.repurchase.blend import Weights
+from topkin.recommend.repurchase.rates import FILE
 from topkin.search.topk import BUDGET_BYTES
 
 if TYPE_CHECKING:
@@ -35,8 +37,8 @@ def reads(settings: Settings) -> StageReads:
 
     Raises InputError where a list has no file, ConfigError where the baseline cannot be fitted here.
     """
-    lists, model = item_lists_fingerprint(settings.recommend), settings.recommend.model
-    if model == "encoder":
+    lists, model = item_lists_fingerprint(settings.recommend), settings.recommend.baseline
+    if model is None:
         return StageReads(files=lists)
     if why := left_out([model]):
         raise ConfigError(f'recommend.model = "{model}" cannot make the lists: {why[model]}, or choose another')
@@ -61,9 +63,12 @@ def cost(load: Workload) -> StageCost:
     """Exact search in as few shards as fit a worker, or the index, or a baseline; then the rows of the lists."""
     c, rules, parts, workers = load.counts, load.settings.recommend, load.settings.run.parts, load.machine.workers
     shards, indexed = shards_of(load), rules.search == "index"
-    flops = 2.0 * load.dim * c.users * _scored_items(load) if rules.model == "encoder" else 0.0
-    # A baseline costs at most what evaluating all of them does.
-    scores = flops / load.costs.flops if flops else 1.0 * c.users * c.items * load.costs.judged_pair
+    if rules.baseline is None:
+        flops = 2.0 * load.dim * c.users * _scored_items(load)
+        scores = flops / load.costs.flops
+    else:
+        flops = 0.0
+        scores = BASELINES[rules.baseline].cost * c.users * c.items * load.costs.judged_pair
     read, moved = load.histories_file + load.user_vectors + workers * (load.item_vectors + load.catalogue_file), 0.0
     if shards > 1:
         moved = 8.0 * shards * c.users * load.k  # ids and scores, from shards to parts
@@ -97,7 +102,7 @@ def memory(load: Workload, shards: int) -> float:
     listed = load.share * c.users * load.k * row + 2 * load.vector * _explained_items(load)
     # The hash table that finds ids; vectors, and a copy of what is allowed, or of a shard's rows while they are read.
     vectors = 3.0 * load.vector * math.ceil(c.items / shards)
-    held = vectors if rules.model == "encoder" else load.fitted
+    held = vectors if rules.baseline is None else load.fitted
     context = load.catalogue + c.items * (c.id_bytes + 32)
     return load.costs.start_bytes["recommend"] + context + load.part + listed + held + BUDGET_BYTES
 
@@ -113,7 +118,7 @@ def _scored_items(load: Workload) -> float:
 def _explained_items(load: Workload) -> float:
     """Distinct items that the reasons of a part name, at most: those listed and those bought."""
     c, rules = load.counts, load.settings.recommend
-    if not rules.because or rules.model != "encoder":
+    if not rules.because or rules.baseline is not None:
         return 0.0
     bought = min(c.known, c.users * load.settings.embed.history_length)
     return min(c.items, load.share * (c.users * load.k + bought))
@@ -144,7 +149,7 @@ def inputs_of(job: Job) -> "RecommendInputs":
         recent_days=settings.prepare.recent_days,
         settings=settings.recommend,
         shards=shards_of(_workload(job)),
-        repurchase=weights_of(job),
+        repurchase=_chosen_weights(job),
         fitted=storage.join(job.scratch, "baseline"),
         neighbours=settings.evaluate.neighbours,
     )
@@ -166,19 +171,13 @@ def _workload(job: Job) -> Workload:
     return Workload(counts=counts, settings=job.settings, machine=machine_of(job.settings, job.beam))
 
 
-def weights_of(job: Job) -> Weights | None:
-    """The weights of bought items in the lists: those set, else those chosen in training, else the defaults."""
-    rules = job.settings.recommend
-    if rules.bought not in POLICIES or rules.model != "encoder":
+def _chosen_weights(job: Job) -> Weights | None:
+    """The weights of bought items in the lists, those of training's validation where the settings leave them open."""
+    settings = job.settings.recommend
+    if weights_of(settings, {}) is None:
         return None
     chosen = storage.read_json(storage.join(job.folder("train"), "repurchase.json"))
-    fixed = {
-        "personal": rules.personal,
-        "repeat": rules.personal_repeat,
-        "recent": rules.personal_recent,
-        "due": rules.personal_due,
-    }
-    return weights_for(rules.bought, chosen, fixed)
+    return weights_of(settings, chosen)
 
 
 def transform(job: Job, inputs: "RecommendInputs") -> "RecommendParts":
@@ -190,7 +189,7 @@ def transform(job: Job, inputs: "RecommendInputs") -> "RecommendParts":
         lists=storage.join(job.out, "recommendations", f"date={job.as_of:%Y-%m-%d}"),
         short_lists=storage.join(job.out, "short_lists"),
         tally=_tally(job),
-        habits=storage.join(job.out, FILE),
+        repeats=storage.join(job.out, FILE),
     )
 
 

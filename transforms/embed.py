@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING
 
 import apache_beam as beam
 import numpy as np
@@ -19,9 +19,11 @@ from topkin.encoding.blocks import Block, dim_of, user_vectors
 from topkin.interactions import Interactions
 from topkin.telemetry.counters import counts_table
 from topkin.telemetry.progress import advance
-from topkin.transforms.counters import counted
+from topkin.transforms.counters import WriteTally, counted
 from topkin.transforms.parquet import WriteToParquetBatched
-from topkin.transforms.tally import WriteTally
+
+if TYPE_CHECKING:
+    from topkin.models.two_tower.encoder import Encoder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +98,7 @@ class UserEncoder:
 
 
 def encode_items(
-    encoder: Any, rows: pa.Table, batch_size: int, too_big: tuple[type[BaseException], ...]
+    encoder: "Encoder", rows: pa.Table, batch_size: int, too_big: tuple[type[BaseException], ...]
 ) -> tuple[pa.Table, pa.Table]:
     """``schemas.item_embeddings`` of some rows of the catalogue, and counts of them."""
     (vectors, in_vectors), _ = shrinking(lambda size: encoder.encode_items(rows, batch_size=size), batch_size, too_big)
@@ -111,50 +113,59 @@ def _counts(kind: str, vectors: np.ndarray, not_finite: int) -> pa.Table:
     return counts_table({kind: {"all": len(vectors), "without_vector": without, "not_finite": not_finite}})
 
 
-class _Embed(beam.DoFn):
-    """A part's number to (part, its vectors); the counts beside."""
+class _EncodeItems(beam.DoFn):
+    """A part's number to (part, its items' vectors); the counts beside."""
 
-    def __init__(self, kind: str, sources: EmbedInputs, items_folder: str | None, shared: Shared):
-        self._kind, self._sources, self._items_folder, self._shared = kind, sources, items_folder, shared
-        self._rows = Metrics.counter("topkin", f"{kind}_embedded")
+    def __init__(self, sources: EmbedInputs, shared: Shared):
+        self._sources, self._shared = sources, shared
+        self._rows = Metrics.counter("topkin", f"{ITEMS}_embedded")
 
     def setup(self) -> None:
-        self._worker = self._shared.acquire(self._loaded, tag=self._kind)
-
-    def _loaded(self) -> ItemEncoder | UserEncoder:
-        return (
-            ItemEncoder(self._sources) if self._items_folder is None else UserEncoder(self._sources, self._items_folder)
-        )
+        self._encoder = self._shared.acquire(lambda: ItemEncoder(self._sources), tag=ITEMS)
 
     @counted
-    def process(self, part: int) -> Iterator[Any]:
-        table, counts = self._worker.part(part)
+    def process(self, part: int) -> Iterator[object]:
+        table, counts = self._encoder.part(part)
         self._rows.inc(len(table))
-        advance(f"embed {self._kind}", len(table), len(self._worker.catalogue) if self._kind == ITEMS else None)
+        advance(f"embed {ITEMS}", len(table), len(self._encoder.catalogue))
+        yield part, table
+        yield TaggedOutput("counts", counts)
+
+
+class _EncodeUsers(beam.DoFn):
+    """A part's number to (part, its users' vectors); the counts beside."""
+
+    def __init__(self, sources: EmbedInputs, items_folder: str, shared: Shared):
+        self._sources, self._items_folder, self._shared = sources, items_folder, shared
+        self._rows = Metrics.counter("topkin", f"{USERS}_embedded")
+
+    def setup(self) -> None:
+        self._encoder = self._shared.acquire(lambda: UserEncoder(self._sources, self._items_folder), tag=USERS)
+
+    @counted
+    def process(self, part: int) -> Iterator[object]:
+        table, counts = self._encoder.part(part)
+        self._rows.inc(len(table))
+        advance(f"embed {USERS}", len(table))
         yield part, table
         yield TaggedOutput("counts", counts)
 
 
 @dataclass
-class _Table(beam.PTransform):
-    """One of the two tables, written part by part, with its counts at ``tally``."""
+class _WriteVectors(beam.PTransform):
+    """What ``encode`` gives for each part, written into ``folder``; its counts to ``tally``."""
 
-    kind: str
-    sources: EmbedInputs
-    out: str
+    encode: beam.DoFn
+    parts: int
+    folder: str
     tally: str
-    items_folder: str | None = None
-    shared: Shared = field(default_factory=Shared)
 
-    def expand(self, pipeline: PBegin) -> PCollection:
-        encode = _Embed(self.kind, self.sources, self.items_folder, self.shared)
-        parts = pipeline | "Parts" >> beam.Create(range(self.sources.parts), reshuffle=True)
-        done = parts | "Encode" >> beam.ParDo(encode).with_output_types(
-            tuple[int, pa.Table], counts=pa.Table
-        ).with_outputs("counts", main="tables")
-        done.counts | "Tally" >> WriteTally(self.tally)
-        folder = storage.join(self.out, self.kind)
-        return done.tables | "WriteParts" >> WriteToParquetBatched(folder, self.sources.parts)
+    def expand(self, pipeline: PBegin) -> PCollection[str]:
+        parts = pipeline | "Parts" >> beam.Create(range(self.parts), reshuffle=True)
+        encode = beam.ParDo(self.encode).with_output_types(tuple[int, pa.Table], counts=pa.Table)
+        encoded = parts | "Encode" >> encode.with_outputs("counts", main="tables")
+        encoded.counts | "Tally" >> WriteTally(self.tally)
+        return encoded.tables | "WriteParts" >> WriteToParquetBatched(self.folder, self.parts)
 
 
 @dataclass
@@ -164,9 +175,11 @@ class EmbedItems(beam.PTransform):
     sources: EmbedInputs
     out: str
     tally: str
+    shared: Shared = field(default_factory=Shared)
 
-    def expand(self, pipeline: PBegin) -> PCollection:
-        return pipeline | _Table(ITEMS, self.sources, self.out, self.tally)
+    def expand(self, pipeline: PBegin) -> PCollection[str]:
+        encode, folder = _EncodeItems(self.sources, self.shared), storage.join(self.out, ITEMS)
+        return pipeline | _WriteVectors(encode, self.sources.parts, folder, self.tally)
 
 
 @dataclass
@@ -176,6 +189,8 @@ class EmbedUsers(beam.PTransform):
     sources: EmbedInputs
     out: str
     tally: str
+    shared: Shared = field(default_factory=Shared)
 
-    def expand(self, pipeline: PBegin) -> PCollection:
-        return pipeline | _Table(USERS, self.sources, self.out, self.tally, items_folder=self.out)
+    def expand(self, pipeline: PBegin) -> PCollection[str]:
+        encode, folder = _EncodeUsers(self.sources, self.out, self.shared), storage.join(self.out, USERS)
+        return pipeline | _WriteVectors(encode, self.sources.parts, folder, self.tally)

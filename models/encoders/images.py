@@ -6,12 +6,13 @@ of 0 to 255, (n, height, width, channels), scale them inside, and give features 
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import keras
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import tensorflow as tf
 
 from topkin.artifacts import storage
 from topkin.errors import InputError
@@ -27,9 +28,27 @@ class Images(NamedTuple):
 def read_images(
     path: str, *, shape: tuple[int, int, int] = (28, 28, 1), image: str = "image", label: str = "label"
 ) -> Images:
-    """Every image of one Parquet file with its label.
+    """Every image of one Parquet file with its label, in the file's order.
 
-    Raises InputError where the file or a column is missing, a column is of another type, or has nulls.
+    Args:
+        path: of the file.
+        shape: of an image, (height, width, channels).
+        image: the column of raw bytes, ``fixed_size_binary[height · width · channels]``.
+        label: the column of labels.
+
+    Returns:
+        ``images``, (n, height, width, channels) uint8, and ``labels``, (n,) of the file's type.
+
+    Raises:
+        InputError: the file or a column is missing, a column is of another type, or has nulls.
+
+    Examples:
+        >>> import pyarrow as pa, pyarrow.parquet as pq
+        >>> from topkin.models import read_images
+        >>> table = pa.table({"image": pa.array([b"1234", b"5678"], pa.binary(4)), "label": [0, 1]})
+        >>> pq.write_table(table, "images.parquet")
+        >>> read_images("images.parquet", shape=(2, 2, 1)).images.shape
+        (2, 2, 2, 1)
     """
     return images_of(storage.read_parquet(path, _present(path, image, label)), shape, image=image, label=label)
 
@@ -79,7 +98,19 @@ def mlp(
     dropout: float = 0.1,
     seed: int | None = None,
 ) -> keras.Model:
-    """Flatten, then for each of ``units`` a dense layer with ReLU and dropout: (n, *shape) -> (n, units[-1])."""
+    """Flatten, then for each of ``units`` a dense layer with ReLU and dropout: (n, *shape) -> (n, units[-1]).
+
+    Args:
+        shape: of an image, (height, width, channels).
+        units: width of each layer.
+        dropout: after each layer.
+        seed: of the first weights.
+
+    Examples:
+        >>> from topkin.models import mlp
+        >>> mlp((28, 28, 1)).output_shape
+        (None, 128)
+    """
     x = inputs = keras.Input(tuple(shape))
     x = keras.layers.Rescaling(1 / 255)(x)
     x = keras.layers.Flatten()(x)
@@ -100,8 +131,20 @@ def small_cnn(
 ) -> keras.Model:
     """Stages of ``depth`` convolutions, the size halved between stages, then pooled: (n, *shape) -> (n, d).
 
-    d is 2 · widths[-1]. A convolution is 3 x 3, batch normalisation, ReLU. The first stage has one, at full
-    size. The features are each channel's mean and its maximum over the places.
+    d is 2 · widths[-1]. A convolution is 3 x 3, batch normalisation, ReLU. The features
+    are each channel's mean and its maximum over the places.
+
+    Args:
+        shape: of an image, (height, width, channels).
+        widths: channels of each stage.
+        depth: convolutions of a stage; the first has one, at full size.
+        dropout: of the features.
+        seed: of the first weights.
+
+    Examples:
+        >>> from topkin.models import small_cnn
+        >>> small_cnn((28, 28, 1)).output_shape
+        (None, 256)
     """
     seeds = iter(range(10_000))
     x = inputs = keras.Input(tuple(shape))
@@ -123,11 +166,23 @@ def small_resnet(
     dropout: float = 0.0,
     seed: int | None = None,
 ) -> keras.Model:
-    """A residual network: a convolution, then stages of ``blocks`` residual blocks: (n, *shape) -> (n, d).
+    """A residual network: a convolution, then stages of residual blocks: (n, *shape) -> (n, 2 · widths[-1]).
 
-    d is 2 · widths[-1]. Each stage after the first halves the size. Features as of :func:`small_cnn`.
+    Each stage after the first halves the size. Features as of :func:`small_cnn`.
 
     He et al., Deep residual learning for image recognition, CVPR 2016.
+
+    Args:
+        shape: of an image, (height, width, channels).
+        widths: channels of each stage.
+        blocks: of a stage.
+        dropout: of the features.
+        seed: of the first weights.
+
+    Examples:
+        >>> from topkin.models import small_resnet
+        >>> small_resnet((28, 28, 1)).output_shape
+        (None, 256)
     """
     seeds = iter(range(10_000))
     x = inputs = keras.Input(tuple(shape))
@@ -145,13 +200,13 @@ def small_resnet(
     return keras.Model(inputs, _pooled(x, dropout, seed), name="small_resnet")
 
 
-def _convolution(x: Any, width: int, seed: int | None, *, size: int = 3, stride: int = 1) -> Any:
+def _convolution(x: tf.Tensor, width: int, seed: int | None, *, size: int = 3, stride: int = 1) -> tf.Tensor:
     start = keras.initializers.HeNormal(seed=seed)
     x = keras.layers.Conv2D(width, size, stride, "same", use_bias=False, kernel_initializer=start)(x)
     return keras.layers.BatchNormalization(momentum=0.9)(x)
 
 
-def _pooled(x: Any, dropout: float, seed: int | None) -> Any:
+def _pooled(x: tf.Tensor, dropout: float, seed: int | None) -> tf.Tensor:
     x = keras.layers.Concatenate()([keras.layers.GlobalAveragePooling2D()(x), keras.layers.GlobalMaxPooling2D()(x)])
     return keras.layers.Dropout(dropout, seed=seed)(x) if dropout else x
 

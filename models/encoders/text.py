@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import tensorflow as tf
+from numpy.typing import ArrayLike
 
 from topkin.models.data.item_features import hash_words, tokenise
 from topkin.models.metric_learning.layers import MetricEmbedding
@@ -39,9 +40,24 @@ def ngram_rows(
 ) -> np.ndarray:
     """The hashed words and n-grams of each text, (n, width) int32 in 1..buckets, padded with 0.
 
-    In the order of the text, each word before its n-grams; what is more than ``width`` is left out. Texts
-    are lower-cased, and cut to words of letters and digits. No text, or none with a word, is all 0. The
-    hashes are the same on any machine and version.
+    In the order of the text, each word before its n-grams; what is more than ``width`` is left out. Texts are
+    lower-cased, and cut to words of letters and digits. No text, or none with a word, is all 0. The hashes are
+    the same on any machine and version.
+
+    Args:
+        texts: (n,) strings or None.
+        buckets: numbers to hash to.
+        width: numbers of a text, at most.
+        smallest: letters of an n-gram, at least.
+        largest: letters of an n-gram, at most.
+
+    Raises:
+        ValueError: sizes below 1, or ``largest`` below ``smallest``.
+
+    Examples:
+        >>> from topkin.models import ngram_rows
+        >>> ngram_rows(["red lantern", None], buckets=500, width=12).shape
+        (2, 12)
     """
     if min(buckets, width) < 1 or not 1 <= smallest <= largest:
         raise ValueError(
@@ -79,19 +95,19 @@ class MeanOfRows(keras.layers.Layer):
         super().__init__(**kwargs)
         self.buckets, self.dim, self.seed = buckets, dim, seed
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Make the vectors, (buckets + 1, dim); the first is never used."""
         start = keras.initializers.RandomNormal(stddev=1.0, seed=self.seed)
         self.vectors = self.add_weight((self.buckets + 1, self.dim), start, name="vectors")
 
-    def call(self, rows: Any) -> Any:
+    def call(self, rows: tf.Tensor) -> tf.Tensor:
         """See the class."""
         rows = tf.cast(rows, tf.int32)
         vectors = tf.gather(tf.convert_to_tensor(self.vectors), rows)
         there = tf.cast(rows > 0, vectors.dtype)[..., None]
         return tf.math.divide_no_nan(tf.reduce_sum(vectors * there, axis=1), tf.reduce_sum(there, axis=1))
 
-    def compute_output_shape(self, input_shape: Any) -> Any:
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tf.Tensor:
         """(n, dim)."""
         return (input_shape[0], self.dim)
 
@@ -103,10 +119,22 @@ class MeanOfRows(keras.layers.Layer):
 def ngram_encoder(*, buckets: int, dim: int = 64, hidden: int | None = None, seed: int | None = None) -> keras.Model:
     """Rows of :func:`ngram_rows` to unit rows: (n, width) int32 -> (n, dim) float32.
 
-    The mean of the n-grams' vectors, ``hidden`` of them wide (``dim`` unless given), then a metric head. A
-    text without a word stays a zero vector: it is like nothing.
+    The mean of the n-grams' vectors, then a :class:`MetricEmbedding`. A text without a word stays a zero vector:
+    it is like nothing.
 
     Bojanowski et al., Enriching word vectors with subword information, TACL 2017.
+
+    Args:
+        buckets: as of :func:`ngram_rows`.
+        dim: of the embedding.
+        hidden: width of the n-grams' vectors; ``dim`` where None.
+        seed: of the first weights.
+
+    Examples:
+        >>> from topkin.models import ngram_encoder, ngram_rows
+        >>> encoder = ngram_encoder(buckets=500, dim=8)
+        >>> encoder(ngram_rows(["red lantern"], buckets=500, width=12)).shape
+        TensorShape([1, 8])
     """
     inputs = keras.Input((None,), dtype="int32")
     features = MeanOfRows(buckets, hidden or dim, seed=seed)(inputs)
@@ -116,12 +144,27 @@ def ngram_encoder(*, buckets: int, dim: int = 64, hidden: int | None = None, see
 class PretrainedText:
     """An adapter: any function from texts to vectors, checked, in batches; train a head on what it gives.
 
-    encode: called with a list of at most ``batch_size`` strings, gives (b, dim) numbers: a Keras or
-    TensorFlow model's ``predict``, sentence-transformers' ``encode``, a request to a service. Its
+    Called on (n,) strings or None it gives (n, dim) float32, each distinct text encoded once. The function's
     weights stay as they are. An empty text or None is not asked about and gives a zero vector.
+
+    Args:
+        encode: called with a list of at most ``batch_size`` strings, gives (b, dim) numbers: a Keras or
+            TensorFlow model's ``predict``, sentence-transformers' ``encode``, a request to a service.
+        dim: of the vectors.
+        batch_size: strings of a call.
+
+    Raises:
+        ValueError: sizes below 1; when called, vectors of another shape or numbers that are not finite.
+
+    Examples:
+        >>> from topkin.models import PretrainedText
+        >>> lengths = PretrainedText(lambda texts: np.array([[len(text)] for text in texts]), dim=1)
+        >>> lengths(["cup", None])
+        array([[3.],
+               [0.]], dtype=float32)
     """
 
-    def __init__(self, encode: Callable[[list[str]], Any], *, dim: int, batch_size: int = 256) -> None:
+    def __init__(self, encode: Callable[[list[str]], ArrayLike], *, dim: int, batch_size: int = 256) -> None:
         if min(dim, batch_size) < 1:
             raise ValueError(f"dim and batch_size must be at least 1, got {dim} and {batch_size}")
         self.encode, self.dim, self.batch_size = encode, dim, batch_size
@@ -156,13 +199,27 @@ class PretrainedText:
 
 
 def pretrained_keras(
-    model: keras.Model, prepare: Callable[[list[str]], Any], *, batch_size: int = 256
+    model: keras.Model, prepare: Callable[[list[str]], ArrayLike], *, batch_size: int = 256
 ) -> PretrainedText:
-    """The adapter of a Keras model with output (n, dim). prepare: from texts to the model's input."""
+    """The :class:`PretrainedText` of a Keras model with output (n, dim).
+
+    Args:
+        model: as it is; its weights are not trained.
+        prepare: from a list of strings to the model's input.
+        batch_size: strings of a call.
+
+    Examples:
+        >>> from topkin.models import ngram_encoder, ngram_rows, pretrained_keras
+        >>> texts = pretrained_keras(ngram_encoder(buckets=500, dim=8), lambda t: ngram_rows(t, buckets=500, width=12))
+        >>> texts(["red lantern", "blue lantern"]).shape
+        (2, 8)
+    """
     return PretrainedText(
         partial(_predict, model, prepare, batch_size), dim=int(model.output_shape[-1]), batch_size=batch_size
     )
 
 
-def _predict(model: keras.Model, prepare: Callable[[list[str]], Any], batch_size: int, texts: list[str]) -> Any:
+def _predict(
+    model: keras.Model, prepare: Callable[[list[str]], ArrayLike], batch_size: int, texts: list[str]
+) -> np.ndarray:
     return model.predict(prepare(texts), batch_size=batch_size, verbose=0)

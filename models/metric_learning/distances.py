@@ -5,16 +5,26 @@ what losses and miners are written in. Gradients are finite everywhere, at dista
 ``topkin.models.ops.cosine``.
 """
 
-from typing import Any
-
 import tensorflow as tf
 
-from topkin.models.metric_learning.serialization import Configured, serializable
+from topkin.models.metric_learning.serialization import Configured, Tensor, serializable
 from topkin.models.ops.cosine import cosine_matrix, cosine_rows, same_dim, working
+
+__all__ = ["SNR", "Cosine", "Distance", "Euclidean", "InnerProduct", "Manhattan", "SquaredEuclidean"]
 
 
 class Distance(Configured):
-    """The interface: ``larger_is_nearer``, :meth:`rows` and :meth:`matrix`."""
+    """A distance or a similarity of embeddings: the interface, for one of your own.
+
+    ``larger_is_nearer`` says which of the two; :meth:`rows` compares row by row, :meth:`matrix` all with all.
+    A subclass has ``_rows`` and ``_matrix``.
+
+    Examples:
+        >>> from topkin.models import distances
+        >>> distances.Euclidean().matrix(np.array([[0.0, 0.0], [3.0, 4.0]])).numpy()
+        array([[0., 5.],
+               [5., 0.]])
+    """
 
     larger_is_nearer = False
 
@@ -23,13 +33,13 @@ class Distance(Configured):
         """What turns a value of this distance into one where larger is farther: 1 or -1."""
         return -1.0 if self.larger_is_nearer else 1.0
 
-    def rows(self, a: Any, b: Any) -> Any:
+    def rows(self, a: Tensor, b: Tensor) -> Tensor:
         """Each row of ``a`` with the same row of ``b``: (n, d), (n, d) -> (n,)."""
         out, (a, b) = working(a, b)
         same_dim(a, b)
         return tf.cast(self._rows(a, b), out)
 
-    def matrix(self, a: Any, b: Any = None) -> Any:
+    def matrix(self, a: Tensor, b: Tensor | None = None) -> Tensor:
         """Every row of ``a`` with every row of ``b`` (or of ``a``): (n, d), (m, d) -> (n, m)."""
         out, (a, b_) = working(a, a if b is None else b)
         if len(a.shape) != 2 or len(b_.shape) != 2:
@@ -40,40 +50,54 @@ class Distance(Configured):
             result = tf.linalg.set_diag(result, tf.zeros_like(tf.linalg.diag_part(result)))
         return tf.cast(result, out)
 
-    def dissimilarity(self, a: Any, b: Any = None) -> Any:
+    def dissimilarity(self, a: Tensor, b: Tensor | None = None) -> Tensor:
         """:meth:`matrix`, turned so that larger is farther."""
         return self.sign * self.matrix(a, b)
 
-    def _rows(self, a: Any, b: Any) -> Any:
+    def _rows(self, a: Tensor, b: Tensor) -> Tensor:
         raise NotImplementedError
 
-    def _matrix(self, a: Any, b: Any) -> Any:
+    def _matrix(self, a: Tensor, b: Tensor) -> Tensor:
         raise NotImplementedError
 
 
 @serializable
 class Cosine(Distance):
-    """Cosine similarity; a zero row is at 0 of everything."""
+    """Cosine similarity; a zero row is at 0 of everything.
+
+    Examples:
+        >>> from topkin.models import distances
+        >>> a, b = np.array([[3.0, 4.0, 0.0]]), np.array([[4.0, 3.0, 0.0]])
+        >>> round(float(distances.Cosine().rows(a, b)[0]), 4)
+        0.96
+    """
 
     larger_is_nearer = True
 
-    def _rows(self, a: Any, b: Any) -> Any:
+    def _rows(self, a: Tensor, b: Tensor) -> Tensor:
         return cosine_rows(a, b)
 
-    def _matrix(self, a: Any, b: Any) -> Any:
+    def _matrix(self, a: Tensor, b: Tensor) -> Tensor:
         return cosine_matrix(a, b)
 
 
 @serializable
 class InnerProduct(Distance):
-    """The inner product: the cosine of rows that are unit rows already, but lengths count where they are not."""
+    """The inner product: the cosine of rows that are unit rows already, but lengths count where they are not.
+
+    Examples:
+        >>> from topkin.models import distances
+        >>> a, b = np.array([[3.0, 4.0, 0.0]]), np.array([[4.0, 3.0, 0.0]])
+        >>> round(float(distances.InnerProduct().rows(a, b)[0]), 4)
+        24.0
+    """
 
     larger_is_nearer = True
 
-    def _rows(self, a: Any, b: Any) -> Any:
+    def _rows(self, a: Tensor, b: Tensor) -> Tensor:
         return tf.reduce_sum(a * b, axis=-1)
 
-    def _matrix(self, a: Any, b: Any) -> Any:
+    def _matrix(self, a: Tensor, b: Tensor) -> Tensor:
         return tf.matmul(a, b, transpose_b=True)
 
 
@@ -83,12 +107,18 @@ class SquaredEuclidean(Distance):
 
     ``matrix`` is made of one product of matrices, as |a|² + |b|² - 2ab about the mean of ``b``: exact to
     about 1e-6 of the squared lengths in float32, and never negative. ``rows`` is exact.
+
+    Examples:
+        >>> from topkin.models import distances
+        >>> a, b = np.array([[3.0, 4.0, 0.0]]), np.array([[4.0, 3.0, 0.0]])
+        >>> round(float(distances.SquaredEuclidean().rows(a, b)[0]), 4)
+        2.0
     """
 
-    def _rows(self, a: Any, b: Any) -> Any:
+    def _rows(self, a: Tensor, b: Tensor) -> Tensor:
         return tf.reduce_sum(tf.square(a - b), axis=-1)
 
-    def _matrix(self, a: Any, b: Any) -> Any:
+    def _matrix(self, a: Tensor, b: Tensor) -> Tensor:
         centre = tf.stop_gradient(tf.reduce_mean(b, axis=0, keepdims=True))
         # Where b has no rows its mean is NaN, and nothing is compared.
         a, b = a - centre, b - centre
@@ -97,7 +127,7 @@ class SquaredEuclidean(Distance):
         return tf.where(square > 0, square, tf.zeros_like(square))
 
 
-def _root(square: Any) -> Any:
+def _root(square: Tensor) -> Tensor:
     """The square root, with gradient 0 at 0."""
     positive = square > 0
     return tf.where(positive, tf.sqrt(tf.where(positive, square, tf.ones_like(square))), tf.zeros_like(square))
@@ -105,23 +135,37 @@ def _root(square: Any) -> Any:
 
 @serializable
 class Euclidean(SquaredEuclidean):
-    """The length of the difference; its gradient at zero distance is taken as zero."""
+    """The length of the difference; its gradient at zero distance is taken as zero.
 
-    def _rows(self, a: Any, b: Any) -> Any:
+    Examples:
+        >>> from topkin.models import distances
+        >>> a, b = np.array([[3.0, 4.0, 0.0]]), np.array([[4.0, 3.0, 0.0]])
+        >>> round(float(distances.Euclidean().rows(a, b)[0]), 4)
+        1.4142
+    """
+
+    def _rows(self, a: Tensor, b: Tensor) -> Tensor:
         return _root(super()._rows(a, b))
 
-    def _matrix(self, a: Any, b: Any) -> Any:
+    def _matrix(self, a: Tensor, b: Tensor) -> Tensor:
         return _root(super()._matrix(a, b))
 
 
 @serializable
 class Manhattan(Distance):
-    """The sum of absolute differences. ``matrix`` needs n · m · d numbers at once."""
+    """The sum of absolute differences. ``matrix`` needs n · m · d numbers at once.
 
-    def _rows(self, a: Any, b: Any) -> Any:
+    Examples:
+        >>> from topkin.models import distances
+        >>> a, b = np.array([[3.0, 4.0, 0.0]]), np.array([[4.0, 3.0, 0.0]])
+        >>> round(float(distances.Manhattan().rows(a, b)[0]), 4)
+        2.0
+    """
+
+    def _rows(self, a: Tensor, b: Tensor) -> Tensor:
         return tf.reduce_sum(tf.abs(a - b), axis=-1)
 
-    def _matrix(self, a: Any, b: Any) -> Any:
+    def _matrix(self, a: Tensor, b: Tensor) -> Tensor:
         return tf.reduce_sum(tf.abs(a[:, None, :] - b[None, :, :]), axis=-1)
 
 
@@ -132,12 +176,18 @@ class SNR(Distance):
     Not symmetric. An anchor whose coordinates are all equal has no signal: 0 from everything, no gradient.
 
     Yuan et al., Signal-to-Noise Ratio: a robust distance metric for deep metric learning, CVPR 2019.
+
+    Examples:
+        >>> from topkin.models import distances
+        >>> a, b = np.array([[3.0, 4.0, 0.0]]), np.array([[4.0, 3.0, 0.0]])
+        >>> round(float(distances.SNR().rows(a, b)[0]), 4)
+        0.2308
     """
 
-    def _rows(self, a: Any, b: Any) -> Any:
+    def _rows(self, a: Tensor, b: Tensor) -> Tensor:
         return tf.math.divide_no_nan(tf.math.reduce_variance(b - a, axis=-1), tf.math.reduce_variance(a, axis=-1))
 
-    def _matrix(self, a: Any, b: Any) -> Any:
+    def _matrix(self, a: Tensor, b: Tensor) -> Tensor:
         a, b = (x - tf.reduce_mean(x, axis=1, keepdims=True) for x in (a, b))
         noise = SquaredEuclidean()._matrix(a, b)
         return tf.math.divide_no_nan(noise, tf.reduce_sum(tf.square(a), axis=1, keepdims=True))

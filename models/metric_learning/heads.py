@@ -15,14 +15,14 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from topkin.models.metric_learning.serialization import serializable
+from topkin.models.metric_learning.serialization import Tensor, serializable
 from topkin.models.ops.cosine import cosine_matrix
 
 
 class _ClassHead(keras.layers.Layer):
     """Weights and results in float32 at least, whatever the precision policy: margins are finer than float16."""
 
-    def __init__(self, classes: int, *, seed: int | None = None, dtype: Any = None, **kwargs: Any) -> None:
+    def __init__(self, classes: int, *, seed: int | None = None, dtype: str | None = None, **kwargs: Any) -> None:
         narrow = keras.dtype_policies.get(dtype).compute_dtype in ("float16", "bfloat16")
         super().__init__(dtype="float32" if narrow else dtype, **kwargs)
         if classes < 2:
@@ -37,13 +37,12 @@ class _ClassHead(keras.layers.Layer):
 class Proxies(_ClassHead):
     """One trained vector for each class; gives the cosines of the rows with them: (n, d) -> (n, classes) float32."""
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Make the proxies, (classes, d)."""
         start = keras.initializers.RandomNormal(stddev=1.0, seed=self.seed)
         self.proxies = self.add_weight((self.classes, input_shape[-1]), start, name="proxies")
 
-    def call(self, embeddings: Any) -> Any:
-        """See the class."""
+    def call(self, embeddings: Tensor) -> Tensor:
         return cosine_matrix(embeddings, tf.convert_to_tensor(self.proxies))
 
 
@@ -54,7 +53,7 @@ class Centres(_ClassHead):
     [..., 0] are logits, [..., 1] squared Euclidean distances to the centres.
     """
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Make the classifier's weights, (d, classes) and (classes,), and the centres, (classes, d)."""
         dim = input_shape[-1]
         start = keras.initializers.GlorotUniform(seed=self.seed)
@@ -62,8 +61,7 @@ class Centres(_ClassHead):
         self.bias = self.add_weight((self.classes,), "zeros", name="bias")
         self.centres = self.add_weight((self.classes, dim), "zeros", name="centres")
 
-    def call(self, embeddings: Any) -> Any:
-        """See the class."""
+    def call(self, embeddings: Tensor) -> Tensor:
         x = tf.convert_to_tensor(embeddings)
         logits = tf.matmul(x, tf.convert_to_tensor(self.kernel)) + tf.convert_to_tensor(self.bias)
         apart = x[:, None, :] - tf.convert_to_tensor(self.centres)[None, :, :]
@@ -77,8 +75,7 @@ class TrainingMark(keras.layers.Layer):
     A Keras loss is not told whether it trains; one with a memory must know, to keep validation rows out.
     """
 
-    def call(self, embeddings: Any, training: bool | None = None) -> Any:
-        """See the class."""
+    def call(self, embeddings: Tensor, training: bool | None = None) -> Tensor:
         embeddings = tf.convert_to_tensor(embeddings)
         mark = tf.ones_like(embeddings[:, :1]) if training else tf.zeros_like(embeddings[:, :1])
         return tf.concat([embeddings, mark], axis=1)

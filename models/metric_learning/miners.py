@@ -5,15 +5,14 @@ Triplets of row numbers, eagerly or in a graph. Losses ask for its choice in sha
 Nothing chosen has a gradient.
 """
 
-from typing import Any
-
 import keras
 import numpy as np
 import tensorflow as tf
+from numpy.typing import ArrayLike
 
 from topkin.models.metric_learning.distances import Cosine, Distance, Euclidean
-from topkin.models.metric_learning.pairwise import Comparison, compare, require, unit
-from topkin.models.metric_learning.serialization import Configured, serializable
+from topkin.models.metric_learning.pairwise import Comparison, compare, counts_of, log_share, unit
+from topkin.models.metric_learning.serialization import Configured, Tensor, serializable
 from topkin.models.metric_learning.tuples import (
     Choice,
     PairMasks,
@@ -25,21 +24,47 @@ from topkin.models.metric_learning.tuples import (
     choice_of,
 )
 
+__all__ = [
+    "AllPairs",
+    "AllTriplets",
+    "BatchEasyHard",
+    "BatchHard",
+    "DistanceWeighted",
+    "Miner",
+    "MultiSimilarityMiner",
+    "PopularHard",
+    "SemiHard",
+    "TripletMargin",
+]
 STRATEGIES = ("easy", "semihard", "hard", "all")
 KINDS = ("all", "hard", "semihard", "easy")
 
 
 class Miner(Configured):
-    """The interface: a subclass has :meth:`mine`.
+    """Which pairs or triplets of a batch a loss learns from: the interface; a subclass has :meth:`mine`.
 
-    distance: what is near; where None that of the loss it mines for, cosine similarity when called by itself.
+    Called on labels (n,) and embeddings (n, d), and on references (m, d) where there are any, it returns Pairs
+    or Triplets of row numbers, int64.
+
+    Args:
+        distance: what is near; the loss's where None, cosine similarity when called by itself.
+
+    Examples:
+        >>> from topkin.models import miners
+        >>> rows = np.array([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]])
+        >>> [index.numpy().tolist() for index in miners.AllPairs()([0, 0, 1], rows)]
+        [[0, 1], [1, 0], [0, 1, 2, 2], [2, 2, 0, 1]]
     """
 
     def __init__(self, *, distance: Distance | None = None) -> None:
         self.distance = distance
 
     def __call__(
-        self, labels: Any, embeddings: Any, ref_labels: Any = None, references: Any = None
+        self,
+        labels: Tensor,
+        embeddings: Tensor,
+        ref_labels: Tensor | None = None,
+        references: Tensor | None = None,
     ) -> Pairs | Triplets:
         """The tuples of a batch, or of a batch against references, checked."""
         comparison = compare(labels, embeddings, ref_labels, references)
@@ -52,7 +77,7 @@ class Miner(Configured):
         far = tf.stop_gradient(distance.dissimilarity(comparison.vectors, references))
         return choice_of(self.mine(comparison, far), comparison)
 
-    def mine(self, comparison: Comparison, far: Any) -> Choice | Pairs | Triplets:
+    def mine(self, comparison: Comparison, far: Tensor) -> Choice | Pairs | Triplets:
         """A choice, given how far each row is from each reference, (n, m), larger is farther.
 
         A miner of your own may return index tuples, which are checked: its model then needs
@@ -61,7 +86,7 @@ class Miner(Configured):
         raise NotImplementedError
 
 
-def _at_most(far: Any, mask: Any, largest: bool) -> tuple[Any, Any]:
+def _at_most(far: Tensor, mask: Tensor, largest: bool) -> tuple[Tensor, Tensor]:
     """The column of each row's largest (or smallest) value under the mask, and the value, infinite where none."""
     none = tf.constant(-np.inf if largest else np.inf, far.dtype)
     masked = tf.where(mask, far, none)
@@ -69,31 +94,43 @@ def _at_most(far: Any, mask: Any, largest: bool) -> tuple[Any, Any]:
     return column, tf.reduce_max(masked, axis=1) if largest else tf.reduce_min(masked, axis=1)
 
 
-def _only(far: Any, mask: Any, largest: bool) -> Any:
+def _only(far: Tensor, mask: Tensor, largest: bool) -> Tensor:
     """The mask with nothing left in each row but its largest (or smallest) value; of equal ones the first."""
     column, _ = _at_most(far, mask, largest)
     return mask & tf.one_hot(column, tf.shape(far)[1], on_value=True, off_value=False, dtype=tf.bool)
 
 
-def _all_triplets(comparison: Comparison) -> Any:
+def _all_triplets(comparison: Comparison) -> Tensor:
     return PairMasks(comparison.same, comparison.different).cube()
 
 
 @serializable
 class AllPairs(Miner):
-    """Every positive and every negative pair."""
+    """Every positive and every negative pair.
 
-    def mine(self, comparison: Comparison, far: Any) -> PairMasks:
-        """See the class."""
+    Examples:
+        >>> from topkin.models import miners
+        >>> rows = np.array([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]])
+        >>> [index.numpy().tolist() for index in miners.AllPairs()([0, 0, 1], rows)]
+        [[0, 1], [1, 0], [0, 1, 2, 2], [2, 2, 0, 1]]
+    """
+
+    def mine(self, comparison: Comparison, far: Tensor) -> PairMasks:
         return PairMasks(comparison.same, comparison.different)
 
 
 @serializable
 class AllTriplets(Miner):
-    """Every positive pair with every negative of its anchor."""
+    """Every positive pair with every negative of its anchor.
 
-    def mine(self, comparison: Comparison, far: Any) -> TripletCube:
-        """See the class."""
+    Examples:
+        >>> from topkin.models import miners
+        >>> rows = np.array([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]])
+        >>> [index.numpy().tolist() for index in miners.AllTriplets()([0, 0, 1], rows)]
+        [[0, 1], [1, 0], [2, 2]]
+    """
+
+    def mine(self, comparison: Comparison, far: Tensor) -> TripletCube:
         return TripletCube(_all_triplets(comparison))
 
 
@@ -101,8 +138,20 @@ class AllTriplets(Miner):
 class TripletMargin(Miner):
     """All triplets whose negative is farther than the positive by at most ``margin``, or a part of them.
 
-    kind: "all"; "hard", the negative is no farther than the positive; "semihard", it is farther, but by no
-    more than the margin; "easy", those that "all" leaves out.
+    Args:
+        margin: in the distance's unit.
+        kind: "all"; "hard", the negative is no farther than the positive; "semihard", it is farther, but by no
+            more than the margin; "easy", those that "all" leaves out.
+        distance: what is near; the loss's where None, cosine similarity when called by itself.
+
+    Raises:
+        ValueError: another kind.
+
+    Examples:
+        >>> from topkin.models import miners
+        >>> rows = np.array([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]])
+        >>> [index.numpy().tolist() for index in miners.TripletMargin(0.2, kind="hard")([0, 0, 1], rows)]
+        [[1], [0], [2]]
     """
 
     def __init__(self, margin: float = 0.2, kind: str = "all", *, distance: Distance | None = None) -> None:
@@ -111,8 +160,7 @@ class TripletMargin(Miner):
             raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
         self.margin, self.kind = margin, kind
 
-    def mine(self, comparison: Comparison, far: Any) -> TripletCube:
-        """See the class."""
+    def mine(self, comparison: Comparison, far: Tensor) -> TripletCube:
         gap = far[:, None, :] - far[:, :, None]
         chosen = {
             "all": gap <= self.margin,
@@ -128,6 +176,16 @@ class SemiHard(TripletMargin):
     """Triplets whose negative is farther than the positive, but by no more than ``margin``.
 
     Schroff et al., FaceNet: a unified embedding for face recognition and clustering, CVPR 2015.
+
+    Args:
+        margin: in the distance's unit.
+        distance: what is near; the loss's where None, cosine similarity when called by itself.
+
+    Examples:
+        >>> from topkin.models import miners
+        >>> rows = np.array([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]])
+        >>> [index.numpy().tolist() for index in miners.SemiHard(0.5)([0, 0, 1], rows)]
+        [[], [], []]
     """
 
     def __init__(self, margin: float = 0.2, *, distance: Distance | None = None) -> None:
@@ -144,10 +202,15 @@ class BatchHard(Miner):
     """For each anchor its farthest positive and its nearest negative.
 
     Hermans et al., In defense of the triplet loss for person re-identification, 2017.
+
+    Examples:
+        >>> from topkin.models import miners
+        >>> rows = np.array([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]])
+        >>> [index.numpy().tolist() for index in miners.BatchHard()([0, 0, 1], rows)]
+        [[0, 1], [1, 0], [2, 2]]
     """
 
-    def mine(self, comparison: Comparison, far: Any) -> TripletList:
-        """See the class."""
+    def mine(self, comparison: Comparison, far: Tensor) -> TripletList:
         p, _ = _at_most(far, comparison.same, largest=True)
         n, _ = _at_most(far, comparison.different, largest=False)
         valid = tf.reduce_any(comparison.same, axis=1) & tf.reduce_any(comparison.different, axis=1)
@@ -158,11 +221,22 @@ class BatchHard(Miner):
 class BatchEasyHard(Miner):
     """One positive and one negative for each anchor, each by a strategy.
 
-    positive, negative: "easy" (the nearest positive, the farthest negative), "hard" (the other way round),
-    "semihard" (the hardest that still keeps the positive nearer than the chosen negative), or "all".
-    "semihard" goes with "easy" or "hard" on the other side.
-
     Xuan et al., Improved embeddings with easy positive triplet mining, WACV 2020.
+
+    Args:
+        positive: "easy" (the nearest positive), "hard" (the farthest), "semihard" (the hardest that still keeps
+            the positive nearer than the chosen negative), or "all".
+        negative: likewise, "easy" being the farthest. "semihard" goes with "easy" or "hard" on the other side.
+        distance: what is near; the loss's where None, cosine similarity when called by itself.
+
+    Raises:
+        ValueError: another strategy, or two that do not go together.
+
+    Examples:
+        >>> from topkin.models import miners
+        >>> rows = np.array([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]])
+        >>> [index.numpy().tolist() for index in miners.BatchEasyHard("easy", "hard")([0, 0, 1], rows)]
+        [[0, 1], [1, 0], [0, 1], [2, 2]]
     """
 
     def __init__(self, positive: str = "easy", negative: str = "semihard", *, distance: Distance | None = None) -> None:
@@ -176,8 +250,7 @@ class BatchEasyHard(Miner):
             )
         self.positive, self.negative = positive, negative
 
-    def mine(self, comparison: Comparison, far: Any) -> PairMasks:
-        """See the class."""
+    def mine(self, comparison: Comparison, far: Tensor) -> PairMasks:
         same, different = comparison.same, comparison.different
         if self.positive == "semihard":
             _, near = _at_most(far, different, largest=self.negative == "easy")
@@ -200,14 +273,23 @@ class MultiSimilarityMiner(Miner):
     """Positives that are farther than the nearest negative less ``epsilon``, and negatives the other way round.
 
     Wang et al., Multi-similarity loss with general pair weighting for deep metric learning, CVPR 2019.
+
+    Args:
+        epsilon: how much of the distance is let pass.
+        distance: what is near; the loss's where None, cosine similarity when called by itself.
+
+    Examples:
+        >>> from topkin.models import miners
+        >>> rows = np.array([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]])
+        >>> [index.numpy().tolist() for index in miners.MultiSimilarityMiner()([0, 0, 1], rows)]
+        [[1], [0], [1], [2]]
     """
 
     def __init__(self, epsilon: float = 0.1, *, distance: Distance | None = None) -> None:
         super().__init__(distance=distance)
         self.epsilon = epsilon
 
-    def mine(self, comparison: Comparison, far: Any) -> PairMasks:
-        """See the class."""
+    def mine(self, comparison: Comparison, far: Tensor) -> PairMasks:
         _, nearest = _at_most(far, comparison.different, largest=False)
         _, farthest = _at_most(far, comparison.same, largest=True)
         positives = comparison.same & (far + self.epsilon > nearest[:, None])
@@ -220,12 +302,21 @@ class DistanceWeighted(Miner):
     """For each positive pair one negative, drawn evenly over the distances instead of over the rows.
 
     On the sphere almost all rows are at a distance of about 1.4; a negative at distance D is drawn with a
-    chance proportional to one by the density of distances, D^(d - 2) (1 - D²/4)^((d - 3)/2), D taken as
-    ``cutoff`` at least, from those nearer than ``farthest``. Needs unit rows. Anchors with no such negative
-    are left out.
-    seed: of the draws; they go on from batch to batch.
+    chance proportional to one by the density of distances, D^(d - 2) (1 - D²/4)^((d - 3)/2). Needs unit rows.
+    Anchors with no negative near enough are left out.
 
     Wu et al., Sampling matters in deep embedding learning, ICCV 2017.
+
+    Args:
+        cutoff: D is taken as this at least.
+        farthest: negatives farther than this are not drawn.
+        seed: of the draws; they go on from batch to batch.
+
+    Examples:
+        >>> from topkin.models import miners
+        >>> rows = np.array([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]])
+        >>> [index.numpy().tolist() for index in miners.DistanceWeighted(seed=1)([0, 0, 1], rows)]
+        [[1], [0], [2]]
     """
 
     def __init__(self, cutoff: float = 0.5, farthest: float = 1.4, *, seed: int | None = None) -> None:
@@ -238,15 +329,14 @@ class DistanceWeighted(Miner):
         """The distance is given."""
         return ["cutoff", "farthest", "seed"]
 
-    def log_weights(self, far: Any, dim: int) -> Any:
+    def log_weights(self, far: Tensor, dim: int) -> Tensor:
         """The logarithm of each pair's weight, (n, m), not normalised; -inf where too far."""
         distance = tf.maximum(far, self.cutoff)
         rest = tf.maximum(1.0 - 0.25 * tf.square(distance), 1e-6)
         weights = (2.0 - dim) * tf.math.log(distance) - 0.5 * (dim - 3.0) * tf.math.log(rest)
         return tf.where(distance < self.farthest, weights, tf.constant(-np.inf, far.dtype))
 
-    def mine(self, comparison: Comparison, far: Any) -> TripletList:
-        """See the class."""
+    def mine(self, comparison: Comparison, far: Tensor) -> TripletList:
         unit(comparison.vectors, "DistanceWeighted")
         unit(comparison.references, "DistanceWeighted")
         weights = self.log_weights(far, int(comparison.vectors.shape[1]))
@@ -270,15 +360,29 @@ class PopularHard(Miner):
 
     In a batch drawn from purchases a popular item is a negative often, and is near many users because many
     buy it: the hardest negatives are then the bestsellers, over and over. A negative's hardness is its
-    nearness by ``temperature`` less ``correction`` times the logarithm of its label's share of ``counts``:
-    1 is the logQ correction of the sampled softmax, 0 plain hard negatives; below 0 popular items come
-    first, as the surer negatives (seen by the user and not bought).
-    counts: (labels,), how often each label occurs; labels number its entries. An entry of 0 is taken as ½.
+    nearness by ``temperature`` less ``correction`` times the logarithm of its label's share of ``counts``.
+
+    Args:
+        counts: (labels,), how often each label occurs; labels number its entries. An entry of 0 is taken as ½.
+        k: negatives for each anchor.
+        correction: 1 is the logQ correction of the sampled softmax, 0 plain hard negatives; below 0 popular items
+            come first, as the surer negatives (seen by the user and not bought).
+        temperature: of the nearness.
+        distance: what is near; the loss's where None, cosine similarity when called by itself.
+
+    Raises:
+        ValueError: counts that are none, or k below 1.
+
+    Examples:
+        >>> from topkin.models import miners
+        >>> rows = np.array([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]])
+        >>> [index.numpy().tolist() for index in miners.PopularHard(counts=[10, 1], k=1)([0, 0, 1], rows)]
+        [[0, 1], [1, 0], [0, 1, 2], [2, 2, 1]]
     """
 
     def __init__(
         self,
-        counts: Any,
+        counts: ArrayLike,
         k: int = 1,
         correction: float = 1.0,
         temperature: float = 0.1,
@@ -286,25 +390,13 @@ class PopularHard(Miner):
         distance: Distance | None = None,
     ) -> None:
         super().__init__(distance=distance)
-        self.counts = np.asarray(counts)
-        if self.counts.ndim != 1 or not self.counts.size or not (self.counts >= 0).all():
-            raise ValueError(f"counts must be (labels,) numbers of at least 0, got shape {self.counts.shape}")
+        self.counts = counts_of(counts)
         if k < 1:
             raise ValueError(f"k must be at least 1, got {k}")
         self.k, self.correction, self.temperature = k, correction, temperature
 
-    def mine(self, comparison: Comparison, far: Any) -> PairMasks:
-        """See the class."""
-        labels = tf.cast(comparison.ref_labels, tf.int64)
-        require(
-            tf.reduce_all((labels >= 0) & (labels < len(self.counts))),
-            "labels must number counts, 0 to {}, got {} to {}: pass a count for each label",
-            len(self.counts) - 1,
-            tf.reduce_min(labels),
-            tf.reduce_max(labels),
-        )
-        counts = np.maximum(self.counts.astype(np.float64), 0.5)
-        share = tf.gather(tf.constant(np.log(counts / counts.sum()), far.dtype), labels)
+    def mine(self, comparison: Comparison, far: Tensor) -> PairMasks:
+        share = log_share(self.counts, comparison.ref_labels, far.dtype)
         hardness = -far / self.temperature - self.correction * share[None, :]
         left, chosen = comparison.different, tf.zeros_like(comparison.different)
         for _ in range(self.k):

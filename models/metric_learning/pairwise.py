@@ -6,24 +6,27 @@ GPU, so there compile a model with ``jit_compile=False`` to have them in ``fit``
 """
 
 import dataclasses
-from typing import Any
 
+import numpy as np
 import tensorflow as tf
+from numpy.typing import ArrayLike
+
+from topkin.models.metric_learning.serialization import Tensor
 
 
-def require(condition: Any, message: str, *came: Any) -> None:
+def require(condition: Tensor, message: str, *values: Tensor | int) -> None:
     """Raise where ``condition`` is false: ValueError eagerly, InvalidArgumentError in a graph, nothing under XLA.
 
-    message: the rule and the cure, with ``{}`` for each value of ``came``.
+    message: the rule and the cure, with ``{}`` for each of ``values``.
     """
     if tf.executing_eagerly():
         if not bool(condition):
-            raise ValueError(message.format(*(c.numpy() if hasattr(c, "numpy") else c for c in came)))
+            raise ValueError(message.format(*(c.numpy() if hasattr(c, "numpy") else c for c in values)))
         return
-    tf.debugging.Assert(condition, [message.format(*("…" for _ in came)), *came], summarize=8)
+    tf.debugging.Assert(condition, [message.format(*("…" for _ in values)), *values], summarize=8)
 
 
-def finite(x: Any, name: str) -> None:
+def finite(x: Tensor, name: str) -> None:
     """Require that no number of ``x`` is NaN or infinite."""
     bad = tf.logical_not(tf.math.is_finite(x))
     require(
@@ -34,7 +37,7 @@ def finite(x: Any, name: str) -> None:
     )
 
 
-def unit(x: Any, who: str) -> None:
+def unit(x: Tensor, who: str) -> None:
     """Require that each row of ``x`` (n, d) has length 1, or is a zero row."""
     square = tf.reduce_sum(tf.square(x), axis=-1)
     tolerance = 0.01  # float16 rows are unit rows to about .002
@@ -47,7 +50,7 @@ def unit(x: Any, who: str) -> None:
     )
 
 
-def flat_labels(labels: Any, name: str = "labels") -> Any:
+def flat_labels(labels: Tensor, name: str = "labels") -> Tensor:
     """Labels as (n,), from (n,) or (n, 1), of any dtype that can be compared.
 
     Raises ValueError for anything else, one-hot rows among it.
@@ -63,7 +66,7 @@ def flat_labels(labels: Any, name: str = "labels") -> Any:
     return labels
 
 
-def same_length(labels: Any, rows: Any, names: str = "labels and embeddings") -> None:
+def same_length(labels: Tensor, rows: Tensor, names: str = "labels and embeddings") -> None:
     """Require as many labels as rows."""
     n, m = labels.shape[0], rows.shape[0]
     if n is not None and m is not None:
@@ -78,7 +81,7 @@ def same_length(labels: Any, rows: Any, names: str = "labels and embeddings") ->
     )
 
 
-def compute_dtype(x: Any, dtype: str | None = None) -> tf.DType:
+def compute_dtype(x: Tensor, dtype: str | None = None) -> tf.DType:
     """The dtype to compute in: the one asked for, else that of ``x``, at least float32."""
     if dtype is not None:
         return tf.as_dtype(dtype)
@@ -94,26 +97,26 @@ class Comparison:
     different: (n, m) bool, pairs of two labels. weights: (n,), the rows' sample weights, or None.
     """
 
-    vectors: Any
-    labels: Any
-    references: Any
-    ref_labels: Any
-    same: Any
-    different: Any
-    weights: Any
+    vectors: Tensor
+    labels: Tensor
+    references: Tensor
+    ref_labels: Tensor
+    same: Tensor
+    different: Tensor
+    weights: Tensor
     own: bool
 
 
 def compare(
-    labels: Any,
-    vectors: Any,
-    ref_labels: Any = None,
-    references: Any = None,
+    labels: Tensor,
+    vectors: Tensor,
+    ref_labels: Tensor | None = None,
+    references: Tensor | None = None,
     *,
-    weights: Any = None,
+    weights: Tensor | None = None,
     check: bool = True,
     dtype: str | None = None,
-    valid: Any = None,
+    valid: Tensor | None = None,
 ) -> Comparison:
     """Compare rows with references, or with each other where no references are given.
 
@@ -158,7 +161,7 @@ def compare(
     )
 
 
-def matrix(x: Any, name: str, dtype: str | None) -> Any:
+def matrix(x: Tensor, name: str, dtype: str | None) -> Tensor:
     """``x`` as a matrix of rows in the dtype to compute in. Raises ValueError for another number of axes."""
     x = tf.convert_to_tensor(x)
     if x.shape.rank != 2:
@@ -166,10 +169,33 @@ def matrix(x: Any, name: str, dtype: str | None) -> Any:
     return tf.cast(x, compute_dtype(x, dtype))
 
 
-def row_weights(weights: Any, rows: Any) -> Any:
+def row_weights(weights: Tensor, rows: Tensor) -> Tensor:
     """Sample weights as (n,) in the dtype of ``rows``, or None. Raises ValueError for another shape."""
     if weights is None:
         return None
     weights = flat_labels(weights, "sample weights")
     same_length(weights, rows, "sample weights and embeddings")
     return tf.cast(weights, rows.dtype)
+
+
+def counts_of(counts: ArrayLike) -> np.ndarray:
+    """How often each label occurs, as an array. Raises ValueError for what is not (labels,) numbers of at least 0."""
+    counts = np.asarray(counts)
+    if counts.ndim != 1 or not counts.size or not (counts >= 0).all():
+        raise ValueError(f"counts must be (labels,) numbers of at least 0, got shape {counts.shape}")
+    return counts
+
+
+def log_share(counts: np.ndarray, labels: Tensor, dtype: tf.DType, *, check: bool = True) -> Tensor:
+    """The logarithm of each label's share of ``counts``, (n,); an entry of 0 is taken as ½."""
+    labels = tf.cast(labels, tf.int64)
+    if check:
+        require(
+            tf.reduce_all((labels >= 0) & (labels < len(counts))),
+            "labels must number counts, 0 to {}, got {} to {}: pass a count for each label",
+            len(counts) - 1,
+            tf.reduce_min(labels),
+            tf.reduce_max(labels),
+        )
+    amounts = np.maximum(counts.astype(np.float64), 0.5)
+    return tf.gather(tf.constant(np.log(amounts / amounts.sum()), dtype), labels)

@@ -5,22 +5,24 @@ weights multiply the losses of their anchors and, as in Keras, not the number di
 double the loss. Nothing to learn from gives 0.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import tensorflow as tf
 
-from topkin.models.metric_learning.serialization import Configured, serializable
+from topkin.models.metric_learning.serialization import Configured, Tensor, serializable
+
+__all__ = ["Mean", "MeanOfNonZero", "PerAnchor", "PerClass", "Reducer", "Sum"]
 
 
 class AnchorSums(NamedTuple):
     """For each anchor, (n,): the sum of its losses, how many there are, how many of them are above 0."""
 
-    total: Any
-    count: Any
-    positive: Any
+    total: Tensor
+    count: Tensor
+    positive: Tensor
 
 
-def sums_of(losses: Any, mask: Any = None) -> AnchorSums:
+def sums_of(losses: Tensor, mask: Tensor | None = None) -> AnchorSums:
     """Of losses (n, ...), the anchor first, those under ``mask`` (the same shape, bool)."""
     axes = list(range(1, len(losses.shape)))
     mask = tf.ones_like(losses, tf.bool) if mask is None else mask
@@ -32,7 +34,7 @@ def sums_of(losses: Any, mask: Any = None) -> AnchorSums:
     )
 
 
-def sums_by_anchor(losses: Any, anchors: Any, n: Any, valid: Any) -> AnchorSums:
+def sums_by_anchor(losses: Tensor, anchors: Tensor, n: Tensor, valid: Tensor) -> AnchorSums:
     """Of losses (k,) whose anchors (k,) are rows below ``n``, those where ``valid`` (k,) is True."""
     losses = tf.where(valid, losses, tf.zeros_like(losses))
     every = (losses, tf.cast(valid, losses.dtype), tf.cast(losses > 0, losses.dtype))
@@ -40,51 +42,82 @@ def sums_by_anchor(losses: Any, anchors: Any, n: Any, valid: Any) -> AnchorSums:
 
 
 class Reducer(Configured):
-    """The interface: a subclass has :meth:`reduce`."""
+    """How the losses of a batch's pairs become one number: the interface; a subclass has :meth:`reduce`.
 
-    def __call__(self, sums: AnchorSums, labels: Any = None, weights: Any = None) -> Any:
+    Examples:
+        >>> from topkin.models import losses, reducers
+        >>> loss = losses.Triplet(0.2, reducer=reducers.Sum())
+        >>> round(float(loss([0, 0, 1], np.array([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]]))), 4)
+        0.462
+    """
+
+    def __call__(self, sums: AnchorSums, labels: Tensor | None = None, weights: Tensor | None = None) -> Tensor:
         """One number. labels: (n,) of the anchors. weights: (n,) sample weights of the anchors."""
         weighted = sums.total if weights is None else sums.total * tf.cast(weights, sums.total.dtype)
         return self.reduce(weighted, sums, labels)
 
-    def reduce(self, total: Any, sums: AnchorSums, labels: Any) -> Any:
+    def reduce(self, total: Tensor, sums: AnchorSums, labels: Tensor) -> Tensor:
         """``total`` is that of ``sums`` with the weights in it."""
         raise NotImplementedError
 
 
 @serializable
 class Mean(Reducer):
-    """The mean over all pairs or triplets."""
+    """The mean over all pairs or triplets.
 
-    def reduce(self, total: Any, sums: AnchorSums, labels: Any) -> Any:
-        """See the class."""
+    Examples:
+        >>> from topkin.models import losses, reducers
+        >>> rows = np.array([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]])
+        >>> round(float(losses.Triplet(0.2, reducer=reducers.Mean())([0, 0, 1], rows)), 4)
+        0.231
+    """
+
+    def reduce(self, total: Tensor, sums: AnchorSums, labels: Tensor) -> Tensor:
         return tf.math.divide_no_nan(tf.reduce_sum(total), tf.reduce_sum(sums.count))
 
 
 @serializable
 class MeanOfNonZero(Reducer):
-    """The mean over the pairs or triplets whose loss is not 0: those that are learned already do not dilute it."""
+    """The mean over the pairs or triplets whose loss is not 0: those that are learned already do not dilute it.
 
-    def reduce(self, total: Any, sums: AnchorSums, labels: Any) -> Any:
-        """See the class."""
+    Examples:
+        >>> from topkin.models import losses, reducers
+        >>> rows = np.array([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]])
+        >>> round(float(losses.Triplet(0.2, reducer=reducers.MeanOfNonZero())([0, 0, 1], rows)), 4)
+        0.462
+    """
+
+    def reduce(self, total: Tensor, sums: AnchorSums, labels: Tensor) -> Tensor:
         return tf.math.divide_no_nan(tf.reduce_sum(total), tf.reduce_sum(sums.positive))
 
 
 @serializable
 class Sum(Reducer):
-    """The sum."""
+    """The sum.
 
-    def reduce(self, total: Any, sums: AnchorSums, labels: Any) -> Any:
-        """See the class."""
+    Examples:
+        >>> from topkin.models import losses, reducers
+        >>> rows = np.array([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]])
+        >>> round(float(losses.Triplet(0.2, reducer=reducers.Sum())([0, 0, 1], rows)), 4)
+        0.462
+    """
+
+    def reduce(self, total: Tensor, sums: AnchorSums, labels: Tensor) -> Tensor:
         return tf.reduce_sum(total)
 
 
 @serializable
 class PerAnchor(Reducer):
-    """The mean of each anchor, then the mean over the anchors that have any pair: large classes count no more."""
+    """The mean of each anchor, then the mean over the anchors that have any pair: large classes count no more.
 
-    def reduce(self, total: Any, sums: AnchorSums, labels: Any) -> Any:
-        """See the class."""
+    Examples:
+        >>> from topkin.models import losses, reducers
+        >>> rows = np.array([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]])
+        >>> round(float(losses.Triplet(0.2, reducer=reducers.PerAnchor())([0, 0, 1], rows)), 4)
+        0.231
+    """
+
+    def reduce(self, total: Tensor, sums: AnchorSums, labels: Tensor) -> Tensor:
         means = tf.math.divide_no_nan(total, sums.count)
         anchors = tf.reduce_sum(tf.cast(sums.count > 0, total.dtype))
         return tf.math.divide_no_nan(tf.reduce_sum(means), anchors)
@@ -92,10 +125,16 @@ class PerAnchor(Reducer):
 
 @serializable
 class PerClass(Reducer):
-    """The mean of each class of anchors, then the mean over the classes that have any pair."""
+    """The mean of each class of anchors, then the mean over the classes that have any pair.
 
-    def reduce(self, total: Any, sums: AnchorSums, labels: Any) -> Any:
-        """See the class."""
+    Examples:
+        >>> from topkin.models import losses, reducers
+        >>> rows = np.array([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]])
+        >>> round(float(losses.Triplet(0.2, reducer=reducers.PerClass())([0, 0, 1], rows)), 4)
+        0.231
+    """
+
+    def reduce(self, total: Tensor, sums: AnchorSums, labels: Tensor) -> Tensor:
         if labels is None:
             raise ValueError("PerClass needs labels, got None: take PerAnchor for a loss without labels")
         alike = tf.cast(tf.equal(labels[:, None], labels[None, :]), total.dtype)

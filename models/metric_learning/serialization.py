@@ -1,12 +1,16 @@
 """What distances, miners, reducers and losses have in common: a configuration that Keras can save."""
 
 import inspect
-from typing import Any
+from typing import Any, TypeVar
 
 import keras
+import tensorflow as tf
+
+Tensor = tf.Tensor
+Saved = TypeVar("Saved")
 
 
-def serializable(cls: Any) -> Any:
+def serializable(cls: type[Saved]) -> type[Saved]:
     """Class decorator: saved as ``topkin>Name``, loaded without naming it in ``custom_objects``.
 
     Raises ValueError for a name that another class has: Keras would load the one for the other.
@@ -36,8 +40,7 @@ class Configured:
         return {name: keras.saving.serialize_keras_object(getattr(self, name)) for name in self.options()}
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Any:
-        """From :meth:`get_config`."""
+    def from_config(cls, config: dict[str, Any]) -> "Configured":
         return cls(**{name: _part(value) for name, value in config.items()})
 
     def __repr__(self) -> str:
@@ -45,7 +48,7 @@ class Configured:
         return f"{type(self).__name__}({settings})"
 
 
-def _part(value: Any) -> Any:
+def _part(value: object) -> object:
     if isinstance(value, dict) and "class_name" in value:
         return keras.saving.deserialize_keras_object(value)
     if isinstance(value, list | tuple):

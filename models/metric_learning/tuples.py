@@ -9,35 +9,36 @@ Losses take a choice, whose shapes depend on the batch's size alone: :class:`Pai
 that depend on data it gave wrong values, or crashed (TensorFlow 2.21 on a CPU).
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import tensorflow as tf
 
 from topkin.models.metric_learning.pairwise import Comparison, require
+from topkin.models.metric_learning.serialization import Tensor
 
 
 class Pairs(NamedTuple):
     """Positive pairs (a1[i], p[i]) and negative pairs (a2[j], n[j])."""
 
-    a1: Any
-    p: Any
-    a2: Any
-    n: Any
+    a1: Tensor
+    p: Tensor
+    a2: Tensor
+    n: Tensor
 
 
 class Triplets(NamedTuple):
     """Triplets: anchor a[i], positive p[i], negative n[i]."""
 
-    a: Any
-    p: Any
-    n: Any
+    a: Tensor
+    p: Tensor
+    n: Tensor
 
 
 class PairMasks(NamedTuple):
     """The chosen positive and negative pairs, (n, m) bool each."""
 
-    positive: Any
-    negative: Any
+    positive: Tensor
+    negative: Tensor
 
     def tuples(self) -> Pairs:
         """In row order."""
@@ -45,11 +46,11 @@ class PairMasks(NamedTuple):
         a2, n = tf.unstack(tf.where(self.negative), num=2, axis=1)
         return Pairs(a1, p, a2, n)
 
-    def masks(self, shape: Any) -> "PairMasks":
+    def masks(self, shape: Tensor) -> "PairMasks":
         """Themselves."""
         return self
 
-    def cube(self) -> Any:
+    def cube(self) -> Tensor:
         """Every positive of an anchor with every negative of it, (n, m, m) bool."""
         return tf.logical_and(self.positive[:, :, None], self.negative[:, None, :])
 
@@ -57,17 +58,17 @@ class PairMasks(NamedTuple):
 class TripletCube(NamedTuple):
     """The chosen triplets as [anchor, positive, negative], (n, m, m) bool."""
 
-    chosen: Any
+    chosen: Tensor
 
     def tuples(self) -> Triplets:
         """In order of anchor, positive, negative."""
         return Triplets(*tf.unstack(tf.where(self.chosen), num=3, axis=1))
 
-    def masks(self, shape: Any) -> PairMasks:
+    def masks(self, shape: Tensor) -> PairMasks:
         """The pairs that are in any triplet."""
         return PairMasks(tf.reduce_any(self.chosen, axis=2), tf.reduce_any(self.chosen, axis=1))
 
-    def cube(self) -> Any:
+    def cube(self) -> Tensor:
         """Itself."""
         return self.chosen
 
@@ -75,17 +76,17 @@ class TripletCube(NamedTuple):
 class TripletList(NamedTuple):
     """Triplets one by one: a, p, n (k,) int64, of which those count where ``valid`` (k,) is True."""
 
-    a: Any
-    p: Any
-    n: Any
-    valid: Any
+    a: Tensor
+    p: Tensor
+    n: Tensor
+    valid: Tensor
 
     def tuples(self) -> Triplets:
         """Those that count, in order."""
         where = tf.where(self.valid)[:, 0]
         return Triplets(*(tf.gather(x, where) for x in (self.a, self.p, self.n)))
 
-    def masks(self, shape: Any) -> PairMasks:
+    def masks(self, shape: Tensor) -> PairMasks:
         """The pairs that are in any triplet."""
         return PairMasks(_mask(self.a, self.p, self.valid, shape), _mask(self.a, self.n, self.valid, shape))
 
@@ -93,7 +94,7 @@ class TripletList(NamedTuple):
 Choice = PairMasks | TripletCube | TripletList
 
 
-def choice_of(tuples: Any, comparison: Comparison) -> Choice:
+def choice_of(tuples: Choice | Pairs | Triplets, comparison: Comparison) -> Choice:
     """A choice as it is; index tuples checked and as a choice."""
     if isinstance(tuples, PairMasks | TripletCube | TripletList):
         return tuples
@@ -104,12 +105,12 @@ def choice_of(tuples: Any, comparison: Comparison) -> Choice:
     return PairMasks(_mask(tuples.a1, tuples.p, ones[0], shape), _mask(tuples.a2, tuples.n, ones[1], shape))
 
 
-def _mask(rows: Any, columns: Any, valid: Any, shape: Any) -> Any:
+def _mask(rows: Tensor, columns: Tensor, valid: Tensor, shape: Tensor) -> Tensor:
     where = tf.stack([tf.cast(rows, tf.int32), tf.cast(columns, tf.int32)], axis=1)
     return tf.scatter_nd(where, tf.cast(valid, tf.int32), tf.cast(shape, tf.int32)) > 0
 
 
-def check(tuples: Any, comparison: Comparison) -> Pairs | Triplets:
+def check(tuples: Pairs | Triplets, comparison: Comparison) -> Pairs | Triplets:
     """The tuples as given, with int64 numbers, where they fit the comparison.
 
     Raises TypeError for what is neither Pairs nor Triplets or no integers, ValueError for lengths that
@@ -130,7 +131,7 @@ def check(tuples: Any, comparison: Comparison) -> Pairs | Triplets:
     return type(tuples)(*numbers)
 
 
-def _fit(rows: Any, columns: Any, allowed: Any, rule: str) -> None:
+def _fit(rows: Tensor, columns: Tensor, allowed: Tensor, rule: str) -> None:
     if None not in (rows.shape[0], columns.shape[0]) and rows.shape[0] != columns.shape[0]:
         raise ValueError(f"both sides of pairs must have the same length, got {rows.shape[0]} and {columns.shape[0]}")
     n, m = tf.unstack(tf.shape(allowed, out_type=tf.int64))

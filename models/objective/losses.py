@@ -3,7 +3,8 @@
 import numpy as np
 import tensorflow as tf
 
-from topkin.models.metric_learning.losses.ranking import excess_over, softmax_against
+from topkin.models.metric_learning.losses.ranking import excess_over
+from topkin.models.metric_learning.losses.softmax import softmax_against
 
 
 def log_inclusion(

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sp
 
-from topkin.baselines.knn import binary_matrix, item_neighbours, row_blocks, top_k_of_rows
 from topkin.interactions import Interactions
+from topkin.linalg.sparse_knn import cosine_neighbours, row_blocks, top_k_of_rows
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Smoothing:
         power of the map. After each hop but the first a row keeps, beside its own share, the ``neighbours * hops``
         largest, and they are divided by their sum.
         """
-        near = item_neighbours(binary_matrix(history), neighbours).tocoo()
+        near = cosine_neighbours(history.binary(), neighbours).tocoo()
         whose, other = id_rows[near.row], id_rows[near.col]
         both = (whose > 0) & (other > 0)
         around = sp.csr_array((near.data[both], (whose[both], other[both])), (rows + 1, rows + 1))

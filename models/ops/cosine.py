@@ -79,7 +79,14 @@ def same_dim(a: tf.Tensor, b: tf.Tensor) -> None:
 
 @keras.saving.register_keras_serializable("topkin")
 class UnitRows(keras.layers.Layer):
-    """:func:`unit_rows` as a layer."""
+    """:func:`unit_rows` as a layer.
+
+    Examples:
+        >>> from topkin.models import UnitRows
+        >>> UnitRows()(np.array([[3.0, 4.0], [0.0, 0.0]])).numpy().round(1)
+        array([[0.6, 0.8],
+               [0. , 0. ]], dtype=float32)
+    """
 
     def call(self, x: Array) -> tf.Tensor:
         """(..., d) -> (..., d)."""
@@ -88,7 +95,13 @@ class UnitRows(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("topkin")
 class CosineRows(keras.layers.Layer):
-    """:func:`cosine_rows` as a layer of two inputs."""
+    """:func:`cosine_rows` as a layer of two inputs.
+
+    Examples:
+        >>> from topkin.models import CosineRows
+        >>> CosineRows()(np.array([[1.0, 0.0]]), np.array([[3.0, 4.0]])).numpy().round(2)
+        array([0.6], dtype=float32)
+    """
 
     def call(self, a: Array, b: Array) -> tf.Tensor:
         """(..., d), (..., d) -> (...,)."""
@@ -97,7 +110,14 @@ class CosineRows(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("topkin")
 class CosineMatrix(keras.layers.Layer):
-    """:func:`cosine_matrix` as a layer of one input (A x A) or two (A x B); batched where they have more axes."""
+    """:func:`cosine_matrix` as a layer of one input (A x A) or two (A x B); batched where they have more axes.
+
+    Examples:
+        >>> from topkin.models import CosineMatrix
+        >>> CosineMatrix()(np.array([[1.0, 0.0], [3.0, 4.0]])).numpy().round(2)
+        array([[1. , 0.6],
+               [0.6, 1. ]], dtype=float32)
+    """
 
     def call(self, a: Array, b: Array | None = None) -> tf.Tensor:
         """(..., n, d), (..., m, d) -> (..., n, m)."""

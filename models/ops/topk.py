@@ -11,8 +11,9 @@ from typing import Literal
 import numpy as np
 import tensorflow as tf
 
+from topkin.linalg.csr import Csr
 from topkin.search.kernels import Engine, Places
-from topkin.search.topk import BUDGET_BYTES, Exclude, TopK
+from topkin.search.topk import BUDGET_BYTES, TopK
 from topkin.search.topk import top_k as _top_k
 
 Product = Literal["float32", "bfloat16"]
@@ -36,7 +37,7 @@ def top_k(
     items: np.ndarray,
     k: int,
     *,
-    exclude: Exclude | None = None,
+    exclude: Csr | None = None,
     allowed: np.ndarray | None = None,
     budget_bytes: int = BUDGET_BYTES,
     threads: int | None = None,

@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from topkin.models.self_supervised.collapse import spread
 
-Augment = Callable[[Any], Any]
+Augment = Callable[[tf.Tensor], tf.Tensor]
 
 
 def mlp(dim: int, widths: Sequence[int], name: str, *, last_norm: bool = False) -> keras.Model:
@@ -69,11 +69,11 @@ class SelfSupervised(keras.Model):
         """The projector of the method's paper, made small."""
         return mlp(self.dim, self.widths, "projector")
 
-    def loss_of(self, first: Any, second: Any, training: bool) -> tuple[Any, Any]:
+    def loss_of(self, first: tf.Tensor, second: tf.Tensor, training: bool) -> tuple[tf.Tensor, tf.Tensor]:
         """The loss of a batch's two views, a scalar, and the encoder's output for some view, (n, dim)."""
         raise NotImplementedError
 
-    def learned(self) -> list[Any]:
+    def learned(self) -> list[keras.Variable]:
         """The variables that the gradient moves."""
         return self.trainable_variables
 
@@ -81,11 +81,11 @@ class SelfSupervised(keras.Model):
         """What is done after the gradient's step."""
 
     @property
-    def metrics(self) -> list[Any]:
+    def metrics(self) -> list[keras.metrics.Metric]:
         """Reset at the start of each epoch."""
         return [self.seen_loss, self.seen_spread]
 
-    def call(self, inputs: Any, training: bool | None = None) -> Any:
+    def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         """The embedding, (n, dim)."""
         return self.encoder(inputs, training=training)
 
@@ -106,19 +106,19 @@ class SelfSupervised(keras.Model):
         x = _only_inputs(data)
         return self._logged(*self.loss_of(self.augment(x), self.augment(x), training=False))
 
-    def _logged(self, loss: Any, embedding: Any) -> dict[str, Any]:
+    def _logged(self, loss: Any, embedding: tf.Tensor) -> dict[str, Any]:
         self.seen_loss.update_state(loss)
         self.seen_spread.update_state(spread(embedding))
         return {metric.name: metric.result() for metric in self.metrics}
 
 
-def _only_inputs(data: Any) -> Any:
+def _only_inputs(data: object) -> tf.Tensor:
     x, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
     if labels is not None or weights is not None:
         raise ValueError("self-supervised training takes no labels and no weights, got some: give fit the inputs only")
     return x
 
 
-def joined(first: Any, second: Any) -> Any:
+def joined(first: tf.Tensor, second: tf.Tensor) -> tf.Tensor:
     """Two batches as one, the first's rows first; a dict or a tuple of arrays is joined array by array."""
     return tf.nest.map_structure(lambda a, b: tf.concat([a, b], axis=0), first, second)

@@ -5,8 +5,6 @@ coordinates, times sqrt(dim): 0 where all rows are one vector, near 1 where they
 (Chen and He, Exploring simple Siamese representation learning, CVPR 2021).
 """
 
-from typing import Any
-
 import keras
 import numpy as np
 import tensorflow as tf
@@ -18,10 +16,16 @@ LEAST = 0.05
 
 
 class CollapseError(RuntimeError):
-    """The embedding collapsed; the message says what to change."""
+    """The embedding collapsed; the message says what to change.
+
+    Examples:
+        >>> from topkin.models import CollapseError
+        >>> issubclass(CollapseError, RuntimeError)
+        True
+    """
 
 
-def spread(vectors: Any) -> Any:
+def spread(vectors: tf.Tensor) -> tf.Tensor:
     """The spread of a batch of embeddings, a float32 scalar tensor. vectors: (n, dim), of any length."""
     unit = unit_rows(tf.cast(vectors, tf.float32))
     deviation = tf.math.reduce_std(unit, axis=0)
@@ -29,11 +33,22 @@ def spread(vectors: Any) -> Any:
 
 
 def effective_rank(vectors: np.ndarray) -> float:
-    """How many directions the embedding uses: exp of the entropy of its centred singular values, 1 to dim.
+    """How many directions the embedding uses: exp of the entropy of its centred singular values, 0 to dim.
 
-    vectors: (n, dim). A spread far from 0 with a low rank is a partial collapse; 0 for rows all equal.
+    A spread far from 0 with a low rank is a partial collapse; 0 for rows all equal.
 
     Roy and Vetterli, The effective rank, EUSIPCO 2007.
+
+    Args:
+        vectors: (n, dim), a row at least.
+
+    Raises:
+        ValueError: another shape.
+
+    Examples:
+        >>> from topkin.models import effective_rank
+        >>> round(effective_rank(np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])), 4)
+        2.0
     """
     x = np.asarray(vectors, np.float64)
     if x.ndim != 2 or not len(x):
@@ -47,20 +62,32 @@ def effective_rank(vectors: np.ndarray) -> float:
 
 
 class StopAtCollapse(keras.callbacks.Callback):
-    """Stops a run whose embedding collapsed, and says what to change.
+    """A Keras callback that stops a run whose embedding collapsed, and says what to change.
 
-    inputs: rows to embed after each epoch, by ``encoder`` or else the model; without inputs the ``spread``
-    that a self-supervised model logs is read. least: the spread below which it counts as collapsed.
-    patience: how many epochs in a row may be below. error: raise CollapseError instead of stopping with a
-    warning. Raises ValueError where there is neither inputs nor a logged spread. After a stop ``reason``
-    holds the message; ``history`` the spread of each epoch.
+    After a stop ``reason`` holds the message; ``history`` the spread of each epoch.
+
+    Args:
+        inputs: rows to embed after each epoch; the ``spread`` that a self-supervised model logs is read where None.
+        encoder: embeds ``inputs``; the model where None.
+        least: the spread below which it counts as collapsed.
+        patience: how many epochs in a row may be below.
+        error: raise CollapseError instead of stopping with a warning.
+        batch_size: rows embedded at once.
+
+    Raises:
+        ValueError: settings out of range; in a run, neither inputs nor a logged spread.
+
+    Examples:
+        >>> from topkin.models import StopAtCollapse
+        >>> StopAtCollapse(least=0.1, patience=2).history
+        []
     """
 
     def __init__(
         self,
-        inputs: Any = None,
+        inputs: tf.Tensor | None = None,
         *,
-        encoder: Any = None,
+        encoder: keras.Model | None = None,
         least: float = LEAST,
         patience: int = 1,
         error: bool = True,
@@ -76,11 +103,11 @@ class StopAtCollapse(keras.callbacks.Callback):
         self.history: list[float] = []
         self.reason = ""
 
-    def on_train_begin(self, logs: Any = None) -> None:
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         """Forget an earlier run."""
         self.history, self.reason = [], ""
 
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Measure, and stop where it is too low."""
         self.history.append(self._measure(logs or {}))
         recent = self.history[-self.patience :]
@@ -92,7 +119,7 @@ class StopAtCollapse(keras.callbacks.Callback):
             raise CollapseError(self.reason)
         print(self.reason)
 
-    def _measure(self, logs: dict[str, Any]) -> float:
+    def _measure(self, logs: dict[str, float]) -> float:
         if self.inputs is not None:
             encoder = self.encoder or self.model
             return float(spread(encoder.predict(self.inputs, batch_size=self.batch_size, verbose=0)))

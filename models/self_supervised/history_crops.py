@@ -1,7 +1,6 @@
 """Two crops of one purchase history are a pair: what the same person bought at other times."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import tensorflow as tf
 
@@ -10,10 +9,21 @@ import tensorflow as tf
 class HistoryCrops:
     """A random part of each history of a batch: (n, length) int item numbers, the same shape and dtype.
 
-    share: a stretch of neighbouring purchases is kept, of a share of the history drawn from it, rounded, one
-    purchase at least. drop: each kept purchase but the stretch's first is left out with this chance. What is
-    left out becomes ``padding``, wherever it stands; the others keep their places. Draws from TensorFlow's
-    global generator: ``keras.utils.set_random_seed`` makes them repeat.
+    A stretch of neighbouring interactions is kept, one at least; what is left out becomes ``padding``, wherever it
+    stands. Draws from TensorFlow's global generator: ``keras.utils.set_random_seed`` makes them repeat.
+
+    Args:
+        share: of the history that the stretch is long, drawn from this range.
+        drop: each kept interaction but the stretch's first is left out with this chance.
+        padding: the number of no item.
+
+    Raises:
+        ValueError: shares or a drop outside their range; when called, floats or another rank.
+
+    Examples:
+        >>> from topkin.models import HistoryCrops
+        >>> HistoryCrops(share=(0.5, 0.5), drop=0.0)(np.arange(1, 9).reshape(2, 4)).shape
+        TensorShape([2, 4])
     """
 
     share: tuple[float, float] = (0.4, 0.8)
@@ -26,7 +36,7 @@ class HistoryCrops:
                 f"share must be two shares above 0 and at most 1, the smaller first, and drop below 1, got {self}"
             )
 
-    def __call__(self, histories: Any) -> Any:
+    def __call__(self, histories: tf.Tensor) -> tf.Tensor:
         """See the class. Raises ValueError for another rank or floats."""
         histories = tf.convert_to_tensor(histories)
         if histories.shape.rank != 2 or not histories.dtype.is_integer:

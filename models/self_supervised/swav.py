@@ -9,7 +9,7 @@ from topkin.models.ops.cosine import unit_rows
 from topkin.models.self_supervised.base import Augment, SelfSupervised
 
 
-def sinkhorn(scores: Any, *, epsilon: float = 0.05, iterations: int = 3) -> Any:
+def sinkhorn(scores: tf.Tensor, *, epsilon: float = 0.05, iterations: int = 3) -> tf.Tensor:
     """Assignments of rows to prototypes that use every prototype about equally: (n, k) scores to (n, k) shares.
 
     exp(scores / epsilon), its columns and rows scaled to equal sums in turn; each row of the result sums to
@@ -24,7 +24,9 @@ def sinkhorn(scores: Any, *, epsilon: float = 0.05, iterations: int = 3) -> Any:
     return tf.exp(logs)
 
 
-def swapped_loss(first: Any, second: Any, *, temperature: float, epsilon: float, iterations: int) -> Any:
+def swapped_loss(
+    first: tf.Tensor, second: tf.Tensor, *, temperature: float, epsilon: float, iterations: int
+) -> tf.Tensor:
     """Cross-entropy of each view's softmax(scores / temperature) with the other's assignment, averaged; a scalar.
 
     first, second: (n, k) cosines with the prototypes. Assignments get no gradient.
@@ -40,12 +42,31 @@ def swapped_loss(first: Any, second: Any, *, temperature: float, epsilon: float,
 class SwAV(SelfSupervised):
     """Two views with swapped assignments to ``prototypes`` trained unit vectors.
 
-    epsilon: how soft the assignment is; larger is softer, and too large collapses. frozen_steps: how many
-    steps the prototypes stay as they are at the start. Batches should have at least as many rows as there
-    are prototypes, for the assignment is made equal within the batch; the paper's crops of other sizes and
-    its queue for small batches are not here.
+    Batches should have at least as many rows as there are prototypes, for the assignment is made equal within
+    the batch; the paper's crops of other sizes and its queue for small batches are not here.
 
     Caron et al., Unsupervised learning of visual features by contrasting cluster assignments, NeurIPS 2020.
+
+    Args:
+        encoder: a built Keras model with one output (n, dim).
+        augment: from a batch to a random version of it, called twice a step; see :mod:`base`.
+        prototypes: how many, at least 2.
+        temperature: of the predictions.
+        epsilon: how soft the assignment is; larger is softer, and too large collapses.
+        iterations: of :func:`sinkhorn`.
+        frozen_steps: how many steps the prototypes stay as they are at the start.
+        seed: of the first prototypes.
+        **kwargs: ``projector``, see :class:`SelfSupervised`; of ``keras.Model``.
+
+    Examples:
+        >>> from topkin.models import HistoryCrops, SwAV
+        >>> items = keras.Input((6,), dtype="int64")
+        >>> pooled = keras.layers.GlobalAveragePooling1D()(keras.layers.Embedding(20, 8, mask_zero=True)(items))
+        >>> learner = SwAV(keras.Model(items, pooled), HistoryCrops(), prototypes=3)
+        >>> learner.compile("adam")
+        >>> history = learner.fit(np.arange(1, 19).reshape(3, 6), verbose=0)
+        >>> sorted(history.history)
+        ['loss', 'spread']
     """
 
     def __init__(
@@ -58,11 +79,10 @@ class SwAV(SelfSupervised):
         epsilon: float = 0.05,
         iterations: int = 3,
         frozen_steps: int = 0,
-        projector: keras.Model | None = None,
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(encoder, augment, projector=projector, **kwargs)
+        super().__init__(encoder, augment, **kwargs)
         if prototypes < 2 or iterations < 1:
             raise ValueError(f"prototypes must be at least 2 and iterations 1, got {prototypes} and {iterations}")
         if not temperature > 0 or not epsilon > 0:
@@ -74,7 +94,7 @@ class SwAV(SelfSupervised):
         self.prototypes.assign(unit_rows(self.prototypes.value))
         self.done = self.add_weight((), "zeros", dtype="int64", trainable=False, name="steps_done")
 
-    def loss_of(self, first: Any, second: Any, training: bool) -> tuple[Any, Any]:
+    def loss_of(self, first: tf.Tensor, second: tf.Tensor, training: bool) -> tuple[tf.Tensor, tf.Tensor]:
         """See the class; each view has its own batch statistics."""
         embeddings = [self.encoder(view, training=training) for view in (first, second)]
         directions = self.prototypes.value

@@ -8,7 +8,9 @@ import tensorflow as tf
 from topkin.models.self_supervised.base import Augment, SelfSupervised, mlp
 
 
-def vicreg_parts(first: Any, second: Any, *, floor: float = 1.0, epsilon: float = 1e-4) -> tuple[Any, Any, Any]:
+def vicreg_parts(
+    first: tf.Tensor, second: tf.Tensor, *, floor: float = 1.0, epsilon: float = 1e-4
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Invariance, variance and covariance of two projected views, (n, d) each: three scalars, n at least 2.
 
     Invariance: mean squared difference. Variance: mean over the coordinates of max(floor - standard
@@ -28,9 +30,27 @@ def vicreg_parts(first: Any, second: Any, *, floor: float = 1.0, epsilon: float 
 
 
 class VICReg(SelfSupervised):
-    """``invariance``, ``variance`` and ``covariance`` weigh the three parts of :func:`vicreg_parts`.
+    """Views alike, every coordinate spread out, no two coordinates alike; see :func:`vicreg_parts`.
 
     Bardes, Ponce and LeCun, VICReg: variance-invariance-covariance regularization, ICLR 2022.
+
+    Args:
+        encoder: a built Keras model with one output (n, dim).
+        augment: from a batch to a random version of it, called twice a step; see :mod:`base`.
+        invariance: weight of the views' difference.
+        variance: weight of the coordinates' spread.
+        covariance: weight of what coordinates share.
+        **kwargs: ``projector``, see :class:`SelfSupervised`; of ``keras.Model``.
+
+    Examples:
+        >>> from topkin.models import HistoryCrops, VICReg
+        >>> items = keras.Input((6,), dtype="int64")
+        >>> pooled = keras.layers.GlobalAveragePooling1D()(keras.layers.Embedding(20, 8, mask_zero=True)(items))
+        >>> learner = VICReg(keras.Model(items, pooled), HistoryCrops())
+        >>> learner.compile("adam")
+        >>> history = learner.fit(np.arange(1, 19).reshape(3, 6), verbose=0)
+        >>> sorted(history.history)
+        ['loss', 'spread']
     """
 
     widths = (512, 512)
@@ -43,10 +63,9 @@ class VICReg(SelfSupervised):
         invariance: float = 25.0,
         variance: float = 25.0,
         covariance: float = 1.0,
-        projector: keras.Model | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(encoder, augment, projector=projector, **kwargs)
+        super().__init__(encoder, augment, **kwargs)
         if min(invariance, variance, covariance) < 0:
             raise ValueError(f"weights must be at least 0, got {(invariance, variance, covariance)}")
         self.weights_of_parts = invariance, variance, covariance
@@ -55,7 +74,7 @@ class VICReg(SelfSupervised):
         """The paper's expander: wider than the embedding."""
         return mlp(self.dim, self.widths, "expander")
 
-    def loss_of(self, first: Any, second: Any, training: bool) -> tuple[Any, Any]:
+    def loss_of(self, first: tf.Tensor, second: tf.Tensor, training: bool) -> tuple[tf.Tensor, tf.Tensor]:
         """See the class; each view has its own batch statistics."""
         embeddings = [self.encoder(view, training=training) for view in (first, second)]
         parts = vicreg_parts(*(self.projector(e, training=training) for e in embeddings))

@@ -14,9 +14,21 @@ from topkin.artifacts import storage
 class Calibration:
     """A threshold, what it gives, and the curve it was chosen from.
 
-    threshold: accept a match whose score is at least this. precision: the share of accepted ones that are
-    right. recall: the share of all queries that are accepted and right. thresholds, precisions, recalls:
-    (m,) float64, one for each distinct score, highest first.
+    Attributes:
+        threshold: accept a match whose score is at least this.
+        precision: the share of accepted ones that are right.
+        recall: the share of all queries that are accepted and right.
+        target: the precision asked for.
+        queries: how many it was chosen on.
+        thresholds: (m,) float64, one for each distinct score, highest first.
+        precisions: (m,) at each.
+        recalls: (m,) at each.
+
+    Examples:
+        >>> from topkin.models import Calibration, calibrate
+        >>> calibrate([0.9, 0.8, 0.3], [True, True, False], 0.95).save("curve.parquet")
+        >>> Calibration.load("curve.parquet").threshold
+        0.8
     """
 
     threshold: float
@@ -47,11 +59,22 @@ _CURVE = ("thresholds", "precisions", "recalls")
 
 
 def calibrate(scores: Sequence[float] | np.ndarray, right: Sequence[bool] | np.ndarray, target: float) -> Calibration:
-    """The lowest threshold that accepts with a precision of at least ``target``.
+    """The lowest threshold that accepts with a precision of at least ``target``. Equal scores are accepted together.
 
-    scores: (n,) finite, of the best match of each query. right: (n,) bool, whether the match was right. Equal
-    scores are accepted together. Raises ValueError for a target outside 0..1, none or unequally many queries,
-    or a target that no threshold reaches, with the best that one does.
+    Args:
+        scores: (n,) finite, of the best match of each query.
+        right: (n,) bool, whether the match was right.
+        target: above 0, at most 1.
+
+    Raises:
+        ValueError: another target, none or unequally many queries, scores that are not finite, or a target that
+            no threshold reaches, with the best that one does.
+
+    Examples:
+        >>> from topkin.models import calibrate
+        >>> chosen = calibrate([0.9, 0.8, 0.6, 0.3], [True, True, False, True], target=0.9)
+        >>> chosen.threshold, chosen.precision, chosen.recall
+        (0.8, 1.0, 0.5)
     """
     scores, right = np.asarray(scores, np.float64), np.asarray(right, bool)
     if not 0 < target <= 1:

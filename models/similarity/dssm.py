@@ -3,9 +3,10 @@
 Huang et al., Learning deep structured semantic models for web search using clickthrough data, CIKM 2013.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import keras
+import tensorflow as tf
 
 from topkin.models.metric_learning.serialization import serializable
 
@@ -14,14 +15,26 @@ from topkin.models.metric_learning.serialization import serializable
 class SideBySide(keras.layers.Layer):
     """Two (n, d) inputs as one (n, 2, d): the form in which InfoNCE and SampledSoftmax read pairs."""
 
-    def call(self, inputs: Any) -> Any:
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """See the class."""
         left, right = inputs
         return keras.ops.stack([left, right], axis=1)
 
 
 class TwoTowers(NamedTuple):
-    """``model`` is trained on pairs: inputs (left's, right's), output (n, 2, d); the towers share its weights."""
+    """Two encoders and the model of pairs that trains them; the towers share its weights.
+
+    Attributes:
+        model: inputs (left's, right's), output (n, 2, d).
+        left: the encoder of what asks.
+        right: the encoder of what answers.
+
+    Examples:
+        >>> from topkin.models import MetricEmbedding, dssm
+        >>> sides = [keras.Sequential([keras.Input((3,)), MetricEmbedding(2)]) for _ in range(2)]
+        >>> dssm(*sides).model.output_shape
+        (None, 2, 2)
+    """
 
     model: keras.Model
     left: keras.Model
@@ -29,11 +42,29 @@ class TwoTowers(NamedTuple):
 
 
 def dssm(left: keras.Model, right: keras.Model) -> TwoTowers:
-    """A model of pairs out of two encoders that give vectors of one dimension.
+    """A model of pairs out of two encoders that give embeddings of one dimension: the two-tower model, DSSM.
 
-    Compile it with ``SampledSoftmax(counts)`` (in-batch negatives with the logQ correction, labels the
-    numbers of the right-hand items) or ``InfoNCE()``; afterwards embed each side with its own tower and
-    score by cosine. Raises ValueError where the dimensions differ.
+    Compile it with ``losses.SampledSoftmax(counts)`` (in-batch negatives with the logQ correction, labels the
+    numbers of the right-hand items) or ``losses.InfoNCE()``; afterwards embed each side with its own tower and
+    score by cosine.
+
+    Huang et al., Learning deep structured semantic models for web search using clickthrough data, CIKM 2013.
+
+    Args:
+        left: encoder of one input, such as users.
+        right: encoder of one input, such as items.
+
+    Raises:
+        ValueError: the dimensions differ.
+
+    Examples:
+        >>> from topkin.models import MetricEmbedding, dssm, losses
+        >>> user, item = (keras.Sequential([keras.Input((3,)), MetricEmbedding(2)]) for _ in range(2))
+        >>> towers = dssm(user, item)
+        >>> towers.model.compile("adam", loss=losses.InfoNCE())
+        >>> history = towers.model.fit([np.eye(3), np.eye(3)[::-1]], np.arange(3), verbose=0)
+        >>> towers.left.predict(np.eye(3), verbose=0).shape
+        (3, 2)
     """
     if left.output_shape != right.output_shape or len(left.output_shape) != 2:
         raise ValueError(

@@ -9,7 +9,7 @@ exactly, removed ones are marked, and when either grows past a share of the whol
     index.json       settings and counts
     items.parquet    id, label, removed: the graph's items in its order, then the rest's
     rest.parquet     vector: the rest's
-    graph/           what ``topkin.search.hnsw.build_index`` wrote, with the graph's vectors; absent below
+    graph/           what ``topkin.search.hnsw.build.build_index`` wrote, with the graph's vectors; absent below
     ``graph_from`` items
 """
 
@@ -19,7 +19,7 @@ import weakref
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -29,17 +29,34 @@ from topkin.artifacts import schemas, storage
 from topkin.config.sections import IndexSettings
 from topkin.errors import ArtifactError
 from topkin.linalg.cosine import unit_rows
-from topkin.recommend.searchers import IndexSearch
-from topkin.search.hnsw import build_index, load_index
+from topkin.linalg.csr import Csr
+from topkin.search.hnsw.build import build_index
+from topkin.search.hnsw.files import load_index
+from topkin.search.hnsw.index import AnnIndex, index_top_k
 from topkin.search.topk import TopK, merge_top_k, top_k
 
+Key: TypeAlias = int | str | bytes
+Labels: TypeAlias = Sequence[Key | None] | np.ndarray | pa.Array
 FORMAT = 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Growth:
-    """When a graph is built. graph_from: below so many items all are searched exactly. rest_share, removed_share:
-    a compaction comes when the rest, or what is removed, is more than that of the whole."""
+    """When a :class:`GrowingIndex` builds its graph.
+
+    Args:
+        graph_from: below so many items all are searched exactly.
+        rest_share: a compaction comes when the rest is more than this share of the whole.
+        removed_share: or when what is removed is.
+
+    Raises:
+        ValueError: shares outside 0..1, or ``graph_from`` below 1.
+
+    Examples:
+        >>> from topkin.models import Growth
+        >>> Growth(graph_from=1000).rest_share
+        0.2
+    """
 
     graph_from: int = 5_000
     rest_share: float = 0.2
@@ -51,11 +68,28 @@ class Growth:
 
 
 class GrowingIndex:
-    """Unit vectors with an id and a label each, found by cosine.
+    """Unit vectors with an id and a label each, found by cosine; items are added and removed at any time.
 
-    dim: of a vector. encoder: the hash of what makes the vectors. Ids are distinct and all int, str or bytes;
-    labels likewise, None allowed. Results are row numbers, in which ``ids`` and ``labels`` are in order; they
-    hold until the next compaction.
+    Ids are distinct and all int, str or bytes; labels likewise, None allowed. Results are row numbers, in which
+    ``ids`` and ``labels`` are in order; they hold until the next compaction.
+
+    Args:
+        dim: of a vector.
+        encoder: the hash of what makes the vectors.
+        settings: of the graph.
+        growth: when the graph is built.
+        seed: of the graph.
+
+    Raises:
+        ValueError: a dim below 1.
+
+    Examples:
+        >>> from topkin.models import GrowingIndex
+        >>> index = GrowingIndex(2, encoder="any")
+        >>> index.add(["a", "b"], np.eye(2), labels=["cup", "pan"])
+        >>> rows, scores = index.search(np.array([[0.1, 0.9]]), k=1)
+        >>> index.labels[rows[0, 0]]
+        'pan'
     """
 
     def __init__(
@@ -72,38 +106,38 @@ class GrowingIndex:
         self.dim, self.encoder, self.seed = dim, encoder, seed
         self.settings, self.growth = settings or IndexSettings(), growth or Growth()
         self.compactions = 0
-        self.ids: list[Any] = []
-        self.labels: list[Any] = []
-        self._rows: dict[Any, int] = {}
+        self.ids: list[Key] = []
+        self.labels: list[Key | None] = []
+        self._rows: dict[Key, int] = {}
         self._kinds: dict[str, type] = {}
         self._alive = np.zeros(0, bool)
         self._rest = np.zeros((0, self.dim), np.float32)
-        self._graph: IndexSearch | None = None
+        self._graph: AnnIndex | None = None
         self._folder = ""  # where the graph's files are, to be copied by save
-        self._drop: Callable[[], Any] = _nothing
+        self._drop: Callable[[], object] = _nothing
 
     def __len__(self) -> int:
         return len(self._rows)
 
-    def __contains__(self, item: Any) -> bool:
+    def __contains__(self, item: Key) -> bool:
         return item in self._rows
 
     @property
     def in_graph(self) -> int:
         """How many rows the graph has, removed ones among them; the others are searched exactly."""
-        return 0 if self._graph is None else self._graph.index.n_indexed
+        return 0 if self._graph is None else self._graph.n_indexed
 
     @property
     def next_id(self) -> int:
         """The integer above every integer id given."""
         return 1 + max((i for i in self.ids if isinstance(i, int)), default=-1)
 
-    def alive(self) -> tuple[list[Any], list[Any], np.ndarray]:
+    def alive(self) -> tuple[list[Key], list[Key | None], np.ndarray]:
         """Ids, labels and vectors (n, dim) of all that is not removed, in order of adding."""
         rows = np.flatnonzero(self._alive)
         return [self.ids[r] for r in rows], [self.labels[r] for r in rows], self._vectors()[rows]
 
-    def add(self, ids: Sequence[Any], vectors: np.ndarray, labels: Sequence[Any] | None = None) -> None:
+    def add(self, ids: Labels, vectors: np.ndarray, labels: Labels | None = None) -> None:
         """Add items; compacts where the rest is large. All are added, or none where something is refused.
 
         ids: (n,). vectors: (n, dim) floats, made unit rows. labels: (n,), all None where None. Raises
@@ -136,7 +170,7 @@ class GrowingIndex:
         if len(self) >= self.growth.graph_from and rest > self.growth.rest_share * len(self):
             self.compact()
 
-    def remove(self, ids: Sequence[Any]) -> None:
+    def remove(self, ids: Labels) -> None:
         """Remove items; they are never found again, and their ids may be added anew.
 
         Compacts where many are removed. Raises KeyError for an id that is not there; then none is removed.
@@ -170,13 +204,15 @@ class GrowingIndex:
         found = np.where(rows < 0, np.int32(-1), rows + np.int32(first)), scores
         if self._graph is None:
             return found
-        nothing = np.zeros(len(queries) + 1, np.int64), np.zeros(0, np.int32)
-        return merge_top_k([self._graph.search(queries, k, exclude=nothing, allowed=self._alive[:first]), found], k)
+        graph, nothing = self._graph, Csr.empty(len(queries))
+        near = index_top_k(graph, graph.vectors, queries, k, exclude=nothing, allowed=self._alive[:first])
+        return merge_top_k([near, found], k)
 
     def compact(self) -> None:
         """Forget removed items, and build the others into one graph, or one exact rest where they are few."""
         ids, labels, vectors = self.alive()
-        graph, drop = None, _nothing
+        graph: AnnIndex | None = None
+        drop: Callable[[], object] = _nothing
         if len(ids) >= self.growth.graph_from:
             folder, drop = self._new_folder()
             rows = pa.array(np.arange(len(ids)))
@@ -190,19 +226,18 @@ class GrowingIndex:
         self._alive = np.ones(len(ids), bool)
         self.compactions += 1
 
-    def _new_folder(self) -> tuple[str, Callable[[], Any]]:
+    def _new_folder(self) -> tuple[str, Callable[[], object]]:
         """A folder that goes with this object, and what removes it before."""
         folder = tempfile.mkdtemp(prefix="topkin-growing-")
         return folder, weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
 
-    def _opened(self, folder: str) -> IndexSearch:
-        graph = load_index(folder, encoder=self.encoder, dim=self.dim)
-        return IndexSearch(graph, graph.vectors)
+    def _opened(self, folder: str) -> AnnIndex:
+        return load_index(folder, encoder=self.encoder, dim=self.dim)
 
     def _vectors(self) -> np.ndarray:
-        return self._rest if self._graph is None else np.concatenate([self._graph.index.vectors, self._rest])
+        return self._rest if self._graph is None else np.concatenate([self._graph.vectors, self._rest])
 
-    def _kind(self, values: Sequence[Any], what: str) -> type | None:
+    def _kind(self, values: Sequence[Key | None], what: str) -> type | None:
         """The type of all values. Raises TypeError where they have none in common, or not that of before."""
         kind = self._kinds.get(what)
         for value in values:
@@ -285,11 +320,11 @@ def _nothing() -> None:
 _ARROW = {int: pa.int64(), str: pa.string(), bytes: pa.binary()}
 
 
-def _kind_of(values: Sequence[Any]) -> type | None:
+def _kind_of(values: Sequence[Key | None]) -> type | None:
     return next((type(v) for v in values if v is not None), None)
 
 
-def plain(values: Any) -> list[Any]:
+def plain(values: Labels) -> list[Any]:
     """Ids or labels as Python values, from a list, a NumPy array or an Arrow array."""
     if isinstance(values, pa.Array | pa.ChunkedArray):
         return values.to_pylist()

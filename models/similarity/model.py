@@ -16,7 +16,7 @@ import os
 import tempfile
 import uuid
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import keras
 import numpy as np
@@ -27,9 +27,10 @@ from topkin.errors import ArtifactError
 from topkin.linalg.cosine import unit_rows
 from topkin.metrics.retrieval import codes_of, knn_accuracy, retrieval_metrics
 from topkin.models.similarity.calibration import Calibration, calibrate
-from topkin.models.similarity.index import GrowingIndex, Growth, plain
+from topkin.models.similarity.index import GrowingIndex, Growth, Key, Labels, plain
 from topkin.models.two_tower.serialization import model_bytes
 
+Inputs: TypeAlias = np.ndarray | dict[str, np.ndarray]
 FORMAT = 1
 MODEL = "encoder.keras"
 STATE = "similarity.json"
@@ -37,21 +38,52 @@ CURVE = "calibration.parquet"
 
 
 class Neighbour(NamedTuple):
-    """An indexed item beside a query. rank: from 1. score: the cosine, -1 to 1."""
+    """An indexed item beside a query.
+
+    Attributes:
+        rank: from 1.
+        id: as indexed.
+        label: as indexed.
+        score: the cosine, -1 to 1.
+
+    Examples:
+        >>> from topkin.models import Neighbour
+        >>> Neighbour(rank=1, id="sku-7", label="cup", score=0.93).label
+        'cup'
+    """
 
     rank: int
-    id: Any
-    label: Any
+    id: Key
+    label: Key | None
     score: float
 
 
 class SimilarityModel:
-    """An encoder with training, an index and a decision.
+    """A model that finds alike things: an encoder, how it is trained, an index, and a decision.
 
-    encoder: a built Keras model, inputs to (n, dim); its output is made unit rows wherever it is compared
-    outside the loss. settings: of the index's graph. growth: when the graph is built anew. Items may be added
-    and removed at any time, of classes never trained on too; training the encoder further makes the index
-    stale: :meth:`reset_index`, then index again.
+    Items may be added and removed at any time, of classes never trained on too; training the encoder further
+    makes the index stale: :meth:`reset_index`, then index again.
+
+    Args:
+        encoder: a built Keras model, inputs to (n, dim); its output is made unit rows wherever it is compared
+            outside the loss.
+        settings: of the index's graph.
+        growth: when the graph is built anew.
+        seed: of the graph.
+
+    Raises:
+        ValueError: the encoder is not built, or has another output.
+
+    Examples:
+        >>> from topkin.models import MetricEmbedding, SimilarityModel, losses
+        >>> rows, labels = np.eye(4)[[0, 0, 1, 1, 2, 2]], np.array(["cup", "cup", "pan", "pan", "pot", "pot"])
+        >>> inputs = keras.Input((4,))
+        >>> model = SimilarityModel(keras.Model(inputs, MetricEmbedding(3, seed=1)(inputs)))
+        >>> model.compile("adam", loss=losses.MultiSimilarity())
+        >>> history = model.fit(rows, labels, verbose=0)
+        >>> ids = model.index(rows, labels)
+        >>> [neighbour.label for neighbour in model.single_lookup(rows[2], k=2)]
+        ['pan', 'pan']
     """
 
     def __init__(
@@ -71,20 +103,27 @@ class SimilarityModel:
         self.encoder, self.dim, self.seed = encoder, int(shape[-1]), seed
         self.settings, self.growth = settings or IndexSettings(), growth or Growth()
         self.calibration: Calibration | None = None
-        self.classes: list[Any] = []
+        self.classes: list[Key] = []
         self._compiled: dict[str, Any] | None = None
         self._training: keras.Model | None = None
         self._index: GrowingIndex | None = None
         self._stale = False
 
-    def compile(self, optimizer: Any = "adam", loss: Any = None, **settings: Any) -> None:
+    def compile(
+        self,
+        optimizer: str | keras.optimizers.Optimizer = "adam",
+        loss: keras.losses.Loss | str | None = None,
+        **settings: Any,
+    ) -> None:
         """Say how to train. loss: a metric loss of ``topkin.models``, its head put on the encoder by itself, or any
         Keras loss of labels and embeddings. Others as ``keras.Model.compile``."""
         if loss is None:
             raise ValueError("compile needs a loss, got None: such as loss=MultiSimilarity()")
         self._compiled, self._training = {"optimizer": optimizer, "loss": loss, **settings}, None
 
-    def fit(self, x: Any, y: Any = None, *, classes: int | None = None, **settings: Any) -> keras.callbacks.History:
+    def fit(
+        self, x: Inputs, y: Labels | None = None, *, classes: int | None = None, **settings: Any
+    ) -> keras.callbacks.History:
         """Train the encoder, and return Keras' history.
 
         x: inputs with labels ``y`` (n,) of int, str or bytes; or a dataset of (inputs, labels from 0). classes:
@@ -108,7 +147,7 @@ class SimilarityModel:
         self.calibration = None
         return self._training.fit(x, y, **settings)
 
-    def _numbered(self, labels: list[Any], classes: int | None, *, new: bool = True) -> np.ndarray:
+    def _numbered(self, labels: list[Key], classes: int | None, *, new: bool = True) -> np.ndarray:
         """Labels as numbers from 0, which they keep in later calls."""
         known = list(self.classes) if new else self.classes
         codes, count = codes_of(known, labels)
@@ -120,11 +159,13 @@ class SimilarityModel:
         self.classes = known + [names[c] for c in range(len(known), count)]
         return codes[1]
 
-    def embed(self, x: Any, *, batch_size: int = 256) -> np.ndarray:
+    def embed(self, x: Inputs, *, batch_size: int = 256) -> np.ndarray:
         """The unit vectors of inputs, (n, dim) float32; a zero vector stays zero."""
         return unit_rows(np.asarray(self.encoder.predict(x, batch_size=batch_size, verbose=0), np.float32))
 
-    def index(self, x: Any, labels: Any = None, *, ids: Any = None, batch_size: int = 256) -> list[Any]:
+    def index(
+        self, x: Inputs, labels: Labels | None = None, *, ids: Labels | None = None, batch_size: int = 256
+    ) -> list[Key]:
         """Add items to the index, and return their ids.
 
         labels: (n,) int, str or bytes, or None. ids: (n,) distinct int, str or bytes; numbers from 0 on where
@@ -160,11 +201,11 @@ class SimilarityModel:
         """Forget all items and the threshold."""
         self._index, self._stale, self.calibration = None, False, None
 
-    def remove(self, ids: Any) -> None:
+    def remove(self, ids: Labels) -> None:
         """Remove items. Raises KeyError for an id that is not indexed."""
         self.items.remove(ids)
 
-    def lookup(self, x: Any, k: int = 5, *, batch_size: int = 256) -> list[list[Neighbour]]:
+    def lookup(self, x: Inputs, k: int = 5, *, batch_size: int = 256) -> list[list[Neighbour]]:
         """The k nearest items of each input, best first, ties in order of adding.
 
         Raises ValueError where k is above the number of items.
@@ -176,12 +217,12 @@ class SimilarityModel:
             for row, v in zip(rows, scores, strict=True)
         ]
 
-    def single_lookup(self, x: Any, k: int = 5) -> list[Neighbour]:
+    def single_lookup(self, x: Inputs, k: int = 5) -> list[Neighbour]:
         """:meth:`lookup` of one input, without the batch axis; a dict of them for an encoder of several."""
         one = {name: np.asarray(v)[None] for name, v in x.items()} if isinstance(x, dict) else np.asarray(x)[None]
         return self.lookup(one, k)[0]
 
-    def calibrate(self, x: Any, labels: Any, *, precision: float = 0.95, batch_size: int = 256) -> Calibration:
+    def calibrate(self, x: Inputs, labels: Labels, *, precision: float = 0.95, batch_size: int = 256) -> Calibration:
         """Choose the threshold at which a match has the target precision, and keep it for :meth:`match`.
 
         x, labels: queries that are not in the index, such as those match will get; a label that is not indexed
@@ -195,7 +236,7 @@ class SimilarityModel:
         self.calibration = calibrate(scores, right, precision)
         return self.calibration
 
-    def match(self, x: Any, *, threshold: float | None = None, batch_size: int = 256) -> list[Any]:
+    def match(self, x: Inputs, *, threshold: float | None = None, batch_size: int = 256) -> list[Key | None]:
         """The label of each input's nearest item, None where its score is below the threshold.
 
         threshold: the calibrated one where None. Raises RuntimeError where there is neither.
@@ -206,12 +247,12 @@ class SimilarityModel:
         matched, scores = self._best(x, batch_size)
         return [label if score >= least else None for label, score in zip(matched, scores, strict=True)]
 
-    def _best(self, x: Any, batch_size: int) -> tuple[list[Any], np.ndarray]:
+    def _best(self, x: Inputs, batch_size: int) -> tuple[list[Key | None], np.ndarray]:
         rows, scores = self.items.search(self.embed(x, batch_size=batch_size), 1)
         return [self.items.labels[row] for row in rows[:, 0]], scores[:, 0]
 
     def evaluate_retrieval(
-        self, x: Any, labels: Any, *, ks: Sequence[int] = (1, 5, 10), to_r: bool = True, batch_size: int = 256
+        self, x: Inputs, labels: Labels, *, ks: Sequence[int] = (1, 5, 10), to_r: bool = True, batch_size: int = 256
     ) -> dict[str, float]:
         """The metrics of ``topkin.metrics.retrieval`` of queries against the indexed items, by exact search.
 

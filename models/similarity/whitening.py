@@ -43,7 +43,24 @@ def whitened(
 ) -> keras.Model:
     """The encoder with a dense layer that whitens, fitted to its outputs for ``inputs``; see :func:`principal`.
 
-    dim: of the result; the encoder's where None. The encoder is shared, not copied.
+    What an encoder learned without labels has a few directions in which all rows differ much, and these rule its
+    cosines. Divided by a power of its standard deviation each direction gets its say.
+
+    Args:
+        encoder: shared, not copied.
+        inputs: what the directions are fitted to; no labels needed.
+        dim: of the result; the encoder's where None.
+        power: 0 turns only, 1 makes all directions equally wide.
+        batch_size: rows encoded at once.
+
+    Raises:
+        ValueError: fewer than two rows, or a dim or power out of range.
+
+    Examples:
+        >>> from topkin.models import mlp, whitened
+        >>> images = np.arange(32).reshape(8, 2, 2, 1)
+        >>> whitened(mlp((2, 2, 1), units=(4,)), images, dim=2).predict(images, verbose=0).shape
+        (8, 2)
     """
     vectors = encoder.predict(inputs, batch_size=batch_size, verbose=0)
     matrix, shift = principal(vectors, dim or vectors.shape[1], power)

@@ -7,8 +7,9 @@ import pyarrow as pa
 
 from topkin.models.training.block_kinds import BlockHyperparameters
 from topkin.models.training.validation import AT, BlockWeightSearch
-from topkin.recommend import repurchase
-from topkin.recommend.repurchase import Case, RepurchaseRates
+from topkin.recommend.repurchase import tuning
+from topkin.recommend.repurchase.rates import RepurchaseRates
+from topkin.recommend.repurchase.tuning import Case
 from topkin.search.topk import top_k
 
 
@@ -17,7 +18,7 @@ def choose_repurchase_weights(
     settings: Mapping[str, BlockHyperparameters],
     categories: pa.ChunkedArray,
 ) -> dict[str, dict[str, float]]:
-    """The weights of each policy by name, as ``topkin.recommend.repurchase.weights_for`` reads them.
+    """The weights of each policy by name, as ``topkin.recommend.bought.weights_of`` reads them.
 
     What a user buys again hardly depends on the encoder: the blocks that every period has are enough beside it.
 
@@ -31,7 +32,7 @@ def choose_repurchase_weights(
     """
     cases = [repurchase_case(search, settings, categories) for search in searches]
     judged = [case for case in cases if case is not None]
-    return repurchase.chosen(judged) if judged else {}
+    return tuning.chosen(judged) if judged else {}
 
 
 def repurchase_case(
@@ -43,7 +44,7 @@ def repurchase_case(
     the cut; z-scores rank as the vectors do.
     """
     cut, blocks = search.cut, search.taking_part(settings)
-    some = np.flatnonzero(np.diff(cut.later[0]))
+    some = np.flatnonzero(cut.later.lengths)
     if not len(some) or not any(name in search.sides for name, _ in blocks):
         return None
     factors = [(np.float32(setting.weight), search.blocks[name].factors(setting)) for name, setting in blocks]
@@ -54,7 +55,7 @@ def repurchase_case(
         ids,
         scores,
         known=cut.known.take(some),
-        truth=(np.concatenate([[0], np.cumsum(np.diff(cut.later[0])[some])]), cut.later[1]),
+        truth=cut.later.take(some),
         queries=queries,
         vectors=vectors,
         allowed=cut.sold,

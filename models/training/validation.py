@@ -14,12 +14,13 @@ import pyarrow as pa
 
 from topkin.encoding.blocks import RECENCY, Block, user_vectors
 from topkin.interactions import Interactions, concatenate
+from topkin.linalg.csr import Csr
 from topkin.metrics.ranking import ranking_metrics
 from topkin.models.data.histories import ItemCounts, PreparedHistories, after_cut, before_cut, fresh
 from topkin.models.training.block_kinds import KINDS, BlockHyperparameters, Trial
 from topkin.models.two_tower.encoder import Sides
 from topkin.models.two_tower.recency_prior import fitted, recency_lift
-from topkin.recommend.repurchase import counts_of, merge_counts
+from topkin.recommend.repurchase.rates import counts_of, merge_counts
 from topkin.search.topk import top_k, top_k_of_scores
 
 AT = 20
@@ -31,15 +32,15 @@ CANDIDATES = 200
 class TemporalSplit:
     """Users with purchases before a cut and new items after it, and the items as counted before it.
 
-    known: their purchases before the cut. truth: CSR ``(indptr, items)`` of the items that each bought after
-    it and not before, at least one. counts: of all purchases before the cut. later: CSR of all the items that each
-    bought after it, bought before or not. habits: ``repurchase.COUNTS`` of all purchases before the cut.
+    known: their purchases before the cut. truth: the items that each bought after it and not before, at least one.
+    counts: of all purchases before the cut. later: all the items that each bought after it, bought before or not.
+    habits: ``repurchase.rates.COUNTS`` of all purchases before the cut.
     """
 
     known: Interactions
-    truth: tuple[np.ndarray, np.ndarray]
+    truth: Csr
     counts: ItemCounts
-    later: tuple[np.ndarray, np.ndarray]
+    later: Csr
     habits: pa.Table
 
     @property
@@ -76,7 +77,7 @@ class RecencyScores:
         """See :class:`BlockScores`."""
         distinct = self.cut.known.distinct()
         everyone = np.broadcast_to(self.prior, (distinct.n_users, len(self.prior)))
-        barred = distinct.indptr, distinct.items
+        barred = distinct.pattern
         return top_k_of_scores(everyone, CANDIDATES, exclude=barred, allowed=self.cut.sold)[0]
 
     def factors(self, setting: BlockHyperparameters) -> tuple[np.ndarray, np.ndarray]:
@@ -106,7 +107,7 @@ class PooledScores:
     def best(self, lift: float) -> np.ndarray:
         """See :class:`BlockScores`."""
         distinct = self.cut.known.distinct()
-        barred = distinct.indptr, distinct.items
+        barred = distinct.pattern
         return top_k(self._users(None), self._out(lift), CANDIDATES, exclude=barred, allowed=self.cut.sold)[0]
 
     def factors(self, setting: BlockHyperparameters) -> tuple[np.ndarray, np.ndarray]:
@@ -266,9 +267,9 @@ def sample(
     truth, again = concatenate(new), concatenate(later)
     return TemporalSplit(
         known=concatenate(known),
-        truth=(truth.indptr, truth.items),
+        truth=truth.pattern,
         counts=counts,
-        later=(again.indptr, again.items),
+        later=again.pattern,
         habits=merge_counts(habits),
     )
 

@@ -1,1 +1,1 @@
-"""Pictures of neighbours and of embeddings."""
+"""Pictures of pairs, neighbours and embeddings, by Matplotlib (``pip install topkin[plots]``)."""

@@ -11,22 +11,31 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from topkin.models.metric_learning import miners, reducers
+from topkin.models import losses, miners, reducers
 from topkin.models.metric_learning.distances import Cosine, Euclidean, InnerProduct
 from topkin.models.metric_learning.heads import Centres, Proxies
-from topkin.models.metric_learning.losses.cross_batch_memory import CrossBatchMemory
-from topkin.models.metric_learning.losses.pair import (
+from topkin.models.metric_learning.losses import (
+    BPR,
+    CCL,
+    AMSoftmax,
+    ArcFace,
+    Center,
     Circle,
     Contrastive,
+    CosFace,
+    CrossBatchMemory,
+    InfoNCE,
     LiftedStructure,
     MultiSimilarity,
+    NPair,
+    NTXent,
     PairContrastive,
+    ProxyAnchor,
+    SampledSoftmax,
+    SoftNearestNeighbour,
     Triplet,
+    WeightedSum,
 )
-from topkin.models.metric_learning.losses.proxy import AMSoftmax, ArcFace, Center, CosFace, ProxyAnchor
-from topkin.models.metric_learning.losses.ranking import BPR, CCL, SampledSoftmax
-from topkin.models.metric_learning.losses.softmax import InfoNCE, NPair, NTXent, SoftNearestNeighbour
-from topkin.models.metric_learning.losses.weighted_sum import WeightedSum
 from topkin.models.ops.cosine import unit_rows
 
 LABELS = np.array([0, 1, 2, 0, 1, 2, 0, 1, 0, 3])
@@ -302,6 +311,13 @@ CASES = [
     ),
     Case("memory", lambda: CrossBatchMemory(Triplet(0.5), 20, 2 * DIM), lambda y, x, w: naive_triplet(y, x, w)),
 ]
+
+
+def test_every_public_loss_has_a_case() -> None:
+    abstract = {losses.Loss, losses.MetricLoss, losses.ProxyLoss, losses.ListLoss}
+    assert {type(case.make()) for case in CASES} == {getattr(losses, name) for name in losses.__all__} - abstract
+
+
 every_loss = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 
 

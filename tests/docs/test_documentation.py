@@ -17,7 +17,8 @@ from topkin.config.sections import Settings
 from topkin.pipelines.cli import app
 
 ROOT = Path(__file__).resolve().parents[2]
-WRITTEN = [page for page in (ROOT / "docs").rglob("*.md") if "_build" not in page.parts]
+# Recipes name commands and keys that a reader is about to add.
+WRITTEN = [page for page in (ROOT / "docs").rglob("*.md") if not {"_build", "contributing"} & set(page.parts)]
 PAGES = sorted([*WRITTEN, *(ROOT / "examples").glob("*.md"), *ROOT.glob("*.md")])
 CONFIGS = sorted((ROOT / "examples").glob("*.toml"))
 

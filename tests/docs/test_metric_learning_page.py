@@ -2,10 +2,14 @@
 
 import importlib
 import re
+import textwrap
 from pathlib import Path
 
 import keras
+import numpy as np
 import pytest
+
+from topkin.models import distances, losses, miners, reducers, samplers
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "metric_learning.md").read_text(encoding="utf-8")
@@ -15,39 +19,47 @@ SNIPPETS = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 def test_the_snippets_run_one_after_the_other(capsys: pytest.CaptureFixture[str]) -> None:
     keras.utils.set_random_seed(0)
     assert len(SNIPPETS) >= 10
-    known: dict[str, object] = {"__name__": "page"}
+    names: dict[str, object] = {"__name__": "page"}
     for snippet in SNIPPETS:
         line = PAGE[: PAGE.index(snippet)].count("\n")
-        exec(compile("\n" * line + snippet, "docs/metric_learning.md", "exec"), known)
-    said = capsys.readouterr().out
-    assert "Neighbour(rank=1" in said
-    assert "recall_any@1" in said
+        exec(compile("\n" * line + snippet, "docs/metric_learning.md", "exec"), names)
+    printed = capsys.readouterr().out
+    assert "Neighbour(rank=1" in printed
+    assert "recall_any@1" in printed
+
+
+def test_the_page_imports_from_one_place_only() -> None:
+    modules = re.findall(r"^ *(?:from|import) (topkin[\w.]*)", "".join(SNIPPETS), re.MULTILINE)
+    # The measures of retrieval and clustering are not of the models: they need no TensorFlow.
+    assert {m for m in modules if not m.startswith("topkin.metrics.")} == {"topkin.models"}
 
 
 def test_every_part_in_the_table_exists_and_none_is_missing() -> None:
-    from topkin.models.metric_learning import distances, miners, reducers
-    from topkin.models.metric_learning.losses import cross_batch_memory, pair, proxy, ranking, softmax, weighted_sum
-    from topkin.models.metric_learning.losses.base import Loss, MetricLoss
-
-    losses = (cross_batch_memory, pair, proxy, ranking, softmax, weighted_sum)
-    bases = [*((m, Loss) for m in losses), (distances, distances.Distance), (miners, miners.Miner)]
-    abstract = {Loss, MetricLoss, proxy.ProxyLoss, ranking.ListLoss}
-    abstract |= {distances.Distance, miners.Miner, reducers.Reducer}
-    there = {
-        name
-        for module, base in [*bases, (reducers, reducers.Reducer)]
-        for name, kind in vars(module).items()
-        if isinstance(kind, type) and issubclass(kind, base) and kind not in abstract
-    }
+    spaces = (distances, losses, miners, reducers)
+    abstract = {"Distance", "ListLoss", "Loss", "MetricLoss", "Miner", "ProxyLoss", "Reducer"}
+    names = {name for space in spaces for name in space.__all__} - abstract
     table = PAGE[PAGE.index("| part | there are |") :].split("\n\n")[0]
-    assert set(re.findall(r"`([A-Z]\w+)`", table)) == there
+    assert set(re.findall(r"`([A-Z]\w+)`", table)) == names
 
 
-def test_every_module_the_page_names_has_what_it_says() -> None:
-    for module, name in set(re.findall(r"`(samplers|parquet_samplers)\.(\w+)", PAGE)):
-        assert hasattr(importlib.import_module(f"topkin.models.metric_learning.{module}"), name)
-    for name in re.findall(r"`(\w+)`", re.search(r"augmenters of `models.self_supervised.augment`: (.*?)\n", PAGE)[1]):  # type: ignore[index]
-        assert hasattr(importlib.import_module("topkin.models.self_supervised.augment"), name)
+def test_every_sampler_the_page_names_is_one() -> None:
+    named = set(re.findall(r"`samplers\.(\w+)", PAGE))
+    assert len(named) >= 6
+    assert named <= set(samplers.__all__)
+
+
+def test_the_loss_of_the_recipe_is_what_its_docstring_says() -> None:
+    text = (ROOT / "docs" / "contributing" / "metric_loss.md").read_text(encoding="utf-8")
+    (snippet,) = re.findall(r"^   ```python\n(.*?)^   ```", text, re.MULTILINE | re.DOTALL)
+    names = {
+        **vars(importlib.import_module("topkin.models.metric_learning.losses.pair")),
+        "serializable": lambda kind: kind,
+    }
+    exec(compile(textwrap.dedent(snippet), "docs/contributing/metric_loss.md", "exec"), names)
+    rows = np.array([[0.0, 0.0], [3.0, 4.0], [0.0, 1.0]])
+    # The pair of one class is at 5, the others at 1 and the root of 18.
+    expected = (5 - 1.2 + 0.2) + np.mean([1.2 - 1 + 0.2])
+    assert float(names["Margin"](0.2, 1.2)(np.array([0, 0, 1]), rows)) == pytest.approx(expected, rel=1e-5)
 
 
 def test_the_table_of_losses_has_a_row_for_every_case_of_the_example() -> None:

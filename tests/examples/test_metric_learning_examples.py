@@ -53,7 +53,7 @@ def test_a_siamese_network_tells_digits_apart(pairs: str, tmp_path: Path, run: A
     assert figures["train_pair_accuracy"] > 0.8
     assert 0.72 < figures["pair_accuracy"] < figures["train_pair_accuracy"]
     assert figures["pair_accuracy_calibrated"] > 0.72
-    assert picture.read_text().count("<image") == 48
+    assert picture.read_text().count("<image") == 24
 
 
 @needs_clothes

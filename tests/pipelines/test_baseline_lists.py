@@ -3,6 +3,7 @@
 One small generated shop, prepared, with an encoder of random weights that the lists must not depend on.
 """
 
+import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from topkin.artifacts import schemas, storage
-from topkin.baselines import als, registry
+from topkin.baselines import fitted, registry
 from topkin.config.load import load_settings
 from topkin.config.sections import Settings
 from topkin.errors import ConfigError
@@ -68,7 +69,7 @@ def brute_force(folder: Path, name: str, excluded: Any) -> dict[Any, list[tuple[
     ids, sold = catalogue["item_id"].to_pylist(), catalogue["events"].to_pylist()
     denied = set(pq.read_table(folder / "deny.parquet")["item_id"].to_pylist())
     may = {n for n in range(len(ids)) if sold[n] and catalogue["available"][n].as_py() and ids[n] not in denied}
-    scores = registry.fit_baselines(history, [name], 100)[name].scores(history)
+    scores = fitted.fit_baselines(history, [name], 100)[name].scores(history)
     found = {}
     for u, user in enumerate(histories["user_id"].to_pylist()):
         own = history.take(np.array([u]))
@@ -212,6 +213,6 @@ def test_the_lists_of_a_baseline_are_made_again_only_for_what_changes_them(shop:
 def test_a_baseline_whose_library_is_missing_is_refused_before_any_work(
     shop: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(als, "installed", lambda: False)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r'recommend.model = "ials" cannot make the lists: .* pip install implicit'):
         stages.keys(settings_of(shop, "recommend.model=ials"), MADE.as_of)

@@ -1,5 +1,6 @@
 """The job against folders written by hand: a shop whose right answers are known."""
 
+import importlib.util
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ from topkin.evaluation.results import EvaluationResults
 from topkin.interactions import Interactions
 from topkin.pipelines import evaluate
 from topkin.pipelines.engine.job import Job
-from topkin.recommend.repurchase import FILE, counts_of
+from topkin.recommend.repurchase.rates import FILE, counts_of
 from topkin.report import data
 
 AS_OF = datetime(2024, 6, 1)
@@ -271,9 +272,7 @@ def test_the_baselines_are_fitted_once_and_read_by_the_workers(tmp_path: Path, m
 def test_only_the_baselines_asked_for_are_measured_and_a_missing_library_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, page_of: Any
 ) -> None:
-    from topkin.baselines import als
-
-    monkeypatch.setattr(als, "installed", lambda: False)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     asked = ["ials", "user_knn", "popularity"]
     job = write_run(tmp_path, *checkerboard(), evaluate={"baselines": asked, "bootstrap": 20})
     evaluate.STAGE.execute(job)

@@ -117,11 +117,12 @@ def test_shards_give_the_same_files_however_they_are_run(shop, flags):
 
 
 def test_a_worker_of_shards_holds_no_vectors_until_it_searches(shop):
-    from topkin.transforms.recommend import ListMaker
+    from topkin.transforms.recommend import ListMaker, ShardSearcher
 
     settings = Settings.model_validate({"purchases": {"path": "nowhere"}, "run": {"parts": PARTS}})
     folders = {"prepare": str(shop / "prepared"), "train": str(shop / "model"), "embed": str(shop / "embeddings")}
     sources = recommend.inputs_of(Job(settings=settings, as_of=AS_OF, out="unused", folders=folders))
-    held = [a for a in vars(ListMaker(replace(sources, shards=2)).shelf).values() if isinstance(a, np.ndarray)]
+    items = ShardSearcher(replace(sources, shards=2)).items
+    held = [a for of in (items.context, items.scores) for a in vars(of).values() if isinstance(a, np.ndarray)]
     assert {array.ndim for array in held} == {1}
-    assert isinstance(ListMaker(sources).shelf.vectors, np.ndarray)
+    assert isinstance(ListMaker(sources).items.context.vectors, np.ndarray)

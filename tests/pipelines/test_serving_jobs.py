@@ -26,7 +26,7 @@ from topkin.errors import ArtifactError, InputError
 from topkin.linalg.cosine import unit_rows
 from topkin.pipelines import embed, index, recommend, similar
 from topkin.pipelines.engine.job import Job
-from topkin.search.hnsw import load_index
+from topkin.search.hnsw.files import load_index
 
 AS_OF = datetime(2021, 3, 1)
 PARTS, USERS, ITEMS = 3, 50, 60
@@ -399,7 +399,7 @@ def test_an_index_of_another_encoder_is_refused(shop, tmp_path):
     items = read_items(
         str(shop / "embeddings"), storage.read_json(str(shop / "embeddings" / "vectors.json"))["encoder"]
     )
-    from topkin.search.hnsw import build_index
+    from topkin.search.hnsw.build import build_index
 
     settings = settings_of(str(shop), recommend={"search": "index"})
     build_index(items.vectors, str(tmp_path / "index"), settings.index, 0, ids=items.ids, encoder="f" * 64)

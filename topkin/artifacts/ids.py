@@ -7,6 +7,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
 
+Values = pa.Array | pa.ChunkedArray
+"""Values of one type, in one piece or several."""
+
 ACCEPTED = "an integer, a string or binary"
 
 

@@ -4,26 +4,23 @@
 from the descriptions below. Paths are relative to the file that holds them.
 """
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from topkin.baselines.registry import BASELINES
 
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Days = Annotated[float, Field(gt=0, le=36_500)]  # a calendar ends: dates this far from any as-of date exist
 Power = Annotated[float, Field(ge=0, le=10)]
 Sql = Annotated[str, Field(min_length=1)]
-Baseline = Literal[
-    "popularity",
-    "recent_popularity",
-    "recent_popularity_30",
-    "own_frequency",
-    "item_knn",
-    "item_knn_recent",
-    "user_knn",
-    "graph_filter",
-    "ials",
-]
+if TYPE_CHECKING:
+    Baseline = str
+    ListModel = str
+else:  # the names are those of the registry, whatever it holds
+    Baseline = Literal[tuple(BASELINES)]
+    ListModel = Literal[("encoder", *BASELINES)]
 
 
 class Section(BaseModel):
@@ -324,10 +321,11 @@ class RecommendSettings(Section):
     """The lists, and the rules that they keep."""
 
     k: Count = Field(20, description="Items per user.")
-    model: Literal["encoder", Baseline] = Field(
+    model: ListModel = Field(
         "encoder",
         description="What ranks the items: the trained encoder, or a baseline by its name, fitted anew on the known "
-        "purchases. Of these item-kNN alone gives reasons; with keep they take a personal of 0.",
+        f"purchases. Of these only {' and '.join(name for name, entry in BASELINES.items() if entry.explains)} give "
+        "reasons; with keep they take a personal of 0.",
     )
     search: Literal["exact", "index"] = Field("exact", description="Score all items, or ask the index.")
     bought: Literal["exclude", "keep", "cooldown", "boost"] = Field(
@@ -358,9 +356,14 @@ class RecommendSettings(Section):
     min_history: Count = Field(1, description="Purchases below which a user gets the popular items instead.")
     because: Annotated[int, Field(ge=0, le=20)] = Field(3, description="Bought items named as reasons for each item.")
 
+    @property
+    def baseline(self) -> str | None:
+        """The baseline that ranks the items; None where the encoder does."""
+        return None if self.model == "encoder" else self.model
+
     @model_validator(mode="after")
     def _what_a_baseline_can(self) -> "RecommendSettings":
-        if self.model == "encoder":
+        if self.baseline is None:
             return self
         came = f'got recommend.model = "{self.model}"'
         if self.search == "index":
@@ -393,16 +396,7 @@ class EvaluateSettings(Section):
     k: tuple[Count, ...] = Field((5, 10, 20), description="Cut-offs of the metrics.")
     days: Days | None = Field(None, description="Length of the held-out period; all that comes after without it.")
     baselines: tuple[Baseline, ...] = Field(
-        (
-            "popularity",
-            "recent_popularity",
-            "recent_popularity_30",
-            "own_frequency",
-            "item_knn",
-            "item_knn_recent",
-            "user_knn",
-            "graph_filter",
-        ),
+        tuple(name for name, entry in BASELINES.items() if entry.requires is None),
         description="What the model is measured against; ials needs the library implicit, and is left out without it.",
     )
     neighbours: Count = Field(100, description="Neighbours of an item in item-kNN, and of a user in user-kNN.")

@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 
 from topkin.artifacts import schemas
 from topkin.artifacts.embeddings import vector_column, vectors_of
+from topkin.artifacts.ids import Values
 
 
 def sales_schema(item: pa.DataType) -> pa.Schema:
@@ -108,7 +109,7 @@ def catalogue(sold: pa.Table, items: pa.Table | None = None) -> pa.Table:
     return pa.table({f.name: columns[f.name] for f in schema}).cast(schema).combine_chunks()
 
 
-def title_words(titles: pa.Array | pa.ChunkedArray) -> pa.ListArray:
+def title_words(titles: Values) -> pa.ListArray:
     """The words of each title in order, in lower case: runs of letters and digits; a null title has none."""
     if isinstance(titles, pa.ChunkedArray):
         titles = titles.combine_chunks()
@@ -120,7 +121,7 @@ def title_words(titles: pa.Array | pa.ChunkedArray) -> pa.ListArray:
     return pa.ListArray.from_arrays(pa.array(ends.astype(np.int32)), kept)
 
 
-def vocabulary(values: pa.Array | pa.ChunkedArray, counts: pa.Array | pa.ChunkedArray | None = None) -> pa.Table:
+def vocabulary(values: Values, counts: Values | None = None) -> pa.Table:
     """The distinct strings with how often each comes (or the sum of ``counts``), by count descending, then value.
 
     Nulls do not count.
@@ -135,7 +136,7 @@ def vocabulary(values: pa.Array | pa.ChunkedArray, counts: pa.Array | pa.Chunked
 VOCABULARY = schemas.schema(value=pa.string(), count=pa.int64())
 
 
-def words_vocabulary(titles: pa.Array | pa.ChunkedArray) -> pa.Table:
+def words_vocabulary(titles: Values) -> pa.Table:
     """The words of titles, with the number of titles that have each."""
     words = title_words(titles)
     pairs = pa.table({"title": pc.list_parent_indices(words), "word": pc.list_flatten(words)})

@@ -13,12 +13,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from topkin.artifacts import ids, schemas
+from topkin.artifacts.ids import Values
 from topkin.artifacts.partition import hash_rows
 from topkin.ingest import readers, timestamps
 from topkin.ingest.contract import InputSource
 from topkin.ingest.files import FILE, ROW
+from topkin.ingest.readers import escape_invalid_utf8
 from topkin.ingest.rules import records
-from topkin.ingest.utf8 import escape_invalid_utf8
 
 ROW_HASH = "__row_hash"
 """Column that tells rows apart that are not equal in every column read, uint64."""
@@ -138,7 +139,7 @@ class _Cleaner:
         """The columns FILE and ROW."""
         return {FILE: ids.decoded(self.raw[FILE]), ROW: self.raw[ROW]}
 
-    def finish(self, columns: Mapping[str, pa.Array | pa.ChunkedArray], schema: pa.Schema) -> Cleaned:
+    def finish(self, columns: Mapping[str, Values], schema: pa.Schema) -> Cleaned:
         """Ask the configured rules of the rows that broke none so far, and part accepted from rejected."""
         alive = np.flatnonzero(self._broken < 0)
         rows = self.rows if len(alive) == len(self.rows) else self.rows.take(pa.array(alive))
@@ -191,7 +192,7 @@ def clean_items(raw: pa.Table, source: InputSource, vector_dim: int | None = Non
         vector_dim: how many numbers a vector has, where the source has a column of them; an item may have none.
 
     Returns:
-        :func:`item_rows`, an item available where it is not said, and the rejects.
+        :func:`item_rows`, an item available where the input does not say, and the rejects.
     """
     cleaner = _Cleaner(raw, source)
     columns = {"item_id": cleaner.ids("item_id")}

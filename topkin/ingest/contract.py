@@ -20,10 +20,9 @@ from topkin.config.sections import Settings
 from topkin.errors import ConfigError, InputError, TopkinError
 from topkin.ingest import timestamps
 from topkin.ingest.files import FILE, ROW, File, Files, batches, find, opened
-from topkin.ingest.readers import ACCEPTED, ROLES, common_type
+from topkin.ingest.readers import ACCEPTED, ROLES, common_type, escape_invalid_utf8
 from topkin.ingest.rules import Rules
 from topkin.ingest.sql import nearest
-from topkin.ingest.utf8 import escape_invalid_utf8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,18 +42,18 @@ class InputSource:
 
 def sources(settings: Settings) -> dict[str, InputSource]:
     """The configured inputs by name: purchases, then those of items, users and heldout that there are."""
-    found = {}
+    inputs = {}
     for name, roles in ROLES.items():
         section = getattr(settings, name)
         if section is not None:
-            found[name] = InputSource(
+            inputs[name] = InputSource(
                 name=name,
                 path=section.path,
                 columns={r: getattr(section, r) for r in roles if getattr(section, r) is not None},
                 rules=Rules.of(name, section.normalise, section.rules),
                 time_unit=getattr(section, "time_unit", "auto"),
             )
-    return found
+    return inputs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,11 +234,11 @@ def _merge_alike(faults: Sequence[tuple[str, TopkinError]]) -> tuple[TopkinError
 
     What is wrong with the configuration names no file, and comes last.
     """
-    alike: dict[str, list[tuple[str, TopkinError]]] = {}
+    by_text: dict[str, list[tuple[str, TopkinError]]] = {}
     for path, error in sorted(faults, key=lambda fault: isinstance(fault[1], ConfigError)):
-        alike.setdefault(str(error).replace(path, "", 1), []).append((path, error))
+        by_text.setdefault(str(error).replace(path, "", 1), []).append((path, error))
     merged = []
-    for (_, error), *others in alike.values():
+    for (_, error), *others in by_text.values():
         if others and isinstance(error, InputError):
             more = f", and {len(others) - FILES_NAMED:,} more" if len(others) > FILES_NAMED else ""
             error = InputError(f"{error}; likewise {', '.join(path for path, _ in others[:FILES_NAMED])}{more}")
@@ -291,7 +290,7 @@ def sample(inspection: Inspection, files: Files, rows: int = 8192) -> pa.Table |
 
 
 def vector_dim(inspection: Inspection, files: Files) -> int | None:
-    """How many numbers a vector of the items has: as its type says, or as the first that is there; None for no column.
+    """How many numbers a vector of the items has: by its type or the first vector; None for no column.
 
     Raises InputError where no row has one.
     """

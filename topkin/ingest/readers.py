@@ -5,7 +5,8 @@ Whatever looks at the user's columns, be it ``init``, ``check`` or ``prepare``, 
 """
 
 import html
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -102,3 +103,34 @@ def vectors(values: pa.ChunkedArray, dim: int) -> tuple[pa.Array, np.ndarray, np
     with np.errstate(over="ignore"):
         rows[~null & ~wrong] = flat[~np.repeat(wrong | null, np.where(null, 0, lengths))].reshape(-1, dim)
     return vector_column(rows), wrong, np.asarray(~np.isfinite(rows).all(axis=1))
+
+
+class Utf8Rows(NamedTuple):
+    """Rows whose texts are all UTF-8, and for each column with texts that were not, which, (n,) bool.
+
+    Parquet calls a column a string and does not ask whether its bytes are UTF-8.
+    """
+
+    rows: pa.Table
+    invalid: Mapping[str, np.ndarray]
+
+
+def escape_invalid_utf8(rows: pa.Table) -> Utf8Rows:
+    """The rows with every byte that is not UTF-8 written as ``\\xff``, so that engines which trust texts may see them.
+
+    Texts inside nested columns are left as they are.
+    """
+    invalid: dict[str, np.ndarray] = {}
+    for number, field in enumerate(rows.schema):
+        if ids.value_kind(field.type) != "text":
+            continue
+        try:
+            rows.column(number).validate(full=True)
+        except pa.ArrowInvalid:
+            values = ids.decoded(rows.column(number)).cast(pa.large_binary()).to_pylist()
+            texts = [None if v is None else v.decode("utf-8", "backslashreplace") for v in values]
+            changed = [t is not None and t.encode() != v for t, v in zip(texts, values, strict=True)]
+            invalid[field.name] = np.array(changed, bool)
+            column = pa.chunked_array([pa.array(texts, pa.large_string())]).cast(ids.storage(field.type))
+            rows = rows.set_column(number, field.name, column)
+    return Utf8Rows(rows, invalid)

@@ -37,7 +37,7 @@ def accepts(t: pa.DataType) -> bool:
 def to_micros(values: pa.ChunkedArray, unit: str = "auto") -> tuple[np.ndarray, np.ndarray]:
     """Times as (n,) int64 microseconds since 1970 in UTC, and what became of each: READ, NULL or BROKEN.
 
-    ``unit`` is that of epoch numbers: s, ms, us, or auto, which tells it from each number's size (below 10**11
+    ``unit`` is that of epoch numbers: s, ms, us, or auto, which takes it from each number's size (below 10**11
     seconds, below 10**14 milliseconds, below 10**17 microseconds, then nanoseconds: right from 1973 on).
     Fractions of a microsecond are cut off. Raises TypeError for a type that holds no times.
     """

@@ -15,6 +15,7 @@ from topkin.artifacts.embeddings import ITEMS, SUMMARY, vectors_of
 from topkin.artifacts.lookup import Id
 from topkin.encoding.blocks import Block, preference_embeddings
 from topkin.interactions import encode_ids
+from topkin.linalg.csr import Csr
 from topkin.report.metrics_file import Metrics, Training
 from topkin.search.topk import top_k
 
@@ -291,8 +292,7 @@ def best_sold_neighbours(catalogue: pa.Table, names: Titles, vectors: np.ndarray
     queries = best[usable[best] & (events[best] > 0)][:NEIGHBOUR_ITEMS]
     if not len(queries):
         return []
-    itself = (np.arange(len(queries) + 1, dtype=np.int64), queries.astype(np.int32))
-    ids, scores = top_k(vectors[queries], vectors, NEIGHBOURS_SHOWN, exclude=itself, allowed=usable)
+    ids, scores = top_k(vectors[queries], vectors, NEIGHBOURS_SHOWN, exclude=Csr.single(queries), allowed=usable)
     return [
         Neighbours(
             title=names[i],

@@ -9,14 +9,15 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
-from topkin.report import svg, wording
+from topkin.baselines.registry import BASELINES
+from topkin.recommend.bought import BOUGHT
+from topkin.report import wording
 from topkin.report.charts import draw, validation_metric
 from topkin.report.data import ReportData
 from topkin.report.metrics_file import Metrics, Training, protocol_scores
 from topkin.report.tables import cold_items, item_kinds, list_qualities, metric_rows, user_kinds
 from topkin.report.wording import (
     METRIC_NAMES,
-    MODEL_MEANINGS,
     MODEL_NAMES,
     PROTOCOL_NAMES,
     SOURCE_NAMES,
@@ -26,20 +27,12 @@ from topkin.report.wording import (
     share,
 )
 
-RULES = {
-    "exclude": "bought items are never listed",
-    "keep": "bought items may be listed",
-    "boost": "bought items may be listed, those due again first",
-    "cooldown": "bought items are listed again after a cool-down",
-}
-
 
 def render(data: ReportData) -> str:
     """The whole page as HTML. Everything that comes from the data is escaped."""
     drawn = {name: Markup(chart) for name, chart in draw(data).items()}
     return _template().render(
         data=data,
-        css=Markup(svg.CSS),
         charts=drawn,
         verdict=verdict(data.metrics),
         comparison=comparison(data.metrics),
@@ -142,7 +135,7 @@ def comparison(metrics: Metrics) -> list[tuple[str, list[dict[str, Any]]]]:
             low, mean, high = differences[metric]
             ours, theirs = scores["model"][metric], scores[name][metric]
             kind = "better" if low > 0 else "worse" if high < 0 else "same"
-            row = {"baseline": MODEL_NAMES[name], "meaning": MODEL_MEANINGS[name], "ours": ours, "theirs": theirs}
+            row = {"baseline": MODEL_NAMES[name], "meaning": BASELINES[name].meaning, "ours": ours, "theirs": theirs}
             row |= {"low": low, "mean": mean, "high": high, "kind": kind, "p": metrics["p"][protocol][name][metric]}
             row |= {"word": "no clear difference" if kind == "same" else kind}
             rows.append(row | {"ratio": ours / theirs if theirs and kind != "same" else None})
@@ -166,7 +159,7 @@ def profile(data: ReportData) -> list[tuple[str, str]]:
     """The numbers at the head of the data section."""
     s, lengths = data.statistics, data.history_lengths
     source = s["sources"]["purchases"]
-    lost = sum(source["rejected"].values()) + source["duplicates"]
+    lost = sum(source["rejected"].values()) + source.get("duplicates", 0)
     return [
         ("Rows read", f"{source['rows']:,}"),
         ("Rows left out", f"{lost:,} ({share(lost, source['rows'])})"),
@@ -184,9 +177,12 @@ def reject_rows(statistics: Mapping[str, Any]) -> list[tuple[str, str, int, str]
     rows = []
     for name in sorted(statistics["sources"], key=lambda n: (n != "purchases", n)):
         source = statistics["sources"][name]
-        duplicates = {"exact duplicate of another row": source["duplicates"]} if source["duplicates"] else {}
+        if not source:
+            continue
+        duplicates = {"exact duplicate of another row": source.get("duplicates", 0)}
         for reason, n in sorted({**source["rejected"], **duplicates}.items(), key=lambda r: (-r[1], r[0])):
-            rows.append((name, reason, n, share(n, source["rows"])))
+            if n:
+                rows.append((name, reason, n, share(n, source["rows"])))
     return rows
 
 
@@ -207,7 +203,7 @@ def published(metrics: Metrics) -> dict[str, Any]:
     scores = {**lists["metrics"], **lists["coverage"]}
     return {
         "users": lists["users"],
-        "rule": RULES[lists["policy"]],
+        "rule": BOUGHT[lists["policy"]].meaning,
         "names": list(METRIC_NAMES.values()),
         "rows": [
             (k, [scores[f"{m}@{k}"] for m in METRIC_NAMES]) for k in metrics["k"] if f"recall@{k}" in lists["metrics"]

@@ -1,8 +1,8 @@
 """Charts as inline SVG: pure functions from numbers to a string that needs no script and no other file.
 
 Every chart has a title and a description for those who do not see it, says with words, shapes or
-positions whatever it says with colour, and takes its colours from the variables in :data:`CSS`, so that
-it reads in light, in dark and on paper. Text given by callers is escaped.
+positions whatever it says with colour, and takes its colours from the page's variables and its style from the
+page's classes, so that it reads in light, in dark and on paper. Text given by callers is escaped.
 """
 
 import math
@@ -13,41 +13,6 @@ from html import escape
 from itertools import pairwise
 
 import numpy as np
-
-_LIGHT = """
-  --ink: #1a1d21; --soft: #565d66; --rule: #d9dde2; --paper: #ffffff; --wash: #f4f6f8; --accent: #0b5fb8;
-  --calm: #9aa4b0; --good: #1d6b38; --bad: #a3271d; --c0: #0b5fb8; --c1: #b3470b; --c2: #24733f; --c3: #86358f;
-  --c4: #7d6200; --c5: #086e78; --c6: #b01e56; --c7: #6b7280;
-"""
-_DARK = """
-  --ink: #eceff3; --soft: #aab3bd; --rule: #3a414a; --paper: #15181c; --wash: #1e2328; --accent: #6db3f8;
-  --calm: #78828e; --good: #7fce97; --bad: #ff9d92; --c0: #6db3f8; --c1: #f4a06b; --c2: #7fce97; --c3: #d59be0;
-  --c4: #dcc04a; --c5: #66ccd6; --c6: #f38bb0; --c7: #a3adb8;
-"""
-CSS = (
-    f""":root {{ color-scheme: light dark; {_LIGHT} }}
-@media (prefers-color-scheme: dark) {{ :root {{ {_DARK} }} }}
-@media print {{ :root {{ color-scheme: light; {_LIGHT} }} }}
-"""
-    + """svg.chart { display: block; width: 100%; height: auto; font-family: inherit; }
-svg.chart text { font-size: 12.5px; fill: var(--ink); }
-svg.chart text.soft { fill: var(--soft); }
-svg.chart text.strong { font-weight: 600; }
-svg.chart text.halo { paint-order: stroke; stroke: var(--paper); stroke-width: 3.5px; stroke-linejoin: round; }
-svg.chart text.onmap { paint-order: stroke; stroke: var(--wash); stroke-width: 5px; stroke-linejoin: round; }
-svg.chart .grid { stroke: var(--rule); stroke-width: 1; }
-svg.chart .axis { stroke: var(--soft); stroke-width: 1; }
-svg.chart .line { fill: none; stroke: var(--accent); stroke-width: 2; stroke-linejoin: round; }
-svg.chart .accent { fill: var(--accent); }
-svg.chart .calm { fill: var(--calm); }
-svg.chart .open { fill: var(--paper); stroke: var(--accent); stroke-width: 1.5; }
-svg.chart .whisker { stroke: var(--ink); stroke-width: 1.5; fill: none; }
-svg.chart .wash { fill: var(--wash); }
-svg.chart .ring { fill: none; stroke: var(--ink); stroke-width: 1.2; }
-svg.chart .leader { stroke: var(--soft); stroke-width: .8; }
-"""
-    + "".join(f"svg.chart .c{i} {{ fill: var(--c{i}); }}\n" for i in range(8))
-)
 
 _WIDE, _NARROW = set("MW@%mw—"), set("iljtfrI.,:;'|!()[] ")
 FONT = 12.5

@@ -84,10 +84,10 @@ def _explore(people: Customers, items: GeneratedItems, n_days: int, rng: np.rand
     basket = 1 + rng.poisson(3, len(people))
     visits = -(-lines // basket)
     starts = np.concatenate([[0], np.cumsum(visits)])
-    who = np.repeat(np.arange(len(people)), visits)
-    visit_day = people.joined[who] + rng.random(len(who)) * (n_days - people.joined[who])
-    visit_day = np.floor(visit_day) + np.clip(rng.normal(0.56, 0.11, len(who)), 0.34, 0.87)  # shop hours
-    visit_day = np.maximum(visit_day, people.joined[who])
+    visitor = np.repeat(np.arange(len(people)), visits)
+    visit_day = people.joined[visitor] + rng.random(len(visitor)) * (n_days - people.joined[visitor])
+    visit_day = np.floor(visit_day) + np.clip(rng.normal(0.56, 0.11, len(visitor)), 0.34, 0.87)  # shop hours
+    visit_day = np.maximum(visit_day, people.joined[visitor])
 
     row = np.repeat(np.arange(len(people)), lines)
     day = visit_day[starts[row] + (rng.random(len(row)) * visits[row]).astype(np.int64)] if len(row) else np.zeros(0)

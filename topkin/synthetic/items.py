@@ -1,8 +1,8 @@
-"""The planted items of the generated shop: what they are, what tells taste, when they sell.
+"""The planted items of the generated shop: what they are, whose taste they meet, when they sell.
 
 An item is of a category, a brand and a style: its *cell*. Cells have vectors; a customer's taste is a vector
 too, and their inner product is how much the customer likes all items of the cell. The words of the title
-name the cell, so that content tells what purchases would.
+name the cell, so that content predicts what purchases would.
 """
 
 from dataclasses import dataclass
@@ -133,7 +133,7 @@ class GeneratedItems:
         return [f"{10_000 + i}{letters[s]}" for i, s in enumerate(self.style.tolist())]
 
     def titles(self) -> list[str]:
-        """Brand, style, noun of the category, and a word that tells nothing."""
+        """Brand, style, noun of the category, and a word without meaning."""
         brands = brand_names(len(self.brand_vectors))
         nouns = [c[4].split() for c in CATEGORIES]
         rows = zip(self.brand, self.style, self.category, self.noun, self.extra, strict=True)

@@ -24,18 +24,19 @@ KINDS = (
 )
 """What a line is. Of these ``clean`` and ``repeated in invoice`` are purchases, a ``duplicate`` equals one."""
 
-NON_PRODUCTS = ("POST", "DOT", "M", "D", "C2", "BANK CHARGES", "AMAZONFEE", "CRUK", "gift_0001_30")
-NON_PRODUCT_TITLES = (
-    "POSTAGE",
-    "DOTCOM POSTAGE",
-    "Manual",
-    "Discount",
-    "CARRIAGE",
-    "Bank charges",
-    "AMAZON FEE",
-    "CRUK commission",
-    "Dotcomgiftshop gift voucher £30.00",
-)
+NON_PRODUCTS = {
+    "POST": "POSTAGE",
+    "DOT": "DOTCOM POSTAGE",
+    "M": "Manual",
+    "D": "Discount",
+    "C2": "CARRIAGE",
+    "BANK CHARGES": "Bank charges",
+    "AMAZONFEE": "AMAZON FEE",
+    "CRUK": "CRUK commission",
+    "gift_0001_30": "Dotcomgiftshop gift voucher £30.00",
+}
+"""Codes that are no products, and their titles."""
+
 NOTES = ("check", "?", "damaged", "found", "wet/rusty", "thrown away")
 PLAIN, LOWER, PADDED = 0, 1, 2
 _AFTER = 20_000  # added to the invoice's number: more invoices than a customer has
@@ -86,9 +87,9 @@ class NoiseRates:
 class Lines(Columns):
     """Invoice lines as arrays, (n,) each.
 
-    ``user``: customer number, -1 for none. ``item``: item number; -1 - j is ``NON_PRODUCTS[j]``. ``written``:
-    how the code is written. ``time``: int64 seconds from the shop's first. ``invoice``: its number, the same for
-    all that a customer buys at a time. ``kind``: place in :data:`KINDS`.
+    ``user``: customer number, -1 for none. ``item``: item number; -1 - j is the j-th of :data:`NON_PRODUCTS`.
+    ``written``: how the code is written. ``time``: int64 seconds from the shop's first. ``invoice``: its number, the
+    same for all that a customer buys at a time. ``kind``: place in :data:`KINDS`.
     """
 
     user: np.ndarray

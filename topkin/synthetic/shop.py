@@ -37,7 +37,6 @@ from topkin.synthetic.customers import (
 from topkin.synthetic.items import CATEGORIES, STYLES, GeneratedItems, brand_names, draw_items
 from topkin.synthetic.noise import (
     KINDS,
-    NON_PRODUCT_TITLES,
     NON_PRODUCTS,
     NOTES,
     Lines,
@@ -82,7 +81,7 @@ class Shop:
 
     They spread over ``days`` days from ``start``; the last ``heldout_days`` come after :attr:`as_of`. How many
     good purchases there are exactly is drawn too (within a few per cent for thousands of customers; fewer
-    where the customers run out of items). ``noise`` says what else the log holds.
+    where the customers run out of items). ``noise`` is what else the log holds.
     """
 
     users: int = 2_000
@@ -183,7 +182,7 @@ class Shop:
         codes = self._codes[0].take(pa.array(keep)).to_pylist()
         lower = rng.random(len(keep)) < self.noise.lower_case
         brands = brand_names(len(items.brand_vectors))
-        extra = list(zip(NON_PRODUCTS, NON_PRODUCT_TITLES, strict=True)) if self.noise.non_products else []
+        extra = list(NON_PRODUCTS.items()) if self.noise.non_products else []
         gap = [None] * len(extra)
         return pa.table(
             {

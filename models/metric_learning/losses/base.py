@@ -14,15 +14,25 @@ from topkin.models.metric_learning.distances import Cosine, Distance
 from topkin.models.metric_learning.miners import Miner
 from topkin.models.metric_learning.pairwise import Comparison, compare
 from topkin.models.metric_learning.reducers import AnchorSums, Mean, Reducer
-from topkin.models.metric_learning.serialization import Configured
+from topkin.models.metric_learning.serialization import Configured, Tensor
 from topkin.models.metric_learning.tuples import Choice, PairMasks
 
 
 class Loss(Configured, keras.losses.Loss):
-    """The interface: a subclass has :meth:`compute`.
+    """What every loss is, a Keras loss: the interface; a subclass has :meth:`compute`.
 
-    check: look at values (NaN, one class, unit rows) and not only at shapes.
-    dtype: to compute in; that of the predictions, at least float32, where None. Mixed precision needs nothing.
+    A loss that needs more than the embedding (weights of its own, to know whether it trains) has a :meth:`head`,
+    a layer of the model put after the encoder.
+
+    Args:
+        check: look at values (NaN, one class, unit rows) and not only at shapes; see :mod:`pairwise`.
+        name: for Keras.
+        dtype: to compute in; that of the predictions, at least float32, where None. Mixed precision needs nothing.
+
+    Examples:
+        >>> from topkin.models import losses
+        >>> isinstance(losses.Triplet(), losses.Loss), losses.Triplet().head()
+        (True, None)
     """
 
     def __init__(self, *, check: bool = True, name: str | None = None, dtype: str | None = None) -> None:
@@ -32,16 +42,14 @@ class Loss(Configured, keras.losses.Loss):
         self._asked = None if dtype is None else self._dtype
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
         return {**super().get_config(), "dtype": self._asked}
 
-    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+    def __call__(self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None) -> Tensor:
         """The loss of a batch, a scalar: labels (n,), predictions as the class says, weights (n,) or None."""
         with tf.name_scope(self.name):
             return self.compute(y_true, tf.convert_to_tensor(y_pred), sample_weight)
 
-    def compute(self, labels: Any, predictions: Any, weights: Any) -> Any:
-        """See :meth:`__call__`."""
+    def compute(self, labels: Tensor, predictions: Tensor, weights: Tensor) -> Tensor:
         raise NotImplementedError
 
     def head(self, classes: int | None = None) -> keras.layers.Layer | None:
@@ -50,10 +58,22 @@ class Loss(Configured, keras.losses.Loss):
 
 
 class MetricLoss(Loss):
-    """A loss over the pairs or triplets of a batch: labels (n,) and embeddings (n, d).
+    """A loss over the pairs or triplets of a batch, distance x miner x reducer: a subclass has :meth:`parts`.
 
-    distance: see ``topkin.models.metric_learning.distances``. miner: which pairs or triplets count; all where None.
-    reducer: how they become one number.
+    It reads labels (n,) and embeddings (n, d). :meth:`forward_pairs` compares rows with others than themselves.
+
+    Args:
+        distance: one of ``topkin.models.distances``; the loss's own default where None.
+        miner: one of ``topkin.models.miners``, which pairs or triplets count; all where None.
+        reducer: one of ``topkin.models.reducers``, how they become one number.
+        **kwargs: of :class:`Loss`.
+
+    Examples:
+        >>> from topkin.models import distances, losses
+        >>> users, items = np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([[0.8, 0.6], [0.6, 0.8]])
+        >>> loss = losses.Contrastive(distance=distances.Cosine())
+        >>> round(float(loss.forward_pairs([0, 1], users, [0, 1], items)), 4)
+        0.2
     """
 
     default_distance: type[Distance] = Cosine
@@ -72,13 +92,18 @@ class MetricLoss(Loss):
         self.miner = miner
         self.reducer = reducer or self.default_reducer()
 
-    def compute(self, labels: Any, predictions: Any, weights: Any) -> Any:
+    def compute(self, labels: Tensor, predictions: Tensor, weights: Tensor) -> Tensor:
         """The loss of rows compared with each other."""
         return self.forward(compare(labels, predictions, weights=weights, check=self.check, dtype=self._asked))
 
     def forward_pairs(
-        self, labels: Any, embeddings: Any, ref_labels: Any, references: Any, sample_weight: Any = None
-    ) -> Any:
+        self,
+        labels: Tensor,
+        embeddings: Tensor,
+        ref_labels: Tensor,
+        references: Tensor,
+        sample_weight: Tensor | None = None,
+    ) -> Tensor:
         """The loss of rows compared with others: users with items, views with views, a batch with a memory.
 
         labels (n,), embeddings (n, d), ref_labels (m,), references (m, d); anchors are the rows.
@@ -89,12 +114,12 @@ class MetricLoss(Loss):
             )
         )
 
-    def forward(self, comparison: Comparison) -> Any:
+    def forward(self, comparison: Comparison) -> Tensor:
         """The loss of a comparison: the sum of its reduced parts."""
         parts = [self.reducer(part, comparison.labels, comparison.weights) for part in self.parts(comparison)]
         return tf.add_n(parts)
 
-    def dissimilarity(self, comparison: Comparison) -> Any:
+    def dissimilarity(self, comparison: Comparison) -> Tensor:
         """How far each row is from each reference, (n, m), larger is farther."""
         return self.distance.dissimilarity(comparison.vectors, None if comparison.own else comparison.references)
 
@@ -113,7 +138,7 @@ class MetricLoss(Loss):
         raise NotImplementedError
 
 
-def log_sum_exp(x: Any, mask: Any, axis: int = 1) -> Any:
+def log_sum_exp(x: Tensor, mask: Tensor, axis: int = 1) -> Tensor:
     """log of the sum of exp(x) under the mask; where there is none, a number so small that exp gives 0."""
     lowest = tf.constant(-1e30, x.dtype)
     return tf.reduce_logsumexp(tf.where(mask, x, lowest), axis=axis)

@@ -8,20 +8,36 @@ import tensorflow as tf
 from topkin.models.metric_learning.heads import TrainingMark
 from topkin.models.metric_learning.losses.base import Loss, MetricLoss
 from topkin.models.metric_learning.pairwise import compare, flat_labels, matrix, same_length
-from topkin.models.metric_learning.serialization import serializable
+from topkin.models.metric_learning.serialization import Tensor, serializable
 
 
 @serializable
 class CrossBatchMemory(Loss):
     """A pair loss against the batch and the last ``size`` rows trained on, which have no gradient.
 
-    loss: any MetricLoss, its miner included. dim: coordinates of an embedding. Labels are integers.
     Put ``loss.head()`` after the encoder: it marks training rows, so that validation rows neither enter the
     memory nor are compared with it. Without it every call remembers its rows. The memory is no part of a
     saved model: training goes on with an empty one, full again after size / batch steps. Only what moves
     slowly can be remembered; begin after a few epochs without it where the encoder is new.
 
     Wang et al., Cross-batch memory for embedding learning, CVPR 2020.
+
+    Args:
+        loss: any MetricLoss, its miner included.
+        size: rows remembered; a batch at least.
+        dim: coordinates of an embedding.
+        **kwargs: of :class:`Loss`.
+
+    Raises:
+        TypeError: ``loss`` is not over pairs or triplets.
+        ValueError: a size or dim below 1.
+
+    Examples:
+        >>> from topkin.models import losses
+        >>> loss = losses.CrossBatchMemory(losses.NTXent(), size=8, dim=2)
+        >>> rows, labels = np.array([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]]), [0, 0, 1]
+        >>> [round(float(loss(labels, rows)), 4) for step in range(2)]
+        [1.4566, 1.0536]
     """
 
     def __init__(self, loss: MetricLoss, size: int = 1024, dim: int = 64, **kwargs: Any) -> None:
@@ -43,7 +59,7 @@ class CrossBatchMemory(Loss):
         """Forget everything."""
         self._seen.assign(0)
 
-    def compute(self, labels: Any, predictions: Any, weights: Any) -> Any:
+    def compute(self, labels: Tensor, predictions: Tensor, weights: Tensor) -> Tensor:
         """Labels (n,) integers; embeddings (n, dim), or (n, dim + 1) from the head."""
         rows = matrix(predictions, "embeddings", self._asked)
         if rows.shape[1] not in (self.dim, self.dim + 1):
@@ -80,7 +96,7 @@ class CrossBatchMemory(Loss):
         self._remember(tf.stop_gradient(tf.cast(rows, tf.float32)), labels, seen, step, training)
         return loss
 
-    def _remember(self, rows: Any, labels: Any, seen: Any, step: Any, training: Any) -> None:
+    def _remember(self, rows: Tensor, labels: Tensor, seen: Tensor, step: Tensor, training: Tensor) -> None:
         where = tf.math.floormod(seen + tf.range(step, dtype=tf.int64), self.size)[:, None]
         for variable, new in ((self._vectors, rows), (self._labels, labels)):
             old = tf.convert_to_tensor(variable)

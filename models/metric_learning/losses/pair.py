@@ -22,7 +22,7 @@ from topkin.models.metric_learning.pairwise import (
     unit,
 )
 from topkin.models.metric_learning.reducers import AnchorSums, Mean, MeanOfNonZero, Reducer, sums_by_anchor, sums_of
-from topkin.models.metric_learning.serialization import serializable
+from topkin.models.metric_learning.serialization import Tensor, serializable
 from topkin.models.metric_learning.tuples import TripletList
 
 
@@ -31,11 +31,21 @@ class Contrastive(MetricLoss):
     """Positive pairs within a margin of each other, negative pairs at least a margin apart.
 
     In distance D: max(D - positive_margin, 0) of a positive pair and max(negative_margin - D, 0) of a
-    negative one, reduced each by itself and added; of a similarity both are turned round. ``squared`` takes
-    half of their squares, as the paper does. Margins not given are 0 and 1 for distances, 1 and 0 for
-    similarities.
+    negative one, reduced each by itself and added; of a similarity both are turned round.
 
     Hadsell et al., Dimensionality reduction by learning an invariant mapping, CVPR 2006.
+
+    Args:
+        positive_margin: 0 for distances, 1 for similarities where None.
+        negative_margin: 1 for distances, 0 for similarities where None.
+        squared: half of the squares, as the paper does.
+        **kwargs: ``distance``, ``miner``, ``reducer`` of :class:`MetricLoss`; ``check``, ``dtype`` of :class:`Loss`.
+
+    Examples:
+        >>> from topkin.models import losses
+        >>> rows, labels = np.array([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]]), [0, 0, 1]
+        >>> round(float(losses.Contrastive()(labels, rows)), 4)
+        0.4675
     """
 
     default_distance = Euclidean
@@ -55,7 +65,6 @@ class Contrastive(MetricLoss):
         self.squared = squared
 
     def parts(self, comparison: Comparison) -> list[AnchorSums]:
-        """Positive pairs, negative pairs."""
         far, (positive, negative) = self.dissimilarity(comparison), self.masks(comparison)
         sign = self.distance.sign
         losses = (tf.nn.relu(far - sign * self.positive_margin), tf.nn.relu(sign * self.negative_margin - far))
@@ -71,13 +80,23 @@ class PairContrastive(Loss):
     The mean of (Y D² + (1 - Y) max(margin - D, 0)²) / 2: the loss of a Siamese network.
 
     Hadsell et al., Dimensionality reduction by learning an invariant mapping, CVPR 2006.
+
+    Args:
+        margin: at least how far apart different pairs are to be.
+        reducer: the mean where None.
+        **kwargs: of :class:`Loss`.
+
+    Examples:
+        >>> from topkin.models import losses
+        >>> round(float(losses.PairContrastive(margin=1.0)([1, 0], [0.2, 0.6])), 4)
+        0.05
     """
 
     def __init__(self, margin: float = 1.0, *, reducer: Reducer | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.margin, self.reducer = margin, reducer or Mean()
 
-    def compute(self, labels: Any, predictions: Any, weights: Any) -> Any:
+    def compute(self, labels: Tensor, predictions: Tensor, weights: Tensor) -> Tensor:
         """(n,) or (n, 1) each."""
         distances = flat_labels(predictions, "distances")
         distances = tf.cast(distances, compute_dtype(distances, self._asked))
@@ -95,11 +114,22 @@ class PairContrastive(Loss):
 class Triplet(MetricLoss):
     """The positive nearer than the negative by a margin: max(D(a, p) - D(a, n) + margin, 0).
 
-    soft: log(1 + exp(·)) instead of max(·, 0); with margin 0 that is the soft margin. All triplets of a
-    batch are n · m · m numbers, 64 MB for 256 rows: for larger batches take BatchHard, which lists few.
+    All triplets of a batch are n · m · m numbers, 64 MB for 256 rows: for larger batches take BatchHard, which
+    lists few.
 
     Weinberger and Saul, Distance metric learning for large margin nearest neighbor classification, 2009;
     Schroff et al., FaceNet, CVPR 2015; Hermans et al., In defense of the triplet loss, 2017 (soft margin).
+
+    Args:
+        margin: in the distance's unit.
+        soft: log(1 + exp(·)) instead of max(·, 0); with margin 0 that is the soft margin.
+        **kwargs: ``distance``, ``miner``, ``reducer`` of :class:`MetricLoss`; ``check``, ``dtype`` of :class:`Loss`.
+
+    Examples:
+        >>> from topkin.models import losses
+        >>> rows, labels = np.array([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]]), [0, 0, 1]
+        >>> round(float(losses.Triplet(margin=0.2)(labels, rows)), 4)
+        0.462
     """
 
     default_distance = Euclidean
@@ -110,7 +140,6 @@ class Triplet(MetricLoss):
         self.margin, self.soft = margin, soft
 
     def parts(self, comparison: Comparison) -> list[AnchorSums]:
-        """The triplets."""
         far = self.dissimilarity(comparison)
         penalty = tf.nn.softplus if self.soft else tf.nn.relu
         choice = self.choice(comparison)
@@ -130,6 +159,17 @@ class LiftedStructure(MetricLoss):
     exp(negative_margin - D) over the negatives of a and of p, 0). Against references only those of a count.
 
     Song et al., Deep metric learning via lifted structured feature embedding, CVPR 2016.
+
+    Args:
+        negative_margin: in the distance's unit, as ``positive_margin``.
+        positive_margin: see above.
+        **kwargs: ``distance``, ``miner``, ``reducer`` of :class:`MetricLoss`; ``check``, ``dtype`` of :class:`Loss`.
+
+    Examples:
+        >>> from topkin.models import losses
+        >>> rows, labels = np.array([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]]), [0, 0, 1]
+        >>> round(float(losses.LiftedStructure()(labels, rows)), 4)
+        1.3428
     """
 
     default_distance = Euclidean
@@ -139,7 +179,6 @@ class LiftedStructure(MetricLoss):
         self.negative_margin, self.positive_margin = negative_margin, positive_margin
 
     def parts(self, comparison: Comparison) -> list[AnchorSums]:
-        """The positive pairs."""
         far, (positive, negative) = self.dissimilarity(comparison), self.masks(comparison)
         sign = self.distance.sign
         crowd = log_sum_exp(sign * self.negative_margin - far, negative)[:, None]
@@ -149,7 +188,7 @@ class LiftedStructure(MetricLoss):
         return [sums_of(tf.square(tf.nn.relu(violation)) / 2.0, positive)]
 
 
-def _both(crowd: Any) -> Any:
+def _both(crowd: Tensor) -> Tensor:
     """log(exp(c_i) + exp(c_j)) of (n, 1), as (n, n)."""
     larger = tf.maximum(crowd, tf.transpose(crowd))
     smaller = tf.minimum(crowd, tf.transpose(crowd))
@@ -164,6 +203,18 @@ class MultiSimilarity(MetricLoss):
     log(1 + Σ exp(beta (S - base))) / beta over its negatives. Made to go with MultiSimilarityMiner.
 
     Wang et al., Multi-similarity loss with general pair weighting for deep metric learning, CVPR 2019.
+
+    Args:
+        alpha: how sharply positives are weighed.
+        beta: how sharply negatives are weighed.
+        base: the similarity between both.
+        **kwargs: ``distance``, ``miner``, ``reducer`` of :class:`MetricLoss`; ``check``, ``dtype`` of :class:`Loss`.
+
+    Examples:
+        >>> from topkin.models import losses
+        >>> rows, labels = np.array([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]]), [0, 0, 1]
+        >>> round(float(losses.MultiSimilarity()(labels, rows)), 4)
+        0.3994
     """
 
     def __init__(self, alpha: float = 2.0, beta: float = 50.0, base: float = 0.5, **kwargs: Any) -> None:
@@ -171,7 +222,6 @@ class MultiSimilarity(MetricLoss):
         self.alpha, self.beta, self.base = alpha, beta, base
 
     def parts(self, comparison: Comparison) -> list[AnchorSums]:
-        """The anchors."""
         far, (positive, negative) = self.dissimilarity(comparison), self.masks(comparison)
         base = self.distance.sign * self.base
         pull = tf.nn.softplus(log_sum_exp(self.alpha * (far - base), positive)) / self.alpha
@@ -188,6 +238,21 @@ class Circle(MetricLoss):
     products only of unit rows. Anchors without a positive or a negative are 0.
 
     Sun et al., Circle loss: a unified perspective of pair similarity optimization, CVPR 2020.
+
+    Args:
+        m: the margin.
+        gamma: the scale.
+        distance: Cosine() or InnerProduct().
+        **kwargs: of :class:`MetricLoss`.
+
+    Raises:
+        ValueError: another distance.
+
+    Examples:
+        >>> from topkin.models import losses
+        >>> rows, labels = np.array([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]]), [0, 0, 1]
+        >>> round(float(losses.Circle()(labels, rows)), 4)
+        19.2
     """
 
     default_reducer: type[Reducer] = MeanOfNonZero
@@ -201,7 +266,6 @@ class Circle(MetricLoss):
         self.m, self.gamma = m, gamma
 
     def parts(self, comparison: Comparison) -> list[AnchorSums]:
-        """The anchors."""
         if self.check and isinstance(self.distance, InnerProduct):
             unit(comparison.vectors, "Circle by InnerProduct")
             unit(comparison.references, "Circle by InnerProduct")

@@ -15,11 +15,23 @@ from topkin.models.metric_learning.heads import Centres, Proxies
 from topkin.models.metric_learning.losses.base import Loss, log_sum_exp
 from topkin.models.metric_learning.pairwise import compute_dtype, finite, flat_labels, require, row_weights, same_length
 from topkin.models.metric_learning.reducers import Mean, Reducer, sums_of
-from topkin.models.metric_learning.serialization import serializable
+from topkin.models.metric_learning.serialization import Tensor, serializable
 
 
 class ProxyLoss(Loss):
-    """The interface: a subclass has :meth:`values` of cosines (n, classes)."""
+    """A loss against one trained vector for each class: a subclass has :meth:`values` of cosines (n, classes).
+
+    Labels number the classes from 0; predictions are what ``loss.head(classes)``, a layer of the model, gives.
+
+    Args:
+        reducer: the mean where None.
+        **kwargs: of :class:`Loss`.
+
+    Examples:
+        >>> from topkin.models import losses
+        >>> losses.ArcFace().head(classes=3)(np.ones((2, 4))).shape
+        TensorShape([2, 3])
+    """
 
     def __init__(self, *, reducer: Reducer | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -29,7 +41,7 @@ class ProxyLoss(Loss):
         """The layer that turns embeddings into cosines with the classes' proxies. Raises ValueError without classes."""
         return Proxies(_known(classes, self))
 
-    def compute(self, labels: Any, predictions: Any, weights: Any) -> Any:
+    def compute(self, labels: Tensor, predictions: Tensor, weights: Tensor) -> Tensor:
         """Labels (n,) integers, cosines (n, classes)."""
         labels, cosines = self.checked(labels, predictions, 2, "cosines with the proxies, (n, classes)")
         if self.check:
@@ -43,7 +55,7 @@ class ProxyLoss(Loss):
         target = tf.one_hot(labels, tf.shape(cosines)[1], on_value=True, off_value=False, dtype=tf.bool)
         return self.reducer(sums_of(self.values(cosines, target)), labels, row_weights(weights, cosines))
 
-    def checked(self, labels: Any, predictions: Any, axes: int, what: str) -> tuple[Any, Any]:
+    def checked(self, labels: Tensor, predictions: Tensor, axes: int, what: str) -> tuple[Tensor, Tensor]:
         """Labels as (n,) integers and predictions in the dtype to compute in, where they fit together."""
         labels = flat_labels(labels)
         if predictions.shape.rank != axes:
@@ -67,7 +79,7 @@ class ProxyLoss(Loss):
             )
         return labels, predictions
 
-    def values(self, cosines: Any, target: Any) -> Any:
+    def values(self, cosines: Tensor, target: Tensor) -> Tensor:
         """The loss of each row, (n,). target: (n, classes) bool, the row's class."""
         raise NotImplementedError
 
@@ -78,7 +90,7 @@ def _known(classes: int | None, loss: Loss) -> int:
     return classes
 
 
-def _cross_entropy(logits: Any, target: Any) -> Any:
+def _cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     return tf.reduce_logsumexp(logits, axis=1) - tf.reduce_sum(tf.where(target, logits, tf.zeros_like(logits)), axis=1)
 
 
@@ -88,20 +100,42 @@ class CosFace(ProxyLoss):
 
     Wang et al., CosFace: large margin cosine loss for deep face recognition, CVPR 2018;
     Wang et al., Additive margin softmax for face verification, 2018.
+
+    Args:
+        margin: taken off the target's cosine.
+        scale: of the cosines.
+        **kwargs: ``reducer``; ``check``, ``dtype`` of :class:`Loss`.
+
+    Examples:
+        >>> from topkin.models import losses
+        >>> cosines = np.array([[0.9, 0.1], [0.2, 0.6]])
+        >>> round(float(losses.CosFace()([0, 1], cosines)), 4)
+        0.02
     """
 
     def __init__(self, margin: float = 0.35, scale: float = 64.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.margin, self.scale = margin, scale
 
-    def values(self, cosines: Any, target: Any) -> Any:
-        """See the class."""
+    def values(self, cosines: Tensor, target: Tensor) -> Tensor:
         return _cross_entropy(self.scale * tf.where(target, cosines - self.margin, cosines), target)
 
 
 @serializable
 class AMSoftmax(CosFace):
-    """:class:`CosFace` under its other name, with the defaults of that paper: margin 0.35, scale 30."""
+    """:class:`CosFace` under its other name, with the defaults of that paper: margin 0.35, scale 30.
+
+    Args:
+        margin: taken off the target's cosine.
+        scale: of the cosines.
+        **kwargs: ``reducer``; ``check``, ``dtype`` of :class:`Loss`.
+
+    Examples:
+        >>> from topkin.models import losses
+        >>> cosines = np.array([[0.9, 0.1], [0.2, 0.6]])
+        >>> round(float(losses.AMSoftmax()([0, 1], cosines)), 4)
+        0.1007
+    """
 
     def __init__(self, margin: float = 0.35, scale: float = 30.0, **kwargs: Any) -> None:
         super().__init__(margin, scale, **kwargs)
@@ -111,10 +145,24 @@ class AMSoftmax(CosFace):
 class ArcFace(ProxyLoss):
     """Softmax of scaled cosines, the target's angle increased by a margin.
 
-    margin: in radians. Past pi - margin, where the cosine would rise again, it goes on as
-    cos(angle) - margin · sin(margin), so that a row further off never costs less.
+    Past pi - margin, where the cosine would rise again, it goes on as cos(angle) - margin · sin(margin), so that
+    a row further off never costs less.
 
     Deng et al., ArcFace: additive angular margin loss for deep face recognition, CVPR 2019.
+
+    Args:
+        margin: in radians, from 0 to below pi.
+        scale: of the cosines.
+        **kwargs: ``reducer``; ``check``, ``dtype`` of :class:`Loss`.
+
+    Raises:
+        ValueError: another margin.
+
+    Examples:
+        >>> from topkin.models import losses
+        >>> cosines = np.array([[0.9, 0.1], [0.2, 0.6]])
+        >>> round(float(losses.ArcFace()([0, 1], cosines)), 4)
+        1.8366
     """
 
     def __init__(self, margin: float = 0.5, scale: float = 64.0, **kwargs: Any) -> None:
@@ -123,8 +171,7 @@ class ArcFace(ProxyLoss):
             raise ValueError(f"margin must be an angle from 0 to pi, in radians, got {margin}")
         self.margin, self.scale = margin, scale
 
-    def values(self, cosines: Any, target: Any) -> Any:
-        """See the class."""
+    def values(self, cosines: Tensor, target: Tensor) -> Tensor:
         square = 1.0 - tf.square(tf.clip_by_value(cosines, -1.0, 1.0))
         # The slope of the root is infinite at 0, where row and proxy point the same or the opposite way.
         inside = square > 1e-12
@@ -144,6 +191,17 @@ class ProxyAnchor(ProxyLoss):
     multiplies its row's terms of the sums.
 
     Kim et al., Proxy anchor loss for deep metric learning, CVPR 2020.
+
+    Args:
+        margin: of the cosines.
+        alpha: the scale.
+        **kwargs: ``check``, ``dtype`` of :class:`Loss`.
+
+    Examples:
+        >>> from topkin.models import losses
+        >>> cosines = np.array([[0.9, 0.1], [0.2, 0.6]])
+        >>> round(float(losses.ProxyAnchor()([0, 1], cosines)), 4)
+        8.0009
     """
 
     def __init__(self, margin: float = 0.1, alpha: float = 32.0, **kwargs: Any) -> None:
@@ -155,7 +213,7 @@ class ProxyAnchor(ProxyLoss):
         """Proxies are the anchors: there is nothing to reduce by rows."""
         return [name for name in super().options() if name != "reducer"]
 
-    def compute(self, labels: Any, predictions: Any, weights: Any) -> Any:
+    def compute(self, labels: Tensor, predictions: Tensor, weights: Tensor) -> Tensor:
         """Labels (n,) integers, cosines (n, classes)."""
         labels, cosines = self.checked(labels, predictions, 2, "cosines with the proxies, (n, classes)")
         target = tf.one_hot(labels, tf.shape(cosines)[1], on_value=True, off_value=False, dtype=tf.bool)
@@ -178,6 +236,16 @@ class Center(ProxyLoss):
     The centres are trained by the optimizer with everything else.
 
     Wen et al., A discriminative feature learning approach for deep face recognition, ECCV 2016.
+
+    Args:
+        weight: of the distances to the centres beside the softmax's 1.
+        **kwargs: ``reducer``; ``check``, ``dtype`` of :class:`Loss`.
+
+    Examples:
+        >>> from topkin.models import losses
+        >>> loss = losses.Center()
+        >>> round(float(loss([0, 1], loss.head(classes=2)(np.zeros((2, 4))))), 4)
+        0.6931
     """
 
     def __init__(self, weight: float = 0.003, **kwargs: Any) -> None:
@@ -188,7 +256,7 @@ class Center(ProxyLoss):
         """The layer that gives logits and squared distances to the centres. Raises ValueError without classes."""
         return Centres(_known(classes, self))
 
-    def compute(self, labels: Any, predictions: Any, weights: Any) -> Any:
+    def compute(self, labels: Tensor, predictions: Tensor, weights: Tensor) -> Tensor:
         """Labels (n,) integers, predictions (n, classes, 2)."""
         labels, predictions = self.checked(
             labels, predictions, 3, "logits and squared distances to centres, (n, classes, 2)"

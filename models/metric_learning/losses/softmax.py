@@ -8,7 +8,7 @@ from topkin.models.metric_learning.distances import Cosine, Distance, InnerProdu
 from topkin.models.metric_learning.losses.base import Loss, MetricLoss, log_sum_exp
 from topkin.models.metric_learning.pairwise import Comparison, compare, compute_dtype, flat_labels
 from topkin.models.metric_learning.reducers import AnchorSums, Mean, Reducer, sums_of
-from topkin.models.metric_learning.serialization import serializable
+from topkin.models.metric_learning.serialization import Tensor, serializable
 
 
 @serializable
@@ -20,6 +20,16 @@ class NTXent(MetricLoss):
     give SimCLR's loss.
 
     Chen et al., A simple framework for contrastive learning of visual representations, ICML 2020.
+
+    Args:
+        temperature: above 0; lower looks at the hardest negatives only.
+        **kwargs: ``distance``, ``miner``, ``reducer`` of :class:`MetricLoss`; ``check``, ``dtype`` of :class:`Loss`.
+
+    Examples:
+        >>> from topkin.models import losses
+        >>> rows, labels = np.array([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]]), [0, 0, 1]
+        >>> round(float(losses.NTXent()(labels, rows)), 4)
+        1.4566
     """
 
     def __init__(self, temperature: float = 0.07, **kwargs: Any) -> None:
@@ -29,7 +39,6 @@ class NTXent(MetricLoss):
         self.temperature = temperature
 
     def parts(self, comparison: Comparison) -> list[AnchorSums]:
-        """The positive pairs."""
         positive, negative = self.masks(comparison)
         logits = -self.dissimilarity(comparison) / self.temperature
         crowd = log_sum_exp(logits, negative)[:, None]
@@ -40,11 +49,20 @@ class NTXent(MetricLoss):
 class NPair(NTXent):
     """:class:`NTXent` of plain inner products at temperature 1, with the lengths held back by ``l2``.
 
-    l2: times the mean squared length of the rows, halved, is added; the paper's is 0.002. With one pair a
-    class compare anchors with positives by ``against``, as the paper does; on a whole batch all rows of
-    other classes are negatives.
+    With one pair a class compare anchors with positives by :meth:`forward_pairs`, as the paper does; on a whole
+    batch all rows of other classes are negatives.
 
     Sohn, Improved deep metric learning with multi-class N-pair loss objective, NeurIPS 2016.
+
+    Args:
+        l2: times the mean squared length of the rows, halved, is added; the paper's is 0.002.
+        **kwargs: ``distance``, ``miner``, ``reducer`` of :class:`MetricLoss`; ``check``, ``dtype`` of :class:`Loss`.
+
+    Examples:
+        >>> from topkin.models import losses
+        >>> rows, labels = np.array([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]]), [0, 0, 1]
+        >>> round(float(losses.NPair()(labels, rows)), 4)
+        0.6178
     """
 
     default_distance: type[Distance] = InnerProduct
@@ -58,7 +76,7 @@ class NPair(NTXent):
         """The temperature is given."""
         return [name for name in super().options() if name != "temperature"]
 
-    def forward(self, comparison: Comparison) -> Any:
+    def forward(self, comparison: Comparison) -> Tensor:
         """The loss of a comparison."""
         loss = super().forward(comparison)
         for rows in (comparison.vectors,) if comparison.own else (comparison.vectors, comparison.references):
@@ -66,15 +84,46 @@ class NPair(NTXent):
         return loss
 
 
+def softmax_against(positive: Tensor, logits: Tensor, negative: Tensor, rows: Tensor | None = None) -> Tensor:
+    """Softmax cross-entropy of positives against the negatives of their row, the one of every loss here.
+
+    Args:
+        positive: (t,) logits of the positives.
+        logits: (q, c) logits of the candidates, corrected for how they were drawn.
+        negative: (q, c) bool, which candidates are negatives of a row.
+        rows: (t,) int, the row of each positive; row t for positive t where None.
+
+    Returns:
+        (t,) losses, ``log(1 + sum of exp(logits of negatives) / exp(positive))``; 0 without a negative.
+    """
+    crowd = log_sum_exp(logits, negative)
+    return tf.nn.softplus((crowd if rows is None else tf.gather(crowd, rows)) - positive)
+
+
 @serializable
 class InfoNCE(Loss):
-    """Cross-entropy of each row's two views: y_pred (n, 2, d), such as a user's vector and the bought item's.
+    """Cross-entropy of each row's two views: y_pred (n, 2, d), such as a user's embedding and the bought item's.
 
-    The first view must find its second among the second views of all rows; ``symmetric`` adds the other way
-    round and halves. y_true (n,): rows with equal labels are no negatives of each other; number the rows
-    where nothing is known.
+    The first view must find its second among the second views of all rows. y_true (n,): rows with equal labels
+    are no negatives of each other; number the rows where nothing is known.
 
     van den Oord et al., Representation learning with contrastive predictive coding, 2018.
+
+    Args:
+        temperature: above 0.
+        symmetric: add the other way round, and halve.
+        distance: cosine similarity where None.
+        reducer: the mean where None.
+        **kwargs: of :class:`Loss`.
+
+    Raises:
+        ValueError: a temperature of 0 or below, or views of another shape.
+
+    Examples:
+        >>> from topkin.models import losses
+        >>> views = np.array([[[1.0, 0.0], [0.8, 0.6]], [[0.0, 1.0], [0.6, 0.8]]])
+        >>> round(float(losses.InfoNCE()([0, 1], views)), 4)
+        0.0558
     """
 
     def __init__(
@@ -92,21 +141,22 @@ class InfoNCE(Loss):
         self.temperature, self.symmetric = temperature, symmetric
         self.distance, self.reducer = distance or Cosine(), reducer or Mean()
 
-    def compute(self, labels: Any, predictions: Any, weights: Any) -> Any:
-        """See the class."""
+    def compute(self, labels: Tensor, predictions: Tensor, weights: Tensor) -> Tensor:
         first, second = views(predictions, compute_dtype(predictions, self._asked))
         labels = flat_labels(labels)
         compared = compare(labels, first, labels, second, weights=weights, check=self.check, dtype=self._asked)
-        logits = -self.distance.dissimilarity(first, second) / self.temperature
+        logits = self.logits(labels, first, second)
         own = tf.linalg.diag_part(logits)
-        ways = [log_sum_exp(logits, compared.different)]
-        if self.symmetric:
-            ways.append(log_sum_exp(tf.transpose(logits), compared.different))
-        losses = tf.add_n([tf.nn.softplus(way - own) for way in ways]) / len(ways)
+        ways = [logits, tf.transpose(logits)] if self.symmetric else [logits]
+        losses = tf.add_n([softmax_against(own, way, compared.different) for way in ways]) / len(ways)
         return self.reducer(sums_of(losses), labels, compared.weights)
 
+    def logits(self, labels: Tensor, first: Tensor, second: Tensor) -> Tensor:
+        """(n, n), of each first view with every second."""
+        return -self.distance.dissimilarity(first, second) / self.temperature
 
-def views(predictions: Any, dtype: Any) -> tuple[Any, Any]:
+
+def views(predictions: Tensor, dtype: str | None) -> tuple[Tensor, Tensor]:
     """The two views of (n, 2, d). Raises ValueError for another shape."""
     if predictions.shape.rank != 3 or predictions.shape[1] != 2:
         raise ValueError(
@@ -126,6 +176,16 @@ class SoftNearestNeighbour(MetricLoss):
 
     Frosst et al., Analyzing and improving representations with the soft nearest neighbor loss, ICML 2019;
     with T = 1 it is that of Goldberger et al., Neighbourhood components analysis, NeurIPS 2004.
+
+    Args:
+        temperature: above 0.
+        **kwargs: ``distance``, ``miner``, ``reducer`` of :class:`MetricLoss`; ``check``, ``dtype`` of :class:`Loss`.
+
+    Examples:
+        >>> from topkin.models import losses
+        >>> rows, labels = np.array([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]]), [0, 0, 1]
+        >>> round(float(losses.SoftNearestNeighbour()(labels, rows)), 4)
+        0.5881
     """
 
     default_distance: type[Distance] = SquaredEuclidean

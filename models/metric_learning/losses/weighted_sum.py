@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 
 from topkin.models.metric_learning.losses.base import Loss
-from topkin.models.metric_learning.serialization import serializable
+from topkin.models.metric_learning.serialization import Tensor, serializable
 
 
 @serializable
@@ -17,6 +17,22 @@ class WeightedSum(Loss):
     All must read the same thing: embeddings, or what one head gives out (ArcFace and ProxyAnchor share
     proxies). A loss of embeddings and one of a head go together as two outputs of a model:
     ``compile(loss={"embedding": Triplet(), "proxies": ArcFace()}, loss_weights=...)``.
+
+    Args:
+        losses: of ``topkin.models.losses``.
+        weights: one for each.
+        **kwargs: of :class:`Loss`.
+
+    Raises:
+        ValueError: no losses, or unequally many weights.
+        TypeError: a loss that is not topkin's.
+
+    Examples:
+        >>> from topkin.models import losses
+        >>> rows, labels = np.array([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]]), [0, 0, 1]
+        >>> both = losses.WeightedSum([losses.NTXent(), losses.Triplet(0.2)], weights=[1.0, 0.5])
+        >>> round(float(both(labels, rows)), 4)
+        1.6876
     """
 
     def __init__(self, losses: Sequence[Loss], weights: Sequence[float] | None = None, **kwargs: Any) -> None:
@@ -44,7 +60,7 @@ class WeightedSum(Loss):
             )
         return heads[0]
 
-    def compute(self, labels: Any, predictions: Any, weights: Any) -> Any:
+    def compute(self, labels: Tensor, predictions: Tensor, weights: Tensor) -> Tensor:
         """As the losses."""
         values = [loss(labels, predictions, weights) for loss in self.losses]
         dtype = max((value.dtype for value in values), key=lambda dtype: dtype.size)

@@ -11,16 +11,8 @@ import pytest
 from topkin.models.encoders.images import mlp
 from topkin.models.metric_learning.distances import Cosine
 from topkin.models.metric_learning.losses.pair import PairContrastive
-from topkin.models.similarity import siamese
-from topkin.models.similarity.siamese import (
-    PairAccuracy,
-    PairBatches,
-    calibrate,
-    make_pairs,
-    pair_accuracy,
-    pair_distances,
-    twin,
-)
+from topkin.models.metric_learning.samplers import PairBatches, PairList, make_pairs
+from topkin.models.similarity.siamese import PairAccuracy, Siamese, best_threshold, pair_accuracy, pick_pairs
 
 LABELS = np.array(["x"] * 5 + ["y"] * 30 + ["z"] * 2 + ["alone"])
 ROWS = np.random.default_rng(0).integers(0, 256, (len(LABELS), 4, 4, 1)).astype(np.uint8)
@@ -62,25 +54,25 @@ def test_labels_without_pairs_are_explained(labels: list[str]) -> None:
         make_pairs(labels)
 
 
-def test_a_twin_gives_the_distance_of_what_its_encoder_gives() -> None:
+def test_a_siamese_network_gives_the_distance_of_what_its_encoder_gives() -> None:
     base = encoder()
     vectors = base.predict(ROWS, verbose=0)
     pairs = make_pairs(LABELS)
     want = np.sqrt(((vectors[pairs.first] - vectors[pairs.second]) ** 2).sum(axis=1))
-    got = twin(base).predict([ROWS[pairs.first], ROWS[pairs.second]], verbose=0)
+    got = Siamese(base).predict([ROWS[pairs.first], ROWS[pairs.second]], verbose=0)
     np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(pair_distances(twin(base), ROWS, pairs), want, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(Siamese(base).distances(ROWS, pairs), want, rtol=1e-4, atol=1e-5)
 
 
-def test_a_twin_trains_its_encoder_by_the_articles_loss_and_survives_saving(tmp_path: Path) -> None:
+def test_a_siamese_network_trains_its_encoder_by_the_articles_loss_and_survives_saving(tmp_path: Path) -> None:
     keras.utils.set_random_seed(0)
     rows = ROWS // 4 + np.select([LABELS == "x", LABELS == "y"], [0, 150], 70).astype(np.uint8)[:, None, None, None]
     base = mlp((4, 4, 1), units=(32, 16), dropout=0.0, seed=1)
-    network = twin(base)
+    network = Siamese(base)
     network.compile("rmsprop", loss=PairContrastive(margin=1.0), metrics=[PairAccuracy(0.5)], jit_compile=False)
     pairs = make_pairs(LABELS, seed=3)
     before = base.get_weights()[0].copy()
-    distances = pair_distances(network, rows, pairs)
+    distances = network.distances(rows, pairs)
     loss, accuracy = network.evaluate([rows[pairs.first], rows[pairs.second]], pairs.alike, verbose=0)
     y = pairs.alike
     naive = [(y[i] * d**2 + (1 - y[i]) * max(1 - d, 0) ** 2) / 2 for i, d in enumerate(distances)]
@@ -90,15 +82,15 @@ def test_a_twin_trains_its_encoder_by_the_articles_loss_and_survives_saving(tmp_
     history = network.fit(PairBatches(rows, LABELS, batch_size=16, seed=1), epochs=15, verbose=0).history
     assert history["loss"][-1] < 0.7 * history["loss"][0]
     assert (base.get_weights()[0] != before).any()
-    network.save(tmp_path / "twin.keras")
-    loaded = keras.saving.load_model(tmp_path / "twin.keras", safe_mode=True)
-    np.testing.assert_array_equal(pair_distances(loaded, rows, pairs), pair_distances(network, rows, pairs))
+    network.save(tmp_path / "siamese.keras")
+    loaded = keras.saving.load_model(tmp_path / "siamese.keras", safe_mode=True)
+    np.testing.assert_array_equal(loaded.distances(rows, pairs), network.distances(rows, pairs))
 
 
-def test_a_twin_by_similarity_survives_its_configuration() -> None:
-    network = twin(encoder(), distance=Cosine())
-    again = keras.Model.from_config(network.get_config())
-    assert again.get_layer("distance").distance.larger_is_nearer
+def test_a_siamese_network_by_similarity_survives_its_configuration() -> None:
+    network = Siamese(encoder(), distance=Cosine())
+    again = Siamese.from_config(network.get_config())
+    assert again.distance.larger_is_nearer
     metric = PairAccuracy(0.7, larger_is_nearer=True)
     metric = PairAccuracy.from_config(metric.get_config())
     metric.update_state([1, 0, 1, 0], [0.9, 0.8, 0.2, 0.1])
@@ -130,31 +122,31 @@ def naive_best(distances: np.ndarray, alike: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("turned", [False, True])
-def test_the_calibrated_threshold_is_the_best_of_all(turned: bool) -> None:
+def test_the_best_threshold_is_the_best_of_all(turned: bool) -> None:
     rng = np.random.default_rng(0)
     for n in (1, 2, 9, 40):
         for _ in range(20):
             alike = rng.integers(0, 2, n)
             distances = np.round(rng.normal(size=n) + (1 - alike), 1)  # rounded: ties
             given = -distances if turned else distances
-            threshold, accuracy = calibrate(given, alike, larger_is_nearer=turned)
+            threshold, accuracy = best_threshold(given, alike, larger_is_nearer=turned)
             assert accuracy == pytest.approx(naive_best(distances, alike))
             assert pair_accuracy(given, alike, threshold, larger_is_nearer=turned) == pytest.approx(accuracy)
 
 
 def test_a_threshold_that_parts_all_lies_in_the_widest_gap() -> None:
-    assert calibrate([0.1, 0.2, 0.8, 0.9], [1, 1, 0, 0]) == (0.5, 1.0)
+    assert best_threshold([0.1, 0.2, 0.8, 0.9], [1, 1, 0, 0]) == (0.5, 1.0)
 
 
 @pytest.mark.parametrize(("distances", "message"), [([1, np.nan], "must be finite, got 1"), ([1], "got 1 and 2")])
 def test_distances_that_are_none_are_explained(distances: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        calibrate(distances, [0, 1])
+        best_threshold(distances, [0, 1])
 
 
 def test_the_pairs_shown_are_the_worst_then_typical_ones_and_no_row_twice() -> None:
     distances = np.array([0.9, 0.1, 0.6, 0.3, 0.2, 1.2, 0.8])
     alike = np.array([1, 1, 1, 0, 1, 0, 1], np.float32)
-    pairs = siamese.PairList(np.array([0, 2, 4, 6, 8, 10, 0]), np.array([1, 3, 5, 7, 9, 11, 4]), alike)
-    assert siamese.pick_pairs(distances, pairs, 0.5, 1) == [0, 3, 1, 5]
-    assert siamese.pick_pairs(distances, pairs, 0.5, 2) == [0, 2, 3, 1, 4, 5]
+    pairs = PairList(np.array([0, 2, 4, 6, 8, 10, 0]), np.array([1, 3, 5, 7, 9, 11, 4]), alike)
+    assert pick_pairs(distances, pairs, 0.5, 1) == [0, 3, 1, 5]
+    assert pick_pairs(distances, pairs, 0.5, 2) == [0, 2, 3, 1, 4, 5]

@@ -1,31 +1,27 @@
 """Augmenters: each equals a loop over pixels, keeps shape, dtype and range, and repeats from its generator."""
 
+import copy
+import importlib.util
+from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import pytest
 
-from topkin.models.self_supervised.augment import (
-    Affine,
-    Augmenter,
-    Chain,
-    Contrast,
-    Crop,
-    Erase,
-    Flip,
-    Noise,
-    Shift,
-    sampled,
-)
+_PATH = Path(__file__).resolve().parents[2] / "examples" / "augment.py"
+_SPEC = importlib.util.spec_from_file_location("examples_augment", _PATH)
+assert _SPEC is not None
+assert _SPEC.loader is not None
+augmenters = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(augmenters)
+Affine, Chain, Contrast = augmenters.Affine, augmenters.Chain, augmenters.Contrast
+Erase, Flip, Shift, sampled = augmenters.Erase, augmenters.Flip, augmenters.Shift, augmenters.sampled
 
-EVERY: list[Augmenter] = [
+EVERY = [
     Shift(2),
     Flip(),
     Affine(degrees=20, scale=0.2, shear=0.2, shift=1.5),
-    Crop(0.3),
     Erase(0.5),
-    Noise(30),
     Contrast(0.5),
     Chain([Flip(chance=1), Shift(1, fill=7, chance=0.5)]),
 ]
@@ -38,7 +34,7 @@ def images(dtype: Any = np.uint8, n: int = 9) -> np.ndarray:
 
 @every
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
-def test_shape_dtype_and_range_stay_and_the_images_that_came_too(augment: Augmenter, dtype: Any) -> None:
+def test_shape_dtype_and_range_stay_and_the_images_that_came_too(augment: Any, dtype: Any) -> None:
     came = images(dtype)
     before = came.copy()
     got = augment(came, np.random.default_rng(0))
@@ -51,29 +47,23 @@ def test_shape_dtype_and_range_stay_and_the_images_that_came_too(augment: Augmen
 
 
 @every
-def test_the_generator_decides(augment: Augmenter) -> None:
+def test_the_generator_decides(augment: Any) -> None:
     first, again, other = (augment(images(), np.random.default_rng(seed)) for seed in (1, 1, 2))
     assert (first == again).all()
     assert (first != other).any()
 
 
 @every
-def test_each_image_draws_for_itself(augment: Augmenter) -> None:
+def test_each_image_draws_for_itself(augment: Any) -> None:
     got = augment(np.repeat(images(n=1), 40, axis=0), np.random.default_rng(0))
     assert len(np.unique(got.reshape(40, -1), axis=0)) > 1
 
 
 @every
-def test_a_chance_of_zero_changes_nothing(augment: Augmenter) -> None:
-    config = {**augment.get_config(), "chance": 0}
-    assert (type(augment).from_config(config)(images(), np.random.default_rng(0)) == images()).all()
-
-
-@every
-def test_an_augmenter_survives_its_configuration(augment: Augmenter) -> None:
-    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(augment))
-    assert repr(again) == repr(augment)
-    assert (again(images(), np.random.default_rng(5)) == augment(images(), np.random.default_rng(5))).all()
+def test_a_chance_of_zero_changes_nothing(augment: Any) -> None:
+    never = copy.copy(augment)
+    never.chance = 0
+    assert (never(images(), np.random.default_rng(0)) == images()).all()
 
 
 def test_a_chance_is_the_share_that_is_changed() -> None:
@@ -132,15 +122,6 @@ def test_a_quarter_turn_is_one_and_no_change_is_none() -> None:
     assert (turned[0] == np.rot90(square[0], -1)).all() or (turned[0] == np.rot90(square[0], 1)).all()
 
 
-def test_a_crop_of_everything_is_the_image() -> None:
-    assert (Crop(1.0, aspect=1)(images(), np.random.default_rng(0)) == images()).all()
-
-
-def test_a_crop_reads_from_inside_only() -> None:
-    bright = np.full((50, 7, 6, 1), 200, np.uint8)
-    assert (Crop(0.2)(bright, np.random.default_rng(0)) == 200).all()
-
-
 def test_what_is_erased_is_one_rectangle_of_at_most_its_share() -> None:
     bright = np.full((300, 10, 8, 1), 200, np.uint8)
     sizes = set()
@@ -154,11 +135,8 @@ def test_what_is_erased_is_one_rectangle_of_at_most_its_share() -> None:
     assert len(sizes) == 20
 
 
-def test_noise_and_contrast_are_as_large_as_they_say() -> None:
+def test_contrast_is_as_large_as_it_says() -> None:
     grey = np.full((2000, 6, 6, 1), 120, np.float32)
-    spread = (Noise(20)(grey, np.random.default_rng(0)) - 120).std(axis=(1, 2, 3))
-    assert spread.max() < 28
-    assert spread.mean() == pytest.approx(10, rel=0.1)
     brightness = Contrast(0.5)(grey, np.random.default_rng(0))[:, 0, 0, 0] / 120
     assert brightness.min() == pytest.approx(1 / 1.5, rel=0.01)
     assert brightness.max() == pytest.approx(1.5, rel=0.01)
@@ -169,10 +147,8 @@ def test_noise_and_contrast_are_as_large_as_they_say() -> None:
     [
         (lambda: Flip(chance=1.5), "chance must be from 0 to 1, got 1.5"),
         (lambda: Shift(-1), "most must be at least 0 pixels, got -1"),
-        (lambda: Crop(0), "smallest must be above 0"),
         (lambda: Erase(1.2), "above 0 and at most 1 of a side, got 1.2"),
         (lambda: Affine(degrees=-3), "must be at least 0"),
-        (lambda: Noise(-1), "must be at least 0"),
         (lambda: Contrast(-1), "must be at least 0"),
         (lambda: Flip()(np.zeros((3, 28, 28)), np.random.default_rng(0)), r"must be \(n, height, width, channels\)"),
     ],

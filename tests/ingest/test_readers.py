@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from topkin.ingest.cleaning import clean_purchases
 from topkin.ingest.contract import InputSource
 from topkin.ingest.files import FILE, ROW
+from topkin.ingest.readers import escape_invalid_utf8
 from topkin.ingest.rules import Rules
-from topkin.ingest.utf8 import escape_invalid_utf8
 
 BYTES = [b"ok", b"\xff\xfe", None, "ü\\xff".encode(), b"x\xc3"]
 SOUND = ["ok", "\\xff\\xfe", None, "ü\\xff", "x\\xc3"]

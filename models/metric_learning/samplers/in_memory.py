@@ -1,7 +1,7 @@
 """Batches for metric learning: M classes x N examples, positives by pairs, negatives by popularity.
 
 A pair or triplet loss needs batches in which classes meet themselves; shuffled rows of many classes hold
-hardly a positive. Here from memory; from streams in ``topkin.models.metric_learning.parquet_samplers``. Everything
+hardly a positive. Here from memory; from streams in ``samplers.streamed``. Everything
 is drawn from a seed: the same seed and epoch give the same batches.
 """
 
@@ -10,6 +10,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from numpy.typing import ArrayLike
 
 Augment = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
@@ -21,7 +22,7 @@ def check_sizes(classes: int, examples: int) -> None:
 
 
 def class_batches(
-    labels: Any, *, classes: int, examples: int, batches: int, rng: np.random.Generator
+    labels: ArrayLike, *, classes: int, examples: int, batches: int, rng: np.random.Generator
 ) -> Iterator[np.ndarray]:
     """Row numbers of batches of ``classes`` classes with ``examples`` rows each, (classes · examples,) int64.
 
@@ -65,17 +66,68 @@ class _Round:
         return taken
 
 
-class ClassBatches(keras.utils.PyDataset):
-    """M classes x N examples from memory, for ``model.fit``: batches of (rows, labels).
+class Batches(keras.utils.PyDataset):
+    """Batches from memory, drawn anew each epoch: a subclass has :meth:`_draw`, which sets each batch's row numbers."""
 
-    rows: (n, ...) array. labels: (n,). batches: of an epoch; by default as many as make n rows.
-    augment: called as ``augment(rows, rng)`` on each batch. Each epoch draws anew.
+    def __init__(self, rows: np.ndarray, labels: ArrayLike, augment: Augment | None, seed: int) -> None:
+        super().__init__()
+        self.rows, self.labels, self.augment = rows, np.asarray(labels), augment
+        if len(rows) != len(self.labels):
+            raise ValueError(
+                f"rows and labels must have the same length, got {len(rows)} and {len(self.labels)}: "
+                "pass one label for each row"
+            )
+        self.seed, self.epoch = seed, 0
+        self._draw()
+
+    _numbers: list[np.ndarray]
+
+    def _draw(self) -> None:
+        raise NotImplementedError
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def _take(self, numbers: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        rows = self.rows[numbers]
+        return rows if self.augment is None else self.augment(rows, rng)
+
+    def __getitem__(self, index: int) -> tuple[Any, np.ndarray]:
+        numbers = self._numbers[index]
+        return self._take(numbers, np.random.default_rng([self.seed, self.epoch, index])), self.labels[numbers]
+
+    def on_epoch_end(self) -> None:
+        self.epoch += 1
+        self._draw()
+
+
+class ClassBatches(Batches):
+    """M classes x N examples from memory, for ``model.fit``: batches of (rows, labels); each epoch draws anew.
+
+    Args:
+        rows: (n, ...) array.
+        labels: (n,) of any type.
+        classes: of a batch, M.
+        examples: of each class in a batch, N.
+        batches: of an epoch; as many as make n rows where None.
+        augment: called as ``augment(rows, rng)`` on each batch.
+        seed: the same seed and epoch give the same batches.
+
+    Raises:
+        ValueError: lengths that differ, or fewer classes than a batch needs.
+
+    Examples:
+        >>> from topkin.models import samplers
+        >>> batches = samplers.ClassBatches(np.arange(12), np.arange(12) % 3, classes=2, examples=2)
+        >>> rows, labels = batches[0]
+        >>> len(batches), len(rows), len(set(labels))
+        (3, 4, 2)
     """
 
     def __init__(
         self,
         rows: np.ndarray,
-        labels: Any,
+        labels: ArrayLike,
         *,
         classes: int = 8,
         examples: int = 8,
@@ -83,79 +135,79 @@ class ClassBatches(keras.utils.PyDataset):
         augment: Augment | None = None,
         seed: int = 0,
     ) -> None:
-        super().__init__()
-        if len(rows) != len(labels):
-            raise ValueError(
-                f"rows and labels must have the same length, got {len(rows)} and {len(labels)}: "
-                "pass one label for each row"
-            )
-        self.rows, self.labels, self.augment = rows, np.asarray(labels), augment
-        self.classes, self.examples, self.seed, self.epoch = classes, examples, seed, 0
+        self.classes, self.examples = classes, examples
         self.batches = max(1, len(rows) // (classes * examples)) if batches is None else batches
-        self._draw()
+        super().__init__(rows, labels, augment, seed)
 
     def _draw(self) -> None:
         rng = np.random.default_rng([self.seed, self.epoch])
         sizes = {"classes": self.classes, "examples": self.examples, "batches": self.batches}
         self._numbers = list(class_batches(self.labels, **sizes, rng=rng))
 
-    def __len__(self) -> int:
-        return self.batches
 
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        numbers = self._numbers[index]
-        rows = self.rows[numbers]
-        if self.augment is not None:
-            rows = self.augment(rows, np.random.default_rng([self.seed, self.epoch, index]))
-        return rows, self.labels[numbers]
-
-    def on_epoch_end(self) -> None:
-        """Draw the next epoch."""
-        self.epoch += 1
-        self._draw()
-
-
-class RowBatches(keras.utils.PyDataset):
-    """Shuffled rows from memory, augmented, for losses with a vector a class: batches of (rows, labels).
+class RowBatches(Batches):
+    """Shuffled rows from memory, for losses with a vector a class: batches of (rows, labels).
 
     The last, short batch is left out. Each epoch has its own order and its own augmentation.
+
+    Args:
+        rows: (n, ...) array.
+        labels: (n,).
+        batch_size: at most n.
+        augment: called as ``augment(rows, rng)`` on each batch.
+        seed: the same seed and epoch give the same batches.
+
+    Raises:
+        ValueError: lengths that differ, or a batch larger than the rows.
+
+    Examples:
+        >>> from topkin.models import samplers
+        >>> batches = samplers.RowBatches(np.arange(10), np.arange(10) % 3, batch_size=4)
+        >>> len(batches), batches[0][0].shape
+        (2, (4,))
     """
 
     def __init__(
-        self, rows: np.ndarray, labels: Any, *, batch_size: int = 128, augment: Augment | None = None, seed: int = 0
+        self,
+        rows: np.ndarray,
+        labels: ArrayLike,
+        *,
+        batch_size: int = 128,
+        augment: Augment | None = None,
+        seed: int = 0,
     ) -> None:
-        super().__init__()
-        if len(rows) != len(labels) or not 1 <= batch_size <= len(rows):
-            raise ValueError(
-                f"rows and labels must have the same length, at least batch_size, got {len(rows)}, {len(labels)} "
-                f"and batch_size {batch_size}: pass one label for each row, or lower batch_size"
-            )
-        self.rows, self.labels, self.augment = rows, np.asarray(labels), augment
-        self.batch_size, self.seed, self.epoch = batch_size, seed, 0
-        self._order = np.random.default_rng([seed, 0]).permutation(len(rows))
+        self.batch_size = batch_size
+        super().__init__(rows, labels, augment, seed)
 
-    def __len__(self) -> int:
-        return len(self.rows) // self.batch_size
-
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        numbers = self._order[index * self.batch_size : (index + 1) * self.batch_size]
-        rows = self.rows[numbers]
-        if self.augment is not None:
-            rows = self.augment(rows, np.random.default_rng([self.seed, self.epoch, index]))
-        return rows, self.labels[numbers]
-
-    def on_epoch_end(self) -> None:
-        """Draw the next epoch."""
-        self.epoch += 1
-        self._order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.rows))
+    def _draw(self) -> None:
+        n = len(self.rows)
+        if not 1 <= self.batch_size <= n:
+            raise ValueError(f"batch_size must be from 1 to the {n} rows, got {self.batch_size}: lower batch_size")
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(n)
+        whole = len(order) // self.batch_size
+        self._numbers = list(order[: whole * self.batch_size].reshape(whole, -1))
 
 
-def pair_batches(pairs: Any, *, pairs_per_batch: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
+def pair_batches(pairs: ArrayLike, *, pairs_per_batch: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
     """Batches of positive pairs in which no row occurs twice, (pairs_per_batch, 2): one pass in random order.
 
-    pairs: (p, 2) int row numbers, such as items of one basket. Each pair's rows are negatives of all other
-    pairs' (labels: the pair's number in the batch), so a row must not be in two pairs of a batch; a pair
-    that would is kept for a later one. What is left at the end and fills no batch is left out.
+    Each pair's rows are negatives of all other pairs' (labels: the pair's number in the batch), so a row must
+    not be in two pairs of a batch; a pair that would is kept for a later one. What is left at the end and fills
+    no batch is left out.
+
+    Args:
+        pairs: (p, 2) int row numbers, such as items of one basket.
+        pairs_per_batch: at least 2.
+        rng: decides the order.
+
+    Raises:
+        ValueError: pairs of another shape or type, a row with itself, or a batch of one pair.
+
+    Examples:
+        >>> from topkin.models import samplers
+        >>> pairs = [[0, 1], [2, 3], [0, 4], [5, 6]]
+        >>> len(list(samplers.pair_batches(pairs, pairs_per_batch=2, rng=np.random.default_rng(0))))
+        2
     """
     pairs = np.asarray(pairs)
     if pairs.ndim != 2 or pairs.shape[1] != 2 or not np.issubdtype(pairs.dtype, np.integer):
@@ -187,13 +239,23 @@ def pair_batches(pairs: Any, *, pairs_per_batch: int, rng: np.random.Generator) 
 class PopularityNegatives:
     """Negatives drawn with a chance that grows with popularity: counts to the power of ``power``.
 
-    counts: (items,), how often each was bought. power: 0 draws evenly, 1 by popularity; word2vec's is 0.75.
-    Items of count 0 are drawn only where power is 0.
-
     Mikolov et al., Distributed representations of words and phrases, NeurIPS 2013.
+
+    Args:
+        counts: (items,), how often each was bought.
+        power: 0 draws evenly, 1 by popularity; word2vec's is 0.75. Items of count 0 are drawn only where it is 0.
+
+    Raises:
+        ValueError: counts that are not finite, below 0, or all 0.
+
+    Examples:
+        >>> from topkin.models import samplers
+        >>> negatives = samplers.PopularityNegatives(counts=[5, 3, 1, 1])
+        >>> negatives.draw_for([[0, 1], [2]], k=3, rng=np.random.default_rng(0)).shape
+        (2, 3)
     """
 
-    def __init__(self, counts: Any, power: float = 0.75) -> None:
+    def __init__(self, counts: ArrayLike, power: float = 0.75) -> None:
         counts = np.asarray(counts, np.float64)
         if counts.ndim != 1 or not len(counts) or not np.isfinite(counts).all() or (counts < 0).any():
             raise ValueError(f"counts must be (items,) finite numbers of at least 0, got shape {counts.shape}")
@@ -232,7 +294,7 @@ class PopularityNegatives:
             "leave such users out, or lower power"
         )
 
-    def log_probability(self, items: Any) -> np.ndarray:
+    def log_probability(self, items: ArrayLike) -> np.ndarray:
         """The logarithm of each item's chance, float64: what the logQ correction subtracts; -inf for none."""
         with np.errstate(divide="ignore"):
             return np.log(self.probability)[np.asarray(items)]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from topkin.models.metric_learning.samplers import (
+from topkin.models.metric_learning.samplers.in_memory import (
     ClassBatches,
     PopularityNegatives,
     RowBatches,

@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 from topkin.errors import InputError
-from topkin.models.metric_learning.parquet_samplers import (
+from topkin.models.metric_learning.samplers.streamed import (
     ClassBuffer,
     ParquetClassBatches,
     class_batches_from_dataset,

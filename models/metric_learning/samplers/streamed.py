@@ -4,20 +4,20 @@ Rows wait by class in a buffer of bounded size; whenever enough classes have eno
 Rows are read once each epoch, in an order drawn from the seed and the epoch.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import tensorflow as tf
+from numpy.typing import ArrayLike
 
 from topkin.artifacts import storage
 from topkin.errors import InputError
-from topkin.models.metric_learning.samplers import check_sizes
+from topkin.models.metric_learning.samplers.in_memory import check_sizes
 
-Rows = tuple[Any, ...]
+Row = tuple[np.ndarray, ...]  # one or more arrays, of a row or of a batch
 
 
 class ClassBuffer:
@@ -33,11 +33,11 @@ class ClassBuffer:
         if size < classes * examples:
             raise ValueError(f"the buffer must hold a batch, {classes} x {examples} rows at least, got {size}")
         self.classes, self.examples, self.size, self.rng = classes, examples, size, rng
-        self.waiting: dict[Any, list[Any]] = {}
+        self.waiting: dict[Hashable, list[Row]] = {}
         self.rows = self.dropped = 0
-        self._ready: dict[Any, None] = {}
+        self._ready: dict[Hashable, None] = {}
 
-    def add(self, label: Any, row: Any) -> None:
+    def add(self, label: Hashable, row: Row) -> None:
         """One more row."""
         queue = self.waiting.setdefault(label, [])
         queue.append(row)
@@ -48,7 +48,7 @@ class ClassBuffer:
             self._take(next(iter(self.waiting)), 1)
             self.dropped += 1
 
-    def _take(self, label: Any, k: int) -> list[Any]:
+    def _take(self, label: Hashable, k: int) -> list[Row]:
         """``k`` random rows of a class, which wait no longer."""
         queue, taken = self.waiting[label], []
         for _ in range(k):
@@ -62,7 +62,7 @@ class ClassBuffer:
             del self.waiting[label]
         return taken
 
-    def batches(self, keep: int = 0) -> Iterator[tuple[list[Any], list[Any]]]:
+    def batches(self, keep: int = 0) -> Iterator[tuple[list[Hashable], list[Row]]]:
         """Batches of (labels, rows) as long as more than ``keep`` rows wait and they suffice for one.
 
         A higher ``keep`` mixes better: rows wait longer, beside more others.
@@ -76,7 +76,7 @@ class ClassBuffer:
 
 
 def class_batches_of(
-    stream: Iterator[tuple[Any, Rows]], *, classes: int, examples: int, buffer_rows: int, rng: np.random.Generator
+    stream: Iterator[tuple[ArrayLike, Row]], *, classes: int, examples: int, buffer_rows: int, rng: np.random.Generator
 ) -> Iterator[tuple[np.ndarray, tuple[np.ndarray, ...]]]:
     """Batches from a stream of ``(labels (b,), arrays (b, ...))``: labels (M · N,) and arrays (M · N, ...).
 
@@ -119,8 +119,26 @@ def class_batches_from_dataset(
 ) -> tf.data.Dataset:
     """A ``tf.data`` dataset of M x N batches from one of batches ``(rows, labels)``: the same structure.
 
-    Each pass draws from the seed and the number of the pass. Batches of a pass differ in nothing else from
-    those of :func:`class_batches_of`.
+    Each pass draws from the seed and the number of the pass.
+
+    Args:
+        dataset: of batches (rows, labels), one tensor each.
+        classes: of a batch, M.
+        examples: of each class in a batch, N.
+        buffer_rows: that wait for others of their class, at most.
+        seed: of the draws.
+
+    Raises:
+        TypeError: the dataset gives something else.
+        ValueError: labels that are not (b,); in a pass, data sorted by class or with too few classes.
+
+    Examples:
+        >>> import tensorflow as tf
+        >>> from topkin.models import samplers
+        >>> stream = tf.data.Dataset.from_tensor_slices((np.arange(12), np.arange(12) % 3)).batch(4)
+        >>> batches = samplers.class_batches_from_dataset(stream, classes=2, examples=2)
+        >>> [len(set(labels.numpy())) for rows, labels in batches]
+        [2, 2, 2]
     """
     spec = dataset.element_spec
     if not isinstance(spec, tuple) or len(spec) != 2 or any(not isinstance(s, tf.TensorSpec) for s in spec):
@@ -144,11 +162,33 @@ def class_batches_from_dataset(
 class ParquetClassBatches:
     """M classes x N examples streamed from Parquet files: iterate it, or give :meth:`dataset` to ``fit``.
 
-    paths: files with the same columns. read: turns a table of a few thousand rows into ``(labels (b,),
-    rows (b, ...))``, such as ``topkin.models.encoders.images.images_of`` the other way round. The files' row groups
-    are read in random order, ``mixed`` of them at a time, their rows interleaved; at most about
-    ``buffer_rows`` rows and ``mixed`` blocks of ``block_rows`` are held. Each iteration is an epoch, drawn
+    The files' row groups are read in random order, ``mixed`` of them at a time, their rows interleaved; at most
+    about ``buffer_rows`` rows and ``mixed`` blocks of ``block_rows`` are held. Each iteration is an epoch, drawn
     from the seed and its number.
+
+    Args:
+        paths: files with the same columns.
+        columns: to read.
+        read: from a table of a few thousand rows to ``(labels (b,), rows (b, ...))``.
+        classes: of a batch, M.
+        examples: of each class in a batch, N.
+        buffer_rows: that wait for others of their class, at most.
+        block_rows: read at once.
+        mixed: row groups read at a time.
+        seed: the same seed and epoch give the same batches.
+
+    Raises:
+        ValueError: no paths, or sizes below 1.
+        InputError: when iterated, a file without the columns.
+
+    Examples:
+        >>> import pyarrow as pa, pyarrow.parquet as pq
+        >>> from topkin.models import samplers
+        >>> pq.write_table(pa.table({"size": range(8), "kind": [0, 1] * 4}), "items.parquet")
+        >>> read = lambda table: (table["kind"].to_numpy(), table["size"].to_numpy())
+        >>> batches = samplers.ParquetClassBatches(["items.parquet"], ["kind", "size"], read, classes=2, examples=2)
+        >>> [len(rows) for rows, labels in batches]
+        [4, 4]
     """
 
     def __init__(
@@ -188,7 +228,7 @@ class ParquetClassBatches:
             for batch in file.iter_batches(self.block_rows, row_groups=[group], columns=self.columns):
                 yield pa.Table.from_batches([batch])
 
-    def _stream(self, rng: np.random.Generator) -> Iterator[tuple[Any, Rows]]:
+    def _stream(self, rng: np.random.Generator) -> Iterator[tuple[ArrayLike, Row]]:
         groups = self._groups()
         waiting = [self._blocks(*groups[i]) for i in rng.permutation(len(groups))]
         reading = [waiting.pop() for _ in range(min(self.mixed, len(waiting)))]

@@ -3,20 +3,19 @@
     augment = Chain([Flip(), Shift(2), Erase(0.25, chance=0.5)])
     batch = augment(images, np.random.default_rng([seed, epoch, step]))
 
-Each takes images (n, height, width, channels), uint8 or float of 0 to 255, and gives as many of the same
-shape and dtype; each image draws for itself; the images that came are left as they are. The same generator
-state gives the same images on any machine. ``chance`` is the share of images that are changed at all.
+The examples' figures were measured with these, which draw from the generator alone; a model of yours may begin with
+``keras.layers.RandomFlip`` and its like instead. Each takes images (n, height, width, channels), uint8 or float of 0
+to 255, and gives as many of the same shape and dtype; each image draws for itself; the images that came are left as
+they are. The same generator state gives the same images on any machine. ``chance`` is the share of images that are
+changed at all.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
-from topkin.models.metric_learning.serialization import Configured, serializable
 
-
-class Augmenter(Configured):
+class Augmenter:
     """The interface: a subclass has :meth:`change`."""
 
     def __init__(self, *, chance: float = 1.0) -> None:
@@ -41,7 +40,6 @@ class Augmenter(Configured):
         raise NotImplementedError
 
 
-@serializable
 class Chain(Augmenter):
     """One augmenter after the other."""
 
@@ -56,7 +54,6 @@ class Chain(Augmenter):
         return images
 
 
-@serializable
 class Shift(Augmenter):
     """Moved by whole pixels, up to ``most`` in each direction; what comes in from outside is ``fill``."""
 
@@ -75,7 +72,6 @@ class Shift(Augmenter):
         return np.ascontiguousarray(np.moveaxis(windows[np.arange(n), top, left], 1, -1))
 
 
-@serializable
 class Flip(Augmenter):
     """Left and right exchanged."""
 
@@ -87,7 +83,6 @@ class Flip(Augmenter):
         return images[:, :, ::-1].copy()
 
 
-@serializable
 class Affine(Augmenter):
     """Turned, scaled, sheared and moved about the centre, read between pixels by bilinear interpolation.
 
@@ -142,35 +137,6 @@ def sampled(images: np.ndarray, rows: np.ndarray, columns: np.ndarray, fill: flo
     return _as(upper * (1 - down) + lower * down, images.dtype)
 
 
-@serializable
-class Crop(Augmenter):
-    """A part of the image, scaled up to the image's size by bilinear interpolation.
-
-    smallest: the least share of the area, the share drawn evenly from there to 1. aspect: height by width of
-    the part, drawn (by its logarithm) from 1 / aspect to aspect, and cut where it would leave the image.
-    """
-
-    def __init__(self, smallest: float = 0.3, aspect: float = 4 / 3, *, chance: float = 1.0) -> None:
-        super().__init__(chance=chance)
-        if not 0 < smallest <= 1 or aspect < 1:
-            raise ValueError(f"smallest must be above 0 and at most 1, aspect at least 1, got {smallest} and {aspect}")
-        self.smallest, self.aspect = smallest, aspect
-
-    def change(self, images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """See the class."""
-        n, height, width, _ = images.shape
-        area = rng.uniform(self.smallest, 1, n)
-        slant = np.exp(rng.uniform(-1, 1, n) * np.log(self.aspect) / 2)
-        share = np.minimum(np.sqrt(area) * slant, 1), np.minimum(np.sqrt(area) / slant, 1)
-        places = []
-        for size, part in zip((height, width), share, strict=True):
-            start = rng.uniform(0, 1, n) * (1 - part) * (size - 1)
-            places.append(start[:, None] + part[:, None] * np.arange(size))
-        rows = np.broadcast_to(places[0][:, :, None], (n, height, width))
-        return sampled(images, rows, np.broadcast_to(places[1][:, None, :], (n, height, width)), 0.0)
-
-
-@serializable
 class Erase(Augmenter):
     """A rectangle covered with ``fill``, its sides up to ``most`` of the image's, at any place inside.
 
@@ -196,23 +162,6 @@ class Erase(Augmenter):
         return np.where(covered[..., None], images.dtype.type(self.fill), images)
 
 
-@serializable
-class Noise(Augmenter):
-    """Normal noise added to each pixel, of a standard deviation drawn from 0 to ``most`` (of 255)."""
-
-    def __init__(self, most: float = 20.0, *, chance: float = 1.0) -> None:
-        super().__init__(chance=chance)
-        if most < 0:
-            raise ValueError(f"most must be at least 0, got {most}")
-        self.most = most
-
-    def change(self, images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """See the class."""
-        amount = rng.uniform(0, self.most, (len(images), 1, 1, 1)).astype(np.float32)
-        return _as(images + amount * rng.standard_normal(images.shape, np.float32), images.dtype)
-
-
-@serializable
 class Contrast(Augmenter):
     """Contrast about the image's mean and brightness, each by a factor from 1 / (1 + most) to 1 + most."""
 
@@ -229,7 +178,7 @@ class Contrast(Augmenter):
         return _as(((images - mean) * factors[0] + mean) * factors[1], images.dtype)
 
 
-def _as(images: np.ndarray, dtype: Any) -> np.ndarray:
+def _as(images: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """Clipped to 0 and 255; rounded where whole numbers are kept."""
     images = np.clip(images, 0, 255)
     return (np.rint(images) if np.issubdtype(dtype, np.integer) else images).astype(dtype)
