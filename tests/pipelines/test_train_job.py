@@ -49,7 +49,14 @@ def run(job: Job, folder: Path) -> dict:
 def test_a_prepared_folder_becomes_an_encoder_with_its_record(prepared, tmp_path):
     summary = run(prepared, tmp_path)
     out = str(tmp_path / "out")
-    assert set(storage.files(out)) >= {"encoder.keras", "items.parquet", "signature.json", "training.json"}
+    assert set(storage.files(out)) >= {
+        "encoder.keras",
+        "items.parquet",
+        "signature.json",
+        "training.json",
+        "repurchase.json",
+    }
+    assert set(storage.read_json(f"{out}/repurchase.json")) <= {"keep", "boost"}
     assert any(name.startswith("logs/validation/") for name in storage.files(out))
     signature, training = (storage.read_json(f"{out}/{name}.json") for name in ("signature", "training"))
     assert signature["encoder"] == storage.sha256(f"{out}/encoder.keras")

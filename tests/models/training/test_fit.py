@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,6 +42,14 @@ def test_a_seed_gives_the_same_file_and_another_gives_another(context, purchases
     assert comparable(training) == comparable(uninterrupted[1])
     other = fit.fit(replace(context.changed(epochs=1), seed=4), purchases, catalogue)
     assert serialization.model_bytes(other.encoder.model) != uninterrupted[0]
+
+
+def test_a_selection_survives_json_and_is_all_that_a_refit_needs(context, purchases, catalogue, uninterrupted):
+    chosen = uninterrupted[1].selection
+    again = selection.Selection.from_json(json.loads(json.dumps(chosen.to_json())))
+    assert again == chosen
+    encoder = fit.refit(again, context, purchases, catalogue)
+    assert serialization.model_bytes(encoder.model) == uninterrupted[0]
 
 
 class Killed(BaseException):
