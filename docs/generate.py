@@ -57,7 +57,7 @@ path = "sales.parquet"
 userid = "customer"
 [train]
 epochs = "three"
-temperature = 0
+advanced.temperature = 0
 [recommend]
 search = "indx"
 dim = 64
@@ -91,7 +91,7 @@ COLUMNS = {
     "rank": "place in the list, from 1",
     "score": "cosine similarity; of popular items the purchases counted, of neighbours' purchases the sum of cosines",
     "times_bought": "how often the user bought the item before; 0 for an item new to the user",
-    "because": "the bought items that contributed most, first the greatest; a sequence block's part is no item's",
+    "because": "the bought items that contributed most, first the greatest",
     "wanted": "items asked for",
     "got": "items listed",
     "neighbour_id": "the neighbour",

@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Sequence
 
 from topkin.config.sections import Settings
+from topkin.pipelines.engine.stages import plan_stages
 from topkin.planning.costs import MEASURED
-from topkin.planning.estimate import InputCounts, Machine, Plan, dim_of, duration, plan, size
+from topkin.planning.estimate import InputCounts, Machine, Plan, Workload, duration, size
 
 USERS, ITEMS, PURCHASES, PARTS = 100_000_000, 10_000_000, 2_000_000_000, 2_000
 LARGE, SMALL = Machine(memory=32e9, cores=8, workers=500), Machine(memory=12e9, cores=2, workers=2_000)
@@ -13,7 +14,7 @@ SETTINGS = Settings.model_validate(
     {
         "purchases": {"path": "x"},
         "run": {"parts": PARTS},
-        "train": {"svd_dim": 94, "svd_rank": 512, "next_item_dim": 32, "dim": 128},
+        "train": {"preset": "small"},
         "recommend": {"k": 20, "because": 3},
     }
 )
@@ -60,12 +61,12 @@ def _plan(machine: Machine) -> Plan:
     counts = InputCounts(
         purchases=PURCHASES, known=PURCHASES, users=USERS, items=ITEMS, input_bytes=20 * PURCHASES, id_bytes=16
     )
-    return plan(counts, SETTINGS, machine)
+    return plan_stages(counts, SETTINGS, machine)
 
 
 def _cluster() -> str:
     large, small = _plan(LARGE), _plan(SMALL)
-    dim = dim_of(large.counts, SETTINGS)
+    dim = Workload(counts=large.counts, settings=SETTINGS, machine=LARGE).dim
     text = f"## {USERS:,} users x {ITEMS:,} items\n\n"
     text += f"What the plan says of {PURCHASES:,} purchases, `k` = 20, `d` = {dim}, `run.parts = {PARTS}`, on "
     text += (

@@ -16,11 +16,11 @@ import pyarrow.compute as pc
 from topkin.artifacts import storage
 from topkin.config.sections import IndexSettings, TrainSettings
 from topkin.errors import ConfigError, InputError
-from topkin.evaluation.protocol import csr
 from topkin.evaluation.published import GOWALLA
+from topkin.linalg.csr import Csr
 from topkin.metrics.ranking import ranking_metrics
 from topkin.pipelines.cli import logs
-from topkin.pipelines.cli.asked import CommandOptions
+from topkin.pipelines.cli.commands import CommandOptions
 from topkin.telemetry.profiling import measure_usage
 
 AT = 20
@@ -29,12 +29,12 @@ USERS_AT_ONCE = 4096
 
 @dataclass(frozen=True)
 class BenchmarkSplit:
-    """Pairs of two parts by number. item_ids: the train part's, ascending. test: CSR by train user."""
+    """Pairs of two parts by number. item_ids: the train part's, ascending. test: by train user."""
 
     users: np.ndarray
     items: np.ndarray
     item_ids: pa.Array
-    test: tuple[np.ndarray, np.ndarray]
+    test: Csr
     unknown: int
 
 
@@ -72,9 +72,11 @@ def read_split(folder: str) -> BenchmarkSplit:
         for column in numbers
     }
     users, items = at["test", "user_id"], at["test", "item_id"]
-    known = (users >= 0) & (items >= 0)
-    test = csr(users[known], items[known], len(numbers["user_id"]), len(numbers["item_id"]))
-    return BenchmarkSplit(at["train", "user_id"], at["train", "item_id"], numbers["item_id"], test, int((~known).sum()))
+    in_train = (users >= 0) & (items >= 0)
+    test = Csr.of_pairs(users[in_train], items[in_train], len(numbers["user_id"]), len(numbers["item_id"]))
+    return BenchmarkSplit(
+        at["train", "user_id"], at["train", "item_id"], numbers["item_id"], test, int((~in_train).sum())
+    )
 
 
 def measure_split(folder: str, train: TrainSettings, seed: int, index: IndexSettings | None = None) -> dict[str, Any]:
@@ -85,55 +87,55 @@ def measure_split(folder: str, train: TrainSettings, seed: int, index: IndexSett
     """
     from topkin.models.data.in_memory import bare_catalogue, without_times
     from topkin.models.ops import device
-    from topkin.models.training import fit
-    from topkin.models.training.trainer import Plan
+    from topkin.models.training.context import TrainingContext
+    from topkin.models.training.fit import fit
+    from topkin.models.training.validation import METRIC
 
     device.set_up(deterministic=True)
     with measure_usage() as usage:
         split = read_split(folder)
         purchases = without_times(split.users, split.items, split.item_ids, seed=seed)
-        plan = Plan(seed=seed, recent_days=7, **train.model_dump()).untimed()
-        encoder, done = fit.fit(plan, purchases, bare_catalogue(purchases))
-    held = purchases.parts[0]
-    buyers = np.bincount(held.distinct().items, minlength=held.n_items)
+        context = TrainingContext(train=train, seed=seed, recent_days=7).untimed()
+        training = fit(context, purchases, bare_catalogue(purchases))
+    encoder, selection = training.encoder, training.selection
+    part = purchases.parts[0]
+    buyers = np.bincount(part.distinct().items, minlength=part.n_items)
     vectors, in_vectors = encoder.encode_items(bare_catalogue(purchases))
-    users = encoder.encode_users(held, in_vectors, buyers, users=purchases.users(purchases.names()[0]))
-    found = {
+    users = encoder.encode_users(part, in_vectors, buyers)
+    result = {
         "preset": train.preset,
         "seed": seed,
         "dim": encoder.dim,
         "seconds": round(usage.seconds, 1),
         "peak_mb": round(usage.peak_bytes / 1e6),
-        **judged(users, vectors, held.indptr, held.items, split.test),
-        "users": int((np.diff(split.test[0]) > 0).sum()),
+        **judged(users, vectors, part.pattern, split.test),
+        "users": int((split.test.lengths > 0).sum()),
         "test_pairs_unknown": split.unknown,
         "blocks": {b.name: {"dim": b.dim, "weight": b.weight} for b in encoder.blocks},
-        "validation": done.reached,
-        "curve": [round(e[f"validation_{fit.METRIC}"], 4) for e in done.epochs],
-        "epochs": len(done.refit),
-        "left_out": done.left_out,
+        "validation": selection.validation,
+        "curve": [round(epoch[f"validation_{METRIC}"], 4) for epoch in selection.curve],
+        "epochs": len(training.epochs),
+        "left_out": selection.left_out,
     }
     if index is not None:
-        found["index"] = index_recall(vectors, users, split.item_ids, index, seed)
-    return found
+        result["index"] = index_recall(vectors, users, split.item_ids, index, seed)
+    return result
 
 
 def judged(
     users: np.ndarray,
     vectors: np.ndarray,
-    indptr: np.ndarray,
-    items: np.ndarray,
-    test: tuple[np.ndarray, np.ndarray],
+    train: Csr,
+    test: Csr,
 ) -> dict[str, float]:
     """Mean recall@20 and NDCG@20 over the users with test items, all items ranked but the user's train items."""
-    from topkin.evaluation.protocol import rows_taken
     from topkin.search.topk import top_k
 
-    sums, judged_users = np.zeros(2), np.flatnonzero(np.diff(test[0]))
+    sums, judged_users = np.zeros(2), np.flatnonzero(test.lengths)
     for start in range(0, len(judged_users), USERS_AT_ONCE):
         rows = judged_users[start : start + USERS_AT_ONCE]
-        ids, _ = top_k(users[rows], vectors, AT, exclude=rows_taken((indptr, items), rows))
-        metrics = ranking_metrics(ids, rows_taken(test, rows), (AT,))
+        ids, _ = top_k(users[rows], vectors, AT, exclude=train.take(rows))
+        metrics = ranking_metrics(ids, test.take(rows), (AT,))
         sums += [metrics[f"recall@{AT}"].sum(), metrics[f"ndcg@{AT}"].sum()]
     recall, ndcg = sums / max(len(judged_users), 1)
     return {f"recall@{AT}": round(float(recall), 4), f"ndcg@{AT}": round(float(ndcg), 4)}
@@ -145,52 +147,52 @@ def index_recall(
     """What ``ann.build_index`` measures, over all users."""
     import tempfile
 
-    from topkin.search.hnsw import build_index
+    from topkin.search.hnsw.build import build_index
 
     every = settings.model_copy(update={"sample": len(users)})
     with tempfile.TemporaryDirectory(prefix="topkin-benchmark-") as folder:
-        made = build_index(vectors, folder, every, seed, ids=ids, encoder="benchmark", queries=users)
-    return dict(made["recall"])
+        built = build_index(vectors, folder, every, seed, ids=ids, encoder="benchmark", queries=users)
+    return dict(built["recall"])
 
 
-def table(found: Mapping[str, Any]) -> str:
+def table(result: Mapping[str, Any]) -> str:
     """The result among the published ones, best NDCG first."""
-    ours = f"topkin {found['preset']}, {found['dim']} dims"
-    rows = {**GOWALLA, ours: (found[f"recall@{AT}"], found[f"ndcg@{AT}"])}
+    ours = f"topkin {result['preset']}, {result['dim']} dims"
+    rows = {**GOWALLA, ours: (result[f"recall@{AT}"], result[f"ndcg@{AT}"])}
     lines = [f"{'':32s} recall@{AT}  ndcg@{AT}"]
     for name, (recall, ndcg) in sorted(rows.items(), key=lambda row: -row[1][1]):
         lines.append(f"{'> ' if name == ours else '  '}{name:30s} {recall:9.4f} {ndcg:8.4f}")
-    lines.append(f"{found['seconds']} s from files to encoder, {found['peak_mb']} MB at most, seed {found['seed']}")
-    if "index" in found:
-        lines.append(f"index against exact search: {json.dumps(found['index'])}")
+    lines.append(f"{result['seconds']} s from files to encoder, {result['peak_mb']} MB at most, seed {result['seed']}")
+    if "index" in result:
+        lines.append(f"index against exact search: {json.dumps(result['index'])}")
     return "\n".join(lines)
 
 
-def main(name: str, asked: CommandOptions, data: str | None, *, index: bool) -> None:
+def main(name: str, options: CommandOptions, data: str | None, *, index: bool) -> None:
     """``topkin benchmark``."""
     if name == "gowalla":
-        _gowalla(asked, data, index)
+        _gowalla(options, data, index)
     elif name == "retail":
-        _retail(asked)
+        _retail(options)
     else:
         raise ConfigError(f"topkin benchmark takes gowalla or retail, got {name!r}")
 
 
-def _gowalla(asked: CommandOptions, data: str | None, index: bool) -> None:
+def _gowalla(options: CommandOptions, data: str | None, index: bool) -> None:
     from topkin.config.load import settings_without_file
 
     if data is None:
         raise ConfigError("--data must name the folder with train.parquet and test.parquet of the split")
-    settings = settings_without_file(data, asked.sets)
+    settings = settings_without_file(data, options.sets or ())
     logs.silence()
-    found = measure_split(data, settings.train, settings.run.seed, settings.index if index else None)
-    print(json.dumps(found) if asked.json else table(found))
+    result = measure_split(data, settings.train, settings.run.seed, settings.index if index else None)
+    print(json.dumps(result) if options.json else table(result))
 
 
-def _retail(asked: CommandOptions) -> None:
+def _retail(options: CommandOptions) -> None:
     """One cut of a back-test, with what it cost."""
     from topkin.pipelines import backtest
 
-    if asked.as_of is None:
+    if options.as_of is None:
         raise ConfigError("--cut must be the date before which purchases are known, as in --cut 2011-11-09")
-    backtest.main(replace(asked, as_of=None), asked.as_of, None)
+    backtest.main(replace(options, as_of=None), options.as_of, None)

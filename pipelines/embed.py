@@ -1,72 +1,61 @@
 """The job ``embed``: a vector for every item and every user, by the trained encoder."""
 
-from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from topkin.artifacts import storage
-from topkin.artifacts.embeddings import SUMMARY
+from topkin.artifacts.embeddings import ITEMS, SUMMARY, USERS
 from topkin.pipelines.engine.job import Job, run_pipeline
-
-STAGE = "embed"
-NEEDS = ("prepare", "train")
-SECTIONS = ("run", "embed")
+from topkin.pipelines.engine.stage import Stage
+from topkin.planning.estimate import StageCost, Workload
 
 
-@dataclass(frozen=True, kw_only=True)
-class EmbedConfig:
-    """What embedding reads, and where it writes. sources: a ``transforms.embed.Sources``."""
+def cost(load: Workload) -> StageCost:
+    """The items' vectors and content in every worker, with the users of a part."""
+    c, encoder = load.counts, load.word_rows
+    return load.cost(
+        "embed",
+        rows=c.users + c.items,
+        bytes_read=load.histories_file
+        + load.machine.workers * (load.catalogue_file + load.item_vectors + load.own_vectors + encoder),
+        bytes_written=load.item_vectors + load.user_vectors,
+        cpu_seconds=(c.known + c.items) * load.costs.pooled_purchase * load.dim / load.costs.dim,
+        cores=load.cores_by_part,
+        memory=load.item_vectors + load.catalogue + load.own_vectors + load.part,
+    )
 
-    sources: Any
-    out: str
-    scratch: str
 
-    def tally(self, kind: str) -> str:
-        """Where the counts of ``items`` or ``users`` go, until both are there."""
-        return storage.join(self.scratch, f"{kind}.json")
+def embed(job: Job) -> dict[str, Any]:
+    """Embed the items, then the users, and write ``vectors.json``, which tells the blocks of their coordinates."""
+    from topkin.transforms.embed import EmbedInputs, EmbedItems, EmbedUsers
 
-
-def configure(job: Job) -> EmbedConfig:
-    """From a job's settings and the folders of the finished stages."""
-    from topkin.transforms.embed import EmbedInputs
-
-    sources = EmbedInputs(
+    settings = job.settings.embed
+    inputs = EmbedInputs(
         prepared=job.folder("prepare"),
         model=job.folder("train"),
         parts=job.settings.run.parts,
-        batch_size=job.settings.embed.batch_size,
-        history_length=job.settings.embed.history_length,
+        batch_size=settings.batch_size,
+        history_length=settings.history_length,
         as_of=job.as_of,
     )
-    return EmbedConfig(sources=sources, out=job.out, scratch=job.scratch or storage.join(job.out, ".scratch"))
-
-
-def build(pipeline: Any, config: EmbedConfig, kind: str) -> None:
-    """Add the encoding of all ``items`` to a pipeline, or of all ``users``: they need the finished items."""
-    from topkin.transforms.embed import EmbedItems, EmbedUsers
-
-    transform = EmbedItems if kind == "items" else EmbedUsers
-    pipeline | f"Embed{kind.title()}" >> transform(config.sources, config.out, config.tally(kind))
-
-
-def execute(job: Job) -> dict[str, Any]:
-    """Embed the items, then the users, and write ``vectors.json``, which tells the blocks of their coordinates."""
-    config = configure(job)
     counts: dict[str, Any] = {}
-    for kind in ("items", "users"):
-        run_pipeline(partial(build, config=config, kind=kind), job.beam)
-        counts[kind] = storage.read_json(config.tally(kind))[kind]
+    for kind, transform in ((ITEMS, EmbedItems), (USERS, EmbedUsers)):  # users are pooled from the finished items
+        tally = storage.join(job.scratch, f"{kind}.json")
+        run_pipeline(transform(inputs, job.out, tally), job.beam)
+        counts |= storage.read_json(tally)
+    summary = {kind: counts[kind]["all"] for kind in (ITEMS, USERS)}
+    summary |= {f"{kind}_{what}": counts[kind][what] for what in ("without_vector", "not_finite") for kind in counts}
     signature = storage.read_json(storage.join(job.folder("train"), "signature.json"))
-    summary = {kind: counts[kind]["all"] for kind in counts}
-    summary |= {f"{kind}_without_vector": counts[kind]["without_vector"] for kind in counts}
-    summary |= {f"{kind}_not_finite": counts[kind]["not_finite"] for kind in counts}
-    told = {
-        "encoder": signature["encoder"],
-        "dim": signature["dim"],
-        "blocks": signature["blocks"],
-        "history_length": config.sources.history_length,
-    }
-    storage.write_json({**told, **summary}, storage.join(job.out, SUMMARY))
-    if not job.scratch:
-        storage.remove_folder(config.scratch)
+    meaning = {name: signature[name] for name in ("encoder", "dim", "blocks")}
+    meaning["history_length"] = settings.history_length
+    storage.write_json(meaning | summary, storage.join(job.out, SUMMARY))
     return summary
+
+
+STAGE = Stage(
+    name="embed",
+    folder="embeddings",
+    sections=("run", "embed"),
+    needs=lambda settings: ("prepare", "train"),
+    cost=cost,
+    work=embed,
+)

@@ -3,91 +3,96 @@
 Writes ``metrics.json``, ``report.html`` and ``users/`` with the metrics of every judged user.
 """
 
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from topkin.artifacts import storage
 from topkin.evaluation import summary
 from topkin.evaluation.results import EvaluationResults
 from topkin.pipelines.engine.job import Job, run_pipeline
+from topkin.pipelines.engine.stage import Stage
+from topkin.planning.estimate import StageCost, Workload
 from topkin.report import data
 from topkin.report.page import render
+from topkin.search.topk import BUDGET_BYTES
 
-STAGE = "evaluate"
-NEEDS = ("prepare", "train", "embed", "recommend")
-SECTIONS = ("run", "evaluate", "recommend")
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluateConfig:
-    """What the evaluation reads, and where it writes. sources: a ``transforms.evaluate.Sources``."""
-
-    sources: Any
-    out: str
-    resamples: int
-    seed: int
-
-
-def configure(job: Job) -> EvaluateConfig:
-    """From a job's settings and the folders of the finished stages."""
+if TYPE_CHECKING:
     from topkin.transforms.evaluate import EvaluateInputs
 
-    signature = storage.read_json(storage.join(job.folder("train"), "signature.json"))
-    sources = EvaluateInputs(
+NEEDS = ("prepare", "train", "embed", "recommend")
+
+
+def cost(load: Workload) -> StageCost:
+    """All models over all users, for those with held-out purchases are at most all: vectors, and baselines."""
+    c = load.counts
+    return load.cost(
+        "evaluate",
+        rows=c.users,
+        bytes_read=2 * load.histories_file
+        + load.user_vectors
+        + load.machine.workers * (load.item_vectors + load.catalogue_file)
+        + load.lists_file,
+        bytes_written=100.0 * c.users,
+        flops=2.0 * load.dim * c.users * c.items,
+        cpu_seconds=1.0 * c.users * c.items * load.costs.judged_pair,
+        memory=load.item_vectors + load.catalogue + load.part + load.fitted + BUDGET_BYTES,
+    )
+
+
+def inputs_of(job: Job) -> "EvaluateInputs":
+    """What the workers read, from a job's settings and the folders of the finished stages."""
+    from topkin.transforms.evaluate import EvaluateInputs
+
+    return EvaluateInputs(
         folders={stage: job.folder(stage) for stage in NEEDS},
-        fitted=storage.join(job.scratch or storage.join(job.out, ".scratch"), "baselines"),
+        fitted=storage.join(job.scratch, "baselines"),
         by_time=job.settings.prepare.split == "time",
         parts=job.settings.run.parts,
         as_of=job.as_of,
-        encoder=str(signature["encoder"]),
+        encoder=str(_signature(job)["encoder"]),
         evaluate=job.settings.evaluate,
         recommend=job.settings.recommend,
     )
-    return EvaluateConfig(
-        sources=sources, out=job.out, resamples=job.settings.evaluate.bootstrap, seed=job.settings.run.seed
-    )
 
 
-def build(pipeline: Any, config: EvaluateConfig) -> None:
-    """Add the evaluation of every part to a pipeline."""
-    from topkin.transforms.evaluate import EvaluateParts
-
-    pipeline | "EvaluateParts" >> EvaluateParts(config.sources, config.out)
+def _signature(job: Job) -> dict[str, Any]:
+    signature: dict[str, Any] = storage.read_json(storage.join(job.folder("train"), "signature.json"))
+    return signature
 
 
-def measure(config: EvaluateConfig, results: EvaluationResults) -> dict[str, Any]:
+def measure(job: Job, results: EvaluationResults) -> dict[str, Any]:
     """``metrics.json`` of what the parts gave, but for the training's own figures."""
     from topkin.transforms.evaluate import facts_of
 
-    return summary.scoreboard(results, facts_of(config.sources), resamples=config.resamples, seed=config.seed)
+    settings = job.settings
+    return summary.scoreboard(
+        results, facts_of(inputs_of(job)), resamples=settings.evaluate.bootstrap, seed=settings.run.seed
+    )
 
 
-def execute(job: Job) -> dict[str, Any]:
-    """Judge, then write the metrics and the report. Without held-out purchases it says so instead."""
-    config = configure(job)
+def _judged(job: Job) -> dict[str, Any]:
+    """The metrics by the held-out purchases; without any they say so."""
     statistics = storage.read_json(storage.join(job.folder("prepare"), "statistics.json"))
-    if statistics["heldout_events"]:
-        from topkin.transforms.evaluate import fit, read_results
+    if not statistics["heldout_events"]:
+        ks, bought = sorted(set(job.settings.evaluate.k)), job.settings.recommend.bought
+        return summary.nothing_held_out(job.as_of, ks, bought, summary.NO_PURCHASES)
+    from topkin.transforms.evaluate import EvaluateParts, fit, read_results
 
-        fit(config.sources)
-        run_pipeline(lambda pipeline: build(pipeline, config), job.beam)
-        metrics = measure(config, read_results(config.sources, config.out))
-        for name in ("listed", "tallies"):
-            storage.remove_folder(storage.join(config.out, name))
-        if not job.scratch:
-            storage.remove_folder(storage.join(job.out, ".scratch"))
-    else:
-        metrics = summary.nothing_held_out(
-            job.as_of,
-            sorted(set(job.settings.evaluate.k)),
-            job.settings.recommend.bought,
-            summary.NO_PURCHASES,
-        )
-    signature = storage.read_json(storage.join(job.folder("train"), "signature.json"))
+    inputs = inputs_of(job)
+    fit(inputs)
+    run_pipeline(EvaluateParts(inputs, job.out), job.beam)
+    metrics = measure(job, read_results(inputs, job.out))
+    for name in ("listed", "tallies"):
+        storage.remove_folder(storage.join(job.out, name))
+    return metrics
+
+
+def evaluate(job: Job) -> dict[str, Any]:
+    """Judge, then write the metrics and the report. Without held-out purchases it says so instead."""
+    metrics, signature = _judged(job), _signature(job)
     metrics["split"] = "files" if job.settings.heldout is not None else job.settings.prepare.split
     metrics["encoder"] = signature["encoder"]
-    if job.settings.recommend.model != "encoder":
-        metrics["made_by"] = job.settings.recommend.model
+    if job.settings.recommend.baseline is not None:
+        metrics["made_by"] = job.settings.recommend.baseline
     metrics["validation"] = signature.get("validation") or {}
     storage.write_json(metrics, storage.join(job.out, "metrics.json"))
     folders = {stage: job.folder(stage) for stage in NEEDS}
@@ -102,3 +107,13 @@ def execute(job: Job) -> dict[str, Any]:
         "good": metrics["verdict"]["good"],
         "beats": sorted(name for name, beaten in metrics["beats"].items() if beaten),
     }
+
+
+STAGE = Stage(
+    name="evaluate",
+    folder="report",
+    sections=("run", "evaluate", "recommend"),
+    needs=lambda settings: NEEDS,
+    cost=cost,
+    work=evaluate,
+)

@@ -1,77 +1,73 @@
 """The job ``index``: NMSLIB shards over the item vectors, checked and measured."""
 
-from dataclasses import dataclass
+import math
 from typing import Any
 
 import numpy as np
 
 from topkin.artifacts import storage
 from topkin.artifacts.embeddings import SUMMARY, read_items, read_users
-from topkin.config.sections import IndexSettings
 from topkin.pipelines.engine.job import Job
-
-STAGE = "index"
-NEEDS = ("embed",)
-SECTIONS = ("run", "index")
+from topkin.pipelines.engine.stage import Stage
+from topkin.planning.estimate import StageCost, Workload
 
 
-@dataclass(frozen=True, kw_only=True)
-class IndexConfig:
-    """What the index is built from, and where."""
-
-    embeddings: str
-    out: str
-    parts: int
-    settings: IndexSettings
-    seed: int
-
-
-def configure(job: Job) -> IndexConfig:
-    """From a job's settings and the folder of the embeddings."""
-    return IndexConfig(
-        embeddings=job.folder("embed"),
-        out=job.out,
-        parts=job.settings.run.parts,
-        settings=job.settings.index,
-        seed=job.settings.run.seed,
+def cost(load: Workload) -> StageCost:
+    """One process, all its cores: the vectors, and a copy for NMSLIB with its graph, one shard at a time."""
+    items, index = load.counts.items, load.settings.index
+    shard = min(items, index.shard_items)
+    return load.cost(
+        "index",
+        rows=items,
+        bytes_read=load.item_vectors + load.user_vectors,
+        bytes_written=3.0 * load.vector * items,
+        cpu_seconds=items * math.log2(2 + shard) * load.costs.indexed_item * load.dim / load.costs.dim,
+        cores=load.machine.cores,
+        memory=load.item_vectors + shard * (load.vector + 60.0 * index.m),
     )
 
 
-def sample_users(config: IndexConfig, encoder: str, users: int) -> np.ndarray:
+def sample_users(job: Job, encoder: str, users: int) -> np.ndarray:
     """The vectors of ``index.sample`` users drawn by the seed, (n, dim) float32; those without a vector are dropped."""
-    chosen = np.random.default_rng(config.seed).choice(users, min(users, config.settings.sample), replace=False)
-    chosen = np.sort(chosen)
-    found, first = [], 0
-    for part in range(config.parts):
-        _, vectors = read_users(config.embeddings, part, config.parts, encoder)
+    run, sample = job.settings.run, min(users, job.settings.index.sample)
+    chosen = np.sort(np.random.default_rng(run.seed).choice(users, sample, replace=False))
+    drawn, first = [], 0
+    for part in range(run.parts):
+        _, vectors = read_users(job.folder("embed"), part, run.parts, encoder)
         inside = chosen[(chosen >= first) & (chosen < first + len(vectors))] - first
-        found.append(vectors[inside])
+        drawn.append(vectors[inside])
         first += len(vectors)
-    sampled = np.concatenate(found)
+    sampled = np.concatenate(drawn)
     return np.asarray(sampled[sampled.any(axis=1)])
 
 
-def execute(job: Job) -> dict[str, Any]:
+def build(job: Job) -> dict[str, Any]:
     """Build the index and measure its recall on a sample of the users, or of the items where no user has a vector."""
-    from topkin.search.hnsw import build_index
+    from topkin.search.hnsw.build import build_index
 
-    config = configure(job)
-    made = storage.read_json(storage.join(config.embeddings, SUMMARY))
-    items = read_items(config.embeddings, made["encoder"])
-    queries = sample_users(config, made["encoder"], made["users"])
+    embedded = storage.read_json(storage.join(job.folder("embed"), SUMMARY))
+    encoder = embedded["encoder"]
+    items = read_items(job.folder("embed"), encoder)
+    queries = sample_users(job, encoder, embedded["users"])
     info = build_index(
         items.vectors,
-        config.out,
-        config.settings,
-        config.seed,
+        job.out,
+        job.settings.index,
+        job.settings.run.seed,
         ids=items.ids,
-        encoder=made["encoder"],
+        encoder=encoder,
         queries=queries if len(queries) else None,
     )
     recall = {name: value for name, value in info["recall"].items() if name.startswith("recall@")}
-    return {
-        "indexed": info["indexed"],
-        "without_vector": info["without_vector"],
-        "shards": len(info["shards"]),
-        **recall,
-    }
+    summary = {"indexed": info["indexed"], "without_vector": info["without_vector"], "shards": len(info["shards"])}
+    return summary | recall
+
+
+STAGE = Stage(
+    name="index",
+    folder="index",
+    sections=("run", "index"),
+    needs=lambda settings: ("embed",),
+    cost=cost,
+    work=build,
+)

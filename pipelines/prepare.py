@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from topkin.artifacts import storage
 from topkin.config.sections import Settings
@@ -14,46 +14,54 @@ from topkin.ingest.files import find
 from topkin.ingest.prepare import PreparePlan
 from topkin.ingest.splits import refuse_overlap
 from topkin.pipelines.engine.job import Job, input_files, machine_of, run_pipeline
-from topkin.planning.estimate import InputCounts, plan, refuse
+from topkin.pipelines.engine.stage import Stage, StageReads
+from topkin.planning.estimate import ROW, InputCounts, StageCost, Workload, plan, refuse
 
-STAGE = "prepare"
-NEEDS = ()
-SECTIONS = ("run", "purchases", "items", "users", "heldout", "prepare")
+if TYPE_CHECKING:
+    import apache_beam as beam
+
+
+def cost(load: Workload) -> StageCost:
+    """A part of all purchases on a core, and the catalogue; rows are read, shuffled through files and written."""
+    c = load.counts
+    purchase = 2 * c.id_bytes + 40  # as a row of a table: user, item, time, quantity, price, segment
+    return load.cost(
+        "prepare",
+        rows=c.purchases,
+        bytes_read=c.input_bytes + 2.0 * ROW * c.purchases,
+        bytes_written=4.0 * ROW * c.purchases + load.catalogue_file + 2 * load.own_vectors,
+        cpu_seconds=c.purchases * load.costs.purchase,
+        cores=load.cores_by_part,
+        memory=4 * load.share * c.purchases * purchase + 3 * load.catalogue + 4 * load.own_vectors,
+    )
 
 
 def _now() -> datetime:
     return datetime.now(UTC).replace(tzinfo=None)
 
 
-@dataclass(frozen=True, kw_only=True)
-class PrepareConfig:
-    """What the job needs: the plan, the files of each input and the columns read of them, and where to write.
-
-    ``scratch``: where rows wait between those who read them and those who work on a partition.
-    The plan's ``clock`` (naive UTC, the time at which the job was configured) divides past from future.
-    """
-
-    plan: PreparePlan
-    inputs: Mapping[str, Inspection]
-    out: str
-    scratch: str
-    parts: int
-
-
-def inputs_fingerprint(settings: Settings) -> list[list[Any]]:
+def reads(settings: Settings) -> StageReads:
     """[path, bytes, time of change] of every input file, in order: what tells that an input is another.
 
     Where purchases lie in the future, as the files' statistics say, today's date too: they are rejected today, and not
     for ever. Raises InputError where an input has no file.
     """
-    found = [
+    files = [
         [f.path, f.bytes, f.modified]
         for name, source in sources(settings).items()
         for f in find(f"{name}.path", source.path, input_files(source.path))
     ]
     purchases, clock = sources(settings)["purchases"], _now()
     latest = inspect(purchases, input_files(purchases.path)).latest
-    return found if latest is None or latest <= clock else [*found, ["today", clock.date().isoformat()]]
+    return StageReads(files=files, today=None if latest is None or latest <= clock else clock.date())
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareInputs:
+    """The plan, whose ``clock`` (naive UTC, now) divides past from future, and the files and columns of each input."""
+
+    plan: PreparePlan
+    inspections: Mapping[str, Inspection]
 
 
 def check_inputs(settings: Settings, as_of: datetime | None = None) -> list[TopkinError]:
@@ -123,19 +131,19 @@ def _tried(inputs: Mapping[str, Inspection], clock: datetime) -> list[TopkinErro
     return findings
 
 
-def configure(job: Job) -> PrepareConfig:
-    """The job's Config. Raises InputError or ConfigError with all that is wrong with the inputs."""
+def inputs_of(job: Job) -> PrepareInputs:
+    """What the workers read. Raises InputError or ConfigError with all that is wrong with the inputs."""
     settings, clock = job.settings, _now()
     inputs, findings = _checked(settings, job.as_of, clock)
     if findings:
         raise type(findings[0])("\n".join(str(f) for f in findings))
     purchases = inputs["purchases"]
-    found = {name: inspection.source for name, inspection in inputs.items()}
+    by_name = {name: inspection.source for name, inspection in inputs.items()}
     plan = PreparePlan(
-        purchases=found["purchases"],
-        items=found.get("items"),
-        users=found.get("users"),
-        heldout=found.get("heldout"),
+        purchases=by_name["purchases"],
+        items=by_name.get("items"),
+        users=by_name.get("users"),
+        heldout=by_name.get("heldout"),
         user_type=purchases.types["user_id"],
         item_type=purchases.types["item_id"],
         as_of=job.as_of,
@@ -143,22 +151,21 @@ def configure(job: Job) -> PrepareConfig:
         recent_days=settings.prepare.recent_days,
         drop_duplicates=settings.purchases.duplicates == "drop",
         split=settings.prepare.split,
-        vector_dim=vector_dim(inputs["items"], input_files(found["items"].path)) if "items" in inputs else None,
+        vector_dim=vector_dim(inputs["items"], input_files(by_name["items"].path)) if "items" in inputs else None,
     )
-    scratch = job.scratch or storage.join(job.out, ".scratch")
-    return PrepareConfig(plan=plan, inputs=inputs, out=job.out, scratch=scratch, parts=settings.run.parts)
+    return PrepareInputs(plan=plan, inspections=inputs)
 
 
-def build(pipeline: Any, config: PrepareConfig) -> None:
+def build(pipeline: "beam.Pipeline", job: Job, inputs: PrepareInputs) -> None:
     """Add the job to a Beam pipeline."""
     import apache_beam as beam
 
     from topkin.transforms.parquet import ParquetSplits
     from topkin.transforms.prepare import Clean, MakeShop, PrepareParts, WriteRejects, WriteStatistics
 
-    plan, out, scratch, parts = config.plan, config.out, config.scratch, config.parts
+    plan, out, scratch, parts = inputs.plan, job.out, job.scratch, job.settings.run.parts
     accepted, rejects = {}, []
-    for name, inspection in config.inputs.items():
+    for name, inspection in inputs.inspections.items():
         cleaned = (
             pipeline
             | f"Find {name}" >> ParquetSplits(name, [f.path for f in inspection.files])
@@ -179,28 +186,28 @@ def build(pipeline: Any, config: PrepareConfig) -> None:
         | "WriteRejects" >> WriteRejects(storage.join(out, "rejects"), parts)
     )
     every = (made["counts"], shop["counts"], counts) | "All counts" >> beam.Flatten()
-    files = {name: (len(i.files), i.rows) for name, i in config.inputs.items()}
+    files = {name: (len(i.files), i.rows) for name, i in inputs.inspections.items()}
     {"counts": every, "span": shop["span"]} | "WriteStatistics" >> WriteStatistics(plan, out, files)
 
 
-def execute(job: Job) -> dict[str, Any]:
+def prepare(job: Job) -> dict[str, Any]:
     """Prepare into ``job.out``; returns statistics.json.
 
     Raises InputError where no purchase before the as-of date is left, with the counts of reasons, and where files
     given to learn from and to judge by overlap in time.
     """
-    config = configure(job)
-    rows = config.inputs["purchases"].rows
+    inputs = inputs_of(job)
+    rows = inputs.inspections["purchases"].rows
     counts = InputCounts(purchases=rows, known=rows, users=rows, items=0)
-    refuse(plan(counts, job.settings, machine_of(job.settings, job.beam), stages=(STAGE,)))
-    run_pipeline(lambda pipeline: build(pipeline, config), job.beam)
-    storage.remove_folder(config.scratch)
-    found: dict[str, Any] = storage.read_json(storage.join(job.out, "statistics.json"))
-    if not found["events"]:
-        raise InputError(_nothing_left(found, job.as_of))
-    if overlap := found.get("leaks"):
+    machine = machine_of(job.settings, job.beam)
+    refuse(plan(Workload(counts=counts, settings=job.settings, machine=machine), [cost]))
+    run_pipeline(lambda pipeline: build(pipeline, job, inputs), job.beam)
+    statistics: dict[str, Any] = storage.read_json(storage.join(job.out, "statistics.json"))
+    if not statistics["events"]:
+        raise InputError(_nothing_left(statistics, job.as_of))
+    if overlap := statistics.get("leaks"):
         refuse_overlap(overlap["late_rows"], overlap["early_rows"], job.as_of)
-    return found
+    return statistics
 
 
 def _nothing_left(statistics: Mapping[str, Any], as_of: datetime) -> str:
@@ -215,3 +222,13 @@ def _nothing_left(statistics: Mapping[str, Any], as_of: datetime) -> str:
         f"{purchases['rows']:,} rows were accepted, all of them later{', the others ' + rejected if counts else ''}; "
         "choose a later --as-of"
     )
+
+
+STAGE = Stage(
+    name="prepare",
+    folder="prepared",
+    sections=("run", "purchases", "items", "users", "heldout", "prepare"),
+    reads=reads,
+    cost=cost,
+    work=prepare,
+)

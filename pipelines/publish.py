@@ -8,9 +8,7 @@ from topkin.artifacts import manifest, runs, schemas, storage
 from topkin.config.sections import Settings
 from topkin.errors import ArtifactError, QualityGateError
 from topkin.evaluation.summary import MIN_USERS
-
-STAGE = "publish"
-MADE_BY_ENCODER = ("embed", "index", "recommend", "similar")
+from topkin.pipelines.engine.registry import ORDER
 
 
 def publish(run: runs.Run, settings: Settings) -> dict[str, Any]:
@@ -19,7 +17,7 @@ def publish(run: runs.Run, settings: Settings) -> dict[str, Any]:
     Raises ArtifactError for a damaged or mixed run, QualityGateError with every reason for refusing.
     Returns the pointer's content.
     """
-    for stage in runs.FOLDERS:
+    for stage in ORDER:
         manifest.verify(run.folder(stage))
     one_encoder(run)
     reasons = refusals(run, settings)
@@ -38,7 +36,7 @@ def rollback(output: str) -> runs.Run:
     current = runs.pointer(output)
     if current and current["history"]:
         earlier = runs.read_run(output, current["history"][-1])
-        for stage in runs.FOLDERS:
+        for stage in ORDER:
             manifest.verify(earlier.folder(stage))
     return runs.roll_back(output)
 
@@ -52,17 +50,17 @@ def one_encoder(run: runs.Run) -> str:
             f"every table of a run must come from one encoder, {encoder[:12]}…; the report judges {judged[:12]}…: "
             "run topkin run --force"
         )
-    for stage in MADE_BY_ENCODER:
+    for stage in ORDER[ORDER.index("embed") :]:  # from here on every table is made with the vectors
         folder = run.folder(stage)
         for name in storage.files(folder):
             if not name.endswith(".parquet"):
                 continue
             fs, inner = storage.filesystem(storage.join(folder, name))
-            found = schemas.encoder_of(pq.read_schema(inner, filesystem=fs))
-            if found != encoder:
+            made_by = schemas.encoder_of(pq.read_schema(inner, filesystem=fs))
+            if made_by != encoder:
                 raise ArtifactError(
                     f"every table of a run must come from one encoder, {encoder[:12]}…; {storage.join(folder, name)} "
-                    f"comes from {found and found[:12]}…: run topkin run --force"
+                    f"comes from {made_by and made_by[:12]}…: run topkin run --force"
                 )
     return encoder
 

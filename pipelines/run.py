@@ -17,14 +17,14 @@ def run_all(
     force: bool = False,
     publish: bool = True,
     tell: Callable[[stages.Event], None] = lambda event: None,
-    made: Callable[[runs.Run], None] = lambda run: None,
+    before_publishing: Callable[[runs.Run], None] = lambda run: None,
 ) -> runs.Run:
-    """Do what is not done yet, as of a date, and publish it; ``made`` is called in between.
+    """Do what is not done yet, as of a date, and publish it; ``before_publishing`` is called in between.
 
     Raises QualityGateError where the tables are made and the gate refuses them.
     """
     run = stages.run_stages(settings, as_of=as_of, force=force, beam=beam, tell=tell)
-    made(run)
+    before_publishing(run)
     if publish:
         publish_run(run, settings)
     return run

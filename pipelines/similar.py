@@ -1,69 +1,61 @@
 """The job ``similar``: items like an item, users like a user, and what users like a user bought."""
 
-from dataclasses import dataclass
 from typing import Any
 
 from topkin.artifacts import storage
-from topkin.config.sections import Settings
+from topkin.artifacts.embeddings import SUMMARY
+from topkin.encoding.blocks import Block
 from topkin.pipelines.engine.job import Job, run_pipeline
+from topkin.pipelines.engine.stage import Stage, StageReads
+from topkin.planning.estimate import StageCost, Workload
 from topkin.recommend.eligibility import item_lists_fingerprint
-
-STAGE = "similar"
-NEEDS = ("prepare", "embed")
-SECTIONS = ("run", "similar")  # of recommend the allow-list and the deny-list alone, see inputs_fingerprint
+from topkin.search.topk import BUDGET_BYTES
 
 
-@dataclass(frozen=True, kw_only=True)
-class SimilarConfig:
-    """What the neighbours are made from, and where. sources: a ``transforms.similar.Sources``."""
+def cost(load: Workload) -> StageCost:
+    """Every item against all items, every user against all users; two parts of the users at a time."""
+    c, near = load.counts, load.settings.similar
+    flops = 2.0 * load.dim * (c.items**2 * (near.items > 0) + c.users**2 * (near.users > 0))
+    rows, workers = load.neighbour_rows, load.machine.workers
+    bought = 16 * load.share * c.known * near.users
+    return load.cost(
+        "similar",
+        rows=c.users,
+        bytes_read=workers * (load.item_vectors + load.catalogue_file)
+        + load.settings.run.parts * (load.histories_file + load.user_vectors),
+        bytes_written=12.0 * rows,
+        flops=flops,
+        cpu_seconds=flops / load.costs.flops + rows * load.costs.neighbour_row,
+        memory=load.item_vectors + load.catalogue + 2 * load.part + bought + BUDGET_BYTES,
+    )
 
-    sources: Any
-    out: str
-    scratch: str
 
-    @property
-    def tally(self) -> str:
-        """Where the counts go until they are told."""
-        return storage.join(self.scratch, "counts.json")
+def find_neighbours(job: Job) -> dict[str, Any]:
+    """Make the three tables; returns their rows."""
+    from topkin.transforms.similar import SimilarInputs, SimilarParts
 
-
-def inputs_fingerprint(settings: Settings) -> list[list[str]]:
-    """The allow-list and the deny-list by content: read here, beside the stages' folders."""
-    return item_lists_fingerprint(settings.recommend)
-
-
-def configure(job: Job) -> SimilarConfig:
-    """From a job's settings and the folders of the finished stages."""
-    from topkin.artifacts.embeddings import SUMMARY
-    from topkin.encoding.blocks import Block
-    from topkin.transforms.similar import SimilarInputs
-
-    made = storage.read_json(storage.join(job.folder("embed"), SUMMARY))
-    sources = SimilarInputs(
+    embedded = storage.read_json(storage.join(job.folder("embed"), SUMMARY))
+    inputs = SimilarInputs(
         prepared=job.folder("prepare"),
         embeddings=job.folder("embed"),
-        encoder=made["encoder"],
-        blocks=[Block.from_json(b) for b in made["blocks"]],
+        encoder=embedded["encoder"],
+        blocks=[Block.from_json(block) for block in embedded["blocks"]],
         parts=job.settings.run.parts,
         as_of=job.as_of,
         settings=job.settings.similar,
         rules=job.settings.recommend,
     )
-    return SimilarConfig(sources=sources, out=job.out, scratch=job.scratch or storage.join(job.out, ".scratch"))
+    tally = storage.join(job.scratch, "counts.json")
+    run_pipeline(SimilarParts(inputs, job.out, tally), job.beam)
+    return dict(storage.read_json(tally)["rows"])
 
 
-def build(pipeline: Any, config: SimilarConfig) -> None:
-    """Add the neighbours of every part to a pipeline."""
-    from topkin.transforms.similar import SimilarParts
-
-    pipeline | "SimilarParts" >> SimilarParts(config.sources, config.out, config.tally)
-
-
-def execute(job: Job) -> dict[str, Any]:
-    """Make the three tables; returns their rows."""
-    config = configure(job)
-    run_pipeline(lambda pipeline: build(pipeline, config), job.beam)
-    rows = storage.read_json(config.tally)["rows"]
-    if not job.scratch:
-        storage.remove_folder(config.scratch)
-    return dict(rows)
+STAGE = Stage(
+    name="similar",
+    folder="similar",
+    sections=("run", "similar"),
+    needs=lambda settings: ("prepare", "embed"),
+    reads=lambda settings: StageReads(files=item_lists_fingerprint(settings.recommend)),
+    cost=cost,
+    work=find_neighbours,
+)

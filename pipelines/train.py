@@ -1,84 +1,76 @@
 """The job ``train``: learn the encoder from the prepared purchases.
 
-Writes ``encoder.keras``, ``items.parquet``, ``signature.json``, ``training.json`` and TensorBoard's ``logs/``; with a
-sequence block ``sequence.parquet`` too, with ``train.user_rows`` ``users.parquet``.
+Writes ``encoder.keras``, ``items.parquet``, ``signature.json``, ``training.json``, the weights of bought items
+``repurchase.json``, and TensorBoard's ``logs/``.
 """
 
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from topkin.artifacts import storage
-from topkin.config.sections import TrainSettings
 from topkin.pipelines.engine.job import Job
+from topkin.pipelines.engine.stage import Stage
+from topkin.planning.estimate import StageCost, Workload
 
-STAGE = "train"
-NEEDS = ("prepare",)
-SECTIONS = ("run", "prepare", "train")
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """What training reads and where it writes."""
-
-    prepared: str
-    out: str
-    scratch: str
-    as_of: datetime
-    seed: int
-    recent_days: float
-    train: TrainSettings
+SHUFFLED = 20_000_000  # purchases that training shuffles at a time
 
 
-def configure(job: Job) -> TrainConfig:
-    """From a job's settings and the folder of the prepared data."""
-    return TrainConfig(
-        prepared=job.folder("prepare"),
-        out=job.out,
-        scratch=job.scratch,
-        as_of=job.as_of,
-        seed=job.settings.run.seed,
-        recent_days=job.settings.prepare.recent_days,
-        train=job.settings.train,
+def cost(load: Workload) -> StageCost:
+    """One process on little more than one core: what is shuffled at a time, a decomposition, weights and moments."""
+    c, train = load.counts, load.settings.train
+    shuffled = 13.0 * min(c.known, SHUFFLED) + load.share * c.known * (c.id_bytes + 60)
+    rank, kept = train.advanced.svd_rank, train.svd_dim + train.next_item_dim
+    closed = 12.0 * (rank + 32) + 8.0 * kept if train.svd_dim else 0.0
+    trained = 32.0 * (train.dim if train.epochs else 0)  # with two moments and a gradient
+    own = 8 * load.own_vectors  # as read, of each validation cut, in the step, and in float64 for the ridge map
+    return load.cost(
+        "train",
+        rows=c.known,
+        bytes_read=load.histories_file * (1 + train.epochs) + load.own_vectors,
+        bytes_written=load.item_vectors + load.word_rows,
+        cpu_seconds=c.known * load.costs.training_purchase,
+        cores=1,
+        memory=shuffled + c.items * (closed + trained) + load.catalogue + own,
     )
 
 
-def execute(job: Job) -> dict[str, Any]:
-    """Train, save, and tell how it went."""
-    return train(configure(job))
-
-
-def train(config: TrainConfig) -> dict[str, Any]:
-    """Train an encoder on a prepared folder and write it to ``config.out``."""
+def train(job: Job) -> dict[str, Any]:
+    """Train an encoder on the prepared folder, save it, and say how it went."""
     from topkin.models.data.histories import PreparedHistories
     from topkin.models.ops import device
-    from topkin.models.training import fit
+    from topkin.models.training.context import TrainingContext
+    from topkin.models.training.fit import fit
     from topkin.models.training.tensorboard import Scalars
-    from topkin.models.training.trainer import Plan
+    from topkin.models.training.validation import METRIC
     from topkin.models.two_tower import serialization
 
     where = device.set_up(deterministic=True)
-    catalogue = storage.read_parquet(storage.join(config.prepared, "catalogue.parquet"))
-    histories = storage.join(config.prepared, "histories")
-    plan = Plan(seed=config.seed, recent_days=config.recent_days, **config.train.model_dump())
-    with Scalars(storage.join(config.out, "logs")) as scalars:
-        encoder, done = fit.fit(
-            plan,
-            PreparedHistories(histories, catalogue["item_id"], config.as_of),
-            catalogue,
-            scratch=config.scratch,
-            on_epoch=scalars.epoch,
-        )
-    validation = None
-    if done.reached is not None:
-        validation = {fit.METRIC: done.reached, "epoch": len(done.refit)}
-    serialization.save(encoder, config.out, {"seed": config.seed, "validation": validation})
-    storage.write_json({**done.to_json(), "device": where}, storage.join(config.out, "training.json"))
+    settings, prepared = job.settings, job.folder("prepare")
+    catalogue = storage.read_parquet(storage.join(prepared, "catalogue.parquet"))
+    histories = PreparedHistories(storage.join(prepared, "histories"), catalogue["item_id"], job.as_of)
+    seed, recent_days = settings.run.seed, settings.prepare.recent_days
+    context = TrainingContext(train=settings.train, seed=seed, recent_days=recent_days)
+    with Scalars(storage.join(job.out, "logs")) as scalars:
+        training = fit(context, histories, catalogue, scratch=job.scratch, on_epoch=scalars.epoch)
+    selection, epochs = training.selection, len(training.epochs)
+    validation = None if selection.validation is None else {METRIC: selection.validation, "epoch": epochs}
+    serialization.save(training.encoder, job.out, {"seed": seed, "validation": validation})
+    storage.write_json({**training.to_json(), "device": where}, storage.join(job.out, "training.json"))
+    storage.write_json(dict(training.repurchase), storage.join(job.out, "repurchase.json"))
     return {
-        "blocks": {block.name: {"dim": block.dim, "weight": block.weight} for block in encoder.blocks},
-        "epochs": len(done.refit),
-        f"validation_{fit.METRIC}": done.reached,
-        "items": len(encoder.ids),
-        "stopped": done.stopped,
-        "left_out": done.left_out,
+        "blocks": {block.name: {"dim": block.dim, "weight": block.weight} for block in training.encoder.blocks},
+        "epochs": epochs,
+        f"validation_{METRIC}": selection.validation,
+        "items": len(training.encoder.ids),
+        "stopped": selection.stopped,
+        "left_out": selection.left_out,
     }
+
+
+STAGE = Stage(
+    name="train",
+    folder="model",
+    sections=("run", "prepare", "train"),
+    needs=lambda settings: ("prepare",),
+    cost=cost,
+    work=train,
+)

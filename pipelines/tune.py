@@ -16,8 +16,7 @@ from topkin.config.reference import as_toml
 from topkin.config.sections import Settings, TrainSettings
 from topkin.errors import ConfigError
 from topkin.evaluation import tuning
-from topkin.pipelines.cli import commands
-from topkin.pipelines.cli.asked import CommandOptions
+from topkin.pipelines.cli.commands import CommandOptions
 from topkin.pipelines.engine import stages
 
 
@@ -29,7 +28,7 @@ def search(
     keys: Sequence[str] = (),
     beam: Sequence[str] = (),
     tell: Callable[[stages.Event], None] = lambda event: None,
-    told: Callable[[Mapping[str, Any]], None] = lambda trial: None,
+    on_trial: Callable[[Mapping[str, Any]], None] = lambda trial: None,
 ) -> tuple[str, list[dict[str, Any]]]:
     """Do the trials that are not done yet; returns the folder, and all trials in order.
 
@@ -48,11 +47,19 @@ def search(
             best = tuning.best_of(done, "value")["changes"] if done else {}
             done.append(_trial(number, {**best, **draw}, settings, as_of, run.folder("prepare")))
             storage.write_json(done, path)
-        told(done[number])
+        on_trial(done[number])
     best = tuning.best_of(done[:trials], "value")
-    lines = ["[train]", *(f"{name} = {as_toml(value)}" for name, value in best["changes"].items())]
-    storage.write_bytes(("\n".join(lines) + "\n").encode(), storage.join(folder, "best.toml"))
+    storage.write_bytes(_as_section(best["changes"]).encode(), storage.join(folder, "best.toml"))
     return folder, done[:trials]
+
+
+def _as_section(changes: Mapping[str, Any]) -> str:
+    """Changes as sections [train] and, where it has some, [train.advanced]."""
+    lines: dict[bool, list[str]] = {True: ["[train]"], False: ["[train.advanced]"]}
+    for name, value in changes.items():
+        lines[name in TrainSettings.model_fields].append(f"{name} = {as_toml(value)}")
+    shown = lines[True] + (lines[False] if len(lines[False]) > 1 else [])
+    return "\n".join(shown) + "\n"
 
 
 def _trial(
@@ -60,59 +67,49 @@ def _trial(
 ) -> dict[str, Any]:
     from topkin.models.data.histories import PreparedHistories
     from topkin.models.ops import device
-    from topkin.models.training import fit
-    from topkin.models.training.trainer import Plan
+    from topkin.models.training.context import TrainingContext
+    from topkin.models.training.selection import best_epoch, select
+    from topkin.models.training.validation import METRIC
 
     device.set_up(deterministic=True)
-    train = TrainSettings(**{**settings.train.model_dump(), **changes})
-    plan = Plan(seed=settings.run.seed, recent_days=settings.prepare.recent_days, **train.model_dump())
+    context = TrainingContext(
+        train=settings.train.changed(**changes), seed=settings.run.seed, recent_days=settings.prepare.recent_days
+    )
     catalogue = storage.read_parquet(storage.join(prepared, "catalogue.parquet"))
     began = time.perf_counter()
-    found = fit.judge(
-        plan, PreparedHistories(storage.join(prepared, "histories"), catalogue["item_id"], as_of), catalogue
-    )
-    if found.reached is None:
-        raise ConfigError(f"tune needs a validation, there is none: {found.stopped}")
+    histories = PreparedHistories(storage.join(prepared, "histories"), catalogue["item_id"], as_of)
+    selection = select(context, histories, catalogue)
+    if selection.validation is None:
+        raise ConfigError(f"tune needs a validation, there is none: {selection.stopped}")
+    best = best_epoch(selection.curve)
     return {
         "number": number,
         "changes": dict(changes),
-        "value": found.reached,
-        "metric": fit.METRIC,
-        "epochs": found.best["epoch"] if found.best else 0,
-        "blocks": {name: block["weight"] for name, block in found.blocks.items()},
+        "value": selection.validation,
+        "metric": METRIC,
+        "epochs": best["epoch"] if best else 0,
+        "blocks": {name: block.weight for name, block in selection.blocks.items()},
         "seconds": round(time.perf_counter() - began, 1),
     }
 
 
-def main(asked: CommandOptions, trials: int, keys: Sequence[str]) -> None:
+def main(options: CommandOptions, trials: int, keys: Sequence[str]) -> None:
     """``topkin tune``."""
     if trials < 1:
         raise ConfigError(f"--trials must be at least 1, got {trials}")
-    flags = commands.beam_flags(asked)
-    settings = commands.settings_of(asked)
-    as_of = commands.parse_as_of(asked.as_of)
+    flags, settings, as_of = options.beam_flags(), options.settings(), options.date()
 
-    def say(trial: Mapping[str, Any]) -> None:
-        if not (asked.json or asked.quiet):
+    def print_trial(trial: Mapping[str, Any]) -> None:
+        if not (options.json or options.quiet):
             changed = ", ".join(f"{name} = {as_toml(value)}" for name, value in trial["changes"].items())
-            print(
-                f"{trial['number']:3d}  {trial['metric']} {trial['value']:.4f}  {changed or 'as configured'}",
-                flush=True,
-            )
+            figure = f"{trial['metric']} {trial['value']:.4f}"
+            print(f"{trial['number']:3d}  {figure}  {changed or 'as configured'}", flush=True)
 
-    made: list[tuple[str, list[dict[str, Any]]]] = []
-
-    def work(settings: Settings, options: dict[str, Any]) -> runs.Run:
-        beam, tell = options["beam"], options["tell"]
-        made.append(search(settings, as_of, trials=trials, keys=keys, beam=beam, tell=tell, told=say))
-        return runs.Run(settings.run.output, "", as_of)
-
-    commands.start(asked, settings, as_of, flags, work)
-    folder, done = made[0]
+    with options.progress() as tell:
+        folder, done = search(settings, as_of, trials=trials, keys=keys, beam=flags, tell=tell, on_trial=print_trial)
     best = tuning.best_of(done, "value")
-    if asked.json:
+    if options.json:
         print(json.dumps({"folder": folder, "best": best, "trials": done}))
     else:
-        print(
-            f"best: trial {best['number']}, {best['metric']} {best['value']:.4f}; {storage.join(folder, 'best.toml')}"
-        )
+        written = storage.join(folder, "best.toml")
+        print(f"best: trial {best['number']}, {best['metric']} {best['value']:.4f}; {written}")

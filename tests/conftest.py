@@ -85,8 +85,8 @@ def small_run(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
     storage.write_json({"model": "item_knn"}, storage.join(run.path, "recommendations", "lists.json"))
     words = pa.table({"value": ["PAPER", "LANTERN", "RED", "BLUE", "Garden", "spade"], "count": [2, 2, 1, 1, 1, 1]})
     storage.write_parquet(words, storage.join(prepared, "vocabularies", "words.parquet"))
-    for stage in ("prepare", "recommend", "similar"):
-        entry = {"key": stage, "folder": f"runs/r1/{runs.FOLDERS[stage]}"}
+    for stage, folder in {"prepare": "prepared", "recommend": "recommendations", "similar": "similar"}.items():
+        entry = {"key": stage, "folder": f"runs/r1/{folder}"}
         run = runs.record_stage(run, stage, entry, {})
     runs.publish_run(run)
     return run

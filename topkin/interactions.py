@@ -9,6 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import scipy.sparse as sp
 
+from topkin.linalg.csr import Csr, entries_of, indptr_of
+
 DAY_US = 86_400_000_000
 
 
@@ -58,6 +60,11 @@ class Interactions:
         """The user row of each purchase, (n,) int32."""
         return np.repeat(np.arange(self.n_users, dtype=np.int32), np.diff(self.indptr))
 
+    @property
+    def pattern(self) -> Csr:
+        """The items of each user, without ages and weights."""
+        return Csr(self.indptr, self.items)
+
     @classmethod
     def from_histories(
         cls, histories: pa.Table, item_ids: pa.Array | pa.ChunkedArray, as_of: datetime
@@ -69,8 +76,7 @@ class Interactions:
         lists = histories["items"].combine_chunks()
         if isinstance(lists, pa.ChunkedArray):  # no chunks at all
             lists = pa.array([], lists.type)
-        indptr = np.zeros(len(histories) + 1, np.int64)
-        np.cumsum(np.asarray(pc.list_value_length(lists)), out=indptr[1:])
+        indptr = indptr_of(np.asarray(pc.list_value_length(lists)))
         ids = pc.list_flatten(histories["items"])
         items = encode_ids(ids, item_ids)
         if (items < 0).any():
@@ -84,10 +90,7 @@ class Interactions:
 
     def take(self, rows: np.ndarray) -> "Interactions":
         """The purchases of some users, in the order of ``rows``, (m,) int."""
-        lengths = np.diff(self.indptr)[rows]
-        indptr = np.zeros(len(rows) + 1, np.int64)
-        np.cumsum(lengths, out=indptr[1:])
-        at = np.arange(indptr[-1]) - np.repeat(indptr[:-1], lengths) + np.repeat(self.indptr[:-1][rows], lengths)
+        indptr, at = entries_of(self.indptr, rows)
         return Interactions(indptr, self.items[at], self.ages[at], self.weights[at], self.n_items)
 
     def distinct(self) -> "Interactions":
@@ -100,8 +103,7 @@ class Interactions:
         ends = np.flatnonzero(last)
         sums = np.add.reduceat(self.weights[order], np.r_[0, ends[:-1] + 1]) if len(order) else self.weights
         at, back = order[ends], np.argsort(order[ends], kind="stable")
-        indptr = np.zeros(self.n_users + 1, np.int64)
-        np.cumsum(np.bincount(users[at], minlength=self.n_users), out=indptr[1:])
+        indptr = indptr_of(np.bincount(users[at], minlength=self.n_users))
         at = at[back]
         return Interactions(indptr, self.items[at], self.ages[at], sums[back].astype(np.float32), self.n_items)
 
@@ -110,9 +112,7 @@ class Interactions:
         kept = np.minimum(np.diff(self.indptr), length)
         position = np.arange(len(self.items)) - np.repeat(self.indptr[:-1], np.diff(self.indptr))
         keep = position >= np.repeat(np.diff(self.indptr) - kept, np.diff(self.indptr))
-        indptr = np.zeros(self.n_users + 1, np.int64)
-        np.cumsum(kept, out=indptr[1:])
-        return Interactions(indptr, self.items[keep], self.ages[keep], self.weights[keep], self.n_items)
+        return Interactions(indptr_of(kept), self.items[keep], self.ages[keep], self.weights[keep], self.n_items)
 
     def counts(self) -> sp.csr_matrix:
         """How often each user bought each item, (n_users, n_items) float32 CSR, column numbers sorted."""
@@ -121,11 +121,20 @@ class Interactions:
         matrix.sum_duplicates()
         return matrix
 
+    def binary(self) -> sp.csr_array:
+        """Whether each user bought each item, (n_users, n_items) float32 of ones, column numbers ascending."""
+        once = self.distinct()
+        matrix = sp.csr_array(
+            (np.ones(len(once.items), np.float32), once.items, once.indptr), (self.n_users, self.n_items)
+        )
+        matrix.sort_indices()
+        return matrix
+
 
 def concatenate(parts: Sequence[Interactions]) -> Interactions:
     """The users of several parts of one catalogue, one after the other. Raises ValueError for no part."""
     if not parts:
-        raise ValueError("joined needs at least one part, got none")
+        raise ValueError("concatenate needs at least one part, got none")
     ends = np.cumsum([0, *(p.indptr[-1] for p in parts)])
     indptr = np.concatenate([[0], *(p.indptr[1:] + end for p, end in zip(parts, ends, strict=False))])
     return Interactions(

@@ -2,21 +2,26 @@
 
 The tables are those that it gave; of a step that gives none, those that it got.
 
-They lie in the namespace ``topkin`` under the step's own name, whatever the runner.
+They lie in the namespace ``topkin`` under the step's own name, whatever the runner. Counts that a stage tells go
+through its tables of counts instead, which are the same for any number of retries.
 """
 
 import functools
 import inspect
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import apache_beam as beam
 import pyarrow as pa
 from apache_beam.metrics import Metrics
-from apache_beam.pvalue import TaggedOutput
+from apache_beam.pvalue import PCollection, TaggedOutput
 
+from topkin.artifacts import storage
+from topkin.telemetry.counters import sum_counts
 from topkin.telemetry.profiling import COUNTED
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -92,3 +97,22 @@ def _size(value: Any) -> tuple[int, int]:
         inner = value
     sizes = [_size(v) for v in inner]
     return sum(rows for rows, _ in sizes), sum(size for _, size in sizes)
+
+
+@dataclass
+class WriteTally(beam.PTransform):
+    """Tables of ``telemetry.counters.SCHEMA``, summed, to a JSON file kind -> name -> count; gives its path."""
+
+    path: str
+
+    def _write(self, _: int, tables: Iterable[pa.Table]) -> str:
+        storage.write_json(sum_counts(tables), self.path)
+        return self.path
+
+    def expand(self, tables: PCollection) -> PCollection:
+        return (
+            tables
+            | "OneKey" >> beam.Map(lambda table: (0, table)).with_output_types(tuple[int, pa.Table])
+            | "Group" >> beam.GroupByKey()
+            | "Write" >> beam.MapTuple(self._write).with_output_types(str)
+        )

@@ -3,8 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING
 
 import apache_beam as beam
 import numpy as np
@@ -15,15 +14,16 @@ from apache_beam.utils.shared import Shared
 
 from topkin.artifacts import schemas, storage
 from topkin.artifacts.embeddings import ITEMS, USERS, read_items, vector_column, zero_non_finite
-from topkin.encoding import recurrent, user_embeddings
 from topkin.encoding.batching import in_batches, shrinking
-from topkin.encoding.blocks import SEQUENCE, Block, dim_of, user_vectors
+from topkin.encoding.blocks import Block, dim_of, user_vectors
 from topkin.interactions import Interactions
 from topkin.telemetry.counters import counts_table
 from topkin.telemetry.progress import advance
-from topkin.transforms.counters import counted
+from topkin.transforms.counters import WriteTally, counted
 from topkin.transforms.parquet import WriteToParquetBatched
-from topkin.transforms.tally import WriteTally
+
+if TYPE_CHECKING:
+    from topkin.models.two_tower.encoder import Encoder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,13 +44,10 @@ class ItemEncoder:
     def __init__(self, sources: EmbedInputs):
         import tensorflow as tf
 
+        from topkin.models.ops import device
         from topkin.models.two_tower.serialization import load
 
-        for gpu in tf.config.list_physical_devices("GPU"):
-            try:
-                tf.config.experimental.set_memory_growth(gpu, True)
-            except RuntimeError:  # TensorFlow was started before us: its owner decided
-                break
+        device.set_up()
         self.too_big = (MemoryError, tf.errors.ResourceExhaustedError)
         self.sources = sources
         self.encoder = load(sources.model)
@@ -75,10 +72,6 @@ class UserEncoder:
         self.sources, self.encoder = sources, str(signature["encoder"])
         self.blocks = [Block.from_json(b) for b in signature["blocks"]]
         self.catalogue = storage.read_parquet(storage.join(sources.prepared, "catalogue.parquet"), ["item_id", "users"])
-        known = any(block.name == SEQUENCE for block in self.blocks)
-        self.network = recurrent.load(sources.model, self.encoder) if known else None
-        own = signature.get("user_rows")
-        self.users = user_embeddings.load(sources.model, self.encoder, own) if own is not None else None
         self.in_vectors = read_items(items_folder, self.encoder).in_vectors
 
     def part(self, part: int) -> tuple[pa.Table, pa.Table]:
@@ -86,22 +79,18 @@ class UserEncoder:
         name = storage.join(self.sources.prepared, "histories", storage.part_name(part, self.sources.parts))
         histories = storage.read_parquet(name, ["user_id", "items", "times", "weights"])
         history = Interactions.from_histories(histories, self.catalogue["item_id"], self.sources.as_of)
-        vectors = self._pooled(history, histories["user_id"])
+        vectors = self._pooled(history)
         not_finite, (vectors,) = zero_non_finite(vectors)
         schema = schemas.user_embeddings(histories["user_id"].type, dim_of(self.blocks))
         schema = schemas.with_encoder(schema, self.encoder)
         table = pa.Table.from_arrays([histories["user_id"], vector_column(vectors)], schema=schema)
         return table, _counts(USERS, vectors, not_finite)
 
-    def _pooled(self, history: Interactions, ids: pa.ChunkedArray) -> np.ndarray:
-        how = partial(user_vectors, length=self.sources.history_length, sequence=self.network)
-        buyers = np.asarray(self.catalogue["users"])
-        every = self.users.of(ids) if self.users is not None else None
+    def _pooled(self, history: Interactions) -> np.ndarray:
+        buyers, length = np.asarray(self.catalogue["users"]), self.sources.history_length
 
         def pool(rows: np.ndarray) -> np.ndarray:
-            taken = history.take(rows)
-            own = every[rows] if every is not None else None
-            return how(taken, self.in_vectors, buyers, self.blocks, own=own)
+            return user_vectors(history.take(rows), self.in_vectors, buyers, self.blocks, length=length)
 
         dim = dim_of(self.blocks)
         vectors, _ = shrinking(lambda size: in_batches(pool, history.n_users, size, dim), self.sources.batch_size)
@@ -109,7 +98,7 @@ class UserEncoder:
 
 
 def encode_items(
-    encoder: Any, rows: pa.Table, batch_size: int, too_big: tuple[type[BaseException], ...]
+    encoder: "Encoder", rows: pa.Table, batch_size: int, too_big: tuple[type[BaseException], ...]
 ) -> tuple[pa.Table, pa.Table]:
     """``schemas.item_embeddings`` of some rows of the catalogue, and counts of them."""
     (vectors, in_vectors), _ = shrinking(lambda size: encoder.encode_items(rows, batch_size=size), batch_size, too_big)
@@ -124,50 +113,59 @@ def _counts(kind: str, vectors: np.ndarray, not_finite: int) -> pa.Table:
     return counts_table({kind: {"all": len(vectors), "without_vector": without, "not_finite": not_finite}})
 
 
-class _Embed(beam.DoFn):
-    """A part's number to (part, its vectors); the counts beside."""
+class _EncodeItems(beam.DoFn):
+    """A part's number to (part, its items' vectors); the counts beside."""
 
-    def __init__(self, kind: str, sources: EmbedInputs, items_folder: str | None, shared: Shared):
-        self._kind, self._sources, self._items_folder, self._shared = kind, sources, items_folder, shared
-        self._rows = Metrics.counter("topkin", f"{kind}_embedded")
+    def __init__(self, sources: EmbedInputs, shared: Shared):
+        self._sources, self._shared = sources, shared
+        self._rows = Metrics.counter("topkin", f"{ITEMS}_embedded")
 
     def setup(self) -> None:
-        self._worker = self._shared.acquire(self._loaded, tag=self._kind)
-
-    def _loaded(self) -> ItemEncoder | UserEncoder:
-        return (
-            ItemEncoder(self._sources) if self._items_folder is None else UserEncoder(self._sources, self._items_folder)
-        )
+        self._encoder = self._shared.acquire(lambda: ItemEncoder(self._sources), tag=ITEMS)
 
     @counted
-    def process(self, part: int) -> Iterator[Any]:
-        table, counts = self._worker.part(part)
+    def process(self, part: int) -> Iterator[object]:
+        table, counts = self._encoder.part(part)
         self._rows.inc(len(table))
-        advance(f"embed {self._kind}", len(table), len(self._worker.catalogue) if self._kind == ITEMS else None)
+        advance(f"embed {ITEMS}", len(table), len(self._encoder.catalogue))
+        yield part, table
+        yield TaggedOutput("counts", counts)
+
+
+class _EncodeUsers(beam.DoFn):
+    """A part's number to (part, its users' vectors); the counts beside."""
+
+    def __init__(self, sources: EmbedInputs, items_folder: str, shared: Shared):
+        self._sources, self._items_folder, self._shared = sources, items_folder, shared
+        self._rows = Metrics.counter("topkin", f"{USERS}_embedded")
+
+    def setup(self) -> None:
+        self._encoder = self._shared.acquire(lambda: UserEncoder(self._sources, self._items_folder), tag=USERS)
+
+    @counted
+    def process(self, part: int) -> Iterator[object]:
+        table, counts = self._encoder.part(part)
+        self._rows.inc(len(table))
+        advance(f"embed {USERS}", len(table))
         yield part, table
         yield TaggedOutput("counts", counts)
 
 
 @dataclass
-class _Table(beam.PTransform):
-    """One of the two tables, written part by part, with its counts at ``tally``."""
+class _WriteVectors(beam.PTransform):
+    """What ``encode`` gives for each part, written into ``folder``; its counts to ``tally``."""
 
-    kind: str
-    sources: EmbedInputs
-    out: str
+    encode: beam.DoFn
+    parts: int
+    folder: str
     tally: str
-    items_folder: str | None = None
-    shared: Shared = field(default_factory=Shared)
 
-    def expand(self, pipeline: PBegin) -> PCollection:
-        encode = _Embed(self.kind, self.sources, self.items_folder, self.shared)
-        parts = pipeline | "Parts" >> beam.Create(range(self.sources.parts), reshuffle=True)
-        done = parts | "Encode" >> beam.ParDo(encode).with_output_types(
-            tuple[int, pa.Table], counts=pa.Table
-        ).with_outputs("counts", main="tables")
-        done.counts | "Tally" >> WriteTally(self.tally)
-        folder = storage.join(self.out, self.kind)
-        return done.tables | "WriteParts" >> WriteToParquetBatched(folder, self.sources.parts)
+    def expand(self, pipeline: PBegin) -> PCollection[str]:
+        parts = pipeline | "Parts" >> beam.Create(range(self.parts), reshuffle=True)
+        encode = beam.ParDo(self.encode).with_output_types(tuple[int, pa.Table], counts=pa.Table)
+        encoded = parts | "Encode" >> encode.with_outputs("counts", main="tables")
+        encoded.counts | "Tally" >> WriteTally(self.tally)
+        return encoded.tables | "WriteParts" >> WriteToParquetBatched(self.folder, self.parts)
 
 
 @dataclass
@@ -177,9 +175,11 @@ class EmbedItems(beam.PTransform):
     sources: EmbedInputs
     out: str
     tally: str
+    shared: Shared = field(default_factory=Shared)
 
-    def expand(self, pipeline: PBegin) -> PCollection:
-        return pipeline | _Table(ITEMS, self.sources, self.out, self.tally)
+    def expand(self, pipeline: PBegin) -> PCollection[str]:
+        encode, folder = _EncodeItems(self.sources, self.shared), storage.join(self.out, ITEMS)
+        return pipeline | _WriteVectors(encode, self.sources.parts, folder, self.tally)
 
 
 @dataclass
@@ -189,6 +189,8 @@ class EmbedUsers(beam.PTransform):
     sources: EmbedInputs
     out: str
     tally: str
+    shared: Shared = field(default_factory=Shared)
 
-    def expand(self, pipeline: PBegin) -> PCollection:
-        return pipeline | _Table(USERS, self.sources, self.out, self.tally, items_folder=self.out)
+    def expand(self, pipeline: PBegin) -> PCollection[str]:
+        encode, folder = _EncodeUsers(self.sources, self.out, self.shared), storage.join(self.out, USERS)
+        return pipeline | _WriteVectors(encode, self.sources.parts, folder, self.tally)

@@ -14,7 +14,7 @@ from apache_beam.utils.shared import Shared
 
 from topkin.artifacts import schemas, storage
 from topkin.artifacts.embeddings import SUMMARY, vectors_of
-from topkin.baselines import registry
+from topkin.baselines import fitted, registry
 from topkin.config.sections import EvaluateSettings, RecommendSettings
 from topkin.encoding.blocks import Block, preference_embeddings
 from topkin.errors import ArtifactError
@@ -30,8 +30,10 @@ from topkin.evaluation.results import EvaluationContext, EvaluationResults
 from topkin.evaluation.segments import quartiles
 from topkin.ingest.splits import refuse_leaks
 from topkin.interactions import concatenate
+from topkin.recommend.bought import weights_of
 from topkin.recommend.eligibility import cooldown_days
-from topkin.recommend.repurchase import FILE, POLICIES, Repurchase, RepurchaseRates, Weights
+from topkin.recommend.repurchase.blend import Repurchase, Weights
+from topkin.recommend.repurchase.rates import FILE, RepurchaseRates
 from topkin.telemetry.progress import advance
 from topkin.transforms.counters import counted
 
@@ -80,8 +82,8 @@ class EvaluateInputs:
     @property
     def fitted_names(self) -> tuple[str, ...]:
         """The baselines to be fitted: those to measure against, and the one that made the lists, if one did."""
-        own = () if self.recommend.model == "encoder" else (self.recommend.model,)
-        return (*self.evaluate.baselines, *own)
+        own = self.recommend.baseline
+        return self.evaluate.baselines if own is None else (*self.evaluate.baselines, own)
 
 
 def fit(sources: EvaluateInputs) -> None:
@@ -96,7 +98,7 @@ def fit(sources: EvaluateInputs) -> None:
     path = storage.join(sources.folders["prepare"], "catalogue.parquet")
     catalogue = storage.read_parquet(path, ["item_id", "last_sale"])
     item_ids = catalogue["item_id"]
-    parts = registry.known_purchases(sources.folders["prepare"], sources.parts, item_ids, sources.as_of)
+    parts = fitted.known_purchases(sources.folders["prepare"], sources.parts, item_ids, sources.as_of)
     history = concatenate(parts)
     heldout = (
         storage.read_parquet(sources.path("prepare", "heldout", part), ["timestamp"]) for part in range(sources.parts)
@@ -109,8 +111,9 @@ def fit(sources: EvaluateInputs) -> None:
         heldout=(pc.min(table["timestamp"]).as_py() for table in heldout),
         by_time=sources.by_time,
     )
-    fitted = registry.fit_baselines(history, sources.fitted_names, sources.evaluate.neighbours)
-    registry.save_baselines(fitted, sources.fitted)
+    fitted.save_baselines(
+        fitted.fit_baselines(history, sources.fitted_names, sources.evaluate.neighbours), sources.fitted
+    )
     purchases = np.diff(history.indptr)
     told = {"users": [part.n_users for part in parts], "buying_users": int((purchases > 0).sum())}
     storage.write_json(told | {"quartiles": quartiles(purchases[purchases > 0])}, marker)
@@ -128,7 +131,7 @@ def load_shop(sources: EvaluateInputs) -> EvaluationCatalogue:
     vectors = sources.vectors(items, where)
     told = storage.read_json(storage.join(sources.folders["embed"], SUMMARY))
     days, rule = sources.evaluate.days, sources.recommend
-    fitted = registry.load_baselines(sources.fitted, sources.fitted_names, sources.evaluate.neighbours)
+    baselines = fitted.load_baselines(sources.fitted, sources.fitted_names, sources.evaluate.neighbours)
     sales = np.asarray(catalogue["events"])
     return EvaluationCatalogue(
         item_ids=catalogue["item_id"].combine_chunks(),
@@ -136,8 +139,8 @@ def load_shop(sources: EvaluateInputs) -> EvaluationCatalogue:
         cold=cold_items(sales, catalogue["first_sale"], sources.as_of),
         vectors=vectors,
         tastes=preference_embeddings(vectors, [Block.from_json(b) for b in told["blocks"]]),
-        baselines={name: one for name, one in fitted.items() if name in sources.evaluate.baselines},
-        model=fitted.get(rule.model),
+        baselines={name: one for name, one in baselines.items() if name in sources.evaluate.baselines},
+        model=baselines.get(rule.model),
         as_of=sources.as_of,
         ks=sources.ks,
         until=None if days is None or not sources.by_time else sources.as_of + timedelta(days=days),
@@ -150,7 +153,7 @@ def load_shop(sources: EvaluateInputs) -> EvaluationCatalogue:
 
 def repurchase_of(sources: EvaluateInputs, categories: pa.ChunkedArray) -> Repurchase | None:
     """How the published lists rank bought items, as the recommend stage wrote it down; None where they do not."""
-    if sources.recommend.bought not in POLICIES or sources.recommend.model != "encoder":
+    if weights_of(sources.recommend, {}) is None:
         return None
     folder = sources.folders["recommend"]
     weights = storage.read_json(storage.join(folder, "lists.json"))["repurchase"]

@@ -2,14 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import apache_beam as beam
 import pyarrow as pa
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import Metrics
-from apache_beam.pvalue import PCollection
+from apache_beam.pvalue import PBegin, PCollection
 
 from topkin.artifacts import storage
 from topkin.ingest.files import ArrowFiles, File, batches, in_folder, opened
@@ -30,7 +30,7 @@ class AnyFiles:
             found = {name: inside[name] for name in in_folder(list(inside), folder)}
         return [File(m.path, m.size_in_bytes, m.last_updated_in_seconds or None) for _, m in sorted(found.items())]
 
-    def open(self, path: str) -> Any:
+    def open(self, path: str) -> BinaryIO:
         """A seekable binary file."""
         if _is_local(path):
             return ArrowFiles().open(path)
@@ -68,7 +68,7 @@ class ParquetSplits(beam.PTransform):
                     yield RowGroupSplit(f"{number:06d}-{first:06d}", path, first, group + 1)
                     first, rows = group + 1, 0
 
-    def expand(self, start: Any) -> PCollection:
+    def expand(self, start: PBegin) -> PCollection:
         return (
             start
             | "Paths" >> beam.Create(list(enumerate(self.paths)))

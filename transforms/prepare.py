@@ -1,7 +1,8 @@
 """Preparing in Beam: thin transforms around :mod:`topkin.ingest.prepare`.
 
 Rows go from those who read them to those who work on a partition through files, so that no runner holds them:
-what Beam moves is the names of these files and small tables of counts.
+what Beam moves is the names of these files and small tables of counts. ``expand`` says ``Any`` of several collections
+by name: Beam would take the real type for a hint that it does not know, and warn.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,7 +18,7 @@ from apache_beam.typehints import with_input_types, with_output_types
 from topkin.artifacts import schemas, storage
 from topkin.artifacts.shuffle import PartFile, read_part
 from topkin.ingest.catalogue import VOCABULARY, merge_sales, sales_schema, vocabulary
-from topkin.ingest.cleaning import Cleaned, clean_items, clean_purchases, clean_users
+from topkin.ingest.cleaning import Cleaned
 from topkin.ingest.prepare import (
     COUNTS,
     PreparePlan,
@@ -106,19 +107,14 @@ class Clean(beam.PTransform):
 
     @counted
     def _cleaned(self, table: pa.Table) -> Cleaned:
-        source = self.plan.sources[self.name]
-        if self.name in ("purchases", "heldout"):
-            return clean_purchases(table, source, self.plan.clock, row_hashes=self.plan.drop_duplicates)
-        if self.name == "items":
-            return clean_items(table, source, self.plan.vector_dim)
-        return clean_users(table, source)
+        return self.plan.clean(self.name, table)
 
     def expand(self, splits: PCollection) -> Any:
         step = beam.FlatMap(self._clean).with_output_types(str, rejects=str)
         return splits | "Clean" >> step.with_outputs("rejects", main="accepted")
 
 
-def each_part(pipeline: Any, parts: int) -> PCollection:
+def each_part(pipeline: beam.Pipeline, parts: int) -> PCollection:
     """The numbers of all partitions, spread over the workers."""
     return pipeline | "Parts" >> beam.Create(range(parts), reshuffle=True)
 

@@ -1,15 +1,14 @@
-"""Lists for every user, part by part; and what sold in each segment, which users without a history get.
+"""Lists for every user, part by part.
 
-Where the catalogue's vectors are too many for one worker, each shard of them is searched for every part first,
-and what the shards found is merged by part. Where bought items are kept or boosted, what all users together tell
-of each item's repurchase is counted first and written down.
+First what sold in each segment, which users without a history get, and how often items are bought again are counted
+over all users. Where the catalogue's vectors are too many for one worker, each shard of them is searched for every
+part, and what the shards found is merged by part.
 """
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
 
 import apache_beam as beam
 import numpy as np
@@ -20,26 +19,27 @@ from apache_beam.utils.shared import Shared
 
 from topkin.artifacts import schemas, storage
 from topkin.artifacts.embeddings import SUMMARY, StoredItems, read_items, read_users
-from topkin.baselines import registry
+from topkin.baselines import fitted
 from topkin.config.sections import RecommendSettings
 from topkin.encoding.blocks import Block
 from topkin.errors import ArtifactError
 from topkin.interactions import Interactions, concatenate
 from topkin.planning.estimate import PARTS_A_LOAD
 from topkin.recommend.eligibility import Allowed, allowed_items, cooldown_days, read_item_list
-from topkin.recommend.lists import ItemContext, Lists, Rows, build_queries, longest, recommend
+from topkin.recommend.explain import PooledScores, VectorRows
+from topkin.recommend.lists import ItemContext, Lists, build_queries, fallback_reasons, longest, recommend
 from topkin.recommend.popular_fallback import SEGMENT_COUNTS, SegmentPopularity, merge_segment_counts, segment_counts
-from topkin.recommend.repurchase import COUNTS, Repurchase, RepurchaseRates, Weights, counts_of, merge_counts
-from topkin.recommend.searchers import BaselineSearch, ExactSearch, IndexSearch, Search
-from topkin.recommend.sharded import MergedSearch, Shard, merge_lists, shard_bounds
-from topkin.search.hnsw import load_index
+from topkin.recommend.repurchase.blend import Repurchase, Weights
+from topkin.recommend.repurchase.rates import COUNTS, RepurchaseRates, counts_of, merge_counts
+from topkin.recommend.searchers import BaselineSearcher, ExactSearcher, IndexSearcher, MergedSearcher, Searcher
+from topkin.recommend.sharded import Shard, merge_lists, shard_bounds
+from topkin.search.hnsw.files import load_index
 from topkin.telemetry.counters import counts_table
 from topkin.telemetry.progress import advance
 from topkin.transforms.coders import TableCoder
-from topkin.transforms.counters import counted
+from topkin.transforms.counters import WriteTally, counted
 from topkin.transforms.engine import engine
 from topkin.transforms.parquet import WriteToParquetBatched
-from topkin.transforms.tally import WriteTally
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,148 +83,186 @@ def allowed_of(settings: RecommendSettings, catalogue: pa.Table) -> Allowed:
     return allowed_items(catalogue, allow=allow, deny=deny)
 
 
-def fit(sources: RecommendInputs) -> None:
+def fit(inputs: RecommendInputs) -> None:
     """Where a baseline makes the lists, fit it on the histories of all users and write it down.
 
-    Here all purchases are in memory at once, as in ``transforms.evaluate.fit``.
+    All purchases are then in memory at once, as in ``transforms.evaluate.fit``.
     """
-    if sources.settings.model == "encoder":
+    name = inputs.settings.baseline
+    if name is None:
         return
-    item_ids = sources.catalogue(["item_id"])["item_id"]
-    history = concatenate(registry.known_purchases(sources.prepared, sources.parts, item_ids, sources.as_of))
-    fitted = registry.fit_baselines(history, [sources.settings.model], sources.neighbours)
-    registry.save_baselines(fitted, sources.fitted)
+    item_ids = inputs.catalogue(["item_id"])["item_id"]
+    history = concatenate(fitted.known_purchases(inputs.prepared, inputs.parts, item_ids, inputs.as_of))
+    fitted.save_baselines(fitted.fit_baselines(history, [name], inputs.neighbours), inputs.fitted)
 
 
-class ListMaker:
-    """What a process knows of the items, loaded once and shared by its threads.
+class LoadedItems:
+    """What a process knows of the items whatever searches them, loaded once and shared by its threads.
 
-    With one shard it holds all vectors; with more, at most one shard of them, and looks up the rows of the
-    items that reasons name. Where a baseline makes the lists it holds that, and no vectors.
+    vectors, in_vectors: (n_items, dim) float32, or what looks rows up.
     """
 
-    def __init__(self, sources: RecommendInputs):
-        self.sources, settings = sources, sources.settings
-        catalogue = sources.catalogue(["item_id", "available", "category", "events", "users", "recent"])
-        made = storage.read_json(storage.join(sources.embeddings, SUMMARY))
-        self.search: Search | None = None
-        self.stored = StoredItems(sources.embeddings, sources.encoder)
-        vectors: Rows = self.stored.column("vector")
-        in_vectors: Rows = self.stored.column("in_vector")
-        if settings.model != "encoder":
-            ids = self.stored.ids()
-            fitted = registry.load_baselines(sources.fitted, [settings.model], sources.neighbours)
-            self.search = BaselineSearch(fitted[settings.model], np.asarray(catalogue["events"]) > 0)
-        elif sources.shards > 1:
-            ids = self.stored.ids()
-        else:
-            items = read_items(sources.embeddings, sources.encoder)
-            ids, vectors, in_vectors = items.ids, items.vectors, items.in_vectors
-            self.search = ExactSearch(items.vectors, engine())
-            if settings.search == "index":
-                index = load_index(sources.index, encoder=sources.encoder, dim=items.vectors.shape[1])
-                self.search = IndexSearch(index, items.vectors)
+    def __init__(self, inputs: RecommendInputs, ids: pa.Array, vectors: VectorRows, in_vectors: VectorRows):
+        self.inputs, settings = inputs, inputs.settings
+        catalogue = inputs.catalogue(["item_id", "available", "category", "events", "users", "recent"])
         if not ids.equals(catalogue["item_id"].combine_chunks()):
             raise ArtifactError(
-                f"{sources.embeddings}/items must have the catalogue's items in its order: "
+                f"{inputs.embeddings}/items must have the catalogue's items in its order: "
                 "run topkin embed again with --force"
             )
-        self.shelf = ItemContext(
-            item_ids=ids,
+        summary = storage.read_json(storage.join(inputs.embeddings, SUMMARY))
+        self.categories, self.events = catalogue["category"], np.asarray(catalogue["events"])
+        self.scores = PooledScores(
             vectors=vectors,
             in_vectors=in_vectors,
             buyers=np.asarray(catalogue["users"]),
+            blocks=[Block.from_json(block) for block in summary["blocks"]],
+            history_length=summary["history_length"],
+        )
+        self.context = ItemContext(
+            item_ids=ids,
             allowed=allowed_of(settings, catalogue).mask,
             cooldown=cooldown_days(catalogue["category"], settings.cooldown_days, settings.cooldown_by_category),
-            popularity=SegmentPopularity(
-                np.asarray(catalogue["events"]), np.asarray(catalogue["recent"]), SEGMENT_COUNTS.empty_table()
-            ),
-            blocks=[Block.from_json(b) for b in made["blocks"]],
-            history_length=made["history_length"],
-            encoder=sources.encoder,
+            popularity=SegmentPopularity(self.events, np.asarray(catalogue["recent"]), SEGMENT_COUNTS.empty_table()),
+            encoder=inputs.encoder,
+            vectors=vectors,
         )
-        self.categories = catalogue["category"]
-        self.one_shard = threading.Lock()
+
+    @classmethod
+    def looked_up(cls, inputs: RecommendInputs) -> "LoadedItems":
+        """Without the vectors in memory: their rows are read when they are asked for."""
+        stored = StoredItems(inputs.embeddings, inputs.encoder)
+        return cls(inputs, stored.ids(), stored.column("vector"), stored.column("in_vector"))
 
     def users(self, part: int, columns: list[str] | None = None) -> tuple[pa.Table, np.ndarray]:
-        """The histories of a part's users, and their vectors."""
-        histories = self.sources.histories(part, columns)
-        if self.sources.settings.model != "encoder":  # its users are their histories: whoever has one is known
-            return histories, np.ones((len(histories), 1), np.float32)
-        user_ids, vectors = read_users(self.sources.embeddings, part, self.sources.parts, self.sources.encoder)
+        """The histories of a part's users, and their vectors; a baseline's users have none."""
+        inputs, histories = self.inputs, self.inputs.histories(part, columns)
+        if inputs.settings.baseline is not None:
+            return histories, np.zeros((len(histories), 0), np.float32)
+        user_ids, vectors = read_users(inputs.embeddings, part, inputs.parts, inputs.encoder)
         if not user_ids.equals(histories["user_id"]):
             raise ArtifactError(
-                f"{self.sources.embeddings}/users must have the users of the histories in their order, part {part} has "
+                f"{inputs.embeddings}/users must have the users of the histories in their order, part {part} has "
                 "others: run topkin embed again with --force"
             )
         return histories, vectors
 
-    def lists(self, part: int, segments: pa.Table, habits: pa.Table, search: Search | None = None) -> Lists:
-        """The lists of a part's users. segments, habits: what sold in each segment, and ``repurchase.COUNTS``, of all
-        parts."""
+    def lists(self, part: int, segments: pa.Table, repeats: pa.Table, searcher: Searcher) -> Lists:
+        """The lists of a part's users. segments, repeats: SEGMENT_COUNTS and COUNTS of all users."""
         histories, vectors = self.users(part)
-        weights = self.sources.repurchase
-        shelf = replace(
-            self.shelf,
-            popularity=replace(self.shelf.popularity, segments=segments),
-            repurchase=None
-            if weights is None
-            else Repurchase(weights, RepurchaseRates.of(habits, len(self.categories), self.categories)),
-        )
-        search = search or self.search
-        assert search is not None, "a worker of several shards is given what they found"
-        return recommend(histories, vectors, shelf, search, self.sources.settings, self.sources.as_of)
+        weights, context = self.inputs.repurchase, self.context
+        context = replace(context, popularity=replace(context.popularity, segments=segments))
+        if weights is not None:
+            rates = RepurchaseRates.of(repeats, len(self.categories), self.categories)
+            context = replace(context, repurchase=Repurchase(weights, rates))
+        return recommend(histories, vectors, context, searcher, self.inputs.settings, self.inputs.as_of)
 
-    def found(self, shard: int, parts: Iterable[int]) -> Iterator[tuple[int, pa.Table]]:
-        """What one shard has for the users of some parts, see ``shards.merge_lists``."""
-        first, end = shard_bounds(len(self.shelf.item_ids), self.sources.shards)[shard : shard + 2]
+
+class ListMaker:
+    """Makes lists with a searcher of all items: the one place that knows which kinds there are."""
+
+    def __init__(self, inputs: RecommendInputs):
+        settings = inputs.settings
+        if settings.baseline is not None:
+            self.items = LoadedItems.looked_up(inputs)
+            baseline = fitted.load_baselines(inputs.fitted, [settings.baseline], inputs.neighbours)[settings.baseline]
+            self.searcher: Searcher = BaselineSearcher(baseline, self.items.events > 0)
+            return
+        rows = read_items(inputs.embeddings, inputs.encoder)
+        self.items = LoadedItems(inputs, rows.ids, rows.vectors, rows.in_vectors)
+        if settings.search == "index":
+            index = load_index(inputs.index, encoder=inputs.encoder, dim=rows.vectors.shape[1])
+            self.searcher = IndexSearcher(index, rows.vectors, self.items.scores)
+        else:
+            self.searcher = ExactSearcher(rows.vectors, self.items.scores, engine())
+
+    def lists(self, part: int, segments: pa.Table, repeats: pa.Table) -> Lists:
+        """See :meth:`LoadedItems.lists`."""
+        return self.items.lists(part, segments, repeats, self.searcher)
+
+
+class ShardSearcher:
+    """Searches one shard of the items at a time, and holds no vectors of others."""
+
+    def __init__(self, inputs: RecommendInputs):
+        self.items, self.stored = LoadedItems.looked_up(inputs), StoredItems(inputs.embeddings, inputs.encoder)
+        self.one_shard = threading.Lock()
+
+    def search(self, shard: int, parts: Iterable[int]) -> Iterator[tuple[int, pa.Table]]:
+        """(part, what one shard has for its users) for some parts, see ``sharded.lists_table``."""
+        inputs, context = self.items.inputs, self.items.context
+        first, end = shard_bounds(len(context.item_ids), inputs.shards)[shard : shard + 2]
         with self.one_shard:  # a search uses every core: another shard beside it would only cost memory
-            loaded = Shard.load(self.stored, int(first), int(end), self.shelf.allowed)
+            loaded = Shard.load(self.stored, int(first), int(end), context.allowed)
             for part in parts:
-                histories, vectors = self.users(part, ["user_id", "items", "times", "weights"])
-                shelf, settings = self.shelf, self.sources.settings
-                wanted = build_queries(histories, vectors, shelf.item_ids, shelf.cooldown, settings, self.sources.as_of)
-                yield part, loaded.search(wanted, vectors, longest(settings.k, len(shelf.item_ids)), engine())
+                histories, vectors = self.items.users(part, ["user_id", "items", "times", "weights"])
+                users = build_queries(histories, vectors, context, inputs.settings, inputs.as_of)
+                known = np.asarray(vectors.any(axis=1))
+                why = fallback_reasons(users.history, known, inputs.settings.min_history)
+                users = users.take(np.flatnonzero(why < 0))
+                k = longest(inputs.settings.k, len(context.item_ids))
+                yield part, loaded.search(users.vectors, users.exclude, k, engine())
 
 
-class _Recommend(beam.DoFn):
-    """A part's number, or that and what the shards found, to (part, its lists); short lists and counts beside."""
+class _MakeLists(beam.DoFn):
+    """A part's number to (part, its lists); short lists and counts beside."""
 
-    def __init__(self, sources: RecommendInputs, shared: Shared):
-        self._sources, self._shared = sources, shared
-        self._users = Metrics.counter("topkin", "users_recommended")
+    def __init__(self, inputs: RecommendInputs, shared: Shared):
+        self._inputs, self._shared = inputs, shared
 
     def setup(self) -> None:
-        self._worker = self._shared.acquire(lambda: ListMaker(self._sources))
+        self._maker = self._shared.acquire(lambda: ListMaker(self._inputs))
 
     @counted
-    def process(self, element: int | tuple[int, pa.Table], segments: pa.Table, habits: pa.Table) -> Iterator[Any]:
-        part, merged = element if isinstance(element, tuple) else (element, None)
-        made = self._worker.lists(part, segments, habits, None if merged is None else MergedSearch(merged))
-        self._users.inc(made.counts["users"]["all"])
-        advance("recommend", made.counts["users"]["all"])
-        yield part, made.recommendations
-        yield TaggedOutput("short_lists", (part, made.short_lists))
-        yield TaggedOutput("counts", counts_table(made.counts))
+    def process(self, part: int, segments: pa.Table, repeats: pa.Table) -> Iterator[object]:
+        yield from _outputs(part, self._maker.lists(part, segments, repeats))
+
+
+class _MakeMergedLists(beam.DoFn):
+    """(part, what all shards found for its users) to the outputs of :class:`_MakeLists`."""
+
+    def __init__(self, inputs: RecommendInputs, shared: Shared):
+        self._inputs, self._shared = inputs, shared
+
+    def setup(self) -> None:
+        self._worker = self._shared.acquire(lambda: ShardSearcher(self._inputs))
+
+    @counted
+    def process(self, merged: tuple[int, pa.Table], segments: pa.Table, repeats: pa.Table) -> Iterator[object]:
+        part, table = merged
+        items = self._worker.items
+        yield from _outputs(part, items.lists(part, segments, repeats, MergedSearcher(table, items.scores)))
+
+
+_USERS = Metrics.counter("topkin", "users_recommended")
+
+
+def _outputs(part: int, lists: Lists) -> Iterator[object]:
+    users = lists.counts["users"]["all"]
+    _USERS.inc(users)
+    advance("recommend", users)
+    yield part, lists.recommendations
+    yield TaggedOutput("short_lists", (part, lists.short_lists))
+    yield TaggedOutput("counts", counts_table(lists.counts))
 
 
 class _SearchShard(beam.DoFn):
     """(shard, first part, the one after the last) to (part, what the shard has for its users)."""
 
-    def __init__(self, sources: RecommendInputs, shared: Shared):
-        self._sources, self._shared = sources, shared
+    def __init__(self, inputs: RecommendInputs, shared: Shared):
+        self._inputs, self._shared = inputs, shared
 
     def setup(self) -> None:
-        self._worker = self._shared.acquire(lambda: ListMaker(self._sources))
+        self._worker = self._shared.acquire(lambda: ShardSearcher(self._inputs))
 
     @counted
     def process(self, element: tuple[int, int, int]) -> Iterator[tuple[int, pa.Table]]:
         shard, first, end = element
-        yield from self._worker.found(shard, range(first, end))
+        yield from self._worker.search(shard, range(first, end))
 
 
 class _MergeLists(beam.CombineFn):
-    """Tables of lists over disjoint items to one, see ``shards.merge_lists``."""
+    """Tables of lists over disjoint items to one, see ``sharded.merge_lists``."""
 
     def create_accumulator(self) -> pa.Table:
         return pa.table({})
@@ -244,22 +282,22 @@ class _MergeLists(beam.CombineFn):
 
 @dataclass
 class SearchShards(beam.PTransform):
-    """The start of a pipeline to (part, its users' best of all shards), see ``shards.merge_lists``.
+    """The start of a pipeline to (part, its users' best of all shards), see ``sharded.merge_lists``.
 
     A shard is loaded once for ``PARTS_A_LOAD`` parts.
     """
 
-    sources: RecommendInputs
+    inputs: RecommendInputs
     shared: Shared
 
-    def expand(self, pipeline: PBegin) -> PCollection:
-        parts, shards = self.sources.parts, self.sources.shards
+    def expand(self, pipeline: PBegin) -> PCollection[tuple[int, pa.Table]]:
+        parts, shards = self.inputs.parts, self.inputs.shards
         tasks = [
             (shard, first, min(first + PARTS_A_LOAD, parts))
             for shard in range(shards)
             for first in range(0, parts, PARTS_A_LOAD)
         ]
-        search = beam.ParDo(_SearchShard(self.sources, self.shared)).with_output_types(tuple[int, pa.Table])
+        search = beam.ParDo(_SearchShard(self.inputs, self.shared)).with_output_types(tuple[int, pa.Table])
         return (
             pipeline
             | "Tasks" >> beam.Create(tasks, reshuffle=True)
@@ -268,62 +306,41 @@ class SearchShards(beam.PTransform):
         )
 
 
-@dataclass
-class CountSegments(beam.PTransform):
-    """Part numbers to one table: recent purchases by segment and item, see ``fallback.segment_counts``."""
+def count_part(inputs: RecommendInputs, part: int) -> tuple[pa.Table, pa.Table]:
+    """SEGMENT_COUNTS and COUNTS of a part's users; the second empty where no bought item is ranked by them."""
+    histories = inputs.histories(part, ["items", "times", "weights", "segment"])
+    history = Interactions.from_histories(histories, inputs.catalogue(["item_id"])["item_id"], inputs.as_of)
+    segments = segment_counts(history, histories, inputs.as_of, inputs.recent_days)
+    return segments, COUNTS.empty_table() if inputs.repurchase is None else counts_of(history)
 
-    sources: RecommendInputs
+
+class _CountPart(beam.DoFn):
+    """A part's number to its counts of segments; those of repeats beside."""
+
+    def __init__(self, inputs: RecommendInputs):
+        self._inputs = inputs
 
     @counted
-    def _count(self, part: int) -> tuple[int, pa.Table]:
-        histories = self.sources.histories(part, ["items", "times", "weights", "segment"])
-        item_ids = self.sources.catalogue(["item_id"])["item_id"]
-        return 0, segment_counts(histories, item_ids, self.sources.as_of, self.sources.recent_days)
-
-    @counted
-    def _merge(self, _: int, tables: Iterable[pa.Table]) -> pa.Table:
-        return merge_segment_counts(list(tables))
-
-    def expand(self, parts: PCollection) -> PCollection:
-        return (
-            parts
-            | "Count" >> beam.Map(self._count).with_output_types(tuple[int, pa.Table])
-            | "Group" >> beam.GroupByKey()
-            | "Merge" >> beam.MapTuple(self._merge).with_output_types(pa.Table)
-        )
-
-
-def repeat_history_of(sources: RecommendInputs, part: int) -> pa.Table:
-    """``repurchase.COUNTS`` of a part's users; empty where no bought item is ranked by them."""
-    if sources.repurchase is None:
-        return COUNTS.empty_table()
-    histories = sources.histories(part, ["items", "times", "weights"])
-    item_ids = sources.catalogue(["item_id"])["item_id"]
-    return counts_of(Interactions.from_histories(histories, item_ids, sources.as_of))
+    def process(self, part: int) -> Iterator[object]:
+        segments, repeats = count_part(self._inputs, part)
+        yield segments
+        yield TaggedOutput("repeats", repeats)
 
 
 @dataclass
-class CountRepeats(beam.PTransform):
-    """Part numbers to one table, ``repurchase.COUNTS`` of all users, also written to ``path`` where it is used."""
+class _MergeTables(beam.PTransform):
+    """Tables to one."""
 
-    sources: RecommendInputs
-    path: str
-
-    @counted
-    def _count(self, part: int) -> tuple[int, pa.Table]:
-        return 0, repeat_history_of(self.sources, part)
+    merge: Callable[[list[pa.Table]], pa.Table]
 
     @counted
     def _merge(self, _: int, tables: Iterable[pa.Table]) -> pa.Table:
-        merged = merge_counts(list(tables))
-        if self.sources.repurchase is not None:
-            storage.write_parquet(merged.cast(schemas.with_encoder(COUNTS, self.sources.encoder)), self.path)
-        return merged
+        return self.merge(list(tables))
 
-    def expand(self, parts: PCollection) -> PCollection:
+    def expand(self, tables: PCollection[pa.Table]) -> PCollection[pa.Table]:
         return (
-            parts
-            | "Count" >> beam.Map(self._count).with_output_types(tuple[int, pa.Table])
+            tables
+            | "OneKey" >> beam.Map(lambda table: (0, table)).with_output_types(tuple[int, pa.Table])
             | "Group" >> beam.GroupByKey()
             | "Merge" >> beam.MapTuple(self._merge).with_output_types(pa.Table)
         )
@@ -333,37 +350,44 @@ class CountRepeats(beam.PTransform):
 class RecommendParts(beam.PTransform):
     """Writes every user's list into ``lists``, the short ones into ``short_lists``, the counts to ``tally``.
 
-    habits: where the counts of repurchase go.
+    repeats: where the counts of items bought again go, if they rank any.
     """
 
-    sources: RecommendInputs
+    inputs: RecommendInputs
     lists: str
     short_lists: str
     tally: str
-    habits: str
+    repeats: str
     shared: Shared = field(default_factory=Shared)
 
-    def expand(self, pipeline: PBegin) -> PCollection:
-        parts = pipeline | "Parts" >> beam.Create(range(self.sources.parts), reshuffle=True)
-        segments = AsSingleton(parts | "CountSegments" >> CountSegments(self.sources))
-        habits = AsSingleton(parts | "CountRepeats" >> CountRepeats(self.sources, self.habits))
-        lists = beam.ParDo(_Recommend(self.sources, self.shared), segments, habits)
-        lists = lists.with_output_types(tuple[int, pa.Table], short_lists=tuple[int, pa.Table], counts=pa.Table)
-        sharded = self.sources.shards > 1
-        asked_for = pipeline | "SearchShards" >> SearchShards(self.sources, self.shared) if sharded else parts
-        done = asked_for | "RecommendSettings" >> lists.with_outputs("short_lists", "counts", main="lists")
-        done.counts | "Tally" >> WriteTally(self.tally)
-        done.short_lists | "WriteShortLists" >> WriteToParquetBatched(self.short_lists, self.sources.parts)
-        return done.lists | "WriteLists" >> WriteToParquetBatched(self.lists, self.sources.parts)
+    def _merged_repeats(self, tables: list[pa.Table]) -> pa.Table:
+        merged = merge_counts(tables)
+        if self.inputs.repurchase is not None:
+            storage.write_parquet(merged.cast(schemas.with_encoder(COUNTS, self.inputs.encoder)), self.repeats)
+        return merged
+
+    def expand(self, pipeline: PBegin) -> PCollection[str]:
+        inputs = self.inputs
+        parts = pipeline | "Parts" >> beam.Create(range(inputs.parts), reshuffle=True)
+        count = beam.ParDo(_CountPart(inputs)).with_output_types(pa.Table, repeats=pa.Table)
+        counts = parts | "Count" >> count.with_outputs("repeats", main="segments")
+        segments = AsSingleton(counts.segments | "MergeSegments" >> _MergeTables(merge_segment_counts))
+        repeats = AsSingleton(counts.repeats | "MergeRepeats" >> _MergeTables(self._merged_repeats))
+        if inputs.shards > 1:
+            source = pipeline | "SearchShards" >> SearchShards(inputs, self.shared)
+            make = beam.ParDo(_MakeMergedLists(inputs, self.shared), segments, repeats)
+        else:
+            source, make = parts, beam.ParDo(_MakeLists(inputs, self.shared), segments, repeats)
+        make = make.with_output_types(tuple[int, pa.Table], short_lists=tuple[int, pa.Table], counts=pa.Table)
+        made = source | "MakeLists" >> make.with_outputs("short_lists", "counts", main="lists")
+        made.counts | "Tally" >> WriteTally(self.tally)
+        made.short_lists | "WriteShortLists" >> WriteToParquetBatched(self.short_lists, inputs.parts)
+        return made.lists | "WriteLists" >> WriteToParquetBatched(self.lists, inputs.parts)
 
 
-def recommend_parts(sources: RecommendInputs) -> list[Lists]:
+def recommend_parts(inputs: RecommendInputs) -> list[Lists]:
     """What :class:`RecommendParts` writes, in memory, in the order of the parts."""
-    item_ids = sources.catalogue(["item_id"])["item_id"]
-    counted = [
-        segment_counts(sources.histories(part), item_ids, sources.as_of, sources.recent_days)
-        for part in range(sources.parts)
-    ]
-    worker, segments = ListMaker(sources), merge_segment_counts(counted)
-    habits = merge_counts([repeat_history_of(sources, part) for part in range(sources.parts)])
-    return [worker.lists(part, segments, habits) for part in range(sources.parts)]
+    counts = [count_part(inputs, part) for part in range(inputs.parts)]
+    segments, repeats = merge_segment_counts([c for c, _ in counts]), merge_counts([c for _, c in counts])
+    maker = ListMaker(inputs)
+    return [maker.lists(part, segments, repeats) for part in range(inputs.parts)]

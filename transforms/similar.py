@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
 
 import apache_beam as beam
 import numpy as np
@@ -19,10 +18,9 @@ from topkin.encoding.blocks import Block, preference_embeddings
 from topkin.recommend.similar import items_table, similar_items, similar_part
 from topkin.telemetry.counters import counts_table
 from topkin.telemetry.progress import advance
-from topkin.transforms.counters import counted
+from topkin.transforms.counters import WriteTally, counted
 from topkin.transforms.parquet import WriteToParquetBatched
 from topkin.transforms.recommend import allowed_of
-from topkin.transforms.tally import WriteTally
 
 TABLES = ("similar_items", "similar_users", "neighbours_bought")
 
@@ -120,7 +118,7 @@ class _Similar(beam.DoFn):
         self._worker = self._shared.acquire(lambda: NeighbourFinder(self._sources))
 
     @counted
-    def process(self, part: int) -> Iterator[Any]:
+    def process(self, part: int) -> Iterator[object]:
         tables = self._worker.tables(part)
         for name, table in tables.items():
             self._rows[name].inc(len(table))
@@ -138,7 +136,7 @@ class SimilarParts(beam.PTransform):
     tally: str
     shared: Shared = field(default_factory=Shared)
 
-    def expand(self, pipeline: PBegin) -> PCollection:
+    def expand(self, pipeline: PBegin) -> PCollection[str]:
         parts = pipeline | "Parts" >> beam.Create(range(self.sources.parts), reshuffle=True)
         hints = dict.fromkeys(TABLES, tuple[int, pa.Table])
         made = beam.ParDo(_Similar(self.sources, self.shared)).with_output_types(int, counts=pa.Table, **hints)

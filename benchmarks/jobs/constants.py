@@ -89,11 +89,12 @@ def flops() -> float:
 def constants(small: Mapping[str, Any], large: Mapping[str, Any], row: float, rate: float) -> dict[str, Any]:
     """The fields of ``costs.Costs`` from the profiles of two shops, a row's preparing and the rate of top-k."""
     from topkin.config.sections import Settings
-    from topkin.planning.estimate import dim_of
+    from topkin.planning.estimate import Machine, Workload
     from topkin.telemetry.profiling import machine_cores, machine_memory
 
     settings = Settings.model_validate({"purchases": {"path": "x"}})
-    near, dim, k = settings.similar, dim_of(small["counts"], settings), settings.recommend.k
+    load = Workload(counts=small["counts"], settings=settings, machine=Machine(memory=math.inf))
+    near, dim, k = settings.similar, load.dim, settings.recommend.k
 
     def units(stage: str, c: Any) -> tuple[float, float]:
         """Units of a stage's work, and the CPU seconds of its products."""
@@ -107,13 +108,13 @@ def constants(small: Mapping[str, Any], large: Mapping[str, Any], row: float, ra
             "similar": c.items * near.items + c.users * (near.users + near.bought),
             "evaluate": c.users * c.items,
         }
-        return units[stage], 2.0 * dim * products / rate
+        return units.get(stage, 0), 2.0 * dim * products / rate
 
     unit, start = {}, {}
     for stage in small["stages"]:
         (less, less_products), (more, more_products) = (units(stage, shop["counts"]) for shop in (small, large))
         cpu = [shop["stages"][stage]["cpu_seconds"] for shop in (small, large)]
-        unit[stage] = max(0.0, (cpu[1] - more_products - cpu[0] + less_products) / (more - less))
+        unit[stage] = max(0.0, (cpu[1] - more_products - cpu[0] + less_products) / (more - less)) if more else 0.0
         unit[stage] = row if stage == "prepare" else unit[stage]
         start[stage] = max(0.0, cpu[0] - less * unit[stage] - less_products)
     return {
@@ -149,9 +150,11 @@ def literal(found: Mapping[str, Any]) -> str:
 
 def print_plan(counts: Any, settings: Any, machine: Any, costs: Any, measured: Mapping[str, Any] | None) -> None:
     """A line a stage: what the plan says, beside what was measured."""
-    from topkin.planning.estimate import duration, plan, size
+    from topkin.pipelines.engine import registry
+    from topkin.planning.estimate import Workload, duration, plan, size
 
-    planned = plan(counts, settings, machine, costs=costs)
+    load = Workload(counts=counts, settings=settings, machine=machine, costs=costs)
+    planned = plan(load, [registry.stage(name).cost for name in registry.ORDER])
     for s in planned.stages:
         line = f"{s.stage:<10} {duration(s.seconds):>9}  CPU {duration(s.cpu_seconds):>9}  memory {size(s.memory):>8}"
         line += f"  read {size(s.bytes_read):>8}  written {size(s.bytes_written):>8}  {s.shards:>4} {s.mode}"

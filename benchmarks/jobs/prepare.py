@@ -33,13 +33,13 @@ def topkin(source: str, out: Path, threads: int, parts: int) -> Callable[[], int
 
     from topkin.config.sections import Settings
     from topkin.pipelines.engine.job import Job, run_pipeline  # noqa: F401  Beam is imported before the clock starts
-    from topkin.pipelines.prepare import execute
+    from topkin.pipelines.prepare import STAGE
     from topkin.transforms import prepare  # noqa: F401
 
     pa.set_cpu_count(threads)
     settings = Settings.model_validate({"run": {"parts": parts}, "purchases": {"path": source, **PURCHASES}})
     beam = [] if threads == 1 else ["--direct_running_mode=multi_processing", f"--direct_num_workers={threads}"]
-    return lambda: int(execute(Job(settings=settings, as_of=AS_OF, out=str(out), beam=beam))["events"])
+    return lambda: int(STAGE.execute(Job(settings=settings, as_of=AS_OF, out=str(out), beam=beam))["events"])
 
 
 def polars(source: str, out: Path, threads: int, parts: int) -> Callable[[], int]:

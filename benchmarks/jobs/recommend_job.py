@@ -48,7 +48,7 @@ def whole_job(folder: Path, out: Path, k: int, because: int, parts: int) -> None
     from topkin.pipelines import recommend
 
     settings = {"purchases": {"path": "x"}, "run": {"parts": parts}, "recommend": {"k": k, "because": because}}
-    recommend.execute(job(folder, out, Settings.model_validate(settings)))
+    recommend.STAGE.execute(job(folder, out, Settings.model_validate(settings)))
 
 
 def main() -> None:

@@ -32,7 +32,7 @@ def work(folder: Path, mode: str, k: int, parts: int, memory: float | None) -> t
     out = folder / f"lists-{mode.replace(' ', '-')}"
     storage.remove_folder(str(out))
     with measure_usage() as usage:
-        recommend.execute(job(folder, out, settings, MODES[mode]))
+        recommend.STAGE.execute(job(folder, out, settings, MODES[mode]))
     return usage.seconds, usage.cpu_seconds
 
 

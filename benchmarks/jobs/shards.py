@@ -6,6 +6,7 @@ own, from embedding files to lists, d = 64, beside the memory that the plan says
 
 import argparse
 import json
+import math
 import subprocess
 import sys
 import tempfile
@@ -21,22 +22,22 @@ def work(folder: Path, shards: int, k: int, parts: int) -> dict[str, Any]:
     from topkin.config.sections import Settings
     from topkin.pipelines import recommend
     from topkin.pipelines.engine.job import run_pipeline
-    from topkin.planning import estimate
+    from topkin.planning.estimate import InputCounts, Machine, Workload
     from topkin.telemetry.profiling import measure_usage
     from topkin.transforms import recommend as imported  # noqa: F401  before the clock starts
 
     run = {"parts": parts}
     settings = Settings.model_validate({"purchases": {"path": "x"}, "run": run, "recommend": {"k": k}})
     out = folder / f"lists-{shards}"
-    config = recommend.configure(job(folder, out, settings))
-    config = replace(config, sources=replace(config.sources, shards=shards))
+    lists = job(folder, out, settings)
+    transform = recommend.transform(lists, replace(recommend.inputs_of(lists), shards=shards))
     with measure_usage() as usage:
-        run_pipeline(lambda pipeline: recommend.build(pipeline, config), ())
-    summary = storage.read_json(str(folder / "embeddings" / "vectors.json"))
-    users, items = summary["users"], summary["items"]
-    known = users * 20
-    counts = estimate.InputCounts(purchases=known, known=known, users=users, items=items, id_bytes=8)
-    planned = estimate.memory("recommend", counts, settings, shards) - estimate.MEASURED.start_bytes["recommend"]
+        run_pipeline(transform, ())
+    made = storage.read_json(str(folder / "embeddings" / "vectors.json"))
+    known = made["users"] * 20
+    counts = InputCounts(purchases=known, known=known, users=made["users"], items=made["items"], id_bytes=8)
+    load = Workload(counts=counts, settings=settings, machine=Machine(memory=math.inf))
+    planned = recommend.memory(load, shards) - load.costs.start_bytes["recommend"]
     return {"seconds": usage.seconds, "peak": usage.peak_bytes, "planned": planned}
 
 

@@ -56,7 +56,8 @@ def main() -> None:
     import pyarrow as pa
 
     from topkin.config.sections import IndexSettings
-    from topkin.search.hnsw import build_index, load_index
+    from topkin.search.hnsw.build import build_index
+    from topkin.search.hnsw.files import load_index
     from topkin.search.topk import top_k
 
     centres = np.random.default_rng(0).standard_normal((500, args.dim))

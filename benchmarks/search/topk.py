@@ -25,13 +25,14 @@ def main() -> None:
     import numpy as np
 
     from topkin.linalg.cosine import unit_rows
+    from topkin.linalg.csr import Csr
     from topkin.search.topk import top_k
 
     rng = np.random.default_rng(0)
     users = unit_rows(rng.standard_normal((args.users, args.dim), dtype=np.float32))
     items = unit_rows(rng.standard_normal((args.items, args.dim), dtype=np.float32))
     indptr = np.arange(args.users + 1) * BOUGHT
-    exclude = indptr, rng.integers(args.items, size=indptr[-1]).astype(np.int32)
+    exclude = Csr(indptr, rng.integers(args.items, size=indptr[-1]).astype(np.int32))
     blocks = [slice(s, s + 1024) for s in range(0, args.users, 1024)]
 
     def product() -> None:
@@ -117,7 +118,7 @@ def faiss_rows(users: Any, items: Any, k: int, exclude: Any, threads: int) -> di
 
     def filtered() -> "np.ndarray":
         found = index.search(users, k + BOUGHT)[1].astype(np.int64)
-        pairs = np.repeat(np.arange(len(users)), BOUGHT) * len(items) + exclude[1]
+        pairs = np.repeat(np.arange(len(users)), BOUGHT) * len(items) + exclude.indices
         keep = ~np.isin(np.arange(len(users))[:, None] * len(items) + found, pairs)
         order = np.argsort(~keep, axis=1, kind="stable")[:, :k]
         return np.take_along_axis(found, order, axis=1)

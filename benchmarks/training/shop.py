@@ -14,8 +14,9 @@ import pyarrow.compute as pc
 from topkin.artifacts import storage
 from topkin.artifacts.runs import Run
 from topkin.config.load import load_settings
-from topkin.evaluation.protocol import csr, lists_of, without
+from topkin.evaluation.protocol import lists_of
 from topkin.interactions import encode_ids
+from topkin.linalg.csr import Csr
 from topkin.metrics.ranking import ranking_metrics
 from topkin.pipelines.run import run_all
 from topkin.synthetic.shop import Shop
@@ -42,12 +43,10 @@ def oracle(run: Run, truth: str) -> float:
         table = storage.read_parts(f"{run.folder('prepare')}/{name}", ["user_id", "item_id"])
         at, items = encode_ids(table["user_id"], users), encode_ids(table["item_id"], sold)
         known = (at >= 0) & (items >= 0)
-        pairs[name] = csr(at[known], items[known], len(users), len(sold))
-    novel = without(pairs["heldout"], pairs["events"], len(sold))
-    judged = np.flatnonzero((np.diff(novel[0]) > 0) & (np.diff(pairs["events"][0]) > 0))
-    starts = np.concatenate([[0], np.cumsum(np.diff(novel[0])[judged])])
-    items = np.concatenate([novel[1][novel[0][user] : novel[0][user + 1]] for user in judged])
-    found = ranking_metrics(lists[judged], (starts, items), (K,))[f"ndcg@{K}"]
+        pairs[name] = Csr.of_pairs(at[known], items[known], len(users), len(sold))
+    novel = pairs["heldout"].without(pairs["events"], len(sold))
+    judged = np.flatnonzero((novel.lengths > 0) & (pairs["events"].lengths > 0))
+    found = ranking_metrics(lists[judged], novel.take(judged), (K,))[f"ndcg@{K}"]
     print(f"{len(judged)} users are judged")
     return float(found.mean())
 

@@ -32,6 +32,7 @@ def main() -> None:
     from sklearn.utils.extmath import randomized_svd
 
     from topkin.encoding.svd import InOut, SpectralSettings, Spectrum, decompose, in_out
+    from topkin.linalg.csr import Csr
     from topkin.metrics.ranking import ranking_metrics
     from topkin.search.topk import top_k
 
@@ -55,9 +56,11 @@ def main() -> None:
     def recall(block: InOut) -> float:
         pooled = (H[sample] @ block.E).astype(np.float32)
         mask = R[sample]
-        ids, _ = top_k(pooled, block.O, 20, exclude=(mask.indptr.astype(np.int64), mask.indices), threads=args.threads)
+        ids, _ = top_k(
+            pooled, block.O, 20, exclude=Csr(mask.indptr.astype(np.int64), mask.indices), threads=args.threads
+        )
         held = T[sample]
-        return float(ranking_metrics(ids, (held.indptr.astype(np.int64), held.indices), (20,))["recall@20"].mean())
+        return float(ranking_metrics(ids, Csr(held.indptr.astype(np.int64), held.indices), (20,))["recall@20"].mean())
 
     R = read("train")
     n_items = R.shape[1]

@@ -70,13 +70,14 @@ def catalogue(n: int) -> pa.Table:
 
 def made(n: int, users: int, batch: int, neighbours: int) -> Any:
     """A trainer of the default settings, but for these."""
-    from topkin.models.training.trainer import Plan, Trainer
+    from topkin.models.training.context import TrainingContext
+    from topkin.models.training.trainer import Trainer
 
-    train = TrainSettings(batch_size=batch, min_sales=0, neighbours=neighbours).model_dump()
+    train = TrainSettings().changed(batch_size=batch, min_sales=0, neighbours=neighbours)
     table = catalogue(n)
     purchases = Generated("", table["item_id"], AS_OF, users=users)
-    plan = Plan(seed=0, recent_days=7, **train)
-    return Trainer(plan, purchases, "refit", plan.known(purchases, table))
+    context = TrainingContext(train=train, seed=0, recent_days=7)
+    return Trainer(context, purchases, "refit", context.index(purchases, table))
 
 
 def endless(trainer: Any) -> Iterator[dict[str, np.ndarray]]:
@@ -89,7 +90,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     for name, value in {"items": 1_000_000, "few": 10_000, "batch": 2048, "steps": 30, "users": 100_000}.items():
         parser.add_argument(f"--{name}", type=int, default=value)
-    parser.add_argument("--neighbours", type=int, default=TrainSettings().neighbours)
+    parser.add_argument("--neighbours", type=int, default=TrainSettings().advanced.neighbours)
     args = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 

@@ -54,36 +54,26 @@ class PreparedHistories:
 
     def names(self) -> list[str]:
         """The part files, in order. Raises ArtifactError where there is none."""
-        found = [n for n in storage.files(self.folder) if n.endswith(".parquet")]
-        if not found:
+        names = [n for n in storage.files(self.folder) if n.endswith(".parquet")]
+        if not names:
             raise ArtifactError(f"{self.folder} holds no Parquet file: run topkin prepare again with --force")
-        return found
+        return names
 
     def part(self, name: str) -> Interactions:
         """One part as it was at the as-of date, the last ``days`` included."""
         table = storage.read_parquet(storage.join(self.folder, name), ["items", "times", "weights"])
         return Interactions.from_histories(table, self.item_ids, self.as_of)
 
-    def users(self, name: str) -> pa.ChunkedArray:
-        """The ids of the users of one part, in its order."""
-        return storage.read_parquet(storage.join(self.folder, name), ["user_id"])["user_id"]
-
     def groups(self, rng: np.random.Generator) -> Iterator[Interactions]:
         """All known purchases in groups of parts that are shuffled together, the parts in random order."""
-        return (group for _, group in self.named_groups(rng))
-
-    def named_groups(self, rng: np.random.Generator) -> Iterator[tuple[list[str], Interactions]]:
-        """As :meth:`groups`, each with the names of its parts, whose users follow one another."""
-        names: list[str] = []
         group: list[Interactions] = []
         for name in rng.permutation(self.names()):
-            names.append(str(name))
             group.append(before_cut(self.part(str(name)), self.days))
             if sum(len(p.items) for p in group) >= self.buffer:
-                yield names, concatenate(group)
-                names, group = [], []
+                yield concatenate(group)
+                group = []
         if group:
-            yield names, concatenate(group)
+            yield concatenate(group)
 
 
 @dataclass(frozen=True)

@@ -29,11 +29,6 @@ class InMemoryInteractions(PreparedHistories):
         """One part, the last ``days`` included."""
         return self.parts[int(name)]
 
-    def users(self, name: str) -> pa.ChunkedArray:
-        """The users by number, counted part after part."""
-        first = sum(part.n_users for part in self.parts[: int(name)])
-        return pa.chunked_array([np.arange(first, first + self.parts[int(name)].n_users, dtype=np.int64)])
-
 
 def without_times(users: np.ndarray, items: np.ndarray, item_ids: pa.Array, *, seed: int) -> InMemoryInteractions:
     """Pairs without times as purchases: each user's spread over ``SPAN_DAYS`` in the order of ids, from a random one.
@@ -55,8 +50,8 @@ def without_times(users: np.ndarray, items: np.ndarray, item_ids: pa.Array, *, s
     indptr = np.zeros(int(users.max(initial=-1)) + 2, np.int64)
     np.cumsum(np.bincount(users, minlength=len(indptr) - 1), out=indptr[1:])
     ones = np.ones(len(users), np.float32)
-    held = Interactions(indptr, items[order].astype(np.int32), ages[order], ones, len(item_ids))
-    return InMemoryInteractions("", pa.chunked_array([item_ids]), UNTIMED, parts=(held,))
+    purchases = Interactions(indptr, items[order].astype(np.int32), ages[order], ones, len(item_ids))
+    return InMemoryInteractions("", pa.chunked_array([item_ids]), UNTIMED, parts=(purchases,))
 
 
 def bare_catalogue(purchases: InMemoryInteractions) -> pa.Table:
@@ -68,7 +63,7 @@ def bare_catalogue(purchases: InMemoryInteractions) -> pa.Table:
         buyers += np.bincount(part.distinct().items, minlength=n)
     first = purchases.as_of - np.timedelta64(int(SPAN_DAYS * 86_400), "s").astype(object)
     schema = schemas.catalogue(purchases.item_ids.type)
-    known = {
+    columns = {
         "item_id": purchases.item_ids,
         "available": pa.array(np.ones(n, bool)),
         "events": pa.array(events),
@@ -77,4 +72,4 @@ def bare_catalogue(purchases: InMemoryInteractions) -> pa.Table:
         "first_sale": pa.array([first] * n, schema.field("first_sale").type),
         "last_sale": pa.array([purchases.as_of] * n, schema.field("last_sale").type),
     }
-    return pa.table({f.name: known.get(f.name, pa.nulls(n, f.type)) for f in schema}, schema)
+    return pa.table({f.name: columns.get(f.name, pa.nulls(n, f.type)) for f in schema}, schema)

@@ -90,9 +90,9 @@ def word_rows(titles: pa.Array, *, buckets: int, width: int) -> np.ndarray:
 
 def price_rows(prices: np.ndarray) -> np.ndarray:
     """The step of each price, (n,) int32 in 1..PRICE_STEPS: half octaves; 0 for none, NaN, zero or less."""
-    known = np.isfinite(prices) & (prices > 0)
-    steps = np.floor(2 * np.log2(np.where(known, prices, 1.0))) - _LOWEST
-    return np.where(known, np.clip(steps, 0, PRICE_STEPS - 1) + 1, 0).astype(np.int32)
+    valid = np.isfinite(prices) & (prices > 0)
+    steps = np.floor(2 * np.log2(np.where(valid, prices, 1.0))) - _LOWEST
+    return np.where(valid, np.clip(steps, 0, PRICE_STEPS - 1) + 1, 0).astype(np.int32)
 
 
 def _column(table: pa.Table, name: str) -> pa.Array:
@@ -120,20 +120,20 @@ def item_features(
     ids: the items that have a row of their own in the id table, in its order from row 1. vector_dim: how many numbers
     the encoder reads of a vector, 0 for none. Raises ArtifactError where the catalogue's have another number.
     """
-    found = pc.fill_null(pc.index_in(_column(catalogue, "category"), pa.array(categories, pa.string())), -1)
+    category_rows = pc.fill_null(pc.index_in(_column(catalogue, "category"), pa.array(categories, pa.string())), -1)
     return ItemFeatures(
         id_rows=encode_ids(_column(catalogue, "item_id"), ids) + np.int32(1),
         words=word_rows(_column(catalogue, "title"), buckets=word_buckets, width=title_words),
-        categories=np.asarray(found).astype(np.int32) + np.int32(1),
+        categories=np.asarray(category_rows).astype(np.int32) + np.int32(1),
         prices=price_rows(_column(catalogue, "price").to_numpy(zero_copy_only=False).astype(np.float64)),
         vectors=_own_vectors(catalogue, vector_dim),
     )
 
 
 def _own_vectors(catalogue: pa.Table, dim: int) -> np.ndarray:
-    found = vector_dim(catalogue)
-    if found != dim and dim:
+    came = vector_dim(catalogue)
+    if came != dim and dim:
         raise ArtifactError(
-            f"the items' vectors must have the {dim} numbers that the encoder was trained on, got {found}: train again"
+            f"the items' vectors must have the {dim} numbers that the encoder was trained on, got {came}: train again"
         )
     return unit_rows(vectors_of(catalogue)) if dim else np.zeros((len(catalogue), 0), np.float32)

@@ -40,8 +40,8 @@ class ItemIndex:
         A row of their own have the items sold ``min_sales`` times, and all sold ones without content.
         """
         counts = count(purchases, recent_days)
-        found = catalogue["category"].drop_null().unique().to_pylist()
-        categories = tuple(sorted(str(c) for c in found))
+        names = catalogue["category"].drop_null().unique().to_pylist()
+        categories = tuple(sorted(str(c) for c in names))
 
         def features(ids: pa.Array) -> ItemFeatures:
             return item_features(

@@ -32,16 +32,9 @@ def hard_negative_probabilities(
     """
     able = np.flatnonzero(np.diff(history.indptr) > 0)
     some = history.take(np.sort(rng.choice(able, min(USERS, len(able)), replace=False))).distinct()
-    block = Block(
-        name=TRAINED,
-        dim=out.shape[1],
-        weight=1.0,
-        inverse_popularity=inverse_popularity,
-        half_life_days=half_life_days,
-        spread=(1.0,) * out.shape[1],
-    )
+    block = Block.unscaled(TRAINED, out.shape[1], inverse_popularity, half_life_days)
     users = user_vectors(some, pooled, counts.buyers, [block], length=history_length)
-    ids, _ = top_k(users, out, DEPTH, exclude=(some.indptr, some.items), allowed=counts.targets > 0)
+    ids, _ = top_k(users, out, DEPTH, exclude=some.pattern, allowed=counts.targets > 0)
     ids = ids[np.flatnonzero(users.any(axis=1))]
     listed = np.bincount(ids[ids >= 0], minlength=history.n_items)
     return np.asarray(listed / max(listed.sum(), 1))

@@ -1,11 +1,10 @@
-"""Losses of retrieval encoders: each is a function of arrays, tested against naive loops."""
-
-from typing import Any
+"""The losses of the training step: those of the library, over queries with many targets and shared candidates."""
 
 import numpy as np
-from keras import ops
+import tensorflow as tf
 
-MASKED = -1e9
+from topkin.models.metric_learning.losses.ranking import excess_over
+from topkin.models.metric_learning.losses.softmax import softmax_against
 
 
 def log_inclusion(
@@ -26,17 +25,17 @@ def log_inclusion(
 
 
 def sampled_softmax(
-    users: Any,
-    items: Any,
-    question: Any,
-    target: Any,
-    negative: Any,
-    log_q: Any,
+    users: tf.Tensor,
+    items: tf.Tensor,
+    question: tf.Tensor,
+    target: tf.Tensor,
+    negative: tf.Tensor,
+    log_q: tf.Tensor,
     *,
     temperature: float,
     logq: float = 1.0,
-    base: Any = None,
-) -> Any:
+    base: tf.Tensor | None = None,
+) -> tf.Tensor:
     """Softmax cross-entropy of each target against sampled negatives that stand for all items, (t,).
 
     users: (q, d) unit rows, one for each question. items: (c, d) unit rows, each candidate once.
@@ -48,27 +47,25 @@ def sampled_softmax(
 
     Yi et al., Sampling-bias-corrected neural modeling for large corpus item recommendations, RecSys 2019.
     """
-    logits = ops.matmul(users, ops.transpose(items)) / temperature
+    logits = tf.matmul(users, items, transpose_b=True) / temperature
     if base is not None:
         logits = logits + base
-    hit = _at(logits, question, target)
-    others = logits - logq * ops.expand_dims(ops.cast(log_q, logits.dtype), 0)
-    others = ops.where(negative, others, ops.cast(MASKED, logits.dtype))
-    return ops.softplus(ops.take(ops.logsumexp(others, axis=1), question, axis=0) - hit)
+    others = logits - logq * tf.cast(log_q, logits.dtype)[None, :]
+    return softmax_against(_at(logits, question, target), others, negative, question)
 
 
 def cosine_contrast(
-    users: Any,
-    items: Any,
-    question: Any,
-    target: Any,
-    negative: Any,
-    log_q: Any,
+    users: tf.Tensor,
+    items: tf.Tensor,
+    question: tf.Tensor,
+    target: tf.Tensor,
+    negative: tf.Tensor,
+    log_q: tf.Tensor,
     *,
     margin: float,
     weight: float,
     logq: float = 1.0,
-) -> Any:
+) -> tf.Tensor:
     """Cosine contrastive loss of each target, (t,): ``1 - cos`` and ``weight`` times what negatives exceed ``margin``.
 
     Arguments as those of :func:`sampled_softmax`. The excess is averaged over the negatives, each weighted
@@ -76,15 +73,12 @@ def cosine_contrast(
 
     Mao et al., SimpleX: A simple and strong baseline for collaborative filtering, CIKM 2021.
     """
-    cosines = ops.matmul(users, ops.transpose(items))
-    share = ops.exp(-logq * ops.cast(log_q, cosines.dtype))
-    share = ops.where(negative, ops.expand_dims(share, 0), ops.cast(0.0, cosines.dtype))
-    total = ops.maximum(ops.sum(share, axis=1), 1e-12)
-    excess = ops.sum(ops.relu(cosines - margin) * share, axis=1) / total
-    return 1.0 - _at(cosines, question, target) + weight * ops.take(excess, question, axis=0)
+    cosines = tf.matmul(users, items, transpose_b=True)
+    shares = tf.where(negative, tf.exp(-logq * tf.cast(log_q, cosines.dtype))[None, :], tf.zeros((), cosines.dtype))
+    excess = excess_over(cosines, shares, margin)
+    return 1.0 - _at(cosines, question, target) + weight * tf.gather(excess, question)
 
 
-def _at(matrix: Any, rows: Any, columns: Any) -> Any:
+def _at(matrix: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
     """The entries of a (q, c) matrix at pairs of row and column, (t,)."""
-    flat = ops.cast(rows, "int32") * ops.shape(matrix)[1] + ops.cast(columns, "int32")
-    return ops.take(ops.reshape(matrix, (-1,)), flat)
+    return tf.gather_nd(matrix, tf.stack([tf.cast(rows, tf.int32), tf.cast(columns, tf.int32)], axis=1))

@@ -27,7 +27,9 @@ class RowAdam(keras.optimizers.Adam):
         """The constructor's arguments."""
         return {**super().get_config(), "distinct": list(self.distinct)}
 
-    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+    def update_step(
+        self, gradient: tf.Tensor | tf.IndexedSlices, variable: keras.Variable, learning_rate: tf.Tensor
+    ) -> None:
         """Update one variable in place."""
         if not isinstance(gradient, tf.IndexedSlices):
             super().update_step(gradient, variable, learning_rate)
@@ -48,6 +50,6 @@ class RowAdam(keras.optimizers.Adam):
         _tensor(variable).scatter_sub(tf.IndexedSlices(change, rows))
 
 
-def _tensor(variable: Any) -> tf.Variable:
+def _tensor(variable: keras.Variable | tf.Variable) -> tf.Variable:
     """The TensorFlow variable behind a Keras one."""
     return variable.value if isinstance(variable, keras.Variable) else variable

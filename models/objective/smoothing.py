@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sp
 
-from topkin.baselines.knn import binary_matrix, item_neighbours, row_blocks, top_k_of_rows
 from topkin.interactions import Interactions
+from topkin.linalg.sparse_knn import cosine_neighbours, row_blocks, top_k_of_rows
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,10 @@ class Smoothing:
         power of the map. After each hop but the first a row keeps, beside its own share, the ``neighbours * hops``
         largest, and they are divided by their sum.
         """
-        near = item_neighbours(binary_matrix(history), neighbours).tocoo()
+        near = cosine_neighbours(history.binary(), neighbours).tocoo()
         whose, other = id_rows[near.row], id_rows[near.col]
-        known = (whose > 0) & (other > 0)
-        around = sp.csr_array((near.data[known], (whose[known], other[known])), (rows + 1, rows + 1))
+        both = (whose > 0) & (other > 0)
+        around = sp.csr_array((near.data[both], (whose[both], other[both])), (rows + 1, rows + 1))
         total = np.asarray(around.sum(axis=1)).ravel()
         has = total > 0
         around = sp.diags_array(strength / np.where(has, total * (1 + strength), 1)) @ around
@@ -52,12 +52,12 @@ class Smoothing:
         entries of the (c, m) matrix: (n, 2) int32 row and column, in order, and (n,) float32 shares.
         """
         part = self.matrix[ids]
-        found = np.unique(part.indices)
-        place = np.searchsorted(found, part.indices)
+        rows_read = np.unique(part.indices)
+        place = np.searchsorted(rows_read, part.indices)
         row = np.repeat(np.arange(len(ids)), np.diff(part.indptr))
-        keep = found[place] > 0
+        keep = rows_read[place] > 0
         entries = np.column_stack([row[keep], place[keep]]).astype(np.int32)
-        return found.astype(np.int32), entries, part.data[keep]
+        return rows_read.astype(np.int32), entries, part.data[keep]
 
     def all(self, table: np.ndarray) -> np.ndarray:
         """The smoothed rows of a table, (rows + 1, dim) float32."""
@@ -66,13 +66,13 @@ class Smoothing:
 
 def _power(matrix: sp.csr_array, hops: int, most: int) -> sp.csr_array:
     """A power of a square matrix whose rows sum to 1, see :meth:`Smoothing.over`; ties by column number."""
-    found = matrix
+    power = matrix
     for _ in range(hops - 1):
         parts = []
-        for rows in row_blocks(found, matrix):
-            made = sp.csr_array(found[rows] @ matrix)
-            own = sp.diags_array(made.diagonal(rows.start), offsets=rows.start, shape=made.shape)
-            kept = top_k_of_rows(sp.csr_array(made - own), most) + own
+        for rows in row_blocks(power, matrix):
+            product = sp.csr_array(power[rows] @ matrix)
+            own = sp.diags_array(product.diagonal(rows.start), offsets=rows.start, shape=product.shape)
+            kept = top_k_of_rows(sp.csr_array(product - own), most) + own
             parts.append(sp.diags_array(1 / np.asarray(kept.sum(axis=1)).ravel()) @ kept)
-        found = sp.csr_array(sp.vstack(parts))
-    return found
+        power = sp.csr_array(sp.vstack(parts))
+    return power

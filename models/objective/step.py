@@ -1,10 +1,10 @@
 """The training step, compiled once: a batch of questions in, one update of the rows that it touches out."""
 
-from typing import Any
-
+import keras
 import numpy as np
 import tensorflow as tf
 
+from topkin.config.sections import TrainSettings
 from topkin.models.data.item_features import ItemFeatures
 from topkin.models.objective.losses import cosine_contrast, sampled_softmax
 from topkin.models.objective.offsets import LogitOffset
@@ -16,11 +16,10 @@ from topkin.models.two_tower.towers import RowTable, TwoTower, unit
 class Step:
     """One optimizer step of a two-tower model on a batch of :func:`topkin.models.training.batches.batches`.
 
-    features: of all items, by item number. plan: its ``loss``, ``temperature``, ``margin``,
-    ``negative_weight``, ``logq`` and ``learning_rate`` are read. log_q: (n_items,) of ``log_inclusion``; may be
+    features: of all items, by item number. train: the settings. log_q: (n_items,) of ``log_inclusion``; may be
     assigned anew. smoothed: batches hold what the candidates' id rows are mixed of; then a table of free rows is
     trained in place of ``id_out``, which :meth:`publish` fills. base: what the softmax's logits start from, times
-    ``plan.svd_share``. own: the table of users' rows; then batches hold the row of each question, 0 for none.
+    ``train.advanced.svd_share``.
     Arrays of any length are taken without a new trace, and a step's cost depends on them alone.
     """
 
@@ -28,14 +27,13 @@ class Step:
         self,
         model: TwoTower,
         features: ItemFeatures,
-        plan: Any,
+        train: TrainSettings,
         log_q: np.ndarray,
         *,
         smoothed: bool,
         base: LogitOffset | None = None,
-        own: RowTable | None = None,
     ) -> None:
-        self.model, self.plan, self.smoothed, self.own = model, plan, smoothed, own
+        self.model, self.train, self.smoothed = model, train, smoothed
         self.content = bool(
             (features.words > 0).any()
             or (features.categories > 0).any()
@@ -54,16 +52,14 @@ class Step:
             self.free = RowTable(model.items, model.dim, seed=model.id_out.seed, name="free_out")
             self.free.build()
         tables = [t for t in model.tables if self.content or t is model.id_in or t is model.id_out]
-        self.trained = [*((self.free if t is model.id_out else t).table for t in tables), *model.dense]
-        if own is not None:
-            self.trained.append(own.table)
+        self.trained = [(self.free if t is model.id_out else t).table for t in tables]
         once = [self.free.table.path, model.id_in.table.path]  # a batch names an item once; row 0 has no gradient
-        self.optimizer = RowAdam(plan.learning_rate, distinct=once)
+        self.optimizer = RowAdam(train.learning_rate, distinct=once)
         self.optimizer.build(self.trained)
         self.traces = 0
         self._compiled = tf.function(self._step, input_signature=[self.signature])
 
-    def __call__(self, batch: dict[str, Any]) -> Any:
+    def __call__(self, batch: dict[str, tf.Tensor]) -> tf.Tensor:
         """Update the weights; returns the loss, a scalar tensor."""
         return self._compiled(batch)
 
@@ -75,17 +71,14 @@ class Step:
         reals = ["weights", "history_weights"]
         if self.smoothed:
             numbers, pairs, reals = [*numbers, "mixed_rows"], [*pairs, "mix"], [*reals, "mix_shares"]
-        if self.own is not None:
-            numbers.append("user_rows")
         specs = {name: tf.TensorSpec((None,), tf.int32) for name in numbers}
         specs |= {name: tf.TensorSpec((None, 2), tf.int32) for name in pairs}
         return specs | {name: tf.TensorSpec((None,), tf.float32) for name in reals}
 
     @property
-    def variables(self) -> list[Any]:
-        """The optimizer's state, the free rows and the users' where there are some."""
-        beside = [*([self.free] if self.smoothed else []), *([self.own] if self.own is not None else [])]
-        return [*self.optimizer.variables, *(table.table for table in beside)]
+    def variables(self) -> list[keras.Variable]:
+        """The optimizer's state, and the free rows where there are some."""
+        return [*self.optimizer.variables, *([self.free.table] if self.smoothed else [])]
 
     def publish(self, smoothing: Smoothing | None) -> None:
         """Fill ``id_out`` with what the free rows say."""
@@ -106,8 +99,7 @@ class Step:
 
     def _users(self, batch: dict[str, tf.Tensor], pooled: tf.Tensor) -> tf.Tensor:
         questions = batch["question"][-1] + 1
-        sums = _mixed(batch["history"], batch["history_weights"], pooled, questions)
-        return unit(sums if self.own is None else sums + self.own(batch["user_rows"]))
+        return unit(_mixed(batch["history"], batch["history_weights"], pooled, questions))
 
     def _out(self, batch: dict[str, tf.Tensor]) -> tf.Tensor:
         rows = batch["candidates_rows"]
@@ -120,16 +112,16 @@ class Step:
     def _read(self, items: tf.Tensor) -> dict[str, tf.Tensor]:
         return {name: tf.gather(values, items) for name, values in self.features.items()}
 
-    def _losses(self, users: tf.Tensor, items: tf.Tensor, batch: dict[str, tf.Tensor]) -> Any:
+    def _losses(self, users: tf.Tensor, items: tf.Tensor, batch: dict[str, tf.Tensor]) -> tf.Tensor:
         shape = tf.stack([tf.shape(users)[0], tf.shape(items)[0]])
         bought = tf.scatter_nd(batch["bought"], tf.ones(tf.shape(batch["bought"])[0], tf.bool), shape)
         log_q = tf.gather(self.log_q, batch["candidates"])
-        asked = (users, items, batch["question"], batch["target"], tf.logical_not(bought), log_q)
-        plan = self.plan
-        if plan.loss == "ccl":
-            return cosine_contrast(*asked, margin=plan.margin, weight=plan.negative_weight, logq=plan.logq)
+        shared = (users, items, batch["question"], batch["target"], tf.logical_not(bought), log_q)
+        advanced = self.train.advanced
+        if advanced.loss == "ccl":
+            return cosine_contrast(*shared, margin=advanced.margin, weight=advanced.negative_weight, logq=advanced.logq)
         base = self._offset_logits(batch, shape[0]) if self.base else None
-        return sampled_softmax(*asked, temperature=plan.temperature, logq=plan.logq, base=base)
+        return sampled_softmax(*shared, temperature=advanced.temperature, logq=advanced.logq, base=base)
 
     def _offset_logits(self, batch: dict[str, tf.Tensor], questions: tf.Tensor) -> tf.Tensor:
         """The base's scores of the candidates in each question's standard deviations, times their share."""
@@ -137,7 +129,7 @@ class Step:
         once = tf.ones(tf.shape(batch["history"])[0])
         users = _mixed(batch["history"], once, tf.gather(in_vectors, batch["pooled"]), questions)
         variance = tf.reduce_sum(tf.matmul(users, covariance) * users, axis=1, keepdims=True)
-        users = users * (self.plan.svd_share * tf.math.rsqrt(tf.maximum(variance, 1e-30)))
+        users = users * (self.train.advanced.svd_share * tf.math.rsqrt(tf.maximum(variance, 1e-30)))
         return tf.matmul(users, tf.gather(out_vectors, batch["candidates"]), transpose_b=True)
 
 

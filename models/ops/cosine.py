@@ -5,19 +5,22 @@ zero, not NaN. Any float dtype comes back as it went in (float16 and bfloat16 ar
 rounded once), integers are taken as float64. NaN stays NaN.
 """
 
-from typing import Any
+from typing import TypeAlias
 
 import keras
+import numpy as np
 import tensorflow as tf
 
+Array: TypeAlias = tf.Tensor | np.ndarray
 
-def working(*tensors: Any) -> tuple[tf.DType, list[Any]]:
+
+def working(*tensors: Array) -> tuple[tf.DType, list[tf.Tensor]]:
     """The tensors in the dtype to compute in, at least float32, after the dtype that the result shall have.
 
     Raises TypeError where their dtypes differ: TensorFlow promotes none, and a guess would hide a cast.
     """
-    tensors = tuple(tf.convert_to_tensor(t) for t in tensors)
-    dtypes = {t.dtype for t in tensors}
+    converted = [tf.convert_to_tensor(t) for t in tensors]
+    dtypes = {t.dtype for t in converted}
     if len(dtypes) > 1:
         raise TypeError(f"vectors must have one dtype, got {sorted(d.name for d in dtypes)}: cast one of them")
     out = dtypes.pop()
@@ -25,10 +28,10 @@ def working(*tensors: Any) -> tuple[tf.DType, list[Any]]:
         raise TypeError(f"vectors must be real numbers, got dtype {out.name}")
     out = out if out.is_floating else tf.float64
     work = tf.float32 if out.size < 4 else out
-    return out, [tf.cast(t, work) for t in tensors]
+    return out, [tf.cast(t, work) for t in converted]
 
 
-def _unit(x: Any) -> Any:
+def _unit(x: tf.Tensor) -> tf.Tensor:
     largest = tf.stop_gradient(tf.reduce_max(tf.abs(x), axis=-1, keepdims=True))
     # Divided by the largest coordinate first, the squares of huge and tiny vectors stay in range.
     x = x / tf.where(largest > 0, largest, tf.ones_like(largest))
@@ -39,13 +42,13 @@ def _unit(x: Any) -> Any:
     return x * tf.where(square > 0, inverse, tf.zeros_like(inverse))
 
 
-def unit_rows(x: Any) -> Any:
+def unit_rows(x: Array) -> tf.Tensor:
     """Each vector along the last axis divided by its length, (..., d); a zero vector stays zero."""
     out, (x,) = working(x)
     return tf.cast(_unit(x), out)
 
 
-def cosine_rows(a: Any, b: Any) -> Any:
+def cosine_rows(a: Array, b: Array) -> tf.Tensor:
     """The cosine of each vector of ``a`` with the same of ``b``: (..., d) and (..., d) give (...,).
 
     The leading axes broadcast. Raises ValueError where d differs, TypeError where the dtypes do.
@@ -55,7 +58,7 @@ def cosine_rows(a: Any, b: Any) -> Any:
     return tf.cast(tf.reduce_sum(_unit(a) * _unit(b), axis=-1), out)
 
 
-def cosine_matrix(a: Any, b: Any = None) -> Any:
+def cosine_matrix(a: Array, b: Array | None = None) -> tf.Tensor:
     """The cosine of every vector of ``a`` with every one of ``b`` (or of ``a``): (n, d), (m, d) give (n, m).
 
     Batched: (..., n, d) and (..., m, d) give (..., n, m), the leading axes broadcast. Raises ValueError
@@ -68,7 +71,7 @@ def cosine_matrix(a: Any, b: Any = None) -> Any:
     return tf.cast(tf.matmul(_unit(a), _unit(b), transpose_b=True), out)
 
 
-def same_dim(a: Any, b: Any) -> None:
+def same_dim(a: tf.Tensor, b: tf.Tensor) -> None:
     """Raise ValueError where the last axes are known to differ."""
     if None not in (a.shape[-1], b.shape[-1]) and a.shape[-1] != b.shape[-1]:
         raise ValueError(f"vectors must have the same number of coordinates, got {a.shape} and {b.shape}")
@@ -85,7 +88,7 @@ class UnitRows(keras.layers.Layer):
                [0. , 0. ]], dtype=float32)
     """
 
-    def call(self, x: Any) -> Any:
+    def call(self, x: Array) -> tf.Tensor:
         """(..., d) -> (..., d)."""
         return unit_rows(x)
 
@@ -100,7 +103,7 @@ class CosineRows(keras.layers.Layer):
         array([0.6], dtype=float32)
     """
 
-    def call(self, a: Any, b: Any) -> Any:
+    def call(self, a: Array, b: Array) -> tf.Tensor:
         """(..., d), (..., d) -> (...,)."""
         return cosine_rows(a, b)
 
@@ -116,6 +119,6 @@ class CosineMatrix(keras.layers.Layer):
                [0.6, 1. ]], dtype=float32)
     """
 
-    def call(self, a: Any, b: Any = None) -> Any:
+    def call(self, a: Array, b: Array | None = None) -> tf.Tensor:
         """(..., n, d), (..., m, d) -> (..., n, m)."""
         return cosine_matrix(a, b)

@@ -6,13 +6,14 @@ and what could be among the k best is scored exactly. The same code runs on a pr
 """
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import tensorflow as tf
 
+from topkin.linalg.csr import Csr
 from topkin.search.kernels import Engine, Places
-from topkin.search.topk import BUDGET_BYTES, Exclude, TopK
+from topkin.search.topk import BUDGET_BYTES, TopK
 from topkin.search.topk import top_k as _top_k
 
 Product = Literal["float32", "bfloat16"]
@@ -36,7 +37,7 @@ def top_k(
     items: np.ndarray,
     k: int,
     *,
-    exclude: Exclude | None = None,
+    exclude: Csr | None = None,
     allowed: np.ndarray | None = None,
     budget_bytes: int = BUDGET_BYTES,
     threads: int | None = None,
@@ -118,31 +119,31 @@ class TensorFlowProducts:
             at, values = at[keep], values[keep]
         return at, values
 
-    def _near_one(self, queries: np.ndarray) -> tuple[Any, np.ndarray]:
+    def _near_one(self, queries: np.ndarray) -> tuple[tf.Tensor, np.ndarray]:
         """Queries times powers of two, and the exponents that undo these and the items'."""
         exponents = np.frexp(np.abs(queries).max(axis=1))[1]
         return tf.cast(np.ldexp(queries, -exponents[:, None]), self._type), exponents + self._exponent
 
 
-def _multiply(queries: Any, block: Any) -> Any:
+def _multiply(queries: tf.Tensor, block: tf.Tensor) -> tf.Tensor:
     return tf.matmul(queries, block, transpose_b=True)
 
 
 @tf.function(reduce_retracing=True)
-def _passing(queries: Any, block: Any, floor: Any) -> tuple[Any, Any]:
+def _passing(queries: tf.Tensor, block: tf.Tensor, floor: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Places, int64 ascending, and values, float32, of the products not below one floor."""
     fast = _multiply(queries, block)
     return _places(fast, fast >= tf.cast(floor, fast.dtype))
 
 
 @tf.function(reduce_retracing=True)
-def _passing_rows(queries: Any, block: Any, floors: Any) -> tuple[Any, Any]:
+def _passing_rows(queries: tf.Tensor, block: tf.Tensor, floors: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """The same, with a floor for each row, (b, 1) float32."""
     fast = tf.cast(_multiply(queries, block), tf.float32)
     return _places(fast, fast >= floors)
 
 
-def _places(fast: Any, passed: Any) -> tuple[Any, Any]:
+def _places(fast: tf.Tensor, passed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     flags = tf.reshape(tf.cast(passed, tf.uint8), [-1])
     flags = tf.reshape(tf.pad(flags, [[0, -tf.size(flags) % 8]]), [-1, 8])
     word = tf.where(tf.bitcast(flags, tf.int64) != 0)[:, 0]  # few pass: look at eight at once

@@ -9,7 +9,7 @@ exactly, removed ones are marked, and when either grows past a share of the whol
     index.json       settings and counts
     items.parquet    id, label, removed: the graph's items in its order, then the rest's
     rest.parquet     vector: the rest's
-    graph/           what ``topkin.search.hnsw.build_index`` wrote, with the graph's vectors; absent below
+    graph/           what ``topkin.search.hnsw.build.build_index`` wrote, with the graph's vectors; absent below
     ``graph_from`` items
 """
 
@@ -29,8 +29,10 @@ from topkin.artifacts import schemas, storage
 from topkin.config.sections import IndexSettings
 from topkin.errors import ArtifactError
 from topkin.linalg.cosine import unit_rows
-from topkin.recommend.searchers import IndexSearch
-from topkin.search.hnsw import build_index, load_index
+from topkin.linalg.csr import Csr
+from topkin.search.hnsw.build import build_index
+from topkin.search.hnsw.files import load_index
+from topkin.search.hnsw.index import AnnIndex, index_top_k
 from topkin.search.topk import TopK, merge_top_k, top_k
 
 Key: TypeAlias = int | str | bytes
@@ -110,7 +112,7 @@ class GrowingIndex:
         self._kinds: dict[str, type] = {}
         self._alive = np.zeros(0, bool)
         self._rest = np.zeros((0, self.dim), np.float32)
-        self._graph: IndexSearch | None = None
+        self._graph: AnnIndex | None = None
         self._folder = ""  # where the graph's files are, to be copied by save
         self._drop: Callable[[], object] = _nothing
 
@@ -123,7 +125,7 @@ class GrowingIndex:
     @property
     def in_graph(self) -> int:
         """How many rows the graph has, removed ones among them; the others are searched exactly."""
-        return 0 if self._graph is None else self._graph.index.n_indexed
+        return 0 if self._graph is None else self._graph.n_indexed
 
     @property
     def next_id(self) -> int:
@@ -202,13 +204,14 @@ class GrowingIndex:
         rest = np.where(rows < 0, np.int32(-1), rows + np.int32(first)), scores
         if self._graph is None:
             return rest
-        nothing = np.zeros(len(queries) + 1, np.int64), np.zeros(0, np.int32)
-        return merge_top_k([self._graph.search(queries, k, exclude=nothing, allowed=self._alive[:first]), rest], k)
+        graph, nothing = self._graph, Csr.empty(len(queries))
+        near = index_top_k(graph, graph.vectors, queries, k, exclude=nothing, allowed=self._alive[:first])
+        return merge_top_k([near, rest], k)
 
     def compact(self) -> None:
         """Forget removed items, and build the others into one graph, or one exact rest where they are few."""
         ids, labels, vectors = self.alive()
-        graph: IndexSearch | None = None
+        graph: AnnIndex | None = None
         drop: Callable[[], object] = _nothing
         if len(ids) >= self.growth.graph_from:
             folder, drop = self._new_folder()
@@ -228,12 +231,11 @@ class GrowingIndex:
         folder = tempfile.mkdtemp(prefix="topkin-growing-")
         return folder, weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
 
-    def _opened(self, folder: str) -> IndexSearch:
-        graph = load_index(folder, encoder=self.encoder, dim=self.dim)
-        return IndexSearch(graph, graph.vectors)
+    def _opened(self, folder: str) -> AnnIndex:
+        return load_index(folder, encoder=self.encoder, dim=self.dim)
 
     def _vectors(self) -> np.ndarray:
-        return self._rest if self._graph is None else np.concatenate([self._graph.index.vectors, self._rest])
+        return self._rest if self._graph is None else np.concatenate([self._graph.vectors, self._rest])
 
     def _kind(self, values: Sequence[Key | None], what: str) -> type | None:
         """The type of all values. Raises TypeError where they have none in common, or not that of before."""

@@ -1,75 +1,60 @@
 """Training batches: purchases asked for from other purchases of the same user, arrays ready for one step."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 
+from topkin.config.sections import TrainSettings
 from topkin.interactions import Interactions, history_weights
 
 
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """How questions are made of histories; the settings of the same names.
-
-    batch_size: purchases asked for in a step. folds: questions that a user's purchases are divided into.
-    """
-
-    batch_size: int
-    folds: int
-    history_length: int
-    history_dropout: float
-    inverse_popularity: float
-    half_life_days: float | None
-    user_power: float
-    example_half_life_days: float | None
-    negatives: int
-    negative_power: float
-
-
-def example_weights(history: Interactions, recipe: Recipe) -> np.ndarray:
+def example_weights(history: Interactions, train: TrainSettings) -> np.ndarray:
     """The weight of each purchase as a training example, (n,) float32.
 
     A user's count to the power of ``-user_power``, so that the largest histories do not rule; recent
     purchases weigh more where ``example_half_life_days`` is set.
     """
     lengths = np.repeat(np.diff(history.indptr), np.diff(history.indptr))
-    weights = np.maximum(lengths, 1).astype(np.float64) ** -recipe.user_power
-    if recipe.example_half_life_days is not None:
-        weights *= np.exp2(-history.ages / recipe.example_half_life_days)
+    weights = np.maximum(lengths, 1).astype(np.float64) ** -train.advanced.user_power
+    if train.advanced.example_half_life_days is not None:
+        weights *= np.exp2(-history.ages / train.advanced.example_half_life_days)
     return weights.astype(np.float32)
 
 
-def draw_folds(known: Interactions, recipe: Recipe, rng: np.random.Generator) -> np.ndarray:
+def draw_folds(distinct: Interactions, train: TrainSettings, rng: np.random.Generator) -> np.ndarray:
     """The fold of each purchase in its user's, (n,) int32; a user has at most ``folds`` or one more.
 
     At random and of equal size up to one. Where histories weigh by age, a fold is a stretch of time with
     random ends instead: what was bought then is asked for from what was bought before and after.
     """
-    lengths = np.diff(known.indptr)
-    starts, user = known.indptr[:-1], known.users
-    folds = np.minimum(recipe.folds, lengths)[user]
+    lengths = np.diff(distinct.indptr)
+    starts, user = distinct.indptr[:-1], distinct.users
+    folds = np.minimum(train.advanced.folds, lengths)[user]
     place = np.arange(len(user)) - starts[user]
-    if recipe.half_life_days is not None:
-        return np.floor(place * folds / lengths[user] + rng.random(known.n_users)[user]).astype(np.int32)
+    if train.half_life_days is not None:
+        return np.floor(place * folds / lengths[user] + rng.random(distinct.n_users)[user]).astype(np.int32)
     order = np.lexsort((rng.random(len(user)), user))
     shuffled = np.empty(len(user), np.int64)
     shuffled[order] = place
-    return ((shuffled + rng.integers(0, recipe.folds, known.n_users)[user]) % folds).astype(np.int32)
+    return ((shuffled + rng.integers(0, train.advanced.folds, distinct.n_users)[user]) % folds).astype(np.int32)
 
 
 def batches(
     history: Interactions,
     buyers: np.ndarray,
-    recipe: Recipe,
+    train: TrainSettings,
     rng: np.random.Generator,
-    negatives: np.ndarray | None = None,
+    *,
+    batch_size: int,
+    cumulative: np.ndarray,
+    negatives: int,
 ) -> Iterator[dict[str, np.ndarray]]:
     """One epoch: every distinct purchase of a user with at least two is asked for once.
 
     The purchases of a fold are asked for together from the user's other purchases, so that a step pools a
     history once for many targets. Batches are of equal size up to one, ``batch_size`` at most.
-    negatives: (n_items,) cumulative chances of the items to be drawn as shared negatives, ending in 1.
+    cumulative: (n_items,) cumulative chances of the items to be drawn as shared negatives, ending in 1.
+    negatives: how many are drawn for a step.
 
     Arrays of a batch (q questions, t targets, c candidates, m pooled items, p purchases in histories):
 
@@ -77,53 +62,53 @@ def batches(
     of candidates. question: (t,) int32 rows, in order. weights: (t,) float32 of the examples, their mean in
     the epoch 1. bought: (n, 2) int32, question and column of every candidate that the user bought.
     pooled: (m,) int32, the distinct items of the histories. history: (p, 2) int32, question and place in
-    pooled, in the order of questions. history_weights: (p,) float32. Every question has a history. users: (q,) int32,
-    the user of each question, by row of ``history``.
+    pooled, in the order of questions. history_weights: (p,) float32. Every question has a history.
     """
-    known = history.distinct()
-    user, lengths = known.users, np.diff(known.indptr)
-    fold = draw_folds(known, recipe, rng)
-    slots = np.minimum(recipe.folds, lengths) + 1
+    distinct = history.distinct()
+    user, lengths = distinct.users, np.diff(distinct.indptr)
+    fold = draw_folds(distinct, train, rng)
+    slots = np.minimum(train.advanced.folds, lengths) + 1
     key = (np.cumsum(slots) - slots)[user] + fold
     sizes = np.bincount(key, minlength=int(slots.sum()))
-    weights = example_weights(known, recipe)
-    asked = np.flatnonzero(sizes[key] < lengths[user])
-    if len(asked) == 0:
+    weights = example_weights(distinct, train)
+    examples = np.flatnonzero(sizes[key] < lengths[user])
+    if len(examples) == 0:
         return
-    weights /= max(float(weights[asked].mean()), 1e-30)
-    pool_weights = history_weights(known, buyers, inverse_popularity=recipe.inverse_popularity, half_life_days=None)
+    weights /= max(float(weights[examples].mean()), 1e-30)
+    pool_weights = history_weights(
+        distinct, buyers, inverse_popularity=train.advanced.inverse_popularity, half_life_days=None
+    )
     luck = rng.random(len(sizes))
-    asked = asked[np.lexsort((asked, luck[key[asked]]))]
-    column, place = np.full(known.n_items, -1, np.int32), np.zeros(known.n_items, np.int32)
-    for at in np.array_split(asked, -(-len(asked) // recipe.batch_size)):
+    examples = examples[np.lexsort((examples, luck[key[examples]]))]
+    column, place = np.full(distinct.n_items, -1, np.int32), np.zeros(distinct.n_items, np.int32)
+    for at in np.array_split(examples, -(-len(examples) // batch_size)):
         first = np.r_[True, key[at][1:] != key[at][:-1]]
         question = np.cumsum(first, dtype=np.int32) - 1
         users = user[at[first]]
-        row, entry = _entries(known, users)
-        found = np.unique(np.concatenate([known.items[at], shared_negatives(negatives, recipe, rng)]))
-        column[found] = np.arange(len(found), dtype=np.int32)
-        columns = column[known.items[entry]]
+        row, entry = _entries(distinct, users)
+        candidates = np.unique(np.concatenate([distinct.items[at], shared_negatives(cumulative, negatives, rng)]))
+        column[candidates] = np.arange(len(candidates), dtype=np.int32)
+        columns = column[distinct.items[entry]]
         inside = fold[entry] != fold[at[first]][row]
-        kept = _shortened(row[inside], recipe, rng)
+        kept = _shortened(row[inside], train, rng)
         entry_in, row_in = entry[inside][kept], row[inside][kept]
         weight = pool_weights[entry_in]
-        if recipe.half_life_days is not None:
-            gap = _gaps(known.ages[at], first, known.ages[entry_in], row_in)
-            weight = weight * np.exp2(-gap / np.float32(recipe.half_life_days))
-        pooled = np.unique(known.items[entry_in])
+        if train.half_life_days is not None:
+            gap = _gaps(distinct.ages[at], first, distinct.ages[entry_in], row_in)
+            weight = weight * np.exp2(-gap / np.float32(train.half_life_days))
+        pooled = np.unique(distinct.items[entry_in])
         place[pooled] = np.arange(len(pooled), dtype=np.int32)
         yield {
-            "candidates": found,
-            "target": column[known.items[at]],
+            "candidates": candidates,
+            "target": column[distinct.items[at]],
             "question": question,
             "weights": weights[at],
             "bought": np.column_stack([row[columns >= 0], columns[columns >= 0]]).astype(np.int32),
             "pooled": pooled,
-            "history": np.column_stack([row_in, place[known.items[entry_in]]]).astype(np.int32),
+            "history": np.column_stack([row_in, place[distinct.items[entry_in]]]).astype(np.int32),
             "history_weights": weight.astype(np.float32),
-            "users": users,
         }
-        column[found] = -1
+        column[candidates] = -1
 
 
 def sampling_probabilities(targets: np.ndarray, power: float) -> np.ndarray:
@@ -136,29 +121,29 @@ def sampling_probabilities(targets: np.ndarray, power: float) -> np.ndarray:
     return np.asarray(wanted / max(wanted.sum(), 1e-30))
 
 
-def shared_negatives(cumulative: np.ndarray | None, recipe: Recipe, rng: np.random.Generator) -> np.ndarray:
-    """A step's draws by cumulative chances, (``recipe.negatives``,) int32; none without chances."""
-    if cumulative is None or not recipe.negatives:
-        return np.zeros(0, np.int32)
-    found = np.searchsorted(cumulative, rng.random(recipe.negatives), side="right")
-    return np.minimum(found, len(cumulative) - 1).astype(np.int32)
+def shared_negatives(cumulative: np.ndarray, draws: int, rng: np.random.Generator) -> np.ndarray:
+    """A step's draws by cumulative chances, (draws,) int32."""
+    candidates = np.searchsorted(cumulative, rng.random(draws), side="right")
+    return np.minimum(candidates, len(cumulative) - 1).astype(np.int32)
 
 
-def _entries(known: Interactions, users: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _entries(distinct: Interactions, users: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """All purchases of some users: the row in ``users`` and the number of each."""
-    lengths = np.diff(known.indptr)[users]
+    lengths = np.diff(distinct.indptr)[users]
     row = np.repeat(np.arange(len(users), dtype=np.int32), lengths)
-    starts = np.repeat(known.indptr[users] - (np.cumsum(lengths) - lengths), lengths)
+    starts = np.repeat(distinct.indptr[users] - (np.cumsum(lengths) - lengths), lengths)
     return row, starts + np.arange(len(row))
 
 
-def _shortened(row: np.ndarray, recipe: Recipe, rng: np.random.Generator) -> np.ndarray:
+def _shortened(row: np.ndarray, train: TrainSettings, rng: np.random.Generator) -> np.ndarray:
     """Which purchases stay in their histories, (p,) bool: a random choice, at least one of each.
 
     ``history_dropout`` of a history is left out, and what is more than ``history_length``. row: ascending.
     """
     counts = np.bincount(row)
-    most = np.minimum(np.maximum(np.ceil(counts * (1 - recipe.history_dropout)), 1), recipe.history_length)
+    most = np.minimum(
+        np.maximum(np.ceil(counts * (1 - train.advanced.history_dropout)), 1), train.advanced.history_length
+    )
     if (counts <= most).all():
         return np.ones(len(row), bool)
     rank = np.empty(len(row), np.int64)
@@ -166,8 +151,8 @@ def _shortened(row: np.ndarray, recipe: Recipe, rng: np.random.Generator) -> np.
     return np.asarray(rank < most[row])
 
 
-def _gaps(asked: np.ndarray, first: np.ndarray, ages: np.ndarray, row: np.ndarray) -> np.ndarray:
+def _gaps(examples: np.ndarray, first: np.ndarray, ages: np.ndarray, row: np.ndarray) -> np.ndarray:
     """Days between each purchase of a history and the stretch of time that its question asks for."""
     starts = np.flatnonzero(first)
-    newest, oldest = np.minimum.reduceat(asked, starts), np.maximum.reduceat(asked, starts)
+    newest, oldest = np.minimum.reduceat(examples, starts), np.maximum.reduceat(examples, starts)
     return np.asarray(np.maximum(np.maximum(newest[row] - ages, ages - oldest[row]), 0))

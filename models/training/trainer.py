@@ -1,16 +1,15 @@
-"""One training of one encoder: the plan, the compiled step, the epochs."""
+"""One training of the trained block: the compiled step, the epochs."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
-import pyarrow as pa
 import tensorflow as tf
 
 from topkin.encoding.blocks import TRAINED
 from topkin.errors import InputError
-from topkin.interactions import Interactions
 from topkin.models.data.histories import PreparedHistories
 from topkin.models.data.item_index import ItemIndex
 from topkin.models.objective.hard_negatives import hard_negative_probabilities, mixed
@@ -18,228 +17,123 @@ from topkin.models.objective.losses import log_inclusion
 from topkin.models.objective.offsets import LogitOffset
 from topkin.models.objective.smoothing import Smoothing
 from topkin.models.objective.step import Step
-from topkin.models.objective.user_embeddings import Askers
-from topkin.models.training.batches import Recipe, batches, sampling_probabilities
+from topkin.models.training.batches import batches, sampling_probabilities
+from topkin.models.training.context import TrainingContext
 from topkin.models.two_tower.encoder import encode_features
 from topkin.models.two_tower.towers import TwoTower
 from topkin.telemetry import progress
 
-STEPS, SMALLEST, LARGEST = 200, 256, 8192  # of an epoch; purchases of a step where the plan says none
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """All that decides the weights, the data apart; the settings of the same names in ``[train]``."""
-
-    seed: int
-    dim: int
-    epochs: int
-    batch_size: int | None
-    learning_rate: float
-    learning_rate_decay: float
-    loss: str
-    temperature: float
-    margin: float
-    negative_weight: float
-    logq: float
-    negatives: int
-    negative_power: float
-    hard_negatives: int
-    folds: int
-    history_length: int
-    history_dropout: float
-    inverse_popularity: float
-    half_life_days: float | None
-    user_power: float
-    example_half_life_days: float | None
-    id_dropout: float
-    neighbours: int
-    smoothing: float
-    hops: int
-    user_rows: bool
-    svd_share: float
-    word_buckets: int
-    title_words: int
-    min_sales: int
-    validation_days: float
-    validation_users: int
-    patience: int
-    recency_weight: float | None
-    preset: str
-    svd_dim: int
-    svd_rank: int
-    svd_half_life_days: float | None
-    svd_user_power: float
-    svd_power: float
-    svd_popularity: float
-    svd_inverse_popularity: float
-    next_item_dim: int
-    next_item_half_life_days: float | None
-    sequence_dim: int
-    sequence_length: int
-    sequence_epochs: int
-    validation_cuts: int
-    recent_days: float
-    timed: bool = True
-
-    def untimed(self) -> "Plan":
-        """The plan for purchases whose times mean nothing: what goes by time is off, its coordinates go elsewhere."""
-        off: dict[str, Any] = {
-            "half_life_days": None,
-            "example_half_life_days": None,
-            "svd_half_life_days": None,
-            "recency_weight": 0.0,
-        }
-        sizes: dict[str, Any] = {"sequence_dim": 0, "next_item_dim": 0, "svd_dim": self.svd_dim + self.next_item_dim}
-        return replace(self, **off, **sizes, timed=False, validation_cuts=1)
-
-    def known(self, purchases: PreparedHistories, catalogue: pa.Table) -> ItemIndex:
-        """The items as they were before the cut."""
-        return ItemIndex.of(
-            purchases,
-            catalogue,
-            recent_days=self.recent_days,
-            min_sales=self.min_sales,
-            word_buckets=self.word_buckets,
-            title_words=self.title_words,
-        )
-
-    def recipe(self, batch_size: int) -> Recipe:
-        """How examples are made."""
-        names = [f.name for f in fields(Recipe)]
-        return Recipe(**{name: getattr(self, name) for name in names} | {"batch_size": batch_size})
+STEPS, SMALLEST, LARGEST = 200, 256, 8192  # of an epoch; purchases of a step where train.batch_size says none
 
 
 @dataclass
 class Trainer:
-    """One training of one encoder on the purchases before a cut: ``run_epoch`` until it is enough.
+    """One training of one encoder on the purchases before a cut: ``run_epoch`` until it is enough."""
 
-    askers: the rows of users' own, where the plan wants some.
-    """
-
-    plan: Plan
+    context: TrainingContext
     purchases: PreparedHistories
     phase: str
-    known: ItemIndex
+    index: ItemIndex
     base: LogitOffset | None = None
     model: TwoTower = field(init=False)
     name: ClassVar[str] = TRAINED
-    counted: ClassVar[str] = "epoch"
-    largest: ClassVar[int] = LARGEST
 
     def __post_init__(self) -> None:
-        plan, known = self.plan, self.known
-        self.counts, self.features = known.counts, known.features
+        self.train, index = self.context.train, self.index
+        train, advanced = self.train, self.train.advanced
+        self.counts, self.features = index.counts, index.features
         if self.counts.examples == 0:
             raise InputError(
                 "training needs a user with at least two different items before the as-of date"
                 f"{' less train.validation_days' if self.phase == 'validation' else ''}, got none"
             )
-        self.model = self._model()
+        self.model = TwoTower(
+            items=len(index.ids),
+            dim=train.dim,
+            word_buckets=advanced.word_buckets,
+            title_words=advanced.title_words,
+            categories=len(index.categories),
+            vector_dim=index.features.vectors.shape[1],
+            seed=self.context.seed,
+            name=self.name,
+        )
         self.model.build()
-        even = min(max(self.counts.examples // STEPS, SMALLEST), self.largest)
-        self.batch_size = min(plan.batch_size or even, self.counts.examples)
+        even = min(max(self.counts.examples // STEPS, SMALLEST), LARGEST)
+        self.batch_size = min(train.batch_size or even, self.counts.examples)
         self.smoothing = self._smoothing()
-        self.askers = self._askers()
-        self.step = self._step()
-
-    @property
-    def epochs(self) -> int:
-        """Most epochs of this block."""
-        return self.plan.epochs
-
-    @property
-    def hard_negatives(self) -> int:
-        """Negatives of a step that the vectors of the epoch before choose."""
-        return self.plan.hard_negatives
-
-    def _sizes(self) -> dict[str, Any]:
-        plan, known = self.plan, self.known
-        return {
-            "items": len(known.ids),
-            "word_buckets": plan.word_buckets,
-            "title_words": plan.title_words,
-            "categories": len(known.categories),
-            "vector_dim": known.features.vectors.shape[1],
-            "seed": plan.seed,
-        }
-
-    def _model(self) -> TwoTower:
-        return TwoTower(**self._sizes(), dim=self.plan.dim, name=self.name)
-
-    def _step(self) -> Step:
-        base = self.base if self.plan.svd_share else None
-        smoothed, own = self.smoothing is not None, self.askers.table if self.askers is not None else None
-        return Step(self.model, self.features, self.plan, self._log_q(), smoothed=smoothed, base=base, own=own)
-
-    def _askers(self) -> Askers | None:
-        return Askers(self.purchases, self.plan.dim) if self.plan.user_rows else None
+        base = self.base if advanced.svd_share else None
+        smoothed = self.smoothing is not None
+        self.step = Step(self.model, self.features, train, self._log_q(), smoothed=smoothed, base=base)
 
     def _smoothing(self) -> Smoothing | None:
-        plan = self.plan
-        if not plan.neighbours or not plan.smoothing:
+        advanced = self.train.advanced
+        if not advanced.neighbours or not advanced.smoothing:
             return None
-        sample = next(self.purchases.groups(np.random.default_rng([plan.seed, 0])))
         return Smoothing.over(
-            sample,
+            next(self.purchases.groups(np.random.default_rng([self.context.seed, 0]))),
             self.features.id_rows,
-            len(self.known.ids),
-            neighbours=plan.neighbours,
-            strength=plan.smoothing,
-            hops=plan.hops,
+            len(self.index.ids),
+            neighbours=advanced.neighbours,
+            strength=advanced.smoothing,
+            hops=advanced.hops,
         )
 
     def _log_q(self, hard: np.ndarray | None = None) -> np.ndarray:
-        usual = sampling_probabilities(self.counts.targets, self.plan.negative_power), self.plan.negatives
-        self._chances, self._draws = usual if hard is None else mixed(*usual, hard, self.plan.hard_negatives)
+        advanced = self.train.advanced
+        usual = sampling_probabilities(self.counts.targets, advanced.negative_power), advanced.negatives
+        self._chances, self._draws = usual if hard is None else mixed(*usual, hard, advanced.hard_negatives)
         return log_inclusion(self.counts.targets, self.batch_size, self._chances, self._draws)
 
     def _draw_hard(self, epoch: int) -> None:
         """From now on draw negatives that the vectors of now rank high, too."""
-        plan, rng = self.plan, np.random.default_rng([self.plan.seed, epoch, 1])
+        rng = np.random.default_rng([self.context.seed, epoch, 1])
         sides = encode_features(self.model, self.features, 4096)
-        how = {name: getattr(plan, name) for name in ("inverse_popularity", "half_life_days", "history_length")}
-        self.step.log_q.assign(
-            self._log_q(hard_negative_probabilities(next(self.purchases.groups(rng)), *sides, self.counts, rng, **how))
+        hard = hard_negative_probabilities(
+            next(self.purchases.groups(rng)),
+            *sides,
+            self.counts,
+            rng,
+            inverse_popularity=self.train.advanced.inverse_popularity,
+            half_life_days=self.train.half_life_days,
+            history_length=self.train.advanced.history_length,
         )
+        self.step.log_q.assign(self._log_q(hard))
 
     def batches(self, epoch: int) -> Iterator[dict[str, np.ndarray]]:
         """What the step reads, one epoch of it."""
-        plan = self.plan
-        rng = np.random.default_rng([plan.seed, epoch])
-        cumulative = np.cumsum(self._chances)
-        known = self.features.has_content
-        for parts, group in self.purchases.named_groups(rng):
-            own = self.askers.rows(parts) if self.askers is not None else None
-            for batch in self._asked(group, rng, cumulative):
+        rng = np.random.default_rng([self.context.seed, epoch])
+        has_content, dropout = self.features.has_content, self.train.advanced.id_dropout
+        draw = partial(
+            batches,
+            buyers=self.counts.buyers,
+            train=self.train,
+            rng=rng,
+            batch_size=self.batch_size,
+            cumulative=np.cumsum(self._chances),
+            negatives=self._draws,
+        )
+        for group in self.purchases.groups(rng):
+            for batch in draw(group):
                 for side in ("candidates", "pooled"):
                     items = batch[side]
-                    unseen = known[items] & (rng.random(len(items)) < plan.id_dropout)
+                    unseen = has_content[items] & (rng.random(len(items)) < dropout)
                     batch[f"{side}_rows"] = np.where(unseen, 0, self.features.id_rows[items])
                 if self.smoothing is not None:
                     mix = self.smoothing.of(batch["candidates_rows"])
                     batch |= dict(zip(("mixed_rows", "mix", "mix_shares"), mix, strict=True))
-                users = batch.pop("users", None)
-                if self.askers is not None and own is not None:
-                    batch["user_rows"] = self.askers.drawn(own[users], rng)
                 yield batch
-
-    def _asked(
-        self, group: Interactions, rng: np.random.Generator, cumulative: np.ndarray
-    ) -> Iterator[dict[str, np.ndarray]]:
-        recipe = replace(self.plan.recipe(self.batch_size), negatives=self._draws)
-        return batches(group, self.counts.buyers, recipe, rng, cumulative)
 
     def run_epoch(self, epoch: int) -> float:
         """Train on every batch once; returns the mean loss. The epoch's number decides order and step size."""
-        if self.hard_negatives and epoch > 1:
+        if self.train.advanced.hard_negatives and epoch > 1:
             self._draw_hard(epoch)
         data = tf.data.Dataset.from_generator(lambda: self.batches(epoch), output_signature=self.step.signature)
-        self.step.optimizer.learning_rate.assign(self.plan.learning_rate * self.plan.learning_rate_decay ** (epoch - 1))
+        rate = self.train.learning_rate * self.train.advanced.learning_rate_decay ** (epoch - 1)
+        self.step.optimizer.learning_rate.assign(rate)
         losses = []
         for batch in data.prefetch(2):
             losses.append(self.step(batch))
-            progress.advance(f"train: {self.phase} {self.counted} {epoch}", len(batch["target"]), self.counts.examples)
+            progress.advance(f"train: {self.phase} epoch {epoch}", len(batch["target"]), self.counts.examples)
         self.step.publish(self.smoothing)
         return float(np.mean([float(x) for x in losses])) if losses else 0.0
 

@@ -6,14 +6,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from topkin.encoding.blocks import RECENCY, Block, dim_of, equally_long, user_vectors
-from topkin.encoding.recurrent import Gru
-from topkin.encoding.user_embeddings import UserRows
+from topkin.encoding.blocks import Block, dim_of, equally_long, user_vectors
 from topkin.interactions import Interactions
 from topkin.linalg.cosine import unit_rows
 from topkin.models.data.item_features import ItemFeatures, item_features
 from topkin.models.two_tower.recency_prior import RecencyPrior, recency_lift, sales
-from topkin.models.two_tower.towers import SequenceTower, Towers, TwoTower
+from topkin.models.two_tower.towers import Towers, TwoTower
 
 Sides = tuple[np.ndarray, np.ndarray]
 """Out-vectors and in-vectors of items, each (n, d) float32."""
@@ -23,8 +21,7 @@ class Encoder:
     """A trained encoder.
 
     model: the towers of each block. ids: the items with a row of their own, in the order of the id tables.
-    hash: the SHA-256 of the saved model, carried by everything that the encoder makes. users: rows of users' own,
-    where training gave them some.
+    hash: the SHA-256 of the saved model, carried by everything that the encoder makes.
 
     Examples:
         >>> import pyarrow as pa, tempfile, topkin
@@ -42,12 +39,10 @@ class Encoder:
         True
     """
 
-    def __init__(self, model: Towers, ids: pa.Array, hash: str = "", users: UserRows | None = None) -> None:
+    def __init__(self, model: Towers, ids: pa.Array, hash: str = "") -> None:
         if any(len(ids) != tower.items for tower in model.towers):
             raise ValueError(f"ids must be the model's {model.towers[0].items} known items, got {len(ids)}")
-        if (users.sha256 if users is not None else None) != model.meaning.get("user_rows"):
-            raise ValueError(f"users must be the rows of the model's SHA-256 {model.meaning.get('user_rows')}")
-        self.model, self.ids, self.hash, self.users = model, ids, hash, users
+        self.model, self.ids, self.hash = model, ids, hash
 
     @classmethod
     def load(cls, folder: str) -> "Encoder":
@@ -70,11 +65,6 @@ class Encoder:
     def meaning(self) -> dict[str, Any]:
         """What decides a result beside the weights: blocks, prior, reach, categories, vocabulary."""
         return dict(self.model.meaning)
-
-    @property
-    def network(self) -> Gru | None:
-        """The network of the block ``sequence``, where there is one."""
-        return next((tower.network for tower in self.model.towers if isinstance(tower, SequenceTower)), None)
 
     def features(self, catalogue: pa.Table) -> ItemFeatures:
         """What the item towers read of rows of the catalogue."""
@@ -107,15 +97,9 @@ class Encoder:
         buyers: np.ndarray,
         *,
         length: int | None = None,
-        users: pa.Array | pa.ChunkedArray | None = None,
     ) -> np.ndarray:
-        """User vectors, (n_users, dim) float32 unit rows, zero without history; see ``blocks.user_vectors``.
-
-        users: the ids of the users, (n_users,), by which rows of their own are found, where the encoder has some;
-        without it all are known by their histories alone.
-        """
-        own = self.users.of(users) if self.users is not None and users is not None else None
-        return user_vectors(history, in_vectors, buyers, self.blocks, length=length, sequence=self.network, own=own)
+        """User vectors, (n_users, dim) float32 unit rows, zero without history; see ``blocks.user_vectors``."""
+        return user_vectors(history, in_vectors, buyers, self.blocks, length=length)
 
 
 def assembled(
@@ -130,9 +114,9 @@ def assembled(
     for (out, pooled), block in zip(sides, blocks, strict=False):
         outs.append(out * (lately**block.recency_lift).astype(np.float32)[:, None] if block.recency_lift else out)
         ins.append(pooled)
-    if blocks[-1].name == RECENCY:
-        known = np.any([out.any(axis=1) for out in outs], axis=0)
-        outs.append((prior.scaled(recent, events) * known)[:, None])
+    if not blocks[-1].personal:
+        has_vector = np.any([out.any(axis=1) for out in outs], axis=0)
+        outs.append((prior.scaled(recent, events) * has_vector)[:, None])
         ins.append(np.any([pooled.any(axis=1) for pooled in ins], axis=0)[:, None].astype(np.float32))
     return np.concatenate(outs, axis=1), np.concatenate(ins, axis=1)
 

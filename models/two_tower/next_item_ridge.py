@@ -1,4 +1,4 @@
-"""The block of uptake: what users with such a history took up next, lately; a ridge regression in closed form.
+"""The next-item block: what users with such a history bought next, lately; a ridge regression in closed form.
 
 For windows p = 0, 1, … of ``days`` before the cut, let x be a user's history before the window, pooled to a unit
 vector by in-vectors E, and y the items bought in the window and not before, divided by the root of their number.
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sp
 
-from topkin.encoding.blocks import Block, user_vectors
+from topkin.encoding.blocks import NEXT_ITEM, Block, user_vectors
 from topkin.interactions import Interactions
 from topkin.models.data.histories import before_cut, fresh
 
@@ -41,14 +41,7 @@ def next_item_ridge(
     """
     settings = settings or NextItemSettings()
     n_items, dim = in_vectors.shape
-    block = Block(
-        name="next_item",
-        dim=dim,
-        weight=1.0,
-        inverse_popularity=settings.inverse_popularity,
-        half_life_days=settings.half_life_days,
-        spread=(1.0,) * dim,
-    )
+    block = Block.unscaled(NEXT_ITEM, dim, settings.inverse_popularity, settings.half_life_days)
     G, C = np.zeros((dim, dim)), np.zeros((n_items, dim))
     for part in parts():
         for window in range(settings.windows):

@@ -1,8 +1,5 @@
 """An encoder on disk: ``encoder.keras``, ``items.parquet`` and ``signature.json``.
 
-With a block ``sequence`` also ``sequence.parquet``: its network, for those who encode users without TensorFlow. Where
-users have rows of their own, these are in ``users.parquet`` alone, and their SHA-256 is in the encoder's file.
-
 The hash in the signature is checked before TensorFlow reads a byte, and Keras loads in safe mode, which
 refuses files with code in them.
 """
@@ -21,7 +18,6 @@ import pyarrow as pa
 
 from topkin.artifacts import storage
 from topkin.artifacts.ids import vocabulary_hash
-from topkin.encoding import recurrent, user_embeddings
 from topkin.errors import ArtifactError
 from topkin.models.two_tower.encoder import Encoder
 from topkin.models.two_tower.towers import Towers
@@ -78,11 +74,7 @@ def save(encoder: Encoder, folder: str, signature: Mapping[str, Any]) -> Encoder
         },
         storage.join(folder, SIGNATURE),
     )
-    if encoder.network is not None:
-        recurrent.write(encoder.network, folder, digest)
-    if encoder.users is not None:
-        user_embeddings.write(encoder.users, folder, digest)
-    return Encoder(encoder.model, encoder.ids, digest, encoder.users)
+    return Encoder(encoder.model, encoder.ids, digest)
 
 
 def _tensorflow_version() -> str:
@@ -100,8 +92,8 @@ def load(folder: str) -> Encoder:
     signature = storage.read_json(storage.join(folder, SIGNATURE))
     path = storage.join(folder, MODEL)
     if not isinstance(signature, dict) or signature.get("format") != FORMAT:
-        found = signature.get("format") if isinstance(signature, dict) else type(signature).__name__
-        raise ArtifactError(f"{folder}/{SIGNATURE} must have format {FORMAT}, got {found!r}: train again")
+        version = signature.get("format") if isinstance(signature, dict) else type(signature).__name__
+        raise ArtifactError(f"{folder}/{SIGNATURE} must have format {FORMAT}, got {version!r}: train again")
     data = storage.read_bytes(path)
     digest = hashlib.sha256(data).hexdigest()
     if digest != signature["encoder"]:
@@ -116,9 +108,7 @@ def load(folder: str) -> Encoder:
         raise ArtifactError(
             f"{folder}/{ITEMS} is not the one the encoder was trained with: run train again with --force"
         )
-    own = signature.get("user_rows")
-    users = user_embeddings.load(folder, digest, own) if own is not None else None
-    return Encoder(_read_model(data, path), ids, digest, users)
+    return Encoder(_read_model(data, path), ids, digest)
 
 
 def _read_model(data: bytes, path: str) -> Towers:

@@ -1,14 +1,16 @@
 """The blocks in closed form as towers: tables that are computed and not trained."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 
+from topkin.config.sections import TrainSettings
 from topkin.encoding.blocks import NEXT_ITEM, SVD
 from topkin.encoding.content_ridge import Content, ContentTables, content_block, content_tables
-from topkin.encoding.svd import SpectralSettings, decompose, in_out, purchase_weights
+from topkin.encoding.svd import SpectralSettings, Spectrum, decompose, in_out, purchase_weights
 from topkin.interactions import Interactions
 from topkin.models.data.histories import PreparedHistories, before_cut
 from topkin.models.data.item_features import PRICE_STEPS
@@ -20,55 +22,79 @@ _PASSES = 4
 _MOST = 1.5  # what one user's purchases of one item may add up to, where they are weighed by age
 
 
-def computed_towers(plan: Any, purchases: PreparedHistories, known: ItemIndex) -> dict[str, TwoTower]:
-    """The towers of ``topkin.encoding.svd`` and of ``models.uptake`` for the purchases before the cut, by block.
+@dataclass(frozen=True)
+class Decomposition:
+    """The interactions before a cut, decomposed once for all blocks that are computed from it.
 
-    plan: a ``trainer.Plan``. Of the ``plan.svd_rank`` directions of the decomposition the ``plan.svd_dim``
-    that tell most are kept, or what the purchases allow. The uptake is regressed on the first ``plan.next_item_dim``.
-    Items that sell little are known by what their content says, where there is any.
+    Args:
+        train: section ``[train]``.
+        index: the items before the cut.
+        parts: gives the interactions before the cut, part by part, aged at it.
+        spectrum: their singular values and vectors.
+        content: what is known of the items beside their sales; None where no item has a word, category or vector.
     """
+
+    train: TrainSettings
+    index: ItemIndex
+    parts: Callable[[], Iterable[Interactions]]
+    spectrum: Spectrum
+    content: Content | None
+
+    @property
+    def buyers(self) -> np.ndarray:
+        """Distinct buyers of each item, (n_items,) float64."""
+        return self.index.counts.buyers.astype(np.float64)
+
+
+def decomposition(train: TrainSettings, purchases: PreparedHistories, index: ItemIndex, *, seed: int) -> Decomposition:
+    """Decompose the interactions before the cut of ``purchases`` into the directions that the blocks choose from."""
 
     def parts() -> Iterator[Interactions]:
         for name in purchases.names():
             yield before_cut(purchases.part(name), purchases.days)
 
-    half_life = plan.svd_half_life_days
+    advanced, features = train.advanced, index.features
+    half_life = advanced.svd_half_life_days
     weights = partial(purchase_weights, half_life_days=half_life, most=1.0 if half_life is None else _MOST)
-    rank = max(plan.svd_rank, plan.svd_dim, plan.next_item_dim)
-    settings = SpectralSettings(dim=rank, user_power=plan.svd_user_power, passes=_PASSES, seed=plan.seed)
+    rank = max(advanced.svd_rank, train.svd_dim, train.next_item_dim)
+    settings = SpectralSettings(dim=rank, user_power=advanced.svd_user_power, passes=_PASSES, seed=seed)
     spectrum = decompose(lambda: map(weights, parts()), len(purchases.item_ids), settings)
-    content, buyers = _content(plan, known), known.counts.buyers.astype(np.float64)
-    found = {}
-    if plan.svd_dim:
-        how = {
-            "power": plan.svd_power,
-            "out_power": plan.svd_popularity,
-            "inverse_popularity": plan.svd_inverse_popularity,
-        }
-        if content is None:
-            kept = in_out(spectrum, dim=plan.svd_dim, **how)
-            found[SVD] = _towers(plan, known, SVD, _own(kept.O), _own(kept.E))
-        else:
-            block = content_block(spectrum, content, buyers, dim=plan.svd_dim, **how)
-            found[SVD] = _towers(plan, known, SVD, block.out_tables, block.in_tables)
-    if plan.next_item_dim:
-        first = spectrum.truncated(plan.next_item_dim)
-        into = first.V * first.s
-        regression = NextItemSettings(
-            inverse_popularity=plan.svd_inverse_popularity, half_life_days=plan.next_item_half_life_days
-        )
-        sides = [next_item_ridge(parts, into, known.counts.buyers, regression), into]
-        tables = [_own(x) if content is None else content_tables(content, x, buyers) for x in sides]
-        found[NEXT_ITEM] = _towers(plan, known, NEXT_ITEM, *tables)
-    return found
+    content = None
+    if features.has_content.any():
+        sizes = advanced.word_buckets, len(index.categories), PRICE_STEPS
+        content = Content(features.words, features.categories, features.prices, sizes, features.vectors)
+    return Decomposition(train, index, parts, spectrum, content)
 
 
-def _content(plan: Any, known: ItemIndex) -> Content | None:
-    """What is known of the items beside their sales, or None where no item has a word or a category."""
-    features, sizes = known.features, (plan.word_buckets, len(known.categories), PRICE_STEPS)
-    if not features.has_content.any():
-        return None
-    return Content(features.words, features.categories, features.prices, sizes, features.vectors)
+def svd_tower(source: Decomposition) -> TwoTower:
+    """The SVD block: of the directions those ``svd_dim`` that tell most, or what the interactions allow.
+
+    Items that sell little are known by what their content says, where there is any.
+    """
+    train, advanced = source.train, source.train.advanced
+    exponents: dict[str, Any] = {
+        "power": advanced.svd_power,
+        "out_power": advanced.svd_popularity,
+        "inverse_popularity": advanced.svd_inverse_popularity,
+    }
+    if source.content is None:
+        kept = in_out(source.spectrum, dim=train.svd_dim, **exponents)
+        return _towers(source, SVD, _own(kept.O), _own(kept.E))
+    block = content_block(source.spectrum, source.content, source.buyers, dim=train.svd_dim, **exponents)
+    return _towers(source, SVD, block.out_tables, block.in_tables)
+
+
+def next_item_tower(source: Decomposition) -> TwoTower:
+    """The next-item block, regressed on the first ``next_item_dim`` directions."""
+    advanced, content = source.train.advanced, source.content
+    first = source.spectrum.truncated(source.train.next_item_dim)
+    in_vectors = first.V * first.s
+    regression = NextItemSettings(
+        inverse_popularity=advanced.svd_inverse_popularity, half_life_days=advanced.next_item_half_life_days
+    )
+    out = next_item_ridge(source.parts, in_vectors, source.index.counts.buyers, regression)
+    tables = [_own(x) if content is None else content_tables(content, x, source.buyers) for x in (out, in_vectors)]
+    return _towers(source, NEXT_ITEM, *tables)
 
 
 def _own(vectors: np.ndarray) -> ContentTables:
@@ -77,24 +103,25 @@ def _own(vectors: np.ndarray) -> ContentTables:
     return ContentTables(none, none, none, none[:0], np.pad(vectors, ((1, 0), (0, 0))))
 
 
-def _towers(plan: Any, known: ItemIndex, name: str, out: ContentTables, pooled: ContentTables) -> TwoTower:
+def _towers(source: Decomposition, name: str, out: ContentTables, pooled: ContentTables) -> TwoTower:
     """Towers that hold these tables, id rows for the items that have one."""
+    index, advanced = source.index, source.train.advanced
     with_content = len(out.prices) > 1
     tower = TwoTower(
-        items=len(known.ids),
+        items=len(index.ids),
         dim=out.ids.shape[1],
-        word_buckets=plan.word_buckets,
-        title_words=plan.title_words,
-        categories=len(known.categories),
+        word_buckets=advanced.word_buckets,
+        title_words=advanced.title_words,
+        categories=len(index.categories),
         unit_out=False,
         with_content=with_content,
-        vector_dim=known.features.vectors.shape[1] if with_content else 0,
+        vector_dim=index.features.vectors.shape[1] if with_content else 0,
         name=name,
     )
     tower.build()
-    rows = known.features.id_rows
+    rows = index.features.id_rows
     for (ids, *rest), tables in ((tower.outs, out), (tower.ins, pooled)):
-        filled = np.zeros((len(known.ids) + 1, tower.dim), np.float32)
+        filled = np.zeros((len(index.ids) + 1, tower.dim), np.float32)
         filled[rows[rows > 0]] = tables.ids[1:][rows > 0]
         ids.table.assign(filled)
         content = [tables.words, tables.categories, tables.prices, *([tables.vectors] if tower.vector_dim else [])]

@@ -7,11 +7,10 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from topkin.encoding.recurrent import Gru
 from topkin.models.data.item_features import PRICE_STEPS
 
 
-def unit(x: Any, axis: int = -1) -> Any:
+def unit(x: tf.Tensor, axis: int = -1) -> tf.Tensor:
     """Vectors divided by their length; a zero vector stays zero and its gradient stays finite."""
     square = ops.sum(ops.square(x), axis=axis, keepdims=True)
     return x * ops.where(square > 0, ops.rsqrt(ops.maximum(square, 1e-24)), 0.0)
@@ -28,13 +27,13 @@ class RowTable(keras.layers.Layer):
         super().__init__(**kwargs)
         self.rows, self.dim, self.scale, self.seed = rows, dim, scale, seed
 
-    def build(self, input_shape: Any = None) -> None:
+    def build(self, input_shape: tuple[int, ...] | None = None) -> None:
         """Make the table, (rows + 1, dim) float32."""
         start = keras.initializers.RandomNormal(stddev=self.scale, seed=self.seed)
         self.table = self.add_weight((self.rows + 1, self.dim), initializer=start, name="table")
         self.built = True
 
-    def call(self, rows: Any) -> Any:
+    def call(self, rows: tf.Tensor) -> tf.Tensor:
         """(…,) int -> (…, dim)."""
         # From the variable itself: Keras' take, and its value inside a layer, copy the whole table at every step.
         present = ops.cast(ops.expand_dims(rows > 0, -1), self.compute_dtype)
@@ -61,12 +60,12 @@ class Projection(keras.layers.Dense):
         super().__init__(dim, use_bias=False, kernel_initializer=start, **kwargs)
         self.inputs, self.scale, self.seed = inputs, scale, seed
 
-    def build(self, input_shape: Any = None) -> None:
+    def build(self, input_shape: tuple[int, ...] | None = None) -> None:
         """Make the matrix."""
         super().build((None, self.inputs))
 
     @property
-    def table(self) -> Any:
+    def table(self) -> keras.Variable:
         """The matrix."""
         return self.kernel
 
@@ -83,7 +82,7 @@ class HistoryPooling(keras.layers.Layer):
     Linear before the norm, so that each purchase's share of a score is known exactly.
     """
 
-    def call(self, in_vectors: Any, weights: Any) -> Any:
+    def call(self, in_vectors: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
         """(b, h, dim), (b, h) -> (b, dim) unit rows; zero for a history without weight."""
         return unit(ops.sum(in_vectors * ops.expand_dims(weights, -1), axis=1))
 
@@ -134,7 +133,7 @@ class TwoTower(keras.Model):
         self.users = HistoryPooling(name="users")
         self._infer: Any = None
 
-    def build(self, input_shape: Any = None) -> None:
+    def build(self, input_shape: tuple[int, ...] | None = None) -> None:
         """Make every table."""
         for table in self.tables:
             if not table.built:
@@ -147,33 +146,28 @@ class TwoTower(keras.Model):
         """All tables, out and in by turns: ids, words, categories, prices, what own vectors are multiplied by."""
         return [table for pair in zip(self.outs, self.ins, strict=True) for table in pair]
 
-    @property
-    def dense(self) -> list[Any]:
-        """The weights that are trained beside the tables: none here."""
-        return []
-
-    def call(self, features: dict[str, Any]) -> tuple[Any, Any]:
+    def call(self, features: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         """Item features, as ``ItemFeatures.padded`` names them -> out-vectors, in-vectors, (m, dim)."""
         out, pooled = self.sums(features)
         return unit(out) if self.unit_out else out, pooled
 
-    def sums(self, features: dict[str, Any]) -> tuple[Any, Any]:
+    def sums(self, features: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         """As :meth:`call`, the out-vectors not yet divided by their lengths."""
         sides = [self.id_out(features["id_rows"]), self.id_in(features["id_rows"])]
         if self.with_content:
             sides = [self.content(features, name) + own for name, own in zip(("out", "in"), sides, strict=True)]
         return sides[0], sides[1]
 
-    def content(self, features: dict[str, Any], side: str) -> Any:
+    def content(self, features: dict[str, tf.Tensor], side: str) -> tf.Tensor:
         """What words, category, price and own vectors say of items, (m, dim); side: ``out`` or ``in``."""
         _, texts, categories, prices, *projections = self.outs if side == "out" else self.ins
         words = features["words"]
         count = ops.maximum(ops.sum(ops.cast(words > 0, "float32"), axis=1, keepdims=True), 1.0)
-        said = ops.sum(texts(words), axis=1) / count
-        said = said + categories(features["categories"]) + prices(features["prices"])
-        return said + projections[0](features["vectors"]) if projections else said
+        total = ops.sum(texts(words), axis=1) / count
+        total = total + categories(features["categories"]) + prices(features["prices"])
+        return total + projections[0](features["vectors"]) if projections else total
 
-    def infer(self, features: dict[str, Any]) -> tuple[Any, Any]:
+    def infer(self, features: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         """:meth:`sums`, compiled once for each shape of features."""
         if self._infer is None:
             self._infer = tf.function(self.sums)
@@ -200,67 +194,9 @@ class TwoTower(keras.Model):
         }
 
     @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "TwoTower":
+    def from_config(cls, config: dict[str, Any], custom_objects: dict[str, type] | None = None) -> "TwoTower":
         """From :meth:`get_config`."""
         return cls(**config)
-
-
-@keras.saving.register_keras_serializable("topkin")
-class SequenceTower(TwoTower):
-    """Item tables as :class:`TwoTower` has them, and the network that reads in-vectors;
-    ``topkin.encoding.recurrent`` in Keras.
-
-    length: how many of a user's latest purchases are read.
-    """
-
-    def __init__(self, *, length: int, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.length = length
-        starts = [keras.initializers.GlorotUniform(seed=self.seed + n) for n in (11, 12)]
-        self.gru = keras.layers.GRU(
-            self.dim,
-            kernel_initializer=starts[0],
-            recurrent_initializer=keras.initializers.Orthogonal(seed=self.seed + 13),
-            return_sequences=True,
-            use_cudnn=False,  # the arithmetic of every machine, and of topkin.encoding.recurrent
-            seed=self.seed,
-            name="gru",
-        )
-        self.output_map = keras.layers.Dense(self.dim, use_bias=False, kernel_initializer=starts[1], name="output_map")
-
-    def build(self, input_shape: Any = None) -> None:
-        """Make the tables and the network."""
-        super().build(input_shape)
-        self.gru.build((None, None, self.dim + 1))
-        self.output_map.build((None, None, self.dim))
-
-    @property
-    def dense(self) -> list[Any]:
-        """The network's weights."""
-        return [*self.gru.trainable_variables, *self.output_map.trainable_variables]
-
-    def read(self, x: Any) -> Any:
-        """In-vectors with the days between purchases beside, (b, w, dim + 1), to vectors after each, (b, w, dim)."""
-        return self.output_map(self.gru(x))
-
-    @property
-    def network(self) -> Gru:
-        """The network in NumPy."""
-        kernel, recurrent, bias, output = (np.asarray(weight).copy() for weight in self.dense)
-        return Gru(self.length, kernel, recurrent, bias, output)
-
-    def rotate(self, turned: np.ndarray) -> None:
-        """Rotate the tables, what the network reads of them and what it gives: no score changes."""
-        super().rotate(turned)
-        kernel, _, _, output = self.dense
-        values = np.asarray(kernel, np.float64)
-        values[: self.dim] = turned.T @ values[: self.dim]
-        kernel.assign(values.astype(np.float32))
-        output.assign((np.asarray(output, np.float64) @ turned).astype(np.float32))
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {**super().get_config(), "length": self.length}
 
 
 @keras.saving.register_keras_serializable("topkin")
@@ -275,14 +211,14 @@ class Towers(keras.Model):
         super().__init__(**kwargs)
         self.towers, self.meaning = list(towers), dict(meaning or {})
 
-    def build(self, input_shape: Any = None) -> None:
+    def build(self, input_shape: tuple[int, ...] | None = None) -> None:
         """Make every table."""
         for tower in self.towers:
             if not tower.built:
                 tower.build()
         self.built = True
 
-    def call(self, features: dict[str, Any]) -> list[tuple[Any, Any]]:
+    def call(self, features: dict[str, tf.Tensor]) -> list[tuple[tf.Tensor, tf.Tensor]]:
         """Out-vectors and in-vectors of each block."""
         return [tower(features) for tower in self.towers]
 
@@ -292,7 +228,7 @@ class Towers(keras.Model):
         return {"name": self.name, "towers": towers, "meaning": self.meaning}
 
     @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "Towers":
+    def from_config(cls, config: dict[str, Any], custom_objects: dict[str, type] | None = None) -> "Towers":
         """From :meth:`get_config`."""
         towers = [keras.saving.deserialize_keras_object(tower) for tower in config.pop("towers")]
         return cls(towers, **config)

@@ -3,10 +3,9 @@
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,43 +14,57 @@ from topkin.config.sections import Settings
 from topkin.errors import ConfigError, TopkinError
 from topkin.ingest.contract import InputSource, inspect, sample, sources
 from topkin.ingest.files import opened
-from topkin.pipelines.cli.asked import CommandOptions
+from topkin.pipelines.cli import logs
+from topkin.pipelines.cli.commands import CommandOptions
 from topkin.pipelines.engine.job import input_files
 from topkin.recommend.eligibility import check_item_lists
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What was seen of one input. ``columns``: (what topkin calls it, the file's name, its type, share of null).
+class CheckedColumn:
+    """A column: what topkin calls it, the file's name, its type, the share of null in the rows looked at."""
 
-    ``rules``: (reason or column, expression, share of the rows looked at that it rejects, None for normalise).
-    """
+    key: str
+    column: str
+    type: str
+    null: float | None
+
+
+@dataclass(frozen=True)
+class CheckedExpression:
+    """An expression by its reason or column; rejects: the share of rows that it rejects, None where it makes one."""
+
+    name: str
+    expression: str
+    rejects: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckedInput:
+    """What one input holds, as a look at its footers and first rows shows it."""
 
     name: str
     path: str
     files: int = 0
     rows: int = 0
     looked_at: int = 0
-    columns: tuple[tuple[str, str, str, float | None], ...] = ()
-    rules: tuple[tuple[str, str, float | None], ...] = ()
-    findings: tuple[str, ...] = field(default=())
+    columns: Sequence[CheckedColumn] = ()
+    expressions: Sequence[CheckedExpression] = ()
+    findings: Sequence[str] = ()
 
 
-def main(asked: CommandOptions) -> None:
-    """Check and tell. Raises the first kind of TopkinError found, with the messages of all."""
-    from topkin.pipelines.cli import commands, logs
-
-    as_of = commands.parse_as_of(asked.as_of)
-    settings = commands.settings_of(asked)
+def main(options: CommandOptions) -> None:
+    """Check and print. Raises the first kind of TopkinError that is wrong, with the messages of all."""
+    as_of, settings = options.date(), options.settings()
     logs.silence()
-    seen, findings = check(settings, as_of)
-    if asked.json:
-        print(json.dumps({"ok": not findings, "as_of": as_of.isoformat(), "inputs": [_as_value(s) for s in seen]}))
+    inputs, findings = check(settings, as_of)
+    if options.json:
+        print(json.dumps({"ok": not findings, "as_of": as_of.isoformat(), "inputs": [asdict(i) for i in inputs]}))
     else:
-        _tell(seen, as_of, settings.run.output)
+        _print(inputs, as_of, settings.run.output)
     if findings:
         raise type(findings[0])("\n".join(str(f) for f in findings))
-    if not asked.json:
+    if not options.json:
         print("all is well: topkin run does the work")
 
 
@@ -68,50 +81,55 @@ def _output_findings(output: str) -> list[TopkinError]:
     return [ConfigError(f"run.output must be a folder that can be written, got {output}: {there} {why}")]
 
 
-def check(settings: Settings, as_of: datetime) -> tuple[list[Seen], list[TopkinError]]:
+def check(settings: Settings, as_of: datetime) -> tuple[list[CheckedInput], list[TopkinError]]:
     """What each input holds, and all that is wrong with it."""
     from topkin.pipelines.prepare import check_inputs
-    from topkin.pipelines.recommend import inputs_fingerprint
+    from topkin.pipelines.recommend import reads
 
-    seen = [_look(source) for source in sources(settings).values()]
+    inputs = [_look(source) for source in sources(settings).values()]
     findings = [*check_inputs(settings, as_of), *_output_findings(settings.run.output)]
     try:
-        inputs_fingerprint(settings)
+        reads(settings)
         if not findings:
             purchases = sources(settings)["purchases"]
             check_item_lists(settings.recommend, inspect(purchases, input_files(purchases.path)).types["item_id"])
     except TopkinError as e:
         findings.append(e)
-    return seen, findings
+    return inputs, findings
 
 
-def _look(source: InputSource) -> Seen:
+def _look(source: InputSource) -> CheckedInput:
     files = input_files(source.path)
-    found = inspect(source, files)
-    if not found.files:
-        return Seen(source.name, source.path, findings=tuple(str(f) for f in found.findings))
-    with opened(source.name, found.files[0].path, files) as file:
+    inspection = inspect(source, files)
+    findings = [str(f) for f in inspection.findings]
+    if not inspection.files:
+        return CheckedInput(name=source.name, path=source.path, findings=findings)
+    with opened(source.name, inspection.files[0].path, files) as file:
         types = {f.name: str(f.type) for f in file.schema_arrow}
-    rules: list[tuple[str, str, float | None]] = [(c, e.text, None) for c, e in source.rules.normalise]
-    rows = None if found.findings else sample(found, files)
-    looked_at, shares, nulls = _asked(source, rows)
-    rules += [(reason, e.text, share) for (reason, e), share in zip(source.rules.rules, shares, strict=True)]
-    columns = [(role, c, types.get(c, "made by normalise"), nulls.get(c)) for role, c in source.columns.items()]
+    rows = None if findings else sample(inspection, files)
+    looked_at, shares, nulls = _shares(source, rows)
+    expressions = [CheckedExpression(column, e.text, None) for column, e in source.rules.normalise]
+    expressions += [
+        CheckedExpression(reason, e.text, share) for (reason, e), share in zip(source.rules.rules, shares, strict=True)
+    ]
+    columns = [
+        CheckedColumn(role, c, types.get(c, "made by normalise"), nulls.get(c)) for role, c in source.columns.items()
+    ]
     mapped = set(source.columns.values())
-    columns += [("", c, types.get(c, ""), None) for c in found.columns if c not in mapped]
-    return Seen(
-        source.name,
-        source.path,
-        len(found.files),
-        found.rows,
-        looked_at,
-        tuple(columns),
-        tuple(rules),
-        tuple(str(f) for f in found.findings),
+    columns += [CheckedColumn("", c, types.get(c, ""), None) for c in inspection.columns if c not in mapped]
+    return CheckedInput(
+        name=source.name,
+        path=source.path,
+        files=len(inspection.files),
+        rows=inspection.rows,
+        looked_at=looked_at,
+        columns=columns,
+        expressions=expressions,
+        findings=findings,
     )
 
 
-def _asked(source: InputSource, rows: pa.Table | None) -> tuple[int, list[float | None], dict[str, float]]:
+def _shares(source: InputSource, rows: pa.Table | None) -> tuple[int, list[float | None], dict[str, float]]:
     """How many rows were looked at, the share of them that each rule rejects first, and each column's nulls."""
     unknown: list[float | None] = [None] * len(source.rules.rules)
     if rows is None:
@@ -125,20 +143,7 @@ def _asked(source: InputSource, rows: pa.Table | None) -> tuple[int, list[float 
     return len(rows), shares.tolist(), {c: rows[c].null_count / len(rows) for c in rows.column_names}
 
 
-def _as_value(seen: Seen) -> dict[str, Any]:
-    return {
-        "name": seen.name,
-        "path": seen.path,
-        "files": seen.files,
-        "rows": seen.rows,
-        "looked_at": seen.looked_at,
-        "columns": [{"key": k, "column": c, "type": t, "null": null} for k, c, t, null in seen.columns],
-        "expressions": [{"name": n, "expression": e, "rejects": share} for n, e, share in seen.rules],
-        "findings": list(seen.findings),
-    }
-
-
-def _tell(inputs: Sequence[Seen], as_of: datetime, output: str) -> None:
+def _print(inputs: Sequence[CheckedInput], as_of: datetime, output: str) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -149,11 +154,12 @@ def _tell(inputs: Sequence[Seen], as_of: datetime, output: str) -> None:
         table = Table(title=Text(title, style="bold"), title_justify="left")
         for name in ("key", "column or expression", "type", f"first {seen.looked_at:,} rows"):
             table.add_column(name)
-        for key, column, kind, null in seen.columns:
-            table.add_row(key or "(in a rule)", Text(column), Text(kind), f"{null:.1%} null" if null else "")
-        for name, expression, share in seen.rules:
-            what = "normalise" if share is None else "rule"
-            told = "" if share is None else f"{share:.1%} rejected"
-            table.add_row(Text(f"{what} {name}"), Text(expression), "SQL", told)
+        for c in seen.columns:
+            null = f"{c.null:.1%} null" if c.null else ""
+            table.add_row(c.key or "(in a rule)", Text(c.column), Text(c.type), null)
+        for e in seen.expressions:
+            what = "normalise" if e.rejects is None else "rule"
+            rejected = "" if e.rejects is None else f"{e.rejects:.1%} rejected"
+            table.add_row(Text(f"{what} {e.name}"), Text(e.expression), "SQL", rejected)
         console.print(table)
     console.print(f"as of {as_of.isoformat(sep=' ')}, into {output}", highlight=False, markup=False, soft_wrap=True)

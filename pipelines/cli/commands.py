@@ -1,13 +1,18 @@
-"""What the commands that start jobs do: settings in, stages run, the result told."""
+"""What the commands share and what those that start stages do: settings in, stages run, the result printed."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from topkin.errors import ConfigError
 from topkin.pipelines.cli import logs, progress
-from topkin.pipelines.cli.asked import CommandOptions
+from topkin.pipelines.engine.registry import ORDER
 
 if TYPE_CHECKING:
     from topkin.artifacts.runs import Run
@@ -29,81 +34,107 @@ def parse_as_of(text: str | None, flag: str = "--as-of") -> datetime:
         ) from e
 
 
-def settings_of(asked: CommandOptions) -> "Settings":
-    """The settings that a command line asks for."""
-    from topkin.config.load import load_settings
+@dataclass(frozen=True)
+class CommandOptions:
+    """The options that several commands have, as they were typed."""
 
-    return load_settings(asked.config, asked.sets)
+    config: Annotated[Path, typer.Option("--config", "-c", metavar="FILE", help="The configuration.")] = Path(
+        "topkin.toml"
+    )
+    as_of: Annotated[
+        str | None,
+        typer.Option(
+            "--as-of",
+            metavar="DATE",
+            help="YYYY-MM-DD, or with a time, in UTC: purchases before it are known, later ones held out. "
+            "Default: today.",
+        ),
+    ] = None
+    sets: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a key, as in --set train.epochs=3; may be repeated."),
+    ] = None
+    force: Annotated[bool, typer.Option("--force", help="Do the work again though it is done already.")] = False
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object for machines.")] = False
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the result.")] = False
+    beam: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="-- BEAM_FLAGS", help="Flags for Beam, after --, as in -- --direct_num_workers=2."),
+    ] = None
+
+    def settings(self) -> "Settings":
+        """The settings with what the command line changes. Raises ConfigError with all that is wrong."""
+        from topkin.config.load import load_settings
+
+        return load_settings(self.config, self.sets or ())
+
+    def date(self) -> datetime:
+        """The as-of date, see :func:`parse_as_of`."""
+        return parse_as_of(self.as_of)
+
+    def beam_flags(self) -> list[str]:
+        """The flags for Beam. Raises ConfigError where a stray word came before ``--``."""
+        flags = list(self.beam or ())
+        if flags and not flags[0].startswith("-"):
+            raise ConfigError(
+                f"unexpected argument {flags[0]!r}; flags for Beam go after --, as in -- --runner=DirectRunner"
+            )
+        return flags
+
+    @contextmanager
+    def progress(self) -> "Iterator[Callable[[Event], None]]":
+        """Show the progress of what is done inside; gives what the engine calls with its events."""
+        logs.silence()
+        with progress.shown(quiet=self.quiet or self.json) as show:
+
+            def tell(event: "Event") -> None:
+                if line := event_line(event):
+                    show(line)
+
+            yield tell
 
 
-def beam_flags(asked: CommandOptions) -> list[str]:
-    """The flags for Beam. Raises ConfigError where a stray word came before ``--``."""
-    flags = list(asked.beam)
-    if flags and not flags[0].startswith("-"):
-        raise ConfigError(
-            f"unexpected argument {flags[0]!r}; flags for Beam go after --, as in -- --runner=DirectRunner"
-        )
-    return flags
-
-
-def stage(name: str, asked: CommandOptions) -> None:
+def stage(name: str, options: CommandOptions) -> None:
     """``topkin <stage>``."""
     from topkin.pipelines.engine.stages import run_stages
 
-    _work(asked, lambda settings, options: run_stages(settings, only=name, **options), [name])
+    flags, as_of, settings = options.beam_flags(), options.date(), options.settings()
+    with options.progress() as tell:
+        run = run_stages(settings, as_of=as_of, only=name, force=options.force, beam=flags, tell=tell)
+    print_run(run, [name], as_json=options.json)
 
 
-def run(asked: CommandOptions, publish: bool, profile: bool) -> None:
-    """``topkin run``; with ``profile`` it tells what each stage cost."""
+def run(options: CommandOptions, publish: bool, profile: bool) -> None:
+    """``topkin run``; with ``profile`` what each stage cost is written and printed before the run is published."""
     from topkin.pipelines.cli import profile as profile_table
     from topkin.pipelines.run import run_all
 
     usages: dict[str, Usage] = {}
 
-    def work(settings: "Settings", options: dict[str, Any]) -> "Run":
-        if not profile:
-            return run_all(settings, publish=publish, **options)
-        tell = options.pop("tell")
+    def write_profile(run: "Run") -> None:
+        if profile:
+            profile_table.write(run, usages)
+            if not options.json:
+                profile_table.show(usages)
 
-        def seen(event: "Event") -> None:
+    flags, as_of, settings = options.beam_flags(), options.date(), options.settings()
+    with options.progress() as tell:
+
+        def record(event: "Event") -> None:
             tell(event)
             if event.usage is not None:
                 usages[event.stage] = event.usage
 
-        return run_all(settings, publish=publish, tell=seen, made=lambda run: write(run, usages), **options)
-
-    def write(done: "Run", usages: dict[str, "Usage"]) -> None:
-        profile_table.write(done, usages)
-        if not asked.json:
-            profile_table.tell(usages)
-
-    _work(asked, work, None)
-
-
-def _work(asked: CommandOptions, work: Callable[["Settings", dict[str, Any]], "Run"], stages: list[str] | None) -> None:
-    flags = beam_flags(asked)
-    as_of = parse_as_of(asked.as_of)
-    settings = settings_of(asked)
-    done = start(asked, settings, as_of, flags, work)
-    tell_run(done, stages, as_json=asked.json)
-
-
-def start(
-    asked: CommandOptions,
-    settings: "Settings",
-    as_of: datetime,
-    flags: list[str],
-    work: Callable[["Settings", dict[str, Any]], "Run"],
-) -> "Run":
-    """Call ``work`` with the engine's options while its progress is shown."""
-    logs.silence()
-    with progress.shown(quiet=asked.quiet or asked.json) as say:
-
-        def tell(event: "Event") -> None:
-            if line := event_line(event):
-                say(line)
-
-        return work(settings, {"as_of": as_of, "force": asked.force, "beam": flags, "tell": tell})
+        done = run_all(
+            settings,
+            as_of=as_of,
+            force=options.force,
+            beam=flags,
+            publish=publish,
+            tell=record,
+            before_publishing=write_profile,
+        )
+    print_run(done, as_json=options.json)
 
 
 def event_line(event: "Event") -> str:
@@ -119,13 +150,13 @@ def event_line(event: "Event") -> str:
     return f"{event.stage:<10} {took:>9}   {', '.join(counts[:6])}".rstrip()
 
 
-def tell_run(run: "Run", stages: list[str] | None, *, as_json: bool) -> None:
+def print_run(run: "Run", stages: Sequence[str] = ORDER, *, as_json: bool) -> None:
     """Print where a run's results are."""
     from topkin.artifacts import runs
 
     current = runs.pointer(run.root)
     is_published = current is not None and current["run_id"] == run.run_id
-    folders = {s: run.folders[s] for s in (stages or runs.FOLDERS) if s in run.folders}
+    folders = {name: run.folders[name] for name in stages if name in run.folders}
     if as_json:
         value = {
             "run_id": run.run_id,
@@ -137,40 +168,38 @@ def tell_run(run: "Run", stages: list[str] | None, *, as_json: bool) -> None:
         print(json.dumps(value))
         return
     print(f"run {run.run_id}{' (published)' if is_published else ''}")
-    for stage_name, folder in folders.items():
-        print(f"  {stage_name:<10} {folder}{'/report.html' if stage_name == 'evaluate' else ''}")
+    for name, folder in folders.items():
+        print(f"  {name:<10} {folder}{'/report.html' if name == 'evaluate' else ''}")
 
 
-def publish(asked: CommandOptions, run_id: str | None, rollback: bool) -> None:
+def publish(options: CommandOptions, run_id: str | None, rollback: bool) -> None:
     """``topkin publish``: by name, else the run of these settings and this date."""
     from topkin.artifacts import runs
     from topkin.pipelines import publish as job
 
     logs.silence()
-    if rollback and (run_id or asked.as_of):
+    if rollback and (run_id or options.as_of):
         raise ConfigError("--rollback goes to the run published before: it takes neither --run nor --as-of")
-    settings = settings_of(asked)
-    root = settings.run.output
+    settings = options.settings()
     if rollback:
-        done = job.rollback(root)
+        run = job.rollback(settings.run.output)
     else:
-        done = runs.read_run(root, run_id or _run_of(settings, parse_as_of(asked.as_of)))
-        job.publish(done, settings)
-    tell_run(done, None, as_json=asked.json)
+        run = runs.read_run(settings.run.output, run_id or _newest_run(settings, options.date()))
+        job.publish(run, settings)
+    print_run(run, as_json=options.json)
 
 
-def _run_of(settings: "Settings", as_of: datetime) -> str:
+def _newest_run(settings: "Settings", as_of: datetime) -> str:
     """The name of the newest run of these settings and this date. Raises ConfigError where there is none."""
     from topkin.artifacts import runs
     from topkin.pipelines.engine import stages
 
-    name = runs.run_name(as_of, stages.keys(settings, as_of))
-    known = runs.run_ids(settings.run.output)
-    mine = [run for run in known if run == name or run.rpartition("+")[0] == name]
-    if not mine:
-        listed = ", ".join(known) or "no run at all"
+    root = settings.run.output
+    newest = stages.find_run(root, runs.run_name(as_of, stages.keys(settings, as_of)))
+    if newest is None:
+        listed = ", ".join(runs.run_ids(root)) or "no run at all"
         raise ConfigError(
-            f"there is no run of this configuration as of {as_of:%Y-%m-%d} in {settings.run.output}; it has {listed}: "
+            f"there is no run of this configuration as of {as_of:%Y-%m-%d} in {root}; it has {listed}: "
             "topkin run makes one, --as-of and --run name another"
         )
-    return max(mine, key=lambda run: int(run.rpartition("+")[2]) if "+" in run else 1)
+    return newest

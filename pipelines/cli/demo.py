@@ -1,7 +1,6 @@
 """``topkin demo``: a generated shop, every job on it, and what the first user should buy."""
 
-import sys
-from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,29 +9,32 @@ import pyarrow.compute as pc
 from topkin.artifacts import lookup, storage
 from topkin.artifacts.runs import Run, code_version
 from topkin.pipelines.cli import commands, show
-from topkin.pipelines.cli.asked import CommandOptions
+from topkin.pipelines.cli.commands import CommandOptions
 from topkin.synthetic.shop import Shop
 
 SHOP = "shop"  # the folder of the generated data
 
 
-def demo(output: Path, *, users: int, items: int, purchases: int, seed: int, asked: CommandOptions) -> None:
+def demo(output: Path, *, users: int, items: int, purchases: int, seed: int, options: CommandOptions) -> None:
     """Write the shop and its configuration to ``output``, unless it is there already, and run all jobs."""
     from topkin.pipelines.run import run_all
 
-    flags = commands.beam_flags(asked)
+    options, flags = replace(options, config=output / "topkin.toml"), options.beam_flags()
     shop = Shop(users=users, items=items, purchases=purchases, seed=seed)
     _write(shop, output)
-    settings = commands.settings_of(asked)
-    run = commands.start(asked, settings, shop.as_of, flags, lambda s, options: run_all(s, **options))
-    commands.tell_run(run, None, as_json=asked.json)
-    if not asked.json:
+    settings = options.settings()
+    with options.progress() as tell:
+        run = run_all(settings, as_of=shop.as_of, force=options.force, beam=flags, tell=tell)
+    commands.print_run(run, as_json=options.json)
+    if not options.json:
         from rich.console import Console
 
         console = Console()
         console.print(show.show_user(run, first_user(run)))
         console.print(
-            f"another user or item: topkin show --config {asked.config} WORDS OF A TITLE", markup=False, highlight=False
+            f"another user or item: topkin show --config {options.config} WORDS OF A TITLE",
+            markup=False,
+            highlight=False,
         )
 
 
@@ -61,14 +63,3 @@ def first_user(run: Run) -> lookup.Id:
     bought = table.filter(pc.greater(pc.list_value_length(table["items"]), pa.scalar(0)))
     users: lookup.Id = pc.min(bought["user_id"]).as_py()
     return users
-
-
-def run(argv: Sequence[str]) -> int:
-    """``topkin demo`` as a program."""
-    from topkin.pipelines.cli.app import main
-
-    return main(["demo", *argv])
-
-
-if __name__ == "__main__":
-    raise SystemExit(run(sys.argv[1:]))

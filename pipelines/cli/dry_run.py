@@ -9,54 +9,51 @@ from topkin.artifacts.cardinality import Distinct
 from topkin.config.sections import Settings
 from topkin.ingest.contract import Inspection, inspect, sources, vector_dim
 from topkin.ingest.files import batches, opened
-from topkin.pipelines.cli.asked import CommandOptions
+from topkin.pipelines.cli import logs
+from topkin.pipelines.cli.commands import CommandOptions
+from topkin.pipelines.engine import registry, stages
 from topkin.pipelines.engine.job import input_files, machine_of
-from topkin.planning.estimate import InputCounts, Plan, duration, plan, refuse, size
+from topkin.planning.estimate import InputCounts, Plan, duration, refuse, size
 
 
-def main(asked: CommandOptions) -> None:
+def main(options: CommandOptions) -> None:
     """Print the plan of the run that a command line asks for; nothing is done.
 
     Raises ConfigError where it does not fit.
     """
-    from topkin.pipelines.cli import commands, logs
-
-    flags, as_of = commands.beam_flags(asked), commands.parse_as_of(asked.as_of)
-    settings = commands.settings_of(asked)
+    flags, as_of, settings = options.beam_flags(), options.date(), options.settings()
     logs.silence()
-    made = plan(counts_of(settings, as_of), settings, machine_of(settings, flags))
-    if asked.json:
-        value = {**asdict(made), "seconds": made.seconds, "fits": not made.refusals}
-        print(json.dumps(value))
+    plan = stages.plan_stages(counts_of(settings, as_of), settings, machine_of(settings, flags))
+    if options.json:
+        print(json.dumps({**asdict(plan), "seconds": plan.seconds, "fits": not plan.refusals}))
     else:
-        _tell(made)
-    refuse(made)
+        _print(plan)
+    refuse(plan)
 
 
 def counts_of(settings: Settings, as_of: datetime) -> InputCounts:
     """How much there is: as a finished stage prepare counted, else as the inputs' footers and ids tell."""
-    from topkin.pipelines.engine import stages
-
-    folder = runs.find_stage(settings.run.output, "prepare", stages.keys(settings, as_of)["prepare"])
-    return of_inputs(settings) if folder is None else InputCounts.of_prepared(storage.join(settings.run.output, folder))
+    root, key = settings.run.output, stages.keys(settings, as_of)["prepare"]
+    folder = runs.find_stage(root, registry.stage("prepare").folder, key)
+    return of_inputs(settings) if folder is None else InputCounts.of_prepared(storage.join(root, folder))
 
 
 def of_inputs(settings: Settings) -> InputCounts:
     """The counts of the input files, none of it rejected and all of it known: users and items are estimated."""
-    found = {name: inspect(source, input_files(source.path)) for name, source in sources(settings).items()}
-    wrong = [finding for inspection in found.values() for finding in inspection.findings]
-    if wrong:
-        raise type(wrong[0])("\n".join(str(f) for f in wrong))
-    purchases = found["purchases"]
+    inputs = {name: inspect(source, input_files(source.path)) for name, source in sources(settings).items()}
+    findings = [finding for inspection in inputs.values() for finding in inspection.findings]
+    if findings:
+        raise type(findings[0])("\n".join(str(f) for f in findings))
+    purchases = inputs["purchases"]
     distinct, id_bytes = _distinct(purchases)
-    rows = {name: found[name].rows if name in found else 0 for name in ("users", "items")}
-    own = vector_dim(found["items"], input_files(found["items"].source.path)) if "items" in found else None
+    rows = {name: inputs[name].rows if name in inputs else 0 for name in ("users", "items")}
+    own = vector_dim(inputs["items"], input_files(inputs["items"].source.path)) if "items" in inputs else None
     return InputCounts(
         purchases=purchases.rows,
         known=purchases.rows,
         users=max(distinct["user_id"], rows["users"]),
         items=max(distinct["item_id"], rows["items"]),
-        input_bytes=sum(file.bytes for inspection in found.values() for file in inspection.files),
+        input_bytes=sum(file.bytes for inspection in inputs.values() for file in inspection.files),
         id_bytes=id_bytes,
         vector_dim=own or 0,
     )
@@ -68,12 +65,12 @@ def _distinct(purchases: Inspection) -> tuple[dict[str, int], int]:
     sketches, seen, rows = {role: Distinct() for role in ("user_id", "item_id")}, 0, 0
     for file in purchases.files:
         with opened(source.name, file.path, files) as parquet:
-            there = set(parquet.schema_arrow.names)
+            stored = set(parquet.schema_arrow.names)
         named = {role: source.columns[role] for role in sketches}
-        made = [column for column in named.values() if column not in there]  # by an expression over the row
-        columns = purchases.columns if made else tuple(dict.fromkeys(named.values()))
+        computed = not stored.issuperset(named.values())  # by an expression over the row
+        columns = purchases.columns if computed else tuple(dict.fromkeys(named.values()))
         for table in batches(source.name, file.path, files, columns, rows=1 << 18):
-            table = source.rules.normalised(table) if made else table
+            table = source.rules.normalised(table) if computed else table
             for role, column in named.items():
                 sketches[role].add(table[column])
                 seen += table[column].nbytes
@@ -81,18 +78,18 @@ def _distinct(purchases: Inspection) -> tuple[dict[str, int], int]:
     return {role: sketch.count() for role, sketch in sketches.items()}, max(8, -(-seen // max(rows, 1)))
 
 
-def _tell(made: Plan) -> None:
+def _print(plan: Plan) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    c, m = made.counts, made.machine
+    c, m = plan.counts, plan.machine
     workers = "1 worker" if m.workers == 1 else f"{m.workers:,} workers"
     table = Table(title=Text("plan, nothing is done", style="bold"), title_justify="left")
     table.add_column("stage")
     for name in ("rows", "read", "written", "FLOPs", "memory a worker", "shards", "about"):
         table.add_column(name, justify="right")
-    for stage in made.stages:
+    for stage in plan.stages:
         flops = f"{stage.flops:.1e}" if stage.flops else ""
         memory = Text(size(stage.memory), style="bold red" if stage.memory > m.memory else "")
         shards = f"{stage.shards:,} ({stage.mode})" if stage.mode else ""
@@ -102,7 +99,7 @@ def _tell(made: Plan) -> None:
     console.print(table)
     console.print(
         f"{c.purchases:,} purchases, {c.users:,} users, {c.items:,} items; {workers} of {m.cores} cores and "
-        f"{size(m.memory)}; about {duration(made.seconds)} in all",
+        f"{size(m.memory)}; about {duration(plan.seconds)} in all",
         highlight=False,
         markup=False,
         soft_wrap=True,

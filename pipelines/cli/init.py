@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from topkin.config.reference import Key, as_toml, bare_or_quoted, keys, sections
 from topkin.errors import ConfigError, InputError
 from topkin.ingest.files import ArrowFiles, find_files, opened
+from topkin.ingest.readers import escape_invalid_utf8
 from topkin.ingest.schema_inference import (
     ITEM_KEYS,
     PURCHASE_KEYS,
@@ -23,7 +24,6 @@ from topkin.ingest.schema_inference import (
     suggest_normalising,
     suggest_rules,
 )
-from topkin.ingest.utf8 import escape_invalid_utf8
 
 LOOKED_AT = 200_000  # rows of a table
 SHOWN = ("run", "train", "recommend", "evaluate", "publish")  # sections written as comments

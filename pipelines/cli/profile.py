@@ -20,7 +20,7 @@ def write(run: Run, usages: Mapping[str, Usage]) -> str:
     return path
 
 
-def tell(usages: Mapping[str, Usage]) -> None:
+def show(usages: Mapping[str, Usage]) -> None:
     """Print a table of the stages, the steps of each below it."""
     from rich.console import Console
     from rich.table import Table

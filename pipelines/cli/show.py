@@ -1,10 +1,9 @@
 """``topkin show``: a user's history and recommendations, or an item's neighbours, as tables or JSON."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from datetime import date, datetime
-from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
@@ -14,24 +13,22 @@ from topkin.artifacts import lookup, runs
 from topkin.artifacts.lookup import Id, Item, Match
 from topkin.artifacts.runs import Run
 from topkin.errors import ArtifactError, ConfigError
-from topkin.pipelines.cli.asked import CommandOptions
+from topkin.pipelines.cli.commands import CommandOptions
 
 HISTORY = 12  # purchases shown
 NEIGHBOURS = 5  # items that people alike bought, shown
 LONGEST = 120  # characters of an id or a title, shown
 
 
-def main(asked: CommandOptions, words: Sequence[str], *, user: bool, item: bool, run_id: str | None) -> None:
+def main(options: CommandOptions, words: Sequence[str], *, user: bool, item: bool, run_id: str | None) -> None:
     """Show what the words mean in the published run. Raises ConfigError where they mean nothing."""
-    from topkin.pipelines.cli.commands import settings_of
-
     if user and item:
         raise ConfigError("--user and --item exclude each other: an id is one or the other")
-    run = shown_run(settings_of(asked).run.output, run_id)
+    run = shown_run(options.settings().run.output, run_id)
     text = " ".join(words)
     found = lookup.find(run, text)
     if not item and found.user_id is not None:
-        view: Any = lookup.user(run, found.user_id)
+        view: object = lookup.user(run, found.user_id)
         drawn: RenderableType = show_user(run, found.user_id)
     elif not user and (item_id := _one_item(found, text)) is not None:
         view = lookup.item(run, item_id)
@@ -40,7 +37,7 @@ def main(asked: CommandOptions, words: Sequence[str], *, user: bool, item: bool,
         view, drawn = found.titles, _candidates(found.titles)
     else:
         raise ConfigError(_unknown(text, found, "user" if user else "item" if item else "user or item"))
-    if asked.json:
+    if options.json:
         print(json.dumps({"run_id": run.run_id, _name(view): plain(view)}))
     else:
         Console().print(drawn)
@@ -119,7 +116,7 @@ def find(run: Run, words: Sequence[str]) -> RenderableType:
     return _candidates(lookup.by_title(run, words, most=20))
 
 
-def plain(value: Any) -> Any:
+def plain(value: object) -> object:
     """A view as JSON can hold it."""
     if is_dataclass(value) and not isinstance(value, type):
         return plain(asdict(value))
@@ -143,7 +140,7 @@ def _one_item(found: Match, text: str) -> Id | None:
     return only[0].item_id if len(only) == 1 else None
 
 
-def _name(view: Any) -> str:
+def _name(view: object) -> str:
     return {lookup.UserView: "user", lookup.ItemView: "item"}.get(type(view), "candidates")
 
 
@@ -162,7 +159,7 @@ def _unknown(text: str, found: Match, what: str) -> str:
     return f"{said}, and no title is near it: give an id of the tables as it stands there, or a word of a title"
 
 
-def _short(row: dict[str, Any]) -> str:
+def _short(row: Mapping[str, object]) -> str:
     return ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in row.items() if k != "user_id")
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from topkin.artifacts import storage
 from topkin.config.sections import Settings
 from topkin.errors import ConfigError, TopkinError
 from topkin.planning.estimate import Machine
@@ -15,17 +16,29 @@ from topkin.telemetry import profiling
 from topkin.telemetry.profiling import machine_cores, machine_memory
 
 if TYPE_CHECKING:
+    from argparse import ArgumentParser
+
+    import apache_beam as beam
+    from apache_beam.metrics.execution import MetricResult
+    from apache_beam.options.pipeline_options import PipelineOptions
+
     from topkin.ingest.files import Files
+
+SCRATCH = ".scratch"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
     """One stage of one run.
 
-    ``folders`` maps each finished stage before this one to its folder; ``out`` is the empty folder that
-    this stage fills; ``as_of`` is naive UTC: purchases before it are known, later ones are held out.
-    ``scratch`` is a folder that outlives a killed attempt at this stage and is removed when it finishes:
-    checkpoints go there.
+    Args:
+        settings: The whole configuration.
+        as_of: Naive UTC: purchases before it are known, later ones are held out.
+        out: The empty folder that this stage fills.
+        scratch: A folder that outlives a killed attempt at this stage and is removed when it finishes: checkpoints
+            go there. By default one in ``out``.
+        folders: The folder of each finished stage that this one needs.
+        beam: Flags for Beam.
     """
 
     settings: Settings
@@ -34,6 +47,9 @@ class Job:
     scratch: str = ""
     folders: Mapping[str, str] = field(default_factory=dict)
     beam: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "scratch", self.scratch or storage.join(self.out, SCRATCH))
 
     def folder(self, stage: str) -> str:
         """The folder of a finished stage."""
@@ -53,7 +69,7 @@ def input_files(path: str) -> "Files":
     return AnyFiles()
 
 
-def beam_options(flags: Sequence[str]) -> Any:
+def beam_options(flags: Sequence[str]) -> "PipelineOptions":
     """Pipeline options from Beam flags; the in-process FnApiRunner unless a runner is named.
 
     ``DirectRunner`` means the FnApiRunner too: Beam 2.77 would first try to download another engine.
@@ -61,23 +77,21 @@ def beam_options(flags: Sequence[str]) -> Any:
     """
     from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 
-    def known(parser: Any) -> None:
-        unknown = parser.parse_known_args(list(flags))[1]
-        runner = (parser.parse_known_args(list(flags))[0].runner or "").lower()
-        if unknown and runner not in _JOB_SERVERS:  # only a job server knows its own flags
+    def refuse_unknown(parser: "ArgumentParser") -> None:
+        options, unknown = parser.parse_known_args(list(flags))
+        if unknown and (options.runner or "").lower() not in _JOB_SERVERS:  # only a job server knows its own flags
             name = str(unknown[0]).partition("=")[0]
-            there = [option for action in parser._actions for option in action.option_strings]
-            near = difflib.get_close_matches(name, there, 1)
+            near = difflib.get_close_matches(name, [o for a in parser._actions for o in a.option_strings], 1)
             raise ValueError(f"there is no {name}" + (f", did you mean {near[0]}?" if near else ""))
 
-    told = io.StringIO()
+    usage = io.StringIO()
     try:
-        with redirect_stderr(told):  # of a wrong flag argparse tells the usage of all others
+        with redirect_stderr(usage):  # of a wrong flag argparse tells the usage of all others
             options = PipelineOptions(list(flags))
-            options.get_all_options(add_extra_args_fn=known)
+            options.get_all_options(add_extra_args_fn=refuse_unknown)
     except (SystemExit, ValueError) as e:
-        said = str(e) if isinstance(e, ValueError) else told.getvalue().rpartition("error: ")[2].strip()
-        raise _wrong_flags(said, flags) from e
+        why = str(e) if isinstance(e, ValueError) else usage.getvalue().rpartition("error: ")[2].strip()
+        raise _wrong_flags(why, flags) from e
     if options.get_all_options()["direct_running_mode"] == "multi_threading":  # its timed flush cuts elements apart
         raise _wrong_flags("multi_threading loses data in Beam 2.77, leave it out or take multi_processing", flags)
     standard = options.view_as(StandardOptions)
@@ -89,8 +103,8 @@ def beam_options(flags: Sequence[str]) -> Any:
 _JOB_SERVERS = ("portablerunner", "flinkrunner", "sparkrunner", "prismrunner")
 
 
-def _wrong_flags(said: str, flags: Sequence[str]) -> ConfigError:
-    return ConfigError(f"flags for Beam, after --: {said}; got {' '.join(flags)}")
+def _wrong_flags(why: str, flags: Sequence[str]) -> ConfigError:
+    return ConfigError(f"flags for Beam, after --: {why}; got {' '.join(flags)}")
 
 
 def machine_of(settings: Settings, flags: Sequence[str]) -> Machine:
@@ -109,9 +123,10 @@ def machine_of(settings: Settings, flags: Sequence[str]) -> Machine:
     return Machine(memory=memory, cores=max(1, machine_cores() // workers) if local else 1, workers=workers)
 
 
-def run_pipeline(build: Callable[[Any], Any], flags: Sequence[str]) -> None:
-    """Build, run and wait for one pipeline; what its steps counted is noted for ``topkin run --profile``.
+def run_pipeline(work: "beam.PTransform | Callable[[beam.Pipeline], object]", flags: Sequence[str]) -> None:
+    """Apply a transform or a function to a pipeline, run it and wait.
 
+    What its steps counted is noted for ``topkin run --profile``.
     Raises TopkinError where the runner ends in another state than DONE, a cancelled job for one.
     """
     import apache_beam as beam
@@ -121,7 +136,10 @@ def run_pipeline(build: Callable[[Any], Any], flags: Sequence[str]) -> None:
         pipeline = beam.Pipeline(options=options)
     except ValueError as e:  # a runner that is not there
         raise _wrong_flags(str(e), flags) from e
-    build(pipeline)
+    if isinstance(work, beam.PTransform):
+        pipeline | work
+    else:
+        work(pipeline)
     result = pipeline.run()
     state = result.wait_until_finish()
     if state != "DONE":
@@ -129,7 +147,7 @@ def run_pipeline(build: Callable[[Any], Any], flags: Sequence[str]) -> None:
     profiling.record_steps(_steps(result.metrics().query()["counters"]))
 
 
-def _steps(counters: Sequence[Any]) -> list[dict[str, Any]]:
+def _steps(counters: "Sequence[MetricResult]") -> list[dict[str, Any]]:
     """What each step counted, in the order of their names: step, rows, bytes, milliseconds."""
     steps: dict[str, dict[str, Any]] = {}
     for counter in counters:

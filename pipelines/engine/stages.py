@@ -9,31 +9,27 @@ import os
 import socket
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from importlib import import_module
-from types import ModuleType
 from typing import Any
 
 from topkin.artifacts import manifest, runs, storage
 from topkin.config.sections import Settings
 from topkin.errors import ArtifactError, ConfigError
+from topkin.pipelines.engine import registry
 from topkin.pipelines.engine.job import Job, beam_options, machine_of
-from topkin.planning.estimate import InputCounts, plan, refuse
+from topkin.pipelines.engine.registry import ORDER
+from topkin.planning.estimate import InputCounts, Machine, Plan, Workload, plan, refuse
 from topkin.telemetry.profiling import Usage, measure_usage
 
-ORDER = tuple(runs.FOLDERS)
 
-
-def _module(stage: str) -> ModuleType:
-    return import_module(f"topkin.pipelines.{stage}")
-
-
-def needs(stage: str, settings: Settings) -> tuple[str, ...]:
-    """The stages whose folders a stage reads, with these settings."""
-    module = _module(stage)
-    named: tuple[str, ...] = module.needs(settings) if hasattr(module, "needs") else module.NEEDS
-    return named
+def needed(name: str, settings: Settings) -> list[str]:
+    """The stages that a stage needs, those that they need and itself, in order."""
+    wanted = {name}
+    for other in reversed(ORDER):
+        if other in wanted:
+            wanted.update(registry.stage(other).needs(settings))
+    return [other for other in ORDER if other in wanted]
 
 
 def keys(settings: Settings, as_of: datetime) -> dict[str, str]:
@@ -41,31 +37,110 @@ def keys(settings: Settings, as_of: datetime) -> dict[str, str]:
     values = settings.model_dump(mode="json")
     for name in ("output", "worker_memory"):  # where and how, not what
         values["run"].pop(name)
-    made: dict[str, str] = {}
-    for stage in ORDER:
-        module = _module(stage)
-        inputs = getattr(module, "inputs_fingerprint", None)  # of a stage that reads files of the user
-        made[stage] = runs.stage_key(
+    by_stage: dict[str, str] = {}
+    for name in ORDER:
+        stage = registry.stage(name)
+        reads = stage.reads(settings)
+        by_stage[name] = runs.stage_key(
             {
-                "stage": stage,
+                "stage": name,
                 "as_of": as_of.isoformat(),
-                "settings": {name: values[name] for name in module.SECTIONS},
-                "before": {name: made[name] for name in needs(stage, settings)},
-                "inputs": inputs(settings) if inputs else None,
+                "settings": {section: values[section] for section in stage.sections},
+                "other_settings": reads.settings,
+                "before": {other: by_stage[other] for other in stage.needs(settings)},
+                "files": reads.files,
+                "today": reads.today and reads.today.isoformat(),
             }
         )
-    return made
+    return by_stage
+
+
+def plan_stages(counts: InputCounts, settings: Settings, machine: Machine, names: Sequence[str] = ORDER) -> Plan:
+    """What stages will cost: all of them, or those named."""
+    load = Workload(counts=counts, settings=settings, machine=machine)
+    return plan(load, [registry.stage(name).cost for name in names])
+
+
+def find_run(root: str, name: str) -> str | None:
+    """The newest run by the name that :func:`runs.run_name` gives, forced ones after it; None where there is none."""
+    attempts = [run_id for run_id in runs.run_ids(root) if run_id == name or run_id.rpartition("+")[0] == name]
+    return max(attempts, key=_attempt, default=None)
+
+
+def _attempt(run_id: str) -> int:
+    number = run_id.rpartition("+")[2]
+    return int(number) if "+" in run_id and number.isdigit() else 1
 
 
 @dataclass(frozen=True)
 class Event:
-    """What the engine tells while it works: ``state`` is started, finished or reused; with a finish its usage."""
+    """What the engine reports while it works: ``state`` is started, finished or reused; with a finish its usage."""
 
     stage: str
     state: str
     seconds: float = 0.0
     summary: Mapping[str, Any] | None = None
     usage: Usage | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Work:
+    """What all stages of one call share."""
+
+    settings: Settings
+    keys: Mapping[str, str]
+    beam: Sequence[str]
+    tell: Callable[[Event], None]
+
+    def record(self, run: runs.Run, stage: str, folder: str, seconds: float, *, reused: bool) -> runs.Run:
+        """Note a finished stage in ``run.json``."""
+        entry = {"key": self.keys[stage], "folder": folder, "seconds": seconds, "reused": reused}
+        return runs.record_stage(run, stage, entry, self.settings.model_dump(mode="json"))
+
+    def adopt(self, run: runs.Run, stages: Sequence[str]) -> runs.Run:
+        """Take finished stages with the wanted keys from this run or earlier ones, if they are whole."""
+        for stage in stages:
+            if stage in run.folders:
+                folder: str | None = run.folders[stage].removeprefix(run.root).lstrip("/")
+            else:
+                folder = runs.find_stage(run.root, registry.stage(stage).folder, self.keys[stage])
+            if folder is None:
+                continue
+            try:
+                sealed = manifest.verify(storage.join(run.root, folder), contents=False)
+            except ArtifactError:
+                run = replace(run, folders={s: f for s, f in run.folders.items() if s != stage})
+                continue
+            if stage not in run.folders:
+                run = self.record(run, stage, folder, 0.0, reused=True)
+            self.tell(Event(stage, "reused", 0.0, sealed["summary"]))
+        return run
+
+    def execute(self, run: runs.Run, name: str) -> runs.Run:
+        """Do a stage in a folder of its own attempt, seal that and move it to its place."""
+        stage, key = registry.stage(name), self.keys[name]
+        _sweep(run.path, stage.folder)
+        own = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        attempt = storage.join(run.path, f".{stage.folder}-{own}")
+        scratch = storage.join(run.path, f".scratch-{stage.folder}-{key[:10]}")
+        storage.make_folder(attempt)
+        storage.make_folder(scratch)
+        self.tell(Event(name, "started"))
+        # No other folder than those whose keys are part of this stage's key.
+        before = {s: folder for s, folder in run.folders.items() if s in stage.needs(self.settings)}
+        job = Job(settings=self.settings, as_of=run.as_of, out=attempt, scratch=scratch, folders=before, beam=self.beam)
+        try:
+            with measure_usage() as usage:
+                summary = stage.execute(job)
+            manifest.seal(attempt, stage=name, key=key, summary=summary)
+            summary = _put(attempt, storage.join(run.path, stage.folder), key)["summary"]
+        except BaseException:
+            storage.remove_folder(attempt)
+            raise
+        storage.remove_folder(scratch)
+        run = self.record(run, name, f"runs/{run.run_id}/{stage.folder}", usage.seconds, reused=False)
+        self.tell(Event(name, "finished", usage.seconds, summary, usage))
+        return run
 
 
 def run_stages(
@@ -77,44 +152,53 @@ def run_stages(
     beam: Sequence[str] = (),
     tell: Callable[[Event], None] = lambda event: None,
 ) -> runs.Run:
-    """Do the stages that are not done yet, in order; ``only`` one of them, ``force`` them anew.
+    """Do the stages that are not done yet, in order.
 
-    Forced work goes into a new run, so that nothing published changes. Raises ConfigError where ``only``
-    names a stage whose needs have not run.
+    Forced work goes into a new run, so that nothing published changes.
+
+    Args:
+        settings: The configuration; ``run.output`` is where the runs lie.
+        as_of: Naive UTC: purchases before it are known.
+        only: One stage, in place of all.
+        force: Do them though they are done.
+        beam: Flags for Beam.
+        tell: Called with what happens.
+
+    Returns:
+        The run, with the folders of its finished stages.
+
+    Raises:
+        ConfigError: ``only`` names a stage whose needs have not run, or a stage does not fit the machine.
     """
     root = settings.run.output
     if beam:
         beam_options(beam)  # wrong flags are told before any work
     _writable(root)
-    wanted = keys(settings, as_of)
-    name = runs.run_name(as_of, wanted)
-    attempts = [i for i in runs.run_ids(root) if i == name or i.rpartition("+")[0] == name]
-    run_id = max(attempts, key=_attempt, default=name)
-    if force and only is None and attempts:
-        run_id = f"{name}+{_attempt(run_id) + 1}"
+    work = _Work(settings=settings, keys=keys(settings, as_of), beam=beam, tell=tell)
+    name = runs.run_name(as_of, work.keys)
+    before = find_run(root, name)
+    run_id = before or name
+    forced_id = f"{name}+{_attempt(run_id) + 1}"
+    if force and only is None and before:
+        run_id = forced_id
     run = runs.Run(root, run_id, as_of)
     if storage.exists(storage.join(run.path, "run.json")):
         run = runs.read_run(root, run_id)
-    stages = ORDER if only is None else (only,)
+    names = ORDER if only is None else (only,)
     if only is not None:
-        run = _adopt(run, settings, wanted, needs(only, settings), tell)
+        needs = registry.stage(only).needs(settings)
+        run = work.adopt(run, needs)
         if force and only in run.folders:
-            run = runs.Run(root, f"{name}+{_attempt(run_id) + 1}", as_of)
-            run = _adopt(run, settings, wanted, needs(only, settings), tell)
-    for number, stage in enumerate(stages):
+            run = work.adopt(runs.Run(root, forced_id, as_of), needs)
+    for number, stage in enumerate(names):
         if not force:
-            run = _adopt(run, settings, wanted, (stage,), tell)
+            run = work.adopt(run, (stage,))
         if stage not in run.folders:
             if "prepare" in run.folders:  # before hours of training, not after
                 counts = InputCounts.of_prepared(run.folders["prepare"])
-                refuse(plan(counts, settings, machine_of(settings, beam), stages=stages[number:]))
-            run = _do(run, stage, settings, wanted[stage], beam, tell)
+                refuse(plan_stages(counts, settings, machine_of(settings, beam), names[number:]))
+            run = work.execute(run, stage)
     return run
-
-
-def _attempt(run_id: str) -> int:
-    number = run_id.rpartition("+")[2]
-    return int(number) if "+" in run_id and number.isdigit() else 1
 
 
 def _writable(root: str) -> None:
@@ -126,65 +210,6 @@ def _writable(root: str) -> None:
         fs.delete_file(inner)
     except OSError as e:
         raise ConfigError(f"run.output must be a folder that can be written, got {root}: {e}") from e
-
-
-def _adopt(
-    run: runs.Run,
-    settings: Settings,
-    wanted: Mapping[str, str],
-    stages: Sequence[str],
-    tell: Callable[[Event], None],
-) -> runs.Run:
-    """Take finished stages with the wanted keys from this run or earlier ones, if they are whole."""
-    for stage in stages:
-        folder = runs.find_stage(run.root, stage, wanted[stage]) if stage not in run.folders else None
-        if stage in run.folders:
-            folder = run.folders[stage].removeprefix(run.root).lstrip("/")
-        if folder is None:
-            continue
-        try:
-            sealed = manifest.verify(storage.join(run.root, folder), contents=False)
-        except ArtifactError:
-            run = runs.Run(run.root, run.run_id, run.as_of, {s: f for s, f in run.folders.items() if s != stage})
-            continue
-        if stage not in run.folders:
-            entry = {"key": wanted[stage], "folder": folder, "seconds": 0.0, "reused": True}
-            run = runs.record_stage(run, stage, entry, settings.model_dump(mode="json"))
-        tell(Event(stage, "reused", 0.0, sealed["summary"]))
-    return run
-
-
-def _do(
-    run: runs.Run,
-    stage: str,
-    settings: Settings,
-    key: str,
-    beam: Sequence[str],
-    tell: Callable[[Event], None],
-) -> runs.Run:
-    name = runs.FOLDERS[stage]
-    _sweep(run.path, name)
-    attempt = storage.join(run.path, f".{name}-{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}")
-    scratch = storage.join(run.path, f".scratch-{name}-{key[:10]}")
-    storage.make_folder(attempt)
-    storage.make_folder(scratch)
-    tell(Event(stage, "started"))
-    # No other folder than those whose keys are part of this stage's key.
-    before = {s: folder for s, folder in run.folders.items() if s in needs(stage, settings)}
-    job = Job(settings=settings, as_of=run.as_of, out=attempt, scratch=scratch, folders=before, beam=beam)
-    try:
-        with measure_usage() as usage:
-            summary = _module(stage).execute(job)
-        manifest.seal(attempt, stage=stage, key=key, summary=summary)
-        summary = _put(attempt, storage.join(run.path, name), key)["summary"]
-    except BaseException:
-        storage.remove_folder(attempt)
-        raise
-    storage.remove_folder(scratch)
-    entry = {"key": key, "folder": f"runs/{run.run_id}/{name}", "seconds": usage.seconds, "reused": False}
-    run = runs.record_stage(run, stage, entry, settings.model_dump(mode="json"))
-    tell(Event(stage, "finished", usage.seconds, summary, usage))
-    return run
 
 
 def _put(attempt: str, target: str, key: str) -> dict[str, Any]:

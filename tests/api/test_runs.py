@@ -54,7 +54,7 @@ def test_what_is_not_there_is_told(small_run: Any, tmp_path: Path) -> None:
     run = topkin.open_run(small_run.root)
     with pytest.raises(ValueError, match=r"a run's tables are events, .*got 'lists'"):
         run.table("lists")
-    with pytest.raises(errors.ArtifactError, match=r"has no embeddings/: run topkin embed first"):
+    with pytest.raises(errors.ArtifactError, match=r"has no folder of the stage embed: run topkin embed first"):
         run.table("item_embeddings")
     with pytest.raises(errors.ArtifactError, match=r"current\.json.*topkin run makes one"):
         topkin.open_run(tmp_path / "empty")

@@ -6,13 +6,14 @@ import pytest
 from topkin.artifacts import manifest, runs, storage
 from topkin.errors import ArtifactError
 
+FOLDERS = {"prepare": "prepared", "train": "model"}
 AS_OF = datetime(2024, 5, 1)
 
 
 def finished(root, run_id, stages=("prepare",), key="k"):
     run = runs.Run(str(root), run_id, AS_OF)
     for stage in stages:
-        folder = f"runs/{run_id}/{runs.FOLDERS[stage]}"
+        folder = f"runs/{run_id}/{FOLDERS[stage]}"
         storage.write_bytes(b"data", f"{root}/{folder}/file.bin")
         manifest.seal(f"{root}/{folder}", stage=stage, key=key, summary={})
         run = runs.record_stage(run, stage, {"key": key, "folder": folder}, {})
@@ -30,10 +31,10 @@ def test_a_run_is_read_as_it_was_recorded(tmp_path):
 def test_a_stage_is_found_by_its_key_in_any_run_if_it_is_sealed(tmp_path):
     finished(tmp_path, "r1", key="old")
     finished(tmp_path, "r2", key="new")
-    assert runs.find_stage(str(tmp_path), "prepare", "old") == "runs/r1/prepared"
-    assert runs.find_stage(str(tmp_path), "prepare", "other") is None
+    assert runs.find_stage(str(tmp_path), "prepared", "old") == "runs/r1/prepared"
+    assert runs.find_stage(str(tmp_path), "prepared", "other") is None
     (tmp_path / "runs/r1/prepared/manifest.json").unlink()
-    assert runs.find_stage(str(tmp_path), "prepare", "old") is None
+    assert runs.find_stage(str(tmp_path), "prepared", "old") is None
 
 
 def test_publishing_moves_the_pointer_and_rollback_moves_it_back(tmp_path):

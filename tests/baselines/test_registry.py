@@ -1,3 +1,4 @@
+import importlib.util
 import math
 from collections import Counter
 
@@ -6,15 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import topkin.baselines.knn as module
-from topkin.baselines import als
 from topkin.baselines.als import IALS
-from topkin.baselines.knn import GraphFilter, ItemKNN, UserKNN
+from topkin.baselines.fitted import best_of, fit_baselines, load_baselines, save_baselines
+from topkin.baselines.graph_filter import GraphFilter
+from topkin.baselines.knn import ItemKNN, UserKNN
 from topkin.baselines.popularity import OwnFrequency, RecentPopularity, popularity, recent_popularity
-from topkin.baselines.registry import BASELINES, best_of, fit_baselines, left_out, load_baselines, save_baselines
+from topkin.baselines.registry import BASELINES, left_out
 from topkin.errors import ArtifactError, ConfigError
 from topkin.interactions import Interactions
-from topkin.recommend.searchers import BaselineSearch
+from topkin.linalg import sparse_knn
 from topkin.search.topk import top_k_of_scores
 
 
@@ -76,7 +77,7 @@ def test_popularity_counts_distinct_buyers(shop):
     counts = [len(buyers(purchases, i)) for i in range(n_items)]
     assert popularity(history).tolist() == counts
     some = history.take(np.array([0, 0, len(purchases) - 1]))
-    assert BASELINES["popularity"]().fit(history).scores(some).tolist() == [counts] * 3
+    assert BASELINES["popularity"].make().fit(history).scores(some).tolist() == [counts] * 3
 
 
 @settings(max_examples=60, deadline=None)
@@ -115,14 +116,14 @@ def test_item_knn_equals_loops_whatever_the_block(shop, neighbours, recency, cel
     purchases, n_items = shop
     history = history_of(*shop)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "BLOCK_CELLS", cells)
+        patch.setattr(sparse_knn, "BLOCK_CELLS", cells)
         found = ItemKNN(neighbours=neighbours, recency=recency).fit(history).scores(history)
     np.testing.assert_allclose(found, naive_knn(purchases, n_items, neighbours, recency), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("cells", [1, 200, 1 << 20])
 def test_the_graph_filter_is_the_gram_matrix_of_the_normalised_purchases(cells, monkeypatch):
-    monkeypatch.setattr(module, "BLOCK_CELLS", cells)
+    monkeypatch.setattr(sparse_knn, "BLOCK_CELLS", cells)
     rng = np.random.default_rng(3)
     bought = rng.random((30, 12)) < 0.3
     bought[0] = bought[:, 0] = True  # nobody and nothing is without purchases
@@ -139,7 +140,7 @@ def test_user_knn_equals_loops_whatever_the_block(shop, neighbours, cells):
     sets = [{i for i, _ in one} for one in purchases]
     history = history_of(*shop)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "BLOCK_CELLS", cells)
+        patch.setattr(sparse_knn, "BLOCK_CELLS", cells)
         found = UserKNN(neighbours=neighbours).fit(history).scores(history)
     expected = np.zeros((len(sets), n_items))
     for u, own in enumerate(sets):
@@ -158,15 +159,15 @@ def test_the_other_items_of_a_checkerboard_are_found_for_known_and_for_new_users
     if name in left_out([name]):
         pytest.skip("implicit is not installed")
     history = checkerboard()
-    model = BASELINES[name]()
+    model = BASELINES[name].make()
     if isinstance(model, IALS):
         model.factors, model.regularisation = 4, 0.01  # a small shop
     model.fit(history)
     own = history.distinct()
-    ids, _ = top_k_of_scores(model.scores(history), 1, exclude=(own.indptr, own.items))
+    ids, _ = top_k_of_scores(model.scores(history), 1, exclude=own.pattern)
     assert ids[:, 0].tolist() == list(range(8))
     new = history_of([[(0, 2.0), (2, 2.0), (4, 2.0)]], 8)
-    ids, _ = top_k_of_scores(model.scores(new), 1, exclude=(new.indptr, new.items))
+    ids, _ = top_k_of_scores(model.scores(new), 1, exclude=new.pattern)
     assert ids[0, 0] == 6
 
 
@@ -188,7 +189,7 @@ def test_a_user_is_solved_from_the_history_as_the_library_does():
 
 
 def test_without_the_library_factors_are_left_out_with_a_word(monkeypatch):
-    monkeypatch.setattr(als.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert "pip install implicit" in left_out(["ials", "popularity"])["ials"]
     assert list(fit_baselines(checkerboard(), ["ials", "popularity"], 5)) == ["popularity"]
     with pytest.raises(ConfigError, match="take it off the list"):
@@ -211,7 +212,7 @@ def test_every_baseline_gives_finite_float32_blocks_of_its_own_and_leaves_the_hi
         pytest.skip("its library is not installed")
     history = some_shop()
     copies = [a.copy() for a in (history.indptr, history.items, history.ages, history.weights)]
-    model = BASELINES[name]().fit(history)
+    model = BASELINES[name].make().fit(history)
     some = history.take(np.array([2, 1]))
     scores = model.scores(some)
     assert scores.shape == (2, 10)
@@ -243,7 +244,7 @@ def test_the_best_of_a_baseline_are_its_best_scores_whatever_the_blocks(shop, k,
     model = RecentPopularity().fit(history) if random.random() < 0.5 else ItemKNN().fit(history)
     allowed = np.array([random.random() < 0.7 for _ in range(n_items)])
     own = [{i for i, _ in one} for one in shop[0]]
-    exclude = (history.indptr, history.items) if mask else None
+    exclude = history.pattern if mask else None
     ids, best = best_of(model, history, k, exclude=exclude, allowed=allowed, budget_bytes=budget)
     for u, scores in enumerate(model.scores(history)):
         may = [i for i in range(n_items) if allowed[i] and not (mask and i in own[u])]
@@ -260,8 +261,8 @@ def test_the_reasons_of_item_knn_are_the_bought_items_of_which_its_score_is_made
     model = ItemKNN(neighbours=near).fit(history)
     ids = np.array([random.sample([*range(n_items), -1], min(3, n_items)) for _ in purchases], np.int32)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "BLOCK_CELLS", cells)
-        reasons = model.reasons(history, ids, most)
+        patch.setattr(sparse_knn, "BLOCK_CELLS", cells)
+        reasons = model.explain(history, ids, most)
     assert reasons.shape == (*ids.shape, most)
     for u, row in enumerate(ids):
         own = sorted({i for i, _ in purchases[u]})
@@ -272,10 +273,16 @@ def test_the_reasons_of_item_knn_are_the_bought_items_of_which_its_score_is_made
             assert reasons[u, place].tolist() == expected + [-1] * (most - len(expected))
 
 
-def test_a_baseline_is_not_asked_without_purchases():
-    search = BaselineSearch(RecentPopularity().fit(checkerboard()), np.ones(8, bool))
-    with pytest.raises(ValueError, match="give their history"):
-        search.search(np.ones((1, 1)), 3, exclude=(np.zeros(2, int), np.zeros(0, int)), allowed=np.ones(8, bool))
+@pytest.mark.parametrize("name", BASELINES)
+def test_a_baseline_explains_where_the_registry_says_so(name):
+    if name not in measured():
+        pytest.skip("its library is not installed")
+    history, entry = checkerboard(), BASELINES[name]
+    model = entry.make().fit(history)
+    ids, _ = best_of(model, history, 3, exclude=history.pattern)
+    reasons = model.explain(history, ids, 2)
+    assert (reasons.shape, reasons.dtype) == ((8, 3, 2), np.int32)
+    assert (reasons >= 0).any() == entry.explains
 
 
 @pytest.mark.parametrize("name", BASELINES)
@@ -284,6 +291,6 @@ def test_a_shop_without_sales_gives_every_item_the_same_score(name, purchases):
     if name not in measured():
         pytest.skip("its library is not installed")
     history = history_of(purchases, 3)
-    scores = BASELINES[name]().fit(history).scores(history)
+    scores = BASELINES[name].make().fit(history).scores(history)
     assert scores.shape == (len(purchases), 3)
     assert (scores == scores[:, :1]).all()

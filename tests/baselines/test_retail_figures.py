@@ -53,8 +53,8 @@ def judge(name, history, pairs, exclude_bought):
     users = np.unique(pairs[:, 0])
     truth = np.searchsorted(pairs[:, 0], np.append(users, users[-1] + 1)), pairs[:, 1]
     bought = history.distinct().take(users)
-    scores = BASELINES[name]().fit(history).scores(history.take(users))
-    ids, _ = top_k_of_scores(scores, 10, exclude=(bought.indptr, bought.items) if exclude_bought else None)
+    scores = BASELINES[name].make().fit(history).scores(history.take(users))
+    ids, _ = top_k_of_scores(scores, 10, exclude=bought.pattern if exclude_bought else None)
     found = ranking_metrics(ids, truth, [10])
     return found["recall@10"].mean(), found["ndcg@10"].mean()
 

@@ -91,12 +91,24 @@ def test_a_home_folder_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     ("text", "key", "expected"),
     [
         ("train.epochs=3", "epochs", 3),
-        ("train.temperature=1", "temperature", 1.0),
+        ("train.patience=4", "patience", 4),
         ("train.half_life_days=2.5", "half_life_days", 2.5),
     ],
 )
 def test_values_are_read_as_toml(tmp_path: Path, text: str, key: str, expected: object) -> None:
     assert getattr(load_settings(written(tmp_path, GOOD), [text], {}).train, key) == expected
+
+
+def test_keys_of_a_section_inside_another_come_from_file_environment_and_flags(tmp_path: Path) -> None:
+    path = written(tmp_path, GOOD + "[train]\nadvanced.folds = 3\n[train.advanced]\nlogq = 1\ntemperature = 1\n")
+    with pytest.raises(ConfigError, match="not TOML"):
+        load_settings(path, env={})
+    path = written(tmp_path, GOOD + "[train.advanced]\nlogq = 1\ntemperature = 1\nfolds = 3\n")
+    loaded = load_settings(path, ["train.advanced.logq=0.5"], {"TOPKIN_TRAIN__ADVANCED__FOLDS": "5"})
+    assert (loaded.train.advanced.logq, loaded.train.advanced.temperature, loaded.train.advanced.folds) == (0.5, 1.0, 5)
+    assert loaded.train.advanced.svd_rank == 512
+    large = load_settings(path, ["train.preset=large"], {})
+    assert (large.train.dim, large.train.advanced.svd_rank, large.train.advanced.folds) == (384, 1024, 3)
 
 
 def test_lists_tables_and_bare_texts_can_be_set(tmp_path: Path) -> None:
@@ -186,7 +198,7 @@ def test_toml_that_ends_too_early_is_shown_with_its_last_line(tmp_path: Path) ->
 
 def test_everything_wrong_is_said_at_once_in_the_files_order(tmp_path: Path) -> None:
     text = (
-        GOOD + 'userid = "x"\n[train]\nepochs = "3"\ntemperature = 0\n[recomend]\nk = 3\n'
+        GOOD + 'userid = "x"\n[train]\nepochs = "3"\nadvanced.temperature = 0\n[recomend]\nk = 3\n'
         '[recommend]\nsearch = "indx"\ndim = 3\nk = true\n[evaluate]\nk = [5, 0]\n[purchases.rules]\npaid = ""\n'
     )
     assert message(tmp_path, text, ("similar.items=x",), {"TOPKIN_INDEX__EF": "3"}).splitlines() == [
@@ -194,7 +206,7 @@ def test_everything_wrong_is_said_at_once_in_the_files_order(tmp_path: Path) -> 
         "TOPKIN_INDEX__EF: index.ef is not a key; did you mean index.ef_search?",
         "topkin.toml:3: purchases.userid is not a key; did you mean purchases.user_id?",
         'topkin.toml:5: train.epochs takes a whole number of at least 0, got "3"',
-        "topkin.toml:6: train.temperature takes a number from 0.01 to 100, got 0",
+        "topkin.toml:6: train.advanced.temperature takes a number from 0.01 to 100, got 0",
         "topkin.toml:7: [recomend] is not a section; did you mean [recommend]?",
         'topkin.toml:10: recommend.search takes one of "exact", "index", got "indx"; did you mean "index"?',
         "topkin.toml:11: recommend.dim is not a key; did you mean train.dim?; [recommend] takes "
@@ -222,7 +234,14 @@ def test_everything_wrong_is_said_at_once_in_the_files_order(tmp_path: Path) -> 
          'topkin.toml:4: publish.must_beat takes a list, each one of "popularity", "recent_popularity"'),
         (GOOD + "[prepare]\nrecent_days = inf\n",
          "topkin.toml:4: prepare.recent_days takes a number above 0 and of at most 36500, got inf"),
-        (GOOD + "[train]\nlogq = nan\n", "topkin.toml:4: train.logq takes a number from 0"),
+        (GOOD + "[train.advanced]\nlogq = nan\n", "topkin.toml:4: train.advanced.logq takes a number from 0"),
+        (GOOD + "[train]\nnegatives = 3\n",
+         "topkin.toml:4: train.negatives is not a key; did you mean train.advanced.negatives?"),
+        (GOOD + "[train.advanced]\nepoch = 3\n",
+         "topkin.toml:4: train.advanced.epoch is not a key; did you mean train.epochs?"),
+        (GOOD + "[train]\nadvanced = 3\n",
+         "topkin.toml:4: train.advanced must be a section [train.advanced] of keys, got 3"),
+        ("temperature = 3\n" + GOOD, "temperature is not a section; did you mean train.advanced.temperature?"),
         (GOOD + '[recommend]\nmodel = "item_kn"\n', '"ials", got "item_kn"; did you mean "item_knn"?'),
         (GOOD + '[recommend]\nmodel = "user_knn"\nsearch = "index"\n',
          'topkin.toml:3: recommend.search = "index" finds items by the encoder\'s vectors, got recommend.model = '
@@ -285,5 +304,7 @@ def test_vectors_of_a_preset_have_no_more_coordinates_than_it_says(preset: str, 
     train = TrainSettings(preset=preset)
     prior, length = 1, 1
     assert train.svd_dim + train.next_item_dim + train.dim + prior + length == most
-    assert train.svd_rank >= train.svd_dim
+    assert train.advanced.svd_rank >= train.svd_dim
     assert TrainSettings(preset=preset, dim=8).dim == 8
+    assert TrainSettings(preset=preset).changed(dim=8, folds=9).advanced.folds == 9
+    assert TrainSettings(preset=preset).changed(folds=9).svd_dim == train.svd_dim

@@ -9,15 +9,17 @@ from hypothesis import strategies as st
 
 from topkin.baselines.registry import BASELINES
 from topkin.config.reference import as_toml, bare_or_quoted, keys, nearest, sections
-from topkin.config.sections import Baseline, Settings
+from topkin.config.sections import Baseline, Settings, TrainAdvancedSettings
 
 
 def test_every_key_of_the_schema_is_there_with_a_description() -> None:
+    kinds = {"train.advanced": TrainAdvancedSettings}
     for name, field in Settings.model_fields.items():
-        section = next(s for s in sections() if s.name == name)
+        kinds[name] = next(t for t in getattr(field.annotation, "__args__", (field.annotation,)) if t is not type(None))
+    assert {section.name for section in sections()} == set(kinds)
+    for section in sections():
         assert section.description
-        kind = next(t for t in getattr(field.annotation, "__args__", (field.annotation,)) if t is not type(None))
-        assert {k.name for k in section.keys} == set(kind.model_fields)
+        assert {k.name for k in section.keys} == set(kinds[section.name].model_fields) - {"advanced"}
     assert all(k.description.endswith(".") and k.takes for k in keys().values())
 
 
@@ -25,10 +27,10 @@ def test_every_key_of_the_schema_is_there_with_a_description() -> None:
     ("name", "takes"),
     [
         ("train.epochs", "a whole number of at least 0"),
-        ("train.temperature", "a number from 0.01 to 100"),
-        ("train.logq", "a number from 0 to 1"),
+        ("train.advanced.temperature", "a number from 0.01 to 100"),
+        ("train.advanced.logq", "a number from 0 to 1"),
         ("train.half_life_days", "a number above 0 and of at most 36500"),
-        ("train.id_dropout", "a number of at least 0 and below 1"),
+        ("train.advanced.id_dropout", "a number of at least 0 and below 1"),
         ("recommend.search", 'one of "exact", "index"'),
         ("evaluate.k", "a list, each a whole number of at least 1"),
         ("purchases.rules", "a table of names, each with a text that is not empty"),

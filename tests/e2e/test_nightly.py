@@ -36,8 +36,8 @@ def copied(night, tmp_path: Path) -> runs.Run:
 def test_the_pointer_names_a_run_whose_every_file_is_sealed(night):
     run = runs.published(night.settings.run.output)
     assert run == night.run
-    assert set(run.folders) == set(runs.FOLDERS)
-    for stage in runs.FOLDERS:
+    assert set(run.folders) == set(stages.ORDER)
+    for stage in stages.ORDER:
         manifest.verify(run.folder(stage))
     hidden = [n for n in os.listdir(run.path) if n.startswith(".")]
     assert hidden == []
@@ -108,7 +108,7 @@ def test_because_names_bought_items_only(night):
 def test_a_second_run_does_nothing_and_a_changed_k_trains_nothing(night):
     told = []
     run_all(night.settings, as_of=night.shop.as_of, tell=told.append)
-    assert [(e.stage, e.state) for e in told] == [(s, "reused") for s in runs.FOLDERS]
+    assert [(e.stage, e.state) for e in told] == [(s, "reused") for s in stages.ORDER]
 
     told = []
     other = run_all(night.again("recommend.k=4"), as_of=night.shop.as_of, tell=told.append, publish=False)

@@ -51,7 +51,7 @@ def shop(histories, n_items=12, seed=0):
     )
 
 
-def naive_user(history, in_vectors, buyers, length=None, own=None):
+def naive_user(history, in_vectors, buyers, length=None):
     """The module's formula, one purchase at a time."""
     latest = dict(history)  # a repeat counts at its last
     kept = sorted(latest.items(), key=lambda pair: pair[1])[:length]
@@ -62,8 +62,6 @@ def naive_user(history, in_vectors, buyers, length=None, own=None):
         for item, age in kept:
             decay = 2 ** (-(age - youngest) / block.half_life_days) if block.half_life_days else 1.0
             pooled += buyers[item] ** -block.inverse_popularity * decay * in_vectors[item, span].astype(float)
-        if own is not None and block.name == "trained":
-            pooled += own
         deviation = np.sqrt(sum(s * p * p for s, p in zip(block.spread, pooled, strict=True)))
         vector[span] = block.weight * pooled / deviation if deviation else 0
     norm = np.linalg.norm(vector)
@@ -80,21 +78,6 @@ def test_user_vectors_are_those_of_the_formula(length):
     assert got.dtype == np.float32
     for row, purchases in enumerate(HISTORIES):
         np.testing.assert_allclose(got[row], naive_user(purchases, in_vectors, buyers, length), atol=1e-5)
-
-
-def test_a_row_of_the_users_own_is_added_to_what_the_trained_block_pools():
-    history, in_vectors, buyers = shop(HISTORIES)
-    own = np.array([[0.3, -2.0], [1.0, 1.0], [0, 0], [-0.5, 0.1]], np.float32)
-    got = user_vectors(history, in_vectors, buyers, BLOCKS, own=own)
-    for row, purchases in enumerate(HISTORIES):
-        want = naive_user(purchases, in_vectors, buyers, own=own[row].astype(float))
-        np.testing.assert_allclose(got[row], want, atol=1e-5)
-    without = user_vectors(history, in_vectors, buyers, BLOCKS)
-    assert (got[2] == without[2]).all()  # a zero row changes nothing
-    assert np.abs(got - without)[[0, 1, 3]].max(axis=1).min() > 0.01
-    for row in range(4):
-        alone = user_vectors(history.take(np.array([row])), in_vectors, buyers, BLOCKS, own=own[[row]])
-        assert (alone[0] == got[row]).all()
 
 
 def test_a_user_vector_is_the_sum_of_its_purchases():

@@ -113,7 +113,7 @@ def test_a_new_item_known_by_its_vector_alone_lands_near_its_kind():
     none = np.zeros(400, np.int32)
     sales = np.where(np.arange(400) < 300, 20.0, 0.0)
     known = Content(none[:, None], none, none, (1, 1, 1), brought)
-    assert known.known.all()
+    assert known.present.all()
     tables = content_tables(known, vectors, sales, ridge=0.1)
     assert not np.concatenate([tables.words, tables.categories, tables.prices]).any()
     guess = brought @ tables.vectors
@@ -146,9 +146,8 @@ def test_an_item_never_sold_is_scored_high_for_those_who_buy_its_kind():
 def test_tables_of_a_block_add_up_to_its_vectors_and_to_those_of_a_new_item():
     R, _, _, known = shop()
     sales = np.asarray(R.sum(axis=0)).ravel()
-    lengths = np.where(sales > 0, np.random.default_rng(0).uniform(0.5, 2, 120), 3.0)
     spectrum = decompose(lambda: [R], 120, SpectralSettings(dim=12))
-    found = content_block(spectrum, known, sales, dim=8, out_power=0.3, lengths=lengths, new_length=3.0)
+    found = content_block(spectrum, known, sales, dim=8, out_power=0.3)
     rows = np.arange(120)
     assert found.in_tables.vectors.shape == (0, 8)
     for tables, vectors in ((found.in_tables, found.vectors.E), (found.out_tables, found.vectors.O)):

@@ -11,7 +11,7 @@ import pytest
 
 from topkin.artifacts import schemas
 from topkin.baselines import registry
-from topkin.baselines.registry import fit_baselines
+from topkin.baselines.fitted import fit_baselines
 from topkin.evaluation.protocol import (
     COUNTS_KEY,
     FINE,
@@ -26,8 +26,9 @@ from topkin.evaluation.protocol import (
 from topkin.interactions import Interactions
 from topkin.linalg.cosine import unit_rows
 from topkin.metrics.ranking import ranking_metrics
-from topkin.recommend.repurchase import Repurchase, RepurchaseRates, Weights
-from topkin.recommend.repurchase import counts_of as repurchase_counts
+from topkin.recommend.repurchase.blend import Repurchase, Weights
+from topkin.recommend.repurchase.rates import RepurchaseRates
+from topkin.recommend.repurchase.rates import counts_of as repurchase_counts
 from topkin.search.topk import top_k
 
 AS_OF = datetime(2024, 6, 1)

@@ -1,6 +1,5 @@
 """A tiny shop of three categories whose customers keep to one, prepared as the job leaves it."""
 
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -74,15 +73,14 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="session")
-def plan() -> Any:
-    """A plan that trains in a second."""
+def context() -> Any:
+    """The context of a training of a second."""
     from topkin.config.sections import TrainSettings
-    from topkin.models.training.trainer import Plan
+    from topkin.models.training.context import TrainingContext
 
-    settings = TrainSettings(
-        dim=8, svd_dim=6, epochs=3, batch_size=64, history_length=6, word_buckets=64, title_words=4
-    )
-    return Plan(seed=3, recent_days=7, **settings.model_dump())
+    train = TrainSettings(dim=8, svd_dim=6, epochs=3, batch_size=64)
+    small = train.changed(history_length=6, word_buckets=64, title_words=4)
+    return TrainingContext(train=small, seed=3, recent_days=7)
 
 
 @pytest.fixture(scope="session")
@@ -101,10 +99,10 @@ def catalogue(shop: str) -> pa.Table:
 
 
 @pytest.fixture(scope="session")
-def trained(plan: Any, purchases: Any, catalogue: pa.Table) -> Any:
-    """An encoder of the shop, trained for some epochs more, with its progress."""
+def trained(context: Any, purchases: Any, catalogue: pa.Table) -> Any:
+    """A training of the shop, for some epochs more."""
     from topkin.models.ops import device
     from topkin.models.training import fit
 
     device.set_up(deterministic=True)
-    return fit.fit(replace(plan, epochs=8, patience=8), purchases, catalogue)
+    return fit.fit(context.changed(epochs=8, patience=8), purchases, catalogue)

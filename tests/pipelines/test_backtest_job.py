@@ -7,9 +7,10 @@ import pytest
 
 from topkin.artifacts import runs, storage
 from topkin.config.load import load_settings
+from topkin.config.sections import Settings
 from topkin.errors import ConfigError
 from topkin.pipelines import backtest
-from topkin.pipelines.engine.stages import Event
+from topkin.pipelines.engine.stages import Event, needed
 from topkin.synthetic.shop import Shop
 
 END = datetime(2024, 5, 1)
@@ -44,7 +45,10 @@ def test_wrong_cuts_are_told(cuts: str, every: str | None, message: str) -> None
 
 
 def test_only_what_an_evaluation_needs_is_run() -> None:
-    assert backtest.stages_needed() == ["prepare", "train", "embed", "index", "recommend", "evaluate"]
+    settings = Settings.model_validate({"purchases": {"path": "x"}})
+    assert needed("evaluate", settings) == ["prepare", "train", "embed", "recommend", "evaluate"]
+    through = Settings.model_validate({"purchases": {"path": "x"}, "recommend": {"search": "index"}})
+    assert needed("evaluate", through) == ["prepare", "train", "embed", "index", "recommend", "evaluate"]
 
 
 def test_two_cuts_are_judged_blind_to_what_came_after_and_done_once(tmp_path: Path) -> None:
@@ -71,4 +75,4 @@ def test_two_cuts_are_judged_blind_to_what_came_after_and_done_once(tmp_path: Pa
     again = backtest.run_backtest(settings, cuts, shop.as_of, tell=told.append)
     assert again == (folder, made)
     assert {e.state for e in told} == {"reused"}
-    assert len(told) == 12
+    assert len(told) == 10

@@ -3,6 +3,7 @@
 One small generated shop, prepared, with an encoder of random weights that the lists must not depend on.
 """
 
+import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from topkin.artifacts import schemas, storage
-from topkin.baselines import als, registry
+from topkin.baselines import fitted, registry
 from topkin.config.load import load_settings
 from topkin.config.sections import Settings
 from topkin.errors import ConfigError
@@ -34,11 +35,11 @@ def shop(tmp_path_factory: pytest.TempPathFactory, write_model: Any) -> Path:
     folder = tmp_path_factory.mktemp("shop")
     MADE.write(str(folder / "shop"))
     (folder / "topkin.toml").write_text(MADE.config_toml("shop"))
-    prepare.execute(job_of(folder, "prepared"))
+    prepare.STAGE.execute(job_of(folder, "prepared"))
     catalogue = storage.read_parquet(str(folder / "prepared/catalogue.parquet"))
     write_model(str(folder / "model"), len(catalogue), catalogue)
     storage.write_json({"epochs": []}, str(folder / "model/training.json"))
-    embed.execute(job_of(folder, "embeddings"))
+    embed.STAGE.execute(job_of(folder, "embeddings"))
     pq.write_table(catalogue.select(["item_id"]).slice(len(catalogue) - 5), folder / "deny.parquet")
     return folder
 
@@ -68,7 +69,7 @@ def brute_force(folder: Path, name: str, excluded: Any) -> dict[Any, list[tuple[
     ids, sold = catalogue["item_id"].to_pylist(), catalogue["events"].to_pylist()
     denied = set(pq.read_table(folder / "deny.parquet")["item_id"].to_pylist())
     may = {n for n in range(len(ids)) if sold[n] and catalogue["available"][n].as_py() and ids[n] not in denied}
-    scores = registry.fit_baselines(history, [name], 100)[name].scores(history)
+    scores = fitted.fit_baselines(history, [name], 100)[name].scores(history)
     found = {}
     for u, user in enumerate(histories["user_id"].to_pylist()):
         own = history.take(np.array([u]))
@@ -94,7 +95,7 @@ def test_published_lists_are_the_baselines_best_items_under_the_rules(shop: Path
     sets, excluded = RULES[rule]
     out = f"lists-{name}-{rule}"
     job = job_of(shop, out, f"recommend.model={name}", f"recommend.deny={shop / 'deny.parquet'}", *sets)
-    recommend.execute(job)
+    recommend.STAGE.execute(job)
     rows = storage.read_parts(str(shop / out / "recommendations")).to_pylist()
     expected = brute_force(shop, name, excluded)
     got: dict[Any, list[tuple[Any, float]]] = {}
@@ -121,7 +122,7 @@ def test_a_list_that_the_unsold_make_short_says_so(shop: Path) -> None:
     sold = len(set(history.items.tolist()))
     assert sold < len(catalogue)
     sets = (f"recommend.k={sold + 1}", "recommend.model=popularity")
-    short = recommend.execute(job_of(shop, "long", *sets))["by_reason"]
+    short = recommend.STAGE.execute(job_of(shop, "long", *sets))["by_reason"]
     assert {reason for reason, n in short.items() if n} <= {
         "availability, allow-list and deny-list leave fewer items than k",
         "of the items that may be listed, fewer than k were ever sold",
@@ -140,22 +141,23 @@ def test_lists_are_byte_equal_however_they_are_run(shop: Path, flags: tuple[str,
 
     outs = [f"one-{len(flags)}", f"other-{len(flags)}"]
     for out, beam in zip(outs, ((), flags), strict=True):
-        recommend.execute(job_of(shop, out, "recommend.model=user_knn", beam=beam))
+        recommend.STAGE.execute(job_of(shop, out, "recommend.model=user_knn", beam=beam))
     names = storage.files(str(shop / outs[0]))
     assert names == storage.files(str(shop / outs[1]))
     for name in names:
         assert (shop / outs[0] / name).read_bytes() == (shop / outs[1] / name).read_bytes()
-    config = recommend.configure(job_of(shop, outs[0], "recommend.model=user_knn"))
-    fit(config.sources)
-    for part, lists in enumerate(recommend_parts(config.sources)):
-        assert storage.read_parquet(storage.join(config.lists, storage.part_name(part, 3))).equals(
-            lists.recommendations
-        )
-    storage.remove_folder(config.scratch)
+    job = job_of(shop, outs[0], "recommend.model=user_knn")
+    inputs = recommend.inputs_of(job)
+    fit(inputs)
+    for part, lists in enumerate(recommend_parts(inputs)):
+        assert storage.read_parquet(
+            storage.join(recommend.transform(job, inputs).lists, storage.part_name(part, 3))
+        ).equals(lists.recommendations)
+    storage.remove_folder(job.scratch)
 
 
 def test_every_table_of_a_baselines_lists_carries_the_runs_encoder(shop: Path) -> None:
-    recommend.execute(job_of(shop, "carried", "recommend.model=popularity"))
+    recommend.STAGE.execute(job_of(shop, "carried", "recommend.model=popularity"))
     encoder = storage.read_json(str(shop / "model/signature.json"))["encoder"]
     names = [n for n in storage.files(str(shop / "carried")) if n.endswith(".parquet")]
     assert len(names) == 6
@@ -163,10 +165,10 @@ def test_every_table_of_a_baselines_lists_carries_the_runs_encoder(shop: Path) -
 
 
 def judged(folder: Path, out: str, *sets: str) -> tuple[dict[str, Any], Job]:
-    recommend.execute(job_of(folder, f"{out}-lists", *sets))
+    recommend.STAGE.execute(job_of(folder, f"{out}-lists", *sets))
     job = job_of(folder, f"runs/r/{out}", *sets, lists=f"{out}-lists")
     Path(job.out).mkdir(parents=True)
-    evaluate.execute(job)
+    evaluate.STAGE.execute(job)
     return json.loads(Path(job.out, "metrics.json").read_text()), job
 
 
@@ -211,6 +213,6 @@ def test_the_lists_of_a_baseline_are_made_again_only_for_what_changes_them(shop:
 def test_a_baseline_whose_library_is_missing_is_refused_before_any_work(
     shop: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(als, "installed", lambda: False)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r'recommend.model = "ials" cannot make the lists: .* pip install implicit'):
         stages.keys(settings_of(shop, "recommend.model=ials"), MADE.as_of)

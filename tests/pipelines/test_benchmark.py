@@ -69,26 +69,6 @@ def test_a_closed_form_alone_is_made_at_once_for_there_is_nothing_to_choose(spli
     assert found["recall@20"] > 0.95
 
 
-def test_users_of_the_split_are_judged_with_their_rows(split, monkeypatch):
-    from topkin.config.sections import TrainSettings
-    from topkin.models.two_tower.encoder import Encoder
-
-    asked = []
-    usual = Encoder.encode_users
-
-    def kept(encoder, history, *rest, **how):
-        asked.append((encoder.users.of(how["users"]), np.diff(history.indptr)))
-        return usual(encoder, history, *rest, **how)
-
-    monkeypatch.setattr(Encoder, "encode_users", kept)
-    plan = TrainSettings(epochs=2, dim=4, svd_dim=0, next_item_dim=0, user_rows=True)
-    assert benchmark.measure_split(str(split), plan, 1)["recall@20"] > 0.9
-    (rows, lengths) = asked[0]
-    assert rows.shape == (60, 4)
-    assert rows.any(axis=1).all()
-    assert (lengths == 14).all()
-
-
 def test_the_judgement_is_that_of_a_loop():
     rng = np.random.default_rng(1)
     users, vectors = rng.normal(size=(12, 5)).astype(np.float32), rng.normal(size=(50, 5)).astype(np.float32)

@@ -1,5 +1,6 @@
 """The job against folders written by hand: a shop whose right answers are known."""
 
+import importlib.util
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ from topkin.evaluation.results import EvaluationResults
 from topkin.interactions import Interactions
 from topkin.pipelines import evaluate
 from topkin.pipelines.engine.job import Job
-from topkin.recommend.repurchase import FILE, counts_of
+from topkin.recommend.repurchase.rates import FILE, counts_of
 from topkin.report import data
 
 AS_OF = datetime(2024, 6, 1)
@@ -191,7 +192,7 @@ def metrics_of(job: Job) -> dict[str, Any]:
 
 def test_the_answer_of_the_checkerboard_is_in_the_metrics_and_on_the_page(tmp_path: Path, page_of: Any) -> None:
     job = write_run(tmp_path, *checkerboard(), evaluate={"k": [1, 10], "bootstrap": 50})
-    summary = evaluate.execute(job)
+    summary = evaluate.STAGE.execute(job)
     metrics = metrics_of(job)
     assert metrics["heldout"]["users"] == 24
     assert metrics["heldout"]["pairs"] == metrics["heldout"]["novel_pairs"] == 24
@@ -211,7 +212,7 @@ def test_the_answer_of_the_checkerboard_is_in_the_metrics_and_on_the_page(tmp_pa
 
 def test_metrics_have_one_shape(tmp_path: Path) -> None:
     job = write_run(tmp_path, *checkerboard(), evaluate={"k": [5, 10], "bootstrap": 20})
-    evaluate.execute(job)
+    evaluate.STAGE.execute(job)
     metrics = metrics_of(job)
     names = {f"{m}@{k}" for m in ("recall", "precision", "ndcg", "map", "mrr", "hit_rate") for k in (5, 10)}
     models = {"model", *job.settings.evaluate.baselines}
@@ -239,26 +240,27 @@ FLAGS = ("--direct_running_mode=multi_processing", "--direct_num_workers=2")
 @pytest.mark.parametrize("flags", [("--direct_runner_bundle_repeat=2",), FLAGS])
 def test_the_pipeline_writes_what_the_function_gives(tmp_path: Path, flags: tuple[str, ...]) -> None:
     from topkin.pipelines.engine.job import run_pipeline
-    from topkin.transforms.evaluate import evaluate_parts, fit, read_results
+    from topkin.transforms.evaluate import EvaluateParts, evaluate_parts, fit, read_results
 
-    config = evaluate.configure(write_run(tmp_path, *checkerboard(), parts=3, extra_users=["user 99"]))
-    fit(config.sources)
-    run_pipeline(lambda pipeline: evaluate.build(pipeline, config), flags)
-    inside = evaluate_parts(config.sources, range(3))
-    written = read_results(config.sources, config.out)
+    job = write_run(tmp_path, *checkerboard(), parts=3, extra_users=["user 99"])
+    inputs = evaluate.inputs_of(job)
+    fit(inputs)
+    run_pipeline(EvaluateParts(inputs, job.out), flags)
+    inside = evaluate_parts(inputs, range(3))
+    written = read_results(inputs, job.out)
     for part, judged in enumerate(inside):
         for name, table in judged._asdict().items():
             assert written.read(part, name, None).equals(table)
         assert schemas.encoder_of(written.read(part, "users", None).schema) == ENCODER
     results = EvaluationResults.of_parts(inside)
-    assert json.dumps(evaluate.measure(config, results)) == json.dumps(evaluate.measure(config, written))
+    assert json.dumps(evaluate.measure(job, results)) == json.dumps(evaluate.measure(job, written))
 
 
 def test_the_baselines_are_fitted_once_and_read_by_the_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from topkin.baselines.popularity import Popularity
     from topkin.transforms.evaluate import fit, load_shop
 
-    sources = evaluate.configure(write_run(tmp_path, *checkerboard())).sources
+    sources = evaluate.inputs_of(write_run(tmp_path, *checkerboard()))
     fit(sources)
     monkeypatch.delattr(Popularity, "fit")
     fit(sources)  # done already
@@ -270,12 +272,10 @@ def test_the_baselines_are_fitted_once_and_read_by_the_workers(tmp_path: Path, m
 def test_only_the_baselines_asked_for_are_measured_and_a_missing_library_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, page_of: Any
 ) -> None:
-    from topkin.baselines import als
-
-    monkeypatch.setattr(als, "installed", lambda: False)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     asked = ["ials", "user_knn", "popularity"]
     job = write_run(tmp_path, *checkerboard(), evaluate={"baselines": asked, "bootstrap": 20})
-    evaluate.execute(job)
+    evaluate.STAGE.execute(job)
     metrics = metrics_of(job)
     assert metrics["models"] == ["model", "popularity", "user_knn"]
     assert "pip install implicit" in metrics["left_out"]["ials"]
@@ -286,7 +286,7 @@ def test_the_histories_of_all_users_are_never_in_one_table(tmp_path: Path, monke
     from topkin.interactions import Interactions
     from topkin.transforms.evaluate import fit
 
-    sources = evaluate.configure(write_run(tmp_path, *checkerboard(), parts=3)).sources
+    sources = evaluate.inputs_of(write_run(tmp_path, *checkerboard(), parts=3))
     whole, seen = Interactions.from_histories, []
 
     def from_histories(histories: pa.Table, *rest: Any) -> Interactions:
@@ -301,10 +301,10 @@ def test_the_histories_of_all_users_are_never_in_one_table(tmp_path: Path, monke
 
 def test_done_again_it_has_the_same_bytes(tmp_path: Path) -> None:
     job = write_run(tmp_path, *checkerboard(), evaluate={"bootstrap": 20})
-    evaluate.execute(job)
+    evaluate.STAGE.execute(job)
     first = {n: storage.read_bytes(storage.join(job.out, n)) for n in storage.files(job.out)}
     storage.remove_folder(job.out)
-    evaluate.execute(job)
+    evaluate.STAGE.execute(job)
     assert {n: storage.read_bytes(storage.join(job.out, n)) for n in storage.files(job.out)} == first
     assert "report.html" in first
 
@@ -312,7 +312,7 @@ def test_done_again_it_has_the_same_bytes(tmp_path: Path) -> None:
 def test_a_nightly_run_has_nothing_held_out_and_says_so(tmp_path: Path, page_of: Any) -> None:
     purchases, vectors = checkerboard()
     job = write_run(tmp_path, [p for p in purchases if p[2] < AS_OF], vectors)
-    summary = evaluate.execute(job)
+    summary = evaluate.STAGE.execute(job)
     metrics = metrics_of(job)
     assert metrics["heldout"]["events"] == metrics["heldout"]["users"] == 0
     assert "no purchases after the as-of date" in metrics["heldout"]["reason"]
@@ -336,7 +336,7 @@ def test_held_out_purchases_that_judge_nobody_say_why(
 ) -> None:
     known = [p for p in checkerboard()[0] if p[2] < AS_OF]
     job = write_run(tmp_path, known + later, checkerboard()[1], evaluate={"days": days})
-    evaluate.execute(job)
+    evaluate.STAGE.execute(job)
     assert reason in metrics_of(job)["heldout"]["reason"]
     assert reason in page_of(job).text
 
@@ -347,7 +347,7 @@ def test_a_single_user_of_a_single_item_gets_a_report(tmp_path: Path, again: boo
     if again:
         purchases.append((7, b"only", AS_OF + timedelta(days=2)))
     job = write_run(tmp_path, purchases, {b"only": np.array([1.0, 0.0])})
-    evaluate.execute(job)
+    evaluate.STAGE.execute(job)
     metrics = metrics_of(job)
     assert metrics["heldout"]["users"] == int(again)
     assert metrics["verdict"]["good"] is None
@@ -369,7 +369,7 @@ def test_titles_and_ids_that_hold_html_stay_text(tmp_path: Path, page_of: Any) -
         rejected={"<script>reason": 3},
         evaluate={"bootstrap": 20},
     )
-    evaluate.execute(job)
+    evaluate.STAGE.execute(job)
     page = page_of(job)
     assert not {"script", "img", "b", "i"} & set(page.tags)
     assert 'alert("x")' in page.text
@@ -391,7 +391,7 @@ def test_neighbours_and_map_go_by_tastes_and_not_by_what_sells_now(tmp_path: Pat
 
 def test_the_page_needs_nothing_from_elsewhere(tmp_path: Path, page_of: Any) -> None:
     job = write_run(tmp_path, *checkerboard(), evaluate={"bootstrap": 20})
-    evaluate.execute(job)
+    evaluate.STAGE.execute(job)
     text = Path(job.out, "report.html").read_text()
     page = page_of(job)
     assert not {"script", "link", "iframe", "object", "embed", "img"} & set(page.tags)
@@ -410,7 +410,7 @@ def test_vectors_of_another_encoder_are_refused(tmp_path: Path) -> None:
     storage.write_json(storage.read_json(path) | {"encoder": "f" * 64}, path)
     from topkin.transforms.evaluate import fit, load_shop
 
-    sources = evaluate.configure(job).sources
+    sources = evaluate.inputs_of(job)
     fit(sources)
     with pytest.raises(ArtifactError, match="must come from the run's encoder"):
         load_shop(sources)
@@ -444,12 +444,12 @@ def test_what_tells_the_future_stops_the_evaluation(tmp_path: Path, change: str,
         field = table.schema.field(place)
         storage.write_parquet(table.set_column(place, field, later.cast(field.type)), f"{prepared}/{name}")
     with pytest.raises(InputError, match=message):
-        evaluate.execute(job)
+        evaluate.STAGE.execute(job)
 
 
 def test_what_the_last_purchases_of_users_can_tell_is_said_on_the_page(tmp_path: Path, page_of: Any) -> None:
     job = write_run(tmp_path, *checkerboard(), evaluate={"bootstrap": 20}, prepare={"split": "last"})
-    evaluate.execute(job)
+    evaluate.STAGE.execute(job)
     assert metrics_of(job)["split"] == "last"
     assert "Held out is the last purchase of each user" in page_of(job).text
 
@@ -468,7 +468,7 @@ def test_where_bought_items_are_kept_the_model_is_judged_by_the_weights_of_the_p
         storage.write_parquet(counts, storage.join(job.folder("recommend"), FILE))
         weights = {"personal": personal, "repeat": 0.5, "recent": 0.0, "due": 0.0}
         storage.write_json({"repurchase": weights}, storage.join(job.folder("recommend"), "lists.json"))
-        evaluate.execute(job)
+        evaluate.STAGE.execute(job)
         found[personal] = metrics_of(job)["all"]["model"]["ndcg@5"]
     assert found[0.0] < 0.5  # all items are alike to the model
     assert found[2.0] == 1.0

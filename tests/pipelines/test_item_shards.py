@@ -74,7 +74,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     told = {"encoder": ENCODER, "dim": DIM, "blocks": [block.to_json()], "history_length": 5, "users": USERS}
     storage.write_json(told, str(made / "embeddings" / "vectors.json"))
     storage.write_json({"encoder": ENCODER}, str(made / "model" / "signature.json"))
-    storage.write_json({}, str(made / "model" / "training.json"))
+    storage.write_json({}, str(made / "model" / "repurchase.json"))
     return made
 
 
@@ -86,10 +86,11 @@ def lists(
     settings = Settings.model_validate({"purchases": {"path": "nowhere"}, **sections})
     out = shop / f"{shards}-{'-'.join(map(str, rules.values()))}-{len(flags)}"
     folders = {"prepare": str(shop / "prepared"), "train": str(shop / "model"), "embed": str(shop / "embeddings")}
-    config = recommend.configure(Job(settings=settings, as_of=AS_OF, out=str(out / "lists"), folders=folders))
-    config = replace(config, sources=replace(config.sources, shards=shards), scratch=str(out / "scratch"))
-    run_pipeline(lambda pipeline: recommend.build(pipeline, config), flags)
-    return out / "lists", storage.read_json(config.tally)
+    scratch = str(out / "scratch")
+    job = Job(settings=settings, as_of=AS_OF, out=str(out / "lists"), folders=folders, scratch=scratch)
+    lists = recommend.transform(job, replace(recommend.inputs_of(job), shards=shards))
+    run_pipeline(lists, flags)
+    return out / "lists", storage.read_json(lists.tally)
 
 
 @pytest.mark.parametrize(
@@ -116,11 +117,12 @@ def test_shards_give_the_same_files_however_they_are_run(shop, flags):
 
 
 def test_a_worker_of_shards_holds_no_vectors_until_it_searches(shop):
-    from topkin.transforms.recommend import ListMaker
+    from topkin.transforms.recommend import ListMaker, ShardSearcher
 
     settings = Settings.model_validate({"purchases": {"path": "nowhere"}, "run": {"parts": PARTS}})
     folders = {"prepare": str(shop / "prepared"), "train": str(shop / "model"), "embed": str(shop / "embeddings")}
-    sources = recommend.configure(Job(settings=settings, as_of=AS_OF, out="unused", folders=folders)).sources
-    held = [a for a in vars(ListMaker(replace(sources, shards=2)).shelf).values() if isinstance(a, np.ndarray)]
+    sources = recommend.inputs_of(Job(settings=settings, as_of=AS_OF, out="unused", folders=folders))
+    items = ShardSearcher(replace(sources, shards=2)).items
+    held = [a for of in (items.context, items.scores) for a in vars(of).values() if isinstance(a, np.ndarray)]
     assert {array.ndim for array in held} == {1}
-    assert isinstance(ListMaker(sources).shelf.vectors, np.ndarray)
+    assert isinstance(ListMaker(sources).items.context.vectors, np.ndarray)

@@ -13,7 +13,7 @@ import pytest
 from topkin.artifacts import schemas
 from topkin.config.sections import Settings
 from topkin.pipelines.engine.job import Job
-from topkin.pipelines.prepare import check_inputs, execute
+from topkin.pipelines.prepare import STAGE, check_inputs
 from topkin.planning.estimate import InputCounts
 
 AS_OF = datetime(2024, 6, 1)
@@ -38,7 +38,7 @@ def settings(folder: Path, *items: pa.Array, **changes: Any) -> Settings:
 
 def prepared(asked: Settings, folder: Path) -> tuple[pa.Table, list[dict[str, Any]]]:
     out = folder / "out"
-    execute(Job(settings=asked, as_of=AS_OF, out=str(out), beam=()))
+    STAGE.execute(Job(settings=asked, as_of=AS_OF, out=str(out), beam=()))
     rejects = pa.concat_tables([pq.read_table(f) for f in sorted((out / "rejects").glob("*.parquet"))])
     return pq.read_table(out / "catalogue.parquet"), rejects.to_pylist()
 

@@ -12,7 +12,8 @@ import pytest
 from topkin.config.sections import Settings
 from topkin.errors import ConfigError, InputError, TopkinError
 from topkin.pipelines import prepare
-from topkin.pipelines.prepare import check_inputs, inputs_fingerprint
+from topkin.pipelines.engine.stage import StageReads
+from topkin.pipelines.prepare import check_inputs, reads
 
 AS_OF = datetime(2011, 11, 9)
 DAY = datetime(2011, 10, 1)
@@ -251,14 +252,14 @@ def test_all_inputs_are_looked_at_in_one_go(file: Path) -> None:
 def test_the_fingerprint_tells_another_input(file: Path) -> None:
     items = write(pa.table({"id": ["a"]}), file.parent / "items.parquet")
     both = settings(file, items={"path": str(items), "item_id": "id"})
-    before = inputs_fingerprint(both)
-    assert [f[:2] for f in before] == [[str(p), p.stat().st_size] for p in (file, items)]
-    assert inputs_fingerprint(both) == before
+    before = reads(both)
+    assert [f[:2] for f in before.files] == [[str(p), p.stat().st_size] for p in (file, items)]
+    assert reads(both) == before
     os.utime(items, ns=(1, 1))
-    assert inputs_fingerprint(both) != before
+    assert reads(both) != before
     items.unlink()
     with pytest.raises(InputError, match="there is no file"):
-        inputs_fingerprint(both)
+        reads(both)
 
 
 def test_two_columns_of_one_name(file: Path) -> None:
@@ -325,10 +326,11 @@ def test_a_fault_that_many_files_share_is_told_once_and_others_beside_it(tmp_pat
 
 
 def test_a_purchase_in_the_future_is_asked_again_another_day(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fingerprint(now: datetime) -> list[list[Any]]:
+    def fingerprint(now: datetime) -> StageReads:
         monkeypatch.setattr(prepare, "_now", lambda: now)
-        return inputs_fingerprint(settings(file))
+        return reads(settings(file))
 
     before, later, after = datetime(2011, 9, 1, 8), datetime(2011, 9, 1, 9), datetime(2011, 9, 2)
     assert fingerprint(before) == fingerprint(later) != fingerprint(after)
+    assert (fingerprint(before).today, fingerprint(after).today) == (before.date(), after.date())
     assert fingerprint(DAY) == fingerprint(datetime(2026, 1, 1))  # all is past: the day does not matter

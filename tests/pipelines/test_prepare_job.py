@@ -20,7 +20,7 @@ from topkin.errors import InputError
 from topkin.ingest.files import ArrowFiles, batches
 from topkin.ingest.prepare import prepare
 from topkin.pipelines.engine.job import Job
-from topkin.pipelines.prepare import configure, execute
+from topkin.pipelines.prepare import STAGE, inputs_of
 
 AS_OF = datetime(2011, 11, 9)
 FOLDERS = ("events", "heldout", "histories", "rejects")
@@ -95,7 +95,7 @@ def settings(
 
 
 def run(asked: Settings, out: Path, *flags: str) -> dict[str, Any]:
-    return execute(Job(settings=asked, as_of=AS_OF, out=str(out), beam=flags))
+    return STAGE.execute(Job(settings=asked, as_of=AS_OF, out=str(out), beam=flags))
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -112,12 +112,12 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Settings, Path]:
 
 def test_the_job_writes_what_the_function_makes(done: tuple[Settings, Path]) -> None:
     asked, out = done
-    config = configure(Job(settings=asked, as_of=AS_OF, out=str(out)))
+    inputs = inputs_of(Job(settings=asked, as_of=AS_OF, out=str(out)))
     raw = {
         name: pa.concat_tables(t for f in i.files for t in batches(name, f.path, ArrowFiles(), i.columns, rows=500))
-        for name, i in config.inputs.items()
+        for name, i in inputs.inspections.items()
     }
-    made = prepare(raw, config.plan)
+    made = prepare(raw, inputs.plan)
     assert made.statistics == storage.read_json(str(out / "statistics.json"))
     assert min(len(made.events), len(made.heldout), len(made.histories), len(made.rejects)) > 50
     names = [storage.part_name(p, 3) for p in range(3)]

@@ -15,7 +15,7 @@ from topkin.errors import ConfigError, InputError
 from topkin.ingest.files import ArrowFiles, batches
 from topkin.ingest.prepare import prepare
 from topkin.pipelines.engine.job import Job
-from topkin.pipelines.prepare import configure, execute
+from topkin.pipelines.prepare import STAGE, inputs_of
 
 AS_OF = datetime(2024, 6, 1)
 DAY = timedelta(days=1)
@@ -45,19 +45,19 @@ def rows_of(made: Job, name: str) -> list[tuple[int, str, datetime]]:
 
 def test_a_file_of_its_own_is_held_out_and_the_pipeline_equals_the_function(tmp_path: Path) -> None:
     made = job(tmp_path, test=[*TEST, TEST[0]])
-    statistics = execute(made)
+    statistics = STAGE.execute(made)
     assert rows_of(made, "events") == sorted(TRAIN)
     assert rows_of(made, "heldout") == sorted(TEST)
     assert statistics["sources"]["heldout"]["duplicates"] == 1
     assert statistics["heldout_events"] == len(TEST)
-    config = configure(made)
+    inputs = inputs_of(made)
     raw = {
         name: pa.concat_tables(
             [t for f in found.files for t in batches(name, f.path, ArrowFiles(), found.columns, rows=64)]
         )
-        for name, found in config.inputs.items()
+        for name, found in inputs.inspections.items()
     }
-    inside = prepare(raw, config.plan)
+    inside = prepare(raw, inputs.plan)
     assert (
         inside.heldout.sort_by([("user_id", "ascending")]).to_pylist()
         == storage.read_parts(storage.join(made.out, "heldout")).sort_by([("user_id", "ascending")]).to_pylist()
@@ -67,11 +67,11 @@ def test_a_file_of_its_own_is_held_out_and_the_pipeline_equals_the_function(tmp_
 
 def test_files_that_overlap_in_time_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"1 rows of heldout\.path do"):
-        execute(job(tmp_path, test=[*TEST, TRAIN[0]]))
+        STAGE.execute(job(tmp_path, test=[*TEST, TRAIN[0]]))
     late = tmp_path / "late"
     late.mkdir()
     with pytest.raises(InputError, match=r"2 rows of purchases\.path do not"):
-        execute(job(late, test=TEST, train_rows=[*TRAIN, *TEST[:2]]))
+        STAGE.execute(job(late, test=TEST, train_rows=[*TRAIN, *TEST[:2]]))
 
 
 def test_files_without_times_get_constant_ones(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_files_without_times_get_constant_ones(tmp_path: Path) -> None:
         "heldout": {"path": str(tmp_path / "test.parquet"), "normalise": {"timestamp": "timestamp '2024-06-01'"}},
     }
     made = Job(settings=Settings.model_validate(sections), as_of=AS_OF, out=str(tmp_path / "out"))
-    execute(made)
+    STAGE.execute(made)
     assert {r[2] for r in rows_of(made, "heldout")} == {AS_OF}
     assert len(rows_of(made, "heldout")) == len(TEST)
 
@@ -94,12 +94,12 @@ def test_a_held_out_file_of_another_type_of_id_is_refused(tmp_path: Path) -> Non
     sections["heldout"] = {"path": str(tmp_path / "odd.parquet")}
     made = Job(settings=Settings.model_validate(sections), as_of=AS_OF, out=str(tmp_path / "out"))
     with pytest.raises(InputError, match=r"heldout\.user_id.* is string, but purchases have int64"):
-        execute(made)
+        STAGE.execute(made)
 
 
 def test_the_last_purchase_of_each_user_is_held_out(tmp_path: Path) -> None:
     made = job(tmp_path, prepare={"split": "last"}, train_rows=[*TRAIN, *TEST])
-    statistics = execute(made)
+    statistics = STAGE.execute(made)
     several = {u for u in range(9) if u % 4}
     assert rows_of(made, "heldout") == sorted(r for r in TRAIN if r[0] in several and r[2] == AS_OF - DAY)
     assert len(rows_of(made, "events")) == len(TRAIN) - len(several)

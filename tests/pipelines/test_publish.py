@@ -9,12 +9,13 @@ from topkin.artifacts import runs, storage
 from topkin.baselines.registry import BASELINES
 from topkin.config.sections import Settings
 from topkin.evaluation.summary import MIN_USERS
+from topkin.pipelines.engine.registry import ORDER
 from topkin.pipelines.publish import refusals
 
 
 def run_with(root: Path, *, users: int, model: float, baseline: float) -> runs.Run:
     """A run of which the gate's files alone are there."""
-    folders = {stage: str(root / name) for stage, name in runs.FOLDERS.items()}
+    folders = {stage: str(root / stage) for stage in ORDER}
     source = {"rows": 100, "rejected": {"no price": 5}}
     storage.write_json({"sources": {"purchases": source}}, f"{folders['prepare']}/statistics.json")
     storage.write_json({"users_with_list": 50}, f"{folders['recommend']}/lists.json")

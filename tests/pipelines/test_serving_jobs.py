@@ -26,7 +26,7 @@ from topkin.errors import ArtifactError, InputError
 from topkin.linalg.cosine import unit_rows
 from topkin.pipelines import embed, index, recommend, similar
 from topkin.pipelines.engine.job import Job
-from topkin.search.hnsw import load_index
+from topkin.search.hnsw.files import load_index
 
 AS_OF = datetime(2021, 3, 1)
 PARTS, USERS, ITEMS = 3, 50, 60
@@ -109,7 +109,7 @@ def run(request, tmp_path_factory, write_model) -> Path:
     write_prepared(str(made / "prepared"), request.param)
     write_model(str(made / "model"), ITEMS - 2, storage.read_parquet(str(made / "prepared" / "catalogue.parquet")))
     summaries = {
-        stage.STAGE: stage.execute(job_of(made, out))
+        stage.STAGE.name: stage.STAGE.execute(job_of(made, out))
         for stage, out in (
             (embed, "embeddings"),
             (index, "index"),
@@ -127,8 +127,8 @@ def shop(tmp_path_factory, write_model) -> Path:
     made = tmp_path_factory.mktemp("shop")
     write_prepared(str(made / "prepared"), "string")
     write_model(str(made / "model"), ITEMS - 2, storage.read_parquet(str(made / "prepared" / "catalogue.parquet")))
-    embed.execute(job_of(made, "embeddings"))
-    index.execute(job_of(made, "index"))
+    embed.STAGE.execute(job_of(made, "embeddings"))
+    index.STAGE.execute(job_of(made, "index"))
     return made
 
 
@@ -195,14 +195,14 @@ def test_vectors_that_are_no_numbers_are_set_aside_and_counted():
 
 def test_embedding_again_and_repeating_bundles_gives_the_same_bytes(shop):
     again = job_of(shop, "again-embeddings", beam=("--direct_runner_bundle_repeat=2",))
-    embed.execute(again)
+    embed.STAGE.execute(again)
     assert same_files(shop / "embeddings", shop / "again-embeddings")
 
 
 @pytest.mark.slow
 def test_embedding_in_several_processes_gives_the_same_bytes(shop):
     flags = ("--direct_running_mode=multi_processing", "--direct_num_workers=2")
-    embed.execute(job_of(shop, "spread-embeddings", beam=flags))
+    embed.STAGE.execute(job_of(shop, "spread-embeddings", beam=flags))
     assert same_files(shop / "embeddings", shop / "spread-embeddings")
 
 
@@ -256,11 +256,13 @@ def test_published_lists_keep_the_rules_and_ids_survive(run):
 def test_published_lists_are_those_of_the_pure_function(run):
     from topkin.transforms.recommend import recommend_parts
 
-    config = recommend.configure(job_of(run, "recommendations"))
-    for part, lists in enumerate(recommend_parts(config.sources)):
+    job = job_of(run, "recommendations")
+    inputs = recommend.inputs_of(job)
+    transform = recommend.transform(job, inputs)
+    for part, lists in enumerate(recommend_parts(inputs)):
         name = storage.part_name(part, PARTS)
-        assert storage.read_parquet(storage.join(config.lists, name)).equals(lists.recommendations)
-        assert storage.read_parquet(storage.join(config.short_lists, name)).equals(lists.short_lists)
+        assert storage.read_parquet(storage.join(transform.lists, name)).equals(lists.recommendations)
+        assert storage.read_parquet(storage.join(transform.short_lists, name)).equals(lists.short_lists)
 
 
 def test_the_summary_of_lists_counts_what_the_tables_hold(run):
@@ -300,9 +302,9 @@ def test_no_scratch_is_left_in_a_sealed_folder(run, tmp_path):
 def test_lists_and_neighbours_are_byte_equal_however_they_are_run(shop, flags):
     for job, out in ((recommend, "recommendations"), (similar, "similar")):
         if not (shop / out).exists():
-            job.execute(job_of(shop, out))
+            job.STAGE.execute(job_of(shop, out))
         shutil.rmtree(shop / f"{out}-again", ignore_errors=True)
-        job.execute(job_of(shop, f"{out}-again", beam=flags))
+        job.STAGE.execute(job_of(shop, f"{out}-again", beam=flags))
         assert same_files(shop / out, shop / f"{out}-again")
 
 
@@ -310,22 +312,24 @@ def test_lists_of_bought_items_are_ranked_by_what_all_users_buy_again(shop):
     from topkin.transforms.recommend import recommend_parts
 
     chosen = {"personal": 2.0, "repeat": 0.25, "recent": 0.0, "due": 0.0}
-    storage.write_json({"repurchase": {"keep": chosen}}, str(shop / "model" / "training.json"))
+    storage.write_json({"keep": chosen}, str(shop / "model" / "repurchase.json"))
     settings = settings_of(str(shop), recommend={"bought": "keep", "personal_repeat": 1.0})
     for out, flags in (("kept", ()), ("kept-again", ("--direct_runner_bundle_repeat=2",))):
-        recommend.execute(job_of(shop, out, settings, flags))
+        recommend.STAGE.execute(job_of(shop, out, settings, flags))
     assert same_files(shop / "kept", shop / "kept-again")
     told = storage.read_json(str(shop / "kept" / "lists.json"))
     assert told["repurchase"] == {**chosen, "repeat": 1.0}
-    config = recommend.configure(job_of(shop, "kept", settings))
+    job = job_of(shop, "kept", settings)
+    inputs = recommend.inputs_of(job)
+    folder = recommend.transform(job, inputs).lists
     own = 0
-    for part, lists in enumerate(recommend_parts(config.sources)):
-        table = storage.read_parquet(storage.join(config.lists, storage.part_name(part, PARTS)))
+    for part, lists in enumerate(recommend_parts(inputs)):
+        table = storage.read_parquet(storage.join(folder, storage.part_name(part, PARTS)))
         assert table.equals(lists.recommendations)
         own += sum(times > 0 for times in table["times_bought"].to_pylist())
     assert own
     counts = storage.read_parquet(str(shop / "kept" / "repurchase.parquet"))
-    assert schemas.encoder_of(counts.schema) == config.sources.encoder
+    assert schemas.encoder_of(counts.schema) == inputs.encoder
     catalogue = storage.read_parquet(str(shop / "prepared" / "catalogue.parquet"))
     users = catalogue["users"].to_pylist()
     assert counts["buyers"].to_pylist() == [users[i] for i in counts["item"].to_pylist()] == [u for u in users if u]
@@ -333,9 +337,9 @@ def test_lists_of_bought_items_are_ranked_by_what_all_users_buy_again(shop):
 
 def test_lists_through_the_index_keep_the_same_rules(shop):
     settings = settings_of(str(shop), recommend={"search": "index"})
-    recommend.execute(job_of(shop, "through-index", settings))
+    recommend.STAGE.execute(job_of(shop, "through-index", settings))
     through = rules_hold(shop, "through-index", settings)
-    recommend.execute(job_of(shop, "exact"))
+    recommend.STAGE.execute(job_of(shop, "exact"))
     exact = rules_hold(shop, "exact", settings)
     assert len(through) == len(exact)
     pairs = [{(r["user_id"], r["item_id"]): r["score"] for r in t.to_pylist()} for t in (through, exact)]
@@ -352,8 +356,8 @@ def test_allow_and_deny_lists_are_kept_by_lists_and_neighbours(shop, tmp_path):
     pq.write_table(pa.table({"item_id": [name("i", n) for n in range(0, 20, 2)]}), tmp_path / "deny.parquet")
     rules = {"allow": str(tmp_path / "allow.parquet"), "deny": str(tmp_path / "deny.parquet")}
     settings = settings_of(str(shop), recommend=rules)
-    summary = recommend.execute(job_of(shop, "listed", settings))
-    similar.execute(job_of(shop, "listed-similar", settings))
+    summary = recommend.STAGE.execute(job_of(shop, "listed", settings))
+    similar.STAGE.execute(job_of(shop, "listed-similar", settings))
     may = {name("i", n) for n in range(1, 20, 2)}
     table = rules_hold(shop, "listed", settings)
     assert set(table["item_id"].to_pylist()) <= may
@@ -368,7 +372,7 @@ def test_a_list_that_cannot_be_used_stops_the_job_with_its_name(shop, tmp_path):
     pq.write_table(pa.table({"item_id": [1, 2]}), tmp_path / "deny.parquet")
     settings = settings_of(str(shop), recommend={"deny": str(tmp_path / "deny.parquet")})
     with pytest.raises(InputError, match=r"recommend.deny = .*deny.parquet: column item_id must be of the catalogue's"):
-        recommend.execute(job_of(shop, "refused", settings))
+        recommend.STAGE.execute(job_of(shop, "refused", settings))
     assert not (shop / "refused" / "recommendations").exists()
 
 
@@ -379,14 +383,14 @@ def test_a_mix_of_encoders_is_refused(shop, tmp_path, search):
     signature = storage.read_json(str(tmp_path / "model" / "signature.json"))
     storage.write_json({**signature, "encoder": "f" * 64}, str(tmp_path / "model" / "signature.json"))
     with pytest.raises(ArtifactError, match=r"embeddings was made by encoder .* the run's model is ffff"):
-        recommend.execute(job_of(tmp_path, "lists"))
+        recommend.STAGE.execute(job_of(tmp_path, "lists"))
     told = storage.read_json(str(tmp_path / "embeddings" / "vectors.json"))
     storage.write_json({**told, "encoder": "f" * 64}, str(tmp_path / "embeddings" / "vectors.json"))
     from topkin.transforms.recommend import ListMaker
 
     settings = settings_of(str(tmp_path), recommend={"search": search})
     with pytest.raises(ArtifactError, match=r"part-00000-of-00003.parquet must be made by encoder ffff"):
-        ListMaker(recommend.configure(job_of(tmp_path, "lists", settings)).sources)
+        ListMaker(recommend.inputs_of(job_of(tmp_path, "lists", settings)))
 
 
 def test_an_index_of_another_encoder_is_refused(shop, tmp_path):
@@ -395,14 +399,14 @@ def test_an_index_of_another_encoder_is_refused(shop, tmp_path):
     items = read_items(
         str(shop / "embeddings"), storage.read_json(str(shop / "embeddings" / "vectors.json"))["encoder"]
     )
-    from topkin.search.hnsw import build_index
+    from topkin.search.hnsw.build import build_index
 
     settings = settings_of(str(shop), recommend={"search": "index"})
     build_index(items.vectors, str(tmp_path / "index"), settings.index, 0, ids=items.ids, encoder="f" * 64)
     job = job_of(shop, "lists", settings)
     job.folders["index"] = str(tmp_path / "index")
     with pytest.raises(ArtifactError, match=r"index was made by encoder ffff"):
-        ListMaker(recommend.configure(job).sources)
+        ListMaker(recommend.inputs_of(job))
 
 
 # similar
@@ -456,7 +460,7 @@ def test_neighbours_are_those_of_one_look_at_everything(run):
 
 def test_neighbours_can_be_turned_off(shop):
     settings = settings_of(str(shop), similar={"items": 0, "users": 0, "bought": 0})
-    assert similar.execute(job_of(shop, "none", settings)) == {
+    assert similar.STAGE.execute(job_of(shop, "none", settings)) == {
         "similar_items": 0,
         "similar_users": 0,
         "neighbours_bought": 0,
@@ -469,7 +473,7 @@ def test_neighbours_can_be_turned_off(shop):
 def test_more_neighbours_than_there_are_cost_no_more_than_all(shop):
     many = settings_of(str(shop), similar=dict.fromkeys(("items", "users", "bought"), 1_000_000_000))
     some = settings_of(str(shop), similar=dict.fromkeys(("items", "users", "bought"), 1_000))
-    assert similar.execute(job_of(shop, "many", many)) == similar.execute(job_of(shop, "some", some))
+    assert similar.STAGE.execute(job_of(shop, "many", many)) == similar.STAGE.execute(job_of(shop, "some", some))
 
 
 def test_no_table_is_pickled_on_its_way(shop, monkeypatch):
@@ -480,7 +484,7 @@ def test_no_table_is_pickled_on_its_way(shop, monkeypatch):
     with pytest.raises(AssertionError, match="pickled"):
         pickle.dumps(pa.table({"a": [1]}))
     for job in (embed, recommend, similar):
-        job.execute(job_of(shop, f"unpickled-{job.STAGE}"))
+        job.STAGE.execute(job_of(shop, f"unpickled-{job.STAGE.name}"))
 
 
 @pytest.mark.parametrize(

@@ -29,13 +29,13 @@ def prepared(tmp_path_factory) -> Job:
     for name in ("prepared", "scratch"):
         os.makedirs(root / name)
     job = Job(settings=settings, as_of=shop.as_of, out=str(root / "prepared"), scratch=str(root / "scratch"))
-    prepare.execute(job)
+    prepare.STAGE.execute(job)
     return Job(settings=settings, as_of=shop.as_of, out="", folders={"prepare": str(root / "prepared")})
 
 
 def run(job: Job, folder: Path) -> dict:
     (folder / "out").mkdir()
-    return train.execute(
+    return train.STAGE.execute(
         Job(
             settings=job.settings,
             as_of=job.as_of,
@@ -84,5 +84,5 @@ def test_the_same_job_gives_the_same_encoder(prepared, tmp_path):
 
 
 def test_its_settings_are_those_that_the_result_depends_on():
-    assert set(train.SECTIONS) <= set(Settings.model_fields)
-    assert train.NEEDS == ("prepare",)
+    assert set(train.STAGE.sections) <= set(Settings.model_fields)
+    assert train.STAGE.needs(Settings.model_validate({"purchases": {"path": "x"}})) == ("prepare",)

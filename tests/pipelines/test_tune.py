@@ -9,7 +9,7 @@ from topkin.config.load import load_settings
 from topkin.pipelines import tune
 from topkin.synthetic.shop import Shop
 
-SETS = ["train.epochs=1", "train.dim=8", "train.svd_dim=8", "train.svd_rank=16", "run.parts=2"]
+SETS = ["train.epochs=1", "train.dim=8", "train.svd_dim=8", "train.advanced.svd_rank=16", "run.parts=2"]
 
 
 @pytest.fixture(scope="module")
@@ -25,16 +25,17 @@ def test_a_search_goes_on_with_the_trials_it_has_and_writes_the_best(shop):
     config, made = shop
     settings = load_settings(config, sets=SETS)
     folder, first = tune.search(settings, made.as_of, trials=2, keys=["temperature"])
-    told = []
-    again, three = tune.search(settings, made.as_of, trials=3, keys=["temperature"], told=told.append)
+    reported = []
+    again, three = tune.search(settings, made.as_of, trials=3, keys=["temperature"], on_trial=reported.append)
     assert again == folder
     assert three[:2] == first  # seconds too: they were not done again
-    assert told == three == storage.read_json(f"{folder}/trials.json")
+    assert reported == three == storage.read_json(f"{folder}/trials.json")
     assert three[0]["changes"] == {}
     best = max(three, key=lambda trial: (trial["value"], -trial["number"]))
     written = Path(folder, "best.toml").read_text()
-    assert written == "\n".join(["[train]", *(f"{k} = {v}" for k, v in best["changes"].items())]) + "\n"
-    chosen = load_settings(config, sets=[*SETS, *(f"train.{k}={v}" for k, v in best["changes"].items())])
+    lines = [f"{k} = {v}" for k, v in best["changes"].items()]
+    assert written == "\n".join(["[train]", *(["[train.advanced]", *lines] if lines else [])]) + "\n"
+    chosen = load_settings(config, sets=[*SETS, *(f"train.advanced.{k}={v}" for k, v in best["changes"].items())])
     assert tune._trial(9, {}, chosen, made.as_of, _prepared(folder))["value"] == best["value"]
 
 

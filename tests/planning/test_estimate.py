@@ -8,10 +8,12 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from topkin.artifacts.runs import FOLDERS
 from topkin.config.sections import Settings
 from topkin.errors import ConfigError
-from topkin.planning.estimate import InputCounts, Machine, Plan, duration, plan, refuse, shards_of, size
+from topkin.pipelines.engine.stages import ORDER
+from topkin.pipelines.engine.stages import plan_stages as plan
+from topkin.pipelines.recommend import shards_of as shards_of_load
+from topkin.planning.estimate import InputCounts, Machine, Plan, Workload, duration, refuse, size
 
 ROOMY = Machine(memory=1e15, cores=2)
 
@@ -22,6 +24,10 @@ def settings_of(**sections: dict[str, Any]) -> Settings:
 
 def counts_of(users: int, items: int, history: float = 10, **more: int) -> InputCounts:
     return InputCounts(purchases=int(users * history) + 1, known=int(users * history), users=users, items=items, **more)
+
+
+def shards_of(counts: InputCounts, settings: Settings, machine: Machine) -> int:
+    return shards_of_load(Workload(counts=counts, settings=settings, machine=machine))
 
 
 some_settings = st.builds(
@@ -53,7 +59,7 @@ def test_more_of_anything_costs_no_less(counts, settings, what, factor):
 @given(some_counts, some_settings, st.floats(1.2e9, 1e12))
 def test_the_fewest_shards_that_fit_are_taken(counts, settings, memory):
     machine = Machine(memory=memory)
-    [stage] = plan(counts, settings, machine, stages=["recommend"]).stages
+    [stage] = plan(counts, settings, machine, ["recommend"]).stages
     assert stage.shards == shards_of(counts, settings, machine)
     if stage.shards > 1:
         assert stage.mode == "sharded"
@@ -81,7 +87,7 @@ def test_a_refused_plan_fits_with_the_setting_that_is_named(counts, settings, me
             assert more, refusal
             machine = Machine(memory=float(more[1]) * 1e9)
         stage = refusal.partition(" ")[0]
-        assert not plan(counts, asked, machine, stages=[stage]).refusals, refusal
+        assert not plan(counts, asked, machine, [stage]).refusals, refusal
 
 
 def test_the_refusal_is_an_error_with_every_stage():
@@ -104,17 +110,6 @@ def test_a_catalogue_beyond_a_worker_is_cut_and_one_within_is_not():
     assert tight.bytes_read > roomy.bytes_read
 
 
-def test_rows_of_users_take_memory_in_training_and_embedding_alone():
-    counts = counts_of(10**7, 1000)
-    without, rows = (plan(counts, settings_of(train={"user_rows": on}), ROOMY) for on in (False, True))
-    table = 10**7 * (4 * 128 + counts.id_bytes)
-    more = {s.stage: s.memory - without.stage(s.stage).memory for s in rows.stages}
-    assert {stage for stage, extra in more.items() if extra} == {"train", "embed"}
-    assert more["train"] > 3 * table  # with two moments
-    assert more["embed"] > table
-    assert rows.stage("train").bytes_written - without.stage("train").bytes_written == pytest.approx(table)
-
-
 @given(some_counts, st.integers(1, 64), st.integers(1, 1000))
 def test_more_cores_and_workers_take_no_longer(counts, cores, workers):
     assume(counts.users)
@@ -122,7 +117,7 @@ def test_more_cores_and_workers_take_no_longer(counts, cores, workers):
     many = plan(counts, settings_of(), Machine(memory=1e15, cores=cores, workers=workers))
     assert many.seconds <= one.seconds
     assert [s.cpu_seconds for s in many.stages] == [s.cpu_seconds for s in one.stages]
-    assert [s.stage for s in one.stages] == list(FOLDERS)
+    assert [s.stage for s in one.stages] == list(ORDER)
 
 
 @pytest.mark.parametrize(
@@ -147,9 +142,9 @@ def test_a_baselines_lists_are_never_cut_into_shards_and_hold_the_baseline_in_pl
     by_encoder = settings_of(run={"parts": 1000})
     by_baseline = settings_of(run={"parts": 1000}, recommend={"model": "item_knn"})
     assert shards_of(counts, by_encoder, worker) > shards_of(counts, by_baseline, worker) == 1
-    (stage,) = plan(counts, by_baseline, worker, stages=["recommend"]).stages
-    (wide,) = plan(replace(counts, dim=4000), by_baseline, worker, stages=["recommend"]).stages
+    (stage,) = plan(counts, by_baseline, worker, ["recommend"]).stages
+    (wide,) = plan(replace(counts, dim=4000), by_baseline, worker, ["recommend"]).stages
     more = settings_of(run={"parts": 1000}, recommend={"model": "item_knn"}, evaluate={"neighbours": 200})
-    (near,) = plan(counts, more, worker, stages=["recommend"]).stages
+    (near,) = plan(counts, more, worker, ["recommend"]).stages
     assert near.memory - stage.memory == 24 * 10**7 * 100  # a score, a number and their transpose of each neighbour
     assert wide.memory - stage.memory < 0.01 * 8 * 4000 * 10**7  # nothing of the items' vectors

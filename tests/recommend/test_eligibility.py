@@ -12,12 +12,11 @@ from hypothesis import strategies as st
 from topkin.config.sections import RecommendSettings
 from topkin.errors import InputError
 from topkin.interactions import Interactions
+from topkin.recommend.bought import excluded_items
 from topkin.recommend.eligibility import (
     allowed_items,
     as_ids,
     cooldown_days,
-    count_excluded,
-    excluded_items,
     item_lists_fingerprint,
     read_item_list,
 )
@@ -48,7 +47,8 @@ def test_exclusions_equal_a_look_at_every_purchase(bought, rule, days):
     history = _history(bought, N)
     cooldown = np.full(N, days, np.float32)
     cooldown[0] = 5.0
-    indptr, items = excluded_items(history, rule, cooldown)
+    excluded = excluded_items(history, rule, cooldown)
+    indptr, items = excluded
     assert indptr.dtype == np.int64
     assert items.dtype == np.int32
     for u, user in enumerate(bought):
@@ -60,7 +60,7 @@ def test_exclusions_equal_a_look_at_every_purchase(bought, rule, days):
         }[rule]
         assert list(items[indptr[u] : indptr[u + 1]]) == sorted(expected)
     mask = np.arange(N) % 2 == 0
-    counted = count_excluded((indptr, items), mask)
+    counted = excluded.count_in(mask)
     assert list(counted) == [int(mask[items[indptr[u] : indptr[u + 1]]].sum()) for u in range(len(bought))]
 
 

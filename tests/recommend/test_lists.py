@@ -1,6 +1,6 @@
 """Whole lists against an oracle that looks at every user, item and rule by itself."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -14,21 +14,14 @@ from topkin.config.sections import RecommendSettings
 from topkin.encoding.blocks import Block
 from topkin.interactions import Interactions
 from topkin.linalg.cosine import unit_rows
+from topkin.recommend.bought import BOUGHT, FEW_COOL, FEW_UNBOUGHT
 from topkin.recommend.eligibility import allowed_items, cooldown_days
-from topkin.recommend.lists import (
-    FEW_ALLOWED,
-    FEW_COOL,
-    FEW_ITEMS,
-    FEW_SOLD,
-    FEW_UNBOUGHT,
-    FEW_VECTORS,
-    SHORTFALLS,
-    ItemContext,
-    recommend,
-)
+from topkin.recommend.explain import PooledScores
+from topkin.recommend.lists import FEW_ALLOWED, FEW_ITEMS, SHORTFALLS, ItemContext, recommend
 from topkin.recommend.popular_fallback import SegmentPopularity, segment_counts
-from topkin.recommend.repurchase import DEFAULTS, RepeatHistory, Repurchase, RepurchaseRates, counts_of, personal_part
-from topkin.recommend.searchers import ExactSearch
+from topkin.recommend.repurchase.blend import Repurchase, personal_part
+from topkin.recommend.repurchase.rates import RepeatHistory, RepurchaseRates, counts_of
+from topkin.recommend.searchers import FEW_SOLD, FEW_VECTORS, ExactSearcher
 
 AS_OF = datetime(2020, 6, 1)
 DIM = 4
@@ -48,6 +41,21 @@ def block(inverse_popularity, half_life):
         half_life_days=half_life,
         spread=tuple([1.0] * DIM),
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shelf(ItemContext):
+    """All that the lists of a shop are made from."""
+
+    in_vectors: np.ndarray
+    buyers: np.ndarray
+    blocks: list[Block]
+    history_length: int
+
+
+def exact(shelf: Shelf) -> ExactSearcher:
+    fields = ("vectors", "in_vectors", "buyers", "blocks", "history_length")
+    return ExactSearcher(shelf.vectors, PooledScores(**{name: getattr(shelf, name) for name in fields}))
 
 
 def shop_of(
@@ -82,14 +90,14 @@ def shop_of(
         key: None if rows is None else pa.array([name(r) for r in rows], t)
         for key, rows in (("allow", allow), ("deny", deny))
     }
-    shelf = ItemContext(
+    shelf = Shelf(
         item_ids=ids,
         vectors=vectors,
         in_vectors=in_vectors,
         buyers=events,
         allowed=allowed_items(catalogue, **listed).mask,
         cooldown=cooldown_days(pa.array(["a", "b"] * n_items)[:n_items], days, by),
-        popularity=SegmentPopularity(events, recent, segment_counts(histories, ids, AS_OF, 7.0)),
+        popularity=SegmentPopularity(events, recent, segment_counts(history, histories, AS_OF, 7.0)),
         blocks=[block(0.5, None)],
         history_length=3,
         encoder="e" * 64,
@@ -133,7 +141,7 @@ def test_any_rules_are_kept_and_any_short_list_is_explained(
     histories, vectors, shelf = shop_of(
         users, 8, available=available, deny=deny, allow=allow, no_vector=no_vector, seed=seed, by={"b": 10}
     )
-    search = ExactSearch(shelf.vectors)
+    search = exact(shelf)
     lists = recommend(histories, vectors, shelf, search, config, AS_OF)
     lists.recommendations.validate(full=True)
     shorts = {r["user_id"]: r for r in lists.short_lists.to_pylist()}
@@ -204,7 +212,7 @@ BUYER = [(None, [(0, 1.0), (1, 40.0)])]
 )
 def test_each_short_list_gets_the_first_rule_that_left_too_few(n_items, options, config, reason):
     histories, vectors, shelf = shop_of(BUYER, n_items, seed=3, **options)
-    lists = recommend(histories, vectors, shelf, ExactSearch(shelf.vectors), RecommendSettings(**config), AS_OF)
+    lists = recommend(histories, vectors, shelf, exact(shelf), RecommendSettings(**config), AS_OF)
     assert lists.short_lists["reason"].to_pylist() == [reason]
 
 
@@ -213,7 +221,7 @@ def test_users_without_a_usable_history_get_what_sells_in_their_segment():
     histories, vectors, shelf = shop_of(users, 6, no_vector=[5])
     vectors[4] = 0
     config = RecommendSettings(k=4, min_history=1)
-    lists = recommend(histories, vectors, shelf, ExactSearch(shelf.vectors), config, AS_OF)
+    lists = recommend(histories, vectors, shelf, exact(shelf), config, AS_OF)
     of = {
         u: [(r["item_id"][-1], r["source"], r["score"], r["because"]) for r in _rows(lists, u)]
         for u in ("u1", "u2", "u4")
@@ -232,7 +240,7 @@ def test_users_without_a_usable_history_get_what_sells_in_their_segment():
 def test_reasons_are_the_pooled_items_of_largest_share():
     users = [(None, [(4, 50.0), (3, 40.0), (2, 3.0), (1, 2.0), (0, 1.0)])]  # the vector pools the three latest
     histories, vectors, shelf = shop_of(users, 20, seed=5)
-    lists = recommend(histories, vectors, shelf, ExactSearch(shelf.vectors), RecommendSettings(k=15, because=2), AS_OF)
+    lists = recommend(histories, vectors, shelf, exact(shelf), RecommendSettings(k=15, because=2), AS_OF)
     unpooled = 0
     for row in _rows(lists, "u0"):
         j = int(row["item_id"][-2:])
@@ -247,7 +255,7 @@ def test_reasons_are_the_pooled_items_of_largest_share():
 def test_ids_of_any_type_survive(kind):
     users = [(None, [(0, 1.0)]), (None, [(3, 1.0), (4, 2.0)]), (None, [])]
     histories, vectors, shelf = shop_of(users, 6, kind=kind)
-    lists = recommend(histories, vectors, shelf, ExactSearch(shelf.vectors), RecommendSettings(k=3), AS_OF)
+    lists = recommend(histories, vectors, shelf, exact(shelf), RecommendSettings(k=3), AS_OF)
     table = lists.recommendations
     t = histories["user_id"].type
     assert table.schema.equals(schemas.recommendations(t, t))
@@ -260,9 +268,7 @@ def test_ids_of_any_type_survive(kind):
 def test_vectors_of_other_users_are_refused():
     histories, vectors, shelf = shop_of(BUYER, 6)
     with pytest.raises(ValueError, match=r"as many as histories \(1\), got 2"):
-        recommend(
-            histories, np.repeat(vectors, 2, axis=0), shelf, ExactSearch(shelf.vectors), RecommendSettings(), AS_OF
-        )
+        recommend(histories, np.repeat(vectors, 2, axis=0), shelf, exact(shelf), RecommendSettings(), AS_OF)
 
 
 @pytest.mark.parametrize(("inverse_popularity", "half_life"), [(0.0, None), (2.0, None), (0.0, 1.0), (2.0, 1.0)])
@@ -285,7 +291,7 @@ def test_because_names_the_largest_parts_of_the_score_by_the_encoders_own_weight
         histories,
         np.array(vectors, np.float32),
         shelf,
-        ExactSearch(shelf.vectors),
+        exact(shelf),
         RecommendSettings(k=6, bought="keep", because=2),
         AS_OF,
     )
@@ -302,7 +308,7 @@ def test_because_names_the_largest_parts_of_the_score_by_the_encoders_own_weight
 def test_a_k_beyond_the_catalogue_costs_no_more_than_the_catalogue():
     histories, vectors, shelf = shop_of(BUYER, 4, seed=3)
     config = RecommendSettings(k=2_000_000_000, bought="keep")
-    lists = recommend(histories, vectors, shelf, ExactSearch(shelf.vectors), config, AS_OF)
+    lists = recommend(histories, vectors, shelf, exact(shelf), config, AS_OF)
     assert sorted(lists.recommendations["item_id"].to_pylist()) == shelf.item_ids.to_pylist()
     [short] = lists.short_lists.to_pylist()
     assert (short["wanted"], short["got"], short["reason"]) == (2_000_000_000, 4, FEW_ITEMS)
@@ -319,14 +325,12 @@ def test_own_items_rank_by_their_personal_part_and_are_their_own_reason(policy):
     histories, vectors, shelf = shop_of(users, 12, deny=[2], no_vector=[6], seed=4)
     history = Interactions.from_histories(histories, shelf.item_ids, AS_OF)
     items = RepurchaseRates.of(counts_of(history), 12)
-    shelf = replace(shelf, repurchase=Repurchase(DEFAULTS[policy], items))
+    shelf = replace(shelf, repurchase=Repurchase(BOUGHT[policy].weights, items))
     config = RecommendSettings(k=6, bought=policy, because=2)
-    lists = recommend(histories, vectors, shelf, ExactSearch(shelf.vectors), config, AS_OF)
-    plain = recommend(
-        histories, vectors, replace(shelf, repurchase=None), ExactSearch(shelf.vectors), replace_k(config, 12), AS_OF
-    )
+    lists = recommend(histories, vectors, shelf, exact(shelf), config, AS_OF)
+    plain = recommend(histories, vectors, replace(shelf, repurchase=None), exact(shelf), replace_k(config, 12), AS_OF)
     own = RepeatHistory.of(history)
-    part = personal_part(own, items, DEFAULTS[policy])
+    part = personal_part(own, items, BOUGHT[policy].weights)
     for u in (0, 1, 3):
         of_model = {int(r["item_id"][-2:]): r for r in _rows(plain, f"u{u}")}
         parts = {
@@ -335,7 +339,7 @@ def test_own_items_rank_by_their_personal_part_and_are_their_own_reason(policy):
         best = max(r["score"] for r in of_model.values())
         value = {i: r["score"] / abs(best) for i, r in of_model.items()}
         for i, p in parts.items():
-            value[i] += DEFAULTS[policy].personal * p / max(parts.values())
+            value[i] += BOUGHT[policy].weights.personal * p / max(parts.values())
         rows = _rows(lists, f"u{u}")
         assert [int(r["item_id"][-2:]) for r in rows] == sorted(value, key=lambda i: (-value[i], i))[:6]
         assert [r["rank"] for r in rows] == list(range(1, 7))

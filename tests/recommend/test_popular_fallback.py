@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from topkin.artifacts.schemas import SOURCES
 from topkin.ingest.catalogue import sales
+from topkin.interactions import Interactions
+from topkin.linalg.csr import Csr
 from topkin.recommend.popular_fallback import (
     SEGMENT_COUNTS,
     SegmentPopularity,
@@ -35,6 +37,10 @@ def _histories(users: list[tuple[str | None, list[tuple[int, float]]]]) -> pa.Ta
     )
 
 
+def counts_of(histories: pa.Table) -> pa.Table:
+    return segment_counts(Interactions.from_histories(histories, IDS, AS_OF), histories, AS_OF, 7.0)
+
+
 IDS = pa.array([f"i{n}" for n in range(N)])
 segment = st.sampled_from([None, "north", "south"])
 users = st.lists(
@@ -46,7 +52,7 @@ users = st.lists(
 @settings(deadline=None)
 @given(users, st.integers(0, 8))
 def test_segment_counts_are_those_of_a_loop_and_merge_over_parts(shop, cut):
-    whole = segment_counts(_histories(shop), IDS, AS_OF, 7.0)
+    whole = counts_of(_histories(shop))
     expected: dict[tuple[str, int], int] = {}
     for s, history in shop:
         for i, age in history:
@@ -54,7 +60,7 @@ def test_segment_counts_are_those_of_a_loop_and_merge_over_parts(shop, cut):
                 expected[s, i] = expected.get((s, i), 0) + 1
     assert [tuple(r.values()) for r in whole.to_pylist()] == [(*key, n) for key, n in sorted(expected.items())]
     assert whole.schema == SEGMENT_COUNTS
-    parts = [segment_counts(_histories(p), IDS, AS_OF, 7.0) for p in (shop[cut:], shop[:cut])]
+    parts = [counts_of(_histories(p)) for p in (shop[cut:], shop[:cut])]
     assert merge_segment_counts(parts).equals(whole)
 
 
@@ -79,7 +85,7 @@ def test_the_recent_days_of_a_segment_begin_when_the_catalogues_do():
         }
     )
     recent = [i for i, n in enumerate(sales(events, AS_OF, 7.0)["recent"].to_pylist()) if n]
-    assert segment_counts(histories, IDS, AS_OF, 7.0)["item"].to_pylist() == recent == [0, 2]
+    assert counts_of(histories)["item"].to_pylist() == recent == [0, 2]
 
 
 def test_nothing_merged_is_an_empty_table():
@@ -108,7 +114,9 @@ def test_each_step_lists_what_the_steps_before_did_not(ever, recent, by_segment,
     popularity = SegmentPopularity(np.array(ever), np.array(recent), table)
     indptr = np.cumsum([0, *(len(e) for _, e in asked)]).astype(np.int64)
     items = np.array([i for _, e in asked for i in sorted(e)], np.int32)
-    got = popular_lists(pa.array([s for s, _ in asked], pa.string()), (indptr, items), popularity, np.array(allowed), k)
+    got = popular_lists(
+        pa.array([s for s, _ in asked], pa.string()), Csr(indptr, items), popularity, np.array(allowed), k
+    )
     for user, (s, excluded) in enumerate(asked):
         listed: list[tuple[int, float, str]] = []
         for source, of in (
@@ -133,7 +141,7 @@ def test_a_user_with_many_exclusions_does_not_widen_the_others():
     popularity = SegmentPopularity(events, np.zeros(n, np.int64), SEGMENT_COUNTS.empty_table())
     indptr = np.array([0, 0, 2990, 2990], np.int64)
     ids, scores, _ = popular_lists(
-        pa.nulls(3, pa.string()), (indptr, np.arange(2990, dtype=np.int32)), popularity, np.ones(n, bool), 20
+        pa.nulls(3, pa.string()), Csr(indptr, np.arange(2990, dtype=np.int32)), popularity, np.ones(n, bool), 20
     )
     assert ids[0].tolist() == list(range(20))
     assert ids[1].tolist() == [*range(2990, 3000), *[-1] * 10]

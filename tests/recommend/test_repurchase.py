@@ -8,26 +8,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from topkin.config.sections import RecommendSettings
 from topkin.interactions import Interactions
 from topkin.linalg.cosine import unit_rows
-from topkin.recommend.repurchase import (
-    DEFAULTS,
+from topkin.linalg.csr import Csr
+from topkin.recommend.bought import BOUGHT, weights_of
+from topkin.recommend.repurchase.blend import Repurchase, Weights, hazard, own_scores, personal_part
+from topkin.recommend.repurchase.rates import (
     RECENT_DAYS,
     TRUST,
-    Case,
     RepeatHistory,
-    Repurchase,
     RepurchaseRates,
-    Weights,
-    choose,
-    chosen,
     counts_of,
-    hazard,
     merge_counts,
-    own_scores,
-    personal_part,
-    weights_for,
 )
+from topkin.recommend.repurchase.tuning import Case, choose, chosen
 from topkin.search.topk import top_k
 
 N = 7
@@ -181,7 +176,7 @@ def test_boost_lists_first_what_is_due_and_keep_what_was_bought_most():
     ids, scores = top_k(vectors[:1], vectors, 3)
     lists = {}
     for policy in ("keep", "boost"):
-        ranked = Repurchase(DEFAULTS[policy], tendencies_of(purchases)).ranked
+        ranked = Repurchase(BOUGHT[policy].weights, tendencies_of(purchases)).ranked
         lists[policy], _ = ranked(
             ids,
             scores,
@@ -210,7 +205,7 @@ def _case(seed: int, repeats: bool) -> Case:
         ids,
         scores,
         known=history,
-        truth=(np.cumsum([0, *map(len, truth)]), np.array([i for t in truth for i in t], np.int32)),
+        truth=Csr(np.cumsum([0, *map(len, truth)]), np.array([i for t in truth for i in t], np.int32)),
         queries=queries,
         vectors=vectors,
         allowed=np.ones(n, bool),
@@ -226,7 +221,7 @@ def test_the_personal_part_weighs_as_much_as_validation_asks_for(repeats):
     assert (found["keep"]["personal"] > 0) == repeats
     assert found["keep"]["due"] == 0
     assert found["boost"]["due"] > 0
-    best, start = Weights(**found["keep"]), DEFAULTS["keep"]
+    best, start = Weights(**found["keep"]), BOUGHT["keep"].weights
 
     def judged(weights):
         return np.concatenate([case.judged(weights) for case in cases])
@@ -241,8 +236,8 @@ def test_the_personal_part_weighs_as_much_as_validation_asks_for(repeats):
 
 def test_several_cuts_are_chosen_for_together():
     repeats, news = _case(1, True), _case(1, False)
-    alone = [choose([case], start=DEFAULTS["keep"], fixed=("due",)) for case in (repeats, news)]
-    both = choose([repeats, news], start=DEFAULTS["keep"], fixed=("due",))
+    alone = [choose([case], start=BOUGHT["keep"].weights, fixed=("due",)) for case in (repeats, news)]
+    both = choose([repeats, news], start=BOUGHT["keep"].weights, fixed=("due",))
     assert alone[1].personal == 0 < both.personal <= alone[0].personal
     for case, own in zip((repeats, news), alone, strict=True):
         assert case.judged(own).mean() >= case.judged(both).mean() - 0.02
@@ -255,15 +250,21 @@ def test_what_nothing_could_have_told_changes_the_weights_seldom():
         indptr = case.truth[0]
         noise = [np.sort(rng.choice(40, 3, replace=False)) for _ in indptr[1:]]
         best = choose(
-            [case._replace(truth=(indptr, np.concatenate(noise)))], start=DEFAULTS["boost"], fixed=("personal",)
+            [case._replace(truth=Csr(indptr, np.concatenate(noise)))],
+            start=BOUGHT["boost"].weights,
+            fixed=("personal",),
         )
-        changed += best != DEFAULTS["boost"]
+        changed += best != BOUGHT["boost"].weights
     assert changed <= 3  # 10 where any gain is enough
 
 
 def test_set_weights_win_over_chosen_ones_and_those_over_the_defaults():
     found = {"keep": {"personal": 3.0, "repeat": 0.25}}
-    assert weights_for("keep", found, {"repeat": 1.0, "recent": None}) == Weights(
-        3.0, 1.0, DEFAULTS["keep"].recent, 0.0
-    )
-    assert weights_for("boost", found, {}) == DEFAULTS["boost"]
+
+    def weights(**settings):
+        return weights_of(RecommendSettings(**settings), found)
+
+    assert weights(bought="keep", personal_repeat=1.0) == Weights(3.0, 1.0, BOUGHT["keep"].weights.recent, 0.0)
+    assert weights(bought="boost") == BOUGHT["boost"].weights
+    assert weights(bought="exclude") is weights(bought="cooldown") is None
+    assert weights(bought="keep", model="item_knn", personal=0) is None

@@ -14,8 +14,9 @@ from topkin.artifacts.embeddings import StoredItems, vector_column
 from topkin.errors import ArtifactError
 from topkin.interactions import Interactions
 from topkin.linalg.cosine import unit_rows
-from topkin.recommend.lists import UserQueries
-from topkin.recommend.sharded import MergedSearch, Shard, lists_of, lists_table, merge_lists, shard_bounds
+from topkin.linalg.csr import Csr
+from topkin.recommend.searchers import MergedSearcher, UserQueries
+from topkin.recommend.sharded import Shard, lists_of, lists_table, merge_lists, shard_bounds
 from topkin.search.topk import top_k
 
 AS_OF = datetime(2024, 5, 1)
@@ -48,18 +49,14 @@ def test_any_cut_in_any_order_gives_the_lists_of_one_search(n_items, shards, k, 
     allowed = rng.random(n_items) < 0.8
     barred = [np.flatnonzero(rng.random(n_items) < 0.3) for _ in range(n_users)]
     indptr = np.concatenate([[0], np.cumsum([len(b) for b in barred], dtype=np.int64)]).astype(np.int64)
-    exclude = indptr, np.concatenate([np.zeros(0, np.int64), *barred]).astype(np.int32)
-    why = np.where(rng.random(n_users) < 0.7, -1, 1).astype(np.int8)
-    nothing = Interactions(np.zeros(n_users + 1, np.int64), *(np.zeros(0, t) for t in ("i4", "f4", "f4")), n_items)
+    exclude = Csr(indptr, np.concatenate([np.zeros(0, np.int64), *barred]).astype(np.int32))
     found = (items != 0).any(axis=1) & allowed
-    known = np.flatnonzero(why < 0)
+    known = np.flatnonzero(rng.random(n_users) < 0.7)
     every = top_k(users, items, k, exclude=exclude, allowed=found)
     bounds, tables = shard_bounds(n_items, shards), [pa.table({})]
     for shard in range(shards):
         numbers = bounds[shard] + np.flatnonzero(found[bounds[shard] : bounds[shard + 1]])
-        tables.append(
-            Shard(numbers.astype(np.int32), items[numbers]).search(UserQueries(nothing, exclude, why), users, k)
-        )
+        tables.append(Shard(numbers.astype(np.int32), items[numbers]).search(users[known], exclude.take(known), k))
     while len(tables) > 1:
         order = rng.permutation(len(tables))
         some, others = np.split(order, [rng.integers(1, len(tables) + 1)])
@@ -114,8 +111,8 @@ def test_items_of_another_encoder_are_refused(tmp_path):
 
 def test_merged_lists_of_other_users_are_refused():
     lists = np.zeros((2, 3), np.int32), np.zeros((2, 3), np.float32)
-    search = MergedSearch(lists_table(lists, 9))
-    nothing = np.zeros(3, np.int64), np.zeros(0, np.int32)
+    search = MergedSearcher(lists_table(lists, 9))
+    nobody = Interactions(np.zeros(2, np.int64), *(np.zeros(0, t) for t in ("i4", "f4", "f4")), 9)
     assert search.n_candidates(np.ones(9, bool)) == 9
     with pytest.raises(ValueError, match=r"lists must be \(1, 3\), the shards gave \(2, 3\)"):
-        search.search(np.zeros((1, 4), np.float32), 3, exclude=nothing, allowed=np.ones(9, bool))
+        search.search(UserQueries(nobody, np.zeros((1, 4), np.float32), Csr.empty(1)), 3, np.ones(9, bool))

@@ -97,13 +97,12 @@ def gathered(folders: dict[str, str], metrics: dict[str, Any]) -> ReportData:
 
 def test_what_a_report_shows_is_read_off_the_folders_of_the_run(folders: dict[str, str]) -> None:
     found = gathered(folders, measured())
-    assert [(m.name, m.known, m.held_out) for m in found.months] == [
+    assert [(m.name, m.before, m.held_out) for m in found.months] == [
         ("2024-03", 3, 0),
         ("2024-04", 3, 0),
         ("2024-05", 0, 3),
         ("2024-06", 0, 3),
     ]
-    assert found.list_sources == {"model": 40}
     assert found.list_users == {"model": 20}
     assert found.short_lists == {"nothing else is allowed": 1}
     assert found.history_lengths.tolist() == [2] * 20
@@ -151,7 +150,7 @@ def test_a_run_that_nothing_measures_has_a_page_too(folders: dict[str, str]) -> 
 def test_long_spans_name_months_by_a_letter_and_the_year_in_january(folders: dict[str, str]) -> None:
     found = gathered(folders, measured())
     months = [
-        data.Month(name=f"{year}-{month:02d}", known=month, held_out=0) for year in (2022, 2023, 2024)
+        data.Month(name=f"{year}-{month:02d}", before=month, held_out=0) for year in (2022, 2023, 2024)
         for month in range(1, 13)
     ]  # fmt: skip
     drawn = charts.draw(ReportData(**{**vars(found), "months": months}))["months"]

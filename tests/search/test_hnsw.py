@@ -17,7 +17,9 @@ from topkin.artifacts import schemas, storage
 from topkin.config.sections import IndexSettings
 from topkin.errors import ArtifactError
 from topkin.linalg.cosine import unit_rows
-from topkin.search import hnsw
+from topkin.search.hnsw import files
+from topkin.search.hnsw.build import build_index
+from topkin.search.hnsw.files import load_index
 from topkin.search.topk import top_k
 
 DIM = 16
@@ -34,7 +36,7 @@ def built(tmp_path_factory):
     vectors[[3, 77]] = 0
     folder = str(tmp_path_factory.mktemp("index"))
     ids = pa.array([f"item {n}" for n in range(500)])
-    info = hnsw.build_index(vectors, folder, SETTINGS, 7, ids=ids, encoder="e" * 64, queries=_vectors(80, 1))
+    info = build_index(vectors, folder, SETTINGS, 7, ids=ids, encoder="e" * 64, queries=_vectors(80, 1))
     return folder, vectors, info
 
 
@@ -51,14 +53,14 @@ def forbidden(monkeypatch):
     def refuse(*args):
         raise AssertionError("a file was given to NMSLIB unverified")
 
-    monkeypatch.setattr(hnsw, "_load_graph", refuse)
-    monkeypatch.setattr(hnsw, "_new_graph", refuse)
+    monkeypatch.setattr(files, "_load_graph", refuse)
+    monkeypatch.setattr(files, "new_graph", refuse)
 
 
 def test_zero_vectors_are_left_out_and_counted(built):
     folder, _, info = built
     assert (info["items"], info["indexed"], info["without_vector"]) == (500, 498, 2)
-    index = hnsw.load_index(folder)
+    index = load_index(folder)
     assert not {3, 77} & set(index.rows)
     ids, scores = index.search(_vectors(20, 2), 498)
     assert not {3, 77} & set(ids.ravel())
@@ -72,7 +74,7 @@ def test_recall_is_measured_against_exact_search(built):
     assert info["recall"]["recall@10"] > 0.9
     queries = _vectors(80, 1)
     chosen = np.sort(np.random.default_rng(7).permutation(80)[:50])
-    got, _ = hnsw.load_index(folder).search(queries[chosen], 10)
+    got, _ = load_index(folder).search(queries[chosen], 10)
     exact, _ = top_k(queries[chosen], vectors, 10, allowed=(vectors != 0).any(axis=1))
     shared = np.mean([len(set(g) & set(e)) / 10 for g, e in zip(got, exact, strict=True)])
     assert info["recall"]["recall@10"] == pytest.approx(shared)
@@ -81,7 +83,7 @@ def test_recall_is_measured_against_exact_search(built):
 def test_a_poor_graph_shows_in_the_measured_recall(tmp_path):
     vectors = _vectors(3000, 4, 64)
     poor = IndexSettings(m=2, ef_construction=2, ef_search=1, sample=100)
-    info = hnsw.build_index(vectors, str(tmp_path), poor, 0, ids=pa.array(range(3000)), encoder="e")
+    info = build_index(vectors, str(tmp_path), poor, 0, ids=pa.array(range(3000)), encoder="e")
     assert info["recall"]["source"] == "items"
     assert info["recall"]["recall@10"] < 0.6
 
@@ -90,7 +92,7 @@ def test_scores_are_those_of_exact_search_over_several_shards(built):
     folder, vectors, info = built
     assert len(info["shards"]) == 3
     queries = _vectors(40, 5) * np.float32(3)
-    ids, scores = hnsw.load_index(folder).search(queries, 25)
+    ids, scores = load_index(folder).search(queries, 25)
     exact_ids, exact_scores = top_k(queries, vectors, 500)
     for row in range(40):
         known = dict(zip(exact_ids[row].tolist(), exact_scores[row].tolist(), strict=True))
@@ -100,8 +102,8 @@ def test_scores_are_those_of_exact_search_over_several_shards(built):
 
 def test_ties_go_to_the_lower_id(tmp_path):
     vectors = np.repeat(np.eye(4, dtype=np.float32), 5, axis=0)
-    hnsw.build_index(vectors, str(tmp_path), SETTINGS, 0, ids=pa.array(range(20)), encoder="e")
-    ids, scores = hnsw.load_index(str(tmp_path)).search(np.eye(4, dtype=np.float32), 5)
+    build_index(vectors, str(tmp_path), SETTINGS, 0, ids=pa.array(range(20)), encoder="e")
+    ids, scores = load_index(str(tmp_path)).search(np.eye(4, dtype=np.float32), 5)
     assert ids.tolist() == np.arange(20).reshape(4, 5).tolist()
     assert (scores == 1).all()
 
@@ -111,8 +113,8 @@ def test_one_thread_gives_the_same_answers_each_time(tmp_path):
     answers = []
     for name in ("a", "b"):
         folder = str(tmp_path / name)
-        hnsw.build_index(vectors, folder, SETTINGS, 0, ids=pa.array(range(800)), encoder="e")
-        answers.append(hnsw.load_index(folder).search(queries, 10, threads=2))
+        build_index(vectors, folder, SETTINGS, 0, ids=pa.array(range(800)), encoder="e")
+        answers.append(load_index(folder).search(queries, 10, threads=2))
     assert np.array_equal(answers[0][0], answers[1][0])
     assert answers[0][1].tobytes() == answers[1][1].tobytes()
 
@@ -120,7 +122,7 @@ def test_one_thread_gives_the_same_answers_each_time(tmp_path):
 def test_a_zero_query_scores_zero_with_the_first_items(built):
     queries = np.zeros((2, DIM), np.float32)
     queries[1] = _vectors(1, 3)
-    ids, scores = hnsw.load_index(built[0]).search(queries, 4)
+    ids, scores = load_index(built[0]).search(queries, 4)
     assert ids[0].tolist() == [0, 1, 2, 4]  # item 3 has no vector
     assert (scores[0] == 0).all()
     assert scores[1, 0] > 0.3
@@ -128,23 +130,23 @@ def test_a_zero_query_scores_zero_with_the_first_items(built):
 
 def test_more_than_there_are_is_padded(tmp_path):
     vectors = _vectors(3)
-    hnsw.build_index(vectors, str(tmp_path), SETTINGS, 0, ids=pa.array(range(3)), encoder="e")
-    ids, scores = hnsw.load_index(str(tmp_path)).search(vectors, 5)
+    build_index(vectors, str(tmp_path), SETTINGS, 0, ids=pa.array(range(3)), encoder="e")
+    ids, scores = load_index(str(tmp_path)).search(vectors, 5)
     assert np.array_equal(np.sort(ids, axis=1), np.tile([-1, -1, 0, 1, 2], (3, 1)))
     assert np.isneginf(scores[ids < 0]).all()
 
 
 def test_an_index_without_a_vector_finds_nothing(tmp_path):
     vectors = np.zeros((3, 4), np.float32)
-    info = hnsw.build_index(vectors, str(tmp_path), SETTINGS, 0, ids=pa.array(range(3)), encoder="e", queries=vectors)
+    info = build_index(vectors, str(tmp_path), SETTINGS, 0, ids=pa.array(range(3)), encoder="e", queries=vectors)
     assert info["recall"] == {"queries": 0, "source": "users"}
-    ids, _ = hnsw.load_index(str(tmp_path)).search(_vectors(2, 0, 4), 2)
+    ids, _ = load_index(str(tmp_path)).search(_vectors(2, 0, 4), 2)
     assert (ids == -1).all()
 
 
 def test_bad_vectors_are_refused_before_nmslib(built, tmp_path, forbidden):
     def build(vectors, n=2):
-        hnsw.build_index(vectors, str(tmp_path / "x"), SETTINGS, 0, ids=pa.array(range(n)), encoder="e")
+        build_index(vectors, str(tmp_path / "x"), SETTINGS, 0, ids=pa.array(range(n)), encoder="e")
 
     with pytest.raises(TypeError, match="floating point, got int64"):
         build(np.ones((2, 4), np.int64))
@@ -159,7 +161,7 @@ def test_bad_vectors_are_refused_before_nmslib(built, tmp_path, forbidden):
 
 
 def test_bad_queries_are_refused(built):
-    index = hnsw.load_index(built[0])
+    index = load_index(built[0])
     with pytest.raises(ValueError, match=r"must have shape \(n, 16\), got \(2, 15\)"):
         index.search(_vectors(2, 0, 15), 3)
     with pytest.raises(ValueError, match="NaN or an infinity"):
@@ -183,7 +185,7 @@ def test_any_flipped_bit_is_found_before_nmslib_opens_a_file(copy, forbidden):
             data[at] ^= 1 << int(rng.integers(8))
             (copy / name).write_bytes(data)
             with pytest.raises(ArtifactError, match=f"{name} is damaged"):
-                hnsw.load_index(str(copy))
+                load_index(str(copy))
         (copy / name).write_bytes(whole)
 
 
@@ -200,7 +202,7 @@ def test_any_flipped_bit_in_the_description_is_found(copy, forbidden):
         if not same:
             (copy / "index.json").write_bytes(data)
             with pytest.raises(ArtifactError, match=r"index\.json"):
-                hnsw.load_index(str(copy))
+                load_index(str(copy))
 
 
 @pytest.mark.parametrize("keep", [0, 0.5, 0.999])
@@ -209,7 +211,7 @@ def test_a_cut_off_file_is_found(copy, forbidden, keep):
         whole = (copy / name).read_bytes()
         (copy / name).write_bytes(whole[: int(len(whole) * keep)])
         with pytest.raises(ArtifactError, match=name):
-            hnsw.load_index(str(copy))
+            load_index(str(copy))
         (copy / name).write_bytes(whole)
 
 
@@ -218,25 +220,25 @@ def test_a_missing_file_is_found(copy, forbidden):
         whole = (copy / name).read_bytes()
         (copy / name).unlink()
         with pytest.raises(ArtifactError, match=f"{name} is missing"):
-            hnsw.load_index(str(copy))
+            load_index(str(copy))
         (copy / name).write_bytes(whole)
 
 
 def test_a_foreign_encoder_or_dimension_is_refused(copy, forbidden):
     with pytest.raises(ArtifactError, match=r"was made by encoder eeee.*the vectors by ffff"):
-        hnsw.load_index(str(copy), encoder="f" * 64)
+        load_index(str(copy), encoder="f" * 64)
     with pytest.raises(ArtifactError, match="is for vectors of 16 coordinates, got 8"):
-        hnsw.load_index(str(copy), encoder="e" * 64, dim=8)
+        load_index(str(copy), encoder="e" * 64, dim=8)
 
 
 def test_ids_of_another_encoder_are_refused_though_checksums_fit(copy, forbidden):
     table = storage.read_parquet(str(copy / "ids.parquet"))
     storage.write_parquet(table.cast(schemas.with_encoder(table.schema, "f" * 64)), str(copy / "ids.parquet"))
     info = storage.read_json(str(copy / "index.json"))
-    info["files"]["ids.parquet"] = hnsw._fingerprint(str(copy / "ids.parquet"))
-    storage.write_json(hnsw._sealed(info), str(copy / "index.json"))
+    info["files"]["ids.parquet"] = files.fingerprint(str(copy / "ids.parquet"))
+    storage.write_json(files.sealed(info), str(copy / "index.json"))
     with pytest.raises(ArtifactError, match="tell of another encoder or dimension"):
-        hnsw.load_index(str(copy))
+        load_index(str(copy))
 
 
 @pytest.mark.parametrize(
@@ -250,8 +252,8 @@ def test_ids_of_another_encoder_are_refused_though_checksums_fit(copy, forbidden
 def test_ids_of_any_type_survive(tmp_path, ids):
     vectors = _vectors(9)
     vectors[4] = 0
-    hnsw.build_index(vectors, str(tmp_path), SETTINGS, 0, ids=pa.chunked_array([ids]), encoder="e")
-    index = hnsw.load_index(str(tmp_path))
+    build_index(vectors, str(tmp_path), SETTINGS, 0, ids=pa.chunked_array([ids]), encoder="e")
+    index = load_index(str(tmp_path))
     assert index.item_ids.equals(ids.take(pa.array([0, 1, 2, 3, 5, 6, 7, 8])))
     found, _ = index.search(vectors[[0, 5]], 1)
     assert found.ravel().tolist() == [0, 5]
@@ -276,7 +278,7 @@ class Watched:
 
 
 def test_threads_that_share_an_index_do_not_change_each_others_search(copy):
-    index = hnsw.load_index(str(copy))
+    index = load_index(str(copy))
     watched = Watched(index.graphs[0].graph)
     index = replace(index, graphs=(index.graphs[0]._replace(graph=watched),))
     threads = [threading.Thread(target=index.search, args=(_vectors(5, n), k)) for n, k in enumerate((1, 150))]
@@ -291,10 +293,10 @@ def test_importing_nmslib_says_nothing_and_hides_nothing_else():
     code = "\n".join(
         [
             "import os",
-            "from topkin.search import hnsw",
-            "with hnsw._without_banner():",
+            "from topkin.search.hnsw import files",
+            "with files._without_banner():",
             "    os.write(2, b'a word of ours\\n')",
-            "hnsw._nmslib()",
+            "files.nmslib()",
             "os.write(2, b'after\\n')",
         ]
     )

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from topkin.config.sections import IndexSettings
 from topkin.linalg.cosine import unit_rows
-from topkin.search import hnsw
+from topkin.search.hnsw.build import build_index
+from topkin.search.hnsw.files import load_index
 from topkin.search.norm_bands import directions, norm_ranges, norms
 from topkin.search.topk import top_k
 
@@ -30,8 +31,8 @@ def shop(n: int, skew: float, dim: int = 24, seed: int = 0) -> tuple[np.ndarray,
 
 def build(folder, items, queries, **changes):
     how = HOW.model_copy(update=changes)
-    info = hnsw.build_index(items, str(folder), how, 3, ids=pa.array(range(len(items))), encoder="e", queries=queries)
-    return info, hnsw.load_index(str(folder))
+    info = build_index(items, str(folder), how, 3, ids=pa.array(range(len(items))), encoder="e", queries=queries)
+    return info, load_index(str(folder))
 
 
 @given(st.lists(st.floats(0, 1, width=32), max_size=60), st.integers(1, 9))
@@ -103,8 +104,8 @@ def test_a_split_index_is_the_same_with_any_number_of_threads(tmp_path):
     for threads in (1, 3):
         folder = str(tmp_path / str(threads))
         ids = pa.array(range(3000))
-        hnsw.build_index(items, folder, HOW, 3, ids=ids, encoder="e", queries=users, threads=threads)
-        answers.append(hnsw.load_index(folder).search(users, 20, threads=threads))
+        build_index(items, folder, HOW, 3, ids=ids, encoder="e", queries=users, threads=threads)
+        answers.append(load_index(folder).search(users, 20, threads=threads))
     assert np.array_equal(answers[0][0], answers[1][0])
     assert answers[0][1].tobytes() == answers[1][1].tobytes()
 

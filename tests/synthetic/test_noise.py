@@ -54,14 +54,14 @@ def test_prices_are_zero_or_negative(lines: pa.Table, kinds: dict[str, int]) -> 
 
 
 def test_codes_are_of_no_product(lines: pa.Table, kinds: dict[str, int]) -> None:
-    found = lines.filter(pc.is_in(lines["item_id"], pa.array(NON_PRODUCTS)))
+    found = lines.filter(pc.is_in(lines["item_id"], pa.array(list(NON_PRODUCTS))))
     assert len(found) == kinds["not a product"]
     assert set(found["item_id"].to_pylist()) == set(NON_PRODUCTS)
 
 
 def test_codes_differ_in_case_and_padding_only(lines: pa.Table) -> None:
     codes = lines["item_id"]
-    products = codes.filter(pc.invert(pc.is_in(codes, pa.array(NON_PRODUCTS))))
+    products = codes.filter(pc.invert(pc.is_in(codes, pa.array(list(NON_PRODUCTS)))))
     assert count(pc.match_substring_regex(products, "^[0-9]{5}[a-z]$")) > 200
     assert count(pc.match_substring_regex(products, "^ [0-9]{5}[A-Z] $")) > 200
     assert set(pc.utf8_upper(pc.utf8_trim(products, " ")).unique().to_pylist()) <= set(

@@ -8,15 +8,19 @@ import pyarrow.compute as pc
 
 from topkin.api.data import RecommenderData, rows_in
 from topkin.baselines import registry
-from topkin.encoding.blocks import factors, preference_embeddings
+from topkin.baselines.fitted import fit_baselines
+from topkin.encoding.blocks import preference_embeddings
 from topkin.errors import ConfigError
 from topkin.interactions import Interactions
-from topkin.recommend import repurchase, similar
+from topkin.recommend import similar
+from topkin.recommend.bought import weights_of
 from topkin.recommend.eligibility import allowed_items, cooldown_days, read_item_list
-from topkin.recommend.explain import explain
+from topkin.recommend.explain import PooledScores
 from topkin.recommend.lists import ItemContext, recommend
 from topkin.recommend.popular_fallback import SegmentPopularity, segment_counts
-from topkin.recommend.searchers import BaselineSearch, ExactSearch, Search
+from topkin.recommend.repurchase.blend import Repurchase
+from topkin.recommend.repurchase.rates import RepurchaseRates, counts_of, merge_counts
+from topkin.recommend.searchers import BaselineSearcher, ExactSearcher, Searcher
 
 
 class Answers:
@@ -29,8 +33,8 @@ class Answers:
         """``schemas.recommendations``."""
         rows = self._user_rows(users)
         histories, settings = self.data.histories.take(pa.array(rows)), self.rules.model_copy(update={"k": k})
-        vectors = self.data.vectors[rows] if self.rules.model == "encoder" else np.ones((len(rows), 1), np.float32)
-        return recommend(histories, vectors, self.context, self._search, settings, self.data.as_of).recommendations
+        vectors = self.data.vectors[rows] if self.rules.baseline is None else np.zeros((len(rows), 0), np.float32)
+        return recommend(histories, vectors, self.context, self._searcher, settings, self.data.as_of).recommendations
 
     def similar_items(self, items: pa.Array | None, k: int) -> pa.Table:
         """``schemas.similar_items``."""
@@ -49,18 +53,15 @@ class Answers:
 
     def explanation(self, user: pa.Array, item: pa.Array) -> pa.Table:
         """The purchases of one user that speak for one item, largest share of its score first."""
-        if self.rules.model != "encoder":
+        if self.rules.baseline is not None:
             raise ConfigError(
                 f'explain gives shares of the encoder\'s scores, got recommend.model = "{self.rules.model}": its '
                 "reasons, if it has any, are in the column because of its lists"
             )
-        ids, in_vectors, blocks = self.data.items.ids, self.data.items.in_vectors, self.data.blocks
+        ids = self.data.items.ids
         listed = rows_in(item, ids, "items")[None, :]
         history = Interactions.from_histories(self.data.histories_of(user), ids, self.data.as_of)
-        history = history.distinct().latest(self.data.settings.embed.history_length)
-        weights = factors(history, in_vectors, self._buyers, blocks)
-        most = max(len(history.items), 1)
-        bought, shares = explain(history, weights, blocks, in_vectors, self.data.items.vectors, listed, most)
+        bought, shares = self._scores.shares(history, listed, max(len(history.items), 1))
         reasons = bought[0, 0] >= 0
         return pa.table({"item_id": ids.take(pa.array(bought[0, 0][reasons])), "share": shares[0, 0][reasons]})
 
@@ -74,10 +75,6 @@ class Answers:
         return Interactions.from_histories(self.data.histories, self.data.items.ids, self.data.as_of)
 
     @cached_property
-    def _buyers(self) -> np.ndarray:
-        return np.asarray(self.data.catalogue["users"])
-
-    @cached_property
     def _allowed(self) -> np.ndarray:
         lists = {}
         for name in ("allow", "deny"):
@@ -86,14 +83,25 @@ class Answers:
         return allowed_items(self.data.catalogue, **lists).mask
 
     @cached_property
-    def _search(self) -> Search:
-        if self.rules.model == "encoder":
-            return ExactSearch(self.data.items.vectors)
-        if why := registry.left_out([self.rules.model]):
-            raise ConfigError(f"recommend.model cannot make the lists: {why[self.rules.model]}, or choose another")
-        neighbours = self.data.settings.evaluate.neighbours
-        fitted = registry.fit_baselines(self.history, [self.rules.model], neighbours)
-        return BaselineSearch(fitted[self.rules.model], np.asarray(self.data.catalogue["events"]) > 0)
+    def _scores(self) -> PooledScores:
+        items, length = self.data.items, self.data.settings.embed.history_length
+        return PooledScores(
+            vectors=items.vectors,
+            in_vectors=items.in_vectors,
+            buyers=np.asarray(self.data.catalogue["users"]),
+            blocks=self.data.blocks,
+            history_length=length,
+        )
+
+    @cached_property
+    def _searcher(self) -> Searcher:
+        name = self.rules.baseline
+        if name is None:
+            return ExactSearcher(self.data.items.vectors, self._scores)
+        if why := registry.left_out([name]):
+            raise ConfigError(f"recommend.model cannot make the lists: {why[name]}, or choose another")
+        baseline = fit_baselines(self.history, [name], self.data.settings.evaluate.neighbours)[name]
+        return BaselineSearcher(baseline, np.asarray(self.data.catalogue["events"]) > 0)
 
     @cached_property
     def context(self) -> ItemContext:
@@ -101,28 +109,20 @@ class Answers:
         data, rules, catalogue = self.data, self.rules, self.data.catalogue
         events, recent = np.asarray(catalogue["events"]), np.asarray(catalogue["recent"])
         recent_days = data.settings.prepare.recent_days
-        segments = segment_counts(data.histories, catalogue["item_id"], data.as_of, recent_days)
+        segments = segment_counts(self.history, data.histories, data.as_of, recent_days)
         return ItemContext(
             item_ids=data.items.ids,
             vectors=data.items.vectors,
-            in_vectors=data.items.in_vectors,
-            buyers=self._buyers,
             allowed=self._allowed,
             cooldown=cooldown_days(catalogue["category"], rules.cooldown_days, rules.cooldown_by_category),
             popularity=SegmentPopularity(events, recent, segments),
-            blocks=data.blocks,
-            history_length=data.settings.embed.history_length,
             encoder=data.encoder,
             repurchase=self._repurchase(),
         )
 
-    def _repurchase(self) -> repurchase.Repurchase | None:
-        rules, categories = self.rules, self.data.catalogue["category"]
-        if rules.bought not in repurchase.POLICIES or rules.model != "encoder":
+    def _repurchase(self) -> Repurchase | None:
+        weights, categories = weights_of(self.rules, self.data.repurchase), self.data.catalogue["category"]
+        if weights is None:
             return None
-        fixed = {name: getattr(rules, f"personal_{name}") for name in ("repeat", "recent", "due")}
-        weights = repurchase.weights_for(
-            rules.bought, self.data.training["repurchase"], {"personal": rules.personal, **fixed}
-        )
-        counts = repurchase.merge_counts([repurchase.counts_of(self.history)])
-        return repurchase.Repurchase(weights, repurchase.RepurchaseRates.of(counts, len(categories), categories))
+        counts = merge_counts([counts_of(self.history)])
+        return Repurchase(weights, RepurchaseRates.of(counts, len(categories), categories))

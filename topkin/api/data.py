@@ -27,8 +27,8 @@ class FittedData:
     """All of it in memory.
 
     catalogue, histories: tables of ``schemas``, the histories in the order of the jobs' parts. items: in the order of
-    the catalogue. vectors: (n_users, dim) float32, in the order of the histories. training: the content of
-    ``training.json``. statistics, vocabularies: what preparing counted.
+    the catalogue. vectors: (n_users, dim) float32, in the order of the histories. training, repurchase: the
+    content of the files of these names. statistics, vocabularies: what preparing counted.
     """
 
     settings: Settings
@@ -41,6 +41,7 @@ class FittedData:
     blocks: list[Block]
     encoder: str
     training: Mapping[str, Any]
+    repurchase: Mapping[str, Mapping[str, float]]
     statistics: Mapping[str, Any]
     vocabularies: Mapping[str, pa.Table]
 
@@ -89,6 +90,14 @@ class StoredData:
     def training(self) -> Mapping[str, Any]:
         """As of :class:`FittedData`."""
         value: dict[str, Any] = storage.read_json(storage.join(self.run.folder("train"), "training.json"))
+        return value
+
+    @cached_property
+    def repurchase(self) -> Mapping[str, Mapping[str, float]]:
+        """As of :class:`FittedData`."""
+        value: dict[str, dict[str, float]] = storage.read_json(
+            storage.join(self.run.folder("train"), "repurchase.json")
+        )
         return value
 
     def histories_of(self, users: pa.Array) -> pa.Table:

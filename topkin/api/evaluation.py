@@ -9,11 +9,13 @@ from topkin.api.inputs import ArrowStream, as_table, named_by_columns, prepare_t
 from topkin.api.recommender import Recommender
 from topkin.artifacts.ids import canonical
 from topkin.baselines import registry
+from topkin.baselines.fitted import best_of, fit_baselines
 from topkin.config.load import settings_of
 from topkin.config.sections import EvaluateSettings
 from topkin.errors import InputError
-from topkin.evaluation.protocol import csr, lists_of, rows_taken, without
+from topkin.evaluation.protocol import lists_of
 from topkin.interactions import Interactions, encode_ids
+from topkin.linalg.csr import Csr
 from topkin.metrics.bootstrap import paired_bootstrap
 from topkin.metrics.ranking import ranking_metrics
 
@@ -83,13 +85,13 @@ def evaluate(
         raise ValueError(f"baselines must be of {', '.join(registry.BASELINES)}, got {', '.join(unknown)}")
     user_ids, item_ids, history = _known(model, purchases)
     sold = np.bincount(history.items, minlength=len(item_ids)) > 0
-    bought = csr(history.users, history.items, len(user_ids), len(item_ids))
+    bought = Csr.of_pairs(history.users, history.items, len(user_ids), len(item_ids))
     later = _with_ids(as_table(heldout, "heldout"), "heldout", ("user_id", "item_id"))
     rows, items = encode_ids(later["user_id"], user_ids), encode_ids(later["item_id"], item_ids)
     counts = (rows >= 0) & (items >= 0) & sold[items]
-    truth = csr(rows[counts], items[counts], len(user_ids), len(item_ids))
-    truth = without(truth, bought, len(item_ids)) if novel else truth
-    judged = np.flatnonzero((np.diff(truth[0]) > 0) & (np.diff(history.indptr) > 0))
+    truth = Csr.of_pairs(rows[counts], items[counts], len(user_ids), len(item_ids))
+    truth = truth.without(bought, len(item_ids)) if novel else truth
+    judged = np.flatnonzero((truth.lengths > 0) & (np.diff(history.indptr) > 0))
     if not len(judged):
         raise InputError(
             f"heldout must hold {'new ' if novel else ''}items, sold before, of users who bought before; none of its "
@@ -97,10 +99,10 @@ def evaluate(
         )
     users, known = user_ids.take(pa.array(judged)), history.take(judged)
     lists = {"model": lists_of(_lists(model, users, max(k)), users, item_ids, max(k))}
-    for name, baseline in registry.fit_baselines(history, names, settings.neighbours).items():
-        exclude = rows_taken(bought, judged) if novel else None
-        lists[name], _ = registry.best_of(baseline, known, max(k), exclude=exclude, allowed=sold)
-    values = {name: ranking_metrics(ids, rows_taken(truth, judged), k) for name, ids in lists.items()}
+    for name, baseline in fit_baselines(history, names, settings.neighbours).items():
+        exclude = bought.take(judged) if novel else None
+        lists[name], _ = best_of(baseline, known, max(k), exclude=exclude, allowed=sold)
+    values = {name: ranking_metrics(ids, truth.take(judged), k) for name, ids in lists.items()}
     return _result(values, settings.bootstrap)
 
 

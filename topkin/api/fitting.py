@@ -18,10 +18,11 @@ from topkin.ingest.prepare import Prepared
 from topkin.interactions import Interactions, concatenate
 from topkin.models.data.in_memory import InMemoryInteractions
 from topkin.models.ops import device
-from topkin.models.training import fit
-from topkin.models.training.trainer import Plan
+from topkin.models.training.context import TrainingContext
+from topkin.models.training.fit import fit
 from topkin.models.two_tower import serialization
 from topkin.models.two_tower.encoder import Encoder
+from topkin.pipelines.engine import registry
 
 SAVED = "Recommender.save"
 """The key of the stages that a recommender wrote: no nightly run takes them for its own."""
@@ -33,10 +34,10 @@ def fit_data(settings: Settings, prepared: Prepared, as_of: datetime) -> FittedD
     catalogue, embed = prepared.catalogue, settings.embed
     tables = _by_part(prepared.histories, settings.run.parts)
     parts = [Interactions.from_histories(table, catalogue["item_id"], as_of) for table in tables]
-    plan = Plan(seed=settings.run.seed, recent_days=settings.prepare.recent_days, **settings.train.model_dump())
-    trained, progress = fit.fit(plan, InMemoryInteractions("", catalogue["item_id"], as_of, parts=parts), catalogue)
-    digest = hashlib.sha256(serialization.model_bytes(trained.model)).hexdigest()
-    encoder = Encoder(trained.model, trained.ids, digest)
+    context = TrainingContext(train=settings.train, seed=settings.run.seed, recent_days=settings.prepare.recent_days)
+    training = fit(context, InMemoryInteractions("", catalogue["item_id"], as_of, parts=parts), catalogue)
+    digest = hashlib.sha256(serialization.model_bytes(training.encoder.model)).hexdigest()
+    encoder = Encoder(training.encoder.model, training.encoder.ids, digest)
     _, (vectors, in_vectors) = zero_non_finite(*encoder.encode_items(catalogue, batch_size=embed.batch_size))
     history, buyers = concatenate(parts), np.asarray(catalogue["users"])
 
@@ -54,7 +55,8 @@ def fit_data(settings: Settings, prepared: Prepared, as_of: datetime) -> FittedD
         model=encoder,
         blocks=encoder.blocks,
         encoder=digest,
-        training=progress.to_json(),
+        training=training.to_json(),
+        repurchase=training.repurchase,
         statistics=prepared.statistics,
         vocabularies=prepared.vocabularies,
     )
@@ -77,17 +79,19 @@ def save_data(data: FittedData, root: str) -> None:
     if run.run_id in runs.run_ids(root):
         run = runs.read_run(root, run.run_id)
     for stage in (stage for stage in ("prepare", "train", "embed") if stage not in run.folders):
-        folder = storage.join(run.path, runs.FOLDERS[stage])
+        name = registry.stage(stage).folder
+        folder = storage.join(run.path, name)
         storage.remove_folder(folder)  # of a process that died
         if stage == "prepare":
             _save_prepared(data, folder, parts)
         elif stage == "train":
             serialization.save(data.model, folder, {"seed": data.settings.run.seed})
             storage.write_json(data.training, storage.join(folder, "training.json"))
+            storage.write_json(data.repurchase, storage.join(folder, "repurchase.json"))
         else:
             _save_embeddings(data, folder, parts)
         manifest.seal(folder, stage=stage, key=SAVED, summary={})
-        entry = {"key": SAVED, "folder": f"runs/{run.run_id}/{runs.FOLDERS[stage]}", "seconds": 0.0, "reused": False}
+        entry = {"key": SAVED, "folder": f"runs/{run.run_id}/{name}", "seconds": 0.0, "reused": False}
         run = runs.record_stage(run, stage, entry, settings)
     runs.publish_run(run)
 

@@ -14,7 +14,7 @@ from topkin.ingest import timestamps
 from topkin.ingest.contract import ROLES, inspect_table, sources, time_unit_finding, vector_length
 from topkin.ingest.files import FILE, ROW
 from topkin.ingest.prepare import Prepared, PreparePlan, prepare
-from topkin.ingest.utf8 import escape_invalid_utf8
+from topkin.ingest.readers import escape_invalid_utf8
 
 
 class ArrowStream(Protocol):

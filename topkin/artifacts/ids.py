@@ -5,6 +5,10 @@ import hashlib
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from pyarrow import types
+
+Values = pa.Array | pa.ChunkedArray
+"""Values of one type, in one piece or several."""
 
 ACCEPTED = "an integer, a string or binary"
 
@@ -38,25 +42,32 @@ def _decoded(chunk: pa.DictionaryArray) -> pa.Array:
     return chunk.cast(kind) if kind == chunk.type.value_type else chunk.dictionary.cast(kind).take(chunk.indices)
 
 
+_KINDS = {
+    "boolean": (types.is_boolean,),
+    "integer": (types.is_integer,),
+    "float": (types.is_floating, types.is_decimal),
+    "time": (types.is_timestamp, types.is_date),
+    "text": (types.is_string, types.is_large_string, types.is_string_view),
+    "binary": (types.is_binary, types.is_large_binary, types.is_binary_view, types.is_fixed_size_binary),
+    "null": (types.is_null,),
+}
+
+
+def value_kind(t: pa.DataType) -> str:
+    """What values of a type are: boolean, integer, float, time, text, binary, null or other; a decimal is a float."""
+    t = storage(t)
+    return next((kind for kind, tests in _KINDS.items() if any(test(t) for test in tests)), "other")
+
+
 def canonical_type(t: pa.DataType) -> pa.DataType | None:
     """The type in which ids of type ``t`` are kept; None where they cannot be ids."""
-    t = storage(t)
-    if pa.types.is_integer(t):
-        return pa.int64()
-    if pa.types.is_string(t) or pa.types.is_large_string(t) or pa.types.is_string_view(t):
-        return pa.string()
-    if pa.types.is_binary(t) or pa.types.is_large_binary(t) or pa.types.is_binary_view(t):
-        return pa.binary()
-    if pa.types.is_fixed_size_binary(t):
-        return pa.binary()
-    return None
+    return {"integer": pa.int64(), "text": pa.string(), "binary": pa.binary()}.get(value_kind(t))
 
 
 def suggest_cast(column: str, t: pa.DataType, section: str) -> str:
     """What to do about an id column of a type that cannot be one."""
-    t = storage(t)
-    if pa.types.is_floating(t) or pa.types.is_decimal(t):
-        why = "a float cannot hold every id: " if pa.types.is_floating(t) else ""
+    if value_kind(t) == "float":
+        why = "a float cannot hold every id: " if pa.types.is_floating(storage(t)) else ""
         return (
             f"{why}write the column as integers or strings, or set "
             f'{section}.normalise.{column} = "CAST({column} AS BIGINT)"'

@@ -65,7 +65,7 @@ class Purchase:
 
 @dataclass(frozen=True)
 class UserView:
-    """All that a run knows of a user; ``history`` is latest first, ``short`` says why a list is short.
+    """All that a run knows of a user; ``history`` is latest first, ``short`` is why a list is short.
 
     ``model``: what made the recommendations, ``encoder`` or a baseline; None where there are none yet.
     """

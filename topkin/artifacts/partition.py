@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from topkin.artifacts.ids import decoded
+from topkin.artifacts.ids import Values, decoded
 
 _P = 0x9E3779B97F4A7C15  # odd, so that it has an inverse modulo 2**64
 _P_INVERSE = pow(_P, -1, 2**64)
@@ -62,7 +62,7 @@ def _hash_bytes(ids: pa.Array) -> np.ndarray:
     return (sums[starts[1:]] - sums[starts[:-1]]) * back + np.diff(starts).astype(np.uint64)
 
 
-def hash_ids(ids: pa.Array | pa.ChunkedArray) -> np.ndarray:
+def hash_ids(ids: Values) -> np.ndarray:
     """A stable 64-bit hash of each id, (n,) uint64; a string and its bytes have the same.
 
     Raises TypeError for ids that are not int64, string or binary, ValueError for a null.
@@ -108,7 +108,7 @@ def hash_rows(table: pa.Table) -> np.ndarray:
 
 
 def _hash_values(values: pa.ChunkedArray, name: str) -> np.ndarray:
-    """Of one column, what tells its values apart, (n,) uint64; nulls have any value."""
+    """A number for each value of a column, equal for equal values, (n,) uint64; nulls have any."""
     values = decoded(values)
     kind = values.type
     if pa.types.is_null(kind):
@@ -136,7 +136,7 @@ def _hash_values(values: pa.ChunkedArray, name: str) -> np.ndarray:
     return whole.view(np.uint64) * np.uint64(factor)
 
 
-def partition_of(ids: pa.Array | pa.ChunkedArray, parts: int) -> np.ndarray:
+def partition_of(ids: Values, parts: int) -> np.ndarray:
     """The partition of each id, (n,) int32 in [0, parts). Raises as :func:`hash_ids` does."""
     if parts < 1:
         raise ValueError(f"parts must be at least 1, got {parts}")

@@ -22,15 +22,6 @@ from typing import Any
 from topkin.artifacts import manifest, storage
 from topkin.errors import ArtifactError
 
-FOLDERS = {
-    "prepare": "prepared",
-    "train": "model",
-    "embed": "embeddings",
-    "index": "index",
-    "recommend": "recommendations",
-    "similar": "similar",
-    "evaluate": "report",
-}
 POINTER = "current.json"
 LIBRARIES = ("apache-beam", "duckdb", "keras", "nmslib", "numpy", "pyarrow", "scipy", "tensorflow")
 
@@ -52,7 +43,7 @@ class Run:
     def folder(self, stage: str) -> str:
         """The folder of a finished stage. Raises ArtifactError where the stage has not run."""
         if stage not in self.folders:
-            raise ArtifactError(f"run {self.run_id} has no {FOLDERS.get(stage, stage)}/: run topkin {stage} first")
+            raise ArtifactError(f"run {self.run_id} has no folder of the stage {stage}: run topkin {stage} first")
         return self.folders[stage]
 
 
@@ -107,16 +98,16 @@ def run_ids(root: str) -> list[str]:
     return [n for n in storage.folders(runs) if storage.exists(storage.join(runs, n, "run.json"))]
 
 
-def find_stage(root: str, stage: str, key: str) -> str | None:
-    """The folder, relative to ``root``, of any run in which this stage finished with this key.
+def find_stage(root: str, folder: str, key: str) -> str | None:
+    """The path, relative to ``root``, of a stage's folder in any run in which it finished with this key.
 
     The manifests are asked, not ``run.json``: a run may have died between the two.
     """
     for run_id in reversed(storage.folders(storage.join(root, "runs"))):
-        folder = storage.join("runs", run_id, FOLDERS[stage])
-        sealed = manifest.read(storage.join(root, folder))
+        path = storage.join("runs", run_id, folder)
+        sealed = manifest.read(storage.join(root, path))
         if sealed is not None and sealed["key"] == key:
-            return folder
+            return path
     return None
 
 

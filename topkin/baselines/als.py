@@ -1,24 +1,16 @@
 """Implicit-feedback matrix factorisation as a baseline, where the library ``implicit`` is installed."""
 
-import importlib.util
 from dataclasses import dataclass, field
 from typing import Self
 
 import numpy as np
 import scipy.sparse as sp
 
-from topkin.baselines.knn import binary_matrix
 from topkin.baselines.popularity import Learned
+from topkin.baselines.registry import BASELINES
 from topkin.errors import ConfigError
 from topkin.interactions import Interactions
 from topkin.linalg.blas import one_blas_thread
-
-NOT_INSTALLED = "the library implicit is not installed: pip install implicit"
-
-
-def installed() -> bool:
-    """Whether the library ``implicit`` can be imported."""
-    return importlib.util.find_spec("implicit") is not None
 
 
 @dataclass
@@ -40,9 +32,9 @@ class IALS(Learned):
 
     def fit(self, history: Interactions) -> Self:
         """Factorise. Raises ConfigError where the library is not installed."""
-        if not installed():
-            raise ConfigError(f"evaluate.baselines: ials cannot be fitted, {NOT_INSTALLED}, or take it off the list")
-        known = binary_matrix(history)
+        if why := BASELINES["ials"].missing:
+            raise ConfigError(f"evaluate.baselines: ials cannot be fitted, {why}, or take it off the list")
+        known = history.binary()
         self.items = np.zeros((history.n_items, self.factors), np.float32)
         alpha = 0.3 * np.sqrt(np.prod(known.shape) / max(known.nnz, 1)) if self.alpha is None else self.alpha
         self.confidence = np.array([max(alpha, 1.0)])
@@ -66,7 +58,7 @@ class IALS(Learned):
 
     def scores(self, history: Interactions) -> np.ndarray:
         """See :class:`topkin.baselines.registry.Baseline`."""
-        known = binary_matrix(history)
+        known = history.binary()
         items, alpha = self.items.astype(np.float64), float(self.confidence[0])
         with one_blas_thread():
             base = items.T @ items + self.regularisation * np.eye(self.factors)

@@ -12,6 +12,10 @@ from topkin.interactions import Interactions
 class Learned:
     """Of a dataclass: the fields that are no settings are arrays, learned by ``fit``."""
 
+    def explain(self, history: Interactions, ids: np.ndarray, most: int) -> np.ndarray:
+        """See :class:`topkin.baselines.registry.Baseline`: nothing, unless a baseline says otherwise."""
+        return np.full((*ids.shape, most), -1, np.int32)
+
     def state(self) -> dict[str, np.ndarray]:
         """See :class:`topkin.baselines.registry.Baseline`."""
         return {f.name: getattr(self, f.name) for f in fields(self) if not f.init}  # type: ignore[arg-type]

@@ -88,7 +88,7 @@ def load_settings(
         raise ConfigError(_syntax_error(path, text, str(e))) from e
     except RecursionError as e:
         raise ConfigError(
-            f"{path}: tables and lists go two levels deep at most, got some that are nested deeper"
+            f"{path}: tables and lists go three levels deep at most, got some that are nested deeper"
         ) from e
     source = _Source(path, values, _lines(text))
     _make_paths_absolute(values, _folder(path))
@@ -169,17 +169,17 @@ def _make_paths_absolute(values: dict[str, Any], folder: str) -> None:
 
 def _lines(text: str) -> dict[Loc, int]:
     """The line of each section and key, as far as reading line by line can tell."""
-    found: dict[Loc, int] = {}
+    lines: dict[Loc, int] = {}
     section: Loc = ()
     for number, line in enumerate(text.splitlines(), 1):
         if header := re.match(r"\s*\[+([^\[\]]+)\]+\s*(#.*)?$", line):
             section = _split_key(header[1].strip()) or ()
-            found.setdefault(section, number)
+            lines.setdefault(section, number)
         elif assignment := re.match(r"\s*([^=#]+?)\s*=", line):
             name = _split_key(assignment[1])
             for end in range(1, len(name or ()) + 1):
-                found.setdefault(section + (name or ())[:end], number)
-    return found
+                lines.setdefault(section + (name or ())[:end], number)
+    return lines
 
 
 def _split_key(dotted: str) -> Loc | None:
@@ -302,39 +302,47 @@ def _by_line(problem: str) -> tuple[bool, int, str]:
 
 def _problem(source: _Source, error: Mapping[str, Any]) -> str:
     loc = tuple(str(part) for part in error["loc"])
-    dotted = ".".join(loc[:2])
+    depth = _depth(loc)
+    section, dotted = ".".join(loc[:depth]), ".".join(loc[: depth + 1])
     place, came = source.place(loc), error["input"]
     if error["type"] == "extra_forbidden":
         return f"{place}: {_unknown(loc)}"
     if error["type"] == "value_error":
         return f"{place}: {error['ctx']['error']}"
     if error["type"] == "missing":
-        if len(loc) == 1:
-            required = ", ".join(k.name for k in keys().values() if k.section == loc[0] and k.required)
-            return f"{place}: section [{loc[0]}] is missing; it needs {required}"
+        if len(loc) == depth:
+            required = ", ".join(k.name for k in keys().values() if k.section == section and k.required)
+            return f"{place}: section [{section}] is missing; it needs {required}"
         key = keys()[dotted]
         return f"{place}: {dotted} is missing; it takes {key.takes}: {key.description}"
-    if len(loc) == 1:
-        return f"{place}: {loc[0]} must be a section [{loc[0]}] of keys, got {_shown(came)}"
+    if len(loc) == depth:
+        return f"{place}: {section} must be a section [{section}] of keys, got {_shown(came)}"
     key = keys()[dotted]
-    entry = f" in {dotted}" if key.table and len(loc) > 2 else ""
+    entry = f" in {dotted}" if key.table and len(loc) > depth + 1 else ""
     name = ".".join(loc) if key.table else dotted
-    if not key.table and len(loc) > 2:
-        came = source.values[loc[0]][loc[1]]
+    if not key.table and len(loc) > depth + 1:
+        came = source.values
+        for part in loc[: depth + 1]:
+            came = came[part]
     hint = _nearest_value(key.takes, came)
     return f"{place}: {name} takes {_entry(key.takes) if entry else key.takes}, got {_shown(came)}{hint}"
+
+
+def _depth(loc: Loc) -> int:
+    """How many parts of a place name its section."""
+    return 2 if len(loc) > 1 and any(section.name == ".".join(loc[:2]) for section in sections()) else 1
 
 
 def _entry(takes: str) -> str:
     return takes.removeprefix("a table of names, each with ")
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     text = as_toml(value)
     return text if len(text) <= 80 else text[:77] + "…"
 
 
-def _nearest_value(takes: str, came: Any) -> str:
+def _nearest_value(takes: str, came: object) -> str:
     if not takes.startswith("one of ") or not isinstance(came, str):
         return ""
     near = nearest(came, [choice.strip('"') for choice in takes.removeprefix("one of ").split(", ")])
@@ -351,10 +359,12 @@ def _unknown(loc: Loc) -> str:
         return f"{loc[0]} is not a section" + (
             f"; did you mean {' or '.join(elsewhere)}?" if elsewhere else f"; sections are {', '.join(names)}"
         )
-    section, name = loc[0], loc[1]
+    depth = _depth(loc)
+    section, name = ".".join(loc[:depth]), loc[depth]
     own = [k.name for k in keys().values() if k.section == section]
-    if near := nearest(name, own):
-        return f"{section}.{name} is not a key; did you mean {section}.{near}?"
+    family = {k.name: k.dotted for k in keys().values() if k.section.partition(".")[0] == loc[0]}
+    if near := nearest(name, family):
+        return f"{section}.{name} is not a key; did you mean {family[near]}?"
     elsewhere = [k.dotted for k in keys().values() if k.name == name.lower()]
     hint = f"; did you mean {' or '.join(elsewhere)}?" if elsewhere else ""
     return f"{section}.{name} is not a key{hint}; [{section}] takes {', '.join(own)}"

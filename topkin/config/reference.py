@@ -5,7 +5,7 @@ Read off :class:`topkin.config.sections.Settings`, for messages, for ``topkin in
 
 import difflib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -36,7 +36,7 @@ class Key:
 
 @dataclass(frozen=True)
 class SectionInfo:
-    """One section: its name, meaning, keys, and whether a file may lack it."""
+    """One section: its name (dotted where it is inside another), meaning, keys, and whether a file must have it."""
 
     name: str
     description: str
@@ -48,13 +48,20 @@ class SectionInfo:
 def sections() -> tuple[SectionInfo, ...]:
     """All sections in the order of the configuration."""
     schema = Settings.model_json_schema()
-    found = []
-    for name, spec in schema["properties"].items():
-        body = schema["$defs"][_reference(spec)]
+    return tuple(_sections("", schema, schema["$defs"]))
+
+
+def _sections(above: str, schema: Mapping[str, Any], bodies: Mapping[str, Any]) -> Iterator[SectionInfo]:
+    """The sections among the properties of a schema, each before those inside it."""
+    for property_name, spec in schema["properties"].items():
+        if (reference := _reference(spec)) is None:
+            continue
+        name, body = above + property_name, bodies[reference]
         required = set(body.get("required", ()))
-        keys = tuple(_key(name, key, part, key in required) for key, part in body["properties"].items())
-        found.append(SectionInfo(name, body["description"], name in schema.get("required", ()), keys))
-    return tuple(found)
+        parts = {key: part for key, part in body["properties"].items() if _reference(part) is None}
+        keys = tuple(_key(name, key, part, key in required) for key, part in parts.items())
+        yield SectionInfo(name, body["description"], property_name in schema.get("required", ()), keys)
+        yield from _sections(f"{name}.", body, bodies)
 
 
 def keys() -> dict[str, Key]:
@@ -65,14 +72,14 @@ def keys() -> dict[str, Key]:
 def nearest(name: str, candidates: Iterable[str]) -> str | None:
     """The most similar candidate, or None where nothing is near."""
     pool = list(candidates)
-    found = difflib.get_close_matches(name.lower(), pool, n=1, cutoff=0.6)
-    if found:
-        return found[0]
+    close = difflib.get_close_matches(name.lower(), pool, n=1, cutoff=0.6)
+    if close:
+        return close[0]
     inside = [c for c in pool if c.startswith(name.lower()) or (len(c) > 2 and c in name.lower())]
     return min(inside, key=len, default=None) if len(name) > 1 else None
 
 
-def as_toml(value: Any) -> str:
+def as_toml(value: object) -> str:
     """A value in TOML's spelling, on one line."""
     if isinstance(value, str):
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
@@ -92,10 +99,10 @@ def bare_or_quoted(key: str) -> str:
     return key if bare else as_toml(key)
 
 
-def _reference(spec: Mapping[str, Any]) -> str:
-    if "$ref" in spec:
-        return str(spec["$ref"]).rpartition("/")[2]
-    return next(_reference(option) for option in spec["anyOf"] if "$ref" in option)
+def _reference(spec: Mapping[str, Any]) -> str | None:
+    """The name of the section that a property is; None for a key."""
+    options = [spec, *spec.get("anyOf", ())]
+    return next((str(option["$ref"]).rpartition("/")[2] for option in options if "$ref" in option), None)
 
 
 def _key(section: str, name: str, spec: Mapping[str, Any], required: bool) -> Key:

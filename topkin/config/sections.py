@@ -4,26 +4,23 @@
 from the descriptions below. Paths are relative to the file that holds them.
 """
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from topkin.baselines.registry import BASELINES
 
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Days = Annotated[float, Field(gt=0, le=36_500)]  # a calendar ends: dates this far from any as-of date exist
 Power = Annotated[float, Field(ge=0, le=10)]
 Sql = Annotated[str, Field(min_length=1)]
-Baseline = Literal[
-    "popularity",
-    "recent_popularity",
-    "recent_popularity_30",
-    "own_frequency",
-    "item_knn",
-    "item_knn_recent",
-    "user_knn",
-    "graph_filter",
-    "ials",
-]
+if TYPE_CHECKING:
+    Baseline = str
+    ListModel = str
+else:  # the names are those of the registry, whatever it holds
+    Baseline = Literal[tuple(BASELINES)]
+    ListModel = Literal[("encoder", *BASELINES)]
 
 
 class Section(BaseModel):
@@ -125,7 +122,7 @@ class PrepareSettings(Section):
     )
 
 
-PRESETS: dict[str, dict[str, Any]] = {
+PRESETS: dict[str, dict[str, int]] = {
     "small": {"svd_dim": 94, "svd_rank": 512, "next_item_dim": 32, "dim": 128},
     "standard": {"svd_dim": 318, "svd_rank": 1024, "next_item_dim": 64, "dim": 256},
     "large": {"svd_dim": 574, "svd_rank": 1024, "next_item_dim": 64, "dim": 384},
@@ -133,16 +130,9 @@ PRESETS: dict[str, dict[str, Any]] = {
 """What ``train.preset`` sets, unless a key says otherwise: vectors of at most 256, 640 and 1,024 coordinates."""
 
 
-class TrainSettings(Section):
-    """The encoder: a closed form of the purchases, a trained two-tower network, a prior of what sells now."""
+class TrainAdvancedSettings(Section):
+    """How the encoder's blocks are made, for those who measure: the defaults were, on several shops."""
 
-    preset: Literal["small", "standard", "large"] = Field(
-        "small",
-        description="Sizes of the blocks, svd_dim, svd_rank, next_item_dim and dim, where these are not set.",
-    )
-    svd_dim: Annotated[int, Field(ge=0)] = Field(
-        94, description="Coordinates of the closed-form block, a truncated decomposition of the purchases; 0 for none."
-    )
     svd_rank: Count = Field(
         512, description="Directions of the decomposition of which svd_dim are kept, those that tell most."
     )
@@ -160,29 +150,9 @@ class TrainSettings(Section):
     svd_inverse_popularity: Annotated[float, Field(ge=0, le=2)] = Field(
         0.4, description="As inverse_popularity, for the closed form's histories."
     )
-    next_item_dim: Annotated[int, Field(ge=0)] = Field(
-        32, description="Coordinates of the block of what users with such a history took up next, lately; 0 for none."
-    )
     next_item_half_life_days: Days | None = Field(
         83, description="As half_life_days, for the histories of the uptake block."
     )
-    sequence_dim: Annotated[int, Field(ge=0)] = Field(
-        0,
-        description="Coordinates of the block that reads purchases in their order, a recurrent network; 0 for none. "
-        "Its part of a score has no reasons.",
-    )
-    sequence_length: Count = Field(32, description="Latest purchases of a user that the sequence block reads.")
-    sequence_epochs: Count = Field(4, description="Most passes over the purchases for the sequence block.")
-    dim: Annotated[int, Field(ge=2)] = Field(128, description="Coordinates of the trained block.")
-    epochs: Annotated[int, Field(ge=0)] = Field(
-        8, description="Most passes over the purchases; 0 for no trained block."
-    )
-    batch_size: Count | None = Field(
-        None,
-        description="Purchases asked for per step, each a negative of users who did not make it; without it a "
-        "two-hundredth of an epoch's, 256 to 8,192.",
-    )
-    learning_rate: Annotated[float, Field(gt=0, le=1)] = Field(0.01, description="Adam's step size.")
     learning_rate_decay: Annotated[float, Field(gt=0, le=1)] = Field(
         0.7, description="Factor on the step size from one epoch to the next."
     )
@@ -231,11 +201,6 @@ class TrainSettings(Section):
         1,
         description="How often rows are smoothed over neighbours: with 2 over the neighbours' neighbours as well.",
     )
-    user_rows: bool = Field(
-        False,
-        description="Whether users with purchases in training get a row of their own, added to the history that the "
-        "trained block pools; half the questions of a step see the history alone, as new users are served.",
-    )
     svd_share: Annotated[float, Field(ge=0, le=100)] = Field(
         0.06,
         description="Weight of the closed form's scores, in standard deviations, beside the trained block's while it "
@@ -243,10 +208,6 @@ class TrainSettings(Section):
     )
     inverse_popularity: Annotated[float, Field(ge=0, le=2)] = Field(
         0.5, description="Weight of a purchase in its history: item's purchase count to the power of minus this."
-    )
-    half_life_days: Days | None = Field(
-        None,
-        description="Days in which a purchase loses half its weight in the history; without it, age counts nothing.",
     )
     user_power: Share = Field(
         0.5, description="Examples weigh the user's count of items to the power of minus this: 1 makes users equal."
@@ -262,6 +223,38 @@ class TrainSettings(Section):
     min_sales: Annotated[int, Field(ge=0)] = Field(
         3, description="Items with fewer purchases are known by their content alone, where they have any."
     )
+    validation_cuts: Count = Field(
+        3, description="Periods of validation_days, one before the other, that weigh the closed form and the prior."
+    )
+
+
+class TrainSettings(Section):
+    """The encoder: a closed form of the purchases, a trained two-tower network, a prior of what sells now."""
+
+    preset: Literal["small", "standard", "large"] = Field(
+        "small",
+        description="Sizes of the blocks, svd_dim, svd_rank, next_item_dim and dim, where these are not set.",
+    )
+    svd_dim: Annotated[int, Field(ge=0)] = Field(
+        94, description="Coordinates of the closed-form block, a truncated decomposition of the purchases; 0 for none."
+    )
+    next_item_dim: Annotated[int, Field(ge=0)] = Field(
+        32, description="Coordinates of the block of what users with such a history took up next, lately; 0 for none."
+    )
+    dim: Annotated[int, Field(ge=2)] = Field(128, description="Coordinates of the trained block.")
+    epochs: Annotated[int, Field(ge=0)] = Field(
+        8, description="Most passes over the purchases; 0 for no trained block."
+    )
+    batch_size: Count | None = Field(
+        None,
+        description="Purchases asked for per step, each a negative of users who did not make it; without it a "
+        "two-hundredth of an epoch's, 256 to 8,192.",
+    )
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = Field(0.01, description="Adam's step size.")
+    half_life_days: Days | None = Field(
+        None,
+        description="Days in which a purchase loses half its weight in the history; without it, age counts nothing.",
+    )
     recency_weight: Annotated[float, Field(ge=0, le=10)] | None = Field(
         None,
         description="Weight of recent sales in every score, in standard deviations of it beside the first block's; "
@@ -271,17 +264,21 @@ class TrainSettings(Section):
         28,
         description="Last days before the as-of date, kept for early stopping; a quarter of the time if that is less.",
     )
-    validation_cuts: Count = Field(
-        3, description="Periods of validation_days, one before the other, that weigh the closed form and the prior."
-    )
     validation_users: Count = Field(5000, description="Most users of a period that validation is measured on.")
     patience: Count = Field(2, description="Epochs without a better validation before training stops.")
+    advanced: TrainAdvancedSettings = Field(default_factory=lambda: TrainAdvancedSettings())
 
     @model_validator(mode="before")
     @classmethod
     def _preset(cls, values: Any) -> Any:
         preset = values.get("preset", "small") if isinstance(values, dict) else None
-        return {**PRESETS.get(preset, {}), **values} if isinstance(preset, str) else values
+        if not isinstance(preset, str) or preset not in PRESETS:
+            return values
+        sizes, advanced = dict(PRESETS[preset]), values.get("advanced", {})
+        rank = sizes.pop("svd_rank")
+        if isinstance(advanced, dict):
+            values = {**values, "advanced": {"svd_rank": rank, **advanced}}
+        return {**sizes, **values}
 
     @model_validator(mode="after")
     def _some_block(self) -> "TrainSettings":
@@ -290,6 +287,17 @@ class TrainSettings(Section):
                 "train.svd_dim, train.next_item_dim and train.epochs must not all be 0: nothing would tell tastes"
             )
         return self
+
+    def changed(self, **values: Any) -> "TrainSettings":
+        """A copy with other values of some keys, those of ``[train.advanced]`` too by their bare names.
+
+        Raises:
+            ValidationError: a key is not there, or does not take its value.
+        """
+        own = {name: value for name, value in values.items() if name in type(self).model_fields}
+        advanced = {name: value for name, value in values.items() if name not in own}
+        whole = self.model_dump()
+        return type(self)(**{**whole, **own, "advanced": {**whole["advanced"], **advanced}})
 
 
 class EmbedSettings(Section):
@@ -313,10 +321,11 @@ class RecommendSettings(Section):
     """The lists, and the rules that they keep."""
 
     k: Count = Field(20, description="Items per user.")
-    model: Literal["encoder", Baseline] = Field(
+    model: ListModel = Field(
         "encoder",
         description="What ranks the items: the trained encoder, or a baseline by its name, fitted anew on the known "
-        "purchases. Of these item-kNN alone gives reasons; with keep they take a personal of 0.",
+        f"purchases. Of these only {' and '.join(name for name, entry in BASELINES.items() if entry.explains)} give "
+        "reasons; with keep they take a personal of 0.",
     )
     search: Literal["exact", "index"] = Field("exact", description="Score all items, or ask the index.")
     bought: Literal["exclude", "keep", "cooldown", "boost"] = Field(
@@ -347,9 +356,14 @@ class RecommendSettings(Section):
     min_history: Count = Field(1, description="Purchases below which a user gets the popular items instead.")
     because: Annotated[int, Field(ge=0, le=20)] = Field(3, description="Bought items named as reasons for each item.")
 
+    @property
+    def baseline(self) -> str | None:
+        """The baseline that ranks the items; None where the encoder does."""
+        return None if self.model == "encoder" else self.model
+
     @model_validator(mode="after")
     def _what_a_baseline_can(self) -> "RecommendSettings":
-        if self.model == "encoder":
+        if self.baseline is None:
             return self
         came = f'got recommend.model = "{self.model}"'
         if self.search == "index":
@@ -382,16 +396,7 @@ class EvaluateSettings(Section):
     k: tuple[Count, ...] = Field((5, 10, 20), description="Cut-offs of the metrics.")
     days: Days | None = Field(None, description="Length of the held-out period; all that comes after without it.")
     baselines: tuple[Baseline, ...] = Field(
-        (
-            "popularity",
-            "recent_popularity",
-            "recent_popularity_30",
-            "own_frequency",
-            "item_knn",
-            "item_knn_recent",
-            "user_knn",
-            "graph_filter",
-        ),
+        tuple(name for name, entry in BASELINES.items() if entry.requires is None),
         description="What the model is measured against; ials needs the library implicit, and is left out without it.",
     )
     neighbours: Count = Field(100, description="Neighbours of an item in item-kNN, and of a user in user-kNN.")

@@ -13,12 +13,6 @@ so that blocks are weighed by what they say of the order of items, whatever thei
 the exact reduction of inner product to cosine (Bachrach et al., Speeding up the Xbox recommender system, RecSys
 2014): vectors are unit vectors, scores cosines, and a user's order of items is that of the inner products. A
 pooled history is a sum, so each purchase's share of a score is known exactly.
-
-The block called ``sequence`` is the one that knows order: its p_b is what a recurrent network
-(``topkin.encoding.recurrent``) makes
-of the latest purchases, in place of the sum. It is no sum over purchases, so they have no shares in it, nor have they
-in a row of the user's own (``topkin.encoding.user_embeddings``), which may be added to the p_b of the block called
-``trained``.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,23 +23,21 @@ from typing import Any, Self
 import numpy as np
 import scipy.sparse as sp
 
-from topkin.encoding.recurrent import Gru
 from topkin.interactions import Interactions, history_weights
 from topkin.linalg.cosine import unit_rows
 
-SVD, NEXT_ITEM, TRAINED, SEQUENCE, RECENCY = "svd", "next_item", "trained", "sequence", "recency"
+SVD, NEXT_ITEM, TRAINED, RECENCY = "svd", "next_item", "trained", "recency"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Block:
     """A run of coordinates.
 
-    name: ``svd``, ``trained``, …, ``sequence``, which a network reads, or ``recency``, which tells what sells now and
-    makes no two items alike.
+    name: ``svd``, ``next_item``, ``trained``, or ``recency``, which tells what sells now and makes no two items alike.
     dim: how many coordinates. weight: of its z-scores beside the other blocks'. inverse_popularity, half_life_days:
-    how a
-    history is weighed. recency_lift: the power of an item's recent share of sales in its out-vector's length. spread:
-    (dim,) variances of the out-coordinates over the items sold, whose covariances are zero (see :func:`rotation`).
+    how a history is weighed. recency_lift: the power of an item's recent share of sales in its out-vector's length.
+    spread: (dim,) variances of the out-coordinates over the items sold, whose covariances are zero (see
+    :func:`rotation`).
     """
 
     name: str
@@ -59,6 +51,23 @@ class Block:
     def to_json(self) -> dict[str, Any]:
         """The fields by name."""
         return {**asdict(self), "spread": list(self.spread)}
+
+    @property
+    def personal(self) -> bool:
+        """Whether it tells tastes: all blocks do but the one of what sells now, which is the same for all users."""
+        return self.name != RECENCY
+
+    @classmethod
+    def unscaled(cls, name: str, dim: int, inverse_popularity: float, half_life_days: float | None) -> Self:
+        """A block by itself: of weight 1, its coordinates counting alike."""
+        return cls(
+            name=name,
+            dim=dim,
+            weight=1.0,
+            inverse_popularity=inverse_popularity,
+            half_life_days=half_life_days,
+            spread=(1.0,) * dim,
+        )
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
@@ -95,11 +104,9 @@ def factors(history: Interactions, in_vectors: np.ndarray, buyers: np.ndarray, b
     """What each purchase's in-vector is multiplied by, block by block, (n_purchases, n_blocks) float32.
 
     The sum of ``factors[h, b] * in_vectors[h, span_b]`` over a user's purchases is the user's vector but for its
-    length, for the coordinates of a sequence block, where the factors are 0, and for a row of the user's own, which is
-    left out. history: distinct items.
-    in_vectors: (n_items, dim) float32. buyers: (n_items,) distinct buyers.
+    length. history: distinct items. in_vectors: (n_items, dim) float32. buyers: (n_items,) distinct buyers.
     """
-    return _pooled(history, in_vectors, buyers, blocks, None, None)[0]
+    return _pooled(history, in_vectors, buyers, blocks)[0]
 
 
 def user_vectors(
@@ -109,23 +116,16 @@ def user_vectors(
     blocks: Sequence[Block],
     *,
     length: int | None = None,
-    sequence: Gru | None = None,
-    own: np.ndarray | None = None,
 ) -> np.ndarray:
     """The user vectors, (n_users, dim) float32 unit rows; zero for a user without a usable history.
 
     Each user's ``length`` latest distinct items are pooled. A row depends on that user alone, so any batching
     gives the same numbers. in_vectors: (n_items, dim) float32. buyers: (n_items,) distinct buyers of each item.
-    sequence: the network of the block ``sequence``. own: (n_users, dim of the block ``trained``) float32, added to
-    that block's pooled histories; zero rows change nothing. Raises ValueError where a sequence block is there without
-    its network.
     """
-    if sequence is None and any(block.name == SEQUENCE for block in blocks):
-        raise ValueError("a block 'sequence' needs its network, got None: read it with topkin.encoding.recurrent.load")
     kept = history.distinct()
     if length is not None:
         kept = kept.latest(length)
-    return unit_rows(_pooled(kept, in_vectors, buyers, blocks, sequence, own)[1])
+    return unit_rows(_pooled(kept, in_vectors, buyers, blocks)[1])
 
 
 def _pooled(
@@ -133,32 +133,20 @@ def _pooled(
     in_vectors: np.ndarray,
     buyers: np.ndarray,
     blocks: Sequence[Block],
-    network: Gru | None,
-    own: np.ndarray | None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """:func:`factors`, and the users' vectors before their lengths are taken.
-
-    Without a network a sequence block's coordinates stay zero.
-    """
+    """:func:`factors`, and the users' vectors before their lengths are taken."""
     shape = kept.n_users, kept.n_items
-    made = np.zeros((len(kept.items), len(blocks)), np.float32)
+    shares = np.zeros((len(kept.items), len(blocks)), np.float32)
     users = np.zeros((kept.n_users, in_vectors.shape[1]), np.float32)
     weighed: dict[tuple[float, float | None], np.ndarray] = {}
     for number, (block, span) in enumerate(zip(blocks, spans(blocks), strict=True)):
-        if block.name == SEQUENCE:
-            if network is not None:
-                users[:, span] = _scaled(network.read(kept, in_vectors[:, span]), block)[0]
-            continue
         how = block.inverse_popularity, block.half_life_days
         if how not in weighed:
             weighed[how] = history_weights(kept, buyers, inverse_popularity=how[0], half_life_days=how[1])
         matrix = sp.csr_matrix((weighed[how], kept.items, kept.indptr), shape)
-        pooled = matrix @ np.ascontiguousarray(in_vectors[:, span], np.float32)
-        if block.name == TRAINED and own is not None:
-            pooled = pooled + own
-        users[:, span], scale = _scaled(pooled, block)
-        made[:, number] = weighed[how] * np.repeat(scale, np.diff(kept.indptr))
-    return made, users
+        users[:, span], scale = _scaled(matrix @ np.ascontiguousarray(in_vectors[:, span], np.float32), block)
+        shares[:, number] = weighed[how] * np.repeat(scale, np.diff(kept.indptr))
+    return shares, users
 
 
 def _scaled(part: np.ndarray, block: Block) -> tuple[np.ndarray, np.ndarray]:
@@ -178,10 +166,10 @@ def equally_long(out: np.ndarray, reach: float) -> np.ndarray:
     """
     out = out.astype(np.float64)
     lengths = np.linalg.norm(out, axis=1)
-    known = lengths > 0
+    nonzero = lengths > 0
     shorter = np.divide(reach, lengths, out=np.ones_like(lengths), where=lengths > reach)
     out, lengths = out * shorter[:, None], lengths * shorter
-    rest = np.sqrt(np.maximum(reach**2 - lengths**2, 0.0)) * known
+    rest = np.sqrt(np.maximum(reach**2 - lengths**2, 0.0)) * nonzero
     return (np.column_stack([out, rest]) / reach).astype(np.float32)
 
 
@@ -193,6 +181,6 @@ def preference_embeddings(vectors: np.ndarray, blocks: Sequence[Block]) -> np.nd
     parts = [
         unit_rows(vectors[:, span]) * np.float32(np.sqrt(block.weight))
         for block, span in zip(blocks, spans(blocks), strict=True)
-        if block.name != RECENCY
+        if block.personal
     ]
     return unit_rows(np.concatenate(parts, axis=1)) if parts else np.zeros((len(vectors), 0), np.float32)

@@ -41,7 +41,7 @@ class Content:
         return np.zeros((len(self.words), 0), np.float32) if self.vectors is None else self.vectors
 
     @property
-    def known(self) -> np.ndarray:
+    def present(self) -> np.ndarray:
         """Of which items anything is known, (m,) bool."""
         looked_up = (self.words > 0).any(axis=1) | (self.categories > 0) | (self.prices > 0)
         return np.asarray(looked_up | self.dense.any(axis=1))
@@ -49,15 +49,15 @@ class Content:
     def predict(self, rows: np.ndarray) -> np.ndarray:
         """What rows of the tables, then of the vectors' matrix, make of the items, (m, d) float32."""
         sparse = sum(self.sizes)
-        said = self.matrix() @ rows[:sparse]
-        return said + self.dense @ rows[sparse:] if self.dense.shape[1] else said
+        predicted = self.matrix() @ rows[:sparse]
+        return predicted + self.dense @ rows[sparse:] if self.dense.shape[1] else predicted
 
     def matrix(self) -> sp.csr_matrix:
         """(m, sum(sizes)) float32 CSR: a vector is its row times the tables' rows from row 1, one under the other."""
         m = len(self.words)
-        known = self.words > 0
-        share = 1 / np.maximum(known.sum(axis=1), 1)
-        rows, columns = [np.nonzero(known)[0]], [self.words[known].astype(np.int64) - 1]
+        present = self.words > 0
+        share = 1 / np.maximum(present.sum(axis=1), 1)
+        rows, columns = [np.nonzero(present)[0]], [self.words[present].astype(np.int64) - 1]
         values = [share[rows[0]]]
         first = self.sizes[0]
         for each, size in zip((self.categories, self.prices), self.sizes[1:], strict=True):
@@ -104,8 +104,6 @@ def content_block(
     ridge: float = 0.3,
     half: float = 40.0,
     head_start: float = 4.0,
-    new_length: float = 1.0,
-    lengths: np.ndarray | None = None,
     **options: Any,
 ) -> ContentBlock:
     """:func:`topkin.encoding.svd.in_out` of a spectrum that content has a say in.
@@ -113,8 +111,8 @@ def content_block(
     The row of V of an item is the mean of its buyers, as the spectrum places them, times a power of its degree. That
     mean is uncertain where buyers are few: it is blended with what the content says, own purchases counting by
     the share of :func:`content_tables`. sales: (n_items,) distinct buyers. head_start: weight added to every degree,
-    so that an item without sales has a vector; it counts as the degree of an item that is not among these, and
-    ``new_length`` as its entry of ``lengths``. options: as for ``in_out``.
+    so that an item without sales has a vector; it counts as the degree of an item that is not among these. options:
+    as for ``in_out``.
     """
     if head_start <= 0:
         raise ValueError(f"head_start must be above 0, got {head_start}")
@@ -123,16 +121,16 @@ def content_block(
     degrees = np.maximum(spectrum.degrees, np.float32(settings.least))
     means = content_tables(content, spectrum.V / (degrees**growth)[:, None], sales, ridge=ridge, half=half)
     rows = np.concatenate([means.words[1:], means.categories[1:], means.prices[1:], means.vectors])
-    known = content.predict(rows) + means.ids[1:]
+    blended_rows = content.predict(rows) + means.ids[1:]
     later = spectrum.degrees + np.float32(head_start)
-    blended = replace(spectrum, V=known * (later**growth)[:, None], degrees=later)
-    block = in_out(blended, lengths=lengths, **options)
+    blended = replace(spectrum, V=blended_rows * (later**growth)[:, None], degrees=later)
+    block = in_out(blended, **options)
     new = float(head_start) ** float(growth)
     out_power = options.get("out_power", OUT_POWER)
     return ContentBlock(
         block,
         _as_tables(content, rows @ (block.into * np.float32(new)), block.E),
-        _as_tables(content, rows @ (block.onto * np.float32(new * new_length * head_start**out_power)), block.O),
+        _as_tables(content, rows @ (block.onto * np.float32(new * head_start**out_power)), block.O),
     )
 
 
@@ -152,9 +150,9 @@ def content_tables(
         )
     share = sales / (sales + half)
     rows = ridge_map(content.matrix(), vectors, share, ridge=ridge, dense=content.dense)
-    own = np.where(content.known, share, sales > 0).astype(np.float32)
-    said = content.predict(rows)
-    return _as_tables(content, rows, said + own[:, None] * (vectors - said))
+    own = np.where(content.present, share, sales > 0).astype(np.float32)
+    predicted = content.predict(rows)
+    return _as_tables(content, rows, predicted + own[:, None] * (vectors - predicted))
 
 
 def _as_tables(content: Content, rows: np.ndarray, wanted: np.ndarray) -> ContentTables:
@@ -187,21 +185,21 @@ def ridge_map(
     p, q = X.shape[1], part.shape[1]
     lower = np.linalg.cholesky(part.T @ part + ridge * np.eye(q)) if q else None
     # The dense part is eliminated: what is left is as large as the sparse one, however many items there are.
-    taken = solve_triangular(lower, (back @ part).T, lower=True) if q else None
+    eliminated = solve_triangular(lower, (back @ part).T, lower=True) if q else None
     own = np.asarray(some.multiply(some).sum(axis=0)).ravel() + ridge
-    step = 1 / (own if taken is None else own - (taken**2).sum(axis=0))[:, None]
+    step = 1 / (own if eliminated is None else own - (eliminated**2).sum(axis=0))[:, None]
     out = np.zeros((p + q, vectors.shape[1]), np.float32)
     for start in range(0, vectors.shape[1], _COLUMNS):
         columns = slice(start, start + _COLUMNS)
         aim = root[:, None] * vectors[used, columns]
         wanted = back @ aim
-        if taken is None:
-            out[seen, columns] = _solve(some, back, ridge, step, wanted, taken)
+        if eliminated is None:
+            out[seen, columns] = _solve(some, back, ridge, step, wanted, eliminated)
             continue
         first = solve_triangular(lower, part.T @ aim, lower=True)
-        B = _solve(some, back, ridge, step, wanted - taken.T @ first, taken)
+        B = _solve(some, back, ridge, step, wanted - eliminated.T @ first, eliminated)
         out[seen, columns] = B
-        out[p:, columns] = solve_triangular(lower, first - taken @ B, lower=True, trans="T")
+        out[p:, columns] = solve_triangular(lower, first - eliminated @ B, lower=True, trans="T")
     return out
 
 
@@ -211,7 +209,7 @@ def _solve(
     ridge: float,
     step: np.ndarray,
     wanted: np.ndarray,
-    taken: np.ndarray | None,
+    eliminated: np.ndarray | None,
 ) -> np.ndarray:
     """(X'X + ridge - taken'taken) B = wanted, each column's own conjugate gradients, preconditioned by the diagonal."""
     B, rest = np.zeros_like(wanted), wanted.copy()
@@ -222,8 +220,8 @@ def _solve(
         if (np.sqrt((rest**2).sum(axis=0)) <= _TOLERANCE * size).all():
             break
         ahead = back @ (X @ way) + ridge * way
-        if taken is not None:
-            ahead -= taken.T @ (taken @ way)
+        if eliminated is not None:
+            ahead -= eliminated.T @ (eliminated @ way)
         far = slope / np.maximum((way * ahead).sum(axis=0), 1e-300)
         B += far * way
         rest -= far * ahead

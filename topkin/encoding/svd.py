@@ -87,19 +87,15 @@ class Spectrum:
         return replace(self, s=self.s[:dim], V=self.V[:, :dim], settings=replace(self.settings, dim=dim))
 
 
-def purchase_weights(
-    history: Interactions, *, half_life_days: float | None = None, most: float = 1.0, quantity: bool = False
-) -> sp.csr_matrix:
+def purchase_weights(history: Interactions, *, half_life_days: float | None = None, most: float = 1.0) -> sp.csr_matrix:
     """R for :func:`decompose`: one weight for each user and item bought, (n_users, n_items) float32 CSR.
 
-    The sum over the purchases of ``2 ** (-age / half_life_days)`` (1 without a half-life), times the
-    quantity where that counts, at most ``most``.
+    The sum over the purchases of ``2 ** (-age / half_life_days)`` (1 without a half-life), at most
+    ``most``.
     """
     weights = np.ones(len(history.items))
     if half_life_days is not None:
         weights = np.exp2(-np.maximum(history.ages, 0).astype(np.float64) / half_life_days)
-    if quantity:
-        weights *= np.maximum(history.weights, 0)
     shape = (history.n_users, history.n_items)
     matrix = sp.csr_matrix((weights, history.items.copy(), history.indptr), shape)
     matrix.sum_duplicates()
@@ -141,33 +137,6 @@ def decompose(
     return _nystrom(Q, Y, products.degrees, settings)
 
 
-def refresh(
-    spectrum: Spectrum,
-    shards: Shards,
-    n_items: int,
-    rows: np.ndarray | None = None,
-    *,
-    threads: int | None = None,
-) -> Spectrum:
-    """A decomposition of today's purchases from yesterday's, in one pass over all of today's.
-
-    rows: (yesterday's items,) int, where each stands among today's ``n_items``, -1 for one that is gone; by
-    default the first rows in order. Yesterday's vectors, and ``oversampling`` random ones, are multiplied once. Items
-    and users may have come, gone and bought: where little changed, little is lost against :func:`decompose`.
-    """
-    old, settings = spectrum.V, spectrum.settings
-    rows = np.arange(len(old)) if rows is None else np.asarray(rows)
-    if rows.shape != (len(old),) or (len(rows) and rows.max() >= n_items):
-        raise ValueError(f"rows must give each of {len(old)} items a row below {n_items} or -1, got shape {rows.shape}")
-    extra = np.random.default_rng([settings.seed, 1]).standard_normal((n_items, settings.oversampling))
-    start = np.zeros((n_items, old.shape[1] + settings.oversampling), np.float32)
-    kept = rows >= 0
-    start[rows[kept], : old.shape[1]] = (old * _scale(spectrum.degrees, settings)[:, None])[kept]
-    start[:, old.shape[1] :] = extra * float(np.abs(start).mean())
-    products = _Products(shards, start, None, settings, threads)
-    return _nystrom(*products.normalised(), products.degrees, settings)
-
-
 @dataclass(frozen=True)
 class InOut:
     """The vectors of a block: in-vectors E and out-vectors O, (n_items, d) float32, score = (sum w E) . O.
@@ -190,24 +159,20 @@ def in_out(
     power: float = 0.7,
     out_power: float = OUT_POWER,
     inverse_popularity: float = 0.4,
-    lengths: np.ndarray | None = None,
 ) -> InOut:
     """The vectors of a block of ``dim`` coordinates, by default as many as the spectrum has.
 
-    The scores wanted are those of ``E = V s^power`` and ``O = D_i^out_power V``, each row of O times its item's
-    ``lengths`` ((n_items,), above 0: what sells now), pooled with the weights ``d_i^-inverse_popularity``. Of them,
-    for all
-    users, each weighed by ``d_u^-2a``, less each user's mean over the items sold, ``dim`` coordinates keep as much
-    as any could (Eckart and Young; the users' second moments follow from the spectrum), so that a spectrum of
-    twice the dimension gives a better block than one of the same. Coordinates do not covary over the items
-    sold, largest spread first: a user's scores have the variance ``sum_k spread_k p_k^2``.
+    The scores wanted are those of ``E = V s^power`` and ``O = D_i^out_power V``, pooled with the weights
+    ``d_i^-inverse_popularity``. Of them, for all users, each weighed by ``d_u^-2a``, less each user's mean over the
+    items sold, ``dim`` coordinates keep as much as any could (Eckart and Young; the users' second moments follow from
+    the spectrum), so that a spectrum of twice the dimension gives a better block than one of the same. Coordinates do
+    not covary over the items sold, largest spread first: a user's scores have the variance ``sum_k spread_k p_k^2``.
     """
     settings, V = spectrum.settings, spectrum.V
     dim = min(spectrum.dim if dim is None else dim, spectrum.dim)
     degrees = np.maximum(spectrum.degrees, np.float32(settings.least))
     sold = spectrum.degrees > 0
-    longer = degrees ** np.float32(out_power) * (1 if lengths is None else lengths.astype(np.float32))
-    out = V * longer[:, None]
+    out = V * (degrees ** np.float32(out_power))[:, None]
     mean = out[sold].mean(axis=0, dtype=np.float64)
     covariance = gram.inner(out, out) / sold.sum() - np.outer(mean, mean)  # rows of items not sold are zero
     s = spectrum.s.astype(np.float64)

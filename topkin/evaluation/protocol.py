@@ -23,13 +23,11 @@ import pyarrow.compute as pc
 
 from topkin.baselines.registry import Baseline
 from topkin.interactions import Interactions, encode_ids
+from topkin.linalg.csr import Csr
 from topkin.metrics.ranking import METRICS, hits_of, list_diversity, ranking_metrics
-from topkin.recommend.eligibility import excluded_items
-from topkin.recommend.repurchase import Repurchase
+from topkin.recommend.bought import excluded_items
+from topkin.recommend.repurchase.blend import Repurchase
 from topkin.search.topk import top_k, top_k_of_scores
-
-Csr = tuple[np.ndarray, np.ndarray]
-"""``indptr`` (n_users + 1,) int64 and ``items`` int32, ascending and distinct within a user."""
 
 PROTOCOLS = ("all", "novel")
 JUDGED = {"all": ("all", "repeat"), "novel": ("novel", "cold"), "among_cold": ("among_cold",)}
@@ -171,33 +169,6 @@ TALLIES = pa.schema(
 """Sums of whole numbers, which are the same however users are split into parts."""
 
 
-def csr(users: np.ndarray, items: np.ndarray, n_users: int, n_items: int) -> Csr:
-    """The distinct pairs of two arrays of equal length, as CSR by user."""
-    keys = np.unique(users.astype(np.int64) * max(n_items, 1) + items)
-    rows, columns = np.divmod(keys, max(n_items, 1))
-    indptr = np.zeros(n_users + 1, np.int64)
-    np.cumsum(np.bincount(rows, minlength=n_users), out=indptr[1:])
-    return indptr, columns.astype(np.int32)
-
-
-def rows_taken(pairs: Csr, rows: np.ndarray) -> Csr:
-    """The pairs of some users, in the order of ``rows``."""
-    indptr, items = pairs
-    lengths = np.diff(indptr)[rows]
-    new = np.zeros(len(rows) + 1, np.int64)
-    np.cumsum(lengths, out=new[1:])
-    at = np.arange(new[-1]) - np.repeat(new[:-1], lengths) + np.repeat(indptr[:-1][rows], lengths)
-    return new, items[at]
-
-
-def without(pairs: Csr, other: Csr, n_items: int) -> Csr:
-    """The pairs that are not among the other pairs of the same user."""
-    n = len(pairs[0]) - 1
-    users, taken = (np.repeat(np.arange(n, dtype=np.int64), np.diff(p[0])) for p in (pairs, other))
-    keep = ~np.isin(users * max(n_items, 1) + pairs[1], taken * max(n_items, 1) + other[1])
-    return csr(users[keep], pairs[1][keep], n, n_items)
-
-
 def ground_truth_of(heldout: pa.Table, user_ids: Any, shop: EvaluationCatalogue) -> tuple[Csr, dict[str, Any]]:
     """What each user bought after the as-of date, of the catalogue, and counts of the purchases read.
 
@@ -217,7 +188,7 @@ def ground_truth_of(heldout: pa.Table, user_ids: Any, shop: EvaluationCatalogue)
         "events_of_new_users": int((users < 0).sum()),
         "events_of_new_items": int(((users >= 0) & ~np.append(shop.sold, False)[items]).sum()),
     }
-    return csr(users[known], items[known], len(user_ids), len(shop.sold)), counts
+    return Csr.of_pairs(users[known], items[known], len(user_ids), len(shop.sold)), counts
 
 
 def lists_of(recommendations: pa.Table, user_ids: Any, item_ids: Any, k: int) -> np.ndarray:
@@ -244,9 +215,9 @@ def evaluate_part(shop: EvaluationCatalogue, part: EvaluationPart, budget_bytes:
     user_ids, n_items = part.histories["user_id"], len(shop.sales)
     history = Interactions.from_histories(part.histories, shop.item_ids, shop.as_of)
     later, counts = ground_truth_of(part.heldout, user_ids, shop)
-    bought = csr(history.users, history.items, len(user_ids), n_items)
+    bought = Csr.of_pairs(history.users, history.items, len(user_ids), n_items)
     truth = ground_truths(_only(later, np.diff(history.indptr) > 0, shop.sold), bought, shop.cold)
-    judged = np.flatnonzero(np.diff(later[0]) > 0)
+    judged = np.flatnonzero(later.lengths)
     schema = result_schema(user_ids.type, shop.models, shop.ks, shop.listed)
     values = {name: np.full(len(judged), np.nan) for name in schema.names[2:]}
     tallies, listed = _Tallies(shop), []
@@ -258,35 +229,35 @@ def evaluate_part(shop: EvaluationCatalogue, part: EvaluationPart, budget_bytes:
             block = judged[start : start + size]
             rank = _ranker(shop, part, model, block, history)
             for protocol, names in JUDGED.items():
-                among = np.flatnonzero(np.diff(truth[names[0]][0])[block])
+                among = np.flatnonzero(truth[names[0]].lengths[block])
                 if not len(among):
                     continue
-                mask = None if protocol == "all" else rows_taken(bought, block[among])
+                mask = None if protocol == "all" else bought.take(block[among])
                 ids = rank(among, top, mask, shop.cold if protocol == "among_cold" else shop.sold)
                 for name in names:
-                    true = rows_taken(truth[name], block[among])
-                    some = np.flatnonzero(np.diff(true[0]))
-                    found = ranking_metrics(ids[some], rows_taken(true, some), shop.ks)
+                    true = truth[name].take(block[among])
+                    some = np.flatnonzero(true.lengths)
+                    found = ranking_metrics(ids[some], true.take(some), shop.ks)
                     for metric in (f"{m}@{k}" for k in shop.ks for m in MEASURED[name]):
                         values[f"{name}/{model}/{metric}"][start + among[some]] = found[metric]
                 if protocol in PROTOCOLS:
                     _count(given[protocol], ids, shop.ks)
-                    tallies.add(protocol, model, ids, rows_taken(truth[protocol], block[among]))
+                    tallies.add(protocol, model, ids, truth[protocol].take(block[among]))
         listed += [_listed(protocol, model, found, shop.ks) for protocol, found in given.items()]
     if ks := published_ks(shop.ks, shop.listed):
         lists = lists_of(part.recommendations, user_ids, shop.item_ids, min(shop.listed, max(n_items, 1)))
-        allowed = without(later, excluded_items(history, shop.bought, shop.cooldown), n_items)
-        among = np.flatnonzero((np.diff(allowed[0]) > 0)[judged] & (lists[judged] >= 0).any(axis=1))
-        found = ranking_metrics(lists[judged[among]], rows_taken(allowed, judged[among]), ks)
+        allowed = later.without(excluded_items(history, shop.bought, shop.cooldown), n_items)
+        among = np.flatnonzero((allowed.lengths > 0)[judged] & (lists[judged] >= 0).any(axis=1))
+        found = ranking_metrics(lists[judged[among]], allowed.take(judged[among]), ks)
         for metric, column in found.items():
             values[f"published/lists/{metric}"][among] = column
         given_lists = np.zeros((len(shop.ks), n_items), np.int64)
         _count(given_lists, lists, shop.ks)
         listed.append(_listed("published", "lists", given_lists, shop.ks))
-    users_of = {name: np.diff(found[0]) > 0 for name, found in truth.items()}
-    counts["users"], counts["pairs"] = int(users_of["all"].sum()), len(truth["all"][1])
+    users_of = {name: true.lengths > 0 for name, true in truth.items()}
+    counts["users"], counts["pairs"] = int(users_of["all"].sum()), len(truth["all"].indices)
     for name in ("novel", "repeat", "cold"):
-        counts[f"{name}_users"], counts[f"{name}_pairs"] = int(users_of[name].sum()), len(truth[name][1])
+        counts[f"{name}_users"], counts[f"{name}_pairs"] = int(users_of[name].sum()), len(truth[name].indices)
     needed = users_of["all"] if shop.model is None else np.zeros(len(part.vectors), bool)  # a baseline needs none
     counts["users_without_vector"] = int((~part.vectors[needed].any(axis=1)).sum())
     columns = [user_ids.take(pa.array(judged)), pa.array(np.diff(history.indptr)[judged])]
@@ -297,17 +268,16 @@ def evaluate_part(shop: EvaluationCatalogue, part: EvaluationPart, budget_bytes:
 
 def ground_truths(later: Csr, bought: Csr, cold: np.ndarray) -> dict[str, Csr]:
     """The true items of each user by the name of the truth. later: those that count, bought before or not."""
-    novel = without(later, bought, len(cold))
-    everyone = np.ones(len(later[0]) - 1, bool)
+    novel = later.without(bought, len(cold))
+    everyone = np.ones(later.n_rows, bool)
     cold_ones = _only(novel, everyone, cold)
-    repeat = without(later, novel, len(cold))
+    repeat = later.without(novel, len(cold))
     return {"all": later, "novel": novel, "repeat": repeat, "cold": cold_ones, "among_cold": cold_ones}
 
 
 def _only(pairs: Csr, users: np.ndarray, items: np.ndarray) -> Csr:
-    rows = np.repeat(np.arange(len(users)), np.diff(pairs[0]))
-    keep = users[rows] & items[pairs[1]]
-    return csr(rows[keep], pairs[1][keep], len(users), len(items))
+    """The pairs of some users and some items, (n_users,) and (n_items,) bool."""
+    return pairs.keep(users[pairs.rows] & items[pairs.indices])
 
 
 Ranker = Callable[[np.ndarray, int, Csr | None, np.ndarray], np.ndarray]
@@ -362,7 +332,7 @@ class _Tallies:
         """Lists of some users, (n, k) int32, and what was true for each."""
         ks, deciles = self._shop.ks, self._shop.deciles
         hits, diverse = hits_of(ids, truth), list_diversity(ids, self._shop.tastes, ks)
-        true = np.bincount(deciles[truth[1]], minlength=DECILES)
+        true = np.bincount(deciles[truth.indices], minlength=DECILES)
         for column, k in enumerate(ks):
             known = diverse[:, column][~np.isnan(diverse[:, column])]
             self._add((protocol, model, "diversity", k), int(np.rint(known * FINE).astype(np.int64).sum()), len(known))

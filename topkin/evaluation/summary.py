@@ -20,15 +20,10 @@ from topkin.evaluation.results import EvaluationContext, EvaluationResults, inte
 from topkin.evaluation.segments import beyond_accuracy, deciles, groups
 from topkin.metrics.bootstrap import bootstrap
 from topkin.metrics.ranking import METRICS
+from topkin.recommend.bought import BOUGHT
 
 BUDGET_BYTES = 256 << 20
 MIN_USERS = 10  # below, a bootstrap of the users says nothing
-POLICIES = {
-    "exclude": "bought items are never listed, and bought again they do not count as true",
-    "keep": "bought items may be listed, and all that was bought later is true",
-    "boost": "bought items may be listed, those due again first, and all that was bought later is true",
-    "cooldown": "bought items are listed again after the cool-down, and before it do not count as true",
-}
 NO_PURCHASES = "the input has no purchases after the as-of date"
 NONE_IN_PERIOD = "the input has no purchases in the days after the as-of date that evaluate.days asks for"
 NONE_JUDGED = "no purchase after the as-of date is by a user who bought before it, of an item sold before it"
@@ -40,7 +35,7 @@ def headline(ks: Sequence[int], bought: str) -> tuple[str, str]:
     Where bought items may be listed the verdict is on all items, else on novel ones.
     """
     k = 10 if 10 in ks else sorted(ks)[len(ks) // 2]
-    return ("all" if bought in ("keep", "boost") else "novel"), f"ndcg@{k}"
+    return BOUGHT[bought].protocol, f"ndcg@{k}"
 
 
 def nothing_held_out(as_of: datetime, ks: Sequence[int], bought: str, reason: str) -> dict[str, Any]:
@@ -61,7 +56,13 @@ def nothing_held_out(as_of: datetime, ks: Sequence[int], bought: str, reason: st
         "repeat": {},
         **{name: {"all": {}, "novel": {}} for name in by_protocol},
         "cold_items": {},
-        "published": {"policy": bought, "rule": POLICIES[bought], "users": 0, "metrics": {}, "coverage": {}},
+        "published": {
+            "policy": bought,
+            "rule": f"{BOUGHT[bought].meaning}, and {BOUGHT[bought].judged}",
+            "users": 0,
+            "metrics": {},
+            "coverage": {},
+        },
         "beats": {},
         "verdict": {"protocol": protocol, "metric": metric, "good": None, "reason": reason},
     }

@@ -20,12 +20,12 @@ SPACE: dict[str, tuple[Any, ...]] = {
     "svd_power": (0.5, 0.7, 0.9),
     "svd_inverse_popularity": (0.25, 0.5, 0.75),
 }
-"""What ``topkin tune`` draws from: keys of ``[train]`` and the values worth trying, more or less by octaves."""
+"""What ``topkin tune`` draws from: keys of ``[train]`` and ``[train.advanced]`` and the values worth trying."""
 
 
 def space_of(keys: Sequence[str]) -> dict[str, tuple[Any, ...]]:
     """The part of the space that some keys name; all of it without any. Raises ConfigError for another key."""
-    names = [key.removeprefix("train.") for key in keys]
+    names = [key.removeprefix("train.").removeprefix("advanced.") for key in keys]
     if unknown := [name for name in names if name not in SPACE]:
         raise ConfigError(f"--key must be one of {', '.join(SPACE)}, got {', '.join(unknown)}")
     return {name: SPACE[name] for name in names or SPACE}

@@ -5,23 +5,24 @@ The contract is asked of each file, for in a folder the first file's schema woul
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from topkin.artifacts import ids, schemas
+from topkin.artifacts import ids
 from topkin.config.sections import Settings
 from topkin.errors import ConfigError, InputError, TopkinError
 from topkin.ingest import timestamps
 from topkin.ingest.files import FILE, ROW, File, Files, batches, find, opened
+from topkin.ingest.readers import ACCEPTED, ROLES, common_type, escape_invalid_utf8
 from topkin.ingest.rules import Rules
 from topkin.ingest.sql import nearest
-from topkin.ingest.utf8 import escape_invalid_utf8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,66 +40,20 @@ class InputSource:
         return self.columns.get(role)
 
 
-ROLES = {
-    "purchases": ("user_id", "item_id", "timestamp", "quantity", "price", "segment"),
-    "items": ("item_id", "title", "category", "price", "available", "vector"),
-    "users": ("user_id", "segment"),
-}
-ROLES["heldout"] = ROLES["purchases"]
-
-
 def sources(settings: Settings) -> dict[str, InputSource]:
     """The configured inputs by name: purchases, then those of items, users and heldout that there are."""
-    found = {}
+    inputs = {}
     for name, roles in ROLES.items():
         section = getattr(settings, name)
         if section is not None:
-            found[name] = InputSource(
+            inputs[name] = InputSource(
                 name=name,
                 path=section.path,
                 columns={r: getattr(section, r) for r in roles if getattr(section, r) is not None},
                 rules=Rules.of(name, section.normalise, section.rules),
                 time_unit=getattr(section, "time_unit", "auto"),
             )
-    return found
-
-
-def _is_number(t: pa.DataType) -> bool:
-    t = ids.storage(t)
-    return bool(pa.types.is_integer(t) or pa.types.is_floating(t) or pa.types.is_decimal(t) or pa.types.is_null(t))
-
-
-def _is_label(t: pa.DataType) -> bool:
-    t = ids.storage(t)
-    return bool(ids.canonical_type(t) in (pa.string(), pa.int64()) or pa.types.is_boolean(t) or pa.types.is_null(t))
-
-
-def _is_vector(t: pa.DataType) -> bool:
-    t = ids.storage(t)
-    listed = pa.types.is_list(t) or pa.types.is_large_list(t) or (pa.types.is_fixed_size_list(t) and t.list_size > 0)
-    return bool(listed and pa.types.is_floating(t.value_type))
-
-
-def _kept_as(role: str, t: pa.DataType) -> pa.DataType | None:
-    """The type in which all files' ids, and vectors whose length their type says, are kept."""
-    if role != "vector":
-        return ids.canonical_type(t)
-    t = ids.storage(t)
-    return schemas.vector(t.list_size) if pa.types.is_fixed_size_list(t) else None
-
-
-_ACCEPTED = {
-    "user_id": (lambda t: ids.canonical_type(t) is not None, ids.ACCEPTED),
-    "item_id": (lambda t: ids.canonical_type(t) is not None, ids.ACCEPTED),
-    "timestamp": (timestamps.accepts, timestamps.ACCEPTED),
-    "quantity": (_is_number, "a number"),
-    "price": (_is_number, "a number"),
-    "segment": (_is_label, "a string, an integer or a boolean"),
-    "title": (_is_label, "a string"),
-    "category": (_is_label, "a string, an integer or a boolean"),
-    "available": (lambda t: pa.types.is_boolean(t), "a boolean"),
-    "vector": (_is_vector, "a list of floats"),
-}
+    return inputs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,121 +92,90 @@ def columns_read(source: InputSource, available: Sequence[str]) -> list[str]:
             f"{source.name}.normalise.{column}: nothing reads {column!r}, it is no column of the file"
             f"{nearest(column, available)}: name a column as the file or {source.name} has it"
         )
-    made = {c for c, _ in source.rules.normalise}
-    wanted = [c for c in source.columns.values() if c in available or c not in made]
-    return list(dict.fromkeys([*wanted, *sorted(source.rules.columns(available))]))
+    computed = {c for c, _ in source.rules.normalise}
+    configured = [c for c in source.columns.values() if c in available or c not in computed]
+    return list(dict.fromkeys([*configured, *sorted(source.rules.columns(available))]))
 
 
-def _contract(
-    source: InputSource, file: str, schema: pa.Schema, columns: Sequence[str], bind: Callable[[pa.Schema], pa.Schema]
-) -> list[TopkinError]:
-    """What a file's schema breaks; ``bind`` is the rules' ``bound``, remembered."""
+Bind = Callable[[pa.Schema], pa.Schema]
+
+
+def _name_faults(source: InputSource, names: Sequence[str], columns: Sequence[str]) -> list[str]:
+    """What the names of a file's columns break, for a message that begins with the file."""
     keys = {c: f"{source.name}.{r}" for r, c in source.columns.items()}
-    found: list[TopkinError] = [
-        InputError(
-            f"{file} has no column {c!r} ({keys.get(c, 'an expression of ' + source.name)}){nearest(c, schema.names)}; "
-            f"its columns are {', '.join(schema.names) or 'none'}"
-        )
-        for c in columns
-        if c not in schema.names
+    missing = " has no column {!r} ({}){}; its columns are {}"
+    twice = " has {} columns called {!r}: a name must mean one of them, rename the others"
+    listed = ", ".join(names) or "none"
+    expression = f"an expression of {source.name}"
+    faults = [missing.format(c, keys.get(c, expression), nearest(c, names), listed) for c in columns if c not in names]
+    faults += [twice.format(names.count(c), c) for c in columns if names.count(c) > 1]
+    faults += [
+        f": column {c!r} has a name that topkin keeps for itself: rename it" for c in columns if c in (FILE, ROW)
     ]
-    found += [
-        InputError(
-            f"{file} has {schema.names.count(c)} columns called {c!r}: a name must mean one of them, rename the others"
-        )
-        for c in columns
-        if schema.names.count(c) > 1
-    ]
-    found += [
-        InputError(f"{file}: column {c!r} has a name that topkin keeps for itself: rename it")
-        for c in columns
-        if c in (FILE, ROW)
-    ]
-    if found:
-        return found
     clash = sorted(c for c in columns if sum(c.lower() == o.lower() for o in columns) > 1)
-    if clash:
-        return [
-            InputError(f"{file}: columns {clash} differ in letter case only, which SQL cannot tell apart: rename one")
-        ]
-    try:
-        bound = bind(pa.schema([schema.field(c) for c in columns]))
-    except ConfigError as e:
-        return [e]
+    if clash and not faults:
+        return [f": columns {clash} differ in letter case only, which SQL cannot tell apart: rename one"]
+    return faults
+
+
+def _type_faults(source: InputSource, bound: pa.Schema) -> list[str]:
+    """What the types of a file's columns, after ``normalise``, break, for a message that begins with the file."""
+    faults = []
     for role, c in source.columns.items():
-        accepts, accepted = _ACCEPTED[role]
+        accepts, accepted = ACCEPTED[role]
         t = bound.field(c).type
         if not accepts(t):
-            cure = (
-                ids.suggest_cast(c, t, source.name)
-                if role.endswith("_id")
-                else (f"set {source.name}.normalise.{c} to an SQL expression that gives {accepted}")
-            )
-            found.append(InputError(f"{file}: column {c!r} ({source.name}.{role}) must be {accepted}, got {t}: {cure}"))
-    return found
+            advice = f"set {source.name}.normalise.{c} to an SQL expression that gives {accepted}"
+            advice = ids.suggest_cast(c, t, source.name) if role.endswith("_id") else advice
+            faults.append(f": column {c!r} ({source.name}.{role}) must be {accepted}, got {t}: {advice}")
+    return faults
+
+
+class _Footer(NamedTuple):
+    schema: pa.Schema
+    rows: int
+    span: tuple[datetime, datetime] | None
 
 
 def inspect(source: InputSource, files: Files) -> Inspection:
     """Find the files of an input and hold each to the contract, by its footer alone."""
     try:
-        found = find(f"{source.name}.path", source.path, files)
+        paths = find(f"{source.name}.path", source.path, files)
     except InputError as e:
         return Inspection(source=source, findings=(e,))
 
-    def footer(file: File) -> tuple[pa.Schema, int, tuple[datetime, datetime] | None] | InputError:
+    def footer(file: File) -> _Footer | InputError:
         try:
             with opened(source.name, file.path, files) as parquet:
-                return parquet.schema_arrow, parquet.metadata.num_rows, _span(parquet, source)
+                return _Footer(parquet.schema_arrow, parquet.metadata.num_rows, _span(parquet, source))
         except InputError as e:
             return e
 
     with ThreadPoolExecutor(8) as pool:
-        footers = list(pool.map(footer, found))
-    faults = [(f.path, e) for f, e in zip(found, footers, strict=True) if isinstance(e, InputError)]
-    read = [(f, *s) for f, s in zip(found, footers, strict=True) if not isinstance(s, InputError)]
+        footers = list(zip(paths, pool.map(footer, paths), strict=True))
+    faults: list[tuple[str, TopkinError]] = [(file.path, e) for file, e in footers if isinstance(e, InputError)]
+    read = [(file, f) for file, f in footers if isinstance(f, _Footer)]
     if not read:
         return Inspection(source=source, findings=_merge_alike(faults))
     try:
-        names = list(dict.fromkeys(n for _, schema, *_ in read for n in schema.names))
-        columns = columns_read(source, _common(names, read[0][1].names))
+        names = list(dict.fromkeys(name for _, f in read for name in f.schema.names))
+        columns = columns_read(source, _common(names, read[0][1].schema.names))
     except ConfigError as e:
         return Inspection(source=source, findings=(*_merge_alike(faults), e))
-    bind = cache(source.rules.bound)
-    types: dict[str, pa.DataType] = {}
-    first: dict[str, str] = {}
-    verdicts: dict[str, None] = {}
-    for file, schema, *_ in read:
-        broken = _contract(source, file.path, schema, columns, bind)
-        faults.extend((file.path, b) for b in broken if isinstance(b, InputError))
-        verdicts.update({str(b): None for b in broken if isinstance(b, ConfigError)})  # the same for each file
-        if broken:
-            continue
-        bound = bind(pa.schema([schema.field(c) for c in columns]))
-        for role in ("user_id", "item_id", "vector"):
-            kind = _kept_as(role, bound.field(source.columns[role]).type) if role in source.columns else None
-            if kind is not None:
-                if types.setdefault(role, kind) != kind:
-                    fault = InputError(
-                        f"{file.path}: column {source.columns[role]!r} ({source.name}.{role}) is {kind}, but "
-                        f"{types[role]} in {first[role]}: write all files with one type, or set "
-                        f"{source.name}.normalise.{source.columns[role]}"
-                    )
-                    faults.append((file.path, fault))
-                first.setdefault(role, file.path)
-    findings: list[TopkinError] = [*_merge_alike(faults), *(ConfigError(message) for message in verdicts)]
-    counted = tuple(File(f.path, f.bytes, f.modified, n) for f, _, n, _ in read)
-    if not findings and not sum(f.rows for f in counted):
-        findings.append(InputError(f"{source.name}.path: {source.path} holds no rows"))
-    spans = [span for _, _, n, span in read if n]
-    told = [span for span in spans if span is not None]
+    types = _check_files(source, [(file.path, f.schema) for file, f in read], columns, faults)
+    findings = _merge_alike(faults)
+    if not findings and not any(f.rows for _, f in read):
+        findings = (InputError(f"{source.name}.path: {source.path} holds no rows"),)
+    spans = [f.span for _, f in read if f.rows]
+    stated = [span for span in spans if span is not None]
     return Inspection(
         source=source,
-        files=counted,
+        files=tuple(replace(file, rows=f.rows) for file, f in read),
         columns=tuple(columns),
         types=types,
-        earliest=min((s[0] for s in told), default=None) if len(told) == len(spans) else None,
-        latest=max((s[1] for s in told), default=None),
-        findings=tuple(findings),
+        earliest=min((first for first, _ in stated), default=None) if len(stated) == len(spans) else None,
+        latest=max((last for _, last in stated), default=None),
+        findings=findings,
     )
 
 
@@ -261,58 +185,91 @@ def inspect_table(source: InputSource, rows: pa.Table) -> Inspection:
         columns = columns_read(source, rows.schema.names)
     except ConfigError as e:
         return Inspection(source=source, findings=(e,))
-    findings = _contract(source, source.path, rows.schema, columns, source.rules.bound)
+    faults: list[tuple[str, TopkinError]] = []
+    types = _check_files(source, [(source.path, rows.schema)], columns, faults)
+    findings = [error for _, error in faults]
     if not findings and not len(rows):
         findings = [InputError(f"{source.name} must have rows, got none: look at how the table was made")]
     if findings:
         return Inspection(source=source, findings=tuple(findings))
-    bound = source.rules.bound(pa.schema([rows.schema.field(c) for c in columns]))
-    types = {r: _kept_as(r, bound.field(c).type) for r, c in source.columns.items() if r in ("user_id", "item_id")}
     file = File(source.path, rows.nbytes, rows=len(rows))
     return Inspection(source=source, files=(file,), columns=tuple(columns), types=types)
+
+
+def _check_files(
+    source: InputSource,
+    schemas_read: Sequence[tuple[str, pa.Schema]],
+    columns: Sequence[str],
+    faults: list[tuple[str, TopkinError]],
+) -> dict[str, pa.DataType]:
+    """Add the faults of each file of (path, schema) to ``faults``; the types that all files share, by role."""
+    bind = cache(source.rules.bound)
+    types: dict[str, tuple[pa.DataType, str]] = {}  # and the first file that has it
+    for path, schema in schemas_read:
+        broken = _name_faults(source, schema.names, columns)
+        try:
+            bound = schema if broken else bind(pa.schema([schema.field(c) for c in columns]))
+        except ConfigError as e:  # the same for each file
+            faults.append((path, e))
+            continue
+        broken = broken or _type_faults(source, bound)
+        for role in ("user_id", "item_id", "vector") if not broken else ():
+            column = source.column(role)
+            t = None if column is None else common_type(role, bound.field(column).type)
+            common, first = types.setdefault(role, (t, path)) if t is not None else (t, path)
+            if common != t:
+                broken.append(
+                    f": column {column!r} ({source.name}.{role}) is {t}, but {common} in {first}: write all files with "
+                    f"one type, or set {source.name}.normalise.{column}"
+                )
+        faults.extend((path, InputError(path + text)) for text in broken)
+    return {role: t for role, (t, _) in types.items()}
 
 
 FILES_NAMED = 4  # files named after the first that share its fault
 
 
-def _merge_alike(faults: Sequence[tuple[str, InputError]]) -> tuple[TopkinError, ...]:
-    """Each fault of (file, error) once, with the files that share it: some by name, the others by number."""
-    alike: dict[str, list[tuple[str, InputError]]] = {}
-    for path, error in faults:
-        alike.setdefault(str(error).replace(path, "", 1), []).append((path, error))
-    told = []
-    for (_, error), *others in alike.values():
-        if others:
+def _merge_alike(faults: Sequence[tuple[str, TopkinError]]) -> tuple[TopkinError, ...]:
+    """Each fault of (file, error) once, with the files that share it: some by name, the others by number.
+
+    What is wrong with the configuration names no file, and comes last.
+    """
+    by_text: dict[str, list[tuple[str, TopkinError]]] = {}
+    for path, error in sorted(faults, key=lambda fault: isinstance(fault[1], ConfigError)):
+        by_text.setdefault(str(error).replace(path, "", 1), []).append((path, error))
+    merged = []
+    for (_, error), *others in by_text.values():
+        if others and isinstance(error, InputError):
             more = f", and {len(others) - FILES_NAMED:,} more" if len(others) > FILES_NAMED else ""
             error = InputError(f"{error}; likewise {', '.join(path for path, _ in others[:FILES_NAMED])}{more}")
-        told.append(error)
-    return tuple(told)
+        merged.append(error)
+    return tuple(merged)
 
 
 def _span(parquet: pq.ParquetFile, source: InputSource) -> tuple[datetime, datetime] | None:
-    """The least and the greatest time of a file, by its statistics; None where they do not say it."""
+    """The least and the greatest time of a file, by its statistics; None where they do not have it."""
     column = source.column("timestamp")
     meta, schema = parquet.metadata, parquet.schema_arrow
-    made = {c.lower() for c, _ in source.rules.normalise}
-    if column is None or schema.names.count(column) != 1 or column.lower() in made:
+    computed = {c.lower() for c, _ in source.rules.normalise}
+    if column is None or schema.names.count(column) != 1 or column.lower() in computed:
         return None
-    kind = schema.field(column).type
-    if not (pa.types.is_timestamp(kind) or pa.types.is_date32(kind)):
+    t = schema.field(column).type
+    if not (pa.types.is_timestamp(t) or pa.types.is_date32(t)):
         return None
-    at = [meta.schema.column(i).path for i in range(meta.num_columns)].index(column)
+    number = [meta.schema.column(i).path for i in range(meta.num_columns)].index(column)
     ends = []
     for group in range(meta.num_row_groups):
-        chunk = meta.row_group(group).column(at)
-        found = chunk.statistics if chunk.is_stats_set else None
-        if found is None or not found.has_min_max:
+        chunk = meta.row_group(group).column(number)
+        statistics = chunk.statistics if chunk.is_stats_set else None
+        if statistics is None or not statistics.has_min_max:
             return None
         try:
-            ends += [found.min, found.max]
+            ends += [statistics.min, statistics.max]
         except (OverflowError, ValueError):  # before the year 1 or after 9999
             return None
     if not ends:
         return None
-    micros, _ = timestamps.to_micros(pa.chunked_array([pa.array(ends).cast(kind)]))
+    micros, _ = timestamps.to_micros(pa.chunked_array([pa.array(ends).cast(t)]))
     first, last = (np.datetime64(int(m), "us").item() for m in (micros.min(), micros.max()))
     return first, last
 
@@ -333,7 +290,7 @@ def sample(inspection: Inspection, files: Files, rows: int = 8192) -> pa.Table |
 
 
 def vector_dim(inspection: Inspection, files: Files) -> int | None:
-    """How many numbers a vector of the items has: as its type says, or as the first that is there; None for no column.
+    """How many numbers a vector of the items has: by its type or the first vector; None for no column.
 
     Raises InputError where no row has one.
     """

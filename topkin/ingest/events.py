@@ -29,17 +29,17 @@ def pack_keys(keys: Sequence[np.ndarray]) -> np.ndarray:
     keys: (n,) int64 each. Two rows have the same number where all keys are the same; (n,) int64. Sorting one
     number is several times as fast as ``np.lexsort``. Where the keys' bits are too many, ranks take their place.
     """
-    made = np.zeros(len(keys[0]), np.int64)
-    for key in keys if len(made) else ():
+    packed = np.zeros(len(keys[0]), np.int64)
+    for key in keys if len(packed) else ():
         if not _fits(int(key.max()) - int(key.min())):
             key = _dense(key)
         key = key - key.min()
-        if not _fits(int(made.max()), int(key.max())):
-            made = _dense(made)
-        if not _fits(int(made.max()), int(key.max())):
+        if not _fits(int(packed.max()), int(key.max())):
+            packed = _dense(packed)
+        if not _fits(int(packed.max()), int(key.max())):
             key = _dense(key)
-        made = made << int(key.max()).bit_length() | key
-    return made
+        packed = packed << int(key.max()).bit_length() | key
+    return packed
 
 
 def _fits(*highest: int) -> bool:
@@ -97,19 +97,21 @@ def histories(events: pa.Table, users: pa.Table | None = None) -> pa.Table:
     A user's segment is the users' table's; without one there, the latest that the purchases name (of purchases
     at one time, the last in their order).
     """
-    codes, who = dense_ranks(events["user_id"])
+    codes, user_ids = dense_ranks(events["user_id"])
     if users is not None and len(users):
-        who = pa.chunked_array([who, *users["user_id"].chunks]).unique()
-        who = who.take(pc.sort_indices(who))
-        codes = np.asarray(pc.index_in(events["user_id"], value_set=who)).astype(np.int64)
-    offsets = np.zeros(len(who) + 1, np.int32)
-    np.cumsum(np.bincount(codes, minlength=len(who)), out=offsets[1:])
-    segment = _latest(events["segment"], codes, len(who))
+        user_ids = pa.chunked_array([user_ids, *users["user_id"].chunks]).unique()
+        user_ids = user_ids.take(pc.sort_indices(user_ids))
+        codes = np.asarray(pc.index_in(events["user_id"], value_set=user_ids)).astype(np.int64)
+    offsets = np.zeros(len(user_ids) + 1, np.int32)
+    np.cumsum(np.bincount(codes, minlength=len(user_ids)), out=offsets[1:])
+    segment = _latest(events["segment"], codes, len(user_ids))
     if users is not None and len(users):
-        listed = users["segment"].combine_chunks().take(pc.index_in(who, value_set=users["user_id"].combine_chunks()))
+        listed = (
+            users["segment"].combine_chunks().take(pc.index_in(user_ids, value_set=users["user_id"].combine_chunks()))
+        )
         segment = pc.coalesce(listed, segment)
     schema = schemas.histories(events.schema.field("user_id").type, events.schema.field("item_id").type)
-    columns = [who]
+    columns = [user_ids]
     for name, column in (("items", "item_id"), ("times", "timestamp"), ("weights", "quantity")):
         values = events[column].combine_chunks()
         columns.append(pa.ListArray.from_arrays(pa.array(offsets), values).cast(schema.field(name).type))
@@ -118,7 +120,7 @@ def histories(events: pa.Table, users: pa.Table | None = None) -> pa.Table:
 
 def _latest(values: pa.ChunkedArray, codes: np.ndarray, n: int) -> pa.Array:
     """The last value that is not null in each group of (n_rows,) ascending codes, null where there is none."""
-    known = np.flatnonzero(np.asarray(pc.is_valid(values)))
+    valid = np.flatnonzero(np.asarray(pc.is_valid(values)))
     last = np.full(n, -1, np.int64)
-    last[codes[known]] = known  # the last assignment wins
+    last[codes[valid]] = valid  # the last assignment wins
     return values.combine_chunks().take(pa.array(last, mask=last < 0))

@@ -59,14 +59,14 @@ class ArrowFiles:
         fs, inner = filesystem(path)
         prefix = path[: len(path) - len(inner)] if path.endswith(inner) else ""
         if not isinstance(fs, pafs.LocalFileSystem):
-            found = [fs.get_file_info(inner)]
+            entries = [fs.get_file_info(inner)]
         else:
             names = [inner]
             if any(c in inner for c in "*?[") and fs.get_file_info(inner).type == pafs.FileType.NotFound:
                 names = sorted(glob.glob(inner, recursive=True))
-            found = [fs.get_file_info(n) for n in names]
-        infos = {f.path: f for f in found if f.type == pafs.FileType.File}
-        for folder in (f for f in found if f.type == pafs.FileType.Directory):
+            entries = [fs.get_file_info(n) for n in names]
+        infos = {f.path: f for f in entries if f.type == pafs.FileType.File}
+        for folder in (f for f in entries if f.type == pafs.FileType.Directory):
             below = {f.path: f for f in fs.get_file_info(pafs.FileSelector(folder.path, recursive=True)) if f.is_file}
             infos.update({n: below[n] for n in in_folder(list(below), folder.path)})
         return [
@@ -89,11 +89,11 @@ def _short(path: str) -> str:
 def find(key: str, path: str, files: Files) -> list[File]:
     """The files of an input whose path is configured as ``key``. Raises InputError where there is none."""
     try:
-        found = files.find(path)
+        matches = files.find(path)
     except (OSError, ValueError) as e:  # a name that no filesystem takes, or a scheme that none is installed for
         raise InputError(f"{key}: {_short(path)} cannot be looked for: {str(e).replace(path, _short(path))}") from e
-    if found:
-        return found
+    if matches:
+        return matches
     if any(c in path for c in "*?["):
         raise InputError(f"{key}: no file matches {path}")
     if "://" not in path:

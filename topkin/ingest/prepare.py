@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from topkin.artifacts import schemas
 from topkin.ingest.catalogue import catalogue, merge_sales, sales, vocabulary, words_vocabulary
 from topkin.ingest.cleaning import (
+    Cleaned,
     clean_items,
     clean_purchases,
     clean_users,
@@ -25,14 +26,8 @@ from topkin.ingest.events import histories, sort_and_deduplicate, split_by_time
 from topkin.ingest.files import FILE
 from topkin.ingest.splits import count_leaks, hold_out_last
 
-COUNTS = pa.schema(
-    [
-        pa.field("source", pa.string(), False),
-        pa.field("kind", pa.string(), False),  # accepted, duplicates, rejected, …
-        pa.field("reason", pa.string(), False),
-        pa.field("n", pa.int64(), False),
-    ]
-)
+COUNTS = schemas.schema(source=pa.string(), kind=pa.string(), reason=pa.string(), n=pa.int64())
+"""Rows by what became of them: accepted, duplicates, rejected for a reason; and other counts, of no source."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,15 +54,21 @@ class PreparePlan:
     @property
     def sources(self) -> dict[str, InputSource]:
         """The inputs there are, by name."""
-        found = {"purchases": self.purchases, "items": self.items, "users": self.users}
-        found["heldout"] = self.heldout
-        return {name: source for name, source in found.items() if source is not None}
+        names = ("purchases", "items", "users", "heldout")
+        return {name: source for name in names if (source := getattr(self, name)) is not None}
 
     def rows(self, name: str) -> pa.Schema:
         """The schema of the accepted rows of an input."""
         if name in ("purchases", "heldout"):
             return purchase_rows(self.user_type, self.item_type, row_hashes=self.drop_duplicates)
         return item_rows(self.item_type, self.vector_dim) if name == "items" else user_rows(self.user_type)
+
+    def clean(self, name: str, rows: pa.Table) -> Cleaned:
+        """Clean rows of an input, with FILE and ROW."""
+        source = self.sources[name]
+        if name in ("purchases", "heldout"):
+            return clean_purchases(rows, source, self.clock, row_hashes=self.drop_duplicates)
+        return clean_items(rows, source, self.vector_dim) if name == "items" else clean_users(rows, source)
 
 
 class PreparedPart(NamedTuple):
@@ -112,31 +113,31 @@ def merge_counts(tables: Iterable[pa.Table]) -> pa.Table:
     """Counts summed, sorted by source, kind and reason."""
     keys = [(c, "ascending") for c in COUNTS.names[:3]]
     rows = pa.concat_tables([COUNTS.empty_table(), *tables])
-    found = rows.group_by(COUNTS.names[:3], use_threads=False).aggregate([("n", "sum")]).rename_columns({"n_sum": "n"})
-    return found.select(COUNTS.names).cast(COUNTS).sort_by(keys).combine_chunks()
+    summed = rows.group_by(COUNTS.names[:3], use_threads=False).aggregate([("n", "sum")]).rename_columns({"n_sum": "n"})
+    return summed.select(COUNTS.names).cast(COUNTS).sort_by(keys).combine_chunks()
 
 
 def count_rejects(rejects: pa.Table) -> pa.Table:
     """``COUNTS`` of rejects by source and reason."""
-    found = rejects.group_by(["source", "reason"], use_threads=False).aggregate([([], "count_all")])
-    kind = pa.array(["rejected"] * len(found), pa.string())
-    return pa.table([found["source"], kind, found["reason"], found["count_all"]], schema=COUNTS)
+    counts = rejects.group_by(["source", "reason"], use_threads=False).aggregate([([], "count_all")])
+    kind = pa.array(["rejected"] * len(counts), pa.string())
+    return pa.table([counts["source"], kind, counts["reason"], counts["count_all"]], schema=COUNTS)
 
 
 def prepare_part(
-    purchases: pa.Table, users: pa.Table | None, plan: PreparePlan, given: pa.Table | None = None
+    purchases: pa.Table, users: pa.Table | None, plan: PreparePlan, to_hold_out: pa.Table | None = None
 ) -> PreparedPart:
     """What becomes of all accepted purchases and listed users of one partition.
 
-    given: purchases to hold out, where the plan has a source of them; else ``plan.split`` chooses them.
+    to_hold_out: purchases to judge by, where the plan has a source of them; else ``plan.split`` chooses them.
     """
     events, dropped = sort_and_deduplicate(purchases)
     before, heldout = split_by_time(events, plan.as_of)
     more: list[tuple[str, str, str, int]] = []
     if plan.split == "last":
         before, heldout = hold_out_last(before)
-    if plan.heldout is not None and given is not None:
-        heldout, again = sort_and_deduplicate(given)
+    if plan.heldout is not None and to_hold_out is not None:
+        heldout, again = sort_and_deduplicate(to_hold_out)
         late, early = count_leaks(events, heldout, plan.as_of)
         more = [("heldout", "accepted", "", len(heldout)), ("heldout", "duplicates", "", again)]
         more += [("", "late_rows", "", late), ("", "early_rows", "", early)]
@@ -170,19 +171,15 @@ def prepare_catalogue(
     if plan.items is not None and items is not None:
         items, rejects = first_of_each_id(items, plan.items)
         listed = len(items)
-    found = catalogue(sold, items)
-    unsold = int(pc.sum(pc.equal(found["events"], 0)).as_py() or 0)
-    counts = counts_of(
-        ("items", "accepted", "", listed),
-        ("", "items", "", len(found)),
-        ("", "items_without_sales", "", unsold),
-    )
-    words = {
-        "words": words_vocabulary(found["title"]),
-        "categories": vocabulary(found["category"]),
+    rows = catalogue(sold, items)
+    unsold = int(pc.sum(pc.equal(rows["events"], 0)).as_py() or 0)
+    counts = [("items", "accepted", "", listed), ("", "items", "", len(rows)), ("", "items_without_sales", "", unsold)]
+    vocabularies = {
+        "words": words_vocabulary(rows["title"]),
+        "categories": vocabulary(rows["category"]),
         "segments": vocabulary(segments["value"], segments["count"]),
     }
-    return PreparedCatalogue(found, words, rejects, counts)
+    return PreparedCatalogue(rows, vocabularies, rejects, counts_of(*counts))
 
 
 def sale_span(items: pa.Table) -> pa.Table:
@@ -191,7 +188,7 @@ def sale_span(items: pa.Table) -> pa.Table:
     return pa.table({"first_sale": [first.as_py()], "last_sale": [last.as_py()]}, schema=_SPAN)
 
 
-_SPAN = pa.schema([pa.field("first_sale", schemas.TIME), pa.field("last_sale", schemas.TIME)])
+_SPAN = pa.schema({"first_sale": schemas.TIME, "last_sale": schemas.TIME})
 
 
 def statistics(
@@ -201,34 +198,32 @@ def statistics(
 
     Raises AssertionError where a row was neither accepted nor dropped nor rejected.
     """
-    found: dict[str, Any] = {"as_of": plan.as_of.isoformat(), "sources": {}}
-    found.update(user_type=str(plan.user_type), item_type=str(plan.item_type))
+    summary: dict[str, Any] = {"as_of": plan.as_of.isoformat(), "sources": {}}
+    summary.update(user_type=str(plan.user_type), item_type=str(plan.item_type))
     by_kind: dict[tuple[str, str], dict[str, int]] = {}
     for row in counts.to_pylist():
         by_kind.setdefault((row["source"], row["kind"]), {})[row["reason"]] = row["n"]
+
+    def total(source: str, kind: str) -> int:
+        return sum(by_kind.get((source, kind), {}).values())
+
     for name in plan.sources:
-        accepted = sum(by_kind.get((name, "accepted"), {}).values())
-        duplicates = sum(by_kind.get((name, "duplicates"), {}).values())
+        accepted, duplicates = total(name, "accepted"), total(name, "duplicates")
         rejected = by_kind.get((name, "rejected"), {})
         n, rows = files[name]
         assert rows == accepted + duplicates + sum(rejected.values()), (name, rows, accepted, duplicates, rejected)
-        found["sources"][name] = {
-            "files": n,
-            "rows": rows,
-            "accepted": accepted,
-            "duplicates": duplicates,
-            "rejected": rejected,
-        }
+        summary["sources"][name] = {"files": n, "rows": rows, "accepted": accepted, "duplicates": duplicates}
+        summary["sources"][name]["rejected"] = rejected
     if plan.vector_dim is not None:
-        found["vector_dim"] = plan.vector_dim
+        summary["vector_dim"] = plan.vector_dim
     if plan.heldout is not None:
-        found["leaks"] = {kind: sum(by_kind.get(("", kind), {}).values()) for kind in ("late_rows", "early_rows")}
+        summary["leaks"] = {kind: total("", kind) for kind in ("late_rows", "early_rows")}
     for kind in ("events", "heldout_events", "users", "users_without_history", "items", "items_without_sales"):
-        found[kind] = sum(by_kind.get(("", kind), {}).values())
+        summary[kind] = total("", kind)
     for name in _SPAN.names:
-        when = span[name][0].as_py()
-        found[name] = None if when is None else when.isoformat()
-    return found
+        time = span[name][0].as_py()
+        summary[name] = None if time is None else time.isoformat()
+    return summary
 
 
 def sorted_rejects(rejects: pa.Table) -> pa.Table:
@@ -238,23 +233,14 @@ def sorted_rejects(rejects: pa.Table) -> pa.Table:
 
 def prepare(raw: Mapping[str, pa.Table], plan: PreparePlan) -> Prepared:
     """Prepare whole inputs in memory: each a table of the columns read, FILE and ROW, by name."""
-    purchases = clean_purchases(raw["purchases"], plan.purchases, plan.clock, row_hashes=plan.drop_duplicates)
-    rejects = [purchases.rejects]
-    items = users = None
-    if plan.items is not None:
-        items, bad = clean_items(raw["items"], plan.items, plan.vector_dim)
-        rejects.append(bad)
-    if plan.users is not None:
-        users, bad = clean_users(raw["users"], plan.users)
-        rejects.append(bad)
-    given = None
-    if plan.heldout is not None:
-        given, bad = clean_purchases(raw["heldout"], plan.heldout, plan.clock, row_hashes=plan.drop_duplicates)
-        rejects.append(bad)
-    part = prepare_part(purchases.accepted, users, plan, given)
+    cleaned = {name: plan.clean(name, raw[name]) for name in plan.sources}
+    purchases, items, users, heldout = (
+        cleaned[name].accepted if name in cleaned else None for name in ("purchases", "items", "users", "heldout")
+    )
+    part = prepare_part(purchases, users, plan, heldout)
     shop = prepare_catalogue(merge_sales([part.sales]), items, part.segments, plan)
-    every = sorted_rejects(pa.concat_tables([*rejects, part.rejects, shop.rejects]))
-    counts = merge_counts([part.counts, shop.counts, count_rejects(every)])
+    rejects = sorted_rejects(pa.concat_tables([*(c.rejects for c in cleaned.values()), part.rejects, shop.rejects]))
+    counts = merge_counts([part.counts, shop.counts, count_rejects(rejects)])
     files = {name: (len(table[FILE].unique()), len(table)) for name, table in raw.items()}
-    stated = statistics(counts, files, sale_span(shop.catalogue), plan)
-    return Prepared(part.events, part.heldout, part.histories, shop.catalogue, shop.vocabularies, every, stated)
+    summary = statistics(counts, files, sale_span(shop.catalogue), plan)
+    return Prepared(part.events, part.heldout, part.histories, shop.catalogue, shop.vocabularies, rejects, summary)

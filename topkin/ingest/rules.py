@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from topkin.errors import ConfigError
-from topkin.ingest.sql import Expression, query, quoted
+from topkin.ingest.sql import Expression, literal, query, quoted
 
 
 @dataclass(frozen=True)
@@ -42,19 +42,19 @@ class Rules:
             names |= expression.names()
         return [c for c in available if c.lower() in names]
 
-    def unread(self, known: Sequence[str]) -> list[str]:
-        """The columns that ``normalise`` makes, and that neither are ``known`` nor read by another expression.
+    def unread(self, names: Sequence[str]) -> list[str]:
+        """The columns that ``normalise`` makes, and that neither are among ``names`` nor read by another expression.
 
-        One that differs from a known column in letter case only is not read either: SQL would take it for that one.
+        One that differs from such a name in letter case only is not read either: SQL would take it for that one.
         """
-        lower = {c.lower() for c in known}
-        made = []
+        lower = {c.lower() for c in names}
+        unread = []
         for column, expression in self.normalise:
             others = (e for _, e in (*self.normalise, *self.rules) if e is not expression)
             read = column.lower() not in lower and any(column.lower() in e.names() for e in others)
-            if column not in known and not read:
-                made.append(column)
-        return made
+            if column not in names and not read:
+                unread.append(column)
+        return unread
 
     def bound(self, schema: pa.Schema) -> pa.Schema:
         """The schema after ``normalise``. Raises ConfigError where an expression does not fit the columns."""
@@ -108,10 +108,6 @@ def records(rows: pa.Table) -> pa.ChunkedArray:
             each = "CASE WHEN isfinite(x) OR x IS NULL THEN to_json(x) ELSE to_json(CAST(x AS VARCHAR)) END"
             kind = "DOUBLE[]" if pa.types.is_float64(f.type.value_type) else "FLOAT[]"
             value = f"list_transform(CAST({value} AS {kind}), lambda x: {each})"
-        fields.append(f"{_literal(f.name)}, {value}")
-    found = query(f"SELECT CAST(json_object({', '.join(fields)}) AS VARCHAR) AS record FROM rows", rows)
-    return found["record"].cast(pa.string())
-
-
-def _literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
+        fields.append(f"{literal(f.name)}, {value}")
+    sql = f"SELECT CAST(json_object({', '.join(fields)}) AS VARCHAR) AS record FROM rows"
+    return query(sql, rows)["record"].cast(pa.string())

@@ -1,18 +1,19 @@
-"""Which column of a stranger's table is which: guessed from names, types and a sample of the values.
+"""Which column of a stranger's table is which, inferred from names, types and a sample of the values.
 
-Every guess says why; nothing is guessed that neither name nor content speaks for.
+Every answer comes with its reason; nothing is inferred that neither name nor content speaks for.
 """
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from topkin.artifacts.ids import decoded
+from topkin.artifacts.ids import canonical_type, decoded, value_kind
 from topkin.errors import ConfigError, InputError
+from topkin.ingest.readers import ROLES
 from topkin.ingest.sql import query, quoted
 
 KEY_WORDS: dict[str, tuple[str, ...]] = {
@@ -43,9 +44,7 @@ CONTRARY_WORDS: dict[str, tuple[str, ...]] = {
     "category": ("id", "count"),
     "available": ("deleted", "removed", "discontinued", "hidden", "out"),
 }  # fmt: skip
-PURCHASE_KEYS = ("user_id", "item_id", "timestamp", "quantity", "price", "segment")
-ITEM_KEYS = ("item_id", "title", "category", "price", "available")
-USER_KEYS = ("user_id", "segment")
+PURCHASE_KEYS, ITEM_KEYS, USER_KEYS = ROLES["purchases"], ROLES["items"][:-1], ROLES["users"]  # no vectors
 REQUIRED_KEYS = ("user_id", "item_id", "timestamp")
 _EPOCHS = ((1, "seconds"), (1_000, "milliseconds"), (1_000_000, "microseconds"))
 _FROM, _TO = 631_152_000, 2_051_222_400  # 1990 to 2035, in seconds
@@ -53,7 +52,7 @@ _FROM, _TO = 631_152_000, 2_051_222_400  # 1990 to 2035, in seconds
 
 @dataclass(frozen=True)
 class InferredColumn:
-    """A key, the column guessed for it, and why."""
+    """A key, the column inferred for it, and why."""
 
     key: str
     column: str
@@ -62,7 +61,7 @@ class InferredColumn:
 
 @dataclass(frozen=True)
 class ColumnProfile:
-    """What the sample says of a column: its values without nulls, and how many were different or null."""
+    """A column of a sample: its values without nulls, and how many were different or null."""
 
     name: str
     type: pa.DataType
@@ -77,18 +76,16 @@ class ColumnProfile:
 
 
 def profile_columns(sample: pa.Table) -> list[ColumnProfile]:
-    """The facts of each column of a kind that can be read; nested columns are left out."""
-    found = []
-    for name, column in zip(sample.column_names, sample.columns, strict=True):
-        column = decoded(column)
+    """The profile of each column of a kind that can be read; nested columns are left out."""
+    profiles = []
+    for name, column in zip(sample.column_names, map(decoded, sample.columns), strict=True):
         if pa.types.is_string_view(column.type) or pa.types.is_binary_view(column.type):
-            column = column.cast(pa.string() if pa.types.is_string_view(column.type) else pa.binary())
-        if pa.types.is_nested(column.type):
-            continue
-        values = column.drop_null()
-        distinct = pc.count_distinct(values).as_py() if len(values) else 0
-        found.append(ColumnProfile(name, column.type, values, len(column), distinct))
-    return found
+            column = column.cast(canonical_type(column.type))
+        if not pa.types.is_nested(column.type):
+            values = column.drop_null()
+            distinct = pc.count_distinct(values).as_py() if len(values) else 0
+            profiles.append(ColumnProfile(name, column.type, values, len(column), distinct))
+    return profiles
 
 
 def name_words(name: str) -> list[str]:
@@ -113,11 +110,11 @@ def name_score(key: str, name: str) -> float:
 
 
 def content_score(key: str, column: ColumnProfile, partner: pa.ChunkedArray | None = None) -> tuple[float, str]:
-    """How much type and values speak for a key, 0 to 1, and what they say; 0 where they rule it out.
+    """How much type and values speak for a key, 0 to 1, and why; 0 where they rule it out.
 
     partner: values of the same id in another table.
     """
-    kind = _kind(column.type)
+    kind = value_kind(column.type)
     if not len(column.values):
         return 0.0, ""
     if key in ("user_id", "item_id"):
@@ -128,19 +125,17 @@ def content_score(key: str, column: ColumnProfile, partner: pa.ChunkedArray | No
         if kind not in ("integer", "float"):
             return 0.0, ""
         numbers = np.asarray(column.values).astype(np.float64)
-        whole = float(np.mean(numbers == np.round(numbers)))
-        said = f"{column.type}, median {np.median(numbers):,.6g}"
-        return (0.5 + 0.5 * whole if key == "quantity" else 0.8), said
+        score = 0.5 + 0.5 * float(np.mean(numbers == np.round(numbers))) if key == "quantity" else 0.8
+        return score, f"{column.type}, median {np.median(numbers):,.6g}"
     if key == "available":
         return (1.0, f"boolean, {np.mean(np.asarray(column.values)):.0%} true") if kind == "boolean" else (0.0, "")
     if kind != "text":
         return 0.0, ""
-    said = f"text, {column.distinct:,} different in {column.rows:,} rows"
+    why = f"text, {column.distinct:,} different in {column.rows:,} rows"
     if key == "title":
-        return (0.8 if column.distinct > 1 else 0.2), said
-    if column.distinct > 0.5 * len(column.values) or column.distinct > 5000:
-        return 0.0, ""  # a group has members
-    return 0.8, said
+        return (0.8 if column.distinct > 1 else 0.2), why
+    is_group = column.distinct <= min(0.5 * len(column.values), 5000)  # a group has members
+    return (0.8, why) if is_group else (0.0, "")
 
 
 def _id_content(column: ColumnProfile, kind: str, partner: pa.ChunkedArray | None) -> tuple[float, str]:
@@ -150,14 +145,14 @@ def _id_content(column: ColumnProfile, kind: str, partner: pa.ChunkedArray | Non
             return 0.0, ""
     elif kind not in ("integer", "text", "binary"):
         return 0.0, ""
-    said = f"{column.type}, {column.distinct:,} different in {column.rows:,} rows"
+    why = f"{column.type}, {column.distinct:,} different in {column.rows:,} rows"
     score = 0.6 if 1 < column.distinct < 0.9 * len(column.values) else 0.3
     if partner is not None and partner.type == column.type:
         shared = pc.mean(pc.is_in(column.values, value_set=partner.combine_chunks()).cast(pa.float32())).as_py()
         score += 0.4 * shared
         if shared > 0.1:
-            said += f", {shared:.0%} of the rows found in the other table"
-    return score, said
+            why += f", {shared:.0%} of the rows found in the other table"
+    return score, why
 
 
 def _time_content(column: ColumnProfile, kind: str) -> tuple[float, str]:
@@ -165,9 +160,8 @@ def _time_content(column: ColumnProfile, kind: str) -> tuple[float, str]:
         span = pc.min_max(column.values).as_py()
         return 1.0, f"{column.type}, {_day(span['min'])} to {_day(span['max'])}"
     if kind == "text":
-        cast = query("SELECT TRY_CAST(value AS TIMESTAMP) AS time FROM rows", pa.table({"value": column.values}))[
-            "time"
-        ]
+        rows = pa.table({"value": column.values})
+        cast = query("SELECT TRY_CAST(value AS TIMESTAMP) AS time FROM rows", rows)["time"]
         read = 1 - cast.null_count / len(cast)
         if read < 0.9:
             return 0.0, ""
@@ -186,22 +180,6 @@ def _day(moment: object) -> str:
     return str(moment)[:10]
 
 
-def _kind(kind: pa.DataType) -> str:
-    if pa.types.is_boolean(kind):
-        return "boolean"
-    if pa.types.is_integer(kind):
-        return "integer"
-    if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
-        return "float"
-    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
-        return "time"
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        return "text"
-    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
-        return "binary"
-    return "other"
-
-
 def infer_columns(
     table: Sequence[ColumnProfile],
     wanted: Sequence[str],
@@ -211,57 +189,54 @@ def infer_columns(
 ) -> list[InferredColumn]:
     """The column of each wanted key, each column at most once, best first; keys without one are left out.
 
-    chosen: columns that the user named. partner: values of ``item_id`` (or of ``user_id``) in another table.
+    Args:
+        table: the columns of a sample.
+        wanted: the keys to find columns for.
+        chosen: columns that the user named, by key.
+        partner: values of ``item_id`` (or of ``user_id``) in another table.
 
-    Raises ConfigError where a chosen column is not there, InputError where a required key has no column.
+    Raises:
+        ConfigError: where a chosen column is not there.
+        InputError: where a required key has no column.
     """
-    by_name = {column.name: column for column in table}
-    found: dict[str, InferredColumn] = {}
+    profiles = {column.name: column for column in table}
+    inferred: dict[str, InferredColumn] = {}
     for key, name in (chosen or {}).items():
-        if name not in by_name:
+        if name not in profiles:
             raise ConfigError(f"--column {key}={name}: there is no column {name!r}, the columns are {_listed(table)}")
-        found[key] = InferredColumn(key, name, "you said so")
+        inferred[key] = InferredColumn(key, name, "you said so")
     scored = []
     for key in wanted:
-        for place, column in enumerate(table):
-            by_content, said = content_score(key, column, partner if key in ("item_id", "user_id") else None)
-            by_name_score = name_score(key, column.name)
-            if by_content > 0 and (by_name_score > 0 or (key == "timestamp" and by_content >= 0.8 > -by_name_score)):
-                why = f"by its name; {said}" if by_name_score > 0 else said
-                scored.append((2 * by_name_score + by_content, -place, key, column.name, why))
+        for position, column in enumerate(table):
+            by_content, why = content_score(key, column, partner if key in ("item_id", "user_id") else None)
+            by_name = name_score(key, column.name)
+            if by_content > 0 and (by_name > 0 or (key == "timestamp" and by_content >= 0.8 > -by_name)):
+                why = f"by its name; {why}" if by_name > 0 else why
+                scored.append((2 * by_name + by_content, -position, key, column.name, why))
             elif by_content > 0.85 and key == "item_id":  # its values are the other table's
-                scored.append((by_content, -place, key, column.name, said))
-    for _, _, key, name, said in sorted(scored, reverse=True):
-        if key not in found and name not in {g.column for g in found.values()}:
-            found[key] = InferredColumn(key, name, said)
+                scored.append((by_content, -position, key, column.name, why))
+    for _, _, key, name, why in sorted(scored, reverse=True):
+        if key not in inferred and name not in {c.column for c in inferred.values()}:
+            inferred[key] = InferredColumn(key, name, why)
     for key in ("user_id", "item_id"):
-        if key in wanted and key not in found:
-            taken = {g.column for g in found.values()}
-            rest = [
-                c
-                for c in table
-                if c.name not in taken and content_score(key, c)[0] >= 0.6 and name_score(key, c.name) >= 0
-            ]
-            rest = [c for c in rest if _kind(c.type) != "float" and c.distinct > 20]
+        if key in wanted and key not in inferred:
+            used = {c.column for c in inferred.values()}
+            rest = [c for c in table if c.name not in used and value_kind(c.type) != "float" and c.distinct > 20]
+            rest = [c for c in rest if content_score(key, c)[0] >= 0.6 and name_score(key, c.name) >= 0]
             if len(rest) == 1:
-                said = content_score(key, rest[0])[1]
-                found[key] = InferredColumn(key, rest[0].name, f"{said}; the only other column that looks like an id")
-    missing = [key for key in wanted if key in REQUIRED_KEYS and key not in found]
+                why = f"{content_score(key, rest[0])[1]}; the only other column that looks like an id"
+                inferred[key] = InferredColumn(key, rest[0].name, why)
+    missing = [key for key in wanted if key in REQUIRED_KEYS and key not in inferred]
     if missing:
         raise InputError(
             f"no column looks like {' or '.join(missing)}; say which with --column {missing[0]}=NAME; "
             f"the columns are {_listed(table)}"
         )
-    return [_with_nulls(found[key], by_name[found[key].column]) for key in wanted if key in found]
-
-
-def _with_nulls(found: InferredColumn, column: ColumnProfile) -> InferredColumn:
-    """A required column without a value says what comes of such rows: they need no rule."""
-    if found.key not in REQUIRED_KEYS or not column.nulls:
-        return found
-    return InferredColumn(
-        found.key, found.column, f"{found.why}; {column.nulls / column.rows:.1%} null, rejected as such"
-    )
+    for key in REQUIRED_KEYS:  # rows without them need no rule
+        if key in inferred and (nulls := profiles[inferred[key].column].nulls):
+            share = nulls / profiles[inferred[key].column].rows
+            inferred[key] = replace(inferred[key], why=f"{inferred[key].why}; {share:.1%} null, rejected as such")
+    return [inferred[key] for key in wanted if key in inferred]
 
 
 def _listed(table: Sequence[ColumnProfile]) -> str:
@@ -288,42 +263,45 @@ class SuggestedRule:
 
 def suggest_rules(sample: pa.Table, inferred: Sequence[InferredColumn]) -> list[SuggestedRule]:
     """Rules that reject rows of the sample that are no purchases: blank ids, nothing sold, no price."""
-    columns = {g.key: quoted_if_needed(g.column) for g in inferred}
-    types = {g.key: sample.schema.field(g.column).type for g in inferred}
+    columns = {c.key: quoted_if_needed(c.column) for c in inferred}
+    kinds = {c.key: value_kind(sample.schema.field(c.column).type) for c in inferred}
     tests = [  # null ids are rejected without a rule
-        (f"blank {key[:4]}", f"trim({columns[key]}) <> ''", f"have a blank {key[:4]}")
+        (f"blank {key[:4]}", f"trim({columns[key]}) <> ''", "IS FALSE", f"have a blank {key[:4]}")
         for key in ("user_id", "item_id")
-        if key in columns and _kind(types[key]) == "text"
+        if kinds.get(key) == "text"
     ]
-    if "quantity" in columns:
-        tests.append(("returned or nothing sold", f"{columns['quantity']} > 0", "have a quantity of 0 or below"))
-    if "price" in columns:
-        tests.append(("no price", f"{columns['price']} > 0", "have a price of 0 or below, or none"))
-    cures = []
-    for reason, rule, said in tests:
-        bad = _count(sample, f"({rule}) IS FALSE" if reason.startswith("blank") else f"({rule}) IS NOT TRUE")
-        if bad:
-            cures.append(SuggestedRule(reason, rule, f"{bad / len(sample):.1%} of the rows looked at {said}"))
-    return cures
+    for key, reason, why in (
+        ("quantity", "returned or nothing sold", "have a quantity of 0 or below"),
+        ("price", "no price", "have a price of 0 or below, or none"),
+    ):
+        if key in columns:
+            tests.append((reason, f"{columns[key]} > 0", "IS NOT TRUE", why))
+    rules = []
+    for reason, rule, broken, why in tests:
+        n_broken = _count(sample, f"({rule}) {broken}")
+        if n_broken:
+            rules.append(SuggestedRule(reason, rule, f"{n_broken / len(sample):.1%} of the rows looked at {why}"))
+    return rules
 
 
 def suggest_normalising(sample: pa.Table, inferred: Sequence[InferredColumn]) -> list[SuggestedRule]:
     """Expressions that make equal what the sample writes in several ways: case, spaces, whole floats."""
-    cures = []
-    for g in inferred:
-        kind, column = _kind(sample.schema.field(g.column).type), quoted_if_needed(g.column)
-        if g.key in ("user_id", "item_id") and kind == "float":
-            cures.append(SuggestedRule.of(g.column, "CAST({} AS BIGINT)", "ids came as floats, all of them whole"))
-        elif g.key in ("user_id", "item_id") and kind == "text":
-            one, trimmed, upper = (_distinct(sample, e) for e in (column, f"trim({column})", f"upper(trim({column}))"))
-            if upper < trimmed and upper > 0.8 * trimmed:
-                said = f"{one - upper:,} of {one:,} ids differ from another in case or spaces only"
-                cures.append(SuggestedRule.of(g.column, "upper(trim({}))", said))
-            elif _count(sample, f"{column} <> trim({column})"):
-                cures.append(SuggestedRule.of(g.column, "trim({})", "some ids have spaces around them"))
-        elif g.key == "title" and kind == "text" and _count(sample, f"{column} <> trim({column})"):
-            cures.append(SuggestedRule.of(g.column, "trim({})", "some titles have spaces around them"))
-    return cures
+    rules = []
+    for c in inferred:
+        kind, column = value_kind(sample.schema.field(c.column).type), quoted_if_needed(c.column)
+        is_id = c.key in ("user_id", "item_id")
+        if is_id and kind == "float":
+            rules.append(SuggestedRule.of(c.column, "CAST({} AS BIGINT)", "ids came as floats, all of them whole"))
+        if kind != "text" or not (is_id or c.key == "title"):
+            continue
+        written, trimmed, upper = (_distinct(sample, e) for e in (column, f"trim({column})", f"upper(trim({column}))"))
+        if is_id and 0.8 * trimmed < upper < trimmed:
+            why = f"{written - upper:,} of {written:,} ids differ from another in case or spaces only"
+            rules.append(SuggestedRule.of(c.column, "upper(trim({}))", why))
+        elif _count(sample, f"{column} <> trim({column})"):
+            why = f"some {'ids' if is_id else 'titles'} have spaces around them"
+            rules.append(SuggestedRule.of(c.column, "trim({})", why))
+    return rules
 
 
 def quoted_if_needed(name: str) -> str:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -26,13 +25,13 @@ def hold_out_last(events: pa.Table) -> tuple[pa.Table, pa.Table]:
     return events.filter(pa.array(~out)).combine_chunks(), events.filter(pa.array(out)).combine_chunks()
 
 
-def count_leaks(known: pa.Table, heldout: pa.Table, as_of: datetime) -> tuple[int, int]:
+def count_leaks(learned: pa.Table, heldout: pa.Table, as_of: datetime) -> tuple[int, int]:
     """Of files given to learn from and to judge by: the rows of the first from ``as_of`` on, those before in the other.
 
     Both have a column timestamp.
     """
     cut = pa.scalar(as_of, schemas.TIME)
-    late, early = pc.greater_equal(known["timestamp"], cut), pc.less(heldout["timestamp"], cut)
+    late, early = pc.greater_equal(learned["timestamp"], cut), pc.less(heldout["timestamp"], cut)
     return int(pc.sum(late).as_py() or 0), int(pc.sum(early).as_py() or 0)
 
 
@@ -58,7 +57,7 @@ def refuse_leaks(
     prepared_as_of: str,
     youngest: float,
     last_sale: datetime | None,
-    heldout: Iterable[Any],
+    heldout: Iterable[datetime | None],
     by_time: bool,
 ) -> None:
     """Raise InputError where something that the model could know comes from the as-of date or after it.

@@ -20,24 +20,21 @@ from topkin.errors import ConfigError
 _local = threading.local()
 
 
+_CLOSED = (
+    "enable_external_access",
+    "autoinstall_known_extensions",
+    "autoload_known_extensions",
+    "python_enable_replacements",
+)
+
+
 def _engine() -> duckdb.DuckDBPyConnection:
     """This thread's engine."""
-    if not hasattr(_local, "engine"):
-        engine = duckdb.connect(
-            ":memory:",
-            config={
-                "threads": 1,
-                "enable_external_access": False,
-                "autoinstall_known_extensions": False,
-                "autoload_known_extensions": False,
-                "python_enable_replacements": False,
-            },
-        )
-        engine.execute("SET TimeZone = 'UTC'")
-        engine.execute("SET lock_configuration = true")
-        _local.engine = engine
-    found: duckdb.DuckDBPyConnection = _local.engine
-    return found
+    engine: duckdb.DuckDBPyConnection | None = getattr(_local, "engine", None)
+    if engine is None:
+        engine = _local.engine = duckdb.connect(":memory:", config={"threads": 1, **dict.fromkeys(_CLOSED, False)})
+        engine.execute("SET TimeZone = 'UTC'; SET lock_configuration = true")
+    return engine
 
 
 def query(sql: str, rows: pa.Table | None = None) -> pa.Table:
@@ -57,13 +54,18 @@ def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
+def literal(text: str) -> str:
+    """A text as SQL."""
+    return "'" + text.replace("'", "''") + "'"
+
+
 @cache
 def _functions() -> tuple[frozenset[str], frozenset[str]]:
     """The names of aggregates, and of functions whose result is not given by their arguments."""
-    found = query("SELECT function_name AS name, function_type AS kind, stability FROM duckdb_functions()").to_pylist()
-    scalar = {f["name"] for f in found if f["kind"] in ("scalar", "macro")}
-    aggregates = {f["name"] for f in found if f["kind"] == "aggregate"} - scalar
-    unstable = {f["name"] for f in found if f["kind"] == "scalar" and f["stability"] != "CONSISTENT"}
+    rows = query("SELECT function_name AS name, function_type AS kind, stability FROM duckdb_functions()").to_pylist()
+    scalar = {f["name"] for f in rows if f["kind"] in ("scalar", "macro")}
+    aggregates = {f["name"] for f in rows if f["kind"] == "aggregate"} - scalar
+    unstable = {f["name"] for f in rows if f["kind"] == "scalar" and f["stability"] != "CONSISTENT"}
     return frozenset(aggregates), frozenset(unstable | {"current_timestamp", "current_time", "localtimestamp"})
 
 
@@ -95,8 +97,8 @@ class Expression:
         does not parse, and an aggregate, a window, a subquery or a clock would make a row's fate hang on
         the rows beside it or on the hour.
         """
-        literal = "'" + f"SELECT (\n{self.text}\n)".replace("'", "''") + "'"
-        tree = json.loads(query(f"SELECT json_serialize_sql({literal}) AS tree")["tree"][0].as_py())
+        sql = literal(f"SELECT (\n{self.text}\n)")
+        tree = json.loads(query(f"SELECT json_serialize_sql({sql}) AS tree")["tree"][0].as_py())
         if tree["error"]:
             raise self._refused(f"is not an SQL expression: {tree['error_message']}")
         select = tree["statements"][0]["node"]
@@ -128,16 +130,16 @@ class Expression:
         Raises ConfigError with DuckDB's words and the columns that there are.
         """
         try:
-            found = query(f"SELECT (\n{self.text}\n) AS value FROM rows", rows)["value"]
+            values = query(f"SELECT (\n{self.text}\n) AS value FROM rows", rows)["value"]
         except duckdb.ConversionException as e:
             raise self._refused(
                 f"fails on a row: {_words(e)}; TRY_CAST gives null where a value does not fit, and a null is rejected"
             ) from e
         except duckdb.Error as e:
             raise self._refused(f"cannot be asked: {_words(e)}; the columns are {', '.join(rows.column_names)}") from e
-        if len(found) != len(rows):
-            raise self._refused(f"must give one value for each row, got {len(found)} for {len(rows)}")
-        return found
+        if len(values) != len(rows):
+            raise self._refused(f"must give one value for each row, got {len(values)} for {len(rows)}")
+        return values
 
 
 def _words(error: duckdb.Error) -> str:
@@ -149,5 +151,5 @@ def _words(error: duckdb.Error) -> str:
 def nearest(name: str, names: Sequence[str]) -> str:
     """ ", did you mean 'x'" where some name is near, else nothing."""
     lower = {n.lower(): n for n in names}
-    found = get_close_matches(name.lower(), list(lower), 1, 0.6)
-    return f", did you mean {lower[found[0]]!r}" if found else ""
+    near = get_close_matches(name.lower(), list(lower), 1, 0.6)
+    return f", did you mean {lower[near[0]]!r}" if near else ""

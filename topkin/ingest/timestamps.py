@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from topkin.artifacts.ids import decoded, storage
+from topkin.artifacts.ids import decoded, value_kind
 from topkin.ingest.sql import query
 
 ACCEPTED = "a timestamp, a date, an ISO 8601 string or an epoch number"
@@ -24,26 +24,20 @@ _ISO = (
 )
 
 
-def _is_text(t: pa.DataType) -> bool:
-    return bool(pa.types.is_string(t) or pa.types.is_large_string(t) or pa.types.is_string_view(t))
-
-
 def is_epoch(t: pa.DataType) -> bool:
     """Whether values of the type are epoch numbers."""
-    t = storage(t)
-    return bool(pa.types.is_integer(t) or pa.types.is_floating(t) or pa.types.is_decimal(t))
+    return value_kind(t) in ("integer", "float")
 
 
 def accepts(t: pa.DataType) -> bool:
     """Whether the type can hold times."""
-    t = storage(t)
-    return bool(is_epoch(t) or _is_text(t) or pa.types.is_timestamp(t) or pa.types.is_date(t))
+    return value_kind(t) in ("integer", "float", "text", "time")
 
 
 def to_micros(values: pa.ChunkedArray, unit: str = "auto") -> tuple[np.ndarray, np.ndarray]:
     """Times as (n,) int64 microseconds since 1970 in UTC, and what became of each: READ, NULL or BROKEN.
 
-    ``unit`` is that of epoch numbers: s, ms, us, or auto, which tells it from each number's size (below 10**11
+    ``unit`` is that of epoch numbers: s, ms, us, or auto, which takes it from each number's size (below 10**11
     seconds, below 10**14 milliseconds, below 10**17 microseconds, then nanoseconds: right from 1973 on).
     Fractions of a microsecond are cut off. Raises TypeError for a type that holds no times.
     """
@@ -51,7 +45,7 @@ def to_micros(values: pa.ChunkedArray, unit: str = "auto") -> tuple[np.ndarray, 
         raise TypeError(f"times must be {ACCEPTED}, got {values.type}")
     values = decoded(values)
     state = np.where(np.asarray(pc.is_null(values)), NULL, READ).astype(np.uint8)
-    if _is_text(values.type):
+    if value_kind(values.type) == "text":
         values = _from_text(values)
         state[(state == READ) & np.asarray(pc.is_null(values))] = BROKEN
     if is_epoch(values.type):
@@ -73,8 +67,7 @@ def _from_text(values: pa.ChunkedArray) -> pa.ChunkedArray:
     full = pc.replace_substring_regex(full, r"\.(Z|[+-]|$)", r".0\1")  # no fraction
     full = pc.if_else(pc.match_substring_regex(values, _ISO), full, pa.scalar(None, pa.string()))
     rows = pa.table({"value": full})
-    found = query("SELECT CAST(TRY_CAST(value AS TIMESTAMPTZ) AS TIMESTAMP) AS time FROM rows", rows)
-    return found["time"]
+    return query("SELECT CAST(TRY_CAST(value AS TIMESTAMPTZ) AS TIMESTAMP) AS time FROM rows", rows)["time"]
 
 
 def _from_epoch(values: pa.ChunkedArray, unit: str) -> tuple[np.ndarray, np.ndarray]:

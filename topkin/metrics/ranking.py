@@ -10,39 +10,40 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from topkin.linalg.csr import Csr
+
 METRICS = ("recall", "precision", "ndcg", "map", "mrr", "hit_rate")
 
 
-def hits_of(ids: np.ndarray, truth: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+def hits_of(ids: np.ndarray, truth: Csr) -> np.ndarray:
     """Which places of the lists hold a true item, (n, k) bool.
 
-    ids: (n, k) int, padded with -1. truth: CSR ``(indptr (n + 1,), items)``.
+    ids: (n, k) int, padded with -1. truth: each user's true items.
     """
-    indptr, items = truth
-    width = int(max(ids.max(initial=0), items.max(initial=0))) + 1
-    rows = np.arange(len(ids), dtype=np.int64)
-    true = np.unique(np.repeat(rows, np.diff(indptr)) * width + items)
-    listed = rows[:, None] * width + ids
+    truth = Csr(*truth)
+    width = int(max(ids.max(initial=0), truth.indices.max(initial=0))) + 1
+    true = np.unique(truth.rows * width + truth.indices)
+    listed = np.arange(len(ids), dtype=np.int64)[:, None] * width + ids
     if not len(true):
         return np.zeros(ids.shape, bool)
     at = np.minimum(np.searchsorted(true, listed.ravel()), len(true) - 1).reshape(ids.shape)
     return (true[at] == listed) & (ids >= 0)
 
 
-def ranking_metrics(ids: np.ndarray, truth: tuple[np.ndarray, np.ndarray], ks: Sequence[int]) -> dict[str, np.ndarray]:
+def ranking_metrics(ids: np.ndarray, truth: Csr, ks: Sequence[int]) -> dict[str, np.ndarray]:
     """Every metric at every k, ``{"recall@10": (n,) float64, …}``, in the order of ``ids``' rows.
 
-    ids: (n, k) int, best first, padded with -1; a list shorter than k counts as padded. truth: CSR
-    ``(indptr (n + 1,), items)``, each user's distinct true items. Raises ValueError for a user without true
+    ids: (n, k) int, best first, padded with -1; a list shorter than k counts as padded. truth: each user's
+    distinct true items. Raises ValueError for a user without true
     items (leave such users out first), an item listed twice, or k below 1.
     """
     ids = np.asarray(ids)
-    indptr = truth[0]
-    if len(indptr) != len(ids) + 1:
-        raise ValueError(f"truth must have a row for each list, got {len(indptr) - 1} rows for {len(ids)} lists")
+    truth = Csr(*truth)
+    if truth.n_rows != len(ids):
+        raise ValueError(f"truth must have a row for each list, got {truth.n_rows} rows for {len(ids)} lists")
     if len(ks) == 0 or min(ks) < 1:
         raise ValueError(f"k must be at least 1, got {list(ks)}")
-    n_true = np.diff(indptr)
+    n_true = truth.lengths
     if (n_true == 0).any():
         raise ValueError(f"every user must have true items, {int((n_true == 0).sum())} have none: leave them out")
     ordered = np.sort(ids, axis=1)

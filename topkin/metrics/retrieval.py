@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 
 from topkin.linalg.cosine import unit_rows
+from topkin.linalg.csr import Csr
 from topkin.search.topk import top_k
 
 DISTANCES = ("cosine", "euclidean", "inner_product")
@@ -146,8 +147,7 @@ class _Case:
         """
         todo = np.arange(len(self.queries))
         if depth <= _SHALLOW and depth + 1 < self.listed and len(self.references) > 4 * _SHALLOW:
-            indptr = np.arange(len(todo) + 1, dtype=np.int64)
-            exclude = (indptr, todo.astype(np.int32)) if self.own else None
+            exclude = Csr.single(todo) if self.own else None
             rows, scores = top_k(self.queries, self.references, depth + 1, exclude=exclude)
             clear = scores[:, depth - 1] > scores[:, depth]
             if to_first_hit:

@@ -1,4 +1,4 @@
-"""The rules of recommending: which items nobody gets, and which items one user does not get.
+"""The rules of recommending for all users alike: which items nobody gets (``bought`` has those of one user).
 
 A rule is an invariant, not a preference: what it takes away is never listed, and a list that gets short
 stays short with its reason.
@@ -16,12 +16,7 @@ from topkin.artifacts import storage
 from topkin.artifacts.ids import canonical, canonical_type
 from topkin.config.sections import RecommendSettings
 from topkin.errors import InputError
-from topkin.interactions import Interactions, encode_ids
-
-Exclusions = tuple[np.ndarray, np.ndarray]
-"""CSR: ``indptr`` (n_users + 1,) int64 and ``items`` int32, ascending and distinct within a user."""
-
-BOUGHT = ("exclude", "keep", "cooldown", "boost")
+from topkin.interactions import encode_ids
 
 
 @dataclass(frozen=True)
@@ -79,44 +74,6 @@ def cooldown_days(
     for category, own in (by_category or {}).items():
         found[np.asarray(pc.fill_null(pc.equal(categories, category), False), dtype=bool)] = own
     return found
-
-
-def excluded_items(history: Interactions, bought: str, cooldown: np.ndarray) -> Exclusions:
-    """The items that each user may not get because of the user's own purchases, as CSR.
-
-    bought: ``exclude`` takes away every bought item, ``keep`` and ``boost`` none, ``cooldown`` those whose latest
-    purchase is younger than ``cooldown[item]`` days, (n_items,) float32. Raises ValueError for another
-    word or a cooldown of another length.
-    """
-    if bought not in BOUGHT:
-        raise ValueError(f"bought must be one of {', '.join(BOUGHT)}, got {bought!r}")
-    if len(cooldown) != history.n_items:
-        raise ValueError(f"cooldown must have one value an item ({history.n_items}), got {len(cooldown)}")
-    users, items = history.users, history.items
-    if bought in ("keep", "boost"):
-        users, items = users[:0], items[:0]
-    elif bought == "cooldown":  # the latest purchase is the youngest: if any is too young, it is
-        young = history.ages < cooldown[items]
-        users, items = users[young], items[young]
-    keys = distinct(users.astype(np.int64) * max(history.n_items, 1) + items)
-    users, items = np.divmod(keys, max(history.n_items, 1))
-    indptr = np.zeros(history.n_users + 1, np.int64)
-    np.cumsum(np.bincount(users, minlength=history.n_users), out=indptr[1:])
-    return indptr, items.astype(np.int32)
-
-
-def distinct(keys: np.ndarray) -> np.ndarray:
-    """The distinct values of integers, ascending: sorting nearly sorted keys beats NumPy's hashing ``unique``."""
-    keys = np.sort(keys, kind="stable")
-    return np.asarray(keys[np.concatenate([[True], keys[1:] != keys[:-1]])[: len(keys)]])
-
-
-def count_excluded(exclusions: Exclusions, mask: np.ndarray) -> np.ndarray:
-    """How many of the items in ``mask``, (n_items,) bool, each user's exclusions take away, (n_users,) int64."""
-    indptr, items = exclusions
-    sums = np.zeros(len(items) + 1, np.int64)
-    np.cumsum(mask[items], out=sums[1:])
-    return np.asarray(sums[indptr[1:]] - sums[indptr[:-1]])
 
 
 def as_ids(column: pa.ChunkedArray, item_type: pa.DataType, where: str) -> pa.ChunkedArray:

@@ -2,21 +2,74 @@
 
 A user's vector is ``sum_h f_h in_h / norm`` over the pooled history, with a factor for each block of coordinates
 (``blocks.factors``), so the score of item j splits into shares ``<f_h in_h, out_j> / norm``, one a bought item,
-that add up to it exactly. Nothing is estimated. A sequence block's part of a score is no sum over purchases, nor is
-that of a row of the user's own: there reasons come from the rest alone, and shares add up to the score that it by
-itself would give.
+that add up to it exactly. Nothing is estimated.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 
-from topkin.encoding.blocks import Block, spans
+from topkin.encoding.blocks import Block, factors, spans
 from topkin.interactions import Interactions
 from topkin.linalg.blas import one_blas_thread
+from topkin.linalg.csr import entries_of
 
 _BUDGET_BYTES = 8 << 20  # what stays in cache
 _NEVER = -1e30
+
+
+class VectorRows(Protocol):
+    """Vectors by item number: an array, or what looks rows up, as ``embeddings.StoredItems.column`` gives."""
+
+    def __getitem__(self, numbers: np.ndarray, /) -> np.ndarray:
+        """The rows of ascending item numbers, (n, dim) float32."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PooledScores:
+    """How the model's users were pooled from their histories, which is what explains their lists.
+
+    vectors, in_vectors: (n_items, dim) float32. buyers: (n_items,) distinct buyers. blocks, history_length: as the
+    users' vectors were made.
+    """
+
+    vectors: VectorRows
+    in_vectors: VectorRows
+    buyers: np.ndarray
+    blocks: Sequence[Block]
+    history_length: int
+
+    def explain(self, history: Interactions, ids: np.ndarray, most: int) -> np.ndarray:
+        """The ``most`` bought items of largest share in each listed item's score, (n, k, most) int32 padded -1.
+
+        history: the users' purchases. ids: (n, k) int32 padded -1.
+        """
+        return self.shares(history, ids, most)[0]
+
+    def shares(self, history: Interactions, ids: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+        """The items of :meth:`explain`, and their shares, (n, k, most) float32 padded 0."""
+        pooled = history.distinct().latest(self.history_length)
+        numbers, bought, listed = _among_named(pooled.items, ids, history.n_items)
+        pooled, in_vectors = replace(pooled, items=bought, n_items=len(numbers)), self.in_vectors[numbers]
+        weights = factors(pooled, in_vectors, self.buyers[numbers], self.blocks)
+        places, shares = explain(pooled, weights, self.blocks, in_vectors, self.vectors[numbers], listed, most)
+        return np.where(places < 0, np.int32(-1), numbers[places]), shares
+
+
+def _among_named(bought: np.ndarray, lists: np.ndarray, n_items: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The items bought or listed, ascending, and both arrays with their places among these for numbers.
+
+    bought: (m,) int32. lists: (n, k) int32 padded -1. Only these items' vectors are then looked up.
+    """
+    place = np.zeros(n_items + 1, np.int32)  # the last one is the padding's
+    place[bought] = place[lists] = 1
+    place[-1] = 0
+    numbers = np.flatnonzero(place).astype(np.int32)
+    place[numbers] = np.arange(len(numbers))
+    place[-1] = -1
+    return numbers, place[bought], place[lists]
 
 
 def explain(
@@ -47,18 +100,18 @@ def explain(
         fits = np.arange(1, len(users) + 1) * (longest * row_bytes + 8 * k * in_vectors.shape[1]) <= _BUDGET_BYTES
         size = max(1, int(fits.sum()))
         block, users = users[:size], users[size:]
+        _, entries = entries_of(history.indptr, block)
         with one_blas_thread():  # the products are small: threads would cost more than they save
             items[block], shares[block] = _block(
-                history.take(block), _of(history, factors, block), blocks, in_vectors, vectors, lists[block], most
+                history.take(block),
+                factors[entries],
+                blocks,
+                in_vectors,
+                vectors,
+                lists[block],
+                most,
             )
     return items, shares
-
-
-def _of(history: Interactions, values: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """The values of some users' purchases, in the order of ``history.take(rows)``."""
-    lengths = np.diff(history.indptr)[rows]
-    ends = np.cumsum(lengths)
-    return values[np.arange(ends[-1]) - np.repeat(ends - lengths, lengths) + np.repeat(history.indptr[rows], lengths)]
 
 
 def _block(

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from topkin.artifacts.schemas import SOURCES, TIME
 from topkin.interactions import Interactions
-from topkin.recommend.eligibility import Exclusions
+from topkin.linalg.csr import Csr
 
 SEGMENT_COUNTS = pa.schema(
     [
@@ -27,15 +27,12 @@ _BUDGET = 1 << 24
 _SEGMENT, _RECENT, _EVER = range(1, len(SOURCES))  # 0 is the model's
 
 
-def segment_counts(
-    histories: pa.Table, item_ids: pa.Array | pa.ChunkedArray, as_of: datetime, recent_days: float
-) -> pa.Table:
+def segment_counts(history: Interactions, histories: pa.Table, as_of: datetime, recent_days: float) -> pa.Table:
     """Purchases of the last ``recent_days`` by segment and item: a table of SEGMENT_COUNTS, in its columns' order.
 
     They are counted from the same instant as the catalogue's ``recent``.
-    histories: ``schemas.histories``; users without a segment count for none.
+    history: of the rows of histories, which are ``schemas.histories``; users without a segment count for none.
     """
-    history = Interactions.from_histories(histories, item_ids, as_of)
     start = pa.scalar(as_of - timedelta(days=recent_days), TIME)
     recent = np.asarray(pc.greater_equal(pc.list_flatten(histories["times"]), start))
     segments = histories["segment"].take(pa.array(history.users[recent]))
@@ -81,14 +78,14 @@ class SegmentPopularity:
 
 def popular_lists(
     segments: pa.Array | pa.ChunkedArray,
-    exclude: Exclusions,
+    exclude: Csr,
     popularity: SegmentPopularity,
     allowed: np.ndarray,
     k: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Lists by popularity, each (n, k): ids int32 padded -1, scores float32 padded -inf, sources int8 padded -1.
 
-    segments: (n,) string with nulls. exclude: CSR of what each of the n users may not get. sources are
+    segments: (n,) string with nulls. exclude: what each of the n users may not get. sources are
     numbers in ``schemas.SOURCES``.
     """
     n = len(segments)
@@ -98,7 +95,7 @@ def popular_lists(
     words = segments.combine_chunks() if isinstance(segments, pa.ChunkedArray) else segments
     coded = words.dictionary_encode()
     codes = np.asarray(pc.fill_null(coded.indices, -1)).astype(np.int64)
-    taken = np.diff(exclude[0])
+    taken = exclude.lengths
     place = np.full(len(allowed), -1, np.int64)
     for code in np.unique(codes):
         segment = None if code < 0 else coded.dictionary[int(code)].as_py()
@@ -113,8 +110,7 @@ def popular_lists(
             users = users[len(block) :]
             width = min(len(best), k + int(taken[block[-1]]))
             free = np.ones((len(block), width), bool)
-            at = np.concatenate([np.arange(exclude[0][u], exclude[0][u + 1]) for u in block])
-            where = place[exclude[1][at.astype(np.int64)]]
+            where = place[exclude.take(block).indices]
             near = (where >= 0) & (where < width)
             free[np.repeat(np.arange(len(block)), taken[block])[near], where[near]] = False
             rank = np.cumsum(free, axis=1) - 1

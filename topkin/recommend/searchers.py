@@ -1,170 +1,168 @@
-"""The best items under the rules, by exact search, through the index, or by a baseline: one interface.
+"""The best items under the rules and why they are listed: by exact search, the index, merged shards or a baseline.
 
-All list exactly as many items as the rules leave, up to k: the index is asked for more until it found
-them, and what it does not find is searched exactly. Items without a vector are never found, nor by a baseline
+All list exactly as many items as the rules leave, up to k. Items without a vector are never listed, nor by a baseline
 items that were never sold.
 """
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
+import pyarrow as pa
 
-from topkin.baselines.knn import ItemKNN
-from topkin.baselines.registry import Baseline, best_of
+from topkin.baselines.fitted import best_of
+from topkin.baselines.registry import Baseline
 from topkin.interactions import Interactions
-from topkin.recommend.eligibility import Exclusions, count_excluded, distinct
-from topkin.search.hnsw import AnnIndex
+from topkin.linalg.csr import Csr
+from topkin.recommend.explain import PooledScores
+from topkin.recommend.sharded import lists_of
+from topkin.search.hnsw.index import AnnIndex, index_top_k
 from topkin.search.kernels import BLAS, Engine
 from topkin.search.topk import TopK, top_k
 
-_MOST_ASKED = 4096
+FEW_VECTORS = "of the items that may be listed, fewer than k have a vector"
+FEW_SOLD = "of the items that may be listed, fewer than k were ever sold"
 
 
-class Search(Protocol):
-    """Finds items for users, by their vectors or by their purchases."""
+class UserQueries(NamedTuple):
+    """Some users: their purchases, their vectors, (n, dim) float32, and the items that each may not get."""
+
+    history: Interactions
+    vectors: np.ndarray
+    exclude: Csr
+
+    def take(self, rows: np.ndarray) -> "UserQueries":
+        """Some of them, in the order of ``rows``."""
+        return UserQueries(self.history.take(rows), self.vectors[rows], self.exclude.take(rows))
+
+
+class Searcher(Protocol):
+    """Finds items for users, and says why.
+
+    shortfall: why a list is short where the searcher can list fewer than k of the allowed items.
+    """
+
+    shortfall: str
+
+    def knows(self, users: UserQueries) -> np.ndarray:
+        """The users for whom it has any item, (n,) bool, as far as that is seen without their purchases."""
 
     def n_candidates(self, allowed: np.ndarray) -> int:
-        """How many of the allowed items can be found. allowed: (n_items,) bool."""
+        """How many of the allowed items, (n_items,) bool, can be found."""
 
-    def search(
-        self,
-        queries: np.ndarray,
-        k: int,
-        *,
-        exclude: Exclusions,
-        allowed: np.ndarray,
-        history: Interactions | None = None,
-    ) -> TopK:
-        """The k best allowed items: ids (n, k) int32 padded -1, scores (n, k) float32 padded -inf.
+    def search(self, users: UserQueries, k: int, allowed: np.ndarray) -> TopK:
+        """The k best allowed items of each user, ordered by score, highest first, then item number.
 
-        queries: (n, dim) float32. exclude: CSR of items that query r may not get. allowed: (n_items,) bool.
-        history: the same users' purchases, which a baseline scores by. Ordered by score, highest first, then id.
-        Raises ValueError for k below 1 or a NaN in a query.
+        Args:
+            users: The n users that it knows.
+            k: Items per user.
+            allowed: (n_items,) bool.
+
+        Returns:
+            ids (n, k) int32 padded -1 and scores (n, k) float32 padded -inf.
+
+        Raises:
+            ValueError: For k below 1 or a NaN in a vector.
+        """
+
+    def explain(self, users: UserQueries, ids: np.ndarray, most: int) -> np.ndarray:
+        """The bought items that carry most of each listed item's score, (n, k, most) int32 padded -1.
+
+        ids: (n, k) int32 padded -1, of the same users.
         """
 
 
-class ExactSearch:
+class _VectorSearcher:
+    """Of a search by vectors. scores: how these were pooled; it is needed for explanations alone."""
+
+    shortfall = FEW_VECTORS
+
+    def __init__(self, scores: PooledScores | None) -> None:
+        self._scores = scores
+
+    def knows(self, users: UserQueries) -> np.ndarray:
+        """See :class:`Searcher`: those with a vector."""
+        return np.asarray(users.vectors.any(axis=1))
+
+    def explain(self, users: UserQueries, ids: np.ndarray, most: int) -> np.ndarray:
+        """See :class:`Searcher`."""
+        if self._scores is None:
+            raise ValueError("a search by vectors explains nothing without PooledScores: make it with them")
+        return self._scores.explain(users.history, ids, most)
+
+
+class ExactSearcher(_VectorSearcher):
     """Scores every item. vectors: (n_items, dim) float32, a zero row for an item without a vector.
 
     engine: what multiplies; the lists are the same with any.
     """
 
-    def __init__(self, vectors: np.ndarray, engine: Engine = BLAS) -> None:
+    def __init__(self, vectors: np.ndarray, scores: PooledScores | None = None, engine: Engine = BLAS) -> None:
+        super().__init__(scores)
         self.vectors, self.engine = vectors, engine
-        self.found = (vectors != 0).any(axis=1)
+        self.has_vector = (vectors != 0).any(axis=1)
 
     def n_candidates(self, allowed: np.ndarray) -> int:
-        """See :class:`Search`."""
-        return int((allowed & self.found).sum())
+        """See :class:`Searcher`."""
+        return int((allowed & self.has_vector).sum())
 
-    def search(
-        self,
-        queries: np.ndarray,
-        k: int,
-        *,
-        exclude: Exclusions,
-        allowed: np.ndarray,
-        history: Interactions | None = None,
-    ) -> TopK:
-        """See :class:`Search`."""
-        return top_k(queries, self.vectors, k, exclude=exclude, allowed=allowed & self.found, engine=self.engine)
+    def search(self, users: UserQueries, k: int, allowed: np.ndarray) -> TopK:
+        """See :class:`Searcher`."""
+        allowed = allowed & self.has_vector
+        return top_k(users.vectors, self.vectors, k, exclude=users.exclude, allowed=allowed, engine=self.engine)
 
 
-class IndexSearch:
-    """Asks the index, for as many more items as the user's exclusions, then for twice as many and so on.
+class IndexSearcher(ExactSearcher):
+    """Asks the index, and searches exactly what it does not find. vectors: from which the index was built."""
 
-    vectors: (n_items, dim) float32, the table from which the index was built.
-    """
-
-    def __init__(self, index: AnnIndex, vectors: np.ndarray) -> None:
+    def __init__(self, index: AnnIndex, vectors: np.ndarray, scores: PooledScores | None = None) -> None:
+        super().__init__(vectors, scores)
         self.index = index
-        self.exact = ExactSearch(vectors)
-        self.found = self.exact.found
+
+    def search(self, users: UserQueries, k: int, allowed: np.ndarray) -> TopK:
+        """See :class:`Searcher`; items that the graph misses may be replaced by the next best."""
+        allowed = allowed & self.has_vector
+        return index_top_k(self.index, self.vectors, users.vectors, k, exclude=users.exclude, allowed=allowed)
+
+
+class MergedSearcher(_VectorSearcher):
+    """Hands out what the shards found. table: ``sharded.lists_table`` of all shards merged."""
+
+    def __init__(self, table: pa.Table, scores: PooledScores | None = None) -> None:
+        super().__init__(scores)
+        self._lists = lists_of(table)
+        self._offered = int(table["offered"][0].as_py()) if len(table) else 0
 
     def n_candidates(self, allowed: np.ndarray) -> int:
-        """See :class:`Search`."""
-        return self.exact.n_candidates(allowed)
+        """See :class:`Searcher`; 0 where no user was searched for."""
+        return self._offered
 
-    def search(
-        self,
-        queries: np.ndarray,
-        k: int,
-        *,
-        exclude: Exclusions,
-        allowed: np.ndarray,
-        history: Interactions | None = None,
-    ) -> TopK:
-        """See :class:`Search`; items that the graph misses may be replaced by the next best."""
-        queries = np.asarray(queries, np.float32)
-        if k < 1:
-            raise ValueError(f"k must be at least 1, got {k}")
-        if not np.isfinite(queries).all():
-            raise ValueError("vectors must be finite: set aside those with a NaN or an infinity first")
-        n, n_items = len(queries), len(allowed)
-        ids, scores = np.full((n, k), -1, np.int32), np.full((n, k), -np.inf, np.float32)
-        allowed = allowed & self.found
-        users = np.repeat(np.arange(n, dtype=np.int64), np.diff(exclude[0]))
-        banned = distinct(users * n_items + exclude[1])
-        exclude = _csr(banned, n, n_items)
-        wanted = np.minimum(k, allowed.sum() - count_excluded(exclude, allowed))
-        share = max(allowed.sum(), 1) / max(self.index.n_indexed, 1)  # the fewer are allowed, the more are asked for
-        asked = (k + np.diff(exclude[0])) / share
-        todo = wanted > 0
-        most = min(_MOST_ASKED, self.index.n_indexed)
-        for size in 2 ** np.arange(0, 1 + int(np.log2(2 * _MOST_ASKED))):
-            rows = np.flatnonzero(todo & (asked <= size))
-            if not len(rows) or size // 2 >= most:
-                continue
-            got, values = self.index.search(queries[rows], min(int(size), most))
-            keep = (got >= 0) & allowed[np.maximum(got, 0)]
-            keep &= ~np.isin(rows[:, None] * n_items + got, banned)
-            rank = np.cumsum(keep, axis=1) - 1
-            enough = rank[:, -1] + 1 >= wanted[rows]
-            row, column = np.nonzero(keep & (rank < k) & enough[:, None])
-            target = rows[row], rank[row, column]
-            ids[target], scores[target] = got[row, column], values[row, column]
-            todo[rows[enough]] = False
-        rows = np.flatnonzero(todo)
-        if len(rows):
-            left = _csr(banned[np.isin(banned // n_items, rows)], n, n_items)
-            indptr = np.r_[0, np.cumsum(np.diff(left[0])[rows])]
-            ids[rows], scores[rows] = self.exact.search(queries[rows], k, exclude=(indptr, left[1]), allowed=allowed)
-        return ids, scores
+    def search(self, users: UserQueries, k: int, allowed: np.ndarray) -> TopK:
+        """What was found for these users under these rules. Raises ValueError where it was for others."""
+        if self._lists[0].shape != (len(users.vectors), k):
+            raise ValueError(f"lists must be ({len(users.vectors)}, {k}), the shards gave {self._lists[0].shape}")
+        return self._lists
 
 
-class BaselineSearch:
+class BaselineSearcher:
     """Ranks the items that were sold by a fitted baseline's scores. sold: (n_items,) bool."""
+
+    shortfall = FEW_SOLD
 
     def __init__(self, baseline: Baseline, sold: np.ndarray) -> None:
         self.baseline, self.sold = baseline, sold
 
+    def knows(self, users: UserQueries) -> np.ndarray:
+        """See :class:`Searcher`: a baseline's users are their histories."""
+        return np.ones(users.history.n_users, bool)
+
     def n_candidates(self, allowed: np.ndarray) -> int:
-        """See :class:`Search`."""
+        """See :class:`Searcher`."""
         return int((allowed & self.sold).sum())
 
-    def search(
-        self,
-        queries: np.ndarray,
-        k: int,
-        *,
-        exclude: Exclusions,
-        allowed: np.ndarray,
-        history: Interactions | None = None,
-    ) -> TopK:
-        """See :class:`Search`; by the history alone. Raises ValueError without it."""
-        if history is None:
-            raise ValueError("a baseline ranks by the users' purchases: give their history")
-        return best_of(self.baseline, history, k, exclude=exclude, allowed=allowed & self.sold)
+    def search(self, users: UserQueries, k: int, allowed: np.ndarray) -> TopK:
+        """See :class:`Searcher`; by the purchases alone."""
+        return best_of(self.baseline, users.history, k, exclude=users.exclude, allowed=allowed & self.sold)
 
-    def reasons(self, history: Interactions, ids: np.ndarray, most: int) -> np.ndarray:
-        """See ``ItemKNN.reasons``; no other baseline tells any."""
-        if isinstance(self.baseline, ItemKNN):
-            return self.baseline.reasons(history, ids, most)
-        return np.full((*ids.shape, most), -1, np.int32)
-
-
-def _csr(keys: np.ndarray, n: int, n_items: int) -> Exclusions:
-    """Exclusions from ascending keys ``row * n_items + item``."""
-    indptr = np.zeros(n + 1, np.int64)
-    np.cumsum(np.bincount(keys // n_items, minlength=n), out=indptr[1:])
-    return indptr, (keys % n_items).astype(np.int32)
+    def explain(self, users: UserQueries, ids: np.ndarray, most: int) -> np.ndarray:
+        """See :class:`Searcher`; nothing for a baseline that does not explain."""
+        return self.baseline.explain(users.history, ids, most)

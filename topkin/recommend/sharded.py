@@ -12,9 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from topkin.artifacts.embeddings import StoredItems
-from topkin.interactions import Interactions
-from topkin.recommend.eligibility import Exclusions
-from topkin.recommend.lists import UserQueries, take
+from topkin.linalg.csr import Csr
 from topkin.search.kernels import BLAS, Engine
 from topkin.search.topk import TopK, merge_top_k, top_k
 
@@ -41,25 +39,22 @@ class Shard:
             numbers, vectors = numbers[found], vectors[found]
         return cls(numbers.astype(np.int32), vectors)
 
-    def search(self, asked: UserQueries, vectors: np.ndarray, k: int, engine: Engine = BLAS) -> pa.Table:
-        """The k best of these items for each user of ``asked`` who gets the model's, see :func:`lists_table`.
+    def search(self, queries: np.ndarray, exclude: Csr, k: int, engine: Engine = BLAS) -> pa.Table:
+        """The k best of these items for each query, see :func:`lists_table`.
 
-        vectors: (n_users, dim) float32, of all users of ``asked``. engine: what multiplies.
+        queries: (n, dim) float32. exclude: the items, of all, that each may not get. engine: what multiplies.
         """
-        known = np.flatnonzero(asked.why < 0)
         if not len(self.numbers):
-            none = np.full((len(known), k), -1, np.int32), np.full((len(known), k), -np.inf, np.float32)
+            none = np.full((len(queries), k), -1, np.int32), np.full((len(queries), k), -np.inf, np.float32)
             return lists_table(none, 0)
-        exclude = self._exclude(take(asked.exclude, known))
-        ids, scores = top_k(vectors[known], self.vectors, k, exclude=exclude, engine=engine)
+        ids, scores = top_k(queries, self.vectors, k, exclude=self._among_these(exclude), engine=engine)
         return lists_table((np.where(ids < 0, np.int32(-1), self.numbers[ids]), scores), len(self.numbers))
 
-    def _exclude(self, exclude: Exclusions) -> Exclusions:
+    def _among_these(self, exclude: Csr) -> Csr:
         """The exclusions among these items, by their place here."""
-        indptr, items = exclude
-        place = np.searchsorted(self.numbers, items)
-        here = self.numbers[np.minimum(place, len(self.numbers) - 1)] == items
-        return np.concatenate([[0], np.cumsum(here)])[indptr], place[here].astype(np.int32)
+        place = np.searchsorted(self.numbers, exclude.indices).astype(np.int32)
+        inside = self.numbers[np.minimum(place, len(self.numbers) - 1)] == exclude.indices
+        return Csr(exclude.indptr, place).keep(inside)
 
 
 def lists_table(lists: TopK, offered: int) -> pa.Table:
@@ -90,29 +85,3 @@ def merge_lists(tables: Sequence[pa.Table]) -> pa.Table:
     merged = lists_table(merge_top_k([lists_of(table) for table in tables], k), 0)
     offered = sum(np.asarray(table["offered"]) for table in tables)
     return merged.set_column(2, "offered", pa.array(offered))
-
-
-class MergedSearch:
-    """A ``search.Search`` that hands out what the shards found. table: :func:`lists_table` of all shards merged."""
-
-    def __init__(self, table: pa.Table) -> None:
-        self.lists = lists_of(table)
-        self._offered = int(table["offered"][0].as_py()) if len(table) else 0
-
-    def n_candidates(self, allowed: np.ndarray) -> int:
-        """See ``search.Search``; 0 where no user was searched for."""
-        return self._offered
-
-    def search(
-        self,
-        queries: np.ndarray,
-        k: int,
-        *,
-        exclude: Exclusions,
-        allowed: np.ndarray,
-        history: Interactions | None = None,
-    ) -> TopK:
-        """What was found for these queries under these rules. Raises ValueError where it was for others."""
-        if self.lists[0].shape != (len(queries), k):
-            raise ValueError(f"lists must be ({len(queries)}, {k}), the shards gave {self.lists[0].shape}")
-        return self.lists

@@ -13,6 +13,7 @@ import scipy.sparse as sp
 from topkin.artifacts import schemas
 from topkin.config.sections import SimilarSettings
 from topkin.interactions import Interactions
+from topkin.linalg.csr import Csr
 from topkin.search.topk import TopK, merge_top_k, top_k
 
 _CHUNK = 4096
@@ -53,10 +54,7 @@ def _nearest(queries: np.ndarray, vectors: np.ndarray, own: np.ndarray, allowed:
     A zero query has no neighbours and is not searched for: all of its scores would tie.
     """
     known = np.flatnonzero((queries != 0).any(axis=1))
-    own = own[known]
-    inside = (own >= 0) & (own < len(vectors))
-    indptr = np.concatenate([[0], np.cumsum(inside)]).astype(np.int64)
-    exclude = indptr, own[inside].astype(np.int32)
+    exclude = Csr.single(np.where(own[known] < len(vectors), own[known], -1))
     ids, scores = np.full((len(queries), k), -1, np.int32), np.full((len(queries), k), -np.inf, np.float32)
     ids[known], scores[known] = top_k(queries[known], vectors, k, exclude=exclude, allowed=allowed)
     return ids, scores

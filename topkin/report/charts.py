@@ -1,13 +1,13 @@
-"""Which charts the report has, and what they show."""
+"""The charts of the report."""
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
 
 import numpy as np
 
 from topkin.report import svg
 from topkin.report.data import ReportData
+from topkin.report.metrics_file import Intervals, Metrics, Training
 from topkin.report.wording import MODEL_NAMES, PROTOCOL_NAMES, in_order, metric_name
 
 TAIL_SHARES = tuple(range(0, 101, 5))
@@ -16,50 +16,46 @@ TAIL_SHARES = tuple(range(0, 101, 5))
 def draw(data: ReportData) -> dict[str, str]:
     """Every chart that the data have enough for, by name."""
     drawn = {**_draw_metrics(data.metrics), **_draw_data(data), **_draw_training(data.training)}
-    places = data.item_map
-    if places is not None:
-        by = "their sales, in tenths: the larger and stronger, the more sold" if places.ordered else "category"
+    if (items := data.item_map) is not None:
+        by = "their sales, in tenths: the larger and stronger, the more sold" if items.ordered else "category"
         drawn["map"] = svg.scatter_map(
             "map",
             "Map of the items",
-            f"{len(places.points)} items in the plane of the two main directions of their vectors, "
+            f"{len(items.points)} items in the plane of the two main directions of their vectors, "
             f"by {by}. Items that are bought by the same users lie near each other.",
-            places.points,
-            places.groups,
-            [svg.shorten(n, 24) for n in places.names],
-            [(i, svg.shorten(text, 30)) for i, text in places.labels],
-            ordered=places.ordered,
-            rest=places.rest,
+            items.points,
+            items.groups,
+            [svg.shorten(n, 24) for n in items.names],
+            [(i, svg.shorten(text, 30)) for i, text in items.labels],
+            ordered=items.ordered,
+            rest=items.rest,
         )
     return drawn
 
 
-def _draw_metrics(metrics: Mapping[str, Any]) -> dict[str, str]:
+def _draw_metrics(metrics: Metrics) -> dict[str, str]:
     metric = metrics["verdict"]["metric"]
-    values, apart = [], []
-    for protocol, title in PROTOCOL_NAMES.items():
-        spread = metrics["intervals"][protocol]
-        if spread:
-            bars = [
-                svg.Bar(MODEL_NAMES[m], s[metric][1], s[metric][0], s[metric][2], m == "model")
-                for m, s in in_order(spread)
-            ]
-            values.append((title, bars))
-            differences = in_order(metrics["differences"][protocol])
-            rows = [svg.Bar(MODEL_NAMES[n], d[metric][1], d[metric][0], d[metric][2]) for n, d in differences]
-            apart.append((title, rows))
+
+    def bars(by_protocol: Mapping[str, Intervals]) -> list[tuple[str, list[svg.Bar]]]:
+        groups = []
+        for protocol, title in PROTOCOL_NAMES.items():
+            rows = [(model, values[metric]) for model, values in in_order(by_protocol[protocol])]
+            bars = [svg.Bar(MODEL_NAMES[m], mean, low, high, m == "model") for m, (low, mean, high) in rows]
+            groups += [(title, bars)] if metrics["intervals"][protocol] else []
+        return groups
+
+    def description(groups: list[tuple[str, list[svg.Bar]]], sign: str) -> str:
+        return "; ".join(
+            f"{title}: " + ", ".join(f"{b.name} {b.value:{sign}.3f}" for b in bars) for title, bars in groups
+        )
+
+    values, differences, name = bars(metrics["intervals"]), bars(metrics["differences"]), metric_name(metric)
     if not values:
         return {}
-    name = metric_name(metric)
-    said = "; ".join(f"{title}: " + ", ".join(f"{b.name} {b.value:.3f}" for b in bars) for title, bars in values)
+    titles = (f"{name} of the model and the baselines", f"{name}: the model minus each baseline")
     return {
-        "metrics": svg.bar_groups("metrics", f"{name} of the model and the baselines", said, values),
-        "differences": svg.interval_plot(
-            "differences",
-            f"{name}: the model minus each baseline",
-            "; ".join(f"{title}: " + ", ".join(f"{b.name} {b.value:+.3f}" for b in bars) for title, bars in apart),
-            apart,
-        ),
+        "metrics": svg.bar_groups("metrics", titles[0], description(values, ""), values),
+        "differences": svg.interval_plot("differences", titles[1], description(differences, "+"), differences),
     }
 
 
@@ -70,11 +66,9 @@ def _draw_data(data: ReportData) -> dict[str, str]:
         columns = []
         for m in months:
             year, month = m.name.split("-")
-            name = (
-                f"{'JFMAMJJASOND'[int(month) - 1]}" if len(months) > 30 else f"{datetime(int(year), int(month), 1):%b}"
-            )
+            name = f"{datetime(int(year), int(month), 1):%b}"[: 1 if len(months) > 30 else 3]
             name = f"{name} {year[2:]}" if month == "01" or m is months[0] else name
-            columns.append(svg.Column(name, m.known, m.held_out))
+            columns.append(svg.Column(name, m.before, m.held_out))
         drawn["months"] = svg.histogram(
             "months",
             "Purchases per month",
@@ -117,7 +111,7 @@ def bins(lengths: np.ndarray) -> tuple[list[str], list[int]]:
     return names[first : len(counts)], counts[first:].tolist()
 
 
-def _draw_training(training: Mapping[str, Any]) -> dict[str, str]:
+def _draw_training(training: Training) -> dict[str, str]:
     trial, final = training.get("epochs") or [], training.get("refit") or []
     lines = [
         svg.Line(name, [e["epoch"] for e in epochs], [e["loss"] for e in epochs])
@@ -126,8 +120,8 @@ def _draw_training(training: Mapping[str, Any]) -> dict[str, str]:
     ]
     best, drawn = training.get("best_epoch"), {}
     if lines:
-        said = "; ".join(f"{p.name}: " + ", ".join(f"{v:.4g}" for v in p.y) for p in lines)
-        drawn["loss"] = svg.line_chart("loss", "Loss by epoch", said, lines, x_label="epoch", whole=True, height=220)
+        text = "; ".join(f"{p.name}: " + ", ".join(f"{v:.4g}" for v in p.y) for p in lines)
+        drawn["loss"] = svg.line_chart("loss", "Loss by epoch", text, lines, x_label="epoch", whole=True, height=220)
     name = validation_metric(training)
     points = [(e["epoch"], e[name]) for e in trial if e.get(name) is not None]
     if points:
@@ -145,7 +139,7 @@ def _draw_training(training: Mapping[str, Any]) -> dict[str, str]:
     return drawn
 
 
-def validation_metric(training: Mapping[str, Any]) -> str:
+def validation_metric(training: Training) -> str:
     """The key of the training's validation metric, ``validation_recall@20``; empty where it has none."""
     names = (n for e in training.get("epochs") or [] for n in e if n.startswith("validation_") and "@" in n)
     return next(names, "")

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -12,8 +12,11 @@ import pyarrow.compute as pc
 
 from topkin.artifacts import schemas, storage
 from topkin.artifacts.embeddings import ITEMS, SUMMARY, vectors_of
+from topkin.artifacts.lookup import Id
 from topkin.encoding.blocks import Block, preference_embeddings
 from topkin.interactions import encode_ids
+from topkin.linalg.csr import Csr
+from topkin.report.metrics_file import Metrics, Training
 from topkin.search.topk import top_k
 
 MAP_ITEMS = 1200
@@ -23,8 +26,8 @@ ENOUGH_USERS = 200
 EXAMPLE_SHARES = (0.2, 0.5, 0.8, 0.95)
 EXAMPLE_HISTORY = 12
 EXAMPLE_LIST = 8
-KNOWN_ITEMS = 8
-KNOWN_NEIGHBOURS = 5
+NEIGHBOUR_ITEMS = 8
+NEIGHBOURS_SHOWN = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +35,7 @@ class Month:
     """The purchases of one calendar month: before the as-of date, and held out."""
 
     name: str
-    known: int
+    before: int
     held_out: int
 
 
@@ -92,7 +95,7 @@ class Example:
 
 @dataclass(frozen=True, kw_only=True)
 class Neighbours:
-    """A well-known item and the items nearest to it, with their cosines."""
+    """A best-sold item and the items nearest to it, with their cosines."""
 
     title: str
     events: int
@@ -104,22 +107,19 @@ class ReportData:
     """All that the report shows; the mappings are the run's JSON files.
 
     item_events: (n_items,) purchases of each item. history_lengths: (n_users,) purchases of each user.
-    list_sources, list_users, short_lists: rows by source, users by the source of their first item, short
-    lists by reason.
+    list_users, short_lists: users by the source of their first item, short lists by reason.
     """
 
     as_of: datetime
     run_id: str
     encoder: str
     statistics: Mapping[str, Any]
-    metrics: Mapping[str, Any]
-    training: Mapping[str, Any]
+    metrics: Metrics
+    training: Training
     signature: Mapping[str, Any]
-    vectors: Mapping[str, Any]
     months: Sequence[Month]
     item_events: np.ndarray
     history_lengths: np.ndarray
-    list_sources: Mapping[str, int]
     list_users: Mapping[str, int]
     short_lists: Mapping[str, int]
     item_map: ItemMap | None
@@ -127,44 +127,40 @@ class ReportData:
     neighbours: Sequence[Neighbours]
 
 
-def gather(folders: Mapping[str, str], metrics: Mapping[str, Any], *, as_of: datetime, run_id: str) -> ReportData:
+def gather(folders: Mapping[str, str], metrics: Mapping[str, object], *, as_of: datetime, run_id: str) -> ReportData:
     """From the folders of the stages prepare, train, embed and recommend."""
     prepared, lists = folders["prepare"], folders["recommend"]
     signature = storage.read_json(storage.join(folders["train"], "signature.json"))
     catalogue = storage.read_parquet(storage.join(prepared, "catalogue.parquet"), schemas.CATALOGUE_COLUMNS)
     names = Titles(catalogue)
-    told = storage.read_json(storage.join(folders["embed"], SUMMARY))
-    embedded = vectors_of(storage.read_parts(storage.join(folders["embed"], ITEMS), ["vector"]))
-    alike = preference_embeddings(embedded, [Block.from_json(b) for b in told["blocks"]])  # as in similar/
-    lengths = [
-        np.asarray(pc.list_value_length(t["times"])) for t in _tables(storage.join(prepared, "histories"), ["times"])
-    ]
-    sources, users = count_sources(_tables(storage.join(lists, "recommendations"), ["rank", "source"]))
-    reasons: Counter[str] = Counter()
+    summary = storage.read_json(storage.join(folders["embed"], SUMMARY))
+    vectors = vectors_of(storage.read_parts(storage.join(folders["embed"], ITEMS), ["vector"]))
+    preferences = preference_embeddings(vectors, [Block.from_json(b) for b in summary["blocks"]])  # as in similar/
+    histories = _tables(storage.join(prepared, "histories"), ["times"])
+    lengths = [np.asarray(pc.list_value_length(table["times"])) for table in histories]
+    users = count_sources(_tables(storage.join(lists, "recommendations"), ["rank", "source"]))
+    shortfalls: Counter[str] = Counter()
     for table in _tables(storage.join(lists, "short_lists"), ["reason"]):
-        for entry in pc.value_counts(table["reason"]):  # a handful
-            reasons[entry["values"].as_py()] += entry["counts"].as_py()
+        _add_counts(shortfalls, table["reason"])
     return ReportData(
         as_of=as_of,
         run_id=run_id,
         encoder=str(signature["encoder"]),
         statistics=storage.read_json(storage.join(prepared, "statistics.json")),
-        metrics=metrics,
+        metrics=cast(Metrics, metrics),
         training=storage.read_json(storage.join(folders["train"], "training.json")),
         signature=signature,
-        vectors=told,
         months=count_months(
             _tables(storage.join(prepared, "events"), ["timestamp"]),
             _tables(storage.join(prepared, "heldout"), ["timestamp"]),
         ),
         item_events=np.asarray(catalogue["events"]),
         history_lengths=np.concatenate(lengths) if lengths else np.zeros(0, np.int64),
-        list_sources=sources,
         list_users=users,
-        short_lists=dict(reasons),
-        item_map=map_items(catalogue, names, alike),
+        short_lists=dict(shortfalls),
+        item_map=map_items(catalogue, names, preferences),
         examples=example_users(prepared, lists, names),
-        neighbours=known_neighbours(catalogue, names, alike),
+        neighbours=best_sold_neighbours(catalogue, names, preferences),
     )
 
 
@@ -174,7 +170,13 @@ def _tables(folder: str, columns: Sequence[str]) -> Iterator[pa.Table]:
             yield storage.read_parquet(storage.join(folder, name), columns)
 
 
-def show_id(value: Any) -> str:
+def _add_counts(counter: Counter[str], values: pa.ChunkedArray) -> None:
+    """Add how often each value comes; of these there is a handful."""
+    for entry in values.value_counts():
+        counter[entry["values"].as_py()] += entry["counts"].as_py()
+
+
+def show_id(value: Id) -> str:
     """An id as text: binary ones in hexadecimal digits."""
     return value.hex() if isinstance(value, bytes) else str(value)
 
@@ -195,7 +197,7 @@ class Titles:
             return " ".join(self._titles[int(row)].as_py().split())
         return show_id(self._ids[int(row)].as_py())
 
-    def of(self, items: Sequence[Any]) -> list[str]:
+    def of(self, items: Sequence[Id]) -> list[str]:
         """The titles of some ids; one that the catalogue lacks is shown as it is."""
         rows = encode_ids(pa.array(items, self._ids.type), self._ids)
         return [self[row] if row >= 0 else show_id(item) for row, item in zip(rows, items, strict=True)]
@@ -207,26 +209,23 @@ def count_months(events: Iterator[pa.Table], heldout: Iterator[pa.Table]) -> lis
     for counter, tables in zip(counts, (events, heldout), strict=True):
         for table in tables:
             months = np.asarray(table["timestamp"]).astype("datetime64[M]").astype(np.int64)
-            found, number = np.unique(months, return_counts=True)
-            counter.update(dict(zip(found.tolist(), number.tolist(), strict=True)))
+            distinct, n = np.unique(months, return_counts=True)
+            counter.update(dict(zip(distinct.tolist(), n.tolist(), strict=True)))
     both = sorted({*counts[0], *counts[1]})
     if not both:
         return []
     return [
-        Month(name=str(np.datetime64(m, "M")), known=counts[0][m], held_out=counts[1][m])
+        Month(name=str(np.datetime64(m, "M")), before=counts[0][m], held_out=counts[1][m])
         for m in range(both[0], both[-1] + 1)
     ]
 
 
-def count_sources(tables: Iterator[pa.Table]) -> tuple[dict[str, int], dict[str, int]]:
-    """Rows by their source, and users by the source of their first item."""
-    rows: Counter[str] = Counter()
+def count_sources(tables: Iterator[pa.Table]) -> dict[str, int]:
+    """Users by the source of their first item."""
     users: Counter[str] = Counter()
     for table in tables:
-        for counter, column in ((rows, table["source"]), (users, table["source"].filter(pc.equal(table["rank"], 1)))):
-            for entry in column.value_counts():
-                counter[entry["values"].as_py()] += entry["counts"].as_py()
-    return dict(rows), dict(users)
+        _add_counts(users, table["source"].filter(pc.equal(table["rank"], 1)))
+    return dict(users)
 
 
 def plane(vectors: np.ndarray) -> tuple[np.ndarray, float]:
@@ -243,13 +242,18 @@ def plane(vectors: np.ndarray) -> tuple[np.ndarray, float]:
     return points * np.where(signs == 0, 1, signs), float((sizes[:2] ** 2).sum()) / total if total else 0.0
 
 
+def _best_sold(catalogue: pa.Table) -> tuple[np.ndarray, np.ndarray]:
+    """The purchases of each item, and the rows, most sold first."""
+    events = np.asarray(catalogue["events"])
+    return events, np.argsort(-events, kind="stable")
+
+
 def map_items(catalogue: pa.Table, names: Titles, vectors: np.ndarray) -> ItemMap | None:
     """The best-sold items that have a vector, in the plane; None with fewer than 3 of them.
 
     The names are those of the best-sold items that have a title.
     """
-    events = np.asarray(catalogue["events"])
-    best = np.lexsort((np.arange(len(events)), -events))
+    events, best = _best_sold(catalogue)
     usable = best[vectors[best].any(axis=1)]
     shown = usable[:MAP_ITEMS]
     if len(shown) < 3:
@@ -281,23 +285,21 @@ def map_items(catalogue: pa.Table, names: Titles, vectors: np.ndarray) -> ItemMa
     )
 
 
-def known_neighbours(catalogue: pa.Table, names: Titles, vectors: np.ndarray) -> list[Neighbours]:
+def best_sold_neighbours(catalogue: pa.Table, names: Titles, vectors: np.ndarray) -> list[Neighbours]:
     """The nearest items of the best-sold ones."""
-    events = np.asarray(catalogue["events"])
+    events, best = _best_sold(catalogue)
     usable = np.asarray(vectors.any(axis=1))
-    best = np.lexsort((np.arange(len(events)), -events))
-    known = best[usable[best] & (events[best] > 0)][:KNOWN_ITEMS]
-    if not len(known):
+    queries = best[usable[best] & (events[best] > 0)][:NEIGHBOUR_ITEMS]
+    if not len(queries):
         return []
-    itself = (np.arange(len(known) + 1, dtype=np.int64), known.astype(np.int32))
-    ids, scores = top_k(vectors[known], vectors, KNOWN_NEIGHBOURS, exclude=itself, allowed=usable)
+    ids, scores = top_k(vectors[queries], vectors, NEIGHBOURS_SHOWN, exclude=Csr.single(queries), allowed=usable)
     return [
         Neighbours(
             title=names[i],
             events=int(events[i]),
             nearest=[(names[j], float(s)) for j, s in zip(row, score, strict=True) if j >= 0],
         )
-        for i, row, score in zip(known, ids, scores, strict=True)
+        for i, row, score in zip(queries, ids, scores, strict=True)
     ]
 
 
@@ -306,31 +308,28 @@ def example_users(prepared: str, lists: str, names: Titles) -> list[Example]:
 
     They are picked by their place in the order of history lengths, not by how well they were served.
     """
-    recommended = [n for n in storage.files(storage.join(lists, "recommendations")) if n.endswith(".parquet")]
-    read = []
-    seen = 0
-    for name in (n for n in storage.files(storage.join(prepared, "histories")) if n.endswith(".parquet")):
-        rows = next((n for n in recommended if n.rpartition("/")[2] == name), None)
-        if rows is None:
-            continue
-        histories = storage.read_parquet(storage.join(prepared, "histories", name))
-        listed = storage.read_parquet(storage.join(lists, "recommendations", rows))
-        heldout = storage.read_parquet(storage.join(prepared, "heldout", name), ["user_id", "item_id"])
-        read.append((histories, listed, heldout))
-        seen += len(histories)
-        if seen >= ENOUGH_USERS:
-            break
-    if not read:
+    names_of_parts = (n for n in storage.files(storage.join(lists, "recommendations")) if n.endswith(".parquet"))
+    recommended = {path.rpartition("/")[2]: path for path in names_of_parts}
+    parts: list[tuple[pa.Table, ...]] = []
+    for name, path in recommended.items():
+        if sum(len(part[0]) for part in parts) < ENOUGH_USERS:
+            histories = storage.read_parquet(storage.join(prepared, "histories", name))
+            listed = storage.read_parquet(storage.join(lists, "recommendations", path))
+            heldout = storage.read_parquet(storage.join(prepared, "heldout", name), ["user_id", "item_id"])
+            parts.append((histories, listed, heldout))
+    if not parts:
         return []
-    histories, listed, heldout = (pa.concat_tables(t) for t in zip(*read, strict=True))
+    histories, listed, heldout = (pa.concat_tables(tables) for tables in zip(*parts, strict=True))
     lengths = np.asarray(pc.list_value_length(histories["items"]))
     order = np.argsort(lengths, kind="stable")
     first = listed.filter(pc.equal(listed["rank"], 1))
-    served = first.filter(pc.equal(first["source"], "model"))["user_id"]
-    others = first.filter(pc.not_equal(first["source"], "model"))["user_id"]
-    by_model = np.asarray(pc.is_in(histories["user_id"], value_set=served.combine_chunks()))
-    by_rest = np.asarray(pc.is_in(histories["user_id"], value_set=others.combine_chunks()))
-    returning = np.asarray(pc.is_in(histories["user_id"], value_set=heldout["user_id"].combine_chunks()))
+
+    def among(users: pa.Table) -> np.ndarray:
+        return np.asarray(pc.is_in(histories["user_id"], value_set=users["user_id"].combine_chunks()))
+
+    by_model = among(first.filter(pc.equal(first["source"], "model")))
+    by_rest = among(first.filter(pc.not_equal(first["source"], "model")))
+    returning = among(heldout)
     pool = order[(by_model & returning)[order]]
     if len(pool) < len(EXAMPLE_SHARES):
         pool = order[by_model[order]]

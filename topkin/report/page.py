@@ -9,14 +9,15 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
-from topkin.report import svg as charts
+from topkin.baselines.registry import BASELINES
+from topkin.recommend.bought import BOUGHT
 from topkin.report import wording
 from topkin.report.charts import draw, validation_metric
 from topkin.report.data import ReportData
-from topkin.report.tables import cold_items, item_kinds, list_qualities, user_kinds
+from topkin.report.metrics_file import Metrics, Training, protocol_scores
+from topkin.report.tables import cold_items, item_kinds, list_qualities, metric_rows, user_kinds
 from topkin.report.wording import (
     METRIC_NAMES,
-    MODEL_MEANINGS,
     MODEL_NAMES,
     PROTOCOL_NAMES,
     SOURCE_NAMES,
@@ -26,20 +27,12 @@ from topkin.report.wording import (
     share,
 )
 
-RULES = {
-    "exclude": "bought items are never listed",
-    "keep": "bought items may be listed",
-    "boost": "bought items may be listed, those due again first",
-    "cooldown": "bought items are listed again after a cool-down",
-}
-
 
 def render(data: ReportData) -> str:
     """The whole page as HTML. Everything that comes from the data is escaped."""
-    drawn = {name: Markup(svg) for name, svg in draw(data).items()}
+    drawn = {name: Markup(chart) for name, chart in draw(data).items()}
     return _template().render(
         data=data,
-        css=Markup(charts.CSS),
         charts=drawn,
         verdict=verdict(data.metrics),
         comparison=comparison(data.metrics),
@@ -74,46 +67,43 @@ def _template() -> jinja2.Template:
 def captions(data: ReportData) -> dict[str, str]:
     """The captions that depend on what was measured."""
     name = metric_name(data.metrics["verdict"]["metric"])
-    found = validation_metric(data.training)
+    measured = validation_metric(data.training)
     return {
         "differences": f"{name}: the model minus each baseline",
         "metrics": f"{name} of the model and the baselines",
-        "recall": f"Validation {metric_name(found.removeprefix('validation_'))}" if found else "",
+        "recall": f"Validation {metric_name(measured.removeprefix('validation_'))}" if measured else "",
     }
 
 
-def verdict(metrics: Mapping[str, Any]) -> dict[str, str]:
+def verdict(metrics: Metrics) -> dict[str, str]:
     """Is the model good: a word, a sentence, and which of good, bad and open it is."""
-    found = metrics["verdict"]
-    if found["good"] is None:
+    verdict = metrics["verdict"]
+    if verdict["good"] is None:
         return {
             "kind": "open",
             "word": "Not judged",
-            "sentence": f"Whether the model is good cannot be said: {found['reason']}.",
+            "sentence": f"Whether the model is good cannot be said: {verdict['reason']}.",
         }
     beaten = [MODEL_NAMES[n] for n, yes in in_order(metrics["beats"]) if yes]
     made_by = metrics.get("made_by")
     itself = f" {MODEL_NAMES[made_by]} is the model, and is not compared with itself." if made_by else ""
     rest = [MODEL_NAMES[n] for n, yes in in_order(metrics["beats"]) if not yes]
-    measure = (
-        f"{metric_name(found['metric'])} on {'items new to the user' if found['protocol'] == 'novel' else 'all items'}"
-    )
-    if found["good"]:
+    items = "items new to the user" if verdict["protocol"] == "novel" else "all items"
+    measure = f"{metric_name(verdict['metric'])} on {items}"
+    if verdict["good"]:
         return {
             "kind": "good",
             "word": "Good",
             "sentence": f"In {measure} the model beats all {len(beaten)} baselines: every 95 % interval of the "
             f"difference lies above zero.{itself}",
         }
-    known = (
-        f"the model beats {_words(beaten, 'and')}, but not {_words(rest, 'or')}"
-        if beaten
-        else "the model beats no baseline"
-    )
+    outcome = "the model beats no baseline"
+    if beaten:
+        outcome = f"the model beats {_words(beaten, 'and')}, but not {_words(rest, 'or')}"
     return {
         "kind": "bad",
         "word": "Not good",
-        "sentence": f"In {measure} {known}. A baseline is beaten where the whole 95 % interval of the difference "
+        "sentence": f"In {measure} {outcome}. A baseline is beaten where the whole 95 % interval of the difference "
         f"lies above zero, and only a model that beats all of them is called good.{itself}",
     }
 
@@ -123,7 +113,7 @@ def _words(names: Sequence[str], last: str) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {last} {names[-1]}"
 
 
-def unjudged_purchases(heldout: Mapping[str, Any]) -> str:
+def unjudged_purchases(heldout: Mapping[str, int]) -> str:
     """Which held-out purchases judge nobody, in a sentence; empty where all do."""
     users, items = heldout["events_of_new_users"], heldout["events_of_new_items"]
     parts = []
@@ -135,52 +125,34 @@ def unjudged_purchases(heldout: Mapping[str, Any]) -> str:
     return f"{' and '.join(parts)} {verb} nobody." if parts else ""
 
 
-def comparison(metrics: Mapping[str, Any]) -> list[tuple[str, list[dict[str, Any]]]]:
+def comparison(metrics: Metrics) -> list[tuple[str, list[dict[str, Any]]]]:
     """For each protocol, the verdict's first, a row for each baseline: values, difference, interval, word."""
     metric, first = metrics["verdict"]["metric"], metrics["verdict"]["protocol"]
-    found = []
+    tables = []
     for protocol in sorted(PROTOCOL_NAMES, key=lambda p: p != first):
-        rows = []
-        for name, values in in_order(metrics["differences"][protocol]):
-            low, mean, high = values[metric]
-            ours, theirs = metrics[protocol]["model"][metric], metrics[protocol][name][metric]
+        scores, rows = protocol_scores(metrics, protocol), []
+        for name, differences in in_order(metrics["differences"][protocol]):
+            low, mean, high = differences[metric]
+            ours, theirs = scores["model"][metric], scores[name][metric]
             kind = "better" if low > 0 else "worse" if high < 0 else "same"
-            p = metrics["p"][protocol][name][metric]
-            row = {"baseline": MODEL_NAMES[name], "meaning": MODEL_MEANINGS[name], "ours": ours, "theirs": theirs}
-            row |= {"low": low, "mean": mean, "high": high, "kind": kind, "p": p}
+            row = {"baseline": MODEL_NAMES[name], "meaning": BASELINES[name].meaning, "ours": ours, "theirs": theirs}
+            row |= {"low": low, "mean": mean, "high": high, "kind": kind, "p": metrics["p"][protocol][name][metric]}
             row |= {"word": "no clear difference" if kind == "same" else kind}
             rows.append(row | {"ratio": ours / theirs if theirs and kind != "same" else None})
         if rows:
-            found.append((PROTOCOL_NAMES[protocol], rows))
-    return found
+            tables.append((PROTOCOL_NAMES[protocol], rows))
+    return tables
 
 
-def metric_tables(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+def metric_tables(metrics: Metrics) -> list[dict[str, Any]]:
     """For each protocol, a block of rows for each cut-off: the models' metrics, the best of each marked."""
-    found, shown = [], int(metrics["verdict"]["metric"].partition("@")[2])
+    shown = int(metrics["verdict"]["metric"].partition("@")[2])
+    tables = []
     for protocol, title in PROTOCOL_NAMES.items():
-        if not metrics[protocol]:
-            continue
-        blocks = []
-        for k in metrics["k"]:
-            rows = {
-                model: [*(values[f"{m}@{k}"] for m in METRIC_NAMES if m != "coverage"),
-                        metrics["coverage"][protocol][model][f"coverage@{k}"]]
-                for model, values in in_order(metrics[protocol])
-            }  # fmt: skip
-            best = [max(column) for column in zip(*rows.values(), strict=True)]
-            blocks.append(
-                {
-                    "k": k,
-                    "open": k == shown,
-                    "rows": [
-                        (MODEL_NAMES[m], m == "model", [(v, v == b and v > 0) for v, b in zip(row, best, strict=True)])
-                        for m, row in rows.items()
-                    ],
-                }
-            )
-        found.append({"protocol": protocol, "title": title, "blocks": blocks, "names": list(METRIC_NAMES.values())})
-    return found
+        if protocol_scores(metrics, protocol):
+            blocks = [{"k": k, "open": k == shown, "rows": metric_rows(metrics, protocol, k)} for k in metrics["k"]]
+            tables.append({"title": title, "blocks": blocks, "names": list(METRIC_NAMES.values())})
+    return tables
 
 
 def profile(data: ReportData) -> list[tuple[str, str]]:
@@ -207,64 +179,58 @@ def reject_rows(statistics: Mapping[str, Any]) -> list[tuple[str, str, int, str]
         source = statistics["sources"][name]
         if not source:
             continue
-        reasons = {**source["rejected"]}
-        if source.get("duplicates"):
-            reasons["exact duplicate of another row"] = source["duplicates"]
-        for reason, number in sorted(reasons.items(), key=lambda r: (-r[1], r[0])):
-            rows.append((name, reason, number, share(number, source["rows"])))
+        duplicates = {"exact duplicate of another row": source.get("duplicates", 0)}
+        for reason, n in sorted({**source["rejected"], **duplicates}.items(), key=lambda r: (-r[1], r[0])):
+            if n:
+                rows.append((name, reason, n, share(n, source["rows"])))
     return rows
 
 
 def list_rows(data: ReportData) -> dict[str, list[tuple[str, int, str]]]:
     """Users by the source of their list, and short lists by reason."""
+
+    def rows(counts: Mapping[str, int], whole: int) -> list[tuple[str, int, str]]:
+        by_count = sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))
+        return [(SOURCE_NAMES.get(name, name.replace("_", " ")), n, share(n, whole)) for name, n in by_count]
+
     users = sum(data.list_users.values())
+    return {"sources": rows(data.list_users, users), "short": rows(data.short_lists, data.statistics["users"])}
+
+
+def published(metrics: Metrics) -> dict[str, Any]:
+    """The metrics of the published lists under their own rule."""
+    lists = metrics["published"]
+    scores = {**lists["metrics"], **lists["coverage"]}
     return {
-        "sources": [
-            (SOURCE_NAMES.get(n, n), v, share(v, users))
-            for n, v in sorted(data.list_users.items(), key=lambda x: (-x[1], x[0]))
-        ],
-        "short": [
-            (n.replace("_", " "), v, share(v, data.statistics["users"]))
-            for n, v in sorted(data.short_lists.items(), key=lambda x: (-x[1], x[0]))
+        "users": lists["users"],
+        "rule": BOUGHT[lists["policy"]].meaning,
+        "names": list(METRIC_NAMES.values()),
+        "rows": [
+            (k, [scores[f"{m}@{k}"] for m in METRIC_NAMES]) for k in metrics["k"] if f"recall@{k}" in lists["metrics"]
         ],
     }
 
 
-def published(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """The metrics of the published lists under their own rule."""
-    found = metrics["published"]
-    ks = [k for k in metrics["k"] if f"recall@{k}" in found["metrics"]]
-    return {
-        "users": found["users"],
-        "rule": RULES[found["policy"]],
-        "names": list(METRIC_NAMES.values()),
-        "rows": [
-            (k, [*(found["metrics"][f"{m}@{k}"] for m in METRIC_NAMES if m != "coverage"),
-                 found["coverage"][f"coverage@{k}"]])
-            for k in ks
-        ],
-    }  # fmt: skip
-
-
 def validation(data: ReportData) -> str:
     """What the training itself measured, in a sentence; empty where it measured nothing."""
-    found = data.metrics.get("validation") or {}
-    name = next((n for n in found if n.partition("@")[0] in METRIC_NAMES), None)
-    if name is None or found[name] is None:
+    scores = data.metrics.get("validation") or {}
+    name = next((n for n in scores if n.partition("@")[0] in METRIC_NAMES), None)
+    if name is None or scores[name] is None:
         return ""
-    return f"On the last days before the date, which training kept aside, {metric_name(name)} was {found[name]:.3f}."
+    return f"On the last days before the date, which training kept aside, {metric_name(name)} was {scores[name]:.3f}."
 
 
-def training_text(training: Mapping[str, Any]) -> str:
+def training_text(training: Training) -> str:
     """How the training went, in a sentence or two."""
     trial, final = len(training.get("epochs") or []), len(training.get("refit") or [])
-    stopped = training.get("stopped") or ""
-    said = {"patience": "when it no longer rose", "epochs": "at the most that train.epochs allows"}.get(
-        stopped, stopped
-    )
+    reason = training.get("stopped") or ""
+    reasons = {"patience": "when it no longer rose", "epochs": "at the most that train.epochs allows"}
+    reason = reasons.get(reason, reason)
     if not trial:
-        return f"{plural(final, 'epoch')} over all purchases; {said}." if final else ""
-    text = f"{plural(trial, 'trial epoch')} without the last days, whose purchases measured the recall, stopped {said}"
+        return f"{plural(final, 'epoch')} over all purchases; {reason}." if final else ""
+    text = (
+        f"{plural(trial, 'trial epoch')} without the last days, whose purchases measured the recall, stopped {reason}"
+    )
     if not final:
         return f"{text}; the encoder is that of epoch {training.get('best_epoch')}."
     again = f"The encoder was then trained anew on all purchases for {plural(final, 'epoch')}, as many as were best"

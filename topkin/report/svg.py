@@ -1,51 +1,18 @@
 """Charts as inline SVG: pure functions from numbers to a string that needs no script and no other file.
 
 Every chart has a title and a description for those who do not see it, says with words, shapes or
-positions whatever it says with colour, and takes its colours from the variables in :data:`CSS`, so that
-it reads in light, in dark and on paper. Text given by callers is escaped.
+positions whatever it says with colour, and takes its colours from the page's variables and its style from the
+page's classes, so that it reads in light, in dark and on paper. Text given by callers is escaped.
 """
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 from itertools import pairwise
 
 import numpy as np
-
-_LIGHT = """
-  --ink: #1a1d21; --soft: #565d66; --rule: #d9dde2; --paper: #ffffff; --wash: #f4f6f8; --accent: #0b5fb8;
-  --calm: #9aa4b0; --good: #1d6b38; --bad: #a3271d; --c0: #0b5fb8; --c1: #b3470b; --c2: #24733f; --c3: #86358f;
-  --c4: #7d6200; --c5: #086e78; --c6: #b01e56; --c7: #6b7280;
-"""
-_DARK = """
-  --ink: #eceff3; --soft: #aab3bd; --rule: #3a414a; --paper: #15181c; --wash: #1e2328; --accent: #6db3f8;
-  --calm: #78828e; --good: #7fce97; --bad: #ff9d92; --c0: #6db3f8; --c1: #f4a06b; --c2: #7fce97; --c3: #d59be0;
-  --c4: #dcc04a; --c5: #66ccd6; --c6: #f38bb0; --c7: #a3adb8;
-"""
-CSS = (
-    f""":root {{ color-scheme: light dark; {_LIGHT} }}
-@media (prefers-color-scheme: dark) {{ :root {{ {_DARK} }} }}
-@media print {{ :root {{ color-scheme: light; {_LIGHT} }} }}
-"""
-    + """svg.chart { display: block; width: 100%; height: auto; font-family: inherit; }
-svg.chart text { font-size: 12.5px; fill: var(--ink); }
-svg.chart text.soft { fill: var(--soft); }
-svg.chart text.strong { font-weight: 600; }
-svg.chart text.halo { paint-order: stroke; stroke: var(--paper); stroke-width: 3.5px; stroke-linejoin: round; }
-svg.chart text.onmap { paint-order: stroke; stroke: var(--wash); stroke-width: 5px; stroke-linejoin: round; }
-svg.chart .grid { stroke: var(--rule); stroke-width: 1; }
-svg.chart .axis { stroke: var(--soft); stroke-width: 1; }
-svg.chart .line { fill: none; stroke: var(--accent); stroke-width: 2; stroke-linejoin: round; }
-svg.chart .accent { fill: var(--accent); }
-svg.chart .calm { fill: var(--calm); }
-svg.chart .open { fill: var(--paper); stroke: var(--accent); stroke-width: 1.5; }
-svg.chart .whisker { stroke: var(--ink); stroke-width: 1.5; fill: none; }
-svg.chart .leader { stroke: var(--soft); stroke-width: .8; }
-"""
-    + "".join(f"svg.chart .c{i} {{ fill: var(--c{i}); }}\n" for i in range(8))
-)
 
 _WIDE, _NARROW = set("MW@%mw—"), set("iljtfrI.,:;'|!()[] ")
 FONT = 12.5
@@ -128,81 +95,82 @@ def nice_ticks(low: float, high: float, about: int = 5) -> list[float]:
     return [round(i * step, 12) for i in range(first, last + 1)]
 
 
-def bar_groups(key: str, title: str, description: str, groups: Sequence[tuple[str, Sequence[Bar]]]) -> str:
-    """Horizontal bars in named groups that share one axis, with their values and 95 % intervals."""
-    bars = [b for _, group in groups for b in group]
-    width, row, head = 520.0, 25.0, 30.0
-    left = min(max((text_width(b.name) for b in bars), default=0) + 14, 210)
-    ends = [b.value if b.high is None else b.high for b in bars]
-    ticks = nice_ticks(0, max([*ends, 1e-9]), 5)
-    right = 58.0
-    scale = (width - left - right) / ticks[-1]
-    height = sum(head + row * len(group) for _, group in groups) + 26
-    out = []
-    for t, text in zip(ticks, tick_texts(ticks), strict=True):
-        x = left + t * scale
-        out.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{head - 6:.0f}" y2="{height - 22:.0f}"/>')
-        out.append(_text(x, height - 6, text, "soft", "middle"))
-    y = 0.0
-    for name, group in groups:
-        out.append(_text(0, y + 18, name, "strong halo"))
-        y += head
-        for b in group:
-            middle, end = y + row / 2, left + max(b.value, 0) * scale
-            out.append(_text(left - 8, middle + 4.4, b.name, "strong" if b.strong else "", "end"))
-            kind = "accent" if b.strong else "calm"
-            out.append(
-                f'<rect class="{kind}" x="{left:.1f}" y="{y + 4:.1f}" '
-                f'width="{max(end - left, 1):.1f}" height="{row - 8:.0f}" rx="2"/>'
-            )
-            if b.low is not None and b.high is not None:
-                out.append(_whisker(left + b.low * scale, left + b.high * scale, middle))
-                end = max(end, left + b.high * scale)
-            out.append(_text(end + 7, middle + 4.4, f"{b.value:.3f}", "strong halo" if b.strong else "halo"))
-            y += row
-    return _svg(key, title, description, width, height, out)
+ROW, HEAD = 25.0, 30.0  # heights of a bar and of a group's name
 
 
-def interval_plot(key: str, title: str, description: str, groups: Sequence[tuple[str, Sequence[Bar]]]) -> str:
-    """Differences with their 95 % intervals beside a line at zero; a hollow dot where it lies within."""
+def _grouped_rows(
+    groups: Sequence[tuple[str, Sequence[Bar]]],
+    ticks: Sequence[float],
+    texts: Sequence[str],
+    right: float,
+    draw: Callable[[Bar, float, Callable[[float], float]], list[str]],
+    zero: str = "grid",
+) -> tuple[float, float, list[str]]:
+    """Width, height and content of groups of rows that share an axis; ``draw`` gets a bar, its y and the scale."""
     bars = [b for _, group in groups for b in group]
-    width, row, head = 520.0, 25.0, 30.0
+    width, height = 520.0, sum(HEAD + ROW * len(group) for _, group in groups) + 26
     left = min(max((text_width(b.name) for b in bars), default=0) + 14, 210)
-    low = min([0.0, *(b.value if b.low is None else b.low for b in bars)])
-    high = max([0.0, *(b.value if b.high is None else b.high for b in bars)])
-    ticks = nice_ticks(low, high, 6)
-    scale = (width - left - 66) / (ticks[-1] - ticks[0])
-    height = sum(head + row * len(group) for _, group in groups) + 26
+    scale = (width - left - right) / (ticks[-1] - ticks[0])
 
     def at(value: float) -> float:
         return left + (value - ticks[0]) * scale
 
     out = []
-    for t, text in zip(ticks, tick_texts(ticks), strict=True):
-        kind = "axis" if t == 0 else "grid"
-        out.append(
-            f'<line class="{kind}" x1="{at(t):.1f}" x2="{at(t):.1f}" y1="{head - 6:.0f}" y2="{height - 22:.0f}"/>'
-        )
-        out.append(_text(at(t), height - 6, f"{'+' if t > 0 else ''}{text}", "soft", "middle"))
+    for t, text in zip(ticks, texts, strict=True):
+        out.append(_line(zero if t == 0 else "grid", at(t), HEAD - 6, at(t), height - 22))
+        out.append(_text(at(t), height - 6, text, "soft", "middle"))
     y = 0.0
     for name, group in groups:
         out.append(_text(0, y + 18, name, "strong halo"))
-        y += head
+        y += HEAD
         for b in group:
-            middle = y + row / 2
-            out.append(_text(left - 8, middle + 4.4, b.name, "", "end"))
-            clear, start, end = True, at(b.value) - 5, at(b.value) + 5
-            if b.low is not None and b.high is not None:
-                out.append(_whisker(at(b.low), at(b.high), middle))
-                clear, start, end = b.low > 0 or b.high < 0, min(start, at(b.low)), max(end, at(b.high))
-            out.append(f'<circle class="{"accent" if clear else "open"}" cx="{at(b.value):.1f}" cy="{middle}" r="5"/>')
-            number = _minus(f"{b.value:+.3f}")
-            if b.value < 0 and start - 7 - text_width(number) > left - 4:  # off the line at zero
-                out.append(_text(start - 7, middle + 4.4, number, "halo", "end"))
-            else:
-                out.append(_text(end + 7, middle + 4.4, number, "halo"))
-            y += row
-    return _svg(key, title, description, width, height, out)
+            out.append(_text(left - 8, y + ROW / 2 + 4.4, b.name, "strong" if b.strong else "", "end"))
+            out += draw(b, y, at)
+            y += ROW
+    return width, height, out
+
+
+def bar_groups(key: str, title: str, description: str, groups: Sequence[tuple[str, Sequence[Bar]]]) -> str:
+    """Horizontal bars in named groups that share one axis, with their values and 95 % intervals."""
+    ticks = nice_ticks(
+        0, max([*(b.value if b.high is None else b.high for _, group in groups for b in group), 1e-9]), 5
+    )
+
+    def draw(b: Bar, y: float, at: Callable[[float], float]) -> list[str]:
+        middle, left, end = y + ROW / 2, at(0), at(max(b.value, 0))
+        out = [_rect("accent" if b.strong else "calm", left, y + 4, max(end - left, 1), ROW - 8, rx=2)]
+        if b.low is not None and b.high is not None:
+            out.append(_whisker(at(b.low), at(b.high), middle))
+            end = max(end, at(b.high))
+        out.append(_text(end + 7, middle + 4.4, f"{b.value:.3f}", "strong halo" if b.strong else "halo"))
+        return out
+
+    return _svg(key, title, description, *_grouped_rows(groups, ticks, tick_texts(ticks), 58, draw))
+
+
+def interval_plot(key: str, title: str, description: str, groups: Sequence[tuple[str, Sequence[Bar]]]) -> str:
+    """Differences with their 95 % intervals beside a line at zero; a hollow dot where it lies within."""
+    bars = [b for _, group in groups for b in group]
+    low = min([0.0, *(b.value if b.low is None else b.low for b in bars)])
+    high = max([0.0, *(b.value if b.high is None else b.high for b in bars)])
+    ticks = nice_ticks(low, high, 6)
+
+    def draw(b: Bar, y: float, at: Callable[[float], float]) -> list[str]:
+        out: list[str] = []
+        middle, clear, start, end = y + ROW / 2, True, at(b.value) - 5, at(b.value) + 5
+        if b.low is not None and b.high is not None:
+            out.append(_whisker(at(b.low), at(b.high), middle))
+            clear, start, end = b.low > 0 or b.high < 0, min(start, at(b.low)), max(end, at(b.high))
+        out.append(_circle("accent" if clear else "open", at(b.value), middle, 5))
+        number = _minus(f"{b.value:+.3f}")
+        if b.value < 0 and start - 7 - text_width(number) > at(ticks[0]) - 4:  # off the line at zero
+            out.append(_text(start - 7, middle + 4.4, number, "halo", "end"))
+        else:
+            out.append(_text(end + 7, middle + 4.4, number, "halo"))
+        return out
+
+    texts = [f"{'+' if t > 0 else ''}{text}" for t, text in zip(ticks, tick_texts(ticks), strict=True)]
+    return _svg(key, title, description, *_grouped_rows(groups, ticks, texts, 66, draw, zero="axis"))
 
 
 def line_chart(
@@ -233,27 +201,22 @@ def line_chart(
     wide = max(hi - lo, 1e-9)
 
     def px(x: float) -> float:
-        return (
-            left + (x - lo) / wide * (width - left - right - 12) + 6 if hi > lo else left + (width - left - right) / 2
-        )
+        room = width - left - right
+        return left + (x - lo) / wide * (room - 12) + 6 if hi > lo else left + room / 2
 
     def py(y: float) -> float:
         return top + (yt[-1] - y) / (yt[-1] - yt[0]) * (height - top - bottom)
 
     out = []
     for t, text in zip(yt, tick_texts(yt), strict=True):
-        out.append(f'<line class="grid" x1="{left}" x2="{width - right:.1f}" y1="{py(t):.1f}" y2="{py(t):.1f}"/>')
-        out.append(_text(left - 8, py(t) + 4.4, text, "soft", "end"))
+        out += _level(left, width - right, py(t), text)
     for t, text in zip(xt, tick_texts(xt), strict=True):
         out.append(_text(px(t), height - bottom + 18, text, "soft", "middle"))
     out.append(_text(left + (width - left - right) / 2, height - 6, x_label, "soft", "middle"))
     out.append(_text(0, 12, y_label, "soft"))
     if mark is not None:
         x = px(mark[0])
-        out.append(
-            f'<line class="axis" stroke-dasharray="4 3" x1="{x:.1f}" x2="{x:.1f}" '
-            f'y1="{top - 6}" y2="{height - bottom}"/>'
-        )
+        out.append(_line("axis", x, top - 6, x, height - bottom, ' stroke-dasharray="4 3"'))
         room = x + 6 + text_width(mark[1]) < width
         out.append(_text(x + (6 if room else -6), top - 8, mark[1], "halo", "start" if room else "end"))
     for n, line in enumerate(lines):
@@ -262,7 +225,7 @@ def line_chart(
         dash = ' stroke-dasharray="6 4"' if n else ""
         out.append(f'<polyline class="line"{dash} points="{path}"/>')
         if len(points) <= 60:
-            out.extend(f'<circle class="accent" cx="{x:.1f}" cy="{y:.1f}" r="3"/>' for x, y in points)
+            out.extend(_circle("accent", x, y, 3) for x, y in points)
         if named and points:
             out.append(_text(points[-1][0] + 7, points[-1][1] + 4.4, line.name, "halo"))
     return _svg(key, title, description, width, height, out)
@@ -287,9 +250,7 @@ def histogram(
     floor = height - bottom
     out = []
     for t, text in zip(ticks, tick_texts(ticks), strict=True):
-        y = floor - t * scale
-        out.append(f'<line class="grid" x1="{left}" x2="{width - right}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        out.append(_text(left - 8, y + 4.4, text, "soft", "end"))
+        out += _level(left, width - right, floor - t * scale, text)
     widest = max((text_width(c.name) for c in columns), default=0)
     every = max(1, math.ceil((widest + 10) / step))
     highest = max(range(len(columns)), key=lambda i: columns[i].value + columns[i].open, default=-1)
@@ -300,16 +261,14 @@ def histogram(
         for kind, foot, tall, edge in (("accent", 0.0, below, 0.0), ("open", below, whole - below, 0.75)):
             if tall > 0:
                 tall = max(tall, 1.5)
-                out.append(
-                    f'<rect class="{kind}" x="{x + inset + edge:.1f}" y="{floor - foot - tall + edge:.1f}" '
-                    f'width="{max(step - 2 * inset - 2 * edge, 0.5):.1f}" height="{max(tall - 2 * edge, 0.5):.1f}"/>'
-                )
+                wide, high = max(step - 2 * inset - 2 * edge, 0.5), max(tall - 2 * edge, 0.5)
+                out.append(_rect(kind, x + inset + edge, floor - foot - tall + edge, wide, high))
         out.append("</g>")
         if i % every == 0:
             out.append(_text(x + step / 2, floor + 17, c.name, "soft", "middle"))
         if i == highest and whole:
             out.append(_text(x + step / 2, floor - whole - 6, short_number(c.value + c.open), "halo", "middle"))
-    out.append(f'<line class="axis" x1="{left}" x2="{width - right}" y1="{floor:.1f}" y2="{floor:.1f}"/>')
+    out.append(_line("axis", left, floor, width - right, floor))
     if x_label:
         out.append(_text(left + (width - left - right) / 2, height - 5, x_label, "soft", "middle"))
     return _svg(key, title, description, width, height, out)
@@ -341,7 +300,7 @@ def scatter_map(
     stretch = np.minimum(stretch, scale * 1.6)  # one unit of both axes may differ by 1.6 at most
     middle = np.array([width / 2, top + (height - top) / 2])
     at = (points - (low + high) / 2) * stretch * [1, -1] + middle
-    out = [f'<rect x="0" y="{top}" width="{width}" height="{height - top}" fill="var(--wash)" rx="4"/>']
+    out = [_rect("wash", 0, top, width, height - top, rx=4)]
 
     def shape(group: int) -> int:
         return -1 if rest and group == len(names) - 1 else group
@@ -368,10 +327,10 @@ def scatter_map(
             continue
         lx, ly = place
         px, py = at[i]
-        out.append(f'<circle cx="{px:.1f}" cy="{py:.1f}" r="5.5" fill="none" stroke="var(--ink)" stroke-width="1.2"/>')
+        out.append(_circle("ring", px, py, 5.5))
         near = min(max(px, lx), lx + text_width(text, FONT))
         if math.hypot(near - px, ly - 4 - py) > 16:
-            out.append(f'<line class="leader" x1="{px:.1f}" y1="{py:.1f}" x2="{near:.1f}" y2="{ly - 4:.1f}"/>')
+            out.append(_line("leader", px, py, near, ly - 4))
         out.append(_text(lx, ly, text, "onmap"))
     return _svg(key, title, description, width, height, out)
 
@@ -385,53 +344,43 @@ def place_labels(
     bottom), over no text placed before and over none of the named points.
     """
     left, top, right, bottom = frame
-    taken: list[tuple[float, float, float, float]] = []
+    occupied: list[tuple[float, float, float, float]] = []
     dots = [(x - 7, y - 7, x + 7, y + 7) for x, y in points]
     places: list[tuple[float, float] | None] = []
     for n, ((x, y), text) in enumerate(zip(points, texts, strict=True)):
-        wide, found = text_width(text), None
-        others = dots[:n] + dots[n + 1 :]
-        for far in (0, 12, 26, 44):
-            for lx, ly in (
-                (x + 9 + far, y + 4.4),
-                (x - 9 - far - wide, y + 4.4),
-                (x - wide / 2, y - 10 - far),
-                (x - wide / 2, y + 19 + far),
-                (x + 6 + far, y - 8 - far),
-                (x + 6 + far, y + 17 + far),
-                (x - 6 - far - wide, y - 8 - far),
-                (x - 6 - far - wide, y + 17 + far),
-            ):
-                box = (lx - 3, ly - 12, lx + wide + 3, ly + 5)
-                inside = box[0] >= left and box[1] >= top and box[2] <= right and box[3] <= bottom
-                if inside and not any(_meet(box, other) for other in taken + others):
-                    found = (float(lx), float(ly))
-                    taken.append(box)
-                    break
-            if found:
+        wide = text_width(text)
+        boxes = occupied + dots[:n] + dots[n + 1 :]
+        places.append(None)
+        for lx, ly in _around(x, y, wide):
+            x1, y1, x2, y2 = box = (lx - 3, ly - 12, lx + wide + 3, ly + 5)
+            inside = x1 >= left and y1 >= top and x2 <= right and y2 <= bottom
+            if inside and not any(x1 < o[2] and o[0] < x2 and y1 < o[3] and o[1] < y2 for o in boxes):
+                places[-1] = (float(lx), float(ly))
+                occupied.append(box)
                 break
-        places.append(found)
     return places
 
 
-def _meet(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> bool:
-    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+def _around(x: float, y: float, wide: float) -> Iterator[tuple[float, float]]:
+    """Where a text of some width may start: right, left, above, below and at the corners, near before far."""
+    for far in (0, 12, 26, 44):
+        yield from ((x + 9 + far, y + 4.4), (x - 9 - far - wide, y + 4.4))
+        yield from ((x - wide / 2, y - 10 - far), (x - wide / 2, y + 19 + far))
+        for corner in (x + 6 + far, x - 6 - far - wide):
+            yield from ((corner, y - 8 - far), (corner, y + 17 + far))
 
 
 def _marker(x: float, y: float, group: int, groups: int, ordered: bool) -> str:
     if ordered:
         share = group / max(groups - 1, 1)
-        return (
-            f'<circle class="accent" cx="{x:.1f}" cy="{y:.1f}" r="{1.6 + 3 * share:.1f}" '
-            f'fill-opacity="{0.25 + 0.35 * share:.2f}"/>'
-        )
+        return _circle("accent", x, y, 1.6 + 3 * share, f' fill-opacity="{0.25 + 0.35 * share:.2f}"')
     if group < 0:
-        return f'<circle class="c7" cx="{x:.1f}" cy="{y:.1f}" r="2"/>'
-    kind, r = f"c{group % 8}", 4.0
+        return _circle("c7", x, y, 2)
+    kind = f"c{group % 8}"
     if group % 8 == 0:
-        return f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="{r}"/>'
+        return _circle(kind, x, y, 4)
     if group % 8 == 1:
-        return f'<rect class="{kind}" x="{x - 3.4:.1f}" y="{y - 3.4:.1f}" width="6.8" height="6.8"/>'
+        return _rect(kind, x - 3.4, y - 3.4, 6.8, 6.8)
     shapes = {
         2: ((0, -4.8), (4.4, 3.4), (-4.4, 3.4)),
         3: ((0, -5), (5, 0), (0, 5), (-5, 0)),
@@ -443,6 +392,23 @@ def _marker(x: float, y: float, group: int, groups: int, ordered: bool) -> str:
     }  # fmt: skip
     path = " ".join(f"{x + dx:.1f},{y + dy:.1f}" for dx, dy in shapes[group % 8])
     return f'<polygon class="{kind}" points="{path}"/>'
+
+
+def _level(left: float, right: float, y: float, text: str) -> list[str]:
+    """A line across the chart, and what it stands for at its left."""
+    return [_line("grid", left, y, right, y), _text(left - 8, y + 4.4, text, "soft", "end")]
+
+
+def _line(kind: str, x1: float, y1: float, x2: float, y2: float, more: str = "") -> str:
+    return f'<line class="{kind}"{more} x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
+
+
+def _rect(kind: str, x: float, y: float, width: float, height: float, rx: float = 0) -> str:
+    return f'<rect class="{kind}" x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" rx="{rx}"/>'
+
+
+def _circle(kind: str, x: float, y: float, r: float, more: str = "") -> str:
+    return f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="{r:.1f}"{more}/>'
 
 
 def _whisker(x1: float, x2: float, y: float) -> str:

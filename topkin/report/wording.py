@@ -4,31 +4,11 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, TypeVar
 
+from topkin.baselines.registry import BASELINES
+
 T = TypeVar("T")
 
-MODEL_NAMES = {
-    "model": "This model",
-    "popularity": "Popularity",
-    "recent_popularity": "Recent popularity",
-    "recent_popularity_30": "Popularity of 30 days",
-    "own_frequency": "Own frequency",
-    "item_knn": "Item-kNN",
-    "item_knn_recent": "Item-kNN × recency",
-    "user_knn": "User-kNN",
-    "graph_filter": "Graph filter",
-    "ials": "iALS",
-}
-MODEL_MEANINGS = {
-    "popularity": "items by how many users bought them",
-    "recent_popularity": "items by purchases in the last seven days",
-    "recent_popularity_30": "items by purchases in the last thirty days",
-    "own_frequency": "what the user bought most often, then popularity",
-    "item_knn": "items bought by the same users as the user's items",
-    "item_knn_recent": "item-kNN, lifted by what sells now",
-    "user_knn": "what users who bought alike bought",
-    "graph_filter": "two steps over the graph of purchases, in closed form",
-    "ials": "factors of the purchases, by least squares",
-}
+MODEL_NAMES = {"model": "This model", **{name: entry.label for name, entry in BASELINES.items()}}
 METRIC_NAMES = {
     "recall": "Recall",
     "precision": "Precision",

@@ -20,11 +20,11 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from topkin.linalg.blas import one_blas_thread
-from topkin.search.kernels import BLAS, Engine, Products
+from topkin.linalg.csr import Csr
+from topkin.linalg.sort_keys import LOWEST, PAD, above, best_keys, first_keys, keys_of, kth, lists_of, scores_of
+from topkin.search.kernels import BLAS, Engine, Places, Products
 from topkin.search.pair_scores import error_bounds, pair_scores
-from topkin.search.sort_keys import LOWEST, PAD, above, best_keys, first_keys, keys_of, kth, lists_of, scores_of
 
-Exclude = tuple[np.ndarray, np.ndarray]
 TopK = tuple[np.ndarray, np.ndarray]
 
 BUDGET_BYTES = 256 << 20
@@ -35,7 +35,7 @@ def top_k(
     items: np.ndarray,
     k: int,
     *,
-    exclude: Exclude | None = None,
+    exclude: Csr | None = None,
     allowed: np.ndarray | None = None,
     budget_bytes: int = BUDGET_BYTES,
     threads: int | None = None,
@@ -43,8 +43,8 @@ def top_k(
 ) -> TopK:
     """The k items of highest inner product with each query: ids (n, k) int32, scores (n, k) float32.
 
-    queries: (n, d) float32. items: (m, d) float32. exclude: CSR ``(indptr (n + 1,), items)``, the items that
-    query r must not get are ``items[indptr[r]:indptr[r + 1]]``, in any order, repeats allowed.
+    queries: (n, d) float32. items: (m, d) float32. exclude: the items that each query must not get, n rows, in any
+    order, repeats allowed.
     allowed: (m,) bool, the items that any query may get. budget_bytes: bound of the working memory beside
     inputs and result (and the allowed items, if not all are). threads: how many at once, by default one a
     processor. engine: what multiplies; the answer is the same with any.
@@ -63,13 +63,13 @@ def top_k(
     queries, items = np.ascontiguousarray(queries, np.float32), np.ascontiguousarray(items, np.float32)
     if queries.ndim != 2 or items.ndim != 2 or queries.shape[1] != items.shape[1]:
         raise ValueError(f"queries and items must be (n, d) and (m, d), got {queries.shape} and {items.shape}")
-    _check(k, len(queries), len(items), exclude, allowed)
+    exclude = _checked(k, len(queries), len(items), exclude, allowed)
     numbers = None
     if allowed is not None and not allowed.all():
         numbers = np.flatnonzero(allowed).astype(np.int32)
         items = items[numbers]
         if exclude is not None:
-            exclude = _renumber(exclude, allowed)
+            exclude = exclude.renumbered(np.where(allowed, np.cumsum(allowed) - 1, -1).astype(np.int32))
     margins = error_bounds(queries, items)
     threads = _processors() if threads is None else threads
     if threads < 1:
@@ -89,7 +89,7 @@ def top_k(
         search = _Search(items, k, rows, blocks, products(rows))
         for start in starts:
             part = slice(start, start + rows)
-            keys = search(queries[part], margins[part], None if exclude is None else _rows_of(exclude, part))
+            keys = search(queries[part], margins[part], None if exclude is None else _places(exclude, part))
             ids[part], scores[part] = lists_of(keys)
 
     with one_blas_thread():
@@ -104,7 +104,7 @@ def top_k(
 
 
 def top_k_of_scores(
-    scores: np.ndarray, k: int, *, exclude: Exclude | None = None, allowed: np.ndarray | None = None
+    scores: np.ndarray, k: int, *, exclude: Csr | None = None, allowed: np.ndarray | None = None
 ) -> TopK:
     """The k best columns of each row of dense scores, (n, m) float32, as :func:`top_k` orders them.
 
@@ -114,7 +114,7 @@ def top_k_of_scores(
     if scores.ndim != 2:
         raise ValueError(f"scores must be (n, m), got {scores.shape}")
     n, m = scores.shape
-    _check(k, n, m, exclude, allowed)
+    exclude = _checked(k, n, m, exclude, allowed)
     ids, best = np.full((n, k), -1, np.int32), np.full((n, k), -np.inf, np.float32)
     rows = max(1, BUDGET_BYTES // (24 * max(m, 1)))
     for start in range(0, n, rows):
@@ -126,7 +126,7 @@ def top_k_of_scores(
             block = block if allowed is None else np.where(allowed, block, np.float32(-np.inf))
             block = block.copy() if allowed is None else block
             if exclude is not None:
-                block[_rows_of(exclude, part)] = -np.inf
+                block[_places(exclude, part)] = -np.inf
         keep, at = above(block, kth(block, k))
         keys = best_keys(keep, keys_of(block[keep, at], at), len(block), k)
         ids[part], best[part] = lists_of(keys)
@@ -154,7 +154,7 @@ class _Search:
         self.found = np.full((rows, self.width), -np.inf, np.float32)
         self.columns = np.empty((rows, self.width), np.int32)
 
-    def __call__(self, queries: np.ndarray, margins: np.ndarray, barred: Exclude | None) -> np.ndarray:
+    def __call__(self, queries: np.ndarray, margins: np.ndarray, barred: Places | None) -> np.ndarray:
         """The keys of the k best items of each query, (b, k) uint64 sorted; barred: rows and items."""
         if barred is not None:
             order = np.argsort(barred[1] % self.blocks, kind="stable")
@@ -177,7 +177,7 @@ class _Search:
         return min(self.k, math.ceil((1.5 + math.sqrt(2.25 + self.k * seen / len(self.items))) ** 2))
 
     def _pass(
-        self, queries: np.ndarray, margins: np.ndarray, floors: np.ndarray, barred: Exclude | None, *, guess: bool
+        self, queries: np.ndarray, margins: np.ndarray, floors: np.ndarray, barred: Places | None, *, guess: bool
     ) -> tuple[np.ndarray, np.ndarray]:
         """The keys of the k best items not below their query's floor, and the highest floor guessed on the way."""
         b, number = len(queries), np.arange(len(queries) + 1)
@@ -271,29 +271,25 @@ def _processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _rows_of(exclude: Exclude, part: slice) -> Exclude:
+def _places(exclude: Csr, part: slice) -> Places:
     """Row, from 0, and item of each exclusion of some rows."""
-    indptr = exclude[0][part.start : part.stop + 1]
-    return np.repeat(np.arange(len(indptr) - 1), np.diff(indptr)), exclude[1][indptr[0] : indptr[-1]]
+    some = exclude.slice(part.start, part.stop)
+    return some.rows, some.indices
 
 
-def _renumber(exclude: Exclude, allowed: np.ndarray) -> Exclude:
-    """The exclusions among the allowed items, by their number among these."""
-    indptr, items = exclude
-    keep = allowed[items]
-    return np.concatenate([[0], np.cumsum(keep)])[indptr], (np.cumsum(allowed) - 1)[items[keep]]
-
-
-def _check(k: int, n: int, m: int, exclude: Exclude | None, allowed: np.ndarray | None) -> None:
+def _checked(k: int, n: int, m: int, exclude: Csr | None, allowed: np.ndarray | None) -> Csr | None:
+    """The exclusions, after the arguments were found to fit."""
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
     if m >= 2**31:
         raise ValueError(f"item numbers must fit int32, got {m} items: shard them and merge with merge_top_k")
     if allowed is not None and (allowed.shape != (m,) or allowed.dtype != bool):
         raise ValueError(f"allowed must be ({m},) bool, got {allowed.shape} {allowed.dtype}")
-    if exclude is not None:
-        indptr, items = exclude
-        if len(indptr) != n + 1 or indptr[0] != 0 or indptr[-1] != len(items):
-            raise ValueError(f"exclude must be CSR with {n} rows, got {len(indptr) - 1} rows, {len(items)} items")
-        if len(items) and not 0 <= items.min() <= items.max() < m:
-            raise ValueError(f"excluded items must be from 0 to {m - 1}, got {items.min()} to {items.max()}")
+    if exclude is None:
+        return None
+    indptr, items = exclude = Csr(*exclude)  # any pair of such arrays will do
+    if len(indptr) != n + 1 or indptr[0] != 0 or indptr[-1] != len(items):
+        raise ValueError(f"exclude must be CSR with {n} rows, got {len(indptr) - 1} rows, {len(items)} items")
+    if len(items) and not 0 <= items.min() <= items.max() < m:
+        raise ValueError(f"excluded items must be from 0 to {m - 1}, got {items.min()} to {items.max()}")
+    return exclude

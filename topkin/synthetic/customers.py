@@ -5,10 +5,11 @@ else is generated. What a customer explores is drawn exactly from P(item | custo
 ``exp(taste) * popularity * sell(item, time)``; consumables that please are bought again at their cycle.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 
+from topkin.synthetic.columns import Columns, arrival_days, is_repeated
 from topkin.synthetic.items import CATEGORIES, DIM, GeneratedItems, on_grid
 
 BLOCK = 256
@@ -22,7 +23,7 @@ _ROUNDS = 64
 
 
 @dataclass(frozen=True)
-class Customers:
+class Customers(Columns):
     """A block of customers as arrays, (n,) each; ``number`` counts from 0 over the whole shop.
 
     ``taste``: (n, DIM) float32; its inner product with ``GeneratedItems.cells`` is the log of how much the customer
@@ -37,34 +38,14 @@ class Customers:
     favourites: np.ndarray
     taste: np.ndarray
 
-    def __len__(self) -> int:
-        return len(self.number)
-
-    def take(self, rows: np.ndarray) -> "Customers":
-        """Some of the customers."""
-        return Customers(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})
-
 
 @dataclass(frozen=True)
-class GeneratedPurchases:
+class GeneratedPurchases(Columns):
     """Purchases as arrays, (n,) each: row in the block's customers, item number, time in days."""
 
     row: np.ndarray
     item: np.ndarray
     day: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.row)
-
-    def take(self, at: np.ndarray) -> "GeneratedPurchases":
-        """Some of the purchases."""
-        return GeneratedPurchases(self.row[at], self.item[at], self.day[at])
-
-    def and_then(self, other: "GeneratedPurchases") -> "GeneratedPurchases":
-        """These purchases and others behind them."""
-        return GeneratedPurchases(
-            *(np.concatenate([getattr(self, f.name), getattr(other, f.name)]) for f in fields(self))
-        )
 
 
 def draw_customers(
@@ -76,10 +57,10 @@ def draw_customers(
     after it. A taste is the sum of two categories, two brands and a style that the customer likes, and noise;
     countries differ in the categories they like. ``per_customer`` purchases are expected over the whole time.
     """
-    here = np.unique(items.category)
+    sold = np.unique(items.category)
     country = rng.choice(len(COUNTRIES), n, p=_COUNTRY_SHARES)
-    local = here[(country[:, None] * 3 + rng.integers(3, size=(n, 1))) % len(here)]
-    favourites = here[rng.integers(len(here), size=(n, 2))]
+    local = sold[(country[:, None] * 3 + rng.integers(3, size=(n, 1))) % len(sold)]
+    favourites = sold[rng.integers(len(sold), size=(n, 2))]
     favourites[:, :1] = np.where(rng.random((n, 1)) < 0.4, local, favourites[:, :1])
     brands = rng.integers(len(items.brand_vectors), size=(n, 2))
     style = rng.integers(len(items.style_vectors), size=n)
@@ -91,12 +72,7 @@ def draw_customers(
         + 0.6 * items.style_vectors[style]
         + 0.2 * rng.normal(size=(n, DIM)) / np.sqrt(DIM)
     )
-    come = rng.random(n)
-    joined = np.zeros(n)
-    during, before, after = (come > 0.66) & (come <= 0.90), (come > 0.90) & (come <= 0.95), come > 0.95
-    joined[during] = rng.uniform(0, max(cut - 21, 0), during.sum())
-    joined[before] = rng.uniform(max(cut - 21, 0), cut, before.sum())
-    joined[after] = rng.uniform(cut, n_days, after.sum())
+    joined = arrival_days((0.66, 0.90, 0.95), cut, n_days, rng.random(n), rng)
     days = n_days - (0.24 * max(cut - 21, 0) / 2 + 0.05 * (cut - 10.5) + 0.05 * (cut + n_days) / 2)  # mean
     activity = np.exp(rng.normal(-(_SPREAD**2) / 2, _SPREAD, n)) * per_customer / days
     return Customers(np.arange(first, first + n), country, joined, activity, favourites, on_grid(SHARPNESS * taste))
@@ -108,10 +84,10 @@ def _explore(people: Customers, items: GeneratedItems, n_days: int, rng: np.rand
     basket = 1 + rng.poisson(3, len(people))
     visits = -(-lines // basket)
     starts = np.concatenate([[0], np.cumsum(visits)])
-    who = np.repeat(np.arange(len(people)), visits)
-    visit_day = people.joined[who] + rng.random(len(who)) * (n_days - people.joined[who])
-    visit_day = np.floor(visit_day) + np.clip(rng.normal(0.56, 0.11, len(who)), 0.34, 0.87)  # shop hours
-    visit_day = np.maximum(visit_day, people.joined[who])
+    visitor = np.repeat(np.arange(len(people)), visits)
+    visit_day = people.joined[visitor] + rng.random(len(visitor)) * (n_days - people.joined[visitor])
+    visit_day = np.floor(visit_day) + np.clip(rng.normal(0.56, 0.11, len(visitor)), 0.34, 0.87)  # shop hours
+    visit_day = np.maximum(visit_day, people.joined[visitor])
 
     row = np.repeat(np.arange(len(people)), lines)
     day = visit_day[starts[row] + (rng.random(len(row)) * visits[row]).astype(np.int64)] if len(row) else np.zeros(0)
@@ -129,10 +105,10 @@ def _explore(people: Customers, items: GeneratedItems, n_days: int, rng: np.rand
         start = items.reach[items.cell_ends[cell]]
         place = np.searchsorted(items.reach, start + rng.random(len(todo)) * mass[cell], side="right") - 1
         place = np.clip(place, items.cell_ends[cell], items.cell_ends[cell + 1] - 1)
-        found = items.by_cell[place]
-        taken = rng.random(len(todo)) < items.sell(found, day[todo])
-        item[todo[taken]] = found[taken]
-        todo = todo[~taken]
+        candidates = items.by_cell[place]
+        accepted = rng.random(len(todo)) < items.sell(candidates, day[todo])
+        item[todo[accepted]] = candidates[accepted]
+        todo = todo[~accepted]
         if not len(todo):
             break
     return GeneratedPurchases(row, item, day).take(item >= 0)
@@ -141,12 +117,9 @@ def _explore(people: Customers, items: GeneratedItems, n_days: int, rng: np.rand
 def _first_of_item(bought: GeneratedPurchases) -> np.ndarray:
     """Whether a purchase is its customer's first of the item, (n,) bool."""
     order = np.lexsort((bought.day, bought.item, bought.row))
-    row, item = bought.row[order], bought.item[order]
-    first = np.ones(len(order), bool)
-    first[1:] = (row[1:] != row[:-1]) | (item[1:] != item[:-1])
-    back = np.empty(len(order), bool)
-    back[order] = first
-    return back
+    first = np.empty(len(order), bool)
+    first[order] = ~is_repeated(bought.row[order], bought.item[order])
+    return first
 
 
 def _refills(
@@ -154,13 +127,13 @@ def _refills(
 ) -> GeneratedPurchases:
     """The chains of purchases that follow the first one of a consumable."""
     chain = first.take((items.cycle[first.item] > 0) & (rng.random(len(first)) < ADOPT))
-    found = GeneratedPurchases(*(np.zeros(0, a.dtype) for a in (chain.row, chain.item, chain.day)))
+    refills = [chain.take(np.zeros(0, np.int64))]
     while len(chain):
         day = chain.day + items.cycle[chain.item] * np.exp(rng.normal(0, 0.1, len(chain)))
         goes_on = (day < n_days) & (day < items.gone[chain.item]) & (rng.random(len(chain)) < STAY)
         chain = GeneratedPurchases(chain.row, chain.item, day).take(goes_on)
-        found = found.and_then(chain)
-    return found
+        refills.append(chain)
+    return GeneratedPurchases.concat(refills)
 
 
 def draw_purchases(
@@ -170,14 +143,11 @@ def draw_purchases(
     explored = _explore(people, items, n_days, rng)
     first = _first_of_item(explored)
     again = (items.cycle[explored.item] == 0) & ~first & (rng.random(len(first)) >= REBUY)
-    bought = explored.take(~again).and_then(_refills(explored.take(first), items, n_days, rng))
+    refills = _refills(explored.take(first), items, n_days, rng)
+    bought = GeneratedPurchases.concat([explored.take(~again), refills])
     second = np.floor(bought.day * 86_400)
     order = np.lexsort((bought.item, second, bought.row))
-    same = np.zeros(len(order), bool)
-    same[1:] = True
-    for key in (bought.row[order], second[order], bought.item[order]):
-        same[1:] &= key[1:] == key[:-1]
-    return bought.take(order[~same])
+    return bought.take(order[~is_repeated(bought.row[order], second[order], bought.item[order])])
 
 
 def categories_of(people: Customers) -> list[list[str]]:

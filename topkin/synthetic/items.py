@@ -1,14 +1,16 @@
-"""The planted items of the generated shop: what they are, what tells taste, when they sell.
+"""The planted items of the generated shop: what they are, whose taste they meet, when they sell.
 
 An item is of a category, a brand and a style: its *cell*. Cells have vectors; a customer's taste is a vector
 too, and their inner product is how much the customer likes all items of the cell. The words of the title
-name the cell, so that content tells what purchases would.
+name the cell, so that content predicts what purchases would.
 """
 
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+
+from topkin.synthetic.columns import arrival_days
 
 DIM = 64
 SPREAD = 0.8  # of the logarithm of popularity
@@ -131,7 +133,7 @@ class GeneratedItems:
         return [f"{10_000 + i}{letters[s]}" for i, s in enumerate(self.style.tolist())]
 
     def titles(self) -> list[str]:
-        """Brand, style, noun of the category, and a word that tells nothing."""
+        """Brand, style, noun of the category, and a word without meaning."""
         brands = brand_names(len(self.brand_vectors))
         nouns = [c[4].split() for c in CATEGORIES]
         rows = zip(self.brand, self.style, self.category, self.noun, self.extra, strict=True)
@@ -195,11 +197,7 @@ def draw_items(
     cycle = np.where(days > 0, np.round(days * rng.uniform(0.8, 1.25, n_items)), 0.0)
 
     late = rng.random(n_items)
-    launch = np.zeros(n_items)
-    during, before, after = (late > 0.70) & (late <= 0.92), (late > 0.92) & (late <= 0.96), late > 0.96
-    launch[during] = rng.uniform(0, max(cut - 21, 0), during.sum())
-    launch[before] = rng.uniform(max(cut - 21, 0), cut, before.sum())
-    launch[after] = rng.uniform(cut, max(n_days - 5, cut), after.sum())
+    launch = arrival_days((0.70, 0.92, 0.96), cut, max(n_days - 5, cut), late, rng)
     gone = np.full(n_items, np.inf)
     leaving = (late < 0.02) & (np.arange(n_items) > 0)
     gone[leaving] = rng.uniform(cut / 2, cut, leaving.sum())

@@ -1,13 +1,14 @@
-"""The dirt of the generated shop: what real purchase logs hold beside purchases.
+"""The noise of the generated shop: what real purchase logs hold beside purchases.
 
 Every kind is seen in UCI Online Retail. Lines are added to the good ones, which stay as they are but for the way
 in which some codes are written: what prepare accepts is exactly what was planted.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
+
+from topkin.synthetic.columns import Columns
 
 KINDS = (
     "clean",
@@ -23,18 +24,19 @@ KINDS = (
 )
 """What a line is. Of these ``clean`` and ``repeated in invoice`` are purchases, a ``duplicate`` equals one."""
 
-NON_PRODUCTS = ("POST", "DOT", "M", "D", "C2", "BANK CHARGES", "AMAZONFEE", "CRUK", "gift_0001_30")
-NON_PRODUCT_TITLES = (
-    "POSTAGE",
-    "DOTCOM POSTAGE",
-    "Manual",
-    "Discount",
-    "CARRIAGE",
-    "Bank charges",
-    "AMAZON FEE",
-    "CRUK commission",
-    "Dotcomgiftshop gift voucher £30.00",
-)
+NON_PRODUCTS = {
+    "POST": "POSTAGE",
+    "DOT": "DOTCOM POSTAGE",
+    "M": "Manual",
+    "D": "Discount",
+    "C2": "CARRIAGE",
+    "BANK CHARGES": "Bank charges",
+    "AMAZONFEE": "AMAZON FEE",
+    "CRUK": "CRUK commission",
+    "gift_0001_30": "Dotcomgiftshop gift voucher £30.00",
+}
+"""Codes that are no products, and their titles."""
+
 NOTES = ("check", "?", "damaged", "found", "wet/rusty", "thrown away")
 PLAIN, LOWER, PADDED = 0, 1, 2
 _AFTER = 20_000  # added to the invoice's number: more invoices than a customer has
@@ -82,12 +84,12 @@ class NoiseRates:
 
 
 @dataclass(frozen=True)
-class Lines:
+class Lines(Columns):
     """Invoice lines as arrays, (n,) each.
 
-    ``user``: customer number, -1 for none. ``item``: item number; -1 - j is ``NON_PRODUCTS[j]``. ``written``:
-    how the code is written. ``time``: int64 seconds from the shop's first. ``invoice``: its number, the same for
-    all that a customer buys at a time. ``kind``: place in :data:`KINDS`.
+    ``user``: customer number, -1 for none. ``item``: item number; -1 - j is the j-th of :data:`NON_PRODUCTS`.
+    ``written``: how the code is written. ``time``: int64 seconds from the shop's first. ``invoice``: its number, the
+    same for all that a customer buys at a time. ``kind``: place in :data:`KINDS`.
     """
 
     user: np.ndarray
@@ -100,28 +102,13 @@ class Lines:
     invoice: np.ndarray
     kind: np.ndarray
 
-    def __len__(self) -> int:
-        return len(self.user)
-
-    def take(self, at: np.ndarray) -> "Lines":
-        """Some of the lines."""
-        return Lines(*(getattr(self, f.name)[at] for f in fields(self)))
-
-    def but(self, kind: str, **changed: np.ndarray | float) -> "Lines":
+    def copies(self, kind: str, **columns: np.ndarray | float) -> "Lines":
         """Copies that are of another kind and differ in some columns."""
-        columns = {f.name: getattr(self, f.name) for f in fields(self)}
-        for name, value in {**changed, "kind": KINDS.index(kind)}.items():
-            columns[name] = np.broadcast_to(np.asarray(value, columns[name].dtype), len(self)).copy()
-        return Lines(**columns)
-
-    @classmethod
-    def concat(cls, parts: Sequence["Lines"]) -> "Lines":
-        """All lines of some parts, in their order."""
-        return cls(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(cls)))
+        return self.replaced(**columns, kind=KINDS.index(kind))
 
 
 def inject_noise(good: Lines, noise: NoiseRates, last: int, rng: np.random.Generator) -> Lines:
-    """The good lines, some codes written otherwise, and dirty lines behind them.
+    """The good lines, some codes written otherwise, and noisy ones behind them.
 
     ``last`` is the shop's last second: what follows a purchase, such as its return, comes before it.
     """
@@ -133,35 +120,35 @@ def inject_noise(good: Lines, noise: NoiseRates, last: int, rng: np.random.Gener
     written = good.written.copy()
     written[some(noise.lower_case)] = LOWER
     written[some(noise.padded_codes)] = PADDED
-    good = Lines(**{**{f.name: getattr(good, f.name) for f in fields(good)}, "written": written})
+    good = good.replaced(written=written)
 
     def later(lines: Lines, days: float) -> np.ndarray:
         return np.minimum(lines.time + (86_400 * rng.exponential(days, len(lines))).astype(np.int64) + 1, last)
 
     parts = [good]
     lines = good.take(some(noise.no_user))
-    parts.append(lines.but("no user", user=-1))
+    parts.append(lines.copies("no user", user=-1))
     lines = good.take(some(noise.returns))
     number = lines.invoice + _AFTER
-    parts.append(lines.but("return", invoice=number, quantity=-lines.quantity, time=later(lines, 9)))
+    parts.append(lines.copies("return", invoice=number, quantity=-lines.quantity, time=later(lines, 9)))
     lines = good.take(some(noise.cancelled))
     parts.append(
-        lines.but("cancelled", invoice=lines.invoice + 2 * _AFTER, quantity=-lines.quantity, time=later(lines, 0.01))
+        lines.copies("cancelled", invoice=lines.invoice + 2 * _AFTER, quantity=-lines.quantity, time=later(lines, 0.01))
     )
     lines = good.take(some(noise.write_offs))
-    parts.append(lines.but("write-off", user=-1, quantity=-rng.integers(1, 500, len(lines)), price=0.0))
+    parts.append(lines.copies("write-off", user=-1, quantity=-rng.integers(1, 500, len(lines)), price=0.0))
     lines = good.take(some(noise.zero_price))
-    parts.append(lines.but("zero price", price=0.0))
+    parts.append(lines.copies("zero price", price=0.0))
     lines = good.take(some(noise.negative_price))
-    parts.append(lines.but("negative price", price=-lines.price))
+    parts.append(lines.copies("negative price", price=-lines.price))
     lines = good.take(some(noise.non_products))
     lines = lines.take(np.unique(lines.invoice, return_index=True)[1])  # one fee an invoice
     what = -1 - rng.integers(len(NON_PRODUCTS), size=len(lines))
     fee = rng.choice([1.5, 18.0, 40.0], len(lines))
-    parts.append(lines.but("not a product", item=what, written=PLAIN, quantity=1, price=fee))
-    parts.append(good.take(some(noise.duplicates)).but("duplicate"))
+    parts.append(lines.copies("not a product", item=what, written=PLAIN, quantity=1, price=fee))
+    parts.append(good.take(some(noise.duplicates)).copies("duplicate"))
     lines = good.take(some(noise.repeated))
-    parts.append(lines.but("repeated in invoice", quantity=lines.quantity + rng.integers(1, 4, len(lines))))
+    parts.append(lines.copies("repeated in invoice", quantity=lines.quantity + rng.integers(1, 4, len(lines))))
     return Lines.concat(parts)
 
 

@@ -19,17 +19,17 @@ def best_items(
     with np.errstate(divide="ignore"):
         base = np.log(appeal).astype(np.float32)
     k = min(k, len(items))
-    found = []
+    blocks = []
     step = max(1, _BLOCK_SCORES // len(items))
     for first in range(0, len(tastes), step):
         taste = items.liking(tastes[first : first + step])[:, items.cell].astype(np.float32)
         utility = taste + base
-        here = (bought_by >= first) & (bought_by < first + len(taste))
-        utility[bought_by[here] - first, bought[here]] = -np.inf
+        in_block = (bought_by >= first) & (bought_by < first + len(taste))
+        utility[bought_by[in_block] - first, bought[in_block]] = -np.inf
         order = np.argsort(-utility, axis=1, kind="stable")[:, :k]
         best = np.take_along_axis(utility, order, 1)
         row, rank = np.nonzero(np.isfinite(best))
         item = order[row, rank]
-        found.append((row + first, rank + 1, item, best[row, rank], taste[row, item]))
-    row, rank, item, value, liking = (np.concatenate(column) for column in zip(*found, strict=True))
+        blocks.append((row + first, rank + 1, item, best[row, rank], taste[row, item]))
+    row, rank, item, value, liking = (np.concatenate(column) for column in zip(*blocks, strict=True))
     return row, rank, item, value, liking

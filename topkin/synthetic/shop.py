@@ -11,20 +11,20 @@ of shards holds the same lines, and a shard needs no more memory than its own li
 """
 
 import math
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property
+from importlib import resources
 from typing import Any
 
+import jinja2
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from topkin.artifacts import storage
-from topkin.artifacts.schemas import vector
-from topkin.synthetic.configuration import config_toml
+from topkin.artifacts import schemas, storage
+from topkin.artifacts.embeddings import vector_column
 from topkin.synthetic.customers import (
     BLOCK,
     COUNTRIES,
@@ -34,11 +34,11 @@ from topkin.synthetic.customers import (
     draw_customers,
     draw_purchases,
 )
-from topkin.synthetic.items import CATEGORIES, DIM, STYLES, GeneratedItems, brand_names, draw_items
+from topkin.synthetic.items import CATEGORIES, STYLES, GeneratedItems, brand_names, draw_items
 from topkin.synthetic.noise import (
     KINDS,
-    NON_PRODUCT_TITLES,
     NON_PRODUCTS,
+    NOTES,
     Lines,
     NoiseRates,
     inject_noise,
@@ -50,24 +50,18 @@ from topkin.telemetry.progress import advance
 FIRST_USER = 100_001
 MILLISECOND = pa.timestamp("ms")
 PURCHASES = pa.schema(
-    [
-        pa.field("invoice_id", pa.string()),
-        pa.field("user_id", pa.int64()),
-        pa.field("item_id", pa.string()),
-        pa.field("quantity", pa.int64()),
-        pa.field("price", pa.float64()),
-        pa.field("timestamp", MILLISECOND),
-        pa.field("country", pa.string()),
-    ]
+    {
+        "invoice_id": pa.string(),
+        "user_id": pa.int64(),
+        "item_id": pa.string(),
+        "quantity": pa.int64(),
+        "price": pa.float64(),
+        "timestamp": MILLISECOND,
+        "country": pa.string(),
+    }
 )
-BEST = pa.schema(
-    [
-        pa.field("user_id", pa.int64(), False),
-        pa.field("rank", pa.int32(), False),
-        pa.field("item_id", pa.string(), False),
-        pa.field("utility", pa.float32(), False),
-        pa.field("taste", pa.float32(), False),
-    ]
+BEST = schemas.schema(
+    user_id=pa.int64(), rank=pa.int32(), item_id=pa.string(), utility=pa.float32(), taste=pa.float32()
 )
 REJECTIONS = {
     "no user": "user_id is null",  # prepare's own
@@ -78,7 +72,7 @@ REJECTIONS = {
     "negative price": "no price",
     "not a product": "not a product",
 }
-"""Why prepare rejects a kind of dirty line: the first rule of :meth:`Shop.config_toml` that it breaks."""
+"""Why prepare rejects a kind of noisy line: the first rule of :meth:`Shop.config_toml` that it breaks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +81,7 @@ class Shop:
 
     They spread over ``days`` days from ``start``; the last ``heldout_days`` come after :attr:`as_of`. How many
     good purchases there are exactly is drawn too (within a few per cent for thousands of customers; fewer
-    where the customers run out of items). ``noise`` says what else the log holds.
+    where the customers run out of items). ``noise`` is what else the log holds.
     """
 
     users: int = 2_000
@@ -138,12 +132,12 @@ class Shop:
         return self._people(self._rng(2, block), first, min(BLOCK, self.users - first), self._explored)
 
     def bought(self, block: int) -> tuple[Customers, GeneratedPurchases]:
-        """The customers of a block and their good purchases, before any dirt."""
+        """The customers of a block and their good purchases, before any noise."""
         people = self.customers(block)
         return people, draw_purchases(people, self.generated_items, n_days=self.days, rng=self._rng(3, block))
 
     def lines(self, block: int) -> Lines:
-        """The invoice lines of a block: good ones, then dirty ones."""
+        """The invoice lines of a block: good ones, then noisy ones."""
         people, bought = self.bought(block)
         rng = self._rng(4, block)
         n = len(bought)
@@ -181,14 +175,14 @@ class Shop:
         return self._purchases(self.shard_lines(shard, of))
 
     def items_table(self) -> pa.Table:
-        """The catalogue with its dirt: item_id, title, category, brand, price, available."""
+        """The catalogue with its noise: item_id, title, category, brand, price, available."""
         items, rng = self.generated_items, self._rng(5)
         keep = np.flatnonzero(self.catalogued)
         titles = inject_title_noise(items.titles(), self.noise, rng)
         codes = self._codes[0].take(pa.array(keep)).to_pylist()
         lower = rng.random(len(keep)) < self.noise.lower_case
         brands = brand_names(len(items.brand_vectors))
-        extra = list(zip(NON_PRODUCTS, NON_PRODUCT_TITLES, strict=True)) if self.noise.non_products else []
+        extra = list(NON_PRODUCTS.items()) if self.noise.non_products else []
         gap = [None] * len(extra)
         return pa.table(
             {
@@ -206,13 +200,9 @@ class Shop:
 
     def users_table(self) -> pa.Table:
         """Every customer, those who never bought and those who join after the cut too: user_id, country."""
-        countries = [self.customers(b).country for b in range(self.blocks)]
-        return pa.table(
-            {
-                "user_id": pa.array(np.arange(FIRST_USER, FIRST_USER + self.users), pa.int64()),
-                "country": pa.array(COUNTRIES).take(pa.array(np.concatenate(countries))),
-            }
-        )
+        countries = np.concatenate([self.customers(b).country for b in range(self.blocks)])
+        users = pa.array(np.arange(FIRST_USER, FIRST_USER + self.users), pa.int64())
+        return pa.table({"user_id": users, "country": pa.array(COUNTRIES).take(pa.array(countries))})
 
     def best_shard(self, shard: int, of: int, *, k: int = 50) -> pa.Table:
         """The truth of a shard's customers: the items not bought before the cut that they will like best.
@@ -237,13 +227,12 @@ class Shop:
         for shard in range(shards):
             lines = self.shard_lines(shard, shards)
             kinds += np.bincount(lines.kind, minlength=len(KINDS))
-            storage.write_parquet(
-                self._purchases(lines), storage.join(folder, "purchases", storage.part_name(shard, shards))
-            )
+            path = storage.join(folder, "purchases", storage.part_name(shard, shards))
+            storage.write_parquet(self._purchases(lines), path)
             advance("generate", len(lines))
         storage.write_parquet(self.items_table(), storage.join(folder, "items.parquet"))
         storage.write_parquet(self.users_table(), storage.join(folder, "users.parquet"))
-        storage.write_json(_counts(kinds), storage.join(folder, "truth", "counts.json"))
+        storage.write_json(_count_lines(kinds), storage.join(folder, "truth", "counts.json"))
         if truth:
             best = [self.best_shard(s, shards) for s in range(shards)]
             storage.write_parquet(pa.concat_tables(best), storage.join(folder, "truth", "best.parquet"))
@@ -253,7 +242,7 @@ class Shop:
     def counts(self) -> dict[str, Any]:
         """What prepare must count: lines by kind, accepted ones, duplicates, rejected ones by reason."""
         kinds = [np.bincount(self.lines(b).kind, minlength=len(KINDS)) for b in range(self.blocks)]
-        return _counts(np.sum(kinds, axis=0))
+        return _count_lines(np.sum(kinds, axis=0))
 
     def planted_items(self) -> pa.Table:
         """What is true of each item: category, brand, style, popularity, life, cycle, vector, catalogued."""
@@ -272,33 +261,33 @@ class Shop:
                 "gone": pa.array(gone, MILLISECOND),
                 "cycle_days": pa.array(items.cycle, pa.float32()),
                 "catalogued": pa.array(self.catalogued),
-                "vector": _vectors(items.cells[items.cell]),
+                "vector": vector_column(items.cells[items.cell]),
             }
         )
 
     def planted_users(self) -> pa.Table:
         """What is true of each customer: favourite categories, when they join, taste."""
-        tables = []
-        for block in range(self.blocks):
-            people = self.customers(block)
-            tables.append(
-                pa.table(
-                    {
-                        "user_id": pa.array(FIRST_USER + people.number, pa.int64()),
-                        "categories": pa.array(categories_of(people), pa.list_(pa.string())),
-                        "joined": pa.array([self._time(d) for d in people.joined.tolist()], MILLISECOND),
-                        "taste": _vectors(people.taste),
-                    }
-                )
-            )
-        return pa.concat_tables(tables)
+        people = Customers.concat([self.customers(block) for block in range(self.blocks)])
+        return pa.table(
+            {
+                "user_id": pa.array(FIRST_USER + people.number, pa.int64()),
+                "categories": pa.array(categories_of(people), pa.list_(pa.string())),
+                "joined": pa.array([self._time(d) for d in people.joined.tolist()], MILLISECOND),
+                "taste": vector_column(people.taste),
+            }
+        )
 
     def config_toml(self, folder: str, *, output: str = "topkin-out", more: str = "") -> str:
         """The topkin configuration of a shop written to ``folder``, a path relative to the configuration file.
 
         The rules accept the good lines exactly. ``more`` is appended, such as a ``[train]`` section.
         """
-        return config_toml(folder, output, self.seed) + more
+        template = resources.files("topkin.synthetic").joinpath("shop.toml.j2").read_text(encoding="utf-8")
+        notes = ", ".join(f"'{note}'" for note in NOTES)
+        text = jinja2.Template(template, keep_trailing_newline=True).render(
+            folder=folder, output=output, seed=self.seed, notes=notes
+        )
+        return text + more
 
     @property
     def _cut(self) -> int:
@@ -311,9 +300,9 @@ class Shop:
         rate, n = wanted, int(np.clip(20_000 / max(wanted, 1), 16, 4 * BLOCK))
         for _ in range(3 if wanted else 0):
             people = self._people(self._rng(6), 0, n, rate)
-            meant = (people.activity * (self.days - people.joined)).sum() * wanted / rate
-            made = len(draw_purchases(people, self.generated_items, n_days=self.days, rng=self._rng(7)))
-            rate = min(rate * float(np.clip(meant / max(made, 1), 0.25, 4)), 10 * wanted)
+            expected = (people.activity * (self.days - people.joined)).sum() * wanted / rate
+            drawn = len(draw_purchases(people, self.generated_items, n_days=self.days, rng=self._rng(7)))
+            rate = min(rate * float(np.clip(expected / max(drawn, 1), 0.25, 4)), 10 * wanted)
         return rate
 
     @cached_property
@@ -361,8 +350,8 @@ class Shop:
         people, bought = self.bought(block)
         offered = self.catalogued | (items.launch < self._cut)
         appeal = np.where(offered, items.expected(self._cut, self.days), 0.0)
-        known = bought.take(bought.day < self._cut)
-        row, rank, item, utility, taste = best_items(people.taste, items, appeal, known.row, known.item, k)
+        before = bought.take(bought.day < self._cut)
+        row, rank, item, utility, taste = best_items(people.taste, items, appeal, before.row, before.item, k)
         columns = [
             pa.array(FIRST_USER + people.number[row], pa.int64()),
             pa.array(rank, pa.int32()),
@@ -373,9 +362,9 @@ class Shop:
         return pa.table(columns, schema=BEST)
 
 
-def _counts(kinds: np.ndarray) -> dict[str, Any]:
+def _count_lines(kinds: np.ndarray) -> dict[str, Any]:
     by_kind = dict(zip(KINDS, kinds.tolist(), strict=True))
-    rejected: Counter[str] = Counter()
+    rejected = dict.fromkeys(REJECTIONS.values(), 0)
     for kind, reason in REJECTIONS.items():
         rejected[reason] += by_kind[kind]
     return {
@@ -383,12 +372,8 @@ def _counts(kinds: np.ndarray) -> dict[str, Any]:
         "kinds": by_kind,
         "accepted": by_kind["clean"] + by_kind["repeated in invoice"],
         "duplicates": by_kind["duplicate"],
-        "rejected": dict(rejected),
+        "rejected": rejected,
     }
-
-
-def _vectors(rows: np.ndarray) -> pa.Array:
-    return pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel(), pa.float32()), type=vector(DIM))
 
 
 _NO_LINES = Lines(*(np.zeros(0, t) for t in ("i8", "i8", "i1", "i8", "f8", "i8", "i8", "i8", "i1")))

@@ -84,6 +84,22 @@ class NPair(NTXent):
         return loss
 
 
+def softmax_against(positive: Tensor, logits: Tensor, negative: Tensor, rows: Tensor | None = None) -> Tensor:
+    """Softmax cross-entropy of positives against the negatives of their row, the one of every loss here.
+
+    Args:
+        positive: (t,) logits of the positives.
+        logits: (q, c) logits of the candidates, corrected for how they were drawn.
+        negative: (q, c) bool, which candidates are negatives of a row.
+        rows: (t,) int, the row of each positive; row t for positive t where None.
+
+    Returns:
+        (t,) losses, ``log(1 + sum of exp(logits of negatives) / exp(positive))``; 0 without a negative.
+    """
+    crowd = log_sum_exp(logits, negative)
+    return tf.nn.softplus((crowd if rows is None else tf.gather(crowd, rows)) - positive)
+
+
 @serializable
 class InfoNCE(Loss):
     """Cross-entropy of each row's two views: y_pred (n, 2, d), such as a user's embedding and the bought item's.
@@ -131,10 +147,8 @@ class InfoNCE(Loss):
         compared = compare(labels, first, labels, second, weights=weights, check=self.check, dtype=self._own_dtype)
         logits = self.logits(labels, first, second)
         own = tf.linalg.diag_part(logits)
-        ways = [log_sum_exp(logits, compared.different)]
-        if self.symmetric:
-            ways.append(log_sum_exp(tf.transpose(logits), compared.different))
-        losses = tf.add_n([tf.nn.softplus(way - own) for way in ways]) / len(ways)
+        ways = [logits, tf.transpose(logits)] if self.symmetric else [logits]
+        losses = tf.add_n([softmax_against(own, way, compared.different) for way in ways]) / len(ways)
         return self.reducer(sums_of(losses), labels, compared.weights)
 
     def logits(self, labels: Tensor, first: Tensor, second: Tensor) -> Tensor:

@@ -3,8 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from topkin.interactions import Interactions
-from topkin.models.data.histories import after_cut, before_cut, count, joined
+from topkin.interactions import Interactions, concatenate
+from topkin.models.data.histories import after_cut, before_cut, count
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def test_a_cut_splits_the_history_and_moves_the_clock(history):
     assert len(before.items) + len(after.items) == len(history.items)
     assert before.ages.min() >= 0
     assert after.ages.max() < 30
-    whole = joined([before, after])
+    whole = concatenate([before, after])
     assert whole.n_users == 24
     assert len(whole.items) == len(history.items)
 

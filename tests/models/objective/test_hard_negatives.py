@@ -1,7 +1,5 @@
 """Hard negatives: which items are drawn, how often, and what the losses are told of it."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -66,8 +64,8 @@ def test_the_mixture_draws_as_many_of_each_as_asked():
 
 
 @pytest.fixture(scope="module")
-def hardly(plan):
-    return replace(plan, batch_size=4, negatives=2, hard_negatives=6, epochs=2, learning_rate=0.05)
+def hardly(context):
+    return context.changed(batch_size=4, negatives=2, hard_negatives=6, epochs=2, learning_rate=0.05)
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +75,7 @@ def trainer(hardly, purchases, catalogue):
     device.set_up(deterministic=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(hard_negatives, "DEPTH", 3)  # the shop is small
-        yield Trainer(hardly, purchases, "refit", hardly.known(purchases, catalogue))
+        yield Trainer(hardly, purchases, "refit", hardly.index(purchases, catalogue))
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +91,8 @@ def second(trainer):
 def test_after_the_first_epoch_negatives_are_those_that_the_vectors_rank_high(trainer, second, purchases):
     usual, chances, _, (out, pooled) = second
     users = next(purchases.groups(np.random.default_rng(0)))
-    how = {name: getattr(trainer.plan, name) for name in HOW}
+    advanced = trainer.train.advanced
+    how = {**HOW, "inverse_popularity": advanced.inverse_popularity, "history_length": advanced.history_length}
     listed = hard_negatives.hard_negative_probabilities(
         users, out, pooled, trainer.counts, np.random.default_rng(1), **how
     )
@@ -117,23 +116,25 @@ def test_an_item_is_a_candidate_as_often_as_the_losses_are_told(trainer, second)
 
 
 def test_a_seed_gives_the_same_file_also_where_training_was_killed(hardly, purchases, catalogue, tmp_path):
-    plan = replace(hardly, batch_size=64, validation_days=0.001, epochs=3)
-    whole = serialization.model_bytes(fit.fit(plan, purchases, catalogue)[0].model)
+    context = hardly.changed(batch_size=64, validation_days=0.001, epochs=3)
+    whole = serialization.model_bytes(fit.fit(context, purchases, catalogue).encoder.model)
 
     def die(phase, epoch):
         if epoch["epoch"] == 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        fit.fit(plan, purchases, catalogue, scratch=str(tmp_path), on_epoch=die)
-    assert serialization.model_bytes(fit.fit(plan, purchases, catalogue, scratch=str(tmp_path))[0].model) == whole
-    none = fit.fit(replace(plan, hard_negatives=0), purchases, catalogue)[0]
+        fit.fit(context, purchases, catalogue, scratch=str(tmp_path), on_epoch=die)
+    assert (
+        serialization.model_bytes(fit.fit(context, purchases, catalogue, scratch=str(tmp_path)).encoder.model) == whole
+    )
+    none = fit.fit(context.changed(hard_negatives=0), purchases, catalogue).encoder
     assert serialization.model_bytes(none.model) != whole
 
 
 def test_without_them_every_epoch_draws_alike(hardly, purchases, catalogue):
-    plan = replace(hardly, hard_negatives=0, batch_size=64)
-    trainer = Trainer(plan, purchases, "refit", plan.known(purchases, catalogue))
+    context = hardly.changed(hard_negatives=0, batch_size=64)
+    trainer = Trainer(context, purchases, "refit", context.index(purchases, catalogue))
     before = np.asarray(trainer.step.log_q), trainer._chances, trainer._draws
     trainer.run_epoch(1)
     trainer.run_epoch(2)

@@ -4,8 +4,8 @@ import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from topkin.baselines.knn import binary_matrix, item_neighbours
 from topkin.interactions import Interactions
+from topkin.linalg.sparse_knn import cosine_neighbours
 from topkin.models.objective.smoothing import Smoothing
 
 
@@ -81,7 +81,7 @@ def test_hops_are_powers_of_the_map_of_one(history, hops):
 
 def test_one_hop_is_what_it_was(history):
     """A matrix written down from the map before there were hops."""
-    near = item_neighbours(binary_matrix(history), 3).tocoo()
+    near = cosine_neighbours(history.binary(), 3).tocoo()
     around = np.zeros((14, 14))
     around[near.row + 1, near.col + 1] = near.data
     total = around.sum(axis=1)

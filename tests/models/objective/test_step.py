@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -10,8 +8,8 @@ from topkin.models.training.trainer import Trainer  # noqa: E402
 
 
 @pytest.fixture(scope="module")
-def known(plan, purchases, catalogue):
-    return plan.known(purchases, catalogue)
+def known(context, purchases, catalogue):
+    return context.index(purchases, catalogue)
 
 
 @pytest.fixture(scope="module")
@@ -23,8 +21,8 @@ def base(known):
     )
 
 
-def test_the_base_says_the_z_scores_of_its_block(plan, purchases, known, base):
-    trainer = Trainer(replace(plan, svd_share=0.5), purchases, "refit", known, base)
+def test_the_base_says_the_z_scores_of_its_block(context, purchases, known, base):
+    trainer = Trainer(context.changed(svd_share=0.5), purchases, "refit", known, base)
     batch = next(trainer.batches(1))
     rows = int(batch["question"][-1]) + 1
     got = np.asarray(trainer.step._offset_logits({k: tf.constant(v) for k, v in batch.items()}, rows))
@@ -41,8 +39,8 @@ def test_an_in_vector_of_the_base_weighs_by_rarity():
     assert base.in_vectors.tolist() == [[0.5, 0.5], [1.0, 1.0]]
 
 
-def test_only_the_rows_that_a_batch_touches_move(plan, purchases, known):
-    trainer = Trainer(replace(plan, batch_size=4, negatives=0, neighbours=0), purchases, "refit", known)
+def test_only_the_rows_that_a_batch_touches_move(context, purchases, known):
+    trainer = Trainer(context.changed(batch_size=4, negatives=0, neighbours=0), purchases, "refit", known)
     before = np.asarray(trainer.model.id_in.table).copy()
     batch = next(trainer.batches(1))
     trainer.step(batch)
@@ -52,16 +50,16 @@ def test_only_the_rows_that_a_batch_touches_move(plan, purchases, known):
 
 
 @pytest.fixture(scope="module")
-def usual(plan, purchases, known, base):
+def usual(context, purchases, known, base):
     """Plans that use every part, one for each loss, with the losses of their first steps."""
-    softmax = replace(plan, negatives=8, negative_power=0.3, svd_share=0.1, logq=0.7)
-    plans = {"softmax": softmax, "ccl": replace(softmax, loss="ccl", margin=0.0)}
+    softmax = context.changed(negatives=8, negative_power=0.3, svd_share=0.1, logq=0.7)
+    plans = {"softmax": softmax, "ccl": softmax.changed(loss="ccl", margin=0.0)}
     return {name: (chosen, first(chosen, purchases, known, base)) for name, chosen in plans.items()}
 
 
-def first(plan, purchases, known, base):
+def first(context, purchases, known, base):
     """The losses of three steps."""
-    trainer = Trainer(plan, purchases, "refit", known, base)
+    trainer = Trainer(context, purchases, "refit", known, base)
     return [float(trainer.step(batch)) for _, batch in zip(range(3), trainer.batches(1), strict=False)]
 
 
@@ -85,8 +83,8 @@ def first(plan, purchases, known, base):
     ],
 )
 def test_every_setting_reaches_the_training(usual, purchases, known, base, loss, name, value):
-    plan, want = usual[loss]
-    got = first(replace(plan, **{name: value}), purchases, known, base)
+    context, want = usual[loss]
+    got = first(context.changed(**{name: value}), purchases, known, base)
     assert np.isfinite(got).all()
     assert not np.allclose(got, want, rtol=1e-6)
 

@@ -1,27 +1,16 @@
 from collections import Counter
-from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from topkin.config.sections import TrainSettings
 from topkin.interactions import Interactions
-from topkin.models.training.batches import Recipe, batches, draw_folds, example_weights, sampling_probabilities
+from topkin.models.training.batches import batches, draw_folds, example_weights, sampling_probabilities
 
 N = 20
-RECIPE = Recipe(
-    batch_size=16,
-    folds=3,
-    history_length=50,
-    history_dropout=0.0,
-    inverse_popularity=0.5,
-    half_life_days=None,
-    user_power=0.5,
-    example_half_life_days=None,
-    negatives=0,
-    negative_power=0.0,
-)
+RECIPE = TrainSettings(batch_size=16).changed(folds=3, history_length=50, example_half_life_days=None, negatives=0)
 
 
 def made(seed=2, users=12):
@@ -46,7 +35,19 @@ def buyers_of(history):
 def epoch(history, recipe=RECIPE, seed=0):
     """The batches of an epoch, negatives drawn from all items alike."""
     even = np.cumsum(np.full(N, 1 / N))
-    return list(batches(history, buyers_of(history), recipe, np.random.default_rng(seed), even))
+    return list(drawn(history, recipe, seed, even))
+
+
+def drawn(history, recipe, seed, cumulative):
+    return batches(
+        history,
+        buyers_of(history),
+        recipe,
+        np.random.default_rng(seed),
+        batch_size=recipe.batch_size,
+        cumulative=cumulative,
+        negatives=recipe.advanced.negatives,
+    )
 
 
 def questions(batch):
@@ -69,7 +70,7 @@ def sets_of(history):
 def test_every_distinct_purchase_is_asked_for_once(history, half_life):
     want = Counter(i for s in sets_of(history) if len(s) > 1 for i in s)
     got = Counter()
-    for batch in epoch(history, replace(RECIPE, half_life_days=half_life)):
+    for batch in epoch(history, RECIPE.changed(half_life_days=half_life)):
         got.update(batch["candidates"][batch["target"]].tolist())
     assert got == want
 
@@ -78,7 +79,7 @@ def test_every_distinct_purchase_is_asked_for_once(history, half_life):
 def test_a_question_asks_for_a_part_of_a_users_purchases_from_all_the_others(history, half_life):
     sets = sets_of(history)
     asked = 0
-    for batch in epoch(history, replace(RECIPE, batch_size=1000, half_life_days=half_life)):
+    for batch in epoch(history, RECIPE.changed(batch_size=1000, half_life_days=half_life)):
         for targets, known, _ in questions(batch):
             assert known
             assert not set(known) & set(targets)
@@ -92,7 +93,7 @@ def test_a_question_asks_for_a_part_of_a_users_purchases_from_all_the_others(his
 def test_bought_candidates_are_those_of_the_user_and_no_others(seed, size, folds, negatives):
     history = made(seed, users=8)
     sets = sets_of(history)
-    recipe = replace(RECIPE, batch_size=size, folds=folds, negatives=negatives)
+    recipe = RECIPE.changed(batch_size=size, folds=folds, negatives=negatives)
     for batch in epoch(history, recipe, seed):
         candidates = set(batch["candidates"].tolist())
         assert len(candidates) == len(batch["candidates"])
@@ -103,7 +104,7 @@ def test_bought_candidates_are_those_of_the_user_and_no_others(seed, size, folds
 
 def test_a_question_cut_by_the_end_of_a_batch_sees_none_of_its_targets(history):
     """Of a fold whose targets fall in two batches, neither is in the history of the other."""
-    for batch in epoch(history, replace(RECIPE, batch_size=1, folds=2)):
+    for batch in epoch(history, RECIPE.changed(batch_size=1, folds=2)):
         ((targets, known, _),) = questions(batch)
         assert len(targets) == 1
         whole = max((s for s in sets_of(history) if set(targets) | set(known) <= s), key=len)
@@ -124,7 +125,7 @@ def test_folds_are_of_equal_size_up_to_one_and_drawn_anew(history):
 
 def test_with_a_half_life_a_fold_is_a_stretch_of_time(history):
     known = history.distinct()
-    fold = draw_folds(known, replace(RECIPE, half_life_days=10.0), np.random.default_rng(0))
+    fold = draw_folds(known, RECIPE.changed(half_life_days=10.0), np.random.default_rng(0))
     for a, b in zip(known.indptr, known.indptr[1:], strict=False):
         assert (np.diff(fold[a:b]) >= 0).all()
         assert b - a < 2 or 2 <= len(np.unique(fold[a:b])) <= 4
@@ -138,7 +139,7 @@ def test_purchases_weigh_by_rarity_and_by_days_from_what_is_asked():
         np.ones(6, np.float32),
         N,
     )
-    recipe = replace(RECIPE, folds=4, half_life_days=10.0)
+    recipe = RECIPE.changed(folds=4, half_life_days=10.0)
     age = {0: 40, 1: 30, 2: 20, 3: 10}
     seen = 0
     for seed in range(20):
@@ -156,21 +157,19 @@ def test_purchases_weigh_by_rarity_and_by_days_from_what_is_asked():
 
 def test_dropout_and_length_shorten_histories_at_random_but_never_to_nothing(history):
     whole = {tuple(sorted(t)): k for b in epoch(history) for t, k, _ in questions(b)}
-    for recipe, most in ((replace(RECIPE, history_dropout=0.5), None), (replace(RECIPE, history_length=2), 2)):
+    for recipe, most in ((RECIPE.changed(history_dropout=0.5), None), (RECIPE.changed(history_length=2), 2)):
         seen = set()
         for seed in range(3):
-            for batch in epoch(history, replace(recipe, batch_size=1000), seed):
+            for batch in epoch(history, recipe.changed(batch_size=1000), seed):
                 for targets, known, _ in questions(batch):
                     assert known
                     seen.add((tuple(targets), tuple(known)))
                     if most:
                         assert len(known) <= most
         assert len(seen) > len(whole)
-    lengths = [len(k) for b in epoch(history, replace(RECIPE, batch_size=1000)) for _, k, _ in questions(b)]
+    lengths = [len(k) for b in epoch(history, RECIPE.changed(batch_size=1000)) for _, k, _ in questions(b)]
     halves = [
-        len(k)
-        for b in epoch(history, replace(RECIPE, batch_size=1000, history_dropout=0.5))
-        for _, k, _ in questions(b)
+        len(k) for b in epoch(history, RECIPE.changed(batch_size=1000, history_dropout=0.5)) for _, k, _ in questions(b)
     ]
     assert sorted(halves) == sorted(-(-n // 2) for n in lengths)
 
@@ -201,15 +200,15 @@ def test_shared_negatives_are_drawn_by_their_chances():
     history = made()
     only = np.zeros(N)
     only[7] = 1.0
-    recipe = replace(RECIPE, negatives=5, batch_size=2)
-    for batch in batches(history, buyers_of(history), recipe, np.random.default_rng(0), np.cumsum(only)):
+    recipe = RECIPE.changed(negatives=5, batch_size=2)
+    for batch in drawn(history, recipe, 0, np.cumsum(only)):
         others = set(batch["candidates"].tolist()) - set(batch["candidates"][batch["target"]].tolist())
         assert others <= {7}
         assert 7 in batch["candidates"]
 
 
 def test_users_with_many_purchases_and_old_examples_weigh_less(history):
-    recipe = replace(RECIPE, user_power=1.0, example_half_life_days=10.0)
+    recipe = RECIPE.changed(user_power=1.0, example_half_life_days=10.0)
     weights = example_weights(history, recipe)
     lengths = np.repeat(np.diff(history.indptr), np.diff(history.indptr))
     np.testing.assert_allclose(weights, 2 ** (-history.ages / 10) / lengths, rtol=1e-5)

@@ -12,41 +12,44 @@ import keras  # noqa: E402
 from topkin.errors import ArtifactError, ConfigError, InputError  # noqa: E402
 from topkin.models.data.histories import count  # noqa: E402
 from topkin.models.objective.row_adam import RowAdam  # noqa: E402
-from topkin.models.training import fit  # noqa: E402
+from topkin.models.training import fit, selection  # noqa: E402
+from topkin.models.training.block_kinds import BlockHyperparameters  # noqa: E402
 from topkin.models.training.checkpoint import Checkpoint  # noqa: E402
+from topkin.models.training.selection import best_epoch, run_epoch  # noqa: E402
 from topkin.models.training.trainer import Trainer  # noqa: E402
-from topkin.models.training.validation import BlockHyperparameters, sample  # noqa: E402
+from topkin.models.training.validation import sample  # noqa: E402
 from topkin.models.two_tower import serialization  # noqa: E402
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(plan, purchases, catalogue):
+def uninterrupted(context, purchases, catalogue):
     from topkin.models.ops import device
 
     device.set_up(deterministic=True)
-    encoder, done = fit.fit(plan, purchases, catalogue)
-    return serialization.model_bytes(encoder.model), done
+    training = fit.fit(context, purchases, catalogue)
+    return serialization.model_bytes(training.encoder.model), training
 
 
-def comparable(done):
-    return [{k: v for k, v in e.items() if "seconds" not in k} for e in [*done.epochs, *done.refit]]
+def comparable(training):
+    epochs = [*training.selection.curve, *training.epochs]
+    return [{k: v for k, v in e.items() if "seconds" not in k} for e in epochs], training.repurchase
 
 
-def test_a_seed_gives_the_same_file_and_another_gives_another(plan, purchases, catalogue, uninterrupted):
-    encoder, done = fit.fit(plan, purchases, catalogue)
-    assert serialization.model_bytes(encoder.model) == uninterrupted[0]
-    assert comparable(done) == comparable(uninterrupted[1])
-    other, _ = fit.fit(replace(plan, seed=4, epochs=1), purchases, catalogue)
-    assert serialization.model_bytes(other.model) != uninterrupted[0]
+def test_a_seed_gives_the_same_file_and_another_gives_another(context, purchases, catalogue, uninterrupted):
+    training = fit.fit(context, purchases, catalogue)
+    assert serialization.model_bytes(training.encoder.model) == uninterrupted[0]
+    assert comparable(training) == comparable(uninterrupted[1])
+    other = fit.fit(replace(context.changed(epochs=1), seed=4), purchases, catalogue)
+    assert serialization.model_bytes(other.encoder.model) != uninterrupted[0]
 
 
 class Killed(BaseException):
     pass
 
 
-@pytest.mark.parametrize("after", [1, 3])
-def test_a_killed_training_goes_on_to_the_same_file(plan, purchases, catalogue, uninterrupted, tmp_path, after):
-    assert after < len(comparable(uninterrupted[1]))
+@pytest.mark.parametrize("after", [1, 3, 4])
+def test_a_killed_training_goes_on_to_the_same_file(context, purchases, catalogue, uninterrupted, tmp_path, after):
+    assert after < len(comparable(uninterrupted[1])[0])
     seen = []
 
     def die(phase, epoch):
@@ -55,14 +58,18 @@ def test_a_killed_training_goes_on_to_the_same_file(plan, purchases, catalogue, 
         seen.append((phase, epoch["epoch"]))
 
     with pytest.raises(Killed):
-        fit.fit(plan, purchases, catalogue, scratch=str(tmp_path), on_epoch=die)
-    told = []
-    encoder, done = fit.fit(
-        plan, purchases, catalogue, scratch=str(tmp_path), on_epoch=lambda phase, e: told.append((phase, e["epoch"]))
+        fit.fit(context, purchases, catalogue, scratch=str(tmp_path), on_epoch=die)
+    reported = []
+    training = fit.fit(
+        context,
+        purchases,
+        catalogue,
+        scratch=str(tmp_path),
+        on_epoch=lambda phase, e: reported.append((phase, e["epoch"])),
     )
-    assert serialization.model_bytes(encoder.model) == uninterrupted[0]
-    assert comparable(done) == comparable(uninterrupted[1])
-    assert told[:after] == seen
+    assert serialization.model_bytes(training.encoder.model) == uninterrupted[0]
+    assert comparable(training) == comparable(uninterrupted[1])
+    assert reported[:after] == seen
 
 
 def test_a_checkpoint_of_another_plan_is_not_used(tmp_path):
@@ -86,68 +93,68 @@ def test_validation_is_what_came_after_and_not_before(purchases):
         assert not set(before) & set(items[indptr[user] : indptr[user + 1]])
 
 
-def test_without_purchases_to_validate_on_all_epochs_are_run(plan, purchases, catalogue):
-    old = replace(plan, validation_days=0.001, epochs=2)
-    _, done = fit.fit(old, purchases, catalogue)
-    assert done.stopped.startswith("no validation")
-    assert [e["epoch"] for e in done.refit] == [1, 2]
+def test_without_purchases_to_validate_on_all_epochs_are_run(context, purchases, catalogue):
+    old = context.changed(validation_days=0.001, epochs=2)
+    training = fit.fit(old, purchases, catalogue)
+    assert training.selection.stopped.startswith("no validation")
+    assert [e["epoch"] for e in training.epochs] == [1, 2]
 
 
-def test_the_schedule_goes_on_while_epochs_are_as_good_as_the_best_and_stops_when_patience_ends(plan):
+def test_the_schedule_goes_on_while_epochs_are_as_good_as_the_best_and_stops_when_patience_ends(context):
     def of(*values):
-        return fit.Progress(epochs=[{"epoch": n, "validation_ndcg@20": v} for n, v in enumerate(values, 1)])
+        return [{"epoch": n, "validation_ndcg@20": v} for n, v in enumerate(values, 1)]
 
-    assert of(0.2, 0.3, 0.299).best["epoch"] == 3  # no worse than the noise
-    assert of(0.2, 0.3, 0.29).best["epoch"] == 2
-    assert of().best is None
+    assert best_epoch(of(0.2, 0.3, 0.299))["epoch"] == 3  # no worse than the noise
+    assert best_epoch(of(0.2, 0.3, 0.29))["epoch"] == 2
+    assert best_epoch(of()) is None
     falling = of(0.2, 0.3, 0.29)
-    assert fit._stopped(replace(plan, patience=1, epochs=9), falling) == "patience"
-    assert fit._stopped(replace(plan, patience=2, epochs=9), falling) == ""
-    assert fit._stopped(replace(plan, patience=2, epochs=3), falling) == "epochs"
+    assert selection._stopped(context.changed(patience=1, epochs=9), falling) == "patience"
+    assert selection._stopped(context.changed(patience=2, epochs=9), falling) == ""
+    assert selection._stopped(context.changed(patience=2, epochs=3), falling) == "epochs"
 
 
-def test_nothing_to_learn_from_is_said(plan, purchases, catalogue):
+def test_nothing_to_learn_from_is_said(context, purchases, catalogue):
     nothing = replace(purchases, days=1000.0)
     with pytest.raises(InputError, match="a user with at least two different items"):
-        Trainer(plan, nothing, "refit", plan.known(nothing, catalogue))
+        Trainer(context, nothing, "refit", context.index(nothing, catalogue))
 
 
-def test_a_folder_without_histories_is_not_taken_for_few_purchases(plan, purchases, catalogue, tmp_path):
+def test_a_folder_without_histories_is_not_taken_for_few_purchases(context, purchases, catalogue, tmp_path):
     with pytest.raises(ArtifactError, match="holds no Parquet file"):
-        plan.known(replace(purchases, folder=str(tmp_path)), catalogue)
+        context.index(replace(purchases, folder=str(tmp_path)), catalogue)
 
 
-def test_a_loss_that_is_not_finite_ends_the_training_with_the_cure(plan, purchases, catalogue):
-    trainer = Trainer(plan, purchases, "refit", plan.known(purchases, catalogue))
+def test_a_loss_that_is_not_finite_ends_the_training_with_the_cure(context, purchases, catalogue):
+    trainer = Trainer(context, purchases, "refit", context.index(purchases, catalogue))
     trainer.run_epoch = lambda number: float("nan")
     with pytest.raises(ConfigError, match=r"got nan in epoch 3: lower train\.learning_rate"):
-        fit._epoch([trainer], 3)
+        run_epoch([trainer], 3)
 
 
-def test_the_step_is_traced_once_and_the_loss_falls(plan, purchases, catalogue):
-    trainer = Trainer(plan, purchases, "refit", plan.known(purchases, catalogue))
+def test_the_step_is_traced_once_and_the_loss_falls(context, purchases, catalogue):
+    trainer = Trainer(context, purchases, "refit", context.index(purchases, catalogue))
     losses = [trainer.run_epoch(epoch) for epoch in (1, 2, 3)]
     assert trainer.traces == 1
     assert losses[2] < losses[0] - 0.3
     settings = {"trained": BlockHyperparameters(), "recency": BlockHyperparameters(weight=0.1)}
-    fit.finished(plan, {"trained": trainer.model}, settings, trainer.known).encode_items(catalogue.slice(0, 3))
+    fit.finished(context, {"trained": trainer.model}, settings, trainer.index).encode_items(catalogue.slice(0, 3))
     assert trainer.traces == 1
 
 
-def test_an_encoder_is_made_with_more_hops(plan, purchases, catalogue):
-    made = {hops: fit.fit(replace(plan, epochs=2, hops=hops), purchases, catalogue) for hops in (1, 2)}
-    towers = [next(t for t in e.model.towers if t.name == "trained") for e, _ in made.values()]
+def test_an_encoder_is_made_with_more_hops(context, purchases, catalogue):
+    made = {hops: fit.fit(context.changed(epochs=2, hops=hops), purchases, catalogue) for hops in (1, 2)}
+    towers = [next(t for t in e.encoder.model.towers if t.name == "trained") for e in made.values()]
     assert np.abs(np.asarray(towers[0].id_out.table) - np.asarray(towers[1].id_out.table)).max() > 1e-3
-    assert made[2][1].best["validation_ndcg@20"] > 0.6
+    assert best_epoch(made[2].selection.curve)["validation_ndcg@20"] > 0.6
 
 
 def test_recall_rises_far_above_chance(trained):
-    assert trained[1].best["validation_ndcg@20"] > 0.6
-    assert trained[1].stopped == "epochs"
+    assert best_epoch(trained.selection.curve)["validation_ndcg@20"] > 0.6
+    assert trained.selection.stopped == "epochs"
 
 
-def test_items_sold_too_little_have_no_row_of_their_own_if_they_have_content(plan, purchases, catalogue):
-    known = replace(plan, min_sales=21).known(purchases, catalogue)
+def test_items_sold_too_little_have_no_row_of_their_own_if_they_have_content(context, purchases, catalogue):
+    known = context.changed(min_sales=21).index(purchases, catalogue)
     events = catalogue["events"].to_numpy()
     want = catalogue["item_id"].filter(events >= 21).to_pylist()
     assert 0 < len(want) < 33
@@ -155,7 +162,7 @@ def test_items_sold_too_little_have_no_row_of_their_own_if_they_have_content(pla
     nothing = pa.nulls(36, pa.string())
     bare = catalogue.set_column(1, catalogue.schema.field("title"), nothing)
     bare = bare.set_column(2, catalogue.schema.field("category"), nothing)
-    assert len(replace(plan, min_sales=21).known(purchases, bare).ids) == 33
+    assert len(context.changed(min_sales=21).index(purchases, bare).ids) == 33
 
 
 def adam(gradients, start, rate):
@@ -221,10 +228,10 @@ def test_the_logs_are_what_tensorboard_reads(tmp_path: Path):
     assert found == [(1, "loss", 2.5), (2, "loss", 1.5)]
 
 
-def test_no_more_than_a_quarter_of_the_time_is_kept_for_validation(plan, purchases, catalogue, monkeypatch):
+def test_no_more_than_a_quarter_of_the_time_is_kept_for_validation(context, purchases, catalogue, monkeypatch):
     days = []
-    monkeypatch.setattr(fit, "sample", lambda kept, *rest, **more: days.append(kept.days))
+    monkeypatch.setattr(selection, "sample", lambda kept, *rest, **more: days.append(kept.days))
     for wanted in (10.0, 1000.0):
-        fit.fit(replace(plan, validation_days=wanted, epochs=1), purchases, catalogue)
+        fit.fit(context.changed(validation_days=wanted, epochs=1), purchases, catalogue)
     assert days[0] == 10.0
     assert 20 < days[1] < 25

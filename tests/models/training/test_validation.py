@@ -9,31 +9,31 @@ pytest.importorskip("tensorflow")
 
 from topkin.metrics.ranking import ranking_metrics
 from topkin.models.training import fit, validation
+from topkin.models.training.block_kinds import BlockHyperparameters, inverse_popularities
+from topkin.models.training.repurchase import repurchase_case
+from topkin.models.training.selection import computed_towers
 from topkin.models.training.trainer import Trainer
 from topkin.models.training.validation import (
     AT,
     METRIC,
-    BlockHyperparameters,
     BlockWeightSearch,
     choose,
-    repurchase_case,
     sample,
 )
 from topkin.models.two_tower.encoder import encode_features
-from topkin.models.two_tower.svd_block import computed_towers
 from topkin.search.topk import top_k
 
 
 @pytest.fixture(scope="module")
-def contest(plan, purchases, catalogue):
+def contest(context, purchases, catalogue):
     before = replace(purchases, days=14.0)
-    known = plan.known(before, catalogue)
+    known = context.index(before, catalogue)
     cut = sample(before, known.counts, 200, 0)
-    trainer = Trainer(plan, before, "validation", known)
+    trainer = Trainer(context, before, "validation", known)
     trainer.run_epoch(1)
-    towers = {**computed_towers(plan, before, known), "trained": trainer.model}
+    towers = {**computed_towers(context, before, known), "trained": trainer.model}
     sides = {name: encode_features(tower, known.features, 64) for name, tower in towers.items()}
-    return BlockWeightSearch(cut, sides, fit._inverse_popularities(plan)), towers, known
+    return BlockWeightSearch(cut, sides, inverse_popularities(context.train)), towers, known
 
 
 SETTINGS = [
@@ -54,9 +54,9 @@ SETTINGS = [
 
 
 @pytest.mark.parametrize("settings", SETTINGS)
-def test_the_value_of_settings_is_that_of_the_encoders_vectors(contest, plan, catalogue, settings):
+def test_the_value_of_settings_is_that_of_the_encoders_vectors(contest, context, catalogue, settings):
     judged, towers, known = contest
-    encoder = fit.finished(plan, {n: t for n, t in towers.items() if n in settings}, settings, known)
+    encoder = fit.finished(context, {n: t for n, t in towers.items() if n in settings}, settings, known)
     counts = judged.cut.counts
     then = catalogue  # as the catalogue was at the cut
     for name in ("recent", "events"):
@@ -65,7 +65,7 @@ def test_the_value_of_settings_is_that_of_the_encoders_vectors(contest, plan, ca
     vectors, in_vectors = encoder.encode_items(then)
     users = encoder.encode_users(judged.cut.known, in_vectors, counts.buyers)
     barred = judged.cut.known.indptr, judged.cut.known.items
-    ids, _ = top_k(users, vectors, AT, exclude=barred, allowed=judged.sold)
+    ids, _ = top_k(users, vectors, AT, exclude=barred, allowed=judged.cut.sold)
     wanted = ranking_metrics(ids, judged.cut.truth, (AT,))[METRIC].mean()
     assert judged.value(settings) == pytest.approx(wanted, abs=2e-3)  # last bits decide ties of alike items
     assert 0 < wanted < 1
@@ -115,10 +115,10 @@ def test_the_periods_before_the_last_one_do_not_see_what_came_after_them(purchas
 
 
 @pytest.mark.parametrize("settings", SETTINGS)
-def test_weights_of_bought_items_are_judged_beside_lists_of_the_encoders_vectors(contest, plan, catalogue, settings):
+def test_weights_of_bought_items_are_judged_beside_lists_of_the_encoders_vectors(contest, context, catalogue, settings):
     judged, towers, known = contest
     case = repurchase_case(judged, settings, catalogue["category"])
-    encoder = fit.finished(plan, {n: t for n, t in towers.items() if n in settings}, settings, known)
+    encoder = fit.finished(context, {n: t for n, t in towers.items() if n in settings}, settings, known)
     counts, then = judged.cut.counts, catalogue
     for name in ("recent", "events"):
         then = then.set_column(
@@ -126,7 +126,7 @@ def test_weights_of_bought_items_are_judged_beside_lists_of_the_encoders_vectors
         )
     vectors, in_vectors = encoder.encode_items(then)
     users = encoder.encode_users(judged.cut.known, in_vectors, counts.buyers)
-    ids, _ = top_k(users, vectors, AT, allowed=judged.sold)
+    ids, _ = top_k(users, vectors, AT, allowed=judged.cut.sold)
     by_model, _ = case.pairs.ranked(np.ones(len(case.own.items)), 0.0, AT)
     shared = np.mean([len(np.intersect1d(a, b)) for a, b in zip(ids, by_model, strict=True)]) / AT
     assert shared > 0.98  # last bits decide ties of alike items

@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -14,12 +12,12 @@ PER_KIND, NEVER_SOLD = 12, (11, 23, 35)
 
 @pytest.fixture(scope="module")
 def encoder(trained):
-    return trained[0]
+    return trained.encoder
 
 
 @pytest.fixture(scope="module")
-def of_content(plan, purchases, catalogue):
-    return fit.fit(replace(plan, svd_dim=0, epochs=6, patience=6), purchases, catalogue)[0]
+def of_content(context, purchases, catalogue):
+    return fit.fit(context.changed(svd_dim=0, epochs=6, patience=6), purchases, catalogue).encoder
 
 
 def histories_of(*items, n_items=36, ages=None) -> Interactions:

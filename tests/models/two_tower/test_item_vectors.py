@@ -1,7 +1,5 @@
 """Vectors that items bring as content of the blocks: closed and trained."""
 
-from dataclasses import replace
-
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -38,17 +36,17 @@ def bare(catalogue):
 
 
 @pytest.fixture(scope="module")
-def encoders(plan, purchases, bare):
+def encoders(context, purchases, bare):
     from topkin.models.ops import device
 
     device.set_up(deterministic=True)
     # No validation: every block stays, with the settings it starts from.
-    plan = replace(plan, validation_days=0.001, epochs=4, prior=0.0)
+    context = context.changed(validation_days=0.001, epochs=4, recency_weight=0.0)
     plans = {
-        "svd": replace(plan, epochs=0, next_item_dim=0),
-        "trained": replace(plan, svd_dim=0, next_item_dim=0),
+        "svd": context.changed(epochs=0, next_item_dim=0),
+        "trained": context.changed(svd_dim=0, next_item_dim=0),
     }
-    return {name: fit.fit(chosen, purchases, bare)[0] for name, chosen in plans.items()}
+    return {name: fit.fit(chosen, purchases, bare).encoder for name, chosen in plans.items()}
 
 
 @pytest.fixture(params=["svd", "trained"])
@@ -121,10 +119,10 @@ def test_vectors_of_another_length_than_in_training_are_refused(encoder, bare, c
         encoder.encode_items(catalogue)
 
 
-def test_what_vectors_are_multiplied_by_is_learned(plan, purchases, bare):
+def test_what_vectors_are_multiplied_by_is_learned(context, purchases, bare):
     from topkin.models.training.trainer import Trainer
 
-    trainer = Trainer(plan, purchases, "refit", plan.known(purchases, bare))
+    trainer = Trainer(context, purchases, "refit", context.index(purchases, bare))
     (out, pooled) = (t for t in trainer.model.tables if isinstance(t, Projection))
     before = [np.asarray(t.table).copy() for t in (out, pooled)]
     trainer.step(next(trainer.batches(1)))
@@ -133,6 +131,6 @@ def test_what_vectors_are_multiplied_by_is_learned(plan, purchases, bare):
 
 
 def test_without_vectors_nothing_multiplies_them(trained, catalogue):
-    encoder, _ = trained
+    encoder = trained.encoder
     assert encoder.features(catalogue).vectors.shape == (36, 0)
     assert not any(isinstance(t, Projection) for tower in encoder.model.towers for t in tower.tables)

@@ -18,7 +18,7 @@ from topkin.models.two_tower import serialization  # noqa: E402
 @pytest.fixture(scope="module")
 def folder(trained, tmp_path_factory) -> str:
     path = str(tmp_path_factory.mktemp("model"))
-    serialization.save(trained[0], path, {"seed": 3})
+    serialization.save(trained.encoder, path, {"seed": 3})
     return path
 
 
@@ -37,10 +37,10 @@ def replace_model(folder: Path, data: bytes) -> None:
 
 def test_a_loaded_encoder_gives_the_same_vectors(trained, folder, catalogue):
     encoder = serialization.load(folder)
-    for a, b in zip(trained[0].encode_items(catalogue), encoder.encode_items(catalogue), strict=True):
+    for a, b in zip(trained.encoder.encode_items(catalogue), encoder.encode_items(catalogue), strict=True):
         assert (a == b).all()
-    assert encoder.meaning == trained[0].meaning
-    assert encoder.ids.equals(trained[0].ids)
+    assert encoder.meaning == trained.encoder.meaning
+    assert encoder.ids.equals(trained.encoder.ids)
 
 
 def test_the_hash_is_that_of_the_file_and_equal_for_equal_weights(folder, tmp_path):
@@ -66,8 +66,8 @@ def test_the_signature_tells_what_numpy_needs_for_reasons(folder, trained):
     assert {"blocks", "encoder", "dim", "item_type", "items", "items_sha256"} <= set(signature)
     assert signature["item_type"] == "string"
     blocks = [Block.from_json(b) for b in signature["blocks"]]
-    assert blocks == trained[0].blocks
-    assert signature["dim"] == dim_of(blocks) == trained[0].dim
+    assert blocks == trained.encoder.blocks
+    assert signature["dim"] == dim_of(blocks) == trained.encoder.dim
 
 
 def test_a_damaged_file_is_refused_before_tensorflow_reads_it(copy, monkeypatch):

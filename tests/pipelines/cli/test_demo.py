@@ -9,6 +9,7 @@ import pytest
 from topkin.artifacts import runs, storage
 from topkin.pipelines import run as nightly
 from topkin.pipelines.cli import demo, show
+from topkin.pipelines.cli.app import main
 from topkin.synthetic.shop import Shop
 
 SMALL = ["--users", "60", "--items", "30", "--purchases", "600"]
@@ -37,7 +38,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 def test_the_demo_runs_every_job_on_the_shop_and_shows_its_first_buyer(
     calls: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert demo.run(["--output", str(tmp_path), *SMALL]) == 0
+    assert main(["demo", "--output", str(tmp_path), *SMALL]) == 0
     (call,) = calls
     shop = Shop(users=60, items=30, purchases=600)
     assert call["as_of"] == shop.as_of
@@ -48,27 +49,27 @@ def test_the_demo_runs_every_job_on_the_shop_and_shows_its_first_buyer(
 
 
 def test_a_second_demo_leaves_the_data_and_the_configuration_alone(calls: list[dict[str, Any]], tmp_path: Path) -> None:
-    demo.run(["--output", str(tmp_path), *SMALL])
+    main(["demo", "--output", str(tmp_path), *SMALL])
     times = {p: p.stat().st_mtime_ns for p in (tmp_path / "shop").rglob("*") if p.is_file()}
     config = tmp_path / "topkin.toml"
     config.write_text(config.read_text() + "[train]\nepochs = 2\n")
-    demo.run(["--output", str(tmp_path), *SMALL])
+    main(["demo", "--output", str(tmp_path), *SMALL])
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "shop").rglob("*") if p.is_file()} == times
     assert calls[-1]["settings"].train.epochs == 2
 
 
 def test_another_shop_replaces_the_data_and_the_configuration(calls: list[dict[str, Any]], tmp_path: Path) -> None:
-    demo.run(["--output", str(tmp_path), *SMALL])
-    demo.run(["--output", str(tmp_path), *SMALL, "--seed", "7"])
+    main(["demo", "--output", str(tmp_path), *SMALL])
+    main(["demo", "--output", str(tmp_path), *SMALL, "--seed", "7"])
     assert calls[-1]["settings"].run.seed == 7
     whole = storage.read_parts(str(tmp_path / "shop" / "purchases"))
     assert whole.equals(Shop(users=60, items=30, purchases=600, seed=7).purchase_shard(0, 1))
 
 
 def test_a_configuration_that_was_deleted_comes_back(calls: list[dict[str, Any]], tmp_path: Path) -> None:
-    demo.run(["--output", str(tmp_path), *SMALL])
+    main(["demo", "--output", str(tmp_path), *SMALL])
     (tmp_path / "topkin.toml").unlink()
-    assert demo.run(["--output", str(tmp_path), *SMALL]) == 0
+    assert main(["demo", "--output", str(tmp_path), *SMALL]) == 0
 
 
 def test_the_first_user_is_the_smallest_id_with_a_history(tmp_path: Path) -> None:
@@ -84,5 +85,5 @@ def test_the_first_user_is_the_smallest_id_with_a_history(tmp_path: Path) -> Non
 
 
 def test_a_flag_before_the_dashes_is_refused(calls: list[dict[str, Any]], tmp_path: Path) -> None:
-    assert demo.run(["--output", str(tmp_path), *SMALL, "stray"]) == 2
+    assert main(["demo", "--output", str(tmp_path), *SMALL, "stray"]) == 2
     assert not calls

@@ -55,7 +55,7 @@ def test_a_dry_run_counts_the_inputs_and_does_nothing(shop: Path, capsys: pytest
     assert value["counts"]["purchases"] == 2 * ROWS
     assert (value["counts"]["users"], value["counts"]["items"]) == (USERS, ITEMS + 10)
     assert value["counts"]["input_bytes"] == sum(p.stat().st_size for p in shop.rglob("*.parquet"))
-    assert [stage["stage"] for stage in value["stages"]] == list(runs.FOLDERS)
+    assert [stage["stage"] for stage in value["stages"]] == list(stages.ORDER)
     assert value["fits"]
     assert value["seconds"] > 0
     assert sorted(shop.rglob("*")) == before
@@ -75,7 +75,7 @@ def test_the_table_names_every_stage_and_the_machine(
     monkeypatch.setenv("COLUMNS", "200")
     assert main(["run", "--dry-run", "--", "--direct_running_mode=multi_processing", "--direct_num_workers=3"]) == 0
     out = capsys.readouterr().out
-    assert all(stage in out for stage in runs.FOLDERS)
+    assert all(stage in out for stage in stages.ORDER)
     assert "10,000 purchases, 700 users, 100 items; 3 workers of" in out
     assert "1 (resident)" in out
 
@@ -94,7 +94,7 @@ def test_a_plan_that_does_not_fit_is_refused_by_dry_and_real_runs_with_the_cure(
     capsys.readouterr()
     assert main(["run", "--as-of", "2024-02-01", "--quiet", *tight]) == 2  # prepare is there: its key is the same
     lines = capsys.readouterr().err.splitlines()
-    assert [line.removeprefix("topkin: ").partition(" ")[0] for line in lines] == list(runs.FOLDERS)[1:]
+    assert [line.removeprefix("topkin: ").partition(" ")[0] for line in lines] == list(stages.ORDER)[1:]
 
 
 def test_inputs_that_are_not_there_are_told_as_ever(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -107,14 +107,14 @@ def test_inputs_that_are_not_there_are_told_as_ever(shop: Path, capsys: pytest.C
 def one_stage(monkeypatch: pytest.MonkeyPatch) -> None:
     """An engine that says it did ``embed``, and found ``train`` done."""
 
-    def run_all(settings: Any, *, tell: Any, made: Any = lambda run: None, **options: Any) -> runs.Run:
+    def run_all(settings: Any, *, tell: Any, before_publishing: Any, **options: Any) -> runs.Run:
         step = {"step": "EmbedUsers/Encode/ParDo(X)", "rows": 1234, "bytes": 5_400_000, "milliseconds": 1500}
         usage = Usage(2.5, 4.25, 10_000, 2_000_000, 900_000_000, [step])
         tell(stages.Event("train", "reused"))
         tell(stages.Event("embed", "started"))
         tell(stages.Event("embed", "finished", 2.5, {}, usage))
         run = runs.Run(settings.run.output, "r1", options["as_of"])
-        made(run)
+        before_publishing(run)
         return run
 
     monkeypatch.setattr(nightly, "run_all", run_all)

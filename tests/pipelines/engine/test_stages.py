@@ -1,17 +1,20 @@
 """The stage engine with jobs that do nothing heavy: what runs beside, dies or is found damaged."""
 
 import os
-from datetime import datetime
+from dataclasses import replace
+from datetime import date, datetime
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from topkin.artifacts import runs, storage
 from topkin.config.sections import Settings
-from topkin.pipelines.engine import stages
+from topkin.pipelines.engine import registry, stages
+from topkin.pipelines.engine.stage import StageReads
 
 AS_OF = datetime(2024, 5, 1)
+STAGES = {name: registry.stage(name) for name in stages.ORDER}
+NOTHING = StageReads()
 
 
 @pytest.fixture
@@ -25,10 +28,10 @@ class Jobs:
     def __init__(self):
         self.before, self.done = {}, []
 
-    def module(self, stage):
-        def execute(job):
+    def stage(self, stage):
+        def work(job):
             self.done.append(stage)
-            assert set(job.folders) == set(module.NEEDS)
+            assert set(job.folders) == set(needs)
             storage.write_json(stage, storage.join(job.out, "part.json"))
             counts = {"sources": {"purchases": {"rows": 9}}, "events": 9, "users": 3, "items": 3}
             storage.write_json(counts, storage.join(job.out, "statistics.json"))
@@ -36,14 +39,14 @@ class Jobs:
             return {"rows": 1}
 
         needs = stages.ORDER[: stages.ORDER.index(stage)][-1:]
-        module = SimpleNamespace(NEEDS=needs, SECTIONS=("run",), execute=execute)
-        return module
+        real = STAGES[stage]
+        return replace(real, sections=("run",), needs=lambda settings: needs, reads=lambda settings: NOTHING, work=work)
 
 
 @pytest.fixture
 def jobs(monkeypatch: pytest.MonkeyPatch) -> Jobs:
     jobs = Jobs()
-    monkeypatch.setattr(stages, "_module", jobs.module)
+    monkeypatch.setattr(registry, "stage", jobs.stage)
     return jobs
 
 
@@ -82,12 +85,39 @@ def test_a_stage_that_fails_leaves_nothing_and_is_done_the_next_time(settings, j
     (run_id,) = runs.run_ids(str(tmp_path / "out"))
     assert set(runs.read_run(str(tmp_path / "out"), run_id).folders) == {"prepare", "train", "embed"}
     jobs.done.clear()
-    assert set(stages.run_stages(settings, as_of=AS_OF).folders) == set(runs.FOLDERS)
+    assert set(stages.run_stages(settings, as_of=AS_OF).folders) == set(stages.ORDER)
     assert jobs.done == ["index", "recommend", "similar", "evaluate"]
 
 
 def test_an_index_that_no_list_asks_is_not_waited_for(settings):
     through = settings.model_copy(update={"recommend": settings.recommend.model_copy(update={"search": "index"})})
-    assert stages.needs("recommend", settings) == ("prepare", "train", "embed")
-    assert stages.needs("recommend", through) == ("prepare", "train", "embed", "index")
-    assert stages.needs("similar", through) == ("prepare", "embed")
+    assert STAGES["recommend"].needs(settings) == ("prepare", "train", "embed")
+    assert STAGES["recommend"].needs(through) == ("prepare", "train", "embed", "index")
+    assert STAGES["similar"].needs(through) == ("prepare", "embed")
+
+
+def test_a_stage_has_the_name_of_its_module_a_folder_of_its_own_and_needs_only_stages_before_it(settings):
+    assert [stage.name for stage in STAGES.values()] == list(stages.ORDER)
+    assert len({stage.folder for stage in STAGES.values()}) == len(stages.ORDER)
+    for number, stage in enumerate(STAGES.values()):
+        assert set(stage.needs(settings)) <= set(stages.ORDER[:number])
+        assert set(stage.sections) <= set(Settings.model_fields)
+
+
+@pytest.mark.parametrize(
+    "reads",
+    [
+        StageReads(files=[["a.parquet", 2, 1.0]]),
+        StageReads(settings={"evaluate.neighbours": 7}),
+        StageReads(today=date(2024, 5, 1)),
+    ],
+)
+def test_each_of_what_a_stage_reads_is_part_of_its_key_and_of_those_that_need_it(settings, jobs, monkeypatch, reads):
+    before = stages.keys(settings, AS_OF)
+    assert before == stages.keys(settings, AS_OF)
+    changed = {name: jobs.stage(name) for name in stages.ORDER}
+    changed["embed"] = replace(changed["embed"], reads=lambda settings: reads)
+    monkeypatch.setattr(registry, "stage", changed.get)
+    after = stages.keys(settings, AS_OF)
+    first = stages.ORDER.index("embed")
+    assert [name for name in stages.ORDER if after[name] != before[name]] == list(stages.ORDER[first:])

@@ -1,5 +1,6 @@
 from datetime import datetime
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import example, given
@@ -8,8 +9,8 @@ from hypothesis import strategies as st
 from topkin.ingest.cleaning import clean_purchases
 from topkin.ingest.contract import InputSource
 from topkin.ingest.files import FILE, ROW
+from topkin.ingest.readers import escape_invalid_utf8
 from topkin.ingest.rules import Rules
-from topkin.ingest.utf8 import escape_invalid_utf8, is_not_utf8
 
 BYTES = [b"ok", b"\xff\xfe", None, "ü\\xff".encode(), b"x\xc3"]
 SOUND = ["ok", "\\xff\\xfe", None, "ü\\xff", "x\\xc3"]
@@ -25,7 +26,7 @@ def text(kind: pa.DataType) -> pa.Array:
 @pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.string_view()])
 def test_only_texts_that_are_not_utf8_are_told_and_changed(kind: pa.DataType) -> None:
     found = escape_invalid_utf8(pa.table({"good": ["a"] * 5, "n": range(5), "bad": text(kind)}))
-    assert {c: mask.tolist() for c, mask in found.broken.items()} == {"bad": [False, True, False, False, True]}
+    assert {c: mask.tolist() for c, mask in found.invalid.items()} == {"bad": [False, True, False, False, True]}
     assert found.rows["bad"].to_pylist() == SOUND
     assert found.rows["bad"].type == kind
     found.rows.validate(full=True)
@@ -34,7 +35,7 @@ def test_only_texts_that_are_not_utf8_are_told_and_changed(kind: pa.DataType) ->
 def test_sound_rows_come_back_as_they_are() -> None:
     rows = pa.table({"a": ["ü", None], "d": pa.array(["x", "y"]).dictionary_encode()})
     assert escape_invalid_utf8(rows).rows is rows
-    assert not escape_invalid_utf8(rows).broken
+    assert not escape_invalid_utf8(rows).invalid
 
 
 def test_a_purchase_by_a_user_that_is_no_text_is_rejected_before_sql_sees_it() -> None:
@@ -86,5 +87,9 @@ ANY = st.one_of(st.none(), st.binary(max_size=6), st.lists(st.sampled_from(PIECE
 @example([b"\xc3", b"\xa9", None, b"\xa9"], 0)
 @example([b"\xe0", b"\x00\x80"], 0)
 def test_what_is_text_is_what_python_decodes(values: list[bytes | None], skipped: int) -> None:
-    found = is_not_utf8(pa.array([b"\xff"] * skipped + values, pa.large_binary()).slice(skipped))
-    assert found.tolist() == [v is not None and not is_text(v) for v in values]
+    raw = pa.array([b"\xff"] * skipped + values, pa.large_binary())
+    column = pa.Array.from_buffers(pa.large_string(), len(raw), raw.buffers()).slice(skipped)
+    found = escape_invalid_utf8(pa.table({"text": column}))
+    broken = [v is not None and not is_text(v) for v in values]
+    assert found.invalid.get("text", np.zeros(len(values), bool)).tolist() == broken
+    assert found.rows["text"].to_pylist() == [v if v is None else v.decode(errors="backslashreplace") for v in values]

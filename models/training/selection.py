@@ -1,0 +1,321 @@
+"""The first step of training: which blocks, how they weigh and how many epochs, read off validation.
+
+The last ``validation_days`` are kept apart. The computed blocks and the prior are weighed on several such periods,
+one before the other; a trained block is judged after each epoch on the last one, beside them. What does not raise
+validation is left out.
+"""
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import timedelta
+from typing import Any
+
+import keras
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from topkin.errors import ConfigError
+from topkin.models.data.histories import PreparedHistories
+from topkin.models.data.item_index import ItemIndex
+from topkin.models.training.block_kinds import (
+    COMPUTED,
+    LEARNED,
+    WEIGHTS,
+    BlockHyperparameters,
+    Trial,
+    inverse_popularities,
+    start,
+    trials,
+)
+from topkin.models.training.checkpoint import Checkpoint, restore
+from topkin.models.training.context import TrainingContext
+from topkin.models.training.trainer import Trainer
+from topkin.models.training.validation import METRIC, BlockWeightSearch, choose, sample
+from topkin.models.two_tower.encoder import Sides, encode_features
+from topkin.models.two_tower.svd_block import decomposition
+from topkin.models.two_tower.towers import TwoTower
+
+CLOSE = 0.02
+BATCH = 4096  # items encoded at a time
+VALIDATION, REFIT = "validation", "refit"
+
+Epoch = dict[str, Any]
+"""One epoch's record: its number, losses, seconds, and in validation the metric and the blocks."""
+OnEpoch = Callable[[str, Epoch], None]
+
+
+def silent(phase: str, epoch: Epoch) -> None:
+    """An :data:`OnEpoch` that does nothing."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What validation chose.
+
+    Args:
+        blocks: hyperparameters of each block that takes part, by name, in the order of the coordinates.
+        epochs: passes of the trained block when it is made anew from everything; 0 without one.
+        curve: the record of each epoch of validation.
+        without_training: the metric on the last period of the computed blocks alone, and the number of periods.
+        stopped: why the epochs of validation ended, or why there was no validation.
+        left_out: why a block that was asked for is not there.
+    """
+
+    blocks: Mapping[str, BlockHyperparameters]
+    epochs: int = 0
+    curve: tuple[Epoch, ...] = ()
+    without_training: Mapping[str, float] = field(default_factory=dict)
+    stopped: str = ""
+    left_out: str = ""
+
+    @property
+    def validation(self) -> float | None:
+        """The validation metric of what was chosen; None without a validation."""
+        best = best_epoch(self.curve)
+        if best and any(kind.name in self.blocks for kind in LEARNED):
+            return float(best[f"validation_{METRIC}"])
+        return self.without_training.get(METRIC)
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields by name."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "Selection":
+        """From :meth:`to_json`."""
+        blocks = {name: BlockHyperparameters(**setting) for name, setting in value["blocks"].items()}
+        return cls(**{**value, "blocks": blocks, "curve": tuple(value["curve"])})
+
+
+@dataclass(frozen=True)
+class ValidationPeriods:
+    """The periods that validation judges on, the last first.
+
+    Args:
+        days: length of each.
+        searches: the computed blocks over each, ready to be weighed.
+        index: the items as they were before the last one; None without periods.
+    """
+
+    days: float
+    searches: Sequence[BlockWeightSearch]
+    index: ItemIndex | None
+
+
+def computed_towers(
+    context: TrainingContext, purchases: PreparedHistories, index: ItemIndex, names: Sequence[str] | None = None
+) -> dict[str, TwoTower]:
+    """The towers of the computed blocks that the settings ask for, of the interactions before the cut, by name.
+
+    names: only those of them.
+    """
+    wanted = [k for k in COMPUTED if k.wanted(context.train) and (names is None or k.name in names)]
+    if not wanted:
+        return {}
+    source = decomposition(context.train, purchases, index, seed=context.seed)
+    return {kind.name: kind.tower(source) for kind in wanted}
+
+
+def validation_periods(
+    context: TrainingContext, purchases: PreparedHistories, catalogue: pa.Table
+) -> ValidationPeriods:
+    """The periods with users to judge by, at most ``validation_cuts``; none where there is nothing to choose."""
+    train = context.train
+    span = _span(purchases, catalogue)
+    days = min(train.validation_days, span / 4)
+    searches: list[BlockWeightSearch] = []
+    last: ItemIndex | None = None
+    if not nothing_to_choose(context):
+        computed = any(kind.wanted(train) for kind in COMPUTED)
+        for number in range(train.advanced.validation_cuts if computed else 1):
+            if days * (number + 2) > max(span, 2 * days):
+                break
+            before = replace(purchases, days=days * (number + 1))
+            index = context.index(before, catalogue)
+            cut = sample(before, index.counts, train.validation_users, context.seed, until=days * number)
+            if cut is None or index.counts.examples == 0:
+                break
+            towers = computed_towers(context, before, index)
+            sides = {name: encode_features(tower, index.features, BATCH) for name, tower in towers.items()}
+            searches.append(BlockWeightSearch(cut, sides, inverse_popularities(train)))
+            last = last or index
+    return ValidationPeriods(days, searches, last)
+
+
+def nothing_to_choose(context: TrainingContext) -> bool:
+    """Whether the settings leave one encoder: computed, of interactions without times."""
+    learned = any(kind.wanted(context.train) for kind in LEARNED)
+    return not context.timed and not learned and not trials(context)
+
+
+def select(
+    context: TrainingContext,
+    purchases: PreparedHistories,
+    catalogue: pa.Table,
+    periods: ValidationPeriods | None = None,
+    *,
+    checkpoint: Checkpoint | None = None,
+    on_epoch: OnEpoch = silent,
+) -> Selection:
+    """Choose blocks, their hyperparameters and the epochs on validation.
+
+    Args:
+        context: settings and seed; with the data they decide the selection.
+        purchases: all interactions before the as-of date (``days`` 0).
+        catalogue: ``schemas.catalogue``.
+        periods: of :func:`validation_periods`, where the caller has them.
+        checkpoint: where each epoch is kept; one of the same training is gone on from.
+        on_epoch: called with each new epoch's record.
+
+    Raises:
+        InputError: no user has two different items.
+        ConfigError: the loss is not finite.
+    """
+    settings = start(context.train)
+    if nothing_to_choose(context):
+        stopped = "no validation: a closed form without times leaves nothing to choose"
+        return Selection({name: setting for name, setting in settings.items() if setting.weight}, stopped=stopped)
+    periods = periods or validation_periods(context, purchases, catalogue)
+    if periods.index is None:
+        stopped = "no validation: too little was bought before and in the last train.validation_days"
+        return Selection(settings, epochs=context.train.epochs, stopped=stopped)
+    last, tried = periods.searches[0], trials(context)
+    without_training: dict[str, float] = {}
+    if last.sides:
+        learned = {kind.name for kind in LEARNED}
+        alone = {name: setting for name, setting in settings.items() if name not in learned}
+        chosen, _ = choose(periods.searches, alone, tried)
+        settings = {**settings, **chosen}
+        without_training = {METRIC: last.value(chosen), "periods": len(periods.searches)}
+    curve: list[Epoch] = []
+    stopped = left_out = ""
+    if any(kind.wanted(context.train) for kind in LEARNED):
+        before = replace(purchases, days=periods.days)
+        trainers = trainers_of(context, before, VALIDATION, periods.index, last.sides, settings)
+        # Beside computed blocks their settings stay as chosen; alone, the first is what others weigh against.
+        weighed = [trainer.name for trainer in (trainers if last.sides else trainers[1:])]
+        tried = [*([] if last.sides else tried), *(Trial(name, "weight", WEIGHTS) for name in weighed)]
+        first = {**settings, **{name: replace(settings[name], weight=0.0) for name in weighed}}
+        judge = _Judge(periods.index, last, first, tried)
+        stopped = _train(context, trainers, judge, curve, checkpoint or Checkpoint("", ""), on_epoch)
+        if best := best_epoch(curve):
+            settings = {name: BlockHyperparameters(**setting) for name, setting in best["blocks"].items()}
+            left_out = "; ".join(
+                f"the {name} block did not raise the validation's {METRIC}: it is left out"
+                for name in weighed
+                if not settings[name].weight
+            )
+    blocks = {name: setting for name, setting in settings.items() if setting.weight > 0}
+    best = best_epoch(curve)
+    epochs = best["epoch"] if best and any(kind.name in blocks for kind in LEARNED) else 0
+    return Selection(blocks, epochs, tuple(curve), without_training, stopped, left_out)
+
+
+@dataclass(frozen=True)
+class _Judge:
+    """What a state of the trained blocks is worth beside the computed ones on the last period."""
+
+    index: ItemIndex
+    search: BlockWeightSearch
+    first: Mapping[str, BlockHyperparameters]
+    tried: Sequence[Trial]
+
+    def __call__(self, trainers: Sequence[Trainer]) -> Epoch:
+        began = time.perf_counter()
+        sides = {t.name: encode_features(t.model, self.index.features, BATCH) for t in trainers}
+        both = {**self.search.sides, **sides}
+        search = BlockWeightSearch(self.search.cut, both, self.search.inverse_popularity, lists=dict(self.search.lists))
+        chosen, value = choose([search], self.first, self.tried)
+        return {
+            f"validation_{METRIC}": value,
+            "blocks": {name: asdict(setting) for name, setting in chosen.items()},
+            "validation_seconds": round(time.perf_counter() - began, 3),
+        }
+
+
+def _train(
+    context: TrainingContext,
+    trainers: Sequence[Trainer],
+    judge: _Judge,
+    curve: list[Epoch],
+    checkpoint: Checkpoint,
+    on_epoch: OnEpoch,
+) -> str:
+    """Train until validation has seen enough; fills in the curve, returns why it ended."""
+    state, values = checkpoint.read() or ({"phase": VALIDATION, "curve": []}, [])
+    if state["phase"] == VALIDATION and values:
+        curve += state["curve"]
+        restore(variables_of(trainers), values)
+        _repeat(curve, on_epoch)
+    while not (stopped := _stopped(context, curve)):
+        curve.append({**run_epoch(trainers, len(curve) + 1), **judge(trainers)})
+        _repeat(curve[-1:], on_epoch)
+        checkpoint.write({"phase": VALIDATION, "curve": curve}, variables_of(trainers))
+    return stopped
+
+
+def _repeat(curve: Sequence[Epoch], on_epoch: OnEpoch) -> None:
+    for epoch in curve:
+        on_epoch(VALIDATION, {k: v for k, v in epoch.items() if k != "blocks"})
+
+
+def best_epoch(curve: Sequence[Epoch]) -> Epoch | None:
+    """The last epoch whose validation metric is no more than ``CLOSE`` below the highest; None without one.
+
+    Steps get smaller from one epoch to the next, so that later epochs even noise out; a validation of some
+    thousand users tells no smaller differences.
+    """
+    highest = max((epoch[f"validation_{METRIC}"] for epoch in curve), default=0.0)
+    close = [epoch for epoch in curve if epoch[f"validation_{METRIC}"] >= (1 - CLOSE) * highest]
+    return close[-1] if close else None
+
+
+def _stopped(context: TrainingContext, curve: Sequence[Epoch]) -> str:
+    """Why validation has seen enough, or the empty string."""
+    best = best_epoch(curve)
+    if best and len(curve) - best["epoch"] >= context.train.patience:
+        return "patience"
+    return "epochs" if len(curve) >= context.train.epochs else ""
+
+
+def trainers_of(
+    context: TrainingContext,
+    purchases: PreparedHistories,
+    phase: str,
+    index: ItemIndex,
+    sides: Mapping[str, Sides],
+    names: Mapping[str, BlockHyperparameters],
+) -> list[Trainer]:
+    """One for each block among the names that is trained: all go through an epoch before the next one."""
+    return [kind.trainer(context, purchases, phase, index, sides) for kind in LEARNED if kind.name in names]
+
+
+def run_epoch(trainers: Sequence[Trainer], number: int) -> Epoch:
+    """An epoch of each block: its number, the losses (``loss`` that of the first block) and seconds.
+
+    Raises:
+        ConfigError: a loss is not finite.
+    """
+    began, losses = time.perf_counter(), {}
+    for place, trainer in enumerate(trainers):
+        loss = trainer.run_epoch(number)
+        if not math.isfinite(loss):
+            raise ConfigError(
+                f"the loss must stay finite, got {loss} in epoch {number}: lower train.learning_rate, "
+                f"which is {trainer.train.learning_rate}, or raise train.advanced.temperature"
+            )
+        losses[f"{trainer.name}_loss" if place else "loss"] = loss
+    return {"epoch": number, **losses, "seconds": round(time.perf_counter() - began, 3)}
+
+
+def variables_of(trainers: Sequence[Trainer]) -> list[keras.Variable]:
+    """What a checkpoint keeps of them."""
+    return [variable for trainer in trainers for variable in trainer.variables()]
+
+
+def _span(purchases: PreparedHistories, catalogue: pa.Table) -> float:
+    """Days from the first sale to the as-of date."""
+    first = pc.min(catalogue["first_sale"]).as_py()
+    return float((purchases.as_of - first) / timedelta(days=1)) if first is not None else 0.0

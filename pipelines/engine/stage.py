@@ -1,0 +1,56 @@
+"""What a stage is: its needs, what its key depends on, what it costs, and its work."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any
+
+from topkin.artifacts import storage
+from topkin.config.sections import Settings
+from topkin.pipelines.engine.job import SCRATCH, Job
+from topkin.planning.estimate import StageCost, Workload
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageReads:
+    """What a stage reads beside its sections and the folders of the stages before it; all of it is part of its key.
+
+    Args:
+        files: [path, …] of each file of the user, with what differs where its content does: its size and time of
+            change, or its hash.
+        settings: Single keys of other sections, by their dotted names.
+        today: The date, where the result is another one each day.
+    """
+
+    files: Sequence[Sequence[Any]] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    today: date | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One stage of a run, defined by the module in ``topkin.pipelines`` that has its name.
+
+    Args:
+        name: As the command line and the registry know it.
+        folder: Where its results lie in a run.
+        sections: The sections of the settings that its results depend on.
+        needs: The stages whose folders it reads, with some settings; it can read no others.
+        reads: What else it reads. Raises TopkinError where that cannot be used.
+        cost: Work, bytes and memory of the stage for a workload.
+        work: Fills ``job.out``; returns the summary that is kept in the manifest.
+    """
+
+    name: str
+    folder: str
+    sections: Sequence[str]
+    cost: Callable[[Workload], StageCost]
+    work: Callable[[Job], dict[str, Any]]
+    needs: Callable[[Settings], tuple[str, ...]] = lambda settings: ()
+    reads: Callable[[Settings], StageReads] = lambda settings: StageReads()
+
+    def execute(self, job: Job) -> dict[str, Any]:
+        """Do the work of a job; returns its summary. Scratch files are left only outside ``job.out``."""
+        summary = self.work(job)
+        storage.remove_folder(storage.join(job.out, SCRATCH))
+        return summary

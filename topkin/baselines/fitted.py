@@ -1,0 +1,97 @@
+"""Baselines fitted on purchases, their lists, and how they are kept between those who fit and those who score.
+
+Use: ``BASELINES[name].make().fit(history).scores(some)`` gives a dense block of scores, and :func:`best_of` the lists
+that they make, a block of users at a time. Both histories hold purchases before the cut, aged at the cut; ``some``
+may be of users never fitted. On Online Retail, as its readme splits it, they give the figures printed there.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+import numpy as np
+import pyarrow as pa
+
+from topkin.artifacts import storage
+from topkin.baselines.registry import Baseline, make_baselines
+from topkin.errors import ArtifactError
+from topkin.interactions import Interactions
+from topkin.linalg.csr import Csr
+from topkin.search.topk import BUDGET_BYTES, TopK, top_k_of_scores
+
+CELL_BYTES = 32  # of a user and an item: the score, what it is made of, what ranks it
+
+
+def fit_baselines(history: Interactions, names: Sequence[str], neighbours: int) -> dict[str, Baseline]:
+    """The baselines of ``registry.make_baselines``, fitted on the purchases before the as-of date."""
+    return {name: baseline.fit(history) for name, baseline in make_baselines(names, neighbours).items()}
+
+
+def best_of(
+    baseline: Baseline,
+    history: Interactions,
+    k: int,
+    *,
+    exclude: Csr | None = None,
+    allowed: np.ndarray | None = None,
+    budget_bytes: int = BUDGET_BYTES,
+) -> TopK:
+    """The k items that a fitted baseline scores highest for each user.
+
+    Args:
+        baseline: Fitted.
+        history: The users' purchases; ``exclude=history.pattern`` leaves out what they bought.
+        k: Items per user.
+        exclude: Items that each user may not get.
+        allowed: (n_items,) bool.
+        budget_bytes: Bound of the working memory, but for one user's row and what the baseline needs beside its scores.
+
+    Returns:
+        ids (n, k) int32 and scores (n, k) float32, padded and ordered as by ``topk.top_k_of_scores``.
+    """
+    ids, scores = np.full((history.n_users, k), -1, np.int32), np.full((history.n_users, k), -np.inf, np.float32)
+    rows = max(1, budget_bytes // (CELL_BYTES * max(history.n_items, 1)))
+    for start in range(0, history.n_users, rows):
+        users = np.arange(start, min(start + rows, history.n_users))
+        barred = None if exclude is None else exclude.take(users)
+        block = baseline.scores(history.take(users))
+        ids[users], scores[users] = top_k_of_scores(block, k, exclude=barred, allowed=allowed)
+    return ids, scores
+
+
+def known_purchases(
+    prepared: str, parts: int, item_ids: pa.Array | pa.ChunkedArray, as_of: datetime
+) -> list[Interactions]:
+    """What each part's users bought before the as-of date, from a folder of the stage prepare.
+
+    A part is read at a time, as item numbers: the ids of all purchases need not fit in memory, nor in one Arrow array.
+    """
+    files = [storage.join(prepared, "histories", storage.part_name(part, parts)) for part in range(parts)]
+    tables = (storage.read_parquet(file, ["items", "times", "weights"]) for file in files)
+    return [Interactions.from_histories(table, item_ids, as_of) for table in tables]
+
+
+def save_baselines(baselines: Mapping[str, Baseline], folder: str) -> None:
+    """Write what baselines learned, an array a file."""
+    for name, baseline in baselines.items():
+        for part, values in baseline.state().items():
+            table = pa.table({"values": values.reshape(-1)}, metadata={"shape": ",".join(map(str, values.shape))})
+            storage.write_parquet(table, storage.join(folder, name, f"{part}.parquet"))
+
+
+def load_baselines(folder: str, names: Sequence[str], neighbours: int) -> dict[str, Baseline]:
+    """The baselines of ``registry.make_baselines`` with what :func:`save_baselines` wrote.
+
+    Raises ArtifactError where a file is missing or damaged.
+    """
+    return {name: b.restore(_state(folder, name)) for name, b in make_baselines(names, neighbours).items()}
+
+
+def _state(folder: str, name: str) -> dict[str, np.ndarray]:
+    state = {}
+    for file in storage.files(storage.join(folder, name)):
+        table = storage.read_parquet(storage.join(folder, name, file))
+        shape = [int(n) for n in table.schema.metadata[b"shape"].split(b",")]
+        state[file.removesuffix(".parquet")] = np.asarray(table["values"].combine_chunks()).reshape(shape)
+    if not state:
+        raise ArtifactError(f"{folder} holds no baseline {name}: run topkin evaluate again with --force")
+    return state

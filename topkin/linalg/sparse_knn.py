@@ -1,0 +1,54 @@
+"""Nearest neighbours from sparse products, a block of rows at a time: no dense square of all against all is made.
+
+The work is done in a few times ``BLOCK_CELLS`` x 16 bytes.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import scipy.sparse as sp
+
+from topkin.linalg.sort_keys import PAD, keys_of
+
+BLOCK_CELLS = 4 << 20
+
+
+def top_k_of_rows(found: sp.csr_array, k: int) -> sp.csr_array:
+    """The k largest of the stored values of each row, ties by column number; column numbers ascending."""
+    found.sort_indices()
+    lengths = np.diff(found.indptr)
+    keys = keys_of(found.data.astype(np.float32, copy=False), found.indices)
+    last = np.full(len(lengths), PAD)
+    for row in np.flatnonzero(lengths > k):
+        last[row] = np.partition(keys[found.indptr[row] : found.indptr[row + 1]], k - 1)[k - 1]
+    keep = keys <= np.repeat(last, lengths)
+    indptr = np.concatenate([[0], np.cumsum(keep)])[found.indptr]
+    return sp.csr_array((found.data[keep], found.indices[keep], indptr), found.shape)
+
+
+def row_blocks(left: sp.csr_array, right: sp.csr_array) -> Iterator[slice]:
+    """Consecutive rows of ``left`` whose product with ``right`` stores at most about BLOCK_CELLS values."""
+    lengths = np.concatenate([[0], np.cumsum(np.diff(right.indptr)[left.indices])])
+    cells = np.maximum(np.diff(lengths[left.indptr]), 1)
+    number = (np.cumsum(cells) - 1) // BLOCK_CELLS
+    starts = np.flatnonzero(np.diff(number, prepend=-1))
+    for start, stop in zip(starts, [*starts[1:], len(number)], strict=True):
+        yield slice(int(start), int(stop))
+
+
+def cosine_neighbours(purchases: sp.csr_array, k: int) -> sp.csr_array:
+    """The k items whose sets of buyers have the highest cosine with each item's, (n_items, n_items) float32.
+
+    Ties by item number; an item is not its own neighbour.
+    """
+    by_item = purchases.T.tocsr()
+    buyers = np.maximum(np.diff(by_item.indptr), 1).astype(np.float64)
+    blocks = []
+    for rows in row_blocks(by_item, purchases):
+        common = by_item[rows] @ purchases
+        row = np.repeat(np.arange(rows.start, rows.stop), np.diff(common.indptr))
+        similar = (common.data / np.sqrt(buyers[row] * buyers[common.indices])).astype(np.float32)
+        keep = row != common.indices
+        indptr = np.concatenate([[0], np.cumsum(keep)])[common.indptr]
+        blocks.append(top_k_of_rows(sp.csr_array((similar[keep], common.indices[keep], indptr), common.shape), k))
+    return sp.vstack(blocks, format="csr") if blocks else sp.csr_array((0, 0), dtype=np.float32)

@@ -1,0 +1,207 @@
+"""Building an index: whether items are split by length is tried, and the recall is measured."""
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from topkin.artifacts import schemas, storage
+from topkin.search.hnsw.files import FORMAT, SPACE, fingerprints, load_index, new_graph, nmslib, save_graph, sealed
+from topkin.search.hnsw.index import AnnIndex, checked, placed
+from topkin.search.norm_bands import directions, norm_ranges, norms
+from topkin.search.topk import top_k
+from topkin.telemetry.progress import advance
+
+RECALL_AT = (10, 50)
+TRIAL_ITEMS = 10_000
+"""Items on which it is tried whether to split by length, with at most a tenth as many queries."""
+WORTH = 0.005
+"""A split by length must raise the recall at some cut-off by this much: it has more graphs to ask."""
+FEWEST = 100
+"""Items that make a band of lengths of their own."""
+
+
+class HnswSettings(Protocol):
+    """How graphs are built and asked: what ``config.sections.IndexSettings`` holds."""
+
+    @property
+    def m(self) -> int:
+        """Neighbours kept per node."""
+
+    @property
+    def ef_construction(self) -> int:
+        """Candidates while building."""
+
+    @property
+    def ef_search(self) -> int:
+        """Candidates while searching."""
+
+    @property
+    def shard_items(self) -> int:
+        """Most items in one graph."""
+
+    @property
+    def sample(self) -> int:
+        """Queries whose exact neighbours measure the recall."""
+
+
+def build_index(
+    vectors: np.ndarray,
+    folder: str,
+    settings: HnswSettings,
+    seed: int,
+    *,
+    ids: pa.Array | pa.ChunkedArray,
+    encoder: str,
+    queries: np.ndarray | None = None,
+    threads: int = 0,
+) -> dict[str, Any]:
+    """Build the shards, measure their recall, write all into ``folder`` and return index.json's content.
+
+    vectors: (n_items, dim) float32, unit rows; a zero row is left out and counted. ids: (n_items,) item ids.
+    queries: (n, dim) float32 user vectors, of which ``settings.sample`` drawn by ``seed`` measure the recall;
+    zero rows are not asked; without any, items are the queries. Where the queries' last coordinate is 0 and items
+    split by length (:mod:`topkin.search.norm_bands`) are found better than in one graph, they are split: both are
+    tried on items drawn by ``seed``. threads: shards built at a time, 0 for one a processor; each graph is made by one
+    thread, so that it gives the same answers each time. Raises TypeError or ValueError for vectors that are
+    not finite unit rows.
+    """
+    vectors = checked(vectors, None, "vectors")
+    if len(ids) != len(vectors):
+        raise ValueError(f"ids must be as many as vectors ({len(vectors)}), got {len(ids)}")
+    known = (vectors != 0).any(axis=1)
+    norms = np.linalg.norm(vectors[known], axis=1)
+    if (np.abs(norms - 1) > 1e-3).any():
+        worst = norms[np.argmax(np.abs(norms - 1))]
+        raise ValueError(f"vectors must be unit rows or zero, got a row of length {worst:.4g}: see cosine.unit_rows")
+    rows = np.flatnonzero(known).astype(np.int32)
+    asked = vectors[rows] if queries is None else checked(queries, vectors.shape[1], "queries")
+    asked = asked[(asked != 0).any(axis=1)]
+    asked = asked[np.sort(np.random.default_rng(seed).permutation(len(asked))[: settings.sample])]
+    trial = None if queries is None else _trial(vectors[rows], asked, settings, seed, threads)
+    by_length = trial is not None and trial.pop("split")
+    shards = _shards(vectors[rows], settings, by_length)
+    rows = np.concatenate([rows[:0], *(rows[shard] for shard in shards)])
+    storage.make_folder(folder)
+    table = _ids_table(ids if isinstance(ids, pa.Array) else ids.combine_chunks(), vectors, rows, encoder)
+    storage.write_parquet(table, storage.join(folder, "ids.parquet"))
+    vectors, sizes = vectors[rows], [len(shard) for shard in shards]
+    _built(vectors, sizes, settings, by_length, threads, lambda number, graph: save_graph(graph, folder, number))
+    made: dict[str, Any] = {
+        "format": FORMAT,
+        "encoder": encoder,
+        "method": "hnsw",
+        "space": SPACE,
+        "vectors": "unit rows",
+        "dim": vectors.shape[1],
+        "items": len(ids),
+        "indexed": len(rows),
+        "without_vector": len(ids) - len(rows),
+        "parameters": _parameters(settings),
+        "nmslib": nmslib().__version__,
+        "split_by_length": by_length,
+        "trial": trial,
+        "shards": [{"items": size} for size in sizes],
+        "files": fingerprints(folder),
+    }
+    storage.write_json(sealed(made), storage.join(folder, "index.json"))
+    found = _recall(load_index(folder), asked, _exact(asked, vectors))
+    made["recall"] = {"queries": len(asked), "source": "items" if queries is None else "users", **found}
+    made = sealed(made)
+    storage.write_json(made, storage.join(folder, "index.json"))
+    return made
+
+
+def _parameters(settings: HnswSettings) -> dict[str, int]:
+    return {
+        "M": settings.m,
+        "efConstruction": settings.ef_construction,
+        "efSearch": settings.ef_search,
+        "indexThreadQty": 1,
+    }
+
+
+def _trial(
+    vectors: np.ndarray, asked: np.ndarray, settings: HnswSettings, seed: int, threads: int
+) -> dict[str, Any] | None:
+    """The recall of one graph and of a split by length over some items; None where a split is out of the question."""
+    if not len(asked) or asked[:, -1].any() or len(norm_ranges(norms(vectors), FEWEST)) == 1:
+        return None
+    some = vectors[np.sort(np.random.default_rng(seed).permutation(len(vectors))[:TRIAL_ITEMS])]
+    asked = asked[: TRIAL_ITEMS // 10]
+    found, exact = {}, _exact(asked, some)
+    for name, by_length in (("one_graph", False), ("split_by_length", True)):
+        shards = _shards(some, settings, by_length)
+        rows = np.concatenate(shards).astype(np.int32)
+        sizes = [len(shard) for shard in shards]
+        graphs = _built(some[rows], sizes, settings, by_length, threads, lambda number, graph: graph)
+        info = {"dim": some.shape[1], "parameters": _parameters(settings), "split_by_length": by_length}
+        tried = AnnIndex(rows, some[rows], pa.array([]), info, placed(some[rows], graphs, sizes, by_length))
+        found[name] = _recall(tried, asked, [rows.argsort()[e] for e in exact])
+    one, other = found.values()
+    return {"items": len(some), **found, "split": any(other[name] > one[name] + WORTH for name in one)}
+
+
+def _shards(vectors: np.ndarray, settings: HnswSettings, by_length: bool) -> list[np.ndarray]:
+    """The rows of each shard, ascending: bands of lengths, or all, in runs of ``shard_items``."""
+    kept = norm_ranges(norms(vectors), FEWEST) if by_length else [np.arange(len(vectors))]
+    size = settings.shard_items
+    return [band[at : at + size] for band in kept for at in range(0, len(band), size)]
+
+
+def _built(
+    vectors: np.ndarray,
+    sizes: list[int],
+    settings: HnswSettings,
+    by_length: bool,
+    threads: int,
+    done: Callable[[int, Any], Any],
+) -> list[Any]:
+    """What ``done`` makes of each shard's number and graph. vectors: (n_indexed, dim), shard after shard."""
+    starts = np.cumsum([0, *sizes])
+
+    def build(number: int) -> Any:
+        inside = vectors[starts[number] : starts[number + 1]]
+        graph, how = new_graph(), {n: v for n, v in _parameters(settings).items() if n != "efSearch"}
+        graph.addDataPointBatch(directions(inside) if by_length else inside, np.arange(len(inside), dtype=np.int32))
+        graph.createIndex({**how, "post": 0}, print_progress=False)
+        advance("index", len(inside))
+        return done(number, graph)
+
+    with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
+        return list(pool.map(build, range(len(sizes))))
+
+
+def _ids_table(ids: pa.Array, vectors: np.ndarray, rows: np.ndarray, encoder: str) -> pa.Table:
+    dim = vectors.shape[1]
+    schema = pa.schema(
+        [
+            pa.field("row", pa.int32(), False),
+            pa.field("item_id", ids.type, False),
+            pa.field("vector", schemas.vector(dim), False),
+        ]
+    )
+    flat = pa.array(vectors[rows].reshape(-1))
+    columns = [pa.array(rows), ids.take(pa.array(rows)), pa.FixedSizeListArray.from_arrays(flat, dim)]
+    return pa.Table.from_arrays(columns, schema=schemas.with_encoder(schema, encoder))
+
+
+def _exact(asked: np.ndarray, vectors: np.ndarray) -> list[np.ndarray]:
+    """The rows of the best items of each query, by exact search, for each k of RECALL_AT."""
+    ks = sorted({min(k, len(vectors)) for k in RECALL_AT}) if len(asked) and len(vectors) else []
+    most = top_k(asked, vectors, ks[-1])[0] if ks else np.zeros((0, 0), np.int32)
+    return [most[:, :k] for k in ks]
+
+
+def _recall(index: "AnnIndex", asked: np.ndarray, exact: list[np.ndarray]) -> dict[str, float]:
+    """The share of exact search's k best that the index finds, mean over the queries. exact: rows of its vectors."""
+    found = {}
+    for best in exact:
+        k = best.shape[1]
+        got, _ = index.search(asked, k)
+        both = [len(np.intersect1d(index.rows[e], g)) for e, g in zip(best, got, strict=True)]
+        found[f"recall@{k}"] = round(float(np.mean(both)) / k, 6)
+    return found

@@ -1,0 +1,158 @@
+"""The files of an index: every one is verified before NMSLIB opens it."""
+
+import hashlib
+import json
+import logging
+import os
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.fs as pafs
+
+from topkin.artifacts import schemas, storage
+from topkin.errors import ArtifactError
+from topkin.search.hnsw.index import AnnIndex, placed
+
+FORMAT = 2
+SPACE = "cosinesimil"
+_BANNER = (b"Your CPU supports instructions", b"For maximum performance, you can install", b"pip install --no-binary")
+_redirecting = threading.Lock()
+
+
+@contextmanager
+def _without_banner() -> Iterator[None]:
+    """Hold back what is written to stderr's descriptor, then pass on all lines but NMSLIB's banner."""
+    with _redirecting, tempfile.TemporaryFile() as held:
+        try:
+            kept = os.dup(2)
+        except OSError:  # no stderr at all
+            yield
+            return
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            held.seek(0)
+            lines = [line for line in held.read().splitlines(keepends=True) if not line.startswith(_BANNER)]
+            if lines:
+                os.write(2, b"".join(lines))
+
+
+@cache
+def nmslib() -> Any:
+    """The library, imported without its banner."""
+    logging.getLogger("nmslib").setLevel(logging.ERROR)
+    with _without_banner():
+        import nmslib as library
+    return library
+
+
+def new_graph() -> Any:
+    """A graph without points."""
+    return nmslib().init(method="hnsw", space=SPACE)
+
+
+def save_graph(graph: Any, folder: str, number: int) -> None:
+    """Save one graph; NMSLIB writes to a local disk only."""
+    with tempfile.TemporaryDirectory(prefix="topkin-index-") as local:
+        graph.saveIndex(os.path.join(local, f"shard-{number:05d}.nmslib"), save_data=True)
+        fs, inner = storage.filesystem(folder)
+        pafs.copy_files(local, inner, source_filesystem=pafs.LocalFileSystem(), destination_filesystem=fs)
+
+
+def load_index(folder: str, *, encoder: str | None = None, dim: int | None = None) -> AnnIndex:
+    """Load an index; every file is verified before NMSLIB opens one.
+
+    encoder, dim: what the caller's vectors have. Raises ArtifactError where a file is missing, cut off or
+    changed, or the index was made by another encoder or for another dimension.
+    """
+    info = _verified_info(folder)
+    again = "run topkin index again with --force"
+    if encoder is not None and info["encoder"] != encoder:
+        raise ArtifactError(
+            f"{folder} was made by encoder {info['encoder'][:12]}…, the vectors by {encoder[:12]}…: one run needs one "
+            f"encoder; {again}"
+        )
+    if dim is not None and info["dim"] != dim:
+        raise ArtifactError(f"{folder} is for vectors of {info['dim']} coordinates, got {dim}: {again}")
+    for name, want in sorted(info["files"].items()):
+        path = storage.join(folder, name)
+        if not storage.exists(path):
+            raise ArtifactError(f"{path} is missing: {again}")
+        got = fingerprint(path)
+        if got != want:
+            raise ArtifactError(
+                f"{path} is damaged ({want['bytes']} bytes of sha256 {want['sha256'][:12]}… expected, "
+                f"got {got['bytes']} of {got['sha256'][:12]}…): {again}"
+            )
+    table = storage.read_parquet(storage.join(folder, "ids.parquet")).combine_chunks()
+    kind = table.schema.field("vector").type
+    if schemas.encoder_of(table.schema) != info["encoder"] or kind != schemas.vector(info["dim"]):
+        raise ArtifactError(f"{folder}/ids.parquet and index.json tell of another encoder or dimension: {again}")
+    sizes = [shard["items"] for shard in info["shards"]]
+    if len(table) != info["indexed"] or sum(sizes) != info["indexed"]:
+        raise ArtifactError(f"{folder} lists {len(table)} ids for {sum(sizes)} indexed items: {again}")
+    rows = np.asarray(table["row"]).astype(np.int32, copy=False)
+    flat = np.asarray(table["vector"].combine_chunks().flatten()) if len(table) else np.zeros(0, np.float32)
+    vectors = flat.astype(np.float32, copy=False).reshape(len(table), info["dim"])
+    loaded = [_load_graph(folder, f"shard-{number:05d}.nmslib") for number in range(len(sizes))]
+    graphs = placed(vectors, loaded, sizes, info["split_by_length"])
+    ids = table["item_id"].combine_chunks()
+    return AnnIndex(rows, vectors, ids if isinstance(ids, pa.Array) else pa.array([], ids.type), info, graphs)
+
+
+def _verified_info(folder: str) -> dict[str, Any]:
+    path = storage.join(folder, "index.json")
+    info = storage.read_json(path)
+    if not isinstance(info, dict) or info.get("format") != FORMAT or sealed(info) != info:
+        raise ArtifactError(
+            f"{path} is damaged, or of a format other than {FORMAT}: run topkin index again with --force"
+        )
+    names = {f"shard-{n:05d}.nmslib{end}" for n in range(len(info["shards"])) for end in ("", ".dat")}
+    if names | {"ids.parquet"} != set(info["files"]):
+        raise ArtifactError(f"{path} lists files that do not fit its shards: run topkin index again with --force")
+    return info
+
+
+def _load_graph(folder: str, name: str) -> Any:
+    graph = new_graph()
+    fs, inner = storage.filesystem(folder)
+    if isinstance(fs, pafs.LocalFileSystem):
+        graph.loadIndex(storage.join(inner, name), load_data=True)
+        return graph
+    with tempfile.TemporaryDirectory(prefix="topkin-index-") as local:
+        for end in ("", ".dat"):
+            pafs.copy_files(
+                storage.join(inner, name + end),
+                os.path.join(local, name + end),
+                source_filesystem=fs,
+                destination_filesystem=pafs.LocalFileSystem(),
+            )
+        graph.loadIndex(os.path.join(local, name), load_data=True)
+    return graph
+
+
+def fingerprints(folder: str) -> dict[str, dict[str, Any]]:
+    """Size and SHA-256 of every file of an index but ``index.json``."""
+    names = [n for n in storage.files(folder) if n == "ids.parquet" or n.endswith((".nmslib", ".nmslib.dat"))]
+    return {name: fingerprint(storage.join(folder, name)) for name in names}
+
+
+def fingerprint(path: str) -> dict[str, Any]:
+    """Size and SHA-256 of a file."""
+    fs, inner = storage.filesystem(path)
+    return {"bytes": fs.get_file_info(inner).size, "sha256": storage.sha256(path)}
+
+
+def sealed(made: Mapping[str, Any]) -> dict[str, Any]:
+    """index.json with the hash of its own content, so that a changed parameter is seen too."""
+    content = {k: v for k, v in made.items() if k != "sha256"}
+    return {**content, "sha256": hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()}
