@@ -104,8 +104,8 @@ class MeanOfRows(keras.layers.Layer):
         """See the class."""
         rows = tf.cast(rows, tf.int32)
         vectors = tf.gather(tf.convert_to_tensor(self.vectors), rows)
-        there = tf.cast(rows > 0, vectors.dtype)[..., None]
-        return tf.math.divide_no_nan(tf.reduce_sum(vectors * there, axis=1), tf.reduce_sum(there, axis=1))
+        present = tf.cast(rows > 0, vectors.dtype)[..., None]
+        return tf.math.divide_no_nan(tf.reduce_sum(vectors * present, axis=1), tf.reduce_sum(present, axis=1))
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tf.Tensor:
         """(n, dim)."""
@@ -174,8 +174,8 @@ class PretrainedText:
 
         Raises ValueError where the function gives another shape or numbers that are not finite.
         """
-        given = texts.to_pylist() if isinstance(texts, pa.Array) else list(texts)
-        distinct = list(dict.fromkeys(text for text in given if text))
+        values = texts.to_pylist() if isinstance(texts, pa.Array) else list(texts)
+        distinct = list(dict.fromkeys(text for text in values if text))
         out = np.zeros((len(distinct) + 1, self.dim), np.float32)
         for start in range(0, len(distinct), self.batch_size):
             batch = distinct[start : start + self.batch_size]
@@ -190,7 +190,7 @@ class PretrainedText:
                 raise ValueError(f"vectors must be finite, got others for the text {bad[:80]!r}")
             out[start : start + len(batch)] = vectors
         place = {text: number for number, text in enumerate(distinct)}
-        return out[[place.get(text, len(distinct)) for text in given]] if given else out[:0]
+        return out[[place.get(text, len(distinct)) for text in values]] if values else out[:0]
 
     def head(self, dim: int, *, seed: int | None = None) -> keras.Model:
         """A model to train on the vectors: (n, self.dim) -> (n, dim) unit rows."""

@@ -15,9 +15,9 @@ def serializable(cls: type[Saved]) -> type[Saved]:
 
     Raises ValueError for a name that another class has: Keras would load the one for the other.
     """
-    taken = keras.saving.get_registered_object(f"topkin>{cls.__name__}")
-    if taken is not None and taken.__module__ != cls.__module__:
-        raise ValueError(f"names of saved classes must be unique, got {cls.__name__} of {taken.__module__} again")
+    other = keras.saving.get_registered_object(f"topkin>{cls.__name__}")
+    if other is not None and other.__module__ != cls.__module__:
+        raise ValueError(f"names of saved classes must be unique, got {cls.__name__} of {other.__module__} again")
     return keras.saving.register_keras_serializable("topkin")(cls)
 
 

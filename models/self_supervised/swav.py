@@ -32,9 +32,9 @@ def swapped_loss(
     first, second: (n, k) cosines with the prototypes. Assignments get no gradient.
     """
     ways = []
-    for asked, told in ((first, second), (second, first)):
-        target = tf.stop_gradient(sinkhorn(told, epsilon=epsilon, iterations=iterations))
-        guess = tf.nn.log_softmax(tf.cast(asked, tf.float32) / temperature, axis=1)
+    for predictor, assigned in ((first, second), (second, first)):
+        target = tf.stop_gradient(sinkhorn(assigned, epsilon=epsilon, iterations=iterations))
+        guess = tf.nn.log_softmax(tf.cast(predictor, tf.float32) / temperature, axis=1)
         ways.append(-tf.reduce_mean(tf.reduce_sum(target * guess, axis=1)))
     return tf.add_n(ways) / 2.0
 

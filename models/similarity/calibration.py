@@ -86,9 +86,9 @@ def calibrate(scores: Sequence[float] | np.ndarray, right: Sequence[bool] | np.n
     order = np.argsort(-scores, kind="stable")
     ordered = scores[order]
     last = np.append(ordered[1:] != ordered[:-1], True)
-    found = np.cumsum(right[order])[last]
+    rights = np.cumsum(right[order])[last]
     accepted = np.flatnonzero(last) + 1
-    precisions, recalls = found / accepted, found / len(scores)
+    precisions, recalls = rights / accepted, rights / len(scores)
     good = np.flatnonzero(precisions >= target)
     if not len(good):
         best = int(np.argmax(precisions))

@@ -145,17 +145,17 @@ class GrowingIndex:
         or lengths that differ; TypeError for ids or labels of an unknown or another type.
         """
         ids = plain(ids)
-        given = [None] * len(ids) if labels is None else plain(labels)
+        tags = [None] * len(ids) if labels is None else plain(labels)
         vectors = np.asarray(vectors)
-        if vectors.shape != (len(ids), self.dim) or len(given) != len(ids):
+        if vectors.shape != (len(ids), self.dim) or len(tags) != len(ids):
             raise ValueError(
                 f"each item must have an id, a vector and a label, got {len(ids)} ids, vectors of shape "
-                f"{vectors.shape} for dim {self.dim}, and {len(given)} labels"
+                f"{vectors.shape} for dim {self.dim}, and {len(tags)} labels"
             )
-        kinds = {"ids": self._kind(ids, "ids"), "labels": self._kind([v for v in given if v is not None], "labels")}
-        taken = [i for i in ids if i in self._rows]
-        if taken or len(set(ids)) < len(ids):
-            twice = taken[0] if taken else Counter(ids).most_common(1)[0][0]
+        kinds = {"ids": self._kind(ids, "ids"), "labels": self._kind([v for v in tags if v is not None], "labels")}
+        present = [i for i in ids if i in self._rows]
+        if present or len(set(ids)) < len(ids):
+            twice = present[0] if present else Counter(ids).most_common(1)[0][0]
             raise ValueError(f"ids must be new and distinct, got {twice!r} again: remove it first, or number anew")
         bad = int((~np.isfinite(vectors).all(axis=1) | ~(vectors != 0).any(axis=1)).sum())
         if bad:
@@ -163,7 +163,7 @@ class GrowingIndex:
         self._kinds.update({name: kind for name, kind in kinds.items() if kind is not None})
         self._rows.update(zip(ids, range(len(self.ids), len(self.ids) + len(ids)), strict=True))
         self.ids.extend(ids)
-        self.labels.extend(given)
+        self.labels.extend(tags)
         self._alive = np.concatenate([self._alive, np.ones(len(ids), bool)])
         self._rest = np.concatenate([self._rest, unit_rows(vectors.astype(np.float32))])
         rest = int(self._alive[self.in_graph :].sum())
@@ -201,12 +201,12 @@ class GrowingIndex:
             raise ValueError("queries must be finite: set aside those with a NaN or an infinity")
         queries, first = unit_rows(queries.astype(np.float32)), self.in_graph
         rows, scores = top_k(queries, self._rest, k, allowed=self._alive[first:])
-        found = np.where(rows < 0, np.int32(-1), rows + np.int32(first)), scores
+        rest = np.where(rows < 0, np.int32(-1), rows + np.int32(first)), scores
         if self._graph is None:
-            return found
+            return rest
         graph, nothing = self._graph, Csr.empty(len(queries))
         near = index_top_k(graph, graph.vectors, queries, k, exclude=nothing, allowed=self._alive[:first])
-        return merge_top_k([near, found], k)
+        return merge_top_k([near, rest], k)
 
     def compact(self) -> None:
         """Forget removed items, and build the others into one graph, or one exact rest where they are few."""
@@ -307,9 +307,11 @@ class GrowingIndex:
             fs, inner = storage.filesystem(storage.join(folder, "graph"))
             pafs.copy_files(inner, index._folder, source_filesystem=fs)
             index._graph = index._opened(index._folder)
-        told, got = (state["items"], state["in_graph"]), (len(index), index.in_graph)
-        if told != got or len(index.ids) != index.in_graph + len(index._rest):
-            raise ArtifactError(f"{folder} must hold {told} items and graph items, got {got}: index the items again")
+        expected, got = (state["items"], state["in_graph"]), (len(index), index.in_graph)
+        if expected != got or len(index.ids) != index.in_graph + len(index._rest):
+            raise ArtifactError(
+                f"{folder} must hold {expected} items and graph items, got {got}: index the items again"
+            )
         return index
 
 

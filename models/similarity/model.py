@@ -136,8 +136,8 @@ class SimilarityModel:
             y = self._numbered(plain(y), classes)
             classes = classes or len(self.classes)
             if settings.get("validation_data") is not None:
-                held, told, *rest = settings["validation_data"]
-                settings["validation_data"] = (held, self._numbered(plain(told), classes, new=False), *rest)
+                inputs, held_labels, *rest = settings["validation_data"]
+                settings["validation_data"] = (inputs, self._numbered(plain(held_labels), classes, new=False), *rest)
         if self._training is None:
             head = getattr(self._compiled["loss"], "head", lambda classes: None)(classes)
             outputs = self.encoder.output if head is None else head(self.encoder.output)
@@ -149,14 +149,14 @@ class SimilarityModel:
 
     def _numbered(self, labels: list[Key], classes: int | None, *, new: bool = True) -> np.ndarray:
         """Labels as numbers from 0, which they keep in later calls."""
-        known = list(self.classes) if new else self.classes
-        codes, count = codes_of(known, labels)
+        classes_before = list(self.classes) if new else self.classes
+        codes, count = codes_of(classes_before, labels)
         names = dict(zip(codes[1].tolist(), labels, strict=True))
-        if not new and count > len(known):
-            raise ValueError(f"validation labels must be trained on, got {names[len(known)]!r}: leave it out")
+        if not new and count > len(classes_before):
+            raise ValueError(f"validation labels must be trained on, got {names[len(classes_before)]!r}: leave it out")
         if classes is not None and count > classes:
             raise ValueError(f"labels must be at most {classes} classes, got {count}: raise classes")
-        self.classes = known + [names[c] for c in range(len(known), count)]
+        self.classes = classes_before + [names[c] for c in range(len(classes_before), count)]
         return codes[1]
 
     def embed(self, x: Inputs, *, batch_size: int = 256) -> np.ndarray:
@@ -178,10 +178,10 @@ class SimilarityModel:
                 self.dim, encoder=_fingerprint(self.encoder), settings=self.settings, growth=self.growth, seed=self.seed
             )
         self._check_fresh()
-        taken = list(range(index.next_id, index.next_id + len(vectors))) if ids is None else plain(ids)
-        index.add(taken, vectors, labels)
+        new_ids = list(range(index.next_id, index.next_id + len(vectors))) if ids is None else plain(ids)
+        index.add(new_ids, vectors, labels)
         self._index = index
-        return taken
+        return new_ids
 
     @property
     def items(self) -> GrowingIndex:
@@ -229,10 +229,10 @@ class SimilarityModel:
         cannot be matched rightly. Raises ValueError where no threshold reaches the target.
         """
         matched, scores = self._best(x, batch_size)
-        given = plain(labels)
-        if len(given) != len(matched):
-            raise ValueError(f"each query must have a label, got {len(given)} labels for {len(matched)} queries")
-        right = [a == b for a, b in zip(matched, given, strict=True)]
+        wanted = plain(labels)
+        if len(wanted) != len(matched):
+            raise ValueError(f"each query must have a label, got {len(wanted)} labels for {len(matched)} queries")
+        right = [a == b for a, b in zip(matched, wanted, strict=True)]
         self.calibration = calibrate(scores, right, precision)
         return self.calibration
 
@@ -258,10 +258,10 @@ class SimilarityModel:
 
         x, labels: queries that are not in the index. ``knn_accuracy@k`` is there too.
         """
-        _, told, vectors = self.items.alive()
-        case = self.embed(x, batch_size=batch_size), plain(labels), vectors, told
-        found = retrieval_metrics(*case, ks=ks, to_r=to_r)
-        return {**found, **{f"knn_accuracy@{k}": v for k, v in knn_accuracy(*case, ks=ks).items()}}
+        _, indexed, vectors = self.items.alive()
+        case = self.embed(x, batch_size=batch_size), plain(labels), vectors, indexed
+        metrics = retrieval_metrics(*case, ks=ks, to_r=to_r)
+        return {**metrics, **{f"knn_accuracy@{k}": v for k, v in knn_accuracy(*case, ks=ks).items()}}
 
     def save(self, folder: str, *, overwrite: bool = False) -> None:
         """Write encoder, index and calibration to a folder of their own; how to train is not kept.

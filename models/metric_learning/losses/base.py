@@ -39,10 +39,10 @@ class Loss(Configured, keras.losses.Loss):
         # The reduction is done by our reducers: Keras would take the mean over rows, where pairs are many.
         keras.losses.Loss.__init__(self, name=name, reduction="sum", dtype=dtype)
         self.check = check
-        self._asked = None if dtype is None else self._dtype
+        self._own_dtype = None if dtype is None else self._dtype
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "dtype": self._asked}
+        return {**super().get_config(), "dtype": self._own_dtype}
 
     def __call__(self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None) -> Tensor:
         """The loss of a batch, a scalar: labels (n,), predictions as the class says, weights (n,) or None."""
@@ -94,7 +94,7 @@ class MetricLoss(Loss):
 
     def compute(self, labels: Tensor, predictions: Tensor, weights: Tensor) -> Tensor:
         """The loss of rows compared with each other."""
-        return self.forward(compare(labels, predictions, weights=weights, check=self.check, dtype=self._asked))
+        return self.forward(compare(labels, predictions, weights=weights, check=self.check, dtype=self._own_dtype))
 
     def forward_pairs(
         self,
@@ -110,7 +110,13 @@ class MetricLoss(Loss):
         """
         return self.forward(
             compare(
-                labels, embeddings, ref_labels, references, weights=sample_weight, check=self.check, dtype=self._asked
+                labels,
+                embeddings,
+                ref_labels,
+                references,
+                weights=sample_weight,
+                check=self.check,
+                dtype=self._own_dtype,
             )
         )
 

@@ -61,7 +61,7 @@ class CrossBatchMemory(Loss):
 
     def compute(self, labels: Tensor, predictions: Tensor, weights: Tensor) -> Tensor:
         """Labels (n,) integers; embeddings (n, dim), or (n, dim + 1) from the head."""
-        rows = matrix(predictions, "embeddings", self._asked)
+        rows = matrix(predictions, "embeddings", self._own_dtype)
         if rows.shape[1] not in (self.dim, self.dim + 1):
             raise ValueError(f"embeddings must have dim = {self.dim} coordinates, got {rows.shape[1]}")
         labels = flat_labels(labels)
@@ -89,7 +89,7 @@ class CrossBatchMemory(Loss):
                 tf.concat([rows, tf.cast(tf.convert_to_tensor(self._vectors), rows.dtype)], axis=0),
                 weights=weights,
                 check=self.check,
-                dtype=self._asked,
+                dtype=self._own_dtype,
                 valid=valid,
             )
         )

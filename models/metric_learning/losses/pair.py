@@ -99,7 +99,7 @@ class PairContrastive(Loss):
     def compute(self, labels: Tensor, predictions: Tensor, weights: Tensor) -> Tensor:
         """(n,) or (n, 1) each."""
         distances = flat_labels(predictions, "distances")
-        distances = tf.cast(distances, compute_dtype(distances, self._asked))
+        distances = tf.cast(distances, compute_dtype(distances, self._own_dtype))
         labels = flat_labels(labels)
         same_length(labels, distances, "labels and distances")
         if self.check:

@@ -63,7 +63,7 @@ class ProxyLoss(Loss):
                 f"{type(self).__name__} reads {what}, got shape {predictions.shape}: "
                 "end the model with loss.head(classes)"
             )
-        predictions = tf.cast(predictions, compute_dtype(predictions, self._asked))
+        predictions = tf.cast(predictions, compute_dtype(predictions, self._own_dtype))
         same_length(labels, predictions)
         labels = tf.cast(labels, tf.int64)
         if self.check:

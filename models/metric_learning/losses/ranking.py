@@ -52,7 +52,7 @@ class ListLoss(Loss):
                 f"{type(self).__name__} reads 1, 0 or -1 for each candidate and its score, (n, candidates) both, "
                 f"got shapes {relevant.shape} and {predictions.shape}"
             )
-        scores = tf.cast(predictions, compute_dtype(predictions, self._asked))
+        scores = tf.cast(predictions, compute_dtype(predictions, self._own_dtype))
         same_length(relevant, scores, "labels and scores")
         if self.check:
             finite(scores, "scores")

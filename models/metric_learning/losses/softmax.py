@@ -142,9 +142,9 @@ class InfoNCE(Loss):
         self.distance, self.reducer = distance or Cosine(), reducer or Mean()
 
     def compute(self, labels: Tensor, predictions: Tensor, weights: Tensor) -> Tensor:
-        first, second = views(predictions, compute_dtype(predictions, self._asked))
+        first, second = views(predictions, compute_dtype(predictions, self._own_dtype))
         labels = flat_labels(labels)
-        compared = compare(labels, first, labels, second, weights=weights, check=self.check, dtype=self._asked)
+        compared = compare(labels, first, labels, second, weights=weights, check=self.check, dtype=self._own_dtype)
         logits = self.logits(labels, first, second)
         own = tf.linalg.diag_part(logits)
         ways = [logits, tf.transpose(logits)] if self.symmetric else [logits]

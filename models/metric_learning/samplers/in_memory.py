@@ -52,8 +52,8 @@ class _Round:
         """The next k."""
         while len(self.left) < k:
             self.left = np.concatenate([self.left, self.rng.permutation(self.numbers)])
-        taken, self.left = self.left[:k], self.left[k:]
-        return taken
+        chosen, self.left = self.left[:k], self.left[k:]
+        return chosen
 
     def take_distinct(self, k: int) -> np.ndarray:
         """The next k, no two alike: of a round's end, and of the next round those that are not among them."""
@@ -62,8 +62,8 @@ class _Round:
             # The next round begins with those that the end of this one lacks; the order stays random.
             fresh = fresh[np.argsort(np.isin(fresh, self.left), kind="stable")]
             self.left = np.concatenate([self.left, fresh])
-        taken, self.left = self.left[:k], self.left[k:]
-        return taken
+        chosen, self.left = self.left[:k], self.left[k:]
+        return chosen
 
 
 class Batches(keras.utils.PyDataset):

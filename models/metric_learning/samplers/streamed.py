@@ -50,17 +50,17 @@ class ClassBuffer:
 
     def _take(self, label: Hashable, k: int) -> list[Row]:
         """``k`` random rows of a class, which wait no longer."""
-        queue, taken = self.waiting[label], []
+        queue, drawn = self.waiting[label], []
         for _ in range(k):
             at = int(self.rng.integers(len(queue)))
             queue[at], queue[-1] = queue[-1], queue[at]
-            taken.append(queue.pop())
+            drawn.append(queue.pop())
         self.rows -= k
         if len(queue) < self.examples:
             self._ready.pop(label, None)
         if not queue:
             del self.waiting[label]
-        return taken
+        return drawn
 
     def batches(self, keep: int = 0) -> Iterator[tuple[list[Hashable], list[Row]]]:
         """Batches of (labels, rows) as long as more than ``keep`` rows wait and they suffice for one.
