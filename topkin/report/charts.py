@@ -7,7 +7,7 @@ import numpy as np
 
 from topkin.report import svg
 from topkin.report.data import ReportData
-from topkin.report.metrics_file import Intervals, Metrics, Training
+from topkin.report.metrics_file import Intervals, Metrics, TrainingRecord
 from topkin.report.wording import MODEL_NAMES, PROTOCOL_NAMES, in_order, metric_name
 
 TAIL_SHARES = tuple(range(0, 101, 5))
@@ -111,7 +111,7 @@ def bins(lengths: np.ndarray) -> tuple[list[str], list[int]]:
     return names[first : len(counts)], counts[first:].tolist()
 
 
-def _draw_training(training: Training) -> dict[str, str]:
+def _draw_training(training: TrainingRecord) -> dict[str, str]:
     trial, final = training.get("epochs") or [], training.get("refit") or []
     lines = [
         svg.Line(name, [e["epoch"] for e in epochs], [e["loss"] for e in epochs])
@@ -139,7 +139,7 @@ def _draw_training(training: Training) -> dict[str, str]:
     return drawn
 
 
-def validation_metric(training: Training) -> str:
+def validation_metric(training: TrainingRecord) -> str:
     """The key of the training's validation metric, ``validation_recall@20``; empty where it has none."""
     names = (n for e in training.get("epochs") or [] for n in e if n.startswith("validation_") and "@" in n)
     return next(names, "")

@@ -16,7 +16,7 @@ from topkin.artifacts.lookup import Id
 from topkin.encoding.blocks import Block, preference_embeddings
 from topkin.interactions import encode_ids
 from topkin.linalg.csr import Csr
-from topkin.report.metrics_file import Metrics, Training
+from topkin.report.metrics_file import Metrics, TrainingRecord
 from topkin.search.topk import top_k
 
 MAP_ITEMS = 1200
@@ -115,7 +115,7 @@ class ReportData:
     encoder: str
     statistics: Mapping[str, Any]
     metrics: Metrics
-    training: Training
+    training: TrainingRecord
     signature: Mapping[str, Any]
     months: Sequence[Month]
     item_events: np.ndarray

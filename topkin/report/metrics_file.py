@@ -67,7 +67,7 @@ class Metrics(TypedDict):
     validation: NotRequired[Scores]
 
 
-class Training(TypedDict, total=False):
+class TrainingRecord(TypedDict, total=False):
     """``training.json``: a row for each epoch without the last days (``epochs``) and over all purchases (``refit``)."""
 
     epochs: Sequence[Mapping[str, float]]

@@ -14,7 +14,7 @@ from topkin.recommend.bought import BOUGHT
 from topkin.report import wording
 from topkin.report.charts import draw, validation_metric
 from topkin.report.data import ReportData
-from topkin.report.metrics_file import Metrics, Training, protocol_scores
+from topkin.report.metrics_file import Metrics, TrainingRecord, protocol_scores
 from topkin.report.tables import cold_items, item_kinds, list_qualities, metric_rows, user_kinds
 from topkin.report.wording import (
     METRIC_NAMES,
@@ -220,7 +220,7 @@ def validation(data: ReportData) -> str:
     return f"On the last days before the date, which training kept aside, {metric_name(name)} was {scores[name]:.3f}."
 
 
-def training_text(training: Training) -> str:
+def training_text(training: TrainingRecord) -> str:
     """How the training went, in a sentence or two."""
     trial, final = len(training.get("epochs") or []), len(training.get("refit") or [])
     reason = training.get("stopped") or ""
