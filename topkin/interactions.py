@@ -29,10 +29,14 @@ def encode_ids(ids: pa.Array | pa.ChunkedArray, vocabulary: pa.Array | pa.Chunke
 
 @dataclass(frozen=True)
 class Interactions:
-    """Purchases by user, CSR: user r's are at ``indptr[r]:indptr[r + 1]``, in time order.
+    """Purchases by user as compressed rows: user r's are at ``indptr[r]:indptr[r + 1]``, in time order.
 
-    indptr: (n_users + 1,) int64. items: (n,) int32 row numbers in the catalogue. ages: (n,) float32 days
-    before the as-of date. weights: (n,) float32 quantities. n_items: rows of the catalogue.
+    Attributes:
+        indptr: (n_users + 1,) int64.
+        items: (n,) int32 row numbers in the catalogue.
+        ages: (n,) float32 days before the as-of date.
+        weights: (n,) float32 quantities.
+        n_items: Rows of the catalogue.
 
     Examples:
         >>> import numpy as np, topkin

@@ -20,8 +20,10 @@ Sides = tuple[np.ndarray, np.ndarray]
 class Encoder:
     """A trained encoder.
 
-    model: the towers of each block. ids: the items with a row of their own, in the order of the id tables.
-    hash: the SHA-256 of the saved model, carried by everything that the encoder makes.
+    Args:
+        model: The towers of each block.
+        ids: The items with a row of their own, in the order of the id tables.
+        hash: The SHA-256 of the saved model, carried by everything that the encoder makes.
 
     Examples:
         >>> import pyarrow as pa, tempfile, topkin
@@ -63,7 +65,7 @@ class Encoder:
 
     @property
     def meaning(self) -> dict[str, Any]:
-        """What decides a result beside the weights: blocks, prior, reach, categories, vocabulary."""
+        """Blocks, prior, reach, categories, vocabulary, which decide a result beside the weights."""
         return dict(self.model.meaning)
 
     def features(self, catalogue: pa.Table) -> ItemFeatures:

@@ -36,7 +36,7 @@ def test_every_public_name_has_an_example_that_runs(
 
 def test_the_reference_has_every_public_name() -> None:
     pages = "".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs" / "api").glob("*.md"))
-    named = set(re.findall(r"(?:auto(?:function|class|module)|data):: topkin\.(\w+)$", pages))
+    named = set(re.findall(r"(?:auto(?:function|class|module)|data):: topkin\.(\w+)$", pages, re.MULTILINE))
     assert set(topkin.__all__) - {"__version__"} <= named
 
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import topkin.search.topk as module
-from topkin.linalg.blas import _functions, one_blas_thread
+from topkin.linalg.blas import controller, one_blas_thread
 from topkin.linalg.cosine import unit_rows
 from topkin.search.kernels import BLAS
 from topkin.search.topk import merge_top_k, top_k, top_k_of_scores
@@ -230,17 +230,15 @@ def test_a_merge_of_nothing_is_refused():
         merge_top_k([], 3)
 
 
-@pytest.mark.skipif(_functions() is None, reason="NumPy's BLAS here has no threads to set")
 def test_the_threads_of_blas_are_restored_when_the_last_one_leaves():
-    get, put = _functions()
-    before = get()
-    put(2)
-    try:
+    def threads():
+        return {info["num_threads"] for info in controller().info()}
+
+    assert threads(), "NumPy's BLAS is not seen"
+    with controller().limit(limits=2):
         with one_blas_thread():
-            assert get() == 1
+            assert threads() == {1}
             with one_blas_thread():
-                assert get() == 1
-            assert get() == 1
-        assert get() == 2
-    finally:
-        put(before)
+                assert threads() == {1}
+            assert threads() == {1}
+        assert threads() == {2}

@@ -73,26 +73,20 @@ def save_data(data: FittedData, root: str) -> None:
     Raises ConfigError where the folder holds anything but recommenders saved before.
     """
     _require_own(root)
-    settings, parts = data.settings.model_dump(mode="json"), data.settings.run.parts
+    settings = data.settings.model_dump(mode="json")
     content = {SAVED: data.encoder, "settings": json.dumps(settings), "statistics": json.dumps(data.statistics)}
     run = runs.Run(root, runs.run_name(data.as_of, content), data.as_of)
     if run.run_id in runs.run_ids(root):
         run = runs.read_run(root, run.run_id)
-    for stage in (stage for stage in ("prepare", "train", "embed") if stage not in run.folders):
-        name = registry.stage(stage).folder
-        folder = storage.join(run.path, name)
-        storage.remove_folder(folder)  # of a process that died
-        if stage == "prepare":
-            _save_prepared(data, folder, parts)
-        elif stage == "train":
-            serialization.save(data.model, folder, {"seed": data.settings.run.seed})
-            storage.write_json(data.training, storage.join(folder, "training.json"))
-            storage.write_json(data.repurchase, storage.join(folder, "repurchase.json"))
-        else:
-            _save_embeddings(data, folder, parts)
-        manifest.seal(folder, stage=stage, key=SAVED, summary={})
-        entry = {"key": SAVED, "folder": f"runs/{run.run_id}/{name}", "seconds": 0.0, "reused": False}
-        run = runs.record_stage(run, stage, entry, settings)
+    for stage, write in (("prepare", _save_prepared), ("train", _save_model), ("embed", _save_embeddings)):
+        if stage not in run.folders:
+            place = f"runs/{run.run_id}/{registry.stage(stage).folder}"
+            storage.remove_folder(storage.join(root, place))  # of a process that died
+            write(data, storage.join(root, place))
+            manifest.seal(storage.join(root, place), stage=stage, key=SAVED, summary={})
+            run = runs.record_stage(
+                run, stage, {"key": SAVED, "folder": place, "seconds": 0.0, "reused": False}, settings
+            )
     runs.publish_run(run)
 
 
@@ -107,7 +101,8 @@ def _require_own(root: str) -> None:
         raise ConfigError(f"a recommender is saved into a folder of its own, {root} holds other files: name another")
 
 
-def _save_prepared(data: FittedData, folder: str, parts: int) -> None:
+def _save_prepared(data: FittedData, folder: str) -> None:
+    parts = data.settings.run.parts
     storage.write_parquet(data.catalogue, storage.join(folder, "catalogue.parquet"))
     for part, table in enumerate(_by_part(data.histories, parts)):
         storage.write_parquet(table, storage.join(folder, "histories", storage.part_name(part, parts)))
@@ -116,8 +111,14 @@ def _save_prepared(data: FittedData, folder: str, parts: int) -> None:
     storage.write_json(data.statistics, storage.join(folder, "statistics.json"))
 
 
-def _save_embeddings(data: FittedData, folder: str, parts: int) -> None:
-    items, dim = data.items, data.model.dim
+def _save_model(data: FittedData, folder: str) -> None:
+    serialization.save(data.model, folder, {"seed": data.settings.run.seed})
+    storage.write_json(data.training, storage.join(folder, "training.json"))
+    storage.write_json(data.repurchase, storage.join(folder, "repurchase.json"))
+
+
+def _save_embeddings(data: FittedData, folder: str) -> None:
+    items, dim, parts = data.items, data.model.dim, data.settings.run.parts
     schema = schemas.with_encoder(schemas.item_embeddings(items.ids.type, dim), data.encoder)
     columns = [items.ids, vector_column(items.vectors), vector_column(items.in_vectors)]
     table = pa.Table.from_arrays(columns, schema=schema)

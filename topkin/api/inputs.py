@@ -1,8 +1,8 @@
 """Tables and ids as users have them: whatever has an Arrow C stream, prepared as the job prepares files."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +11,7 @@ from topkin.artifacts import ids
 from topkin.config.sections import Settings
 from topkin.errors import InputError
 from topkin.ingest import timestamps
-from topkin.ingest.contract import ROLES, inspect_table, sources, time_unit_finding, vector_length
+from topkin.ingest.contract import ROLES, InputSource, inspect_table, sources, time_unit_finding, vector_length
 from topkin.ingest.files import FILE, ROW
 from topkin.ingest.prepare import Prepared, PreparePlan, prepare
 from topkin.ingest.readers import escape_invalid_utf8
@@ -24,6 +24,11 @@ class ArrowStream(Protocol):
         """The stream, in a capsule."""
 
 
+Id = int | str | bytes
+Ids: TypeAlias = Id | Sequence[Id] | np.ndarray | pa.Array | pa.ChunkedArray | ArrowStream
+"""One id, or some: a list, an array, a series of pandas or Polars."""
+
+
 def as_table(value: ArrowStream, name: str) -> pa.Table:
     """Any table as an Arrow table. Raises TypeError for what gives no Arrow C stream."""
     if not hasattr(value, "__arrow_c_stream__"):
@@ -34,7 +39,7 @@ def as_table(value: ArrowStream, name: str) -> pa.Table:
     return pa.table(value)
 
 
-def as_ids(values: Any, kind: pa.DataType, name: str) -> pa.Array:
+def as_ids(values: Ids, kind: pa.DataType, name: str) -> pa.Array:
     """Ids as an array of the type that the purchases' have; a single id is one.
 
     Raises TypeError where they are of another type: an int 7 is not a string "7".
@@ -104,7 +109,7 @@ def prepare_tables(
     return prepared, as_of
 
 
-def _after_the_last(rows: pa.Table, source: Any, clock: datetime) -> datetime:
+def _after_the_last(rows: pa.Table, source: InputSource, clock: datetime) -> datetime:
     micros, state = timestamps.to_micros(
         source.rules.normalised(escape_invalid_utf8(rows).rows)[source.columns["timestamp"]], source.time_unit
     )

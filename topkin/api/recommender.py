@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from topkin.api.answers import Answers
 from topkin.api.data import FittedData, RecommenderData, StoredData
-from topkin.api.inputs import ArrowStream, as_ids, as_table, named_by_columns, prepare_tables
+from topkin.api.inputs import ArrowStream, Ids, as_ids, as_table, named_by_columns, prepare_tables
 from topkin.api.runs import moment, open_run
 from topkin.config.load import load_settings, settings_of
 from topkin.config.sections import Settings
@@ -111,7 +111,7 @@ class Recommender:
         self._set(fit_data(settings, prepared, moment_of))
         return self
 
-    def recommend(self, users: Any = None, k: int | None = None) -> pa.Table:
+    def recommend(self, users: Ids | None = None, k: int | None = None) -> pa.Table:
         """The best items of each user, under the rules of the settings.
 
         Args:
@@ -120,15 +120,15 @@ class Recommender:
                 computes only longer ones.
 
         Returns:
-            user_id, rank (from 1), item_id, score (cosine), source, times_bought, because: users in the order asked
-            for, once each; all users by id.
+            A table with user_id, rank (from 1), item_id, score (cosine), source, times_bought and because, which the
+            documentation has under *Artifacts*; users in the order of the question, once each, or all by id.
 
         Raises:
             InputError: A user is not in the data.
         """
         return self._table("recommendations", users, k, self._known.settings.recommend.k)
 
-    def similar_items(self, items: Any = None, k: int | None = None) -> pa.Table:
+    def similar_items(self, items: Ids | None = None, k: int | None = None) -> pa.Table:
         """The items of most alike buyers and content, by the cosine of their embeddings without popularity.
 
         Args:
@@ -136,22 +136,22 @@ class Recommender:
             k: The most neighbours of an item, ``similar.items`` by default.
 
         Returns:
-            item_id, rank (from 1), neighbour_id, score (cosine).
+            A table with item_id, rank (from 1), neighbour_id and score (cosine).
 
         Raises:
             InputError: An item is not in the catalogue.
         """
         return self._table("similar_items", items, k, self._known.settings.similar.items)
 
-    def similar_users(self, users: Any = None, k: int | None = None) -> pa.Table:
+    def similar_users(self, users: Ids | None = None, k: int | None = None) -> pa.Table:
         """The users of most alike taste; as :meth:`similar_items`, with ``similar.users`` by default.
 
         Returns:
-            user_id, rank (from 1), neighbour_id, score (cosine).
+            A table with user_id, rank (from 1), neighbour_id and score (cosine).
         """
         return self._table("similar_users", users, k, self._known.settings.similar.users)
 
-    def explain(self, user: Any, item: Any) -> pa.Table:
+    def explain(self, user: Ids, item: Ids) -> pa.Table:
         """The purchases that speak for an item, listed or not, with their shares of the user's score of it.
 
         Args:
@@ -159,8 +159,8 @@ class Recommender:
             item: An item's id.
 
         Returns:
-            item_id (bought) and share (float32), largest first; purchases that speak against it are left out. All
-            shares of a user and an item, those left out too, add up to the score.
+            A table with item_id (bought) and share (float32), largest first, of the purchases with a share above zero.
+            All shares together, the others too, add up to the score.
 
         Raises:
             InputError: The user or the item is not in the data.
@@ -240,7 +240,7 @@ class Recommender:
     def _answers(self) -> Answers:
         return Answers(self._known)
 
-    def _table(self, name: str, ids: Any, k: int | None, default: int) -> pa.Table:
+    def _table(self, name: str, ids: Ids | None, k: int | None, default: int) -> pa.Table:
         k = default if k is None else k
         if not isinstance(k, int) or k < 1:
             raise ValueError(f"k must be at least 1, got {k!r}: leave it out for the {default} of the settings")

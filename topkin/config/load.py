@@ -65,13 +65,19 @@ class _Source:
 def load_settings(
     path: str | os.PathLike[str], sets: Sequence[str] = (), env: Mapping[str, str] = os.environ
 ) -> Settings:
-    """Read and check a configuration.
+    """Read and check a configuration: the file, then the environment, then ``sets``, each over the one before.
 
-    path: the TOML file, local or a URI. sets: ``section.key=value``, the value in TOML's spelling or a bare text.
-    env: ``TOPKIN_SECTION__KEY=value`` likewise. Precedence: file, then env, then sets. Relative paths in
-    the file are relative to it, those of env and sets to the current folder; URIs stay as they are.
+    Args:
+        path: The TOML file, local or a URI. Relative paths in it are relative to it.
+        sets: ``section.key=value``, the value in TOML's spelling or a bare text; its paths, and those of the
+            environment, are relative to the current folder.
+        env: ``TOPKIN_SECTION__KEY=value`` likewise.
 
-    Raises ConfigError that lists all that is wrong.
+    Returns:
+        The settings, typed and frozen.
+
+    Raises:
+        ConfigError: Lists all that is wrong, each with its place.
 
     Examples:
         >>> import pathlib, tempfile, topkin

@@ -1,45 +1,37 @@
-"""The number of threads of NumPy's own BLAS, where it can be set."""
+"""The number of threads of the BLAS libraries of this process."""
 
-import ctypes
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import Any
 
-import numpy as np
+import numpy  # noqa: F401  its BLAS must be loaded before the controller looks for libraries
+from threadpoolctl import ThreadpoolController
 
 _lock = threading.Lock()
 _inside = 0
-_before = 0
+_before: list[int] = []
 
 
 @cache
-def _functions() -> tuple[Any, Any] | None:
-    # NumPy's wheels carry OpenBLAS under names of their own; the extension module that links it finds them.
-    library = ctypes.CDLL(np._core._multiarray_umath.__file__)  # type: ignore[attr-defined]
-    for name in ("scipy_openblas_{}_num_threads64_", "scipy_openblas_{}_num_threads", "openblas_{}_num_threads"):
-        if hasattr(library, name.format("set")):
-            return getattr(library, name.format("get")), getattr(library, name.format("set"))
-    return None
+def controller() -> ThreadpoolController:
+    """What sets the threads of the BLAS libraries that are loaded, looked up once."""
+    return ThreadpoolController().select(user_api="blas")
 
 
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
-    """Let every product use one thread while several Python threads multiply; nothing with another BLAS.
+    """Let every product use one thread while several Python threads multiply.
 
     It holds for the whole process, so that the last one out restores what the first one in found.
     """
-    global _inside, _before
-    functions = _functions()
-    if functions is None:
-        yield
-        return
-    get, put = functions
+    global _inside
+    libraries = controller().lib_controllers
     with _lock:
         if not _inside:
-            _before = get()
-            put(1)
+            _before[:] = [library.num_threads for library in libraries]
+            for library in libraries:
+                library.set_num_threads(1)
         _inside += 1
     try:
         yield
@@ -47,4 +39,5 @@ def one_blas_thread() -> Iterator[None]:
         with _lock:
             _inside -= 1
             if not _inside:
-                put(_before)
+                for library, threads in zip(libraries, _before, strict=True):
+                    library.set_num_threads(threads)

@@ -56,10 +56,17 @@ def cosine_rows(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def cosine_matrix(a: np.ndarray, b: np.ndarray | None = None) -> np.ndarray:
-    """The cosine of every vector of ``a`` with every one of ``b`` (or of ``a``): (n, d), (m, d) give (n, m).
+    """The cosine of every vector of ``a`` with every one of ``b``; a zero vector has cosine 0 with all.
 
-    Batched: (..., n, d) and (..., m, d) give (..., n, m), the leading axes broadcast. Raises ValueError
-    where d differs or an array has fewer than two axes.
+    Args:
+        a: (..., n, d) of any real dtype.
+        b: (..., m, d), ``a`` by default; the leading axes broadcast.
+
+    Returns:
+        (..., n, m), of the common float dtype; float64 for integers.
+
+    Raises:
+        ValueError: d differs, or an array has fewer than two axes.
 
     Examples:
         >>> import topkin

@@ -41,17 +41,24 @@ def top_k(
     threads: int | None = None,
     engine: Engine = BLAS,
 ) -> TopK:
-    """The k items of highest inner product with each query: ids (n, k) int32, scores (n, k) float32.
+    """The k items of highest inner product with each query; with unit vectors the score is the cosine.
 
-    queries: (n, d) float32. items: (m, d) float32. exclude: the items that each query must not get, n rows, in any
-    order, repeats allowed.
-    allowed: (m,) bool, the items that any query may get. budget_bytes: bound of the working memory beside
-    inputs and result (and the allowed items, if not all are). threads: how many at once, by default one a
-    processor. engine: what multiplies; the answer is the same with any.
+    Args:
+        queries: (n, d) float32.
+        items: (m, d) float32; a zero vector scores 0 with everything.
+        k: Items of a list.
+        exclude: The items that each query must not get, n rows, in any order, repeats allowed.
+        allowed: (m,) bool, the items that any query may get; all by default.
+        budget_bytes: Bound of the working memory beside inputs and result (and the allowed items, if not all are).
+        threads: How many at once, by default one a processor.
+        engine: What multiplies; the answer is the same with any.
 
-    With unit vectors the score is the cosine; a zero vector scores 0 with everything. Raises ValueError
-    for k below 1, shapes that do not fit, a NaN or an infinity in a vector, or vectors so long that a
-    product leaves float32.
+    Returns:
+        ids (n, k) int32 and scores (n, k) float32, the best first, ties by id; padded with id -1 and score -inf.
+
+    Raises:
+        ValueError: k is below 1, shapes do not fit, a vector has a NaN or an infinity, or vectors are so long that a
+            product leaves float32.
 
     Examples:
         >>> import numpy as np, topkin
