@@ -26,7 +26,7 @@ from topkin.errors import ArtifactError
 from topkin.interactions import Interactions, concatenate
 from topkin.planning.estimate import PARTS_A_LOAD
 from topkin.recommend.eligibility import Allowed, allowed_items, cooldown_days, read_item_list
-from topkin.recommend.explain import PooledScores, VectorRows
+from topkin.recommend.explain import ExplainableScores, VectorRows
 from topkin.recommend.lists import ItemContext, Lists, build_queries, fallback_reasons, longest, recommend
 from topkin.recommend.popular_fallback import SEGMENT_COUNTS, SegmentPopularity, merge_segment_counts, segment_counts
 from topkin.recommend.repurchase.blend import Repurchase, Weights
@@ -112,7 +112,7 @@ class LoadedItems:
             )
         summary = storage.read_json(storage.join(inputs.embeddings, SUMMARY))
         self.categories, self.events = catalogue["category"], np.asarray(catalogue["events"])
-        self.scores = PooledScores(
+        self.scores = ExplainableScores(
             vectors=vectors,
             in_vectors=in_vectors,
             buyers=np.asarray(catalogue["users"]),

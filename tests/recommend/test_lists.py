@@ -16,7 +16,7 @@ from topkin.interactions import Interactions
 from topkin.linalg.cosine import unit_rows
 from topkin.recommend.bought import BOUGHT, FEW_COOL, FEW_UNBOUGHT
 from topkin.recommend.eligibility import allowed_items, cooldown_days
-from topkin.recommend.explain import PooledScores
+from topkin.recommend.explain import ExplainableScores
 from topkin.recommend.lists import FEW_ALLOWED, FEW_ITEMS, SHORTFALLS, ItemContext, recommend
 from topkin.recommend.popular_fallback import SegmentPopularity, segment_counts
 from topkin.recommend.repurchase.blend import Repurchase, personal_part
@@ -55,7 +55,7 @@ class Shelf(ItemContext):
 
 def exact(shelf: Shelf) -> ExactSearcher:
     fields = ("vectors", "in_vectors", "buyers", "blocks", "history_length")
-    return ExactSearcher(shelf.vectors, PooledScores(**{name: getattr(shelf, name) for name in fields}))
+    return ExactSearcher(shelf.vectors, ExplainableScores(**{name: getattr(shelf, name) for name in fields}))
 
 
 def shop_of(

@@ -15,7 +15,7 @@ from topkin.interactions import Interactions
 from topkin.recommend import similar
 from topkin.recommend.bought import weights_of
 from topkin.recommend.eligibility import allowed_items, cooldown_days, read_item_list
-from topkin.recommend.explain import PooledScores
+from topkin.recommend.explain import ExplainableScores
 from topkin.recommend.lists import ItemContext, recommend
 from topkin.recommend.popular_fallback import SegmentPopularity, segment_counts
 from topkin.recommend.repurchase.blend import Repurchase
@@ -83,9 +83,9 @@ class Answers:
         return allowed_items(self.data.catalogue, **lists).mask
 
     @cached_property
-    def _scores(self) -> PooledScores:
+    def _scores(self) -> ExplainableScores:
         items, length = self.data.items, self.data.settings.embed.history_length
-        return PooledScores(
+        return ExplainableScores(
             vectors=items.vectors,
             in_vectors=items.in_vectors,
             buyers=np.asarray(self.data.catalogue["users"]),

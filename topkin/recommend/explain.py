@@ -28,7 +28,7 @@ class VectorRows(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PooledScores:
+class ExplainableScores:
     """How the model's users were pooled from their histories, which is what explains their lists.
 
     vectors, in_vectors: (n_items, dim) float32. buyers: (n_items,) distinct buyers. blocks, history_length: as the

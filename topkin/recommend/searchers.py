@@ -13,7 +13,7 @@ from topkin.baselines.fitted import best_of
 from topkin.baselines.registry import Baseline
 from topkin.interactions import Interactions
 from topkin.linalg.csr import Csr
-from topkin.recommend.explain import PooledScores
+from topkin.recommend.explain import ExplainableScores
 from topkin.recommend.sharded import lists_of
 from topkin.search.hnsw.index import AnnIndex, index_top_k
 from topkin.search.kernels import BLAS, Engine
@@ -76,7 +76,7 @@ class _VectorSearcher:
 
     shortfall = FEW_VECTORS
 
-    def __init__(self, scores: PooledScores | None) -> None:
+    def __init__(self, scores: ExplainableScores | None) -> None:
         self._scores = scores
 
     def knows(self, users: UserQueries) -> np.ndarray:
@@ -86,7 +86,7 @@ class _VectorSearcher:
     def explain(self, users: UserQueries, ids: np.ndarray, most: int) -> np.ndarray:
         """See :class:`Searcher`."""
         if self._scores is None:
-            raise ValueError("a search by vectors explains nothing without PooledScores: make it with them")
+            raise ValueError("a search by vectors explains nothing without ExplainableScores: make it with them")
         return self._scores.explain(users.history, ids, most)
 
 
@@ -96,7 +96,7 @@ class ExactSearcher(_VectorSearcher):
     engine: what multiplies; the lists are the same with any.
     """
 
-    def __init__(self, vectors: np.ndarray, scores: PooledScores | None = None, engine: Engine = BLAS) -> None:
+    def __init__(self, vectors: np.ndarray, scores: ExplainableScores | None = None, engine: Engine = BLAS) -> None:
         super().__init__(scores)
         self.vectors, self.engine = vectors, engine
         self.has_vector = (vectors != 0).any(axis=1)
@@ -114,7 +114,7 @@ class ExactSearcher(_VectorSearcher):
 class IndexSearcher(ExactSearcher):
     """Asks the index, and searches exactly what it does not find. vectors: from which the index was built."""
 
-    def __init__(self, index: AnnIndex, vectors: np.ndarray, scores: PooledScores | None = None) -> None:
+    def __init__(self, index: AnnIndex, vectors: np.ndarray, scores: ExplainableScores | None = None) -> None:
         super().__init__(vectors, scores)
         self.index = index
 
@@ -127,7 +127,7 @@ class IndexSearcher(ExactSearcher):
 class MergedSearcher(_VectorSearcher):
     """Hands out what the shards found. table: ``sharded.lists_table`` of all shards merged."""
 
-    def __init__(self, table: pa.Table, scores: PooledScores | None = None) -> None:
+    def __init__(self, table: pa.Table, scores: ExplainableScores | None = None) -> None:
         super().__init__(scores)
         self._lists = lists_of(table)
         self._offered = int(table["offered"][0].as_py()) if len(table) else 0
