@@ -75,7 +75,6 @@ class Trainer:
             len(self.index.ids),
             neighbours=advanced.neighbours,
             strength=advanced.smoothing,
-            hops=advanced.hops,
         )
 
     def _log_q(self, hard: np.ndarray | None = None) -> np.ndarray:

@@ -197,10 +197,6 @@ class TrainAdvancedSettings(Section):
     smoothing: Annotated[float, Field(ge=0, le=100)] = Field(
         1.0, description="Weight of the neighbours' rows, all together, beside the item's own."
     )
-    hops: Annotated[int, Field(ge=1, le=3)] = Field(
-        1,
-        description="How often rows are smoothed over neighbours: with 2 over the neighbours' neighbours as well.",
-    )
     svd_share: Annotated[float, Field(ge=0, le=100)] = Field(
         0.06,
         description="Weight of the closed form's scores, in standard deviations, beside the trained block's while it "

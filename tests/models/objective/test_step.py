@@ -77,7 +77,6 @@ def first(context, purchases, known, base):
         ("softmax", "neighbours", 2),
         ("softmax", "neighbours", 0),
         ("softmax", "smoothing", 0.2),
-        ("softmax", "hops", 2),
         ("softmax", "learning_rate", 0.02),
         ("softmax", "id_dropout", 0.9),
     ],

@@ -150,13 +150,6 @@ def test_the_step_is_traced_once_and_the_loss_falls(context, purchases, catalogu
     assert trainer.traces == 1
 
 
-def test_an_encoder_is_made_with_more_hops(context, purchases, catalogue):
-    made = {hops: fit.fit(context.changed(epochs=2, hops=hops), purchases, catalogue) for hops in (1, 2)}
-    towers = [next(t for t in e.encoder.model.towers if t.name == "trained") for e in made.values()]
-    assert np.abs(np.asarray(towers[0].id_out.table) - np.asarray(towers[1].id_out.table)).max() > 1e-3
-    assert best_epoch(made[2].selection.curve)["validation_ndcg@20"] > 0.6
-
-
 def test_recall_rises_far_above_chance(trained):
     assert best_epoch(trained.selection.curve)["validation_ndcg@20"] > 0.6
     assert trained.selection.stopped == "epochs"
