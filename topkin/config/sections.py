@@ -156,17 +156,8 @@ class TrainAdvancedSettings(Section):
     learning_rate_decay: Annotated[float, Field(gt=0, le=1)] = Field(
         0.7, description="Factor on the step size from one epoch to the next."
     )
-    loss: Literal["softmax", "ccl"] = Field(
-        "softmax", description="What is minimised: softmax cross-entropy, or the cosine contrastive loss of SimpleX."
-    )
     temperature: Annotated[float, Field(ge=0.01, le=100)] = Field(
         0.1, description="Divides the cosines before the softmax."
-    )
-    margin: Annotated[float, Field(ge=-1, le=1)] = Field(
-        0.4, description="With ccl, the cosine above which a negative costs."
-    )
-    negative_weight: Annotated[float, Field(ge=0, le=10_000)] = Field(
-        100, description="With ccl, weight of what negatives cost beside what the purchase itself does."
     )
     logq: Share = Field(
         1.0, description="Share of log q(item) taken off the negatives' logits, so that they stand for all items."
@@ -200,7 +191,7 @@ class TrainAdvancedSettings(Section):
     svd_share: Annotated[float, Field(ge=0, le=100)] = Field(
         0.06,
         description="Weight of the closed form's scores, in standard deviations, beside the trained block's while it "
-        "is trained with softmax, so that it learns what they lack; 0 trains it by itself.",
+        "is trained, so that it learns what they lack; 0 trains it by itself.",
     )
     inverse_popularity: Annotated[float, Field(ge=0, le=2)] = Field(
         0.5, description="Weight of a purchase in its history: item's purchase count to the power of minus this."
