@@ -179,9 +179,6 @@ class TrainAdvancedSettings(Section):
     history_length: Count = Field(
         64, description="Purchases of a user that a question pools; drawn at random where there are more."
     )
-    history_dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
-        0.0, description="Share of a history left out at random in training."
-    )
     neighbours: Annotated[int, Field(ge=0, le=1000)] = Field(
         5, description="Items bought by the same users that an item's row is smoothed over; 0 for none."
     )
