@@ -111,14 +111,14 @@ def batches(
         column[candidates] = -1
 
 
-def sampling_probabilities(targets: np.ndarray, power: float) -> np.ndarray:
-    """The chance of each item to be drawn as a shared negative, (n,) float64, summing to 1.
+def sampling_probabilities(targets: np.ndarray) -> np.ndarray:
+    """The chance of each item to be drawn as a shared negative, equal for all, (n,) float64, summing to 1.
 
-    targets: (n,) how many examples ask for the item. ``power`` 0 makes the items equal, 1 gives them their
-    popularity. Items that nobody asks for are never drawn: they would only be pushed away.
+    targets: (n,) how many examples ask for the item. Items that nobody asks for are never drawn: they would only be
+    pushed away.
     """
-    wanted = np.where(targets > 0, np.maximum(targets, 1).astype(np.float64) ** power, 0.0)
-    return np.asarray(wanted / max(wanted.sum(), 1e-30))
+    wanted = targets > 0
+    return np.asarray(wanted / max(wanted.sum(), 1))
 
 
 def shared_negatives(cumulative: np.ndarray, draws: int, rng: np.random.Generator) -> np.ndarray:

@@ -79,7 +79,7 @@ class Trainer:
 
     def _log_q(self, hard: np.ndarray | None = None) -> np.ndarray:
         advanced = self.train.advanced
-        usual = sampling_probabilities(self.counts.targets, advanced.negative_power), advanced.negatives
+        usual = sampling_probabilities(self.counts.targets), advanced.negatives
         self._chances, self._draws = usual if hard is None else mixed(*usual, hard, advanced.hard_negatives)
         return log_inclusion(self.counts.targets, self.batch_size, self._chances, self._draws)
 

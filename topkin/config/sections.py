@@ -163,10 +163,8 @@ class TrainAdvancedSettings(Section):
         1.0, description="Share of log q(item) taken off the negatives' logits, so that they stand for all items."
     )
     negatives: Annotated[int, Field(ge=0)] = Field(
-        4096, description="Items drawn per step as negatives of all its purchases, beside those asked for."
-    )
-    negative_power: Share = Field(
-        0.0, description="Negatives are drawn by popularity to this power: 0 makes items equal, 1 goes by purchases."
+        4096,
+        description="Items drawn per step, all as likely, as negatives of all its purchases, beside those asked for.",
     )
     hard_negatives: Annotated[int, Field(ge=0)] = Field(
         0,

@@ -52,7 +52,7 @@ def test_only_the_rows_that_a_batch_touches_move(context, purchases, known):
 @pytest.fixture(scope="module")
 def usual(context, purchases, known, base):
     """Settings that use every part, with the losses of their first steps."""
-    chosen = context.changed(negatives=8, negative_power=0.3, svd_share=0.1, logq=0.7)
+    chosen = context.changed(negatives=8, svd_share=0.1, logq=0.7)
     return chosen, first(chosen, purchases, known, base)
 
 
