@@ -41,7 +41,7 @@ def users(draw):
     return lists, [draw(st.lists(items, unique=True, min_size=1, max_size=12)) for _ in range(n)]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(users(), st.integers(1, 12))
 def test_every_metric_equals_naive_loops(data, width):
     lists, truths = data
@@ -54,7 +54,7 @@ def test_every_metric_equals_naive_loops(data, width):
                 assert found[f"{name}@{k}"][r] == pytest.approx(value, abs=1e-12), name
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(users(), st.randoms())
 def test_users_in_another_order_keep_their_values(data, random):
     lists, truths = data

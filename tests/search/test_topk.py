@@ -58,7 +58,7 @@ def problems(draw):
     return queries, items, draw(st.integers(1, m + 3)), exclude, allowed
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(problems(), st.integers(1, 3), st.sampled_from([(512, 2048), (2, 8), (3, 5), (1, 1)]))
 def test_lists_equal_brute_force_whatever_the_blocks_and_threads(problem, threads, blocks):
     queries, items, k, exclude, allowed = problem
@@ -67,7 +67,7 @@ def test_lists_equal_brute_force_whatever_the_blocks_and_threads(problem, thread
     assert_same(found, brute_force(exact_scores(queries, items), k, exclude, allowed))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(problems())
 def test_lists_of_dense_scores_equal_brute_force(problem):
     queries, items, k, exclude, allowed = problem
@@ -78,7 +78,7 @@ def test_lists_of_dense_scores_equal_brute_force(problem):
     np.testing.assert_array_equal(scores, before)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(problems(), st.data())
 def test_shards_merged_in_any_order_and_grouping_equal_one_search(problem, data):
     queries, items, k, exclude, allowed = problem

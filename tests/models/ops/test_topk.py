@@ -28,7 +28,7 @@ def brute_force(queries, items, k, exclude):
     return ids, best
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.integers(0, 2**32),
     st.integers(1, 7),
