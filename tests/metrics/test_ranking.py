@@ -5,13 +5,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from topkin.linalg.csr import Csr
 from topkin.metrics.ranking import METRICS, coverage, hits_of, ranking_metrics
 
 KS = (1, 3, 10)
 
 
 def csr(lists):
-    return np.cumsum([0, *map(len, lists)]), np.array([i for one in lists for i in one], np.int32)
+    return Csr(np.cumsum([0, *map(len, lists)]), np.array([i for one in lists for i in one], np.int32))
 
 
 def padded(lists, k):
