@@ -294,7 +294,7 @@ def _checked(k: int, n: int, m: int, exclude: Csr | None, allowed: np.ndarray | 
         raise ValueError(f"allowed must be ({m},) bool, got {allowed.shape} {allowed.dtype}")
     if exclude is None:
         return None
-    indptr, items = exclude = Csr(*exclude)  # any pair of such arrays will do
+    indptr, items = exclude
     if len(indptr) != n + 1 or indptr[0] != 0 or indptr[-1] != len(items):
         raise ValueError(f"exclude must be CSR with {n} rows, got {len(indptr) - 1} rows, {len(items)} items")
     if len(items) and not 0 <= items.min() <= items.max() < m:

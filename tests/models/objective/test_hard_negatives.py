@@ -31,7 +31,7 @@ def lists(history, out, pooled, counts, users):
     return found
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 2**31))
 def test_they_are_the_highest_scored_items_that_a_user_did_not_buy(seed):
     rng = np.random.default_rng(seed)
