@@ -136,14 +136,10 @@ def _entries(distinct: Interactions, users: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def _shortened(row: np.ndarray, train: TrainSettings, rng: np.random.Generator) -> np.ndarray:
-    """Which purchases stay in their histories, (p,) bool: a random choice, at least one of each.
-
-    ``history_dropout`` of a history is left out, and what is more than ``history_length``. row: ascending.
-    """
+    """Which purchases stay in their histories, (p,) bool: a random choice, at least one of each; row: ascending."""
     counts = np.bincount(row)
-    most = np.minimum(
-        np.maximum(np.ceil(counts * (1 - train.advanced.history_dropout)), 1), train.advanced.history_length
-    )
+    left = np.maximum(np.ceil(counts * (1 - train.advanced.history_dropout)), 1)
+    most = np.minimum(left, train.advanced.history_length)
     if (counts <= most).all():
         return np.ones(len(row), bool)
     rank = np.empty(len(row), np.int64)
