@@ -12,10 +12,11 @@ from datetime import datetime, time, timedelta
 from typing import Any
 
 from topkin.artifacts import runs, storage
+from topkin.config.as_of import parse_as_of
 from topkin.config.sections import Settings
 from topkin.errors import ConfigError
 from topkin.evaluation import backtest
-from topkin.pipelines.cli.commands import CommandOptions, parse_as_of
+from topkin.pipelines.cli.commands import CommandOptions
 from topkin.pipelines.engine import stages
 
 JUDGES = "evaluate"

@@ -9,6 +9,9 @@
     └── ArtifactError           1   an artifact is missing, damaged or of another encoder
 """
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 
 class TopkinError(Exception):
     """A failure that topkin explains: the message says the rule, what came and the cure."""
@@ -36,3 +39,10 @@ class QualityGateError(TopkinError):
 
 class ArtifactError(TopkinError):
     """A stage's output is missing, damaged, or made by another encoder."""
+
+
+def nearest_name(name: str, names: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """The name most like ``name`` in any case, in its own spelling, to offer in a message; None where none is near."""
+    spelling = {n.lower(): n for n in names}
+    near = get_close_matches(name.lower(), list(spelling), n=1, cutoff=cutoff)
+    return spelling[near[0]] if near else None

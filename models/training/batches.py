@@ -136,7 +136,7 @@ def _entries(distinct: Interactions, users: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def _shortened(row: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
-    """Which purchases stay in their histories, (p,) bool: ``most`` of each, at random. row: ascending."""
+    """Which purchases stay in their histories, (p,) bool: ``most`` of each, at random; row: ascending."""
     counts = np.bincount(row)
     if (counts <= most).all():
         return np.ones(len(row), bool)

@@ -4,12 +4,13 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from topkin.config.as_of import parse_as_of
 from topkin.errors import ConfigError
 from topkin.pipelines.cli import logs, progress
 from topkin.pipelines.engine.registry import ORDER
@@ -19,19 +20,6 @@ if TYPE_CHECKING:
     from topkin.config.sections import Settings
     from topkin.pipelines.engine.stages import Event
     from topkin.telemetry.profiling import Usage
-
-
-def parse_as_of(text: str | None, flag: str = "--as-of") -> datetime:
-    """An as-of date: naive UTC; today's midnight without one. Raises ConfigError that names the flag."""
-    if text is None:
-        return datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None)
-    try:
-        moment = datetime.fromisoformat(text.strip())
-        return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
-    except (ValueError, OverflowError) as e:
-        raise ConfigError(
-            f"{flag} must be a date such as 2011-11-09 or a time such as 2011-11-09T06:00, got {text!r}"
-        ) from e
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """What every job shares: what it is given, and how its Beam pipeline is started."""
 
-import difflib
 import io
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stderr
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from topkin.artifacts import storage
 from topkin.config.sections import Settings
-from topkin.errors import ConfigError, TopkinError
+from topkin.errors import ConfigError, TopkinError, nearest_name
 from topkin.planning.estimate import Machine
 from topkin.telemetry import profiling
 from topkin.telemetry.profiling import machine_cores, machine_memory
@@ -81,8 +80,8 @@ def beam_options(flags: Sequence[str]) -> "PipelineOptions":
         options, unknown = parser.parse_known_args(list(flags))
         if unknown and (options.runner or "").lower() not in _JOB_SERVERS:  # only a job server knows its own flags
             name = str(unknown[0]).partition("=")[0]
-            near = difflib.get_close_matches(name, [o for a in parser._actions for o in a.option_strings], 1)
-            raise ValueError(f"there is no {name}" + (f", did you mean {near[0]}?" if near else ""))
+            near = nearest_name(name, (option for action in parser._actions for option in action.option_strings))
+            raise ValueError(f"there is no {name}" + (f", did you mean {near}?" if near else ""))
 
     usage = io.StringIO()
     try:

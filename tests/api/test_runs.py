@@ -1,6 +1,6 @@
 """A published run in a program: found, read with its checksums, refused where it is damaged."""
 
-from datetime import UTC, date, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,6 @@ import pytest
 
 import topkin
 from topkin import errors
-from topkin.api.runs import moment
 from topkin.artifacts import storage
 
 
@@ -63,11 +62,3 @@ def test_what_is_not_there_is_told(small_run: Any, tmp_path: Path) -> None:
     storage.write_json({"run_id": "r9"}, storage.join(small_run.root, "current.json"))
     with pytest.raises(errors.ArtifactError, match=r"current\.json is damaged"):
         topkin.open_run(small_run.root)
-
-
-def test_an_as_of_date_may_be_a_date_a_time_or_a_text() -> None:
-    assert moment("2024-05-01") == moment(date(2024, 5, 1)) == moment(datetime(2024, 5, 1)) == datetime(2024, 5, 1)
-    assert moment("2024-05-01T06:00+02:00") == moment(datetime(2024, 5, 1, 4, tzinfo=UTC)) == datetime(2024, 5, 1, 4)
-    assert moment(None).time() == datetime.min.time()
-    with pytest.raises(errors.ConfigError, match="as_of must be a date such as 2011-11-09"):
-        moment("tomorrow")

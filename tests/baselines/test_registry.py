@@ -69,7 +69,7 @@ def assert_same_order(scores, keys):
                 assert (row[i] < row[j]) == (own[i] < own[j])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(shops())
 def test_popularity_counts_distinct_buyers(shop):
     purchases, n_items = shop
@@ -80,7 +80,7 @@ def test_popularity_counts_distinct_buyers(shop):
     assert BASELINES["popularity"].make().fit(history).scores(some).tolist() == [counts] * 3
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(shops())
 def test_recent_popularity_equals_loops_and_is_ordered_with_ties_by_buyers(shop):
     purchases, n_items = shop
@@ -96,7 +96,7 @@ def test_one_user_cannot_make_an_item_popular():
     assert recent_popularity(history) == pytest.approx([1.5, 2 * math.exp(-1 / 7)])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(shops())
 def test_own_frequency_orders_by_times_bought_then_buyers(shop):
     purchases, n_items = shop
@@ -110,7 +110,7 @@ def test_own_frequency_orders_by_times_bought_then_buyers(shop):
 BLOCKS = st.sampled_from([1, 5, 1 << 20])
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(shops(), st.integers(1, 4), st.sampled_from([0.0, 0.65]), BLOCKS)
 def test_item_knn_equals_loops_whatever_the_block(shop, neighbours, recency, cells):
     purchases, n_items = shop
@@ -133,7 +133,7 @@ def test_the_graph_filter_is_the_gram_matrix_of_the_normalised_purchases(cells, 
     np.testing.assert_allclose(found, bought @ (normal.T @ normal), rtol=1e-5)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(shops(), st.integers(1, 4), BLOCKS)
 def test_user_knn_equals_loops_whatever_the_block(shop, neighbours, cells):
     purchases, n_items = shop
@@ -237,7 +237,7 @@ def test_baselines_read_again_score_the_same(tmp_path):
         load_baselines(str(tmp_path / "none"), ["popularity"], 3)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(shops(), st.integers(1, 9), st.sampled_from([1, 500, 1 << 20]), st.booleans(), st.randoms(use_true_random=False))
 def test_the_best_of_a_baseline_are_its_best_scores_whatever_the_blocks(shop, k, budget, mask, random):
     history, n_items = history_of(*shop), shop[1]
@@ -253,7 +253,7 @@ def test_the_best_of_a_baseline_are_its_best_scores_whatever_the_blocks(shop, k,
         assert best[u].tolist() == [*scores[expected], *[-np.inf] * (k - len(expected))]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(shops(), st.integers(1, 4), st.integers(1, 4), st.sampled_from([1, 1 << 20]), st.randoms(use_true_random=False))
 def test_the_reasons_of_item_knn_are_the_bought_items_of_which_its_score_is_made(shop, most, near, cells, random):
     purchases, n_items = shop

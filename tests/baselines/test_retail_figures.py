@@ -8,6 +8,7 @@ import pytest
 
 from topkin.baselines.registry import BASELINES
 from topkin.interactions import Interactions
+from topkin.linalg.csr import Csr
 from topkin.metrics.ranking import ranking_metrics
 from topkin.search.topk import top_k_of_scores
 
@@ -51,7 +52,7 @@ def split(online_retail: Path):
 
 def judge(name, history, pairs, exclude_bought):
     users = np.unique(pairs[:, 0])
-    truth = np.searchsorted(pairs[:, 0], np.append(users, users[-1] + 1)), pairs[:, 1]
+    truth = Csr(np.searchsorted(pairs[:, 0], np.append(users, users[-1] + 1)), pairs[:, 1])
     bought = history.distinct().take(users)
     scores = BASELINES[name].make().fit(history).scores(history.take(users))
     ids, _ = top_k_of_scores(scores, 10, exclude=bought.pattern if exclude_bought else None)

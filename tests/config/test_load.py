@@ -147,7 +147,7 @@ def test_an_empty_value_takes_the_key_away(tmp_path: Path) -> None:
 
 
 @given(epochs=st.integers(1, 10**6), rate=st.floats(1e-6, 1), column=st.text(max_size=20))
-@hypothesis_settings(max_examples=50, deadline=None)
+@hypothesis_settings(max_examples=50)
 def test_what_is_written_as_toml_is_read_back(
     tmp_path_factory: pytest.TempPathFactory, epochs: int, rate: float, column: str
 ) -> None:
@@ -162,7 +162,7 @@ def test_what_is_written_as_toml_is_read_back(
 
 
 @given(st.sampled_from(sorted(keys())))
-@hypothesis_settings(max_examples=60, deadline=None)
+@hypothesis_settings(max_examples=60)
 def test_any_misspelt_key_names_the_right_one(tmp_path_factory: pytest.TempPathFactory, dotted: str) -> None:
     key = keys()[dotted]
     misspelt = key.name + "x"

@@ -79,7 +79,7 @@ rules = st.tuples(
 )
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rules)
 def test_rules_are_kept_and_lists_are_as_long_as_they_allow(any_search, vectors, rule):
     k, excluded, share, seed = rule

@@ -25,6 +25,7 @@ from topkin.evaluation.protocol import (
 )
 from topkin.interactions import Interactions
 from topkin.linalg.cosine import unit_rows
+from topkin.linalg.csr import Csr
 from topkin.metrics.ranking import ranking_metrics
 from topkin.recommend.repurchase.blend import Repurchase, Weights
 from topkin.recommend.repurchase.rates import RepurchaseRates
@@ -373,7 +374,7 @@ def test_where_lists_rank_bought_items_the_model_is_judged_on_all_items_by_such_
             for e in part.heldout.to_pylist()
             if e["user_id"] == row["user_id"] and e["item_id"] < len(shop.sold) and shop.sold[e["item_id"]]
         }
-        truth = np.array([0, len(later)]), np.array(sorted(later), np.int32)
+        truth = Csr(np.array([0, len(later)]), np.array(sorted(later), np.int32))
         expected = ranking_metrics(ids, truth, (3,))["ndcg@3"][0] if queries.any() else 0.0
         assert row["all/model/ndcg@3"] == expected
         changed += row["all/model/ndcg@3"] != was["all/model/ndcg@3"]

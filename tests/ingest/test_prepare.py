@@ -160,7 +160,7 @@ def none_last(value: Any) -> tuple[bool, Any]:
     return (value is None, value)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 2**32), st.integers(0, 150), st.sampled_from([0, 0.05, 0.5, 1]), st.integers(1, 3), st.booleans())
 def test_preparing_equals_plain_python(seed: int, n: int, dirt: float, files: int, drop: bool) -> None:
     rows = dirty(PURCHASE, n, seed, dirt)

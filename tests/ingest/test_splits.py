@@ -30,7 +30,7 @@ def events(rows: list[tuple[str, int, int]]) -> pa.Table:
     return sort_and_deduplicate(pa.table(columns, schema=schemas.events(pa.string(), pa.int64())))[0]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 4), st.integers(0, 3)), max_size=20))
 def test_the_last_moment_of_each_user_is_held_out(rows: list[tuple[str, int, int]]) -> None:
     table = events(rows)

@@ -32,7 +32,7 @@ def test_the_known_answer_in_every_precision(dtype):
     np.testing.assert_allclose(found, KNOWN, atol=2 * np.finfo(dtype).eps + 1e-5)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.data(), FLOATS, st.integers(1, 5), st.integers(1, 4), st.integers(1, 4))
 def test_every_form_equals_naive_loops(data, dtype, d, n, m):
     a, b = data.draw(arrays((2, n, d), dtype)), data.draw(arrays((2, m, d), dtype))
@@ -44,7 +44,7 @@ def test_every_form_equals_naive_loops(data, dtype, d, n, m):
     np.testing.assert_allclose(cosine_rows(a[0], b[0, 0]), [naive(x, b[0, 0]) for x in a[0]], **near)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.data(), st.sampled_from([np.float32, np.float64]), st.integers(1, 9), st.integers(1, 7), st.integers(1, 7))
 def test_it_is_the_cosine_of_scikit_learn_zero_rows_included(data, dtype, d, n, m):
     a, b = data.draw(arrays((n, d), dtype)), data.draw(arrays((m, d), dtype))
@@ -60,7 +60,7 @@ def test_it_is_the_cosine_of_scikit_learn_zero_rows_included(data, dtype, d, n, 
         np.testing.assert_allclose(cosine_rows(rows, other), 1 - paired_cosine_distances(rows, other), **near)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(arrays((6, 3), np.float64), st.floats(1e-3, 1e3))
 def test_unit_rows_have_length_one_or_are_zero_and_forget_scale(x, scale):
     lengths = np.linalg.norm(unit_rows(x), axis=1)

@@ -1,7 +1,7 @@
 """Rows of column numbers against lists of sets."""
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from topkin.linalg.csr import Csr, entries_of, indptr_of
@@ -19,7 +19,6 @@ def lists_of(csr: Csr) -> list[list[int]]:
     return [csr.indices[a:b].tolist() for a, b in zip(csr.indptr[:-1], csr.indptr[1:], strict=True)]
 
 
-@settings(deadline=None)
 @given(rows, st.randoms(use_true_random=False))
 def test_rows_are_taken_cut_and_counted_as_lists_are(lists, random):
     csr = of(lists)
@@ -36,7 +35,6 @@ def test_rows_are_taken_cut_and_counted_as_lists_are(lists, random):
     assert entries_of(csr.indptr, np.array(some))[0].tolist() == np.cumsum([0, *(len(lists[r]) for r in some)]).tolist()
 
 
-@settings(deadline=None)
 @given(rows, rows)
 def test_pairs_are_distinct_and_ascending_and_can_be_taken_off(lists, others):
     others = (others + [[]] * len(lists))[: len(lists)]

@@ -5,13 +5,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from topkin.linalg.csr import Csr
 from topkin.metrics.ranking import METRICS, coverage, hits_of, ranking_metrics
 
 KS = (1, 3, 10)
 
 
 def csr(lists):
-    return np.cumsum([0, *map(len, lists)]), np.array([i for one in lists for i in one], np.int32)
+    return Csr(np.cumsum([0, *map(len, lists)]), np.array([i for one in lists for i in one], np.int32))
 
 
 def padded(lists, k):
@@ -41,7 +42,7 @@ def users(draw):
     return lists, [draw(st.lists(items, unique=True, min_size=1, max_size=12)) for _ in range(n)]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(users(), st.integers(1, 12))
 def test_every_metric_equals_naive_loops(data, width):
     lists, truths = data
@@ -54,7 +55,7 @@ def test_every_metric_equals_naive_loops(data, width):
                 assert found[f"{name}@{k}"][r] == pytest.approx(value, abs=1e-12), name
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(users(), st.randoms())
 def test_users_in_another_order_keep_their_values(data, random):
     lists, truths = data

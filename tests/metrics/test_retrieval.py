@@ -41,7 +41,7 @@ def line(scores: list[int]) -> np.ndarray:
     return np.array(scores, np.float32)[:, None]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=3, max_size=6))
 def test_metrics_are_the_mean_over_all_orders_of_ties(pairs: list[tuple[int, int]]) -> None:
     scores, labels = [list(part) for part in zip(*pairs, strict=True)]

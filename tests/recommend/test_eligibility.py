@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from topkin.config.sections import RecommendSettings
@@ -41,7 +41,6 @@ purchases = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(purchases, st.sampled_from(["exclude", "keep", "cooldown", "boost"]), st.sampled_from([1.0, 10.0, 30.0]))
 def test_exclusions_equal_a_look_at_every_purchase(bought, rule, days):
     history = _history(bought, N)
@@ -64,7 +63,6 @@ def test_exclusions_equal_a_look_at_every_purchase(bought, rule, days):
     assert list(counted) == [int(mask[items[indptr[u] : indptr[u + 1]]].sum()) for u in range(len(bought))]
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.booleans(), min_size=1, max_size=N),
     st.none() | st.lists(st.integers(0, N + 1), max_size=5),

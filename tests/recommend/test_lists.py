@@ -119,7 +119,7 @@ some_users = st.lists(st.tuples(st.sampled_from([None, "x", "y"]), history), min
 some_items = st.none() | st.lists(st.integers(0, 7), max_size=8)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(
     some_users,
     st.lists(st.booleans(), min_size=8, max_size=8),

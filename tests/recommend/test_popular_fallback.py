@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 
 import numpy as np
 import pyarrow as pa
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from topkin.artifacts.schemas import SOURCES
@@ -49,7 +49,6 @@ users = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(users, st.integers(0, 8))
 def test_segment_counts_are_those_of_a_loop_and_merge_over_parts(shop, cut):
     whole = counts_of(_histories(shop))
@@ -95,7 +94,6 @@ def test_nothing_merged_is_an_empty_table():
 counts = st.lists(st.integers(0, 3), min_size=N, max_size=N)
 
 
-@settings(deadline=None)
 @given(
     counts,
     counts,

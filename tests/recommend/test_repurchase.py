@@ -121,7 +121,7 @@ def test_an_item_is_most_due_one_interval_after_the_last_purchase():
     assert hazard(np.array([5.0]), np.array([np.nan])) == [1.0]
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(
     users_of_a_shop,
     some_weights,

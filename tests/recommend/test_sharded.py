@@ -41,7 +41,7 @@ def some_vectors(rng: np.random.Generator, n: int) -> np.ndarray:
     return unit_rows(rng.integers(-1, 2, (n, DIM)).astype(np.float32))
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(st.integers(0, 40), st.integers(1, 9), st.integers(1, 12), st.integers(0, 6), st.integers(0, 10**6))
 def test_any_cut_in_any_order_gives_the_lists_of_one_search(n_items, shards, k, n_users, seed):
     rng = np.random.default_rng(seed)

@@ -6,7 +6,7 @@ from datetime import datetime
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from topkin.artifacts import schemas
@@ -30,7 +30,6 @@ def _nearest(vectors, row, may, k):
     return sorted(others, key=lambda j: (-scores[j], j))[:k] if vectors[row].any() else []
 
 
-@settings(deadline=None)
 @given(st.integers(0, 99), st.integers(1, 12), st.lists(st.booleans(), min_size=9, max_size=9), st.integers(0, 9))
 def test_neighbours_of_items_are_those_of_a_loop(seed, k, allowed, start):
     vectors = _vectors(9, seed, zeros=[4])
@@ -40,7 +39,6 @@ def test_neighbours_of_items_are_those_of_a_loop(seed, k, allowed, start):
         assert ids[r][ids[r] >= 0].tolist() == _nearest(vectors, row, allowed, k)
 
 
-@settings(deadline=None)
 @given(st.integers(0, 99), st.integers(1, 12), st.integers(0, 9), st.integers(0, 9))
 def test_neighbours_of_users_do_not_depend_on_the_parts(seed, k, a, b):
     vectors = _vectors(9, seed, zeros=[2])
@@ -57,7 +55,6 @@ def test_neighbours_of_users_do_not_depend_on_the_parts(seed, k, a, b):
 baskets = st.lists(st.lists(st.integers(0, 5), max_size=6), min_size=4, max_size=4)
 
 
-@settings(deadline=None)
 @given(
     baskets,
     baskets,

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from topkin.search.kernels import BLAS
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.integers(0, 2**32), st.integers(1, 9), st.integers(1, 70), st.integers(1, 5), st.booleans())
 def test_what_passes_is_what_is_not_below_the_floors_and_not_barred(seed, b, m, blocks, one):
     rng = np.random.default_rng(seed)

@@ -32,7 +32,7 @@ def assert_rounded(queries, items):
         np.testing.assert_array_equal(found[r], [rounded(exact(query, item)) for item in items])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 2**32), st.integers(1, 70), st.sampled_from([0, 4, 12]))
 def test_a_score_is_the_exact_inner_product_rounded(seed, d, spread):
     rng = np.random.default_rng(seed)

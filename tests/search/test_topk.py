@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 import topkin.search.topk as module
 from topkin.linalg.blas import controller, one_blas_thread
 from topkin.linalg.cosine import unit_rows
+from topkin.linalg.csr import Csr, indptr_of
 from topkin.search.kernels import BLAS
 from topkin.search.topk import merge_top_k, top_k, top_k_of_scores
 
@@ -40,7 +41,7 @@ def vectors(seed, n, d=16):
 
 
 def barred_items(seed, n, m, each):
-    return np.arange(n + 1) * each, np.random.default_rng(seed).integers(m, size=n * each)
+    return Csr(np.arange(n + 1) * each, np.random.default_rng(seed).integers(m, size=n * each))
 
 
 @st.composite
@@ -52,13 +53,13 @@ def problems(draw):
     exclude = allowed = None
     if draw(st.booleans()):
         each = rng.integers(0, draw(st.sampled_from([3, 2 * m])), n)
-        exclude = np.concatenate([[0], np.cumsum(each)]), rng.integers(0, m, each.sum()).astype(np.int32)
+        exclude = Csr(indptr_of(each), rng.integers(0, m, each.sum()).astype(np.int32))
     if draw(st.booleans()):
         allowed = rng.random(m) < draw(st.sampled_from([0.0, 0.3, 0.9, 1.0]))
     return queries, items, draw(st.integers(1, m + 3)), exclude, allowed
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(problems(), st.integers(1, 3), st.sampled_from([(512, 2048), (2, 8), (3, 5), (1, 1)]))
 def test_lists_equal_brute_force_whatever_the_blocks_and_threads(problem, threads, blocks):
     queries, items, k, exclude, allowed = problem
@@ -67,7 +68,7 @@ def test_lists_equal_brute_force_whatever_the_blocks_and_threads(problem, thread
     assert_same(found, brute_force(exact_scores(queries, items), k, exclude, allowed))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(problems())
 def test_lists_of_dense_scores_equal_brute_force(problem):
     queries, items, k, exclude, allowed = problem
@@ -78,7 +79,7 @@ def test_lists_of_dense_scores_equal_brute_force(problem):
     np.testing.assert_array_equal(scores, before)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(problems(), st.data())
 def test_shards_merged_in_any_order_and_grouping_equal_one_search(problem, data):
     queries, items, k, exclude, allowed = problem
@@ -163,7 +164,7 @@ def test_zero_vectors_score_zero_with_everything():
 
 
 def test_a_user_from_whom_everything_is_excluded_gets_an_empty_list():
-    exclude = np.array([0, 6000, 6000]), np.arange(6000)
+    exclude = Csr(np.array([0, 6000, 6000]), np.arange(6000))
     ids, scores = top_k(vectors(19, 2), vectors(20, 6000), 4, exclude=exclude)
     assert (ids[0] == -1).all()
     assert (scores[0] == -np.inf).all()
@@ -204,8 +205,8 @@ def test_inputs_are_left_as_they_were():
         ({"items": np.full((5, 2), np.inf)}, "finite"),
         ({"items": np.full((5, 2), 1e38)}, "within float32"),
         ({"allowed": np.ones(4, bool)}, r"allowed must be \(5,\) bool"),
-        ({"exclude": (np.array([0, 1]), np.array([0]))}, "CSR with 2 rows"),
-        ({"exclude": (np.array([0, 1, 1]), np.array([5]))}, "from 0 to 4, got 5"),
+        ({"exclude": Csr(np.array([0, 1]), np.array([0]))}, "CSR with 2 rows"),
+        ({"exclude": Csr(np.array([0, 1, 1]), np.array([5]))}, "from 0 to 4, got 5"),
         ({"threads": -1}, "threads must be at least 1"),
     ],
 )

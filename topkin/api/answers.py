@@ -49,7 +49,7 @@ class Answers:
         rows, ids = self._user_rows(users), self.data.histories["user_id"].combine_chunks()
         vectors = preference_embeddings(self.data.vectors, self.data.blocks)
         nearest = similar.similar_items(vectors, rows, np.ones(len(ids), bool), min(k, len(ids)))
-        return similar.users_table(pa.chunked_array([ids.take(pa.array(rows))]), ids, nearest, self.data.encoder)
+        return similar.users_table(ids.take(pa.array(rows)), ids, nearest, self.data.encoder)
 
     def explanation(self, user: pa.Array, item: pa.Array) -> pa.Table:
         """The purchases of one user that speak for one item, largest share of its score first."""

@@ -11,7 +11,8 @@ import pyarrow as pa
 from topkin.api.answers import Answers
 from topkin.api.data import FittedData, RecommenderData, StoredData
 from topkin.api.inputs import ArrowStream, Ids, as_ids, as_table, named_by_columns, prepare_tables
-from topkin.api.runs import moment, open_run
+from topkin.api.runs import open_run
+from topkin.config.as_of import parse_as_of
 from topkin.config.load import load_settings, settings_of
 from topkin.config.sections import Settings
 from topkin.errors import ConfigError
@@ -107,7 +108,7 @@ class Recommender:
                 section = {**values.get(name, {}), "path": name}
                 values[name] = named_by_columns(name, section, tables[name]) if self._by_name else section
         settings = settings_of(values, "Recommender")
-        prepared, moment_of = prepare_tables(settings, tables, None if as_of is None else moment(as_of))
+        prepared, moment_of = prepare_tables(settings, tables, None if as_of is None else parse_as_of(as_of, "as_of"))
         self._set(fit_data(settings, prepared, moment_of))
         return self
 

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from datetime import UTC, date, datetime, time
+from datetime import date, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,8 @@ import pyarrow as pa
 from pydantic import ValidationError
 
 from topkin.artifacts import lookup, manifest, runs, storage
-from topkin.errors import ArtifactError, ConfigError
+from topkin.config.as_of import parse_as_of
+from topkin.errors import ArtifactError
 
 if TYPE_CHECKING:
     from topkin.config.sections import Settings
@@ -213,18 +214,4 @@ def run(
     from topkin.pipelines.run import run_all
 
     settings = settings if isinstance(settings, Settings) else load_settings(settings)
-    return PublishedRun(run_all(settings, as_of=moment(as_of), force=force, publish=publish, beam=beam))
-
-
-def moment(value: datetime | date | str | None) -> datetime:
-    """An as-of date as naive UTC; today's midnight for None. Raises ConfigError for a text that is no date."""
-    if value is None:
-        value = datetime.now(UTC).date()
-    if isinstance(value, str):
-        try:
-            value = datetime.fromisoformat(value.strip())
-        except ValueError as e:
-            raise ConfigError(f"as_of must be a date such as 2011-11-09 or 2011-11-09T06:00, got {value!r}") from e
-    if not isinstance(value, datetime):
-        return datetime.combine(value, time())
-    return value.astimezone(UTC).replace(tzinfo=None) if value.tzinfo else value
+    return PublishedRun(run_all(settings, as_of=parse_as_of(as_of, "as_of"), force=force, publish=publish, beam=beam))

@@ -4,7 +4,6 @@ A user's rows lie in one part file (:mod:`topkin.artifacts.partition`), sorted, 
 groups lead to them; ranked rows lie in the order of their ranks. Ids are typed as texts and read as the table's type.
 """
 
-import difflib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ import pyarrow.parquet as pq
 from topkin.artifacts import schemas, storage
 from topkin.artifacts.partition import partition_of
 from topkin.artifacts.runs import Run
-from topkin.errors import ArtifactError
+from topkin.errors import ArtifactError, nearest_name
 
 Id = int | str | bytes
 _PART = re.compile(r"part-(\d+)-of-(\d+)\.parquet$")
@@ -189,8 +188,8 @@ def nearest_titles(run: Run, words: Sequence[str], *, most: int) -> tuple[Item, 
     vocabulary = storage.read_parquet(storage.join(folder, "words.parquet"), ["value"])["value"][:50_000].to_pylist()
     hits = np.zeros(len(table), np.int64)
     for word in words:
-        near = [word] if len(word) > 1 else []
-        near += difflib.get_close_matches(word.lower(), [v.lower() for v in vocabulary], n=1, cutoff=0.7)
+        similar = nearest_name(word, vocabulary, cutoff=0.7)
+        near = [w for w in (word if len(word) > 1 else None, similar) if w]
         matched = [np.asarray(pc.match_substring(table["title"], n, ignore_case=True)) for n in near]
         hits += np.any(matched, axis=0) if matched else 0
     if not hits.any():

@@ -3,7 +3,6 @@
 Read off :class:`topkin.config.sections.Settings`, for messages, for ``topkin init`` and for the generated reference.
 """
 
-import difflib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from functools import cache
 from typing import Any
 
 from topkin.config.sections import Settings
+from topkin.errors import nearest_name
 
 
 @dataclass(frozen=True)
@@ -70,11 +70,10 @@ def keys() -> dict[str, Key]:
 
 
 def nearest(name: str, candidates: Iterable[str]) -> str | None:
-    """The most similar candidate, or None where nothing is near."""
+    """The most similar candidate, or one that begins alike; None where nothing is near."""
     pool = list(candidates)
-    close = difflib.get_close_matches(name.lower(), pool, n=1, cutoff=0.6)
-    if close:
-        return close[0]
+    if close := nearest_name(name, pool):
+        return close
     inside = [c for c in pool if c.startswith(name.lower()) or (len(c) > 2 and c in name.lower())]
     return min(inside, key=len, default=None) if len(name) > 1 else None
 

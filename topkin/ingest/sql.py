@@ -8,14 +8,13 @@ import json
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cache
 from typing import Any
 
 import duckdb
 import pyarrow as pa
 
-from topkin.errors import ConfigError
+from topkin.errors import ConfigError, nearest_name
 
 _local = threading.local()
 
@@ -150,6 +149,5 @@ def _words(error: duckdb.Error) -> str:
 
 def nearest(name: str, names: Sequence[str]) -> str:
     """ ", did you mean 'x'" where some name is near, else nothing."""
-    lower = {n.lower(): n for n in names}
-    near = get_close_matches(name.lower(), list(lower), 1, 0.6)
-    return f", did you mean {lower[near[0]]!r}" if near else ""
+    near = nearest_name(name, names)
+    return f", did you mean {near!r}" if near else ""

@@ -20,7 +20,6 @@ def hits_of(ids: np.ndarray, truth: Csr) -> np.ndarray:
 
     ids: (n, k) int, padded with -1. truth: each user's true items.
     """
-    truth = Csr(*truth)
     width = int(max(ids.max(initial=0), truth.indices.max(initial=0))) + 1
     true = np.unique(truth.rows * width + truth.indices)
     listed = np.arange(len(ids), dtype=np.int64)[:, None] * width + ids
@@ -38,7 +37,6 @@ def ranking_metrics(ids: np.ndarray, truth: Csr, ks: Sequence[int]) -> dict[str,
     items (leave such users out first), an item listed twice, or k below 1.
     """
     ids = np.asarray(ids)
-    truth = Csr(*truth)
     if truth.n_rows != len(ids):
         raise ValueError(f"truth must have a row for each list, got {truth.n_rows} rows for {len(ids)} lists")
     if len(ks) == 0 or min(ks) < 1:

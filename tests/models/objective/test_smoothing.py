@@ -65,7 +65,7 @@ def test_the_map_holds_the_shares_of_neighbours_and_nothing_else(history):
     np.testing.assert_allclose(got.toarray(), want.toarray(), rtol=1e-6)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.data())
 def test_rows_sum_to_one_and_what_has_no_neighbours_stays(data):
     n = data.draw(st.integers(2, 9))

@@ -26,7 +26,7 @@ def test_the_known_answer() -> None:
     np.testing.assert_allclose(cosine_rows(A, B), np.diag(ANSWER), atol=5e-6)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     arrays(np.float32, (3, 4), elements=numbers),
     arrays(np.float32, (5, 4), elements=numbers),

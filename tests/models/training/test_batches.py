@@ -88,7 +88,7 @@ def test_a_question_asks_for_a_part_of_a_users_purchases_from_all_the_others(his
     assert asked > len([s for s in sets if len(s) > 1])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 10_000), st.integers(1, 40), st.integers(2, 6), st.integers(0, 8))
 def test_bought_candidates_are_those_of_the_user_and_no_others(seed, size, folds, negatives):
     history = made(seed, users=8)

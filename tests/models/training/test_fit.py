@@ -143,11 +143,11 @@ def test_a_loss_that_is_not_finite_ends_the_training_with_the_cure(context, purc
 def test_the_step_is_traced_once_and_the_loss_falls(context, purchases, catalogue):
     trainer = Trainer(context, purchases, "refit", context.index(purchases, catalogue))
     losses = [trainer.run_epoch(epoch) for epoch in (1, 2, 3)]
-    assert trainer.traces == 1
+    assert trainer.step.traces == 1
     assert losses[2] < losses[0] - 0.3
     settings = {"trained": BlockHyperparameters(), "recency": BlockHyperparameters(weight=0.1)}
     fit.finished(context, {"trained": trainer.model}, settings, trainer.index).encode_items(catalogue.slice(0, 3))
-    assert trainer.traces == 1
+    assert trainer.step.traces == 1
 
 
 def test_recall_rises_far_above_chance(trained):

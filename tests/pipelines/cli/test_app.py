@@ -4,8 +4,6 @@ import io
 import json
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,7 @@ import typer
 from topkin.artifacts import runs, storage
 from topkin.errors import ConfigError, InputError, QualityGateError
 from topkin.pipelines import run as nightly
-from topkin.pipelines.cli import app, commands
+from topkin.pipelines.cli import app
 from topkin.pipelines.cli.app import main
 from topkin.pipelines.engine import stages
 from topkin.pipelines.engine.job import run_pipeline
@@ -115,29 +113,6 @@ def test_today_is_the_default_date(asked: list[Any]) -> None:
     assert main(["run"]) == 0
     today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None)
     assert asked[0][2]["as_of"] == today
-
-
-@pytest.fixture
-def in_tokyo(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A machine whose clock is not in UTC."""
-    with monkeypatch.context() as patch:
-        patch.setenv("TZ", "Asia/Tokyo")
-        time.tzset()
-        yield
-    time.tzset()
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("2011-11-09", datetime(2011, 11, 9)),
-        ("2011-11-09T06:30", datetime(2011, 11, 9, 6, 30)),
-        ("2011-11-09T06:30+02:00", datetime(2011, 11, 9, 4, 30)),
-        ("2011-11-09T06:30Z", datetime(2011, 11, 9, 6, 30)),
-    ],
-)
-def test_dates_and_times_are_read_as_utc(text: str, expected: datetime, in_tokyo: None) -> None:
-    assert commands.parse_as_of(text) == expected
 
 
 def test_a_wrong_date_is_answered_with_its_form(asked: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
@@ -245,12 +220,6 @@ def test_rollback_moves_the_pointer_back(
     assert main(["publish", "--rollback"]) == 1
     assert "no earlier published run" in capsys.readouterr().err
     assert main(["publish", "--rollback", "--run", "r2"]) == 2
-
-
-@pytest.mark.parametrize("text", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00"])
-def test_a_date_beyond_the_calendar_in_utc_is_answered_with_the_form(text: str) -> None:
-    with pytest.raises(ConfigError, match="--as-of must be"):
-        commands.parse_as_of(text)
 
 
 @pytest.mark.parametrize("flag", ["--runner=Nope", "--direct_num_workers=x"])
