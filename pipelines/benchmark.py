@@ -122,12 +122,7 @@ def measure_split(folder: str, train: TrainSettings, seed: int, index: IndexSett
     return result
 
 
-def judged(
-    users: np.ndarray,
-    vectors: np.ndarray,
-    train: Csr,
-    test: Csr,
-) -> dict[str, float]:
+def judged(users: np.ndarray, vectors: np.ndarray, train: Csr, test: Csr) -> dict[str, float]:
     """Mean recall@20 and NDCG@20 over the users with test items, all items ranked but the user's train items."""
     from topkin.search.topk import top_k
 

@@ -15,7 +15,7 @@ from topkin.pipelines.engine.job import Job, machine_of, run_pipeline
 from topkin.pipelines.engine.stage import Stage, StageReads
 from topkin.planning.estimate import PARTS_A_LOAD, InputCounts, StageCost, Workload, least
 from topkin.recommend.bought import weights_of
-from topkin.recommend.eligibility import item_lists_fingerprint
+from topkin.recommend.eligibility import allowed_of, item_lists_fingerprint
 from topkin.recommend.repurchase.blend import Weights
 from topkin.recommend.repurchase.rates import FILE
 from topkin.search.topk import BUDGET_BYTES
@@ -200,7 +200,7 @@ def _tally(job: Job) -> str:
 
 def recommend(job: Job) -> dict[str, Any]:
     """Make the lists and write ``lists.json``: how many by source, and how many are short for which reason."""
-    from topkin.transforms.recommend import allowed_of, fit
+    from topkin.transforms.recommend import fit
 
     inputs, rules = inputs_of(job), job.settings.recommend
     allowed = allowed_of(rules, inputs.catalogue(["item_id", "available"]))  # a wrong list stops the job here

@@ -1,7 +1,11 @@
-"""How tables travel between workers: as an Arrow IPC stream, never pickled."""
+"""How tables travel between workers, as an Arrow IPC stream, never pickled, and how many become one."""
 
+from collections.abc import Callable, Iterable
+
+import apache_beam as beam
 import pyarrow as pa
 from apache_beam import coders
+from apache_beam.typehints import with_input_types, with_output_types
 
 
 class TableCoder(coders.Coder):
@@ -33,3 +37,35 @@ class TableCoder(coders.Coder):
 
 
 coders.registry.register_coder(pa.Table, TableCoder)
+
+
+@with_input_types(pa.Table)
+@with_output_types(pa.Table)
+class MergeTables(beam.CombineFn):
+    """Combines tables by an associative, commutative function of a list of them; those without rows are left out."""
+
+    def __init__(self, merge: Callable[[list[pa.Table]], pa.Table], schema: pa.Schema) -> None:
+        self._merge = merge
+        self._schema = schema
+
+    def create_accumulator(self) -> pa.Table:
+        return self._schema.empty_table()
+
+    def add_input(self, accumulator: pa.Table, table: pa.Table) -> pa.Table:
+        return self.merge_accumulators([accumulator, table])
+
+    def merge_accumulators(self, accumulators: Iterable[pa.Table]) -> pa.Table:
+        empty = self._schema.empty_table()
+        tables = []
+        for table in accumulators:
+            if len(table):
+                tables.append(table)
+            elif table.num_columns:
+                empty = table
+        return self._merge(tables) if tables else empty
+
+    def extract_output(self, accumulator: pa.Table) -> pa.Table:
+        return accumulator
+
+    def get_accumulator_coder(self) -> TableCoder:
+        return TableCoder()

@@ -1,9 +1,10 @@
 """The encoder run over items, then over users: one part of a table after another, vectors to Parquet."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar
 
 import apache_beam as beam
 import numpy as np
@@ -52,6 +53,7 @@ class ItemEncoder:
         self.sources = sources
         self.encoder = load(sources.model)
         self.catalogue = storage.read_parquet(storage.join(sources.prepared, "catalogue.parquet"))
+        self.rows: int | None = len(self.catalogue)
 
     def part(self, part: int) -> tuple[pa.Table, pa.Table]:
         """The vectors of a run of catalogue rows, and their counts."""
@@ -66,6 +68,8 @@ class UserEncoder:
 
     items_folder: the embeddings whose in-vectors are pooled.
     """
+
+    rows: int | None = None  # how many there are in all is not counted
 
     def __init__(self, sources: EmbedInputs, items_folder: str):
         signature = storage.read_json(storage.join(sources.model, "signature.json"))
@@ -113,59 +117,23 @@ def _counts(kind: str, vectors: np.ndarray, not_finite: int) -> pa.Table:
     return counts_table({kind: {"all": len(vectors), "without_vector": without, "not_finite": not_finite}})
 
 
-class _EncodeItems(beam.DoFn):
-    """A part's number to (part, its items' vectors); the counts beside."""
+class _Encode(beam.DoFn):
+    """A part's number to (part, the vectors of its items or users); the counts beside."""
 
-    def __init__(self, sources: EmbedInputs, shared: Shared):
-        self._sources, self._shared = sources, shared
-        self._rows = Metrics.counter("topkin", f"{ITEMS}_embedded")
+    def __init__(self, kind: str, load: Callable[[], ItemEncoder | UserEncoder], shared: Shared):
+        self._kind, self._load, self._shared = kind, load, shared
+        self._rows = Metrics.counter("topkin", f"{kind}_embedded")
 
     def setup(self) -> None:
-        self._encoder = self._shared.acquire(lambda: ItemEncoder(self._sources), tag=ITEMS)
+        self._encoder = self._shared.acquire(self._load, tag=self._kind)
 
     @counted
     def process(self, part: int) -> Iterator[object]:
         table, counts = self._encoder.part(part)
         self._rows.inc(len(table))
-        advance(f"embed {ITEMS}", len(table), len(self._encoder.catalogue))
+        advance(f"embed {self._kind}", len(table), self._encoder.rows)
         yield part, table
         yield TaggedOutput("counts", counts)
-
-
-class _EncodeUsers(beam.DoFn):
-    """A part's number to (part, its users' vectors); the counts beside."""
-
-    def __init__(self, sources: EmbedInputs, items_folder: str, shared: Shared):
-        self._sources, self._items_folder, self._shared = sources, items_folder, shared
-        self._rows = Metrics.counter("topkin", f"{USERS}_embedded")
-
-    def setup(self) -> None:
-        self._encoder = self._shared.acquire(lambda: UserEncoder(self._sources, self._items_folder), tag=USERS)
-
-    @counted
-    def process(self, part: int) -> Iterator[object]:
-        table, counts = self._encoder.part(part)
-        self._rows.inc(len(table))
-        advance(f"embed {USERS}", len(table))
-        yield part, table
-        yield TaggedOutput("counts", counts)
-
-
-@dataclass
-class _WriteVectors(beam.PTransform):
-    """What ``encode`` gives for each part, written into ``folder``; its counts to ``tally``."""
-
-    encode: beam.DoFn
-    parts: int
-    folder: str
-    tally: str
-
-    def expand(self, pipeline: PBegin) -> PCollection[str]:
-        parts = pipeline | "Parts" >> beam.Create(range(self.parts), reshuffle=True)
-        encode = beam.ParDo(self.encode).with_output_types(tuple[int, pa.Table], counts=pa.Table)
-        encoded = parts | "Encode" >> encode.with_outputs("counts", main="tables")
-        encoded.counts | "Tally" >> WriteTally(self.tally)
-        return encoded.tables | "WriteParts" >> WriteToParquetBatched(self.folder, self.parts)
 
 
 @dataclass
@@ -176,21 +144,27 @@ class EmbedItems(beam.PTransform):
     out: str
     tally: str
     shared: Shared = field(default_factory=Shared)
+    kind: ClassVar[str] = ITEMS
+
+    def encoder(self) -> Callable[[], ItemEncoder | UserEncoder]:
+        """What loads the encoder in a worker."""
+        return partial(ItemEncoder, self.sources)
 
     def expand(self, pipeline: PBegin) -> PCollection[str]:
-        encode, folder = _EncodeItems(self.sources, self.shared), storage.join(self.out, ITEMS)
-        return pipeline | _WriteVectors(encode, self.sources.parts, folder, self.tally)
+        parts = pipeline | "Parts" >> beam.Create(range(self.sources.parts), reshuffle=True)
+        encode = beam.ParDo(_Encode(self.kind, self.encoder(), self.shared))
+        encode = encode.with_output_types(tuple[int, pa.Table], counts=pa.Table)
+        encoded = parts | "Encode" >> encode.with_outputs("counts", main="tables")
+        encoded.counts | "Tally" >> WriteTally(self.tally)
+        folder = storage.join(self.out, self.kind)
+        return encoded.tables | "WriteParts" >> WriteToParquetBatched(folder, self.sources.parts)
 
 
-@dataclass
-class EmbedUsers(beam.PTransform):
+class EmbedUsers(EmbedItems):
     """Every user's vector into ``out``/users, by the in-vectors of ``out``/items; otherwise as :class:`EmbedItems`."""
 
-    sources: EmbedInputs
-    out: str
-    tally: str
-    shared: Shared = field(default_factory=Shared)
+    kind = USERS
 
-    def expand(self, pipeline: PBegin) -> PCollection[str]:
-        encode, folder = _EncodeUsers(self.sources, self.out, self.shared), storage.join(self.out, USERS)
-        return pipeline | _WriteVectors(encode, self.sources.parts, folder, self.tally)
+    def encoder(self) -> Callable[[], ItemEncoder | UserEncoder]:
+        """What loads the encoder in a worker."""
+        return partial(UserEncoder, self.sources, self.out)

@@ -1,6 +1,6 @@
 """Judging the users of each partition: files in, files out, one partition at a time."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -21,7 +21,6 @@ from topkin.errors import ArtifactError
 from topkin.evaluation.protocol import (
     EvaluationCatalogue,
     EvaluationPart,
-    JudgedUsers,
     cold_items,
     evaluate_part,
     sales_deciles,
@@ -236,8 +235,7 @@ class _EvaluatePart(beam.DoFn):
 
 @dataclass
 class EvaluateParts(beam.PTransform):
-    """Judges every part into ``out``, a folder for each table of ``JudgedUsers``; gives the numbers of the parts
-    done."""
+    """Judges every part into ``out``, a folder for each table of ``JudgedUsers``; gives the numbers of the parts."""
 
     sources: EvaluateInputs
     out: str
@@ -249,12 +247,6 @@ class EvaluateParts(beam.PTransform):
             | "Parts" >> beam.Create(range(self.sources.parts), reshuffle=True)
             | "EvaluatePart" >> beam.ParDo(_EvaluatePart(self.sources, self.out, self.shared))
         )
-
-
-def evaluate_parts(sources: EvaluateInputs, parts: Iterable[int]) -> list[JudgedUsers]:
-    """What :class:`EvaluateParts` writes, in memory."""
-    shop = load_shop(sources)
-    return [evaluate_part(shop, load_part(sources, part)) for part in parts]
 
 
 def read_results(sources: EvaluateInputs, out: str) -> EvaluationResults:

@@ -5,7 +5,7 @@ what Beam moves is the names of these files and small tables of counts. ``expand
 by name: Beam would take the real type for a hint that it does not know, and warn.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,6 @@ import apache_beam as beam
 import pyarrow as pa
 from apache_beam.metrics import Metrics
 from apache_beam.pvalue import AsList, AsSingleton, PCollection, TaggedOutput
-from apache_beam.typehints import with_input_types, with_output_types
 
 from topkin.artifacts import schemas, storage
 from topkin.artifacts.shuffle import PartFile, read_part
@@ -31,35 +30,9 @@ from topkin.ingest.prepare import (
     statistics,
 )
 from topkin.telemetry import progress
-from topkin.transforms.coders import TableCoder
+from topkin.transforms.coders import MergeTables
 from topkin.transforms.counters import counted
 from topkin.transforms.parquet import RowGroupSplit, WriteToParquetBatched, read_split
-
-
-@with_input_types(pa.Table)
-@with_output_types(pa.Table)
-class MergeTables(beam.CombineFn):
-    """Combines tables by an associative, commutative function of a list of them."""
-
-    def __init__(self, merge: Callable[[list[pa.Table]], pa.Table], schema: pa.Schema) -> None:
-        self._merge = merge
-        self._schema = schema
-
-    def create_accumulator(self) -> pa.Table:
-        return self._schema.empty_table()
-
-    def add_input(self, accumulator: pa.Table, table: pa.Table) -> pa.Table:
-        return self.merge_accumulators([accumulator, table])
-
-    def merge_accumulators(self, accumulators: Iterable[pa.Table]) -> pa.Table:
-        tables = [t for t in accumulators if len(t)]
-        return self._merge(tables) if tables else self._schema.empty_table()
-
-    def extract_output(self, accumulator: pa.Table) -> pa.Table:
-        return accumulator
-
-    def get_accumulator_coder(self) -> TableCoder:
-        return TableCoder()
 
 
 def _merge_vocabularies(tables: list[pa.Table]) -> pa.Table:

@@ -25,7 +25,7 @@ from topkin.encoding.blocks import Block
 from topkin.errors import ArtifactError
 from topkin.interactions import Interactions, concatenate
 from topkin.planning.estimate import PARTS_A_LOAD
-from topkin.recommend.eligibility import Allowed, allowed_items, read_item_list
+from topkin.recommend.eligibility import allowed_of
 from topkin.recommend.explain import ExplainableScores, VectorRows
 from topkin.recommend.lists import ItemContext, Lists, build_queries, fallback_reasons, longest, recommend
 from topkin.recommend.popular_fallback import merge_segment_counts, segment_counts
@@ -36,7 +36,7 @@ from topkin.recommend.sharded import Shard, merge_lists, shard_bounds
 from topkin.search.hnsw.files import load_index
 from topkin.telemetry.counters import counts_table
 from topkin.telemetry.progress import advance
-from topkin.transforms.coders import TableCoder
+from topkin.transforms.coders import MergeTables
 from topkin.transforms.counters import WriteTally, counted
 from topkin.transforms.engine import engine
 from topkin.transforms.parquet import WriteToParquetBatched
@@ -73,14 +73,6 @@ class RecommendInputs:
     def catalogue(self, columns: list[str] | None = None) -> pa.Table:
         """The catalogue, or some of its columns."""
         return storage.read_parquet(storage.join(self.prepared, "catalogue.parquet"), columns)
-
-
-def allowed_of(settings: RecommendSettings, catalogue: pa.Table) -> Allowed:
-    """The items that availability and the configured lists allow. Raises InputError for a list that cannot be used."""
-    t = catalogue.schema.field("item_id").type
-    allow = None if settings.allow is None else read_item_list(settings.allow, t, "recommend.allow")
-    deny = None if settings.deny is None else read_item_list(settings.deny, t, "recommend.deny")
-    return allowed_items(catalogue, allow=allow, deny=deny)
 
 
 def fit(inputs: RecommendInputs) -> None:
@@ -257,25 +249,6 @@ class _SearchShard(beam.DoFn):
         yield from self._worker.search(shard, range(first, end))
 
 
-class _MergeLists(beam.CombineFn):
-    """Tables of lists over disjoint items to one, see ``sharded.merge_lists``."""
-
-    def create_accumulator(self) -> pa.Table:
-        return pa.table({})
-
-    def add_input(self, mutable_accumulator: pa.Table, element: pa.Table) -> pa.Table:
-        return merge_lists([mutable_accumulator, element])
-
-    def merge_accumulators(self, accumulators: Iterable[pa.Table]) -> pa.Table:
-        return merge_lists(list(accumulators))
-
-    def extract_output(self, accumulator: pa.Table) -> pa.Table:
-        return accumulator
-
-    def get_accumulator_coder(self) -> TableCoder:
-        return TableCoder()
-
-
 @dataclass
 class SearchShards(beam.PTransform):
     """The start of a pipeline to (part, its users' best of all shards), see ``sharded.merge_lists``.
@@ -293,13 +266,9 @@ class SearchShards(beam.PTransform):
             for shard in range(shards)
             for first in range(0, parts, PARTS_A_LOAD)
         ]
+        merge = beam.CombinePerKey(MergeTables(merge_lists, pa.schema([]))).with_output_types(tuple[int, pa.Table])
         search = beam.ParDo(_SearchShard(self.inputs, self.shared)).with_output_types(tuple[int, pa.Table])
-        return (
-            pipeline
-            | "Tasks" >> beam.Create(tasks, reshuffle=True)
-            | "Search" >> search
-            | "Merge" >> beam.CombinePerKey(_MergeLists()).with_output_types(tuple[int, pa.Table])
-        )
+        return pipeline | "Tasks" >> beam.Create(tasks, reshuffle=True) | "Search" >> search | "Merge" >> merge
 
 
 def count_part(inputs: RecommendInputs, part: int) -> tuple[pa.Table, pa.Table]:
@@ -379,11 +348,3 @@ class RecommendParts(beam.PTransform):
         made.counts | "Tally" >> WriteTally(self.tally)
         made.short_lists | "WriteShortLists" >> WriteToParquetBatched(self.short_lists, inputs.parts)
         return made.lists | "WriteLists" >> WriteToParquetBatched(self.lists, inputs.parts)
-
-
-def recommend_parts(inputs: RecommendInputs) -> list[Lists]:
-    """What :class:`RecommendParts` writes, in memory, in the order of the parts."""
-    counts = [count_part(inputs, part) for part in range(inputs.parts)]
-    segments, repeats = merge_segment_counts([c for c, _ in counts]), merge_counts([c for _, c in counts])
-    maker = ListMaker(inputs)
-    return [maker.lists(part, segments, repeats) for part in range(inputs.parts)]

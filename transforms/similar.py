@@ -15,12 +15,12 @@ from topkin.artifacts import schemas, storage
 from topkin.artifacts.embeddings import read_items, read_users
 from topkin.config.sections import RecommendSettings, SimilarSettings
 from topkin.encoding.blocks import Block, preference_embeddings
+from topkin.recommend.eligibility import allowed_of
 from topkin.recommend.similar import items_table, similar_items, similar_part
 from topkin.telemetry.counters import counts_table
 from topkin.telemetry.progress import advance
 from topkin.transforms.counters import WriteTally, counted
 from topkin.transforms.parquet import WriteToParquetBatched
-from topkin.transforms.recommend import allowed_of
 
 TABLES = ("similar_items", "similar_users", "neighbours_bought")
 

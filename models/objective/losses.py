@@ -1,9 +1,8 @@
-"""The losses of the training step: those of the library, over queries with many targets and shared candidates."""
+"""The loss of the training step: the library's softmax over queries with many targets and shared candidates."""
 
 import numpy as np
 import tensorflow as tf
 
-from topkin.models.metric_learning.losses.ranking import excess_over
 from topkin.models.metric_learning.losses.softmax import softmax_against
 
 
@@ -51,34 +50,5 @@ def sampled_softmax(
     if base is not None:
         logits = logits + base
     others = logits - logq * tf.cast(log_q, logits.dtype)[None, :]
-    return softmax_against(_at(logits, question, target), others, negative, question)
-
-
-def cosine_contrast(
-    users: tf.Tensor,
-    items: tf.Tensor,
-    question: tf.Tensor,
-    target: tf.Tensor,
-    negative: tf.Tensor,
-    log_q: tf.Tensor,
-    *,
-    margin: float,
-    weight: float,
-    logq: float = 1.0,
-) -> tf.Tensor:
-    """Cosine contrastive loss of each target, (t,): ``1 - cos`` and ``weight`` times what negatives exceed ``margin``.
-
-    Arguments as those of :func:`sampled_softmax`. The excess is averaged over the negatives, each weighted
-    by its chance to be a candidate to the power of ``-logq``, so that with 1 the mean stands for all items.
-
-    Mao et al., SimpleX: A simple and strong baseline for collaborative filtering, CIKM 2021.
-    """
-    cosines = tf.matmul(users, items, transpose_b=True)
-    shares = tf.where(negative, tf.exp(-logq * tf.cast(log_q, cosines.dtype))[None, :], tf.zeros((), cosines.dtype))
-    excess = excess_over(cosines, shares, margin)
-    return 1.0 - _at(cosines, question, target) + weight * tf.gather(excess, question)
-
-
-def _at(matrix: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
-    """The entries of a (q, c) matrix at pairs of row and column, (t,)."""
-    return tf.gather_nd(matrix, tf.stack([tf.cast(rows, tf.int32), tf.cast(columns, tf.int32)], axis=1))
+    of_target = tf.gather_nd(logits, tf.stack([tf.cast(question, tf.int32), tf.cast(target, tf.int32)], axis=1))
+    return softmax_against(of_target, others, negative, question)

@@ -3,8 +3,7 @@
 A row of an id table is learned from the purchases of one item alone; most items have few. With
 ``v_i = (e_i + strength * sum_k share_ik e_k) / (1 + strength)`` over its nearest neighbours k, each purchase
 moves the vectors around it too: one step of LightGCN's propagation (He et al., SIGIR 2020) on the item side,
-with few neighbours, as in UltraGCN (Mao et al., CIKM 2021). With several hops the step is taken as often: a purchase
-then moves the neighbours' neighbours as well.
+with few neighbours, as in UltraGCN (Mao et al., CIKM 2021).
 """
 
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from topkin.interactions import Interactions
-from topkin.linalg.sparse_knn import cosine_neighbours, row_blocks, top_k_of_rows
+from topkin.linalg.sparse_knn import cosine_neighbours
 
 
 @dataclass(frozen=True)
@@ -27,13 +26,11 @@ class Smoothing:
 
     @classmethod
     def over(
-        cls, history: Interactions, id_rows: np.ndarray, rows: int, *, neighbours: int, strength: float, hops: int = 1
+        cls, history: Interactions, id_rows: np.ndarray, rows: int, *, neighbours: int, strength: float
     ) -> "Smoothing":
         """Over the ``neighbours`` items whose sets of buyers are nearest by cosine, shares in proportion to it.
 
-        id_rows: (n_items,) the row of each item, 0 for none. An item without neighbours keeps its own row. hops: the
-        power of the map. After each hop but the first a row keeps, beside its own share, the ``neighbours * hops``
-        largest, and they are divided by their sum.
+        id_rows: (n_items,) the row of each item, 0 for none. An item without neighbours keeps its own row.
         """
         near = cosine_neighbours(history.binary(), neighbours).tocoo()
         whose, other = id_rows[near.row], id_rows[near.col]
@@ -43,7 +40,7 @@ class Smoothing:
         has = total > 0
         around = sp.diags_array(strength / np.where(has, total * (1 + strength), 1)) @ around
         own = sp.diags_array(np.where(has, 1 / (1 + strength), 1.0))
-        return cls(_power(sp.csr_array(own + around), hops, neighbours * hops).astype(np.float32))
+        return cls(sp.csr_array(own + around).astype(np.float32))
 
     def of(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """What some rows of the id table are mixed of.
@@ -62,17 +59,3 @@ class Smoothing:
     def all(self, table: np.ndarray) -> np.ndarray:
         """The smoothed rows of a table, (rows + 1, dim) float32."""
         return np.asarray(self.matrix @ table, np.float32)
-
-
-def _power(matrix: sp.csr_array, hops: int, most: int) -> sp.csr_array:
-    """A power of a square matrix whose rows sum to 1, see :meth:`Smoothing.over`; ties by column number."""
-    power = matrix
-    for _ in range(hops - 1):
-        parts = []
-        for rows in row_blocks(power, matrix):
-            product = sp.csr_array(power[rows] @ matrix)
-            own = sp.diags_array(product.diagonal(rows.start), offsets=rows.start, shape=product.shape)
-            kept = top_k_of_rows(sp.csr_array(product - own), most) + own
-            parts.append(sp.diags_array(1 / np.asarray(kept.sum(axis=1)).ravel()) @ kept)
-        power = sp.csr_array(sp.vstack(parts))
-    return power

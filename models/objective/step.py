@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from topkin.config.sections import TrainSettings
 from topkin.models.data.item_features import ItemFeatures
-from topkin.models.objective.losses import cosine_contrast, sampled_softmax
+from topkin.models.objective.losses import sampled_softmax
 from topkin.models.objective.offsets import LogitOffset
 from topkin.models.objective.row_adam import RowAdam
 from topkin.models.objective.smoothing import Smoothing
@@ -116,12 +116,18 @@ class Step:
         shape = tf.stack([tf.shape(users)[0], tf.shape(items)[0]])
         bought = tf.scatter_nd(batch["bought"], tf.ones(tf.shape(batch["bought"])[0], tf.bool), shape)
         log_q = tf.gather(self.log_q, batch["candidates"])
-        shared = (users, items, batch["question"], batch["target"], tf.logical_not(bought), log_q)
-        advanced = self.train.advanced
-        if advanced.loss == "ccl":
-            return cosine_contrast(*shared, margin=advanced.margin, weight=advanced.negative_weight, logq=advanced.logq)
         base = self._offset_logits(batch, shape[0]) if self.base else None
-        return sampled_softmax(*shared, temperature=advanced.temperature, logq=advanced.logq, base=base)
+        return sampled_softmax(
+            users,
+            items,
+            batch["question"],
+            batch["target"],
+            tf.logical_not(bought),
+            log_q,
+            temperature=self.train.advanced.temperature,
+            logq=self.train.advanced.logq,
+            base=base,
+        )
 
     def _offset_logits(self, batch: dict[str, tf.Tensor], questions: tf.Tensor) -> tf.Tensor:
         """The base's scores of the candidates in each question's standard deviations, times their share."""

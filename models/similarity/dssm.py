@@ -1,7 +1,4 @@
-"""Two towers: what asks and what answers, each by an encoder of its own, in one space.
-
-Huang et al., Learning deep structured semantic models for web search using clickthrough data, CIKM 2013.
-"""
+"""Two towers: what asks and what answers, each by an encoder of its own, in one space."""
 
 from typing import NamedTuple
 

@@ -1,14 +1,4 @@
-"""A model that finds alike things: an encoder, how it is trained, and an index of what it has seen.
-
-model = SimilarityModel(encoder)
-model.compile("adam", loss=MultiSimilarity(miner=MultiSimilarityMiner()))
-model.fit(images, labels, epochs=5)
-model.index(images, labels, ids=skus)
-model.lookup(more_images, k=10)
-model.calibrate(held_out_images, held_out_labels, precision=0.95)
-model.match(new_images)             # labels, None where nothing is near enough
-model.save("shoes")                 # SimilarityModel.load("shoes")
-"""
+"""A model that finds alike things: an encoder, how it is trained, and an index of what it has seen."""
 
 import hashlib
 import json

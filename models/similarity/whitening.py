@@ -1,8 +1,4 @@
-"""Whitening: an encoder's output turned onto its main directions, the wide ones made narrower; no labels needed.
-
-What an encoder learned without labels has a few directions in which all rows differ much (how bright, how
-large), and these rule its cosines. Divided by a power of its standard deviation each direction gets its say.
-"""
+"""Whitening: an encoder's output turned onto its main directions, the wide ones made narrower; no labels needed."""
 
 from typing import Any
 
@@ -40,8 +36,8 @@ def whitened(
 ) -> keras.Model:
     """The encoder with a dense layer that whitens, fitted to its outputs for ``inputs``; see :func:`principal`.
 
-    What an encoder learned without labels has a few directions in which all rows differ much, and these rule its
-    cosines. Divided by a power of its standard deviation each direction gets its say.
+    What an encoder learned without labels has a few directions in which all rows differ much (how bright, how
+    large), and these rule its cosines. Divided by a power of its standard deviation each direction gets its say.
 
     Args:
         encoder: shared, not copied.

@@ -90,7 +90,7 @@ def batches(
         column[candidates] = np.arange(len(candidates), dtype=np.int32)
         columns = column[distinct.items[entry]]
         inside = fold[entry] != fold[at[first]][row]
-        kept = _shortened(row[inside], train, rng)
+        kept = _shortened(row[inside], train.advanced.history_length, rng)
         entry_in, row_in = entry[inside][kept], row[inside][kept]
         weight = pool_weights[entry_in]
         if train.half_life_days is not None:
@@ -111,14 +111,14 @@ def batches(
         column[candidates] = -1
 
 
-def sampling_probabilities(targets: np.ndarray, power: float) -> np.ndarray:
-    """The chance of each item to be drawn as a shared negative, (n,) float64, summing to 1.
+def sampling_probabilities(targets: np.ndarray) -> np.ndarray:
+    """The chance of each item to be drawn as a shared negative, equal for all, (n,) float64, summing to 1.
 
-    targets: (n,) how many examples ask for the item. ``power`` 0 makes the items equal, 1 gives them their
-    popularity. Items that nobody asks for are never drawn: they would only be pushed away.
+    targets: (n,) how many examples ask for the item. Items that nobody asks for are never drawn: they would only be
+    pushed away.
     """
-    wanted = np.where(targets > 0, np.maximum(targets, 1).astype(np.float64) ** power, 0.0)
-    return np.asarray(wanted / max(wanted.sum(), 1e-30))
+    wanted = targets > 0
+    return np.asarray(wanted / max(wanted.sum(), 1))
 
 
 def shared_negatives(cumulative: np.ndarray, draws: int, rng: np.random.Generator) -> np.ndarray:
@@ -135,20 +135,14 @@ def _entries(distinct: Interactions, users: np.ndarray) -> tuple[np.ndarray, np.
     return row, starts + np.arange(len(row))
 
 
-def _shortened(row: np.ndarray, train: TrainSettings, rng: np.random.Generator) -> np.ndarray:
-    """Which purchases stay in their histories, (p,) bool: a random choice, at least one of each.
-
-    ``history_dropout`` of a history is left out, and what is more than ``history_length``. row: ascending.
-    """
+def _shortened(row: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
+    """Which purchases stay in their histories, (p,) bool: ``most`` of each, at random; row: ascending."""
     counts = np.bincount(row)
-    most = np.minimum(
-        np.maximum(np.ceil(counts * (1 - train.advanced.history_dropout)), 1), train.advanced.history_length
-    )
     if (counts <= most).all():
         return np.ones(len(row), bool)
     rank = np.empty(len(row), np.int64)
     rank[np.lexsort((rng.random(len(row)), row))] = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
-    return np.asarray(rank < most[row])
+    return np.asarray(rank < most)
 
 
 def _gaps(examples: np.ndarray, first: np.ndarray, ages: np.ndarray, row: np.ndarray) -> np.ndarray:

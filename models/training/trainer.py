@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -75,12 +74,11 @@ class Trainer:
             len(self.index.ids),
             neighbours=advanced.neighbours,
             strength=advanced.smoothing,
-            hops=advanced.hops,
         )
 
     def _log_q(self, hard: np.ndarray | None = None) -> np.ndarray:
         advanced = self.train.advanced
-        usual = sampling_probabilities(self.counts.targets, advanced.negative_power), advanced.negatives
+        usual = sampling_probabilities(self.counts.targets), advanced.negatives
         self._chances, self._draws = usual if hard is None else mixed(*usual, hard, advanced.hard_negatives)
         return log_inclusion(self.counts.targets, self.batch_size, self._chances, self._draws)
 
@@ -103,17 +101,10 @@ class Trainer:
         """What the step reads, one epoch of it."""
         rng = np.random.default_rng([self.context.seed, epoch])
         has_content, dropout = self.features.has_content, self.train.advanced.id_dropout
-        draw = partial(
-            batches,
-            buyers=self.counts.buyers,
-            train=self.train,
-            rng=rng,
-            batch_size=self.batch_size,
-            cumulative=np.cumsum(self._chances),
-            negatives=self._draws,
-        )
+        sizes = {"batch_size": self.batch_size, "negatives": self._draws}
+        cumulative = np.cumsum(self._chances)
         for group in self.purchases.groups(rng):
-            for batch in draw(group):
+            for batch in batches(group, self.counts.buyers, self.train, rng, cumulative=cumulative, **sizes):
                 for side in ("candidates", "pooled"):
                     items = batch[side]
                     unseen = has_content[items] & (rng.random(len(items)) < dropout)
@@ -136,11 +127,6 @@ class Trainer:
             progress.advance(f"train: {self.phase} epoch {epoch}", len(batch["target"]), self.counts.examples)
         self.step.publish(self.smoothing)
         return float(np.mean([float(x) for x in losses])) if losses else 0.0
-
-    @property
-    def traces(self) -> int:
-        """How often the step was compiled."""
-        return self.step.traces
 
     def variables(self) -> list[Any]:
         """What a checkpoint holds: the weights and the optimizer's state."""

@@ -17,7 +17,7 @@ from topkin.ingest.files import opened
 from topkin.pipelines.cli import logs
 from topkin.pipelines.cli.commands import CommandOptions
 from topkin.pipelines.engine.job import input_files
-from topkin.recommend.eligibility import check_item_lists
+from topkin.recommend.eligibility import read_item_lists
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def check(settings: Settings, as_of: datetime) -> tuple[list[CheckedInput], list
         reads(settings)
         if not findings:
             purchases = sources(settings)["purchases"]
-            check_item_lists(settings.recommend, inspect(purchases, input_files(purchases.path)).types["item_id"])
+            read_item_lists(settings.recommend, inspect(purchases, input_files(purchases.path)).types["item_id"])
     except TopkinError as e:
         findings.append(e)
     return inputs, findings

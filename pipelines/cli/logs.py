@@ -5,14 +5,14 @@ import logging
 import os
 import re
 import sys
-import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
+
+from topkin.telemetry.stderr import stderr_without
 
 LOUD = ("apache_beam", "tensorflow", "absl", "h5py", "urllib3", "google")
 
@@ -86,21 +86,5 @@ class _Held(Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         """As the other loader, with stderr held."""
-        with stderr_held():
+        with stderr_without(_GREETING):
             self._loader.exec_module(module)
-
-
-@contextmanager
-def stderr_held() -> Iterator[None]:
-    """Keep back what is written to file descriptor 2; afterwards all of it but TensorFlow's greeting is written."""
-    with tempfile.TemporaryFile() as held:
-        real = os.dup(2)
-        os.dup2(held.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(real, 2)
-            os.close(real)
-            held.seek(0)
-            if kept := _GREETING.sub(b"", held.read()):
-                os.write(2, kept)

@@ -111,11 +111,6 @@ def _none(run: Run, stage: str, what: str) -> str:
     return f"no {what}" if stage in run.folders else f"no {what} yet: topkin {stage} makes them"
 
 
-def find(run: Run, words: Sequence[str]) -> RenderableType:
-    """The items whose titles have all the words, best sold first."""
-    return _candidates(lookup.by_title(run, words, most=20))
-
-
 def plain(value: object) -> object:
     """A view as JSON can hold it."""
     if is_dataclass(value) and not isinstance(value, type):

@@ -213,10 +213,7 @@ def _writable(root: str) -> None:
 
 
 def _put(attempt: str, target: str, key: str) -> dict[str, Any]:
-    """Move a sealed attempt to its place, and return the manifest there.
-
-    Another process may have finished the same work meanwhile, read it on, even published it: what is whole stays.
-    """
+    """Move a sealed attempt to its place, unless another process did so meanwhile; returns the manifest there."""
     if (first := _whole(target, key)) is None:
         storage.remove_folder(target)  # damaged, or not finished
         try:

@@ -4,10 +4,14 @@ from collections import Counter
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pytest
+
+if TYPE_CHECKING:
+    from topkin.recommend.lists import Lists
+    from topkin.transforms.recommend import RecommendInputs
 
 
 @pytest.fixture(scope="session")
@@ -83,3 +87,20 @@ class Page(HTMLParser):
 def page_of() -> Callable[[Any], Page]:
     """Reads the report of an evaluate job."""
     return lambda job: Page(Path(job.out, "report.html").read_text())
+
+
+@pytest.fixture(scope="session")
+def lists_in_memory() -> Callable[["RecommendInputs"], list["Lists"]]:
+    """Makes what ``RecommendParts`` writes, part by part, without Beam."""
+    return _lists_in_memory
+
+
+def _lists_in_memory(inputs: "RecommendInputs") -> list["Lists"]:
+    from topkin.recommend.popular_fallback import merge_segment_counts
+    from topkin.recommend.repurchase.rates import merge_counts
+    from topkin.transforms.recommend import ListMaker, count_part
+
+    counts = [count_part(inputs, part) for part in range(inputs.parts)]
+    segments, repeats = merge_segment_counts([c for c, _ in counts]), merge_counts([c for _, c in counts])
+    maker = ListMaker(inputs)
+    return [maker.lists(part, segments, repeats) for part in range(inputs.parts)]

@@ -136,8 +136,8 @@ def test_a_list_that_the_unsold_make_short_says_so(shop: Path) -> None:
     [("--direct_runner_bundle_repeat=2",), ("--direct_running_mode=multi_processing", "--direct_num_workers=2")],
     ids=["repeated bundles", "processes"],
 )
-def test_lists_are_byte_equal_however_they_are_run(shop: Path, flags: tuple[str, ...]) -> None:
-    from topkin.transforms.recommend import fit, recommend_parts
+def test_lists_are_byte_equal_however_they_are_run(shop: Path, flags: tuple[str, ...], lists_in_memory) -> None:
+    from topkin.transforms.recommend import fit
 
     outs = [f"one-{len(flags)}", f"other-{len(flags)}"]
     for out, beam in zip(outs, ((), flags), strict=True):
@@ -149,7 +149,7 @@ def test_lists_are_byte_equal_however_they_are_run(shop: Path, flags: tuple[str,
     job = job_of(shop, outs[0], "recommend.model=user_knn")
     inputs = recommend.inputs_of(job)
     fit(inputs)
-    for part, lists in enumerate(recommend_parts(inputs)):
+    for part, lists in enumerate(lists_in_memory(inputs)):
         assert storage.read_parquet(
             storage.join(recommend.transform(job, inputs).lists, storage.part_name(part, 3))
         ).equals(lists.recommendations)

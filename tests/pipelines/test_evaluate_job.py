@@ -240,13 +240,14 @@ FLAGS = ("--direct_running_mode=multi_processing", "--direct_num_workers=2")
 @pytest.mark.parametrize("flags", [("--direct_runner_bundle_repeat=2",), FLAGS])
 def test_the_pipeline_writes_what_the_function_gives(tmp_path: Path, flags: tuple[str, ...]) -> None:
     from topkin.pipelines.engine.job import run_pipeline
-    from topkin.transforms.evaluate import EvaluateParts, evaluate_parts, fit, read_results
+    from topkin.transforms.evaluate import EvaluateParts, evaluate_part, fit, load_part, load_shop, read_results
 
     job = write_run(tmp_path, *checkerboard(), parts=3, extra_users=["user 99"])
     inputs = evaluate.inputs_of(job)
     fit(inputs)
     run_pipeline(EvaluateParts(inputs, job.out), flags)
-    inside = evaluate_parts(inputs, range(3))
+    shop = load_shop(inputs)
+    inside = [evaluate_part(shop, load_part(inputs, part)) for part in range(3)]
     written = read_results(inputs, job.out)
     for part, judged in enumerate(inside):
         for name, table in judged._asdict().items():

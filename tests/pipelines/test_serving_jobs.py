@@ -253,13 +253,11 @@ def test_published_lists_keep_the_rules_and_ids_survive(run):
     assert set(table["user_id"].to_pylist()) == set(histories_of(run)["user_id"].to_pylist())
 
 
-def test_published_lists_are_those_of_the_pure_function(run):
-    from topkin.transforms.recommend import recommend_parts
-
+def test_published_lists_are_those_of_the_pure_function(run, lists_in_memory):
     job = job_of(run, "recommendations")
     inputs = recommend.inputs_of(job)
     transform = recommend.transform(job, inputs)
-    for part, lists in enumerate(recommend_parts(inputs)):
+    for part, lists in enumerate(lists_in_memory(inputs)):
         name = storage.part_name(part, PARTS)
         assert storage.read_parquet(storage.join(transform.lists, name)).equals(lists.recommendations)
         assert storage.read_parquet(storage.join(transform.short_lists, name)).equals(lists.short_lists)
@@ -308,9 +306,7 @@ def test_lists_and_neighbours_are_byte_equal_however_they_are_run(shop, flags):
         assert same_files(shop / out, shop / f"{out}-again")
 
 
-def test_lists_of_bought_items_are_ranked_by_what_all_users_buy_again(shop):
-    from topkin.transforms.recommend import recommend_parts
-
+def test_lists_of_bought_items_are_ranked_by_what_all_users_buy_again(shop, lists_in_memory):
     chosen = {"personal": 2.0, "repeat": 0.25, "recent": 0.0, "due": 0.0}
     storage.write_json({"keep": chosen}, str(shop / "model" / "repurchase.json"))
     settings = settings_of(str(shop), recommend={"bought": "keep", "personal_repeat": 1.0})
@@ -323,7 +319,7 @@ def test_lists_of_bought_items_are_ranked_by_what_all_users_buy_again(shop):
     inputs = recommend.inputs_of(job)
     folder = recommend.transform(job, inputs).lists
     own = 0
-    for part, lists in enumerate(recommend_parts(inputs)):
+    for part, lists in enumerate(lists_in_memory(inputs)):
         table = storage.read_parquet(storage.join(folder, storage.part_name(part, PARTS)))
         assert table.equals(lists.recommendations)
         own += sum(times > 0 for times in table["times_bought"].to_pylist())

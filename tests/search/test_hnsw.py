@@ -294,7 +294,7 @@ def test_importing_nmslib_says_nothing_and_hides_nothing_else():
         [
             "import os",
             "from topkin.search.hnsw import files",
-            "with files._without_banner():",
+            "with files.stderr_without(files._BANNER):",
             "    os.write(2, b'a word of ours\\n')",
             "files.nmslib()",
             "os.write(2, b'after\\n')",

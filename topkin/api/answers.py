@@ -14,7 +14,7 @@ from topkin.errors import ConfigError
 from topkin.interactions import Interactions
 from topkin.recommend import similar
 from topkin.recommend.bought import weights_of
-from topkin.recommend.eligibility import allowed_items, read_item_list
+from topkin.recommend.eligibility import allowed_of
 from topkin.recommend.explain import ExplainableScores
 from topkin.recommend.lists import ItemContext, recommend
 from topkin.recommend.popular_fallback import segment_counts
@@ -49,7 +49,7 @@ class Answers:
         rows, ids = self._user_rows(users), self.data.histories["user_id"].combine_chunks()
         vectors = preference_embeddings(self.data.vectors, self.data.blocks)
         nearest = similar.similar_items(vectors, rows, np.ones(len(ids), bool), min(k, len(ids)))
-        return similar.users_table(pa.chunked_array([ids.take(pa.array(rows))]), ids, nearest, self.data.encoder)
+        return similar.users_table(ids.take(pa.array(rows)), ids, nearest, self.data.encoder)
 
     def explanation(self, user: pa.Array, item: pa.Array) -> pa.Table:
         """The purchases of one user that speak for one item, largest share of its score first."""
@@ -76,11 +76,7 @@ class Answers:
 
     @cached_property
     def _allowed(self) -> np.ndarray:
-        lists = {}
-        for name in ("allow", "deny"):
-            path = getattr(self.rules, name)
-            lists[name] = path and read_item_list(path, self.data.items.ids.type, f"recommend.{name}")
-        return allowed_items(self.data.catalogue, **lists).mask
+        return allowed_of(self.rules, self.data.catalogue).mask
 
     @cached_property
     def _scores(self) -> ExplainableScores:

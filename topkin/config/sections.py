@@ -156,26 +156,15 @@ class TrainAdvancedSettings(Section):
     learning_rate_decay: Annotated[float, Field(gt=0, le=1)] = Field(
         0.7, description="Factor on the step size from one epoch to the next."
     )
-    loss: Literal["softmax", "ccl"] = Field(
-        "softmax", description="What is minimised: softmax cross-entropy, or the cosine contrastive loss of SimpleX."
-    )
     temperature: Annotated[float, Field(ge=0.01, le=100)] = Field(
         0.1, description="Divides the cosines before the softmax."
-    )
-    margin: Annotated[float, Field(ge=-1, le=1)] = Field(
-        0.4, description="With ccl, the cosine above which a negative costs."
-    )
-    negative_weight: Annotated[float, Field(ge=0, le=10_000)] = Field(
-        100, description="With ccl, weight of what negatives cost beside what the purchase itself does."
     )
     logq: Share = Field(
         1.0, description="Share of log q(item) taken off the negatives' logits, so that they stand for all items."
     )
     negatives: Annotated[int, Field(ge=0)] = Field(
-        4096, description="Items drawn per step as negatives of all its purchases, beside those asked for."
-    )
-    negative_power: Share = Field(
-        0.0, description="Negatives are drawn by popularity to this power: 0 makes items equal, 1 goes by purchases."
+        4096,
+        description="Items drawn per step, all as likely, as negatives of all its purchases, beside those asked for.",
     )
     hard_negatives: Annotated[int, Field(ge=0)] = Field(
         0,
@@ -188,23 +177,16 @@ class TrainAdvancedSettings(Section):
     history_length: Count = Field(
         64, description="Purchases of a user that a question pools; drawn at random where there are more."
     )
-    history_dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
-        0.0, description="Share of a history left out at random in training."
-    )
     neighbours: Annotated[int, Field(ge=0, le=1000)] = Field(
         5, description="Items bought by the same users that an item's row is smoothed over; 0 for none."
     )
     smoothing: Annotated[float, Field(ge=0, le=100)] = Field(
         1.0, description="Weight of the neighbours' rows, all together, beside the item's own."
     )
-    hops: Annotated[int, Field(ge=1, le=3)] = Field(
-        1,
-        description="How often rows are smoothed over neighbours: with 2 over the neighbours' neighbours as well.",
-    )
     svd_share: Annotated[float, Field(ge=0, le=100)] = Field(
         0.06,
         description="Weight of the closed form's scores, in standard deviations, beside the trained block's while it "
-        "is trained with softmax, so that it learns what they lack; 0 trains it by itself.",
+        "is trained, so that it learns what they lack; 0 trains it by itself.",
     )
     inverse_popularity: Annotated[float, Field(ge=0, le=2)] = Field(
         0.5, description="Weight of a purchase in its history: item's purchase count to the power of minus this."

@@ -53,15 +53,6 @@ class SpectralSettings:
         if not self.least > 0:
             raise ValueError(f"least must be above 0, got {self.least}")
 
-    def bytes(self, n_items: int, threads: int = 1) -> int:
-        """The most memory that :func:`decompose` takes for the item side, beside the shard in hand.
-
-        Three float32 arrays of n_items x (dim + oversampling), six float64 squares of the latter, and for each
-        thread the columns and users multiplied at a time.
-        """
-        width = min(self.dim + self.oversampling, n_items)
-        return 12 * n_items * width + 48 * width**2 + threads * 4 * _COLUMNS * (3 * n_items + _USERS) + (1 << 22)
-
 
 @dataclass(frozen=True)
 class Spectrum:
@@ -113,7 +104,8 @@ def decompose(
     at once, by default one thread a processor; the result does not depend on it. The order of the shards
     and of their users changes rounding alone; vectors of equal singular values are determined up to rotation.
     Raises ValueError where there is no purchase, a block has another width, a weight is negative or not
-    finite, or the passes see different purchases.
+    finite, or the passes see different purchases. Memory beside the shard in hand: three float32 arrays of n_items x
+    (dim + oversampling), six float64 squares of the latter, and of each thread the columns and users multiplied.
     """
     settings = settings or SpectralSettings()
     width = min(settings.dim + settings.oversampling, n_items)

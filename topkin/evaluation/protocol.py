@@ -196,10 +196,8 @@ def lists_of(recommendations: pa.Table, user_ids: Any, item_ids: Any, k: int) ->
     ids = np.full((len(user_ids), k), -1, np.int32)
     if len(recommendations):
         rank = np.asarray(recommendations["rank"]).astype(np.int64)
-        users, items = (
-            encode_ids(recommendations["user_id"], user_ids),
-            encode_ids(recommendations["item_id"], item_ids),
-        )
+        users = encode_ids(recommendations["user_id"], user_ids)
+        items = encode_ids(recommendations["item_id"], item_ids)
         keep = (rank <= k) & (users >= 0)
         ids[users[keep], rank[keep] - 1] = items[keep]
     return ids

@@ -91,11 +91,11 @@ def beyond_accuracy(given: pa.Table | None, diversity: Sums, facts: EvaluationCo
     al., PNAS 2010). popularity: mean of that share itself. gini: how unequally the items sold share the places,
     0 for equal. diversity: mean over lists of 1 - the mean cosine of two of its items.
     """
+    if given is None:
+        return {}
     found = {}
     share = np.maximum(facts.buyers, 1) / max(facts.buying_users, 1)
     for k in facts.ks:
-        if given is None:
-            continue
         items, counts = np.asarray(given["item"]), np.asarray(given[f"lists@{k}"])
         places = int(counts.sum())
         if not places:

@@ -15,7 +15,6 @@ SPACE: dict[str, tuple[Any, ...]] = {
     "example_half_life_days": (30.0, 60.0, 120.0, 3650.0),
     "neighbours": (0, 5, 10, 20),
     "negatives": (2048, 4096, 8192),
-    "history_dropout": (0.0, 0.2),
     "id_dropout": (0.0, 0.1, 0.2),
     "svd_power": (0.5, 0.7, 0.9),
     "svd_inverse_popularity": (0.25, 0.5, 0.75),

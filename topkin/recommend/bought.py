@@ -61,9 +61,7 @@ BOUGHT: Mapping[str, BoughtRule] = {
     "cooldown": BoughtRule(
         meaning="bought items are listed again after the cool-down",
         judged="before it do not count as true",
-        excludes=lambda ages, cooldown: (
-            ages < cooldown
-        ),  # the latest purchase is the youngest: if any is too young, it is
+        excludes=lambda ages, cooldown: ages < cooldown,  # the latest purchase is the youngest: it decides
         shortfall=FEW_COOL,
     ),
     "boost": BoughtRule(

@@ -47,20 +47,27 @@ def allowed_items(
     filtered = {"unavailable": int((~mask).sum()), "denied": 0, "not_allowed": 0}
     unknown = {"allow": 0, "deny": 0}
     if deny is not None:
-        rows = encode_ids(deny, catalogue["item_id"])
-        unknown["deny"] = int((rows < 0).sum())
-        denied = np.zeros(len(mask), bool)
-        denied[rows[rows >= 0]] = True
+        denied, unknown["deny"] = _listed(deny, catalogue["item_id"])
         filtered["denied"] = int((mask & denied).sum())
         mask &= ~denied
     if allow is not None:
-        rows = encode_ids(allow, catalogue["item_id"])
-        unknown["allow"] = int((rows < 0).sum())
-        listed = np.zeros(len(mask), bool)
-        listed[rows[rows >= 0]] = True
+        listed, unknown["allow"] = _listed(allow, catalogue["item_id"])
         filtered["not_allowed"] = int((mask & ~listed).sum())
         mask &= listed
     return Allowed(mask, filtered, unknown)
+
+
+def _listed(ids: pa.Array | pa.ChunkedArray, item_ids: pa.ChunkedArray) -> tuple[np.ndarray, int]:
+    """Which items are on a list, (n_items,) bool, and how many of its ids are no item's."""
+    rows = encode_ids(ids, item_ids)
+    listed = np.zeros(len(item_ids), bool)
+    listed[rows[rows >= 0]] = True
+    return listed, int((rows < 0).sum())
+
+
+def allowed_of(settings: RecommendSettings, catalogue: pa.Table) -> Allowed:
+    """The items that availability and the configured lists allow. Raises InputError for a list that cannot be used."""
+    return allowed_items(catalogue, **read_item_lists(settings, catalogue.schema.field("item_id").type))
 
 
 def cooldown_days(
@@ -117,11 +124,9 @@ def read_item_list(path: str, item_type: pa.DataType, key: str) -> pa.ChunkedArr
     return pa.chunked_array([c for column in columns for c in column.chunks], item_type)
 
 
-def check_item_lists(settings: RecommendSettings, item_type: pa.DataType) -> None:
-    """Read the allow-list and the deny-list. Raises InputError where one of them cannot be used."""
-    for key, path in (("recommend.allow", settings.allow), ("recommend.deny", settings.deny)):
-        if path is not None:
-            read_item_list(path, item_type, key)
+def read_item_lists(settings: RecommendSettings, item_type: pa.DataType) -> dict[str, pa.ChunkedArray]:
+    """The ids of the configured lists, by ``allow`` and ``deny``. Raises InputError where one cannot be used."""
+    return {name: read_item_list(path, item_type, f"recommend.{name}") for name, path in _item_lists(settings)}
 
 
 def item_lists_fingerprint(settings: RecommendSettings) -> list[list[str]]:
@@ -129,8 +134,12 @@ def item_lists_fingerprint(settings: RecommendSettings) -> list[list[str]]:
 
     Raises InputError where a list has no file.
     """
-    named = (("recommend.allow", settings.allow), ("recommend.deny", settings.deny))
-    return [[key, f, storage.sha256(f)] for key, path in named if path is not None for f in _list_files(path, key)]
+    keys = [(f"recommend.{name}", path) for name, path in _item_lists(settings)]
+    return [[key, f, storage.sha256(f)] for key, path in keys for f in _list_files(path, key)]
+
+
+def _item_lists(settings: RecommendSettings) -> list[tuple[str, str]]:
+    return [(name, path) for name in ("allow", "deny") if (path := getattr(settings, name)) is not None]
 
 
 def _list_files(path: str, key: str) -> list[str]:

@@ -59,10 +59,7 @@ class ExplainableScores:
 
 
 def _among_named(bought: np.ndarray, lists: np.ndarray, n_items: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The items bought or listed, ascending, and both arrays with their places among these for numbers.
-
-    bought: (m,) int32. lists: (n, k) int32 padded -1. Only these items' vectors are then looked up.
-    """
+    """The items bought or listed, ascending, whose vectors are looked up, and both arrays as places among them."""
     place = np.zeros(n_items + 1, np.int32)  # the last one is the padding's
     place[bought] = place[lists] = 1
     place[-1] = 0
@@ -103,13 +100,7 @@ def explain(
         _, entries = entries_of(history.indptr, block)
         with one_blas_thread():  # the products are small: threads would cost more than they save
             items[block], shares[block] = _block(
-                history.take(block),
-                factors[entries],
-                blocks,
-                in_vectors,
-                vectors,
-                lists[block],
-                most,
+                history.take(block), factors[entries], blocks, in_vectors, vectors, lists[block], most
             )
     return items, shares
 

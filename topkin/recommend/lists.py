@@ -208,10 +208,7 @@ def _own_first(because: np.ndarray, ids: np.ndarray, times: np.ndarray, of_model
 def _short(
     ids: np.ndarray, fallback: np.ndarray, searcher: Searcher, context: ItemContext, settings: RecommendSettings
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The users with fewer than k items, ascending, and the first rule that left too few, as a number in SHORTFALLS.
-
-    fallback: (n_users,) bool, who got popular items.
-    """
+    """The users with fewer than k items, ascending, and the first rule that left too few, as a number in SHORTFALLS."""
     k = settings.k
     short = np.flatnonzero(ids[:, -1] < 0) if ids.shape[1] == k else np.arange(len(ids))
     if len(context.allowed) < k:

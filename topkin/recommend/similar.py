@@ -3,7 +3,7 @@
 All by exact cosine, over everything; who has no vector has no neighbours and is nobody's neighbour.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 import numpy as np
@@ -49,11 +49,8 @@ def similar_users(vectors: np.ndarray, first: int, blocks: Iterable[tuple[int, n
 
 
 def _nearest(queries: np.ndarray, vectors: np.ndarray, own: np.ndarray, allowed: np.ndarray, k: int) -> TopK:
-    """Top-k without the row ``own[r]`` for query r; rows outside exclude nothing.
-
-    A zero query has no neighbours and is not searched for: all of its scores would tie.
-    """
-    known = np.flatnonzero((queries != 0).any(axis=1))
+    """Top-k without the row ``own[r]`` for query r; rows outside exclude nothing."""
+    known = np.flatnonzero((queries != 0).any(axis=1))  # of a zero query all scores would tie
     exclude = Csr.single(np.where(own[known] < len(vectors), own[known], -1))
     ids, scores = np.full((len(queries), k), -1, np.int32), np.full((len(queries), k), -np.inf, np.float32)
     ids[known], scores[known] = top_k(queries[known], vectors, k, exclude=exclude, allowed=allowed)
@@ -88,9 +85,7 @@ def bought_by_neighbours(
         values, users = cosines[start:stop][row, column].astype(np.float64), neighbours[start:stop][row, column]
         shape = (stop - start, theirs.n_users)
         summed = _sorted(_csr(values, row, users, shape) @ bought)
-        counted = _sorted(
-            _csr(np.ones(len(row)), row, users, shape) @ bought
-        )  # the same pairs: all values are positive
+        counted = _sorted(_csr(np.ones(len(row)), row, users, shape) @ bought)  # the same pairs: no value is zero
         r, c = np.repeat(np.arange(stop - start), np.diff(summed.indptr)), summed.indices
         mine = own.take(np.arange(start, stop))
         bought_before = np.isin(r.astype(np.int64) * n_items + c, mine.users.astype(np.int64) * n_items + mine.items)
@@ -146,8 +141,9 @@ def similar_part(
     rows = users_of(near, tables)
     local = np.where(found[0] < 0, -1, np.searchsorted(near, found[0])).astype(np.int32)
     names = rows["user_id"].combine_chunks()
-    users = users_table(histories["user_id"], names, (local, found[1]), encoder)
-    bought = bought_by_neighbours(
+    owners = histories["user_id"]
+    users = users_table(owners, names, (local, found[1]), encoder)
+    ids, scores, support = bought_by_neighbours(
         local,
         found[1],
         Interactions.from_histories(rows, item_ids, as_of),
@@ -155,46 +151,28 @@ def similar_part(
         allowed,
         max(settings.bought, 1),
     )
-    listed = bought_table(histories["user_id"], item_ids, bought, encoder)
+    schema = schemas.neighbours_bought(owners.type, item_ids.type)
+    listed = _listed(owners, item_ids, (ids, support, scores), schema, encoder)
     return users, listed if settings.bought else listed.slice(0, 0)
 
 
 def items_table(ids: pa.Array, rows: np.ndarray, found: TopK, encoder: str) -> pa.Table:
     """``schemas.similar_items`` of some items. ids: of all items. rows: (n,) their numbers."""
-    row, column = np.nonzero(found[0] >= 0)
-    columns = [
-        ids.take(pa.array(rows[row])),
-        pa.array((column + 1).astype(np.int32)),
-        ids.take(pa.array(found[0][row, column])),
-        pa.array(found[1][row, column]),
-    ]
-    return pa.Table.from_arrays(columns, schema=schemas.with_encoder(schemas.similar_items(ids.type), encoder))
+    schema = schemas.similar_items(ids.type)
+    return _listed(ids.take(pa.array(rows)), ids, found, schema, encoder)
 
 
-def users_table(user_ids: pa.ChunkedArray, names: pa.Array, found: TopK, encoder: str) -> pa.Table:
-    """``schemas.similar_users`` of a part's users. names: ids of the neighbours; found[0]: rows of ``names``."""
-    row, column = np.nonzero(found[0] >= 0)
-    columns = [
-        user_ids.take(pa.array(row)),
-        pa.array((column + 1).astype(np.int32)),
-        names.take(pa.array(found[0][row, column])),
-        pa.array(found[1][row, column]),
-    ]
-    return pa.Table.from_arrays(columns, schema=schemas.with_encoder(schemas.similar_users(user_ids.type), encoder))
+def users_table(owners: pa.Array | pa.ChunkedArray, names: pa.Array, found: TopK, encoder: str) -> pa.Table:
+    """``schemas.similar_users`` of some users. names: ids of the neighbours; found[0]: rows of ``names``."""
+    return _listed(owners, names, found, schemas.similar_users(owners.type), encoder)
 
 
-def bought_table(
-    user_ids: pa.ChunkedArray, item_ids: pa.Array, found: tuple[np.ndarray, np.ndarray, np.ndarray], encoder: str
+def _listed(
+    owners: pa.Array | pa.ChunkedArray, names: pa.Array, found: Sequence[np.ndarray], schema: pa.Schema, encoder: str
 ) -> pa.Table:
-    """``schemas.neighbours_bought`` of a part's users, from :func:`bought_by_neighbours`."""
-    ids, scores, support = found
-    row, column = np.nonzero(ids >= 0)
-    columns = [
-        user_ids.take(pa.array(row)),
-        pa.array((column + 1).astype(np.int32)),
-        item_ids.take(pa.array(ids[row, column])),
-        pa.array(support[row, column]),
-        pa.array(scores[row, column]),
-    ]
-    schema = schemas.with_encoder(schemas.neighbours_bought(user_ids.type, item_ids.type), encoder)
-    return pa.Table.from_arrays(columns, schema=schema)
+    """A row for each place of lists: owner, rank, id out of ``names``, values. found: (n, k) numbers, then values."""
+    row, column = np.nonzero(found[0] >= 0)
+    ids = names.take(pa.array(found[0][row, column]))
+    values = [pa.array(value[row, column]) for value in found[1:]]
+    columns = [owners.take(pa.array(row)), pa.array((column + 1).astype(np.int32)), ids, *values]
+    return pa.Table.from_arrays(columns, schema=schemas.with_encoder(schema, encoder))

@@ -20,12 +20,6 @@ from topkin.models.metric_learning.reducers import AnchorSums, Mean, Reducer, su
 from topkin.models.metric_learning.serialization import Tensor, serializable
 
 
-def excess_over(cosines: tf.Tensor, shares: tf.Tensor, margin: float) -> tf.Tensor:
-    """The mean by which cosines exceed a margin, weighted by shares, along the last axis; 0 without a share."""
-    total = tf.reduce_sum(shares, axis=-1)
-    return tf.math.divide_no_nan(tf.reduce_sum(tf.nn.relu(cosines - margin) * shares, axis=-1), total)
-
-
 class ListLoss(Loss):
     """A loss of one user's candidates: the interface; a subclass has :meth:`parts`.
 
@@ -106,7 +100,9 @@ class CCL(ListLoss):
                 "CCL needs cosines, from -1 to 1, got scores up to {}: use topkin.models.ops.cosine.CosineRows()",
                 largest,
             )
-        push = self.weight * excess_over(scores, tf.cast(other, scores.dtype), self.margin)
+        counted = tf.cast(other, scores.dtype)
+        excess = tf.reduce_sum(tf.nn.relu(scores - self.margin) * counted, axis=-1)
+        push = self.weight * tf.math.divide_no_nan(excess, tf.reduce_sum(counted, axis=-1))
         return [sums_of(1.0 - scores, bought), sums_of(push, tf.reduce_any(other, axis=1))]
 
 

@@ -141,4 +141,4 @@ def test_without_them_every_epoch_draws_alike(hardly, purchases, catalogue):
     assert (np.asarray(trainer.step.log_q) == before[0]).all()
     assert trainer._chances is before[1]
     assert trainer._draws == before[2] == 2
-    assert trainer.traces == 1
+    assert trainer.step.traces == 1

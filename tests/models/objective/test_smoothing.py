@@ -52,35 +52,7 @@ def test_the_rows_of_a_batch_are_those_of_the_table(history):
     assert not got[2].any()
 
 
-def dense_hops(matrix, hops, most):
-    """The power of a small dense matrix, its rows cut after each hop but the first as the docstring says."""
-    found = matrix.copy()
-    for _ in range(hops - 1):
-        found = found @ matrix
-        for row, shares in enumerate(found):
-            others = sorted(np.flatnonzero(shares), key=lambda c: (c != row, -np.float32(shares[c]), c))
-            shares[np.setdiff1d(np.arange(len(shares)), others[: most + 1])] = 0
-            shares /= shares.sum()
-    return found
-
-
-@pytest.mark.parametrize("hops", [1, 2, 3])
-def test_hops_are_powers_of_the_map_of_one(history, hops):
-    one = Smoothing.over(history, np.arange(1, 14), 13, neighbours=2, strength=0.7)
-    got = Smoothing.over(history, np.arange(1, 14), 13, neighbours=2, strength=0.7, hops=hops)
-    dense = one.matrix.toarray().astype(float)
-    want = dense_hops(dense, hops, 2 * hops)
-    assert (want > 0).sum(axis=1).max() == 2 * hops + 1
-    np.testing.assert_allclose(got.matrix.toarray(), want, rtol=1e-5, atol=1e-8)
-    # with as many neighbours as items nothing is cut: the plain power
-    one = Smoothing.over(history, np.arange(1, 14), 13, neighbours=12, strength=0.7)
-    got = Smoothing.over(history, np.arange(1, 14), 13, neighbours=12, strength=0.7, hops=hops)
-    want = np.linalg.matrix_power(one.matrix.toarray().astype(float), hops)
-    np.testing.assert_allclose(got.matrix.toarray(), want, rtol=1e-5)
-
-
-def test_one_hop_is_what_it_was(history):
-    """A matrix written down from the map before there were hops."""
+def test_the_map_holds_the_shares_of_neighbours_and_nothing_else(history):
     near = cosine_neighbours(history.binary(), 3).tocoo()
     around = np.zeros((14, 14))
     around[near.row + 1, near.col + 1] = near.data
@@ -88,7 +60,7 @@ def test_one_hop_is_what_it_was(history):
     want = sp.csr_array(
         np.diag(np.where(total > 0, 1 / 1.5, 1.0)) + around * (0.5 / np.where(total > 0, total * 1.5, 1))[:, None]
     )
-    got = Smoothing.over(history, np.arange(1, 14), 13, neighbours=3, strength=0.5, hops=1).matrix
+    got = Smoothing.over(history, np.arange(1, 14), 13, neighbours=3, strength=0.5).matrix
     assert got.nnz == want.nnz
     np.testing.assert_allclose(got.toarray(), want.toarray(), rtol=1e-6)
 
@@ -103,18 +75,17 @@ def test_rows_sum_to_one_and_what_has_no_neighbours_stays(data):
     indptr = np.concatenate([[0], np.cumsum(sizes)])
     known = rng.random(n) < 0.8
     rows = np.where(known, np.cumsum(known), 0)
-    neighbours, hops = data.draw(st.integers(1, 4)), data.draw(st.integers(1, 3))
+    neighbours = data.draw(st.integers(1, 4))
     ones = np.ones(len(items), np.float32)
     history = Interactions(indptr, items, np.zeros(len(items), np.float32), ones, n)
-    smoothing = Smoothing.over(history, rows, int(known.sum()), neighbours=neighbours, strength=2.0, hops=hops)
+    smoothing = Smoothing.over(history, rows, int(known.sum()), neighbours=neighbours, strength=2.0)
     shares = smoothing.matrix.toarray()
     np.testing.assert_allclose(shares.sum(axis=1), 1, rtol=1e-6)
     assert (shares >= 0).all()
     assert (np.diag(shares) > 0).all()
-    assert ((shares > 0).sum(axis=1) <= neighbours * hops + 1).all()
+    assert ((shares > 0).sum(axis=1) <= neighbours + 1).all()
     assert (shares[0] == np.eye(len(shares))[0]).all()
     assert not shares[1:, 0].any()
     table = rng.normal(size=(len(shares), 3)).astype(np.float32)
-    one = Smoothing.over(history, rows, int(known.sum()), neighbours=neighbours, strength=2.0).matrix.toarray()
-    alone = one[np.arange(len(one)), np.arange(len(one))] == 1
+    alone = np.diag(shares) == 1
     assert (smoothing.all(table)[alone] == table[alone]).all()

@@ -59,7 +59,7 @@ def test_a_users_own_level_is_kept(log: io.StringIO, monkeypatch: pytest.MonkeyP
 
 
 def test_of_what_is_written_to_stderr_only_the_greeting_is_dropped(capfd: pytest.CaptureFixture[str]) -> None:
-    with logs.stderr_held():
+    with logs.stderr_without(logs._GREETING):
         os.write(2, b"WARNING: All log messages before absl::InitializeLog() is called are written to STDERR\n")
         os.write(2, b"I0000 00:00:1795348869.940649   16215 port.cc:153] oneDNN custom operations are on.\n")
         os.write(2, b"E0000 00:00:1795348869.940649   16215 x.cc:1] out of memory\nplain\n")
@@ -72,7 +72,7 @@ def test_what_is_held_comes_out_when_the_import_fails(capfd: pytest.CaptureFixtu
         os.write(2, b"libcuda is broken\n")
         raise ImportError("tensorflow")
 
-    with pytest.raises(ImportError), logs.stderr_held():
+    with pytest.raises(ImportError), logs.stderr_without(logs._GREETING):
         fail()
     assert capfd.readouterr().err == "libcuda is broken\n"
 

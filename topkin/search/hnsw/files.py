@@ -4,10 +4,9 @@ import hashlib
 import json
 import logging
 import os
+import re
 import tempfile
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
@@ -18,39 +17,21 @@ import pyarrow.fs as pafs
 from topkin.artifacts import schemas, storage
 from topkin.errors import ArtifactError
 from topkin.search.hnsw.index import AnnIndex, placed
+from topkin.telemetry.stderr import stderr_without
 
 FORMAT = 2
 SPACE = "cosinesimil"
-_BANNER = (b"Your CPU supports instructions", b"For maximum performance, you can install", b"pip install --no-binary")
-_redirecting = threading.Lock()
-
-
-@contextmanager
-def _without_banner() -> Iterator[None]:
-    """Hold back what is written to stderr's descriptor, then pass on all lines but NMSLIB's banner."""
-    with _redirecting, tempfile.TemporaryFile() as held:
-        try:
-            kept = os.dup(2)
-        except OSError:  # no stderr at all
-            yield
-            return
-        os.dup2(held.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
-            held.seek(0)
-            lines = [line for line in held.read().splitlines(keepends=True) if not line.startswith(_BANNER)]
-            if lines:
-                os.write(2, b"".join(lines))
+_BANNER = re.compile(
+    rb"^(Your CPU supports instructions|For maximum performance, you can install|pip install --no-binary).*\n?",
+    re.MULTILINE,
+)
 
 
 @cache
 def nmslib() -> Any:
     """The library, imported without its banner."""
     logging.getLogger("nmslib").setLevel(logging.ERROR)
-    with _without_banner():
+    with stderr_without(_BANNER):
         import nmslib as library
     return library
 
@@ -130,12 +111,9 @@ def _load_graph(folder: str, name: str) -> Any:
         return graph
     with tempfile.TemporaryDirectory(prefix="topkin-index-") as local:
         for end in ("", ".dat"):
-            pafs.copy_files(
-                storage.join(inner, name + end),
-                os.path.join(local, name + end),
-                source_filesystem=fs,
-                destination_filesystem=pafs.LocalFileSystem(),
-            )
+            local_fs = pafs.LocalFileSystem()
+            source, target = storage.join(inner, name + end), os.path.join(local, name + end)
+            pafs.copy_files(source, target, source_filesystem=fs, destination_filesystem=local_fs)
         graph.loadIndex(os.path.join(local, name), load_data=True)
     return graph
 

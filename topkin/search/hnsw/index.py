@@ -117,17 +117,14 @@ class AnnIndex:
         return np.take_along_axis(ids, order, axis=1), np.take_along_axis(scores, order, axis=1)
 
     def _candidates(self, unit: np.ndarray, k: int, threads: int) -> np.ndarray:
-        """The indexed items of the k + _SPARE best answers of the graphs, (n, k + _SPARE) int32 padded -1.
-
-        unit: (n, d) unit rows. A graph is asked where its longest item could still be among the k best; a
-        band of lengths for efSearch candidates, at least twice the wanted: its order of cosines is not that of scores.
-        """
+        """The indexed items of the k + _SPARE best answers to unit rows, (n, k + _SPARE) int32 padded -1."""
         width = k + _SPARE
         split = self.info["split_by_length"]
-        ef = max(self.info["parameters"]["efSearch"], width * (1 + split))  # HNSW finds at most efSearch items
+        # HNSW finds at most efSearch items; twice the wanted where its order of cosines is not that of scores.
+        ef = max(self.info["parameters"]["efSearch"], width * (1 + split))
         best, near = np.full((len(unit), width), -1, np.int32), np.full((len(unit), width), -np.inf, np.float32)
         for first, long, graph in self.graphs:
-            open_ = np.flatnonzero(near[:, k - 1] <= long.max() + np.float32(1e-6))
+            open_ = np.flatnonzero(near[:, k - 1] <= long.max() + np.float32(1e-6))  # its longest item could be listed
             if not len(open_):
                 continue
             wanted = min(ef if split else width, len(long))
@@ -135,14 +132,10 @@ class AnnIndex:
                 graph.setQueryTimeParams({"efSearch": ef})
                 answers = graph.knnQueryBatch(unit[open_], k=wanted, num_threads=threads)
             counts = np.array([len(a[0]) for a in answers])
-            at = (
-                np.repeat(np.arange(len(open_)), counts),
-                np.arange(counts.sum()) - np.repeat(counts.cumsum() - counts, counts),
-            )
-            items, scores = (
-                np.full((len(open_), wanted), -1, np.int32),
-                np.full((len(open_), wanted), -np.inf, np.float32),
-            )
+            place = np.arange(counts.sum()) - np.repeat(counts.cumsum() - counts, counts)
+            at = np.repeat(np.arange(len(open_)), counts), place
+            items = np.full((len(open_), wanted), -1, np.int32)
+            scores = np.full((len(open_), wanted), -np.inf, np.float32)
             items[at] = np.concatenate([a[0] for a in answers])
             scores[at] = (1 - np.concatenate([a[1] for a in answers])) * long[items[at]]
             items = np.concatenate([best[open_], np.where(items < 0, -1, items + np.int32(first))], axis=1)

@@ -3,7 +3,7 @@ import pytest
 
 tf = pytest.importorskip("tensorflow")
 
-from topkin.models.objective.losses import cosine_contrast, log_inclusion, sampled_softmax  # noqa: E402
+from topkin.models.objective.losses import log_inclusion, sampled_softmax  # noqa: E402
 from topkin.models.two_tower.towers import unit  # noqa: E402
 
 
@@ -37,20 +37,6 @@ def test_the_softmax_equals_naive_loops(dtype, tolerance, logq, with_base):
     exact = [a.astype(float) if a.dtype.kind == "f" else a for a in args]
     want = naive_softmax(*exact, 0.3, logq, np.zeros((5, 6)) if base is None else base.astype(float))
     np.testing.assert_allclose(np.asarray(got), want, rtol=tolerance, atol=tolerance)
-
-
-@pytest.mark.parametrize("logq", [0.0, 1.0])
-def test_the_contrast_equals_naive_loops(logq):
-    users, items, question, target, negative, log_q = asked()
-    users, items = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (users, items))
-    got = cosine_contrast(users, items, question, target, negative, log_q, margin=0.2, weight=3.0, logq=logq)
-    want = []
-    for row, column in zip(question, target, strict=True):
-        share = [np.exp(-logq * q) if n else 0.0 for q, n in zip(log_q, negative[row], strict=True)]
-        excess = [max(sum(users[row] * item) - 0.2, 0.0) for item in items]
-        mean = sum(s * e for s, e in zip(share, excess, strict=True)) / sum(share)
-        want.append(1 - sum(users[row] * items[column]) + 3.0 * mean)
-    np.testing.assert_allclose(np.asarray(got), want, rtol=1e-11)
 
 
 def test_what_the_user_bought_is_no_negative():
@@ -121,8 +107,7 @@ def test_the_chance_of_inclusion_is_a_probability_that_grows_with_batch_and_draw
     np.testing.assert_allclose(1 - more, (1 - small) * (1 - np.array([0.1, 0.2, 0.3, 0.4])) ** 3, rtol=1e-3, atol=1e-6)
 
 
-@pytest.mark.parametrize("loss", ["softmax", "ccl"])
-def test_the_gradient_is_finite_where_a_history_is_empty(loss):
+def test_the_gradient_is_finite_where_a_history_is_empty():
     pooled = tf.Variable([[0.0, 0.0, 0.0, 0.0], [0.3, -0.5, 1.0, 2.0]])
     with tf.GradientTape() as tape:
         args = (
@@ -133,12 +118,7 @@ def test_the_gradient_is_finite_where_a_history_is_empty(loss):
             ~np.eye(2, dtype=bool),
             tf.zeros(2),
         )
-        losses = (
-            sampled_softmax(*args, temperature=0.1)
-            if loss == "softmax"
-            else cosine_contrast(*args, margin=-1.0, weight=2.0)
-        )
-        total = tf.reduce_sum(losses)
+        total = tf.reduce_sum(sampled_softmax(*args, temperature=0.1))
     gradient = np.asarray(tape.gradient(total, pooled))
     assert np.isfinite(gradient).all()
     assert gradient[1].any()
