@@ -25,10 +25,10 @@ from topkin.encoding.blocks import Block
 from topkin.errors import ArtifactError
 from topkin.interactions import Interactions, concatenate
 from topkin.planning.estimate import PARTS_A_LOAD
-from topkin.recommend.eligibility import allowed_of, cooldown_days
+from topkin.recommend.eligibility import allowed_of
 from topkin.recommend.explain import ExplainableScores, VectorRows
 from topkin.recommend.lists import ItemContext, Lists, build_queries, fallback_reasons, longest, recommend
-from topkin.recommend.popular_fallback import SEGMENT_COUNTS, SegmentPopularity, merge_segment_counts, segment_counts
+from topkin.recommend.popular_fallback import merge_segment_counts, segment_counts
 from topkin.recommend.repurchase.blend import Repurchase, Weights
 from topkin.recommend.repurchase.rates import COUNTS, RepurchaseRates, counts_of, merge_counts
 from topkin.recommend.searchers import BaselineSearcher, ExactSearcher, IndexSearcher, MergedSearcher, Searcher
@@ -111,13 +111,9 @@ class LoadedItems:
             blocks=[Block.from_json(block) for block in summary["blocks"]],
             history_length=summary["history_length"],
         )
-        self.context = ItemContext(
-            item_ids=ids,
-            allowed=allowed_of(settings, catalogue).mask,
-            cooldown=cooldown_days(catalogue["category"], settings.cooldown_days, settings.cooldown_by_category),
-            popularity=SegmentPopularity(self.events, np.asarray(catalogue["recent"]), SEGMENT_COUNTS.empty_table()),
-            encoder=inputs.encoder,
-            vectors=vectors,
+        allowed = allowed_of(settings, catalogue).mask
+        self.context = ItemContext.of_catalogue(
+            catalogue, settings, allowed=allowed, encoder=inputs.encoder, vectors=vectors
         )
 
     @classmethod

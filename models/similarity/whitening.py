@@ -5,6 +5,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from topkin.linalg.gram import principal_axes
+
 _LEAST = 1e-6
 
 
@@ -23,14 +25,9 @@ def principal(vectors: np.ndarray, dim: int, power: float) -> tuple[np.ndarray, 
         raise ValueError(f"vectors must be finite, (n, d), two rows at least, got shape {x.shape}")
     if not 1 <= dim <= x.shape[1] or not 0 <= power <= 1:
         raise ValueError(f"dim must be from 1 to {x.shape[1]} and power from 0 to 1, got {dim} and {power}")
-    mean = x.mean(axis=0, dtype=np.float64)
-    centred = x - mean.astype(x.dtype)
-    variances, directions = np.linalg.eigh((centred.T @ centred / (len(x) - 1)).astype(np.float64))
-    variances, directions = variances[::-1][:dim], directions[:, ::-1][:, :dim]
-    # A direction's sign is free: the largest coordinate is made positive, so that a rerun gives the same.
-    directions = directions * np.sign(directions[np.abs(directions).argmax(axis=0), np.arange(dim)])
+    mean, variances, axes = principal_axes(x)
     floor = max(float(variances[0]) * _LEAST, np.finfo(np.float64).tiny)
-    matrix = directions / np.sqrt(np.maximum(variances, floor)) ** power
+    matrix = axes[:, :dim] / np.sqrt(np.maximum(variances[:dim], floor)) ** power
     return matrix, -mean @ matrix
 
 

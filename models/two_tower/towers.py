@@ -10,9 +10,12 @@ from keras import ops
 from topkin.models.data.item_features import PRICE_STEPS
 
 
-def unit(x: tf.Tensor, axis: int = -1) -> tf.Tensor:
-    """Vectors divided by their length; a zero vector stays zero and its gradient stays finite."""
-    square = ops.sum(ops.square(x), axis=axis, keepdims=True)
+def unit(x: tf.Tensor) -> tf.Tensor:
+    """Vectors divided by their length; a zero vector stays zero and its gradient stays finite.
+
+    Not ``ops.cosine.unit_rows``, which rounds differently: trained models and their figures would move.
+    """
+    square = ops.sum(ops.square(x), axis=-1, keepdims=True)
     return x * ops.where(square > 0, ops.rsqrt(ops.maximum(square, 1e-24)), 0.0)
 
 

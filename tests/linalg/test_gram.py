@@ -59,3 +59,17 @@ def test_signs_hold_under_rounding_and_turn_with_the_vector():
     V = np.ones((1000, 1), np.float32) * np.tile([1, -1], 500)[:, None].astype(np.float32)
     noise = V + np.random.default_rng(1).uniform(-1e-6, 1e-6, V.shape).astype(np.float32)
     assert gram.signs(V) == gram.signs(noise) == -gram.signs(-V)
+
+
+@pytest.mark.parametrize(("n", "d"), [(9000, 12), (5, 12), (4, 1)])
+def test_principal_axes_are_those_of_the_centred_rows_svd(n: int, d: int) -> None:
+    X = np.random.default_rng(0).standard_normal((n, d)) * np.linspace(3, 1, d) + 7
+    mean, variances, axes = gram.principal_axes(X)
+    np.testing.assert_allclose(mean, X.mean(axis=0))
+    _, sizes, rows = np.linalg.svd(X - X.mean(axis=0), full_matrices=False)
+    k = min(n - 1, d)
+    np.testing.assert_allclose(variances[:k], sizes[:k] ** 2 / (n - 1))
+    np.testing.assert_allclose(np.abs(np.einsum("kd,dk->k", rows[:k], axes[:, :k])), 1)
+    np.testing.assert_allclose(variances[k:], 0, atol=1e-12)
+    np.testing.assert_allclose(axes.T @ axes, np.eye(d), atol=1e-12)
+    assert (axes.max(axis=0) >= -axes.min(axis=0)).all()

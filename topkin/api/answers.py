@@ -14,10 +14,10 @@ from topkin.errors import ConfigError
 from topkin.interactions import Interactions
 from topkin.recommend import similar
 from topkin.recommend.bought import weights_of
-from topkin.recommend.eligibility import allowed_items, cooldown_days, read_item_list
+from topkin.recommend.eligibility import allowed_of
 from topkin.recommend.explain import ExplainableScores
 from topkin.recommend.lists import ItemContext, recommend
-from topkin.recommend.popular_fallback import SegmentPopularity, segment_counts
+from topkin.recommend.popular_fallback import segment_counts
 from topkin.recommend.repurchase.blend import Repurchase
 from topkin.recommend.repurchase.rates import RepurchaseRates, counts_of, merge_counts
 from topkin.recommend.searchers import BaselineSearcher, ExactSearcher, Searcher
@@ -76,11 +76,7 @@ class Answers:
 
     @cached_property
     def _allowed(self) -> np.ndarray:
-        lists = {}
-        for name in ("allow", "deny"):
-            path = getattr(self.rules, name)
-            lists[name] = path and read_item_list(path, self.data.items.ids.type, f"recommend.{name}")
-        return allowed_items(self.data.catalogue, **lists).mask
+        return allowed_of(self.rules, self.data.catalogue).mask
 
     @cached_property
     def _scores(self) -> ExplainableScores:
@@ -106,17 +102,14 @@ class Answers:
     @cached_property
     def context(self) -> ItemContext:
         """The items as the job ``recommend`` knows them."""
-        data, rules, catalogue = self.data, self.rules, self.data.catalogue
-        events, recent = np.asarray(catalogue["events"]), np.asarray(catalogue["recent"])
-        recent_days = data.settings.prepare.recent_days
-        segments = segment_counts(self.history, data.histories, data.as_of, recent_days)
-        return ItemContext(
-            item_ids=data.items.ids,
-            vectors=data.items.vectors,
+        data = self.data
+        return ItemContext.of_catalogue(
+            data.catalogue,
+            self.rules,
             allowed=self._allowed,
-            cooldown=cooldown_days(catalogue["category"], rules.cooldown_days, rules.cooldown_by_category),
-            popularity=SegmentPopularity(events, recent, segments),
             encoder=data.encoder,
+            vectors=data.items.vectors,
+            segments=segment_counts(self.history, data.histories, data.as_of, data.settings.prepare.recent_days),
             repurchase=self._repurchase(),
         )
 

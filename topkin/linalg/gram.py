@@ -80,3 +80,17 @@ def signs(V: np.ndarray) -> np.ndarray:
     """
     against = np.random.default_rng(0).standard_normal(len(V)).astype(V.dtype)
     return np.where(against @ V < 0, -1, 1).astype(V.dtype)
+
+
+def principal_axes(X: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The principal components' axes of rows, (n, d) floats, by the covariance of their columns.
+
+    Returns:
+        The rows' mean (d,), the variances (d,), largest first, and the axes (d, d), a column each, all float64. A
+        sign is free: the largest coordinate of each axis is positive, so that a rerun gives the same.
+    """
+    mean = X.mean(axis=0, dtype=np.float64)
+    centred = X - mean.astype(X.dtype)
+    variances, axes = eigh(inner_symmetric(centred, centred) / max(len(X) - 1, 1))
+    largest = axes[np.abs(axes).argmax(axis=0), np.arange(len(axes))]
+    return mean, np.maximum(variances, 0), axes * np.where(largest < 0, -1, 1)

@@ -18,8 +18,9 @@ from topkin.config.sections import RecommendSettings
 from topkin.interactions import Interactions
 from topkin.linalg.csr import indptr_of
 from topkin.recommend.bought import BOUGHT, excluded_items
+from topkin.recommend.eligibility import cooldown_days
 from topkin.recommend.explain import VectorRows
-from topkin.recommend.popular_fallback import SegmentPopularity, popular_lists
+from topkin.recommend.popular_fallback import SEGMENT_COUNTS, SegmentPopularity, popular_lists
 from topkin.recommend.repurchase.blend import Repurchase
 from topkin.recommend.repurchase.rates import RepeatHistory
 from topkin.recommend.searchers import FEW_SOLD, FEW_VECTORS, Searcher, UserQueries
@@ -53,6 +54,31 @@ class ItemContext:
     encoder: str
     vectors: VectorRows | None = None
     repurchase: Repurchase | None = None
+
+    @classmethod
+    def of_catalogue(
+        cls,
+        catalogue: pa.Table,
+        settings: RecommendSettings,
+        *,
+        allowed: np.ndarray,
+        encoder: str,
+        vectors: VectorRows,
+        segments: pa.Table | None = None,
+        repurchase: Repurchase | None = None,
+    ) -> "ItemContext":
+        """With what the catalogue and the rules say; segments: SEGMENT_COUNTS of all users, where they are counted."""
+        events, recent = np.asarray(catalogue["events"]), np.asarray(catalogue["recent"])
+        segments = SEGMENT_COUNTS.empty_table() if segments is None else segments
+        return cls(
+            item_ids=catalogue["item_id"].combine_chunks(),
+            allowed=allowed,
+            cooldown=cooldown_days(catalogue["category"], settings.cooldown_days, settings.cooldown_by_category),
+            popularity=SegmentPopularity(events, recent, segments),
+            encoder=encoder,
+            vectors=vectors,
+            repurchase=repurchase,
+        )
 
 
 class Lists(NamedTuple):

@@ -16,6 +16,7 @@ from topkin.artifacts.lookup import Id
 from topkin.encoding.blocks import Block, preference_embeddings
 from topkin.interactions import encode_ids
 from topkin.linalg.csr import Csr
+from topkin.linalg.gram import principal_axes
 from topkin.report.metrics_file import Metrics, TrainingRecord
 from topkin.search.topk import top_k
 
@@ -233,13 +234,12 @@ def plane(vectors: np.ndarray) -> tuple[np.ndarray, float]:
 
     Each axis points to where its largest coordinate lies, so that the picture does not flip between runs.
     """
-    centred = vectors.astype(np.float64) - vectors.mean(axis=0, dtype=np.float64)
-    _, sizes, axes = np.linalg.svd(centred, full_matrices=False)
-    axes = np.vstack([axes, np.zeros((2, vectors.shape[1]))])[:2]
-    points = centred @ axes.T
+    vectors = vectors.astype(np.float64)
+    mean, variances, axes = principal_axes(vectors)
+    points = (vectors - mean) @ np.pad(axes, ((0, 0), (0, 1)))[:, :2]
     signs = np.sign(points[np.abs(points).argmax(axis=0), [0, 1]])
-    total = float((sizes**2).sum())
-    return points * np.where(signs == 0, 1, signs), float((sizes[:2] ** 2).sum()) / total if total else 0.0
+    total = float(variances.sum())
+    return points * np.where(signs == 0, 1, signs), float(variances[:2].sum()) / total if total else 0.0
 
 
 def _best_sold(catalogue: pa.Table) -> tuple[np.ndarray, np.ndarray]:

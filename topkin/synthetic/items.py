@@ -10,6 +10,7 @@ from functools import cached_property
 
 import numpy as np
 
+from topkin.linalg.cosine import unit_rows
 from topkin.synthetic.columns import arrival_days
 
 DIM = 64
@@ -145,10 +146,6 @@ def on_grid(x: np.ndarray) -> np.ndarray:
     return (np.round(x * 65_536) / 65_536).astype(np.float32)
 
 
-def _unit(x: np.ndarray) -> np.ndarray:
-    return x / np.linalg.norm(x, axis=1, keepdims=True)
-
-
 def _seasons(n_days: int, first_day_of_year: int) -> np.ndarray:
     day = (np.arange(n_days) + first_day_of_year) % 365
     rows = []
@@ -180,9 +177,9 @@ def draw_items(
     shelf = rng.integers(BRANDS_PER_CATEGORY, size=n_items)
     brand, style = carried[category, shelf], rng.integers(len(STYLES), size=n_items)
 
-    category_vectors = _unit(rng.normal(size=(len(CATEGORIES), DIM)))
-    brand_vectors = _unit(rng.normal(size=(n_brands, DIM)))
-    style_vectors = _unit(rng.normal(size=(len(STYLES), DIM)))
+    category_vectors = unit_rows(rng.normal(size=(len(CATEGORIES), DIM)))
+    brand_vectors = unit_rows(rng.normal(size=(n_brands, DIM)))
+    style_vectors = unit_rows(rng.normal(size=(len(STYLES), DIM)))
     keys, cell = np.unique((category * n_brands + brand) * len(STYLES) + style, return_inverse=True)
     cells = (
         category_vectors[keys // len(STYLES) // n_brands]
