@@ -139,7 +139,7 @@ def judged(users: np.ndarray, vectors: np.ndarray, train: Csr, test: Csr) -> dic
 def index_recall(
     vectors: np.ndarray, users: np.ndarray, ids: pa.Array, settings: IndexSettings, seed: int
 ) -> dict[str, Any]:
-    """What ``ann.build_index`` measures, over all users."""
+    """What ``hnsw.build.build_index`` measures, over all users."""
     import tempfile
 
     from topkin.search.hnsw.build import build_index

@@ -9,6 +9,7 @@ import pytest
 pytest.importorskip("tensorflow")
 
 from topkin.errors import InputError
+from topkin.linalg.csr import Csr
 from topkin.pipelines import benchmark
 from topkin.pipelines.cli.app import main
 
@@ -87,9 +88,9 @@ def test_the_judgement_is_that_of_a_loop():
         ndcgs.append((hit * gains).sum() / gains[: len(true[u])].sum())
 
     def csr(lists):
-        return np.cumsum([0, *map(len, lists)]), np.concatenate(lists).astype(np.int32)
+        return Csr(np.cumsum([0, *map(len, lists)]), np.concatenate(lists).astype(np.int32))
 
-    got = benchmark.judged(users, vectors, *csr(known), csr([np.sort(t) for t in true]))
+    got = benchmark.judged(users, vectors, csr(known), csr([np.sort(t) for t in true]))
     assert got["recall@20"] == pytest.approx(np.mean(recalls), abs=1e-4)
     assert got["ndcg@20"] == pytest.approx(np.mean(ndcgs), abs=1e-4)
 

@@ -64,8 +64,7 @@ def test_the_value_of_settings_is_that_of_the_encoders_vectors(contest, context,
         then = then.set_column(at, catalogue.schema.field(name), [getattr(counts, name)])
     vectors, in_vectors = encoder.encode_items(then)
     users = encoder.encode_users(judged.cut.known, in_vectors, counts.buyers)
-    barred = judged.cut.known.indptr, judged.cut.known.items
-    ids, _ = top_k(users, vectors, AT, exclude=barred, allowed=judged.cut.sold)
+    ids, _ = top_k(users, vectors, AT, exclude=judged.cut.known.pattern, allowed=judged.cut.sold)
     wanted = ranking_metrics(ids, judged.cut.truth, (AT,))[METRIC].mean()
     assert judged.value(settings) == pytest.approx(wanted, abs=2e-3)  # last bits decide ties of alike items
     assert 0 < wanted < 1
