@@ -137,7 +137,7 @@ def load_shop(sources: EvaluateInputs) -> EvaluationCatalogue:
         sales=sales,
         cold=cold_items(sales, catalogue["first_sale"], sources.as_of),
         vectors=vectors,
-        tastes=preference_embeddings(vectors, [Block.from_json(b) for b in told["blocks"]]),
+        preferences=preference_embeddings(vectors, [Block.from_json(b) for b in told["blocks"]]),
         baselines={name: one for name, one in baselines.items() if name in sources.evaluate.baselines},
         model=baselines.get(rule.model),
         as_of=sources.as_of,

@@ -29,7 +29,7 @@ TABLES = ("similar_items", "similar_users", "neighbours_bought")
 class SimilarInputs:
     """What the neighbours are made from.
 
-    blocks: those of the vectors, of which tastes are compared. rules: whose allow-list and deny-list hold here too.
+    blocks: those of the vectors; the personal ones are compared. rules: whose allow-list and deny-list hold here too.
     """
 
     prepared: str
@@ -47,11 +47,11 @@ class SimilarInputs:
         return storage.read_parquet(storage.join(self.prepared, "histories", name))
 
     def vectors(self, part: int) -> np.ndarray:
-        """The tastes of a part's users, (n, dim) float32 unit rows, zero for a user without a vector."""
-        return self.tastes(read_users(self.embeddings, part, self.parts, self.encoder)[1])
+        """The preferences of a part's users, (n, dim) float32 unit rows, zero for a user without a vector."""
+        return self.preferences(read_users(self.embeddings, part, self.parts, self.encoder)[1])
 
-    def tastes(self, vectors: np.ndarray) -> np.ndarray:
-        """What is compared: see ``blocks.tastes``."""
+    def preferences(self, vectors: np.ndarray) -> np.ndarray:
+        """What is compared: see ``blocks.preferences``."""
         return preference_embeddings(vectors, self.blocks)
 
 
@@ -62,7 +62,7 @@ class NeighbourFinder:
         self.sources = sources
         catalogue = storage.read_parquet(storage.join(sources.prepared, "catalogue.parquet"), ["item_id", "available"])
         items = read_items(sources.embeddings, sources.encoder)
-        self.ids, self.vectors = items.ids, sources.tastes(items.vectors)
+        self.ids, self.vectors = items.ids, sources.preferences(items.vectors)
         self.allowed = allowed_of(sources.rules, catalogue).mask
         sizes = [len(sources.vectors(part)) for part in range(sources.parts)]
         self.firsts = [0, *np.cumsum(sizes).tolist()]

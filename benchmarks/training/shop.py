@@ -1,4 +1,4 @@
-"""The generated shop's job beside the oracle: NDCG@10 on novel items of the model, of baselines, of the planted tastes.
+"""The generated shop's job beside the oracle: NDCG@10 on novel items of model, baselines and planted preferences.
 
 The peer here is the truth: the lists that the shop's own probabilities make, which no model of purchases can beat
 but by luck.

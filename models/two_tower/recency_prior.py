@@ -1,4 +1,4 @@
-"""What sells now, read off the catalogue's counts: a score of its own beside the tastes', or a length of theirs."""
+"""Recent popularity from the catalogue's counts: a score of its own, or a power in the lengths of other blocks."""
 
 from dataclasses import asdict, dataclass
 from typing import Any

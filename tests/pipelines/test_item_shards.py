@@ -49,12 +49,14 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
         name, rows = storage.part_name(part, PARTS), slice(bounds[part], bounds[part + 1])
         table = histories[part].sort_by("user_id")
         items = [pa.array(np.arange(ITEMS)[rows]), vector_column(scored[rows]), vector_column(pooled[rows])]
-        tastes = [table["user_id"], vector_column(vectors(rng, len(table)))]
+        preferences = [table["user_id"], vector_column(vectors(rng, len(table)))]
         storage.write_parquet(table, str(made / "prepared" / "histories" / name))
         storage.write_parquet(
             pa.Table.from_arrays(items, schema=of_items), str(made / "embeddings" / "items" / name), row_group_rows=7
         )
-        storage.write_parquet(pa.Table.from_arrays(tastes, schema=of_users), str(made / "embeddings" / "users" / name))
+        storage.write_parquet(
+            pa.Table.from_arrays(preferences, schema=of_users), str(made / "embeddings" / "users" / name)
+        )
     sold = np.bincount(np.concatenate(baskets), minlength=ITEMS)
     catalogue = {
         "item_id": np.arange(ITEMS),

@@ -416,9 +416,9 @@ def test_neighbours_are_those_of_one_look_at_everything(run):
         closed, trained = unit_rows(vectors[:, :6]), unit_rows(vectors[:, 6:14])
         return unit_rows(np.column_stack([closed, np.float32(np.sqrt(0.7)) * trained]))
 
-    tastes = of(items.vectors)
+    preferences = of(items.vectors)
     available = np.asarray(storage.read_parquet(str(run / "prepared" / "catalogue.parquet"))["available"])
-    scores = (tastes.astype(np.float64) @ tastes.T.astype(np.float64)).astype(np.float32)
+    scores = (preferences.astype(np.float64) @ preferences.T.astype(np.float64)).astype(np.float32)
     ids = items.ids.to_pylist()
     expected = [
         (ids[i], rank + 1, ids[j])

@@ -145,7 +145,7 @@ class Recommender:
         return self._table("similar_items", items, k, self._known.settings.similar.items)
 
     def similar_users(self, users: Ids | None = None, k: int | None = None) -> pa.Table:
-        """The users of most alike taste; as :meth:`similar_items`, with ``similar.users`` by default.
+        """The users of most similar preferences; as :meth:`similar_items`, with ``similar.users`` by default.
 
         Returns:
             A table with user_id, rank (from 1), neighbour_id and score (cosine).

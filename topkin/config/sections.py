@@ -151,7 +151,7 @@ class TrainAdvancedSettings(Section):
         0.4, description="As inverse_popularity, for the closed form's histories."
     )
     next_item_half_life_days: Days | None = Field(
-        83, description="As half_life_days, for the histories of the uptake block."
+        83, description="As half_life_days, for the histories of the next-item block."
     )
     learning_rate_decay: Annotated[float, Field(gt=0, le=1)] = Field(
         0.7, description="Factor on the step size from one epoch to the next."
@@ -266,7 +266,7 @@ class TrainSettings(Section):
     def _some_block(self) -> "TrainSettings":
         if self.svd_dim == 0 and self.next_item_dim == 0 and self.epochs == 0:
             raise ValueError(
-                "train.svd_dim, train.next_item_dim and train.epochs must not all be 0: nothing would tell tastes"
+                "train.svd_dim, train.next_item_dim and train.epochs must not all be 0: no block would be learned"
             )
         return self
 

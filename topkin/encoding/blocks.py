@@ -54,7 +54,7 @@ class Block:
 
     @property
     def personal(self) -> bool:
-        """Whether it tells tastes: all blocks do but the one of what sells now, which is the same for all users."""
+        """Whether it differs between users: all blocks do but the one of recent popularity."""
         return self.name != RECENCY
 
     @classmethod
@@ -174,7 +174,7 @@ def equally_long(out: np.ndarray, reach: float) -> np.ndarray:
 
 
 def preference_embeddings(vectors: np.ndarray, blocks: Sequence[Block]) -> np.ndarray:
-    """What vectors of items or users tell of tastes, (n, sum of dims) float32 unit rows: without any prior.
+    """What vectors of items or users tell of preferences, (n, sum of dims) float32 unit rows: without any prior.
 
     Each block counts by its direction and weight alone: neither popularity nor recency makes two items alike.
     """

@@ -45,7 +45,7 @@ class EvaluationCatalogue:
     """What is the same for every part: items, baselines, protocol. Loaded once a process.
 
     item_ids: the catalogue's. sales: (n_items,) purchases before ``as_of``. cold: (n_items,) bool, see
-    :func:`cold_items`. vectors, tastes: (n_items, dim) float32, what is scored, and the unit rows that say how
+    :func:`cold_items`. vectors, preferences: (n_items, dim) float32, what is scored, and the unit rows that say how
     alike items are. baselines: fitted on the histories of all users. until: held-out purchases from then on do
     not count. bought, cooldown, listed: the rule of the published lists, its days per item (n_items,) float32,
     and their length. repurchase: how these lists rank bought items, if they may hold them: the model's lists of all
@@ -57,7 +57,7 @@ class EvaluationCatalogue:
     sales: np.ndarray
     cold: np.ndarray
     vectors: np.ndarray
-    tastes: np.ndarray
+    preferences: np.ndarray
     baselines: Mapping[str, Baseline]
     as_of: datetime
     ks: tuple[int, ...]
@@ -220,7 +220,7 @@ def evaluate_part(shop: EvaluationCatalogue, part: EvaluationPart, budget_bytes:
     values = {name: np.full(len(judged), np.nan) for name in schema.names[2:]}
     tallies, listed = _Tallies(shop), []
     top = min(max(shop.ks), max(n_items, 1))  # no list is longer
-    size = max(1, budget_bytes // max(16 * n_items, 8 * top * shop.tastes.shape[1], 1))
+    size = max(1, budget_bytes // max(16 * n_items, 8 * top * shop.preferences.shape[1], 1))
     for model in shop.models:
         given = {p: np.zeros((len(shop.ks), n_items), np.int64) for p in PROTOCOLS}
         for start in range(0, len(judged), size):
@@ -329,7 +329,7 @@ class _Tallies:
     def add(self, protocol: str, model: str, ids: np.ndarray, truth: Csr) -> None:
         """Lists of some users, (n, k) int32, and what was true for each."""
         ks, deciles = self._shop.ks, self._shop.deciles
-        hits, diverse = hits_of(ids, truth), list_diversity(ids, self._shop.tastes, ks)
+        hits, diverse = hits_of(ids, truth), list_diversity(ids, self._shop.preferences, ks)
         true = np.bincount(deciles[truth.indices], minlength=DECILES)
         for column, k in enumerate(ks):
             known = diverse[:, column][~np.isnan(diverse[:, column])]

@@ -75,18 +75,18 @@ def coverage(ids: np.ndarray, n_items: int) -> float:
     return float((listed >= 0).sum() / n_items) if n_items else 0.0
 
 
-def list_diversity(ids: np.ndarray, tastes: np.ndarray, ks: Sequence[int]) -> np.ndarray:
+def list_diversity(ids: np.ndarray, preferences: np.ndarray, ks: Sequence[int]) -> np.ndarray:
     """1 - the mean cosine of two items of a list's first k, (n, n_ks) float64; NaN for fewer than two items.
 
-    ids: (n, k) int, padded with -1. tastes: (n_items, dim) unit rows; a zero row is like no other item
+    ids: (n, k) int, padded with -1. preferences: (n_items, dim) unit rows; a zero row is like no other item
     (intra-list distance: Ziegler et al., WWW 2005). ks: ascending.
     """
     out = np.full((len(ids), len(ks)), np.nan)
-    total = np.zeros((len(ids), tastes.shape[1]))
+    total = np.zeros((len(ids), preferences.shape[1]))
     squares, number, start = np.zeros(len(ids)), np.zeros(len(ids)), 0
     for column, k in enumerate(ks):
         some = ids[:, start:k]
-        vectors = np.where((some >= 0)[..., None], tastes[some], np.float32(0)).astype(np.float64)
+        vectors = np.where((some >= 0)[..., None], preferences[some], np.float32(0)).astype(np.float64)
         total += vectors.sum(axis=1)
         squares += np.einsum("nkd,nkd->n", vectors, vectors)
         number += (some >= 0).sum(axis=1)
