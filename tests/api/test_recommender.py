@@ -250,7 +250,7 @@ def test_by_default_everything_up_to_the_last_purchase_counts(quick: topkin.Reco
         (lambda r: topkin.Recommender().fit("purchases.parquet"), TypeError, "Arrow C stream .* got str: .*read_table"),
         (lambda r: topkin.Recommender().fit(pl.LazyFrame(ROWS)), TypeError, "got LazyFrame: collect a lazy one"),
         (lambda r: topkin.Recommender().fit(pa.table(ROWS).rename_columns(["user", "item_id", "timestamp"])),
-         errors.InputError, r"no column 'user_id' \(purchases.user_id\), did you mean 'user'; its columns are"),
+         errors.InputError, r"did you mean 'user'; its columns are .*: set purchases.user_id to one"),
         (lambda r: topkin.Recommender().fit(pa.table({**ROWS, "user_id": [0.5] * 7})),
          errors.InputError, "must be an integer, a string or binary, got double"),
         (lambda r: topkin.Recommender().fit(pa.table(ROWS).slice(0, 0)), errors.InputError, "must have rows, got none"),

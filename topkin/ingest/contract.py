@@ -103,11 +103,21 @@ Bind = Callable[[pa.Schema], pa.Schema]
 def _name_faults(source: InputSource, names: Sequence[str], columns: Sequence[str]) -> list[str]:
     """What the names of a file's columns break, for a message that begins with the file."""
     keys = {c: f"{source.name}.{r}" for r, c in source.columns.items()}
-    missing = " has no column {!r} ({}){}; its columns are {}"
+    missing = " has no column {!r} ({}){}; its columns are {}: {}"
     twice = " has {} columns called {!r}: a name must mean one of them, rename the others"
     listed = ", ".join(names) or "none"
     expression = f"an expression of {source.name}"
-    faults = [missing.format(c, keys.get(c, expression), nearest(c, names), listed) for c in columns if c not in names]
+    faults = [
+        missing.format(
+            c,
+            keys.get(c, expression),
+            nearest(c, names),
+            listed,
+            f"set {keys[c]} to one of them" if c in keys else "mend the expression",
+        )
+        for c in columns
+        if c not in names
+    ]
     faults += [twice.format(names.count(c), c) for c in columns if names.count(c) > 1]
     faults += [
         f": column {c!r} has a name that topkin keeps for itself: rename it" for c in columns if c in (FILE, ROW)
