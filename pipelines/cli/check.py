@@ -13,7 +13,6 @@ import pyarrow as pa
 from topkin.config.sections import Settings
 from topkin.errors import ConfigError, TopkinError
 from topkin.ingest.contract import InputSource, inspect, sample, sources
-from topkin.ingest.files import opened
 from topkin.pipelines.cli import logs
 from topkin.pipelines.cli.commands import CommandOptions
 from topkin.pipelines.engine.job import input_files
@@ -104,8 +103,7 @@ def _look(source: InputSource) -> CheckedInput:
     findings = [str(f) for f in inspection.findings]
     if not inspection.files:
         return CheckedInput(name=source.name, path=source.path, findings=findings)
-    with opened(source.name, inspection.files[0].path, files) as file:
-        types = {f.name: str(f.type) for f in file.schema_arrow}
+    types = {f.name: str(f.type) for f in inspection.schema}
     rows = None if findings else sample(inspection, files)
     looked_at, shares, nulls = _shares(source, rows)
     expressions = [CheckedExpression(column, e.text, None) for column, e in source.rules.normalise]
