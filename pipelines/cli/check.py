@@ -47,6 +47,7 @@ class CheckedInput:
     files: int = 0
     rows: int = 0
     looked_at: int = 0
+    passed_over: str = ""
     columns: Sequence[CheckedColumn] = ()
     expressions: Sequence[CheckedExpression] = ()
     findings: Sequence[str] = ()
@@ -110,8 +111,10 @@ def _look(source: InputSource) -> CheckedInput:
     expressions += [
         CheckedExpression(reason, e.text, share) for (reason, e), share in zip(source.rules.rules, shares, strict=True)
     ]
+    made = {c for c, _ in source.rules.normalise}
     columns = [
-        CheckedColumn(role, c, types.get(c, "made by normalise"), nulls.get(c)) for role, c in source.columns.items()
+        CheckedColumn(role, c, types.get(c, "made by normalise" if c in made else "missing"), nulls.get(c))
+        for role, c in source.columns.items()
     ]
     mapped = set(source.columns.values())
     columns += [CheckedColumn("", c, types.get(c, ""), None) for c in inspection.columns if c not in mapped]
@@ -121,6 +124,7 @@ def _look(source: InputSource) -> CheckedInput:
         files=len(inspection.files),
         rows=inspection.rows,
         looked_at=looked_at,
+        passed_over=inspection.passed_over,
         columns=columns,
         expressions=expressions,
         findings=findings,
@@ -160,4 +164,6 @@ def _print(inputs: Sequence[CheckedInput], as_of: datetime, output: str) -> None
             rejected = "" if e.rejects is None else f"{e.rejects:.1%} rejected"
             table.add_row(Text(f"{what} {e.name}"), Text(e.expression), "SQL", rejected)
         console.print(table)
+        if seen.passed_over:
+            console.print(f"{seen.name}: {seen.passed_over}", highlight=False, markup=False, soft_wrap=True)
     console.print(f"as of {as_of.isoformat(sep=' ')}, into {output}", highlight=False, markup=False, soft_wrap=True)

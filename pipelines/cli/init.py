@@ -143,7 +143,8 @@ def _chosen(columns: Sequence[str]) -> dict[str, dict[str, str]]:
 def _sample(section: str, path: str) -> tuple[pa.Table, int, int]:
     """Rows from the beginning, the middle and the end of a table; its files and rows."""
     files = ArrowFiles()
-    footers = read_footers(section, find(section, path, files), files, lambda parquet, _: parquet.num_row_groups)
+    listing = find(f"{section}.path", path, files)
+    footers = read_footers(section, listing, files, lambda parquet, _: parquet.num_row_groups)
     for footer in footers:
         if isinstance(footer, InputError):
             raise footer

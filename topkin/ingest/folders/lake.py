@@ -110,7 +110,9 @@ def live_files(key: str, path: str, table: LakeTable) -> LiveFiles:
         )
     told = f"{key}: {path} is a table of {table.kind}, whose log says which of its files are rows"
     if table.kind != "Delta Lake":
-        raise InputError(f"{told}: topkin does not read it; {_export(table)}, and give {table.root}.parquet in its place")
+        raise InputError(
+            f"{told}: topkin does not read it; {_export(table)}, and give {table.root}.parquet in its place"
+        )
     try:
         import deltalake
     except ImportError as e:
@@ -119,17 +121,16 @@ def live_files(key: str, path: str, table: LakeTable) -> LiveFiles:
         return _delta(deltalake.DeltaTable(table.root), table, told)
     except (deltalake.exceptions.DeltaError, OSError, ValueError) as e:
         words = " ".join(str(e).split())
-        raise InputError(f"{told}, and that log cannot be read ({words}): mend it, or {_export(table)}") from e
+        raise InputError(f"{told}, and that log cannot be read ({words}): write the table again") from e
 
 
 def _delta(delta: "deltalake.DeltaTable", table: LakeTable, told: str) -> LiveFiles:  # type: ignore[name-defined]  # noqa: F821
-    mode = delta.metadata().configuration.get("delta.columnMapping.mode", "none")
-    if mode != "none":
-        raise InputError(f"{told}, and its columns have other names in the files (column mapping): {_export(table)}")
-    if len(pa.table(delta.deletion_vectors())):
+    if delta.metadata().configuration.get("delta.columnMapping.mode", "none") != "none":
+        raise InputError(f"{told}, and its columns have other names in the files (column mapping): {_by_spark(table)}")
+    if _has_deletion_vectors(delta):
         raise InputError(
-            f"{told}, and some rows of live files are deleted (deletion vectors): run REORG TABLE … APPLY (PURGE), "
-            f"or {_export(table)}"
+            f"{told}, and rows of live files are deleted (deletion vectors): run REORG TABLE … APPLY (PURGE), or "
+            f"{_by_spark(table)}"
         )
     adds = pa.table(delta.get_add_actions(flatten=True))
     keys = [c for c in adds.column_names if c.startswith("partition.")]
@@ -150,12 +151,28 @@ def _delta(delta: "deltalake.DeltaTable", table: LakeTable, told: str) -> LiveFi
     return LiveFiles(sorted(files, key=lambda f: f.path), pa.schema(delta.schema().to_arrow()))
 
 
+def _has_deletion_vectors(delta: "deltalake.DeltaTable") -> bool:  # type: ignore[name-defined]  # noqa: F821
+    import deltalake
+
+    if "deletionVectors" not in (delta.protocol().reader_features or ()):
+        return False
+    try:
+        return bool(pa.table(delta.deletion_vectors()).num_rows)
+    except deltalake.exceptions.DeltaError:  # there is one that cannot be read
+        return True
+
+
+def _by_spark(table: LakeTable) -> str:
+    name = table.kind.partition(" ")[0].lower()
+    out = f"{table.root}.parquet"
+    return f'export it with Spark: spark.read.format("{name}").load({table.root!r}).write.parquet({out!r})'
+
+
 def _export(table: LakeTable) -> str:
     """What writes the live rows of a table as plain Parquet."""
-    out = f"{table.root}.parquet"
     if table.kind == "Hudi":
-        spark = f'spark.read.format("hudi").load({table.root!r}).write.parquet({out!r})'
-        return f"export it with Spark: {spark}"
+        return _by_spark(table)
+    out = f"{table.root}.parquet"
     needs, read = {
         "Delta Lake": (
             "deltalake",
