@@ -45,7 +45,7 @@ class RunSettings(Section):
 class EventsSettings(Section):
     """Purchases in files: which Parquet, which columns, which rows are good."""
 
-    path: str = Field(description="A Parquet file, a folder of them, or a glob.")
+    path: str = Field(description="A Parquet file, a folder of them (hive keys are columns), or a glob.")
     user_id: str = Field("user_id", description="Column with who bought: int64, string or binary.")
     item_id: str = Field("item_id", description="Column with what was bought: int64, string or binary.")
     timestamp: str = Field(
@@ -86,7 +86,7 @@ class HeldoutSettings(EventsSettings):
 class ItemsSettings(Section):
     """The catalogue, if there is one; sold items that it lacks are added from the purchases."""
 
-    path: str = Field(description="A Parquet file, a folder of them, or a glob.")
+    path: str = Field(description="A Parquet file, a folder of them (hive keys are columns), or a glob.")
     item_id: str = Field("item_id", description="Column with the item, of the purchases' item type.")
     title: str | None = Field(None, description="Column with the title.")
     category: str | None = Field(None, description="Column with the category.")
@@ -104,7 +104,7 @@ class ItemsSettings(Section):
 class UsersSettings(Section):
     """The users to serve beside those with purchases, if there is such a table."""
 
-    path: str = Field(description="A Parquet file, a folder of them, or a glob.")
+    path: str = Field(description="A Parquet file, a folder of them (hive keys are columns), or a glob.")
     user_id: str = Field("user_id", description="Column with the user, of the purchases' user type.")
     segment: str | None = Field(None, description="Column with a group of users; it wins over the purchases'.")
     normalise: dict[str, Sql] = Field(default_factory=dict, description="As for purchases.")

@@ -90,7 +90,7 @@ def _and_above(folder: str) -> Iterator[str]:
         yield folder
         levels -= not is_key(posixpath.basename(folder))
         above = posixpath.dirname(folder)
-        if above in (folder, "") or above.endswith(":/"):
+        if above in (folder, "") or ("://" in folder and "://" not in above):
             return
         folder = above
 
