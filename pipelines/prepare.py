@@ -151,6 +151,7 @@ def inputs_of(job: Job) -> PrepareInputs:
         recent_days=settings.prepare.recent_days,
         drop_duplicates=settings.purchases.duplicates == "drop",
         split=settings.prepare.split,
+        missing=settings.items.missing if settings.items else "list",
         vector_dim=vector_dim(inputs["items"], input_files(by_name["items"].path)) if "items" in inputs else None,
     )
     return PrepareInputs(plan=plan, inspections=inputs)
@@ -177,9 +178,8 @@ def build(pipeline: "beam.Pipeline", job: Job, inputs: PrepareInputs) -> None:
         accepted[name] = pipeline | f"No {name}" >> beam.Create([]).with_output_types(str)
     items = accepted.pop("items")
     made = accepted | "PrepareParts" >> PrepareParts(plan, out, scratch, parts)
-    shop = {"sales": made["sales"], "items": items, "segments": made["segments"]} | "MakeShop" >> MakeShop(
-        plan, out, scratch, parts
-    )
+    tables = {name: made[name] for name in ("sales", "segments", "held_items")}
+    shop = {**tables, "items": items} | "MakeShop" >> MakeShop(plan, out, scratch, parts)
     counts = (
         (*rejects, made["rejects"], shop["rejects"])
         | "All rejects" >> beam.Flatten()
