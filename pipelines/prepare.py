@@ -11,6 +11,7 @@ from topkin.errors import InputError, TopkinError
 from topkin.ingest.cleaning import clean_items, clean_purchases, clean_users
 from topkin.ingest.contract import Inspection, inspect, sample, sources, time_unit_finding, vector_dim
 from topkin.ingest.files import find
+from topkin.ingest.joins.read import faults_of_joins, faults_of_types
 from topkin.ingest.prepare import PreparePlan
 from topkin.ingest.splits import refuse_overlap
 from topkin.pipelines.engine.job import Job, input_files, machine_of, run_pipeline
@@ -67,7 +68,7 @@ class PrepareInputs:
 def check_inputs(settings: Settings, as_of: datetime | None = None) -> list[TopkinError]:
     """What is wrong with the inputs: errors not raised, each with its message; none where all is well.
 
-    Reads the footers of all files and the first rows of one of each input.
+    Reads the footers of all files, the first rows of one of each input, and the ids of inputs that are joined.
     """
     return _checked(settings, as_of, _now())[1]
 
@@ -78,20 +79,11 @@ def _checked(
     inputs = {name: inspect(source, input_files(source.path)) for name, source in sources(settings).items()}
     findings = [finding for inspection in inputs.values() for finding in inspection.findings]
     purchases = inputs["purchases"]
-    paired = (("items", "item_id"), ("users", "user_id"), ("heldout", "item_id"), ("heldout", "user_id"))
-    for name, role in paired:
-        if name in inputs and purchases.types.get(role) and inputs[name].types.get(role):
-            one, other = inputs[name].types[role], purchases.types[role]
-            if one != other:
-                column, wanted = inputs[name].source.columns[role], purchases.source.columns[role]
-                findings.append(
-                    InputError(
-                        f"{inputs[name].files[0].path}: column {column!r} ({name}.{role}) is {one}, but purchases have "
-                        f"{other} in {wanted!r}: write both with one type, or set {name}.normalise.{column}"
-                    )
-                )
+    findings += faults_of_types(inputs, input_files)
     if not findings:
         findings = _tried(inputs, clock)
+    if not findings:
+        findings = faults_of_joins(inputs, input_files)
     first = purchases.earliest
     if not findings and first is not None:
         column = purchases.source.columns["timestamp"]

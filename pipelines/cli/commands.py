@@ -135,7 +135,8 @@ def event_line(event: "Event") -> str:
         for name, value in (event.summary or {}).items()
         if isinstance(value, int | float) and not isinstance(value, bool)
     ]
-    return f"{event.stage:<10} {took:>9}   {', '.join(counts[:6])}".rstrip()
+    counts = counts[:6] + [join["line"] for join in (event.summary or {}).get("joins", ())]
+    return f"{event.stage:<10} {took:>9}   {', '.join(counts)}".rstrip()
 
 
 def print_run(run: "Run", stages: Sequence[str] = ORDER, *, as_json: bool) -> None:

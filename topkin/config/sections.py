@@ -99,8 +99,8 @@ class ItemsSettings(Section):
     )
     missing: Literal["list", "exclude"] = Field(
         "list",
-        description="What becomes of items sold that the catalogue lacks: they may be recommended (list), or count only "
-        "in histories and in training (exclude). How many there are is told.",
+        description="What becomes of items sold that the catalogue lacks: they may be recommended (list), or count "
+        "only in histories and in training (exclude). How many there are is told.",
     )
     duplicates: Literal["first", "last"] = Field(
         "first",

@@ -26,6 +26,7 @@ from topkin.ingest.contract import InputSource
 from topkin.ingest.events import histories, sort_and_deduplicate, split_by_time
 from topkin.ingest.files import FILE
 from topkin.ingest.joins.measure import EXAMPLES, IdCounts, Join, measure_join
+from topkin.ingest.joins.words import short_line
 from topkin.ingest.splits import count_leaks, hold_out_last
 
 COUNTS = schemas.schema(source=pa.string(), kind=pa.string(), reason=pa.string(), n=pa.int64())
@@ -290,7 +291,7 @@ def statistics(
         summary["leaks"] = {kind: total("", kind) for kind in ("late_rows", "early_rows")}
     for kind in ("events", "heldout_events", "users", "users_without_history", "items", "items_without_sales"):
         summary[kind] = total("", kind)
-    summary["joins"] = [join.to_json() for join in _joins(by_kind)]
+    summary["joins"] = [{"line": short_line(join, plan.missing), **join.to_json()} for join in _joins(by_kind)]
     for name in _SPAN.names:
         time = span[name][0].as_py()
         summary[name] = None if time is None else time.isoformat()

@@ -131,8 +131,8 @@ def read_item_list(path: str, item_type: pa.DataType, key: str, column: str = "i
                 if names.count(column) != 1:
                     has = f"the column {column}" if column not in names else f"one column {column}"
                     raise InputError(
-                        f"{key}: {name} must have {has}, it has {', '.join(names)}: set {key}_column to the one with the "
-                        "item's id"
+                        f"{key}: {name} must have {has}, it has {', '.join(names)}: set {key}_column to the one with "
+                        "the item's id"
                     )
                 values = file.read(columns=[column])[column]
                 pieces.append(as_ids(values, item_type, f"{key} = {name}", column))

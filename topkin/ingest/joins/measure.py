@@ -1,6 +1,6 @@
 """Which ids of one input another has, by ids and by rows."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
@@ -36,7 +36,7 @@ class Join:
     left, right: the keys of the columns, as in ``purchases.item_id``. left_ids, right_ids: distinct ids; shared_ids:
     those in both. left_rows, right_rows: rows with an id; shared_rows: those of left whose id right has.
     left_whole, right_whole: whether all rows were looked at, not a sample. examples: ids of left that right
-    lacks, as text, with their rows, those with the most first.
+    lacks, as text, with their rows, those with the most first. right_examples: ids of right that left lacks.
     """
 
     left: str
@@ -50,6 +50,7 @@ class Join:
     left_whole: bool = True
     right_whole: bool = True
     examples: Mapping[str, int] = field(default_factory=dict)
+    right_examples: Sequence[str] = ()
 
     @classmethod
     def of_counts(cls, left: str, right: str, counts: Mapping[str, int], examples: Mapping[str, int]) -> "Join":
@@ -103,11 +104,6 @@ class Join:
         shares = ("share_of_ids", "share_of_rows", "share_of_right")
         return {**asdict(self), **{name: getattr(self, name) for name in shares}}
 
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> "Join":
-        """What ``to_json`` gave."""
-        return cls(**{k: v for k, v in value.items() if not k.startswith("share_of")})
-
 
 def measure_join(
     left: str,
@@ -121,6 +117,7 @@ def measure_join(
     """How two columns of ids meet; those of different types do not."""
     shared = shared_ids(left_ids.ids, right_ids.ids)
     missing = np.flatnonzero(~shared)
+    unmet = np.flatnonzero(~shared_ids(right_ids.ids, left_ids.ids))[:EXAMPLES] if len(missing) else missing
     most = missing[np.argsort(-left_ids.rows[missing], kind="stable")[:EXAMPLES]]
     return Join(
         left=left,
@@ -134,6 +131,7 @@ def measure_join(
         left_whole=left_whole,
         right_whole=right_whole,
         examples={id_text(left_ids.ids[int(i)].as_py()): int(left_ids.rows[i]) for i in most},
+        right_examples=[id_text(right_ids.ids[int(i)].as_py()) for i in unmet],
     )
 
 

@@ -8,12 +8,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from topkin.artifacts import ids
-from topkin.errors import InputError
+from topkin.config.sections import Settings
+from topkin.errors import InputError, TopkinError
 from topkin.ingest.contract import InputSource, Inspection
 from topkin.ingest.files import FILE, ROW, Files, batches, opened
 from topkin.ingest.joins.measure import IdCounts, Join, measure_join
 from topkin.ingest.joins.spelling import Merging, Spelling, suggest_join
-from topkin.ingest.joins.words import NamedColumn, advice, join_line
+from topkin.ingest.joins.words import FAILED, SHOP, NamedColumn, advice, left_line, lines_of_join
 from topkin.ingest.readers import escape_invalid_utf8
 
 WHOLE = 1_000_000  # rows up to which all are looked at
@@ -44,28 +45,42 @@ class MeasuredJoin(NamedTuple):
     right: NamedColumn
     found: Spelling | Merging | None
 
-    @property
-    def line(self) -> str:
-        """The shares, and what would mend them."""
+    def lines(self, settings: Settings) -> list[str]:
+        """The shares, what would mend them where no fault says so, and what becomes of ids on one side, or twice."""
+        first, *others = lines_of_join(self.join, settings)
+        if self.fault is not None:
+            return [first, *others]
         mend = advice(self.join, self.left, self.right, self.found)
-        return f"{join_line(self.join)}{'; ' + mend if mend else ''}"
+        return [f"{first}: {mend}" if mend else first, *others]
 
     @property
     def fault(self) -> InputError | None:
-        """What is wrong where nearly no id is on both sides.
+        """What is wrong where nearly no id of the left side is on the right.
 
-        Sold items that the catalogue lacks would all be listed beside its own. Users, and purchases to judge by, may
-        well be others: with them it is a fault only where the spelling is all that differs.
+        Sold items that the catalogue lacks would all be listed beside its own, and an allow-list without items allows
+        nothing. Users, purchases to judge by and denied items may well be others: with them it is a fault only where
+        the spelling is all that differs.
         """
-        if not self.join.fails or (self.left.section != "purchases" and not isinstance(self.found, Spelling)):
+        join = self.join
+        outcome = FAILED.get((join.left, join.right), "")
+        if not join.fails or not (outcome or isinstance(self.found, Spelling)):
             return None
-        if self.join.right != "items.item_id" and not isinstance(self.found, Spelling):
+        if join.right == SHOP and not (join.right_whole or isinstance(self.found, Spelling)):
             return None
-        mend = advice(self.join, self.left, self.right, self.found)
-        cure = mend or f"set {self.join.right} and {self.join.left} to columns with the same ids"
-        such = f", such as {', '.join(self.join.examples)}" if self.join.examples else ""
-        twice = ", so that every item would be listed twice" if self.join.right == "items.item_id" else ""
-        return InputError(f"{self.join.right}: {join_line(self.join)}{such}{twice}: {cure}")
+        mend = advice(join, self.left, self.right, self.found)
+        cure = mend or f"set {join.left} and {join.right} to columns with the same ids"
+        such = f": they are such as {', '.join(join.examples)}, those such as {', '.join(join.right_examples)}"
+        key = join.left if join.right == SHOP else join.right
+        return InputError(f"{key}: {left_line(join)}{outcome}{such}; {cure}")
+
+    @property
+    def mends(self) -> dict[tuple[str, str], str]:
+        """By section and column the expressions that make the columns meet; none where there is none."""
+        if not isinstance(self.found, Spelling):
+            return {}
+        sides = {"left": self.left, "right": self.right}
+        settings = [(sides[side], form) for side, form in self.found.changes.items()]
+        return {(name.section, name.column): name.setting(form)[1] for name, form in settings}
 
 
 def named_column(source: InputSource, role: str) -> NamedColumn:
@@ -131,15 +146,18 @@ def _rows(inspection: Inspection, columns: list[str], files: Files) -> Iterator[
             break
 
 
-def input_joins(inspections: Mapping[str, Inspection], files: Callable[[str], Files]) -> list[MeasuredJoin]:
+def input_joins(
+    inspections: Mapping[str, Inspection], files: Callable[[str], Files], only: str = ""
+) -> list[MeasuredJoin]:
     """The joins between the inputs that there are, whose ids may be of two types.
 
-    files: what opens the files of an input's path. Raises TopkinError where rows cannot be read.
+    files: what opens the files of an input's path. only: the role whose joins are wanted, by default both. Raises
+    TopkinError where rows cannot be read.
     """
     columns: dict[tuple[str, str], IdColumn] = {}
     joins = []
     for left, right, role in JOINS:
-        if left in inspections and right in inspections:
+        if left in inspections and right in inspections and only in ("", role):
             for name in (left, right):
                 if (name, role) not in columns:
                     source = inspections[name].source
@@ -172,3 +190,57 @@ def unavailable_fault(inspection: Inspection, files: Files) -> InputError | None
         f"{inspection.rows:,} rows, so that none of them could be recommended: name the column that says what is sold "
         f"now, turn it round by items.normalise, or drop items.available"
     )
+
+
+def faults_of_types(inspections: Mapping[str, Inspection], files: Callable[[str], Files]) -> list[TopkinError]:
+    """What is wrong with ids that are of another type than the purchases', and the expression that makes them meet."""
+    faults: list[TopkinError] = []
+    for left, right, role in JOINS:
+        name = right if left == "purchases" else left
+        if name not in inspections or any(i.findings for i in (inspections[name], inspections["purchases"])):
+            continue
+        one, other = (inspections[n].types.get(role) for n in (name, "purchases"))
+        if one != other:
+            source, wanted = inspections[name].source, inspections["purchases"].source.columns[role]
+            column = source.columns[role]
+            try:
+                joined = input_joins({n: inspections[n] for n in (left, right)}, files, role)[0]
+            except TopkinError as e:
+                faults.append(e)
+                continue
+            mend = advice(joined.join, joined.left, joined.right, joined.found)
+            cure = mend or f"write both with one type, or set {name}.normalise.{column}"
+            place = f"{inspections[name].files[0].path}: column {column!r} ({name}.{role})"
+            faults.append(InputError(f"{place} is {one}, but purchases have {other} in {wanted!r}: {cure}"))
+    return faults
+
+
+def faults_of_joins(inspections: Mapping[str, Inspection], files: Callable[[str], Files]) -> list[TopkinError]:
+    """What is wrong where inputs do not meet, or no item is available."""
+    try:
+        faults: list[TopkinError | None] = [joined.fault for joined in input_joins(inspections, files)]
+        if "items" in inspections:
+            faults.append(unavailable_fault(inspections["items"], files(inspections["items"].source.path)))
+    except TopkinError as e:
+        faults = [e]
+    return [fault for fault in faults if fault is not None]
+
+
+def list_joins(
+    lists: Mapping[str, pa.ChunkedArray], inspections: Mapping[str, Inspection], files: Callable[[str], Files]
+) -> list[MeasuredJoin]:
+    """How the ids of item lists, by ``allow`` and ``deny``, meet the items that are sold or in the catalogue."""
+    if not lists:
+        return []
+    columns = [
+        read_ids(inspections[name], "item_id", files(inspections[name].source.path))
+        for name in ("purchases", "items")
+        if name in inspections
+    ]
+    known = pa.chunked_array([column.counts.ids for column in columns])
+    shop = IdColumn(NamedColumn(SHOP, "item_id"), IdCounts.of(known), all(column.whole for column in columns))
+    joins = []
+    for name, values in lists.items():
+        listed = IdColumn(NamedColumn("recommend", f"{name}_column"), IdCounts.of(values), whole=True)
+        joins.append(measured(f"recommend.{name}", listed, SHOP, shop))
+    return joins
