@@ -170,8 +170,7 @@ def _counted(table: pa.Table) -> IdCounts:
 
 def _join_counts(join: Join) -> list[Count]:
     """A join as counts of source left and kind right, which are summed over partitions."""
-    counts = [(join.left, join.right, name, getattr(join, name)) for name in _JOIN_COUNTS]
-    return counts + [(join.left, f"{join.right} lacks", example, n) for example, n in join.examples.items()]
+    return [(join.left, join.right, name, getattr(join, name)) for name in _JOIN_COUNTS]
 
 
 def _joins(by_kind: Mapping[tuple[str, str], Mapping[str, int]]) -> list[Join]:
@@ -240,7 +239,9 @@ def prepare_catalogue(
     if plan.items is not None and items is not None:
         items, rejects = one_of_each_id(items, plan.items)
         listed = len(items)
-        joins += _join_counts(measure_join(*ITEMS, sold_ids, IdCounts.of(items["item_id"])))
+        join = measure_join(*ITEMS, sold_ids, IdCounts.of(items["item_id"]))
+        joins += _join_counts(join)
+        joins += [(join.left, f"{join.right} lacks", example, n) for example, n in join.examples.items()]
     rows = catalogue(sold, items, missing_available=plan.missing == "list")
     unsold = int(pc.sum(pc.equal(rows["events"], 0)).as_py() or 0)
     counts = [("items", "accepted", "", listed), ("", "items", "", len(rows)), ("", "items_without_sales", "", unsold)]

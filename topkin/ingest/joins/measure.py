@@ -13,6 +13,9 @@ from topkin.artifacts.ids import Values
 NEARLY_NONE = 0.01
 """Share of ids and of rows below which two inputs do not meet at all."""
 
+FEW = 3
+"""Ids of the left side below which a join that fails may be chance."""
+
 EXAMPLES = 3
 
 

@@ -12,7 +12,7 @@ from topkin.config.sections import Settings
 from topkin.errors import InputError, TopkinError
 from topkin.ingest.contract import InputSource, Inspection
 from topkin.ingest.files import FILE, ROW, Files, batches, opened
-from topkin.ingest.joins.measure import IdCounts, Join, measure_join
+from topkin.ingest.joins.measure import FEW, IdCounts, Join, measure_join
 from topkin.ingest.joins.spelling import Merging, Spelling, suggest_join
 from topkin.ingest.joins.words import FAILED, SHOP, NamedColumn, advice, left_line, lines_of_join
 from topkin.ingest.readers import escape_invalid_utf8
@@ -62,7 +62,7 @@ class MeasuredJoin(NamedTuple):
         the spelling is all that differs.
         """
         join = self.join
-        outcome = FAILED.get((join.left, join.right), "")
+        outcome = FAILED.get((join.left, join.right), "") if join.left_ids >= FEW else ""
         if not join.fails or not (outcome or isinstance(self.found, Spelling)):
             return None
         if join.right == SHOP and not (join.right_whole or isinstance(self.found, Spelling)):
