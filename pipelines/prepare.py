@@ -183,7 +183,7 @@ def build(pipeline: "beam.Pipeline", job: Job, inputs: PrepareInputs) -> None:
 
 
 def prepare(job: Job) -> dict[str, Any]:
-    """Prepare into ``job.out``; returns statistics.json.
+    """Prepare into ``job.out``; returns statistics.json, and how the inputs meet as notes.
 
     Raises InputError where no purchase before the as-of date is left, with the counts of reasons, and where files
     given to learn from and to judge by overlap in time.
@@ -199,7 +199,7 @@ def prepare(job: Job) -> dict[str, Any]:
         raise InputError(_nothing_left(statistics, job.as_of))
     if overlap := statistics.get("leaks"):
         refuse_overlap(overlap["late_rows"], overlap["early_rows"], job.as_of)
-    return statistics
+    return {**statistics, "notes": [join["line"] for join in statistics["joins"]]}
 
 
 def _nothing_left(statistics: Mapping[str, Any], as_of: datetime) -> str:

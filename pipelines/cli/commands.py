@@ -135,10 +135,8 @@ def event_line(event: "Event") -> str:
         for name, value in (event.summary or {}).items()
         if isinstance(value, int | float) and not isinstance(value, bool)
     ]
-    summary = event.summary or {}
-    notes = [*summary.get("notes", ()), *(join["line"] for join in summary.get("joins", ()))]
     line = f"{event.stage:<10} {took:>9}   {', '.join(counts[:6])}".rstrip()
-    return "\n".join([line, *(f"{'':<10} {note}" for note in notes)])
+    return "\n".join([line, *(f"{'':<10} {note}" for note in (event.summary or {}).get("notes", ()))])
 
 
 def print_run(run: "Run", stages: Sequence[str] = ORDER, *, as_json: bool) -> None:

@@ -105,7 +105,8 @@ class Join:
     def to_json(self) -> dict[str, Any]:
         """Its counts and shares."""
         shares = ("share_of_ids", "share_of_rows", "share_of_right")
-        return {**asdict(self), **{name: getattr(self, name) for name in shares}}
+        lists = {"examples": dict(self.examples), "right_examples": list(self.right_examples)}
+        return {**asdict(self), **lists, **{name: getattr(self, name) for name in shares}}
 
 
 def measure_join(
