@@ -124,7 +124,7 @@ def _rows(inspection: Inspection, columns: list[str], files: Files) -> Iterator[
     name, whole = inspection.source.name, inspection.rows <= WHOLE
     if whole:
         for file in inspection.files:
-            for rows in batches(name, file.path, files, columns, rows=1 << 17):
+            for rows in batches(name, file, files, columns, rows=1 << 17):
                 yield escape_invalid_utf8(rows.drop_columns([FILE, ROW])).rows
         return
     with_rows = [f for f in inspection.files if f.rows]
@@ -141,7 +141,7 @@ def _rows(inspection: Inspection, columns: list[str], files: Files) -> Iterator[
         if (file.path, group) in seen:
             continue
         seen.add((file.path, group))
-        for rows in batches(name, file.path, files, columns, groups=[group], rows=SAMPLED // PIECES):
+        for rows in batches(name, file, files, columns, groups=[group], rows=SAMPLED // PIECES):
             yield escape_invalid_utf8(rows.drop_columns([FILE, ROW])).rows
             break
 
@@ -181,7 +181,7 @@ def unavailable_fault(inspection: Inspection, files: Files) -> InputError | None
     if column is None:
         return None
     for file in inspection.files:
-        for rows in batches(source.name, file.path, files, _read_for(inspection, "available"), rows=1 << 16):
+        for rows in batches(source.name, file, files, _read_for(inspection, "available"), rows=1 << 16):
             kept = _kept(source, escape_invalid_utf8(rows.drop_columns([FILE, ROW])).rows)
             if pc.any(pc.fill_null(ids.decoded(kept[column]), True)).as_py():
                 return None
