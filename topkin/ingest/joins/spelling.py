@@ -6,7 +6,7 @@ against texts are tried on the ids that some such spelling could make equal.
 
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -111,7 +111,7 @@ def suggest_join(left: IdCounts, right: IdCounts) -> Spelling | Merging | None:
     for spelling in _candidates(unmet, right.ids):
         checked = _checked(spelling, left.ids, right.ids)
         if isinstance(checked, Merging):
-            merging = merging or checked
+            merging = merging or (checked if 2 * spelling.shared.sum() >= len(unmet) else None)
         elif checked is not None and _worth(left, np.flatnonzero(checked.shared & ~before)) and _same(checked, met):
             return checked
     return merging
@@ -124,11 +124,12 @@ def _worth(left: IdCounts, rows: np.ndarray) -> bool:
 
 
 class _Pair(NamedTuple):
-    """Two forms, how many of left's ids they join, their number of steps and what differs."""
+    """Two forms, which of left's ids they join, (n,) bool, whether ids become one, their steps and what differs."""
 
     left: str
     right: str
-    joined: int
+    joined: np.ndarray
+    merges: bool
     cost: tuple[int, int]
     differs: tuple[str, ...]
 
@@ -140,11 +141,11 @@ def _candidates(left: pa.Array, right: pa.Array) -> Iterator[Spelling]:
         near = _near(left, right, left_base, right_base)
         if near is not None:
             pairs += _pairs(*near, left_base, right_base, end)
-    pairs.sort(key=lambda p: (-p.joined, p.cost, len(p.left) + len(p.right)))
+    pairs.sort(key=lambda p: (p.merges, -p.joined.sum(), p.cost, len(p.left) + len(p.right)))
     for pair in pairs[:CHECKED]:
         words = list(dict.fromkeys(pair.differs))
         differs = ", ".join(words[:-1]) + " and " + words[-1] if len(words) > 1 else "".join(words)
-        yield Spelling(pair.left, pair.right, differs or _kinds_differ(left, right), np.zeros(0, bool))
+        yield Spelling(pair.left, pair.right, differs or _kinds_differ(left, right), pair.joined)
 
 
 def _kinds_differ(left: pa.Array, right: pa.Array) -> str:
@@ -202,21 +203,31 @@ def _pairs(left: pa.Array, right: pa.Array, left_base: str, right_base: str, end
         form = _put(f"TRY_CAST({chain.form} AS BIGINT)" if number else chain.form, left_base)
         values = _as_numbers(left_values[column]) if number else left_values[column]
         yield from _joined(values, right, form, "{}" if number else right_base, (1, chain.steps), chain.differs)
-    by_steps = {chain.key: n for n, chain in enumerate(of_right)}
-    for column, chain in enumerate(of_left):
-        if chain.steps and chain.key in by_steps:
-            other = of_right[by_steps[chain.key]]
-            forms = _put(chain.form, left_base), _put(other.form, right_base)
-            cost = (2, chain.steps + other.steps)
-            yield from _joined(left_values[column], right_values[by_steps[chain.key]], *forms, cost, chain.differs)
+    left_keys, right_keys = ({chain.key: n for n, chain in enumerate(chains)} for chains in (of_left, of_right))
+    for a, b in sorted({*_alike(left_keys, right_keys), *((a, b) for b, a in _alike(right_keys, left_keys))}):
+        one, other = of_left[a], of_right[b]
+        if one.steps and other.steps:
+            forms = _put(one.form, left_base), _put(other.form, right_base)
+            differs = one.differs if one.steps >= other.steps else other.differs
+            yield from _joined(left_values[a], right_values[b], *forms, (2, one.steps + other.steps), differs)
+
+
+def _alike(own: Mapping[tuple[str, ...], int], other: Mapping[tuple[str, ...], int]) -> Iterator[tuple[int, int]]:
+    """The numbers of chains of two sides with the same steps, those left out that could change nothing on the other."""
+    taken = {key[0] for key in other if len(key) == 1}
+    for key, number in own.items():
+        same = tuple(step for step in key if step in taken)
+        if same in other:
+            yield number, other[same]
 
 
 def _joined(
     left: pa.Array, right: pa.Array, left_form: str, right_form: str, cost: tuple[int, int], differs: tuple[str, ...]
 ) -> Iterator[_Pair]:
-    joined = int(np.asarray(pc.is_in(left.drop_null(), value_set=right.drop_null())).sum())
-    if joined:
-        yield _Pair(left_form, right_form, joined, cost, differs)
+    joined = np.asarray(pc.is_in(left, value_set=right.drop_null())).astype(bool)
+    if joined.any():
+        merges = any(len(side.unique()) < len(side) for side in (left, right))
+        yield _Pair(left_form, right_form, joined, merges, cost, differs)
 
 
 class _Chain(NamedTuple):
@@ -238,7 +249,7 @@ def _chains(own: pa.Array, other: pa.Array) -> list[_Chain]:
     slots.insert(2, prefixes)
     zeros = [s for s in _ZEROS if _any(own, s.found)]
     width = _width(other, wanted)
-    if width is not None and not _any(own, rf"[0-9]{{{width + 1}}}"):
+    if width is not None and not _any(_bare(own, front), rf"^[^0-9]|[0-9][^0-9.]|[0-9]{{{width + 1}}}"):
         zeros.append(_Step(f"lpad({{}}, {width}, '0')", "leading zeros"))
     slots.append(zeros)
     if wanted is not None and front is None:
@@ -246,6 +257,8 @@ def _chains(own: pa.Array, other: pa.Array) -> list[_Chain]:
     chains = []
     for steps in itertools.product(*([None, *slot] for slot in slots)):
         taken = [s for s in steps if s is not None]
+        if front is not None and any(s.form.startswith("lpad") for s in taken) and not set(prefixes) & set(taken):
+            continue  # lpad would cut what has a prefix
         form = "{}"
         for step in taken:
             form = _put(step.form, form)
@@ -268,14 +281,19 @@ def _front(texts: pa.Array) -> str | None:
 
 def _width(texts: pa.Array, front: str | None) -> int | None:
     """The digits that nearly all ids are filled up to with zeros, after their prefix; None where they are not."""
-    bare = "id" if front is None else f"regexp_replace(id, '^\\s*{_escaped(front)}', '')"
-    sql = f"SELECT length(trim({bare})) AS n, starts_with(trim({bare}), '0') AS zero FROM rows"
-    found = query(sql, _rows(texts))
+    sql = "SELECT length(id) AS n, starts_with(id, '0') AS zero FROM rows"
+    found = query(sql, _rows(_bare(texts, front)))
     counts = found["n"].combine_chunks().value_counts()
     best = int(np.argmax(np.asarray(counts.field("counts")))) if len(counts) else 0
     if not len(counts) or counts.field("counts")[best].as_py() < 0.9 * len(texts) or not pc.any(found["zero"]).as_py():
         return None
     return int(counts.field("values")[best].as_py())
+
+
+def _bare(texts: pa.Array, front: str | None) -> pa.Array:
+    """Ids without the spaces around them and their prefix."""
+    form = "{}" if front is None else f"regexp_replace({{}}, '^{_escaped(front)}', '')"
+    return _texts(texts, _put(form, f"regexp_replace({{}}, '^{_SPACE}+|{_SPACE}+$', '', 'g')"))
 
 
 def _escaped(text: str) -> str:
@@ -326,6 +344,10 @@ def _checked(spelling: Spelling, left: pa.Array, right: pa.Array) -> Spelling | 
         ids = values[side]
         if "TRY_CAST" in form and _any(_texts(ids, "CAST({} AS VARCHAR)"), r"\.0*[1-9]|[eE]"):
             return None  # a cast would round
+        if (pad := re.search(r"lpad\(.*, ([0-9]+), '0'\)", form)) and _any(
+            _texts(ids, "CAST({} AS VARCHAR)"), rf"[0-9]{{{int(pad[1]) + 1}}}"
+        ):
+            return None  # lpad cuts what is longer
         try:
             changed = _texts(ids, form)
         except duckdb.Error:
