@@ -6,27 +6,21 @@ from the descriptions below. Paths are relative to the file that holds them.
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from topkin.baselines.registry import BASELINES
+from topkin.config.encoder import EncoderSettings
+from topkin.config.section import Count, Section, Sql
 
-Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Days = Annotated[float, Field(gt=0, le=36_500)]  # a calendar ends: dates this far from any as-of date exist
 Power = Annotated[float, Field(ge=0, le=10)]
-Sql = Annotated[str, Field(min_length=1)]
 if TYPE_CHECKING:
     Baseline = str
     ListModel = str
 else:  # the names are those of the registry, whatever it holds
     Baseline = Literal[tuple(BASELINES)]
     ListModel = Literal[("encoder", *BASELINES)]
-
-
-class Section(BaseModel):
-    """A frozen table of the configuration that refuses unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class RunSettings(Section):
@@ -436,6 +430,7 @@ class Settings(Section):
     prepare: PrepareSettings = Field(default_factory=lambda: PrepareSettings())
     train: TrainSettings = Field(default_factory=lambda: TrainSettings())
     embed: EmbedSettings = Field(default_factory=lambda: EmbedSettings())
+    encoder: EncoderSettings | None = None
     index: IndexSettings = Field(default_factory=lambda: IndexSettings())
     recommend: RecommendSettings = Field(default_factory=lambda: RecommendSettings())
     similar: SimilarSettings = Field(default_factory=lambda: SimilarSettings())
@@ -459,6 +454,14 @@ class Settings(Section):
                 "there, or take them off"
             )
         return self
+
+
+class EncoderRunSettings(Section):
+    """The sections that `topkin embed` reads where it runs a trained model."""
+
+    encoder: EncoderSettings
+    items: ItemsSettings
+    embed: EmbedSettings = Field(default_factory=lambda: EmbedSettings())
 
 
 METRICS = ("recall", "precision", "ndcg", "map", "mrr", "hit_rate")
