@@ -27,13 +27,17 @@ from topkin.ingest.sql import nearest
 
 @dataclass(frozen=True, kw_only=True)
 class InputSource:
-    """One input of the configuration: ``columns`` maps what topkin calls a column to what the file does."""
+    """One input of the configuration: ``columns`` maps what topkin calls a column to what the file does.
+
+    keep: which row of an item or a user counts that is listed several times, ``first`` or ``last``.
+    """
 
     name: str
     path: str
     columns: Mapping[str, str]
     rules: Rules = field(default_factory=Rules)
     time_unit: str = "auto"
+    keep: str = "first"
 
     def column(self, role: str) -> str | None:
         """The file's name of a column; None where it is not configured."""
@@ -52,6 +56,7 @@ def sources(settings: Settings) -> dict[str, InputSource]:
                 columns={r: getattr(section, r) for r in roles if getattr(section, r) is not None},
                 rules=Rules.of(name, section.normalise, section.rules),
                 time_unit=getattr(section, "time_unit", "auto"),
+                keep=section.duplicates if name in ("items", "users") else "first",
             )
     return inputs
 
