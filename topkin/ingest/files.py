@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -63,8 +64,11 @@ class ArrowFiles:
 def _without_links(paths: list[str]) -> list[str]:
     """Each file once, by a name that is no link where it has one, the least deep."""
     by_file: dict[str, list[str]] = {}
+    folder = cache(os.path.realpath)
     for path in paths:
-        by_file.setdefault(os.path.realpath(path), []).append(path)
+        above, name = os.path.split(path)
+        real = os.path.realpath(path) if os.path.islink(path) else os.path.join(folder(above), name)
+        by_file.setdefault(real, []).append(path)
     return sorted(min(names, key=lambda n: (os.path.islink(n), n.count("/"), n)) for names in by_file.values())
 
 
