@@ -49,7 +49,7 @@ def reads(settings: Settings) -> StageReads:
     files = [
         [f.path, f.bytes, f.modified]
         for name, source in sources(settings).items()
-        for f in find(f"{name}.path", source.path, input_files(source.path))
+        for f in find(f"{name}.path", source.path, input_files(source.path)).files
     ]
     purchases, clock = sources(settings)["purchases"], _now()
     latest = inspect(purchases, input_files(purchases.path)).latest
@@ -168,7 +168,7 @@ def build(pipeline: "beam.Pipeline", job: Job, inputs: PrepareInputs) -> None:
     for name, inspection in inputs.inspections.items():
         cleaned = (
             pipeline
-            | f"Find {name}" >> ParquetSplits(name, [f.path for f in inspection.files])
+            | f"Find {name}" >> ParquetSplits(name, inspection.files)
             | f"Clean {name}" >> Clean(name, plan, inspection.columns, inspection.rows, scratch, parts)
         )
         accepted[name] = cleaned["accepted"]

@@ -40,7 +40,9 @@ def write(folder: Path, files: int, rows: int, ids: str) -> None:
             "ordered_at": pa.array(seconds * 1_000_000).cast(pa.timestamp("us")),
             "quantity": quantity,
             "line_total": np.round(prices[item] * quantity, 2),
-            "status": pa.array(["complete", "complete", "cancelled"]).take(pa.array(rng.choice(3, rows, p=[0.5, 0.45, 0.05]))),
+            "status": pa.array(["complete", "complete", "cancelled"]).take(
+                pa.array(rng.choice(3, rows, p=[0.5, 0.45, 0.05]))
+            ),
         }
         pq.write_table(pa.table(table), folder / f"part-{number:05d}.parquet", row_group_size=rows)
 

@@ -13,7 +13,6 @@ import pyarrow as pa
 from topkin.config.sections import Settings
 from topkin.errors import ConfigError, TopkinError
 from topkin.ingest.contract import InputSource, inspect, sample, sources
-from topkin.ingest.files import opened
 from topkin.pipelines.cli import logs
 from topkin.pipelines.cli.commands import CommandOptions
 from topkin.pipelines.engine.job import input_files
@@ -48,6 +47,7 @@ class CheckedInput:
     files: int = 0
     rows: int = 0
     looked_at: int = 0
+    passed_over: str = ""
     columns: Sequence[CheckedColumn] = ()
     expressions: Sequence[CheckedExpression] = ()
     findings: Sequence[str] = ()
@@ -104,16 +104,17 @@ def _look(source: InputSource) -> CheckedInput:
     findings = [str(f) for f in inspection.findings]
     if not inspection.files:
         return CheckedInput(name=source.name, path=source.path, findings=findings)
-    with opened(source.name, inspection.files[0].path, files) as file:
-        types = {f.name: str(f.type) for f in file.schema_arrow}
+    types = {f.name: str(f.type) for f in inspection.schema}
     rows = None if findings else sample(inspection, files)
     looked_at, shares, nulls = _shares(source, rows)
     expressions = [CheckedExpression(column, e.text, None) for column, e in source.rules.normalise]
     expressions += [
         CheckedExpression(reason, e.text, share) for (reason, e), share in zip(source.rules.rules, shares, strict=True)
     ]
+    made = {c for c, _ in source.rules.normalise}
     columns = [
-        CheckedColumn(role, c, types.get(c, "made by normalise"), nulls.get(c)) for role, c in source.columns.items()
+        CheckedColumn(role, c, types.get(c, "made by normalise" if c in made else "missing"), nulls.get(c))
+        for role, c in source.columns.items()
     ]
     mapped = set(source.columns.values())
     columns += [CheckedColumn("", c, types.get(c, ""), None) for c in inspection.columns if c not in mapped]
@@ -123,6 +124,7 @@ def _look(source: InputSource) -> CheckedInput:
         files=len(inspection.files),
         rows=inspection.rows,
         looked_at=looked_at,
+        passed_over=inspection.passed_over,
         columns=columns,
         expressions=expressions,
         findings=findings,
@@ -162,4 +164,6 @@ def _print(inputs: Sequence[CheckedInput], as_of: datetime, output: str) -> None
             rejected = "" if e.rejects is None else f"{e.rejects:.1%} rejected"
             table.add_row(Text(f"{what} {e.name}"), Text(e.expression), "SQL", rejected)
         console.print(table)
+        if seen.passed_over:
+            console.print(f"{seen.name}: {seen.passed_over}", highlight=False, markup=False, soft_wrap=True)
     console.print(f"as of {as_of.isoformat(sep=' ')}, into {output}", highlight=False, markup=False, soft_wrap=True)

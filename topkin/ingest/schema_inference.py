@@ -26,7 +26,7 @@ KEY_WORDS: dict[str, tuple[str, ...]] = {
                 "artist", "offer", "prod", "iid", "pid", "plu", "barcode", "episode", "show", "video",
                 "content"),
     "timestamp": ("timestamp", "datetime", "time", "date", "ts", "when", "at", "day", "dt"),
-    "quantity": ("quantity", "qty", "units", "pieces", "count", "num", "pcs"),
+    "quantity": ("quantity", "qty", "units", "pieces", "count", "num", "pcs", "copies", "packs"),
     "price": ("price", "cost", "amount", "amt", "value", "paid", "revenue", "sales"),
     "segment": ("segment", "country", "region", "market", "nation", "territory", "state", "city", "channel", "tier"),
     "title": ("title", "name", "description", "label", "desc", "text"),
@@ -40,7 +40,7 @@ CONTRARY_WORDS: dict[str, tuple[str, ...]] = {
                 "group", "agent", "country", "type", "is"),
     "item_id": ("invoice", "order", "session", "basket", "transaction", "line", "row", "receipt", "name", "title",
                 "description", "category", "price", "quantity", "type", "group", "brand", "vendor", "parent", "quote",
-                "status"),
+                "status", "state", "condition"),
     "timestamp": ("birth", "birthday", "updated", "modified", "expiry", "expires", "delivery", "shipped", "delivered",
                   "cancelled", "canceled", "refunded", "returned", "fulfilled", "loaded", "synced", "ingested",
                   "extracted", "inserted", "estimated", "approved", "due", "first", "previous", "last", "zone",
@@ -262,6 +262,8 @@ def _against(key: str, column: ColumnProfile, wanted: Sequence[str]) -> float:
     against = 1.5 * column.nulls / column.rows if key in REQUIRED_KEYS else 0.0
     if key == "item_id" and "user_id" in wanted and column.rows > 100 and column.distinct > 0.98 * len(column.values):
         against += 1.0  # numbers the rows
+    if key == "item_id" and "user_id" not in wanted and column.distinct < 0.5 * len(column.values):
+        against += 1.0  # a catalogue lists an item once
     return against
 
 

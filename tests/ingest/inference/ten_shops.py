@@ -88,8 +88,12 @@ def shopify(folder: Path, rng: np.random.Generator) -> Export:
     d = lines(rng)
     first = np.r_[True, d.order[1:] != d.order[:-1]]
     user = d.user[np.maximum.accumulate(np.where(first, np.arange(len(first)), 0))]
-    status = np.where(rng.random(len(first)) < 0.04, "refunded", np.where(rng.random(len(first)) < 0.02, "voided", "paid"))
-    created = texts(d.time[np.maximum.accumulate(np.where(first, np.arange(len(first)), 0))], "%Y-%m-%d %H:%M:%S %z", -4)
+    status = np.where(
+        rng.random(len(first)) < 0.04, "refunded", np.where(rng.random(len(first)) < 0.02, "voided", "paid")
+    )
+    created = texts(
+        d.time[np.maximum.accumulate(np.where(first, np.arange(len(first)), 0))], "%Y-%m-%d %H:%M:%S %z", -4
+    )
 
     def of_order(values: Any) -> list[Any]:
         return [v if f else None for v, f in zip(values, first, strict=True)]
@@ -212,7 +216,9 @@ def bigquery(folder: Path, rng: np.random.Generator) -> Export:
         "event_params_ga_session_id": d.order + 1_700_000_000,
         "event_params_page_location": [f"https://shop.example.com/p/{i}" for i in d.item],
         "event_params_engagement_time_msec": rng.integers(0, 90_000, n),
-        "event_value_in_usd": [float(PRICES[i]) if e == "purchase" else None for i, e in zip(d.item, event, strict=True)],
+        "event_value_in_usd": [
+            float(PRICES[i]) if e == "purchase" else None for i, e in zip(d.item, event, strict=True)
+        ],
         "user_id": pa.array([f"m{u}" if u % 9 == 0 else None for u in d.user]),
         "user_pseudo_id": [f"{1_234_567 + 31 * u}.{1_690_000_000 + u}" for u in d.user],
         "user_first_touch_timestamp": pa.array(1_700_000_000_000_000 + d.user * 1_000_000),
@@ -340,7 +346,9 @@ def till(folder: Path, rng: np.random.Generator) -> Export:
         "line_no": (np.arange(n) % 2 + 1).astype(np.int16),
         "trans_date": pa.array([int(t) for t in texts(d.time, "%Y%m%d")], pa.int32()),
         "trans_time": pa.array([int(t) for t in texts(d.time, "%H%M")], pa.int16()),
-        "card_no": pa.array([None if c < 0.3 else 29_000_000 + int(u) for u, c in zip(d.user, rng.random(n), strict=True)]),
+        "card_no": pa.array(
+            [None if c < 0.3 else 29_000_000 + int(u) for u, c in zip(d.user, rng.random(n), strict=True)]
+        ),
         "plu": d.item.astype(np.int32) + 4_011,
         "plu_text": names(d.item),
         "qty": d.n.astype(np.float32),
@@ -371,7 +379,9 @@ def marketplace(folder: Path, rng: np.random.Generator) -> Export:
     d = lines(rng)
     n = len(d.user)
     stamp = "%Y-%m-%d %H:%M:%S"
-    status = rng.choice(["delivered", "shipped", "canceled", "returned", "unavailable"], n, p=[0.86, 0.05, 0.05, 0.03, 0.01])
+    status = rng.choice(
+        ["delivered", "shipped", "canceled", "returned", "unavailable"], n, p=[0.86, 0.05, 0.05, 0.03, 0.01]
+    )
     table = {
         "order_id": md5("order", d.order),
         "order_item_id": (np.arange(n) % 2 + 1).astype(np.int64),
@@ -447,7 +457,11 @@ def streaming(folder: Path, rng: np.random.Generator) -> Export:
     d = lines(rng, again=0.5, rows=6000)
     n = len(d.user)
     track = pa.StructArray.from_arrays(
-        [pa.array([f"trk_{i:05d}" for i in d.item]), pa.array(names(d.item)), pa.array([f"art_{i % 17}" for i in d.item])],
+        [
+            pa.array([f"trk_{i:05d}" for i in d.item]),
+            pa.array(names(d.item)),
+            pa.array([f"art_{i % 17}" for i in d.item]),
+        ],
         ["id", "name", "artist"],
     )
     table = {

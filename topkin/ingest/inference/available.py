@@ -65,6 +65,7 @@ def availability(words: Sequence[str], kind: pa.DataType, values: pa.ChunkedArra
         yes, no = ([v for v in distinct if v in known] for known in (YES, NO))
         if yes and len(yes) + len(no) == len(distinct):
             listed = ", ".join(f"'{v}'" for v in sorted(yes))
-            form = f"upper(trim({{}})) {'NOT IN' if against else 'IN'} ({listed})"
+            several = f"{'NOT ' * against}IN ({listed})" if len(yes) > 1 else f"{'<>' if against else '='} {listed}"
+            form = f"upper(trim({{}})) {several}"
             return Availability(0.9, f"text, {', '.join(sorted(v or 'blank' for v in distinct))}", form)
     return Availability(0, "")

@@ -13,7 +13,7 @@ from topkin.ingest.contract import InputSource, inspect
 from topkin.ingest.files import ArrowFiles, Files
 from topkin.ingest.inference.nested import flatten_structs
 from topkin.ingest.inference.passed import PassedOver, passed_over
-from topkin.ingest.inference.sampling import TableSample, UserSample, sample_table, sample_users
+from topkin.ingest.inference.sampling import TableSample, UserSample, sample_table, sample_users, time_spans
 from topkin.ingest.inference.shop import Calendar, Proposal, calendar, propose_bought, repurchases
 from topkin.ingest.inference.states import suggest_states
 from topkin.ingest.inference.undated import find_no_time
@@ -206,10 +206,12 @@ def _read_purchases(table: TableLook, clock: datetime, files: Files) -> tuple[Pu
         return None, [e]
     reasons = Counter(rejects["reason"].to_pylist())
     shares = {reason: n / len(users.rows) for reason, n in reasons.most_common()} if len(users.rows) else {}
-    bought = propose_bought(repurchases(events)) if len(events) else None
-    return PurchasesLook(
-        users, bought, calendar(events["timestamp"]), shares, inspection.earliest, inspection.latest
-    ), []
+    every = users.read == users.total
+    bought = propose_bought(repurchases(events), whole=every) if len(events) else None
+    column = source.columns["timestamp"]
+    made = column in {rule.key for rule in table.normalise}
+    days = calendar(events["timestamp"], None if every or made else time_spans(table.sample.footers, column))
+    return PurchasesLook(users, bought, days, shares, inspection.earliest, inspection.latest), []
 
 
 def _column(inferred: Sequence[InferredColumn] | None, key: str) -> str | None:

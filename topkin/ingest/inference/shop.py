@@ -53,14 +53,18 @@ class Proposal:
     why: str
 
 
-def propose_bought(found: Repurchases) -> Proposal:
-    """What ``recommend.bought`` should be, so that lists do not hide what people buy."""
+def propose_bought(found: Repurchases, *, whole: bool = True) -> Proposal:
+    """What ``recommend.bought`` should be, so that lists do not hide what people buy.
+
+    whole: whether the purchases of these users are all that they made; if not, their share is at least what was seen.
+    """
     within, after = (n / max(found.purchases, 1) for n in (found.within, found.after))
     why = (
-        f"{found.share:.0%} of {found.purchases:,} purchases are of an item that the user had bought before "
-        f"({within:.0%} within {WITHIN_DAYS} days, {after:.0%} later)"
+        f"{'' if whole else 'at least '}{found.share:.0%} of {found.purchases:,} purchases are of an item that the "
+        f"user had bought before ({within:.0%} within {WITHIN_DAYS} days, {after:.0%} later)"
     )
-    return Proposal("exclude" if found.share < FEW_REPEATS else "keep", why)
+    few = FEW_REPEATS if whole else FEW_REPEATS / 2
+    return Proposal("exclude" if found.share < few else "keep", why)
 
 
 @dataclass(frozen=True)
@@ -78,11 +82,15 @@ class Calendar:
         return (clock - self.last).days
 
 
-def calendar(times: pa.ChunkedArray) -> Calendar | None:
+def calendar(times: pa.ChunkedArray, spans: np.ndarray | None = None) -> Calendar | None:
     """The days of some timestamps; None for none.
 
     A gap is told where so many purchases would have been expected in it that chance does not explain it.
+    spans: where the times are a part of all, the first and last time of each piece of the whole, (n, 2) int64
+    microseconds; gaps are then those between the pieces.
     """
+    if spans is not None:
+        return _of_spans(spans)
     if not len(times):
         return None
     micros = np.asarray(times.cast(pa.timestamp("us")).cast(pa.int64()))
@@ -94,10 +102,27 @@ def calendar(times: pa.ChunkedArray) -> Calendar | None:
     told = lengths * a_day >= _SEEN_IN_A_GAP
     if len(lengths) and told.any():
         at = int(np.argmax(lengths))
-        first, last = (np.datetime64(int(d), "D").item() for d in (seen[at] + 1, seen[at + 1] - 1))
-        gap = (first, last)
+        gap = (_day(seen[at] + 1), _day(seen[at + 1] - 1))
     start, end = (np.datetime64(int(m), "us").item() for m in (micros.min(), micros.max()))
     return Calendar(start, end, span, int(lengths[told].sum()), gap)
+
+
+def _of_spans(spans: np.ndarray) -> Calendar:
+    spans = spans[np.argsort(spans[:, 0])]
+    days = spans // 86_400_000_000
+    reached = np.maximum.accumulate(days[:, 1])
+    lengths = days[1:, 0] - reached[:-1] - 1
+    gap = None
+    if len(lengths) and lengths.max() > 0:
+        at = int(np.argmax(lengths))
+        gap = (_day(reached[at] + 1), _day(days[at + 1, 0] - 1))
+    start, end = (np.datetime64(int(m), "us").item() for m in (spans.min(), spans.max()))
+    return Calendar(start, end, int(reached[-1] - days[0, 0]) + 1, int(np.maximum(lengths, 0).sum()), gap)
+
+
+def _day(number: int) -> date:
+    day: date = np.datetime64(int(number), "D").item()
+    return day
 
 
 @dataclass(frozen=True)

@@ -67,11 +67,7 @@ def days_in_words(purchases: PurchasesLook, clock: datetime) -> list[str]:
     first, last = (purchases.first or seen.first, purchases.last or seen.last) if whole else (seen.first, seen.last)
     age = (clock - last).days
     ago = f"{age:,} day{'s' * (age != 1)} ago" if age >= 0 else "in the future"
-    of = (
-        ""
-        if whole or (purchases.users.share == 1 and purchases.users.read == purchases.users.total)
-        else " in a sample"
-    )
+    of = "" if whole or purchases.users.whole else " in a sample"
     lines = [f"from {first:%Y-%m-%d} to {last:%Y-%m-%d}{of}, the last {ago}"]
     if seen.gap:
         start, end = seen.gap
