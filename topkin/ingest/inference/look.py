@@ -7,7 +7,7 @@ from datetime import datetime
 
 import pyarrow as pa
 
-from topkin.errors import ConfigError, TopkinError
+from topkin.errors import ConfigError, InputError, TopkinError
 from topkin.ingest.cleaning import clean_purchases
 from topkin.ingest.contract import InputSource, inspect
 from topkin.ingest.files import ArrowFiles, Files
@@ -115,7 +115,7 @@ def look(
     customers = _Sampled(sample_table("users", users, files)) if users else None
     item_columns = None
     if catalogue:
-        partner = _values(bought.rows, chosen["purchases"].get("item_id"))
+        partner = _values(bought.rows, chosen["purchases"].get("item_id") or _likely_item(bought.profiles))
         item_columns = infer_columns(catalogue.profiles, ITEM_KEYS, chosen=chosen["items"], partner=partner)
     partner = _values(catalogue.rows, _column(item_columns, "item_id")) if catalogue and item_columns else None
     if "timestamp" not in chosen["purchases"] and (no_time := find_no_time(bought.profiles)):
@@ -212,6 +212,14 @@ def _read_purchases(table: TableLook, clock: datetime, files: Files) -> tuple[Pu
     made = column in {rule.key for rule in table.normalise}
     days = calendar(events["timestamp"], None if every or made else time_spans(table.sample.footers, column))
     return PurchasesLook(users, bought, days, shares, inspection.earliest, inspection.latest), []
+
+
+def _likely_item(table: Sequence[ColumnProfile]) -> str | None:
+    """The column of purchases that is the item by name and content, before a catalogue is asked; None for none."""
+    try:
+        return _column(infer_columns(table, ("user_id", "item_id")), "item_id")
+    except InputError:
+        return None
 
 
 def _column(inferred: Sequence[InferredColumn] | None, key: str) -> str | None:

@@ -98,7 +98,7 @@ def _rows(section: str, footer: FileFooter, files: Files, n_files: int) -> pa.Ta
             size //= CHUNKS
             starts = [int(start) for start in np.linspace(0, min(n, SCANNED // n_files) - size, CHUNKS)]
         parts += _slices(section, footer, files, group, starts, max(size, 1))
-    return pa.concat_tables(parts)
+    return pa.concat_tables(parts).combine_chunks()  # slices would keep all that they were cut from
 
 
 def _slices(
@@ -216,7 +216,7 @@ def sample_users(
 
     def rows(task: tuple[FileFooter, int]) -> list[pa.Table]:
         footer, group = task
-        tables = batches(source.name, footer.file, files, columns, groups=[group], rows=131_072)
+        tables = batches(source.name, footer.file, files, columns, groups=[group], rows=65_536)
         return [t if one_of == 1 else t.filter(_drawn(t[drawn_by], one_of)) for t in tables]
 
     with ThreadPoolExecutor(_THREADS) as pool:
