@@ -77,10 +77,8 @@ def main() -> None:
         for _ in range(args.repeats):
             seconds, cpu, memory = measured(folder)
             verdict = "ok" if seconds <= SECONDS and memory <= MEBIBYTES else "below"
-            print(
-                f"  {seconds:5.1f} s of {SECONDS:.0f} ({cpu:.1f} s of processors), {memory:5.0f} MiB of {MEBIBYTES:.0f}  {verdict}",
-                flush=True,
-            )
+            took = f"{seconds:5.1f} s of {SECONDS:.0f} (of processors {cpu:.1f} s)"
+            print(f"  {took}, {memory:5.0f} MiB of {MEBIBYTES:.0f}  {verdict}", flush=True)
 
 
 if __name__ == "__main__":
