@@ -54,7 +54,10 @@ CONTRARY_WORDS: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 ID_WORDS = {"id", "key", "code", "no", "nr", "number", "sk", "pk", "uuid"}
 """Words of a name that do not make it longer."""
-PURCHASE_KEYS, ITEM_KEYS, USER_KEYS = ROLES["purchases"], ROLES["items"][:-1], ROLES["users"]  # no vectors
+PURCHASE_KEYS, ITEM_KEYS, USER_KEYS = (
+    tuple(role for role in ROLES[name] if role not in ("vector", "latest_by"))
+    for name in ("purchases", "items", "users")
+)
 REQUIRED_KEYS = ("user_id", "item_id", "timestamp")
 _EPOCHS = ((1, "seconds"), (1_000, "milliseconds"), (1_000_000, "microseconds"))
 _FROM, _TO = 631_152_000, 2_051_222_400  # 1990 to 2035, in seconds
