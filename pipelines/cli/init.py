@@ -62,6 +62,7 @@ def _as_value(shop: ShopLook, output: Path) -> dict[str, object]:
                 "without_purchase": days.empty,
                 "longest_gap": days.gap,
             }
+    value["joins"] = list(shop.joins)
     value["findings"] = [str(f) for f in shop.findings]
     return value
 
@@ -121,6 +122,7 @@ def _lines(shop: ShopLook, clock: datetime, *, everything: bool) -> Iterator[tup
             if seen.bought:
                 yield " bought", f'"{seen.bought.value}": {seen.bought.why}'
         yield from _passed_lines(table, everything=everything)
+    yield from (("ids", line) for line in shop.joins)
     for finding in shop.findings:
         yield "to mend", str(finding)
 

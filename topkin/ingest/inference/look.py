@@ -2,14 +2,14 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 import pyarrow as pa
 
 from topkin.errors import ConfigError, InputError, TopkinError
 from topkin.ingest.cleaning import clean_purchases
-from topkin.ingest.contract import InputSource, inspect
+from topkin.ingest.contract import InputSource, Inspection, inspect
 from topkin.ingest.files import ArrowFiles, Files
 from topkin.ingest.inference.nested import flatten_structs
 from topkin.ingest.inference.passed import PassedOver, passed_over
@@ -18,6 +18,8 @@ from topkin.ingest.inference.shop import Calendar, Proposal, calendar, propose_b
 from topkin.ingest.inference.states import suggest_states
 from topkin.ingest.inference.undated import find_no_time
 from topkin.ingest.inference.values import infer_price, suggest_fields, suggest_values
+from topkin.ingest.joins.read import input_joins
+from topkin.ingest.joins.words import join_line
 from topkin.ingest.rules import Rules
 from topkin.ingest.schema_inference import (
     ITEM_KEYS,
@@ -81,10 +83,11 @@ class PurchasesLook:
 
 @dataclass(frozen=True)
 class ShopLook:
-    """All tables, purchases first, what the purchases say, and what ``check`` will refuse."""
+    """All tables, purchases first, what the purchases say, how ids meet, and what ``check`` will refuse."""
 
     tables: Sequence[TableLook]
     purchases: PurchasesLook | None
+    joins: Sequence[str] = ()
     findings: Sequence[TopkinError] = ()
 
 
@@ -129,10 +132,14 @@ def look(
         partner = _values(bought.rows, first.column("user_id"))
         user_columns = infer_columns(customers.profiles, USER_KEYS, chosen=chosen["users"], partner=partner)
         tables.append(_other(customers, user_columns, first, "user_id"))
-    said, findings = _read_purchases(first, clock, files)
-    for table in tables[1:]:
-        findings += inspect(table.source(), files).findings
-    return ShopLook(tables, said, findings)
+    tables, joins, findings = _join(tables, files)
+    said = None
+    if not findings:
+        try:
+            said = _read_purchases(tables[0], inspect(tables[0].source(), files), clock, files)
+        except TopkinError as e:
+            findings = [e]
+    return ShopLook(tables, said, joins, findings)
 
 
 def chosen_columns(columns: Sequence[str]) -> dict[str, dict[str, str]]:
@@ -193,17 +200,35 @@ def _other(sampled: _Sampled, columns: Sequence[InferredColumn], purchases: Tabl
     return TableLook(sampled.sample, columns, normalise, (), sampled.passed(columns, normalise))
 
 
-def _read_purchases(table: TableLook, clock: datetime, files: Files) -> tuple[PurchasesLook | None, list[TopkinError]]:
-    """What the purchases say, read by the functions and rules of ``prepare``, and what these refuse."""
-    source = table.source()
-    inspection = inspect(source, files)
-    if inspection.findings:
-        return None, list(inspection.findings)
-    users = sample_users(source, table.sample.footers, inspection.columns, files)
+def _join(tables: Sequence[TableLook], files: Files) -> tuple[list[TableLook], list[str], list[TopkinError]]:
+    """The tables with the expressions by which their ids meet, how they meet, and what is wrong with the inputs."""
+    inspections = {table.section: inspect(table.source(), files) for table in tables}
+    findings = [finding for inspection in inspections.values() for finding in inspection.findings]
+    if findings:
+        return list(tables), [], findings
     try:
-        events, rejects = clean_purchases(users.rows, source, clock, row_hashes=False)
+        joins = input_joins(inspections, lambda _: files)
     except TopkinError as e:
-        return None, [e]
+        return list(tables), [], [e]
+    mended = list(tables)
+    for joined in joins:
+        for (section, column), expression in joined.mends.items():
+            at = next(n for n, table in enumerate(mended) if table.section == section)
+            rule = SuggestedRule(column, expression, f"{joined.join.left} and {joined.join.right} meet by it")
+            others = [r for r in mended[at].normalise if r.key != column]
+            mended[at] = replace(mended[at], normalise=[*others, rule])
+    lines = [join_line(joined.join) for joined in joins]
+    if any(joined.mends for joined in joins):
+        inspections = {table.section: inspect(table.source(), files) for table in mended}
+        lines = [join_line(joined.join) for joined in input_joins(inspections, lambda _: files)]
+    return mended, lines, []
+
+
+def _read_purchases(table: TableLook, inspection: Inspection, clock: datetime, files: Files) -> PurchasesLook:
+    """What the purchases say, read by the functions and rules of ``prepare``."""
+    source = inspection.source
+    users = sample_users(source, table.sample.footers, inspection.columns, files)
+    events, rejects = clean_purchases(users.rows, source, clock, row_hashes=False)
     reasons = Counter(rejects["reason"].to_pylist())
     shares = {reason: n / len(users.rows) for reason, n in reasons.most_common()} if len(users.rows) else {}
     every = users.read == users.total
@@ -211,7 +236,7 @@ def _read_purchases(table: TableLook, clock: datetime, files: Files) -> tuple[Pu
     column = source.columns["timestamp"]
     made = column in {rule.key for rule in table.normalise}
     days = calendar(events["timestamp"], None if every or made else time_spans(table.sample.footers, column))
-    return PurchasesLook(users, bought, days, shares, inspection.earliest, inspection.latest), []
+    return PurchasesLook(users, bought, days, shares, inspection.earliest, inspection.latest)
 
 
 def _likely_item(table: Sequence[ColumnProfile]) -> str | None:
