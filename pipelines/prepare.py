@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from topkin.artifacts import storage
+from topkin.config import undated
 from topkin.config.sections import Settings
 from topkin.errors import InputError, TopkinError
 from topkin.ingest.cleaning import clean_items, clean_purchases, clean_users
@@ -199,7 +200,8 @@ def prepare(job: Job) -> dict[str, Any]:
         raise InputError(_nothing_left(statistics, job.as_of))
     if overlap := statistics.get("leaks"):
         refuse_overlap(overlap["late_rows"], overlap["early_rows"], job.as_of)
-    return {**statistics, "notes": [join["line"] for join in statistics["joins"]]}
+    notes = [*undated.notes(job.settings, "prepare"), *(join["line"] for join in statistics["joins"])]
+    return {**statistics, "notes": notes}
 
 
 def _nothing_left(statistics: Mapping[str, Any], as_of: datetime) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from topkin.baselines.registry import BASELINES
+from topkin.config import undated
 from topkin.config.encoder import EncoderSettings
 from topkin.config.section import Count, Section, Sql
 
@@ -36,14 +37,25 @@ class RunSettings(Section):
     )
 
 
+ROW_ORDER = "row"
+"""The value of ``order`` that means the order of files and rows."""
+
+
 class EventsSettings(Section):
     """Purchases in files: which Parquet, which columns, which rows are good."""
 
     path: str = Field(description="A Parquet file, a folder of them (hive keys are columns), or a glob.")
     user_id: str = Field("user_id", description="Column with who bought: int64, string or binary.")
     item_id: str = Field("item_id", description="Column with what was bought: int64, string or binary.")
-    timestamp: str = Field(
-        "timestamp", description="Column with when: timestamp, date, ISO 8601 string, or epoch number."
+    timestamp: str | None = Field(
+        "timestamp",
+        description="Column with when: timestamp, date, ISO 8601 string, or epoch number; none where order is set.",
+    )
+    order: Annotated[str, Field(min_length=1)] | None = Field(
+        None,
+        description='In place of timestamp, for purchases without times: a column of numbers by which each user\'s are '
+        'ordered, or "row" for the order of files and rows. What goes by time is then off; see the page on data '
+        "without dates.",
     )
     quantity: str | None = Field(
         None, description="Column with how many pieces, for the rules and the tables; each row counts as one purchase."
@@ -64,12 +76,30 @@ class EventsSettings(Section):
         description="Reason to SQL condition over the row: a row for which it is not true is rejected with the reason.",
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _times_or_order(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        if values.get("order") is not None and "timestamp" not in values:
+            return {**values, "timestamp": None}
+        if "timestamp" in values and values["timestamp"] is None and values.get("order") is None:
+            return {**values, "order": ROW_ORDER}
+        return values
+
+    @property
+    def timed(self) -> bool:
+        """Whether the purchases have times; else they have an order."""
+        return self.timestamp is not None
+
 
 class PurchasesSettings(EventsSettings):
     """The purchase history: which Parquet, which columns, which rows are good."""
 
     duplicates: Literal["drop", "keep"] = Field(
-        "drop", description="What to do with rows equal in every column read; dropped ones are counted."
+        "drop",
+        description="What to do with rows equal in every column read; dropped ones are counted. Without times all are "
+        "kept.",
     )
 
 
@@ -436,6 +466,31 @@ class Settings(Section):
     similar: SimilarSettings = Field(default_factory=lambda: SimilarSettings())
     evaluate: EvaluateSettings = Field(default_factory=lambda: EvaluateSettings())
     publish: PublishSettings = Field(default_factory=lambda: PublishSettings())
+
+    @property
+    def timed(self) -> bool:
+        """Whether the purchases have times; else they have an order."""
+        return self.purchases.timed
+
+    @model_validator(mode="after")
+    def _without_times(self) -> "Settings":
+        for section in (self.purchases, self.heldout):
+            if section is not None and section.timed and section.order is not None:
+                name = "purchases" if section is self.purchases else "heldout"
+                raise ValueError(
+                    f"{name}.timestamp and {name}.order exclude each other, got {section.timestamp!r} and "
+                    f"{section.order!r}: order stands in for times that the {name} lack; drop one"
+                )
+        if self.heldout is not None and self.heldout.timed != self.timed:
+            form = "timestamp" if self.timed else "order"
+            raise ValueError(
+                f"purchases and heldout must both have times or both an order, and purchases have {form}: set "
+                f"heldout.{form}"
+            )
+        if not self.timed:
+            for name, section in undated.sections(self).items():
+                object.__setattr__(self, name, section)
+        return self
 
     @model_validator(mode="after")
     def _evaluated_where_gated(self) -> "Settings":
