@@ -214,9 +214,7 @@ def select(
     blocks = {name: setting for name, setting in settings.items() if setting.weight > 0}
     best = best_epoch(curve)
     epochs = best["epoch"] if best and any(kind.name in blocks for kind in LEARNED) else 0
-    return Selection(
-        blocks, epochs, tuple(curve), without_training, stopped, left_out, by_sales=context.by_position
-    )
+    return Selection(blocks, epochs, tuple(curve), without_training, stopped, left_out, by_sales=context.by_position)
 
 
 def _unvalidated(context: TrainingContext, purchases: PreparedHistories, catalogue: pa.Table) -> Selection:

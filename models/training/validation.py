@@ -70,7 +70,8 @@ class RecencyScores:
 
     def __init__(self, cut: TemporalSplit, by_sales_first: bool = False) -> None:
         self.cut, counts = cut, cut.counts
-        self.prior = (by_sales if by_sales_first else fitted)(counts.recent, counts.events).scaled(counts.recent, counts.events)
+        prior = (by_sales if by_sales_first else fitted)(counts.recent, counts.events)
+        self.prior = prior.scaled(counts.recent, counts.events)
         self.z_scores = self.prior / max(float(self.prior[cut.sold].std()), 1e-9)
 
     def best(self, lift: float) -> np.ndarray:

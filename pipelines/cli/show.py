@@ -70,7 +70,8 @@ def show_user(run: Run, user_id: Id) -> RenderableType:
     cut = f", the last {HISTORY}" if n > HISTORY else ""
     history = _table(f"{who}: {n:,} purchase{'' if n == 1 else 's'}{cut}", bought, "item", "title", ">pieces")
     for p in view.history[:HISTORY]:
-        history.add_row(f"{p.time:%Y-%m-%d}" if p.time else f"{p.position:,}", _id(p.item), _title(p.item), f"{p.quantity:g}")
+        when = f"{p.time:%Y-%m-%d}" if p.time else f"{p.position:,}"
+        history.add_row(when, _id(p.item), _title(p.item), f"{p.quantity:g}")
     parts.append(history)
     made = "recommendations" if view.model == "encoder" else f"recommendations by {view.model}"
     listed = _table(made, ">rank", "item", "title", ">score", "source", "because")

@@ -123,10 +123,10 @@ def user(run: Run, user_id: Id) -> UserView | None:
             item=by_id[row["item_id"]], because=tuple(by_id[b] for b in row.get("because", ())), **columns
         )
 
-    times, places = row["times"], [None] * len(row["times"])
+    times: Sequence[datetime | None] = row["times"]
+    places: Sequence[int | None] = [None] * len(times)
     if not has_times(run):
-        places = _positions(times)
-        times = [None] * len(times)
+        times, places = [None] * len(times), _positions(row["times"])
     history = zip(times, (by_id[item] for item in row["items"]), row["weights"], places, strict=True)
     return UserView(
         user_id=user_id,

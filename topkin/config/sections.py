@@ -53,7 +53,7 @@ class EventsSettings(Section):
     )
     order: Annotated[str, Field(min_length=1)] | None = Field(
         None,
-        description='In place of timestamp, for purchases without times: a column of numbers by which each user\'s are '
+        description="In place of timestamp, for purchases without times: a column of numbers by which each user's are "
         'ordered, or "row" for the order of files and rows. What goes by time is then off; see the page on data '
         "without dates.",
     )
@@ -474,12 +474,11 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _without_times(self) -> "Settings":
-        for section in (self.purchases, self.heldout):
-            if section is not None and section.timed and section.order is not None:
-                name = "purchases" if section is self.purchases else "heldout"
+        for name, events in (("purchases", self.purchases), ("heldout", self.heldout)):
+            if events is not None and events.timed and events.order is not None:
                 raise ValueError(
-                    f"{name}.timestamp and {name}.order exclude each other, got {section.timestamp!r} and "
-                    f"{section.order!r}: order stands in for times that the {name} lack; drop one"
+                    f"{name}.timestamp and {name}.order exclude each other, got {events.timestamp!r} and "
+                    f"{events.order!r}: order stands in for times that the {name} lack; drop one"
                 )
         if self.heldout is not None and self.heldout.timed != self.timed:
             form = "timestamp" if self.timed else "order"

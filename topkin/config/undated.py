@@ -6,6 +6,8 @@ Each user's purchases have an order; a position in it stands for a day, the last
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from topkin.baselines.registry import BASELINES
+
 if TYPE_CHECKING:
     from topkin.config.section import Section
     from topkin.config.sections import Settings
@@ -16,11 +18,11 @@ EVER = 36_500.0
 OFF: Mapping[str, tuple[str, ...]] = {
     "prepare": (
         "no times: each user's purchases are in the order of {order}; equal rows are purchases again, none is dropped",
-        "off without times: prepare.recent_days, all purchases count as recent; prices are not those of the last day",
+        "off without times: prepare.recent_days (all purchases count as recent) and purchases.duplicates",
     ),
-    "train": ("off without times: half-lives and recency; validation is on each user's last position",),
-    "recommend": ("off without times: cool-downs, due dates and recent rates; popular items are those of all purchases",),
-    "evaluate": ("off without times: evaluate.days; items are cold by their number of sales alone",),
+    "train": ("off without times: half-lives and recency; validation is on the last positions of users",),
+    "recommend": ("off without times: cool-downs, due dates and recent rates; popular is what sold most of all time",),
+    "evaluate": ("off without times: evaluate.days and baselines of recent sales; cold items are those sold least",),
 }
 """What is said below the line of each stage, and in the report."""
 
@@ -55,9 +57,14 @@ def sections(settings: "Settings") -> dict[str, "Section"]:
             f'recommend.bought = "{recommend.bought}" goes by {what}, {came}: set "exclude", or "keep" to list bought '
             "items by how often they were bought"
         )
+    named = {"recommend.model": [recommend.model], "publish.must_beat": settings.publish.must_beat}
+    for key, names in named.items():
+        if by_time := [name for name in names if name in BASELINES and BASELINES[name].by_time]:
+            raise ValueError(f"{key} names {by_time[0]}, which goes by time, {came}: name another")
+    baselines = tuple(name for name in settings.evaluate.baselines if not BASELINES[name].by_time)
     split = "last" if settings.heldout is None else "time"
     return {
         "prepare": prepare.model_copy(update={"recent_days": EVER, "split": split}),
         "recommend": recommend.model_copy(update={"personal_recent": 0.0, "personal_due": 0.0}),
-        "evaluate": settings.evaluate.model_copy(update={"days": None}),
+        "evaluate": settings.evaluate.model_copy(update={"days": None, "baselines": baselines}),
     }

@@ -4,6 +4,7 @@ A user's purchases are ordered by a number or by where their rows stood; those t
 position. Counted from a user's last, position p lies p + 1/2 days before the as-of date, so that ages are positions.
 """
 
+from contextlib import suppress
 from datetime import datetime
 from typing import NamedTuple
 
@@ -41,10 +42,8 @@ def order_keys(values: pa.ChunkedArray) -> OrderKeys:
     """
     numbers = ids.decoded(values)
     if pa.types.is_decimal(numbers.type) and numbers.type.scale == 0:
-        try:
+        with suppress(pa.ArrowInvalid):  # above the largest int64
             numbers = numbers.cast(pa.int64())
-        except pa.ArrowInvalid:  # above the largest int64
-            pass
     wide = np.asarray(pc.fill_null(numbers.cast(pa.float64(), safe=False), np.nan)).astype(np.float64)
     rest = np.zeros(len(wide), np.int64)
     large = np.abs(wide) >= _EXACT
@@ -117,9 +116,7 @@ def with_times(rows: pa.Table, as_of: datetime, *, after: bool = False) -> pa.Ta
     return rows.drop_columns([c for c in (ORDER, ORDER_REST, FILE, ROW) if c in rows.column_names])
 
 
-def hold_out_last_position(
-    before: pa.Table, heldout: pa.Table, as_of: datetime
-) -> tuple[pa.Table, pa.Table]:
+def hold_out_last_position(before: pa.Table, heldout: pa.Table, as_of: datetime) -> tuple[pa.Table, pa.Table]:
     """What ``splits.hold_out_last`` parted, both with the times of their positions again.
 
     The last one known is half a day before the as-of date, as if what is held out had not been; that is half a day

@@ -237,8 +237,9 @@ def training_text(training: TrainingRecord, *, by_order: bool = False) -> str:
     reason = reasons.get(reason, reason)
     if not trial:
         return f"{plural(final, 'epoch')} over all purchases; {reason}." if final else ""
+    kept = "positions" if by_order else "days"
     text = (
-        f"{plural(trial, 'trial epoch')} without the last {'positions' if by_order else 'days'}, whose purchases measured the recall, stopped {reason}"
+        f"{plural(trial, 'trial epoch')} without the last {kept}, whose purchases measured the recall, stopped {reason}"
     )
     if not final:
         return f"{text}; the encoder is that of epoch {training.get('best_epoch')}."
