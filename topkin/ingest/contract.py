@@ -23,6 +23,8 @@ from topkin.ingest.files import FILE, ROW, File, Files, batches, find, opened
 from topkin.ingest.readers import ACCEPTED, ROLES, common_type, escape_invalid_utf8
 from topkin.ingest.rules import Rules
 from topkin.ingest.sql import nearest
+from topkin.ingest.values.baskets import PLACE, flat_schema, missing_path
+from topkin.ingest.values.type_cures import type_cure
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,8 +102,11 @@ def columns_read(source: InputSource, available: Sequence[str]) -> list[str]:
 Bind = Callable[[pa.Schema], pa.Schema]
 
 
-def _name_faults(source: InputSource, names: Sequence[str], columns: Sequence[str]) -> list[str]:
+def _name_faults(source: InputSource, schema: pa.Schema, columns: Sequence[str]) -> list[str]:
     """What the names of a file's columns break, for a message that begins with the file."""
+    names = schema.names
+    if wrong := [text for c in columns if c not in names and (text := missing_path(c, schema)) is not None]:
+        return [f": {text}" for text in wrong]
     keys = {c: f"{source.name}.{r}" for r, c in source.columns.items()}
     missing = " has no column {!r} ({}){}; its columns are {}: {}"
     twice = " has {} columns called {!r}: a name must mean one of them, rename the others"
@@ -120,7 +125,7 @@ def _name_faults(source: InputSource, names: Sequence[str], columns: Sequence[st
     ]
     faults += [twice.format(names.count(c), c) for c in columns if names.count(c) > 1]
     faults += [
-        f": column {c!r} has a name that topkin keeps for itself: rename it" for c in columns if c in (FILE, ROW)
+        f": column {c!r} has a name that topkin keeps for itself: rename it" for c in columns if c in (FILE, ROW, PLACE)
     ]
     clash = sorted(c for c in columns if sum(c.lower() == o.lower() for o in columns) > 1)
     if clash and not faults:
@@ -135,8 +140,7 @@ def _type_faults(source: InputSource, bound: pa.Schema) -> list[str]:
         accepts, accepted = ACCEPTED[role]
         t = bound.field(c).type
         if not accepts(t):
-            advice = f"set {source.name}.normalise.{c} to an SQL expression that gives {accepted}"
-            advice = ids.suggest_cast(c, t, source.name) if role.endswith("_id") else advice
+            advice = type_cure(source.name, role, c, t)
             faults.append(f": column {c!r} ({source.name}.{role}) must be {accepted}, got {t}: {advice}")
     return faults
 
@@ -157,7 +161,8 @@ def inspect(source: InputSource, files: Files) -> Inspection:
     def footer(file: File) -> _Footer | InputError:
         try:
             with opened(source.name, file.path, files) as parquet:
-                return _Footer(parquet.schema_arrow, parquet.metadata.num_rows, _span(parquet, source))
+                schema = flat_schema(parquet.schema_arrow, source.columns.values())
+                return _Footer(schema, parquet.metadata.num_rows, _span(parquet, source))
         except InputError as e:
             return e
 
@@ -192,11 +197,12 @@ def inspect(source: InputSource, files: Files) -> Inspection:
 def inspect_table(source: InputSource, rows: pa.Table) -> Inspection:
     """As :func:`inspect`, of rows that are in memory: messages name them by the source's path."""
     try:
-        columns = columns_read(source, rows.schema.names)
+        schema = flat_schema(rows.schema, source.columns.values())
+        columns = columns_read(source, schema.names)
     except ConfigError as e:
         return Inspection(source=source, findings=(e,))
     faults: list[tuple[str, TopkinError]] = []
-    types = _check_files(source, [(source.path, rows.schema)], columns, faults)
+    types = _check_files(source, [(source.path, schema)], columns, faults)
     findings = [error for _, error in faults]
     if not findings and not len(rows):
         findings = [InputError(f"{source.name} must have rows, got none: look at how the table was made")]
@@ -216,7 +222,7 @@ def _check_files(
     bind = cache(source.rules.bound)
     types: dict[str, tuple[pa.DataType, str]] = {}  # and the first file that has it
     for path, schema in schemas_read:
-        broken = _name_faults(source, schema.names, columns)
+        broken = _name_faults(source, schema, columns)
         try:
             bound = schema if broken else bind(pa.schema([schema.field(c) for c in columns]))
         except ConfigError as e:  # the same for each file

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from topkin.artifacts.storage import filesystem
 from topkin.errors import InputError
 from topkin.ingest.sql import nearest
+from topkin.ingest.values.baskets import file_columns, unnest
 
 FILE, ROW = "__file", "__row"
 """Columns that a reader adds: the file's path (dictionary), the row's number in it from 0 (int64)."""
@@ -144,21 +145,24 @@ def batches(
 ) -> Iterator[pa.Table]:
     """The rows of a file (or of some of its row groups) as tables of at most ``rows``, in order.
 
-    Each has ``columns``, then FILE and ROW. Raises InputError where a page is damaged.
+    Each has ``columns``, then FILE and ROW, and PLACE where some are elements of a list, each a row. Raises InputError
+    where a page is damaged.
     """
     with opened(source, path, files) as file:
         meta = file.metadata
         groups = list(range(meta.num_row_groups)) if groups is None else list(groups)
+        wanted = file_columns(columns, file.schema_arrow.names)
         starts = np.concatenate([[0], np.cumsum([meta.row_group(g).num_rows for g in range(meta.num_row_groups)])])
         for group in groups:
             at = int(starts[group])
             try:
-                for batch in file.iter_batches(rows, [group], list(columns), use_threads=False):
-                    table = pa.Table.from_batches([batch]).select(list(columns))
+                for batch in file.iter_batches(rows, [group], wanted, use_threads=False):
+                    table = pa.Table.from_batches([batch]).select(wanted)
                     name = pa.DictionaryArray.from_arrays(pa.array(np.zeros(len(table), np.int32)), pa.array([path]))
                     numbers = pa.array(np.arange(at, at + len(table)))
-                    yield table.append_column(FILE, name).append_column(ROW, numbers)
                     at += len(table)
+                    table = table.append_column(FILE, name).append_column(ROW, numbers)
+                    yield unnest(table, columns, keep=(FILE, ROW))
             except (OSError, pa.ArrowInvalid, pa.ArrowException) as e:
                 if "Expected all lists to be of size" in str(e):
                     raise InputError(

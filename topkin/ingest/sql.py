@@ -5,6 +5,7 @@ can be changed. It has one thread and keeps the order of rows.
 """
 
 import json
+import re
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from topkin.artifacts.ids import decoded, storage
 from topkin.errors import ConfigError, nearest_name
 
 _local = threading.local()
@@ -41,16 +43,63 @@ def query(sql: str, rows: pa.Table | None = None) -> pa.Table:
     engine = _engine()
     if rows is None:
         return engine.execute(sql).to_arrow_table()
-    engine.register("rows", rows)
+    engine.register("rows", _scannable(rows))
     try:
         return engine.execute(sql).to_arrow_table()
     finally:
         engine.unregister("rows")
 
 
+def _scannable(rows: pa.Table) -> pa.Table:
+    """The rows with the types that the engine does not know as those that hold the same values."""
+    for number, field in enumerate(rows.schema):
+        if (kind := _engine_type(field.type)) != field.type:
+            column = rows.column(number)
+            column = pa.chunked_array([pa.nulls(len(rows))]) if pa.types.is_null(kind) else decoded(column).cast(kind)
+            rows = rows.set_column(number, field.name, column)
+    return rows
+
+
+@cache
+def _engine_type(t: pa.DataType) -> pa.DataType:
+    """A half float as a float; a decimal of more than 128 bits as one of 128 or, with too many digits, a string."""
+    inner = storage(t)
+    if pa.types.is_float16(inner):
+        return pa.float32()
+    if pa.types.is_decimal256(inner):
+        return pa.decimal128(inner.precision, inner.scale) if inner.precision <= 38 else pa.string()
+    if pa.types.is_struct(inner):
+        fields = [inner.field(i) for i in range(inner.num_fields)]
+        kind = pa.struct([f.with_type(_engine_type(f.type)) for f in fields]) if fields else pa.null()
+        return t if kind == inner else kind
+    if pa.types.is_map(inner):
+        kind = pa.map_(_engine_type(inner.key_type), _engine_type(inner.item_type), inner.keys_sorted)
+        return t if kind == inner else kind
+    if (
+        pa.types.is_nested(inner)
+        and hasattr(inner, "value_type")
+        and _engine_type(inner.value_type) != inner.value_type
+    ):
+        value = inner.value_field.with_type(_engine_type(inner.value_type))
+        return pa.list_(value, inner.list_size) if pa.types.is_fixed_size_list(inner) else pa.list_(value)
+    return t
+
+
 def quoted(name: str) -> str:
     """A column's name as SQL."""
     return '"' + name.replace('"', '""') + '"'
+
+
+def quoted_if_needed(name: str) -> str:
+    """A column's name as SQL, quoted where it is not a plain lower-case word or would mean something else."""
+    return name if re.fullmatch(r"[a-z_][a-z0-9_]*", name) and name not in _reserved() else quoted(name)
+
+
+@cache
+def _reserved() -> frozenset[str]:
+    """Words that SQL takes for its own."""
+    known = query("SELECT keyword_name AS word, keyword_category AS kind FROM duckdb_keywords()").to_pylist()
+    return frozenset(k["word"] for k in known if k["kind"] in ("reserved", "type_function")) | {"at", "user"}
 
 
 def literal(text: str) -> str:
