@@ -24,6 +24,7 @@ from topkin.ingest.schema_inference import (
     suggest_normalising,
     suggest_rules,
 )
+from topkin.ingest.sql import plain
 
 LOOKED_AT = 200_000  # rows of a table
 SHOWN = ("run", "train", "recommend", "evaluate", "publish")  # sections written as comments
@@ -158,7 +159,7 @@ def _sample(section: str, path: str) -> tuple[pa.Table, int, int]:
         raise InputError(f"{section}: {path} holds no rows, so there is nothing to look at")
     first = tables[0].schema
     found = pa.concat_tables([t for t in tables if t.schema.equals(first)])
-    return escape_invalid_utf8(found).rows, len(names), rows
+    return escape_invalid_utf8(plain(found)).rows, len(names), rows
 
 
 def _rows(file: pq.ParquetFile, most: int) -> pa.Table:

@@ -15,6 +15,7 @@ from topkin.ingest.contract import ROLES, InputSource, Inspection, inspect_table
 from topkin.ingest.files import FILE, ROW
 from topkin.ingest.prepare import Prepared, PreparePlan, prepare
 from topkin.ingest.readers import escape_invalid_utf8
+from topkin.ingest.sql import plain
 from topkin.ingest.values.baskets import file_columns, unnest
 from topkin.ingest.values.findings import value_findings
 
@@ -124,7 +125,7 @@ def _after_the_last(rows: pa.Table, source: InputSource, clock: datetime) -> dat
 
 def _read(tables: Mapping[str, pa.Table], inspection: Inspection) -> pa.Table:
     """The columns read of a table, with where their rows stood, as a reader of files gives them."""
-    rows, name = tables[inspection.source.name], inspection.source.name
+    rows, name = plain(tables[inspection.source.name]), inspection.source.name
     place = pa.DictionaryArray.from_arrays(pa.array(np.zeros(len(rows), np.int32)), pa.array([name]))
     rows = rows.select(file_columns(inspection.columns, rows.column_names))
     rows = rows.append_column(FILE, place).append_column(ROW, pa.array(np.arange(len(rows))))

@@ -19,6 +19,7 @@ from topkin.ingest import readers, timestamps
 from topkin.ingest.contract import InputSource
 from topkin.ingest.files import FILE, ROW
 from topkin.ingest.readers import escape_invalid_utf8
+from topkin.ingest.sql import plain
 from topkin.ingest.values.baskets import PLACE, list_path
 from topkin.ingest.values.records import records
 from topkin.ingest.values.stand_ins import stand_ins
@@ -73,7 +74,7 @@ class _Cleaner:
 
     def __init__(self, table: pa.Table, source: InputSource) -> None:
         self.source = source
-        self.raw, invalid = escape_invalid_utf8(table)
+        self.raw, invalid = escape_invalid_utf8(plain(table))
         self.rows = source.rules.normalised(self.raw)
         self._broken = np.full(len(table), -1, np.int32)
         self._reasons: list[str] = []

@@ -7,13 +7,14 @@ can be changed. It has one thread and keeps the order of rows.
 import json
 import re
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from topkin.artifacts.ids import decoded, storage
 from topkin.errors import ConfigError, nearest_name
@@ -43,46 +44,82 @@ def query(sql: str, rows: pa.Table | None = None) -> pa.Table:
     engine = _engine()
     if rows is None:
         return engine.execute(sql).to_arrow_table()
-    engine.register("rows", _scannable(rows))
+    engine.register("rows", _in_range(_converted(plain(rows), _known_to_engine)))
     try:
         return engine.execute(sql).to_arrow_table()
     finally:
         engine.unregister("rows")
 
 
-def _scannable(rows: pa.Table) -> pa.Table:
-    """The rows with the types that the engine does not know as those that hold the same values."""
+def plain(rows: pa.Table) -> pa.Table:
+    """The rows with views, for which Arrow lacks functions, as what they view."""
+    return _converted(rows, _without_views)
+
+
+def _converted(rows: pa.Table, convert: Callable[[pa.DataType], pa.DataType]) -> pa.Table:
+    """The rows with each type as another that holds the same values; null where that is the type of nothing."""
     for number, field in enumerate(rows.schema):
-        if (kind := _engine_type(field.type)) != field.type:
+        if (kind := _converted_type(field.type, convert)) != field.type:
             column = rows.column(number)
             column = pa.chunked_array([pa.nulls(len(rows))]) if pa.types.is_null(kind) else decoded(column).cast(kind)
             rows = rows.set_column(number, field.name, column)
     return rows
 
 
-@cache
-def _engine_type(t: pa.DataType) -> pa.DataType:
-    """A half float as a float; a decimal of more than 128 bits as one of 128 or, with too many digits, a string."""
-    inner = storage(t)
-    if pa.types.is_float16(inner):
+def _without_views(t: pa.DataType) -> pa.DataType:
+    if pa.types.is_list_view(t) or pa.types.is_large_list_view(t):
+        return pa.list_(t.value_field) if pa.types.is_list_view(t) else pa.large_list(t.value_field)
+    if pa.types.is_string_view(t):
+        return pa.string()
+    return pa.binary() if pa.types.is_binary_view(t) else t
+
+
+def _known_to_engine(t: pa.DataType) -> pa.DataType:
+    """A half float as a float, a decimal of over 128 bits as one of 128 or, with too many digits, as a string."""
+    if pa.types.is_float16(t):
         return pa.float32()
-    if pa.types.is_decimal256(inner):
-        return pa.decimal128(inner.precision, inner.scale) if inner.precision <= 38 else pa.string()
+    if pa.types.is_decimal256(t):
+        return pa.decimal128(t.precision, t.scale) if t.precision <= 38 else pa.string()
+    return pa.null() if pa.types.is_struct(t) and not t.num_fields else t
+
+
+@cache
+def _converted_type(t: pa.DataType, convert: Callable[[pa.DataType], pa.DataType]) -> pa.DataType:
+    """A type with all that it is made of converted; a dictionary is its values' type where that changes."""
+    inner = convert(storage(t))
+
+    def field(f: pa.Field) -> pa.Field:
+        return f.with_type(_converted_type(f.type, convert))
+
+    kind = inner
     if pa.types.is_struct(inner):
-        fields = [inner.field(i) for i in range(inner.num_fields)]
-        kind = pa.struct([f.with_type(_engine_type(f.type)) for f in fields]) if fields else pa.null()
-        return t if kind == inner else kind
-    if pa.types.is_map(inner):
-        kind = pa.map_(_engine_type(inner.key_type), _engine_type(inner.item_type), inner.keys_sorted)
-        return t if kind == inner else kind
-    if (
-        pa.types.is_nested(inner)
-        and hasattr(inner, "value_type")
-        and _engine_type(inner.value_type) != inner.value_type
-    ):
-        value = inner.value_field.with_type(_engine_type(inner.value_type))
-        return pa.list_(value, inner.list_size) if pa.types.is_fixed_size_list(inner) else pa.list_(value)
-    return t
+        kind = pa.struct([field(inner.field(i)) for i in range(inner.num_fields)])
+    elif pa.types.is_map(inner):
+        kind = pa.map_(_converted_type(inner.key_type, convert), field(inner.item_field), inner.keys_sorted)
+    elif pa.types.is_fixed_size_list(inner):
+        kind = pa.list_(field(inner.value_field), inner.list_size)
+    elif pa.types.is_list(inner):
+        kind = pa.list_(field(inner.value_field))
+    elif pa.types.is_large_list(inner):
+        kind = pa.large_list(field(inner.value_field))
+    return t if kind == storage(t) else kind
+
+
+_TICKS = {"s": 1, "ms": 1_000}
+
+
+def _in_range(rows: pa.Table) -> pa.Table:
+    """The rows with null for times that the engine does not know, one of which would fail a query of all."""
+    for number, field in enumerate(rows.schema):
+        coarse = pa.types.is_timestamp(field.type) and field.type.unit in _TICKS
+        if coarse or pa.types.is_date64(field.type):
+            limit = 9_000_000_000_000 * _TICKS["ms" if pa.types.is_date64(field.type) else field.type.unit]
+            ticks = rows.column(number).cast(pa.int64())
+            far = pc.or_(pc.greater(ticks, limit), pc.less(ticks, -limit))
+            if pc.any(far).as_py():
+                column = pc.if_else(far, pa.scalar(None, field.type), rows.column(number))
+                rows = rows.set_column(number, field.name, column)
+    return rows
 
 
 def quoted(name: str) -> str:

@@ -86,7 +86,7 @@ def _from_epoch(values: pa.ChunkedArray, unit: str) -> tuple[np.ndarray, np.ndar
     else:
         factor = np.full(len(numbers), float(_UNITS[unit]))
         nanos = np.zeros(len(numbers), bool)
-    good &= size * factor < 2.0**62 * np.where(nanos, 1e3, 1)
+    good &= (size * factor < 2.0**62 * np.where(nanos, 1e3, 1)) & (size < 2.0**63)
     numbers = np.where(good, numbers, 0)
     if numbers.dtype.kind == "f":
         whole = np.floor(numbers)

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from topkin.artifacts.ids import decoded, storage
+from topkin.ingest.sql import plain
 from topkin.ingest.values.type_cures import is_list
 
 PLACE = "__place"
@@ -84,9 +85,8 @@ def unnest(rows: pa.Table, columns: Sequence[str], keep: Sequence[str] = ()) -> 
     head = unnested_column(columns, rows.column_names)
     if head is None:
         return rows.select([*columns, *keep])
+    rows = plain(rows)
     lists = decoded(rows[head]).combine_chunks()
-    if pa.types.is_list_view(lists.type) or pa.types.is_large_list_view(lists.type):
-        lists = lists.cast(pa.large_list(lists.type.value_type))
     lengths = np.asarray(pc.fill_null(pc.list_value_length(lists), 0)).astype(np.int64)
     times = np.maximum(lengths, 1)
     parent = np.repeat(np.arange(len(rows)), times)

@@ -81,7 +81,7 @@ def time_content(values: pa.ChunkedArray) -> tuple[float, str]:
 
 def id_normalising(values: pa.ChunkedArray) -> tuple[str, str]:
     """The expression that ids of the column need, ``{}`` for it, and why; empty where they need none."""
-    return id_form(values.drop_null())
+    return id_form(values)
 
 
 def time_normalising(values: pa.ChunkedArray) -> tuple[str, str]:

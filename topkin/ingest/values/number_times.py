@@ -15,6 +15,11 @@ SALES_BEGIN = 20 * 365 * _DAY + 5 * _DAY
 """The beginning of 1990 in microseconds since 1970: a column whose values are times later than that may be sales'."""
 _DIGITS = ((8, "%Y%m%d"), (14, "%Y%m%d%H%M%S"), (12, "%Y%m%d%H%M"), (10, "%Y%m%d%H"), (6, "%Y%m"), (7, "%Y%j"))
 _IN_WORDS = {"%Y": "YYYY", "%m": "MM", "%d": "DD", "%H": "hh", "%M": "mm", "%S": "ss", "%j": "DDD"}
+_AS_TEXT = {
+    "integer": "CAST({} AS VARCHAR)",
+    "float": "CAST(TRY_CAST({} AS BIGINT) AS VARCHAR)",
+    "text": "trim({})",
+}
 _DAYS = "TIMESTAMP '{}' + to_days(TRY_CAST({{}} AS INTEGER))"
 _SECONDS = "TIMESTAMP '{}' + to_seconds(TRY_CAST(round({} * TRY_CAST({{}} AS DOUBLE)) AS BIGINT))"
 _TICKS = "make_timestamp(TRY_CAST({{}} AS BIGINT) // 10 - {})"
@@ -32,7 +37,9 @@ def _linear(numbers: np.ndarray) -> list[tuple[float, float, Encoding]]:
     since, fraction = "1970-01-01", bool((numbers != np.round(numbers)).any())
     days = _SECONDS.format(since, 86_400) if fraction else _DAYS.format(since)
     serial = _SECONDS.format("1899-12-30", 86_400) if fraction else _DAYS.format("1899-12-30")
-    julian = "TIMESTAMP '1970-01-01' + to_seconds(TRY_CAST(round(86400 * ({} - 2440587.5)) AS BIGINT))"
+    julian = (
+        "TIMESTAMP '1970-01-01' + to_seconds(TRY_CAST(round(86400 * (TRY_CAST({} AS DOUBLE) - 2440587.5)) AS BIGINT))"
+    )
     return [
         (_DAY, 0, Encoding("days since 1970", days)),
         (_DAY, -25_569 * _DAY, Encoding("a spreadsheet's serial days", serial)),
@@ -44,10 +51,10 @@ def _linear(numbers: np.ndarray) -> list[tuple[float, float, Encoding]]:
     ]
 
 
-def encoding(numbers: np.ndarray, last: int, *, text: bool) -> Encoding | None:
+def encoding(numbers: np.ndarray, last: int, kind: str) -> Encoding | None:
     """How finite numbers, (n,) float64, write times between 1990 and ``last``, nine of ten of them; None if in no way.
 
-    last: microseconds since 1970. text: whether they are written out in a column of texts.
+    last: microseconds since 1970. kind: of the column: integer, float, or text, in which they are written out.
     """
     if not len(numbers):
         return None
@@ -63,8 +70,7 @@ def encoding(numbers: np.ndarray, last: int, *, text: bool) -> Encoding | None:
                 words = form
                 for code, letters in _IN_WORDS.items():
                     words = words.replace(code, letters)
-                digits = "trim({})" if text else "CAST(TRY_CAST({} AS BIGINT) AS VARCHAR)"
-                return Encoding(words, f"try_strptime({digits}, {literal(form)})")
+                return Encoding(words, f"try_strptime({_AS_TEXT[kind]}, {literal(form)})")
     for scale, origin, found in _linear(numbers):
         if _plausible(numbers * scale + origin, last) > 0.9 * len(numbers):
             return found

@@ -64,12 +64,11 @@ def time_fault(values: pa.ChunkedArray, unit: str, clock: datetime, *, constant:
         return _day_or_month(values.filter(pa.array(state == timestamps.TWO_DAYS)).cast(pa.string()))
     example = _example(values, state != timestamps.NULL)
     if 2 * int((state == timestamps.BROKEN).sum()) > n:
-        numbers = _numbers(values)
-        found = encoding(numbers, last, text=kind == "text")
+        found = encoding(_numbers(values), last, kind) if kind != "time" else None
         if found:
             return TimeFault(f"numbers such as {example}, which look like {found.words}", (("", found.form),))
         if kind != "text":
-            return TimeFault(f"numbers such as {example}, which are no times", advice=_ANOTHER)
+            return TimeFault(f"values such as {example}, which are no times of the years 1 to 9999", advice=_ANOTHER)
         cure = ("in the form that they have", "try_strptime({}, '%d. %m. %Y %H:%M')")
         return TimeFault(f"texts such as {example}, which are not readable as times", (cure,))
     read = micros[state == timestamps.READ]
@@ -78,7 +77,7 @@ def time_fault(values: pa.ChunkedArray, unit: str, clock: datetime, *, constant:
     if timestamps.is_epoch(values.type):
         numbers = _numbers(values)
         middle = float(np.median(timestamps.to_micros(pa.chunked_array([numbers]), unit)[0])) if len(numbers) else 0.0
-        found = encoding(numbers, last, text=False) if middle < _1977 or middle > now or _are_ticks(numbers) else None
+        found = encoding(numbers, last, kind) if middle < _1977 or middle > now or _are_ticks(numbers) else None
         if found:
             return TimeFault(f"numbers such as {example}, which look like {found.words}", (("", found.form),))
         if 2 * len(numbers) > n:  # small numbers lie in 1970, and mean something else
