@@ -14,6 +14,8 @@ from topkin.config.sections import Settings
 from topkin.errors import ConfigError, TopkinError
 from topkin.ingest.contract import InputSource, inspect, sample, sources
 from topkin.ingest.files import opened
+from topkin.ingest.timestamps import zone_note
+from topkin.ingest.values.baskets import flat_schema
 from topkin.pipelines.cli import logs
 from topkin.pipelines.cli.commands import CommandOptions
 from topkin.pipelines.engine.job import input_files
@@ -105,7 +107,11 @@ def _look(source: InputSource) -> CheckedInput:
     if not inspection.files:
         return CheckedInput(name=source.name, path=source.path, findings=findings)
     with opened(source.name, inspection.files[0].path, files) as file:
-        types = {f.name: str(f.type) for f in file.schema_arrow}
+        schema = flat_schema(file.schema_arrow, source.columns.values())
+        types = {f.name: str(f.type) for f in schema}
+    time = source.column("timestamp")
+    if time in types and time not in dict(source.rules.normalise) and (note := zone_note(schema.field(time).type)):
+        types[time] += f", {note}"
     rows = None if findings else sample(inspection, files)
     looked_at, shares, nulls = _shares(source, rows)
     expressions = [CheckedExpression(column, e.text, None) for column, e in source.rules.normalise]

@@ -23,7 +23,7 @@ from topkin.ingest.files import FILE, ROW, File, Files, batches, find, opened
 from topkin.ingest.readers import ACCEPTED, ROLES, common_type, escape_invalid_utf8
 from topkin.ingest.rules import Rules
 from topkin.ingest.sql import nearest, plain
-from topkin.ingest.values.baskets import PLACE, flat_schema, missing_path
+from topkin.ingest.values.baskets import PLACE, flat_schema, list_path, missing_path, several_lists
 from topkin.ingest.values.type_cures import type_cure
 
 
@@ -105,6 +105,9 @@ Bind = Callable[[pa.Schema], pa.Schema]
 def _name_faults(source: InputSource, schema: pa.Schema, columns: Sequence[str]) -> list[str]:
     """What the names of a file's columns break, for a message that begins with the file."""
     names = schema.names
+    own = [n for n in names if list_path(n) is None]
+    if lists := several_lists(columns, own):
+        return [f": one list of a row can become rows, got {' and '.join(lists)}: write them as one list of structs"]
     if wrong := [text for c in columns if c not in names and (text := missing_path(c, schema)) is not None]:
         return [f": {text}" for text in wrong]
     keys = {c: f"{source.name}.{r}" for r, c in source.columns.items()}

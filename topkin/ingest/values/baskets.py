@@ -62,6 +62,12 @@ def flat_schema(schema: pa.Schema, columns: Iterable[str]) -> pa.Schema:
     return schema
 
 
+def several_lists(columns: Iterable[str], available: Sequence[str]) -> list[str]:
+    """The lists that the columns read are elements of, where they are more than one, sorted."""
+    paths = {p.column for c in columns if c not in available and (p := list_path(c)) is not None}
+    return sorted(paths) if len(paths) > 1 else []
+
+
 def missing_path(name: str, schema: pa.Schema) -> str | None:
     """Why a name with ``[]`` means nothing in a file that has its column, for a message; None for other names."""
     path = list_path(name)

@@ -55,8 +55,8 @@ def parse(values: pa.ChunkedArray) -> tuple[pa.ChunkedArray, np.ndarray]:
     if not len(rest):
         return times, two_days
     others = values.take(pa.array(rest)).combine_chunks()
-    two_days[rest] = np.asarray(pc.match_substring_regex(others, DAY_AND_MONTH))
     read = _from_epoch(others)
+    two_days[rest] = np.asarray(pc.match_substring_regex(others, DAY_AND_MONTH))
     for pattern, parts in _SHAPES:
         left = np.flatnonzero(np.asarray(pc.is_null(read)) & ~two_days[rest])
         if len(left):
@@ -86,15 +86,21 @@ def _from_iso(values: pa.ChunkedArray) -> pa.ChunkedArray:
 
 def _from_epoch(values: pa.Array) -> pa.Array:
     """Epoch numbers written out as timestamps, fractions of a microsecond cut off; null where one is none."""
-    digits = "length(split_part(trim(value), '.', 1))"
-    sql = f"""
-        SELECT CASE WHEN regexp_matches(value, {literal(_EPOCH)}) THEN make_timestamp(CAST(trunc(
-            CASE WHEN {digits} = 19 THEN TRY_CAST(value AS DECIMAL(38, 6)) / 1000
-                 WHEN {digits} = 16 THEN TRY_CAST(value AS DECIMAL(38, 6))
-                 WHEN {digits} = 13 THEN TRY_CAST(value AS DECIMAL(32, 9)) * 1000
-                 ELSE TRY_CAST(value AS DECIMAL(32, 9)) * 1000000 END) AS BIGINT)) END AS time
-        FROM rows"""
-    return _times(query(sql, pa.table({"value": values})))
+    micros, good = np.zeros(len(values), np.int64), np.zeros(len(values), bool)
+    where = np.flatnonzero(np.asarray(pc.match_substring_regex(values, _EPOCH)))
+    if len(where):
+        parts = pc.extract_regex(
+            pc.utf8_trim_whitespace(values.take(pa.array(where))), r"^(?P<n>\d+)(?:\.(?P<f>\d{1,6}))?"
+        )
+        whole, fraction = (pc.struct_field(parts, name) for name in ("n", "f"))
+        digits = np.asarray(pc.binary_length(whole))
+        numbers = np.asarray(whole.cast(pa.int64(), safe=False))
+        millionths = np.asarray(pc.utf8_rpad(fraction, 6, "0").cast(pa.int64()))
+        scale = np.select([digits <= 10, digits == 13], [1_000_000, 1_000], 1)
+        whole_micros = np.where(digits == 19, numbers // 1000, numbers * scale)
+        micros[where] = whole_micros + millionths * scale // 1_000_000
+        good[where] = True
+    return pa.array(micros, mask=~good).view(pa.timestamp("us"))
 
 
 def _from_shape(values: pa.Array, pattern: str, parts: tuple[str, ...]) -> pa.Array:
@@ -114,7 +120,8 @@ def _from_shape(values: pa.Array, pattern: str, parts: tuple[str, ...]) -> pa.Ar
                     THEN lpad(CAST(TRY_CAST({part["h"]} AS INTEGER) % 12
                          + CASE WHEN lower({part["half"]}) = 'p' THEN 12 ELSE 0 END AS VARCHAR), 2, '0') END
             || ':' || lpad({part["mi"]}, 2, '0') || ':' || lpad({part["s"]}, 2, '0')
-            || '.' || rpad({part["f"]}, 1, '0') || {part["zone"]} AS TIMESTAMPTZ) AS TIMESTAMP) AS time
+            || '.' || CASE WHEN {part["f"]} = '' THEN '0' ELSE {part["f"]} END || {part["zone"]}
+            AS TIMESTAMPTZ) AS TIMESTAMP) AS time
         FROM (SELECT regexp_extract(trim(value), {literal(f"(?i)^{pattern}$")}, [{names}]) AS p FROM rows)"""
     return _times(query(sql, pa.table({"value": values})))
 
