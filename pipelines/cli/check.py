@@ -13,9 +13,8 @@ import pyarrow as pa
 from topkin.config.sections import Settings
 from topkin.errors import ConfigError, TopkinError
 from topkin.ingest.contract import InputSource, inspect, sample, sources
-from topkin.ingest.files import opened
+from topkin.ingest.joins.read import MeasuredJoin, input_joins, list_joins
 from topkin.ingest.timestamps import zone_note
-from topkin.ingest.values.baskets import flat_schema
 from topkin.pipelines.cli import logs
 from topkin.pipelines.cli.commands import CommandOptions
 from topkin.pipelines.engine.job import input_files
@@ -50,6 +49,7 @@ class CheckedInput:
     files: int = 0
     rows: int = 0
     looked_at: int = 0
+    passed_over: str = ""
     columns: Sequence[CheckedColumn] = ()
     expressions: Sequence[CheckedExpression] = ()
     findings: Sequence[str] = ()
@@ -59,11 +59,12 @@ def main(options: CommandOptions) -> None:
     """Check and print. Raises the first kind of TopkinError that is wrong, with the messages of all."""
     as_of, settings = options.date(), options.settings()
     logs.silence()
-    inputs, findings = check(settings, as_of)
+    inputs, joins, findings = check(settings, as_of)
     if options.json:
-        print(json.dumps({"ok": not findings, "as_of": as_of.isoformat(), "inputs": [asdict(i) for i in inputs]}))
+        value = {"ok": not findings, "as_of": as_of.isoformat(), "inputs": [asdict(i) for i in inputs]}
+        print(json.dumps({**value, "joins": [{**j.join.to_json(), "lines": j.lines(settings)} for j in joins]}))
     else:
-        _print(inputs, as_of, settings.run.output)
+        _print(inputs, [line for j in joins for line in j.lines(settings)], as_of, settings.run.output)
     if findings:
         raise type(findings[0])("\n".join(str(f) for f in findings))
     if not options.json:
@@ -83,8 +84,8 @@ def _output_findings(output: str) -> list[TopkinError]:
     return [ConfigError(f"run.output must be a folder that can be written, got {output}: {there} {why}")]
 
 
-def check(settings: Settings, as_of: datetime) -> tuple[list[CheckedInput], list[TopkinError]]:
-    """What each input holds, and all that is wrong with it."""
+def check(settings: Settings, as_of: datetime) -> tuple[list[CheckedInput], list[MeasuredJoin], list[TopkinError]]:
+    """What each input holds, how they meet where they can be read, and all that is wrong."""
     from topkin.pipelines.prepare import check_inputs
     from topkin.pipelines.recommend import reads
 
@@ -92,12 +93,21 @@ def check(settings: Settings, as_of: datetime) -> tuple[list[CheckedInput], list
     findings = [*check_inputs(settings, as_of), *_output_findings(settings.run.output)]
     try:
         reads(settings)
-        if not findings:
-            purchases = sources(settings)["purchases"]
-            read_item_lists(settings.recommend, inspect(purchases, input_files(purchases.path)).types["item_id"])
     except TopkinError as e:
         findings.append(e)
-    return inputs, findings
+    joins: list[MeasuredJoin] = []
+    try:
+        inspections = {s.name: inspect(s, input_files(s.path)) for s in sources(settings).values()}
+        if not any(inspection.findings for inspection in inspections.values()):
+            joins = input_joins(inspections, input_files)
+        if not findings:
+            lists = read_item_lists(settings.recommend, inspections["purchases"].types["item_id"])
+            of_lists = list_joins(lists, inspections, input_files)
+            joins += of_lists
+            findings += [fault for joined in of_lists if (fault := joined.fault) is not None]
+    except TopkinError as e:
+        findings.append(e)
+    return inputs, joins, findings
 
 
 def _look(source: InputSource) -> CheckedInput:
@@ -106,20 +116,20 @@ def _look(source: InputSource) -> CheckedInput:
     findings = [str(f) for f in inspection.findings]
     if not inspection.files:
         return CheckedInput(name=source.name, path=source.path, findings=findings)
-    with opened(source.name, inspection.files[0].path, files) as file:
-        schema = flat_schema(file.schema_arrow, source.columns.values())
-        types = {f.name: str(f.type) for f in schema}
+    types = {f.name: str(f.type) for f in inspection.schema}
     time = source.column("timestamp")
-    if time in types and time not in dict(source.rules.normalise) and (note := zone_note(schema.field(time).type)):
-        types[time] += f", {note}"
+    if time in types and time not in dict(source.rules.normalise):
+        types[time] = ", ".join(t for t in (types[time], zone_note(inspection.schema.field(time).type)) if t)
     rows = None if findings else sample(inspection, files)
     looked_at, shares, nulls = _shares(source, rows)
     expressions = [CheckedExpression(column, e.text, None) for column, e in source.rules.normalise]
     expressions += [
         CheckedExpression(reason, e.text, share) for (reason, e), share in zip(source.rules.rules, shares, strict=True)
     ]
+    made = {c for c, _ in source.rules.normalise}
     columns = [
-        CheckedColumn(role, c, types.get(c, "made by normalise"), nulls.get(c)) for role, c in source.columns.items()
+        CheckedColumn(role, c, types.get(c, "made by normalise" if c in made else "missing"), nulls.get(c))
+        for role, c in source.columns.items()
     ]
     mapped = set(source.columns.values())
     columns += [CheckedColumn("", c, types.get(c, ""), None) for c in inspection.columns if c not in mapped]
@@ -129,6 +139,7 @@ def _look(source: InputSource) -> CheckedInput:
         files=len(inspection.files),
         rows=inspection.rows,
         looked_at=looked_at,
+        passed_over=inspection.passed_over,
         columns=columns,
         expressions=expressions,
         findings=findings,
@@ -149,7 +160,7 @@ def _shares(source: InputSource, rows: pa.Table | None) -> tuple[int, list[float
     return len(rows), shares.tolist(), {c: rows[c].null_count / len(rows) for c in rows.column_names}
 
 
-def _print(inputs: Sequence[CheckedInput], as_of: datetime, output: str) -> None:
+def _print(inputs: Sequence[CheckedInput], lines: Sequence[str], as_of: datetime, output: str) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -168,4 +179,8 @@ def _print(inputs: Sequence[CheckedInput], as_of: datetime, output: str) -> None
             rejected = "" if e.rejects is None else f"{e.rejects:.1%} rejected"
             table.add_row(Text(f"{what} {e.name}"), Text(e.expression), "SQL", rejected)
         console.print(table)
+        if seen.passed_over:
+            console.print(f"{seen.name}: {seen.passed_over}", highlight=False, markup=False, soft_wrap=True)
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     console.print(f"as of {as_of.isoformat(sep=' ')}, into {output}", highlight=False, markup=False, soft_wrap=True)

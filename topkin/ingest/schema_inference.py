@@ -45,7 +45,10 @@ CONTRARY_WORDS: dict[str, tuple[str, ...]] = {
     "category": ("id", "count"),
     "available": ("deleted", "removed", "discontinued", "hidden", "out"),
 }  # fmt: skip
-PURCHASE_KEYS, ITEM_KEYS, USER_KEYS = ROLES["purchases"], ROLES["items"][:-1], ROLES["users"]  # no vectors
+PURCHASE_KEYS, ITEM_KEYS, USER_KEYS = (
+    tuple(role for role in ROLES[name] if role not in ("vector", "latest_by"))
+    for name in ("purchases", "items", "users")
+)
 REQUIRED_KEYS = ("user_id", "item_id", "timestamp")
 
 

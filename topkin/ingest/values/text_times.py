@@ -42,7 +42,7 @@ _SHAPES = (
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 DAY_AND_MONTH = rf"(?i)^\s*\d{{1,2}}[-/.]\d{{1,2}}[-/.](?:\d{{4}}|\d\d){_CLOCK}\s*$"
 """A day and a month as numbers, the year last: of which only the writer knows what comes first."""
-_EPOCH = r"^\s*\d{9,10}(?:\.\d+)?\s*$|^\s*\d{13}(?:\.\d+)?\s*$|^\s*\d{16}\s*$|^\s*\d{19}\s*$"
+_EPOCH = r"^\s*\d{9,10}(?:\.\d+)?\s*$|^\s*\d{13}(?:\.\d+)?\s*$|^\s*\d{16}\s*$|^\s*[1-8]\d{18}\s*$"
 """Seconds from 1973 on, milliseconds and so on from 2001 on, told apart by their digits."""
 
 
