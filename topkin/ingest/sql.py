@@ -13,6 +13,7 @@ from functools import cache
 from typing import Any
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -53,7 +54,19 @@ def query(sql: str, rows: pa.Table | None = None) -> pa.Table:
 
 def plain(rows: pa.Table) -> pa.Table:
     """The rows with views, for which Arrow lacks functions, as what they view."""
+    for number, field in enumerate(rows.schema):
+        if pa.types.is_list_view(field.type) or pa.types.is_large_list_view(field.type):
+            lists = [_list_of_view(chunk) for chunk in rows.column(number).chunks]
+            kind = pa.large_list(field.type.value_type)
+            rows = rows.set_column(number, field.name, pa.chunked_array(lists, kind))
     return _converted(rows, _without_views)
+
+
+def _list_of_view(view: pa.Array) -> pa.Array:
+    """A view of lists as lists: Arrow's cast leaves out the last offset (pyarrow 25)."""
+    ends = np.cumsum(np.asarray(pc.fill_null(pc.list_value_length(view), 0)).astype(np.int64))
+    offsets = pa.array(np.concatenate([[0], ends]), pa.int64())
+    return pa.LargeListArray.from_arrays(offsets, pc.list_flatten(view), mask=pc.is_null(view))
 
 
 def _converted(rows: pa.Table, convert: Callable[[pa.DataType], pa.DataType]) -> pa.Table:
@@ -67,8 +80,6 @@ def _converted(rows: pa.Table, convert: Callable[[pa.DataType], pa.DataType]) ->
 
 
 def _without_views(t: pa.DataType) -> pa.DataType:
-    if pa.types.is_list_view(t) or pa.types.is_large_list_view(t):
-        return pa.list_(t.value_field) if pa.types.is_list_view(t) else pa.large_list(t.value_field)
     if pa.types.is_string_view(t):
         return pa.string()
     return pa.binary() if pa.types.is_binary_view(t) else t
