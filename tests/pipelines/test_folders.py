@@ -119,7 +119,7 @@ def test_init_check_and_prepare_read_a_folder_alike(
         "timestamp",
         "country",
     )
-    inputs, findings = check(settings, AS_OF)
+    inputs, *_, findings = check(settings, AS_OF)
     assert findings == []
     assert inputs[0].rows == len(TWICE)
     strange = form.startswith("empty")
@@ -159,7 +159,7 @@ def test_a_column_of_folders_alone_is_proposed_and_read(tmp_path: Path, monkeypa
     assert main(["init", "sales"]) == 0
     settings = load_settings(Path("topkin.toml"), env={})
     assert settings.purchases.timestamp == "order_date"
-    inputs, findings = check(settings, AS_OF)
+    inputs, *_, findings = check(settings, AS_OF)
     assert findings == []
     assert {c.key: c.type for c in inputs[0].columns}["timestamp"] == "string"
     statistics = STAGE.execute(Job(settings=settings, as_of=AS_OF, out=str(tmp_path / "out")))
@@ -183,6 +183,6 @@ def test_dead_files_of_a_lake_are_never_read(tmp_path: Path, capsys: pytest.Capt
     assert main(["init", str(tmp_path / "s"), "-o", str(tmp_path / "topkin.toml")]) == 3
     assert words in capsys.readouterr().err
     settings = Settings.model_validate({"purchases": {"path": str(tmp_path / "s")}, "run": {"output": str(tmp_path)}})
-    assert words in str(check(settings, AS_OF)[1][0])
+    assert words in str(check(settings, AS_OF)[-1][0])
     with pytest.raises(InputError, match=words):
         STAGE.execute(Job(settings=settings, as_of=AS_OF, out=str(tmp_path / "out")))
