@@ -24,6 +24,7 @@ from topkin.ingest.readers import ACCEPTED, ROLES, common_type, escape_invalid_u
 from topkin.ingest.rules import Rules
 from topkin.ingest.sql import nearest
 from topkin.ingest.values.baskets import PLACE, flat_schema, list_path, missing_path, several_lists
+from topkin.ingest.values.id_faults import merged_floats
 from topkin.ingest.values.type_cures import type_cure
 
 
@@ -154,15 +155,18 @@ def _with_parts(source: InputSource, schema: pa.Schema, fault: str) -> str:
     )
 
 
-def _type_faults(source: InputSource, bound: pa.Schema) -> list[str]:
-    """What the types of a file's columns, after ``normalise``, break, for a message that begins with the file."""
+def _type_faults(source: InputSource, bound: pa.Schema, lost: Mapping[str, str]) -> list[str]:
+    """What the types of a file's columns, after ``normalise``, break, for a message that begins with the file.
+
+    lost: why columns of floats hold ids no more.
+    """
     faults = []
     for role, c in source.columns.items():
         accepts, accepted = ACCEPTED[role]
         t = bound.field(c).type
         if not accepts(t):
-            advice = type_cure(source.name, role, c, t)
-            faults.append(f": column {c!r} ({source.name}.{role}) must be {accepted}, got {t}: {advice}")
+            came = lost[c] if c in lost else f"{t}: {type_cure(source.name, role, c, t)}"
+            faults.append(f": column {c!r} ({source.name}.{role}) must be {accepted}, got {came}")
     return faults
 
 
@@ -198,7 +202,8 @@ def inspect(source: InputSource, files: Files) -> Inspection:
         columns = columns_read(source, _common(names, read[0].schema.names))
     except ConfigError as e:
         return replace(found, findings=(*found.findings, e))
-    types = _check_files(source, [(f.file.path, f.schema) for f in read], columns, faults)
+    some = _first_values(source, read[0].file, _float_ids(source, read[0].schema), files)
+    types = _check_files(source, [(f.file.path, f.schema) for f in read], columns, faults, some)
     stated = [f.look for f in read if f.look is not None]
     return replace(
         found,
@@ -218,7 +223,8 @@ def inspect_table(source: InputSource, rows: pa.Table) -> Inspection:
     except ConfigError as e:
         return Inspection(source=source, findings=(e,))
     faults: list[tuple[str, TopkinError]] = []
-    types = _check_files(source, [(source.path, schema)], columns, faults)
+    some = {c: rows[c] for c in _float_ids(source, schema) if c in rows.column_names}
+    types = _check_files(source, [(source.path, schema)], columns, faults, some)
     findings = [error for _, error in faults]
     if not findings and not len(rows):
         findings = [InputError(f"{source.name} must have rows, got none: look at how the table was made")]
@@ -228,13 +234,34 @@ def inspect_table(source: InputSource, rows: pa.Table) -> Inspection:
     return Inspection(source=source, files=(file,), columns=tuple(columns), types=types)
 
 
+def _float_ids(source: InputSource, schema: pa.Schema) -> list[str]:
+    """The columns of ids that are floats as they came, and that no expression replaces."""
+    computed = {c.lower() for c, _ in source.rules.normalise}
+    columns = [c for role, c in source.columns.items() if role.endswith("_id") and c.lower() not in computed]
+    own = [c for c in columns if schema.names.count(c) == 1]
+    return [c for c in own if pa.types.is_floating(ids.storage(schema.field(c).type))]
+
+
+def _first_values(source: InputSource, file: File, columns: Sequence[str], files: Files) -> dict[str, pa.ChunkedArray]:
+    """The first values of some columns of a file; none where it cannot be read, which its reader tells."""
+    try:
+        return {c: next(batches(source.name, file, files, [c], rows=65_536))[c] for c in columns}
+    except InputError:
+        return {}
+
+
 def _check_files(
     source: InputSource,
     schemas_read: Sequence[tuple[str, pa.Schema]],
     columns: Sequence[str],
     faults: list[tuple[str, TopkinError]],
+    float_ids: Mapping[str, pa.ChunkedArray],
 ) -> dict[str, pa.DataType]:
-    """Add the faults of each file of (path, schema) to ``faults``; the types that all files share, by role."""
+    """Add the faults of each file of (path, schema) to ``faults``; the types that all files share, by role.
+
+    float_ids: some values of columns of floats that should be ids.
+    """
+    lost = {c: why for c, values in float_ids.items() if (why := merged_floats(ids.decoded(values))) is not None}
     bind = cache(source.rules.bound)
     types: dict[str, tuple[pa.DataType, str]] = {}  # and the first file that has it
     for path, schema in schemas_read:
@@ -244,7 +271,7 @@ def _check_files(
         except ConfigError as e:  # the same for each file
             faults.append((path, e))
             continue
-        broken = broken or _type_faults(source, bound)
+        broken = broken or _type_faults(source, bound, lost)
         for role in ("user_id", "item_id", "vector") if not broken else ():
             column = source.column(role)
             t = None if column is None else common_type(role, bound.field(column).type)
