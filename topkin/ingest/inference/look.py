@@ -33,6 +33,7 @@ from topkin.ingest.schema_inference import (
     suggest_normalising,
     suggest_rules,
 )
+from topkin.ingest.values.findings import value_findings
 
 KEYS = {"purchases": PURCHASE_KEYS, "items": ITEM_KEYS, "users": USER_KEYS}
 """The keys that name a column, by section."""
@@ -136,7 +137,9 @@ def look(
     said = None
     if not findings:
         try:
-            said = _read_purchases(tables[0], inspect(tables[0].source(), files), clock, files)
+            inspection = inspect(tables[0].source(), files)
+            findings = list(value_findings(inspection, tables[0].sample.rows, clock))
+            said = None if findings else _read_purchases(tables[0], inspection, clock, files)
         except TopkinError as e:
             findings = [e]
     return ShopLook(tables, said, joins, findings)
