@@ -69,7 +69,7 @@ def test_the_span_of_times_is_that_of_all_files_that_have_statistics(tmp_path: P
     ("table", "changes", "message"),
     [
         (PURCHASES, {"user_id": "User"}, "has no column 'User' (purchases.user_id), did you mean 'user'"),
-        (PURCHASES, {"rules": {"r": "prise > 0"}}, "no column is called 'prise'|\"prise\" not found"),
+        (PURCHASES, {"rules": {"r": "prise > 0"}}, "names a column 'prise', which is not there, did you mean 'price'"),
         (replaced("time", [True, False]), {}, "column 'time' (purchases.timestamp) must be a timestamp"),
         (replaced("price", ["1", "2"]), {}, "must be a number, got string: set purchases.normalise.price"),
         (replaced("user", [1.0, 2.0]), {}, "a float cannot hold every id"),

@@ -120,6 +120,16 @@ class PrepareSettings(Section):
         description="What is held out: all from the as-of date on, or the last purchase of each user before it, which "
         "lets the model know what others bought later. A section [heldout] takes the place of both.",
     )
+    max_reject_share: Share = Field(
+        0.2,
+        description="Share of an input's rows that may be rejected; with more of them the run ends here, and check "
+        "finds fault. Reasons with a limit of their own, and items or users listed twice, do not count.",
+    )
+    max_reject_share_by_reason: dict[str, Share] = Field(
+        default_factory=dict,
+        description="Reason to the share of rows that may be rejected for it, in place of the limit for all: 1 for a "
+        "rule that is meant to take most rows away.",
+    )
 
 
 PRESETS: dict[str, dict[str, int]] = {
@@ -395,7 +405,6 @@ class PublishSettings(Section):
         "the model itself is passed over.",
     )
     min_users: Count = Field(1, description="Users that must have a list.")
-    max_reject_share: Share = Field(0.9, description="Share of rows rejected above which nothing is published.")
 
 
 class Settings(Section):

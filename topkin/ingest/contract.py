@@ -217,6 +217,11 @@ def _check_files(
     types: dict[str, tuple[pa.DataType, str]] = {}  # and the first file that has it
     for path, schema in schemas_read:
         broken = _name_faults(source, schema.names, columns)
+        known = tuple(dict.fromkeys([*schema.names, *source.columns.values()]))
+        unknown = source.rules.column_faults(known, sides=source.name in ("purchases", "heldout"))
+        faults.extend((path, e) for e in unknown)
+        if unknown and not broken:
+            continue
         try:
             bound = schema if broken else bind(pa.schema([schema.field(c) for c in columns]))
         except ConfigError as e:  # the same for each file

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from topkin.errors import ConfigError
-from topkin.ingest.sql import Expression, literal, query, quoted
+from topkin.ingest.sql import SIDES, Expression, literal, query, quoted
 
 
 @dataclass(frozen=True)
@@ -56,10 +56,44 @@ class Rules:
                 unread.append(column)
         return unread
 
-    def bound(self, schema: pa.Schema) -> pa.Schema:
-        """The schema after ``normalise``. Raises ConfigError where an expression does not fit the columns."""
-        empty = self.normalised(schema.empty_table())
+    def column_faults(self, columns: Sequence[str], *, sides: bool = False) -> list[ConfigError]:
+        """An error for each expression that names a column which is none of ``columns``, nor made before it.
+
+        sides: whether rules may ask the item and the user, see ``sql.SIDES``; ``normalise`` may not.
+        """
+        faults, known = [], list(columns)
+        for column, expression in (*self.normalise, *((None, e) for _, e in self.rules)):
+            try:
+                expression.check_columns(known, sides=sides and column is None)
+            except ConfigError as e:
+                faults.append(e)
+            known += [column] if column is not None and column not in known else []
+        return faults
+
+    def asked(self, columns: Sequence[str]) -> dict[str, tuple[str, ...]]:
+        """What rules ask the item and the user: ``{"item": ("category",)}``, the names as they are written.
+
+        columns: those of the file. One that is called item or user wins: its own fields are meant.
+        """
+        own = {c.lower() for c in (*columns, *(c for c, _ in self.normalise))}
+        sides: dict[str, dict[str, str]] = {}
         for _, expression in self.rules:
+            for name, *rest in expression.references():
+                side = name.lower()
+                if rest and side in SIDES and side not in own:
+                    sides.setdefault(side, {}).setdefault(rest[0].lower(), rest[0])
+        return {side: tuple(fields.values()) for side, fields in sides.items()}
+
+    def bound(self, schema: pa.Schema) -> pa.Schema:
+        """The schema after ``normalise``. Raises ConfigError where an expression does not fit the columns.
+
+        Rules that ask an item or a user which the schema does not have are passed over.
+        """
+        empty = self.normalised(schema.empty_table())
+        asked = self.asked(empty.column_names)
+        for _, expression in self.rules:
+            if any(path[0].lower() in asked for path in expression.references()):
+                continue
             kind = expression.evaluate(empty).type
             if not pa.types.is_boolean(kind):
                 raise ConfigError(
