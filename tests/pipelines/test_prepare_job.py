@@ -75,6 +75,7 @@ def settings(
     return Settings.model_validate(
         {
             "run": {"parts": 3},
+            "prepare": {"max_reject_share": 1},
             "purchases": {
                 "path": write(data, folder / "purchases", files, group),
                 **{"user_id": "who", "item_id": "what", "timestamp": "when"},

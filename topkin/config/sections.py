@@ -122,12 +122,13 @@ class PrepareSettings(Section):
     )
     max_reject_share: Share = Field(
         0.2,
-        description="Share of an input's rows that may be rejected; with more of them the run ends here, and check "
-        "finds fault. Reasons with a limit of their own, and items or users listed twice, do not count.",
+        description="Share of an input's rows that may be rejected for reasons of topkin's own, such as times that "
+        "cannot be read; with more of them check finds fault and the run ends here. With rules of yours and purchases "
+        "without a user half of the rows may go, or this share if it is more.",
     )
     max_reject_share_by_reason: dict[str, Share] = Field(
         default_factory=dict,
-        description="Reason to the share of rows that may be rejected for it, in place of the limit for all: 1 for a "
+        description="Reason to the share of rows that may be rejected for it, by which alone it is judged: 1 for a "
         "rule that is meant to take most rows away.",
     )
 

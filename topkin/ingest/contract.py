@@ -60,8 +60,8 @@ def sources(settings: Settings) -> dict[str, InputSource]:
 class Inspection:
     """What the files of an input turned out to be.
 
-    ``columns``: those that are read, in order. ``types``: what ids are kept as, by user_id and item_id, and
-    vectors of a fixed size, by vector.
+    ``columns``: those that are read, in order. ``schema``: of the first file, all its columns.
+    ``types``: what ids are kept as, by user_id and item_id, and vectors of a fixed size, by vector.
     ``earliest``: the first purchase as the files' own statistics say, naive UTC, where all do. ``latest``: the last,
     as those say that do.
     ``findings``: what breaks the contract; where there are any, the rest is not to be relied on.
@@ -70,6 +70,7 @@ class Inspection:
     source: InputSource
     files: tuple[File, ...] = ()
     columns: tuple[str, ...] = ()
+    schema: pa.Schema = field(default_factory=lambda: pa.schema([]))
     types: Mapping[str, pa.DataType] = field(default_factory=dict)
     earliest: datetime | None = None
     latest: datetime | None = None
@@ -171,7 +172,8 @@ def inspect(source: InputSource, files: Files) -> Inspection:
         names = list(dict.fromkeys(name for _, f in read for name in f.schema.names))
         columns = columns_read(source, _common(names, read[0][1].schema.names))
     except ConfigError as e:
-        return Inspection(source=source, findings=(*_merge_alike(faults), e))
+        seen = tuple(replace(file, rows=f.rows) for file, f in read)
+        return Inspection(source=source, files=seen, schema=read[0][1].schema, findings=(*_merge_alike(faults), e))
     types = _check_files(source, [(file.path, f.schema) for file, f in read], columns, faults)
     findings = _merge_alike(faults)
     if not findings and not any(f.rows for _, f in read):
@@ -182,6 +184,7 @@ def inspect(source: InputSource, files: Files) -> Inspection:
         source=source,
         files=tuple(replace(file, rows=f.rows) for file, f in read),
         columns=tuple(columns),
+        schema=read[0][1].schema,
         types=types,
         earliest=min((first for first, _ in stated), default=None) if len(stated) == len(spans) else None,
         latest=max((last for _, last in stated), default=None),
@@ -203,7 +206,7 @@ def inspect_table(source: InputSource, rows: pa.Table) -> Inspection:
     if findings:
         return Inspection(source=source, findings=tuple(findings))
     file = File(source.path, rows.nbytes, rows=len(rows))
-    return Inspection(source=source, files=(file,), columns=tuple(columns), types=types)
+    return Inspection(source=source, files=(file,), columns=tuple(columns), schema=rows.schema, types=types)
 
 
 def _check_files(
@@ -217,7 +220,7 @@ def _check_files(
     types: dict[str, tuple[pa.DataType, str]] = {}  # and the first file that has it
     for path, schema in schemas_read:
         broken = _name_faults(source, schema.names, columns)
-        known = tuple(dict.fromkeys([*schema.names, *source.columns.values()]))
+        known = list(dict.fromkeys([*schema.names, *columns, *source.columns.values()]))
         unknown = source.rules.column_faults(known, sides=source.name in ("purchases", "heldout"))
         faults.extend((path, e) for e in unknown)
         if unknown and not broken:
@@ -293,15 +296,6 @@ def _common(names: list[str], first: list[str]) -> list[str]:
     """The column names of all files, those of the first winning over others that differ in letter case only."""
     lower = {n.lower() for n in first}
     return [*first, *(n for n in names if n not in first and n.lower() not in lower)]
-
-
-def sample(inspection: Inspection, files: Files, rows: int = 8192) -> pa.Table | None:
-    """The first rows of an input, as its reader gives them but their texts readable; None where it has none."""
-    for file in inspection.files:
-        for table in batches(inspection.source.name, file.path, files, inspection.columns, rows=rows):
-            if len(table):
-                return escape_invalid_utf8(table).rows
-    return None
 
 
 def vector_dim(inspection: Inspection, files: Files) -> int | None:

@@ -1,7 +1,7 @@
 """Prepare in memory: what the prepare job does, as functions of tables; and the counts of where rows went."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -24,6 +24,7 @@ from topkin.ingest.cleaning import (
 from topkin.ingest.contract import InputSource
 from topkin.ingest.events import histories, sort_and_deduplicate, split_by_time
 from topkin.ingest.files import FILE
+from topkin.ingest.judging.lookups import Lookup
 from topkin.ingest.splits import count_leaks, hold_out_last
 
 COUNTS = schemas.schema(source=pa.string(), kind=pa.string(), reason=pa.string(), n=pa.int64())
@@ -35,7 +36,7 @@ class PreparePlan:
     """What preparing depends on, beside the rows. ``as_of`` and ``clock`` are naive UTC.
 
     split: ``time`` or ``last``, see ``config.Prepare``; a source ``heldout`` takes its place. vector_dim: how many
-    numbers the items' vectors have, where there are some.
+    numbers the items' vectors have, where there are some. lookups: what the purchases' rules ask, by side.
     """
 
     purchases: InputSource
@@ -50,6 +51,7 @@ class PreparePlan:
     drop_duplicates: bool = True
     split: str = "time"
     vector_dim: int | None = None
+    lookups: Mapping[str, Lookup] = field(default_factory=dict)
 
     @property
     def sources(self) -> dict[str, InputSource]:
@@ -63,11 +65,13 @@ class PreparePlan:
             return purchase_rows(self.user_type, self.item_type, row_hashes=self.drop_duplicates)
         return item_rows(self.item_type, self.vector_dim) if name == "items" else user_rows(self.user_type)
 
-    def clean(self, name: str, rows: pa.Table) -> Cleaned:
-        """Clean rows of an input, with FILE and ROW."""
+    def clean(self, name: str, rows: pa.Table, lookups: Mapping[str, pa.Table] | None = None) -> Cleaned:
+        """Clean rows of an input, with FILE and ROW; ``lookups``: the tables of the plan's look-ups, by side."""
         source = self.sources[name]
         if name in ("purchases", "heldout"):
-            return clean_purchases(rows, source, self.clock, row_hashes=self.drop_duplicates)
+            asked = source.rules.asked(rows.column_names)
+            tables = {side: table for side, table in (lookups or {}).items() if side in asked}
+            return clean_purchases(rows, source, self.clock, row_hashes=self.drop_duplicates, lookups=tables)
         return clean_items(rows, source, self.vector_dim) if name == "items" else clean_users(rows, source)
 
 
@@ -231,9 +235,9 @@ def sorted_rejects(rejects: pa.Table) -> pa.Table:
     return rejects.sort_by([("source", "ascending"), ("file", "ascending"), ("row", "ascending")]).combine_chunks()
 
 
-def prepare(raw: Mapping[str, pa.Table], plan: PreparePlan) -> Prepared:
-    """Prepare whole inputs in memory: each a table of the columns read, FILE and ROW, by name."""
-    cleaned = {name: plan.clean(name, raw[name]) for name in plan.sources}
+def prepare(raw: Mapping[str, pa.Table], plan: PreparePlan, lookups: Mapping[str, pa.Table] | None = None) -> Prepared:
+    """Prepare whole inputs in memory: each a table of the columns read, FILE and ROW, by name; look-ups by side."""
+    cleaned = {name: plan.clean(name, raw[name], lookups) for name in plan.sources}
     purchases, items, users, heldout = (
         cleaned[name].accepted if name in cleaned else None for name in ("purchases", "items", "users", "heldout")
     )

@@ -70,8 +70,8 @@ class Rules:
             known += [column] if column is not None and column not in known else []
         return faults
 
-    def asked(self, columns: Sequence[str]) -> dict[str, tuple[str, ...]]:
-        """What rules ask the item and the user: ``{"item": ("category",)}``, the names as they are written.
+    def asked(self, columns: Sequence[str]) -> dict[str, dict[str, str]]:
+        """What rules ask the item and the user: side -> column, as it is written -> key of the first rule that does.
 
         columns: those of the file. One that is called item or user wins: its own fields are meant.
         """
@@ -79,10 +79,11 @@ class Rules:
         sides: dict[str, dict[str, str]] = {}
         for _, expression in self.rules:
             for name, *rest in expression.references():
-                side = name.lower()
-                if rest and side in SIDES and side not in own:
-                    sides.setdefault(side, {}).setdefault(rest[0].lower(), rest[0])
-        return {side: tuple(fields.values()) for side, fields in sides.items()}
+                if rest and name.lower() in SIDES and name.lower() not in own:
+                    fields = sides.setdefault(name.lower(), {})
+                    if rest[0].lower() not in map(str.lower, fields):
+                        fields[rest[0]] = expression.key
+        return sides
 
     def bound(self, schema: pa.Schema) -> pa.Schema:
         """The schema after ``normalise``. Raises ConfigError where an expression does not fit the columns.

@@ -85,22 +85,12 @@ def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
 def _reserved_words() -> frozenset[str]:
     """The words that SQL keeps for itself, but those that stand between values."""
     words = query("SELECT keyword_name AS word FROM duckdb_keywords() WHERE keyword_category = 'reserved'")["word"]
-    return frozenset(words.to_pylist()) - {
-        "and",
-        "or",
-        "not",
-        "is",
-        "in",
-        "null",
-        "then",
-        "else",
-        "case",
-        "from",
-        "where",
-    }
+    return frozenset(words.to_pylist()) - _BETWEEN
 
 
 _BEFORE = "SELECT (\n"
+_BETWEEN = {"and", "or", "not", "is", "in", "null", "then", "else", "case", "from", "where"}
+_TYPES = ("VARCHAR", "STRING", "TEXT", "INTEGER", "BIGINT", "DOUBLE", "DECIMAL", "BOOLEAN", "DATE", "TIMESTAMP", "BLOB")
 
 
 @dataclass(frozen=True)
@@ -236,20 +226,6 @@ class Expression:
         return f"cannot be asked: {words}; {typed}"
 
 
-_TYPES = (
-    "VARCHAR",
-    "STRING",
-    "TEXT",
-    "INTEGER",
-    "BIGINT",
-    "DOUBLE",
-    "DECIMAL",
-    "BOOLEAN",
-    "DATE",
-    "TIMESTAMP",
-    "INTERVAL",
-    "BLOB",
-)
 SIDES = {"item": "items", "user": "users"}
 """What a rule calls the purchase's item and user, and the section that has their columns."""
 

@@ -16,6 +16,8 @@ from topkin.ingest.contract import InputSource
 from topkin.ingest.sql import nearest
 
 KEY, BY_REASON = "prepare.max_reject_share", "prepare.max_reject_share_by_reason"
+MOST = 0.5
+"""Share of rows above which most of an input is gone, whoever meant it."""
 _CURES = (
     ("is null", "a row without it cannot be used: name another column, or fill it with {normalise}"),
     ("largest int64", "keep such ids as text: {normalise} = 'CAST({sql} AS VARCHAR)'"),
@@ -36,7 +38,16 @@ def rejects_in_words(rejected: Mapping[str, int], rows: int, reasons: int = 4) -
     return f"rejected {total:,} ({percent(total, rows)}): {', '.join(shown)}"
 
 
-def percent(part: int, whole: int) -> str:
+def rejects_of_inputs(counts: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What was rejected of each input, in words, from the ``sources`` of statistics.json; inputs without are left out.
+
+    ``purchases rejected 1,234 (2.1 %): …``
+    """
+    words = {name: rejects_in_words(c["rejected"], c["rows"]) for name, c in counts.items()}
+    return [f"{name} {text}" for name, text in words.items() if text]
+
+
+def percent(part: float, whole: float) -> str:
     """``2.1 %``; what is not nothing and not all is not shown as 0 or 100."""
     share = part / whole if whole else 0.0
     if 0 < share < 0.001:
@@ -55,8 +66,9 @@ def faults_of_rejects(
 ) -> list[str]:
     """What is wrong where more of an input's rows are rejected than the limits allow.
 
-    A reason with a limit of its own is judged by that alone; the others are judged together. That an item or user is
-    listed twice loses none, and is judged by a limit of its own only.
+    A reason with a limit of its own is judged by that alone. Of the others those that nobody meant are held to
+    ``max_reject_share``; together with rows that a rule takes away and purchases of no user they may be half of all,
+    or ``max_reject_share`` if that is more. That an item or user is listed twice loses none.
 
     Args:
         source: the input.
@@ -69,24 +81,36 @@ def faults_of_rejects(
         A message for each limit that is passed: rule, what came, cure.
     """
     own = limits.max_reject_share_by_reason
-    together = {r: n for r, n in rejected.items() if n and r not in own and r not in LISTED_TWICE.values()}
-    faults = []
-    total = sum(together.values())
-    if rows and total / rows > limits.max_reject_share:
-        most = max(sorted(together), key=lambda r: together[r])
-        faults.append(
-            f"{source.name}: at most {_limit(limits.max_reject_share)} of the rows may be rejected ({KEY}), got "
-            f"{percent(total, rows)} of {rows:,}: {_reasons(together, examples)}; {_cure(source, most)}, or, where it "
-            f'is meant, set {BY_REASON}."{most}" = {_room(together[most] / rows)}'
-        )
+    every = {r: n for r, n in rejected.items() if n and r not in own and r not in LISTED_TWICE.values()}
+    meant = {*source.rules.rejection_reasons, _no_user(source)}
+    unmeant = {r: n for r, n in every.items() if r not in meant}
+    most, by_key = limits.max_reject_share, f"({KEY} = {_number(limits.max_reject_share)})"
+    faults: list[str] = []
+    for some, limit, rule in (
+        (unmeant, most, f"at most {percent(most, 1)} of the rows may be rejected {by_key}"),
+        (every, max(most, MOST), f"at most {percent(max(most, MOST), 1)} of the rows may be rejected in all"),
+    ):
+        total = sum(some.values())
+        if rows and total / rows > limit and not faults:
+            first = max(sorted(some), key=lambda r: some[r])
+            faults.append(
+                f"{source.name}: {rule}, got {percent(total, rows)} of {rows:,}: {_reasons(some, examples)}; "
+                f"{_cure(source, first)}; where it is meant, set {_limit_key(first)} = {_room(some[first] / rows)}"
+            )
     for reason, limit in own.items():
         n = rejected.get(reason, 0)
         if rows and n / rows > limit:
             faults.append(
-                f'{source.name}: at most {_limit(limit)} of the rows may be rejected by {BY_REASON}."{reason}", got '
-                f"{percent(n, rows)} of {rows:,}{_such_as(reason, examples)}; {_cure(source, reason)}, or raise the key"
+                f"{source.name}: at most {percent(limit, 1)} of the rows may be rejected by {_limit_key(reason)}, got "
+                f"{percent(n, rows)} of {rows:,}{_such_as(reason, examples)}; {_cure(source, reason)}; where it is "
+                "meant, raise the key"
             )
     return faults
+
+
+def _no_user(source: InputSource) -> str:
+    """The reason of purchases that guests made."""
+    return f"{source.columns['user_id']} is null" if "item_id" in source.columns and "user_id" in source.columns else ""
 
 
 def check_limited_reasons(limits: PrepareSettings, sources: Mapping[str, InputSource]) -> None:
@@ -162,8 +186,12 @@ def _cure(source: InputSource, reason: str) -> str:
     return f"mend the data, or read them with {normalise}" if column else "mend the data"
 
 
-def _limit(share: float) -> str:
+def _number(share: float) -> str:
     return f"{share:.3g}"
+
+
+def _limit_key(reason: str) -> str:
+    return f"{BY_REASON}.{json.dumps(reason, ensure_ascii=False)}"
 
 
 def _room(share: float) -> str:

@@ -25,8 +25,8 @@ class _Group:
     rows: int
 
 
-def sample_rows(inspection: Inspection, files: Files, rows: int = ROWS) -> pa.Table | None:
-    """Rows of an input as its reader gives them, with FILE and ROW; None where it has none.
+def sample_rows(inspection: Inspection, files: Files, rows: int = ROWS) -> list[pa.Table]:
+    """Rows of an input as its reader gives them, with FILE and ROW: a table for each schema that its files have.
 
     All of them where there are at most ``rows``. Else some of each row group or, where there are more of these than
     GROUPS, of so many spread evenly over the files: drawn at random from the first rows of each, always the same ones.
@@ -34,7 +34,7 @@ def sample_rows(inspection: Inspection, files: Files, rows: int = ROWS) -> pa.Ta
     """
     some = [f for f in inspection.files if f.rows]
     if not some:
-        return None
+        return []
     name, columns = inspection.source.name, inspection.columns
     first = next(t for t in batches(name, some[0].path, files, columns, rows=1024) if len(t))
     rows = max(1, min(rows, BYTES * len(first) // max(first.nbytes, 1)))
@@ -42,7 +42,7 @@ def sample_rows(inspection: Inspection, files: Files, rows: int = ROWS) -> pa.Ta
     if inspection.rows <= rows:
         for file in some:
             tables += list(batches(name, file.path, files, columns, rows=1 << 17))
-        return pa.concat_tables(tables)
+        return _by_schema(tables)
     groups = _spread(_groups(name, some, files), GROUPS)
     total, rng = sum(g.rows for g in groups), np.random.default_rng(0)
     for group in groups:
@@ -54,7 +54,16 @@ def sample_rows(inspection: Inspection, files: Files, rows: int = ROWS) -> pa.Ta
             start += len(table)
             if start >= head:
                 break
-    return pa.concat_tables(tables)
+    return _by_schema(tables)
+
+
+def _by_schema(tables: Sequence[pa.Table]) -> list[pa.Table]:
+    """The tables with rows, those of one schema as one: widths and units may differ between files."""
+    alike: dict[str, list[pa.Table]] = {}
+    for table in tables:
+        if len(table):
+            alike.setdefault(str(table.schema), []).append(table)
+    return [pa.concat_tables(some) for some in alike.values()]
 
 
 def _groups(name: str, some: Sequence[File], files: Files) -> list[_Group]:
