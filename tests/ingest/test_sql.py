@@ -120,14 +120,23 @@ def test_rules_ask_the_item_and_the_user_and_a_column_of_that_name_wins() -> Non
     rules = Rules.of(
         "p", {"s": "upper(s)"}, {"a": "item.Kind <> 'fuel' AND ITEM.kind <> 'x'", "b": "user.land = 'UK'", "c": "q > 1"}
     )
-    assert rules.asked(["q", "s"]) == {"item": {"Kind": "p.rules.'a'"}, "user": {"land": "p.rules.'b'"}}
-    assert rules.asked(["q", "s", "Item"]) == {"user": {"land": "p.rules.'b'"}}
+    plain = pa.schema({"q": pa.int64(), "s": pa.string(), "user": pa.string()})
+    assert rules.asked(plain) == {"item": {"Kind": "p.rules.'a'"}, "user": {"land": "p.rules.'b'"}}
+    struct = plain.append(pa.field("Item", pa.struct({"kind": pa.string()})))
+    assert rules.asked(struct) == {"user": {"land": "p.rules.'b'"}}
     assert rules.columns(["q", "s", "Item"]) == ["q", "s", "Item"]
     assert rules.column_faults(["q", "s"], sides=True) == []
     first, second = map(str, rules.column_faults(["q", "s"]))
     assert "asks the item, which only rules over purchases can" in first
     assert "asks the user, which only rules over purchases can" in second
     assert Rules.of("p", {"s": "item.kind"}, {}).column_faults(["s"], sides=True)
+
+
+def test_the_text_names_the_column_of_the_rows_whatever_stands_around_it() -> None:
+    text = "item = 'é' AND ITEM.kind <> 'item.kind' AND \"item\".\"Kind\" = 'b'"
+    rows = pa.table({"item": ["é", "é"], "__item": [{"kind": "a"}, {"kind": "b"}]})
+    assert Expression("k", "item.kind = 'b' AND item = 'é'").evaluate(rows).to_pylist() == [False, True]
+    assert Expression("k", text).evaluate(rows).to_pylist() == [False, True]
 
 
 def test_an_expression_may_name_what_an_earlier_one_makes_and_not_what_a_later_one_does() -> None:
@@ -188,6 +197,25 @@ def test_records_are_json_of_every_type() -> None:
     assert first == {"a'b\"": 1, "f": "nan", "g": "-inf", "t": "1970-01-01 00:00:00", "l": [1], "b": "\\x00a"}
     assert second == {"a'b\"": None, "f": 1.5, "g": None, "t": None, "l": None, "b": None}
     assert records(rows.select([])).to_pylist() == ["{}", "{}"]
+
+
+def test_records_of_nested_columns_are_json_whatever_is_in_them() -> None:
+    import json
+
+    one = {"a": "x"}
+    deep = {"p": float("nan"), "of": [{"n": 1, "x": float("inf")}, None]}
+    vectors = pa.array([[1.0, float("nan")], [0.5, 2.0]], pa.list_(pa.float32(), 2))
+    rows = pa.table(
+        {"one": [one, None], "deep": [deep, None], "lists": [[[1.5], [float("nan")]], None], "vectors": vectors}
+    )
+    first, second = (json.loads(r, parse_constant=pytest.fail) for r in records(rows).to_pylist())
+    assert first == {
+        "one": one,
+        "deep": {"p": "nan", "of": [{"n": 1, "x": "inf"}, None]},
+        "lists": [[1.5], ["nan"]],
+        "vectors": [1.0, "nan"],
+    }
+    assert second == {"one": None, "deep": None, "lists": None, "vectors": [0.5, 2.0]}
 
 
 def test_the_nearest_name_is_offered_in_its_own_case() -> None:

@@ -69,9 +69,7 @@ class PreparePlan:
         """Clean rows of an input, with FILE and ROW; ``lookups``: the tables of the plan's look-ups, by side."""
         source = self.sources[name]
         if name in ("purchases", "heldout"):
-            asked = source.rules.asked(rows.column_names)
-            tables = {side: table for side, table in (lookups or {}).items() if side in asked}
-            return clean_purchases(rows, source, self.clock, row_hashes=self.drop_duplicates, lookups=tables)
+            return clean_purchases(rows, source, self.clock, row_hashes=self.drop_duplicates, lookups=lookups)
         return clean_items(rows, source, self.vector_dim) if name == "items" else clean_users(rows, source)
 
 

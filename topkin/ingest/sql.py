@@ -9,7 +9,7 @@ import re
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import duckdb
@@ -93,6 +93,14 @@ _BETWEEN = {"and", "or", "not", "is", "in", "null", "then", "else", "case", "fro
 _TYPES = ("VARCHAR", "STRING", "TEXT", "INTEGER", "BIGINT", "DOUBLE", "DECIMAL", "BOOLEAN", "DATE", "TIMESTAMP", "BLOB")
 
 
+@lru_cache(1024)
+def _tree(text: str) -> dict[str, Any]:
+    """The syntax tree of an expression, or what is wrong with it."""
+    sql = literal(f"{_BEFORE}{text}\n)")
+    tree: dict[str, Any] = json.loads(query(f"SELECT json_serialize_sql({sql}) AS tree")["tree"][0].as_py())
+    return tree
+
+
 @dataclass(frozen=True)
 class Expression:
     """One SQL expression over the columns of a row; ``key`` is its place in the configuration."""
@@ -120,8 +128,7 @@ class Expression:
 
     def _paths(self) -> tuple[list[tuple[str, ...]], set[str]]:
         """All names with what is taken of them, and in lower case those that may be arguments of lambdas."""
-        sql = literal(f"{_BEFORE}{self.text}\n)")
-        tree = json.loads(query(f"SELECT json_serialize_sql({sql}) AS tree")["tree"][0].as_py())
+        tree = _tree(self.text)
         if tree["error"]:
             raise self.refused(f"is not an SQL expression: {self._syntax_error(tree)}")
         select = tree["statements"][0]["node"]
@@ -180,14 +187,30 @@ class Expression:
             raise self.refused(f"{why}; the columns are {_listed(columns)}")
 
     def evaluate(self, rows: pa.Table) -> pa.ChunkedArray:
-        """Its value for each row. Raises ConfigError that says the rule, the columns' types and the cure."""
+        """Its value for each row. Raises ConfigError that says the rule, the columns' types and the cure.
+
+        Where the rows have a column ``side_column("item")``, ``item.category`` is a field of that one.
+        """
         try:
-            values = query(f"SELECT (\n{self.text}\n) AS value FROM rows", rows)["value"]
+            values = query(f"SELECT (\n{self._beside(rows.column_names)}\n) AS value FROM rows", rows)["value"]
         except duckdb.Error as e:
             raise self.refused(self._failure(e, rows)) from e
         if len(values) != len(rows):
             raise self.refused(f"must give one value for each row, got {len(values)} for {len(rows)}")
         return values
+
+    def _beside(self, columns: Sequence[str]) -> str:
+        """The text with the columns of the item and the user under the name that the rows have them by."""
+        sides = {side for side in SIDES if side_column(side) in columns}
+        text, arguments = f"{_BEFORE}{self.text}".encode(), self._paths()[1] if sides else set()
+        nodes = _nodes(_tree(self.text)["statements"][0]["node"]["select_list"]) if sides else ()
+        named = [n for n in nodes if n.get("class") == "COLUMN_REF" and len(n["column_names"]) > 1]
+        for node in sorted(named, key=lambda n: -n["query_location"]):
+            side, at = node["column_names"][0], node["query_location"]
+            if side.lower() in sides - arguments:
+                after = at + len(side.encode()) + (2 if text[at : at + 1] == b'"' else 0)
+                text = text[:at] + quoted(side_column(side.lower())).encode() + text[after:]
+        return text.decode()[len(_BEFORE) :]
 
     def _failure(self, error: duckdb.Error, rows: pa.Table) -> str:
         """Why it cannot be asked of rows, in topkin's words where they are known."""
@@ -210,11 +233,11 @@ class Expression:
             return f"names a {missing[1].lower()} {missing[2]!r} that DuckDB does not have{near}"
         if missing := re.search(r"Could not find key \"(.+?)\" in struct", words):
             fields = [f.name for t in types.values() if pa.types.is_struct(t) for f in t]
-            return f"names a field {missing[1]!r}, which is not there{nearest(missing[1], fields)}; {typed}"
-        if field := re.search(r"Cannot extract field '(.+?)'", words):
             wins = [c for c in mentioned if c.lower() in SIDES and c.lower() in types]
             why = f"; the file's own column {wins[0]!r} is meant before the {wins[0].lower()}'s" if wins else ""
-            return f"asks for a field {field[1]!r} of a column that has none; {typed}{why}"
+            return f"names a field {missing[1]!r}, which is not there{nearest(missing[1], fields)}; {typed}{why}"
+        if field := re.search(r"Cannot extract field '(.+?)'", words):
+            return f"asks for a field {field[1]!r} of a column that has none; {typed}"
         if call := re.search(r"(?:argument types '|function call \")(.+?)\(", words):
             name = {"~~": "LIKE", "!~~": "NOT LIKE"}.get(call[1], call[1])
             return (
@@ -228,6 +251,11 @@ class Expression:
 
 SIDES = {"item": "items", "user": "users"}
 """What a rule calls the purchase's item and user, and the section that has their columns."""
+
+
+def side_column(side: str) -> str:
+    """The struct column by which rows have what rules ask of their item or user."""
+    return f"__{side}"
 
 
 def _listed(columns: Sequence[str], most: int = 40) -> str:

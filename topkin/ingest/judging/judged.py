@@ -12,6 +12,7 @@ from topkin.ingest.judging.limits import count_by_reason, examples_of
 from topkin.ingest.judging.lookups import FIELDS
 from topkin.ingest.prepare import PreparePlan
 from topkin.ingest.readers import escape_invalid_utf8
+from topkin.ingest.sql import side_column
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +37,7 @@ def judged(name: str, rows: pa.Table, plan: PreparePlan, lookups: Mapping[str, p
     source = plan.sources[name]
     readable = escape_invalid_utf8(rows.drop_columns([FILE, ROW])).rows
     if name in ("purchases", "heldout"):
-        sides = source.rules.asked(readable.column_names)
-        fields = [pa.field(side, plan.lookups[side].schema.field(FIELDS).type) for side in sides]
+        fields = [pa.field(side_column(s), look.schema.field(FIELDS).type) for s, look in plan.lookups.items()]
         source.rules.bound(pa.schema([*readable.schema, *fields]))
     cleaned = plan.clean(name, rows, lookups)
     rejects = cleaned.rejects

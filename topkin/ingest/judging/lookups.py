@@ -1,7 +1,7 @@
 """What rules over purchases ask of the item and the user: columns of the catalogue and of the users' table.
 
-A rule names them ``item.category``. The rows that it is asked of get a struct column ``item`` with the named columns,
-null throughout where the catalogue does not have the item.
+A rule names them ``item.category``. The rows that it is asked of get a struct column with the named columns, null
+throughout where the catalogue does not have the item.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from topkin.errors import ConfigError, InputError
 from topkin.ingest.contract import InputSource, Inspection
 from topkin.ingest.files import FILE, ROW
 from topkin.ingest.readers import escape_invalid_utf8
-from topkin.ingest.sql import SIDES, nearest
+from topkin.ingest.sql import SIDES, nearest, side_column
 
 ID, FIELDS = "id", "fields"
 """Columns of a look-up's table: the canonical id, and a struct of what is asked by the names in the rules."""
@@ -54,7 +54,8 @@ def lookups_of(asking: Sequence[Inspection], inputs: Mapping[str, Inspection]) -
     """
     sides: dict[str, dict[str, tuple[str, str]]] = {}
     for inspection in asking:
-        for side, fields in inspection.source.rules.asked(inspection.columns).items():
+        rules, read = inspection.source.rules, [inspection.schema.field(c) for c in inspection.columns]
+        for side, fields in rules.asked(rules.normalised(pa.schema(read).empty_table()).schema).items():
             for field, key in fields.items():
                 sides.setdefault(side, {}).setdefault(field.lower(), (field, key))
     lookups = {}
@@ -139,5 +140,5 @@ def joined(rows: pa.Table, keys: Mapping[str, pa.ChunkedArray | pa.Array], table
     for side, table in tables.items():
         at = pc.index_in(keys[f"{side}_id"], value_set=table[ID].combine_chunks())
         at = at.combine_chunks() if isinstance(at, pa.ChunkedArray) else at
-        rows = rows.append_column(side, table[FIELDS].combine_chunks().take(at))
+        rows = rows.append_column(side_column(side), table[FIELDS].combine_chunks().take(at))
     return rows
