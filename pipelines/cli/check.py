@@ -147,17 +147,20 @@ def _print(inputs: Sequence[CheckedInput], as_of: datetime, output: str) -> None
     from rich.console import Console
 
     console = Console()
+
+    def say(line: str) -> None:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
     for seen in inputs:
         console.print(_table(seen))
         if seen.rejects:
             total = sum(r.rows for r in seen.rejects)
-            of = f"{total:,} of {seen.looked_at:,} rows ({percent(total, seen.looked_at)}) would be rejected:"
-            console.print(f"{seen.name}: {of}", highlight=False, markup=False, soft_wrap=True)
-            for r in seen.rejects:
-                line = f"  {r.rows:>9,}  {r.reason}, as {r.example}"
-                console.print(line, highlight=False, markup=False, soft_wrap=True)
-            console.print()
-    console.print(f"as of {as_of.isoformat(sep=' ')}, into {output}", highlight=False, markup=False, soft_wrap=True)
+            say(f"rejected {total:,} of {seen.looked_at:,} rows ({percent(total, seen.looked_at)}):")
+        for r in seen.rejects:
+            say(f"{r.rows:>11,}  {percent(r.rows, seen.looked_at):>8}  {r.reason}")
+            say(f"{'':>23}{r.example}")
+        say("")
+    say(f"as of {as_of.isoformat(sep=' ')}, into {output}")
 
 
 def _table(seen: CheckedInput) -> "Table":
@@ -165,9 +168,10 @@ def _table(seen: CheckedInput) -> "Table":
     from rich.text import Text
 
     title = f"{seen.name}: {seen.files:,} file{'' if seen.files == 1 else 's'}, {seen.rows:,} rows"
-    looked_at = "all rows" if seen.looked_at == seen.rows else f"{seen.looked_at:,} rows of all files"
+    if 0 < seen.looked_at < seen.rows:
+        title += f", of which {seen.looked_at:,} of all files are looked at"
     table = Table(title=Text(title, style="bold"), title_justify="left")
-    for name in ("key", "column or expression", "type", looked_at if seen.looked_at else "not looked at"):
+    for name in ("key", "column or expression", "type", "share" if seen.looked_at else "not looked at"):
         table.add_column(name)
     for c in seen.columns:
         null = f"{c.null:.1%} null" if c.null else ""

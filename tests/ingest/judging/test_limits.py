@@ -116,6 +116,8 @@ def test_the_value_that_a_message_names_is_one_that_helps(counts: dict[str, int]
         faults = faults_of_rejects(SOURCE, counts, 100, limits, {})
         if not faults:
             break
+        if sum(counts.values()) >= 100:  # all of them: no limit makes that a good input
+            return
         key, value = faults[0].rpartition("set prepare.max_reject_share_by_reason.")[2].rsplit(" = ", 1)
         own[json.loads(key)] = float(value)
     assert faults == []

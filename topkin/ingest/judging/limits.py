@@ -1,6 +1,7 @@
 """Which share of an input's rows may be rejected, in all and for one reason, and the words for what was."""
 
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -95,7 +96,12 @@ def faults_of_rejects(
             first = max(sorted(some), key=lambda r: some[r])
             faults.append(
                 f"{source.name}: {rule}, got {percent(total, rows)} of {rows:,}: {_reasons(some, examples)}; "
-                f"{_cure(source, first)}; where it is meant, set {_limit_key(first)} = {_room(some[first] / rows)}"
+                f"{_cure(source, first)}"
+                + (
+                    f"; where it is meant, set {_limit_key(first)} = {_room(some[first] / rows)}"
+                    if total < rows
+                    else ""
+                )
             )
     for reason, limit in own.items():
         n = rejected.get(reason, 0)
@@ -134,8 +140,15 @@ def examples_of(rejects: pa.Table, source: InputSource) -> dict[str, str]:
     examples = {}
     for reason, at in zip(first["reason"].to_pylist(), first["at_min"].to_pylist(), strict=True):
         row = {c: rejects[c][at].as_py() for c in ("file", "row", "record")}
-        examples[reason] = f"{_values(reason, row['record'], source)} in row {row['row']:,} of {row['file']}"
+        examples[reason] = (
+            f"{_values(reason, row['record'], source)} in row {row['row']:,} of {_from_here(row['file'])}"
+        )
     return examples
+
+
+def _from_here(path: str) -> str:
+    """A path as it is typed in the current folder, where it lies below it."""
+    return path.removeprefix(os.getcwd().rstrip("/") + "/")
 
 
 def count_by_reason(rejects: pa.Table) -> dict[str, int]:
