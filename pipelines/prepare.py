@@ -59,7 +59,7 @@ def reads(settings: Settings) -> StageReads:
     files = [
         [f.path, f.bytes, f.modified]
         for name, source in sources(settings).items()
-        for f in find(f"{name}.path", source.path, input_files(source.path))
+        for f in find(f"{name}.path", source.path, input_files(source.path)).files
     ]
     purchases, clock = sources(settings)["purchases"], _now()
     latest = inspect(purchases, input_files(purchases.path)).latest
@@ -100,7 +100,7 @@ def build(pipeline: "beam.Pipeline", job: Job, inputs: PrepareInputs) -> None:
 
     plan, out, scratch, parts = inputs.plan, job.out, job.scratch, job.settings.run.parts
     splits = {
-        name: pipeline | f"Find {name}" >> ParquetSplits(name, [f.path for f in inspection.files])
+        name: pipeline | f"Find {name}" >> ParquetSplits(name, inspection.files)
         for name, inspection in inputs.inspections.items()
     }
     lookups = {

@@ -31,13 +31,14 @@ def publish(run: runs.Run, settings: Settings) -> dict[str, Any]:
     return runs.publish_run(run)
 
 
-def rollback(output: str) -> runs.Run:
-    """Move the pointer to the run that was published before, if its files are whole."""
-    current = runs.pointer(output)
-    if current and current["history"]:
-        earlier = runs.read_run(output, current["history"][-1])
-        for stage in ORDER:
-            manifest.verify(earlier.folder(stage))
+def rollback(output: str) -> tuple[runs.Run, list[str]]:
+    """Move the pointer to the newest run published before that is still there, if its files are whole.
+
+    Returns it and the names of those that are gone. Raises ArtifactError where there is none.
+    """
+    earlier, _ = runs.before_published(output)
+    for folder in earlier.folders.values():
+        manifest.verify(folder)
     return runs.roll_back(output)
 
 

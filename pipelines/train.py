@@ -4,12 +4,15 @@ Writes ``encoder.keras``, ``items.parquet``, ``signature.json``, ``training.json
 ``repurchase.json``, and TensorBoard's ``logs/``.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from topkin.artifacts import storage
 from topkin.pipelines.engine.job import Job
 from topkin.pipelines.engine.stage import Stage
 from topkin.planning.estimate import StageCost, Workload
+
+if TYPE_CHECKING:
+    from topkin.models.training.selection import Selection
 
 SHUFFLED = 20_000_000  # purchases that training shuffles at a time
 
@@ -61,9 +64,14 @@ def train(job: Job) -> dict[str, Any]:
         "epochs": epochs,
         f"validation_{METRIC}": selection.validation,
         "items": len(training.encoder.ids),
-        "stopped": selection.stopped,
-        "left_out": selection.left_out,
+        "notes": notes(selection),
     }
+
+
+def notes(selection: "Selection") -> list[str]:
+    """What a person must know of a training: that nothing was validated, what was left out and why."""
+    unvalidated = selection.stopped if selection.validation is None else ""
+    return [note for note in (unvalidated, selection.left_out) if note]
 
 
 STAGE = Stage(

@@ -6,11 +6,13 @@ exactly, removed ones are marked, and when either grows past a share of the whol
 
 ::
 
-    index.json       settings and counts
-    items.parquet    id, label, removed: the graph's items in its order, then the rest's
-    rest.parquet     vector: the rest's
-    graph/           what ``topkin.search.hnsw.build.build_index`` wrote, with the graph's vectors; absent below
-    ``graph_from`` items
+    index.json, ids.parquet, shard-…   the graph, as ``topkin.search.hnsw`` writes and reads it: an index of the nightly
+                                       job, which ``load_index`` opens; absent below ``graph_from`` items
+    growth.json                        what came since: settings and counts
+    items.parquet                      id, label, removed: the graph's items in its order, then the rest's
+    rest.parquet                       vector: the rest's
+
+An index that the job wrote has the first line alone, and is one to which nothing was added yet.
 """
 
 import shutil
@@ -18,7 +20,7 @@ import tempfile
 import weakref
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -30,14 +32,16 @@ from topkin.config.sections import IndexSettings
 from topkin.errors import ArtifactError
 from topkin.linalg.cosine import unit_rows
 from topkin.linalg.csr import Csr
-from topkin.search.hnsw.build import build_index
+from topkin.metrics.labels import values_of
+from topkin.search.hnsw.build import RECALL_AT, build_index
 from topkin.search.hnsw.files import load_index
 from topkin.search.hnsw.index import AnnIndex, index_top_k
 from topkin.search.topk import TopK, merge_top_k, top_k
 
 Key: TypeAlias = int | str | bytes
-Labels: TypeAlias = Sequence[Key | None] | np.ndarray | pa.Array
-FORMAT = 1
+Labels: TypeAlias = Key | Sequence[Key | None] | np.ndarray | pa.Array
+FORMAT = 2
+STATE = "growth.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,8 +74,9 @@ class Growth:
 class GrowingIndex:
     """Unit vectors with an id and a label each, found by cosine; items are added and removed at any time.
 
-    Ids are distinct and all int, str or bytes; labels likewise, None allowed. Results are row numbers, in which
-    ``ids`` and ``labels`` are in order; they hold until the next compaction.
+    Ids are distinct and all int, str or bytes; labels likewise, None allowed. One alone may be given for a list of one: a
+    text is one id, never its letters. Results are row numbers, in which ``ids`` and ``labels`` are in order; they hold
+    until the next compaction.
 
     Args:
         dim: of a vector.
@@ -128,6 +133,17 @@ class GrowingIndex:
         return 0 if self._graph is None else self._graph.n_indexed
 
     @property
+    def recall(self) -> dict[str, Any]:
+        """The share of exact search's best that the graph finds, as ``index.json`` has it: measured at each compaction.
+
+        ``recall@10`` and ``recall@50`` over ``queries`` of the items, which ``IndexSettings.sample`` bounds. Below
+        ``graph_from`` items search is exact, and ``source`` says so.
+        """
+        if self._graph is None:
+            return {"queries": 0, "source": "exact", **{f"recall@{k}": 1.0 for k in RECALL_AT}}
+        return dict(self._graph.info["recall"])
+
+    @property
     def next_id(self) -> int:
         """The integer above every integer id given."""
         return 1 + max((i for i in self.ids if isinstance(i, int)), default=-1)
@@ -144,9 +160,11 @@ class GrowingIndex:
         ValueError for an id that is there already or comes twice, vectors that are not finite or are zero,
         or lengths that differ; TypeError for ids or labels of an unknown or another type.
         """
-        ids = plain(ids)
-        tags = [None] * len(ids) if labels is None else plain(labels)
-        vectors = np.asarray(vectors)
+        ids = values_of(ids, "ids")
+        tags = [None] * len(ids) if labels is None else values_of(labels, "labels")
+        vectors = _numbers(vectors, "vectors")
+        if not vectors.size and not ids:
+            vectors = vectors.reshape(0, self.dim)
         if vectors.shape != (len(ids), self.dim) or len(tags) != len(ids):
             raise ValueError(
                 f"each item must have an id, a vector and a label, got {len(ids)} ids, vectors of shape "
@@ -165,7 +183,7 @@ class GrowingIndex:
         self.ids.extend(ids)
         self.labels.extend(tags)
         self._alive = np.concatenate([self._alive, np.ones(len(ids), bool)])
-        self._rest = np.concatenate([self._rest, unit_rows(vectors.astype(np.float32))])
+        self._rest = np.concatenate([self._rest, unit_rows(vectors).astype(np.float32)])
         rest = int(self._alive[self.in_graph :].sum())
         if len(self) >= self.growth.graph_from and rest > self.growth.rest_share * len(self):
             self.compact()
@@ -175,10 +193,13 @@ class GrowingIndex:
 
         Compacts where many are removed. Raises KeyError for an id that is not there; then none is removed.
         """
-        ids = plain(ids)
+        ids = values_of(ids, "ids to remove", ordered=False)
+        self._kind(ids, "ids")
         unknown = [i for i in ids if i not in self._rows]
         if unknown:
-            raise KeyError(f"ids to remove must be in the index, {len(unknown)} are not, such as {unknown[0]!r}")
+            raise KeyError(
+                f"ids to remove must be in the index, {len(unknown)} are not, such as {unknown[0]!r}: leave them"
+            )
         for item in dict.fromkeys(ids):
             self._alive[self._rows.pop(item)] = False
         if len(self.ids) - len(self) > self.growth.removed_share * len(self.ids):
@@ -190,16 +211,19 @@ class GrowingIndex:
         queries: (n, dim) finite floats. Exact among the rest; among the graph's items nearly so. A zero
         query scores 0 with all. Raises ValueError for a k outside 1..len(self).
         """
+        if isinstance(k, bool) or not isinstance(k, int | np.integer):
+            raise TypeError(f"k must be a whole number, got {k!r}")
         if not 1 <= k <= len(self):
             raise ValueError(
                 f"k must be from 1 to the number of items in the index, {len(self)}, got {k}: lower k, or add items"
             )
-        queries = np.asarray(queries)
+        queries = _numbers(queries, "queries")
         if queries.ndim != 2 or queries.shape[1] != self.dim:
             raise ValueError(f"queries must be (n, {self.dim}), got shape {queries.shape}")
         if not np.isfinite(queries).all():
-            raise ValueError("queries must be finite: set aside those with a NaN or an infinity")
-        queries, first = unit_rows(queries.astype(np.float32)), self.in_graph
+            bad = int((~np.isfinite(queries)).any(axis=1).sum())
+            raise ValueError(f"queries must be finite, got {bad} with a NaN or an infinity: set them aside")
+        queries, first = unit_rows(queries).astype(np.float32), self.in_graph
         rows, scores = top_k(queries, self._rest, k, allowed=self._alive[first:])
         rest = np.where(rows < 0, np.int32(-1), rows + np.int32(first)), scores
         if self._graph is None:
@@ -215,8 +239,8 @@ class GrowingIndex:
         drop: Callable[[], object] = _nothing
         if len(ids) >= self.growth.graph_from:
             folder, drop = self._new_folder()
-            rows = pa.array(np.arange(len(ids)))
-            build_index(vectors, folder, self.settings, self.seed, ids=rows, encoder=self.encoder)
+            kept = pa.array(ids, _ARROW[self._kinds.get("ids", int)])
+            build_index(vectors, folder, self.settings, self.seed, ids=kept, encoder=self.encoder)
             graph = self._opened(folder)
             self._folder = folder
         self._drop()
@@ -239,11 +263,15 @@ class GrowingIndex:
 
     def _kind(self, values: Sequence[Key | None], what: str) -> type | None:
         """The type of all values. Raises TypeError where they have none in common, or not that of before."""
+        before = kind_name(self._kinds.get(what))
         kind = self._kinds.get(what)
         for value in values:
             kind = kind or type(value)
             if type(value) is not kind or kind not in _ARROW:
-                raise TypeError(f"{what} must all be int, str or bytes, the same for all, got {value!r}")
+                raise TypeError(
+                    f"{what} must all be int, str or bytes, the same for all{before}, got {value!r} "
+                    f"({type(value).__name__}): cast them"
+                )
             if isinstance(value, int) and not -(2**63) <= value < 2**63:
                 raise TypeError(f"{what} that are integers must fit int64, got {value}: give them as str")
         return kind
@@ -264,7 +292,7 @@ class GrowingIndex:
             storage.join(folder, "rest.parquet"),
         )
         if first:
-            fs, inner = storage.filesystem(storage.join(folder, "graph"))
+            fs, inner = storage.filesystem(folder)
             fs.create_dir(inner, recursive=True)
             pafs.copy_files(self._folder, inner, destination_filesystem=fs)
         state = {
@@ -277,14 +305,19 @@ class GrowingIndex:
             "settings": self.settings.model_dump(),
             "growth": {name: getattr(self.growth, name) for name in self.growth.__dataclass_fields__},
         }
-        storage.write_json(state, storage.join(folder, "index.json"))
+        storage.write_json(state, storage.join(folder, STATE))
 
     @classmethod
     def load(cls, folder: str) -> "GrowingIndex":
-        """Read what :meth:`save` wrote. Raises ArtifactError where it is damaged or of another format."""
-        state = storage.read_json(storage.join(folder, "index.json"))
+        """Read what :meth:`save` wrote, or an index of the nightly job, whose items have no labels.
+
+        Raises ArtifactError where it is damaged or of another format.
+        """
+        if not storage.exists(storage.join(folder, STATE)) and storage.exists(storage.join(folder, "index.json")):
+            return cls._of_job(folder)
+        state = storage.read_json(storage.join(folder, STATE))
         if not isinstance(state, dict) or state.get("format") != FORMAT:
-            raise ArtifactError(f"{folder}/index.json must have format {FORMAT}: index the items again")
+            raise ArtifactError(f"{folder}/{STATE} must have format {FORMAT}: index the items again")
         index = cls(
             state["dim"],
             encoder=state["encoder"],
@@ -303,10 +336,7 @@ class GrowingIndex:
         flat = rest["vector"].combine_chunks().flatten().to_numpy() if len(rest) else np.zeros(0, np.float32)
         index._rest = flat.reshape(-1, index.dim).astype(np.float32)
         if state["in_graph"]:
-            index._folder, index._drop = index._new_folder()
-            fs, inner = storage.filesystem(storage.join(folder, "graph"))
-            pafs.copy_files(inner, index._folder, source_filesystem=fs)
-            index._graph = index._opened(index._folder)
+            index._take_graph(folder)
         expected, got = (state["items"], state["in_graph"]), (len(index), index.in_graph)
         if expected != got or len(index.ids) != index.in_graph + len(index._rest):
             raise ArtifactError(
@@ -314,11 +344,46 @@ class GrowingIndex:
             )
         return index
 
+    @classmethod
+    def _of_job(cls, folder: str) -> "GrowingIndex":
+        """What :func:`build_index` wrote, as an index that nothing was added to."""
+        info = load_index(folder).info
+        how = {name: info["parameters"][key] for name, key in _PARAMETERS.items()}
+        index = cls(info["dim"], encoder=info["encoder"], settings=IndexSettings(**how))
+        index._take_graph(folder)
+        assert index._graph is not None
+        index.ids = index._graph.item_ids.to_pylist()
+        index.labels = [None] * len(index.ids)
+        index._alive = np.ones(len(index.ids), bool)
+        index._rows = {item: row for row, item in enumerate(index.ids)}
+        kind = _kind_of(index.ids)
+        index._kinds = {"ids": kind} if kind else {}
+        return index
+
+    def _take_graph(self, folder: str) -> None:
+        """A copy of a saved graph: the folder may be replaced while this object lives."""
+        self._folder, self._drop = self._new_folder()
+        fs, inner = storage.filesystem(folder)
+        for name in storage.files(folder):
+            if name in ("index.json", "ids.parquet") or name.startswith("shard-"):
+                pafs.copy_files(storage.join(inner, name), storage.join(self._folder, name), source_filesystem=fs)
+        opened = self._opened(self._folder)
+        self._graph = replace(opened, rows=np.arange(opened.n_indexed, dtype=np.int32))
+
+
+def _numbers(x: Any, what: str) -> np.ndarray:
+    """An array of real numbers. Raises TypeError for anything else."""
+    x = np.asarray(x)
+    if x.size and x.dtype.kind not in "fiu":
+        raise TypeError(f"{what} must be numbers, got {x.dtype}: embed them first")
+    return x if x.dtype.kind == "f" else x.astype(np.float64)
+
 
 def _nothing() -> None:
     """Nothing is to be removed."""
 
 
+_PARAMETERS = {"m": "M", "ef_construction": "efConstruction", "ef_search": "efSearch"}
 _ARROW = {int: pa.int64(), str: pa.string(), bytes: pa.binary()}
 
 
@@ -326,10 +391,6 @@ def _kind_of(values: Sequence[Key | None]) -> type | None:
     return next((type(v) for v in values if v is not None), None)
 
 
-def plain(values: Labels) -> list[Any]:
-    """Ids or labels as Python values, from a list, a NumPy array or an Arrow array."""
-    if isinstance(values, pa.Array | pa.ChunkedArray):
-        return values.to_pylist()
-    if isinstance(values, np.ndarray):
-        return values.tolist()
-    return [v.item() if isinstance(v, np.generic) else v for v in values]
+def kind_name(kind: type | None) -> str:
+    """For messages: the type that all are to have, where it is known."""
+    return f" ({kind.__name__} so far)" if kind else ""

@@ -34,7 +34,7 @@ from topkin.models.training.selection import (
     variables_of,
 )
 from topkin.models.two_tower.encoder import Encoder, assembled, encode_features
-from topkin.models.two_tower.recency_prior import fitted, recency_lift
+from topkin.models.two_tower.recency_prior import by_sales, fitted, recency_lift
 from topkin.models.two_tower.towers import Towers, TwoTower
 
 
@@ -150,7 +150,7 @@ def refit(
         on_epoch(REFIT, epochs[-1])
         checkpoint.write({**(kept or {}), "phase": REFIT, "epochs": epochs}, variables_of(trainers))
     towers |= {trainer.name: trainer.model for trainer in trainers}
-    return finished(context, towers, selection.blocks, index)
+    return finished(context, towers, selection.blocks, index, by_sales_first=selection.by_sales)
 
 
 def finished(
@@ -158,11 +158,17 @@ def finished(
     towers: Mapping[str, TwoTower],
     settings: Mapping[str, BlockHyperparameters],
     index: ItemIndex,
+    *,
+    by_sales_first: bool = False,
 ) -> Encoder:
-    """The encoder of some blocks: rotated, so that coordinates do not covary, with their variances over what sold."""
+    """The encoder of some blocks: rotated, so that coordinates do not covary, with their variances over what sold.
+
+    by_sales_first: see ``Selection.by_sales``.
+    """
     counts = index.counts
     sold = counts.events > 0
-    prior, lift = fitted(counts.recent, counts.events), recency_lift(counts.recent, counts.events)
+    prior = (by_sales if by_sales_first else fitted)(counts.recent, counts.events)
+    lift = recency_lift(counts.recent, counts.events)
     exponents = inverse_popularities(context.train)
     blocks, sides = [], []
     for name, tower in towers.items():

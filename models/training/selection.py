@@ -16,6 +16,7 @@ import keras
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from topkin.encoding.blocks import RECENCY
 from topkin.errors import ConfigError
 from topkin.models.data.histories import PreparedHistories
 from topkin.models.data.item_index import ItemIndex
@@ -39,6 +40,8 @@ from topkin.models.two_tower.towers import TwoTower
 
 CLOSE = 0.02
 BATCH = 4096  # items encoded at a time
+MIN_USERS = 20  # of a validation period: fewer choose by chance
+FIRST = 40.0  # weight of recent sales that decides before every other block, the highest that validation tries
 VALIDATION, REFIT = "validation", "refit"
 
 Epoch = dict[str, Any]
@@ -61,6 +64,7 @@ class Selection:
         without_training: the metric on the last period of the computed blocks alone, and the number of periods.
         stopped: why the epochs of validation ended, or why there was no validation.
         left_out: why a block that was asked for is not there.
+        by_sales: the recency block ranks by sales, all and recent, and not by what sells more than it used to.
     """
 
     blocks: Mapping[str, BlockHyperparameters]
@@ -69,6 +73,7 @@ class Selection:
     without_training: Mapping[str, float] = field(default_factory=dict)
     stopped: str = ""
     left_out: str = ""
+    by_sales: bool = False
 
     @property
     def validation(self) -> float | None:
@@ -135,7 +140,7 @@ def validation_periods(
             before = replace(purchases, days=days * (number + 1))
             index = context.index(before, catalogue)
             cut = sample(before, index.counts, train.validation_users, context.seed, until=days * number)
-            if cut is None or index.counts.examples == 0:
+            if cut is None or cut.known.n_users < MIN_USERS or index.counts.examples == 0:
                 break
             towers = computed_towers(context, before, index)
             sides = {name: encode_features(tower, index.features, BATCH) for name, tower in towers.items()}
@@ -179,8 +184,7 @@ def select(
         return Selection({name: setting for name, setting in settings.items() if setting.weight}, stopped=stopped)
     periods = periods or validation_periods(context, purchases, catalogue)
     if periods.index is None:
-        stopped = "no validation: too little was bought before and in the last train.validation_days"
-        return Selection(settings, epochs=context.train.epochs, stopped=stopped)
+        return _unvalidated(context, purchases, catalogue)
     last, tried = periods.searches[0], trials(context)
     without_training: dict[str, float] = {}
     if last.sides:
@@ -211,6 +215,25 @@ def select(
     best = best_epoch(curve)
     epochs = best["epoch"] if best and any(kind.name in blocks for kind in LEARNED) else 0
     return Selection(blocks, epochs, tuple(curve), without_training, stopped, left_out)
+
+
+def _unvalidated(context: TrainingContext, purchases: PreparedHistories, catalogue: pa.Table) -> Selection:
+    """What is safe where nothing can be validated: what sells comes first where hardly an item is bought with another.
+
+    Then the co-purchases of a few users would lead the lists of all; see docs/decisions.
+    """
+    settings, counts = start(context.train), context.index(replace(purchases, days=0.0), catalogue).counts
+    stopped = (
+        f"no validation: fewer than {MIN_USERS} users bought before and something new in the last days "
+        "(train.validation_days)"
+    )
+    computed = {kind.name: settings[kind.name] for kind in COMPUTED if kind.name in settings}
+    chosen = context.train.recency_weight is not None or counts.examples >= 0.5 * counts.buyers.sum()
+    if not computed or (counts.examples and chosen):
+        return Selection(settings, epochs=context.train.epochs, stopped=stopped)
+    left_out = "hardly an item is bought with another, so that the lists are led by what sells"
+    safe = {**computed, RECENCY: replace(settings[RECENCY], weight=FIRST)}
+    return Selection(safe, stopped=stopped, left_out=left_out, by_sales=True)
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,8 @@ class Trainer:
         if self.counts.examples == 0:
             raise InputError(
                 "training needs a user with at least two different items before the as-of date"
-                f"{' less train.validation_days' if self.phase == 'validation' else ''}, got none"
+                f"{' less train.validation_days' if self.phase == 'validation' else ''}, got none: "
+                "set recommend.model = 'popularity', or train.epochs = 0"
             )
         self.model = TwoTower(
             items=len(index.ids),

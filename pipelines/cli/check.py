@@ -62,6 +62,7 @@ class CheckedInput:
     files: int = 0
     rows: int = 0
     looked_at: int = 0
+    passed_over: str = ""
     columns: Sequence[CheckedColumn] = ()
     expressions: Sequence[CheckedExpression] = ()
     rejects: Sequence[CheckedReason] = ()
@@ -136,6 +137,7 @@ def _shown(inspection: Inspection, result: Judged | None) -> CheckedInput:
         files=len(inspection.files),
         rows=inspection.rows,
         looked_at=result.rows if result else 0,
+        passed_over=inspection.passed_over,
         columns=columns,
         expressions=expressions,
         rejects=reasons,
@@ -153,6 +155,8 @@ def _print(inputs: Sequence[CheckedInput], as_of: datetime, output: str) -> None
 
     for seen in inputs:
         console.print(_table(seen))
+        if seen.passed_over:
+            say(f"{seen.name}: {seen.passed_over}")
         if seen.rejects:
             total = sum(r.rows for r in seen.rejects)
             say(f"rejected {total:,} of {seen.looked_at:,} rows ({percent(total, seen.looked_at)}):")

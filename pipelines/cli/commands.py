@@ -135,7 +135,7 @@ def run(options: CommandOptions, publish: bool, profile: bool) -> None:
 
 
 def event_line(event: "Event") -> str:
-    """One line for a stage that is done: its seconds and counts."""
+    """A stage that is done: a line with its seconds and counts, and one below it for each of its ``notes``."""
     if event.state == "started":
         return ""
     took = "as before" if event.state == "reused" else f"{event.seconds:.1f} s"
@@ -145,7 +145,8 @@ def event_line(event: "Event") -> str:
         if isinstance(value, int | float) and not isinstance(value, bool)
     ]
     counts = counts[:6] + rejects_of_inputs((event.summary or {}).get("sources", {}))
-    return f"{event.stage:<10} {took:>9}   {', '.join(counts)}".rstrip()
+    line = f"{event.stage:<10} {took:>9}   {', '.join(counts)}".rstrip()
+    return "\n".join([line, *(f"{'':<10} {note}" for note in (event.summary or {}).get("notes", ()))])
 
 
 def print_run(run: "Run", stages: Sequence[str] = ORDER, *, as_json: bool) -> None:
@@ -180,7 +181,9 @@ def publish(options: CommandOptions, run_id: str | None, rollback: bool) -> None
         raise ConfigError("--rollback goes to the run published before: it takes neither --run nor --as-of")
     settings = options.settings()
     if rollback:
-        run = job.rollback(settings.run.output)
+        run, gone = job.rollback(settings.run.output)
+        if gone and not options.json:
+            print(f"passed over, for they are gone: {', '.join(gone)}")
     else:
         run = runs.read_run(settings.run.output, run_id or _newest_run(settings, options.date()))
         job.publish(run, settings)

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from topkin.config.reference import Key, as_toml, bare_or_quoted, keys, sections
 from topkin.errors import ConfigError, InputError
-from topkin.ingest.files import ArrowFiles, find_files, opened
+from topkin.ingest.files import ArrowFiles, Footer, batches, find, read_footers
 from topkin.ingest.readers import escape_invalid_utf8
 from topkin.ingest.schema_inference import (
     ITEM_KEYS,
@@ -143,36 +142,40 @@ def _chosen(columns: Sequence[str]) -> dict[str, dict[str, str]]:
 
 def _sample(section: str, path: str) -> tuple[pa.Table, int, int]:
     """Rows from the beginning, the middle and the end of a table; its files and rows."""
-    names = find_files(path, section)
-    picked = sorted({names[0], names[len(names) // 2], names[-1]})
-    tables, rows = [], 0
-    for name in names:
-        with opened(section, name, ArrowFiles()) as file:
-            rows += file.metadata.num_rows
-            columns = file.schema_arrow.names
-            if twice := sorted({c for c in columns if columns.count(c) > 1}):
-                raise InputError(f"{name} has several columns called {', '.join(map(repr, twice))}: rename all but one")
-            if name in picked:
-                tables.append(_rows(file, LOOKED_AT // len(picked)))
-    if not rows:
+    files = ArrowFiles()
+    listing = find(f"{section}.path", path, files)
+    footers = read_footers(section, listing, files, lambda parquet, _: parquet.num_row_groups)
+    for footer in footers:
+        if isinstance(footer, InputError):
+            raise footer
+    read = [f for f in footers if isinstance(f, Footer) and f.file.rows]
+    if not read:
         raise InputError(f"{section}: {path} holds no rows, so there is nothing to look at")
-    first = tables[0].schema
-    found = pa.concat_tables([t for t in tables if t.schema.equals(first)])
-    return escape_invalid_utf8(found).rows, len(names), rows
+    for footer in read:
+        columns = footer.schema.names
+        if twice := sorted({c for c in columns if columns.count(c) > 1}):
+            raise InputError(
+                f"{footer.file.path} has several columns called {', '.join(map(repr, twice))}: rename all but one"
+            )
+    picked = sorted({0, len(read) // 2, len(read) - 1})
+    tables = [_rows(section, read[n], LOOKED_AT // len(picked)) for n in picked]
+    sample = pa.concat_tables([t for t in tables if t.schema.equals(tables[0].schema)])
+    return escape_invalid_utf8(sample).rows, len(footers), sum(f.file.rows for f in read)
 
 
-def _rows(file: pq.ParquetFile, most: int) -> pa.Table:
-    groups = file.metadata.num_row_groups
-    picked = sorted({0, groups // 2, groups - 1}) if groups else []
-    batches: list[pa.RecordBatch] = []
+def _rows(section: str, footer: Footer[int], most: int) -> pa.Table:
+    """Rows of the first, the middle and the last row group of a file."""
+    columns, groups = footer.schema.names, footer.look
+    picked = sorted({0, groups // 2, groups - 1})
+    tables = []
     for group in picked:
         left = most // len(picked)
-        for batch in file.iter_batches(batch_size=min(left, 65_536), row_groups=[group]):
-            batches.append(batch.slice(0, left))
-            left -= len(batches[-1])
+        for table in batches(section, footer.file, ArrowFiles(), columns, groups=[group], rows=min(left, 65_536)):
+            tables.append(table.select(columns).slice(0, left))
+            left -= len(tables[-1])
             if left <= 0:
                 break
-    return pa.Table.from_batches(batches, file.schema_arrow)
+    return pa.concat_tables(tables)
 
 
 def configuration(tables: Sequence[InputTable], output: Path) -> str:

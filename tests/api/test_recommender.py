@@ -3,6 +3,7 @@
 import datetime as dt
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -274,3 +275,23 @@ def test_misuse_says_the_rule_what_came_and_the_cure(
 ) -> None:
     with pytest.raises(kind, match=message):
         act(quick)
+
+
+@pytest.mark.parametrize(("twice", "epochs"), [(0, 0), (0, 3), (1, 0), (9, 3), (40, 0)])
+def test_where_hardly_an_item_is_bought_with_another_the_lists_are_led_by_what_sells(twice: int, epochs: int) -> None:
+    rng, shares = np.random.default_rng(0), 1 / np.arange(1, 21)
+    first = rng.choice(20, 300, p=shares / shares.sum())
+    second = 19 - np.arange(twice) % 3  # rare items, bought with another by a few
+    hours = rng.integers(0, 6480, 300)
+    rows = {
+        "user_id": [*range(300), *range(twice)],
+        "item_id": [*first, *second],
+        "timestamp": [dt.datetime(2024, 1, 1) + dt.timedelta(hours=int(h)) for h in [*hours, *hours[:twice]]],
+    }
+    recommender = topkin.Recommender(train={"epochs": epochs, "dim": 8}).fit(pa.table(rows))
+    lists = recommender.recommend(list(range(300)), 3)
+    best, next_best = (item for item, _ in Counter(rows["item_id"]).most_common(2))
+    leaders = lists.filter(pc.equal(lists["rank"], 1))
+    bought = {(user, item) for user, item in zip(rows["user_id"], rows["item_id"], strict=True)}
+    expected = [next_best if (user, best) in bought else best for user in leaders["user_id"].to_pylist()]
+    assert leaders["item_id"].to_pylist() == expected

@@ -1,4 +1,5 @@
 import multiprocessing
+import shutil
 from datetime import datetime
 
 import pytest
@@ -44,7 +45,7 @@ def test_publishing_moves_the_pointer_and_rollback_moves_it_back(tmp_path):
     runs.publish_run(second)
     runs.publish_run(second)
     assert runs.published(str(tmp_path)) == second
-    assert runs.roll_back(str(tmp_path)) == first
+    assert runs.roll_back(str(tmp_path)) == (first, [])
     assert runs.published(str(tmp_path)) == first
     with pytest.raises(ArtifactError, match="no earlier published run"):
         runs.roll_back(str(tmp_path))
@@ -55,9 +56,37 @@ def test_a_run_that_is_published_again_goes_back_to_the_one_between(tmp_path):
     for run in (first, second, first):
         runs.publish_run(run)
     assert runs.pointer(str(tmp_path))["history"] == ["r2"]
-    assert runs.roll_back(str(tmp_path)) == second
+    assert runs.roll_back(str(tmp_path)) == (second, [])
     with pytest.raises(ArtifactError, match="no earlier published run"):
         runs.roll_back(str(tmp_path))
+
+
+@pytest.mark.parametrize("what", ["runs/r2", "runs/r2/run.json", "runs/r2/prepared"])
+def test_rollback_passes_over_runs_that_somebody_removed(tmp_path, what):
+    three = [finished(tmp_path, name) for name in ("r1", "r2", "r3")]
+    for run in three:
+        runs.publish_run(run)
+    path = tmp_path / what
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    assert runs.roll_back(str(tmp_path)) == (three[0], ["r2"])
+    assert runs.pointer(str(tmp_path))["history"] == []
+
+
+def test_rollback_says_when_every_earlier_run_is_gone_and_leaves_the_pointer(tmp_path):
+    for name in ("r1", "r2"):
+        runs.publish_run(finished(tmp_path, name))
+    shutil.rmtree(tmp_path / "runs/r1")
+    with pytest.raises(ArtifactError, match=r"is gone \(r1\): publish another with topkin publish --run NAME, of r2"):
+        runs.roll_back(str(tmp_path))
+    assert runs.pointer(str(tmp_path))["run_id"] == "r2"
+
+
+def test_a_run_that_somebody_removed_is_said_to_be_gone_with_those_that_are_left(tmp_path):
+    for name in ("r1", "r2"):
+        runs.publish_run(finished(tmp_path, name))
+    shutil.rmtree(tmp_path / "runs/r2")
+    with pytest.raises(ArtifactError, match=r"the run r2 is gone: .* --run NAME to one of r1"):
+        runs.published(str(tmp_path))
 
 
 def _publish_many(root, run_id):

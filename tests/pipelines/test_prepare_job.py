@@ -115,7 +115,7 @@ def test_the_job_writes_what_the_function_makes(done: tuple[Settings, Path]) -> 
     asked, out = done
     inputs = inputs_of(Job(settings=asked, as_of=AS_OF, out=str(out)))
     raw = {
-        name: pa.concat_tables(t for f in i.files for t in batches(name, f.path, ArrowFiles(), i.columns, rows=500))
+        name: pa.concat_tables(t for f in i.files for t in batches(name, f, ArrowFiles(), i.columns, rows=500))
         for name, i in inputs.inspections.items()
     }
     made = prepare(raw, inputs.plan)

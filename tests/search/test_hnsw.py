@@ -20,6 +20,7 @@ from topkin.linalg.cosine import unit_rows
 from topkin.search.hnsw import files
 from topkin.search.hnsw.build import build_index
 from topkin.search.hnsw.files import load_index
+from topkin.search.hnsw.index import Folding, points_of
 from topkin.search.topk import top_k
 
 DIM = 16
@@ -305,3 +306,33 @@ def test_importing_nmslib_says_nothing_and_hides_nothing_else():
         [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, timeout=120, env=dict(os.environ)
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "a word of ours\nafter\n")
+
+
+@pytest.mark.parametrize("shard_items", [200, 10_000])
+def test_many_equal_vectors_hide_nothing_behind_them(tmp_path, shard_items):
+    vectors = _vectors(1200, 3)
+    vectors[100:1100] = vectors[100]  # a graph of these alone would be their neighbours, and nobody else's
+    ids = pa.array([f"item {n}" for n in range(1200)])
+    settings = SETTINGS.model_copy(update={"shard_items": shard_items, "sample": 400})
+    info = build_index(vectors, str(tmp_path), settings, 7, ids=ids, encoder="e" * 64)
+    assert info["indexed"] == 1200
+    assert info["points"] == (201 if shard_items > 1200 else 206)
+    assert info["recall"]["recall@10"] > 0.99
+    index = load_index(str(tmp_path))
+    found, scores = index.search(vectors[[100, 7, 1150]], 1200)
+    for row, score, query in zip(found, scores, (100, 7, 1150), strict=True):
+        got = row[row >= 0]
+        assert len(set(got.tolist())) == len(got) >= 200
+        best, _ = top_k(vectors[[query]], vectors, 60)
+        assert (row[:60] == best[0]).mean() > 0.95
+        assert (np.diff(score[: len(got)]) <= 0).all()
+    assert found[0, :1000].tolist() == list(range(100, 1100))
+
+
+def test_points_number_equal_rows_of_a_shard_as_they_come():
+    rows = np.array([[1, 0], [0, 1], [1, -0.0], [1, 0], [0, 1]], np.float32)
+    assert points_of(rows, [3, 2]).tolist() == [0, 1, 0, 2, 3]
+    assert points_of(rows[:0], []).tolist() == []
+    folding = Folding.of(np.array([0, 1, 0, 2, 3], np.int32))
+    assert folding.first.tolist() == [0, 1, 3, 4]
+    assert folding.unfolded(np.array([[0, 3, -1], [2, 1, 0]], np.int32)).tolist() == [[0, 2, 4], [3, 1, 0]]

@@ -87,7 +87,13 @@ def run_name(as_of: datetime, keys: Mapping[str, str]) -> str:
 
 def read_run(root: str, run_id: str) -> Run:
     """A run from its ``run.json``. Raises ArtifactError where there is none."""
-    state = storage.read_json(storage.join(root, "runs", run_id, "run.json"))
+    path = storage.join(root, "runs", run_id, "run.json")
+    if not storage.exists(path):
+        raise ArtifactError(
+            f"the run {run_id} is gone: {path} is missing; topkin run makes it anew, topkin publish --rollback goes "
+            f"back to an earlier one, topkin publish --run NAME to one of {', '.join(run_ids(root)) or 'none left'}"
+        )
+    state = storage.read_json(path)
     folders = {stage: storage.join(root, entry["folder"]) for stage, entry in state["stages"].items()}
     return Run(root, run_id, datetime.fromisoformat(state["as_of"]), folders)
 
@@ -150,15 +156,34 @@ def publish_run(run: Run) -> dict[str, Any]:
     return _write_pointer(run, [h for h in history if h != run.run_id])
 
 
-def roll_back(root: str) -> Run:
-    """Move the pointer to the run published before. Raises ArtifactError where there is none."""
-    before = pointer(root)
-    if not before or not before["history"]:
-        raise ArtifactError(f"{root} has no earlier published run to go back to")
-    *history, run_id = before["history"]
-    run = read_run(root, run_id)
-    _write_pointer(run, history)
-    return run
+def before_published(root: str) -> tuple[Run, list[str]]:
+    """The newest run of those published before that is still there, and the names of those passed over.
+
+    A run is there where each of its stages' folders is; some may lie in an older run, which somebody may have removed.
+    Raises ArtifactError where there is none.
+    """
+    history = (pointer(root) or {"history": []})["history"]
+    gone: list[str] = []
+    for run_id in reversed(history):
+        if storage.exists(storage.join(root, "runs", run_id, "run.json")):
+            run = read_run(root, run_id)
+            if all(storage.exists(storage.join(folder, manifest.NAME)) for folder in run.folders.values()):
+                return run, gone
+        gone.append(run_id)
+    if gone:
+        raise ArtifactError(
+            f"every run that was published in {root} before is gone ({', '.join(gone)}): publish another with "
+            f"topkin publish --run NAME, of {', '.join(run_ids(root)) or 'none left: topkin run makes one'}"
+        )
+    raise ArtifactError(f"{root} has no earlier published run to go back to")
+
+
+def roll_back(root: str) -> tuple[Run, list[str]]:
+    """Move the pointer to :func:`before_published`, whose history ends where it was published; see there."""
+    run, gone = before_published(root)
+    history = (pointer(root) or {"history": []})["history"]
+    _write_pointer(run, history[: len(history) - len(gone) - 1])
+    return run, gone
 
 
 def _write_pointer(run: Run, history: list[str]) -> dict[str, Any]:

@@ -4,11 +4,9 @@ The contract is asked of each file, for in a folder the first file's schema woul
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cache
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +17,7 @@ from topkin.artifacts import ids
 from topkin.config.sections import Settings
 from topkin.errors import ConfigError, InputError, TopkinError
 from topkin.ingest import timestamps
-from topkin.ingest.files import FILE, ROW, File, Files, batches, find, opened
+from topkin.ingest.files import FILE, ROW, File, Files, Footer, batches, find, read_footers
 from topkin.ingest.readers import ACCEPTED, ROLES, common_type, escape_invalid_utf8
 from topkin.ingest.rules import Rules
 from topkin.ingest.sql import nearest
@@ -60,20 +58,23 @@ def sources(settings: Settings) -> dict[str, InputSource]:
 class Inspection:
     """What the files of an input turned out to be.
 
-    ``columns``: those that are read, in order. ``schema``: of the first file, all its columns.
-    ``types``: what ids are kept as, by user_id and item_id, and vectors of a fixed size, by vector.
+    ``columns``: those that are read, in order. ``types``: what ids are kept as, by user_id and item_id, and
+    vectors of a fixed size, by vector.
     ``earliest``: the first purchase as the files' own statistics say, naive UTC, where all do. ``latest``: the last,
     as those say that do.
+    ``schema``: the columns of the first file with rows, those of folders' names among them.
+    ``passed_over``: the files that are not read, in words.
     ``findings``: what breaks the contract; where there are any, the rest is not to be relied on.
     """
 
     source: InputSource
     files: tuple[File, ...] = ()
     columns: tuple[str, ...] = ()
-    schema: pa.Schema = field(default_factory=lambda: pa.schema([]))
     types: Mapping[str, pa.DataType] = field(default_factory=dict)
     earliest: datetime | None = None
     latest: datetime | None = None
+    schema: pa.Schema = field(default_factory=lambda: pa.schema([]))
+    passed_over: str = ""
     findings: tuple[TopkinError, ...] = ()
 
     @property
@@ -142,53 +143,46 @@ def _type_faults(source: InputSource, bound: pa.Schema) -> list[str]:
     return faults
 
 
-class _Footer(NamedTuple):
-    schema: pa.Schema
-    rows: int
-    span: tuple[datetime, datetime] | None
-
-
 def inspect(source: InputSource, files: Files) -> Inspection:
-    """Find the files of an input and hold each to the contract, by its footer alone."""
+    """Find the files of an input and hold each to the contract, by its footer alone.
+
+    A file without rows is held to nothing.
+    """
     try:
-        paths = find(f"{source.name}.path", source.path, files)
+        listing = find(f"{source.name}.path", source.path, files)
     except InputError as e:
         return Inspection(source=source, findings=(e,))
 
-    def footer(file: File) -> _Footer | InputError:
-        try:
-            with opened(source.name, file.path, files) as parquet:
-                return _Footer(parquet.schema_arrow, parquet.metadata.num_rows, _span(parquet, source))
-        except InputError as e:
-            return e
-
-    with ThreadPoolExecutor(8) as pool:
-        footers = list(zip(paths, pool.map(footer, paths), strict=True))
-    faults: list[tuple[str, TopkinError]] = [(file.path, e) for file, e in footers if isinstance(e, InputError)]
-    read = [(file, f) for file, f in footers if isinstance(f, _Footer)]
-    if not read:
-        return Inspection(source=source, findings=_merge_alike(faults))
-    try:
-        names = list(dict.fromkeys(name for _, f in read for name in f.schema.names))
-        columns = columns_read(source, _common(names, read[0][1].schema.names))
-    except ConfigError as e:
-        seen = tuple(replace(file, rows=f.rows) for file, f in read)
-        return Inspection(source=source, files=seen, schema=read[0][1].schema, findings=(*_merge_alike(faults), e))
-    types = _check_files(source, [(file.path, f.schema) for file, f in read], columns, faults)
-    findings = _merge_alike(faults)
-    if not findings and not any(f.rows for _, f in read):
-        findings = (InputError(f"{source.name}.path: {source.path} holds no rows"),)
-    spans = [f.span for _, f in read if f.rows]
-    stated = [span for span in spans if span is not None]
-    return Inspection(
+    footers = read_footers(source.name, listing, files, lambda parquet, file: _span(parquet, file, source))
+    faults: list[tuple[str, TopkinError]] = [
+        (file.path, e) for file, e in zip(listing.files, footers, strict=True) if isinstance(e, InputError)
+    ]
+    every = [f for f in footers if isinstance(f, Footer)]
+    read = [f for f in every if f.file.rows]
+    found = Inspection(
         source=source,
-        files=tuple(replace(file, rows=f.rows) for file, f in read),
+        files=tuple(f.file for f in every),
+        schema=next((f.schema for f in [*read, *every]), pa.schema([])),
+        passed_over=listing.passed_over,
+        findings=_merge_alike(faults),
+    )
+    if not read:
+        empty = InputError(f"{source.name}.path: {source.path} holds no rows")
+        return found if found.findings else replace(found, findings=(empty,))
+    try:
+        names = list(dict.fromkeys(name for f in read for name in f.schema.names))
+        columns = columns_read(source, _common(names, read[0].schema.names))
+    except ConfigError as e:
+        return replace(found, findings=(*found.findings, e))
+    types = _check_files(source, [(f.file.path, f.schema) for f in read], columns, faults)
+    stated = [f.look for f in read if f.look is not None]
+    return replace(
+        found,
         columns=tuple(columns),
-        schema=read[0][1].schema,
         types=types,
-        earliest=min((first for first, _ in stated), default=None) if len(stated) == len(spans) else None,
+        earliest=min((first for first, _ in stated), default=None) if len(stated) == len(read) else None,
         latest=max((last for _, last in stated), default=None),
-        findings=findings,
+        findings=_merge_alike(faults),
     )
 
 
@@ -264,12 +258,16 @@ def _merge_alike(faults: Sequence[tuple[str, TopkinError]]) -> tuple[TopkinError
     return tuple(merged)
 
 
-def _span(parquet: pq.ParquetFile, source: InputSource) -> tuple[datetime, datetime] | None:
-    """The least and the greatest time of a file, by its statistics; None where they do not have it."""
+def _span(parquet: pq.ParquetFile, file: File, source: InputSource) -> tuple[datetime, datetime] | None:
+    """The least and the greatest time of a file, by its statistics or its folder's name; None where they have none."""
     column = source.column("timestamp")
     meta, schema = parquet.metadata, parquet.schema_arrow
     computed = {c.lower() for c, _ in source.rules.normalise}
-    if column is None or schema.names.count(column) != 1 or column.lower() in computed:
+    if column is None or column.lower() in computed:
+        return None
+    if (value := file.missing_from(schema).get(column)) is not None and timestamps.accepts(value.type):
+        return _ends(pa.chunked_array([pa.repeat(value, 1)]), source.time_unit)
+    if schema.names.count(column) != 1:
         return None
     t = schema.field(column).type
     if not (pa.types.is_timestamp(t) or pa.types.is_date32(t)):
@@ -287,7 +285,14 @@ def _span(parquet: pq.ParquetFile, source: InputSource) -> tuple[datetime, datet
             return None
     if not ends:
         return None
-    micros, _ = timestamps.to_micros(pa.chunked_array([pa.array(ends).cast(t)]))
+    return _ends(pa.chunked_array([pa.array(ends).cast(t)]))
+
+
+def _ends(times: pa.ChunkedArray, unit: str = "auto") -> tuple[datetime, datetime] | None:
+    """The first and the last of times that can all be read."""
+    micros, state = timestamps.to_micros(times, unit)
+    if (state != timestamps.READ).any():
+        return None
     first, last = (np.datetime64(int(m), "us").item() for m in (micros.min(), micros.max()))
     return first, last
 
@@ -310,7 +315,7 @@ def vector_dim(inspection: Inspection, files: Files) -> int | None:
     if "vector" in inspection.types:
         return int(inspection.types["vector"].list_size)
     for file in inspection.files:
-        for table in batches(source.name, file.path, files, inspection.columns, rows=8192):
+        for table in batches(source.name, file, files, inspection.columns, rows=8192):
             if (length := vector_length(source, table)) is not None:
                 return length
     raise InputError(

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from topkin.linalg.cosine import unit_rows
+from topkin.metrics.labels import values_of
 from topkin.metrics.retrieval import codes_of
 
 
@@ -36,6 +37,7 @@ def nmi(vectors: np.ndarray, labels: Sequence[Any] | np.ndarray, *, seed: int, u
     x = np.asarray(vectors)
     if x.ndim != 2 or not np.isfinite(x).all():
         raise ValueError(f"vectors must be finite, (n, d), got shape {x.shape}: set aside those with NaN")
+    labels = values_of(labels)
     if len(labels) != len(x):
         raise ValueError(f"vectors must have a label each, got {len(labels)} labels for {len(x)} rows")
     (codes,), count = codes_of(labels)

@@ -28,6 +28,7 @@ import numpy as np
 
 from topkin.linalg.cosine import unit_rows
 from topkin.linalg.csr import Csr
+from topkin.metrics.labels import values_of
 from topkin.search.topk import top_k
 
 DISTANCES = ("cosine", "euclidean", "inner_product")
@@ -242,18 +243,16 @@ def _reciprocal(before: int, size: int, hits: int) -> float:
 def codes_of(*labels: Any) -> tuple[list[np.ndarray], int]:
     """Labels of any hashable type as numbers from 0, alike in all sequences, and how many labels there are."""
     known: dict[Any, int] = {}
-    out = [np.fromiter((known.setdefault(v, len(known)) for v in _plain(part)), np.int64, len(part)) for part in labels]
+    parts = [values_of(part) for part in labels]
+    out = [np.fromiter((known.setdefault(v, len(known)) for v in part), np.int64, len(part)) for part in parts]
     return out, len(known)
-
-
-def _plain(labels: Any) -> list[Any]:
-    return labels.tolist() if isinstance(labels, np.ndarray) else list(labels)
 
 
 def _vectors(x: Any, labels: Any, what: str) -> np.ndarray:
     x = np.asarray(x)
     if x.ndim != 2 or x.dtype.kind not in "fiu" or not len(x):
         raise ValueError(f"{what} must be (n, d) numbers with a row at least, got {x.dtype} of shape {x.shape}")
+    labels = values_of(labels)
     if len(labels) != len(x):
         raise ValueError(f"{what} must have a label each, got {len(labels)} labels for {len(x)} rows")
     bad = int((~np.isfinite(x)).any(axis=1).sum())

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 import typer
 
-from topkin.artifacts import runs, storage
+from topkin.artifacts import manifest, runs, storage
 from topkin.errors import ConfigError, InputError, QualityGateError
 from topkin.pipelines import run as nightly
 from topkin.pipelines.cli import app
@@ -184,6 +185,8 @@ def test_a_missing_configuration_is_answered_with_the_cure(
 
 def finished(root: Path, run_id: str) -> runs.Run:
     entry = {"key": "k", "folder": f"runs/{run_id}/prepared"}
+    storage.write_bytes(b"rows", str(root / f"runs/{run_id}/prepared/rows.bin"))
+    manifest.seal(str(root / f"runs/{run_id}/prepared"), stage="prepare", key="k", summary={})
     return runs.record_stage(runs.Run(str(root), run_id, datetime(2011, 11, 9)), "prepare", entry, {})
 
 
@@ -204,18 +207,15 @@ def test_publish_finds_the_run_of_the_settings_and_the_date(
     assert "there is no run of this configuration as of 2011-11-10" in capsys.readouterr().err
 
 
-def test_rollback_moves_the_pointer_back(
-    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_rollback_moves_the_pointer_back_past_runs_that_are_gone(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from topkin.artifacts import manifest
-
-    monkeypatch.setattr(manifest, "verify", lambda folder: {})
-    monkeypatch.setattr(runs.Run, "folder", lambda run, stage: stage)
     root = tmp_path / "out"
-    runs.publish_run(finished(root, "r1"))
-    runs.publish_run(finished(root, "r2"))
+    for name in ("r1", "r2", "r3"):
+        runs.publish_run(finished(root, name))
+    shutil.rmtree(root / "runs/r2")
     assert main(["publish", "--rollback"]) == 0
-    assert capsys.readouterr().out.startswith("run r1 (published)\n")
+    assert capsys.readouterr().out.startswith("passed over, for they are gone: r2\nrun r1 (published)\n")
     assert storage.read_json(str(root / "current.json"))["run_id"] == "r1"
     assert main(["publish", "--rollback"]) == 1
     assert "no earlier published run" in capsys.readouterr().err

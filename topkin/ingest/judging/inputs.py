@@ -10,7 +10,8 @@ from topkin.artifacts import ids
 from topkin.config.sections import Settings
 from topkin.errors import InputError, TopkinError
 from topkin.ingest.contract import Inspection, inspect, sources, time_unit_finding, vector_dim
-from topkin.ingest.files import FILE, ROW, Files, batches
+from topkin.ingest.files import FILE, ROW, batches
+from topkin.ingest.folders.file import Files
 from topkin.ingest.judging.judged import Judged, judged, merged
 from topkin.ingest.judging.limits import check_limited_reasons, faults_of_rejects
 from topkin.ingest.judging.lookups import ID, lookup_rows, lookups_of, merged_lookups
@@ -144,8 +145,7 @@ def _looked_up(
         own = [ids.canonical(source.rules.normalised(table)[column]).unique() for table in readable]
         only = pa.chunked_array(own, lookup.schema.field(ID).type)
         other, files = inputs[lookup.source.name], files_of(lookup.source.path)
-        paths = [file.path for file in other.files]
-        some = (t for path in paths for t in batches(other.source.name, path, files, lookup.read, rows=1 << 17))
+        some = (t for f in other.files for t in batches(other.source.name, f, files, lookup.read, rows=1 << 17))
         tables[side] = merged_lookups([lookup.schema.empty_table(), *(lookup_rows(t, lookup, only) for t in some)])
     return tables
 

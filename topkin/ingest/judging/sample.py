@@ -8,7 +8,8 @@ import numpy as np
 import pyarrow as pa
 
 from topkin.ingest.contract import Inspection
-from topkin.ingest.files import File, Files, batches, opened
+from topkin.ingest.files import batches, opened
+from topkin.ingest.folders.file import File, Files
 
 ROWS, BYTES, GROUPS, DECODED = 200_000, 128 << 20, 256, 10
 """Most rows of a sample, its bytes, row groups that it comes from, and rows decoded for each that is kept."""
@@ -20,7 +21,7 @@ T = TypeVar("T")
 class _Group:
     """A row group of a file, by its number there."""
 
-    path: str
+    file: File
     number: int
     rows: int
 
@@ -36,12 +37,12 @@ def sample_rows(inspection: Inspection, files: Files, rows: int = ROWS) -> list[
     if not some:
         return []
     name, columns = inspection.source.name, inspection.columns
-    first = next(t for t in batches(name, some[0].path, files, columns, rows=1024) if len(t))
+    first = next(t for t in batches(name, some[0], files, columns, rows=1024) if len(t))
     rows = max(1, min(rows, BYTES * len(first) // max(first.nbytes, 1)))
     tables = []
     if inspection.rows <= rows:
         for file in some:
-            tables += list(batches(name, file.path, files, columns, rows=1 << 17))
+            tables += list(batches(name, file, files, columns, rows=1 << 17))
         return _by_schema(tables)
     groups = _spread(_groups(name, some, files), GROUPS)
     total, rng = sum(g.rows for g in groups), np.random.default_rng(0)
@@ -49,7 +50,7 @@ def sample_rows(inspection: Inspection, files: Files, rows: int = ROWS) -> list[
         head = max(1, min(group.rows, DECODED * rows * group.rows // total))
         chosen = np.sort(rng.choice(head, max(1, min(head, rows * group.rows // total)), replace=False))
         start = 0
-        for table in batches(name, group.path, files, columns, groups=[group.number], rows=1 << 14):
+        for table in batches(name, group.file, files, columns, groups=[group.number], rows=1 << 14):
             tables.append(table.take(pa.array(chosen[(chosen >= start) & (chosen < start + len(table))] - start)))
             start += len(table)
             if start >= head:
@@ -73,7 +74,7 @@ def _groups(name: str, some: Sequence[File], files: Files) -> list[_Group]:
         with opened(name, file.path, files) as parquet:
             meta = parquet.metadata
             sizes = [meta.row_group(n).num_rows for n in range(meta.num_row_groups)]
-        groups += [_Group(file.path, number, n) for number, n in enumerate(sizes) if n]
+        groups += [_Group(file, number, n) for number, n in enumerate(sizes) if n]
     return groups
 
 

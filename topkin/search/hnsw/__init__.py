@@ -8,6 +8,7 @@ before NMSLIB opens it. The index is a cache of the vectors' table; exact search
 ::
 
     index/  index.json      parameters, files with their SHA-256, recall measured against exact search
-            ids.parquet     one row per indexed item, shard after shard: row (in the catalogue), item_id, vector
+            ids.parquet     one row per indexed item, shard after shard: row (in the catalogue), item_id,
+                            point (of its graph; items with equal vectors share one), vector
             shard-00000.nmslib, shard-00000.nmslib.dat, …   the graph, and the data beside it
 """

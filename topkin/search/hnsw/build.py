@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from topkin.artifacts import schemas, storage
 from topkin.search.hnsw.files import FORMAT, SPACE, fingerprints, load_index, new_graph, nmslib, save_graph, sealed
-from topkin.search.hnsw.index import AnnIndex, checked, placed
+from topkin.search.hnsw.index import AnnIndex, Folding, checked, placed, points_of
 from topkin.search.norm_bands import directions, norm_ranges, norms
 from topkin.search.topk import top_k
 from topkin.telemetry.progress import advance
@@ -61,7 +61,8 @@ def build_index(
 ) -> dict[str, Any]:
     """Build the shards, measure their recall, write all into ``folder`` and return index.json's content.
 
-    vectors: (n_items, dim) float32, unit rows; a zero row is left out and counted. ids: (n_items,) item ids.
+    vectors: (n_items, dim) float32, unit rows; a zero row is left out and counted, equal rows are one point of the
+    graph, whose items all are found. ids: (n_items,) item ids.
     queries: (n, dim) float32 user vectors, of which ``settings.sample`` drawn by ``seed`` measure the recall;
     zero rows are not asked; without any, items are the queries. Where the queries' last coordinate is 0 and items
     split by length (:mod:`topkin.search.norm_bands`) are found better than in one graph, they are split: both are
@@ -85,11 +86,20 @@ def build_index(
     by_length = trial is not None and trial.pop("split")
     shards = _shards(vectors[rows], settings, by_length)
     rows = np.concatenate([rows[:0], *(rows[shard] for shard in shards)])
+    sizes = [len(shard) for shard in shards]
+    points = points_of(vectors[rows], sizes)
     storage.make_folder(folder)
-    table = _ids_table(ids if isinstance(ids, pa.Array) else ids.combine_chunks(), vectors, rows, encoder)
+    table = _ids_table(ids if isinstance(ids, pa.Array) else ids.combine_chunks(), vectors, rows, points, encoder)
     storage.write_parquet(table, storage.join(folder, "ids.parquet"))
-    vectors, sizes = vectors[rows], [len(shard) for shard in shards]
-    _built(vectors, sizes, settings, by_length, threads, lambda number, graph: save_graph(graph, folder, number))
+    vectors, point_sizes = vectors[rows], _point_sizes(points, sizes)
+    _built(
+        vectors[Folding.of(points).first],
+        point_sizes,
+        settings,
+        by_length,
+        threads,
+        lambda number, graph: save_graph(graph, folder, number),
+    )
     made: dict[str, Any] = {
         "format": FORMAT,
         "encoder": encoder,
@@ -100,11 +110,12 @@ def build_index(
         "items": len(ids),
         "indexed": len(rows),
         "without_vector": len(ids) - len(rows),
+        "points": sum(point_sizes),
         "parameters": _parameters(settings),
         "nmslib": nmslib().__version__,
         "split_by_length": by_length,
         "trial": trial,
-        "shards": [{"items": size} for size in sizes],
+        "shards": [{"items": size, "points": one} for size, one in zip(sizes, point_sizes, strict=True)],
         "files": fingerprints(folder),
     }
     storage.write_json(sealed(made), storage.join(folder, "index.json"))
@@ -137,12 +148,22 @@ def _trial(
         shards = _shards(some, settings, by_length)
         rows = np.concatenate(shards).astype(np.int32)
         sizes = [len(shard) for shard in shards]
-        graphs = _built(some[rows], sizes, settings, by_length, threads, lambda number, graph: graph)
+        points = points_of(some[rows], sizes)
+        folding, sizes = Folding.of(points), _point_sizes(points, sizes)
+        one_each = some[rows[folding.first]]
+        graphs = _built(one_each, sizes, settings, by_length, threads, lambda number, graph: graph)
         info = {"dim": some.shape[1], "parameters": _parameters(settings), "split_by_length": by_length}
-        tried = AnnIndex(rows, some[rows], pa.array([]), info, placed(some[rows], graphs, sizes, by_length))
+        tried = AnnIndex(rows, some[rows], pa.array([]), info, placed(one_each, graphs, sizes, by_length), folding)
         found[name] = _recall(tried, asked, [rows.argsort()[e] for e in exact])
     one, other = found.values()
     return {"items": len(some), **found, "split": any(other[name] > one[name] + WORTH for name in one)}
+
+
+def _point_sizes(points: np.ndarray, sizes: list[int]) -> list[int]:
+    """How many points each shard has."""
+    ends = np.cumsum(sizes)
+    last = [int(points[:end].max(initial=-1)) + 1 for end in ends]
+    return [b - a for a, b in zip([0, *last], last, strict=False)]
 
 
 def _shards(vectors: np.ndarray, settings: HnswSettings, by_length: bool) -> list[np.ndarray]:
@@ -160,7 +181,7 @@ def _built(
     threads: int,
     done: Callable[[int, Any], Any],
 ) -> list[Any]:
-    """What ``done`` makes of each shard's number and graph. vectors: (n_indexed, dim), shard after shard."""
+    """What ``done`` makes of each shard's number and graph. vectors: (n_points, dim), shard after shard."""
     starts = np.cumsum([0, *sizes])
 
     def build(number: int) -> Any:
@@ -175,17 +196,19 @@ def _built(
         return list(pool.map(build, range(len(sizes))))
 
 
-def _ids_table(ids: pa.Array, vectors: np.ndarray, rows: np.ndarray, encoder: str) -> pa.Table:
+def _ids_table(ids: pa.Array, vectors: np.ndarray, rows: np.ndarray, points: np.ndarray, encoder: str) -> pa.Table:
     dim = vectors.shape[1]
     schema = pa.schema(
         [
             pa.field("row", pa.int32(), False),
             pa.field("item_id", ids.type, False),
+            pa.field("point", pa.int32(), False),
             pa.field("vector", schemas.vector(dim), False),
         ]
     )
     flat = pa.array(vectors[rows].reshape(-1))
-    columns = [pa.array(rows), ids.take(pa.array(rows)), pa.FixedSizeListArray.from_arrays(flat, dim)]
+    found = ids.take(pa.array(rows))
+    columns = [pa.array(rows), found, pa.array(points), pa.FixedSizeListArray.from_arrays(flat, dim)]
     return pa.Table.from_arrays(columns, schema=schemas.with_encoder(schema, encoder))
 
 

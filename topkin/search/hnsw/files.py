@@ -16,10 +16,10 @@ import pyarrow.fs as pafs
 
 from topkin.artifacts import schemas, storage
 from topkin.errors import ArtifactError
-from topkin.search.hnsw.index import AnnIndex, placed
+from topkin.search.hnsw.index import AnnIndex, Folding, placed
 from topkin.telemetry.stderr import stderr_without
 
-FORMAT = 2
+FORMAT = 3
 SPACE = "cosinesimil"
 _BANNER = re.compile(
     rb"^(Your CPU supports instructions|For maximum performance, you can install|pip install --no-binary).*\n?",
@@ -85,9 +85,11 @@ def load_index(folder: str, *, encoder: str | None = None, dim: int | None = Non
     flat = np.asarray(table["vector"].combine_chunks().flatten()) if len(table) else np.zeros(0, np.float32)
     vectors = flat.astype(np.float32, copy=False).reshape(len(table), info["dim"])
     loaded = [_load_graph(folder, f"shard-{number:05d}.nmslib") for number in range(len(sizes))]
-    graphs = placed(vectors, loaded, sizes, info["split_by_length"])
+    folding = Folding.of(np.asarray(table["point"]))
+    points = [shard["points"] for shard in info["shards"]]
+    graphs = placed(vectors[folding.first], loaded, points, info["split_by_length"])
     ids = table["item_id"].combine_chunks()
-    return AnnIndex(rows, vectors, ids if isinstance(ids, pa.Array) else pa.array([], ids.type), info, graphs)
+    return AnnIndex(rows, vectors, ids if isinstance(ids, pa.Array) else pa.array([], ids.type), info, graphs, folding)
 
 
 def _verified_info(folder: str) -> dict[str, Any]:

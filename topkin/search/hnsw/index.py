@@ -34,8 +34,63 @@ def checked(x: np.ndarray, dim: int | None, what: str) -> np.ndarray:
     return x
 
 
+class Folding(NamedTuple):
+    """Which indexed items have equal vectors: a graph holds one point for all of them.
+
+    Many equal vectors are each other's neighbours in an HNSW graph, and nobody else's: what stands behind them is not
+    found any more. members: (n_indexed,) int32, the items point after point, those of one point ascending. starts:
+    (n_points + 1,) int64, where the members of each point begin.
+    """
+
+    members: np.ndarray
+    starts: np.ndarray
+
+    @classmethod
+    def of(cls, points: np.ndarray) -> "Folding":
+        """points: (n_indexed,) int32, the point of each item, numbered from 0 without a gap."""
+        counts = np.bincount(points)
+        return cls(np.argsort(points, kind="stable").astype(np.int32), np.cumsum(np.append(0, counts)))
+
+    @property
+    def first(self) -> np.ndarray:
+        """The first item of each point, (n_points,)."""
+        return self.members[self.starts[:-1]]
+
+    def unfolded(self, best: np.ndarray) -> np.ndarray:
+        """The items of points (n, width), padded -1: as many as there are places, of the best points first."""
+        if len(self.members) == len(self.starts) - 1:
+            return best
+        sizes = np.where(best < 0, 0, np.diff(self.starts)[best])
+        before = np.cumsum(sizes, axis=1) - sizes
+        taken = np.clip(best.shape[1] - before, 0, sizes).ravel()
+        owner = np.repeat(np.arange(taken.size), taken)
+        within = np.arange(len(owner)) - np.repeat(np.cumsum(taken) - taken, taken)
+        items = np.full(best.shape, -1, np.int32)
+        place = owner // best.shape[1], before.ravel()[owner] + within
+        items[place] = self.members[self.starts[best.ravel()[owner]] + within]
+        return items
+
+
+def points_of(vectors: np.ndarray, sizes: Sequence[int]) -> np.ndarray:
+    """The point of each item, (n,) int32 from 0 in order of coming; items of one shard with equal vectors share one.
+
+    vectors: (n, dim) float32, shard after shard; sizes: items of each shard.
+    """
+    points, count = [np.zeros(0, np.int32)], 0
+    for inside in np.split(vectors, np.cumsum(sizes)[:-1]) if len(sizes) else []:
+        rows = np.ascontiguousarray(inside + np.float32(0))  # -0 becomes 0
+        _, first, of = np.unique(
+            rows.view(f"V{rows.itemsize * rows.shape[1]}")[:, 0], return_index=True, return_inverse=True
+        )
+        number = np.empty(len(first), np.int32)
+        number[np.argsort(first)] = np.arange(count, count + len(first))
+        points.append(number[of])
+        count += len(first)
+    return np.concatenate(points)
+
+
 class Graph(NamedTuple):
-    """NMSLIB's graph over a run of indexed items, and the lengths that their cosines are to be multiplied with."""
+    """NMSLIB's graph over a run of points, and the lengths that their cosines are to be multiplied with."""
 
     first: int
     norms: np.ndarray
@@ -43,7 +98,7 @@ class Graph(NamedTuple):
 
 
 def placed(vectors: np.ndarray, graphs: Sequence[Any], sizes: list[int], by_length: bool) -> tuple[Graph, ...]:
-    """The graphs with their places in (n_indexed, dim) vectors."""
+    """The graphs with their places. vectors: (n_points, dim), one of each point; sizes: points of each graph."""
     long = norms(vectors).astype(np.float32) if by_length else np.ones(len(vectors), np.float32)
     starts = np.cumsum([0, *sizes])
     return tuple(
@@ -58,6 +113,7 @@ class AnnIndex:
 
     rows: (n_indexed,) int32, the catalogue rows of the indexed items, shard after shard; ascending where the items
     are not split by length. vectors: (n_indexed, dim) float32, theirs. item_ids: theirs. info: index.json's content.
+    folding: which of them are one point of the graphs.
     """
 
     rows: np.ndarray
@@ -65,6 +121,7 @@ class AnnIndex:
     item_ids: pa.Array
     info: Mapping[str, Any]
     graphs: tuple[Graph, ...]
+    folding: Folding
     one_at_a_time: Any = field(default_factory=threading.Lock, repr=False, compare=False)
     """efSearch is a graph's own state: two threads of a worker with lists of two lengths would change each other's."""
 
@@ -143,7 +200,7 @@ class AnnIndex:
             order = np.argsort(-scores, axis=1, kind="stable")[:, :width]
             best[open_] = np.take_along_axis(items, order, axis=1)
             near[open_] = np.take_along_axis(scores, order, axis=1)
-        return best
+        return self.folding.unfolded(best)
 
 
 def index_top_k(
