@@ -1,14 +1,18 @@
 """Encoders, losses and self-supervision in Keras 3 on TensorFlow: the public names, each imported when first used.
 
 ``from topkin.models import SimilarityModel, losses, miners``: nothing else of this package needs an import of its
-own. Importing ``topkin.models`` alone imports neither TensorFlow nor Keras.
+own. Importing ``topkin.models`` alone imports neither TensorFlow nor Keras. Any
+name that needs Keras makes all saved classes known to it, so that ``keras.saving.load_model`` finds them.
 """
 
 import importlib
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from topkin.models.encoders.images import mlp, read_images, small_cnn, small_resnet
+    from topkin.models.encoders.keras_encoder import KerasEncoder
+    from topkin.models.encoders.keras_files import save_encoder
     from topkin.models.encoders.text import PretrainedText, ngram_encoder, ngram_rows, pretrained_keras
     from topkin.models.metric_learning import distances, losses, miners, reducers, samplers
     from topkin.models.metric_learning.layers import MetricEmbedding
@@ -30,6 +34,8 @@ if TYPE_CHECKING:
 # Where each public name is. Those of TYPE_CHECKING above are the same, for editors and type checkers; a test compares.
 _WHERE = {
     "encoders.images": ("mlp", "read_images", "small_cnn", "small_resnet"),
+    "encoders.keras_encoder": ("KerasEncoder",),
+    "encoders.keras_files": ("save_encoder",),
     "encoders.text": ("PretrainedText", "ngram_encoder", "ngram_rows", "pretrained_keras"),
     "metric_learning": ("distances", "losses", "miners", "reducers", "samplers"),
     "metric_learning.layers": ("MetricEmbedding",),
@@ -59,6 +65,7 @@ __all__ = [
     "GrowingIndex",
     "Growth",
     "HistoryCrops",
+    "KerasEncoder",
     "MetricEmbedding",
     "Neighbour",
     "PairAccuracy",
@@ -92,6 +99,7 @@ __all__ = [
     "read_images",
     "reducers",
     "samplers",
+    "save_encoder",
     "small_cnn",
     "small_resnet",
     "whitened",
@@ -103,6 +111,8 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module = f"{__name__}.{_MODULE[name]}"
     found = importlib.import_module(f"{module}.{name}" if name in _WHERE["metric_learning"] else module)
+    if "keras" in sys.modules:
+        importlib.import_module(f"{__name__}.similarity.saved").register()
     globals()[name] = found if name in _WHERE["metric_learning"] else getattr(found, name)
     return globals()[name]
 

@@ -118,9 +118,8 @@ def build(pipeline: "beam.Pipeline", job: Job, inputs: PrepareInputs) -> None:
         accepted[name] = pipeline | f"No {name}" >> beam.Create([]).with_output_types(str)
     items = accepted.pop("items")
     made = accepted | "PrepareParts" >> PrepareParts(plan, out, scratch, parts)
-    shop = {"sales": made["sales"], "items": items, "segments": made["segments"]} | "MakeShop" >> MakeShop(
-        plan, out, scratch, parts
-    )
+    tables = {name: made[name] for name in ("sales", "segments", "held_items")}
+    shop = {**tables, "items": items} | "MakeShop" >> MakeShop(plan, out, scratch, parts)
     counts = (
         (*rejects, made["rejects"], shop["rejects"])
         | "All rejects" >> beam.Flatten()
@@ -132,7 +131,7 @@ def build(pipeline: "beam.Pipeline", job: Job, inputs: PrepareInputs) -> None:
 
 
 def prepare(job: Job) -> dict[str, Any]:
-    """Prepare into ``job.out``; returns statistics.json.
+    """Prepare into ``job.out``; returns statistics.json, and how the inputs meet as notes.
 
     Raises InputError where no purchase before the as-of date is left, with the counts of reasons, and where files
     given to learn from and to judge by overlap in time.
@@ -150,7 +149,7 @@ def prepare(job: Job) -> dict[str, Any]:
         raise InputError(_nothing_left(statistics, job.as_of))
     if overlap := statistics.get("leaks"):
         refuse_overlap(overlap["late_rows"], overlap["early_rows"], job.as_of)
-    return statistics
+    return {**statistics, "notes": [join["line"] for join in statistics["joins"]]}
 
 
 def _too_many_rejects(job: Job, inputs: PrepareInputs, statistics: Mapping[str, Any]) -> list[str]:

@@ -18,12 +18,14 @@ from topkin.artifacts import schemas, storage
 from topkin.artifacts.shuffle import PartFile, read_part
 from topkin.ingest.catalogue import VOCABULARY, merge_sales, sales_schema, vocabulary
 from topkin.ingest.cleaning import Cleaned
-from topkin.ingest.judging.lookups import Lookup, lookup_rows, merged_lookups
+from topkin.ingest.judging.lookups import Lookup, lookup_rows
 from topkin.ingest.prepare import (
     COUNTS,
     PreparePlan,
     count_rejects,
+    held_items_schema,
     merge_counts,
+    merge_held_items,
     prepare_catalogue,
     prepare_part,
     sale_span,
@@ -59,7 +61,7 @@ class ReadLookup(beam.PTransform):
 
     def expand(self, splits: PCollection) -> PCollection:
         rows = splits | "Read" >> beam.FlatMap(self._read).with_output_types(pa.Table)
-        return rows | "Merge" >> beam.CombineGlobally(MergeTables(merged_lookups, self.lookup.schema))
+        return rows | "Merge" >> beam.CombineGlobally(MergeTables(self.lookup.merged, self.lookup.schema))
 
 
 @dataclass
@@ -116,7 +118,7 @@ def each_part(pipeline: beam.Pipeline, parts: int) -> PCollection:
 class PrepareParts(beam.PTransform):
     """{purchases, users, heldout: paths} to the files of events, heldout and histories below ``out``.
 
-    Gives three collections of tables, sales, segments and counts, and the paths of rejects.
+    Gives four collections of tables, sales, segments, held_items and counts, and the paths of rejects.
     """
 
     plan: PreparePlan
@@ -134,7 +136,7 @@ class PrepareParts(beam.PTransform):
         made = prepare_part(read_part(purchases, part, self.parts, plan.rows("purchases")), listed, plan, given)
         for name in ("events", "heldout", "histories"):
             yield TaggedOutput(name, (part, getattr(made, name)))
-        for name in ("sales", "segments", "counts"):
+        for name in ("sales", "segments", "held_items", "counts"):
             yield TaggedOutput(name, getattr(made, name))
         with _rejects(self.scratch, f"users-{part:05d}", self.parts) as bad:
             bad.add(made.rejects)
@@ -143,7 +145,7 @@ class PrepareParts(beam.PTransform):
         progress.advance("prepare users", 1, self.parts)
 
     def expand(self, inputs: Any) -> Any:
-        written, told = ("events", "heldout", "histories"), ("sales", "segments", "counts")
+        written, told = ("events", "heldout", "histories"), ("sales", "segments", "held_items", "counts")
         hints = {**dict.fromkeys(written, tuple[int, pa.Table]), **dict.fromkeys(told, pa.Table), "rejects": str}
         lists = [AsList(inputs[name]) for name in ("purchases", "users", "heldout")]
         prepare = beam.FlatMap(self._prepare, *lists)
@@ -157,7 +159,7 @@ class PrepareParts(beam.PTransform):
 
 @dataclass
 class MakeShop(beam.PTransform):
-    """Sales (tables), items (paths) and segments (tables) to the catalogue's and vocabularies' files.
+    """Sales, segments, held items (tables) and items (paths) to the catalogue's and vocabularies' files.
 
     Gives two collections of tables, counts and span, and the paths of rejects.
     """
@@ -168,9 +170,9 @@ class MakeShop(beam.PTransform):
     parts: int
 
     @counted
-    def _make(self, sold: pa.Table, items: Sequence[str], segments: pa.Table) -> Iterator[Any]:
+    def _make(self, sold: pa.Table, items: Sequence[str], segments: pa.Table, held: pa.Table) -> Iterator[Any]:
         listed = read_part(items, 0, 1, self.plan.rows("items")) if self.plan.items else None
-        shop = prepare_catalogue(sold, listed, segments, self.plan)
+        shop = prepare_catalogue(sold, listed, segments, held, self.plan)
         storage.write_parquet(shop.catalogue, storage.join(self.out, "catalogue.parquet"))
         for name, words in shop.vocabularies.items():
             storage.write_parquet(words, storage.join(self.out, "vocabularies", f"{name}.parquet"))
@@ -183,7 +185,9 @@ class MakeShop(beam.PTransform):
 
     def expand(self, inputs: Any) -> Any:
         segments = inputs["segments"] | "Segments" >> beam.CombineGlobally(MergeTables(_merge_vocabularies, VOCABULARY))
-        make = beam.FlatMap(self._make, AsList(inputs["items"]), AsSingleton(segments))
+        held_schema = held_items_schema(self.plan.item_type)
+        held = inputs["held_items"] | "Held" >> beam.CombineGlobally(MergeTables(merge_held_items, held_schema))
+        make = beam.FlatMap(self._make, AsList(inputs["items"]), AsSingleton(segments), AsSingleton(held))
         hints = {"counts": pa.Table, "span": pa.Table, "rejects": str}
         made = (
             inputs["sales"]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from topkin.config.sections import Settings
 from topkin.errors import ConfigError, TopkinError
 from topkin.ingest.contract import Inspection
+from topkin.ingest.joins.read import MeasuredJoin, input_joins, list_joins
 from topkin.ingest.judging.inputs import look_at_inputs, rejects_over_limits
 from topkin.ingest.judging.judged import Judged
 from topkin.ingest.judging.limits import percent
@@ -73,11 +74,12 @@ def main(options: CommandOptions) -> None:
     """Check and print. Raises the first kind of TopkinError that is wrong, with the messages of all."""
     as_of, settings = options.date(), options.settings()
     logs.silence()
-    inputs, findings = check(settings, as_of)
+    inputs, joins, findings = check(settings, as_of)
     if options.json:
-        print(json.dumps({"ok": not findings, "as_of": as_of.isoformat(), "inputs": [asdict(i) for i in inputs]}))
+        value = {"ok": not findings, "as_of": as_of.isoformat(), "inputs": [asdict(i) for i in inputs]}
+        print(json.dumps({**value, "joins": [{**j.join.to_json(), "lines": j.lines(settings)} for j in joins]}))
     else:
-        _print(inputs, as_of, settings.run.output)
+        _print(inputs, [line for j in joins for line in j.lines(settings)], as_of, settings.run.output)
     if findings:
         raise type(findings[0])("\n".join(str(f) for f in findings))
     if not options.json:
@@ -97,8 +99,8 @@ def _output_findings(output: str) -> list[TopkinError]:
     return [ConfigError(f"run.output must be a folder that can be written, got {output}: {there} {why}")]
 
 
-def check(settings: Settings, as_of: datetime) -> tuple[list[CheckedInput], list[TopkinError]]:
-    """What each input holds, and all that is wrong with it."""
+def check(settings: Settings, as_of: datetime) -> tuple[list[CheckedInput], list[MeasuredJoin], list[TopkinError]]:
+    """What each input holds, how they meet where they can be read, and all that is wrong."""
     from topkin.pipelines.recommend import reads
 
     clock = datetime.now(UTC).replace(tzinfo=None)
@@ -107,11 +109,20 @@ def check(settings: Settings, as_of: datetime) -> tuple[list[CheckedInput], list
     inputs = [_shown(inspection, look.judged.get(name)) for name, inspection in look.inspections.items()]
     try:
         reads(settings)
-        if not findings:
-            read_item_lists(settings.recommend, look.inspections["purchases"].types["item_id"])
     except TopkinError as e:
         findings.append(e)
-    return inputs, findings
+    joins: list[MeasuredJoin] = []
+    try:
+        if not any(inspection.findings for inspection in look.inspections.values()):
+            joins = input_joins(look.inspections, input_files)
+        if not findings:
+            lists = read_item_lists(settings.recommend, look.inspections["purchases"].types["item_id"])
+            of_lists = list_joins(lists, look.inspections, input_files)
+            joins += of_lists
+            findings += [fault for joined in of_lists if (fault := joined.fault) is not None]
+    except TopkinError as e:
+        findings.append(e)
+    return inputs, joins, findings
 
 
 def _shown(inspection: Inspection, result: Judged | None) -> CheckedInput:
@@ -145,7 +156,7 @@ def _shown(inspection: Inspection, result: Judged | None) -> CheckedInput:
     )
 
 
-def _print(inputs: Sequence[CheckedInput], as_of: datetime, output: str) -> None:
+def _print(inputs: Sequence[CheckedInput], lines: Sequence[str], as_of: datetime, output: str) -> None:
     from rich.console import Console
 
     console = Console()
@@ -164,6 +175,8 @@ def _print(inputs: Sequence[CheckedInput], as_of: datetime, output: str) -> None
             say(f"{r.rows:>11,}  {percent(r.rows, seen.looked_at):>8}  {r.reason}")
             say(f"{'':>23}{r.example}")
         say("")
+    for line in lines:
+        say(line)
     say(f"as of {as_of.isoformat(sep=' ')}, into {output}")
 
 

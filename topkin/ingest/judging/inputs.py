@@ -12,9 +12,10 @@ from topkin.errors import InputError, TopkinError
 from topkin.ingest.contract import Inspection, inspect, sources, time_unit_finding, vector_dim
 from topkin.ingest.files import FILE, ROW, batches
 from topkin.ingest.folders.file import Files
+from topkin.ingest.joins.read import faults_of_joins, faults_of_types
 from topkin.ingest.judging.judged import Judged, judged, merged
 from topkin.ingest.judging.limits import check_limited_reasons, faults_of_rejects
-from topkin.ingest.judging.lookups import ID, lookup_rows, lookups_of, merged_lookups
+from topkin.ingest.judging.lookups import ID, lookup_rows, lookups_of
 from topkin.ingest.judging.sample import ROWS, sample_rows
 from topkin.ingest.prepare import PreparePlan
 from topkin.ingest.readers import escape_invalid_utf8
@@ -45,7 +46,7 @@ def look_at_inputs(
     """
     inputs = {name: inspect(source, files_of(source.path)) for name, source in sources(settings).items()}
     findings = [finding for inspection in inputs.values() for finding in inspection.findings]
-    findings = findings or _of_other_types(inputs)
+    findings += faults_of_types(inputs, files_of)
     plan: PreparePlan | None = None
     results: dict[str, Judged] = {}
     if not findings:
@@ -55,6 +56,7 @@ def look_at_inputs(
             findings.append(e)
     if plan is not None:
         results, findings = _tried(inputs, plan, files_of, rows)
+    findings = findings or faults_of_joins(inputs, files_of)
     if not findings:
         findings = _nothing_known(inputs["purchases"], as_of, clock)
     return InputsLook(inspections=inputs, plan=plan, judged=results, findings=findings)
@@ -70,25 +72,6 @@ def rejects_over_limits(settings: Settings, look: InputsLook, clock: datetime) -
                 inspection.source, result.rejected, result.rows, settings.prepare, result.examples
             )
     return [InputError(fault) for fault in faults]
-
-
-def _of_other_types(inputs: Mapping[str, Inspection]) -> list[TopkinError]:
-    """Ids whose type is not the purchases'."""
-    findings: list[TopkinError] = []
-    purchases = inputs["purchases"]
-    paired = (("items", "item_id"), ("users", "user_id"), ("heldout", "item_id"), ("heldout", "user_id"))
-    for name, role in paired:
-        if name in inputs and purchases.types.get(role) and inputs[name].types.get(role):
-            one, other = inputs[name].types[role], purchases.types[role]
-            if one != other:
-                column, wanted = inputs[name].source.columns[role], purchases.source.columns[role]
-                findings.append(
-                    InputError(
-                        f"{inputs[name].files[0].path}: column {column!r} ({name}.{role}) is {one}, but purchases have "
-                        f"{other} in {wanted!r}: write both with one type, or set {name}.normalise.{column}"
-                    )
-                )
-    return findings
 
 
 def _plan(
@@ -110,6 +93,7 @@ def _plan(
         recent_days=settings.prepare.recent_days,
         drop_duplicates=settings.purchases.duplicates == "drop",
         split=settings.prepare.split,
+        missing=settings.items.missing if settings.items else "list",
         vector_dim=None if items is None else vector_dim(items, files_of(items.source.path)),
         lookups=lookups_of(asking, inputs),
     )
@@ -146,7 +130,7 @@ def _looked_up(
         only = pa.chunked_array(own, lookup.schema.field(ID).type)
         other, files = inputs[lookup.source.name], files_of(lookup.source.path)
         some = (t for f in other.files for t in batches(other.source.name, f, files, lookup.read, rows=1 << 17))
-        tables[side] = merged_lookups([lookup.schema.empty_table(), *(lookup_rows(t, lookup, only) for t in some)])
+        tables[side] = lookup.merged([lookup.schema.empty_table(), *(lookup_rows(t, lookup, only) for t in some)])
     return tables
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from topkin.ingest.cleaning import first_of_each_id
+from topkin.ingest.cleaning import one_of_each_id
 from topkin.ingest.files import FILE, ROW
 from topkin.ingest.judging.limits import count_by_reason, examples_of
 from topkin.ingest.judging.lookups import FIELDS
@@ -42,7 +42,7 @@ def judged(name: str, rows: pa.Table, plan: PreparePlan, lookups: Mapping[str, p
     cleaned = plan.clean(name, rows, lookups)
     rejects = cleaned.rejects
     if name in ("items", "users"):
-        rejects = pa.concat_tables([rejects, first_of_each_id(cleaned.accepted, source).rejects])
+        rejects = pa.concat_tables([rejects, one_of_each_id(cleaned.accepted, source).rejects])
     normalised = source.rules.normalised(readable)
     return Judged(
         rows=len(rows),
