@@ -13,6 +13,7 @@ from topkin.encoding.signature import EncoderInput
 from topkin.models.encoders.image_files import decode
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (12, 10, 3), dtype=np.uint8)
+Files = list[str | bytes | None]
 PNG = bytes(tf.io.encode_png(PIXELS).numpy())
 
 
