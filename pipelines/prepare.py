@@ -11,6 +11,7 @@ from topkin.errors import InputError, TopkinError
 from topkin.ingest.cleaning import clean_items, clean_purchases, clean_users
 from topkin.ingest.contract import Inspection, inspect, sample, sources, time_unit_finding, vector_dim
 from topkin.ingest.files import find
+from topkin.ingest.joins.read import faults_of_joins, faults_of_types
 from topkin.ingest.prepare import PreparePlan
 from topkin.ingest.splits import refuse_overlap
 from topkin.pipelines.engine.job import Job, input_files, machine_of, run_pipeline
@@ -67,7 +68,7 @@ class PrepareInputs:
 def check_inputs(settings: Settings, as_of: datetime | None = None) -> list[TopkinError]:
     """What is wrong with the inputs: errors not raised, each with its message; none where all is well.
 
-    Reads the footers of all files and the first rows of one of each input.
+    Reads the footers of all files, the first rows of one of each input, and the ids of inputs that are joined.
     """
     return _checked(settings, as_of, _now())[1]
 
@@ -78,20 +79,11 @@ def _checked(
     inputs = {name: inspect(source, input_files(source.path)) for name, source in sources(settings).items()}
     findings = [finding for inspection in inputs.values() for finding in inspection.findings]
     purchases = inputs["purchases"]
-    paired = (("items", "item_id"), ("users", "user_id"), ("heldout", "item_id"), ("heldout", "user_id"))
-    for name, role in paired:
-        if name in inputs and purchases.types.get(role) and inputs[name].types.get(role):
-            one, other = inputs[name].types[role], purchases.types[role]
-            if one != other:
-                column, wanted = inputs[name].source.columns[role], purchases.source.columns[role]
-                findings.append(
-                    InputError(
-                        f"{inputs[name].files[0].path}: column {column!r} ({name}.{role}) is {one}, but purchases have "
-                        f"{other} in {wanted!r}: write both with one type, or set {name}.normalise.{column}"
-                    )
-                )
+    findings += faults_of_types(inputs, input_files)
     if not findings:
         findings = _tried(inputs, clock)
+    if not findings:
+        findings = faults_of_joins(inputs, input_files)
     first = purchases.earliest
     if not findings and first is not None:
         column = purchases.source.columns["timestamp"]
@@ -151,6 +143,7 @@ def inputs_of(job: Job) -> PrepareInputs:
         recent_days=settings.prepare.recent_days,
         drop_duplicates=settings.purchases.duplicates == "drop",
         split=settings.prepare.split,
+        missing=settings.items.missing if settings.items else "list",
         vector_dim=vector_dim(inputs["items"], input_files(by_name["items"].path)) if "items" in inputs else None,
     )
     return PrepareInputs(plan=plan, inspections=inputs)
@@ -177,9 +170,8 @@ def build(pipeline: "beam.Pipeline", job: Job, inputs: PrepareInputs) -> None:
         accepted[name] = pipeline | f"No {name}" >> beam.Create([]).with_output_types(str)
     items = accepted.pop("items")
     made = accepted | "PrepareParts" >> PrepareParts(plan, out, scratch, parts)
-    shop = {"sales": made["sales"], "items": items, "segments": made["segments"]} | "MakeShop" >> MakeShop(
-        plan, out, scratch, parts
-    )
+    tables = {name: made[name] for name in ("sales", "segments", "held_items")}
+    shop = {**tables, "items": items} | "MakeShop" >> MakeShop(plan, out, scratch, parts)
     counts = (
         (*rejects, made["rejects"], shop["rejects"])
         | "All rejects" >> beam.Flatten()
@@ -191,7 +183,7 @@ def build(pipeline: "beam.Pipeline", job: Job, inputs: PrepareInputs) -> None:
 
 
 def prepare(job: Job) -> dict[str, Any]:
-    """Prepare into ``job.out``; returns statistics.json.
+    """Prepare into ``job.out``; returns statistics.json, and how the inputs meet as notes.
 
     Raises InputError where no purchase before the as-of date is left, with the counts of reasons, and where files
     given to learn from and to judge by overlap in time.
@@ -207,7 +199,7 @@ def prepare(job: Job) -> dict[str, Any]:
         raise InputError(_nothing_left(statistics, job.as_of))
     if overlap := statistics.get("leaks"):
         refuse_overlap(overlap["late_rows"], overlap["early_rows"], job.as_of)
-    return statistics
+    return {**statistics, "notes": [join["line"] for join in statistics["joins"]]}
 
 
 def _nothing_left(statistics: Mapping[str, Any], as_of: datetime) -> str:

@@ -22,7 +22,9 @@ from topkin.ingest.prepare import (
     COUNTS,
     PreparePlan,
     count_rejects,
+    held_items_schema,
     merge_counts,
+    merge_held_items,
     prepare_catalogue,
     prepare_part,
     sale_span,
@@ -96,7 +98,7 @@ def each_part(pipeline: beam.Pipeline, parts: int) -> PCollection:
 class PrepareParts(beam.PTransform):
     """{purchases, users, heldout: paths} to the files of events, heldout and histories below ``out``.
 
-    Gives three collections of tables, sales, segments and counts, and the paths of rejects.
+    Gives four collections of tables, sales, segments, held_items and counts, and the paths of rejects.
     """
 
     plan: PreparePlan
@@ -114,7 +116,7 @@ class PrepareParts(beam.PTransform):
         made = prepare_part(read_part(purchases, part, self.parts, plan.rows("purchases")), listed, plan, given)
         for name in ("events", "heldout", "histories"):
             yield TaggedOutput(name, (part, getattr(made, name)))
-        for name in ("sales", "segments", "counts"):
+        for name in ("sales", "segments", "held_items", "counts"):
             yield TaggedOutput(name, getattr(made, name))
         with _rejects(self.scratch, f"users-{part:05d}", self.parts) as bad:
             bad.add(made.rejects)
@@ -123,7 +125,7 @@ class PrepareParts(beam.PTransform):
         progress.advance("prepare users", 1, self.parts)
 
     def expand(self, inputs: Any) -> Any:
-        written, told = ("events", "heldout", "histories"), ("sales", "segments", "counts")
+        written, told = ("events", "heldout", "histories"), ("sales", "segments", "held_items", "counts")
         hints = {**dict.fromkeys(written, tuple[int, pa.Table]), **dict.fromkeys(told, pa.Table), "rejects": str}
         lists = [AsList(inputs[name]) for name in ("purchases", "users", "heldout")]
         prepare = beam.FlatMap(self._prepare, *lists)
@@ -137,7 +139,7 @@ class PrepareParts(beam.PTransform):
 
 @dataclass
 class MakeShop(beam.PTransform):
-    """Sales (tables), items (paths) and segments (tables) to the catalogue's and vocabularies' files.
+    """Sales, segments, held items (tables) and items (paths) to the catalogue's and vocabularies' files.
 
     Gives two collections of tables, counts and span, and the paths of rejects.
     """
@@ -148,9 +150,9 @@ class MakeShop(beam.PTransform):
     parts: int
 
     @counted
-    def _make(self, sold: pa.Table, items: Sequence[str], segments: pa.Table) -> Iterator[Any]:
+    def _make(self, sold: pa.Table, items: Sequence[str], segments: pa.Table, held: pa.Table) -> Iterator[Any]:
         listed = read_part(items, 0, 1, self.plan.rows("items")) if self.plan.items else None
-        shop = prepare_catalogue(sold, listed, segments, self.plan)
+        shop = prepare_catalogue(sold, listed, segments, held, self.plan)
         storage.write_parquet(shop.catalogue, storage.join(self.out, "catalogue.parquet"))
         for name, words in shop.vocabularies.items():
             storage.write_parquet(words, storage.join(self.out, "vocabularies", f"{name}.parquet"))
@@ -163,7 +165,9 @@ class MakeShop(beam.PTransform):
 
     def expand(self, inputs: Any) -> Any:
         segments = inputs["segments"] | "Segments" >> beam.CombineGlobally(MergeTables(_merge_vocabularies, VOCABULARY))
-        make = beam.FlatMap(self._make, AsList(inputs["items"]), AsSingleton(segments))
+        held_schema = held_items_schema(self.plan.item_type)
+        held = inputs["held_items"] | "Held" >> beam.CombineGlobally(MergeTables(merge_held_items, held_schema))
+        make = beam.FlatMap(self._make, AsList(inputs["items"]), AsSingleton(segments), AsSingleton(held))
         hints = {"counts": pa.Table, "span": pa.Table, "rejects": str}
         made = (
             inputs["sales"]

@@ -13,6 +13,7 @@ import pyarrow as pa
 from topkin.config.sections import Settings
 from topkin.errors import ConfigError, TopkinError
 from topkin.ingest.contract import InputSource, inspect, sample, sources
+from topkin.ingest.joins.read import MeasuredJoin, input_joins, list_joins
 from topkin.pipelines.cli import logs
 from topkin.pipelines.cli.commands import CommandOptions
 from topkin.pipelines.engine.job import input_files
@@ -57,11 +58,12 @@ def main(options: CommandOptions) -> None:
     """Check and print. Raises the first kind of TopkinError that is wrong, with the messages of all."""
     as_of, settings = options.date(), options.settings()
     logs.silence()
-    inputs, findings = check(settings, as_of)
+    inputs, joins, findings = check(settings, as_of)
     if options.json:
-        print(json.dumps({"ok": not findings, "as_of": as_of.isoformat(), "inputs": [asdict(i) for i in inputs]}))
+        value = {"ok": not findings, "as_of": as_of.isoformat(), "inputs": [asdict(i) for i in inputs]}
+        print(json.dumps({**value, "joins": [{**j.join.to_json(), "lines": j.lines(settings)} for j in joins]}))
     else:
-        _print(inputs, as_of, settings.run.output)
+        _print(inputs, [line for j in joins for line in j.lines(settings)], as_of, settings.run.output)
     if findings:
         raise type(findings[0])("\n".join(str(f) for f in findings))
     if not options.json:
@@ -81,8 +83,8 @@ def _output_findings(output: str) -> list[TopkinError]:
     return [ConfigError(f"run.output must be a folder that can be written, got {output}: {there} {why}")]
 
 
-def check(settings: Settings, as_of: datetime) -> tuple[list[CheckedInput], list[TopkinError]]:
-    """What each input holds, and all that is wrong with it."""
+def check(settings: Settings, as_of: datetime) -> tuple[list[CheckedInput], list[MeasuredJoin], list[TopkinError]]:
+    """What each input holds, how they meet where they can be read, and all that is wrong."""
     from topkin.pipelines.prepare import check_inputs
     from topkin.pipelines.recommend import reads
 
@@ -90,12 +92,21 @@ def check(settings: Settings, as_of: datetime) -> tuple[list[CheckedInput], list
     findings = [*check_inputs(settings, as_of), *_output_findings(settings.run.output)]
     try:
         reads(settings)
-        if not findings:
-            purchases = sources(settings)["purchases"]
-            read_item_lists(settings.recommend, inspect(purchases, input_files(purchases.path)).types["item_id"])
     except TopkinError as e:
         findings.append(e)
-    return inputs, findings
+    joins: list[MeasuredJoin] = []
+    try:
+        inspections = {s.name: inspect(s, input_files(s.path)) for s in sources(settings).values()}
+        if not any(inspection.findings for inspection in inspections.values()):
+            joins = input_joins(inspections, input_files)
+        if not findings:
+            lists = read_item_lists(settings.recommend, inspections["purchases"].types["item_id"])
+            of_lists = list_joins(lists, inspections, input_files)
+            joins += of_lists
+            findings += [fault for joined in of_lists if (fault := joined.fault) is not None]
+    except TopkinError as e:
+        findings.append(e)
+    return inputs, joins, findings
 
 
 def _look(source: InputSource) -> CheckedInput:
@@ -145,7 +156,7 @@ def _shares(source: InputSource, rows: pa.Table | None) -> tuple[int, list[float
     return len(rows), shares.tolist(), {c: rows[c].null_count / len(rows) for c in rows.column_names}
 
 
-def _print(inputs: Sequence[CheckedInput], as_of: datetime, output: str) -> None:
+def _print(inputs: Sequence[CheckedInput], lines: Sequence[str], as_of: datetime, output: str) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -166,4 +177,6 @@ def _print(inputs: Sequence[CheckedInput], as_of: datetime, output: str) -> None
         console.print(table)
         if seen.passed_over:
             console.print(f"{seen.name}: {seen.passed_over}", highlight=False, markup=False, soft_wrap=True)
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     console.print(f"as of {as_of.isoformat(sep=' ')}, into {output}", highlight=False, markup=False, soft_wrap=True)

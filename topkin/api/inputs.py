@@ -97,6 +97,7 @@ def prepare_tables(
         recent_days=settings.prepare.recent_days,
         drop_duplicates=settings.purchases.duplicates == "drop",
         split=settings.prepare.split,
+        missing=settings.items.missing if settings.items else "list",
         vector_dim=vector_length(items.source, tables["items"]) if items and items.source.column("vector") else None,
     )
     rows = {name: _with_place(tables[name].select(list(i.columns)), name) for name, i in inputs.items()}

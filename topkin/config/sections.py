@@ -39,7 +39,7 @@ class RunSettings(Section):
 class EventsSettings(Section):
     """Purchases in files: which Parquet, which columns, which rows are good."""
 
-    path: str = Field(description="A Parquet file, a folder of them, or a glob.")
+    path: str = Field(description="A Parquet file, a folder of them (hive keys are columns), or a glob.")
     user_id: str = Field("user_id", description="Column with who bought: int64, string or binary.")
     item_id: str = Field("item_id", description="Column with what was bought: int64, string or binary.")
     timestamp: str = Field(
@@ -78,9 +78,9 @@ class HeldoutSettings(EventsSettings):
 
 
 class ItemsSettings(Section):
-    """The catalogue, if there is one; sold items that it lacks are added from the purchases."""
+    """The catalogue, if there is one; sold items that it lacks are added from the purchases, see ``missing``."""
 
-    path: str = Field(description="A Parquet file, a folder of them, or a glob.")
+    path: str = Field(description="A Parquet file, a folder of them (hive keys are columns), or a glob.")
     item_id: str = Field("item_id", description="Column with the item, of the purchases' item type.")
     title: str | None = Field(None, description="Column with the title.")
     category: str | None = Field(None, description="Column with the category.")
@@ -91,6 +91,21 @@ class ItemsSettings(Section):
         description="Column with a vector of the item's content, made before by any pretrained encoder: a list of "
         "floats, as many for each item.",
     )
+    missing: Literal["list", "exclude"] = Field(
+        "list",
+        description="What becomes of items sold that the catalogue lacks: they may be recommended (list), or count "
+        "only in histories and in training (exclude). How many there are is told.",
+    )
+    duplicates: Literal["first", "last"] = Field(
+        "first",
+        description="Which of an item's rows counts, where it is listed several times: the first or the last, by file "
+        "name and row; the others are rejected and counted.",
+    )
+    latest_by: str | None = Field(
+        None,
+        description="Column with a time or a number, such as updated_at: of an item's rows that with the greatest "
+        "counts, and duplicates decides among equals.",
+    )
     normalise: dict[str, Sql] = Field(default_factory=dict, description="As for purchases.")
     rules: dict[str, Sql] = Field(default_factory=dict, description="As for purchases.")
 
@@ -98,9 +113,19 @@ class ItemsSettings(Section):
 class UsersSettings(Section):
     """The users to serve beside those with purchases, if there is such a table."""
 
-    path: str = Field(description="A Parquet file, a folder of them, or a glob.")
+    path: str = Field(description="A Parquet file, a folder of them (hive keys are columns), or a glob.")
     user_id: str = Field("user_id", description="Column with the user, of the purchases' user type.")
     segment: str | None = Field(None, description="Column with a group of users; it wins over the purchases'.")
+    duplicates: Literal["first", "last"] = Field(
+        "first",
+        description="Which of a user's rows counts, where it is listed several times: the first or the last, by file "
+        "name and row; the others are rejected and counted.",
+    )
+    latest_by: str | None = Field(
+        None,
+        description="Column with a time or a number, such as updated_at: of a user's rows that with the greatest "
+        "counts, and duplicates decides among equals.",
+    )
     normalise: dict[str, Sql] = Field(default_factory=dict, description="As for purchases.")
     rules: dict[str, Sql] = Field(default_factory=dict, description="As for purchases.")
 
@@ -327,8 +352,10 @@ class RecommendSettings(Section):
     cooldown_by_category: dict[str, Days] = Field(
         default_factory=dict, description="Category to days that replace cooldown_days."
     )
-    allow: str | None = Field(None, description="Parquet with the only items that may be listed, column item_id.")
-    deny: str | None = Field(None, description="Parquet with items that may never be listed, column item_id.")
+    allow: str | None = Field(None, description="Parquet with the only items that may be listed.")
+    allow_column: str = Field("item_id", description="Column of allow with the item's id, of the purchases' item type.")
+    deny: str | None = Field(None, description="Parquet with items that may never be listed.")
+    deny_column: str = Field("item_id", description="Column of deny with the item's id, of the purchases' item type.")
     min_history: Count = Field(1, description="Purchases below which a user gets the popular items instead.")
     because: Annotated[int, Field(ge=0, le=20)] = Field(3, description="Bought items named as reasons for each item.")
 

@@ -24,6 +24,9 @@ from topkin.ingest.rules import records
 ROW_HASH = "__row_hash"
 """Column that tells rows apart that are not equal in every column read, uint64."""
 
+LATEST = "__latest"
+"""Column by which one of several rows of an item or a user is chosen, float64; of inputs that name a ``latest_by``."""
+
 LISTED_TWICE = {"items": "item listed twice", "users": "user listed twice"}
 _POSITION = {FILE: pa.string(), ROW: pa.int64()}
 
@@ -34,16 +37,20 @@ def purchase_rows(user: pa.DataType, item: pa.DataType, *, row_hashes: bool) -> 
     return schema.append(pa.field(ROW_HASH, pa.uint64(), False)) if row_hashes else schema
 
 
-def item_rows(item: pa.DataType, vector_dim: int | None = None) -> pa.Schema:
-    """Accepted rows of the items' table, and where they stood."""
+def item_rows(item: pa.DataType, vector_dim: int | None = None, *, latest: bool = False) -> pa.Schema:
+    """Accepted rows of the items' table, where they stood, and LATEST where there is a ``latest_by``."""
     catalogue = schemas.catalogue(item, vector_dim)
     vector = [] if vector_dim is None else [catalogue.field("vector")]
-    return pa.schema([*list(catalogue)[:5], *vector, *schemas.schema(**_POSITION)])
+    return pa.schema([*list(catalogue)[:5], *vector, *_place(latest)])
 
 
-def user_rows(user: pa.DataType) -> pa.Schema:
-    """Accepted rows of the users' table, and where they stood."""
-    return schemas.schema("segment", user_id=user, segment=pa.string(), **_POSITION)
+def user_rows(user: pa.DataType, *, latest: bool = False) -> pa.Schema:
+    """Accepted rows of the users' table, where they stood, and LATEST where there is a ``latest_by``."""
+    return pa.schema([*schemas.schema("segment", user_id=user, segment=pa.string()), *_place(latest)])
+
+
+def _place(latest: bool) -> pa.Schema:
+    return schemas.schema(**_POSITION, **({LATEST: pa.float64()} if latest else {}))
 
 
 class Cleaned(NamedTuple):
@@ -135,9 +142,11 @@ class _Cleaner:
             return pa.nulls(len(self.rows), pa.string())
         return readers.labels(values) if role == "segment" else readers.texts(values)
 
-    def position(self) -> dict[str, pa.ChunkedArray]:
-        """The columns FILE and ROW."""
-        return {FILE: ids.decoded(self.raw[FILE]), ROW: self.raw[ROW]}
+    def position(self) -> dict[str, Values]:
+        """The columns FILE and ROW, and LATEST where the input has a column ``latest_by``."""
+        place = {FILE: ids.decoded(self.raw[FILE]), ROW: self.raw[ROW]}
+        order = self.values("latest_by")
+        return place if order is None else {**place, LATEST: readers.order_keys(order)}
 
     def finish(self, columns: Mapping[str, Values], schema: pa.Schema) -> Cleaned:
         """Ask the configured rules of the rows that broke none so far, and part accepted from rejected."""
@@ -202,24 +211,33 @@ def clean_items(raw: pa.Table, source: InputSource, vector_dim: int | None = Non
     columns["available"] = yes if available is None else pc.fill_null(ids.decoded(available), True)
     if source.column("vector") is not None and vector_dim is not None:
         columns["vector"] = cleaner.vectors(vector_dim)
-    return cleaner.finish(columns | cleaner.position(), item_rows(columns["item_id"].type, vector_dim))
+    return cleaner.finish(
+        columns | cleaner.position(),
+        item_rows(columns["item_id"].type, vector_dim, latest="latest_by" in source.columns),
+    )
 
 
 def clean_users(raw: pa.Table, source: InputSource) -> Cleaned:
     """The users of a table with FILE and ROW: :func:`user_rows`, and the rejects."""
     cleaner = _Cleaner(raw, source)
     columns = {"user_id": cleaner.ids("user_id"), "segment": cleaner.labels("segment")}
-    return cleaner.finish(columns | cleaner.position(), user_rows(columns["user_id"].type))
+    return cleaner.finish(
+        columns | cleaner.position(), user_rows(columns["user_id"].type, latest="latest_by" in source.columns)
+    )
 
 
-def first_of_each_id(rows: pa.Table, source: InputSource) -> Cleaned:
-    """Of accepted items or users the first listed of each id, sorted by id; the others rejected.
+def one_of_each_id(rows: pa.Table, source: InputSource) -> Cleaned:
+    """Of accepted items or users one row of each id, sorted by id; the others rejected.
 
-    First is the one whose file, then row, sorts first. Their record shows the columns that topkin keeps, under
-    the names of the configuration.
+    It is the one with the greatest LATEST, where the input has a ``latest_by``; among equals the first, or by
+    ``source.keep`` the last, by file, then row. The record of the others shows the columns that topkin keeps, under the
+    names of the configuration.
     """
     key = rows.column_names[0]
-    rows = rows.sort_by([(key, "ascending"), (FILE, "ascending"), (ROW, "ascending")])
+    latest = [(LATEST, "descending")] if LATEST in rows.column_names else []
+    order = "descending" if source.keep == "last" else "ascending"
+    rows = rows.sort_by([(key, "ascending"), *latest, (FILE, order), (ROW, order)])
+    rows = rows.drop_columns([LATEST]) if latest else rows
     again = np.zeros(len(rows), bool)
     sorted_ids = rows[key].combine_chunks()
     if len(rows) > 1:

@@ -14,10 +14,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from topkin.artifacts import ids
+from topkin.config.reference import as_toml, bare_or_quoted
 from topkin.config.sections import Settings
 from topkin.errors import ConfigError, InputError, TopkinError
 from topkin.ingest import timestamps
 from topkin.ingest.files import FILE, ROW, File, Files, Footer, batches, find, read_footers
+from topkin.ingest.folders.dates import time_expression
 from topkin.ingest.readers import ACCEPTED, ROLES, common_type, escape_invalid_utf8
 from topkin.ingest.rules import Rules
 from topkin.ingest.sql import nearest
@@ -25,13 +27,17 @@ from topkin.ingest.sql import nearest
 
 @dataclass(frozen=True, kw_only=True)
 class InputSource:
-    """One input of the configuration: ``columns`` maps what topkin calls a column to what the file does."""
+    """One input of the configuration: ``columns`` maps what topkin calls a column to what the file does.
+
+    keep: which row of an item or a user counts that is listed several times, ``first`` or ``last``.
+    """
 
     name: str
     path: str
     columns: Mapping[str, str]
     rules: Rules = field(default_factory=Rules)
     time_unit: str = "auto"
+    keep: str = "first"
 
     def column(self, role: str) -> str | None:
         """The file's name of a column; None where it is not configured."""
@@ -50,6 +56,7 @@ def sources(settings: Settings) -> dict[str, InputSource]:
                 columns={r: getattr(section, r) for r in roles if getattr(section, r) is not None},
                 rules=Rules.of(name, section.normalise, section.rules),
                 time_unit=getattr(section, "time_unit", "auto"),
+                keep=section.duplicates if name in ("items", "users") else "first",
             )
     return inputs
 
@@ -128,6 +135,15 @@ def _name_faults(source: InputSource, names: Sequence[str], columns: Sequence[st
     if clash and not faults:
         return [f": columns {clash} differ in letter case only, which SQL cannot tell apart: rename one"]
     return faults
+
+
+def _with_parts(source: InputSource, schema: pa.Schema, fault: str) -> str:
+    """A fault, with the expression that makes a missing time of columns for year, month and day."""
+    column = source.column("timestamp")
+    time = time_expression(schema) if column and fault.startswith(f" has no column {column!r} ") else None
+    return (
+        f"{fault}, or {source.name}.normalise.{bare_or_quoted(column)} = {as_toml(time)}" if column and time else fault
+    )
 
 
 def _type_faults(source: InputSource, bound: pa.Schema) -> list[str]:
@@ -213,7 +229,7 @@ def _check_files(
     bind = cache(source.rules.bound)
     types: dict[str, tuple[pa.DataType, str]] = {}  # and the first file that has it
     for path, schema in schemas_read:
-        broken = _name_faults(source, schema.names, columns)
+        broken = [_with_parts(source, schema, fault) for fault in _name_faults(source, schema.names, columns)]
         try:
             bound = schema if broken else bind(pa.schema([schema.field(c) for c in columns]))
         except ConfigError as e:  # the same for each file

@@ -63,6 +63,7 @@ WRITERS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "a.csv.gz": ("CSV", lambda p: p.write_bytes(gzip.compress(CSV.encode()))),
     "misnamed.parquet": ("CSV", lambda p: p.write_text(CSV)),
     'it\'s "$HOME" \\ `x`.csv': ("CSV", lambda p: p.write_text(CSV)),
+    "x[1]*?.csv": ("CSV", lambda p: (p.write_text(CSV), p.with_name("x1.csv").write_text("another"))),
     "a.jsonl": ("JSON", lambda p: p.write_text(JSON)),
     "misnamed json.parquet": ("JSON", lambda p: p.write_text(JSON)),
     "a.ndjson.gz": ("JSON", lambda p: p.write_bytes(gzip.compress(JSON.encode()))),
@@ -143,4 +144,4 @@ def test_what_else_is_no_parquet_is_told(tmp_path: Path, name: str, content: byt
 def test_a_folder_of_several_formats_is_told(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(CSV)
     (tmp_path / "b.jsonl").write_text(JSON)
-    assert "2 files of other formats (a.csv, b.jsonl): write them as Parquet" in refusal(tmp_path)
+    assert "2 files of other kinds (a.csv, b.jsonl): write them as Parquet" in refusal(tmp_path)

@@ -38,16 +38,22 @@ class File:
 class Found(NamedTuple):
     """What a path means: its files of every kind, hidden ones too, and the folder below which they lie.
 
-    ``root`` is the path itself where it is one file; of a glob it is what stands before the first sign.
+    ``root`` is the path itself where it is one file; of a glob it is what stands before the first sign. ``links``:
+    links to files that are among them anyway.
     """
 
     root: str
     files: list[File]
+    links: int = 0
 
     @property
     def is_file(self) -> bool:
         """Whether the path is one file."""
-        return [f.path for f in self.files] == [self.root]
+        return len(self.files) == 1 and self.files[0].path == self.root
+
+    def below(self, file: File) -> str:
+        """A file's path below the root."""
+        return file.path.removeprefix(self.root.rstrip("/") + "/")
 
 
 class Files(Protocol):

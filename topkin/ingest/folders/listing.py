@@ -1,6 +1,5 @@
 """Which files of a folder are its data, and which are passed over."""
 
-import posixpath
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -18,7 +17,7 @@ _NAMED = 3
 
 @dataclass(frozen=True)
 class Listing:
-    """The data files of an input, sorted by path; the others by name below the folder, and how many are hidden.
+    """The data files of an input, sorted by path; other files by name below the folder; how many are hidden, or links.
 
     ``schema``: the columns that a table's log declares, of which a file may lack some.
     """
@@ -26,6 +25,7 @@ class Listing:
     files: tuple[File, ...] = ()
     foreign: tuple[str, ...] = ()
     hidden: int = 0
+    links: int = 0
     schema: pa.Schema | None = None
 
     @property
@@ -37,6 +37,8 @@ class Listing:
             parts.append(f"{n:,} {'file that is' if n == 1 else 'files that are'} not Parquet ({names})")
         if self.hidden:
             parts.append(f"{self.hidden:,} hidden")
+        if n := self.links:
+            parts.append(f"{n:,} {'link to a file' if n == 1 else 'links to files'} read anyway")
         return f"passed over: {', '.join(parts)}" if parts else ""
 
 
@@ -55,7 +57,7 @@ def listing(found: Found, is_parquet: Callable[[Sequence[File]], Sequence[bool]]
     hidden, data, unsure, foreign = 0, [], [], []
     for file in found.files:
         name = file.path.lower()
-        if is_hidden(posixpath.relpath(file.path, found.root).split("/")):
+        if is_hidden(found.below(file).split("/")):
             hidden += 1
         elif name.endswith((*SUFFIXES, *COMPRESSED)):
             data.append(file)
@@ -65,5 +67,5 @@ def listing(found: Found, is_parquet: Callable[[Sequence[File]], Sequence[bool]]
             unsure.append(file)
     for file, is_data in zip(unsure, is_parquet(unsure), strict=True):
         (data if is_data else foreign).append(file)
-    names = tuple(sorted(posixpath.relpath(f.path, found.root) for f in foreign))
-    return Listing(tuple(sorted(data, key=lambda f: f.path)), names, hidden)
+    names = tuple(sorted(map(found.below, foreign)))
+    return Listing(tuple(sorted(data, key=lambda f: f.path)), names, hidden, found.links)
