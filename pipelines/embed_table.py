@@ -26,7 +26,7 @@ from topkin.ingest.folders.file import File
 from topkin.ingest.rules import Rules
 from topkin.ingest.sql import Expression, nearest
 from topkin.ingest.values.type_cures import type_cure
-from topkin.pipelines.engine.job import SCRATCH, input_files, run_pipeline
+from topkin.pipelines.engine.job import SCRATCH, beam_options, input_files, run_pipeline
 
 if TYPE_CHECKING:
     from topkin.models.encoders.keras_files import SavedModel
@@ -106,6 +106,7 @@ def embed_table(
     from topkin.models.encoders.keras_files import read_model
     from topkin.transforms.encode import EncodeInputs, EncodeTable
 
+    beam_options(beam)
     saved = read_model(settings.encoder.path)
     choices = {name: i.choice() for name, i in settings.encoder.inputs.items()}
     table = _look(settings, _mentioned(saved, choices))

@@ -116,7 +116,7 @@ def _kept(source: InputSource, rows: pa.Table) -> pa.Table:
     rows = source.rules.normalised(rows)
     if not source.rules.rules:
         return rows
-    return rows.filter(pa.array(source.rules.broken(rows) < 0))
+    return rows.filter(pa.array(source.rules.of_rows(rows.schema).broken(rows) < 0))
 
 
 def _rows(inspection: Inspection, columns: list[str], files: Files) -> Iterator[pa.Table]:
