@@ -130,12 +130,24 @@ def init(
         typer.Option("--column", metavar="KEY=NAME", help="Say which column is which, as in --column user_id=cust."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a configuration that is there.")] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Tell each column passed over, and write each key with its default.")
+    ] = False,
     options: CommandOptions,
 ) -> None:
     """Look at your Parquet and write a commented configuration for it."""
     from topkin.pipelines.cli.init import main
 
-    main(purchases, items=items, users=users, output=output, columns=column or (), force=force, as_json=options.json)
+    main(
+        purchases,
+        items=items,
+        users=users,
+        output=output,
+        columns=column or (),
+        force=force,
+        everything=everything,
+        as_json=options.json,
+    )
 
 
 @command("topkin check --as-of 2011-11-09", "config", "as_of", "sets", "json")
