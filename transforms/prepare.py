@@ -18,6 +18,7 @@ from topkin.artifacts import schemas, storage
 from topkin.artifacts.shuffle import PartFile, read_part
 from topkin.ingest.catalogue import VOCABULARY, merge_sales, sales_schema, vocabulary
 from topkin.ingest.cleaning import Cleaned
+from topkin.ingest.judging.lookups import Lookup, lookup_rows, merged_lookups
 from topkin.ingest.prepare import (
     COUNTS,
     PreparePlan,
@@ -48,8 +49,26 @@ def _rejects(scratch: str, name: str, parts: int) -> PartFile:
 
 
 @dataclass
+class ReadLookup(beam.PTransform):
+    """Splits of the items or users to one table of what rules over purchases ask of them."""
+
+    lookup: Lookup
+
+    @counted
+    def _read(self, split: RowGroupSplit) -> Iterator[pa.Table]:
+        for table in read_split(self.lookup.source.name, split, self.lookup.read):
+            yield lookup_rows(table, self.lookup)
+
+    def expand(self, splits: PCollection) -> PCollection:
+        rows = splits | "Read" >> beam.FlatMap(self._read).with_output_types(pa.Table)
+        return rows | "Merge" >> beam.CombineGlobally(MergeTables(merged_lookups, self.lookup.schema))
+
+
+@dataclass
 class Clean(beam.PTransform):
-    """Splits of an input to the paths of files with their accepted rows; those with rejects under the tag ``rejects``.
+    """{splits: of an input} to the paths of files with their accepted rows; those with rejects under ``rejects``.
+
+    Beside the splits stand the tables of the plan's look-ups by side, where there are some: each worker gets them.
 
     The files lie below ``scratch``, each named by its split, ordered by partition; see :mod:`topkin.artifacts.shuffle`.
     """
@@ -62,7 +81,7 @@ class Clean(beam.PTransform):
     parts: int
 
     @counted
-    def _clean(self, split: RowGroupSplit) -> Iterator[Any]:
+    def _clean(self, split: RowGroupSplit, **lookups: Any) -> Iterator[Any]:
         path = storage.join(self.scratch, self.name, f"{split.name}.arrow")
         key = "item_id" if self.name == "items" else "user_id"
         with (
@@ -70,7 +89,7 @@ class Clean(beam.PTransform):
             _rejects(self.scratch, f"{self.name}-{split.name}", self.parts) as bad,
         ):
             for table in read_split(self.name, split, self.columns):
-                found = self._cleaned(table)
+                found = self._cleaned(table, lookups)
                 good.add(found.accepted)
                 bad.add(found.rejects)
                 progress.advance(f"clean {self.name}", len(table), self.rows)
@@ -81,12 +100,13 @@ class Clean(beam.PTransform):
             yield TaggedOutput("rejects", bad.path)
 
     @counted
-    def _cleaned(self, table: pa.Table) -> Cleaned:
-        return self.plan.clean(self.name, table)
+    def _cleaned(self, table: pa.Table, lookups: Mapping[str, pa.Table]) -> Cleaned:
+        return self.plan.clean(self.name, table, lookups)
 
-    def expand(self, splits: PCollection) -> Any:
-        step = beam.FlatMap(self._clean).with_output_types(str, rejects=str)
-        return splits | "Clean" >> step.with_outputs("rejects", main="accepted")
+    def expand(self, inputs: Any) -> Any:
+        lookups = {side: AsSingleton(inputs[side]) for side in self.plan.lookups if side in inputs}
+        step = beam.FlatMap(self._clean, **lookups).with_output_types(str, rejects=str)
+        return inputs["splits"] | "Clean" >> step.with_outputs("rejects", main="accepted")
 
 
 def each_part(pipeline: beam.Pipeline, parts: int) -> PCollection:

@@ -193,8 +193,8 @@ def test_expressions_that_do_not_fit(file: Path) -> None:
         findings(file, rules={"r": "prise > 0"}),
         ConfigError,
         "purchases.rules.'r'",
-        '"prise" not found',
-        "the columns are",
+        "names a column 'prise', which is not there, did you mean 'price'",
+        "the columns are user, item, time, price, Note",
     )
     only(findings(file, rules={"r": "price >"}), ConfigError, "is not an SQL expression")
     only(findings(file, rules={"r": "price"}), ConfigError, "must be true or false, got double")

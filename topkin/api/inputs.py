@@ -6,6 +6,7 @@ from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from topkin.artifacts import ids
 from topkin.config.sections import Settings
@@ -13,6 +14,8 @@ from topkin.errors import InputError
 from topkin.ingest import timestamps
 from topkin.ingest.contract import ROLES, InputSource, inspect_table, sources, time_unit_finding, vector_length
 from topkin.ingest.files import FILE, ROW
+from topkin.ingest.judging.limits import check_limited_reasons, examples_of, faults_of_rejects
+from topkin.ingest.judging.lookups import Lookup, lookup_rows, lookups_of
 from topkin.ingest.prepare import Prepared, PreparePlan, prepare
 from topkin.ingest.readers import escape_invalid_utf8
 
@@ -99,15 +102,34 @@ def prepare_tables(
         split=settings.prepare.split,
         missing=settings.items.missing if settings.items else "list",
         vector_dim=vector_length(items.source, tables["items"]) if items and items.source.column("vector") else None,
+        lookups=lookups_of([purchases], inputs),
     )
+    check_limited_reasons(settings.prepare, plan.sources)
     rows = {name: _with_place(tables[name].select(list(i.columns)), name) for name, i in inputs.items()}
-    prepared = prepare(rows, plan)
+    lookups = {side: _looked_up(lookup, tables[lookup.source.name]) for side, lookup in plan.lookups.items()}
+    prepared = prepare(rows, plan, lookups)
+    _refuse_rejects(settings, prepared, plan)
     if not len(prepared.events):
         raise InputError(
             f"there must be a purchase before {as_of.isoformat()}, got none: "
             f"{prepared.statistics['sources']['purchases']}; look at the data, the rules and as_of"
         )
     return prepared, as_of
+
+
+def _looked_up(lookup: Lookup, rows: pa.Table) -> pa.Table:
+    return lookup_rows(_with_place(rows.select(list(lookup.read)), lookup.source.name), lookup)
+
+
+def _refuse_rejects(settings: Settings, prepared: Prepared, plan: PreparePlan) -> None:
+    """Raises InputError where more rows were rejected than ``[prepare]`` allows."""
+    faults: list[str] = []
+    for name, counts in prepared.statistics["sources"].items():
+        source = plan.sources[name]
+        examples = examples_of(prepared.rejects.filter(pc.equal(prepared.rejects["source"], name)), source)
+        faults += faults_of_rejects(source, counts["rejected"], counts["rows"], settings.prepare, examples)
+    if faults:
+        raise InputError("\n".join(faults))
 
 
 def _after_the_last(rows: pa.Table, source: InputSource, clock: datetime) -> datetime:

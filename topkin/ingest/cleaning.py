@@ -18,6 +18,7 @@ from topkin.artifacts.partition import hash_rows
 from topkin.ingest import readers, timestamps
 from topkin.ingest.contract import InputSource
 from topkin.ingest.files import FILE, ROW
+from topkin.ingest.judging.lookups import joined
 from topkin.ingest.readers import escape_invalid_utf8
 from topkin.ingest.rules import records
 
@@ -148,11 +149,17 @@ class _Cleaner:
         order = self.values("latest_by")
         return place if order is None else {**place, LATEST: readers.order_keys(order)}
 
-    def finish(self, columns: Mapping[str, Values], schema: pa.Schema) -> Cleaned:
+    def finish(
+        self, columns: Mapping[str, Values], schema: pa.Schema, lookups: Mapping[str, pa.Table] | None = None
+    ) -> Cleaned:
         """Ask the configured rules of the rows that broke none so far, and part accepted from rejected."""
         alive = np.flatnonzero(self._broken < 0)
-        rows = self.rows if len(alive) == len(self.rows) else self.rows.take(pa.array(alive))
-        broken = self.source.rules.broken(rows.drop_columns([FILE, ROW]))
+        at = pa.array(alive)
+        rows = self.rows if len(alive) == len(self.rows) else self.rows.take(at)
+        rows = rows.drop_columns([FILE, ROW])
+        if lookups:
+            rows = joined(rows, {f"{side}_id": columns[f"{side}_id"].take(at) for side in lookups}, lookups)
+        broken = self.source.rules.broken(rows)
         self._broken[alive] = np.where(broken < 0, -1, broken + len(self._reasons))
         good = self._broken < 0
         accepted = pa.table(dict(columns))
@@ -164,7 +171,14 @@ class _Cleaner:
         return Cleaned(accepted.filter(pa.array(good)).cast(schema), rejects)
 
 
-def clean_purchases(raw: pa.Table, source: InputSource, clock: datetime, *, row_hashes: bool = True) -> Cleaned:
+def clean_purchases(
+    raw: pa.Table,
+    source: InputSource,
+    clock: datetime,
+    *,
+    row_hashes: bool = True,
+    lookups: Mapping[str, pa.Table] | None = None,
+) -> Cleaned:
     """The purchases of a table with FILE and ROW.
 
     Args:
@@ -172,6 +186,7 @@ def clean_purchases(raw: pa.Table, source: InputSource, clock: datetime, *, row_
         source: the input, whose rules are asked.
         clock: naive UTC; a later purchase is in the future.
         row_hashes: whether a last column ROW_HASH hashes all that was read: equal rows are duplicates.
+        lookups: the tables of what the rules ask the item and the user, see :mod:`topkin.ingest.judging.lookups`.
 
     Returns:
         ``schemas.events`` in the order in which they came, and the rejects.
@@ -187,9 +202,8 @@ def clean_purchases(raw: pa.Table, source: InputSource, clock: datetime, *, row_
     }
     if row_hashes:
         columns[ROW_HASH] = pa.array(hash_rows(_flat(cleaner.raw.drop_columns([FILE, ROW]))))
-    return cleaner.finish(
-        columns, purchase_rows(columns["user_id"].type, columns["item_id"].type, row_hashes=row_hashes)
-    )
+    schema = purchase_rows(columns["user_id"].type, columns["item_id"].type, row_hashes=row_hashes)
+    return cleaner.finish(columns, schema, lookups)
 
 
 def clean_items(raw: pa.Table, source: InputSource, vector_dim: int | None = None) -> Cleaned:

@@ -205,7 +205,7 @@ def inspect_table(source: InputSource, rows: pa.Table) -> Inspection:
     if findings:
         return Inspection(source=source, findings=tuple(findings))
     file = File(source.path, rows.nbytes, rows=len(rows))
-    return Inspection(source=source, files=(file,), columns=tuple(columns), types=types)
+    return Inspection(source=source, files=(file,), columns=tuple(columns), schema=rows.schema, types=types)
 
 
 def _check_files(
@@ -219,6 +219,11 @@ def _check_files(
     types: dict[str, tuple[pa.DataType, str]] = {}  # and the first file that has it
     for path, schema in schemas_read:
         broken = _name_faults(source, schema.names, columns)
+        known = list(dict.fromkeys([*schema.names, *columns, *source.columns.values()]))
+        unknown = source.rules.column_faults(known, sides=source.name in ("purchases", "heldout"))
+        faults.extend((path, e) for e in unknown)
+        if unknown and not broken:
+            continue
         try:
             bound = schema if broken else bind(pa.schema([schema.field(c) for c in columns]))
         except ConfigError as e:  # the same for each file
@@ -301,15 +306,6 @@ def _common(names: list[str], first: list[str]) -> list[str]:
     """The column names of all files, those of the first winning over others that differ in letter case only."""
     lower = {n.lower() for n in first}
     return [*first, *(n for n in names if n not in first and n.lower() not in lower)]
-
-
-def sample(inspection: Inspection, files: Files, rows: int = 8192) -> pa.Table | None:
-    """The first rows of an input, as its reader gives them but their texts readable; None where it has none."""
-    for file in inspection.files:
-        for table in batches(inspection.source.name, file, files, inspection.columns, rows=rows):
-            if len(table):
-                return escape_invalid_utf8(table).rows
-    return None
 
 
 def vector_dim(inspection: Inspection, files: Files) -> int | None:

@@ -1,7 +1,7 @@
 """Prepare in memory: what the prepare job does, as functions of tables; and the counts of where rows went."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -27,6 +27,7 @@ from topkin.ingest.events import histories, sort_and_deduplicate, split_by_time
 from topkin.ingest.files import FILE
 from topkin.ingest.joins.measure import EXAMPLES, IdCounts, Join, measure_join
 from topkin.ingest.joins.words import short_line
+from topkin.ingest.judging.lookups import Lookup
 from topkin.ingest.splits import count_leaks, hold_out_last
 
 COUNTS = schemas.schema(source=pa.string(), kind=pa.string(), reason=pa.string(), n=pa.int64())
@@ -42,7 +43,7 @@ class PreparePlan:
 
     split: ``time`` or ``last``, see ``config.Prepare``; a source ``heldout`` takes its place. vector_dim: how many
     numbers the items' vectors have, where there are some. missing: ``list`` or ``exclude``, whether sold items that the
-    items' table lacks may be recommended.
+    items' table lacks may be recommended. lookups: what the purchases' rules ask, by side.
     """
 
     purchases: InputSource
@@ -58,6 +59,7 @@ class PreparePlan:
     split: str = "time"
     vector_dim: int | None = None
     missing: str = "list"
+    lookups: Mapping[str, Lookup] = field(default_factory=dict)
 
     @property
     def sources(self) -> dict[str, InputSource]:
@@ -74,11 +76,11 @@ class PreparePlan:
             return item_rows(self.item_type, self.vector_dim, latest=latest)
         return user_rows(self.user_type, latest=latest)
 
-    def clean(self, name: str, rows: pa.Table) -> Cleaned:
-        """Clean rows of an input, with FILE and ROW."""
+    def clean(self, name: str, rows: pa.Table, lookups: Mapping[str, pa.Table] | None = None) -> Cleaned:
+        """Clean rows of an input, with FILE and ROW; ``lookups``: the tables of the plan's look-ups, by side."""
         source = self.sources[name]
         if name in ("purchases", "heldout"):
-            return clean_purchases(rows, source, self.clock, row_hashes=self.drop_duplicates)
+            return clean_purchases(rows, source, self.clock, row_hashes=self.drop_duplicates, lookups=lookups)
         return clean_items(rows, source, self.vector_dim) if name == "items" else clean_users(rows, source)
 
 
@@ -304,9 +306,9 @@ def sorted_rejects(rejects: pa.Table) -> pa.Table:
     return rejects.sort_by([("source", "ascending"), ("file", "ascending"), ("row", "ascending")]).combine_chunks()
 
 
-def prepare(raw: Mapping[str, pa.Table], plan: PreparePlan) -> Prepared:
-    """Prepare whole inputs in memory: each a table of the columns read, FILE and ROW, by name."""
-    cleaned = {name: plan.clean(name, raw[name]) for name in plan.sources}
+def prepare(raw: Mapping[str, pa.Table], plan: PreparePlan, lookups: Mapping[str, pa.Table] | None = None) -> Prepared:
+    """Prepare whole inputs in memory: each a table of the columns read, FILE and ROW, by name; look-ups by side."""
+    cleaned = {name: plan.clean(name, raw[name], lookups) for name in plan.sources}
     purchases, items, users, heldout = (
         cleaned[name].accepted if name in cleaned else None for name in ("purchases", "items", "users", "heldout")
     )

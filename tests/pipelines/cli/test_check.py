@@ -70,8 +70,15 @@ def test_json_holds_the_same(folder: Path, capsys: pytest.CaptureFixture[str]) -
     assert value["as_of"] == "2024-06-01T00:00:00"
     purchases, items = value["inputs"]
     assert {"key": "quantity", "column": "qty", "type": "int64", "null": 0.0} in purchases["columns"]
-    assert {"name": "no time", "expression": "timestamp > '2020-01-01'", "rejects": 0.0} in purchases["expressions"]
-    asked_after_normalising = {"name": "lower case", "expression": "item_id = upper(item_id)", "rejects": 0.0}
+    assert {"name": "no time", "expression": "timestamp > '2020-01-01'", "rejects": 0.0, "kind": "rule"} in purchases[
+        "expressions"
+    ]
+    asked_after_normalising = {
+        "name": "lower case",
+        "expression": "item_id = upper(item_id)",
+        "rejects": 0.0,
+        "kind": "rule",
+    }
     assert asked_after_normalising in purchases["expressions"]
     assert items["rows"] == 2
 

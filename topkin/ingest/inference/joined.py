@@ -7,7 +7,7 @@ from topkin.errors import TopkinError
 from topkin.ingest.contract import inspect
 from topkin.ingest.files import Files
 from topkin.ingest.inference.tables import TableLook
-from topkin.ingest.joins.read import MeasuredJoin, faults_of_joins, faults_of_types, input_joins
+from topkin.ingest.joins.read import MeasuredJoin, faults_of_types, input_joins, measured_joins
 from topkin.ingest.joins.spelling import Spelling
 from topkin.ingest.joins.words import left_line, percent
 from topkin.ingest.schema_inference import SuggestedRule
@@ -37,7 +37,7 @@ def join_tables(tables: Sequence[TableLook], files: Files) -> JoinedTables:
         mended = [_mended(table, joined) for table in mended]
     again = {table.section: inspect(table.source(), files) for table in mended}
     of_types = faults_of_types(again, lambda _: files)
-    return JoinedTables(mended, [_line(j) for j in joins], of_types or faults_of_joins(again, lambda _: files))
+    return JoinedTables(mended, [_line(j) for j in joins], of_types or measured_joins(again, lambda _: files)[1])
 
 
 def _line(joined: MeasuredJoin) -> str:

@@ -16,6 +16,7 @@ from topkin.ingest.joins.measure import FEW, IdCounts, Join, measure_join
 from topkin.ingest.joins.spelling import Merging, Spelling, suggest_join
 from topkin.ingest.joins.words import FAILED, SHOP, NamedColumn, advice, left_line, lines_of_join
 from topkin.ingest.readers import escape_invalid_utf8
+from topkin.ingest.rules import Rules
 
 WHOLE = 1_000_000  # rows up to which all are looked at
 SAMPLED, PIECES = 200_000, 16  # rows of a larger input, and of how many row groups
@@ -112,11 +113,10 @@ def _read_for(inspection: Inspection, role: str) -> list[str]:
 
 
 def _kept(source: InputSource, rows: pa.Table) -> pa.Table:
-    """The normalised rows that break no configured rule."""
+    """The normalised rows that break no configured rule; those that ask the item or the user are left out."""
     rows = source.rules.normalised(rows)
-    if not source.rules.rules:
-        return rows
-    return rows.filter(pa.array(source.rules.broken(rows) < 0))
+    own = Rules(rules=tuple(rule for rule in source.rules.rules if not Rules(rules=(rule,)).asked(rows.schema)))
+    return rows.filter(pa.array(own.broken(rows) < 0)) if own.rules else rows
 
 
 def _rows(inspection: Inspection, columns: list[str], files: Files) -> Iterator[pa.Table]:
@@ -215,15 +215,18 @@ def faults_of_types(inspections: Mapping[str, Inspection], files: Callable[[str]
     return faults
 
 
-def faults_of_joins(inspections: Mapping[str, Inspection], files: Callable[[str], Files]) -> list[TopkinError]:
-    """What is wrong where inputs do not meet, or no item is available."""
+def measured_joins(
+    inspections: Mapping[str, Inspection], files: Callable[[str], Files]
+) -> tuple[list[MeasuredJoin], list[TopkinError]]:
+    """The joins, and what is wrong where inputs do not meet, cannot be read, or no item is available."""
     try:
-        faults: list[TopkinError | None] = [joined.fault for joined in input_joins(inspections, files)]
+        joins = input_joins(inspections, files)
+        faults: list[TopkinError | None] = [joined.fault for joined in joins]
         if "items" in inspections:
             faults.append(unavailable_fault(inspections["items"], files(inspections["items"].source.path)))
     except TopkinError as e:
-        faults = [e]
-    return [fault for fault in faults if fault is not None]
+        return [], [e]
+    return joins, [fault for fault in faults if fault is not None]
 
 
 def list_joins(
