@@ -1,10 +1,12 @@
 """Encoders, losses and self-supervision in Keras 3 on TensorFlow: the public names, each imported when first used.
 
 ``from topkin.models import SimilarityModel, losses, miners``: nothing else of this package needs an import of its
-own. Importing ``topkin.models`` alone imports neither TensorFlow nor Keras.
+own. Importing ``topkin.models`` alone imports neither TensorFlow nor Keras. Any
+name that needs Keras makes all saved classes known to it, so that ``keras.saving.load_model`` finds them.
 """
 
 import importlib
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -103,6 +105,8 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module = f"{__name__}.{_MODULE[name]}"
     found = importlib.import_module(f"{module}.{name}" if name in _WHERE["metric_learning"] else module)
+    if "keras" in sys.modules:
+        importlib.import_module(f"{__name__}.similarity.saved").register()
     globals()[name] = found if name in _WHERE["metric_learning"] else getattr(found, name)
     return globals()[name]
 

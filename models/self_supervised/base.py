@@ -16,6 +16,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from topkin.models.ops.encoders import embedding_dim
 from topkin.models.self_supervised.collapse import spread
 
 Augment = Callable[[tf.Tensor], tf.Tensor]
@@ -51,19 +52,19 @@ class SelfSupervised(keras.Model):
         self, encoder: keras.Model, augment: Augment, *, projector: keras.Model | None = None, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
-        shape = getattr(encoder, "output_shape", None) if getattr(encoder, "built", False) else None
-        if not isinstance(shape, tuple) or len(shape) != 2 or shape[-1] is None:
-            raise ValueError(
-                f"encoder must be a built Keras model with one output (n, dim), got {type(encoder).__name__} with "
-                f"output shape {shape}: begin it with keras.Input and end it with a pooling, Flatten or Dense layer"
-            )
+        self.dim = embedding_dim(encoder)
         if not callable(augment):
             raise TypeError(f"augment must be a function from a batch to a batch, got {type(augment).__name__}")
-        self.encoder, self.augment, self.dim = encoder, augment, int(shape[-1])
+        self.encoder, self.augment = encoder, augment
         self.projector = projector or self.default_projector()
         self.seen_loss = keras.metrics.Mean(name="loss")
         self.seen_spread = keras.metrics.Mean(name="spread")
         self.built = True
+
+    def get_config(self) -> dict[str, Any]:
+        """Raises TypeError: an augmenter may be any function, and is not saved."""
+        kind = type(self).__name__
+        raise TypeError(f"a {kind} cannot be saved, its augment may be any function: save its encoder, {kind}.encoder")
 
     def default_projector(self) -> keras.Model:
         """The projector of the method's paper, made small."""

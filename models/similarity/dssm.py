@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from topkin.models.metric_learning.serialization import serializable
+from topkin.models.ops.encoders import embedding_dim
 
 
 @serializable
@@ -63,7 +64,8 @@ def dssm(left: keras.Model, right: keras.Model) -> TwoTowers:
         >>> towers.left.predict(np.eye(3), verbose=0).shape
         (3, 2)
     """
-    if left.output_shape != right.output_shape or len(left.output_shape) != 2:
+    dims = [embedding_dim(tower, f"the {side} tower") for side, tower in (("left", left), ("right", right))]
+    if dims[0] != dims[1]:
         raise ValueError(
             f"towers must give one vector of the same dimension, got {left.output_shape} and {right.output_shape}: "
             "end each with MetricEmbedding(dim)"

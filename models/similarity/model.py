@@ -1,12 +1,9 @@
 """A model that finds alike things: an encoder, how it is trained, and an index of what it has seen."""
 
 import hashlib
-import json
-import os
-import tempfile
 import uuid
 from collections.abc import Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -15,13 +12,14 @@ from topkin.artifacts import manifest, storage
 from topkin.config.sections import IndexSettings
 from topkin.errors import ArtifactError
 from topkin.linalg.cosine import unit_rows
+from topkin.metrics.labels import values_of
 from topkin.metrics.retrieval import codes_of, knn_accuracy, retrieval_metrics
+from topkin.models.ops.encoders import Inputs, embedding_dim, fingerprint, fitting
 from topkin.models.similarity.calibration import Calibration, calibrate
-from topkin.models.similarity.index import GrowingIndex, Growth, Key, Labels, plain
-from topkin.models.two_tower.serialization import model_bytes
+from topkin.models.similarity.index import GrowingIndex, Growth, Key, Labels
+from topkin.models.similarity.saved import encoder_bytes, read_encoder
 
-Inputs: TypeAlias = np.ndarray | dict[str, np.ndarray]
-FORMAT = 1
+FORMAT = 2
 MODEL = "encoder.keras"
 STATE = "similarity.json"
 CURVE = "calibration.parquet"
@@ -51,8 +49,8 @@ class Neighbour(NamedTuple):
 class SimilarityModel:
     """A model that finds alike things: an encoder, how it is trained, an index, and a decision.
 
-    Items may be added and removed at any time, of classes never trained on too; training the encoder further
-    makes the index stale: :meth:`reset_index`, then index again.
+    Items may be added and removed at any time, of classes never trained on too. An encoder whose weights changed since,
+    by whatever call, makes the index stale: :meth:`reset_index`, then index again.
 
     Args:
         encoder: a built Keras model, inputs to (n, dim); its output is made unit rows wherever it is compared
@@ -84,20 +82,13 @@ class SimilarityModel:
         growth: Growth | None = None,
         seed: int = 0,
     ) -> None:
-        shape = getattr(encoder, "output_shape", None) if getattr(encoder, "built", False) else None
-        if not isinstance(shape, tuple) or len(shape) != 2 or shape[-1] is None:
-            raise ValueError(
-                f"encoder must be a built Keras model with one output (n, dim), got {type(encoder).__name__} with "
-                f"output shape {shape}: begin it with keras.Input and end it with a pooling, Flatten or Dense layer"
-            )
-        self.encoder, self.dim, self.seed = encoder, int(shape[-1]), seed
+        self.encoder, self.dim, self.seed = encoder, embedding_dim(encoder), seed
         self.settings, self.growth = settings or IndexSettings(), growth or Growth()
         self.calibration: Calibration | None = None
         self.classes: list[Key] = []
         self._compiled: dict[str, Any] | None = None
         self._training: keras.Model | None = None
         self._index: GrowingIndex | None = None
-        self._stale = False
 
     def compile(
         self,
@@ -123,17 +114,20 @@ class SimilarityModel:
         if self._compiled is None:
             raise RuntimeError("fit needs a compiled model: call compile(loss=…) first")
         if y is not None:
-            y = self._numbered(plain(y), classes)
+            y = self._numbered(values_of(y), classes)
             classes = classes or len(self.classes)
             if settings.get("validation_data") is not None:
                 inputs, held_labels, *rest = settings["validation_data"]
-                settings["validation_data"] = (inputs, self._numbered(plain(held_labels), classes, new=False), *rest)
+                settings["validation_data"] = (
+                    inputs,
+                    self._numbered(values_of(held_labels), classes, new=False),
+                    *rest,
+                )
         if self._training is None:
             head = getattr(self._compiled["loss"], "head", lambda classes: None)(classes)
             outputs = self.encoder.output if head is None else head(self.encoder.output)
             self._training = keras.Model(self.encoder.input, outputs, name="training")
             self._training.compile(**self._compiled)
-        self._stale = self._index is not None and len(self._index) > 0
         self.calibration = None
         return self._training.fit(x, y, **settings)
 
@@ -150,8 +144,21 @@ class SimilarityModel:
         return codes[1]
 
     def embed(self, x: Inputs, *, batch_size: int = 256) -> np.ndarray:
-        """The unit vectors of inputs, (n, dim) float32; a zero vector stays zero."""
-        return unit_rows(np.asarray(self.encoder.predict(x, batch_size=batch_size, verbose=0), np.float32))
+        """The unit vectors of inputs, (n, dim) float32; a zero vector stays zero, no rows give none.
+
+        Raises TypeError or ValueError for inputs that do not fit the encoder, or of which it makes NaN.
+        """
+        x, rows = fitting(self.encoder, x)
+        if rows == 0:
+            return np.zeros((0, self.dim), np.float32)
+        vectors = np.asarray(self.encoder.predict(x, batch_size=batch_size, verbose=0), np.float32)
+        bad = int((~np.isfinite(vectors)).any(axis=1).sum())
+        if bad:
+            raise ValueError(
+                f"embeddings must be finite, got {bad} of {len(vectors)} rows with a NaN or an infinity: look for it in "
+                "those inputs, or in the encoder's weights"
+            )
+        return unit_rows(vectors)
 
     def index(
         self, x: Inputs, labels: Labels | None = None, *, ids: Labels | None = None, batch_size: int = 256
@@ -159,44 +166,44 @@ class SimilarityModel:
         """Add items to the index, and return their ids.
 
         labels: (n,) int, str or bytes, or None. ids: (n,) distinct int, str or bytes; numbers from 0 on where
-        None. Raises as :meth:`GrowingIndex.add`; RuntimeError where the encoder was trained after the index.
+        None. Raises as :meth:`GrowingIndex.add`; RuntimeError where the encoder's weights changed after the index.
         """
+        self._check_fresh()
         vectors = self.embed(x, batch_size=batch_size)
         index = self._index
         if index is None:
             index = GrowingIndex(
-                self.dim, encoder=_fingerprint(self.encoder), settings=self.settings, growth=self.growth, seed=self.seed
+                self.dim, encoder=fingerprint(self.encoder), settings=self.settings, growth=self.growth, seed=self.seed
             )
-        self._check_fresh()
-        new_ids = list(range(index.next_id, index.next_id + len(vectors))) if ids is None else plain(ids)
+        new_ids = list(range(index.next_id, index.next_id + len(vectors))) if ids is None else values_of(ids, "ids")
         index.add(new_ids, vectors, labels)
         self._index = index
         return new_ids
 
     @property
     def items(self) -> GrowingIndex:
-        """The index. Raises RuntimeError where nothing is indexed or the encoder was trained since."""
+        """The index. Raises RuntimeError where nothing is indexed or the encoder's weights changed since."""
         self._check_fresh()
         if self._index is None or not len(self._index):
             raise RuntimeError("the index must hold items, it is empty: call index(x, labels) first")
         return self._index
 
     def _check_fresh(self) -> None:
-        if self._stale:
+        if self._index is not None and len(self._index) and self._index.encoder != fingerprint(self.encoder):
             raise RuntimeError(
-                "the index must be of the encoder as it is, which was trained since: call reset_index(), then index"
+                "the index must be of the encoder as it is, whose weights changed since: call reset_index(), then index"
             )
 
     def reset_index(self) -> None:
         """Forget all items and the threshold."""
-        self._index, self._stale, self.calibration = None, False, None
+        self._index, self.calibration = None, None
 
     def remove(self, ids: Labels) -> None:
         """Remove items. Raises KeyError for an id that is not indexed."""
         self.items.remove(ids)
 
     def lookup(self, x: Inputs, k: int = 5, *, batch_size: int = 256) -> list[list[Neighbour]]:
-        """The k nearest items of each input, best first, ties in order of adding.
+        """The k nearest items of each input, best first, ties in order of adding; [] for no inputs.
 
         Raises ValueError where k is above the number of items.
         """
@@ -209,7 +216,16 @@ class SimilarityModel:
 
     def single_lookup(self, x: Inputs, k: int = 5) -> list[Neighbour]:
         """:meth:`lookup` of one input, without the batch axis; a dict of them for an encoder of several."""
-        one = {name: np.asarray(v)[None] for name, v in x.items()} if isinstance(x, dict) else np.asarray(x)[None]
+        if isinstance(x, dict):
+            one: Inputs = {name: np.asarray(v)[None] for name, v in x.items()}
+        elif isinstance(self.encoder.input, list | tuple):
+            one = [np.asarray(v)[None] for v in x]
+        else:
+            one = np.asarray(x)[None]
+        try:
+            fitting(self.encoder, one)
+        except ValueError as e:
+            raise ValueError(f"{e}, n being 1 for one input without the batch axis; call lookup for several") from e
         return self.lookup(one, k)[0]
 
     def calibrate(self, x: Inputs, labels: Labels, *, precision: float = 0.95, batch_size: int = 256) -> Calibration:
@@ -218,8 +234,10 @@ class SimilarityModel:
         x, labels: queries that are not in the index, such as those match will get; a label that is not indexed
         cannot be matched rightly. Raises ValueError where no threshold reaches the target.
         """
+        if isinstance(x, np.ndarray) and not len(x):
+            raise ValueError("calibrate needs queries, got none: give some that are not in the index")
         matched, scores = self._best(x, batch_size)
-        wanted = plain(labels)
+        wanted = values_of(labels)
         if len(wanted) != len(matched):
             raise ValueError(f"each query must have a label, got {len(wanted)} labels for {len(matched)} queries")
         right = [a == b for a, b in zip(matched, wanted, strict=True)]
@@ -234,12 +252,15 @@ class SimilarityModel:
         least = self.calibration.threshold if threshold is None and self.calibration else threshold
         if least is None:
             raise RuntimeError("match needs a threshold: call calibrate first, or give one")
+        if not isinstance(least, int | float | np.number) or least != least:
+            raise ValueError(f"threshold must be a number, a cosine, got {least!r}: call calibrate for one")
         matched, scores = self._best(x, batch_size)
         return [label if score >= least else None for label, score in zip(matched, scores, strict=True)]
 
     def _best(self, x: Inputs, batch_size: int) -> tuple[list[Key | None], np.ndarray]:
-        rows, scores = self.items.search(self.embed(x, batch_size=batch_size), 1)
-        return [self.items.labels[row] for row in rows[:, 0]], scores[:, 0]
+        items = self.items
+        rows, scores = items.search(self.embed(x, batch_size=batch_size), 1)
+        return [items.labels[row] for row in rows[:, 0]], scores[:, 0]
 
     def evaluate_retrieval(
         self, x: Inputs, labels: Labels, *, ks: Sequence[int] = (1, 5, 10), to_r: bool = True, batch_size: int = 256
@@ -249,7 +270,7 @@ class SimilarityModel:
         x, labels: queries that are not in the index. ``knn_accuracy@k`` is there too.
         """
         _, indexed, vectors = self.items.alive()
-        case = self.embed(x, batch_size=batch_size), plain(labels), vectors, indexed
+        case = self.embed(x, batch_size=batch_size), values_of(labels), vectors, indexed
         metrics = retrieval_metrics(*case, ks=ks, to_r=to_r)
         return {**metrics, **{f"knn_accuracy@{k}": v for k, v in knn_accuracy(*case, ks=ks).items()}}
 
@@ -257,10 +278,9 @@ class SimilarityModel:
         """Write encoder, index and calibration to a folder of their own; how to train is not kept.
 
         It appears whole. overwrite: replace what an earlier save wrote. Raises FileExistsError where the
-        folder has files and overwrite is False, RuntimeError where the index is stale.
+        folder has files and overwrite is False, RuntimeError where the index is stale, ValueError for an encoder that
+        cannot be loaded from what is written: a Lambda, a class that is not registered.
         """
-        if self._index is not None and self._index.encoder != _fingerprint(self.encoder):
-            self._stale = True
         self._check_fresh()
         held = storage.files(folder)
         if held and not (overwrite and STATE in held):
@@ -268,7 +288,7 @@ class SimilarityModel:
                 f"{folder} must be empty or new, it has {len(held)} files: give overwrite=True or another"
             )
         beside = f"{folder.rstrip('/')}.{uuid.uuid4().hex}"
-        data = model_bytes(self.encoder)
+        data = encoder_bytes(self.encoder)
         storage.write_bytes(data, storage.join(beside, MODEL))
         if self._index is not None:
             self._index.save(storage.join(beside, "index"))
@@ -296,26 +316,14 @@ class SimilarityModel:
         state = storage.read_json(storage.join(folder, STATE))
         if not isinstance(state, dict) or state.get("format") != FORMAT:
             raise ArtifactError(f"{folder}/{STATE} must have format {FORMAT}: save the model again with this version")
-        with tempfile.TemporaryDirectory() as local:
-            path = os.path.join(local, MODEL)
-            with open(path, "wb") as file:
-                file.write(storage.read_bytes(storage.join(folder, MODEL)))
-            encoder = keras.saving.load_model(path, compile=False, safe_mode=True)
+        path = storage.join(folder, MODEL)
+        encoder = read_encoder(storage.read_bytes(path), path)
         model = cls(encoder, seed=state["seed"])
         if state["indexed"]:
             model._index = GrowingIndex.load(storage.join(folder, "index"))
             model.settings, model.growth = model._index.settings, model._index.growth
-            if model._index.encoder != _fingerprint(encoder):
+            if model._index.encoder != fingerprint(encoder):
                 raise ArtifactError(f"{folder} must be of one encoder, its index is of another: index the items again")
         if storage.exists(storage.join(folder, CURVE)):
             model.calibration = Calibration.load(storage.join(folder, CURVE))
         return model
-
-
-def _fingerprint(encoder: keras.Model) -> str:
-    """A hash of the encoder's weights and their shapes."""
-    digest = hashlib.sha256()
-    for weight in encoder.get_weights():
-        digest.update(json.dumps([str(weight.dtype), weight.shape]).encode())
-        digest.update(np.ascontiguousarray(weight).tobytes())
-    return digest.hexdigest()

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from topkin.models.metric_learning.distances import Distance, Euclidean
 from topkin.models.metric_learning.samplers import PairList
 from topkin.models.metric_learning.serialization import serializable
+from topkin.models.ops.encoders import embedding_dim
 
 Shape = tuple[int | None, ...]
 
@@ -70,6 +71,7 @@ class Siamese(keras.Model):
     """
 
     def __init__(self, encoder: keras.Model, *, distance: Distance | None = None, **kwargs: Any) -> None:
+        embedding_dim(encoder, "the encoder of a Siamese network")
         if len(encoder.inputs) != 1:
             raise ValueError(f"the encoder of a Siamese network must have one input, got {len(encoder.inputs)}")
         shape, dtype = encoder.inputs[0].shape[1:], encoder.inputs[0].dtype

@@ -206,6 +206,17 @@ def test_columns_of_folders_are_held_to_the_contract(tmp_path: Path) -> None:
     assert str(finding).startswith(f"{tmp_path / 'b.parquet'} has no column 'time' (purchases.timestamp)")
 
 
+def test_a_time_in_several_keys_of_folders_is_told_with_the_expression_that_reads_it(tmp_path: Path) -> None:
+    write(PURCHASES.drop_columns("time"), tmp_path / "year=2011" / "month=10" / "day=01" / "a.parquet")
+    (finding,) = inspected(tmp_path).findings
+    sql = "make_date(CAST(year AS BIGINT), CAST(month AS BIGINT), CAST(day AS BIGINT))"
+    assert str(finding).endswith(f'set purchases.timestamp to one of them, or purchases.normalise.time = "{sql}"')
+    found = inspected(tmp_path, normalise={"time": sql})
+    assert found.findings == ()
+    (rows,) = batches("purchases", found.files[0], FILES, found.columns, rows=9)
+    assert clean_purchases(rows, found.source, NEXT).accepted["timestamp"].to_pylist() == [DAY, DAY]
+
+
 def test_keys_of_folders_that_differ_in_type_are_strings_everywhere(tmp_path: Path) -> None:
     for key in ("7", "07"):
         write(PURCHASES.drop_columns("user"), tmp_path / f"user={key}" / "a.parquet")

@@ -14,6 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from topkin.config.load import load_settings
+from topkin.config.sections import Settings
+from topkin.errors import InputError
 from topkin.pipelines.cli.app import main
 from topkin.pipelines.cli.check import check
 from topkin.pipelines.engine.job import Job
@@ -105,7 +107,7 @@ def test_init_check_and_prepare_read_a_folder_alike(
     FORMS[form](folder)
     told = main(["init", str(folder), "--column", "segment=country", "-o", str(config)])
     if form == "delta" and importlib.util.find_spec("deltalake") is None:
-        assert told == 1
+        assert told == 3
         assert "is a table of Delta Lake" in capsys.readouterr().err
         return
     assert told == 0
@@ -146,3 +148,41 @@ def test_check_tells_what_it_passed_over(tmp_path: Path, capsys: pytest.CaptureF
     assert main(["check", "--config", str(config), "--as-of", AS_OF.replace(tzinfo=UTC).date().isoformat()]) == 0
     said = capsys.readouterr().out
     assert "purchases: passed over: 2 files that are not Parquet (a.csv, b.txt), 2 hidden" in said
+
+
+def test_a_column_of_folders_alone_is_proposed_and_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for n in range(40):
+        folder = Path(f"sales/order_date=2024-01-{n % 20 + 1:02d}")
+        folder.mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.table({"user_id": [n % 6, n % 5], "item_id": [n % 7, n % 3]}), folder / f"{n}.parquet")
+    assert main(["init", "sales"]) == 0
+    settings = load_settings(Path("topkin.toml"), env={})
+    assert settings.purchases.timestamp == "order_date"
+    inputs, findings = check(settings, AS_OF)
+    assert findings == []
+    assert {c.key: c.type for c in inputs[0].columns}["timestamp"] == "string"
+    statistics = STAGE.execute(Job(settings=settings, as_of=AS_OF, out=str(tmp_path / "out")))
+    counts = statistics["sources"]["purchases"]
+    assert counts["accepted"] + counts["duplicates"] == 80
+
+
+def test_a_missing_column_that_no_expression_makes_is_called_missing(tmp_path: Path) -> None:
+    pq.write_table(ROWS.drop_columns("timestamp"), tmp_path / "a.parquet")
+    settings = Settings.model_validate({"purchases": {"path": str(tmp_path)}, "run": {"output": str(tmp_path / "out")}})
+    assert {c.key: c.type for c in check(settings, AS_OF)[0][0].columns}["timestamp"] == "missing"
+
+
+def test_dead_files_of_a_lake_are_never_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Not even where the log is not whole, as here, without its schema."""
+    flat(tmp_path / "s")
+    (tmp_path / "s" / "_delta_log").mkdir()
+    actions = [{"add": {"path": "0.parquet"}}, {"remove": {"path": "1.parquet"}}]
+    (tmp_path / "s" / "_delta_log" / f"{0:020d}.json").write_text("\n".join(map(json.dumps, actions)))
+    words = "is a table of Delta Lake, whose log says which of its files are rows"
+    assert main(["init", str(tmp_path / "s"), "-o", str(tmp_path / "topkin.toml")]) == 3
+    assert words in capsys.readouterr().err
+    settings = Settings.model_validate({"purchases": {"path": str(tmp_path / "s")}, "run": {"output": str(tmp_path)}})
+    assert words in str(check(settings, AS_OF)[1][0])
+    with pytest.raises(InputError, match=words):
+        STAGE.execute(Job(settings=settings, as_of=AS_OF, out=str(tmp_path / "out")))

@@ -159,3 +159,24 @@ def test_a_filesystem_that_only_beam_knows_is_read(files: list[str], tmp_path: P
     assert AnyFiles().find(f"{folder}/no.parquet").files == []
     splits = read(ParquetSplits("purchases", found), tmp_path / "out")
     assert sum(len(t) for tables in splits.values() for t in tables) == 1037
+
+
+def test_keys_of_folders_and_lakes_are_known_on_a_filesystem_that_only_beam_knows(tmp_path: Path) -> None:
+    for number in range(3):
+        folder = tmp_path / "s" / f"b={number}"
+        folder.mkdir(parents=True)
+        pq.write_table(pa.table({"a": range(10 * number)}), folder / "p.parquet", row_group_size=7)
+    (tmp_path / "s" / "about.csv").write_text("x")
+    listing = files_module.find("purchases.path", f"elsewhere:/{tmp_path}/s", AnyFiles())
+    assert (len(listing.files), listing.foreign) == (3, ("about.csv",))
+    found = read(ParquetSplits("purchases", listing.files, rows=7), tmp_path / "out")
+    rows = [row for tables in found.values() for t in tables for row in t.select(COLUMNS).to_pylist()]
+    assert rows == [{"b": number, "a": a} for number in range(3) for a in range(10 * number)]
+    assert len(found) == 2 + 3
+    (tmp_path / "s" / "_delta_log").mkdir()
+    (tmp_path / "s" / "_delta_log" / "0.json").write_text("{}")
+    for path in ("", "/b=1", "/b=1/p.parquet", "/*/*.parquet"):
+        with pytest.raises(
+            InputError, match=f"a table of Delta Lake.*elsewhere:/{tmp_path}/s|elsewhere:/{tmp_path}/s is a"
+        ):
+            files_module.find("purchases.path", f"elsewhere:/{tmp_path}/s{path}", AnyFiles())

@@ -11,14 +11,14 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from pydantic import ValidationError
 
 from topkin.artifacts import storage
-from topkin.config.reference import as_toml, keys, nearest, sections
-from topkin.config.sections import Settings
+from topkin.config.reference import NAME, Key, as_toml, keys, nearest, sections
+from topkin.config.sections import EncoderRunSettings, Section, Settings
 from topkin.errors import ConfigError
 
 PREFIX = "TOPKIN_"
@@ -28,6 +28,7 @@ PATHS = (
     ("items", "path"),
     ("users", "path"),
     ("heldout", "path"),
+    ("encoder", "path"),
     ("recommend", "allow"),
     ("recommend", "deny"),
 )
@@ -94,7 +95,41 @@ def load_settings(
         >>> topkin.load_settings(path, ["recommend.bought=keep"]).recommend.k
         50
     """
-    path = _local(os.fspath(path))
+    source = _file(os.fspath(path))
+    problems = [p for override in _overrides(sets, env) for p in _apply(source, override)]
+    return _check(source, problems)
+
+
+def load_encoder_run(
+    path: str | os.PathLike[str] | None,
+    flags: Sequence[tuple[str, Loc, str]] = (),
+    sets: Sequence[str] = (),
+    env: Mapping[str, str] = os.environ,
+) -> EncoderRunSettings | None:
+    """The sections for a trained model over a table of items; None where there is no ``[encoder]``.
+
+    Args:
+        path: As of :func:`load_settings`; None for flags alone. Its other sections are not looked at.
+        flags: What the command line says besides ``sets``, over all else: the flag, the place of the key, the value.
+        sets: As of :func:`load_settings`.
+        env: As of :func:`load_settings`.
+
+    Raises:
+        ConfigError: Lists all that is wrong, each with its place.
+    """
+    source = _Source("the command line", {}, {}) if path is None else _file(os.fspath(path))
+    overrides = [*_overrides(sets, env), *(_Override(*flag) for flag in flags)]
+    problems = [p for override in overrides for p in _apply(source, override)]
+    if "encoder" not in source.values and not problems:
+        return None
+    others = {s.name for s in sections()} - set(EncoderRunSettings.model_fields)
+    source.values = {name: value for name, value in source.values.items() if name not in others}
+    return _check(source, problems, EncoderRunSettings)
+
+
+def _file(path: str) -> _Source:
+    """The configuration of a file, its paths made absolute."""
+    path = _local(path)
     text = _read(path)
     try:
         values = tomllib.loads(text)
@@ -104,10 +139,8 @@ def load_settings(
         raise ConfigError(
             f"{path}: tables and lists go three levels deep at most, got some that are nested deeper"
         ) from e
-    source = _Source(path, values, _lines(text))
     _make_paths_absolute(values, _folder(path))
-    problems = [p for override in _overrides(sets, env) for p in _apply(source, override)]
-    return _check(source, problems)
+    return _Source(path, values, _lines(text))
 
 
 def settings_without_file(purchases: str, sets: Sequence[str] = (), env: Mapping[str, str] = os.environ) -> Settings:
@@ -262,6 +295,8 @@ def _named(loc: Loc) -> Loc:
     """A variable's parts in the configuration's spelling: lower case, the user's own names as they came."""
     lowered = tuple(part.lower() for part in loc)
     key = keys().get(".".join(lowered[:2]))
+    if _depth(lowered) == 3:
+        return lowered[:2] + loc[2:3] + lowered[3:]
     return lowered[:2] + loc[2:] if key is not None and key.table else lowered
 
 
@@ -297,12 +332,15 @@ def _apply(source: _Source, override: _Override) -> Iterator[str]:
         _make_paths_absolute(source.values, _folder(source.path))
 
 
-def _check(source: _Source, problems: list[str]) -> Settings:
+Checked = TypeVar("Checked", bound=Section)
+
+
+def _check(source: _Source, problems: list[str], model: type[Checked] = Settings) -> Checked:  # type: ignore[assignment]
     """The typed settings; a text that TOML took for a number is tried as the text it was."""
     errors: list[Any] = []
     for _ in range(2):
         try:
-            settings = _validated(source.values)
+            settings = _validated(source.values, model)
         except ValidationError as e:
             errors = e.errors()
         else:
@@ -316,9 +354,9 @@ def _check(source: _Source, problems: list[str]) -> Settings:
     return settings
 
 
-def _validated(values: dict[str, Any]) -> Settings:
+def _validated(values: dict[str, Any], model: type[Checked]) -> Checked:
     # As JSON, for there a strict check takes a list as a tuple and nothing else for another type.
-    return Settings.model_validate_json(json.dumps(values, default=str), strict=True)
+    return model.model_validate_json(json.dumps(values, default=str), strict=True)
 
 
 def _retried_as_text(source: _Source, error: Mapping[str, Any]) -> bool:
@@ -351,11 +389,12 @@ def _problem(source: _Source, error: Mapping[str, Any]) -> str:
         if len(loc) == depth:
             required = ", ".join(k.name for k in keys().values() if k.section == section and k.required)
             return f"{place}: section [{section}] is missing; it needs {required}"
-        key = keys()[dotted]
+        key = _key(loc[: depth + 1])
         return f"{place}: {dotted} is missing; it takes {key.takes}: {key.description}"
-    if len(loc) == depth:
+    if len(loc) == depth or _depth((*loc, NAME)) > depth:
+        section = ".".join(loc)
         return f"{place}: {section} must be a section [{section}] of keys, got {_shown(came)}"
-    key = keys()[dotted]
+    key = _key(loc[: depth + 1])
     entry = f" in {dotted}" if key.table and len(loc) > depth + 1 else ""
     name = ".".join(loc) if key.table else dotted
     if not key.table and len(loc) > depth + 1:
@@ -368,7 +407,20 @@ def _problem(source: _Source, error: Mapping[str, Any]) -> str:
 
 def _depth(loc: Loc) -> int:
     """How many parts of a place name its section."""
-    return 2 if len(loc) > 1 and any(section.name == ".".join(loc[:2]) for section in sections()) else 1
+    names = {section.name for section in sections()}
+    if len(loc) > 2 and ".".join((*loc[:2], NAME)) in names:
+        return 3
+    return 2 if ".".join(loc[:2]) in names and len(loc) > 1 else 1
+
+
+def _key(loc: Loc) -> Key:
+    """The key at a place."""
+    return keys()[_section_name(loc[:-1]) + f".{loc[-1]}"]
+
+
+def _section_name(loc: Loc) -> str:
+    """A section's name, that of a table which the user named being NAME."""
+    return ".".join((*loc[:2], NAME) if len(loc) == 3 else loc)
 
 
 def _entry(takes: str) -> str:
@@ -399,8 +451,12 @@ def _unknown(loc: Loc) -> str:
         )
     depth = _depth(loc)
     section, name = ".".join(loc[:depth]), loc[depth]
-    own = [k.name for k in keys().values() if k.section == section]
+    own = [k.name for k in keys().values() if k.section == _section_name(loc[:depth])]
     family = {k.name: k.dotted for k in keys().values() if k.section.partition(".")[0] == loc[0]}
+    tables = [s.name.split(".") for s in sections() if s.name.startswith(f"{section}.")]
+    family |= {table: f"{section}.{table}" for _, table, *_ in tables}
+    if depth == 3:
+        family = {k: f"{section}.{k}" for k in own}
     if near := nearest(name, family):
         return f"{section}.{name} is not a key; did you mean {family[near]}?"
     elsewhere = [k.dotted for k in keys().values() if k.name == name.lower()]

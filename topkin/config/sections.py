@@ -6,27 +6,21 @@ from the descriptions below. Paths are relative to the file that holds them.
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from topkin.baselines.registry import BASELINES
+from topkin.config.encoder import EncoderSettings
+from topkin.config.section import Count, Section, Sql
 
-Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Days = Annotated[float, Field(gt=0, le=36_500)]  # a calendar ends: dates this far from any as-of date exist
 Power = Annotated[float, Field(ge=0, le=10)]
-Sql = Annotated[str, Field(min_length=1)]
 if TYPE_CHECKING:
     Baseline = str
     ListModel = str
 else:  # the names are those of the registry, whatever it holds
     Baseline = Literal[tuple(BASELINES)]
     ListModel = Literal[("encoder", *BASELINES)]
-
-
-class Section(BaseModel):
-    """A frozen table of the configuration that refuses unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class RunSettings(Section):
@@ -45,7 +39,7 @@ class RunSettings(Section):
 class EventsSettings(Section):
     """Purchases in files: which Parquet, which columns, which rows are good."""
 
-    path: str = Field(description="A Parquet file, a folder of them, or a glob.")
+    path: str = Field(description="A Parquet file, a folder of them (hive keys are columns), or a glob.")
     user_id: str = Field("user_id", description="Column with who bought: int64, string or binary.")
     item_id: str = Field("item_id", description="Column with what was bought: int64, string or binary.")
     timestamp: str = Field(
@@ -86,7 +80,7 @@ class HeldoutSettings(EventsSettings):
 class ItemsSettings(Section):
     """The catalogue, if there is one; sold items that it lacks are added from the purchases, see ``missing``."""
 
-    path: str = Field(description="A Parquet file, a folder of them, or a glob.")
+    path: str = Field(description="A Parquet file, a folder of them (hive keys are columns), or a glob.")
     item_id: str = Field("item_id", description="Column with the item, of the purchases' item type.")
     title: str | None = Field(None, description="Column with the title.")
     category: str | None = Field(None, description="Column with the category.")
@@ -119,7 +113,7 @@ class ItemsSettings(Section):
 class UsersSettings(Section):
     """The users to serve beside those with purchases, if there is such a table."""
 
-    path: str = Field(description="A Parquet file, a folder of them, or a glob.")
+    path: str = Field(description="A Parquet file, a folder of them (hive keys are columns), or a glob.")
     user_id: str = Field("user_id", description="Column with the user, of the purchases' user type.")
     segment: str | None = Field(None, description="Column with a group of users; it wins over the purchases'.")
     duplicates: Literal["first", "last"] = Field(
@@ -446,6 +440,7 @@ class Settings(Section):
     prepare: PrepareSettings = Field(default_factory=lambda: PrepareSettings())
     train: TrainSettings = Field(default_factory=lambda: TrainSettings())
     embed: EmbedSettings = Field(default_factory=lambda: EmbedSettings())
+    encoder: EncoderSettings | None = None
     index: IndexSettings = Field(default_factory=lambda: IndexSettings())
     recommend: RecommendSettings = Field(default_factory=lambda: RecommendSettings())
     similar: SimilarSettings = Field(default_factory=lambda: SimilarSettings())
@@ -469,6 +464,14 @@ class Settings(Section):
                 "there, or take them off"
             )
         return self
+
+
+class EncoderRunSettings(Section):
+    """The sections that `topkin embed` reads where it runs a trained model."""
+
+    encoder: EncoderSettings
+    items: ItemsSettings
+    embed: EmbedSettings = Field(default_factory=lambda: EmbedSettings())
 
 
 METRICS = ("recall", "precision", "ndcg", "map", "mrr", "hit_rate")

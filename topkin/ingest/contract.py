@@ -14,10 +14,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from topkin.artifacts import ids
+from topkin.config.reference import as_toml, bare_or_quoted
 from topkin.config.sections import Settings
 from topkin.errors import ConfigError, InputError, TopkinError
 from topkin.ingest import timestamps
 from topkin.ingest.files import FILE, ROW, File, Files, Footer, batches, find, read_footers
+from topkin.ingest.folders.dates import time_of_parts
 from topkin.ingest.readers import ACCEPTED, ROLES, common_type, escape_invalid_utf8
 from topkin.ingest.rules import Rules
 from topkin.ingest.sql import nearest
@@ -135,6 +137,15 @@ def _name_faults(source: InputSource, names: Sequence[str], columns: Sequence[st
     return faults
 
 
+def _with_parts(source: InputSource, schema: pa.Schema, fault: str) -> str:
+    """A fault, with the expression that makes a missing time of columns for year, month and day."""
+    column = source.column("timestamp")
+    time = time_of_parts(schema) if column and fault.startswith(f" has no column {column!r} ") else None
+    return (
+        f"{fault}, or {source.name}.normalise.{bare_or_quoted(column)} = {as_toml(time)}" if column and time else fault
+    )
+
+
 def _type_faults(source: InputSource, bound: pa.Schema) -> list[str]:
     """What the types of a file's columns, after ``normalise``, break, for a message that begins with the file."""
     faults = []
@@ -218,7 +229,7 @@ def _check_files(
     bind = cache(source.rules.bound)
     types: dict[str, tuple[pa.DataType, str]] = {}  # and the first file that has it
     for path, schema in schemas_read:
-        broken = _name_faults(source, schema.names, columns)
+        broken = [_with_parts(source, schema, fault) for fault in _name_faults(source, schema.names, columns)]
         known = list(dict.fromkeys([*schema.names, *columns, *source.columns.values()]))
         unknown = source.rules.column_faults(known, sides=source.name in ("purchases", "heldout"))
         faults.extend((path, e) for e in unknown)

@@ -143,4 +143,4 @@ def test_what_else_is_no_parquet_is_told(tmp_path: Path, name: str, content: byt
 def test_a_folder_of_several_formats_is_told(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(CSV)
     (tmp_path / "b.jsonl").write_text(JSON)
-    assert "2 files of other formats (a.csv, b.jsonl): write them as Parquet" in refusal(tmp_path)
+    assert "2 files of other kinds (a.csv, b.jsonl): write them as Parquet" in refusal(tmp_path)

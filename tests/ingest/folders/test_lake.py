@@ -143,6 +143,13 @@ def test_folders_that_only_have_such_names_are_read(tmp_path: Path) -> None:
     assert len(found(tmp_path / "data").files) == 1
 
 
+def test_a_table_in_a_hidden_folder_is_passed_over_like_its_files(delta: Path) -> None:
+    pq.write_table(pa.table({"user_id": [1]}), delta.parent / "a.parquet")
+    delta.rename(delta.parent / ".old")
+    listing = found(delta.parent)
+    assert ([Path(f.path).name for f in listing.files], listing.hidden) == (["a.parquet"], 4)
+
+
 def test_a_delta_table_is_read_by_its_log(tmp_path: Path) -> None:
     pytest.importorskip("deltalake")
     live = {

@@ -47,7 +47,11 @@ class Found(NamedTuple):
     @property
     def is_file(self) -> bool:
         """Whether the path is one file."""
-        return [f.path for f in self.files] == [self.root]
+        return len(self.files) == 1 and self.files[0].path == self.root
+
+    def below(self, file: File) -> str:
+        """A file's path below the root."""
+        return file.path.removeprefix(self.root.rstrip("/") + "/")
 
 
 class Files(Protocol):

@@ -216,7 +216,7 @@ def why_no_parquet(key: str, path: str, folder: str, names: Sequence[str]) -> st
     shown = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
     (kind,) = kinds if len(kinds) == 1 else (None,)
     if kind is None:
-        return f"{told}of other formats ({shown}): write them as Parquet"
+        return f"{told}of other kinds ({shown}): write them as Parquet"
     if kind not in (CSV, TEXT, JSON) or len(ends) > 1:
         first = posixpath.join(folder, names[0])
         return f"{told}of {kind.words} ({shown}). For {names[0]}: {cure(first, kind)}; likewise for the others"

@@ -36,18 +36,19 @@ def constants(keys: Sequence[Mapping[str, str | None]]) -> list[Constants]:
 
     Whole numbers without leading zeros are int64, all else is a string.
     """
-    values: dict[str, set[str]] = {}
+    texts: dict[str, dict[str | None, None]] = {}
     for of_file in keys:
-        for name, value in of_file.items():
-            values.setdefault(name, set()).update(() if value is None else (value,))
-    whole = {name for name, texts in values.items() if texts and all(map(_is_int64, texts))}
+        for name, text in of_file.items():
+            texts.setdefault(name, {})[text] = None
+    scalars = {name: dict(zip(values, _typed(list(values)), strict=True)) for name, values in texts.items()}
+    return [tuple((name, scalars[name][text]) for name, text in of_file.items()) for of_file in keys]
 
-    def scalar(name: str, value: str | None) -> pa.Scalar:
-        if name in whole:
-            return pa.scalar(None if value is None else int(value), pa.int64())
-        return pa.scalar(value, pa.string())
 
-    return [tuple((name, scalar(name, value)) for name, value in of_file.items()) for of_file in keys]
+def _typed(values: list[str | None]) -> pa.Array:
+    texts = [v for v in values if v is not None]
+    if texts and all(map(_is_int64, texts)):
+        return pa.array([None if v is None else int(v) for v in values], pa.int64())
+    return pa.array(values, pa.string())
 
 
 def _is_int64(text: str) -> bool:

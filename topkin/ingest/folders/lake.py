@@ -11,6 +11,7 @@ import pyarrow as pa
 from topkin.errors import InputError
 from topkin.ingest.folders.file import Constants, File, Files, Found
 from topkin.ingest.folders.hive import is_key
+from topkin.ingest.folders.listing import is_hidden
 
 LEVELS = 4  # folders above a path that are asked for a log
 
@@ -48,12 +49,13 @@ def _age(path: str) -> tuple[int, str]:
     return int(number.group()) if number else -1, path
 
 
-def _in(paths: list[str]) -> LakeTable | None:
-    """The first table whose log is among paths."""
+def _in(paths: list[str], root: str = "") -> LakeTable | None:
+    """The first table whose log is among paths, hidden folders below ``root`` left out."""
+    depth = len(root.split("/")) if root else None
     tables: dict[tuple[str, str], str] = {}
     for path in sorted(paths, key=_age):
         parts = path.split("/")
-        if kind := _kind(parts):
+        if (kind := _kind(parts)) and not (depth and is_hidden(parts[depth : kind[1]])):
             tables[kind[0], "/".join(parts[: kind[1]])] = path
     first = min(tables, key=lambda t: (len(t[1]), t), default=None)
     return None if first is None else LakeTable(*first, tables[first])
@@ -61,7 +63,7 @@ def _in(paths: list[str]) -> LakeTable | None:
 
 def table_at(path: str, found: Found, files: Files) -> LakeTable | None:
     """The table that a path is, lies in or has below it; None for files that no log speaks of."""
-    if below := _in([f.path for f in found.files]):
+    if below := _in([f.path for f in found.files], found.root):
         return below
     folders = {found.root} | {posixpath.dirname(f.path) for f in found.files if "*" in path or found.is_file}
     asked: set[str] = set()
@@ -90,7 +92,7 @@ def _and_above(folder: str) -> Iterator[str]:
         yield folder
         levels -= not is_key(posixpath.basename(folder))
         above = posixpath.dirname(folder)
-        if above in (folder, "") or above.endswith(":/"):
+        if above in (folder, "") or ("://" in folder and "://" not in above):
             return
         folder = above
 

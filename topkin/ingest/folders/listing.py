@@ -1,6 +1,5 @@
 """Which files of a folder are its data, and which are passed over."""
 
-import posixpath
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -55,7 +54,7 @@ def listing(found: Found, is_parquet: Callable[[Sequence[File]], Sequence[bool]]
     hidden, data, unsure, foreign = 0, [], [], []
     for file in found.files:
         name = file.path.lower()
-        if is_hidden(posixpath.relpath(file.path, found.root).split("/")):
+        if is_hidden(found.below(file).split("/")):
             hidden += 1
         elif name.endswith((*SUFFIXES, *COMPRESSED)):
             data.append(file)
@@ -65,5 +64,5 @@ def listing(found: Found, is_parquet: Callable[[Sequence[File]], Sequence[bool]]
             unsure.append(file)
     for file, is_data in zip(unsure, is_parquet(unsure), strict=True):
         (data if is_data else foreign).append(file)
-    names = tuple(sorted(posixpath.relpath(f.path, found.root) for f in foreign))
+    names = tuple(sorted(map(found.below, foreign)))
     return Listing(tuple(sorted(data, key=lambda f: f.path)), names, hidden)
