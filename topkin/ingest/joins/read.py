@@ -100,11 +100,6 @@ def read_ids(inspection: Inspection, role: str, files: Files) -> IdColumn:
     return IdColumn(named_column(source, role), IdCounts.of(values), inspection.rows <= WHOLE)
 
 
-def ids_of_table(source: InputSource, role: str, rows: pa.Table) -> IdCounts:
-    """The ids of rows in memory, of those that the rules keep."""
-    return IdCounts.of(ids.canonical(_kept(source, escape_invalid_utf8(rows).rows)[source.columns[role]]))
-
-
 def _read_for(inspection: Inspection, role: str) -> list[str]:
     """The columns that the ids of a role need: their own, and those of all expressions."""
     source, available = inspection.source, inspection.columns
@@ -213,6 +208,21 @@ def faults_of_types(inspections: Mapping[str, Inspection], files: Callable[[str]
             place = f"{inspections[name].files[0].path}: column {column!r} ({name}.{role})"
             faults.append(InputError(f"{place} is {one}, but purchases have {other} in {wanted!r}: {cure}"))
     return faults
+
+
+def table_joins(inspections: Mapping[str, Inspection], tables: Mapping[str, pa.Table]) -> list[MeasuredJoin]:
+    """As :func:`input_joins`, of whole tables in memory, by name. Raises ConfigError where an expression fails."""
+    joins = []
+    for left, right, role in JOINS:
+        if left in tables and right in tables:
+            columns = []
+            for name in (left, right):
+                source = inspections[name].source
+                rows = _kept(source, escape_invalid_utf8(tables[name].select(_read_for(inspections[name], role))).rows)
+                counts = IdCounts.of(ids.canonical(rows[source.columns[role]]))
+                columns.append(IdColumn(named_column(source, role), counts, whole=True))
+            joins.append(measured(f"{left}.{role}", columns[0], f"{right}.{role}", columns[1]))
+    return joins
 
 
 def measured_joins(
