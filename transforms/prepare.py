@@ -7,6 +7,7 @@ by name: Beam would take the real type for a hint that it does not know, and war
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import apache_beam as beam
@@ -61,7 +62,8 @@ class ReadLookup(beam.PTransform):
 
     def expand(self, splits: PCollection) -> PCollection:
         rows = splits | "Read" >> beam.FlatMap(self._read).with_output_types(pa.Table)
-        return rows | "Merge" >> beam.CombineGlobally(MergeTables(merged_lookups, self.lookup.schema))
+        merge = partial(merged_lookups, keep=self.lookup.source.keep)
+        return rows | "Merge" >> beam.CombineGlobally(MergeTables(merge, self.lookup.schema))
 
 
 @dataclass

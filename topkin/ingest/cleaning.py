@@ -19,14 +19,11 @@ from topkin.ingest import readers, timestamps
 from topkin.ingest.contract import InputSource
 from topkin.ingest.files import FILE, ROW
 from topkin.ingest.judging.lookups import joined
-from topkin.ingest.readers import escape_invalid_utf8
+from topkin.ingest.readers import LATEST, escape_invalid_utf8
 from topkin.ingest.rules import records
 
 ROW_HASH = "__row_hash"
 """Column that tells rows apart that are not equal in every column read, uint64."""
-
-LATEST = "__latest"
-"""Column by which one of several rows of an item or a user is chosen, float64; of inputs that name a ``latest_by``."""
 
 LISTED_TWICE = {"items": "item listed twice", "users": "user listed twice"}
 _POSITION = {FILE: pa.string(), ROW: pa.int64()}

@@ -14,6 +14,7 @@ from topkin.ingest.cleaning import clean_purchases
 from topkin.ingest.contract import InputSource, Inspection, inspect_table
 from topkin.ingest.files import FILE, ROW
 from topkin.ingest.judging.lookups import Lookup, joined, lookup_rows, lookups_of, merged_lookups
+from topkin.ingest.readers import LATEST
 from topkin.ingest.rules import Rules
 
 DAY, CLOCK = datetime(2024, 1, 1), datetime(2025, 1, 1)
@@ -57,7 +58,7 @@ def test_a_column_is_named_as_the_file_or_as_topkin_has_it(name: str) -> None:
     (lookup,) = lookups({"no fuel": f"item.{name} <> 'fuel'"}).values()
     assert lookup.columns == {name: "dept"}
     assert lookup.read == ("sku", "dept")
-    assert table(lookup).drop_columns([FILE, ROW]).to_pydict() == {
+    assert table(lookup).drop_columns([LATEST, FILE, ROW]).to_pydict() == {
         "id": ["a", "b"],
         "fields": [{name: "fuel"}, {name: "food"}],
     }

@@ -133,7 +133,8 @@ def _looked_up(
         only = pa.chunked_array(own, lookup.schema.field(ID).type)
         other, files = inputs[lookup.source.name], files_of(lookup.source.path)
         some = (t for f in other.files for t in batches(other.source.name, f, files, lookup.read, rows=1 << 17))
-        tables[side] = merged_lookups([lookup.schema.empty_table(), *(lookup_rows(t, lookup, only) for t in some)])
+        found = [lookup.schema.empty_table(), *(lookup_rows(t, lookup, only) for t in some)]
+        tables[side] = merged_lookups(found, lookup.source.keep)
     return tables
 
 

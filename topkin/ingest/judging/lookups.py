@@ -13,9 +13,10 @@ import pyarrow.compute as pc
 
 from topkin.artifacts import ids
 from topkin.errors import ConfigError, InputError
+from topkin.ingest import readers
 from topkin.ingest.contract import InputSource, Inspection
 from topkin.ingest.files import FILE, ROW
-from topkin.ingest.readers import escape_invalid_utf8
+from topkin.ingest.readers import LATEST, escape_invalid_utf8
 from topkin.ingest.sql import SIDES, nearest, side_column
 
 ID, FIELDS = "id", "fields"
@@ -27,7 +28,7 @@ class Lookup:
     """What rules ask of the items or the users.
 
     side: ``item`` or ``user``. columns: the name in a rule -> the file's, or one that ``normalise`` makes. read: the
-    columns to read. schema: of the look-up's table, sorted by id, then file and row.
+    columns to read. schema: of the look-up's table, sorted by id.
     """
 
     side: str
@@ -85,12 +86,12 @@ def _lookup(side: str, inspection: Inspection, asked: Sequence[tuple[str, str]])
             )
         columns[field] = column
     id_column = source.columns[f"{side}_id"]
-    wanted = {id_column, *columns.values(), *source.rules.columns(schema.names)}
+    wanted = {id_column, source.column("latest_by"), *columns.values(), *source.rules.columns(schema.names)}
     read = tuple(c for c in schema.names if c in wanted)
     bound = source.rules.bound(pa.schema([schema.field(c) for c in read]))
     struct = pa.struct([pa.field(name, _plain(bound.field(column).type)) for name, column in columns.items()])
     id_type = ids.canonical_type(bound.field(id_column).type)
-    table = pa.schema({ID: id_type, FIELDS: struct, FILE: pa.string(), ROW: pa.int64()})
+    table = pa.schema({ID: id_type, FIELDS: struct, LATEST: pa.float64(), FILE: pa.string(), ROW: pa.int64()})
     return Lookup(side=side, source=source, columns=columns, read=read, schema=table)
 
 
@@ -106,8 +107,10 @@ def lookup_rows(raw: pa.Table, lookup: Lookup, only: pa.ChunkedArray | None = No
     has a column of another type.
     """
     source = lookup.source
-    position = {FILE: ids.decoded(raw[FILE]).cast(pa.string()), ROW: raw[ROW]}
     rows = source.rules.normalised(escape_invalid_utf8(raw.drop_columns([FILE, ROW])).rows)
+    order = source.column("latest_by")
+    latest = pa.array(np.zeros(len(rows))) if order is None else readers.order_keys(rows[order])
+    position = {LATEST: latest, FILE: ids.decoded(raw[FILE]).cast(pa.string()), ROW: raw[ROW]}
     canonical = ids.canonical(rows[source.columns[lookup.role]])
     kept = (source.rules.broken(rows) < 0) & np.asarray(pc.is_valid(canonical))
     if only is not None:
@@ -121,13 +124,15 @@ def lookup_rows(raw: pa.Table, lookup: Lookup, only: pa.ChunkedArray | None = No
             f"({e}): write all files with one, or cast it with {source.name}.normalise"
         ) from e
     values = {ID: canonical, FIELDS: pa.StructArray.from_arrays(fields, fields=list(struct)), **position}
-    return merged_lookups([pa.table(values, schema=lookup.schema).filter(pa.array(kept))])
+    return merged_lookups([pa.table(values, schema=lookup.schema).filter(pa.array(kept))], source.keep)
 
 
-def merged_lookups(tables: Sequence[pa.Table]) -> pa.Table:
-    """Tables of a look-up as one, sorted by id: of each id the row whose file, then row, sorts first."""
+def merged_lookups(tables: Sequence[pa.Table], keep: str = "first") -> pa.Table:
+    """Tables of a look-up as one, sorted by id: of each id the row that ``cleaning.one_of_each_id`` takes."""
     rows = pa.concat_tables(tables)
-    rows = rows.take(pc.sort_indices(rows, [(ID, "ascending"), (FILE, "ascending"), (ROW, "ascending")]))
+    order = "ascending" if keep == "first" else "descending"
+    keys = [(ID, "ascending"), (LATEST, "descending"), (FILE, order), (ROW, order)]
+    rows = rows.take(pc.sort_indices(rows, keys))
     again = np.zeros(len(rows), bool)
     if len(rows) > 1:
         sorted_ids = rows[ID].combine_chunks()
