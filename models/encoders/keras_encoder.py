@@ -50,6 +50,17 @@ class KerasEncoder:
 
     Raises:
         ConfigError: ``jit_compile`` of a model that takes strings.
+
+    Examples:
+        >>> import pyarrow as pa
+        >>> from topkin.models import KerasEncoder, save_encoder
+        >>> inputs = keras.Input((2,), name="size")
+        >>> signature = save_encoder(keras.Model(inputs, keras.layers.UnitNormalization()(inputs)), "encoder")
+        >>> embedded = KerasEncoder.load("encoder").embed(pa.table({"size": [[3.0, 4.0], [1.0], None]}))
+        >>> embedded.vectors.round(3).tolist()
+        [[0.6000000238418579, 0.800000011920929]]
+        >>> embedded.reasons.to_pylist()
+        ['size has not 2 numbers', 'size is missing']
     """
 
     def __init__(
@@ -95,16 +106,13 @@ class KerasEncoder:
         """The arrays that rows give, (n, …) by input; those that cannot be given are noted.
 
         Args:
-            rows: With the columns of the signature.
+            rows: With the columns of the signature, their texts UTF-8.
             rejections: Of the n rows.
             folder: What relative paths of images begin in.
 
         Raises:
             ConfigError: An SQL expression does not fit the columns.
         """
-        rows, invalid = escape_invalid_utf8(rows)
-        for column, where in invalid.items():
-            rejections.reject(where, f"{column} is not UTF-8")
         feeds = {}
         for spec in self.signature.inputs:
             if spec.column in rows.column_names:
@@ -133,6 +141,9 @@ class KerasEncoder:
         Raises as :meth:`read`.
         """
         rejections = Rejections(len(rows))
+        rows, invalid = escape_invalid_utf8(rows)
+        for column, where in invalid.items():
+            rejections.reject(where, f"{column} is not UTF-8")
         feeds = self.read(rows, rejections, folder=folder)
         return self.finish(only(feeds, rejections.good), rejections)
 

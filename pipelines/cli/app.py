@@ -158,8 +158,57 @@ def check(options: CommandOptions) -> None:
     main(options)
 
 
+@command("topkin embed --encoder my_model.keras --items items.parquet --id sku --input image=photo", *SHARED)
+def embed(
+    *,
+    encoder: Annotated[
+        str | None, typer.Option("--encoder", metavar="PATH", help="A .keras file, or a folder of save_encoder.")
+    ] = None,
+    items: Annotated[
+        str | None,
+        typer.Option("--items", metavar="PATH", help="Their table: a file, a folder or a glob."),
+    ] = None,
+    item_id: Annotated[str | None, typer.Option("--id", metavar="COLUMN", help="Column with the items' ids.")] = None,
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--input",
+            metavar="NAME=COLUMN",
+            help="Column, or SQL over the row, that feeds an input of the model; may be repeated. An input not named "
+            "takes the column of its name.",
+        ),
+    ] = None,
+    kinds: Annotated[
+        list[str] | None,
+        typer.Option("--kind", metavar="NAME=KIND", help="What the column is, such as image; inferred without it."),
+    ] = None,
+    sizes: Annotated[
+        list[str] | None,
+        typer.Option("--size", metavar="NAME=HxW", help="Height and width of images, as in image=64x64."),
+    ] = None,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where the vectors of a trained model go.")
+    ] = Path("topkin-vectors"),
+    options: CommandOptions,
+) -> None:
+    """Run the encoder over all users and items; or a trained Keras model, named here or by [encoder], over items."""
+    from topkin.pipelines.cli.embed import main
+
+    main(
+        options,
+        output,
+        encoder=encoder,
+        items=items,
+        item_id=item_id,
+        inputs=inputs or (),
+        kinds=kinds or (),
+        sizes=sizes or (),
+    )
+
+
 for _name, _command in COMMANDS.items():
-    _stage(_name, _command.meaning, _command.example)
+    if _name != "embed":
+        _stage(_name, _command.meaning, _command.example)
 
 
 @command("topkin publish --rollback", "config", "as_of", "sets", "json")

@@ -133,8 +133,8 @@ def _vectors(column: pa.Array, spec: EncoderInput, rejections: Rejections) -> np
     dim, null = int(np.prod(spec.shape)), _nulls(column)
     _missing(null, spec, rejections)
     values, starts, lengths = _flat(column)
-    rejections.reject(~null & (lengths != dim), f"{_label(spec)} has not {dim} numbers")
-    right = ~null & (lengths == dim)
+    right = np.asarray(~null & (lengths == dim))
+    rejections.reject(~null & ~right, f"{_label(spec)} has not {dim} numbers")
     gone = np.asarray(pc.is_null(values)) if values.null_count else None
     numbers = np.asarray(pc.fill_null(values, pa.scalar(0, values.type)) if values.null_count else values)
     if right.all() and len(column):
@@ -149,7 +149,7 @@ def _vectors(column: pa.Array, spec: EncoderInput, rejections: Rejections) -> np
             broken = np.zeros(rows.shape, bool)
             broken[right] = gone[at]
     if broken is not None:
-        rejections.reject(broken.any(axis=1), f"{_label(spec)} has a number that is missing")
+        rejections.reject(np.asarray(broken.any(axis=1)), f"{_label(spec)} has a number that is missing")
     rows = _fitted(rows, spec, rejections, right)
     if spec.missing is not None and null.any():
         rows = np.where(null[:, None], np.asarray(spec.missing, rows.dtype), rows)
@@ -168,7 +168,7 @@ def _lists(column: pa.Array, spec: EncoderInput, rejections: Rejections) -> np.n
     if not inner.good.all():
         bad = np.zeros(within.shape, bool)
         bad[within] = ~inner.good
-        rejections.reject(bad.any(axis=1), f"{_label(spec)} has a value that is missing or does not fit")
+        rejections.reject(np.asarray(bad.any(axis=1)), f"{_label(spec)} has a value that is missing or does not fit")
     rows = np.full(within.shape, b"" if spec.dtype == "string" else 0, given.dtype)
     rows[within] = given
     return rows

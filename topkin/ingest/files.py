@@ -1,11 +1,13 @@
 """The user's Parquet files: found, opened, read in batches of bounded size."""
 
 import glob
+import os
 import posixpath
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -46,16 +48,28 @@ class ArrowFiles:
         for folder in (f for f in entries if f.type == pafs.FileType.Directory):
             below = fs.get_file_info(pafs.FileSelector(folder.path, recursive=True))
             infos.update({f.path: f for f in below if f.is_file})
+        paths = _without_links(sorted(infos)) if is_local else sorted(infos)
         files = [
             File(prefix + f.path, f.size, None if f.mtime_ns is None else f.mtime_ns / 1e9)
-            for _, f in sorted(infos.items())
+            for f in map(infos.__getitem__, paths)
         ]
-        return Found(prefix + root, files)
+        return Found(prefix + root, files, len(infos) - len(paths))
 
     def open(self, path: str) -> Any:
         """See :class:`Files`."""
         fs, inner = filesystem(path)
         return fs.open_input_file(inner)
+
+
+def _without_links(paths: list[str]) -> list[str]:
+    """Each file once, by a name that is no link where it has one, the least deep."""
+    by_file: dict[str, list[str]] = {}
+    folder = cache(os.path.realpath)
+    for path in paths:
+        above, name = os.path.split(path)
+        real = os.path.realpath(path) if os.path.islink(path) else os.path.join(folder(above), name)
+        by_file.setdefault(real, []).append(path)
+    return sorted(min(names, key=lambda n: (os.path.islink(n), n.count("/"), n)) for names in by_file.values())
 
 
 def _short(path: str) -> str:

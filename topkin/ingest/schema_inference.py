@@ -33,7 +33,7 @@ KEY_WORDS: dict[str, tuple[str, ...]] = {
     "category": ("category", "department", "dept", "section", "aisle", "genre", "genres", "class", "group", "type",
                  "family", "cat", "collection", "shelf", "subject", "subcategory", "division", "brand", "vendor"),
     "available": ("available", "availability", "stock", "active", "enabled", "sellable", "buyable", "listed",
-                  "visible", "published", "inventory", "print", "status", "product"),
+                  "visible", "published", "inventory", "print", "status", "state", "product"),
 }  # fmt: skip
 CONTRARY_WORDS: dict[str, tuple[str, ...]] = {
     "user_id": ("invoice", "order", "session", "basket", "transaction", "line", "row", "receipt", "name", "segment",

@@ -63,6 +63,7 @@ WRITERS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "a.csv.gz": ("CSV", lambda p: p.write_bytes(gzip.compress(CSV.encode()))),
     "misnamed.parquet": ("CSV", lambda p: p.write_text(CSV)),
     'it\'s "$HOME" \\ `x`.csv': ("CSV", lambda p: p.write_text(CSV)),
+    "x[1]*?.csv": ("CSV", lambda p: (p.write_text(CSV), p.with_name("x1.csv").write_text("another"))),
     "a.jsonl": ("JSON", lambda p: p.write_text(JSON)),
     "misnamed json.parquet": ("JSON", lambda p: p.write_text(JSON)),
     "a.ndjson.gz": ("JSON", lambda p: p.write_bytes(gzip.compress(JSON.encode()))),

@@ -71,3 +71,19 @@ def test_really_packed_parquet_stops_with_the_cure(tmp_path: Path) -> None:
     assert len(found.files) == 2
     with pytest.raises(InputError, match="unpack it with gunzip"), opened("p", found.files[1].path, ArrowFiles()):
         pass
+
+
+def test_links_give_no_row_twice(tmp_path: Path) -> None:
+    listed(tmp_path, ("s/2024.parquet", "s/day=1/a.parquet", "elsewhere/b.parquet"))
+    for name, target in {
+        "a_latest.parquet": "2024.parquet",
+        "self": "../s",
+        "b.parquet": "../elsewhere/b.parquet",
+    }.items():
+        (tmp_path / "s" / name).symlink_to(target)
+    found = find("purchases.path", str(tmp_path / "s"), ArrowFiles())
+    assert [f.path for f in found.files] == [
+        str(tmp_path / "s" / n) for n in ("2024.parquet", "b.parquet", "day=1/a.parquet")
+    ]
+    assert "links to files read anyway" in found.passed_over
+    assert find("purchases.path", str(tmp_path / "s" / "b.parquet"), ArrowFiles()).passed_over == ""

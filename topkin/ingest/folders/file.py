@@ -38,11 +38,13 @@ class File:
 class Found(NamedTuple):
     """What a path means: its files of every kind, hidden ones too, and the folder below which they lie.
 
-    ``root`` is the path itself where it is one file; of a glob it is what stands before the first sign.
+    ``root`` is the path itself where it is one file; of a glob it is what stands before the first sign. ``links``:
+    links to files that are among them anyway.
     """
 
     root: str
     files: list[File]
+    links: int = 0
 
     @property
     def is_file(self) -> bool:

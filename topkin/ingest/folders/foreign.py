@@ -6,6 +6,7 @@ digit, or guess which number of a date is the day, the column stays text.
 
 import os
 import posixpath
+import re
 import shlex
 import sqlite3
 from collections.abc import Callable, Sequence
@@ -40,6 +41,11 @@ def _copy(rows: str, out: str) -> str:
     sql = f"COPY (FROM {rows}) TO {literal(out)} (FORMAT parquet)"
     text = repr(sql) if "'''" in sql or "\\" in sql else f"'''{sql}'''"  # no double quote, which a shell would read
     return f"import duckdb; duckdb.sql({text})"
+
+
+def _exactly(path: str) -> str:
+    """A path as a glob that means it alone."""
+    return re.sub(r"([*?\[])", r"[\1]", path)
 
 
 def _csv_types(path: str) -> str:
@@ -190,6 +196,7 @@ def cure(path: str, kind: Format, *, folder: str | None = None) -> str:
     out = "all.parquet" if base == "." else f"{base}.parquet"
     out = f"{base}-converted.parquet" if os.path.exists(out) else out
     tables = _tables(path) if kind in (DUCKDB, SQLITE) else []
+    path = _exactly(path) if kind in (CSV, TEXT, JSON) and folder is None else path
     install = f"pip install {kind.needs} && " if kind.needs else ""
     several = f" (its tables: {', '.join(tables)})" if len(tables) > 1 else ""
     return (
@@ -220,5 +227,5 @@ def why_no_parquet(key: str, path: str, folder: str, names: Sequence[str]) -> st
     if kind not in (CSV, TEXT, JSON) or len(ends) > 1:
         first = posixpath.join(folder, names[0])
         return f"{told}of {kind.words} ({shown}). For {names[0]}: {cure(first, kind)}; likewise for the others"
-    which = path if any(c in path for c in "*?[") else f"{folder}/**/*{ends.pop()}"
+    which = path if any(c in path for c in "*?[") else f"{_exactly(folder)}/**/*{ends.pop()}"
     return f"{told}of {kind.words} ({shown}). {cure(which, kind, folder=folder)}"

@@ -17,7 +17,7 @@ _NAMED = 3
 
 @dataclass(frozen=True)
 class Listing:
-    """The data files of an input, sorted by path; the others by name below the folder, and how many are hidden.
+    """The data files of an input, sorted by path; other files by name below the folder; how many are hidden, or links.
 
     ``schema``: the columns that a table's log declares, of which a file may lack some.
     """
@@ -25,6 +25,7 @@ class Listing:
     files: tuple[File, ...] = ()
     foreign: tuple[str, ...] = ()
     hidden: int = 0
+    links: int = 0
     schema: pa.Schema | None = None
 
     @property
@@ -36,6 +37,8 @@ class Listing:
             parts.append(f"{n:,} {'file that is' if n == 1 else 'files that are'} not Parquet ({names})")
         if self.hidden:
             parts.append(f"{self.hidden:,} hidden")
+        if n := self.links:
+            parts.append(f"{n:,} {'link to a file' if n == 1 else 'links to files'} read anyway")
         return f"passed over: {', '.join(parts)}" if parts else ""
 
 
@@ -65,4 +68,4 @@ def listing(found: Found, is_parquet: Callable[[Sequence[File]], Sequence[bool]]
     for file, is_data in zip(unsure, is_parquet(unsure), strict=True):
         (data if is_data else foreign).append(file)
     names = tuple(sorted(map(found.below, foreign)))
-    return Listing(tuple(sorted(data, key=lambda f: f.path)), names, hidden)
+    return Listing(tuple(sorted(data, key=lambda f: f.path)), names, hidden, found.links)

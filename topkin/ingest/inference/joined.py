@@ -9,7 +9,7 @@ from topkin.ingest.files import Files
 from topkin.ingest.inference.tables import TableLook
 from topkin.ingest.joins.read import MeasuredJoin, faults_of_types, input_joins, measured_joins
 from topkin.ingest.joins.spelling import Spelling
-from topkin.ingest.joins.words import left_line, percent
+from topkin.ingest.joins.words import join_line, left_line, percent
 from topkin.ingest.schema_inference import SuggestedRule
 
 
@@ -42,12 +42,11 @@ def join_tables(tables: Sequence[TableLook], files: Files) -> JoinedTables:
 
 def _line(joined: MeasuredJoin) -> str:
     """A join as the tables have it, and as the configuration that is written makes it."""
-    line = left_line(joined.join)
     found = joined.found
     if not isinstance(found, Spelling):
-        return line
+        return join_line(joined.join)
     share = percent(int(found.shared.sum()), len(found.shared))
-    return f"{line} as they are written, {share} as they are made: they differ in {found.differs}"
+    return f"{left_line(joined.join)} as they are written, {share} as they are made: they differ in {found.differs}"
 
 
 def _mended(table: TableLook, joined: MeasuredJoin) -> TableLook:

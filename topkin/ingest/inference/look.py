@@ -7,9 +7,9 @@ from datetime import datetime
 
 import pyarrow as pa
 
-from topkin.errors import ConfigError, TopkinError
+from topkin.errors import ConfigError, InputError, TopkinError
 from topkin.ingest.cleaning import clean_purchases
-from topkin.ingest.contract import inspect
+from topkin.ingest.contract import Inspection, inspect
 from topkin.ingest.files import ArrowFiles, Files
 from topkin.ingest.inference.joined import join_tables
 from topkin.ingest.inference.nested import flatten_structs
@@ -18,7 +18,7 @@ from topkin.ingest.inference.sampling import TableSample, UserSample, sample_tab
 from topkin.ingest.inference.shop import Calendar, Proposal, calendar, propose_bought, repurchases
 from topkin.ingest.inference.states import suggest_states
 from topkin.ingest.inference.tables import TableLook
-from topkin.ingest.inference.undated import find_no_time
+from topkin.ingest.inference.undated import NoTime, find_no_time, time_of_parts
 from topkin.ingest.inference.values import infer_price, suggest_fields, suggest_values
 from topkin.ingest.rules import Rules
 from topkin.ingest.schema_inference import (
@@ -90,10 +90,10 @@ def look(
     customers = _Sampled(sample_table("users", users, files)) if users else None
     item_columns = None
     if catalogue:
-        partner = _values(bought.rows, chosen["purchases"].get("item_id"))
+        partner = _values(bought.rows, chosen["purchases"].get("item_id") or _likely_item(bought.profiles))
         item_columns = infer_columns(catalogue.profiles, ITEM_KEYS, chosen=chosen["items"], partner=partner)
     partner = _values(catalogue.rows, _column(item_columns, "item_id")) if catalogue and item_columns else None
-    if "timestamp" not in chosen["purchases"] and (no_time := find_no_time(bought.profiles)):
+    if "timestamp" not in chosen["purchases"] and (no_time := bought.no_time()):
         infer_columns(bought.profiles, ("user_id", "item_id"), chosen=chosen["purchases"], partner=partner)
         raise no_time.error("purchases")
     first = _purchases(bought, chosen["purchases"], partner)
@@ -105,8 +105,13 @@ def look(
         user_columns = infer_columns(customers.profiles, USER_KEYS, chosen=chosen["users"], partner=partner)
         tables.append(_other(customers, user_columns, first, "user_id"))
     joined = join_tables(tables, files)
-    said, findings = _read_purchases(joined.tables[0], clock, files)
-    findings += [finding for finding in joined.findings if str(finding) not in map(str, findings)]
+    said, findings = None, list(joined.findings)
+    if not findings:
+        try:
+            source = joined.tables[0].source()
+            said = _read_purchases(joined.tables[0], inspect(source, files), clock, files)
+        except TopkinError as e:
+            findings = [e]
     return ShopLook(joined.tables, said, joined.lines, findings)
 
 
@@ -133,6 +138,21 @@ class _Sampled:
         self.sample = sample
         self.rows, self.expressions = flatten_structs(sample.rows)
         self.profiles: list[ColumnProfile] = profile_columns(self.rows)
+
+    def no_time(self) -> NoTime | None:
+        """What there is in place of a time; None where some column is one, or some together make one."""
+        no_time = find_no_time(self.profiles)
+        if no_time and (time := time_of_parts(self.rows)):
+            self.rows, self.expressions = (
+                self.rows.append_column("timestamp", time.values),
+                {
+                    **self.expressions,
+                    "timestamp": time.expression,
+                },
+            )
+            self.profiles = profile_columns(self.rows)
+            return None
+        return no_time
 
     def passed(self, columns: Sequence[InferredColumn], rules: Sequence[SuggestedRule]) -> list[PassedOver]:
         """The columns of the files that neither a key nor a rule reads."""
@@ -168,17 +188,11 @@ def _other(sampled: _Sampled, columns: Sequence[InferredColumn], purchases: Tabl
     return TableLook(sampled.sample, columns, normalise, (), sampled.passed(columns, normalise))
 
 
-def _read_purchases(table: TableLook, clock: datetime, files: Files) -> tuple[PurchasesLook | None, list[TopkinError]]:
-    """What the purchases say, read by the functions and rules of ``prepare``, and what these refuse."""
-    source = table.source()
-    inspection = inspect(source, files)
-    if inspection.findings:
-        return None, list(inspection.findings)
+def _read_purchases(table: TableLook, inspection: Inspection, clock: datetime, files: Files) -> PurchasesLook:
+    """What the purchases say, read by the functions and rules of ``prepare``."""
+    source = inspection.source
     users = sample_users(source, table.sample.footers, inspection.columns, files)
-    try:
-        events, rejects = clean_purchases(users.rows, source, clock, row_hashes=False)
-    except TopkinError as e:
-        return None, [e]
+    events, rejects = clean_purchases(users.rows, source, clock, row_hashes=False)
     reasons = Counter(rejects["reason"].to_pylist())
     shares = {reason: n / len(users.rows) for reason, n in reasons.most_common()} if len(users.rows) else {}
     every = users.read == users.total
@@ -186,7 +200,15 @@ def _read_purchases(table: TableLook, clock: datetime, files: Files) -> tuple[Pu
     column = source.columns["timestamp"]
     made = column in {rule.key for rule in table.normalise}
     days = calendar(events["timestamp"], None if every or made else time_spans(table.sample.footers, column))
-    return PurchasesLook(users, bought, days, shares, inspection.earliest, inspection.latest), []
+    return PurchasesLook(users, bought, days, shares, inspection.earliest, inspection.latest)
+
+
+def _likely_item(table: Sequence[ColumnProfile]) -> str | None:
+    """The column of purchases that is the item by name and content, before a catalogue is asked; None for none."""
+    try:
+        return _column(infer_columns(table, ("user_id", "item_id")), "item_id")
+    except InputError:
+        return None
 
 
 def _column(inferred: Sequence[InferredColumn] | None, key: str) -> str | None:

@@ -9,6 +9,7 @@ from topkin.artifacts.ids import storage
 from topkin.ingest.inference.nested import nested_advice
 from topkin.ingest.schema_inference import (
     CONTRARY_WORDS,
+    KEY_WORDS,
     ColumnProfile,
     InferredColumn,
     content_score,
@@ -52,6 +53,10 @@ def _why(column: ColumnProfile, inferred: Sequence[InferredColumn]) -> str:
             best = (by_name, c.key, c.column)
     if best:
         return f"{kind}, second to {best[2]} as {best[1]}"
-    against = [w for w in name_words(column.name) if any(w in words for words in CONTRARY_WORDS.values())]
     told = f"{kind}, {column.distinct:,} different"
-    return f"{told}; its name says {against[0]}" if against else f"{told}; no key takes it"
+    words = name_words(column.name)
+    for c in inferred:
+        against = [word for word in words if word in CONTRARY_WORDS[c.key]]
+        if against and any(word in words for word in KEY_WORDS[c.key]):
+            return f"{told}; no {c.key}, for its name says {against[0]}"
+    return f"{told}; no key takes it"

@@ -46,6 +46,7 @@ _FLAG_WORDS = {
     "cancelled", "canceled", "cancel", "returned", "return", "refunded", "refund", "voided", "void", "deleted", "test",
     "fraud", "fraudulent", "reversed", "chargeback",
 }  # fmt: skip
+_YES_NO = (("Y", "N"), ("YES", "NO"), ("TRUE", "FALSE"), ("T", "F"), ("1", "0"))
 
 
 def suggest_states(table: Sequence[ColumnProfile], sample: pa.Table, used: Collection[str]) -> list[SuggestedRule]:
@@ -59,7 +60,10 @@ def suggest_states(table: Sequence[ColumnProfile], sample: pa.Table, used: Colle
             continue
         kind = value_kind(column.type)
         words = set(name_words(column.name))
-        if kind == "text" and column.distinct <= _MOST:
+        if kind == "text" and words & _FLAG_WORDS and (yes := _yes_of(column)):
+            told = f"coalesce(upper(trim({quoted_if_needed(column.name)})), '') <> {literal(yes)}"
+            rules += _of_flag(column, sample, yes, told)
+        elif kind == "text" and column.distinct <= _MOST:
             rules += _of_values(column, sample)
         elif kind == "boolean" and words & _FLAG_WORDS:
             rules += _of_flag(column, sample, "true", f"NOT coalesce({quoted_if_needed(column.name)}, false)")
@@ -127,6 +131,12 @@ def _list(values: Sequence[str]) -> str:
 def _or_empty(name: str, column: ColumnProfile) -> str:
     """The column, its nulls no reason to reject."""
     return f"coalesce({name}, '')" if column.nulls else name
+
+
+def _yes_of(column: ColumnProfile) -> str | None:
+    """The word for yes, in capitals, of a column that has it and a word for no; None for another column."""
+    values = set(pc.unique(pc.utf8_upper(pc.utf8_trim_whitespace(decoded(column.values)))).to_pylist())
+    return next((yes for yes, no in _YES_NO if yes in values and values <= {yes, no, ""}), None)
 
 
 def _only_flags(column: ColumnProfile) -> bool:

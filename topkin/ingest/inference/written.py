@@ -48,9 +48,9 @@ def configuration(shop: ShopLook, output: Path, clock: datetime, *, everything: 
 def _table(table: TableLook, purchases: PurchasesLook | None, output: Path, clock: datetime) -> list[str]:
     n, sample = len(table.sample.footers), table.sample
     looked = f", {len(sample.rows):,} of them looked at" if len(sample.rows) < sample.total else ""
-    lines = [f"[{table.section}]", f"# {n:,} file{'s' * (n != 1)}, {sample.total:,} rows{looked}."]
-    if purchases:
-        lines += [line for text in days_in_words(purchases, clock) for line in _comment(text)]
+    days = days_in_words(purchases, clock) if purchases else []
+    held = f"{n:,} file{'s' * (n != 1)}, {sample.total:,} rows{looked}"
+    lines = [f"[{table.section}]", *_comment("; ".join([held, *days]))]
     for difference in sample.differences:
         lines += _comment(f"The files differ: {difference}")
     lines.append(f"path = {as_toml(relative_path(sample.path, output))}")
