@@ -7,7 +7,6 @@ by name: Beam would take the real type for a hint that it does not know, and war
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import apache_beam as beam
@@ -19,7 +18,7 @@ from topkin.artifacts import schemas, storage
 from topkin.artifacts.shuffle import PartFile, read_part
 from topkin.ingest.catalogue import VOCABULARY, merge_sales, sales_schema, vocabulary
 from topkin.ingest.cleaning import Cleaned
-from topkin.ingest.judging.lookups import Lookup, lookup_rows, merged_lookups
+from topkin.ingest.judging.lookups import Lookup, lookup_rows
 from topkin.ingest.prepare import (
     COUNTS,
     PreparePlan,
@@ -62,8 +61,7 @@ class ReadLookup(beam.PTransform):
 
     def expand(self, splits: PCollection) -> PCollection:
         rows = splits | "Read" >> beam.FlatMap(self._read).with_output_types(pa.Table)
-        merge = partial(merged_lookups, keep=self.lookup.source.keep)
-        return rows | "Merge" >> beam.CombineGlobally(MergeTables(merge, self.lookup.schema))
+        return rows | "Merge" >> beam.CombineGlobally(MergeTables(self.lookup.merged, self.lookup.schema))
 
 
 @dataclass

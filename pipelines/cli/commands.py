@@ -12,7 +12,6 @@ import typer
 
 from topkin.config.as_of import parse_as_of
 from topkin.errors import ConfigError
-from topkin.ingest.judging.limits import rejects_of_inputs
 from topkin.pipelines.cli import logs, progress
 from topkin.pipelines.engine.registry import ORDER
 
@@ -144,7 +143,11 @@ def event_line(event: "Event") -> str:
         for name, value in (event.summary or {}).items()
         if isinstance(value, int | float) and not isinstance(value, bool)
     ]
-    counts = counts[:6] + rejects_of_inputs((event.summary or {}).get("sources", {}))
+    counts = counts[:6]
+    if sources := (event.summary or {}).get("sources"):
+        from topkin.ingest.judging.limits import rejects_of_inputs
+
+        counts += rejects_of_inputs(sources)
     line = f"{event.stage:<10} {took:>9}   {', '.join(counts)}".rstrip()
     return "\n".join([line, *(f"{'':<10} {note}" for note in (event.summary or {}).get("notes", ()))])
 

@@ -191,7 +191,8 @@ def inspect(source: InputSource, files: Files) -> Inspection:
     except ConfigError as e:
         return replace(found, findings=(*found.findings, e))
     types = _check_files(source, [(f.file.path, f.schema) for f in read], columns, faults)
-    stated = [f.look for f in read if f.look is not None]
+    spans = _spans([f.look for f in read], source.time_unit)
+    stated = [span for span in spans if span is not None]
     return replace(
         found,
         columns=tuple(columns),
@@ -274,15 +275,19 @@ def _merge_alike(faults: Sequence[tuple[str, TopkinError]]) -> tuple[TopkinError
     return tuple(merged)
 
 
-def _span(parquet: pq.ParquetFile, file: File, source: InputSource) -> tuple[datetime, datetime] | None:
-    """The least and the greatest time of a file, by its statistics or its folder's name; None where they have none."""
+Span = tuple[datetime, datetime]
+"""The first and the last time of a file, naive UTC."""
+
+
+def _span(parquet: pq.ParquetFile, file: File, source: InputSource) -> Span | pa.Scalar | None:
+    """The least and the greatest time of a file by its statistics, or the one of its folder; None for neither."""
     column = source.column("timestamp")
     meta, schema = parquet.metadata, parquet.schema_arrow
     computed = {c.lower() for c, _ in source.rules.normalise}
     if column is None or column.lower() in computed:
         return None
-    if (value := file.missing_from(schema).get(column)) is not None and timestamps.accepts(value.type):
-        return _ends(pa.chunked_array([pa.repeat(value, 1)]), source.time_unit)
+    if (value := file.missing_from(schema).get(column)) is not None:
+        return value if timestamps.accepts(value.type) else None
     if schema.names.count(column) != 1:
         return None
     t = schema.field(column).type
@@ -304,13 +309,29 @@ def _span(parquet: pq.ParquetFile, file: File, source: InputSource) -> tuple[dat
     return _ends(pa.chunked_array([pa.array(ends).cast(t)]))
 
 
-def _ends(times: pa.ChunkedArray, unit: str = "auto") -> tuple[datetime, datetime] | None:
-    """The first and the last of times that can all be read."""
-    micros, state = timestamps.to_micros(times, unit)
-    if (state != timestamps.READ).any():
-        return None
+def _ends(times: pa.ChunkedArray) -> Span:
+    """The first and the last of times."""
+    micros, _ = timestamps.to_micros(times)
     first, last = (np.datetime64(int(m), "us").item() for m in (micros.min(), micros.max()))
     return first, last
+
+
+def _spans(looks: Sequence[Span | pa.Scalar | None], unit: str) -> list[Span | None]:
+    """The span of each file, the values of folders read as times, all at once."""
+    values = [value for value in looks if isinstance(value, pa.Scalar)]
+    if not values:
+        return list(looks)
+    times = pa.chunked_array([pa.array([value.as_py() for value in values], values[0].type)])
+    micros, state = timestamps.to_micros(times, unit)
+    read = iter(np.where(state == timestamps.READ, micros.astype("datetime64[us]"), np.datetime64("NaT")).tolist())
+
+    def span(look: Span | pa.Scalar | None) -> Span | None:
+        if not isinstance(look, pa.Scalar):
+            return look
+        time = next(read)
+        return None if time is None else (time, time)
+
+    return [span(look) for look in looks]
 
 
 def _common(names: list[str], first: list[str]) -> list[str]:

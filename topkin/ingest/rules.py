@@ -1,7 +1,7 @@
 """Row rules: what replaces a column's value, and what makes a row good, as SQL over the row."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -86,16 +86,22 @@ class Rules:
                         fields[rest[0]] = expression.key
         return sides
 
+    def of_rows(self, schema: pa.Schema) -> "Rules":
+        """Without the rules that ask an item or a user which rows of the schema, after ``normalise``, do not have."""
+        absent = {side for side in self.asked(schema) if side_column(side) not in schema.names}
+
+        def asks(expression: Expression) -> bool:
+            return any(len(path) > 1 and path[0].lower() in absent for path in expression.references())
+
+        return replace(self, rules=tuple((reason, e) for reason, e in self.rules if not (absent and asks(e))))
+
     def bound(self, schema: pa.Schema) -> pa.Schema:
         """The schema after ``normalise``. Raises ConfigError where an expression does not fit the columns.
 
         Rules that ask an item or a user which the schema does not have are passed over.
         """
         empty = self.normalised(schema.empty_table())
-        absent = {s for s in self.asked(empty.schema) if side_column(s) not in schema.names}
-        for _, expression in self.rules:
-            if any(len(path) > 1 and path[0].lower() in absent for path in expression.references()):
-                continue
+        for _, expression in self.of_rows(empty.schema).rules:
             kind = expression.evaluate(empty).type
             if not pa.types.is_boolean(kind):
                 raise ConfigError(

@@ -13,8 +13,7 @@ from topkin.errors import ConfigError, InputError
 from topkin.ingest.cleaning import clean_purchases
 from topkin.ingest.contract import InputSource, Inspection, inspect_table
 from topkin.ingest.files import FILE, ROW
-from topkin.ingest.judging.lookups import Lookup, joined, lookup_rows, lookups_of, merged_lookups
-from topkin.ingest.readers import LATEST
+from topkin.ingest.judging.lookups import Lookup, joined, lookup_rows, lookups_of
 from topkin.ingest.rules import Rules
 
 DAY, CLOCK = datetime(2024, 1, 1), datetime(2025, 1, 1)
@@ -58,7 +57,7 @@ def test_a_column_is_named_as_the_file_or_as_topkin_has_it(name: str) -> None:
     (lookup,) = lookups({"no fuel": f"item.{name} <> 'fuel'"}).values()
     assert lookup.columns == {name: "dept"}
     assert lookup.read == ("sku", "dept")
-    assert table(lookup).drop_columns([LATEST, FILE, ROW]).to_pydict() == {
+    assert table(lookup).select(["id", "fields"]).to_pydict() == {
         "id": ["a", "b"],
         "fields": [{name: "fuel"}, {name: "food"}],
     }
@@ -135,7 +134,7 @@ def test_the_join_is_that_of_a_dict_however_the_catalogue_lies_in_batches(
     schema = pa.schema({"sku": pa.string(), "dept": pa.string()})
     rows = placed(pa.Table.from_pylist([{"sku": i, "dept": d} for i, d in listed], schema))
     parts = [lookup_rows(part, lookup) for part in (rows.slice(0, cut), rows.slice(cut))]
-    merged = merged_lookups(data.draw(st.permutations(parts)))
+    merged = lookup.merged(data.draw(st.permutations(parts)))
     by_id: dict[str, str] = {}
     for item, dept in listed:
         by_id.setdefault(item, dept)

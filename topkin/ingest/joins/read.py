@@ -16,7 +16,6 @@ from topkin.ingest.joins.measure import FEW, IdCounts, Join, measure_join
 from topkin.ingest.joins.spelling import Merging, Spelling, suggest_join
 from topkin.ingest.joins.words import FAILED, SHOP, NamedColumn, advice, left_line, lines_of_join
 from topkin.ingest.readers import escape_invalid_utf8
-from topkin.ingest.rules import Rules
 
 WHOLE = 1_000_000  # rows up to which all are looked at
 SAMPLED, PIECES = 200_000, 16  # rows of a larger input, and of how many row groups
@@ -110,8 +109,9 @@ def _read_for(inspection: Inspection, role: str) -> list[str]:
 def _kept(source: InputSource, rows: pa.Table) -> pa.Table:
     """The normalised rows that break no configured rule; those that ask the item or the user are left out."""
     rows = source.rules.normalised(rows)
-    own = Rules(rules=tuple(rule for rule in source.rules.rules if not Rules(rules=(rule,)).asked(rows.schema)))
-    return rows.filter(pa.array(own.broken(rows) < 0)) if own.rules else rows
+    if not source.rules.rules:
+        return rows
+    return rows.filter(pa.array(source.rules.of_rows(rows.schema).broken(rows) < 0))
 
 
 def _rows(inspection: Inspection, columns: list[str], files: Files) -> Iterator[pa.Table]:

@@ -15,7 +15,7 @@ from topkin.ingest.folders.file import Files
 from topkin.ingest.joins.read import MeasuredJoin, faults_of_types, measured_joins
 from topkin.ingest.judging.judged import Judged, judged, merged
 from topkin.ingest.judging.limits import check_limited_reasons, faults_of_rejects
-from topkin.ingest.judging.lookups import ID, lookup_rows, lookups_of, merged_lookups
+from topkin.ingest.judging.lookups import ID, lookup_rows, lookups_of
 from topkin.ingest.judging.sample import ROWS, sample_rows
 from topkin.ingest.prepare import PreparePlan
 from topkin.ingest.readers import escape_invalid_utf8
@@ -47,7 +47,7 @@ def look_at_inputs(
     """
     inputs = {name: inspect(source, files_of(source.path)) for name, source in sources(settings).items()}
     findings = [finding for inspection in inputs.values() for finding in inspection.findings]
-    findings = findings or faults_of_types(inputs, files_of)
+    findings += faults_of_types(inputs, files_of)
     plan: PreparePlan | None = None
     results: dict[str, Judged] = {}
     if not findings:
@@ -133,8 +133,7 @@ def _looked_up(
         only = pa.chunked_array(own, lookup.schema.field(ID).type)
         other, files = inputs[lookup.source.name], files_of(lookup.source.path)
         some = (t for f in other.files for t in batches(other.source.name, f, files, lookup.read, rows=1 << 17))
-        found = [lookup.schema.empty_table(), *(lookup_rows(t, lookup, only) for t in some)]
-        tables[side] = merged_lookups(found, lookup.source.keep)
+        tables[side] = lookup.merged([lookup.schema.empty_table(), *(lookup_rows(t, lookup, only) for t in some)])
     return tables
 
 

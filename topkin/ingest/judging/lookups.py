@@ -16,9 +16,10 @@ from topkin.errors import ConfigError, InputError
 from topkin.ingest import readers
 from topkin.ingest.contract import InputSource, Inspection
 from topkin.ingest.files import FILE, ROW
-from topkin.ingest.readers import LATEST, escape_invalid_utf8
+from topkin.ingest.readers import escape_invalid_utf8
 from topkin.ingest.sql import SIDES, nearest, side_column
 
+_LATEST = "latest"
 ID, FIELDS = "id", "fields"
 """Columns of a look-up's table: the canonical id, and a struct of what is asked by the names in the rules."""
 
@@ -41,6 +42,18 @@ class Lookup:
     def role(self) -> str:
         """The purchases' id that it is looked up by."""
         return f"{self.side}_id"
+
+    def merged(self, tables: Sequence[pa.Table]) -> pa.Table:
+        """Tables of it as one, sorted by id: of each id the row that counts, as in ``cleaning.one_of_each_id``."""
+        rows = pa.concat_tables(tables)
+        order = "descending" if self.source.keep == "last" else "ascending"
+        by = [(ID, "ascending"), (_LATEST, "descending"), (FILE, order), (ROW, order)]
+        rows = rows.take(pc.sort_indices(rows, by))
+        again = np.zeros(len(rows), bool)
+        if len(rows) > 1:
+            sorted_ids = rows[ID].combine_chunks()
+            again[1:] = np.asarray(pc.equal(sorted_ids[1:], sorted_ids[:-1]))
+        return rows.filter(pa.array(~again))
 
 
 def lookups_of(asking: Sequence[Inspection], inputs: Mapping[str, Inspection]) -> dict[str, Lookup]:
@@ -86,12 +99,13 @@ def _lookup(side: str, inspection: Inspection, asked: Sequence[tuple[str, str]])
             )
         columns[field] = column
     id_column = source.columns[f"{side}_id"]
-    wanted = {id_column, source.column("latest_by"), *columns.values(), *source.rules.columns(schema.names)}
+    latest = [c for c in (source.column("latest_by"),) if c is not None]
+    wanted = {id_column, *columns.values(), *latest, *source.rules.columns(schema.names)}
     read = tuple(c for c in schema.names if c in wanted)
     bound = source.rules.bound(pa.schema([schema.field(c) for c in read]))
     struct = pa.struct([pa.field(name, _plain(bound.field(column).type)) for name, column in columns.items()])
     id_type = ids.canonical_type(bound.field(id_column).type)
-    table = pa.schema({ID: id_type, FIELDS: struct, LATEST: pa.float64(), FILE: pa.string(), ROW: pa.int64()})
+    table = pa.schema({ID: id_type, FIELDS: struct, _LATEST: pa.float64(), FILE: pa.string(), ROW: pa.int64()})
     return Lookup(side=side, source=source, columns=columns, read=read, schema=table)
 
 
@@ -107,10 +121,8 @@ def lookup_rows(raw: pa.Table, lookup: Lookup, only: pa.ChunkedArray | None = No
     has a column of another type.
     """
     source = lookup.source
+    position = {FILE: ids.decoded(raw[FILE]).cast(pa.string()), ROW: raw[ROW]}
     rows = source.rules.normalised(escape_invalid_utf8(raw.drop_columns([FILE, ROW])).rows)
-    order = source.column("latest_by")
-    latest = pa.array(np.zeros(len(rows))) if order is None else readers.order_keys(rows[order])
-    position = {LATEST: latest, FILE: ids.decoded(raw[FILE]).cast(pa.string()), ROW: raw[ROW]}
     canonical = ids.canonical(rows[source.columns[lookup.role]])
     kept = (source.rules.broken(rows) < 0) & np.asarray(pc.is_valid(canonical))
     if only is not None:
@@ -123,21 +135,15 @@ def lookup_rows(raw: pa.Table, lookup: Lookup, only: pa.ChunkedArray | None = No
             f"{source.name}: a column that rules over purchases ask for must have one type in all files, got another "
             f"({e}): write all files with one, or cast it with {source.name}.normalise"
         ) from e
-    values = {ID: canonical, FIELDS: pa.StructArray.from_arrays(fields, fields=list(struct)), **position}
-    return merged_lookups([pa.table(values, schema=lookup.schema).filter(pa.array(kept))], source.keep)
-
-
-def merged_lookups(tables: Sequence[pa.Table], keep: str = "first") -> pa.Table:
-    """Tables of a look-up as one, sorted by id: of each id the row that ``cleaning.one_of_each_id`` takes."""
-    rows = pa.concat_tables(tables)
-    order = "ascending" if keep == "first" else "descending"
-    keys = [(ID, "ascending"), (LATEST, "descending"), (FILE, order), (ROW, order)]
-    rows = rows.take(pc.sort_indices(rows, keys))
-    again = np.zeros(len(rows), bool)
-    if len(rows) > 1:
-        sorted_ids = rows[ID].combine_chunks()
-        again[1:] = np.asarray(pc.equal(sorted_ids[1:], sorted_ids[:-1]))
-    return rows.filter(pa.array(~again))
+    latest = source.column("latest_by")
+    order = pa.array(np.zeros(len(rows))) if latest is None else readers.order_keys(rows[latest])
+    values = {
+        ID: canonical,
+        _LATEST: order,
+        FIELDS: pa.StructArray.from_arrays(fields, fields=list(struct)),
+        **position,
+    }
+    return lookup.merged([pa.table(values, schema=lookup.schema).filter(pa.array(kept))])
 
 
 def joined(rows: pa.Table, keys: Mapping[str, pa.ChunkedArray | pa.Array], tables: Mapping[str, pa.Table]) -> pa.Table:

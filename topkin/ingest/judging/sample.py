@@ -1,6 +1,7 @@
 """A sample of an input's rows, from all of its files: what ``check`` judges an input by."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -11,7 +12,7 @@ from topkin.ingest.contract import Inspection
 from topkin.ingest.files import batches, opened
 from topkin.ingest.folders.file import File, Files
 
-ROWS, BYTES, GROUPS, DECODED = 200_000, 128 << 20, 256, 10
+ROWS, BYTES, GROUPS, DECODED = 200_000, 128 << 20, 256, 5
 """Most rows of a sample, its bytes, row groups that it comes from, and rows decoded for each that is kept."""
 
 T = TypeVar("T")
@@ -45,17 +46,22 @@ def sample_rows(inspection: Inspection, files: Files, rows: int = ROWS) -> list[
             tables += list(batches(name, file, files, columns, rows=1 << 17))
         return _by_schema(tables)
     groups = _spread(_groups(name, some, files), GROUPS)
-    total, rng = sum(g.rows for g in groups), np.random.default_rng(0)
-    for group in groups:
+    total = sum(g.rows for g in groups)
+
+    def draw(group: _Group) -> list[pa.Table]:
         head = max(1, min(group.rows, DECODED * rows * group.rows // total))
+        rng = np.random.default_rng([group.number, group.rows])
         chosen = np.sort(rng.choice(head, max(1, min(head, rows * group.rows // total)), replace=False))
-        start = 0
-        for table in batches(name, group.file, files, columns, groups=[group.number], rows=1 << 14):
-            tables.append(table.take(pa.array(chosen[(chosen >= start) & (chosen < start + len(table))] - start)))
+        drawn, start, size = [], 0, min(head, 1 << 14)
+        for table in batches(name, group.file, files, columns, groups=[group.number], rows=size):
+            drawn.append(table.take(pa.array(chosen[(chosen >= start) & (chosen < start + len(table))] - start)))
             start += len(table)
             if start >= head:
                 break
-    return _by_schema(tables)
+        return drawn
+
+    with ThreadPoolExecutor(8) as pool:
+        return _by_schema([table for drawn in pool.map(draw, groups) for table in drawn])
 
 
 def _by_schema(tables: Sequence[pa.Table]) -> list[pa.Table]:
