@@ -117,8 +117,8 @@ class TableEncoder:
                 rejections.reject(where, f"{column} is not UTF-8")
             rows = self.inputs.rules.normalised(raw)
             item_ids = self._ids(rows[self.inputs.item_id], rejections)
-            self._ask_rules(rows, rejections)
             feeds = self.encoder.read(rows, rejections, folder=split.file.path.rpartition("/")[0])
+            self._ask_rules(rows, rejections)
             yield Chunk(raw, item_ids, only(feeds, rejections.good), rejections)
 
     def _ask_rules(self, rows: pa.Table, rejections: Rejections) -> None:

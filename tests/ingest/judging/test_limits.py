@@ -16,6 +16,7 @@ from topkin.ingest.judging.limits import (
     count_by_reason,
     examples_of,
     faults_of_rejects,
+    limits_to_propose,
     percent,
     rejects_in_words,
     rejects_of_inputs,
@@ -128,6 +129,13 @@ def test_a_limit_for_a_reason_that_there_is_not_is_refused(named: str) -> None:
     limits = PrepareSettings(max_reject_share_by_reason={named: 0.5})
     with pytest.raises(ConfigError, match=rf"must name reasons of the rules or of topkin.*got '{named}'"):
         check_limited_reasons(limits, {"purchases": SOURCE})
+
+
+def test_limits_are_proposed_for_what_is_meant_and_takes_many_rows() -> None:
+    shares = {"returned": 0.75, "who is null": 0.4, "fuel": 0.1, "when is null": 0.9}
+    proposed = limits_to_propose(SOURCE, shares)
+    limits = {reason: float(limit) for reason, limit in proposed.items()}
+    assert limits == {"returned": pytest.approx(0.875, abs=0.01), "who is null": pytest.approx(0.6, abs=0.015)}
 
 
 def test_limits_for_rules_and_reasons_of_topkin_are_taken() -> None:

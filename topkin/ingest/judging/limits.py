@@ -1,6 +1,7 @@
 """Which share of an input's rows may be rejected, in all and for one reason, and the words for what was."""
 
 import json
+import math
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -208,5 +209,11 @@ def _limit_key(reason: str) -> str:
 
 
 def _room(share: float) -> str:
-    """A limit that a share stays under on other days: half as much again."""
-    return f"{min(1.0, round(1.5 * share + 0.005, 2)):g}"
+    """A limit that a share stays under on other days: half as much again, or half of what is left."""
+    return f"{math.ceil(100 * min(1.5 * share, (1 + share) / 2)) / 100:g}"
+
+
+def limits_to_propose(source: InputSource, shares: Mapping[str, float], above: float = 0.3) -> dict[str, str]:
+    """``max_reject_share_by_reason`` for what is meant or in the nature of the shop and takes many rows, by shares."""
+    meant = {*source.rules.rejection_reasons, _no_user(source)}
+    return {reason: _room(share) for reason, share in shares.items() if reason in meant and share > above}
