@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from topkin.config.sections import Settings
 from topkin.errors import ConfigError, TopkinError
 from topkin.ingest.contract import Inspection
-from topkin.ingest.joins.read import MeasuredJoin, input_joins, list_joins
+from topkin.ingest.joins.read import MeasuredJoin, list_joins
 from topkin.ingest.judging.inputs import look_at_inputs, rejects_over_limits
 from topkin.ingest.judging.judged import Judged
 from topkin.ingest.judging.limits import percent
@@ -108,22 +108,16 @@ def check(settings: Settings, as_of: datetime) -> tuple[list[CheckedInput], list
     look = look_at_inputs(settings, as_of, clock, input_files)
     findings = [*look.findings, *rejects_over_limits(settings, look, clock), *_output_findings(settings.run.output)]
     inputs = [_shown(inspection, look.judged.get(name)) for name, inspection in look.inspections.items()]
+    of_lists: list[MeasuredJoin] = []
     try:
         reads(settings)
-    except TopkinError as e:
-        findings.append(e)
-    joins: list[MeasuredJoin] = []
-    try:
-        if not any(inspection.findings for inspection in look.inspections.values()):
-            joins = input_joins(look.inspections, input_files)
         if not findings:
             lists = read_item_lists(settings.recommend, look.inspections["purchases"].types["item_id"])
             of_lists = list_joins(lists, look.inspections, input_files)
-            joins += of_lists
             findings += [fault for joined in of_lists if (fault := joined.fault) is not None]
     except TopkinError as e:
         findings.append(e)
-    return inputs, joins, findings
+    return inputs, [*look.joins, *of_lists], findings
 
 
 def _shown(inspection: Inspection, result: Judged | None) -> CheckedInput:

@@ -14,6 +14,7 @@ from topkin.errors import InputError
 from topkin.ingest import timestamps
 from topkin.ingest.contract import ROLES, InputSource, Inspection, inspect_table, sources, vector_length
 from topkin.ingest.files import FILE, ROW
+from topkin.ingest.joins.read import table_joins
 from topkin.ingest.judging.limits import check_limited_reasons, examples_of, faults_of_rejects
 from topkin.ingest.judging.lookups import Lookup, lookup_rows, lookups_of
 from topkin.ingest.prepare import Prepared, PreparePlan, prepare
@@ -90,6 +91,8 @@ def prepare_tables(
         if not findings and name in inputs and inputs[name].types[role] != purchases.types[role]:
             one, other = inputs[name].types[role], purchases.types[role]
             findings = [InputError(f"{name} must have ids of the purchases' type {other}, got {one}: cast the column")]
+    if not findings:
+        findings = [fault for joined in table_joins(inputs, tables) if (fault := joined.fault) is not None]
     if findings:
         raise type(findings[0])("\n".join(str(finding) for finding in findings))
     if as_of is None:

@@ -19,7 +19,7 @@ from topkin.ingest import readers, timestamps
 from topkin.ingest.contract import InputSource
 from topkin.ingest.files import FILE, ROW
 from topkin.ingest.judging.lookups import joined
-from topkin.ingest.readers import escape_invalid_utf8
+from topkin.ingest.readers import LATEST, escape_invalid_utf8
 from topkin.ingest.sql import plain
 from topkin.ingest.values.baskets import PLACE, list_path
 from topkin.ingest.values.records import records
@@ -27,9 +27,6 @@ from topkin.ingest.values.stand_ins import stand_ins
 
 ROW_HASH = "__row_hash"
 """Column that tells rows apart that are not equal in every column read, uint64."""
-
-LATEST = "__latest"
-"""Column by which one of several rows of an item or a user is chosen, float64; of inputs that name a ``latest_by``."""
 
 LISTED_TWICE = {"items": "item listed twice", "users": "user listed twice"}
 _POSITION = {FILE: pa.string(), ROW: pa.int64()}

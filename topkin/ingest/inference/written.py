@@ -6,7 +6,8 @@ from datetime import datetime
 from pathlib import Path
 
 from topkin.config.reference import Key, as_toml, bare_or_quoted, keys, sections
-from topkin.ingest.inference.look import PurchasesLook, ShopLook, TableLook
+from topkin.ingest.inference.look import PurchasesLook, ShopLook
+from topkin.ingest.inference.tables import TableLook
 from topkin.ingest.judging.limits import limits_to_propose
 
 SHOWN = ("run", "train", "recommend", "evaluate", "publish")

@@ -12,7 +12,7 @@ from topkin.errors import InputError, TopkinError
 from topkin.ingest.contract import Inspection, inspect, sources, vector_dim
 from topkin.ingest.files import FILE, ROW, batches
 from topkin.ingest.folders.file import Files
-from topkin.ingest.joins.read import faults_of_joins, faults_of_types
+from topkin.ingest.joins.read import MeasuredJoin, faults_of_types, measured_joins
 from topkin.ingest.judging.judged import Judged, judged, merged
 from topkin.ingest.judging.limits import check_limited_reasons, faults_of_rejects
 from topkin.ingest.judging.lookups import ID, lookup_rows, lookups_of
@@ -29,12 +29,13 @@ class InputsLook:
     """The inputs by name, the plan where nothing is wrong with them, and what a sample of each would become.
 
     The plan's ``clock`` (naive UTC, now) divides past from future. ``findings``: errors not raised, each with its
-    message.
+    message. ``joins``: how the inputs meet, where they can be read.
     """
 
     inspections: Mapping[str, Inspection]
     plan: PreparePlan | None
     judged: Mapping[str, Judged]
+    joins: Sequence[MeasuredJoin]
     findings: Sequence[TopkinError]
 
 
@@ -57,10 +58,12 @@ def look_at_inputs(
             findings.append(e)
     if plan is not None:
         results, findings = _tried(inputs, plan, files_of, rows)
-    findings = findings or faults_of_joins(inputs, files_of)
     if not findings:
         findings = _nothing_known(inputs["purchases"], as_of, clock)
-    return InputsLook(inspections=inputs, plan=plan, judged=results, findings=findings)
+    joins: list[MeasuredJoin] = []
+    if plan is not None and not findings:
+        joins, findings = measured_joins(inputs, files_of)
+    return InputsLook(inspections=inputs, plan=plan, judged=results, joins=joins, findings=findings)
 
 
 def rejects_over_limits(settings: Settings, look: InputsLook, clock: datetime) -> list[TopkinError]:
