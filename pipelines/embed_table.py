@@ -159,7 +159,7 @@ def _mentioned(saved: "SavedModel", choices: Mapping[str, InputChoice]) -> list[
     own = {} if saved.signature is None else {i.name: i.column for i in saved.signature.inputs}
     names = [i.name for i in saved.inputs]
     chosen = [c.column for c in choices.values() if c.column is not None]
-    return [*chosen, *own.values(), *names]
+    return [*chosen, *choices, *own.values(), *names]
 
 
 def _look(settings: EncoderRunSettings, mentioned: Sequence[str]) -> _Table:

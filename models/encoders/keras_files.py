@@ -21,7 +21,7 @@ import pyarrow as pa
 import tensorflow as tf
 
 from topkin.artifacts import storage
-from topkin.encoding.inputs import InputChoice, ModelInput, resolve
+from topkin.encoding.inputs import InputChoice, ModelInput, by_name, resolve
 from topkin.encoding.signature import (
     MODEL,
     SIGNATURE,
@@ -78,9 +78,7 @@ class SavedModel:
 
 def _over(known: Sequence[EncoderInput], choices: Mapping[str, InputChoice]) -> dict[str, InputChoice]:
     """Choices over those that a folder was saved with, key by key."""
-    if len(known) == len(choices) == 1:
-        choices = {known[0].name: next(iter(choices.values()))}
-    merged = dict(choices)
+    merged = dict(by_name([i.name for i in known], choices))
     for i in known:
         listed = i.kind not in ("image", "number", "category", "text")
         own = InputChoice(
@@ -90,7 +88,7 @@ def _over(known: Sequence[EncoderInput], choices: Mapping[str, InputChoice]) -> 
             length=i.shape[0] if listed and len(i.shape) == 1 else None,
             missing=i.missing,
         )
-        said = {k: v for k, v in vars(choices.get(i.name, InputChoice())).items() if v is not None}
+        said = {k: v for k, v in vars(merged.get(i.name, InputChoice())).items() if v is not None}
         merged[i.name] = InputChoice(**{**vars(own), **said})
     return merged
 
@@ -300,9 +298,7 @@ def save_encoder(
     given = {
         name: {"column": value} if isinstance(value, str) else dict(value) for name, value in (inputs or {}).items()
     }
-    choices = {name: InputChoice(**value) for name, value in given.items()}
-    if len(saved.inputs) == len(choices) == 1:
-        choices = {saved.inputs[0].name: next(iter(choices.values()))}
+    choices = by_name([i.name for i in saved.inputs], {name: InputChoice(**value) for name, value in given.items()})
     types: dict[str, pa.DataType] = {}
     for declared in saved.inputs:
         choice = choices.get(declared.name, InputChoice())

@@ -77,6 +77,7 @@ def _table_value(table: TableLook) -> dict[str, object]:
         "normalise": {r.key: {"expression": r.expression, "why": r.why} for r in table.normalise},
         "rules": {r.key: {"expression": r.expression, "why": r.why} for r in table.rules},
         "passed_over": dict(table.passed),
+        "files_passed_over": table.sample.passed_over,
         "differences": list(table.sample.differences),
     }
 
@@ -106,6 +107,8 @@ def _lines(shop: ShopLook, clock: datetime, *, everything: bool) -> Iterator[tup
         days = days_in_words(seen, clock) if seen and table.section == "purchases" else []
         yield table.section, "; ".join([f"{sample.total:,} rows in {n:,} file{'s' * (n != 1)}", *days])
         yield from ((" differ", text) for text in sample.differences)
+        if sample.passed_over:
+            yield " files", sample.passed_over
         if everything:
             for c in table.columns:
                 yield f" {c.key}", f"{c.column} ({c.sure}: {c.why})"

@@ -111,6 +111,7 @@ def test_init_check_and_prepare_read_a_folder_alike(
         assert "is a table of Delta Lake" in capsys.readouterr().err
         return
     assert told == 0
+    assert ("2 files that are not Parquet" in capsys.readouterr().out) == form.startswith("empty")
     settings = load_settings(config, env={})
     names = settings.purchases
     assert (names.user_id, names.item_id, names.timestamp, names.segment) == (
@@ -165,6 +166,24 @@ def test_a_column_of_folders_alone_is_proposed_and_read(tmp_path: Path, monkeypa
     statistics = STAGE.execute(Job(settings=settings, as_of=AS_OF, out=str(tmp_path / "out")))
     counts = statistics["sources"]["purchases"]
     assert counts["accepted"] + counts["duplicates"] == 80
+
+
+def test_keys_for_year_month_and_day_are_proposed_as_one_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for n in range(40):
+        folder = Path(f"sales/year=2024/month={n % 3 + 1:02d}/day={n % 28 + 1:02d}")
+        folder.mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.table({"user_id": [n % 6, n % 5], "item_id": [n % 7, n % 3]}), folder / f"{n}.parquet")
+    assert main(["init", "sales"]) == 0
+    settings = load_settings(Path("topkin.toml"), env={})
+    assert settings.purchases.normalise.keys() == {"timestamp"}
+    assert check(settings, AS_OF)[-1] == []
+    statistics = STAGE.execute(Job(settings=settings, as_of=AS_OF, out=str(tmp_path / "out")))
+    assert statistics["sources"]["purchases"]["rejected"] == {}
+    events = pa.concat_tables(pq.read_table(p) for p in sorted((tmp_path / "out" / "events").rglob("*.parquet")))
+    assert {t.date() for t in events["timestamp"].to_pylist()} == {
+        datetime(2024, n % 3 + 1, n % 28 + 1).date() for n in range(40)
+    }
 
 
 def test_a_missing_column_that_no_expression_makes_is_called_missing(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Which column feeds which input of a model, as what: chosen by the user, or read off the model and the table."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -40,6 +40,17 @@ class InputChoice:
     missing: float | str | None = None
 
 
+def by_name(names: Sequence[str], choices: Mapping[str, InputChoice]) -> Mapping[str, InputChoice]:
+    """The choices by the names of the model's inputs: of a model with one input the one choice may have any name.
+
+    That name is then its column, where it has none.
+    """
+    if len(names) != 1 or len(choices) != 1 or names[0] in choices:
+        return choices
+    [(called, choice)] = choices.items()
+    return {names[0]: replace(choice, column=choice.column or called)}
+
+
 def is_listed(t: pa.DataType) -> bool:
     """Whether values of a type are lists."""
     t = ids.storage(t)
@@ -64,8 +75,7 @@ def resolve(
         InputError: Lists all that is wrong, each with its cure.
     """
     names = [i.name for i in model]
-    if len(model) == len(choices) == 1:
-        choices = {names[0]: next(iter(choices.values()))}
+    choices = by_name(names, choices)
     wrong = []
     for name in choices:
         if name not in names:

@@ -19,7 +19,7 @@ from topkin.config.sections import Settings
 from topkin.errors import ConfigError, InputError, TopkinError
 from topkin.ingest import timestamps
 from topkin.ingest.files import FILE, ROW, File, Files, Footer, batches, find, read_footers
-from topkin.ingest.folders.dates import time_of_parts
+from topkin.ingest.folders.dates import time_expression
 from topkin.ingest.readers import ACCEPTED, ROLES, common_type, escape_invalid_utf8
 from topkin.ingest.rules import Rules
 from topkin.ingest.sql import nearest
@@ -140,7 +140,7 @@ def _name_faults(source: InputSource, names: Sequence[str], columns: Sequence[st
 def _with_parts(source: InputSource, schema: pa.Schema, fault: str) -> str:
     """A fault, with the expression that makes a missing time of columns for year, month and day."""
     column = source.column("timestamp")
-    time = time_of_parts(schema) if column and fault.startswith(f" has no column {column!r} ") else None
+    time = time_expression(schema) if column and fault.startswith(f" has no column {column!r} ") else None
     return (
         f"{fault}, or {source.name}.normalise.{bare_or_quoted(column)} = {as_toml(time)}" if column and time else fault
     )

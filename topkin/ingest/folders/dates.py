@@ -14,7 +14,7 @@ _PARTS = (
 )
 
 
-def time_of_parts(schema: pa.Schema) -> str | None:
+def time_expression(schema: pa.Schema) -> str | None:
     """SQL for the time of a row by its columns for year, month, day, and hour and minute if they are there; else None.
 
     The columns are whole numbers or texts of them.

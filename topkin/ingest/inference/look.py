@@ -16,7 +16,7 @@ from topkin.ingest.inference.passed import PassedOver, passed_over
 from topkin.ingest.inference.sampling import TableSample, UserSample, sample_table, sample_users, time_spans
 from topkin.ingest.inference.shop import Calendar, Proposal, calendar, propose_bought, repurchases
 from topkin.ingest.inference.states import suggest_states
-from topkin.ingest.inference.undated import find_no_time
+from topkin.ingest.inference.undated import NoTime, find_no_time, time_of_parts
 from topkin.ingest.inference.values import infer_price, suggest_fields, suggest_values
 from topkin.ingest.joins.read import input_joins
 from topkin.ingest.joins.words import join_line
@@ -121,7 +121,7 @@ def look(
         partner = _values(bought.rows, chosen["purchases"].get("item_id") or _likely_item(bought.profiles))
         item_columns = infer_columns(catalogue.profiles, ITEM_KEYS, chosen=chosen["items"], partner=partner)
     partner = _values(catalogue.rows, _column(item_columns, "item_id")) if catalogue and item_columns else None
-    if "timestamp" not in chosen["purchases"] and (no_time := find_no_time(bought.profiles)):
+    if "timestamp" not in chosen["purchases"] and (no_time := bought.no_time()):
         infer_columns(bought.profiles, ("user_id", "item_id"), chosen=chosen["purchases"], partner=partner)
         raise no_time.error("purchases")
     first = _purchases(bought, chosen["purchases"], partner)
@@ -165,6 +165,21 @@ class _Sampled:
         self.sample = sample
         self.rows, self.expressions = flatten_structs(sample.rows)
         self.profiles: list[ColumnProfile] = profile_columns(self.rows)
+
+    def no_time(self) -> NoTime | None:
+        """What there is in place of a time; None where some column is one, or some together make one."""
+        no_time = find_no_time(self.profiles)
+        if no_time and (time := time_of_parts(self.rows)):
+            self.rows, self.expressions = (
+                self.rows.append_column("timestamp", time.values),
+                {
+                    **self.expressions,
+                    "timestamp": time.expression,
+                },
+            )
+            self.profiles = profile_columns(self.rows)
+            return None
+        return no_time
 
     def passed(self, columns: Sequence[InferredColumn], rules: Sequence[SuggestedRule]) -> list[PassedOver]:
         """The columns of the files that neither a key nor a rule reads."""

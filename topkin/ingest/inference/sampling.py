@@ -22,6 +22,8 @@ LOOKED_AT = 200_000
 """Rows of an input that are looked at."""
 FILES_READ = 7
 """Files from which they come, evenly spaced."""
+SMALL_FILES_READ = 200
+"""The same, where files have few rows, such as those of a folder a day."""
 CHUNKS = 3
 """Places of a file from which they come: its beginning, middle and end."""
 SCANNED = 1_000_000
@@ -73,7 +75,9 @@ def sample_table(section: str, path: str, files: Files) -> TableSample:
     filled = [f for f in footers if f.file.rows]
     if not filled:
         raise InputError(f"{section}: {path} holds no rows, so there is nothing to look at")
-    picked = [filled[n] for n in spaced(len(filled), FILES_READ)]
+    typical = sum(f.file.rows for f in filled) // len(filled)
+    most = min(max(FILES_READ, LOOKED_AT // max(typical, 1)), SMALL_FILES_READ)
+    picked = [filled[n] for n in spaced(len(filled), most)]
     with ThreadPoolExecutor(_THREADS) as pool:
         tables = list(pool.map(lambda f: _rows(section, f, files, len(picked)), picked))
     rows = escape_invalid_utf8(merged(tables)).rows

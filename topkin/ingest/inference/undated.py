@@ -4,10 +4,13 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
 
 from topkin.artifacts.ids import value_kind
-from topkin.errors import InputError
+from topkin.errors import ConfigError, InputError
+from topkin.ingest.folders.dates import time_expression
 from topkin.ingest.schema_inference import ColumnProfile, content_score, name_score, name_words
+from topkin.ingest.sql import Expression
 
 _ORDER_WORDS = {"order", "position", "pos", "seq", "sequence", "rank", "step", "index", "idx", "row", "nr", "number"}
 
@@ -25,6 +28,25 @@ class NoTime(NamedTuple):
             f"no column looks like timestamp; say which with --column timestamp=NAME, or write one that says when each "
             f"of the {section} was made (a date is enough){order}; the columns are {', '.join(self.columns)}"
         )
+
+
+class TimeOfParts(NamedTuple):
+    """A time that stands in several columns: its SQL expression over the row, and its values."""
+
+    expression: str
+    values: pa.ChunkedArray
+
+
+def time_of_parts(rows: pa.Table) -> TimeOfParts | None:
+    """The time that columns for year, month and day make; None where there is none, or its name is taken."""
+    expression = time_expression(rows.schema)
+    if expression is None or "timestamp" in (name.lower() for name in rows.column_names):
+        return None
+    try:
+        values = Expression("purchases.normalise.timestamp", expression).evaluate(rows)
+    except ConfigError:  # their numbers are no dates
+        return None
+    return TimeOfParts(expression, values)
 
 
 def find_no_time(table: Sequence[ColumnProfile]) -> NoTime | None:

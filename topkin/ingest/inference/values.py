@@ -70,9 +70,9 @@ def suggest_values(table: Sequence[ColumnProfile], inferred: Sequence[InferredCo
 
 
 def suggest_fields(expressions: Mapping[str, str], inferred: Sequence[InferredColumn]) -> list[SuggestedRule]:
-    """What makes a column of a field of a struct."""
+    """What makes a column of a field of a struct, or a time of its parts."""
     return [
-        SuggestedRule(c.column, expressions[c.column], "a field of a struct")
+        SuggestedRule(c.column, sql, "a time of its parts" if sql.startswith("make_") else "a field of a struct")
         for c in inferred
-        if c.column in expressions
+        if (sql := expressions.get(c.column)) is not None
     ]
