@@ -9,11 +9,12 @@ from topkin.artifacts import storage
 from topkin.config.sections import Settings
 from topkin.errors import InputError, TopkinError
 from topkin.ingest.cleaning import clean_items, clean_purchases, clean_users
-from topkin.ingest.contract import Inspection, inspect, sample, sources, time_unit_finding, vector_dim
+from topkin.ingest.contract import Inspection, inspect, sample, sources, vector_dim
 from topkin.ingest.files import find
 from topkin.ingest.joins.read import faults_of_joins, faults_of_types
 from topkin.ingest.prepare import PreparePlan
 from topkin.ingest.splits import refuse_overlap
+from topkin.ingest.values.findings import value_findings
 from topkin.pipelines.engine.job import Job, input_files, machine_of, run_pipeline
 from topkin.pipelines.engine.stage import Stage, StageReads
 from topkin.planning.estimate import ROW, InputCounts, StageCost, Workload, plan, refuse
@@ -110,9 +111,8 @@ def _tried(inputs: Mapping[str, Inspection], clock: datetime) -> list[TopkinErro
             rows = sample(inspection, files)
             if rows is None:
                 continue
+            findings += value_findings(inspection, rows, clock)
             if name in ("purchases", "heldout"):
-                unit = time_unit_finding(inspection, rows, clock)
-                findings += [unit] if unit else []
                 clean_purchases(rows, inspection.source, clock)
             elif name == "items":
                 clean_items(rows, inspection.source, vector_dim(inspection, files))
@@ -157,7 +157,7 @@ def build(pipeline: "beam.Pipeline", job: Job, inputs: PrepareInputs) -> None:
     from topkin.transforms.prepare import Clean, MakeShop, PrepareParts, WriteRejects, WriteStatistics
 
     plan, out, scratch, parts = inputs.plan, job.out, job.scratch, job.settings.run.parts
-    accepted, rejects = {}, []
+    accepted, rejects, unnested = {}, [], []
     for name, inspection in inputs.inspections.items():
         cleaned = (
             pipeline
@@ -166,6 +166,7 @@ def build(pipeline: "beam.Pipeline", job: Job, inputs: PrepareInputs) -> None:
         )
         accepted[name] = cleaned["accepted"]
         rejects.append(cleaned["rejects"])
+        unnested.append(cleaned["counts"])
     for name in {"items", "users", "heldout"} - accepted.keys():
         accepted[name] = pipeline | f"No {name}" >> beam.Create([]).with_output_types(str)
     items = accepted.pop("items")
@@ -177,7 +178,7 @@ def build(pipeline: "beam.Pipeline", job: Job, inputs: PrepareInputs) -> None:
         | "All rejects" >> beam.Flatten()
         | "WriteRejects" >> WriteRejects(storage.join(out, "rejects"), parts)
     )
-    every = (made["counts"], shop["counts"], counts) | "All counts" >> beam.Flatten()
+    every = (*unnested, made["counts"], shop["counts"], counts) | "All counts" >> beam.Flatten()
     files = {name: (len(i.files), i.rows) for name, i in inputs.inspections.items()}
     {"counts": every, "span": shop["span"]} | "WriteStatistics" >> WriteStatistics(plan, out, files)
 

@@ -22,6 +22,7 @@ from topkin.ingest.prepare import (
     COUNTS,
     PreparePlan,
     count_rejects,
+    counts_of,
     held_items_schema,
     merge_counts,
     merge_held_items,
@@ -31,6 +32,7 @@ from topkin.ingest.prepare import (
     sorted_rejects,
     statistics,
 )
+from topkin.ingest.values.baskets import rows_added
 from topkin.telemetry import progress
 from topkin.transforms.coders import MergeTables
 from topkin.transforms.counters import counted
@@ -51,6 +53,8 @@ def _rejects(scratch: str, name: str, parts: int) -> PartFile:
 class Clean(beam.PTransform):
     """Splits of an input to the paths of files with their accepted rows; those with rejects under the tag ``rejects``.
 
+    Tables of counts under the tag ``counts`` tell how many rows were added by lists.
+
     The files lie below ``scratch``, each named by its split, ordered by partition; see :mod:`topkin.artifacts.shuffle`.
     """
 
@@ -65,11 +69,13 @@ class Clean(beam.PTransform):
     def _clean(self, split: RowGroupSplit) -> Iterator[Any]:
         path = storage.join(self.scratch, self.name, f"{split.name}.arrow")
         key = "item_id" if self.name == "items" else "user_id"
+        added = 0
         with (
             PartFile(path, self.plan.rows(self.name), key, self.parts) as good,
             _rejects(self.scratch, f"{self.name}-{split.name}", self.parts) as bad,
         ):
             for table in read_split(self.name, split, self.columns):
+                added += rows_added(table)
                 found = self._cleaned(table)
                 good.add(found.accepted)
                 bad.add(found.rejects)
@@ -79,14 +85,16 @@ class Clean(beam.PTransform):
             yield good.path
         if bad.rows:
             yield TaggedOutput("rejects", bad.path)
+        if added:
+            yield TaggedOutput("counts", counts_of((self.name, "unnested", "", added)))
 
     @counted
     def _cleaned(self, table: pa.Table) -> Cleaned:
         return self.plan.clean(self.name, table)
 
     def expand(self, splits: PCollection) -> Any:
-        step = beam.FlatMap(self._clean).with_output_types(str, rejects=str)
-        return splits | "Clean" >> step.with_outputs("rejects", main="accepted")
+        step = beam.FlatMap(self._clean).with_output_types(str, rejects=str, counts=pa.Table)
+        return splits | "Clean" >> step.with_outputs("rejects", "counts", main="accepted")
 
 
 def each_part(pipeline: beam.Pipeline, parts: int) -> PCollection:

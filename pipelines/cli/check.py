@@ -14,6 +14,7 @@ from topkin.config.sections import Settings
 from topkin.errors import ConfigError, TopkinError
 from topkin.ingest.contract import InputSource, inspect, sample, sources
 from topkin.ingest.joins.read import MeasuredJoin, input_joins, list_joins
+from topkin.ingest.timestamps import zone_note
 from topkin.pipelines.cli import logs
 from topkin.pipelines.cli.commands import CommandOptions
 from topkin.pipelines.engine.job import input_files
@@ -116,6 +117,9 @@ def _look(source: InputSource) -> CheckedInput:
     if not inspection.files:
         return CheckedInput(name=source.name, path=source.path, findings=findings)
     types = {f.name: str(f.type) for f in inspection.schema}
+    time = source.column("timestamp")
+    if time in types and time not in dict(source.rules.normalise):
+        types[time] = ", ".join(t for t in (types[time], zone_note(inspection.schema.field(time).type)) if t)
     rows = None if findings else sample(inspection, files)
     looked_at, shares, nulls = _shares(source, rows)
     expressions = [CheckedExpression(column, e.text, None) for column, e in source.rules.normalise]

@@ -3,8 +3,9 @@ import pyarrow as pa
 import pytest
 
 from topkin.errors import ConfigError
-from topkin.ingest.rules import Rules, records
+from topkin.ingest.rules import Rules
 from topkin.ingest.sql import Expression, nearest, query
+from topkin.ingest.values.records import records
 
 ROWS = pa.table(
     {"q": [1, 2, None, -3], "s": [" a", "B", None, "x"], "when": pa.array([1, 2, 3, 4], pa.timestamp("us"))}

@@ -132,7 +132,7 @@ def test_ids_as_floats(file: Path) -> None:
         InputError,
         "column 'user' (purchases.user_id) must be an integer, a string or binary, got double",
         "a float cannot hold every id",
-        'purchases.normalise.user = "CAST(user AS BIGINT)"',
+        """purchases.normalise.user = 'TRY_CAST("user" AS BIGINT)'""",
     )
     assert findings(file, normalise={"user": "CAST(user AS BIGINT)"}) == []
 

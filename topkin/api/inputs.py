@@ -11,10 +11,13 @@ from topkin.artifacts import ids
 from topkin.config.sections import Settings
 from topkin.errors import InputError
 from topkin.ingest import timestamps
-from topkin.ingest.contract import ROLES, InputSource, inspect_table, sources, time_unit_finding, vector_length
+from topkin.ingest.contract import ROLES, InputSource, Inspection, inspect_table, sources, vector_length
 from topkin.ingest.files import FILE, ROW
 from topkin.ingest.prepare import Prepared, PreparePlan, prepare
 from topkin.ingest.readers import escape_invalid_utf8
+from topkin.ingest.sql import plain
+from topkin.ingest.values.baskets import file_columns, unnest
+from topkin.ingest.values.findings import value_findings
 
 
 class ArrowStream(Protocol):
@@ -75,8 +78,11 @@ def prepare_tables(
     findings = [finding for inspection in inputs.values() for finding in inspection.findings]
     purchases = inputs["purchases"]
     if not findings:
-        unit = time_unit_finding(purchases, tables["purchases"], clock)
-        findings = [unit] if unit else []
+        findings = [
+            finding
+            for i in inputs.values()
+            for finding in value_findings(i, escape_invalid_utf8(_read(tables, i)).rows, clock)
+        ]
     for name, role in (("items", "item_id"), ("users", "user_id")):
         if not findings and name in inputs and inputs[name].types[role] != purchases.types[role]:
             one, other = inputs[name].types[role], purchases.types[role]
@@ -84,7 +90,7 @@ def prepare_tables(
     if findings:
         raise type(findings[0])("\n".join(str(finding) for finding in findings))
     if as_of is None:
-        as_of = _after_the_last(tables["purchases"], purchases.source, clock)
+        as_of = _after_the_last(_read(tables, purchases), purchases.source, clock)
     items = inputs.get("items")
     plan = PreparePlan(
         purchases=purchases.source,
@@ -100,7 +106,7 @@ def prepare_tables(
         missing=settings.items.missing if settings.items else "list",
         vector_dim=vector_length(items.source, tables["items"]) if items and items.source.column("vector") else None,
     )
-    rows = {name: _with_place(tables[name].select(list(i.columns)), name) for name, i in inputs.items()}
+    rows = {name: _read(tables, i) for name, i in inputs.items()}
     prepared = prepare(rows, plan)
     if not len(prepared.events):
         raise InputError(
@@ -118,7 +124,10 @@ def _after_the_last(rows: pa.Table, source: InputSource, clock: datetime) -> dat
     return np.datetime64(int(past.max(initial=-1)) + 1, "us").item()
 
 
-def _with_place(rows: pa.Table, name: str) -> pa.Table:
-    """The rows with where they stood, as a reader of files gives them."""
+def _read(tables: Mapping[str, pa.Table], inspection: Inspection) -> pa.Table:
+    """The columns read of a table, with where their rows stood, as a reader of files gives them."""
+    rows, name = plain(tables[inspection.source.name]), inspection.source.name
     place = pa.DictionaryArray.from_arrays(pa.array(np.zeros(len(rows), np.int32)), pa.array([name]))
-    return rows.append_column(FILE, place).append_column(ROW, pa.array(np.arange(len(rows))))
+    rows = rows.select(file_columns(inspection.columns, rows.column_names))
+    rows = rows.append_column(FILE, place).append_column(ROW, pa.array(np.arange(len(rows))))
+    return unnest(rows, inspection.columns, keep=(FILE, ROW))

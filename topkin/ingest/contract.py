@@ -22,7 +22,9 @@ from topkin.ingest.files import FILE, ROW, File, Files, Footer, batches, find, r
 from topkin.ingest.folders.dates import time_expression
 from topkin.ingest.readers import ACCEPTED, ROLES, common_type, escape_invalid_utf8
 from topkin.ingest.rules import Rules
-from topkin.ingest.sql import nearest
+from topkin.ingest.sql import nearest, plain
+from topkin.ingest.values.baskets import PLACE, flat_schema, list_path, missing_path, several_lists
+from topkin.ingest.values.type_cures import type_cure
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,8 +111,14 @@ def columns_read(source: InputSource, available: Sequence[str]) -> list[str]:
 Bind = Callable[[pa.Schema], pa.Schema]
 
 
-def _name_faults(source: InputSource, names: Sequence[str], columns: Sequence[str]) -> list[str]:
+def _name_faults(source: InputSource, schema: pa.Schema, columns: Sequence[str]) -> list[str]:
     """What the names of a file's columns break, for a message that begins with the file."""
+    names = schema.names
+    own = [n for n in names if list_path(n) is None]
+    if lists := several_lists(columns, own):
+        return [f": one list of a row can become rows, got {' and '.join(lists)}: write them as one list of structs"]
+    if wrong := [text for c in columns if c not in names and (text := missing_path(c, schema)) is not None]:
+        return [f": {text}" for text in wrong]
     keys = {c: f"{source.name}.{r}" for r, c in source.columns.items()}
     missing = " has no column {!r} ({}){}; its columns are {}: {}"
     twice = " has {} columns called {!r}: a name must mean one of them, rename the others"
@@ -129,7 +137,7 @@ def _name_faults(source: InputSource, names: Sequence[str], columns: Sequence[st
     ]
     faults += [twice.format(names.count(c), c) for c in columns if names.count(c) > 1]
     faults += [
-        f": column {c!r} has a name that topkin keeps for itself: rename it" for c in columns if c in (FILE, ROW)
+        f": column {c!r} has a name that topkin keeps for itself: rename it" for c in columns if c in (FILE, ROW, PLACE)
     ]
     clash = sorted(c for c in columns if sum(c.lower() == o.lower() for o in columns) > 1)
     if clash and not faults:
@@ -153,8 +161,7 @@ def _type_faults(source: InputSource, bound: pa.Schema) -> list[str]:
         accepts, accepted = ACCEPTED[role]
         t = bound.field(c).type
         if not accepts(t):
-            advice = f"set {source.name}.normalise.{c} to an SQL expression that gives {accepted}"
-            advice = ids.suggest_cast(c, t, source.name) if role.endswith("_id") else advice
+            advice = type_cure(source.name, role, c, t)
             faults.append(f": column {c!r} ({source.name}.{role}) must be {accepted}, got {t}: {advice}")
     return faults
 
@@ -173,7 +180,8 @@ def inspect(source: InputSource, files: Files) -> Inspection:
     faults: list[tuple[str, TopkinError]] = [
         (file.path, e) for file, e in zip(listing.files, footers, strict=True) if isinstance(e, InputError)
     ]
-    every = [f for f in footers if isinstance(f, Footer)]
+    configured = source.columns.values()
+    every = [replace(f, schema=flat_schema(f.schema, configured)) for f in footers if isinstance(f, Footer)]
     read = [f for f in every if f.file.rows]
     found = Inspection(
         source=source,
@@ -205,11 +213,12 @@ def inspect(source: InputSource, files: Files) -> Inspection:
 def inspect_table(source: InputSource, rows: pa.Table) -> Inspection:
     """As :func:`inspect`, of rows that are in memory: messages name them by the source's path."""
     try:
-        columns = columns_read(source, rows.schema.names)
+        schema = flat_schema(rows.schema, source.columns.values())
+        columns = columns_read(source, schema.names)
     except ConfigError as e:
         return Inspection(source=source, findings=(e,))
     faults: list[tuple[str, TopkinError]] = []
-    types = _check_files(source, [(source.path, rows.schema)], columns, faults)
+    types = _check_files(source, [(source.path, schema)], columns, faults)
     findings = [error for _, error in faults]
     if not findings and not len(rows):
         findings = [InputError(f"{source.name} must have rows, got none: look at how the table was made")]
@@ -229,7 +238,7 @@ def _check_files(
     bind = cache(source.rules.bound)
     types: dict[str, tuple[pa.DataType, str]] = {}  # and the first file that has it
     for path, schema in schemas_read:
-        broken = [_with_parts(source, schema, fault) for fault in _name_faults(source, schema.names, columns)]
+        broken = [_with_parts(source, schema, fault) for fault in _name_faults(source, schema, columns)]
         try:
             bound = schema if broken else bind(pa.schema([schema.field(c) for c in columns]))
         except ConfigError as e:  # the same for each file
@@ -319,7 +328,7 @@ def sample(inspection: Inspection, files: Files, rows: int = 8192) -> pa.Table |
     for file in inspection.files:
         for table in batches(inspection.source.name, file, files, inspection.columns, rows=rows):
             if len(table):
-                return escape_invalid_utf8(table).rows
+                return escape_invalid_utf8(plain(table)).rows
     return None
 
 

@@ -28,9 +28,10 @@ from topkin.ingest.files import FILE
 from topkin.ingest.joins.measure import EXAMPLES, IdCounts, Join, measure_join
 from topkin.ingest.joins.words import short_line
 from topkin.ingest.splits import count_leaks, hold_out_last
+from topkin.ingest.values.baskets import rows_added
 
 COUNTS = schemas.schema(source=pa.string(), kind=pa.string(), reason=pa.string(), n=pa.int64())
-"""Rows by what became of them: accepted, duplicates, rejected for a reason; and other counts, of no source.
+"""Rows by what became of them: accepted, duplicates, rejected for a reason; added by lists; counts of no source.
 
 Those of a join have its columns for source and kind.
 """
@@ -268,7 +269,8 @@ def statistics(
 ) -> dict[str, Any]:
     """The content of statistics.json from merged counts, (files, rows) of each input, and the sale span.
 
-    Raises AssertionError where a row was neither accepted nor dropped nor rejected.
+    Rows of files, and those that their lists added, ``unnested``, are accepted, duplicates or rejected. Raises
+    AssertionError where one is none of them.
     """
     summary: dict[str, Any] = {"as_of": plan.as_of.isoformat(), "sources": {}}
     summary.update(user_type=str(plan.user_type), item_type=str(plan.item_type))
@@ -283,8 +285,12 @@ def statistics(
         accepted, duplicates = total(name, "accepted"), total(name, "duplicates")
         rejected = by_kind.get((name, "rejected"), {})
         n, rows = files[name]
-        assert rows == accepted + duplicates + sum(rejected.values()), (name, rows, accepted, duplicates, rejected)
+        unnested = total(name, "unnested")
+        whole = rows + unnested
+        assert whole == accepted + duplicates + sum(rejected.values()), (name, whole, accepted, duplicates, rejected)
         summary["sources"][name] = {"files": n, "rows": rows, "accepted": accepted, "duplicates": duplicates}
+        if unnested:
+            summary["sources"][name]["unnested"] = unnested
         summary["sources"][name]["rejected"] = rejected
     if plan.vector_dim is not None:
         summary["vector_dim"] = plan.vector_dim
@@ -313,7 +319,9 @@ def prepare(raw: Mapping[str, pa.Table], plan: PreparePlan) -> Prepared:
     part = prepare_part(purchases, users, plan, heldout)
     shop = prepare_catalogue(merge_sales([part.sales]), items, part.segments, part.held_items, plan)
     rejects = sorted_rejects(pa.concat_tables([*(c.rejects for c in cleaned.values()), part.rejects, shop.rejects]))
-    counts = merge_counts([part.counts, shop.counts, count_rejects(rejects)])
-    files = {name: (len(table[FILE].unique()), len(table)) for name, table in raw.items()}
+    added = {name: rows_added(table) for name, table in raw.items()}
+    unnested = counts_of(*((name, "unnested", "", n) for name, n in added.items() if n))
+    counts = merge_counts([unnested, part.counts, shop.counts, count_rejects(rejects)])
+    files = {name: (len(table[FILE].unique()), len(table) - added[name]) for name, table in raw.items()}
     summary = statistics(counts, files, sale_span(shop.catalogue), plan)
     return Prepared(part.events, part.heldout, part.histories, shop.catalogue, shop.vocabularies, rejects, summary)

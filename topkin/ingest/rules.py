@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from topkin.errors import ConfigError
-from topkin.ingest.sql import Expression, literal, query, quoted
+from topkin.ingest.sql import Expression
 
 
 @dataclass(frozen=True)
@@ -90,24 +90,3 @@ class Rules:
                 alive = alive[kept]
                 rows = rows.filter(pa.array(kept))
         return broken
-
-
-def records(rows: pa.Table) -> pa.ChunkedArray:
-    """Each row as a JSON object, (n,) strings; NaN and infinities as strings, for JSON has none."""
-    if not rows.num_columns:
-        return pa.chunked_array([pa.array(["{}"] * len(rows), pa.string())])
-    fields = []
-    for f in rows.schema:
-        value = quoted(f.name)
-        if pa.types.is_floating(f.type):
-            value = (
-                f"CASE WHEN isfinite({value}) OR {value} IS NULL THEN to_json({value}) "
-                f"ELSE to_json(CAST({value} AS VARCHAR)) END"
-            )
-        elif pa.types.is_nested(f.type) and f.type.num_fields == 1 and pa.types.is_floating(f.type.value_type):
-            each = "CASE WHEN isfinite(x) OR x IS NULL THEN to_json(x) ELSE to_json(CAST(x AS VARCHAR)) END"
-            kind = "DOUBLE[]" if pa.types.is_float64(f.type.value_type) else "FLOAT[]"
-            value = f"list_transform(CAST({value} AS {kind}), lambda x: {each})"
-        fields.append(f"{literal(f.name)}, {value}")
-    sql = f"SELECT CAST(json_object({', '.join(fields)}) AS VARCHAR) AS record FROM rows"
-    return query(sql, rows)["record"].cast(pa.string())

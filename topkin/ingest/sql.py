@@ -5,15 +5,19 @@ can be changed. It has one thread and keeps the order of rows.
 """
 
 import json
+import re
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import duckdb
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from topkin.artifacts.ids import decoded, storage
 from topkin.errors import ConfigError, nearest_name
 
 _local = threading.local()
@@ -41,16 +45,109 @@ def query(sql: str, rows: pa.Table | None = None) -> pa.Table:
     engine = _engine()
     if rows is None:
         return engine.execute(sql).to_arrow_table()
-    engine.register("rows", rows)
+    engine.register("rows", _in_range(_converted(plain(rows), _known_to_engine)))
     try:
         return engine.execute(sql).to_arrow_table()
     finally:
         engine.unregister("rows")
 
 
+def plain(rows: pa.Table) -> pa.Table:
+    """The rows with views, for which Arrow lacks functions, as what they view."""
+    for number, field in enumerate(rows.schema):
+        if pa.types.is_list_view(field.type) or pa.types.is_large_list_view(field.type):
+            lists = [_list_of_view(chunk) for chunk in rows.column(number).chunks]
+            kind = pa.large_list(field.type.value_type)
+            rows = rows.set_column(number, field.name, pa.chunked_array(lists, kind))
+    return _converted(rows, _without_views)
+
+
+def _list_of_view(view: pa.Array) -> pa.Array:
+    """A view of lists as lists: Arrow's cast leaves out the last offset (pyarrow 25)."""
+    ends = np.cumsum(np.asarray(pc.fill_null(pc.list_value_length(view), 0)).astype(np.int64))
+    offsets = pa.array(np.concatenate([[0], ends]), pa.int64())
+    return pa.LargeListArray.from_arrays(offsets, pc.list_flatten(view), mask=pc.is_null(view))
+
+
+def _converted(rows: pa.Table, convert: Callable[[pa.DataType], pa.DataType]) -> pa.Table:
+    """The rows with each type as another that holds the same values; null where that is the type of nothing."""
+    for number, field in enumerate(rows.schema):
+        if (kind := _converted_type(field.type, convert)) != field.type:
+            column = rows.column(number)
+            column = pa.chunked_array([pa.nulls(len(rows))]) if pa.types.is_null(kind) else decoded(column).cast(kind)
+            rows = rows.set_column(number, field.name, column)
+    return rows
+
+
+def _without_views(t: pa.DataType) -> pa.DataType:
+    if pa.types.is_string_view(t):
+        return pa.string()
+    return pa.binary() if pa.types.is_binary_view(t) else t
+
+
+def _known_to_engine(t: pa.DataType) -> pa.DataType:
+    """A half float as a float, a decimal of over 128 bits as one of 128 or, with too many digits, as a string."""
+    if pa.types.is_float16(t):
+        return pa.float32()
+    if pa.types.is_decimal256(t):
+        return pa.decimal128(t.precision, t.scale) if t.precision <= 38 else pa.string()
+    return pa.null() if pa.types.is_struct(t) and not t.num_fields else t
+
+
+@cache
+def _converted_type(t: pa.DataType, convert: Callable[[pa.DataType], pa.DataType]) -> pa.DataType:
+    """A type with all that it is made of converted; a dictionary is its values' type where that changes."""
+    inner = convert(storage(t))
+
+    def field(f: pa.Field) -> pa.Field:
+        return f.with_type(_converted_type(f.type, convert))
+
+    kind = inner
+    if pa.types.is_struct(inner):
+        kind = pa.struct([field(inner.field(i)) for i in range(inner.num_fields)])
+    elif pa.types.is_map(inner):
+        kind = pa.map_(_converted_type(inner.key_type, convert), field(inner.item_field), inner.keys_sorted)
+    elif pa.types.is_fixed_size_list(inner):
+        kind = pa.list_(field(inner.value_field), inner.list_size)
+    elif pa.types.is_list(inner):
+        kind = pa.list_(field(inner.value_field))
+    elif pa.types.is_large_list(inner):
+        kind = pa.large_list(field(inner.value_field))
+    return t if kind == storage(t) else kind
+
+
+_TICKS = {"s": 1, "ms": 1_000}
+
+
+def _in_range(rows: pa.Table) -> pa.Table:
+    """The rows with null for times that the engine does not know, one of which would fail a query of all."""
+    for number, field in enumerate(rows.schema):
+        coarse = pa.types.is_timestamp(field.type) and field.type.unit in _TICKS
+        if coarse or pa.types.is_date64(field.type):
+            limit = 9_000_000_000_000 * _TICKS["ms" if pa.types.is_date64(field.type) else field.type.unit]
+            ticks = rows.column(number).cast(pa.int64())
+            far = pc.or_(pc.greater(ticks, limit), pc.less(ticks, -limit))
+            if pc.any(far).as_py():
+                column = pc.if_else(far, pa.scalar(None, field.type), rows.column(number))
+                rows = rows.set_column(number, field.name, column)
+    return rows
+
+
 def quoted(name: str) -> str:
     """A column's name as SQL."""
     return '"' + name.replace('"', '""') + '"'
+
+
+def quoted_if_needed(name: str) -> str:
+    """A column's name as SQL, quoted where it is not a plain lower-case word or would mean something else."""
+    return name if re.fullmatch(r"[a-z_][a-z0-9_]*", name) and name not in _reserved() else quoted(name)
+
+
+@cache
+def _reserved() -> frozenset[str]:
+    """Words that SQL takes for its own."""
+    known = query("SELECT keyword_name AS word, keyword_category AS kind FROM duckdb_keywords()").to_pylist()
+    return frozenset(k["word"] for k in known if k["kind"] in ("reserved", "type_function")) | {"at", "user"}
 
 
 def literal(text: str) -> str:
