@@ -41,9 +41,13 @@ class EventsSettings(Section):
 
     path: str = Field(description="A Parquet file, a folder of them (hive keys are columns), or a glob.")
     user_id: str = Field("user_id", description="Column with who bought: int64, string or binary.")
-    item_id: str = Field("item_id", description="Column with what was bought: int64, string or binary.")
+    item_id: str = Field(
+        "item_id",
+        description="Column with what was bought: int64, string or binary; of a list of items items[], of a field of its "
+        "elements items[].sku.",
+    )
     timestamp: str = Field(
-        "timestamp", description="Column with when: timestamp, date, ISO 8601 string, or epoch number."
+        "timestamp", description="Column with when: timestamp, date, text that means one moment, or epoch number."
     )
     quantity: str | None = Field(
         None, description="Column with how many pieces, for the rules and the tables; each row counts as one purchase."

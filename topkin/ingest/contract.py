@@ -22,7 +22,7 @@ from topkin.ingest.files import FILE, ROW, File, Files, Footer, batches, find, r
 from topkin.ingest.folders.dates import time_expression
 from topkin.ingest.readers import ACCEPTED, ROLES, common_type, escape_invalid_utf8
 from topkin.ingest.rules import Rules
-from topkin.ingest.sql import nearest, plain
+from topkin.ingest.sql import nearest
 from topkin.ingest.values.baskets import PLACE, flat_schema, list_path, missing_path, several_lists
 from topkin.ingest.values.type_cures import type_cure
 
@@ -328,7 +328,7 @@ def sample(inspection: Inspection, files: Files, rows: int = 8192) -> pa.Table |
     for file in inspection.files:
         for table in batches(inspection.source.name, file, files, inspection.columns, rows=rows):
             if len(table):
-                return escape_invalid_utf8(plain(table)).rows
+                return escape_invalid_utf8(table).rows
     return None
 
 

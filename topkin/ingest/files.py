@@ -23,7 +23,7 @@ from topkin.ingest.folders.file import File, Files, Found, glob_root
 from topkin.ingest.folders.foreign import why_no_parquet, why_not_parquet
 from topkin.ingest.folders.lake import live_files, table_at
 from topkin.ingest.folders.listing import SUFFIXES, Listing, listing
-from topkin.ingest.sql import nearest
+from topkin.ingest.sql import nearest, plain
 from topkin.ingest.values.baskets import file_columns, unnest
 
 FILE, ROW = "__file", "__row"
@@ -236,7 +236,7 @@ def batches(
                     read = {c: pa.repeat(constants[c], n) if c in constants else batch[c] for c in wanted}
                     fields = [*read.items(), (FILE, name), (ROW, pa.array(np.arange(at, at + n)))]
                     table = pa.table([array for _, array in fields], [name for name, _ in fields])
-                    yield unnest(table, columns, keep=(FILE, ROW))
+                    yield unnest(plain(table), columns, keep=(FILE, ROW))
                     at += n
             except (OSError, pa.ArrowInvalid, pa.ArrowException) as e:
                 if "Expected all lists to be of size" in str(e):

@@ -108,8 +108,6 @@ def _id_cure(kind: str, t: pa.DataType) -> tuple[str, str]:
             f"is above 2**{limit}"
         )
     if pa.types.is_decimal(t):
-        if t.bit_width > 128:
-            return "", "SQL knows decimals of at most 38 digits: write the column as strings"
         fits = t.precision - t.scale <= 18 and t.scale <= 0
         return ("CAST({} AS BIGINT)" if fits else "CAST({} AS VARCHAR)"), ""
     if kind == "boolean":
