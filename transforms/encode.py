@@ -4,6 +4,7 @@ The arrays of the next rows are made while the model runs on those before.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
@@ -93,7 +94,7 @@ class TableEncoder:
 
         saved = read_model(inputs.encoder)
         assert saved.signature is not None  # written by the launcher
-        batch = batch_rows(saved.signature.inputs, inputs.batch_size)
+        batch = batch_rows(saved.signature.inputs, min(inputs.batch_size, max(inputs.rows, 1)))
         self.inputs, self.encoder = (
             inputs,
             KerasEncoder(
@@ -116,8 +117,8 @@ class TableEncoder:
                 rejections.reject(where, f"{column} is not UTF-8")
             rows = self.inputs.rules.normalised(raw)
             item_ids = self._ids(rows[self.inputs.item_id], rejections)
-            self._ask_rules(rows, rejections)
             feeds = self.encoder.read(rows, rejections, folder=split.file.path.rpartition("/")[0])
+            self._ask_rules(rows, rejections)
             yield Chunk(raw, item_ids, only(feeds, rejections.good), rejections)
 
     def _ask_rules(self, rows: pa.Table, rejections: Rejections) -> None:
@@ -138,8 +139,9 @@ class TableEncoder:
         """The part of a split into ``out``/items, and what was rejected into ``out``/rejects; its path, its counts."""
         name = f"part-{split.name}.parquet"
         path, rejects, counts = storage.join(out, "items", name), [], {"read": 0, "embedded": 0, "padded": 0}
-        with storage.parquet_writer(path, self.schema) as writer:
-            for chunk in prefetched(self.chunks(split)):
+        made = closing(prefetched(self.chunks(split)))
+        with storage.parquet_writer(path, self.schema) as writer, made as chunks:
+            for chunk in chunks:
                 taken = int(chunk.rejections.good.sum())
                 vectors, good, reasons = self.encoder.finish(chunk.feeds, chunk.rejections)
                 kept = chunk.ids.filter(pa.array(good)).combine_chunks()

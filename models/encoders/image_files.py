@@ -22,7 +22,9 @@ READERS = 16
 
 
 def decode(column: pa.Array, spec: EncoderInput, rejections: Rejections, *, folder: str = "") -> np.ndarray:
-    """(n, *spec.shape) float32, or uint8 where the model takes it; rows that cannot be read or decoded are rejected.
+    """(n, *spec.shape) float32, or uint8 where the model takes whole numbers.
+
+    Rows that cannot be read or decoded are rejected.
 
     Args:
         column: (n,) binary: PNG, JPEG, GIF, BMP or WebP; or strings: paths or URIs of such files.
@@ -39,7 +41,7 @@ def decode(column: pa.Array, spec: EncoderInput, rejections: Rejections, *, fold
         null |= unread
     wanted = np.flatnonzero(~null)
     shape = (*spec.shape, 1)[:3]
-    images = np.zeros((len(column), *shape), np.uint8 if spec.dtype == "uint8" else np.float32)
+    images = np.zeros((len(column), *shape), np.float32 if "float" in spec.dtype else np.uint8)
     decoded = np.zeros(len(column), bool)
     for rows, pixels in _decoded(files, wanted, shape, images.dtype):
         images[rows], decoded[rows] = pixels, True

@@ -141,7 +141,7 @@ def _loaded(data: bytes, place: str) -> keras.Model:
     if lambdas := sorted({str(p["config"].get("name")) for p in parts if p.get("class_name") == "Lambda"}):
         raise InputError(
             f"{place} must hold no code, got a Lambda layer: {', '.join(lambdas)}. Save the model with a layer of "
-            "Keras or topkin in its place (Rescaling, UnitNormalization, a subclass of keras.layers.Layer in topkin)"
+            "Keras or topkin in its place, such as Rescaling or UnitNormalization"
         )
     for module in {str(p.get("module")) for p in parts if str(p.get("registered_name")).startswith("topkin>")}:
         if module.startswith("topkin.models."):

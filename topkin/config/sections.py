@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from topkin.baselines.registry import BASELINES
 from topkin.config import undated
 from topkin.config.encoder import EncoderSettings
+from topkin.config.purchases import HeldoutSettings, PurchasesSettings
 from topkin.config.section import Count, Section, Sql
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -35,76 +36,6 @@ class RunSettings(Section):
         description="Gigabytes that one worker process may use, by which a run is planned, and refused if it does not "
         "fit; this machine's without it. Results are the same.",
     )
-
-
-ROW_ORDER = "row"
-"""The value of ``order`` that means the order of files and rows."""
-
-
-class EventsSettings(Section):
-    """Purchases in files: which Parquet, which columns, which rows are good."""
-
-    path: str = Field(description="A Parquet file, a folder of them (hive keys are columns), or a glob.")
-    user_id: str = Field("user_id", description="Column with who bought: int64, string or binary.")
-    item_id: str = Field("item_id", description="Column with what was bought: int64, string or binary.")
-    timestamp: str | None = Field(
-        "timestamp",
-        description="Column with when: timestamp, date, ISO 8601 string, or epoch number; none where order is set.",
-    )
-    order: Annotated[str, Field(min_length=1)] | None = Field(
-        None,
-        description="In place of timestamp, for purchases without times: a column of numbers by which each user's are "
-        'ordered, or "row" for the order of files and rows. What goes by time is then off; see the page on data '
-        "without dates.",
-    )
-    quantity: str | None = Field(
-        None, description="Column with how many pieces, for the rules and the tables; each row counts as one purchase."
-    )
-    price: str | None = Field(None, description="Column with the price of a piece.")
-    segment: str | None = Field(
-        None, description="Column with a group of users, such as a country; the user's latest value counts."
-    )
-    time_unit: Literal["auto", "s", "ms", "us"] = Field(
-        "auto", description="Unit of epoch numbers; auto tells it from their size."
-    )
-    normalise: dict[str, Sql] = Field(
-        default_factory=dict,
-        description="Column to SQL expression over the row that replaces it, before the rules are asked.",
-    )
-    rules: dict[str, Sql] = Field(
-        default_factory=dict,
-        description="Reason to SQL condition over the row: a row for which it is not true is rejected with the reason.",
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _times_or_order(cls, values: Any) -> Any:
-        if not isinstance(values, dict):
-            return values
-        if values.get("order") is not None and "timestamp" not in values:
-            return {**values, "timestamp": None}
-        if "timestamp" in values and values["timestamp"] is None and values.get("order") is None:
-            return {**values, "order": ROW_ORDER}
-        return values
-
-    @property
-    def timed(self) -> bool:
-        """Whether the purchases have times; else they have an order."""
-        return self.timestamp is not None
-
-
-class PurchasesSettings(EventsSettings):
-    """The purchase history: which Parquet, which columns, which rows are good."""
-
-    duplicates: Literal["drop", "keep"] = Field(
-        "drop",
-        description="What to do with rows equal in every column read; dropped ones are counted. Without times all are "
-        "kept.",
-    )
-
-
-class HeldoutSettings(EventsSettings):
-    """Purchases to judge by, where the data come as one file to learn from and one to judge by."""
 
 
 class ItemsSettings(Section):
@@ -168,6 +99,17 @@ class PrepareSettings(Section):
         "time",
         description="What is held out: all from the as-of date on, or the last purchase of each user before it, which "
         "lets the model know what others bought later. A section [heldout] takes the place of both.",
+    )
+    max_reject_share: Share = Field(
+        0.2,
+        description="Share of an input's rows that may be rejected for reasons of topkin's own, such as times that "
+        "cannot be read; with more of them check finds fault and the run ends here. With rules of yours and purchases "
+        "without a user half of the rows may go, or this share if it is more.",
+    )
+    max_reject_share_by_reason: dict[str, Share] = Field(
+        default_factory=dict,
+        description="Reason to the share of rows that may be rejected for it, by which alone it is judged: 1 for a "
+        "rule that is meant to take most rows away.",
     )
 
 
@@ -446,7 +388,6 @@ class PublishSettings(Section):
         "the model itself is passed over.",
     )
     min_users: Count = Field(1, description="Users that must have a list.")
-    max_reject_share: Share = Field(0.9, description="Share of rows rejected above which nothing is published.")
 
 
 class Settings(Section):

@@ -2,7 +2,7 @@
 
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from typing import Any, TypeVar
 
 import numpy as np
@@ -37,7 +37,7 @@ def in_batches(call: Callable[[np.ndarray], np.ndarray], rows: int, size: int, w
     return out
 
 
-def prefetched(items: Iterable[T], depth: int = 2) -> Iterator[T]:
+def prefetched(items: Iterable[T], depth: int = 2) -> Generator[T, None, None]:
     """The items, made by a thread while the caller works on those before; at most ``depth`` wait.
 
     An error of the thread is raised here, in its place. A caller that stops early stops the thread.

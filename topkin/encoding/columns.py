@@ -104,7 +104,10 @@ def _fitted(numbers: np.ndarray, spec: EncoderInput, rejections: Rejections, ask
     dtype = np.dtype(spec.dtype)
     with np.errstate(over="ignore", invalid="ignore"):
         fitted = numbers.astype(dtype, copy=False)
-    if np.issubdtype(dtype, np.floating):
+    if spec.kind in ("category", "categories"):
+        good = fitted.astype(numbers.dtype) == numbers
+        reason = f"{_label(spec)} does not fit into {dtype.name}"
+    elif np.issubdtype(dtype, np.floating):
         good = np.isfinite(fitted)
         reason = f"{_label(spec)} is not finite"
     elif fitted is numbers or np.can_cast(numbers.dtype, dtype):
@@ -196,13 +199,15 @@ def _pixels(column: pa.Array, spec: EncoderInput, rejections: Rejections, decode
 
 def _raw(column: pa.Array, size: int) -> np.ndarray | None:
     """The raw pixels, (n, size) uint8, where the column holds them; null ones are anything."""
+    if not len(column):
+        return np.zeros((0, size), np.uint8)
     if types.is_fixed_size_binary(column.type):
         start = column.offset * size
         return np.frombuffer(column.buffers()[1], np.uint8)[start : start + len(column) * size].reshape(-1, size)
     if not (types.is_binary(column.type) or types.is_large_binary(column.type)):
         return None
     wide = column.cast(pa.large_binary())
-    if not len(wide) or wide.null_count or not pc.all(pc.equal(pc.binary_length(wide), size)).as_py():
+    if wide.null_count or not pc.all(pc.equal(pc.binary_length(wide), size)).as_py():
         return None
     start = int(np.frombuffer(wide.buffers()[1], np.int64)[wide.offset])
     rows = np.frombuffer(wide.buffers()[2], np.uint8)[start : start + len(wide) * size].reshape(-1, size)

@@ -114,7 +114,7 @@ def _resolved(
     if missing is not None and isinstance(missing, str) != (dtype == "string"):
         needs = "a text" if dtype == "string" else "a number"
         raise InputError(
-            f"input {declared.name!r} of the model: missing must be {needs}, as {dtype} is, got {missing!r}"
+            f"input {declared.name!r} of the model takes {dtype}: missing must be {needs}, got {missing!r}"
         )
     if isinstance(missing, float | int) and kind in ("category", "categories"):
         missing = int(missing)
@@ -188,8 +188,10 @@ def _shape(kind: str, declared: ModelInput, choice: InputChoice, t: pa.DataType,
         length = choice.length or (fixed if kind == "vector" else None)
         if shape in ((None,), (None, 1)) and length is not None:
             shape = (length, *shape[1:])
-        if None in shape or not shape:
-            raise InputError(f"{where}: rows of kind {kind!r} need a length, its shape is {shape}: set length to it")
+        if not shape:
+            raise InputError(f"{where} is one value a row, column {column!r} is {t}: name another column")
+        if None in shape:
+            raise InputError(f"{where}: rows of kind {kind!r} need a length, its shape is {shape}: set length")
         known = tuple(int(s) for s in shape if s is not None)
         size = int(np.prod(known))
         if choice.length is not None and choice.length != size:

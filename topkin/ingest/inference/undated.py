@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from topkin.artifacts.ids import value_kind
-from topkin.config.sections import ROW_ORDER
+from topkin.config.purchases import ROW_ORDER
 from topkin.errors import ConfigError
 from topkin.ingest.folders.dates import time_expression
 from topkin.ingest.schema_inference import (
