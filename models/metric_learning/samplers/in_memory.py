@@ -87,8 +87,8 @@ class Batches(keras.utils.PyDataset):
             self.labels = codes
         if len(np.atleast_1d(self.rows)) != len(self.labels):
             raise ValueError(
-                f"rows and labels must have the same length, got {len(np.atleast_1d(self.rows))} and {len(self.labels)}: "
-                "pass one label for each row"
+                f"rows and labels must have the same length, got {len(np.atleast_1d(self.rows))} and "
+                f"{len(self.labels)}: pass one label for each row"
             )
         self.seed, self.epoch = seed, 0
         self._draw()
