@@ -30,12 +30,14 @@ One TOML file, `topkin.toml` in the current folder unless `--config` names anoth
 `path` is required; `topkin init` writes a commented file by looking at your data, `topkin check` says what is wrong.
 
 - **Paths** in the file are relative to the file; `~` is your home folder; URIs (`gs://…`, `s3://…`) stay as they are.
+  What a folder may hold, partitions in the names of folders too, stands in [](folders.md).
 - **Any key** can be overridden from the environment, `TOPKIN_TRAIN__EPOCHS=3`, and by a flag,
   `topkin run --set train.epochs=3`. The flag wins over the environment, which wins over the file. Values are read
   as TOML; what is no TOML is a text. An empty value takes the key away, so that its default counts. Paths given so
   are relative to the current folder.
 - **SQL expressions** (`normalise`, `rules`) are DuckDB's, over the columns of the file by their names there. A rule
-  for which a row is not true, or null, rejects the row, and the rule's name is the reason.
+  for which a row is not true, or null, rejects the row, and the rule's name is the reason. Rules over purchases may
+  ask for columns of `[items]` and `[users]`, `item.category != 'fuel'`; see [](getting_started.md).
 
 ## When something is wrong
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from topkin.models.encoders.images import mlp, read_images, small_cnn, small_resnet
+    from topkin.models.encoders.keras_encoder import KerasEncoder
+    from topkin.models.encoders.keras_files import save_encoder
     from topkin.models.encoders.text import PretrainedText, ngram_encoder, ngram_rows, pretrained_keras
     from topkin.models.metric_learning import distances, losses, miners, reducers, samplers
     from topkin.models.metric_learning.layers import MetricEmbedding
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 # Where each public name is. Those of TYPE_CHECKING above are the same, for editors and type checkers; a test compares.
 _WHERE = {
     "encoders.images": ("mlp", "read_images", "small_cnn", "small_resnet"),
+    "encoders.keras_encoder": ("KerasEncoder",),
+    "encoders.keras_files": ("save_encoder",),
     "encoders.text": ("PretrainedText", "ngram_encoder", "ngram_rows", "pretrained_keras"),
     "metric_learning": ("distances", "losses", "miners", "reducers", "samplers"),
     "metric_learning.layers": ("MetricEmbedding",),
@@ -61,6 +65,7 @@ __all__ = [
     "GrowingIndex",
     "Growth",
     "HistoryCrops",
+    "KerasEncoder",
     "MetricEmbedding",
     "Neighbour",
     "PairAccuracy",
@@ -94,6 +99,7 @@ __all__ = [
     "read_images",
     "reducers",
     "samplers",
+    "save_encoder",
     "small_cnn",
     "small_resnet",
     "whitened",

@@ -227,7 +227,9 @@ def recommend(job: Job) -> dict[str, Any]:
         "listed_ids_not_in_catalogue": dict(allowed.unknown),
     }
     storage.write_json(lists, storage.join(job.out, SUMMARY))
-    return {name: lists[name] for name in ("users", "users_with_list", "rows", "by_source", "short", "by_reason")}
+    unknown = {f"ids_of_{name}_unknown": n for name, n in allowed.unknown.items() if n}
+    told = ("users", "users_with_list", "rows", "by_source", "short", "by_reason")
+    return {**{name: lists[name] for name in told}, **unknown}
 
 
 STAGE = Stage(

@@ -12,23 +12,26 @@ from apache_beam.metrics import Metrics
 from apache_beam.pvalue import PBegin, PCollection
 
 from topkin.artifacts import storage
-from topkin.ingest.files import ArrowFiles, File, batches, in_folder, opened
+from topkin.ingest.files import ArrowFiles, File, Found, batches, glob_root, opened
+from topkin.ingest.values.baskets import file_columns
 from topkin.transforms.counters import counted
 
 
 class AnyFiles:
-    """Local paths and ``file://`` by pyarrow, every other scheme by Beam's filesystems; see ``inputs.Files``."""
+    """Local paths and ``file://`` by pyarrow, every other scheme by Beam's filesystems; see ``Files``."""
 
-    def find(self, path: str) -> list[File]:
-        """The files that a path, folder or glob means, sorted by path."""
+    def find(self, path: str) -> Found:
+        """What a path, folder or glob means, files sorted by path."""
         if _is_local(path):
             return ArrowFiles().find(path)
-        folder = path.rstrip("/")
+        root = path.rstrip("/")
         found = {m.path: m for m in FileSystems.match([path])[0].metadata_list if not m.path.endswith("/")}
-        if not found:
-            inside = {m.path: m for m in FileSystems.match([f"{folder}/**"])[0].metadata_list}
-            found = {name: inside[name] for name in in_folder(list(inside), folder)}
-        return [File(m.path, m.size_in_bytes, m.last_updated_in_seconds or None) for _, m in sorted(found.items())]
+        if found and path not in found:
+            root = glob_root(path)
+        elif not found:
+            found = {m.path: m for m in FileSystems.match([f"{root}/**"])[0].metadata_list}
+        files = [File(m.path, m.size_in_bytes, m.last_updated_in_seconds or None) for _, m in sorted(found.items())]
+        return Found(root, files)
 
     def open(self, path: str) -> BinaryIO:
         """A seekable binary file."""
@@ -45,7 +48,7 @@ class RowGroupSplit(NamedTuple):
     """A run of a file's row groups, read by one worker. ``name`` is the same whenever the same files are read."""
 
     name: str
-    path: str
+    file: File
     first: int
     end: int
     """The row group after the last."""
@@ -56,22 +59,22 @@ class ParquetSplits(beam.PTransform):
     """Parquet files to splits of about ``rows`` rows; a row group is never cut. ``source``: what messages call them."""
 
     source: str
-    paths: Sequence[str]
+    files: Sequence[File]
     rows: int = 1 << 20
 
-    def _splits(self, number: int, path: str) -> Iterator[RowGroupSplit]:
-        with opened(self.source, path, AnyFiles()) as file:
+    def _splits(self, number: int, file: File) -> Iterator[RowGroupSplit]:
+        with opened(self.source, file.path, AnyFiles()) as parquet:
             first = rows = 0
-            for group in range(file.num_row_groups):
-                rows += file.metadata.row_group(group).num_rows
-                if rows >= self.rows or group == file.num_row_groups - 1:
-                    yield RowGroupSplit(f"{number:06d}-{first:06d}", path, first, group + 1)
+            for group in range(parquet.num_row_groups):
+                rows += parquet.metadata.row_group(group).num_rows
+                if rows >= self.rows or group == parquet.num_row_groups - 1:
+                    yield RowGroupSplit(f"{number:06d}-{first:06d}", file, first, group + 1)
                     first, rows = group + 1, 0
 
     def expand(self, start: PBegin) -> PCollection:
         return (
             start
-            | "Paths" >> beam.Create(list(enumerate(self.paths)))
+            | "Files" >> beam.Create(list(enumerate(self.files)))
             | "Splits" >> beam.FlatMapTuple(self._splits).with_output_types(RowGroupSplit)
             | "Spread" >> beam.Reshuffle()
         )
@@ -80,10 +83,10 @@ class ParquetSplits(beam.PTransform):
 def read_split(
     source: str, split: RowGroupSplit, columns: Sequence[str], *, rows: int = 1 << 17, size: int = 64 << 20
 ) -> Iterator[pa.Table]:
-    """Some columns of a split as tables of at most ``rows`` rows and about ``size`` bytes; see ``inputs.batches``."""
+    """Some columns of a split as tables of at most ``rows`` rows and about ``size`` bytes; see ``batches``."""
     counter = Metrics.counter("topkin", f"{source}_rows_read")
-    rows = _bounded(source, split.path, columns, rows, size)
-    for table in batches(source, split.path, AnyFiles(), columns, groups=range(split.first, split.end), rows=rows):
+    rows = _bounded(source, split.file.path, columns, rows, size)
+    for table in batches(source, split.file, AnyFiles(), columns, groups=range(split.first, split.end), rows=rows):
         counter.inc(len(table))
         yield table
 
@@ -91,7 +94,7 @@ def read_split(
 def _bounded(source: str, path: str, columns: Sequence[str], rows: int, size: int) -> int:
     """Rows that make a batch."""
     with opened(source, path, AnyFiles()) as file:
-        meta, wanted, total = file.metadata, set(columns), 0
+        meta, wanted, total = file.metadata, set(file_columns(columns, file.schema_arrow.names)), 0
         for group in range(meta.num_row_groups):
             chunks = (meta.row_group(group).column(c) for c in range(meta.num_columns))
             total += sum(c.total_uncompressed_size for c in chunks if c.path_in_schema.split(".")[0] in wanted)

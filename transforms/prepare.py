@@ -18,17 +18,22 @@ from topkin.artifacts import schemas, storage
 from topkin.artifacts.shuffle import PartFile, read_part
 from topkin.ingest.catalogue import VOCABULARY, merge_sales, sales_schema, vocabulary
 from topkin.ingest.cleaning import Cleaned
+from topkin.ingest.judging.lookups import Lookup, lookup_rows
 from topkin.ingest.prepare import (
     COUNTS,
     PreparePlan,
     count_rejects,
+    counts_of,
+    held_items_schema,
     merge_counts,
+    merge_held_items,
     prepare_catalogue,
     prepare_part,
     sale_span,
     sorted_rejects,
     statistics,
 )
+from topkin.ingest.values.baskets import rows_added
 from topkin.telemetry import progress
 from topkin.transforms.coders import MergeTables
 from topkin.transforms.counters import counted
@@ -46,8 +51,28 @@ def _rejects(scratch: str, name: str, parts: int) -> PartFile:
 
 
 @dataclass
+class ReadLookup(beam.PTransform):
+    """Splits of the items or users to one table of what rules over purchases ask of them."""
+
+    lookup: Lookup
+
+    @counted
+    def _read(self, split: RowGroupSplit) -> Iterator[pa.Table]:
+        for table in read_split(self.lookup.source.name, split, self.lookup.read):
+            yield lookup_rows(table, self.lookup)
+
+    def expand(self, splits: PCollection) -> PCollection:
+        rows = splits | "Read" >> beam.FlatMap(self._read).with_output_types(pa.Table)
+        return rows | "Merge" >> beam.CombineGlobally(MergeTables(self.lookup.merged, self.lookup.schema))
+
+
+@dataclass
 class Clean(beam.PTransform):
-    """Splits of an input to the paths of files with their accepted rows; those with rejects under the tag ``rejects``.
+    """{splits: of an input} to the paths of files with their accepted rows; those with rejects under ``rejects``.
+
+    Beside the splits stand the tables of the plan's look-ups by side, where there are some: each worker gets them.
+
+    Tables of counts under the tag ``counts`` tell how many rows were added by lists.
 
     The files lie below ``scratch``, each named by its split, ordered by partition; see :mod:`topkin.artifacts.shuffle`.
     """
@@ -60,15 +85,17 @@ class Clean(beam.PTransform):
     parts: int
 
     @counted
-    def _clean(self, split: RowGroupSplit) -> Iterator[Any]:
+    def _clean(self, split: RowGroupSplit, **lookups: Any) -> Iterator[Any]:
         path = storage.join(self.scratch, self.name, f"{split.name}.arrow")
         key = "item_id" if self.name == "items" else "user_id"
+        added = 0
         with (
             PartFile(path, self.plan.rows(self.name), key, self.parts) as good,
             _rejects(self.scratch, f"{self.name}-{split.name}", self.parts) as bad,
         ):
             for table in read_split(self.name, split, self.columns):
-                found = self._cleaned(table)
+                added += rows_added(table)
+                found = self._cleaned(table, lookups)
                 good.add(found.accepted)
                 bad.add(found.rejects)
                 progress.advance(f"clean {self.name}", len(table), self.rows)
@@ -77,14 +104,17 @@ class Clean(beam.PTransform):
             yield good.path
         if bad.rows:
             yield TaggedOutput("rejects", bad.path)
+        if added:
+            yield TaggedOutput("counts", counts_of((self.name, "unnested", "", added)))
 
     @counted
-    def _cleaned(self, table: pa.Table) -> Cleaned:
-        return self.plan.clean(self.name, table)
+    def _cleaned(self, table: pa.Table, lookups: Mapping[str, pa.Table]) -> Cleaned:
+        return self.plan.clean(self.name, table, lookups)
 
-    def expand(self, splits: PCollection) -> Any:
-        step = beam.FlatMap(self._clean).with_output_types(str, rejects=str)
-        return splits | "Clean" >> step.with_outputs("rejects", main="accepted")
+    def expand(self, inputs: Any) -> Any:
+        lookups = {side: AsSingleton(inputs[side]) for side in self.plan.lookups if side in inputs}
+        step = beam.FlatMap(self._clean, **lookups).with_output_types(str, rejects=str, counts=pa.Table)
+        return inputs["splits"] | "Clean" >> step.with_outputs("rejects", "counts", main="accepted")
 
 
 def each_part(pipeline: beam.Pipeline, parts: int) -> PCollection:
@@ -96,7 +126,7 @@ def each_part(pipeline: beam.Pipeline, parts: int) -> PCollection:
 class PrepareParts(beam.PTransform):
     """{purchases, users, heldout: paths} to the files of events, heldout and histories below ``out``.
 
-    Gives three collections of tables, sales, segments and counts, and the paths of rejects.
+    Gives four collections of tables, sales, segments, held_items and counts, and the paths of rejects.
     """
 
     plan: PreparePlan
@@ -114,7 +144,7 @@ class PrepareParts(beam.PTransform):
         made = prepare_part(read_part(purchases, part, self.parts, plan.rows("purchases")), listed, plan, given)
         for name in ("events", "heldout", "histories"):
             yield TaggedOutput(name, (part, getattr(made, name)))
-        for name in ("sales", "segments", "counts"):
+        for name in ("sales", "segments", "held_items", "counts"):
             yield TaggedOutput(name, getattr(made, name))
         with _rejects(self.scratch, f"users-{part:05d}", self.parts) as bad:
             bad.add(made.rejects)
@@ -123,7 +153,7 @@ class PrepareParts(beam.PTransform):
         progress.advance("prepare users", 1, self.parts)
 
     def expand(self, inputs: Any) -> Any:
-        written, told = ("events", "heldout", "histories"), ("sales", "segments", "counts")
+        written, told = ("events", "heldout", "histories"), ("sales", "segments", "held_items", "counts")
         hints = {**dict.fromkeys(written, tuple[int, pa.Table]), **dict.fromkeys(told, pa.Table), "rejects": str}
         lists = [AsList(inputs[name]) for name in ("purchases", "users", "heldout")]
         prepare = beam.FlatMap(self._prepare, *lists)
@@ -137,7 +167,7 @@ class PrepareParts(beam.PTransform):
 
 @dataclass
 class MakeShop(beam.PTransform):
-    """Sales (tables), items (paths) and segments (tables) to the catalogue's and vocabularies' files.
+    """Sales, segments, held items (tables) and items (paths) to the catalogue's and vocabularies' files.
 
     Gives two collections of tables, counts and span, and the paths of rejects.
     """
@@ -148,9 +178,9 @@ class MakeShop(beam.PTransform):
     parts: int
 
     @counted
-    def _make(self, sold: pa.Table, items: Sequence[str], segments: pa.Table) -> Iterator[Any]:
+    def _make(self, sold: pa.Table, items: Sequence[str], segments: pa.Table, held: pa.Table) -> Iterator[Any]:
         listed = read_part(items, 0, 1, self.plan.rows("items")) if self.plan.items else None
-        shop = prepare_catalogue(sold, listed, segments, self.plan)
+        shop = prepare_catalogue(sold, listed, segments, held, self.plan)
         storage.write_parquet(shop.catalogue, storage.join(self.out, "catalogue.parquet"))
         for name, words in shop.vocabularies.items():
             storage.write_parquet(words, storage.join(self.out, "vocabularies", f"{name}.parquet"))
@@ -163,7 +193,9 @@ class MakeShop(beam.PTransform):
 
     def expand(self, inputs: Any) -> Any:
         segments = inputs["segments"] | "Segments" >> beam.CombineGlobally(MergeTables(_merge_vocabularies, VOCABULARY))
-        make = beam.FlatMap(self._make, AsList(inputs["items"]), AsSingleton(segments))
+        held_schema = held_items_schema(self.plan.item_type)
+        held = inputs["held_items"] | "Held" >> beam.CombineGlobally(MergeTables(merge_held_items, held_schema))
+        make = beam.FlatMap(self._make, AsList(inputs["items"]), AsSingleton(segments), AsSingleton(held))
         hints = {"counts": pa.Table, "span": pa.Table, "rejects": str}
         made = (
             inputs["sales"]

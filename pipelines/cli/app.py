@@ -42,13 +42,16 @@ app = typer.Typer(
 SHARED = inspect.signature(CommandOptions).parameters  # options of several commands
 
 
-def command(example: str, *shared: str, name: str | None = None) -> Callable[[Callable[..., None]], None]:
+def command(
+    example: str, *shared: str, name: str | None = None, ids_like_options: bool = False
+) -> Callable[[Callable[..., None]], None]:
     """Register a command whose failures are printed as messages, with an example in its help.
 
     Args:
         example: For the help.
         shared: The fields of ``CommandOptions`` that it takes, which the function gets together, as its ``options``.
         name: By default the function's.
+        ids_like_options: Whether a word such as -5 is an argument where no option has its name.
     """
 
     def register(function: Callable[..., None]) -> None:
@@ -64,7 +67,8 @@ def command(example: str, *shared: str, name: str | None = None) -> Callable[[Ca
         own += [SHARED[key].replace(kind=inspect.Parameter.KEYWORD_ONLY) for key in shared]
         run.__signature__ = inspect.Signature(own)  # type: ignore[attr-defined]
         run.__annotations__ = {p.name: p.annotation for p in own}
-        app.command(name, epilog=f"Example: {example}")(run)
+        context = {"ignore_unknown_options": True} if ids_like_options else None
+        app.command(name, epilog=f"Example: {example}", context_settings=context)(run)
 
     return register
 
@@ -130,12 +134,24 @@ def init(
         typer.Option("--column", metavar="KEY=NAME", help="Say which column is which, as in --column user_id=cust."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a configuration that is there.")] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Tell each column passed over, and write each key with its default.")
+    ] = False,
     options: CommandOptions,
 ) -> None:
     """Look at your Parquet and write a commented configuration for it."""
     from topkin.pipelines.cli.init import main
 
-    main(purchases, items=items, users=users, output=output, columns=column or (), force=force, as_json=options.json)
+    main(
+        purchases,
+        items=items,
+        users=users,
+        output=output,
+        columns=column or (),
+        force=force,
+        everything=everything,
+        as_json=options.json,
+    )
 
 
 @command("topkin check --as-of 2011-11-09", "config", "as_of", "sets", "json")
@@ -146,8 +162,57 @@ def check(options: CommandOptions) -> None:
     main(options)
 
 
+@command("topkin embed --encoder my_model.keras --items items.parquet --id sku --input image=photo", *SHARED)
+def embed(
+    *,
+    encoder: Annotated[
+        str | None, typer.Option("--encoder", metavar="PATH", help="A .keras file, or a folder of save_encoder.")
+    ] = None,
+    items: Annotated[
+        str | None,
+        typer.Option("--items", metavar="PATH", help="Their table: a file, a folder or a glob."),
+    ] = None,
+    item_id: Annotated[str | None, typer.Option("--id", metavar="COLUMN", help="Column with the items' ids.")] = None,
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--input",
+            metavar="NAME=COLUMN",
+            help="Column, or SQL over the row, that feeds an input of the model; may be repeated. An input not named "
+            "takes the column of its name.",
+        ),
+    ] = None,
+    kinds: Annotated[
+        list[str] | None,
+        typer.Option("--kind", metavar="NAME=KIND", help="What the column is, such as image; inferred without it."),
+    ] = None,
+    sizes: Annotated[
+        list[str] | None,
+        typer.Option("--size", metavar="NAME=HxW", help="Height and width of images, as in image=64x64."),
+    ] = None,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where the vectors of a trained model go.")
+    ] = Path("topkin-vectors"),
+    options: CommandOptions,
+) -> None:
+    """Run the encoder over all users and items; or a trained Keras model, named here or by [encoder], over items."""
+    from topkin.pipelines.cli.embed import main
+
+    main(
+        options,
+        output,
+        encoder=encoder,
+        items=items,
+        item_id=item_id,
+        inputs=inputs or (),
+        kinds=kinds or (),
+        sizes=sizes or (),
+    )
+
+
 for _name, _command in COMMANDS.items():
-    _stage(_name, _command.meaning, _command.example)
+    if _name != "embed":
+        _stage(_name, _command.meaning, _command.example)
 
 
 @command("topkin publish --rollback", "config", "as_of", "sets", "json")
@@ -251,7 +316,7 @@ def benchmark(
     main(name, replace(options, sets=sets, as_of=cut), data, index=index)
 
 
-@command("topkin show 17850", "config", "sets", "json")
+@command("topkin show 17850", "config", "sets", "json", ids_like_options=True)
 def show(
     *,
     words: Annotated[list[str], typer.Argument(metavar="ID OR WORDS", help="A user, an item, or words of a title.")],

@@ -8,7 +8,7 @@ from topkin.artifacts import runs, storage
 from topkin.artifacts.cardinality import Distinct
 from topkin.config.sections import Settings
 from topkin.ingest.contract import Inspection, inspect, sources, vector_dim
-from topkin.ingest.files import batches, opened
+from topkin.ingest.files import batches
 from topkin.pipelines.cli import logs
 from topkin.pipelines.cli.commands import CommandOptions
 from topkin.pipelines.engine import registry, stages
@@ -64,12 +64,10 @@ def _distinct(purchases: Inspection) -> tuple[dict[str, int], int]:
     source, files = purchases.source, input_files(purchases.source.path)
     sketches, seen, rows = {role: Distinct() for role in ("user_id", "item_id")}, 0, 0
     for file in purchases.files:
-        with opened(source.name, file.path, files) as parquet:
-            stored = set(parquet.schema_arrow.names)
         named = {role: source.columns[role] for role in sketches}
-        computed = not stored.issuperset(named.values())  # by an expression over the row
+        computed = not set(purchases.schema.names).issuperset(named.values())  # by an expression over the row
         columns = purchases.columns if computed else tuple(dict.fromkeys(named.values()))
-        for table in batches(source.name, file.path, files, columns, rows=1 << 18):
+        for table in batches(source.name, file, files, columns, rows=1 << 18):
             table = source.rules.normalised(table) if computed else table
             for role, column in named.items():
                 sketches[role].add(table[column])

@@ -1,46 +1,17 @@
 """``topkin init``: look at the user's Parquet, say what each column seems to be, write a configuration."""
 
 import json
-import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+from topkin.errors import ConfigError
+from topkin.ingest.inference.look import ShopLook, look
+from topkin.ingest.inference.tables import TableLook
+from topkin.ingest.inference.written import configuration, days_in_words
 
-from topkin.config.reference import Key, as_toml, bare_or_quoted, keys, sections
-from topkin.errors import ConfigError, InputError
-from topkin.ingest.files import ArrowFiles, find_files, opened
-from topkin.ingest.readers import escape_invalid_utf8
-from topkin.ingest.schema_inference import (
-    ITEM_KEYS,
-    PURCHASE_KEYS,
-    USER_KEYS,
-    InferredColumn,
-    SuggestedRule,
-    infer_columns,
-    profile_columns,
-    suggest_normalising,
-    suggest_rules,
-)
-
-LOOKED_AT = 200_000  # rows of a table
-SHOWN = ("run", "train", "recommend", "evaluate", "publish")  # sections written as comments
-
-
-@dataclass(frozen=True)
-class InputTable:
-    """What is known of one of the user's tables."""
-
-    section: str
-    path: str
-    files: int
-    rows: int
-    sample: pa.Table
-    columns: Sequence[InferredColumn]
-    normalise: Sequence[SuggestedRule]
-    rules: Sequence[SuggestedRule]
+SHOWN_NAMES = 6
+"""Columns passed over that are named on the screen."""
 
 
 def main(
@@ -51,200 +22,123 @@ def main(
     output: Path,
     columns: Sequence[str] = (),
     force: bool = False,
+    everything: bool = False,
     as_json: bool = False,
 ) -> None:
     """Write a configuration for the tables and say what was guessed.
 
-    columns: ``user_id=NAME`` or ``items.title=NAME``, which a guess may not change.
+    columns: ``user_id=NAME`` or ``items.title=NAME``, which a guess may not change. everything: with each column
+    passed over, and each key's default in the file.
     Raises ConfigError where ``output`` exists and ``force`` is not set, InputError where a table cannot be
-    read or a required column cannot be told.
+    read or a required column cannot be told; nothing is written then.
     """
-    if output.exists() and not force:
-        raise ConfigError(f"{output} exists already: --force replaces it, --output FILE writes another")
-    tables = look(purchases, items, users, columns)
-    text = configuration(tables, output)
+    if output.exists() and not (force and output.is_file()):
+        cure = "--force replaces it, --output FILE writes another" if output.is_file() else "--output FILE names a file"
+        raise ConfigError(f"{output} exists already{'' if output.is_file() else ' and is no file'}: {cure}")
+    clock = datetime.now(UTC).replace(tzinfo=None)
+    shop = look(purchases, items, users, columns, clock)
+    text = configuration(shop, output, clock, everything=everything)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         output.write_text(text, encoding="utf-8")
     except OSError as e:
         raise ConfigError(f"{output} cannot be written: {e.strerror or e}") from e
     if as_json:
-        print(json.dumps({"config": str(output), "tables": [_as_value(t) for t in tables]}))
+        print(json.dumps(_as_value(shop, output), default=str))
     else:
-        _tell(tables, output)
+        _tell(shop, output, clock, everything=everything)
 
 
-def look(purchases: str, items: str | None, users: str | None, columns: Sequence[str] = ()) -> list[InputTable]:
-    """Read a sample of each table and guess."""
-    chosen = _chosen(columns)
-    bought, n_bought, sizes = _sample("purchases", purchases)
-    catalogue = _sample("items", items) if items else None
-    customers = _sample("users", users) if users else None
-    found = []
-    item_columns = None
-    if catalogue:
-        partner = _values(bought, chosen["purchases"].get("item_id"))
-        item_columns = infer_columns(profile_columns(catalogue[0]), ITEM_KEYS, chosen=chosen["items"], partner=partner)
-    partner = _values(catalogue[0], _column(item_columns, "item_id")) if catalogue and item_columns else None
-    purchase_columns = infer_columns(
-        profile_columns(bought), PURCHASE_KEYS, chosen=chosen["purchases"], partner=partner
-    )
-    normalise, rules = suggest_normalising(bought, purchase_columns), suggest_rules(bought, purchase_columns)
-    found.append(InputTable("purchases", purchases, n_bought, sizes, bought, purchase_columns, normalise, rules))
-    if items and catalogue and item_columns:
-        sample, n, rows = catalogue
-        rules = suggest_normalising(sample, item_columns)
-        rules = _as_in_purchases("item_id", found[0], item_columns, rules)
-        found.append(InputTable("items", items, n, rows, sample, item_columns, rules, ()))
-    if users and customers:
-        sample, n, rows = customers
-        partner = _values(bought, _column(purchase_columns, "user_id"))
-        user_columns = infer_columns(profile_columns(sample), USER_KEYS, chosen=chosen["users"], partner=partner)
-        rules = _as_in_purchases("user_id", found[0], user_columns, suggest_normalising(sample, user_columns))
-        found.append(InputTable("users", users, n, rows, sample, user_columns, rules, ()))
-    return found
+def _as_value(shop: ShopLook, output: Path) -> dict[str, object]:
+    value: dict[str, object] = {"config": str(output), "tables": [_table_value(t) for t in shop.tables]}
+    if (seen := shop.purchases) is not None:
+        days = seen.calendar
+        value["bought"] = None if seen.bought is None else {"value": seen.bought.value, "why": seen.bought.why}
+        value["rejected"] = dict(seen.rejected)
+        value["sample"] = {"share_of_users": seen.users.share, "rows_read": seen.users.read}
+        if days is not None:
+            value["days"] = {
+                "first": seen.first or days.first,
+                "last": seen.last or days.last,
+                "without_purchase": days.empty,
+                "longest_gap": days.gap,
+            }
+    value["joins"] = list(shop.joins)
+    value["findings"] = [str(f) for f in shop.findings]
+    return value
 
 
-def _as_in_purchases(
-    key: str, purchases: InputTable, inferred: Sequence[InferredColumn], rules: Sequence[SuggestedRule]
-) -> list[SuggestedRule]:
-    """The expressions of a table, its id made equal in the way in which the purchases' is."""
-    theirs, mine = _column(purchases.columns, key), _column(inferred, key)
-    kept = [c for c in rules if c.key != mine]
-    for rule in purchases.normalise:
-        if rule.key == theirs and mine is not None:
-            kept.insert(0, SuggestedRule.of(mine, rule.form, f"as {key} of the purchases"))
-    return kept
-
-
-def _column(inferred: Sequence[InferredColumn] | None, key: str) -> str | None:
-    return next((g.column for g in inferred or () if g.key == key), None)
-
-
-def _values(sample: pa.Table, column: str | None) -> pa.ChunkedArray | None:
-    return None if column is None or column not in sample.column_names else sample[column].drop_null()
-
-
-def _chosen(columns: Sequence[str]) -> dict[str, dict[str, str]]:
-    wanted = {"purchases": PURCHASE_KEYS, "items": ITEM_KEYS, "users": USER_KEYS}
-    chosen: dict[str, dict[str, str]] = {section: {} for section in wanted}
-    for text in columns:
-        name, equals, column = text.partition("=")
-        section, _, key = name.rpartition(".")
-        section = section or "purchases"
-        if not equals or not column or key not in wanted.get(section, ()):
-            raise ConfigError(
-                f"--column must be KEY=COLUMN with a key of {', '.join(PURCHASE_KEYS)}, or items.KEY=COLUMN with one "
-                f"of {', '.join(ITEM_KEYS)}, or users.KEY=COLUMN with one of {', '.join(USER_KEYS)}, got {text!r}"
-            )
-        chosen[section][key] = column
-    return chosen
-
-
-def _sample(section: str, path: str) -> tuple[pa.Table, int, int]:
-    """Rows from the beginning, the middle and the end of a table; its files and rows."""
-    names = find_files(path, section)
-    picked = sorted({names[0], names[len(names) // 2], names[-1]})
-    tables, rows = [], 0
-    for name in names:
-        with opened(section, name, ArrowFiles()) as file:
-            rows += file.metadata.num_rows
-            columns = file.schema_arrow.names
-            if twice := sorted({c for c in columns if columns.count(c) > 1}):
-                raise InputError(f"{name} has several columns called {', '.join(map(repr, twice))}: rename all but one")
-            if name in picked:
-                tables.append(_rows(file, LOOKED_AT // len(picked)))
-    if not rows:
-        raise InputError(f"{section}: {path} holds no rows, so there is nothing to look at")
-    first = tables[0].schema
-    found = pa.concat_tables([t for t in tables if t.schema.equals(first)])
-    return escape_invalid_utf8(found).rows, len(names), rows
-
-
-def _rows(file: pq.ParquetFile, most: int) -> pa.Table:
-    groups = file.metadata.num_row_groups
-    picked = sorted({0, groups // 2, groups - 1}) if groups else []
-    batches: list[pa.RecordBatch] = []
-    for group in picked:
-        left = most // len(picked)
-        for batch in file.iter_batches(batch_size=min(left, 65_536), row_groups=[group]):
-            batches.append(batch.slice(0, left))
-            left -= len(batches[-1])
-            if left <= 0:
-                break
-    return pa.Table.from_batches(batches, file.schema_arrow)
-
-
-def configuration(tables: Sequence[InputTable], output: Path) -> str:
-    """The text of the configuration: every guessed key with a comment, the other keys with their defaults."""
-    known = keys()
-    lines = [
-        "# Written by topkin init from a look at the data: read what it guessed, then run topkin check.",
-        "# Paths are relative to this file. Every key is described in docs/configuration.md.",
-    ]
-    for table in tables:
-        looked = f"{min(len(table.sample), table.rows):,} of " if len(table.sample) < table.rows else ""
-        lines += ["", f"[{table.section}]", f"# {table.files:,} file(s), {table.rows:,} rows; looked at {looked}them."]
-        lines.append(f"path = {as_toml(_path(table.path, output))}")
-        for g in table.columns:
-            lines += ["", f"# {known[f'{table.section}.{g.key}'].description}", f"# Guessed: {g.why}."]
-            lines.append(f"{g.key} = {as_toml(g.column)}")
-        guessed = {g.key for g in table.columns}
-        for key in known.values():
-            if key.section == table.section and key.name not in guessed and not key.required and not key.table:
-                lines += ["", *_commented(key)]
-        for name, rules in (("normalise", table.normalise), ("rules", table.rules)):
-            if rules:
-                lines += ["", f"[{table.section}.{name}]"]
-                for rule in rules:
-                    lines += [f"# {rule.why}.", f"{bare_or_quoted(rule.key)} = {as_toml(rule.expression)}"]
-    for section in sections():
-        if section.name in SHOWN:
-            lines += ["", f"# {section.description}", f"[{section.name}]"]
-            for key in section.keys:
-                if not key.table:
-                    lines += _commented(key)
-    return "\n".join(lines) + "\n"
-
-
-def _commented(key: Key) -> list[str]:
-    default = f"…  ({key.takes}; none by default)" if key.default is None else as_toml(key.default)
-    return [f"# {key.description}", f"# {key.name} = {default}"]
-
-
-def _path(path: str, output: Path) -> str:
-    """A path as the configuration has it: relative to its folder where it lies below it."""
-    if "://" in path:
-        return path
-    absolute, folder = os.path.abspath(path), os.path.abspath(output.parent)
-    relative = os.path.relpath(absolute, folder)
-    return absolute if relative.startswith("..") else relative
-
-
-def _as_value(table: InputTable) -> dict[str, object]:
+def _table_value(table: TableLook) -> dict[str, object]:
     return {
         "section": table.section,
-        "path": table.path,
-        "files": table.files,
-        "rows": table.rows,
-        "columns": {g.key: {"column": g.column, "why": g.why} for g in table.columns},
-        "normalise": {c.key: {"expression": c.expression, "why": c.why} for c in table.normalise},
-        "rules": {c.key: {"expression": c.expression, "why": c.why} for c in table.rules},
+        "path": table.sample.path,
+        "files": len(table.sample.footers),
+        "rows": table.sample.total,
+        "columns": {c.key: {"column": c.column, "sure": c.sure, "why": c.why} for c in table.columns},
+        "normalise": {r.key: {"expression": r.expression, "why": r.why} for r in table.normalise},
+        "rules": {r.key: {"expression": r.expression, "why": r.why} for r in table.rules},
+        "passed_over": dict(table.passed),
+        "files_passed_over": table.sample.passed_over,
+        "differences": list(table.sample.differences),
     }
 
 
-def _tell(tables: Sequence[InputTable], output: Path) -> None:
+def _tell(shop: ShopLook, output: Path, clock: datetime, *, everything: bool) -> None:
     from rich.console import Console
-    from rich.table import Table as Drawn
+    from rich.table import Table
     from rich.text import Text
 
     console = Console()
-    for table in tables:
-        drawn = Drawn("key", "guess", "why", title=f"{table.section}: {table.rows:,} rows", title_justify="left")
-        for g in table.columns:
-            drawn.add_row(g.key, Text(g.column), Text(g.why))
-        for kind, rules in (("normalise", table.normalise), ("rule", table.rules)):
-            for rule in rules:
-                drawn.add_row(Text(f"{kind} {rule.key}"), Text(rule.expression), Text(rule.why))
-        console.print(drawn)
-    console.print(f"wrote {output}: read the guesses, then: topkin check --config {output}", highlight=False)
+    grid = Table.grid(padding=(0, 2))
+    for _ in range(2):
+        grid.add_column(overflow="fold")
+    grid.columns[0].no_wrap = True
+    for name, text in _lines(shop, clock, everything=everything):
+        grid.add_row(Text(name, style="bold"), Text(text))
+    console.print(grid)
+    rest = "" if everything else "; --all tells and writes the rest"
+    console.print(f"wrote {output}{rest}. Next: topkin check --config {output}", highlight=False, markup=False)
+
+
+def _lines(shop: ShopLook, clock: datetime, *, everything: bool) -> Iterator[tuple[str, str]]:
+    """A name and a text for each line of the screen, what matters first."""
+    seen = shop.purchases
+    for table in shop.tables:
+        n, sample = len(table.sample.footers), table.sample
+        days = days_in_words(seen, clock) if seen and table.section == "purchases" else []
+        yield table.section, "; ".join([f"{sample.total:,} rows in {n:,} file{'s' * (n != 1)}", *days])
+        yield from ((" differ", text) for text in sample.differences)
+        if sample.passed_over:
+            yield " files", sample.passed_over
+        if everything:
+            for c in table.columns:
+                yield f" {c.key}", f"{c.column} ({c.sure}: {c.why})"
+        else:
+            yield " columns", ", ".join(f"{c.key} {c.column}{_doubt(c.sure)}" for c in table.columns)
+        if table.normalise:
+            yield " made", ", ".join(r.expression for r in table.normalise)
+        for rule in table.rules if everything else ():
+            yield " rule", f"{rule.expression} ({rule.why})"
+        if table.section == "purchases" and seen:
+            if seen.rejected:
+                shares = ", ".join(f"{reason} {share:.1%}" for reason, share in list(seen.rejected.items())[:4])
+                yield " rejected", f"{sum(seen.rejected.values()):.1%} of the rows: {shares}"
+            if seen.bought:
+                yield " bought", f'"{seen.bought.value}": {seen.bought.why}'
+        yield from _passed_lines(table, everything=everything)
+    yield from (("ids", line) for line in shop.joins)
+    for finding in shop.findings:
+        yield "to mend", str(finding)
+
+
+def _doubt(sure: str) -> str:
+    return "" if sure in ("sure", "said") else f" ({sure})"
+
+
+def _passed_lines(table: TableLook, *, everything: bool) -> Iterator[tuple[str, str]]:
+    if everything:
+        yield from ((" passed over", f"{column}: {why}") for column, why in table.passed)
+    elif table.passed:
+        names = [column for column, _ in table.passed]
+        more = f" and {len(names) - SHOWN_NAMES:,} more" if len(names) > SHOWN_NAMES else ""
+        yield " passed over", ", ".join(names[:SHOWN_NAMES]) + more

@@ -8,18 +8,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from topkin.baselines.registry import BASELINES
+from topkin.config.encoder import EncoderInputSettings
 from topkin.config.reference import as_toml, bare_or_quoted, keys, nearest, sections
 from topkin.config.sections import Baseline, Settings, TrainAdvancedSettings
 
 
 def test_every_key_of_the_schema_is_there_with_a_description() -> None:
-    kinds = {"train.advanced": TrainAdvancedSettings}
+    kinds = {"train.advanced": TrainAdvancedSettings, "encoder.inputs.NAME": EncoderInputSettings}
     for name, field in Settings.model_fields.items():
         kinds[name] = next(t for t in getattr(field.annotation, "__args__", (field.annotation,)) if t is not type(None))
     assert {section.name for section in sections()} == set(kinds)
     for section in sections():
         assert section.description
-        assert {k.name for k in section.keys} == set(kinds[section.name].model_fields) - {"advanced"}
+        assert {k.name for k in section.keys} == set(kinds[section.name].model_fields) - {"advanced", "inputs"}
     assert all(k.description.endswith(".") and k.takes for k in keys().values())
 
 
@@ -35,6 +36,8 @@ def test_every_key_of_the_schema_is_there_with_a_description() -> None:
         ("evaluate.k", "a list, each a whole number of at least 1"),
         ("purchases.rules", "a table of names, each with a text that is not empty"),
         ("recommend.allow", "a text"),
+        ("encoder.inputs.NAME.size", "a list of 2, each a whole number of at least 1"),
+        ("encoder.inputs.NAME.missing", "a number or a text"),
         ("run.seed", "a whole number from 0 to 2147483647"),
     ],
 )
@@ -52,6 +55,7 @@ def test_required_keys_and_sections_are_known() -> None:
         "items.path",
         "users.path",
         "heldout.path",
+        "encoder.path",
     ]
     assert [s.name for s in sections() if s.required] == ["purchases"]
 

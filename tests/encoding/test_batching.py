@@ -1,9 +1,14 @@
-"""Batches that shrink until they fit."""
+"""Batches that shrink until they fit, and items made ahead of those who use them."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from itertools import count
 
 import numpy as np
 import pytest
 
-from topkin.encoding.batching import in_batches, shrinking
+from topkin.encoding.batching import in_batches, prefetched, shrinking
 
 
 def test_what_does_not_fit_is_tried_again_with_half_the_size():
@@ -48,3 +53,35 @@ def test_rows_in_batches_are_the_rows_of_one_call(rows):
 
     assert np.array_equal(in_batches(call, rows, 4, 3), x[:rows])
     assert all(size <= 4 for size in sizes)
+
+
+def test_prefetched_items_come_in_order_and_all() -> None:
+    assert list(prefetched(range(50), depth=1)) == list(range(50))
+    assert list(prefetched([])) == []
+
+
+def test_an_error_while_items_are_made_comes_after_those_before() -> None:
+    def broken() -> Iterator[int]:
+        yield 1
+        raise KeyError("two")
+
+    seen = []
+    with pytest.raises(KeyError, match="two"):
+        seen.extend(prefetched(broken()))
+    items = prefetched(broken())
+    assert next(items) == 1
+
+
+def test_a_reader_that_stops_early_stops_the_thread() -> None:
+    made = []
+
+    def endless() -> Iterator[int]:
+        for n in count():
+            made.append(n)
+            yield n
+
+    with closing(prefetched(endless(), depth=1)) as items:
+        assert next(items) == 0
+    so_far = len(made)
+    assert so_far <= 4
+    assert not [thread for thread in threading.enumerate() if thread.name == "prefetch"]

@@ -11,8 +11,10 @@ import pytest
 
 from topkin.config.sections import Settings
 from topkin.errors import ConfigError, InputError
-from topkin.ingest.contract import Inspection, inspect, sample, sources, time_unit_finding, vector_dim
-from topkin.ingest.files import ArrowFiles
+from topkin.ingest.cleaning import clean_purchases
+from topkin.ingest.contract import Inspection, inspect, sources, time_unit_finding, vector_dim
+from topkin.ingest.files import ArrowFiles, batches
+from topkin.ingest.judging.sample import sample_rows
 
 DAY, NEXT = datetime(2011, 10, 1), datetime(2011, 10, 2)
 FILES = ArrowFiles()
@@ -69,7 +71,7 @@ def test_the_span_of_times_is_that_of_all_files_that_have_statistics(tmp_path: P
     ("table", "changes", "message"),
     [
         (PURCHASES, {"user_id": "User"}, "has no column 'User' (purchases.user_id), did you mean 'user'"),
-        (PURCHASES, {"rules": {"r": "prise > 0"}}, "no column is called 'prise'|\"prise\" not found"),
+        (PURCHASES, {"rules": {"r": "prise > 0"}}, "names a column 'prise', which is not there, did you mean 'price'"),
         (replaced("time", [True, False]), {}, "column 'time' (purchases.timestamp) must be a timestamp"),
         (replaced("price", ["1", "2"]), {}, "must be a number, got string: set purchases.normalise.price"),
         (replaced("user", [1.0, 2.0]), {}, "a float cannot hold every id"),
@@ -131,15 +133,96 @@ def test_files_of_a_folder_are_held_to_one_contract(tmp_path: Path) -> None:
     assert missing.endswith("and 2 more")
 
 
-def test_the_first_rows_are_read_with_texts_that_are_none_made_readable(file: Path) -> None:
-    raw = pa.array([b"\xff\xfe", b"v"])
-    write(replaced("user", pa.Array.from_buffers(pa.string(), 2, raw.buffers())), file)
-    rows = sample(inspected(file), FILES, rows=1)
-    assert rows is not None
-    assert len(rows) == 1
-    assert rows["user"][0].as_py().isprintable()
-    write(PURCHASES.slice(0, 0), file)
-    assert sample(inspected(file), FILES) is None
+EMPTY = PURCHASES.slice(0, 0)
+
+
+def test_files_without_rows_stop_nothing(tmp_path: Path) -> None:
+    """Whatever their columns are: pandas writes those of an empty frame as nulls."""
+    nulls = pa.table({"user": pa.nulls(0), "item": pa.nulls(0)})
+    for number, table in enumerate((nulls, EMPTY.drop_columns("user"), PURCHASES, pa.table({}))):
+        write(table, tmp_path / f"{number}.parquet")
+    write(EMPTY.set_column(0, "user", pa.array([], pa.int64())), tmp_path / "4.parquet")
+    found = inspected(tmp_path, rules={"r": "price > 0"})
+    assert found.findings == ()
+    assert (len(found.files), found.rows, found.types["user_id"]) == (5, 2, pa.string())
+    assert (found.earliest, found.latest) == (DAY, NEXT)
+    assert [len(rows) for rows in sample_rows(found, FILES)] == [2]
+    assert sum(len(t) for f in found.files for t in batches("purchases", f, FILES, found.columns, rows=9)) == 2
+
+
+def test_a_folder_whose_files_are_all_empty_holds_no_rows(tmp_path: Path) -> None:
+    for number, table in enumerate((EMPTY, pa.table({"user": pa.nulls(0)}))):
+        write(table, tmp_path / f"{number}.parquet")
+    (finding,) = inspected(tmp_path).findings
+    assert str(finding) == f"purchases.path: {tmp_path} holds no rows"
+
+
+@pytest.mark.parametrize("column", ["user", "item", "time", "price"])
+def test_a_column_of_the_null_type_in_some_files_is_null_there(tmp_path: Path, column: str) -> None:
+    write(replaced(column, pa.nulls(2)), tmp_path / "0.parquet")
+    write(PURCHASES, tmp_path / "1.parquet")
+    found = inspected(tmp_path, rules={"r": f"{column} IS NOT NULL"}, normalise={"item": "upper(item)"})
+    assert found.findings == ()
+    tables = [t for f in found.files for t in batches("purchases", f, FILES, found.columns, rows=9)]
+    assert [t.schema.field(column).type for t in tables] == [PURCHASES.schema.field(column).type] * 2
+    cleaned = [clean_purchases(t, found.source, datetime(2030, 1, 1)) for t in tables]
+    assert [c.rejects.num_rows for c in cleaned] == [2, 0]
+    reasons = {"price": "r"}.get(column, f"{column} is null")
+    assert cleaned[0].rejects["reason"].to_pylist() == [reasons] * 2
+
+
+def test_a_column_of_the_null_type_in_all_files_is_a_finding(file: Path) -> None:
+    write(replaced("user", pa.nulls(2)), file)
+    assert "column 'user' (purchases.user_id) must be" in str(inspected(file).findings[0])
+
+
+def test_types_of_one_kind_are_one(tmp_path: Path) -> None:
+    small = PURCHASES.schema.set(0, pa.field("user", pa.dictionary(pa.int8(), pa.large_string())))
+    write(PURCHASES.cast(small), tmp_path / "0.parquet")
+    write(PURCHASES.set_column(0, "user", PURCHASES["user"].cast(pa.large_string())), tmp_path / "1.parquet")
+    write(PURCHASES.set_column(3, "price", pa.array([1, 2], pa.int8())), tmp_path / "k=1" / "2.parquet")
+    assert inspected(tmp_path).findings == ()
+    numbers = [replaced("item", pa.array([1, 2], t)) for t in (pa.int32(), pa.uint8(), pa.int64())]
+    for number, table in enumerate(numbers):
+        write(table, tmp_path / f"{number}.parquet")
+    (tmp_path / "k=1" / "2.parquet").unlink()
+    found = inspected(tmp_path)
+    assert found.findings == ()
+    assert found.types["item_id"] == pa.int64()
+
+
+def test_columns_of_folders_are_held_to_the_contract(tmp_path: Path) -> None:
+    for day in ("2011-10-01", "2011-10-02"):
+        write(PURCHASES.drop_columns("time"), tmp_path / f"time={day}" / "a.parquet")
+    found = inspected(tmp_path)
+    assert found.findings == ()
+    assert found.schema.field("time").type == pa.string()
+    assert (found.earliest, found.latest) == (DAY, NEXT)
+    assert inspected(f"{tmp_path}/*").columns == found.columns
+    assert inspected(f"{tmp_path}/time=2011-10-01/a.parquet").latest == DAY
+    assert inspected(tmp_path, rules={"late": "time < '2011-10-02'"}).findings == ()
+    write(PURCHASES.drop_columns("time"), tmp_path / "b.parquet")
+    (finding,) = inspected(tmp_path).findings
+    assert str(finding).startswith(f"{tmp_path / 'b.parquet'} has no column 'time' (purchases.timestamp)")
+
+
+def test_a_time_in_several_keys_of_folders_is_told_with_the_expression_that_reads_it(tmp_path: Path) -> None:
+    write(PURCHASES.drop_columns("time"), tmp_path / "year=2011" / "month=10" / "day=01" / "a.parquet")
+    (finding,) = inspected(tmp_path).findings
+    sql = "make_date(CAST(year AS BIGINT), CAST(month AS BIGINT), CAST(day AS BIGINT))"
+    assert str(finding).endswith(f'set purchases.timestamp to one of them, or purchases.normalise.time = "{sql}"')
+    found = inspected(tmp_path, normalise={"time": sql})
+    assert found.findings == ()
+    (rows,) = batches("purchases", found.files[0], FILES, found.columns, rows=9)
+    assert clean_purchases(rows, found.source, NEXT).accepted["timestamp"].to_pylist() == [DAY, DAY]
+
+
+def test_keys_of_folders_that_differ_in_type_are_strings_everywhere(tmp_path: Path) -> None:
+    for key in ("7", "07"):
+        write(PURCHASES.drop_columns("user"), tmp_path / f"user={key}" / "a.parquet")
+    assert inspected(tmp_path).types["user_id"] == pa.string()
+    (tmp_path / "user=07").rename(tmp_path / "user=8")
+    assert inspected(tmp_path).types["user_id"] == pa.int64()
 
 
 def test_the_size_of_vectors_is_that_of_their_type_or_of_the_first(tmp_path: Path) -> None:
@@ -158,8 +241,7 @@ def test_the_size_of_vectors_is_that_of_their_type_or_of_the_first(tmp_path: Pat
 def test_epoch_numbers_in_another_unit_than_the_configured_one_are_noticed(file: Path) -> None:
     write(replaced("time", [1_291_191_960_000, 1_291_191_961_000]), file)
     found = inspected(file, time_unit="s")
-    rows = sample(found, FILES)
-    assert rows is not None
+    rows = pq.read_table(file)
     message = str(time_unit_finding(found, rows, NEXT))
     assert "must be epoch seconds, as purchases.time_unit says, got milliseconds such as 1291191960000" in message
     assert time_unit_finding(inspected(file, time_unit="ms"), rows, NEXT) is None

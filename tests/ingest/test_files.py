@@ -9,7 +9,7 @@ import pytest
 
 from topkin.errors import InputError
 from topkin.ingest import files
-from topkin.ingest.files import FILE, ROW, ArrowFiles, batches, find_files, in_folder
+from topkin.ingest.files import FILE, ROW, ArrowFiles, File, Found, batches, find_files, listing
 
 
 @pytest.fixture
@@ -49,13 +49,14 @@ def test_a_name_with_a_glob_sign_in_it_is_found(folder: Path) -> None:
 
 def test_names_below_a_hidden_folder_are_hidden() -> None:
     names = ["r/a.parquet", "r/_t/a.parquet", "r/x/.h/a.parquet", "r/a.csv"]
-    assert in_folder(names, "r") == ["r/a.parquet"]
+    found = listing(Found("r", [File(n, 1) for n in names]), lambda unsure: [False] * len(unsure))
+    assert ([f.path for f in found.files], found.hidden, found.foreign) == (["r/a.parquet"], 2, ("a.csv",))
 
 
 @pytest.mark.parametrize("rows", [1, 3, 100])
 def test_batches_number_the_rows_of_the_file(folder: Path, rows: int) -> None:
     path = str(folder / "b.parquet")
-    found = list(batches("purchases", path, ArrowFiles(), ["n"], groups=[1, 2], rows=rows))
+    found = list(batches("purchases", File(path, 0), ArrowFiles(), ["n"], groups=[1, 2], rows=rows))
     assert max(map(len, found)) <= rows
     whole = pa.concat_tables(found).to_pylist()
     assert whole == [{"n": n, FILE: path, ROW: n} for n in range(4, 10)]
@@ -76,7 +77,7 @@ def test_a_large_row_group_is_read_piece_by_piece(tmp_path: Path, monkeypatch: p
             return Recorded(path)
 
     monkeypatch.setattr(files, "READ_BYTES", 50_000)
-    tables = list(batches("purchases", str(tmp_path / "f.parquet"), Recording(), ["n"], rows=1000))
+    tables = list(batches("purchases", File(str(tmp_path / "f.parquet"), 0), Recording(), ["n"], rows=1000))
     assert pa.concat_tables(tables)["n"].equals(table["n"])
     assert max(asked) < 100_000 < table.nbytes
     assert min(asked) >= 0

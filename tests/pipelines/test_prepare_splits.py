@@ -52,9 +52,7 @@ def test_a_file_of_its_own_is_held_out_and_the_pipeline_equals_the_function(tmp_
     assert statistics["heldout_events"] == len(TEST)
     inputs = inputs_of(made)
     raw = {
-        name: pa.concat_tables(
-            [t for f in found.files for t in batches(name, f.path, ArrowFiles(), found.columns, rows=64)]
-        )
+        name: pa.concat_tables([t for f in found.files for t in batches(name, f, ArrowFiles(), found.columns, rows=64)])
         for name, found in inputs.inspections.items()
     }
     inside = prepare(raw, inputs.plan)
@@ -62,6 +60,10 @@ def test_a_file_of_its_own_is_held_out_and_the_pipeline_equals_the_function(tmp_
         inside.heldout.sort_by([("user_id", "ascending")]).to_pylist()
         == storage.read_parts(storage.join(made.out, "heldout")).sort_by([("user_id", "ascending")]).to_pylist()
     )
+    assert statistics.pop("notes") == [
+        "83.3 % of the items held out (5 of 6) are sold before",
+        "83.3 % of the users held out (5 of 6) are known by a purchase",
+    ]
     assert inside.statistics == statistics
 
 

@@ -1,4 +1,4 @@
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,8 @@ from apache_beam.io.localfilesystem import LocalFileSystem
 
 from topkin.artifacts import storage
 from topkin.errors import InputError
-from topkin.ingest.files import FILE, ROW, batches
+from topkin.ingest import files as files_module
+from topkin.ingest.files import FILE, ROW, File, batches
 from topkin.pipelines.engine.job import run_pipeline
 from topkin.transforms.parquet import AnyFiles, ParquetSplits, RowGroupSplit, WriteToParquetBatched, read_split
 
@@ -54,7 +55,7 @@ def read(splits: ParquetSplits, folder: Path, **bounds: int) -> dict[str, list[p
 def test_every_row_comes_once_with_its_file_and_number(
     files: list[str], rows: int, bounds: dict[str, int], names: list[str], tmp_path: Path
 ) -> None:
-    found = read(ParquetSplits("purchases", files, rows), tmp_path / "out", **bounds)
+    found = read(ParquetSplits("purchases", [File(f, 0) for f in files], rows), tmp_path / "out", **bounds)
     assert list(found) == names
     tables = [t for split in found.values() for t in split]
     assert all(t.column_names == [*COLUMNS, FILE, ROW] for t in tables)
@@ -66,7 +67,7 @@ def test_every_row_comes_once_with_its_file_and_number(
 def test_a_batch_is_bounded_in_bytes(tmp_path: Path) -> None:
     path = str(tmp_path / "wide.parquet")
     pq.write_table(pa.table({"a": [bytes(1000)] * 5000, "b": range(5000)}), path, use_dictionary=False)
-    split = RowGroupSplit("one", path, 0, 1)
+    split = RowGroupSplit("one", File(path, 0), 0, 1)
     wide = [len(t) for t in read_split("purchases", split, ["a"], size=1_500_000)]
     assert 1024 <= max(wide) <= 1500
     assert [len(t) for t in read_split("purchases", split, ["b"], size=1_500_000)] == [5000]
@@ -78,7 +79,7 @@ def test_a_damaged_page_is_told_with_its_file_and_row(files: list[str]) -> None:
     data[column.dictionary_page_offset + column.total_compressed_size - 20] ^= 0xFF
     Path(files[0]).write_bytes(data)
     with pytest.raises(InputError, match=r"purchases: .*0\.parquet is damaged near row 500"):
-        list(batches("purchases", files[0], AnyFiles(), ["a"], rows=1000))
+        list(batches("purchases", File(files[0], 0), AnyFiles(), ["a"], rows=1000))
 
 
 def test_parts_are_written_under_their_names_with_the_same_bytes(tmp_path: Path) -> None:
@@ -143,14 +144,39 @@ class ElsewhereFileSystem(FileSystem):
 def test_a_filesystem_that_only_beam_knows_is_read(files: list[str], tmp_path: Path) -> None:
     folder = "elsewhere:/" + str(Path(files[0]).parent)
     Path(folder.removeprefix("elsewhere:/"), "_SUCCESS").write_bytes(b"")
-    found = AnyFiles().find(folder)
+
+    def find(path: str) -> Sequence[File]:
+        return files_module.find("purchases.path", path, AnyFiles()).files
+
+    found = find(folder)
     assert [f.path for f in found] == [f"elsewhere:/{p}" for p in files]
     assert [f.bytes for f in found] == [Path(p).stat().st_size for p in files]
-    assert [f.path for f in AnyFiles().find(f"{folder}/[02].parquet")] == [
+    assert [f.path for f in find(f"{folder}/[02].parquet")] == [
         f"elsewhere:/{files[0]}",
         f"elsewhere:/{files[2]}",
     ]
-    assert [f.path for f in AnyFiles().find(found[2].path)] == [found[2].path]
-    assert AnyFiles().find(f"{folder}/no.parquet") == []
-    splits = read(ParquetSplits("purchases", [f.path for f in found]), tmp_path / "out")
+    assert [f.path for f in find(found[2].path)] == [found[2].path]
+    assert AnyFiles().find(f"{folder}/no.parquet").files == []
+    splits = read(ParquetSplits("purchases", found), tmp_path / "out")
     assert sum(len(t) for tables in splits.values() for t in tables) == 1037
+
+
+def test_keys_of_folders_and_lakes_are_known_on_a_filesystem_that_only_beam_knows(tmp_path: Path) -> None:
+    for number in range(3):
+        folder = tmp_path / "s" / f"b={number}"
+        folder.mkdir(parents=True)
+        pq.write_table(pa.table({"a": range(10 * number)}), folder / "p.parquet", row_group_size=7)
+    (tmp_path / "s" / "about.csv").write_text("x")
+    listing = files_module.find("purchases.path", f"elsewhere:/{tmp_path}/s", AnyFiles())
+    assert (len(listing.files), listing.foreign) == (3, ("about.csv",))
+    found = read(ParquetSplits("purchases", listing.files, rows=7), tmp_path / "out")
+    rows = [row for tables in found.values() for t in tables for row in t.select(COLUMNS).to_pylist()]
+    assert rows == [{"b": number, "a": a} for number in range(3) for a in range(10 * number)]
+    assert len(found) == 2 + 3
+    (tmp_path / "s" / "_delta_log").mkdir()
+    (tmp_path / "s" / "_delta_log" / "0.json").write_text("{}")
+    for path in ("", "/b=1", "/b=1/p.parquet", "/*/*.parquet"):
+        with pytest.raises(
+            InputError, match=f"a table of Delta Lake.*elsewhere:/{tmp_path}/s|elsewhere:/{tmp_path}/s is a"
+        ):
+            files_module.find("purchases.path", f"elsewhere:/{tmp_path}/s{path}", AnyFiles())

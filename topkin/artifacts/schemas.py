@@ -64,6 +64,14 @@ def item_embeddings(item: pa.DataType, dim: int) -> pa.Schema:
     return schema(item_id=item, vector=vector(dim), in_vector=vector(dim))
 
 
+def encoded_items(item: pa.DataType, dim: int) -> pa.Schema:
+    """One row per accepted row of the items that a trained model was run over, in the order of the files.
+
+    ``vector`` is what the model gives, of any length; it is compared by its cosine.
+    """
+    return schema(item_id=item, vector=vector(dim))
+
+
 def user_embeddings(user: pa.DataType, dim: int) -> pa.Schema:
     """One row per user, sorted by user_id; a user without a usable history has a zero vector."""
     return schema(user_id=user, vector=vector(dim))

@@ -148,6 +148,14 @@ def write_parquet(table: pa.Table, path: str, *, row_group_rows: int = ROW_GROUP
 
 
 @contextmanager
+def parquet_writer(path: str, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
+    """A Parquet file written table by table, as :func:`write_parquet` does; it appears whole."""
+    how = {"compression": "zstd", "write_page_checksum": True, "store_schema": True}
+    with atomic_write(path) as stream, pq.ParquetWriter(stream, schema, **how) as writer:
+        yield writer
+
+
+@contextmanager
 def open_parquet(path: str, *, made_by: str = "the stage that makes it") -> Iterator[pq.ParquetFile]:
     """A file that topkin wrote, its page checksums verified when they are read.
 

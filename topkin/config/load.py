@@ -4,19 +4,21 @@ A wrong configuration is answered with everything that is wrong, each with its p
 variable or flag), the key, what came, what is allowed, and the nearest valid name.
 """
 
+import glob
 import json
 import os
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
+from urllib.parse import unquote, urlsplit
 
 from pydantic import ValidationError
 
 from topkin.artifacts import storage
-from topkin.config.reference import as_toml, keys, nearest, sections
-from topkin.config.sections import Settings
+from topkin.config.reference import NAME, Key, as_toml, keys, nearest, sections
+from topkin.config.sections import EncoderRunSettings, Section, Settings
 from topkin.errors import ConfigError
 
 PREFIX = "TOPKIN_"
@@ -26,6 +28,7 @@ PATHS = (
     ("items", "path"),
     ("users", "path"),
     ("heldout", "path"),
+    ("encoder", "path"),
     ("recommend", "allow"),
     ("recommend", "deny"),
 )
@@ -52,13 +55,19 @@ class _Source:
     overrides: dict[Loc, _Override] = field(default_factory=dict)
 
     def place(self, loc: Loc) -> str:
-        """Where a key was written, or the file where it should be."""
+        """Where a key was written: an override of it or of what holds it, a line of the file, an override of what it
+        holds; else the file where it should be.
+        """
         for end in range(len(loc), 0, -1):
             if loc[:end] in self.overrides:
                 return self.overrides[loc[:end]].place
         for end in range(len(loc), 0, -1):
             if loc[:end] in self.lines:
                 return f"{self.path}:{self.lines[loc[:end]]}"
+        for end in range(len(loc), 0, -1):
+            inside = [o for other, o in self.overrides.items() if other[:end] == loc[:end]]
+            if inside:
+                return inside[0].place
         return self.path
 
 
@@ -86,7 +95,41 @@ def load_settings(
         >>> topkin.load_settings(path, ["recommend.bought=keep"]).recommend.k
         50
     """
-    path = os.fspath(path)
+    source = _file(os.fspath(path))
+    problems = [p for override in _overrides(sets, env) for p in _apply(source, override)]
+    return _check(source, problems)
+
+
+def load_encoder_run(
+    path: str | os.PathLike[str] | None,
+    flags: Sequence[tuple[str, Loc, str]] = (),
+    sets: Sequence[str] = (),
+    env: Mapping[str, str] = os.environ,
+) -> EncoderRunSettings | None:
+    """The sections for a trained model over a table of items; None where there is no ``[encoder]``.
+
+    Args:
+        path: As of :func:`load_settings`; None for flags alone. Its other sections are not looked at.
+        flags: What the command line says besides ``sets``, over all else: the flag, the place of the key, the value.
+        sets: As of :func:`load_settings`.
+        env: As of :func:`load_settings`.
+
+    Raises:
+        ConfigError: Lists all that is wrong, each with its place.
+    """
+    source = _Source("the command line", {}, {}) if path is None else _file(os.fspath(path))
+    overrides = [*_overrides(sets, env), *(_Override(*flag) for flag in flags)]
+    problems = [p for override in overrides for p in _apply(source, override)]
+    if "encoder" not in source.values and not problems:
+        return None
+    others = {s.name for s in sections()} - set(EncoderRunSettings.model_fields)
+    source.values = {name: value for name, value in source.values.items() if name not in others}
+    return _check(source, problems, EncoderRunSettings)
+
+
+def _file(path: str) -> _Source:
+    """The configuration of a file, its paths made absolute."""
+    path = _local(path)
     text = _read(path)
     try:
         values = tomllib.loads(text)
@@ -96,10 +139,8 @@ def load_settings(
         raise ConfigError(
             f"{path}: tables and lists go three levels deep at most, got some that are nested deeper"
         ) from e
-    source = _Source(path, values, _lines(text))
     _make_paths_absolute(values, _folder(path))
-    problems = [p for override in _overrides(sets, env) for p in _apply(source, override)]
-    return _check(source, problems)
+    return _Source(path, values, _lines(text))
 
 
 def settings_without_file(purchases: str, sets: Sequence[str] = (), env: Mapping[str, str] = os.environ) -> Settings:
@@ -118,6 +159,16 @@ def settings_of(values: Mapping[str, Any], place: str) -> Settings:
     return _check(_Source(place, sections, {}), [])
 
 
+def _local(path: str) -> str:
+    """A path on this machine for a URI of one, as it is else. Raises ConfigError for a URI of another host."""
+    if not path.startswith("file:"):
+        return path
+    parts = urlsplit(path)
+    if parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
+        raise ConfigError(f"--config must be a path or a URI such as file:///home/me/topkin.toml, got {path}")
+    return unquote(parts.path)
+
+
 def _read(path: str) -> str:
     cure = "topkin init PURCHASES.parquet writes one, --config PATH names another"
     try:
@@ -127,16 +178,30 @@ def _read(path: str) -> str:
             with open(path, "rb") as file:
                 data = file.read()
     except FileNotFoundError as e:
-        raise ConfigError(f"there is no configuration file {path}: {cure}") from e
+        others = _near_configurations(path)
+        beside = f", as {' or '.join(others)}" if others else ""
+        raise ConfigError(f"there is no configuration file {path}: {cure}{beside}") from e
     except IsADirectoryError as e:
         raise ConfigError(f"the configuration must be a file, {path} is a folder: {cure}") from e
-    except OSError as e:
-        raise ConfigError(f"the configuration file {path} cannot be read: {e.strerror or e}") from e
+    except (OSError, ValueError) as e:  # ValueError: a scheme that pyarrow does not know, a name that no disk takes
+        copy = ": copy it to this machine and name the copy" if "://" in path else ""
+        why = getattr(e, "strerror", None) or str(e).splitlines()[0]
+        raise ConfigError(f"the configuration file {path!r} cannot be read: {why}{copy}") from e
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as e:
         line = data[: e.start].count(b"\n") + 1
         raise ConfigError(f"{path}:{line}: a configuration file must be UTF-8, got byte {data[e.start]:#04x}") from e
+
+
+def _near_configurations(path: str) -> list[str]:
+    """At most three configurations in the folders below and above the one where none is."""
+    if "://" in path:
+        return []
+    folder, name = os.path.split(os.path.abspath(path))
+    above = [os.path.dirname(folder), os.path.dirname(os.path.dirname(folder))]
+    there = [*sorted(glob.glob(os.path.join(glob.escape(folder), "*", name))), *(os.path.join(f, name) for f in above)]
+    return [os.path.relpath(p) for p in dict.fromkeys(there) if os.path.isfile(p)][:3]
 
 
 def _syntax_error(path: str, text: str, message: str) -> str:
@@ -230,6 +295,8 @@ def _named(loc: Loc) -> Loc:
     """A variable's parts in the configuration's spelling: lower case, the user's own names as they came."""
     lowered = tuple(part.lower() for part in loc)
     key = keys().get(".".join(lowered[:2]))
+    if _depth(lowered) == 3:
+        return lowered[:2] + loc[2:3] + lowered[3:]
     return lowered[:2] + loc[2:] if key is not None and key.table else lowered
 
 
@@ -265,12 +332,15 @@ def _apply(source: _Source, override: _Override) -> Iterator[str]:
         _make_paths_absolute(source.values, _folder(source.path))
 
 
-def _check(source: _Source, problems: list[str]) -> Settings:
+Checked = TypeVar("Checked", bound=Section)
+
+
+def _check(source: _Source, problems: list[str], model: type[Checked] = Settings) -> Checked:  # type: ignore[assignment]
     """The typed settings; a text that TOML took for a number is tried as the text it was."""
     errors: list[Any] = []
     for _ in range(2):
         try:
-            settings = _validated(source.values)
+            settings = _validated(source.values, model)
         except ValidationError as e:
             errors = e.errors()
         else:
@@ -284,9 +354,9 @@ def _check(source: _Source, problems: list[str]) -> Settings:
     return settings
 
 
-def _validated(values: dict[str, Any]) -> Settings:
+def _validated(values: dict[str, Any], model: type[Checked]) -> Checked:
     # As JSON, for there a strict check takes a list as a tuple and nothing else for another type.
-    return Settings.model_validate_json(json.dumps(values, default=str), strict=True)
+    return model.model_validate_json(json.dumps(values, default=str), strict=True)
 
 
 def _retried_as_text(source: _Source, error: Mapping[str, Any]) -> bool:
@@ -319,11 +389,12 @@ def _problem(source: _Source, error: Mapping[str, Any]) -> str:
         if len(loc) == depth:
             required = ", ".join(k.name for k in keys().values() if k.section == section and k.required)
             return f"{place}: section [{section}] is missing; it needs {required}"
-        key = keys()[dotted]
+        key = _key(loc[: depth + 1])
         return f"{place}: {dotted} is missing; it takes {key.takes}: {key.description}"
-    if len(loc) == depth:
+    if len(loc) == depth or _depth((*loc, NAME)) > depth:
+        section = ".".join(loc)
         return f"{place}: {section} must be a section [{section}] of keys, got {_shown(came)}"
-    key = keys()[dotted]
+    key = _key(loc[: depth + 1])
     entry = f" in {dotted}" if key.table and len(loc) > depth + 1 else ""
     name = ".".join(loc) if key.table else dotted
     if not key.table and len(loc) > depth + 1:
@@ -336,7 +407,20 @@ def _problem(source: _Source, error: Mapping[str, Any]) -> str:
 
 def _depth(loc: Loc) -> int:
     """How many parts of a place name its section."""
-    return 2 if len(loc) > 1 and any(section.name == ".".join(loc[:2]) for section in sections()) else 1
+    names = {section.name for section in sections()}
+    if len(loc) > 2 and ".".join((*loc[:2], NAME)) in names:
+        return 3
+    return 2 if ".".join(loc[:2]) in names and len(loc) > 1 else 1
+
+
+def _key(loc: Loc) -> Key:
+    """The key at a place."""
+    return keys()[_section_name(loc[:-1]) + f".{loc[-1]}"]
+
+
+def _section_name(loc: Loc) -> str:
+    """A section's name, that of a table which the user named being NAME."""
+    return ".".join((*loc[:2], NAME) if len(loc) == 3 else loc)
 
 
 def _entry(takes: str) -> str:
@@ -367,8 +451,12 @@ def _unknown(loc: Loc) -> str:
         )
     depth = _depth(loc)
     section, name = ".".join(loc[:depth]), loc[depth]
-    own = [k.name for k in keys().values() if k.section == section]
+    own = [k.name for k in keys().values() if k.section == _section_name(loc[:depth])]
     family = {k.name: k.dotted for k in keys().values() if k.section.partition(".")[0] == loc[0]}
+    tables = [s.name.split(".") for s in sections() if s.name.startswith(f"{section}.")]
+    family |= {table: f"{section}.{table}" for _, table, *_ in tables}
+    if depth == 3:
+        family = {k: f"{section}.{k}" for k in own}
     if near := nearest(name, family):
         return f"{section}.{name} is not a key; did you mean {family[near]}?"
     elsewhere = [k.dotted for k in keys().values() if k.name == name.lower()]

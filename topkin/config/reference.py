@@ -36,12 +36,18 @@ class Key:
 
 @dataclass(frozen=True)
 class SectionInfo:
-    """One section: its name (dotted where it is inside another), meaning, keys, and whether a file must have it."""
+    """One section: its name (dotted where it is inside another), meaning, keys, and whether a file must have it.
+
+    Where the user names the tables of a section, as in ``encoder.inputs``, NAME stands for the name.
+    """
 
     name: str
     description: str
     required: bool
     keys: tuple[Key, ...]
+
+
+NAME = "NAME"
 
 
 @cache
@@ -57,6 +63,7 @@ def _sections(above: str, schema: Mapping[str, Any], bodies: Mapping[str, Any]) 
         if (reference := _reference(spec)) is None:
             continue
         name, body = above + property_name, bodies[reference]
+        name += f".{NAME}" if "additionalProperties" in spec else ""
         required = set(body.get("required", ()))
         parts = {key: part for key, part in body["properties"].items() if _reference(part) is None}
         keys = tuple(_key(name, key, part, key in required) for key, part in parts.items())
@@ -100,7 +107,8 @@ def bare_or_quoted(key: str) -> str:
 
 def _reference(spec: Mapping[str, Any]) -> str | None:
     """The name of the section that a property is; None for a key."""
-    options = [spec, *spec.get("anyOf", ())]
+    inside = spec.get("additionalProperties")
+    options = [spec, *spec.get("anyOf", ()), *([inside] if isinstance(inside, dict) else ())]
     return next((str(option["$ref"]).rpartition("/")[2] for option in options if "$ref" in option), None)
 
 
@@ -130,7 +138,8 @@ def takes(spec: Mapping[str, Any]) -> str:
         case "boolean":
             return "true or false"
         case "array":
-            return f"a list, each {takes(spec['items'])}"
+            number = f" of {spec['maxItems']}" if "maxItems" in spec else ""
+            return f"a list{number}, each {takes(spec['items'])}"
         case "object":
             return f"a table of names, each with {takes(spec['additionalProperties'])}"
         case _:

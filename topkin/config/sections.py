@@ -6,27 +6,21 @@ from the descriptions below. Paths are relative to the file that holds them.
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from topkin.baselines.registry import BASELINES
+from topkin.config.encoder import EncoderSettings
+from topkin.config.section import Count, Section, Sql
 
-Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Days = Annotated[float, Field(gt=0, le=36_500)]  # a calendar ends: dates this far from any as-of date exist
 Power = Annotated[float, Field(ge=0, le=10)]
-Sql = Annotated[str, Field(min_length=1)]
 if TYPE_CHECKING:
     Baseline = str
     ListModel = str
 else:  # the names are those of the registry, whatever it holds
     Baseline = Literal[tuple(BASELINES)]
     ListModel = Literal[("encoder", *BASELINES)]
-
-
-class Section(BaseModel):
-    """A frozen table of the configuration that refuses unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class RunSettings(Section):
@@ -45,11 +39,15 @@ class RunSettings(Section):
 class EventsSettings(Section):
     """Purchases in files: which Parquet, which columns, which rows are good."""
 
-    path: str = Field(description="A Parquet file, a folder of them, or a glob.")
+    path: str = Field(description="A Parquet file, a folder of them (hive keys are columns), or a glob.")
     user_id: str = Field("user_id", description="Column with who bought: int64, string or binary.")
-    item_id: str = Field("item_id", description="Column with what was bought: int64, string or binary.")
+    item_id: str = Field(
+        "item_id",
+        description="Column with what was bought: int64, string or binary; items[] for the elements of a list, "
+        "items[].sku for a field of theirs.",
+    )
     timestamp: str = Field(
-        "timestamp", description="Column with when: timestamp, date, ISO 8601 string, or epoch number."
+        "timestamp", description="Column with when: timestamp, date, text that means one moment, or epoch number."
     )
     quantity: str | None = Field(
         None, description="Column with how many pieces, for the rules and the tables; each row counts as one purchase."
@@ -84,9 +82,9 @@ class HeldoutSettings(EventsSettings):
 
 
 class ItemsSettings(Section):
-    """The catalogue, if there is one; sold items that it lacks are added from the purchases."""
+    """The catalogue, if there is one; sold items that it lacks are added from the purchases, see ``missing``."""
 
-    path: str = Field(description="A Parquet file, a folder of them, or a glob.")
+    path: str = Field(description="A Parquet file, a folder of them (hive keys are columns), or a glob.")
     item_id: str = Field("item_id", description="Column with the item, of the purchases' item type.")
     title: str | None = Field(None, description="Column with the title.")
     category: str | None = Field(None, description="Column with the category.")
@@ -97,6 +95,21 @@ class ItemsSettings(Section):
         description="Column with a vector of the item's content, made before by any pretrained encoder: a list of "
         "floats, as many for each item.",
     )
+    missing: Literal["list", "exclude"] = Field(
+        "list",
+        description="What becomes of items sold that the catalogue lacks: they may be recommended (list), or count "
+        "only in histories and in training (exclude). How many there are is told.",
+    )
+    duplicates: Literal["first", "last"] = Field(
+        "first",
+        description="Which of an item's rows counts, where it is listed several times: the first or the last, by file "
+        "name and row; the others are rejected and counted.",
+    )
+    latest_by: str | None = Field(
+        None,
+        description="Column with a time or a number, such as updated_at: of an item's rows that with the greatest "
+        "counts, and duplicates decides among equals.",
+    )
     normalise: dict[str, Sql] = Field(default_factory=dict, description="As for purchases.")
     rules: dict[str, Sql] = Field(default_factory=dict, description="As for purchases.")
 
@@ -104,9 +117,19 @@ class ItemsSettings(Section):
 class UsersSettings(Section):
     """The users to serve beside those with purchases, if there is such a table."""
 
-    path: str = Field(description="A Parquet file, a folder of them, or a glob.")
+    path: str = Field(description="A Parquet file, a folder of them (hive keys are columns), or a glob.")
     user_id: str = Field("user_id", description="Column with the user, of the purchases' user type.")
     segment: str | None = Field(None, description="Column with a group of users; it wins over the purchases'.")
+    duplicates: Literal["first", "last"] = Field(
+        "first",
+        description="Which of a user's rows counts, where it is listed several times: the first or the last, by file "
+        "name and row; the others are rejected and counted.",
+    )
+    latest_by: str | None = Field(
+        None,
+        description="Column with a time or a number, such as updated_at: of a user's rows that with the greatest "
+        "counts, and duplicates decides among equals.",
+    )
     normalise: dict[str, Sql] = Field(default_factory=dict, description="As for purchases.")
     rules: dict[str, Sql] = Field(default_factory=dict, description="As for purchases.")
 
@@ -119,6 +142,17 @@ class PrepareSettings(Section):
         "time",
         description="What is held out: all from the as-of date on, or the last purchase of each user before it, which "
         "lets the model know what others bought later. A section [heldout] takes the place of both.",
+    )
+    max_reject_share: Share = Field(
+        0.2,
+        description="Share of an input's rows that may be rejected for reasons of topkin's own, such as times that "
+        "cannot be read; with more of them check finds fault and the run ends here. With rules of yours and purchases "
+        "without a user half of the rows may go, or this share if it is more.",
+    )
+    max_reject_share_by_reason: dict[str, Share] = Field(
+        default_factory=dict,
+        description="Reason to the share of rows that may be rejected for it, by which alone it is judged: 1 for a "
+        "rule that is meant to take most rows away.",
     )
 
 
@@ -333,8 +367,10 @@ class RecommendSettings(Section):
     cooldown_by_category: dict[str, Days] = Field(
         default_factory=dict, description="Category to days that replace cooldown_days."
     )
-    allow: str | None = Field(None, description="Parquet with the only items that may be listed, column item_id.")
-    deny: str | None = Field(None, description="Parquet with items that may never be listed, column item_id.")
+    allow: str | None = Field(None, description="Parquet with the only items that may be listed.")
+    allow_column: str = Field("item_id", description="Column of allow with the item's id, of the purchases' item type.")
+    deny: str | None = Field(None, description="Parquet with items that may never be listed.")
+    deny_column: str = Field("item_id", description="Column of deny with the item's id, of the purchases' item type.")
     min_history: Count = Field(1, description="Purchases below which a user gets the popular items instead.")
     because: Annotated[int, Field(ge=0, le=20)] = Field(3, description="Bought items named as reasons for each item.")
 
@@ -395,7 +431,6 @@ class PublishSettings(Section):
         "the model itself is passed over.",
     )
     min_users: Count = Field(1, description="Users that must have a list.")
-    max_reject_share: Share = Field(0.9, description="Share of rows rejected above which nothing is published.")
 
 
 class Settings(Section):
@@ -409,6 +444,7 @@ class Settings(Section):
     prepare: PrepareSettings = Field(default_factory=lambda: PrepareSettings())
     train: TrainSettings = Field(default_factory=lambda: TrainSettings())
     embed: EmbedSettings = Field(default_factory=lambda: EmbedSettings())
+    encoder: EncoderSettings | None = None
     index: IndexSettings = Field(default_factory=lambda: IndexSettings())
     recommend: RecommendSettings = Field(default_factory=lambda: RecommendSettings())
     similar: SimilarSettings = Field(default_factory=lambda: SimilarSettings())
@@ -432,6 +468,14 @@ class Settings(Section):
                 "there, or take them off"
             )
         return self
+
+
+class EncoderRunSettings(Section):
+    """The sections that `topkin embed` reads where it runs a trained model."""
+
+    encoder: EncoderSettings
+    items: ItemsSettings
+    embed: EmbedSettings = Field(default_factory=lambda: EmbedSettings())
 
 
 METRICS = ("recall", "precision", "ndcg", "map", "mrr", "hit_rate")

@@ -1,7 +1,9 @@
 """Work in batches of one size, a size that fits in memory."""
 
-from collections.abc import Callable
-from typing import TypeVar
+import queue
+import threading
+from collections.abc import Callable, Generator, Iterable
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -33,3 +35,46 @@ def in_batches(call: Callable[[np.ndarray], np.ndarray], rows: int, size: int, w
         batch = np.arange(start, min(start + size, rows))
         out[batch] = call(batch)
     return out
+
+
+def prefetched(items: Iterable[T], depth: int = 2) -> Generator[T, None, None]:
+    """The items, made by a thread while the caller works on those before; at most ``depth`` wait.
+
+    An error of the thread is raised here, in its place. A caller that stops early stops the thread.
+    """
+    waiting: queue.Queue[tuple[bool, Any]] = queue.Queue(depth)
+    stopped = threading.Event()
+
+    def put(last: bool, value: Any) -> bool:
+        while not stopped.is_set():
+            try:
+                waiting.put((last, value), timeout=0.1)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+    def work() -> None:
+        try:
+            for item in items:
+                if not put(False, item):
+                    return
+        except BaseException as e:  # noqa: BLE001 - it is raised where the items are read
+            put(True, e)
+        else:
+            put(True, None)
+
+    thread = threading.Thread(target=work, name="prefetch", daemon=True)
+    thread.start()
+    try:
+        while True:
+            last, value = waiting.get()
+            if not last:
+                yield value
+            elif value is None:
+                return
+            else:
+                raise value
+    finally:
+        stopped.set()
+        thread.join()

@@ -81,13 +81,15 @@ def merge_sales(tables: Iterable[pa.Table]) -> pa.Table:
     return grouped.append_column("last_price", price).select(rows.schema.names).cast(rows.schema).combine_chunks()
 
 
-def catalogue(sold: pa.Table, items: pa.Table | None = None) -> pa.Table:
+def catalogue(sold: pa.Table, items: pa.Table | None = None, *, missing_available: bool = True) -> pa.Table:
     """``schemas.catalogue`` of all sales and of an items' table (item_id sorted and distinct).
 
-    Sold items that the items' table lacks are added, available. A price that it lacks is that of the last sale.
+    Sold items that the items' table lacks are added, available or not by ``missing_available``; without a table all are
+    available. A price that it lacks is that of the last sale.
     Vectors, where the table has them, stay as they are; sold items that it lacks get zeros.
     """
     if items is None:
+        missing_available = True
         items = schemas.catalogue(sold.schema.field("item_id").type).empty_table()
     with_vectors = "vector" in items.column_names
     vector_dim = items.schema.field("vector").type.list_size if with_vectors else None
@@ -100,7 +102,7 @@ def catalogue(sold: pa.Table, items: pa.Table | None = None) -> pa.Table:
     columns: dict[str, pa.ChunkedArray] = {"item_id": item_ids}
     columns |= {name: listed[name] for name in ("title", "category")}
     columns["price"] = pc.coalesce(listed["price"], sale["last_price"])
-    columns["available"] = pc.fill_null(listed["available"], True)
+    columns["available"] = pc.fill_null(listed["available"], missing_available)
     columns |= {name: pc.fill_null(sale[name], 0) for name in ("events", "users", "recent")}
     columns |= {name: sale[name] for name in ("first_sale", "last_sale")}
     if with_vectors:

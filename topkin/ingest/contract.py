@@ -4,11 +4,9 @@ The contract is asked of each file, for in a folder the first file's schema woul
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cache
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -16,24 +14,33 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from topkin.artifacts import ids
+from topkin.config.reference import as_toml, bare_or_quoted
 from topkin.config.sections import Settings
 from topkin.errors import ConfigError, InputError, TopkinError
 from topkin.ingest import timestamps
-from topkin.ingest.files import FILE, ROW, File, Files, batches, find, opened
+from topkin.ingest.files import FILE, ROW, File, Files, Footer, batches, find, read_footers
+from topkin.ingest.folders.dates import time_expression
 from topkin.ingest.readers import ACCEPTED, ROLES, common_type, escape_invalid_utf8
 from topkin.ingest.rules import Rules
 from topkin.ingest.sql import nearest
+from topkin.ingest.values.baskets import PLACE, flat_schema, list_path, missing_path, several_lists
+from topkin.ingest.values.id_faults import merged_floats
+from topkin.ingest.values.type_cures import type_cure
 
 
 @dataclass(frozen=True, kw_only=True)
 class InputSource:
-    """One input of the configuration: ``columns`` maps what topkin calls a column to what the file does."""
+    """One input of the configuration: ``columns`` maps what topkin calls a column to what the file does.
+
+    keep: which row of an item or a user counts that is listed several times, ``first`` or ``last``.
+    """
 
     name: str
     path: str
     columns: Mapping[str, str]
     rules: Rules = field(default_factory=Rules)
     time_unit: str = "auto"
+    keep: str = "first"
 
     def column(self, role: str) -> str | None:
         """The file's name of a column; None where it is not configured."""
@@ -52,6 +59,7 @@ def sources(settings: Settings) -> dict[str, InputSource]:
                 columns={r: getattr(section, r) for r in roles if getattr(section, r) is not None},
                 rules=Rules.of(name, section.normalise, section.rules),
                 time_unit=getattr(section, "time_unit", "auto"),
+                keep=section.duplicates if name in ("items", "users") else "first",
             )
     return inputs
 
@@ -64,6 +72,8 @@ class Inspection:
     vectors of a fixed size, by vector.
     ``earliest``: the first purchase as the files' own statistics say, naive UTC, where all do. ``latest``: the last,
     as those say that do.
+    ``schema``: the columns of the first file with rows, those of folders' names among them.
+    ``passed_over``: the files that are not read, in words.
     ``findings``: what breaks the contract; where there are any, the rest is not to be relied on.
     """
 
@@ -73,6 +83,8 @@ class Inspection:
     types: Mapping[str, pa.DataType] = field(default_factory=dict)
     earliest: datetime | None = None
     latest: datetime | None = None
+    schema: pa.Schema = field(default_factory=lambda: pa.schema([]))
+    passed_over: str = ""
     findings: tuple[TopkinError, ...] = ()
 
     @property
@@ -100,8 +112,14 @@ def columns_read(source: InputSource, available: Sequence[str]) -> list[str]:
 Bind = Callable[[pa.Schema], pa.Schema]
 
 
-def _name_faults(source: InputSource, names: Sequence[str], columns: Sequence[str]) -> list[str]:
+def _name_faults(source: InputSource, schema: pa.Schema, columns: Sequence[str]) -> list[str]:
     """What the names of a file's columns break, for a message that begins with the file."""
+    names = schema.names
+    own = [n for n in names if list_path(n) is None]
+    if lists := several_lists(columns, own):
+        return [f": one list of a row can become rows, got {' and '.join(lists)}: write them as one list of structs"]
+    if wrong := [text for c in columns if c not in names and (text := missing_path(c, schema)) is not None]:
+        return [f": {text}" for text in wrong]
     keys = {c: f"{source.name}.{r}" for r, c in source.columns.items()}
     missing = " has no column {!r} ({}){}; its columns are {}: {}"
     twice = " has {} columns called {!r}: a name must mean one of them, rename the others"
@@ -120,7 +138,7 @@ def _name_faults(source: InputSource, names: Sequence[str], columns: Sequence[st
     ]
     faults += [twice.format(names.count(c), c) for c in columns if names.count(c) > 1]
     faults += [
-        f": column {c!r} has a name that topkin keeps for itself: rename it" for c in columns if c in (FILE, ROW)
+        f": column {c!r} has a name that topkin keeps for itself: rename it" for c in columns if c in (FILE, ROW, PLACE)
     ]
     clash = sorted(c for c in columns if sum(c.lower() == o.lower() for o in columns) > 1)
     if clash and not faults:
@@ -128,82 +146,109 @@ def _name_faults(source: InputSource, names: Sequence[str], columns: Sequence[st
     return faults
 
 
-def _type_faults(source: InputSource, bound: pa.Schema) -> list[str]:
-    """What the types of a file's columns, after ``normalise``, break, for a message that begins with the file."""
+def _with_parts(source: InputSource, schema: pa.Schema, fault: str) -> str:
+    """A fault, with the expression that makes a missing time of columns for year, month and day."""
+    column = source.column("timestamp")
+    time = time_expression(schema) if column and fault.startswith(f" has no column {column!r} ") else None
+    return (
+        f"{fault}, or {source.name}.normalise.{bare_or_quoted(column)} = {as_toml(time)}" if column and time else fault
+    )
+
+
+def _type_faults(source: InputSource, bound: pa.Schema, lost: Mapping[str, str]) -> list[str]:
+    """What the types of a file's columns, after ``normalise``, break, for a message that begins with the file.
+
+    lost: why columns of floats hold ids no more.
+    """
     faults = []
     for role, c in source.columns.items():
         accepts, accepted = ACCEPTED[role]
         t = bound.field(c).type
         if not accepts(t):
-            advice = f"set {source.name}.normalise.{c} to an SQL expression that gives {accepted}"
-            advice = ids.suggest_cast(c, t, source.name) if role.endswith("_id") else advice
-            faults.append(f": column {c!r} ({source.name}.{role}) must be {accepted}, got {t}: {advice}")
+            came = lost[c] if c in lost else f"{t}: {type_cure(source.name, role, c, t)}"
+            faults.append(f": column {c!r} ({source.name}.{role}) must be {accepted}, got {came}")
     return faults
 
 
-class _Footer(NamedTuple):
-    schema: pa.Schema
-    rows: int
-    span: tuple[datetime, datetime] | None
-
-
 def inspect(source: InputSource, files: Files) -> Inspection:
-    """Find the files of an input and hold each to the contract, by its footer alone."""
+    """Find the files of an input and hold each to the contract, by its footer alone.
+
+    A file without rows is held to nothing.
+    """
     try:
-        paths = find(f"{source.name}.path", source.path, files)
+        listing = find(f"{source.name}.path", source.path, files)
     except InputError as e:
         return Inspection(source=source, findings=(e,))
 
-    def footer(file: File) -> _Footer | InputError:
-        try:
-            with opened(source.name, file.path, files) as parquet:
-                return _Footer(parquet.schema_arrow, parquet.metadata.num_rows, _span(parquet, source))
-        except InputError as e:
-            return e
-
-    with ThreadPoolExecutor(8) as pool:
-        footers = list(zip(paths, pool.map(footer, paths), strict=True))
-    faults: list[tuple[str, TopkinError]] = [(file.path, e) for file, e in footers if isinstance(e, InputError)]
-    read = [(file, f) for file, f in footers if isinstance(f, _Footer)]
-    if not read:
-        return Inspection(source=source, findings=_merge_alike(faults))
-    try:
-        names = list(dict.fromkeys(name for _, f in read for name in f.schema.names))
-        columns = columns_read(source, _common(names, read[0][1].schema.names))
-    except ConfigError as e:
-        return Inspection(source=source, findings=(*_merge_alike(faults), e))
-    types = _check_files(source, [(file.path, f.schema) for file, f in read], columns, faults)
-    findings = _merge_alike(faults)
-    if not findings and not any(f.rows for _, f in read):
-        findings = (InputError(f"{source.name}.path: {source.path} holds no rows"),)
-    spans = [f.span for _, f in read if f.rows]
-    stated = [span for span in spans if span is not None]
-    return Inspection(
+    footers = read_footers(source.name, listing, files, lambda parquet, file: _span(parquet, file, source))
+    faults: list[tuple[str, TopkinError]] = [
+        (file.path, e) for file, e in zip(listing.files, footers, strict=True) if isinstance(e, InputError)
+    ]
+    configured = source.columns.values()
+    every = [replace(f, schema=flat_schema(f.schema, configured)) for f in footers if isinstance(f, Footer)]
+    read = [f for f in every if f.file.rows]
+    found = Inspection(
         source=source,
-        files=tuple(replace(file, rows=f.rows) for file, f in read),
+        files=tuple(f.file for f in every),
+        schema=next((f.schema for f in [*read, *every]), pa.schema([])),
+        passed_over=listing.passed_over,
+        findings=_merge_alike(faults),
+    )
+    if not read:
+        empty = InputError(f"{source.name}.path: {source.path} holds no rows")
+        return found if found.findings else replace(found, findings=(empty,))
+    try:
+        names = list(dict.fromkeys(name for f in read for name in f.schema.names))
+        columns = columns_read(source, _common(names, read[0].schema.names))
+    except ConfigError as e:
+        return replace(found, findings=(*found.findings, e))
+    some = _first_values(source, read[0].file, _float_ids(source, read[0].schema), files)
+    types = _check_files(source, [(f.file.path, f.schema) for f in read], columns, faults, some)
+    spans = _spans([f.look for f in read], source.time_unit)
+    stated = [span for span in spans if span is not None]
+    return replace(
+        found,
         columns=tuple(columns),
         types=types,
-        earliest=min((first for first, _ in stated), default=None) if len(stated) == len(spans) else None,
+        earliest=min((first for first, _ in stated), default=None) if len(stated) == len(read) else None,
         latest=max((last for _, last in stated), default=None),
-        findings=findings,
+        findings=_merge_alike(faults),
     )
 
 
 def inspect_table(source: InputSource, rows: pa.Table) -> Inspection:
     """As :func:`inspect`, of rows that are in memory: messages name them by the source's path."""
     try:
-        columns = columns_read(source, rows.schema.names)
+        schema = flat_schema(rows.schema, source.columns.values())
+        columns = columns_read(source, schema.names)
     except ConfigError as e:
         return Inspection(source=source, findings=(e,))
     faults: list[tuple[str, TopkinError]] = []
-    types = _check_files(source, [(source.path, rows.schema)], columns, faults)
+    some = {c: rows[c] for c in _float_ids(source, schema) if c in rows.column_names}
+    types = _check_files(source, [(source.path, schema)], columns, faults, some)
     findings = [error for _, error in faults]
     if not findings and not len(rows):
         findings = [InputError(f"{source.name} must have rows, got none: look at how the table was made")]
     if findings:
         return Inspection(source=source, findings=tuple(findings))
     file = File(source.path, rows.nbytes, rows=len(rows))
-    return Inspection(source=source, files=(file,), columns=tuple(columns), types=types)
+    return Inspection(source=source, files=(file,), columns=tuple(columns), schema=rows.schema, types=types)
+
+
+def _float_ids(source: InputSource, schema: pa.Schema) -> list[str]:
+    """The columns of ids that are floats as they came, and that no expression replaces."""
+    computed = {c.lower() for c, _ in source.rules.normalise}
+    columns = [c for role, c in source.columns.items() if role.endswith("_id") and c.lower() not in computed]
+    own = [c for c in columns if schema.names.count(c) == 1]
+    return [c for c in own if pa.types.is_floating(ids.storage(schema.field(c).type))]
+
+
+def _first_values(source: InputSource, file: File, columns: Sequence[str], files: Files) -> dict[str, pa.ChunkedArray]:
+    """The first values of some columns of a file; none where it cannot be read, which its reader tells."""
+    try:
+        return {c: next(batches(source.name, file, files, [c], rows=65_536))[c] for c in columns}
+    except InputError:
+        return {}
 
 
 def _check_files(
@@ -211,18 +256,28 @@ def _check_files(
     schemas_read: Sequence[tuple[str, pa.Schema]],
     columns: Sequence[str],
     faults: list[tuple[str, TopkinError]],
+    float_ids: Mapping[str, pa.ChunkedArray],
 ) -> dict[str, pa.DataType]:
-    """Add the faults of each file of (path, schema) to ``faults``; the types that all files share, by role."""
+    """Add the faults of each file of (path, schema) to ``faults``; the types that all files share, by role.
+
+    float_ids: some values of columns of floats that should be ids.
+    """
+    lost = {c: why for c, values in float_ids.items() if (why := merged_floats(ids.decoded(values))) is not None}
     bind = cache(source.rules.bound)
     types: dict[str, tuple[pa.DataType, str]] = {}  # and the first file that has it
     for path, schema in schemas_read:
-        broken = _name_faults(source, schema.names, columns)
+        broken = [_with_parts(source, schema, fault) for fault in _name_faults(source, schema, columns)]
+        known = list(dict.fromkeys([*schema.names, *columns, *source.columns.values()]))
+        unknown = source.rules.column_faults(known, sides=source.name in ("purchases", "heldout"))
+        faults.extend((path, e) for e in unknown)
+        if unknown and not broken:
+            continue
         try:
             bound = schema if broken else bind(pa.schema([schema.field(c) for c in columns]))
         except ConfigError as e:  # the same for each file
             faults.append((path, e))
             continue
-        broken = broken or _type_faults(source, bound)
+        broken = broken or _type_faults(source, bound, lost)
         for role in ("user_id", "item_id", "vector") if not broken else ():
             column = source.column(role)
             t = None if column is None else common_type(role, bound.field(column).type)
@@ -256,12 +311,20 @@ def _merge_alike(faults: Sequence[tuple[str, TopkinError]]) -> tuple[TopkinError
     return tuple(merged)
 
 
-def _span(parquet: pq.ParquetFile, source: InputSource) -> tuple[datetime, datetime] | None:
-    """The least and the greatest time of a file, by its statistics; None where they do not have it."""
+Span = tuple[datetime, datetime]
+"""The first and the last time of a file, naive UTC."""
+
+
+def _span(parquet: pq.ParquetFile, file: File, source: InputSource) -> Span | pa.Scalar | None:
+    """The least and the greatest time of a file by its statistics, or the one of its folder; None for neither."""
     column = source.column("timestamp")
     meta, schema = parquet.metadata, parquet.schema_arrow
     computed = {c.lower() for c, _ in source.rules.normalise}
-    if column is None or schema.names.count(column) != 1 or column.lower() in computed:
+    if column is None or column.lower() in computed:
+        return None
+    if (value := file.missing_from(schema).get(column)) is not None:
+        return value if timestamps.accepts(value.type) else None
+    if schema.names.count(column) != 1:
         return None
     t = schema.field(column).type
     if not (pa.types.is_timestamp(t) or pa.types.is_date32(t)):
@@ -279,24 +342,38 @@ def _span(parquet: pq.ParquetFile, source: InputSource) -> tuple[datetime, datet
             return None
     if not ends:
         return None
-    micros, _ = timestamps.to_micros(pa.chunked_array([pa.array(ends).cast(t)]))
+    return _ends(pa.chunked_array([pa.array(ends).cast(t)]))
+
+
+def _ends(times: pa.ChunkedArray) -> Span:
+    """The first and the last of times."""
+    micros, _ = timestamps.to_micros(times)
     first, last = (np.datetime64(int(m), "us").item() for m in (micros.min(), micros.max()))
     return first, last
+
+
+def _spans(looks: Sequence[Span | pa.Scalar | None], unit: str) -> list[Span | None]:
+    """The span of each file, the values of folders read as times, all at once."""
+    values = [value for value in looks if isinstance(value, pa.Scalar)]
+    if not values:
+        return list(looks)
+    times = pa.chunked_array([pa.array([value.as_py() for value in values], values[0].type)])
+    micros, state = timestamps.to_micros(times, unit)
+    read = iter(np.where(state == timestamps.READ, micros.astype("datetime64[us]"), np.datetime64("NaT")).tolist())
+
+    def span(look: Span | pa.Scalar | None) -> Span | None:
+        if not isinstance(look, pa.Scalar):
+            return look
+        time = next(read)
+        return None if time is None else (time, time)
+
+    return [span(look) for look in looks]
 
 
 def _common(names: list[str], first: list[str]) -> list[str]:
     """The column names of all files, those of the first winning over others that differ in letter case only."""
     lower = {n.lower() for n in first}
     return [*first, *(n for n in names if n not in first and n.lower() not in lower)]
-
-
-def sample(inspection: Inspection, files: Files, rows: int = 8192) -> pa.Table | None:
-    """The first rows of an input, as its reader gives them but their texts readable; None where it has none."""
-    for file in inspection.files:
-        for table in batches(inspection.source.name, file.path, files, inspection.columns, rows=rows):
-            if len(table):
-                return escape_invalid_utf8(table).rows
-    return None
 
 
 def vector_dim(inspection: Inspection, files: Files) -> int | None:
@@ -311,7 +388,7 @@ def vector_dim(inspection: Inspection, files: Files) -> int | None:
     if "vector" in inspection.types:
         return int(inspection.types["vector"].list_size)
     for file in inspection.files:
-        for table in batches(source.name, file.path, files, inspection.columns, rows=8192):
+        for table in batches(source.name, file, files, inspection.columns, rows=8192):
             if (length := vector_length(source, table)) is not None:
                 return length
     raise InputError(

@@ -1,7 +1,7 @@
 """Prepare in memory: what the prepare job does, as functions of tables; and the counts of where rows went."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -10,24 +10,32 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from topkin.artifacts import schemas
+from topkin.artifacts.ids import Values
 from topkin.ingest.catalogue import catalogue, merge_sales, sales, vocabulary, words_vocabulary
 from topkin.ingest.cleaning import (
     Cleaned,
     clean_items,
     clean_purchases,
     clean_users,
-    first_of_each_id,
     item_rows,
+    one_of_each_id,
     purchase_rows,
     user_rows,
 )
 from topkin.ingest.contract import InputSource
 from topkin.ingest.events import histories, sort_and_deduplicate, split_by_time
 from topkin.ingest.files import FILE
+from topkin.ingest.joins.measure import EXAMPLES, IdCounts, Join, measure_join
+from topkin.ingest.joins.words import short_line
+from topkin.ingest.judging.lookups import Lookup
 from topkin.ingest.splits import count_leaks, hold_out_last
+from topkin.ingest.values.baskets import rows_added
 
 COUNTS = schemas.schema(source=pa.string(), kind=pa.string(), reason=pa.string(), n=pa.int64())
-"""Rows by what became of them: accepted, duplicates, rejected for a reason; and other counts, of no source."""
+"""Rows by what became of them: accepted, duplicates, rejected for a reason; added by lists; counts of no source.
+
+Those of a join have its columns for source and kind.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +43,8 @@ class PreparePlan:
     """What preparing depends on, beside the rows. ``as_of`` and ``clock`` are naive UTC.
 
     split: ``time`` or ``last``, see ``config.Prepare``; a source ``heldout`` takes its place. vector_dim: how many
-    numbers the items' vectors have, where there are some.
+    numbers the items' vectors have, where there are some. missing: ``list`` or ``exclude``, whether sold items that the
+    items' table lacks may be recommended. lookups: what the purchases' rules ask, by side.
     """
 
     purchases: InputSource
@@ -50,6 +59,8 @@ class PreparePlan:
     drop_duplicates: bool = True
     split: str = "time"
     vector_dim: int | None = None
+    missing: str = "list"
+    lookups: Mapping[str, Lookup] = field(default_factory=dict)
 
     @property
     def sources(self) -> dict[str, InputSource]:
@@ -61,18 +72,21 @@ class PreparePlan:
         """The schema of the accepted rows of an input."""
         if name in ("purchases", "heldout"):
             return purchase_rows(self.user_type, self.item_type, row_hashes=self.drop_duplicates)
-        return item_rows(self.item_type, self.vector_dim) if name == "items" else user_rows(self.user_type)
+        latest = "latest_by" in self.sources[name].columns
+        if name == "items":
+            return item_rows(self.item_type, self.vector_dim, latest=latest)
+        return user_rows(self.user_type, latest=latest)
 
-    def clean(self, name: str, rows: pa.Table) -> Cleaned:
-        """Clean rows of an input, with FILE and ROW."""
+    def clean(self, name: str, rows: pa.Table, lookups: Mapping[str, pa.Table] | None = None) -> Cleaned:
+        """Clean rows of an input, with FILE and ROW; ``lookups``: the tables of the plan's look-ups, by side."""
         source = self.sources[name]
         if name in ("purchases", "heldout"):
-            return clean_purchases(rows, source, self.clock, row_hashes=self.drop_duplicates)
+            return clean_purchases(rows, source, self.clock, row_hashes=self.drop_duplicates, lookups=lookups)
         return clean_items(rows, source, self.vector_dim) if name == "items" else clean_users(rows, source)
 
 
 class PreparedPart(NamedTuple):
-    """What one partition of users becomes."""
+    """What one partition of users becomes. held_items: the purchases of each item of a source ``heldout``."""
 
     events: pa.Table
     heldout: pa.Table
@@ -80,6 +94,7 @@ class PreparedPart(NamedTuple):
     rejects: pa.Table
     sales: pa.Table
     segments: pa.Table
+    held_items: pa.Table
     counts: pa.Table
 
 
@@ -124,6 +139,54 @@ def count_rejects(rejects: pa.Table) -> pa.Table:
     return pa.table([counts["source"], kind, counts["reason"], counts["count_all"]], schema=COUNTS)
 
 
+Count = tuple[str, str, str, int]
+ITEMS, USERS = ("purchases.item_id", "items.item_id"), ("purchases.user_id", "users.user_id")
+HELD_ITEMS, HELD_USERS = ("heldout.item_id", "purchases.item_id"), ("heldout.user_id", "purchases.user_id")
+JOINS = (ITEMS, USERS, HELD_ITEMS, HELD_USERS)
+"""The joins of the prepared tables, left and right: ``purchases`` are those before the as-of date."""
+
+_JOIN_COUNTS = ("left_ids", "right_ids", "shared_ids", "left_rows", "right_rows", "shared_rows")
+
+
+def held_items_schema(item: pa.DataType) -> pa.Schema:
+    """Items with how often they were held out."""
+    return schemas.schema(item_id=item, events=pa.int64())
+
+
+def count_items(items: Values) -> pa.Table:
+    """``held_items_schema`` of the items of purchases."""
+    counts = IdCounts.of(items)
+    return pa.table([counts.ids, counts.rows], schema=held_items_schema(items.type))
+
+
+def merge_held_items(tables: Sequence[pa.Table]) -> pa.Table:
+    """``held_items_schema`` of several groups of users as one table."""
+    rows = pa.concat_tables(tables)
+    summed = rows.group_by("item_id", use_threads=False).aggregate([("events", "sum")])
+    return summed.rename_columns({"events_sum": "events"}).select(rows.schema.names).cast(rows.schema).combine_chunks()
+
+
+def _counted(table: pa.Table) -> IdCounts:
+    """The items of a table with columns item_id (distinct) and events."""
+    return IdCounts(table["item_id"].combine_chunks(), np.asarray(table["events"], np.int64))
+
+
+def _join_counts(join: Join) -> list[Count]:
+    """A join as counts of source left and kind right, which are summed over partitions."""
+    return [(join.left, join.right, name, getattr(join, name)) for name in _JOIN_COUNTS]
+
+
+def _joins(by_kind: Mapping[tuple[str, str], Mapping[str, int]]) -> list[Join]:
+    """The joins of merged counts by source and kind, then reason."""
+    joins = []
+    for left, right in JOINS:
+        if (left, right) in by_kind:
+            counts = {name: by_kind[left, right][name] for name in _JOIN_COUNTS}
+            lacks = sorted(by_kind.get((left, f"{right} lacks"), {}).items(), key=lambda e: (-e[1], e[0]))
+            joins.append(Join.of_counts(left, right, counts, dict(lacks[:EXAMPLES])))
+    return joins
+
+
 def prepare_part(
     purchases: pa.Table, users: pa.Table | None, plan: PreparePlan, to_hold_out: pa.Table | None = None
 ) -> PreparedPart:
@@ -133,19 +196,23 @@ def prepare_part(
     """
     events, dropped = sort_and_deduplicate(purchases)
     before, heldout = split_by_time(events, plan.as_of)
-    more: list[tuple[str, str, str, int]] = []
+    more: list[Count] = []
+    held_items = count_items(before["item_id"].slice(0, 0))
     if plan.split == "last":
         before, heldout = hold_out_last(before)
     if plan.heldout is not None and to_hold_out is not None:
         heldout, again = sort_and_deduplicate(to_hold_out)
         late, early = count_leaks(events, heldout, plan.as_of)
-        more = [("heldout", "accepted", "", len(heldout)), ("heldout", "duplicates", "", again)]
+        held_items = count_items(heldout["item_id"])
+        join = measure_join(*HELD_USERS, IdCounts.of(heldout["user_id"]), IdCounts.of(before["user_id"]))
+        more = [*_join_counts(join), ("heldout", "accepted", "", len(heldout)), ("heldout", "duplicates", "", again)]
         more += [("", "late_rows", "", late), ("", "early_rows", "", early)]
     rejects = schemas.REJECTS.empty_table()
     listed = 0
     if plan.users is not None and users is not None:
-        users, rejects = first_of_each_id(users, plan.users)
+        users, rejects = one_of_each_id(users, plan.users)
         listed = len(users)
+        more += _join_counts(measure_join(*USERS, IdCounts.of(before["user_id"]), IdCounts.of(users["user_id"])))
     lists = histories(before, users)
     lengths = np.asarray(pc.list_value_length(lists["items"]))
     sold = sales(before, plan.as_of, plan.recent_days)
@@ -159,21 +226,29 @@ def prepare_part(
         ("", "users", "", len(lists)),
         ("", "users_without_history", "", int((lengths == 0).sum())),
     ]
-    return PreparedPart(before, heldout, lists, rejects, sold, vocabulary(lists["segment"]), counts_of(*counts))
+    segments = vocabulary(lists["segment"])
+    return PreparedPart(before, heldout, lists, rejects, sold, segments, held_items, counts_of(*counts))
 
 
 def prepare_catalogue(
-    sold: pa.Table, items: pa.Table | None, segments: pa.Table, plan: PreparePlan
+    sold: pa.Table, items: pa.Table | None, segments: pa.Table, held_items: pa.Table, plan: PreparePlan
 ) -> PreparedCatalogue:
-    """The catalogue and vocabularies from merged sales, all accepted rows of the items' table, and segments."""
+    """The catalogue and vocabularies from merged sales, accepted rows of the items' table, segments and held items."""
     rejects = schemas.REJECTS.empty_table()
     listed = 0
+    sold_ids, joins = _counted(sold), []
+    if plan.heldout is not None:
+        joins += _join_counts(measure_join(*HELD_ITEMS, _counted(held_items), sold_ids))
     if plan.items is not None and items is not None:
-        items, rejects = first_of_each_id(items, plan.items)
+        items, rejects = one_of_each_id(items, plan.items)
         listed = len(items)
-    rows = catalogue(sold, items)
+        join = measure_join(*ITEMS, sold_ids, IdCounts.of(items["item_id"]))
+        joins += _join_counts(join)
+        joins += [(join.left, f"{join.right} lacks", example, n) for example, n in join.examples.items()]
+    rows = catalogue(sold, items, missing_available=plan.missing == "list")
     unsold = int(pc.sum(pc.equal(rows["events"], 0)).as_py() or 0)
     counts = [("items", "accepted", "", listed), ("", "items", "", len(rows)), ("", "items_without_sales", "", unsold)]
+    counts += joins
     vocabularies = {
         "words": words_vocabulary(rows["title"]),
         "categories": vocabulary(rows["category"]),
@@ -196,7 +271,8 @@ def statistics(
 ) -> dict[str, Any]:
     """The content of statistics.json from merged counts, (files, rows) of each input, and the sale span.
 
-    Raises AssertionError where a row was neither accepted nor dropped nor rejected.
+    Rows of files, and those that their lists added, ``unnested``, are accepted, duplicates or rejected. Raises
+    AssertionError where one is none of them.
     """
     summary: dict[str, Any] = {"as_of": plan.as_of.isoformat(), "sources": {}}
     summary.update(user_type=str(plan.user_type), item_type=str(plan.item_type))
@@ -211,8 +287,12 @@ def statistics(
         accepted, duplicates = total(name, "accepted"), total(name, "duplicates")
         rejected = by_kind.get((name, "rejected"), {})
         n, rows = files[name]
-        assert rows == accepted + duplicates + sum(rejected.values()), (name, rows, accepted, duplicates, rejected)
+        unnested = total(name, "unnested")
+        whole = rows + unnested
+        assert whole == accepted + duplicates + sum(rejected.values()), (name, whole, accepted, duplicates, rejected)
         summary["sources"][name] = {"files": n, "rows": rows, "accepted": accepted, "duplicates": duplicates}
+        if unnested:
+            summary["sources"][name]["unnested"] = unnested
         summary["sources"][name]["rejected"] = rejected
     if plan.vector_dim is not None:
         summary["vector_dim"] = plan.vector_dim
@@ -220,6 +300,7 @@ def statistics(
         summary["leaks"] = {kind: total("", kind) for kind in ("late_rows", "early_rows")}
     for kind in ("events", "heldout_events", "users", "users_without_history", "items", "items_without_sales"):
         summary[kind] = total("", kind)
+    summary["joins"] = [{"line": short_line(join, plan.missing), **join.to_json()} for join in _joins(by_kind)]
     for name in _SPAN.names:
         time = span[name][0].as_py()
         summary[name] = None if time is None else time.isoformat()
@@ -231,16 +312,18 @@ def sorted_rejects(rejects: pa.Table) -> pa.Table:
     return rejects.sort_by([("source", "ascending"), ("file", "ascending"), ("row", "ascending")]).combine_chunks()
 
 
-def prepare(raw: Mapping[str, pa.Table], plan: PreparePlan) -> Prepared:
-    """Prepare whole inputs in memory: each a table of the columns read, FILE and ROW, by name."""
-    cleaned = {name: plan.clean(name, raw[name]) for name in plan.sources}
+def prepare(raw: Mapping[str, pa.Table], plan: PreparePlan, lookups: Mapping[str, pa.Table] | None = None) -> Prepared:
+    """Prepare whole inputs in memory: each a table of the columns read, FILE and ROW, by name; look-ups by side."""
+    cleaned = {name: plan.clean(name, raw[name], lookups) for name in plan.sources}
     purchases, items, users, heldout = (
         cleaned[name].accepted if name in cleaned else None for name in ("purchases", "items", "users", "heldout")
     )
     part = prepare_part(purchases, users, plan, heldout)
-    shop = prepare_catalogue(merge_sales([part.sales]), items, part.segments, plan)
+    shop = prepare_catalogue(merge_sales([part.sales]), items, part.segments, part.held_items, plan)
     rejects = sorted_rejects(pa.concat_tables([*(c.rejects for c in cleaned.values()), part.rejects, shop.rejects]))
-    counts = merge_counts([part.counts, shop.counts, count_rejects(rejects)])
-    files = {name: (len(table[FILE].unique()), len(table)) for name, table in raw.items()}
+    added = {name: rows_added(table) for name, table in raw.items()}
+    unnested = counts_of(*((name, "unnested", "", n) for name, n in added.items() if n))
+    counts = merge_counts([unnested, part.counts, shop.counts, count_rejects(rejects)])
+    files = {name: (len(table[FILE].unique()), len(table) - added[name]) for name, table in raw.items()}
     summary = statistics(counts, files, sale_span(shop.catalogue), plan)
     return Prepared(part.events, part.heldout, part.histories, shop.catalogue, shop.vocabularies, rejects, summary)

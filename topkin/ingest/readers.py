@@ -27,10 +27,17 @@ def _of_kinds(*kinds: str) -> Callable[[pa.DataType], bool]:
     return lambda t: ids.value_kind(t) in kinds
 
 
+def _is_order(t: pa.DataType) -> bool:
+    return timestamps.accepts(t) or ids.value_kind(t) in ("integer", "float")
+
+
+LATEST = "__latest"
+"""Column by which one of several rows of an item or a user is chosen, float64; of inputs that name a ``latest_by``."""
+
 ROLES = {
     "purchases": ("user_id", "item_id", "timestamp", "quantity", "price", "segment"),
-    "items": ("item_id", "title", "category", "price", "available", "vector"),
-    "users": ("user_id", "segment"),
+    "items": ("item_id", "title", "category", "price", "available", "vector", "latest_by"),
+    "users": ("user_id", "segment", "latest_by"),
 }
 ROLES["heldout"] = ROLES["purchases"]
 """The columns that topkin reads of each input, by its own names for them."""
@@ -49,6 +56,7 @@ ACCEPTED: dict[str, tuple[Callable[[pa.DataType], bool], str]] = {
     "category": (_LABEL, "a string, an integer or a boolean"),
     "available": (pa.types.is_boolean, "a boolean"),
     "vector": (_is_vector, "a list of floats"),
+    "latest_by": (_is_order, "a time or a number"),
 }
 """Of each role: whether it takes a type, and the types that it takes in words."""
 
@@ -72,6 +80,16 @@ def finite_numbers(values: pa.ChunkedArray) -> pa.Array:
     """Numbers as float32, null where not finite."""
     narrow = numbers(values)
     return pa.array(narrow, pa.float32(), mask=~np.isfinite(narrow))
+
+
+def order_keys(values: pa.ChunkedArray) -> pa.Array:
+    """Times (in microseconds) or numbers as float64, the greater the later; those that cannot be read are the least."""
+    if ids.value_kind(values.type) in ("integer", "float"):
+        keys = np.asarray(pc.fill_null(ids.decoded(values).cast(pa.float64(), safe=False), np.nan)).astype(np.float64)
+    else:
+        micros, state = timestamps.to_micros(values)
+        keys = np.where(state == timestamps.READ, micros, np.nan)
+    return pa.array(np.where(np.isnan(keys), -np.inf, keys))
 
 
 def labels(values: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -7,56 +7,68 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from topkin.artifacts.ids import canonical_type, decoded, value_kind
 from topkin.errors import ConfigError, InputError
+from topkin.ingest.inference.available import NEGATIVE_WORDS, availability
 from topkin.ingest.readers import ROLES
-from topkin.ingest.sql import query, quoted
+from topkin.ingest.sql import query, quoted_if_needed
+from topkin.ingest.values.inference import id_content, id_normalising, number_content, time_content, time_normalising
 
 KEY_WORDS: dict[str, tuple[str, ...]] = {
     "user_id": ("user", "customer", "cust", "client", "member", "account", "visitor", "buyer", "shopper", "household",
-                "person", "profile", "reviewer", "subscriber", "uid", "guest", "patient", "loyalty", "card"),
+                "person", "profile", "reviewer", "subscriber", "uid", "guest", "patient", "loyalty", "card", "patron",
+                "listener", "viewer", "reader", "borrower", "consumer", "contact", "email", "mail"),
     "item_id": ("item", "product", "sku", "stock", "article", "asin", "isbn", "upc", "ean", "gtin", "movie", "track",
                 "song", "book", "game", "course", "business", "listing", "material", "variant", "venue", "goods",
-                "artist", "offer", "prod", "iid", "pid"),
+                "artist", "offer", "prod", "iid", "pid", "plu", "barcode", "episode", "show", "video",
+                "content"),
     "timestamp": ("timestamp", "datetime", "time", "date", "ts", "when", "at", "day", "dt"),
-    "quantity": ("quantity", "qty", "units", "pieces", "count", "num", "pcs"),
-    "price": ("price", "cost", "amount", "value", "paid", "revenue", "sales"),
+    "quantity": ("quantity", "qty", "units", "pieces", "count", "num", "pcs", "copies", "packs"),
+    "price": ("price", "cost", "amount", "amt", "value", "paid", "revenue", "sales"),
     "segment": ("segment", "country", "region", "market", "nation", "territory", "state", "city", "channel", "tier"),
     "title": ("title", "name", "description", "label", "desc", "text"),
-    "category": ("category", "department", "genre", "genres", "class", "group", "type", "family", "cat", "section",
-                 "brand"),
+    "category": ("category", "department", "dept", "section", "aisle", "genre", "genres", "class", "group", "type",
+                 "family", "cat", "collection", "shelf", "subject", "subcategory", "division", "brand", "vendor"),
     "available": ("available", "availability", "stock", "active", "enabled", "sellable", "buyable", "listed",
-                  "visible", "published", "product"),
+                  "visible", "published", "inventory", "print", "status", "state", "product"),
 }  # fmt: skip
 CONTRARY_WORDS: dict[str, tuple[str, ...]] = {
-    "user_id": ("invoice", "order", "session", "basket", "transaction", "line", "row", "receipt", "name", "segment"),
+    "user_id": ("invoice", "order", "session", "basket", "transaction", "line", "row", "receipt", "name", "segment",
+                "group", "agent", "country", "type", "is"),
     "item_id": ("invoice", "order", "session", "basket", "transaction", "line", "row", "receipt", "name", "title",
-                "description", "category", "price", "quantity", "type", "group"),
-    "timestamp": ("birth", "birthday", "updated", "modified", "expiry", "expires", "delivery", "shipped"),
-    "quantity": ("id", "rating"),
-    "price": ("id", "rating", "total", "discount"),
+                "description", "category", "price", "quantity", "type", "group", "brand", "vendor", "parent", "quote",
+                "status", "state", "condition"),
+    "timestamp": ("birth", "birthday", "updated", "modified", "expiry", "expires", "delivery", "shipped", "delivered",
+                  "cancelled", "canceled", "refunded", "returned", "fulfilled", "loaded", "synced", "ingested",
+                  "extracted", "inserted", "estimated", "approved", "due", "first", "previous", "last", "zone",
+                  "limit", "signup"),
+    "quantity": ("id", "rating", "canceled", "cancelled", "refunded", "returned", "invoiced", "shipped", "backordered"),
+    "price": ("id", "rating", "total", "discount", "tax", "compare", "shipping", "freight", "refunded"),
     "segment": ("id",),
     "title": ("id", "user", "customer", "category", "brand"),
-    "category": ("id", "count"),
-    "available": ("deleted", "removed", "discontinued", "hidden", "out"),
+    "category": ("count",),
+    "available": ("out", "id", "name", "type"),
 }  # fmt: skip
-PURCHASE_KEYS, ITEM_KEYS, USER_KEYS = ROLES["purchases"], ROLES["items"][:-1], ROLES["users"]  # no vectors
+ID_WORDS = {"id", "key", "code", "no", "nr", "number", "sk", "pk", "uuid"}
+"""Words of a name that do not make it longer."""
+PURCHASE_KEYS, ITEM_KEYS, USER_KEYS = (
+    tuple(role for role in ROLES[name] if role not in ("vector", "latest_by"))
+    for name in ("purchases", "items", "users")
+)
 REQUIRED_KEYS = ("user_id", "item_id", "timestamp")
-_EPOCHS = ((1, "seconds"), (1_000, "milliseconds"), (1_000_000, "microseconds"))
-_FROM, _TO = 631_152_000, 2_051_222_400  # 1990 to 2035, in seconds
 
 
 @dataclass(frozen=True)
 class InferredColumn:
-    """A key, the column inferred for it, and why."""
+    """A key, the column inferred for it, why, and how sure that is: said, sure, likely or a guess."""
 
     key: str
     column: str
     why: str
+    sure: str = "sure"
 
 
 @dataclass(frozen=True)
@@ -102,9 +114,13 @@ def name_score(key: str, name: str) -> float:
     score = 0.0
     for place, word in enumerate(KEY_WORDS[key]):
         if word in parts:
-            score = max(score, 0.9 - 0.01 * place - 0.05 * (len(parts) - 1))
+            score = max(score, 0.9 - 0.01 * place - 0.05 * (len(set(parts) - ID_WORDS) - 1))
         elif any(len(word) > 3 and p.startswith(word) for p in parts) or "".join(parts) in (word + "id", word + "s"):
             score = max(score, 0.7 - 0.01 * place)
+    if key == "available" and NEGATIVE_WORDS & set(parts):
+        return 0.3
+    if key == "category" and ID_WORDS & set(parts):
+        score -= 0.2  # its name, where there is one, says more
     against = any(word in parts for word in CONTRARY_WORDS[key])
     return score - 0.8 if against else score
 
@@ -118,66 +134,20 @@ def content_score(key: str, column: ColumnProfile, partner: pa.ChunkedArray | No
     if not len(column.values):
         return 0.0, ""
     if key in ("user_id", "item_id"):
-        return _id_content(column, kind, partner)
+        return id_content(column.values, column.distinct, column.rows, partner)
     if key == "timestamp":
-        return _time_content(column, kind)
+        return time_content(column.values)
     if key in ("quantity", "price"):
-        if kind not in ("integer", "float"):
-            return 0.0, ""
-        numbers = np.asarray(column.values).astype(np.float64)
-        score = 0.5 + 0.5 * float(np.mean(numbers == np.round(numbers))) if key == "quantity" else 0.8
-        return score, f"{column.type}, median {np.median(numbers):,.6g}"
+        return number_content(column.values, whole=key == "quantity")
     if key == "available":
-        return (1.0, f"boolean, {np.mean(np.asarray(column.values)):.0%} true") if kind == "boolean" else (0.0, "")
-    if kind != "text":
+        return availability(name_words(column.name), column.type, column.values)[:2]
+    if kind != "text" and not (key in ("category", "segment") and kind == "integer"):
         return 0.0, ""
-    why = f"text, {column.distinct:,} different in {column.rows:,} rows"
+    why = f"{kind}, {column.distinct:,} different in {column.rows:,} rows"
     if key == "title":
         return (0.8 if column.distinct > 1 else 0.2), why
     is_group = column.distinct <= min(0.5 * len(column.values), 5000)  # a group has members
-    return (0.8, why) if is_group else (0.0, "")
-
-
-def _id_content(column: ColumnProfile, kind: str, partner: pa.ChunkedArray | None) -> tuple[float, str]:
-    if kind == "float":
-        numbers = np.asarray(column.values).astype(np.float64)
-        if not np.all(np.isfinite(numbers) & (numbers == np.round(numbers))):
-            return 0.0, ""
-    elif kind not in ("integer", "text", "binary"):
-        return 0.0, ""
-    why = f"{column.type}, {column.distinct:,} different in {column.rows:,} rows"
-    score = 0.6 if 1 < column.distinct < 0.9 * len(column.values) else 0.3
-    if partner is not None and partner.type == column.type:
-        shared = pc.mean(pc.is_in(column.values, value_set=partner.combine_chunks()).cast(pa.float32())).as_py()
-        score += 0.4 * shared
-        if shared > 0.1:
-            why += f", {shared:.0%} of the rows found in the other table"
-    return score, why
-
-
-def _time_content(column: ColumnProfile, kind: str) -> tuple[float, str]:
-    if kind == "time":
-        span = pc.min_max(column.values).as_py()
-        return 1.0, f"{column.type}, {_day(span['min'])} to {_day(span['max'])}"
-    if kind == "text":
-        rows = pa.table({"value": column.values})
-        cast = query("SELECT TRY_CAST(value AS TIMESTAMP) AS time FROM rows", rows)["time"]
-        read = 1 - cast.null_count / len(cast)
-        if read < 0.9:
-            return 0.0, ""
-        span = pc.min_max(cast).as_py()
-        return 0.9, f"text, {read:.0%} of it read as times, {_day(span['min'])} to {_day(span['max'])}"
-    if kind in ("integer", "float"):
-        numbers = np.asarray(column.values).astype(np.float64)
-        for scale, unit in _EPOCHS:
-            if np.mean((numbers > _FROM * scale) & (numbers < _TO * scale)) > 0.99:
-                first, last = (np.datetime64(int(n / scale), "s") for n in (numbers.min(), numbers.max()))
-                return 0.8, f"{column.type}, as epoch {unit} {_day(first)} to {_day(last)}"
-    return 0.0, ""
-
-
-def _day(moment: object) -> str:
-    return str(moment)[:10]
+    return (0.8 if kind == "text" else 0.4, why) if is_group else (0.0, "")
 
 
 def infer_columns(
@@ -204,20 +174,23 @@ def infer_columns(
     for key, name in (chosen or {}).items():
         if name not in profiles:
             raise ConfigError(f"--column {key}={name}: there is no column {name!r}, the columns are {_listed(table)}")
-        inferred[key] = InferredColumn(key, name, "you said so")
+        inferred[key] = InferredColumn(key, name, "you said so", "said")
     scored = []
     for key in wanted:
         for position, column in enumerate(table):
             by_content, why = content_score(key, column, partner if key in ("item_id", "user_id") else None)
             by_name = name_score(key, column.name)
+            against = _against(key, column, wanted)
             if by_content > 0 and (by_name > 0 or (key == "timestamp" and by_content >= 0.8 > -by_name)):
                 why = f"by its name; {why}" if by_name > 0 else why
-                scored.append((2 * by_name + by_content, -position, key, column.name, why))
+                scored.append((2 * by_name + by_content - against, -position, key, column.name, why))
             elif by_content > 0.85 and key == "item_id":  # its values are the other table's
                 scored.append((by_content, -position, key, column.name, why))
-    for _, _, key, name, why in sorted(scored, reverse=True):
-        if key not in inferred and name not in {c.column for c in inferred.values()}:
-            inferred[key] = InferredColumn(key, name, why)
+    for score, _, key, name, why in sorted(scored, reverse=True):
+        used = {c.column for c in inferred.values()}
+        if key not in inferred and name not in used:
+            next_best = max((s for s, _, k, n, _ in scored if k == key and n not in used | {name}), default=0.0)
+            inferred[key] = InferredColumn(key, name, why, _sureness(score, score - next_best))
     for key in ("user_id", "item_id"):
         if key in wanted and key not in inferred:
             used = {c.column for c in inferred.values()}
@@ -225,7 +198,7 @@ def infer_columns(
             rest = [c for c in rest if content_score(key, c)[0] >= 0.6 and name_score(key, c.name) >= 0]
             if len(rest) == 1:
                 why = f"{content_score(key, rest[0])[1]}; the only other column that looks like an id"
-                inferred[key] = InferredColumn(key, rest[0].name, why)
+                inferred[key] = InferredColumn(key, rest[0].name, why, "a guess")
     missing = [key for key in wanted if key in REQUIRED_KEYS and key not in inferred]
     if missing:
         raise InputError(
@@ -237,6 +210,23 @@ def infer_columns(
             share = nulls / profiles[inferred[key].column].rows
             inferred[key] = replace(inferred[key], why=f"{inferred[key].why}; {share:.1%} null, rejected as such")
     return [inferred[key] for key in wanted if key in inferred]
+
+
+def _against(key: str, column: ColumnProfile, wanted: Sequence[str]) -> float:
+    """What speaks against a column that name and values speak for: rows without it, an item of its own in each row."""
+    against = 1.5 * column.nulls / column.rows if key in REQUIRED_KEYS else 0.0
+    if key == "item_id" and "user_id" in wanted and column.rows > 100 and column.distinct > 0.98 * len(column.values):
+        against += 1.0  # numbers the rows
+    if key == "item_id" and "user_id" not in wanted and column.distinct < 0.5 * len(column.values):
+        against += 1.0  # a catalogue lists an item once
+    return against
+
+
+def _sureness(score: float, margin: float) -> str:
+    """In words, from a score of at most 3 and what it is above the second best."""
+    if score >= 2 and margin >= 0.1:
+        return "sure"
+    return "likely" if score >= 1.5 else "a guess"
 
 
 def _listed(table: Sequence[ColumnProfile]) -> str:
@@ -290,8 +280,10 @@ def suggest_normalising(sample: pa.Table, inferred: Sequence[InferredColumn]) ->
     for c in inferred:
         kind, column = value_kind(sample.schema.field(c.column).type), quoted_if_needed(c.column)
         is_id = c.key in ("user_id", "item_id")
-        if is_id and kind == "float":
-            rules.append(SuggestedRule.of(c.column, "CAST({} AS BIGINT)", "ids came as floats, all of them whole"))
+        if is_id or c.key == "timestamp":
+            form, why = (id_normalising if is_id else time_normalising)(sample[c.column])
+            if form:
+                rules.append(SuggestedRule.of(c.column, form, why))
         if kind != "text" or not (is_id or c.key == "title"):
             continue
         written, trimmed, upper = (_distinct(sample, e) for e in (column, f"trim({column})", f"upper(trim({column}))"))
@@ -302,14 +294,6 @@ def suggest_normalising(sample: pa.Table, inferred: Sequence[InferredColumn]) ->
             why = f"some {'ids' if is_id else 'titles'} have spaces around them"
             rules.append(SuggestedRule.of(c.column, "trim({})", why))
     return rules
-
-
-def quoted_if_needed(name: str) -> str:
-    """A column's name in SQL, quoted where it is not a plain lower-case word."""
-    return name if re.fullmatch(r"[a-z_][a-z0-9_]*", name) and name not in _RESERVED else quoted(name)
-
-
-_RESERVED = {"order", "group", "user", "select", "table", "when", "case", "end", "desc", "limit", "from", "to"}
 
 
 def _count(sample: pa.Table, condition: str) -> int:

@@ -66,8 +66,20 @@ def _listed(ids: pa.Array | pa.ChunkedArray, item_ids: pa.ChunkedArray) -> tuple
 
 
 def allowed_of(settings: RecommendSettings, catalogue: pa.Table) -> Allowed:
-    """The items that availability and the configured lists allow. Raises InputError for a list that cannot be used."""
-    return allowed_items(catalogue, **read_item_lists(settings, catalogue.schema.field("item_id").type))
+    """The items that availability and the configured lists allow.
+
+    Raises InputError for a list that cannot be used, and for an allow-list with ids none of which is an item's.
+    """
+    lists = read_item_lists(settings, catalogue.schema.field("item_id").type)
+    allowed = allowed_items(catalogue, **lists)
+    given = lists.get("allow")
+    if given is not None and len(given) and allowed.unknown["allow"] == len(given):
+        raise InputError(
+            f"recommend.allow = {settings.allow}: none of its {len(given):,} ids is an item of the shop, such as "
+            f"{given[0].as_py()!r}, so that nothing could be listed: items are such as "
+            f"{catalogue['item_id'][0].as_py()!r}, write the list with the ids as the purchases have them"
+        )
+    return allowed
 
 
 def cooldown_days(
@@ -83,63 +95,73 @@ def cooldown_days(
     return found
 
 
-def as_ids(column: pa.ChunkedArray, item_type: pa.DataType, where: str) -> pa.ChunkedArray:
+def as_ids(values: pa.ChunkedArray, item_type: pa.DataType, where: str, column: str = "item_id") -> pa.ChunkedArray:
     """Listed ids in the catalogue's type: any integer width for int64, any string or binary layout.
 
-    ``where`` names the list in messages. Raises InputError for another kind of type or a null.
+    ``where`` and ``column`` name the list and its column in messages. Raises InputError for another kind of type or a
+    null.
     """
-    if canonical_type(column.type) != canonical_type(item_type):
+    if canonical_type(values.type) != canonical_type(item_type):
         raise InputError(
-            f"{where}: column item_id must be of the catalogue's type {item_type}, got {column.type}: "
+            f"{where}: column {column} must be of the catalogue's type {item_type}, got {values.type}: "
             "write the list with the ids as the purchases have them"
         )
-    found = canonical(column)
-    if column.null_count:
-        raise InputError(f"{where}: item_id must not be null, got {column.null_count} nulls: take them out")
+    found = canonical(values)
+    if values.null_count:
+        raise InputError(f"{where}: {column} must not be null, got {values.null_count} nulls: take them out")
     if found.null_count:
         raise InputError(
-            f"{where}: item_id does not fit {item_type}: {found.null_count} are above its largest, take them out"
+            f"{where}: {column} does not fit {item_type}: {found.null_count} are above its largest, take them out"
         )
     return found
 
 
-def read_item_list(path: str, item_type: pa.DataType, key: str) -> pa.ChunkedArray:
-    """The ids of an allow-list or a deny-list: a Parquet file or a folder of them, column item_id.
+def read_item_list(path: str, item_type: pa.DataType, key: str, column: str = "item_id") -> pa.ChunkedArray:
+    """The ids of an allow-list or a deny-list: a column of a Parquet file or a folder of them.
 
-    ``key`` is the configuration key that named it. Raises InputError where there is no such file, it is not
-    Parquet, or it has no usable column item_id.
+    ``key`` is the configuration key that named the path; the column's has ``_column`` after it. Raises InputError where
+    there is no such file, it is not Parquet, or it has no such column that can be used.
     """
-    columns = []
+    pieces = []
     for name in _list_files(path, key):
         fs, inner = storage.filesystem(name)
         try:
             with fs.open_input_file(inner) as source, pq.ParquetFile(source) as file:
-                if "item_id" not in file.schema_arrow.names:
+                names = file.schema_arrow.names
+                if names.count(column) != 1:
+                    has = f"the column {column}" if column not in names else f"one column {column}"
                     raise InputError(
-                        f"{key}: {name} must have the column item_id, it has {', '.join(file.schema_arrow.names)}"
+                        f"{key}: {name} must have {has}, it has {', '.join(names)}: set {key}_column to the one with "
+                        "the item's id"
                     )
-                columns.append(as_ids(file.read(columns=["item_id"])["item_id"], item_type, f"{key} = {name}"))
+                values = file.read(columns=[column])[column]
+                pieces.append(as_ids(values, item_type, f"{key} = {name}", column))
         except (OSError, pa.ArrowInvalid) as e:
             raise InputError(f"{key}: {name} cannot be read as Parquet ({e})") from e
-    return pa.chunked_array([c for column in columns for c in column.chunks], item_type)
+    return pa.chunked_array([c for piece in pieces for c in piece.chunks], item_type)
 
 
 def read_item_lists(settings: RecommendSettings, item_type: pa.DataType) -> dict[str, pa.ChunkedArray]:
     """The ids of the configured lists, by ``allow`` and ``deny``. Raises InputError where one cannot be used."""
-    return {name: read_item_list(path, item_type, f"recommend.{name}") for name, path in _item_lists(settings)}
+    return {
+        name: read_item_list(path, item_type, f"recommend.{name}", column)
+        for name, path, column in _item_lists(settings)
+    }
 
 
 def item_lists_fingerprint(settings: RecommendSettings) -> list[list[str]]:
-    """[key, file, SHA-256] of every file of the allow-list and the deny-list: what tells that a list is another.
+    """[key, column, file, SHA-256] of every file of both lists: what tells that a list is another.
 
     Raises InputError where a list has no file.
     """
-    keys = [(f"recommend.{name}", path) for name, path in _item_lists(settings)]
-    return [[key, f, storage.sha256(f)] for key, path in keys for f in _list_files(path, key)]
+    keys = [(f"recommend.{name}", path, column) for name, path, column in _item_lists(settings)]
+    return [[key, column, f, storage.sha256(f)] for key, path, column in keys for f in _list_files(path, key)]
 
 
-def _item_lists(settings: RecommendSettings) -> list[tuple[str, str]]:
-    return [(name, path) for name in ("allow", "deny") if (path := getattr(settings, name)) is not None]
+def _item_lists(settings: RecommendSettings) -> list[tuple[str, str, str]]:
+    """Name, path and column of the lists that there are."""
+    lists = (("allow", settings.allow, settings.allow_column), ("deny", settings.deny, settings.deny_column))
+    return [(name, path, column) for name, path, column in lists if path is not None]
 
 
 def _list_files(path: str, key: str) -> list[str]:

@@ -41,6 +41,7 @@ def render(data: ReportData) -> str:
         left_out=[(MODEL_NAMES[name], reason) for name, reason in in_order(data.metrics["left_out"])],
         boards=metric_tables(data.metrics),
         profile=profile(data),
+        joins=[join["line"] for join in data.statistics.get("joins", ())],
         rejects=reject_rows(data.statistics),
         lists=list_rows(data),
         made_by=MODEL_NAMES.get(data.metrics.get("made_by", "")),

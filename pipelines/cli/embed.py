@@ -1,0 +1,104 @@
+"""``topkin embed``: the stage of a run, or a trained Keras model over a table of items."""
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from topkin.artifacts import storage
+from topkin.config.reference import as_toml
+from topkin.config.sections import EncoderRunSettings
+from topkin.errors import ConfigError
+from topkin.pipelines.cli import commands, logs, progress
+from topkin.pipelines.cli.commands import CommandOptions
+from topkin.pipelines.embed_table import TableVectors, embed_table
+
+Flag = tuple[str, tuple[str, ...], str]
+
+
+def main(
+    options: CommandOptions,
+    output: Path,
+    *,
+    encoder: str | None,
+    items: str | None,
+    item_id: str | None,
+    inputs: Sequence[str],
+    kinds: Sequence[str],
+    sizes: Sequence[str],
+) -> None:
+    """Run the model that the flags or the configuration name; without one, the stage of the nightly job."""
+    flags = [*_flags(encoder, items, item_id), *_input_flags(inputs, kinds, sizes)]
+    settings = _settings(options, flags, alone=encoder is not None and items is not None)
+    if settings is None:
+        if flags:
+            raise ConfigError(
+                f"{flags[0][0]} is for a trained model: name it by --encoder MODEL.keras, or by [encoder] in "
+                f"{options.config}"
+            )
+        commands.stage("embed", options)
+        return
+    if options.as_of is not None:
+        raise ConfigError("--as-of is for the stages of a run: a trained model knows no date, leave it out")
+    beam = options.beam_flags()
+    logs.silence()
+    with progress.shown(quiet=options.quiet or options.json) as tell:
+        folder = str(output) if "://" in str(output) else os.path.abspath(output)
+        made = embed_table(settings, folder, force=options.force, beam=beam, tell=tell)
+    _print(made, as_json=options.json)
+
+
+def _settings(options: CommandOptions, flags: Sequence[Flag], *, alone: bool) -> EncoderRunSettings | None:
+    from topkin.config.load import load_encoder_run
+
+    path = None if alone else options.config
+    if path is not None and flags and not storage.exists(str(path)):
+        raise ConfigError(
+            f"there is no configuration {path}: give --encoder MODEL.keras, --items ITEMS.parquet and --id COLUMN, or "
+            "--config FILE"
+        )
+    return load_encoder_run(path, flags, options.sets or ())
+
+
+def _flags(encoder: str | None, items: str | None, item_id: str | None) -> Iterator[Flag]:
+    for flag, place, value in (
+        ("--encoder", ("encoder", "path"), encoder),
+        ("--items", ("items", "path"), items),
+        ("--id", ("items", "item_id"), item_id),
+    ):
+        if value is not None:
+            yield flag, place, as_toml(value)
+
+
+def _input_flags(inputs: Sequence[str], kinds: Sequence[str], sizes: Sequence[str]) -> Iterator[Flag]:
+    for flag, key, values in (("--input", "column", inputs), ("--kind", "kind", kinds), ("--size", "size", sizes)):
+        for text in values:
+            name, equals, value = (part.strip() for part in text.partition("="))
+            if not (name and equals and value):
+                example = {"column": "image=photo", "kind": "image=image", "size": "image=64x64"}[key]
+                raise ConfigError(f"{flag} must be NAME=VALUE, as in {flag} {example}, got {text!r}")
+            toml = as_toml(value)
+            if key == "size":
+                parts = value.lower().split("x")
+                if len(parts) != 2 or not all(part.strip().isdecimal() for part in parts):
+                    raise ConfigError(f"--size must be NAME=HEIGHTxWIDTH, as in --size image=64x64, got {text!r}")
+                toml = as_toml([int(part) for part in parts])
+            yield f"{flag} {text}", ("encoder", "inputs", name, key), toml
+
+
+def _print(made: TableVectors, *, as_json: bool) -> None:
+    rate = made.read / max(made.seconds, 1e-9)
+    padding = made.padded / max(made.padded + made.embedded, 1)
+    if as_json:
+        print(json.dumps({**asdict(made), "rows_per_second": round(rate, 1), "padding": round(padding, 4)}))
+        return
+    print(f"encoder {made.encoder[:12]}…, {made.dim} coordinates")
+    print(f"  {'encoder':<10} {made.folder}/encoder")
+    print(f"  {'vectors':<10} {made.folder}/items   {made.embedded:,} of {made.read:,} rows")
+    if made.rejects:
+        print(f"  {'rejects':<10} {made.folder}/rejects   {made.read - made.embedded:,} rows")
+        for reason, rows in made.rejects.items():
+            print(f"  {'':<10} {rows:>7,}  {reason}")
+    device = "GPU" if made.device == "GPU" else f"{made.device} (no GPU was found)"
+    print(f"{rate:,.0f} rows a second on {device}, {padding:.1%} padding")

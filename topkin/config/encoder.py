@@ -1,0 +1,57 @@
+"""The section of a trained Keras model, and those of its inputs."""
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from topkin.config.section import Count, Section, Sql
+from topkin.encoding.inputs import InputChoice
+from topkin.encoding.signature import KINDS
+
+if TYPE_CHECKING:
+    InputKind = str
+else:  # the kinds are those of encoders, whatever these are
+    InputKind = Literal[KINDS]
+
+
+class EncoderInputSettings(Section):
+    """One input of the model: a table of these keys under the input's own name; a text alone is its column."""
+
+    column: Sql | None = Field(
+        None, description="Column, or an SQL expression over the row; the input's own name without it."
+    )
+    kind: InputKind | None = Field(
+        None,
+        description="What the column is to the model. An image is raw pixels (fixed_size_binary), the bytes of a file, "
+        "or its path. Without it, it follows from the model and the column's type.",
+    )
+    size: Annotated[list[Count], Field(min_length=2, max_length=2)] | None = Field(
+        None, description="Height and width that images are resized to, where the model takes any size."
+    )
+    length: Count | None = Field(
+        None, description="Length that lists are padded or cut to, where the model takes any length."
+    )
+    missing: float | str | None = Field(
+        None, description="What stands for a missing value; without it the row is rejected."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _column_alone(cls, values: Any) -> Any:
+        return {"column": values} if isinstance(values, str) else values
+
+    def choice(self) -> InputChoice:
+        """As :func:`topkin.encoding.inputs.resolve` takes it."""
+        size = None if self.size is None else (self.size[0], self.size[1])
+        return InputChoice(**{**dict(self), "size": size})
+
+
+class EncoderSettings(Section):
+    """A trained Keras model that `topkin embed` runs over the items; the other jobs do not read it."""
+
+    path: str = Field(description="A .keras file, or a folder that save_encoder wrote.")
+    jit_compile: bool = Field(False, description="Compile the model by XLA.")
+    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = Field(
+        "float32", description="What the layers compute in; a mixed one is faster on some GPUs, and less exact."
+    )
+    inputs: dict[str, EncoderInputSettings] = Field(default_factory=dict)

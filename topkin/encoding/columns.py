@@ -1,0 +1,215 @@
+"""From Arrow columns to the arrays that a model takes; rows that cannot be given are noted with their reason.
+
+Numbers, vectors and raw images are views of Arrow's memory where type and missing values allow it.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import types
+
+from topkin.artifacts import ids
+from topkin.encoding.signature import LISTS, EncoderInput
+
+
+class Rejections:
+    """The first reason for which each of ``rows`` rows cannot be used."""
+
+    def __init__(self, rows: int) -> None:
+        self._broken = np.full(rows, -1, np.int32)
+        self._reasons: list[str] = []
+
+    def reject(self, where: np.ndarray, reason: str) -> None:
+        """Note a reason for rows, (n,) bool, that have none yet."""
+        if where.any():
+            self._broken[where & (self._broken < 0)] = len(self._reasons)
+            self._reasons.append(reason)
+
+    @property
+    def good(self) -> np.ndarray:
+        """(n,) bool: the rows without a reason."""
+        return self._broken < 0
+
+    def reasons(self) -> pa.Array:
+        """The reason of each rejected row, in order, as strings."""
+        return pa.array(self._reasons, pa.string()).take(pa.array(self._broken[self._broken >= 0]))
+
+
+Decode = Callable[[pa.Array, EncoderInput, Rejections], np.ndarray]
+"""What turns files of images into (n, *shape) arrays; see ``topkin.models.encoders.image_files``."""
+
+
+def read_column(values: pa.ChunkedArray, spec: EncoderInput, rejections: Rejections, decode: Decode) -> np.ndarray:
+    """A column as a model takes it: (n, *spec.shape) of ``spec.dtype``, strings as objects of bytes, raw images uint8.
+
+    Args:
+        values: (n,) of a type that ``inputs.resolve`` accepts.
+        spec: The input.
+        rejections: Of the n rows: those that cannot be given are noted, and hold anything.
+        decode: For images that are not raw pixels.
+    """
+    plain = ids.decoded(values)
+    column = plain.chunk(0) if plain.num_chunks == 1 else pa.concat_arrays(plain.chunks or [pa.array([], plain.type)])
+    if spec.kind == "image":
+        rows = _pixels(column, spec, rejections, decode)
+    elif spec.kind == "vector":
+        rows = _vectors(column, spec, rejections)
+    elif spec.kind in LISTS:
+        rows = _lists(column, spec, rejections)
+    else:
+        rows = _scalars(column, spec, rejections)
+    return rows.reshape(len(column), *spec.shape)
+
+
+def _label(spec: EncoderInput) -> str:
+    return spec.column if spec.column.isidentifier() else f"{spec.name} ({spec.column})"
+
+
+def _missing(where: np.ndarray, spec: EncoderInput, rejections: Rejections) -> None:
+    if spec.missing is None:
+        rejections.reject(where, f"{_label(spec)} is missing")
+
+
+def _nulls(column: pa.Array) -> np.ndarray:
+    if not column.null_count:
+        return np.zeros(len(column), bool)
+    return np.asarray(pc.is_null(column))
+
+
+def _scalars(column: pa.Array, spec: EncoderInput, rejections: Rejections) -> np.ndarray:
+    """(n,) values; null and NaN are missing, infinite numbers and those that the type cannot hold are rejected."""
+    null = _nulls(column)
+    _missing(null, spec, rejections)
+    if spec.dtype == "string":
+        texts = column.cast(pa.large_binary()) if not types.is_null(column.type) else pa.nulls(len(column), pa.binary())
+        filled = pc.fill_null(texts, str(spec.missing or "").encode()) if column.null_count else texts
+        return filled.to_numpy(zero_copy_only=False)
+    if not (types.is_integer(column.type) or types.is_floating(column.type)):
+        column = column.cast(pa.uint8() if types.is_boolean(column.type) else pa.float64())
+    stand_in = 0 if spec.missing is None else spec.missing
+    numbers = np.asarray(pc.fill_null(column, pa.scalar(0, column.type)) if column.null_count else column)
+    if np.issubdtype(numbers.dtype, np.floating) and (nan := np.isnan(numbers)).any():
+        _missing(nan, spec, rejections)
+        null |= nan
+    numbers = _fitted(numbers, spec, rejections, ~null)
+    if null.any():
+        numbers = np.where(null, np.asarray(stand_in, numbers.dtype), numbers)
+    return numbers
+
+
+def _fitted(numbers: np.ndarray, spec: EncoderInput, rejections: Rejections, asked: np.ndarray) -> np.ndarray:
+    """Numbers, (n, …), of the input's type; rows of ``asked``, (n,) bool, that it cannot hold are rejected."""
+    dtype = np.dtype(spec.dtype)
+    with np.errstate(over="ignore", invalid="ignore"):
+        fitted = numbers.astype(dtype, copy=False)
+    if spec.kind in ("category", "categories"):
+        good = fitted.astype(numbers.dtype) == numbers
+        reason = f"{_label(spec)} does not fit into {dtype.name}"
+    elif np.issubdtype(dtype, np.floating):
+        good = np.isfinite(fitted)
+        reason = f"{_label(spec)} is not finite"
+    elif fitted is numbers or np.can_cast(numbers.dtype, dtype):
+        return fitted
+    else:
+        good = fitted.astype(numbers.dtype) == numbers
+        reason = f"{_label(spec)} does not fit into {dtype.name}"
+    if not good.all():
+        rejections.reject(asked & ~good.reshape(len(good), -1).all(axis=1), reason)
+    return fitted
+
+
+def _flat(column: pa.Array) -> tuple[pa.Array, np.ndarray, np.ndarray]:
+    """The values of all lists in a row, where each list begins in them, and its length; a null list has none."""
+    if types.is_fixed_size_list(column.type):
+        size = column.type.list_size
+        values = column.values.slice(column.offset * size, len(column) * size)
+        return values, size * np.arange(len(column)), np.where(_nulls(column), 0, size)
+    offsets = np.asarray(column.offsets).astype(np.int64)
+    lengths = np.diff(offsets)
+    return column.values, offsets[:-1], np.where(_nulls(column), 0, lengths)
+
+
+def _vectors(column: pa.Array, spec: EncoderInput, rejections: Rejections) -> np.ndarray:
+    """(n, dim); those of another length are rejected, and those with a number that is null or not finite."""
+    dim, null = int(np.prod(spec.shape)), _nulls(column)
+    _missing(null, spec, rejections)
+    values, starts, lengths = _flat(column)
+    right = np.asarray(~null & (lengths == dim))
+    rejections.reject(~null & ~right, f"{_label(spec)} has not {dim} numbers")
+    gone = np.asarray(pc.is_null(values)) if values.null_count else None
+    numbers = np.asarray(pc.fill_null(values, pa.scalar(0, values.type)) if values.null_count else values)
+    if right.all() and len(column):
+        rows = numbers[starts[0] : starts[0] + len(column) * dim].reshape(-1, dim)
+        broken = None if gone is None else gone[starts[0] : starts[0] + len(column) * dim].reshape(-1, dim)
+    else:
+        at = starts[right, None] + np.arange(dim)
+        rows = np.zeros((len(column), dim), numbers.dtype)
+        rows[right] = numbers[at]
+        broken = None
+        if gone is not None:
+            broken = np.zeros(rows.shape, bool)
+            broken[right] = gone[at]
+    if broken is not None:
+        rejections.reject(np.asarray(broken.any(axis=1)), f"{_label(spec)} has a number that is missing")
+    rows = _fitted(rows, spec, rejections, right)
+    if spec.missing is not None and null.any():
+        rows = np.where(null[:, None], np.asarray(spec.missing, rows.dtype), rows)
+    return rows
+
+
+def _lists(column: pa.Array, spec: EncoderInput, rejections: Rejections) -> np.ndarray:
+    """(n, length) of the first values of each list, then 0 or the empty text; a null list is an empty one."""
+    length, null = int(np.prod(spec.shape)), _nulls(column)
+    _missing(null, spec, rejections)
+    values, starts, lengths = _flat(column)
+    within = np.arange(length) < lengths[:, None]
+    at = (starts[:, None] + np.arange(length))[within]
+    inner = Rejections(len(at))
+    given = _scalars(ids.decoded(pa.chunked_array([values])).combine_chunks().take(pa.array(at)), spec, inner)
+    if not inner.good.all():
+        bad = np.zeros(within.shape, bool)
+        bad[within] = ~inner.good
+        rejections.reject(np.asarray(bad.any(axis=1)), f"{_label(spec)} has a value that is missing or does not fit")
+    rows = np.full(within.shape, b"" if spec.dtype == "string" else 0, given.dtype)
+    rows[within] = given
+    return rows
+
+
+_FILES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"RIFF")
+"""How files of images begin: bytes of the right number that begin otherwise are raw pixels."""
+
+
+def _pixels(column: pa.Array, spec: EncoderInput, rejections: Rejections, decode: Decode) -> np.ndarray:
+    """(n, height, width, channels): raw pixels as they are, files and paths by ``decode``."""
+    size, null = int(np.prod(spec.shape)), _nulls(column)
+    _missing(null, spec, rejections)
+    raw = _raw(column, size)
+    if raw is not None:
+        images = raw
+    elif null.all():
+        images = np.zeros((len(column), size), spec.dtype)
+    else:
+        images = decode(column, spec, rejections).reshape(len(column), size)
+    if spec.missing is not None and null.any():
+        images = np.where(null[:, None], np.asarray(spec.missing, images.dtype), images)
+    return images
+
+
+def _raw(column: pa.Array, size: int) -> np.ndarray | None:
+    """The raw pixels, (n, size) uint8, where the column holds them; null ones are anything."""
+    if not len(column):
+        return np.zeros((0, size), np.uint8)
+    if types.is_fixed_size_binary(column.type):
+        start = column.offset * size
+        return np.frombuffer(column.buffers()[1], np.uint8)[start : start + len(column) * size].reshape(-1, size)
+    if not (types.is_binary(column.type) or types.is_large_binary(column.type)):
+        return None
+    wide = column.cast(pa.large_binary())
+    if wide.null_count or not pc.all(pc.equal(pc.binary_length(wide), size)).as_py():
+        return None
+    start = int(np.frombuffer(wide.buffers()[1], np.int64)[wide.offset])
+    rows = np.frombuffer(wide.buffers()[2], np.uint8)[start : start + len(wide) * size].reshape(-1, size)
+    marks = (np.frombuffer(mark, np.uint8) for mark in _FILES if len(mark) <= size)
+    return None if any((rows[:, : len(m)] == m).all(axis=1).any() for m in marks) else rows

@@ -1,0 +1,221 @@
+"""A look at a shop: samples of its tables, which column is which, the rules they need, what the purchases say."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import pyarrow as pa
+
+from topkin.errors import ConfigError, InputError, TopkinError
+from topkin.ingest.cleaning import clean_purchases
+from topkin.ingest.contract import Inspection, inspect
+from topkin.ingest.files import ArrowFiles, Files
+from topkin.ingest.inference.joined import join_tables
+from topkin.ingest.inference.nested import flatten_structs
+from topkin.ingest.inference.passed import PassedOver, passed_over
+from topkin.ingest.inference.sampling import TableSample, UserSample, sample_table, sample_users, time_spans
+from topkin.ingest.inference.shop import Calendar, Proposal, calendar, propose_bought, repurchases
+from topkin.ingest.inference.states import suggest_states
+from topkin.ingest.inference.tables import TableLook
+from topkin.ingest.inference.undated import NoTime, find_no_time, time_of_parts
+from topkin.ingest.inference.values import infer_price, suggest_fields, suggest_values
+from topkin.ingest.rules import Rules
+from topkin.ingest.schema_inference import (
+    ITEM_KEYS,
+    PURCHASE_KEYS,
+    USER_KEYS,
+    ColumnProfile,
+    InferredColumn,
+    SuggestedRule,
+    infer_columns,
+    profile_columns,
+    suggest_normalising,
+    suggest_rules,
+)
+from topkin.ingest.values.findings import value_findings
+
+KEYS = {"purchases": PURCHASE_KEYS, "items": ITEM_KEYS, "users": USER_KEYS}
+"""The keys that name a column, by section."""
+
+
+@dataclass(frozen=True)
+class PurchasesLook:
+    """What the purchases of a sample of users say, read as ``prepare`` reads them.
+
+    rejected: share of the sample's rows by reason. first, last: as the files' statistics say, None where they do not.
+    """
+
+    users: UserSample
+    bought: Proposal | None = None
+    calendar: Calendar | None = None
+    rejected: Mapping[str, float] = field(default_factory=dict)
+    first: datetime | None = None
+    last: datetime | None = None
+
+
+@dataclass(frozen=True)
+class ShopLook:
+    """All tables, purchases first, what the purchases say, how tables meet, and what ``check`` will refuse."""
+
+    tables: Sequence[TableLook]
+    purchases: PurchasesLook | None
+    joins: Sequence[str] = ()
+    findings: Sequence[TopkinError] = ()
+
+
+def look(
+    purchases: str,
+    items: str | None,
+    users: str | None,
+    columns: Sequence[str],
+    clock: datetime,
+    files: Files | None = None,
+) -> ShopLook:
+    """Look at the tables.
+
+    Args:
+        purchases, items, users: their paths.
+        columns: ``user_id=NAME`` or ``items.title=NAME``, which a guess may not change.
+        clock: now, naive UTC.
+        files: where they lie.
+
+    Raises:
+        ConfigError: where a named column is not there.
+        InputError: where a table cannot be read or a required column cannot be told.
+    """
+    files = files or ArrowFiles()
+    chosen = chosen_columns(columns)
+    bought = _Sampled(sample_table("purchases", purchases, files))
+    catalogue = _Sampled(sample_table("items", items, files)) if items else None
+    customers = _Sampled(sample_table("users", users, files)) if users else None
+    item_columns = None
+    if catalogue:
+        partner = _values(bought.rows, chosen["purchases"].get("item_id") or _likely_item(bought.profiles))
+        item_columns = infer_columns(catalogue.profiles, ITEM_KEYS, chosen=chosen["items"], partner=partner)
+    partner = _values(catalogue.rows, _column(item_columns, "item_id")) if catalogue and item_columns else None
+    if "timestamp" not in chosen["purchases"] and (no_time := bought.no_time()):
+        infer_columns(bought.profiles, ("user_id", "item_id"), chosen=chosen["purchases"], partner=partner)
+        raise no_time.error("purchases")
+    first = _purchases(bought, chosen["purchases"], partner)
+    tables = [first]
+    if catalogue and item_columns:
+        tables.append(_other(catalogue, item_columns, first, "item_id"))
+    if customers:
+        partner = _values(bought.rows, first.column("user_id"))
+        user_columns = infer_columns(customers.profiles, USER_KEYS, chosen=chosen["users"], partner=partner)
+        tables.append(_other(customers, user_columns, first, "user_id"))
+    joined = join_tables(tables, files)
+    said, findings = None, list(joined.findings)
+    if not findings:
+        try:
+            inspection = inspect(joined.tables[0].source(), files)
+            findings = list(value_findings(inspection, joined.tables[0].sample.rows, clock))
+            said = None if findings else _read_purchases(joined.tables[0], inspection, clock, files)
+        except TopkinError as e:
+            findings = [e]
+    return ShopLook(joined.tables, said, joined.lines, findings)
+
+
+def chosen_columns(columns: Sequence[str]) -> dict[str, dict[str, str]]:
+    """The columns that the user named, by section and key. Raises ConfigError for another form."""
+    chosen: dict[str, dict[str, str]] = {section: {} for section in KEYS}
+    for text in columns:
+        name, equals, column = text.partition("=")
+        section, _, key = name.rpartition(".")
+        section = section or "purchases"
+        if not equals or not column or key not in KEYS.get(section, ()):
+            raise ConfigError(
+                f"--column must be KEY=COLUMN with a key of {', '.join(PURCHASE_KEYS)}, or items.KEY=COLUMN with one "
+                f"of {', '.join(ITEM_KEYS)}, or users.KEY=COLUMN with one of {', '.join(USER_KEYS)}, got {text!r}"
+            )
+        chosen[section][key] = column
+    return chosen
+
+
+class _Sampled:
+    """A sample with the fields of structs as columns, and the profiles of all."""
+
+    def __init__(self, sample: TableSample) -> None:
+        self.sample = sample
+        self.rows, self.expressions = flatten_structs(sample.rows)
+        self.profiles: list[ColumnProfile] = profile_columns(self.rows)
+
+    def no_time(self) -> NoTime | None:
+        """What there is in place of a time; None where some column is one, or some together make one."""
+        no_time = find_no_time(self.profiles)
+        if no_time and (time := time_of_parts(self.rows)):
+            self.rows, self.expressions = (
+                self.rows.append_column("timestamp", time.values),
+                {
+                    **self.expressions,
+                    "timestamp": time.expression,
+                },
+            )
+            self.profiles = profile_columns(self.rows)
+            return None
+        return no_time
+
+    def passed(self, columns: Sequence[InferredColumn], rules: Sequence[SuggestedRule]) -> list[PassedOver]:
+        """The columns of the files that neither a key nor a rule reads."""
+        source = Rules.of("", {}, {str(n): rule.expression for n, rule in enumerate(rules)})
+        used = {c.column for c in columns} | set(source.columns(self.sample.rows.column_names))
+        return passed_over(self.sample.rows.schema, self.profiles, columns, used)
+
+
+def _purchases(sampled: _Sampled, chosen: Mapping[str, str], partner: pa.ChunkedArray | None) -> TableLook:
+    columns = infer_columns(sampled.profiles, PURCHASE_KEYS, chosen=chosen, partner=partner)
+    columns, prices = infer_price(sampled.profiles, sampled.rows, columns)
+    normalise = [
+        *suggest_fields(sampled.expressions, columns),
+        *suggest_normalising(sampled.rows, columns),
+        *prices,
+    ]
+    states = suggest_states(sampled.profiles, sampled.rows, {c.column for c in columns} | set(sampled.expressions))
+    rules = [*states, *suggest_rules(sampled.rows, columns)]
+    return TableLook(sampled.sample, columns, normalise, rules, sampled.passed(columns, [*normalise, *rules]))
+
+
+def _other(sampled: _Sampled, columns: Sequence[InferredColumn], purchases: TableLook, key: str) -> TableLook:
+    """The items or the users: their id made equal in the way in which the purchases' is."""
+    mine, theirs = _column(columns, key), purchases.column(key)
+    normalise = [
+        *suggest_fields(sampled.expressions, columns),
+        *(r for r in suggest_normalising(sampled.rows, columns) if r.key != mine),
+        *suggest_values(sampled.profiles, columns),
+    ]
+    for rule in purchases.normalise:
+        if rule.key == theirs and mine is not None and rule.form:
+            normalise.insert(0, SuggestedRule.of(mine, rule.form, f"as {key} of the purchases"))
+    return TableLook(sampled.sample, columns, normalise, (), sampled.passed(columns, normalise))
+
+
+def _read_purchases(table: TableLook, inspection: Inspection, clock: datetime, files: Files) -> PurchasesLook:
+    """What the purchases say, read by the functions and rules of ``prepare``."""
+    source = inspection.source
+    users = sample_users(source, table.sample.footers, inspection.columns, files)
+    events, rejects = clean_purchases(users.rows, source, clock, row_hashes=False)
+    reasons = Counter(rejects["reason"].to_pylist())
+    shares = {reason: n / len(users.rows) for reason, n in reasons.most_common()} if len(users.rows) else {}
+    every = users.read == users.total
+    bought = propose_bought(repurchases(events), whole=every) if len(events) else None
+    column = source.columns["timestamp"]
+    made = column in {rule.key for rule in table.normalise}
+    days = calendar(events["timestamp"], None if every or made else time_spans(table.sample.footers, column))
+    return PurchasesLook(users, bought, days, shares, inspection.earliest, inspection.latest)
+
+
+def _likely_item(table: Sequence[ColumnProfile]) -> str | None:
+    """The column of purchases that is the item by name and content, before a catalogue is asked; None for none."""
+    try:
+        return _column(infer_columns(table, ("user_id", "item_id")), "item_id")
+    except InputError:
+        return None
+
+
+def _column(inferred: Sequence[InferredColumn] | None, key: str) -> str | None:
+    return next((c.column for c in inferred or () if c.key == key), None)
+
+
+def _values(sample: pa.Table, column: str | None) -> pa.ChunkedArray | None:
+    return None if column is None or column not in sample.column_names else sample[column].drop_null()

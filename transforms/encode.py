@@ -1,0 +1,238 @@
+"""A trained Keras model run over a table: row groups in, vectors in Parquet out, one part for each split.
+
+The arrays of the next rows are made while the model runs on those before.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from apache_beam.metrics import Metrics
+from apache_beam.pvalue import PBegin, PCollection, TaggedOutput
+from apache_beam.utils.shared import Shared
+
+from topkin.artifacts import ids, schemas, storage
+from topkin.artifacts.embeddings import vector_column
+from topkin.encoding.batching import prefetched
+from topkin.encoding.columns import Rejections
+from topkin.encoding.signature import EncoderInput
+from topkin.ingest.cleaning import reject_table
+from topkin.ingest.folders.file import File
+from topkin.ingest.readers import escape_invalid_utf8
+from topkin.ingest.rules import Rules
+from topkin.telemetry.counters import counts_table
+from topkin.telemetry.progress import advance
+from topkin.transforms.counters import WriteTally, counted
+from topkin.transforms.parquet import ParquetSplits, RowGroupSplit, read_split
+
+if TYPE_CHECKING:
+    from topkin.models.encoders.keras_encoder import Feeds
+
+CHUNK_BYTES = 32 << 20
+"""Bytes of arrays that are made at a time; a few such chunks are in memory at once."""
+
+CHUNK_BATCHES = 16
+"""Most batches of a chunk: only its last one is padded."""
+
+SPLIT_ROWS = 1 << 16
+"""Rows of a part of the output, about: a row group is never cut."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodeInputs:
+    """What is embedded, and by what.
+
+    Args:
+        encoder: The encoder's folder.
+        files: Of the table.
+        item_id: Its column of ids.
+        id_type: What these are kept as.
+        columns: Those read.
+        rules: What replaces a column's value, and what makes a row good.
+        batch_size: Most rows of a call of the model.
+        jit_compile: See ``KerasEncoder``.
+        precision: See ``KerasEncoder``.
+    """
+
+    encoder: str
+    files: Sequence[File]
+    item_id: str
+    id_type: pa.DataType
+    columns: Sequence[str]
+    rules: Rules = field(default_factory=Rules)
+    batch_size: int = 1024
+    jit_compile: bool = False
+    precision: str = "float32"
+
+    @property
+    def rows(self) -> int:
+        """Rows of all files."""
+        return sum(file.rows for file in self.files)
+
+
+class Chunk(NamedTuple):
+    """Rows as they were read, their ids, the arrays of the good ones, and which are not good."""
+
+    raw: pa.Table
+    ids: pa.ChunkedArray
+    feeds: "Feeds"
+    rejections: Rejections
+
+
+class TableEncoder:
+    """The encoder, loaded once a process."""
+
+    def __init__(self, inputs: EncodeInputs) -> None:
+        from topkin.models.encoders.keras_encoder import KerasEncoder
+        from topkin.models.encoders.keras_files import read_model
+
+        saved = read_model(inputs.encoder)
+        assert saved.signature is not None  # written by the launcher
+        batch = batch_rows(saved.signature.inputs, min(inputs.batch_size, max(inputs.rows, 1)))
+        self.inputs, self.encoder = (
+            inputs,
+            KerasEncoder(
+                saved, saved.signature, batch_size=batch, jit_compile=inputs.jit_compile, precision=inputs.precision
+            ),
+        )
+        self.chunk_rows = chunk_rows(saved.signature.inputs, batch)
+        schema = schemas.encoded_items(inputs.id_type, saved.signature.dim)
+        self.schema = schemas.with_encoder(schema, saved.signature.hash)
+
+    def chunks(self, split: RowGroupSplit) -> Iterator[Chunk]:
+        """A split's rows as the model takes them, in order; what breaks a rule is noted."""
+        from topkin.models.encoders.keras_encoder import only
+
+        tables = read_split("items", split, self.inputs.columns, size=CHUNK_BYTES)
+        for raw in of_rows(tables, self.chunk_rows):
+            rejections = Rejections(len(raw))
+            raw, invalid = escape_invalid_utf8(raw)
+            for column, where in invalid.items():
+                rejections.reject(where, f"{column} is not UTF-8")
+            rows = self.inputs.rules.normalised(raw)
+            item_ids = self._ids(rows[self.inputs.item_id], rejections)
+            feeds = self.encoder.read(rows, rejections, folder=split.file.path.rpartition("/")[0])
+            self._ask_rules(rows, rejections)
+            yield Chunk(raw, item_ids, only(feeds, rejections.good), rejections)
+
+    def _ask_rules(self, rows: pa.Table, rejections: Rejections) -> None:
+        """Note the configured rule that each row breaks which broke none so far."""
+        alive = np.flatnonzero(rejections.good)
+        broken = np.full(len(rows), -1, np.int32)
+        broken[alive] = self.inputs.rules.broken(rows.take(pa.array(alive)) if len(alive) < len(rows) else rows)
+        for number, reason in enumerate(self.inputs.rules.rejection_reasons):
+            rejections.reject(broken == number, reason)
+
+    def _ids(self, values: pa.ChunkedArray, rejections: Rejections) -> pa.ChunkedArray:
+        canonical, column = ids.canonical(values), self.inputs.item_id
+        rejections.reject(np.asarray(pc.is_null(values)), f"{column} is null")
+        rejections.reject(np.asarray(pc.is_null(canonical)), f"{column} is above the largest int64")
+        return canonical
+
+    def write(self, split: RowGroupSplit, out: str) -> tuple[str, pa.Table]:
+        """The part of a split into ``out``/items, and what was rejected into ``out``/rejects; its path, its counts."""
+        name = f"part-{split.name}.parquet"
+        path, rejects, counts = storage.join(out, "items", name), [], {"read": 0, "embedded": 0, "padded": 0}
+        made = closing(prefetched(self.chunks(split)))
+        with storage.parquet_writer(path, self.schema) as writer, made as chunks:
+            for chunk in chunks:
+                taken = int(chunk.rejections.good.sum())
+                vectors, good, reasons = self.encoder.finish(chunk.feeds, chunk.rejections)
+                kept = chunk.ids.filter(pa.array(good)).combine_chunks()
+                writer.write_table(pa.Table.from_arrays([kept, vector_column(vectors)], schema=self.schema))
+                if len(reasons):
+                    rejects.append(self._rejected(chunk.raw.filter(pa.array(~good)), reasons))
+                rows = {"read": len(good), "embedded": len(vectors), "padded": -taken % self.encoder.batch_size}
+                counts = {key: counts[key] + n for key, n in rows.items()}
+                advance("embed items", len(good), self.inputs.rows)
+        table = pa.concat_tables([schemas.REJECTS.empty_table(), *rejects])
+        if rejects:
+            storage.write_parquet(table, storage.join(out, "rejects", name))
+        reasons = {r["values"]: r["counts"] for r in pc.value_counts(table["reason"]).to_pylist()}
+        return path, counts_table({"items": counts, "rejects": reasons, "device": {self.encoder.device: 1}})
+
+    def _rejected(self, rows: pa.Table, reasons: pa.Array) -> pa.Table:
+        """Rejects without what is long: images and vectors."""
+        long = [f.name for f in rows.schema if pa.types.is_nested(ids.storage(f.type)) or _is_binary(f.type)]
+        return reject_table("items", rows.drop_columns([c for c in long if c != self.inputs.item_id]), reasons)
+
+
+def _is_binary(t: pa.DataType) -> bool:
+    return ids.value_kind(t) == "binary"
+
+
+def _row_bytes(inputs: Sequence[EncoderInput]) -> int:
+    """Bytes of a row's arrays, about: a text is taken for 64."""
+    sizes = (64 if i.dtype == "string" else np.dtype(i.dtype).itemsize for i in inputs)
+    return sum(size * int(np.prod(i.shape)) for i, size in zip(inputs, sizes, strict=True))
+
+
+def batch_rows(inputs: Sequence[EncoderInput], most: int) -> int:
+    """Rows of a call: ``most``, halved until their arrays are no larger than CHUNK_BYTES."""
+    while most > 1 and most * _row_bytes(inputs) > CHUNK_BYTES:
+        most //= 2
+    return most
+
+
+def chunk_rows(inputs: Sequence[EncoderInput], batch: int) -> int:
+    """Rows of a chunk: as many whole batches as fit into CHUNK_BYTES, CHUNK_BATCHES at most."""
+    fit = CHUNK_BYTES // (batch * _row_bytes(inputs))
+    return batch * min(max(fit, 1), CHUNK_BATCHES)
+
+
+def of_rows(tables: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
+    """The same rows in the same order as tables of ``rows`` each, but for the last."""
+    waiting: list[pa.Table] = []
+    for table in tables:
+        waiting.append(table)
+        while sum(map(len, waiting)) >= rows:
+            whole = pa.concat_tables(waiting)
+            yield whole.slice(0, rows).combine_chunks()
+            waiting = [whole.slice(rows)]
+    if rest := sum(map(len, waiting)):
+        yield pa.concat_tables(waiting).slice(0, rest).combine_chunks()
+
+
+class _Encode(beam.DoFn):
+    """A split to its part's path; the counts beside."""
+
+    def __init__(self, inputs: EncodeInputs, out: str, shared: Shared) -> None:
+        self._inputs, self._out, self._shared = inputs, out, shared
+        self._rows = Metrics.counter("topkin", "items_embedded")
+
+    def setup(self) -> None:
+        self._encoder = self._shared.acquire(partial(TableEncoder, self._inputs), tag=self._inputs.encoder)
+
+    @counted
+    def process(self, split: RowGroupSplit) -> Iterator[object]:
+        path, counts = self._encoder.write(split, self._out)
+        self._rows.inc(sum(row["count"] for row in counts.to_pylist() if row["name"] == "embedded"))
+        yield path
+        yield TaggedOutput("counts", counts)
+
+
+@dataclass
+class EncodeTable(beam.PTransform):
+    """A table's vectors into ``out``/items, rejected rows into ``out``/rejects; counts to ``tally``; gives the paths.
+
+    A part for each split of the input, named by it: the same bytes for any number of processes.
+    """
+
+    inputs: EncodeInputs
+    out: str
+    tally: str
+    shared: Shared = field(default_factory=Shared)
+
+    def expand(self, pipeline: PBegin) -> PCollection[str]:
+        splits = pipeline | "Splits" >> ParquetSplits("items", self.inputs.files, SPLIT_ROWS)
+        encode = beam.ParDo(_Encode(self.inputs, self.out, self.shared))
+        encode = encode.with_output_types(str, counts=pa.Table)
+        encoded = splits | "Encode" >> encode.with_outputs("counts", main="paths")
+        encoded.counts | "Tally" >> WriteTally(self.tally)
+        return encoded.paths
