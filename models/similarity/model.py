@@ -234,7 +234,9 @@ class SimilarityModel:
         try:
             fitting(self.encoder, one)
         except ValueError as e:
-            raise ValueError(f"{e}, n being 1 for one input without the batch axis; call lookup for several") from e
+            raise ValueError(
+                f"single_lookup takes one input without the batch axis; with it, {e}; call lookup for several"
+            ) from e
         return self.lookup(one, k)[0]
 
     def calibrate(self, x: Inputs, labels: Labels, *, precision: float = 0.95, batch_size: int = 256) -> Calibration:
