@@ -199,7 +199,7 @@ class PretrainedText:
                 bad = batch[int(np.flatnonzero(~np.isfinite(vectors).all(axis=1))[0])]
                 raise ValueError(f"vectors must be finite, got others for the text {bad[:80]!r}")
             out[start : start + len(batch)] = vectors
-        place = {text: number for number, text in enumerate(distinct)}
+        place: dict[str | None, int] = {text: number for number, text in enumerate(distinct)}
         return out[[place.get(text, len(distinct)) for text in values]] if values else out[:0]
 
     def head(self, dim: int, *, seed: int | None = None) -> keras.Model:
