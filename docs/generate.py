@@ -36,7 +36,8 @@ One TOML file, `topkin.toml` in the current folder unless `--config` names anoth
   as TOML; what is no TOML is a text. An empty value takes the key away, so that its default counts. Paths given so
   are relative to the current folder.
 - **SQL expressions** (`normalise`, `rules`) are DuckDB's, over the columns of the file by their names there. A rule
-  for which a row is not true, or null, rejects the row, and the rule's name is the reason.
+  for which a row is not true, or null, rejects the row, and the rule's name is the reason. Rules over purchases may
+  ask for columns of `[items]` and `[users]`, `item.category != 'fuel'`; see [](getting_started.md).
 
 ## When something is wrong
 

@@ -25,6 +25,7 @@ from topkin.ingest.files import Footer, find, read_footers
 from topkin.ingest.folders.file import File
 from topkin.ingest.rules import Rules
 from topkin.ingest.sql import Expression, nearest
+from topkin.ingest.values.type_cures import type_cure
 from topkin.pipelines.engine.job import SCRATCH, beam_options, input_files, run_pipeline
 
 if TYPE_CHECKING:
@@ -226,9 +227,8 @@ def _id_type(settings: EncoderRunSettings, table: _Table) -> pa.DataType:
     t = table.bound.field(column).type
     kind = ids.canonical_type(t)
     if kind is None:
-        raise InputError(
-            f"column {column!r} (items.item_id) must be {ids.ACCEPTED}, got {t}: {ids.suggest_cast(column, t, 'items')}"
-        )
+        cure = type_cure("items", "item_id", column, t)
+        raise InputError(f"column {column!r} (items.item_id) must be {ids.ACCEPTED}, got {t}: {cure}")
     return kind
 
 

@@ -3,15 +3,20 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from topkin.artifacts import storage
 from topkin.config.sections import Settings
 from topkin.errors import InputError, TopkinError
-from topkin.ingest.cleaning import clean_items, clean_purchases, clean_users
-from topkin.ingest.contract import Inspection, inspect, sample, sources, time_unit_finding, vector_dim
+from topkin.ingest.contract import InputSource, Inspection, inspect, sources
 from topkin.ingest.files import find
-from topkin.ingest.joins.read import faults_of_joins, faults_of_types
+from topkin.ingest.judging.inputs import look_at_inputs
+from topkin.ingest.judging.limits import examples_of, faults_of_rejects
 from topkin.ingest.prepare import PreparePlan
 from topkin.ingest.splits import refuse_overlap
 from topkin.pipelines.engine.job import Job, input_files, machine_of, run_pipeline
@@ -37,6 +42,10 @@ def cost(load: Workload) -> StageCost:
     )
 
 
+TRIED_ROWS = 8192
+"""Rows of each input that are tried before the work starts: all of them are judged after it."""
+
+
 def _now() -> datetime:
     return datetime.now(UTC).replace(tzinfo=None)
 
@@ -59,94 +68,27 @@ def reads(settings: Settings) -> StageReads:
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareInputs:
-    """The plan, whose ``clock`` (naive UTC, now) divides past from future, and the files and columns of each input."""
+    """What the workers read: the plan, and the files and columns of each input."""
 
     plan: PreparePlan
     inspections: Mapping[str, Inspection]
 
 
 def check_inputs(settings: Settings, as_of: datetime | None = None) -> list[TopkinError]:
-    """What is wrong with the inputs: errors not raised, each with its message; none where all is well.
+    """What stands in the way of reading the inputs: errors not raised, each with its message.
 
-    Reads the footers of all files, the first rows of one of each input, and the ids of inputs that are joined.
+    Reads the footers of all files and some rows of each input.
     """
-    return _checked(settings, as_of, _now())[1]
-
-
-def _checked(
-    settings: Settings, as_of: datetime | None, clock: datetime
-) -> tuple[dict[str, Inspection], list[TopkinError]]:
-    inputs = {name: inspect(source, input_files(source.path)) for name, source in sources(settings).items()}
-    findings = [finding for inspection in inputs.values() for finding in inspection.findings]
-    purchases = inputs["purchases"]
-    findings += faults_of_types(inputs, input_files)
-    if not findings:
-        findings = _tried(inputs, clock)
-    if not findings:
-        findings = faults_of_joins(inputs, input_files)
-    first = purchases.earliest
-    if not findings and first is not None:
-        column = purchases.source.columns["timestamp"]
-        if first > clock:
-            findings.append(
-                InputError(f"every purchase is in the future: the first {column!r} is {first}, now is {clock}")
-            )
-        elif as_of is not None and first >= as_of:
-            findings.append(
-                InputError(
-                    f"there is no purchase before the as-of date {as_of.isoformat()}: "
-                    f"the first {column!r} is {first.isoformat()}; choose a later --as-of"
-                )
-            )
-    return inputs, findings
-
-
-def _tried(inputs: Mapping[str, Inspection], clock: datetime) -> list[TopkinError]:
-    """What goes wrong with the first rows of each input."""
-    findings: list[TopkinError] = []
-    for name, inspection in inputs.items():
-        files = input_files(inspection.source.path)
-        try:
-            rows = sample(inspection, files)
-            if rows is None:
-                continue
-            if name in ("purchases", "heldout"):
-                unit = time_unit_finding(inspection, rows, clock)
-                findings += [unit] if unit else []
-                clean_purchases(rows, inspection.source, clock)
-            elif name == "items":
-                clean_items(rows, inspection.source, vector_dim(inspection, files))
-            else:
-                clean_users(rows, inspection.source)
-        except TopkinError as e:
-            findings.append(e)
-    return findings
+    return list(look_at_inputs(settings, as_of, _now(), input_files, rows=TRIED_ROWS).findings)
 
 
 def inputs_of(job: Job) -> PrepareInputs:
     """What the workers read. Raises InputError or ConfigError with all that is wrong with the inputs."""
-    settings, clock = job.settings, _now()
-    inputs, findings = _checked(settings, job.as_of, clock)
-    if findings:
-        raise type(findings[0])("\n".join(str(f) for f in findings))
-    purchases = inputs["purchases"]
-    by_name = {name: inspection.source for name, inspection in inputs.items()}
-    plan = PreparePlan(
-        purchases=by_name["purchases"],
-        items=by_name.get("items"),
-        users=by_name.get("users"),
-        heldout=by_name.get("heldout"),
-        user_type=purchases.types["user_id"],
-        item_type=purchases.types["item_id"],
-        as_of=job.as_of,
-        clock=clock,
-        recent_days=settings.prepare.recent_days,
-        drop_duplicates=settings.purchases.duplicates == "drop",
-        split=settings.prepare.split,
-        missing=settings.items.missing if settings.items else "list",
-        vector_dim=vector_dim(inputs["items"], input_files(by_name["items"].path)) if "items" in inputs else None,
-    )
-    return PrepareInputs(plan=plan, inspections=inputs)
+    look = look_at_inputs(job.settings, job.as_of, _now(), input_files, rows=TRIED_ROWS)
+    if look.findings:
+        raise type(look.findings[0])("\n".join(str(f) for f in look.findings))
+    assert look.plan is not None
+    return PrepareInputs(plan=look.plan, inspections=look.inspections)
 
 
 def build(pipeline: "beam.Pipeline", job: Job, inputs: PrepareInputs) -> None:
@@ -154,18 +96,25 @@ def build(pipeline: "beam.Pipeline", job: Job, inputs: PrepareInputs) -> None:
     import apache_beam as beam
 
     from topkin.transforms.parquet import ParquetSplits
-    from topkin.transforms.prepare import Clean, MakeShop, PrepareParts, WriteRejects, WriteStatistics
+    from topkin.transforms.prepare import Clean, MakeShop, PrepareParts, ReadLookup, WriteRejects, WriteStatistics
 
     plan, out, scratch, parts = inputs.plan, job.out, job.scratch, job.settings.run.parts
-    accepted, rejects = {}, []
+    splits = {
+        name: pipeline | f"Find {name}" >> ParquetSplits(name, inspection.files)
+        for name, inspection in inputs.inspections.items()
+    }
+    lookups = {
+        side: splits[lookup.source.name] | f"Look up {side}" >> ReadLookup(lookup)
+        for side, lookup in plan.lookups.items()
+    }
+    accepted, rejects, unnested = {}, [], []
     for name, inspection in inputs.inspections.items():
-        cleaned = (
-            pipeline
-            | f"Find {name}" >> ParquetSplits(name, inspection.files)
-            | f"Clean {name}" >> Clean(name, plan, inspection.columns, inspection.rows, scratch, parts)
-        )
+        asked = lookups if name in ("purchases", "heldout") else {}
+        clean = Clean(name, plan, inspection.columns, inspection.rows, scratch, parts)
+        cleaned = {"splits": splits[name], **asked} | f"Clean {name}" >> clean
         accepted[name] = cleaned["accepted"]
         rejects.append(cleaned["rejects"])
+        unnested.append(cleaned["counts"])
     for name in {"items", "users", "heldout"} - accepted.keys():
         accepted[name] = pipeline | f"No {name}" >> beam.Create([]).with_output_types(str)
     items = accepted.pop("items")
@@ -177,7 +126,7 @@ def build(pipeline: "beam.Pipeline", job: Job, inputs: PrepareInputs) -> None:
         | "All rejects" >> beam.Flatten()
         | "WriteRejects" >> WriteRejects(storage.join(out, "rejects"), parts)
     )
-    every = (made["counts"], shop["counts"], counts) | "All counts" >> beam.Flatten()
+    every = (*unnested, made["counts"], shop["counts"], counts) | "All counts" >> beam.Flatten()
     files = {name: (len(i.files), i.rows) for name, i in inputs.inspections.items()}
     {"counts": every, "span": shop["span"]} | "WriteStatistics" >> WriteStatistics(plan, out, files)
 
@@ -195,11 +144,39 @@ def prepare(job: Job) -> dict[str, Any]:
     refuse(plan(Workload(counts=counts, settings=job.settings, machine=machine), [cost]))
     run_pipeline(lambda pipeline: build(pipeline, job, inputs), job.beam)
     statistics: dict[str, Any] = storage.read_json(storage.join(job.out, "statistics.json"))
+    if faults := _too_many_rejects(job, inputs, statistics):
+        raise InputError("\n".join(faults))
     if not statistics["events"]:
         raise InputError(_nothing_left(statistics, job.as_of))
     if overlap := statistics.get("leaks"):
         refuse_overlap(overlap["late_rows"], overlap["early_rows"], job.as_of)
     return {**statistics, "notes": [join["line"] for join in statistics["joins"]]}
+
+
+def _too_many_rejects(job: Job, inputs: PrepareInputs, statistics: Mapping[str, Any]) -> list[str]:
+    """What is wrong where more rows were rejected than ``[prepare]`` allows; the rejects are read only then."""
+    faults = []
+    for name, counts in statistics["sources"].items():
+        source, limits = inputs.inspections[name].source, job.settings.prepare
+        judge = partial(faults_of_rejects, source, counts["rejected"], counts["rows"], limits)
+        if judge({}):
+            faults += judge(_examples(storage.join(job.out, "rejects"), source, set(counts["rejected"])))
+    return faults
+
+
+def _examples(folder: str, source: InputSource, reasons: set[str]) -> dict[str, str]:
+    """A rejected value for each reason, from the files of rejects, read no further than needed."""
+    examples: dict[str, str] = {}
+    for name in storage.files(folder):
+        fs, inner = storage.filesystem(storage.join(folder, name))
+        with pq.ParquetFile(inner, filesystem=fs) as file:
+            for batch in file.iter_batches(1 << 14):
+                rejects = pa.Table.from_batches([batch])
+                mine = rejects.filter(pc.equal(rejects["source"], source.name))
+                examples = {**examples_of(mine, source), **examples}
+                if examples.keys() >= reasons:
+                    return examples
+    return examples
 
 
 def _nothing_left(statistics: Mapping[str, Any], as_of: datetime) -> str:

@@ -69,14 +69,6 @@ def one_encoder(run: runs.Run) -> str:
 def refusals(run: runs.Run, settings: Settings) -> list[str]:
     """Why the gate refuses a run: every reason, or none."""
     gate, reasons = settings.publish, []
-    statistics = storage.read_json(storage.join(run.folder("prepare"), "statistics.json"))
-    source = statistics["sources"]["purchases"]
-    rejected = sum(source["rejected"].values())
-    if source["rows"] and rejected / source["rows"] > gate.max_reject_share:
-        reasons.append(
-            f"{rejected:,} of {source['rows']:,} purchase rows were rejected, more than "
-            f"publish.max_reject_share = {gate.max_reject_share}"
-        )
     listed = storage.read_json(storage.join(run.folder("recommend"), "lists.json"))["users_with_list"]
     if listed < gate.min_users:
         reasons.append(f"{listed:,} users have a list, fewer than publish.min_users = {gate.min_users:,}")

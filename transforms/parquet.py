@@ -13,6 +13,7 @@ from apache_beam.pvalue import PBegin, PCollection
 
 from topkin.artifacts import storage
 from topkin.ingest.files import ArrowFiles, File, Found, batches, glob_root, opened
+from topkin.ingest.values.baskets import file_columns
 from topkin.transforms.counters import counted
 
 
@@ -93,7 +94,7 @@ def read_split(
 def _bounded(source: str, path: str, columns: Sequence[str], rows: int, size: int) -> int:
     """Rows that make a batch."""
     with opened(source, path, AnyFiles()) as file:
-        meta, wanted, total = file.metadata, set(columns), 0
+        meta, wanted, total = file.metadata, set(file_columns(columns, file.schema_arrow.names)), 0
         for group in range(meta.num_row_groups):
             chunks = (meta.row_group(group).column(c) for c in range(meta.num_columns))
             total += sum(c.total_uncompressed_size for c in chunks if c.path_in_schema.split(".")[0] in wanted)

@@ -18,10 +18,12 @@ from topkin.artifacts import schemas, storage
 from topkin.artifacts.shuffle import PartFile, read_part
 from topkin.ingest.catalogue import VOCABULARY, merge_sales, sales_schema, vocabulary
 from topkin.ingest.cleaning import Cleaned
+from topkin.ingest.judging.lookups import Lookup, lookup_rows
 from topkin.ingest.prepare import (
     COUNTS,
     PreparePlan,
     count_rejects,
+    counts_of,
     held_items_schema,
     merge_counts,
     merge_held_items,
@@ -31,6 +33,7 @@ from topkin.ingest.prepare import (
     sorted_rejects,
     statistics,
 )
+from topkin.ingest.values.baskets import rows_added
 from topkin.telemetry import progress
 from topkin.transforms.coders import MergeTables
 from topkin.transforms.counters import counted
@@ -48,8 +51,28 @@ def _rejects(scratch: str, name: str, parts: int) -> PartFile:
 
 
 @dataclass
+class ReadLookup(beam.PTransform):
+    """Splits of the items or users to one table of what rules over purchases ask of them."""
+
+    lookup: Lookup
+
+    @counted
+    def _read(self, split: RowGroupSplit) -> Iterator[pa.Table]:
+        for table in read_split(self.lookup.source.name, split, self.lookup.read):
+            yield lookup_rows(table, self.lookup)
+
+    def expand(self, splits: PCollection) -> PCollection:
+        rows = splits | "Read" >> beam.FlatMap(self._read).with_output_types(pa.Table)
+        return rows | "Merge" >> beam.CombineGlobally(MergeTables(self.lookup.merged, self.lookup.schema))
+
+
+@dataclass
 class Clean(beam.PTransform):
-    """Splits of an input to the paths of files with their accepted rows; those with rejects under the tag ``rejects``.
+    """{splits: of an input} to the paths of files with their accepted rows; those with rejects under ``rejects``.
+
+    Beside the splits stand the tables of the plan's look-ups by side, where there are some: each worker gets them.
+
+    Tables of counts under the tag ``counts`` tell how many rows were added by lists.
 
     The files lie below ``scratch``, each named by its split, ordered by partition; see :mod:`topkin.artifacts.shuffle`.
     """
@@ -62,15 +85,17 @@ class Clean(beam.PTransform):
     parts: int
 
     @counted
-    def _clean(self, split: RowGroupSplit) -> Iterator[Any]:
+    def _clean(self, split: RowGroupSplit, **lookups: Any) -> Iterator[Any]:
         path = storage.join(self.scratch, self.name, f"{split.name}.arrow")
         key = "item_id" if self.name == "items" else "user_id"
+        added = 0
         with (
             PartFile(path, self.plan.rows(self.name), key, self.parts) as good,
             _rejects(self.scratch, f"{self.name}-{split.name}", self.parts) as bad,
         ):
             for table in read_split(self.name, split, self.columns):
-                found = self._cleaned(table)
+                added += rows_added(table)
+                found = self._cleaned(table, lookups)
                 good.add(found.accepted)
                 bad.add(found.rejects)
                 progress.advance(f"clean {self.name}", len(table), self.rows)
@@ -79,14 +104,17 @@ class Clean(beam.PTransform):
             yield good.path
         if bad.rows:
             yield TaggedOutput("rejects", bad.path)
+        if added:
+            yield TaggedOutput("counts", counts_of((self.name, "unnested", "", added)))
 
     @counted
-    def _cleaned(self, table: pa.Table) -> Cleaned:
-        return self.plan.clean(self.name, table)
+    def _cleaned(self, table: pa.Table, lookups: Mapping[str, pa.Table]) -> Cleaned:
+        return self.plan.clean(self.name, table, lookups)
 
-    def expand(self, splits: PCollection) -> Any:
-        step = beam.FlatMap(self._clean).with_output_types(str, rejects=str)
-        return splits | "Clean" >> step.with_outputs("rejects", main="accepted")
+    def expand(self, inputs: Any) -> Any:
+        lookups = {side: AsSingleton(inputs[side]) for side in self.plan.lookups if side in inputs}
+        step = beam.FlatMap(self._clean, **lookups).with_output_types(str, rejects=str, counts=pa.Table)
+        return inputs["splits"] | "Clean" >> step.with_outputs("rejects", "counts", main="accepted")
 
 
 def each_part(pipeline: beam.Pipeline, parts: int) -> PCollection:

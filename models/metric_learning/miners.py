@@ -11,7 +11,14 @@ import tensorflow as tf
 from numpy.typing import ArrayLike
 
 from topkin.models.metric_learning.distances import Cosine, Distance, Euclidean
-from topkin.models.metric_learning.pairwise import Comparison, compare, counts_of, log_share, unit
+from topkin.models.metric_learning.pairwise import (
+    Comparison,
+    compare,
+    counts_of,
+    log_share,
+    require_two_classes,
+    unit,
+)
 from topkin.models.metric_learning.serialization import Configured, Tensor, serializable
 from topkin.models.metric_learning.tuples import (
     Choice,
@@ -68,6 +75,7 @@ class Miner(Configured):
     ) -> Pairs | Triplets:
         """The tuples of a batch, or of a batch against references, checked."""
         comparison = compare(labels, embeddings, ref_labels, references)
+        require_two_classes(comparison)
         return check(self.choose(comparison).tuples(), comparison)
 
     def choose(self, comparison: Comparison, distance: Distance | None = None) -> Choice:

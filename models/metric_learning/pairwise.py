@@ -11,7 +11,13 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import ArrayLike
 
+from topkin.metrics.labels import label_array
 from topkin.models.metric_learning.serialization import Tensor
+
+ONE_CLASS = (
+    "a batch must hold two classes at least, got one in {} rows: shuffle, drop a small last batch "
+    "(drop_remainder=True), or sample M classes x N examples; check=False lets it pass with what is left"
+)
 
 
 def require(condition: Tensor, message: str, *values: Tensor | int) -> None:
@@ -50,11 +56,15 @@ def unit(x: Tensor, who: str) -> None:
     )
 
 
-def flat_labels(labels: Tensor, name: str = "labels") -> Tensor:
-    """Labels as (n,), from (n,) or (n, 1), of any dtype that can be compared.
+def flat_labels(labels: Tensor, name: str = "labels", *, check: bool = True) -> Tensor:
+    """Labels as (n,), from (n,) or (n, 1), of any dtype that can be compared; check: that none is NaN.
 
-    Raises ValueError for anything else, one-hot rows among it.
+    Raises ValueError for anything else, one-hot rows among it, TypeError for labels of several kinds.
     """
+    if isinstance(labels, str | bytes):
+        raise ValueError(f"{name} must be one label for each row, (n,), got the text {labels!r} alone: give a list")
+    if not tf.is_tensor(labels) and not (isinstance(labels, np.ndarray) and labels.dtype.kind in "biuf"):
+        labels = _converted(labels, name)
     labels = tf.convert_to_tensor(labels)
     if labels.shape.rank == 2 and labels.shape[1] == 1:
         labels = tf.squeeze(labels, 1)
@@ -63,7 +73,40 @@ def flat_labels(labels: Tensor, name: str = "labels") -> Tensor:
             f"{name} must be one label for each row, (n,) or (n, 1), got shape {labels.shape}: "
             "of one-hot rows take the argmax"
         )
+    if check and labels.dtype.is_floating:
+        bad = tf.math.is_nan(labels)
+        require(
+            tf.logical_not(tf.reduce_any(bad)),
+            name + " must not be NaN, got {} that are: leave those rows out",
+            tf.reduce_sum(tf.cast(bad, tf.int32)),
+        )
     return labels
+
+
+def _converted(labels: object, name: str) -> np.ndarray:
+    """What is no tensor and no array of numbers: lists, text, objects, columns of pandas and of Arrow."""
+    shape = np.shape(labels) if isinstance(labels, list | tuple | np.ndarray) else ()
+    if len(shape) > 1 and shape[1:] != (1,):
+        return np.asarray(labels)
+    try:
+        return label_array(labels, name)
+    except TypeError as e:
+        if isinstance(labels, list | tuple) and not isinstance(labels[0] if labels else 0, str | bytes):
+            return np.asarray(labels)  # numbers of several kinds, 0-d tensors
+        raise e
+
+
+def whole(labels: Tensor, who: str, *, check: bool = True) -> Tensor:
+    """Labels that number something, as (n,) int64. Raises TypeError for text; requires no fractions."""
+    if labels.dtype == tf.string:
+        raise TypeError(f"{who} needs labels that are whole numbers, got text: number them, such as by np.unique")
+    if check and labels.dtype.is_floating:
+        require(
+            tf.reduce_all(tf.equal(labels, tf.floor(labels))),
+            who + " needs labels that are whole numbers, got fractions among {}: number them, such as by np.unique",
+            tf.shape(labels)[0],
+        )
+    return tf.cast(labels, tf.int64)
 
 
 def same_length(labels: Tensor, rows: Tensor, names: str = "labels and embeddings") -> None:
@@ -121,17 +164,17 @@ def compare(
     """Compare rows with references, or with each other where no references are given.
 
     valid: (n, m) bool, pairs that may be used at all. check: check values too, not only shapes.
-    Raises ValueError where shapes do not fit, a number is not finite, or all rows have one label.
+    Raises ValueError where shapes do not fit or a number is not finite.
     """
     vectors = matrix(vectors, "embeddings", dtype)
-    labels = flat_labels(labels)
+    labels = flat_labels(labels, check=check)
     same_length(labels, vectors)
     own = references is None
     if own:
         references, ref_labels = vectors, labels
     else:
         references = tf.cast(matrix(references, "references", None), vectors.dtype)
-        ref_labels = tf.cast(flat_labels(ref_labels, "labels of references"), labels.dtype)
+        ref_labels = _alike(flat_labels(ref_labels, "labels of references", check=check), labels)
         same_length(ref_labels, references, "labels and rows of references")
     alike = tf.equal(labels[:, None], ref_labels[None, :])
     same, different = alike, tf.logical_not(alike)
@@ -143,12 +186,6 @@ def compare(
         finite(vectors, "embeddings")
         if not own:
             finite(references, "references")
-        require(
-            tf.reduce_any(different),
-            "a batch must hold two classes at least, got one in {} rows: shuffle, drop a small last batch "
-            "(drop_remainder=True), or sample M classes x N examples; check=False lets it pass with what is left",
-            tf.shape(labels)[0],
-        )
     return Comparison(
         vectors=vectors,
         labels=labels,
@@ -156,9 +193,24 @@ def compare(
         ref_labels=ref_labels,
         same=same,
         different=different,
-        weights=row_weights(weights, vectors),
+        weights=row_weights(weights, vectors, check=check),
         own=own,
     )
+
+
+def require_two_classes(comparison: Comparison) -> None:
+    """Require that some row and some reference have different labels."""
+    require(tf.reduce_any(comparison.different), ONE_CLASS, tf.shape(comparison.labels)[0])
+
+
+def _alike(ref_labels: Tensor, labels: Tensor) -> Tensor:
+    """The labels of references in the dtype of the rows'. Raises TypeError where one is text and the other is not."""
+    if (ref_labels.dtype == tf.string) != (labels.dtype == tf.string):
+        raise TypeError(
+            f"labels of rows and of references must be of one kind, got {labels.dtype.name} and "
+            f"{ref_labels.dtype.name}: cast one of them"
+        )
+    return tf.cast(ref_labels, labels.dtype)
 
 
 def matrix(x: Tensor, name: str, dtype: str | None) -> Tensor:
@@ -169,26 +221,42 @@ def matrix(x: Tensor, name: str, dtype: str | None) -> Tensor:
     return tf.cast(x, compute_dtype(x, dtype))
 
 
-def row_weights(weights: Tensor, rows: Tensor) -> Tensor:
-    """Sample weights as (n,) in the dtype of ``rows``, or None. Raises ValueError for another shape."""
+def row_weights(weights: Tensor, rows: Tensor, *, check: bool = True) -> Tensor:
+    """Sample weights as (n,) in the dtype of ``rows``, or None. Raises ValueError for a shape, TypeError for text.
+
+    check: require that they are finite and at least 0.
+    """
     if weights is None:
         return None
-    weights = flat_labels(weights, "sample weights")
+    weights = flat_labels(weights, "sample weights", check=False)
+    if weights.dtype == tf.string:
+        raise TypeError("sample weights must be numbers, got text: cast them")
     same_length(weights, rows, "sample weights and embeddings")
-    return tf.cast(weights, rows.dtype)
+    weights = tf.cast(weights, rows.dtype)
+    if check:
+        bad = tf.logical_not(tf.math.is_finite(weights) & (weights >= 0))
+        require(
+            tf.logical_not(tf.reduce_any(bad)),
+            "sample weights must be finite and at least 0, got {} others: give 0 to a row that is not to count",
+            tf.reduce_sum(tf.cast(bad, tf.int32)),
+        )
+    return weights
 
 
 def counts_of(counts: ArrayLike) -> np.ndarray:
     """How often each label occurs, as an array. Raises ValueError for what is not (labels,) numbers of at least 0."""
     counts = np.asarray(counts)
-    if counts.ndim != 1 or not counts.size or not (counts >= 0).all():
-        raise ValueError(f"counts must be (labels,) numbers of at least 0, got shape {counts.shape}")
+    if counts.ndim != 1 or not counts.size or counts.dtype.kind not in "biuf":
+        raise ValueError(f"counts must be (labels,) numbers of at least 0, got {counts.dtype} of shape {counts.shape}")
+    bad = int((~(np.isfinite(counts) & (counts >= 0))).sum())
+    if bad:
+        raise ValueError(f"counts must be (labels,) finite numbers of at least 0, got {bad} others: count again")
     return counts
 
 
 def log_share(counts: np.ndarray, labels: Tensor, dtype: tf.DType, *, check: bool = True) -> Tensor:
     """The logarithm of each label's share of ``counts``, (n,); an entry of 0 is taken as ½."""
-    labels = tf.cast(labels, tf.int64)
+    labels = whole(labels, "a correction by counts", check=check)
     if check:
         require(
             tf.reduce_all((labels >= 0) & (labels < len(counts))),

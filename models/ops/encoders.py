@@ -31,7 +31,7 @@ def fitting(encoder: keras.Model, x: Any) -> tuple[Any, int | None]:
     """
     if isinstance(x, tf.data.Dataset | keras.utils.PyDataset):
         return x, None
-    wanted = encoder.input
+    wanted = input_of(encoder)
     if isinstance(wanted, dict):
         if not isinstance(x, dict) or not set(wanted) <= set(x):
             got = ", ".join(map(str, x)) if isinstance(x, dict) else type(x).__name__
@@ -54,6 +54,11 @@ def fitting(encoder: keras.Model, x: Any) -> tuple[Any, int | None]:
     return parts, counts.pop()
 
 
+def input_of(encoder: keras.Model) -> Any:
+    """What an encoder reads: the tensor of one input, the list or dict of several."""
+    return encoder.inputs[0] if len(encoder.inputs) == 1 else encoder.input
+
+
 def _array(wanted: Any, x: Any, name: str) -> np.ndarray:
     """One input as an array of the shape and kind that is wanted."""
     text = wanted.dtype == "string"
@@ -61,13 +66,14 @@ def _array(wanted: Any, x: Any, name: str) -> np.ndarray:
         raise TypeError(f"{name} must be one array, got a dict of {', '.join(map(str, x))}")
     if text and getattr(x, "ndim", 1) <= 1:
         found = label_array(x, name) if len(wanted.shape) == 1 else np.asarray(x)
-        found = found.astype(object)
     else:
         try:
             found = np.asarray(x)
         except ValueError as e:
             raise ValueError(f"{name} must be rows of equal length, got {type(x).__name__} of several: pad them") from e
-    if not text and found.dtype == object:
+    if text:
+        found = found.astype(object)
+    elif found.dtype == object:
         found = _numbers_of(found, name)
     _check_kind(found, wanted.dtype, name)
     rest, shape = tuple(wanted.shape[1:]), found.shape

@@ -76,7 +76,10 @@ def calibrate(scores: Sequence[float] | np.ndarray, right: Sequence[bool] | np.n
         >>> chosen.threshold, chosen.precision, chosen.recall
         (0.8, 1.0, 0.5)
     """
-    scores, right = np.asarray(scores, np.float64), np.asarray(right, bool)
+    scores, truth = np.asarray(scores, np.float64), np.asarray(right)
+    if truth.size and not np.isin(truth, (False, True)).all():
+        raise ValueError("each match must be right or not, True or False, got something else: compare the labels")
+    right = truth.astype(bool)
     if not 0 < target <= 1:
         raise ValueError(f"the target precision must be above 0 and at most 1, got {target}")
     if scores.shape != right.shape or scores.ndim != 1 or not len(scores):

@@ -74,9 +74,9 @@ class Growth:
 class GrowingIndex:
     """Unit vectors with an id and a label each, found by cosine; items are added and removed at any time.
 
-    Ids are distinct and all int, str or bytes; labels likewise, None allowed. One alone may be given for a list of one: a
-    text is one id, never its letters. Results are row numbers, in which ``ids`` and ``labels`` are in order; they hold
-    until the next compaction.
+    Ids are distinct and all int, str or bytes; labels likewise, None allowed. One alone may be given for a list of
+    one: a text is one id, never its letters. Results are row numbers, in which ``ids`` and ``labels`` are in order;
+    they hold until the next compaction.
 
     Args:
         dim: of a vector.

@@ -14,7 +14,8 @@ from topkin.errors import ArtifactError
 from topkin.linalg.cosine import unit_rows
 from topkin.metrics.labels import values_of
 from topkin.metrics.retrieval import codes_of, knn_accuracy, retrieval_metrics
-from topkin.models.ops.encoders import Inputs, embedding_dim, fingerprint, fitting
+from topkin.models.metric_learning.losses.base import Loss
+from topkin.models.ops.encoders import Inputs, embedding_dim, fingerprint, fitting, input_of
 from topkin.models.similarity.calibration import Calibration, calibrate
 from topkin.models.similarity.index import GrowingIndex, Growth, Key, Labels
 from topkin.models.similarity.saved import encoder_bytes, read_encoder
@@ -109,12 +110,17 @@ class SimilarityModel:
 
         x: inputs with labels ``y`` (n,) of int, str or bytes; or a dataset of (inputs, labels from 0). classes:
         how many labels a loss with weights of its own has room for; counted where ``y`` is given. Others as
-        ``keras.Model.fit``. Raises RuntimeError before :meth:`compile`.
+        ``keras.Model.fit``. The history's ``skipped`` counts an epoch's batches that taught nothing, such as a last one
+        of one class. Raises RuntimeError before :meth:`compile`; ValueError for labels of one class, lengths that
+        differ, or sample weights that are not finite or below 0.
         """
         if self._compiled is None:
             raise RuntimeError("fit needs a compiled model: call compile(loss=…) first")
+        loss = self._compiled["loss"]
         if y is not None:
+            x, rows = fitting(self.encoder, x)
             y = self._numbered(values_of(y), classes)
+            _check_training(rows, y, settings.get("sample_weight"), isinstance(loss, Loss))
             classes = classes or len(self.classes)
             if settings.get("validation_data") is not None:
                 inputs, held_labels, *rest = settings["validation_data"]
@@ -124,11 +130,14 @@ class SimilarityModel:
                     *rest,
                 )
         if self._training is None:
-            head = getattr(self._compiled["loss"], "head", lambda classes: None)(classes)
-            outputs = self.encoder.output if head is None else head(self.encoder.output)
-            self._training = keras.Model(self.encoder.input, outputs, name="training")
+            head = getattr(loss, "head", lambda classes: None)(classes)
+            (output,) = self.encoder.outputs
+            outputs = output if head is None else head(output)
+            self._training = keras.Model(input_of(self.encoder), outputs, name="training")
             self._training.compile(**self._compiled)
         self.calibration = None
+        if isinstance(loss, Loss):
+            settings["callbacks"] = [*keras.tree.flatten(settings.get("callbacks") or []), _CountSkipped(loss)]
         return self._training.fit(x, y, **settings)
 
     def _numbered(self, labels: list[Key], classes: int | None, *, new: bool = True) -> np.ndarray:
@@ -155,8 +164,8 @@ class SimilarityModel:
         bad = int((~np.isfinite(vectors)).any(axis=1).sum())
         if bad:
             raise ValueError(
-                f"embeddings must be finite, got {bad} of {len(vectors)} rows with a NaN or an infinity: look for it in "
-                "those inputs, or in the encoder's weights"
+                f"embeddings must be finite, got {bad} of {len(vectors)} rows with a NaN or an infinity: look for it "
+                "in those inputs, or in the encoder's weights"
             )
         return unit_rows(vectors)
 
@@ -171,7 +180,7 @@ class SimilarityModel:
         self._check_fresh()
         vectors = self.embed(x, batch_size=batch_size)
         index = self._index
-        if index is None:
+        if index is None or not len(index):
             index = GrowingIndex(
                 self.dim, encoder=fingerprint(self.encoder), settings=self.settings, growth=self.growth, seed=self.seed
             )
@@ -218,7 +227,7 @@ class SimilarityModel:
         """:meth:`lookup` of one input, without the batch axis; a dict of them for an encoder of several."""
         if isinstance(x, dict):
             one: Inputs = {name: np.asarray(v)[None] for name, v in x.items()}
-        elif isinstance(self.encoder.input, list | tuple):
+        elif isinstance(input_of(self.encoder), list | tuple):
             one = [np.asarray(v)[None] for v in x]
         else:
             one = np.asarray(x)[None]
@@ -327,3 +336,42 @@ class SimilarityModel:
         if storage.exists(storage.join(folder, CURVE)):
             model.calibration = Calibration.load(storage.join(folder, CURVE))
         return model
+
+
+class _CountSkipped(keras.callbacks.Callback):
+    """Tells in the history how many batches of each epoch a loss passed over."""
+
+    def __init__(self, loss: Loss) -> None:
+        super().__init__()
+        self.loss, self.before = loss, loss.skipped
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Add the count."""
+        now = self.loss.skipped
+        if logs is not None:
+            logs["skipped"] = now - self.before
+        self.before = now
+
+
+def _check_training(rows: int | None, labels: np.ndarray, weights: Any, metric: bool) -> None:
+    """Raise ValueError for labels or sample weights that nothing can be learned from."""
+    if rows is not None and rows != len(labels):
+        raise ValueError(f"inputs and labels must have the same length, got {rows} and {len(labels)}: one label a row")
+    if metric and len(np.unique(labels)) < 2:
+        raise ValueError(
+            f"labels must be of two classes at least, got {len(np.unique(labels))} in {len(labels)} rows: nothing is "
+            "to be told apart"
+        )
+    if weights is None:
+        return
+    weights = np.asarray(weights)
+    if weights.shape not in ((len(labels),), (len(labels), 1)) or weights.dtype.kind not in "biuf":
+        raise ValueError(
+            f"sample weights must be one number for each row, ({len(labels)},), got {weights.dtype} of shape "
+            f"{weights.shape}"
+        )
+    bad = int((~(np.isfinite(weights) & (weights >= 0))).sum())
+    if bad:
+        raise ValueError(
+            f"sample weights must be finite and at least 0, got {bad} others: give 0 to a row that is not to count"
+        )

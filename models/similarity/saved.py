@@ -33,8 +33,8 @@ MODULES = (
 )
 """The modules of ``topkin.models`` that register classes; a test finds one that is missing."""
 _CURE = (
-    "write such a layer as a class with get_config and @keras.saving.register_keras_serializable(), in a module that is "
-    "imported before loading"
+    "write such a layer as a class with get_config and @keras.saving.register_keras_serializable(), in a module that "
+    "is imported before loading"
 )
 _ERRORS = (ValueError, TypeError, KeyError, AttributeError, ImportError, OSError, zipfile.BadZipFile)
 

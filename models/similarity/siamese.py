@@ -195,7 +195,12 @@ def best_threshold(distances: ArrayLike, alike: ArrayLike, *, larger_is_nearer: 
 
 
 def _checked(distances: ArrayLike, alike: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    distances, alike = np.asarray(distances, np.float64).ravel(), np.asarray(alike).ravel() > 0.5
+    distances, truth = np.asarray(distances, np.float64).ravel(), np.asarray(alike).ravel()
+    if truth.dtype.kind not in "biuf" or not np.isin(truth, (0, 1)).all():
+        raise ValueError(
+            "alike must be 1 for pairs of one label and 0 for others, got something else: compare the labels"
+        )
+    alike = truth > 0.5
     if len(distances) != len(alike) or not len(alike):
         raise ValueError(f"each pair must have a distance and a truth, got {len(distances)} and {len(alike)}")
     if not np.isfinite(distances).all():

@@ -42,13 +42,16 @@ app = typer.Typer(
 SHARED = inspect.signature(CommandOptions).parameters  # options of several commands
 
 
-def command(example: str, *shared: str, name: str | None = None) -> Callable[[Callable[..., None]], None]:
+def command(
+    example: str, *shared: str, name: str | None = None, ids_like_options: bool = False
+) -> Callable[[Callable[..., None]], None]:
     """Register a command whose failures are printed as messages, with an example in its help.
 
     Args:
         example: For the help.
         shared: The fields of ``CommandOptions`` that it takes, which the function gets together, as its ``options``.
         name: By default the function's.
+        ids_like_options: Whether a word such as -5 is an argument where no option has its name.
     """
 
     def register(function: Callable[..., None]) -> None:
@@ -64,7 +67,8 @@ def command(example: str, *shared: str, name: str | None = None) -> Callable[[Ca
         own += [SHARED[key].replace(kind=inspect.Parameter.KEYWORD_ONLY) for key in shared]
         run.__signature__ = inspect.Signature(own)  # type: ignore[attr-defined]
         run.__annotations__ = {p.name: p.annotation for p in own}
-        app.command(name, epilog=f"Example: {example}")(run)
+        context = {"ignore_unknown_options": True} if ids_like_options else None
+        app.command(name, epilog=f"Example: {example}", context_settings=context)(run)
 
     return register
 
@@ -312,7 +316,7 @@ def benchmark(
     main(name, replace(options, sets=sets, as_of=cut), data, index=index)
 
 
-@command("topkin show 17850", "config", "sets", "json")
+@command("topkin show 17850", "config", "sets", "json", ids_like_options=True)
 def show(
     *,
     words: Annotated[list[str], typer.Argument(metavar="ID OR WORDS", help="A user, an item, or words of a title.")],

@@ -4,20 +4,25 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
-
-import numpy as np
-import pyarrow as pa
+from typing import TYPE_CHECKING
 
 from topkin.config.sections import Settings
 from topkin.errors import ConfigError, TopkinError
-from topkin.ingest.contract import InputSource, inspect, sample, sources
-from topkin.ingest.joins.read import MeasuredJoin, input_joins, list_joins
+from topkin.ingest.contract import Inspection
+from topkin.ingest.joins.read import MeasuredJoin, list_joins
+from topkin.ingest.judging.inputs import look_at_inputs, rejects_over_limits
+from topkin.ingest.judging.judged import Judged
+from topkin.ingest.judging.limits import percent
+from topkin.ingest.timestamps import zone_note
 from topkin.pipelines.cli import logs
 from topkin.pipelines.cli.commands import CommandOptions
 from topkin.pipelines.engine.job import input_files
 from topkin.recommend.eligibility import read_item_lists
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 @dataclass(frozen=True)
@@ -37,11 +42,22 @@ class CheckedExpression:
     name: str
     expression: str
     rejects: float | None
+    kind: str
+
+
+@dataclass(frozen=True)
+class CheckedReason:
+    """A reason for which rows of the sample are rejected: how many, their share, a rejected value in words."""
+
+    reason: str
+    rows: int
+    share: float
+    example: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class CheckedInput:
-    """What one input holds, as a look at its footers and first rows shows it."""
+    """What one input holds, as its footers and a sample of the rows of all files show it."""
 
     name: str
     path: str
@@ -51,6 +67,7 @@ class CheckedInput:
     passed_over: str = ""
     columns: Sequence[CheckedColumn] = ()
     expressions: Sequence[CheckedExpression] = ()
+    rejects: Sequence[CheckedReason] = ()
     findings: Sequence[str] = ()
 
 
@@ -67,7 +84,7 @@ def main(options: CommandOptions) -> None:
     if findings:
         raise type(findings[0])("\n".join(str(f) for f in findings))
     if not options.json:
-        print("all is well: topkin run does the work")
+        print(f"all is well: {options.command('run')} does the work")
 
 
 def _output_findings(output: str) -> list[TopkinError]:
@@ -85,98 +102,95 @@ def _output_findings(output: str) -> list[TopkinError]:
 
 def check(settings: Settings, as_of: datetime) -> tuple[list[CheckedInput], list[MeasuredJoin], list[TopkinError]]:
     """What each input holds, how they meet where they can be read, and all that is wrong."""
-    from topkin.pipelines.prepare import check_inputs
     from topkin.pipelines.recommend import reads
 
-    inputs = [_look(source) for source in sources(settings).values()]
-    findings = [*check_inputs(settings, as_of), *_output_findings(settings.run.output)]
+    clock = datetime.now(UTC).replace(tzinfo=None)
+    look = look_at_inputs(settings, as_of, clock, input_files)
+    findings = [*look.findings, *rejects_over_limits(settings, look, clock), *_output_findings(settings.run.output)]
+    inputs = [_shown(inspection, look.judged.get(name)) for name, inspection in look.inspections.items()]
+    of_lists: list[MeasuredJoin] = []
     try:
         reads(settings)
-    except TopkinError as e:
-        findings.append(e)
-    joins: list[MeasuredJoin] = []
-    try:
-        inspections = {s.name: inspect(s, input_files(s.path)) for s in sources(settings).values()}
-        if not any(inspection.findings for inspection in inspections.values()):
-            joins = input_joins(inspections, input_files)
         if not findings:
-            lists = read_item_lists(settings.recommend, inspections["purchases"].types["item_id"])
-            of_lists = list_joins(lists, inspections, input_files)
-            joins += of_lists
+            lists = read_item_lists(settings.recommend, look.inspections["purchases"].types["item_id"])
+            of_lists = list_joins(lists, look.inspections, input_files)
             findings += [fault for joined in of_lists if (fault := joined.fault) is not None]
     except TopkinError as e:
         findings.append(e)
-    return inputs, joins, findings
+    return inputs, [*look.joins, *of_lists], findings
 
 
-def _look(source: InputSource) -> CheckedInput:
-    files = input_files(source.path)
-    inspection = inspect(source, files)
-    findings = [str(f) for f in inspection.findings]
-    if not inspection.files:
-        return CheckedInput(name=source.name, path=source.path, findings=findings)
-    types = {f.name: str(f.type) for f in inspection.schema}
-    rows = None if findings else sample(inspection, files)
-    looked_at, shares, nulls = _shares(source, rows)
-    expressions = [CheckedExpression(column, e.text, None) for column, e in source.rules.normalise]
-    expressions += [
-        CheckedExpression(reason, e.text, share) for (reason, e), share in zip(source.rules.rules, shares, strict=True)
-    ]
-    made = {c for c, _ in source.rules.normalise}
-    columns = [
-        CheckedColumn(role, c, types.get(c, "made by normalise" if c in made else "missing"), nulls.get(c))
-        for role, c in source.columns.items()
-    ]
-    mapped = set(source.columns.values())
-    columns += [CheckedColumn("", c, types.get(c, ""), None) for c in inspection.columns if c not in mapped]
+def _shown(inspection: Inspection, result: Judged | None) -> CheckedInput:
+    source, types = inspection.source, {f.name: f.type for f in inspection.schema}
+    made = {column for column, _ in source.rules.normalise}
+    nulls = result.nulls if result else {}
+    columns = []
+    for role, c in source.columns.items():
+        t = str(types[c]) if c in types else ("made by normalise" if c in made else "missing")
+        if role == "timestamp" and c in types and c not in made and (note := zone_note(types[c])):
+            t += f", {note}"
+        columns.append(CheckedColumn(role, c, t, nulls.get(c)))
+    mapped = {*source.columns.values()}
+    columns += [CheckedColumn("", c, str(types.get(c, "")), None) for c in inspection.columns if c not in mapped]
+    expressions = [CheckedExpression(column, e.text, None, "normalise") for column, e in source.rules.normalise]
+    reasons = []
+    if result:
+        reasons = [CheckedReason(r, n, n / result.rows, result.examples[r]) for r, n in result.rejected.items()]
+    for reason, e in source.rules.rules:
+        share = result.rejected.get(reason, 0) / result.rows if result else None
+        expressions.append(CheckedExpression(reason, e.text, share, "rule"))
     return CheckedInput(
         name=source.name,
         path=source.path,
         files=len(inspection.files),
         rows=inspection.rows,
-        looked_at=looked_at,
+        looked_at=result.rows if result else 0,
         passed_over=inspection.passed_over,
         columns=columns,
         expressions=expressions,
-        findings=findings,
+        rejects=reasons,
+        findings=[str(f) for f in inspection.findings],
     )
-
-
-def _shares(source: InputSource, rows: pa.Table | None) -> tuple[int, list[float | None], dict[str, float]]:
-    """How many rows were looked at, the share of them that each rule rejects first, and each column's nulls."""
-    unknown: list[float | None] = [None] * len(source.rules.rules)
-    if rows is None:
-        return 0, unknown, {}
-    try:
-        rows = source.rules.normalised(rows)
-        broken = source.rules.broken(rows)
-    except TopkinError:
-        return len(rows), unknown, {}  # check_inputs says what is wrong
-    shares = np.bincount(broken[broken >= 0], minlength=len(unknown)) / len(rows)
-    return len(rows), shares.tolist(), {c: rows[c].null_count / len(rows) for c in rows.column_names}
 
 
 def _print(inputs: Sequence[CheckedInput], lines: Sequence[str], as_of: datetime, output: str) -> None:
     from rich.console import Console
+
+    console = Console()
+
+    def say(line: str) -> None:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    for seen in inputs:
+        console.print(_table(seen))
+        if seen.passed_over:
+            say(f"{seen.name}: {seen.passed_over}")
+        if seen.rejects:
+            total = sum(r.rows for r in seen.rejects)
+            say(f"rejected {total:,} of {seen.looked_at:,} rows ({percent(total, seen.looked_at)}):")
+        for r in seen.rejects:
+            say(f"{r.rows:>11,}  {percent(r.rows, seen.looked_at):>8}  {r.reason}")
+            say(f"{'':>23}{r.example}")
+        say("")
+    for line in lines:
+        say(line)
+    say(f"as of {as_of.isoformat(sep=' ')}, into {output}")
+
+
+def _table(seen: CheckedInput) -> "Table":
     from rich.table import Table
     from rich.text import Text
 
-    console = Console()
-    for seen in inputs:
-        title = f"{seen.name}: {seen.files:,} file{'' if seen.files == 1 else 's'}, {seen.rows:,} rows"
-        table = Table(title=Text(title, style="bold"), title_justify="left")
-        for name in ("key", "column or expression", "type", f"first {seen.looked_at:,} rows"):
-            table.add_column(name)
-        for c in seen.columns:
-            null = f"{c.null:.1%} null" if c.null else ""
-            table.add_row(c.key or "(in a rule)", Text(c.column), Text(c.type), null)
-        for e in seen.expressions:
-            what = "normalise" if e.rejects is None else "rule"
-            rejected = "" if e.rejects is None else f"{e.rejects:.1%} rejected"
-            table.add_row(Text(f"{what} {e.name}"), Text(e.expression), "SQL", rejected)
-        console.print(table)
-        if seen.passed_over:
-            console.print(f"{seen.name}: {seen.passed_over}", highlight=False, markup=False, soft_wrap=True)
-    for line in lines:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
-    console.print(f"as of {as_of.isoformat(sep=' ')}, into {output}", highlight=False, markup=False, soft_wrap=True)
+    title = f"{seen.name}: {seen.files:,} file{'' if seen.files == 1 else 's'}, {seen.rows:,} rows"
+    if 0 < seen.looked_at < seen.rows:
+        title += f", of which {seen.looked_at:,} of all files are looked at"
+    table = Table(title=Text(title, style="bold"), title_justify="left")
+    for name in ("key", "column or expression", "type", "share" if seen.looked_at else "not looked at"):
+        table.add_column(name)
+    for c in seen.columns:
+        null = f"{c.null:.1%} null" if c.null else ""
+        table.add_row(c.key or "(in a rule)", Text(c.column), Text(c.type), null)
+    for e in seen.expressions:
+        rejected = "" if e.rejects is None else f"{e.rejects:.1%} rejected"
+        table.add_row(Text(f"{e.kind} {e.name}"), Text(e.expression), "SQL", rejected)
+    return table

@@ -1,11 +1,11 @@
 """What the commands share and what those that start stages do: settings in, stages run, the result printed."""
 
 import json
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from topkin.pipelines.engine.stages import Event
     from topkin.telemetry.profiling import Usage
 
+CONFIG = "topkin.toml"
+
 
 @dataclass(frozen=True)
 class CommandOptions:
     """The options that several commands have, as they were typed."""
 
-    config: Annotated[Path, typer.Option("--config", "-c", metavar="FILE", help="The configuration.")] = Path(
-        "topkin.toml"
-    )
+    config: Annotated[str, typer.Option("--config", "-c", metavar="FILE", help="The configuration.")] = CONFIG
     as_of: Annotated[
         str | None,
         typer.Option(
@@ -55,6 +55,14 @@ class CommandOptions:
         from topkin.config.load import load_settings
 
         return load_settings(self.config, self.sets or ())
+
+    def command(self, name: str) -> str:
+        """Another command with the same configuration, date and settings, as it is typed."""
+        words = ["topkin", name]
+        words += [] if self.config == CONFIG else ["--config", self.config]
+        words += [] if self.as_of is None else ["--as-of", self.as_of]
+        words += [word for text in self.sets or () for word in ("--set", text)]
+        return shlex.join(words)
 
     def date(self) -> datetime:
         """The as-of date, see :func:`parse_as_of`."""
@@ -135,7 +143,12 @@ def event_line(event: "Event") -> str:
         for name, value in (event.summary or {}).items()
         if isinstance(value, int | float) and not isinstance(value, bool)
     ]
-    line = f"{event.stage:<10} {took:>9}   {', '.join(counts[:6])}".rstrip()
+    counts = counts[:6]
+    if sources := (event.summary or {}).get("sources"):
+        from topkin.ingest.judging.limits import rejects_of_inputs
+
+        counts += rejects_of_inputs(sources)
+    line = f"{event.stage:<10} {took:>9}   {', '.join(counts)}".rstrip()
     return "\n".join([line, *(f"{'':<10} {note}" for note in (event.summary or {}).get("notes", ()))])
 
 

@@ -19,7 +19,7 @@ def demo(output: Path, *, users: int, items: int, purchases: int, seed: int, opt
     """Write the shop and its configuration to ``output``, unless it is there already, and run all jobs."""
     from topkin.pipelines.run import run_all
 
-    options, flags = replace(options, config=output / "topkin.toml"), options.beam_flags()
+    options, flags = replace(options, config=str(output / "topkin.toml")), options.beam_flags()
     shop = Shop(users=users, items=items, purchases=purchases, seed=seed)
     _write(shop, output)
     settings = options.settings()

@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from topkin.errors import ConfigError
-from topkin.ingest.inference.look import ShopLook, TableLook, look
+from topkin.ingest.inference.look import ShopLook, look
+from topkin.ingest.inference.tables import TableLook
 from topkin.ingest.inference.written import configuration, days_in_words
 
 SHOWN_NAMES = 6

@@ -148,6 +148,8 @@ def _candidates(items: Sequence[Item]) -> RenderableType:
 
 def _unknown(text: str, found: Match, what: str) -> str:
     said = f"there is no {what} {str(_plain(text))!r}"
+    if text.startswith("-"):
+        return f"{said}, and no option of that name: topkin show --help lists them; an id that is one goes behind --"
     if near := found.nearest or found.titles:
         listed = "\n".join(f"  {_id(i)}  {_title(i)}" for i in near)
         return f"{said}; the nearest titles are\n{listed}"

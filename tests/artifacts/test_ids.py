@@ -3,7 +3,7 @@ import uuid
 import pyarrow as pa
 import pytest
 
-from topkin.artifacts.ids import canonical, canonical_type, suggest_cast, vocabulary_hash
+from topkin.artifacts.ids import canonical, canonical_type, vocabulary_hash
 
 
 @pytest.mark.parametrize(
@@ -50,11 +50,6 @@ def test_other_types_are_no_ids(kind: pa.DataType) -> None:
     assert canonical_type(kind) is None
     with pytest.raises(TypeError, match="ids must be an integer, a string or binary, got"):
         canonical(pa.chunked_array([], kind))
-
-
-def test_the_cure_for_floats_is_a_cast() -> None:
-    assert 'purchases.normalise.user = "CAST(user AS BIGINT)"' in suggest_cast("user", pa.float64(), "purchases")
-    assert "purchases.normalise.user" in suggest_cast("user", pa.bool_(), "purchases")
 
 
 def test_the_hash_of_ids_sees_type_order_and_borders_and_no_slices():

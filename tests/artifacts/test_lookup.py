@@ -1,5 +1,6 @@
 """One user or item is found in a run's tables, whatever type its id has, and little is read for it."""
 
+import uuid
 from typing import Any
 
 import numpy as np
@@ -122,6 +123,16 @@ def test_a_typed_text_becomes_an_id_of_the_tables_type(text: str, kind: pa.DataT
 def test_a_shown_id_can_be_typed_again(value: Any) -> None:
     kind = {bytes: pa.binary(), str: pa.string(), int: pa.int64()}[type(value)]
     assert lookup.as_id(str(lookup.format_id(value)), kind) == value
+
+
+def test_a_uuid_is_found_by_its_text() -> None:
+    one = uuid.UUID(int=7920)
+    for text in (str(one), str(one).upper(), one.hex, f"{{{one}}}"):
+        assert one.bytes in lookup.possible_ids(text, pa.binary())
+    assert lookup.possible_ids(f"0x{one.hex}", pa.binary()) == [one.bytes]
+    assert lookup.possible_ids(str(one), pa.string()) == [str(one)]
+    assert lookup.possible_ids("-5", pa.int64()) == [-5]
+    assert lookup.possible_ids("x", pa.int64()) == []
 
 
 def test_a_missing_part_is_refused(small_run: Any) -> None:

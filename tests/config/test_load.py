@@ -308,3 +308,29 @@ def test_vectors_of_a_preset_have_no_more_coordinates_than_it_says(preset: str, 
     assert TrainSettings(preset=preset, dim=8).dim == 8
     assert TrainSettings(preset=preset).changed(dim=8, folds=9).advanced.folds == 9
     assert TrainSettings(preset=preset).changed(folds=9).svd_dim == train.svd_dim
+
+
+def test_a_section_that_an_option_misspells_is_blamed_on_the_option(tmp_path: Path) -> None:
+    path = tmp_path / "topkin.toml"
+    path.write_text('[purchases]\npath = "p"\n')
+    with pytest.raises(ConfigError, match=r"^--set purchase.path: \[purchase\] is not a section; did you mean"):
+        load_settings(path, ["purchase.path=x"], env={})
+    with pytest.raises(ConfigError, match=r"^TOPKIN_PURCHASE__PATH: \[purchase\] is not a section"):
+        load_settings(path, [], env={"TOPKIN_PURCHASE__PATH": "x"})
+    with pytest.raises(ConfigError, match=r"^--set items.title: items.path is missing"):
+        load_settings(path, ["items.title=x"], env={})
+    path.write_text('[purchases]\npath = "p"\n[purchase]\n')
+    with pytest.raises(ConfigError, match=r"topkin.toml:3: \[purchase\] is not a section"):
+        load_settings(path, ["purchase.path=x"], env={})
+
+
+def test_a_configuration_may_be_named_by_a_uri(tmp_path: Path) -> None:
+    folder = tmp_path / "a shop"
+    folder.mkdir()
+    (folder / "topkin.toml").write_text('[purchases]\npath = "p"\n')
+    loaded = load_settings((folder / "topkin.toml").as_uri(), env={})
+    assert loaded.purchases.path == f"{folder}/p"
+    with pytest.raises(ConfigError, match="URI such as file:///home"):
+        load_settings("file:topkin.toml", env={})
+    with pytest.raises(ConfigError, match=r"cannot be read: .*copy it to this machine"):
+        load_settings("foo://bucket/topkin.toml", env={})

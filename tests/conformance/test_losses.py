@@ -8,6 +8,8 @@ from typing import Any
 
 import keras
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pytest
 import tensorflow as tf
 
@@ -435,6 +437,89 @@ def test_in_a_graph_the_same_message_comes_from_fit() -> None:
     model = CASES[0].model()
     with pytest.raises(tf.errors.InvalidArgumentError, match="two classes at least"):
         model.fit(np.ones((4, 10)), np.zeros(4), verbose=0)
+
+
+@pytest.mark.parametrize("eagerly", [False, True])
+def test_a_batch_of_one_class_after_others_is_passed_over_and_counted(eagerly: bool) -> None:
+    x, y = np.random.default_rng(0).normal(size=(10, 10)).astype("float32"), np.array([0, 1] * 4 + [0, 0])
+    for loss in (Triplet(0.2), CrossBatchMemory(NTXent(), 8, DIM), WeightedSum([NTXent(), Contrastive()])):
+        keras.utils.set_random_seed(0)
+        inputs = keras.Input((10,))
+        model = keras.Model(inputs, keras.layers.Dense(DIM)(inputs))
+        model.compile(keras.optimizers.SGD(0.1), loss=loss, jit_compile=False, run_eagerly=eagerly)
+        history = model.fit(x, y, batch_size=8, epochs=2, shuffle=False, verbose=0)
+        assert np.isfinite(history.history["loss"]).all()
+        # Beside a memory of both classes a batch of one is compared with the memory.
+        assert loss.skipped == (0 if isinstance(loss, CrossBatchMemory) else 2)
+
+    loss = Triplet(0.2)
+    whole = keras.Model(inputs, keras.layers.Dense(DIM)(inputs))
+    whole.compile(keras.optimizers.SGD(0.1), loss=loss, jit_compile=False)
+    whole.fit(x[:8], y[:8], batch_size=8, verbose=0)
+    before = whole.get_weights()
+    whole.fit(x[8:], y[8:], verbose=0)
+    for old, new in zip(before, whole.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+    assert loss.skipped == 1
+
+
+def test_a_batch_where_nothing_is_bought_is_passed_over_too() -> None:
+    scores, bought = np.full((6, 3), 0.5, "float32"), np.tile([1, 0, 0], (6, 1))
+    bought[4:] = 0
+    inputs = keras.Input((3,))
+    model = keras.Model(inputs, keras.layers.Dense(3, activation="tanh")(inputs))
+    loss = BPR()
+    model.compile("sgd", loss=loss, jit_compile=False)
+    model.fit(scores, bought, batch_size=4, shuffle=False, verbose=0)
+    assert loss.skipped == 1
+    first = keras.Model(inputs, keras.layers.Dense(3, activation="tanh")(inputs))
+    first.compile("sgd", loss=BPR(), jit_compile=False)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="must hold a bought item"):
+        first.fit(scores[4:], bought[4:], verbose=0)
+
+
+@every_loss
+def test_weights_are_checked_as_embeddings_are(case: Case) -> None:
+    x = tf.constant(padded(case, case.predictions()))
+    for wrong in (np.nan, np.inf, -1.0):
+        weights = WEIGHTS.copy()
+        weights[3] = wrong
+        with pytest.raises(ValueError, match="sample weights must be finite and at least 0, got 1 others"):
+            case.make()(case.labels(), x, weights)
+    with pytest.raises(ValueError, match=r"sample weights must be one label|same length"):
+        case.make()(case.labels(), x, np.ones((N, 2)))
+    with pytest.raises(TypeError, match="sample weights must be numbers, got text"):
+        case.make()(case.labels(), x, ["much"] * N)
+
+
+@every_loss
+def test_labels_are_checked_as_embeddings_are(case: Case) -> None:
+    x, labels = tf.constant(padded(case, case.predictions())), case.labels().astype(float)
+    labels[3] = np.nan
+    with pytest.raises(ValueError, match=r"labels must (not )?be (NaN|finite), got [14]"):
+        case.make()(labels, x)
+    text = case.labels().astype(str)
+    if case.kind in ("embeddings", "views") and case.name not in ("memory", "sampled softmax"):
+        expected = float(case.make()(case.labels(), x, WEIGHTS))
+        for same in (text, text.astype(object), text.tolist(), text[:, None], pa.array(text), pd.Series(text)):
+            assert float(case.make()(same, x, WEIGHTS)) == expected
+        with pytest.raises(ValueError, match=r"one label for each row, \(n,\), got the text 'mug' alone"):
+            case.make()("mug", x)
+        with pytest.raises(TypeError, match="labels must be of one kind"):
+            case.make()([*text[:9], None], x)
+    else:
+        with pytest.raises(TypeError, match="got text"):
+            case.make()(text, x)
+
+
+def test_labels_that_number_something_are_whole() -> None:
+    labels = LABELS + np.r_[0.5, np.zeros(N - 1)]
+    for name in ("ArcFace", "center", "memory", "sampled softmax"):
+        case = next(case for case in CASES if case.name == name)
+        with pytest.raises(ValueError, match="needs labels that are whole numbers, got fractions"):
+            case.make()(labels, tf.constant(padded(case, case.predictions())))
+    with pytest.raises(ValueError, match=r"1 for alike and 0 for others, got -1.0 to 1.0"):
+        PairContrastive()([1, -1], [0.2, 0.6])
 
 
 def test_rows_that_are_no_unit_rows_are_explained() -> None:

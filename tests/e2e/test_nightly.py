@@ -181,9 +181,14 @@ def test_a_killed_run_goes_on_from_its_last_finished_stage(night, tmp_path):
 
 def test_the_gate_refuses_with_every_reason_and_the_pointer_stays(night, tmp_path):
     run = copied(night, tmp_path)
-    settings = night.again(f"run.output='{tmp_path}/out'", "publish.min_users=100000", "publish.max_reject_share=0.001")
+    settings = night.again(f"run.output='{tmp_path}/out'", "publish.min_users=100000")
+    metrics = Path(run.folder("evaluate"), "metrics.json")
+    judged = json.loads(metrics.read_text())
+    judged["novel"]["model"]["ndcg@10"] = 0.0
+    metrics.write_text(json.dumps(judged))
+    manifest.seal(run.folder("evaluate"), stage="evaluate", key="k", summary={})
     before = (tmp_path / "out/current.json").read_bytes()
-    with pytest.raises(QualityGateError, match=r"(?s)rows were rejected.*users have a list") as refused:
+    with pytest.raises(QualityGateError, match=r"(?s)users have a list.*is not above popularity's") as refused:
         publish.publish(run, settings)
     assert refused.value.exit_code == 4
     assert (tmp_path / "out/current.json").read_bytes() == before

@@ -3,8 +3,9 @@ import pyarrow as pa
 import pytest
 
 from topkin.errors import ConfigError
-from topkin.ingest.rules import Rules, records
+from topkin.ingest.rules import Rules
 from topkin.ingest.sql import Expression, nearest, query
+from topkin.ingest.values.records import records
 
 ROWS = pa.table(
     {"q": [1, 2, None, -3], "s": [" a", "B", None, "x"], "when": pa.array([1, 2, 3, 4], pa.timestamp("us"))}
@@ -69,10 +70,79 @@ def test_the_order_of_rows_is_kept() -> None:
     assert Expression("k", "n + 0").evaluate(rows).to_pylist() == list(range(500_000))
 
 
-def test_an_unknown_column_is_told_with_those_there_are() -> None:
-    with pytest.raises(ConfigError, match=r'Referenced column "qq" not found.* the columns are q, s, when$') as e:
-        Expression("purchases.rules.'good'", "qq > 0").evaluate(ROWS)
+def test_an_unknown_column_is_told_with_the_nearest_and_those_there_are() -> None:
+    with pytest.raises(ConfigError, match=r"a column 'qq', which is not there, did you mean 'q'; .* q, s, when$") as e:
+        Expression("purchases.rules.'good'", "qq > 0").check_columns(ROWS.column_names)
     assert "LINE" not in str(e.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("q > > 3", r"syntax error at '>' \(character 5\), after 'q >'$"),
+        ("é > > 3", r"syntax error at '>' \(character 5\), after 'é >'$"),
+        ("upper(s", "syntax error at its end, after 'upper\\(s': something is missing"),
+        ("s = 'abc", r"a quotation does not end at \"'\" \(character 5\), after 's ='"),
+        ("when > '2020-01-01'", r"at 'when' \(character 1\), its start; .* is written \"when\"$"),
+        ('s = "paid"', "column 'paid', which is not there; a text is written 'paid'; the columns are q, s, when$"),
+        ("items.kind = 'x'", "column 'items', .* a column of \\[items\\] is written item.kind; the columns are"),
+        ("lenght(s) > 1", "a function 'lenght' that DuckDB does not have, did you mean 'length'$"),
+        ("s::strin = 'x'", "a type 'strin' that DuckDB does not have, did you mean 'STRING'$"),
+        ("upper(q) = 'A'", "gives upper values that it does not take; q is int64: "),
+        ("s LIKE q", "gives LIKE values that it does not take; s is string, q is int64: "),
+        ("s > q", "compares values of two types; s is string, q is int64: cast one"),
+        ("strftime(s, '%Y') = '2024'", "gives strftime values that it does not take; s is string"),
+        ("s.a = 1", "a field 'a' of a column that has none; s is string$"),
+        ("q > 'many'", "fails on a row: Could not convert string 'many' to INT64; TRY_CAST"),
+    ],
+)
+def test_what_fails_is_told_in_one_line_with_the_columns_and_none_of_the_engines_candidates(
+    text: str, said: str
+) -> None:
+    expression = Expression("purchases.rules.'good'", text)
+
+    def ask() -> None:
+        expression.check_columns(ROWS.column_names, sides=True)
+        expression.evaluate(ROWS)
+
+    with pytest.raises(ConfigError, match=said) as e:
+        ask()
+    assert "\n" not in str(e.value)
+    assert not any(word in str(e.value) for word in ("Candidate", "LINE", "Error:", "BIGINT", "VARCHAR ->", "binding"))
+
+
+def test_the_argument_of_a_lambda_is_no_column() -> None:
+    Expression("k", "len(list_filter([1, q], x -> x > 1)) > 0").check_columns(ROWS.column_names)
+    with pytest.raises(ConfigError, match="column 'y', which is not there"):
+        Expression("k", "len(list_filter([1, q], x -> y > 1)) > 0").check_columns(ROWS.column_names)
+
+
+def test_rules_ask_the_item_and_the_user_and_a_column_of_that_name_wins() -> None:
+    rules = Rules.of(
+        "p", {"s": "upper(s)"}, {"a": "item.Kind <> 'fuel' AND ITEM.kind <> 'x'", "b": "user.land = 'UK'", "c": "q > 1"}
+    )
+    plain = pa.schema({"q": pa.int64(), "s": pa.string(), "user": pa.string()})
+    assert rules.asked(plain) == {"item": {"Kind": "p.rules.'a'"}, "user": {"land": "p.rules.'b'"}}
+    struct = plain.append(pa.field("Item", pa.struct({"kind": pa.string()})))
+    assert rules.asked(struct) == {"user": {"land": "p.rules.'b'"}}
+    assert rules.columns(["q", "s", "Item"]) == ["q", "s", "Item"]
+    assert rules.column_faults(["q", "s"], sides=True) == []
+    first, second = map(str, rules.column_faults(["q", "s"]))
+    assert "asks the item, which only rules over purchases can" in first
+    assert "asks the user, which only rules over purchases can" in second
+    assert Rules.of("p", {"s": "item.kind"}, {}).column_faults(["s"], sides=True)
+
+
+def test_the_text_names_the_column_of_the_rows_whatever_stands_around_it() -> None:
+    text = "item = 'é' AND ITEM.kind <> 'item.kind' AND \"item\".\"Kind\" = 'b'"
+    rows = pa.table({"item": ["é", "é"], "__item": [{"kind": "a"}, {"kind": "b"}]})
+    assert Expression("k", "item.kind = 'b' AND item = 'é'").evaluate(rows).to_pylist() == [False, True]
+    assert Expression("k", text).evaluate(rows).to_pylist() == [False, True]
+
+
+def test_an_expression_may_name_what_an_earlier_one_makes_and_not_what_a_later_one_does() -> None:
+    assert Rules.of("p", {"t": "upper(s)", "u": "lower(t)"}, {"r": "u = 'x'"}).column_faults(["s"]) == []
+    assert len(Rules.of("p", {"u": "lower(t)", "t": "upper(s)"}, {}).column_faults(["s"])) == 1
 
 
 def test_a_cast_that_fails_names_the_cure() -> None:
@@ -128,6 +198,25 @@ def test_records_are_json_of_every_type() -> None:
     assert first == {"a'b\"": 1, "f": "nan", "g": "-inf", "t": "1970-01-01 00:00:00", "l": [1], "b": "\\x00a"}
     assert second == {"a'b\"": None, "f": 1.5, "g": None, "t": None, "l": None, "b": None}
     assert records(rows.select([])).to_pylist() == ["{}", "{}"]
+
+
+def test_records_of_nested_columns_are_json_whatever_is_in_them() -> None:
+    import json
+
+    one = {"a": "x"}
+    deep = {"p": float("nan"), "of": [{"n": 1, "x": float("inf")}, None]}
+    vectors = pa.array([[1.0, float("nan")], [0.5, 2.0]], pa.list_(pa.float32(), 2))
+    rows = pa.table(
+        {"one": [one, None], "deep": [deep, None], "lists": [[[1.5], [float("nan")]], None], "vectors": vectors}
+    )
+    first, second = (json.loads(r, parse_constant=pytest.fail) for r in records(rows).to_pylist())
+    assert first == {
+        "one": one,
+        "deep": {"p": "nan", "of": [{"n": 1, "x": "inf"}, None]},
+        "lists": [[1.5], ["nan"]],
+        "vectors": [1.0, "nan"],
+    }
+    assert second == {"one": None, "deep": None, "lists": None, "vectors": [0.5, 2.0]}
 
 
 def test_the_nearest_name_is_offered_in_its_own_case() -> None:

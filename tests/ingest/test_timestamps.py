@@ -57,7 +57,6 @@ def test_one_broken_string_breaks_its_row_alone() -> None:
     broken = [
         "n/a",
         "",
-        "01/12/2010",
         "2010-13-01",
         "2010-02-30",
         "infinity",
@@ -95,7 +94,7 @@ def test_fractions_of_seconds_are_kept() -> None:
 
 def test_numbers_that_are_no_time_are_broken() -> None:
     odd = [float("nan"), float("inf"), 1e300, -1e300]
-    assert micros([*odd, None], pa.float64(), "s")[1] == [BROKEN] * 4 + [NULL]
+    assert micros([*odd, None], pa.float64(), "s")[1] == [NULL, *[BROKEN] * 3, NULL]
     assert micros([2**63 - 1, -(2**63)], pa.int64(), "s")[1] == [BROKEN, BROKEN]
     assert micros([2**63 - 1], pa.int64(), "us")[1] == [BROKEN]  # after the year 9999
     assert micros([2**62], pa.timestamp("s"))[1] == [BROKEN]

@@ -33,7 +33,8 @@ def settings(folder: Path, *items: pa.Array, **changes: Any) -> Settings:
         pq.write_table(pa.table({"item": ids, "emb": vectors}), folder / "items" / f"{number}.parquet")
     items_section = {"path": str(folder / "items"), "item_id": "item", "vector": "emb", **changes}
     purchases = {"path": str(folder / "p.parquet"), "user_id": "user", "item_id": "item", "timestamp": "time"}
-    return Settings.model_validate({"run": {"parts": 2}, "purchases": purchases, "items": items_section})
+    sections = {"purchases": purchases, "items": items_section, "prepare": {"max_reject_share": 1}}
+    return Settings.model_validate({"run": {"parts": 2}, **sections})
 
 
 def prepared(asked: Settings, folder: Path) -> tuple[pa.Table, list[dict[str, Any]]]:

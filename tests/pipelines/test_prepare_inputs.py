@@ -132,7 +132,7 @@ def test_ids_as_floats(file: Path) -> None:
         InputError,
         "column 'user' (purchases.user_id) must be an integer, a string or binary, got double",
         "a float cannot hold every id",
-        'purchases.normalise.user = "CAST(user AS BIGINT)"',
+        """purchases.normalise.user = 'TRY_CAST("user" AS BIGINT)'""",
     )
     assert findings(file, normalise={"user": "CAST(user AS BIGINT)"}) == []
 
@@ -193,8 +193,8 @@ def test_expressions_that_do_not_fit(file: Path) -> None:
         findings(file, rules={"r": "prise > 0"}),
         ConfigError,
         "purchases.rules.'r'",
-        '"prise" not found',
-        "the columns are",
+        "names a column 'prise', which is not there, did you mean 'price'",
+        "the columns are user, item, time, price, Note",
     )
     only(findings(file, rules={"r": "price >"}), ConfigError, "is not an SQL expression")
     only(findings(file, rules={"r": "price"}), ConfigError, "must be true or false, got double")

@@ -75,6 +75,7 @@ def settings(
     return Settings.model_validate(
         {
             "run": {"parts": 3},
+            "prepare": {"max_reject_share": 1},
             "purchases": {
                 "path": write(data, folder / "purchases", files, group),
                 **{"user_id": "who", "item_id": "what", "timestamp": "when"},
@@ -254,3 +255,32 @@ def test_no_table_is_pickled_on_its_way(done: tuple[Settings, Path], tmp_path: P
 
     monkeypatch.setitem(copyreg.dispatch_table, pa.Table, refuse)
     run(done[0], tmp_path / "out")
+
+
+def test_rules_ask_the_items_and_users_tables_as_the_function_does(tmp_path: Path) -> None:
+    asked = settings(
+        tmp_path,
+        files=3,
+        group=200,
+        rules={"lamps only": "item.category = 'lamps'", "not ours": "user.land IS DISTINCT FROM 'DE'"},
+    )
+    counts = run(asked, tmp_path / "out")
+    source = counts["sources"]["purchases"]
+    assert source["rows"] == source["accepted"] + source["duplicates"] + sum(source["rejected"].values())
+    assert {"lamps only", "not ours"} <= source["rejected"].keys()
+    sold = storage.read_parts(str(tmp_path / "out" / "events"), ["user_id", "item_id"])
+    assert set(sold["item_id"].to_pylist()) == {"ITEM 1", "ITEM 2"}
+    assert 2**40 not in sold["user_id"].to_pylist()
+
+
+def test_more_rejects_than_the_limit_end_the_job_with_a_value_and_the_cure(tmp_path: Path) -> None:
+    asked = settings(tmp_path, rules={})
+    asked = asked.model_copy(update={"prepare": asked.prepare.model_copy(update={"max_reject_share": 0.05})})
+    with pytest.raises(
+        InputError, match=r"at most 5.0 % of the rows may be rejected \(prepare.max_reject_share = 0.05"
+    ) as e:
+        run(asked, tmp_path / "out")
+    message = str(e.value)
+    assert "such as " in message
+    assert "/purchases/0.parquet" in message
+    assert "set prepare.max_reject_share_by_reason." in message

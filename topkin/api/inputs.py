@@ -6,15 +6,22 @@ from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from topkin.artifacts import ids
 from topkin.config.sections import Settings
 from topkin.errors import InputError
 from topkin.ingest import timestamps
-from topkin.ingest.contract import ROLES, InputSource, inspect_table, sources, time_unit_finding, vector_length
+from topkin.ingest.contract import ROLES, InputSource, Inspection, inspect_table, sources, vector_length
 from topkin.ingest.files import FILE, ROW
+from topkin.ingest.joins.read import table_joins
+from topkin.ingest.judging.limits import check_limited_reasons, examples_of, faults_of_rejects
+from topkin.ingest.judging.lookups import Lookup, lookup_rows, lookups_of
 from topkin.ingest.prepare import Prepared, PreparePlan, prepare
 from topkin.ingest.readers import escape_invalid_utf8
+from topkin.ingest.sql import plain
+from topkin.ingest.values.baskets import file_columns, unnest
+from topkin.ingest.values.findings import value_findings
 
 
 class ArrowStream(Protocol):
@@ -75,16 +82,21 @@ def prepare_tables(
     findings = [finding for inspection in inputs.values() for finding in inspection.findings]
     purchases = inputs["purchases"]
     if not findings:
-        unit = time_unit_finding(purchases, tables["purchases"], clock)
-        findings = [unit] if unit else []
+        findings = [
+            finding
+            for i in inputs.values()
+            for finding in value_findings(i, escape_invalid_utf8(_read(tables, i)).rows, clock)
+        ]
     for name, role in (("items", "item_id"), ("users", "user_id")):
         if not findings and name in inputs and inputs[name].types[role] != purchases.types[role]:
             one, other = inputs[name].types[role], purchases.types[role]
             findings = [InputError(f"{name} must have ids of the purchases' type {other}, got {one}: cast the column")]
+    if not findings:
+        findings = [fault for joined in table_joins(inputs, tables) if (fault := joined.fault) is not None]
     if findings:
         raise type(findings[0])("\n".join(str(finding) for finding in findings))
     if as_of is None:
-        as_of = _after_the_last(tables["purchases"], purchases.source, clock)
+        as_of = _after_the_last(_read(tables, purchases), purchases.source, clock)
     items = inputs.get("items")
     plan = PreparePlan(
         purchases=purchases.source,
@@ -99,15 +111,34 @@ def prepare_tables(
         split=settings.prepare.split,
         missing=settings.items.missing if settings.items else "list",
         vector_dim=vector_length(items.source, tables["items"]) if items and items.source.column("vector") else None,
+        lookups=lookups_of([purchases], inputs),
     )
-    rows = {name: _with_place(tables[name].select(list(i.columns)), name) for name, i in inputs.items()}
-    prepared = prepare(rows, plan)
+    check_limited_reasons(settings.prepare, plan.sources)
+    rows = {name: _read(tables, i) for name, i in inputs.items()}
+    lookups = {side: _looked_up(lookup, tables[lookup.source.name]) for side, lookup in plan.lookups.items()}
+    prepared = prepare(rows, plan, lookups)
+    _refuse_rejects(settings, prepared, plan)
     if not len(prepared.events):
         raise InputError(
             f"there must be a purchase before {as_of.isoformat()}, got none: "
             f"{prepared.statistics['sources']['purchases']}; look at the data, the rules and as_of"
         )
     return prepared, as_of
+
+
+def _looked_up(lookup: Lookup, rows: pa.Table) -> pa.Table:
+    return lookup_rows(_with_place(rows.select(list(lookup.read)), lookup.source.name), lookup)
+
+
+def _refuse_rejects(settings: Settings, prepared: Prepared, plan: PreparePlan) -> None:
+    """Raises InputError where more rows were rejected than ``[prepare]`` allows."""
+    faults: list[str] = []
+    for name, counts in prepared.statistics["sources"].items():
+        source = plan.sources[name]
+        examples = examples_of(prepared.rejects.filter(pc.equal(prepared.rejects["source"], name)), source)
+        faults += faults_of_rejects(source, counts["rejected"], counts["rows"], settings.prepare, examples)
+    if faults:
+        raise InputError("\n".join(faults))
 
 
 def _after_the_last(rows: pa.Table, source: InputSource, clock: datetime) -> datetime:
@@ -118,7 +149,14 @@ def _after_the_last(rows: pa.Table, source: InputSource, clock: datetime) -> dat
     return np.datetime64(int(past.max(initial=-1)) + 1, "us").item()
 
 
+def _read(tables: Mapping[str, pa.Table], inspection: Inspection) -> pa.Table:
+    """The columns read of a table, with where their rows stood, as a reader of files gives them."""
+    rows, name = plain(tables[inspection.source.name]), inspection.source.name
+    rows = _with_place(rows.select(file_columns(inspection.columns, rows.column_names)), name)
+    return unnest(rows, inspection.columns, keep=(FILE, ROW))
+
+
 def _with_place(rows: pa.Table, name: str) -> pa.Table:
-    """The rows with where they stood, as a reader of files gives them."""
+    """The rows with where they stood."""
     place = pa.DictionaryArray.from_arrays(pa.array(np.zeros(len(rows), np.int32)), pa.array([name]))
     return rows.append_column(FILE, place).append_column(ROW, pa.array(np.arange(len(rows))))

@@ -21,13 +21,13 @@ def storage(t: pa.DataType) -> pa.DataType:
 
 
 def decoded(values: pa.ChunkedArray) -> pa.ChunkedArray:
-    """The values without extension type or dictionary."""
+    """The values without extension type or dictionary; half floats, which few functions take, as float32."""
     while storage(values.type) != values.type:
         if isinstance(values.type, pa.BaseExtensionType):
             values = pa.chunked_array([c.storage for c in values.chunks], values.type.storage_type)
         else:
             values = pa.chunked_array([_decoded(c) for c in values.chunks], _castable(values.type.value_type))
-    return values
+    return values.cast(pa.float32()) if pa.types.is_float16(values.type) else values
 
 
 def _castable(t: pa.DataType) -> pa.DataType:
@@ -62,17 +62,6 @@ def value_kind(t: pa.DataType) -> str:
 def canonical_type(t: pa.DataType) -> pa.DataType | None:
     """The type in which ids of type ``t`` are kept; None where they cannot be ids."""
     return {"integer": pa.int64(), "text": pa.string(), "binary": pa.binary()}.get(value_kind(t))
-
-
-def suggest_cast(column: str, t: pa.DataType, section: str) -> str:
-    """What to do about an id column of a type that cannot be one."""
-    if value_kind(t) == "float":
-        why = "a float cannot hold every id: " if pa.types.is_floating(storage(t)) else ""
-        return (
-            f"{why}write the column as integers or strings, or set "
-            f'{section}.normalise.{column} = "CAST({column} AS BIGINT)"'
-        )
-    return f"set {section}.normalise.{column} to an SQL expression that gives {ACCEPTED}"
 
 
 def canonical(values: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -5,7 +5,9 @@ groups lead to them; ranked rows lie in the order of their ranks. Ids are typed 
 """
 
 import re
+import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -161,11 +163,9 @@ def find(run: Run, text: str, *, most: int = 20) -> Match:
     Where it is none of them, ``nearest`` holds the titles that share most words with it, misspelt ones too.
     """
     user_type, item_type = id_types(run)
-    user_id, item_id = as_id(text, user_type), as_id(text, item_type)
-    if user_id is not None and not user_rows(run, "prepare", "histories", user_id, ["user_id"]):
-        user_id = None
-    if item_id is not None and not items(run, [item_id], or_bare=False):
-        item_id = None
+    users = (i for i in possible_ids(text, user_type) if user_rows(run, "prepare", "histories", i, ["user_id"]))
+    known = (i for i in possible_ids(text, item_type) if items(run, [i], or_bare=False))
+    user_id, item_id = next(users, None), next(known, None)
     titles = by_title(run, text.split(), most=most)
     is_match = user_id is not None or item_id is not None or bool(titles)
     return Match(user_id, item_id, titles, () if is_match else nearest_titles(run, text.split(), most=5))
@@ -223,6 +223,16 @@ def as_id(text: str, kind: pa.DataType) -> Id | None:
         except ValueError:
             return None
     return text
+
+
+def possible_ids(text: str, kind: pa.DataType) -> list[Id]:
+    """The ids that a text from a user may mean: as :func:`as_id`, and the 16 bytes of a UUID that it writes."""
+    first = as_id(text, kind)
+    ids = [] if first is None else [first]
+    if pa.types.is_binary(kind):
+        with suppress(ValueError):
+            ids.append(uuid.UUID(text).bytes)
+    return ids
 
 
 def format_id(value: Id) -> str | int:

@@ -4,6 +4,7 @@ A wrong configuration is answered with everything that is wrong, each with its p
 variable or flag), the key, what came, what is allowed, and the nearest valid name.
 """
 
+import glob
 import json
 import os
 import re
@@ -11,6 +12,7 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
+from urllib.parse import unquote, urlsplit
 
 from pydantic import ValidationError
 
@@ -53,13 +55,19 @@ class _Source:
     overrides: dict[Loc, _Override] = field(default_factory=dict)
 
     def place(self, loc: Loc) -> str:
-        """Where a key was written, or the file where it should be."""
+        """Where a key was written: an override of it or of what holds it, a line of the file, an override of what it
+        holds; else the file where it should be.
+        """
         for end in range(len(loc), 0, -1):
             if loc[:end] in self.overrides:
                 return self.overrides[loc[:end]].place
         for end in range(len(loc), 0, -1):
             if loc[:end] in self.lines:
                 return f"{self.path}:{self.lines[loc[:end]]}"
+        for end in range(len(loc), 0, -1):
+            inside = [o for other, o in self.overrides.items() if other[:end] == loc[:end]]
+            if inside:
+                return inside[0].place
         return self.path
 
 
@@ -121,6 +129,7 @@ def load_encoder_run(
 
 def _file(path: str) -> _Source:
     """The configuration of a file, its paths made absolute."""
+    path = _local(path)
     text = _read(path)
     try:
         values = tomllib.loads(text)
@@ -150,6 +159,16 @@ def settings_of(values: Mapping[str, Any], place: str) -> Settings:
     return _check(_Source(place, sections, {}), [])
 
 
+def _local(path: str) -> str:
+    """A path on this machine for a URI of one, as it is else. Raises ConfigError for a URI of another host."""
+    if not path.startswith("file:"):
+        return path
+    parts = urlsplit(path)
+    if parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
+        raise ConfigError(f"--config must be a path or a URI such as file:///home/me/topkin.toml, got {path}")
+    return unquote(parts.path)
+
+
 def _read(path: str) -> str:
     cure = "topkin init PURCHASES.parquet writes one, --config PATH names another"
     try:
@@ -159,16 +178,30 @@ def _read(path: str) -> str:
             with open(path, "rb") as file:
                 data = file.read()
     except FileNotFoundError as e:
-        raise ConfigError(f"there is no configuration file {path}: {cure}") from e
+        others = _near_configurations(path)
+        beside = f", as {' or '.join(others)}" if others else ""
+        raise ConfigError(f"there is no configuration file {path}: {cure}{beside}") from e
     except IsADirectoryError as e:
         raise ConfigError(f"the configuration must be a file, {path} is a folder: {cure}") from e
-    except OSError as e:
-        raise ConfigError(f"the configuration file {path} cannot be read: {e.strerror or e}") from e
+    except (OSError, ValueError) as e:  # ValueError: a scheme that pyarrow does not know, a name that no disk takes
+        copy = ": copy it to this machine and name the copy" if "://" in path else ""
+        why = getattr(e, "strerror", None) or str(e).splitlines()[0]
+        raise ConfigError(f"the configuration file {path!r} cannot be read: {why}{copy}") from e
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as e:
         line = data[: e.start].count(b"\n") + 1
         raise ConfigError(f"{path}:{line}: a configuration file must be UTF-8, got byte {data[e.start]:#04x}") from e
+
+
+def _near_configurations(path: str) -> list[str]:
+    """At most three configurations in the folders below and above the one where none is."""
+    if "://" in path:
+        return []
+    folder, name = os.path.split(os.path.abspath(path))
+    above = [os.path.dirname(folder), os.path.dirname(os.path.dirname(folder))]
+    there = [*sorted(glob.glob(os.path.join(glob.escape(folder), "*", name))), *(os.path.join(f, name) for f in above)]
+    return [os.path.relpath(p) for p in dict.fromkeys(there) if os.path.isfile(p)][:3]
 
 
 def _syntax_error(path: str, text: str, message: str) -> str:

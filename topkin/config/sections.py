@@ -41,9 +41,13 @@ class EventsSettings(Section):
 
     path: str = Field(description="A Parquet file, a folder of them (hive keys are columns), or a glob.")
     user_id: str = Field("user_id", description="Column with who bought: int64, string or binary.")
-    item_id: str = Field("item_id", description="Column with what was bought: int64, string or binary.")
+    item_id: str = Field(
+        "item_id",
+        description="Column with what was bought: int64, string or binary; items[] for the elements of a list, "
+        "items[].sku for a field of theirs.",
+    )
     timestamp: str = Field(
-        "timestamp", description="Column with when: timestamp, date, ISO 8601 string, or epoch number."
+        "timestamp", description="Column with when: timestamp, date, text that means one moment, or epoch number."
     )
     quantity: str | None = Field(
         None, description="Column with how many pieces, for the rules and the tables; each row counts as one purchase."
@@ -138,6 +142,17 @@ class PrepareSettings(Section):
         "time",
         description="What is held out: all from the as-of date on, or the last purchase of each user before it, which "
         "lets the model know what others bought later. A section [heldout] takes the place of both.",
+    )
+    max_reject_share: Share = Field(
+        0.2,
+        description="Share of an input's rows that may be rejected for reasons of topkin's own, such as times that "
+        "cannot be read; with more of them check finds fault and the run ends here. With rules of yours and purchases "
+        "without a user half of the rows may go, or this share if it is more.",
+    )
+    max_reject_share_by_reason: dict[str, Share] = Field(
+        default_factory=dict,
+        description="Reason to the share of rows that may be rejected for it, by which alone it is judged: 1 for a "
+        "rule that is meant to take most rows away.",
     )
 
 
@@ -416,7 +431,6 @@ class PublishSettings(Section):
         "the model itself is passed over.",
     )
     min_users: Count = Field(1, description="Users that must have a list.")
-    max_reject_share: Share = Field(0.9, description="Share of rows rejected above which nothing is published.")
 
 
 class Settings(Section):

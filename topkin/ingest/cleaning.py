@@ -18,17 +18,19 @@ from topkin.artifacts.partition import hash_rows
 from topkin.ingest import readers, timestamps
 from topkin.ingest.contract import InputSource
 from topkin.ingest.files import FILE, ROW
-from topkin.ingest.readers import escape_invalid_utf8
-from topkin.ingest.rules import records
+from topkin.ingest.judging.lookups import joined
+from topkin.ingest.readers import LATEST, escape_invalid_utf8
+from topkin.ingest.sql import plain
+from topkin.ingest.values.baskets import PLACE, list_path
+from topkin.ingest.values.records import records
+from topkin.ingest.values.stand_ins import stand_ins
 
 ROW_HASH = "__row_hash"
 """Column that tells rows apart that are not equal in every column read, uint64."""
 
-LATEST = "__latest"
-"""Column by which one of several rows of an item or a user is chosen, float64; of inputs that name a ``latest_by``."""
-
 LISTED_TWICE = {"items": "item listed twice", "users": "user listed twice"}
 _POSITION = {FILE: pa.string(), ROW: pa.int64()}
+_OWN = (FILE, ROW, PLACE)  # columns that readers add
 
 
 def purchase_rows(user: pa.DataType, item: pa.DataType, *, row_hashes: bool) -> pa.Schema:
@@ -67,7 +69,7 @@ def reject_table(source: str, rows: pa.Table, reasons: pa.Array) -> pa.Table:
         ids.decoded(rows[FILE]).cast(pa.string()),
         rows[ROW],
         reasons,
-        records(rows.drop_columns([FILE, ROW])),
+        records(rows.drop_columns([c for c in _OWN if c in rows.column_names])),
     ]
     return pa.table(columns, schema=schemas.REJECTS)
 
@@ -77,12 +79,15 @@ class _Cleaner:
 
     def __init__(self, table: pa.Table, source: InputSource) -> None:
         self.source = source
-        self.raw, invalid = escape_invalid_utf8(table)
+        self.raw, invalid = escape_invalid_utf8(plain(table))
         self.rows = source.rules.normalised(self.raw)
         self._broken = np.full(len(table), -1, np.int32)
         self._reasons: list[str] = []
         for column, where in invalid.items():
             self.reject(where, f"{column} is not UTF-8")
+        if PLACE in self.raw.column_names:
+            lists = {path.column for path in map(list_path, source.columns.values()) if path}
+            self.reject(np.asarray(pc.less(self.raw[PLACE], 0)), f"{', '.join(lists)} is null or an empty list")
 
     def reject(self, where: np.ndarray, reason: str) -> None:
         """Reject rows, (n,) bool, that no earlier reason rejects."""
@@ -110,6 +115,9 @@ class _Cleaner:
         micros, state = timestamps.to_micros(self.rows[column], self.source.time_unit)
         self.reject(state == timestamps.NULL, f"{column} is null")
         self.reject(state == timestamps.BROKEN, f"{column} is not readable as a time")
+        self.reject(state == timestamps.TWO_DAYS, f"{column} may have the day first or the month")
+        for day, where in stand_ins(micros).items():
+            self.reject(where & (state == timestamps.READ), f"{column} is a stand-in for none: {day}")
         self.reject(micros > np.datetime64(clock, "us").astype(np.int64), f"{column} is in the future")
         return pa.array(micros).view(schemas.TIME)
 
@@ -148,11 +156,17 @@ class _Cleaner:
         order = self.values("latest_by")
         return place if order is None else {**place, LATEST: readers.order_keys(order)}
 
-    def finish(self, columns: Mapping[str, Values], schema: pa.Schema) -> Cleaned:
+    def finish(
+        self, columns: Mapping[str, Values], schema: pa.Schema, lookups: Mapping[str, pa.Table] | None = None
+    ) -> Cleaned:
         """Ask the configured rules of the rows that broke none so far, and part accepted from rejected."""
         alive = np.flatnonzero(self._broken < 0)
-        rows = self.rows if len(alive) == len(self.rows) else self.rows.take(pa.array(alive))
-        broken = self.source.rules.broken(rows.drop_columns([FILE, ROW]))
+        at = pa.array(alive)
+        rows = self.rows if len(alive) == len(self.rows) else self.rows.take(at)
+        rows = rows.drop_columns([c for c in _OWN if c in rows.column_names])
+        if lookups:
+            rows = joined(rows, {f"{side}_id": columns[f"{side}_id"].take(at) for side in lookups}, lookups)
+        broken = self.source.rules.broken(rows)
         self._broken[alive] = np.where(broken < 0, -1, broken + len(self._reasons))
         good = self._broken < 0
         accepted = pa.table(dict(columns))
@@ -164,7 +178,14 @@ class _Cleaner:
         return Cleaned(accepted.filter(pa.array(good)).cast(schema), rejects)
 
 
-def clean_purchases(raw: pa.Table, source: InputSource, clock: datetime, *, row_hashes: bool = True) -> Cleaned:
+def clean_purchases(
+    raw: pa.Table,
+    source: InputSource,
+    clock: datetime,
+    *,
+    row_hashes: bool = True,
+    lookups: Mapping[str, pa.Table] | None = None,
+) -> Cleaned:
     """The purchases of a table with FILE and ROW.
 
     Args:
@@ -172,6 +193,7 @@ def clean_purchases(raw: pa.Table, source: InputSource, clock: datetime, *, row_
         source: the input, whose rules are asked.
         clock: naive UTC; a later purchase is in the future.
         row_hashes: whether a last column ROW_HASH hashes all that was read: equal rows are duplicates.
+        lookups: the tables of what the rules ask the item and the user, see :mod:`topkin.ingest.judging.lookups`.
 
     Returns:
         ``schemas.events`` in the order in which they came, and the rejects.
@@ -187,9 +209,8 @@ def clean_purchases(raw: pa.Table, source: InputSource, clock: datetime, *, row_
     }
     if row_hashes:
         columns[ROW_HASH] = pa.array(hash_rows(_flat(cleaner.raw.drop_columns([FILE, ROW]))))
-    return cleaner.finish(
-        columns, purchase_rows(columns["user_id"].type, columns["item_id"].type, row_hashes=row_hashes)
-    )
+    schema = purchase_rows(columns["user_id"].type, columns["item_id"].type, row_hashes=row_hashes)
+    return cleaner.finish(columns, schema, lookups)
 
 
 def clean_items(raw: pa.Table, source: InputSource, vector_dim: int | None = None) -> Cleaned:

@@ -23,6 +23,9 @@ from topkin.ingest.folders.dates import time_expression
 from topkin.ingest.readers import ACCEPTED, ROLES, common_type, escape_invalid_utf8
 from topkin.ingest.rules import Rules
 from topkin.ingest.sql import nearest
+from topkin.ingest.values.baskets import PLACE, flat_schema, list_path, missing_path, several_lists
+from topkin.ingest.values.id_faults import merged_floats
+from topkin.ingest.values.type_cures import type_cure
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,8 +112,14 @@ def columns_read(source: InputSource, available: Sequence[str]) -> list[str]:
 Bind = Callable[[pa.Schema], pa.Schema]
 
 
-def _name_faults(source: InputSource, names: Sequence[str], columns: Sequence[str]) -> list[str]:
+def _name_faults(source: InputSource, schema: pa.Schema, columns: Sequence[str]) -> list[str]:
     """What the names of a file's columns break, for a message that begins with the file."""
+    names = schema.names
+    own = [n for n in names if list_path(n) is None]
+    if lists := several_lists(columns, own):
+        return [f": one list of a row can become rows, got {' and '.join(lists)}: write them as one list of structs"]
+    if wrong := [text for c in columns if c not in names and (text := missing_path(c, schema)) is not None]:
+        return [f": {text}" for text in wrong]
     keys = {c: f"{source.name}.{r}" for r, c in source.columns.items()}
     missing = " has no column {!r} ({}){}; its columns are {}: {}"
     twice = " has {} columns called {!r}: a name must mean one of them, rename the others"
@@ -129,7 +138,7 @@ def _name_faults(source: InputSource, names: Sequence[str], columns: Sequence[st
     ]
     faults += [twice.format(names.count(c), c) for c in columns if names.count(c) > 1]
     faults += [
-        f": column {c!r} has a name that topkin keeps for itself: rename it" for c in columns if c in (FILE, ROW)
+        f": column {c!r} has a name that topkin keeps for itself: rename it" for c in columns if c in (FILE, ROW, PLACE)
     ]
     clash = sorted(c for c in columns if sum(c.lower() == o.lower() for o in columns) > 1)
     if clash and not faults:
@@ -146,16 +155,18 @@ def _with_parts(source: InputSource, schema: pa.Schema, fault: str) -> str:
     )
 
 
-def _type_faults(source: InputSource, bound: pa.Schema) -> list[str]:
-    """What the types of a file's columns, after ``normalise``, break, for a message that begins with the file."""
+def _type_faults(source: InputSource, bound: pa.Schema, lost: Mapping[str, str]) -> list[str]:
+    """What the types of a file's columns, after ``normalise``, break, for a message that begins with the file.
+
+    lost: why columns of floats hold ids no more.
+    """
     faults = []
     for role, c in source.columns.items():
         accepts, accepted = ACCEPTED[role]
         t = bound.field(c).type
         if not accepts(t):
-            advice = f"set {source.name}.normalise.{c} to an SQL expression that gives {accepted}"
-            advice = ids.suggest_cast(c, t, source.name) if role.endswith("_id") else advice
-            faults.append(f": column {c!r} ({source.name}.{role}) must be {accepted}, got {t}: {advice}")
+            came = lost[c] if c in lost else f"{t}: {type_cure(source.name, role, c, t)}"
+            faults.append(f": column {c!r} ({source.name}.{role}) must be {accepted}, got {came}")
     return faults
 
 
@@ -173,7 +184,8 @@ def inspect(source: InputSource, files: Files) -> Inspection:
     faults: list[tuple[str, TopkinError]] = [
         (file.path, e) for file, e in zip(listing.files, footers, strict=True) if isinstance(e, InputError)
     ]
-    every = [f for f in footers if isinstance(f, Footer)]
+    configured = source.columns.values()
+    every = [replace(f, schema=flat_schema(f.schema, configured)) for f in footers if isinstance(f, Footer)]
     read = [f for f in every if f.file.rows]
     found = Inspection(
         source=source,
@@ -190,8 +202,10 @@ def inspect(source: InputSource, files: Files) -> Inspection:
         columns = columns_read(source, _common(names, read[0].schema.names))
     except ConfigError as e:
         return replace(found, findings=(*found.findings, e))
-    types = _check_files(source, [(f.file.path, f.schema) for f in read], columns, faults)
-    stated = [f.look for f in read if f.look is not None]
+    some = _first_values(source, read[0].file, _float_ids(source, read[0].schema), files)
+    types = _check_files(source, [(f.file.path, f.schema) for f in read], columns, faults, some)
+    spans = _spans([f.look for f in read], source.time_unit)
+    stated = [span for span in spans if span is not None]
     return replace(
         found,
         columns=tuple(columns),
@@ -205,18 +219,36 @@ def inspect(source: InputSource, files: Files) -> Inspection:
 def inspect_table(source: InputSource, rows: pa.Table) -> Inspection:
     """As :func:`inspect`, of rows that are in memory: messages name them by the source's path."""
     try:
-        columns = columns_read(source, rows.schema.names)
+        schema = flat_schema(rows.schema, source.columns.values())
+        columns = columns_read(source, schema.names)
     except ConfigError as e:
         return Inspection(source=source, findings=(e,))
     faults: list[tuple[str, TopkinError]] = []
-    types = _check_files(source, [(source.path, rows.schema)], columns, faults)
+    some = {c: rows[c] for c in _float_ids(source, schema) if c in rows.column_names}
+    types = _check_files(source, [(source.path, schema)], columns, faults, some)
     findings = [error for _, error in faults]
     if not findings and not len(rows):
         findings = [InputError(f"{source.name} must have rows, got none: look at how the table was made")]
     if findings:
         return Inspection(source=source, findings=tuple(findings))
     file = File(source.path, rows.nbytes, rows=len(rows))
-    return Inspection(source=source, files=(file,), columns=tuple(columns), types=types)
+    return Inspection(source=source, files=(file,), columns=tuple(columns), schema=rows.schema, types=types)
+
+
+def _float_ids(source: InputSource, schema: pa.Schema) -> list[str]:
+    """The columns of ids that are floats as they came, and that no expression replaces."""
+    computed = {c.lower() for c, _ in source.rules.normalise}
+    columns = [c for role, c in source.columns.items() if role.endswith("_id") and c.lower() not in computed]
+    own = [c for c in columns if schema.names.count(c) == 1]
+    return [c for c in own if pa.types.is_floating(ids.storage(schema.field(c).type))]
+
+
+def _first_values(source: InputSource, file: File, columns: Sequence[str], files: Files) -> dict[str, pa.ChunkedArray]:
+    """The first values of some columns of a file; none where it cannot be read, which its reader tells."""
+    try:
+        return {c: next(batches(source.name, file, files, [c], rows=65_536))[c] for c in columns}
+    except InputError:
+        return {}
 
 
 def _check_files(
@@ -224,18 +256,28 @@ def _check_files(
     schemas_read: Sequence[tuple[str, pa.Schema]],
     columns: Sequence[str],
     faults: list[tuple[str, TopkinError]],
+    float_ids: Mapping[str, pa.ChunkedArray],
 ) -> dict[str, pa.DataType]:
-    """Add the faults of each file of (path, schema) to ``faults``; the types that all files share, by role."""
+    """Add the faults of each file of (path, schema) to ``faults``; the types that all files share, by role.
+
+    float_ids: some values of columns of floats that should be ids.
+    """
+    lost = {c: why for c, values in float_ids.items() if (why := merged_floats(ids.decoded(values))) is not None}
     bind = cache(source.rules.bound)
     types: dict[str, tuple[pa.DataType, str]] = {}  # and the first file that has it
     for path, schema in schemas_read:
-        broken = [_with_parts(source, schema, fault) for fault in _name_faults(source, schema.names, columns)]
+        broken = [_with_parts(source, schema, fault) for fault in _name_faults(source, schema, columns)]
+        known = list(dict.fromkeys([*schema.names, *columns, *source.columns.values()]))
+        unknown = source.rules.column_faults(known, sides=source.name in ("purchases", "heldout"))
+        faults.extend((path, e) for e in unknown)
+        if unknown and not broken:
+            continue
         try:
             bound = schema if broken else bind(pa.schema([schema.field(c) for c in columns]))
         except ConfigError as e:  # the same for each file
             faults.append((path, e))
             continue
-        broken = broken or _type_faults(source, bound)
+        broken = broken or _type_faults(source, bound, lost)
         for role in ("user_id", "item_id", "vector") if not broken else ():
             column = source.column(role)
             t = None if column is None else common_type(role, bound.field(column).type)
@@ -269,15 +311,19 @@ def _merge_alike(faults: Sequence[tuple[str, TopkinError]]) -> tuple[TopkinError
     return tuple(merged)
 
 
-def _span(parquet: pq.ParquetFile, file: File, source: InputSource) -> tuple[datetime, datetime] | None:
-    """The least and the greatest time of a file, by its statistics or its folder's name; None where they have none."""
+Span = tuple[datetime, datetime]
+"""The first and the last time of a file, naive UTC."""
+
+
+def _span(parquet: pq.ParquetFile, file: File, source: InputSource) -> Span | pa.Scalar | None:
+    """The least and the greatest time of a file by its statistics, or the one of its folder; None for neither."""
     column = source.column("timestamp")
     meta, schema = parquet.metadata, parquet.schema_arrow
     computed = {c.lower() for c, _ in source.rules.normalise}
     if column is None or column.lower() in computed:
         return None
-    if (value := file.missing_from(schema).get(column)) is not None and timestamps.accepts(value.type):
-        return _ends(pa.chunked_array([pa.repeat(value, 1)]), source.time_unit)
+    if (value := file.missing_from(schema).get(column)) is not None:
+        return value if timestamps.accepts(value.type) else None
     if schema.names.count(column) != 1:
         return None
     t = schema.field(column).type
@@ -299,28 +345,35 @@ def _span(parquet: pq.ParquetFile, file: File, source: InputSource) -> tuple[dat
     return _ends(pa.chunked_array([pa.array(ends).cast(t)]))
 
 
-def _ends(times: pa.ChunkedArray, unit: str = "auto") -> tuple[datetime, datetime] | None:
-    """The first and the last of times that can all be read."""
-    micros, state = timestamps.to_micros(times, unit)
-    if (state != timestamps.READ).any():
-        return None
+def _ends(times: pa.ChunkedArray) -> Span:
+    """The first and the last of times."""
+    micros, _ = timestamps.to_micros(times)
     first, last = (np.datetime64(int(m), "us").item() for m in (micros.min(), micros.max()))
     return first, last
+
+
+def _spans(looks: Sequence[Span | pa.Scalar | None], unit: str) -> list[Span | None]:
+    """The span of each file, the values of folders read as times, all at once."""
+    values = [value for value in looks if isinstance(value, pa.Scalar)]
+    if not values:
+        return list(looks)
+    times = pa.chunked_array([pa.array([value.as_py() for value in values], values[0].type)])
+    micros, state = timestamps.to_micros(times, unit)
+    read = iter(np.where(state == timestamps.READ, micros.astype("datetime64[us]"), np.datetime64("NaT")).tolist())
+
+    def span(look: Span | pa.Scalar | None) -> Span | None:
+        if not isinstance(look, pa.Scalar):
+            return look
+        time = next(read)
+        return None if time is None else (time, time)
+
+    return [span(look) for look in looks]
 
 
 def _common(names: list[str], first: list[str]) -> list[str]:
     """The column names of all files, those of the first winning over others that differ in letter case only."""
     lower = {n.lower() for n in first}
     return [*first, *(n for n in names if n not in first and n.lower() not in lower)]
-
-
-def sample(inspection: Inspection, files: Files, rows: int = 8192) -> pa.Table | None:
-    """The first rows of an input, as its reader gives them but their texts readable; None where it has none."""
-    for file in inspection.files:
-        for table in batches(inspection.source.name, file, files, inspection.columns, rows=rows):
-            if len(table):
-                return escape_invalid_utf8(table).rows
-    return None
 
 
 def vector_dim(inspection: Inspection, files: Files) -> int | None:

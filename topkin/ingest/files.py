@@ -23,7 +23,8 @@ from topkin.ingest.folders.file import File, Files, Found, glob_root
 from topkin.ingest.folders.foreign import why_no_parquet, why_not_parquet
 from topkin.ingest.folders.lake import live_files, table_at
 from topkin.ingest.folders.listing import SUFFIXES, Listing, listing
-from topkin.ingest.sql import nearest
+from topkin.ingest.sql import nearest, plain
+from topkin.ingest.values.baskets import file_columns, unnest
 
 FILE, ROW = "__file", "__row"
 """Columns that a reader adds: the file's path (dictionary), the row's number in it from 0 (int64)."""
@@ -217,12 +218,13 @@ def batches(
 ) -> Iterator[pa.Table]:
     """The rows of a file (or of some of its row groups) as tables of at most ``rows``, in order.
 
-    Each has ``columns``, stored ones and the file's constants, then FILE and ROW. Raises InputError where a page is
-    damaged.
+    Each has ``columns``, stored ones, the file's constants and elements of a list, each a row; then FILE and ROW, and
+    PLACE where there is such a list. Raises InputError where a page is damaged.
     """
     with opened(source, file.path, files) as parquet:
         meta, constants = parquet.metadata, file.missing_from(parquet.schema_arrow)
-        stored = [c for c in columns if c not in constants]
+        wanted = file_columns(columns, [*constants, *parquet.schema_arrow.names])
+        stored = [c for c in wanted if c not in constants]
         groups = list(range(meta.num_row_groups)) if groups is None else list(groups)
         starts = np.concatenate([[0], np.cumsum([meta.row_group(g).num_rows for g in range(meta.num_row_groups)])])
         for group in (g for g in groups if starts[g] < starts[g + 1]):
@@ -231,9 +233,10 @@ def batches(
                 for batch in parquet.iter_batches(rows, [group], stored, use_threads=False):
                     n = batch.num_rows
                     name = pa.DictionaryArray.from_arrays(pa.array(np.zeros(n, np.int32)), pa.array([file.path]))
-                    read = {c: pa.repeat(constants[c], n) if c in constants else batch[c] for c in columns}
+                    read = {c: pa.repeat(constants[c], n) if c in constants else batch[c] for c in wanted}
                     fields = [*read.items(), (FILE, name), (ROW, pa.array(np.arange(at, at + n)))]
-                    yield pa.table([array for _, array in fields], [name for name, _ in fields])
+                    table = pa.table([array for _, array in fields], [name for name, _ in fields])
+                    yield unnest(plain(table), columns, keep=(FILE, ROW))
                     at += n
             except (OSError, pa.ArrowInvalid, pa.ArrowException) as e:
                 if "Expected all lists to be of size" in str(e):

@@ -1,7 +1,7 @@
 """Prepare in memory: what the prepare job does, as functions of tables; and the counts of where rows went."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -27,10 +27,12 @@ from topkin.ingest.events import histories, sort_and_deduplicate, split_by_time
 from topkin.ingest.files import FILE
 from topkin.ingest.joins.measure import EXAMPLES, IdCounts, Join, measure_join
 from topkin.ingest.joins.words import short_line
+from topkin.ingest.judging.lookups import Lookup
 from topkin.ingest.splits import count_leaks, hold_out_last
+from topkin.ingest.values.baskets import rows_added
 
 COUNTS = schemas.schema(source=pa.string(), kind=pa.string(), reason=pa.string(), n=pa.int64())
-"""Rows by what became of them: accepted, duplicates, rejected for a reason; and other counts, of no source.
+"""Rows by what became of them: accepted, duplicates, rejected for a reason; added by lists; counts of no source.
 
 Those of a join have its columns for source and kind.
 """
@@ -42,7 +44,7 @@ class PreparePlan:
 
     split: ``time`` or ``last``, see ``config.Prepare``; a source ``heldout`` takes its place. vector_dim: how many
     numbers the items' vectors have, where there are some. missing: ``list`` or ``exclude``, whether sold items that the
-    items' table lacks may be recommended.
+    items' table lacks may be recommended. lookups: what the purchases' rules ask, by side.
     """
 
     purchases: InputSource
@@ -58,6 +60,7 @@ class PreparePlan:
     split: str = "time"
     vector_dim: int | None = None
     missing: str = "list"
+    lookups: Mapping[str, Lookup] = field(default_factory=dict)
 
     @property
     def sources(self) -> dict[str, InputSource]:
@@ -74,11 +77,11 @@ class PreparePlan:
             return item_rows(self.item_type, self.vector_dim, latest=latest)
         return user_rows(self.user_type, latest=latest)
 
-    def clean(self, name: str, rows: pa.Table) -> Cleaned:
-        """Clean rows of an input, with FILE and ROW."""
+    def clean(self, name: str, rows: pa.Table, lookups: Mapping[str, pa.Table] | None = None) -> Cleaned:
+        """Clean rows of an input, with FILE and ROW; ``lookups``: the tables of the plan's look-ups, by side."""
         source = self.sources[name]
         if name in ("purchases", "heldout"):
-            return clean_purchases(rows, source, self.clock, row_hashes=self.drop_duplicates)
+            return clean_purchases(rows, source, self.clock, row_hashes=self.drop_duplicates, lookups=lookups)
         return clean_items(rows, source, self.vector_dim) if name == "items" else clean_users(rows, source)
 
 
@@ -268,7 +271,8 @@ def statistics(
 ) -> dict[str, Any]:
     """The content of statistics.json from merged counts, (files, rows) of each input, and the sale span.
 
-    Raises AssertionError where a row was neither accepted nor dropped nor rejected.
+    Rows of files, and those that their lists added, ``unnested``, are accepted, duplicates or rejected. Raises
+    AssertionError where one is none of them.
     """
     summary: dict[str, Any] = {"as_of": plan.as_of.isoformat(), "sources": {}}
     summary.update(user_type=str(plan.user_type), item_type=str(plan.item_type))
@@ -283,8 +287,12 @@ def statistics(
         accepted, duplicates = total(name, "accepted"), total(name, "duplicates")
         rejected = by_kind.get((name, "rejected"), {})
         n, rows = files[name]
-        assert rows == accepted + duplicates + sum(rejected.values()), (name, rows, accepted, duplicates, rejected)
+        unnested = total(name, "unnested")
+        whole = rows + unnested
+        assert whole == accepted + duplicates + sum(rejected.values()), (name, whole, accepted, duplicates, rejected)
         summary["sources"][name] = {"files": n, "rows": rows, "accepted": accepted, "duplicates": duplicates}
+        if unnested:
+            summary["sources"][name]["unnested"] = unnested
         summary["sources"][name]["rejected"] = rejected
     if plan.vector_dim is not None:
         summary["vector_dim"] = plan.vector_dim
@@ -304,16 +312,18 @@ def sorted_rejects(rejects: pa.Table) -> pa.Table:
     return rejects.sort_by([("source", "ascending"), ("file", "ascending"), ("row", "ascending")]).combine_chunks()
 
 
-def prepare(raw: Mapping[str, pa.Table], plan: PreparePlan) -> Prepared:
-    """Prepare whole inputs in memory: each a table of the columns read, FILE and ROW, by name."""
-    cleaned = {name: plan.clean(name, raw[name]) for name in plan.sources}
+def prepare(raw: Mapping[str, pa.Table], plan: PreparePlan, lookups: Mapping[str, pa.Table] | None = None) -> Prepared:
+    """Prepare whole inputs in memory: each a table of the columns read, FILE and ROW, by name; look-ups by side."""
+    cleaned = {name: plan.clean(name, raw[name], lookups) for name in plan.sources}
     purchases, items, users, heldout = (
         cleaned[name].accepted if name in cleaned else None for name in ("purchases", "items", "users", "heldout")
     )
     part = prepare_part(purchases, users, plan, heldout)
     shop = prepare_catalogue(merge_sales([part.sales]), items, part.segments, part.held_items, plan)
     rejects = sorted_rejects(pa.concat_tables([*(c.rejects for c in cleaned.values()), part.rejects, shop.rejects]))
-    counts = merge_counts([part.counts, shop.counts, count_rejects(rejects)])
-    files = {name: (len(table[FILE].unique()), len(table)) for name, table in raw.items()}
+    added = {name: rows_added(table) for name, table in raw.items()}
+    unnested = counts_of(*((name, "unnested", "", n) for name, n in added.items() if n))
+    counts = merge_counts([unnested, part.counts, shop.counts, count_rejects(rejects)])
+    files = {name: (len(table[FILE].unique()), len(table) - added[name]) for name, table in raw.items()}
     summary = statistics(counts, files, sale_span(shop.catalogue), plan)
     return Prepared(part.events, part.heldout, part.histories, shop.catalogue, shop.vocabularies, rejects, summary)

@@ -31,6 +31,9 @@ def _is_order(t: pa.DataType) -> bool:
     return timestamps.accepts(t) or ids.value_kind(t) in ("integer", "float")
 
 
+LATEST = "__latest"
+"""Column by which one of several rows of an item or a user is chosen, float64; of inputs that name a ``latest_by``."""
+
 ROLES = {
     "purchases": ("user_id", "item_id", "timestamp", "quantity", "price", "segment"),
     "items": ("item_id", "title", "category", "price", "available", "vector", "latest_by"),

@@ -1,14 +1,14 @@
 """Row rules: what replaces a column's value, and what makes a row good, as SQL over the row."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from topkin.errors import ConfigError
-from topkin.ingest.sql import Expression, literal, query, quoted
+from topkin.ingest.sql import SIDES, Expression, side_column
 
 
 @dataclass(frozen=True)
@@ -56,10 +56,52 @@ class Rules:
                 unread.append(column)
         return unread
 
-    def bound(self, schema: pa.Schema) -> pa.Schema:
-        """The schema after ``normalise``. Raises ConfigError where an expression does not fit the columns."""
-        empty = self.normalised(schema.empty_table())
+    def column_faults(self, columns: Sequence[str], *, sides: bool = False) -> list[ConfigError]:
+        """An error for each expression that names a column which is none of ``columns``, nor made before it.
+
+        sides: whether rules may ask the item and the user, see ``sql.SIDES``; ``normalise`` may not.
+        """
+        faults, known = [], list(columns)
+        for column, expression in (*self.normalise, *((None, e) for _, e in self.rules)):
+            try:
+                expression.check_columns(known, sides=sides and column is None)
+            except ConfigError as e:
+                faults.append(e)
+            known += [column] if column is not None and column not in known else []
+        return faults
+
+    def asked(self, schema: pa.Schema) -> dict[str, dict[str, str]]:
+        """What rules ask the item and the user: side -> column, as it is written -> key of the first rule that does.
+
+        schema: of the rows after ``normalise``. A column there that is called item or user and has fields of its own
+        wins: these are meant.
+        """
+        own = {f.name.lower() for f in schema if pa.types.is_nested(f.type)}
+        sides: dict[str, dict[str, str]] = {}
         for _, expression in self.rules:
+            for name, *rest in expression.references():
+                if rest and name.lower() in SIDES and name.lower() not in own:
+                    fields = sides.setdefault(name.lower(), {})
+                    if rest[0].lower() not in map(str.lower, fields):
+                        fields[rest[0]] = expression.key
+        return sides
+
+    def of_rows(self, schema: pa.Schema) -> "Rules":
+        """Without the rules that ask an item or a user which rows of the schema, after ``normalise``, do not have."""
+        absent = {side for side in self.asked(schema) if side_column(side) not in schema.names}
+
+        def asks(expression: Expression) -> bool:
+            return any(len(path) > 1 and path[0].lower() in absent for path in expression.references())
+
+        return replace(self, rules=tuple((reason, e) for reason, e in self.rules if not (absent and asks(e))))
+
+    def bound(self, schema: pa.Schema) -> pa.Schema:
+        """The schema after ``normalise``. Raises ConfigError where an expression does not fit the columns.
+
+        Rules that ask an item or a user which the schema does not have are passed over.
+        """
+        empty = self.normalised(schema.empty_table())
+        for _, expression in self.of_rows(empty.schema).rules:
             kind = expression.evaluate(empty).type
             if not pa.types.is_boolean(kind):
                 raise ConfigError(
@@ -90,24 +132,3 @@ class Rules:
                 alive = alive[kept]
                 rows = rows.filter(pa.array(kept))
         return broken
-
-
-def records(rows: pa.Table) -> pa.ChunkedArray:
-    """Each row as a JSON object, (n,) strings; NaN and infinities as strings, for JSON has none."""
-    if not rows.num_columns:
-        return pa.chunked_array([pa.array(["{}"] * len(rows), pa.string())])
-    fields = []
-    for f in rows.schema:
-        value = quoted(f.name)
-        if pa.types.is_floating(f.type):
-            value = (
-                f"CASE WHEN isfinite({value}) OR {value} IS NULL THEN to_json({value}) "
-                f"ELSE to_json(CAST({value} AS VARCHAR)) END"
-            )
-        elif pa.types.is_nested(f.type) and f.type.num_fields == 1 and pa.types.is_floating(f.type.value_type):
-            each = "CASE WHEN isfinite(x) OR x IS NULL THEN to_json(x) ELSE to_json(CAST(x AS VARCHAR)) END"
-            kind = "DOUBLE[]" if pa.types.is_float64(f.type.value_type) else "FLOAT[]"
-            value = f"list_transform(CAST({value} AS {kind}), lambda x: {each})"
-        fields.append(f"{literal(f.name)}, {value}")
-    sql = f"SELECT CAST(json_object({', '.join(fields)}) AS VARCHAR) AS record FROM rows"
-    return query(sql, rows)["record"].cast(pa.string())

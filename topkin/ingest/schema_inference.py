@@ -7,7 +7,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -15,7 +14,8 @@ from topkin.artifacts.ids import canonical_type, decoded, value_kind
 from topkin.errors import ConfigError, InputError
 from topkin.ingest.inference.available import NEGATIVE_WORDS, availability
 from topkin.ingest.readers import ROLES
-from topkin.ingest.sql import query, quoted
+from topkin.ingest.sql import query, quoted_if_needed
+from topkin.ingest.values.inference import id_content, id_normalising, number_content, time_content, time_normalising
 
 KEY_WORDS: dict[str, tuple[str, ...]] = {
     "user_id": ("user", "customer", "cust", "client", "member", "account", "visitor", "buyer", "shopper", "household",
@@ -59,8 +59,6 @@ PURCHASE_KEYS, ITEM_KEYS, USER_KEYS = (
     for name in ("purchases", "items", "users")
 )
 REQUIRED_KEYS = ("user_id", "item_id", "timestamp")
-_EPOCHS = ((1, "seconds"), (1_000, "milliseconds"), (1_000_000, "microseconds"))
-_FROM, _TO = 631_152_000, 2_051_222_400  # 1990 to 2035, in seconds
 
 
 @dataclass(frozen=True)
@@ -136,15 +134,11 @@ def content_score(key: str, column: ColumnProfile, partner: pa.ChunkedArray | No
     if not len(column.values):
         return 0.0, ""
     if key in ("user_id", "item_id"):
-        return _id_content(column, kind, partner)
+        return id_content(column.values, column.distinct, column.rows, partner)
     if key == "timestamp":
-        return _time_content(column, kind)
+        return time_content(column.values)
     if key in ("quantity", "price"):
-        if kind not in ("integer", "float"):
-            return 0.0, ""
-        numbers = np.asarray(column.values).astype(np.float64)
-        score = 0.5 + 0.5 * float(np.mean(numbers == np.round(numbers))) if key == "quantity" else 0.8
-        return score, f"{column.type}, median {np.median(numbers):,.6g}"
+        return number_content(column.values, whole=key == "quantity")
     if key == "available":
         return availability(name_words(column.name), column.type, column.values)[:2]
     if kind != "text" and not (key in ("category", "segment") and kind == "integer"):
@@ -154,48 +148,6 @@ def content_score(key: str, column: ColumnProfile, partner: pa.ChunkedArray | No
         return (0.8 if column.distinct > 1 else 0.2), why
     is_group = column.distinct <= min(0.5 * len(column.values), 5000)  # a group has members
     return (0.8 if kind == "text" else 0.4, why) if is_group else (0.0, "")
-
-
-def _id_content(column: ColumnProfile, kind: str, partner: pa.ChunkedArray | None) -> tuple[float, str]:
-    if kind == "float":
-        numbers = np.asarray(column.values).astype(np.float64)
-        if not np.all(np.isfinite(numbers) & (numbers == np.round(numbers))):
-            return 0.0, ""
-    elif kind not in ("integer", "text", "binary"):
-        return 0.0, ""
-    why = f"{column.type}, {column.distinct:,} different in {column.rows:,} rows"
-    score = 0.6 if 1 < column.distinct < 0.9 * len(column.values) else 0.3
-    if partner is not None and partner.type == column.type:
-        shared = pc.mean(pc.is_in(column.values, value_set=partner.combine_chunks()).cast(pa.float32())).as_py()
-        score += 0.4 * shared
-        if shared > 0.1:
-            why += f", {shared:.0%} of the rows found in the other table"
-    return score, why
-
-
-def _time_content(column: ColumnProfile, kind: str) -> tuple[float, str]:
-    if kind == "time":
-        span = pc.min_max(column.values).as_py()
-        return 1.0, f"{column.type}, {_day(span['min'])} to {_day(span['max'])}"
-    if kind == "text":
-        rows = pa.table({"value": column.values})
-        cast = query("SELECT TRY_CAST(value AS TIMESTAMP) AS time FROM rows", rows)["time"]
-        read = 1 - cast.null_count / len(cast)
-        if read < 0.9:
-            return 0.0, ""
-        span = pc.min_max(cast).as_py()
-        return 0.9, f"text, {read:.0%} of it read as times, {_day(span['min'])} to {_day(span['max'])}"
-    if kind in ("integer", "float"):
-        numbers = np.asarray(column.values).astype(np.float64)
-        for scale, unit in _EPOCHS:
-            if np.mean((numbers > _FROM * scale) & (numbers < _TO * scale)) > 0.99:
-                first, last = (np.datetime64(int(n / scale), "s") for n in (numbers.min(), numbers.max()))
-                return 0.8, f"{column.type}, as epoch {unit} {_day(first)} to {_day(last)}"
-    return 0.0, ""
-
-
-def _day(moment: object) -> str:
-    return str(moment)[:10]
 
 
 def infer_columns(
@@ -328,8 +280,10 @@ def suggest_normalising(sample: pa.Table, inferred: Sequence[InferredColumn]) ->
     for c in inferred:
         kind, column = value_kind(sample.schema.field(c.column).type), quoted_if_needed(c.column)
         is_id = c.key in ("user_id", "item_id")
-        if is_id and kind == "float":
-            rules.append(SuggestedRule.of(c.column, "CAST({} AS BIGINT)", "ids came as floats, all of them whole"))
+        if is_id or c.key == "timestamp":
+            form, why = (id_normalising if is_id else time_normalising)(sample[c.column])
+            if form:
+                rules.append(SuggestedRule.of(c.column, form, why))
         if kind != "text" or not (is_id or c.key == "title"):
             continue
         written, trimmed, upper = (_distinct(sample, e) for e in (column, f"trim({column})", f"upper(trim({column}))"))
@@ -340,14 +294,6 @@ def suggest_normalising(sample: pa.Table, inferred: Sequence[InferredColumn]) ->
             why = f"some {'ids' if is_id else 'titles'} have spaces around them"
             rules.append(SuggestedRule.of(c.column, "trim({})", why))
     return rules
-
-
-def quoted_if_needed(name: str) -> str:
-    """A column's name in SQL, quoted where it is not a plain lower-case word."""
-    return name if re.fullmatch(r"[a-z_][a-z0-9_]*", name) and name not in _RESERVED else quoted(name)
-
-
-_RESERVED = {"order", "group", "user", "select", "table", "when", "case", "end", "desc", "limit", "from", "to"}
 
 
 def _count(sample: pa.Table, condition: str) -> int:

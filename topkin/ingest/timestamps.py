@@ -1,6 +1,7 @@
 """Times of any form as microseconds since 1970 in UTC, value by value.
 
-A time without a zone counts as UTC. One broken value breaks its row, never its column.
+A time without a zone counts as UTC. One broken value breaks its row, never its column. What texts mean is told in
+:mod:`topkin.ingest.values.text_times`, and which times no sale can have in :mod:`topkin.ingest.values.time_faults`.
 """
 
 from datetime import datetime
@@ -9,19 +10,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from topkin.artifacts.ids import decoded, value_kind
-from topkin.ingest.sql import query
+from topkin.artifacts.ids import decoded, storage, value_kind
+from topkin.ingest.values import text_times
 
 ACCEPTED = "a timestamp, a date, an ISO 8601 string or an epoch number"
-READ, NULL, BROKEN = 0, 1, 2
-"""What became of a value."""
+READ, NULL, BROKEN, TWO_DAYS = 0, 1, 2, 3
+"""What became of a value; TWO_DAYS: a text such as 02/04/2024, which may mean two."""
 
 _UNITS = {"s": 1_000_000, "ms": 1_000, "us": 1}
 _FIRST, _END = -62_135_596_800_000_000, 253_402_300_800_000_000  # years 1 to 9999
-_ISO = (
-    r"^\s*(\d{4})-?(\d\d)-?(\d\d)"
-    r"(?:[T ](\d\d):?(\d\d)(?::?(\d\d)(?:[.,](\d+))?)?\s*(Z|[+-]\d\d(?::?\d\d)?)?)?\s*$"
-)
 
 
 def is_epoch(t: pa.DataType) -> bool:
@@ -34,20 +31,38 @@ def accepts(t: pa.DataType) -> bool:
     return value_kind(t) in ("integer", "float", "text", "time")
 
 
+def zone_note(t: pa.DataType) -> str:
+    """What times of the type count as, in words; "" for epoch numbers and other types."""
+    t = storage(t)
+    if value_kind(t) == "text":
+        return "read by the offset that each has, in UTC without one"
+    if value_kind(t) != "time":
+        return ""
+    if pa.types.is_timestamp(t) and t.tz is not None:
+        return f"instants, shown in {t.tz} and kept in UTC"
+    if pa.types.is_date(t):
+        return "midnight in UTC"
+    return "without a zone taken as UTC: where they are local, AT TIME ZONE 'Europe/Berlin' behind the column says so"
+
+
 def to_micros(values: pa.ChunkedArray, unit: str = "auto") -> tuple[np.ndarray, np.ndarray]:
-    """Times as (n,) int64 microseconds since 1970 in UTC, and what became of each: READ, NULL or BROKEN.
+    """Times as (n,) int64 microseconds since 1970 in UTC, and what became of each: READ, NULL, BROKEN or TWO_DAYS.
 
     ``unit`` is that of epoch numbers: s, ms, us, or auto, which takes it from each number's size (below 10**11
     seconds, below 10**14 milliseconds, below 10**17 microseconds, then nanoseconds: right from 1973 on).
-    Fractions of a microsecond are cut off. Raises TypeError for a type that holds no times.
+    Fractions of a microsecond are cut off; a float that is NaN is null. Raises TypeError for a type that holds no
+    times.
     """
     if not accepts(values.type):
         raise TypeError(f"times must be {ACCEPTED}, got {values.type}")
     values = decoded(values)
     state = np.where(np.asarray(pc.is_null(values)), NULL, READ).astype(np.uint8)
+    if pa.types.is_floating(values.type):
+        state[np.asarray(pc.fill_null(pc.is_nan(values), False))] = NULL
     if value_kind(values.type) == "text":
-        values = _from_text(values)
+        values, two_days = text_times.parse(values)
         state[(state == READ) & np.asarray(pc.is_null(values))] = BROKEN
+        state[two_days] = TWO_DAYS
     if is_epoch(values.type):
         micros, good = _from_epoch(values, unit)
     else:
@@ -56,18 +71,6 @@ def to_micros(values: pa.ChunkedArray, unit: str = "auto") -> tuple[np.ndarray, 
     state[(state == READ) & ~good] = BROKEN
     micros[state != READ] = 0
     return micros, state
-
-
-def _from_text(values: pa.ChunkedArray) -> pa.ChunkedArray:
-    """ISO 8601 strings as timestamps; null where one cannot be read."""
-    values = values.cast(pa.string())
-    full = pc.replace_substring_regex(values, _ISO, r"\1-\2-\3 \4:\5:\6.\7\8")
-    full = pc.replace_substring_regex(full, r" ::\.$", "")  # a date alone
-    full = pc.replace_substring_regex(full, r":\.", ":00.")  # no seconds
-    full = pc.replace_substring_regex(full, r"\.(Z|[+-]|$)", r".0\1")  # no fraction
-    full = pc.if_else(pc.match_substring_regex(values, _ISO), full, pa.scalar(None, pa.string()))
-    rows = pa.table({"value": full})
-    return query("SELECT CAST(TRY_CAST(value AS TIMESTAMPTZ) AS TIMESTAMP) AS time FROM rows", rows)["time"]
 
 
 def _from_epoch(values: pa.ChunkedArray, unit: str) -> tuple[np.ndarray, np.ndarray]:
@@ -83,7 +86,7 @@ def _from_epoch(values: pa.ChunkedArray, unit: str) -> tuple[np.ndarray, np.ndar
     else:
         factor = np.full(len(numbers), float(_UNITS[unit]))
         nanos = np.zeros(len(numbers), bool)
-    good &= size * factor < 2.0**62 * np.where(nanos, 1e3, 1)
+    good &= (size * factor < 2.0**62 * np.where(nanos, 1e3, 1)) & (size < 2.0**63)
     numbers = np.where(good, numbers, 0)
     if numbers.dtype.kind == "f":
         whole = np.floor(numbers)

@@ -1,4 +1,4 @@
-"""Ids and labels, however they are given: a list, one alone, NumPy, pandas or Arrow; checked once, for all who take them."""
+"""Ids and labels, however they are given: a list, one alone, NumPy, pandas or Arrow; checked here for all."""
 
 from collections.abc import Mapping, Set
 from typing import Any
@@ -88,6 +88,7 @@ def _flat(values: np.ndarray, what: str) -> np.ndarray:
         return values.reshape(-1)
     if values.ndim != 1:
         raise ValueError(
-            f"{what} must be one for each row, (n,) or (n, 1), got shape {values.shape}: of one-hot rows take the argmax"
+            f"{what} must be one for each row, (n,) or (n, 1), got shape {values.shape}: of one-hot rows take the "
+            "argmax"
         )
     return values

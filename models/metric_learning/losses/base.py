@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from topkin.models.metric_learning.distances import Cosine, Distance
 from topkin.models.metric_learning.miners import Miner
-from topkin.models.metric_learning.pairwise import Comparison, compare
+from topkin.models.metric_learning.pairwise import ONE_CLASS, Comparison, compare, require, require_two_classes
 from topkin.models.metric_learning.reducers import AnchorSums, Mean, Reducer
 from topkin.models.metric_learning.serialization import Configured, Tensor
 from topkin.models.metric_learning.tuples import Choice, PairMasks
@@ -23,6 +23,9 @@ class Loss(Configured, keras.losses.Loss):
 
     A loss that needs more than the embedding (weights of its own, to know whether it trains) has a :meth:`head`,
     a layer of the model put after the encoder.
+
+    A batch that teaches nothing, because all its rows are of one class, adds 0 and is counted in :attr:`skipped`; where
+    no batch before it had two, it is an error.
 
     Args:
         check: look at values (NaN, one class, unit rows) and not only at shapes; see :mod:`pairwise`.
@@ -40,6 +43,30 @@ class Loss(Configured, keras.losses.Loss):
         keras.losses.Loss.__init__(self, name=name, reduction="sum", dtype=dtype)
         self.check = check
         self._own_dtype = None if dtype is None else self._dtype
+        self._taught, self._skipped = (
+            keras.Variable(0, trainable=False, dtype="int64", name=name) for name in ("taught", "skipped")
+        )
+
+    @property
+    def skipped(self) -> int:
+        """How many batches so far taught nothing and were passed over: of one class, or without a bought item."""
+        return int(self._skipped)
+
+    def teaches(self, possible: Tensor, message: str, *values: Tensor) -> Tensor:
+        """Whether a batch counts, a bool scalar: where not, the batch is counted as skipped.
+
+        possible: whether it holds what can teach. Requires it, by ``message``, of the first batch.
+        """
+        if not self.check:
+            return tf.constant(True)
+        require(possible | (tf.convert_to_tensor(self._taught) > 0), message, *values)
+        self._taught.assign_add(tf.cast(possible, tf.int64))
+        self._skipped.assign_add(tf.cast(tf.logical_not(possible), tf.int64))
+        return possible
+
+    def of_two_classes(self, comparison: Comparison) -> Tensor:
+        """Whether a comparison has two classes, which its first batch must; see :meth:`teaches`."""
+        return self.teaches(tf.reduce_any(comparison.different), ONE_CLASS, tf.shape(comparison.labels)[0])
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "dtype": self._own_dtype}
@@ -94,7 +121,9 @@ class MetricLoss(Loss):
 
     def compute(self, labels: Tensor, predictions: Tensor, weights: Tensor) -> Tensor:
         """The loss of rows compared with each other."""
-        return self.forward(compare(labels, predictions, weights=weights, check=self.check, dtype=self._own_dtype))
+        comparison = compare(labels, predictions, weights=weights, check=self.check, dtype=self._own_dtype)
+        counts = self.of_two_classes(comparison)
+        return only_where(counts, self.forward(comparison))
 
     def forward_pairs(
         self,
@@ -108,17 +137,12 @@ class MetricLoss(Loss):
 
         labels (n,), embeddings (n, d), ref_labels (m,), references (m, d); anchors are the rows.
         """
-        return self.forward(
-            compare(
-                labels,
-                embeddings,
-                ref_labels,
-                references,
-                weights=sample_weight,
-                check=self.check,
-                dtype=self._own_dtype,
-            )
+        comparison = compare(
+            labels, embeddings, ref_labels, references, weights=sample_weight, check=self.check, dtype=self._own_dtype
         )
+        if self.check:
+            require_two_classes(comparison)
+        return self.forward(comparison)
 
     def forward(self, comparison: Comparison) -> Tensor:
         """The loss of a comparison: the sum of its reduced parts."""
@@ -142,6 +166,11 @@ class MetricLoss(Loss):
     def parts(self, comparison: Comparison) -> list[AnchorSums]:
         """What each anchor's pairs sum up to; each part is reduced by itself."""
         raise NotImplementedError
+
+
+def only_where(counts: Tensor, loss: Tensor) -> Tensor:
+    """The loss of a batch that counts, else 0 without a gradient."""
+    return tf.where(counts, loss, tf.zeros_like(loss))
 
 
 def log_sum_exp(x: Tensor, mask: Tensor, axis: int = 1) -> Tensor:

@@ -6,8 +6,8 @@ import keras
 import tensorflow as tf
 
 from topkin.models.metric_learning.heads import TrainingMark
-from topkin.models.metric_learning.losses.base import Loss, MetricLoss
-from topkin.models.metric_learning.pairwise import compare, flat_labels, matrix, same_length
+from topkin.models.metric_learning.losses.base import Loss, MetricLoss, only_where
+from topkin.models.metric_learning.pairwise import compare, flat_labels, matrix, same_length, whole
 from topkin.models.metric_learning.serialization import Tensor, serializable
 
 
@@ -64,9 +64,8 @@ class CrossBatchMemory(Loss):
         rows = matrix(predictions, "embeddings", self._own_dtype)
         if rows.shape[1] not in (self.dim, self.dim + 1):
             raise ValueError(f"embeddings must have dim = {self.dim} coordinates, got {rows.shape[1]}")
-        labels = flat_labels(labels)
+        labels = whole(flat_labels(labels, check=self.check), "CrossBatchMemory", check=self.check)
         same_length(labels, rows)
-        labels = tf.cast(labels, tf.int64)
         marked = rows.shape[1] == self.dim + 1
         training = tf.reduce_any(rows[:, -1] > 0.5) if marked else tf.constant(True)
         rows = rows[:, : self.dim]
@@ -81,18 +80,17 @@ class CrossBatchMemory(Loss):
         remembered = (slots < seen) & tf.logical_not(overwritten) & training
         own = tf.logical_not(tf.eye(n, dtype=tf.bool))
         valid = tf.concat([own, tf.broadcast_to(remembered[None, :], tf.stack([n, self.size]))], axis=1)
-        loss = self.loss.forward(
-            compare(
-                labels,
-                rows,
-                tf.concat([labels, tf.convert_to_tensor(self._labels)], axis=0),
-                tf.concat([rows, tf.cast(tf.convert_to_tensor(self._vectors), rows.dtype)], axis=0),
-                weights=weights,
-                check=self.check,
-                dtype=self._own_dtype,
-                valid=valid,
-            )
+        comparison = compare(
+            labels,
+            rows,
+            tf.concat([labels, tf.convert_to_tensor(self._labels)], axis=0),
+            tf.concat([rows, tf.cast(tf.convert_to_tensor(self._vectors), rows.dtype)], axis=0),
+            weights=weights,
+            check=self.check,
+            dtype=self._own_dtype,
+            valid=valid,
         )
+        loss = only_where(self.of_two_classes(comparison), self.loss.forward(comparison))
         self._remember(tf.stop_gradient(tf.cast(rows, tf.float32)), labels, seen, step, training)
         return loss
 

@@ -17,6 +17,7 @@ from topkin.models.metric_learning.pairwise import (
     compute_dtype,
     finite,
     flat_labels,
+    require,
     row_weights,
     same_length,
     unit,
@@ -98,16 +99,24 @@ class PairContrastive(Loss):
 
     def compute(self, labels: Tensor, predictions: Tensor, weights: Tensor) -> Tensor:
         """(n,) or (n, 1) each."""
-        distances = flat_labels(predictions, "distances")
+        distances = flat_labels(predictions, "distances", check=False)
         distances = tf.cast(distances, compute_dtype(distances, self._own_dtype))
-        labels = flat_labels(labels)
+        labels = flat_labels(labels, check=self.check)
+        if labels.dtype == tf.string:
+            raise TypeError("labels of pairs must be 1 for alike and 0 for others, got text: compare the two labels")
         same_length(labels, distances, "labels and distances")
+        alike = tf.cast(labels, distances.dtype)
         if self.check:
             finite(distances, "distances")
-        alike = tf.cast(labels, distances.dtype)
+            require(
+                tf.reduce_all((alike >= 0) & (alike <= 1)),
+                "labels of pairs must be 1 for alike and 0 for others, got {} to {}: change them",
+                tf.reduce_min(alike),
+                tf.reduce_max(alike),
+            )
         apart = tf.square(tf.nn.relu(self.margin - distances))
         losses = (alike * tf.square(distances) + (1.0 - alike) * apart) / 2.0
-        return self.reducer(sums_of(losses), labels, row_weights(weights, distances))
+        return self.reducer(sums_of(losses), labels, row_weights(weights, distances, check=self.check))
 
 
 @serializable

@@ -13,7 +13,15 @@ import tensorflow as tf
 
 from topkin.models.metric_learning.heads import Centres, Proxies
 from topkin.models.metric_learning.losses.base import Loss, log_sum_exp
-from topkin.models.metric_learning.pairwise import compute_dtype, finite, flat_labels, require, row_weights, same_length
+from topkin.models.metric_learning.pairwise import (
+    compute_dtype,
+    finite,
+    flat_labels,
+    require,
+    row_weights,
+    same_length,
+    whole,
+)
 from topkin.models.metric_learning.reducers import Mean, Reducer, sums_of
 from topkin.models.metric_learning.serialization import Tensor, serializable
 
@@ -53,11 +61,13 @@ class ProxyLoss(Loss):
                 largest,
             )
         target = tf.one_hot(labels, tf.shape(cosines)[1], on_value=True, off_value=False, dtype=tf.bool)
-        return self.reducer(sums_of(self.values(cosines, target)), labels, row_weights(weights, cosines))
+        return self.reducer(
+            sums_of(self.values(cosines, target)), labels, row_weights(weights, cosines, check=self.check)
+        )
 
     def checked(self, labels: Tensor, predictions: Tensor, axes: int, what: str) -> tuple[Tensor, Tensor]:
         """Labels as (n,) integers and predictions in the dtype to compute in, where they fit together."""
-        labels = flat_labels(labels)
+        labels = flat_labels(labels, check=self.check)
         if predictions.shape.rank != axes:
             raise ValueError(
                 f"{type(self).__name__} reads {what}, got shape {predictions.shape}: "
@@ -65,7 +75,7 @@ class ProxyLoss(Loss):
             )
         predictions = tf.cast(predictions, compute_dtype(predictions, self._own_dtype))
         same_length(labels, predictions)
-        labels = tf.cast(labels, tf.int64)
+        labels = whole(labels, type(self).__name__, check=self.check)
         if self.check:
             finite(predictions, "predictions")
             classes = tf.shape(predictions, out_type=tf.int64)[1]
@@ -218,7 +228,7 @@ class ProxyAnchor(ProxyLoss):
         labels, cosines = self.checked(labels, predictions, 2, "cosines with the proxies, (n, classes)")
         target = tf.one_hot(labels, tf.shape(cosines)[1], on_value=True, off_value=False, dtype=tf.bool)
         other = tf.logical_not(target)
-        weights = row_weights(weights, cosines)
+        weights = row_weights(weights, cosines, check=self.check)
         amount = tf.zeros_like(cosines)
         if weights is not None:
             target, other = (tf.logical_and(mask, weights[:, None] > 0) for mask in (target, other))
@@ -265,4 +275,4 @@ class Center(ProxyLoss):
         target = tf.one_hot(labels, tf.shape(logits)[1], on_value=True, off_value=False, dtype=tf.bool)
         near = tf.reduce_sum(tf.where(target, squares, tf.zeros_like(squares)), axis=1)
         losses = _cross_entropy(logits, target) + self.weight / 2.0 * near
-        return self.reducer(sums_of(losses), labels, row_weights(weights, logits))
+        return self.reducer(sums_of(losses), labels, row_weights(weights, logits, check=self.check))

@@ -5,7 +5,7 @@ from typing import Any
 import tensorflow as tf
 from numpy.typing import ArrayLike
 
-from topkin.models.metric_learning.losses.base import Loss
+from topkin.models.metric_learning.losses.base import Loss, only_where
 from topkin.models.metric_learning.losses.softmax import InfoNCE
 from topkin.models.metric_learning.pairwise import (
     compute_dtype,
@@ -41,6 +41,8 @@ class ListLoss(Loss):
 
     def compute(self, labels: Tensor, predictions: Tensor, weights: Tensor) -> Tensor:
         relevant = tf.convert_to_tensor(labels)
+        if relevant.dtype == tf.string:
+            raise TypeError(f"{type(self).__name__} reads 1, 0 or -1 for each candidate, got text: say which is bought")
         if predictions.shape.rank != 2 or relevant.shape.rank != 2 or not _compatible(relevant, predictions):
             raise ValueError(
                 f"{type(self).__name__} reads 1, 0 or -1 for each candidate and its score, (n, candidates) both, "
@@ -50,14 +52,16 @@ class ListLoss(Loss):
         same_length(relevant, scores, "labels and scores")
         if self.check:
             finite(scores, "scores")
-            require(
-                tf.reduce_any(relevant > 0),
-                "a batch must hold a bought item, got none in {} rows: y_true marks it with 1",
-                tf.shape(relevant)[0],
-            )
+            if relevant.dtype.is_floating:
+                finite(relevant, "labels")
+        counts = self.teaches(
+            tf.reduce_any(relevant > 0),
+            "a batch must hold a bought item, got none in {} rows: y_true marks it with 1",
+            tf.shape(relevant)[0],
+        )
         parts = self.parts(scores, relevant > 0, tf.equal(relevant, 0))
-        weights = row_weights(weights, scores)
-        return tf.add_n([self.reducer(part, None, weights) for part in parts])
+        weights = row_weights(weights, scores, check=self.check)
+        return only_where(counts, tf.add_n([self.reducer(part, None, weights) for part in parts]))
 
     def parts(self, scores: Tensor, bought: Tensor, other: Tensor) -> list[AnchorSums]:
         """What each row's losses sum up to. bought, other: (n, c) bool."""

@@ -5,7 +5,7 @@ from typing import Any
 import tensorflow as tf
 
 from topkin.models.metric_learning.distances import Cosine, Distance, InnerProduct, SquaredEuclidean
-from topkin.models.metric_learning.losses.base import Loss, MetricLoss, log_sum_exp
+from topkin.models.metric_learning.losses.base import Loss, MetricLoss, log_sum_exp, only_where
 from topkin.models.metric_learning.pairwise import Comparison, compare, compute_dtype, flat_labels
 from topkin.models.metric_learning.reducers import AnchorSums, Mean, Reducer, sums_of
 from topkin.models.metric_learning.serialization import Tensor, serializable
@@ -143,13 +143,14 @@ class InfoNCE(Loss):
 
     def compute(self, labels: Tensor, predictions: Tensor, weights: Tensor) -> Tensor:
         first, second = views(predictions, compute_dtype(predictions, self._own_dtype))
-        labels = flat_labels(labels)
+        labels = flat_labels(labels, check=self.check)
         compared = compare(labels, first, labels, second, weights=weights, check=self.check, dtype=self._own_dtype)
+        counts = self.of_two_classes(compared)
         logits = self.logits(labels, first, second)
         own = tf.linalg.diag_part(logits)
         ways = [logits, tf.transpose(logits)] if self.symmetric else [logits]
         losses = tf.add_n([softmax_against(own, way, compared.different) for way in ways]) / len(ways)
-        return self.reducer(sums_of(losses), labels, compared.weights)
+        return only_where(counts, self.reducer(sums_of(losses), labels, compared.weights))
 
     def logits(self, labels: Tensor, first: Tensor, second: Tensor) -> Tensor:
         """(n, n), of each first view with every second."""

@@ -60,6 +60,11 @@ class WeightedSum(Loss):
             )
         return heads[0]
 
+    @property
+    def skipped(self) -> int:
+        """The most that one of the losses skipped."""
+        return max(loss.skipped for loss in self.losses)
+
     def compute(self, labels: Tensor, predictions: Tensor, weights: Tensor) -> Tensor:
         """As the losses."""
         values = [loss(labels, predictions, weights) for loss in self.losses]

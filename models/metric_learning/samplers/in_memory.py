@@ -12,6 +12,9 @@ import keras
 import numpy as np
 from numpy.typing import ArrayLike
 
+from topkin.metrics.labels import label_array
+from topkin.models.metric_learning.pairwise import counts_of
+
 Augment = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 
@@ -26,12 +29,12 @@ def class_batches(
 ) -> Iterator[np.ndarray]:
     """Row numbers of batches of ``classes`` classes with ``examples`` rows each, (classes · examples,) int64.
 
-    labels: (n,) of any type. Rows of one class stand together. Classes come in rounds, each once before any
-    comes again; so do the rows of a class: a class with fewer rows than ``examples`` repeats them.
+    labels: (n,) or (n, 1) of any one type. Rows of one class stand together. Classes come in rounds, each once before
+    any comes again; so do the rows of a class: a class with fewer rows than ``examples`` repeats them.
     Raises ValueError where there are fewer classes than a batch needs.
     """
     check_sizes(classes, examples)
-    labels = np.asarray(labels)
+    labels = label_array(labels)
     _, of, sizes = np.unique(labels, return_inverse=True, return_counts=True)
     if len(sizes) < classes:
         raise ValueError(f"classes must be at most the {len(sizes)} there are, got {classes}: take fewer a batch")
@@ -67,15 +70,25 @@ class _Round:
 
 
 class Batches(keras.utils.PyDataset):
-    """Batches from memory, drawn anew each epoch: a subclass has :meth:`_draw`, which sets each batch's row numbers."""
+    """Batches from memory, drawn anew each epoch: a subclass has :meth:`_draw`, which sets each batch's row numbers.
+
+    Labels that are numbers are given out as they are, others number :attr:`classes_`: Keras takes numbers only.
+    """
+
+    classes_: np.ndarray
+    """The distinct labels in order, which a batch's labels number where they are not numbers themselves."""
 
     def __init__(self, rows: np.ndarray, labels: ArrayLike, augment: Augment | None, seed: int) -> None:
         super().__init__()
-        self.rows, self.labels, self.augment = rows, np.asarray(labels), augment
-        if len(rows) != len(self.labels):
+        self.rows, self.augment = rows if isinstance(rows, np.ndarray) else np.asarray(rows), augment
+        self.labels = label_array(labels)
+        self.classes_, codes = np.unique(self.labels, return_inverse=True)
+        if self.labels.dtype.kind not in "biuf":
+            self.labels = codes
+        if len(np.atleast_1d(self.rows)) != len(self.labels):
             raise ValueError(
-                f"rows and labels must have the same length, got {len(rows)} and {len(self.labels)}: "
-                "pass one label for each row"
+                f"rows and labels must have the same length, got {len(np.atleast_1d(self.rows))} and "
+                f"{len(self.labels)}: pass one label for each row"
             )
         self.seed, self.epoch = seed, 0
         self._draw()
@@ -106,7 +119,8 @@ class ClassBatches(Batches):
 
     Args:
         rows: (n, ...) array.
-        labels: (n,) of any type.
+        labels: (n,) or (n, 1) of any one type; what is not numbers comes in batches as numbers of ``classes_``, the
+            distinct labels in order.
         classes: of a batch, M.
         examples: of each class in a batch, N.
         batches: of an epoch; as many as make n rows where None.
@@ -115,6 +129,7 @@ class ClassBatches(Batches):
 
     Raises:
         ValueError: lengths that differ, or fewer classes than a batch needs.
+        TypeError: labels of several types, or missing.
 
     Examples:
         >>> from topkin.models import samplers
@@ -136,6 +151,9 @@ class ClassBatches(Batches):
         seed: int = 0,
     ) -> None:
         self.classes, self.examples = classes, examples
+        check_sizes(classes, examples)
+        if batches is not None and batches < 1:
+            raise ValueError(f"batches must be at least 1, got {batches}")
         self.batches = max(1, len(rows) // (classes * examples)) if batches is None else batches
         super().__init__(rows, labels, augment, seed)
 
@@ -256,9 +274,9 @@ class PopularityNegatives:
     """
 
     def __init__(self, counts: ArrayLike, power: float = 0.75) -> None:
-        counts = np.asarray(counts, np.float64)
-        if counts.ndim != 1 or not len(counts) or not np.isfinite(counts).all() or (counts < 0).any():
-            raise ValueError(f"counts must be (items,) finite numbers of at least 0, got shape {counts.shape}")
+        counts = counts_of(counts).astype(np.float64)
+        if not np.isfinite(power):
+            raise ValueError(f"power must be finite, got {power}")
         if not counts.any() and power > 0:
             raise ValueError("counts must not all be 0: nothing could be drawn; give counts, or power=0")
         weights = counts**power if power else np.ones_like(counts)

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from topkin.metrics.labels import label_array
 from topkin.models.metric_learning.samplers.in_memory import Augment, Batches
 
 
@@ -49,9 +50,7 @@ def make_pairs(labels: ArrayLike, *, per_row: int = 1, seed: int | Sequence[int]
         >>> len(pairs.first), float(pairs.alike.mean())
         (8, 0.5)
     """
-    labels = np.asarray(labels)
-    if labels.ndim != 1:
-        raise ValueError(f"labels must be (n,), one for each row, got shape {labels.shape}")
+    labels = label_array(labels)
     if per_row < 1:
         raise ValueError(f"per_row must be at least 1, got {per_row}")
     rng = np.random.default_rng(seed)

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 
 from topkin.artifacts import storage
 from topkin.errors import InputError
+from topkin.metrics.labels import label_array
 from topkin.models.metric_learning.samplers.in_memory import check_sizes
 
 Row = tuple[np.ndarray, ...]  # one or more arrays, of a row or of a batch
@@ -89,11 +90,16 @@ def class_batches_of(
 
     def emit(keep: int) -> Iterator[tuple[np.ndarray, tuple[np.ndarray, ...]]]:
         for labels, rows in buffer.batches(keep):
-            yield np.array(labels), tuple(np.stack(column) for column in zip(*rows, strict=True))
+            yield label_array(labels), tuple(np.stack(column) for column in zip(*rows, strict=True))
 
     for labels, arrays in stream:
         arrays = tuple(np.asarray(a) for a in arrays)
-        for at, label in enumerate(np.asarray(labels).tolist()):
+        block = label_array(labels).tolist()
+        if any(len(a) != len(block) for a in arrays):
+            raise ValueError(
+                f"rows and labels of a block must have the same length, got {[len(a) for a in arrays]} and {len(block)}"
+            )
+        for at, label in enumerate(block):
             buffer.add(label, tuple(a[at] for a in arrays))
             came += 1
             if buffer.dropped and not sent:

@@ -165,7 +165,7 @@ def test_one_id_alone_is_one_id_and_never_its_letters() -> None:
     index.remove(np.str_("mug"))
     index.remove(pa.scalar("1"))
     assert index.alive()[0] == ["2"]
-    with pytest.raises(ValueError, match="got 2 ids, vectors of shape .* and 1 labels"):
+    with pytest.raises(ValueError, match=r"got 2 ids, vectors of shape .* and 1 labels"):
         index.add(["x", "y"], np.eye(4)[:2], "mug")
     with pytest.raises(TypeError, match=r"ids must all be int, str or bytes.*str so far.*got 12 \(int\): cast"):
         index.remove(12)
@@ -243,7 +243,7 @@ def test_vectors_of_any_length_and_type_of_number_count_by_direction() -> None:
     assert index.search(np.zeros((0, 2)), 2)[0].shape == (0, 2)
     with pytest.raises(TypeError, match="vectors must be numbers, got <U1"):
         index.add(["x"], np.array([["a", "b"]]))
-    with pytest.raises(TypeError, match="k must be a whole number, got 1.0"):
+    with pytest.raises(TypeError, match=r"k must be a whole number, got 1.0"):
         index.search(np.eye(2), 1.0)  # type: ignore[arg-type]
 
 

@@ -9,6 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from topkin.pipelines.cli.app import main
+from topkin.pipelines.cli.commands import event_line
+from topkin.pipelines.engine.stages import Event
 
 CONFIG = """
 [run]
@@ -70,8 +72,15 @@ def test_json_holds_the_same(folder: Path, capsys: pytest.CaptureFixture[str]) -
     assert value["as_of"] == "2024-06-01T00:00:00"
     purchases, items = value["inputs"]
     assert {"key": "quantity", "column": "qty", "type": "int64", "null": 0.0} in purchases["columns"]
-    assert {"name": "no time", "expression": "timestamp > '2020-01-01'", "rejects": 0.0} in purchases["expressions"]
-    asked_after_normalising = {"name": "lower case", "expression": "item_id = upper(item_id)", "rejects": 0.0}
+    assert {"name": "no time", "expression": "timestamp > '2020-01-01'", "rejects": 0.0, "kind": "rule"} in purchases[
+        "expressions"
+    ]
+    asked_after_normalising = {
+        "name": "lower case",
+        "expression": "item_id = upper(item_id)",
+        "rejects": 0.0,
+        "kind": "rule",
+    }
     assert asked_after_normalising in purchases["expressions"]
     assert items["rows"] == 2
 
@@ -130,3 +139,75 @@ def test_an_output_in_the_way_of_a_file_is_told_and_nothing_is_made(
     assert "run.output must be a folder that can be written" in capsys.readouterr().err
     assert main(["check", "--set", "run.output=new/deep/out"]) == 0
     assert not (folder / "new").exists()
+
+
+def test_reasons_of_topkins_own_are_shown_with_share_and_value_and_are_a_fault_where_most_rows_go(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ids = pa.array([2**64 - 1 - n for n in range(80)] + [1], pa.uint64())
+    times = pa.array([datetime(2024, 1, 1)] * 81)
+    pq.write_table(
+        pa.table({"user_id": [f"u{n}" for n in range(81)], "item_id": ids, "timestamp": times}), "big.parquet"
+    )
+    (folder / "big.toml").write_text('[purchases]\npath = "big.parquet"\n')
+    assert main(["check", "--config", "big.toml"]) == 3
+    said = capsys.readouterr()
+    assert "rejected 80 of 81 rows (98.8 %):" in said.out
+    assert "item_id is above the largest int64" in said.out
+    assert "item_id = 18446744073709551615 in row 0 of big.parquet" in said.out
+    assert "all is well" not in said.out
+    assert "got 98.8 % of 81" in said.err
+    assert "purchases.normalise.item_id = 'CAST(item_id AS VARCHAR)'" in said.err
+    assert main(["check", "--config", "big.toml", "--json"]) == 3
+    (reason,) = json.loads(capsys.readouterr().out)["inputs"][0]["rejects"]
+    assert (reason["reason"], reason["rows"]) == ("item_id is above the largest int64", 80)
+
+
+def test_what_is_rejected_late_in_the_last_file_is_seen(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sales = pq.read_table("sales.parquet")
+    Path("many").mkdir()
+    for number in range(3):
+        pq.write_table(sales, f"many/{number}.parquet")
+    pq.write_table(sales.set_column(3, "qty", pa.array([0] * 4)), "many/3.parquet")
+    main(["check", "--set", "purchases.path=many", "--set", "prepare.max_reject_share=1"])
+    assert "in row 1 of many/0.parquet" in (out := capsys.readouterr().out)
+    assert "rejected 10 of 16 rows (62.5 %)" in out
+
+
+def test_a_failing_check_calls_rules_rules_and_missing_columns_missing(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["check", "--set", "purchases.user_id=who"]) == 3
+    out = " ".join(capsys.readouterr().out.split())
+    assert "rule returned │ qty > 0" in out
+    assert "normalise returned" not in out
+    assert "user_id │ who │ missing" in out
+    assert "normalise item_id" in out
+
+
+def test_the_next_command_is_that_of_where_one_stands(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "elsewhere").mkdir()
+    monkeypatch.chdir(folder / "elsewhere")
+    assert main(["check", "--config", "../topkin.toml", "--as-of", "2024-06-01"]) == 0
+    assert "topkin run --config ../topkin.toml --as-of 2024-06-01 does the work" in capsys.readouterr().out
+    assert main(["check", "--config", f"file://{folder}/topkin.toml"]) == 0
+    assert main(["check"]) == 2
+    assert "--config PATH names another, as ../topkin.toml" in capsys.readouterr().err
+
+
+def test_a_rule_asks_the_catalogue(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert (
+        main(["check", "--set", "purchases.rules.jugs=item.name <> 'Jug'", "--set", "prepare.max_reject_share=1"]) == 0
+    )
+    assert "jugs" in capsys.readouterr().out
+    assert main(["check", "--set", "purchases.rules.jugs=item.nam <> 'Jug'"]) == 2
+    assert "has no column 'nam', did you mean 'name'" in capsys.readouterr().err
+
+
+def test_the_line_of_prepare_tells_what_was_rejected_by_reason() -> None:
+    counts = {"rows": 58_762, "rejected": {"returned": 234, "timestamp is in the future": 1000}}
+    summary = {"sources": {"purchases": counts, "items": {"rows": 3, "rejected": {}}}, "events": 5}
+    line = event_line(Event("prepare", "finished", 1.5, summary))
+    assert line.endswith("events 5, purchases rejected 1,234 (2.1 %): timestamp is in the future 1,000, returned 234")

@@ -134,3 +134,11 @@ def test_a_title_as_long_as_a_book_is_cut(small_run: Any) -> None:
     drawn = str(show._title(Item("i", title="word " * 10_000)))
     assert len(drawn) == show.LONGEST
     assert drawn.endswith("…")
+
+
+def test_a_word_like_an_option_is_an_id_or_told_to_be_neither(config: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", "-5", config]) == 2
+    assert "there is no user or item '-5', and no option of that name" in capsys.readouterr().err
+    assert main(["show", "--usr", "100", config]) == 2
+    assert "there is no user or item '--usr 100', and no option of that name" in capsys.readouterr().err
+    assert main(["show", "--user", "100", config]) == 0

@@ -2,24 +2,24 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import pyarrow as pa
 
 from topkin.errors import ConfigError, InputError, TopkinError
 from topkin.ingest.cleaning import clean_purchases
-from topkin.ingest.contract import InputSource, Inspection, inspect
+from topkin.ingest.contract import Inspection, inspect
 from topkin.ingest.files import ArrowFiles, Files
+from topkin.ingest.inference.joined import join_tables
 from topkin.ingest.inference.nested import flatten_structs
 from topkin.ingest.inference.passed import PassedOver, passed_over
 from topkin.ingest.inference.sampling import TableSample, UserSample, sample_table, sample_users, time_spans
 from topkin.ingest.inference.shop import Calendar, Proposal, calendar, propose_bought, repurchases
 from topkin.ingest.inference.states import suggest_states
+from topkin.ingest.inference.tables import TableLook
 from topkin.ingest.inference.undated import NoTime, find_no_time, time_of_parts
 from topkin.ingest.inference.values import infer_price, suggest_fields, suggest_values
-from topkin.ingest.joins.read import input_joins
-from topkin.ingest.joins.words import join_line
 from topkin.ingest.rules import Rules
 from topkin.ingest.schema_inference import (
     ITEM_KEYS,
@@ -33,37 +33,10 @@ from topkin.ingest.schema_inference import (
     suggest_normalising,
     suggest_rules,
 )
+from topkin.ingest.values.findings import value_findings
 
 KEYS = {"purchases": PURCHASE_KEYS, "items": ITEM_KEYS, "users": USER_KEYS}
 """The keys that name a column, by section."""
-
-
-@dataclass(frozen=True)
-class TableLook:
-    """One of the user's tables: what was sampled, which column is which, what to normalise, reject, pass over."""
-
-    sample: TableSample
-    columns: Sequence[InferredColumn]
-    normalise: Sequence[SuggestedRule]
-    rules: Sequence[SuggestedRule] = ()
-    passed: Sequence[PassedOver] = ()
-
-    @property
-    def section(self) -> str:
-        """purchases, items or users."""
-        return self.sample.section
-
-    def column(self, key: str) -> str | None:
-        """The column of a key; None where it has none."""
-        return next((c.column for c in self.columns if c.key == key), None)
-
-    def source(self) -> InputSource:
-        """The table as the written configuration has it."""
-        rules = ({r.key: r.expression for r in part} for part in (self.normalise, self.rules))
-        columns = {c.key: c.column for c in self.columns}
-        return InputSource(
-            name=self.section, path=self.sample.path, columns=columns, rules=Rules.of(self.section, *rules)
-        )
 
 
 @dataclass(frozen=True)
@@ -83,7 +56,7 @@ class PurchasesLook:
 
 @dataclass(frozen=True)
 class ShopLook:
-    """All tables, purchases first, what the purchases say, how ids meet, and what ``check`` will refuse."""
+    """All tables, purchases first, what the purchases say, how tables meet, and what ``check`` will refuse."""
 
     tables: Sequence[TableLook]
     purchases: PurchasesLook | None
@@ -132,14 +105,16 @@ def look(
         partner = _values(bought.rows, first.column("user_id"))
         user_columns = infer_columns(customers.profiles, USER_KEYS, chosen=chosen["users"], partner=partner)
         tables.append(_other(customers, user_columns, first, "user_id"))
-    tables, joins, findings = _join(tables, files)
-    said = None
+    joined = join_tables(tables, files)
+    said, findings = None, list(joined.findings)
     if not findings:
         try:
-            said = _read_purchases(tables[0], inspect(tables[0].source(), files), clock, files)
+            inspection = inspect(joined.tables[0].source(), files)
+            findings = list(value_findings(inspection, joined.tables[0].sample.rows, clock))
+            said = None if findings else _read_purchases(joined.tables[0], inspection, clock, files)
         except TopkinError as e:
             findings = [e]
-    return ShopLook(tables, said, joins, findings)
+    return ShopLook(joined.tables, said, joined.lines, findings)
 
 
 def chosen_columns(columns: Sequence[str]) -> dict[str, dict[str, str]]:
@@ -213,30 +188,6 @@ def _other(sampled: _Sampled, columns: Sequence[InferredColumn], purchases: Tabl
         if rule.key == theirs and mine is not None and rule.form:
             normalise.insert(0, SuggestedRule.of(mine, rule.form, f"as {key} of the purchases"))
     return TableLook(sampled.sample, columns, normalise, (), sampled.passed(columns, normalise))
-
-
-def _join(tables: Sequence[TableLook], files: Files) -> tuple[list[TableLook], list[str], list[TopkinError]]:
-    """The tables with the expressions by which their ids meet, how they meet, and what is wrong with the inputs."""
-    inspections = {table.section: inspect(table.source(), files) for table in tables}
-    findings = [finding for inspection in inspections.values() for finding in inspection.findings]
-    if findings:
-        return list(tables), [], findings
-    try:
-        joins = input_joins(inspections, lambda _: files)
-    except TopkinError as e:
-        return list(tables), [], [e]
-    mended = list(tables)
-    for joined in joins:
-        for (section, column), expression in joined.mends.items():
-            at = next(n for n, table in enumerate(mended) if table.section == section)
-            rule = SuggestedRule(column, expression, f"{joined.join.left} and {joined.join.right} meet by it")
-            others = [r for r in mended[at].normalise if r.key != column]
-            mended[at] = replace(mended[at], normalise=[*others, rule])
-    lines = [join_line(joined.join) for joined in joins]
-    if any(joined.mends for joined in joins):
-        inspections = {table.section: inspect(table.source(), files) for table in mended}
-        lines = [join_line(joined.join) for joined in input_joins(inspections, lambda _: files)]
-    return mended, lines, []
 
 
 def _read_purchases(table: TableLook, inspection: Inspection, clock: datetime, files: Files) -> PurchasesLook:

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from topkin.artifacts.ids import storage
-from topkin.ingest.schema_inference import quoted_if_needed
+from topkin.ingest.sql import quoted_if_needed
 
 _DEPTH = 3
 

@@ -16,7 +16,7 @@ from topkin.ingest import timestamps
 from topkin.ingest.contract import InputSource
 from topkin.ingest.files import FILE, ROW, Files, Footer, batches, find, read_footers
 from topkin.ingest.readers import escape_invalid_utf8
-from topkin.ingest.sql import query
+from topkin.ingest.sql import plain, query
 
 LOOKED_AT = 200_000
 """Rows of an input that are looked at."""
@@ -80,7 +80,7 @@ def sample_table(section: str, path: str, files: Files) -> TableSample:
     picked = [filled[n] for n in spaced(len(filled), most)]
     with ThreadPoolExecutor(_THREADS) as pool:
         tables = list(pool.map(lambda f: _rows(section, f, files, len(picked)), picked))
-    rows = escape_invalid_utf8(merged(tables)).rows
+    rows = escape_invalid_utf8(plain(merged(tables))).rows
     return TableSample(section, path, footers, rows, listing.passed_over, schema_differences(filled))
 
 

@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from topkin.artifacts.ids import decoded, value_kind
-from topkin.ingest.schema_inference import ColumnProfile, SuggestedRule, name_words, quoted_if_needed
-from topkin.ingest.sql import literal, query
+from topkin.ingest.schema_inference import ColumnProfile, SuggestedRule, name_words
+from topkin.ingest.sql import literal, query, quoted_if_needed
 
 _MOST = 40
 """Different values up to which a column may be one of states."""

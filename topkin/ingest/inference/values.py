@@ -13,8 +13,8 @@ from topkin.ingest.schema_inference import (
     InferredColumn,
     SuggestedRule,
     name_words,
-    quoted_if_needed,
 )
+from topkin.ingest.sql import quoted_if_needed
 
 _MONEY_WORDS = ("total", "amount", "amt", "revenue", "sales", "value", "net", "gross", "sum", "extended", "turnover")
 _TAKEN_OFF = {"discount", "tax", "taxes", "shipping", "freight", "refunded", "order", "id"}

@@ -6,7 +6,9 @@ from datetime import datetime
 from pathlib import Path
 
 from topkin.config.reference import Key, as_toml, bare_or_quoted, keys, sections
-from topkin.ingest.inference.look import PurchasesLook, ShopLook, TableLook
+from topkin.ingest.inference.look import PurchasesLook, ShopLook
+from topkin.ingest.inference.tables import TableLook
+from topkin.ingest.judging.limits import limits_to_propose
 
 SHOWN = ("run", "train", "recommend", "evaluate", "publish")
 """Sections whose defaults are written as comments, where all is asked for."""
@@ -36,6 +38,11 @@ def configuration(shop: ShopLook, output: Path, clock: datetime, *, everything: 
                 lines += ["", f"[{table.section}.{name}]"]
                 for rule in rules:
                     lines += [*_comment(rule.why), f"{bare_or_quoted(rule.key)} = {as_toml(rule.expression)}"]
+    own = limits_to_propose(shop.tables[0].source(), shop.purchases.rejected) if shop.purchases else {}
+    if own:
+        why = "These take many of the rows, as they are meant to; more than this share would be a fault."
+        lines += ["", "[prepare.max_reject_share_by_reason]", *_comment(why)]
+        lines += [f"{bare_or_quoted(reason)} = {limit}" for reason, limit in own.items()]
     bought = shop.purchases.bought if shop.purchases else None
     if bought:
         lines += ["", "[recommend]", *_comment(bought.why), f"bought = {as_toml(bought.value)}"]

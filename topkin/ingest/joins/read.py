@@ -99,11 +99,6 @@ def read_ids(inspection: Inspection, role: str, files: Files) -> IdColumn:
     return IdColumn(named_column(source, role), IdCounts.of(values), inspection.rows <= WHOLE)
 
 
-def ids_of_table(source: InputSource, role: str, rows: pa.Table) -> IdCounts:
-    """The ids of rows in memory, of those that the rules keep."""
-    return IdCounts.of(ids.canonical(_kept(source, escape_invalid_utf8(rows).rows)[source.columns[role]]))
-
-
 def _read_for(inspection: Inspection, role: str) -> list[str]:
     """The columns that the ids of a role need: their own, and those of all expressions."""
     source, available = inspection.source, inspection.columns
@@ -112,11 +107,11 @@ def _read_for(inspection: Inspection, role: str) -> list[str]:
 
 
 def _kept(source: InputSource, rows: pa.Table) -> pa.Table:
-    """The normalised rows that break no configured rule."""
+    """The normalised rows that break no configured rule; those that ask the item or the user are left out."""
     rows = source.rules.normalised(rows)
     if not source.rules.rules:
         return rows
-    return rows.filter(pa.array(source.rules.broken(rows) < 0))
+    return rows.filter(pa.array(source.rules.of_rows(rows.schema).broken(rows) < 0))
 
 
 def _rows(inspection: Inspection, columns: list[str], files: Files) -> Iterator[pa.Table]:
@@ -215,15 +210,33 @@ def faults_of_types(inspections: Mapping[str, Inspection], files: Callable[[str]
     return faults
 
 
-def faults_of_joins(inspections: Mapping[str, Inspection], files: Callable[[str], Files]) -> list[TopkinError]:
-    """What is wrong where inputs do not meet, or no item is available."""
+def table_joins(inspections: Mapping[str, Inspection], tables: Mapping[str, pa.Table]) -> list[MeasuredJoin]:
+    """As :func:`input_joins`, of whole tables in memory, by name. Raises ConfigError where an expression fails."""
+    joins = []
+    for left, right, role in JOINS:
+        if left in tables and right in tables:
+            columns = []
+            for name in (left, right):
+                source = inspections[name].source
+                rows = _kept(source, escape_invalid_utf8(tables[name].select(_read_for(inspections[name], role))).rows)
+                counts = IdCounts.of(ids.canonical(rows[source.columns[role]]))
+                columns.append(IdColumn(named_column(source, role), counts, whole=True))
+            joins.append(measured(f"{left}.{role}", columns[0], f"{right}.{role}", columns[1]))
+    return joins
+
+
+def measured_joins(
+    inspections: Mapping[str, Inspection], files: Callable[[str], Files]
+) -> tuple[list[MeasuredJoin], list[TopkinError]]:
+    """The joins, and what is wrong where inputs do not meet, cannot be read, or no item is available."""
     try:
-        faults: list[TopkinError | None] = [joined.fault for joined in input_joins(inspections, files)]
+        joins = input_joins(inspections, files)
+        faults: list[TopkinError | None] = [joined.fault for joined in joins]
         if "items" in inspections:
             faults.append(unavailable_fault(inspections["items"], files(inspections["items"].source.path)))
     except TopkinError as e:
-        faults = [e]
-    return [fault for fault in faults if fault is not None]
+        return [], [e]
+    return joins, [fault for fault in faults if fault is not None]
 
 
 def list_joins(

@@ -4,9 +4,13 @@ import itertools
 from collections import Counter
 from typing import Any
 
+import keras
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pytest
 
+from topkin.models import MetricEmbedding, losses
 from topkin.models.metric_learning.samplers.in_memory import (
     ClassBatches,
     PopularityNegatives,
@@ -84,7 +88,7 @@ def test_batches_for_fit_repeat_from_the_seed_and_differ_between_epochs(kind: st
     data = make()
     x, y = data[1]
     assert (x == data[1][0]).all()  # asked again, the same: Keras may read batches in any order
-    assert (LABELS[(x // 2).astype(int)] == y).all()
+    assert (LABELS[(x // 2).astype(int)] == data.classes_[y]).all()  # Keras takes numbers: text comes as such
 
 
 def test_every_row_comes_once_in_an_epoch_of_rows() -> None:
@@ -157,3 +161,56 @@ def test_a_user_who_bought_everything_is_explained() -> None:
 def test_counts_that_are_none_are_explained(counts: Any) -> None:
     with pytest.raises(ValueError, match="counts must"):
         PopularityNegatives(counts)
+
+
+@pytest.mark.parametrize("kind", ["text", "objects", "bytes", "column", "pandas", "arrow", "numbers", "bool"])
+def test_labels_of_any_type_train(kind: str) -> None:
+    rows, codes = np.eye(8, dtype="float32")[np.arange(16) % 8], np.arange(16) % 2
+    names = np.array(["a", "b"])[codes]
+    labels = {
+        "text": names,
+        "objects": names.astype(object),
+        "bytes": [n.encode() + b"\x00" for n in names],
+        "column": names[:, None],
+        "pandas": pd.Series(names, dtype="category"),
+        "arrow": pa.array(names).dictionary_encode(),
+        "numbers": codes + 5,
+        "bool": codes == 1,
+    }[kind]
+    inputs = keras.Input((8,))
+    encoder = keras.Model(inputs, MetricEmbedding(3)(inputs))
+    encoder.compile("adam", loss=losses.MultiSimilarity())
+    batches = ClassBatches(rows, labels, classes=2, examples=2)
+    history = encoder.fit(batches, verbose=0)
+    assert np.isfinite(history.history["loss"]).all()
+    assert len(batches.classes_) == 2
+    _, y = batches[0]
+    assert set(y.tolist()) == ({5, 6} if kind == "numbers" else {0, 1})
+
+
+@pytest.mark.parametrize(
+    ("labels", "error", "message"),
+    [
+        ("abab", ValueError, "same length, got"),
+        ([1.0, np.nan, 1.0, 2.0], ValueError, "labels must not be NaN, got 1"),
+        (np.array([1.0, np.nan, 1.0, 2.0]), ValueError, "labels must not be NaN, got 1"),
+        (["a", None, "a", "b"], TypeError, "of one kind, one for each row, got NoneType, str"),
+        ([1, "1", 2, "2"], TypeError, "got int, str"),
+        (np.eye(4), ValueError, "one-hot rows take the argmax"),
+        ([[1, 2], [1, 2], [3, 4], [3, 4]], TypeError, "got list"),
+        (["a", "b", "a"], ValueError, "same length"),
+        (None, TypeError, "got NoneType"),
+        (["a"] * 4, ValueError, "classes must be at most the 1 there are"),
+    ],
+)
+def test_labels_that_are_none_are_told(labels: object, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        ClassBatches(np.zeros((4, 2)), labels, classes=2, examples=1)
+
+
+def test_counts_are_checked_as_labels_are() -> None:
+    for wrong in ([1, np.inf], [np.nan, 1], [-1, 2], ["a", "b"], 3, []):
+        with pytest.raises(ValueError, match="counts must be"):
+            PopularityNegatives(wrong)
+        with pytest.raises(ValueError, match="counts must be"):
+            losses.SampledSoftmax(counts=wrong)

@@ -1,0 +1,153 @@
+"""All inputs of a configuration looked at before any work: the contract of their files, and a sample of their rows."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import pyarrow as pa
+
+from topkin.artifacts import ids
+from topkin.config.sections import Settings
+from topkin.errors import InputError, TopkinError
+from topkin.ingest.contract import Inspection, inspect, sources, vector_dim
+from topkin.ingest.files import FILE, ROW, batches
+from topkin.ingest.folders.file import Files
+from topkin.ingest.joins.read import MeasuredJoin, faults_of_types, measured_joins
+from topkin.ingest.judging.judged import Judged, judged, merged
+from topkin.ingest.judging.limits import check_limited_reasons, faults_of_rejects
+from topkin.ingest.judging.lookups import ID, lookup_rows, lookups_of
+from topkin.ingest.judging.sample import ROWS, sample_rows
+from topkin.ingest.prepare import PreparePlan
+from topkin.ingest.readers import escape_invalid_utf8
+from topkin.ingest.values.findings import value_findings
+
+FilesOf = Callable[[str], Files]
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputsLook:
+    """The inputs by name, the plan where nothing is wrong with them, and what a sample of each would become.
+
+    The plan's ``clock`` (naive UTC, now) divides past from future. ``findings``: errors not raised, each with its
+    message. ``joins``: how the inputs meet, where they can be read.
+    """
+
+    inspections: Mapping[str, Inspection]
+    plan: PreparePlan | None
+    judged: Mapping[str, Judged]
+    joins: Sequence[MeasuredJoin]
+    findings: Sequence[TopkinError]
+
+
+def look_at_inputs(
+    settings: Settings, as_of: datetime | None, clock: datetime, files_of: FilesOf, rows: int = ROWS
+) -> InputsLook:
+    """Hold all files to the contract, and at most ``rows`` rows of each input to the rules.
+
+    as_of and clock: naive UTC, now for the latter. files_of: what finds and opens the files of a path.
+    """
+    inputs = {name: inspect(source, files_of(source.path)) for name, source in sources(settings).items()}
+    findings = [finding for inspection in inputs.values() for finding in inspection.findings]
+    findings += faults_of_types(inputs, files_of)
+    plan: PreparePlan | None = None
+    results: dict[str, Judged] = {}
+    if not findings:
+        try:
+            plan = _plan(settings, inputs, as_of or clock, clock, files_of)
+        except TopkinError as e:
+            findings.append(e)
+    if plan is not None:
+        results, findings = _tried(inputs, plan, files_of, rows)
+    if not findings:
+        findings = _nothing_known(inputs["purchases"], as_of, clock)
+    joins: list[MeasuredJoin] = []
+    if plan is not None and not findings:
+        joins, findings = measured_joins(inputs, files_of)
+    return InputsLook(inspections=inputs, plan=plan, judged=results, joins=joins, findings=findings)
+
+
+def rejects_over_limits(settings: Settings, look: InputsLook, clock: datetime) -> list[TopkinError]:
+    """What is wrong where more of a sample's rows would be rejected than ``[prepare]`` allows."""
+    faults = []
+    for name, result in look.judged.items():
+        inspection = look.inspections[name]
+        if inspection.earliest is None or inspection.earliest <= clock:  # else all are in the future, and that is said
+            faults += faults_of_rejects(
+                inspection.source, result.rejected, result.rows, settings.prepare, result.examples
+            )
+    return [InputError(fault) for fault in faults]
+
+
+def _plan(
+    settings: Settings, inputs: Mapping[str, Inspection], as_of: datetime, clock: datetime, files_of: FilesOf
+) -> PreparePlan:
+    purchases, items = inputs["purchases"], inputs.get("items")
+    asking = [inputs[name] for name in ("purchases", "heldout") if name in inputs]
+    by_name = {name: inspection.source for name, inspection in inputs.items()}
+    check_limited_reasons(settings.prepare, by_name)
+    return PreparePlan(
+        purchases=purchases.source,
+        items=by_name.get("items"),
+        users=by_name.get("users"),
+        heldout=by_name.get("heldout"),
+        user_type=purchases.types["user_id"],
+        item_type=purchases.types["item_id"],
+        as_of=as_of,
+        clock=clock,
+        recent_days=settings.prepare.recent_days,
+        drop_duplicates=settings.purchases.duplicates == "drop",
+        split=settings.prepare.split,
+        missing=settings.items.missing if settings.items else "list",
+        vector_dim=None if items is None else vector_dim(items, files_of(items.source.path)),
+        lookups=lookups_of(asking, inputs),
+    )
+
+
+def _tried(
+    inputs: Mapping[str, Inspection], plan: PreparePlan, files_of: FilesOf, rows: int
+) -> tuple[dict[str, Judged], list[TopkinError]]:
+    """What would become of a sample of each input, and what goes wrong with it."""
+    results: dict[str, Judged] = {}
+    findings: list[TopkinError] = []
+    for name, inspection in inputs.items():
+        try:
+            tables = sample_rows(inspection, files_of(inspection.source.path), rows)
+            told = (value_findings(inspection, escape_invalid_utf8(t).rows, plan.clock) for t in tables)
+            findings += next((found for found in told if found), [])
+            lookups = _looked_up(inputs, plan, name, tables, files_of)
+            results[name] = merged([judged(name, table, plan, lookups) for table in tables])
+        except TopkinError as e:
+            findings.append(e)
+    return results, findings
+
+
+def _looked_up(
+    inputs: Mapping[str, Inspection], plan: PreparePlan, name: str, rows: Sequence[pa.Table], files_of: FilesOf
+) -> dict[str, pa.Table]:
+    """What the rules over some purchases ask of their items and users: no more rows than those have ids."""
+    source, tables = plan.sources[name], {}
+    for side, lookup in plan.lookups.items() if name in ("purchases", "heldout") else ():
+        readable = (escape_invalid_utf8(table.drop_columns([FILE, ROW])).rows for table in rows)
+        column = source.columns[lookup.role]
+        own = [ids.canonical(source.rules.normalised(table)[column]).unique() for table in readable]
+        only = pa.chunked_array(own, lookup.schema.field(ID).type)
+        other, files = inputs[lookup.source.name], files_of(lookup.source.path)
+        some = (t for f in other.files for t in batches(other.source.name, f, files, lookup.read, rows=1 << 17))
+        tables[side] = lookup.merged([lookup.schema.empty_table(), *(lookup_rows(t, lookup, only) for t in some)])
+    return tables
+
+
+def _nothing_known(purchases: Inspection, as_of: datetime | None, clock: datetime) -> list[TopkinError]:
+    """What is wrong where the files' statistics say that no purchase is of use."""
+    first = purchases.earliest
+    column = purchases.source.columns["timestamp"]
+    if first is not None and first > clock:
+        return [InputError(f"every purchase is in the future: the first {column!r} is {first}, now is {clock}")]
+    if first is not None and as_of is not None and first >= as_of:
+        return [
+            InputError(
+                f"there is no purchase before the as-of date {as_of.isoformat()}: "
+                f"the first {column!r} is {first.isoformat()}; choose a later --as-of"
+            )
+        ]
+    return []

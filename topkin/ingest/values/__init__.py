@@ -1,0 +1,1 @@
+"""What single values of the user's columns mean: texts and numbers as times, lists of items, types and their cures."""
