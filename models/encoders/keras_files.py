@@ -279,8 +279,8 @@ def save_encoder(
     Examples:
         >>> from topkin.models import save_encoder, small_cnn
         >>> signature = save_encoder(small_cnn((28, 28, 1), widths=(4, 8)), "encoder", {"image": "photo"})
-        >>> signature.inputs[0].described()
-        'input_layer = photo (image of 28 x 28 x 1, float32)'
+        >>> signature.inputs[0].column, signature.inputs[0].kind, signature.inputs[0].shape
+        ('photo', 'image', (28, 28, 1))
         >>> signature.dim
         16
     """
