@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from topkin.errors import TopkinError
 from topkin.ingest.contract import inspect
 from topkin.ingest.files import Files
+from topkin.ingest.inference.columns import SuggestedRule
 from topkin.ingest.inference.tables import TableLook
 from topkin.ingest.joins.read import MeasuredJoin, faults_of_types, input_joins, measured_joins
 from topkin.ingest.joins.spelling import Spelling
 from topkin.ingest.joins.words import join_line, left_line, percent
-from topkin.ingest.schema_inference import SuggestedRule
 
 
 @dataclass(frozen=True)

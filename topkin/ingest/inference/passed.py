@@ -6,8 +6,7 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from topkin.artifacts.ids import storage
-from topkin.ingest.inference.nested import nested_advice
-from topkin.ingest.schema_inference import (
+from topkin.ingest.inference.columns import (
     CONTRARY_WORDS,
     KEY_WORDS,
     ColumnProfile,
@@ -16,6 +15,7 @@ from topkin.ingest.schema_inference import (
     name_score,
     name_words,
 )
+from topkin.ingest.inference.nested import nested_advice
 
 
 class PassedOver(NamedTuple):
@@ -47,6 +47,7 @@ def _why(column: ColumnProfile, inferred: Sequence[InferredColumn]) -> str:
     if column.distinct == 1:
         return f"the same in every row that has it: {str(column.values[0].as_py())[:40]}"
     best: tuple[float, str, str] | None = None
+    inferred = [c for c in inferred if c.key in KEY_WORDS]
     for c in inferred:
         by_name, by_content = name_score(c.key, column.name), content_score(c.key, column)[0]
         if by_name > 0 and by_content > 0 and (best is None or by_name > best[0]):
