@@ -96,6 +96,11 @@ def last_day(settings: Settings, beam: Sequence[str], tell: Callable[[stages.Eve
 def main(options: CommandOptions, cuts: str, every: str | None) -> None:
     """``topkin backtest``."""
     flags, settings = options.beam_flags(), options.settings()
+    if not settings.timed:
+        raise ConfigError(
+            f"a back-test cuts purchases at several dates, got some without times (purchases.order = "
+            f"{settings.purchases.order!r}): topkin run holds out each user's last position and measures there"
+        )
     end = None if options.as_of is None else options.date()
     with options.progress() as tell:
         chosen, until = cuts_of(cuts, every, end, lambda: last_day(settings, flags, tell))

@@ -6,6 +6,7 @@ Writes ``metrics.json``, ``report.html`` and ``users/`` with the metrics of ever
 from typing import TYPE_CHECKING, Any
 
 from topkin.artifacts import storage
+from topkin.config import undated
 from topkin.evaluation import summary
 from topkin.evaluation.results import EvaluationResults
 from topkin.pipelines.engine.job import Job, run_pipeline
@@ -46,6 +47,7 @@ def inputs_of(job: Job) -> "EvaluateInputs":
         folders={stage: job.folder(stage) for stage in NEEDS},
         fitted=storage.join(job.scratch, "baselines"),
         by_time=job.settings.prepare.split == "time",
+        timed=job.settings.timed,
         parts=job.settings.run.parts,
         as_of=job.as_of,
         encoder=str(_signature(job)["encoder"]),
@@ -81,6 +83,9 @@ def _judged(job: Job) -> dict[str, Any]:
     fit(inputs)
     run_pipeline(EvaluateParts(inputs, job.out), job.beam)
     metrics = measure(job, read_results(inputs, job.out))
+    if not job.settings.timed:  # the times that stand for positions are no dates
+        metrics["heldout"] |= {"from": None, "to": None}
+        metrics["cold_items"] |= {"days": None} if metrics["cold_items"] else {}
     for name in ("listed", "tallies"):
         storage.remove_folder(storage.join(job.out, name))
     return metrics
@@ -106,6 +111,7 @@ def evaluate(job: Job) -> dict[str, Any]:
         f"{protocol}_{metric}": metrics[protocol].get("model", {}).get(metric),
         "good": metrics["verdict"]["good"],
         "beats": sorted(name for name, beaten in metrics["beats"].items() if beaten),
+        "notes": undated.notes(job.settings, "evaluate"),
     }
 
 

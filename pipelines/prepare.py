@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from topkin.artifacts import storage
+from topkin.config import undated
 from topkin.config.sections import Settings
 from topkin.errors import InputError, TopkinError
 from topkin.ingest.contract import InputSource, Inspection, inspect, sources
@@ -150,7 +151,8 @@ def prepare(job: Job) -> dict[str, Any]:
         raise InputError(_nothing_left(statistics, job.as_of))
     if overlap := statistics.get("leaks"):
         refuse_overlap(overlap["late_rows"], overlap["early_rows"], job.as_of)
-    return {**statistics, "notes": [join["line"] for join in statistics["joins"]]}
+    notes = [*undated.notes(job.settings, "prepare"), *(join["line"] for join in statistics["joins"])]
+    return {**statistics, "notes": notes}
 
 
 def _too_many_rejects(job: Job, inputs: PrepareInputs, statistics: Mapping[str, Any]) -> list[str]:

@@ -9,6 +9,7 @@ from topkin.artifacts import storage
 from topkin.artifacts.embeddings import SUMMARY as EMBEDDED
 from topkin.artifacts.embeddings import encoder_of_stage
 from topkin.baselines.registry import BASELINES, left_out
+from topkin.config import undated
 from topkin.config.sections import Settings
 from topkin.errors import ArtifactError, ConfigError
 from topkin.pipelines.engine.job import Job, machine_of, run_pipeline
@@ -229,7 +230,7 @@ def recommend(job: Job) -> dict[str, Any]:
     storage.write_json(lists, storage.join(job.out, SUMMARY))
     unknown = {f"ids_of_{name}_unknown": n for name, n in allowed.unknown.items() if n}
     told = ("users", "users_with_list", "rows", "by_source", "short", "by_reason")
-    return {**{name: lists[name] for name in told}, **unknown}
+    return {**{name: lists[name] for name in told}, **unknown, "notes": undated.notes(job.settings, "recommend")}
 
 
 STAGE = Stage(

@@ -7,6 +7,7 @@ Writes ``encoder.keras``, ``items.parquet``, ``signature.json``, ``training.json
 from typing import TYPE_CHECKING, Any
 
 from topkin.artifacts import storage
+from topkin.config import undated
 from topkin.pipelines.engine.job import Job
 from topkin.pipelines.engine.stage import Stage
 from topkin.planning.estimate import StageCost, Workload
@@ -50,13 +51,12 @@ def train(job: Job) -> dict[str, Any]:
     settings, prepared = job.settings, job.folder("prepare")
     catalogue = storage.read_parquet(storage.join(prepared, "catalogue.parquet"))
     histories = PreparedHistories(storage.join(prepared, "histories"), catalogue["item_id"], job.as_of)
-    seed, recent_days = settings.run.seed, settings.prepare.recent_days
-    context = TrainingContext(train=settings.train, seed=seed, recent_days=recent_days)
+    context = TrainingContext.of(settings)
     with Scalars(storage.join(job.out, "logs")) as scalars:
         training = fit(context, histories, catalogue, scratch=job.scratch, on_epoch=scalars.epoch)
     selection, epochs = training.selection, len(training.epochs)
     validation = None if selection.validation is None else {METRIC: selection.validation, "epoch": epochs}
-    serialization.save(training.encoder, job.out, {"seed": seed, "validation": validation})
+    serialization.save(training.encoder, job.out, {"seed": context.seed, "validation": validation})
     storage.write_json({**training.to_json(), "device": where}, storage.join(job.out, "training.json"))
     storage.write_json(dict(training.repurchase), storage.join(job.out, "repurchase.json"))
     return {
@@ -64,7 +64,7 @@ def train(job: Job) -> dict[str, Any]:
         "epochs": epochs,
         f"validation_{METRIC}": selection.validation,
         "items": len(training.encoder.ids),
-        "notes": notes(selection),
+        "notes": [*notes(selection), *undated.notes(settings, "train")],
     }
 
 

@@ -72,9 +72,7 @@ def _trial(
     from topkin.models.training.validation import METRIC
 
     device.set_up(deterministic=True)
-    context = TrainingContext(
-        train=settings.train.changed(**changes), seed=settings.run.seed, recent_days=settings.prepare.recent_days
-    )
+    context = TrainingContext.of(settings, **changes)
     catalogue = storage.read_parquet(storage.join(prepared, "catalogue.parquet"))
     began = time.perf_counter()
     histories = PreparedHistories(storage.join(prepared, "histories"), catalogue["item_id"], as_of)

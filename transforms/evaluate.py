@@ -44,12 +44,13 @@ class EvaluateInputs:
     """Where the evaluation reads. folders: of the finished stages. parts: of the tables by user.
 
     fitted: where :func:`fit` writes the baselines, once, and every worker reads them. by_time: all that is held
-    out comes from the as-of date on, as it does but for ``prepare.split = "last"``.
+    out comes from the as-of date on, as it does but for ``prepare.split = "last"``. timed: purchases have times.
     """
 
     folders: Mapping[str, str]
     fitted: str
     by_time: bool
+    timed: bool = True
     parts: int
     as_of: datetime
     encoder: str
@@ -135,7 +136,7 @@ def load_shop(sources: EvaluateInputs) -> EvaluationCatalogue:
     return EvaluationCatalogue(
         item_ids=catalogue["item_id"].combine_chunks(),
         sales=sales,
-        cold=cold_items(sales, catalogue["first_sale"], sources.as_of),
+        cold=_cold(sources, catalogue),
         vectors=vectors,
         preferences=preference_embeddings(vectors, [Block.from_json(b) for b in told["blocks"]]),
         baselines={name: one for name, one in baselines.items() if name in sources.evaluate.baselines},
@@ -148,6 +149,12 @@ def load_shop(sources: EvaluateInputs) -> EvaluationCatalogue:
         listed=rule.k,
         repurchase=repurchase_of(sources, catalogue["category"]),
     )
+
+
+def _cold(sources: EvaluateInputs, catalogue: pa.Table) -> np.ndarray:
+    """The cold items of a catalogue, by their sales alone where there are no times."""
+    first = catalogue["first_sale"] if sources.timed else pa.nulls(len(catalogue), schemas.TIME)
+    return cold_items(np.asarray(catalogue["events"]), first, sources.as_of)
 
 
 def repurchase_of(sources: EvaluateInputs, categories: pa.ChunkedArray) -> Repurchase | None:
@@ -174,7 +181,7 @@ def facts_of(sources: EvaluateInputs) -> EvaluationContext:
         left_out=registry.left_out(names),
         sales=sales,
         buyers=np.asarray(catalogue["users"]),
-        cold=cold_items(sales, catalogue["first_sale"], sources.as_of),
+        cold=_cold(sources, catalogue),
         deciles=sales_deciles(sales),
         buying_users=told["buying_users"],
         quartiles=tuple(told["quartiles"]),

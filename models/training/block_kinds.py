@@ -102,8 +102,8 @@ class SvdBlock(ComputedBlock):
         return [("half_life_days", HALF_LIVES)] if context.timed else []
 
     def tried_recency(self, context: TrainingContext) -> Sequence[tuple[str, Values]]:
-        """Powers of the recency lift."""
-        return [("recency_lift", RECENCY_LIFTS)]
+        """Powers of the recency lift, where there are times."""
+        return [("recency_lift", RECENCY_LIFTS)] if context.timed else []
 
     def tower(self, source: Decomposition) -> TwoTower:
         """See :class:`ComputedBlock`."""

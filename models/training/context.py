@@ -5,9 +5,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from topkin.config.sections import TrainSettings
+from topkin.config.sections import Settings, TrainSettings
 from topkin.models.data.histories import PreparedHistories
 from topkin.models.data.item_index import ItemIndex
+from topkin.models.data.positions import PositionHistories
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,16 +20,36 @@ class TrainingContext:
         seed: of everything drawn at random.
         recent_days: length in days of the period called recent, ``prepare.recent_days``.
         timed: whether the times of interactions mean something; public splits have none.
+        by_position: whether times stand for positions in each user's order, see ``topkin.ingest.positions``.
     """
 
     train: TrainSettings
     seed: int
     recent_days: float
     timed: bool = True
+    by_position: bool = False
+
+    @classmethod
+    def of(cls, settings: Settings, **changes: Any) -> "TrainingContext":
+        """The context that settings ask for, with other values of some keys of ``[train]``."""
+        train = settings.train.changed(**changes)
+        context = cls(train=train, seed=settings.run.seed, recent_days=settings.prepare.recent_days)
+        return context if settings.timed else context.positional()
 
     def changed(self, **values: Any) -> "TrainingContext":
         """A copy with other values of some keys, see ``TrainSettings.changed``."""
         return replace(self, train=self.train.changed(**values))
+
+    def positional(self) -> "TrainingContext":
+        """For times that stand for positions: what goes by time is off, and what sells at all stands for what does now.
+
+        Validation is by position: on each user's last one, and on those before it.
+        """
+        weight = self.train.recency_weight
+        changed = self.untimed().changed(
+            recency_weight=weight, validation_cuts=self.train.advanced.validation_cuts, validation_days=1
+        )
+        return replace(changed, by_position=True)
 
     def untimed(self) -> "TrainingContext":
         """For interactions whose times mean nothing: what goes by time is off, its coordinates go to the SVD block."""
@@ -42,6 +63,12 @@ class TrainingContext:
             validation_cuts=1,
         )
         return replace(changed, timed=False)
+
+    def validated(self, purchases: PreparedHistories) -> PreparedHistories:
+        """The interactions as validation parts them: by their ages, or by positions of some users."""
+        if not self.by_position or isinstance(purchases, PositionHistories):
+            return purchases
+        return PositionHistories.of(purchases, self.seed)
 
     def index(self, purchases: PreparedHistories, catalogue: pa.Table) -> ItemIndex:
         """The items as they were before the cut of ``purchases``."""

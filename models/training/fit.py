@@ -88,6 +88,7 @@ def fit(
         InputError: no user has two different items.
         ConfigError: the loss is not finite.
     """
+    purchases = context.validated(purchases)
     checkpoint = Checkpoint(scratch, _key(context, purchases, catalogue))
     state, _ = checkpoint.read() or ({"phase": VALIDATION}, [])
     if state["phase"] == REFIT:

@@ -127,9 +127,9 @@ def validation_periods(
     context: TrainingContext, purchases: PreparedHistories, catalogue: pa.Table
 ) -> ValidationPeriods:
     """The periods with users to judge by, at most ``validation_cuts``; none where there is nothing to choose."""
-    train = context.train
+    train, purchases = context.train, context.validated(purchases)
     span = _span(purchases, catalogue)
-    days = min(train.validation_days, span / 4)
+    days = train.validation_days if context.by_position else min(train.validation_days, span / 4)
     searches: list[BlockWeightSearch] = []
     last: ItemIndex | None = None
     if not nothing_to_choose(context):
@@ -144,7 +144,7 @@ def validation_periods(
                 break
             towers = computed_towers(context, before, index)
             sides = {name: encode_features(tower, index.features, BATCH) for name, tower in towers.items()}
-            searches.append(BlockWeightSearch(cut, sides, inverse_popularities(train)))
+            searches.append(BlockWeightSearch(cut, sides, inverse_popularities(train), by_sales=context.by_position))
             last = last or index
     return ValidationPeriods(days, searches, last)
 
@@ -178,7 +178,7 @@ def select(
         InputError: no user has two different items.
         ConfigError: the loss is not finite.
     """
-    settings = start(context.train)
+    settings, purchases = start(context.train), context.validated(purchases)
     if nothing_to_choose(context):
         stopped = "no validation: a closed form without times leaves nothing to choose"
         return Selection({name: setting for name, setting in settings.items() if setting.weight}, stopped=stopped)
@@ -214,7 +214,7 @@ def select(
     blocks = {name: setting for name, setting in settings.items() if setting.weight > 0}
     best = best_epoch(curve)
     epochs = best["epoch"] if best and any(kind.name in blocks for kind in LEARNED) else 0
-    return Selection(blocks, epochs, tuple(curve), without_training, stopped, left_out)
+    return Selection(blocks, epochs, tuple(curve), without_training, stopped, left_out, by_sales=context.by_position)
 
 
 def _unvalidated(context: TrainingContext, purchases: PreparedHistories, catalogue: pa.Table) -> Selection:
@@ -223,14 +223,12 @@ def _unvalidated(context: TrainingContext, purchases: PreparedHistories, catalog
     Then the co-purchases of a few users would lead the lists of all; see docs/decisions.
     """
     settings, counts = start(context.train), context.index(replace(purchases, days=0.0), catalogue).counts
-    stopped = (
-        f"no validation: fewer than {MIN_USERS} users bought before and something new in the last days "
-        "(train.validation_days)"
-    )
+    last = "at their last position" if context.by_position else "in the last days (train.validation_days)"
+    stopped = f"no validation: fewer than {MIN_USERS} users bought before and something new {last}"
     computed = {kind.name: settings[kind.name] for kind in COMPUTED if kind.name in settings}
     chosen = context.train.recency_weight is not None or counts.examples >= 0.5 * counts.buyers.sum()
     if not computed or (counts.examples and chosen):
-        return Selection(settings, epochs=context.train.epochs, stopped=stopped)
+        return Selection(settings, epochs=context.train.epochs, stopped=stopped, by_sales=context.by_position)
     left_out = "hardly an item is bought with another, so that the lists are led by what sells"
     safe = {**computed, RECENCY: replace(settings[RECENCY], weight=FIRST)}
     return Selection(safe, stopped=stopped, left_out=left_out, by_sales=True)
@@ -249,7 +247,7 @@ class _Judge:
         began = time.perf_counter()
         sides = {t.name: encode_features(t.model, self.index.features, BATCH) for t in trainers}
         both = {**self.search.sides, **sides}
-        search = BlockWeightSearch(self.search.cut, both, self.search.inverse_popularity, lists=dict(self.search.lists))
+        search = replace(self.search, sides=both, lists=dict(self.search.lists))
         chosen, value = choose([search], self.first, self.tried)
         return {
             f"validation_{METRIC}": value,

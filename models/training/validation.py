@@ -19,7 +19,7 @@ from topkin.metrics.ranking import ranking_metrics
 from topkin.models.data.histories import ItemCounts, PreparedHistories, after_cut, before_cut, fresh
 from topkin.models.training.block_kinds import KINDS, BlockHyperparameters, Trial
 from topkin.models.two_tower.encoder import Sides
-from topkin.models.two_tower.recency_prior import fitted, recency_lift
+from topkin.models.two_tower.recency_prior import by_sales, fitted, recency_lift
 from topkin.recommend.repurchase.rates import counts_of, merge_counts
 from topkin.search.topk import top_k, top_k_of_scores
 
@@ -68,9 +68,10 @@ class BlockScores(Protocol):
 class RecencyScores:
     """What sells now: the same z-scores for every user."""
 
-    def __init__(self, cut: TemporalSplit) -> None:
+    def __init__(self, cut: TemporalSplit, by_sales_first: bool = False) -> None:
         self.cut, counts = cut, cut.counts
-        self.prior = fitted(counts.recent, counts.events).scaled(counts.recent, counts.events)
+        prior = (by_sales if by_sales_first else fitted)(counts.recent, counts.events)
+        self.prior = prior.scaled(counts.recent, counts.events)
         self.z_scores = self.prior / max(float(self.prior[cut.sold].std()), 1e-9)
 
     def best(self, lift: float) -> np.ndarray:
@@ -163,12 +164,14 @@ class BlockWeightSearch:
         inverse_popularity: exponent of each block's histories, by name.
         lists: each user's best items by one block alone, by its name and a power of recency, filled in where they
             lack: another search over the same split may bring those of the blocks that they share.
+        by_sales: the recency block ranks by sales.
     """
 
     cut: TemporalSplit
     sides: dict[str, Sides]
     inverse_popularity: dict[str, float]
     lists: dict[tuple[str, float], np.ndarray] = field(default_factory=dict)
+    by_sales: bool = False
     blocks: dict[str, BlockScores] = field(init=False)
     _candidates: np.ndarray = field(init=False)
 
@@ -176,7 +179,7 @@ class BlockWeightSearch:
         self.blocks = {
             name: PooledScores(self.cut, sides, self.inverse_popularity[name]) for name, sides in self.sides.items()
         }
-        self.blocks[RECENCY] = RecencyScores(self.cut)
+        self.blocks[RECENCY] = RecencyScores(self.cut, self.by_sales)
         lifts = {kind.name: kind.candidate_lifts for kind in KINDS}
         keys = [(name, 0.0) for name in self.sides]
         if self.cut.counts.recent.any():

@@ -66,10 +66,12 @@ def show_user(run: Run, user_id: Id) -> RenderableType:
     n = len(view.history)
     parts: list[RenderableType] = []
     who = f"user {_plain(str(lookup.format_id(user_id)))}{f', {_plain(view.segment)}' if view.segment else ''}"
+    bought = "bought" if all(p.time for p in view.history) else "position"
     cut = f", the last {HISTORY}" if n > HISTORY else ""
-    history = _table(f"{who}: {n:,} purchase{'' if n == 1 else 's'}{cut}", "bought", "item", "title", ">pieces")
+    history = _table(f"{who}: {n:,} purchase{'' if n == 1 else 's'}{cut}", bought, "item", "title", ">pieces")
     for p in view.history[:HISTORY]:
-        history.add_row(f"{p.time:%Y-%m-%d}", _id(p.item), _title(p.item), f"{p.quantity:g}")
+        when = f"{p.time:%Y-%m-%d}" if p.time else f"{p.position:,}"
+        history.add_row(when, _id(p.item), _title(p.item), f"{p.quantity:g}")
     parts.append(history)
     made = "recommendations" if view.model == "encoder" else f"recommendations by {view.model}"
     listed = _table(made, ">rank", "item", "title", ">score", "source", "because")
@@ -95,7 +97,8 @@ def show_item(run: Run, item_id: Id) -> RenderableType:
     if view is None:
         raise ConfigError(f"run {run.run_id} knows no item {lookup.format_id(item_id)!r}")
     it = view.item
-    told = [f"sold {it.events:,} times to {it.users:,} users, {it.recent:,} recently"]
+    recently = f", {it.recent:,} recently" if it.last_sale or not it.events else ""
+    told = [f"sold {it.events:,} times to {it.users:,} users{recently}"]
     told += [f"category {_plain(it.category)}"] if it.category else []
     told += [f"price {it.price:g}"] if it.price is not None else []
     told += [f"last sold {it.last_sale:%Y-%m-%d}"] if it.last_sale else []

@@ -81,6 +81,8 @@ def evaluate(
         raise ValueError(f"k must be cut-offs of at least 1, got {list(k)}")
     settings = model._known.settings.evaluate if isinstance(model, Recommender) else EvaluateSettings()
     names = [n for n in settings.baselines if n not in registry.left_out([n])] if baselines is None else list(baselines)
+    if baselines is None and purchases is not None and "timestamp" not in as_table(purchases, "purchases").column_names:
+        names = [n for n in names if not registry.BASELINES[n].by_time]
     if unknown := sorted(set(names) - set(registry.BASELINES)):
         raise ValueError(f"baselines must be of {', '.join(registry.BASELINES)}, got {', '.join(unknown)}")
     user_ids, item_ids, history = _known(model, purchases)

@@ -34,7 +34,7 @@ def fit_data(settings: Settings, prepared: Prepared, as_of: datetime) -> FittedD
     catalogue, embed = prepared.catalogue, settings.embed
     tables = _by_part(prepared.histories, settings.run.parts)
     parts = [Interactions.from_histories(table, catalogue["item_id"], as_of) for table in tables]
-    context = TrainingContext(train=settings.train, seed=settings.run.seed, recent_days=settings.prepare.recent_days)
+    context = TrainingContext.of(settings)
     training = fit(context, InMemoryInteractions("", catalogue["item_id"], as_of, parts=parts), catalogue)
     digest = hashlib.sha256(serialization.model_bytes(training.encoder.model)).hexdigest()
     encoder = Encoder(training.encoder.model, training.encoder.ids, digest)

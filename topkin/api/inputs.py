@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from topkin.artifacts import ids
+from topkin.config.purchases import ROW_ORDER
 from topkin.config.sections import Settings
 from topkin.errors import InputError
 from topkin.ingest import timestamps
@@ -65,8 +66,17 @@ def as_ids(values: Ids, kind: pa.DataType, name: str) -> pa.Array:
 
 
 def named_by_columns(name: str, section: Mapping[str, Any], table: pa.Table) -> dict[str, Any]:
-    """A section of the settings in which each column that the table has under topkin's own name is read."""
-    return {**{role: role for role in ROLES[name] if role in table.column_names}, **section}
+    """A section of the settings in which each column that the table has under topkin's own name is read.
+
+    Purchases without a column ``timestamp``, of which the section says nothing else, go by the order of their rows.
+    """
+    roles = [role for role in ROLES[name] if role != "order"]
+    named = {**{role: role for role in roles if role in table.column_names}, **section}
+    if name == "purchases" and "timestamp" not in named and "order" not in named:
+        named["order"] = ROW_ORDER
+    elif named.get("order") is not None and "timestamp" not in section:
+        named.pop("timestamp", None)
+    return named
 
 
 def prepare_tables(
@@ -95,7 +105,9 @@ def prepare_tables(
         findings = [fault for joined in table_joins(inputs, tables) if (fault := joined.fault) is not None]
     if findings:
         raise type(findings[0])("\n".join(str(finding) for finding in findings))
-    if as_of is None:
+    if as_of is None and not purchases.source.timed:
+        as_of = clock.replace(hour=0, minute=0, second=0, microsecond=0)
+    elif as_of is None:
         as_of = _after_the_last(_read(tables, purchases), purchases.source, clock)
     items = inputs.get("items")
     plan = PreparePlan(

@@ -57,11 +57,12 @@ class RankedItem:
 
 @dataclass(frozen=True)
 class Purchase:
-    """One purchase of a history."""
+    """One purchase of a history; without times it has a ``position``, from 1, in the user's order."""
 
-    time: datetime
+    time: datetime | None
     item: Item
     quantity: float
+    position: int | None = None
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,11 @@ def user(run: Run, user_id: Id) -> UserView | None:
             item=by_id[row["item_id"]], because=tuple(by_id[b] for b in row.get("because", ())), **columns
         )
 
-    history = zip(row["times"], (by_id[item] for item in row["items"]), row["weights"], strict=True)
+    times: Sequence[datetime | None] = row["times"]
+    places: Sequence[int | None] = [None] * len(times)
+    if not has_times(run):
+        times, places = [None] * len(times), _positions(row["times"])
+    history = zip(times, (by_id[item] for item in row["items"]), row["weights"], places, strict=True)
     return UserView(
         user_id=user_id,
         segment=row["segment"],
@@ -135,6 +140,17 @@ def user(run: Run, user_id: Id) -> UserView | None:
         bought_by_neighbours=tuple(map(ranked, bought)),
         model=model,
     )
+
+
+def has_times(run: Run) -> bool:
+    """Whether the purchases have times; else those in the tables stand for positions."""
+    statistics = storage.read_json(storage.join(run.folder("prepare"), "statistics.json"))
+    return bool(statistics.get("times", "dates") == "dates")  # runs of before there was an order do not say
+
+
+def _positions(times: Sequence[datetime]) -> list[int]:
+    """The positions from 1 that ascending times stand for."""
+    return [1 + place for place in np.unique(np.array(times, "datetime64[us]"), return_inverse=True)[1].tolist()]
 
 
 def item(run: Run, item_id: Id) -> ItemView | None:
@@ -153,6 +169,8 @@ def item(run: Run, item_id: Id) -> ItemView | None:
 def items(run: Run, ids: Sequence[Id], *, or_bare: bool = True) -> dict[Id, Item]:
     """The catalogue's rows of some ids; ``or_bare`` gives an id that it lacks an item without a title."""
     rows = _where(_catalogue(run), "item_id", list(ids), schemas.CATALOGUE_COLUMNS).to_pylist() if ids else []
+    if rows and not has_times(run):
+        rows = [row | {"recent": 0, "first_sale": None, "last_sale": None} for row in rows]
     by_id = {row["item_id"]: Item(**row) for row in rows}
     return {i: by_id.get(i, Item(i)) for i in ids} if or_bare else by_id
 

@@ -57,6 +57,7 @@ class BaselineEntry:
         requires: A library that it needs and topkin does not; it is then not among the defaults of
             ``evaluate.baselines``.
         cost: Time of a user's scores, in those of one dense row of all items, for the plan.
+        by_time: Whether it tells something only where purchases have times.
     """
 
     label: str
@@ -67,6 +68,7 @@ class BaselineEntry:
     explains: bool = False
     requires: str | None = None
     cost: float = 1.0
+    by_time: bool = False
 
     def make(self, neighbours: int = 100) -> Baseline:
         """One that is not fitted yet; neighbours: of an item or a user, where it has any."""
@@ -93,12 +95,14 @@ BASELINES: Mapping[str, BaselineEntry] = {
         label="Recent popularity",
         meaning="items by purchases in the last seven days",
         source=("popularity", "RecentPopularity"),
+        by_time=True,
     ),
     "recent_popularity_30": BaselineEntry(
         label="Popularity of 30 days",
         meaning="items by purchases in the last thirty days",
         source=("popularity", "RecentPopularity"),
         options={"days": 30.0},
+        by_time=True,
     ),
     "own_frequency": BaselineEntry(
         label="Own frequency",
@@ -119,6 +123,7 @@ BASELINES: Mapping[str, BaselineEntry] = {
         options={"recency": 0.65},
         neighbours=True,
         explains=True,
+        by_time=True,
     ),
     "user_knn": BaselineEntry(
         label="User-kNN",

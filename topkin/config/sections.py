@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from topkin.baselines.registry import BASELINES
+from topkin.config import undated
 from topkin.config.encoder import EncoderSettings
+from topkin.config.purchases import HeldoutSettings, PurchasesSettings
 from topkin.config.section import Count, Section, Sql
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -34,51 +36,6 @@ class RunSettings(Section):
         description="Gigabytes that one worker process may use, by which a run is planned, and refused if it does not "
         "fit; this machine's without it. Results are the same.",
     )
-
-
-class EventsSettings(Section):
-    """Purchases in files: which Parquet, which columns, which rows are good."""
-
-    path: str = Field(description="A Parquet file, a folder of them (hive keys are columns), or a glob.")
-    user_id: str = Field("user_id", description="Column with who bought: int64, string or binary.")
-    item_id: str = Field(
-        "item_id",
-        description="Column with what was bought: int64, string or binary; items[] for the elements of a list, "
-        "items[].sku for a field of theirs.",
-    )
-    timestamp: str = Field(
-        "timestamp", description="Column with when: timestamp, date, text that means one moment, or epoch number."
-    )
-    quantity: str | None = Field(
-        None, description="Column with how many pieces, for the rules and the tables; each row counts as one purchase."
-    )
-    price: str | None = Field(None, description="Column with the price of a piece.")
-    segment: str | None = Field(
-        None, description="Column with a group of users, such as a country; the user's latest value counts."
-    )
-    time_unit: Literal["auto", "s", "ms", "us"] = Field(
-        "auto", description="Unit of epoch numbers; auto tells it from their size."
-    )
-    normalise: dict[str, Sql] = Field(
-        default_factory=dict,
-        description="Column to SQL expression over the row that replaces it, before the rules are asked.",
-    )
-    rules: dict[str, Sql] = Field(
-        default_factory=dict,
-        description="Reason to SQL condition over the row: a row for which it is not true is rejected with the reason.",
-    )
-
-
-class PurchasesSettings(EventsSettings):
-    """The purchase history: which Parquet, which columns, which rows are good."""
-
-    duplicates: Literal["drop", "keep"] = Field(
-        "drop", description="What to do with rows equal in every column read; dropped ones are counted."
-    )
-
-
-class HeldoutSettings(EventsSettings):
-    """Purchases to judge by, where the data come as one file to learn from and one to judge by."""
 
 
 class ItemsSettings(Section):
@@ -450,6 +407,30 @@ class Settings(Section):
     similar: SimilarSettings = Field(default_factory=lambda: SimilarSettings())
     evaluate: EvaluateSettings = Field(default_factory=lambda: EvaluateSettings())
     publish: PublishSettings = Field(default_factory=lambda: PublishSettings())
+
+    @property
+    def timed(self) -> bool:
+        """Whether the purchases have times; else they have an order."""
+        return self.purchases.timed
+
+    @model_validator(mode="after")
+    def _without_times(self) -> "Settings":
+        for name, events in (("purchases", self.purchases), ("heldout", self.heldout)):
+            if events is not None and events.timed and events.order is not None:
+                raise ValueError(
+                    f"{name}.timestamp and {name}.order exclude each other, got {events.timestamp!r} and "
+                    f"{events.order!r}: order stands in for times that the {name} lack; drop one"
+                )
+        if self.heldout is not None and self.heldout.timed != self.timed:
+            form = "timestamp" if self.timed else "order"
+            raise ValueError(
+                f"purchases and heldout must both have times or both an order, and purchases have {form}: set "
+                f"heldout.{form}"
+            )
+        if not self.timed:
+            for name, section in undated.sections(self).items():
+                object.__setattr__(self, name, section)
+        return self
 
     @model_validator(mode="after")
     def _evaluated_where_gated(self) -> "Settings":

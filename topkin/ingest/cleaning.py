@@ -19,6 +19,7 @@ from topkin.ingest import readers, timestamps
 from topkin.ingest.contract import InputSource
 from topkin.ingest.files import FILE, ROW
 from topkin.ingest.judging.lookups import joined
+from topkin.ingest.positions import COLUMN_ORDER, ORDER, ORDER_REST, ROW_ORDER, order_keys
 from topkin.ingest.readers import LATEST, escape_invalid_utf8
 from topkin.ingest.sql import plain
 from topkin.ingest.values.baskets import PLACE, list_path
@@ -33,10 +34,21 @@ _POSITION = {FILE: pa.string(), ROW: pa.int64()}
 _OWN = (FILE, ROW, PLACE)  # columns that readers add
 
 
-def purchase_rows(user: pa.DataType, item: pa.DataType, *, row_hashes: bool) -> pa.Schema:
-    """Accepted purchases: ``schemas.events``, and ROW_HASH."""
+def purchase_rows(
+    user: pa.DataType, item: pa.DataType, *, row_hashes: bool, order: pa.Schema | None = None
+) -> pa.Schema:
+    """Accepted purchases: ``schemas.events``, and ROW_HASH, or what orders those without times."""
     schema = schemas.events(user, item)
+    if order is not None:
+        return pa.schema([*schema, *order])
     return schema.append(pa.field(ROW_HASH, pa.uint64(), False)) if row_hashes else schema
+
+
+def order_columns(source: InputSource) -> pa.Schema | None:
+    """The columns that order purchases without times; None for those that have times."""
+    if source.timed:
+        return None
+    return ROW_ORDER if source.column("order") is None else COLUMN_ORDER
 
 
 def item_rows(item: pa.DataType, vector_dim: int | None = None, *, latest: bool = False) -> pa.Schema:
@@ -121,6 +133,16 @@ class _Cleaner:
         self.reject(micros > np.datetime64(clock, "us").astype(np.int64), f"{column} is in the future")
         return pa.array(micros).view(schemas.TIME)
 
+    def order(self) -> dict[str, Values]:
+        """The columns that order purchases without times, and no time; those without a number rejected."""
+        no_time = pa.array(np.zeros(len(self.rows), np.int64)).view(schemas.TIME)
+        values = self.values("order")
+        if values is None:
+            return {"timestamp": no_time, FILE: ids.decoded(self.raw[FILE]), ROW: self.raw[ROW]}
+        keys = order_keys(values)
+        self.reject(~np.isfinite(keys.number), f"{self.source.column('order')} is null or not finite")
+        return {"timestamp": no_time, ORDER: pa.array(keys.number), ORDER_REST: pa.array(keys.rest)}
+
     def quantities(self) -> pa.Array:
         """The quantities, 1 where there is no such column; those that are no numbers rejected."""
         values = self.values("quantity")
@@ -192,25 +214,28 @@ def clean_purchases(
         raw: the columns read, FILE and ROW.
         source: the input, whose rules are asked.
         clock: naive UTC; a later purchase is in the future.
-        row_hashes: whether a last column ROW_HASH hashes all that was read: equal rows are duplicates.
+        row_hashes: whether a last column ROW_HASH hashes all that was read: equal rows are duplicates. Never of
+            purchases without times.
         lookups: the tables of what the rules ask the item and the user, see :mod:`topkin.ingest.judging.lookups`.
 
     Returns:
-        ``schemas.events`` in the order in which they came, and the rejects.
+        :func:`purchase_rows` in the order in which they came, and the rejects. The times of purchases that have none
+        mean nothing, see :func:`topkin.ingest.positions.with_times`.
     """
     cleaner = _Cleaner(raw, source)
+    user, item = cleaner.ids("user_id"), cleaner.ids("item_id")
     columns = {
-        "user_id": cleaner.ids("user_id"),
-        "item_id": cleaner.ids("item_id"),
-        "timestamp": cleaner.times(clock),
+        "user_id": user,
+        "item_id": item,
+        **({"timestamp": cleaner.times(clock)} if source.timed else cleaner.order()),
         "quantity": cleaner.quantities(),
         "price": cleaner.prices(),
         "segment": cleaner.labels("segment"),
     }
-    if row_hashes:
+    if row_hashes and source.timed:
         columns[ROW_HASH] = pa.array(hash_rows(_flat(cleaner.raw.drop_columns([FILE, ROW]))))
-    schema = purchase_rows(columns["user_id"].type, columns["item_id"].type, row_hashes=row_hashes)
-    return cleaner.finish(columns, schema, lookups)
+    schema = purchase_rows(user.type, item.type, row_hashes=row_hashes, order=order_columns(source))
+    return cleaner.finish({name: columns[name] for name in schema.names}, schema, lookups)
 
 
 def clean_items(raw: pa.Table, source: InputSource, vector_dim: int | None = None) -> Cleaned:

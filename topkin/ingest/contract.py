@@ -14,7 +14,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from topkin.artifacts import ids
+from topkin.config.purchases import ROW_ORDER
 from topkin.config.reference import as_toml, bare_or_quoted
+from topkin.config.section import Section
 from topkin.config.sections import Settings
 from topkin.errors import ConfigError, InputError, TopkinError
 from topkin.ingest import timestamps
@@ -46,6 +48,17 @@ class InputSource:
         """The file's name of a column; None where it is not configured."""
         return self.columns.get(role)
 
+    @property
+    def timed(self) -> bool:
+        """Whether purchases have times; else they have an order, of a column or of rows."""
+        return "timestamp" in self.columns
+
+
+def _columns(section: Section, roles: Sequence[str]) -> dict[str, str]:
+    """What the file calls the columns of the roles that are configured; an order of rows is no column."""
+    columns = {r: getattr(section, r) for r in roles if getattr(section, r) is not None}
+    return {r: c for r, c in columns.items() if (r, c) != ("order", ROW_ORDER)}
+
 
 def sources(settings: Settings) -> dict[str, InputSource]:
     """The configured inputs by name: purchases, then those of items, users and heldout that there are."""
@@ -56,7 +69,7 @@ def sources(settings: Settings) -> dict[str, InputSource]:
             inputs[name] = InputSource(
                 name=name,
                 path=section.path,
-                columns={r: getattr(section, r) for r in roles if getattr(section, r) is not None},
+                columns=_columns(section, roles),
                 rules=Rules.of(name, section.normalise, section.rules),
                 time_unit=getattr(section, "time_unit", "auto"),
                 keep=section.duplicates if name in ("items", "users") else "first",
@@ -131,7 +144,7 @@ def _name_faults(source: InputSource, schema: pa.Schema, columns: Sequence[str])
             keys.get(c, expression),
             nearest(c, names),
             listed,
-            f"set {keys[c]} to one of them" if c in keys else "mend the expression",
+            _cure_of_missing(source, c, keys.get(c)),
         )
         for c in columns
         if c not in names
@@ -144,6 +157,15 @@ def _name_faults(source: InputSource, schema: pa.Schema, columns: Sequence[str])
     if clash and not faults:
         return [f": columns {clash} differ in letter case only, which SQL cannot tell apart: rename one"]
     return faults
+
+
+def _cure_of_missing(source: InputSource, column: str, key: str | None) -> str:
+    if key is None:
+        return "mend the expression"
+    cure = f"set {key} to one of them"
+    if source.name not in ("purchases", "heldout") or column != source.column("timestamp"):
+        return cure
+    return f'{cure}, or, where there are no times, {source.name}.order = "row" or to a column of positions'
 
 
 def _with_parts(source: InputSource, schema: pa.Schema, fault: str) -> str:
@@ -406,8 +428,10 @@ def vector_length(source: InputSource, rows: pa.Table) -> int | None:
 
 
 def time_unit_finding(inspection: Inspection, rows: pa.Table, clock: datetime) -> InputError | None:
-    """What is wrong where epoch numbers are not in the configured unit; None where all is well."""
+    """What is wrong where epoch numbers are not in the configured unit; None where all is well, or no times are."""
     source = inspection.source
+    if not source.timed:
+        return None
     column = source.columns["timestamp"]
     seems = timestamps.unit_mistake(source.rules.normalised(rows)[column], source.time_unit, clock)
     if seems is None:

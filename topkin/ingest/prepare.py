@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from topkin.artifacts import schemas
 from topkin.artifacts.ids import Values
+from topkin.config import undated
 from topkin.ingest.catalogue import catalogue, merge_sales, sales, vocabulary, words_vocabulary
 from topkin.ingest.cleaning import (
     Cleaned,
@@ -19,6 +20,7 @@ from topkin.ingest.cleaning import (
     clean_users,
     item_rows,
     one_of_each_id,
+    order_columns,
     purchase_rows,
     user_rows,
 )
@@ -28,6 +30,7 @@ from topkin.ingest.files import FILE
 from topkin.ingest.joins.measure import EXAMPLES, IdCounts, Join, measure_join
 from topkin.ingest.joins.words import short_line
 from topkin.ingest.judging.lookups import Lookup
+from topkin.ingest.positions import hold_out_last_position, with_times
 from topkin.ingest.splits import count_leaks, hold_out_last
 from topkin.ingest.values.baskets import rows_added
 
@@ -63,6 +66,11 @@ class PreparePlan:
     lookups: Mapping[str, Lookup] = field(default_factory=dict)
 
     @property
+    def timed(self) -> bool:
+        """Whether the purchases have times; else times stand for positions, see :mod:`topkin.ingest.positions`."""
+        return self.purchases.timed
+
+    @property
     def sources(self) -> dict[str, InputSource]:
         """The inputs there are, by name."""
         names = ("purchases", "items", "users", "heldout")
@@ -71,7 +79,8 @@ class PreparePlan:
     def rows(self, name: str) -> pa.Schema:
         """The schema of the accepted rows of an input."""
         if name in ("purchases", "heldout"):
-            return purchase_rows(self.user_type, self.item_type, row_hashes=self.drop_duplicates)
+            order = order_columns(self.sources[name])
+            return purchase_rows(self.user_type, self.item_type, row_hashes=self.drop_duplicates, order=order)
         latest = "latest_by" in self.sources[name].columns
         if name == "items":
             return item_rows(self.item_type, self.vector_dim, latest=latest)
@@ -194,13 +203,17 @@ def prepare_part(
 
     to_hold_out: purchases to judge by, where the plan has a source of them; else ``plan.split`` chooses them.
     """
-    events, dropped = sort_and_deduplicate(purchases)
+    events, dropped = sort_and_deduplicate(purchases if plan.timed else with_times(purchases, plan.as_of))
     before, heldout = split_by_time(events, plan.as_of)
     more: list[Count] = []
     held_items = count_items(before["item_id"].slice(0, 0))
     if plan.split == "last":
         before, heldout = hold_out_last(before)
+        if not plan.timed:
+            before, heldout = hold_out_last_position(before, heldout, plan.as_of)
     if plan.heldout is not None and to_hold_out is not None:
+        if not plan.timed:
+            to_hold_out = with_times(to_hold_out, plan.as_of, after=True)
         heldout, again = sort_and_deduplicate(to_hold_out)
         late, early = count_leaks(events, heldout, plan.as_of)
         held_items = count_items(heldout["item_id"])
@@ -275,6 +288,9 @@ def statistics(
     AssertionError where one is none of them.
     """
     summary: dict[str, Any] = {"as_of": plan.as_of.isoformat(), "sources": {}}
+    summary["times"] = "dates" if plan.timed else "order"
+    if not plan.timed:
+        summary["without_times"] = undated.lines(plan.purchases.column("order"))
     summary.update(user_type=str(plan.user_type), item_type=str(plan.item_type))
     by_kind: dict[tuple[str, str], dict[str, int]] = {}
     for row in counts.to_pylist():
@@ -302,7 +318,7 @@ def statistics(
         summary[kind] = total("", kind)
     summary["joins"] = [{"line": short_line(join, plan.missing), **join.to_json()} for join in _joins(by_kind)]
     for name in _SPAN.names:
-        time = span[name][0].as_py()
+        time = span[name][0].as_py() if plan.timed else None
         summary[name] = None if time is None else time.isoformat()
     return summary
 

@@ -35,7 +35,7 @@ LATEST = "__latest"
 """Column by which one of several rows of an item or a user is chosen, float64; of inputs that name a ``latest_by``."""
 
 ROLES = {
-    "purchases": ("user_id", "item_id", "timestamp", "quantity", "price", "segment"),
+    "purchases": ("user_id", "item_id", "timestamp", "quantity", "price", "segment", "order"),
     "items": ("item_id", "title", "category", "price", "available", "vector", "latest_by"),
     "users": ("user_id", "segment", "latest_by"),
 }
@@ -49,6 +49,7 @@ ACCEPTED: dict[str, tuple[Callable[[pa.DataType], bool], str]] = {
     "user_id": _ID,
     "item_id": _ID,
     "timestamp": (timestamps.accepts, timestamps.ACCEPTED),
+    "order": (_of_kinds("integer", "float"), "a number"),
     "quantity": _NUMBER,
     "price": _NUMBER,
     "segment": (_LABEL, "a string, an integer or a boolean"),

@@ -55,7 +55,7 @@ CONTRARY_WORDS: dict[str, tuple[str, ...]] = {
 ID_WORDS = {"id", "key", "code", "no", "nr", "number", "sk", "pk", "uuid"}
 """Words of a name that do not make it longer."""
 PURCHASE_KEYS, ITEM_KEYS, USER_KEYS = (
-    tuple(role for role in ROLES[name] if role not in ("vector", "latest_by"))
+    tuple(role for role in ROLES[name] if role not in ("vector", "latest_by", "order"))
     for name in ("purchases", "items", "users")
 )
 REQUIRED_KEYS = ("user_id", "item_id", "timestamp")

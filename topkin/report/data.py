@@ -61,11 +61,11 @@ class ItemMap:
 
 @dataclass(frozen=True, kw_only=True)
 class HistoryLine:
-    """An item of an example's history: its title, how often it was bought, and when last."""
+    """An item of an example's history: its title, how often it was bought, and when last; None without times."""
 
     title: str
     times: int
-    last: date
+    last: date | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,6 +132,8 @@ def gather(folders: Mapping[str, str], metrics: Mapping[str, object], *, as_of: 
     """From the folders of the stages prepare, train, embed and recommend."""
     prepared, lists = folders["prepare"], folders["recommend"]
     signature = storage.read_json(storage.join(folders["train"], "signature.json"))
+    statistics = storage.read_json(storage.join(prepared, "statistics.json"))
+    timed = statistics.get("times", "dates") == "dates"
     catalogue = storage.read_parquet(storage.join(prepared, "catalogue.parquet"), schemas.CATALOGUE_COLUMNS)
     names = Titles(catalogue)
     summary = storage.read_json(storage.join(folders["embed"], SUMMARY))
@@ -147,20 +149,22 @@ def gather(folders: Mapping[str, str], metrics: Mapping[str, object], *, as_of: 
         as_of=as_of,
         run_id=run_id,
         encoder=str(signature["encoder"]),
-        statistics=storage.read_json(storage.join(prepared, "statistics.json")),
+        statistics=statistics,
         metrics=cast(Metrics, metrics),
         training=storage.read_json(storage.join(folders["train"], "training.json")),
         signature=signature,
         months=count_months(
             _tables(storage.join(prepared, "events"), ["timestamp"]),
             _tables(storage.join(prepared, "heldout"), ["timestamp"]),
-        ),
+        )
+        if timed
+        else [],
         item_events=np.asarray(catalogue["events"]),
         history_lengths=np.concatenate(lengths) if lengths else np.zeros(0, np.int64),
         list_users=users,
         short_lists=dict(shortfalls),
         item_map=map_items(catalogue, names, preferences),
-        examples=example_users(prepared, lists, names),
+        examples=example_users(prepared, lists, names, timed=timed),
         neighbours=best_sold_neighbours(catalogue, names, preferences),
     )
 
@@ -303,8 +307,10 @@ def best_sold_neighbours(catalogue: pa.Table, names: Titles, vectors: np.ndarray
     ]
 
 
-def example_users(prepared: str, lists: str, names: Titles) -> list[Example]:
+def example_users(prepared: str, lists: str, names: Titles, *, timed: bool = True) -> list[Example]:
     """Users of short to long histories, those with held-out purchases first, and one without the model.
+
+    Without times (``timed``) no item has a day on which it was bought last.
 
     They are picked by their place in the order of history lengths, not by how well they were served.
     """
@@ -335,10 +341,12 @@ def example_users(prepared: str, lists: str, names: Titles) -> list[Example]:
         pool = order[by_model[order]]
     chosen = list(dict.fromkeys(int(pool[int(s * (len(pool) - 1))]) for s in EXAMPLE_SHARES)) if len(pool) else []
     chosen += [int(i) for i in order[by_rest[order]][-1:]]
-    return [_example(histories, listed, heldout, row, names) for row in chosen]
+    return [_example(histories, listed, heldout, row, names, timed=timed) for row in chosen]
 
 
-def _example(histories: pa.Table, listed: pa.Table, heldout: pa.Table, row: int, names: Titles) -> Example:
+def _example(
+    histories: pa.Table, listed: pa.Table, heldout: pa.Table, row: int, names: Titles, *, timed: bool
+) -> Example:
     user = histories["user_id"][row]
     items, times = histories["items"][row].as_py(), histories["times"][row].as_py()
     number = Counter(items)
@@ -353,7 +361,10 @@ def _example(histories: pa.Table, listed: pa.Table, heldout: pa.Table, row: int,
         segment=histories["segment"][row].as_py(),
         purchases=len(items),
         items=len(last),
-        history=[HistoryLine(title=title[i], times=number[i], last=last[i].date()) for i in latest[:EXAMPLE_HISTORY]],
+        history=[
+            HistoryLine(title=title[i], times=number[i], last=last[i].date() if timed else None)
+            for i in latest[:EXAMPLE_HISTORY]
+        ],
         listed=[
             ListLine(
                 rank=r["rank"],

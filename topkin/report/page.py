@@ -42,13 +42,15 @@ def render(data: ReportData) -> str:
         boards=metric_tables(data.metrics),
         profile=profile(data),
         joins=[join["line"] for join in data.statistics.get("joins", ())],
+        undated=data.statistics.get("without_times", ()),
         rejects=reject_rows(data.statistics),
         lists=list_rows(data),
         made_by=MODEL_NAMES.get(data.metrics.get("made_by", "")),
         published=published(data.metrics),
         source_names=SOURCE_NAMES,
         validation=validation(data),
-        training_text=training_text(data.training),
+        kept="positions" if by_order(data) else "days",
+        training_text=training_text(data.training, by_order=by_order(data)),
         unjudged=unjudged_purchases(data.metrics["heldout"]),
         headline=metric_name(data.metrics["verdict"]["metric"]),
         charts_caption=captions(data),
@@ -218,10 +220,16 @@ def validation(data: ReportData) -> str:
     name = next((n for n in scores if n.partition("@")[0] in METRIC_NAMES), None)
     if name is None or scores[name] is None:
         return ""
-    return f"On the last days before the date, which training kept aside, {metric_name(name)} was {scores[name]:.3f}."
+    last = "last position of users" if by_order(data) else "last days before the date"
+    return f"On the {last}, which training kept aside, {metric_name(name)} was {scores[name]:.3f}."
 
 
-def training_text(training: TrainingRecord) -> str:
+def by_order(data: ReportData) -> bool:
+    """Whether the purchases have an order and no times."""
+    return bool(data.statistics.get("times") == "order")
+
+
+def training_text(training: TrainingRecord, *, by_order: bool = False) -> str:
     """How the training went, in a sentence or two."""
     trial, final = len(training.get("epochs") or []), len(training.get("refit") or [])
     reason = training.get("stopped") or ""
@@ -229,8 +237,9 @@ def training_text(training: TrainingRecord) -> str:
     reason = reasons.get(reason, reason)
     if not trial:
         return f"{plural(final, 'epoch')} over all purchases; {reason}." if final else ""
+    kept = "positions" if by_order else "days"
     text = (
-        f"{plural(trial, 'trial epoch')} without the last days, whose purchases measured the recall, stopped {reason}"
+        f"{plural(trial, 'trial epoch')} without the last {kept}, whose purchases measured the recall, stopped {reason}"
     )
     if not final:
         return f"{text}; the encoder is that of epoch {training.get('best_epoch')}."

@@ -108,11 +108,12 @@ def cold_items(metrics: Metrics) -> MetricsTable | None:
         among_all, among_cold = cold["of_all"][m], cold["among_cold"][m]
         values[m] = [among_all[recall], among_all[ndcg], among_cold[recall], among_cold[ndcg]]
         values[m].append(among_cold[recall] / base if base else None)
+    young = f" first sold in the last {cold['days']} days before the date, or" if cold["days"] else ""
     lists = ("lists of all items", "lists of cold items alone")
     columns = [(metric_name(name), which) for which in lists for name in (recall, ndcg)]
     return MetricsTable(
         title="Cold items",
-        note=f"{plural(cold['items'], 'item')} first sold in the last {cold['days']} days before the date, or with "
+        note=f"{plural(cold['items'], 'item')}{young} with "
         f"fewer than {plural(cold['sales'], 'purchase')} before it; {plural(cold['users'], 'user')} bought "
         f"{plural(cold['pairs'], 'such item')} new to them. True are these alone.",
         corner="Bold: the best",

@@ -8,7 +8,6 @@ import pytest
 
 from topkin.ingest.inference.nested import flatten_structs, nested_advice
 from topkin.ingest.inference.passed import passed_over
-from topkin.ingest.inference.undated import find_no_time
 from topkin.ingest.inference.values import infer_price, suggest_values
 from topkin.ingest.rules import Rules
 from topkin.ingest.schema_inference import (
@@ -115,15 +114,3 @@ def test_each_column_that_is_not_used_is_told_with_the_reason() -> None:
     assert told["currency"] == "the same in every row that has it: EUR"
     assert told["note"] == "null in every row looked at"
     assert "a basket of items" in told["tags"]
-
-
-def test_purchases_without_a_time_are_recognised() -> None:
-    rows = {"user": ["a", "b", "a"], "item": ["x", "y", "z"], "position": [1, 1, 2], "stars": [5, 3, 4]}
-    none = find_no_time(profile_columns(pa.table(rows)))
-    assert none is not None
-    assert none.order == ["position"]
-    said = str(none.error("purchases"))
-    assert "no column looks like timestamp; say which with --column timestamp=NAME" in said
-    assert "position may tell their order" in said
-    dated = {**rows, "day": ["2024-01-01", "2024-01-02", "2024-01-03"]}
-    assert find_no_time(profile_columns(pa.table(dated))) is None

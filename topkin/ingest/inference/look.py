@@ -7,6 +7,7 @@ from datetime import datetime
 
 import pyarrow as pa
 
+from topkin.config.purchases import ROW_ORDER
 from topkin.errors import ConfigError, InputError, TopkinError
 from topkin.ingest.cleaning import clean_purchases
 from topkin.ingest.contract import Inspection, inspect
@@ -18,8 +19,9 @@ from topkin.ingest.inference.sampling import TableSample, UserSample, sample_tab
 from topkin.ingest.inference.shop import Calendar, Proposal, calendar, propose_bought, repurchases
 from topkin.ingest.inference.states import suggest_states
 from topkin.ingest.inference.tables import TableLook
-from topkin.ingest.inference.undated import NoTime, find_no_time, time_of_parts
+from topkin.ingest.inference.undated import chosen_order, has_time, infer_order, time_of_parts
 from topkin.ingest.inference.values import infer_price, suggest_fields, suggest_values
+from topkin.ingest.positions import with_times
 from topkin.ingest.rules import Rules
 from topkin.ingest.schema_inference import (
     ITEM_KEYS,
@@ -35,7 +37,7 @@ from topkin.ingest.schema_inference import (
 )
 from topkin.ingest.values.findings import value_findings
 
-KEYS = {"purchases": PURCHASE_KEYS, "items": ITEM_KEYS, "users": USER_KEYS}
+KEYS = {"purchases": (*PURCHASE_KEYS, "order"), "items": ITEM_KEYS, "users": USER_KEYS}
 """The keys that name a column, by section."""
 
 
@@ -44,6 +46,7 @@ class PurchasesLook:
     """What the purchases of a sample of users say, read as ``prepare`` reads them.
 
     rejected: share of the sample's rows by reason. first, last: as the files' statistics say, None where they do not.
+    order: the column, or ``row``, by which they go where they have no times.
     """
 
     users: UserSample
@@ -52,6 +55,7 @@ class PurchasesLook:
     rejected: Mapping[str, float] = field(default_factory=dict)
     first: datetime | None = None
     last: datetime | None = None
+    order: str | None = None
 
 
 @dataclass(frozen=True)
@@ -94,9 +98,6 @@ def look(
         partner = _values(bought.rows, chosen["purchases"].get("item_id") or _likely_item(bought.profiles))
         item_columns = infer_columns(catalogue.profiles, ITEM_KEYS, chosen=chosen["items"], partner=partner)
     partner = _values(catalogue.rows, _column(item_columns, "item_id")) if catalogue and item_columns else None
-    if "timestamp" not in chosen["purchases"] and (no_time := bought.no_time()):
-        infer_columns(bought.profiles, ("user_id", "item_id"), chosen=chosen["purchases"], partner=partner)
-        raise no_time.error("purchases")
     first = _purchases(bought, chosen["purchases"], partner)
     tables = [first]
     if catalogue and item_columns:
@@ -141,10 +142,10 @@ class _Sampled:
         self.rows, self.expressions = flatten_structs(sample.rows)
         self.profiles: list[ColumnProfile] = profile_columns(self.rows)
 
-    def no_time(self) -> NoTime | None:
-        """What there is in place of a time; None where some column is one, or some together make one."""
-        no_time = find_no_time(self.profiles)
-        if no_time and (time := time_of_parts(self.rows)):
+    def has_time(self) -> bool:
+        """Whether some column is a time, or some together make one, which is then a column."""
+        timed = has_time(self.profiles)
+        if not timed and (time := time_of_parts(self.rows)):
             self.rows, self.expressions = (
                 self.rows.append_column("timestamp", time.values),
                 {
@@ -153,8 +154,8 @@ class _Sampled:
                 },
             )
             self.profiles = profile_columns(self.rows)
-            return None
-        return no_time
+            return True
+        return timed
 
     def passed(self, columns: Sequence[InferredColumn], rules: Sequence[SuggestedRule]) -> list[PassedOver]:
         """The columns of the files that neither a key nor a rule reads."""
@@ -164,16 +165,29 @@ class _Sampled:
 
 
 def _purchases(sampled: _Sampled, chosen: Mapping[str, str], partner: pa.ChunkedArray | None) -> TableLook:
-    columns = infer_columns(sampled.profiles, PURCHASE_KEYS, chosen=chosen, partner=partner)
+    by_order = "timestamp" not in chosen and ("order" in chosen or not sampled.has_time())
+    wanted = [key for key in PURCHASE_KEYS if not (by_order and key == "timestamp")]
+    named = {key: name for key, name in chosen.items() if key != "order"}
+    columns = infer_columns(sampled.profiles, wanted, chosen=named, partner=partner)
+    numbers: list[SuggestedRule] = []
+    if by_order:
+        order = chosen_order(chosen["order"], sampled.rows) if "order" in chosen else infer_order(sampled.rows, columns)
+        columns, numbers = [*columns, order.column], [order.made] if order.made else []
     columns, prices = infer_price(sampled.profiles, sampled.rows, columns)
     normalise = [
         *suggest_fields(sampled.expressions, columns),
-        *suggest_normalising(sampled.rows, columns),
+        *suggest_normalising(sampled.rows, _of_rows(columns)),
         *prices,
+        *numbers,
     ]
     states = suggest_states(sampled.profiles, sampled.rows, {c.column for c in columns} | set(sampled.expressions))
-    rules = [*states, *suggest_rules(sampled.rows, columns)]
+    rules = [*states, *suggest_rules(sampled.rows, _of_rows(columns))]
     return TableLook(sampled.sample, columns, normalise, rules, sampled.passed(columns, [*normalise, *rules]))
+
+
+def _of_rows(columns: Sequence[InferredColumn]) -> list[InferredColumn]:
+    """The columns without an order of rows, which is none."""
+    return [c for c in columns if (c.key, c.column) != ("order", ROW_ORDER)]
 
 
 def _other(sampled: _Sampled, columns: Sequence[InferredColumn], purchases: TableLook, key: str) -> TableLook:
@@ -198,7 +212,11 @@ def _read_purchases(table: TableLook, inspection: Inspection, clock: datetime, f
     reasons = Counter(rejects["reason"].to_pylist())
     shares = {reason: n / len(users.rows) for reason, n in reasons.most_common()} if len(users.rows) else {}
     every = users.read == users.total
-    bought = propose_bought(repurchases(events), whole=every) if len(events) else None
+    if not source.timed:
+        events = with_times(events, clock)
+    bought = propose_bought(repurchases(events), whole=every, timed=source.timed) if len(events) else None
+    if not source.timed:
+        return PurchasesLook(users, bought, None, shares, order=source.column("order") or ROW_ORDER)
     column = source.columns["timestamp"]
     made = column in {rule.key for rule in table.normalise}
     days = calendar(events["timestamp"], None if every or made else time_spans(table.sample.footers, column))

@@ -53,15 +53,17 @@ class Proposal:
     why: str
 
 
-def propose_bought(found: Repurchases, *, whole: bool = True) -> Proposal:
+def propose_bought(found: Repurchases, *, whole: bool = True, timed: bool = True) -> Proposal:
     """What ``recommend.bought`` should be, so that lists do not hide what people buy.
 
     whole: whether the purchases of these users are all that they made; if not, their share is at least what was seen.
+    timed: whether they have times; else a day stands for a position, of which nobody asks how many there are.
     """
     within, after = (n / max(found.purchases, 1) for n in (found.within, found.after))
+    when = f" ({within:.0%} within {WITHIN_DAYS} days, {after:.0%} later)" if timed else ""
     why = (
         f"{'' if whole else 'at least '}{found.share:.0%} of {found.purchases:,} purchases are of an item that the "
-        f"user had bought before ({within:.0%} within {WITHIN_DAYS} days, {after:.0%} later)"
+        f"user had bought before{when}"
     )
     few = FEW_REPEATS if whole else FEW_REPEATS / 2
     return Proposal("exclude" if found.share < few else "keep", why)

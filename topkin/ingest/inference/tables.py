@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from topkin.config.purchases import ROW_ORDER
 from topkin.ingest.contract import InputSource
 from topkin.ingest.inference.passed import PassedOver
 from topkin.ingest.inference.sampling import TableSample
@@ -32,7 +33,7 @@ class TableLook:
     def source(self) -> InputSource:
         """The table as the written configuration has it."""
         rules = ({r.key: r.expression for r in part} for part in (self.normalise, self.rules))
-        columns = {c.key: c.column for c in self.columns}
+        columns = {c.key: c.column for c in self.columns if (c.key, c.column) != ("order", ROW_ORDER)}
         return InputSource(
             name=self.section, path=self.sample.path, columns=columns, rules=Rules.of(self.section, *rules)
         )

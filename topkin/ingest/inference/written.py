@@ -5,6 +5,7 @@ import textwrap
 from datetime import datetime
 from pathlib import Path
 
+from topkin.config.purchases import ROW_ORDER
 from topkin.config.reference import Key, as_toml, bare_or_quoted, keys, sections
 from topkin.ingest.inference.look import PurchasesLook, ShopLook
 from topkin.ingest.inference.tables import TableLook
@@ -68,6 +69,9 @@ def _table(table: TableLook, purchases: PurchasesLook | None, output: Path, cloc
 def days_in_words(purchases: PurchasesLook, clock: datetime) -> list[str]:
     """From when to when there are purchases, and the days without any."""
     seen = purchases.calendar
+    if purchases.order is not None:
+        by = "in the order of files and rows" if purchases.order == ROW_ORDER else f"in the order of {purchases.order}"
+        return [f"no times, {by}: what goes by time is off"]
     if seen is None:
         return ["no row of the sample would be accepted"]
     whole = purchases.first is not None and purchases.last is not None

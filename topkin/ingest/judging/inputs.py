@@ -140,7 +140,7 @@ def _looked_up(
 def _nothing_known(purchases: Inspection, as_of: datetime | None, clock: datetime) -> list[TopkinError]:
     """What is wrong where the files' statistics say that no purchase is of use."""
     first = purchases.earliest
-    column = purchases.source.columns["timestamp"]
+    column = purchases.source.column("timestamp")
     if first is not None and first > clock:
         return [InputError(f"every purchase is in the future: the first {column!r} is {first}, now is {clock}")]
     if first is not None and as_of is not None and first >= as_of:

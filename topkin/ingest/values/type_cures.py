@@ -13,6 +13,7 @@ _WANTED = {
     "user_id": ("integer", "text", "binary"),
     "item_id": ("integer", "text", "binary"),
     "timestamp": ("time", "text", "integer", "float"),
+    "order": ("integer", "float"),
     "quantity": ("integer", "float"),
     "price": ("float", "integer"),
     "available": ("boolean",),
@@ -81,6 +82,12 @@ def _plain_cure(role: str, t: pa.DataType) -> tuple[str, str]:
         if kind == "binary":
             return "decode({})", "if its bytes are text"
         return "", "name the column that holds the time of the sale"
+    if role == "order":
+        if kind == "text":
+            return "TRY_CAST({} AS BIGINT)", "if it is a number written as text"
+        if kind == "time":
+            return "", "a time is more than an order: name it as timestamp, and leave order out"
+        return "", 'name a column of numbers, or "row" for the order of files and rows'
     if role in ("quantity", "price"):
         if kind == "text":
             return "TRY_CAST({} AS DOUBLE)", ""

@@ -1,0 +1,56 @@
+"""Interactions whose ages are positions, parted for validation so that most of what is known stays known."""
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from topkin.interactions import Interactions
+from topkin.models.data.histories import PreparedHistories
+
+MOST_HELD_OUT = 0.2
+"""Share of all interactions that a user's last position may take away, over all users."""
+
+
+@dataclass(frozen=True)
+class PositionHistories(PreparedHistories):
+    """Histories in which a cut holds out the last positions of some users, and nothing of the others.
+
+    A user who has no more positions than are held out keeps them all. So that a cut takes no more than MOST_HELD_OUT of
+    the interactions where each user has few, it is of a ``share`` of the users, drawn by ``seed``.
+    """
+
+    source: PreparedHistories | None = field(default=None)
+    share: float = 1.0
+    seed: int = 0
+
+    @classmethod
+    def of(cls, source: PreparedHistories, seed: int) -> "PositionHistories":
+        """Of all histories, in one pass over them."""
+        whole = held = 0
+        for name in source.names():
+            part = source.part(name)
+            whole += len(part.items)
+            held += int((part.ages[np.repeat(_several(part, 1.0), np.diff(part.indptr))] < 1).sum())
+        share = min(1.0, MOST_HELD_OUT * whole / held) if held else 1.0
+        return cls(source.folder, source.item_ids, source.as_of, source.days, source.buffer, source, share, seed)
+
+    def names(self) -> list[str]:
+        """See :class:`PreparedHistories`."""
+        assert self.source is not None
+        return self.source.names()
+
+    def part(self, name: str) -> Interactions:
+        """One part, with ages from which the cut takes nothing for users whose last positions are not held out."""
+        assert self.source is not None
+        part = self.source.part(name)
+        if not self.days:
+            return part
+        drawn = np.random.default_rng([self.seed, 3, self.names().index(name)]).random(part.n_users) < self.share
+        kept = np.repeat(~(drawn & _several(part, self.days)), np.diff(part.indptr))
+        return replace(part, ages=part.ages + np.float32(self.days) * kept.astype(np.float32))
+
+
+def _several(part: Interactions, days: float) -> np.ndarray:
+    """The users with interactions older than ``days``, (n_users,) bool."""
+    older = np.bincount(part.users[part.ages >= days], minlength=part.n_users)
+    return older > 0

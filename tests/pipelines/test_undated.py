@@ -1,0 +1,183 @@
+"""Purchases without times through the jobs: by a column, by rows, by baskets."""
+
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+from topkin.artifacts import lookup, runs, storage
+from topkin.config.load import load_settings
+from topkin.config.sections import Settings
+from topkin.ingest.files import ArrowFiles, batches
+from topkin.ingest.prepare import prepare
+from topkin.pipelines.cli.app import main
+from topkin.pipelines.engine.job import Job
+from topkin.pipelines.prepare import STAGE, inputs_of
+
+AS_OF = datetime(2024, 6, 1)
+
+
+def purchases(users: int = 120, seed: int = 0) -> pa.Table:
+    """Users who each like ten of forty items, with two to six visits of one to three items, by visit."""
+    rng, rows = np.random.default_rng(seed), []
+    for user in range(users):
+        for visit in range(rng.integers(2, 7)):
+            for _ in range(rng.integers(1, 4)):
+                near = rng.random() < 0.9
+                rows.append((visit, f"u{user}", f"i{user % 4 * 10 + rng.integers(10) if near else rng.integers(40)}"))
+    order = sorted(range(len(rows)), key=lambda n: (rows[n][0], rng.random()))
+    visits, who, what = zip(*(rows[n] for n in order), strict=True)
+    return pa.table({"customer": who, "sku": what, "visit_no": pa.array(visits, pa.int64())})
+
+
+def written(folder: Path, *, files: int = 2, columns: tuple[str, ...] = ("customer", "sku", "visit_no")) -> str:
+    (folder / "sales").mkdir(parents=True)
+    table = purchases().select(columns)
+    size = -(-len(table) // files)
+    for n in range(files):
+        pq.write_table(table.slice(n * size, size), folder / "sales" / f"part-{n}.parquet", row_group_size=100)
+    return str(folder / "sales")
+
+
+def job(folder: Path, **sections: Any) -> Job:
+    settings = Settings.model_validate({"run": {"parts": 3}, **sections})
+    return Job(settings=settings, as_of=AS_OF, out=str(folder / "out"))
+
+
+SECTION = {"user_id": "customer", "item_id": "sku"}
+
+
+@pytest.mark.parametrize("order", ["visit_no", "row"])
+@pytest.mark.parametrize("heldout", [False, True])
+def test_the_pipeline_equals_the_function(tmp_path: Path, order: str, heldout: bool) -> None:
+    section = {"path": written(tmp_path), "order": order, **SECTION}
+    given = {"heldout": {**section, "path": written(tmp_path / "later", files=1)}} if heldout else {}
+    made = job(tmp_path, purchases=section, **given)
+    statistics = STAGE.execute(made)
+    inputs = inputs_of(made)
+    raw = {
+        name: pa.concat_tables([t for f in found.files for t in batches(name, f, ArrowFiles(), found.columns, rows=64)])
+        for name, found in inputs.inspections.items()
+    }
+    inside = prepare(raw, inputs.plan)
+    notes = statistics.pop("notes")
+    assert inside.statistics == statistics
+    assert notes[:2] == statistics["without_times"][:2]
+    for name in ("events", "heldout", "histories"):
+        written_table = storage.read_parts(storage.join(made.out, name)).sort_by([("user_id", "ascending")])
+        keys = [("user_id", "ascending")]
+        assert getattr(inside, name).sort_by(keys).to_pylist() == written_table.to_pylist()
+
+
+def test_parts_change_nothing(tmp_path: Path) -> None:
+    section = {"path": written(tmp_path), "order": "visit_no", **SECTION}
+    found = []
+    for parts in (1, 5):
+        made = Job(
+            settings=Settings.model_validate({"run": {"parts": parts}, "purchases": section}),
+            as_of=AS_OF,
+            out=str(tmp_path / f"out{parts}"),
+        )
+        STAGE.execute(made)
+        found.append(storage.read_parts(storage.join(made.out, "histories")).sort_by("user_id").to_pylist())
+    assert found[0] == found[1]
+
+
+FORMS = {
+    "column": ("customer", "sku", "visit_no"),
+    "rows": ("customer", "sku"),
+    "baskets": ("customer", "sku", "visit_no"),
+}
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        pytest.param("column"),
+        pytest.param("rows", marks=pytest.mark.slow),
+        pytest.param("baskets", marks=pytest.mark.slow),
+    ],
+)
+def test_init_check_and_run_without_an_edit(form: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("tensorflow")
+    sales, config = written(tmp_path, columns=FORMS[form]), str(tmp_path / "topkin.toml")
+    if form == "baskets":  # a list of each visit's items, and no word of the order
+        table = purchases().group_by(["customer", "visit_no"], use_threads=False).aggregate([("sku", "list")])
+        table = table.sort_by("visit_no").select(["customer", "sku_list"]).rename_columns(["customer", "items"])
+        for n in (0, 1):
+            pq.write_table(table.slice(n * 300, 300), f"{sales}/part-{n}.parquet")
+        Path(config).write_text(
+            f'[purchases]\npath = "{sales}"\nuser_id = "customer"\nitem_id = "items[]"\norder = "row"\n'
+        )
+    else:
+        assert main(["init", sales, "-o", config]) == 0
+        assert "no times, in the order of" in " ".join(capsys.readouterr().out.split())
+    assert load_settings(config, env={}).purchases.order == ("visit_no" if form == "column" else "row")
+    assert main(["check", "--config", config]) == 0
+    sets = [f"run.output={tmp_path}/out", "train.epochs=0", "run.parts=2", "evaluate.bootstrap=50"]
+    options = [word for text in sets for word in ("--set", text)]
+    capsys.readouterr()
+    assert main(["run", "--config", config, *options, "--as-of", "2024-06-01"]) == 0
+    told = capsys.readouterr()
+    for said in ("no times: each user's purchases are in the order of", "off without times: half-lives and recency"):
+        assert said in told.out + told.err
+    run = runs.published(str(tmp_path / "out"))
+    assert run is not None
+    lists = storage.read_json(storage.join(run.folder("recommend"), "lists.json"))
+    assert lists["users_with_list"] == 120
+    training = storage.read_json(storage.join(run.folder("train"), "training.json"))
+    assert training["without_training"]["periods"] >= 1
+    metrics = storage.read_json(storage.join(run.folder("evaluate"), "metrics.json"))
+    assert metrics["split"] == "last"
+    assert metrics["heldout"]["users"] > 100
+    assert metrics["heldout"]["from"] is None
+    assert metrics["all"]["model"]["ndcg@10"] > metrics["all"]["popularity"]["ndcg@10"]
+    page = storage.read_bytes(storage.join(run.folder("evaluate"), "report.html")).decode()
+    assert "No times: each user&#39;s purchases are in the order of" in page
+    assert "Known until" not in page
+    assert "May 2024" not in page
+    view = lookup.user(run, "u7")
+    assert view is not None
+    assert view.history[0].time is None
+    assert [p.position for p in view.history] == sorted((p.position for p in view.history), reverse=True)
+    shown = ["show", "u7", "--config", config, *options]
+    assert main(shown) == 0
+    table = capsys.readouterr().out
+    assert "position" in table
+    assert "2024" not in table
+    assert main([*shown, "--json"]) == 0
+    assert "2024" not in json.dumps(json.loads(capsys.readouterr().out)["user"])
+
+
+def test_a_back_test_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tmp_path / "topkin.toml"
+    config.write_text(f'[purchases]\npath = "{written(tmp_path)}"\norder = "row"\n')
+    assert main(["backtest", "--config", str(config), "--cuts", "2"]) != 0
+    assert "topkin run holds out each user's last position" in capsys.readouterr().err
+
+
+def test_validation_is_by_position_and_without_it_what_sells_leads() -> None:
+    pytest.importorskip("tensorflow")
+    import topkin
+
+    few = purchases(users=12)
+    sets = {"train": {"epochs": 0}, "purchases": {**SECTION, "order": "visit_no"}}
+    small = topkin.Recommender(**sets).fit(few)
+    assert small.recommend("u1", k=3)["item_id"].to_pylist()
+    whole = purchases()
+    once = whole.take(pc.sort_indices(whole["visit_no"]))
+    first = (
+        once.group_by("customer", use_threads=False).aggregate([("sku", "first")]).rename_columns(["customer", "sku"])
+    )
+    alone = topkin.Recommender(train={"epochs": 0}, purchases=SECTION).fit(
+        first
+    )  # one purchase each, no column of order
+    best = first.group_by("sku").aggregate([([], "count_all")]).sort_by([("count_all", "descending")])["sku"][0].as_py()
+    user = next(u for u, s in zip(*first.to_pydict().values(), strict=True) if s != best)
+    assert alone.recommend(user, k=1)["item_id"].to_pylist() == [best]

@@ -1,0 +1,80 @@
+"""The sections of purchases: those that are learned from, and those to judge by."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from topkin.config.section import Section, Sql
+
+ROW_ORDER = "row"
+"""The value of ``order`` that means the order of files and rows."""
+
+
+class EventsSettings(Section):
+    """Purchases in files: which Parquet, which columns, which rows are good."""
+
+    path: str = Field(description="A Parquet file, a folder of them (hive keys are columns), or a glob.")
+    user_id: str = Field("user_id", description="Column with who bought: int64, string or binary.")
+    item_id: str = Field(
+        "item_id",
+        description="Column with what was bought: int64, string or binary; items[] for the elements of a list, "
+        "items[].sku for a field of theirs.",
+    )
+    timestamp: str | None = Field(
+        "timestamp",
+        description="Column with when: timestamp, date, text that means one moment, or epoch number; none where order "
+        "is set.",
+    )
+    order: Annotated[str, Field(min_length=1)] | None = Field(
+        None,
+        description="In place of timestamp, for purchases without times: a column of numbers by which each user's are "
+        'ordered, or "row" for the order of files and rows. What goes by time is then off.',
+    )
+    quantity: str | None = Field(
+        None, description="Column with how many pieces, for the rules and the tables; each row counts as one purchase."
+    )
+    price: str | None = Field(None, description="Column with the price of a piece.")
+    segment: str | None = Field(
+        None, description="Column with a group of users, such as a country; the user's latest value counts."
+    )
+    time_unit: Literal["auto", "s", "ms", "us"] = Field(
+        "auto", description="Unit of epoch numbers; auto tells it from their size."
+    )
+    normalise: dict[str, Sql] = Field(
+        default_factory=dict,
+        description="Column to SQL expression over the row that replaces it, before the rules are asked.",
+    )
+    rules: dict[str, Sql] = Field(
+        default_factory=dict,
+        description="Reason to SQL condition over the row: a row for which it is not true is rejected with the reason.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _times_or_order(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        if values.get("order") is not None and "timestamp" not in values:
+            return {**values, "timestamp": None}
+        if "timestamp" in values and values["timestamp"] is None and values.get("order") is None:
+            return {**values, "order": ROW_ORDER}
+        return values
+
+    @property
+    def timed(self) -> bool:
+        """Whether the purchases have times; else they have an order."""
+        return self.timestamp is not None
+
+
+class PurchasesSettings(EventsSettings):
+    """The purchase history: which Parquet, which columns, which rows are good."""
+
+    duplicates: Literal["drop", "keep"] = Field(
+        "drop",
+        description="What to do with rows equal in every column read; dropped ones are counted. Without times all are "
+        "kept.",
+    )
+
+
+class HeldoutSettings(EventsSettings):
+    """Purchases to judge by, where the data come as one file to learn from and one to judge by."""
