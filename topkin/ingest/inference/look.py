@@ -116,7 +116,7 @@ def look(
     said, findings = None, list(joined.findings)
     if not findings:
         try:
-            inspection = inspect(joined.tables[0].source(), files)
+            inspection = inspect(joined.tables[0].source(), files, joined.tables[0].sample.read)
             findings = list(value_findings(inspection, _read(joined.tables[0].sample.rows, inspection), clock))
             said = None if findings else _read_purchases(joined.tables[0], inspection, clock, files)
         except TopkinError as e:
