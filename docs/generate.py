@@ -108,6 +108,7 @@ TABLES: Sequence[tuple[str, pa.Schema, str]] = (
     ("prepared/rejects", schemas.REJECTS, "One row per row of an input that was not used."),
     ("embeddings/items", schemas.item_embeddings(ID, DIM), schemas.item_embeddings.__doc__ or ""),
     ("embeddings/users", schemas.user_embeddings(ID, DIM), schemas.user_embeddings.__doc__ or ""),
+    ("topkin-vectors/items", schemas.encoded_items(ID, DIM), schemas.encoded_items.__doc__ or ""),
     (
         "recommendations/recommendations/date=YYYY-MM-DD",
         schemas.recommendations(ID, ID),
@@ -119,6 +120,7 @@ TABLES: Sequence[tuple[str, pa.Schema, str]] = (
     ("similar/neighbours_bought", schemas.neighbours_bought(ID, ID), schemas.neighbours_bought.__doc__ or ""),
 )
 TABLE_MEANINGS = {
+    ("topkin-vectors/items", "vector"): "what the model gives; see [](encoders.md)",
     ("prepared/rejects", "source"): "`purchases`, `items` or `users`",
     ("prepared/catalogue.parquet", "vector"): "the item's own vector; only where `items.vector` is set",
 }

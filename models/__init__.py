@@ -112,7 +112,7 @@ def __getattr__(name: str) -> object:
     module = f"{__name__}.{_MODULE[name]}"
     found = importlib.import_module(f"{module}.{name}" if name in _WHERE["metric_learning"] else module)
     if "keras" in sys.modules:
-        importlib.import_module(f"{__name__}.similarity.saved").register()
+        importlib.import_module(f"{__name__}.ops.registered").register()
     globals()[name] = found if name in _WHERE["metric_learning"] else getattr(found, name)
     return globals()[name]
 

@@ -26,9 +26,9 @@ from topkin.ingest.cleaning import reject_table
 from topkin.ingest.folders.file import File
 from topkin.ingest.readers import escape_invalid_utf8
 from topkin.ingest.rules import Rules
-from topkin.telemetry.counters import counts_table
+from topkin.telemetry.counters import CountsByKind, counts_table
 from topkin.telemetry.progress import advance
-from topkin.transforms.counters import WriteTally, counted
+from topkin.transforms.counters import WriteTally
 from topkin.transforms.parquet import ParquetSplits, RowGroupSplit, read_split
 
 if TYPE_CHECKING:
@@ -95,11 +95,9 @@ class TableEncoder:
         saved = read_model(inputs.encoder)
         assert saved.signature is not None  # written by the launcher
         batch = batch_rows(saved.signature.inputs, min(inputs.batch_size, max(inputs.rows, 1)))
-        self.inputs, self.encoder = (
-            inputs,
-            KerasEncoder(
-                saved, saved.signature, batch_size=batch, jit_compile=inputs.jit_compile, precision=inputs.precision
-            ),
+        self.inputs = inputs
+        self.encoder = KerasEncoder(
+            saved, saved.signature, batch_size=batch, jit_compile=inputs.jit_compile, precision=inputs.precision
         )
         self.chunk_rows = chunk_rows(saved.signature.inputs, batch)
         schema = schemas.encoded_items(inputs.id_type, saved.signature.dim)
@@ -135,8 +133,11 @@ class TableEncoder:
         rejections.reject(np.asarray(pc.is_null(canonical)), f"{column} is above the largest int64")
         return canonical
 
-    def write(self, split: RowGroupSplit, out: str) -> tuple[str, pa.Table]:
-        """The part of a split into ``out``/items, and what was rejected into ``out``/rejects; its path, its counts."""
+    def write(self, split: RowGroupSplit, out: str) -> tuple[str, CountsByKind]:
+        """The part of a split into ``out``/items, and what was rejected into ``out``/rejects; its path and counts.
+
+        Counts are of rows read, embedded and padded, of rejects by reason, and of splits by device.
+        """
         name = f"part-{split.name}.parquet"
         path, rejects, counts = storage.join(out, "items", name), [], {"read": 0, "embedded": 0, "padded": 0}
         made = closing(prefetched(self.chunks(split)))
@@ -154,8 +155,8 @@ class TableEncoder:
         table = pa.concat_tables([schemas.REJECTS.empty_table(), *rejects])
         if rejects:
             storage.write_parquet(table, storage.join(out, "rejects", name))
-        reasons = {r["values"]: r["counts"] for r in pc.value_counts(table["reason"]).to_pylist()}
-        return path, counts_table({"items": counts, "rejects": reasons, "device": {self.encoder.device: 1}})
+        by_reason = {r["values"]: r["counts"] for r in pc.value_counts(table["reason"]).to_pylist()}
+        return path, {"items": counts, "rejects": by_reason, "device": {self.encoder.device: 1}}
 
     def _rejected(self, rows: pa.Table, reasons: pa.Array) -> pa.Table:
         """Rejects without what is long: images and vectors."""
@@ -204,17 +205,17 @@ class _Encode(beam.DoFn):
 
     def __init__(self, inputs: EncodeInputs, out: str, shared: Shared) -> None:
         self._inputs, self._out, self._shared = inputs, out, shared
-        self._rows = Metrics.counter("topkin", "items_embedded")
+        self._counters = {name: Metrics.counter("topkin", f"items_{name}") for name in ("read", "embedded", "padded")}
 
     def setup(self) -> None:
         self._encoder = self._shared.acquire(partial(TableEncoder, self._inputs), tag=self._inputs.encoder)
 
-    @counted
     def process(self, split: RowGroupSplit) -> Iterator[object]:
         path, counts = self._encoder.write(split, self._out)
-        self._rows.inc(sum(row["count"] for row in counts.to_pylist() if row["name"] == "embedded"))
+        for name, number in counts["items"].items():
+            self._counters[name].inc(number)
         yield path
-        yield TaggedOutput("counts", counts)
+        yield TaggedOutput("counts", counts_table(counts))
 
 
 @dataclass

@@ -5,7 +5,6 @@ Any model will do that gives one vector a row: a ``.keras`` file as Keras writes
 """
 
 import hashlib
-import importlib
 import io
 import json
 import os
@@ -31,6 +30,7 @@ from topkin.encoding.signature import (
     write_signature,
 )
 from topkin.errors import InputError
+from topkin.models.ops.registered import register
 from topkin.models.two_tower.serialization import model_bytes
 
 
@@ -143,12 +143,7 @@ def _loaded(data: bytes, place: str) -> keras.Model:
             f"{place} must hold no code, got a Lambda layer: {', '.join(lambdas)}. Save the model with a layer of "
             "Keras or topkin in its place, such as Rescaling or UnitNormalization"
         )
-    for module in {str(p.get("module")) for p in parts if str(p.get("registered_name")).startswith("topkin>")}:
-        if module.startswith("topkin.models."):
-            try:
-                importlib.import_module(module)
-            except ModuleNotFoundError:  # it has moved; the class may be registered all the same
-                continue
+    register()
     with tempfile.TemporaryDirectory() as folder:
         local = os.path.join(folder, MODEL)
         with open(local, "wb") as file:
@@ -284,8 +279,8 @@ def save_encoder(
     Examples:
         >>> from topkin.models import save_encoder, small_cnn
         >>> signature = save_encoder(small_cnn((28, 28, 1), widths=(4, 8)), "encoder", {"image": "photo"})
-        >>> signature.inputs[0].described()
-        'input_layer = photo (image of 28 x 28 x 1, float32)'
+        >>> signature.inputs[0].column, signature.inputs[0].kind, signature.inputs[0].shape
+        ('photo', 'image', (28, 28, 1))
         >>> signature.dim
         16
     """

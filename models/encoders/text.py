@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 import tensorflow as tf
 from numpy.typing import ArrayLike
 
+from topkin.metrics.labels import values_of
 from topkin.models.data.item_features import hash_words, tokenise
 from topkin.models.metric_learning.layers import MetricEmbedding
 from topkin.models.metric_learning.serialization import serializable
@@ -33,6 +34,15 @@ def ngrams(word: str, smallest: int, largest: int) -> list[str]:
         for i in range(len(marked) - n + 1)
     ]
     return [marked, *parts]
+
+
+def _texts(texts: pa.Array | Sequence[str | None]) -> list[str | None]:
+    """Texts from any container; one alone is one text, never its letters. Raises TypeError for what is no text."""
+    values = values_of(texts, "texts")
+    odd = sorted({type(v).__name__ for v in values if not isinstance(v, str | None)})
+    if odd:
+        raise TypeError(f"texts must be str or None, got {', '.join(odd)}: cast them")
+    return values
 
 
 def ngram_rows(
@@ -64,7 +74,7 @@ def ngram_rows(
             f"buckets, width and smallest must be at least 1, largest at least smallest, got {buckets}, {width}, "
             f"{smallest} and {largest}"
         )
-    titles = texts if isinstance(texts, pa.Array) else pa.array(texts, pa.string())
+    titles = texts if isinstance(texts, pa.Array) else pa.array(_texts(texts), pa.string())
     words = tokenise(titles)
     flat = pc.list_flatten(words).dictionary_encode()
     hashed = [
@@ -174,7 +184,7 @@ class PretrainedText:
 
         Raises ValueError where the function gives another shape or numbers that are not finite.
         """
-        values = texts.to_pylist() if isinstance(texts, pa.Array) else list(texts)
+        values = _texts(texts)
         distinct = list(dict.fromkeys(text for text in values if text))
         out = np.zeros((len(distinct) + 1, self.dim), np.float32)
         for start in range(0, len(distinct), self.batch_size):
@@ -189,7 +199,7 @@ class PretrainedText:
                 bad = batch[int(np.flatnonzero(~np.isfinite(vectors).all(axis=1))[0])]
                 raise ValueError(f"vectors must be finite, got others for the text {bad[:80]!r}")
             out[start : start + len(batch)] = vectors
-        place = {text: number for number, text in enumerate(distinct)}
+        place: dict[str | None, int] = {text: number for number, text in enumerate(distinct)}
         return out[[place.get(text, len(distinct)) for text in values]] if values else out[:0]
 
     def head(self, dim: int, *, seed: int | None = None) -> keras.Model:

@@ -53,6 +53,9 @@ def effective_rank(vectors: np.ndarray) -> float:
     x = np.asarray(vectors, np.float64)
     if x.ndim != 2 or not len(x):
         raise ValueError(f"vectors must be (n, dim) with a row at least, got shape {x.shape}")
+    if not np.isfinite(x).all():
+        bad = int((~np.isfinite(x)).any(axis=1).sum())
+        raise ValueError(f"vectors must be finite, got {bad} rows with a NaN or an infinity: set them aside")
     unit = unit_rows_np(x)
     values = np.linalg.svd(unit - unit.mean(axis=0), compute_uv=False)
     if values.sum() <= 1e-9:

@@ -80,8 +80,8 @@ def calibrate(scores: Sequence[float] | np.ndarray, right: Sequence[bool] | np.n
     if truth.size and not np.isin(truth, (False, True)).all():
         raise ValueError("each match must be right or not, True or False, got something else: compare the labels")
     right = truth.astype(bool)
-    if not 0 < target <= 1:
-        raise ValueError(f"the target precision must be above 0 and at most 1, got {target}")
+    if isinstance(target, str) or not 0 < target <= 1:
+        raise ValueError(f"the target precision must be above 0 and at most 1, got {target!r}")
     if scores.shape != right.shape or scores.ndim != 1 or not len(scores):
         raise ValueError(f"each query must have a score and a truth, got shapes {scores.shape} and {right.shape}")
     if not np.isfinite(scores).all():

@@ -119,16 +119,16 @@ class SimilarityModel:
         loss = self._compiled["loss"]
         if y is not None:
             x, rows = fitting(self.encoder, x)
-            y = self._numbered(values_of(y), classes)
-            _check_training(rows, y, settings.get("sample_weight"), isinstance(loss, Loss))
+            named = values_of(y)
+            _check_training(rows, named, settings.get("sample_weight"), 2 if isinstance(loss, Loss) else 1)
+            y = self._numbered(named, classes)
             classes = classes or len(self.classes)
             if settings.get("validation_data") is not None:
                 inputs, held_labels, *rest = settings["validation_data"]
-                settings["validation_data"] = (
-                    inputs,
-                    self._numbered(values_of(held_labels), classes, new=False),
-                    *rest,
-                )
+                inputs, rows = fitting(self.encoder, inputs)
+                named = values_of(held_labels)
+                _check_training(rows, named, rest[0] if rest else None, 1)
+                settings["validation_data"] = (inputs, self._numbered(named, classes, new=False), *rest)
         if self._training is None:
             head = getattr(loss, "head", lambda classes: None)(classes)
             (output,) = self.encoder.outputs
@@ -234,7 +234,9 @@ class SimilarityModel:
         try:
             fitting(self.encoder, one)
         except ValueError as e:
-            raise ValueError(f"{e}, n being 1 for one input without the batch axis; call lookup for several") from e
+            raise ValueError(
+                f"single_lookup takes one input without the batch axis; with it, {e}; call lookup for several"
+            ) from e
         return self.lookup(one, k)[0]
 
     def calibrate(self, x: Inputs, labels: Labels, *, precision: float = 0.95, batch_size: int = 256) -> Calibration:
@@ -353,14 +355,15 @@ class _CountSkipped(keras.callbacks.Callback):
         self.before = now
 
 
-def _check_training(rows: int | None, labels: np.ndarray, weights: Any, metric: bool) -> None:
-    """Raise ValueError for labels or sample weights that nothing can be learned from."""
+def _check_training(rows: int | None, labels: list[Key], weights: Any, least: int) -> None:
+    """Raise ValueError for labels or sample weights that nothing can be learned from. least: classes that there are."""
     if rows is not None and rows != len(labels):
         raise ValueError(f"inputs and labels must have the same length, got {rows} and {len(labels)}: one label a row")
-    if metric and len(np.unique(labels)) < 2:
+    classes = len(set(labels))
+    if classes < least:
         raise ValueError(
-            f"labels must be of two classes at least, got {len(np.unique(labels))} in {len(labels)} rows: nothing is "
-            "to be told apart"
+            f"labels must be of {'two classes' if least > 1 else 'one class'} at least, got {classes} in {len(labels)} "
+            "rows: give rows of more classes"
         )
     if weights is None:
         return

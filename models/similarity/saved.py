@@ -1,11 +1,5 @@
-"""Reading saved models: every class of ours that a ``.keras`` file may name is made known to Keras first.
+"""Reading saved models, and writing none that could not be read again."""
 
-Keras finds a class by the name under which its module registered it when it was imported. Who only loads a model has
-imported none of them; :func:`register` imports all, and ``topkin.models`` calls it as soon as one of its names brings
-Keras in: then ``keras.saving.load_model`` knows them too.
-"""
-
-import importlib
 import os
 import re
 import tempfile
@@ -15,34 +9,14 @@ import keras
 
 from topkin.errors import ArtifactError
 from topkin.models.ops.encoders import fingerprint
+from topkin.models.ops.registered import register
 from topkin.models.two_tower.serialization import model_bytes
 
-MODULES = (
-    "encoders.text",
-    "metric_learning.distances",
-    "metric_learning.heads",
-    "metric_learning.layers",
-    "metric_learning.losses",
-    "metric_learning.miners",
-    "metric_learning.reducers",
-    "objective.row_adam",
-    "ops.cosine",
-    "similarity.dssm",
-    "similarity.siamese",
-    "two_tower.towers",
-)
-"""The modules of ``topkin.models`` that register classes; a test finds one that is missing."""
 _CURE = (
     "write such a layer as a class with get_config and @keras.saving.register_keras_serializable(), in a module that "
     "is imported before loading"
 )
 _ERRORS = (ValueError, TypeError, KeyError, AttributeError, ImportError, OSError, zipfile.BadZipFile)
-
-
-def register() -> None:
-    """Make every saved class of ``topkin.models`` known to Keras."""
-    for module in MODULES:
-        importlib.import_module(f"topkin.models.{module}")
 
 
 def encoder_bytes(encoder: keras.Model) -> bytes:

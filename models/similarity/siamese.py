@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from topkin.models.metric_learning.distances import Distance, Euclidean
 from topkin.models.metric_learning.samplers import PairList
 from topkin.models.metric_learning.serialization import serializable
-from topkin.models.ops.encoders import embedding_dim
+from topkin.models.ops.encoders import embedding_dim, fitting
 
 Shape = tuple[int | None, ...]
 
@@ -88,6 +88,7 @@ class Siamese(keras.Model):
             pairs: whose numbers are of ``rows``.
             batch_size: rows encoded at once.
         """
+        rows, _ = fitting(self.encoder, rows)
         used, where = np.unique(np.concatenate([pairs.first, pairs.second]), return_inverse=True)
         vectors = np.asarray(self.encoder.predict(rows[used], batch_size=batch_size, verbose=0))[where]
         return np.asarray(self.distance.rows(vectors[: len(pairs.first)], vectors[len(pairs.first) :]))

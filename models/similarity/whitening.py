@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from topkin.linalg.gram import principal_axes
+from topkin.models.ops.encoders import embedding_dim, fitting
 
 _LEAST = 1e-6
 
@@ -55,6 +56,10 @@ def whitened(
         >>> whitened(mlp((2, 2, 1), units=(4,)), images, dim=2).predict(images, verbose=0).shape
         (8, 2)
     """
+    embedding_dim(encoder)
+    inputs, rows = fitting(encoder, inputs)
+    if rows is not None and rows < 2:
+        raise ValueError(f"whitening needs two rows at least, got {rows}: give it more inputs")
     vectors = encoder.predict(inputs, batch_size=batch_size, verbose=0)
     matrix, shift = principal(vectors, dim or vectors.shape[1], power)
     layer = keras.layers.Dense(matrix.shape[1], trainable=False, name="whitening", dtype="float32")

@@ -97,7 +97,7 @@ def test_lengths_and_sizes_that_the_model_leaves_open_are_set() -> None:
         (x("float32", 3), "vector", "takes 3 numbers a row, column 'vector' has 6"),
         (x("float32", None), "weights", "need a length, its shape is (None,): set length"),
         (x("float32", 8, 8, 1), "photo", "8 x 8 x 1, 64 bytes, column 'photo' has raw pixels of 784 bytes"),
-        (x("float32", 8, 8, 1), "both", "of a struct name its field, as in photo.bytes"),
+        (x("float32", 8, 8, 1), "both", "give its field, both.bytes, in its place"),
         (x("float32", None, None, 3), "file", "images of any size, a batch needs one: set size, as in x=64x64"),
         (x("float32", 8, 8, 1), InputChoice(column="file", size=(9, 8)), "images of 8 x 8, got size 9 x 8: leave"),
         (x(), InputChoice(column="price", missing="none"), "missing must be a number, got 'none'"),

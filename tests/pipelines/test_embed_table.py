@@ -124,8 +124,14 @@ def test_what_is_there_is_replaced_by_force_and_others_files_never(shop: Path) -
     assert vectors(shop).equals(before)
     (shop / "out" / "manifest.json").unlink()  # as a killed job leaves it
     run(shop, COST)
-    with pytest.raises(ConfigError, match=r"items must be empty or new, it has 2 files of others"):
-        run(shop, COST, out="items", force=True)
+    (shop / "mine").mkdir()
+    (shop / "mine" / "notes.txt").write_text("mine")
+    with pytest.raises(ConfigError, match=r"mine must be empty or new, it has 1 files of others"):
+        run(shop, COST, out="mine", force=True)
+    assert os.listdir(shop / "mine") == ["notes.txt"]
+    for inside in ("items", "items/vectors"):
+        with pytest.raises(ConfigError, match=r"must lie outside of the items, .*items: --output names another"):
+            run(shop, COST, out=inside, force=True)
     assert len(os.listdir(shop / "items")) == 2
 
 

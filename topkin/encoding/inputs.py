@@ -164,7 +164,8 @@ def _misfit(kind: str, declared: ModelInput, t: pa.DataType, column: str) -> str
     if value not in _TAKES[each]:
         cure = "give an SQL expression in the column's place, such as epoch(…) of a time or CAST(… AS DOUBLE)"
         if each == "image":
-            cure = "name a column of images; of a struct name its field, as in photo.bytes"
+            inside = types.is_struct(t) and t.get_field_index("bytes") >= 0
+            cure = f"give its field, {column}.bytes, in its place" if inside else "name a column of images"
         return f"kind {kind!r} takes {_WORDS[each]}, column {column!r} is {t}: {cure}"
     if declared.dtype == "string" and value not in ("text", "null"):
         return f"it takes strings, column {column!r} is {t}: give CAST({column} AS VARCHAR) in its place"

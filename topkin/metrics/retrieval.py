@@ -276,6 +276,8 @@ def _comparable(queries: np.ndarray, references: np.ndarray, distance: str) -> t
 
 
 def _check_ks(ks: Sequence[int], listed: int) -> None:
+    if not isinstance(ks, Sequence | np.ndarray) or any(not isinstance(k, int | np.integer) for k in ks):
+        raise TypeError(f"ks must be a list of whole numbers, got {ks!r}: such as ks=(1, 5)")
     if not len(ks) or min(ks) < 1:
         raise ValueError(f"k must be at least 1, got {list(ks)}")
     if max(ks) > listed:

@@ -12,7 +12,23 @@ import pyarrow as pa
 import pytest
 import tensorflow as tf
 
-from topkin.models import MetricEmbedding, SimilarityModel, losses, samplers
+from topkin.metrics.clustering import nmi
+from topkin.metrics.retrieval import knn_accuracy, retrieval_metrics
+from topkin.models import (
+    MetricEmbedding,
+    PretrainedText,
+    Siamese,
+    SimilarityModel,
+    calibrate,
+    dssm,
+    effective_rank,
+    losses,
+    miners,
+    ngram_rows,
+    pair_accuracy,
+    samplers,
+    whitened,
+)
 from topkin.models.ops.encoders import embedding_dim, fingerprint
 
 ROWS = np.eye(4, dtype="float32")
@@ -197,6 +213,15 @@ def test_training_data_are_checked_before_keras_sees_them() -> None:
     ):
         with pytest.raises(error, match=message):
             model.fit(ROWS, y, verbose=0, **settings)
+    assert model.classes == []  # a refused call leaves nothing behind
+    for held, message in (
+        ((ROWS[:, :2], list("abab")), r"inputs must have shape \(n, 4\)"),
+        ((ROWS, ["a"]), "same length, got 4 and 1"),
+        ((ROWS, list("abab"), [1, 1, 1, -1]), "at least 0, got 1"),
+        ((ROWS[:0], []), "one class at least, got 0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            model.fit(ROWS, list("abab"), validation_data=held, verbose=0)
     history = model.fit(
         ROWS[[0, 1, 2, 3, 0]], pd.Series(list("ababa")), batch_size=4, shuffle=False, epochs=2, verbose=0
     )
@@ -209,8 +234,6 @@ def test_training_data_are_checked_before_keras_sees_them() -> None:
 
 
 def test_an_encoder_that_is_not_built_is_refused_with_the_cure() -> None:
-    from topkin.models import Siamese, dssm
-
     bare = keras.Sequential([keras.layers.Dense(3)])
     for use in (SimilarityModel, Siamese, lambda e: dssm(e, e), embedding_dim):
         with pytest.raises(ValueError, match=r"must be a built Keras model.*begin it with keras\.Input"):
@@ -219,6 +242,56 @@ def test_an_encoder_that_is_not_built_is_refused_with_the_cure() -> None:
     model = SimilarityModel(bare)
     model.index(ROWS[:2])
     assert len(model.lookup(ROWS, k=1)) == 4
+
+
+def test_what_else_takes_inputs_texts_and_labels_asks_the_same() -> None:
+    encoder = model_of().encoder
+    with pytest.raises(ValueError, match="two rows at least, got 0"):
+        whitened(encoder, ROWS[:0])
+    with pytest.raises(ValueError, match=r"inputs must have shape \(n, 4\), got \(4, 2\)"):
+        whitened(encoder, ROWS[:, :2])
+    with pytest.raises(ValueError, match=r"inputs must have shape \(n, 4\), got \(4, 2\)"):
+        Siamese(encoder).distances(ROWS[:, :2], samplers.make_pairs([0, 0, 1, 1]))
+    alone = ngram_rows("red cup", buckets=99, width=8)
+    np.testing.assert_array_equal(alone, ngram_rows(["red cup"], buckets=99, width=8))
+    ones = PretrainedText(lambda texts: np.ones((len(texts), 2)), dim=2)
+    assert ones("cup").shape == (1, 2)
+    assert ones(pd.Series(["cup", None], dtype=object)).tolist() == [[1, 1], [0, 0]]
+    for use in (ones, lambda t: ngram_rows(t, buckets=9, width=3)):
+        with pytest.raises(TypeError, match="texts must be str or None, got int"):
+            use([1, 2])
+    with pytest.raises(ValueError, match="finite, got 1 rows"):
+        effective_rank(np.array([[np.nan, 1.0], [0, 1]]))
+    with pytest.raises(ValueError, match="above 0 and at most 1, got 'high'"):
+        calibrate([0.1, 0.2], [True, False], "high")  # type: ignore[arg-type]
+    wrong: Any
+    for wrong in (["yes", "no"], [1, np.nan]):
+        with pytest.raises(ValueError, match="right or not, True or False"):
+            calibrate([0.1, 0.2], wrong, 0.5)
+        with pytest.raises(ValueError, match="alike must be 1 for pairs of one label and 0"):
+            pair_accuracy([0.1, 0.2], wrong)
+    with pytest.raises(ValueError, match="two classes at least"):
+        miners.BatchHard()(list("aaaa"), ROWS)
+    with pytest.raises(TypeError, match="of rows and of references must be of one kind, got int64 and string"):
+        losses.Triplet().forward_pairs([0, 1], ROWS[:2], ["a", "b"], ROWS[2:])
+    with pytest.raises(ValueError, match="1 labels in 1 rows"):
+        samplers.make_pairs("abab")
+
+
+def test_metrics_read_labels_as_the_index_does() -> None:
+    with pytest.raises(ValueError, match="got 1 labels for 4 rows"):
+        retrieval_metrics(ROWS, "abab", ks=(1,))
+    with pytest.raises(ValueError, match="labels must not be NaN, got 1"):
+        retrieval_metrics(ROWS, [0, 0, 1, np.nan], ks=(1,))
+    ks: Any
+    for ks in (1, "1", (1.5,)):
+        with pytest.raises(TypeError, match="ks must be a list of whole numbers"):
+            knn_accuracy(ROWS, list("aabb"), ks=ks)
+    want = retrieval_metrics(ROWS, list("aabb"), ks=(1,))
+    same: Any
+    for same in (np.array([[0], [0], [1], [1]]), pa.array(list("aabb")), pd.Series(list("aabb"), dtype="category")):
+        assert retrieval_metrics(ROWS, same, ks=(1,)) == want
+        assert nmi(ROWS, same, seed=0) == nmi(ROWS, list("aabb"), seed=0)
 
 
 @pytest.mark.slow

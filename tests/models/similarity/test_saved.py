@@ -29,7 +29,7 @@ from topkin.models import (
     small_resnet,
     whitened,
 )
-from topkin.models.similarity import saved
+from topkin.models.ops import registered
 
 for found in pkgutil.walk_packages(topkin.models.__path__, "topkin.models."):
     importlib.import_module(found.name)
@@ -143,7 +143,7 @@ def test_one_import_makes_every_class_known(elsewhere: dict[str, Any]) -> None:
 def test_the_list_of_modules_is_that_of_the_registered_classes() -> None:
     modules = {kind.__module__.removeprefix("topkin.models.") for kind in REGISTERED.values()}
     inside = {m for m in modules if not m.startswith("metric_learning.losses.")} | {"metric_learning.losses"}
-    assert inside == set(saved.MODULES)
+    assert inside == set(registered.MODULES)
 
 
 @pytest.mark.parametrize("name", REGISTERED)
