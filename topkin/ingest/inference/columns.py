@@ -7,6 +7,7 @@ import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
@@ -107,6 +108,11 @@ class ColumnProfile:
         """Rows without a value."""
         return self.rows - len(self.values)
 
+    @cached_property
+    def as_time(self) -> tuple[float, str]:
+        """How much the values speak for times, and why; several ask, and texts take long to read."""
+        return time_content(self.values)
+
 
 def profile_columns(sample: pa.Table) -> list[ColumnProfile]:
     """The profile of each column of a kind that can be read; nested columns are left out."""
@@ -172,7 +178,7 @@ def content_score(key: str, column: ColumnProfile, partner: pa.ChunkedArray | No
     if key in ("user_id", "item_id"):
         return id_content(column.values, column.distinct, column.rows, partner)
     if key == "timestamp":
-        return time_content(column.values)
+        return column.as_time
     if key in ("quantity", "price"):
         if kind != "text":
             return number_content(column.values, whole=key == "quantity")

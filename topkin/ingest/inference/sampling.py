@@ -28,7 +28,7 @@ CHUNKS = 3
 """Places of a file from which they come: its beginning, middle and end."""
 SCANNED = 1_000_000
 """Rows that are read for them at most, where a file is one large row group: its end is then left out."""
-READ_SECONDS = 3.0
+READ_SECONDS = 2.0
 """What a sample of users may cost one processor, by the sizes in the footers."""
 _COSTS = {"row": 60e-9, "value": 10e-9, "text": 15e-9, "byte": 3e-9}
 """Seconds to read and to draw a row, to read a value, one of text more, a byte before compression."""
