@@ -85,7 +85,7 @@ def named_by_columns(name: str, section: Mapping[str, Any], table: pa.Table) -> 
         named["order"] = ROW_ORDER
         warnings.warn(
             "purchases have no column timestamp and none that reads as a time: each user's go by the order of rows, "
-            'and what goes by time is off; purchases={"order": "row"} says that this is meant, {"order": NAME} names one',
+            'and what goes by time is off; purchases={"order": "row"} says that this is meant, {"order": NAME} one',
             stacklevel=3,
         )
     return named
