@@ -17,7 +17,7 @@ from topkin.artifacts.ids import canonical_type, decoded, value_kind
 from topkin.errors import ConfigError, InputError
 from topkin.ingest.inference.available import NEGATIVE_WORDS, availability
 from topkin.ingest.readers import ROLES
-from topkin.ingest.sql import literal, query, quoted_if_needed
+from topkin.ingest.sql import literal, nearest, query, quoted_if_needed
 from topkin.ingest.values.inference import id_content, id_normalising, number_content, time_content, time_normalising
 from topkin.ingest.values.text_numbers import text_numbers
 
@@ -201,6 +201,7 @@ def infer_columns(
     *,
     chosen: Mapping[str, str] | None = None,
     partner: pa.ChunkedArray | None = None,
+    section: str = "purchases",
 ) -> list[InferredColumn]:
     """The column of each wanted key, each column at most once, best first; keys without one are left out.
 
@@ -209,16 +210,21 @@ def infer_columns(
         wanted: the keys to find columns for.
         chosen: columns that the user named, by key.
         partner: values of ``item_id`` (or of ``user_id``) in another table.
+        section: what messages call the table.
 
     Raises:
         ConfigError: where a chosen column is not there.
         InputError: where a required key has no column.
     """
     profiles = {column.name: column for column in table}
+    said = "" if section == "purchases" else f"{section}."
     inferred: dict[str, InferredColumn] = {}
     for key, name in (chosen or {}).items():
         if name not in profiles:
-            raise ConfigError(f"--column {key}={name}: there is no column {name!r}, the columns are {_listed(table)}")
+            raise ConfigError(
+                f"--column {said}{key}={name}: there is no column {name!r}{nearest(name, profiles)}, the columns are "
+                f"{_listed(table)}"
+            )
         inferred[key] = InferredColumn(key, name, "you said so", "said")
     scored = []
     for key in wanted:
@@ -248,7 +254,7 @@ def infer_columns(
     missing = [key for key in wanted if key in REQUIRED_KEYS and key not in inferred]
     if missing:
         raise InputError(
-            f"no column looks like {' or '.join(missing)}; say which with --column {missing[0]}=NAME; "
+            f"no column looks like {' or '.join(missing)}; say which with --column {said}{missing[0]}=NAME; "
             f"the columns are {_listed(table)}"
         )
     for key in REQUIRED_KEYS:  # rows without them need no rule

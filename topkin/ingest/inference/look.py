@@ -102,7 +102,9 @@ def look(
         partner = _values(
             bought.rows, chosen["purchases"].get("item_id") or _likely_item(bought.profiles, chosen["purchases"])
         )
-        item_columns = infer_columns(catalogue.profiles, ITEM_KEYS, chosen=chosen["items"], partner=partner)
+        item_columns = infer_columns(
+            catalogue.profiles, ITEM_KEYS, chosen=chosen["items"], partner=partner, section="items"
+        )
     partner = _values(catalogue.rows, _column(item_columns, "item_id")) if catalogue and item_columns else None
     first = _purchases(bought, chosen["purchases"], partner)
     tables = [first]
@@ -110,7 +112,9 @@ def look(
         tables.append(_other(catalogue, item_columns, first, "item_id"))
     if customers:
         partner = _values(bought.rows, first.column("user_id"))
-        user_columns = infer_columns(customers.profiles, USER_KEYS, chosen=chosen["users"], partner=partner)
+        user_columns = infer_columns(
+            customers.profiles, USER_KEYS, chosen=chosen["users"], partner=partner, section="users"
+        )
         tables.append(_other(customers, user_columns, first, "user_id"))
     joined = join_tables(tables, files)
     said, findings = None, list(joined.findings)
