@@ -226,3 +226,14 @@ def test_names_against_a_key_lower_its_score() -> None:
     assert name_score("user_id", "user_id") == 1
     assert name_score("user_id", "user_name") < 0.2 < name_score("user_id", "user_code")
     assert name_score("user_id", "colour") == 0
+
+
+def test_a_column_called_id_is_that_of_its_table_where_nothing_is_better() -> None:
+    table = {"ID": list(range(100)), "name": [f"Thing {n}" for n in range(100)]}
+    assert guessed(table, ITEM_KEYS, section="items") == {"item_id": "ID", "title": "name"}
+    with_sku = {**table, "sku": [f"p{n}" for n in range(100)]}
+    assert guessed(with_sku, ITEM_KEYS, section="items")["item_id"] == "sku"
+    sold = pa.chunked_array([list(range(100))])
+    assert guessed(with_sku, ITEM_KEYS, section="items", partner=sold)["item_id"] == "ID"
+    with pytest.raises(InputError, match=r"no column looks like item_id; say which with --column items.item_id=NAME"):
+        guessed({"name": table["name"], "weight": RNG.random(100)}, ITEM_KEYS, section="items")

@@ -64,7 +64,7 @@ CONTRARY_WORDS: dict[str, tuple[str, ...]] = {
                   "nascimento", "nacimiento", "naissance"),
     "quantity": ("id", "rating", "canceled", "cancelled", "refunded", "returned", "invoiced", "shipped", "backordered"),
     "price": ("id", "rating", "total", "discount", "tax", "compare", "shipping", "freight", "refunded"),
-    "segment": ("id",),
+    "segment": ("id", "fulfillment", "fulfilment", "shipment", "payment"),
     "title": ("id", "user", "customer", "category", "brand"),
     "category": ("count",),
     "available": ("out", "id", "name", "type"),
@@ -80,6 +80,8 @@ PURCHASE_KEYS, ITEM_KEYS, USER_KEYS = (
     tuple(role for role in ROLES[name] if role not in ("vector", "latest_by", "order"))
     for name in ("purchases", "items", "users")
 )
+_OWN_ID = {"items": "item_id", "users": "user_id"}
+"""The key that a column called id alone is, by section."""
 REQUIRED_KEYS = ("user_id", "item_id", "timestamp")
 
 
@@ -231,6 +233,8 @@ def infer_columns(
         for position, column in enumerate(table):
             by_content, why = content_score(key, column, partner if key in ("item_id", "user_id") else None)
             by_name = name_score(key, column.name)
+            if not by_name and key == _OWN_ID.get(section) and set(name_words(column.name)) <= ID_WORDS:
+                by_name = 0.75
             against = _against(key, column, wanted)
             if by_content > 0 and (by_name > 0 or (key == "timestamp" and by_content >= 0.8 > -by_name)):
                 why = f"by its name; {why}" if by_name > 0 else why
