@@ -115,7 +115,7 @@ def embed_table(
     said = [i.described() for i in signature.inputs]
     for line in said:
         tell(f"{'input':<10} {line}")
-    _make_room(output, force=force)
+    _make_room(output, settings.items.path, force=force)
     encoder = storage.join(output, "encoder")
     saved.write(encoder, signature)
     inputs = EncodeInputs(
@@ -232,8 +232,13 @@ def _id_type(settings: EncoderRunSettings, table: _Table) -> pa.DataType:
     return kind
 
 
-def _make_room(output: str, *, force: bool) -> None:
-    """Empty the output where it holds what an earlier call left. Raises ConfigError where it holds anything else."""
+def _make_room(output: str, items: str, *, force: bool) -> None:
+    """Empty the output where it holds what an earlier call left.
+
+    Raises ConfigError where it holds anything else, or lies among the items, which would then be read with it.
+    """
+    if f"{output.rstrip('/')}/".startswith(f"{items.rstrip('/')}/"):
+        raise ConfigError(f"{output} must lie outside of the items, {items}: --output names another folder")
     held = storage.files(output)
     if not held:
         return

@@ -95,11 +95,9 @@ class TableEncoder:
         saved = read_model(inputs.encoder)
         assert saved.signature is not None  # written by the launcher
         batch = batch_rows(saved.signature.inputs, min(inputs.batch_size, max(inputs.rows, 1)))
-        self.inputs, self.encoder = (
-            inputs,
-            KerasEncoder(
-                saved, saved.signature, batch_size=batch, jit_compile=inputs.jit_compile, precision=inputs.precision
-            ),
+        self.inputs = inputs
+        self.encoder = KerasEncoder(
+            saved, saved.signature, batch_size=batch, jit_compile=inputs.jit_compile, precision=inputs.precision
         )
         self.chunk_rows = chunk_rows(saved.signature.inputs, batch)
         schema = schemas.encoded_items(inputs.id_type, saved.signature.dim)

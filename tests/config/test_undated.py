@@ -31,7 +31,6 @@ def test_no_time_and_no_order_is_the_order_of_rows() -> None:
         ({"purchases": {**UNDATED, "timestamp": "day"}}, "purchases.timestamp and purchases.order exclude each other"),
         ({"purchases": UNDATED, "heldout": {"path": "h"}}, "set heldout.order"),
         ({"purchases": {"path": "p"}, "heldout": {"path": "h", "order": "row"}}, "set heldout.timestamp"),
-        ({"purchases": UNDATED, "prepare": {"split": "time"}}, "drop it, and the last position of each user"),
         ({"purchases": UNDATED, "recommend": {"bought": "cooldown"}}, 'set "exclude", or "keep"'),
         ({"purchases": UNDATED, "recommend": {"bought": "boost"}}, "a user's own interval"),
         ({"purchases": UNDATED, "recommend": {"model": "recent_popularity"}}, "goes by time"),
@@ -46,6 +45,14 @@ def test_what_only_times_can_give_is_refused_with_its_cure(sections: dict[str, o
     with pytest.raises(ConfigError) as refused:
         settings_of(sections, "t")
     assert said in str(refused.value)
+
+
+def test_the_split_that_is_asked_for_is_kept_and_told() -> None:
+    for split, said in (("time", "nothing is held out"), ("last", "the last position of each user is held out")):
+        found = settings_of({"purchases": UNDATED, "prepare": {"split": split}}, "t")
+        assert found.prepare.split == split
+        assert said in undated.notes(found, "prepare")[-1]
+        assert Settings.model_validate(found.model_dump(mode="json")) == found
 
 
 def test_a_held_out_file_keeps_its_split() -> None:

@@ -124,8 +124,14 @@ def test_what_is_there_is_replaced_by_force_and_others_files_never(shop: Path) -
     assert vectors(shop).equals(before)
     (shop / "out" / "manifest.json").unlink()  # as a killed job leaves it
     run(shop, COST)
-    with pytest.raises(ConfigError, match=r"items must be empty or new, it has 2 files of others"):
-        run(shop, COST, out="items", force=True)
+    (shop / "mine").mkdir()
+    (shop / "mine" / "notes.txt").write_text("mine")
+    with pytest.raises(ConfigError, match=r"mine must be empty or new, it has 1 files of others"):
+        run(shop, COST, out="mine", force=True)
+    assert os.listdir(shop / "mine") == ["notes.txt"]
+    for inside in ("items", "items/vectors"):
+        with pytest.raises(ConfigError, match=r"must lie outside of the items, .*items: --output names another"):
+            run(shop, COST, out=inside, force=True)
     assert len(os.listdir(shop / "items")) == 2
 
 
@@ -153,7 +159,7 @@ def test_ids_that_are_null_are_rejected_with_their_place(shop: Path) -> None:
     [
         ([], r"input 'price' of the model needs a column, the table has no 'price'"),
         (["encoder.inputs.price=cots"], r"has no 'cots', did you mean 'cost': name one, as in --input price=COLUMN"),
-        (["encoder.inputs.price=ln(cots)"], r"'ln\(cots\)' cannot be asked: .*cots.*; the columns are "),
+        (["encoder.inputs.price=ln(cots)"], r"'ln\(cots\)' names a column 'cots', .* did you mean 'cost'"),
         (["encoder.inputs.price=sum(cost)"], r"'sum\(cost\)' must be about one row, got sum"),
         (
             [COST, "items.item_id=sk"],

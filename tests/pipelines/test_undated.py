@@ -11,8 +11,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from topkin.api.inputs import named_by_columns, prepare_tables
 from topkin.artifacts import lookup, runs, storage
-from topkin.config.load import load_settings
+from topkin.config.load import load_settings, settings_of
 from topkin.config.sections import Settings
 from topkin.ingest.files import ArrowFiles, batches
 from topkin.ingest.prepare import prepare
@@ -175,9 +176,30 @@ def test_validation_is_by_position_and_without_it_what_sells_leads() -> None:
     first = (
         once.group_by("customer", use_threads=False).aggregate([("sku", "first")]).rename_columns(["customer", "sku"])
     )
-    alone = topkin.Recommender(train={"epochs": 0}, purchases=SECTION).fit(
-        first
-    )  # one purchase each, no column of order
+    with pytest.warns(UserWarning, match="go by the order of rows"):
+        section = named_by_columns("purchases", SECTION, first)
+    alone = topkin.Recommender(train={"epochs": 0}, purchases=section).fit(first)  # one purchase each
     best = first.group_by("sku").aggregate([([], "count_all")]).sort_by([("count_all", "descending")])["sku"][0].as_py()
     user = next(u for u, s in zip(*first.to_pydict().values(), strict=True) if s != best)
     assert alone.recommend(user, k=1)["item_id"].to_pylist() == [best]
+
+
+def test_a_column_that_reads_as_a_time_is_no_reason_for_the_order_of_rows() -> None:
+    pytest.importorskip("tensorflow")
+    import topkin
+    from topkin.errors import InputError
+
+    dated = purchases(users=3).append_column("sold", pa.array([AS_OF] * len(purchases(users=3))))
+    with pytest.raises(InputError, match="has no column 'timestamp'"):
+        topkin.Recommender(train={"epochs": 0}, purchases=SECTION).fit(dated)
+
+
+def test_in_memory_nothing_is_held_out_unless_it_is_asked_for() -> None:
+    bought = purchases(users=9)
+    for split, held in (("time", 0), ("last", 9)):
+        section = {"path": "p", **SECTION, "order": "visit_no"}
+        made, _ = prepare_tables(
+            settings_of({"purchases": section, "prepare": {"split": split}}, "t"), {"purchases": bought}, None
+        )
+        assert len(made.heldout["user_id"].unique()) == held
+        assert len(made.events) + len(made.heldout) == len(bought)

@@ -118,7 +118,8 @@ def _known(
         raise InputError("lists are judged beside baselines, which are fitted on purchases, got none: give purchases")
     else:
         table = as_table(purchases, "purchases")
-        settings = settings_of({"purchases": named_by_columns("purchases", {"path": "purchases"}, table)}, "evaluate")
+        section = named_by_columns("purchases", {"path": "purchases"}, table)
+        settings = settings_of({"purchases": section, "prepare": {"split": "time"}}, "evaluate")
         prepared, as_of = prepare_tables(settings, {"purchases": table}, None)
         histories, catalogue = prepared.histories, prepared.catalogue
     history = Interactions.from_histories(histories, catalogue["item_id"], as_of)

@@ -1,5 +1,6 @@
 """Tables and ids as users have them: whatever has an Arrow C stream, prepared as the job prepares files."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Protocol, TypeAlias
@@ -15,14 +16,19 @@ from topkin.errors import InputError
 from topkin.ingest import timestamps
 from topkin.ingest.contract import ROLES, InputSource, Inspection, inspect_table, sources, vector_length
 from topkin.ingest.files import FILE, ROW
+from topkin.ingest.inference.undated import has_time
 from topkin.ingest.joins.read import table_joins
 from topkin.ingest.judging.limits import check_limited_reasons, examples_of, faults_of_rejects
 from topkin.ingest.judging.lookups import Lookup, lookup_rows, lookups_of
 from topkin.ingest.prepare import Prepared, PreparePlan, prepare
 from topkin.ingest.readers import escape_invalid_utf8
+from topkin.ingest.schema_inference import profile_columns
 from topkin.ingest.sql import plain
 from topkin.ingest.values.baskets import file_columns, unnest
 from topkin.ingest.values.findings import value_findings
+
+_LOOKED_AT = 10_000
+"""Rows in which a time is looked for."""
 
 
 class ArrowStream(Protocol):
@@ -68,14 +74,20 @@ def as_ids(values: Ids, kind: pa.DataType, name: str) -> pa.Array:
 def named_by_columns(name: str, section: Mapping[str, Any], table: pa.Table) -> dict[str, Any]:
     """A section of the settings in which each column that the table has under topkin's own name is read.
 
-    Purchases without a column ``timestamp``, of which the section says nothing else, go by the order of their rows.
+    Purchases without a time, of which the section says nothing else, go by the order of their rows, and a warning says
+    so.
     """
     roles = [role for role in ROLES[name] if role != "order"]
     named = {**{role: role for role in roles if role in table.column_names}, **section}
-    if name == "purchases" and "timestamp" not in named and "order" not in named:
-        named["order"] = ROW_ORDER
-    elif named.get("order") is not None and "timestamp" not in section:
+    if named.get("order") is not None and "timestamp" not in section:
         named.pop("timestamp", None)
+    elif name == "purchases" and "timestamp" not in named and not has_time(profile_columns(table.slice(0, _LOOKED_AT))):
+        named["order"] = ROW_ORDER
+        warnings.warn(
+            "purchases have no column timestamp and none that reads as a time: each user's go by the order of rows, "
+            'and what goes by time is off; purchases={"order": "row"} says that this is meant, {"order": NAME} one',
+            stacklevel=3,
+        )
     return named
 
 

@@ -79,7 +79,8 @@ class Recommender:
 
         Args:
             purchases: Any table with the Arrow C stream interface: ``user_id``, ``item_id``, ``timestamp``, and
-                ``quantity``, ``price`` and ``segment`` where there are such columns.
+                ``quantity``, ``price`` and ``segment`` where there are such columns. Without any time the rows of a
+                user are in their order, and a warning says so unless ``purchases.order`` is set.
             items: The catalogue, if there is one: ``item_id``, ``title``, ``category``, ``price``, ``available``,
                 ``vector``.
             users: Users to serve beside those with purchases: ``user_id``, ``segment``.
@@ -107,6 +108,9 @@ class Recommender:
             if name in tables:
                 section = {**values.get(name, {}), "path": name}
                 values[name] = named_by_columns(name, section, tables[name]) if self._by_name else section
+        bought = values["purchases"]
+        if bought.get("order") is not None and "split" not in values.get("prepare", {}):
+            values["prepare"] = {**values.get("prepare", {}), "split": "time"}  # nothing is judged here: all is known
         settings = settings_of(values, "Recommender")
         prepared, moment_of = prepare_tables(settings, tables, None if as_of is None else parse_as_of(as_of, "as_of"))
         self._set(fit_data(settings, prepared, moment_of))

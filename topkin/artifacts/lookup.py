@@ -144,7 +144,8 @@ def user(run: Run, user_id: Id) -> UserView | None:
 
 def has_times(run: Run) -> bool:
     """Whether the purchases have times; else those in the tables stand for positions."""
-    statistics = storage.read_json(storage.join(run.folder("prepare"), "statistics.json"))
+    path = storage.join(run.folder("prepare"), "statistics.json")
+    statistics = storage.read_json(path) if storage.exists(path) else {}
     return bool(statistics.get("times", "dates") == "dates")  # runs of before there was an order do not say
 
 

@@ -27,9 +27,19 @@ OFF: Mapping[str, tuple[str, ...]] = {
 """What is said below the line of each stage, and in the report."""
 
 
+HELD_OUT = {
+    "last": "the last position of each user is held out and unknown to the lists; with prepare.split = 'time' none is, "
+    "and nothing is measured",
+    "time": "nothing is held out, for prepare.split = 'time' asks for dates: all is learned from, nothing is measured",
+}
+
+
 def notes(settings: "Settings", stage: str) -> list[str]:
     """What a person must know of a stage whose purchases have no times; empty where they have."""
-    return [] if settings.timed else lines(settings.purchases.order, stage)
+    if settings.timed:
+        return []
+    held = [HELD_OUT[settings.prepare.split]] if stage == "prepare" and settings.heldout is None else []
+    return [*lines(settings.purchases.order, stage), *held]
 
 
 def lines(order: str | None, *stages: str) -> list[str]:
@@ -45,12 +55,6 @@ def sections(settings: "Settings") -> dict[str, "Section"]:
     """
     prepare, recommend = settings.prepare, settings.recommend
     came = f"got purchases without times (purchases.order = {settings.purchases.order!r})"
-    asked = "split" in prepare.model_fields_set and prepare.split == "time"
-    if asked and settings.heldout is None:
-        raise ValueError(
-            f'prepare.split = "time" holds out what was bought from the as-of date on, {came}: drop it, and the last '
-            "position of each user is held out"
-        )
     if recommend.bought in ("cooldown", "boost"):
         what = "days since a purchase" if recommend.bought == "cooldown" else "a user's own interval"
         raise ValueError(
@@ -62,7 +66,8 @@ def sections(settings: "Settings") -> dict[str, "Section"]:
         if by_time := [name for name in names if name in BASELINES and BASELINES[name].by_time]:
             raise ValueError(f"{key} names {by_time[0]}, which goes by time, {came}: name another")
     baselines = tuple(name for name in settings.evaluate.baselines if not BASELINES[name].by_time)
-    split = "last" if settings.heldout is None else "time"
+    asked = settings.heldout is not None or "split" in prepare.model_fields_set
+    split = prepare.split if asked else "last"
     return {
         "prepare": prepare.model_copy(update={"recent_days": EVER, "split": split}),
         "recommend": recommend.model_copy(update={"personal_recent": 0.0, "personal_due": 0.0}),

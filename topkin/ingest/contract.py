@@ -147,7 +147,7 @@ def _name_faults(source: InputSource, schema: pa.Schema, columns: Sequence[str])
             keys.get(c, expression),
             nearest(c, names),
             listed,
-            _cure_of_missing(source, c, keys.get(c)),
+            f"set {keys[c]} to one of them" if c in keys else "mend the expression",
         )
         for c in columns
         if c not in names
@@ -162,22 +162,14 @@ def _name_faults(source: InputSource, schema: pa.Schema, columns: Sequence[str])
     return faults
 
 
-def _cure_of_missing(source: InputSource, column: str, key: str | None) -> str:
-    if key is None:
-        return "mend the expression"
-    cure = f"set {key} to one of them"
-    if source.name not in ("purchases", "heldout") or column != source.column("timestamp"):
-        return cure
-    return f'{cure}, or, where there are no times, {source.name}.order = "row" or to a column of positions'
-
-
-def _with_parts(source: InputSource, schema: pa.Schema, fault: str) -> str:
-    """A fault, with the expression that makes a missing time of columns for year, month and day."""
+def _time_stand_in(source: InputSource, schema: pa.Schema, fault: str) -> str:
+    """A fault, with what may stand in for a missing time: columns for year, month and day, or an order."""
     column = source.column("timestamp")
-    time = time_expression(schema) if column and fault.startswith(f" has no column {column!r} ") else None
-    return (
-        f"{fault}, or {source.name}.normalise.{bare_or_quoted(column)} = {as_toml(time)}" if column and time else fault
-    )
+    if not column or not fault.startswith(f" has no column {column!r} "):
+        return fault
+    if time := time_expression(schema):
+        return f"{fault}, or {source.name}.normalise.{bare_or_quoted(column)} = {as_toml(time)}"
+    return f'{fault}, or, where there are no times, {source.name}.order = "row" or to a column of positions'
 
 
 def _type_faults(source: InputSource, bound: pa.Schema, lost: Mapping[str, str]) -> list[str]:
@@ -291,7 +283,7 @@ def _check_files(
     bind = cache(source.rules.bound)
     types: dict[str, tuple[pa.DataType, str]] = {}  # and the first file that has it
     for path, schema in schemas_read:
-        broken = [_with_parts(source, schema, fault) for fault in _name_faults(source, schema, columns)]
+        broken = [_time_stand_in(source, schema, fault) for fault in _name_faults(source, schema, columns)]
         known = list(dict.fromkeys([*schema.names, *columns, *source.columns.values()]))
         unknown = source.rules.column_faults(known, sides=source.name in ("purchases", "heldout"))
         faults.extend((path, e) for e in unknown)

@@ -47,7 +47,7 @@ def refuse_overlap(late: int, early: int, as_of: datetime) -> None:
         raise InputError(
             f"what is held out must not come before the as-of date {as_of.isoformat()}, {early:,} rows of heldout.path "
             "do: others' purchases of the same time are learned from; choose an earlier --as-of, or, for data without "
-            "times, give both files a constant one by normalise, heldout's from the as-of date on"
+            "times, set purchases.order and heldout.order"
         )
 
 

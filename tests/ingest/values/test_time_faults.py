@@ -124,7 +124,7 @@ def test_times_before_1975_and_one_second_for_all_are_told() -> None:
     assert "half of the times lie before 1975" in looked_at(list(range(1, 60)))[0][0]
     [found] = looked_at([TIMES[0]] * 60)[0]
     assert "one second for all is no order in time: name the column that holds the time of the sale" in found
-    assert "normalise.order_date = \"TIMESTAMP '2024-01-01' + to_seconds(order_number)\"" in found
+    assert 'set purchases.order = "row", or to a column of numbers that grow with the sales' in found
     assert looked_at([TIMES[0]] * 9)[0] == []
 
 

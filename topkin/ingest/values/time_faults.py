@@ -19,9 +19,8 @@ _1975 = 5 * 365 * _DAY + _DAY
 _1977 = _1975 + 2 * 365 * _DAY + _DAY  # twelve digits of a date, taken for milliseconds, lie in 1976
 _ANOTHER = "name the column that holds the time of the sale, or set {normalise} to an SQL expression that gives it"
 _ORDER = (
-    "name the column that holds the time of the sale; where there is none, a number that grows with the sales makes "
-    """times that keep their order, as {normalise} = "TIMESTAMP '2024-01-01' + to_seconds(order_number)"; and where """
-    """there is no order, {normalise} = "TIMESTAMP '2024-01-01'" says so"""
+    "name the column that holds the time of the sale; where there is none, leave purchases.timestamp out, and set "
+    'purchases.order = "row", or to a column of numbers that grow with the sales'
 )
 HANDFUL = 20
 """Rows of which no more is asked than that they can be read."""
