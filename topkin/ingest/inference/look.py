@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import pyarrow as pa
@@ -14,7 +14,7 @@ from topkin.ingest.cleaning import clean_purchases
 from topkin.ingest.contract import Inspection, inspect
 from topkin.ingest.files import ArrowFiles, Files
 from topkin.ingest.inference.joined import join_tables
-from topkin.ingest.inference.nested import element_columns, flatten_structs, nested_advice, unnest_column
+from topkin.ingest.inference.nested import flatten_structs, nested_advice
 from topkin.ingest.inference.passed import PassedOver, passed_over
 from topkin.ingest.inference.sampling import TableSample, UserSample, sample_table, sample_users, time_spans
 from topkin.ingest.inference.shop import Calendar, Proposal, calendar, propose_bought, repurchases
@@ -34,12 +34,10 @@ from topkin.ingest.schema_inference import (
     SuggestedRule,
     infer_columns,
     is_time_name,
-    name_score,
     profile_columns,
     suggest_normalising,
     suggest_rules,
 )
-from topkin.ingest.values.baskets import list_path
 from topkin.ingest.values.findings import value_findings
 
 KEYS = {"purchases": (*PURCHASE_KEYS, "order"), "items": ITEM_KEYS, "users": USER_KEYS}
@@ -97,7 +95,7 @@ def look(
     """
     files = files or ArrowFiles()
     chosen = chosen_columns(columns)
-    bought = _Sampled(_with_baskets(sample_table("purchases", purchases, files), chosen["purchases"]))
+    bought = _Sampled(sample_table("purchases", purchases, files))
     catalogue = _Sampled(sample_table("items", items, files)) if items else None
     customers = _Sampled(sample_table("users", users, files)) if users else None
     item_columns = None
@@ -140,22 +138,6 @@ def chosen_columns(columns: Sequence[str]) -> dict[str, dict[str, str]]:
             )
         chosen[section][key] = column
     return chosen
-
-
-def _with_baskets(sample: TableSample, chosen: Mapping[str, str]) -> TableSample:
-    """The sample with the elements of a list as rows, where these are the items and no column is."""
-    path, rows = list_path(chosen.get("item_id", "")), sample.rows
-    lists = {c: element_columns(c, rows.schema.field(c).type) for c in rows.column_names}
-    lists = {c: elements for c, elements in lists.items() if elements}
-    if path is not None and path.column in lists:
-        return replace(sample, rows=unnest_column(rows, path.column))
-    flat, _ = flatten_structs(rows)
-    if "item_id" in chosen or not lists or _likely_item(profile_columns(flat), sure=True) is not None:
-        return sample
-    best = max(lists, key=lambda c: max(name_score("item_id", element) for element in lists[c]))
-    unnested = unnest_column(rows, best)
-    found = _likely_item(profile_columns(flatten_structs(unnested).rows), sure=True)
-    return replace(sample, rows=unnested) if found in lists[best] else sample
 
 
 class _Sampled:
@@ -260,16 +242,12 @@ def _read_purchases(table: TableLook, inspection: Inspection, clock: datetime, f
     return PurchasesLook(users, bought, days, shares, inspection.earliest, inspection.latest, faults=faults)
 
 
-def _likely_item(table: Sequence[ColumnProfile], *, sure: bool = False) -> str | None:
-    """The column of purchases that is the item by name and content, before a catalogue is asked; None for none.
-
-    sure: none that is the last one left.
-    """
+def _likely_item(table: Sequence[ColumnProfile]) -> str | None:
+    """The column of purchases that is the item by name and content, before a catalogue is asked; None for none."""
     try:
-        inferred = infer_columns(table, ("user_id", "item_id"))
+        return _column(infer_columns(table, ("user_id", "item_id")), "item_id")
     except InputError:
         return None
-    return _column([c for c in inferred if not (sure and c.sure == "a guess")], "item_id")
 
 
 def _column(inferred: Sequence[InferredColumn] | None, key: str) -> str | None:

@@ -3,17 +3,13 @@
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from topkin.artifacts.ids import storage
 from topkin.ingest.sql import quoted_if_needed
-from topkin.ingest.values.baskets import PLACE, unnest
-from topkin.ingest.values.type_cures import is_list
 
 _DEPTH = 3
-_ELEMENTS = 200_000  # of a list's elements that are looked at, about
 
 
 class Flattened(NamedTuple):
@@ -47,28 +43,6 @@ def _fields(values: pa.ChunkedArray, names: tuple[str, ...]) -> Iterator[tuple[t
         yield names, values
 
 
-def element_columns(name: str, kind: pa.DataType) -> list[str]:
-    """What names the flat values of a list's elements, as in ``items[].sku``; none for other types."""
-    return list(_inside(storage(kind).value_type, f"{name}[]")) if is_list(kind) else []
-
-
-def _inside(kind: pa.DataType, name: str) -> Iterator[str]:
-    kind = storage(kind)
-    if pa.types.is_struct(kind) and name.count(".") < _DEPTH:
-        for field in kind:
-            yield from _inside(field.type, f"{name}.{field.name}")
-    elif not pa.types.is_nested(kind):
-        yield name
-
-
-def unnest_column(rows: pa.Table, name: str) -> pa.Table:
-    """The rows, or some from all over, with the elements of a list in its place, a row for each."""
-    elements = pc.sum(pc.list_value_length(rows[name])).as_py() or 0
-    rows = rows.take(pa.array(np.arange(0, len(rows), 1 + elements // _ELEMENTS)))
-    columns = [*(c for c in rows.column_names if c != name), *element_columns(name, rows.schema.field(name).type)]
-    return unnest(rows, columns).drop_columns([PLACE])
-
-
 def nested_advice(name: str, kind: pa.DataType) -> str:
     """What a nested column is, and what would read it."""
     kind = storage(kind)
@@ -78,8 +52,7 @@ def nested_advice(name: str, kind: pa.DataType) -> str:
     if pa.types.is_map(kind):
         return f"{kind}: an expression reads a key, as in {quoted_if_needed(name)}['key']"
     if pa.types.is_struct(storage(kind.value_type)):
-        shown = ", ".join(element_columns(name, kind)[:3])
-        return f"a list of structs: if it is a basket of items, purchases.item_id reads one of {shown}"
+        return f"a list of structs: write a row for each of them, with unnest({quoted_if_needed(name)}) in SQL"
     if pa.types.is_floating(storage(kind.value_type)):
         return f"{kind}: as vectors of the items' content, items.vector reads it"
     return f'{kind}: if it is a basket of items, purchases.item_id "{name}[]" reads it'

@@ -10,9 +10,7 @@ from topkin.ingest.sql import query
 FEW = 0.01
 """Share of ids above the largest int64 up to which they break their rows alone."""
 _INT64 = pa.scalar(2**63 - 1, pa.uint64())
-_EXPORT = (
-    "write the ids as integers or strings where they are exported: no expression brings back what is lost"
-)
+_EXPORT = "write the ids as integers or strings where they are exported: no expression brings back what is lost"
 EXACT = {16: 2**11, 32: 2**24, 64: 2**53}
 """By the bits of a float: the largest of which all smaller whole numbers are floats too."""
 

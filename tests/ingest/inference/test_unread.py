@@ -1,4 +1,4 @@
-"""init on purchases whose items are the elements of a list, and on columns whose values no key reads as they are."""
+"""init on columns that their name speaks for and whose values are not read as they are."""
 
 from datetime import datetime
 from pathlib import Path
@@ -22,41 +22,6 @@ def looked_at(folder: Path, columns: dict[str, object], *chosen: str) -> ShopLoo
     path = str(folder / "p.parquet")
     pq.write_table(pa.table(columns), path)
     return look(path, None, None, chosen, CLOCK)
-
-
-def baskets(element: object) -> list[list[object]]:
-    return [[element(int(i) + j) for j in range(n % 4)] for n, i in enumerate(ITEMS)]  # type: ignore[operator]
-
-
-@pytest.mark.parametrize(
-    ("name", "element", "columns"),
-    [
-        ("items", lambda i: f"s{i}", {"item_id": "items[]"}),
-        ("products", lambda i: i, {"item_id": "products[]"}),
-        (
-            "lines",
-            lambda i: {"sku": f"s{i}", "qty": 2, "unit_price": i % 7 + 0.5},
-            {"item_id": "lines[].sku", "quantity": "lines[].qty", "price": "lines[].unit_price"},
-        ),
-        ("lines", lambda i: {"product": {"id": f"s{i}"}, "qty": 1}, {"item_id": "lines[].product.id"}),
-    ],
-)
-def test_the_elements_of_a_list_are_the_items(tmp_path, name, element, columns):
-    shop = looked_at(tmp_path, {"customer": USERS, "ordered_at": TIMES, name: baskets(element)})
-    assert columns.items() <= {c.key: c.column for c in shop.tables[0].columns}.items()
-    assert not shop.findings
-    empty = sum(n % 4 == 0 for n in range(N))
-    rows = sum(max(n % 4, 1) for n in range(N))
-    assert shop.purchases is not None
-    assert dict(shop.purchases.rejected) == {f"{name} is null or an empty list": pytest.approx(empty / rows)}
-
-
-def test_a_list_beside_a_column_of_items_is_passed_over(tmp_path):
-    shop = looked_at(
-        tmp_path, {"customer": USERS, "sku": ITEMS, "ordered_at": TIMES, "related_items": baskets(lambda i: f"s{i}")}
-    )
-    assert shop.tables[0].column("item_id") == "sku"
-    assert [p.column for p in shop.tables[0].passed] == ["related_items"]
 
 
 @pytest.mark.parametrize(
