@@ -8,6 +8,7 @@ from datetime import datetime
 import pyarrow as pa
 
 from topkin.config.purchases import ROW_ORDER
+from topkin.config.sections import PrepareSettings
 from topkin.errors import ConfigError, InputError, TopkinError
 from topkin.ingest.cleaning import clean_purchases
 from topkin.ingest.contract import Inspection, inspect
@@ -21,12 +22,13 @@ from topkin.ingest.inference.columns import (
     SuggestedRule,
     chained,
     infer_columns,
+    is_time_name,
     profile_columns,
     suggest_normalising,
     suggest_rules,
 )
 from topkin.ingest.inference.joined import join_tables
-from topkin.ingest.inference.nested import flatten_structs, list_of_items, unnest_list
+from topkin.ingest.inference.nested import flatten_structs, list_of_items, nested_advice, unnest_list
 from topkin.ingest.inference.passed import PassedOver, passed_over
 from topkin.ingest.inference.sampling import TableSample, UserSample, sample_table, sample_users, time_spans
 from topkin.ingest.inference.shop import Calendar, Proposal, calendar, propose_bought, repurchases
@@ -34,6 +36,7 @@ from topkin.ingest.inference.states import suggest_states
 from topkin.ingest.inference.tables import TableLook
 from topkin.ingest.inference.undated import chosen_order, has_time, infer_order, time_of_parts
 from topkin.ingest.inference.values import infer_price, suggest_fields, suggest_values
+from topkin.ingest.judging.limits import examples_of, faults_of_rejects, limits_to_propose
 from topkin.ingest.positions import with_times
 from topkin.ingest.rules import Rules
 from topkin.ingest.values.baskets import list_path, unnest
@@ -49,7 +52,8 @@ class PurchasesLook:
     """What the purchases of a sample of users say, read as ``prepare`` reads them.
 
     rejected: share of the sample's rows by reason. first, last: as the files' statistics say, None where they do not.
-    order: the column, or ``row``, by which they go where they have no times.
+    order: the column, or ``row``, by which they go where they have no times. faults: what ``check`` will refuse, where
+    more is rejected than it allows.
     """
 
     users: UserSample
@@ -59,6 +63,7 @@ class PurchasesLook:
     first: datetime | None = None
     last: datetime | None = None
     order: str | None = None
+    faults: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -123,6 +128,7 @@ def look(
             inspection = inspect(joined.tables[0].source(), files, joined.tables[0].sample.read)
             findings = list(value_findings(inspection, _read(joined.tables[0].sample.rows, inspection), clock))
             said = None if findings else _read_purchases(joined.tables[0], inspection, clock, files)
+            findings += [InputError(fault) for fault in said.faults] if said else []
         except TopkinError as e:
             findings = [e]
     return ShopLook(joined.tables, said, joined.lines, findings)
@@ -173,7 +179,7 @@ class _Sampled:
 
     def has_time(self) -> bool:
         """Whether some column is a time, or some together make one, which is then a column."""
-        timed = has_time(self.profiles)
+        timed = has_time(self.profiles) or any(map(is_time_name, self.nested()))
         if not timed and (time := time_of_parts(self.rows)):
             self.rows, self.expressions = (
                 self.rows.append_column("timestamp", time.values),
@@ -190,6 +196,11 @@ class _Sampled:
         """The rules of a column that says what became of a row."""
         return suggest_states([p for p in self.profiles if p.name == column], self.rows, ())
 
+    def nested(self) -> dict[str, pa.DataType]:
+        """The columns that no profile is of."""
+        known = {profile.name for profile in self.profiles}
+        return {field.name: field.type for field in self.rows.schema if field.name not in known}
+
     def passed(self, columns: Sequence[InferredColumn], rules: Sequence[SuggestedRule]) -> list[PassedOver]:
         """The columns of the files that neither a key nor a rule reads."""
         source = Rules.of("", {}, {str(n): rule.expression for n, rule in enumerate(rules)})
@@ -202,7 +213,12 @@ def _purchases(sampled: _Sampled, chosen: Mapping[str, str], partner: pa.Chunked
     by_order = "timestamp" not in chosen and ("order" in chosen or not sampled.has_time())
     wanted = [key for key in PURCHASE_KEYS if not (by_order and key == "timestamp")]
     named = {key: name for key, name in chosen.items() if key != "order"}
-    columns = infer_columns(sampled.profiles, wanted, chosen=named, partner=partner)
+    nested = sampled.nested()
+    try:
+        columns = infer_columns(sampled.profiles, wanted, chosen=named, partner=partner, nested=nested)
+    except InputError as e:
+        told = "; ".join(f"{name}, {nested_advice(name, kind)}" for name, kind in nested.items())
+        raise InputError(f"{e}; nested ones are {told}" if told else str(e)) from e
     columns = [c for c in columns if c.key != "segment" or c.sure == "said" or not sampled.states(c.column)]
     numbers: list[SuggestedRule] = []
     if by_order:
@@ -255,16 +271,19 @@ def _read_purchases(table: TableLook, inspection: Inspection, clock: datetime, f
     events, rejects = clean_purchases(users.rows, source, clock, row_hashes=False)
     reasons = Counter(rejects["reason"].to_pylist())
     shares = {reason: n / len(users.rows) for reason, n in reasons.most_common()} if len(users.rows) else {}
+    own = {reason: float(limit) for reason, limit in limits_to_propose(source, shares).items()}
+    limits, examples = PrepareSettings(max_reject_share_by_reason=own), examples_of(rejects, source)
+    faults = faults_of_rejects(source, reasons, len(users.rows), limits, examples)
     every = users.read == users.total
     if not source.timed:
         events = with_times(events, clock)
     bought = propose_bought(repurchases(events), whole=every, timed=source.timed) if len(events) else None
     if not source.timed:
-        return PurchasesLook(users, bought, None, shares, order=source.column("order") or ROW_ORDER)
+        return PurchasesLook(users, bought, None, shares, order=source.column("order") or ROW_ORDER, faults=faults)
     column = source.columns["timestamp"]
     made = column in {rule.key for rule in table.normalise}
     days = calendar(events["timestamp"], None if every or made else time_spans(table.sample.footers, column))
-    return PurchasesLook(users, bought, days, shares, inspection.earliest, inspection.latest)
+    return PurchasesLook(users, bought, days, shares, inspection.earliest, inspection.latest, faults=faults)
 
 
 def _read(rows: pa.Table, inspection: Inspection) -> pa.Table:
@@ -274,7 +293,7 @@ def _read(rows: pa.Table, inspection: Inspection) -> pa.Table:
 
 def _likely_item(table: Sequence[ColumnProfile], chosen: Mapping[str, str]) -> str | None:
     """The column of purchases that is the item by name and content, before a catalogue is asked; None for none."""
-    user = {"user_id": chosen["user_id"]} if "user_id" in chosen else {}
+    user = {key: name for key, name in chosen.items() if key == "user_id" and name in {c.name for c in table}}
     try:
         return _column(infer_columns(table, ("user_id", "item_id"), chosen=user), "item_id")
     except InputError:
