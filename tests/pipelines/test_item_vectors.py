@@ -107,8 +107,8 @@ def test_without_the_key_the_catalogue_has_no_vectors(tmp_path: Path) -> None:
     [
         (
             [pa.array(["x"])],
-            "column 'emb' (items.vector) must be a list of floats, got string: set items.normalise.emb to an SQL "
-            "expression that gives a list of floats",
+            "column 'emb' (items.vector) must be a list of floats, got string: name a column of lists, or leave vector "
+            "out, or set items.normalise.emb to an SQL expression that gives such values",
         ),
         ([pa.array([[1, 2]], pa.list_(pa.int64()))], "must be a list of floats, got list<element: int64>"),
         (
