@@ -89,7 +89,8 @@ def infer_order(rows: pa.Table, columns: Sequence[InferredColumn]) -> Order:
             best = found if best is None or found[0] > best[0] else best
     if best is not None:
         return best[1]
-    return Order(InferredColumn("order", ROW_ORDER, "no column reads as a time or an order: files and rows in theirs"))
+    why = "no column reads as a time or an order: files by name and their rows, if that is how they were sold"
+    return Order(InferredColumn("order", ROW_ORDER, why, "a guess"))
 
 
 def chosen_order(name: str, rows: pa.Table) -> Order:
