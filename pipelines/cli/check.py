@@ -65,6 +65,7 @@ class CheckedInput:
     rows: int = 0
     looked_at: int = 0
     passed_over: str = ""
+    notes: Sequence[str] = ()
     columns: Sequence[CheckedColumn] = ()
     expressions: Sequence[CheckedExpression] = ()
     rejects: Sequence[CheckedReason] = ()
@@ -124,11 +125,11 @@ def _shown(inspection: Inspection, result: Judged | None) -> CheckedInput:
     source, types = inspection.source, {f.name: f.type for f in inspection.schema}
     made = {column for column, _ in source.rules.normalise}
     nulls = result.nulls if result else {}
-    columns = []
+    columns, time = [], source.column("timestamp")
+    is_own = time in types and time not in made
+    note = zone_note(types[time]) if time is not None and is_own else ""
     for role, c in source.columns.items():
         t = str(types[c]) if c in types else ("made by normalise" if c in made else "missing")
-        if role == "timestamp" and c in types and c not in made and (note := zone_note(types[c])):
-            t += f", {note}"
         columns.append(CheckedColumn(role, c, t, nulls.get(c)))
     mapped = {*source.columns.values()}
     columns += [CheckedColumn("", c, str(types.get(c, "")), None) for c in inspection.columns if c not in mapped]
@@ -146,6 +147,7 @@ def _shown(inspection: Inspection, result: Judged | None) -> CheckedInput:
         rows=inspection.rows,
         looked_at=result.rows if result else 0,
         passed_over=inspection.passed_over,
+        notes=[f"{time}: {note}"] if note else [],
         columns=columns,
         expressions=expressions,
         rejects=reasons,
@@ -163,6 +165,8 @@ def _print(inputs: Sequence[CheckedInput], lines: Sequence[str], as_of: datetime
 
     for seen in inputs:
         console.print(_table(seen))
+        for note in seen.notes:
+            console.print(note, highlight=False, markup=False)
         if seen.passed_over:
             say(f"{seen.name}: {seen.passed_over}")
         if seen.rejects:

@@ -1,6 +1,7 @@
 """``topkin init``: look at the user's Parquet, say what each column seems to be, write a configuration."""
 
 import json
+import shlex
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,6 +10,7 @@ from topkin.errors import ConfigError
 from topkin.ingest.inference.look import ShopLook, look
 from topkin.ingest.inference.tables import TableLook
 from topkin.ingest.inference.written import configuration, days_in_words
+from topkin.pipelines.cli.commands import CONFIG
 
 SHOWN_NAMES = 6
 """Columns passed over that are named on the screen."""
@@ -97,7 +99,9 @@ def _tell(shop: ShopLook, output: Path, clock: datetime, *, everything: bool) ->
         grid.add_row(Text(name, style="bold"), Text(text))
     console.print(grid)
     rest = "" if everything else "; --all tells and writes the rest"
-    console.print(f"wrote {output}{rest}. Next: topkin check --config {output}", highlight=False, markup=False)
+    named = [] if output == Path(CONFIG) else ["--config", str(output)]
+    for line in (f"wrote {output}{rest}", f"Next: {shlex.join(['topkin', 'check', *named])}"):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _lines(shop: ShopLook, clock: datetime, *, everything: bool) -> Iterator[tuple[str, str]]:

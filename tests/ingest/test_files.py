@@ -1,4 +1,5 @@
 import io
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -81,3 +82,11 @@ def test_a_large_row_group_is_read_piece_by_piece(tmp_path: Path, monkeypatch: p
     assert pa.concat_tables(tables)["n"].equals(table["n"])
     assert max(asked) < 100_000 < table.nbytes
     assert min(asked) >= 0
+
+
+def test_int96_times_beyond_those_of_nanoseconds_are_themselves(tmp_path: Path) -> None:
+    times = [datetime(1, 1, 1), datetime(1600, 5, 6), datetime(2024, 4, 2, 8, 22, 18, 5), datetime(9999, 12, 31), None]
+    path = str(tmp_path / "f.parquet")
+    pq.write_table(pa.table({"t": times}), path, use_deprecated_int96_timestamps=True)
+    [rows] = batches("purchases", File(path, 0), ArrowFiles(), ["t"], rows=10)
+    assert rows["t"].to_pylist() == times

@@ -163,7 +163,7 @@ def test_case_that_tells_ids_apart_is_kept() -> None:
 def test_whole_floats_become_integers() -> None:
     table = pa.table({"user": [17850.0, None, 12.0]})
     [cure] = suggest_normalising(table, [InferredColumn("user_id", "user", "")])
-    assert cure.expression == 'CAST("user" AS BIGINT)'
+    assert cure.expression == 'TRY_CAST("user" AS BIGINT)'
 
 
 def test_names_are_split_into_words() -> None:

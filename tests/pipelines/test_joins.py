@@ -157,7 +157,9 @@ def test_lists_whose_ids_the_shop_does_not_know_are_told(
     assert main([*asked, "recommend.allow=some.parquet"]) == 0
     assert "50.0 % of the ids of recommend.allow (1 of 2) are items of the shop" in capsys.readouterr().out
     assert main([*asked, "recommend.allow=none.parquet"]) == 3
-    assert "0 % of the ids of recommend.allow (0 of 3) are items of the shop, so that" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "0 % of the ids of recommend.allow (0 of 3) are items of the shop, so that" in err
+    assert err.strip().endswith("write the list with ids of the purchases or of the catalogue")
     assert main([*asked, "recommend.allow=zeros.parquet"]) == 3
     assert "they differ in leading zeros: write the list with the ids as the purchases" in capsys.readouterr().err
     assert main(["check", "--as-of", "2024-10-02", "--set", "recommend.deny=none.parquet"]) == 3

@@ -130,7 +130,10 @@ def _name_faults(source: InputSource, schema: pa.Schema, columns: Sequence[str])
     names = schema.names
     own = [n for n in names if list_path(n) is None]
     if lists := several_lists(columns, own):
-        return [f": one list of a row can become rows, got {' and '.join(lists)}: write them as one list of structs"]
+        one, other = lists[:2]
+        zipped = f"list_transform({one}, (e, i) -> {{'{one}': e, '{other}': {other}[i]}})"
+        cure = f"write them as one list of structs, as DuckDB's {zipped} makes it, or leave one out"
+        return [f": one list of a row can become rows, got {' and '.join(lists)}: {cure}"]
     if wrong := [text for c in columns if c not in names and (text := missing_path(c, schema)) is not None]:
         return [f": {text}" for text in wrong]
     keys = {c: f"{source.name}.{r}" for r, c in source.columns.items()}

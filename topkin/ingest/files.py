@@ -138,7 +138,7 @@ def opened(source: str, path: str, files: Files) -> Iterator[pq.ParquetFile]:
         with files.open(path) as handle:
             try:
                 how = {"page_checksum_verification": True, "pre_buffer": False, "buffer_size": READ_BYTES}
-                file = pq.ParquetFile(handle, **how)
+                file = pq.ParquetFile(handle, coerce_int96_timestamp_unit="us", **how)
             except (OSError, pa.ArrowInvalid) as e:
                 handle.seek(0)
                 start = handle.read(16)

@@ -4,7 +4,7 @@ Every answer comes with its reason; nothing is inferred that neither name nor co
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
@@ -59,6 +59,10 @@ PURCHASE_KEYS, ITEM_KEYS, USER_KEYS = (
     for name in ("purchases", "items", "users")
 )
 REQUIRED_KEYS = ("user_id", "item_id", "timestamp")
+
+
+_TIME_NAMES = {"timestamp", "datetime", "date", "time"}
+_PARTS_OF_DAY = 24
 
 
 @dataclass(frozen=True)
@@ -156,6 +160,7 @@ def infer_columns(
     *,
     chosen: Mapping[str, str] | None = None,
     partner: pa.ChunkedArray | None = None,
+    nested: Collection[str] = (),
 ) -> list[InferredColumn]:
     """The column of each wanted key, each column at most once, best first; keys without one are left out.
 
@@ -164,6 +169,7 @@ def infer_columns(
         wanted: the keys to find columns for.
         chosen: columns that the user named, by key.
         partner: values of ``item_id`` (or of ``user_id``) in another table.
+        nested: further columns that the user may name, whose cure ``check`` tells.
 
     Raises:
         ConfigError: where a chosen column is not there.
@@ -172,7 +178,7 @@ def infer_columns(
     profiles = {column.name: column for column in table}
     inferred: dict[str, InferredColumn] = {}
     for key, name in (chosen or {}).items():
-        if name not in profiles:
+        if name not in profiles and not (key in REQUIRED_KEYS and name in nested):
             raise ConfigError(f"--column {key}={name}: there is no column {name!r}, the columns are {_listed(table)}")
         inferred[key] = InferredColumn(key, name, "you said so", "said")
     scored = []
@@ -199,6 +205,8 @@ def infer_columns(
             if len(rest) == 1:
                 why = f"{content_score(key, rest[0])[1]}; the only other column that looks like an id"
                 inferred[key] = InferredColumn(key, rest[0].name, why, "a guess")
+    if "timestamp" in wanted and "timestamp" not in inferred and (named := unread_time(table)):
+        inferred["timestamp"] = InferredColumn("timestamp", named, "by its name; no value is read as a time", "a guess")
     missing = [key for key in wanted if key in REQUIRED_KEYS and key not in inferred]
     if missing:
         raise InputError(
@@ -206,10 +214,25 @@ def infer_columns(
             f"the columns are {_listed(table)}"
         )
     for key in REQUIRED_KEYS:  # rows without them need no rule
-        if key in inferred and (nulls := profiles[inferred[key].column].nulls):
-            share = nulls / profiles[inferred[key].column].rows
+        named = inferred[key].column if key in inferred else None
+        if named in profiles and (nulls := profiles[named].nulls):
+            share = nulls / profiles[named].rows
             inferred[key] = replace(inferred[key], why=f"{inferred[key].why}; {share:.1%} null, rejected as such")
     return [inferred[key] for key in wanted if key in inferred]
+
+
+def unread_time(table: Sequence[ColumnProfile]) -> str | None:
+    """The column that its name calls a time, of texts or times of day that are not read as such; None for none."""
+    for column in table:
+        of_day, text = pa.types.is_time(column.type), value_kind(column.type) in ("text", "binary")
+        if is_time_name(column.name) and (of_day or (text and column.distinct > _PARTS_OF_DAY)):
+            return column.name
+    return None
+
+
+def is_time_name(name: str) -> bool:
+    """Whether a name says that the column is the time of the purchase."""
+    return bool(_TIME_NAMES & set(name_words(name))) and name_score("timestamp", name) > 0
 
 
 def _against(key: str, column: ColumnProfile, wanted: Sequence[str]) -> float:

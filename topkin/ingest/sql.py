@@ -322,6 +322,8 @@ class Expression:
                 f"names a column {name!r}, which is not there{nearest(name, rows.column_names)}; the columns are "
                 f"{_listed(rows.column_names)}"
             )
+        if re.search(r"__(pre|post)fix\"? does not exist", words):
+            return "is no expression that SQL can read: look at its signs"
         if missing := re.search(r"Function with name \"?(.+?)\"? does not exist", words):
             return f"calls a function {missing[1]!r} that DuckDB does not have{nearest(missing[1], _functions()[2])}"
         if missing := re.search(r"(Type|Collation) with name \"?(.+?)\"? does not exist", words):

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from topkin.ingest.joins import spelling
 from topkin.ingest.joins.measure import IdCounts
 from topkin.ingest.joins.spelling import Merging, Spelling, suggest_join
 from topkin.ingest.sql import query
@@ -35,6 +36,7 @@ MISSES: dict[str, tuple[list[Any], Callable[[Any], Any], str]] = {
     "a number": (NUMBERS, int, "numbers against texts"),
     "a number of filled texts": ([n.zfill(6) for n in NUMBERS], int, "leading zeros"),
     "a text of a number": (list(range(1, 60)), lambda v: str(v).zfill(8), "numbers against texts"),
+    "braces": (UPPER, lambda v: "{" + v + "}", "braces around"),
     "bytes": (UPPER, str.encode, "bytes against texts"),
     "hexadecimal": ([bytes([n, 255, n]) for n in range(60)], bytes.hex, "bytes against texts"),
 }
@@ -151,3 +153,12 @@ def test_nothing_is_suggested_where_no_spelling_mends(left: list[Any], right: li
 def test_one_mended_among_very_many_is_not_worth_a_line() -> None:
     ids = [f"a{n}" for n in range(1000)]
     assert suggest_join(counts([*ids, "B1"]), counts([*ids, "b1"])) is None
+
+
+def test_of_very_many_ids_some_tell_the_spelling(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spelling, "RIGHT_LOOKED_AT", 500)
+    left, right = counts([f"s{n}" for n in range(20_000)]), counts([f" S{n}" for n in range(20_000)])
+    found = suggest_join(left, right)
+    assert isinstance(found, Spelling)
+    assert found.shared.all()
+    keeps_its_promise(found, left, right)

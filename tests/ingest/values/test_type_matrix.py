@@ -46,6 +46,9 @@ COLUMNS: dict[str, pa.Array] = {
     "list": pa.array([[1, 2], [3], [], None], pa.list_(pa.int64())),
     "list of struct": pa.array([[{"sku": "a"}], [], None, [{"sku": "b"}]], pa.list_(pa.struct([("sku", pa.string())]))),
     "struct": pa.array([{"id": s} for s in SECONDS]),
+    "struct of struct": pa.array([{"of": {"the id": s}} for s in SECONDS]),
+    "list of list": pa.array([[[s]] for s in SECONDS]),
+    "struct of list": pa.array([{"all": [s, 1]} for s in SECONDS]),
     "map": pa.array([[("key", s)] for s in SECONDS], pa.map_(pa.string(), pa.int64())),
 }
 READ = {
@@ -56,7 +59,7 @@ READ = {
 }  # fmt: skip
 READ["item_id"] = READ["user_id"]
 NO_CURE = {
-    "user_id": {"double above 2**53", "bool", "null", "duration", "list", "list of struct"},
+    "user_id": {"double above 2**53", "bool", "null", "duration", "list"},
     "item_id": {"double above 2**53", "bool", "null", "duration"},
     "timestamp": {"int8", "uint64", "half", "decimal256", "binary", "fixed binary", "bool", "null",
                   "time64", "list", "list of struct"},

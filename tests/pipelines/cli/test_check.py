@@ -60,9 +60,21 @@ def test_good_inputs_are_shown_with_types_rules_and_what_these_reject(
     assert "rule returned │ qty > 0 │ SQL │ 25.0% rejected" in out
     assert "normalise item_id │ upper(item_id) │ SQL" in out
     assert "timestamp │ timestamp │ timestamp[us]" in out
+    assert out.count("without a zone taken as UTC") == 1
     assert "unused" not in out
     assert "all is well" in out
     assert not (folder / "out").exists()
+
+
+def test_notes_stand_below_the_table_whose_rows_stay_one_line(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["check"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert all(len(line) <= 80 for line in lines if "│" in line)
+    assert not [line for line in lines if line.startswith("│           │") and "zone" in line]
+    assert any(line.startswith("timestamp: without a zone taken as UTC") for line in lines)
 
 
 def test_json_holds_the_same(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -40,7 +40,7 @@ def shop(tmp_path: Path) -> Path:
 def test_the_written_file_loads_and_names_the_columns(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = shop / "topkin.toml"
     assert main(["init", f"{shop}/sales", "--items", f"{shop}/goods.parquet", "-o", str(config)]) == 0
-    assert "topkin check --config" in capsys.readouterr().out
+    assert f"Next: topkin check --config {config}\n" in capsys.readouterr().out  # unbroken, however long
     loaded = load_settings(config, env={})
     assert loaded.purchases.path == str(shop / "sales")
     assert (loaded.purchases.user_id, loaded.purchases.item_id) == ("Customer ID", "sku")
@@ -49,6 +49,14 @@ def test_the_written_file_loads_and_names_the_columns(shop: Path, capsys: pytest
     assert loaded.items is not None
     assert loaded.items.title == "name"
     assert loaded.items.normalise == {"name": "trim(name)"}
+
+
+def test_the_next_command_names_no_configuration_that_is_found_without(
+    shop: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(shop)
+    assert main(["init", "sales"]) == 0
+    assert "Next: topkin check\n" in capsys.readouterr().out
 
 
 def test_every_guess_carries_a_comment_and_paths_are_relative(shop: Path) -> None:

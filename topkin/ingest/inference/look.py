@@ -8,12 +8,13 @@ from datetime import datetime
 import pyarrow as pa
 
 from topkin.config.purchases import ROW_ORDER
+from topkin.config.sections import PrepareSettings
 from topkin.errors import ConfigError, InputError, TopkinError
 from topkin.ingest.cleaning import clean_purchases
 from topkin.ingest.contract import Inspection, inspect
 from topkin.ingest.files import ArrowFiles, Files
 from topkin.ingest.inference.joined import join_tables
-from topkin.ingest.inference.nested import flatten_structs
+from topkin.ingest.inference.nested import flatten_structs, nested_advice
 from topkin.ingest.inference.passed import PassedOver, passed_over
 from topkin.ingest.inference.sampling import TableSample, UserSample, sample_table, sample_users, time_spans
 from topkin.ingest.inference.shop import Calendar, Proposal, calendar, propose_bought, repurchases
@@ -21,6 +22,7 @@ from topkin.ingest.inference.states import suggest_states
 from topkin.ingest.inference.tables import TableLook
 from topkin.ingest.inference.undated import chosen_order, has_time, infer_order, time_of_parts
 from topkin.ingest.inference.values import infer_price, suggest_fields, suggest_values
+from topkin.ingest.judging.limits import examples_of, faults_of_rejects, limits_to_propose
 from topkin.ingest.positions import with_times
 from topkin.ingest.rules import Rules
 from topkin.ingest.schema_inference import (
@@ -31,6 +33,7 @@ from topkin.ingest.schema_inference import (
     InferredColumn,
     SuggestedRule,
     infer_columns,
+    is_time_name,
     profile_columns,
     suggest_normalising,
     suggest_rules,
@@ -46,7 +49,8 @@ class PurchasesLook:
     """What the purchases of a sample of users say, read as ``prepare`` reads them.
 
     rejected: share of the sample's rows by reason. first, last: as the files' statistics say, None where they do not.
-    order: the column, or ``row``, by which they go where they have no times.
+    order: the column, or ``row``, by which they go where they have no times. faults: what ``check`` will refuse, where
+    more is rejected than it allows.
     """
 
     users: UserSample
@@ -56,6 +60,7 @@ class PurchasesLook:
     first: datetime | None = None
     last: datetime | None = None
     order: str | None = None
+    faults: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -113,6 +118,7 @@ def look(
             inspection = inspect(joined.tables[0].source(), files)
             findings = list(value_findings(inspection, joined.tables[0].sample.rows, clock))
             said = None if findings else _read_purchases(joined.tables[0], inspection, clock, files)
+            findings += [InputError(fault) for fault in said.faults] if said else []
         except TopkinError as e:
             findings = [e]
     return ShopLook(joined.tables, said, joined.lines, findings)
@@ -144,7 +150,7 @@ class _Sampled:
 
     def has_time(self) -> bool:
         """Whether some column is a time, or some together make one, which is then a column."""
-        timed = has_time(self.profiles)
+        timed = has_time(self.profiles) or any(map(is_time_name, self.nested()))
         if not timed and (time := time_of_parts(self.rows)):
             self.rows, self.expressions = (
                 self.rows.append_column("timestamp", time.values),
@@ -157,6 +163,11 @@ class _Sampled:
             return True
         return timed
 
+    def nested(self) -> dict[str, pa.DataType]:
+        """The columns that no profile is of."""
+        known = {profile.name for profile in self.profiles}
+        return {field.name: field.type for field in self.rows.schema if field.name not in known}
+
     def passed(self, columns: Sequence[InferredColumn], rules: Sequence[SuggestedRule]) -> list[PassedOver]:
         """The columns of the files that neither a key nor a rule reads."""
         source = Rules.of("", {}, {str(n): rule.expression for n, rule in enumerate(rules)})
@@ -168,7 +179,12 @@ def _purchases(sampled: _Sampled, chosen: Mapping[str, str], partner: pa.Chunked
     by_order = "timestamp" not in chosen and ("order" in chosen or not sampled.has_time())
     wanted = [key for key in PURCHASE_KEYS if not (by_order and key == "timestamp")]
     named = {key: name for key, name in chosen.items() if key != "order"}
-    columns = infer_columns(sampled.profiles, wanted, chosen=named, partner=partner)
+    nested = sampled.nested()
+    try:
+        columns = infer_columns(sampled.profiles, wanted, chosen=named, partner=partner, nested=nested)
+    except InputError as e:
+        told = "; ".join(f"{name}, {nested_advice(name, kind)}" for name, kind in nested.items())
+        raise InputError(f"{e}; nested ones are {told}" if told else str(e)) from e
     numbers: list[SuggestedRule] = []
     if by_order:
         order = chosen_order(chosen["order"], sampled.rows) if "order" in chosen else infer_order(sampled.rows, columns)
@@ -211,16 +227,19 @@ def _read_purchases(table: TableLook, inspection: Inspection, clock: datetime, f
     events, rejects = clean_purchases(users.rows, source, clock, row_hashes=False)
     reasons = Counter(rejects["reason"].to_pylist())
     shares = {reason: n / len(users.rows) for reason, n in reasons.most_common()} if len(users.rows) else {}
+    own = {reason: float(limit) for reason, limit in limits_to_propose(source, shares).items()}
+    limits, examples = PrepareSettings(max_reject_share_by_reason=own), examples_of(rejects, source)
+    faults = faults_of_rejects(source, reasons, len(users.rows), limits, examples)
     every = users.read == users.total
     if not source.timed:
         events = with_times(events, clock)
     bought = propose_bought(repurchases(events), whole=every, timed=source.timed) if len(events) else None
     if not source.timed:
-        return PurchasesLook(users, bought, None, shares, order=source.column("order") or ROW_ORDER)
+        return PurchasesLook(users, bought, None, shares, order=source.column("order") or ROW_ORDER, faults=faults)
     column = source.columns["timestamp"]
     made = column in {rule.key for rule in table.normalise}
     days = calendar(events["timestamp"], None if every or made else time_spans(table.sample.footers, column))
-    return PurchasesLook(users, bought, days, shares, inspection.earliest, inspection.latest)
+    return PurchasesLook(users, bought, days, shares, inspection.earliest, inspection.latest, faults=faults)
 
 
 def _likely_item(table: Sequence[ColumnProfile]) -> str | None:

@@ -18,6 +18,7 @@ from topkin.ingest.schema_inference import (
     content_score,
     name_score,
     name_words,
+    unread_time,
 )
 from topkin.ingest.sql import Expression, query
 
@@ -55,12 +56,12 @@ def time_of_parts(rows: pa.Table) -> TimeOfParts | None:
 
 
 def has_time(table: Sequence[ColumnProfile]) -> bool:
-    """Whether some column of a table reads as a time."""
+    """Whether some column of a table reads as a time, or its name says that it should."""
     for column in table:
         content, name = content_score("timestamp", column)[0], name_score("timestamp", column.name)
         if content > 0 and (name > 0 or content >= 0.8 > -name):
             return True
-    return False
+    return unread_time(table) is not None
 
 
 class Order(NamedTuple):

@@ -76,6 +76,8 @@ def days_in_words(purchases: PurchasesLook, clock: datetime) -> list[str]:
         return ["no row of the sample would be accepted"]
     whole = purchases.first is not None and purchases.last is not None
     first, last = (purchases.first or seen.first, purchases.last or seen.last) if whole else (seen.first, seen.last)
+    if any("stand-in" in reason for reason in purchases.rejected):
+        first = max(first, seen.first)
     age = (clock - last).days
     ago = f"{age:,} day{'s' * (age != 1)} ago" if age >= 0 else "in the future"
     of = "" if whole or purchases.users.whole else " in a sample"

@@ -69,6 +69,8 @@ class MeasuredJoin(NamedTuple):
             return None
         mend = advice(join, self.left, self.right, self.found)
         cure = mend or f"set {join.left} and {join.right} to columns with the same ids"
+        if join.right == SHOP and not mend:
+            cure = "write the list with ids of the purchases or of the catalogue"
         such = f": they are such as {', '.join(join.examples)}, those such as {', '.join(join.right_examples)}"
         key = join.left if join.right == SHOP else join.right
         return InputError(f"{key}: {left_line(join)}{outcome}{such}; {cure}")

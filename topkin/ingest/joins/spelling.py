@@ -23,6 +23,7 @@ WORTH = 0.02
 """Share of left's ids, or of its rows, that an expression must mend to be shown."""
 
 LOOKED_AT = 2000  # ids of left that are tried
+RIGHT_LOOKED_AT = 200_000  # ids of right among which theirs are looked for
 CHAINS, CHECKED = 240, 24  # chains of steps tried on a side, and of the best ones asked of all ids
 
 
@@ -71,6 +72,7 @@ _SLOTS: tuple[tuple[_Step, ...], ...] = (
         _Step(f"regexp_replace({{}}, '^{_SPACE}+|{_SPACE}+$', '', 'g')", "spaces around", f"^{_SPACE}|{_SPACE}$"),
         _Step("replace({}, ' ', '')", "spaces", " "),
         _Step(f"regexp_replace({{}}, '{_SPACE}+', '', 'g')", "spaces", _SPACE),
+        _Step(r"regexp_replace({}, '^\s*\x7B|\x7D\s*$', '', 'g')", "braces around", r"^\s*\x7B|\x7D\s*$"),
     ),
     (_Step(r"regexp_replace({}, '\.0+$', '')", "an ending .0", r"\.0+\s*$"),),
     (
@@ -108,13 +110,20 @@ def suggest_join(left: IdCounts, right: IdCounts) -> Spelling | Merging | None:
     most = open_rows[np.argsort(-left.rows[open_rows], kind="stable")[:LOOKED_AT]]
     unmet = left.ids.take(pa.array(np.sort(most)))
     met, merging = left.ids.filter(pa.array(before)), None
-    for spelling in _candidates(unmet, right.ids):
+    for spelling in _candidates(unmet, _some(right.ids, RIGHT_LOOKED_AT)):
         checked = _checked(spelling, left.ids, right.ids)
         if isinstance(checked, Merging):
             merging = merging or (checked if 2 * spelling.shared.sum() >= len(unmet) else None)
         elif checked is not None and _worth(left, np.flatnonzero(checked.shared & ~before)) and _same(checked, met):
             return checked
     return merging
+
+
+def _some(ids: pa.Array, most: int) -> pa.Array:
+    """At most so many of the ids, drawn at random, in order."""
+    if len(ids) <= most:
+        return ids
+    return ids.take(pa.array(np.sort(np.random.default_rng(0).choice(len(ids), most, replace=False))))
 
 
 def _worth(left: IdCounts, rows: np.ndarray) -> bool:

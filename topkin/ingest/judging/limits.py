@@ -23,7 +23,7 @@ MOST = 0.5
 _CURES = (
     ("is null", "a row without it cannot be used: name another column, or fill it with {normalise}"),
     ("largest int64", "keep such ids as text: {normalise} = 'CAST({sql} AS VARCHAR)'"),
-    ("readable as a time", "read it with {normalise} = \"strptime({sql}, '%d/%m/%Y')\", in the form that it has"),
+    ("readable as a time", "read it with {normalise} = \"try_strptime({sql}, '%d/%m/%Y')\", in the form that it has"),
     ("in the future", "ask where the times come from, or correct them with {normalise}"),
     ("UTF-8", "write the file again from text in its own encoding"),
 )

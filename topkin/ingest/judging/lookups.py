@@ -80,6 +80,7 @@ def lookups_of(asking: Sequence[Inspection], inputs: Mapping[str, Inspection]) -
             raise ConfigError(
                 f"{key} asks for {side}.{field}, a column of [{section}], and the configuration has no such section: "
                 f"add [{section}] with its path, or take the rule away"
+                + (f'; the column of the file is "{side}".{field}' if _has_column(asking, side) else "")
             )
         lookups[side] = _lookup(side, inputs[section], list(asked.values()))
     return lookups
@@ -153,3 +154,7 @@ def joined(rows: pa.Table, keys: Mapping[str, pa.ChunkedArray | pa.Array], table
         at = at.combine_chunks() if isinstance(at, pa.ChunkedArray) else at
         rows = rows.append_column(side_column(side), table[FIELDS].combine_chunks().take(at))
     return rows
+
+
+def _has_column(inspections: Sequence[Inspection], name: str) -> bool:
+    return any(name == field.name.lower() for inspection in inspections for field in inspection.schema)

@@ -2,10 +2,13 @@
 
 from datetime import datetime
 
+import numpy as np
 import pyarrow as pa
 
 from topkin.artifacts import ids
+from topkin.config.reference import bare_or_quoted
 from topkin.errors import InputError
+from topkin.ingest import readers
 from topkin.ingest.contract import Inspection, time_unit_finding
 from topkin.ingest.values.id_faults import FEW, above_int64, merged_by_expression, merged_floats
 from topkin.ingest.values.time_faults import time_fault
@@ -23,7 +26,25 @@ def value_findings(inspection: Inspection, rows: pa.Table, clock: datetime) -> l
     if source.column("timestamp"):
         unit = time_unit_finding(inspection, rows, clock)
         findings.append(unit or _time_finding(inspection, len(rows), normalised, clock))
+    if source.column("latest_by"):
+        findings.append(_order_finding(inspection, normalised))
     return [f for f in findings if f is not None]
+
+
+def _order_finding(inspection: Inspection, normalised: pa.Table) -> InputError | None:
+    """What is wrong where most values that say which row is the latest cannot be ordered."""
+    source, column = inspection.source, inspection.source.columns["latest_by"]
+    values = normalised[column].drop_null()
+    unread = np.asarray(readers.order_keys(values)) == -np.inf
+    if not len(values) or unread.mean() <= 0.5:
+        return None
+    example = values[int(np.flatnonzero(unread)[0])].as_py()
+    return InputError(
+        f"{inspection.files[0].path}: column {column!r} ({source.name}.latest_by) must hold times or numbers, got "
+        f"{'texts' if isinstance(example, str) else 'values'} such as {example!r}, which are none: name a column that "
+        f"grows with each version of a row, or set {source.name}.normalise.{bare_or_quoted(column)} to an SQL "
+        "expression that gives such values"
+    )
 
 
 def _id_finding(inspection: Inspection, rows: pa.Table, normalised: pa.Table, role: str) -> InputError | None:
@@ -54,7 +75,10 @@ def _time_finding(inspection: Inspection, looked_at: int, normalised: pa.Table, 
     fault = time_fault(normalised[column], source.time_unit, clock, constant=constant)
     if fault is None:
         return None
-    cures = [(f"where {when}, " if when else "") + setting(source.name, column, form) for when, form in fault.cures]
+    cures = []
+    for when, form in fault.cures:
+        text = setting(source.name, column, form)
+        cures.append(f"{text}, {when}" if when.startswith("with ") else f"where {when}, {text}" if when else text)
     how = f"set {'; or, '.join(cures)}" if cures else ""
     normalise = f"{source.name}.normalise.{column}"
     advice = "; or ".join(part for part in (how, fault.advice.replace("{normalise}", normalise)) if part)

@@ -10,9 +10,7 @@ from topkin.ingest.sql import query
 FEW = 0.01
 """Share of ids above the largest int64 up to which they break their rows alone."""
 _INT64 = pa.scalar(2**63 - 1, pa.uint64())
-_EXPORT = (
-    "the ids must be written as integers or strings where they are exported: no expression brings back what is lost"
-)
+_EXPORT = "write the ids as integers or strings where they are exported: no expression brings back what is lost"
 EXACT = {16: 2**11, 32: 2**24, 64: 2**53}
 """By the bits of a float: the largest of which all smaller whole numbers are floats too."""
 
@@ -40,13 +38,12 @@ def id_form(values: pa.ChunkedArray) -> tuple[str, str]:
         numbers = np.asarray(values.cast(pa.float64()).drop_null())
         finite = numbers[np.isfinite(numbers)]
         if (finite == np.round(finite)).all() and merged_floats(values) is None:
-            cast = "CAST" if len(finite) == len(numbers) else "TRY_CAST"  # which makes null of what is none
-            return f"{cast}({{}} AS BIGINT)", f"ids came as floats, all of them whole and none above {_power(kind)}"
+            return "TRY_CAST({} AS BIGINT)", f"ids came as floats, all of them whole and none above {_power(kind)}"
     if pa.types.is_decimal(kind):
         fits = values.cast(pa.string())
         whole = pc.all(pc.match_substring_regex(fits, r"^-?[0-9]{1,18}(\.0*)?$")).as_py() is not False
         if whole and (kind.bit_width <= 128 or kind.precision <= 38):
-            return "CAST({} AS BIGINT)", "ids came as decimals, all of them whole"
+            return "TRY_CAST({} AS BIGINT)", "ids came as decimals, all of them whole"
         return "CAST({} AS VARCHAR)", "ids came as decimals, not all of which are whole and within int64"
     if above_int64(values):
         return "CAST({} AS VARCHAR)", "some ids are above the largest int64"

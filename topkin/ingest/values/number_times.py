@@ -19,6 +19,7 @@ _AS_TEXT = {
     "integer": "CAST({} AS VARCHAR)",
     "float": "CAST(TRY_CAST({} AS BIGINT) AS VARCHAR)",
     "text": "trim({})",
+    "text with .0": r"regexp_replace(trim({}), '\.0*$', '')",
 }
 _DAYS = "TIMESTAMP '{}' + to_days(TRY_CAST({{}} AS INTEGER))"
 _SECONDS = "TIMESTAMP '{}' + to_seconds(TRY_CAST(round({} * TRY_CAST({{}} AS DOUBLE)) AS BIGINT))"
@@ -54,7 +55,8 @@ def _linear(numbers: np.ndarray) -> list[tuple[float, float, Encoding]]:
 def encoding(numbers: np.ndarray, last: int, kind: str) -> Encoding | None:
     """How finite numbers, (n,) float64, write times between 1990 and ``last``, nine of ten of them; None if in no way.
 
-    last: microseconds since 1970. kind: of the column: integer, float, or text, in which they are written out.
+    last: microseconds since 1970. kind: of the column: integer, float, text, in which they are written out,
+    or text with .0.
     """
     if not len(numbers):
         return None

@@ -59,16 +59,17 @@ def time_fault(values: pa.ChunkedArray, unit: str, clock: datetime, *, constant:
     now = int(np.datetime64(clock, "us").astype(np.int64))
     last = now + 366 * _DAY
     values, kind = decoded(values), value_kind(values.type)
+    written = "text with .0" if kind == "text" and _some_end_in_zeros(values) else kind
     if 2 * int((state == timestamps.TWO_DAYS).sum()) >= n:
         return _day_or_month(values.filter(pa.array(state == timestamps.TWO_DAYS)).cast(pa.string()))
     example = _example(values, state != timestamps.NULL)
     if 2 * int((state == timestamps.BROKEN).sum()) > n:
-        found = encoding(_numbers(values), last, kind) if kind != "time" else None
+        found = encoding(_numbers(values), last, written) if kind != "time" else None
         if found:
             return TimeFault(f"numbers such as {example}, which look like {found.words}", (("", found.form),))
         if kind != "text":
             return TimeFault(f"values such as {example}, which are no times of the years 1 to 9999", advice=_ANOTHER)
-        cure = ("in the form that they have", "try_strptime({}, '%d. %m. %Y %H:%M')")
+        cure = ("with the form that they have", "try_strptime({}, '%d. %m. %Y %H:%M')")
         return TimeFault(f"texts such as {example}, which are not readable as times", (cure,))
     read = micros[state == timestamps.READ]
     stand_in = main_stand_in(read)
@@ -76,7 +77,7 @@ def time_fault(values: pa.ChunkedArray, unit: str, clock: datetime, *, constant:
     if timestamps.is_epoch(values.type):
         numbers = _numbers(values)
         middle = float(np.median(timestamps.to_micros(pa.chunked_array([numbers]), unit)[0])) if len(numbers) else 0.0
-        found = encoding(numbers, last, kind) if middle < _1977 or middle > now or _are_ticks(numbers) else None
+        found = encoding(numbers, last, written) if middle < _1977 or middle > now or _are_ticks(numbers) else None
         if found:
             return TimeFault(f"numbers such as {example}, which look like {found.words}", (("", found.form),))
         if 2 * len(numbers) > n:  # small numbers lie in 1970, and mean something else
@@ -99,6 +100,10 @@ def time_fault(values: pa.ChunkedArray, unit: str, clock: datetime, *, constant:
 def _are_ticks(numbers: np.ndarray) -> bool:
     """Whether numbers are .NET's ticks of 1990 to 2035, which as nanoseconds lie within some months of 1990."""
     return bool(len(numbers) and 6.27e17 < np.median(numbers) < 6.43e17)
+
+
+def _some_end_in_zeros(texts: pa.ChunkedArray) -> bool:
+    return bool(pc.any(pc.match_substring_regex(texts.cast(pa.string()), r"^\s*[0-9]+\.0*\s*$")).as_py())
 
 
 def _numbers(values: pa.ChunkedArray) -> np.ndarray:

@@ -1,5 +1,7 @@
 """What to do about a column whose type cannot play its role: the expression that reads it, for each type its own."""
 
+from collections.abc import Iterator
+
 import pyarrow as pa
 
 from topkin.artifacts.ids import storage, value_kind
@@ -39,10 +41,8 @@ def type_cure(section: str, role: str, column: str, t: pa.DataType) -> str:
     if is_list(t):
         return _list_cure(section, role, column, t)
     if pa.types.is_struct(t):
-        fields = [t.field(i) for i in range(t.num_fields)]
-        wanted = _WANTED.get(role, ("text", "integer", "boolean"))
-        fields = sorted(fields, key=lambda f: value_kind(f.type) not in wanted)[:FIELDS_NAMED]
-        cures = [setting(section, column, f"{quoted(column)}.{quoted_if_needed(f.name)}") for f in fields]
+        forms = _inner_forms(t, quoted(column), role)
+        cures = [setting(section, column, form) for form in forms]
         return f"name one of its fields: set {' or '.join(cures)}" if cures else "it has no field: name another column"
     if pa.types.is_map(t):
         key = literal("key") if value_kind(t.key_type) == "text" else "0"
@@ -52,21 +52,39 @@ def type_cure(section: str, role: str, column: str, t: pa.DataType) -> str:
     form, why = _plain_cure(role, t)
     if not form:
         return f"{why}, or set {section}.normalise.{bare_or_quoted(column)} to an SQL expression that gives such values"
-    return f"{why}{': ' if why else ''}set {setting(section, column, form)}"
+    return f"{why}{' ' if why.endswith(' else') else ': ' if why else ''}set {setting(section, column, form)}"
+
+
+def _inner_forms(t: pa.DataType, form: str, role: str) -> list[str]:
+    """Expressions that read flat values inside values of a type, whose own is ``form``: what the role takes first."""
+    wanted = _WANTED.get(role, ("text", "integer", "boolean"))
+    leaves = sorted(_leaves(storage(t), form), key=lambda leaf: value_kind(leaf[1]) not in wanted)
+    return [inner for inner, _ in leaves[:FIELDS_NAMED]]
+
+
+def _leaves(t: pa.DataType, form: str) -> Iterator[tuple[str, pa.DataType]]:
+    if pa.types.is_struct(t):
+        for field in t:
+            yield from _leaves(storage(field.type), f"{form}.{quoted_if_needed(field.name)}")
+    elif is_list(t):
+        yield from _leaves(storage(t.value_type), f"{form}[1]")
+    elif not pa.types.is_map(t):
+        yield form, t
 
 
 def _list_cure(section: str, role: str, column: str, t: pa.DataType) -> str:
     inner = storage(t.value_type)
-    if role == "item_id" and section in ("purchases", "heldout") and "[]" not in column:
-        names = [column + "[]"]
-        if pa.types.is_struct(inner):
-            names = [f"{column}[].{inner.field(i).name}" for i in range(min(inner.num_fields, FIELDS_NAMED))]
-        baskets = " or ".join(f"{section}.item_id = {as_toml(n)}" for n in names)
-        first = setting(section, column, "{}[1]")
+    firsts = " or ".join(setting(section, column, form) for form in _inner_forms(t, "{}", role))
+    if not firsts:
+        return "it holds no value that can be named: name another column"
+    names = [name for name in _inner_forms(inner, column + "[]", role) if "[1]" not in name]
+    if names and role == "item_id" and section in ("purchases", "heldout") and "[]" not in column:
+        baskets = " or ".join(f"{section}.item_id = {as_toml(n.replace(chr(34), ''))}" for n in names)
+        first = setting(section, column, _inner_forms(t, "{}", role)[0])
         return f"a basket in a row? set {baskets}, and each element is a purchase; for the first alone, set {first}"
     if role in ("title", "category") and value_kind(inner) == "text":
         return f"set {setting(section, column, 'array_to_string({}, ' + literal(' ') + ')')}"
-    return f"name one of its elements: set {setting(section, column, '{}[1]')}"
+    return f"name one of its elements: set {firsts}"
 
 
 def _plain_cure(role: str, t: pa.DataType) -> tuple[str, str]:
@@ -120,5 +138,5 @@ def _id_cure(kind: str, t: pa.DataType) -> tuple[str, str]:
     if kind == "boolean":
         return "", "two values tell no more than two apart: name the column that holds the id"
     if kind == "time" or pa.types.is_time(t):
-        return "CAST({} AS VARCHAR)", "a time tells no users or items apart: name the column that holds the id, or"
+        return "CAST({} AS VARCHAR)", "a time tells no users or items apart: name the column that holds the id; or else"
     return "", "name the column that holds the id"
