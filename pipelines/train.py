@@ -71,7 +71,9 @@ def train(job: Job) -> dict[str, Any]:
 def notes(selection: "Selection") -> list[str]:
     """What a person must know of a training: that nothing was validated, what was left out and why."""
     unvalidated = selection.stopped if selection.validation is None else ""
-    return [note for note in (unvalidated, selection.left_out) if note]
+    judged = selection.without_training
+    small = f"validated on the last position of {judged['users']:,} users" if "users" in judged else ""
+    return [note for note in (unvalidated, small, selection.left_out) if note]
 
 
 STAGE = Stage(

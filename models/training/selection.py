@@ -61,7 +61,8 @@ class Selection:
         blocks: hyperparameters of each block that takes part, by name, in the order of the coordinates.
         epochs: passes of the trained block when it is made anew from everything; 0 without one.
         curve: the record of each epoch of validation.
-        without_training: the metric on the last period of the computed blocks alone, and the number of periods.
+        without_training: the metric on the last period of the computed blocks alone, and the number of periods; of
+            positions also the users of the last one.
         stopped: why the epochs of validation ended, or why there was no validation.
         left_out: why a block that was asked for is not there.
         by_sales: the recency block ranks by sales, all and recent, and not by what sells more than it used to.
@@ -193,6 +194,8 @@ def select(
         chosen, _ = choose(periods.searches, alone, tried)
         settings = {**settings, **chosen}
         without_training = {METRIC: last.value(chosen), "periods": len(periods.searches)}
+        if context.by_position:
+            without_training["users"] = last.cut.known.n_users
     curve: list[Epoch] = []
     stopped = left_out = ""
     if any(kind.wanted(context.train) for kind in LEARNED):

@@ -9,6 +9,7 @@ import pytest
 
 from topkin.errors import ConfigError
 from topkin.ingest.inference.columns import InferredColumn, profile_columns
+from topkin.ingest.inference.passed import passed_over
 from topkin.ingest.inference.undated import chosen_order, has_time, infer_order
 
 N = 600
@@ -33,6 +34,7 @@ def order_of(columns: Mapping[str, Any]) -> Any:
         ({"n": VISITS}, "n"),
         ({"order_id": RNG.permutation(N)}, "order_id"),
         ({"InvoiceNo": [f"{'C' if n % 9 == 0 else ''}{536_000 + n // 3}" for n in range(N)]}, "InvoiceNo"),
+        ({"invoice_no": np.where(np.arange(N) % 150 == 7, 0, 536_000) + np.arange(N) // 2}, "invoice_no"),
         ({}, "row"),
         ({"rating": RNG.integers(1, 6, N), "age": USERS + 20}, "row"),
         ({"order_line": RNG.integers(1, 9, N)}, "row"),
@@ -58,3 +60,9 @@ def test_a_time_is_told_from_a_position() -> None:
     rows = {"user": ["a", "b", "a"], "item": ["x", "y", "z"], "position": [1, 1, 2], "stars": [5, 3, 4]}
     assert not has_time(profile_columns(pa.table(rows)))
     assert has_time(profile_columns(pa.table({**rows, "day": ["2024-01-01", "2024-01-02", "2024-01-03"]})))
+
+
+def test_what_is_passed_over_beside_an_order_is_told() -> None:
+    rows = pa.table({"who": USERS, "what": USERS, "order_total": RNG.random(N)})
+    told = passed_over(rows.schema, profile_columns(rows), [*WHO, InferredColumn("order", "row", "")], {"who", "what"})
+    assert [column for column, _ in told] == ["order_total"]

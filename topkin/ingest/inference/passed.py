@@ -30,6 +30,7 @@ def passed_over(
 ) -> list[PassedOver]:
     """The columns of a schema that are not ``used``, in order."""
     profiles = {column.name: column for column in table}
+    inferred = [c for c in inferred if c.key in KEY_WORDS]  # an order is told by more than a name
     found = []
     for field in schema:
         if field.name not in used:
