@@ -17,6 +17,7 @@ import typer
 
 from topkin.pipelines.cli import commands, errors
 from topkin.pipelines.cli.commands import CommandOptions
+from topkin.pipelines.cli.start import arrow_without_pandas
 from topkin.pipelines.engine.registry import COMMANDS
 
 EXIT_CODES = {
@@ -60,6 +61,7 @@ def command(
             as_json = bool(values.get("json"))
             if shared:
                 values["options"] = CommandOptions(**{key: values.pop(key) for key in shared})
+            arrow_without_pandas()
             with errors.exit_on_error(as_json=as_json):
                 function(**values)
 

@@ -1,11 +1,14 @@
 """``topkin init``: look at the user's Parquet, say what each column seems to be, write a configuration."""
 
 import json
+import os
 import shlex
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
+from topkin.config.load import load_settings
 from topkin.errors import ConfigError
 from topkin.ingest.inference.look import ShopLook, look
 from topkin.ingest.inference.tables import TableLook
@@ -32,7 +35,8 @@ def main(
     columns: ``user_id=NAME`` or ``items.title=NAME``, which a guess may not change. everything: with each column
     passed over, and each key's default in the file.
     Raises ConfigError where ``output`` exists and ``force`` is not set, InputError where a table cannot be
-    read or a required column cannot be told; nothing is written then.
+    read or a required column cannot be told; nothing is written then, nor where
+    what would be written cannot be loaded.
     """
     if output.exists() and not (force and output.is_file()):
         cure = "--force replaces it, --output FILE writes another" if output.is_file() else "--output FILE names a file"
@@ -40,15 +44,32 @@ def main(
     clock = datetime.now(UTC).replace(tzinfo=None)
     shop = look(purchases, items, users, columns, clock)
     text = configuration(shop, output, clock, everything=everything)
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(text, encoding="utf-8")
-    except OSError as e:
-        raise ConfigError(f"{output} cannot be written: {e.strerror or e}") from e
+    _write(text, output)
     if as_json:
         print(json.dumps(_as_value(shop, output), default=str))
     else:
         _tell(shop, output, clock, everything=everything)
+
+
+def _write(text: str, output: Path) -> None:
+    """The configuration in place of what is there, which stays as it is where the new one cannot be written or loaded.
+
+    Raises ConfigError.
+    """
+    beside = output.with_name(f".{output.name}.{os.getpid()}")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        beside.write_text(text, encoding="utf-8")
+        load_settings(beside, env={})
+        beside.replace(output)
+    except OSError as e:
+        raise ConfigError(f"{output} cannot be written: {e.strerror or e}") from e
+    except ConfigError as e:
+        told = str(e).replace(str(beside), str(output))
+        raise ConfigError(f"{output} is not written, for it would not be a configuration: {told}") from e
+    finally:
+        with suppress(OSError):
+            beside.unlink()
 
 
 def _as_value(shop: ShopLook, output: Path) -> dict[str, object]:

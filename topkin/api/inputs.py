@@ -16,13 +16,13 @@ from topkin.errors import InputError
 from topkin.ingest import timestamps
 from topkin.ingest.contract import ROLES, InputSource, Inspection, inspect_table, sources, vector_length
 from topkin.ingest.files import FILE, ROW
+from topkin.ingest.inference.columns import profile_columns
 from topkin.ingest.inference.undated import has_time
 from topkin.ingest.joins.read import table_joins
 from topkin.ingest.judging.limits import check_limited_reasons, examples_of, faults_of_rejects
 from topkin.ingest.judging.lookups import Lookup, lookup_rows, lookups_of
 from topkin.ingest.prepare import Prepared, PreparePlan, prepare
 from topkin.ingest.readers import escape_invalid_utf8
-from topkin.ingest.schema_inference import profile_columns
 from topkin.ingest.sql import plain
 from topkin.ingest.values.baskets import file_columns, unnest
 from topkin.ingest.values.findings import value_findings

@@ -20,7 +20,7 @@ from topkin.config.section import Section
 from topkin.config.sections import Settings
 from topkin.errors import ConfigError, InputError, TopkinError
 from topkin.ingest import timestamps
-from topkin.ingest.files import FILE, ROW, File, Files, Footer, batches, find, read_footers
+from topkin.ingest.files import FILE, ROW, File, Files, Footer, InputFooters, batches, find, read_footers
 from topkin.ingest.folders.dates import time_expression
 from topkin.ingest.readers import ACCEPTED, ROLES, common_type, escape_invalid_utf8
 from topkin.ingest.rules import Rules
@@ -187,17 +187,20 @@ def _type_faults(source: InputSource, bound: pa.Schema, lost: Mapping[str, str])
     return faults
 
 
-def inspect(source: InputSource, files: Files) -> Inspection:
+def inspect(source: InputSource, files: Files, known: InputFooters | None = None) -> Inspection:
     """Find the files of an input and hold each to the contract, by its footer alone.
 
-    A file without rows is held to nothing.
+    A file without rows is held to nothing. known: what was read before, and is not read again.
     """
     try:
-        listing = find(f"{source.name}.path", source.path, files)
+        listing = known.listing if known else find(f"{source.name}.path", source.path, files)
     except InputError as e:
         return Inspection(source=source, findings=(e,))
 
-    footers = read_footers(source.name, listing, files, lambda parquet, file: _span(parquet, file, source))
+    if known is None:
+        footers = read_footers(source.name, listing, files, lambda parquet, file: _span(parquet.metadata, file, source))
+    else:
+        footers = [replace(f, look=_span(f.look, f.file, source)) for f in known.footers]
     faults: list[tuple[str, TopkinError]] = [
         (file.path, e) for file, e in zip(listing.files, footers, strict=True) if isinstance(e, InputError)
     ]
@@ -332,15 +335,15 @@ Span = tuple[datetime, datetime]
 """The first and the last time of a file, naive UTC."""
 
 
-def _span(parquet: pq.ParquetFile, file: File, source: InputSource) -> Span | pa.Scalar | None:
+def _span(meta: pq.FileMetaData, file: File, source: InputSource) -> Span | pa.Scalar | None:
     """The least and the greatest time of a file by its statistics, or the one of its folder; None for neither."""
     column = source.column("timestamp")
-    meta, schema = parquet.metadata, parquet.schema_arrow
     computed = {c.lower() for c, _ in source.rules.normalise}
     if column is None or column.lower() in computed:
         return None
+    schema = meta.schema.to_arrow_schema()
     if (value := file.missing_from(schema).get(column)) is not None:
-        return value if timestamps.accepts(value.type) else None
+        return value if value.is_valid and timestamps.accepts(value.type) else None
     if schema.names.count(column) != 1:
         return None
     t = schema.field(column).type

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -171,6 +171,13 @@ class Footer(Generic[Look]):
     file: File
     schema: pa.Schema
     look: Look
+
+
+class InputFooters(NamedTuple):
+    """The files of an input and the footer of each, all of which could be read."""
+
+    listing: Listing
+    footers: Sequence[Footer[pq.FileMetaData]]
 
 
 def read_footers(

@@ -23,13 +23,13 @@ USERS, ITEMS, ROWS = 240, 60, 2400
 class Export:
     """Where a data set lies and what it means.
 
-    truth: key -> columns that would be right, for purchases; item_truth likewise. bought: right values of
-    ``recommend.bought``. rejected: share of the rows that are no purchases.
+    truth: key -> columns that would be right, for purchases, None where none is; item_truth likewise. bought: the right
+    value of ``recommend.bought``. rejected: share of the rows that are no purchases.
     """
 
     purchases: Path
     items: Path | None = None
-    truth: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
+    truth: Mapping[str, str | tuple[str, ...] | None] = field(default_factory=dict)
     item_truth: Mapping[str, str] = field(default_factory=dict)
     bought: str = "exclude"
     rejected: tuple[float, float] = (0.0, 0.05)

@@ -5,9 +5,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from topkin.ingest.inference.columns import profile_columns
 from topkin.ingest.inference.states import suggest_states
 from topkin.ingest.rules import Rules
-from topkin.ingest.schema_inference import profile_columns
 
 
 def kept(name: str, values: Any) -> tuple[list[str], list[int]]:
@@ -34,6 +34,9 @@ def kept(name: str, values: Any) -> tuple[list[str], list[int]]:
         ("cancelled", [0, 1, None], [0, 2]),
         ("Cancelled at", pa.array([None, 1, None], pa.timestamp("us")), [0, 2]),
         ("void", ["N", "Y", "N"], [0, 2]),
+        ("status", ["wc-completed", "wc-cancelled", "wc-processing"], [0, 2]),
+        ("order-status", ["Shipped", "Shipped - Returned to Seller", "Cancelled"], [0]),
+        ("status", ["paid", "partially_refunded", "refunded", "return requested", "not cancelled"], [0, 1, 3, 4]),
     ],
 )
 def test_rows_that_bought_nothing_are_left_out(name: str, values: Any, rows: list[int]) -> None:

@@ -9,8 +9,8 @@ import pytest
 
 from topkin.errors import ConfigError
 from topkin.ingest.inference.passed import passed_over
+from topkin.ingest.inference.columns import InferredColumn, profile_columns
 from topkin.ingest.inference.undated import chosen_order, has_time, infer_order
-from topkin.ingest.schema_inference import InferredColumn, profile_columns
 
 N = 600
 RNG = np.random.default_rng(3)

@@ -14,9 +14,9 @@ from topkin.artifacts import ids
 from topkin.ingest.cleaning import Cleaned, clean_items, clean_purchases
 from topkin.ingest.contract import InputSource, Inspection, inspect_table
 from topkin.ingest.files import FILE, ROW
+from topkin.ingest.inference.columns import InferredColumn, content_score, profile_columns, suggest_normalising
 from topkin.ingest.readers import escape_invalid_utf8
 from topkin.ingest.rules import Rules
-from topkin.ingest.schema_inference import InferredColumn, content_score, profile_columns, suggest_normalising
 from topkin.ingest.values.baskets import rows_added, unnest
 from topkin.ingest.values.findings import value_findings
 

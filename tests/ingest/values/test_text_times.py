@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from topkin.ingest.cleaning import clean_purchases
 from topkin.ingest.contract import InputSource, inspect_table
 from topkin.ingest.files import FILE, ROW
+from topkin.ingest.inference.columns import InferredColumn, content_score, profile_columns, suggest_normalising
 from topkin.ingest.rules import Rules
-from topkin.ingest.schema_inference import InferredColumn, content_score, profile_columns, suggest_normalising
 from topkin.ingest.timestamps import BROKEN, NULL, READ, TWO_DAYS, to_micros
 from topkin.ingest.values.findings import value_findings
 

@@ -11,8 +11,8 @@ import pytest
 from topkin.ingest.cleaning import clean_purchases
 from topkin.ingest.contract import InputSource, inspect_table
 from topkin.ingest.files import FILE, ROW
+from topkin.ingest.inference.columns import InferredColumn, suggest_normalising
 from topkin.ingest.rules import Rules
-from topkin.ingest.schema_inference import InferredColumn, suggest_normalising
 from topkin.ingest.values.findings import value_findings
 
 CLOCK = datetime(2026, 1, 1)

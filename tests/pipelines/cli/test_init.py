@@ -12,6 +12,7 @@ import pytest
 
 from topkin.config.load import load_settings
 from topkin.config.sections import Settings
+from topkin.pipelines.cli import init
 from topkin.pipelines.cli.app import main
 
 
@@ -85,6 +86,43 @@ def test_a_file_that_is_there_is_not_replaced_unless_forced(shop: Path, capsys: 
     assert config.read_text() == "mine"
     assert main(["init", f"{shop}/sales", "-o", str(config), "--force"]) == 0
     assert config.read_text() != "mine"
+
+
+def test_what_would_be_no_configuration_is_not_written(
+    shop: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(init, "configuration", lambda *_, **__: "[purchases]\npth = 'a'\n")
+    config = shop / "topkin.toml"
+    config.write_text("mine")
+    before = sorted(shop.iterdir())
+    assert main(["init", f"{shop}/sales", "-o", str(config), "--force"]) == 2
+    told = capsys.readouterr().err
+    assert f"{config} is not written, for it would not be a configuration: " in told
+    assert f"{config}:2: purchases.pth is not a key" in told
+    assert main(["init", f"{shop}/sales", "-o", f"{shop}/new.toml"]) == 2
+    assert config.read_text() == "mine"
+    assert sorted(shop.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        ("quantity=qyt", "--column quantity=qyt: there is no column 'qyt', did you mean 'qty', the columns are "),
+        (
+            "items.title=nam",
+            "--column items.title=nam: there is no column 'nam', did you mean 'name', the columns ",
+        ),
+        ("item_id=basket[]", "--column item_id=basket[]: there is no list 'basket', the columns are "),
+        ("order=lien", "--column order=lien: there is no column 'lien', the columns are "),
+    ],
+)
+def test_a_column_that_is_not_there_is_told_and_nothing_is_written(
+    shop: Path, column: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    args = ["init", f"{shop}/sales", "--items", f"{shop}/goods.parquet", "-o", f"{shop}/t.toml", "--column", column]
+    assert main(args) == 2
+    assert message in capsys.readouterr().err.replace("\n", "")
+    assert not (shop / "t.toml").exists()
 
 
 def test_json_says_what_was_guessed_and_why(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:

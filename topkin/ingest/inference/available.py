@@ -12,12 +12,13 @@ from topkin.artifacts.ids import value_kind
 YES = (
     "Y", "YES", "TRUE", "T", "1", "ACTIVE", "AVAILABLE", "IN STOCK", "IN_STOCK", "INSTOCK", "ENABLED", "PUBLISHED",
     "LIVE", "ON", "ON SALE", "LISTED", "VISIBLE", "IN PRINT", "IP", "SELLABLE", "LOW STOCK", "LOW_STOCK", "ONLINE",
-    "CURRENT",
+    "CURRENT", "JA", "J", "OUI", "SI", "SÍ", "DISPONIBLE", "VERFÜGBAR",
 )  # fmt: skip
 NO = (
     "N", "NO", "FALSE", "F", "0", "INACTIVE", "UNAVAILABLE", "OUT OF STOCK", "OUT_OF_STOCK", "OUTOFSTOCK",
     "DISABLED", "DRAFT", "ARCHIVED", "DISCONTINUED", "HIDDEN", "OFF", "DELETED", "SOLD OUT", "SOLD_OUT",
-    "OUT OF PRINT", "OP", "RETIRED", "UNPUBLISHED", "BLOCKED", "OFFLINE", "DELISTED", "OBSOLETE", "",
+    "OUT OF PRINT", "OP", "RETIRED", "UNPUBLISHED", "BLOCKED", "OFFLINE", "DELISTED", "OBSOLETE", "NEIN",
+    "NON", "AGOTADO", "",
 )  # fmt: skip
 NEGATIVE_WORDS = {
     "deleted",
@@ -31,7 +32,10 @@ NEGATIVE_WORDS = {
     "inactive",
     "disabled",
 }
-_STOCK_WORDS = {"stock", "inventory", "quantity", "qty", "hand", "available", "availability", "units", "count"}
+_STOCK_WORDS = {
+    "stock", "inventory", "quantity", "qty", "hand", "available", "availability", "units", "count", "lagerbestand",
+    "bestand", "voorraad", "existencias", "qoh", "soh",
+}  # fmt: skip
 
 
 class Availability(NamedTuple):

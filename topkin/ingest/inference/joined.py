@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from topkin.errors import TopkinError
 from topkin.ingest.contract import inspect
 from topkin.ingest.files import Files
+from topkin.ingest.inference.columns import SuggestedRule
 from topkin.ingest.inference.tables import TableLook
 from topkin.ingest.joins.read import MeasuredJoin, faults_of_types, input_joins, measured_joins
 from topkin.ingest.joins.spelling import Spelling
 from topkin.ingest.joins.words import join_line, left_line, percent
-from topkin.ingest.schema_inference import SuggestedRule
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class JoinedTables:
 
 def join_tables(tables: Sequence[TableLook], files: Files) -> JoinedTables:
     """Measure how tables meet, purchases the first, and normalise ids that differ in spelling only."""
-    inspections = {table.section: inspect(table.source(), files) for table in tables}
+    inspections = {table.section: inspect(table.source(), files, table.sample.read) for table in tables}
     findings = [finding for inspection in inspections.values() for finding in inspection.findings]
     if findings or len(tables) < 2:
         return JoinedTables(tables, (), findings)
@@ -35,7 +35,7 @@ def join_tables(tables: Sequence[TableLook], files: Files) -> JoinedTables:
     mended = list(tables)
     for joined in joins:
         mended = [_mended(table, joined) for table in mended]
-    again = {table.section: inspect(table.source(), files) for table in mended}
+    again = {table.section: inspect(table.source(), files, table.sample.read) for table in mended}
     of_types = faults_of_types(again, lambda _: files)
     return JoinedTables(mended, [_line(j) for j in joins], of_types or measured_joins(again, lambda _: files)[1])
 

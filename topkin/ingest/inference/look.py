@@ -13,8 +13,22 @@ from topkin.errors import ConfigError, InputError, TopkinError
 from topkin.ingest.cleaning import clean_purchases
 from topkin.ingest.contract import Inspection, inspect
 from topkin.ingest.files import ArrowFiles, Files
+from topkin.ingest.inference.columns import (
+    ITEM_KEYS,
+    PURCHASE_KEYS,
+    USER_KEYS,
+    ColumnProfile,
+    InferredColumn,
+    SuggestedRule,
+    chained,
+    infer_columns,
+    is_time_name,
+    profile_columns,
+    suggest_normalising,
+    suggest_rules,
+)
 from topkin.ingest.inference.joined import join_tables
-from topkin.ingest.inference.nested import flatten_structs, nested_advice
+from topkin.ingest.inference.nested import flatten_structs, list_of_items, nested_advice, unnest_list
 from topkin.ingest.inference.passed import PassedOver, passed_over
 from topkin.ingest.inference.sampling import TableSample, UserSample, sample_table, sample_users, time_spans
 from topkin.ingest.inference.shop import Calendar, Proposal, calendar, propose_bought, repurchases
@@ -25,20 +39,9 @@ from topkin.ingest.inference.values import infer_price, suggest_fields, suggest_
 from topkin.ingest.judging.limits import examples_of, faults_of_rejects, limits_to_propose
 from topkin.ingest.positions import with_times
 from topkin.ingest.rules import Rules
-from topkin.ingest.schema_inference import (
-    ITEM_KEYS,
-    PURCHASE_KEYS,
-    USER_KEYS,
-    ColumnProfile,
-    InferredColumn,
-    SuggestedRule,
-    infer_columns,
-    is_time_name,
-    profile_columns,
-    suggest_normalising,
-    suggest_rules,
-)
+from topkin.ingest.values.baskets import list_path, unnest
 from topkin.ingest.values.findings import value_findings
+from topkin.ingest.values.type_cures import is_list
 
 KEYS = {"purchases": (*PURCHASE_KEYS, "order"), "items": ITEM_KEYS, "users": USER_KEYS}
 """The keys that name a column, by section."""
@@ -96,12 +99,17 @@ def look(
     files = files or ArrowFiles()
     chosen = chosen_columns(columns)
     bought = _Sampled(sample_table("purchases", purchases, files))
+    bought.unnest(chosen["purchases"])
     catalogue = _Sampled(sample_table("items", items, files)) if items else None
     customers = _Sampled(sample_table("users", users, files)) if users else None
     item_columns = None
     if catalogue:
-        partner = _values(bought.rows, chosen["purchases"].get("item_id") or _likely_item(bought.profiles))
-        item_columns = infer_columns(catalogue.profiles, ITEM_KEYS, chosen=chosen["items"], partner=partner)
+        partner = _values(
+            bought.rows, chosen["purchases"].get("item_id") or _likely_item(bought.profiles, chosen["purchases"])
+        )
+        item_columns = infer_columns(
+            catalogue.profiles, ITEM_KEYS, chosen=chosen["items"], partner=partner, section="items"
+        )
     partner = _values(catalogue.rows, _column(item_columns, "item_id")) if catalogue and item_columns else None
     first = _purchases(bought, chosen["purchases"], partner)
     tables = [first]
@@ -109,14 +117,16 @@ def look(
         tables.append(_other(catalogue, item_columns, first, "item_id"))
     if customers:
         partner = _values(bought.rows, first.column("user_id"))
-        user_columns = infer_columns(customers.profiles, USER_KEYS, chosen=chosen["users"], partner=partner)
+        user_columns = infer_columns(
+            customers.profiles, USER_KEYS, chosen=chosen["users"], partner=partner, section="users"
+        )
         tables.append(_other(customers, user_columns, first, "user_id"))
     joined = join_tables(tables, files)
     said, findings = None, list(joined.findings)
     if not findings:
         try:
-            inspection = inspect(joined.tables[0].source(), files)
-            findings = list(value_findings(inspection, joined.tables[0].sample.rows, clock))
+            inspection = inspect(joined.tables[0].source(), files, joined.tables[0].sample.read)
+            findings = list(value_findings(inspection, _read(joined.tables[0].sample.rows, inspection), clock))
             said = None if findings else _read_purchases(joined.tables[0], inspection, clock, files)
             findings += [InputError(fault) for fault in said.faults] if said else []
         except TopkinError as e:
@@ -147,6 +157,25 @@ class _Sampled:
         self.sample = sample
         self.rows, self.expressions = flatten_structs(sample.rows)
         self.profiles: list[ColumnProfile] = profile_columns(self.rows)
+        self.items_list: str | None = None
+
+    def unnest(self, chosen: Mapping[str, str]) -> None:
+        """Make rows of the elements of a list, where the user says that its elements are the items, or nothing else is.
+
+        Raises ConfigError where the list that the user names is none.
+        """
+        path = list_path(chosen.get("item_id", ""))
+        if path is not None and not (path.column in self.rows.column_names and is_list(self.rows[path.column].type)):
+            raise ConfigError(
+                f"--column item_id={chosen['item_id']}: there is no list {path.column!r}, the columns are "
+                f"{', '.join(f'{f.name} ({f.type})' for f in self.sample.rows.schema)}"
+            )
+        if path is None and ("item_id" in chosen or _likely_item(self.profiles, chosen)):
+            return
+        self.items_list = path.column if path else list_of_items(self.rows)
+        if self.items_list is not None:
+            self.rows = unnest_list(self.rows, self.items_list)
+            self.profiles = profile_columns(self.rows)
 
     def has_time(self) -> bool:
         """Whether some column is a time, or some together make one, which is then a column."""
@@ -168,10 +197,15 @@ class _Sampled:
         known = {profile.name for profile in self.profiles}
         return {field.name: field.type for field in self.rows.schema if field.name not in known}
 
+    def states(self, column: str) -> list[SuggestedRule]:
+        """The rules of a column that says what became of a row."""
+        return suggest_states([p for p in self.profiles if p.name == column], self.rows, ())
+
     def passed(self, columns: Sequence[InferredColumn], rules: Sequence[SuggestedRule]) -> list[PassedOver]:
         """The columns of the files that neither a key nor a rule reads."""
         source = Rules.of("", {}, {str(n): rule.expression for n, rule in enumerate(rules)})
         used = {c.column for c in columns} | set(source.columns(self.sample.rows.column_names))
+        used |= {self.items_list} if self.items_list else set()
         return passed_over(self.sample.rows.schema, self.profiles, columns, used)
 
 
@@ -185,20 +219,29 @@ def _purchases(sampled: _Sampled, chosen: Mapping[str, str], partner: pa.Chunked
     except InputError as e:
         told = "; ".join(f"{name}, {nested_advice(name, kind)}" for name, kind in nested.items())
         raise InputError(f"{e}; nested ones are {told}" if told else str(e)) from e
+    columns = [c for c in columns if c.key != "segment" or c.sure == "said" or not sampled.states(c.column)]
     numbers: list[SuggestedRule] = []
     if by_order:
         order = chosen_order(chosen["order"], sampled.rows) if "order" in chosen else infer_order(sampled.rows, columns)
         columns, numbers = [*columns, order.column], [order.made] if order.made else []
-    columns, prices = infer_price(sampled.profiles, sampled.rows, columns)
-    normalise = [
-        *suggest_fields(sampled.expressions, columns),
-        *suggest_normalising(sampled.rows, _of_rows(columns)),
-        *prices,
-        *numbers,
-    ]
+    made = suggest_normalising(sampled.rows, _of_rows(columns))
+    columns, prices = infer_price(sampled.profiles, _normalised(sampled.rows, made), columns)
+    normalise = chained([*suggest_fields(sampled.expressions, columns), *made, *prices, *numbers])
     states = suggest_states(sampled.profiles, sampled.rows, {c.column for c in columns} | set(sampled.expressions))
-    rules = [*states, *suggest_rules(sampled.rows, _of_rows(columns))]
+    rows = _normalised(sampled.rows, [*made, *prices])
+    rules = [*states, *suggest_rules(_kept(rows, states), _of_rows(columns))]
     return TableLook(sampled.sample, columns, normalise, rules, sampled.passed(columns, [*normalise, *rules]))
+
+
+def _normalised(rows: pa.Table, made: Sequence[SuggestedRule]) -> pa.Table:
+    """Rows with what expressions make of them."""
+    return Rules.of("purchases", {r.key: r.expression for r in chained(made)}, {}).normalised(rows)
+
+
+def _kept(rows: pa.Table, rules: Sequence[SuggestedRule]) -> pa.Table:
+    """The rows that rules keep."""
+    broken = Rules.of("purchases", {}, {r.key: r.expression for r in rules}).broken(rows)
+    return rows.filter(pa.array(broken < 0)) if (broken >= 0).any() else rows
 
 
 def _of_rows(columns: Sequence[InferredColumn]) -> list[InferredColumn]:
@@ -217,6 +260,7 @@ def _other(sampled: _Sampled, columns: Sequence[InferredColumn], purchases: Tabl
     for rule in purchases.normalise:
         if rule.key == theirs and mine is not None and rule.form:
             normalise.insert(0, SuggestedRule.of(mine, rule.form, f"as {key} of the purchases"))
+    normalise = chained(normalise)
     return TableLook(sampled.sample, columns, normalise, (), sampled.passed(columns, normalise))
 
 
@@ -242,10 +286,16 @@ def _read_purchases(table: TableLook, inspection: Inspection, clock: datetime, f
     return PurchasesLook(users, bought, days, shares, inspection.earliest, inspection.latest, faults=faults)
 
 
-def _likely_item(table: Sequence[ColumnProfile]) -> str | None:
+def _read(rows: pa.Table, inspection: Inspection) -> pa.Table:
+    """The columns of a sample that are read, a row for each element of a list."""
+    return unnest(rows, [c for c in inspection.columns if c in rows.column_names or list_path(c) is not None])
+
+
+def _likely_item(table: Sequence[ColumnProfile], chosen: Mapping[str, str]) -> str | None:
     """The column of purchases that is the item by name and content, before a catalogue is asked; None for none."""
+    user = {key: name for key, name in chosen.items() if key == "user_id" and name in {c.name for c in table}}
     try:
-        return _column(infer_columns(table, ("user_id", "item_id")), "item_id")
+        return _column(infer_columns(table, ("user_id", "item_id"), chosen=user), "item_id")
     except InputError:
         return None
 

@@ -14,7 +14,7 @@ from topkin.artifacts.ids import decoded, value_kind
 from topkin.errors import InputError
 from topkin.ingest import timestamps
 from topkin.ingest.contract import InputSource
-from topkin.ingest.files import FILE, ROW, Files, Footer, batches, find, read_footers
+from topkin.ingest.files import FILE, ROW, Files, Footer, InputFooters, batches, find, read_footers
 from topkin.ingest.readers import escape_invalid_utf8
 from topkin.ingest.sql import plain, query
 
@@ -28,7 +28,7 @@ CHUNKS = 3
 """Places of a file from which they come: its beginning, middle and end."""
 SCANNED = 1_000_000
 """Rows that are read for them at most, where a file is one large row group: its end is then left out."""
-READ_SECONDS = 3.0
+READ_SECONDS = 2.0
 """What a sample of users may cost one processor, by the sizes in the footers."""
 _COSTS = {"row": 60e-9, "value": 10e-9, "text": 15e-9, "byte": 3e-9}
 """Seconds to read and to draw a row, to read a value, one of text more, a byte before compression."""
@@ -41,15 +41,24 @@ FileFooter: TypeAlias = Footer[pq.FileMetaData]
 class TableSample:
     """Rows from all over an input.
 
-    passed_over: files that are not read, in words. differences: in words, where files differ in columns or types.
+    differences: in words, where files differ in columns or types.
     """
 
     section: str
     path: str
-    footers: Sequence[FileFooter]
+    read: InputFooters
     rows: pa.Table
-    passed_over: str = ""
     differences: Sequence[str] = ()
+
+    @property
+    def footers(self) -> Sequence[FileFooter]:
+        """Of each file."""
+        return self.read.footers
+
+    @property
+    def passed_over(self) -> str:
+        """Files that are not read, in words."""
+        return self.read.listing.passed_over
 
     @property
     def total(self) -> int:
@@ -81,7 +90,7 @@ def sample_table(section: str, path: str, files: Files) -> TableSample:
     with ThreadPoolExecutor(_THREADS) as pool:
         tables = list(pool.map(lambda f: _rows(section, f, files, len(picked)), picked))
     rows = escape_invalid_utf8(plain(merged(tables))).rows
-    return TableSample(section, path, footers, rows, listing.passed_over, schema_differences(filled))
+    return TableSample(section, path, InputFooters(listing, footers), rows, schema_differences(filled))
 
 
 def spaced(n: int, most: int) -> list[int]:
@@ -247,6 +256,11 @@ def _drawn(users: pa.ChunkedArray, one_of: int) -> pa.ChunkedArray:
     return query(f"SELECT coalesce({condition}, false) AS drawn FROM rows", pa.table({"user": column}))["drawn"]
 
 
+def _leaves(meta: pq.FileMetaData) -> list[str]:
+    """The path of each stored column."""
+    return [meta.schema.column(n).path for n in range(meta.num_columns)]
+
+
 def time_spans(footers: Sequence[FileFooter], column: str) -> np.ndarray | None:
     """The first and last time of each row group as its statistics say, (n, 2) int64 microseconds since 1970 in UTC.
 
@@ -254,11 +268,10 @@ def time_spans(footers: Sequence[FileFooter], column: str) -> np.ndarray | None:
     """
     spans = []
     for footer in footers:
-        for number in range(footer.look.num_row_groups):
-            group = footer.look.row_group(number)
-            leaves = [group.column(n) for n in range(group.num_columns)]
-            leaf = next((c for c in leaves if c.path_in_schema == column), None)
-            kind = footer.schema.field(column).type if column in footer.schema.names else pa.null()
+        names, groups = _leaves(footer.look), map(footer.look.row_group, range(footer.look.num_row_groups))
+        kind = footer.schema.field(column).type if column in footer.schema.names else pa.null()
+        for group in groups:
+            leaf = group.column(names.index(column)) if column in names else None
             if not group.num_rows:
                 continue
             if leaf is None or value_kind(kind) != "time" or not leaf.is_stats_set or not leaf.statistics.has_min_max:

@@ -1,13 +1,12 @@
 """Columns that say what became of a row: its status, its type, a flag, the time of a cancellation."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from topkin.artifacts.ids import decoded, value_kind
-from topkin.ingest.schema_inference import ColumnProfile, SuggestedRule, name_words
+from topkin.ingest.inference.columns import ColumnProfile, SuggestedRule, name_words
 from topkin.ingest.sql import literal, query, quoted_if_needed
 
 _MOST = 40
@@ -38,6 +37,12 @@ LOOKED_AT = (
     "view item list",
 )  # fmt: skip
 """Values that say that somebody looked."""
+_UNDONE_WORDS = {word for word in UNDONE if " " not in word} - {"credit", "error", "test", "expired"}
+_NOT_YET = {
+    "not", "no", "non", "never", "without", "partial", "partially", "partly", "request", "requested", "period",
+    "window", "policy", "eligible", "label", "pending",
+}  # fmt: skip
+"""Words beside those that leave the purchase one."""
 _STATE_WORDS = {
     "status", "state", "type", "event", "action", "kind", "fulfillment", "financial", "disposition", "behavior",
     "behaviour",
@@ -79,12 +84,10 @@ def _word(value: str) -> str:
     return " ".join(name_words(value))
 
 
-@dataclass(frozen=True)
-class _States:
-    undone: list[str]
-    bought: list[str]
-    used: list[str]
-    looked: list[str]
+def _says_undone(value: str) -> bool:
+    """Whether one word of several says so, as in ``wc-cancelled`` or ``Shipped - Returned to Seller``."""
+    words = set(name_words(value))
+    return bool(words & _UNDONE_WORDS) and not words & _NOT_YET
 
 
 def _of_values(column: ColumnProfile, sample: pa.Table) -> list[SuggestedRule]:
@@ -95,9 +98,8 @@ def _of_values(column: ColumnProfile, sample: pa.Table) -> list[SuggestedRule]:
     told += f", {column.nulls:,} null" if column.nulls else ""
     values = [c["values"] for c in counts]
     by_name = bool(set(name_words(column.name)) & _STATE_WORDS)
-    undone, bought, used, looked = (
-        [v for v in values if _word(v) in words] for words in (UNDONE, BOUGHT, USED, LOOKED_AT)
-    )
+    bought, used, looked = ([v for v in values if _word(v) in words] for words in (BOUGHT, USED, LOOKED_AT))
+    undone = [v for v in values if _word(v) in UNDONE or (by_name and _says_undone(v))]
     name = quoted_if_needed(column.name)
     if looked and (by_name or len(looked) + len(bought) + len(used) >= 0.5 * len(values)):
         kept = bought or used

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from topkin.config.purchases import ROW_ORDER
 from topkin.ingest.contract import InputSource
+from topkin.ingest.inference.columns import InferredColumn, SuggestedRule
 from topkin.ingest.inference.passed import PassedOver
 from topkin.ingest.inference.sampling import TableSample
 from topkin.ingest.rules import Rules
-from topkin.ingest.schema_inference import InferredColumn, SuggestedRule
 
 
 @dataclass(frozen=True)

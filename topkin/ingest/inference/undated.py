@@ -11,7 +11,7 @@ from topkin.artifacts.ids import value_kind
 from topkin.config.purchases import ROW_ORDER
 from topkin.errors import ConfigError
 from topkin.ingest.folders.dates import time_expression
-from topkin.ingest.schema_inference import (
+from topkin.ingest.inference.columns import (
     ColumnProfile,
     InferredColumn,
     SuggestedRule,

@@ -7,16 +7,19 @@ import pyarrow as pa
 
 from topkin.artifacts.ids import value_kind
 from topkin.ingest.inference.available import availability
-from topkin.ingest.inference.shop import amount_kind
-from topkin.ingest.schema_inference import (
+from topkin.ingest.inference.columns import (
     ColumnProfile,
     InferredColumn,
     SuggestedRule,
     name_words,
 )
+from topkin.ingest.inference.shop import amount_kind
 from topkin.ingest.sql import quoted_if_needed
 
-_MONEY_WORDS = ("total", "amount", "amt", "revenue", "sales", "value", "net", "gross", "sum", "extended", "turnover")
+_MONEY_WORDS = (
+    "total", "amount", "amt", "revenue", "sales", "value", "net", "gross", "sum", "extended", "turnover", "spend",
+    "spent", "umsatz", "gesamtpreis",
+)  # fmt: skip
 _TAKEN_OFF = {"discount", "tax", "taxes", "shipping", "freight", "refunded", "order", "id"}
 
 

@@ -8,10 +8,12 @@ import pyarrow as pa
 import pytest
 
 from topkin.errors import ConfigError, InputError
-from topkin.ingest.schema_inference import (
+from topkin.ingest.inference.columns import (
     ITEM_KEYS,
     PURCHASE_KEYS,
     InferredColumn,
+    SuggestedRule,
+    chained,
     infer_columns,
     name_score,
     name_words,
@@ -141,6 +143,55 @@ def test_rules_are_proposed_only_for_dirt_that_is_there() -> None:
     }
 
 
+def test_a_return_is_not_said_to_have_no_price_too_and_a_price_may_be_missing() -> None:
+    guesses = [InferredColumn("quantity", "n", ""), InferredColumn("price", "p", "")]
+    returned = pa.table({"n": [1, -2, 1], "p": [1.0, -2.0, 1.0]})
+    assert [r.key for r in suggest_rules(returned, guesses)] == ["returned or nothing sold"]
+    some = pa.table({"n": [1, 1, 1], "p": [1.0, None, 0.0]})
+    assert [r.expression for r in suggest_rules(some, guesses)] == ["coalesce(p > 0, true)"]
+
+
+@pytest.mark.parametrize(("nobody", "expression"), [(0, "u <> 0"), ("Guest", "u <> 'Guest'")])
+def test_ids_that_stand_for_no_user_are_no_users(nobody: Any, expression: str) -> None:
+    kind = type(nobody)
+    users = [nobody if n % 5 == 0 else kind(n % 60 + 1) for n in range(600)]
+    found = suggest_rules(pa.table({"u": users}), [InferredColumn("user_id", "u", "")])
+    assert [(r.key, r.expression) for r in found] == [("no user", expression)]
+
+
+def test_a_user_called_0_is_one() -> None:
+    assert suggest_rules(pa.table({"u": [n % 60 for n in range(600)]}), [InferredColumn("user_id", "u", "")]) == []
+
+
+def test_expressions_for_one_column_are_made_one() -> None:
+    field = SuggestedRule("sku", "line.sku", "a field")
+    upper, rest = SuggestedRule.of("sku", "upper({})", "case"), SuggestedRule.of("n", "coalesce({}, 1)", "null")
+    found = chained([field, rest, upper])
+    assert [(r.key, r.expression) for r in found] == [("n", "coalesce(n, 1)"), ("sku", "upper(line.sku)")]
+
+
+@pytest.mark.parametrize(
+    ("user", "item", "time"),
+    [
+        ("Kunde", "Artikelnr", "Datum"),
+        ("Kundennummer", "Artikelnummer", "Bestelldatum"),
+        ("id_cliente", "código_artículo", "fecha"),
+        ("subscriber", "items[]", "shipped_on"),
+        ("buyer", "lines[].id", "order_date"),
+        ("buyer", "order_lines[].sku", "delivery_date"),
+    ],
+)
+def test_names_of_other_languages_and_of_lists_are_known(user: str, item: str, time: str) -> None:
+    assert guessed({"Belegnr": INVOICES, time: TIMES, item: GOODS, user: USERS}) == {
+        "user_id": user, "item_id": item, "timestamp": time,
+    }  # fmt: skip
+
+
+def test_one_value_for_all_is_no_category_and_no_segment() -> None:
+    table = {"item_id": [f"p{n}" for n in range(100)], "type": ["simple"] * 100, "Categories": ["a", "b"] * 50}
+    assert guessed(table, ITEM_KEYS) == {"item_id": "item_id", "category": "Categories"}
+
+
 def test_users_that_are_missing_are_said_beside_the_guess() -> None:
     [user, *_] = infer_columns(
         profile_columns(pa.table({"user": [None, *USERS[1:]], "item": GOODS, "time": TIMES})), PURCHASE_KEYS
@@ -175,3 +226,14 @@ def test_names_against_a_key_lower_its_score() -> None:
     assert name_score("user_id", "user_id") == 1
     assert name_score("user_id", "user_name") < 0.2 < name_score("user_id", "user_code")
     assert name_score("user_id", "colour") == 0
+
+
+def test_a_column_called_id_is_that_of_its_table_where_nothing_is_better() -> None:
+    table = {"ID": list(range(100)), "name": [f"Thing {n}" for n in range(100)]}
+    assert guessed(table, ITEM_KEYS, section="items") == {"item_id": "ID", "title": "name"}
+    with_sku = {**table, "sku": [f"p{n}" for n in range(100)]}
+    assert guessed(with_sku, ITEM_KEYS, section="items")["item_id"] == "sku"
+    sold = pa.chunked_array([list(range(100))])
+    assert guessed(with_sku, ITEM_KEYS, section="items", partner=sold)["item_id"] == "ID"
+    with pytest.raises(InputError, match=r"no column looks like item_id; say which with --column items.item_id=NAME"):
+        guessed({"name": table["name"], "weight": RNG.random(100)}, ITEM_KEYS, section="items")
