@@ -8,8 +8,8 @@ import pyarrow as pa
 import pytest
 
 from topkin.errors import ConfigError
-from topkin.ingest.inference.passed import passed_over
 from topkin.ingest.inference.columns import InferredColumn, profile_columns
+from topkin.ingest.inference.passed import passed_over
 from topkin.ingest.inference.undated import chosen_order, has_time, infer_order
 
 N = 600
