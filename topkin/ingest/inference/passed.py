@@ -48,7 +48,6 @@ def _why(column: ColumnProfile, inferred: Sequence[InferredColumn]) -> str:
     if column.distinct == 1:
         return f"the same in every row that has it: {str(column.values[0].as_py())[:40]}"
     best: tuple[float, str, str] | None = None
-    inferred = [c for c in inferred if c.key in KEY_WORDS]
     for c in inferred:
         by_name, by_content = name_score(c.key, column.name), content_score(c.key, column)[0]
         if by_name > 0 and by_content > 0 and (best is None or by_name > best[0]):
