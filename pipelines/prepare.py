@@ -17,7 +17,7 @@ from topkin.errors import InputError, TopkinError
 from topkin.ingest.contract import InputSource, Inspection, inspect, sources
 from topkin.ingest.files import find
 from topkin.ingest.judging.inputs import look_at_inputs
-from topkin.ingest.judging.limits import examples_of, faults_of_rejects
+from topkin.ingest.judging.limits import examples_of, faults_of_rejects, rows_judged
 from topkin.ingest.prepare import PreparePlan
 from topkin.ingest.splits import refuse_overlap
 from topkin.pipelines.engine.job import Job, input_files, machine_of, run_pipeline
@@ -160,7 +160,7 @@ def _too_many_rejects(job: Job, inputs: PrepareInputs, statistics: Mapping[str, 
     faults = []
     for name, counts in statistics["sources"].items():
         source, limits = inputs.inspections[name].source, job.settings.prepare
-        judge = partial(faults_of_rejects, source, counts["rejected"], counts["rows"], limits)
+        judge = partial(faults_of_rejects, source, counts["rejected"], rows_judged(counts), limits)
         if judge({}):
             faults += judge(_examples(storage.join(job.out, "rejects"), source, set(counts["rejected"])))
     return faults

@@ -87,6 +87,7 @@ def test_an_unknown_column_is_told_with_the_nearest_and_those_there_are() -> Non
         ('s = "paid"', "column 'paid', which is not there; a text is written 'paid'; the columns are q, s, when$"),
         ("items.kind = 'x'", "column 'items', .* a column of \\[items\\] is written item.kind; the columns are"),
         ("lenght(s) > 1", "a function 'lenght' that DuckDB does not have, did you mean 'length'$"),
+        ("q >> > 1", "is no expression that SQL can read: look at its signs$"),
         ("s::strin = 'x'", "a type 'strin' that DuckDB does not have, did you mean 'STRING'$"),
         ("upper(q) = 'A'", "gives upper values that it does not take; q is int64: "),
         ("s LIKE q", "gives LIKE values that it does not take; s is string, q is int64: "),

@@ -15,9 +15,11 @@ import topkin
 from topkin.config.load import load_settings
 from topkin.config.sections import Settings
 from topkin.errors import InputError
+from topkin.ingest.contract import inspect, sources
 from topkin.ingest.files import ArrowFiles, batches
 from topkin.ingest.inference.look import look
 from topkin.ingest.inference.written import configuration
+from topkin.ingest.joins import read
 from topkin.ingest.prepare import Prepared, prepare
 from topkin.pipelines.cli.app import main
 from topkin.pipelines.engine.job import Job
@@ -179,3 +181,23 @@ def test_ids_that_do_not_meet_and_a_catalogue_of_which_nothing_is_available(
     assert "100 % as they are made: they differ in leading zeros" in out
     assert main(["check", "--as-of", "2024-10-01"]) == 3
     assert "none of them could be recommended" in capsys.readouterr().err
+
+
+def test_of_large_inputs_some_rows_of_all_files_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sold = [str(n % 50) for n in range(6000)]
+    shop(tmp_path, NUMBERS, [str(n) for n in range(40)])
+    (tmp_path / "p").mkdir()
+    for part in range(3):
+        rows = pa.table({"user_id": sold, "item_id": sold, "timestamp": [AS_OF - timedelta(days=1)] * len(sold)})
+        pq.write_table(rows, tmp_path / "p" / f"{part}.parquet", row_group_size=1000)
+    monkeypatch.setattr(read, "WHOLE", 10_000)
+    monkeypatch.setattr(read, "SAMPLED", 16 * 100)
+    config = tmp_path / "topkin.toml"
+    config.write_text('[purchases]\npath = "p"\n[items]\npath = "items.parquet"\n')
+    settings = load_settings(config)
+    inspections = {name: inspect(source, ArrowFiles()) for name, source in sources(settings).items()}
+    [joined] = read.input_joins(inspections, lambda _: ArrowFiles())
+    assert not joined.join.left_whole
+    assert joined.join.left_rows < 18_000
+    assert (joined.join.left_ids, joined.join.shared_ids) == (50, 40)
+    assert "(a sample: " in joined.lines(settings)[0]

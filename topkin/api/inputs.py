@@ -19,7 +19,7 @@ from topkin.ingest.files import FILE, ROW
 from topkin.ingest.inference.columns import profile_columns
 from topkin.ingest.inference.undated import has_time
 from topkin.ingest.joins.read import table_joins
-from topkin.ingest.judging.limits import check_limited_reasons, examples_of, faults_of_rejects
+from topkin.ingest.judging.limits import check_limited_reasons, examples_of, faults_of_rejects, rows_judged
 from topkin.ingest.judging.lookups import Lookup, lookup_rows, lookups_of
 from topkin.ingest.prepare import Prepared, PreparePlan, prepare
 from topkin.ingest.readers import escape_invalid_utf8
@@ -160,7 +160,7 @@ def _refuse_rejects(settings: Settings, prepared: Prepared, plan: PreparePlan) -
     for name, counts in prepared.statistics["sources"].items():
         source = plan.sources[name]
         examples = examples_of(prepared.rejects.filter(pc.equal(prepared.rejects["source"], name)), source)
-        faults += faults_of_rejects(source, counts["rejected"], counts["rows"], settings.prepare, examples)
+        faults += faults_of_rejects(source, counts["rejected"], rows_judged(counts), settings.prepare, examples)
     if faults:
         raise InputError("\n".join(faults))
 

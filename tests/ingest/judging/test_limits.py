@@ -20,6 +20,7 @@ from topkin.ingest.judging.limits import (
     percent,
     rejects_in_words,
     rejects_of_inputs,
+    rows_judged,
 )
 from topkin.ingest.rules import Rules
 
@@ -157,3 +158,11 @@ def test_an_example_is_of_the_columns_that_the_reason_is_about() -> None:
     }
     assert count_by_reason(some) == {"returned": 2, "what is not UTF-8": 1, "when is null": 1}
     assert examples_of(schemas.REJECTS.empty_table(), SOURCE) == {}
+
+
+def test_rows_that_lists_added_are_judged_too() -> None:
+    counts = {"rows": 600, "unnested": 450, "accepted": 900, "rejected": {"items is null or an empty list": 150}}
+    assert rejects_of_inputs({"purchases": counts}) == [
+        "purchases rejected 150 (14.3 %): items is null or an empty list 150"
+    ]
+    assert rows_judged(counts) == 1050

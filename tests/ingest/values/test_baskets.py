@@ -1,5 +1,6 @@
 """A list of items in a row is as many purchases; no row is lost, and none is counted twice."""
 
+import re
 from datetime import datetime
 from typing import Any
 
@@ -13,6 +14,7 @@ from topkin.ingest.contract import InputSource, inspect_table
 from topkin.ingest.files import FILE, ROW
 from topkin.ingest.prepare import PreparePlan, prepare
 from topkin.ingest.rules import Rules
+from topkin.ingest.sql import query
 from topkin.ingest.values.baskets import PLACE, unnest
 
 DAY, CLOCK = datetime(2024, 4, 2), datetime(2026, 1, 1)
@@ -96,6 +98,15 @@ def test_what_is_no_list_of_ids_is_told_with_what_to_write(item: str, columns: d
     rows = baskets(pa.array([[{"sku": "a"}]], LINES)).append_column("more", pa.array([[1]]))
     [finding, *_] = inspect_table(source(item, **columns), rows).findings
     assert message in str(finding)
+
+
+def test_two_lists_of_a_row_become_one_by_the_expression_that_the_message_names() -> None:
+    rows = baskets(pa.array([[1, 2], [3]])).append_column("more", pa.array([[0.5, 1.5], [2.5]]))
+    [finding] = inspect_table(source("items[]", price="more[]"), rows).findings
+    named = re.search(r"DuckDB's (list_transform\(.*\)) makes it", str(finding))
+    assert named
+    made = query(f"SELECT {named[1]} AS lines FROM rows", rows)["lines"].to_pylist()
+    assert made == [[{"items": 1, "more": 0.5}, {"items": 2, "more": 1.5}], [{"items": 3, "more": 2.5}]]
 
 
 def test_a_column_whose_name_ends_in_brackets_is_read_as_it_is() -> None:

@@ -207,8 +207,8 @@ def infer_columns(
     *,
     chosen: Mapping[str, str] | None = None,
     partner: pa.ChunkedArray | None = None,
-    section: str = "purchases",
     nested: Collection[str] = (),
+    section: str = "purchases",
 ) -> list[InferredColumn]:
     """The column of each wanted key, each column at most once, best first; keys without one are left out.
 
@@ -217,8 +217,8 @@ def infer_columns(
         wanted: the keys to find columns for.
         chosen: columns that the user named, by key.
         partner: values of ``item_id`` (or of ``user_id``) in another table.
-        section: what messages call the table.
         nested: further columns that the user may name, whose cure ``check`` tells.
+        section: what messages call the table.
 
     Raises:
         ConfigError: where a chosen column is not there.

@@ -192,14 +192,14 @@ class _Sampled:
             return True
         return timed
 
-    def states(self, column: str) -> list[SuggestedRule]:
-        """The rules of a column that says what became of a row."""
-        return suggest_states([p for p in self.profiles if p.name == column], self.rows, ())
-
     def nested(self) -> dict[str, pa.DataType]:
         """The columns that no profile is of."""
         known = {profile.name for profile in self.profiles}
         return {field.name: field.type for field in self.rows.schema if field.name not in known}
+
+    def states(self, column: str) -> list[SuggestedRule]:
+        """The rules of a column that says what became of a row."""
+        return suggest_states([p for p in self.profiles if p.name == column], self.rows, ())
 
     def passed(self, columns: Sequence[InferredColumn], rules: Sequence[SuggestedRule]) -> list[PassedOver]:
         """The columns of the files that neither a key nor a rule reads."""

@@ -48,8 +48,7 @@ def _why(column: ColumnProfile, inferred: Sequence[InferredColumn]) -> str:
     if column.distinct == 1:
         return f"the same in every row that has it: {str(column.values[0].as_py())[:40]}"
     best: tuple[float, str, str] | None = None
-    named = [c for c in inferred if c.key in KEY_WORDS]  # which an order is not
-    for c in named:
+    for c in inferred:
         by_name, by_content = name_score(c.key, column.name), content_score(c.key, column)[0]
         if by_name > 0 and by_content > 0 and (best is None or by_name > best[0]):
             best = (by_name, c.key, c.column)
@@ -57,7 +56,7 @@ def _why(column: ColumnProfile, inferred: Sequence[InferredColumn]) -> str:
         return f"{kind}, second to {best[2]} as {best[1]}"
     told = f"{kind}, {column.distinct:,} different"
     words = name_words(column.name)
-    for c in named:
+    for c in inferred:
         against = [word for word in words if word in CONTRARY_WORDS[c.key]]
         if against and any(word in words for word in KEY_WORDS[c.key]):
             return f"{told}; no {c.key}, for its name says {against[0]}"

@@ -45,8 +45,13 @@ def rejects_of_inputs(counts: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
     ``purchases rejected 1,234 (2.1 %): …``
     """
-    words = {name: rejects_in_words(c["rejected"], c["rows"]) for name, c in counts.items()}
+    words = {name: rejects_in_words(c["rejected"], rows_judged(c)) for name, c in counts.items()}
     return [f"{name} {text}" for name, text in words.items() if text]
+
+
+def rows_judged(counts: Mapping[str, Any]) -> int:
+    """The rows that an input's entry of statistics.json tells of: those of files, and those that lists added."""
+    return int(counts["rows"]) + int(counts.get("unnested", 0))
 
 
 def percent(part: float, whole: float) -> str:
