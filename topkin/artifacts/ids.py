@@ -27,13 +27,16 @@ def decoded(values: pa.ChunkedArray) -> pa.ChunkedArray:
             values = pa.chunked_array([c.storage for c in values.chunks], values.type.storage_type)
         else:
             values = pa.chunked_array([_decoded(c) for c in values.chunks], _castable(values.type.value_type))
-    return values.cast(pa.float32()) if pa.types.is_float16(values.type) else values
+    kind = _castable(values.type)
+    return values if kind == values.type else values.cast(kind)
 
 
 def _castable(t: pa.DataType) -> pa.DataType:
-    """The type with kernels for what is a view of text or bytes."""
+    """The type with kernels for what is a view of text or bytes, or a half float."""
     if pa.types.is_string_view(t):
         return pa.string()
+    if pa.types.is_float16(t):
+        return pa.float32()
     return pa.binary() if pa.types.is_binary_view(t) else t
 
 

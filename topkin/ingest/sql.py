@@ -150,6 +150,11 @@ def _reserved() -> frozenset[str]:
     return frozenset(k["word"] for k in known if k["kind"] in ("reserved", "type_function")) | {"at", "user"}
 
 
+def number_form(t: pa.DataType) -> str:
+    """The form, ``{}`` for the column, that SQL counts with: of decimals of over 38 digits DuckDB has but the text."""
+    return "CAST({} AS DOUBLE)" if pa.types.is_decimal256(storage(t)) else "{}"
+
+
 def literal(text: str) -> str:
     """A text as SQL."""
     return "'" + text.replace("'", "''") + "'"

@@ -14,6 +14,7 @@ from topkin.artifacts import ids
 from topkin.ingest.cleaning import Cleaned, clean_items, clean_purchases
 from topkin.ingest.contract import InputSource, Inspection, inspect_table
 from topkin.ingest.files import FILE, ROW
+from topkin.ingest.inference.available import availability
 from topkin.ingest.inference.columns import InferredColumn, content_score, profile_columns, suggest_normalising
 from topkin.ingest.readers import escape_invalid_utf8
 from topkin.ingest.rules import Rules
@@ -161,7 +162,10 @@ def test_what_init_proposes_check_accepts_and_prepare_reads_without_losing_a_row
     profile = next((p for p in profile_columns(rows) if p.name == role), None)
     score = content_score(role, profile)[0] if profile is not None else 0.0
     proposed: dict[str, str] = {}
-    if role in ("user_id", "item_id", "timestamp") and score:
+    if role == "available" and score and profile is not None:
+        form = availability([role], profile.type, profile.values).form
+        proposed = {role: form.replace("{}", role)} if form else {}
+    elif score and (role in ("user_id", "item_id", "timestamp") or ids.value_kind(values.type) in ("integer", "float")):
         proposed = {r.key: r.expression for r in suggest_normalising(rows, [InferredColumn(role, role, "")])}
     for normalise in {}, proposed:
         inspection, read = looked_at(role, values, normalise)

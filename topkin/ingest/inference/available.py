@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from topkin.artifacts.ids import value_kind
+from topkin.ingest.sql import number_form
 
 YES = (
     "Y", "YES", "TRUE", "T", "1", "ACTIVE", "AVAILABLE", "IN STOCK", "IN_STOCK", "INSTOCK", "ENABLED", "PUBLISHED",
@@ -58,11 +59,13 @@ def availability(words: Sequence[str], kind: pa.DataType, values: pa.ChunkedArra
     if name in ("integer", "float"):
         numbers = np.asarray(values).astype(np.float64)
         share = float(np.mean(numbers > 0))
+        column = number_form(kind)
         if set(np.unique(numbers)) <= {0.0, 1.0}:
-            return Availability(0.9, f"{kind}, 0 or 1, {share:.0%} of them 1", "{} = 0" if against else "{} = 1")
+            form = f"{column} = 0" if against else f"{column} = 1"
+            return Availability(0.9, f"{kind}, 0 or 1, {share:.0%} of them 1", form)
         if name == "integer" or np.all(numbers == np.round(numbers)):
             score = 0.6 if _STOCK_WORDS & set(words) and not against else 0.0
-            return Availability(score, f"{kind}, counts of stock, {share:.0%} of them above 0", "{} > 0")
+            return Availability(score, f"{kind}, counts of stock, {share:.0%} of them above 0", f"{column} > 0")
         return Availability(0, "")
     if name == "text":
         distinct = pc.unique(pc.utf8_upper(pc.utf8_trim_whitespace(values.cast(pa.string())))).to_pylist()

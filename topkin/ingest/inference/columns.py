@@ -17,7 +17,7 @@ from topkin.artifacts.ids import canonical_type, decoded, value_kind
 from topkin.errors import ConfigError, InputError
 from topkin.ingest.inference.available import NEGATIVE_WORDS, availability
 from topkin.ingest.readers import ROLES
-from topkin.ingest.sql import literal, nearest, query, quoted_if_needed
+from topkin.ingest.sql import literal, nearest, number_form, query, quoted_if_needed
 from topkin.ingest.values.inference import id_content, id_normalising, number_content, time_content, time_normalising
 from topkin.ingest.values.text_numbers import text_numbers
 
@@ -421,12 +421,13 @@ def suggest_normalising(sample: pa.Table, inferred: Sequence[InferredColumn]) ->
 
 def _suggest_number(values: pa.ChunkedArray, inferred: InferredColumn) -> list[SuggestedRule]:
     """What makes numbers of texts, and one piece of a quantity that is null."""
-    rules = []
+    rules, values = [], decoded(values)
     if value_kind(values.type) == "text" and (numbers := text_numbers(values.drop_null())):
         rules.append(SuggestedRule.of(inferred.column, numbers.form, numbers.why))
     if inferred.key == "quantity" and values.null_count:
         share = values.null_count / len(values)
-        rules.append(SuggestedRule.of(inferred.column, "coalesce({}, 1)", f"{share:.1%} null: one piece, by this"))
+        form = f"coalesce({number_form(values.type)}, 1)"
+        rules.append(SuggestedRule.of(inferred.column, form, f"{share:.1%} null: one piece, by this"))
     return rules
 
 
