@@ -36,7 +36,7 @@ def rejects_in_words(rejected: Mapping[str, int], rows: int, reasons: int = 4) -
         return ""
     total, left = sum(n for _, n in ordered), ordered[reasons:]
     shown = [f"{reason} {n:,}" for reason, n in ordered[:reasons]]
-    shown += [f"{len(left)} other reasons {sum(n for _, n in left):,}"] if left else []
+    shown += [f"{len(left)} other reason{'s' if len(left) > 1 else ''} {sum(n for _, n in left):,}"] if left else []
     return f"rejected {total:,} ({percent(total, rows)}): {', '.join(shown)}"
 
 
