@@ -19,8 +19,9 @@ from topkin.ingest.files import FILE, ROW
 from topkin.ingest.inference.columns import profile_columns
 from topkin.ingest.inference.undated import has_time
 from topkin.ingest.joins.read import table_joins
-from topkin.ingest.judging.limits import check_limited_reasons, examples_of, faults_of_rejects, rows_judged
-from topkin.ingest.judging.lookups import Lookup, lookup_rows, lookups_of
+from topkin.ingest.judging.inputs import plan_of
+from topkin.ingest.judging.limits import examples_of, faults_of_rejects, rows_judged
+from topkin.ingest.judging.lookups import Lookup, lookup_rows
 from topkin.ingest.prepare import Prepared, PreparePlan, prepare
 from topkin.ingest.readers import escape_invalid_utf8
 from topkin.ingest.sql import plain
@@ -122,22 +123,8 @@ def prepare_tables(
     elif as_of is None:
         as_of = _after_the_last(_read(tables, purchases), purchases.source, clock)
     items = inputs.get("items")
-    plan = PreparePlan(
-        purchases=purchases.source,
-        items=items.source if items else None,
-        users=inputs["users"].source if "users" in inputs else None,
-        user_type=purchases.types["user_id"],
-        item_type=purchases.types["item_id"],
-        as_of=as_of,
-        clock=clock,
-        recent_days=settings.prepare.recent_days,
-        drop_duplicates=settings.purchases.duplicates == "drop",
-        split=settings.prepare.split,
-        missing=settings.items.missing if settings.items else "list",
-        vector_dim=vector_length(items.source, tables["items"]) if items and items.source.column("vector") else None,
-        lookups=lookups_of([purchases], inputs),
-    )
-    check_limited_reasons(settings.prepare, plan.sources)
+    dim = vector_length(items.source, tables["items"]) if items and items.source.column("vector") else None
+    plan = plan_of(settings, inputs, as_of, clock, dim)
     rows = {name: _read(tables, i) for name, i in inputs.items()}
     lookups = {side: _looked_up(lookup, tables[lookup.source.name]) for side, lookup in plan.lookups.items()}
     prepared = prepare(rows, plan, lookups)

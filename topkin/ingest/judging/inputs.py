@@ -53,7 +53,9 @@ def look_at_inputs(
     results: dict[str, Judged] = {}
     if not findings:
         try:
-            plan = _plan(settings, inputs, as_of or clock, clock, files_of)
+            items = inputs.get("items")
+            dim = None if items is None else vector_dim(items, files_of(items.source.path))
+            plan = plan_of(settings, inputs, as_of or clock, clock, dim)
         except TopkinError as e:
             findings.append(e)
     if plan is not None:
@@ -78,10 +80,15 @@ def rejects_over_limits(settings: Settings, look: InputsLook, clock: datetime) -
     return [InputError(fault) for fault in faults]
 
 
-def _plan(
-    settings: Settings, inputs: Mapping[str, Inspection], as_of: datetime, clock: datetime, files_of: FilesOf
+def plan_of(
+    settings: Settings, inputs: Mapping[str, Inspection], as_of: datetime, clock: datetime, vector_dim: int | None
 ) -> PreparePlan:
-    purchases, items = inputs["purchases"], inputs.get("items")
+    """What preparing the inputs depends on, whether they are files or tables in memory.
+
+    vector_dim: how many numbers the items' vectors have; None where they have none. Raises ConfigError where a limit
+    names a reason that there is not.
+    """
+    purchases = inputs["purchases"]
     asking = [inputs[name] for name in ("purchases", "heldout") if name in inputs]
     by_name = {name: inspection.source for name, inspection in inputs.items()}
     check_limited_reasons(settings.prepare, by_name)
@@ -98,7 +105,7 @@ def _plan(
         drop_duplicates=settings.purchases.duplicates == "drop",
         split=settings.prepare.split,
         missing=settings.items.missing if settings.items else "list",
-        vector_dim=None if items is None else vector_dim(items, files_of(items.source.path)),
+        vector_dim=vector_dim,
         lookups=lookups_of(asking, inputs),
     )
 
