@@ -134,7 +134,7 @@ def run(options: CommandOptions, publish: bool, profile: bool) -> None:
 
 
 def event_line(event: "Event") -> str:
-    """A stage that is done: a line with its seconds and counts, and one below it for each of its ``notes``."""
+    """A stage that is done: a line with its seconds and counts; below it each input's rejects, and its ``notes``."""
     if event.state == "started":
         return ""
     took = "as before" if event.state == "reused" else f"{event.seconds:.1f} s"
@@ -143,13 +143,13 @@ def event_line(event: "Event") -> str:
         for name, value in (event.summary or {}).items()
         if isinstance(value, int | float) and not isinstance(value, bool)
     ]
-    counts = counts[:6]
+    line = f"{event.stage:<10} {took:>9}   {', '.join(counts[:6])}".rstrip()
+    below = list((event.summary or {}).get("notes", ()))
     if sources := (event.summary or {}).get("sources"):
         from topkin.ingest.judging.limits import rejects_of_inputs
 
-        counts += rejects_of_inputs(sources)
-    line = f"{event.stage:<10} {took:>9}   {', '.join(counts)}".rstrip()
-    return "\n".join([line, *(f"{'':<10} {note}" for note in (event.summary or {}).get("notes", ()))])
+        below = [*rejects_of_inputs(sources), *below]
+    return "\n".join([line, *(f"{'':<10} {text}" for text in below)])
 
 
 def print_run(run: "Run", stages: Sequence[str] = ORDER, *, as_json: bool) -> None:

@@ -35,6 +35,7 @@ def demo(output: Path, *, users: int, items: int, purchases: int, seed: int, opt
             f"another user or item: topkin show --config {options.config} WORDS OF A TITLE",
             markup=False,
             highlight=False,
+            soft_wrap=True,  # a command is one line
         )
 
 

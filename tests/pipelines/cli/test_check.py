@@ -222,4 +222,5 @@ def test_the_line_of_prepare_tells_what_was_rejected_by_reason() -> None:
     counts = {"rows": 58_762, "rejected": {"returned": 234, "timestamp is in the future": 1000}}
     summary = {"sources": {"purchases": counts, "items": {"rows": 3, "rejected": {}}}, "events": 5}
     line = event_line(Event("prepare", "finished", 1.5, summary))
-    assert line.endswith("events 5, purchases rejected 1,234 (2.1 %): timestamp is in the future 1,000, returned 234")
+    rejected = "purchases rejected 1,234 (2.1 %): timestamp is in the future 1,000, returned 234"
+    assert line.splitlines() == ["prepare        1.5 s   events 5", f"           {rejected}"]
