@@ -24,7 +24,7 @@ def main(options: CommandOptions, words: Sequence[str], *, user: bool, item: boo
     """Show what the words mean in the published run. Raises ConfigError where they mean nothing."""
     if user and item:
         raise ConfigError("--user and --item exclude each other: an id is one or the other")
-    run = shown_run(options.settings().run.output, run_id)
+    run = shown_run(options.run_settings().run.output, run_id)
     text = " ".join(words)
     found = lookup.find(run, text)
     if not item and found.user_id is not None:

@@ -8,7 +8,10 @@ from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from topkin.errors import ConfigError
+
 if TYPE_CHECKING:
+    from topkin.config.items_run import RunSettingsOfAnyKind
     from topkin.pipelines.engine.stage import Stage
 
 
@@ -34,8 +37,42 @@ COMMANDS = {
 ORDER = tuple(COMMANDS)
 
 
-@cache
+@dataclass(frozen=True)
+class StageTable:
+    """The stages of one kind of run.
+
+    Args:
+        package: Where their modules are.
+        order: Their names.
+    """
+
+    package: str
+    order: tuple[str, ...]
+
+    def stage(self, name: str) -> "Stage":
+        """A stage by its name. Raises ConfigError for one that such a run does not have."""
+        if name not in self.order:
+            raise ConfigError(
+                f"a run of items alone has the stages {', '.join(self.order)}, got {name}: it needs [purchases]"
+            )
+        return _stage(self.package, name)
+
+
+PURCHASES = StageTable("topkin.pipelines", ORDER)
+ITEMS = StageTable("topkin.pipelines.items", tuple(name for name in ORDER if name != "recommend"))
+
+
+def table_of(settings: "RunSettingsOfAnyKind") -> StageTable:
+    """The stages of the run that settings are of."""
+    return {"purchases": PURCHASES, "items": ITEMS}[settings.kind]
+
+
 def stage(name: str) -> "Stage":
-    """A stage by its name."""
-    found: Stage = import_module(f"topkin.pipelines.{name}").STAGE
+    """A stage of a run over purchases, by its name."""
+    return PURCHASES.stage(name)
+
+
+@cache
+def _stage(package: str, name: str) -> "Stage":
+    found: Stage = import_module(f"{package}.{name}").STAGE
     return found

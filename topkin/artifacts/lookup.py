@@ -182,7 +182,8 @@ def find(run: Run, text: str, *, most: int = 20) -> Match:
     Where it is none of them, ``nearest`` holds the titles that share most words with it, misspelt ones too.
     """
     user_type, item_type = id_types(run)
-    users = (i for i in possible_ids(text, user_type) if user_rows(run, "prepare", "histories", i, ["user_id"]))
+    meant = [] if user_type is None else possible_ids(text, user_type)
+    users = (i for i in meant if user_rows(run, "prepare", "histories", i, ["user_id"]))
     known = (i for i in possible_ids(text, item_type) if items(run, [i], or_bare=False))
     user_id, item_id = next(users, None), next(known, None)
     titles = by_title(run, text.split(), most=most)
@@ -203,8 +204,10 @@ def nearest_titles(run: Run, words: Sequence[str], *, most: int) -> tuple[Item, 
     """Items whose titles share most of the words, or of the words most like them; best sold first."""
     table = _titles(run)
     table = table.filter(pc.is_valid(table["title"]))
-    folder = storage.join(run.folder("prepare"), "vocabularies")
-    vocabulary = storage.read_parquet(storage.join(folder, "words.parquet"), ["value"])["value"][:50_000].to_pylist()
+    words_file = storage.join(run.folder("prepare"), "vocabularies", "words.parquet")
+    vocabulary: list[str] = []
+    if storage.exists(words_file):
+        vocabulary = storage.read_parquet(words_file, ["value"])["value"][:50_000].to_pylist()
     hits = np.zeros(len(table), np.int64)
     for word in words:
         similar = nearest_name(word, vocabulary, cutoff=0.7)
@@ -221,8 +224,15 @@ def _best_sold(table: pa.Table, most: int) -> tuple[Item, ...]:
     return tuple(Item(**row) for row in table.take(order[:most]).to_pylist())
 
 
-def id_types(run: Run) -> tuple[pa.DataType, pa.DataType]:
-    """The types of user ids and item ids."""
+def has_users(run: Run) -> bool:
+    """Whether a run is over purchases; one over items alone knows no users."""
+    return storage.exists(storage.join(run.folder("prepare"), "histories"))
+
+
+def id_types(run: Run) -> tuple[pa.DataType | None, pa.DataType]:
+    """The types of user ids, None where the run knows no users, and of item ids."""
+    if not has_users(run):
+        return None, _schema(_catalogue(run)).field("item_id").type
     folder = storage.join(run.folder("prepare"), "histories")
     schema = _schema(storage.join(folder, _parts(folder)[0]))
     return schema.field("user_id").type, schema.field("items").type.value_type

@@ -22,7 +22,7 @@ from topkin.errors import ConfigError, InputError, TopkinError
 from topkin.ingest import timestamps
 from topkin.ingest.files import FILE, ROW, File, Files, Footer, InputFooters, batches, find, read_footers
 from topkin.ingest.folders.dates import time_expression
-from topkin.ingest.readers import ACCEPTED, ROLES, common_type, escape_invalid_utf8
+from topkin.ingest.readers import ACCEPTED, INPUT, ROLES, common_type, escape_invalid_utf8, key_of
 from topkin.ingest.rules import Rules
 from topkin.ingest.sql import nearest
 from topkin.ingest.values.baskets import PLACE, flat_schema, list_path, missing_path, several_lists
@@ -136,7 +136,7 @@ def _name_faults(source: InputSource, schema: pa.Schema, columns: Sequence[str])
         return [f": one list of a row can become rows, got {' and '.join(lists)}: {cure}"]
     if wrong := [text for c in columns if c not in names and (text := missing_path(c, schema)) is not None]:
         return [f": {text}" for text in wrong]
-    keys = {c: f"{source.name}.{r}" for r, c in source.columns.items()}
+    keys = {c: key_of(source.name, r) for r, c in source.columns.items()}
     missing = " has no column {!r} ({}){}; its columns are {}: {}"
     twice = " has {} columns called {!r}: a name must mean one of them, rename the others"
     listed = ", ".join(names) or "none"
@@ -179,6 +179,8 @@ def _type_faults(source: InputSource, bound: pa.Schema, lost: Mapping[str, str])
     """
     faults = []
     for role, c in source.columns.items():
+        if role.startswith(INPUT):  # the encoder says what it takes
+            continue
         accepts, accepted = ACCEPTED[role]
         t = bound.field(c).type
         if not accepts(t):
@@ -298,14 +300,15 @@ def _check_files(
             faults.append((path, e))
             continue
         broken = broken or _type_faults(source, bound, lost)
-        for role in ("user_id", "item_id", "vector") if not broken else ():
+        inputs = [role for role in source.columns if role.startswith(INPUT)]
+        for role in ("user_id", "item_id", "vector", *inputs) if not broken else ():
             column = source.column(role)
             t = None if column is None else common_type(role, bound.field(column).type)
             common, first = types.setdefault(role, (t, path)) if t is not None else (t, path)
             if common != t:
                 broken.append(
-                    f": column {column!r} ({source.name}.{role}) is {t}, but {common} in {first}: write all files with "
-                    f"one type, or set {source.name}.normalise.{column}"
+                    f": column {column!r} ({key_of(source.name, role)}) is {t}, but {common} in {first}: write all "
+                    f"files with one type, or set {source.name}.normalise.{column}"
                 )
         faults.extend((path, InputError(path + text)) for text in broken)
     return {role: t for role, (t, _) in types.items()}

@@ -1,21 +1,18 @@
 """The report of a run: one page that needs no script, no network and no other file."""
 
 from collections.abc import Mapping, Sequence
-from functools import cache
-from importlib import resources
 from typing import Any
 
-import jinja2
 import numpy as np
 from markupsafe import Markup
 
 from topkin.baselines.registry import BASELINES
 from topkin.recommend.bought import BOUGHT
-from topkin.report import wording
 from topkin.report.charts import draw, validation_metric
 from topkin.report.data import ReportData
 from topkin.report.metrics_file import Metrics, TrainingRecord, protocol_scores
 from topkin.report.tables import cold_items, item_kinds, list_qualities, metric_rows, user_kinds
+from topkin.report.template import template
 from topkin.report.wording import (
     METRIC_NAMES,
     MODEL_NAMES,
@@ -31,7 +28,7 @@ from topkin.report.wording import (
 def render(data: ReportData) -> str:
     """The whole page as HTML. Everything that comes from the data is escaped."""
     drawn = {name: Markup(chart) for name, chart in draw(data).items()}
-    return _template().render(
+    return template("report.html.j2").render(
         data=data,
         charts=drawn,
         verdict=verdict(data.metrics),
@@ -55,16 +52,6 @@ def render(data: ReportData) -> str:
         headline=metric_name(data.metrics["verdict"]["metric"]),
         charts_caption=captions(data),
     )
-
-
-@cache
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters.update({n: getattr(wording, n) for n in ("count", "plural", "day", "signed", "score")})
-    text = resources.files("topkin.report").joinpath("report.html.j2").read_text(encoding="utf-8")
-    return environment.from_string(text)
 
 
 def captions(data: ReportData) -> dict[str, str]:

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from topkin.config.sections import PrepareSettings
+from topkin.config.sections import RejectLimits
 from topkin.errors import ConfigError
 from topkin.ingest.cleaning import LISTED_TWICE
 from topkin.ingest.contract import InputSource
@@ -68,7 +68,7 @@ def faults_of_rejects(
     source: InputSource,
     rejected: Mapping[str, int],
     rows: int,
-    limits: PrepareSettings,
+    limits: RejectLimits,
     examples: Mapping[str, str],
 ) -> list[str]:
     """What is wrong where more of an input's rows are rejected than the limits allow.
@@ -125,7 +125,7 @@ def _no_user(source: InputSource) -> str:
     return f"{source.columns['user_id']} is null" if "item_id" in source.columns and "user_id" in source.columns else ""
 
 
-def check_limited_reasons(limits: PrepareSettings, sources: Mapping[str, InputSource]) -> None:
+def check_limited_reasons(limits: RejectLimits, sources: Mapping[str, InputSource]) -> None:
     """Raises ConfigError where a limit names a reason for which nothing is ever rejected."""
     rules = [reason for source in sources.values() for reason in source.rules.rejection_reasons]
     columns = {column for source in sources.values() for column in source.columns.values()}
