@@ -28,7 +28,7 @@ _PART = re.compile(r"part-(\d+)-of-(\d+)\.parquet$")
 
 @dataclass(frozen=True)
 class Item:
-    """An item as the catalogue has it; ``title`` is None where there is none."""
+    """An item as the catalogue has it; ``title`` is None where there is none, as is what a run does not know."""
 
     item_id: Id
     title: str | None = None
@@ -40,6 +40,7 @@ class Item:
     recent: int = 0
     first_sale: datetime | None = None
     last_sale: datetime | None = None
+    label: str | None = None
 
 
 @dataclass(frozen=True)
@@ -169,7 +170,9 @@ def item(run: Run, item_id: Id) -> ItemView | None:
 
 def items(run: Run, ids: Sequence[Id], *, or_bare: bool = True) -> dict[Id, Item]:
     """The catalogue's rows of some ids; ``or_bare`` gives an id that it lacks an item without a title."""
-    rows = _where(_catalogue(run), "item_id", list(ids), schemas.CATALOGUE_COLUMNS).to_pylist() if ids else []
+    stored = _schema(_catalogue(run)).names
+    columns = [*schemas.CATALOGUE_COLUMNS, *(c for c in ("label",) if c in stored)]
+    rows = _where(_catalogue(run), "item_id", list(ids), columns).to_pylist() if ids else []
     if rows and not has_times(run):
         rows = [row | {"recent": 0, "first_sale": None, "last_sale": None} for row in rows]
     by_id = {row["item_id"]: Item(**row) for row in rows}
