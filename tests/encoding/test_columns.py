@@ -59,6 +59,25 @@ def test_integers_that_the_model_cannot_hold_are_rejected_and_never_wrapped() ->
     assert read([2**24 + 1], spec("number", "float32"))[1] == [None]
 
 
+INTEGERS = [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
+
+
+@pytest.mark.parametrize("kind", ["number", "category", "vector"])
+@pytest.mark.parametrize("held", INTEGERS)
+@pytest.mark.parametrize("wanted", INTEGERS)
+def test_an_integer_of_any_type_is_itself_or_a_reject(kind: str, held: str, wanted: str) -> None:
+    ends = [np.iinfo(t) for t in INTEGERS]
+    near = {int(end) + step for e in ends for end in (e.min, e.max) for step in (-1, 0, 1, 5)}
+    values = sorted(v for v in near if np.iinfo(held).min <= v <= np.iinfo(held).max)
+    column = pa.array(values, getattr(pa, held)())
+    shape = (1,) if kind == "vector" else ()
+    rows, reasons = read(pa.FixedSizeListArray.from_arrays(column, 1) if shape else column, spec(kind, wanted, shape))
+    bounds = np.iinfo(wanted)
+    fit = [bounds.min <= v <= bounds.max for v in values]
+    assert reasons == [None if f else f"x does not fit into {wanted}" for f in fit]
+    assert rows[fit].reshape(-1).tolist() == [v for v, f in zip(values, fit, strict=True) if f]
+
+
 def test_texts_are_bytes_of_utf8_and_a_missing_one_may_be_filled() -> None:
     rows, reasons = read(["tea", None, "café"], spec("text", "string"))
     assert (rows[0], rows[2], reasons) == (b"tea", "café".encode(), [None, "x is missing", None])

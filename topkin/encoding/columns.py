@@ -105,7 +105,7 @@ def _fitted(numbers: np.ndarray, spec: EncoderInput, rejections: Rejections, ask
     with np.errstate(over="ignore", invalid="ignore"):
         fitted = numbers.astype(dtype, copy=False)
     if spec.kind in ("category", "categories"):
-        good = fitted.astype(numbers.dtype) == numbers
+        good = _same(numbers, fitted)
         reason = f"{_label(spec)} does not fit into {dtype.name}"
     elif np.issubdtype(dtype, np.floating):
         good = np.isfinite(fitted)
@@ -113,11 +113,23 @@ def _fitted(numbers: np.ndarray, spec: EncoderInput, rejections: Rejections, ask
     elif fitted is numbers or np.can_cast(numbers.dtype, dtype):
         return fitted
     else:
-        good = fitted.astype(numbers.dtype) == numbers
+        good = _same(numbers, fitted)
         reason = f"{_label(spec)} does not fit into {dtype.name}"
     if not good.all():
         rejections.reject(asked & ~good.reshape(len(good), -1).all(axis=1), reason)
     return fitted
+
+
+def _same(numbers: np.ndarray, fitted: np.ndarray) -> np.ndarray:
+    """Which numbers another type holds as they are, (n, …) bool.
+
+    A cast back tells it but for whole numbers: those wrap around, there and back again.
+    """
+    if np.issubdtype(numbers.dtype, np.integer) and np.issubdtype(fitted.dtype, np.integer):
+        bounds = np.iinfo(fitted.dtype)
+        return np.asarray((numbers >= bounds.min) & (numbers <= bounds.max))
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.asarray(fitted.astype(numbers.dtype) == numbers)
 
 
 def _flat(column: pa.Array) -> tuple[pa.Array, np.ndarray, np.ndarray]:
