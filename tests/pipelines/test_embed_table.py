@@ -73,7 +73,7 @@ def test_rows_in_are_rows_out_and_rejected(shop: Path, model: keras.Model) -> No
     out, rejects = vectors(shop), storage.read_parts(str(shop / "out" / "rejects"))
     assert made.read == 60 == len(out) + len(rejects)
     assert made.embedded == len(out)
-    assert Counter(rejects["reason"].to_pylist()) == made.rejects == {"colour is missing": 20, "in_stock": 10}
+    assert Counter(rejects["reason"].to_pylist()) == made.rejects == {"colour is missing": 18, "in_stock": 12}
     rows = pa.concat_tables([pq.read_table(shop / "items" / f"{part}.parquet") for part in range(2)])
     known = zip(rows["colour"].to_pylist(), rows["stock"].to_pylist(), strict=True)
     kept = rows.filter(pa.array([colour is not None and bool(stock) for colour, stock in known]))
@@ -192,6 +192,13 @@ def test_a_table_of_which_no_row_can_be_embedded_is_an_error_that_leaves_the_rej
         run(shop, "encoder.inputs.price=try_cast(colour as double)")
     assert len(storage.read_parts(str(shop / "out" / "rejects"))) == 60
     assert run(shop, COST).embedded == 40  # nothing was made, so nothing needs --force
+
+
+def test_what_a_rule_drops_is_not_read_and_has_the_rules_reason(shop: Path) -> None:
+    price = "encoder.inputs.price=cast(replace(colour, 'red', '1') as double)"  # of blue there is none
+    made = run(shop, price, "items.rules={is_red = \"colour = 'red'\"}")
+    assert made.rejects == {"is_red": 40}
+    assert made.embedded == 20
 
 
 def test_ids_that_are_null_are_rejected_with_their_place(shop: Path) -> None:
