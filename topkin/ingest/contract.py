@@ -85,7 +85,8 @@ class Inspection:
     vectors of a fixed size, by vector.
     ``earliest``: the first purchase as the files' own statistics say, naive UTC, where all do. ``latest``: the last,
     as those say that do.
-    ``schema``: the columns of the first file with rows, those of folders' names among them.
+    ``schema``: the columns of the first file with rows, those of folders' names among them. ``schemas``: of each such
+    file, by its path.
     ``passed_over``: the files that are not read, in words.
     ``findings``: what breaks the contract; where there are any, the rest is not to be relied on.
     """
@@ -97,6 +98,7 @@ class Inspection:
     earliest: datetime | None = None
     latest: datetime | None = None
     schema: pa.Schema = field(default_factory=lambda: pa.schema([]))
+    schemas: Mapping[str, pa.Schema] = field(default_factory=dict)
     passed_over: str = ""
     findings: tuple[TopkinError, ...] = ()
 
@@ -125,8 +127,13 @@ def columns_read(source: InputSource, available: Sequence[str]) -> list[str]:
 Bind = Callable[[pa.Schema], pa.Schema]
 
 
-def _name_faults(source: InputSource, schema: pa.Schema, columns: Sequence[str]) -> list[str]:
-    """What the names of a file's columns break, for a message that begins with the file."""
+def _name_faults(
+    source: InputSource, schema: pa.Schema, columns: Sequence[str], asking: Mapping[str, str] | None = None
+) -> list[str]:
+    """What the names of a file's columns break, for a message that begins with the file.
+
+    asking: column -> key of what asks for it, where that is no key of the source.
+    """
     names = schema.names
     own = [n for n in names if list_path(n) is None]
     if lists := several_lists(columns, own):
@@ -144,7 +151,7 @@ def _name_faults(source: InputSource, schema: pa.Schema, columns: Sequence[str])
     faults = [
         missing.format(
             c,
-            keys.get(c, expression),
+            keys.get(c) or (asking or {}).get(c, expression),
             nearest(c, names),
             listed,
             f"set {keys[c]} to one of them" if c in keys else "mend the expression",
@@ -226,8 +233,10 @@ def inspect(source: InputSource, files: Files, known: InputFooters | None = None
     types = _check_files(source, [(f.file.path, f.schema) for f in read], columns, faults, some)
     spans = _spans([f.look for f in read], source.time_unit)
     stated = [span for span in spans if span is not None]
+    once: dict[pa.Schema, pa.Schema] = {}
     return replace(
         found,
+        schemas={f.file.path: once.setdefault(f.schema, f.schema) for f in read},
         columns=tuple(columns),
         types=types,
         earliest=min((first for first, _ in stated), default=None) if len(stated) == len(read) else None,
@@ -252,7 +261,24 @@ def inspect_table(source: InputSource, rows: pa.Table) -> Inspection:
     if findings:
         return Inspection(source=source, findings=tuple(findings))
     file = File(source.path, rows.nbytes, rows=len(rows))
-    return Inspection(source=source, files=(file,), columns=tuple(columns), schema=rows.schema, types=types)
+    return Inspection(
+        source=source,
+        files=(file,),
+        columns=tuple(columns),
+        schema=schema,
+        schemas={source.path: schema},
+        types=types,
+    )
+
+
+def column_findings(inspection: Inspection, asking: Mapping[str, str]) -> tuple[TopkinError, ...]:
+    """What is wrong where some file lacks a column, or has several of one name: column -> key of what asks for it."""
+    faults: list[tuple[str, TopkinError]] = [
+        (path, InputError(path + text))
+        for path, schema in inspection.schemas.items()
+        for text in _name_faults(inspection.source, schema, list(asking), asking)
+    ]
+    return _merge_alike(faults)
 
 
 def _float_ids(source: InputSource, schema: pa.Schema) -> list[str]:
