@@ -3,7 +3,7 @@
 The contract is asked of each file, for in a folder the first file's schema would otherwise win silently.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cache
@@ -422,10 +422,11 @@ def _common(names: list[str], first: list[str]) -> list[str]:
     return [*first, *(n for n in names if n not in first and n.lower() not in lower)]
 
 
-def vector_dim(inspection: Inspection, files: Files) -> int | None:
+def vector_dim(inspection: Inspection, tables: Iterable[pa.Table]) -> int | None:
     """How many numbers a vector of the items has: by its type or the first vector; None for no column.
 
-    Raises InputError where no row has one.
+    tables: of the items' rows, their texts readable, of which no more are taken than are needed. Raises InputError
+    where no row has a vector.
     """
     source = inspection.source
     column = source.column("vector")
@@ -433,22 +434,22 @@ def vector_dim(inspection: Inspection, files: Files) -> int | None:
         return None
     if "vector" in inspection.types:
         return int(inspection.types["vector"].list_size)
-    for file in inspection.files:
-        for table in batches(source.name, file, files, inspection.columns, rows=8192):
-            if (length := vector_length(source, table)) is not None:
-                return length
+    for table in tables:
+        lengths = pc.list_value_length(ids.decoded(source.rules.normalised(table)[column]))
+        first = lengths.filter(pc.fill_null(pc.greater(lengths, 0), False))
+        if len(first):
+            return int(first[0].as_py())
     raise InputError(
         f"{inspection.files[0].path}: column {column!r} ({source.name}.vector) must hold a vector in some row, got "
         f"none: write the vectors, or drop {source.name}.vector"
     )
 
 
-def vector_length(source: InputSource, rows: pa.Table) -> int | None:
-    """How many numbers the first vector of an input's rows has; None where none has any."""
-    values = source.rules.normalised(escape_invalid_utf8(rows).rows)[source.columns["vector"]]
-    lengths = pc.list_value_length(ids.decoded(values))
-    first = lengths.filter(pc.fill_null(pc.greater(lengths, 0), False))
-    return int(first[0].as_py()) if len(first) else None
+def readable_rows(inspection: Inspection, files: Files, rows: int = 8192) -> Iterator[pa.Table]:
+    """The rows of an input's files, in tables of at most ``rows``, their texts readable."""
+    for file in inspection.files:
+        for table in batches(inspection.source.name, file, files, inspection.columns, rows=rows):
+            yield escape_invalid_utf8(table).rows
 
 
 def time_unit_finding(inspection: Inspection, rows: pa.Table, clock: datetime) -> InputError | None:

@@ -213,14 +213,17 @@ def faults_of_types(inspections: Mapping[str, Inspection], files: Callable[[str]
 
 
 def table_joins(inspections: Mapping[str, Inspection], tables: Mapping[str, pa.Table]) -> list[MeasuredJoin]:
-    """As :func:`input_joins`, of whole tables in memory, by name. Raises ConfigError where an expression fails."""
+    """As :func:`input_joins`, of whole tables in memory, by name: their columns read, their texts readable.
+
+    Raises ConfigError where an expression fails.
+    """
     joins = []
     for left, right, role in JOINS:
         if left in tables and right in tables:
             columns = []
             for name in (left, right):
                 source = inspections[name].source
-                rows = _kept(source, escape_invalid_utf8(tables[name].select(_read_for(inspections[name], role))).rows)
+                rows = _kept(source, tables[name].select(_read_for(inspections[name], role)))
                 counts = IdCounts.of(ids.canonical(rows[source.columns[role]]))
                 columns.append(IdColumn(named_column(source, role), counts, whole=True))
             joins.append(measured(f"{left}.{role}", columns[0], f"{right}.{role}", columns[1]))
