@@ -15,7 +15,6 @@ import pyarrow.parquet as pq
 
 from topkin.artifacts import ids
 from topkin.config.purchases import ROW_ORDER
-from topkin.config.reference import as_toml, bare_or_quoted
 from topkin.config.section import Section
 from topkin.config.sections import Settings
 from topkin.errors import ConfigError, InputError, TopkinError
@@ -24,10 +23,10 @@ from topkin.ingest.files import FILE, ROW, File, Files, Footer, InputFooters, ba
 from topkin.ingest.folders.dates import time_expression
 from topkin.ingest.readers import ACCEPTED, ROLES, common_type, escape_invalid_utf8
 from topkin.ingest.rules import Rules
-from topkin.ingest.sql import nearest
+from topkin.ingest.sql import literal, nearest, quoted_if_needed
 from topkin.ingest.values.baskets import PLACE, flat_schema, list_path, missing_path, several_lists
 from topkin.ingest.values.id_faults import merged_floats
-from topkin.ingest.values.type_cures import type_cure
+from topkin.ingest.values.type_cures import normalise_key, setting, type_cure
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +115,7 @@ def columns_read(source: InputSource, available: Sequence[str]) -> list[str]:
     """
     for column in source.rules.unread([*available, *source.columns.values()]):
         raise ConfigError(
-            f"{source.name}.normalise.{column}: nothing reads {column!r}, it is no column of the file"
+            f"{normalise_key(source.name, column)}: nothing reads {column!r}, it is no column of the file"
             f"{nearest(column, available)}: name a column as the file or {source.name} has it"
         )
     computed = {c for c, _ in source.rules.normalise}
@@ -137,8 +136,9 @@ def _name_faults(
     names = schema.names
     own = [n for n in names if list_path(n) is None]
     if lists := several_lists(columns, own):
-        one, other = lists[:2]
-        zipped = f"list_transform({one}, (e, i) -> {{'{one}': e, '{other}': {other}[i]}})"
+        one, other = map(quoted_if_needed, lists[:2])
+        fields = f"{literal(lists[0])}: e, {literal(lists[1])}: {other}[i]"
+        zipped = f"list_transform({one}, (e, i) -> {{{fields}}})"
         cure = f"write them as one list of structs, as DuckDB's {zipped} makes it, or leave one out"
         return [f": one list of a row can become rows, got {' and '.join(lists)}: {cure}"]
     if wrong := [text for c in columns if c not in names and (text := missing_path(c, schema)) is not None]:
@@ -175,7 +175,7 @@ def _time_stand_in(source: InputSource, schema: pa.Schema, fault: str) -> str:
     if not column or not fault.startswith(f" has no column {column!r} "):
         return fault
     if time := time_expression(schema):
-        return f"{fault}, or {source.name}.normalise.{bare_or_quoted(column)} = {as_toml(time)}"
+        return f"{fault}, or {setting(source.name, column, time)}"
     return f'{fault}, or, where there are no times, {source.name}.order = "row" or to a column of positions'
 
 
@@ -331,7 +331,7 @@ def _check_files(
             if common != t:
                 broken.append(
                     f": column {column!r} ({source.name}.{role}) is {t}, but {common} in {first}: write all files with "
-                    f"one type, or set {source.name}.normalise.{column}"
+                    f"one type, or set {normalise_key(source.name, source.columns[role])}"
                 )
         faults.extend((path, InputError(path + text)) for text in broken)
     return {role: t for role, (t, _) in types.items()}
@@ -458,12 +458,14 @@ def time_unit_finding(inspection: Inspection, rows: pa.Table, clock: datetime) -
     if not source.timed:
         return None
     column = source.columns["timestamp"]
-    seems = timestamps.unit_mistake(source.rules.normalised(rows)[column], source.time_unit, clock)
+    values = source.rules.normalised(rows)[column]
+    seems = timestamps.unit_mistake(values, source.time_unit, clock)
     if seems is None:
         return None
     words = {"s": "seconds", "ms": "milliseconds", "us": "microseconds"}
+    example = values.drop_null()[0]
     return InputError(
         f"{inspection.files[0].path}: column {column!r} ({source.name}.timestamp) must be epoch "
-        f"{words[source.time_unit]}, as {source.name}.time_unit says, got {words[seems]} such as {rows[column][0]}: "
+        f"{words[source.time_unit]}, as {source.name}.time_unit says, got {words[seems]} such as {example}: "
         f"set {source.name}.time_unit = {seems!r} or 'auto'"
     )

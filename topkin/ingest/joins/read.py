@@ -16,6 +16,7 @@ from topkin.ingest.joins.measure import FEW, IdCounts, Join, measure_join
 from topkin.ingest.joins.spelling import Merging, Spelling, suggest_join
 from topkin.ingest.joins.words import FAILED, SHOP, NamedColumn, advice, left_line, lines_of_join
 from topkin.ingest.readers import escape_invalid_utf8
+from topkin.ingest.values.type_cures import normalise_key
 
 WHOLE = 1_000_000  # rows up to which all are looked at
 SAMPLED, PIECES = 200_000, 16  # rows of a larger input, and of how many row groups
@@ -206,7 +207,7 @@ def faults_of_types(inspections: Mapping[str, Inspection], files: Callable[[str]
                 faults.append(e)
                 continue
             mend = advice(joined.join, joined.left, joined.right, joined.found)
-            cure = mend or f"write both with one type, or set {name}.normalise.{column}"
+            cure = mend or f"write both with one type, or set {normalise_key(name, column)}"
             place = f"{inspections[name].files[0].path}: column {column!r} ({name}.{role})"
             faults.append(InputError(f"{place} is {one}, but purchases have {other} in {wanted!r}: {cure}"))
     return faults

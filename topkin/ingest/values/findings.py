@@ -6,13 +6,12 @@ import numpy as np
 import pyarrow as pa
 
 from topkin.artifacts import ids
-from topkin.config.reference import bare_or_quoted
 from topkin.errors import InputError
 from topkin.ingest import readers
 from topkin.ingest.contract import Inspection, time_unit_finding
 from topkin.ingest.values.id_faults import FEW, above_int64, merged_by_expression, merged_floats
 from topkin.ingest.values.time_faults import time_fault
-from topkin.ingest.values.type_cures import setting
+from topkin.ingest.values.type_cures import normalise_key, setting
 
 
 def value_findings(inspection: Inspection, rows: pa.Table, clock: datetime) -> list[InputError]:
@@ -42,7 +41,7 @@ def _order_finding(inspection: Inspection, normalised: pa.Table) -> InputError |
     return InputError(
         f"{inspection.files[0].path}: column {column!r} ({source.name}.latest_by) must hold times or numbers, got "
         f"{'texts' if isinstance(example, str) else 'values'} such as {example!r}, which are none: name a column that "
-        f"grows with each version of a row, or set {source.name}.normalise.{bare_or_quoted(column)} to an SQL "
+        f"grows with each version of a row, or set {normalise_key(source.name, column)} to an SQL "
         "expression that gives such values"
     )
 
@@ -80,7 +79,7 @@ def _time_finding(inspection: Inspection, looked_at: int, normalised: pa.Table, 
         text = setting(source.name, column, form)
         cures.append(f"{text}, {when}" if when.startswith("with ") else f"where {when}, {text}" if when else text)
     how = f"set {'; or, '.join(cures)}" if cures else ""
-    normalise = f"{source.name}.normalise.{column}"
+    normalise = normalise_key(source.name, column)
     advice = "; or ".join(part for part in (how, fault.advice.replace("{normalise}", normalise)) if part)
     return InputError(
         f"{inspection.files[0].path}: column {column!r} ({source.name}.timestamp) must hold the times of sales, got "
