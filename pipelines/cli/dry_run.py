@@ -50,8 +50,8 @@ def of_inputs(settings: Settings) -> InputCounts:
     items = inputs.get("items")
     own = None if items is None else vector_dim(items, readable_rows(items, input_files(items.source.path)))
     return InputCounts(
-        purchases=purchases.rows,
-        known=purchases.rows,
+        purchases=purchases.rows_judged,
+        known=purchases.rows_judged,
         users=max(distinct["user_id"], rows["users"]),
         items=max(distinct["item_id"], rows["items"]),
         input_bytes=sum(file.bytes for inspection in inputs.values() for file in inspection.files),

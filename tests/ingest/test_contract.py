@@ -12,9 +12,10 @@ import pytest
 from topkin.config.sections import Settings
 from topkin.errors import ConfigError, InputError
 from topkin.ingest.cleaning import clean_purchases
-from topkin.ingest.contract import Inspection, inspect, readable_rows, sources, time_unit_finding, vector_dim
+from topkin.ingest.contract import Inspection, inspect, readable_rows, sources, vector_dim
 from topkin.ingest.files import ArrowFiles, batches
 from topkin.ingest.judging.sample import sample_rows
+from topkin.ingest.values.findings import time_unit_finding
 
 DAY, NEXT = datetime(2011, 10, 1), datetime(2011, 10, 2)
 FILES = ArrowFiles()

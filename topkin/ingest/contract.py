@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -24,7 +25,15 @@ from topkin.ingest.folders.dates import time_expression
 from topkin.ingest.readers import ACCEPTED, ROLES, common_type, escape_invalid_utf8
 from topkin.ingest.rules import Rules
 from topkin.ingest.sql import literal, nearest, quoted_if_needed
-from topkin.ingest.values.baskets import PLACE, flat_schema, list_path, missing_path, several_lists
+from topkin.ingest.values.baskets import (
+    PLACE,
+    flat_schema,
+    list_path,
+    missing_path,
+    rows_to_add,
+    rows_to_add_by_footer,
+    several_lists,
+)
 from topkin.ingest.values.id_faults import merged_floats
 from topkin.ingest.values.type_cures import normalise_key, setting, type_cure
 
@@ -86,7 +95,7 @@ class Inspection:
     as those say that do.
     ``schema``: the columns of the first file with rows, those of folders' names among them. ``schemas``: of each such
     file, by its path.
-    ``passed_over``: the files that are not read, in words.
+    ``unnested``: rows that lists add to those of the files. ``passed_over``: the files that are not read, in words.
     ``findings``: what breaks the contract; where there are any, the rest is not to be relied on.
     """
 
@@ -98,6 +107,7 @@ class Inspection:
     latest: datetime | None = None
     schema: pa.Schema = field(default_factory=lambda: pa.schema([]))
     schemas: Mapping[str, pa.Schema] = field(default_factory=dict)
+    unnested: int = 0
     passed_over: str = ""
     findings: tuple[TopkinError, ...] = ()
 
@@ -105,6 +115,11 @@ class Inspection:
     def rows(self) -> int:
         """Rows in all files."""
         return sum(f.rows for f in self.files)
+
+    @property
+    def rows_judged(self) -> int:
+        """Rows in all files, and those that lists add."""
+        return self.rows + self.unnested
 
 
 def columns_read(source: InputSource, available: Sequence[str]) -> list[str]:
@@ -205,9 +220,9 @@ def inspect(source: InputSource, files: Files, known: InputFooters | None = None
         return Inspection(source=source, findings=(e,))
 
     if known is None:
-        footers = read_footers(source.name, listing, files, lambda parquet, file: _span(parquet.metadata, file, source))
+        footers = read_footers(source.name, listing, files, lambda parquet, file: _look(parquet.metadata, file, source))
     else:
-        footers = [replace(f, look=_span(f.look, f.file, source)) for f in known.footers]
+        footers = [replace(f, look=_look(f.look, f.file, source)) for f in known.footers]
     faults: list[tuple[str, TopkinError]] = [
         (file.path, e) for file, e in zip(listing.files, footers, strict=True) if isinstance(e, InputError)
     ]
@@ -231,7 +246,7 @@ def inspect(source: InputSource, files: Files, known: InputFooters | None = None
         return replace(found, findings=(*found.findings, e))
     some = _first_values(source, read[0].file, _float_ids(source, read[0].schema), files)
     types = _check_files(source, [(f.file.path, f.schema) for f in read], columns, faults, some)
-    spans = _spans([f.look for f in read], source.time_unit)
+    spans = _spans([f.look.span for f in read], source.time_unit)
     stated = [span for span in spans if span is not None]
     once: dict[pa.Schema, pa.Schema] = {}
     return replace(
@@ -241,6 +256,7 @@ def inspect(source: InputSource, files: Files, known: InputFooters | None = None
         types=types,
         earliest=min((first for first, _ in stated), default=None) if len(stated) == len(read) else None,
         latest=max((last for _, last in stated), default=None),
+        unnested=sum(f.look.unnested for f in read),
         findings=_merge_alike(faults),
     )
 
@@ -268,6 +284,7 @@ def inspect_table(source: InputSource, rows: pa.Table) -> Inspection:
         schema=schema,
         schemas={source.path: schema},
         types=types,
+        unnested=rows_to_add(rows, columns),
     )
 
 
@@ -361,6 +378,18 @@ Span = tuple[datetime, datetime]
 """The first and the last time of a file, naive UTC."""
 
 
+class _Look(NamedTuple):
+    """What a footer tells of a file: when its purchases were, see ``_span``, and how many rows its lists add."""
+
+    span: Span | pa.Scalar | None
+    unnested: int
+
+
+def _look(meta: pq.FileMetaData, file: File, source: InputSource) -> _Look:
+    available = file.schema(meta.schema.to_arrow_schema()).names
+    return _Look(_span(meta, file, source), rows_to_add_by_footer(meta, list(source.columns.values()), available))
+
+
 def _span(meta: pq.FileMetaData, file: File, source: InputSource) -> Span | pa.Scalar | None:
     """The least and the greatest time of a file by its statistics, or the one of its folder; None for neither."""
     column = source.column("timestamp")
@@ -450,22 +479,3 @@ def readable_rows(inspection: Inspection, files: Files, rows: int = 8192) -> Ite
     for file in inspection.files:
         for table in batches(inspection.source.name, file, files, inspection.columns, rows=rows):
             yield escape_invalid_utf8(table).rows
-
-
-def time_unit_finding(inspection: Inspection, rows: pa.Table, clock: datetime) -> InputError | None:
-    """What is wrong where epoch numbers are not in the configured unit; None where all is well, or no times are."""
-    source = inspection.source
-    if not source.timed:
-        return None
-    column = source.columns["timestamp"]
-    values = source.rules.normalised(rows)[column]
-    seems = timestamps.unit_mistake(values, source.time_unit, clock)
-    if seems is None:
-        return None
-    words = {"s": "seconds", "ms": "milliseconds", "us": "microseconds"}
-    example = values.drop_null()[0]
-    return InputError(
-        f"{inspection.files[0].path}: column {column!r} ({source.name}.timestamp) must be epoch "
-        f"{words[source.time_unit]}, as {source.name}.time_unit says, got {words[seems]} such as {example}: "
-        f"set {source.name}.time_unit = {seems!r} or 'auto'"
-    )

@@ -15,7 +15,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from topkin.config.sections import PrepareSettings
-from topkin.ingest.contract import InputSource, inspect_table, time_unit_finding
+from topkin.ingest.contract import InputSource, inspect_table
 from topkin.ingest.folders.dates import time_expression
 from topkin.ingest.folders.foreign import DUCKDB, SQLITE
 from topkin.ingest.joins.words import NamedColumn
@@ -23,7 +23,7 @@ from topkin.ingest.judging.limits import BY_REASON, faults_of_rejects
 from topkin.ingest.rules import Rules
 from topkin.ingest.sql import Expression, query
 from topkin.ingest.values.baskets import flat_schema
-from topkin.ingest.values.findings import value_findings
+from topkin.ingest.values.findings import time_unit_finding, value_findings
 from topkin.ingest.values.type_cures import type_cure
 
 CLOCK = datetime(2026, 1, 1)

@@ -99,7 +99,7 @@ def read_ids(inspection: Inspection, role: str, files: Files) -> IdColumn:
     tables = _rows(inspection, _read_for(inspection, role), files)
     pieces = [ids.canonical(_kept(source, rows)[source.columns[role]]) for rows in tables]
     values = pa.chunked_array([c for piece in pieces for c in piece.chunks], inspection.types[role])
-    return IdColumn(named_column(source, role), IdCounts.of(values), inspection.rows <= WHOLE)
+    return IdColumn(named_column(source, role), IdCounts.of(values), inspection.rows_judged <= WHOLE)
 
 
 def _read_for(inspection: Inspection, role: str) -> list[str]:
@@ -119,7 +119,7 @@ def _kept(source: InputSource, rows: pa.Table) -> pa.Table:
 
 def _rows(inspection: Inspection, columns: list[str], files: Files) -> Iterator[pa.Table]:
     """All rows of an input, or the first of some row groups spread over all its files."""
-    name, whole = inspection.source.name, inspection.rows <= WHOLE
+    name, whole = inspection.source.name, inspection.rows_judged <= WHOLE
     if whole:
         for file in inspection.files:
             for rows in batches(name, file, files, columns, rows=1 << 17):

@@ -7,8 +7,8 @@ import pyarrow as pa
 
 from topkin.artifacts import ids
 from topkin.errors import InputError
-from topkin.ingest import readers
-from topkin.ingest.contract import Inspection, time_unit_finding
+from topkin.ingest import readers, timestamps
+from topkin.ingest.contract import Inspection
 from topkin.ingest.values.id_faults import FEW, above_int64, merged_by_expression, merged_floats
 from topkin.ingest.values.time_faults import time_fault
 from topkin.ingest.values.type_cures import normalise_key, setting
@@ -28,6 +28,25 @@ def value_findings(inspection: Inspection, rows: pa.Table, clock: datetime) -> l
     if source.column("latest_by"):
         findings.append(_order_finding(inspection, normalised))
     return [f for f in findings if f is not None]
+
+
+def time_unit_finding(inspection: Inspection, rows: pa.Table, clock: datetime) -> InputError | None:
+    """What is wrong where epoch numbers are not in the configured unit; None where all is well, or no times are."""
+    source = inspection.source
+    if not source.timed:
+        return None
+    column = source.columns["timestamp"]
+    values = source.rules.normalised(rows)[column]
+    seems = timestamps.unit_mistake(values, source.time_unit, clock)
+    if seems is None:
+        return None
+    words = {"s": "seconds", "ms": "milliseconds", "us": "microseconds"}
+    example = values.drop_null()[0]
+    return InputError(
+        f"{inspection.files[0].path}: column {column!r} ({source.name}.timestamp) must be epoch "
+        f"{words[source.time_unit]}, as {source.name}.time_unit says, got {words[seems]} such as {example}: "
+        f"set {source.name}.time_unit = {seems!r} or 'auto'"
+    )
 
 
 def _order_finding(inspection: Inspection, normalised: pa.Table) -> InputError | None:
@@ -69,7 +88,7 @@ def _time_finding(inspection: Inspection, looked_at: int, normalised: pa.Table, 
     if inspection.earliest is not None and inspection.earliest > clock:
         return None  # all files say so, which is more than the first rows can
     by_intent = any(c == column and not e.names() for c, e in source.rules.normalise)  # a time for all, as written
-    whole = looked_at >= inspection.rows or inspection.earliest == inspection.latest is not None
+    whole = looked_at >= inspection.rows_judged or inspection.earliest == inspection.latest is not None
     constant = whole and not by_intent and source.name == "purchases"
     fault = time_fault(normalised[column], source.time_unit, clock, constant=constant)
     if fault is None:
