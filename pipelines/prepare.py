@@ -139,8 +139,8 @@ def prepare(job: Job[Settings]) -> dict[str, Any]:
     given to learn from and to judge by overlap in time.
     """
     inputs = inputs_of(job)
-    rows = inputs.inspections["purchases"].rows
-    counts = InputCounts(purchases=rows, known=rows, users=rows, items=0)
+    rows, items = inputs.inspections["purchases"].rows_judged, inputs.inspections.get("items")
+    counts = InputCounts(purchases=rows, known=rows, users=rows, items=items.rows if items else 0)
     machine = machine_of(job.settings, job.beam)
     refuse(plan(Workload(counts=counts, settings=job.settings, machine=machine), [cost]))
     run_pipeline(lambda pipeline: build(pipeline, job, inputs), job.beam)
@@ -186,11 +186,12 @@ def _nothing_left(statistics: Mapping[str, Any], as_of: datetime) -> str:
     reasons = sorted(purchases["rejected"].items(), key=lambda r: (-r[1], r[0]))
     counts = ", ".join(f"{reason}: {n:,}" for reason, n in reasons)
     rejected = f"rejected ({counts})"
+    rows = rows_judged(purchases)
     if not purchases["accepted"]:
-        return f"all {purchases['rows']:,} rows of purchases were {rejected}: look at purchases.rules and at the data"
+        return f"all {rows:,} rows of purchases were {rejected}: look at purchases.rules and at the data"
     return (
         f"there is no purchase before the as-of date {as_of.isoformat()}: {purchases['accepted']:,} of "
-        f"{purchases['rows']:,} rows were accepted, all of them later{', the others ' + rejected if counts else ''}; "
+        f"{rows:,} rows were accepted, all of them later{', the others ' + rejected if counts else ''}; "
         "choose a later --as-of"
     )
 

@@ -64,6 +64,7 @@ class CheckedInput:
     path: str
     files: int = 0
     rows: int = 0
+    unnested: int = 0
     looked_at: int = 0
     passed_over: str = ""
     notes: Sequence[str] = ()
@@ -165,6 +166,7 @@ def _shown(inspection: Inspection, result: Judged | None) -> CheckedInput:
         path=source.path,
         files=len(inspection.files),
         rows=inspection.rows,
+        unnested=inspection.unnested,
         looked_at=result.rows if result else 0,
         passed_over=inspection.passed_over,
         notes=[f"{time}: {note}"] if note else [],
@@ -206,7 +208,8 @@ def _table(seen: CheckedInput) -> "Table":
     from rich.text import Text
 
     title = f"{seen.name}: {seen.files:,} file{'' if seen.files == 1 else 's'}, {seen.rows:,} rows"
-    if 0 < seen.looked_at < seen.rows:
+    title += f", {seen.rows + seen.unnested:,} with those that lists add" if seen.unnested else ""
+    if 0 < seen.looked_at < seen.rows + seen.unnested:
         title += f", of which {seen.looked_at:,} of all files are looked at"
     table = Table(title=Text(title, style="bold"), title_justify="left")
     for name in ("key", "column or expression", "type", "share" if seen.looked_at else "not looked at"):

@@ -100,6 +100,11 @@ def as_toml(value: object) -> str:
     return str(value)
 
 
+def in_single_quotes(text: str) -> str:
+    """A text in TOML's spelling, in single quotes where it may be: as it is, without escapes."""
+    return f"'{text}'" if text.isprintable() and "'" not in text else as_toml(text)
+
+
 def bare_or_quoted(key: str) -> str:
     """A key in TOML's spelling: bare where it may be, else quoted."""
     bare = key != "" and key.isascii() and key.replace("_", "a").replace("-", "a").isalnum()

@@ -152,7 +152,7 @@ def profile(data: ReportData) -> list[tuple[str, str]]:
     lost = sum(source["rejected"].values()) + source.get("duplicates", 0)
     return [
         ("Rows read", f"{source['rows']:,}"),
-        ("Rows left out", f"{lost:,} ({share(lost, source['rows'])})"),
+        ("Rows left out", f"{lost:,} ({share(lost, _judged(source))})"),
         ("Purchases before the date", f"{s['events']:,}"),
         ("Held-out purchases", f"{s['heldout_events']:,}"),
         ("Users", f"{s['users']:,}"),
@@ -160,6 +160,11 @@ def profile(data: ReportData) -> list[tuple[str, str]]:
         ("Items never sold", f"{s['items_without_sales']:,}"),
         ("Purchases of the middle user", f"{float(np.median(lengths)) if len(lengths) else 0:,.0f}"),
     ]
+
+
+def _judged(source: Mapping[str, Any]) -> int:
+    """Rows of an input's files, and those that its lists added."""
+    return int(source["rows"] + source.get("unnested", 0))
 
 
 def reject_rows(statistics: Mapping[str, Any]) -> list[tuple[str, str, int, str]]:
@@ -172,7 +177,7 @@ def reject_rows(statistics: Mapping[str, Any]) -> list[tuple[str, str, int, str]
         duplicates = {"exact duplicate of another row": source.get("duplicates", 0)}
         for reason, n in sorted({**source["rejected"], **duplicates}.items(), key=lambda r: (-r[1], r[0])):
             if n:
-                rows.append((name, reason, n, share(n, source["rows"])))
+                rows.append((name, reason, n, share(n, _judged(source))))
     return rows
 
 
