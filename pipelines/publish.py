@@ -10,7 +10,7 @@ from topkin.config.items_run import ItemsRunSettings, RunSettingsOfAnyKind
 from topkin.config.sections import Settings
 from topkin.errors import ArtifactError, QualityGateError
 from topkin.evaluation.summary import MIN_USERS
-from topkin.pipelines.engine.registry import ORDER, table_of
+from topkin.pipelines.engine.registry import ORDER, ORDERS
 
 
 def publish(run: runs.Run, settings: RunSettingsOfAnyKind) -> dict[str, Any]:
@@ -19,7 +19,7 @@ def publish(run: runs.Run, settings: RunSettingsOfAnyKind) -> dict[str, Any]:
     Raises ArtifactError for a damaged or mixed run, QualityGateError with every reason for refusing.
     Returns the pointer's content.
     """
-    stages = table_of(settings).order
+    stages = ORDERS[settings.kind]
     for stage in stages:
         manifest.verify(run.folder(stage))
     one_encoder(run, stages)

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from topkin.errors import ConfigError
 
 if TYPE_CHECKING:
-    from topkin.config.items_run import RunSettingsOfAnyKind
     from topkin.pipelines.engine.stage import Stage
 
 
@@ -37,42 +36,22 @@ COMMANDS = {
 ORDER = tuple(COMMANDS)
 
 
-@dataclass(frozen=True)
-class StageTable:
-    """The stages of one kind of run.
+ORDERS = {"purchases": ORDER, "items": ("prepare", "train", "embed", "index", "similar", "evaluate")}
+"""The stages of a run over purchases and of one over items alone, by the ``kind`` of their settings."""
 
-    Args:
-        package: Where their modules are.
-        order: Their names.
-    """
-
-    package: str
-    order: tuple[str, ...]
-
-    def stage(self, name: str) -> "Stage":
-        """A stage by its name. Raises ConfigError for one that such a run does not have."""
-        if name not in self.order:
-            raise ConfigError(
-                f"a run of items alone has the stages {', '.join(self.order)}, got {name}: it needs [purchases]"
-            )
-        return _stage(self.package, name)
+_PACKAGES = {"purchases": "topkin.pipelines", "items": "topkin.pipelines.items"}
 
 
-PURCHASES = StageTable("topkin.pipelines", ORDER)
-ITEMS = StageTable("topkin.pipelines.items", tuple(name for name in ORDER if name != "recommend"))
-
-
-def table_of(settings: "RunSettingsOfAnyKind") -> StageTable:
-    """The stages of the run that settings are of."""
-    return {"purchases": PURCHASES, "items": ITEMS}[settings.kind]
-
-
-def stage(name: str) -> "Stage":
-    """A stage of a run over purchases, by its name."""
-    return PURCHASES.stage(name)
+def stage(name: str, kind: str = "purchases") -> "Stage":
+    """A stage of a kind of run by its name. Raises ConfigError for one that such a run does not have."""
+    if name not in ORDERS[kind]:
+        raise ConfigError(
+            f"a run over items alone has the stages {', '.join(ORDERS[kind])}, got {name}: it needs [purchases]"
+        )
+    return _stage(f"{_PACKAGES[kind]}.{name}")
 
 
 @cache
-def _stage(package: str, name: str) -> "Stage":
-    found: Stage = import_module(f"{package}.{name}").STAGE
+def _stage(module: str) -> "Stage":
+    found: Stage = import_module(module).STAGE
     return found

@@ -19,7 +19,7 @@ from topkin.config.sections import Settings
 from topkin.errors import ArtifactError, ConfigError
 from topkin.pipelines.engine import registry
 from topkin.pipelines.engine.job import Job, beam_options, machine_of
-from topkin.pipelines.engine.registry import ORDER
+from topkin.pipelines.engine.registry import ORDER, ORDERS
 from topkin.pipelines.engine.stage import Stage
 from topkin.planning.estimate import InputCounts, Machine, Plan, Workload, plan, refuse
 from topkin.telemetry.profiling import Usage, measure_usage
@@ -27,11 +27,11 @@ from topkin.telemetry.profiling import Usage, measure_usage
 
 def needed(name: str, settings: RunSettingsOfAnyKind) -> list[str]:
     """The stages that a stage needs, those that they need and itself, in order."""
-    wanted, table = {name}, registry.table_of(settings)
-    for other in reversed(table.order):
+    wanted, order = {name}, ORDERS[settings.kind]
+    for other in reversed(order):
         if other in wanted:
-            wanted.update(table.stage(other).needs(settings))
-    return [other for other in table.order if other in wanted]
+            wanted.update(registry.stage(other, settings.kind).needs(settings))
+    return [other for other in order if other in wanted]
 
 
 def keys(settings: RunSettingsOfAnyKind, as_of: datetime) -> dict[str, str]:
@@ -40,9 +40,8 @@ def keys(settings: RunSettingsOfAnyKind, as_of: datetime) -> dict[str, str]:
     for name in ("output", "worker_memory"):  # where and how, not what
         values["run"].pop(name)
     by_stage: dict[str, str] = {}
-    table = registry.table_of(settings)
-    for name in table.order:
-        stage = table.stage(name)
+    for name in ORDERS[settings.kind]:
+        stage = registry.stage(name, settings.kind)
         reads = stage.reads(settings)
         by_stage[name] = runs.stage_key(
             {
@@ -97,7 +96,7 @@ class _Work:
 
     def stage(self, name: str) -> Stage:
         """A stage of this kind of run."""
-        return registry.table_of(self.settings).stage(name)
+        return registry.stage(name, self.settings.kind)
 
     def record(self, run: runs.Run, stage: str, folder: str, seconds: float, *, reused: bool) -> runs.Run:
         """Note a finished stage in ``run.json``."""
@@ -177,9 +176,9 @@ def run_stages(
     Raises:
         ConfigError: ``only`` names a stage whose needs have not run, or a stage does not fit the machine.
     """
-    root, table = settings.run.output, registry.table_of(settings)
+    root = settings.run.output
     if only is not None:
-        table.stage(only)  # a kind of run may not have it
+        registry.stage(only, settings.kind)  # a kind of run may not have it
     if beam:
         beam_options(beam)  # wrong flags are told before any work
     _writable(root)
@@ -193,9 +192,9 @@ def run_stages(
     run = runs.Run(root, run_id, as_of)
     if storage.exists(storage.join(run.path, "run.json")):
         run = runs.read_run(root, run_id)
-    names = table.order if only is None else (only,)
+    names = ORDERS[settings.kind] if only is None else (only,)
     if only is not None:
-        needs = table.stage(only).needs(settings)
+        needs = registry.stage(only, settings.kind).needs(settings)
         run = work.adopt(run, needs)
         if force and only in run.folders:
             run = work.adopt(runs.Run(root, forced_id, as_of), needs)
