@@ -58,6 +58,8 @@ class EncodeInputs:
         batch_size: Most rows of a call of the model.
         jit_compile: See ``KerasEncoder``.
         precision: See ``KerasEncoder``.
+        by_name: Whether the columns have the names of the encoder's inputs, as ``prepare`` writes them, in the place
+            of those that its signature names.
     """
 
     encoder: str
@@ -69,6 +71,7 @@ class EncodeInputs:
     batch_size: int = 1024
     jit_compile: bool = False
     precision: str = "float32"
+    by_name: bool = False
 
     @property
     def rows(self) -> int:
@@ -107,14 +110,15 @@ class TableEncoder:
 
         saved = read_model(inputs.encoder)
         assert saved.signature is not None  # written by the launcher
-        batch = batch_rows(saved.signature.inputs, min(inputs.batch_size, max(inputs.rows, 1)))
+        signature = saved.signature.by_name() if inputs.by_name else saved.signature
+        batch = batch_rows(signature.inputs, min(inputs.batch_size, max(inputs.rows, 1)))
         self.inputs = inputs
         self.encoder = KerasEncoder(
-            saved, saved.signature, batch_size=batch, jit_compile=inputs.jit_compile, precision=inputs.precision
+            saved, signature, batch_size=batch, jit_compile=inputs.jit_compile, precision=inputs.precision
         )
-        self.chunk_rows = chunk_rows(saved.signature.inputs, batch)
-        schema = schemas.encoded_items(inputs.id_type, saved.signature.dim)
-        self.schema = schemas.with_encoder(schema, saved.signature.hash)
+        self.chunk_rows = chunk_rows(signature.inputs, batch)
+        schema = schemas.encoded_items(inputs.id_type, signature.dim)
+        self.schema = schemas.with_encoder(schema, signature.hash)
 
     def chunks(self, split: RowGroupSplit) -> Iterator[Chunk]:
         """A split's rows as the model takes them, in order; what breaks a rule is noted."""

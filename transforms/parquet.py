@@ -13,7 +13,7 @@ from apache_beam.pvalue import PBegin, PCollection
 
 from topkin.artifacts import storage
 from topkin.ingest.files import ArrowFiles, File, Found, batches, glob_root, opened
-from topkin.ingest.values.baskets import file_columns
+from topkin.ingest.values.baskets import file_columns, rows_added
 from topkin.transforms.counters import counted
 
 
@@ -96,7 +96,7 @@ def read_split(
     counter = Metrics.counter("topkin", f"{source}_rows_read")
     rows = _bounded(source, split.file.path, columns, rows, size, least)
     for table in batches(source, split.file, AnyFiles(), columns, groups=range(split.first, split.end), rows=rows):
-        counter.inc(len(table))
+        counter.inc(len(table) - rows_added(table))
         yield table
 
 
