@@ -121,9 +121,12 @@ def _unreadable(error: Exception) -> ModelFileError:
     """What Keras could not do, in a line."""
     unknown = re.search(r"Could not locate (class|function) '([^']+)'", str(error))
     if unknown is not None:
+        rule = "must be of layers that Keras or topkin registers, got class"
+        if unknown[1] == "function":
+            rule = "must be of functions that Keras or topkin registers, got"
         return ModelFileError(
-            f"must be of layers that Keras or topkin registers, got {unknown[1]} {unknown[2]!r}: save the model with "
-            "their layers, for the job runs where your module is not imported",
+            f"{rule} {unknown[2]!r}: save the model with their layers, for the job runs where your module is not "
+            "imported",
             unknown[0],
         )
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
