@@ -10,7 +10,7 @@ from pathlib import Path
 import image_parts
 import keras
 import numpy as np
-from augment import Augmenter
+from topkin.models.metric_training.augment import Augmenter
 
 from topkin.models import (
     MetricEmbedding,

@@ -21,7 +21,7 @@ from typing import Any
 import image_parts
 import keras
 import numpy as np
-from augment import Affine, Chain, Contrast, Erase, Flip
+from topkin.models.metric_training.augment import Affine, Chain, Contrast, Erase, Flip
 from supervised_fashion import encode, recall_at_1
 
 from topkin.linalg.cosine import unit_rows

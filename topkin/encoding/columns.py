@@ -177,7 +177,7 @@ def _lists(column: pa.Array, spec: EncoderInput, rejections: Rejections) -> np.n
     return rows
 
 
-_FILES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"RIFF")
+FILE_MARKS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"RIFF")
 """How files of images begin: bytes of the right number that begin otherwise are raw pixels."""
 
 
@@ -211,5 +211,5 @@ def _raw(column: pa.Array, size: int) -> np.ndarray | None:
         return None
     start = int(np.frombuffer(wide.buffers()[1], np.int64)[wide.offset])
     rows = np.frombuffer(wide.buffers()[2], np.uint8)[start : start + len(wide) * size].reshape(-1, size)
-    marks = (np.frombuffer(mark, np.uint8) for mark in _FILES if len(mark) <= size)
+    marks = (np.frombuffer(mark, np.uint8) for mark in FILE_MARKS if len(mark) <= size)
     return None if any((rows[:, : len(m)] == m).all(axis=1).any() for m in marks) else rows
