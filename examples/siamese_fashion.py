@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 import image_parts
 import siamese
+
 from topkin.models.metric_training.augment import Chain, Flip, Shift
 
 SETTINGS = {

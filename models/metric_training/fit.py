@@ -30,7 +30,7 @@ from topkin.models.training.tensorboard import Scalars
 ENCODER, TRAINING, LOGS = "encoder", "training.json", "logs"
 DIM, DIM_WITHOUT_LABELS = 64, 256
 SAMPLE = 20_000
-WHITENING = 0.75
+WHITENING = 0.5
 
 
 def fit(
@@ -117,15 +117,14 @@ def _first_rows(parts: Sequence[str]) -> pa.Table:
     return table if table is not None else pa.table({})
 
 
-def _encoder(
-    settings: ItemsTrainSettings, saved: SavedModel | None, rows: Rows, plan: Plan, seed: int
-) -> keras.Model:
+def _encoder(settings: ItemsTrainSettings, saved: SavedModel | None, rows: Rows, plan: Plan, seed: int) -> keras.Model:
     """The model that is trained."""
     unsupervised = settings.method == "self_supervised"
     unit = not unsupervised and unit_rows_wanted(settings)
     if saved is None:
         dim = None if unsupervised else settings.dim or DIM
-        return default_network(rows.specs, rows.feeds(plan.sample(SAMPLE)), dim=dim, unit=unit, seed=seed)
+        sample = rows.feeds(plan.sample(SAMPLE))
+        return default_network(rows.specs, sample, dim=dim, unit=unit, places=unsupervised, seed=seed)
     model = saved.model
     if settings.dim is None or unsupervised:
         return model
@@ -195,5 +194,3 @@ def _told(
         "encoder": signature.hash,
         "notes": [*plan.notes, *rejected, *odd, *trained.notes],
     }
-
-

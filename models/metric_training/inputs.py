@@ -9,10 +9,10 @@ import pyarrow.compute as pc
 from pyarrow import types
 
 from topkin.artifacts import ids
+from topkin.encoding.columns import FILE_MARKS
 from topkin.encoding.inputs import InputChoice, is_listed
 from topkin.encoding.signature import EncoderInput
 from topkin.errors import InputError
-from topkin.encoding.columns import FILE_MARKS
 
 
 def specs_of(first: pa.Table, choices: Mapping[str, InputChoice]) -> tuple[EncoderInput, ...]:

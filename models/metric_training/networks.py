@@ -18,12 +18,19 @@ from topkin.models.metric_training.rows import Feeds
 
 WORDS, NGRAMS, CATEGORIES = 20_000, 30_000, 50_000
 UNITS, DROPOUT = 256, 0.1
+WIDTHS = (32, 64, 128, 192, 256)
 
 Branch = Callable[[EncoderInput, tf.Tensor, np.ndarray, int], tf.Tensor]
 
 
 def default_network(
-    specs: tuple[EncoderInput, ...], sample: Feeds, *, dim: int | None, unit: bool = True, seed: int = 0
+    specs: tuple[EncoderInput, ...],
+    sample: Feeds,
+    *,
+    dim: int | None,
+    unit: bool = True,
+    places: bool = False,
+    seed: int = 0,
 ) -> keras.Model:
     """A network for some inputs: a small CNN of each image, words and character n-grams of each text, an MLP of all.
 
@@ -32,6 +39,8 @@ def default_network(
         sample: Rows of the training, (k, …) by input, to which vocabularies and means are fitted.
         dim: Coordinates of a vector; None for what the last features are.
         unit: Whether vectors have length 1.
+        places: Keep the places of an image apart in its features, as what has no labels to tell them needs; else they
+            are pooled.
         seed: Of the first weights.
 
     Returns:
@@ -41,8 +50,9 @@ def default_network(
     for number, spec in enumerate(specs):
         tensor = keras.Input(spec.shape, dtype=spec.dtype, name=spec.name)
         inputs.append(tensor)
-        branch = _BRANCHES[spec.kind](spec, tensor, sample[spec.name], seed + number)
-        (images if spec.kind == "image" else flat).append(branch)
+        branch = _places if spec.kind == "image" and places else _BRANCHES[spec.kind]
+        features = branch(spec, tensor, sample[spec.name], seed + number)
+        (images if spec.kind == "image" else flat).append(features)
     if flat:
         images.append(_perceptron(_joined(flat), seed))
     features = _joined(images)
@@ -72,9 +82,22 @@ def _image(spec: EncoderInput, x: tf.Tensor, sample: np.ndarray, seed: int) -> t
     if len(spec.shape) == 2:
         x = keras.layers.Reshape((*spec.shape, 1))(x)
     height, width, channels = (*spec.shape, 1)[:3]
-    widths = [32, 64, 128, 192, 256][: max(1, min(5, int(np.log2(max(min(height, width), 8) / 7)) + 1))]
+    stages = max(1, min(len(WIDTHS), int(np.log2(max(min(height, width), 8) / 7)) + 1))
     pixels = keras.layers.Rescaling(1.0)(x)
-    return small_cnn((height, width, channels), widths=widths, dropout=DROPOUT, seed=seed)(pixels)
+    return small_cnn((height, width, channels), widths=WIDTHS[:stages], dropout=DROPOUT, seed=seed)(pixels)
+
+
+def _places(spec: EncoderInput, x: tf.Tensor, sample: np.ndarray, seed: int) -> tf.Tensor:
+    """Convolutions that each halve the side until it is about four; the last one's map, every place of it."""
+    height, width, channels = (*spec.shape, 1)[:3]
+    x = keras.layers.Rescaling(1 / 255)(keras.layers.Reshape((height, width, channels))(x))
+    stages = max(1, min(len(WIDTHS), round(np.log2(max(min(height, width), 8) / 3.5))))
+    for number, channels in enumerate(WIDTHS[:stages]):
+        start = keras.initializers.GlorotUniform(seed=seed * 10_007 + number)
+        size = 3 if number else 5
+        x = keras.layers.Conv2D(channels, size, 2, "same", use_bias=False, kernel_initializer=start)(x)
+        x = keras.layers.ReLU()(keras.layers.BatchNormalization(momentum=0.9)(x))
+    return keras.layers.Flatten()(x)
 
 
 def _numbers(spec: EncoderInput, x: tf.Tensor, sample: np.ndarray, seed: int) -> tf.Tensor:

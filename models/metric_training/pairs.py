@@ -59,21 +59,22 @@ def made_pairs(purchases: pa.Table, settings: PairsSettings) -> pa.Table:
     Of a basket or user with more than a hundred different items the latest hundred are paired.
     """
     group = settings.basket if settings.made_by == "basket" else settings.user_id
-    at = "epoch(ts)" if settings.made_by != "basket" else "0"
+    moment = "epoch(TRY_CAST(ts AS TIMESTAMP))" if settings.made_by != "basket" else "0"
     columns = {"item": purchases[settings.item_id], "grp": purchases[group]}
     if settings.made_by != "basket":
         columns["ts"] = purchases[settings.timestamp]
     near = {
         "basket": "a.item < b.item",
-        "user": f"a.item < b.item AND abs(a.at - b.at) <= {settings.days} * 86400",
-        "after": f"a.item <> b.item AND b.at > a.at AND b.at - a.at <= {settings.days} * 86400",
+        "user": f"a.item < b.item AND abs(a.moment - b.moment) <= {settings.days} * 86400",
+        "after": f"a.item <> b.item AND b.moment > a.moment AND b.moment - a.moment <= {settings.days} * 86400",
     }[str(settings.made_by)]
     return sql.query(
         f"""
         WITH bought AS (
-            SELECT grp, item, {at} AS at FROM rows WHERE grp IS NOT NULL AND item IS NOT NULL
-            GROUP BY ALL
-            QUALIFY row_number() OVER (PARTITION BY grp ORDER BY at DESC, item) <= {MOST_PER_GROUP}
+            FROM (
+                SELECT DISTINCT grp, item, {moment} AS moment FROM rows WHERE grp IS NOT NULL AND item IS NOT NULL
+            )
+            QUALIFY row_number() OVER (PARTITION BY grp ORDER BY moment DESC, item) <= {MOST_PER_GROUP}
         )
         SELECT least(a.item, b.item) AS first, greatest(a.item, b.item) AS second, count(DISTINCT a.grp) AS n
         FROM bought a JOIN bought b ON a.grp = b.grp AND {near}
@@ -92,7 +93,7 @@ def _numbered(
         values = id_columns.decoded(side)
         if id_columns.value_kind(values.type) != id_columns.value_kind(items.type):
             raise InputError(
-                f"the items of {settings.path} are {values.type}, those that are prepared {items.type}: cast one of them"
+                f"the items of {settings.path} are {values.type}, the prepared ones {items.type}: cast one of them"
             )
         sides.append(np.asarray(pc.fill_null(pc.index_in(values.cast(items.type), items), -1)).astype(np.int64))
     pairs = np.column_stack(sides)

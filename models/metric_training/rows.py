@@ -141,7 +141,7 @@ class _Store:
                 continue
             shape, dtype = (rows, *spec.shape), _dtype(spec)
             left -= rows * sizes.get(spec.name, 64 * int(np.prod(spec.shape)))
-            if left < 0 and scratch and "://" not in scratch and dtype != object:
+            if left < 0 and scratch and "://" not in scratch and dtype.kind != "O":
                 os.makedirs(scratch, exist_ok=True)
                 path = os.path.join(scratch, f"column-{len(self.arrays)}.npy")
                 self.arrays[spec.name] = np.lib.format.open_memmap(path, "w+", dtype, shape)
@@ -155,9 +155,7 @@ class _Store:
         for column, where in invalid.items():
             if column in {s.column for s in self.specs}:
                 rejections.reject(where, f"{column} is not UTF-8")
-        read = {
-            s.name: read_column(table[s.column], s, rejections, partial(decode, folder=folder)) for s in self.specs
-        }
+        read = {s.name: read_column(table[s.column], s, rejections, partial(decode, folder=folder)) for s in self.specs}
         good = rejections.good
         end = self.filled + int(good.sum())
         for spec in self.specs:

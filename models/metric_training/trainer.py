@@ -11,7 +11,6 @@ import tensorflow as tf
 from topkin.config.items_train import ItemsTrainSettings
 from topkin.encoding.batching import prefetched
 from topkin.errors import ConfigError
-from topkin.models.metric_training.batches import Batch
 from topkin.models.metric_training.objective import LearnerObjective, LossObjective, Objective, encoded
 from topkin.models.metric_training.plan import Plan
 from topkin.models.metric_training.rows import Feeds, Rows

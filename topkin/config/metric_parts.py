@@ -184,5 +184,3 @@ def leaves(settings: PartSettings) -> Iterator[Part]:
                     yield from leaves(part)
     else:
         yield part_of("loss", settings)
-
-
