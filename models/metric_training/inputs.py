@@ -37,6 +37,7 @@ def _spec(name: str, choice: InputChoice, column: pa.ChunkedArray) -> EncoderInp
     t = ids.storage(column.type)
     kind = choice.kind or _kind(t)
     where = f"encoder.inputs.{name}"
+    shape: tuple[int, ...]
     if kind == "image":
         dtype, shape = "uint8", _image_shape(where, choice, column)
     elif kind == "vector" or is_listed(t):

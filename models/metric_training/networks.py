@@ -46,7 +46,9 @@ def default_network(
     Returns:
         A functional model with the inputs' names; preprocessing is inside.
     """
-    inputs, images, flat = [], [], []
+    inputs: list[tf.Tensor] = []
+    images: list[tf.Tensor] = []
+    flat: list[tf.Tensor] = []
     for number, spec in enumerate(specs):
         tensor = keras.Input(spec.shape, dtype=spec.dtype, name=spec.name)
         inputs.append(tensor)

@@ -103,7 +103,7 @@ class LossObjective(Objective):
         if self.reads == "scores":
             if self.from_pairs:
                 return self.loss(tf.eye(tf.shape(labels)[0], dtype=tf.int32), tf.matmul(*parts, transpose_b=True))
-            return self.loss(tf.one_hot(labels, self.classes, dtype=tf.int32), self.head(parts[0]))
+            return self.loss(tf.one_hot(labels, self.classes, dtype=tf.int32), self._headed(parts[0]))
         if self.reads == "views":
             if self.from_pairs:
                 return self.loss(labels, tf.stack(parts, axis=1))
@@ -111,7 +111,10 @@ class LossObjective(Objective):
             return self.loss(labels[::2], tf.reshape(parts[0], (-1, 2, dim)))  # rows of a class stand together
         rows = tf.concat(parts, 0)
         labels = tf.concat([labels] * len(parts), 0)
-        return self.loss(labels, rows if self.head is None else self.head(rows, training=True))
+        return self.loss(labels, self._headed(rows))
+
+    def _headed(self, rows: Any) -> Any:
+        return rows if self.head is None else self.head(rows, training=True)
 
 
 def _state_of(part: object) -> list[keras.Variable]:

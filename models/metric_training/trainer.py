@@ -180,9 +180,10 @@ def train(
         if plan.validation is not None:
             record[plan.validation.name] = plan.validation.measure(encode)
         records.append(record)
-        if plan.validation is None or _best(records, plan.validation.name) == len(records):
+        scores = [r[plan.validation.name] for r in records] if plan.validation is not None else [*range(len(records))]
+        if scores[-1] == max(scores):
             state["best"], best = len(records), [v.numpy() for v in encoder.variables]
-        state["stopped"] = len(records) - state["best"] >= settings.patience
+        state["stopped"] = len(records) - 1 - scores.index(max(scores)) >= settings.patience
         progress_state = {**state, "records": records, "skipped": plan.source.skipped}
         checkpoint.write(progress_state, [*(v.numpy() for v in trainer.variables()), *best])
         on_epoch(record)
@@ -190,12 +191,6 @@ def train(
     notes = _notes(state, records, trainer.epochs, plan)
     skipped = plan.source.skipped + trainer.objective.skipped
     return Trained(tuple(records), int(state["best"]), skipped, notes, trainer.encode_with)
-
-
-def _best(records: list[dict[str, Any]], name: str) -> int:
-    """The number of the best epoch, the last of equal ones."""
-    values = [record[name] for record in records]
-    return len(values) - int(np.argmax(values[::-1]))
 
 
 def _notes(state: Mapping[str, Any], records: list[dict[str, Any]], epochs: int, plan: Plan) -> tuple[str, ...]:

@@ -9,14 +9,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-CLASSES, ROWS, DIM = 6, 180, 8
+CLASSES, ROWS, DIM = 6, 180, 16
 
 
 def vector_items(rows: int = ROWS, seed: int = 0) -> pa.Table:
-    """Vectors of six classes, near enough that raw ones find their class in part."""
+    """Vectors of six classes, half of whose coordinates are noise: raw ones find their class in part."""
     rng = np.random.default_rng(seed)
     of = np.arange(rows) % CLASSES
     vectors = 1.5 * np.random.default_rng(7).normal(size=(CLASSES, DIM))[of] + rng.normal(size=(rows, DIM))
+    vectors[:, DIM // 2 :] = 3 * rng.normal(size=(rows, DIM // 2))
     return pa.table(
         {
             "item_id": [f"i{n:04d}" for n in range(rows)],
