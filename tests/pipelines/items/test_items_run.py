@@ -231,9 +231,43 @@ def test_the_gate_keeps_the_published_run(folder: Path, capsys: pytest.CaptureFi
     assert published(folder) == before
 
 
+TRAINED = CONFIG.replace('[encoder]\npath = "flat.keras"\n', '[train]\nmethod = "labels"\nepochs = 1\n').replace(
+    'kind = "image" }', 'kind = "image", size = [6, 6] }'
+)
+
+
+def test_an_encoder_is_trained_by_one_section_and_then_kept(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "topkin.toml").write_text(TRAINED)
+    assert main(["run", *AS_OF]) == 0
+    assert "by labels, am_softmax" in capsys.readouterr().err
+    run = published(folder)
+    page = Path(run.folder("evaluate"), "report.html").read_text()
+    assert "Trained by labels with am_softmax, 1 epochs" in page
+    encoder = Path(run.folder("train"), "encoder")
+    assert {file.name for file in encoder.iterdir()} == {"item.keras", "signature.json"}
+    assert main(["embed", "--encoder", str(encoder), "--items", "queries.parquet", "--id", "sku", "--json"]) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert again["embedded"] == 20  # its signature names the column of the user's own table
+    (folder / "topkin.toml").write_text(
+        CONFIG.replace("flat.keras", str(encoder))
+        .replace("[encoder.inputs]", "[encoder.inputs] # as saved")
+        .replace('image = { column = "photo", kind = "image" }', "")
+    )
+    assert main(["run", *AS_OF]) == 0
+    signature = storage.read_json(storage.join(published(folder).folder("train"), "encoder", "signature.json"))
+    assert signature["encoder"] == again["encoder"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said", "code"),
     [
+        (["run", "--dry-run"], "--dry-run plans runs over purchases, this one is over items alone", 2),
+        (["run", "--set", "encoder.path="], "items alone need an encoder: set encoder.path to a trained .keras", 2),
+        (
+            ["run", "--set", "train.method=labels", "--set", "items.label=", "--set", "queries="],
+            "set items.label to",
+            2,
+        ),
         (["recommend", *AS_OF], "a run over items alone has the stages prepare, train, embed, index, similar", 2),
         (["backtest"], "is of items alone, without [purchases]", 2),
         (["run", *AS_OF, "--set", "items.label="], "queries are judged by the items' label: set items.label", 2),
