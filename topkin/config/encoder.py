@@ -57,7 +57,7 @@ class EncoderKeys(Section):
 
 
 class EncoderSettings(EncoderKeys):
-    """A trained Keras model that `topkin embed --encoder` runs over a table; a run over purchases does not read it."""
+    """A trained Keras model that `topkin embed --encoder MODEL.keras` runs; a run over purchases reads none."""
 
     path: str = Field(description="A .keras file, or a folder that save_encoder wrote.")
 
