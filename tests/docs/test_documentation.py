@@ -48,9 +48,8 @@ def parse(command: str) -> None:
         return
     assert words[0] in group.commands, command
     if not {"--help", "-h"} & set(words):
-        required = (
-            {"show": ["x"], "init": ["x"], "match": ["x"]}.get(words[0], []) if len(words) == 1 else []
-        )  # named, not typed
+        named = len(words) == 1 and words[0] in ("show", "init", "match")  # not typed
+        required = ["x"] if named else []
         group.commands[words[0]].make_context(words[0], [*words[1:], *required])
 
 
