@@ -123,7 +123,8 @@ def _encoder(settings: ItemsTrainSettings, saved: SavedModel | None, rows: Rows,
     unit = not unsupervised and unit_rows_wanted(settings)
     if saved is None:
         dim = None if unsupervised else settings.dim or DIM
-        sample = rows.feeds(plan.sample(SAMPLE))
+        numbers = plan.sample(SAMPLE)
+        sample = {s.name: rows.feed(s, numbers) for s in rows.specs if s.kind != "image"}
         return default_network(rows.specs, sample, dim=dim, unit=unit, places=unsupervised, seed=seed)
     model = saved.model
     if settings.dim is None or unsupervised:
@@ -166,6 +167,7 @@ def _key(settings: ItemsTrainSettings, rows: Rows, seed: int, saved: SavedModel 
         "ids": vocabulary_hash(rows.ids),
         "labels": hashlib.sha256(rows.labels.tobytes()).hexdigest(),
         "inputs": [asdict(s) for s in rows.specs],
+        "columns": rows.fingerprint(),
         "model": None if saved is None else hashlib.sha256(saved.data).hexdigest(),
     }
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()

@@ -36,7 +36,7 @@ def default_network(
 
     Args:
         specs: The inputs, their kinds and shapes.
-        sample: Rows of the training, (k, …) by input, to which vocabularies and means are fitted.
+        sample: Rows of the training, (k, …) by input, to which vocabularies and means are fitted; images need none.
         dim: Coordinates of a vector; None for what the last features are.
         unit: Whether vectors have length 1.
         places: Keep the places of an image apart in its features, as what has no labels to tell them needs; else they
@@ -53,7 +53,7 @@ def default_network(
         tensor = keras.Input(spec.shape, dtype=spec.dtype, name=spec.name)
         inputs.append(tensor)
         branch = _places if spec.kind == "image" and places else _BRANCHES[spec.kind]
-        features = branch(spec, tensor, sample[spec.name], seed + number)
+        features = branch(spec, tensor, sample.get(spec.name, np.zeros(0)), seed + number)
         (images if spec.kind == "image" else flat).append(features)
     if flat:
         images.append(_perceptron(_joined(flat), seed))

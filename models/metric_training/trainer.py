@@ -20,7 +20,7 @@ from topkin.telemetry import progress
 
 EPOCHS, EPOCHS_WITHOUT_LABELS = 16, 8
 WARM_UP = 0.1
-ENCODED = 512
+ENCODED, ENCODED_NUMBERS = 512, 8 << 20
 SETTLED = 0.2
 """Share of the epochs, at the end, in which images are as they are served but for their mirror images."""
 
@@ -123,10 +123,10 @@ class Trainer:
                 lambda feeds: encoded(model, self._cast(feeds), training=False), reduce_retracing=True, autograph=False
             )
         call = self._encoders[id(model)]
-        parts = [
-            call(_tensors(read(numbers[start : start + ENCODED]))).numpy() for start in range(0, len(numbers), ENCODED)
-        ]
-        return np.concatenate(parts)
+        width = sum(int(np.prod(s.shape)) for s in self.rows.specs)
+        size = max(8, min(ENCODED, ENCODED_NUMBERS // width))
+        starts = range(0, len(numbers), size)
+        return np.concatenate([call(_tensors(read(numbers[at : at + size]))).numpy() for at in starts])
 
 
 def _tensors(feeds: Feeds) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from topkin.encoding.inputs import InputChoice
 from topkin.errors import ConfigError, InputError
 from topkin.models import KerasEncoder
 from topkin.models.metric_training.fit import fit
+from topkin.models.metric_training.objective import check_parts
 
 Parts = Callable[..., list[str]]
 SIZE = {"size": InputChoice()}
@@ -211,3 +212,20 @@ def test_an_argument_out_of_its_range_and_a_loss_that_bursts_name_their_key(part
         run(paths, tmp_path, loss={"name": "nt_xent", "temperature": -1})
     with pytest.raises(ConfigError, match=r"train\.sampler = 'class_batches': classes must be at most the 6"):
         run(paths, tmp_path, loss="triplet", sampler={"name": "class_batches", "classes": 7, "examples": 2})
+
+
+@pytest.mark.parametrize(
+    ("keys", "part"),
+    [
+        ({"loss": {"name": "nt_xent", "temperature": -1}}, r"train\.loss = 'nt_xent': temperature must be above 0"),
+        ({"loss": "triplet", "miner": {"name": "triplet_margin", "kind": "hardest"}}, r"train\.loss\.miner = "),
+        ({"loss": {"name": "cross_batch_memory", "loss": "arcface"}}, "needs a loss over pairs or triplets"),
+        (
+            {"method": "self_supervised", "learner": {"name": "byol", "momentum": 2}},
+            r"train\.learner = 'byol': momentum",
+        ),
+    ],
+)
+def test_check_finds_an_argument_out_of_its_range(keys: dict[str, Any], part: str) -> None:
+    with pytest.raises(ConfigError, match=part):
+        check_parts(settings(**keys))
