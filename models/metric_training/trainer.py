@@ -19,6 +19,7 @@ from topkin.models.training.checkpoint import Checkpoint, restore
 from topkin.telemetry import progress
 
 EPOCHS, EPOCHS_WITHOUT_LABELS = 16, 8
+DECAY, DECAY_WITHOUT_LABELS = 0.02, 1e-4
 WARM_UP = 0.1
 ENCODED, ENCODED_NUMBERS = 512, 8 << 20
 SETTLED = 0.2
@@ -70,7 +71,9 @@ class Trainer:
             warmup_target=settings.learning_rate,
             warmup_steps=warm,
         )
-        self.optimizer = keras.optimizers.AdamW(rate, weight_decay=settings.weight_decay)
+        usual = DECAY_WITHOUT_LABELS if unsupervised else DECAY
+        decay = usual if settings.weight_decay is None else settings.weight_decay
+        self.optimizer = keras.optimizers.AdamW(rate, weight_decay=decay)
         self.optimizer.build(self.objective.learned)
         self._dtypes = {s.name: s.dtype for s in rows.specs}
         self._step = tf.function(self._learn, reduce_retracing=True, autograph=False)
