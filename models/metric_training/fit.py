@@ -52,15 +52,15 @@ def fit(
         parts: Parquet files with ``item_id``, ``label`` where there is one, and a column for each input by its name.
         inputs: ``[encoder.inputs]``: a column of the user's is what the written encoder reads elsewhere.
         out: Folder of the results: ``encoder`` as :func:`save_encoder` writes it, ``training.json``, ``logs``.
-        scratch: Folder for the checkpoint of each epoch, and local for columns that do not fit in memory.
+        scratch: Folder for the checkpoint of each epoch, and where it is local for columns that do not fit in memory.
         seed: Of everything drawn at random.
         start_from: A ``.keras`` file or an encoder's folder whose model is trained; the default network without it.
         folder: What relative paths of images begin in.
         on_epoch: Called with the record of each epoch once, those of a resumed training too.
 
     Returns:
-        What a stage tells: method, loss, epochs, validation, counts, and ``notes`` for a person. With ``signature`` the
-        one of the written encoder.
+        What a stage tells: method, loss or learner, epochs, validation, counts of items, ``dim`` and ``encoder`` (its
+        hash), ``inputs`` in words, and ``notes``: what a person must know.
 
     Raises:
         InputError: Rows, labels, pairs or inputs that nothing can be learned from, or a model that is no encoder.
@@ -194,5 +194,6 @@ def _told(
         **plan.counts,
         "dim": signature.dim,
         "encoder": signature.hash,
+        "inputs": [i.described() for i in signature.inputs],
         "notes": [*plan.notes, *rejected, *odd, *trained.notes],
     }
