@@ -17,7 +17,7 @@ from topkin.encoding.signature import EncoderInput, EncoderSignature
 from topkin.models.encoders.keras_files import SavedModel, read_model, save_encoder
 from topkin.models.metric_learning.layers import MetricEmbedding
 from topkin.models.metric_training.inputs import specs_of
-from topkin.models.metric_training.networks import default_network
+from topkin.models.metric_training.networks import default_network, mirrored
 from topkin.models.metric_training.parts import unit_rows_wanted
 from topkin.models.metric_training.plan import Plan, plan_of
 from topkin.models.metric_training.rows import Rows, read_rows
@@ -82,7 +82,7 @@ def fit(
 
         checkpoint = Checkpoint(scratch, _key(settings, rows, seed, saved))
         trained = train(encoder, settings, rows, plan, seed=seed, checkpoint=checkpoint, on_epoch=record)
-    model = _served(settings, encoder, rows, plan, trained)
+    model = _served(settings, encoder, rows, plan, trained, start_from_nothing=saved is None)
     final = plan.final(trained.encode_with(model))
     given = by_name([s.name for s in specs], inputs)
     signature = save_encoder(
@@ -134,11 +134,18 @@ def _encoder(settings: ItemsTrainSettings, saved: SavedModel | None, rows: Rows,
 
 
 def _served(
-    settings: ItemsTrainSettings, encoder: keras.Model, rows: Rows, plan: Plan, trained: Trained
+    settings: ItemsTrainSettings,
+    encoder: keras.Model,
+    rows: Rows,
+    plan: Plan,
+    trained: Trained,
+    *,
+    start_from_nothing: bool,
 ) -> keras.Model:
-    """What is written: the encoder, and after a training without labels a layer that whitens it."""
+    """What is written: the encoder of an image and its mirror image, or whitened after a training without labels."""
     if settings.method != "self_supervised":
-        return encoder
+        flipped = settings.mirror and start_from_nothing and "flip" in plan.augmented
+        return mirrored(encoder, rows.specs) if flipped else encoder
     vectors = trained.encode_with(encoder)(plan.sample(SAMPLE))
     dim = min(settings.dim or DIM_WITHOUT_LABELS, vectors.shape[1], max(2, len(vectors) - 1))
     return whitened_by(encoder, vectors, dim=dim, power=WHITENING)

@@ -65,6 +65,19 @@ def default_network(
     return keras.Model(inputs[0] if len(inputs) == 1 else inputs, features, name="encoder")
 
 
+def mirrored(encoder: keras.Model, specs: tuple[EncoderInput, ...]) -> keras.Model:
+    """An encoder of the mean of a row's vector and of its mirror image's, of length 1: it takes twice the time.
+
+    Left and right of every image input are exchanged; the other inputs are the same to both.
+    """
+    inputs = [keras.Input(s.shape, dtype=s.dtype, name=s.name) for s in specs]
+    images = [s.kind == "image" for s in specs]
+    turned = [keras.ops.flip(x, axis=2) if image else x for x, image in zip(inputs, images, strict=True)]
+    both = [encoder(x[0] if len(x) == 1 else x) for x in (inputs, turned)]
+    mean = MetricEmbedding(None)(keras.layers.Average()(both))
+    return keras.Model(inputs[0] if len(inputs) == 1 else inputs, mean, name="mirrored")
+
+
 def _joined(parts: list[tf.Tensor]) -> tf.Tensor:
     return parts[0] if len(parts) == 1 else keras.layers.Concatenate()(parts)
 

@@ -18,11 +18,11 @@ from topkin.models.metric_training.validation import Encode, ViewValidation
 from topkin.models.training.checkpoint import Checkpoint, restore
 from topkin.telemetry import progress
 
-EPOCHS, EPOCHS_WITHOUT_LABELS = 16, 8
+EPOCHS, EPOCHS_WITHOUT_LABELS = 20, 8
 DECAY, DECAY_WITHOUT_LABELS = 0.02, 1e-4
 WARM_UP = 0.1
 ENCODED, ENCODED_NUMBERS = 512, 8 << 20
-SETTLED = 0.2
+SETTLED = 0.3
 """Share of the epochs, at the end, in which images are as they are served but for their mirror images."""
 
 OnEpoch = Callable[[dict[str, Any]], None]

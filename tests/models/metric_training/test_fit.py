@@ -70,6 +70,21 @@ def test_images_are_read_from_raw_pixels_without_a_size(parts: Parts, tmp_path: 
     assert [(i.column, i.shape, i.dtype) for i in encoder.signature.inputs] == [("photo", (8, 8, 1), "uint8")]
 
 
+def test_an_image_and_its_mirror_image_are_served_as_one(parts: Parts, tmp_path: Path) -> None:
+    table = image_items()
+    pixels = np.frombuffer(table["image"].combine_chunks().buffers()[1], np.uint8).reshape(-1, 8, 8, 1)
+    served = {}
+    for name, keys in {"mirrored": {}, "alone": {"mirror": False}, "unflipped": {"augment": ["shift"]}}.items():
+        run(parts(table), tmp_path / name, {"image": InputChoice()}, epochs=1, **keys)
+        encoder = KerasEncoder.load(str(tmp_path / name / "encoder"))
+        served[name] = [encoder.encode({"image": x}) for x in (pixels, np.ascontiguousarray(pixels[:, :, ::-1]))]
+    np.testing.assert_allclose(*served["mirrored"], atol=1e-5)
+    mean = sum(served["alone"])
+    np.testing.assert_allclose(served["mirrored"][0], mean / np.linalg.norm(mean, axis=1)[:, None], atol=1e-5)
+    for name in ("alone", "unflipped"):
+        assert np.abs(served[name][0] - served[name][1]).max() > 0.01
+
+
 @pytest.mark.parametrize("loss", LOSSES)
 def test_every_loss_trains_on_labels(loss: str, parts: Parts, tmp_path: Path) -> None:
     told = run(parts(vector_items()), tmp_path, epochs=1, loss={"name": loss, **NESTED.get(loss, {})})
