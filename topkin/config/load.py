@@ -441,7 +441,7 @@ def _nearest_value(takes: str, came: object) -> str:
 
 def _unknown(loc: Loc) -> str:
     """What to say of a section or key that there is not."""
-    names = [section.name for section in sections()]
+    names = [section.name for section in sections() if not section.name.endswith(f".{NAME}")]
     if len(loc) == 1:
         if near := nearest(loc[0], names):
             return f"[{loc[0]}] is not a section; did you mean [{near}]?"

@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from topkin.baselines.registry import BASELINES
 from topkin.config import undated
 from topkin.config.encoder import EncoderSettings
+from topkin.config.features import FeatureSettings
 from topkin.config.purchases import HeldoutSettings, PurchasesSettings
 from topkin.config.section import Count, Section, Sql
 
@@ -69,6 +70,7 @@ class ItemsSettings(Section):
     )
     normalise: dict[str, Sql] = Field(default_factory=dict, description="As for purchases.")
     rules: dict[str, Sql] = Field(default_factory=dict, description="As for purchases.")
+    features: dict[str, FeatureSettings] = Field(default_factory=dict)
 
 
 class UsersSettings(Section):
@@ -89,6 +91,7 @@ class UsersSettings(Section):
     )
     normalise: dict[str, Sql] = Field(default_factory=dict, description="As for purchases.")
     rules: dict[str, Sql] = Field(default_factory=dict, description="As for purchases.")
+    features: dict[str, FeatureSettings] = Field(default_factory=dict)
 
 
 class PrepareSettings(Section):

@@ -19,7 +19,7 @@ from topkin.config.reference import as_toml, bare_or_quoted
 from topkin.config.section import Section
 from topkin.config.sections import Settings
 from topkin.errors import ConfigError, InputError, TopkinError
-from topkin.ingest import timestamps
+from topkin.ingest import features, timestamps
 from topkin.ingest.files import FILE, ROW, File, Files, Footer, InputFooters, batches, find, read_footers
 from topkin.ingest.folders.dates import time_expression
 from topkin.ingest.readers import ACCEPTED, ROLES, common_type, escape_invalid_utf8
@@ -34,7 +34,8 @@ from topkin.ingest.values.type_cures import type_cure
 class InputSource:
     """One input of the configuration: ``columns`` maps what topkin calls a column to what the file does.
 
-    keep: which row of an item or a user counts that is listed several times, ``first`` or ``last``.
+    keep: which row of an item or a user counts that is listed several times, ``first`` or ``last``. features: the kind
+    of each feature by its name, None where its type says it; among the columns they have ``features.PREFIX``.
     """
 
     name: str
@@ -43,6 +44,7 @@ class InputSource:
     rules: Rules = field(default_factory=Rules)
     time_unit: str = "auto"
     keep: str = "first"
+    features: Mapping[str, str | None] = field(default_factory=dict)
 
     def column(self, role: str) -> str | None:
         """The file's name of a column; None where it is not configured."""
@@ -66,11 +68,14 @@ def sources(settings: Settings) -> dict[str, InputSource]:
     for name, roles in ROLES.items():
         section = getattr(settings, name)
         if section is not None:
+            own = getattr(section, "features", {})
+            made = {features.PREFIX + feature: spec.column for feature, spec in own.items()}
             inputs[name] = InputSource(
                 name=name,
                 path=section.path,
-                columns=_columns(section, roles),
-                rules=Rules.of(name, section.normalise, section.rules),
+                columns={**_columns(section, roles), **{role: role for role in made}},
+                rules=Rules.of(name, section.normalise, section.rules, made),
+                features={feature: spec.kind for feature, spec in own.items()},
                 time_unit=getattr(section, "time_unit", "auto"),
                 keep=section.duplicates if name in ("items", "users") else "first",
             )
@@ -81,8 +86,8 @@ def sources(settings: Settings) -> dict[str, InputSource]:
 class Inspection:
     """What the files of an input turned out to be.
 
-    ``columns``: those that are read, in order. ``types``: what ids are kept as, by user_id and item_id, and
-    vectors of a fixed size, by vector.
+    ``columns``: those that are read, in order. ``types``: what ids are kept as, by user_id and item_id, vectors of a
+    fixed size, by vector, and features.
     ``earliest``: the first purchase as the files' own statistics say, naive UTC, where all do. ``latest``: the last,
     as those say that do.
     ``schema``: the columns of the first file with rows, those of folders' names among them.
@@ -179,8 +184,13 @@ def _type_faults(source: InputSource, bound: pa.Schema, lost: Mapping[str, str])
     """
     faults = []
     for role, c in source.columns.items():
-        accepts, accepted = ACCEPTED[role]
         t = bound.field(c).type
+        if role.startswith(features.PREFIX):
+            name = role.removeprefix(features.PREFIX)
+            fault = features.type_fault(source.name, name, source.features[name], t)
+            faults += [] if fault is None else [fault]
+            continue
+        accepts, accepted = ACCEPTED[role]
         if not accepts(t):
             came = lost[c] if c in lost else f"{t}: {type_cure(source.name, role, c, t)}"
             faults.append(f": column {c!r} ({source.name}.{role}) must be {accepted}, got {came}")
@@ -287,7 +297,8 @@ def _check_files(
     types: dict[str, tuple[pa.DataType, str]] = {}  # and the first file that has it
     for path, schema in schemas_read:
         broken = [_time_stand_in(source, schema, fault) for fault in _name_faults(source, schema, columns)]
-        known = list(dict.fromkeys([*schema.names, *columns, *source.columns.values()]))
+        own = (c for role, c in source.columns.items() if not role.startswith(features.PREFIX))
+        known = list(dict.fromkeys([*schema.names, *columns, *own]))
         unknown = source.rules.column_faults(known, sides=source.name in ("purchases", "heldout"))
         faults.extend((path, e) for e in unknown)
         if unknown and not broken:
@@ -298,9 +309,10 @@ def _check_files(
             faults.append((path, e))
             continue
         broken = broken or _type_faults(source, bound, lost)
-        for role in ("user_id", "item_id", "vector") if not broken else ():
+        shared = ("user_id", "item_id", "vector", *(features.PREFIX + name for name in source.features))
+        for role in shared if not broken else ():
             column = source.column(role)
-            t = None if column is None else common_type(role, bound.field(column).type)
+            t = None if column is None else _shared_type(source, role, bound.field(column).type)
             common, first = types.setdefault(role, (t, path)) if t is not None else (t, path)
             if common != t:
                 broken.append(
@@ -309,6 +321,12 @@ def _check_files(
                 )
         faults.extend((path, InputError(path + text)) for text in broken)
     return {role: t for role, (t, _) in types.items()}
+
+
+def _shared_type(source: InputSource, role: str, t: pa.DataType) -> pa.DataType | None:
+    """The type that all files of an input must share in a role; None where they need not."""
+    name = role.removeprefix(features.PREFIX)
+    return common_type(role, t) if name == role else features.kept_type(source.features[name], t)
 
 
 FILES_NAMED = 4  # files named after the first that share its fault

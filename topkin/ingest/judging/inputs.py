@@ -10,6 +10,7 @@ from topkin.artifacts import ids
 from topkin.config.sections import Settings
 from topkin.errors import InputError, TopkinError
 from topkin.ingest.contract import Inspection, inspect, sources, vector_dim
+from topkin.ingest.features import struct_of
 from topkin.ingest.files import FILE, ROW, batches
 from topkin.ingest.folders.file import Files
 from topkin.ingest.joins.read import MeasuredJoin, faults_of_types, measured_joins
@@ -107,6 +108,8 @@ def plan_of(
         missing=settings.items.missing if settings.items else "list",
         vector_dim=vector_dim,
         lookups=lookups_of(asking, inputs),
+        item_features=struct_of(inputs["items"].types) if "items" in inputs else None,
+        user_features=struct_of(inputs["users"].types) if "users" in inputs else None,
     )
 
 
