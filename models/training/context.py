@@ -10,6 +10,9 @@ from topkin.models.data.histories import PreparedHistories
 from topkin.models.data.item_index import ItemIndex
 from topkin.models.data.positions import PositionHistories
 
+FEATURE_DIM = 32
+"""Coordinates of the features block where the settings leave them open and name features."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingContext:
@@ -33,6 +36,9 @@ class TrainingContext:
     def of(cls, settings: Settings, **changes: Any) -> "TrainingContext":
         """The context that settings ask for, with other values of some keys of ``[train]``."""
         train = settings.train.changed(**changes)
+        if train.feature_dim is None:
+            named = any(section is not None and section.features for section in (settings.items, settings.users))
+            train = train.changed(feature_dim=FEATURE_DIM if named else 0)
         context = cls(train=train, seed=settings.run.seed, recent_days=settings.prepare.recent_days)
         return context if settings.timed else context.positional()
 

@@ -198,6 +198,7 @@ def finished(
         "recency": prior.to_json(),
         "reach": max(float(np.linalg.norm(out.astype(np.float64), axis=1).max(initial=0)), 1e-9),
         "categories": list(index.categories),
+        "features": index.rows.to_json(),
         "vocabulary": vocabulary_hash(index.ids),
     }
     model = Towers(list(towers.values()), meaning=meaning, name="encoder")

@@ -218,6 +218,11 @@ class TrainSettings(Section):
         32, description="Coordinates of the block of what users with such a history took up next, lately; 0 for none."
     )
     dim: Annotated[int, Field(ge=2)] = Field(128, description="Coordinates of the trained block.")
+    feature_dim: Annotated[int, Field(ge=0)] | None = Field(
+        None,
+        description="Coordinates of the block that is trained on what items are, their features, titles, categories and "
+        "prices, and on how well they sell; 0 for none. Without it 32 where there are items.features or users.features.",
+    )
     epochs: Annotated[int, Field(ge=0)] = Field(
         8, description="Most passes over the purchases; 0 for no trained block."
     )
