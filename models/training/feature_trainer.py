@@ -14,7 +14,7 @@ from topkin.models.training.context import TrainingContext
 from topkin.models.training.trainer import Trainer
 from topkin.models.two_tower.towers import TwoTower
 
-RATE = 3.0  # times train.learning_rate: its logits are sums, not cosines over a temperature
+RATE = 1.5  # times train.learning_rate: its logits are sums, not cosines over a temperature
 SCALE = 0.2  # of the rows to begin with
 _DAYS = 36_600
 
@@ -30,7 +30,9 @@ class FeatureTrainer(Trainer):
     ) -> "FeatureTrainer":
         """With the settings of the trained block where it has none of its own."""
         rate = min(RATE * context.train.learning_rate, 1.0)
-        own = context.changed(inverse_popularity=0.0, neighbours=0, hard_negatives=0, learning_rate=rate)
+        own = context.changed(
+            inverse_popularity=0.0, user_power=0.0, neighbours=0, hard_negatives=0, learning_rate=rate
+        )
         return cls(own, purchases, phase, index)
 
     def _tower(self) -> TwoTower:
