@@ -19,7 +19,6 @@ from topkin.artifacts import ids, manifest, storage
 from topkin.artifacts.embeddings import ITEMS, SUMMARY
 from topkin.config.sections import EncoderRunSettings
 from topkin.encoding.inputs import InputChoice
-from topkin.encoding.signature import SIGNATURE
 from topkin.errors import ConfigError, InputError, TopkinError
 from topkin.ingest.files import Footer, find, read_footers
 from topkin.ingest.folders.file import File
@@ -27,11 +26,10 @@ from topkin.ingest.rules import Rules
 from topkin.ingest.sql import Expression, nearest
 from topkin.ingest.values.type_cures import type_cure
 from topkin.pipelines.engine.job import SCRATCH, beam_options, input_files, run_pipeline
+from topkin.pipelines.engine.vectors_folder import STAGE_NAME, apart, make_room
 
 if TYPE_CHECKING:
     from topkin.models.encoders.keras_files import SavedModel
-
-STAGE_NAME = "encode"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +94,7 @@ def embed_table(
     Args:
         settings: The model, its inputs, and the items.
         output: The folder that is made.
-        force: Replace what an earlier call made there.
+        force: Replace what an earlier call made there; files of others are never touched.
         beam: Flags for Beam.
         tell: Called with what is to be said before the work: each input with its column.
 
@@ -115,7 +113,8 @@ def embed_table(
     said = [i.described() for i in signature.inputs]
     for line in said:
         tell(f"{'input':<10} {line}")
-    _make_room(output, settings.items.path, force=force)
+    apart(output, settings.items.path, [f.path for f in table.files], settings.encoder.path)
+    make_room(output, force=force)
     encoder = storage.join(output, "encoder")
     saved.write(encoder, signature)
     inputs = EncodeInputs(
@@ -144,15 +143,15 @@ def embed_table(
         device=" and ".join(sorted(counts["device"])),
         seconds=seconds,
     )
-    summary = {"encoder": made.encoder, "dim": made.dim, ITEMS: made.embedded, "rejects": made.rejects}
-    storage.write_json(summary, storage.join(output, SUMMARY))
-    manifest.seal(output, stage=STAGE_NAME, key=made.encoder, summary=summary)
     if made.read and not made.embedded:
         most, rows = next(iter(made.rejects.items()))
         raise InputError(
             f"{settings.items.path} must hold a row that the encoder takes, all {made.read:,} were rejected, {rows:,} "
             f"for: {most}; {storage.join(output, 'rejects')} has them: mend the column, or name another input"
         )
+    summary = {"encoder": made.encoder, "dim": made.dim, ITEMS: made.embedded, "rejects": made.rejects}
+    storage.write_json(summary, storage.join(output, SUMMARY))
+    manifest.seal(output, stage=STAGE_NAME, key=made.encoder, summary=summary)
     return made
 
 
@@ -230,27 +229,3 @@ def _id_type(settings: EncoderRunSettings, table: _Table) -> pa.DataType:
         cure = type_cure("items", "item_id", column, t)
         raise InputError(f"column {column!r} (items.item_id) must be {ids.ACCEPTED}, got {t}: {cure}")
     return kind
-
-
-def _make_room(output: str, items: str, *, force: bool) -> None:
-    """Empty the output where it holds what an earlier call left.
-
-    Raises ConfigError where it holds anything else, or lies among the items, which would then be read with it.
-    """
-    if f"{output.rstrip('/')}/".startswith(f"{items.rstrip('/')}/"):
-        raise ConfigError(f"{output} must lie outside of the items, {items}: --output names another folder")
-    held = storage.files(output)
-    if not held:
-        return
-    ours = f"encoder/{SIGNATURE}" in held
-    sealed = manifest.read(output) if ours else None
-    if not ours or (sealed is not None and sealed.get("stage") != STAGE_NAME):
-        raise ConfigError(
-            f"{output} must be empty or new, it has {len(held):,} files of others: name another by --output"
-        )
-    if sealed is not None and not force:
-        raise ConfigError(
-            f"{output} holds {sealed['summary'][ITEMS]:,} vectors already: --force makes them again, --output names "
-            "another folder"
-        )
-    storage.remove_folder(output)

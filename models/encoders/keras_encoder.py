@@ -103,24 +103,29 @@ class KerasEncoder:
         return tf.cast(keras.tree.flatten(self._model(inputs, training=False))[0], tf.float32)
 
     def read(self, rows: pa.Table, rejections: Rejections, *, folder: str = "") -> Feeds:
-        """The arrays that rows give, (n, …) by input; those that cannot be given are noted.
+        """The arrays of the good rows, (good, …) by input; rows that cannot be given are noted.
 
         Args:
             rows: With the columns of the signature, their texts UTF-8.
-            rejections: Of the n rows.
+            rejections: Of the n rows; those that have a reason are not looked at.
             folder: What relative paths of images begin in.
 
         Raises:
             ConfigError: An SQL expression does not fit the columns.
         """
+        asked = rejections.good
+        if not asked.all():
+            rows = rows.filter(pa.array(asked))
+        found = Rejections(len(rows))
         feeds = {}
         for spec in self.signature.inputs:
             if spec.column in rows.column_names:
                 values = rows[spec.column]
             else:
                 values = Expression(f"encoder.inputs.{spec.name}", spec.column).evaluate(rows)
-            feeds[spec.name] = read_column(values, spec, rejections, partial(decode, folder=folder))
-        return feeds
+            feeds[spec.name] = read_column(values, spec, found, partial(decode, folder=folder))
+        rejections.include(found, asked)
+        return feeds if found.good.all() else {name: array[found.good] for name, array in feeds.items()}
 
     def encode(self, feeds: Feeds) -> np.ndarray:
         """The model's vectors of such arrays, (n, dim) float32, each row's the same in whatever batch it is."""
@@ -144,8 +149,7 @@ class KerasEncoder:
         rows, invalid = escape_invalid_utf8(rows)
         for column, where in invalid.items():
             rejections.reject(where, f"{column} is not UTF-8")
-        feeds = self.read(rows, rejections, folder=folder)
-        return self.finish(only(feeds, rejections.good), rejections)
+        return self.finish(self.read(rows, rejections, folder=folder), rejections)
 
     def finish(self, feeds: Feeds, rejections: Rejections) -> Embedded:
         """As :meth:`embed`, of the arrays of the good rows; rows whose vector is not finite are noted."""
@@ -157,11 +161,6 @@ class KerasEncoder:
             rejections.reject(where, "the encoder gives a number that is not finite")
             vectors = vectors[finite]
         return Embedded(vectors, rejections.good, rejections.reasons())
-
-
-def only(feeds: Feeds, good: np.ndarray) -> Feeds:
-    """The arrays of some rows, (n,) bool; views where these are all."""
-    return feeds if good.all() else {name: array[good] for name, array in feeds.items()}
 
 
 def _batch(array: np.ndarray, size: int) -> tf.Tensor:

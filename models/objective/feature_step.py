@@ -3,8 +3,8 @@
 With x the mean of the in-rows of a user's purchases and o_j the out-rows of item j, both sums over what is known of an
 item, the chance that the user buys j next is a softmax of ``x . o_j + c_j + r_j + log e_j``: c_j is a number that the
 item's content makes, r_j one of its own, its rate of sales, and e_j the share of the examples that came after its
-first sale. The last says why a new item sold little, and is left off when items are scored. As a tower, c_j + r_j is one
-more coordinate of the out-vector, and of in-vectors that coordinate is 1: a mean of purchases has it whole.
+first sale. The last says why a new item sold little, and is left off when items are scored. As a tower, c_j + r_j is
+one more coordinate of the out-vector, and of in-vectors that coordinate is 1: a mean of purchases has it whole.
 
 A conditional logit with free intercepts: McFadden, Conditional logit analysis of qualitative choice behavior, 1974;
 sampled as Yi et al., RecSys 2019, see :func:`topkin.models.objective.losses.sampled_softmax`.

@@ -37,7 +37,7 @@ class TrainingContext:
         """The context that settings ask for, with other values of some keys of ``[train]``."""
         train = settings.train.changed(**changes)
         if train.feature_dim is None:
-            named = any(section is not None and section.features for section in (settings.items, settings.users))
+            named = settings.items is not None and settings.items.features
             train = train.changed(feature_dim=FEATURE_DIM if named else 0)
         context = cls(train=train, seed=settings.run.seed, recent_days=settings.prepare.recent_days)
         return context if settings.timed else context.positional()

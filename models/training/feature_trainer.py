@@ -37,16 +37,14 @@ class FeatureTrainer(Trainer):
 
     def _tower(self) -> TwoTower:
         dim = (self.train.feature_dim or 0) + 1
-        return super()._tower(dim=dim, unit_out=False, content_scale=SCALE)
+        return self._tower_of(dim=dim, unit_out=False, content_scale=SCALE)
 
     def _step(self) -> Step:
         sold, exposure = self._sold_and_exposure()
         usual = sold.sum() / max(exposure.sum(), 1e-9)
         rates = np.log((sold + 1) / (usual * exposure + 1)).astype(np.float32)
         log_exposure = np.log(np.maximum(exposure, 1e-4)).astype(np.float32)
-        return FeatureStep(
-            self.model, self.features, self.train, self._log_q(), rates=rates, log_exposure=log_exposure
-        )
+        return FeatureStep(self.model, self.features, self.train, self._log_q(), rates=rates, log_exposure=log_exposure)
 
     def _sold_and_exposure(self) -> tuple[np.ndarray, np.ndarray]:
         """How many examples ask for each item, and the share of all that came after its first sale, (n_items,).

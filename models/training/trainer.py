@@ -54,9 +54,11 @@ class Trainer:
         self.smoothing = self._smoothing()
         self.step = self._step()
 
-    def _tower(self, **more: Any) -> TwoTower:
+    def _tower(self) -> TwoTower:
+        return self._tower_of(dim=self.train.dim)
+
+    def _tower_of(self, **sizes: Any) -> TwoTower:
         index, advanced = self.index, self.train.advanced
-        sizes = {"dim": self.train.dim, **more}
         return TwoTower(
             items=len(index.ids),
             word_buckets=advanced.word_buckets,

@@ -22,7 +22,11 @@ def test_every_key_of_the_schema_is_there_with_a_description() -> None:
     assert {section.name for section in sections()} == set(kinds)
     for section in sections():
         assert section.description
-        assert {k.name for k in section.keys} == set(kinds[section.name].model_fields) - {"advanced", "inputs", "features"}
+        assert {k.name for k in section.keys} == set(kinds[section.name].model_fields) - {
+            "advanced",
+            "inputs",
+            "features",
+        }
     assert all(k.description.endswith(".") and k.takes for k in keys().values())
 
 

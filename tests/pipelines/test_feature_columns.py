@@ -133,8 +133,8 @@ def of(**columns: Any) -> pa.Table:
         ({"size": "size"}, [of(size="L"), of(size=4)],
          "1.parquet: column 'features.size' (items.features.size) is float, but string in "),
         ({"brand": "brnd"}, [ITEMS],
-         "items.features.brand: 'brnd' names a column 'brnd', which is not there, did you mean 'brand'; the columns are item, brand, "
-         "cost, tags, blurb, year"),
+         "items.features.brand: 'brnd' names a column 'brnd', which is not there, did you mean 'brand'; the columns "
+         "are item, brand, cost, tags, blurb, year"),
         ({"brand": "unit price"}, [ITEMS], "items.features.brand: 'unit price'"),
     ],
 )  # fmt: skip

@@ -34,9 +34,7 @@ def histories(user: pa.DataType, item: pa.DataType, features: pa.StructType | No
     return schema("segment features", user_id=user, **lists, segment=STRING, **more)
 
 
-def catalogue(
-    item: pa.DataType, vector_dim: int | None = None, features: pa.StructType | None = None
-) -> pa.Schema:
+def catalogue(item: pa.DataType, vector_dim: int | None = None, features: pa.StructType | None = None) -> pa.Schema:
     """One row per item, sorted by item_id: its row number is the item's number everywhere else.
 
     Counts are of events before the as-of date; items never sold then have 0 and null times.
@@ -59,7 +57,7 @@ def vector(dim: int) -> pa.DataType:
 
 
 CATALOGUE_COLUMNS = catalogue(STRING).names
-"""The catalogue's columns but for what only the encoder reads: the items' own vectors, which are large, and features."""
+"""The catalogue's columns but for what only the encoder reads: the items' own vectors, and features."""
 
 REJECTS = schema(source=STRING, file=STRING, row=INT64, reason=STRING, record=STRING)
 """Rejected rows: purchases, items, users or heldout; the row from 0 within its file; the columns read, as JSON."""

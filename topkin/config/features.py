@@ -20,7 +20,7 @@ class FeatureSettings(Section):
 
     column: Sql = Field(
         description="Column, or an SQL expression over the row as normalise leaves it; a column of an odd name is in "
-        'double quotes, \'"unit price"\'.'
+        "double quotes, '\"unit price\"'."
     )
     kind: FeatureKind | None = Field(
         None,

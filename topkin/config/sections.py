@@ -4,7 +4,7 @@
 from the descriptions below. Paths are relative to the file that holds them.
 """
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -94,15 +94,9 @@ class UsersSettings(Section):
     features: dict[str, FeatureSettings] = Field(default_factory=dict)
 
 
-class PrepareSettings(Section):
-    """How events become histories and statistics."""
+class RejectLimits(Section):
+    """How many rows may be rejected."""
 
-    recent_days: Days = Field(7, description="Length of the period called recent, in days before the as-of date.")
-    split: Literal["time", "last"] = Field(
-        "time",
-        description="What is held out: all from the as-of date on, or the last purchase of each user before it, which "
-        "lets the model know what others bought later. A section [heldout] takes the place of both.",
-    )
     max_reject_share: Share = Field(
         0.2,
         description="Share of an input's rows that may be rejected for reasons of topkin's own, such as times that "
@@ -113,6 +107,17 @@ class PrepareSettings(Section):
         default_factory=dict,
         description="Reason to the share of rows that may be rejected for it, by which alone it is judged: 1 for a "
         "rule that is meant to take most rows away.",
+    )
+
+
+class PrepareSettings(RejectLimits):
+    """How events become histories and statistics."""
+
+    recent_days: Days = Field(7, description="Length of the period called recent, in days before the as-of date.")
+    split: Literal["time", "last"] = Field(
+        "time",
+        description="What is held out: all from the as-of date on, or the last purchase of each user before it, which "
+        "lets the model know what others bought later. A section [heldout] takes the place of both.",
     )
 
 
@@ -220,8 +225,8 @@ class TrainSettings(Section):
     dim: Annotated[int, Field(ge=2)] = Field(128, description="Coordinates of the trained block.")
     feature_dim: Annotated[int, Field(ge=0)] | None = Field(
         None,
-        description="Coordinates of the block that is trained on what items are, their features, titles, categories and "
-        "prices, and on how well they sell; 0 for none. Without it 32 where there are items.features or users.features.",
+        description="Coordinates of the block that is trained on what items are, their features, titles, categories "
+        "and prices, and on how well they sell; 0 for none. Without it 32 where there are items.features.",
     )
     epochs: Annotated[int, Field(ge=0)] = Field(
         8, description="Most passes over the purchases; 0 for no trained block."
@@ -400,6 +405,8 @@ class PublishSettings(Section):
 
 class Settings(Section):
     """All sections of a configuration file."""
+
+    kind: ClassVar[str] = "purchases"
 
     run: RunSettings = Field(default_factory=lambda: RunSettings())
     purchases: PurchasesSettings

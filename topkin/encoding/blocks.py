@@ -33,7 +33,8 @@ SVD, NEXT_ITEM, TRAINED, FEATURES, RECENCY = "svd", "next_item", "trained", "fea
 class Block:
     """A run of coordinates.
 
-    name: ``svd``, ``next_item``, ``trained``, ``features``, or ``recency``, which tells what sells now and makes no two items alike.
+    name: ``svd``, ``next_item``, ``trained``, ``features``, or ``recency``, which tells what sells now and makes no two
+    items alike.
     dim: how many coordinates. weight: of its z-scores beside the other blocks'. inverse_popularity, half_life_days:
     how a history is weighed. recency_lift: the power of an item's recent share of sales in its out-vector's length.
     spread: (dim,) variances of the out-coordinates over the items sold, whose covariances are zero (see

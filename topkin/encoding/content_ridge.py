@@ -1,8 +1,8 @@
 """From an item's content to its vector: a ridge map learned from the items with sales, as rows of tables.
 
 A new item's vector is the sum of the rows of what is known of it: the mean of its words' rows, its category's, its
-price step's, those of its features; and, where items bring vectors of their own, its own times a matrix. As purchases come, the vector found
-from them takes over: its share is ``sales / (sales + half)``.
+price step's, those of its features; and, where items bring vectors of their own, its own times a matrix. As purchases
+come, the vector found from them takes over: its share is ``sales / (sales + half)``.
 The tables are those of a tower whose vectors are such sums, so that a computed block and a trained one are
 held alike; an id row is what an item's own purchases say beyond its content.
 """
@@ -83,8 +83,8 @@ class Content:
 class ContentTables:
     """Tables that add up to vectors, each float32 of d columns with a zero row 0.
 
-    words, categories, prices, values: (size + 1, d), the last of features. vectors: (p, d), what a vector is multiplied by, no row 0.
-    ids: (m + 1, d), row j + 1 for item j.
+    words, categories, prices, values: (size + 1, d), the last of features. vectors: (p, d), what a vector is multiplied
+    by, no row 0. ids: (m + 1, d), row j + 1 for item j.
     """
 
     words: np.ndarray

@@ -7,8 +7,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from topkin.config.reference import in_single_quotes
 from topkin.errors import ConfigError
 from topkin.ingest.sql import SIDES, Expression, side_column
+from topkin.ingest.values.type_cures import normalise_key
 
 
 @dataclass(frozen=True)
@@ -30,10 +32,10 @@ class Rules:
 
         made: more columns by the key of their expression in the section, made after those of ``normalise``.
         """
-        own = [(c, Expression(f"{section}.normalise.{c}", text)) for c, text in normalise.items()]
+        own = [(c, Expression(normalise_key(section, c), text)) for c, text in normalise.items()]
         return cls(
             (*own, *((c, Expression(f"{section}.{c}", text)) for c, text in (made or {}).items())),
-            tuple((r, Expression(f"{section}.rules.{r!r}", text)) for r, text in rules.items()),
+            tuple((r, Expression(f"{section}.rules.{in_single_quotes(r)}", text)) for r, text in rules.items()),
         )
 
     @property

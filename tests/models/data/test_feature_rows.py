@@ -23,9 +23,7 @@ def table(**columns):
 def named(rows, read):
     """What was read as {label or knot: share} of each row."""
     names = [None] + [value for f in rows.features for value in f.get("labels", f.get("knots"))]
-    return [
-        {names[r]: float(s) for r, s in zip(at, share, strict=True) if r} for at, share in zip(*read, strict=True)
-    ]
+    return [{names[r]: float(s) for r, s in zip(at, share, strict=True) if r} for at, share in zip(*read, strict=True)]
 
 
 def test_labels_have_rows_of_their_own_by_how_often_they_come():

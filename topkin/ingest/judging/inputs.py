@@ -9,8 +9,7 @@ import pyarrow as pa
 from topkin.artifacts import ids
 from topkin.config.sections import Settings
 from topkin.errors import InputError, TopkinError
-from topkin.ingest.contract import Inspection, inspect, sources, vector_dim
-from topkin.ingest.features import struct_of
+from topkin.ingest.contract import Inspection, inspect, readable_rows, sources, vector_dim
 from topkin.ingest.files import FILE, ROW, batches
 from topkin.ingest.folders.file import Files
 from topkin.ingest.joins.read import MeasuredJoin, faults_of_types, measured_joins
@@ -20,6 +19,7 @@ from topkin.ingest.judging.lookups import ID, lookup_rows, lookups_of
 from topkin.ingest.judging.sample import ROWS, sample_rows
 from topkin.ingest.prepare import PreparePlan
 from topkin.ingest.readers import escape_invalid_utf8
+from topkin.ingest.values.features import struct_of
 from topkin.ingest.values.findings import value_findings
 
 FilesOf = Callable[[str], Files]
@@ -55,7 +55,7 @@ def look_at_inputs(
     if not findings:
         try:
             items = inputs.get("items")
-            dim = None if items is None else vector_dim(items, files_of(items.source.path))
+            dim = None if items is None else vector_dim(items, readable_rows(items, files_of(items.source.path)))
             plan = plan_of(settings, inputs, as_of or clock, clock, dim)
         except TopkinError as e:
             findings.append(e)
