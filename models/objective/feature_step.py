@@ -77,7 +77,7 @@ class FeatureStep(Step):
             pooled = self.model.content(self._read(batch["pooled"]), "in")
             pooled = tf.concat([pooled[:, :-1], tf.ones_like(pooled[:, -1:])], axis=1)
             users = mixed(batch["history"], batch["history_weights"], pooled, batch["question"][-1] + 1)
-            users = users / users[:, -1:]
+            users = users / tf.maximum(users[:, -1:], 1e-30)  # weights of old purchases may be nothing
             loss = tf.reduce_mean(self._losses(users, items, batch) * batch["weights"])
         self.optimizer.apply(tape.gradient(loss, self.trained), self.trained)
         return loss

@@ -50,10 +50,12 @@ class BlockKind:
     Attributes:
         name: of the block, in files and messages.
         candidate_lifts: powers of recency by which the block's best items become candidates of validation.
+        level: whether the last coordinate of its towers is the same for all users, before any rotation.
     """
 
     name: ClassVar[str]
     candidate_lifts: ClassVar[tuple[float, ...]] = (0.0,)
+    level: ClassVar[bool] = False
 
     def wanted(self, train: TrainSettings) -> bool:
         """Whether the settings ask for this block."""
@@ -177,6 +179,7 @@ class FeaturesBlock(TrainedBlock):
 
     name = FEATURES
     beside: ClassVar[tuple[str, ...]] = ()
+    level = True
 
     def wanted(self, train: TrainSettings) -> bool:
         """See :class:`BlockKind`"""

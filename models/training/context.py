@@ -10,9 +10,6 @@ from topkin.models.data.histories import PreparedHistories
 from topkin.models.data.item_index import ItemIndex
 from topkin.models.data.positions import PositionHistories
 
-FEATURE_DIM = 32
-"""Coordinates of the features block where the settings leave them open and name features."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingContext:
@@ -37,8 +34,7 @@ class TrainingContext:
         """The context that settings ask for, with other values of some keys of ``[train]``."""
         train = settings.train.changed(**changes)
         if train.feature_dim is None:
-            named = settings.items is not None and settings.items.features
-            train = train.changed(feature_dim=FEATURE_DIM if named else 0)
+            train = train.changed(feature_dim=settings.feature_dim)
         context = cls(train=train, seed=settings.run.seed, recent_days=settings.prepare.recent_days)
         return context if settings.timed else context.positional()
 

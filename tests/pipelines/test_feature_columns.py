@@ -59,7 +59,11 @@ def settings(
 
 def prepared(asked: Settings, folder: Path) -> tuple[pa.Table, pa.Table]:
     out = folder / "out"
-    STAGE.execute(Job(settings=asked, as_of=AS_OF, out=str(out), beam=()))
+    summary = STAGE.execute(Job(settings=asked, as_of=AS_OF, out=str(out), beam=()))
+    assert asked.users is not None
+    assert any("no block of the encoder reads them yet" in note for note in summary["notes"]) == bool(
+        asked.users.features
+    )
     return pq.read_table(out / "catalogue.parquet"), pq.read_table(out / "histories").sort_by("user_id")
 
 

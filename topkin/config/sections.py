@@ -15,6 +15,9 @@ from topkin.config.features import FeatureSettings
 from topkin.config.purchases import HeldoutSettings, PurchasesSettings
 from topkin.config.section import Count, Section, Sql
 
+FEATURE_DIM = 32
+"""Coordinates of the features block where the settings leave them open and items have features."""
+
 Share = Annotated[float, Field(ge=0, le=1)]
 Days = Annotated[float, Field(gt=0, le=36_500)]  # a calendar ends: dates this far from any as-of date exist
 Power = Annotated[float, Field(ge=0, le=10)]
@@ -427,6 +430,13 @@ class Settings(Section):
     def timed(self) -> bool:
         """Whether the purchases have times; else they have an order."""
         return self.purchases.timed
+
+    @property
+    def feature_dim(self) -> int:
+        """``train.feature_dim``, and what stands for it where it is open."""
+        if self.train.feature_dim is not None:
+            return self.train.feature_dim
+        return FEATURE_DIM if self.items is not None and self.items.features else 0
 
     @model_validator(mode="after")
     def _without_times(self) -> "Settings":
