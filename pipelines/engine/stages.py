@@ -1,8 +1,9 @@
 """The stage engine: what is done already is not done again, what died goes on where it stopped.
 
 A stage's key hashes its settings, the keys of the stages before it, the input files, what it reads of the run that
-was published before and topkin's own source. A finished stage with the same key, in this run or an earlier one, is taken as it is. A stage
-writes into a hidden folder of its own attempt, which is sealed and renamed when all of it is there.
+was published before and topkin's own source. A finished stage with the same key, in this run or an earlier one, is
+taken as it is. A stage writes into a hidden folder of its own attempt, which is sealed and renamed when all of it is
+there.
 """
 
 import os
