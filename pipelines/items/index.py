@@ -27,17 +27,19 @@ def build(job: Job[ItemsRunSettings]) -> dict[str, Any]:
     growth = info.get("growth", {})
     counts = {name: growth[name] for name in ("added", "changed", "removed") if name in growth}
     summary = {"indexed": info["indexed"], "without_vector": info["without_vector"], "shards": len(info["shards"])}
-    return {**summary, **recall, **counts, "notes": _notes(job, growth)}
+    return {**summary, **recall, **counts, "notes": _notes(job.settings, info)}
 
 
-def _notes(job: Job[ItemsRunSettings], growth: dict[str, Any]) -> list[str]:
+def _notes(settings: ItemsRunSettings, info: dict[str, Any]) -> list[str]:
     """Whether the index was grown, and why not where that was asked for."""
-    if job.settings.index.growth == "rebuild":
+    growth = info.get("growth", {"built_anew": "no run was published as of an earlier date"})
+    if settings.index.growth == "rebuild":
         return []
-    if "taken" not in growth:
-        return [f"built anew: {growth.get('built_anew', 'no run was published as of an earlier date')}"]
+    if "built_anew" in growth:
+        return [f"built anew: {growth['built_anew']}"]
     came = ", ".join(f"{growth[name]:,} {name}" for name in ("added", "changed", "removed"))
-    return [f"grown from the index published before: {came}"]
+    shards, gone = len(info["shards"]), info["tombstones"]
+    return [f"grown from the index published before: {came}; {shards} shards with {gone:,} tombstones"]
 
 
 STAGE = Stage(
