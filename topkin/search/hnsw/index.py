@@ -14,7 +14,7 @@ from topkin.search.norm_bands import norms
 from topkin.search.pair_scores import error_bounds, pair_scores
 from topkin.search.topk import TopK, top_k
 
-_SPARE = 8  # candidates beside the wanted ones: the graph's float32 scores differ in the last digits from ours
+SPARE = 8  # candidates beside the wanted ones: the graph's float32 scores differ in the last digits from ours
 _LONGEST = np.full((1, 1), 1.002, np.float32)  # of unit rows
 _MOST_ASKED = 4096
 
@@ -164,7 +164,7 @@ class AnnIndex:
                 "ask with user vectors, or search exactly"
             )
         known = (queries != 0).any(axis=1)
-        found = np.full((len(queries), k + _SPARE), -1, np.int32)
+        found = np.full((len(queries), k + SPARE), -1, np.int32)
         if not known.all():
             first = np.argsort(self.rows, kind="stable")[:k]
             found[~known, : len(first)] = first
@@ -179,8 +179,8 @@ class AnnIndex:
         return np.take_along_axis(ids, order, axis=1), np.take_along_axis(scores, order, axis=1)
 
     def _candidates(self, unit: np.ndarray, k: int, threads: int) -> np.ndarray:
-        """The indexed items of the k + _SPARE best answers to unit rows, (n, k + _SPARE) int32 padded -1."""
-        width = k + _SPARE
+        """The indexed items of the k + SPARE best answers to unit rows, (n, k + SPARE) int32 padded -1."""
+        width = k + SPARE
         split = self.info["split_by_length"]
         # HNSW finds at most efSearch items; twice the wanted where its order of cosines is not that of scores.
         ef = max(self.info["parameters"]["efSearch"], width * (1 + split))
