@@ -5,13 +5,9 @@ Any model will do that gives one vector a row: a ``.keras`` file as Keras writes
 """
 
 import hashlib
-import io
-import json
 import os
-import re
-import tempfile
-import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +16,7 @@ import pyarrow as pa
 import tensorflow as tf
 
 from topkin.artifacts import storage
-from topkin.encoding.inputs import InputChoice, ModelInput, by_name, resolve
+from topkin.encoding.inputs import InputChoice, ModelInput, by_name, is_listed, resolve
 from topkin.encoding.signature import (
     MODEL,
     SIGNATURE,
@@ -30,8 +26,7 @@ from topkin.encoding.signature import (
     write_signature,
 )
 from topkin.errors import InputError
-from topkin.models.ops.registered import register
-from topkin.models.two_tower.serialization import model_bytes
+from topkin.models.ops.archive import ModelFileError, load_model, round_trip
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,10 +60,32 @@ class SavedModel:
         Raises InputError as :func:`topkin.encoding.inputs.resolve`.
         """
         if self.signature is not None:
-            choices = _over(self.signature.inputs, choices)
-        inputs = resolve(self.inputs, choices, type_of, columns)
+            choices = _over(self.signature.inputs, by_name([i.name for i in self.inputs], choices), type_of)
+        return self._signed(resolve(self.inputs, choices, type_of, columns))
+
+    def _signed(self, inputs: tuple[EncoderInput, ...]) -> EncoderSignature:
         files = {MODEL: hashlib.sha256(self.data).hexdigest()}
         return EncoderSignature(inputs=inputs, dim=self.dim, files=files, versions=_versions())
+
+    def alone(self, choices: Mapping[str, InputChoice], *, whole: bool = True) -> EncoderSignature:
+        """The signature where no table is at hand: columns have the types that inputs take.
+
+        ``whole`` False: inputs that need a size or length are left out, for who embeds a table to say.
+
+        Raises InputError as :meth:`bound`.
+        """
+        choices = by_name([i.name for i in self.inputs], choices)
+        types: dict[str, pa.DataType] = {}
+        for declared in self.inputs:
+            choice = choices.get(declared.name, InputChoice())
+            types[choice.column or declared.name] = _natural_type(declared, choice.kind)
+        if whole:
+            return self.bound(choices, types.get, list(types))
+        known: list[EncoderInput] = []
+        for declared in self.inputs:
+            with suppress(InputError):
+                known += resolve([declared], choices, types.get, list(types))
+        return self._signed(tuple(known))
 
     def write(self, folder: str, signature: EncoderSignature) -> None:
         """Write the folder of the encoder."""
@@ -76,19 +93,30 @@ class SavedModel:
         write_signature(signature, folder)
 
 
-def _over(known: Sequence[EncoderInput], choices: Mapping[str, InputChoice]) -> dict[str, InputChoice]:
-    """Choices over those that a folder was saved with, key by key."""
-    merged = dict(by_name([i.name for i in known], choices))
+def _over(
+    known: Sequence[EncoderInput],
+    choices: Mapping[str, InputChoice],
+    type_of: Callable[[str], pa.DataType | None],
+) -> dict[str, InputChoice]:
+    """Choices over those that a folder was saved with, key by key.
+
+    A column of lists in the place of one value or image, or the other way round, says anew what it is.
+    """
+    merged = dict(choices)
     for i in known:
-        listed = i.kind not in ("image", "number", "category", "text")
-        own = InputChoice(
-            column=i.column,
-            kind=i.kind,
-            size=i.shape[:2] if i.kind == "image" else None,  # type: ignore[arg-type]
-            length=i.shape[0] if listed and len(i.shape) == 1 else None,
-            missing=i.missing,
-        )
         said = {k: v for k, v in vars(merged.get(i.name, InputChoice())).items() if v is not None}
+        listed = i.kind not in ("image", "number", "category", "text")
+        t = type_of(said.get("column", i.column))
+        if t is not None and is_listed(t) != listed:
+            own = InputChoice(column=i.column, missing=i.missing)
+        else:
+            own = InputChoice(
+                column=i.column,
+                kind=i.kind,
+                size=i.shape[:2] if i.kind == "image" else None,  # type: ignore[arg-type]
+                length=i.shape[0] if listed and len(i.shape) == 1 else None,
+                missing=i.missing,
+            )
         merged[i.name] = InputChoice(**{**vars(own), **said})
     return merged
 
@@ -119,71 +147,17 @@ def read_model(path: str) -> SavedModel:
             "model.save('my_model.keras') and name that"
         )
     data = storage.read_bytes(place)
-    return checked(data, place, signature)
-
-
-def checked(data: bytes, place: str, signature: EncoderSignature | None = None) -> SavedModel:
-    """A ``.keras`` file as an encoder. Raises InputError as :func:`read_model`."""
-    model = _functional(_loaded(data, place), place)
-    return SavedModel(place, data, model, tuple(_inputs(model, place)), _dim(model, place), signature)
-
-
-def _loaded(data: bytes, place: str) -> keras.Model:
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            config = json.loads(archive.read("config.json"))
-    except (zipfile.BadZipFile, KeyError, ValueError) as e:
-        raise InputError(
-            f"{place} must be a .keras file, a zip archive with config.json, got {data[:4]!r} at its start: save the "
-            "model again by model.save('my_model.keras')"
-        ) from e
-    parts = list(_parts(config))
-    if lambdas := sorted({str(p["config"].get("name")) for p in parts if p.get("class_name") == "Lambda"}):
-        raise InputError(
-            f"{place} must hold no code, got a Lambda layer: {', '.join(lambdas)}. Save the model with a layer of "
-            "Keras or topkin in its place, such as Rescaling or UnitNormalization"
-        )
-    register()
-    with tempfile.TemporaryDirectory() as folder:
-        local = os.path.join(folder, MODEL)
-        with open(local, "wb") as file:
-            file.write(data)
-        try:
-            model = keras.saving.load_model(local, compile=False, safe_mode=True)
-        except Exception as e:  # whatever the layers of a stranger's model raise
-            raise _unreadable(e, place) from e
-    if not isinstance(model, keras.Model):
-        raise InputError(f"{place} must hold a model, got a {type(model).__name__}: save keras.Model(inputs, outputs)")
-    return model
+        model = load_model(data)
+    except ModelFileError as e:
+        raise InputError(f"{place} {e}") from e
+    return described(model, data, place, signature)
 
 
-def _parts(config: Any) -> Iterator[dict[str, Any]]:
-    """Every object of a model's configuration, those inside others too."""
-    if isinstance(config, dict):
-        if isinstance(config.get("config"), dict):
-            yield config
-        for value in config.values():
-            yield from _parts(value)
-    elif isinstance(config, list):
-        for value in config:
-            yield from _parts(value)
-
-
-def _unreadable(error: Exception, place: str) -> InputError:
-    """What Keras could not do, in a line."""
-    unknown = re.search(r"Could not locate (?:class|function) '([^']+)'", str(error))
-    if unknown is not None:
-        return InputError(
-            f"{place} must be of layers that Keras or topkin registers, got class {unknown[1]!r}: save the model with "
-            "their layers, for the job runs where your module is not imported"
-        )
-    if "lambda" in str(error).lower():
-        return InputError(f"{place} must hold no code, got a Python lambda: save the model with layers in its place")
-    lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    return InputError(
-        f"{place} cannot be read by Keras {keras.__version__}: {lines[0][:300]}; save it again with this version, by "
-        "model.save('my_model.keras')"
-    )
+def described(model: keras.Model, data: bytes, place: str, signature: EncoderSignature | None = None) -> SavedModel:
+    """A model that was read from a ``.keras`` file as an encoder. Raises InputError as :func:`read_model`."""
+    model = _functional(model, place)
+    return SavedModel(place, data, model, tuple(_inputs(model, place)), _dim(model, place), signature)
 
 
 def _functional(model: keras.Model, place: str) -> keras.Model:
@@ -284,23 +258,21 @@ def save_encoder(
         >>> signature.dim
         16
     """
-    held = storage.files(folder)
-    if held and not (overwrite and SIGNATURE in held):
+    held = storage.files(folder, hidden=True)
+    if held and not (overwrite and {SIGNATURE} <= set(held) <= {MODEL, SIGNATURE}):
         raise FileExistsError(
             f"{folder} must be empty or new, it has {len(held)} files: give overwrite=True or another"
         )
-    saved = checked(model_bytes(model), "the model")
+    try:
+        data, again = round_trip(model)
+    except ModelFileError as e:
+        raise InputError(f"the model {e}") from e
+    saved = described(again, data, "the model")
     given = {
         name: {"column": value} if isinstance(value, str) else dict(value) for name, value in (inputs or {}).items()
     }
-    choices = by_name([i.name for i in saved.inputs], {name: InputChoice(**value) for name, value in given.items()})
-    types: dict[str, pa.DataType] = {}
-    for declared in saved.inputs:
-        choice = choices.get(declared.name, InputChoice())
-        types[choice.column or declared.name] = _natural_type(declared, choice.kind)
-    signature = saved.bound(choices, types.get, list(types))
-    if held:
-        storage.remove_folder(folder)
+    signature = saved.alone({name: InputChoice(**value) for name, value in given.items()})
+    storage.remove_files(folder, sorted(held, reverse=True))  # the signature first: without it there is no encoder
     saved.write(folder, signature)
     return signature
 

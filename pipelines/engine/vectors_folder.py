@@ -28,6 +28,7 @@ _OURS = re.compile(
             *((folder, "|".join(map(re.escape, names))) for folder, names in _NAMES.items()),
             ("items/", _PART),
             ("rejects/", _PART),
+            ("matches/", _PART),
         )
     )
 )
