@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -63,8 +64,6 @@ class Folding(NamedTuple):
 
     def unfolded(self, best: np.ndarray) -> np.ndarray:
         """The items of points (n, width), padded -1: as many as there are places, of the best points first."""
-        if (self.sizes == 1).all():
-            return best
         sizes = np.where(best < 0, 0, self.sizes[best])
         before = np.cumsum(sizes, axis=1) - sizes
         taken = np.clip(best.shape[1] - before, 0, sizes).ravel()
@@ -145,6 +144,16 @@ class AnnIndex:
         """How many items the index holds; items with a zero vector are not among them."""
         return len(self.rows)
 
+    @cached_property
+    def _living(self) -> np.ndarray:
+        """Which points are no tombstones, (n_points,) bool."""
+        return self.folding.sizes > 0
+
+    @cached_property
+    def _one_each(self) -> bool:
+        """Whether every point is one item, its place the point's number."""
+        return bool((self.folding.sizes == 1).all())
+
     def search(self, queries: np.ndarray, k: int, *, threads: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """About the k items of highest cosine: ids (n, k) int32 padded -1, scores (n, k) float32 padded -inf.
 
@@ -185,10 +194,9 @@ class AnnIndex:
         # HNSW finds at most efSearch items; twice the wanted where its order of cosines is not that of scores.
         ef = max(self.info["parameters"]["efSearch"], width * (1 + split))
         best, near = np.full((len(unit), width), -1, np.int32), np.full((len(unit), width), -np.inf, np.float32)
-        living = self.folding.sizes > 0
         for first, long, graph in self.graphs:
             open_ = np.flatnonzero(near[:, k - 1] <= long.max() + np.float32(1e-6))  # its longest item could be listed
-            alive = living[first : first + len(long)]
+            alive = self._living[first : first + len(long)]
             if not len(open_) or not alive.any():
                 continue
             wanted = min(ef if split else width, len(long))
@@ -199,7 +207,7 @@ class AnnIndex:
             order = np.argsort(-scores, axis=1, kind="stable")[:, :width]
             best[open_] = np.take_along_axis(items, order, axis=1)
             near[open_] = np.take_along_axis(scores, order, axis=1)
-        return self.folding.unfolded(best)
+        return best if self._one_each else self.folding.unfolded(best)
 
 
 def _nearest(
