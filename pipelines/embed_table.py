@@ -121,7 +121,7 @@ def embed_table(
     inputs = EncodeInputs(
         encoder=encoder,
         files=table.files,
-        item_id=settings.items.item_id,
+        id_column=settings.items.item_id,
         id_type=id_type,
         columns=_used(table.stored, [settings.items.item_id, *(i.column for i in signature.inputs)], table.rules),
         rules=table.rules,

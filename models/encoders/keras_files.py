@@ -12,17 +12,20 @@ import re
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import keras
+import numpy as np
 import pyarrow as pa
 import tensorflow as tf
 
 from topkin.artifacts import storage
 from topkin.encoding.inputs import InputChoice, ModelInput, by_name, resolve
 from topkin.encoding.signature import (
+    HISTORY,
     MODEL,
+    MODELS,
     SIGNATURE,
     EncoderInput,
     EncoderSignature,
@@ -45,6 +48,8 @@ class SavedModel:
         inputs: What it declares.
         dim: Coordinates of a vector.
         signature: The folder's; None for a file alone.
+        side: Whom it encodes: ``items`` or ``users``.
+        beside: The folder's other models by their names.
     """
 
     place: str
@@ -53,6 +58,16 @@ class SavedModel:
     inputs: tuple[ModelInput, ...]
     dim: int
     signature: EncoderSignature | None = None
+    side: str = "items"
+    beside: Mapping[str, bytes] = field(default_factory=dict)
+
+    def other(self, side: str) -> "SavedModel":
+        """The folder's model of the other side. Raises InputError where there is none."""
+        if MODELS[side] not in self.beside:
+            raise _one_sided(self.place, side)
+        beside = {name: data for name, data in self.beside.items() if name != MODELS[side]}
+        other = checked(self.beside[MODELS[side]], self.place, self.signature, side)
+        return replace(other, beside={**beside, MODELS[self.side]: self.data})
 
     def bound(
         self,
@@ -62,24 +77,88 @@ class SavedModel:
     ) -> EncoderSignature:
         """The signature with the columns of a table; what is not chosen is as in the folder's own, or inferred.
 
+        The inputs of the other side are the folder's. Histories are padded to a few lengths where the model gives the
+        same for each, which is tried.
+
         Raises InputError as :func:`topkin.encoding.inputs.resolve`.
         """
+        known = self.signature or EncoderSignature(inputs=(), dim=self.dim, files={})
         if self.signature is not None:
-            choices = _over(self.signature.inputs, choices)
+            choices = _over(known.side(self.side), choices)
         inputs = resolve(self.inputs, choices, type_of, columns)
-        files = {MODEL: hashlib.sha256(self.data).hexdigest()}
-        return EncoderSignature(inputs=inputs, dim=self.dim, files=files, versions=_versions())
+        if any(i.buckets for i in inputs) and not _masked(self.model, inputs, self.place):
+            inputs = tuple(replace(i, buckets=()) for i in inputs)
+        of_items, of_users = (known.inputs, inputs) if self.side == "users" else (inputs, known.user_inputs)
+        return EncoderSignature(
+            inputs=of_items, user_inputs=of_users, dim=self.dim, files=self.hashes(), versions=_versions()
+        )
+
+    def hashes(self) -> dict[str, str]:
+        """The SHA-256 of each file of the folder."""
+        return {name: hashlib.sha256(data).hexdigest() for name, data in self._files().items()}
 
     def write(self, folder: str, signature: EncoderSignature) -> None:
         """Write the folder of the encoder."""
-        storage.write_bytes(self.data, storage.join(folder, MODEL))
+        for name, data in self._files().items():
+            storage.write_bytes(data, storage.join(folder, name))
         write_signature(signature, folder)
+
+    def _files(self) -> dict[str, bytes]:
+        return {MODELS[self.side]: self.data, **self.beside}
+
+
+def _masked(model: keras.Model, inputs: Sequence[EncoderInput], place: str) -> bool:
+    """Whether a model gives the same for histories however far they are padded. Raises InputError where it fails."""
+    widths = max((i.buckets for i in inputs), key=len)
+    vectors = []
+    for width in (widths[0], widths[-1]):
+        feeds = [tf.constant(_made_up(i, model, width if i.buckets else None)) for i in inputs]
+        try:
+            output = model(keras.tree.pack_sequence_as(model.input, feeds), training=False)
+        except Exception as e:  # whatever the layers of a stranger's model raise
+            raise InputError(
+                f"{place} must take histories of {width} values, it fails: {str(e).splitlines()[0][:300]}; set a "
+                "length that it takes"
+            ) from e
+        vectors.append(np.asarray(keras.tree.flatten(output)[0]))
+    return np.allclose(vectors[0], vectors[1], rtol=1e-4, atol=1e-5, equal_nan=True)
+
+
+def _made_up(spec: EncoderInput, model: keras.Model, width: int | None) -> np.ndarray:
+    """Two rows for an input: histories of one and of three values, padded to a width; zeros of others."""
+    shape = spec.shape if width is None else (min(width, spec.shape[0]),)
+    text = spec.dtype == "string"
+    rows = np.full((2, *shape), b"" if text else 0, object if text else spec.dtype)
+    if spec.kind == HISTORY:
+        values = _known_ids(model, text) or ([b"a", b"b", b"c"] if text else [1, 2, 3])
+        for row, kept in enumerate((1, 3)):
+            kept = min(kept, shape[0], len(values))
+            rows[row, slice(-kept, None) if spec.pad == "before" else slice(kept)] = values[:kept]
+    return rows
+
+
+def _known_ids(model: keras.Model, text: bool) -> list[Any]:
+    """Some ids of a vocabulary inside a model, texts as bytes; none where it has none of that type."""
+    for layer in model._flatten_layers(include_self=False):
+        if isinstance(layer, keras.layers.StringLookup if text else keras.layers.IntegerLookup):
+            ids = layer.get_vocabulary(include_special_tokens=False)[:3]
+            return [str(i).encode() if text else int(i) for i in ids]
+    return []
+
+
+def _one_sided(place: str, side: str) -> InputError:
+    other = MODELS["items" if side == "users" else "users"]
+    return InputError(
+        f"{place} must hold {MODELS[side]} to embed {side}, it has {other} alone: save both, by "
+        "save_encoder(item_model, folder, user=user_model)"
+    )
 
 
 def _over(known: Sequence[EncoderInput], choices: Mapping[str, InputChoice]) -> dict[str, InputChoice]:
     """Choices over those that a folder was saved with, key by key."""
     merged = dict(by_name([i.name for i in known], choices))
     for i in known:
+        said = {k: v for k, v in vars(merged.get(i.name, InputChoice())).items() if v is not None}
         listed = i.kind not in ("image", "number", "category", "text")
         own = InputChoice(
             column=i.column,
@@ -87,8 +166,8 @@ def _over(known: Sequence[EncoderInput], choices: Mapping[str, InputChoice]) -> 
             size=i.shape[:2] if i.kind == "image" else None,  # type: ignore[arg-type]
             length=i.shape[0] if listed and len(i.shape) == 1 else None,
             missing=i.missing,
+            pad=i.pad if i.kind == HISTORY == said.get("kind", HISTORY) else None,
         )
-        said = {k: v for k, v in vars(merged.get(i.name, InputChoice())).items() if v is not None}
         merged[i.name] = InputChoice(**{**vars(own), **said})
     return merged
 
@@ -97,19 +176,27 @@ def _versions() -> dict[str, str]:
     return {"keras": str(keras.__version__), "tensorflow": str(tf.__version__)}
 
 
-def read_model(path: str) -> SavedModel:
+def read_model(path: str, side: str = "items") -> SavedModel:
     """Read a ``.keras`` file, or the folder of an encoder, whose hashes are checked before Keras reads a byte.
+
+    Args:
+        path: Of the file or folder.
+        side: Which of the folder's models: ``items`` or ``users``; for a file, whom it encodes.
 
     Raises:
         ArtifactError: A file of the folder is missing or not the one of its signature.
         InputError: There is no model, or it is none that topkin can run: it holds code or a class that is not
-            registered, has several outputs, one that is not a vector, or a fixed number of rows.
+            registered, has several outputs, one that is not a vector, or a fixed number of rows; or the folder has no
+            model of that side.
     """
-    signature = None
+    signature, beside = None, {}
     place = path
     if not path.endswith(".keras") and storage.exists(storage.join(path, SIGNATURE)):
         signature = read_signature(path)
-        place = storage.join(path, MODEL)
+        if MODELS[side] not in signature.files:
+            raise _one_sided(path, side)
+        place = storage.join(path, MODELS[side])
+        beside = {n: storage.read_bytes(storage.join(path, n)) for n in signature.files if n != MODELS[side]}
     elif not path.endswith(".keras") or not storage.exists(path):
         what = "is not there" if not storage.exists(path) else f"holds no {SIGNATURE}"
         if storage.exists(path) and "." in os.path.basename(path.rstrip("/")):
@@ -118,14 +205,13 @@ def read_model(path: str) -> SavedModel:
             f"an encoder must be a .keras file or a folder of save_encoder, {path} {what}: save the model by "
             "model.save('my_model.keras') and name that"
         )
-    data = storage.read_bytes(place)
-    return checked(data, place, signature)
+    return replace(checked(storage.read_bytes(place), place, signature, side), beside=beside)
 
 
-def checked(data: bytes, place: str, signature: EncoderSignature | None = None) -> SavedModel:
+def checked(data: bytes, place: str, signature: EncoderSignature | None = None, side: str = "items") -> SavedModel:
     """A ``.keras`` file as an encoder. Raises InputError as :func:`read_model`."""
     model = _functional(_loaded(data, place), place)
-    return SavedModel(place, data, model, tuple(_inputs(model, place)), _dim(model, place), signature)
+    return SavedModel(place, data, model, tuple(_inputs(model, place)), _dim(model, place), signature, side)
 
 
 def _loaded(data: bytes, place: str) -> keras.Model:
@@ -255,6 +341,8 @@ def save_encoder(
     folder: str,
     inputs: Mapping[str, str | Mapping[str, Any]] | None = None,
     *,
+    user: keras.Model | None = None,
+    user_inputs: Mapping[str, str | Mapping[str, Any]] | None = None,
     overwrite: bool = False,
 ) -> EncoderSignature:
     """Write a model as an encoder: a folder that ``topkin embed --encoder`` runs over a table.
@@ -262,18 +350,22 @@ def save_encoder(
     What was written is read again in safe mode at once, so that a model which could not be loaded is refused here.
 
     Args:
-        model: Rows to vectors, with one output (n, dim); how it is trained is not kept.
+        model: Items to vectors, with one output (n, dim); how it is trained is not kept.
         folder: New or empty, local or a URI.
         inputs: For each input of the model its column or SQL expression, or a mapping of ``column``, ``kind``,
-            ``size``, ``length`` and ``missing``, as in the configuration's ``[encoder.inputs]``; without it columns
-            have the names of the inputs, and kinds follow from their types and shapes.
+            ``size``, ``length``, ``missing`` and ``pad``, as in the configuration's ``[encoder.inputs]``; without it
+            columns have the names of the inputs, and kinds follow from their types and shapes.
+        user: Users to vectors of the same space, where they are encoded by a network: beside the model in the folder,
+            for ``topkin embed --users`` and ``KerasEncoder.embed_users``.
+        user_inputs: As inputs, of ``user``. Histories are told: ``{"column": "bought", "kind": "history"}``.
         overwrite: Replace an encoder that is there.
 
     Returns:
         What was written of the encoder: its inputs, dimension and hash.
 
     Raises:
-        InputError: The model cannot be an encoder: it holds code, has several outputs, or an input is not clear.
+        InputError: A model cannot be an encoder: it holds code, has several outputs, or an input is not clear; or the
+            two give vectors of unequal dimension.
         FileExistsError: The folder has files, and ``overwrite`` is False or they are none of an encoder.
 
     Examples:
@@ -289,7 +381,28 @@ def save_encoder(
         raise FileExistsError(
             f"{folder} must be empty or new, it has {len(held)} files: give overwrite=True or another"
         )
+    if user is None and user_inputs is not None:
+        raise InputError("user_inputs must come with user, the model that they feed: give user=model")
     saved = checked(model_bytes(model), "the model")
+    signature = _bound_alone(saved, inputs)
+    if user is not None:
+        of_users = checked(model_bytes(user), "the model of users", side="users")
+        if of_users.dim != saved.dim:
+            raise InputError(
+                f"the model of users must give vectors of {saved.dim} coordinates as that of items does, got "
+                f"{of_users.dim}: end both with MetricEmbedding(dim) of one dim"
+            )
+        saved = replace(saved, beside={MODELS["users"]: of_users.data})
+        given = _bound_alone(of_users, user_inputs).user_inputs
+        signature = replace(signature, user_inputs=given, files=saved.hashes())
+    if held:
+        storage.remove_folder(folder)
+    saved.write(folder, signature)
+    return signature
+
+
+def _bound_alone(saved: SavedModel, inputs: Mapping[str, str | Mapping[str, Any]] | None) -> EncoderSignature:
+    """The signature of a model where no table is at hand: columns have the types that its inputs take."""
     given = {
         name: {"column": value} if isinstance(value, str) else dict(value) for name, value in (inputs or {}).items()
     }
@@ -298,11 +411,7 @@ def save_encoder(
     for declared in saved.inputs:
         choice = choices.get(declared.name, InputChoice())
         types[choice.column or declared.name] = _natural_type(declared, choice.kind)
-    signature = saved.bound(choices, types.get, list(types))
-    if held:
-        storage.remove_folder(folder)
-    saved.write(folder, signature)
-    return signature
+    return saved.bound(choices, types.get, list(types))
 
 
 def _natural_type(declared: ModelInput, kind: str | None) -> pa.DataType:

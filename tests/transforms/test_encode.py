@@ -63,7 +63,7 @@ def test_small_row_groups_are_filled_up_to_batches(tmp_path: Path, monkeypatch: 
     what = EncodeInputs(
         encoder=str(tmp_path / "encoder"),
         files=files,
-        item_id="id",
+        id_column="id",
         id_type=pa.int64(),
         columns=["id", "v"],
         batch_size=10,

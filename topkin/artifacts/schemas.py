@@ -72,6 +72,11 @@ def encoded_items(item: pa.DataType, dim: int) -> pa.Schema:
     return schema(item_id=item, vector=vector(dim))
 
 
+def encoded_users(user: pa.DataType, dim: int) -> pa.Schema:
+    """As :func:`encoded_items`, of the users by the encoder's model of users."""
+    return schema(user_id=user, vector=vector(dim))
+
+
 def user_embeddings(user: pa.DataType, dim: int) -> pa.Schema:
     """One row per user, sorted by user_id; a user without a usable history has a zero vector."""
     return schema(user_id=user, vector=vector(dim))
