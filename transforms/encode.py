@@ -18,7 +18,7 @@ from apache_beam.pvalue import PBegin, PCollection, TaggedOutput
 from apache_beam.utils.shared import Shared
 
 from topkin.artifacts import ids, schemas, storage
-from topkin.artifacts.embeddings import vector_column
+from topkin.artifacts.embeddings import REJECTS, vector_column
 from topkin.encoding.batching import prefetched
 from topkin.encoding.columns import Rejections
 from topkin.encoding.signature import EncoderInput
@@ -39,9 +39,6 @@ CHUNK_BYTES = 32 << 20
 
 CHUNK_BATCHES = 16
 """Most batches of a chunk: only its last one is padded."""
-
-REJECTS = {"items": "rejects", "users": "rejects/users"}
-"""Folders of rejected rows, by side."""
 
 SPLIT_ROWS = 1 << 16
 """Rows of a part of the output, about: a row group is never cut."""
