@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from topkin.artifacts import ids, manifest, storage
 from topkin.artifacts.embeddings import ITEMS, REJECTS, SUMMARY, USERS
-from topkin.config.sections import EncoderRunSettings
+from topkin.config.sections import EncoderRunSettings, UsersSettings
 from topkin.encoding.inputs import InputChoice
 from topkin.encoding.signature import SIGNATURE, EncoderSignature, read_signature
 from topkin.errors import ConfigError, InputError, TopkinError
@@ -91,16 +91,22 @@ class _Source:
     @classmethod
     def of(cls, settings: EncoderRunSettings, side: str) -> "_Source":
         """Raises ConfigError where the settings have no such table."""
-        if side == USERS and settings.users is not None:
-            table, section, inputs = settings.users, "encoder.user_inputs", settings.encoder.user_inputs
-            named: Any = (settings.users.user_id, "users.user_id", "--user-id")
-        elif side == ITEMS and settings.items is not None:
-            table, section, inputs = settings.items, "encoder.inputs", settings.encoder.inputs
-            named = (settings.items.item_id, "items.item_id", "--id")
-        else:
+        encoder, table = settings.encoder, settings.users if side == USERS else settings.items
+        if table is None:
             raise ConfigError(f"a table of {side} must be named: set {side}.path, or give --{side} PATH")
-        choices = {name: i.choice() for name, i in inputs.items()}
-        return cls(side, table.path, *named, table.normalise, table.rules, section, choices)
+        of_users = isinstance(table, UsersSettings)
+        inputs = encoder.user_inputs if of_users else encoder.inputs
+        return cls(
+            side=side,
+            path=table.path,
+            id_column=table.user_id if isinstance(table, UsersSettings) else table.item_id,
+            key="users.user_id" if of_users else "items.item_id",
+            flag="--user-id" if of_users else "--id",
+            normalise=table.normalise,
+            rules=table.rules,
+            section="encoder.user_inputs" if of_users else "encoder.inputs",
+            choices={name: i.choice() for name, i in inputs.items()},
+        )
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from topkin.encoding.inputs import InputChoice
 from topkin.encoding.signature import KINDS, PADS
 
 if TYPE_CHECKING:
-    InputKind = InputPad = str
+    InputKind = str
+    InputPad = str
 else:  # the kinds are those of encoders, whatever these are
     InputKind, InputPad = Literal[KINDS], Literal[PADS]
 
