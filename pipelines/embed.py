@@ -4,6 +4,7 @@ from typing import Any
 
 from topkin.artifacts import storage
 from topkin.artifacts.embeddings import ITEMS, SUMMARY, USERS
+from topkin.config.sections import Settings
 from topkin.pipelines.engine.job import Job, run_pipeline
 from topkin.pipelines.engine.stage import Stage
 from topkin.planning.estimate import StageCost, Workload
@@ -24,7 +25,7 @@ def cost(load: Workload) -> StageCost:
     )
 
 
-def embed(job: Job) -> dict[str, Any]:
+def embed(job: Job[Settings]) -> dict[str, Any]:
     """Embed the items, then the users, and write ``vectors.json``, which tells the blocks of their coordinates."""
     from topkin.transforms.embed import EmbedInputs, EmbedItems, EmbedUsers
 

@@ -15,15 +15,15 @@ A call makes one side; the other, of the same encoder, may be there.
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from topkin.artifacts import ids, manifest, storage
-from topkin.artifacts.embeddings import ITEMS, REJECTS, SUMMARY, USERS
+from topkin.artifacts import ids, storage
+from topkin.artifacts.embeddings import ITEMS, REJECTS, USERS
 from topkin.config.sections import EncoderRunSettings, UsersSettings
 from topkin.encoding.inputs import InputChoice
-from topkin.encoding.signature import SIGNATURE, EncoderSignature, read_signature
+from topkin.encoding.signature import EncoderSignature, read_signature
 from topkin.errors import ConfigError, InputError, TopkinError
 from topkin.ingest.files import Footer, find, read_footers
 from topkin.ingest.folders.file import File
@@ -31,11 +31,10 @@ from topkin.ingest.rules import Rules
 from topkin.ingest.sql import Expression, nearest
 from topkin.ingest.values.type_cures import type_cure
 from topkin.pipelines.engine.job import SCRATCH, beam_options, input_files, run_pipeline
+from topkin.pipelines.engine.vectors_folder import apart, make_room, seal
 
 if TYPE_CHECKING:
     from topkin.models.encoders.keras_files import SavedModel
-
-STAGE_NAME = "encode"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +144,7 @@ def embed_table(
         settings: The model, its inputs, and the table.
         output: The folder that is made, or to which this side is added.
         side: ``items`` or ``users``.
-        force: Replace what an earlier call made there of this side.
+        force: Replace what an earlier call made there of this side; files of others are never touched.
         beam: Flags for Beam.
         tell: Called with what is to be said before the work: each input with its column.
 
@@ -164,7 +163,8 @@ def embed_table(
     said = [i.described() for i in signature.side(side)]
     for line in said:
         tell(f"{'input':<10} {line}")
-    kept = _make_room(output, source, signature.hash, force=force)
+    apart(output, side, source.path, [f.path for f in table.files], settings.encoder.path)
+    kept = make_room(output, side, signature.hash, force=force)
     encoder = storage.join(output, "encoder")
     if kept:
         signature = _with_other_side(signature, read_signature(encoder), side)
@@ -198,19 +198,17 @@ def embed_table(
         device=" and ".join(sorted(counts["device"])),
         seconds=seconds,
     )
-    _seal(output, {"encoder": made.encoder, "dim": made.dim, **kept, side: made.embedded, REJECTS[side]: made.rejects})
+    summary = {"encoder": made.encoder, "dim": made.dim, **kept}
     if made.read and not made.embedded:
+        if kept:
+            seal(output, summary)
         most, rows = next(iter(made.rejects.items()))
         raise InputError(
             f"{source.path} must hold a row that the encoder takes, all {made.read:,} were rejected, {rows:,} "
             f"for: {most}; {storage.join(output, REJECTS[side])} has them: mend the column, or name another input"
         )
+    seal(output, {**summary, side: made.embedded, REJECTS[side]: made.rejects})
     return made
-
-
-def _seal(output: str, summary: Mapping[str, Any]) -> None:
-    storage.write_json(summary, storage.join(output, SUMMARY))
-    manifest.seal(output, stage=STAGE_NAME, key=str(summary["encoder"]), summary=summary)
 
 
 def _with_other_side(signature: EncoderSignature, known: EncoderSignature, side: str) -> EncoderSignature:
@@ -294,41 +292,3 @@ def _id_type(source: _Source, table: _Table) -> pa.DataType:
         cure = type_cure(source.side, source.key.partition(".")[2], column, t)
         raise InputError(f"column {column!r} ({source.key}) must be {ids.ACCEPTED}, got {t}: {cure}")
     return kind
-
-
-def _make_room(output: str, source: _Source, encoder: str, *, force: bool) -> dict[str, Any]:
-    """Empty the output of what an earlier call left of a side, and tell what is kept of the other, as its summary.
-
-    Raises ConfigError where it holds anything else, vectors of another encoder, or lies among what is read, which would
-    then be read with it.
-    """
-    side, other = source.side, ITEMS if source.side == USERS else USERS
-    if f"{output.rstrip('/')}/".startswith(f"{source.path.rstrip('/')}/"):
-        raise ConfigError(f"{output} must lie outside of the {side}, {source.path}: --output names another folder")
-    held = storage.files(output)
-    if not held:
-        return {}
-    ours = f"encoder/{SIGNATURE}" in held
-    sealed = manifest.read(output) if ours else None
-    if not ours or (sealed is not None and sealed.get("stage") != STAGE_NAME):
-        raise ConfigError(
-            f"{output} must be empty or new, it has {len(held):,} files of others: name another by --output"
-        )
-    summary = {} if sealed is None else sealed["summary"]
-    fits = summary.get("encoder") == encoder
-    if not force and (side in summary or (other in summary and not fits)):
-        there = side if side in summary else f"{other} of encoder {summary['encoder'][:12]}…"
-        words = "vectors already" if there == ITEMS else f"vectors of {there} already"
-        raise ConfigError(
-            f"{output} holds {summary[side if side in summary else other]:,} {words}: --force makes them again, "
-            "--output names another folder"
-        )
-    if other not in summary or not fits:
-        storage.remove_folder(output)
-        return {}
-    kept = {other: summary[other], REJECTS[other]: summary[REJECTS[other]]}
-    if side in summary:
-        for name in (side, REJECTS[side]):
-            storage.remove_folder(storage.join(output, name))
-        _seal(output, {"encoder": encoder, "dim": summary["dim"], **kept})
-    return kept

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from topkin.artifacts import storage
 from topkin.config import undated
+from topkin.config.sections import Settings
 from topkin.evaluation import summary
 from topkin.evaluation.results import EvaluationResults
 from topkin.pipelines.engine.job import Job, run_pipeline
@@ -39,7 +40,7 @@ def cost(load: Workload) -> StageCost:
     )
 
 
-def inputs_of(job: Job) -> "EvaluateInputs":
+def inputs_of(job: Job[Settings]) -> "EvaluateInputs":
     """What the workers read, from a job's settings and the folders of the finished stages."""
     from topkin.transforms.evaluate import EvaluateInputs
 
@@ -56,12 +57,12 @@ def inputs_of(job: Job) -> "EvaluateInputs":
     )
 
 
-def _signature(job: Job) -> dict[str, Any]:
+def _signature(job: Job[Settings]) -> dict[str, Any]:
     signature: dict[str, Any] = storage.read_json(storage.join(job.folder("train"), "signature.json"))
     return signature
 
 
-def measure(job: Job, results: EvaluationResults) -> dict[str, Any]:
+def measure(job: Job[Settings], results: EvaluationResults) -> dict[str, Any]:
     """``metrics.json`` of what the parts gave, but for the training's own figures."""
     from topkin.transforms.evaluate import facts_of
 
@@ -71,7 +72,7 @@ def measure(job: Job, results: EvaluationResults) -> dict[str, Any]:
     )
 
 
-def _judged(job: Job) -> dict[str, Any]:
+def _judged(job: Job[Settings]) -> dict[str, Any]:
     """The metrics by the held-out purchases; without any they say so."""
     statistics = storage.read_json(storage.join(job.folder("prepare"), "statistics.json"))
     if not statistics["heldout_events"]:
@@ -91,7 +92,7 @@ def _judged(job: Job) -> dict[str, Any]:
     return metrics
 
 
-def evaluate(job: Job) -> dict[str, Any]:
+def evaluate(job: Job[Settings]) -> dict[str, Any]:
     """Judge, then write the metrics and the report. Without held-out purchases it says so instead."""
     metrics, signature = _judged(job), _signature(job)
     metrics["split"] = "files" if job.settings.heldout is not None else job.settings.prepare.split

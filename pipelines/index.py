@@ -7,6 +7,7 @@ import numpy as np
 
 from topkin.artifacts import storage
 from topkin.artifacts.embeddings import SUMMARY, read_items, read_users
+from topkin.config.sections import Settings
 from topkin.pipelines.engine.job import Job
 from topkin.pipelines.engine.stage import Stage
 from topkin.planning.estimate import StageCost, Workload
@@ -27,7 +28,7 @@ def cost(load: Workload) -> StageCost:
     )
 
 
-def sample_users(job: Job, encoder: str, users: int) -> np.ndarray:
+def sample_users(job: Job[Settings], encoder: str, users: int) -> np.ndarray:
     """The vectors of ``index.sample`` users drawn by the seed, (n, dim) float32; those without a vector are dropped."""
     run, sample = job.settings.run, min(users, job.settings.index.sample)
     chosen = np.sort(np.random.default_rng(run.seed).choice(users, sample, replace=False))
@@ -41,7 +42,7 @@ def sample_users(job: Job, encoder: str, users: int) -> np.ndarray:
     return np.asarray(sampled[sampled.any(axis=1)])
 
 
-def build(job: Job) -> dict[str, Any]:
+def build(job: Job[Settings]) -> dict[str, Any]:
     """Build the index and measure its recall on a sample of the users, or of the items where no user has a vector."""
     from topkin.search.hnsw.build import build_index
 

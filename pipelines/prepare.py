@@ -83,7 +83,7 @@ def check_inputs(settings: Settings, as_of: datetime | None = None) -> list[Topk
     return list(look_at_inputs(settings, as_of, _now(), input_files, rows=TRIED_ROWS).findings)
 
 
-def inputs_of(job: Job) -> PrepareInputs:
+def inputs_of(job: Job[Settings]) -> PrepareInputs:
     """What the workers read. Raises InputError or ConfigError with all that is wrong with the inputs."""
     look = look_at_inputs(job.settings, job.as_of, _now(), input_files, rows=TRIED_ROWS)
     if look.findings:
@@ -92,7 +92,7 @@ def inputs_of(job: Job) -> PrepareInputs:
     return PrepareInputs(plan=look.plan, inspections=look.inspections)
 
 
-def build(pipeline: "beam.Pipeline", job: Job, inputs: PrepareInputs) -> None:
+def build(pipeline: "beam.Pipeline", job: Job[Settings], inputs: PrepareInputs) -> None:
     """Add the job to a Beam pipeline."""
     import apache_beam as beam
 
@@ -132,15 +132,15 @@ def build(pipeline: "beam.Pipeline", job: Job, inputs: PrepareInputs) -> None:
     {"counts": every, "span": shop["span"]} | "WriteStatistics" >> WriteStatistics(plan, out, files)
 
 
-def prepare(job: Job) -> dict[str, Any]:
+def prepare(job: Job[Settings]) -> dict[str, Any]:
     """Prepare into ``job.out``; returns statistics.json, and how the inputs meet as notes.
 
     Raises InputError where no purchase before the as-of date is left, with the counts of reasons, and where files
     given to learn from and to judge by overlap in time.
     """
     inputs = inputs_of(job)
-    rows = inputs.inspections["purchases"].rows
-    counts = InputCounts(purchases=rows, known=rows, users=rows, items=0)
+    rows, items = inputs.inspections["purchases"].rows_judged, inputs.inspections.get("items")
+    counts = InputCounts(purchases=rows, known=rows, users=rows, items=items.rows if items else 0)
     machine = machine_of(job.settings, job.beam)
     refuse(plan(Workload(counts=counts, settings=job.settings, machine=machine), [cost]))
     run_pipeline(lambda pipeline: build(pipeline, job, inputs), job.beam)
@@ -155,7 +155,7 @@ def prepare(job: Job) -> dict[str, Any]:
     return {**statistics, "notes": notes}
 
 
-def _too_many_rejects(job: Job, inputs: PrepareInputs, statistics: Mapping[str, Any]) -> list[str]:
+def _too_many_rejects(job: Job[Settings], inputs: PrepareInputs, statistics: Mapping[str, Any]) -> list[str]:
     """What is wrong where more rows were rejected than ``[prepare]`` allows; the rejects are read only then."""
     faults = []
     for name, counts in statistics["sources"].items():
@@ -186,11 +186,12 @@ def _nothing_left(statistics: Mapping[str, Any], as_of: datetime) -> str:
     reasons = sorted(purchases["rejected"].items(), key=lambda r: (-r[1], r[0]))
     counts = ", ".join(f"{reason}: {n:,}" for reason, n in reasons)
     rejected = f"rejected ({counts})"
+    rows = rows_judged(purchases)
     if not purchases["accepted"]:
-        return f"all {purchases['rows']:,} rows of purchases were {rejected}: look at purchases.rules and at the data"
+        return f"all {rows:,} rows of purchases were {rejected}: look at purchases.rules and at the data"
     return (
         f"there is no purchase before the as-of date {as_of.isoformat()}: {purchases['accepted']:,} of "
-        f"{purchases['rows']:,} rows were accepted, all of them later{', the others ' + rejected if counts else ''}; "
+        f"{rows:,} rows were accepted, all of them later{', the others ' + rejected if counts else ''}; "
         "choose a later --as-of"
     )
 

@@ -1,26 +1,29 @@
 """The job ``publish``: check a finished run, then move the pointer to it; or move the pointer back."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow.parquet as pq
 
 from topkin.artifacts import manifest, runs, schemas, storage
+from topkin.config.items_run import ItemsRunSettings, RunSettingsOfAnyKind
 from topkin.config.sections import Settings
 from topkin.errors import ArtifactError, QualityGateError
 from topkin.evaluation.summary import MIN_USERS
-from topkin.pipelines.engine.registry import ORDER
+from topkin.pipelines.engine.registry import ORDER, ORDERS
 
 
-def publish(run: runs.Run, settings: Settings) -> dict[str, Any]:
+def publish(run: runs.Run, settings: RunSettingsOfAnyKind) -> dict[str, Any]:
     """Verify every file, the encoder of every table and the quality gate, then move the pointer.
 
     Raises ArtifactError for a damaged or mixed run, QualityGateError with every reason for refusing.
     Returns the pointer's content.
     """
-    for stage in ORDER:
+    stages = ORDERS[settings.kind]
+    for stage in stages:
         manifest.verify(run.folder(stage))
-    one_encoder(run)
-    reasons = refusals(run, settings)
+    one_encoder(run, stages)
+    reasons = refusals_of_items(run, settings) if isinstance(settings, ItemsRunSettings) else refusals(run, settings)
     if reasons:
         listed = "\n".join(f"  - {reason}" for reason in reasons)
         raise QualityGateError(
@@ -42,19 +45,22 @@ def rollback(output: str) -> tuple[runs.Run, list[str]]:
     return runs.roll_back(output)
 
 
-def one_encoder(run: runs.Run) -> str:
-    """The hash of the one encoder behind every table of a run. Raises ArtifactError on a mix."""
-    encoder = str(storage.read_json(storage.join(run.folder("train"), "signature.json"))["encoder"])
+def one_encoder(run: runs.Run, stages: Sequence[str] = ORDER) -> str:
+    """The hash of the one encoder behind every table of a run of some stages. Raises ArtifactError on a mix."""
+    model = run.folder("train")
+    trained = storage.join(model, "signature.json")
+    signature = trained if storage.exists(trained) else storage.join(model, "encoder", "signature.json")
+    encoder = str(storage.read_json(signature)["encoder"])
     judged = storage.read_json(storage.join(run.folder("evaluate"), "metrics.json")).get("encoder", encoder)
     if judged != encoder:
         raise ArtifactError(
             f"every table of a run must come from one encoder, {encoder[:12]}…; the report judges {judged[:12]}…: "
             "run topkin run --force"
         )
-    for stage in ORDER[ORDER.index("embed") :]:  # from here on every table is made with the vectors
+    for stage in stages[stages.index("embed") :]:  # from here on every table is made with the vectors
         folder = run.folder(stage)
         for name in storage.files(folder):
-            if not name.endswith(".parquet"):
+            if not name.endswith(".parquet") or name in _OF_NO_ENCODER or "rejects/" in name:
                 continue
             fs, inner = storage.filesystem(storage.join(folder, name))
             made_by = schemas.encoder_of(pq.read_schema(inner, filesystem=fs))
@@ -64,6 +70,31 @@ def one_encoder(run: runs.Run) -> str:
                     f"comes from {made_by and made_by[:12]}…: run topkin run --force"
                 )
     return encoder
+
+
+_OF_NO_ENCODER = ("calibration.parquet",)
+
+
+def refusals_of_items(run: runs.Run, settings: ItemsRunSettings) -> list[str]:
+    """Why the gate refuses a run over items alone: every reason, or none."""
+    gate, reasons = settings.publish, []
+    metrics = storage.read_json(storage.join(run.folder("evaluate"), "metrics.json"))
+    items, prepared = metrics["items"], metrics["prepared"]
+    if items < gate.min_items:
+        reasons.append(f"{items:,} items are in the index, fewer than publish.min_items = {gate.min_items:,}")
+    if items < gate.min_embedded * prepared:
+        reasons.append(
+            f"the encoder took {items:,} of {prepared:,} items, less than publish.min_embedded = {gate.min_embedded:g}"
+        )
+    if gate.min_recall is not None:
+        retrieval = metrics["retrieval"]
+        if retrieval is None:
+            reasons.append(f"Recall@1 was not measured: {metrics['unjudged']} (publish.min_recall)")
+        elif retrieval["recall_any@1"] < gate.min_recall:
+            reasons.append(
+                f"Recall@1, {retrieval['recall_any@1']:.4f}, is below publish.min_recall = {gate.min_recall:g}"
+            )
+    return reasons
 
 
 def refusals(run: runs.Run, settings: Settings) -> list[str]:

@@ -125,7 +125,7 @@ def _explained_items(load: Workload) -> float:
     return min(c.items, load.share * (c.users * load.k + bought))
 
 
-def inputs_of(job: Job) -> "RecommendInputs":
+def inputs_of(job: Job[Settings]) -> "RecommendInputs":
     """What the workers read, from a job's settings and the folders of the finished stages.
 
     Raises ArtifactError for two encoders.
@@ -156,7 +156,7 @@ def inputs_of(job: Job) -> "RecommendInputs":
     )
 
 
-def _workload(job: Job) -> Workload:
+def _workload(job: Job[Settings]) -> Workload:
     """As the finished stages counted it."""
     catalogue = storage.read_parquet(storage.join(job.folder("prepare"), "catalogue.parquet"), ["item_id", "events"])
     known = int(np.asarray(catalogue["events"]).sum())
@@ -172,7 +172,7 @@ def _workload(job: Job) -> Workload:
     return Workload(counts=counts, settings=job.settings, machine=machine_of(job.settings, job.beam))
 
 
-def _chosen_weights(job: Job) -> Weights | None:
+def _chosen_weights(job: Job[Settings]) -> Weights | None:
     """The weights of bought items in the lists, those of training's validation where the settings leave them open."""
     settings = job.settings.recommend
     if weights_of(settings, {}) is None:
@@ -181,7 +181,7 @@ def _chosen_weights(job: Job) -> Weights | None:
     return weights_of(settings, chosen)
 
 
-def transform(job: Job, inputs: "RecommendInputs") -> "RecommendParts":
+def transform(job: Job[Settings], inputs: "RecommendInputs") -> "RecommendParts":
     """What writes the lists of every part: a partition of their own for each as-of date."""
     from topkin.transforms.recommend import RecommendParts
 
@@ -194,12 +194,12 @@ def transform(job: Job, inputs: "RecommendInputs") -> "RecommendParts":
     )
 
 
-def _tally(job: Job) -> str:
+def _tally(job: Job[Settings]) -> str:
     """Where the counts go before they are summed up in ``lists.json``."""
     return storage.join(job.scratch, "counts.json")
 
 
-def recommend(job: Job) -> dict[str, Any]:
+def recommend(job: Job[Settings]) -> dict[str, Any]:
     """Make the lists and write ``lists.json``: how many by source, and how many are short for which reason."""
     from topkin.transforms.recommend import fit
 

@@ -4,13 +4,13 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from topkin.artifacts import runs
-from topkin.config.sections import Settings
+from topkin.config.items_run import RunSettingsOfAnyKind
 from topkin.pipelines.engine import stages
 from topkin.pipelines.publish import publish as publish_run
 
 
 def run_all(
-    settings: Settings,
+    settings: RunSettingsOfAnyKind,
     *,
     as_of: datetime,
     beam: Sequence[str] = (),

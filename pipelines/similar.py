@@ -4,6 +4,7 @@ from typing import Any
 
 from topkin.artifacts import storage
 from topkin.artifacts.embeddings import SUMMARY
+from topkin.config.sections import Settings
 from topkin.encoding.blocks import Block
 from topkin.pipelines.engine.job import Job, run_pipeline
 from topkin.pipelines.engine.stage import Stage, StageReads
@@ -30,7 +31,7 @@ def cost(load: Workload) -> StageCost:
     )
 
 
-def find_neighbours(job: Job) -> dict[str, Any]:
+def find_neighbours(job: Job[Settings]) -> dict[str, Any]:
     """Make the three tables; returns their rows."""
     from topkin.transforms.similar import SimilarInputs, SimilarParts
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from topkin.artifacts import storage
 from topkin.config import undated
+from topkin.config.sections import Settings
 from topkin.pipelines.engine.job import Job
 from topkin.pipelines.engine.stage import Stage
 from topkin.planning.estimate import StageCost, Workload
@@ -37,7 +38,7 @@ def cost(load: Workload) -> StageCost:
     )
 
 
-def train(job: Job) -> dict[str, Any]:
+def train(job: Job[Settings]) -> dict[str, Any]:
     """Train an encoder on the prepared folder, save it, and say how it went."""
     from topkin.models.data.histories import PreparedHistories
     from topkin.models.ops import device

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from topkin.models.encoders.keras_encoder import Feeds
 
 CHUNK_BYTES = 32 << 20
-"""Bytes of arrays that are made at a time; a few such chunks are in memory at once."""
+"""Bytes of arrays that are made at a time, and of rows that are read; a few such chunks are in memory at once."""
 
 CHUNK_BATCHES = 16
 """Most batches of a chunk: only its last one is padded."""
@@ -59,6 +59,8 @@ class EncodeInputs:
         batch_size: Most rows of a call of the model.
         jit_compile: See ``KerasEncoder``.
         precision: See ``KerasEncoder``.
+        by_name: Whether the columns have the names of the encoder's inputs, as ``prepare`` writes them, in the place
+            of those that its signature names.
     """
 
     encoder: str
@@ -71,6 +73,7 @@ class EncodeInputs:
     batch_size: int = 1024
     jit_compile: bool = False
     precision: str = "float32"
+    by_name: bool = False
 
     @property
     def rows(self) -> int:
@@ -79,12 +82,25 @@ class EncodeInputs:
 
 
 class Chunk(NamedTuple):
-    """Rows as they were read, their ids, the arrays of the good ones, and which are not good."""
+    """Rows as they were read but for what is long, their ids, the arrays of the good ones, and which are not good."""
 
     raw: pa.Table
     ids: pa.ChunkedArray
     feeds: "Feeds"
     rejections: Rejections
+
+    @classmethod
+    def joined(cls, chunks: Sequence["Chunk"]) -> "Chunk":
+        """Several, one after the other."""
+        if len(chunks) == 1:
+            return chunks[0]
+        names = chunks[0].feeds
+        return cls(
+            pa.concat_tables([c.raw for c in chunks]),
+            pa.chunked_array([part for c in chunks for part in c.ids.chunks], chunks[0].ids.type),
+            {name: np.concatenate([c.feeds[name] for c in chunks]) for name in names},
+            Rejections.joined([c.rejections for c in chunks]),
+        )
 
 
 class TableEncoder:
@@ -96,31 +112,39 @@ class TableEncoder:
 
         saved = read_model(inputs.encoder, inputs.side)
         assert saved.signature is not None  # written by the launcher
-        specs = saved.signature.side(inputs.side)
+        signature = saved.signature.by_name() if inputs.by_name else saved.signature
+        specs = signature.side(inputs.side)
         batch = batch_rows(specs, min(inputs.batch_size, max(inputs.rows, 1)))
         self.inputs = inputs
         self.encoder = KerasEncoder(
-            saved, saved.signature, batch_size=batch, jit_compile=inputs.jit_compile, precision=inputs.precision
+            saved, signature, batch_size=batch, jit_compile=inputs.jit_compile, precision=inputs.precision
         )
         self.chunk_rows = chunk_rows(specs, batch)
         encoded = schemas.encoded_users if inputs.side == "users" else schemas.encoded_items
-        self.schema = schemas.with_encoder(encoded(inputs.id_type, saved.signature.dim), saved.signature.hash)
+        self.schema = schemas.with_encoder(encoded(inputs.id_type, signature.dim), signature.hash)
 
     def chunks(self, split: RowGroupSplit) -> Iterator[Chunk]:
         """A split's rows as the model takes them, in order; what breaks a rule is noted."""
-        from topkin.models.encoders.keras_encoder import only
+        tables = read_split(self.inputs.side, split, self.inputs.columns, size=CHUNK_BYTES, least=1)
+        folder, parts = split.file.path.rpartition("/")[0], []
+        for raw, full in of_rows(tables, self.chunk_rows, CHUNK_BYTES):
+            parts.append(self._chunk(raw, folder))
+            if full:
+                yield Chunk.joined(parts)
+                parts = []
+        if parts:
+            yield Chunk.joined(parts)
 
-        tables = read_split(self.inputs.side, split, self.inputs.columns, size=CHUNK_BYTES)
-        for raw in of_rows(tables, self.chunk_rows):
-            rejections = Rejections(len(raw))
-            raw, invalid = escape_invalid_utf8(raw)
-            for column, where in invalid.items():
-                rejections.reject(where, f"{column} is not UTF-8")
-            rows = self.inputs.rules.normalised(raw)
-            row_ids = self._ids(rows[self.inputs.id_column], rejections)
-            feeds = self.encoder.read(rows, rejections, folder=split.file.path.rpartition("/")[0])
-            self._ask_rules(rows, rejections)
-            yield Chunk(raw, row_ids, only(feeds, rejections.good), rejections)
+    def _chunk(self, raw: pa.Table, folder: str) -> Chunk:
+        rejections = Rejections(len(raw))
+        raw, invalid = escape_invalid_utf8(raw)
+        for column, where in invalid.items():
+            rejections.reject(where, f"{column} is not UTF-8")
+        rows = self.inputs.rules.normalised(raw)
+        row_ids = self._ids(rows[self.inputs.id_column], rejections)
+        self._ask_rules(rows, rejections)
+        feeds = self.encoder.read(rows, rejections, folder=folder)
+        return Chunk(raw.drop_columns(self._long(raw.schema)), row_ids, feeds, rejections)
 
     def _ask_rules(self, rows: pa.Table, rejections: Rejections) -> None:
         """Note the configured rule that each row breaks which broke none so far."""
@@ -152,7 +176,7 @@ class TableEncoder:
                 kept = chunk.ids.filter(pa.array(good)).combine_chunks()
                 writer.write_table(pa.Table.from_arrays([kept, vector_column(vectors)], schema=self.schema))
                 if len(reasons):
-                    rejects.append(self._rejected(chunk.raw.filter(pa.array(~good)), reasons))
+                    rejects.append(reject_table(side, chunk.raw.filter(pa.array(~good)), reasons))
                 rows = {"read": len(good), "embedded": len(vectors), "padded": padding.padded}
                 counts = {key: counts[key] + n for key, n in rows.items()}
                 worked += padding.worked
@@ -168,12 +192,10 @@ class TableEncoder:
             "device": {self.encoder.device: 1},
         }
 
-    def _rejected(self, rows: pa.Table, reasons: pa.Array) -> pa.Table:
-        """Rejects without what is long: images and vectors."""
-        long = [f.name for f in rows.schema if pa.types.is_nested(ids.storage(f.type)) or _is_binary(f.type)]
-        return reject_table(
-            self.inputs.side, rows.drop_columns([c for c in long if c != self.inputs.id_column]), reasons
-        )
+    def _long(self, schema: pa.Schema) -> list[str]:
+        """What rejects are told without: images and vectors."""
+        long = [f.name for f in schema if pa.types.is_nested(ids.storage(f.type)) or _is_binary(f.type)]
+        return [name for name in long if name != self.inputs.id_column]
 
 
 def _is_binary(t: pa.DataType) -> bool:
@@ -199,17 +221,26 @@ def chunk_rows(inputs: Sequence[EncoderInput], batch: int) -> int:
     return batch * min(max(fit, 1), CHUNK_BATCHES)
 
 
-def of_rows(tables: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
-    """The same rows in the same order as tables of ``rows`` each, but for the last."""
+def of_rows(tables: Iterable[pa.Table], rows: int, size: int) -> Iterator[tuple[pa.Table, bool]]:
+    """The same rows in the same order, and whether the table ends a run of ``rows`` of them.
+
+    Such a run is one table, or several where it has more than ``size`` bytes.
+    """
     waiting: list[pa.Table] = []
+    held, room = 0, rows
     for table in tables:
-        waiting.append(table)
-        while sum(map(len, waiting)) >= rows:
-            whole = pa.concat_tables(waiting)
-            yield whole.slice(0, rows).combine_chunks()
-            waiting = [whole.slice(rows)]
-    if rest := sum(map(len, waiting)):
-        yield pa.concat_tables(waiting).slice(0, rest).combine_chunks()
+        while len(table):
+            part, table = table.slice(0, room), table.slice(room)
+            if waiting and held + part.nbytes > size:
+                yield pa.concat_tables(waiting).combine_chunks(), False
+                waiting, held = [], 0
+            waiting.append(part)
+            held, room = held + part.nbytes, room - len(part)
+            if not room:
+                yield pa.concat_tables(waiting).combine_chunks(), True
+                waiting, held, room = [], 0, rows
+    if waiting:
+        yield pa.concat_tables(waiting).combine_chunks(), False
 
 
 class _Encode(beam.DoFn):

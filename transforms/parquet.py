@@ -13,7 +13,7 @@ from apache_beam.pvalue import PBegin, PCollection
 
 from topkin.artifacts import storage
 from topkin.ingest.files import ArrowFiles, File, Found, batches, glob_root, opened
-from topkin.ingest.values.baskets import file_columns
+from topkin.ingest.values.baskets import file_columns, rows_added
 from topkin.transforms.counters import counted
 
 
@@ -81,17 +81,26 @@ class ParquetSplits(beam.PTransform):
 
 
 def read_split(
-    source: str, split: RowGroupSplit, columns: Sequence[str], *, rows: int = 1 << 17, size: int = 64 << 20
+    source: str,
+    split: RowGroupSplit,
+    columns: Sequence[str],
+    *,
+    rows: int = 1 << 17,
+    size: int = 64 << 20,
+    least: int = 1024,
 ) -> Iterator[pa.Table]:
-    """Some columns of a split as tables of at most ``rows`` rows and about ``size`` bytes; see ``batches``."""
+    """Some columns of a split as tables of at most ``rows`` rows and about ``size`` bytes; see ``batches``.
+
+    least: rows of a table however large they are, but for the last of a row group.
+    """
     counter = Metrics.counter("topkin", f"{source}_rows_read")
-    rows = _bounded(source, split.file.path, columns, rows, size)
+    rows = _bounded(source, split.file.path, columns, rows, size, least)
     for table in batches(source, split.file, AnyFiles(), columns, groups=range(split.first, split.end), rows=rows):
-        counter.inc(len(table))
+        counter.inc(len(table) - rows_added(table))
         yield table
 
 
-def _bounded(source: str, path: str, columns: Sequence[str], rows: int, size: int) -> int:
+def _bounded(source: str, path: str, columns: Sequence[str], rows: int, size: int, least: int) -> int:
     """Rows that make a batch."""
     with opened(source, path, AnyFiles()) as file:
         meta, wanted, total = file.metadata, set(file_columns(columns, file.schema_arrow.names)), 0
@@ -99,7 +108,7 @@ def _bounded(source: str, path: str, columns: Sequence[str], rows: int, size: in
             chunks = (meta.row_group(group).column(c) for c in range(meta.num_columns))
             total += sum(c.total_uncompressed_size for c in chunks if c.path_in_schema.split(".")[0] in wanted)
         a_row = total / max(meta.num_rows, 1)
-    return int(min(rows, max(1024, size / max(a_row, 1))))
+    return int(min(rows, max(least, size / max(a_row, 1))))
 
 
 @dataclass

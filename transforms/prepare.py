@@ -94,11 +94,12 @@ class Clean(beam.PTransform):
             _rejects(self.scratch, f"{self.name}-{split.name}", self.parts) as bad,
         ):
             for table in read_split(self.name, split, self.columns):
-                added += rows_added(table)
+                more = rows_added(table)
+                added += more
                 found = self._cleaned(table, lookups)
                 good.add(found.accepted)
                 bad.add(found.rejects)
-                progress.advance(f"clean {self.name}", len(table), self.rows)
+                progress.advance(f"clean {self.name}", len(table) - more, self.rows)
         Metrics.counter("topkin", f"{self.name}_rejected").inc(bad.rows)
         if good.rows:
             yield good.path

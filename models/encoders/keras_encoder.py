@@ -127,24 +127,29 @@ class KerasEncoder:
         return tf.cast(keras.tree.flatten(self._model(inputs, training=False))[0], tf.float32)
 
     def read(self, rows: pa.Table, rejections: Rejections, *, folder: str = "") -> Feeds:
-        """The arrays that rows give, (n, …) by input; those that cannot be given are noted.
+        """The arrays of the good rows, (good, …) by input; rows that cannot be given are noted.
 
         Args:
             rows: With the columns of the signature, their texts UTF-8.
-            rejections: Of the n rows.
+            rejections: Of the n rows; those that have a reason are not looked at.
             folder: What relative paths of images begin in.
 
         Raises:
             ConfigError: An SQL expression does not fit the columns.
         """
+        asked = rejections.good
+        if not asked.all():
+            rows = rows.filter(pa.array(asked))
+        found = Rejections(len(rows))
         section = "encoder.user_inputs" if self._saved.side == "users" else "encoder.inputs"
         columns = {spec: _values(spec, rows, section) for spec in self.inputs}
         feeds = {
-            spec.name: read_column(values, spec, rejections, partial(decode, folder=folder))
+            spec.name: read_column(values, spec, found, partial(decode, folder=folder))
             for spec, values in columns.items()
         }
-        ask_lengths(columns, rejections)
-        return feeds
+        ask_lengths(columns, found)
+        rejections.include(found, asked)
+        return feeds if found.good.all() else {name: array[found.good] for name, array in feeds.items()}
 
     def encode(self, feeds: Feeds) -> np.ndarray:
         """The model's vectors of such arrays, (n, dim) float32, each row's the same in whatever batch it is."""
@@ -186,8 +191,7 @@ class KerasEncoder:
         rows, invalid = escape_invalid_utf8(rows)
         for column, where in invalid.items():
             rejections.reject(where, f"{column} is not UTF-8")
-        feeds = self.read(rows, rejections, folder=folder)
-        return self.finish(only(feeds, rejections.good), rejections)
+        return self.finish(self.read(rows, rejections, folder=folder), rejections)
 
     def embed_users(self, rows: pa.Table, *, folder: str = "") -> Embedded:
         """As :meth:`embed`, of users by the encoder's ``user.keras``. Raises InputError where it has none."""
@@ -210,11 +214,6 @@ def _values(spec: EncoderInput, rows: pa.Table, section: str) -> pa.ChunkedArray
     if spec.column in rows.column_names:
         return rows[spec.column]
     return Expression(f"{section}.{spec.name}", spec.column).evaluate(rows)
-
-
-def only(feeds: Feeds, good: np.ndarray) -> Feeds:
-    """The arrays of some rows, (n,) bool; views where these are all."""
-    return feeds if good.all() else {name: array[good] for name, array in feeds.items()}
 
 
 def _batch(array: np.ndarray, size: int) -> tf.Tensor:

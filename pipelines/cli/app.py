@@ -200,11 +200,17 @@ def embed(
         typer.Option("--size", metavar="NAME=HxW", help="Height and width of images, as in image=64x64."),
     ] = None,
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where the vectors of a trained model go.")
-    ] = Path("topkin-vectors"),
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FOLDER",
+            help="Where the vectors of a trained model go. Default: topkin-vectors.",
+        ),
+    ] = None,
     options: CommandOptions,
 ) -> None:
-    """Run the encoder over all users and items; or a trained Keras model, named here or by [encoder], over a table."""
+    """The stage of a run; or, with any option of its own, a trained Keras model over a table, without a run."""
     from topkin.pipelines.cli.embed import main
 
     main(

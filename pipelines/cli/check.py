@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from topkin.config.items_run import ItemsRunSettings
 from topkin.config.sections import Settings
 from topkin.errors import ConfigError, TopkinError
 from topkin.ingest.contract import Inspection
@@ -63,6 +64,7 @@ class CheckedInput:
     path: str
     files: int = 0
     rows: int = 0
+    unnested: int = 0
     looked_at: int = 0
     passed_over: str = ""
     notes: Sequence[str] = ()
@@ -74,14 +76,21 @@ class CheckedInput:
 
 def main(options: CommandOptions) -> None:
     """Check and print. Raises the first kind of TopkinError that is wrong, with the messages of all."""
-    as_of, settings = options.date(), options.settings()
+    as_of, settings = options.date(), options.run_settings()
     logs.silence()
-    inputs, joins, findings = check(settings, as_of)
+    joined: list[dict[str, Any]] = []
+    lines: list[str] = []
+    if isinstance(settings, ItemsRunSettings):
+        inputs, findings = check_items(settings)
+    else:
+        inputs, joins, findings = check(settings, as_of)
+        joined = [{**j.join.to_json(), "lines": j.lines(settings)} for j in joins]
+        lines = [line for j in joins for line in j.lines(settings)]
     if options.json:
         value = {"ok": not findings, "as_of": as_of.isoformat(), "inputs": [asdict(i) for i in inputs]}
-        print(json.dumps({**value, "joins": [{**j.join.to_json(), "lines": j.lines(settings)} for j in joins]}))
+        print(json.dumps({**value, "joins": joined}))
     else:
-        _print(inputs, [line for j in joins for line in j.lines(settings)], as_of, settings.run.output)
+        _print(inputs, lines, as_of, settings.run.output)
     if findings:
         raise type(findings[0])("\n".join(str(f) for f in findings))
     if not options.json:
@@ -121,6 +130,18 @@ def check(settings: Settings, as_of: datetime) -> tuple[list[CheckedInput], list
     return inputs, [*look.joins, *of_lists], findings
 
 
+def check_items(settings: ItemsRunSettings) -> tuple[list[CheckedInput], list[TopkinError]]:
+    """What each input of a run over items alone holds, and all that is wrong."""
+    from topkin.ingest.judging.items import rejected_items_over_limits
+    from topkin.ingest.judging.sample import ROWS
+    from topkin.pipelines.items.prepare import look_at
+
+    look = look_at(settings, ROWS)
+    faults = rejected_items_over_limits(settings, look)
+    inputs = [_shown(inspection, look.judged.get(name)) for name, inspection in look.inspections.items()]
+    return inputs, [*look.findings, *faults, *_output_findings(settings.run.output)]
+
+
 def _shown(inspection: Inspection, result: Judged | None) -> CheckedInput:
     source, types = inspection.source, {f.name: f.type for f in inspection.schema}
     made = {column for column, _ in source.rules.normalise}
@@ -145,6 +166,7 @@ def _shown(inspection: Inspection, result: Judged | None) -> CheckedInput:
         path=source.path,
         files=len(inspection.files),
         rows=inspection.rows,
+        unnested=inspection.unnested,
         looked_at=result.rows if result else 0,
         passed_over=inspection.passed_over,
         notes=[f"{time}: {note}"] if note else [],
@@ -186,7 +208,8 @@ def _table(seen: CheckedInput) -> "Table":
     from rich.text import Text
 
     title = f"{seen.name}: {seen.files:,} file{'' if seen.files == 1 else 's'}, {seen.rows:,} rows"
-    if 0 < seen.looked_at < seen.rows:
+    title += f", {seen.rows + seen.unnested:,} with those that lists add" if seen.unnested else ""
+    if 0 < seen.looked_at < seen.rows + seen.unnested:
         title += f", of which {seen.looked_at:,} of all files are looked at"
     table = Table(title=Text(title, style="bold"), title_justify="left")
     for name in ("key", "column or expression", "type", "share" if seen.looked_at else "not looked at"):

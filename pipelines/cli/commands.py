@@ -17,6 +17,7 @@ from topkin.pipelines.engine.registry import ORDER
 
 if TYPE_CHECKING:
     from topkin.artifacts.runs import Run
+    from topkin.config.items_run import RunSettingsOfAnyKind
     from topkin.config.sections import Settings
     from topkin.pipelines.engine.stages import Event
     from topkin.telemetry.profiling import Usage
@@ -56,6 +57,12 @@ class CommandOptions:
 
         return load_settings(self.config, self.sets or ())
 
+    def run_settings(self) -> "RunSettingsOfAnyKind":
+        """As :meth:`settings`, of a run over purchases or over items alone."""
+        from topkin.config.load import load_run
+
+        return load_run(self.config, self.sets or ())
+
     def command(self, name: str) -> str:
         """Another command with the same configuration, date and settings, as it is typed."""
         words = ["topkin", name]
@@ -94,7 +101,7 @@ def stage(name: str, options: CommandOptions) -> None:
     """``topkin <stage>``."""
     from topkin.pipelines.engine.stages import run_stages
 
-    flags, as_of, settings = options.beam_flags(), options.date(), options.settings()
+    flags, as_of, settings = options.beam_flags(), options.date(), options.run_settings()
     with options.progress() as tell:
         run = run_stages(settings, as_of=as_of, only=name, force=options.force, beam=flags, tell=tell)
     print_run(run, [name], as_json=options.json)
@@ -113,7 +120,7 @@ def run(options: CommandOptions, publish: bool, profile: bool) -> None:
             if not options.json:
                 profile_table.show(usages)
 
-    flags, as_of, settings = options.beam_flags(), options.date(), options.settings()
+    flags, as_of, settings = options.beam_flags(), options.date(), options.run_settings()
     with options.progress() as tell:
 
         def record(event: "Event") -> None:
@@ -182,7 +189,7 @@ def publish(options: CommandOptions, run_id: str | None, rollback: bool) -> None
     logs.silence()
     if rollback and (run_id or options.as_of):
         raise ConfigError("--rollback goes to the run published before: it takes neither --run nor --as-of")
-    settings = options.settings()
+    settings = options.run_settings()
     if rollback:
         run, gone = job.rollback(settings.run.output)
         if gone and not options.json:
@@ -193,7 +200,7 @@ def publish(options: CommandOptions, run_id: str | None, rollback: bool) -> None
     print_run(run, as_json=options.json)
 
 
-def _newest_run(settings: "Settings", as_of: datetime) -> str:
+def _newest_run(settings: "RunSettingsOfAnyKind", as_of: datetime) -> str:
     """The name of the newest run of these settings and this date. Raises ConfigError where there is none."""
     from topkin.artifacts import runs
     from topkin.pipelines.engine import stages

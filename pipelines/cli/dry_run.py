@@ -7,7 +7,7 @@ from datetime import datetime
 from topkin.artifacts import runs, storage
 from topkin.artifacts.cardinality import Distinct
 from topkin.config.sections import Settings
-from topkin.ingest.contract import Inspection, inspect, sources, vector_dim
+from topkin.ingest.contract import Inspection, inspect, readable_rows, sources, vector_dim
 from topkin.ingest.files import batches
 from topkin.pipelines.cli import logs
 from topkin.pipelines.cli.commands import CommandOptions
@@ -47,10 +47,11 @@ def of_inputs(settings: Settings) -> InputCounts:
     purchases = inputs["purchases"]
     distinct, id_bytes = _distinct(purchases)
     rows = {name: inputs[name].rows if name in inputs else 0 for name in ("users", "items")}
-    own = vector_dim(inputs["items"], input_files(inputs["items"].source.path)) if "items" in inputs else None
+    items = inputs.get("items")
+    own = None if items is None else vector_dim(items, readable_rows(items, input_files(items.source.path)))
     return InputCounts(
-        purchases=purchases.rows,
-        known=purchases.rows,
+        purchases=purchases.rows_judged,
+        known=purchases.rows_judged,
         users=max(distinct["user_id"], rows["users"]),
         items=max(distinct["item_id"], rows["items"]),
         input_bytes=sum(file.bytes for inspection in inputs.values() for file in inspection.files),

@@ -15,12 +15,13 @@ from topkin.pipelines.cli import commands, logs, progress
 from topkin.pipelines.cli.commands import CommandOptions
 from topkin.pipelines.embed_table import TableVectors, embed_table
 
+OUTPUT = "topkin-vectors"
 Flag = tuple[str, tuple[str, ...], str]
 
 
 def main(
     options: CommandOptions,
-    output: Path,
+    output: Path | None,
     *,
     encoder: str | None,
     items: str | None,
@@ -31,28 +32,26 @@ def main(
     kinds: Sequence[str],
     sizes: Sequence[str],
 ) -> None:
-    """Run the model that the flags or the configuration name; without one, the stage of the nightly job."""
+    """Run the model that the flags and the configuration name over a table; without a flag, the stage of a run."""
     named = [side for side, table in (("items", items), ("users", users)) if table is not None]
     section = "user_inputs" if named == ["users"] else "inputs"
-    flags = [
-        *_flags(encoder, items, item_id, users, user_id),
-        *_input_flags(section, inputs, kinds, sizes),
-    ]
-    settings = _settings(options, flags, alone=encoder is not None and bool(named))
-    if settings is None:
-        if flags:
-            raise ConfigError(
-                f"{flags[0][0]} is for a trained model: name it by --encoder MODEL.keras, or by [encoder] in "
-                f"{options.config}"
-            )
+    flags = [*_flags(encoder, items, item_id, users, user_id), *_input_flags(section, inputs, kinds, sizes)]
+    if not flags and output is None:
         commands.stage("embed", options)
         return
+    settings = _settings(options, flags, alone=encoder is not None and bool(named))
+    if settings is None:
+        flag = flags[0][0] if flags else "--output"
+        raise ConfigError(
+            f"{flag} is for a trained model: name it by --encoder MODEL.keras, or by [encoder] in {options.config}"
+        )
     if options.as_of is not None:
         raise ConfigError("--as-of is for the stages of a run: a trained model knows no date, leave it out")
     beam = options.beam_flags()
     logs.silence()
     with progress.shown(quiet=options.quiet or options.json) as tell:
-        folder = str(output) if "://" in str(output) else os.path.abspath(output)
+        folder = str(output or OUTPUT)
+        folder = folder if "://" in folder else os.path.abspath(folder)
         made = [
             embed_table(settings, folder, side=side, force=options.force, beam=beam, tell=tell)
             for side in named or settings.sides

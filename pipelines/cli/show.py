@@ -24,7 +24,7 @@ def main(options: CommandOptions, words: Sequence[str], *, user: bool, item: boo
     """Show what the words mean in the published run. Raises ConfigError where they mean nothing."""
     if user and item:
         raise ConfigError("--user and --item exclude each other: an id is one or the other")
-    run = shown_run(options.settings().run.output, run_id)
+    run = shown_run(options.run_settings().run.output, run_id)
     text = " ".join(words)
     found = lookup.find(run, text)
     if not item and found.user_id is not None:
@@ -98,14 +98,17 @@ def show_item(run: Run, item_id: Id) -> RenderableType:
         raise ConfigError(f"run {run.run_id} knows no item {lookup.format_id(item_id)!r}")
     it = view.item
     recently = f", {it.recent:,} recently" if it.last_sale or not it.events else ""
-    told = [f"sold {it.events:,} times to {it.users:,} users{recently}"]
+    sold = lookup.has_users(run)
+    told = [f"sold {it.events:,} times to {it.users:,} users{recently}"] if sold else []
+    told += [f"label {_plain(it.label)}"] if it.label is not None else []
     told += [f"category {_plain(it.category)}"] if it.category else []
     told += [f"price {it.price:g}"] if it.price is not None else []
     told += [f"last sold {it.last_sale:%Y-%m-%d}"] if it.last_sale else []
     told += [] if it.available else ["not available"]
-    drawn = _table("neighbours", ">rank", "item", "title", ">score", ">sold")
+    drawn = _table("neighbours", ">rank", "item", "title", ">score", ">sold" if sold else "label")
     for r in view.neighbours:
-        drawn.add_row(str(r.rank), _id(r.item), _title(r.item), f"{r.score:.3f}", f"{r.item.events:,}")
+        last = f"{r.item.events:,}" if sold else _plain(r.item.label or "")
+        drawn.add_row(str(r.rank), _id(r.item), _title(r.item), f"{r.score:.3f}", last)
     head = Text(f"item {_id(it)}  {_title(it)}".rstrip(), style="bold")
     return Group(head, Text(", ".join(told)), drawn if view.neighbours else Text(_none(run, "similar", "neighbours")))
 

@@ -5,10 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stderr
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from topkin.artifacts import storage
-from topkin.config.sections import Settings
+from topkin.config.items_run import RunSettingsOfAnyKind
 from topkin.errors import ConfigError, TopkinError, nearest_name
 from topkin.planning.estimate import Machine
 from topkin.telemetry import profiling
@@ -26,8 +26,11 @@ if TYPE_CHECKING:
 SCRATCH = ".scratch"
 
 
+S = TypeVar("S", bound=RunSettingsOfAnyKind)
+
+
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class Job(Generic[S]):
     """One stage of one run.
 
     Args:
@@ -40,7 +43,7 @@ class Job:
         beam: Flags for Beam.
     """
 
-    settings: Settings
+    settings: S
     as_of: datetime
     out: str
     scratch: str = ""
@@ -106,7 +109,7 @@ def _wrong_flags(why: str, flags: Sequence[str]) -> ConfigError:
     return ConfigError(f"flags for Beam, after --: {why}; got {' '.join(flags)}")
 
 
-def machine_of(settings: Settings, flags: Sequence[str]) -> Machine:
+def machine_of(settings: RunSettingsOfAnyKind, flags: Sequence[str]) -> Machine:
     """The workers that the settings and the flags for Beam name; those of this machine share its cores and memory."""
     workers, local = 1, True
     if flags:

@@ -8,6 +8,8 @@ from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from topkin.errors import ConfigError
+
 if TYPE_CHECKING:
     from topkin.pipelines.engine.stage import Stage
 
@@ -34,8 +36,22 @@ COMMANDS = {
 ORDER = tuple(COMMANDS)
 
 
+ORDERS = {"purchases": ORDER, "items": ("prepare", "train", "embed", "index", "similar", "evaluate")}
+"""The stages of a run over purchases and of one over items alone, by the ``kind`` of their settings."""
+
+_PACKAGES = {"purchases": "topkin.pipelines", "items": "topkin.pipelines.items"}
+
+
+def stage(name: str, kind: str = "purchases") -> "Stage":
+    """A stage of a kind of run by its name. Raises ConfigError for one that such a run does not have."""
+    if name not in ORDERS[kind]:
+        raise ConfigError(
+            f"a run over items alone has the stages {', '.join(ORDERS[kind])}, got {name}: it needs [purchases]"
+        )
+    return _stage(f"{_PACKAGES[kind]}.{name}")
+
+
 @cache
-def stage(name: str) -> "Stage":
-    """A stage by its name."""
-    found: Stage = import_module(f"topkin.pipelines.{name}").STAGE
+def _stage(module: str) -> "Stage":
+    found: Stage = import_module(module).STAGE
     return found

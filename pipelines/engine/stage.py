@@ -6,7 +6,6 @@ from datetime import date
 from typing import Any
 
 from topkin.artifacts import storage
-from topkin.config.sections import Settings
 from topkin.pipelines.engine.job import SCRATCH, Job
 from topkin.planning.estimate import StageCost, Workload
 
@@ -37,19 +36,19 @@ class Stage:
         sections: The sections of the settings that its results depend on.
         needs: The stages whose folders it reads, with some settings; it can read no others.
         reads: What else it reads. Raises TopkinError where that cannot be used.
-        cost: Work, bytes and memory of the stage for a workload.
         work: Fills ``job.out``; returns the summary that is kept in the manifest.
+        cost: Work, bytes and memory of the stage for a workload; None where none is told.
     """
 
     name: str
     folder: str
     sections: Sequence[str]
-    cost: Callable[[Workload], StageCost]
-    work: Callable[[Job], dict[str, Any]]
-    needs: Callable[[Settings], tuple[str, ...]] = lambda settings: ()
-    reads: Callable[[Settings], StageReads] = lambda settings: StageReads()
+    work: Callable[[Job[Any]], dict[str, Any]]
+    cost: Callable[[Workload], StageCost] | None = None
+    needs: Callable[[Any], tuple[str, ...]] = lambda settings: ()
+    reads: Callable[[Any], StageReads] = lambda settings: StageReads()
 
-    def execute(self, job: Job) -> dict[str, Any]:
+    def execute(self, job: Job[Any]) -> dict[str, Any]:
         """Do the work of a job; returns its summary. Scratch files are left only outside ``job.out``."""
         summary = self.work(job)
         storage.remove_folder(storage.join(job.out, SCRATCH))

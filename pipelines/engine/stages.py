@@ -14,32 +14,34 @@ from datetime import datetime
 from typing import Any
 
 from topkin.artifacts import manifest, runs, storage
+from topkin.config.items_run import RunSettingsOfAnyKind
 from topkin.config.sections import Settings
 from topkin.errors import ArtifactError, ConfigError
 from topkin.pipelines.engine import registry
 from topkin.pipelines.engine.job import Job, beam_options, machine_of
-from topkin.pipelines.engine.registry import ORDER
+from topkin.pipelines.engine.registry import ORDER, ORDERS
+from topkin.pipelines.engine.stage import Stage
 from topkin.planning.estimate import InputCounts, Machine, Plan, Workload, plan, refuse
 from topkin.telemetry.profiling import Usage, measure_usage
 
 
-def needed(name: str, settings: Settings) -> list[str]:
+def needed(name: str, settings: RunSettingsOfAnyKind) -> list[str]:
     """The stages that a stage needs, those that they need and itself, in order."""
-    wanted = {name}
-    for other in reversed(ORDER):
+    wanted, order = {name}, ORDERS[settings.kind]
+    for other in reversed(order):
         if other in wanted:
-            wanted.update(registry.stage(other).needs(settings))
-    return [other for other in ORDER if other in wanted]
+            wanted.update(registry.stage(other, settings.kind).needs(settings))
+    return [other for other in order if other in wanted]
 
 
-def keys(settings: Settings, as_of: datetime) -> dict[str, str]:
+def keys(settings: RunSettingsOfAnyKind, as_of: datetime) -> dict[str, str]:
     """The key of every stage for these settings, inputs and date."""
     values = settings.model_dump(mode="json")
     for name in ("output", "worker_memory"):  # where and how, not what
         values["run"].pop(name)
     by_stage: dict[str, str] = {}
-    for name in ORDER:
-        stage = registry.stage(name)
+    for name in ORDERS[settings.kind]:
+        stage = registry.stage(name, settings.kind)
         reads = stage.reads(settings)
         by_stage[name] = runs.stage_key(
             {
@@ -58,7 +60,7 @@ def keys(settings: Settings, as_of: datetime) -> dict[str, str]:
 def plan_stages(counts: InputCounts, settings: Settings, machine: Machine, names: Sequence[str] = ORDER) -> Plan:
     """What stages will cost: all of them, or those named."""
     load = Workload(counts=counts, settings=settings, machine=machine)
-    return plan(load, [registry.stage(name).cost for name in names])
+    return plan(load, [cost for name in names if (cost := registry.stage(name).cost) is not None])
 
 
 def find_run(root: str, name: str) -> str | None:
@@ -87,10 +89,14 @@ class Event:
 class _Work:
     """What all stages of one call share."""
 
-    settings: Settings
+    settings: RunSettingsOfAnyKind
     keys: Mapping[str, str]
     beam: Sequence[str]
     tell: Callable[[Event], None]
+
+    def stage(self, name: str) -> Stage:
+        """A stage of this kind of run."""
+        return registry.stage(name, self.settings.kind)
 
     def record(self, run: runs.Run, stage: str, folder: str, seconds: float, *, reused: bool) -> runs.Run:
         """Note a finished stage in ``run.json``."""
@@ -103,7 +109,7 @@ class _Work:
             if stage in run.folders:
                 folder: str | None = run.folders[stage].removeprefix(run.root).lstrip("/")
             else:
-                folder = runs.find_stage(run.root, registry.stage(stage).folder, self.keys[stage])
+                folder = runs.find_stage(run.root, self.stage(stage).folder, self.keys[stage])
             if folder is None:
                 continue
             try:
@@ -118,7 +124,7 @@ class _Work:
 
     def execute(self, run: runs.Run, name: str) -> runs.Run:
         """Do a stage in a folder of its own attempt, seal that and move it to its place."""
-        stage, key = registry.stage(name), self.keys[name]
+        stage, key = self.stage(name), self.keys[name]
         _sweep(run.path, stage.folder)
         own = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         attempt = storage.join(run.path, f".{stage.folder}-{own}")
@@ -144,7 +150,7 @@ class _Work:
 
 
 def run_stages(
-    settings: Settings,
+    settings: RunSettingsOfAnyKind,
     *,
     as_of: datetime,
     only: str | None = None,
@@ -171,6 +177,8 @@ def run_stages(
         ConfigError: ``only`` names a stage whose needs have not run, or a stage does not fit the machine.
     """
     root = settings.run.output
+    if only is not None:
+        registry.stage(only, settings.kind)  # a kind of run may not have it
     if beam:
         beam_options(beam)  # wrong flags are told before any work
     _writable(root)
@@ -184,9 +192,9 @@ def run_stages(
     run = runs.Run(root, run_id, as_of)
     if storage.exists(storage.join(run.path, "run.json")):
         run = runs.read_run(root, run_id)
-    names = ORDER if only is None else (only,)
+    names = ORDERS[settings.kind] if only is None else (only,)
     if only is not None:
-        needs = registry.stage(only).needs(settings)
+        needs = registry.stage(only, settings.kind).needs(settings)
         run = work.adopt(run, needs)
         if force and only in run.folders:
             run = work.adopt(runs.Run(root, forced_id, as_of), needs)
@@ -194,7 +202,7 @@ def run_stages(
         if not force:
             run = work.adopt(run, (stage,))
         if stage not in run.folders:
-            if "prepare" in run.folders:  # before hours of training, not after
+            if "prepare" in run.folders and isinstance(settings, Settings):  # before hours of training, not after
                 counts = InputCounts.of_prepared(run.folders["prepare"])
                 refuse(plan_stages(counts, settings, machine_of(settings, beam), names[number:]))
             run = work.execute(run, stage)

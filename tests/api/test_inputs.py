@@ -35,3 +35,55 @@ def test_a_column_that_the_items_do_not_have_is_told() -> None:
 def test_more_rejects_than_the_limit_are_told_with_a_value() -> None:
     with pytest.raises(InputError, match=r"at most 50.0 % .* got 66.7 % of 3: only 2 \(such as .* in row 0"):
         prepare_tables(settings("item.aisle = 'food'"), TABLES, AS_OF)
+
+
+BASKETS = pa.table(
+    {
+        "user_id": ["u", "v", "w"],
+        "lines": [[{"sku": "a", "n": 1}, {"sku": "b", "n": 2}], [{"sku": "b", "n": 1}], []],
+        "timestamp": [DAY] * 3,
+    }
+)
+
+
+def baskets(**rules: str) -> Settings:
+    purchases = {"path": "purchases", "item_id": "lines[].sku", "quantity": "lines[].n", "rules": rules}
+    return Settings.model_validate(
+        {"purchases": purchases, "items": {"path": "items", "category": "aisle"}, "prepare": {"max_reject_share": 0.3}}
+    )
+
+
+@pytest.mark.parametrize("as_of", [AS_OF, None])
+def test_baskets_meet_a_catalogue(as_of: datetime | None) -> None:
+    prepared, _ = prepare_tables(baskets(), {**TABLES, "purchases": BASKETS}, as_of)
+    assert sorted(zip(*(prepared.events[c].to_pylist() for c in ("user_id", "item_id", "quantity")), strict=True)) == [
+        ("u", "a", 1),
+        ("u", "b", 2),
+        ("v", "b", 1),
+    ]
+    assert prepared.statistics["sources"]["purchases"]["rejected"] == {"lines is null or an empty list": 1}
+    assert dict(zip(*prepared.catalogue.select(["item_id", "category"]).to_pydict().values(), strict=True)) == {
+        "a": "fuel",
+        "b": "food",
+    }
+
+
+def test_rules_over_baskets_ask_a_catalogue() -> None:
+    prepared, _ = prepare_tables(baskets(no_fuel="item.aisle <> 'fuel'"), {**TABLES, "purchases": BASKETS}, AS_OF)
+    assert prepared.events["item_id"].to_pylist() == ["b", "b"]
+
+
+def test_lists_of_the_catalogue_are_its_rows_for_rules_too() -> None:
+    shelves = pa.table({"aisle": ["fuel", "food"], "goods": [[{"sku": "a", "kind": "x"}], [{"sku": "b", "kind": "y"}]]})
+    items = {"path": "items", "item_id": "goods[].sku", "category": "goods[].kind"}
+    purchases = {"path": "purchases", "rules": {"only": "item.category <> 'x' AND item.aisle = 'food'"}}
+    every = {"purchases": purchases, "items": items, "prepare": {"max_reject_share": 1}}
+    prepared, _ = prepare_tables(Settings.model_validate(every), {**TABLES, "items": shelves}, AS_OF)
+    assert prepared.events["item_id"].to_pylist() == ["b"]
+
+
+def test_a_catalogue_without_any_vector_is_told_as_the_job_tells_it() -> None:
+    items = TABLES["items"].append_column("emb", pa.array([None, None], pa.list_(pa.float32())))
+    every = {"purchases": {"path": "purchases"}, "items": {"path": "items", "vector": "emb"}}
+    with pytest.raises(InputError, match=r"items: column 'emb' \(items.vector\) must hold a vector in some row"):
+        prepare_tables(Settings.model_validate(every), {**TABLES, "items": items}, AS_OF)

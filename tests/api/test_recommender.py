@@ -231,6 +231,14 @@ def test_columns_are_named_by_the_settings_and_the_items_and_users_may_come_too(
     assert "new" in recommender.items.to_pylist()
 
 
+def test_baskets_with_a_catalogue_give_the_lists_of_their_lines() -> None:
+    items = pa.table({"item_id": ["tea", "new"], "title": ["green tea", "new tea"]})
+    lines = [[{"sku": item}] for item in ROWS["item_id"]]
+    baskets = pa.table({"user_id": ROWS["user_id"], "lines": lines, "timestamp": ROWS["timestamp"]})
+    recommender = topkin.Recommender(QUICK, purchases={"item_id": "lines[].sku"}).fit(baskets, items)
+    assert recommender.recommend().equals(topkin.Recommender(QUICK).fit(pa.table(ROWS), items).recommend())
+
+
 def test_by_default_everything_up_to_the_last_purchase_counts(quick: topkin.Recommender) -> None:
     assert quick.as_of == dt.datetime(2024, 5, 5, 0, 0, 0, 1)
     assert "dan" in quick.users.to_pylist()

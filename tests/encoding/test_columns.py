@@ -61,6 +61,25 @@ def test_integers_that_the_model_cannot_hold_are_rejected_and_never_wrapped() ->
     assert read([2**24 + 1], spec("number", "float32"))[1] == [None]
 
 
+INTEGERS = [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
+
+
+@pytest.mark.parametrize("kind", ["number", "category", "vector"])
+@pytest.mark.parametrize("held", INTEGERS)
+@pytest.mark.parametrize("wanted", INTEGERS)
+def test_an_integer_of_any_type_is_itself_or_a_reject(kind: str, held: str, wanted: str) -> None:
+    ends = [np.iinfo(t) for t in INTEGERS]
+    near = {int(end) + step for e in ends for end in (e.min, e.max) for step in (-1, 0, 1, 5)}
+    values = sorted(v for v in near if np.iinfo(held).min <= v <= np.iinfo(held).max)
+    column = pa.array(values, getattr(pa, held)())
+    shape = (1,) if kind == "vector" else ()
+    rows, reasons = read(pa.FixedSizeListArray.from_arrays(column, 1) if shape else column, spec(kind, wanted, shape))
+    bounds = np.iinfo(wanted)
+    fit = [bounds.min <= v <= bounds.max for v in values]
+    assert reasons == [None if f else f"x does not fit into {wanted}" for f in fit]
+    assert rows[fit].reshape(-1).tolist() == [v for v, f in zip(values, fit, strict=True) if f]
+
+
 def test_texts_are_bytes_of_utf8_and_a_missing_one_may_be_filled() -> None:
     rows, reasons = read(["tea", None, "café"], spec("text", "string"))
     assert (rows[0], rows[2], reasons) == (b"tea", "café".encode(), [None, "x is missing", None])
@@ -135,6 +154,58 @@ def test_a_missing_image_is_rejected_or_of_one_value() -> None:
     assert (rows[1].tolist(), reasons) == ([[9, 9]] * 3, [None, None])
 
 
+MARKS = [b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"RIFF"]
+
+
+def fake_files(column: pa.Array, spec: EncoderInput, rejections: Rejections) -> np.ndarray:
+    """What ends in ``!`` is a file, of an image that is 0.5 all over."""
+    files = column.to_pylist()
+    rejections.reject(np.array([not f.endswith(b"!") for f in files], bool), "x is no image")
+    return np.full((len(files), *spec.shape), 0.5 if "float" in spec.dtype else 1, spec.dtype)
+
+
+@pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary(), pa.binary_view()])
+def test_one_row_that_is_no_image_leaves_the_raw_pixels_of_the_others(kind: pa.DataType) -> None:
+    for odd, reason in ((None, "x is missing"), (b"short", "x is no image"), (b"", "x is no image")):
+        column = pa.array([b"abcdef", odd, b"ghijkl"], kind)
+        rejections = Rejections(3)
+        rows = read_column(pa.chunked_array([column]), spec("image", shape=(3, 2)), rejections, fake_files)
+        assert rejections.reasons().to_pylist() == [reason]
+        assert bytes(rows[[0, 2]].astype(np.uint8)) == b"abcdefghijkl"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "uint8"])
+@given(data=st.data())
+def test_each_image_is_read_by_itself_whatever_the_others_are(dtype: str, data: st.DataObject) -> None:
+    pixels = st.binary(min_size=6, max_size=6) | st.sampled_from(MARKS).map(lambda mark: mark.ljust(6, b"."))
+    images = data.draw(st.lists(st.none() | pixels | st.sampled_from([b"BMfil!", b"a file!", b"odd"]), max_size=8))
+    missing = data.draw(st.sampled_from([None, 7]))
+    wanted, skip = spec("image", dtype, (3, 2), missing), data.draw(st.integers(0, 2))
+    column = pa.array(images, pa.binary()).slice(min(skip, len(images)))
+    rejections = Rejections(len(column))
+    rows = read_column(pa.chunked_array([column]), wanted, rejections, fake_files)
+    given_images, reasons = [], []
+    for image in images[skip:]:
+        if image is None:
+            reasons += ["x is missing"] if missing is None else []
+            given_images.append(missing)
+        elif len(image) == 6 and not (image.endswith(b"!") and image.startswith(tuple(MARKS))):
+            given_images.append(list(image))
+        else:
+            reasons += [] if image.endswith(b"!") else ["x is no image"]
+            given_images.append((0.5 if dtype == "float32" else 1) if image.endswith(b"!") else None)
+    assert rejections.reasons().to_pylist() == reasons
+    assert rejections.good.tolist() == [image is not None for image in given_images]
+    for row, image in zip(rows, given_images, strict=True):
+        assert image is None or np.array_equal(row.reshape(-1), np.broadcast_to(image, 6))
+
+
+def test_a_missing_image_may_be_of_any_value_that_the_model_takes() -> None:
+    for kind in (pa.binary(), pa.binary(6)):
+        rows, _ = read(pa.array([b"abcdef", None], kind), spec("image", shape=(3, 2), missing=-0.5))
+        assert rows[:, 0].tolist() == [[97, 98], [-0.5, -0.5]]
+
+
 def test_bytes_that_begin_as_a_file_are_not_taken_for_pixels() -> None:
     file = b"\x89PNG" + bytes(20)
     seen: list[bytes] = []
@@ -157,6 +228,17 @@ def test_no_rows_are_an_empty_array() -> None:
     ):
         dtype = "string" if kind.startswith("text") else "float32"
         assert read(pa.chunked_array([], t), spec(kind, dtype, shape))[0].shape == (0, *shape)
+
+
+def test_reasons_of_some_rows_are_taken_over_where_there_are_none() -> None:
+    some = Rejections(3)
+    some.reject(np.array([False, True, True]), "inner")
+    rejections = Rejections(5)
+    rejections.reject(np.array([True, False, False, False, True]), "outer")
+    rejections.include(some, np.array([False, True, True, False, True]))
+    rejections.reject(np.array([False, False, False, True, True]), "late")
+    assert rejections.good.tolist() == [False, True, False, False, False]
+    assert rejections.reasons().to_pylist() == ["outer", "inner", "late", "outer"]
 
 
 def test_the_first_reason_of_a_row_counts() -> None:

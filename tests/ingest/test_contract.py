@@ -12,9 +12,10 @@ import pytest
 from topkin.config.sections import Settings
 from topkin.errors import ConfigError, InputError
 from topkin.ingest.cleaning import clean_purchases
-from topkin.ingest.contract import Inspection, inspect, sources, time_unit_finding, vector_dim
+from topkin.ingest.contract import Inspection, inspect, readable_rows, sources, vector_dim
 from topkin.ingest.files import ArrowFiles, batches
 from topkin.ingest.judging.sample import sample_rows
+from topkin.ingest.values.findings import time_unit_finding
 
 DAY, NEXT = datetime(2011, 10, 1), datetime(2011, 10, 2)
 FILES = ArrowFiles()
@@ -225,15 +226,19 @@ def test_keys_of_folders_that_differ_in_type_are_strings_everywhere(tmp_path: Pa
     assert inspected(tmp_path).types["user_id"] == pa.int64()
 
 
+def dim(inspection: Inspection) -> int | None:
+    return vector_dim(inspection, readable_rows(inspection, FILES))
+
+
 def test_the_size_of_vectors_is_that_of_their_type_or_of_the_first(tmp_path: Path) -> None:
-    assert vector_dim(inspected_items(write(ITEMS, tmp_path / "lists.parquet")), FILES) == 2
+    assert dim(inspected_items(write(ITEMS, tmp_path / "lists.parquet"))) == 2
     fixed = replaced("emb", pa.array([[1.0, 2, 3]] * 3, pa.list_(pa.float32(), 3)), ITEMS)
     found = inspected_items(write(fixed, tmp_path / "fixed.parquet"))
-    assert found.types["vector"].list_size == vector_dim(found, FILES) == 3
-    assert vector_dim(inspected_items(tmp_path / "lists.parquet", vector=None), FILES) is None
+    assert found.types["vector"].list_size == dim(found) == 3
+    assert dim(inspected_items(tmp_path / "lists.parquet", vector=None)) is None
     none = write(ITEMS.slice(0, 1), tmp_path / "none.parquet")
     with pytest.raises(InputError, match=r"column 'emb' \(items.vector\) must hold a vector in some row"):
-        vector_dim(inspected_items(none), FILES)
+        dim(inspected_items(none))
     wrong = write(replaced("emb", [1.0, 2.0, 3.0], ITEMS), tmp_path / "numbers.parquet")
     assert "must be a list of floats, got double" in str(inspected_items(wrong).findings[0])
 

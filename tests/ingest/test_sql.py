@@ -59,6 +59,14 @@ def test_the_engine_reaches_no_file_no_network_no_setting_and_no_variable(sql: s
         query(sql)
 
 
+@pytest.mark.parametrize("name", ["uuid", "now", "today", "random", '"current_date"', '"localtime"'])
+def test_a_column_may_be_called_as_a_function_that_is_not_allowed(name: str) -> None:
+    column = name.strip('"')
+    expression = Expression("k", f"{name} + 1")
+    expression.check_columns([column])
+    assert expression.evaluate(pa.table({column: [1]})).to_pylist() == [2]
+
+
 def test_the_table_is_gone_after_the_query() -> None:
     query("SELECT 1 FROM rows", ROWS)
     with pytest.raises(duckdb.CatalogException):

@@ -74,7 +74,7 @@ def test_rows_in_are_rows_out_and_rejected(shop: Path, model: keras.Model) -> No
     out, rejects = vectors(shop), storage.read_parts(str(shop / "out" / "rejects"))
     assert made.read == 60 == len(out) + len(rejects)
     assert made.embedded == len(out)
-    assert Counter(rejects["reason"].to_pylist()) == made.rejects == {"colour is missing": 20, "in_stock": 10}
+    assert Counter(rejects["reason"].to_pylist()) == made.rejects == {"colour is missing": 18, "in_stock": 12}
     rows = pa.concat_tables([pq.read_table(shop / "items" / f"{part}.parquet") for part in range(2)])
     known = zip(rows["colour"].to_pylist(), rows["stock"].to_pylist(), strict=True)
     kept = rows.filter(pa.array([colour is not None and bool(stock) for colour, stock in known]))
@@ -127,19 +127,79 @@ def test_what_is_there_is_replaced_by_force_and_others_files_never(shop: Path) -
     run(shop, COST)
     (shop / "mine").mkdir()
     (shop / "mine" / "notes.txt").write_text("mine")
-    with pytest.raises(ConfigError, match=r"mine must be empty or new, it has 1 files of others"):
+    with pytest.raises(ConfigError, match=r"mine must be empty or new, it has 1 files of others, such as notes"):
         run(shop, COST, out="mine", force=True)
     assert os.listdir(shop / "mine") == ["notes.txt"]
+    with pytest.raises(ConfigError, match=r"notes.txt must be a folder, it is a file: name another by --output"):
+        run(shop, COST, out="mine/notes.txt", force=True)
     for inside in ("items", "items/vectors"):
         with pytest.raises(ConfigError, match=r"must lie outside of the items, .*items: --output names another"):
             run(shop, COST, out=inside, force=True)
     assert len(os.listdir(shop / "items")) == 2
 
 
+def tree(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_folder_of_the_users_own_encoder_stays_as_it_is(shop: Path, model: keras.Model, force: bool) -> None:
+    save_encoder(model, str(shop / "own" / "encoder"))
+    save_encoder(model, str(shop / "encoder"))
+    before = tree(shop)
+    with pytest.raises(ConfigError, match=r"own must be empty or new, it has 2 files of others, such as encoder/item"):
+        run(shop, COST, out="own", force=force)
+    with pytest.raises(ConfigError, match=r"must not hold the items, .*items: --output names another"):
+        run(shop, COST, model="encoder", out=".", force=force)
+    with pytest.raises(ConfigError, match=r"must not hold the encoder, .*own/encoder: --output names another"):
+        run(shop, COST, model="own/encoder", out="own", force=force)
+    with pytest.raises(ConfigError, match=r"must lie outside of the items"):
+        run(shop, COST, f"items.path={as_toml(str(shop / 'items' / '**' / '*.parquet'))}", out="items/out", force=force)
+    assert tree(shop) == before
+
+
+def test_paths_are_compared_by_what_they_name(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(shop)
+    (shop / "link").symlink_to(shop / "items")
+    before = tree(shop)
+    for items in ("items", "./items/", "items/*.parquet", "link"):
+        with pytest.raises(ConfigError, match=r"must not hold the items"):
+            run(shop, COST, f"items.path={as_toml(items)}", out=".", force=True)
+    assert tree(shop) == before
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "items/mine.parquet", "encoder/notes", ".git/HEAD", ".scratch/notes"])
+def test_a_file_that_somebody_adds_to_the_vectors_is_never_removed(shop: Path, name: str) -> None:
+    run(shop, COST)
+    (shop / "out" / name).parent.mkdir(exist_ok=True)
+    (shop / "out" / name).write_text("mine")
+    before = tree(shop)
+    with pytest.raises(ConfigError, match=rf"it has 1 files of others, such as {name}: name another by --output"):
+        run(shop, COST, force=True)
+    assert tree(shop) == before
+
+
+def test_what_a_killed_job_leaves_is_cleared_and_rejects_do_not_outlive_their_run(shop: Path) -> None:
+    run(shop, COST)
+    (shop / "out" / "items" / f".part-000000-000009.parquet.{'0f' * 16}").write_text("half")
+    run(shop, COST, "encoder.inputs.colour.missing=red", force=True)
+    assert not [name for name in tree(shop / "out") if "half" in name or "0f0f" in name]
+    assert not (shop / "out" / "rejects").exists()
+    manifest.verify(str(shop / "out"))
+
+
 def test_a_table_of_which_no_row_can_be_embedded_is_an_error_that_leaves_the_rejects(shop: Path) -> None:
     with pytest.raises(InputError, match=r"all 60 were rejected, 60 for: price \(.*\) is missing; .*out/rejects"):
         run(shop, "encoder.inputs.price=try_cast(colour as double)")
     assert len(storage.read_parts(str(shop / "out" / "rejects"))) == 60
+    assert run(shop, COST).embedded == 40  # nothing was made, so nothing needs --force
+
+
+def test_what_a_rule_drops_is_not_read_and_has_the_rules_reason(shop: Path) -> None:
+    price = "encoder.inputs.price=cast(replace(colour, 'red', '1') as double)"  # of blue there is none
+    made = run(shop, price, "items.rules={is_red = \"colour = 'red'\"}")
+    assert made.rejects == {"is_red": 40}
+    assert made.embedded == 20
 
 
 def test_ids_that_are_null_are_rejected_with_their_place(shop: Path) -> None:
@@ -282,7 +342,7 @@ def test_the_sides_of_two_encoders_do_not_mix(towers: Path) -> None:
     user = history_encoder(["cup"], 4, seed=2, time_gaps=False)
     history = {"items": {"column": "bought", "kind": "history"}}
     save_encoder(keras.Model(other, MetricEmbedding(4)(other)), str(towers / "other"), user=user, user_inputs=history)
-    with pytest.raises(ConfigError, match=r"holds 2 vectors of items of encoder [0-9a-f]{12}… already: --force"):
+    with pytest.raises(ConfigError, match=r"holds 2 vectors of items by encoder [0-9a-f]{12}… already: --force"):
         embed(towers, "users", model="other")
     embed(towers, "users", model="other", force=True)
     assert not (towers / "out" / "items").exists()

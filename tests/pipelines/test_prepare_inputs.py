@@ -161,6 +161,25 @@ def test_one_file_of_a_folder_lacking_a_column_of_a_rule(tmp_path: Path) -> None
     )
 
 
+@pytest.mark.parametrize("first", ["0", "1"])
+def test_one_file_of_the_items_lacking_a_column_that_a_rule_asks_for(file: Path, tmp_path: Path, first: str) -> None:
+    whole = write(pa.table({"sku": ["a"], "brand": ["gift"]}), tmp_path / "items" / f"{first}.parquet")
+    lacking = write(pa.table({"sku": ["b"]}), tmp_path / "items" / f"{1 - int(first)}.parquet")
+    items = {"path": str(whole.parent), "item_id": "sku"}
+    found = findings(file, items=items, rules={"x": "item.brand <> 'gift'"})
+    only(found, InputError, f"{lacking} has no column 'brand' (purchases.rules.'x')", "its columns are sku")
+    other_case = write(pa.table({"sku": ["b"], "Brand": ["x"]}), lacking)
+    found = findings(file, items=items, rules={"x": "item.brand <> 'gift'"})
+    only(found, InputError, f"{other_case} has no column", "did you mean")
+
+
+def test_an_asked_column_that_normalise_makes_need_not_be_in_any_file(file: Path, tmp_path: Path) -> None:
+    write(pa.table({"sku": ["a"], "name": ["x"], "brand": ["gift"]}), tmp_path / "items" / "0.parquet")
+    write(pa.table({"sku": ["b"], "name": ["y"]}), tmp_path / "items" / "1.parquet")
+    items = {"path": str(tmp_path / "items"), "item_id": "sku", "normalise": {"brand": "name"}}
+    assert findings(file, items=items, rules={"x": "item.brand <> 'z'"}) == []
+
+
 def test_widths_and_units_may_differ_between_files(tmp_path: Path) -> None:
     write(replaced("time", pa.array([DAY, DAY], pa.timestamp("ms"))), tmp_path / "in" / "1.parquet")
     write(replaced("user", pa.array(["u", "v"]).dictionary_encode()), tmp_path / "in" / "a=1" / "2.parquet")

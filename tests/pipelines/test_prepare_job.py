@@ -19,8 +19,11 @@ from topkin.config.sections import Settings
 from topkin.errors import InputError
 from topkin.ingest.files import ArrowFiles, batches
 from topkin.ingest.prepare import prepare
+from topkin.pipelines.cli.dry_run import of_inputs
 from topkin.pipelines.engine.job import Job
 from topkin.pipelines.prepare import STAGE, inputs_of
+from topkin.planning.estimate import InputCounts
+from topkin.telemetry import progress
 
 AS_OF = datetime(2011, 11, 9)
 FOLDERS = ("events", "heldout", "histories", "rejects")
@@ -222,6 +225,22 @@ def test_no_purchase_before_the_as_of_date_is_told(tmp_path: Path) -> None:
     rows = [(7, "a", "2011-12-01", 1.0, 1.0, "UK", "x"), (None, "a", DAY, 1.0, 1.0, "UK", "x")]
     with pytest.raises(InputError, match=r"no purchase before the as-of date 2011-11-09T00:00:00: 1 of 2 rows"):
         run(settings(tmp_path, table=few(rows)), tmp_path / "out")
+
+
+def test_baskets_are_counted_by_their_items_in_messages_and_plans_and_by_rows_in_progress(tmp_path: Path) -> None:
+    later = ["2011-12-01", "2011-12-02"]
+    sold = pa.table({"who": [1, 2], "what": [["a", "b", None], ["c", "d", "e"]], "when": later})
+    purchases = {"path": write(sold, tmp_path / "in", 1, 10), "user_id": "who", "item_id": "what[]"}
+    asked = Settings.model_validate({"run": {"parts": 3}, "purchases": {**purchases, "timestamp": "when"}})
+    assert of_inputs(asked).purchases == 6
+    steps: list[tuple[str, int, int | None]] = []
+    with (
+        progress.listen(lambda *step: steps.append(step)),
+        pytest.raises(InputError, match=r"no purchase before the as-of date 2011-11-09T00:00:00: 5 of 6 rows"),
+    ):
+        run(asked, tmp_path / "out")
+    assert [step for step in steps if step[0] == "clean purchases"] == [("clean purchases", 2, 2)]
+    assert InputCounts.of_prepared(str(tmp_path / "out")).purchases == 6
 
 
 def test_a_wrong_input_stops_the_job_before_it_writes(tmp_path: Path) -> None:

@@ -157,3 +157,9 @@ def test_the_map_names_titled_items_and_puts_small_categories_together() -> None
     assert tenths.groups[0] == 9
     assert tenths.groups[-1] == 0
     assert data.map_items(alone, data.Titles(alone), vectors * 0) is None
+
+
+def test_rejects_are_a_share_of_all_rows_those_that_lists_added_too() -> None:
+    source = {"rows": 1, "unnested": 9, "accepted": 4, "duplicates": 1, "rejected": {"x is null": 5}}
+    found = page.reject_rows({"sources": {"purchases": source}})
+    assert [(n, share) for _, _, n, share in found] == [(5, "50.0\xa0%"), (1, "10.0\xa0%")]

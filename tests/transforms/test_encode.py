@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,6 +17,7 @@ from topkin.artifacts.embeddings import vectors_of
 from topkin.encoding.signature import EncoderInput
 from topkin.ingest.folders.file import File
 from topkin.models import save_encoder
+from topkin.models.encoders import image_files, keras_encoder
 from topkin.pipelines.engine.job import run_pipeline
 from topkin.transforms import encode
 from topkin.transforms.encode import EncodeInputs, EncodeTable, batch_rows, chunk_rows, of_rows
@@ -25,14 +27,19 @@ def image(*shape: int) -> EncoderInput:
     return EncoderInput(name="x", column="x", kind="image", dtype="float32", shape=shape)
 
 
-@given(st.lists(st.integers(0, 9), max_size=9), st.integers(1, 12))
-def test_rows_are_dealt_out_in_their_order(sizes: list[int], rows: int) -> None:
+@given(st.lists(st.integers(0, 9), max_size=9), st.integers(1, 12), st.integers(1, 12))
+def test_rows_are_dealt_out_in_their_order(sizes: list[int], rows: int, most: int) -> None:
+    """A row is 8 bytes; a table is read with fewer than ``most`` rows."""
     ends = np.cumsum([0, *sizes])
-    tables = [pa.table({"n": np.arange(a, b)}) for a, b in pairwise(ends)]
-    dealt = list(of_rows(tables, rows))
-    assert all(len(table) == rows for table in dealt[:-1])
-    assert [n for table in dealt for n in table["n"].to_pylist()] == list(range(ends[-1]))
-    assert all(len(table) for table in dealt)
+    tables = [pa.table({"n": np.arange(a, b)}).slice(0, min(b - a, most)) for a, b in pairwise(ends)]
+    dealt = list(of_rows(tables, rows, 8 * most))
+    numbers = [n for table in tables for n in table["n"].to_pylist()]
+    assert [n for table, _ in dealt for n in table["n"].to_pylist()] == numbers
+    assert all(0 < len(table) <= most for table, _ in dealt)
+    runs = np.split([len(table) for table, _ in dealt], np.flatnonzero([full for _, full in dealt]) + 1)
+    assert [run.sum() for run in runs] == [rows] * (len(numbers) // rows) + [len(numbers) % rows]
+    if most >= rows:
+        assert all(len(run) <= 1 for run in runs)
 
 
 @pytest.mark.parametrize(
@@ -48,6 +55,50 @@ def test_rows_are_dealt_out_in_their_order(sizes: list[int], rows: int) -> None:
 def test_large_rows_make_small_batches(inputs: list[EncoderInput], batch: int, chunk: int) -> None:
     assert batch_rows(inputs, 1024) == batch
     assert chunk_rows(inputs, batch) == chunk
+
+
+def embedded(tmp_path: Path, table: pa.Table, batch: int) -> tuple[pa.Table, dict[str, dict[str, int]]]:
+    """The vectors and counts of a table whose images are flattened, all in one row group."""
+    inputs = keras.Input((2, 3, 1), name="v")
+    save_encoder(keras.Model(inputs, keras.layers.Flatten()(inputs)), str(tmp_path / "encoder"), overwrite=True)
+    pq.write_table(table, tmp_path / "items.parquet")
+    what = EncodeInputs(
+        encoder=str(tmp_path / "encoder"),
+        files=[File(str(tmp_path / "items.parquet"), 0, rows=len(table))],
+        id_column="id",
+        id_type=pa.int64(),
+        columns=["id", "v"],
+        batch_size=batch,
+    )
+    run_pipeline(EncodeTable(what, str(tmp_path / "out"), str(tmp_path / "tally.json")), [])
+    return storage.read_parts(str(tmp_path / "out" / "items")), storage.read_json(str(tmp_path / "tally.json"))
+
+
+def test_large_rows_are_read_a_few_at_a_time_and_fill_whole_batches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files of images are larger than the arrays that they make."""
+    pixels = np.random.default_rng(0).integers(0, 256, (50, 2, 3, 1), dtype=np.uint8)
+    files: list[bytes | None] = [bytes(tf.io.encode_png(p).numpy()) + bytes(10_000) for p in pixels]
+    files[3], files[30] = None, b"no image"
+    files[40] = pixels[40].tobytes()
+    monkeypatch.setattr(encode, "CHUNK_BYTES", 80_000)
+    sizes: list[int] = []
+    read = image_files.decode
+
+    def counted(column: pa.Array, *others: object, **named: object) -> np.ndarray:
+        sizes.append(column.nbytes)
+        return read(column, *others, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(keras_encoder, "decode", counted)
+    made, counts = embedded(tmp_path, pa.table({"id": range(50), "v": files}), 20)
+    kept = [n for n in range(50) if n not in (3, 30)]
+    assert made["item_id"].to_pylist() == kept
+    np.testing.assert_array_equal(vectors_of(made), pixels[kept].reshape(-1, 6))
+    assert counts["rejects"] == {"v is missing": 1, "v is no image that can be decoded": 1}
+    assert counts["items"]["padded"] == 12  # one chunk of 50, in three batches
+    assert sum(sizes) > 450_000
+    assert max(sizes) < 100_000
 
 
 def test_small_row_groups_are_filled_up_to_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

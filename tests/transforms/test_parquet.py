@@ -71,6 +71,8 @@ def test_a_batch_is_bounded_in_bytes(tmp_path: Path) -> None:
     wide = [len(t) for t in read_split("purchases", split, ["a"], size=1_500_000)]
     assert 1024 <= max(wide) <= 1500
     assert [len(t) for t in read_split("purchases", split, ["b"], size=1_500_000)] == [5000]
+    few = [len(t) for t in read_split("items", split, ["a"], size=10_000, least=1)]
+    assert (sum(few), max(few) <= 10) == (5000, True)
 
 
 def test_a_damaged_page_is_told_with_its_file_and_row(files: list[str]) -> None:

@@ -62,7 +62,9 @@ class StoredData:
         self.run, self.settings, self.as_of = run, run.settings, run.as_of
         summary = storage.read_json(storage.join(run.folder("embed"), SUMMARY))
         self.encoder, self.blocks = str(summary["encoder"]), [Block.from_json(block) for block in summary["blocks"]]
-        self.user_type = lookup.id_types(run.run)[0]
+        user_type, _ = lookup.id_types(run.run)
+        assert user_type is not None  # a run of items alone is no recommender
+        self.user_type = user_type
 
     @cached_property
     def catalogue(self) -> pa.Table:

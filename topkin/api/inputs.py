@@ -14,7 +14,7 @@ from topkin.config.purchases import ROW_ORDER
 from topkin.config.sections import Settings
 from topkin.errors import InputError
 from topkin.ingest import timestamps
-from topkin.ingest.contract import ROLES, InputSource, Inspection, inspect_table, sources, vector_length
+from topkin.ingest.contract import ROLES, InputSource, inspect_table, sources, vector_dim
 from topkin.ingest.files import FILE, ROW
 from topkin.ingest.inference.columns import profile_columns
 from topkin.ingest.inference.undated import has_time
@@ -104,28 +104,27 @@ def prepare_tables(
     inputs = {s.name: inspect_table(s, tables[s.name]) for s in sources(settings).values() if s.name in tables}
     findings = [finding for inspection in inputs.values() for finding in inspection.findings]
     purchases = inputs["purchases"]
+    rows: dict[str, pa.Table] = {}
     if not findings:
-        findings = [
-            finding
-            for i in inputs.values()
-            for finding in value_findings(i, escape_invalid_utf8(_read(tables, i)).rows, clock)
-        ]
+        rows = {name: _read(tables[name], name, i.columns) for name, i in inputs.items()}
+    readable = {name: escape_invalid_utf8(table).rows for name, table in rows.items()}
+    if not findings:
+        findings = [f for name, i in inputs.items() for f in value_findings(i, readable[name], clock)]
     for name, role in (("items", "item_id"), ("users", "user_id")):
         if not findings and name in inputs and inputs[name].types[role] != purchases.types[role]:
             one, other = inputs[name].types[role], purchases.types[role]
             findings = [InputError(f"{name} must have ids of the purchases' type {other}, got {one}: cast the column")]
     if not findings:
-        findings = [fault for joined in table_joins(inputs, tables) if (fault := joined.fault) is not None]
+        findings = [fault for joined in table_joins(inputs, readable) if (fault := joined.fault) is not None]
     if findings:
         raise type(findings[0])("\n".join(str(finding) for finding in findings))
     if as_of is None and not purchases.source.timed:
         as_of = clock.replace(hour=0, minute=0, second=0, microsecond=0)
     elif as_of is None:
-        as_of = _after_the_last(_read(tables, purchases), purchases.source, clock)
+        as_of = _after_the_last(readable["purchases"], purchases.source, clock)
     items = inputs.get("items")
-    dim = vector_length(items.source, tables["items"]) if items and items.source.column("vector") else None
+    dim = None if items is None else vector_dim(items, [readable["items"]])
     plan = plan_of(settings, inputs, as_of, clock, dim)
-    rows = {name: _read(tables, i) for name, i in inputs.items()}
     lookups = {side: _looked_up(lookup, tables[lookup.source.name]) for side, lookup in plan.lookups.items()}
     prepared = prepare(rows, plan, lookups)
     _refuse_rejects(settings, prepared, plan)
@@ -138,7 +137,7 @@ def prepare_tables(
 
 
 def _looked_up(lookup: Lookup, rows: pa.Table) -> pa.Table:
-    return lookup_rows(_with_place(rows.select(list(lookup.read)), lookup.source.name), lookup)
+    return lookup_rows(_read(rows, lookup.source.name, lookup.read), lookup)
 
 
 def _refuse_rejects(settings: Settings, prepared: Prepared, plan: PreparePlan) -> None:
@@ -153,21 +152,16 @@ def _refuse_rejects(settings: Settings, prepared: Prepared, plan: PreparePlan) -
 
 
 def _after_the_last(rows: pa.Table, source: InputSource, clock: datetime) -> datetime:
-    micros, state = timestamps.to_micros(
-        source.rules.normalised(escape_invalid_utf8(rows).rows)[source.columns["timestamp"]], source.time_unit
-    )
+    times = source.rules.normalised(rows)[source.columns["timestamp"]]
+    micros, state = timestamps.to_micros(times, source.time_unit)
     past = micros[(state == timestamps.READ) & (micros <= np.datetime64(clock, "us").astype(np.int64))]
     return np.datetime64(int(past.max(initial=-1)) + 1, "us").item()
 
 
-def _read(tables: Mapping[str, pa.Table], inspection: Inspection) -> pa.Table:
-    """The columns read of a table, with where their rows stood, as a reader of files gives them."""
-    rows, name = plain(tables[inspection.source.name]), inspection.source.name
-    rows = _with_place(rows.select(file_columns(inspection.columns, rows.column_names)), name)
-    return unnest(rows, inspection.columns, keep=(FILE, ROW))
-
-
-def _with_place(rows: pa.Table, name: str) -> pa.Table:
-    """The rows with where they stood."""
+def _read(table: pa.Table, name: str, columns: Sequence[str]) -> pa.Table:
+    """Some columns of a table, with where their rows stood, as a reader of files gives them."""
+    rows = plain(table)
+    rows = rows.select(file_columns(columns, rows.column_names))
     place = pa.DictionaryArray.from_arrays(pa.array(np.zeros(len(rows), np.int32)), pa.array([name]))
-    return rows.append_column(FILE, place).append_column(ROW, pa.array(np.arange(len(rows))))
+    rows = rows.append_column(FILE, place).append_column(ROW, pa.array(np.arange(len(rows))))
+    return unnest(rows, columns, keep=(FILE, ROW))

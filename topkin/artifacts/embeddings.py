@@ -67,6 +67,29 @@ def read_items(folder: str, encoder: str) -> ItemEmbeddings:
     return ItemEmbeddings(stored.ids(), stored.read("vector", every), stored.read("in_vector", every))
 
 
+@dataclass(frozen=True)
+class EncodedItems:
+    """What a trained model made of a table: ids (n,), vectors (n, dim) float32 of any length."""
+
+    ids: pa.Array
+    vectors: np.ndarray
+
+
+def read_encoded(folder: str, encoder: str, table: str = ITEMS) -> EncodedItems:
+    """The vectors of a table that an encoder was run over, in the order of its files.
+
+    Raises ArtifactError where they are missing, damaged or of another encoder.
+    """
+    paths = storage.parquet_files(storage.join(folder, table), made_by="topkin embed")
+    parts = []
+    for path in paths:
+        parts.append(storage.read_parquet(path))
+        require_encoder(parts[-1], encoder, path)
+    rows = pa.concat_tables(parts)
+    found = rows["item_id"].combine_chunks()
+    return EncodedItems(found if isinstance(found, pa.Array) else found.chunk(0), vectors_of(rows))
+
+
 _open = partial(storage.open_parquet, made_by="topkin embed")
 
 

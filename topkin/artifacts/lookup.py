@@ -28,7 +28,7 @@ _PART = re.compile(r"part-(\d+)-of-(\d+)\.parquet$")
 
 @dataclass(frozen=True)
 class Item:
-    """An item as the catalogue has it; ``title`` is None where there is none."""
+    """An item as the catalogue has it; ``title`` is None where there is none, as is what a run does not know."""
 
     item_id: Id
     title: str | None = None
@@ -40,6 +40,7 @@ class Item:
     recent: int = 0
     first_sale: datetime | None = None
     last_sale: datetime | None = None
+    label: str | None = None
 
 
 @dataclass(frozen=True)
@@ -169,7 +170,9 @@ def item(run: Run, item_id: Id) -> ItemView | None:
 
 def items(run: Run, ids: Sequence[Id], *, or_bare: bool = True) -> dict[Id, Item]:
     """The catalogue's rows of some ids; ``or_bare`` gives an id that it lacks an item without a title."""
-    rows = _where(_catalogue(run), "item_id", list(ids), schemas.CATALOGUE_COLUMNS).to_pylist() if ids else []
+    stored = _schema(_catalogue(run)).names
+    columns = [*schemas.CATALOGUE_COLUMNS, *(c for c in ("label",) if c in stored)]
+    rows = _where(_catalogue(run), "item_id", list(ids), columns).to_pylist() if ids else []
     if rows and not has_times(run):
         rows = [row | {"recent": 0, "first_sale": None, "last_sale": None} for row in rows]
     by_id = {row["item_id"]: Item(**row) for row in rows}
@@ -182,7 +185,8 @@ def find(run: Run, text: str, *, most: int = 20) -> Match:
     Where it is none of them, ``nearest`` holds the titles that share most words with it, misspelt ones too.
     """
     user_type, item_type = id_types(run)
-    users = (i for i in possible_ids(text, user_type) if user_rows(run, "prepare", "histories", i, ["user_id"]))
+    meant = [] if user_type is None else possible_ids(text, user_type)
+    users = (i for i in meant if user_rows(run, "prepare", "histories", i, ["user_id"]))
     known = (i for i in possible_ids(text, item_type) if items(run, [i], or_bare=False))
     user_id, item_id = next(users, None), next(known, None)
     titles = by_title(run, text.split(), most=most)
@@ -203,8 +207,10 @@ def nearest_titles(run: Run, words: Sequence[str], *, most: int) -> tuple[Item, 
     """Items whose titles share most of the words, or of the words most like them; best sold first."""
     table = _titles(run)
     table = table.filter(pc.is_valid(table["title"]))
-    folder = storage.join(run.folder("prepare"), "vocabularies")
-    vocabulary = storage.read_parquet(storage.join(folder, "words.parquet"), ["value"])["value"][:50_000].to_pylist()
+    words_file = storage.join(run.folder("prepare"), "vocabularies", "words.parquet")
+    vocabulary: list[str] = []
+    if storage.exists(words_file):
+        vocabulary = storage.read_parquet(words_file, ["value"])["value"][:50_000].to_pylist()
     hits = np.zeros(len(table), np.int64)
     for word in words:
         similar = nearest_name(word, vocabulary, cutoff=0.7)
@@ -221,8 +227,15 @@ def _best_sold(table: pa.Table, most: int) -> tuple[Item, ...]:
     return tuple(Item(**row) for row in table.take(order[:most]).to_pylist())
 
 
-def id_types(run: Run) -> tuple[pa.DataType, pa.DataType]:
-    """The types of user ids and item ids."""
+def has_users(run: Run) -> bool:
+    """Whether a run is over purchases; one over items alone knows no users."""
+    return storage.exists(storage.join(run.folder("prepare"), "histories"))
+
+
+def id_types(run: Run) -> tuple[pa.DataType | None, pa.DataType]:
+    """The types of user ids, None where the run knows no users, and of item ids."""
+    if not has_users(run):
+        return None, _schema(_catalogue(run)).field("item_id").type
     folder = storage.join(run.folder("prepare"), "histories")
     schema = _schema(storage.join(folder, _parts(folder)[0]))
     return schema.field("user_id").type, schema.field("items").type.value_type

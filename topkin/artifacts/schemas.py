@@ -73,7 +73,7 @@ def encoded_items(item: pa.DataType, dim: int) -> pa.Schema:
 
 
 def encoded_users(user: pa.DataType, dim: int) -> pa.Schema:
-    """One row per accepted row of the users that an encoder's model of users was run over, in the order of the files."""
+    """One row per accepted row of the users that an encoder's model of users was run over, in their order."""
     return schema(user_id=user, vector=vector(dim))
 
 

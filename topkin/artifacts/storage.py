@@ -54,6 +54,17 @@ def remove_folder(path: str) -> None:
         fs.delete_dir(inner)
 
 
+def remove_files(folder: str, names: Sequence[str]) -> None:
+    """Remove files of a folder in this order, and the folders within it that they leave empty."""
+    fs, inner = filesystem(folder)
+    for name in names:
+        fs.delete_file(posixpath.join(inner, name))
+    for below in sorted({posixpath.dirname(name) for name in names} - {""}):
+        path = posixpath.join(inner, below)
+        if not fs.get_file_info(pafs.FileSelector(path, allow_not_found=True)):
+            fs.delete_dir(path)
+
+
 def move_folder(source: str, target: str, *, last: str) -> None:
     """Rename a folder; where the filesystem cannot do that in one step, move file by file, ``last`` last.
 
@@ -76,12 +87,12 @@ def copy_folder(source: str, target: str, *, last: str) -> None:
         fs.copy_file(posixpath.join(inner, name), posixpath.join(target_inner, name))
 
 
-def files(folder: str) -> list[str]:
-    """Every file below a folder, as sorted paths relative to it; hidden files are left out."""
+def files(folder: str, *, hidden: bool = False) -> list[str]:
+    """Every file below a folder, as sorted paths relative to it; hidden files are left out, unless asked for."""
     fs, inner = filesystem(folder)
     entries = fs.get_file_info(pafs.FileSelector(inner, recursive=True, allow_not_found=True))
     names = [posixpath.relpath(f.path, inner) for f in entries if f.type == pafs.FileType.File]
-    return sorted(n for n in names if not any(part.startswith(".") for part in n.split("/")))
+    return sorted(n for n in names if hidden or not any(part.startswith(".") for part in n.split("/")))
 
 
 def folders(folder: str) -> list[str]:

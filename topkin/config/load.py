@@ -17,6 +17,7 @@ from urllib.parse import unquote, urlsplit
 from pydantic import ValidationError
 
 from topkin.artifacts import storage
+from topkin.config.items_run import ItemsRunSettings, RunSettingsOfAnyKind
 from topkin.config.reference import NAME, Key, as_toml, keys, nearest, sections
 from topkin.config.sections import EncoderRunSettings, Section, Settings
 from topkin.errors import ConfigError
@@ -27,6 +28,7 @@ PATHS = (
     ("purchases", "path"),
     ("items", "path"),
     ("users", "path"),
+    ("queries", "path"),
     ("heldout", "path"),
     ("encoder", "path"),
     ("recommend", "allow"),
@@ -95,9 +97,34 @@ def load_settings(
         >>> topkin.load_settings(path, ["recommend.bought=keep"]).recommend.k
         50
     """
-    source = _file(os.fspath(path))
-    problems = [p for override in _overrides(sets, env) for p in _apply(source, override)]
+    source, problems = _overridden(path, sets, env)
+    if _items_alone(source):
+        raise ConfigError(f"{source.path} is of items alone, without [purchases]: topkin run and its stages take it")
     return _check(source, problems)
+
+
+def load_run(
+    path: str | os.PathLike[str], sets: Sequence[str] = (), env: Mapping[str, str] = os.environ
+) -> RunSettingsOfAnyKind:
+    """As :func:`load_settings`, of a run over purchases or, where there is no ``[purchases]``, over items alone.
+
+    Raises:
+        ConfigError: Lists all that is wrong, each with its place.
+    """
+    source, problems = _overridden(path, sets, env)
+    if not _items_alone(source):
+        return _check(source, problems)
+    return _check(source, problems, ItemsRunSettings)
+
+
+def _overridden(path: str | os.PathLike[str], sets: Sequence[str], env: Mapping[str, str]) -> tuple[_Source, list[str]]:
+    source = _file(os.fspath(path))
+    return source, [p for override in _overrides(sets, env) for p in _apply(source, override)]
+
+
+def _items_alone(source: _Source) -> bool:
+    """Whether a configuration is of items and an encoder, and of no purchases."""
+    return "purchases" not in source.values and {"items", "encoder"} <= set(source.values)
 
 
 def load_encoder_run(
@@ -348,7 +375,7 @@ def _check(source: _Source, problems: list[str], model: type[Checked] = Settings
         retried = [loc for error in errors if (loc := _retried_as_text(source, error))]
         if not retried:
             break
-    problems = problems + sorted({_problem(source, error) for error in errors}, key=_by_line)
+    problems = problems + sorted({_problem(source, error, model) for error in errors}, key=_by_line)
     if problems:
         raise ConfigError("\n".join(problems))
     return settings
@@ -376,25 +403,25 @@ def _by_line(problem: str) -> tuple[bool, int, str]:
     return (at is not None, int(at[1]) if at else 0, problem)
 
 
-def _problem(source: _Source, error: Mapping[str, Any]) -> str:
+def _problem(source: _Source, error: Mapping[str, Any], of: type[Section]) -> str:
     loc = tuple(str(part) for part in error["loc"])
-    depth = _depth(loc)
+    depth = _depth(loc, of)
     section, dotted = ".".join(loc[:depth]), ".".join(loc[: depth + 1])
     place, came = source.place(loc), error["input"]
     if error["type"] == "extra_forbidden":
-        return f"{place}: {_unknown(loc)}"
+        return f"{place}: {_unknown(loc, of)}"
     if error["type"] == "value_error":
         return f"{place}: {error['ctx']['error']}"
     if error["type"] == "missing":
         if len(loc) == depth:
-            required = ", ".join(k.name for k in keys().values() if k.section == section and k.required)
+            required = ", ".join(k.name for k in keys(of).values() if k.section == section and k.required)
             return f"{place}: section [{section}] is missing; it needs {required}"
-        key = _key(loc[: depth + 1])
+        key = _key(loc[: depth + 1], of)
         return f"{place}: {dotted} is missing; it takes {key.takes}: {key.description}"
-    if len(loc) == depth or _depth((*loc, NAME)) > depth:
+    if len(loc) == depth or _depth((*loc, NAME), of) > depth:
         section = ".".join(loc)
         return f"{place}: {section} must be a section [{section}] of keys, got {_shown(came)}"
-    key = _key(loc[: depth + 1])
+    key = _key(loc[: depth + 1], of)
     entry = f" in {dotted}" if key.table and len(loc) > depth + 1 else ""
     name = ".".join(loc) if key.table else dotted
     if not key.table and len(loc) > depth + 1:
@@ -405,17 +432,17 @@ def _problem(source: _Source, error: Mapping[str, Any]) -> str:
     return f"{place}: {name} takes {_entry(key.takes) if entry else key.takes}, got {_shown(came)}{hint}"
 
 
-def _depth(loc: Loc) -> int:
+def _depth(loc: Loc, of: type[Section] = Settings) -> int:
     """How many parts of a place name its section."""
-    names = {section.name for section in sections()}
+    names = {section.name for section in sections(of)}
     if len(loc) > 2 and ".".join((*loc[:2], NAME)) in names:
         return 3
     return 2 if ".".join(loc[:2]) in names and len(loc) > 1 else 1
 
 
-def _key(loc: Loc) -> Key:
+def _key(loc: Loc, of: type[Section]) -> Key:
     """The key at a place."""
-    return keys()[_section_name(loc[:-1]) + f".{loc[-1]}"]
+    return keys(of)[_section_name(loc[:-1]) + f".{loc[-1]}"]
 
 
 def _section_name(loc: Loc) -> str:
@@ -439,26 +466,26 @@ def _nearest_value(takes: str, came: object) -> str:
     return f'; did you mean "{near}"?' if near else ""
 
 
-def _unknown(loc: Loc) -> str:
+def _unknown(loc: Loc, of: type[Section]) -> str:
     """What to say of a section or key that there is not."""
-    names = [section.name for section in sections()]
+    names = [section.name for section in sections(of)]
     if len(loc) == 1:
         if near := nearest(loc[0], names):
             return f"[{loc[0]}] is not a section; did you mean [{near}]?"
-        elsewhere = [k.dotted for k in keys().values() if k.name == loc[0].lower()]
+        elsewhere = [k.dotted for k in keys(of).values() if k.name == loc[0].lower()]
         return f"{loc[0]} is not a section" + (
             f"; did you mean {' or '.join(elsewhere)}?" if elsewhere else f"; sections are {', '.join(names)}"
         )
-    depth = _depth(loc)
+    depth = _depth(loc, of)
     section, name = ".".join(loc[:depth]), loc[depth]
-    own = [k.name for k in keys().values() if k.section == _section_name(loc[:depth])]
-    family = {k.name: k.dotted for k in keys().values() if k.section.partition(".")[0] == loc[0]}
-    tables = [s.name.split(".") for s in sections() if s.name.startswith(f"{section}.")]
+    own = [k.name for k in keys(of).values() if k.section == _section_name(loc[:depth])]
+    family = {k.name: k.dotted for k in keys(of).values() if k.section.partition(".")[0] == loc[0]}
+    tables = [s.name.split(".") for s in sections(of) if s.name.startswith(f"{section}.")]
     family |= {table: f"{section}.{table}" for _, table, *_ in tables}
     if depth == 3:
         family = {k: f"{section}.{k}" for k in own}
     if near := nearest(name, family):
         return f"{section}.{name} is not a key; did you mean {family[near]}?"
-    elsewhere = [k.dotted for k in keys().values() if k.name == name.lower()]
+    elsewhere = [k.dotted for k in keys(of).values() if k.name == name.lower()]
     hint = f"; did you mean {' or '.join(elsewhere)}?" if elsewhere else ""
     return f"{section}.{name} is not a key{hint}; [{section}] takes {', '.join(own)}"

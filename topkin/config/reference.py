@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from topkin.config.section import Section
 from topkin.config.sections import Settings
 from topkin.errors import nearest_name
 
@@ -51,9 +52,9 @@ NAME = "NAME"
 
 
 @cache
-def sections() -> tuple[SectionInfo, ...]:
-    """All sections in the order of the configuration."""
-    schema = Settings.model_json_schema()
+def sections(of: type[Section] = Settings) -> tuple[SectionInfo, ...]:
+    """All sections of a kind of configuration, in its order."""
+    schema = of.model_json_schema()
     return tuple(_sections("", schema, schema["$defs"]))
 
 
@@ -71,9 +72,9 @@ def _sections(above: str, schema: Mapping[str, Any], bodies: Mapping[str, Any]) 
         yield from _sections(f"{name}.", body, bodies)
 
 
-def keys() -> dict[str, Key]:
-    """Every key by its dotted name."""
-    return {key.dotted: key for section in sections() for key in section.keys}
+def keys(of: type[Section] = Settings) -> dict[str, Key]:
+    """Every key of a kind of configuration by its dotted name."""
+    return {key.dotted: key for section in sections(of) for key in section.keys}
 
 
 def nearest(name: str, candidates: Iterable[str]) -> str | None:
@@ -97,6 +98,11 @@ def as_toml(value: object) -> str:
     if isinstance(value, list | tuple):
         return f"[{', '.join(as_toml(v) for v in value)}]"
     return str(value)
+
+
+def in_single_quotes(text: str) -> str:
+    """A text in TOML's spelling, in single quotes where it may be: as it is, without escapes."""
+    return f"'{text}'" if text.isprintable() and "'" not in text else as_toml(text)
 
 
 def bare_or_quoted(key: str) -> str:

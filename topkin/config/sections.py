@@ -4,7 +4,7 @@
 from the descriptions below. Paths are relative to the file that holds them.
 """
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -91,15 +91,9 @@ class UsersSettings(Section):
     rules: dict[str, Sql] = Field(default_factory=dict, description="As for purchases.")
 
 
-class PrepareSettings(Section):
-    """How events become histories and statistics."""
+class RejectLimits(Section):
+    """How many rows may be rejected."""
 
-    recent_days: Days = Field(7, description="Length of the period called recent, in days before the as-of date.")
-    split: Literal["time", "last"] = Field(
-        "time",
-        description="What is held out: all from the as-of date on, or the last purchase of each user before it, which "
-        "lets the model know what others bought later. A section [heldout] takes the place of both.",
-    )
     max_reject_share: Share = Field(
         0.2,
         description="Share of an input's rows that may be rejected for reasons of topkin's own, such as times that "
@@ -110,6 +104,17 @@ class PrepareSettings(Section):
         default_factory=dict,
         description="Reason to the share of rows that may be rejected for it, by which alone it is judged: 1 for a "
         "rule that is meant to take most rows away.",
+    )
+
+
+class PrepareSettings(RejectLimits):
+    """How events become histories and statistics."""
+
+    recent_days: Days = Field(7, description="Length of the period called recent, in days before the as-of date.")
+    split: Literal["time", "last"] = Field(
+        "time",
+        description="What is held out: all from the as-of date on, or the last purchase of each user before it, which "
+        "lets the model know what others bought later. A section [heldout] takes the place of both.",
     )
 
 
@@ -392,6 +397,8 @@ class PublishSettings(Section):
 
 class Settings(Section):
     """All sections of a configuration file."""
+
+    kind: ClassVar[str] = "purchases"
 
     run: RunSettings = Field(default_factory=lambda: RunSettings())
     purchases: PurchasesSettings

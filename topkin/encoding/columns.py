@@ -3,7 +3,7 @@
 Numbers, vectors and raw images are views of Arrow's memory where type and missing values allow it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -26,6 +26,23 @@ class Rejections:
         if where.any():
             self._broken[where & (self._broken < 0)] = len(self._reasons)
             self._reasons.append(reason)
+
+    def include(self, others: "Rejections", where: np.ndarray) -> None:
+        """Note the reasons of those rows, (n,) bool, that ``others`` is of, where they have none yet."""
+        places = np.flatnonzero(where)[~others.good]
+        reasons = others._broken[~others.good] + len(self._reasons)
+        free = self._broken[places] < 0
+        self._broken[places[free]] = reasons[free]
+        self._reasons += others._reasons
+
+    @classmethod
+    def joined(cls, parts: Sequence["Rejections"]) -> "Rejections":
+        """Those of all rows of the parts, one after the other."""
+        whole = cls(sum(len(part._broken) for part in parts))
+        owner = np.repeat(np.arange(len(parts)), [len(part._broken) for part in parts])
+        for number, part in enumerate(parts):
+            whole.include(part, owner == number)
+        return whole
 
     @property
     def good(self) -> np.ndarray:
@@ -127,7 +144,7 @@ def _fitted(numbers: np.ndarray, spec: EncoderInput, rejections: Rejections, ask
         fitted = numbers.astype(dtype, copy=False)
     whole = spec.kind == HISTORY and np.issubdtype(numbers.dtype, np.integer)
     if spec.kind in ("category", "categories") or whole:
-        good = fitted.astype(numbers.dtype) == numbers
+        good = _same(numbers, fitted)
         reason = f"{_label(spec)} does not fit into {dtype.name}"
     elif np.issubdtype(dtype, np.floating):
         good = np.isfinite(fitted)
@@ -135,11 +152,23 @@ def _fitted(numbers: np.ndarray, spec: EncoderInput, rejections: Rejections, ask
     elif fitted is numbers or np.can_cast(numbers.dtype, dtype):
         return fitted
     else:
-        good = fitted.astype(numbers.dtype) == numbers
+        good = _same(numbers, fitted)
         reason = f"{_label(spec)} does not fit into {dtype.name}"
     if not good.all():
         rejections.reject(asked & ~good.reshape(len(good), -1).all(axis=1), reason)
     return fitted
+
+
+def _same(numbers: np.ndarray, fitted: np.ndarray) -> np.ndarray:
+    """Which numbers another type holds as they are, (n, …) bool.
+
+    A cast back tells it but for whole numbers: those wrap around, there and back again.
+    """
+    if np.issubdtype(numbers.dtype, np.integer) and np.issubdtype(fitted.dtype, np.integer):
+        bounds = np.iinfo(fitted.dtype)
+        return np.asarray((numbers >= bounds.min) & (numbers <= bounds.max))
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.asarray(fitted.astype(numbers.dtype) == numbers)
 
 
 def _flat(column: pa.Array) -> tuple[pa.Array, np.ndarray, np.ndarray]:
@@ -219,34 +248,64 @@ _FILES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"RIFF")
 
 
 def _pixels(column: pa.Array, spec: EncoderInput, rejections: Rejections, decode: Decode) -> np.ndarray:
-    """(n, height, width, channels): raw pixels as they are, files and paths by ``decode``."""
+    """(n, height, width, channels): raw pixels as they are, files and paths by ``decode``; each row by itself."""
     size, null = int(np.prod(spec.shape)), _nulls(column)
     _missing(null, spec, rejections)
-    raw = _raw(column, size)
-    if raw is not None:
-        images = raw
-    elif null.all():
-        images = np.zeros((len(column), size), spec.dtype)
-    else:
-        images = decode(column, spec, rejections).reshape(len(column), size)
+    images, raw, begun = _raw(column, size)
+    if begun.any():  # by chance, or files of that length
+        decoded, attempt = _files(column, begun, spec, decode)
+        begun[begun] = attempt.good
+        images = _put(images, begun, decoded[attempt.good])
+    files = ~null & ~raw
+    if files.any():
+        decoded, found = _files(column, files, spec, decode)
+        rejections.include(found, files)
+        images = _put(images, files, decoded)
     if spec.missing is not None and null.any():
-        images = np.where(null[:, None], np.asarray(spec.missing, images.dtype), images)
+        images = np.where(null[:, None], np.asarray(spec.missing, spec.dtype), images)
     return images
 
 
-def _raw(column: pa.Array, size: int) -> np.ndarray | None:
-    """The raw pixels, (n, size) uint8, where the column holds them; null ones are anything."""
+def _files(column: pa.Array, where: np.ndarray, spec: EncoderInput, decode: Decode) -> tuple[np.ndarray, Rejections]:
+    """The images of some rows, (n,) bool, each (size,), and which of them are none."""
+    rejections = Rejections(int(where.sum()))
+    images = decode(column if where.all() else column.filter(pa.array(where)), spec, rejections)
+    return images.reshape(len(images), -1), rejections
+
+
+def _put(images: np.ndarray, where: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Images, (n, size), with others in the place of some rows, of a type that holds both."""
+    if where.all():
+        return others
+    if where.any():
+        images = images.astype(np.result_type(images, others))
+        images[where] = others
+    return images
+
+
+def _raw(column: pa.Array, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The raw pixels, (n, size) uint8; which rows have as many bytes, (n,) bool; and which of these begin as a file."""
+    null, none = _nulls(column), np.zeros(len(column), bool)
+    if types.is_fixed_size_binary(column.type):
+        return _joined(column, column.offset * size, size), ~null, none
+    if not (types.is_binary(column.type) or types.is_large_binary(column.type)):
+        return np.zeros((len(column), size), np.uint8), none, none
+    wide = column.cast(pa.large_binary())
+    raw = ~null & np.asarray(pc.fill_null(pc.equal(pc.binary_length(wide), size), False))
+    if not raw.any():
+        return np.zeros((len(column), size), np.uint8), raw, none
+    kept = wide if raw.all() else wide.filter(pa.array(raw))
+    pixels = _joined(kept, int(np.frombuffer(kept.buffers()[1], np.int64)[kept.offset]), size)
+    if not raw.all():
+        rows = np.zeros((len(column), size), np.uint8)
+        rows[raw] = pixels
+        pixels = rows
+    marks = (np.frombuffer(mark, np.uint8) for mark in _FILES if len(mark) <= size)
+    return pixels, raw, raw & np.any([(pixels[:, : len(m)] == m).all(axis=1) for m in marks], axis=0)
+
+
+def _joined(column: pa.Array, start: int, size: int) -> np.ndarray:
+    """Rows of ``size`` bytes that lie one after the other, as a view, (n, size) uint8."""
     if not len(column):
         return np.zeros((0, size), np.uint8)
-    if types.is_fixed_size_binary(column.type):
-        start = column.offset * size
-        return np.frombuffer(column.buffers()[1], np.uint8)[start : start + len(column) * size].reshape(-1, size)
-    if not (types.is_binary(column.type) or types.is_large_binary(column.type)):
-        return None
-    wide = column.cast(pa.large_binary())
-    if wide.null_count or not pc.all(pc.equal(pc.binary_length(wide), size)).as_py():
-        return None
-    start = int(np.frombuffer(wide.buffers()[1], np.int64)[wide.offset])
-    rows = np.frombuffer(wide.buffers()[2], np.uint8)[start : start + len(wide) * size].reshape(-1, size)
-    marks = (np.frombuffer(mark, np.uint8) for mark in _FILES if len(mark) <= size)
-    return None if any((rows[:, : len(m)] == m).all(axis=1).any() for m in marks) else rows
+    return np.frombuffer(column.buffers()[-1], np.uint8)[start : start + len(column) * size].reshape(-1, size)

@@ -124,6 +124,13 @@ def _resolved(
         raise InputError(
             f"input {declared.name!r} of the model takes {dtype}: missing must be {needs}, got {missing!r}"
         )
+    if isinstance(missing, float | int) and np.dtype(dtype).kind in "iu":
+        bounds = np.iinfo(dtype)
+        if missing != np.trunc(missing) or not bounds.min <= missing <= bounds.max:
+            raise InputError(
+                f"input {declared.name!r} of the model takes {dtype}: missing must be a whole number of {bounds.min} "
+                f"to {bounds.max}, got {missing!r}"
+            )
     if isinstance(missing, float | int) and (kind in ("category", "categories") or "int" in dtype):
         missing = int(missing)
     spec = EncoderInput(name=declared.name, column=column, kind=kind, dtype=dtype, shape=shape, missing=missing)

@@ -7,7 +7,7 @@ nothing in it is pickled. An encoder is known by its hash, which every table tha
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from topkin.artifacts import storage
@@ -100,6 +100,10 @@ class EncoderSignature:
     def hash(self) -> str:
         """The encoder's hash: that of its files. The columns that feed it do not count: queries have others."""
         return hashlib.sha256(json.dumps(sorted(self.files.items())).encode()).hexdigest()
+
+    def by_name(self) -> "EncoderSignature":
+        """The same over a table whose columns have the names of the inputs."""
+        return replace(self, inputs=tuple(replace(i, column=i.name) for i in self.inputs))
 
     def to_json(self) -> dict[str, Any]:
         """As ``signature.json`` holds it."""

@@ -4,7 +4,7 @@ A row is rejected for the first rule that it breaks: that its texts are UTF-8, t
 order of the columns, then the configured ones in theirs.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -20,7 +20,7 @@ from topkin.ingest.contract import InputSource
 from topkin.ingest.files import FILE, ROW
 from topkin.ingest.judging.lookups import joined
 from topkin.ingest.positions import COLUMN_ORDER, ORDER, ORDER_REST, ROW_ORDER, order_keys
-from topkin.ingest.readers import LATEST, escape_invalid_utf8
+from topkin.ingest.readers import INPUT, LATEST, escape_invalid_utf8
 from topkin.ingest.sql import plain
 from topkin.ingest.values.baskets import PLACE, list_path
 from topkin.ingest.values.records import records
@@ -29,7 +29,7 @@ from topkin.ingest.values.stand_ins import stand_ins
 ROW_HASH = "__row_hash"
 """Column that tells rows apart that are not equal in every column read, uint64."""
 
-LISTED_TWICE = {"items": "item listed twice", "users": "user listed twice"}
+LISTED_TWICE = {"items": "item listed twice", "users": "user listed twice", "queries": "query listed twice"}
 _POSITION = {FILE: pa.string(), ROW: pa.int64()}
 _OWN = (FILE, ROW, PLACE)  # columns that readers add
 
@@ -178,6 +178,11 @@ class _Cleaner:
         order = self.values("latest_by")
         return place if order is None else {**place, LATEST: readers.order_keys(order)}
 
+    def leave_out_long(self) -> None:
+        """Show no images and no lists in rejects."""
+        long = [f.name for f in self.raw.schema if pa.types.is_nested(ids.storage(f.type)) or _is_bytes(f.type)]
+        self.raw = self.raw.drop_columns([c for c in long if c not in (FILE, ROW, self.source.columns["item_id"])])
+
     def finish(
         self, columns: Mapping[str, Values], schema: pa.Schema, lookups: Mapping[str, pa.Table] | None = None
     ) -> Cleaned:
@@ -263,6 +268,50 @@ def clean_items(raw: pa.Table, source: InputSource, vector_dim: int | None = Non
     )
 
 
+def encoder_item_rows(item: pa.DataType, inputs: Mapping[str, pa.DataType], *, latest: bool = False) -> pa.Schema:
+    """As :func:`item_rows` with the items' label and, under their roles, what feeds an encoder.
+
+    inputs: the type of each by its role.
+    """
+    rows = item_rows(item, latest=latest)
+    feeds = [pa.field(role, t) for role, t in inputs.items()]
+    return pa.schema([*list(rows)[:5], pa.field("label", pa.string()), *feeds, *list(rows)[5:]])
+
+
+def clean_encoder_items(raw: pa.Table, source: InputSource, schema: pa.Schema, paths: Sequence[str]) -> Cleaned:
+    """The items of a table with FILE and ROW, with what feeds an encoder.
+
+    Args:
+        raw: the columns read, FILE and ROW.
+        source: the input, whose rules are asked.
+        schema: :func:`encoder_item_rows`.
+        paths: the roles whose texts are paths of files, relative ones beginning where the table's file lies.
+
+    Returns:
+        Rows of the schema, and the rejects without what is long: images and vectors.
+    """
+    cleaner = _Cleaner(raw, source)
+    columns: dict[str, Values] = {"item_id": cleaner.ids("item_id")}
+    columns |= {"title": cleaner.labels("title"), "category": cleaner.labels("category"), "price": cleaner.prices()}
+    available = cleaner.values("available")
+    yes = pa.array(np.ones(len(raw), bool))
+    columns["available"] = yes if available is None else pc.fill_null(ids.decoded(available), True)
+    columns["label"] = cleaner.labels("label")
+    for field in schema:
+        if field.name.startswith(INPUT):
+            values = ids.decoded(cleaner.rows[source.columns[field.name]])
+            columns[field.name] = _beside(values, raw[FILE]) if field.name in paths else values
+    cleaner.leave_out_long()
+    return cleaner.finish(columns | cleaner.position(), schema)
+
+
+def _beside(paths: pa.ChunkedArray, files: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Paths with the folder of the file that names them, but for absolute ones and URIs."""
+    folders = pc.replace_substring_regex(ids.decoded(files).cast(pa.string()), "[^/]*$", "")
+    whole = pc.match_substring_regex(paths, "^/|^[A-Za-z][A-Za-z0-9+.-]*://")
+    return pc.if_else(whole, paths, pc.binary_join_element_wise(folders, paths.cast(pa.string()), ""))
+
+
 def clean_users(raw: pa.Table, source: InputSource) -> Cleaned:
     """The users of a table with FILE and ROW: :func:`user_rows`, and the rejects."""
     cleaner = _Cleaner(raw, source)
@@ -291,11 +340,16 @@ def one_of_each_id(rows: pa.Table, source: InputSource) -> Cleaned:
     kept = rows.drop_columns([FILE, ROW])
     if not again.any():
         return Cleaned(kept, schemas.REJECTS.empty_table())
-    twice = rows.filter(pa.array(again)).select([*(r for r in source.columns if r in rows.column_names), FILE, ROW])
+    shown = [r for r in source.columns if r in rows.column_names and not r.startswith(INPUT)]
+    twice = rows.filter(pa.array(again)).select([*shown, FILE, ROW])
     names = {r: c for r, c in source.columns.items() if list(source.columns.values()).count(c) == 1}
     twice = twice.rename_columns([names.get(c, c) for c in twice.column_names])
     reasons = pa.array([LISTED_TWICE[source.name]] * len(twice), pa.string())
     return Cleaned(kept.filter(pa.array(~again)), reject_table(source.name, twice, reasons))
+
+
+def _is_bytes(t: pa.DataType) -> bool:
+    return ids.value_kind(t) == "binary"
 
 
 def _flat(rows: pa.Table) -> pa.Table:

@@ -3,10 +3,11 @@
 The contract is asked of each file, for in a folder the first file's schema would otherwise win silently.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -15,19 +16,26 @@ import pyarrow.parquet as pq
 
 from topkin.artifacts import ids
 from topkin.config.purchases import ROW_ORDER
-from topkin.config.reference import as_toml, bare_or_quoted
 from topkin.config.section import Section
 from topkin.config.sections import Settings
 from topkin.errors import ConfigError, InputError, TopkinError
 from topkin.ingest import timestamps
 from topkin.ingest.files import FILE, ROW, File, Files, Footer, InputFooters, batches, find, read_footers
 from topkin.ingest.folders.dates import time_expression
-from topkin.ingest.readers import ACCEPTED, ROLES, common_type, escape_invalid_utf8
+from topkin.ingest.readers import ACCEPTED, INPUT, ROLES, common_type, escape_invalid_utf8, key_of
 from topkin.ingest.rules import Rules
-from topkin.ingest.sql import nearest
-from topkin.ingest.values.baskets import PLACE, flat_schema, list_path, missing_path, several_lists
+from topkin.ingest.sql import literal, nearest, quoted_if_needed
+from topkin.ingest.values.baskets import (
+    PLACE,
+    flat_schema,
+    list_path,
+    missing_path,
+    rows_to_add,
+    rows_to_add_by_footer,
+    several_lists,
+)
 from topkin.ingest.values.id_faults import merged_floats
-from topkin.ingest.values.type_cures import type_cure
+from topkin.ingest.values.type_cures import normalise_key, setting, type_cure
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,8 +93,9 @@ class Inspection:
     vectors of a fixed size, by vector.
     ``earliest``: the first purchase as the files' own statistics say, naive UTC, where all do. ``latest``: the last,
     as those say that do.
-    ``schema``: the columns of the first file with rows, those of folders' names among them.
-    ``passed_over``: the files that are not read, in words.
+    ``schema``: the columns of the first file with rows, those of folders' names among them. ``schemas``: of each such
+    file, by its path.
+    ``unnested``: rows that lists add to those of the files. ``passed_over``: the files that are not read, in words.
     ``findings``: what breaks the contract; where there are any, the rest is not to be relied on.
     """
 
@@ -97,6 +106,8 @@ class Inspection:
     earliest: datetime | None = None
     latest: datetime | None = None
     schema: pa.Schema = field(default_factory=lambda: pa.schema([]))
+    schemas: Mapping[str, pa.Schema] = field(default_factory=dict)
+    unnested: int = 0
     passed_over: str = ""
     findings: tuple[TopkinError, ...] = ()
 
@@ -104,6 +115,11 @@ class Inspection:
     def rows(self) -> int:
         """Rows in all files."""
         return sum(f.rows for f in self.files)
+
+    @property
+    def rows_judged(self) -> int:
+        """Rows in all files, and those that lists add."""
+        return self.rows + self.unnested
 
 
 def columns_read(source: InputSource, available: Sequence[str]) -> list[str]:
@@ -114,7 +130,7 @@ def columns_read(source: InputSource, available: Sequence[str]) -> list[str]:
     """
     for column in source.rules.unread([*available, *source.columns.values()]):
         raise ConfigError(
-            f"{source.name}.normalise.{column}: nothing reads {column!r}, it is no column of the file"
+            f"{normalise_key(source.name, column)}: nothing reads {column!r}, it is no column of the file"
             f"{nearest(column, available)}: name a column as the file or {source.name} has it"
         )
     computed = {c for c, _ in source.rules.normalise}
@@ -125,18 +141,24 @@ def columns_read(source: InputSource, available: Sequence[str]) -> list[str]:
 Bind = Callable[[pa.Schema], pa.Schema]
 
 
-def _name_faults(source: InputSource, schema: pa.Schema, columns: Sequence[str]) -> list[str]:
-    """What the names of a file's columns break, for a message that begins with the file."""
+def _name_faults(
+    source: InputSource, schema: pa.Schema, columns: Sequence[str], asking: Mapping[str, str] | None = None
+) -> list[str]:
+    """What the names of a file's columns break, for a message that begins with the file.
+
+    asking: column -> key of what asks for it, where that is no key of the source.
+    """
     names = schema.names
     own = [n for n in names if list_path(n) is None]
     if lists := several_lists(columns, own):
-        one, other = lists[:2]
-        zipped = f"list_transform({one}, (e, i) -> {{'{one}': e, '{other}': {other}[i]}})"
+        one, other = map(quoted_if_needed, lists[:2])
+        fields = f"{literal(lists[0])}: e, {literal(lists[1])}: {other}[i]"
+        zipped = f"list_transform({one}, (e, i) -> {{{fields}}})"
         cure = f"write them as one list of structs, as DuckDB's {zipped} makes it, or leave one out"
         return [f": one list of a row can become rows, got {' and '.join(lists)}: {cure}"]
     if wrong := [text for c in columns if c not in names and (text := missing_path(c, schema)) is not None]:
         return [f": {text}" for text in wrong]
-    keys = {c: f"{source.name}.{r}" for r, c in source.columns.items()}
+    keys = {c: key_of(source.name, r) for r, c in source.columns.items()}
     missing = " has no column {!r} ({}){}; its columns are {}: {}"
     twice = " has {} columns called {!r}: a name must mean one of them, rename the others"
     listed = ", ".join(names) or "none"
@@ -144,7 +166,7 @@ def _name_faults(source: InputSource, schema: pa.Schema, columns: Sequence[str])
     faults = [
         missing.format(
             c,
-            keys.get(c, expression),
+            keys.get(c) or (asking or {}).get(c, expression),
             nearest(c, names),
             listed,
             f"set {keys[c]} to one of them" if c in keys else "mend the expression",
@@ -168,7 +190,7 @@ def _time_stand_in(source: InputSource, schema: pa.Schema, fault: str) -> str:
     if not column or not fault.startswith(f" has no column {column!r} "):
         return fault
     if time := time_expression(schema):
-        return f"{fault}, or {source.name}.normalise.{bare_or_quoted(column)} = {as_toml(time)}"
+        return f"{fault}, or {setting(source.name, column, time)}"
     return f'{fault}, or, where there are no times, {source.name}.order = "row" or to a column of positions'
 
 
@@ -179,6 +201,8 @@ def _type_faults(source: InputSource, bound: pa.Schema, lost: Mapping[str, str])
     """
     faults = []
     for role, c in source.columns.items():
+        if role.startswith(INPUT):  # the encoder says what it takes
+            continue
         accepts, accepted = ACCEPTED[role]
         t = bound.field(c).type
         if not accepts(t):
@@ -198,9 +222,9 @@ def inspect(source: InputSource, files: Files, known: InputFooters | None = None
         return Inspection(source=source, findings=(e,))
 
     if known is None:
-        footers = read_footers(source.name, listing, files, lambda parquet, file: _span(parquet.metadata, file, source))
+        footers = read_footers(source.name, listing, files, lambda parquet, file: _look(parquet.metadata, file, source))
     else:
-        footers = [replace(f, look=_span(f.look, f.file, source)) for f in known.footers]
+        footers = [replace(f, look=_look(f.look, f.file, source)) for f in known.footers]
     faults: list[tuple[str, TopkinError]] = [
         (file.path, e) for file, e in zip(listing.files, footers, strict=True) if isinstance(e, InputError)
     ]
@@ -224,14 +248,17 @@ def inspect(source: InputSource, files: Files, known: InputFooters | None = None
         return replace(found, findings=(*found.findings, e))
     some = _first_values(source, read[0].file, _float_ids(source, read[0].schema), files)
     types = _check_files(source, [(f.file.path, f.schema) for f in read], columns, faults, some)
-    spans = _spans([f.look for f in read], source.time_unit)
+    spans = _spans([f.look.span for f in read], source.time_unit)
     stated = [span for span in spans if span is not None]
+    once: dict[pa.Schema, pa.Schema] = {}
     return replace(
         found,
+        schemas={f.file.path: once.setdefault(f.schema, f.schema) for f in read},
         columns=tuple(columns),
         types=types,
         earliest=min((first for first, _ in stated), default=None) if len(stated) == len(read) else None,
         latest=max((last for _, last in stated), default=None),
+        unnested=sum(f.look.unnested for f in read),
         findings=_merge_alike(faults),
     )
 
@@ -252,7 +279,25 @@ def inspect_table(source: InputSource, rows: pa.Table) -> Inspection:
     if findings:
         return Inspection(source=source, findings=tuple(findings))
     file = File(source.path, rows.nbytes, rows=len(rows))
-    return Inspection(source=source, files=(file,), columns=tuple(columns), schema=rows.schema, types=types)
+    return Inspection(
+        source=source,
+        files=(file,),
+        columns=tuple(columns),
+        schema=schema,
+        schemas={source.path: schema},
+        types=types,
+        unnested=rows_to_add(rows, columns),
+    )
+
+
+def column_findings(inspection: Inspection, asking: Mapping[str, str]) -> tuple[TopkinError, ...]:
+    """What is wrong where some file lacks a column, or has several of one name: column -> key of what asks for it."""
+    faults: list[tuple[str, TopkinError]] = [
+        (path, InputError(path + text))
+        for path, schema in inspection.schemas.items()
+        for text in _name_faults(inspection.source, schema, list(asking), asking)
+    ]
+    return _merge_alike(faults)
 
 
 def _float_ids(source: InputSource, schema: pa.Schema) -> list[str]:
@@ -298,14 +343,15 @@ def _check_files(
             faults.append((path, e))
             continue
         broken = broken or _type_faults(source, bound, lost)
-        for role in ("user_id", "item_id", "vector") if not broken else ():
+        inputs = [role for role in source.columns if role.startswith(INPUT)]
+        for role in ("user_id", "item_id", "vector", *inputs) if not broken else ():
             column = source.column(role)
             t = None if column is None else common_type(role, bound.field(column).type)
             common, first = types.setdefault(role, (t, path)) if t is not None else (t, path)
             if common != t:
                 broken.append(
-                    f": column {column!r} ({source.name}.{role}) is {t}, but {common} in {first}: write all files with "
-                    f"one type, or set {source.name}.normalise.{column}"
+                    f": column {column!r} ({key_of(source.name, role)}) is {t}, but {common} in {first}: write all "
+                    f"files with one type, or set {normalise_key(source.name, source.columns[role])}"
                 )
         faults.extend((path, InputError(path + text)) for text in broken)
     return {role: t for role, (t, _) in types.items()}
@@ -333,6 +379,18 @@ def _merge_alike(faults: Sequence[tuple[str, TopkinError]]) -> tuple[TopkinError
 
 Span = tuple[datetime, datetime]
 """The first and the last time of a file, naive UTC."""
+
+
+class _Look(NamedTuple):
+    """What a footer tells of a file: when its purchases were, see ``_span``, and how many rows its lists add."""
+
+    span: Span | pa.Scalar | None
+    unnested: int
+
+
+def _look(meta: pq.FileMetaData, file: File, source: InputSource) -> _Look:
+    available = file.schema(meta.schema.to_arrow_schema()).names
+    return _Look(_span(meta, file, source), rows_to_add_by_footer(meta, list(source.columns.values()), available))
 
 
 def _span(meta: pq.FileMetaData, file: File, source: InputSource) -> Span | pa.Scalar | None:
@@ -396,10 +454,11 @@ def _common(names: list[str], first: list[str]) -> list[str]:
     return [*first, *(n for n in names if n not in first and n.lower() not in lower)]
 
 
-def vector_dim(inspection: Inspection, files: Files) -> int | None:
+def vector_dim(inspection: Inspection, tables: Iterable[pa.Table]) -> int | None:
     """How many numbers a vector of the items has: by its type or the first vector; None for no column.
 
-    Raises InputError where no row has one.
+    tables: of the items' rows, their texts readable, of which no more are taken than are needed. Raises InputError
+    where no row has a vector.
     """
     source = inspection.source
     column = source.column("vector")
@@ -407,36 +466,19 @@ def vector_dim(inspection: Inspection, files: Files) -> int | None:
         return None
     if "vector" in inspection.types:
         return int(inspection.types["vector"].list_size)
-    for file in inspection.files:
-        for table in batches(source.name, file, files, inspection.columns, rows=8192):
-            if (length := vector_length(source, table)) is not None:
-                return length
+    for table in tables:
+        lengths = pc.list_value_length(ids.decoded(source.rules.normalised(table)[column]))
+        first = lengths.filter(pc.fill_null(pc.greater(lengths, 0), False))
+        if len(first):
+            return int(first[0].as_py())
     raise InputError(
         f"{inspection.files[0].path}: column {column!r} ({source.name}.vector) must hold a vector in some row, got "
         f"none: write the vectors, or drop {source.name}.vector"
     )
 
 
-def vector_length(source: InputSource, rows: pa.Table) -> int | None:
-    """How many numbers the first vector of an input's rows has; None where none has any."""
-    values = source.rules.normalised(escape_invalid_utf8(rows).rows)[source.columns["vector"]]
-    lengths = pc.list_value_length(ids.decoded(values))
-    first = lengths.filter(pc.fill_null(pc.greater(lengths, 0), False))
-    return int(first[0].as_py()) if len(first) else None
-
-
-def time_unit_finding(inspection: Inspection, rows: pa.Table, clock: datetime) -> InputError | None:
-    """What is wrong where epoch numbers are not in the configured unit; None where all is well, or no times are."""
-    source = inspection.source
-    if not source.timed:
-        return None
-    column = source.columns["timestamp"]
-    seems = timestamps.unit_mistake(source.rules.normalised(rows)[column], source.time_unit, clock)
-    if seems is None:
-        return None
-    words = {"s": "seconds", "ms": "milliseconds", "us": "microseconds"}
-    return InputError(
-        f"{inspection.files[0].path}: column {column!r} ({source.name}.timestamp) must be epoch "
-        f"{words[source.time_unit]}, as {source.name}.time_unit says, got {words[seems]} such as {rows[column][0]}: "
-        f"set {source.name}.time_unit = {seems!r} or 'auto'"
-    )
+def readable_rows(inspection: Inspection, files: Files, rows: int = 8192) -> Iterator[pa.Table]:
+    """The rows of an input's files, in tables of at most ``rows``, their texts readable."""
+    for file in inspection.files:
+        for table in batches(inspection.source.name, file, files, inspection.columns, rows=rows):
+            yield escape_invalid_utf8(table).rows

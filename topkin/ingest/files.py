@@ -24,7 +24,7 @@ from topkin.ingest.folders.foreign import why_no_parquet, why_not_parquet
 from topkin.ingest.folders.lake import live_files, table_at
 from topkin.ingest.folders.listing import SUFFIXES, Listing, listing
 from topkin.ingest.sql import nearest, plain
-from topkin.ingest.values.baskets import file_columns, unnest
+from topkin.ingest.values.baskets import file_columns, slices, unnest
 
 FILE, ROW = "__file", "__row"
 """Columns that a reader adds: the file's path (dictionary), the row's number in it from 0 (int64)."""
@@ -226,7 +226,8 @@ def batches(
     """The rows of a file (or of some of its row groups) as tables of at most ``rows``, in order.
 
     Each has ``columns``, stored ones, the file's constants and elements of a list, each a row; then FILE and ROW, and
-    PLACE where there is such a list. Raises InputError where a page is damaged.
+    PLACE where there is such a list. A list is in one table, which has more rows where it alone has more elements.
+    Raises InputError where a page is damaged.
     """
     with opened(source, file.path, files) as parquet:
         meta, constants = parquet.metadata, file.missing_from(parquet.schema_arrow)
@@ -243,7 +244,8 @@ def batches(
                     read = {c: pa.repeat(constants[c], n) if c in constants else batch[c] for c in wanted}
                     fields = [*read.items(), (FILE, name), (ROW, pa.array(np.arange(at, at + n)))]
                     table = pa.table([array for _, array in fields], [name for name, _ in fields])
-                    yield unnest(plain(table), columns, keep=(FILE, ROW))
+                    for some in slices(plain(table), columns, rows):
+                        yield unnest(some, columns, keep=(FILE, ROW))
                     at += n
             except (OSError, pa.ArrowInvalid, pa.ArrowException) as e:
                 if "Expected all lists to be of size" in str(e):

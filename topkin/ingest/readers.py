@@ -40,6 +40,8 @@ ROLES = {
     "users": ("user_id", "segment", "latest_by"),
 }
 ROLES["heldout"] = ROLES["purchases"]
+INPUT = "input:"
+"""Begins the role of a column that feeds an input of an encoder, behind which the input's name stands."""
 """The columns that topkin reads of each input, by its own names for them."""
 
 _NUMBER = (_of_kinds("integer", "float", "null"), "a number")
@@ -58,12 +60,23 @@ ACCEPTED: dict[str, tuple[Callable[[pa.DataType], bool], str]] = {
     "available": (pa.types.is_boolean, "a boolean"),
     "vector": (_is_vector, "a list of floats"),
     "latest_by": (_is_order, "a time or a number"),
+    "label": (_LABEL, "a string, an integer or a boolean"),
 }
-"""Of each role: whether it takes a type, and the types that it takes in words."""
+"""Of each role: whether it takes a type, and the types that it takes in words. Of an encoder's inputs any will do."""
+
+
+def key_of(section: str, role: str) -> str:
+    """The configuration's key that names the column of a role."""
+    return f"encoder.inputs.{role.removeprefix(INPUT)}" if role.startswith(INPUT) else f"{section}.{role}"
 
 
 def common_type(role: str, t: pa.DataType) -> pa.DataType | None:
-    """The type that all files of an input must share: that of ids, and of vectors whose length their type names."""
+    """The type that all files of an input must share.
+
+    That of ids, of vectors whose length their type names, and of what an encoder takes.
+    """
+    if role.startswith(INPUT):
+        return ids.storage(t)
     if role != "vector":
         return ids.canonical_type(t)
     t = ids.storage(t)

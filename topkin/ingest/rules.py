@@ -7,8 +7,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from topkin.config.reference import in_single_quotes
 from topkin.errors import ConfigError
 from topkin.ingest.sql import SIDES, Expression, side_column
+from topkin.ingest.values.type_cures import normalise_key
 
 
 @dataclass(frozen=True)
@@ -22,8 +24,8 @@ class Rules:
     def of(cls, section: str, normalise: Mapping[str, str], rules: Mapping[str, str]) -> "Rules":
         """From a section's two tables: column -> expression, reason -> condition."""
         return cls(
-            tuple((c, Expression(f"{section}.normalise.{c}", text)) for c, text in normalise.items()),
-            tuple((r, Expression(f"{section}.rules.{r!r}", text)) for r, text in rules.items()),
+            tuple((c, Expression(normalise_key(section, c), text)) for c, text in normalise.items()),
+            tuple((r, Expression(f"{section}.rules.{in_single_quotes(r)}", text)) for r, text in rules.items()),
         )
 
     @property

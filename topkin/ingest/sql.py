@@ -147,7 +147,8 @@ def quoted_if_needed(name: str) -> str:
 def _reserved() -> frozenset[str]:
     """Words that SQL takes for its own."""
     known = query("SELECT keyword_name AS word, keyword_category AS kind FROM duckdb_keywords()").to_pylist()
-    return frozenset(k["word"] for k in known if k["kind"] in ("reserved", "type_function")) | {"at", "user"}
+    words = frozenset(k["word"] for k in known if k["kind"] in ("reserved", "type_function"))
+    return words | _CLOCKS | {"at", "user"}
 
 
 def number_form(t: pa.DataType) -> str:
@@ -166,8 +167,7 @@ def _functions() -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
     rows = query("SELECT function_name AS name, function_type AS kind, stability FROM duckdb_functions()").to_pylist()
     scalar = {f["name"] for f in rows if f["kind"] in ("scalar", "macro")}
     aggregates = {f["name"] for f in rows if f["kind"] == "aggregate"} - scalar
-    unstable = {f["name"] for f in rows if f["kind"] == "scalar" and f["stability"] != "CONSISTENT"}
-    unstable |= {"current_timestamp", "current_time", "localtimestamp"}
+    unstable = {f["name"] for f in rows if f["kind"] == "scalar" and f["stability"] != "CONSISTENT"} | _CLOCKS
     return frozenset(aggregates), frozenset(unstable), frozenset(scalar - unstable)
 
 
@@ -190,6 +190,8 @@ def _reserved_words() -> frozenset[str]:
 
 
 _BEFORE = "SELECT (\n"
+_CLOCKS = frozenset({"current_date", "current_time", "current_timestamp", "localtime", "localtimestamp"})
+"""What gives the time without brackets; in double quotes it is a column."""
 _BETWEEN = {"and", "or", "not", "is", "in", "null", "then", "else", "case", "from", "where"}
 _TYPES = ("VARCHAR", "STRING", "TEXT", "INTEGER", "BIGINT", "DOUBLE", "DECIMAL", "BOOLEAN", "DATE", "TIMESTAMP", "BLOB")
 
@@ -240,7 +242,7 @@ class Expression:
         ):
             raise self.refused("must be an SQL expression, not a query")
         aggregates, unstable, _ = _functions()
-        paths, arguments = [], set()
+        paths, arguments, text = [], set(), f"{_BEFORE}{self.text}".encode()
         for node in _nodes(select["select_list"]):
             kind, function = node.get("class"), str(node.get("function_name", "")).lower()
             if kind in ("WINDOW", "SUBQUERY", "STAR") or function in aggregates or function == "unnest":
@@ -252,7 +254,9 @@ class Expression:
                 arguments |= {n["column_names"][0].lower() for n in _nodes(node["lhs"]) if n["class"] == "COLUMN_REF"}
             if kind == "COLUMN_REF":
                 paths.append(tuple(node["column_names"]))
-                function = node["column_names"][0].lower()
+                at = node["query_location"]
+                if text[at : at + 1] != b'"' and node["column_names"][0].lower() in _CLOCKS:
+                    function = node["column_names"][0].lower()
             if function in unstable:
                 raise self.refused(f"must give the same whenever it is asked, got {function}(): name a date instead")
         return paths, arguments

@@ -27,7 +27,7 @@ class InputCounts:
     """How much there is.
 
     Args:
-        purchases: Rows of the input.
+        purchases: Rows of the input, and those that its lists add.
         known: Those before the as-of date that count.
         users: Users with or without purchases.
         items: Items of the catalogue.
@@ -50,7 +50,8 @@ class InputCounts:
     def of_prepared(cls, folder: str) -> "InputCounts":
         """Of a folder of the stage prepare."""
         counts = storage.read_json(storage.join(folder, "statistics.json"))
-        rows = counts["sources"]["purchases"]["rows"]
+        purchases = counts["sources"]["purchases"]
+        rows = purchases["rows"] + purchases.get("unnested", 0)
         own = counts.get("vector_dim", 0)
         return cls(purchases=rows, known=counts["events"], users=counts["users"], items=counts["items"], vector_dim=own)
 

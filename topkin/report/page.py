@@ -1,21 +1,18 @@
 """The report of a run: one page that needs no script, no network and no other file."""
 
 from collections.abc import Mapping, Sequence
-from functools import cache
-from importlib import resources
 from typing import Any
 
-import jinja2
 import numpy as np
 from markupsafe import Markup
 
 from topkin.baselines.registry import BASELINES
 from topkin.recommend.bought import BOUGHT
-from topkin.report import wording
 from topkin.report.charts import draw, validation_metric
 from topkin.report.data import ReportData
 from topkin.report.metrics_file import Metrics, TrainingRecord, protocol_scores
 from topkin.report.tables import cold_items, item_kinds, list_qualities, metric_rows, user_kinds
+from topkin.report.template import template
 from topkin.report.wording import (
     METRIC_NAMES,
     MODEL_NAMES,
@@ -31,7 +28,7 @@ from topkin.report.wording import (
 def render(data: ReportData) -> str:
     """The whole page as HTML. Everything that comes from the data is escaped."""
     drawn = {name: Markup(chart) for name, chart in draw(data).items()}
-    return _template().render(
+    return template("report.html.j2").render(
         data=data,
         charts=drawn,
         verdict=verdict(data.metrics),
@@ -55,16 +52,6 @@ def render(data: ReportData) -> str:
         headline=metric_name(data.metrics["verdict"]["metric"]),
         charts_caption=captions(data),
     )
-
-
-@cache
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters.update({n: getattr(wording, n) for n in ("count", "plural", "day", "signed", "score")})
-    text = resources.files("topkin.report").joinpath("report.html.j2").read_text(encoding="utf-8")
-    return environment.from_string(text)
 
 
 def captions(data: ReportData) -> dict[str, str]:
@@ -165,7 +152,7 @@ def profile(data: ReportData) -> list[tuple[str, str]]:
     lost = sum(source["rejected"].values()) + source.get("duplicates", 0)
     return [
         ("Rows read", f"{source['rows']:,}"),
-        ("Rows left out", f"{lost:,} ({share(lost, source['rows'])})"),
+        ("Rows left out", f"{lost:,} ({share(lost, _judged(source))})"),
         ("Purchases before the date", f"{s['events']:,}"),
         ("Held-out purchases", f"{s['heldout_events']:,}"),
         ("Users", f"{s['users']:,}"),
@@ -173,6 +160,11 @@ def profile(data: ReportData) -> list[tuple[str, str]]:
         ("Items never sold", f"{s['items_without_sales']:,}"),
         ("Purchases of the middle user", f"{float(np.median(lengths)) if len(lengths) else 0:,.0f}"),
     ]
+
+
+def _judged(source: Mapping[str, Any]) -> int:
+    """Rows of an input's files, and those that its lists added."""
+    return int(source["rows"] + source.get("unnested", 0))
 
 
 def reject_rows(statistics: Mapping[str, Any]) -> list[tuple[str, str, int, str]]:
@@ -185,7 +177,7 @@ def reject_rows(statistics: Mapping[str, Any]) -> list[tuple[str, str, int, str]
         duplicates = {"exact duplicate of another row": source.get("duplicates", 0)}
         for reason, n in sorted({**source["rejected"], **duplicates}.items(), key=lambda r: (-r[1], r[0])):
             if n:
-                rows.append((name, reason, n, share(n, source["rows"])))
+                rows.append((name, reason, n, share(n, _judged(source))))
     return rows
 
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from topkin.ingest.contract import InputSource, Inspection, inspect
-from topkin.ingest.files import FILE, ROW, ArrowFiles
+from topkin.ingest.files import FILE, ROW, ArrowFiles, batches
 from topkin.ingest.judging import sample
 from topkin.ingest.judging.sample import sample_rows
 
@@ -99,3 +99,26 @@ def test_files_whose_types_differ_are_tables_of_their_own(tmp_path: Path) -> Non
     table = pq.read_table(tmp_path / "0001.parquet")
     pq.write_table(table.set_column(0, "user", table["user"].cast(pa.int32())), tmp_path / "0001.parquet")
     assert [len(t) for t in sample_rows(inspected(tmp_path), FILES)] == [3, 4]
+
+
+def test_baskets_are_drawn_whole_from_all_of_a_group_and_their_items_are_bounded(tmp_path: Path) -> None:
+    n, items = 2000, 50
+    table = pa.table(
+        {
+            "user": pa.array(np.arange(n)),
+            "items": pa.array([[f"i{e}" for e in range(items)]] * n),
+            "time": pa.array(np.arange(n), pa.timestamp("us")),
+        }
+    )
+    pq.write_table(table, tmp_path / "baskets.parquet", row_group_size=1000)
+    columns = {"user_id": "user", "item_id": "items[]", "timestamp": "time"}
+    found = inspect(InputSource(name="purchases", path=str(tmp_path), columns=columns), FILES)
+    assert (found.rows, found.unnested, found.rows_judged) == (n, n * (items - 1), n * items)
+    rows = drawn(found, 5000)
+    assert len(rows) == 5000
+    assert set(Counter(rows["user"].to_pylist()).values()) == {items}
+    assert max(rows["user"].to_pylist()) > 1000
+    place = dict(zip(rows["user"].to_pylist(), rows[ROW].to_pylist(), strict=True))
+    assert all(user == row for user, row in place.items())
+    for table in batches("purchases", found.files[0], FILES, found.columns, rows=120):
+        assert len(table) == 2 * items

@@ -1,10 +1,12 @@
 """A list of items in a row is as many purchases; no row is lost, and none is counted twice."""
 
+import io
 import re
 from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,7 +17,7 @@ from topkin.ingest.files import FILE, ROW
 from topkin.ingest.prepare import PreparePlan, prepare
 from topkin.ingest.rules import Rules
 from topkin.ingest.sql import query
-from topkin.ingest.values.baskets import PLACE, unnest
+from topkin.ingest.values.baskets import PLACE, rows_to_add, rows_to_add_by_footer, slices, unnest
 
 DAY, CLOCK = datetime(2024, 4, 2), datetime(2026, 1, 1)
 
@@ -115,3 +117,36 @@ def test_a_column_whose_name_ends_in_brackets_is_read_as_it_is() -> None:
     assert found.events["item_id"].to_pylist() == [1, 2]
     assert PLACE not in unnest(rows, rows.column_names).column_names
     assert ids.canonical_type(rows["items[]"].type) == pa.int64()
+
+
+@given(LISTS, st.sampled_from(LAYOUTS), st.integers(1, 6))
+def test_slices_become_the_same_rows_and_no_more_at_a_time(lists: list[Any], layout: pa.DataType, most: int) -> None:
+    rows = baskets(pa.array(lists, layout))
+    columns = ["user", "items[]"]
+    parts = list(slices(rows, columns, most))
+    assert all(len(unnest(part, columns)) <= most or len(part) == 1 for part in parts)
+    assert pa.concat_tables([unnest(part, columns) for part in parts]).equals(unnest(rows, columns))
+
+
+@given(LISTS, st.sampled_from(["number", "struct", "deeper"]), st.integers(1, 5))
+def test_a_footer_counts_the_rows_that_lists_add(lists: list[Any], kind: str, group: int) -> None:
+    wrapped = {
+        "number": lambda e: e,
+        "struct": lambda e: None if e is None else {"tags": [str(e)] * e, "sku": e},
+        "deeper": lambda e: None if e is None else {"of": {"sku": e}},
+    }
+    item = {"number": "items[]", "struct": "items[].sku", "deeper": "items[].of.sku"}[kind]
+    inner = {
+        "number": pa.int64(),
+        "struct": pa.struct([("tags", pa.list_(pa.string())), ("sku", pa.int64())]),
+        "deeper": pa.struct([("of", pa.struct([("sku", pa.int64())]))]),
+    }[kind]
+    values = [None if of is None else [wrapped[kind](e) for e in of] for of in lists]
+    rows = baskets(pa.array(values, pa.list_(inner)))
+    added = len(unnest(rows, ["user", item])) - len(rows)
+    assert rows_to_add(rows, ["user", item]) == added
+    file = io.BytesIO()
+    pq.write_table(rows, file, row_group_size=group)
+    meta = pq.read_metadata(file)
+    assert rows_to_add_by_footer(meta, ["user", item], rows.column_names) == added
+    assert rows_to_add_by_footer(meta, ["user"], rows.column_names) == 0

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from topkin.encoding.columns import Rejections
 from topkin.encoding.signature import EncoderInput
+from topkin.models.encoders import image_files
 from topkin.models.encoders.image_files import decode
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (12, 10, 3), dtype=np.uint8)
@@ -91,3 +92,25 @@ def test_many_images_keep_their_rows() -> None:
     assert len(reasons) == 2
     good = np.setdiff1d(np.arange(len(values)), [5, 300])
     np.testing.assert_array_equal(images[good], np.stack(flat)[good])
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_files_are_in_memory_a_few_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inside: bool) -> None:
+    monkeypatch.setattr(image_files, "STEP", 4)
+    monkeypatch.setattr(image_files, "WINDOW_BYTES", 1000)
+    flat = [np.full((2, 2, 1), n, np.uint8) for n in range(60)]
+    files = [bytes(tf.io.encode_png(p).numpy()) for p in flat]
+    assert 70 < len(files[0]) < 100
+    for number, file in enumerate(files):
+        (tmp_path / f"{number}.png").write_bytes(file)
+    values: Files = [*files] if inside else [f"{number}.png" for number in range(60)]
+    values[7], values[23] = None, b"broken" if inside else "lost.png"
+    images, reasons = read(values, spec(2, 2, 1), tmp_path)
+    good = np.setdiff1d(np.arange(60), [7, 23])
+    np.testing.assert_array_equal(images[good], np.stack(flat)[good])
+    assert len(reasons) == 1
+    column, wanted = pa.array(values), np.setdiff1d(np.arange(60), [7])
+    windows = list(image_files._windows(column, wanted, str(tmp_path)))
+    assert np.concatenate([rows for rows, _ in windows]).tolist() == wanted.tolist()
+    assert max(sum(len(file or b"") for file in held) for _, held in windows) < 1000 + 4 * 100
+    assert len(windows) > 3

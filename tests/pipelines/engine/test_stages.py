@@ -28,7 +28,7 @@ class Jobs:
     def __init__(self):
         self.before, self.done = {}, []
 
-    def stage(self, stage):
+    def stage(self, stage, kind="purchases"):
         def work(job):
             self.done.append(stage)
             assert set(job.folders) == set(needs)
@@ -117,7 +117,7 @@ def test_each_of_what_a_stage_reads_is_part_of_its_key_and_of_those_that_need_it
     assert before == stages.keys(settings, AS_OF)
     changed = {name: jobs.stage(name) for name in stages.ORDER}
     changed["embed"] = replace(changed["embed"], reads=lambda settings: reads)
-    monkeypatch.setattr(registry, "stage", changed.get)
+    monkeypatch.setattr(registry, "stage", lambda name, kind: changed[name])
     after = stages.keys(settings, AS_OF)
     first = stages.ORDER.index("embed")
     assert [name for name in stages.ORDER if after[name] != before[name]] == list(stages.ORDER[first:])

@@ -3,7 +3,7 @@
 import pyarrow as pa
 
 from topkin.artifacts.ids import value_kind
-from topkin.ingest.sql import quoted
+from topkin.ingest.sql import quoted_if_needed
 
 _PARTS = (
     ("year", "yyyy", "yr"),
@@ -24,8 +24,7 @@ def time_expression(schema: pa.Schema) -> str | None:
     given = columns[: columns.index(None)] if None in columns else columns
     if len(given) < 3:
         return None
-    plain = (name if name.isidentifier() and name.isascii() else quoted(name) for name in given if name)
-    parts = [f"CAST({name} AS BIGINT)" for name in plain]
+    parts = [f"CAST({quoted_if_needed(name)} AS BIGINT)" for name in given if name]
     if len(parts) == 3:
         return f"make_date({', '.join(parts)})"
     return f"make_timestamp({', '.join([*parts, '0'][:5])}, 0)"

@@ -92,21 +92,16 @@ def _polars(read: str) -> Callable[[str, str], str]:
 
 
 def _duckdb(path: str, out: str) -> str:
-    table = _plain(_tables(path)[0])
-    return f"import duckdb; duckdb.connect({path!r}, read_only=True).table({table!r}).write_parquet({out!r})"
+    sql = f"FROM {quoted(_tables(path)[0])}"
+    return f"import duckdb; duckdb.connect({path!r}, read_only=True).sql({sql!r}).write_parquet({out!r})"
 
 
 def _sqlite(path: str, out: str) -> str:
-    sql = f"SELECT * FROM {_plain(_tables(path)[0])}"
+    sql = f"SELECT * FROM {quoted(_tables(path)[0])}"
     return (
         f"import sqlite3, pyarrow as a, pyarrow.parquet as p; c = sqlite3.connect({path!r}).execute({sql!r}); "
         f"p.write_table(a.table(list(map(list, zip(*c))), [d[0] for d in c.description]), {out!r})"
     )
-
-
-def _plain(name: str) -> str:
-    """A table's name as SQL, quoted where it must be."""
-    return name if name.isidentifier() else quoted(name)
 
 
 def _tables(path: str) -> list[str]:

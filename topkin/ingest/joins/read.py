@@ -16,6 +16,7 @@ from topkin.ingest.joins.measure import FEW, IdCounts, Join, measure_join
 from topkin.ingest.joins.spelling import Merging, Spelling, suggest_join
 from topkin.ingest.joins.words import FAILED, SHOP, NamedColumn, advice, left_line, lines_of_join
 from topkin.ingest.readers import escape_invalid_utf8
+from topkin.ingest.values.type_cures import normalise_key
 
 WHOLE = 1_000_000  # rows up to which all are looked at
 SAMPLED, PIECES = 200_000, 16  # rows of a larger input, and of how many row groups
@@ -98,7 +99,7 @@ def read_ids(inspection: Inspection, role: str, files: Files) -> IdColumn:
     tables = _rows(inspection, _read_for(inspection, role), files)
     pieces = [ids.canonical(_kept(source, rows)[source.columns[role]]) for rows in tables]
     values = pa.chunked_array([c for piece in pieces for c in piece.chunks], inspection.types[role])
-    return IdColumn(named_column(source, role), IdCounts.of(values), inspection.rows <= WHOLE)
+    return IdColumn(named_column(source, role), IdCounts.of(values), inspection.rows_judged <= WHOLE)
 
 
 def _read_for(inspection: Inspection, role: str) -> list[str]:
@@ -118,7 +119,7 @@ def _kept(source: InputSource, rows: pa.Table) -> pa.Table:
 
 def _rows(inspection: Inspection, columns: list[str], files: Files) -> Iterator[pa.Table]:
     """All rows of an input, or the first of some row groups spread over all its files."""
-    name, whole = inspection.source.name, inspection.rows <= WHOLE
+    name, whole = inspection.source.name, inspection.rows_judged <= WHOLE
     if whole:
         for file in inspection.files:
             for rows in batches(name, file, files, columns, rows=1 << 17):
@@ -206,21 +207,24 @@ def faults_of_types(inspections: Mapping[str, Inspection], files: Callable[[str]
                 faults.append(e)
                 continue
             mend = advice(joined.join, joined.left, joined.right, joined.found)
-            cure = mend or f"write both with one type, or set {name}.normalise.{column}"
+            cure = mend or f"write both with one type, or set {normalise_key(name, column)}"
             place = f"{inspections[name].files[0].path}: column {column!r} ({name}.{role})"
             faults.append(InputError(f"{place} is {one}, but purchases have {other} in {wanted!r}: {cure}"))
     return faults
 
 
 def table_joins(inspections: Mapping[str, Inspection], tables: Mapping[str, pa.Table]) -> list[MeasuredJoin]:
-    """As :func:`input_joins`, of whole tables in memory, by name. Raises ConfigError where an expression fails."""
+    """As :func:`input_joins`, of whole tables in memory, by name: their columns read, their texts readable.
+
+    Raises ConfigError where an expression fails.
+    """
     joins = []
     for left, right, role in JOINS:
         if left in tables and right in tables:
             columns = []
             for name in (left, right):
                 source = inspections[name].source
-                rows = _kept(source, escape_invalid_utf8(tables[name].select(_read_for(inspections[name], role))).rows)
+                rows = _kept(source, tables[name].select(_read_for(inspections[name], role)))
                 counts = IdCounts.of(ids.canonical(rows[source.columns[role]]))
                 columns.append(IdColumn(named_column(source, role), counts, whole=True))
             joins.append(measured(f"{left}.{role}", columns[0], f"{right}.{role}", columns[1]))

@@ -4,9 +4,9 @@ from typing import NamedTuple
 
 from topkin.config.reference import as_toml, bare_or_quoted
 from topkin.config.sections import ItemsSettings, Settings, UsersSettings
-from topkin.ingest.inference.columns import quoted_if_needed
 from topkin.ingest.joins.measure import Join, id_text
 from topkin.ingest.joins.spelling import Merging, Spelling
+from topkin.ingest.sql import quoted_if_needed
 
 
 class JoinWords(NamedTuple):

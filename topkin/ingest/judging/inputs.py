@@ -9,7 +9,7 @@ import pyarrow as pa
 from topkin.artifacts import ids
 from topkin.config.sections import Settings
 from topkin.errors import InputError, TopkinError
-from topkin.ingest.contract import Inspection, inspect, sources, vector_dim
+from topkin.ingest.contract import Inspection, inspect, readable_rows, sources, vector_dim
 from topkin.ingest.files import FILE, ROW, batches
 from topkin.ingest.folders.file import Files
 from topkin.ingest.joins.read import MeasuredJoin, faults_of_types, measured_joins
@@ -54,7 +54,7 @@ def look_at_inputs(
     if not findings:
         try:
             items = inputs.get("items")
-            dim = None if items is None else vector_dim(items, files_of(items.source.path))
+            dim = None if items is None else vector_dim(items, readable_rows(items, files_of(items.source.path)))
             plan = plan_of(settings, inputs, as_of or clock, clock, dim)
         except TopkinError as e:
             findings.append(e)

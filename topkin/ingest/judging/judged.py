@@ -3,16 +3,32 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import pyarrow as pa
 
-from topkin.ingest.cleaning import one_of_each_id
+from topkin.ingest.cleaning import LISTED_TWICE, Cleaned, one_of_each_id
+from topkin.ingest.contract import InputSource
 from topkin.ingest.files import FILE, ROW
 from topkin.ingest.judging.limits import count_by_reason, examples_of
-from topkin.ingest.judging.lookups import FIELDS
-from topkin.ingest.prepare import PreparePlan
+from topkin.ingest.judging.lookups import FIELDS, Lookup
 from topkin.ingest.readers import escape_invalid_utf8
 from topkin.ingest.sql import side_column
+
+
+class CleaningPlan(Protocol):
+    """How the rows of some inputs are cleaned."""
+
+    @property
+    def sources(self) -> Mapping[str, InputSource]:
+        """The inputs by name."""
+
+    @property
+    def lookups(self) -> Mapping[str, Lookup]:
+        """What rules over purchases ask, by side."""
+
+    def clean(self, name: str, rows: pa.Table, lookups: Mapping[str, pa.Table] | None = None) -> Cleaned:
+        """Clean rows of an input, with FILE and ROW."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +45,7 @@ class Judged:
     nulls: Mapping[str, float]
 
 
-def judged(name: str, rows: pa.Table, plan: PreparePlan, lookups: Mapping[str, pa.Table]) -> Judged:
+def judged(name: str, rows: pa.Table, plan: CleaningPlan, lookups: Mapping[str, pa.Table]) -> Judged:
     """What ``prepare`` would make of rows of the input ``name``, read with FILE and ROW.
 
     lookups: the tables of the plan's look-ups, by side. Raises ConfigError where an expression cannot be asked.
@@ -41,7 +57,7 @@ def judged(name: str, rows: pa.Table, plan: PreparePlan, lookups: Mapping[str, p
         source.rules.bound(pa.schema([*readable.schema, *fields]))
     cleaned = plan.clean(name, rows, lookups)
     rejects = cleaned.rejects
-    if name in ("items", "users"):
+    if name in LISTED_TWICE:
         rejects = pa.concat_tables([rejects, one_of_each_id(cleaned.accepted, source).rejects])
     normalised = source.rules.normalised(readable)
     return Judged(

@@ -3,30 +3,32 @@
 import json
 import math
 import os
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from topkin.config.sections import PrepareSettings
+from topkin.config.reference import as_toml
+from topkin.config.sections import RejectLimits
 from topkin.errors import ConfigError
 from topkin.ingest.cleaning import LISTED_TWICE
 from topkin.ingest.contract import InputSource
 from topkin.ingest.sql import nearest
+from topkin.ingest.values.type_cures import normalise_key, setting
 
 KEY, BY_REASON = "prepare.max_reject_share", "prepare.max_reject_share_by_reason"
 MOST = 0.5
 """Share of rows above which most of an input is gone, whoever meant it."""
 _CURES = (
-    ("is null", "a row without it cannot be used: name another column, or fill it with {normalise}"),
-    ("largest int64", "keep such ids as text: {normalise} = 'CAST({sql} AS VARCHAR)'"),
-    ("readable as a time", "read it with {normalise} = \"try_strptime({sql}, '%d/%m/%Y')\", in the form that it has"),
-    ("in the future", "ask where the times come from, or correct them with {normalise}"),
-    ("UTF-8", "write the file again from text in its own encoding"),
+    ("is null", "a row without it cannot be used: name another column, or fill it with {key}", ""),
+    ("largest int64", "keep such ids as text: {setting}", "CAST({} AS VARCHAR)"),
+    ("readable as a time", "read it with {setting}, in the form that it has", "try_strptime({}, '%d/%m/%Y')"),
+    ("in the future", "ask where the times come from, or correct them with {key}", ""),
+    ("UTF-8", "write the file again from text in its own encoding", ""),
 )
+"""Words of a reason, the cure in words, and the expression that it sets, ``{}`` for the column."""
 
 
 def rejects_in_words(rejected: Mapping[str, int], rows: int, reasons: int = 4) -> str:
@@ -68,7 +70,7 @@ def faults_of_rejects(
     source: InputSource,
     rejected: Mapping[str, int],
     rows: int,
-    limits: PrepareSettings,
+    limits: RejectLimits,
     examples: Mapping[str, str],
 ) -> list[str]:
     """What is wrong where more of an input's rows are rejected than the limits allow.
@@ -125,7 +127,7 @@ def _no_user(source: InputSource) -> str:
     return f"{source.columns['user_id']} is null" if "item_id" in source.columns and "user_id" in source.columns else ""
 
 
-def check_limited_reasons(limits: PrepareSettings, sources: Mapping[str, InputSource]) -> None:
+def check_limited_reasons(limits: RejectLimits, sources: Mapping[str, InputSource]) -> None:
     """Raises ConfigError where a limit names a reason for which nothing is ever rejected."""
     rules = [reason for source in sources.values() for reason in source.rules.rejection_reasons]
     columns = {column for source in sources.values() for column in source.columns.values()}
@@ -170,7 +172,7 @@ def _values(reason: str, record: str, source: InputSource) -> str:
     if expression is not None:
         about = [c for c in values if c.lower() in expression.names()]
     else:
-        about = [c for c in values if reason.startswith(f"{c} ")][:1]
+        about = [c for c in (_column_of(reason, values),) if c is not None]
     shown = [f"{c} = {_shown(values[c])}" for c in (about or list(values))[:3]]
     return ", ".join(shown)
 
@@ -191,18 +193,24 @@ def _such_as(reason: str, examples: Mapping[str, str]) -> str:
     return f" (such as {examples[reason]})" if reason in examples else ""
 
 
+def _column_of(reason: str, columns: Iterable[str]) -> str | None:
+    """The column that a reason of topkin's own begins with."""
+    return max((c for c in columns if reason.startswith(f"{c} ")), key=len, default=None)
+
+
 def _cure(source: InputSource, reason: str) -> str:
-    if reason in source.rules.rejection_reasons:
-        return f"look at {source.name}.rules.{reason!r}"
+    if (rule := dict(source.rules.rules).get(reason)) is not None:
+        return f"look at {rule.key}"
     if reason in LISTED_TWICE.values():
         return "list each once"
-    column = next((c for c in source.columns.values() if reason.startswith(f"{c} ")), None)
-    normalise = f"{source.name}.normalise.{column}"
-    for words, cure in _CURES:
-        if words in reason and column is not None:
-            plain = re.fullmatch(r"[A-Za-z_]\w*", column)
-            return cure.format(normalise=normalise, sql=column if plain else f'"{column}"')
-    return f"mend the data, or read them with {normalise}" if column else "mend the data"
+    column = _column_of(reason, source.columns.values())
+    if column is None:
+        return "mend the data"
+    key = normalise_key(source.name, column)
+    for words, cure, form in _CURES:
+        if words in reason.removeprefix(column):
+            return cure.format(key=key, setting=setting(source.name, column, form))
+    return f"mend the data, or read them with {key}"
 
 
 def _number(share: float) -> str:
@@ -210,7 +218,7 @@ def _number(share: float) -> str:
 
 
 def _limit_key(reason: str) -> str:
-    return f"{BY_REASON}.{json.dumps(reason, ensure_ascii=False)}"
+    return f"{BY_REASON}.{as_toml(reason)}"
 
 
 def _room(share: float) -> str:

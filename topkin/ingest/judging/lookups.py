@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from topkin.artifacts import ids
 from topkin.errors import ConfigError, InputError
 from topkin.ingest import readers
-from topkin.ingest.contract import InputSource, Inspection
+from topkin.ingest.contract import InputSource, Inspection, column_findings
 from topkin.ingest.files import FILE, ROW
 from topkin.ingest.readers import escape_invalid_utf8
 from topkin.ingest.sql import SIDES, nearest, side_column
@@ -65,6 +65,7 @@ def lookups_of(asking: Sequence[Inspection], inputs: Mapping[str, Inspection]) -
 
     Raises:
         ConfigError: a rule asks for a section or a column that there is not.
+        InputError: some file of the section lacks the column.
     """
     sides: dict[str, dict[str, tuple[str, str]]] = {}
     for inspection in asking:
@@ -88,7 +89,9 @@ def lookups_of(asking: Sequence[Inspection], inputs: Mapping[str, Inspection]) -
 
 def _lookup(side: str, inspection: Inspection, asked: Sequence[tuple[str, str]]) -> Lookup:
     source, schema = inspection.source, inspection.schema
-    names = list(dict.fromkeys([*schema.names, *(c for c, _ in source.rules.normalise)]))
+    made = [c for c, _ in source.rules.normalise]
+    stored = list(dict.fromkeys(n for s in (schema, *inspection.schemas.values()) for n in s.names))
+    names = list(dict.fromkeys([*stored, *made]))
     lower = {n.lower(): n for n in reversed(names)}
     columns = {}
     for field, key in asked:
@@ -99,9 +102,12 @@ def _lookup(side: str, inspection: Inspection, asked: Sequence[tuple[str, str]])
                 f"{nearest(field, [*names, *source.columns])}; its columns are {', '.join(names)}"
             )
         columns[field] = column
+    asking = {columns[field]: key for field, key in asked if columns[field] not in made}
+    if findings := column_findings(inspection, asking):
+        raise InputError("\n".join(map(str, findings)))
     id_column = source.columns[f"{side}_id"]
     latest = [c for c in (source.column("latest_by"),) if c is not None]
-    wanted = {id_column, *columns.values(), *latest, *source.rules.columns(schema.names)}
+    wanted = {id_column, *asking, *latest, *source.rules.columns(schema.names)}
     read = tuple(c for c in schema.names if c in wanted)
     bound = source.rules.bound(pa.schema([schema.field(c) for c in read]))
     struct = pa.struct([pa.field(name, _plain(bound.field(column).type)) for name, column in columns.items()])

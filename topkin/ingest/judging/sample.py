@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from topkin.ingest.contract import Inspection
-from topkin.ingest.files import batches, opened
+from topkin.ingest.files import ROW, batches, opened
 from topkin.ingest.folders.file import File, Files
 
 ROWS, BYTES, GROUPS, DECODED = 200_000, 128 << 20, 256, 5
@@ -32,7 +32,7 @@ def sample_rows(inspection: Inspection, files: Files, rows: int = ROWS) -> list[
 
     All of them where there are at most ``rows``. Else some of each row group or, where there are more of these than
     GROUPS, of so many spread evenly over the files: drawn at random from the first rows of each, always the same ones.
-    Wide rows make it smaller.
+    Wide rows make it smaller, and lists, each of which is there as a whole or not at all: its elements are rows.
     """
     some = [f for f in inspection.files if f.rows]
     if not some:
@@ -41,10 +41,11 @@ def sample_rows(inspection: Inspection, files: Files, rows: int = ROWS) -> list[
     first = next(t for t in batches(name, some[0], files, columns, rows=1024) if len(t))
     rows = max(1, min(rows, BYTES * len(first) // max(first.nbytes, 1)))
     tables = []
-    if inspection.rows <= rows:
+    if inspection.rows_judged <= rows:
         for file in some:
             tables += list(batches(name, file, files, columns, rows=1 << 17))
         return _by_schema(tables)
+    rows = max(1, rows * inspection.rows // inspection.rows_judged)
     groups = _spread(_groups(name, some, files), GROUPS)
     total = sum(g.rows for g in groups)
 
@@ -52,11 +53,12 @@ def sample_rows(inspection: Inspection, files: Files, rows: int = ROWS) -> list[
         head = max(1, min(group.rows, DECODED * rows * group.rows // total))
         rng = np.random.default_rng([group.number, group.rows])
         chosen = np.sort(rng.choice(head, max(1, min(head, rows * group.rows // total)), replace=False))
-        drawn, start, size = [], 0, min(head, 1 << 14)
-        for table in batches(name, group.file, files, columns, groups=[group.number], rows=size):
-            drawn.append(table.take(pa.array(chosen[(chosen >= start) & (chosen < start + len(table))] - start)))
-            start += len(table)
-            if start >= head:
+        drawn, start = [], -1
+        for table in batches(name, group.file, files, columns, groups=[group.number], rows=min(head, 1 << 14)):
+            numbers = np.asarray(table[ROW])
+            start = int(numbers[0]) if start < 0 else start
+            drawn.append(table.filter(pa.array(np.isin(numbers - start, chosen))))
+            if numbers[-1] - start + 1 >= head:
                 break
         return drawn
 

@@ -4,12 +4,13 @@ A row of a file becomes as many rows as its list has elements; one whose list is
 element, so that it can be rejected and counted.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from topkin.artifacts.ids import decoded, storage
 from topkin.ingest.sql import plain
@@ -111,6 +112,48 @@ def unnest(rows: pa.Table, columns: Sequence[str], keep: Sequence[str] = ()) -> 
             values = pc.struct_field(values, field)
         flat = flat.append_column(name, values)
     return flat.select([*columns, *keep]).append_column(PLACE, pa.array(np.where(empty, -1, place)))
+
+
+def slices(rows: pa.Table, columns: Sequence[str], most: int) -> Iterator[pa.Table]:
+    """Rows of a file in runs, each of which :func:`unnest` makes at most ``most`` rows of, unless it is one row."""
+    times = _rows_of_each(rows, columns)
+    if times is None:
+        yield rows
+        return
+    ends, start, before = np.cumsum(times), 0, 0
+    while start < len(rows):
+        end = max(int(np.searchsorted(ends, before + most, side="right")), start + 1)
+        yield rows.slice(start, end - start)
+        start, before = end, int(ends[end - 1])
+
+
+def _rows_of_each(rows: pa.Table, columns: Sequence[str]) -> np.ndarray | None:
+    """How many rows each row becomes, (n,) int64; None where none of the columns read is an element of a list."""
+    head = unnested_column(columns, rows.column_names)
+    if head is None or head not in rows.column_names:
+        return None
+    lengths = pc.fill_null(pc.list_value_length(decoded(plain(rows.select([head]))[head])), 0)
+    return np.maximum(np.asarray(lengths).astype(np.int64), 1)
+
+
+def rows_to_add(rows: pa.Table, columns: Sequence[str]) -> int:
+    """How many rows :func:`unnest` adds to rows of a file."""
+    times = _rows_of_each(rows, columns)
+    return 0 if times is None else int(times.sum()) - len(rows)
+
+
+def rows_to_add_by_footer(meta: pq.FileMetaData, columns: Sequence[str], available: Sequence[str]) -> int:
+    """As :func:`rows_to_add`, of a whole file: its footer counts the elements, and a list without one as one.
+
+    available: the columns of the file. 0 where the elements hold nothing but further lists, which hide their number.
+    """
+    head = unnested_column(columns, available)
+    for number in range(meta.num_columns if head is not None else 0):
+        column = meta.schema.column(number)
+        if column.path.startswith(f"{head}.") and column.max_repetition_level == 1:
+            groups = (meta.row_group(group) for group in range(meta.num_row_groups))
+            return sum(group.column(number).num_values - group.num_rows for group in groups)
+    return 0
 
 
 def rows_added(rows: pa.Table) -> int:

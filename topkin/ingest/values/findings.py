@@ -6,13 +6,12 @@ import numpy as np
 import pyarrow as pa
 
 from topkin.artifacts import ids
-from topkin.config.reference import bare_or_quoted
 from topkin.errors import InputError
-from topkin.ingest import readers
-from topkin.ingest.contract import Inspection, time_unit_finding
+from topkin.ingest import readers, timestamps
+from topkin.ingest.contract import Inspection
 from topkin.ingest.values.id_faults import FEW, above_int64, merged_by_expression, merged_floats
 from topkin.ingest.values.time_faults import time_fault
-from topkin.ingest.values.type_cures import setting
+from topkin.ingest.values.type_cures import normalise_key, setting
 
 
 def value_findings(inspection: Inspection, rows: pa.Table, clock: datetime) -> list[InputError]:
@@ -31,6 +30,25 @@ def value_findings(inspection: Inspection, rows: pa.Table, clock: datetime) -> l
     return [f for f in findings if f is not None]
 
 
+def time_unit_finding(inspection: Inspection, rows: pa.Table, clock: datetime) -> InputError | None:
+    """What is wrong where epoch numbers are not in the configured unit; None where all is well, or no times are."""
+    source = inspection.source
+    if not source.timed:
+        return None
+    column = source.columns["timestamp"]
+    values = source.rules.normalised(rows)[column]
+    seems = timestamps.unit_mistake(values, source.time_unit, clock)
+    if seems is None:
+        return None
+    words = {"s": "seconds", "ms": "milliseconds", "us": "microseconds"}
+    example = values.drop_null()[0]
+    return InputError(
+        f"{inspection.files[0].path}: column {column!r} ({source.name}.timestamp) must be epoch "
+        f"{words[source.time_unit]}, as {source.name}.time_unit says, got {words[seems]} such as {example}: "
+        f"set {source.name}.time_unit = {seems!r} or 'auto'"
+    )
+
+
 def _order_finding(inspection: Inspection, normalised: pa.Table) -> InputError | None:
     """What is wrong where most values that say which row is the latest cannot be ordered."""
     source, column = inspection.source, inspection.source.columns["latest_by"]
@@ -42,7 +60,7 @@ def _order_finding(inspection: Inspection, normalised: pa.Table) -> InputError |
     return InputError(
         f"{inspection.files[0].path}: column {column!r} ({source.name}.latest_by) must hold times or numbers, got "
         f"{'texts' if isinstance(example, str) else 'values'} such as {example!r}, which are none: name a column that "
-        f"grows with each version of a row, or set {source.name}.normalise.{bare_or_quoted(column)} to an SQL "
+        f"grows with each version of a row, or set {normalise_key(source.name, column)} to an SQL "
         "expression that gives such values"
     )
 
@@ -70,7 +88,7 @@ def _time_finding(inspection: Inspection, looked_at: int, normalised: pa.Table, 
     if inspection.earliest is not None and inspection.earliest > clock:
         return None  # all files say so, which is more than the first rows can
     by_intent = any(c == column and not e.names() for c, e in source.rules.normalise)  # a time for all, as written
-    whole = looked_at >= inspection.rows or inspection.earliest == inspection.latest is not None
+    whole = looked_at >= inspection.rows_judged or inspection.earliest == inspection.latest is not None
     constant = whole and not by_intent and source.name == "purchases"
     fault = time_fault(normalised[column], source.time_unit, clock, constant=constant)
     if fault is None:
@@ -80,7 +98,7 @@ def _time_finding(inspection: Inspection, looked_at: int, normalised: pa.Table, 
         text = setting(source.name, column, form)
         cures.append(f"{text}, {when}" if when.startswith("with ") else f"where {when}, {text}" if when else text)
     how = f"set {'; or, '.join(cures)}" if cures else ""
-    normalise = f"{source.name}.normalise.{column}"
+    normalise = normalise_key(source.name, column)
     advice = "; or ".join(part for part in (how, fault.advice.replace("{normalise}", normalise)) if part)
     return InputError(
         f"{inspection.files[0].path}: column {column!r} ({source.name}.timestamp) must hold the times of sales, got "

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pyarrow as pa
 
 from topkin.artifacts.ids import storage, value_kind
-from topkin.config.reference import as_toml, bare_or_quoted
+from topkin.config.reference import as_toml, bare_or_quoted, in_single_quotes
 from topkin.ingest.sql import literal, quoted, quoted_if_needed
 
 FIELDS_NAMED = 4
@@ -28,11 +28,19 @@ def is_list(t: pa.DataType) -> bool:
     return any(test(storage(t)) for test in _LISTS)
 
 
+def normalise_key(section: str, column: str) -> str:
+    """The key of a column's expression as it stands in the configuration."""
+    return f"{section}.normalise.{bare_or_quoted(column)}"
+
+
 def setting(section: str, column: str, form: str) -> str:
     """``normalise`` of a column as it stands in the configuration, from an expression with ``{}`` for the column."""
-    expression = form.replace("{}", quoted_if_needed(column))
-    text = f"'{expression}'" if '"' in expression and "'" not in expression else as_toml(expression)
-    return f"{section}.normalise.{bare_or_quoted(column)} = {text}"
+    return _assigned(section, column, form.replace("{}", quoted_if_needed(column)))
+
+
+def _assigned(section: str, column: str, expression: str) -> str:
+    text = in_single_quotes(expression) if '"' in expression else as_toml(expression)
+    return f"{normalise_key(section, column)} = {text}"
 
 
 def type_cure(section: str, role: str, column: str, t: pa.DataType) -> str:
@@ -42,7 +50,7 @@ def type_cure(section: str, role: str, column: str, t: pa.DataType) -> str:
         return _list_cure(section, role, column, t)
     if pa.types.is_struct(t):
         forms = _inner_forms(t, quoted(column), role)
-        cures = [setting(section, column, form) for form in forms]
+        cures = [_assigned(section, column, form) for form in forms]
         return f"name one of its fields: set {' or '.join(cures)}" if cures else "it has no field: name another column"
     if pa.types.is_map(t):
         key = literal("key") if value_kind(t.key_type) == "text" else "0"
@@ -51,15 +59,23 @@ def type_cure(section: str, role: str, column: str, t: pa.DataType) -> str:
         return "it holds nothing: write the column with its type, or name another"
     form, why = _plain_cure(role, t)
     if not form:
-        return f"{why}, or set {section}.normalise.{bare_or_quoted(column)} to an SQL expression that gives such values"
+        return f"{why}, or set {normalise_key(section, column)} to an SQL expression that gives such values"
     return f"{why}{' ' if why.endswith(' else') else ': ' if why else ''}set {setting(section, column, form)}"
 
 
 def _inner_forms(t: pa.DataType, form: str, role: str) -> list[str]:
     """Expressions that read flat values inside values of a type, whose own is ``form``: what the role takes first."""
+    return _wanted_first(_leaves(storage(t), form), role)
+
+
+def _paths(t: pa.DataType, name: str, role: str) -> list[str]:
+    """As ``_inner_forms``, the names that ``baskets.list_path`` reads, of values that lie in no further list."""
+    return _wanted_first(_named(storage(t), name), role)
+
+
+def _wanted_first(leaves: Iterator[tuple[str, pa.DataType]], role: str) -> list[str]:
     wanted = _WANTED.get(role, ("text", "integer", "boolean"))
-    leaves = sorted(_leaves(storage(t), form), key=lambda leaf: value_kind(leaf[1]) not in wanted)
-    return [inner for inner, _ in leaves[:FIELDS_NAMED]]
+    return [name for name, _ in sorted(leaves, key=lambda leaf: value_kind(leaf[1]) not in wanted)[:FIELDS_NAMED]]
 
 
 def _leaves(t: pa.DataType, form: str) -> Iterator[tuple[str, pa.DataType]]:
@@ -72,19 +88,27 @@ def _leaves(t: pa.DataType, form: str) -> Iterator[tuple[str, pa.DataType]]:
         yield form, t
 
 
+def _named(t: pa.DataType, name: str) -> Iterator[tuple[str, pa.DataType]]:
+    if pa.types.is_struct(t):
+        for field in t:
+            if "." not in field.name:  # which would part the name there
+                yield from _named(storage(field.type), f"{name}.{field.name}")
+    elif not is_list(t) and not pa.types.is_map(t):
+        yield name, t
+
+
 def _list_cure(section: str, role: str, column: str, t: pa.DataType) -> str:
     inner = storage(t.value_type)
-    firsts = " or ".join(setting(section, column, form) for form in _inner_forms(t, "{}", role))
+    firsts = [_assigned(section, column, form) for form in _inner_forms(t, quoted_if_needed(column), role)]
     if not firsts:
         return "it holds no value that can be named: name another column"
-    names = [name for name in _inner_forms(inner, column + "[]", role) if "[1]" not in name]
+    names = _paths(inner, f"{column}[]", role)
     if names and role == "item_id" and section in ("purchases", "heldout") and "[]" not in column:
-        baskets = " or ".join(f"{section}.item_id = {as_toml(n.replace(chr(34), ''))}" for n in names)
-        first = setting(section, column, _inner_forms(t, "{}", role)[0])
-        return f"a basket in a row? set {baskets}, and each element is a purchase; for the first alone, set {first}"
+        baskets = " or ".join(f"{section}.item_id = {as_toml(name)}" for name in names)
+        return f"a basket in a row? set {baskets}, and each element is a purchase; for the first alone, set {firsts[0]}"
     if role in ("title", "category") and value_kind(inner) == "text":
         return f"set {setting(section, column, 'array_to_string({}, ' + literal(' ') + ')')}"
-    return f"name one of its elements: set {firsts}"
+    return f"name one of its elements: set {' or '.join(firsts)}"
 
 
 def _plain_cure(role: str, t: pa.DataType) -> tuple[str, str]:

@@ -1,0 +1,82 @@
+"""The job ``embed`` of items alone: the encoder run over the prepared items, and over the queries."""
+
+from typing import Any
+
+import pyarrow as pa
+
+from topkin.artifacts import storage
+from topkin.artifacts.embeddings import ITEMS, SUMMARY
+from topkin.config.items_run import ItemsRunSettings
+from topkin.encoding.signature import EncoderSignature, read_signature
+from topkin.errors import InputError
+from topkin.ingest.files import File
+from topkin.pipelines.engine.job import Job, run_pipeline
+from topkin.pipelines.engine.stage import Stage
+from topkin.pipelines.items.encoder import FOLDER
+
+
+def embed(job: Job[ItemsRunSettings]) -> dict[str, Any]:
+    """Embed the items and the queries, and write ``vectors.json``.
+
+    Raises InputError where the encoder takes no item.
+    """
+    encoder = storage.join(job.folder("train"), FOLDER)
+    signature = read_signature(encoder)
+    summary: dict[str, Any] = {"encoder": signature.hash, "dim": signature.dim}
+    notes = []
+    for name in [ITEMS, *(["queries"] if job.settings.queries is not None else [])]:
+        counts = _embed(job, name, encoder, signature)
+        rejects = dict(sorted(counts.get("rejects", {}).items(), key=lambda r: (-r[1], r[0])))
+        read, embedded = counts["items"]["read"], counts["items"]["embedded"]
+        if not embedded:
+            most, rows = next(iter(rejects.items()))
+            raise InputError(
+                f"{name} must hold a row that the encoder takes, all {read:,} were rejected, {rows:,} for: {most}; "
+                "mend the column, or name another input"
+            )
+        summary |= {name: embedded, f"{name}_rejected": read - embedded}
+        notes += [f"{name}: {n:,} without a vector, for {reason}" for reason, n in rejects.items()]
+        notes += [f"on {' and '.join(sorted(counts['device']))}"] if name == ITEMS else []
+    storage.write_json(summary, storage.join(job.out, SUMMARY))
+    return {**summary, "notes": notes}
+
+
+def _embed(job: Job[ItemsRunSettings], name: str, encoder: str, signature: EncoderSignature) -> dict[str, Any]:
+    """Run the encoder over the prepared rows of an input into its folder; what was counted."""
+    from topkin.transforms.encode import EncodeInputs, EncodeTable
+
+    folder, tally = storage.join(job.folder("prepare"), name), storage.join(job.scratch, f"{name}.json")
+    files, id_type = _files(folder)
+    inputs = EncodeInputs(
+        encoder=encoder,
+        files=files,
+        id_column="item_id",
+        id_type=id_type,
+        columns=["item_id", *(i.name for i in signature.inputs)],
+        batch_size=job.settings.embed.batch_size,
+        jit_compile=job.settings.encoder.jit_compile,
+        precision=job.settings.encoder.precision,
+        by_name=True,
+    )
+    run_pipeline(EncodeTable(inputs, storage.join(job.out, *([] if name == ITEMS else [name])), tally), job.beam)
+    return dict(storage.read_json(tally))
+
+
+def _files(folder: str) -> tuple[tuple[File, ...], pa.DataType]:
+    """The prepared files with rows, and the type of their ids."""
+    files, id_type = [], pa.null()
+    for path in storage.parquet_files(folder, made_by="topkin prepare"):
+        with storage.open_parquet(path, made_by="topkin prepare") as file:
+            id_type = file.schema_arrow.field("item_id").type
+            if file.metadata.num_rows:
+                files.append(File(path, storage.size(path), rows=file.metadata.num_rows))
+    return tuple(files), id_type
+
+
+STAGE = Stage(
+    name="embed",
+    folder="embeddings",
+    sections=("run", "embed", "encoder"),
+    needs=lambda settings: ("prepare", "train"),
+    work=embed,
+)

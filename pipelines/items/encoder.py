@@ -1,0 +1,69 @@
+"""The encoder of a run over items alone: what feeds it, and where it lies."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from topkin.artifacts import ids, storage
+from topkin.config.items_run import ItemsRunSettings
+from topkin.encoding.inputs import InputChoice, by_name
+from topkin.encoding.signature import SIGNATURE, EncoderSignature
+from topkin.ingest.items import Feed
+from topkin.ingest.sql import Expression
+
+if TYPE_CHECKING:
+    from topkin.models.encoders.keras_files import SavedModel
+
+FOLDER = "encoder"
+"""The encoder's folder in that of the stage ``train``."""
+
+INPUTS = "inputs.json"
+"""In the folder of ``prepare``: the inputs of the encoder, and the column or expression that feeds each."""
+
+
+def encoder_files(path: str) -> list[list[Any]]:
+    """[path, hash] of what an encoder's path names; no hash where nothing is there."""
+    place = path if path.endswith(".keras") else storage.join(path, SIGNATURE)
+    return [[place, storage.sha256(place) if storage.exists(place) else ""]]
+
+
+def feeds_of(settings: ItemsRunSettings, schema: pa.Schema) -> list[Feed]:
+    """What feeds the encoder, of the columns after ``normalise``.
+
+    Raises InputError where the encoder cannot be read, or its inputs and the columns do not fit.
+    """
+    from topkin.models.encoders.keras_files import read_model
+
+    choices = {name: i.choice() for name, i in settings.encoder.inputs.items()}
+    signature = read_model(settings.encoder.path).bound(choices, lambda c: _type_of(schema, c), schema.names)
+    return [Feed(i.name, i.column, _is_path(schema, i.kind, i.column)) for i in signature.inputs]
+
+
+def bound_to_prepared(
+    settings: ItemsRunSettings, saved: "SavedModel", schema: pa.Schema, fed_by: dict[str, str]
+) -> EncoderSignature:
+    """The signature of an encoder over prepared rows, with the columns of the user's own table in it.
+
+    schema: of the prepared rows. fed_by: as in :data:`INPUTS`.
+    """
+    chosen = by_name(list(fed_by), {name: i.choice() for name, i in settings.encoder.inputs.items()})
+    choices = {name: replace(chosen.get(name, InputChoice()), column=name) for name in fed_by}
+    signature = saved.bound(choices, lambda c: _type_of(schema, c), schema.names)
+    return replace(signature, inputs=tuple(replace(i, column=fed_by[i.name]) for i in signature.inputs))
+
+
+def _type_of(schema: pa.Schema, column: str) -> pa.DataType | None:
+    """The type of a column, or of an expression over the row; None for a name that is no column."""
+    if column in schema.names:
+        return schema.field(column).type
+    if column.isidentifier():
+        return None
+    expression = Expression("encoder.inputs", column)
+    expression.names()
+    return expression.evaluate(schema.empty_table()).type
+
+
+def _is_path(schema: pa.Schema, kind: str, column: str) -> bool:
+    t = _type_of(schema, column)
+    return kind == "image" and t is not None and ids.value_kind(t) == "text"

@@ -1,0 +1,87 @@
+"""The configuration of a run over items alone: a trained encoder in the place of purchases."""
+
+from typing import Annotated, ClassVar
+
+from pydantic import Field, model_validator
+
+from topkin.config.encoder import EncoderSettings
+from topkin.config.section import Count, Section, Sql
+from topkin.config.sections import EmbedSettings, IndexSettings, ItemsSettings, RejectLimits, RunSettings, Settings
+
+
+class CatalogueSettings(ItemsSettings):
+    """The items: what is embedded, indexed and looked up."""
+
+    label: str | None = Field(
+        None,
+        description="Column with the class of an item: items of one label should lie together. It is what retrieval is "
+        "judged by; strings, integers or booleans.",
+    )
+
+
+class QueriesSettings(Section):
+    """Rows that are looked up among the items and judged by their label: of the same columns as the items, never in
+    the index. Without them each item is looked up among the others.
+    """
+
+    path: str = Field(description="A Parquet file, a folder of them (hive keys are columns), or a glob.")
+    item_id: str | None = Field(None, description="Column with a query's id; the items' without it.")
+    normalise: dict[str, Sql] = Field(default_factory=dict, description="As for purchases; the items' are not asked.")
+    rules: dict[str, Sql] = Field(default_factory=dict, description="As for purchases; the items' are not asked.")
+
+
+class NeighboursSettings(Section):
+    """Neighbours of items."""
+
+    items: Annotated[int, Field(ge=0)] = Field(10, description="Neighbours per item; 0 for none.")
+
+
+class RetrievalSettings(Section):
+    """What is measured where items have labels."""
+
+    k: tuple[Count, ...] = Field((1, 5, 10), description="Cut-offs of the metrics.")
+    sample: Count = Field(10_000, description="Most queries that are judged, drawn by the seed.")
+    precision: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.95,
+        description="Share of right answers above the threshold of `topkin match`, which is set where the queries "
+        "reach it.",
+    )
+
+
+class ItemsPublishSettings(Section):
+    """The gate before the pointer moves."""
+
+    min_items: Count = Field(1, description="Items that must be in the index.")
+    min_embedded: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.8, description="Share of the prepared items that the encoder must take."
+    )
+    min_recall: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        None, description="Recall@1 that the queries must reach, where items have labels; without it none."
+    )
+
+
+class ItemsRunSettings(Section):
+    """All sections of a configuration without purchases."""
+
+    kind: ClassVar[str] = "items"
+
+    run: RunSettings = Field(default_factory=lambda: RunSettings())
+    items: CatalogueSettings
+    queries: QueriesSettings | None = None
+    prepare: RejectLimits = Field(default_factory=lambda: RejectLimits())
+    encoder: EncoderSettings
+    embed: EmbedSettings = Field(default_factory=lambda: EmbedSettings())
+    index: IndexSettings = Field(default_factory=lambda: IndexSettings())
+    similar: NeighboursSettings = Field(default_factory=lambda: NeighboursSettings())
+    evaluate: RetrievalSettings = Field(default_factory=lambda: RetrievalSettings())
+    publish: ItemsPublishSettings = Field(default_factory=lambda: ItemsPublishSettings())
+
+    @model_validator(mode="after")
+    def _judged_by_labels(self) -> "ItemsRunSettings":
+        if self.items.label is None and (self.queries is not None or self.publish.min_recall is not None):
+            key = "queries are" if self.queries is not None else "publish.min_recall is"
+            raise ValueError(f"{key} judged by the items' label: set items.label to its column")
+        return self
+
+
+RunSettingsOfAnyKind = Settings | ItemsRunSettings

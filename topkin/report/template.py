@@ -1,0 +1,27 @@
+"""The templates of pages, with the words that they use."""
+
+from functools import cache
+from importlib import resources
+
+import jinja2
+
+from topkin.report import wording
+
+
+@cache
+def template(name: str) -> jinja2.Template:
+    """A template of this package by its file's name; everything that comes from the data is escaped."""
+    return _environment().get_template(name)
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        loader=jinja2.FunctionLoader(lambda name: resources.files(__package__).joinpath(name).read_text("utf-8")),
+    )
+    environment.filters.update({n: getattr(wording, n) for n in ("count", "plural", "day", "signed", "score")})
+    return environment

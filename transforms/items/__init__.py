@@ -1,0 +1,1 @@
+"""Transforms of a run over items alone."""
