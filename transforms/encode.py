@@ -38,7 +38,7 @@ CHUNK_BYTES = 32 << 20
 """Bytes of arrays that are made at a time, and of rows that are read; a few such chunks are in memory at once."""
 
 CHUNK_BATCHES = 16
-"""Most batches of a chunk: only its last one is padded."""
+"""Most batches of a chunk, for each length of histories: only the last one of a length is padded."""
 
 SPLIT_ROWS = 1 << 16
 """Rows of a part of the output, about: a row group is never cut."""
@@ -218,7 +218,8 @@ def batch_rows(inputs: Sequence[EncoderInput], most: int) -> int:
 def chunk_rows(inputs: Sequence[EncoderInput], batch: int) -> int:
     """Rows of a chunk: as many whole batches as fit into CHUNK_BYTES, CHUNK_BATCHES at most."""
     fit = CHUNK_BYTES // (batch * _row_bytes(inputs))
-    return batch * min(max(fit, 1), CHUNK_BATCHES)
+    lengths = max((len(i.buckets) for i in inputs), default=0)
+    return batch * min(max(fit, 1), CHUNK_BATCHES * max(lengths, 1))
 
 
 def of_rows(tables: Iterable[pa.Table], rows: int, size: int) -> Iterator[tuple[pa.Table, bool]]:
@@ -248,7 +249,7 @@ class _Encode(beam.DoFn):
 
     def __init__(self, inputs: EncodeInputs, out: str, shared: Shared) -> None:
         self._inputs, self._out, self._shared = inputs, out, shared
-        names = ("read", "embedded", "padded")
+        names = ("read", "embedded", "padded", "worked")
         self._counters = {name: Metrics.counter("topkin", f"{inputs.side}_{name}") for name in names}
 
     def setup(self) -> None:
@@ -257,7 +258,8 @@ class _Encode(beam.DoFn):
 
     def process(self, split: RowGroupSplit) -> Iterator[object]:
         path, counts = self._encoder.write(split, self._out)
-        for name, number in counts[self._inputs.side].items():
+        side = self._inputs.side
+        for name, number in {**counts[side], "worked": counts["worked"][side]}.items():
             self._counters[name].inc(number)
         yield path
         yield TaggedOutput("counts", counts_table(counts))

@@ -20,6 +20,7 @@ from topkin.models.encoders.image_files import decode
 from topkin.models.encoders.keras_files import SavedModel, input_names, read_model
 from topkin.models.ops import device
 
+_LOOKUPS = (keras.layers.IntegerLookup, keras.layers.StringLookup)
 TOO_BIG = (MemoryError, tf.errors.ResourceExhaustedError)
 
 
@@ -58,7 +59,7 @@ class KerasEncoder:
             and differ from ``model.predict`` by more.
 
     Raises:
-        ConfigError: ``jit_compile`` of a model that takes strings.
+        ConfigError: ``jit_compile`` of a model that takes strings or looks ids up.
 
     Examples:
         >>> import pyarrow as pa
@@ -87,6 +88,12 @@ class KerasEncoder:
             raise ConfigError(
                 f"encoder.jit_compile must be false for a model that takes strings, for XLA has none: input "
                 f"{texts[0]!r} does, leave the key out"
+            )
+        tables = [layer.name for layer in saved.model._flatten_layers() if isinstance(layer, _LOOKUPS)]
+        if jit_compile and tables:
+            raise ConfigError(
+                f"encoder.jit_compile must be false for a model that looks ids up, for XLA has no tables: layer "
+                f"{tables[0]!r} does, leave the key out"
             )
         self.device = device.set_up()
         self.signature, self.batch_size = signature, batch_size

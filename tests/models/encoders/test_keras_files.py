@@ -181,6 +181,10 @@ def test_settings_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     save_encoder(keras.Model(text, layers.Dense(2)(words)), str(tmp_path / "t"))
     with pytest.raises(ConfigError, match=r"jit_compile must be false for a model that takes strings.* input 't' does"):
         KerasEncoder.load(str(tmp_path / "t"), jit_compile=True)
+    numbers = model(layers.IntegerLookup(vocabulary=[7], output_mode="one_hot", name="shops"), (1,), dtype="int64")
+    save_encoder(keras.Model(numbers.inputs, layers.Dense(2)(numbers.outputs[0])), str(tmp_path / "n"))
+    with pytest.raises(ConfigError, match=r"jit_compile must be false for a model that looks ids up.* layer 'shops'"):
+        KerasEncoder.load(str(tmp_path / "n"), jit_compile=True)
     model(layers.Dense(2)).save(tmp_path / "m.keras")
     with pytest.raises(ConfigError, match="must be the folder of an encoder"):
         KerasEncoder.load(str(tmp_path / "m.keras"))
@@ -267,6 +271,27 @@ def test_a_folder_of_both_sides_embeds_items_and_users(tmp_path: Path, users: ke
     kept = sum(min(len(row), 64) for row in lists)
     assert same.padding.worked - same.padding.padded == kept
     assert same.padding.worked < 7 * 8 * 64
+
+
+def test_histories_that_do_not_fit_in_memory_are_embedded_in_halved_batches(
+    tmp_path: Path, users: keras.Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_encoder(model(MetricEmbedding(4)), str(tmp_path), user=users, user_inputs=BOUGHT)
+    encoder = KerasEncoder.load(str(tmp_path), side="users", batch_size=16)
+    rows = pa.table({"bought": pa.array(histories(60, 40), pa.list_(pa.string()))})
+    whole, call, sizes = encoder.embed(rows).vectors, encoder._call, set()
+
+    def small_memory(feeds: dict[str, Any]) -> Any:
+        if feeds["items"].shape[0] * feeds["items"].shape[1] > 300:
+            raise MemoryError
+        sizes.add(tuple(feeds["items"].shape))
+        return call(feeds)
+
+    monkeypatch.setattr(encoder, "_call", small_memory)
+    np.testing.assert_allclose(encoder.embed(rows).vectors, whole, atol=1e-5)
+    assert {size for size, width in sizes if width == 64} == {4}
+    assert {width for _, width in sizes} == {8, 16, 32, 64}
+    assert encoder.batch_size == 4
 
 
 def test_a_side_that_is_not_there_and_sides_that_do_not_fit_are_said(tmp_path: Path, users: keras.Model) -> None:
