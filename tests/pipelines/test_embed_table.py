@@ -336,6 +336,18 @@ def test_both_sides_of_one_encoder_share_a_folder_and_each_is_replaced_by_itself
     manifest.verify(str(towers / "out"))
 
 
+def test_items_are_kept_where_no_user_can_be_embedded(towers: Path) -> None:
+    embed(towers, "items")
+    before = vectors_at(towers, "items")
+    with pytest.raises(InputError, match=r"all 6 were rejected, 6 for: items .* is missing; .*out/user_rejects has"):
+        embed(towers, "users", "encoder.user_inputs.items='cast(null as varchar[])'")
+    manifest.verify(str(towers / "out"))
+    assert vectors_at(towers, "items").equals(before)
+    assert not storage.read_json(str(towers / "out" / "vectors.json")).get("users")
+    embed(towers, "users")
+    assert vectors_at(towers, "items").equals(before)
+
+
 def test_the_sides_of_two_encoders_do_not_mix(towers: Path) -> None:
     embed(towers, "items")
     other = keras.Input((1,), name="size")

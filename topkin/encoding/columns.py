@@ -225,7 +225,7 @@ def _lists(column: pa.Array, spec: EncoderInput, rejections: Rejections) -> np.n
     if spec.pad == "before":
         within = within[:, ::-1]
     inner = Rejections(len(at))
-    listed = _whole(ids.decoded(pa.chunked_array([values]))).take(pa.array(at))
+    listed = _taken(_whole(ids.decoded(pa.chunked_array([values]))), at)
     given = _scalars(_ages(listed, kept) if ids.value_kind(listed.type) == "time" else listed, spec, inner)
     if not inner.good.all():
         bad = np.zeros(within.shape, bool)
@@ -234,6 +234,12 @@ def _lists(column: pa.Array, spec: EncoderInput, rejections: Rejections) -> np.n
     rows = np.full(within.shape, b"" if spec.dtype == "string" else 0, given.dtype)
     rows[within] = given
     return rows
+
+
+def _taken(values: pa.Array, at: np.ndarray) -> pa.Array:
+    """The values at ascending places, (n,); a view where they lie together."""
+    together = len(at) and at[-1] - at[0] + 1 == len(at)
+    return values.slice(at[0], len(at)) if together else values.take(pa.array(at))
 
 
 def _ages(times: pa.Array, lengths: np.ndarray) -> pa.Array:
