@@ -10,7 +10,6 @@ from pathlib import Path
 import image_parts
 import keras
 import numpy as np
-from augment import Augmenter
 
 from topkin.models import (
     MetricEmbedding,
@@ -27,6 +26,7 @@ from topkin.models import (
     small_cnn,
 )
 from topkin.models.encoders.images import Images
+from topkin.models.metric_training.augment import Augmenter
 from topkin.models.ops import device
 
 THRESHOLD = 0.5

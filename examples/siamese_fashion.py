@@ -13,7 +13,8 @@ from collections.abc import Sequence
 
 import image_parts
 import siamese
-from augment import Chain, Flip, Shift
+
+from topkin.models.metric_training.augment import Chain, Flip, Shift
 
 SETTINGS = {
     "mlp": siamese.Settings(epochs=40, pairs="drawn", learning_rate=1e-3, weight_decay=0.2, augment=Flip()),

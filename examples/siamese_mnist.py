@@ -12,7 +12,8 @@ from collections.abc import Sequence
 
 import image_parts
 import siamese
-from augment import Affine
+
+from topkin.models.metric_training.augment import Affine
 
 AUGMENT = Affine(degrees=8, scale=0.08, shear=0.1, shift=1)
 SETTINGS = {

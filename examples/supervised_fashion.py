@@ -16,11 +16,11 @@ from collections.abc import Sequence
 import image_parts
 import keras
 import numpy as np
-from augment import Chain, Erase, Flip, Shift
 
 from topkin.linalg.cosine import unit_rows
 from topkin.models import MetricEmbedding, losses, samplers, small_cnn
 from topkin.models.encoders.images import Images
+from topkin.models.metric_training.augment import Chain, Erase, Flip, Shift
 from topkin.models.ops import device
 from topkin.search.topk import top_k
 

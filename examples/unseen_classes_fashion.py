@@ -21,12 +21,12 @@ from typing import Any
 import image_parts
 import keras
 import numpy as np
-from augment import Affine, Chain, Contrast, Erase, Flip
 from supervised_fashion import encode, recall_at_1
 
 from topkin.linalg.cosine import unit_rows
 from topkin.models import MetricEmbedding, losses, samplers, small_cnn, whitened
 from topkin.models.encoders.images import Images
+from topkin.models.metric_training.augment import Affine, Chain, Contrast, Erase, Flip
 from topkin.models.ops import device
 
 AUGMENT = Chain([Flip(), Affine(degrees=4, scale=0.1, shift=1.4), Contrast(0.6), Erase(0.6, chance=1.0)])

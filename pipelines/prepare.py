@@ -29,18 +29,41 @@ if TYPE_CHECKING:
 
 
 def cost(load: Workload) -> StageCost:
-    """A part of all purchases on a core, and the catalogue; rows are read, shuffled through files and written."""
+    """A part of all purchases on a core, and the catalogue; rows are read, shuffled through files and written.
+
+    What rules over purchases ask of the items and users is read once more, and is whole in every worker.
+    """
     c = load.counts
     purchase = 2 * c.id_bytes + 40  # as a row of a table: user, item, time, quantity, price, segment
+    asked = _asked(load)
+    looked_up = sum(rows for rows, _ in asked)
     return load.cost(
         "prepare",
         rows=c.purchases,
-        bytes_read=c.input_bytes + 2.0 * ROW * c.purchases,
+        bytes_read=c.input_bytes + 2.0 * ROW * c.purchases + sum(rows * (ROW + FIELD * n) for rows, n in asked),
         bytes_written=4.0 * ROW * c.purchases + load.catalogue_file + 2 * load.own_vectors,
-        cpu_seconds=c.purchases * load.costs.purchase,
+        cpu_seconds=((1 + len(asked)) * c.purchases + 2 * looked_up) * load.costs.purchase,
         cores=load.cores_by_part,
-        memory=4 * load.share * c.purchases * purchase + 3 * load.catalogue + 4 * load.own_vectors,
+        memory=4 * load.share * c.purchases * purchase
+        + 3 * load.catalogue
+        + 4 * load.own_vectors
+        + 3 * sum(rows * (c.id_bytes + PLACE + FIELD * n) for rows, n in asked),
     )
+
+
+FIELD, PLACE = 24, 120
+"""Bytes of a column of an item or user that rules ask for, and of where its row stood, while they are merged."""
+
+
+def _asked(load: Workload) -> list[tuple[int, int]]:
+    """Of the items, and of the users, that rules over purchases ask: how many there are, and how many columns."""
+    named = sources(load.settings)
+    fields: dict[str, set[str]] = {}
+    for source in (named[name] for name in ("purchases", "heldout") if name in named):
+        for side, columns in source.rules.asked(pa.schema([])).items():
+            fields.setdefault(side, set()).update(map(str.lower, columns))
+    rows = {"item": load.counts.items, "user": load.counts.users}
+    return [(rows[side], len(columns)) for side, columns in fields.items()]
 
 
 TRIED_ROWS = 8192
@@ -139,8 +162,9 @@ def prepare(job: Job[Settings]) -> dict[str, Any]:
     given to learn from and to judge by overlap in time.
     """
     inputs = inputs_of(job)
-    rows, items = inputs.inspections["purchases"].rows_judged, inputs.inspections.get("items")
-    counts = InputCounts(purchases=rows, known=rows, users=rows, items=items.rows if items else 0)
+    rows = inputs.inspections["purchases"].rows_judged
+    listed = {name: inputs.inspections[name].rows if name in inputs.inspections else 0 for name in ("users", "items")}
+    counts = InputCounts(purchases=rows, known=rows, **listed)
     machine = machine_of(job.settings, job.beam)
     refuse(plan(Workload(counts=counts, settings=job.settings, machine=machine), [cost]))
     run_pipeline(lambda pipeline: build(pipeline, job, inputs), job.beam)

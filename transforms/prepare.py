@@ -18,7 +18,7 @@ from topkin.artifacts import schemas, storage
 from topkin.artifacts.shuffle import PartFile, read_part
 from topkin.ingest.catalogue import VOCABULARY, merge_sales, sales_schema, vocabulary
 from topkin.ingest.cleaning import Cleaned
-from topkin.ingest.judging.lookups import Lookup, lookup_rows
+from topkin.ingest.judging.lookups import Lookup, joinable, lookup_rows
 from topkin.ingest.prepare import (
     COUNTS,
     PreparePlan,
@@ -63,7 +63,8 @@ class ReadLookup(beam.PTransform):
 
     def expand(self, splits: PCollection) -> PCollection:
         rows = splits | "Read" >> beam.FlatMap(self._read).with_output_types(pa.Table)
-        return rows | "Merge" >> beam.CombineGlobally(MergeTables(self.lookup.merged, self.lookup.schema))
+        merged = rows | "Merge" >> beam.CombineGlobally(MergeTables(self.lookup.merged, self.lookup.schema))
+        return merged | "Columns" >> beam.Map(joinable).with_output_types(pa.Table)
 
 
 @dataclass

@@ -115,6 +115,12 @@ class KerasEncoder:
         saved = read_model(folder, side)
         if saved.signature is None:
             raise ConfigError(f"{folder} must be the folder of an encoder, with the columns that feed it, got a file")
+        unfed = [i.name for i in saved.inputs if i.name not in {known.name for known in saved.signature.inputs}]
+        if unfed:
+            raise ConfigError(
+                f"{folder} must say what feeds each input of its model, it does not for {', '.join(unfed)}: "
+                "write it by save_encoder(model, folder, inputs), with their size or length"
+            )
         return cls(saved, saved.signature, **settings)  # type: ignore[arg-type]
 
     @cached_property

@@ -5,13 +5,9 @@ Any model will do that gives one vector a row: a ``.keras`` file as Keras writes
 """
 
 import hashlib
-import io
-import json
 import os
-import re
-import tempfile
-import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -21,7 +17,7 @@ import pyarrow as pa
 import tensorflow as tf
 
 from topkin.artifacts import storage
-from topkin.encoding.inputs import InputChoice, ModelInput, by_name, resolve
+from topkin.encoding.inputs import InputChoice, ModelInput, by_name, is_listed, resolve
 from topkin.encoding.signature import (
     HISTORY,
     MODEL,
@@ -33,8 +29,7 @@ from topkin.encoding.signature import (
     write_signature,
 )
 from topkin.errors import InputError
-from topkin.models.ops.registered import register
-from topkin.models.two_tower.serialization import model_bytes
+from topkin.models.ops.archive import ModelFileError, load_model, round_trip
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +61,7 @@ class SavedModel:
         if MODELS[side] not in self.beside:
             raise _one_sided(self.place, side)
         beside = {name: data for name, data in self.beside.items() if name != MODELS[side]}
-        other = checked(self.beside[MODELS[side]], self.place, self.signature, side)
+        other = _read(self.beside[MODELS[side]], self.place, self.signature, side)
         return replace(other, beside={**beside, MODELS[self.side]: self.data})
 
     def bound(
@@ -82,11 +77,15 @@ class SavedModel:
 
         Raises InputError as :func:`topkin.encoding.inputs.resolve`.
         """
-        known = self.signature or EncoderSignature(inputs=(), dim=self.dim, files={})
         if self.signature is not None:
-            choices = _over(known.side(self.side), choices)
-        inputs = resolve(self.inputs, choices, type_of, columns)
-        if any(i.buckets for i in inputs) and not _masked(self.model, inputs, self.place):
+            own = self.signature.side(self.side)
+            choices = _over(own, by_name([i.name for i in self.inputs], choices), type_of)
+        return self._signed(resolve(self.inputs, choices, type_of, columns))
+
+    def _signed(self, inputs: tuple[EncoderInput, ...]) -> EncoderSignature:
+        known = self.signature or EncoderSignature(inputs=(), dim=self.dim, files={})
+        open_lengths = any(i.buckets for i in inputs) and len(inputs) == len(self.inputs)
+        if open_lengths and not _masked(self.model, inputs, self.place):
             inputs = tuple(replace(i, buckets=()) for i in inputs)
         of_items, of_users = (known.inputs, inputs) if self.side == "users" else (inputs, known.user_inputs)
         return EncoderSignature(
@@ -96,6 +95,26 @@ class SavedModel:
     def hashes(self) -> dict[str, str]:
         """The SHA-256 of each file of the folder."""
         return {name: hashlib.sha256(data).hexdigest() for name, data in self._files().items()}
+
+    def alone(self, choices: Mapping[str, InputChoice], *, whole: bool = True) -> EncoderSignature:
+        """The signature where no table is at hand: columns have the types that inputs take.
+
+        ``whole`` False: inputs that need a size or length are left out, for who embeds a table to say.
+
+        Raises InputError as :meth:`bound`.
+        """
+        choices = by_name([i.name for i in self.inputs], choices)
+        types: dict[str, pa.DataType] = {}
+        for declared in self.inputs:
+            choice = choices.get(declared.name, InputChoice())
+            types[choice.column or declared.name] = _natural_type(declared, choice.kind)
+        if whole:
+            return self.bound(choices, types.get, list(types))
+        known: list[EncoderInput] = []
+        for declared in self.inputs:
+            with suppress(InputError):
+                known += resolve([declared], choices, types.get, list(types))
+        return self._signed(tuple(known))
 
     def write(self, folder: str, signature: EncoderSignature) -> None:
         """Write the folder of the encoder."""
@@ -154,20 +173,31 @@ def _one_sided(place: str, side: str) -> InputError:
     )
 
 
-def _over(known: Sequence[EncoderInput], choices: Mapping[str, InputChoice]) -> dict[str, InputChoice]:
-    """Choices over those that a folder was saved with, key by key."""
-    merged = dict(by_name([i.name for i in known], choices))
+def _over(
+    known: Sequence[EncoderInput],
+    choices: Mapping[str, InputChoice],
+    type_of: Callable[[str], pa.DataType | None],
+) -> dict[str, InputChoice]:
+    """Choices over those that a folder was saved with, key by key.
+
+    A column of lists in the place of one value or image, or the other way round, says anew what it is.
+    """
+    merged = dict(choices)
     for i in known:
         said = {k: v for k, v in vars(merged.get(i.name, InputChoice())).items() if v is not None}
         listed = i.kind not in ("image", "number", "category", "text")
-        own = InputChoice(
-            column=i.column,
-            kind=i.kind,
-            size=i.shape[:2] if i.kind == "image" else None,  # type: ignore[arg-type]
-            length=i.shape[0] if listed and len(i.shape) == 1 else None,
-            missing=i.missing,
-            pad=i.pad if i.kind == HISTORY == said.get("kind", HISTORY) else None,
-        )
+        t = type_of(said.get("column", i.column))
+        if t is not None and is_listed(t) != listed:
+            own = InputChoice(column=i.column, missing=i.missing)
+        else:
+            own = InputChoice(
+                column=i.column,
+                kind=i.kind,
+                size=i.shape[:2] if i.kind == "image" else None,  # type: ignore[arg-type]
+                length=i.shape[0] if listed and len(i.shape) == 1 else None,
+                missing=i.missing,
+                pad=i.pad if i.kind == HISTORY == said.get("kind", HISTORY) else None,
+            )
         merged[i.name] = InputChoice(**{**vars(own), **said})
     return merged
 
@@ -205,71 +235,27 @@ def read_model(path: str, side: str = "items") -> SavedModel:
             f"an encoder must be a .keras file or a folder of save_encoder, {path} {what}: save the model by "
             "model.save('my_model.keras') and name that"
         )
-    return replace(checked(storage.read_bytes(place), place, signature, side), beside=beside)
+    return replace(_read(storage.read_bytes(place), place, signature, side), beside=beside)
 
 
-def checked(data: bytes, place: str, signature: EncoderSignature | None = None, side: str = "items") -> SavedModel:
-    """A ``.keras`` file as an encoder. Raises InputError as :func:`read_model`."""
-    model = _functional(_loaded(data, place), place)
-    return SavedModel(place, data, model, tuple(_inputs(model, place)), _dim(model, place), signature, side)
-
-
-def _loaded(data: bytes, place: str) -> keras.Model:
+def _read(data: bytes, place: str, signature: EncoderSignature | None, side: str) -> SavedModel:
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            config = json.loads(archive.read("config.json"))
-    except (zipfile.BadZipFile, KeyError, ValueError) as e:
-        raise InputError(
-            f"{place} must be a .keras file, a zip archive with config.json, got {data[:4]!r} at its start: save the "
-            "model again by model.save('my_model.keras')"
-        ) from e
-    parts = list(_parts(config))
-    if lambdas := sorted({str(p["config"].get("name")) for p in parts if p.get("class_name") == "Lambda"}):
-        raise InputError(
-            f"{place} must hold no code, got a Lambda layer: {', '.join(lambdas)}. Save the model with a layer of "
-            "Keras or topkin in its place, such as Rescaling or UnitNormalization"
-        )
-    register()
-    with tempfile.TemporaryDirectory() as folder:
-        local = os.path.join(folder, MODEL)
-        with open(local, "wb") as file:
-            file.write(data)
-        try:
-            model = keras.saving.load_model(local, compile=False, safe_mode=True)
-        except Exception as e:  # whatever the layers of a stranger's model raise
-            raise _unreadable(e, place) from e
-    if not isinstance(model, keras.Model):
-        raise InputError(f"{place} must hold a model, got a {type(model).__name__}: save keras.Model(inputs, outputs)")
-    return model
+        model = load_model(data)
+    except ModelFileError as e:
+        raise InputError(f"{place} {e}") from e
+    return described(model, data, place, signature, side)
 
 
-def _parts(config: Any) -> Iterator[dict[str, Any]]:
-    """Every object of a model's configuration, those inside others too."""
-    if isinstance(config, dict):
-        if isinstance(config.get("config"), dict):
-            yield config
-        for value in config.values():
-            yield from _parts(value)
-    elif isinstance(config, list):
-        for value in config:
-            yield from _parts(value)
-
-
-def _unreadable(error: Exception, place: str) -> InputError:
-    """What Keras could not do, in a line."""
-    unknown = re.search(r"Could not locate (?:class|function) '([^']+)'", str(error))
-    if unknown is not None:
-        return InputError(
-            f"{place} must be of layers that Keras or topkin registers, got class {unknown[1]!r}: save the model with "
-            "their layers, for the job runs where your module is not imported"
-        )
-    if "lambda" in str(error).lower():
-        return InputError(f"{place} must hold no code, got a Python lambda: save the model with layers in its place")
-    lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    return InputError(
-        f"{place} cannot be read by Keras {keras.__version__}: {lines[0][:300]}; save it again with this version, by "
-        "model.save('my_model.keras')"
-    )
+def described(
+    model: keras.Model,
+    data: bytes,
+    place: str,
+    signature: EncoderSignature | None = None,
+    side: str = "items",
+) -> SavedModel:
+    """A model that was read from a ``.keras`` file as an encoder. Raises InputError as :func:`read_model`."""
+    model = _functional(model, place)
+    return SavedModel(place, data, model, tuple(_inputs(model, place)), _dim(model, place), signature, side)
 
 
 def _functional(model: keras.Model, place: str) -> keras.Model:
@@ -376,42 +362,44 @@ def save_encoder(
         >>> signature.dim
         16
     """
-    held = storage.files(folder)
-    if held and not (overwrite and SIGNATURE in held):
+    held = storage.files(folder, hidden=True)
+    if held and not (overwrite and {SIGNATURE} <= set(held) <= {MODEL, SIGNATURE}):
         raise FileExistsError(
             f"{folder} must be empty or new, it has {len(held)} files: give overwrite=True or another"
         )
     if user is None and user_inputs is not None:
         raise InputError("user_inputs must come with user, the model that they feed: give user=model")
-    saved = checked(model_bytes(model), "the model")
-    signature = _bound_alone(saved, inputs)
+    saved = _round_trip(model, "items", "the model")
+    signature = saved.alone(_choices(inputs))
     if user is not None:
-        of_users = checked(model_bytes(user), "the model of users", side="users")
+        of_users = _round_trip(user, "users", "the model of users")
         if of_users.dim != saved.dim:
             raise InputError(
                 f"the model of users must give vectors of {saved.dim} coordinates as that of items does, got "
                 f"{of_users.dim}: end both with MetricEmbedding(dim) of one dim"
             )
         saved = replace(saved, beside={MODELS["users"]: of_users.data})
-        given = _bound_alone(of_users, user_inputs).user_inputs
+        given = of_users.alone(_choices(user_inputs)).user_inputs
         signature = replace(signature, user_inputs=given, files=saved.hashes())
-    if held:
-        storage.remove_folder(folder)
+    storage.remove_files(folder, sorted(held, reverse=True))  # the signature first: without it there is no encoder
     saved.write(folder, signature)
     return signature
 
 
-def _bound_alone(saved: SavedModel, inputs: Mapping[str, str | Mapping[str, Any]] | None) -> EncoderSignature:
-    """The signature of a model where no table is at hand: columns have the types that its inputs take."""
-    given = {
-        name: {"column": value} if isinstance(value, str) else dict(value) for name, value in (inputs or {}).items()
+def _round_trip(model: keras.Model, side: str, place: str) -> SavedModel:
+    """A model as it comes back from its file. Raises InputError where it does not."""
+    try:
+        data, again = round_trip(model)
+    except ModelFileError as e:
+        raise InputError(f"{place} {e}") from e
+    return described(again, data, place, side=side)
+
+
+def _choices(inputs: Mapping[str, str | Mapping[str, Any]] | None) -> dict[str, InputChoice]:
+    return {
+        name: InputChoice(column=value) if isinstance(value, str) else InputChoice(**value)
+        for name, value in (inputs or {}).items()
     }
-    choices = by_name([i.name for i in saved.inputs], {name: InputChoice(**value) for name, value in given.items()})
-    types: dict[str, pa.DataType] = {}
-    for declared in saved.inputs:
-        choice = choices.get(declared.name, InputChoice())
-        types[choice.column or declared.name] = _natural_type(declared, choice.kind)
-    return saved.bound(choices, types.get, list(types))
 
 
 def _natural_type(declared: ModelInput, kind: str | None) -> pa.DataType:

@@ -1,6 +1,5 @@
 """A model that finds alike things: an encoder, how it is trained, and an index of what it has seen."""
 
-import hashlib
 import uuid
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -18,10 +17,9 @@ from topkin.models.metric_learning.losses.base import Loss
 from topkin.models.ops.encoders import Inputs, embedding_dim, fingerprint, fitting, input_of
 from topkin.models.similarity.calibration import Calibration, calibrate
 from topkin.models.similarity.index import GrowingIndex, Growth, Key, Labels
-from topkin.models.similarity.saved import encoder_bytes, read_encoder
+from topkin.models.similarity.saved import read_encoder, saved_encoder
 
-FORMAT = 2
-MODEL = "encoder.keras"
+FORMAT = 3
 STATE = "similarity.json"
 CURVE = "calibration.parquet"
 
@@ -288,27 +286,29 @@ class SimilarityModel:
     def save(self, folder: str, *, overwrite: bool = False) -> None:
         """Write encoder, index and calibration to a folder of their own; how to train is not kept.
 
-        It appears whole. overwrite: replace what an earlier save wrote. Raises FileExistsError where the
-        folder has files and overwrite is False, RuntimeError where the index is stale, ValueError for an encoder that
-        cannot be loaded from what is written: a Lambda, a class that is not registered.
+        It appears whole, and is an encoder's folder too: ``topkin embed --encoder`` runs it over a table. overwrite:
+        replace what an earlier save wrote. Raises FileExistsError where the folder has other files or overwrite is
+        False, RuntimeError where the index is stale, ValueError for an encoder that cannot be loaded from what is
+        written, a Lambda, a class that is not registered; InputError for one of a fixed number of rows.
         """
         self._check_fresh()
-        held = storage.files(folder)
-        if held and not (overwrite and STATE in held):
+        held = storage.files(folder, hidden=True)
+        sealed = manifest.read(folder) if STATE in held else None
+        if held and not (overwrite and sealed is not None and {*held} <= {*sealed["files"], manifest.NAME}):
             raise FileExistsError(
                 f"{folder} must be empty or new, it has {len(held)} files: give overwrite=True or another"
             )
         beside = f"{folder.rstrip('/')}.{uuid.uuid4().hex}"
-        data = encoder_bytes(self.encoder)
-        storage.write_bytes(data, storage.join(beside, MODEL))
+        saved = saved_encoder(self.encoder)
+        signature = saved.alone({}, whole=False)
+        saved.write(beside, signature)
         if self._index is not None:
             self._index.save(storage.join(beside, "index"))
         if self.calibration is not None:
             self.calibration.save(storage.join(beside, CURVE))
-        digest = hashlib.sha256(data).hexdigest()
-        state = {"format": FORMAT, "encoder": digest, "dim": self.dim, "seed": self.seed}
+        state = {"format": FORMAT, "encoder": signature.hash, "dim": self.dim, "seed": self.seed}
         storage.write_json({**state, "indexed": self._index is not None}, storage.join(beside, STATE))
-        manifest.seal(beside, stage="similarity", key=digest, summary={"items": len(self._index or ())})
+        manifest.seal(beside, stage="similarity", key=signature.hash, summary={"items": len(self._index or ())})
         if not held:
             storage.remove_folder(folder)
             storage.move_folder(beside, folder, last=manifest.NAME)
@@ -327,8 +327,7 @@ class SimilarityModel:
         state = storage.read_json(storage.join(folder, STATE))
         if not isinstance(state, dict) or state.get("format") != FORMAT:
             raise ArtifactError(f"{folder}/{STATE} must have format {FORMAT}: save the model again with this version")
-        path = storage.join(folder, MODEL)
-        encoder = read_encoder(storage.read_bytes(path), path)
+        encoder = read_encoder(folder)
         model = cls(encoder, seed=state["seed"])
         if state["indexed"]:
             model._index = GrowingIndex.load(storage.join(folder, "index"))

@@ -61,7 +61,12 @@ def whitened(
     if rows is not None and rows < 2:
         raise ValueError(f"whitening needs two rows at least, got {rows}: give it more inputs")
     vectors = encoder.predict(inputs, batch_size=batch_size, verbose=0)
-    matrix, shift = principal(vectors, dim or vectors.shape[1], power)
+    return whitened_by(encoder, vectors, dim=dim or vectors.shape[1], power=power)
+
+
+def whitened_by(encoder: keras.Model, vectors: np.ndarray, *, dim: int, power: float) -> keras.Model:
+    """As :func:`whitened`, fitted to vectors that the encoder gave, (n, d). Raises ValueError as :func:`principal`."""
+    matrix, shift = principal(vectors, dim, power)
     layer = keras.layers.Dense(matrix.shape[1], trainable=False, name="whitening", dtype="float32")
     model = keras.Model(encoder.input, layer(encoder.output), name="whitened")
     layer.set_weights([matrix.astype(np.float32), shift.astype(np.float32)])

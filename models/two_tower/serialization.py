@@ -5,11 +5,6 @@ refuses files with code in them.
 """
 
 import hashlib
-import io
-import json
-import os
-import tempfile
-import zipfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +14,7 @@ import pyarrow as pa
 from topkin.artifacts import storage
 from topkin.artifacts.ids import vocabulary_hash
 from topkin.errors import ArtifactError
+from topkin.models.ops.archive import ModelFileError, load_model, model_bytes
 from topkin.models.two_tower.encoder import Encoder
 from topkin.models.two_tower.towers import Towers
 
@@ -26,29 +22,6 @@ FORMAT = 2
 MODEL = "encoder.keras"
 ITEMS = "items.parquet"
 SIGNATURE = "signature.json"
-_EPOCH = (1980, 1, 1, 0, 0, 0)
-
-
-def _without_times(data: bytes) -> bytes:
-    """A ``.keras`` archive with the dates taken out, so that equal weights give equal bytes."""
-    out = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as new:
-        for name in sorted(old.namelist()):
-            content = old.read(name)
-            if name == "metadata.json":
-                metadata = {k: v for k, v in json.loads(content).items() if k != "date_saved"}
-                content = json.dumps(metadata, sort_keys=True).encode()
-            new.writestr(zipfile.ZipInfo(name, _EPOCH), content)
-    return out.getvalue()
-
-
-def model_bytes(model: Towers) -> bytes:
-    """The model as a ``.keras`` file; equal models give equal bytes."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = os.path.join(folder, MODEL)
-        model.save(path)
-        with open(path, "rb") as file:
-            return _without_times(file.read())
 
 
 def save(encoder: Encoder, folder: str, signature: Mapping[str, Any]) -> Encoder:
@@ -112,14 +85,10 @@ def load(folder: str) -> Encoder:
 
 
 def _read_model(data: bytes, path: str) -> Towers:
-    with tempfile.TemporaryDirectory() as folder:
-        local = os.path.join(folder, MODEL)
-        with open(local, "wb") as file:
-            file.write(data)
-        try:
-            model = keras.saving.load_model(local, compile=False, safe_mode=True)
-        except (ValueError, TypeError, KeyError, OSError, zipfile.BadZipFile) as e:
-            raise ArtifactError(f"{path} must be an encoder of topkin without code in it: {e}") from e
+    try:
+        model = load_model(data)
+    except ModelFileError as e:
+        raise ArtifactError(f"{path} must be an encoder of topkin without code in it: it {e}") from e
     if not isinstance(model, Towers):
         raise ArtifactError(f"{path} must hold a Towers of topkin, got {type(model).__name__}: train again")
     return model

@@ -17,8 +17,8 @@ import typer
 
 from topkin.pipelines.cli import commands, errors
 from topkin.pipelines.cli.commands import CommandOptions
-from topkin.pipelines.cli.start import arrow_without_pandas
 from topkin.pipelines.engine.registry import COMMANDS
+from topkin.telemetry.arrow import arrow_without_pandas
 
 EXIT_CODES = {
     0: "done",
@@ -346,6 +346,29 @@ def show(
     from topkin.pipelines.cli.show import main
 
     main(options, words, user=user, item=item, run_id=run)
+
+
+@command("topkin match new_items.parquet --id sku -o matches", "config", "sets", "force", "json", "quiet", "beam")
+def match(
+    *,
+    queries: Annotated[str, typer.Argument(metavar="QUERIES", help="The new rows: a file, a folder or a glob.")],
+    query_id: Annotated[
+        str | None, typer.Option("--id", metavar="COLUMN", help="Column with their ids. Default: the items'.")
+    ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option("--threshold", min=-1, max=1, help="The least cosine of a match. Default: as evaluate found it."),
+    ] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where the matches go.")] = Path(
+        "topkin-matches"
+    ),
+    run: Annotated[str | None, typer.Option("--run", metavar="ID", help="Another run than the published one.")] = None,
+    options: CommandOptions,
+) -> None:
+    """Tell which known item each row of a table is, or that it is none, by a run over items alone."""
+    from topkin.pipelines.cli.match import main
+
+    main(options, queries, output, query_id=query_id, threshold=threshold, run_id=run)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

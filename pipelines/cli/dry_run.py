@@ -6,7 +6,9 @@ from datetime import datetime
 
 from topkin.artifacts import runs, storage
 from topkin.artifacts.cardinality import Distinct
+from topkin.config.items_run import ItemsRunSettings
 from topkin.config.sections import Settings
+from topkin.errors import ConfigError
 from topkin.ingest.contract import Inspection, inspect, readable_rows, sources, vector_dim
 from topkin.ingest.files import batches
 from topkin.pipelines.cli import logs
@@ -21,7 +23,9 @@ def main(options: CommandOptions) -> None:
 
     Raises ConfigError where it does not fit.
     """
-    flags, as_of, settings = options.beam_flags(), options.date(), options.settings()
+    flags, as_of, settings = options.beam_flags(), options.date(), options.run_settings()
+    if isinstance(settings, ItemsRunSettings):
+        raise ConfigError("--dry-run plans runs over purchases, this one is over items alone: topkin check looks at it")
     logs.silence()
     plan = stages.plan_stages(counts_of(settings, as_of), settings, machine_of(settings, flags))
     if options.json:

@@ -28,6 +28,7 @@ _OURS = re.compile(
         for folder, names in (
             *((folder, "|".join(map(re.escape, names))) for folder, names in _NAMES.items()),
             *((f"{folder}/", _PART) for folder in (*REJECTS, *REJECTS.values())),
+            ("matches/", _PART),
         )
     )
 )

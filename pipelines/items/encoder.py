@@ -9,8 +9,9 @@ from topkin.artifacts import ids, storage
 from topkin.config.items_run import ItemsRunSettings
 from topkin.encoding.inputs import InputChoice, by_name
 from topkin.encoding.signature import SIGNATURE, EncoderSignature
+from topkin.errors import InputError
 from topkin.ingest.items import Feed
-from topkin.ingest.sql import Expression
+from topkin.ingest.sql import Expression, nearest
 
 if TYPE_CHECKING:
     from topkin.models.encoders.keras_files import SavedModel
@@ -22,8 +23,10 @@ INPUTS = "inputs.json"
 """In the folder of ``prepare``: the inputs of the encoder, and the column or expression that feeds each."""
 
 
-def encoder_files(path: str) -> list[list[Any]]:
+def encoder_files(path: str | None) -> list[list[Any]]:
     """[path, hash] of what an encoder's path names; no hash where nothing is there."""
+    if path is None:
+        return []
     place = path if path.endswith(".keras") else storage.join(path, SIGNATURE)
     return [[place, storage.sha256(place) if storage.exists(place) else ""]]
 
@@ -33,11 +36,26 @@ def feeds_of(settings: ItemsRunSettings, schema: pa.Schema) -> list[Feed]:
 
     Raises InputError where the encoder cannot be read, or its inputs and the columns do not fit.
     """
-    from topkin.models.encoders.keras_files import read_model
+    choices = choices_of(settings)
+    if settings.encoder.path is not None:
+        from topkin.models.encoders.keras_files import read_model
 
-    choices = {name: i.choice() for name, i in settings.encoder.inputs.items()}
-    signature = read_model(settings.encoder.path).bound(choices, lambda c: _type_of(schema, c), schema.names)
-    return [Feed(i.name, i.column, _is_path(schema, i.kind, i.column)) for i in signature.inputs]
+        signature = read_model(settings.encoder.path).bound(choices, lambda c: _type_of(schema, c), schema.names)
+        return [Feed(i.name, i.column, _is_path(schema, i.kind, i.column)) for i in signature.inputs]
+    for name, choice in choices.items():
+        column = choice.column or name
+        if _type_of(schema, column) is None:
+            raise InputError(
+                f"encoder.inputs.{name} needs a column, the table has no {column!r}{nearest(column, schema.names)}: "
+                f"the columns are {', '.join(schema.names)}"
+            )
+    named = [(name, choice.kind, choice.column or name) for name, choice in choices.items()]
+    return [Feed(name, column, _is_path(schema, kind, column)) for name, kind, column in named]
+
+
+def choices_of(settings: ItemsRunSettings) -> dict[str, InputChoice]:
+    """What the user said of each input."""
+    return {name: i.choice() for name, i in settings.encoder.inputs.items()}
 
 
 def bound_to_prepared(
@@ -47,7 +65,7 @@ def bound_to_prepared(
 
     schema: of the prepared rows. fed_by: as in :data:`INPUTS`.
     """
-    chosen = by_name(list(fed_by), {name: i.choice() for name, i in settings.encoder.inputs.items()})
+    chosen = by_name(list(fed_by), choices_of(settings))
     choices = {name: replace(chosen.get(name, InputChoice()), column=name) for name in fed_by}
     signature = saved.bound(choices, lambda c: _type_of(schema, c), schema.names)
     return replace(signature, inputs=tuple(replace(i, column=fed_by[i.name]) for i in signature.inputs))
@@ -64,6 +82,6 @@ def _type_of(schema: pa.Schema, column: str) -> pa.DataType | None:
     return expression.evaluate(schema.empty_table()).type
 
 
-def _is_path(schema: pa.Schema, kind: str, column: str) -> bool:
+def _is_path(schema: pa.Schema, kind: str | None, column: str) -> bool:
     t = _type_of(schema, column)
     return kind == "image" and t is not None and ids.value_kind(t) == "text"

@@ -21,7 +21,7 @@ from topkin.evaluation.retrieval import LabelledVectors, Retrieval, judge
 from topkin.pipelines.engine.job import Job
 from topkin.pipelines.engine.stage import Stage
 from topkin.pipelines.items.encoder import FOLDER
-from topkin.report.items_page import ItemsReport, LookUp, Shown, render_items
+from topkin.report.items_page import ItemsReport, LookUp, Shown, render_items, training_lines
 from topkin.report.pictures import data_uri
 
 SHOWN, NEAREST = 16, 8
@@ -112,15 +112,13 @@ def _write_report(
     items: LabelledVectors,
     found: Retrieval,
 ) -> None:
-    training = storage.join(job.folder("train"), "training.json")
-    lines = storage.read_json(training)["lines"] if storage.exists(training) else []
     report = ItemsReport(
         run_id=job.out.rstrip("/").split("/")[-2],
         as_of=job.as_of,
         metrics=metrics,
         statistics=storage.read_json(storage.join(job.folder("prepare"), "statistics.json")),
         look_ups=_look_ups(job, metrics["judged_by"], queries, items, found),
-        training=lines,
+        training=training_lines(storage.read_json(storage.join(job.folder("train"), "training.json"))),
     )
     storage.write_bytes(render_items(report).encode(), storage.join(job.out, "report.html"))
 

@@ -1,38 +1,72 @@
-"""The job ``train`` of items alone: the encoder that was trained elsewhere, with the columns that feed it."""
+"""The job ``train`` of items alone: an encoder is trained by metric learning, or taken as it was trained elsewhere."""
 
 from typing import Any
 
 from topkin.artifacts import storage
 from topkin.config.items_run import ItemsRunSettings
-from topkin.pipelines.engine.job import Job
+from topkin.config.items_train import ItemsTrainSettings
+from topkin.ingest.files import find
+from topkin.pipelines.engine.job import Job, input_files
 from topkin.pipelines.engine.stage import Stage, StageReads
-from topkin.pipelines.items.encoder import FOLDER, INPUTS, bound_to_prepared, encoder_files
+from topkin.pipelines.items.encoder import FOLDER, INPUTS, bound_to_prepared, choices_of, encoder_files
+from topkin.telemetry.progress import advance
+
+
+def reads(settings: ItemsRunSettings) -> StageReads:
+    """The encoder that is there, and the files of pairs."""
+    pairs = settings.train.pairs if settings.train is not None else None
+    files = [] if pairs is None else find("train.pairs.path", pairs.path, input_files(pairs.path)).files
+    found = [[f.path, f.bytes, f.modified] for f in files]
+    return StageReads(files=[*encoder_files(settings.encoder.path), *found])
 
 
 def train(job: Job[ItemsRunSettings]) -> dict[str, Any]:
-    """Write the encoder's folder; returns what is known of it."""
+    """Write the encoder's folder and ``training.json``; returns what is known of it."""
+    settings = job.settings.train
+    return _given(job) if settings is None else _trained(job, settings)
+
+
+def _given(job: Job[ItemsRunSettings]) -> dict[str, Any]:
     from topkin.models.encoders.keras_files import read_model
 
-    prepared = job.folder("prepare")
-    saved = read_model(job.settings.encoder.path)
+    prepared, path = job.folder("prepare"), job.settings.encoder.path
+    assert path is not None  # the settings ask for one
+    saved = read_model(path)
     first = storage.parquet_files(storage.join(prepared, "items"))[0]
     with storage.open_parquet(first) as file:
         schema = file.schema_arrow
     signature = bound_to_prepared(job.settings, saved, schema, storage.read_json(storage.join(prepared, INPUTS)))
     saved.write(storage.join(job.out, FOLDER), signature)
-    inputs = [i.described() for i in signature.inputs]
-    return {
-        "dim": signature.dim,
-        "encoder": signature.hash,
-        "notes": [f"as given: {job.settings.encoder.path}", *inputs],
-    }
+    summary = {"dim": signature.dim, "encoder": signature.hash}
+    notes = [f"as given: {path}", *(i.described() for i in signature.inputs)]
+    storage.write_json({**summary, "notes": notes}, storage.join(job.out, "training.json"))
+    return {**summary, "notes": notes}
+
+
+def _trained(job: Job[ItemsRunSettings], settings: ItemsTrainSettings) -> dict[str, Any]:
+    from topkin.models.metric_training.fit import fit
+
+    parts = storage.parquet_files(storage.join(job.folder("prepare"), "items"), made_by="topkin prepare")
+    summary = fit(
+        settings,
+        parts,
+        choices_of(job.settings),
+        job.out,
+        scratch=job.scratch,
+        seed=job.settings.run.seed,
+        start_from=job.settings.encoder.path,
+        on_epoch=lambda epoch: advance("train epochs", 1),
+    )
+    validation = {f"validation_{name}": value for name, value in summary["validation"].items()}
+    notes = [f"by {settings.method}, {summary.get('loss', summary.get('learner'))}", *summary["notes"]]
+    return {"epochs": summary["epochs"], **validation, "dim": summary["dim"], "notes": notes}
 
 
 STAGE = Stage(
     name="train",
     folder="model",
-    sections=("run", "encoder"),
+    sections=("run", "encoder", "train"),
     needs=lambda settings: ("prepare",),
-    reads=lambda settings: StageReads(files=encoder_files(settings.encoder.path)),
+    reads=reads,
     work=train,
 )

@@ -34,10 +34,9 @@ def test_every_kind_is_in_the_table() -> None:
 
 
 def test_the_messages_are_in_the_code() -> None:
-    code = " ".join(
-        re.sub(r'"\n\s+f?"', "", path.read_text(encoding="utf-8"))
-        for path in (*(ROOT / "models" / "encoders").glob("keras_*.py"), *(ROOT / "topkin" / "encoding").glob("*.py"))
-    )
+    places = ("models/encoders/keras_*.py", "models/ops/archive.py", "topkin/encoding/*.py")
+    paths = [path for place in places for path in ROOT.glob(place)]
+    code = " ".join(re.sub(r'"\n\s+f?"', "", path.read_text(encoding="utf-8")) for path in paths)
     for said in (
         "must hold no code, got a Lambda layer",
         "must be of layers that Keras or topkin registers, got class",
@@ -45,6 +44,7 @@ def test_the_messages_are_in_the_code() -> None:
         "must give vectors, (rows, dim) of floats",
         "must take any number of rows",
         "needs a column, the table has no",
+        "must come back from its file with its weights",
         "must have the SHA-256 of its signature",
         "must take histories of",
     ):

@@ -148,3 +148,20 @@ def test_a_baselines_lists_are_never_cut_into_shards_and_hold_the_baseline_in_pl
     (near,) = plan(counts, more, worker, ["recommend"]).stages
     assert near.memory - stage.memory == 24 * 10**7 * 100  # a score, a number and their transpose of each neighbour
     assert wide.memory - stage.memory < 0.01 * 8 * 4000 * 10**7  # nothing of the items' vectors
+
+
+def test_what_rules_ask_of_items_and_users_is_part_of_the_plan() -> None:
+    def prepared(items: int, **rules: str) -> Any:
+        settings = settings_of(purchases={"path": "x", "rules": rules}, items={"path": "i"}, users={"path": "u"})
+        return plan(counts_of(1_000_000, items), settings, ROOMY).stage("prepare")
+
+    plain = prepared(10_000, a="price > 0")
+    item = prepared(10_000, a="price > 0 AND item.brand <> 'x'")
+    both = prepared(10_000, a="item.brand <> 'x'", b="user.land = 'DE'")
+    wide = prepared(10_000, a="item.brand <> 'x' AND item.dept <> 'y' AND Item.Dept <> 'z'")
+    more = prepared(20_000, a="item.brand <> 'x'")
+    for what in ("cpu_seconds", "seconds", "memory", "bytes_read"):
+        sizes = [getattr(cost, what) for cost in (plain, item, both)]
+        assert sizes == sorted(set(sizes)), what
+        assert getattr(more, what) - getattr(prepared(20_000), what) > getattr(item, what) - getattr(plain, what), what
+    assert item.memory < wide.memory < item.memory + 10_000 * 100

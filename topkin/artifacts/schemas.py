@@ -106,6 +106,15 @@ def similar_items(item: pa.DataType) -> pa.Schema:
     return schema(item_id=item, rank=INT32, neighbour_id=item, score=FLOAT)
 
 
+def matches(query: pa.DataType, item: pa.DataType) -> pa.Schema:
+    """One row per query: the known item that it is, null where none is near enough; and the nearest item anyway.
+
+    ``score`` is the cosine with the nearest, ``label`` that of ``item_id``.
+    """
+    found = {"item_id": item, "label": STRING, "nearest_id": item, "score": FLOAT}
+    return schema("item_id label nearest_id", query_id=query, **found)
+
+
 def similar_users(user: pa.DataType) -> pa.Schema:
     """Sorted by user_id, rank (from 1); the user itself is not among its neighbours."""
     return schema(user_id=user, rank=INT32, neighbour_id=user, score=FLOAT)

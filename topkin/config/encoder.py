@@ -53,14 +53,30 @@ class EncoderInputSettings(Section):
         return InputChoice(**{**dict(self), "size": size})
 
 
-class EncoderSettings(Section):
-    """A trained Keras model that `topkin embed` runs over the items, and with user_inputs over the users; the other
-    jobs do not read it."""
+class EncoderKeys(Section):
+    """What feeds a model, and how it runs."""
 
-    path: str = Field(description="A .keras file, or a folder that save_encoder wrote.")
     jit_compile: bool = Field(False, description="Compile the model by XLA.")
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = Field(
         "float32", description="What the layers compute in; a mixed one is faster on some GPUs, and less exact."
     )
     inputs: dict[str, EncoderInputSettings] = Field(default_factory=dict)
+
+
+class EncoderSettings(EncoderKeys):
+    """A trained Keras model that `topkin embed --encoder` runs over a table; a run over purchases does not read it.
+    With user_inputs it runs over the users too.
+    """
+
+    path: str = Field(description="A .keras file, or a folder that save_encoder wrote.")
     user_inputs: dict[str, EncoderInputSettings] = Field(default_factory=dict)
+
+
+class ItemsEncoderSettings(EncoderKeys):
+    """The encoder of the items: a trained Keras model, or with [train] what feeds the one that is trained."""
+
+    path: str | None = Field(
+        None,
+        description="A .keras file, or a folder that save_encoder wrote. With [train] it is what training starts from; "
+        "without it that makes a network for the kinds of the inputs.",
+    )

@@ -4,7 +4,8 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field, model_validator
 
-from topkin.config.encoder import EncoderSettings
+from topkin.config.encoder import ItemsEncoderSettings
+from topkin.config.items_train import ItemsTrainSettings
 from topkin.config.section import Count, Section, Sql
 from topkin.config.sections import EmbedSettings, IndexSettings, ItemsSettings, RejectLimits, RunSettings, Settings
 
@@ -69,12 +70,30 @@ class ItemsRunSettings(Section):
     items: CatalogueSettings
     queries: QueriesSettings | None = None
     prepare: RejectLimits = Field(default_factory=lambda: RejectLimits())
-    encoder: EncoderSettings
+    encoder: ItemsEncoderSettings = Field(default_factory=lambda: ItemsEncoderSettings())
+    train: ItemsTrainSettings | None = None
     embed: EmbedSettings = Field(default_factory=lambda: EmbedSettings())
     index: IndexSettings = Field(default_factory=lambda: IndexSettings())
     similar: NeighboursSettings = Field(default_factory=lambda: NeighboursSettings())
     evaluate: RetrievalSettings = Field(default_factory=lambda: RetrievalSettings())
     publish: ItemsPublishSettings = Field(default_factory=lambda: ItemsPublishSettings())
+
+    @model_validator(mode="after")
+    def _an_encoder(self) -> "ItemsRunSettings":
+        if self.encoder.path is None and self.train is None:
+            raise ValueError(
+                "items alone need an encoder: set encoder.path to a trained .keras file, or train.method to train one"
+            )
+        if self.train is None:
+            return self
+        if not self.encoder.inputs and self.encoder.path is None:
+            raise ValueError(
+                "[train] needs an input to learn from, [encoder.inputs] is empty: name one, as in "
+                'image = { column = "photo", kind = "image", size = [28, 28] }'
+            )
+        if self.train.method == "labels" and self.items.label is None:
+            raise ValueError('train.method = "labels" learns from labels: set items.label to their column')
+        return self
 
     @model_validator(mode="after")
     def _judged_by_labels(self) -> "ItemsRunSettings":

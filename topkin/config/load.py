@@ -31,6 +31,7 @@ PATHS = (
     ("queries", "path"),
     ("heldout", "path"),
     ("encoder", "path"),
+    ("train", "pairs", "path"),
     ("recommend", "allow"),
     ("recommend", "deny"),
 )
@@ -123,8 +124,10 @@ def _overridden(path: str | os.PathLike[str], sets: Sequence[str], env: Mapping[
 
 
 def _items_alone(source: _Source) -> bool:
-    """Whether a configuration is of items and an encoder, and of no purchases."""
-    return "purchases" not in source.values and {"items", "encoder"} <= set(source.values)
+    """Whether a configuration is of items and an encoder, trained or to be trained, and of no purchases."""
+    train = source.values.get("train")
+    encoder = "encoder" in source.values or (isinstance(train, dict) and "method" in train)
+    return "purchases" not in source.values and "items" in source.values and encoder
 
 
 def load_encoder_run(
@@ -254,12 +257,14 @@ def _absolute(path: str, folder: str) -> str:
 
 
 def _make_paths_absolute(values: dict[str, Any], folder: str) -> None:
-    for section, key in PATHS:
-        table = values.get(section, {} if section == "run" else None)
+    for *sections_of, key in PATHS:
+        table: Any = values
+        for section in sections_of:
+            table = table.get(section, {} if section == "run" else None) if isinstance(table, dict) else None
         if isinstance(table, dict):
             value = table.get(key)
-            if (section, key) == ("run", "output") and key not in table:
-                values.setdefault(section, table)
+            if (*sections_of, key) == ("run", "output") and key not in table:
+                values.setdefault("run", table)
                 value = keys()["run.output"].default
             if isinstance(value, str):
                 table[key] = _absolute(value, folder)
@@ -469,6 +474,8 @@ def _nearest_value(takes: str, came: object) -> str:
 def _unknown(loc: Loc, of: type[Section]) -> str:
     """What to say of a section or key that there is not."""
     names = [section.name for section in sections(of)]
+    if len(loc) == 1 and of is ItemsRunSettings and loc[0] in Settings.model_fields:
+        return f"[{loc[0]}] is for a run over purchases: add [purchases], or leave it out"
     if len(loc) == 1:
         if near := nearest(loc[0], names):
             return f"[{loc[0]}] is not a section; did you mean [{near}]?"

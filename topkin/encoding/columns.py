@@ -249,7 +249,7 @@ def _ages(times: pa.Array, lengths: np.ndarray) -> pa.Array:
     return pc.divide(pc.subtract(last, ticks).cast(pa.float64()), 86_400e6)
 
 
-_FILES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"RIFF")
+FILE_MARKS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"RIFF")
 """How files of images begin: bytes of the right number that begin otherwise are raw pixels."""
 
 
@@ -306,7 +306,7 @@ def _raw(column: pa.Array, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarra
         rows = np.zeros((len(column), size), np.uint8)
         rows[raw] = pixels
         pixels = rows
-    marks = (np.frombuffer(mark, np.uint8) for mark in _FILES if len(mark) <= size)
+    marks = (np.frombuffer(mark, np.uint8) for mark in FILE_MARKS if len(mark) <= size)
     return pixels, raw, raw & np.any([(pixels[:, : len(m)] == m).all(axis=1) for m in marks], axis=0)
 
 

@@ -90,6 +90,20 @@ def verdict(metrics: Mapping[str, Any]) -> str:
     )
 
 
+def training_lines(training: Mapping[str, Any]) -> list[str]:
+    """The content of training.json in sentences."""
+    notes = [note[:1].upper() + note[1:] for note in training["notes"]]
+    if "method" not in training:
+        return notes
+    by = training.get("loss") or training.get("learner")
+    scores = ", ".join(f"{name} {value:.4f}" for name, value in training["validation"].items())
+    return [
+        f"Trained by {training['method'].replace('_', ' ')} with {by}, {training['epochs']} epochs, the best of which "
+        f"was the {training['best_epoch']}.{f' On items kept out of it: {scores}.' if scores else ''}",
+        *notes,
+    ]
+
+
 def _scores(metrics: Mapping[str, Any]) -> list[tuple[str, float]]:
     """The metrics by their names for people."""
     found = metrics.get("retrieval") or {}

@@ -166,6 +166,43 @@ def test_an_encoder_that_is_there_is_replaced_when_asked_and_other_files_never(t
     (tmp_path / "b" / "notes.txt").write_text("mine")
     with pytest.raises(FileExistsError, match="it has 1 files"):
         save_encoder(net, str(tmp_path / "b"), overwrite=True)
+    for name in ("notes.txt", ".hidden", "items/0.parquet"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("mine")
+        with pytest.raises(FileExistsError, match="it has 3 files"):
+            save_encoder(net, str(folder), overwrite=True)
+        assert (folder / name).read_text() == "mine"
+        (folder / name).unlink()
+
+
+def test_a_model_whose_weights_or_arguments_are_not_kept_is_refused(tmp_path: Path) -> None:
+    @keras.saving.register_keras_serializable("topkin_tests")
+    class Loses(layers.Layer):
+        def build(self, shape: Any) -> None:
+            self.scale = self.add_weight((), "random_normal", name="scale")
+
+        def call(self, x: Any) -> Any:
+            return x * self.scale
+
+        def save_own_variables(self, store: Any) -> None:
+            return
+
+        def load_own_variables(self, store: Any) -> None:
+            return
+
+    @keras.saving.register_keras_serializable("topkin_tests")
+    class Wide(layers.Layer):
+        def __init__(self, width: int) -> None:
+            super().__init__()
+            self.width = width
+
+        def call(self, x: Any) -> Any:
+            return x[:, : self.width]
+
+    for layer, said in ((Loses(), "must come back from its file with its weights"), (Wide(2), "cannot be read by")):
+        with pytest.raises(InputError, match=said):
+            save_encoder(model(layer), str(tmp_path / "folder"))
+        assert not (tmp_path / "folder").exists()
 
 
 def test_a_replaced_model_is_refused_before_it_is_read(tmp_path: Path) -> None:

@@ -11,9 +11,9 @@ from topkin.interactions import Interactions  # noqa: E402
 from topkin.models.data.histories import ItemCounts  # noqa: E402
 from topkin.models.objective import hard_negatives  # noqa: E402
 from topkin.models.objective.losses import log_inclusion  # noqa: E402
+from topkin.models.ops import archive  # noqa: E402
 from topkin.models.training import fit  # noqa: E402
 from topkin.models.training.trainer import Trainer  # noqa: E402
-from topkin.models.two_tower import serialization  # noqa: E402
 from topkin.models.two_tower.encoder import encode_features  # noqa: E402
 
 N = 90
@@ -117,7 +117,7 @@ def test_an_item_is_a_candidate_as_often_as_the_losses_are_told(trainer, second)
 
 def test_a_seed_gives_the_same_file_also_where_training_was_killed(hardly, purchases, catalogue, tmp_path):
     context = hardly.changed(batch_size=64, validation_days=0.001, epochs=3)
-    whole = serialization.model_bytes(fit.fit(context, purchases, catalogue).encoder.model)
+    whole = archive.model_bytes(fit.fit(context, purchases, catalogue).encoder.model)
 
     def die(phase, epoch):
         if epoch["epoch"] == 2:
@@ -125,11 +125,9 @@ def test_a_seed_gives_the_same_file_also_where_training_was_killed(hardly, purch
 
     with pytest.raises(KeyboardInterrupt):
         fit.fit(context, purchases, catalogue, scratch=str(tmp_path), on_epoch=die)
-    assert (
-        serialization.model_bytes(fit.fit(context, purchases, catalogue, scratch=str(tmp_path)).encoder.model) == whole
-    )
+    assert archive.model_bytes(fit.fit(context, purchases, catalogue, scratch=str(tmp_path)).encoder.model) == whole
     none = fit.fit(context.changed(hard_negatives=0), purchases, catalogue).encoder
-    assert serialization.model_bytes(none.model) != whole
+    assert archive.model_bytes(none.model) != whole
 
 
 def test_without_them_every_epoch_draws_alike(hardly, purchases, catalogue):

@@ -110,7 +110,7 @@ def test_a_saved_model_answers_the_same(trained: SimilarityModel, tmp_path: Path
         np.testing.assert_array_equal(getattr(again.calibration, name), value)
     with pytest.raises(FileExistsError, match="overwrite=True"):
         again.save(folder)
-    with open(tmp_path / "model" / "encoder.keras", "ab") as file:
+    with open(tmp_path / "model" / "item.keras", "ab") as file:
         file.write(b"x")
     with pytest.raises(ArtifactError, match="changed"):
         SimilarityModel.load(folder)
@@ -121,6 +121,16 @@ def test_a_folder_of_another_is_never_replaced(trained: SimilarityModel, tmp_pat
     with pytest.raises(FileExistsError, match="1 files"):
         trained.save(str(tmp_path), overwrite=True)
     assert storage.files(str(tmp_path)) == ["letter.txt"]
+    folder = tmp_path / "model"
+    trained.save(str(folder))
+    for name in ("letter.txt", ".hidden", "index/letter.txt"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("mine")
+        with pytest.raises(FileExistsError, match="must be empty or new"):
+            trained.save(str(folder), overwrite=True)
+        assert (folder / name).read_text() == "mine"
+        (folder / name).unlink()
+    trained.save(str(folder), overwrite=True)
 
 
 @pytest.mark.parametrize("make", [int, str, lambda c: b"%d" % c])

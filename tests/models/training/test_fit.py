@@ -13,13 +13,13 @@ import keras  # noqa: E402
 from topkin.errors import ArtifactError, ConfigError, InputError  # noqa: E402
 from topkin.models.data.histories import count  # noqa: E402
 from topkin.models.objective.row_adam import RowAdam  # noqa: E402
+from topkin.models.ops import archive  # noqa: E402
 from topkin.models.training import fit, selection  # noqa: E402
 from topkin.models.training.block_kinds import BlockHyperparameters  # noqa: E402
 from topkin.models.training.checkpoint import Checkpoint  # noqa: E402
 from topkin.models.training.selection import best_epoch, run_epoch  # noqa: E402
 from topkin.models.training.trainer import Trainer  # noqa: E402
 from topkin.models.training.validation import sample  # noqa: E402
-from topkin.models.two_tower import serialization  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def uninterrupted(context, purchases, catalogue):
 
     device.set_up(deterministic=True)
     training = fit.fit(context, purchases, catalogue)
-    return serialization.model_bytes(training.encoder.model), training
+    return archive.model_bytes(training.encoder.model), training
 
 
 def comparable(training):
@@ -38,10 +38,10 @@ def comparable(training):
 
 def test_a_seed_gives_the_same_file_and_another_gives_another(context, purchases, catalogue, uninterrupted):
     training = fit.fit(context, purchases, catalogue)
-    assert serialization.model_bytes(training.encoder.model) == uninterrupted[0]
+    assert archive.model_bytes(training.encoder.model) == uninterrupted[0]
     assert comparable(training) == comparable(uninterrupted[1])
     other = fit.fit(replace(context.changed(epochs=1), seed=4), purchases, catalogue)
-    assert serialization.model_bytes(other.encoder.model) != uninterrupted[0]
+    assert archive.model_bytes(other.encoder.model) != uninterrupted[0]
 
 
 def test_a_selection_survives_json_and_is_all_that_a_refit_needs(context, purchases, catalogue, uninterrupted):
@@ -49,7 +49,7 @@ def test_a_selection_survives_json_and_is_all_that_a_refit_needs(context, purcha
     again = selection.Selection.from_json(json.loads(json.dumps(chosen.to_json())))
     assert again == chosen
     encoder = fit.refit(again, context, purchases, catalogue)
-    assert serialization.model_bytes(encoder.model) == uninterrupted[0]
+    assert archive.model_bytes(encoder.model) == uninterrupted[0]
 
 
 class Killed(BaseException):
@@ -76,7 +76,7 @@ def test_a_killed_training_goes_on_to_the_same_file(context, purchases, catalogu
         scratch=str(tmp_path),
         on_epoch=lambda phase, e: reported.append((phase, e["epoch"])),
     )
-    assert serialization.model_bytes(training.encoder.model) == uninterrupted[0]
+    assert archive.model_bytes(training.encoder.model) == uninterrupted[0]
     assert comparable(training) == comparable(uninterrupted[1])
     assert reported[:after] == seen
 

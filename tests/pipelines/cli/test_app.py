@@ -71,7 +71,19 @@ def commands_of_app() -> dict[str, Any]:
 
 
 def test_every_job_is_a_command() -> None:
-    wanted = {"demo", "init", "check", *stages.ORDER, "publish", "run", "show", "backtest", "tune", "benchmark"}
+    wanted = {
+        "demo",
+        "init",
+        "check",
+        *stages.ORDER,
+        "publish",
+        "run",
+        "match",
+        "show",
+        "backtest",
+        "tune",
+        "benchmark",
+    }
     assert set(commands_of_app()) == wanted
 
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from topkin.artifacts import ids
+from topkin.artifacts.partition import hash_ids
 from topkin.errors import ConfigError, InputError
 from topkin.ingest import readers
 from topkin.ingest.contract import InputSource, Inspection, column_findings
@@ -20,8 +21,8 @@ from topkin.ingest.readers import escape_invalid_utf8
 from topkin.ingest.sql import SIDES, nearest, side_column
 
 _LATEST = "latest"
-ID, FIELDS = "id", "fields"
-"""Columns of a look-up's table: the canonical id, and a struct of what is asked by the names in the rules."""
+HASH, ID, FIELDS = "hash", "id", "fields"
+"""Columns of a look-up's table: the canonical id and its hash, a struct of what is asked by the names in the rules."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +30,8 @@ class Lookup:
     """What rules ask of the items or the users.
 
     side: ``item`` or ``user``. columns: the name in a rule -> the file's, or one that ``normalise`` makes. read: the
-    columns to read. schema: of the look-up's table, sorted by id.
+    columns to read. schema: of the look-up's table, sorted by the ids' hashes: so an id is found in it by bisection,
+    and no worker builds an index of it.
     """
 
     side: str
@@ -44,16 +46,16 @@ class Lookup:
         return f"{self.side}_id"
 
     def merged(self, tables: Sequence[pa.Table]) -> pa.Table:
-        """Tables of it as one, sorted by id: of each id the row that counts, as in ``cleaning.one_of_each_id``."""
+        """Tables of it as one, sorted by hash: of each id the row that counts, as in ``cleaning.one_of_each_id``."""
         rows = pa.concat_tables(tables)
         order = "descending" if self.source.keep == "last" else "ascending"
-        by = [(ID, "ascending"), (_LATEST, "descending"), (FILE, order), (ROW, order)]
+        by = [(HASH, "ascending"), (ID, "ascending"), (_LATEST, "descending"), (FILE, order), (ROW, order)]
         rows = rows.take(pc.sort_indices(rows, by))
         again = np.zeros(len(rows), bool)
         if len(rows) > 1:
             sorted_ids = rows[ID].combine_chunks()
             again[1:] = np.asarray(pc.equal(sorted_ids[1:], sorted_ids[:-1]))
-        return rows.filter(pa.array(~again))
+        return rows.filter(pa.array(~again)).combine_chunks()
 
 
 def lookups_of(asking: Sequence[Inspection], inputs: Mapping[str, Inspection]) -> dict[str, Lookup]:
@@ -112,8 +114,8 @@ def _lookup(side: str, inspection: Inspection, asked: Sequence[tuple[str, str]])
     bound = source.rules.bound(pa.schema([schema.field(c) for c in read]))
     struct = pa.struct([pa.field(name, _plain(bound.field(column).type)) for name, column in columns.items()])
     id_type = ids.canonical_type(bound.field(id_column).type)
-    table = pa.schema({ID: id_type, FIELDS: struct, _LATEST: pa.float64(), FILE: pa.string(), ROW: pa.int64()})
-    return Lookup(side=side, source=source, columns=columns, read=read, schema=table)
+    table = {HASH: pa.uint64(), ID: id_type, FIELDS: struct, _LATEST: pa.float64(), FILE: pa.string(), ROW: pa.int64()}
+    return Lookup(side=side, source=source, columns=columns, read=read, schema=pa.schema(table))
 
 
 def _plain(t: pa.DataType) -> pa.DataType:
@@ -150,16 +152,44 @@ def lookup_rows(raw: pa.Table, lookup: Lookup, only: pa.ChunkedArray | None = No
         FIELDS: pa.StructArray.from_arrays(fields, fields=list(struct)),
         **position,
     }
-    return lookup.merged([pa.table(values, schema=lookup.schema).filter(pa.array(kept))])
+    found = pa.table(values, schema=lookup.schema.remove(0)).filter(pa.array(kept))
+    found = found.add_column(0, lookup.schema.field(0), pa.array(hash_ids(found[ID])))
+    return lookup.merged([found])
+
+
+def joinable(table: pa.Table) -> pa.Table:
+    """Of a look-up's merged table what :func:`joined` needs, in one piece."""
+    return table.select([HASH, ID, FIELDS]).combine_chunks()
 
 
 def joined(rows: pa.Table, keys: Mapping[str, pa.ChunkedArray | pa.Array], tables: Mapping[str, pa.Table]) -> pa.Table:
-    """The rows with a struct column for each look-up, by the canonical ids of theirs in ``keys``."""
+    """The rows with a struct column for each look-up, by the canonical ids of theirs in ``keys``, none of them null."""
     for side, table in tables.items():
-        at = pc.index_in(keys[f"{side}_id"], value_set=table[ID].combine_chunks())
-        at = at.combine_chunks() if isinstance(at, pa.ChunkedArray) else at
-        rows = rows.append_column(side_column(side), table[FIELDS].combine_chunks().take(at))
+        rows = rows.append_column(side_column(side), _whole(table[FIELDS]).take(_places(keys[f"{side}_id"], table)))
     return rows
+
+
+def _places(keys: pa.ChunkedArray | pa.Array, table: pa.Table) -> pa.Array:
+    """The row of each id in a look-up's table, (n,) int64; null where it has none."""
+    hashes, known = np.asarray(_whole(table[HASH])), _whole(table[ID])
+    wanted = hash_ids(keys)
+    order = np.argsort(wanted)
+    at, found = np.empty(len(wanted), np.int64), np.full(len(wanted), -1)
+    at[order] = np.searchsorted(hashes, wanted[order])
+    left = np.arange(len(wanted))
+    while len(left):  # again only where several ids have one hash
+        left = left[at[left] < len(hashes)]
+        left = left[hashes[at[left]] == wanted[left]]
+        same = np.asarray(pc.equal(known.take(pa.array(at[left])), keys.take(pa.array(left)))).astype(bool)
+        found[left[same]] = at[left[same]]
+        left = left[~same]
+        at[left] += 1
+    return pa.array(found, mask=found < 0)
+
+
+def _whole(column: pa.ChunkedArray) -> pa.Array:
+    """A column as one array: itself where it is one."""
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
 def _has_column(inspections: Sequence[Inspection], name: str) -> bool:

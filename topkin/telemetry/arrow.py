@@ -1,4 +1,4 @@
-"""What commands do before pyarrow is first asked for an array."""
+"""What is done before pyarrow is first asked for an array, so that it starts soon."""
 
 import sys
 from collections.abc import Sequence

@@ -1,21 +1,12 @@
 """Augmenters: each equals a loop over pixels, keeps shape, dtype and range, and repeats from its generator."""
 
 import copy
-import importlib.util
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-_PATH = Path(__file__).resolve().parents[2] / "examples" / "augment.py"
-_SPEC = importlib.util.spec_from_file_location("examples_augment", _PATH)
-assert _SPEC is not None
-assert _SPEC.loader is not None
-augmenters = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(augmenters)
-Affine, Chain, Contrast = augmenters.Affine, augmenters.Chain, augmenters.Contrast
-Erase, Flip, Shift, sampled = augmenters.Erase, augmenters.Flip, augmenters.Shift, augmenters.sampled
+from topkin.models.metric_training.augment import Affine, Chain, Contrast, Erase, Flip, Shift, sampled
 
 EVERY = [
     Shift(2),

@@ -5,7 +5,7 @@ import sys
 
 SCRIPT = """
 import sys
-from topkin.pipelines.cli.start import arrow_without_pandas
+from topkin.telemetry.arrow import arrow_without_pandas
 arrow_without_pandas()
 import pyarrow as pa
 import topkin.ingest.inference.look, topkin.pipelines.cli.check

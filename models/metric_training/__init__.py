@@ -1,0 +1,1 @@
+"""Training an encoder of items by metric learning, from prepared tables: labels, pairs, or nothing but the items."""

@@ -1,0 +1,297 @@
+"""A run over items alone, from Parquet to the published index, by the command line."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from topkin.artifacts import runs, storage
+from topkin.artifacts.embeddings import read_encoded
+from topkin.linalg.cosine import unit_rows
+from topkin.pipelines.cli.app import main
+from topkin.pipelines.engine.registry import ORDERS
+
+SIDE, DIM = 6, 5
+WEIGHTS = np.random.default_rng(0).standard_normal((SIDE * SIDE, DIM)).astype(np.float32)
+AS_OF = ["--as-of", "2026-01-01"]
+
+
+def images(seed: int, n: int) -> tuple[np.ndarray, list[str]]:
+    """(n, SIDE, SIDE) uint8 pictures of four kinds, and their labels."""
+    rng = np.random.default_rng(seed)
+    kinds = np.random.default_rng(1).integers(0, 200, (4, SIDE, SIDE))
+    which = rng.integers(0, 4, n)
+    noise = rng.integers(0, 55, (n, SIDE, SIDE))
+    return (kinds[which] + noise).astype(np.uint8), [f"kind {w}" for w in which]
+
+
+def table(name: str, seed: int, n: int) -> pa.Table:
+    pixels, labels = images(seed, n)
+    photos = pa.array([p.tobytes() for p in pixels], pa.binary(SIDE * SIDE))
+    ids = [f"{name}{i:03d}" for i in range(n)]
+    titles = [f"a {label} of {name}" for label in labels]
+    return pa.table({"sku": ids, "photo": photos, "class": labels, "name": titles})
+
+
+CONFIG = """
+[run]
+parts = 3
+[items]
+path = "items.parquet"
+item_id = "sku"
+title = "name"
+label = "class"
+[queries]
+path = "queries.parquet"
+[encoder]
+path = "flat.keras"
+[encoder.inputs]
+image = { column = "photo", kind = "image" }
+[index]
+sample = 20
+[similar]
+items = 4
+[evaluate]
+k = [1, 5]
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The configuration, the items (one listed twice, one without an image), the queries and a linear model."""
+    monkeypatch.chdir(tmp_path)
+    given = keras.Input((SIDE, SIDE, 1), name="image")
+    dense = keras.layers.Dense(DIM, use_bias=False)
+    model = keras.Model(given, dense(keras.layers.Flatten()(given)))
+    dense.set_weights([WEIGHTS])
+    model.save("flat.keras")
+    items = table("item", 2, 60)
+    again = items.slice(7, 1)
+    blind = items.slice(9, 1).set_column(0, "sku", [["blind"]]).set_column(1, "photo", pa.nulls(1, pa.binary(36)))
+    pq.write_table(pa.concat_tables([items, again, blind]), "items.parquet", row_group_size=25)
+    pq.write_table(table("query", 3, 20), "queries.parquet")
+    (tmp_path / "topkin.toml").write_text(CONFIG)
+    return tmp_path
+
+
+def expected(name: str, seed: int, n: int) -> tuple[list[str], np.ndarray, list[str]]:
+    """Ids, unit vectors and labels, by hand."""
+    pixels, labels = images(seed, n)
+    return (
+        [f"{name}{i:03d}" for i in range(n)],
+        unit_rows(pixels.reshape(n, -1).astype(np.float32) @ WEIGHTS),
+        labels,
+    )
+
+
+def published(folder: Path) -> runs.Run:
+    run = runs.published(str(folder / "topkin-out"))
+    assert run is not None
+    return run
+
+
+def test_the_whole_run_gives_what_brute_force_gives(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", *AS_OF]) == 0
+    told = capsys.readouterr().err
+    assert "item listed twice" in told
+    assert "items: 1 without a vector, for image is missing" in told
+    run = published(folder)
+    assert set(run.folders) == set(ORDERS["items"])
+    statistics = storage.read_json(storage.join(run.folder("prepare"), "statistics.json"))
+    assert (statistics["items"], statistics["queries"], statistics["labels"]) == (61, 20, 4)
+    assert statistics["sources"]["items"]["rejected"] == {"item listed twice": 1}
+
+    ids, vectors, labels = expected("item", 2, 60)
+    encoder = storage.read_json(storage.join(run.folder("embed"), "vectors.json"))["encoder"]
+    encoded = read_encoded(run.folder("embed"), encoder)
+    got = dict(zip(encoded.ids.to_pylist(), unit_rows(encoded.vectors), strict=True))
+    assert sorted(got) == ids
+    np.testing.assert_allclose([got[i] for i in ids], vectors, atol=1e-5)
+
+    near = pq.read_table(Path(run.folder("similar"), "similar_items")).to_pylist()
+    cosines = vectors @ vectors.T
+    np.fill_diagonal(cosines, -2)
+    for place, own in enumerate(ids):
+        rows = [row for row in near if row["item_id"] == own]
+        assert [row["rank"] for row in rows] == [1, 2, 3, 4]
+        np.testing.assert_allclose([row["score"] for row in rows], np.sort(cosines[place])[::-1][:4], atol=1e-5)
+
+    _, asked, theirs = expected("query", 3, 20)
+    nearest = (asked @ vectors.T).argmax(axis=1)
+    right = np.mean([labels[n] == label for n, label in zip(nearest, theirs, strict=True)])
+    metrics = storage.read_json(storage.join(run.folder("evaluate"), "metrics.json"))
+    assert metrics["retrieval"]["recall_any@1"] == pytest.approx(right)
+    assert metrics["judged_by"] == "queries"
+    page = Path(run.folder("evaluate"), "report.html").read_text()
+    assert page.count("data:image/png;base64,") >= 20
+    assert f"Recall@1 {right:.4f}" in page
+
+    assert main(["run", *AS_OF]) == 0
+    assert capsys.readouterr().err.count("as before") == len(ORDERS["items"])
+
+
+def test_an_item_is_shown_with_its_neighbours(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", *AS_OF, "--set", "similar.items=2"]) == 0
+    capsys.readouterr()
+    assert main(["show", "item007", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)["item"]
+    _, vectors, labels = expected("item", 2, 60)
+    assert shown["item"]["label"] == labels[7]
+    best = np.argsort(-np.delete(vectors @ vectors[7], 7))[:2]
+    others = [i for i in range(60) if i != 7]
+    assert [n["item"]["item_id"] for n in shown["neighbours"]] == [f"item{others[b]:03d}" for b in best]
+    assert main(["show", "item007"]) == 0
+    out = capsys.readouterr().out
+    assert "sold" not in out
+    assert f"label {labels[7]}" in out
+    assert main(["show", "nobody"]) == 2
+    assert "there is no user or item 'nobody'" in capsys.readouterr().err
+
+
+def matches(folder: Path) -> dict[str, dict[str, Any]]:
+    return {row["query_id"]: row for row in pq.read_table(folder / "topkin-matches" / "matches").to_pylist()}
+
+
+def test_rows_are_matched_with_the_item_that_they_are(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", *AS_OF]) == 0
+    known = table("item", 2, 60).slice(10, 3)
+    strange = known.slice(0, 1).set_column(0, "sku", [["strange"]])
+    strange = strange.set_column(1, "photo", pa.array([bytes(35) + b"\xff"], pa.binary(36)))
+    broken = known.slice(0, 1).set_column(0, "sku", [["broken"]]).set_column(1, "photo", pa.nulls(1, pa.binary(36)))
+    pq.write_table(pa.concat_tables([known, strange, broken]), "new.parquet")
+    capsys.readouterr()
+    assert main(["match", "new.parquet", "--threshold", "0.999"]) == 0
+    out = capsys.readouterr().out
+    assert "3 of 4 are a known item" in out
+    assert "1  photo is missing" in out
+    rows = matches(folder)
+    for own in ("item010", "item011", "item012"):
+        assert (rows[own]["item_id"], rows[own]["nearest_id"]) == (own, own)
+        assert rows[own]["score"] == pytest.approx(1, abs=1e-5)
+    _, vectors, _ = expected("item", 2, 60)
+    corner = unit_rows(255 * WEIGHTS[35:36])
+    assert rows["strange"]["item_id"] is rows["strange"]["label"] is None
+    assert rows["strange"]["nearest_id"] == f"item{int((corner @ vectors.T).argmax()):03d}"
+    assert rows["strange"]["score"] == pytest.approx(float((corner @ vectors.T).max()), abs=1e-5)
+    assert main(["match", "new.parquet", "--threshold", "0.5"]) == 2
+    assert "--force makes them again" in capsys.readouterr().err
+    assert main(["match", "new.parquet", "--force", "--threshold", "-1", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["matched"] == 4
+
+
+def test_parts_and_processes_change_no_neighbour(folder: Path) -> None:
+    tables = []
+    for parts, beam in (("1", []), ("5", ["--", "--direct_running_mode=multi_processing", "--direct_num_workers=2"])):
+        assert main(["run", *AS_OF, "--set", f"run.parts={parts}", *beam]) == 0
+        rows = pq.read_table(Path(published(folder).folder("similar"), "similar_items"))
+        tables.append(rows.sort_by([("item_id", "ascending"), ("rank", "ascending")]))
+    assert tables[0]["neighbour_id"].equals(tables[1]["neighbour_id"])
+    np.testing.assert_allclose(tables[0]["score"], tables[1]["score"], atol=1e-6)
+
+
+def test_without_labels_nothing_is_judged_and_titles_are_shown(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = CONFIG.replace('label = "class"\n', "").replace('[queries]\npath = "queries.parquet"\n', "")
+    (folder / "topkin.toml").write_text(config)
+    assert main(["run", *AS_OF]) == 0
+    assert "not judged: items have no label; items.label names its column" in capsys.readouterr().err
+    page = Path(published(folder).folder("evaluate"), "report.html").read_text()
+    assert "Not judged" in page
+    assert "Half of them were found rightly" not in page
+    assert main(["match", "queries.parquet"]) == 2
+    assert "a match needs a least cosine, the run has none: items have no label" in capsys.readouterr().err
+
+
+def test_items_alone_are_judged_among_each_other(folder: Path) -> None:
+    (folder / "topkin.toml").write_text(CONFIG.replace('[queries]\npath = "queries.parquet"\n', ""))
+    assert main(["run", *AS_OF]) == 0
+    _, vectors, labels = expected("item", 2, 60)
+    cosines = vectors @ vectors.T
+    np.fill_diagonal(cosines, -2)
+    right = np.mean([labels[n] == own for n, own in zip(cosines.argmax(axis=1), labels, strict=True)])
+    metrics = storage.read_json(storage.join(published(folder).folder("evaluate"), "metrics.json"))
+    assert metrics["retrieval"]["recall_any@1"] == pytest.approx(right)
+    assert metrics["judged_by"] == "items"
+
+
+def test_the_gate_keeps_the_published_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", *AS_OF]) == 0
+    before = published(folder)
+    gates = ["publish.min_recall=1.0", "publish.min_embedded=1.0", "publish.min_items=1000", "similar.items=3"]
+    assert main(["run", *AS_OF, *(word for gate in gates for word in ("--set", gate))]) == 4
+    said = capsys.readouterr().err
+    assert "60 items are in the index, fewer than publish.min_items = 1,000" in said
+    assert "the encoder took 60 of 61 items, less than publish.min_embedded = 1" in said
+    assert published(folder) == before
+
+
+TRAINED = CONFIG.replace('[encoder]\npath = "flat.keras"\n', '[train]\nmethod = "labels"\nepochs = 1\n').replace(
+    'kind = "image" }', 'kind = "image", size = [6, 6] }'
+)
+
+
+def test_an_encoder_is_trained_by_one_section_and_then_kept(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "topkin.toml").write_text(TRAINED)
+    assert main(["run", *AS_OF]) == 0
+    assert "by labels, am_softmax" in capsys.readouterr().err
+    run = published(folder)
+    page = Path(run.folder("evaluate"), "report.html").read_text()
+    assert "Trained by labels with am_softmax, 1 epochs" in page
+    encoder = Path(run.folder("train"), "encoder")
+    assert {file.name for file in encoder.iterdir()} == {"item.keras", "signature.json"}
+    assert main(["embed", "--encoder", str(encoder), "--items", "queries.parquet", "--id", "sku", "--json"]) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert again["embedded"] == 20  # its signature names the column of the user's own table
+    (folder / "topkin.toml").write_text(
+        CONFIG.replace("flat.keras", str(encoder))
+        .replace("[encoder.inputs]", "[encoder.inputs] # as saved")
+        .replace('image = { column = "photo", kind = "image" }', "")
+    )
+    assert main(["run", *AS_OF]) == 0
+    signature = storage.read_json(storage.join(published(folder).folder("train"), "encoder", "signature.json"))
+    assert signature["encoder"] == again["encoder"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said", "code"),
+    [
+        (["run", "--dry-run"], "--dry-run plans runs over purchases, this one is over items alone", 2),
+        (["run", "--set", "encoder.path="], "items alone need an encoder: set encoder.path to a trained .keras", 2),
+        (
+            ["run", "--set", "train.method=labels", "--set", "items.label=", "--set", "queries="],
+            "set items.label to",
+            2,
+        ),
+        (["recommend", *AS_OF], "a run over items alone has the stages prepare, train, embed, index, similar", 2),
+        (["backtest"], "is of items alone, without [purchases]", 2),
+        (["run", *AS_OF, "--set", "items.label="], "queries are judged by the items' label: set items.label", 2),
+        (["run", *AS_OF, "--set", "items.lable=class"], "did you mean items.label", 2),
+        (["run", *AS_OF, "--set", "recommend.k=5"], "[recommend] is for a run over purchases: add [purchases], or", 2),
+        (["run", *AS_OF, "--set", "encoder.path=none.keras"], "none.keras is not there: save the model by", 3),
+        (["check", "--set", "encoder.inputs.image.column=foto"], "the table has no 'foto', did you mean 'photo'", 3),
+        (["check", "--set", "encoder.inputs.imag.column=photo"], "the model has no input 'imag'", 3),
+        (["check", "--set", "items.label=clas"], "has no column 'clas' (items.label)", 3),
+        (["run", *AS_OF, "--set", "items.rules.none=false"], "got 100.0 % of 62: none 62; look at items.rules", 3),
+        (["match", "queries.parquet"], "has no finished run to show", 1),
+    ],
+)
+def test_wrong_use_is_answered_with_the_cure(
+    folder: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str, code: int
+) -> None:
+    assert main(arguments) == code
+    shown = capsys.readouterr().err
+    assert said in shown
+    assert "Traceback" not in shown
+    assert "not a failure that topkin knows" not in shown
+
+
+def test_a_run_over_purchases_matches_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "topkin.toml").write_text('[purchases]\npath = "p.parquet"\n')
+    assert main(["match", "queries.parquet"]) == 2
+    assert "must be of items alone, it has [purchases]" in capsys.readouterr().err
