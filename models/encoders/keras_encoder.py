@@ -1,6 +1,6 @@
 """Any trained Keras model run over Arrow tables, in batches of one shape, on the GPU where there is one."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property, partial
 from typing import NamedTuple
 
@@ -104,7 +104,7 @@ class KerasEncoder:
         self._widths = max((i.buckets for i in self.inputs), key=len, default=()) or (1,)
         self._saved, self._settings = saved, (jit_compile, precision)
         self._model = saved.model
-        self._call = tf.function(self._vectors, jit_compile=jit_compile, autograph=False)
+        self._compiled: dict[object, Callable[..., tf.Tensor]] = {}
 
     @classmethod
     def load(cls, folder: str, *, side: str = "items", **settings: object) -> "KerasEncoder":
@@ -115,7 +115,8 @@ class KerasEncoder:
         saved = read_model(folder, side)
         if saved.signature is None:
             raise ConfigError(f"{folder} must be the folder of an encoder, with the columns that feed it, got a file")
-        unfed = [i.name for i in saved.inputs if i.name not in {known.name for known in saved.signature.inputs}]
+        fed = {known.name for known in saved.signature.side(side)}
+        unfed = [i.name for i in saved.inputs if i.name not in fed]
         if unfed:
             raise ConfigError(
                 f"{folder} must say what feeds each input of its model, it does not for {', '.join(unfed)}: "
@@ -131,6 +132,13 @@ class KerasEncoder:
         return KerasEncoder(
             other, self.signature, batch_size=self.batch_size, jit_compile=compiled, precision=precision
         )
+
+    def _call(self, feeds: dict[str, tf.Tensor]) -> tf.Tensor:
+        """The model, compiled once for each shape of a batch."""
+        shapes = tuple(tuple(x.shape) for x in feeds.values())
+        if shapes not in self._compiled:
+            self._compiled[shapes] = tf.function(self._vectors, jit_compile=self._settings[0], autograph=False)
+        return self._compiled[shapes](feeds)
 
     def _vectors(self, feeds: dict[str, tf.Tensor]) -> tf.Tensor:
         cast = {
