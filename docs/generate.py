@@ -123,6 +123,7 @@ TABLES: Sequence[tuple[str, pa.Schema, str]] = (
     ("embeddings/items", schemas.item_embeddings(ID, DIM), schemas.item_embeddings.__doc__ or ""),
     ("embeddings/users", schemas.user_embeddings(ID, DIM), schemas.user_embeddings.__doc__ or ""),
     ("topkin-vectors/items", schemas.encoded_items(ID, DIM), schemas.encoded_items.__doc__ or ""),
+    ("topkin-vectors/users", schemas.encoded_users(ID, DIM), schemas.encoded_users.__doc__ or ""),
     (
         "recommendations/recommendations/date=YYYY-MM-DD",
         schemas.recommendations(ID, ID),
@@ -136,6 +137,7 @@ TABLES: Sequence[tuple[str, pa.Schema, str]] = (
 )
 TABLE_MEANINGS = {
     ("topkin-vectors/items", "vector"): "what the model gives; see [](encoders.md)",
+    ("topkin-vectors/users", "vector"): "likewise, of the model of users",
     ("prepared/rejects", "source"): "`purchases`, `items` or `users`",
     ("prepared/catalogue.parquet", "vector"): "the item's own vector; only where `items.vector` is set",
 }
