@@ -176,6 +176,8 @@ def prepare(job: Job[Settings]) -> dict[str, Any]:
     if overlap := statistics.get("leaks"):
         refuse_overlap(overlap["late_rows"], overlap["early_rows"], job.as_of)
     notes = [*undated.notes(job.settings, "prepare"), *(join["line"] for join in statistics["joins"])]
+    if job.settings.users is not None and job.settings.users.features:
+        notes.append("users.features are kept in prepared/histories; no block of the encoder reads them yet")
     return {**statistics, "notes": notes}
 
 

@@ -25,7 +25,7 @@ def cost(load: Workload) -> StageCost:
     shuffled = 13.0 * min(c.known, SHUFFLED) + load.share * c.known * (c.id_bytes + 60)
     rank, kept = train.advanced.svd_rank, train.svd_dim + train.next_item_dim
     closed = 12.0 * (rank + 32) + 8.0 * kept if train.svd_dim else 0.0
-    trained = 32.0 * (train.dim if train.epochs else 0)  # with two moments and a gradient
+    trained = 32.0 * (train.dim + load.settings.feature_dim if train.epochs else 0)  # with two moments and a gradient
     own = 8 * load.own_vectors  # as read, of each validation cut, in the step, and in float64 for the ridge map
     return load.cost(
         "train",

@@ -1,4 +1,4 @@
-"""What the item tower reads of the catalogue: id row, title words, category and price as integers, its own vector.
+"""What the item tower reads of the catalogue: id row, title words, category, price, features, its own vector.
 
 Row 0 of every table stands for "nothing known", so that a column that is null, or absent from the shop,
 adds nothing to a vector.
@@ -16,6 +16,7 @@ from topkin.artifacts.embeddings import vectors_of
 from topkin.errors import ArtifactError
 from topkin.interactions import encode_ids
 from topkin.linalg.cosine import unit_rows
+from topkin.models.data.feature_rows import FeatureRows
 
 PRICE_STEPS = 64  # half octaves: prices from 2^-8 to 2^24 differ, those beyond share the last step
 _LOWEST = -16
@@ -27,7 +28,8 @@ class ItemFeatures:
 
     id_rows: (m,) int32 rows of the id table. words: (m, title_words) int32 rows of the word table, padded
     with 0. categories: (m,) int32. prices: (m,) int32. In each, 0 means none. vectors: (m, p) float32, what items
-    bring of their own: unit rows, zeros for none; p is 0 where the shop has no such column.
+    bring of their own: unit rows, zeros for none; p is 0 where the shop has no such column. values, shares: (m, w)
+    int32 and float32, rows of the table of features and what each counts, see :class:`FeatureRows`.
     """
 
     id_rows: np.ndarray
@@ -35,26 +37,30 @@ class ItemFeatures:
     categories: np.ndarray
     prices: np.ndarray
     vectors: np.ndarray
+    values: np.ndarray
+    shares: np.ndarray
 
     def __len__(self) -> int:
         return len(self.id_rows)
 
     def padded(self, rows: slice, size: int) -> dict[str, np.ndarray]:
         """Some rows as the item tower's input, filled up with empty rows to ``size``."""
-        arrays = {
-            "id_rows": self.id_rows[rows],
-            "words": self.words[rows],
-            "categories": self.categories[rows],
-            "prices": self.prices[rows],
-        }
-        if self.vectors.shape[1]:
-            arrays["vectors"] = self.vectors[rows]
-        return {k: np.pad(a, ((0, size - len(a)), *[(0, 0)] * (a.ndim - 1))) for k, a in arrays.items()}
+        arrays = {"id_rows": self.id_rows, **self.content}
+        return {k: np.pad(a[rows], ((0, size - len(a[rows])), *[(0, 0)] * (a.ndim - 1))) for k, a in arrays.items()}
+
+    @property
+    def content(self) -> dict[str, np.ndarray]:
+        """What the item tower reads beside ``id_rows``, by name."""
+        arrays = {"words": self.words, "categories": self.categories, "prices": self.prices}
+        if self.values.shape[1]:
+            arrays |= {"values": self.values, "shares": self.shares}
+        return {**arrays, "vectors": self.vectors} if self.vectors.shape[1] else arrays
 
     @property
     def has_content(self) -> np.ndarray:
-        """Which items have a word, a category or a vector, (m,) bool; a price alone tells too little."""
-        return (self.words > 0).any(axis=1) | (self.categories > 0) | self.vectors.any(axis=1)
+        """Which items have a word, a category, a feature or a vector, (m,) bool; a price alone tells too little."""
+        labelled = (self.words > 0).any(axis=1) | (self.categories > 0) | (self.values > 0).any(axis=1)
+        return np.asarray(labelled | self.vectors.any(axis=1))
 
 
 def hash_words(words: list[str], buckets: int) -> np.ndarray:
@@ -114,19 +120,24 @@ def item_features(
     word_buckets: int,
     title_words: int,
     vector_dim: int = 0,
+    rows: FeatureRows | None = None,
 ) -> ItemFeatures:
     """Features of the rows of a table of ``schemas.catalogue``.
 
     ids: the items that have a row of their own in the id table, in its order from row 1. vector_dim: how many numbers
-    the encoder reads of a vector, 0 for none. Raises ArtifactError where the catalogue's have another number.
+    the encoder reads of a vector, 0 for none. rows: how it reads features. Raises ArtifactError where the catalogue's
+    vectors have another number, and where it lacks a feature.
     """
     category_rows = pc.fill_null(pc.index_in(_column(catalogue, "category"), pa.array(categories, pa.string())), -1)
+    values, shares = (rows or FeatureRows()).read(catalogue)
     return ItemFeatures(
         id_rows=encode_ids(_column(catalogue, "item_id"), ids) + np.int32(1),
         words=word_rows(_column(catalogue, "title"), buckets=word_buckets, width=title_words),
         categories=np.asarray(category_rows).astype(np.int32) + np.int32(1),
         prices=price_rows(_column(catalogue, "price").to_numpy(zero_copy_only=False).astype(np.float64)),
         vectors=_own_vectors(catalogue, vector_dim),
+        values=values,
+        shares=shares,
     )
 
 

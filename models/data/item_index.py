@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from topkin.models.data.feature_rows import FeatureRows
 from topkin.models.data.histories import ItemCounts, PreparedHistories, count
 from topkin.models.data.item_features import ItemFeatures, item_features, vector_dim
 
@@ -14,7 +15,7 @@ class ItemIndex:
     """The items of a catalogue as they were before a cut.
 
     counts: of the purchases. categories: the catalogue's, sorted. ids: the items with a row of their own.
-    features: of every row of the catalogue. word_buckets, title_words: how titles are read.
+    features: of every row of the catalogue. word_buckets, title_words: how titles are read; rows: how features are.
     """
 
     counts: ItemCounts
@@ -23,6 +24,7 @@ class ItemIndex:
     features: ItemFeatures
     word_buckets: int
     title_words: int
+    rows: FeatureRows
 
     @classmethod
     def of(
@@ -41,7 +43,7 @@ class ItemIndex:
         """
         counts = count(purchases, recent_days)
         names = catalogue["category"].drop_null().unique().to_pylist()
-        categories = tuple(sorted(str(c) for c in names))
+        categories, rows = tuple(sorted(str(c) for c in names)), FeatureRows.of(catalogue)
 
         def features(ids: pa.Array) -> ItemFeatures:
             return item_features(
@@ -51,9 +53,10 @@ class ItemIndex:
                 word_buckets=word_buckets,
                 title_words=title_words,
                 vector_dim=vector_dim(catalogue),
+                rows=rows,
             )
 
         ids = catalogue["item_id"].combine_chunks()
         enough = np.where(features(ids.slice(0, 0)).has_content, max(min_sales, 1), 1)
         ids = ids.filter(pa.array(counts.events >= enough))
-        return cls(counts, categories, ids, features(ids), word_buckets, title_words)
+        return cls(counts, categories, ids, features(ids), word_buckets, title_words, rows)

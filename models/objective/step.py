@@ -1,5 +1,7 @@
 """The training step, compiled once: a batch of questions in, one update of the rows that it touches out."""
 
+from collections.abc import Sequence
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -10,7 +12,7 @@ from topkin.models.objective.losses import sampled_softmax
 from topkin.models.objective.offsets import LogitOffset
 from topkin.models.objective.row_adam import RowAdam
 from topkin.models.objective.smoothing import Smoothing
-from topkin.models.two_tower.towers import RowTable, TwoTower, unit
+from topkin.models.two_tower.towers import Projection, RowTable, TwoTower, unit
 
 
 class Step:
@@ -34,27 +36,23 @@ class Step:
         base: LogitOffset | None = None,
     ) -> None:
         self.model, self.train, self.smoothed = model, train, smoothed
-        self.content = bool(
-            (features.words > 0).any()
-            or (features.categories > 0).any()
-            or (features.prices > 0).any()
-            or features.vectors.any()
-        )
-        read = {"words": features.words, "categories": features.categories, "prices": features.prices}
-        if model.vector_dim:
-            read["vectors"] = features.vectors
-        self.features = {k: tf.constant(v) for k, v in read.items()} if self.content else {}
-        self.log_q = tf.Variable(log_q, trainable=False)
+        self.content = any(values.any() for values in features.content.values())
+        self.features = {k: tf.constant(v) for k, v in features.content.items()} if self.content else {}
         parts = (base.in_vectors, base.out_vectors, base.covariance) if base is not None else ()
         self.base = tuple(tf.constant(part) for part in parts)
+        self.log_q = tf.Variable(log_q, trainable=False)
         self.free = model.id_out
         if smoothed:
             self.free = RowTable(model.items, model.dim, seed=model.id_out.seed, name="free_out")
             self.free.build()
         tables = [t for t in model.tables if self.content or t is model.id_in or t is model.id_out]
-        self.trained = [(self.free if t is model.id_out else t).table for t in tables]
-        once = [self.free.table.path, model.id_in.table.path]  # a batch names an item once; row 0 has no gradient
-        self.optimizer = RowAdam(train.learning_rate, distinct=once)
+        once = [self.free, model.id_in]  # a batch names an item once; row 0 has no gradient
+        self._train([self.free if t is model.id_out else t for t in tables], once)
+
+    def _train(self, tables: Sequence[RowTable | Projection], once: Sequence[RowTable]) -> None:
+        """Make what updates some tables; ``once`` are those of which a batch names a row once."""
+        self.trained = [t.table for t in tables]
+        self.optimizer = RowAdam(self.train.learning_rate, distinct=[t.table.path for t in once])
         self.optimizer.build(self.trained)
         self.traces = 0
         self._compiled = tf.function(self._step, input_signature=[self.signature])
@@ -99,12 +97,12 @@ class Step:
 
     def _users(self, batch: dict[str, tf.Tensor], pooled: tf.Tensor) -> tf.Tensor:
         questions = batch["question"][-1] + 1
-        return unit(_mixed(batch["history"], batch["history_weights"], pooled, questions))
+        return unit(mixed(batch["history"], batch["history_weights"], pooled, questions))
 
     def _out(self, batch: dict[str, tf.Tensor]) -> tf.Tensor:
         rows = batch["candidates_rows"]
         if self.smoothed:
-            ids = _mixed(batch["mix"], batch["mix_shares"], self.free(batch["mixed_rows"]), tf.size(rows))
+            ids = mixed(batch["mix"], batch["mix_shares"], self.free(batch["mixed_rows"]), tf.size(rows))
         else:
             ids = self.free(rows)
         return ids + self.model.content(self._read(batch["candidates"]), "out") if self.content else ids
@@ -113,33 +111,37 @@ class Step:
         return {name: tf.gather(values, items) for name, values in self.features.items()}
 
     def _losses(self, users: tf.Tensor, items: tf.Tensor, batch: dict[str, tf.Tensor]) -> tf.Tensor:
-        shape = tf.stack([tf.shape(users)[0], tf.shape(items)[0]])
-        bought = tf.scatter_nd(batch["bought"], tf.ones(tf.shape(batch["bought"])[0], tf.bool), shape)
         log_q = tf.gather(self.log_q, batch["candidates"])
-        base = self._offset_logits(batch, shape[0]) if self.base else None
+        base = self._offset_logits(batch, tf.shape(users)[0]) if self.base else None
         return sampled_softmax(
             users,
             items,
             batch["question"],
             batch["target"],
-            tf.logical_not(bought),
+            self._negative(users, items, batch),
             log_q,
             temperature=self.train.advanced.temperature,
             logq=self.train.advanced.logq,
             base=base,
         )
 
+    def _negative(self, users: tf.Tensor, items: tf.Tensor, batch: dict[str, tf.Tensor]) -> tf.Tensor:
+        """The candidates that each question's user did not buy, (q, c) bool."""
+        shape = tf.stack([tf.shape(users)[0], tf.shape(items)[0]])
+        bought = tf.scatter_nd(batch["bought"], tf.ones(tf.shape(batch["bought"])[0], tf.bool), shape)
+        return tf.logical_not(bought)
+
     def _offset_logits(self, batch: dict[str, tf.Tensor], questions: tf.Tensor) -> tf.Tensor:
         """The base's scores of the candidates in each question's standard deviations, times their share."""
         in_vectors, out_vectors, covariance = self.base
         once = tf.ones(tf.shape(batch["history"])[0])
-        users = _mixed(batch["history"], once, tf.gather(in_vectors, batch["pooled"]), questions)
+        users = mixed(batch["history"], once, tf.gather(in_vectors, batch["pooled"]), questions)
         variance = tf.reduce_sum(tf.matmul(users, covariance) * users, axis=1, keepdims=True)
         users = users * (self.train.advanced.svd_share * tf.math.rsqrt(tf.maximum(variance, 1e-30)))
         return tf.matmul(users, tf.gather(out_vectors, batch["candidates"]), transpose_b=True)
 
 
-def _mixed(entries: tf.Tensor, shares: tf.Tensor, rows: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
+def mixed(entries: tf.Tensor, shares: tf.Tensor, rows: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
     """The sums of some rows, (count, dim): entries (n, 2) are sum and row, ``shares`` their weights."""
     shape = tf.cast(tf.stack([count, tf.shape(rows)[0]]), tf.int64)
     return tf.sparse.sparse_dense_matmul(tf.SparseTensor(tf.cast(entries, tf.int64), shares, shape), rows)

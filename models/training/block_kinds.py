@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 from topkin.config.sections import TrainSettings
-from topkin.encoding.blocks import NEXT_ITEM, RECENCY, SVD, TRAINED
+from topkin.encoding.blocks import FEATURES, NEXT_ITEM, RECENCY, SVD, TRAINED
 from topkin.models.data.histories import PreparedHistories
 from topkin.models.data.item_index import ItemIndex
 from topkin.models.objective.offsets import LogitOffset
 from topkin.models.training.context import TrainingContext
+from topkin.models.training.feature_trainer import FeatureTrainer
 from topkin.models.training.trainer import Trainer
 from topkin.models.two_tower.encoder import Sides
 from topkin.models.two_tower.svd_block import Decomposition, next_item_tower, svd_tower
@@ -49,10 +50,12 @@ class BlockKind:
     Attributes:
         name: of the block, in files and messages.
         candidate_lifts: powers of recency by which the block's best items become candidates of validation.
+        level: whether the last coordinate of its towers is the same for all users, before any rotation.
     """
 
     name: ClassVar[str]
     candidate_lifts: ClassVar[tuple[float, ...]] = (0.0,)
+    level: ClassVar[bool] = False
 
     def wanted(self, train: TrainSettings) -> bool:
         """Whether the settings ask for this block."""
@@ -168,6 +171,36 @@ class TrainedBlock(BlockKind):
         return Trainer(context, purchases, phase, index, base[0] if base else None)
 
 
+class FeaturesBlock(TrainedBlock):
+    """What items of such features are bought with, and how well each sells: ``topkin.models.training.feature_trainer``.
+
+    It is learned by itself, for it knows no item but by its content and its rate of sales.
+    """
+
+    name = FEATURES
+    beside: ClassVar[tuple[str, ...]] = ()
+    level = True
+
+    def wanted(self, train: TrainSettings) -> bool:
+        """See :class:`BlockKind`"""
+        return train.epochs > 0 and bool(train.feature_dim)
+
+    def inverse_popularity(self, train: TrainSettings) -> float:
+        """See :class:`BlockKind`"""
+        return 0.0
+
+    def trainer(
+        self,
+        context: TrainingContext,
+        purchases: PreparedHistories,
+        phase: str,
+        index: ItemIndex,
+        sides: Mapping[str, Sides],
+    ) -> Trainer:
+        """See :class:`TrainedBlock`"""
+        return FeatureTrainer.of(context, purchases, phase, index)
+
+
 class RecencyBlock(BlockKind):
     """What sells now, the same for every user: ``topkin.models.two_tower.recency_prior``."""
 
@@ -186,7 +219,7 @@ class RecencyBlock(BlockKind):
         return [("weight", WEIGHTS)]
 
 
-KINDS: tuple[BlockKind, ...] = (SvdBlock(), NextItemBlock(), TrainedBlock(), RecencyBlock())
+KINDS: tuple[BlockKind, ...] = (SvdBlock(), NextItemBlock(), TrainedBlock(), FeaturesBlock(), RecencyBlock())
 """Every kind, in the order of a vector's coordinates."""
 COMPUTED = tuple(kind for kind in KINDS if isinstance(kind, ComputedBlock))
 LEARNED = tuple(kind for kind in KINDS if isinstance(kind, TrainedBlock))

@@ -33,6 +33,8 @@ class TrainingContext:
     def of(cls, settings: Settings, **changes: Any) -> "TrainingContext":
         """The context that settings ask for, with other values of some keys of ``[train]``."""
         train = settings.train.changed(**changes)
+        if train.feature_dim is None:
+            train = train.changed(feature_dim=settings.feature_dim)
         context = cls(train=train, seed=settings.run.seed, recent_days=settings.prepare.recent_days)
         return context if settings.timed else context.positional()
 

@@ -13,7 +13,7 @@ from topkin.artifacts.ids import vocabulary_hash
 from topkin.encoding.blocks import RECENCY, Block, rotation
 from topkin.models.data.histories import PreparedHistories
 from topkin.models.data.item_index import ItemIndex
-from topkin.models.training.block_kinds import LEARNED, BlockHyperparameters, inverse_popularities
+from topkin.models.training.block_kinds import KINDS, LEARNED, BlockHyperparameters, inverse_popularities
 from topkin.models.training.checkpoint import Checkpoint, restore
 from topkin.models.training.context import TrainingContext
 from topkin.models.training.repurchase import choose_repurchase_weights
@@ -170,13 +170,14 @@ def finished(
     sold = counts.events > 0
     prior = (by_sales if by_sales_first else fitted)(counts.recent, counts.events)
     lift = recency_lift(counts.recent, counts.events)
-    exponents = inverse_popularities(context.train)
+    exponents, levelled = inverse_popularities(context.train), {kind.name for kind in KINDS if kind.level}
     blocks, sides = [], []
     for name, tower in towers.items():
         setting = settings[name]
         lengths = (lift**setting.recency_lift).astype(np.float32)[:, None]
         out, _ = encode_features(tower, index.features, BATCH)
-        tower.rotate(rotation((out * lengths)[sold])[0])
+        turned, _ = rotation((out * lengths)[sold])
+        tower.rotate(turned)
         sides.append(encode_features(tower, index.features, BATCH))
         spread = (sides[-1][0] * lengths)[sold].var(axis=0, dtype=np.float64)
         blocks.append(
@@ -185,6 +186,7 @@ def finished(
                 dim=tower.dim,
                 inverse_popularity=exponents[name],
                 spread=tuple(spread.tolist()),
+                level=tuple(turned[-1].tolist()) if name in levelled else (),
                 **asdict(setting),
             )
         )
@@ -198,6 +200,7 @@ def finished(
         "recency": prior.to_json(),
         "reach": max(float(np.linalg.norm(out.astype(np.float64), axis=1).max(initial=0)), 1e-9),
         "categories": list(index.categories),
+        "features": index.rows.to_json(),
         "vocabulary": vocabulary_hash(index.ids),
     }
     model = Towers(list(towers.values()), meaning=meaning, name="encoder")

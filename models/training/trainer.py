@@ -39,7 +39,7 @@ class Trainer:
 
     def __post_init__(self) -> None:
         self.train, index = self.context.train, self.index
-        train, advanced = self.train, self.train.advanced
+        train = self.train
         self.counts, self.features = index.counts, index.features
         if self.counts.examples == 0:
             raise InputError(
@@ -47,23 +47,34 @@ class Trainer:
                 f"{' less train.validation_days' if self.phase == 'validation' else ''}, got none: "
                 "set recommend.model = 'popularity', or train.epochs = 0"
             )
-        self.model = TwoTower(
-            items=len(index.ids),
-            dim=train.dim,
-            word_buckets=advanced.word_buckets,
-            title_words=advanced.title_words,
-            categories=len(index.categories),
-            vector_dim=index.features.vectors.shape[1],
-            seed=self.context.seed,
-            name=self.name,
-        )
+        self.model = self._tower()
         self.model.build()
         even = min(max(self.counts.examples // STEPS, SMALLEST), LARGEST)
         self.batch_size = min(train.batch_size or even, self.counts.examples)
         self.smoothing = self._smoothing()
-        base = self.base if advanced.svd_share else None
+        self.step = self._step()
+
+    def _tower(self) -> TwoTower:
+        return self._tower_of(dim=self.train.dim)
+
+    def _tower_of(self, **sizes: Any) -> TwoTower:
+        index, advanced = self.index, self.train.advanced
+        return TwoTower(
+            items=len(index.ids),
+            word_buckets=advanced.word_buckets,
+            title_words=advanced.title_words,
+            categories=len(index.categories),
+            vector_dim=index.features.vectors.shape[1],
+            values=index.rows.size,
+            seed=self.context.seed,
+            name=self.name,
+            **sizes,
+        )
+
+    def _step(self) -> Step:
+        base = self.base if self.train.advanced.svd_share else None
         smoothed = self.smoothing is not None
-        self.step = Step(self.model, self.features, train, self._log_q(), smoothed=smoothed, base=base)
+        return Step(self.model, self.features, self.train, self._log_q(), smoothed=smoothed, base=base)
 
     def _smoothing(self) -> Smoothing | None:
         advanced = self.train.advanced

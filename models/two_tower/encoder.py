@@ -9,6 +9,7 @@ import pyarrow as pa
 from topkin.encoding.blocks import Block, dim_of, equally_long, user_vectors
 from topkin.interactions import Interactions
 from topkin.linalg.cosine import unit_rows
+from topkin.models.data.feature_rows import FeatureRows
 from topkin.models.data.item_features import ItemFeatures, item_features
 from topkin.models.two_tower.recency_prior import RecencyPrior, recency_lift, sales
 from topkin.models.two_tower.towers import Towers, TwoTower
@@ -65,7 +66,7 @@ class Encoder:
 
     @property
     def meaning(self) -> dict[str, Any]:
-        """Blocks, prior, reach, categories, vocabulary, which decide a result beside the weights."""
+        """Blocks, prior, reach, categories, features, vocabulary, which decide a result beside the weights."""
         return dict(self.model.meaning)
 
     def features(self, catalogue: pa.Table) -> ItemFeatures:
@@ -78,6 +79,7 @@ class Encoder:
             word_buckets=tower.word_buckets,
             title_words=tower.title_words,
             vector_dim=max(tower.vector_dim for tower in self.model.towers),
+            rows=FeatureRows.from_json(self.meaning.get("features", ())),
         )
 
     def encode_items(self, catalogue: pa.Table, *, batch_size: int = 4096) -> Sides:

@@ -61,8 +61,16 @@ def decomposition(train: TrainSettings, purchases: PreparedHistories, index: Ite
     spectrum = decompose(lambda: map(weights, parts()), len(purchases.item_ids), settings)
     content = None
     if features.has_content.any():
-        sizes = advanced.word_buckets, len(index.categories), PRICE_STEPS
-        content = Content(features.words, features.categories, features.prices, sizes, features.vectors)
+        sizes = advanced.word_buckets, len(index.categories), PRICE_STEPS, index.rows.size
+        content = Content(
+            features.words,
+            features.categories,
+            features.prices,
+            sizes,
+            features.vectors,
+            features.values,
+            features.shares,
+        )
     return Decomposition(train, index, parts, spectrum, content)
 
 
@@ -100,7 +108,7 @@ def next_item_tower(source: Decomposition) -> TwoTower:
 def _own(vectors: np.ndarray) -> ContentTables:
     """Vectors, (n_items, d), as id rows alone."""
     none = np.zeros((1, vectors.shape[1]), np.float32)
-    return ContentTables(none, none, none, none[:0], np.pad(vectors, ((1, 0), (0, 0))))
+    return ContentTables(none, none, none, none, none[:0], np.pad(vectors, ((1, 0), (0, 0))))
 
 
 def _towers(source: Decomposition, name: str, out: ContentTables, pooled: ContentTables) -> TwoTower:
@@ -116,6 +124,7 @@ def _towers(source: Decomposition, name: str, out: ContentTables, pooled: Conten
         unit_out=False,
         with_content=with_content,
         vector_dim=index.features.vectors.shape[1] if with_content else 0,
+        values=index.rows.size if with_content else 0,
         name=name,
     )
     tower.build()
@@ -124,7 +133,9 @@ def _towers(source: Decomposition, name: str, out: ContentTables, pooled: Conten
         filled = np.zeros((len(index.ids) + 1, tower.dim), np.float32)
         filled[rows[rows > 0]] = tables.ids[1:][rows > 0]
         ids.table.assign(filled)
-        content = [tables.words, tables.categories, tables.prices, *([tables.vectors] if tower.vector_dim else [])]
+        content = [tables.words, tables.categories, tables.prices]
+        content += [tables.values] if tower.values else []
+        content += [tables.vectors] if tower.vector_dim else []
         for table, values in zip(rest, content if with_content else (), strict=True):
             table.table.assign(values)
     return tower

@@ -95,9 +95,10 @@ class TwoTower(keras.Model):
     """One block's weights: called on item features it gives out-vectors and in-vectors.
 
     A vector is the sum of what is known of the item: its id row, the mean of its words, its category, its
-    price, and a linear map of the vector that it brings, of ``vector_dim`` numbers. Out-vectors are scored, in-vectors
-    are pooled by :class:`HistoryPooling`. ``unit_out``: out-vectors are unit rows, as in training; without it their
-    lengths count. ``with_content``: whether there are tables beside the ids'.
+    price, its features (``values`` rows), and a linear map of the vector that it brings, of ``vector_dim`` numbers.
+    Out-vectors are scored, in-vectors are pooled by :class:`HistoryPooling`. ``unit_out``: out-vectors are unit rows,
+    as in training; without it their lengths count. ``with_content``: whether there are tables beside the ids'.
+    ``content_scale``: deviation of these as they begin.
     """
 
     def __init__(
@@ -112,10 +113,12 @@ class TwoTower(keras.Model):
         unit_out: bool = True,
         with_content: bool = True,
         vector_dim: int = 0,
+        values: int = 0,
+        content_scale: float = 0.01,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.vector_dim = vector_dim if with_content else 0
+        self.vector_dim, self.values = (vector_dim, values) if with_content else (0, 0)
         self.items, self.dim, self.word_buckets, self.title_words = items, dim, word_buckets, title_words
         self.categories, self.seed, self.unit_out, self.with_content = categories, seed, unit_out, with_content
         self.id_out = RowTable(items, dim, seed=seed + 1, name="id_out")
@@ -123,12 +126,12 @@ class TwoTower(keras.Model):
         outs: list[RowTable | Projection] = [self.id_out]
         ins: list[RowTable | Projection] = [self.id_in]
         if with_content:
-            for number, (name, rows) in enumerate(
-                (("words", word_buckets), ("category", categories), ("price", PRICE_STEPS))
-            ):
-                first = seed + 3 + 2 * number
-                outs.append(RowTable(rows, dim, scale=0.01, seed=first, name=f"{name}_out"))
-                ins.append(RowTable(rows, dim, scale=0.01, seed=first + 1, name=f"{name}_in"))
+            content = [("words", word_buckets, 3), ("category", categories, 5), ("price", PRICE_STEPS, 7)]
+            content += [("values", values, 11)] if self.values else []
+            for name, rows, more in content:
+                first = seed + more
+                outs.append(RowTable(rows, dim, scale=content_scale, seed=first, name=f"{name}_out"))
+                ins.append(RowTable(rows, dim, scale=content_scale, seed=first + 1, name=f"{name}_in"))
         if self.vector_dim:
             outs.append(Projection(vector_dim, dim, seed=seed + 9, name="vector_out"))
             ins.append(Projection(vector_dim, dim, seed=seed + 10, name="vector_in"))
@@ -146,7 +149,7 @@ class TwoTower(keras.Model):
 
     @property
     def tables(self) -> list[RowTable | Projection]:
-        """All tables, out and in by turns: ids, words, categories, prices, what own vectors are multiplied by."""
+        """All tables, out and in by turns: ids, words, categories, prices, features, what vectors are multiplied by."""
         return [table for pair in zip(self.outs, self.ins, strict=True) for table in pair]
 
     def call(self, features: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
@@ -162,13 +165,15 @@ class TwoTower(keras.Model):
         return sides[0], sides[1]
 
     def content(self, features: dict[str, tf.Tensor], side: str) -> tf.Tensor:
-        """What words, category, price and own vectors say of items, (m, dim); side: ``out`` or ``in``."""
-        _, texts, categories, prices, *projections = self.outs if side == "out" else self.ins
+        """What words, category, price, features and own vectors say of items, (m, dim); side: ``out`` or ``in``."""
+        _, texts, categories, prices, *more = self.outs if side == "out" else self.ins
         words = features["words"]
         count = ops.maximum(ops.sum(ops.cast(words > 0, "float32"), axis=1, keepdims=True), 1.0)
         total = ops.sum(texts(words), axis=1) / count
         total = total + categories(features["categories"]) + prices(features["prices"])
-        return total + projections[0](features["vectors"]) if projections else total
+        if self.values:
+            total = total + ops.sum(more[0](features["values"]) * ops.expand_dims(features["shares"], -1), axis=1)
+        return total + more[-1](features["vectors"]) if self.vector_dim else total
 
     def infer(self, features: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         """:meth:`sums`, compiled once for each shape of features."""
@@ -194,6 +199,7 @@ class TwoTower(keras.Model):
             "unit_out": self.unit_out,
             "with_content": self.with_content,
             "vector_dim": self.vector_dim,
+            "values": self.values,
         }
 
     @classmethod

@@ -9,18 +9,24 @@ from hypothesis import strategies as st
 
 from topkin.baselines.registry import BASELINES
 from topkin.config.encoder import EncoderInputSettings
+from topkin.config.features import FeatureSettings
 from topkin.config.reference import as_toml, bare_or_quoted, keys, nearest, sections
 from topkin.config.sections import Baseline, Settings, TrainAdvancedSettings
 
 
 def test_every_key_of_the_schema_is_there_with_a_description() -> None:
     kinds = {"train.advanced": TrainAdvancedSettings, "encoder.inputs.NAME": EncoderInputSettings}
+    kinds |= dict.fromkeys(("items.features.NAME", "users.features.NAME"), FeatureSettings)
     for name, field in Settings.model_fields.items():
         kinds[name] = next(t for t in getattr(field.annotation, "__args__", (field.annotation,)) if t is not type(None))
     assert {section.name for section in sections()} == set(kinds)
     for section in sections():
         assert section.description
-        assert {k.name for k in section.keys} == set(kinds[section.name].model_fields) - {"advanced", "inputs"}
+        assert {k.name for k in section.keys} == set(kinds[section.name].model_fields) - {
+            "advanced",
+            "inputs",
+            "features",
+        }
     assert all(k.description.endswith(".") and k.takes for k in keys().values())
 
 
@@ -53,7 +59,9 @@ def test_required_keys_and_sections_are_known() -> None:
     assert [k for k, key in keys().items() if key.required] == [
         "purchases.path",
         "items.path",
+        "items.features.NAME.column",
         "users.path",
+        "users.features.NAME.column",
         "heldout.path",
         "encoder.path",
     ]

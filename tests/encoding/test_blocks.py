@@ -1,5 +1,7 @@
 """Pooling and weighing by blocks against a loop; the reduction to cosine changes no order."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -153,6 +155,17 @@ def test_tastes_do_not_know_what_sells_nor_how_long_a_vector_is():
     assert a @ b == pytest.approx((one[0] @ one[1] + 0.4 * other[0] @ other[1]) / 1.4)
 
 
+def test_a_level_that_all_users_share_makes_no_two_items_alike():
+    rng = np.random.default_rng(3)
+    turned, _ = np.linalg.qr(rng.normal(size=(3, 3)))
+    block = replace(Block.unscaled("features", 3, 0.0, None), level=tuple(turned[-1]))
+    vectors = rng.normal(size=(5, 3))
+    popular = (vectors + np.array([0, 0, 4])) @ turned
+    wanted = unit_rows(vectors[:, :2]) @ unit_rows(vectors[:, :2]).T
+    found = preference_embeddings(popular.astype(np.float32), [block])
+    np.testing.assert_allclose(found @ found.T, wanted, atol=1e-5)
+
+
 def test_a_block_survives_json():
-    for block in BLOCKS:
+    for block in [*BLOCKS, replace(BLOCKS[0], level=(0.6, 0.8))]:
         assert Block.from_json(block.to_json()) == block

@@ -174,3 +174,26 @@ def test_what_does_not_belong_together_is_refused():
         content_tables(known, np.zeros((80, 2), np.float32), np.ones(80), ridge=0)
     with pytest.raises(ValueError, match="one beyond them"):
         Content(known.words, known.categories, known.prices + np.int32(9), known.sizes).matrix()
+
+
+def test_features_are_columns_of_the_map_with_their_shares():
+    known, rng = content(), np.random.default_rng(4)
+    values = rng.integers(0, 8, (80, 3)).astype(np.int32)
+    shares = np.where(values > 0, rng.random((80, 3)), 0).astype(np.float32)
+    both = replace(known, sizes=(*known.sizes, 7), values=values, shares=shares)
+    wanted = np.zeros((80, 8))
+    for item in range(80):
+        for row, share in zip(values[item], shares[item], strict=True):
+            wanted[item, row] += share
+    np.testing.assert_allclose(both.matrix().toarray(), np.hstack([known.matrix().toarray(), wanted[:, 1:]]), atol=1e-6)
+    vectors = rng.standard_normal((80, 5)).astype(np.float32)
+    tables = content_tables(both, vectors, rng.integers(0, 4, 80).astype(float))
+    sums = np.einsum("jw,jwd->jd", shares, tables.values[values])
+    rows = np.concatenate([t[1:] for t in (tables.words, tables.categories, tables.prices, tables.values)])
+    np.testing.assert_allclose(both.predict(rows), added_up(tables, known, range(80)) + sums, atol=1e-5)
+
+
+def test_an_item_is_known_by_its_features_alone():
+    nothing = np.zeros(2, np.int32)
+    known = Content(nothing[:, None], nothing, nothing, (1, 1, 1, 2), None, np.array([[1], [0]]), np.ones((2, 1)))
+    assert known.present.tolist() == [True, False]

@@ -8,6 +8,7 @@ import pyarrow as pa
 
 TIME = pa.timestamp("us")
 INT32, INT64, FLOAT, STRING = pa.int32(), pa.int64(), pa.float32(), pa.string()
+LABELS = pa.list_(STRING)
 
 
 def schema(nullable: str = "", **columns: pa.DataType) -> pa.Schema:
@@ -22,26 +23,32 @@ def events(user: pa.DataType, item: pa.DataType) -> pa.Schema:
     )
 
 
-def histories(user: pa.DataType, item: pa.DataType) -> pa.Schema:
+def histories(user: pa.DataType, item: pa.DataType, features: pa.StructType | None = None) -> pa.Schema:
     """One row per user, sorted by user_id; the lists run in time order, then item_id, repeats kept.
 
-    ``weights`` are quantities. A user of the users' table without purchases has empty lists.
+    ``weights`` are quantities. A user of the users' table without purchases has empty lists. Where there are
+    ``users.features`` there is a last column ``features``, as of the catalogue.
     """
     lists = {"items": pa.list_(item), "times": pa.list_(TIME), "weights": pa.list_(FLOAT)}
-    return schema("segment", user_id=user, **lists, segment=STRING)
+    more = {} if features is None else {"features": features}
+    return schema("segment features", user_id=user, **lists, segment=STRING, **more)
 
 
-def catalogue(item: pa.DataType, vector_dim: int | None = None) -> pa.Schema:
+def catalogue(item: pa.DataType, vector_dim: int | None = None, features: pa.StructType | None = None) -> pa.Schema:
     """One row per item, sorted by item_id: its row number is the item's number everywhere else.
 
     Counts are of events before the as-of date; items never sold then have 0 and null times.
     ``recent`` counts events of the last ``prepare.recent_days``. Where ``items.vector`` is set there is a last column
-    ``vector``, the item's own; zeros where it has none.
+    ``vector``, the item's own; zeros where it has none. Where there are ``items.features`` there is one more column
+    ``features`` with a field for each: a number, a label or a list of labels (a text is the list of its words); null
+    where the item has none.
     """
     content = {"title": STRING, "category": STRING, "price": FLOAT, "available": pa.bool_()}
     sales = {"events": INT64, "users": INT64, "recent": INT64, "first_sale": TIME, "last_sale": TIME}
     vectors = {} if vector_dim is None else {"vector": vector(vector_dim)}
-    return schema("title category price first_sale last_sale", item_id=item, **content, **sales, **vectors)
+    more = {} if features is None else {"features": features}
+    nullable = "title category price first_sale last_sale features"
+    return schema(nullable, item_id=item, **content, **sales, **vectors, **more)
 
 
 def vector(dim: int) -> pa.DataType:
@@ -50,7 +57,7 @@ def vector(dim: int) -> pa.DataType:
 
 
 CATALOGUE_COLUMNS = catalogue(STRING).names
-"""The catalogue's columns but for the items' own vectors, which are large."""
+"""The catalogue's columns but for what only the encoder reads: the items' own vectors, and features."""
 
 REJECTS = schema(source=STRING, file=STRING, row=INT64, reason=STRING, record=STRING)
 """Rejected rows: purchases, items, users or heldout; the row from 0 within its file; the columns read, as JSON."""

@@ -19,6 +19,15 @@ class CatalogueSettings(ItemsSettings):
         "judged by; strings, integers or booleans.",
     )
 
+    @model_validator(mode="after")
+    def _fed_by_inputs(self) -> "CatalogueSettings":
+        if self.features:
+            raise ValueError(
+                f"items.features are what runs over purchases learn from, got {', '.join(self.features)}: an encoder's "
+                "columns are encoder.inputs"
+            )
+        return self
+
 
 class QueriesSettings(Section):
     """Rows that are looked up among the items and judged by their label: of the same columns as the items, never in

@@ -473,7 +473,7 @@ def _nearest_value(takes: str, came: object) -> str:
 
 def _unknown(loc: Loc, of: type[Section]) -> str:
     """What to say of a section or key that there is not."""
-    names = [section.name for section in sections(of)]
+    names = [section.name for section in sections(of) if not section.name.endswith(f".{NAME}")]
     if len(loc) == 1 and of is ItemsRunSettings and loc[0] in Settings.model_fields:
         return f"[{loc[0]}] is for a run over purchases: add [purchases], or leave it out"
     if len(loc) == 1:

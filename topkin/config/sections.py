@@ -11,8 +11,12 @@ from pydantic import Field, model_validator
 from topkin.baselines.registry import BASELINES
 from topkin.config import undated
 from topkin.config.encoder import EncoderSettings
+from topkin.config.features import FeatureSettings
 from topkin.config.purchases import HeldoutSettings, PurchasesSettings
 from topkin.config.section import Count, Section, Sql
+
+FEATURE_DIM = 32
+"""Coordinates of the features block where the settings leave them open and items have features."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Days = Annotated[float, Field(gt=0, le=36_500)]  # a calendar ends: dates this far from any as-of date exist
@@ -69,6 +73,7 @@ class ItemsSettings(Section):
     )
     normalise: dict[str, Sql] = Field(default_factory=dict, description="As for purchases.")
     rules: dict[str, Sql] = Field(default_factory=dict, description="As for purchases.")
+    features: dict[str, FeatureSettings] = Field(default_factory=dict)
 
 
 class UsersSettings(Section):
@@ -89,6 +94,7 @@ class UsersSettings(Section):
     )
     normalise: dict[str, Sql] = Field(default_factory=dict, description="As for purchases.")
     rules: dict[str, Sql] = Field(default_factory=dict, description="As for purchases.")
+    features: dict[str, FeatureSettings] = Field(default_factory=dict)
 
 
 class RejectLimits(Section):
@@ -220,6 +226,11 @@ class TrainSettings(Section):
         32, description="Coordinates of the block of what users with such a history took up next, lately; 0 for none."
     )
     dim: Annotated[int, Field(ge=2)] = Field(128, description="Coordinates of the trained block.")
+    feature_dim: Annotated[int, Field(ge=0)] | None = Field(
+        None,
+        description="Coordinates of the block that is trained on what items are, their features, titles, categories "
+        "and prices, and on how well they sell; 0 for none. Without it 32 where there are items.features.",
+    )
     epochs: Annotated[int, Field(ge=0)] = Field(
         8, description="Most passes over the purchases; 0 for no trained block."
     )
@@ -419,6 +430,13 @@ class Settings(Section):
     def timed(self) -> bool:
         """Whether the purchases have times; else they have an order."""
         return self.purchases.timed
+
+    @property
+    def feature_dim(self) -> int:
+        """``train.feature_dim``, and what stands for it where it is open."""
+        if self.train.feature_dim is not None:
+            return self.train.feature_dim
+        return FEATURE_DIM if self.items is not None and self.items.features else 0
 
     @model_validator(mode="after")
     def _without_times(self) -> "Settings":

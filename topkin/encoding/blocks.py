@@ -26,18 +26,20 @@ import scipy.sparse as sp
 from topkin.interactions import Interactions, history_weights
 from topkin.linalg.cosine import unit_rows
 
-SVD, NEXT_ITEM, TRAINED, RECENCY = "svd", "next_item", "trained", "recency"
+SVD, NEXT_ITEM, TRAINED, FEATURES, RECENCY = "svd", "next_item", "trained", "features", "recency"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Block:
     """A run of coordinates.
 
-    name: ``svd``, ``next_item``, ``trained``, or ``recency``, which tells what sells now and makes no two items alike.
+    name: ``svd``, ``next_item``, ``trained``, ``features``, or ``recency``, which tells what sells now and makes no two
+    items alike.
     dim: how many coordinates. weight: of its z-scores beside the other blocks'. inverse_popularity, half_life_days:
     how a history is weighed. recency_lift: the power of an item's recent share of sales in its out-vector's length.
     spread: (dim,) variances of the out-coordinates over the items sold, whose covariances are zero (see
-    :func:`rotation`).
+    :func:`rotation`). level: (dim,) the direction, of length 1, in which all users are alike, which tells how well
+    items sell and not who likes them; empty where there is none.
     """
 
     name: str
@@ -47,10 +49,11 @@ class Block:
     half_life_days: float | None
     recency_lift: float = 0.0
     spread: tuple[float, ...]
+    level: tuple[float, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The fields by name."""
-        return {**asdict(self), "spread": list(self.spread)}
+        return {**asdict(self), "spread": list(self.spread), "level": list(self.level)}
 
     @property
     def personal(self) -> bool:
@@ -72,7 +75,7 @@ class Block:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
         """From :meth:`to_json`."""
-        return cls(**{**value, "spread": tuple(value["spread"])})
+        return cls(**{**value, "spread": tuple(value["spread"]), "level": tuple(value.get("level", ()))})
 
 
 def spans(blocks: Sequence[Block]) -> list[slice]:
@@ -179,8 +182,18 @@ def preference_embeddings(vectors: np.ndarray, blocks: Sequence[Block]) -> np.nd
     Each block counts by its direction and weight alone: neither popularity nor recency makes two items alike.
     """
     parts = [
-        unit_rows(vectors[:, span]) * np.float32(np.sqrt(block.weight))
+        unit_rows(_without_level(vectors[:, span], block)) * np.float32(np.sqrt(block.weight))
         for block, span in zip(blocks, spans(blocks), strict=True)
         if block.personal
     ]
     return unit_rows(np.concatenate(parts, axis=1)) if parts else np.zeros((len(vectors), 0), np.float32)
+
+
+def _without_level(part: np.ndarray, block: Block) -> np.ndarray:
+    """A block's part of vectors but for what is alike for all users, (n, d) float32."""
+    if not block.level:
+        return part
+    level = np.asarray(block.level, np.float64)
+    # Not a BLAS product: a row's sum must not depend on the row's place in the batch.
+    along = np.einsum("nd,d->n", part, level, dtype=np.float64)
+    return (part - along[:, None] * level).astype(np.float32)

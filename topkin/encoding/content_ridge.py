@@ -1,8 +1,8 @@
 """From an item's content to its vector: a ridge map learned from the items with sales, as rows of tables.
 
 A new item's vector is the sum of the rows of what is known of it: the mean of its words' rows, its category's, its
-price step's; and, where items bring vectors of their own, its own times a matrix. As purchases come, the vector found
-from them takes over: its share is ``sales / (sales + half)``.
+price step's, those of its features; and, where items bring vectors of their own, its own times a matrix. As purchases
+come, the vector found from them takes over: its share is ``sales / (sales + half)``.
 The tables are those of a tower whose vectors are such sums, so that a computed block and a trained one are
 held alike; an id row is what an item's own purchases say beyond its content.
 """
@@ -23,17 +23,20 @@ _TOLERANCE = 1e-6
 
 @dataclass(frozen=True)
 class Content:
-    """What is known of m items beside their sales: which rows of three tables, 0 for none.
+    """What is known of m items beside their sales: which rows of some tables, 0 for none.
 
     words: (m, width) int32, the mean of the rows counts. categories: (m,) int32. prices: (m,) int32.
-    sizes: rows of each table beside row 0. vectors: (m, p) float32, unit rows or zeros; none where p is 0.
+    sizes: rows of each table beside row 0, of features last where there are some. vectors: (m, p) float32, unit rows or
+    zeros; none where p is 0. values, shares: (m, w) int32 and float32, rows of features, and what each counts.
     """
 
     words: np.ndarray
     categories: np.ndarray
     prices: np.ndarray
-    sizes: tuple[int, int, int]
+    sizes: tuple[int, ...]
     vectors: np.ndarray | None = None
+    values: np.ndarray | None = None
+    shares: np.ndarray | None = None
 
     @property
     def dense(self) -> np.ndarray:
@@ -44,7 +47,8 @@ class Content:
     def present(self) -> np.ndarray:
         """Of which items anything is known, (m,) bool."""
         looked_up = (self.words > 0).any(axis=1) | (self.categories > 0) | (self.prices > 0)
-        return np.asarray(looked_up | self.dense.any(axis=1))
+        featured = False if self.values is None else (self.values > 0).any(axis=1)
+        return np.asarray(looked_up | featured | self.dense.any(axis=1))
 
     def predict(self, rows: np.ndarray) -> np.ndarray:
         """What rows of the tables, then of the vectors' matrix, make of the items, (m, d) float32."""
@@ -60,11 +64,14 @@ class Content:
         rows, columns = [np.nonzero(present)[0]], [self.words[present].astype(np.int64) - 1]
         values = [share[rows[0]]]
         first = self.sizes[0]
-        for each, size in zip((self.categories, self.prices), self.sizes[1:], strict=True):
-            has = np.flatnonzero(each > 0)
-            rows.append(has)
+        each_table = [(each[:, None], np.ones((m, 1))) for each in (self.categories, self.prices)]
+        if self.values is not None and self.shares is not None:
+            each_table.append((self.values, self.shares))
+        for (each, shares), size in zip(each_table, self.sizes[1:], strict=True):
+            has = np.nonzero(each > 0)
+            rows.append(has[0])
             columns.append(each[has].astype(np.int64) - 1 + first)
-            values.append(np.ones(len(has)))
+            values.append(shares[has])
             first += size
         cells = np.concatenate(rows), np.concatenate(columns)
         if len(cells[1]) and cells[1].max() >= first:
@@ -76,13 +83,14 @@ class Content:
 class ContentTables:
     """Tables that add up to vectors, each float32 of d columns with a zero row 0.
 
-    words, categories, prices: (size + 1, d). vectors: (p, d), what a vector is multiplied by, no row 0.
-    ids: (m + 1, d), row j + 1 for item j.
+    words, categories, prices, values: (size + 1, d), the last of features. vectors: (p, d), what a vector is multiplied
+    by, no row 0. ids: (m + 1, d), row j + 1 for item j.
     """
 
     words: np.ndarray
     categories: np.ndarray
     prices: np.ndarray
+    values: np.ndarray
     vectors: np.ndarray
     ids: np.ndarray
 
@@ -120,7 +128,8 @@ def content_block(
     growth = np.float32(1 - settings.item_power)
     degrees = np.maximum(spectrum.degrees, np.float32(settings.least))
     means = content_tables(content, spectrum.V / (degrees**growth)[:, None], sales, ridge=ridge, half=half)
-    rows = np.concatenate([means.words[1:], means.categories[1:], means.prices[1:], means.vectors])
+    tables = means.words, means.categories, means.prices, means.values
+    rows = np.concatenate([*(table[1:] for table in tables), means.vectors])
     blended_rows = content.predict(rows) + means.ids[1:]
     later = spectrum.degrees + np.float32(head_start)
     blended = replace(spectrum, V=blended_rows * (later**growth)[:, None], degrees=later)
@@ -158,10 +167,11 @@ def content_tables(
 def _as_tables(content: Content, rows: np.ndarray, wanted: np.ndarray) -> ContentTables:
     """Rows of content, and the rows of ids that make them up to the wanted vectors of the items."""
     *parts, dense = np.split(rows, np.cumsum(content.sizes))
-    words, categories, prices, ids = (
-        np.pad(part, ((1, 0), (0, 0))) for part in (*parts, wanted - content.predict(rows))
+    features = parts[3:] or [rows[:0]]
+    words, categories, prices, values, ids = (
+        np.pad(part, ((1, 0), (0, 0))) for part in (*parts[:3], *features, wanted - content.predict(rows))
     )
-    return ContentTables(words, categories, prices, dense, ids)
+    return ContentTables(words, categories, prices, values, dense, ids)
 
 
 def ridge_map(

@@ -86,14 +86,15 @@ def catalogue(sold: pa.Table, items: pa.Table | None = None, *, missing_availabl
 
     Sold items that the items' table lacks are added, available or not by ``missing_available``; without a table all are
     available. A price that it lacks is that of the last sale.
-    Vectors, where the table has them, stay as they are; sold items that it lacks get zeros.
+    Vectors, where the table has them, stay as they are; sold items that it lacks get zeros, and no features.
     """
     if items is None:
         missing_available = True
         items = schemas.catalogue(sold.schema.field("item_id").type).empty_table()
     with_vectors = "vector" in items.column_names
     vector_dim = items.schema.field("vector").type.list_size if with_vectors else None
-    schema = schemas.catalogue(sold.schema.field("item_id").type, vector_dim)
+    features = items.schema.field("features").type if "features" in items.column_names else None
+    schema = schemas.catalogue(sold.schema.field("item_id").type, vector_dim, features)
     item_ids = pa.concat_arrays([items["item_id"].combine_chunks(), sold["item_id"].combine_chunks()]).unique()
     item_ids = item_ids.take(pc.sort_indices(item_ids))
     sale = sold.take(pc.index_in(item_ids, value_set=sold["item_id"].combine_chunks()))
@@ -105,6 +106,8 @@ def catalogue(sold: pa.Table, items: pa.Table | None = None, *, missing_availabl
     columns["available"] = pc.fill_null(listed["available"], missing_available)
     columns |= {name: pc.fill_null(sale[name], 0) for name in ("events", "users", "recent")}
     columns |= {name: sale[name] for name in ("first_sale", "last_sale")}
+    if features is not None:
+        columns["features"] = items["features"].take(row)
     if with_vectors:
         row = pc.fill_null(row, len(items))
         columns["vector"] = vector_column(np.pad(vectors_of(items), ((0, 1), (0, 0)))[np.asarray(row)])

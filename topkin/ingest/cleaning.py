@@ -23,6 +23,7 @@ from topkin.ingest.positions import COLUMN_ORDER, ORDER, ORDER_REST, ROW_ORDER, 
 from topkin.ingest.readers import INPUT, LATEST, escape_invalid_utf8
 from topkin.ingest.sql import plain
 from topkin.ingest.values.baskets import PLACE, list_path
+from topkin.ingest.values.features import PREFIX, feature_column
 from topkin.ingest.values.records import records
 from topkin.ingest.values.stand_ins import stand_ins
 
@@ -51,16 +52,19 @@ def order_columns(source: InputSource) -> pa.Schema | None:
     return ROW_ORDER if source.column("order") is None else COLUMN_ORDER
 
 
-def item_rows(item: pa.DataType, vector_dim: int | None = None, *, latest: bool = False) -> pa.Schema:
+def item_rows(
+    item: pa.DataType, vector_dim: int | None = None, features: pa.StructType | None = None, *, latest: bool = False
+) -> pa.Schema:
     """Accepted rows of the items' table, where they stood, and LATEST where there is a ``latest_by``."""
-    catalogue = schemas.catalogue(item, vector_dim)
-    vector = [] if vector_dim is None else [catalogue.field("vector")]
-    return pa.schema([*list(catalogue)[:5], *vector, *_place(latest)])
+    catalogue = schemas.catalogue(item, vector_dim, features)
+    more = [catalogue.field(name) for name in ("vector", "features") if name in catalogue.names]
+    return pa.schema([*list(catalogue)[:5], *more, *_place(latest)])
 
 
-def user_rows(user: pa.DataType, *, latest: bool = False) -> pa.Schema:
+def user_rows(user: pa.DataType, features: pa.StructType | None = None, *, latest: bool = False) -> pa.Schema:
     """Accepted rows of the users' table, where they stood, and LATEST where there is a ``latest_by``."""
-    return pa.schema([*schemas.schema("segment", user_id=user, segment=pa.string()), *_place(latest)])
+    more = {} if features is None else {"features": features}
+    return pa.schema([*schemas.schema("segment features", user_id=user, segment=pa.string(), **more), *_place(latest)])
 
 
 def _place(latest: bool) -> pa.Schema:
@@ -160,6 +164,12 @@ class _Cleaner:
         self.reject(not_finite, f"{column} has a number that is null or not finite")
         return vectors
 
+    def features(self, kept: pa.StructType | None) -> dict[str, Values]:
+        """The column ``features``, where there is one."""
+        if kept is None:
+            return {}
+        return {"features": feature_column({f.name: self.rows[PREFIX + f.name] for f in kept}, kept)}
+
     def prices(self) -> pa.Array:
         """The prices, null where there is none."""
         values = self.values("price")
@@ -243,13 +253,16 @@ def clean_purchases(
     return cleaner.finish({name: columns[name] for name in schema.names}, schema, lookups)
 
 
-def clean_items(raw: pa.Table, source: InputSource, vector_dim: int | None = None) -> Cleaned:
+def clean_items(
+    raw: pa.Table, source: InputSource, vector_dim: int | None = None, features: pa.StructType | None = None
+) -> Cleaned:
     """The items of a table with FILE and ROW.
 
     Args:
         raw: the columns read, FILE and ROW.
         source: the input, whose rules are asked.
         vector_dim: how many numbers a vector has, where the source has a column of them; an item may have none.
+        features: the type of the column of features, where the source has some.
 
     Returns:
         :func:`item_rows`, an item available where the input does not say, and the rejects.
@@ -262,10 +275,8 @@ def clean_items(raw: pa.Table, source: InputSource, vector_dim: int | None = Non
     columns["available"] = yes if available is None else pc.fill_null(ids.decoded(available), True)
     if source.column("vector") is not None and vector_dim is not None:
         columns["vector"] = cleaner.vectors(vector_dim)
-    return cleaner.finish(
-        columns | cleaner.position(),
-        item_rows(columns["item_id"].type, vector_dim, latest="latest_by" in source.columns),
-    )
+    schema = item_rows(columns["item_id"].type, vector_dim, features, latest="latest_by" in source.columns)
+    return cleaner.finish({**columns, **cleaner.features(features), **cleaner.position()}, schema)
 
 
 def encoder_item_rows(item: pa.DataType, inputs: Mapping[str, pa.DataType], *, latest: bool = False) -> pa.Schema:
@@ -312,13 +323,12 @@ def _beside(paths: pa.ChunkedArray, files: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.if_else(whole, paths, pc.binary_join_element_wise(folders, paths.cast(pa.string()), ""))
 
 
-def clean_users(raw: pa.Table, source: InputSource) -> Cleaned:
-    """The users of a table with FILE and ROW: :func:`user_rows`, and the rejects."""
+def clean_users(raw: pa.Table, source: InputSource, features: pa.StructType | None = None) -> Cleaned:
+    """The users of a table with FILE and ROW: :func:`user_rows`, and the rejects. features: as of items."""
     cleaner = _Cleaner(raw, source)
     columns = {"user_id": cleaner.ids("user_id"), "segment": cleaner.labels("segment")}
-    return cleaner.finish(
-        columns | cleaner.position(), user_rows(columns["user_id"].type, latest="latest_by" in source.columns)
-    )
+    schema = user_rows(columns["user_id"].type, features, latest="latest_by" in source.columns)
+    return cleaner.finish({**columns, **cleaner.features(features), **cleaner.position()}, schema)
 
 
 def one_of_each_id(rows: pa.Table, source: InputSource) -> Cleaned:

@@ -25,6 +25,7 @@ from topkin.ingest.folders.dates import time_expression
 from topkin.ingest.readers import ACCEPTED, INPUT, ROLES, common_type, escape_invalid_utf8, key_of
 from topkin.ingest.rules import Rules
 from topkin.ingest.sql import literal, nearest, quoted_if_needed
+from topkin.ingest.values import features
 from topkin.ingest.values.baskets import (
     PLACE,
     flat_schema,
@@ -42,7 +43,8 @@ from topkin.ingest.values.type_cures import normalise_key, setting, type_cure
 class InputSource:
     """One input of the configuration: ``columns`` maps what topkin calls a column to what the file does.
 
-    keep: which row of an item or a user counts that is listed several times, ``first`` or ``last``.
+    keep: which row of an item or a user counts that is listed several times, ``first`` or ``last``. features: the kind
+    of each feature by its name, None where its type says it; among the columns they have ``features.PREFIX``.
     """
 
     name: str
@@ -51,6 +53,7 @@ class InputSource:
     rules: Rules = field(default_factory=Rules)
     time_unit: str = "auto"
     keep: str = "first"
+    features: Mapping[str, str | None] = field(default_factory=dict)
 
     def column(self, role: str) -> str | None:
         """The file's name of a column; None where it is not configured."""
@@ -74,11 +77,14 @@ def sources(settings: Settings) -> dict[str, InputSource]:
     for name, roles in ROLES.items():
         section = getattr(settings, name)
         if section is not None:
+            own = getattr(section, "features", {})
+            made = {features.PREFIX + feature: spec.column for feature, spec in own.items()}
             inputs[name] = InputSource(
                 name=name,
                 path=section.path,
-                columns=_columns(section, roles),
-                rules=Rules.of(name, section.normalise, section.rules),
+                columns={**_columns(section, roles), **{role: role for role in made}},
+                rules=Rules.of(name, section.normalise, section.rules, made),
+                features={feature: spec.kind for feature, spec in own.items()},
                 time_unit=getattr(section, "time_unit", "auto"),
                 keep=section.duplicates if name in ("items", "users") else "first",
             )
@@ -89,8 +95,8 @@ def sources(settings: Settings) -> dict[str, InputSource]:
 class Inspection:
     """What the files of an input turned out to be.
 
-    ``columns``: those that are read, in order. ``types``: what ids are kept as, by user_id and item_id, and
-    vectors of a fixed size, by vector.
+    ``columns``: those that are read, in order. ``types``: what ids are kept as, by user_id and item_id, vectors of a
+    fixed size, by vector, and features.
     ``earliest``: the first purchase as the files' own statistics say, naive UTC, where all do. ``latest``: the last,
     as those say that do.
     ``schema``: the columns of the first file with rows, those of folders' names among them. ``schemas``: of each such
@@ -203,8 +209,13 @@ def _type_faults(source: InputSource, bound: pa.Schema, lost: Mapping[str, str])
     for role, c in source.columns.items():
         if role.startswith(INPUT):  # the encoder says what it takes
             continue
-        accepts, accepted = ACCEPTED[role]
         t = bound.field(c).type
+        if role.startswith(features.PREFIX):
+            name = role.removeprefix(features.PREFIX)
+            fault = features.type_fault(source.name, name, source.features[name], t)
+            faults += [] if fault is None else [fault]
+            continue
+        accepts, accepted = ACCEPTED[role]
         if not accepts(t):
             came = lost[c] if c in lost else f"{t}: {type_cure(source.name, role, c, t)}"
             faults.append(f": column {c!r} ({source.name}.{role}) must be {accepted}, got {came}")
@@ -332,7 +343,8 @@ def _check_files(
     types: dict[str, tuple[pa.DataType, str]] = {}  # and the first file that has it
     for path, schema in schemas_read:
         broken = [_time_stand_in(source, schema, fault) for fault in _name_faults(source, schema, columns)]
-        known = list(dict.fromkeys([*schema.names, *columns, *source.columns.values()]))
+        own = (c for role, c in source.columns.items() if not role.startswith(features.PREFIX))
+        known = list(dict.fromkeys([*schema.names, *columns, *own]))
         unknown = source.rules.column_faults(known, sides=source.name in ("purchases", "heldout"))
         faults.extend((path, e) for e in unknown)
         if unknown and not broken:
@@ -343,18 +355,26 @@ def _check_files(
             faults.append((path, e))
             continue
         broken = broken or _type_faults(source, bound, lost)
-        inputs = [role for role in source.columns if role.startswith(INPUT)]
-        for role in ("user_id", "item_id", "vector", *inputs) if not broken else ():
+        more = (role for role in source.columns if role.startswith((INPUT, features.PREFIX)))
+        for role in ("user_id", "item_id", "vector", *more) if not broken else ():
             column = source.column(role)
-            t = None if column is None else common_type(role, bound.field(column).type)
+            t = None if column is None else _shared_type(source, role, bound.field(column).type)
             common, first = types.setdefault(role, (t, path)) if t is not None else (t, path)
             if common != t:
+                made = role.startswith(features.PREFIX)
+                set_key = key_of(source.name, role) if made else normalise_key(source.name, source.columns[role])
                 broken.append(
                     f": column {column!r} ({key_of(source.name, role)}) is {t}, but {common} in {first}: write all "
-                    f"files with one type, or set {normalise_key(source.name, source.columns[role])}"
+                    f"files with one type, or set {set_key}{' to a CAST of it' if made else ''}"
                 )
         faults.extend((path, InputError(path + text)) for text in broken)
     return {role: t for role, (t, _) in types.items()}
+
+
+def _shared_type(source: InputSource, role: str, t: pa.DataType) -> pa.DataType | None:
+    """The type that all files of an input must share in a role; None where they need not."""
+    name = role.removeprefix(features.PREFIX)
+    return common_type(role, t) if name == role else features.kept_type(source.features[name], t)
 
 
 FILES_NAMED = 4  # files named after the first that share its fault

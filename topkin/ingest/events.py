@@ -92,7 +92,7 @@ def split_by_time(events: pa.Table, as_of: datetime) -> tuple[pa.Table, pa.Table
 
 
 def histories(events: pa.Table, users: pa.Table | None = None) -> pa.Table:
-    """``schemas.histories`` of settled events and of a users' table (user_id sorted and distinct, segment).
+    """``schemas.histories`` of settled events and of a users' table (user_id sorted and distinct, segment, features).
 
     A user's segment is the users' table's; without one there, the latest that the purchases name (of purchases
     at one time, the last in their order).
@@ -105,17 +105,19 @@ def histories(events: pa.Table, users: pa.Table | None = None) -> pa.Table:
     offsets = np.zeros(len(user_ids) + 1, np.int32)
     np.cumsum(np.bincount(codes, minlength=len(user_ids)), out=offsets[1:])
     segment = _latest(events["segment"], codes, len(user_ids))
+    features = None if users is None or "features" not in users.column_names else users.schema.field("features").type
+    more = [] if features is None else [pa.nulls(len(user_ids), features)]
     if users is not None and len(users):
-        listed = (
-            users["segment"].combine_chunks().take(pc.index_in(user_ids, value_set=users["user_id"].combine_chunks()))
-        )
-        segment = pc.coalesce(listed, segment)
-    schema = schemas.histories(events.schema.field("user_id").type, events.schema.field("item_id").type)
+        row = pc.index_in(user_ids, value_set=users["user_id"].combine_chunks())
+        segment = pc.coalesce(users["segment"].combine_chunks().take(row), segment)
+        more = [] if features is None else [users["features"].take(row)]
+    user, item = (events.schema.field(name).type for name in ("user_id", "item_id"))
+    schema = schemas.histories(user, item, features)
     columns = [user_ids]
     for name, column in (("items", "item_id"), ("times", "timestamp"), ("weights", "quantity")):
         values = events[column].combine_chunks()
         columns.append(pa.ListArray.from_arrays(pa.array(offsets), values).cast(schema.field(name).type))
-    return pa.table([*columns, segment], schema=schema)
+    return pa.table([*columns, segment, *more], schema=schema)
 
 
 def _latest(values: pa.ChunkedArray, codes: np.ndarray, n: int) -> pa.Array:

@@ -47,7 +47,8 @@ class PreparePlan:
 
     split: ``time`` or ``last``, see ``config.Prepare``; a source ``heldout`` takes its place. vector_dim: how many
     numbers the items' vectors have, where there are some. missing: ``list`` or ``exclude``, whether sold items that the
-    items' table lacks may be recommended. lookups: what the purchases' rules ask, by side.
+    items' table lacks may be recommended. lookups: what the purchases' rules ask, by side. item_features,
+    user_features: the type of the column ``features``, where there are some.
     """
 
     purchases: InputSource
@@ -64,6 +65,8 @@ class PreparePlan:
     vector_dim: int | None = None
     missing: str = "list"
     lookups: Mapping[str, Lookup] = field(default_factory=dict)
+    item_features: pa.StructType | None = None
+    user_features: pa.StructType | None = None
 
     @property
     def timed(self) -> bool:
@@ -83,15 +86,17 @@ class PreparePlan:
             return purchase_rows(self.user_type, self.item_type, row_hashes=self.drop_duplicates, order=order)
         latest = "latest_by" in self.sources[name].columns
         if name == "items":
-            return item_rows(self.item_type, self.vector_dim, latest=latest)
-        return user_rows(self.user_type, latest=latest)
+            return item_rows(self.item_type, self.vector_dim, self.item_features, latest=latest)
+        return user_rows(self.user_type, self.user_features, latest=latest)
 
     def clean(self, name: str, rows: pa.Table, lookups: Mapping[str, pa.Table] | None = None) -> Cleaned:
         """Clean rows of an input, with FILE and ROW; ``lookups``: the tables of the plan's look-ups, by side."""
         source = self.sources[name]
         if name in ("purchases", "heldout"):
             return clean_purchases(rows, source, self.clock, row_hashes=self.drop_duplicates, lookups=lookups)
-        return clean_items(rows, source, self.vector_dim) if name == "items" else clean_users(rows, source)
+        if name == "items":
+            return clean_items(rows, source, self.vector_dim, self.item_features)
+        return clean_users(rows, source, self.user_features)
 
 
 class PreparedPart(NamedTuple):

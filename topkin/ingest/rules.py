@@ -21,10 +21,20 @@ class Rules:
     rules: tuple[tuple[str, Expression], ...] = ()
 
     @classmethod
-    def of(cls, section: str, normalise: Mapping[str, str], rules: Mapping[str, str]) -> "Rules":
-        """From a section's two tables: column -> expression, reason -> condition."""
+    def of(
+        cls,
+        section: str,
+        normalise: Mapping[str, str],
+        rules: Mapping[str, str],
+        made: Mapping[str, str] | None = None,
+    ) -> "Rules":
+        """From a section's two tables: column -> expression, reason -> condition.
+
+        made: more columns by the key of their expression in the section, made after those of ``normalise``.
+        """
+        own = [(c, Expression(normalise_key(section, c), text)) for c, text in normalise.items()]
         return cls(
-            tuple((c, Expression(normalise_key(section, c), text)) for c, text in normalise.items()),
+            (*own, *((c, Expression(f"{section}.{c}", text)) for c, text in (made or {}).items())),
             tuple((r, Expression(f"{section}.rules.{in_single_quotes(r)}", text)) for r, text in rules.items()),
         )
 

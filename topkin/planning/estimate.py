@@ -114,7 +114,8 @@ class Workload:
     def dim(self) -> int:
         """Coordinates of a vector: the blocks' and two of the prior."""
         train = self.settings.train
-        blocks = train.svd_dim + train.next_item_dim + (train.dim if train.epochs else 0)
+        features = self.settings.feature_dim and self.settings.feature_dim + 1  # and the rate of sales
+        blocks = train.svd_dim + train.next_item_dim + (train.dim + features if train.epochs else 0)
         return self.counts.dim or blocks + 2
 
     @property

@@ -175,7 +175,7 @@ class Shop:
         return self._purchases(self.shard_lines(shard, of))
 
     def items_table(self) -> pa.Table:
-        """The catalogue with its noise: item_id, title, category, brand, price, available."""
+        """The catalogue with its noise: item_id, title, category, brand, style, price, available."""
         items, rng = self.generated_items, self._rng(5)
         keep = np.flatnonzero(self.catalogued)
         titles = inject_title_noise(items.titles(), self.noise, rng)
@@ -193,6 +193,7 @@ class Shop:
                 "title": pa.array([titles[i] for i in keep] + [t for _, t in extra], pa.string()),
                 "category": pa.array([CATEGORIES[c][0] for c in items.category[keep]] + gap, pa.string()),
                 "brand": pa.array([brands[b] for b in items.brand[keep]] + gap, pa.string()),
+                "style": pa.array([STYLES[s] for s in items.style[keep]] + gap, pa.string()),
                 "price": pa.array(items.price[keep].tolist() + gap, pa.float64()),
                 "available": pa.array((items.gone[keep] > self._cut).tolist() + [True] * len(extra), pa.bool_()),
             }

@@ -10,6 +10,7 @@ pytest.importorskip("tensorflow")
 from topkin.metrics.ranking import ranking_metrics
 from topkin.models.training import fit, validation
 from topkin.models.training.block_kinds import BlockHyperparameters, inverse_popularities
+from topkin.models.training.feature_trainer import FeatureTrainer
 from topkin.models.training.repurchase import repurchase_case
 from topkin.models.training.selection import computed_towers
 from topkin.models.training.trainer import Trainer
@@ -31,7 +32,9 @@ def contest(context, purchases, catalogue):
     cut = sample(before, known.counts, 200, 0)
     trainer = Trainer(context, before, "validation", known)
     trainer.run_epoch(1)
-    towers = {**computed_towers(context, before, known), "trained": trainer.model}
+    by_content = FeatureTrainer.of(context.changed(feature_dim=4), before, "validation", known)
+    by_content.run_epoch(1)
+    towers = {**computed_towers(context, before, known), "trained": trainer.model, "features": by_content.model}
     sides = {name: encode_features(tower, known.features, 64) for name, tower in towers.items()}
     return BlockWeightSearch(cut, sides, inverse_popularities(context.train)), towers, known
 
@@ -50,6 +53,7 @@ SETTINGS = [
         "next_item": BlockHyperparameters(weight=0.7, half_life_days=20.0),
         "trained": BlockHyperparameters(weight=0.3),
     },
+    {"svd": BlockHyperparameters(), "features": BlockHyperparameters(weight=1.4)},
 ]
 
 

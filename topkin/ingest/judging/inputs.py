@@ -19,6 +19,7 @@ from topkin.ingest.judging.lookups import ID, lookup_rows, lookups_of
 from topkin.ingest.judging.sample import ROWS, sample_rows
 from topkin.ingest.prepare import PreparePlan
 from topkin.ingest.readers import escape_invalid_utf8
+from topkin.ingest.values.features import struct_of
 from topkin.ingest.values.findings import value_findings
 
 FilesOf = Callable[[str], Files]
@@ -107,6 +108,8 @@ def plan_of(
         missing=settings.items.missing if settings.items else "list",
         vector_dim=vector_dim,
         lookups=lookups_of(asking, inputs),
+        item_features=struct_of(inputs["items"].types) if "items" in inputs else None,
+        user_features=struct_of(inputs["users"].types) if "users" in inputs else None,
     )
 
 
