@@ -1,6 +1,6 @@
 """A night's new items: an index grown from the published one against all built again, whole and measured.
 
-``python -m benchmarks.search.grow [--items 60000 --dim 64 --new 1000 --queries 2000 --repeats 3]``. Both read nothing
+``python -m benchmarks.search.grow [--items 60000 --dim 64 --new 1000 --queries 2000 --repeats 2]``. Both read nothing
 but the vectors, write an index folder and measure its recall on a sample of 1,000 items. Beside the seconds: recall@10
 and @50 of both over queries that are no items, and the share of the answers that both give.
 """
@@ -21,7 +21,7 @@ BAR, AIM = 0.2, 0.05
 def main() -> None:
     """Build the earlier index once, then grow and build in turn; print seconds, their ratio and both recalls."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    numbers = {"items": 60_000, "dim": 64, "new": 1000, "queries": 2000, "repeats": 3}
+    numbers = {"items": 60_000, "dim": 64, "new": 1000, "queries": 2000, "repeats": 2}
     for name, value in numbers.items():
         parser.add_argument(f"--{name}", type=int, default=value)
     args = parser.parse_args()
