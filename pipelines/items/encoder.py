@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from topkin.artifacts import ids, storage
 from topkin.config.items_run import ItemsRunSettings
-from topkin.encoding.inputs import InputChoice, by_name
+from topkin.encoding.inputs import InputChoice, by_name, is_listed
 from topkin.encoding.signature import SIGNATURE, EncoderSignature
 from topkin.errors import InputError
 from topkin.ingest.items import Feed
@@ -21,6 +21,10 @@ FOLDER = "encoder"
 
 INPUTS = "inputs.json"
 """In the folder of ``prepare``: the inputs of the encoder, and the column or expression that feeds each."""
+
+
+VECTOR = "vector"
+"""The input of the encoder that gives the items' own vectors back."""
 
 
 def encoder_files(path: str | None) -> list[list[Any]]:
@@ -37,7 +41,9 @@ def feeds_of(settings: ItemsRunSettings, schema: pa.Schema) -> list[Feed]:
     Raises InputError where the encoder cannot be read, or its inputs and the columns do not fit.
     """
     choices = choices_of(settings)
-    if settings.encoder.path is not None:
+    if settings.items.vector is not None:
+        choices = {VECTOR: InputChoice(column=settings.items.vector, kind="vector")}
+    elif settings.encoder.path is not None:
         from topkin.models.encoders.keras_files import read_model
 
         signature = read_model(settings.encoder.path).bound(choices, lambda c: _type_of(schema, c), schema.names)
@@ -46,11 +52,18 @@ def feeds_of(settings: ItemsRunSettings, schema: pa.Schema) -> list[Feed]:
         column = choice.column or name
         if _type_of(schema, column) is None:
             raise InputError(
-                f"encoder.inputs.{name} needs a column, the table has no {column!r}{nearest(column, schema.names)}: "
+                f"{_key(settings, name)} needs a column, the table has no {column!r}{nearest(column, schema.names)}: "
                 f"the columns are {', '.join(schema.names)}"
             )
+    own = settings.items.vector
+    if own is not None and (t := _type_of(schema, own)) is not None and not is_listed(t):
+        raise InputError(f"items.vector must be a column of lists of numbers, {own!r} is {t}: name another column")
     named = [(name, choice.kind, choice.column or name) for name, choice in choices.items()]
     return [Feed(name, column, _is_path(schema, kind, column)) for name, kind, column in named]
+
+
+def _key(settings: ItemsRunSettings, name: str) -> str:
+    return f"encoder.inputs.{name}" if settings.items.vector is None else "items.vector"
 
 
 def choices_of(settings: ItemsRunSettings) -> dict[str, InputChoice]:

@@ -2,13 +2,16 @@
 
 from typing import Any
 
+import pyarrow.compute as pc
+
 from topkin.artifacts import storage
 from topkin.config.items_run import ItemsRunSettings
 from topkin.config.items_train import ItemsTrainSettings
+from topkin.errors import InputError
 from topkin.ingest.files import find
 from topkin.pipelines.engine.job import Job, input_files
 from topkin.pipelines.engine.stage import Stage, StageReads
-from topkin.pipelines.items.encoder import FOLDER, INPUTS, bound_to_prepared, choices_of, encoder_files
+from topkin.pipelines.items.encoder import FOLDER, INPUTS, VECTOR, bound_to_prepared, choices_of, encoder_files
 from topkin.telemetry.progress import advance
 
 
@@ -23,7 +26,40 @@ def reads(settings: ItemsRunSettings) -> StageReads:
 def train(job: Job[ItemsRunSettings]) -> dict[str, Any]:
     """Write the encoder's folder and ``training.json``; returns what is known of it."""
     settings = job.settings.train
+    if job.settings.items.vector is not None:
+        return _their_own(job, job.settings.items.vector)
     return _given(job) if settings is None else _trained(job, settings)
+
+
+def _their_own(job: Job[ItemsRunSettings], column: str) -> dict[str, Any]:
+    """An encoder that gives the vectors back which the items bring."""
+    import keras
+
+    from topkin.models.encoders.keras_files import save_encoder
+
+    dim = next((d for path in _parts(job) if (d := _length(path)) is not None), None)
+    if dim is None:
+        raise InputError(f"items.vector: no item has a {column}: name a column of lists of numbers")
+    given = keras.Input((dim,), name=VECTOR)
+    model = keras.Model(given, keras.layers.Identity()(given))
+    signature = save_encoder(model, storage.join(job.out, FOLDER), {VECTOR: {"column": column, "kind": "vector"}})
+    notes = [f"the vectors that the items bring, {column}"]
+    storage.write_json({"dim": dim, "notes": notes}, storage.join(job.out, "training.json"))
+    return {"dim": dim, "encoder": signature.hash, "notes": notes}
+
+
+def _length(path: str) -> int | None:
+    """The length of the first vector of a prepared file; None where there is none."""
+    with storage.open_parquet(path) as file:
+        for batch in file.iter_batches(1024, columns=[VECTOR]):
+            lengths = pc.list_value_length(batch[VECTOR]).drop_null()
+            if len(lengths):
+                return int(lengths[0].as_py())
+    return None
+
+
+def _parts(job: Job[ItemsRunSettings]) -> list[str]:
+    return storage.parquet_files(storage.join(job.folder("prepare"), "items"), made_by="topkin prepare")
 
 
 def _given(job: Job[ItemsRunSettings]) -> dict[str, Any]:
@@ -32,8 +68,7 @@ def _given(job: Job[ItemsRunSettings]) -> dict[str, Any]:
     prepared, path = job.folder("prepare"), job.settings.encoder.path
     assert path is not None  # the settings ask for one
     saved = read_model(path)
-    first = storage.parquet_files(storage.join(prepared, "items"))[0]
-    with storage.open_parquet(first) as file:
+    with storage.open_parquet(_parts(job)[0]) as file:
         schema = file.schema_arrow
     signature = bound_to_prepared(job.settings, saved, schema, storage.read_json(storage.join(prepared, INPUTS)))
     saved.write(storage.join(job.out, FOLDER), signature)
@@ -46,10 +81,9 @@ def _given(job: Job[ItemsRunSettings]) -> dict[str, Any]:
 def _trained(job: Job[ItemsRunSettings], settings: ItemsTrainSettings) -> dict[str, Any]:
     from topkin.models.metric_training.fit import fit
 
-    parts = storage.parquet_files(storage.join(job.folder("prepare"), "items"), made_by="topkin prepare")
     summary = fit(
         settings,
-        parts,
+        _parts(job),
         choices_of(job.settings),
         job.out,
         scratch=job.scratch,
@@ -65,7 +99,7 @@ def _trained(job: Job[ItemsRunSettings], settings: ItemsTrainSettings) -> dict[s
 STAGE = Stage(
     name="train",
     folder="model",
-    sections=("run", "encoder", "train"),
+    sections=("run", "items", "encoder", "train"),
     needs=lambda settings: ("prepare",),
     reads=reads,
     work=train,

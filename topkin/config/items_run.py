@@ -101,9 +101,15 @@ class ItemsRunSettings(Section):
 
     @model_validator(mode="after")
     def _an_encoder(self) -> "ItemsRunSettings":
-        if self.encoder.path is None and self.train is None:
+        if self.encoder.path is None and self.train is None and self.items.vector is None:
             raise ValueError(
-                "items alone need an encoder: set encoder.path to a trained .keras file, or train.method to train one"
+                "items alone need an encoder: set encoder.path to a trained .keras file, train.method to train one, or "
+                "items.vector to a column of vectors"
+            )
+        if self.items.vector is not None and (self.encoder.path is not None or self.train is not None):
+            raise ValueError(
+                "items.vector takes the place of an encoder: leave it out, or encoder.path and [train]; as an input it "
+                f'is encoder.inputs.NAME = "{self.items.vector}"'
             )
         if self.train is None:
             return self

@@ -125,9 +125,10 @@ def _overridden(path: str | os.PathLike[str], sets: Sequence[str], env: Mapping[
 
 def _items_alone(source: _Source) -> bool:
     """Whether a configuration is of items and an encoder, trained or to be trained, and of no purchases."""
-    train = source.values.get("train")
+    train, items = source.values.get("train"), source.values.get("items")
     encoder = "encoder" in source.values or (isinstance(train, dict) and "method" in train)
-    return "purchases" not in source.values and "items" in source.values and encoder
+    vectors = isinstance(items, dict) and "vector" in items
+    return "purchases" not in source.values and "items" in source.values and (encoder or vectors)
 
 
 def load_encoder_run(

@@ -259,6 +259,33 @@ def test_an_encoder_is_trained_by_one_section_and_then_kept(folder: Path, capsys
     assert signature["encoder"] == again["encoder"]
 
 
+def test_vectors_made_elsewhere_need_no_encoder(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ids, vectors, labels = expected("item", 2, 60)
+    lists = pa.array([*(3 * vectors).tolist(), [1.0], None], pa.list_(pa.float64()))
+    names = pa.array([*ids, "short", "none"])
+    pq.write_table(pa.table({"sku": names, "emb": lists, "class": [*labels, "x", "x"]}), "vectors.parquet")
+    config = (
+        '[items]\npath = "vectors.parquet"\nitem_id = "sku"\nvector = "emb"\nlabel = "class"\n[similar]\nitems = 2\n'
+    )
+    (folder / "topkin.toml").write_text(config)
+    assert main(["run", *AS_OF]) == 0
+    told = capsys.readouterr().err
+    assert "items: 1 without a vector, for vector has not 5 numbers" in told
+    assert "items: 1 without a vector, for vector is missing" in told
+    near = pq.read_table(Path(published(folder).folder("similar"), "similar_items")).to_pylist()
+    cosines = vectors @ vectors.T
+    np.fill_diagonal(cosines, -2)
+    for place, own in enumerate(ids):
+        scores = [row["score"] for row in near if row["item_id"] == own]
+        np.testing.assert_allclose(scores, np.sort(cosines[place])[::-1][:2], atol=1e-5)
+    assert main(["match", "vectors.parquet", "--threshold", "0.9999"]) == 0
+    assert matches(folder)["item003"]["item_id"] == "item003"
+    assert main(["check", "--set", "items.vector=class"]) == 3
+    assert "class" in capsys.readouterr().err
+    assert main(["run", *AS_OF, "--set", "train.method=labels", "--set", "encoder.inputs.x=emb"]) == 2
+    assert "items.vector takes the place of an encoder" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "said", "code"),
     [
