@@ -14,8 +14,11 @@ import typer
 
 from docs.scaling_tables import scaling
 from topkin.artifacts import schemas
+from topkin.config.items_run import ItemsRunSettings
 from topkin.config.load import load_settings
 from topkin.config.reference import Key, as_toml, sections
+from topkin.config.section import Section
+from topkin.config.sections import Settings
 from topkin.errors import ConfigError
 from topkin.pipelines.cli import app
 
@@ -51,6 +54,14 @@ with `--set index.ef_serch=200` is answered with
 ```
 {answer}
 ```
+
+"""
+ITEMS_ALONE = """\
+# Configuration of items alone
+
+Without `[purchases]`, a file with `[items]` and `[encoder]` or `[train]` is of a run over
+[items alone](items_alone.md). Its sections are these, and no others; paths, overrides and expressions are as in every
+[configuration](configuration.md).
 
 """
 BROKEN = """\
@@ -96,6 +107,9 @@ COLUMNS = {
     "because": "the bought items that contributed most, first the greatest",
     "wanted": "items asked for",
     "got": "items listed",
+    "query_id": "id of the row that is looked up",
+    "nearest_id": "the item that is nearest, a match or not",
+    "label": "label of the item",
     "neighbour_id": "the neighbour",
     "support": "how many of the nearest users bought it",
 }
@@ -109,6 +123,7 @@ TABLES: Sequence[tuple[str, pa.Schema, str]] = (
     ("embeddings/items", schemas.item_embeddings(ID, DIM), schemas.item_embeddings.__doc__ or ""),
     ("embeddings/users", schemas.user_embeddings(ID, DIM), schemas.user_embeddings.__doc__ or ""),
     ("topkin-vectors/items", schemas.encoded_items(ID, DIM), schemas.encoded_items.__doc__ or ""),
+    ("topkin-vectors/users", schemas.encoded_users(ID, DIM), schemas.encoded_users.__doc__ or ""),
     (
         "recommendations/recommendations/date=YYYY-MM-DD",
         schemas.recommendations(ID, ID),
@@ -116,11 +131,13 @@ TABLES: Sequence[tuple[str, pa.Schema, str]] = (
     ),
     ("recommendations/short_lists", schemas.short_lists(ID), schemas.short_lists.__doc__ or ""),
     ("similar/similar_items", schemas.similar_items(ID), schemas.similar_items.__doc__ or ""),
+    ("topkin-matches/matches", schemas.matches(ID, ID), schemas.matches.__doc__ or ""),
     ("similar/similar_users", schemas.similar_users(ID), schemas.similar_users.__doc__ or ""),
     ("similar/neighbours_bought", schemas.neighbours_bought(ID, ID), schemas.neighbours_bought.__doc__ or ""),
 )
 TABLE_MEANINGS = {
     ("topkin-vectors/items", "vector"): "what the model gives; see [](encoders.md)",
+    ("topkin-vectors/users", "vector"): "likewise, of the model of users",
     ("prepared/rejects", "source"): "`purchases`, `items` or `users`",
     ("prepared/catalogue.parquet", "vector"): "the item's own vector; only where `items.vector` is set",
 }
@@ -129,12 +146,23 @@ TABLE_MEANINGS = {
 def configuration() -> str:
     """The page of all keys."""
     text = NOTE + CONFIGURATION.format(broken=BROKEN, answer=_answer())
-    for section in sections():
+    return (text + _sections(Settings)).rstrip() + "\n"
+
+
+def configuration_of_items() -> str:
+    """The page of all keys of a run over items alone."""
+    return (NOTE + ITEMS_ALONE + _sections(ItemsRunSettings)).rstrip() + "\n"
+
+
+def _sections(of: type[Section]) -> str:
+    """The sections of a kind of configuration."""
+    text = ""
+    for section in sections(of):
         required = "Required." if section.required else ""
         text += f"## [{section.name}]\n\n{section.description} {required}".rstrip() + "\n\n"
         text += "| key | takes | default | meaning |\n|---|---|---|---|\n"
         text += "".join(_key_row(key) for key in section.keys) + "\n"
-    return text.rstrip() + "\n"
+    return text
 
 
 def _key_row(key: Key) -> str:
@@ -227,6 +255,7 @@ def _cell(text: str) -> str:
 
 PAGES: dict[str, Callable[[str], str]] = {
     "configuration.md": lambda old: configuration(),
+    "configuration_items.md": lambda old: configuration_of_items(),
     "cli.md": lambda old: command_line(),
     "artifacts.md": artifacts,
     "scaling.md": lambda old: scaling(old, BEGIN, END),

@@ -10,6 +10,7 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from topkin.models.encoders.histories import history_encoder
     from topkin.models.encoders.images import mlp, read_images, small_cnn, small_resnet
     from topkin.models.encoders.keras_encoder import KerasEncoder
     from topkin.models.encoders.keras_files import save_encoder
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 # Where each public name is. Those of TYPE_CHECKING above are the same, for editors and type checkers; a test compares.
 _WHERE = {
+    "encoders.histories": ("history_encoder",),
     "encoders.images": ("mlp", "read_images", "small_cnn", "small_resnet"),
     "encoders.keras_encoder": ("KerasEncoder",),
     "encoders.keras_files": ("save_encoder",),
@@ -83,6 +85,7 @@ __all__ = [
     "distances",
     "dssm",
     "effective_rank",
+    "history_encoder",
     "losses",
     "miners",
     "mlp",

@@ -1,24 +1,29 @@
-"""A trained Keras model over a table of items, without a run: what ``topkin embed --encoder`` does.
+"""A trained Keras model over a table of items or of users, without a run: what ``topkin embed --encoder`` does.
 
 ::
 
-    <output>/encoder/        the model and its signature, with the columns that fed it
+    <output>/encoder/        the models and their signature, with the columns that fed them
     <output>/items/          item_id and vector, a part for each split of the input
-    <output>/rejects/        rows that could not be embedded, where there are any
+    <output>/rejects/        items that could not be embedded, where there are any
+    <output>/users/          user_id and vector, likewise
+    <output>/user_rejects/   users that could not be embedded
     <output>/vectors.json    the encoder's hash, the dimension, and the counts
+
+A call makes one side; the other, of the same encoder, may be there.
 """
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from topkin.artifacts import ids, manifest, storage
-from topkin.artifacts.embeddings import ITEMS, SUMMARY
-from topkin.config.sections import EncoderRunSettings
+from topkin.artifacts import ids, storage
+from topkin.artifacts.embeddings import ITEMS, REJECTS, USERS
+from topkin.config.sections import EncoderRunSettings, UsersSettings
 from topkin.encoding.inputs import InputChoice
+from topkin.encoding.signature import EncoderSignature, read_signature
 from topkin.errors import ConfigError, InputError, TopkinError
 from topkin.ingest.files import Footer, find, read_footers
 from topkin.ingest.folders.file import File
@@ -26,7 +31,7 @@ from topkin.ingest.rules import Rules
 from topkin.ingest.sql import Expression, nearest
 from topkin.ingest.values.type_cures import type_cure
 from topkin.pipelines.engine.job import SCRATCH, beam_options, input_files, run_pipeline
-from topkin.pipelines.engine.vectors_folder import STAGE_NAME, apart, make_room
+from topkin.pipelines.engine.vectors_folder import apart, make_room, seal
 
 if TYPE_CHECKING:
     from topkin.models.encoders.keras_files import SavedModel
@@ -37,18 +42,21 @@ class TableVectors:
     """What was made.
 
     Args:
+        side: Whose vectors: ``items`` or ``users``.
         folder: The output.
         encoder: The hash of the encoder.
         dim: Coordinates of a vector.
         inputs: Each input of the model with its column, in words.
         read: Rows of the table.
         embedded: Rows with a vector.
-        padded: Rows that filled the last batches up.
+        padded: What filled batches and histories up: values where the model takes histories of any length, else rows.
+        worked: All values, or rows, that the model worked through.
         rejects: Rejected rows by reason, the most frequent first.
         device: GPU or CPU.
         seconds: Of the job, the start of its workers included.
     """
 
+    side: str
     folder: str
     encoder: str
     dim: int
@@ -56,19 +64,59 @@ class TableVectors:
     read: int
     embedded: int
     padded: int
+    worked: int
     rejects: Mapping[str, int]
     device: str
     seconds: float
 
 
 @dataclass(frozen=True)
+class _Source:
+    """The table of a side, as the settings say it.
+
+    ``key`` is that of its column of ids, ``flag`` what names that on the command line; ``section`` holds ``choices``.
+    """
+
+    side: str
+    path: str
+    id_column: str
+    key: str
+    flag: str
+    normalise: Mapping[str, str]
+    rules: Mapping[str, str]
+    section: str
+    choices: Mapping[str, InputChoice]
+
+    @classmethod
+    def of(cls, settings: EncoderRunSettings, side: str) -> "_Source":
+        """Raises ConfigError where the settings have no such table."""
+        encoder, table = settings.encoder, settings.users if side == USERS else settings.items
+        if table is None:
+            raise ConfigError(f"a table of {side} must be named: set {side}.path, or give --{side} PATH")
+        of_users = isinstance(table, UsersSettings)
+        inputs = encoder.user_inputs if of_users else encoder.inputs
+        return cls(
+            side=side,
+            path=table.path,
+            id_column=table.user_id if isinstance(table, UsersSettings) else table.item_id,
+            key="users.user_id" if of_users else "items.item_id",
+            flag="--user-id" if of_users else "--id",
+            normalise=table.normalise,
+            rules=table.rules,
+            section="encoder.user_inputs" if of_users else "encoder.inputs",
+            choices={name: i.choice() for name, i in inputs.items()},
+        )
+
+
+@dataclass(frozen=True)
 class _Table:
-    """The files of the items, what matters of their rules, the columns stored, and all columns after the rules."""
+    """The files of a side, what matters of their rules, the columns stored, and all columns after the rules."""
 
     files: tuple[File, ...]
     rules: Rules
     stored: tuple[str, ...]
     bound: pa.Schema
+    section: str
 
     def type_of(self, column: str) -> pa.DataType | None:
         """The type of a column, or of an expression over them; None for a name that is no column."""
@@ -76,7 +124,7 @@ class _Table:
             return self.bound.field(column).type
         if column.isidentifier():
             return None
-        expression = Expression("encoder.inputs", column)
+        expression = Expression(self.section, column)
         expression.names()
         return expression.evaluate(self.bound.empty_table()).type
 
@@ -85,16 +133,18 @@ def embed_table(
     settings: EncoderRunSettings,
     output: str,
     *,
+    side: str = ITEMS,
     force: bool = False,
     beam: Sequence[str] = (),
     tell: Callable[[str], None] = lambda line: None,
 ) -> TableVectors:
-    """Run a trained model over the items.
+    """Run a trained model over the items, or over the users.
 
     Args:
-        settings: The model, its inputs, and the items.
-        output: The folder that is made.
-        force: Replace what an earlier call made there; files of others are never touched.
+        settings: The model, its inputs, and the table.
+        output: The folder that is made, or to which this side is added.
+        side: ``items`` or ``users``.
+        force: Replace what an earlier call made there of this side; files of others are never touched.
         beam: Flags for Beam.
         tell: Called with what is to be said before the work: each input with its column.
 
@@ -105,24 +155,27 @@ def embed_table(
     from topkin.transforms.encode import EncodeInputs, EncodeTable
 
     beam_options(beam)
-    saved = read_model(settings.encoder.path)
-    choices = {name: i.choice() for name, i in settings.encoder.inputs.items()}
-    table = _look(settings, _mentioned(saved, choices))
-    signature = saved.bound(choices, table.type_of, table.bound.names)
-    id_type = _id_type(settings, table)
-    said = [i.described() for i in signature.inputs]
+    source = _Source.of(settings, side)
+    saved = read_model(settings.encoder.path, side)
+    table = _look(source, _mentioned(saved, source.choices))
+    signature = saved.bound(source.choices, table.type_of, table.bound.names)
+    id_type = _id_type(source, table)
+    said = [i.described() for i in signature.side(side)]
     for line in said:
         tell(f"{'input':<10} {line}")
-    apart(output, settings.items.path, [f.path for f in table.files], settings.encoder.path)
-    make_room(output, force=force)
+    apart(output, side, source.path, [f.path for f in table.files], settings.encoder.path)
+    kept = make_room(output, side, signature.hash, force=force)
     encoder = storage.join(output, "encoder")
+    if kept:
+        signature = _with_other_side(signature, read_signature(encoder), side)
     saved.write(encoder, signature)
     inputs = EncodeInputs(
         encoder=encoder,
+        side=side,
         files=table.files,
-        item_id=settings.items.item_id,
+        id_column=source.id_column,
         id_type=id_type,
-        columns=_used(table.stored, [settings.items.item_id, *(i.column for i in signature.inputs)], table.rules),
+        columns=_used(table.stored, [source.id_column, *(i.column for i in signature.side(side))], table.rules),
         rules=table.rules,
         batch_size=settings.embed.batch_size,
         jit_compile=settings.encoder.jit_compile,
@@ -134,49 +187,58 @@ def embed_table(
     counts = storage.read_json(tally)
     storage.remove_folder(storage.join(output, SCRATCH))
     made = TableVectors(
+        side=side,
         folder=output,
         encoder=signature.hash,
         dim=signature.dim,
         inputs=said,
-        **counts["items"],
+        **counts[side],
+        worked=counts["worked"][side],
         rejects=dict(sorted(counts.get("rejects", {}).items(), key=lambda r: (-r[1], r[0]))),
         device=" and ".join(sorted(counts["device"])),
         seconds=seconds,
     )
+    summary = {"encoder": made.encoder, "dim": made.dim, **kept}
     if made.read and not made.embedded:
+        if kept:
+            seal(output, summary)
         most, rows = next(iter(made.rejects.items()))
         raise InputError(
-            f"{settings.items.path} must hold a row that the encoder takes, all {made.read:,} were rejected, {rows:,} "
-            f"for: {most}; {storage.join(output, 'rejects')} has them: mend the column, or name another input"
+            f"{source.path} must hold a row that the encoder takes, all {made.read:,} were rejected, {rows:,} "
+            f"for: {most}; {storage.join(output, REJECTS[side])} has them: mend the column, or name another input"
         )
-    summary = {"encoder": made.encoder, "dim": made.dim, ITEMS: made.embedded, "rejects": made.rejects}
-    storage.write_json(summary, storage.join(output, SUMMARY))
-    manifest.seal(output, stage=STAGE_NAME, key=made.encoder, summary=summary)
+    seal(output, {**summary, side: made.embedded, REJECTS[side]: made.rejects})
     return made
+
+
+def _with_other_side(signature: EncoderSignature, known: EncoderSignature, side: str) -> EncoderSignature:
+    """The signature with the columns that fed the other side, whose vectors are kept."""
+    if side == USERS:
+        return replace(signature, inputs=known.inputs)
+    return replace(signature, user_inputs=known.user_inputs)
 
 
 def _mentioned(saved: "SavedModel", choices: Mapping[str, InputChoice]) -> list[str]:
     """The columns and expressions that may feed the model."""
-    own = {} if saved.signature is None else {i.name: i.column for i in saved.signature.inputs}
+    own = {} if saved.signature is None else {i.name: i.column for i in saved.signature.side(saved.side)}
     names = [i.name for i in saved.inputs]
     chosen = [c.column for c in choices.values() if c.column is not None]
     return [*chosen, *choices, *own.values(), *names]
 
 
-def _look(settings: EncoderRunSettings, mentioned: Sequence[str]) -> _Table:
-    """The files, those expressions of the items that matter here, and the columns after them."""
-    items = settings.items
-    files = input_files(items.path)
-    footers = read_footers("items", find("items.path", items.path, files), files, lambda parquet, file: None)
+def _look(source: _Source, mentioned: Sequence[str]) -> _Table:
+    """The files of a table, those expressions of its rules that matter here, and the columns after them."""
+    side, files = source.side, input_files(source.path)
+    footers = read_footers(side, find(f"{side}.path", source.path, files), files, lambda parquet, file: None)
     broken = [f for f in footers if isinstance(f, TopkinError)]
     if broken:
         raise broken[0]
     read = [f for f in footers if isinstance(f, Footer) and f.file.rows]
     if not read:
-        raise InputError(f"items.path: {items.path} holds no rows")
+        raise InputError(f"{side}.path: {source.path} holds no rows")
     schema = read[0].schema
-    rules = _relevant(Rules.of("items", items.normalise, items.rules), [items.item_id, *mentioned])
-    columns = _used(schema.names, [items.item_id, *mentioned], rules)
+    rules = _relevant(Rules.of(side, source.normalise, source.rules), [source.id_column, *mentioned])
+    columns = _used(schema.names, [source.id_column, *mentioned], rules)
     for footer in read[1:]:
         for column in columns:
             came = footer.schema.field(column).type if column in footer.schema.names else None
@@ -187,7 +249,8 @@ def _look(settings: EncoderRunSettings, mentioned: Sequence[str]) -> _Table:
                 )
     bound = rules.bound(pa.schema([schema.field(c) for c in columns]))
     unused = (f for f in schema if f.name not in bound.names)
-    return _Table(tuple(f.file for f in read), rules, tuple(schema.names), pa.schema([*bound, *unused]))
+    columns_after = pa.schema([*bound, *unused])
+    return _Table(tuple(f.file for f in read), rules, tuple(schema.names), columns_after, source.section)
 
 
 def _used(stored: Sequence[str], mentioned: Sequence[str], rules: Rules) -> list[str]:
@@ -216,16 +279,16 @@ def _relevant(rules: Rules, mentioned: Sequence[str]) -> Rules:
     return Rules(tuple(reversed(kept.items())), rules.rules)
 
 
-def _id_type(settings: EncoderRunSettings, table: _Table) -> pa.DataType:
-    column = settings.items.item_id
+def _id_type(source: _Source, table: _Table) -> pa.DataType:
+    column = source.id_column
     if column not in table.bound.names:
         raise InputError(
-            f"{settings.items.path} has no column {column!r} (items.item_id){nearest(column, table.bound.names)}; its "
-            f"columns are {', '.join(table.bound.names)}: name one, as in --id COLUMN"
+            f"{source.path} has no column {column!r} ({source.key}){nearest(column, table.bound.names)}; its "
+            f"columns are {', '.join(table.bound.names)}: name one, as in {source.flag} COLUMN"
         )
     t = table.bound.field(column).type
     kind = ids.canonical_type(t)
     if kind is None:
-        cure = type_cure("items", "item_id", column, t)
-        raise InputError(f"column {column!r} (items.item_id) must be {ids.ACCEPTED}, got {t}: {cure}")
+        cure = type_cure(source.side, source.key.partition(".")[2], column, t)
+        raise InputError(f"column {column!r} ({source.key}) must be {ids.ACCEPTED}, got {t}: {cure}")
     return kind

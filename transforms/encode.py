@@ -18,7 +18,7 @@ from apache_beam.pvalue import PBegin, PCollection, TaggedOutput
 from apache_beam.utils.shared import Shared
 
 from topkin.artifacts import ids, schemas, storage
-from topkin.artifacts.embeddings import vector_column
+from topkin.artifacts.embeddings import REJECTS, vector_column
 from topkin.encoding.batching import prefetched
 from topkin.encoding.columns import Rejections
 from topkin.encoding.signature import EncoderInput
@@ -38,7 +38,7 @@ CHUNK_BYTES = 32 << 20
 """Bytes of arrays that are made at a time, and of rows that are read; a few such chunks are in memory at once."""
 
 CHUNK_BATCHES = 16
-"""Most batches of a chunk: only its last one is padded."""
+"""Most batches of a chunk, for each length of histories: only the last one of a length is padded."""
 
 SPLIT_ROWS = 1 << 16
 """Rows of a part of the output, about: a row group is never cut."""
@@ -50,8 +50,9 @@ class EncodeInputs:
 
     Args:
         encoder: The encoder's folder.
+        side: Which of its models: ``items`` or ``users``, whom the table lists.
         files: Of the table.
-        item_id: Its column of ids.
+        id_column: Its column of ids.
         id_type: What these are kept as.
         columns: Those read.
         rules: What replaces a column's value, and what makes a row good.
@@ -63,8 +64,9 @@ class EncodeInputs:
     """
 
     encoder: str
+    side: str = "items"
     files: Sequence[File]
-    item_id: str
+    id_column: str
     id_type: pa.DataType
     columns: Sequence[str]
     rules: Rules = field(default_factory=Rules)
@@ -108,21 +110,22 @@ class TableEncoder:
         from topkin.models.encoders.keras_encoder import KerasEncoder
         from topkin.models.encoders.keras_files import read_model
 
-        saved = read_model(inputs.encoder)
+        saved = read_model(inputs.encoder, inputs.side)
         assert saved.signature is not None  # written by the launcher
         signature = saved.signature.by_name() if inputs.by_name else saved.signature
-        batch = batch_rows(signature.inputs, min(inputs.batch_size, max(inputs.rows, 1)))
+        specs = signature.side(inputs.side)
+        batch = batch_rows(specs, min(inputs.batch_size, max(inputs.rows, 1)))
         self.inputs = inputs
         self.encoder = KerasEncoder(
             saved, signature, batch_size=batch, jit_compile=inputs.jit_compile, precision=inputs.precision
         )
-        self.chunk_rows = chunk_rows(signature.inputs, batch)
-        schema = schemas.encoded_items(inputs.id_type, signature.dim)
-        self.schema = schemas.with_encoder(schema, signature.hash)
+        self.chunk_rows = chunk_rows(specs, batch)
+        encoded = schemas.encoded_users if inputs.side == "users" else schemas.encoded_items
+        self.schema = schemas.with_encoder(encoded(inputs.id_type, signature.dim), signature.hash)
 
     def chunks(self, split: RowGroupSplit) -> Iterator[Chunk]:
         """A split's rows as the model takes them, in order; what breaks a rule is noted."""
-        tables = read_split("items", split, self.inputs.columns, size=CHUNK_BYTES, least=1)
+        tables = read_split(self.inputs.side, split, self.inputs.columns, size=CHUNK_BYTES, least=1)
         folder, parts = split.file.path.rpartition("/")[0], []
         for raw, full in of_rows(tables, self.chunk_rows, CHUNK_BYTES):
             parts.append(self._chunk(raw, folder))
@@ -138,10 +141,10 @@ class TableEncoder:
         for column, where in invalid.items():
             rejections.reject(where, f"{column} is not UTF-8")
         rows = self.inputs.rules.normalised(raw)
-        item_ids = self._ids(rows[self.inputs.item_id], rejections)
+        row_ids = self._ids(rows[self.inputs.id_column], rejections)
         self._ask_rules(rows, rejections)
         feeds = self.encoder.read(rows, rejections, folder=folder)
-        return Chunk(raw.drop_columns(self._long(raw.schema)), item_ids, feeds, rejections)
+        return Chunk(raw.drop_columns(self._long(raw.schema)), row_ids, feeds, rejections)
 
     def _ask_rules(self, rows: pa.Table, rejections: Rejections) -> None:
         """Note the configured rule that each row breaks which broke none so far."""
@@ -152,40 +155,47 @@ class TableEncoder:
             rejections.reject(broken == number, reason)
 
     def _ids(self, values: pa.ChunkedArray, rejections: Rejections) -> pa.ChunkedArray:
-        canonical, column = ids.canonical(values), self.inputs.item_id
+        canonical, column = ids.canonical(values), self.inputs.id_column
         rejections.reject(np.asarray(pc.is_null(values)), f"{column} is null")
         rejections.reject(np.asarray(pc.is_null(canonical)), f"{column} is above the largest int64")
         return canonical
 
     def write(self, split: RowGroupSplit, out: str) -> tuple[str, CountsByKind]:
-        """The part of a split into ``out``/items, and what was rejected into ``out``/rejects; its path and counts.
+        """The part of a split into ``out``/items or /users, what was rejected into ``out``/rejects; path and counts.
 
-        Counts are of rows read, embedded and padded, of rejects by reason, and of splits by device.
+        Counts are of rows read and embedded, of padding and all that the model worked through (see
+        ``keras_encoder.Embedded``), of rejects by reason, and of splits by device.
         """
-        name = f"part-{split.name}.parquet"
-        path, rejects, counts = storage.join(out, "items", name), [], {"read": 0, "embedded": 0, "padded": 0}
+        name, side = f"part-{split.name}.parquet", self.inputs.side
+        path, rejects = storage.join(out, side, name), []
+        counts, worked = {"read": 0, "embedded": 0, "padded": 0}, 0
         made = closing(prefetched(self.chunks(split)))
         with storage.parquet_writer(path, self.schema) as writer, made as chunks:
             for chunk in chunks:
-                taken = int(chunk.rejections.good.sum())
-                vectors, good, reasons = self.encoder.finish(chunk.feeds, chunk.rejections)
+                vectors, good, reasons, padding = self.encoder.finish(chunk.feeds, chunk.rejections)
                 kept = chunk.ids.filter(pa.array(good)).combine_chunks()
                 writer.write_table(pa.Table.from_arrays([kept, vector_column(vectors)], schema=self.schema))
                 if len(reasons):
-                    rejects.append(reject_table("items", chunk.raw.filter(pa.array(~good)), reasons))
-                rows = {"read": len(good), "embedded": len(vectors), "padded": -taken % self.encoder.batch_size}
+                    rejects.append(reject_table(side, chunk.raw.filter(pa.array(~good)), reasons))
+                rows = {"read": len(good), "embedded": len(vectors), "padded": padding.padded}
                 counts = {key: counts[key] + n for key, n in rows.items()}
-                advance("embed items", len(good), self.inputs.rows)
+                worked += padding.worked
+                advance(f"embed {side}", len(good), self.inputs.rows)
         table = pa.concat_tables([schemas.REJECTS.empty_table(), *rejects])
         if rejects:
-            storage.write_parquet(table, storage.join(out, "rejects", name))
+            storage.write_parquet(table, storage.join(out, REJECTS[side], name))
         by_reason = {r["values"]: r["counts"] for r in pc.value_counts(table["reason"]).to_pylist()}
-        return path, {"items": counts, "rejects": by_reason, "device": {self.encoder.device: 1}}
+        return path, {
+            side: counts,
+            "worked": {side: worked},
+            "rejects": by_reason,
+            "device": {self.encoder.device: 1},
+        }
 
     def _long(self, schema: pa.Schema) -> list[str]:
         """What rejects are told without: images and vectors."""
         long = [f.name for f in schema if pa.types.is_nested(ids.storage(f.type)) or _is_binary(f.type)]
-        return [name for name in long if name != self.inputs.item_id]
+        return [name for name in long if name != self.inputs.id_column]
 
 
 def _is_binary(t: pa.DataType) -> bool:
@@ -208,7 +218,8 @@ def batch_rows(inputs: Sequence[EncoderInput], most: int) -> int:
 def chunk_rows(inputs: Sequence[EncoderInput], batch: int) -> int:
     """Rows of a chunk: as many whole batches as fit into CHUNK_BYTES, CHUNK_BATCHES at most."""
     fit = CHUNK_BYTES // (batch * _row_bytes(inputs))
-    return batch * min(max(fit, 1), CHUNK_BATCHES)
+    lengths = max((len(i.buckets) for i in inputs), default=0)
+    return batch * min(max(fit, 1), CHUNK_BATCHES * max(lengths, 1))
 
 
 def of_rows(tables: Iterable[pa.Table], rows: int, size: int) -> Iterator[tuple[pa.Table, bool]]:
@@ -238,14 +249,17 @@ class _Encode(beam.DoFn):
 
     def __init__(self, inputs: EncodeInputs, out: str, shared: Shared) -> None:
         self._inputs, self._out, self._shared = inputs, out, shared
-        self._counters = {name: Metrics.counter("topkin", f"items_{name}") for name in ("read", "embedded", "padded")}
+        names = ("read", "embedded", "padded", "worked")
+        self._counters = {name: Metrics.counter("topkin", f"{inputs.side}_{name}") for name in names}
 
     def setup(self) -> None:
-        self._encoder = self._shared.acquire(partial(TableEncoder, self._inputs), tag=self._inputs.encoder)
+        tag = f"{self._inputs.side} {self._inputs.encoder}"
+        self._encoder = self._shared.acquire(partial(TableEncoder, self._inputs), tag=tag)
 
     def process(self, split: RowGroupSplit) -> Iterator[object]:
         path, counts = self._encoder.write(split, self._out)
-        for name, number in counts["items"].items():
+        side = self._inputs.side
+        for name, number in {**counts[side], "worked": counts["worked"][side]}.items():
             self._counters[name].inc(number)
         yield path
         yield TaggedOutput("counts", counts_table(counts))
@@ -253,7 +267,7 @@ class _Encode(beam.DoFn):
 
 @dataclass
 class EncodeTable(beam.PTransform):
-    """A table's vectors into ``out``/items, rejected rows into ``out``/rejects; counts to ``tally``; gives the paths.
+    """A table's vectors into ``out``/items or /users, rejected rows beside; counts to ``tally``; gives the paths.
 
     A part for each split of the input, named by it: the same bytes for any number of processes.
     """
@@ -264,7 +278,7 @@ class EncodeTable(beam.PTransform):
     shared: Shared = field(default_factory=Shared)
 
     def expand(self, pipeline: PBegin) -> PCollection[str]:
-        splits = pipeline | "Splits" >> ParquetSplits("items", self.inputs.files, SPLIT_ROWS)
+        splits = pipeline | "Splits" >> ParquetSplits(self.inputs.side, self.inputs.files, SPLIT_ROWS)
         encode = beam.ParDo(_Encode(self.inputs, self.out, self.shared))
         encode = encode.with_output_types(str, counts=pa.Table)
         encoded = splits | "Encode" >> encode.with_outputs("counts", main="paths")

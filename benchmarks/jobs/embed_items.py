@@ -47,7 +47,7 @@ def main() -> None:
         what = EncodeInputs(
             encoder=str(folder / "encoder"),
             files=[File(str(folder / "items.parquet"), 0, rows=len(pixels))],
-            item_id="sku",
+            id_column="sku",
             id_type=pa.int64(),
             columns=["sku", "photo"],
             batch_size=args.batch_size,

@@ -1,7 +1,7 @@
 """Any trained Keras model run over Arrow tables, in batches of one shape, on the GPU where there is one."""
 
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Callable, Iterator
+from functools import cached_property, partial
 from typing import NamedTuple
 
 import keras
@@ -10,8 +10,9 @@ import pyarrow as pa
 import tensorflow as tf
 
 from topkin.encoding.batching import shrinking
-from topkin.encoding.columns import Rejections, read_column
-from topkin.encoding.signature import EncoderSignature
+from topkin.encoding.buckets import Feeds, history_lengths, in_buckets, of_width
+from topkin.encoding.columns import Rejections, ask_lengths, read_column
+from topkin.encoding.signature import EncoderInput, EncoderSignature
 from topkin.errors import ConfigError
 from topkin.ingest.readers import escape_invalid_utf8
 from topkin.ingest.sql import Expression
@@ -19,8 +20,15 @@ from topkin.models.encoders.image_files import decode
 from topkin.models.encoders.keras_files import SavedModel, input_names, read_model
 from topkin.models.ops import device
 
-Feeds = Mapping[str, np.ndarray]
+_LOOKUPS = (keras.layers.IntegerLookup, keras.layers.StringLookup)
 TOO_BIG = (MemoryError, tf.errors.ResourceExhaustedError)
+
+
+class Padding(NamedTuple):
+    """What a model worked through in vain, and all that it did: rows, or values of histories of any length."""
+
+    padded: int
+    worked: int
 
 
 class Embedded(NamedTuple):
@@ -30,26 +38,28 @@ class Embedded(NamedTuple):
         vectors: (good, dim) float32, as the model gives them.
         good: (n,) bool.
         reasons: (n - good,) strings.
+        padding: What of the model's work was padding.
     """
 
     vectors: np.ndarray
     good: np.ndarray
     reasons: pa.Array
+    padding: Padding
 
 
 class KerasEncoder:
-    """A trained model and the columns that feed it.
+    """A trained model and the columns that feed it: that of the items of an encoder, or that of its users.
 
     Args:
-        saved: The model.
-        signature: Its inputs, see ``SavedModel.bound``.
+        saved: The model, of one of these sides.
+        signature: The inputs of both, see ``SavedModel.bound``.
         batch_size: Rows of a call; the last batch is padded to it. It is halved for good where memory does not do.
         jit_compile: Compile the model by XLA.
         precision: What layers compute in: float32, or mixed_bfloat16 or mixed_float16, which are faster on some GPUs
             and differ from ``model.predict`` by more.
 
     Raises:
-        ConfigError: ``jit_compile`` of a model that takes strings.
+        ConfigError: ``jit_compile`` of a model that takes strings or looks ids up.
 
     Examples:
         >>> import pyarrow as pa
@@ -72,34 +82,63 @@ class KerasEncoder:
         jit_compile: bool = False,
         precision: str = "float32",
     ) -> None:
-        texts = [i.name for i in signature.inputs if i.dtype == "string"]
+        self.inputs = signature.side(saved.side)
+        texts = [i.name for i in self.inputs if i.dtype == "string"]
         if jit_compile and texts:
             raise ConfigError(
                 f"encoder.jit_compile must be false for a model that takes strings, for XLA has none: input "
                 f"{texts[0]!r} does, leave the key out"
+            )
+        tables = [layer.name for layer in saved.model._flatten_layers() if isinstance(layer, _LOOKUPS)]
+        if jit_compile and tables:
+            raise ConfigError(
+                f"encoder.jit_compile must be false for a model that looks ids up, for XLA has no tables: layer "
+                f"{tables[0]!r} does, leave the key out"
             )
         self.device = device.set_up()
         self.signature, self.batch_size = signature, batch_size
         if precision != "float32":
             _set_precision(saved.model, precision)
         self._names = input_names(saved.model)
-        self._dtypes = {i.name: i.dtype for i in signature.inputs}
+        self._dtypes = {i.name: i.dtype for i in self.inputs}
+        self._widths = max((i.buckets for i in self.inputs), key=len, default=()) or (1,)
+        self._saved, self._settings = saved, (jit_compile, precision)
         self._model = saved.model
-        self._call = tf.function(self._vectors, jit_compile=jit_compile, autograph=False)
+        self._compiled: dict[object, Callable[..., tf.Tensor]] = {}
 
     @classmethod
-    def load(cls, folder: str, **settings: object) -> "KerasEncoder":
-        """From the folder of an encoder, which says its columns. Raises as ``read_model``."""
-        saved = read_model(folder)
+    def load(cls, folder: str, *, side: str = "items", **settings: object) -> "KerasEncoder":
+        """From the folder of an encoder, which says its columns; ``side`` is ``items`` or ``users``.
+
+        Raises as ``read_model``.
+        """
+        saved = read_model(folder, side)
         if saved.signature is None:
             raise ConfigError(f"{folder} must be the folder of an encoder, with the columns that feed it, got a file")
-        unfed = [i.name for i in saved.inputs if i.name not in {known.name for known in saved.signature.inputs}]
+        fed = {known.name for known in saved.signature.side(side)}
+        unfed = [i.name for i in saved.inputs if i.name not in fed]
         if unfed:
             raise ConfigError(
                 f"{folder} must say what feeds each input of its model, it does not for {', '.join(unfed)}: "
                 "write it by save_encoder(model, folder, inputs), with their size or length"
             )
         return cls(saved, saved.signature, **settings)  # type: ignore[arg-type]
+
+    @cached_property
+    def _of_users(self) -> "KerasEncoder":
+        if self._saved.side == "users":
+            return self
+        other, (compiled, precision) = self._saved.other("users"), self._settings
+        return KerasEncoder(
+            other, self.signature, batch_size=self.batch_size, jit_compile=compiled, precision=precision
+        )
+
+    def _call(self, feeds: dict[str, tf.Tensor]) -> tf.Tensor:
+        """The model, compiled once for each shape of a batch."""
+        shapes = tuple(tuple(x.shape) for x in feeds.values())
+        if shapes not in self._compiled:
+            self._compiled[shapes] = tf.function(self._vectors, jit_compile=self._settings[0], autograph=False)
+        return self._compiled[shapes](feeds)
 
     def _vectors(self, feeds: dict[str, tf.Tensor]) -> tf.Tensor:
         cast = {
@@ -123,28 +162,46 @@ class KerasEncoder:
         if not asked.all():
             rows = rows.filter(pa.array(asked))
         found = Rejections(len(rows))
-        feeds = {}
-        for spec in self.signature.inputs:
-            if spec.column in rows.column_names:
-                values = rows[spec.column]
-            else:
-                values = Expression(f"encoder.inputs.{spec.name}", spec.column).evaluate(rows)
-            feeds[spec.name] = read_column(values, spec, found, partial(decode, folder=folder))
+        section = "encoder.user_inputs" if self._saved.side == "users" else "encoder.inputs"
+        columns = {spec: _values(spec, rows, section) for spec in self.inputs}
+        feeds = {
+            spec.name: read_column(values, spec, found, partial(decode, folder=folder))
+            for spec, values in columns.items()
+        }
+        ask_lengths(columns, found)
         rejections.include(found, asked)
         return feeds if found.good.all() else {name: array[found.good] for name, array in feeds.items()}
 
     def encode(self, feeds: Feeds) -> np.ndarray:
         """The model's vectors of such arrays, (n, dim) float32, each row's the same in whatever batch it is."""
-        vectors, self.batch_size = shrinking(partial(self._encode, feeds), self.batch_size, TOO_BIG)
-        return vectors
+        return self._measured(feeds)[0]
 
-    def _encode(self, feeds: Feeds, size: int) -> np.ndarray:
+    def _measured(self, feeds: Feeds) -> tuple[np.ndarray, Padding]:
+        """As :meth:`encode`, with what of the work was padding."""
+        measured, self.batch_size = shrinking(partial(self._encode, feeds), self.batch_size, TOO_BIG)
+        return measured
+
+    def _encode(self, feeds: Feeds, size: int) -> tuple[np.ndarray, Padding]:
+        vectors = np.empty((len(next(iter(feeds.values()))), self.signature.dim), np.float32)
+        given = worked = 0
+        for rows, width, lengths in self._batches(feeds, size):
+            taken = {i.name: of_width(i, feeds[i.name][rows], width) for i in self.inputs}
+            batch = {name: _batch(array, size) for name, array in taken.items()}
+            vectors[rows] = self._call(batch).numpy()[: len(lengths)]
+            given, worked = given + int(lengths.sum()), worked + size * width
+        return vectors, Padding(worked - given, worked)
+
+    def _batches(self, feeds: Feeds, size: int) -> Iterator[tuple[slice | np.ndarray, int, np.ndarray]]:
+        """Which rows go into each batch, how wide their histories are, and how long each is: 1 without histories."""
         n = len(next(iter(feeds.values())))
-        vectors = np.empty((n, self.signature.dim), np.float32)
-        for start in range(0, n, size):
-            batch = {name: _batch(array[start : start + size], size) for name, array in feeds.items()}
-            vectors[start : start + size] = self._call(batch).numpy()[: n - start]
-        return vectors
+        if len(self._widths) == 1:
+            for start in range(0, n, size):
+                rows = slice(start, min(start + size, n))
+                yield rows, 1, np.ones(rows.stop - start, np.int64)
+            return
+        lengths = history_lengths(self.inputs, feeds)
+        for numbers, width in in_buckets(lengths, size, self._widths):
+            yield numbers, width, lengths[numbers]
 
     def embed(self, rows: pa.Table, *, folder: str = "") -> Embedded:
         """The vectors of a table's rows; a row that cannot be given, or whose vector is not finite, has a reason.
@@ -157,16 +214,27 @@ class KerasEncoder:
             rejections.reject(where, f"{column} is not UTF-8")
         return self.finish(self.read(rows, rejections, folder=folder), rejections)
 
+    def embed_users(self, rows: pa.Table, *, folder: str = "") -> Embedded:
+        """As :meth:`embed`, of users by the encoder's ``user.keras``. Raises InputError where it has none."""
+        return self._of_users.embed(rows, folder=folder)
+
     def finish(self, feeds: Feeds, rejections: Rejections) -> Embedded:
         """As :meth:`embed`, of the arrays of the good rows; rows whose vector is not finite are noted."""
-        vectors = self.encode(feeds)
+        vectors, padding = self._measured(feeds)
         finite = np.isfinite(vectors).all(axis=1)
         if not finite.all():
             where = np.zeros(len(rejections.good), bool)
             where[rejections.good] = ~finite
             rejections.reject(where, "the encoder gives a number that is not finite")
             vectors = vectors[finite]
-        return Embedded(vectors, rejections.good, rejections.reasons())
+        return Embedded(vectors, rejections.good, rejections.reasons(), padding)
+
+
+def _values(spec: EncoderInput, rows: pa.Table, section: str) -> pa.ChunkedArray:
+    """The column of an input, or what its SQL expression gives."""
+    if spec.column in rows.column_names:
+        return rows[spec.column]
+    return Expression(f"{section}.{spec.name}", spec.column).evaluate(rows)
 
 
 def _batch(array: np.ndarray, size: int) -> tf.Tensor:

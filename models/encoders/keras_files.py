@@ -8,17 +8,20 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import keras
+import numpy as np
 import pyarrow as pa
 import tensorflow as tf
 
 from topkin.artifacts import storage
 from topkin.encoding.inputs import InputChoice, ModelInput, by_name, is_listed, resolve
 from topkin.encoding.signature import (
+    HISTORY,
     MODEL,
+    MODELS,
     SIGNATURE,
     EncoderInput,
     EncoderSignature,
@@ -40,6 +43,8 @@ class SavedModel:
         inputs: What it declares.
         dim: Coordinates of a vector.
         signature: The folder's; None for a file alone.
+        side: Whom it encodes: ``items`` or ``users``.
+        beside: The folder's other models by their names.
     """
 
     place: str
@@ -48,6 +53,16 @@ class SavedModel:
     inputs: tuple[ModelInput, ...]
     dim: int
     signature: EncoderSignature | None = None
+    side: str = "items"
+    beside: Mapping[str, bytes] = field(default_factory=dict)
+
+    def other(self, side: str) -> "SavedModel":
+        """The folder's model of the other side. Raises InputError where there is none."""
+        if MODELS[side] not in self.beside:
+            raise _one_sided(self.place, side)
+        beside = {name: data for name, data in self.beside.items() if name != MODELS[side]}
+        other = _read(self.beside[MODELS[side]], self.place, self.signature, side)
+        return replace(other, beside={**beside, MODELS[self.side]: self.data})
 
     def bound(
         self,
@@ -57,15 +72,29 @@ class SavedModel:
     ) -> EncoderSignature:
         """The signature with the columns of a table; what is not chosen is as in the folder's own, or inferred.
 
+        The inputs of the other side are the folder's. Histories are padded to a few lengths where the model gives the
+        same for each, which is tried.
+
         Raises InputError as :func:`topkin.encoding.inputs.resolve`.
         """
         if self.signature is not None:
-            choices = _over(self.signature.inputs, by_name([i.name for i in self.inputs], choices), type_of)
+            own = self.signature.side(self.side)
+            choices = _over(own, by_name([i.name for i in self.inputs], choices), type_of)
         return self._signed(resolve(self.inputs, choices, type_of, columns))
 
     def _signed(self, inputs: tuple[EncoderInput, ...]) -> EncoderSignature:
-        files = {MODEL: hashlib.sha256(self.data).hexdigest()}
-        return EncoderSignature(inputs=inputs, dim=self.dim, files=files, versions=_versions())
+        known = self.signature or EncoderSignature(inputs=(), dim=self.dim, files={})
+        open_lengths = any(i.buckets for i in inputs) and len(inputs) == len(self.inputs)
+        if open_lengths and not _masked(self.model, inputs, self.place):
+            inputs = tuple(replace(i, buckets=()) for i in inputs)
+        of_items, of_users = (known.inputs, inputs) if self.side == "users" else (inputs, known.user_inputs)
+        return EncoderSignature(
+            inputs=of_items, user_inputs=of_users, dim=self.dim, files=self.hashes(), versions=_versions()
+        )
+
+    def hashes(self) -> dict[str, str]:
+        """The SHA-256 of each file of the folder."""
+        return {name: hashlib.sha256(data).hexdigest() for name, data in self._files().items()}
 
     def alone(self, choices: Mapping[str, InputChoice], *, whole: bool = True) -> EncoderSignature:
         """The signature where no table is at hand: columns have the types that inputs take.
@@ -89,8 +118,59 @@ class SavedModel:
 
     def write(self, folder: str, signature: EncoderSignature) -> None:
         """Write the folder of the encoder."""
-        storage.write_bytes(self.data, storage.join(folder, MODEL))
+        for name, data in self._files().items():
+            storage.write_bytes(data, storage.join(folder, name))
         write_signature(signature, folder)
+
+    def _files(self) -> dict[str, bytes]:
+        return {MODELS[self.side]: self.data, **self.beside}
+
+
+def _masked(model: keras.Model, inputs: Sequence[EncoderInput], place: str) -> bool:
+    """Whether a model gives the same for histories however far they are padded. Raises InputError where it fails."""
+    widths = max((i.buckets for i in inputs), key=len)
+    vectors = []
+    for width in (widths[0], widths[-1]):
+        feeds = [tf.constant(_made_up(i, model, width if i.buckets else None)) for i in inputs]
+        try:
+            output = model(keras.tree.pack_sequence_as(model.input, feeds), training=False)
+        except Exception as e:  # whatever the layers of a stranger's model raise
+            raise InputError(
+                f"{place} must take histories of {width} values, it fails: {str(e).splitlines()[0][:300]}; set a "
+                "length that it takes"
+            ) from e
+        vectors.append(np.asarray(keras.tree.flatten(output)[0]))
+    return np.allclose(vectors[0], vectors[1], rtol=1e-4, atol=1e-5, equal_nan=True)
+
+
+def _made_up(spec: EncoderInput, model: keras.Model, width: int | None) -> np.ndarray:
+    """Two rows for an input: histories of one and of three values, padded to a width; zeros of others."""
+    shape = spec.shape if width is None else (min(width, spec.shape[0]),)
+    text = spec.dtype == "string"
+    rows = np.full((2, *shape), b"" if text else 0, object if text else spec.dtype)
+    if spec.kind == HISTORY:
+        values = _known_ids(model, text) or ([b"a", b"b", b"c"] if text else [1, 2, 3])
+        for row, kept in enumerate((1, 3)):
+            kept = min(kept, shape[0], len(values))
+            rows[row, slice(-kept, None) if spec.pad == "before" else slice(kept)] = values[:kept]
+    return rows
+
+
+def _known_ids(model: keras.Model, text: bool) -> list[Any]:
+    """Some ids of a vocabulary inside a model, texts as bytes; none where it has none of that type."""
+    for layer in model._flatten_layers(include_self=False):
+        if isinstance(layer, keras.layers.StringLookup if text else keras.layers.IntegerLookup):
+            ids = layer.get_vocabulary(include_special_tokens=False)[:3]
+            return [str(i).encode() if text else int(i) for i in ids]
+    return []
+
+
+def _one_sided(place: str, side: str) -> InputError:
+    other = MODELS["items" if side == "users" else "users"]
+    return InputError(
+        f"{place} must hold {MODELS[side]} to embed {side}, it has {other} alone: save both, by "
+        "save_encoder(item_model, folder, user=user_model)"
+    )
 
 
 def _over(
@@ -116,6 +196,7 @@ def _over(
                 size=i.shape[:2] if i.kind == "image" else None,  # type: ignore[arg-type]
                 length=i.shape[0] if listed and len(i.shape) == 1 else None,
                 missing=i.missing,
+                pad=i.pad if i.kind == HISTORY == said.get("kind", HISTORY) else None,
             )
         merged[i.name] = InputChoice(**{**vars(own), **said})
     return merged
@@ -125,19 +206,27 @@ def _versions() -> dict[str, str]:
     return {"keras": str(keras.__version__), "tensorflow": str(tf.__version__)}
 
 
-def read_model(path: str) -> SavedModel:
+def read_model(path: str, side: str = "items") -> SavedModel:
     """Read a ``.keras`` file, or the folder of an encoder, whose hashes are checked before Keras reads a byte.
+
+    Args:
+        path: Of the file or folder.
+        side: Which of the folder's models: ``items`` or ``users``; for a file, whom it encodes.
 
     Raises:
         ArtifactError: A file of the folder is missing or not the one of its signature.
         InputError: There is no model, or it is none that topkin can run: it holds code or a class that is not
-            registered, has several outputs, one that is not a vector, or a fixed number of rows.
+            registered, has several outputs, one that is not a vector, or a fixed number of rows; or the folder has no
+            model of that side.
     """
-    signature = None
+    signature, beside = None, {}
     place = path
     if not path.endswith(".keras") and storage.exists(storage.join(path, SIGNATURE)):
         signature = read_signature(path)
-        place = storage.join(path, MODEL)
+        if MODELS[side] not in signature.files:
+            raise _one_sided(path, side)
+        place = storage.join(path, MODELS[side])
+        beside = {n: storage.read_bytes(storage.join(path, n)) for n in signature.files if n != MODELS[side]}
     elif not path.endswith(".keras") or not storage.exists(path):
         what = "is not there" if not storage.exists(path) else f"holds no {SIGNATURE}"
         if storage.exists(path) and "." in os.path.basename(path.rstrip("/")):
@@ -146,18 +235,27 @@ def read_model(path: str) -> SavedModel:
             f"an encoder must be a .keras file or a folder of save_encoder, {path} {what}: save the model by "
             "model.save('my_model.keras') and name that"
         )
-    data = storage.read_bytes(place)
+    return replace(_read(storage.read_bytes(place), place, signature, side), beside=beside)
+
+
+def _read(data: bytes, place: str, signature: EncoderSignature | None, side: str) -> SavedModel:
     try:
         model = load_model(data)
     except ModelFileError as e:
         raise InputError(f"{place} {e}") from e
-    return described(model, data, place, signature)
+    return described(model, data, place, signature, side)
 
 
-def described(model: keras.Model, data: bytes, place: str, signature: EncoderSignature | None = None) -> SavedModel:
+def described(
+    model: keras.Model,
+    data: bytes,
+    place: str,
+    signature: EncoderSignature | None = None,
+    side: str = "items",
+) -> SavedModel:
     """A model that was read from a ``.keras`` file as an encoder. Raises InputError as :func:`read_model`."""
     model = _functional(model, place)
-    return SavedModel(place, data, model, tuple(_inputs(model, place)), _dim(model, place), signature)
+    return SavedModel(place, data, model, tuple(_inputs(model, place)), _dim(model, place), signature, side)
 
 
 def _functional(model: keras.Model, place: str) -> keras.Model:
@@ -229,6 +327,8 @@ def save_encoder(
     folder: str,
     inputs: Mapping[str, str | Mapping[str, Any]] | None = None,
     *,
+    user: keras.Model | None = None,
+    user_inputs: Mapping[str, str | Mapping[str, Any]] | None = None,
     overwrite: bool = False,
 ) -> EncoderSignature:
     """Write a model as an encoder: a folder that ``topkin embed --encoder`` runs over a table.
@@ -236,18 +336,22 @@ def save_encoder(
     What was written is read again in safe mode at once, so that a model which could not be loaded is refused here.
 
     Args:
-        model: Rows to vectors, with one output (n, dim); how it is trained is not kept.
+        model: Items to vectors, with one output (n, dim); how it is trained is not kept.
         folder: New or empty, local or a URI.
         inputs: For each input of the model its column or SQL expression, or a mapping of ``column``, ``kind``,
-            ``size``, ``length`` and ``missing``, as in the configuration's ``[encoder.inputs]``; without it columns
-            have the names of the inputs, and kinds follow from their types and shapes.
+            ``size``, ``length``, ``missing`` and ``pad``, as in the configuration's ``[encoder.inputs]``; without it
+            columns have the names of the inputs, and kinds follow from their types and shapes.
+        user: Users to vectors of the same space, where they are encoded by a network: beside the model in the folder,
+            for ``topkin embed --users`` and ``KerasEncoder.embed_users``.
+        user_inputs: As inputs, of ``user``. Histories are told: ``{"column": "bought", "kind": "history"}``.
         overwrite: Replace an encoder that is there.
 
     Returns:
         What was written of the encoder: its inputs, dimension and hash.
 
     Raises:
-        InputError: The model cannot be an encoder: it holds code, has several outputs, or an input is not clear.
+        InputError: A model cannot be an encoder: it holds code, has several outputs, or an input is not clear; or the
+            two give vectors of unequal dimension.
         FileExistsError: The folder has files, and ``overwrite`` is False or they are none of an encoder.
 
     Examples:
@@ -263,18 +367,39 @@ def save_encoder(
         raise FileExistsError(
             f"{folder} must be empty or new, it has {len(held)} files: give overwrite=True or another"
         )
-    try:
-        data, again = round_trip(model)
-    except ModelFileError as e:
-        raise InputError(f"the model {e}") from e
-    saved = described(again, data, "the model")
-    given = {
-        name: {"column": value} if isinstance(value, str) else dict(value) for name, value in (inputs or {}).items()
-    }
-    signature = saved.alone({name: InputChoice(**value) for name, value in given.items()})
+    if user is None and user_inputs is not None:
+        raise InputError("user_inputs must come with user, the model that they feed: give user=model")
+    saved = _round_trip(model, "items", "the model")
+    signature = saved.alone(_choices(inputs))
+    if user is not None:
+        of_users = _round_trip(user, "users", "the model of users")
+        if of_users.dim != saved.dim:
+            raise InputError(
+                f"the model of users must give vectors of {saved.dim} coordinates as that of items does, got "
+                f"{of_users.dim}: end both with MetricEmbedding(dim) of one dim"
+            )
+        saved = replace(saved, beside={MODELS["users"]: of_users.data})
+        given = of_users.alone(_choices(user_inputs)).user_inputs
+        signature = replace(signature, user_inputs=given, files=saved.hashes())
     storage.remove_files(folder, sorted(held, reverse=True))  # the signature first: without it there is no encoder
     saved.write(folder, signature)
     return signature
+
+
+def _round_trip(model: keras.Model, side: str, place: str) -> SavedModel:
+    """A model as it comes back from its file. Raises InputError where it does not."""
+    try:
+        data, again = round_trip(model)
+    except ModelFileError as e:
+        raise InputError(f"{place} {e}") from e
+    return described(again, data, place, side=side)
+
+
+def _choices(inputs: Mapping[str, str | Mapping[str, Any]] | None) -> dict[str, InputChoice]:
+    return {
+        name: InputChoice(column=value) if isinstance(value, str) else InputChoice(**value)
+        for name, value in (inputs or {}).items()
+    }
 
 
 def _natural_type(declared: ModelInput, kind: str | None) -> pa.DataType:

@@ -27,18 +27,24 @@ class Changes:
     Args:
         specs: Of the inputs.
         augmenters: For each image input what changes it.
+        names: Of what the augmenters do.
         corrupt: Whether other columns are changed too.
     """
 
     def __init__(
-        self, specs: Sequence[EncoderInput], augmenters: Mapping[str, Augmenter], *, corrupt: bool = False
+        self,
+        specs: Sequence[EncoderInput],
+        augmenters: Mapping[str, Augmenter],
+        names: frozenset[str] = frozenset(),
+        *,
+        corrupt: bool = False,
     ) -> None:
-        self.specs, self.augmenters, self.corrupt = specs, augmenters, corrupt
+        self.specs, self.augmenters, self.names, self.corrupt = specs, augmenters, names, corrupt
 
     def settled(self) -> "Changes":
         """Images as they are served, but for mirror images: what the last epochs learn from."""
         flips = {name: Chain([one for one in _of(a) if isinstance(one, Flip)]) for name, a in self.augmenters.items()}
-        return Changes(self.specs, flips, corrupt=self.corrupt)
+        return Changes(self.specs, flips, self.names & {"flip"}, corrupt=self.corrupt)
 
     def __call__(self, feeds: Feeds, rng: np.random.Generator) -> Feeds:
         """The batch changed; the arrays that came stay as they are."""

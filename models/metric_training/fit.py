@@ -17,7 +17,7 @@ from topkin.encoding.signature import EncoderInput, EncoderSignature
 from topkin.models.encoders.keras_files import SavedModel, read_model, save_encoder
 from topkin.models.metric_learning.layers import MetricEmbedding
 from topkin.models.metric_training.inputs import specs_of
-from topkin.models.metric_training.networks import default_network
+from topkin.models.metric_training.networks import default_network, mirrored
 from topkin.models.metric_training.parts import unit_rows_wanted
 from topkin.models.metric_training.plan import Plan, plan_of
 from topkin.models.metric_training.rows import Rows, read_rows
@@ -52,15 +52,15 @@ def fit(
         parts: Parquet files with ``item_id``, ``label`` where there is one, and a column for each input by its name.
         inputs: ``[encoder.inputs]``: a column of the user's is what the written encoder reads elsewhere.
         out: Folder of the results: ``encoder`` as :func:`save_encoder` writes it, ``training.json``, ``logs``.
-        scratch: Folder for the checkpoint of each epoch, and local for columns that do not fit in memory.
+        scratch: Folder for the checkpoint of each epoch, and where it is local for columns that do not fit in memory.
         seed: Of everything drawn at random.
         start_from: A ``.keras`` file or an encoder's folder whose model is trained; the default network without it.
         folder: What relative paths of images begin in.
         on_epoch: Called with the record of each epoch once, those of a resumed training too.
 
     Returns:
-        What a stage tells: method, loss, epochs, validation, counts, and ``notes`` for a person. With ``signature`` the
-        one of the written encoder.
+        What a stage tells: method, loss or learner, epochs, validation, counts of items, ``dim`` and ``encoder`` (its
+        hash), ``inputs`` in words, and ``notes``: what a person must know.
 
     Raises:
         InputError: Rows, labels, pairs or inputs that nothing can be learned from, or a model that is no encoder.
@@ -82,7 +82,7 @@ def fit(
 
         checkpoint = Checkpoint(scratch, _key(settings, rows, seed, saved))
         trained = train(encoder, settings, rows, plan, seed=seed, checkpoint=checkpoint, on_epoch=record)
-    model = _served(settings, encoder, rows, plan, trained)
+    model = _served(settings, encoder, rows, plan, trained, start_from_nothing=saved is None)
     final = plan.final(trained.encode_with(model))
     given = by_name([s.name for s in specs], inputs)
     signature = save_encoder(
@@ -123,7 +123,8 @@ def _encoder(settings: ItemsTrainSettings, saved: SavedModel | None, rows: Rows,
     unit = not unsupervised and unit_rows_wanted(settings)
     if saved is None:
         dim = None if unsupervised else settings.dim or DIM
-        sample = rows.feeds(plan.sample(SAMPLE))
+        numbers = plan.sample(SAMPLE)
+        sample = {s.name: rows.feed(s, numbers) for s in rows.specs if s.kind != "image"}
         return default_network(rows.specs, sample, dim=dim, unit=unit, places=unsupervised, seed=seed)
     model = saved.model
     if settings.dim is None or unsupervised:
@@ -133,11 +134,18 @@ def _encoder(settings: ItemsTrainSettings, saved: SavedModel | None, rows: Rows,
 
 
 def _served(
-    settings: ItemsTrainSettings, encoder: keras.Model, rows: Rows, plan: Plan, trained: Trained
+    settings: ItemsTrainSettings,
+    encoder: keras.Model,
+    rows: Rows,
+    plan: Plan,
+    trained: Trained,
+    *,
+    start_from_nothing: bool,
 ) -> keras.Model:
-    """What is written: the encoder, and after a training without labels a layer that whitens it."""
+    """What is written: the encoder of an image and its mirror image, or whitened after a training without labels."""
     if settings.method != "self_supervised":
-        return encoder
+        flipped = settings.mirror and start_from_nothing and "flip" in plan.augmented
+        return mirrored(encoder, rows.specs) if flipped else encoder
     vectors = trained.encode_with(encoder)(plan.sample(SAMPLE))
     dim = min(settings.dim or DIM_WITHOUT_LABELS, vectors.shape[1], max(2, len(vectors) - 1))
     return whitened_by(encoder, vectors, dim=dim, power=WHITENING)
@@ -166,6 +174,7 @@ def _key(settings: ItemsTrainSettings, rows: Rows, seed: int, saved: SavedModel 
         "ids": vocabulary_hash(rows.ids),
         "labels": hashlib.sha256(rows.labels.tobytes()).hexdigest(),
         "inputs": [asdict(s) for s in rows.specs],
+        "columns": rows.fingerprint(),
         "model": None if saved is None else hashlib.sha256(saved.data).hexdigest(),
     }
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
@@ -192,5 +201,6 @@ def _told(
         **plan.counts,
         "dim": signature.dim,
         "encoder": signature.hash,
+        "inputs": [i.described() for i in signature.inputs],
         "notes": [*plan.notes, *rejected, *odd, *trained.notes],
     }

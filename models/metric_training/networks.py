@@ -36,7 +36,7 @@ def default_network(
 
     Args:
         specs: The inputs, their kinds and shapes.
-        sample: Rows of the training, (k, …) by input, to which vocabularies and means are fitted.
+        sample: Rows of the training, (k, …) by input, to which vocabularies and means are fitted; images need none.
         dim: Coordinates of a vector; None for what the last features are.
         unit: Whether vectors have length 1.
         places: Keep the places of an image apart in its features, as what has no labels to tell them needs; else they
@@ -53,7 +53,7 @@ def default_network(
         tensor = keras.Input(spec.shape, dtype=spec.dtype, name=spec.name)
         inputs.append(tensor)
         branch = _places if spec.kind == "image" and places else _BRANCHES[spec.kind]
-        features = branch(spec, tensor, sample[spec.name], seed + number)
+        features = branch(spec, tensor, sample.get(spec.name, np.zeros(0)), seed + number)
         (images if spec.kind == "image" else flat).append(features)
     if flat:
         images.append(_perceptron(_joined(flat), seed))
@@ -63,6 +63,19 @@ def default_network(
         last = MetricEmbedding(dim, seed=seed) if unit else keras.layers.Dense(dim, kernel_initializer=start)
         features = last(features)
     return keras.Model(inputs[0] if len(inputs) == 1 else inputs, features, name="encoder")
+
+
+def mirrored(encoder: keras.Model, specs: tuple[EncoderInput, ...]) -> keras.Model:
+    """An encoder of the mean of a row's vector and of its mirror image's, of length 1: it takes twice the time.
+
+    Left and right of every image input are exchanged; the other inputs are the same to both.
+    """
+    inputs = [keras.Input(s.shape, dtype=s.dtype, name=s.name) for s in specs]
+    images = [s.kind == "image" for s in specs]
+    turned = [keras.ops.flip(x, axis=2) if image else x for x, image in zip(inputs, images, strict=True)]
+    both = [encoder(x[0] if len(x) == 1 else x) for x in (inputs, turned)]
+    mean = MetricEmbedding(None)(keras.layers.Average()(both))
+    return keras.Model(inputs[0] if len(inputs) == 1 else inputs, mean, name="mirrored")
 
 
 def _joined(parts: list[tf.Tensor]) -> tf.Tensor:

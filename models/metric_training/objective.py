@@ -9,10 +9,11 @@ import tensorflow as tf
 
 from topkin.config.items_train import ItemsTrainSettings
 from topkin.config.metric_parts import LEARNERS, leaves
+from topkin.errors import ConfigError
 from topkin.models.metric_learning.distances import Distance
 from topkin.models.metric_learning.heads import Proxies
 from topkin.models.metric_learning.losses.base import Loss
-from topkin.models.metric_training.parts import distance_of, learner_arguments, loss_of
+from topkin.models.metric_training.parts import distance_of, loss_of
 from topkin.models.self_supervised.base import SelfSupervised
 from topkin.models.self_supervised.byol import BYOL
 from topkin.models.self_supervised.simclr import SimCLR
@@ -131,9 +132,23 @@ def _state_of(part: object) -> list[keras.Variable]:
     return held
 
 
-def learner_class(name: str) -> type[SelfSupervised]:
-    """The class of a learner by its name in the library."""
-    return LEARNER_CLASSES[name]
+def learner_of(settings: ItemsTrainSettings, encoder: keras.Model, *, steps: int) -> SelfSupervised:
+    """The self-supervised learner of some settings. Raises ConfigError for an argument out of its range."""
+    cls = LEARNER_CLASSES[LEARNERS[settings.chosen_learner].cls]
+    arguments = {} if settings.learner is None else settings.learner.arguments
+    try:
+        return cls(encoder, _as_it_is, **arguments, **({"steps": max(steps, 1)} if cls is BYOL else {}))
+    except (TypeError, ValueError) as e:
+        raise ConfigError(f"train.learner = {settings.chosen_learner!r}: {e}") from e
+
+
+def check_parts(settings: ItemsTrainSettings) -> None:
+    """Make every part once, so that an argument out of its range is found before the work. Raises ConfigError."""
+    if settings.method == "self_supervised":
+        inputs = keras.Input((2,))
+        learner_of(settings, keras.Model(inputs, keras.layers.Dense(2)(inputs)), steps=1)
+    else:
+        loss_of(settings, counts=np.ones(2, np.int64), dim=2, seed=0)
 
 
 class LearnerObjective(Objective):
@@ -141,9 +156,7 @@ class LearnerObjective(Objective):
 
     def __init__(self, encoder: keras.Model, settings: ItemsTrainSettings, *, steps: int) -> None:
         super().__init__(encoder)
-        cls = learner_class(LEARNERS[settings.chosen_learner].cls)
-        arguments = learner_arguments(settings)
-        self.learner = cls(encoder, _as_it_is, **arguments, **({"steps": max(steps, 1)} if cls is BYOL else {}))
+        self.learner = learner_of(settings, encoder, steps=steps)
         self.learned = list(self.learner.learned())
         self.variables = list(self.learner.variables)
 

@@ -1,4 +1,4 @@
-"""From names of the configuration to objects of the library: losses, miners, distances, reducers, learners."""
+"""From names of the configuration to objects of the library: losses, miners, distances, reducers."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from topkin.config.items_train import ItemsTrainSettings
-from topkin.config.metric_parts import LEARNERS, TABLES, PartSettings, inner_parts, part_of
+from topkin.config.metric_parts import TABLES, PartSettings, inner_parts, part_of
 from topkin.errors import ConfigError
 from topkin.models.metric_learning import distances, losses, miners, reducers
 from topkin.models.metric_learning.distances import Distance
@@ -57,11 +57,6 @@ def unit_rows_wanted(settings: ItemsTrainSettings) -> bool:
     return part_of("loss", settings.chosen_loss).cls not in FREE
 
 
-def learner_arguments(settings: ItemsTrainSettings) -> dict[str, Any]:
-    """The arguments of the self-supervised learner that the configuration gives."""
-    return {} if settings.learner is None else settings.learner.arguments
-
-
 def _made(place: str, key: str, settings: PartSettings, given: Mapping[str, Any], beside: Mapping[str, Any]) -> Any:
     """A part, those inside it first. given: what the training knows. beside: arguments from keys of their own."""
     part = part_of(key, settings)
@@ -76,23 +71,3 @@ def _made(place: str, key: str, settings: PartSettings, given: Mapping[str, Any]
         return cls(**arguments, **known)
     except (TypeError, ValueError) as e:
         raise ConfigError(f"{place} = {settings.name!r}: {e}") from e
-
-
-def check_parts(settings: ItemsTrainSettings) -> None:
-    """Make every part once, so that an argument out of its range is found before the work. Raises ConfigError."""
-    if settings.method == "self_supervised":
-        from topkin.models.metric_training.objective import learner_class
-
-        _tried_learner(settings, learner_class(LEARNERS[settings.chosen_learner].cls))
-        return
-    loss_of(settings, counts=np.ones(2, np.int64), dim=2, seed=0)
-
-
-def _tried_learner(settings: ItemsTrainSettings, cls: Any) -> None:
-    import keras
-
-    tiny = keras.Input((2,))
-    try:
-        cls(keras.Model(tiny, keras.layers.Dense(2)(tiny)), lambda x: x, **learner_arguments(settings))
-    except (TypeError, ValueError) as e:
-        raise ConfigError(f"train.learner = {settings.chosen_learner!r}: {e}") from e

@@ -48,6 +48,11 @@ class Plan:
     counts: Mapping[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
+    @property
+    def augmented(self) -> frozenset[str]:
+        """By what images are changed, by the names of ``train.augment``; empty where no input is an image."""
+        return self.changes.names
+
     def sample(self, most: int) -> np.ndarray:
         """At most so many of the rows learned from, in their order."""
         if len(self.rows) <= most:
@@ -78,7 +83,8 @@ def _changes(settings: ItemsTrainSettings, rows: Rows, seed: int) -> Changes:
     unsupervised = settings.method == "self_supervised"
     names = settings.augment if settings.augment is not None else UNSUPERVISED if unsupervised else SUPERVISED
     sample = np.random.default_rng([seed, 4]).permutation(len(rows))[:BACKGROUND]
-    return Changes(rows.specs, augmenters_of(rows, names, sample), corrupt=unsupervised)
+    augmenters = augmenters_of(rows, names, sample)
+    return Changes(rows.specs, augmenters, frozenset(names if augmenters else ()), corrupt=unsupervised)
 
 
 def _by_labels(settings: ItemsTrainSettings, rows: Rows, changes: Changes, seed: int) -> Plan:

@@ -1,9 +1,10 @@
 """The rows of a training as arrays: read once from Parquet, by the reading of columns that serving has.
 
 Numbers and images lie in memory, images as uint8; what is more than fits lies in memory-mapped files of the scratch
-folder. Either way any rows can be taken in any order.
+folder, decoded once for all epochs. Texts lie in memory. Either way any rows can be taken in any order.
 """
 
+import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from topkin.ingest.readers import escape_invalid_utf8
 from topkin.models.encoders.image_files import decode
 
 BLOCK_BYTES = 32 << 20
+PRINTED = 256
 ITEM_ID, LABEL = "item_id", "label"
 
 Feeds = dict[str, np.ndarray]
@@ -70,7 +72,18 @@ class Rows:
 
     def feeds(self, rows: np.ndarray) -> Feeds:
         """The inputs of some rows, (k, …) by name, in that order."""
-        return {s.name: np.asarray(self.columns[s.name][rows]).reshape(len(rows), *s.shape) for s in self.specs}
+        return {s.name: self.feed(s, rows) for s in self.specs}
+
+    def feed(self, spec: EncoderInput, rows: np.ndarray) -> np.ndarray:
+        """One input of some rows, (k, …)."""
+        return np.asarray(self.columns[spec.name][rows]).reshape(len(rows), *spec.shape)
+
+    def fingerprint(self) -> str:
+        """The hash of some rows spread over all: other columns have another."""
+        digest = hashlib.sha256()
+        for values in self.feeds(np.linspace(0, len(self) - 1, min(len(self), PRINTED)).astype(np.int64)).values():
+            digest.update(b"\0".join(values.reshape(-1).tolist()) if values.dtype == object else values.tobytes())
+        return digest.hexdigest()
 
 
 def read_rows(

@@ -18,10 +18,11 @@ from topkin.models.metric_training.validation import Encode, ViewValidation
 from topkin.models.training.checkpoint import Checkpoint, restore
 from topkin.telemetry import progress
 
-EPOCHS, EPOCHS_WITHOUT_LABELS = 16, 8
+EPOCHS, EPOCHS_WITHOUT_LABELS = 20, 8
+DECAY, DECAY_WITHOUT_LABELS = 0.02, 1e-4
 WARM_UP = 0.1
-ENCODED = 512
-SETTLED = 0.2
+ENCODED, ENCODED_NUMBERS = 512, 8 << 20
+SETTLED = 0.3
 """Share of the epochs, at the end, in which images are as they are served but for their mirror images."""
 
 OnEpoch = Callable[[dict[str, Any]], None]
@@ -70,7 +71,9 @@ class Trainer:
             warmup_target=settings.learning_rate,
             warmup_steps=warm,
         )
-        self.optimizer = keras.optimizers.AdamW(rate, weight_decay=settings.weight_decay)
+        usual = DECAY_WITHOUT_LABELS if unsupervised else DECAY
+        decay = usual if settings.weight_decay is None else settings.weight_decay
+        self.optimizer = keras.optimizers.AdamW(rate, weight_decay=decay)
         self.optimizer.build(self.objective.learned)
         self._dtypes = {s.name: s.dtype for s in rows.specs}
         self._step = tf.function(self._learn, reduce_retracing=True, autograph=False)
@@ -123,10 +126,10 @@ class Trainer:
                 lambda feeds: encoded(model, self._cast(feeds), training=False), reduce_retracing=True, autograph=False
             )
         call = self._encoders[id(model)]
-        parts = [
-            call(_tensors(read(numbers[start : start + ENCODED]))).numpy() for start in range(0, len(numbers), ENCODED)
-        ]
-        return np.concatenate(parts)
+        width = sum(int(np.prod(s.shape)) for s in self.rows.specs)
+        size = max(8, min(ENCODED, ENCODED_NUMBERS // width))
+        starts = range(0, len(numbers), size)
+        return np.concatenate([call(_tensors(read(numbers[at : at + size]))).numpy() for at in starts])
 
 
 def _tensors(feeds: Feeds) -> dict[str, Any]:

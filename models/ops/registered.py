@@ -8,6 +8,7 @@ imported none of them; :func:`register` imports all. Whatever here reads a model
 import importlib
 
 MODULES = (
+    "encoders.histories",
     "encoders.text",
     "metric_learning.distances",
     "metric_learning.heads",

@@ -1,10 +1,13 @@
 """Two towers: what asks and what answers, each by an encoder of its own, in one space."""
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
 
+from topkin.encoding.signature import EncoderSignature
+from topkin.models.encoders.keras_files import save_encoder
 from topkin.models.metric_learning.serialization import serializable
 from topkin.models.ops.encoders import embedding_dim
 
@@ -23,7 +26,7 @@ class TwoTowers(NamedTuple):
     """Two encoders and the model of pairs that trains them; the towers share its weights.
 
     Attributes:
-        model: inputs (left's, right's), output (n, 2, d).
+        model: inputs (left's, right's), each tower's in its order, output (n, 2, d).
         left: the encoder of what asks.
         right: the encoder of what answers.
 
@@ -38,6 +41,36 @@ class TwoTowers(NamedTuple):
     left: keras.Model
     right: keras.Model
 
+    def save(
+        self,
+        folder: str,
+        inputs: Mapping[str, str | Mapping[str, Any]] | None = None,
+        user_inputs: Mapping[str, str | Mapping[str, Any]] | None = None,
+        *,
+        overwrite: bool = False,
+    ) -> EncoderSignature:
+        """Write both towers as one encoder, the right one as that of items, the left one as that of users.
+
+        Args:
+            folder: New or empty, local or a URI.
+            inputs: Of the right tower, see :func:`save_encoder`.
+            user_inputs: Of the left tower, likewise.
+            overwrite: Replace an encoder that is there.
+
+        Raises:
+            InputError, FileExistsError: As :func:`save_encoder`.
+
+        Examples:
+            >>> from topkin.models import MetricEmbedding, dssm, history_encoder
+            >>> user = history_encoder(["tea", "cup"], dim=4, kind="mean", time_gaps=False)
+            >>> item = keras.Sequential([keras.Input((3,), name="size"), MetricEmbedding(4)])
+            >>> towers = dssm(user, item)
+            >>> signature = towers.save("towers", user_inputs={"items": {"column": "bought", "kind": "history"}})
+            >>> sorted(signature.files), signature.user_inputs[0].column
+            (['item.keras', 'user.keras'], 'bought')
+        """
+        return save_encoder(self.right, folder, inputs, user=self.left, user_inputs=user_inputs, overwrite=overwrite)
+
 
 def dssm(left: keras.Model, right: keras.Model) -> TwoTowers:
     """A model of pairs out of two encoders that give embeddings of one dimension: the two-tower model, DSSM.
@@ -49,8 +82,8 @@ def dssm(left: keras.Model, right: keras.Model) -> TwoTowers:
     Huang et al., Learning deep structured semantic models for web search using clickthrough data, CIKM 2013.
 
     Args:
-        left: encoder of one input, such as users.
-        right: encoder of one input, such as items.
+        left: encoder of what asks, such as users.
+        right: encoder of what answers, such as items.
 
     Raises:
         ValueError: the dimensions differ.
@@ -70,5 +103,9 @@ def dssm(left: keras.Model, right: keras.Model) -> TwoTowers:
             f"towers must give one vector of the same dimension, got {left.output_shape} and {right.output_shape}: "
             "end each with MetricEmbedding(dim)"
         )
-    inputs = [keras.Input(tower.input_shape[1:], dtype=tower.inputs[0].dtype) for tower in (left, right)]
-    return TwoTowers(keras.Model(inputs, SideBySide()([left(inputs[0]), right(inputs[1])])), left, right)
+    sides = [[keras.Input(t.shape[1:], dtype=t.dtype) for t in tower.inputs] for tower in (left, right)]
+    vectors = [
+        tower(keras.tree.pack_sequence_as(tower.input, inputs) if len(inputs) > 1 else inputs[0])
+        for tower, inputs in zip((left, right), sides, strict=True)
+    ]
+    return TwoTowers(keras.Model([*sides[0], *sides[1]], SideBySide()(vectors)), left, right)

@@ -175,13 +175,20 @@ def embed(
         typer.Option("--items", metavar="PATH", help="Their table: a file, a folder or a glob."),
     ] = None,
     item_id: Annotated[str | None, typer.Option("--id", metavar="COLUMN", help="Column with the items' ids.")] = None,
+    users: Annotated[
+        str | None,
+        typer.Option("--users", metavar="PATH", help="A table of users, for the encoder's model of users."),
+    ] = None,
+    user_id: Annotated[
+        str | None, typer.Option("--user-id", metavar="COLUMN", help="Column with the users' ids.")
+    ] = None,
     inputs: Annotated[
         list[str] | None,
         typer.Option(
             "--input",
             metavar="NAME=COLUMN",
             help="Column, or SQL over the row, that feeds an input of the model; may be repeated. An input not named "
-            "takes the column of its name.",
+            "takes the column of its name. Of the model of users with --users alone, else of that of items.",
         ),
     ] = None,
     kinds: Annotated[
@@ -212,6 +219,8 @@ def embed(
         encoder=encoder,
         items=items,
         item_id=item_id,
+        users=users,
+        user_id=user_id,
         inputs=inputs or (),
         kinds=kinds or (),
         sizes=sizes or (),

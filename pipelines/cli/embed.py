@@ -1,4 +1,4 @@
-"""``topkin embed``: the stage of a run, or a trained Keras model over a table of items."""
+"""``topkin embed``: the stage of a run, or a trained Keras model over a table of items or of users."""
 
 import json
 import os
@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from topkin.artifacts import storage
+from topkin.artifacts.embeddings import REJECTS
 from topkin.config.reference import as_toml
 from topkin.config.sections import EncoderRunSettings
 from topkin.errors import ConfigError
@@ -25,16 +26,20 @@ def main(
     encoder: str | None,
     items: str | None,
     item_id: str | None,
+    users: str | None,
+    user_id: str | None,
     inputs: Sequence[str],
     kinds: Sequence[str],
     sizes: Sequence[str],
 ) -> None:
     """Run the model that the flags and the configuration name over a table; without a flag, the stage of a run."""
-    flags = [*_flags(encoder, items, item_id), *_input_flags(inputs, kinds, sizes)]
+    named = [side for side, table in (("items", items), ("users", users)) if table is not None]
+    section = "user_inputs" if named == ["users"] else "inputs"
+    flags = [*_flags(encoder, items, item_id, users, user_id), *_input_flags(section, inputs, kinds, sizes)]
     if not flags and output is None:
         commands.stage("embed", options)
         return
-    settings = _settings(options, flags, alone=encoder is not None and items is not None)
+    settings = _settings(options, flags, alone=encoder is not None and bool(named))
     if settings is None:
         flag = flags[0][0] if flags else "--output"
         raise ConfigError(
@@ -47,8 +52,16 @@ def main(
     with progress.shown(quiet=options.quiet or options.json) as tell:
         folder = str(output or OUTPUT)
         folder = folder if "://" in folder else os.path.abspath(folder)
-        made = embed_table(settings, folder, force=options.force, beam=beam, tell=tell)
-    _print(made, as_json=options.json)
+        made = [
+            embed_table(settings, folder, side=side, force=options.force, beam=beam, tell=tell)
+            for side in named or settings.sides
+        ]
+    if options.json:
+        told = {side.side: _json(side) for side in made}
+        print(json.dumps(told if len(told) > 1 else _json(made[0])))
+        return
+    for side in made:
+        _print(side)
 
 
 def _settings(options: CommandOptions, flags: Sequence[Flag], *, alone: bool) -> EncoderRunSettings | None:
@@ -58,22 +71,26 @@ def _settings(options: CommandOptions, flags: Sequence[Flag], *, alone: bool) ->
     if path is not None and flags and not storage.exists(str(path)):
         raise ConfigError(
             f"there is no configuration {path}: give --encoder MODEL.keras, --items ITEMS.parquet and --id COLUMN, or "
-            "--config FILE"
+            "--config FILE; of users --users and --user-id"
         )
     return load_encoder_run(path, flags, options.sets or ())
 
 
-def _flags(encoder: str | None, items: str | None, item_id: str | None) -> Iterator[Flag]:
+def _flags(
+    encoder: str | None, items: str | None, item_id: str | None, users: str | None, user_id: str | None
+) -> Iterator[Flag]:
     for flag, place, value in (
         ("--encoder", ("encoder", "path"), encoder),
         ("--items", ("items", "path"), items),
         ("--id", ("items", "item_id"), item_id),
+        ("--users", ("users", "path"), users),
+        ("--user-id", ("users", "user_id"), user_id),
     ):
         if value is not None:
             yield flag, place, as_toml(value)
 
 
-def _input_flags(inputs: Sequence[str], kinds: Sequence[str], sizes: Sequence[str]) -> Iterator[Flag]:
+def _input_flags(section: str, inputs: Sequence[str], kinds: Sequence[str], sizes: Sequence[str]) -> Iterator[Flag]:
     for flag, key, values in (("--input", "column", inputs), ("--kind", "kind", kinds), ("--size", "size", sizes)):
         for text in values:
             name, equals, value = (part.strip() for part in text.partition("="))
@@ -86,21 +103,28 @@ def _input_flags(inputs: Sequence[str], kinds: Sequence[str], sizes: Sequence[st
                 if len(parts) != 2 or not all(part.strip().isdecimal() for part in parts):
                     raise ConfigError(f"--size must be NAME=HEIGHTxWIDTH, as in --size image=64x64, got {text!r}")
                 toml = as_toml([int(part) for part in parts])
-            yield f"{flag} {text}", ("encoder", "inputs", name, key), toml
+            yield f"{flag} {text}", ("encoder", section, name, key), toml
 
 
-def _print(made: TableVectors, *, as_json: bool) -> None:
-    rate = made.read / max(made.seconds, 1e-9)
-    padding = made.padded / max(made.padded + made.embedded, 1)
-    if as_json:
-        print(json.dumps({**asdict(made), "rows_per_second": round(rate, 1), "padding": round(padding, 4)}))
-        return
+def _json(made: TableVectors) -> dict[str, object]:
+    return {**asdict(made), "rows_per_second": round(_rate(made), 1), "padding": round(_padding(made), 4)}
+
+
+def _rate(made: TableVectors) -> float:
+    return made.read / max(made.seconds, 1e-9)
+
+
+def _padding(made: TableVectors) -> float:
+    return made.padded / max(made.worked, 1)
+
+
+def _print(made: TableVectors) -> None:
     print(f"encoder {made.encoder[:12]}…, {made.dim} coordinates")
     print(f"  {'encoder':<10} {made.folder}/encoder")
-    print(f"  {'vectors':<10} {made.folder}/items   {made.embedded:,} of {made.read:,} rows")
+    print(f"  {'vectors':<10} {made.folder}/{made.side}   {made.embedded:,} of {made.read:,} rows")
     if made.rejects:
-        print(f"  {'rejects':<10} {made.folder}/rejects   {made.read - made.embedded:,} rows")
+        print(f"  {'rejects':<10} {made.folder}/{REJECTS[made.side]}   {made.read - made.embedded:,} rows")
         for reason, rows in made.rejects.items():
             print(f"  {'':<10} {rows:>7,}  {reason}")
     device = "GPU" if made.device == "GPU" else f"{made.device} (no GPU was found)"
-    print(f"{rate:,.0f} rows a second on {device}, {padding:.1%} padding")
+    print(f"{_rate(made):,.0f} rows a second on {device}, {_padding(made):.1%} padding")

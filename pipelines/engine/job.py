@@ -40,6 +40,8 @@ class Job(Generic[S]):
         scratch: A folder that outlives a killed attempt at this stage and is removed when it finishes: checkpoints
             go there. By default one in ``out``.
         folders: The folder of each finished stage that this one needs.
+        earlier: Folders of the run that was published before this one's date, by stage, as far as this stage reads
+            them and they are there.
         beam: Flags for Beam.
     """
 
@@ -48,6 +50,7 @@ class Job(Generic[S]):
     out: str
     scratch: str = ""
     folders: Mapping[str, str] = field(default_factory=dict)
+    earlier: Mapping[str, str] = field(default_factory=dict)
     beam: Sequence[str] = ()
 
     def __post_init__(self) -> None:

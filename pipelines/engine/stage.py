@@ -36,6 +36,8 @@ class Stage:
         sections: The sections of the settings that its results depend on.
         needs: The stages whose folders it reads, with some settings; it can read no others.
         reads: What else it reads. Raises TopkinError where that cannot be used.
+        earlier: The stages whose folders in the run that was published before this one's date it reads, with some
+            settings; their keys are part of its key.
         work: Fills ``job.out``; returns the summary that is kept in the manifest.
         cost: Work, bytes and memory of the stage for a workload; None where none is told.
     """
@@ -47,6 +49,7 @@ class Stage:
     cost: Callable[[Workload], StageCost] | None = None
     needs: Callable[[Any], tuple[str, ...]] = lambda settings: ()
     reads: Callable[[Any], StageReads] = lambda settings: StageReads()
+    earlier: Callable[[Any], tuple[str, ...]] = lambda settings: ()
 
     def execute(self, job: Job[Any]) -> dict[str, Any]:
         """Do the work of a job; returns its summary. Scratch files are left only outside ``job.out``."""

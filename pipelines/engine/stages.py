@@ -1,8 +1,9 @@
 """The stage engine: what is done already is not done again, what died goes on where it stopped.
 
-A stage's key hashes its settings, the keys of the stages before it, the input files and topkin's own
-source. A finished stage with the same key, in this run or an earlier one, is taken as it is. A stage
-writes into a hidden folder of its own attempt, which is sealed and renamed when all of it is there.
+A stage's key hashes its settings, the keys of the stages before it, the input files, what it reads of the run that
+was published before and topkin's own source. A finished stage with the same key, in this run or an earlier one, is
+taken as it is. A stage writes into a hidden folder of its own attempt, which is sealed and renamed when all of it is
+there.
 """
 
 import os
@@ -35,7 +36,19 @@ def needed(name: str, settings: RunSettingsOfAnyKind) -> list[str]:
 
 
 def keys(settings: RunSettingsOfAnyKind, as_of: datetime) -> dict[str, str]:
-    """The key of every stage for these settings, inputs and date."""
+    """The key of every stage for these settings, inputs, date and published runs."""
+    return _keys(settings, as_of, _earlier_folders(settings, as_of))
+
+
+def _earlier_folders(settings: RunSettingsOfAnyKind, as_of: datetime) -> dict[str, dict[str, str]]:
+    """For each stage that reads folders of the run published before a date: theirs, by stage, as far as they are."""
+    asked = {name: registry.stage(name, settings.kind).earlier(settings) for name in ORDERS[settings.kind]}
+    run = runs.published_before(settings.run.output, as_of) if any(asked.values()) else None
+    folders = {} if run is None else run.folders
+    return {name: {other: folders[other] for other in others if other in folders} for name, others in asked.items()}
+
+
+def _keys(settings: RunSettingsOfAnyKind, as_of: datetime, earlier: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
     values = settings.model_dump(mode="json")
     for name in ("output", "worker_memory"):  # where and how, not what
         values["run"].pop(name)
@@ -50,6 +63,7 @@ def keys(settings: RunSettingsOfAnyKind, as_of: datetime) -> dict[str, str]:
                 "settings": {section: values[section] for section in stage.sections},
                 "other_settings": reads.settings,
                 "before": {other: by_stage[other] for other in stage.needs(settings)},
+                "earlier": {other: (manifest.read(folder) or {}).get("key") for other, folder in earlier[name].items()},
                 "files": reads.files,
                 "today": reads.today and reads.today.isoformat(),
             }
@@ -91,6 +105,7 @@ class _Work:
 
     settings: RunSettingsOfAnyKind
     keys: Mapping[str, str]
+    earlier: Mapping[str, Mapping[str, str]]
     beam: Sequence[str]
     tell: Callable[[Event], None]
 
@@ -134,7 +149,15 @@ class _Work:
         self.tell(Event(name, "started"))
         # No other folder than those whose keys are part of this stage's key.
         before = {s: folder for s, folder in run.folders.items() if s in stage.needs(self.settings)}
-        job = Job(settings=self.settings, as_of=run.as_of, out=attempt, scratch=scratch, folders=before, beam=self.beam)
+        job = Job(
+            settings=self.settings,
+            as_of=run.as_of,
+            out=attempt,
+            scratch=scratch,
+            folders=before,
+            earlier=self.earlier[name],
+            beam=self.beam,
+        )
         try:
             with measure_usage() as usage:
                 summary = stage.execute(job)
@@ -182,7 +205,8 @@ def run_stages(
     if beam:
         beam_options(beam)  # wrong flags are told before any work
     _writable(root)
-    work = _Work(settings=settings, keys=keys(settings, as_of), beam=beam, tell=tell)
+    earlier = _earlier_folders(settings, as_of)
+    work = _Work(settings=settings, keys=_keys(settings, as_of, earlier), earlier=earlier, beam=beam, tell=tell)
     name = runs.run_name(as_of, work.keys)
     before = find_run(root, name)
     run_id = before or name

@@ -50,7 +50,7 @@ def _embed(job: Job[ItemsRunSettings], name: str, encoder: str, signature: Encod
     inputs = EncodeInputs(
         encoder=encoder,
         files=files,
-        item_id="item_id",
+        id_column="item_id",
         id_type=id_type,
         columns=["item_id", *(i.name for i in signature.inputs)],
         batch_size=job.settings.embed.batch_size,

@@ -18,6 +18,7 @@ from topkin.config.items_run import ItemsRunSettings
 from topkin.encoding.columns import Rejections, read_column
 from topkin.encoding.signature import EncoderInput, read_signature
 from topkin.evaluation.retrieval import LabelledVectors, Retrieval, judge
+from topkin.linalg.cosine import unit_rows
 from topkin.pipelines.engine.job import Job
 from topkin.pipelines.engine.stage import Stage
 from topkin.pipelines.items.encoder import FOLDER
@@ -47,6 +48,7 @@ def evaluate(job: Job[ItemsRunSettings]) -> dict[str, Any]:
         "unjudged": _why_not(settings, items),
         "knn": {str(k): accuracy for k, accuracy in found.knn.items()},
         "by_label": found.by_label,
+        "pairs": _pairs(queries, found, settings.run.seed),
         "match": _calibrated(job, queries, found),
         "index": {name: value for name, value in index["recall"].items() if name.startswith("recall@")},
         "rejects": _rejects(embedded),
@@ -56,7 +58,9 @@ def evaluate(job: Job[ItemsRunSettings]) -> dict[str, Any]:
     whole = {} if found.metrics is None else {k: v for k, v in found.metrics.items() if isinstance(v, float)}
     notes = [] if found.metrics is not None else [f"not judged: {metrics['unjudged']}"]
     named = {"recall@1": "recall_any@1", "map@r": "map@r", "mrr": "mrr"}
-    return {name: round(whole[key], 4) for name, key in named.items() if key in whole} | {"notes": notes}
+    summary = {name: round(whole[key], 4) for name, key in named.items() if key in whole}
+    pairs = metrics["pairs"]
+    return summary | ({} if pairs is None else {"pair accuracy": round(pairs["accuracy"], 4)}) | {"notes": notes}
 
 
 def _labelled(job: Job[ItemsRunSettings], name: str, encoder: str) -> LabelledVectors:
@@ -87,6 +91,23 @@ def _rejects(embedded: dict[str, Any]) -> list[str]:
     """What the encoder could not take, in words."""
     counts = {name: embedded.get(f"{name}_rejected", 0) for name in (ITEMS, "queries")}
     return [f"The encoder could not take {n:,} of the prepared {name}" for name, n in counts.items() if n]
+
+
+def _pairs(queries: LabelledVectors, found: Retrieval, seed: int) -> dict[str, Any] | None:
+    """How often two rows are rightly called alike or not: by a threshold of their cosine, set on other such pairs."""
+    from topkin.models.metric_learning.samplers.pairs import make_pairs
+    from topkin.models.similarity.siamese import best_threshold, pair_accuracy
+
+    known = pc.is_valid(queries.labels)
+    labels = queries.labels.filter(known).to_pylist()
+    if found.metrics is None or len(labels) < 4 or len(set(labels)) in (1, len(labels)):
+        return None
+    pairs, unit = make_pairs(labels, seed=seed), unit_rows(queries.vectors[np.asarray(known)])
+    cosines = np.einsum("nd,nd->n", unit[pairs.first], unit[pairs.second])
+    half = len(cosines) // 2
+    threshold, _ = best_threshold(cosines[:half], pairs.alike[:half], larger_is_nearer=True)
+    accuracy = pair_accuracy(cosines[half:], pairs.alike[half:], threshold, larger_is_nearer=True)
+    return {"accuracy": accuracy, "threshold": threshold, "pairs": len(cosines) - half}
 
 
 def _calibrated(job: Job[ItemsRunSettings], queries: LabelledVectors, found: Retrieval) -> dict[str, Any] | None:

@@ -18,7 +18,7 @@ from topkin.artifacts import schemas, storage
 from topkin.artifacts.embeddings import vectors_of
 from topkin.encoding.signature import read_signature
 from topkin.ingest.folders.file import File
-from topkin.models import KerasEncoder, MetricEmbedding, ngram_encoder, save_encoder, small_cnn
+from topkin.models import KerasEncoder, MetricEmbedding, history_encoder, ngram_encoder, save_encoder, small_cnn
 from topkin.pipelines.engine.job import run_pipeline
 from topkin.transforms.encode import EncodeInputs, EncodeTable
 
@@ -102,6 +102,22 @@ def vectors(rng: np.random.Generator) -> Case:
     return Case(keras.Model(inputs, keras.layers.UnitNormalization()(inputs)), {}, {"vector": column}, rows)
 
 
+def histories(rng: np.random.Generator) -> Case:
+    """Of any length, with times, in buckets."""
+    model = history_encoder([f"b{n}" for n in range(20)], 6, length=24, seed=1)
+    lengths = rng.integers(0, 30, ROWS)
+    items = [[f"b{n}" for n in rng.integers(0, 25, length)] for length in lengths]
+    ages = [np.sort(rng.random(length) * 90)[::-1].tolist() for length in lengths]
+    padded = [
+        [row[-24:] + [nothing] * (24 - len(row[-24:])) for row in rows] for rows, nothing in ((items, ""), (ages, 0.0))
+    ]
+    inputs = {name: {"column": column, "kind": "history", "length": 24} for name, column in HISTORIES.items()}
+    feeds = [tf.constant(padded[0]), tf.constant(padded[1], tf.float32)]
+    return Case(model, inputs, {"bought": pa.array(items), "days": pa.array(ages)}, feeds)
+
+
+HISTORIES = {"items": "bought", "ages": "days"}
+
 CASES: list[Callable[[np.random.Generator], Case]] = [
     raw_images,
     image_files,
@@ -109,6 +125,7 @@ CASES: list[Callable[[np.random.Generator], Case]] = [
     ngrams,
     prices_and_categories,
     vectors,
+    histories,
 ]
 
 
@@ -218,7 +235,7 @@ def test_one_process_and_two_write_the_same_parts(cases: dict[str, Case], tmp_pa
         transforms[name] = EncodeInputs(
             encoder=str(tmp_path / name / "encoder"),
             files=files,
-            item_id="sku",
+            id_column="sku",
             id_type=pa.string(),
             columns=table(case).column_names,
             batch_size=4,

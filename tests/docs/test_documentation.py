@@ -13,6 +13,7 @@ import pytest
 import typer
 
 from docs import generate
+from topkin.config.items_run import ItemsRunSettings
 from topkin.config.sections import Settings
 from topkin.pipelines.cli import app
 
@@ -47,7 +48,8 @@ def parse(command: str) -> None:
         return
     assert words[0] in group.commands, command
     if not {"--help", "-h"} & set(words):
-        required = {"show": ["x"], "init": ["x"]}.get(words[0], []) if len(words) == 1 else []  # named, not typed
+        named = len(words) == 1 and words[0] in ("show", "init", "match")  # not typed
+        required = ["x"] if named else []
         group.commands[words[0]].make_context(words[0], [*words[1:], *required])
 
 
@@ -61,6 +63,11 @@ def test_generated_pages_are_up_to_date(name: str) -> None:
 def test_every_configuration_on_a_page_is_valid(page: Path) -> None:
     for text in blocks(page, "toml"):
         values = tomllib.loads(text)
+        if "purchases" not in values and ("queries" in values or "method" in values.get("train", {})):
+            ItemsRunSettings.model_validate(
+                {"items": {"path": "x", "label": "x"}, "encoder": {"inputs": {"x": "x"}}, **values}
+            )
+            continue
         values.setdefault("purchases", {}).setdefault("path", "x")
         for section in ("items", "users"):
             values.get(section, {}).setdefault("path", "x")
@@ -69,7 +76,8 @@ def test_every_configuration_on_a_page_is_valid(page: Path) -> None:
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
 def test_every_example_configuration_is_valid(path: Path) -> None:
-    Settings.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    values = tomllib.loads(path.read_text(encoding="utf-8"))
+    (Settings if "purchases" in values else ItemsRunSettings).model_validate(values)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

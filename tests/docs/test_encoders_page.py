@@ -15,9 +15,9 @@ PAGE = (ROOT / "docs" / "encoders.md").read_text(encoding="utf-8")
 
 def test_the_snippet_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
-    (code,) = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
-    exec(compile(code, "docs/encoders.md", "exec"), {})
-    assert capsys.readouterr().out == "(1, 8) ['price (ln(cost + 1)) is missing']\n"
+    for code in re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL):
+        exec(compile(code, "docs/encoders.md", "exec"), {})
+    assert capsys.readouterr().out == "['bought is missing']\n(1, 8) ['price (ln(cost + 1)) is missing']\n"
 
 
 def test_the_configuration_loads() -> None:
@@ -46,6 +46,7 @@ def test_the_messages_are_in_the_code() -> None:
         "needs a column, the table has no",
         "must come back from its file with its weights",
         "must have the SHA-256 of its signature",
+        "must take histories of",
     ):
         assert said in PAGE
         assert said in code

@@ -3,12 +3,14 @@
 import importlib
 import re
 import textwrap
+import tomllib
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 
+from topkin.config.items_train import ItemsTrainSettings
 from topkin.models import distances, losses, miners, reducers, samplers
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -68,3 +70,9 @@ def test_the_table_of_losses_has_a_row_for_every_case_of_the_example() -> None:
     table = PAGE[PAGE.index("| `--loss` |") :].split("\n\n")[0]
     assert len(cases) >= 21
     assert set(re.findall(r"^\| (\w+) \|", table, re.MULTILINE)) == {*cases, "raw_pixels", "untrained"}
+
+
+def test_the_section_of_a_run_over_items_is_one_that_the_settings_take() -> None:
+    [text] = re.findall(r"^```text\n\[train\]\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    train = ItemsTrainSettings.model_validate(tomllib.loads(text))
+    assert train.chosen_loss.arguments == {"alpha": 2.0}

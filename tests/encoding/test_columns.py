@@ -1,3 +1,5 @@
+from dataclasses import replace
+from datetime import date, datetime
 from typing import Any
 
 import numpy as np
@@ -6,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from topkin.encoding.columns import Rejections, read_column
+from topkin.encoding.columns import Rejections, ask_lengths, read_column
 from topkin.encoding.signature import EncoderInput
 
 
@@ -245,3 +247,68 @@ def test_the_first_reason_of_a_row_counts() -> None:
     rejections.reject(np.array([True, True, False]), "second")
     assert rejections.reasons().to_pylist() == ["first", "second"]
     assert rejections.good.tolist() == [False, False, True]
+
+
+@given(
+    st.lists(st.one_of(st.none(), st.lists(st.integers(1, 9), max_size=7)), min_size=1, max_size=9),
+    st.integers(1, 5),
+    st.sampled_from(["after", "before"]),
+    st.booleans(),
+    st.data(),
+)
+def test_of_a_history_the_last_values_are_kept_and_its_padding_is_where_it_was_asked_for(
+    lists: list[list[int] | None], length: int, pad: str, text: bool, data: st.DataObject
+) -> None:
+    of = str if text else int
+    values = [None if row is None else [of(v) for v in row] for row in lists]
+    dtype, value = ("string", pa.string()) if text else ("int32", pa.int16())
+    history = replace(spec("history", dtype, (length,)), pad=pad)
+    begin = data.draw(st.integers(0, len(lists) - 1))
+    rows, reasons = read(pa.array(values, pa.list_(value)).slice(begin), history)
+    nothing = b"" if text else 0
+    for row, given_row, reason in zip(rows.tolist(), values[begin:], reasons, strict=True):
+        assert reason == ("x is missing" if given_row is None else None)
+        kept = [v.encode() if text else v for v in (given_row or [])[-length:]]
+        padding = [nothing] * (length - len(kept))
+        assert row == (kept + padding if pad == "after" else padding + kept)
+
+
+@pytest.mark.parametrize("kind", [pa.timestamp("ns"), pa.timestamp("s", "Europe/Paris"), pa.date32(), pa.date64()])
+def test_times_of_a_history_are_days_before_its_last_one(kind: pa.DataType) -> None:
+    midnight = pa.types.is_date(kind)
+    hours = (0, 0) if midnight else (6, 18)
+    times = [[datetime(2024, 2, 28, hours[0]), datetime(2024, 3, 1, hours[1])], [], [datetime(1960, 1, 1)]]
+    values = [[t.date() for t in row] for row in times] if midnight else times
+    rows, reasons = read(pa.array(values, pa.list_(kind)), spec("history", shape=(3,)))
+    assert rows.tolist() == [[2.0 if midnight else 2.5, 0, 0], [0, 0, 0], [0, 0, 0]]
+    assert reasons == [None] * 3
+    only_last = replace(spec("history", shape=(1,)), pad="before")
+    assert read([[date(2024, 1, 1), date(2024, 1, 9)]], only_last)[0].tolist() == [[0]]
+
+
+def test_a_history_with_a_value_that_is_missing_or_that_the_model_cannot_hold_is_rejected() -> None:
+    broken = "x has a value that is missing or does not fit"
+    assert read([[1, None], [2**24 + 1], [2**24]], spec("history", shape=(2,)))[1] == [broken, broken, None]
+    assert read([[datetime(2024, 1, 1), None]], spec("history", shape=(2,)))[1] == [broken]
+    rows, reasons = read([["a", None], None], spec("history", "string", (2,), missing="?"))
+    assert rows.tolist() == [[b"a", b"?"], [b"", b""]]
+    assert reasons == [None, None]
+
+
+def test_a_history_of_numbers_has_as_many_as_one_of_ids() -> None:
+    bought, seen = (replace(spec("history", "int64", (4,)), name=n, column=n) for n in ("bought", "seen"))
+    days = replace(spec("history", shape=(4,)), name="days", column="days")
+    columns = {
+        bought: pa.chunked_array([[[1, 2], [3], [3], None, [4]]]),
+        days: pa.chunked_array([[[5.0, 6.0], [7.0, 8.0], None, [9.0]], [[]]]),
+    }
+    rejections = Rejections(5)
+    ask_lengths(columns, rejections)
+    assert rejections.good.tolist() == [True, False, True, True, False]
+    assert set(rejections.reasons().to_pylist()) == {"days has not as many values as bought"}
+    rejections = Rejections(5)
+    ask_lengths({**columns, seen: pa.chunked_array([[[1], [1, 1], [], [], [1]]])}, rejections)
+    assert rejections.reasons().to_pylist() == ["days has not as many values as bought or seen"]
+    rejections = Rejections(5)
+    ask_lengths({days: columns[days]}, rejections)
+    assert rejections.good.all()

@@ -1,11 +1,12 @@
 """What feeds a model's input: as chosen, or read off model and table; and what is said of what does not fit."""
 
+from itertools import pairwise
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
-from topkin.encoding.inputs import InputChoice, ModelInput, resolve
+from topkin.encoding.inputs import InputChoice, ModelInput, buckets, resolve
 from topkin.encoding.signature import EncoderInput
 from topkin.errors import InputError
 
@@ -20,6 +21,7 @@ TYPES = {
     "vector": pa.list_(pa.float32(), 6),
     "weights": pa.list_(pa.float64()),
     "when": pa.timestamp("us"),
+    "times": pa.list_(pa.timestamp("us")),
     "both": pa.struct({"bytes": pa.binary()}),
 }
 
@@ -106,6 +108,14 @@ def test_lengths_and_sizes_that_the_model_leaves_open_are_set() -> None:
         (x("int64"), InputChoice(column="shop", missing=0.5), "missing must be a whole number of -9223372036854775808"),
         (x("int32"), InputChoice(column="shop", missing=float("nan")), "must be a whole number of -2147483648 to"),
         (x("float32", 3), InputChoice(column="ids", length=4), "takes 3 values a row, got length 4"),
+        (x("int64", 9), InputChoice(column="title", kind="history"), "kind 'history' takes a list, column 'title' is"),
+        (x("int64", 9), InputChoice(column="times", kind="history"), "times are given as ages in days, save the model"),
+        (x("int64", 9), InputChoice(column="words", kind="history"), "save the model with its StringLookup"),
+        (x("int64", 9), InputChoice(column="weights", kind="history"), "CAST(weights AS BIGINT[]) in its place"),
+        (x("string", 9), InputChoice(column="ids", kind="history"), "CAST(ids AS VARCHAR[]) in its place"),
+        (x("float32", 9, 2), InputChoice(column="weights", kind="history"), "a list has one dimension"),
+        (x(), InputChoice(column="ids", kind="history"), "is one value a row, column 'ids' is"),
+        (x("int64", 9), InputChoice(column="ids", pad="before"), "of kind 'categories', pad is for histories: leave"),
         (x(), InputChoice(column="title", kind="image"), "an image is (height, width, channels)"),
     ],
 )
@@ -122,3 +132,22 @@ def test_everything_wrong_is_said_at_once() -> None:
 def test_an_input_is_described_in_words() -> None:
     (image,) = resolved(x("uint8", 28, 28, 1), x=InputChoice(column="photo", missing=0))
     assert image.described() == "x = photo (image of 28 x 28 x 1, uint8, 0 where missing)"
+
+
+def test_histories_have_a_few_lengths_where_the_model_takes_any() -> None:
+    (history,) = resolved(x("int64", None), x=InputChoice(column="ids", kind="history"))
+    assert (history.shape, history.buckets, history.pad) == ((64,), (8, 16, 32, 64), "after")
+    assert history.described() == "x = ids (history of the last 64, int64)"
+    (history,) = resolved(x("int64", None), x=InputChoice(column="ids", kind="history", length=40, pad="before"))
+    assert (history.shape, history.buckets) == ((40,), (8, 16, 32, 40))
+    assert history.described() == "x = ids (history of the last 40, padded before, int64)"
+    (history,) = resolved(x("float32", 20), x=InputChoice(column="times", kind="history"))
+    assert (history.shape, history.buckets) == ((20,), ())
+
+
+@pytest.mark.parametrize("length", [1, 7, 8, 9, 64, 100])
+def test_buckets_double_up_to_the_length(length: int) -> None:
+    widths = buckets(length)
+    assert (widths[-1] if widths else length) == length
+    assert all(b <= 2 * a for a, b in pairwise(widths))
+    assert bool(widths) == (length > 8)

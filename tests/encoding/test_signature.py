@@ -64,3 +64,17 @@ def test_an_encoder_that_did_not_make_a_thing_is_refused() -> None:
     require_hash(signature(), signature().hash, "the index")
     with pytest.raises(ArtifactError, match=r"the index was made by encoder ffff.*, got encoder .*: vectors of two"):
         require_hash(signature(), "f" * 64, "the index")
+
+
+def test_both_sides_come_back_and_a_folder_of_before_has_one() -> None:
+    history = EncoderInput(
+        name="items", column="bought", kind="history", dtype="int64", shape=(64,), pad="before", buckets=(8, 64)
+    )
+    both = EncoderSignature(inputs=signature().inputs, dim=4, files={}, user_inputs=(history,))
+    told = json.loads(json.dumps(both.to_json()))
+    assert EncoderSignature.from_json(told, "here") == both
+    assert (both.side("items"), both.side("users")) == (both.inputs, (history,))
+    del told["user_inputs"]
+    for i in told["inputs"]:
+        del i["pad"], i["buckets"]
+    assert EncoderSignature.from_json(told, "here") == EncoderSignature(inputs=both.inputs, dim=4, files={})

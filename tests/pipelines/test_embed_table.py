@@ -2,6 +2,7 @@
 
 import os
 from collections import Counter
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from topkin.config.load import load_encoder_run
 from topkin.config.reference import as_toml
 from topkin.encoding.signature import read_signature
 from topkin.errors import ConfigError, InputError
-from topkin.models import save_encoder
+from topkin.models import KerasEncoder, MetricEmbedding, history_encoder, save_encoder
 from topkin.pipelines.embed_table import TableVectors, embed_table
 
 layers = keras.layers
@@ -257,3 +258,138 @@ def test_images_are_found_beside_the_table(shop: Path) -> None:
     made = run(shop, "encoder.inputs.image=photo", model="images")
     assert made.rejects == {"photo names a file that cannot be read": 1}
     np.testing.assert_array_equal(vectors_of(vectors(shop)), pixels.reshape(2, -1))
+
+
+@pytest.fixture
+def towers(tmp_path: Path) -> Path:
+    """An encoder of items by a size and of users by what they bought, with a table of each."""
+    user = history_encoder(["cup", "pot", "tea"], 4, length=8, seed=1)
+    size = keras.Input((1,), name="size")
+    history = {name: {"column": column, "kind": "history"} for name, column in BOUGHT.items()}
+    save_encoder(keras.Model(size, MetricEmbedding(4)(size)), str(tmp_path / "towers"), user=user, user_inputs=history)
+    pq.write_table(pa.table({"sku": ["cup", "pot"], "size": [1.0, 2.0]}), tmp_path / "items.parquet")
+    now = datetime(2024, 5, 1)
+    bought = [["cup", "tea"], ["pot"] * 70, [], None, ["cup", None], ["cup"]]
+    times = [[now - timedelta(days=n) for n in range(len(row or []))][::-1] for row in bought]
+    times[-1] = []
+    table = pa.table({"id": np.arange(6), "bought": bought, "times": times})
+    pq.write_table(table, tmp_path / "users.parquet", row_group_size=4)
+    return tmp_path
+
+
+BOUGHT = {"items": "bought", "ages": "times"}
+
+
+def embed(towers: Path, side: str, *sets: str, out: str = "out", model: str = "towers", **options: Any) -> TableVectors:
+    flags = {"encoder.path": str(towers / model)}
+    flags |= {"items.path": str(towers / "items.parquet"), "items.item_id": "sku"} if side == "items" else {}
+    flags |= {"users.path": str(towers / "users.parquet"), "users.user_id": "id"} if side == "users" else {}
+    settings = load_encoder_run(None, (), [*(f"{key}={as_toml(value)}" for key, value in flags.items()), *sets], {})
+    assert settings is not None
+    assert settings.sides == [side]
+    return embed_table(settings, str(towers / out), side=side, **options)
+
+
+def test_users_are_embedded_by_their_histories(towers: Path) -> None:
+    told: list[str] = []
+    made = embed(towers, "users", tell=told.append)
+    assert "items = bought (history of the last 64, string)" in told[0]
+    assert made.rejects == {
+        "bought has a value that is missing or does not fit": 1,
+        "bought is missing": 1,
+        "times has not as many values as bought": 1,
+    }
+    out, rejects = vectors_at(towers, "users"), storage.read_parts(str(towers / "out" / "user_rejects"))
+    assert out["user_id"].to_pylist() == [0, 1, 2]
+    assert (rejects["row"].to_pylist(), set(rejects["source"].to_pylist())) == ([3, 4, 5], {"users"})
+    assert schemas.encoder_of(out.schema) == made.encoder == read_signature(str(towers / "towers")).hash
+    expected = KerasEncoder.load(str(towers / "towers")).embed_users(pq.read_table(towers / "users.parquet"))
+    np.testing.assert_allclose(vectors_of(out), expected.vectors, atol=1e-6)
+    norms = np.linalg.norm(vectors_of(out), axis=1)
+    np.testing.assert_allclose(norms, [1, 1, 0], atol=1e-6)
+    assert made.worked - made.padded == 2 + 64
+
+
+def vectors_at(towers: Path, side: str) -> pa.Table:
+    return storage.read_parts(str(towers / "out" / side))
+
+
+def test_both_sides_of_one_encoder_share_a_folder_and_each_is_replaced_by_itself(towers: Path) -> None:
+    embed(towers, "items")
+    items = embed(towers, "items", force=True)
+    embed(towers, "users", "encoder.user_inputs.items='bought'")
+    manifest.verify(str(towers / "out"))
+    summary = storage.read_json(str(towers / "out" / "vectors.json"))
+    assert (summary["items"], summary["users"], summary["rejects"]) == (2, 3, {})
+    assert sum(summary["user_rejects"].values()) == 3
+    signature = read_signature(str(towers / "out" / "encoder"))
+    assert ([i.column for i in signature.inputs], signature.hash) == (["size"], items.encoder)
+    with pytest.raises(ConfigError, match=r"holds 3 vectors of users already: --force makes them again"):
+        embed(towers, "users")
+    before = vectors_at(towers, "users")
+    embed(towers, "items", "encoder.inputs.size='size * 3'", force=True)
+    assert vectors_at(towers, "users").equals(before)
+    signature = read_signature(str(towers / "out" / "encoder"))
+    assert [i.column for i in signature.user_inputs] == ["bought", "times"]
+    assert signature.inputs[0].column == "size * 3"
+    embed(towers, "users", force=True)
+    manifest.verify(str(towers / "out"))
+
+
+def test_items_are_kept_where_no_user_can_be_embedded(towers: Path) -> None:
+    embed(towers, "items")
+    before = vectors_at(towers, "items")
+    with pytest.raises(InputError, match=r"all 6 were rejected, 6 for: items .* is missing; .*out/user_rejects has"):
+        embed(towers, "users", "encoder.user_inputs.items='cast(null as varchar[])'")
+    manifest.verify(str(towers / "out"))
+    assert vectors_at(towers, "items").equals(before)
+    assert not storage.read_json(str(towers / "out" / "vectors.json")).get("users")
+    embed(towers, "users")
+    assert vectors_at(towers, "items").equals(before)
+
+
+def test_the_sides_of_two_encoders_do_not_mix(towers: Path) -> None:
+    embed(towers, "items")
+    other = keras.Input((1,), name="size")
+    user = history_encoder(["cup"], 4, seed=2, time_gaps=False)
+    history = {"items": {"column": "bought", "kind": "history"}}
+    save_encoder(keras.Model(other, MetricEmbedding(4)(other)), str(towers / "other"), user=user, user_inputs=history)
+    with pytest.raises(ConfigError, match=r"holds 2 vectors of items by encoder [0-9a-f]{12}… already: --force"):
+        embed(towers, "users", model="other")
+    embed(towers, "users", model="other", force=True)
+    assert not (towers / "out" / "items").exists()
+    manifest.verify(str(towers / "out"))
+
+
+def test_a_file_alone_embeds_users_and_lists_of_sql_are_histories(towers: Path) -> None:
+    history_encoder(["cup", "pot", "tea"], 4, length=8, seed=1).save(towers / "users.keras")
+    kinds = [f"encoder.user_inputs.{name}.kind=history" for name in BOUGHT]
+    days = "list_transform(times, t -> date_diff('day', t, TIMESTAMP '2024-05-01'))"
+    columns = [f"encoder.user_inputs.items.column={as_toml('bought')}"]
+    by_sql = embed(
+        towers,
+        "users",
+        *kinds,
+        *columns,
+        f"encoder.user_inputs.ages.column={as_toml(days)}",
+        model="users.keras",
+    )
+    made = vectors_at(towers, "users")
+    embed(towers, "users", *kinds, *columns, "encoder.user_inputs.ages.column=times", model="users.keras", force=True)
+    np.testing.assert_allclose(vectors_of(vectors_at(towers, "users")), vectors_of(made), atol=1e-6)
+    assert read_signature(str(towers / "out" / "encoder")).files.keys() == {"user.keras"}
+    assert by_sql.embedded == 3
+
+
+def test_a_side_that_is_not_there_is_said(towers: Path) -> None:
+    size = keras.Input((1,), name="size")
+    save_encoder(keras.Model(size, MetricEmbedding(4)(size)), str(towers / "one"))
+    with pytest.raises(InputError, match=r"one must hold user\.keras to embed users, it has item\.keras alone"):
+        embed(towers, "users", model="one")
+    with pytest.raises(ConfigError, match=r"a table of items or of users must be named: set items\.path or users"):
+        load_encoder_run(None, (), ["encoder.path=a.keras"], {})
+    with pytest.raises(ConfigError, match=r"encoder\.user_inputs is for a table of users: set users\.path"):
+        load_encoder_run(None, (), ["encoder.path=a.keras", "items.path=a", "encoder.user_inputs.items=bought"], {})
+    with pytest.raises(InputError, match=r"no column .user. \(users\.user_id\).*: name one, as in --user-id COLUMN"):
+        embed(towers, "users", "users.user_id=user")
+    assert not (towers / "out").exists()

@@ -17,10 +17,17 @@ from topkin.artifacts.embeddings import vectors_of
 from topkin.encoding.signature import EncoderInput
 from topkin.ingest.folders.file import File
 from topkin.models import save_encoder
-from topkin.models.encoders import image_files, keras_encoder
+from topkin.models.encoders import image_files, keras_encoder, keras_files
+from topkin.models.encoders.keras_files import read_model
 from topkin.pipelines.engine.job import run_pipeline
 from topkin.transforms import encode
 from topkin.transforms.encode import EncodeInputs, EncodeTable, batch_rows, chunk_rows, of_rows
+
+
+def history(length: int) -> EncoderInput:
+    return EncoderInput(
+        name="h", column="h", kind="history", dtype="int64", shape=(length,), buckets=(8, 16, 32, length)
+    )
 
 
 def image(*shape: int) -> EncoderInput:
@@ -50,6 +57,8 @@ def test_rows_are_dealt_out_in_their_order(sizes: list[int], rows: int, most: in
         ([image(224, 224, 3)], 32, 32),
         ([image(224, 224, 3), image(224, 224, 3)], 16, 16),
         ([image(9000, 9000, 3)], 1, 1),
+        ([history(64)], 1024, 64 * 1024),
+        ([history(64), image(28, 28, 1)], 1024, 8 * 1024),
     ],
 )
 def test_large_rows_make_small_batches(inputs: list[EncoderInput], batch: int, chunk: int) -> None:
@@ -57,15 +66,17 @@ def test_large_rows_make_small_batches(inputs: list[EncoderInput], batch: int, c
     assert chunk_rows(inputs, batch) == chunk
 
 
-def embedded(tmp_path: Path, table: pa.Table, batch: int) -> tuple[pa.Table, dict[str, dict[str, int]]]:
+def embedded(
+    tmp_path: Path, table: pa.Table, batch: int, row_group: int | None = None
+) -> tuple[pa.Table, dict[str, dict[str, int]]]:
     """The vectors and counts of a table whose images are flattened, all in one row group."""
     inputs = keras.Input((2, 3, 1), name="v")
     save_encoder(keras.Model(inputs, keras.layers.Flatten()(inputs)), str(tmp_path / "encoder"), overwrite=True)
-    pq.write_table(table, tmp_path / "items.parquet")
+    pq.write_table(table, tmp_path / "items.parquet", row_group_size=row_group)
     what = EncodeInputs(
         encoder=str(tmp_path / "encoder"),
         files=[File(str(tmp_path / "items.parquet"), 0, rows=len(table))],
-        item_id="id",
+        id_column="id",
         id_type=pa.int64(),
         columns=["id", "v"],
         batch_size=batch,
@@ -114,7 +125,7 @@ def test_small_row_groups_are_filled_up_to_batches(tmp_path: Path, monkeypatch: 
     what = EncodeInputs(
         encoder=str(tmp_path / "encoder"),
         files=files,
-        item_id="id",
+        id_column="id",
         id_type=pa.int64(),
         columns=["id", "v"],
         batch_size=10,
@@ -129,3 +140,19 @@ def test_small_row_groups_are_filled_up_to_batches(tmp_path: Path, monkeypatch: 
     assert counts["items"] == {"read": 103, "embedded": 98, "padded": 3 + 2 + 7}
     assert counts["rejects"] == {"v is missing": 5}
     assert sum(counts["device"].values()) == 2
+
+
+def test_several_splits_of_a_process_share_one_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+
+    def noted(path: str, side: str) -> object:
+        read.append(path)
+        return read_model(path, side)
+
+    monkeypatch.setattr(keras_files, "read_model", noted)
+    monkeypatch.setattr(encode, "SPLIT_ROWS", 8)
+    pixels = np.zeros((40, 6), np.uint8)
+    made, _ = embedded(tmp_path, pa.table({"id": range(40), "v": pa.array([p.tobytes() for p in pixels])}), 4, 8)
+    assert len(made) == 40
+    assert len(storage.files(str(tmp_path / "out" / "items"))) == 5
+    assert len(read) == 1

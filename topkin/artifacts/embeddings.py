@@ -10,6 +10,8 @@ from topkin.artifacts import schemas, storage
 from topkin.errors import ArtifactError
 
 ITEMS, USERS, SUMMARY = "items", "users", "vectors.json"
+REJECTS = {ITEMS: "rejects", USERS: "user_rejects"}
+"""Of a trained model's vectors: the folders of rejected rows, and the keys of their counts in the summary, by side."""
 
 
 def vector_column(vectors: np.ndarray) -> pa.FixedSizeListArray:

@@ -46,6 +46,10 @@ class Run:
             raise ArtifactError(f"run {self.run_id} has no folder of the stage {stage}: run topkin {stage} first")
         return self.folders[stage]
 
+    def is_whole(self) -> bool:
+        """Whether the folder of each finished stage is there: some lie in older runs, which may have been removed."""
+        return all(storage.exists(storage.join(folder, manifest.NAME)) for folder in self.folders.values())
+
 
 @cache
 def code_version() -> str:
@@ -147,6 +151,17 @@ def published(root: str) -> Run | None:
     return None if current is None else read_run(root, current["run_id"])
 
 
+def published_before(root: str, as_of: datetime) -> Run | None:
+    """The newest published run as of an earlier date whose stages' folders are all there; None where there is none."""
+    current = pointer(root) or {"run_id": "", "history": []}
+    for run_id in (current["run_id"], *reversed(current["history"])):
+        if run_id and storage.exists(storage.join(root, "runs", run_id, "run.json")):
+            run = read_run(root, run_id)
+            if run.as_of < as_of and run.is_whole():
+                return run
+    return None
+
+
 def publish_run(run: Run) -> dict[str, Any]:
     """Move the pointer to a run. The one write that publishes; returns the pointer's new content."""
     before = pointer(run.root)
@@ -167,7 +182,7 @@ def before_published(root: str) -> tuple[Run, list[str]]:
     for run_id in reversed(history):
         if storage.exists(storage.join(root, "runs", run_id, "run.json")):
             run = read_run(root, run_id)
-            if all(storage.exists(storage.join(folder, manifest.NAME)) for folder in run.folders.values()):
+            if run.is_whole():
                 return run, gone
         gone.append(run_id)
     if gone:

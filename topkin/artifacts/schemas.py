@@ -79,6 +79,11 @@ def encoded_items(item: pa.DataType, dim: int) -> pa.Schema:
     return schema(item_id=item, vector=vector(dim))
 
 
+def encoded_users(user: pa.DataType, dim: int) -> pa.Schema:
+    """One row per accepted row of the users that an encoder's model of users was run over, in their order."""
+    return schema(user_id=user, vector=vector(dim))
+
+
 def user_embeddings(user: pa.DataType, dim: int) -> pa.Schema:
     """One row per user, sorted by user_id; a user without a usable history has a zero vector."""
     return schema(user_id=user, vector=vector(dim))

@@ -10,7 +10,7 @@ import os
 import posixpath
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pyarrow as pa
@@ -85,6 +85,16 @@ def copy_folder(source: str, target: str, *, last: str) -> None:
     for name in sorted(files(source), key=lambda n: (n == last, n)):
         fs.create_dir(posixpath.dirname(posixpath.join(target_inner, name)), recursive=True)
         fs.copy_file(posixpath.join(inner, name), posixpath.join(target_inner, name))
+
+
+def take_file(source: str, target: str) -> None:
+    """Have a file that never changes in a second place: a hard link where the disk can, else a copy."""
+    fs, inner = filesystem(source)
+    if isinstance(fs, pafs.LocalFileSystem):
+        with suppress(OSError):
+            os.link(inner, filesystem(target)[1])
+            return
+    fs.copy_file(inner, filesystem(target)[1])
 
 
 def files(folder: str, *, hidden: bool = False) -> list[str]:

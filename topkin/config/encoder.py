@@ -6,12 +6,13 @@ from pydantic import Field, model_validator
 
 from topkin.config.section import Count, Section, Sql
 from topkin.encoding.inputs import InputChoice
-from topkin.encoding.signature import KINDS
+from topkin.encoding.signature import KINDS, PADS
 
 if TYPE_CHECKING:
     InputKind = str
+    InputPad = str
 else:  # the kinds are those of encoders, whatever these are
-    InputKind = Literal[KINDS]
+    InputKind, InputPad = Literal[KINDS], Literal[PADS]
 
 
 class EncoderInputSettings(Section):
@@ -23,16 +24,22 @@ class EncoderInputSettings(Section):
     kind: InputKind | None = Field(
         None,
         description="What the column is to the model. An image is raw pixels (fixed_size_binary), the bytes of a file, "
-        "or its path. Without it, it follows from the model and the column's type.",
+        "or its path. A history is a list whose last values count, the most recent last. Without it, it follows from "
+        "the model and the column's type.",
     )
     size: Annotated[list[Count], Field(min_length=2, max_length=2)] | None = Field(
         None, description="Height and width that images are resized to, where the model takes any size."
     )
     length: Count | None = Field(
-        None, description="Length that lists are padded or cut to, where the model takes any length."
+        None,
+        description="Length that lists are padded or cut to, where the model takes any length; 64 for histories "
+        "without it.",
     )
     missing: float | str | None = Field(
         None, description="What stands for a missing value; without it the row is rejected."
+    )
+    pad: InputPad | None = Field(
+        None, description="Of a history: the side on which it is filled up, `after` its values without it."
     )
 
     @model_validator(mode="before")
@@ -57,9 +64,13 @@ class EncoderKeys(Section):
 
 
 class EncoderSettings(EncoderKeys):
-    """A trained Keras model that `topkin embed --encoder` runs over a table; a run over purchases does not read it."""
+    """A trained Keras model that `topkin embed --encoder MODEL.keras` runs; a run over purchases reads none.
+
+    With user_inputs it runs over the users too.
+    """
 
     path: str = Field(description="A .keras file, or a folder that save_encoder wrote.")
+    user_inputs: dict[str, EncoderInputSettings] = Field(default_factory=dict)
 
 
 class ItemsEncoderSettings(EncoderKeys):

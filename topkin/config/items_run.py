@@ -1,6 +1,6 @@
 """The configuration of a run over items alone: a trained encoder in the place of purchases."""
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -38,6 +38,18 @@ class QueriesSettings(Section):
     item_id: str | None = Field(None, description="Column with a query's id; the items' without it.")
     normalise: dict[str, Sql] = Field(default_factory=dict, description="As for purchases; the items' are not asked.")
     rules: dict[str, Sql] = Field(default_factory=dict, description="As for purchases; the items' are not asked.")
+
+
+class GrowingIndexSettings(IndexSettings):
+    """The NMSLIB HNSW index over the item vectors; it may be grown from the published one."""
+
+    growth: Literal["rebuild", "delta"] = Field(
+        "rebuild",
+        description="Build the index of all items, or take the graphs of the index that was published as of an earlier "
+        "date and build those items alone that are new or have another vector (delta). Where the encoder or these "
+        "settings are others, or a fifth of the items came or went since all were built, all are built anew, and the "
+        "run says so.",
+    )
 
 
 class NeighboursSettings(Section):
@@ -82,7 +94,7 @@ class ItemsRunSettings(Section):
     encoder: ItemsEncoderSettings = Field(default_factory=lambda: ItemsEncoderSettings())
     train: ItemsTrainSettings | None = None
     embed: EmbedSettings = Field(default_factory=lambda: EmbedSettings())
-    index: IndexSettings = Field(default_factory=lambda: IndexSettings())
+    index: GrowingIndexSettings = Field(default_factory=lambda: GrowingIndexSettings())
     similar: NeighboursSettings = Field(default_factory=lambda: NeighboursSettings())
     evaluate: RetrievalSettings = Field(default_factory=lambda: RetrievalSettings())
     publish: ItemsPublishSettings = Field(default_factory=lambda: ItemsPublishSettings())

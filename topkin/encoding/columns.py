@@ -3,7 +3,7 @@
 Numbers, vectors and raw images are views of Arrow's memory where type and missing values allow it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from pyarrow import types
 
 from topkin.artifacts import ids
-from topkin.encoding.signature import LISTS, EncoderInput
+from topkin.encoding.signature import HISTORY, LISTS, EncoderInput
 
 
 class Rejections:
@@ -67,17 +67,38 @@ def read_column(values: pa.ChunkedArray, spec: EncoderInput, rejections: Rejecti
         rejections: Of the n rows: those that cannot be given are noted, and hold anything.
         decode: For images that are not raw pixels.
     """
-    plain = ids.decoded(values)
-    column = plain.chunk(0) if plain.num_chunks == 1 else pa.concat_arrays(plain.chunks or [pa.array([], plain.type)])
+    column = _whole(ids.decoded(values))
     if spec.kind == "image":
         rows = _pixels(column, spec, rejections, decode)
     elif spec.kind == "vector":
         rows = _vectors(column, spec, rejections)
-    elif spec.kind in LISTS:
+    elif spec.kind == HISTORY or spec.kind in LISTS:
         rows = _lists(column, spec, rejections)
     else:
         rows = _scalars(column, spec, rejections)
     return rows.reshape(len(column), *spec.shape)
+
+
+def ask_lengths(columns: Mapping[EncoderInput, pa.ChunkedArray], rejections: Rejections) -> None:
+    """Note the rows in which a history of numbers, such as times, is of another length than those of ids.
+
+    It has to go with one of them, value by value; without a history of ids there is none to go with.
+    """
+    lengths = {
+        spec: np.asarray(pc.fill_null(pc.list_value_length(_whole(ids.decoded(values))), -1))
+        for spec, values in columns.items()
+        if spec.kind == HISTORY
+    }
+    of_ids = {spec: length for spec, length in lengths.items() if "float" not in spec.dtype}
+    for spec, length in lengths.items():
+        if of_ids and spec not in of_ids:
+            alone = np.all([(length != other) & (length >= 0) & (other >= 0) for other in of_ids.values()], axis=0)
+            named = " or ".join(_label(other) for other in of_ids)
+            rejections.reject(np.asarray(alone), f"{_label(spec)} has not as many values as {named}")
+
+
+def _whole(values: pa.ChunkedArray) -> pa.Array:
+    return values.chunk(0) if values.num_chunks == 1 else pa.concat_arrays(values.chunks or [pa.array([], values.type)])
 
 
 def _label(spec: EncoderInput) -> str:
@@ -121,7 +142,8 @@ def _fitted(numbers: np.ndarray, spec: EncoderInput, rejections: Rejections, ask
     dtype = np.dtype(spec.dtype)
     with np.errstate(over="ignore", invalid="ignore"):
         fitted = numbers.astype(dtype, copy=False)
-    if spec.kind in ("category", "categories"):
+    whole = spec.kind == HISTORY and np.issubdtype(numbers.dtype, np.integer)
+    if spec.kind in ("category", "categories") or whole:
         good = _same(numbers, fitted)
         reason = f"{_label(spec)} does not fit into {dtype.name}"
     elif np.issubdtype(dtype, np.floating):
@@ -189,14 +211,22 @@ def _vectors(column: pa.Array, spec: EncoderInput, rejections: Rejections) -> np
 
 
 def _lists(column: pa.Array, spec: EncoderInput, rejections: Rejections) -> np.ndarray:
-    """(n, length) of the first values of each list, then 0 or the empty text; a null list is an empty one."""
+    """(n, length) of the first values of each list, then 0 or the empty text; a null list is an empty one.
+
+    Of a history the last values, with its padding on the side that its input says.
+    """
     length, null = int(np.prod(spec.shape)), _nulls(column)
     _missing(null, spec, rejections)
     values, starts, lengths = _flat(column)
-    within = np.arange(length) < lengths[:, None]
-    at = (starts[:, None] + np.arange(length))[within]
+    kept = np.minimum(lengths, length)
+    within = np.arange(length) < kept[:, None]
+    first = starts if spec.kind != HISTORY else starts + lengths - kept
+    at = (first[:, None] + np.arange(length))[within]
+    if spec.pad == "before":
+        within = within[:, ::-1]
     inner = Rejections(len(at))
-    given = _scalars(ids.decoded(pa.chunked_array([values])).combine_chunks().take(pa.array(at)), spec, inner)
+    listed = _taken(_whole(ids.decoded(pa.chunked_array([values]))), at)
+    given = _scalars(_ages(listed, kept) if ids.value_kind(listed.type) == "time" else listed, spec, inner)
     if not inner.good.all():
         bad = np.zeros(within.shape, bool)
         bad[within] = ~inner.good
@@ -204,6 +234,19 @@ def _lists(column: pa.Array, spec: EncoderInput, rejections: Rejections) -> np.n
     rows = np.full(within.shape, b"" if spec.dtype == "string" else 0, given.dtype)
     rows[within] = given
     return rows
+
+
+def _taken(values: pa.Array, at: np.ndarray) -> pa.Array:
+    """The values at ascending places, (n,); a view where they lie together."""
+    together = len(at) and at[-1] - at[0] + 1 == len(at)
+    return values.slice(at[0], len(at)) if together else values.take(pa.array(at))
+
+
+def _ages(times: pa.Array, lengths: np.ndarray) -> pa.Array:
+    """Times of lists, one list after another, in days before the last of each list; null where a time is."""
+    ticks = times.cast(pa.timestamp("us")).cast(pa.int64())
+    last = ticks.take(pa.array(np.repeat(np.cumsum(lengths) - 1, lengths)))
+    return pc.divide(pc.subtract(last, ticks).cast(pa.float64()), 86_400e6)
 
 
 FILE_MARKS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"RIFF")

@@ -9,8 +9,14 @@ import pyarrow as pa
 from pyarrow import types
 
 from topkin.artifacts import ids
-from topkin.encoding.signature import LISTS, EncoderInput
+from topkin.encoding.signature import HISTORY, LISTS, EncoderInput
 from topkin.errors import InputError, nearest_name
+
+HISTORY_LENGTH = 64
+"""Values of a history that are kept where neither the model nor the user says how many."""
+
+SHORTEST = 8
+"""The length of the first bucket of histories; each further one is twice as long."""
 
 
 class ModelInput(NamedTuple):
@@ -31,6 +37,7 @@ class InputChoice:
         size: Height and width of an image.
         length: Of a list, which is padded or cut to it.
         missing: What stands for a missing value; the row is rejected where None.
+        pad: Of a history: one of ``signature.PADS``, after where None.
     """
 
     column: str | None = None
@@ -38,6 +45,7 @@ class InputChoice:
     size: tuple[int, int] | None = None
     length: int | None = None
     missing: float | str | None = None
+    pad: str | None = None
 
 
 def by_name(names: Sequence[str], choices: Mapping[str, InputChoice]) -> Mapping[str, InputChoice]:
@@ -123,9 +131,33 @@ def _resolved(
                 f"input {declared.name!r} of the model takes {dtype}: missing must be a whole number of {bounds.min} "
                 f"to {bounds.max}, got {missing!r}"
             )
-    if isinstance(missing, float | int) and kind in ("category", "categories"):
+    if isinstance(missing, float | int) and (kind in ("category", "categories") or "int" in dtype):
         missing = int(missing)
-    return EncoderInput(name=declared.name, column=column, kind=kind, dtype=dtype, shape=shape, missing=missing)
+    spec = EncoderInput(name=declared.name, column=column, kind=kind, dtype=dtype, shape=shape, missing=missing)
+    if kind == HISTORY:
+        return replace(spec, pad=choice.pad or spec.pad, buckets=buckets(shape[0]) if declared.shape == (None,) else ())
+    if choice.pad is not None:
+        raise InputError(
+            f"input {declared.name!r} of the model is of kind {kind!r}, pad is for histories: leave it out"
+        )
+    return spec
+
+
+def buckets(length: int) -> tuple[int, ...]:
+    """The lengths that histories of at most ``length`` are padded to: 8, 16, 32 … and the length itself.
+
+    None where that is the only one.
+
+    Examples:
+        >>> buckets(40)
+        (8, 16, 32, 40)
+    """
+    shorter = []
+    width = SHORTEST
+    while width < length:
+        shorter.append(width)
+        width *= 2
+    return (*shorter, length) if shorter else ()
 
 
 def _kind(declared: ModelInput, t: pa.DataType) -> str:
@@ -152,18 +184,20 @@ _TAKES = {
     "category": ("integer", "text", "boolean", "null"),
     "text": ("text", "null"),
     "image": ("binary", "text"),
+    HISTORY: ("integer", "text", "boolean", "float", "time", "null"),
 }
 _WORDS = {
     "number": "numbers",
     "category": "strings or integers",
     "text": "strings",
     "image": "raw pixels or files as bytes, or paths as strings",
+    HISTORY: "lists of ids, numbers or times",
 }
 
 
 def _misfit(kind: str, declared: ModelInput, t: pa.DataType, column: str) -> str | None:
     """Why a column cannot feed an input as a kind, with the cure; None where it can."""
-    listed = kind == "vector" or kind in LISTS
+    listed = kind in ("vector", HISTORY) or kind in LISTS
     if listed and not is_listed(t):
         return f"kind {kind!r} takes a list, column {column!r} is {t}: name another column or kind"
     each = LISTS.get(kind, "number" if kind == "vector" else kind)
@@ -174,15 +208,21 @@ def _misfit(kind: str, declared: ModelInput, t: pa.DataType, column: str) -> str
             inside = types.is_struct(t) and t.get_field_index("bytes") >= 0
             cure = f"give its field, {column}.bytes, in its place" if inside else "name a column of images"
         return f"kind {kind!r} takes {_WORDS[each]}, column {column!r} is {t}: {cure}"
+    many = "[]" if listed else ""
     if declared.dtype == "string" and value not in ("text", "null"):
-        return f"it takes strings, column {column!r} is {t}: give CAST({column} AS VARCHAR) in its place"
+        return f"it takes strings, column {column!r} is {t}: give CAST({column} AS VARCHAR{many}) in its place"
+    if value == "time" and "float" not in declared.dtype:
+        return (
+            f"it takes {declared.dtype}, column {column!r} is {t}: times are given as ages in days, save the model "
+            f"with keras.Input(…, dtype='float32'), or give an SQL expression in the column's place"
+        )
     if declared.dtype != "string" and value == "text" and each != "image":
         return (
             f"it takes {declared.dtype}, column {column!r} is {t}: name a column of numbers, or save the model with "
             "its StringLookup or TextVectorization inside and keras.Input(…, dtype='string') before it"
         )
     if "float" not in declared.dtype and declared.dtype != "string" and value == "float" and kind != "vector":
-        return f"it takes {declared.dtype}, column {column!r} is {t}: give CAST({column} AS BIGINT) in its place"
+        return f"it takes {declared.dtype}, column {column!r} is {t}: give CAST({column} AS BIGINT{many}) in its place"
     return None
 
 
@@ -191,9 +231,9 @@ def _shape(kind: str, declared: ModelInput, choice: InputChoice, t: pa.DataType,
     shape, where = declared.shape, f"input {declared.name!r} of the model"
     if kind == "image":
         return _image_shape(declared, choice, t, column)
-    if kind == "vector" or kind in LISTS:
+    if kind in ("vector", HISTORY) or kind in LISTS:
         fixed = ids.storage(t).list_size if types.is_fixed_size_list(ids.storage(t)) else None
-        length = choice.length or (fixed if kind == "vector" else None)
+        length = choice.length or {"vector": fixed, HISTORY: HISTORY_LENGTH}.get(kind)
         if shape in ((None,), (None, 1)) and length is not None:
             shape = (length, *shape[1:])
         if not shape:
@@ -206,7 +246,7 @@ def _shape(kind: str, declared: ModelInput, choice: InputChoice, t: pa.DataType,
             raise InputError(f"{where} takes {size} values a row, got length {choice.length}: leave length out")
         if kind == "vector" and fixed is not None and fixed != size:
             raise InputError(f"{where} takes {size} numbers a row, column {column!r} has {fixed}: name another column")
-        if kind in LISTS and len(known) > 1 and size != known[0]:
+        if kind != "vector" and len(known) > 1 and size != known[0]:
             raise InputError(f"{where} has rows of shape {known}, a list has one dimension: name a column of vectors")
         return known
     if shape not in ((), (1,)):

@@ -1,7 +1,7 @@
 """What an encoder's folder says of itself: the inputs that it takes, what it gives, and the hash of every file.
 
-The folder holds ``item.keras`` and ``signature.json``, and later ``user.keras`` beside them; nothing in it is pickled.
-An encoder is known by its hash, which every table that it made carries.
+The folder holds ``item.keras`` and ``signature.json``, and ``user.keras`` where users are encoded by a network too;
+nothing in it is pickled. An encoder is known by its hash, which every table that it made carries.
 """
 
 import hashlib
@@ -14,13 +14,21 @@ from topkin.artifacts import storage
 from topkin.errors import ArtifactError
 
 FORMAT = 1
-MODEL, SIGNATURE = "item.keras", "signature.json"
+MODEL, USER_MODEL, SIGNATURE = "item.keras", "user.keras", "signature.json"
+MODELS = {"items": MODEL, "users": USER_MODEL}
+"""The two sides of an encoder, and the model of each."""
 
 LISTS = {"numbers": "number", "categories": "category", "texts": "text"}
 """Kinds that are lists, and the kind of what is listed."""
 
-KINDS = ("number", "category", "text", "image", "vector", *LISTS)
+HISTORY = "history"
+"""The kind of a list whose last values count: what a user did, the most recent last."""
+
+KINDS = ("number", "category", "text", "image", "vector", *LISTS, HISTORY)
 """What a column may be to an encoder. Categories and texts go into the model as they are: vocabularies are layers."""
+
+PADS = ("after", "before")
+"""Where a history shorter than its input is filled up."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +42,9 @@ class EncoderInput:
         dtype: Of the tensor, by Keras' name: ``float32``, ``int64``, ``string`` and so on.
         shape: Of one row: () or (1,) for one value, (length,) for a list, (height, width, channels) for an image.
         missing: What stands for a missing value; None where the row is rejected.
+        pad: Of a history: one of :data:`PADS`.
+        buckets: Lengths that a history is padded to, ascending, the last that of ``shape``: the model takes any length
+            and gives the same for each. Empty where the shape is the only one.
     """
 
     name: str
@@ -42,10 +53,14 @@ class EncoderInput:
     dtype: str
     shape: tuple[int, ...]
     missing: float | str | None = None
+    pad: str = "after"
+    buckets: tuple[int, ...] = ()
 
     def described(self) -> str:
         """The input in words, for a person."""
         size = " x ".join(map(str, self.shape))
+        if self.kind == HISTORY:
+            size = f"the last {self.shape[0]}{', padded before' if self.pad == 'before' else ''}"
         filled = "" if self.missing is None else f", {self.missing!r} where missing"
         return f"{self.name} = {self.column} ({self.kind}{f' of {size}' if size else ''}, {self.dtype}{filled})"
 
@@ -56,6 +71,7 @@ class EncoderSignature:
 
     Args:
         inputs: Of ``item.keras``.
+        user_inputs: Of ``user.keras``, which gives users vectors of the same space; none where there is no such file.
         dim: Coordinates of a vector.
         files: The SHA-256 of every file of the folder, by name.
         versions: Of the libraries that wrote it.
@@ -74,6 +90,11 @@ class EncoderSignature:
     files: Mapping[str, str]
     versions: Mapping[str, str] = field(default_factory=dict)
     metric: str = "cosine"
+    user_inputs: tuple[EncoderInput, ...] = ()
+
+    def side(self, side: str) -> tuple[EncoderInput, ...]:
+        """The inputs of a side, one of :data:`MODELS`."""
+        return self.user_inputs if side == "users" else self.inputs
 
     @property
     def hash(self) -> str:
@@ -86,7 +107,7 @@ class EncoderSignature:
 
     def to_json(self) -> dict[str, Any]:
         """As ``signature.json`` holds it."""
-        return {"format": FORMAT, "encoder": self.hash, **asdict(self), "inputs": [asdict(i) for i in self.inputs]}
+        return {"format": FORMAT, "encoder": self.hash, **asdict(self)}
 
     @classmethod
     def from_json(cls, value: Any, place: str) -> "EncoderSignature":
@@ -96,11 +117,15 @@ class EncoderSignature:
             came = value.get("format") if isinstance(value, dict) else type(value).__name__
             raise ArtifactError(f"{place} must have format {FORMAT} of an encoder, got {came!r}: {cure}")
         try:
-            inputs = tuple(EncoderInput(**{**i, "shape": tuple(i["shape"])}) for i in value["inputs"])
+            inputs, user_inputs = (tuple(map(_input, value.get(side, ()))) for side in ("inputs", "user_inputs"))
             own = {name: value[name] for name in ("dim", "files", "versions", "metric")}
-            return cls(inputs=inputs, **own)
+            return cls(inputs=inputs, user_inputs=user_inputs, **own)
         except (KeyError, TypeError) as e:
             raise ArtifactError(f"{place} is not a whole signature of an encoder ({e}): {cure}") from e
+
+
+def _input(value: Any) -> EncoderInput:
+    return EncoderInput(**{**value, "shape": tuple(value["shape"]), "buckets": tuple(value.get("buckets", ()))})
 
 
 def write_signature(signature: EncoderSignature, folder: str) -> None:

@@ -112,4 +112,7 @@ def _scores(metrics: Mapping[str, Any]) -> list[tuple[str, float]]:
         for begin, name in NAMES.items():
             if key == begin or (begin.endswith("@") and key.startswith(begin)):
                 rows.append((name.format(*[key.removeprefix(begin)] * 2), value))
-    return [*rows, *((f"Accuracy of the vote of {k}", v) for k, v in (metrics.get("knn") or {}).items())]
+    rows += [(f"Accuracy of the vote of {k}", v) for k, v in (metrics.get("knn") or {}).items()]
+    if pairs := metrics.get("pairs"):
+        rows.append((f"Pair accuracy (alike from a cosine of {pairs['threshold']:.3f})", pairs["accuracy"]))
+    return rows

@@ -12,7 +12,7 @@ import pytest
 
 from topkin.encoding.inputs import InputChoice
 from topkin.errors import ArtifactError, ConfigError, InputError
-from topkin.models import KerasEncoder, save_encoder
+from topkin.models import KerasEncoder, MetricEmbedding, history_encoder, save_encoder
 from topkin.models.encoders.keras_files import read_model
 
 layers = keras.layers
@@ -218,6 +218,10 @@ def test_settings_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     save_encoder(keras.Model(text, layers.Dense(2)(words)), str(tmp_path / "t"))
     with pytest.raises(ConfigError, match=r"jit_compile must be false for a model that takes strings.* input 't' does"):
         KerasEncoder.load(str(tmp_path / "t"), jit_compile=True)
+    numbers = model(layers.IntegerLookup(vocabulary=[7], output_mode="one_hot", name="shops"), (1,), dtype="int64")
+    save_encoder(keras.Model(numbers.inputs, layers.Dense(2)(numbers.outputs[0])), str(tmp_path / "n"))
+    with pytest.raises(ConfigError, match=r"jit_compile must be false for a model that looks ids up.* layer 'shops'"):
+        KerasEncoder.load(str(tmp_path / "n"), jit_compile=True)
     model(layers.Dense(2)).save(tmp_path / "m.keras")
     with pytest.raises(ConfigError, match="must be the folder of an encoder"):
         KerasEncoder.load(str(tmp_path / "m.keras"))
@@ -267,3 +271,121 @@ def test_a_vector_that_is_not_finite_is_a_rejected_row(tmp_path: Path) -> None:
     assert found.vectors.tolist() == [[0.0]]
     not_finite = "the encoder gives a number that is not finite"
     assert found.reasons.to_pylist() == [not_finite, "x is missing", not_finite]
+
+
+BOUGHT: dict[str, Any] = {"items": {"column": "bought", "kind": "history"}}
+
+
+def histories(rows: int, longest: int) -> list[list[str]]:
+    rng = np.random.default_rng(0)
+    return [[f"i{n}" for n in rng.integers(0, 12, rng.integers(0, longest + 1))] for _ in range(rows)]
+
+
+def padded(lists: list[list[str]], length: int) -> Any:
+    return keras.ops.convert_to_tensor(
+        [row[-length:] + [""] * (length - len(row[-length:])) for row in lists], "string"
+    )
+
+
+@pytest.fixture(scope="module")
+def users() -> keras.Model:
+    return history_encoder([f"i{n}" for n in range(10)], 4, time_gaps=False, seed=1)
+
+
+def test_a_folder_of_both_sides_embeds_items_and_users(tmp_path: Path, users: keras.Model) -> None:
+    items = model(MetricEmbedding(4, seed=2))
+    signature = save_encoder(items, str(tmp_path / "both"), user=users, user_inputs=BOUGHT)
+    assert sorted(signature.files) == ["item.keras", "user.keras"]
+    assert signature.hash != save_encoder(items, str(tmp_path / "items")).hash
+    encoder = KerasEncoder.load(str(tmp_path / "both"), batch_size=8)
+    rows, lists = np.eye(3, dtype="f4"), histories(50, 90)
+    np.testing.assert_allclose(encoder.embed(pa.table({"x": list(rows)})).vectors, items(rows), atol=1e-6)
+    embedded = encoder.embed_users(pa.table({"bought": pa.array(lists, pa.list_(pa.string()))}))
+    np.testing.assert_allclose(embedded.vectors, np.asarray(users(padded(lists, 64))), atol=1e-5)
+    alone = KerasEncoder.load(str(tmp_path / "both"), side="users", batch_size=8)
+    same = alone.embed_users(pa.table({"bought": pa.array(lists, pa.list_(pa.string()))}))
+    np.testing.assert_array_equal(same.vectors, embedded.vectors)
+    kept = sum(min(len(row), 64) for row in lists)
+    assert same.padding.worked - same.padding.padded == kept
+    assert same.padding.worked < 7 * 8 * 64
+
+
+def test_histories_that_do_not_fit_in_memory_are_embedded_in_halved_batches(
+    tmp_path: Path, users: keras.Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_encoder(model(MetricEmbedding(4)), str(tmp_path), user=users, user_inputs=BOUGHT)
+    encoder = KerasEncoder.load(str(tmp_path), side="users", batch_size=16)
+    rows = pa.table({"bought": pa.array(histories(60, 40), pa.list_(pa.string()))})
+    whole, call, sizes = encoder.embed(rows).vectors, encoder._call, set()
+
+    def small_memory(feeds: dict[str, Any]) -> Any:
+        if feeds["items"].shape[0] * feeds["items"].shape[1] > 300:
+            raise MemoryError
+        sizes.add(tuple(feeds["items"].shape))
+        return call(feeds)
+
+    monkeypatch.setattr(encoder, "_call", small_memory)
+    np.testing.assert_allclose(encoder.embed(rows).vectors, whole, atol=1e-5)
+    assert {size for size, width in sizes if width == 64} == {4}
+    assert {width for _, width in sizes} == {8, 16, 32, 64}
+    assert encoder.batch_size == 4
+
+
+def test_a_side_that_is_not_there_and_sides_that_do_not_fit_are_said(tmp_path: Path, users: keras.Model) -> None:
+    save_encoder(model(MetricEmbedding(4)), str(tmp_path / "items"))
+    with pytest.raises(InputError, match=r"must hold user\.keras to embed users, it has item\.keras alone: save both"):
+        KerasEncoder.load(str(tmp_path / "items")).embed_users(pa.table({"bought": [["i1"]]}))
+    with pytest.raises(InputError, match=r"items must hold user\.keras to embed users"):
+        KerasEncoder.load(str(tmp_path / "items"), side="users")
+    with pytest.raises(InputError, match=r"model of users must give vectors of 5 coordinates .* got 4: end both"):
+        save_encoder(model(MetricEmbedding(5)), str(tmp_path / "no"), user=users, user_inputs=BOUGHT)
+    with pytest.raises(InputError, match="user_inputs must come with user"):
+        save_encoder(model(MetricEmbedding(5)), str(tmp_path / "no"), user_inputs=BOUGHT)
+    save_encoder(model(MetricEmbedding(4)), str(tmp_path / "both"), user=users, user_inputs=BOUGHT)
+    (tmp_path / "both" / "user.keras").write_bytes(b"another")
+    with pytest.raises(ArtifactError, match=r"user\.keras must have the SHA-256 of its signature"):
+        read_model(str(tmp_path / "both"))
+
+
+@pytest.mark.parametrize("pad", ["after", "before"])
+def test_a_model_whose_result_depends_on_its_padding_gets_one_length(tmp_path: Path, pad: str) -> None:
+    """A mean over all places, padding included, and a masked one."""
+    history = {"x": {"kind": "history", "length": 20, "pad": pad}}
+    lists = [[1, 2, 3], [4] * 30, [5]]
+    feeds = np.zeros((3, 20), np.int64)
+    for row, values in zip(feeds, lists, strict=True):
+        kept = values[-20:]
+        row[slice(len(kept)) if pad == "after" else slice(20 - len(kept), 20)] = kept
+    for masked, widths in ((False, ()), (True, (8, 16, 20))):
+        means = model(
+            lambda x, masked=masked: layers.GlobalAveragePooling1D()(layers.Embedding(9, 4, mask_zero=masked)(x)),
+            (None,),
+            dtype="int64",
+        )
+        signature = save_encoder(means, str(tmp_path / str(masked)), history)
+        assert signature.inputs[0].buckets == widths
+        encoder = KerasEncoder.load(str(tmp_path / str(masked)), batch_size=2)
+        rows = pa.table({"x": pa.array(lists, pa.list_(pa.int64()))})
+        np.testing.assert_allclose(encoder.embed(rows).vectors, means.predict(feeds, verbose=0), atol=1e-6)
+
+
+def test_a_length_that_a_model_does_not_take_is_said(tmp_path: Path) -> None:
+    def two_halves(x: Any) -> Any:
+        return layers.GlobalAveragePooling1D()(layers.Embedding(9, 4)(keras.ops.reshape(x, (-1, 64))))
+
+    save_encoder(model(two_halves, (64,), dtype="int64"), str(tmp_path / "fixed"), {"x": {"kind": "history"}})
+    with pytest.raises(InputError, match=r"takes 64 values a row, got length 9: leave length out"):
+        save_encoder(
+            model(two_halves, (64,), dtype="int64"), str(tmp_path / "a"), {"x": {"kind": "history", "length": 9}}
+        )
+    dense = model(lambda x: layers.Dense(2)(keras.ops.reshape(x, (-1, 64))), (None,))
+    with pytest.raises(InputError, match=r"the model must take histories of 8 values, it fails: .*; set a length"):
+        save_encoder(dense, str(tmp_path / "b"), {"x": {"kind": "history"}})
+
+
+def test_a_folder_read_as_another_kind_forgets_what_was_of_the_kind_before(tmp_path: Path) -> None:
+    means = model(lambda x: layers.GlobalAveragePooling1D()(layers.Embedding(9, 4)(x)), (None,), dtype="int64")
+    save_encoder(means, str(tmp_path), {"x": {"kind": "history", "pad": "before", "length": 9}})
+    saved, lists = read_model(str(tmp_path)), {"x": pa.list_(pa.int64())}
+    other = saved.bound({"x": InputChoice(kind="categories")}, lists.get, ["x"])
+    assert (other.inputs[0].kind, other.inputs[0].pad, other.inputs[0].shape) == ("categories", "after", (9,))

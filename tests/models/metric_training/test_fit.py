@@ -18,6 +18,7 @@ from topkin.encoding.inputs import InputChoice
 from topkin.errors import ConfigError, InputError
 from topkin.models import KerasEncoder
 from topkin.models.metric_training.fit import fit
+from topkin.models.metric_training.objective import check_parts
 
 Parts = Callable[..., list[str]]
 SIZE = {"size": InputChoice()}
@@ -67,6 +68,21 @@ def test_images_are_read_from_raw_pixels_without_a_size(parts: Parts, tmp_path: 
     assert told["validation"]["recall@1"] > 0.9
     encoder = KerasEncoder.load(str(tmp_path / "encoder"))
     assert [(i.column, i.shape, i.dtype) for i in encoder.signature.inputs] == [("photo", (8, 8, 1), "uint8")]
+
+
+def test_an_image_and_its_mirror_image_are_served_as_one(parts: Parts, tmp_path: Path) -> None:
+    table = image_items()
+    pixels = np.frombuffer(table["image"].combine_chunks().buffers()[1], np.uint8).reshape(-1, 8, 8, 1)
+    served = {}
+    for name, keys in {"mirrored": {}, "alone": {"mirror": False}, "unflipped": {"augment": ["shift"]}}.items():
+        run(parts(table), tmp_path / name, {"image": InputChoice()}, epochs=1, **keys)
+        encoder = KerasEncoder.load(str(tmp_path / name / "encoder"))
+        served[name] = [encoder.encode({"image": x}) for x in (pixels, np.ascontiguousarray(pixels[:, :, ::-1]))]
+    np.testing.assert_allclose(*served["mirrored"], atol=1e-5)
+    mean = sum(served["alone"])
+    np.testing.assert_allclose(served["mirrored"][0], mean / np.linalg.norm(mean, axis=1)[:, None], atol=1e-5)
+    for name in ("alone", "unflipped"):
+        assert np.abs(served[name][0] - served[name][1]).max() > 0.01
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -211,3 +227,20 @@ def test_an_argument_out_of_its_range_and_a_loss_that_bursts_name_their_key(part
         run(paths, tmp_path, loss={"name": "nt_xent", "temperature": -1})
     with pytest.raises(ConfigError, match=r"train\.sampler = 'class_batches': classes must be at most the 6"):
         run(paths, tmp_path, loss="triplet", sampler={"name": "class_batches", "classes": 7, "examples": 2})
+
+
+@pytest.mark.parametrize(
+    ("keys", "part"),
+    [
+        ({"loss": {"name": "nt_xent", "temperature": -1}}, r"train\.loss = 'nt_xent': temperature must be above 0"),
+        ({"loss": "triplet", "miner": {"name": "triplet_margin", "kind": "hardest"}}, r"train\.loss\.miner = "),
+        ({"loss": {"name": "cross_batch_memory", "loss": "arcface"}}, "needs a loss over pairs or triplets"),
+        (
+            {"method": "self_supervised", "learner": {"name": "byol", "momentum": 2}},
+            r"train\.learner = 'byol': momentum",
+        ),
+    ],
+)
+def test_check_finds_an_argument_out_of_its_range(keys: dict[str, Any], part: str) -> None:
+    with pytest.raises(ConfigError, match=part):
+        check_parts(settings(**keys))

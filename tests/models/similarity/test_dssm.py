@@ -2,8 +2,10 @@
 
 import keras
 import numpy as np
+import pyarrow as pa
 import pytest
 
+from topkin.models import KerasEncoder, history_encoder
 from topkin.models.metric_learning.layers import MetricEmbedding
 from topkin.models.metric_learning.losses.ranking import SampledSoftmax
 from topkin.models.similarity.dssm import dssm
@@ -42,3 +44,17 @@ def test_towers_learn_to_match_and_the_pair_model_survives_saving(tmp_path):
 def test_towers_of_two_dimensions_are_refused():
     with pytest.raises(ValueError, match=r"same dimension, got \(None, 8\) and \(None, 4\).*MetricEmbedding"):
         dssm(tower(3, 0), tower(3, 0, dim=4))
+
+
+def test_towers_of_several_inputs_are_one_encoder_of_items_and_users(tmp_path):
+    user = history_encoder(5, 4, seed=1)
+    towers = dssm(user, tower(3, 2, dim=4))
+    histories, ages, items = np.array([[1, 5, 0], [3, 0, 0]]), np.array([[9.0, 0, 0]] * 2, "f4"), np.eye(3)[:2]
+    sides = towers.model.predict([histories, ages, items], verbose=0)
+    np.testing.assert_allclose(sides[:, 0], user.predict([histories, ages], verbose=0), atol=1e-6)
+    history = {name: {"column": name, "kind": "history"} for name in ("items", "ages")}
+    towers.save(str(tmp_path / "towers"), {"sizes": "size"}, history)
+    encoder = KerasEncoder.load(str(tmp_path / "towers"))
+    users = encoder.embed_users(pa.table({"items": [[1, 5], [3]], "ages": [[9.0, 0.0], [9.0]]}))
+    np.testing.assert_allclose(users.vectors, sides[:, 0], atol=1e-6)
+    np.testing.assert_allclose(encoder.embed(pa.table({"size": list(items)})).vectors, sides[:, 1], atol=1e-6)

@@ -15,6 +15,7 @@ from topkin.linalg.cosine import unit_rows
 from topkin.models.similarity.index import GrowingIndex, Growth
 from topkin.search.hnsw.build import build_index
 from topkin.search.hnsw.files import load_index
+from topkin.search.hnsw.grow import grow_index
 
 GROWTH = Growth(graph_from=60, rest_share=0.2, removed_share=0.3)
 MAKE = {"int": lambda i: i * 2**40, "str": lambda i: f"ü{i}", "bytes": lambda i: b"\x00%d\x00" % i}
@@ -295,3 +296,20 @@ def test_recall_is_measured_and_many_equal_vectors_hide_nothing() -> None:
     exact.add(range(900), vectors)
     got, want = index.search(queries, 10)[0], exact.search(queries, 10)[0]
     assert np.mean([len(set(a) & set(b)) for a, b in zip(got.tolist(), want.tolist(), strict=True)]) > 9.9
+
+
+def test_an_index_that_a_night_grew_is_read_and_grows_on(tmp_path: Path) -> None:
+    vectors, how = unit_rows(vectors_of(1500, 0)), IndexSettings(m=8, ef_search=60, sample=5)
+    ids = pa.array([f"sku-{i}" for i in range(1500)])
+    build_index(vectors[:1400], str(tmp_path / "one"), how, 0, ids=ids[:1400], encoder="e" * 64)
+    grow_index(str(tmp_path / "one"), str(tmp_path / "two"), vectors[20:], how, 0, ids=ids[20:], encoder="e" * 64)
+    grown = GrowingIndex.load(str(tmp_path / "two"))
+    assert sorted(grown.ids) == sorted(ids[20:].to_pylist())
+    grown.remove(["sku-1450"])
+    grown.add(["again"], vectors[3:4])
+    grown.save(str(tmp_path / "three"))
+    again = GrowingIndex.load(str(tmp_path / "three"))
+    assert again.in_graph == 1480
+    now = {f"sku-{i}": vectors[i] for i in range(20, 1500) if i != 1450} | {"again": vectors[3]}
+    for index in (grown, again):
+        assert found(index, vectors[[3, 7, 1450]], 1) == brute(now, vectors[[3, 7, 1450]], 1)

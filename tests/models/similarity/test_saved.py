@@ -42,6 +42,8 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "PopularHard": {"counts": [3, 1]},
     "Proxies": {"classes": 3},
     "Centres": {"classes": 3},
+    "HistoryRows": {"items": 3, "width": 2, "places": 4, "ages": True},
+    "KnownItems": {"items": 3, "looked_up": True},
     "MeanOfRows": {"buckets": 5, "dim": 2},
     "RowTable": {"rows": 3, "dim": 2},
     "Projection": {"inputs": 3, "dim": 2},

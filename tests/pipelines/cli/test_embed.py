@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from topkin.models import history_encoder, save_encoder
 from topkin.pipelines.cli.app import main
 
 
@@ -52,6 +53,32 @@ def test_the_configuration_says_the_same(folder: Path, capsys: pytest.CaptureFix
     assert told["folder"] == str(folder / "out")
     assert main(["embed", "--json", "-o", "out", "--force", "--size", "image=2x2"]) == 3
     assert "4 bytes, column 'photo' has raw pixels of 16 bytes" in capsys.readouterr().err
+
+
+def test_users_are_embedded_by_flags_and_beside_the_items(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    users = history_encoder(["a", "b"], 1, kind="mean", time_gaps=False)
+    inputs = keras.Input((4, 4, 1), name="image")
+    items = keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(inputs))
+    save_encoder(items, "both", {"image": "photo"}, user=users, user_inputs={"items": {"kind": "history"}})
+    pq.write_table(pa.table({"id": [1, 2], "bought": [["a"], None]}), "users.parquet")
+    of_users = ["--users", "users.parquet", "--user-id", "id", "--input", "items=bought"]
+    assert main(["embed", "--encoder", "both", "--json", *of_users]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["side"], told["read"], told["rejects"]) == ("users", 2, {"bought is missing": 1})
+    (folder / "topkin.toml").write_text(
+        '[items]\npath = "items.parquet"\nitem_id = "sku"\n[users]\npath = "users.parquet"\nuser_id = "id"\n'
+        '[encoder]\npath = "both"\n[encoder.user_inputs]\nitems = { column = "bought", missing = "" }\n'
+    )
+    assert main(["embed", "-o", "out"]) == 0
+    shown = capsys.readouterr()
+    assert "items = bought (history of the last 64, string, '' where missing)" in shown.err
+    assert f"{folder}/out/items   3 of 4 rows" in shown.out
+    assert f"{folder}/out/users   2 of 2 rows" in shown.out
+    assert main(["embed", "-o", "out", "--json", "--force"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert {side: told[side]["embedded"] for side in told} == {"items": 3, "users": 2}
+    assert main(["embed", "--encoder", "both", *of_users, "--kind", "items=text"]) == 3
+    assert "kind 'text' takes strings, column 'bought' is list" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -121,3 +121,36 @@ def test_each_of_what_a_stage_reads_is_part_of_its_key_and_of_those_that_need_it
     after = stages.keys(settings, AS_OF)
     first = stages.ORDER.index("embed")
     assert [name for name in stages.ORDER if after[name] != before[name]] == list(stages.ORDER[first:])
+
+
+def test_what_a_stage_reads_of_the_run_published_before_its_date_is_part_of_its_key(settings, jobs, monkeypatch):
+    """The earlier run is that of an earlier date, so that the same night done again is done already."""
+    given = []
+
+    def growing(name, kind="purchases"):
+        stage = jobs.stage(name)
+        if name != "index":
+            return stage
+
+        def work(job):
+            given.append(dict(job.earlier))
+            return stage.work(job)
+
+        return replace(stage, earlier=lambda settings: ("index",), work=work)
+
+    monkeypatch.setattr(registry, "stage", growing)
+    alone = stages.keys(settings, AS_OF)
+    first = stages.run_stages(settings, as_of=AS_OF)
+    runs.publish_run(first)
+    assert given == [{}]
+    assert stages.keys(settings, AS_OF) == alone  # what is published is of this date
+    night = datetime(2024, 5, 2)
+    second = stages.run_stages(settings, as_of=night)
+    assert given[1] == {"index": first.folder("index")}
+    runs.publish_run(second)
+    assert stages.run_stages(settings, as_of=night) == second
+    assert len(given) == 2
+    before = stages.keys(settings, datetime(2024, 5, 3))
+    storage.remove_folder(second.folder("evaluate"))  # not whole any more: the one before it counts
+    after = stages.keys(settings, datetime(2024, 5, 3))
+    assert [name for name in stages.ORDER if after[name] != before[name]] == list(stages.ORDER[3:])

@@ -127,6 +127,7 @@ def test_the_whole_run_gives_what_brute_force_gives(folder: Path, capsys: pytest
     metrics = storage.read_json(storage.join(run.folder("evaluate"), "metrics.json"))
     assert metrics["retrieval"]["recall_any@1"] == pytest.approx(right)
     assert metrics["judged_by"] == "queries"
+    assert 0.5 < metrics["pairs"]["accuracy"] <= 1
     page = Path(run.folder("evaluate"), "report.html").read_text()
     assert page.count("data:image/png;base64,") >= 20
     assert f"Recall@1 {right:.4f}" in page
@@ -263,11 +264,7 @@ def test_an_encoder_is_trained_by_one_section_and_then_kept(folder: Path, capsys
     [
         (["run", "--dry-run"], "--dry-run plans runs over purchases, this one is over items alone", 2),
         (["run", "--set", "encoder.path="], "items alone need an encoder: set encoder.path to a trained .keras", 2),
-        (
-            ["run", "--set", "train.method=labels", "--set", "items.label=", "--set", "queries="],
-            "set items.label to",
-            2,
-        ),
+        (["run", "--set", "train.method=labels", "--set", "items.label="], "learns from labels: set items.label to", 2),
         (["recommend", *AS_OF], "a run over items alone has the stages prepare, train, embed, index, similar", 2),
         (["backtest"], "is of items alone, without [purchases]", 2),
         (["run", *AS_OF, "--set", "items.label="], "queries are judged by the items' label: set items.label", 2),

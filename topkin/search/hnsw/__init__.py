@@ -8,7 +8,8 @@ before NMSLIB opens it. The index is a cache of the vectors' table; exact search
 ::
 
     index/  index.json      parameters, files with their SHA-256, recall measured against exact search
-            ids.parquet     one row per indexed item, shard after shard: row (in the catalogue), item_id,
+            ids.parquet     one row per indexed item, shard after shard: row (in the catalogue; -1 for a
+                            tombstone, an item that is gone or has another vector since), item_id,
                             point (of its graph; items with equal vectors share one), vector
             shard-00000.nmslib, shard-00000.nmslib.dat, …   the graph, and the data beside it
 """

@@ -1,16 +1,27 @@
 """Building an index: whether items are split by length is tried, and the recall is measured."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 
-from topkin.artifacts import schemas, storage
-from topkin.search.hnsw.files import FORMAT, SPACE, fingerprints, load_index, new_graph, nmslib, save_graph, sealed
-from topkin.search.hnsw.index import AnnIndex, Folding, checked, placed, points_of
+from topkin.artifacts import storage
+from topkin.search.hnsw.files import (
+    FORMAT,
+    SPACE,
+    Places,
+    fingerprints,
+    load_index,
+    new_graph,
+    nmslib,
+    save_graph,
+    sealed,
+    write_places,
+)
+from topkin.search.hnsw.index import SPARE, AnnIndex, Folding, checked, placed, points_of
 from topkin.search.norm_bands import directions, norm_ranges, norms
 from topkin.search.topk import top_k
 from topkin.telemetry.progress import advance
@@ -70,29 +81,22 @@ def build_index(
     thread, so that it gives the same answers each time. Raises TypeError or ValueError for vectors that are
     not finite unit rows.
     """
-    vectors = checked(vectors, None, "vectors")
-    if len(ids) != len(vectors):
-        raise ValueError(f"ids must be as many as vectors ({len(vectors)}), got {len(ids)}")
-    known = (vectors != 0).any(axis=1)
-    norms = np.linalg.norm(vectors[known], axis=1)
-    if (np.abs(norms - 1) > 1e-3).any():
-        worst = norms[np.argmax(np.abs(norms - 1))]
-        raise ValueError(f"vectors must be unit rows or zero, got a row of length {worst:.4g}: see cosine.unit_rows")
-    rows = np.flatnonzero(known).astype(np.int32)
+    vectors = unit_or_zero(vectors, len(ids))
+    rows = np.flatnonzero((vectors != 0).any(axis=1)).astype(np.int32)
     asked = vectors[rows] if queries is None else checked(queries, vectors.shape[1], "queries")
     asked = asked[(asked != 0).any(axis=1)]
-    asked = asked[np.sort(np.random.default_rng(seed).permutation(len(asked))[: settings.sample])]
+    asked = drawn(asked, settings, seed)
     trial = None if queries is None else _trial(vectors[rows], asked, settings, seed, threads)
     by_length = trial is not None and trial.pop("split")
-    shards = _shards(vectors[rows], settings, by_length)
+    shards = shard_rows(vectors[rows], settings, by_length)
     rows = np.concatenate([rows[:0], *(rows[shard] for shard in shards)])
     sizes = [len(shard) for shard in shards]
     points = points_of(vectors[rows], sizes)
     storage.make_folder(folder)
-    table = _ids_table(ids if isinstance(ids, pa.Array) else ids.combine_chunks(), vectors, rows, points, encoder)
-    storage.write_parquet(table, storage.join(folder, "ids.parquet"))
-    vectors, point_sizes = vectors[rows], _point_sizes(points, sizes)
-    _built(
+    found = (ids if isinstance(ids, pa.Array) else ids.combine_chunks()).take(pa.array(rows))
+    n_items, vectors, point_sizes = len(ids), vectors[rows], point_counts(points, sizes)
+    write_places(folder, Places({}, rows, found, points, vectors), encoder)
+    graphs_of(
         vectors[Folding.of(points).first],
         point_sizes,
         settings,
@@ -100,33 +104,67 @@ def build_index(
         threads,
         lambda number, graph: save_graph(graph, folder, number),
     )
-    made: dict[str, Any] = {
-        "format": FORMAT,
-        "encoder": encoder,
-        "method": "hnsw",
-        "space": SPACE,
-        "vectors": "unit rows",
-        "dim": vectors.shape[1],
-        "items": len(ids),
-        "indexed": len(rows),
-        "without_vector": len(ids) - len(rows),
+    made = {
+        **described(settings, encoder, vectors.shape[1], n_items, len(rows)),
         "points": sum(point_sizes),
-        "parameters": _parameters(settings),
-        "nmslib": nmslib().__version__,
         "split_by_length": by_length,
         "trial": trial,
         "shards": [{"items": size, "points": one} for size, one in zip(sizes, point_sizes, strict=True)],
         "files": fingerprints(folder),
     }
+    return with_recall(made, folder, asked, "items" if queries is None else "users")
+
+
+def unit_or_zero(vectors: np.ndarray, n: int) -> np.ndarray:
+    """Checked vectors of n items, (n, dim) float32. Raises as :func:`build_index`."""
+    vectors = checked(vectors, None, "vectors")
+    if len(vectors) != n:
+        raise ValueError(f"ids must be as many as vectors ({len(vectors)}), got {n}")
+    lengths = np.linalg.norm(vectors[(vectors != 0).any(axis=1)], axis=1)
+    if (np.abs(lengths - 1) > 1e-3).any():
+        worst = lengths[np.argmax(np.abs(lengths - 1))]
+        raise ValueError(f"vectors must be unit rows or zero, got a row of length {worst:.4g}: see cosine.unit_rows")
+    return vectors
+
+
+def described(settings: HnswSettings, encoder: str, dim: int, items: int, indexed: int) -> dict[str, Any]:
+    """What index.json says of an index whatever its shards are."""
+    return {
+        "format": FORMAT,
+        "encoder": encoder,
+        "method": "hnsw",
+        "space": SPACE,
+        "vectors": "unit rows",
+        "dim": dim,
+        "items": items,
+        "indexed": indexed,
+        "without_vector": items - indexed,
+        "parameters": parameters(settings),
+        "nmslib": nmslib().__version__,
+    }
+
+
+def with_recall(made: Mapping[str, Any], folder: str, asked: np.ndarray, source: str) -> dict[str, Any]:
+    """Load an index whose files are all there, measure it, and write index.json; returns its content.
+
+    asked: (n, dim) float32, the queries; source: what they are.
+    """
     storage.write_json(sealed(made), storage.join(folder, "index.json"))
-    found = _recall(load_index(folder), asked, _exact(asked, vectors))
-    made["recall"] = {"queries": len(asked), "source": "items" if queries is None else "users", **found}
-    made = sealed(made)
-    storage.write_json(made, storage.join(folder, "index.json"))
-    return made
+    index = load_index(folder)
+    in_order = np.argsort(index.rows)  # of equal scores the lower row is the better, for the index as for exact search
+    found = _recall(index, asked, [in_order[best] for best in _exact(asked, index.vectors[in_order])])
+    info = sealed({**made, "recall": {"queries": len(asked), "source": source, **found}})
+    storage.write_json(info, storage.join(folder, "index.json"))
+    return info
 
 
-def _parameters(settings: HnswSettings) -> dict[str, int]:
+def drawn(asked: np.ndarray, settings: HnswSettings, seed: int) -> np.ndarray:
+    """``settings.sample`` of the rows, drawn by the seed, in their order."""
+    return asked[np.sort(np.random.default_rng(seed).permutation(len(asked))[: settings.sample])]
+
+
+def parameters(settings: HnswSettings) -> dict[str, int]:
+    """The settings by NMSLIB's names."""
     return {
         "M": settings.m,
         "efConstruction": settings.ef_construction,
@@ -145,35 +183,35 @@ def _trial(
     asked = asked[: TRIAL_ITEMS // 10]
     found, exact = {}, _exact(asked, some)
     for name, by_length in (("one_graph", False), ("split_by_length", True)):
-        shards = _shards(some, settings, by_length)
+        shards = shard_rows(some, settings, by_length)
         rows = np.concatenate(shards).astype(np.int32)
         sizes = [len(shard) for shard in shards]
         points = points_of(some[rows], sizes)
-        folding, sizes = Folding.of(points), _point_sizes(points, sizes)
+        folding, sizes = Folding.of(points), point_counts(points, sizes)
         one_each = some[rows[folding.first]]
-        graphs = _built(one_each, sizes, settings, by_length, threads, lambda number, graph: graph)
-        info = {"dim": some.shape[1], "parameters": _parameters(settings), "split_by_length": by_length}
+        graphs = graphs_of(one_each, sizes, settings, by_length, threads, lambda number, graph: graph)
+        info = {"dim": some.shape[1], "parameters": parameters(settings), "split_by_length": by_length}
         tried = AnnIndex(rows, some[rows], pa.array([]), info, placed(one_each, graphs, sizes, by_length), folding)
         found[name] = _recall(tried, asked, [rows.argsort()[e] for e in exact])
     one, other = found.values()
     return {"items": len(some), **found, "split": any(other[name] > one[name] + WORTH for name in one)}
 
 
-def _point_sizes(points: np.ndarray, sizes: list[int]) -> list[int]:
+def point_counts(points: np.ndarray, sizes: list[int]) -> list[int]:
     """How many points each shard has."""
     ends = np.cumsum(sizes)
     last = [int(points[:end].max(initial=-1)) + 1 for end in ends]
     return [b - a for a, b in zip([0, *last], last, strict=False)]
 
 
-def _shards(vectors: np.ndarray, settings: HnswSettings, by_length: bool) -> list[np.ndarray]:
+def shard_rows(vectors: np.ndarray, settings: HnswSettings, by_length: bool) -> list[np.ndarray]:
     """The rows of each shard, ascending: bands of lengths, or all, in runs of ``shard_items``."""
     kept = norm_ranges(norms(vectors), FEWEST) if by_length else [np.arange(len(vectors))]
     size = settings.shard_items
     return [band[at : at + size] for band in kept for at in range(0, len(band), size)]
 
 
-def _built(
+def graphs_of(
     vectors: np.ndarray,
     sizes: list[int],
     settings: HnswSettings,
@@ -186,7 +224,7 @@ def _built(
 
     def build(number: int) -> Any:
         inside = vectors[starts[number] : starts[number + 1]]
-        graph, how = new_graph(), {n: v for n, v in _parameters(settings).items() if n != "efSearch"}
+        graph, how = new_graph(), {n: v for n, v in parameters(settings).items() if n != "efSearch"}
         graph.addDataPointBatch(directions(inside) if by_length else inside, np.arange(len(inside), dtype=np.int32))
         graph.createIndex({**how, "post": 0}, print_progress=False)
         advance("index", len(inside))
@@ -194,22 +232,6 @@ def _built(
 
     with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
         return list(pool.map(build, range(len(sizes))))
-
-
-def _ids_table(ids: pa.Array, vectors: np.ndarray, rows: np.ndarray, points: np.ndarray, encoder: str) -> pa.Table:
-    dim = vectors.shape[1]
-    schema = pa.schema(
-        [
-            pa.field("row", pa.int32(), False),
-            pa.field("item_id", ids.type, False),
-            pa.field("point", pa.int32(), False),
-            pa.field("vector", schemas.vector(dim), False),
-        ]
-    )
-    flat = pa.array(vectors[rows].reshape(-1))
-    found = ids.take(pa.array(rows))
-    columns = [pa.array(rows), found, pa.array(points), pa.FixedSizeListArray.from_arrays(flat, dim)]
-    return pa.Table.from_arrays(columns, schema=schemas.with_encoder(schema, encoder))
 
 
 def _exact(asked: np.ndarray, vectors: np.ndarray) -> list[np.ndarray]:
@@ -222,9 +244,15 @@ def _exact(asked: np.ndarray, vectors: np.ndarray) -> list[np.ndarray]:
 def _recall(index: "AnnIndex", asked: np.ndarray, exact: list[np.ndarray]) -> dict[str, float]:
     """The share of exact search's k best that the index finds, mean over the queries. exact: rows of its vectors."""
     found = {}
-    for best in exact:
-        k = best.shape[1]
-        got, _ = index.search(asked, k)
-        both = [len(np.intersect1d(index.rows[e], g)) for e, g in zip(best, got, strict=True)]
-        found[f"recall@{k}"] = round(float(np.mean(both)) / k, 6)
+    for got, best in zip(_found(index, asked, [best.shape[1] for best in exact]), exact, strict=True):
+        hits = sum(int((got == one[:, None]).sum()) for one in index.rows[best].T)  # an item is in a list once
+        found[f"recall@{best.shape[1]}"] = round(hits / best.size, 6)
     return found
+
+
+def _found(index: "AnnIndex", asked: np.ndarray, ks: list[int]) -> list[np.ndarray]:
+    """The k best of each query for each k: by one search where the graphs are walked alike for all of them."""
+    if ks and not index.info["split_by_length"] and index.info["parameters"]["efSearch"] >= max(ks) + SPARE:
+        most, _ = index.search(asked, max(ks))
+        return [most[:, :k] for k in ks]
+    return [index.search(asked, k)[0] for k in ks]

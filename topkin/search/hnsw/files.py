@@ -8,7 +8,7 @@ import re
 import tempfile
 from collections.abc import Mapping
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -44,9 +44,86 @@ def new_graph() -> Any:
 def save_graph(graph: Any, folder: str, number: int) -> None:
     """Save one graph; NMSLIB writes to a local disk only."""
     with tempfile.TemporaryDirectory(prefix="topkin-index-") as local:
-        graph.saveIndex(os.path.join(local, f"shard-{number:05d}.nmslib"), save_data=True)
+        graph.saveIndex(os.path.join(local, shard_files(number)[0]), save_data=True)
         fs, inner = storage.filesystem(folder)
         pafs.copy_files(local, inner, source_filesystem=pafs.LocalFileSystem(), destination_filesystem=fs)
+
+
+AGAIN = "run topkin index again with --force"
+
+
+class Places(NamedTuple):
+    """What an index holds beside its graphs, shard after shard, point by point of equal vectors.
+
+    info: index.json's content. rows: (n_places,) int32, the catalogue row of each item, -1 for a tombstone: an item
+    that is gone, or has another vector since. item_ids: theirs. points: (n_places,) int32, of the graphs. vectors:
+    (n_places, dim) float32.
+    """
+
+    info: dict[str, Any]
+    rows: np.ndarray
+    item_ids: pa.Array
+    points: np.ndarray
+    vectors: np.ndarray
+
+
+def write_places(folder: str, places: Places, encoder: str) -> None:
+    """Write ``ids.parquet``."""
+    dim = places.vectors.shape[1]
+    schema = pa.schema(
+        [
+            pa.field("row", pa.int32(), False),
+            pa.field("item_id", places.item_ids.type, False),
+            pa.field("point", pa.int32(), False),
+            pa.field("vector", schemas.vector(dim), False),
+        ]
+    )
+    flat = pa.FixedSizeListArray.from_arrays(pa.array(places.vectors.reshape(-1)), dim)
+    columns = [pa.array(places.rows), places.item_ids, pa.array(places.points), flat]
+    table = pa.Table.from_arrays(columns, schema=schemas.with_encoder(schema, encoder))
+    storage.write_parquet(table, storage.join(folder, "ids.parquet"))
+
+
+def read_places(folder: str, *, encoder: str | None = None, dim: int | None = None) -> Places:
+    """What an index holds beside its graphs, every file verified, those of the graphs among them.
+
+    encoder, dim: what the caller's vectors have. Raises ArtifactError as :func:`load_index`.
+    """
+    info = _verified_info(folder)
+    if encoder is not None and info["encoder"] != encoder:
+        raise ArtifactError(
+            f"{folder} was made by encoder {info['encoder'][:12]}…, the vectors by {encoder[:12]}…: one run needs one "
+            f"encoder; {AGAIN}"
+        )
+    if dim is not None and info["dim"] != dim:
+        raise ArtifactError(f"{folder} is for vectors of {info['dim']} coordinates, got {dim}: {AGAIN}")
+    for name, want in sorted(info["files"].items()):
+        path = storage.join(folder, name)
+        if not storage.exists(path):
+            raise ArtifactError(f"{path} is missing: {AGAIN}")
+        got = fingerprint(path)
+        if got != want:
+            raise ArtifactError(
+                f"{path} is damaged ({want['bytes']} bytes of sha256 {want['sha256'][:12]}… expected, "
+                f"got {got['bytes']} of {got['sha256'][:12]}…): {AGAIN}"
+            )
+    table = storage.read_parquet(storage.join(folder, "ids.parquet")).combine_chunks()
+    kind = table.schema.field("vector").type
+    if schemas.encoder_of(table.schema) != info["encoder"] or kind != schemas.vector(info["dim"]):
+        raise ArtifactError(f"{folder}/ids.parquet and index.json tell of another encoder or dimension: {AGAIN}")
+    sizes = [shard["items"] for shard in info["shards"]]
+    rows = np.asarray(table["row"]).astype(np.int32, copy=False)
+    indexed, gone = np.count_nonzero(rows >= 0), info.get("tombstones", 0)
+    if indexed != info["indexed"] or len(table) != info["indexed"] + gone or sum(sizes) != len(table):
+        raise ArtifactError(
+            f"{folder} lists {indexed} ids, and {len(table) - indexed} that are gone, for {info['indexed']} indexed "
+            f"items and {gone} gone in shards of {sum(sizes)}: {AGAIN}"
+        )
+    flat = np.asarray(table["vector"].combine_chunks().flatten()) if len(table) else np.zeros(0, np.float32)
+    vectors = flat.astype(np.float32, copy=False).reshape(len(table), info["dim"])
+    ids = table["item_id"].combine_chunks()
+    ids = ids if isinstance(ids, pa.Array) else pa.array([], ids.type)
+    return Places(info, rows, ids, np.asarray(table["point"]), vectors)
 
 
 def load_index(folder: str, *, encoder: str | None = None, dim: int | None = None) -> AnnIndex:
@@ -55,53 +132,24 @@ def load_index(folder: str, *, encoder: str | None = None, dim: int | None = Non
     encoder, dim: what the caller's vectors have. Raises ArtifactError where a file is missing, cut off or
     changed, or the index was made by another encoder or for another dimension.
     """
-    info = _verified_info(folder)
-    again = "run topkin index again with --force"
-    if encoder is not None and info["encoder"] != encoder:
-        raise ArtifactError(
-            f"{folder} was made by encoder {info['encoder'][:12]}…, the vectors by {encoder[:12]}…: one run needs one "
-            f"encoder; {again}"
-        )
-    if dim is not None and info["dim"] != dim:
-        raise ArtifactError(f"{folder} is for vectors of {info['dim']} coordinates, got {dim}: {again}")
-    for name, want in sorted(info["files"].items()):
-        path = storage.join(folder, name)
-        if not storage.exists(path):
-            raise ArtifactError(f"{path} is missing: {again}")
-        got = fingerprint(path)
-        if got != want:
-            raise ArtifactError(
-                f"{path} is damaged ({want['bytes']} bytes of sha256 {want['sha256'][:12]}… expected, "
-                f"got {got['bytes']} of {got['sha256'][:12]}…): {again}"
-            )
-    table = storage.read_parquet(storage.join(folder, "ids.parquet")).combine_chunks()
-    kind = table.schema.field("vector").type
-    if schemas.encoder_of(table.schema) != info["encoder"] or kind != schemas.vector(info["dim"]):
-        raise ArtifactError(f"{folder}/ids.parquet and index.json tell of another encoder or dimension: {again}")
-    sizes = [shard["items"] for shard in info["shards"]]
-    if len(table) != info["indexed"] or sum(sizes) != info["indexed"]:
-        raise ArtifactError(f"{folder} lists {len(table)} ids for {sum(sizes)} indexed items: {again}")
-    rows = np.asarray(table["row"]).astype(np.int32, copy=False)
-    flat = np.asarray(table["vector"].combine_chunks().flatten()) if len(table) else np.zeros(0, np.float32)
-    vectors = flat.astype(np.float32, copy=False).reshape(len(table), info["dim"])
-    loaded = [_load_graph(folder, f"shard-{number:05d}.nmslib") for number in range(len(sizes))]
-    folding = Folding.of(np.asarray(table["point"]))
-    points = [shard["points"] for shard in info["shards"]]
-    graphs = placed(vectors[folding.first], loaded, points, info["split_by_length"])
-    ids = table["item_id"].combine_chunks()
-    return AnnIndex(rows, vectors, ids if isinstance(ids, pa.Array) else pa.array([], ids.type), info, graphs, folding)
+    info, rows, ids, points, vectors = read_places(folder, encoder=encoder, dim=dim)
+    sizes = [shard["points"] for shard in info["shards"]]
+    loaded = [_load_graph(folder, shard_files(number)[0]) for number in range(len(sizes))]
+    graphs = placed(vectors[Folding.of(points).first], loaded, sizes, info["split_by_length"])
+    here = rows >= 0
+    if not here.all():
+        rows, points, vectors, ids = rows[here], points[here], vectors[here], ids.filter(pa.array(here))
+    return AnnIndex(rows, vectors, ids, info, graphs, Folding.of(points, sum(sizes)))
 
 
 def _verified_info(folder: str) -> dict[str, Any]:
     path = storage.join(folder, "index.json")
     info = storage.read_json(path)
     if not isinstance(info, dict) or info.get("format") != FORMAT or sealed(info) != info:
-        raise ArtifactError(
-            f"{path} is damaged, or of a format other than {FORMAT}: run topkin index again with --force"
-        )
-    names = {f"shard-{n:05d}.nmslib{end}" for n in range(len(info["shards"])) for end in ("", ".dat")}
+        raise ArtifactError(f"{path} is damaged, or of a format other than {FORMAT}: {AGAIN}")
+    names = {name for number in range(len(info["shards"])) for name in shard_files(number)}
     if names | {"ids.parquet"} != set(info["files"]):
-        raise ArtifactError(f"{path} lists files that do not fit its shards: run topkin index again with --force")
+        raise ArtifactError(f"{path} lists files that do not fit its shards: {AGAIN}")
     return info
 
 
@@ -118,6 +166,11 @@ def _load_graph(folder: str, name: str) -> Any:
             pafs.copy_files(source, target, source_filesystem=fs, destination_filesystem=local_fs)
         graph.loadIndex(os.path.join(local, name), load_data=True)
     return graph
+
+
+def shard_files(number: int) -> tuple[str, str]:
+    """The names of a shard's files: the graph, and the data beside it."""
+    return f"shard-{number:05d}.nmslib", f"shard-{number:05d}.nmslib.dat"
 
 
 def fingerprints(folder: str) -> dict[str, dict[str, Any]]:

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ from topkin.search.norm_bands import norms
 from topkin.search.pair_scores import error_bounds, pair_scores
 from topkin.search.topk import TopK, top_k
 
-_SPARE = 8  # candidates beside the wanted ones: the graph's float32 scores differ in the last digits from ours
+SPARE = 8  # candidates beside the wanted ones: the graph's float32 scores differ in the last digits from ours
 _LONGEST = np.full((1, 1), 1.002, np.float32)  # of unit rows
 _MOST_ASKED = 4096
 
@@ -39,28 +40,31 @@ class Folding(NamedTuple):
 
     Many equal vectors are each other's neighbours in an HNSW graph, and nobody else's: what stands behind them is not
     found any more. members: (n_indexed,) int32, the items point after point, those of one point ascending. starts:
-    (n_points + 1,) int64, where the members of each point begin.
+    (n_points + 1,) int64, where the members of each point begin. A point has none where its items are gone.
     """
 
     members: np.ndarray
     starts: np.ndarray
 
     @classmethod
-    def of(cls, points: np.ndarray) -> "Folding":
-        """points: (n_indexed,) int32, the point of each item, numbered from 0 without a gap."""
-        counts = np.bincount(points)
+    def of(cls, points: np.ndarray, n_points: int = 0) -> "Folding":
+        """points: (n_indexed,) int32, the point of each item, numbered from 0; n_points: at least so many there are."""
+        counts = np.bincount(points, minlength=n_points)
         return cls(np.argsort(points, kind="stable").astype(np.int32), np.cumsum(np.append(0, counts)))
 
     @property
     def first(self) -> np.ndarray:
-        """The first item of each point, (n_points,)."""
+        """The first item of each point, (n_points,); every point must have one."""
         return self.members[self.starts[:-1]]
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """How many items each point has, (n_points,)."""
+        return np.diff(self.starts)
 
     def unfolded(self, best: np.ndarray) -> np.ndarray:
         """The items of points (n, width), padded -1: as many as there are places, of the best points first."""
-        if len(self.members) == len(self.starts) - 1:
-            return best
-        sizes = np.where(best < 0, 0, np.diff(self.starts)[best])
+        sizes = np.where(best < 0, 0, self.sizes[best])
         before = np.cumsum(sizes, axis=1) - sizes
         taken = np.clip(best.shape[1] - before, 0, sizes).ravel()
         owner = np.repeat(np.arange(taken.size), taken)
@@ -112,8 +116,8 @@ class AnnIndex:
     """A loaded index.
 
     rows: (n_indexed,) int32, the catalogue rows of the indexed items, shard after shard; ascending where the items
-    are not split by length. vectors: (n_indexed, dim) float32, theirs. item_ids: theirs. info: index.json's content.
-    folding: which of them are one point of the graphs.
+    are not split by length and the index was not grown. vectors: (n_indexed, dim) float32, theirs. item_ids: theirs.
+    info: index.json's content. folding: which of them are one point of the graphs; a point without any is a tombstone.
     """
 
     rows: np.ndarray
@@ -140,6 +144,16 @@ class AnnIndex:
         """How many items the index holds; items with a zero vector are not among them."""
         return len(self.rows)
 
+    @cached_property
+    def _living(self) -> np.ndarray:
+        """Which points are no tombstones, (n_points,) bool."""
+        return self.folding.sizes > 0
+
+    @cached_property
+    def _one_each(self) -> bool:
+        """Whether every point is one item, its place the point's number."""
+        return bool((self.folding.sizes == 1).all())
+
     def search(self, queries: np.ndarray, k: int, *, threads: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """About the k items of highest cosine: ids (n, k) int32 padded -1, scores (n, k) float32 padded -inf.
 
@@ -159,7 +173,7 @@ class AnnIndex:
                 "ask with user vectors, or search exactly"
             )
         known = (queries != 0).any(axis=1)
-        found = np.full((len(queries), k + _SPARE), -1, np.int32)
+        found = np.full((len(queries), k + SPARE), -1, np.int32)
         if not known.all():
             first = np.argsort(self.rows, kind="stable")[:k]
             found[~known, : len(first)] = first
@@ -174,33 +188,56 @@ class AnnIndex:
         return np.take_along_axis(ids, order, axis=1), np.take_along_axis(scores, order, axis=1)
 
     def _candidates(self, unit: np.ndarray, k: int, threads: int) -> np.ndarray:
-        """The indexed items of the k + _SPARE best answers to unit rows, (n, k + _SPARE) int32 padded -1."""
-        width = k + _SPARE
+        """The indexed items of the k + SPARE best answers to unit rows, (n, k + SPARE) int32 padded -1."""
+        width = k + SPARE
         split = self.info["split_by_length"]
         # HNSW finds at most efSearch items; twice the wanted where its order of cosines is not that of scores.
         ef = max(self.info["parameters"]["efSearch"], width * (1 + split))
         best, near = np.full((len(unit), width), -1, np.int32), np.full((len(unit), width), -np.inf, np.float32)
         for first, long, graph in self.graphs:
             open_ = np.flatnonzero(near[:, k - 1] <= long.max() + np.float32(1e-6))  # its longest item could be listed
-            if not len(open_):
+            alive = self._living[first : first + len(long)]
+            if not len(open_) or not alive.any():
                 continue
             wanted = min(ef if split else width, len(long))
             with self.one_at_a_time:
-                graph.setQueryTimeParams({"efSearch": ef})
-                answers = graph.knnQueryBatch(unit[open_], k=wanted, num_threads=threads)
-            counts = np.array([len(a[0]) for a in answers])
-            place = np.arange(counts.sum()) - np.repeat(counts.cumsum() - counts, counts)
-            at = np.repeat(np.arange(len(open_)), counts), place
-            items = np.full((len(open_), wanted), -1, np.int32)
-            scores = np.full((len(open_), wanted), -np.inf, np.float32)
-            items[at] = np.concatenate([a[0] for a in answers])
-            scores[at] = (1 - np.concatenate([a[1] for a in answers])) * long[items[at]]
+                items, scores = _nearest(Graph(first, long, graph), unit[open_], alive, k, wanted, ef, threads)
             items = np.concatenate([best[open_], np.where(items < 0, -1, items + np.int32(first))], axis=1)
             scores = np.concatenate([near[open_], scores], axis=1)
             order = np.argsort(-scores, axis=1, kind="stable")[:, :width]
             best[open_] = np.take_along_axis(items, order, axis=1)
             near[open_] = np.take_along_axis(scores, order, axis=1)
-        return self.folding.unfolded(best)
+        return best if self._one_each else self.folding.unfolded(best)
+
+
+def _nearest(
+    part: Graph, unit: np.ndarray, alive: np.ndarray, k: int, wanted: int, ef: int, threads: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The points of a graph nearest to unit rows, (n, wanted) padded -1, and their scores; k living ones at least.
+
+    alive: (n_points,) bool; the others are dropped, and a query that is left with too few is asked for more.
+    """
+    asked = wanted if alive.all() else min(2 * wanted, len(alive))
+    part.graph.setQueryTimeParams({"efSearch": max(ef, asked)})
+    answers = part.graph.knnQueryBatch(unit, k=asked, num_threads=threads)
+    counts = np.array([len(a[0]) for a in answers])
+    at = np.repeat(np.arange(len(unit)), counts), np.arange(counts.sum()) - np.repeat(counts.cumsum() - counts, counts)
+    items = np.full((len(unit), asked), -1, np.int32)
+    scores = np.full((len(unit), asked), -np.inf, np.float32)
+    items[at] = np.concatenate([a[0] for a in answers])
+    scores[at] = (1 - np.concatenate([a[1] for a in answers])) * part.norms[items[at]]
+    if alive.all():
+        return items, scores
+    gone = (items < 0) | ~alive[items]
+    order = np.argsort(gone, axis=1, kind="stable")[:, :wanted]
+    left = ~np.take_along_axis(gone, order, axis=1)
+    items = np.where(left, np.take_along_axis(items, order, axis=1), np.int32(-1))
+    scores = np.where(left, np.take_along_axis(scores, order, axis=1), np.float32(-np.inf))
+    few = np.flatnonzero(left.sum(axis=1) < min(k, np.count_nonzero(alive)))
+    if len(few) and asked < len(alive):
+        more = _nearest(part, unit[few], alive, k, min(2 * asked, len(alive)), ef, threads)
+        items[few], scores[few] = (side[:, :wanted] for side in more)
+    return items, scores
 
 
 def index_top_k(

@@ -1,0 +1,108 @@
+"""Nights of a run over items alone whose index is grown: by the command line, against brute force and a rebuilt one."""
+
+from pathlib import Path
+
+import keras
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from topkin.artifacts import runs, storage
+from topkin.linalg.cosine import unit_rows
+from topkin.pipelines.cli.app import main
+from topkin.search.hnsw.files import load_index
+
+DIM, N = 6, 1200
+
+CONFIG = """
+[run]
+parts = 2
+[items]
+path = "items.parquet"
+item_id = "sku"
+[encoder]
+path = "double.keras"
+[encoder.inputs]
+of = { column = "features", kind = "vector" }
+[index]
+growth = "delta"
+sample = 50
+[similar]
+items = 0
+"""
+
+
+def write(vectors: dict[str, np.ndarray]) -> None:
+    rows = pa.array([row.tolist() for row in vectors.values()], pa.list_(pa.float32()))
+    pq.write_table(pa.table({"sku": list(vectors), "features": rows}), "items.parquet")
+
+
+def save_model(factor: float) -> None:
+    given = keras.Input((DIM,), name="of")
+    keras.Model(given, keras.layers.Rescaling(factor)(given)).save("double.keras")
+
+
+@pytest.fixture
+def items(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, np.ndarray]:
+    """The vectors of the first night, in a folder with the configuration and the model."""
+    monkeypatch.chdir(tmp_path)
+    Path("topkin.toml").write_text(CONFIG)
+    save_model(2.0)
+    drawn = np.random.default_rng(0).standard_normal((N, DIM)).astype(np.float32)
+    return {f"item{n:05d}": row for n, row in enumerate(drawn)}
+
+
+def night(day: int, capsys: pytest.CaptureFixture[str], *more: str) -> tuple[runs.Run, str]:
+    """The published run of a day, and what was told."""
+    assert main(["run", "--as-of", f"2026-01-{day:02d}", *more]) == 0
+    run = runs.published("topkin-out")
+    assert run is not None
+    return run, capsys.readouterr().err
+
+
+def answers(run: runs.Run, vectors: dict[str, np.ndarray]) -> list[list[str]]:
+    """The ids of the 5 nearest to each item, whose first is itself."""
+    index = load_index(run.folder("index"))
+    place = np.argsort(index.rows)
+    found, _ = index.search(unit_rows(np.array(list(vectors.values()))), 5)
+    ids = np.array(index.item_ids.to_pylist())[place]
+    assert sorted(ids) == sorted(vectors)
+    assert ids[found[:, 0]].tolist() == list(vectors)
+    return [ids[row].tolist() for row in found]
+
+
+def test_a_delta_night_gives_what_all_built_again_gives(items, capsys):
+    write(items)
+    first, told = night(1, capsys)
+    assert "built anew: no run was published as of an earlier date" in told
+    answers(first, items)
+
+    rng = np.random.default_rng(1)
+    for gone in ("item00003", "item00700"):
+        del items[gone]
+    items["item00010"] = rng.standard_normal(DIM).astype(np.float32)
+    items |= {f"new{n}": rng.standard_normal(DIM).astype(np.float32) for n in range(30)}
+    write(items)
+    second, told = night(2, capsys)
+    line = "grown from the index published before: 30 added, 1 changed, 2 removed; 2 shards with 3 tombstones"
+    assert line in told
+    info = storage.read_json(storage.join(second.folder("index"), "index.json"))
+    assert (info["indexed"], info["recall"]["recall@10"]) == (N + 28, 1)
+    by_growth = answers(second, items)
+    again, told = night(2, capsys)
+    assert again == second
+    assert told.count("as before") == 6
+    assert line in told
+
+    rebuilt, told = night(2, capsys, "--set", "index.growth=rebuild")
+    assert rebuilt.folder("embed") == second.folder("embed")
+    assert "grown" not in told
+    assert "built anew" not in told
+    assert np.mean([a == b for a, b in zip(by_growth, answers(rebuilt, items), strict=True)]) > 0.99
+
+    save_model(3.0)
+    third, told = night(3, capsys)
+    assert "built anew:" in told
+    assert "was made by encoder" in told
+    answers(third, items)
