@@ -15,7 +15,8 @@ from topkin.config.sections import Baseline, Settings, TrainAdvancedSettings
 
 
 def test_every_key_of_the_schema_is_there_with_a_description() -> None:
-    kinds = {"train.advanced": TrainAdvancedSettings, "encoder.inputs.NAME": EncoderInputSettings}
+    kinds = {"train.advanced": TrainAdvancedSettings}
+    kinds |= dict.fromkeys(("encoder.inputs.NAME", "encoder.user_inputs.NAME"), EncoderInputSettings)
     kinds |= dict.fromkeys(("items.features.NAME", "users.features.NAME"), FeatureSettings)
     for name, field in Settings.model_fields.items():
         kinds[name] = next(t for t in getattr(field.annotation, "__args__", (field.annotation,)) if t is not type(None))
@@ -25,6 +26,7 @@ def test_every_key_of_the_schema_is_there_with_a_description() -> None:
         assert {k.name for k in section.keys} == set(kinds[section.name].model_fields) - {
             "advanced",
             "inputs",
+            "user_inputs",
             "features",
         }
     assert all(k.description.endswith(".") and k.takes for k in keys().values())
