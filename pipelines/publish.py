@@ -79,12 +79,13 @@ def refusals_of_items(run: runs.Run, settings: ItemsRunSettings) -> list[str]:
     """Why the gate refuses a run over items alone: every reason, or none."""
     gate, reasons = settings.publish, []
     metrics = storage.read_json(storage.join(run.folder("evaluate"), "metrics.json"))
-    items, prepared = metrics["items"], metrics["prepared"]
+    items, prepared = metrics["indexed"], metrics["prepared"]
     if items < gate.min_items:
         reasons.append(f"{items:,} items are in the index, fewer than publish.min_items = {gate.min_items:,}")
     if items < gate.min_embedded * prepared:
         reasons.append(
-            f"the encoder took {items:,} of {prepared:,} items, less than publish.min_embedded = {gate.min_embedded:g}"
+            f"{items:,} of {prepared:,} items have a vector in the index, less than publish.min_embedded = "
+            f"{gate.min_embedded:g}"
         )
     if gate.min_recall is not None:
         retrieval = metrics["retrieval"]

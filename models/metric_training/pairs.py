@@ -9,6 +9,7 @@ from topkin.artifacts import ids as id_columns
 from topkin.config.items_train import PairsSettings
 from topkin.errors import InputError, nearest_name
 from topkin.ingest import sql
+from topkin.ingest.files import ArrowFiles, find
 
 MOST_PER_GROUP = 100
 """Purchases of a basket or of a user that are paired with each other, the latest of them: their pairs grow with the
@@ -39,7 +40,8 @@ def read_pairs(settings: PairsSettings, items: pa.Array) -> tuple[np.ndarray, li
 
 def _read(settings: PairsSettings, columns: list[str]) -> pa.Table:
     try:
-        dataset = pq.ParquetDataset(settings.path)
+        files = find("train.pairs.path", settings.path, ArrowFiles()).files
+        dataset = pq.ParquetDataset([f.path for f in files])
         names = dataset.schema.names
     except (FileNotFoundError, OSError, pa.ArrowInvalid) as e:
         raise InputError(f"train.pairs.path must name Parquet, {settings.path} cannot be read: {e}") from e

@@ -42,6 +42,8 @@ def evaluate(job: Job[ItemsRunSettings]) -> dict[str, Any]:
         "encoder": encoder,
         "dim": embedded["dim"],
         "items": len(items.ids),
+        "indexed": index["indexed"],
+        "trained_on_items": job.settings.train is not None and job.settings.queries is None,
         "prepared": storage.read_json(storage.join(job.folder("prepare"), "statistics.json"))["items"],
         "judged_by": ITEMS if settings.queries is None else "queries",
         "retrieval": found.metrics,
@@ -84,7 +86,7 @@ def _why_not(settings: ItemsRunSettings, items: LabelledVectors) -> str:
         return "items have no label; items.label names its column"
     if items.labels.null_count == len(items.labels):
         return f"no item has a {settings.items.label}"
-    return "no label of what is looked up is that of another item"
+    return "what is looked up has no label of another item; labels must come twice, or in items and queries"
 
 
 def _rejects(embedded: dict[str, Any]) -> list[str]:
@@ -114,7 +116,7 @@ def _calibrated(job: Job[ItemsRunSettings], queries: LabelledVectors, found: Ret
     """The threshold of ``topkin match``; none where the precision that is asked for is never reached."""
     from topkin.models.similarity.calibration import calibrate
 
-    known = np.asarray(pc.is_valid(queries.labels)) & (found.nearest[0][:, 0] >= 0)
+    known = found.asked & (found.nearest[0][:, 0] >= 0)
     if found.metrics is None or not known.any():
         return None
     target = job.settings.evaluate.precision
@@ -148,6 +150,7 @@ def _chosen(found: Retrieval, seed: int) -> np.ndarray:
     """The queries that are shown: half found wrongly, half rightly, as far as there are such; ascending."""
     order = np.random.default_rng(seed).permutation(len(found.right))
     order = order[found.nearest[0][order, 0] >= 0]
+    order = order[found.asked[order]] if found.metrics is not None else order
     wrong, right = order[~found.right[order]], order[found.right[order]]
     some = wrong[: max(SHOWN // 2, SHOWN - len(right))]
     return np.sort(np.concatenate([some, right[: SHOWN - len(some)]]))
@@ -168,7 +171,7 @@ def _look_ups(
         for row, score in zip(rows.tolist(), scores.tolist(), strict=True):
             if row >= 0:
                 item = others[row]
-                right = item.label == query.label if judged else None
+                right = item.label == query.label if judged and query.label is not None else None
                 nearest.append(Shown(item.name, item.label, item.picture, score, right))
         look_ups.append(LookUp(query, nearest))
     return look_ups

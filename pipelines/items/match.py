@@ -70,6 +70,10 @@ def match(
     """
     from topkin.transforms.items.match import MatchInputs, MatchQueries
 
+    if not storage.exists(storage.join(run.folder("train"), FOLDER)):
+        raise ConfigError(f"run {run.run_id} is over purchases: topkin match asks one over items alone, --run names it")
+    if not storage.read_json(storage.join(run.folder("index"), "index.json"))["indexed"]:
+        raise ConfigError(f"the index of run {run.run_id} holds no item: nothing can be matched")
     least = calibrated(run) if threshold is None else threshold
     own = settings.queries
     encode = EncoderRunSettings(

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from topkin.artifacts import storage
@@ -37,9 +38,10 @@ def _their_own(job: Job[ItemsRunSettings], column: str) -> dict[str, Any]:
 
     from topkin.models.encoders.keras_files import save_encoder
 
-    dim = next((d for path in _parts(job) if (d := _length(path)) is not None), None)
-    if dim is None:
+    lengths = pa.concat_arrays([_lengths(path) for path in _parts(job)])
+    if not len(lengths):
         raise InputError(f"items.vector: no item has a {column}: name a column of lists of numbers")
+    dim = int(pc.mode(lengths)[0]["mode"].as_py())
     given = keras.Input((dim,), name=VECTOR)
     model = keras.Model(given, keras.layers.Identity()(given))
     signature = save_encoder(model, storage.join(job.out, FOLDER), {VECTOR: {"column": column, "kind": "vector"}})
@@ -48,14 +50,12 @@ def _their_own(job: Job[ItemsRunSettings], column: str) -> dict[str, Any]:
     return {"dim": dim, "encoder": signature.hash, "notes": notes}
 
 
-def _length(path: str) -> int | None:
-    """The length of the first vector of a prepared file; None where there is none."""
+def _lengths(path: str) -> pa.Array:
+    """The lengths of the vectors of a prepared file that are not empty."""
     with storage.open_parquet(path) as file:
-        for batch in file.iter_batches(1024, columns=[VECTOR]):
-            lengths = pc.list_value_length(batch[VECTOR]).drop_null()
-            if len(lengths):
-                return int(lengths[0].as_py())
-    return None
+        batches = [pc.list_value_length(batch[VECTOR]) for batch in file.iter_batches(columns=[VECTOR])]
+    lengths = pa.concat_arrays([pa.array([], pa.int64()), *(batch.cast(pa.int64()) for batch in batches)])
+    return lengths.filter(pc.greater(lengths, 0))
 
 
 def _parts(job: Job[ItemsRunSettings]) -> list[str]:

@@ -34,7 +34,9 @@ class LabelledVectors:
     own: bool = False
 
     def sample(self, most: int, seed: int) -> "tuple[np.ndarray, LabelledVectors]":
-        """At most so many rows, drawn by a seed, and their numbers."""
+        """At most so many rows, drawn by a seed, and their numbers; of items of which not all are, half at most."""
+        if self.own and most < len(self.ids):
+            most = min(most, (len(self.ids) + 1) // 2)
         rows = np.sort(np.random.default_rng(seed).permutation(len(self.ids))[:most])
         at = pa.array(rows)
         return rows, LabelledVectors(self.ids.take(at), self.vectors[rows], self.labels.take(at), self.own)
@@ -51,6 +53,7 @@ class Retrieval:
         by_label: Of each label: queries, Recall@1, and the label most often found in its place; the worst first.
         nearest: Of each query, its :data:`FEW` nearest items: rows and cosines.
         right: (n,) bool, whether the nearest item of a query has its label.
+        asked: (n,) bool, whether a query has a label.
     """
 
     metrics: dict[str, float] | None
@@ -58,45 +61,59 @@ class Retrieval:
     by_label: list[dict[str, Any]]
     nearest: TopK
     right: np.ndarray
+    asked: np.ndarray
 
 
 def judge(queries: LabelledVectors, rows: np.ndarray, items: LabelledVectors, ks: Sequence[int]) -> Retrieval:
-    """Look queries up among the items, exactly, by cosine.
+    """Look queries up among the items that have a label, exactly, by cosine; among all where none has one.
+
+    Items looked up are found by none of the others that are: all are looked up among the rest, or, where all items are,
+    each among the others.
 
     Args:
-        queries: What is looked up; of the items themselves no item is found for itself.
+        queries: What is looked up.
         rows: (n,) their numbers among the items, where ``queries.own``.
         items: Those that may be found.
-        ks: Cut-offs; those above the number of items are left out.
+        ks: Cut-offs beside 1; those above the number of items are left out.
     """
-    exclude = Csr.single(rows) if queries.own else None
-    found = top_k(unit_rows(queries.vectors), unit_rows(items.vectors), min(FEW, len(items.ids)), exclude=exclude)
-    nearest = items.labels.take(pa.array(np.where(found[0][:, 0] < 0, 0, found[0][:, 0])))
-    known = np.asarray(pc.is_valid(queries.labels)) & (found[0][:, 0] >= 0)
-    right = known & np.asarray(pc.fill_null(pc.equal(nearest, queries.labels), False))
-    among = np.asarray(pc.is_valid(items.labels))
-    ks = [k for k in ks if k < int(among.sum())]
+    labelled = np.asarray(pc.is_valid(items.labels))
+    among = labelled if labelled.any() else np.ones(len(labelled), bool)
+    whole = queries.own and len(queries.ids) == len(items.ids)
+    if queries.own and not whole:
+        among = among.copy()
+        among[rows] = False
+    places = np.flatnonzero(among)
+    asked = np.asarray(pc.is_valid(queries.labels))
+    if not len(places):
+        nothing = np.full((len(asked), 1), -1, np.int32), np.full((len(asked), 1), -np.inf, np.float32)
+        return Retrieval(None, {}, [], nothing, np.zeros(len(asked), bool), asked)
+    own_place = np.where(among[rows], np.searchsorted(places, rows), -1) if whole else np.zeros(0, np.int64)
+    exclude = Csr.single(own_place) if whole else None
+    unit = unit_rows(items.vectors[places])
+    at, scores = top_k(unit_rows(queries.vectors), unit, min(FEW, len(places)), exclude=exclude)
+    found = np.where(at < 0, np.int32(-1), places[at].astype(np.int32)), scores
+    nearest = items.labels.take(pa.array(np.maximum(found[0][:, 0], 0)))
+    right = asked & (found[0][:, 0] >= 0) & np.asarray(pc.fill_null(pc.equal(nearest, queries.labels), False))
+    others = items.labels.take(pa.array(places))
+    shared = asked & np.asarray(pc.is_in(queries.labels, value_set=_repeated(others) if whole else others.unique()))
+    ks = sorted(k for k in {1, *ks} if k <= len(places) - whole)
     metrics, knn = None, {}
-    shared = np.intersect1d(_words(queries.labels), _words(items.labels))
-    if len(shared) and ks and (not queries.own or _twice(items.labels)):
-        asked = queries.vectors[known], queries.labels.filter(pa.array(known)).to_pylist()
-        others = items.vectors[among], items.labels.filter(pa.array(among)).to_pylist()
-        if queries.own and len(asked[0]) == len(others[0]):
-            metrics, knn = retrieval_metrics(*asked, ks=ks), knn_accuracy(*asked, ks=ks)
-        elif queries.own:
-            metrics = {"recall_any@1": float(right[known].mean()), "queries": int(known.sum())}
-        else:
-            metrics, knn = retrieval_metrics(*asked, *others, ks=ks), knn_accuracy(*asked, *others, ks=ks)
-    return Retrieval(metrics, knn, _by_label(queries.labels, nearest, known, right), found, right)
+    if shared.any() and ks:
+        theirs = () if whole else (items.vectors[places], others.to_pylist())
+        metrics = retrieval_metrics(*_rows(queries, asked), *theirs, ks=ks)
+        knn = knn_accuracy(*_rows(queries, asked if whole else shared), *theirs, ks=ks)
+    return Retrieval(metrics, knn, _by_label(queries.labels, nearest, shared, right), found, right, asked)
 
 
-def _words(labels: pa.Array) -> np.ndarray:
-    return np.asarray(pc.unique(labels.drop_null()).to_pylist(), dtype=object)
+def _rows(vectors: LabelledVectors, where: np.ndarray) -> tuple[np.ndarray, list[Any]]:
+    """The vectors and labels of some rows, (n,) bool."""
+    return vectors.vectors[where], vectors.labels.filter(pa.array(where)).to_pylist()
 
 
-def _twice(labels: pa.Array) -> bool:
-    counts = pc.value_counts(labels.drop_null())
-    return len(counts) > 0 and bool(pc.max(counts.field("counts")).as_py() > 1)
+def _repeated(labels: pa.Array) -> pa.Array:
+    """The labels that come twice or more."""
+    counts = pc.value_counts(labels)
+    return counts.field("values").filter(pc.greater(counts.field("counts"), 1))
 
 
 def _by_label(labels: pa.Array, nearest: pa.Array, known: np.ndarray, right: np.ndarray) -> list[dict[str, Any]]:

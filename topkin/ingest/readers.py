@@ -67,7 +67,9 @@ ACCEPTED: dict[str, tuple[Callable[[pa.DataType], bool], str]] = {
 
 def key_of(section: str, role: str) -> str:
     """The configuration's key that names the column of a role."""
-    return f"encoder.inputs.{role.removeprefix(INPUT)}" if role.startswith(INPUT) else f"{section}.{role}"
+    if role.startswith(INPUT):
+        return f"encoder.inputs.{role.removeprefix(INPUT)}"
+    return f"items.{role}" if section == "queries" and role != "item_id" else f"{section}.{role}"
 
 
 def common_type(role: str, t: pa.DataType) -> pa.DataType | None:

@@ -84,9 +84,14 @@ def verdict(metrics: Mapping[str, Any]) -> str:
         return f"Not judged: {metrics['unjudged']}. The index finds what an exact search finds with {recall}."
     whose = "queries" if metrics["judged_by"] == "queries" else "items, each among the others"
     right = found["recall_any@1"]
+    flattered = (
+        " The encoder learned from these items, which flatters it: [queries] would judge it."
+        if metrics.get("trained_on_items")
+        else ""
+    )
     return (
         f"Recall@1 {right:.4f}: of {found['queries']:,} {whose}, {right:.1%} have an item of their own label as the "
-        f"nearest. The index finds what an exact search finds with {recall}."
+        f"nearest.{flattered} The index finds what an exact search finds with {recall}."
     )
 
 

@@ -77,7 +77,7 @@ def test_a_missing_file_a_missing_column_and_ids_of_another_type_are_told(tmp_pa
     path = str(tmp_path / "pairs.parquet")
     pq.write_table(pa.table({"first": ["a"], "secnd": ["b"]}), path)
     items = pa.array([1, 2])
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="there is no file"):
         read_pairs(PairsSettings(path=str(tmp_path / "none.parquet")), items)
     with pytest.raises(InputError, match="did you mean 'secnd'"):
         read_pairs(PairsSettings(path=path), items)

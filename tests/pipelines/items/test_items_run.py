@@ -228,7 +228,7 @@ def test_the_gate_keeps_the_published_run(folder: Path, capsys: pytest.CaptureFi
     assert main(["run", *AS_OF, *(word for gate in gates for word in ("--set", gate))]) == 4
     said = capsys.readouterr().err
     assert "60 items are in the index, fewer than publish.min_items = 1,000" in said
-    assert "the encoder took 60 of 61 items, less than publish.min_embedded = 1" in said
+    assert "60 of 61 items have a vector in the index, less than publish.min_embedded = 1" in said
     assert published(folder) == before
 
 
@@ -313,6 +313,19 @@ def test_wrong_use_is_answered_with_the_cure(
     assert said in shown
     assert "Traceback" not in shown
     assert "not a failure that topkin knows" not in shown
+
+
+def test_vectors_of_nothing_are_not_published_and_matched_with_nothing(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lists = pa.array([[], [0.0, 0.0], [0.0, 0.0], None], pa.list_(pa.float64()))
+    pq.write_table(pa.table({"sku": [*"abcd"], "emb": lists, "class": [*"xxxx"]}), "zero.parquet")
+    config = '[items]\npath = "zero.parquet"\nitem_id = "sku"\nvector = "emb"\nlabel = "class"\n[evaluate]\nk = [5]\n'
+    (folder / "topkin.toml").write_text(config)
+    assert main(["run", *AS_OF]) == 4
+    assert "0 items are in the index, fewer than publish.min_items = 1" in capsys.readouterr().err
+    assert main(["match", "zero.parquet", "--threshold", "0"]) == 2
+    assert "holds no item: nothing can be matched" in capsys.readouterr().err
 
 
 def test_a_run_over_purchases_matches_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

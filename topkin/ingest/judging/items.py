@@ -99,5 +99,5 @@ def _types_that_differ(inspections: Mapping[str, Inspection]) -> list[TopkinErro
             f"got {queries.types[role]}: write both with one type, or set queries.normalise"
         )
         for role, t in items.types.items()
-        if role.startswith(INPUT) and queries.types[role] != t
+        if role.startswith(INPUT) and kept_type(queries.types[role]) != kept_type(t)
     ]
