@@ -172,3 +172,20 @@ def test_moving_code_from_one_module_to_another_changes_the_hash_of_the_source(t
     (tmp_path / "a.py").write_text("x = 1b.pyy = 2")
     (tmp_path / "b.py").write_text("")
     assert runs.source_hash(tmp_path) != before
+
+
+def test_the_newest_published_run_of_an_earlier_date_is_found(tmp_path):
+    root = str(tmp_path)
+    assert runs.published_before(root, datetime(2024, 1, 9)) is None
+    for day in (1, 2, 3):
+        run = runs.Run(root, f"run-{day}", datetime(2024, 1, day))
+        place = f"runs/run-{day}/model"
+        storage.write_json({}, storage.join(root, place, "manifest.json"))
+        run = runs.record_stage(run, "train", {"folder": place}, {})
+        runs.publish_run(run)
+    found = [runs.published_before(root, datetime(2024, 1, day)) for day in (1, 2, 3, 4)]
+    assert [run and run.run_id for run in found] == [None, "run-1", "run-2", "run-3"]
+    storage.remove_folder(storage.join(root, "runs", "run-2", "model"))
+    partial = runs.published_before(root, datetime(2024, 1, 3))
+    assert partial is not None
+    assert partial.run_id == "run-1"
