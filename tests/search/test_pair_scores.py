@@ -44,6 +44,15 @@ def test_a_score_is_the_exact_inner_product_rounded(seed, d, spread):
     assert_rounded(np.concatenate([queries, queries], axis=1), np.concatenate([items, -items], axis=1))  # cancels
 
 
+def test_what_cancels_is_nothing():
+    rng = np.random.default_rng(64)
+    queries, items = (
+        (rng.standard_normal((4, 64)) * 2.0 ** rng.integers(-12, 13, (4, 64))).astype(np.float32) for _ in range(2)
+    )
+    found = scores(np.concatenate([queries, queries], axis=1), np.concatenate([items, -items], axis=1))
+    assert not found.any()
+
+
 def test_what_lies_beside_the_middle_of_two_float32_is_rounded_to_its_own_side():
     query = np.ones((1, 3), np.float32)
     middle = [1, 2.0**-24, 0]

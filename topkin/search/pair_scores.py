@@ -2,8 +2,11 @@
 
 One number for one pair, on any machine, with any BLAS and in any order of adding. A float64 product is within
 a known distance of the exact one; where all that lies so near rounds to one float32, that is the score. The
-few pairs left are summed again in twice the precision (Ogita, Rump and Oishi 2005, algorithm 4.1).
+few pairs left are summed again in twice the precision (Ogita, Rump and Oishi 2005, algorithm 4.1), and those of them
+whose terms all but cancel by exact partial sums (Shewchuk 1997, as math.fsum does).
 """
+
+import math
 
 import numpy as np
 
@@ -52,11 +55,17 @@ def pair_scores(
 
 def _rounded_sum(terms: np.ndarray) -> np.ndarray:
     """The sum of each row of float64 terms, rounded once to float32."""
-    high, low = np.zeros(len(terms)), np.zeros(len(terms))
+    high, low, inexact = np.zeros(len(terms)), np.zeros(len(terms)), np.zeros(len(terms), bool)
     for term in terms.T:
         high, lost = _two_sum(high, term)
         low += lost
+        inexact |= lost != 0
     high, low = _two_sum(high, low)
+    error = terms.shape[1] ** 2 * 2.0**-106 * np.abs(terms).sum(axis=1)
+    for row in (inexact & (np.abs(high) * 2.0**-54 < error)).nonzero()[0]:  # so much cancels that low is not enough
+        values = terms[row].tolist()
+        high[row] = math.fsum(values)
+        low[row] = math.fsum([*values, -high[row]])
     even = high.view(np.int64) & 1 == 0  # to odd first: then what was cut off cannot turn a tie of float32
     return np.where((low != 0) & even, np.nextafter(high, np.copysign(np.inf, low)), high).astype(np.float32)
 
