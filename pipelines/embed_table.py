@@ -21,14 +21,15 @@ import pyarrow as pa
 
 from topkin.artifacts import ids, storage
 from topkin.artifacts.embeddings import ITEMS, REJECTS, USERS
-from topkin.config.sections import EncoderRunSettings, UsersSettings
+from topkin.config.encoder_run import EncoderRunSettings
+from topkin.config.sections import UsersSettings
 from topkin.encoding.inputs import InputChoice
 from topkin.encoding.signature import EncoderSignature, read_signature
 from topkin.errors import ConfigError, InputError, TopkinError
 from topkin.ingest.files import Footer, find, read_footers
 from topkin.ingest.folders.file import File
 from topkin.ingest.rules import Rules
-from topkin.ingest.sql import Expression, nearest
+from topkin.ingest.sql import Expression, nearest, type_in
 from topkin.ingest.values.type_cures import type_cure
 from topkin.pipelines.engine.job import SCRATCH, beam_options, input_files, run_pipeline
 from topkin.pipelines.engine.vectors_folder import apart, make_room, seal
@@ -120,13 +121,7 @@ class _Table:
 
     def type_of(self, column: str) -> pa.DataType | None:
         """The type of a column, or of an expression over them; None for a name that is no column."""
-        if column in self.bound.names:
-            return self.bound.field(column).type
-        if column.isidentifier():
-            return None
-        expression = Expression(self.section, column)
-        expression.names()
-        return expression.evaluate(self.bound.empty_table()).type
+        return type_in(self.bound, column, self.section)
 
 
 def embed_table(

@@ -1,7 +1,7 @@
 """The batches of an epoch, each drawn from the seed, the epoch and its number: a resumed training sees the same."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -92,16 +92,21 @@ class LabelSource(Source):
 
     def numbers(self, epoch: int) -> Iterator[RowNumbers]:
         """One epoch."""
-        self.sampler.epoch = epoch - 1
-        self.sampler.on_epoch_end()
-        for index in range(len(self.sampler)):
-            rows, labels = self.sampler[index]
+        for rows, labels in _of_epoch(self.sampler, epoch):
             if self.name == "pair_batches":
                 yield RowNumbers(tuple(rows), np.asarray(labels, np.float32))
             elif self.reads == "rows" and (labels == labels[0]).all():
                 self.skipped += 1
             else:
                 yield RowNumbers((rows,), labels)
+
+
+def _of_epoch(sampler: Batches, epoch: int) -> Iterator[tuple[Any, np.ndarray]]:
+    """The batches of an epoch, from 1, whichever was drawn before."""
+    sampler.epoch = epoch - 1
+    sampler.on_epoch_end()
+    for index in range(len(sampler)):
+        yield sampler[index]
 
 
 def _sampler_name(settings: ItemsTrainSettings) -> str:
@@ -122,10 +127,7 @@ class ViewSource(Source):
 
     def numbers(self, epoch: int) -> Iterator[RowNumbers]:
         """One epoch."""
-        self.sampler.epoch = epoch - 1
-        self.sampler.on_epoch_end()
-        for index in range(len(self.sampler)):
-            rows, labels = self.sampler[index]
+        for rows, labels in _of_epoch(self.sampler, epoch):
             yield RowNumbers((rows, rows), labels)
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from topkin.artifacts import storage
 from topkin.artifacts.embeddings import REJECTS
+from topkin.config.encoder_run import EncoderRunSettings
 from topkin.config.reference import as_toml
-from topkin.config.sections import EncoderRunSettings
 from topkin.errors import ConfigError
 from topkin.pipelines.cli import commands, logs, progress
 from topkin.pipelines.cli.commands import CommandOptions

@@ -11,7 +11,7 @@ from topkin.encoding.inputs import InputChoice, by_name, is_listed
 from topkin.encoding.signature import SIGNATURE, EncoderSignature
 from topkin.errors import InputError
 from topkin.ingest.items import Feed
-from topkin.ingest.sql import Expression, nearest
+from topkin.ingest.sql import nearest, type_in
 
 if TYPE_CHECKING:
     from topkin.models.encoders.keras_files import SavedModel
@@ -85,14 +85,7 @@ def bound_to_prepared(
 
 
 def _type_of(schema: pa.Schema, column: str) -> pa.DataType | None:
-    """The type of a column, or of an expression over the row; None for a name that is no column."""
-    if column in schema.names:
-        return schema.field(column).type
-    if column.isidentifier():
-        return None
-    expression = Expression("encoder.inputs", column)
-    expression.names()
-    return expression.evaluate(schema.empty_table()).type
+    return type_in(schema, column, "encoder.inputs")
 
 
 def _is_path(schema: pa.Schema, kind: str | None, column: str) -> bool:

@@ -7,8 +7,9 @@ from topkin.artifacts import manifest, storage
 from topkin.artifacts.embeddings import ITEMS
 from topkin.artifacts.runs import Run
 from topkin.config.encoder import EncoderSettings
+from topkin.config.encoder_run import EncoderRunSettings
 from topkin.config.items_run import ItemsRunSettings
-from topkin.config.sections import EncoderRunSettings, ItemsSettings
+from topkin.config.sections import ItemsSettings
 from topkin.errors import ConfigError
 from topkin.pipelines.embed_table import embed_table
 from topkin.pipelines.engine.job import SCRATCH, run_pipeline

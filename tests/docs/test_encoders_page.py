@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from topkin.config.sections import EncoderRunSettings
+from topkin.config.encoder_run import EncoderRunSettings
 from topkin.encoding.signature import KINDS
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -17,9 +17,10 @@ from urllib.parse import unquote, urlsplit
 from pydantic import ValidationError
 
 from topkin.artifacts import storage
+from topkin.config.encoder_run import EncoderRunSettings
 from topkin.config.items_run import ItemsRunSettings, RunSettingsOfAnyKind
 from topkin.config.reference import NAME, Key, as_toml, keys, nearest, sections
-from topkin.config.sections import EncoderRunSettings, Section, Settings
+from topkin.config.sections import Section, Settings
 from topkin.errors import ConfigError
 
 PREFIX = "TOPKIN_"

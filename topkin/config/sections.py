@@ -476,27 +476,4 @@ class Settings(Section):
         return self
 
 
-class EncoderRunSettings(Section):
-    """The sections that `topkin embed` reads where it runs a trained model."""
-
-    encoder: EncoderSettings
-    items: ItemsSettings | None = None
-    users: UsersSettings | None = None
-    embed: EmbedSettings = Field(default_factory=lambda: EmbedSettings())
-
-    @model_validator(mode="after")
-    def _has_a_table(self) -> "EncoderRunSettings":
-        if self.items is None and self.users is None:
-            raise ValueError("a table of items or of users must be named: set items.path or users.path")
-        if "user_inputs" in self.encoder.model_fields_set and self.users is None:
-            raise ValueError("encoder.user_inputs is for a table of users: set users.path, or leave it out")
-        return self
-
-    @property
-    def sides(self) -> list[str]:
-        """Whom the configuration has embedded: items, and users where their inputs are told or they are alone."""
-        users = self.users is not None and (self.items is None or "user_inputs" in self.encoder.model_fields_set)
-        return [*(["items"] if self.items is not None else []), *(["users"] if users else [])]
-
-
 METRICS = ("recall", "precision", "ndcg", "map", "mrr", "hit_rate")

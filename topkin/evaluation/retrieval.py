@@ -92,45 +92,44 @@ def judge(queries: LabelledVectors, rows: np.ndarray, items: LabelledVectors, ks
     unit = unit_rows(items.vectors[places])
     at, scores = top_k(unit_rows(queries.vectors), unit, min(FEW, len(places)), exclude=exclude)
     found = np.where(at < 0, np.int32(-1), places[at].astype(np.int32)), scores
-    nearest = items.labels.take(pa.array(np.maximum(found[0][:, 0], 0)))
-    right = asked & (found[0][:, 0] >= 0) & np.asarray(pc.fill_null(pc.equal(nearest, queries.labels), False))
-    others = items.labels.take(pa.array(places))
-    shared = asked & np.asarray(pc.is_in(queries.labels, value_set=_repeated(others) if whole else others.unique()))
+    names, own, theirs = _numbered(queries.labels, items.labels)
+    nearest = np.where(found[0][:, 0] < 0, -1, theirs[np.maximum(found[0][:, 0], 0)])
+    right = asked & (nearest >= 0) & (nearest == own)
+    counts = np.bincount(theirs[places[theirs[places] >= 0]], minlength=len(names) + 1)
+    shared = asked & (counts[own] > whole)
     ks = sorted(k for k in {1, *ks} if k <= len(places) - whole)
     metrics, knn = None, {}
     if shared.any() and ks:
-        theirs = () if whole else (items.vectors[places], others.to_pylist())
-        metrics = retrieval_metrics(*_rows(queries, asked), *theirs, ks=ks)
-        knn = knn_accuracy(*_rows(queries, asked if whole else shared), *theirs, ks=ks)
-    return Retrieval(metrics, knn, _by_label(queries.labels, nearest, shared, right), found, right, asked)
+        others = () if whole else (items.vectors[places], theirs[places])
+        metrics = retrieval_metrics(queries.vectors[asked], own[asked], *others, ks=ks)
+        voting = asked if whole else shared
+        knn = knn_accuracy(queries.vectors[voting], own[voting], *others, ks=ks)
+    return Retrieval(metrics, knn, _by_label(names, own, nearest, shared, right), found, right, asked)
 
 
-def _rows(vectors: LabelledVectors, where: np.ndarray) -> tuple[np.ndarray, list[Any]]:
-    """The vectors and labels of some rows, (n,) bool."""
-    return vectors.vectors[where], vectors.labels.filter(pa.array(where)).to_pylist()
+def _numbered(queries: pa.Array, items: pa.Array) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """The labels in their order, and the number of each query's and each item's; -1 for none."""
+    names = pc.unique(pa.chunked_array([queries, items]).drop_null()).sort()
+    numbers = (pc.fill_null(pc.index_in(labels, value_set=names), -1) for labels in (queries, items))
+    own, theirs = (np.asarray(n).astype(np.int64) for n in numbers)
+    return names.to_pylist(), own, theirs
 
 
-def _repeated(labels: pa.Array) -> pa.Array:
-    """The labels that come twice or more."""
-    counts = pc.value_counts(labels)
-    return counts.field("values").filter(pc.greater(counts.field("counts"), 1))
-
-
-def _by_label(labels: pa.Array, nearest: pa.Array, known: np.ndarray, right: np.ndarray) -> list[dict[str, Any]]:
-    """A row for each label, the worst first."""
-    rows = []
-    own, theirs = np.asarray(labels.to_pylist(), dtype=object), np.asarray(nearest.to_pylist(), dtype=object)
-    for label in sorted(set(own[known])):
-        mine = known & (own == label)
-        wrong = [w for w in theirs[mine & ~right] if w is not None]
-        names, counts = np.unique(np.asarray(wrong, dtype=str), return_counts=True)
-        confused = None if not len(names) else {"label": str(names[counts.argmax()]), "queries": int(counts.max())}
-        rows.append(
-            {
-                "label": str(label),
-                "queries": int(mine.sum()),
-                "recall@1": float(right[mine].mean()),
-                "confused": confused,
-            }
-        )
+def _by_label(
+    names: Sequence[str], own: np.ndarray, nearest: np.ndarray, known: np.ndarray, right: np.ndarray
+) -> list[dict[str, Any]]:
+    """A row for each label of known queries, the worst first. own, nearest: (n,) numbers of labels."""
+    rows: list[dict[str, Any]] = []
+    if not known.any():
+        return rows
+    order = np.argsort(own[known], kind="stable")
+    labels, first = np.unique(own[known][order], return_index=True)
+    for label, mine in zip(labels, np.split(np.flatnonzero(known)[order], first[1:]), strict=True):
+        wrong = nearest[mine[~right[mine] & (nearest[mine] >= 0)]]
+        taken, counts = np.unique(wrong, return_counts=True)
+        confused = None
+        if len(taken):
+            confused = {"label": names[taken[counts.argmax()]], "queries": int(counts.max())}
+        recall = float(right[mine].mean())
+        rows.append({"label": names[label], "queries": len(mine), "recall@1": recall, "confused": confused})
     return sorted(rows, key=lambda row: (row["recall@1"], row["label"]))

@@ -22,6 +22,7 @@ from topkin.errors import ConfigError, InputError, TopkinError
 from topkin.ingest import timestamps
 from topkin.ingest.files import FILE, ROW, File, Files, Footer, InputFooters, batches, find, read_footers
 from topkin.ingest.folders.dates import time_expression
+from topkin.ingest.folders.faults import merge_alike
 from topkin.ingest.readers import ACCEPTED, INPUT, ROLES, common_type, escape_invalid_utf8, key_of
 from topkin.ingest.rules import Rules
 from topkin.ingest.sql import literal, nearest, quoted_if_needed
@@ -247,7 +248,7 @@ def inspect(source: InputSource, files: Files, known: InputFooters | None = None
         files=tuple(f.file for f in every),
         schema=next((f.schema for f in [*read, *every]), pa.schema([])),
         passed_over=listing.passed_over,
-        findings=_merge_alike(faults),
+        findings=merge_alike(faults),
     )
     if not read:
         empty = InputError(f"{source.name}.path: {source.path} holds no rows")
@@ -270,7 +271,7 @@ def inspect(source: InputSource, files: Files, known: InputFooters | None = None
         earliest=min((first for first, _ in stated), default=None) if len(stated) == len(read) else None,
         latest=max((last for _, last in stated), default=None),
         unnested=sum(f.look.unnested for f in read),
-        findings=_merge_alike(faults),
+        findings=merge_alike(faults),
     )
 
 
@@ -308,7 +309,7 @@ def column_findings(inspection: Inspection, asking: Mapping[str, str]) -> tuple[
         for path, schema in inspection.schemas.items()
         for text in _name_faults(inspection.source, schema, list(asking), asking)
     ]
-    return _merge_alike(faults)
+    return merge_alike(faults)
 
 
 def _float_ids(source: InputSource, schema: pa.Schema) -> list[str]:
@@ -375,26 +376,6 @@ def _shared_type(source: InputSource, role: str, t: pa.DataType) -> pa.DataType 
     """The type that all files of an input must share in a role; None where they need not."""
     name = role.removeprefix(features.PREFIX)
     return common_type(role, t) if name == role else features.kept_type(source.features[name], t)
-
-
-FILES_NAMED = 4  # files named after the first that share its fault
-
-
-def _merge_alike(faults: Sequence[tuple[str, TopkinError]]) -> tuple[TopkinError, ...]:
-    """Each fault of (file, error) once, with the files that share it: some by name, the others by number.
-
-    What is wrong with the configuration names no file, and comes last.
-    """
-    by_text: dict[str, list[tuple[str, TopkinError]]] = {}
-    for path, error in sorted(faults, key=lambda fault: isinstance(fault[1], ConfigError)):
-        by_text.setdefault(str(error).replace(path, "", 1), []).append((path, error))
-    merged = []
-    for (_, error), *others in by_text.values():
-        if others and isinstance(error, InputError):
-            more = f", and {len(others) - FILES_NAMED:,} more" if len(others) > FILES_NAMED else ""
-            error = InputError(f"{error}; likewise {', '.join(path for path, _ in others[:FILES_NAMED])}{more}")
-        merged.append(error)
-    return tuple(merged)
 
 
 Span = tuple[datetime, datetime]

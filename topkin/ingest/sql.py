@@ -380,3 +380,17 @@ def nearest(name: str, names: Iterable[str]) -> str:
     """ ", did you mean 'x'" where some name is near, else nothing."""
     near = nearest_name(name, names)
     return f", did you mean {near!r}" if near else ""
+
+
+def type_in(schema: pa.Schema, text: str, key: str) -> pa.DataType | None:
+    """The type of a column, or of an expression over the row; None for a name that is no column.
+
+    key: where the text stands in the configuration. Raises ConfigError for an expression that does not fit the columns.
+    """
+    if text in schema.names:
+        return schema.field(text).type
+    if text.isidentifier():
+        return None
+    expression = Expression(key, text)
+    expression.names()
+    return expression.evaluate(schema.empty_table()).type

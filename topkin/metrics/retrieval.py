@@ -242,6 +242,9 @@ def _reciprocal(before: int, size: int, hits: int) -> float:
 
 def codes_of(*labels: Any) -> tuple[list[np.ndarray], int]:
     """Labels of any hashable type as numbers from 0, alike in all sequences, and how many labels there are."""
+    if all(isinstance(part, np.ndarray) and part.ndim == 1 and part.dtype.kind in "iu" for part in labels):
+        names, numbers = np.unique(np.concatenate(labels), return_inverse=True)
+        return np.split(numbers, np.cumsum([len(part) for part in labels])[:-1]), len(names)
     known: dict[Any, int] = {}
     parts = [values_of(part) for part in labels]
     out = [np.fromiter((known.setdefault(v, len(known)) for v in part), np.int64, len(part)) for part in parts]
