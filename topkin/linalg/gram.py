@@ -79,7 +79,9 @@ def signs(V: np.ndarray) -> np.ndarray:
     An entry of V would do, but the largest of several about equal ones changes with rounding.
     """
     against = np.random.default_rng(0).standard_normal(len(V)).astype(V.dtype)
-    return np.where(against @ V < 0, -1, 1).astype(V.dtype)
+    with np.errstate(invalid="ignore"):  # a BLAS may set the flag in lanes beside a small product, all values finite
+        along = against @ V
+    return np.where(along < 0, -1, 1).astype(V.dtype)
 
 
 def principal_axes(X: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
