@@ -22,6 +22,8 @@ from topkin.models.metric_learning.serialization import serializable
 KINDS = ("transformer", "gru", "attention", "mean")
 STEPS_OF_TIME = 32
 """Steps that times are told in: two for each doubling, from a quarter of a day to about 30 years."""
+STARTS_OF_STEPS = ((2.0 ** (np.arange(1, STEPS_OF_TIME) / 2) - 1) / 4).astype(np.float32)
+"""Days at which each step but the first begins."""
 
 
 class _FromArguments(keras.layers.Layer):
@@ -92,9 +94,12 @@ def _rows(table: keras.Variable, numbers: tf.Tensor) -> tf.Tensor:
 
 
 def _step(days: tf.Tensor) -> tf.Tensor:
-    """Days as a number of steps that grow with them."""
-    steps = ops.floor(2 * ops.log(1 + 4 * ops.maximum(days, 0.0)) / np.log(2.0))
-    return ops.cast(ops.minimum(steps, float(STEPS_OF_TIME - 1)), "int32")
+    """Days as a number of steps that grow with them: floor(2 log2(1 + 4 days)), by comparing and not by a logarithm.
+
+    A logarithm may differ in its last bit from one place of a batch to another, and so by a whole step at an edge.
+    """
+    flat = tf.reshape(ops.cast(days, "float32"), [-1])
+    return tf.reshape(tf.searchsorted(tf.constant(STARTS_OF_STEPS), flat, side="right"), tf.shape(days))
 
 
 @serializable

@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 from topkin.models import dssm, history_encoder, losses
-from topkin.models.encoders.histories import KINDS
+from topkin.models.encoders.histories import KINDS, STARTS_OF_STEPS, STEPS_OF_TIME, _step
 
 IDS = [11, 12, 13, 14]
 
@@ -52,6 +52,16 @@ def test_what_was_bought_and_when_counts(users: keras.Model) -> None:
     base = vectors(users, [[11, 13, 12]], [[40, 3, 0]])
     assert np.abs(vectors(users, [[11, 14, 12]], [[40, 3, 0]]) - base).max() > 1e-3
     assert np.abs(vectors(users, [[11, 13, 12]], [[400, 3, 0]]) - base).max() > 1e-3
+
+
+def test_a_time_at_the_edge_of_a_step_is_of_the_same_step_wherever_it_stands() -> None:
+    edges = np.concatenate([np.nextafter(STARTS_OF_STEPS, s, dtype="f4") for s in (0, 1e9)] + [STARTS_OF_STEPS])
+    alone = [_step(tf.constant([e])).numpy()[0] for e in edges]
+    for start in range(17):
+        assert _step(tf.constant(np.r_[np.zeros(start, "f4"), edges])).numpy()[start:].tolist() == alone
+    assert _step(tf.constant(STARTS_OF_STEPS)).numpy().tolist() == list(range(1, STEPS_OF_TIME))
+    days = np.arange(0, 20_000, 7.3, "f4")
+    np.testing.assert_array_equal(_step(tf.constant(days)), np.minimum(np.floor(2 * np.log2(1 + 4 * days)), 31))
 
 
 def test_the_order_counts_unless_all_items_are_alike(encoders: dict[str, keras.Model]) -> None:
