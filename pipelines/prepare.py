@@ -20,6 +20,7 @@ from topkin.ingest.judging.inputs import look_at_inputs
 from topkin.ingest.judging.limits import examples_of, faults_of_rejects, rows_judged
 from topkin.ingest.prepare import PreparePlan
 from topkin.ingest.splits import refuse_overlap
+from topkin.pipelines.encode.catalogue import add_vectors, encoder_files, faults
 from topkin.pipelines.engine.job import Job, input_files, machine_of, run_pipeline
 from topkin.pipelines.engine.stage import Stage, StageReads
 from topkin.planning.estimate import ROW, InputCounts, StageCost, Workload, plan, refuse
@@ -87,6 +88,7 @@ def reads(settings: Settings) -> StageReads:
     ]
     purchases, clock = sources(settings)["purchases"], _now()
     latest = inspect(purchases, input_files(purchases.path)).latest
+    files += encoder_files(settings)
     return StageReads(files=files, today=None if latest is None or latest <= clock else clock.date())
 
 
@@ -103,7 +105,8 @@ def check_inputs(settings: Settings, as_of: datetime | None = None) -> list[Topk
 
     Reads the footers of all files and some rows of each input.
     """
-    return list(look_at_inputs(settings, as_of, _now(), input_files, rows=TRIED_ROWS).findings)
+    found = look_at_inputs(settings, as_of, _now(), input_files, rows=TRIED_ROWS).findings
+    return [*found, *faults(settings)]
 
 
 def inputs_of(job: Job[Settings]) -> PrepareInputs:
@@ -175,7 +178,8 @@ def prepare(job: Job[Settings]) -> dict[str, Any]:
         raise InputError(_nothing_left(statistics, job.as_of))
     if overlap := statistics.get("leaks"):
         refuse_overlap(overlap["late_rows"], overlap["early_rows"], job.as_of)
-    notes = [*undated.notes(job.settings, "prepare"), *(join["line"] for join in statistics["joins"])]
+    vectors = add_vectors(job, statistics)
+    notes = [*undated.notes(job.settings, "prepare"), *vectors, *(join["line"] for join in statistics["joins"])]
     if job.settings.users is not None and job.settings.users.features:
         notes.append("users.features are kept in prepared/histories; no block of the encoder reads them yet")
     return {**statistics, "notes": notes}
@@ -225,7 +229,7 @@ def _nothing_left(statistics: Mapping[str, Any], as_of: datetime) -> str:
 STAGE = Stage(
     name="prepare",
     folder="prepared",
-    sections=("run", "purchases", "items", "users", "heldout", "prepare"),
+    sections=("run", "purchases", "items", "users", "heldout", "prepare", "encoder"),
     reads=reads,
     cost=cost,
     work=prepare,

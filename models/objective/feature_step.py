@@ -49,7 +49,7 @@ class FeatureStep(Step):
         own[features.id_rows[features.id_rows > 0], 0] = rates[features.id_rows > 0]
         self.free.table.assign(own)
         tables = [t for t in model.tables if t is not model.id_in and t is not model.id_out]
-        self._train([self.free, *tables], [self.free])
+        self._train([self.free, *tables], [self.free, *model.mixed])
         self._compiled = tf.function(self._step, input_signature=[self.signature])
 
     @property

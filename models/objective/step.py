@@ -46,8 +46,8 @@ class Step:
             self.free = RowTable(model.items, model.dim, seed=model.id_out.seed, name="free_out")
             self.free.build()
         tables = [t for t in model.tables if self.content or t is model.id_in or t is model.id_out]
-        once = [self.free, model.id_in]  # a batch names an item once; row 0 has no gradient
-        self._train([self.free if t is model.id_out else t for t in tables], once)
+        # A batch names an item once; row 0 has no gradient.
+        self._train([self.free if t is model.id_out else t for t in tables], [self.free, model.id_in, *model.mixed])
 
     def _train(self, tables: Sequence[RowTable | Projection], once: Sequence[RowTable]) -> None:
         """Make what updates some tables; ``once`` are those of which a batch names a row once."""

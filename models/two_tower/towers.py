@@ -42,6 +42,20 @@ class RowTable(keras.layers.Layer):
         present = ops.cast(ops.expand_dims(rows > 0, -1), self.compute_dtype)
         return tf.gather(self.table._value, rows) * present
 
+    def mixed(self, rows: tf.Tensor, shares: tf.Tensor) -> tf.Tensor:
+        """Sums of a few rows each: (m, w) int and (m, w) float32 of what each counts -> (m, dim).
+
+        Its gradient names each row once.
+        """
+        there = tf.where(rows > 0)
+        distinct, places = tf.unique(tf.gather_nd(rows, there))
+        entries = tf.stack([there[:, 0], tf.cast(places, tf.int64)], axis=1)
+        shape = tf.cast(tf.stack([tf.shape(rows)[0], tf.size(distinct)]), tf.int64)
+        shares = tf.gather_nd(shares, there)
+        return tf.sparse.sparse_dense_matmul(
+            tf.SparseTensor(entries, shares, shape), tf.gather(self.table._value, distinct)
+        )
+
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         return {
@@ -152,6 +166,12 @@ class TwoTower(keras.Model):
         """All tables, out and in by turns: ids, words, categories, prices, features, what vectors are multiplied by."""
         return [table for pair in zip(self.outs, self.ins, strict=True) for table in pair]
 
+    @property
+    def mixed(self) -> list[RowTable]:
+        """The tables of which an item has several rows: words and features."""
+        ends = ("words_out", "words_in", "values_out", "values_in")
+        return [table for table in self.tables if isinstance(table, RowTable) and table.name in ends]
+
     def call(self, features: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         """Item features, as ``ItemFeatures.padded`` names them -> out-vectors, in-vectors, (m, dim)."""
         out, pooled = self.sums(features)
@@ -167,12 +187,11 @@ class TwoTower(keras.Model):
     def content(self, features: dict[str, tf.Tensor], side: str) -> tf.Tensor:
         """What words, category, price, features and own vectors say of items, (m, dim); side: ``out`` or ``in``."""
         _, texts, categories, prices, *more = self.outs if side == "out" else self.ins
-        words = features["words"]
-        count = ops.maximum(ops.sum(ops.cast(words > 0, "float32"), axis=1, keepdims=True), 1.0)
-        total = ops.sum(texts(words), axis=1) / count
+        known = ops.cast(features["words"] > 0, "float32")
+        total = texts.mixed(features["words"], known / ops.maximum(ops.sum(known, axis=1, keepdims=True), 1.0))
         total = total + categories(features["categories"]) + prices(features["prices"])
         if self.values:
-            total = total + ops.sum(more[0](features["values"]) * ops.expand_dims(features["shares"], -1), axis=1)
+            total = total + more[0].mixed(features["values"], features["shares"])
         return total + more[-1](features["vectors"]) if self.vector_dim else total
 
     def infer(self, features: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:

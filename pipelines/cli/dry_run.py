@@ -13,6 +13,7 @@ from topkin.ingest.contract import Inspection, inspect, readable_rows, sources, 
 from topkin.ingest.files import batches
 from topkin.pipelines.cli import logs
 from topkin.pipelines.cli.commands import CommandOptions
+from topkin.pipelines.encode.catalogue import vector_dim as encoded_dim
 from topkin.pipelines.engine import registry, stages
 from topkin.pipelines.engine.job import input_files, machine_of
 from topkin.planning.estimate import InputCounts, Plan, duration, refuse, size
@@ -52,7 +53,9 @@ def of_inputs(settings: Settings) -> InputCounts:
     distinct, id_bytes = _distinct(purchases)
     rows = {name: inputs[name].rows if name in inputs else 0 for name in ("users", "items")}
     items = inputs.get("items")
-    own = None if items is None else vector_dim(items, readable_rows(items, input_files(items.source.path)))
+    own = encoded_dim(settings)
+    if own is None and items is not None:
+        own = vector_dim(items, readable_rows(items, input_files(items.source.path)))
     return InputCounts(
         purchases=purchases.rows_judged,
         known=purchases.rows_judged,

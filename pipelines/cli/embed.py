@@ -13,7 +13,7 @@ from topkin.config.reference import as_toml
 from topkin.errors import ConfigError
 from topkin.pipelines.cli import commands, logs, progress
 from topkin.pipelines.cli.commands import CommandOptions
-from topkin.pipelines.embed_table import TableVectors, embed_table
+from topkin.pipelines.encode.table import TableVectors, embed_table
 
 OUTPUT = "topkin-vectors"
 Flag = tuple[str, tuple[str, ...], str]

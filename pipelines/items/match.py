@@ -11,7 +11,7 @@ from topkin.config.encoder_run import EncoderRunSettings
 from topkin.config.items_run import ItemsRunSettings
 from topkin.config.sections import ItemsSettings
 from topkin.errors import ConfigError
-from topkin.pipelines.embed_table import embed_table
+from topkin.pipelines.encode.table import embed_table
 from topkin.pipelines.engine.job import SCRATCH, run_pipeline
 from topkin.pipelines.engine.vectors_folder import STAGE_NAME
 from topkin.pipelines.items.encoder import FOLDER

@@ -1,6 +1,6 @@
 """The section of a trained Keras model, and those of its inputs."""
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
 from pydantic import Field, model_validator
 
@@ -64,13 +64,43 @@ class EncoderKeys(Section):
 
 
 class EncoderSettings(EncoderKeys):
-    """A trained Keras model that `topkin embed --encoder MODEL.keras` runs; a run over purchases reads none.
-
-    With user_inputs it runs over the users too.
+    """A trained Keras model over the items. Beside purchases its vectors are content of the items, as those of
+    `items.vector` are; `topkin embed` alone runs it too, and with user_inputs over the users.
     """
 
     path: str = Field(description="A .keras file, or a folder that save_encoder wrote.")
     user_inputs: dict[str, EncoderInputSettings] = Field(default_factory=dict)
+
+
+class ItemsTable(Protocol):
+    """What of ``[items]`` an encoder beside purchases does not go with."""
+
+    @property
+    def vector(self) -> str | None: ...  # noqa: D102
+    @property
+    def latest_by(self) -> str | None: ...  # noqa: D102
+
+
+def beside_purchases(encoder: EncoderSettings, items: ItemsTable | None) -> str | None:
+    """Why an encoder cannot make the items' vectors of a run over purchases; None where it can."""
+    if items is None:
+        return "[encoder] turns the items' columns into vectors, and no items are named: set items.path"
+    if "user_inputs" in encoder.model_fields_set:
+        return (
+            "encoder.user_inputs is for topkin embed --encoder: in a run over purchases users are pooled from what "
+            "they bought; drop it"
+        )
+    if items.vector is not None:
+        return (
+            f"items.vector and [encoder] both give the items their vectors, got {items.vector!r} and {encoder.path}: "
+            "drop one"
+        )
+    if items.latest_by is not None:
+        return (
+            "[encoder] reads the items' rows one by one, and cannot choose among an item's rows by items.latest_by, "
+            f"got {items.latest_by!r}: write a table of one row an item, or drop latest_by"
+        )
+    return None
 
 
 class ItemsEncoderSettings(EncoderKeys):

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from topkin.baselines.registry import BASELINES
 from topkin.config import undated
-from topkin.config.encoder import EncoderSettings
+from topkin.config.encoder import EncoderSettings, beside_purchases
 from topkin.config.features import FeatureSettings
 from topkin.config.purchases import HeldoutSettings, PurchasesSettings
 from topkin.config.section import Count, Section, Sql
@@ -455,6 +455,12 @@ class Settings(Section):
         if not self.timed:
             for name, section in undated.sections(self).items():
                 object.__setattr__(self, name, section)
+        return self
+
+    @model_validator(mode="after")
+    def _items_of_the_encoder(self) -> "Settings":
+        if self.encoder is not None and (misfit := beside_purchases(self.encoder, self.items)):
+            raise ValueError(misfit)
         return self
 
     @model_validator(mode="after")

@@ -30,7 +30,7 @@ from topkin.models import (
     save_encoder,
     small_cnn,
 )
-from topkin.pipelines.embed_table import embed_table
+from topkin.pipelines.encode.table import embed_table
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (12, 8, 8, 1), dtype=np.uint8)
 

@@ -15,7 +15,7 @@ A call makes one side; the other, of the same encoder, may be there.
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
 
@@ -124,6 +124,27 @@ class _Table:
         return type_in(self.bound, column, self.section)
 
 
+class Bound(NamedTuple):
+    """A table of a side and the model that takes it, each input with its column."""
+
+    source: _Source
+    table: _Table
+    saved: "SavedModel"
+    signature: EncoderSignature
+    id_type: pa.DataType
+
+
+def bound(settings: EncoderRunSettings, side: str) -> Bound:
+    """Read the model and the footers of the table. Raises TopkinError where one or the other cannot be used."""
+    from topkin.models.encoders.keras_files import read_model
+
+    source = _Source.of(settings, side)
+    saved = read_model(settings.encoder.path, side)
+    table = _look(source, _mentioned(saved, source.choices))
+    signature = saved.bound(source.choices, table.type_of, table.bound.names)
+    return Bound(source, table, saved, signature, _id_type(source, table))
+
+
 def embed_table(
     settings: EncoderRunSettings,
     output: str,
@@ -146,15 +167,10 @@ def embed_table(
     Raises:
         TopkinError: The model, the table or the folder cannot be used; or no row could be embedded.
     """
-    from topkin.models.encoders.keras_files import read_model
     from topkin.transforms.encode import EncodeInputs, EncodeTable
 
     beam_options(beam)
-    source = _Source.of(settings, side)
-    saved = read_model(settings.encoder.path, side)
-    table = _look(source, _mentioned(saved, source.choices))
-    signature = saved.bound(source.choices, table.type_of, table.bound.names)
-    id_type = _id_type(source, table)
+    source, table, saved, signature, id_type = bound(settings, side)
     said = [i.described() for i in signature.side(side)]
     for line in said:
         tell(f"{'input':<10} {line}")

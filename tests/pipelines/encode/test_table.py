@@ -19,7 +19,7 @@ from topkin.config.reference import as_toml
 from topkin.encoding.signature import read_signature
 from topkin.errors import ConfigError, InputError
 from topkin.models import KerasEncoder, MetricEmbedding, history_encoder, save_encoder
-from topkin.pipelines.embed_table import TableVectors, embed_table
+from topkin.pipelines.encode.table import TableVectors, embed_table
 
 layers = keras.layers
 
