@@ -24,6 +24,7 @@ from topkin.pipelines.encode.catalogue import add_vectors, encoder_files, faults
 from topkin.pipelines.engine.job import Job, input_files, machine_of, run_pipeline
 from topkin.pipelines.engine.stage import Stage, StageReads
 from topkin.planning.estimate import ROW, InputCounts, StageCost, Workload, plan, refuse
+from topkin.privacy import forgotten
 
 if TYPE_CHECKING:
     import apache_beam as beam
@@ -89,6 +90,8 @@ def reads(settings: Settings) -> StageReads:
     purchases, clock = sources(settings)["purchases"], _now()
     latest = inspect(purchases, input_files(purchases.path)).latest
     files += encoder_files(settings)
+    gone = storage.join(settings.run.output, forgotten.FILE)
+    files += [[forgotten.FILE, storage.sha256(gone)]] if storage.exists(gone) else []
     return StageReads(files=files, today=None if latest is None or latest <= clock else clock.date())
 
 

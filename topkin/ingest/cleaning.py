@@ -26,6 +26,8 @@ from topkin.ingest.values.baskets import PLACE, list_path
 from topkin.ingest.values.features import PREFIX, feature_column
 from topkin.ingest.values.records import records
 from topkin.ingest.values.stand_ins import stand_ins
+from topkin.privacy.forgotten import REASON as FORGOTTEN
+from topkin.privacy.tables import NOTHING
 
 ROW_HASH = "__row_hash"
 """Column that tells rows apart that are not equal in every column read, uint64."""
@@ -99,6 +101,7 @@ class _Cleaner:
         self.rows = source.rules.normalised(self.raw)
         self._broken = np.full(len(table), -1, np.int32)
         self._reasons: list[str] = []
+        self._forgotten = np.zeros(len(table), bool)
         for column, where in invalid.items():
             self.reject(where, f"{column} is not UTF-8")
         if PLACE in self.raw.column_names:
@@ -123,6 +126,10 @@ class _Cleaner:
         self.reject(null, f"{column} is null")
         if canonical.null_count > int(null.sum()):
             self.reject(np.asarray(pc.is_null(canonical)), f"{column} is above the largest int64")
+        if role == "user_id" and self.source.forgotten is not None:
+            self._forgotten = self.source.forgotten.among(canonical)
+            self._broken[self._forgotten] = -1  # of all that is wrong with such a row this is what is told
+            self.reject(self._forgotten, FORGOTTEN)
         return canonical
 
     def times(self, clock: datetime) -> pa.Array:
@@ -212,6 +219,9 @@ class _Cleaner:
         reasons = pa.array([*self._reasons, *self.source.rules.rejection_reasons], pa.string())
         rejected = self.raw.filter(pa.array(~good))
         rejects = reject_table(self.source.name, rejected, reasons.take(pa.array(self._broken[~good])))
+        if (theirs := self._forgotten[~good]).any():
+            shown = pc.if_else(pa.array(theirs), NOTHING, rejects["record"])
+            rejects = rejects.set_column(rejects.num_columns - 1, schemas.REJECTS.field("record"), shown)
         return Cleaned(accepted.filter(pa.array(good)).cast(schema), rejects)
 
 

@@ -38,6 +38,7 @@ from topkin.ingest.values.baskets import (
 )
 from topkin.ingest.values.id_faults import merged_floats
 from topkin.ingest.values.type_cures import normalise_key, setting, type_cure
+from topkin.privacy.forgotten import Forgotten
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +47,7 @@ class InputSource:
 
     keep: which row of an item or a user counts that is listed several times, ``first`` or ``last``. features: the kind
     of each feature by its name, None where its type says it; among the columns they have ``features.PREFIX``.
+    forgotten: users whose rows are passed over, where there are some.
     """
 
     name: str
@@ -55,6 +57,7 @@ class InputSource:
     time_unit: str = "auto"
     keep: str = "first"
     features: Mapping[str, str | None] = field(default_factory=dict)
+    forgotten: Forgotten | None = None
 
     def column(self, role: str) -> str | None:
         """The file's name of a column; None where it is not configured."""

@@ -1,7 +1,7 @@
 """All inputs of a configuration looked at before any work: the contract of their files, and a sample of their rows."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import pyarrow as pa
@@ -21,6 +21,7 @@ from topkin.ingest.prepare import PreparePlan
 from topkin.ingest.readers import escape_invalid_utf8
 from topkin.ingest.values.features import struct_of
 from topkin.ingest.values.findings import value_findings
+from topkin.privacy.forgotten import Forgotten
 
 FilesOf = Callable[[str], Files]
 
@@ -47,7 +48,9 @@ def look_at_inputs(
 
     as_of and clock: naive UTC, now for the latter. files_of: what finds and opens the files of a path.
     """
-    inputs = {name: inspect(source, files_of(source.path)) for name, source in sources(settings).items()}
+    gone = Forgotten.read(settings.run.output)
+    asked = {name: replace(source, forgotten=gone) for name, source in sources(settings).items()}
+    inputs = {name: inspect(source, files_of(source.path)) for name, source in asked.items()}
     findings = [finding for inspection in inputs.values() for finding in inspection.findings]
     findings += faults_of_types(inputs, files_of)
     plan: PreparePlan | None = None

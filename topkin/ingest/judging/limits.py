@@ -17,10 +17,13 @@ from topkin.ingest.cleaning import LISTED_TWICE
 from topkin.ingest.contract import InputSource
 from topkin.ingest.sql import nearest
 from topkin.ingest.values.type_cures import normalise_key, setting
+from topkin.privacy.forgotten import REASON as FORGOTTEN
 
 KEY, BY_REASON = "prepare.max_reject_share", "prepare.max_reject_share_by_reason"
 MOST = 0.5
 """Share of rows above which most of an input is gone, whoever meant it."""
+UNJUDGED = (*LISTED_TWICE.values(), FORGOTTEN)
+"""Reasons that lose nothing that anybody misses."""
 _CURES = (
     ("is null", "a row without it cannot be used: name another column, or fill it with {key}", ""),
     ("largest int64", "keep such ids as text: {setting}", "CAST({} AS VARCHAR)"),
@@ -90,7 +93,7 @@ def faults_of_rejects(
         A message for each limit that is passed: rule, what came, cure.
     """
     own = limits.max_reject_share_by_reason
-    every = {r: n for r, n in rejected.items() if n and r not in own and r not in LISTED_TWICE.values()}
+    every = {r: n for r, n in rejected.items() if n and r not in own and r not in UNJUDGED}
     meant = {*source.rules.rejection_reasons, _no_user(source)}
     unmeant = {r: n for r, n in every.items() if r not in meant}
     most, by_key = limits.max_reject_share, f"({KEY} = {_number(limits.max_reject_share)})"

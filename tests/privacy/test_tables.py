@@ -1,0 +1,65 @@
+"""Tables without some users, and the search that proves it."""
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from topkin.artifacts import schemas
+from topkin.privacy.forgotten import REASON, Forgotten
+from topkin.privacy.scan import occurrences
+from topkin.privacy.tables import without_users
+
+GONE = Forgotten.none().with_users(["u2", "u4"])
+
+
+def test_rows_of_users_go_and_the_order_of_others_stays() -> None:
+    table = pa.table({"user_id": ["u3", "u2", "u1", "u2"], "item_id": [1, 2, 3, 4]})
+    assert without_users(table, GONE).to_pylist() == [{"user_id": "u3", "item_id": 1}, {"user_id": "u1", "item_id": 3}]
+
+
+def test_neighbours_that_are_users_go_and_ranks_are_counted_anew() -> None:
+    rows = [("u1", 1, "u2"), ("u1", 2, "u3"), ("u1", 3, "u4"), ("u1", 4, "u5"), ("u2", 1, "u1"), ("u3", 1, "u1")]
+    schema = schemas.similar_users(pa.string())
+    table = pa.Table.from_pylist(
+        [{"user_id": u, "rank": r, "neighbour_id": n, "score": 0.5} for u, r, n in rows], schema=schema
+    )
+    left = without_users(table, GONE, neighbours_are_users=True)
+    assert [(r["user_id"], r["rank"], r["neighbour_id"]) for r in left.to_pylist()] == [
+        ("u1", 1, "u3"),
+        ("u1", 2, "u5"),
+        ("u3", 1, "u1"),
+    ]
+    assert left.schema.equals(schema)
+
+
+def test_items_that_are_called_as_users_stay() -> None:
+    table = pa.table({"item_id": ["u2"], "rank": pa.array([1], pa.int32()), "neighbour_id": ["u4"]})
+    assert without_users(table, GONE).equals(table)
+
+
+def test_a_reject_of_theirs_is_still_counted_and_shows_nothing() -> None:
+    records = [{"user": "u2", "n": 1}, {"user": "u1", "friends": [{"id": "u4"}]}, {"user": "u1"}, {"user": 7.0}]
+    rows = [
+        {"source": "purchases", "file": "p", "row": n, "reason": "n is null", "record": json.dumps(r)}
+        for n, r in enumerate(records)
+    ]
+    table = pa.Table.from_pylist([*rows, {**rows[0], "record": "not JSON"}], schema=schemas.REJECTS)
+    left = without_users(table, GONE.with_users([7])).to_pylist()
+    assert [r["record"] for r in left] == ["{}", "{}", '{"user": "u1"}', "{}", "{}"]
+    assert [r["reason"] for r in left] == [REASON, REASON, "n is null", REASON, REASON]
+
+
+def test_the_search_finds_what_was_planted_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    nested = pa.array([[{"name": "x"}, {"name": "cust-2"}], []])
+    pq.write_table(pa.table({"who": ["cust-1", "cust-3"], "n": [1, 2], "l": nested}), tmp_path / "deep" / "t.parquet")
+    pq.write_table(
+        pa.table({"user_id": [77, 78], "neighbour_id": [5, 77], "item_id": [77, 77]}), tmp_path / "u.parquet"
+    )
+    (tmp_path / ".hidden").write_bytes(b"\x00\x01cust-1\xffcust-12 cust-1")
+    (tmp_path / "clean.json").write_text('{"cust-11": 77}')
+    assert occurrences(str(tmp_path), ["cust-1", "cust-2"]) == {"deep/t.parquet": 2, ".hidden": 2}
+    assert occurrences(str(tmp_path), [77]) == {"u.parquet": 2}
+    assert occurrences(str(tmp_path), ["nobody"]) == {}
