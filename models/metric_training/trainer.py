@@ -14,7 +14,7 @@ from topkin.errors import ConfigError
 from topkin.models.metric_training.objective import LearnerObjective, LossObjective, Objective, encoded
 from topkin.models.metric_training.plan import Plan
 from topkin.models.metric_training.rows import Feeds, Rows
-from topkin.models.metric_training.validation import Encode, ViewValidation
+from topkin.models.metric_training.validation import Encode, ViewValidation, as_good
 from topkin.models.training.checkpoint import Checkpoint, restore
 from topkin.telemetry import progress
 
@@ -30,7 +30,7 @@ OnEpoch = Callable[[dict[str, Any]], None]
 
 @dataclass(frozen=True)
 class Trained:
-    """A training that is done; the encoder has the weights of its best epoch.
+    """A training that is done; the encoder has the weights of its last epoch that was as good as any.
 
     Args:
         epochs: The record of each epoch.
@@ -146,7 +146,8 @@ def train(
     checkpoint: Checkpoint,
     on_epoch: OnEpoch,
 ) -> Trained:
-    """Train until the epochs are over or validation no longer improves; the encoder keeps its best weights.
+    """Train until the epochs are over or validation falls behind; the encoder keeps the last weights that were as good
+    as any, see :func:`as_good`.
 
     Args:
         encoder: Changed in place.
@@ -183,10 +184,12 @@ def train(
         if plan.validation is not None:
             record[plan.validation.name] = plan.validation.measure(encode)
         records.append(record)
-        scores = [r[plan.validation.name] for r in records] if plan.validation is not None else [*range(len(records))]
-        if scores[-1] == max(scores):
+        scores = [0.0] * len(records) if plan.validation is None else [r[plan.validation.name] for r in records]
+        kept_epoch = as_good(scores, 1 if plan.validation is None else plan.validation.asked)
+        if kept_epoch == epoch:
             state["best"], best = len(records), [v.numpy() for v in encoder.variables]
-        state["stopped"] = len(records) - 1 - scores.index(max(scores)) >= settings.patience
+        since = scores.index(1.0) if 1.0 in scores else kept_epoch  # nothing is above all that were asked
+        state["stopped"] = epoch - since >= settings.patience
         progress_state = {**state, "records": records, "skipped": plan.source.skipped}
         checkpoint.write(progress_state, [*(v.numpy() for v in trainer.variables()), *best])
         on_epoch(record)
@@ -198,5 +201,5 @@ def train(
 
 def _notes(state: Mapping[str, Any], records: list[dict[str, Any]], epochs: int, plan: Plan) -> tuple[str, ...]:
     if state["stopped"]:
-        return (f"stopped after epoch {len(records)} of {epochs}: validation was best in epoch {state['best']}",)
+        return (f"stopped after epoch {len(records)} of {epochs}: the weights are those of epoch {state['best']}",)
     return ()

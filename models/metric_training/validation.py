@@ -1,6 +1,7 @@
 """How good vectors are on rows kept out: by labels, by the partners of pairs, or by a row's own second view."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +26,11 @@ class Validation:
     """
 
     name = ""
+
+    @property
+    def asked(self) -> int:
+        """How many rows or pairs the measure is a share of."""
+        raise NotImplementedError
 
     def measure(self, encode: Encode) -> float:
         """The measure, on a sample where there are very many rows."""
@@ -55,6 +61,11 @@ class LabelValidation(Validation):
     def __post_init__(self) -> None:
         self.queries = self.queries[np.isin(self.labels[self.queries], self.labels[self.references])]
         self.sample = sampled(self.references, MOST_REFERENCES, self.seed)
+
+    @property
+    def asked(self) -> int:
+        """Rows kept out."""
+        return len(self.queries)
 
     def measure(self, encode: Encode) -> float:
         """See the class."""
@@ -88,6 +99,11 @@ class PairValidation(Validation):
         rest = sampled(self.references, MOST_REFERENCES, self.seed)
         self.candidates = np.unique(np.concatenate([rest, self.pairs[:, 1]]))
 
+    @property
+    def asked(self) -> int:
+        """Pairs kept out."""
+        return len(self.pairs)
+
     def measure(self, encode: Encode) -> float:
         """See the class; the first row itself is no answer."""
         k = min(PARTNERS + 1, len(self.candidates))
@@ -118,6 +134,11 @@ class ViewValidation(Validation):
     seed: int
     name = "view_recall@1"
 
+    @property
+    def asked(self) -> int:
+        """Rows kept out."""
+        return len(self.queries)
+
     def measure(self, encode: Encode) -> float:
         """See the class."""
         first, second = (unit_rows(self.view(self.queries, CHANGES_SEED + side)) for side in range(2))
@@ -136,6 +157,17 @@ class ViewValidation(Validation):
             )
             out |= {f"knn_accuracy@{k}": share for k, share in votes.items()}
         return out
+
+
+def as_good(scores: Sequence[float], asked: int) -> int:
+    """The place of the last score that is no more than a standard error below the highest.
+
+    Steps get smaller to the end, so that late epochs even noise out; shares of so many rows tell no smaller
+    differences. Breiman et al., Classification and Regression Trees, 1984, the rule of one standard error.
+    """
+    highest = max(scores)
+    error = math.sqrt(max(highest * (1 - highest), 0.0) / max(asked, 1))
+    return max(at for at, score in enumerate(scores) if score >= highest - error)
 
 
 def sampled(rows: np.ndarray, most: int, seed: int) -> np.ndarray:

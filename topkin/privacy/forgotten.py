@@ -70,10 +70,8 @@ class Forgotten:
         """Which of some ids are theirs, (n,) bool; a null is nobody's. An integer and its digits are one user."""
         if not self.hashes:
             return np.zeros(len(ids), bool)
-        codes = (
-            ids.combine_chunks().dictionary_encode() if isinstance(ids, pa.ChunkedArray) else ids.dictionary_encode()
-        )
-        codes = codes.combine_chunks() if isinstance(codes, pa.ChunkedArray) else codes
+        whole = ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids
+        codes = pa.chunked_array([whole]).dictionary_encode().combine_chunks()
         found = [value is not None and self._hash(value) in self.hashes for value in codes.dictionary.to_pylist()]
         at = np.asarray(codes.indices.fill_null(len(found))).astype(np.int64)
         return np.append(np.array(found, bool), False)[at]

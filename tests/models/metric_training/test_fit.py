@@ -174,14 +174,16 @@ def test_training_starts_from_a_model_that_is_given(parts: Parts, tmp_path: Path
     assert [i.name for i in KerasEncoder.load(str(tmp_path / "encoder")).signature.inputs] == ["sizes"]
 
 
-def test_early_stopping_keeps_the_best_epoch(parts: Parts, tmp_path: Path) -> None:
+def test_training_stops_where_nothing_is_left_to_gain_and_keeps_weights_as_good_as_any(
+    parts: Parts, tmp_path: Path
+) -> None:
     told = run(parts(vector_items()), tmp_path, epochs=40, patience=2)
     curve = json.loads((tmp_path / "training.json").read_text())["curve"]
     scores = [record["recall@1"] for record in curve]
     assert told["epochs"] == len(curve) < 40
     assert scores[told["best_epoch"] - 1] == max(scores)
     assert told["validation"]["recall@1"] == pytest.approx(max(scores))
-    assert any("validation was best in epoch" in note for note in told["notes"])
+    assert any(f"the weights are those of epoch {told['best_epoch']}" in note for note in told["notes"])
 
 
 def test_items_without_a_label_and_rows_that_cannot_be_given_are_left_out_and_told(

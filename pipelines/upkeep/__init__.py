@@ -1,0 +1,1 @@
+"""What is done to runs that are made: kept, compared, collected, and cleared of users."""
