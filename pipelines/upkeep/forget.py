@@ -79,7 +79,7 @@ def _of_parquet(path: str, kind: pa.DataType) -> list[Id]:
         raise InputError(f"{path} must have a column user_id, or one column alone; its columns are {', '.join(names)}")
     if canonical_type(table[column].type) != kind:
         raise InputError(
-            f"column {column!r} of {path} must hold ids as the users have them, {kind}, got {table[column].type}: cast it"
+            f"column {column!r} of {path} must hold ids as the users have them, {kind}, it is {table[column].type}"
         )
     return [i for i in canonical(table[column]).unique().to_pylist() if i is not None]
 
@@ -184,4 +184,3 @@ def of_summary(cleared: Cleared) -> Mapping[str, Any]:
         "known": cleared.known,
         "removed": list(cleared.removed),
     }
-

@@ -82,8 +82,8 @@ class ItemsTrainSettings(Section):
     )
     patience: Count = Field(
         8,
-        description="Epochs below the best validation by more than a standard error, or at its end, before training stops; "
-        "late ones gain most, for the step size falls to the end.",
+        description="Epochs below the best validation by more than a standard error, or at its end, before training "
+        "stops; late ones gain most, for the step size falls to the end.",
     )
     memory: Annotated[float, Field(gt=0)] = Field(
         4, description="Gigabytes of decoded columns held in memory; what is more lies in the scratch folder."

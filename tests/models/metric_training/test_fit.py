@@ -177,7 +177,10 @@ def test_training_starts_from_a_model_that_is_given(parts: Parts, tmp_path: Path
 def test_training_stops_where_nothing_is_left_to_gain_and_keeps_weights_as_good_as_any(
     parts: Parts, tmp_path: Path
 ) -> None:
-    told = run(parts(vector_items()), tmp_path, epochs=40, patience=2)
+    easy = vector_items()
+    apart = np.eye(6, DIM, dtype=np.float32)[np.arange(len(easy)) % 6]
+    vectors = pa.FixedSizeListArray.from_arrays(apart.ravel(), DIM)
+    told = run(parts(easy.set_column(2, "size", vectors)), tmp_path, epochs=40, patience=2)
     curve = json.loads((tmp_path / "training.json").read_text())["curve"]
     scores = [record["recall@1"] for record in curve]
     assert told["epochs"] == len(curve) < 40
