@@ -101,8 +101,10 @@ def forget(root: str, ids: Sequence[Id], tell: Tell = lambda line: None) -> Clea
     forgotten = (Forgotten.read(root) or Forgotten.none()).with_users(ids)
     forgotten.write(root)
     live = runs.published(root)
-    run, known = (None, 0) if live is None else _cleared(live, forgotten, tell)
-    if run is not None:
+    sealed = {} if live is None else {stage: manifest.verify(folder) for stage, folder in live.folders.items()}
+    run, known = live, 0
+    if live is not None and _names(live, ids):
+        run, known = _cleared(live, sealed, forgotten, tell)
         where = occurrences(run.path, ids)
         if where:
             listed = ", ".join(f"{name} ({n:,})" for name, n in sorted(where.items())[:5])
@@ -117,14 +119,22 @@ def forget(root: str, ids: Sequence[Id], tell: Tell = lambda line: None) -> Clea
     return Cleared(run=run, asked=len(set(ids)), known=known, removed=removed)
 
 
-def _cleared(live: runs.Run, forgotten: Forgotten, tell: Tell) -> tuple[runs.Run, int]:
-    """A run whose stages are those of another without the users, and how many of them that knew."""
-    sealed = {stage: manifest.verify(folder) for stage, folder in live.folders.items()}
+def _names(run: runs.Run, ids: Sequence[Id]) -> bool:
+    """Whether a run names some users, or lies in part in others, which may."""
+    inside = all(folder.startswith(f"{run.path}/") for folder in run.folders.values())
+    return not inside or bool(occurrences(run.path, ids))
+
+
+def _cleared(
+    live: runs.Run, sealed: Mapping[str, Mapping[str, Any]], forgotten: Forgotten, tell: Tell
+) -> tuple[runs.Run, int]:
+    """A run whose stages are those of another without the users, and how many of them that knew.
+
+    sealed: its manifests.
+    """
     who = sorted(h.hex() for h in forgotten.hashes)
     keys = {s: runs.stage_key({"stage": s, "of": seal["key"], "without": who}) for s, seal in sealed.items()}
     run = runs.Run(live.root, runs.run_name(live.as_of, keys), live.as_of)
-    if run.run_id == live.run_id:
-        return live, 0
     known = sum(_named(path, forgotten) for path in _user_tables(live))
     settings = storage.read_json(storage.join(live.path, "run.json"))["settings"]
     for stage, folder in live.folders.items():
