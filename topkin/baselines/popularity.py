@@ -61,7 +61,11 @@ class Popularity(Learned):
 
     def fit(self, history: Interactions) -> Self:
         """Count each item's buyers."""
-        self.values = popularity(history)
+        return self.of_buyers(popularity(history))
+
+    def of_buyers(self, buyers: np.ndarray) -> Self:
+        """Take each item's number of distinct buyers, (n_items,) float32, as counted; gives itself back."""
+        self.values = buyers
         return self
 
     def scores(self, history: Interactions) -> np.ndarray:
@@ -92,8 +96,11 @@ class OwnFrequency(Learned):
 
     def fit(self, history: Interactions) -> Self:
         """Count each item's buyers."""
-        whole = popularity(history)
-        self.values = _dense_rank(whole, whole)
+        return self.of_buyers(popularity(history))
+
+    def of_buyers(self, buyers: np.ndarray) -> Self:
+        """Take each item's number of distinct buyers, (n_items,) float32, as counted; gives itself back."""
+        self.values = _dense_rank(buyers, buyers)
         return self
 
     def scores(self, history: Interactions) -> np.ndarray:
