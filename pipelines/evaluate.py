@@ -120,7 +120,7 @@ STAGE = Stage(
     name="evaluate",
     folder="report",
     sections=("run", "evaluate", "recommend"),
-    needs=lambda settings: (*NEEDS, "hindsight"),
+    needs=lambda settings: (*NEEDS, "hindsight") if settings.evaluate.hindsight else NEEDS,
     cost=cost,
     work=evaluate,
 )

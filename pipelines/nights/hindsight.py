@@ -25,15 +25,15 @@ LISTS = "recommendations"
 
 
 def cost(load: Workload) -> StageCost:
-    """Two baselines over the users who bought since, at most all, for each version; the histories are read twice."""
+    """A list for each user who bought since, at most all, of each version; the histories are read twice."""
     c, versions = load.counts, len(set(load.settings.evaluate.hindsight))
     return load.cost(
         "hindsight",
         rows=versions * c.users,
         bytes_read=2 * load.histories_file + 2 * versions * load.lists_file,
         bytes_written=100.0 * versions * c.users,
-        cpu_seconds=0.25 * versions * c.users * c.items * load.costs.judged_pair,
-        memory=(c.id_bytes + 8.0 * versions) * c.items + load.part + BUDGET_BYTES,
+        cpu_seconds=2 * c.known * load.costs.purchase + versions * c.users * load.k * load.costs.list_row,
+        memory=(c.id_bytes + 16.0 * versions) * c.items + load.part + BUDGET_BYTES,
     )
 
 

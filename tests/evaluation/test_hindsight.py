@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 
 from topkin.artifacts import schemas
 from topkin.artifacts.partition import split_by_partition
-from topkin.baselines.fitted import fit_baselines
+from topkin.baselines.fitted import best_of, fit_baselines
 from topkin.evaluation.hindsight import (
     BASELINES,
     METRICS,
     MODELS,
     TRUTHS,
     PastLists,
+    baseline_lists,
     buyers_before,
     compare,
     judge_part,
@@ -124,6 +125,18 @@ def test_every_user_has_the_values_of_plain_loops(seed: int) -> None:
         f"{t}/{m}/{metric}@{k}" for t in TRUTHS for m in MODELS for metric in METRICS for k in KS
     }
     assert judged(bought, lists, budget_bytes=1).equals(judged(bought, lists))
+
+
+@pytest.mark.parametrize("k", [1, 4, 30])
+def test_the_lists_of_the_baselines_are_those_of_the_fitted_ones(k: int) -> None:
+    history = Interactions.from_histories(known_before(histories_of(random_shop(9)[0]), DATE), IDS, DATE)
+    buyers = np.bincount(history.distinct().items, minlength=len(IDS))
+    found = baseline_lists(history, buyers, k, budget_bytes=900)
+    for name, baseline in fit_baselines(history, BASELINES, 1).items():
+        of_all = best_of(baseline, history, k, allowed=buyers > 0)[0]
+        new = best_of(baseline, history, k, allowed=buyers > 0, exclude=history.pattern)[0]
+        assert found[name][0].tolist() == of_all.tolist()
+        assert found[name][1].tolist() == new.tolist()
 
 
 def results_of(bought: Bought, lists: dict[str, list[str]], parts: int) -> EvaluationResults:

@@ -61,11 +61,7 @@ class Popularity(Learned):
 
     def fit(self, history: Interactions) -> Self:
         """Count each item's buyers."""
-        return self.of_buyers(popularity(history))
-
-    def of_buyers(self, buyers: np.ndarray) -> Self:
-        """Take each item's number of distinct buyers, (n_items,) float32, as counted; gives itself back."""
-        self.values = buyers
+        self.values = popularity(history)
         return self
 
     def scores(self, history: Interactions) -> np.ndarray:
@@ -96,11 +92,8 @@ class OwnFrequency(Learned):
 
     def fit(self, history: Interactions) -> Self:
         """Count each item's buyers."""
-        return self.of_buyers(popularity(history))
-
-    def of_buyers(self, buyers: np.ndarray) -> Self:
-        """Take each item's number of distinct buyers, (n_items,) float32, as counted; gives itself back."""
-        self.values = _dense_rank(buyers, buyers)
+        whole = popularity(history)
+        self.values = _dense_rank(whole, whole)
         return self
 
     def scores(self, history: Interactions) -> np.ndarray:

@@ -18,8 +18,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from topkin.artifacts import schemas
-from topkin.baselines.fitted import best_of
-from topkin.baselines.popularity import OwnFrequency, Popularity
 from topkin.evaluation.protocol import COUNTS_KEY, ground_truths, lists_of, published_ks
 from topkin.evaluation.results import EvaluationResults, intervals
 from topkin.interactions import Interactions
@@ -128,14 +126,9 @@ def judge_part(
     truths = ground_truths(later, bought, np.zeros(n_items, bool))
     judged = np.flatnonzero(later.lengths)
     cuts = lists.ks(ks)
-    top, mine, history = min(max(cuts), max(n_items, 1)), bought.take(judged), known.take(judged)
+    mine, history, top = bought.take(judged), known.take(judged), max(cuts)
     given = lists_of(recommendations, user_ids, item_ids, max(lists.k, 1))[judged]
-    ranked = {"model": (given, without(given, mine))}
-    for name, baseline in (("popularity", Popularity()), ("own_frequency", OwnFrequency())):
-        fitted = baseline.of_buyers(buyers.astype(np.float32))
-        of_all = best_of(fitted, history, top, allowed=sold, budget_bytes=budget_bytes)[0]
-        new = best_of(fitted, history, top, exclude=mine, allowed=sold, budget_bytes=budget_bytes)[0]
-        ranked[name] = of_all, new
+    ranked = {"model": (given, without(given, mine)), **baseline_lists(history, buyers, top, budget_bytes)}
     schema = result_schema(user_ids.type, cuts)
     values = {name: np.full(len(judged), np.nan) for name in schema.names[1:]}
     for truth in TRUTHS:
@@ -158,6 +151,58 @@ def _bought_since(histories: pa.Table, item_ids: pa.Array, date: datetime) -> tu
     times = pc.list_flatten(histories["times"])
     new = np.asarray(pc.greater_equal(times, pa.scalar(date, schemas.TIME)))
     return Csr.of_pairs(whole.users[new], whole.items[new], whole.n_users, len(item_ids)), int(new.sum())
+
+
+def baseline_lists(
+    history: Interactions, buyers: np.ndarray, k: int, budget_bytes: int = BUDGET_BYTES
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """The lists of BASELINES of all items and of novel ones, each (n_users, k) int32 padded with -1.
+
+    They are those of :class:`topkin.baselines.popularity.Popularity` and ``OwnFrequency`` over the items sold, in their
+    order of ties, without a score for every user and item: what is new to a user is the most popular rest, and the
+    user's own frequency lists that after the user's own items.
+
+    Args:
+        history: What the users had bought.
+        buyers: (n_items,) distinct buyers of each item.
+        k: Items of a list.
+        budget_bytes: Bound of the working memory, but for one user's row.
+    """
+    best = np.lexsort((np.arange(len(buyers)), -buyers)).astype(np.int32)
+    best = best[buyers[best] > 0]
+    mine = Csr.of_pairs(history.users, history.items, history.n_users, history.n_items)
+    new, width = np.full((history.n_users, k), -1, np.int32), k + int(mine.lengths.max(initial=0))
+    rows = max(1, budget_bytes // (40 * width))
+    for start in range(0, history.n_users, rows):
+        some = mine.slice(start, min(start + rows, history.n_users))
+        rest = without(np.tile(best[:width], (some.n_rows, 1)), some)[:, :k]
+        new[start : start + some.n_rows, : rest.shape[1]] = rest
+    popular = np.full(k, -1, np.int32)
+    popular[: min(k, len(best))] = best[:k]
+    own = _compacted(np.concatenate([_own_items(history, buyers, k), new], axis=1))[:, :k]
+    return {"popularity": (np.tile(popular, (history.n_users, 1)), new), "own_frequency": (own, new)}
+
+
+def _own_items(history: Interactions, buyers: np.ndarray, k: int) -> np.ndarray:
+    """The items that each user bought at most times, then of most buyers, (n_users, k) int32 padded with -1."""
+    order = np.lexsort((history.ages, history.items, history.users))
+    moments = np.array([history.users[order], history.items[order], history.ages[order]])
+    first = np.ones(len(order), bool)
+    first[1:] = (moments[:, 1:] != moments[:, :-1]).any(axis=0)  # lines of one moment are one time
+    cells = history.users.astype(np.int64)[order][first] * history.n_items + history.items[order][first]
+    cells, times = np.unique(cells, return_counts=True)
+    users, items = np.divmod(cells, max(history.n_items, 1))
+    order = np.lexsort((items, -buyers[items], -times, users))
+    users, items = users[order], items[order]
+    place = np.arange(len(users)) - np.searchsorted(users, users)
+    found = np.full((history.n_users, k), -1, np.int32)
+    found[users[place < k], place[place < k]] = items[place < k]
+    return found
+
+
+def _compacted(ids: np.ndarray) -> np.ndarray:
+    """Rows with their -1 moved to the end."""
+    return np.take_along_axis(ids, np.argsort(ids < 0, axis=1, kind="stable"), axis=1)
 
 
 def without(ids: np.ndarray, bought: Csr) -> np.ndarray:
