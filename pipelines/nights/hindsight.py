@@ -113,7 +113,10 @@ def hindsight(job: Job[Settings]) -> dict[str, Any]:
     every = sorted([*entries, *broken], key=lambda entry: int(entry["days"]))
     told = hindsight_json(job.as_of, settings.evaluate.hindsight, every, before, off=why)
     storage.write_json(told, storage.join(job.out, SUMMARY))
-    notes = undated.notes(settings, "hindsight") if why else [line_of(told)]
+    held_out = storage.read_json(storage.join(job.folder("prepare"), "statistics.json"))["heldout_events"]
+    notes = undated.notes(settings, "hindsight")
+    if not why and (every or before or not held_out):  # a first run that holds purchases out is judged by them
+        notes = [line_of(told)]
     users = {"users": told["verdict"]["users"]} if told["reason"] is None else {}
     return {"versions": len(entries), **users, "notes": notes}
 

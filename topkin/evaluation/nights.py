@@ -142,11 +142,11 @@ def hindsight_json(
 
 
 def first_night(days: Sequence[int]) -> str:
-    """Why a night without any that was published before is not judged, and what it takes."""
+    """Why a night is not judged before which none was published, and what it takes."""
     least = min(days)
     return (
         f"hindsight needs one published night, {'a day' if least == 1 else f'{least} days'} or more before this one, "
-        f"with {MIN_USERS} users who came back since: this is the first"
+        f"with {MIN_USERS} users who came back since; there is none yet"
     )
 
 

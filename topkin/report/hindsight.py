@@ -6,6 +6,7 @@ from datetime import date, datetime
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from topkin.artifacts import storage
 from topkin.report import svg
@@ -60,12 +61,8 @@ def draw(found: Hindsight) -> dict[str, str]:
     if verdict is None:
         return {}
     drawn, metric = {}, metric_name(verdict["metric"])
-    rows = [
-        row
-        for row in found.series.to_pylist()
-        if (row["truth"], row["metric"]) == (verdict["protocol"], verdict["metric"])
-        and row["users"] >= found.told["least_users"]
-    ]
+    rows = _rows(found.series, truth=verdict["protocol"], metric=verdict["metric"])
+    rows = [row for row in rows if row["users"] >= found.told["least_users"]]
     for days in sorted({row["days"] for row in rows}):
         lines = []
         for model, name in MODEL_NAMES.items():
@@ -94,6 +91,14 @@ def draw(found: Hindsight) -> dict[str, str]:
 def of_first(lines: Sequence[svg.Line]) -> datetime:
     """The first night of some lines."""
     return datetime.fromordinal(int(min(line.x[0] for line in lines)))
+
+
+def _rows(series: pa.Table, **values: object) -> list[dict[str, Any]]:
+    """The rows with some values."""
+    for name, value in values.items():
+        series = series.filter(pc.equal(series[name], value))
+    rows: list[dict[str, Any]] = series.to_pylist()
+    return rows
 
 
 def _ordinal(moment: datetime) -> float:
@@ -149,11 +154,8 @@ def _age(days: float) -> str:
 def _table(found: Hindsight, entry: Mapping[str, Any]) -> dict[str, Any] | None:
     """Every metric of one version at the headline's cut-off, each truth apart."""
     k, night = entry["metric"].partition("@")[2], datetime.fromisoformat(found.told["night"])
-    rows = [
-        r
-        for r in found.series.to_pylist()
-        if r["night"] == night and r["version"] == entry["version"] and r["metric"].endswith(f"@{k}")
-    ]
+    tonight = _rows(found.series, night=pa.scalar(night, pa.timestamp("us")), version=entry["version"])
+    rows = [row for row in tonight if row["metric"].endswith(f"@{k}")]
     metrics = list(dict.fromkeys(r["metric"] for r in rows))
     groups = []
     for truth, title in TRUTH_NAMES.items():

@@ -39,6 +39,7 @@ def write_prepared(folder: str, parts: int) -> None:
     write_parts(pa.Table.from_pylist(rows, schemas.histories(KIND, KIND)), storage.join(folder, "histories"), parts)
     catalogue = pa.table({"item_id": ITEMS})
     storage.write_parquet(catalogue, storage.join(folder, "catalogue.parquet"))
+    storage.write_json({"heldout_events": 0}, storage.join(folder, "statistics.json"))
 
 
 def write_version(folder: Path, days: int, *, parts: int = 3, ids: Any = str, **lists: Any) -> Version:
@@ -154,6 +155,8 @@ def test_a_first_night_is_told_what_it_takes(job: Job[Settings]) -> None:
     assert summary["notes"] == [f"not judged: {told['reason']}"]
     assert "one published night, a day or more before this one" in told["reason"]
     assert series.equals(schemas.HINDSIGHT.empty_table())
+    storage.write_json({"heldout_events": 7}, storage.join(job.folder("prepare"), "statistics.json"))
+    assert told_by(replace(job, versions=()))[0]["notes"] == []  # these judge it
 
 
 @pytest.mark.parametrize(
