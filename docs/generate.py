@@ -112,6 +112,19 @@ COLUMNS = {
     "label": "label of the item",
     "neighbour_id": "the neighbour",
     "support": "how many of the nearest users bought it",
+    "night": "date of the run that judged",
+    "version": "the published run whose lists were judged",
+    "as_of": "its date",
+    "days": "about how many days it is older than the night, of `evaluate.hindsight`",
+    "truth": "`all`, `novel` or `repeat`",
+    "model": "`model` for the lists, else a baseline",
+    "metric": "such as `ndcg@10`",
+    "value": "mean over the users",
+    "low": "low end of its 95 % interval",
+    "high": "high end of it",
+    "difference": "value of the lists less that of this baseline",
+    "difference_low": "low end of its 95 % interval, users resampled in pairs",
+    "difference_high": "high end of it",
 }
 ID = pa.string()
 DIM = 64
@@ -134,10 +147,16 @@ TABLES: Sequence[tuple[str, pa.Schema, str]] = (
     ("topkin-matches/matches", schemas.matches(ID, ID), schemas.matches.__doc__ or ""),
     ("similar/similar_users", schemas.similar_users(ID), schemas.similar_users.__doc__ or ""),
     ("similar/neighbours_bought", schemas.neighbours_bought(ID, ID), schemas.neighbours_bought.__doc__ or ""),
+    (
+        "hindsight/hindsight.parquet",
+        schemas.HINDSIGHT,
+        "One row per night, version that it judged, truth, model and metric, in the order of the nights.",
+    ),
 )
 TABLE_MEANINGS = {
     ("topkin-vectors/items", "vector"): "what the model gives; see [](encoders.md)",
     ("topkin-vectors/users", "vector"): "likewise, of the model of users",
+    ("hindsight/hindsight.parquet", "users"): "who bought since and have something true",
     ("prepared/rejects", "source"): "`purchases`, `items` or `users`",
     ("prepared/catalogue.parquet", "vector"): "the item's own vector; only where `items.vector` is set",
 }

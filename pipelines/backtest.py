@@ -65,7 +65,8 @@ def run_backtest(
     """
     results, reported = [], set()
     for cut, days in zip(cuts, backtest.periods(cuts, settings.evaluate.days, end), strict=True):
-        judged = settings.model_copy(update={"evaluate": settings.evaluate.model_copy(update={"days": days})})
+        alone = {"days": days, "hindsight": ()}  # what was published is no matter of a back-test
+        judged = settings.model_copy(update={"evaluate": settings.evaluate.model_copy(update=alone)})
         for stage in stages.needed(JUDGES, judged):
 
             def report(event: stages.Event, cut: datetime = cut) -> None:

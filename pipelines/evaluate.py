@@ -101,7 +101,7 @@ def evaluate(job: Job[Settings]) -> dict[str, Any]:
         metrics["made_by"] = job.settings.recommend.baseline
     metrics["validation"] = signature.get("validation") or {}
     storage.write_json(metrics, storage.join(job.out, "metrics.json"))
-    folders = {stage: job.folder(stage) for stage in NEEDS}
+    folders = {stage: folder for stage, folder in job.folders.items() if stage in (*NEEDS, "hindsight")}
     run_id = job.out.rstrip("/").split("/")[-2]  # …/runs/<run_id>/<attempt>
     page = render(data.gather(folders, metrics, as_of=job.as_of, run_id=run_id))
     storage.write_bytes(page.encode(), storage.join(job.out, "report.html"))
@@ -120,7 +120,7 @@ STAGE = Stage(
     name="evaluate",
     folder="report",
     sections=("run", "evaluate", "recommend"),
-    needs=lambda settings: NEEDS,
+    needs=lambda settings: (*NEEDS, "hindsight") if settings.evaluate.hindsight else NEEDS,
     cost=cost,
     work=evaluate,
 )

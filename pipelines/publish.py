@@ -72,7 +72,7 @@ def one_encoder(run: runs.Run, stages: Sequence[str] = ORDER) -> str:
     return encoder
 
 
-_OF_NO_ENCODER = ("calibration.parquet",)
+_OF_NO_ENCODER = ("calibration.parquet", "hindsight.parquet")
 
 
 def refusals_of_items(run: runs.Run, settings: ItemsRunSettings) -> list[str]:

@@ -213,6 +213,7 @@ def recommend(job: Job[Settings]) -> dict[str, Any]:
         "encoder": inputs.encoder,
         "model": rules.model,
         "k": rules.k,
+        "bought": rules.bought,
         "search": rules.search,
         "users": counts["users"]["all"],
         "users_with_list": counts["users"]["with_list"],

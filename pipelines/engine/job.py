@@ -30,6 +30,16 @@ S = TypeVar("S", bound=RunSettingsOfAnyKind)
 
 
 @dataclass(frozen=True, kw_only=True)
+class Version:
+    """A run that was published about ``days`` days before a job's date: folders of its stages, by stage."""
+
+    days: int
+    run_id: str
+    as_of: datetime
+    folders: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Job(Generic[S]):
     """One stage of one run.
 
@@ -42,6 +52,7 @@ class Job(Generic[S]):
         folders: The folder of each finished stage that this one needs.
         earlier: Folders of the run that was published before this one's date, by stage, as far as this stage reads
             them and they are there.
+        versions: The runs published about so many days before that this stage reads, the youngest first.
         beam: Flags for Beam.
     """
 
@@ -51,6 +62,7 @@ class Job(Generic[S]):
     scratch: str = ""
     folders: Mapping[str, str] = field(default_factory=dict)
     earlier: Mapping[str, str] = field(default_factory=dict)
+    versions: Sequence[Version] = ()
     beam: Sequence[str] = ()
 
     def __post_init__(self) -> None:

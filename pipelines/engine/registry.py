@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StageCommand:
-    """A stage on the command line: its help, and options to show in an example."""
+    """A stage on the command line: its help, options to show in an example, and the package of its module."""
 
     meaning: str
     example: str = ""
+    package: str = "topkin.pipelines"
 
 
 COMMANDS = {
@@ -31,6 +32,11 @@ COMMANDS = {
     ),
     "recommend": StageCommand("Make every user's top-k list, by the rules.", "--set recommend.k=50"),
     "similar": StageCommand("Make the neighbours of items and of users, and what people alike bought.", "--force"),
+    "hindsight": StageCommand(
+        "Judge the lists of earlier nights by what was bought since.",
+        "--as-of 2011-11-09",
+        package="topkin.pipelines.nights",
+    ),
     "evaluate": StageCommand("Measure the model and the baselines over the held-out purchases.", "--as-of 2011-11-09"),
 }
 ORDER = tuple(COMMANDS)
@@ -39,8 +45,6 @@ ORDER = tuple(COMMANDS)
 ORDERS = {"purchases": ORDER, "items": ("prepare", "train", "embed", "index", "similar", "evaluate")}
 """The stages of a run over purchases and of one over items alone, by the ``kind`` of their settings."""
 
-_PACKAGES = {"purchases": "topkin.pipelines", "items": "topkin.pipelines.items"}
-
 
 def stage(name: str, kind: str = "purchases") -> "Stage":
     """A stage of a kind of run by its name. Raises ConfigError for one that such a run does not have."""
@@ -48,7 +52,8 @@ def stage(name: str, kind: str = "purchases") -> "Stage":
         raise ConfigError(
             f"a run over items alone has the stages {', '.join(ORDERS[kind])}, got {name}: it needs [purchases]"
         )
-    return _stage(f"{_PACKAGES[kind]}.{name}")
+    package = COMMANDS[name].package if kind == "purchases" else "topkin.pipelines.items"
+    return _stage(f"{package}.{name}")
 
 
 @cache

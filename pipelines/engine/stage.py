@@ -27,6 +27,14 @@ class StageReads:
 
 
 @dataclass(frozen=True, kw_only=True)
+class EarlierVersions:
+    """The published runs that a stage reads: of about so many days before its date, and which stages' folders."""
+
+    days: Sequence[int] = ()
+    stages: Sequence[str] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Stage:
     """One stage of a run, defined by the module in ``topkin.pipelines`` that has its name.
 
@@ -38,6 +46,7 @@ class Stage:
         reads: What else it reads. Raises TopkinError where that cannot be used.
         earlier: The stages whose folders in the run that was published before this one's date it reads, with some
             settings; their keys are part of its key.
+        versions: Likewise of the runs that were published several days before it.
         work: Fills ``job.out``; returns the summary that is kept in the manifest.
         cost: Work, bytes and memory of the stage for a workload; None where none is told.
     """
@@ -50,6 +59,7 @@ class Stage:
     needs: Callable[[Any], tuple[str, ...]] = lambda settings: ()
     reads: Callable[[Any], StageReads] = lambda settings: StageReads()
     earlier: Callable[[Any], tuple[str, ...]] = lambda settings: ()
+    versions: Callable[[Any], EarlierVersions] = lambda settings: EarlierVersions()
 
     def execute(self, job: Job[Any]) -> dict[str, Any]:
         """Do the work of a job; returns its summary. Scratch files are left only outside ``job.out``."""

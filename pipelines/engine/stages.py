@@ -1,7 +1,7 @@
 """The stage engine: what is done already is not done again, what died goes on where it stopped.
 
-A stage's key hashes its settings, the keys of the stages before it, the input files, what it reads of the run that
-was published before and topkin's own source. A finished stage with the same key, in this run or an earlier one, is
+A stage's key hashes its settings, the keys of the stages before it, the input files, what it reads of the runs that
+were published before and topkin's own source. A finished stage with the same key, in this run or an earlier one, is
 taken as it is. A stage writes into a hidden folder of its own attempt, which is sealed and renamed when all of it is
 there.
 """
@@ -19,6 +19,7 @@ from topkin.config.items_run import RunSettingsOfAnyKind
 from topkin.config.sections import Settings
 from topkin.errors import ArtifactError, ConfigError
 from topkin.pipelines.engine import registry
+from topkin.pipelines.engine.earlier import EarlierRuns, earlier_runs
 from topkin.pipelines.engine.job import Job, beam_options, machine_of
 from topkin.pipelines.engine.registry import ORDER, ORDERS
 from topkin.pipelines.engine.stage import Stage
@@ -37,18 +38,10 @@ def needed(name: str, settings: RunSettingsOfAnyKind) -> list[str]:
 
 def keys(settings: RunSettingsOfAnyKind, as_of: datetime) -> dict[str, str]:
     """The key of every stage for these settings, inputs, date and published runs."""
-    return _keys(settings, as_of, _earlier_folders(settings, as_of))
+    return _keys(settings, as_of, earlier_runs(settings, as_of))
 
 
-def _earlier_folders(settings: RunSettingsOfAnyKind, as_of: datetime) -> dict[str, dict[str, str]]:
-    """For each stage that reads folders of the run published before a date: theirs, by stage, as far as they are."""
-    asked = {name: registry.stage(name, settings.kind).earlier(settings) for name in ORDERS[settings.kind]}
-    run = runs.published_before(settings.run.output, as_of) if any(asked.values()) else None
-    folders = {} if run is None else run.folders
-    return {name: {other: folders[other] for other in others if other in folders} for name, others in asked.items()}
-
-
-def _keys(settings: RunSettingsOfAnyKind, as_of: datetime, earlier: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+def _keys(settings: RunSettingsOfAnyKind, as_of: datetime, earlier: Mapping[str, EarlierRuns]) -> dict[str, str]:
     values = settings.model_dump(mode="json")
     for name in ("output", "worker_memory"):  # where and how, not what
         values["run"].pop(name)
@@ -63,7 +56,7 @@ def _keys(settings: RunSettingsOfAnyKind, as_of: datetime, earlier: Mapping[str,
                 "settings": {section: values[section] for section in stage.sections},
                 "other_settings": reads.settings,
                 "before": {other: by_stage[other] for other in stage.needs(settings)},
-                "earlier": {other: (manifest.read(folder) or {}).get("key") for other, folder in earlier[name].items()},
+                "earlier": earlier[name].identity,
                 "files": reads.files,
                 "today": reads.today and reads.today.isoformat(),
             }
@@ -105,7 +98,7 @@ class _Work:
 
     settings: RunSettingsOfAnyKind
     keys: Mapping[str, str]
-    earlier: Mapping[str, Mapping[str, str]]
+    earlier: Mapping[str, EarlierRuns]
     beam: Sequence[str]
     tell: Callable[[Event], None]
 
@@ -155,7 +148,8 @@ class _Work:
             out=attempt,
             scratch=scratch,
             folders=before,
-            earlier=self.earlier[name],
+            earlier=self.earlier[name].folders,
+            versions=self.earlier[name].versions,
             beam=self.beam,
         )
         try:
@@ -205,7 +199,7 @@ def run_stages(
     if beam:
         beam_options(beam)  # wrong flags are told before any work
     _writable(root)
-    earlier = _earlier_folders(settings, as_of)
+    earlier = earlier_runs(settings, as_of)
     work = _Work(settings=settings, keys=_keys(settings, as_of, earlier), earlier=earlier, beam=beam, tell=tell)
     name = runs.run_name(as_of, work.keys)
     before = find_run(root, name)

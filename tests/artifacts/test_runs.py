@@ -1,6 +1,6 @@
 import multiprocessing
 import shutil
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -189,3 +189,50 @@ def test_the_newest_published_run_of_an_earlier_date_is_found(tmp_path):
     partial = runs.published_before(root, datetime(2024, 1, 3))
     assert partial is not None
     assert partial.run_id == "run-1"
+
+
+def publish_on(root, days, *, tag="", stages=("train", "recommend")):
+    """Publish a run as of each of some days, with a folder of each stage."""
+    for day in days:
+        run = runs.Run(root, f"run-{day:02d}{tag}", datetime(2024, 1, 1) + timedelta(days=day))
+        for stage in stages:
+            place = f"runs/{run.run_id}/{stage}"
+            storage.write_json({}, storage.join(root, place, "manifest.json"))
+            run = runs.record_stage(run, stage, {"folder": place}, {})
+        runs.publish_run(run)
+
+
+def found_on(root, day, days=(1, 7, 28), stages=("recommend",)):
+    found = runs.published_by_age(root, datetime(2024, 1, 1) + timedelta(days=day), days, stages)
+    assert list(found) == sorted(found)
+    return {days: run.run_id for days, run in found.items()}
+
+
+def test_the_runs_published_some_days_before_are_found(tmp_path):
+    root = str(tmp_path)
+    assert found_on(root, 9) == {}
+    publish_on(root, range(40))
+    assert found_on(root, 40) == {1: "run-39", 7: "run-33", 28: "run-12"}
+    assert found_on(root, 9) == {1: "run-08", 7: "run-02"}  # as the night of that date saw it
+    assert found_on(root, 40, days=()) == {}
+    assert found_on(root, 0) == {}
+
+
+def test_a_run_is_given_once_for_the_most_days_that_it_is_old_enough_for(tmp_path):
+    root = str(tmp_path)
+    publish_on(root, (0, 14, 21))
+    assert found_on(root, 28) == {7: "run-21", 28: "run-00"}
+    assert found_on(root, 22) == {1: "run-21", 7: "run-14"}
+    assert found_on(root, 100) == {28: "run-21"}
+
+
+def test_runs_that_are_gone_or_back_filled_do_not_stand_for_younger_ones(tmp_path):
+    root = str(tmp_path)
+    publish_on(root, (5, 6, 7))
+    publish_on(root, (6,), tag="+2")
+    publish_on(root, (1,))  # published last, as of the oldest date
+    assert found_on(root, 8, days=(1, 2)) == {1: "run-07", 2: "run-06+2"}
+    storage.remove_folder(storage.join(root, "runs", "run-06+2", "recommend"))
+    storage.remove_folder(storage.join(root, "runs", "run-06", "train"))  # not asked for
+    storage.remove_folder(storage.join(root, "runs", "run-07"))
+    assert found_on(root, 8, days=(1, 2)) == {2: "run-06"}

@@ -11,9 +11,9 @@ A run's tables never change once made; publishing moves the small pointer, and r
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -46,9 +46,13 @@ class Run:
             raise ArtifactError(f"run {self.run_id} has no folder of the stage {stage}: run topkin {stage} first")
         return self.folders[stage]
 
-    def is_whole(self) -> bool:
-        """Whether the folder of each finished stage is there: some lie in older runs, which may have been removed."""
-        return all(storage.exists(storage.join(folder, manifest.NAME)) for folder in self.folders.values())
+    def is_whole(self, stages: Sequence[str] | None = None) -> bool:
+        """Whether the folders of these stages, or of all finished ones, are there.
+
+        Some lie in older runs, which may have been removed.
+        """
+        folders = [self.folders.get(stage) for stage in (self.folders if stages is None else stages)]
+        return all(folder and storage.exists(storage.join(folder, manifest.NAME)) for folder in folders)
 
 
 @cache
@@ -151,15 +155,34 @@ def published(root: str) -> Run | None:
     return None if current is None else read_run(root, current["run_id"])
 
 
-def published_before(root: str, as_of: datetime) -> Run | None:
-    """The newest published run as of an earlier date whose stages' folders are all there; None where there is none."""
+def published_runs(root: str) -> Iterator[Run]:
+    """Every run that was published and has its ``run.json``, the one published last first."""
     current = pointer(root) or {"run_id": "", "history": []}
     for run_id in (current["run_id"], *reversed(current["history"])):
         if run_id and storage.exists(storage.join(root, "runs", run_id, "run.json")):
-            run = read_run(root, run_id)
-            if run.as_of < as_of and run.is_whole():
-                return run
-    return None
+            yield read_run(root, run_id)
+
+
+def published_before(root: str, as_of: datetime) -> Run | None:
+    """The newest published run as of an earlier date whose stages' folders are all there; None where there is none."""
+    return next((run for run in published_runs(root) if run.as_of < as_of and run.is_whole()), None)
+
+
+def published_by_age(root: str, as_of: datetime, days: Sequence[int], stages: Sequence[str]) -> dict[int, Run]:
+    """The published runs of about so many days before a date: days to the newest run as of then or before.
+
+    Runs without the folders of ``stages`` are passed over. A run is given once, for the most days that it is old
+    enough for; days for which no run is left are not among the keys, which ascend.
+    """
+    earlier = [run for run in published_runs(root) if run.as_of <= as_of - timedelta(days=min(days))] if days else []
+    earlier.sort(key=lambda run: run.as_of, reverse=True)  # of one date, the one published last stays first
+    found: dict[int, Run] = {}
+    for n in sorted(set(days), reverse=True):
+        old = (run for run in earlier if run.as_of <= as_of - timedelta(days=n) and run.is_whole(stages))
+        run = next(old, None)
+        if run is not None and run not in found.values():
+            found[n] = run
+    return dict(sorted(found.items()))
 
 
 def publish_run(run: Run) -> dict[str, Any]:

@@ -7,7 +7,7 @@ those types. Times are ``timestamp[us]`` without a zone, in UTC.
 import pyarrow as pa
 
 TIME = pa.timestamp("us")
-INT32, INT64, FLOAT, STRING = pa.int32(), pa.int64(), pa.float32(), pa.string()
+INT32, INT64, FLOAT, DOUBLE, STRING = pa.int32(), pa.int64(), pa.float32(), pa.float64(), pa.string()
 LABELS = pa.list_(STRING)
 
 
@@ -134,6 +134,18 @@ def neighbours_bought(user: pa.DataType, item: pa.DataType) -> pa.Schema:
     """
     return schema(user_id=user, rank=INT32, item_id=item, support=INT32, score=FLOAT)
 
+
+HINDSIGHT = schema(
+    "difference difference_low difference_high",
+    **{"night": TIME, "version": STRING, "as_of": TIME, "days": INT32},
+    **{"truth": STRING, "model": STRING, "metric": STRING, "users": INT64},
+    **dict.fromkeys(("value", "low", "high", "difference", "difference_low", "difference_high"), DOUBLE),
+)
+"""One row per night, published version that it judged, truth, model and metric, in this order.
+
+``low`` and ``high`` are the 95 % interval of ``value`` over resamples of the users, ``difference`` is the model's value
+less this baseline's with that of the pairs; null for the model itself, and for a baseline that made the lists.
+"""
 
 ENCODER_KEY = b"topkin.encoder"
 

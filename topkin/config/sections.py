@@ -392,6 +392,11 @@ class EvaluateSettings(Section):
     )
     neighbours: Count = Field(100, description="Neighbours of an item in item-kNN, and of a user in user-kNN.")
     bootstrap: Count = Field(500, description="Resamples for the paired 95 % intervals and the p-values.")
+    hindsight: tuple[Count, ...] = Field(
+        (1, 7, 28),
+        description="Days: the lists published about so many days before are judged by what was bought since; none "
+        "with an empty list.",
+    )
 
 
 class PublishSettings(Section):

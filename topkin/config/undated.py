@@ -22,6 +22,7 @@ OFF: Mapping[str, tuple[str, ...]] = {
     ),
     "train": ("off without times: half-lives and recency; validation is on the last positions of users",),
     "recommend": ("off without times: cool-downs, due dates and recent rates; popular is what sold most of all time",),
+    "hindsight": ("off without times: hindsight, for nothing says which purchases came since an earlier night",),
     "evaluate": ("off without times: evaluate.days and baselines of recent sales; cold items are those sold least",),
 }
 """What is said below the line of each stage, and in the report."""

@@ -5,7 +5,7 @@ from datetime import datetime
 
 import numpy as np
 
-from topkin.report import svg
+from topkin.report import hindsight, svg
 from topkin.report.data import ReportData
 from topkin.report.metrics_file import Intervals, Metrics, TrainingRecord
 from topkin.report.wording import MODEL_NAMES, PROTOCOL_NAMES, in_order, metric_name
@@ -16,6 +16,7 @@ TAIL_SHARES = tuple(range(0, 101, 5))
 def draw(data: ReportData) -> dict[str, str]:
     """Every chart that the data have enough for, by name."""
     drawn = {**_draw_metrics(data.metrics), **_draw_data(data), **_draw_training(data.training)}
+    drawn |= hindsight.draw(data.hindsight) if data.hindsight is not None else {}
     if (items := data.item_map) is not None:
         by = "their sales, in tenths: the larger and stronger, the more sold" if items.ordered else "category"
         drawn["map"] = svg.scatter_map(

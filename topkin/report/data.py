@@ -17,6 +17,8 @@ from topkin.encoding.blocks import Block, preference_embeddings
 from topkin.interactions import encode_ids
 from topkin.linalg.csr import Csr
 from topkin.linalg.gram import principal_axes
+from topkin.report import hindsight
+from topkin.report.hindsight import Hindsight
 from topkin.report.metrics_file import Metrics, TrainingRecord
 from topkin.search.topk import top_k
 
@@ -108,7 +110,8 @@ class ReportData:
     """All that the report shows; the mappings are the run's JSON files.
 
     item_events: (n_items,) purchases of each item. history_lengths: (n_users,) purchases of each user.
-    list_users, short_lists: users by the source of their first item, short lists by reason.
+    list_users, short_lists: users by the source of their first item, short lists by reason. hindsight: what became of
+    earlier nights' lists, where that was asked.
     """
 
     as_of: datetime
@@ -126,10 +129,11 @@ class ReportData:
     item_map: ItemMap | None
     examples: Sequence[Example]
     neighbours: Sequence[Neighbours]
+    hindsight: Hindsight | None = None
 
 
 def gather(folders: Mapping[str, str], metrics: Mapping[str, object], *, as_of: datetime, run_id: str) -> ReportData:
-    """From the folders of the stages prepare, train, embed and recommend."""
+    """From the folders of the stages prepare, train, embed, recommend and, where it is among them, hindsight."""
     prepared, lists = folders["prepare"], folders["recommend"]
     signature = storage.read_json(storage.join(folders["train"], "signature.json"))
     statistics = storage.read_json(storage.join(prepared, "statistics.json"))
@@ -166,6 +170,7 @@ def gather(folders: Mapping[str, str], metrics: Mapping[str, object], *, as_of: 
         item_map=map_items(catalogue, names, preferences),
         examples=example_users(prepared, lists, names, timed=timed),
         neighbours=best_sold_neighbours(catalogue, names, preferences),
+        hindsight=hindsight.read(folders["hindsight"]) if "hindsight" in folders else None,
     )
 
 

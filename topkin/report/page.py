@@ -8,8 +8,10 @@ from markupsafe import Markup
 
 from topkin.baselines.registry import BASELINES
 from topkin.recommend.bought import BOUGHT
+from topkin.report import hindsight
 from topkin.report.charts import draw, validation_metric
 from topkin.report.data import ReportData
+from topkin.report.hindsight import Hindsight
 from topkin.report.metrics_file import Metrics, TrainingRecord, protocol_scores
 from topkin.report.tables import cold_items, item_kinds, list_qualities, metric_rows, user_kinds
 from topkin.report.template import template
@@ -31,7 +33,8 @@ def render(data: ReportData) -> str:
     return template("report.html.j2").render(
         data=data,
         charts=drawn,
-        verdict=verdict(data.metrics),
+        verdict=verdict(data.metrics, data.hindsight),
+        hindsight=_hindsight(data, drawn),
         comparison=comparison(data.metrics),
         grids=[g for g in (user_kinds(data.metrics), cold_items(data.metrics)) if g],
         folded=[g for g in (item_kinds(data.metrics), list_qualities(data.metrics)) if g],
@@ -65,9 +68,21 @@ def captions(data: ReportData) -> dict[str, str]:
     }
 
 
-def verdict(metrics: Metrics) -> dict[str, str]:
-    """Is the model good: a word, a sentence, and which of good, bad and open it is."""
+def _hindsight(data: ReportData, drawn: Mapping[str, str]) -> dict[str, Any] | None:
+    """What the section on earlier nights shows, None where there is nothing."""
+    found = data.hindsight
+    section = None if found is None else hindsight.section(found)
+    return section if found is None or section is None else section | {"captions": hindsight.captions(found, drawn)}
+
+
+def verdict(metrics: Metrics, earlier: Hindsight | None = None) -> dict[str, str]:
+    """Is the model good: a word, a sentence, and which of good, bad and open it is.
+
+    Where no held-out purchases tell, as on any night, it is that of hindsight.
+    """
     verdict = metrics["verdict"]
+    if verdict["good"] is None and earlier is not None and earlier.told["days"]:
+        return hindsight.head(earlier, str(verdict["reason"]))
     if verdict["good"] is None:
         return {
             "kind": "open",

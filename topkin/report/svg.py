@@ -7,7 +7,7 @@ page's classes, so that it reads in light, in dark and on paper. Text given by c
 
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 from itertools import pairwise
@@ -31,11 +31,13 @@ class Bar:
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a line chart: x and y of equal length, x rising."""
+    """One line of a line chart: x and y of equal length, x rising; ``low`` and ``high`` are the ends of a band."""
 
     name: str
     x: Sequence[float]
     y: Sequence[float]
+    low: Sequence[float] = ()
+    high: Sequence[float] = ()
 
 
 @dataclass(frozen=True)
@@ -173,6 +175,13 @@ def interval_plot(key: str, title: str, description: str, groups: Sequence[tuple
     return _svg(key, title, description, *_grouped_rows(groups, ticks, texts, 66, draw, zero="axis"))
 
 
+_DASHES = ("", "6 4", "2 3")
+
+
+def _path(points: Iterable[tuple[float, float]]) -> str:
+    return " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+
+
 def line_chart(
     key: str,
     title: str,
@@ -185,14 +194,16 @@ def line_chart(
     height: float = 240,
     from_zero: bool = False,
     whole: bool = False,
+    x_text: Callable[[float], str] | None = None,
 ) -> str:
     """Lines with a marker at each point, named at their ends; ``mark`` is a vertical line with a word.
 
-    from_zero: the y axis starts at zero. whole: x counts things, so that only whole numbers are ticks.
+    from_zero: the y axis starts at zero. whole: x counts things, so that only whole numbers are ticks. x_text: what a
+    tick of x is called, if not by its number.
     """
     width, left, top, bottom = 520.0, 52.0, 24.0, 42.0
     xs = np.concatenate([np.asarray(line.x, float) for line in lines])
-    ys = np.concatenate([np.asarray(line.y, float) for line in lines])
+    ys = np.concatenate([np.asarray([*line.y, *line.low, *line.high], float) for line in lines])
     yt = nice_ticks(min(0.0, float(ys.min())) if from_zero else float(ys.min()), float(ys.max()), 5)
     lo, hi = float(xs.min()), float(xs.max())
     xt = [t for t in nice_ticks(lo, max(hi, lo + 1), 7) if lo <= t <= hi and (not whole or t == int(t))]
@@ -210,7 +221,7 @@ def line_chart(
     out = []
     for t, text in zip(yt, tick_texts(yt), strict=True):
         out += _level(left, width - right, py(t), text)
-    for t, text in zip(xt, tick_texts(xt), strict=True):
+    for t, text in zip(xt, tick_texts(xt) if x_text is None else map(x_text, xt), strict=True):
         out.append(_text(px(t), height - bottom + 18, text, "soft", "middle"))
     out.append(_text(left + (width - left - right) / 2, height - 6, x_label, "soft", "middle"))
     out.append(_text(0, 12, y_label, "soft"))
@@ -219,15 +230,23 @@ def line_chart(
         out.append(_line("axis", x, top - 6, x, height - bottom, ' stroke-dasharray="4 3"'))
         room = x + 6 + text_width(mark[1]) < width
         out.append(_text(x + (6 if room else -6), top - 8, mark[1], "halo", "start" if room else "end"))
+    for line in lines:
+        if len(line.low):
+            edge = [*zip(line.x, line.low, strict=True), *reversed([*zip(line.x, line.high, strict=True)])]
+            out.append(f'<polygon class="band" points="{_path((px(float(x)), py(float(y))) for x, y in edge)}"/>')
+    named_at: list[float] = []
     for n, line in enumerate(lines):
         points = [(px(float(x)), py(float(y))) for x, y in zip(line.x, line.y, strict=True)]
-        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-        dash = ' stroke-dasharray="6 4"' if n else ""
-        out.append(f'<polyline class="line"{dash} points="{path}"/>')
+        dash = f' stroke-dasharray="{_DASHES[n % len(_DASHES)]}"' if n else ""
+        out.append(f'<polyline class="line"{dash} points="{_path(points)}"/>')
         if len(points) <= 60:
             out.extend(_circle("accent", x, y, 3) for x, y in points)
         if named and points:
-            out.append(_text(points[-1][0] + 7, points[-1][1] + 4.4, line.name, "halo"))
+            y = points[-1][1] + 4.4
+            while any(abs(y - other) < FONT for other in named_at):  # lines that end together are named in turn
+                y -= FONT
+            named_at.append(y)
+            out.append(_text(points[-1][0] + 7, y, line.name, "halo"))
     return _svg(key, title, description, width, height, out)
 
 

@@ -10,7 +10,7 @@ import pytest
 from topkin.artifacts import runs, storage
 from topkin.config.sections import Settings
 from topkin.pipelines.engine import registry, stages
-from topkin.pipelines.engine.stage import StageReads
+from topkin.pipelines.engine.stage import EarlierVersions, StageReads
 
 AS_OF = datetime(2024, 5, 1)
 STAGES = {name: registry.stage(name) for name in stages.ORDER}
@@ -40,7 +40,9 @@ class Jobs:
 
         needs = stages.ORDER[: stages.ORDER.index(stage)][-1:]
         real = STAGES[stage]
-        return replace(real, sections=("run",), needs=lambda settings: needs, reads=lambda settings: NOTHING, work=work)
+        own = {"needs": lambda settings: needs, "reads": lambda settings: NOTHING, "work": work}
+        none = {"earlier": lambda settings: (), "versions": lambda settings: EarlierVersions()}
+        return replace(real, sections=("run",), **own, **none)
 
 
 @pytest.fixture
@@ -86,7 +88,7 @@ def test_a_stage_that_fails_leaves_nothing_and_is_done_the_next_time(settings, j
     assert set(runs.read_run(str(tmp_path / "out"), run_id).folders) == {"prepare", "train", "embed"}
     jobs.done.clear()
     assert set(stages.run_stages(settings, as_of=AS_OF).folders) == set(stages.ORDER)
-    assert jobs.done == ["index", "recommend", "similar", "evaluate"]
+    assert jobs.done == ["index", "recommend", "similar", "hindsight", "evaluate"]
 
 
 def test_an_index_that_no_list_asks_is_not_waited_for(settings):
@@ -154,3 +156,35 @@ def test_what_a_stage_reads_of_the_run_published_before_its_date_is_part_of_its_
     storage.remove_folder(second.folder("evaluate"))  # not whole any more: the one before it counts
     after = stages.keys(settings, datetime(2024, 5, 3))
     assert [name for name in stages.ORDER if after[name] != before[name]] == list(stages.ORDER[3:])
+
+
+def test_the_versions_that_a_stage_reads_are_given_to_it_and_are_part_of_its_key(settings, jobs, monkeypatch):
+    given = []
+
+    def looking_back(name, kind="purchases"):
+        stage = jobs.stage(name)
+        if name != "similar":
+            return stage
+
+        def work(job):
+            given.append([(v.days, v.run_id, v.as_of, v.folders) for v in job.versions])
+            return stage.work(job)
+
+        return replace(stage, versions=lambda settings: EarlierVersions(days=(1, 3), stages=("recommend",)), work=work)
+
+    monkeypatch.setattr(registry, "stage", looking_back)
+    nights = [datetime(2024, 5, day) for day in (1, 2, 3, 4, 5)]
+    done = []
+    for night in nights:
+        done.append(stages.run_stages(settings, as_of=night))
+        runs.publish_run(done[-1])
+    told = [[(days, as_of.day) for days, _, as_of, _ in versions] for versions in given]
+    assert told == [[], [(1, 1)], [(1, 2)], [(1, 3), (3, 1)], [(1, 4), (3, 2)]]
+    assert given[4][1] == (3, done[1].run_id, nights[1], {"recommend": done[1].folder("recommend")})
+    assert stages.run_stages(settings, as_of=nights[4]) == done[4]
+    assert len(given) == 5  # the same night again is done already
+    before = stages.keys(settings, nights[4])
+    storage.remove_folder(done[1].folder("recommend"))
+    after = stages.keys(settings, nights[4])
+    changed = [name for name in stages.ORDER if after[name] != before[name]]
+    assert changed == list(stages.ORDER[stages.ORDER.index("similar") :])
