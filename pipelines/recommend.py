@@ -212,6 +212,7 @@ def recommend(job: Job[Settings]) -> dict[str, Any]:
         "date": f"{job.as_of:%Y-%m-%d}",
         "encoder": inputs.encoder,
         "model": rules.model,
+        "bought": rules.bought,
         "k": rules.k,
         "search": rules.search,
         "users": counts["users"]["all"],

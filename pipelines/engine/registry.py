@@ -32,11 +32,12 @@ COMMANDS = {
     "recommend": StageCommand("Make every user's top-k list, by the rules.", "--set recommend.k=50"),
     "similar": StageCommand("Make the neighbours of items and of users, and what people alike bought.", "--force"),
     "evaluate": StageCommand("Measure the model and the baselines over the held-out purchases.", "--as-of 2011-11-09"),
+    "report": StageCommand("Ask the gates of [publish] beside the live version, and write the page of the run."),
 }
 ORDER = tuple(COMMANDS)
 
 
-ORDERS = {"purchases": ORDER, "items": ("prepare", "train", "embed", "index", "similar", "evaluate")}
+ORDERS = {"purchases": ORDER, "items": ("prepare", "train", "embed", "index", "similar", "evaluate", "report")}
 """The stages of a run over purchases and of one over items alone, by the ``kind`` of their settings."""
 
 _PACKAGES = {"purchases": "topkin.pipelines", "items": "topkin.pipelines.items"}
