@@ -116,7 +116,10 @@ def _swapped(table: pa.Table) -> pa.Table:
 
 def _without_category(files: Files) -> Files:
     """The largest category, and its purchases, are gone."""
-    gone = pc.mode(files.items["category"])[0]["mode"]
+    counted = sorted(
+        (row["counts"], row["values"]) for row in files.items["category"].drop_null().value_counts().to_pylist()
+    )
+    gone = counted[-1][1]
     items = files.items.filter(pc.not_equal(files.items["category"], gone).fill_null(True))
     lost = files.items.filter(pc.equal(files.items["category"], gone).fill_null(False))["item_id"]
     lost = pc.utf8_upper(pc.utf8_trim_whitespace(lost))
@@ -139,7 +142,10 @@ def _no_prices(table: pa.Table) -> pa.Table:
 
 
 def _one_day(table: pa.Table) -> pa.Table:
-    return _with(table, "timestamp", pa.array([table["timestamp"][-1].as_py()] * len(table), pa.timestamp("ms")))
+    """Each line at its own time of the last day."""
+    times = np.asarray(table["timestamp"]).astype("datetime64[ms]")
+    of_day = times - times.astype("datetime64[D]")
+    return _with(table, "timestamp", pa.array(times[-1].astype("datetime64[D]") - np.timedelta64(1, "D") + of_day))
 
 
 def reseal(run: runs.Run, stage: str) -> None:
@@ -218,8 +224,7 @@ def _no_vectors(lists: dict) -> None:  # type: ignore[type-arg]
     lists["fallback"]["no vector: the encoder knows none of the items bought"] = lists["users"] // 2
 
 
-def _text(key: str) -> str:
-    return f'prepare.max_reject_share_by_reason."{key}"=1.0'
+ALL_FREE = 'prepare.max_reject_share_by_reason."no price"=1.0'
 
 
 ROWS, GONE = ("rows of purchases",), ("known purchases",)
@@ -286,7 +291,7 @@ NIGHTS: Sequence[Garbage] = (
         name="85 % of the rows rejected, which a limit allows",
         gates=("rejects of purchases",),
         files=_purchases(_no_prices),
-        sets=(_text("no price"),),
+        sets=(ALL_FREE,),
     ),
     Garbage(kind=NAMED, name="85 % of the rows rejected", gates=(PREPARE,), files=_purchases(_no_prices)),
     Garbage(
