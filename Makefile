@@ -6,7 +6,7 @@ STAMP := .venv/.installed
 # The tests of the core packages: what covers them must be their own.
 CORE_TESTS := tests $(addprefix --ignore=tests/,api models transforms pipelines examples e2e docs)
 
-.PHONY: help install demo test coverage check bench docs lock clean
+.PHONY: help install demo test coverage check bench faults docs lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -39,6 +39,9 @@ bench: .venv/.peers  ## run the benchmarks that fit an hour (ROW=name for one), 
 	@if command -v uv >/dev/null; then uv pip install --quiet --python $(BIN)/python --require-hashes -r $<; \
 	  else $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<; fi
 	@touch $@
+
+faults: install  ## garbage and honest nights and what else may fail: all must come out right
+	$(BIN)/python -m benchmarks.faults
 
 docs: install  ## build the documentation into docs/_build
 	$(BIN)/sphinx-build -W -q -b html docs docs/_build/html

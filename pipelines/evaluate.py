@@ -1,6 +1,6 @@
 """The job ``evaluate``: the held-out purchases judge the model, the baselines and the published lists.
 
-Writes ``metrics.json``, ``report.html`` and ``users/`` with the metrics of every judged user.
+Writes ``metrics.json`` and ``users/`` with the metrics of every judged user.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -13,8 +13,6 @@ from topkin.evaluation.results import EvaluationResults
 from topkin.pipelines.engine.job import Job, run_pipeline
 from topkin.pipelines.engine.stage import Stage
 from topkin.planning.estimate import StageCost, Workload
-from topkin.report import data
-from topkin.report.page import render
 from topkin.search.topk import BUDGET_BYTES
 
 if TYPE_CHECKING:
@@ -93,7 +91,7 @@ def _judged(job: Job[Settings]) -> dict[str, Any]:
 
 
 def evaluate(job: Job[Settings]) -> dict[str, Any]:
-    """Judge, then write the metrics and the report. Without held-out purchases it says so instead."""
+    """Judge, then write the metrics. Without held-out purchases they say so instead."""
     metrics, signature = _judged(job), _signature(job)
     metrics["split"] = "files" if job.settings.heldout is not None else job.settings.prepare.split
     metrics["encoder"] = signature["encoder"]
@@ -101,10 +99,6 @@ def evaluate(job: Job[Settings]) -> dict[str, Any]:
         metrics["made_by"] = job.settings.recommend.baseline
     metrics["validation"] = signature.get("validation") or {}
     storage.write_json(metrics, storage.join(job.out, "metrics.json"))
-    folders = {stage: folder for stage, folder in job.folders.items() if stage in (*NEEDS, "hindsight")}
-    run_id = job.out.rstrip("/").split("/")[-2]  # …/runs/<run_id>/<attempt>
-    page = render(data.gather(folders, metrics, as_of=job.as_of, run_id=run_id))
-    storage.write_bytes(page.encode(), storage.join(job.out, "report.html"))
     protocol, metric = metrics["verdict"]["protocol"], metrics["verdict"]["metric"]
     return {
         "heldout_users": metrics["heldout"]["users"],
@@ -118,9 +112,9 @@ def evaluate(job: Job[Settings]) -> dict[str, Any]:
 
 STAGE = Stage(
     name="evaluate",
-    folder="report",
+    folder="evaluation",
     sections=("run", "evaluate", "recommend"),
-    needs=lambda settings: (*NEEDS, "hindsight") if settings.evaluate.hindsight else NEEDS,
+    needs=lambda settings: NEEDS,
     cost=cost,
     work=evaluate,
 )

@@ -1,37 +1,64 @@
 """The job ``publish``: check a finished run, then move the pointer to it; or move the pointer back."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 
 import pyarrow.parquet as pq
 
 from topkin.artifacts import manifest, runs, schemas, storage
-from topkin.config.items_run import ItemsRunSettings, RunSettingsOfAnyKind
-from topkin.config.sections import Settings
-from topkin.errors import ArtifactError, QualityGateError
-from topkin.evaluation.summary import MIN_USERS
+from topkin.config.items_run import RunSettingsOfAnyKind
+from topkin.errors import ArtifactError, ConfigError, QualityGateError
+from topkin.gates.gate import REFUSED
+from topkin.gates.judge import READS, Judgement, judge
 from topkin.pipelines.engine.registry import ORDER, ORDERS
 
 
-def publish(run: runs.Run, settings: RunSettingsOfAnyKind) -> dict[str, Any]:
-    """Verify every file, the encoder of every table and the quality gate, then move the pointer.
+def publish(run: runs.Run, settings: RunSettingsOfAnyKind, anyway: str | None = None) -> Judgement:
+    """Verify every file and the encoder of every table, ask the gates beside what is live now, then move the pointer.
 
-    Raises ArtifactError for a damaged or mixed run, QualityGateError with every reason for refusing.
-    Returns the pointer's content.
+    Args:
+        run: All stages of it are finished.
+        settings: The limits are those of its ``[publish]``.
+        anyway: Why it is published though gates refuse it; kept in the pointer with what they said.
+
+    Returns:
+        What the gates found.
+
+    Raises:
+        ArtifactError: The run is damaged or mixed.
+        ConfigError: ``anyway`` gives no reason.
+        QualityGateError: With every reason for refusing.
     """
+    if anyway is not None and not anyway.strip():
+        raise ConfigError("--publish-anyway needs the reason, which is kept with the version: got an empty one")
     stages = ORDERS[settings.kind]
     for stage in stages:
         manifest.verify(run.folder(stage))
     one_encoder(run, stages)
-    reasons = refusals_of_items(run, settings) if isinstance(settings, ItemsRunSettings) else refusals(run, settings)
-    if reasons:
-        listed = "\n".join(f"  - {reason}" for reason in reasons)
+    judged = judge(settings, run.folders, live_folders(run, settings.kind))
+    refused, note = judged.of(REFUSED), None
+    if refused and anyway is None:
+        listed = "\n".join(f"  - {gate.sentence}" for gate in refused)
         raise QualityGateError(
             f"run {run.run_id} is not published, because\n{listed}\n"
-            f"The pointer stays where it was. See {run.folder('evaluate')}/report.html, "
-            "or loosen [publish] in the configuration."
+            f"The pointer stays where it was. See {run.folder('report')}/report.html; loosen [publish] in the "
+            "configuration, or publish it with --publish-anyway REASON."
         )
-    return runs.publish_run(run)
+    if refused and anyway is not None:
+        at = datetime.now(UTC).isoformat(timespec="seconds")
+        names = [f"{gate.name}: {gate.sentence}" for gate in refused]
+        note = {"reason": anyway.strip(), "refused": names, "at": at}
+    runs.publish_run(run, note)
+    return judged
+
+
+def live_folders(run: runs.Run, kind: str) -> Mapping[str, str]:
+    """The folders of the live version that gates compare a run with; none where it is the run itself, or is gone."""
+    current = runs.pointer(run.root)
+    if current is None or current["run_id"] == run.run_id or current["run_id"] not in runs.run_ids(run.root):
+        return {}
+    live = runs.read_run(run.root, current["run_id"])
+    return {stage: live.folders[stage] for stage in READS[kind] if stage in live.folders} if live.is_whole() else {}
 
 
 def rollback(output: str) -> tuple[runs.Run, list[str]]:
@@ -73,50 +100,3 @@ def one_encoder(run: runs.Run, stages: Sequence[str] = ORDER) -> str:
 
 
 _OF_NO_ENCODER = ("calibration.parquet", "hindsight.parquet")
-
-
-def refusals_of_items(run: runs.Run, settings: ItemsRunSettings) -> list[str]:
-    """Why the gate refuses a run over items alone: every reason, or none."""
-    gate, reasons = settings.publish, []
-    metrics = storage.read_json(storage.join(run.folder("evaluate"), "metrics.json"))
-    items, prepared = metrics["indexed"], metrics["prepared"]
-    if items < gate.min_items:
-        reasons.append(f"{items:,} items are in the index, fewer than publish.min_items = {gate.min_items:,}")
-    if items < gate.min_embedded * prepared:
-        reasons.append(
-            f"{items:,} of {prepared:,} items have a vector in the index, less than publish.min_embedded = "
-            f"{gate.min_embedded:g}"
-        )
-    if gate.min_recall is not None:
-        retrieval = metrics["retrieval"]
-        if retrieval is None:
-            reasons.append(f"Recall@1 was not measured: {metrics['unjudged']} (publish.min_recall)")
-        elif retrieval["recall_any@1"] < gate.min_recall:
-            reasons.append(
-                f"Recall@1, {retrieval['recall_any@1']:.4f}, is below publish.min_recall = {gate.min_recall:g}"
-            )
-    return reasons
-
-
-def refusals(run: runs.Run, settings: Settings) -> list[str]:
-    """Why the gate refuses a run: every reason, or none."""
-    gate, reasons = settings.publish, []
-    listed = storage.read_json(storage.join(run.folder("recommend"), "lists.json"))["users_with_list"]
-    if listed < gate.min_users:
-        reasons.append(f"{listed:,} users have a list, fewer than publish.min_users = {gate.min_users:,}")
-    metrics = storage.read_json(storage.join(run.folder("evaluate"), "metrics.json"))
-    if metrics["heldout"]["novel_users"] >= MIN_USERS:  # a night's first hours hold a few out, and tell nothing
-        novel = metrics["novel"]
-        for baseline in gate.must_beat:
-            if baseline == metrics.get("made_by"):  # nothing is above itself
-                continue
-            if baseline not in novel:
-                reasons.append(f"{baseline} was not measured: {metrics['left_out'][baseline]} (publish.must_beat)")
-                continue
-            model, other = novel["model"][gate.metric], novel[baseline][gate.metric]
-            if model <= other:
-                reasons.append(
-                    f"the model's {gate.metric} on novel items, {model:.4f}, is not above {baseline}'s {other:.4f} "
-                    "(publish.must_beat)"
-                )
-    return reasons

@@ -1,6 +1,6 @@
 """The command ``topkin``. Nothing heavy is imported before a command runs.
 
-Exit codes: 0 done; 1 anything not listed here; 2 usage or configuration; 3 bad input; 4 the quality gate
+Exit codes: 0 done; 1 anything not listed here; 2 usage or configuration; 3 bad input; 4 a quality gate
 refused to publish; 130 interrupted.
 """
 
@@ -25,7 +25,7 @@ EXIT_CODES = {
     1: "anything not listed here",
     2: "wrong usage or configuration",
     3: "bad input",
-    4: "made, and refused by the quality gate",
+    4: "made, and refused by a quality gate",
     130: "interrupted",
 }
 _CODES = "Exit codes: " + "; ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items()) + "."
@@ -39,6 +39,11 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
+
+Anyway = Annotated[
+    str | None,
+    typer.Option("--publish-anyway", metavar="REASON", help="Publish though gates refuse it; the reason is kept."),
+]
 
 SHARED = inspect.signature(CommandOptions).parameters  # options of several commands
 
@@ -237,16 +242,18 @@ def publish(
     *,
     run: Annotated[str | None, typer.Option("--run", metavar="ID", help="The run to publish, by its name.")] = None,
     rollback: Annotated[bool, typer.Option("--rollback", help="Move back to the run published before.")] = False,
+    publish_anyway: Anyway = None,
     options: CommandOptions,
 ) -> None:
     """Check a finished run and move the pointer to it; or move the pointer back."""
-    commands.publish(options, run, rollback)
+    commands.publish(options, run, rollback, publish_anyway)
 
 
 @command("topkin run --as-of 2011-11-09 -- --direct_num_workers=2", *SHARED, name="run")
 def run_(
     *,
-    publish: Annotated[bool, typer.Option(help="Publish the run if the gate lets it pass.")] = True,
+    publish: Annotated[bool, typer.Option(help="Publish the run if the gates let it pass.")] = True,
+    publish_anyway: Anyway = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan: rows, bytes, memory, shards, time. Do nothing.")
     ] = False,
@@ -261,7 +268,7 @@ def run_(
 
         main(options)
     else:
-        commands.run(options, publish, profile)
+        commands.run(options, publish, profile, publish_anyway)
 
 
 @command(

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -107,8 +108,11 @@ def stage(name: str, options: CommandOptions) -> None:
     print_run(run, [name], as_json=options.json)
 
 
-def run(options: CommandOptions, publish: bool, profile: bool) -> None:
-    """``topkin run``; with ``profile`` what each stage cost is written and printed before the run is published."""
+def run(options: CommandOptions, publish: bool, profile: bool, anyway: str | None = None) -> None:
+    """``topkin run``; with ``profile`` what each stage cost is written and printed before the run is published.
+
+    anyway: why it is published though gates refuse it.
+    """
     from topkin.pipelines.cli import profile as profile_table
     from topkin.pipelines.run import run_all
 
@@ -120,6 +124,8 @@ def run(options: CommandOptions, publish: bool, profile: bool) -> None:
             if not options.json:
                 profile_table.show(usages)
 
+    if anyway is not None and not publish:
+        raise ConfigError("--publish-anyway and --no-publish exclude each other")
     flags, as_of, settings = options.beam_flags(), options.date(), options.run_settings()
     with options.progress() as tell:
 
@@ -134,6 +140,7 @@ def run(options: CommandOptions, publish: bool, profile: bool) -> None:
             force=options.force,
             beam=flags,
             publish=publish,
+            anyway=anyway,
             tell=record,
             before_publishing=write_profile,
         )
@@ -178,17 +185,22 @@ def print_run(run: "Run", stages: Sequence[str] = ORDER, *, as_json: bool) -> No
         return
     print(f"run {run.run_id}{' (published)' if is_published else ''}")
     for name, folder in folders.items():
-        print(f"  {name:<10} {folder}{'/report.html' if name == 'evaluate' else ''}")
+        print(f"  {name:<10} {folder}{'/report.html' if name == 'report' else ''}")
 
 
-def publish(options: CommandOptions, run_id: str | None, rollback: bool) -> None:
-    """``topkin publish``: by name, else the run of these settings and this date."""
+def publish(options: CommandOptions, run_id: str | None, rollback: bool, anyway: str | None = None) -> None:
+    """``topkin publish``: by name, else the run of these settings and this date.
+
+    anyway: why it is published though gates refuse it.
+    """
     from topkin.artifacts import runs
     from topkin.pipelines import publish as job
 
     logs.silence()
     if rollback and (run_id or options.as_of):
         raise ConfigError("--rollback goes to the run published before: it takes neither --run nor --as-of")
+    if rollback and anyway is not None:
+        raise ConfigError("--rollback asks no gate: it takes no --publish-anyway")
     settings = options.run_settings()
     if rollback:
         run, gone = job.rollback(settings.run.output)
@@ -196,7 +208,10 @@ def publish(options: CommandOptions, run_id: str | None, rollback: bool) -> None
             print(f"passed over, for they are gone: {', '.join(gone)}")
     else:
         run = runs.read_run(settings.run.output, run_id or _newest_run(settings, options.date()))
-        job.publish(run, settings)
+        judged = job.publish(run, settings, anyway)
+        if not options.json:
+            for line in judged.unasked:
+                print(line, file=sys.stderr)
     print_run(run, as_json=options.json)
 
 

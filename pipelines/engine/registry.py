@@ -38,11 +38,15 @@ COMMANDS = {
         package="topkin.pipelines.nights",
     ),
     "evaluate": StageCommand("Measure the model and the baselines over the held-out purchases.", "--as-of 2011-11-09"),
+    "report": StageCommand(
+        "Ask the gates of [publish] beside the live version, and write the page of the run.",
+        package="topkin.pipelines.nights",
+    ),
 }
 ORDER = tuple(COMMANDS)
 
 
-ORDERS = {"purchases": ORDER, "items": ("prepare", "train", "embed", "index", "similar", "evaluate")}
+ORDERS = {"purchases": ORDER, "items": ("prepare", "train", "embed", "index", "similar", "evaluate", "report")}
 """The stages of a run over purchases and of one over items alone, by the ``kind`` of their settings."""
 
 

@@ -1,36 +1,29 @@
-"""The job ``evaluate`` of items alone: look-ups are judged by labels, where there are some, and shown.
+"""The job ``evaluate`` of items alone: look-ups are judged by labels, where there are some.
 
-Writes ``metrics.json``, ``report.html`` and, where a threshold was found, ``calibration.parquet``.
+Writes ``metrics.json``, ``look_ups.parquet`` and, where a threshold was found, ``calibration.parquet``.
 """
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from topkin.artifacts import storage
-from topkin.artifacts.embeddings import ITEMS, SUMMARY, read_encoded
-from topkin.artifacts.lookup import format_id
+from topkin.artifacts import schemas, storage
+from topkin.artifacts.embeddings import ITEMS, LOOK_UPS, SUMMARY, read_encoded
 from topkin.config.items_run import ItemsRunSettings
-from topkin.encoding.columns import Rejections, read_column
-from topkin.encoding.signature import EncoderInput, read_signature
 from topkin.evaluation.retrieval import LabelledVectors, Retrieval, judge
 from topkin.linalg.cosine import unit_rows
 from topkin.pipelines.engine.job import Job
 from topkin.pipelines.engine.stage import Stage
-from topkin.pipelines.items.encoder import FOLDER
-from topkin.report.items_page import ItemsReport, LookUp, Shown, render_items, training_lines
-from topkin.report.pictures import data_uri
 
 SHOWN, NEAREST = 16, 8
-"""Look-ups on the page, and items of each."""
+"""Look-ups that the report shows, and items of each."""
 
 
 def evaluate(job: Job[ItemsRunSettings]) -> dict[str, Any]:
-    """Judge and show; returns the summary of the metrics."""
+    """Judge; returns the summary of the metrics."""
     settings, embedded = job.settings, storage.read_json(storage.join(job.folder("embed"), SUMMARY))
     encoder = str(embedded["encoder"])
     items = _labelled(job, ITEMS, encoder)
@@ -56,7 +49,7 @@ def evaluate(job: Job[ItemsRunSettings]) -> dict[str, Any]:
         "rejects": _rejects(embedded),
     }
     storage.write_json(metrics, storage.join(job.out, "metrics.json"))
-    _write_report(job, metrics, queries, items, found)
+    _write_look_ups(job, encoder, queries, items, found)
     whole = {} if found.metrics is None else {k: v for k, v in found.metrics.items() if isinstance(v, float)}
     notes = [] if found.metrics is not None else [f"not judged: {metrics['unjudged']}"]
     named = {"recall@1": "recall_any@1", "map@r": "map@r", "mrr": "mrr"}
@@ -128,22 +121,26 @@ def _calibrated(job: Job[ItemsRunSettings], queries: LabelledVectors, found: Ret
     return {name: getattr(chosen, name) for name in ("threshold", "precision", "recall", "target", "queries")}
 
 
-def _write_report(
-    job: Job[ItemsRunSettings],
-    metrics: dict[str, Any],
-    queries: LabelledVectors,
-    items: LabelledVectors,
-    found: Retrieval,
+def _write_look_ups(
+    job: Job[ItemsRunSettings], encoder: str, queries: LabelledVectors, items: LabelledVectors, found: Retrieval
 ) -> None:
-    report = ItemsReport(
-        run_id=job.out.rstrip("/").split("/")[-2],
-        as_of=job.as_of,
-        metrics=metrics,
-        statistics=storage.read_json(storage.join(job.folder("prepare"), "statistics.json")),
-        look_ups=_look_ups(job, metrics["judged_by"], queries, items, found),
-        training=training_lines(storage.read_json(storage.join(job.folder("train"), "training.json"))),
+    """``look_ups.parquet``: the look-ups that the report shows, a row for each of their nearest items."""
+    chosen = _chosen(found, job.settings.run.seed)
+    near, cosines = found.nearest[0][chosen, :NEAREST], found.nearest[1][chosen, :NEAREST]
+    query, place = np.nonzero(near >= 0)
+    asked, there = pa.array(chosen[query]), pa.array(near[query, place])
+    table = pa.table(
+        {
+            "query_id": queries.ids.take(asked),
+            "query_label": queries.labels.take(asked),
+            "rank": pa.array(place + 1, pa.int32()),
+            "item_id": items.ids.take(there),
+            "label": items.labels.take(there),
+            "score": pa.array(cosines[query, place], pa.float32()),
+        }
     )
-    storage.write_bytes(render_items(report).encode(), storage.join(job.out, "report.html"))
+    made_by = schemas.with_encoder(table.schema, encoder)
+    storage.write_parquet(table.cast(made_by), storage.join(job.out, LOOK_UPS))
 
 
 def _chosen(found: Retrieval, seed: int) -> np.ndarray:
@@ -156,75 +153,9 @@ def _chosen(found: Retrieval, seed: int) -> np.ndarray:
     return np.sort(np.concatenate([some, right[: SHOWN - len(some)]]))
 
 
-def _look_ups(
-    job: Job[ItemsRunSettings], by: str, queries: LabelledVectors, items: LabelledVectors, found: Retrieval
-) -> list[LookUp]:
-    """What the page shows of some look-ups, with pictures where the encoder takes images, else with titles."""
-    chosen, judged = _chosen(found, job.settings.run.seed), found.metrics is not None
-    near, cosines = found.nearest[0][chosen, :NEAREST], found.nearest[1][chosen, :NEAREST]
-    distinct = np.unique(near[near >= 0])
-    own = _shown(job, by, queries, chosen)
-    others = dict(zip(distinct.tolist(), _shown(job, ITEMS, items, distinct), strict=True))
-    look_ups = []
-    for query, rows, scores in zip(own, near, cosines, strict=True):
-        nearest = []
-        for row, score in zip(rows.tolist(), scores.tolist(), strict=True):
-            if row >= 0:
-                item = others[row]
-                right = item.label == query.label if judged and query.label is not None else None
-                nearest.append(Shown(item.name, item.label, item.picture, score, right))
-        look_ups.append(LookUp(query, nearest))
-    return look_ups
-
-
-def _shown(job: Job[ItemsRunSettings], name: str, rows: LabelledVectors, numbers: np.ndarray) -> list[Shown]:
-    """Some rows as they are shown."""
-    ids = rows.ids.take(pa.array(numbers))
-    titles = _catalogue(job, name, ["item_id", "title"])
-    at = pc.index_in(ids, value_set=titles["item_id"].combine_chunks())
-    named = titles["title"].combine_chunks().take(at).to_pylist()
-    pictures = _pictures(job, name, ids)
-    labels = rows.labels.take(pa.array(numbers)).to_pylist()
-    keys = ids.to_pylist()
-    return [
-        Shown(title or str(format_id(key)), label, pictures.get(key))
-        for key, title, label in zip(keys, named, labels, strict=True)
-    ]
-
-
-def _pictures(job: Job[ItemsRunSettings], name: str, ids: pa.Array) -> dict[Any, str]:
-    """The pictures of some rows by id, as the encoder sees them; none where it takes no image."""
-    spec = _image(job)
-    if spec is None:
-        return {}
-    from topkin.models.encoders.image_files import decode
-
-    pictures = {}
-    for path in storage.parquet_files(storage.join(job.folder("prepare"), name)):
-        with storage.open_parquet(path) as file:
-            for group in range(file.num_row_groups):
-                own = file.read_row_group(group, columns=["item_id"])["item_id"]
-                wanted = pc.is_in(own, value_set=ids)
-                if not pc.any(wanted).as_py():
-                    continue
-                values = file.read_row_group(group, columns=[spec.name])[spec.name].filter(wanted)
-                keys = own.filter(wanted).to_pylist()
-                rejections = Rejections(len(values))
-                pixels = read_column(values, spec, rejections, partial(decode, folder=""))
-                pictures.update({k: data_uri(p) for k, p, g in zip(keys, pixels, rejections.good, strict=True) if g})
-    return pictures
-
-
-def _image(job: Job[ItemsRunSettings]) -> EncoderInput | None:
-    """The encoder's first input of images that can be shown."""
-    inputs = read_signature(storage.join(job.folder("train"), FOLDER)).by_name().inputs
-    images = [i for i in inputs if i.kind == "image" and (len(i.shape) == 2 or i.shape[2] in (1, 3, 4))]
-    return images[0] if images else None
-
-
 STAGE = Stage(
     name="evaluate",
-    folder="report",
+    folder="evaluation",
     sections=("run", "evaluate"),
     needs=lambda settings: ("prepare", "train", "embed", "index"),
     work=evaluate,

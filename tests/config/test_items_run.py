@@ -61,7 +61,10 @@ def test_an_input_says_what_feeds_it(tmp_path: Path) -> None:
         (f'{ITEMS}label = "kind"\n[train]\nmethod = "labels"', r"[train] needs an input to learn from"),
         (f'{ITEMS}{IMAGE}[train]\nmethod = "labels"', "learns from labels: set items.label to their column"),
         (f'{ITEMS}vector = "e"\n[queries]\npath = "q.parquet"', "queries are judged by the items' label"),
-        (f'{ITEMS}vector = "e"\n[publish]\nmin_recall = 0.5', "publish.min_recall is judged by the items' label"),
+        (
+            f'{ITEMS}vector = "e"\n[publish]\nmin_label_recall = 0.5',
+            "publish.min_label_recall is judged by the items' label",
+        ),
         (f'{ITEMS}vector = "e"\n[recommend]\nk = 5', "[recommend] is for a run over purchases: add [purchases]"),
         (f'{ITEMS}vector = "e"\n[similar]\nusers = 5', "similar.users is not a key; [similar] takes items"),
         (f'{ITEMS}vector = "e"\nlable = "x"', "items.lable is not a key; did you mean items.label?"),

@@ -77,7 +77,7 @@ def test_each_night_from_the_second_on_has_a_verdict_in_its_report_and_on_the_sc
         done.append(night(shop, day))
         said.append(capsys.readouterr().err)
         told.append(storage.read_json(storage.join(done[-1].folder("hindsight"), "hindsight.json")))
-    pages = [unescape(Path(run.folder("evaluate"), "report.html").read_text()) for run in done]
+    pages = [unescape(Path(run.folder("report"), "report.html").read_text()) for run in done]
     assert told[0]["verdict"] is None
     assert "Not judged.</strong>" in pages[0]
     assert "hindsight needs one published night, a day or more before this one" in pages[0]

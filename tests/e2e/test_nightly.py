@@ -108,12 +108,12 @@ def test_because_names_bought_items_only(night):
 def test_a_second_run_does_nothing_and_a_changed_k_trains_nothing(night):
     told = []
     run_all(night.settings, as_of=night.shop.as_of, tell=told.append)
-    assert [(e.stage, e.state) for e in told] == [(s, "reused") for s in stages.ORDER]
+    assert [(e.stage, e.state) for e in told] == [*((s, "reused") for s in stages.ORDER), ("publish", "finished")]
 
     told = []
     other = run_all(night.again("recommend.k=4"), as_of=night.shop.as_of, tell=told.append, publish=False)
     done = [e.stage for e in told if e.state == "finished"]
-    assert done == ["recommend", "evaluate"]
+    assert done == ["recommend", "evaluate", "report"]
     assert other.run_id != night.run.run_id
     assert other.folder("train") == night.run.folder("train")
 
@@ -194,13 +194,26 @@ def test_the_gate_refuses_with_every_reason_and_the_pointer_stays(night, tmp_pat
     assert (tmp_path / "out/current.json").read_bytes() == before
 
 
-def test_a_model_below_a_baseline_that_it_must_beat_is_not_published(night, tmp_path):
-    run = copied(night, tmp_path)
-    path = Path(run.folder("evaluate"), "metrics.json")
-    metrics = json.loads(path.read_text())
-    metrics["novel"]["model"]["ndcg@10"] = metrics["novel"]["popularity"]["ndcg@10"]
-    path.write_text(json.dumps(metrics))
-    assert "is not above popularity's" in publish.refusals(run, night.settings)[0]
+def test_the_report_says_what_every_gate_found(night):
+    folder = night.run.folder("report")
+    gates = storage.read_json(f"{folder}/gates.json")["gates"]
+    assert {gate["verdict"] for gate in gates} == {"passed", "not asked"}  # a first version
+    summary = manifest.read(folder)["summary"]
+    assert summary["gates passed"] == sum(gate["verdict"] == "passed" for gate in gates) > 8
+    page = Path(folder, "report.html").read_text()
+    assert "No gate refuses this version." in page
+    assert "above popularity" in page
+
+
+def test_the_next_night_is_asked_beside_the_live_one(night, tmp_path):
+    copied(night, tmp_path)
+    settings = night.again(f"run.output='{tmp_path}/out'")
+    run = stages.run_stages(settings, as_of=night.shop.as_of + timedelta(days=1))
+    found = storage.read_json(f"{run.folder('report')}/gates.json")
+    assert [gate["sentence"] for gate in found["gates"] if gate["verdict"] == "refused"] == []
+    assert found["live"]["as_of"] == night.shop.as_of.isoformat()
+    assert found["common"]["lost"] == 0
+    assert found["common"]["overlap"] > 0.5
 
 
 def test_a_changed_table_is_not_published(night, tmp_path):
@@ -233,7 +246,7 @@ def test_a_report_on_another_encoder_is_not_published(night, tmp_path):
 
 
 def test_a_run_without_anything_held_out_is_published_on_its_checks(night, tmp_path):
-    settings = night.again(f"run.output='{tmp_path}/out'", "train.epochs=1")
+    settings = night.again(f"run.output='{tmp_path}/out'", "train.epochs=1", "publish.max_age=60")
     run = run_all(settings, as_of=night.shop.as_of + timedelta(days=60))
     metrics = storage.read_json(f"{run.folder('evaluate')}/metrics.json")
     assert metrics["heldout"]["users"] == 0

@@ -8,7 +8,8 @@ import pytest
 from topkin.evaluation import summary as module
 from topkin.evaluation.protocol import COUNTS_KEY, FINE, TALLIES, JudgedUsers, listed_schema, result_schema
 from topkin.evaluation.results import EvaluationContext, EvaluationResults
-from topkin.evaluation.summary import MIN_USERS, headline, nothing_held_out, scoreboard
+from topkin.evaluation.summary import headline, nothing_held_out, scoreboard
+from topkin.metrics.bootstrap import MIN_USERS
 
 AS_OF = datetime(2024, 6, 1)
 KS = (5, 10)

@@ -1,5 +1,6 @@
 """What several jobs' tests make and read."""
 
+import json
 from collections import Counter
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -58,6 +59,7 @@ class Page(HTMLParser):
 
     def __init__(self, text: str) -> None:
         super().__init__()
+        self.source = text
         self.tags: Counter[str] = Counter()
         self.attributes: list[tuple[str, str]] = []
         self.text = ""
@@ -85,8 +87,18 @@ class Page(HTMLParser):
 
 @pytest.fixture
 def page_of() -> Callable[[Any], Page]:
-    """Reads the report of an evaluate job."""
-    return lambda job: Page(Path(job.out, "report.html").read_text())
+    """Reads the page of what an evaluate job measured."""
+
+    def page(job: Any) -> Page:
+        from topkin.report import data
+        from topkin.report.page import render
+
+        metrics = json.loads(Path(job.out, "metrics.json").read_text())
+        return Page(
+            render(data.gather(job.folders, metrics, as_of=job.as_of, run_id=job.out.rstrip("/").split("/")[-2]), [])
+        )
+
+    return page
 
 
 @pytest.fixture(scope="session")

@@ -1,51 +1,109 @@
-"""The gate on its own: what the figures of a run must be before it is published."""
+"""Publishing beside what is live: what is asked, what is said, and what the pointer keeps."""
 
-from datetime import datetime
+import json
+from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from topkin.artifacts import runs, storage
-from topkin.baselines.registry import BASELINES
+from tests.gates.conftest import AS_OF, Version, some_rows
+from topkin.artifacts import manifest, runs, storage
 from topkin.config.sections import Settings
-from topkin.evaluation.summary import MIN_USERS
+from topkin.errors import ConfigError, QualityGateError
 from topkin.pipelines.engine.registry import ORDER
-from topkin.pipelines.publish import refusals
+from topkin.pipelines.publish import live_folders, publish
+
+SETTINGS = Settings.model_validate({"purchases": {"path": "x"}})
+Finished = Callable[..., runs.Run]
 
 
-def run_with(root: Path, *, users: int, model: float, baseline: float) -> runs.Run:
-    """A run of which the gate's files alone are there."""
-    folders = {stage: str(root / stage) for stage in ORDER}
-    source = {"rows": 100, "rejected": {"no price": 5}}
-    storage.write_json({"sources": {"purchases": source}}, f"{folders['prepare']}/statistics.json")
-    storage.write_json({"users_with_list": 50}, f"{folders['recommend']}/lists.json")
-    novel = {name: {"ndcg@10": baseline} for name in BASELINES} | {"model": {"ndcg@10": model}} if users else {}
-    storage.write_json({"heldout": {"novel_users": users}, "novel": novel}, f"{folders['evaluate']}/metrics.json")
-    return runs.Run(str(root), "r", datetime(2024, 5, 1), folders)
+@pytest.fixture
+def finished(tmp_path: Path) -> Finished:
+    """A sealed run of some rows: what gates read, and a folder for every other stage."""
+
+    def make(name: str, rows: list[tuple[int, str, float]], as_of: datetime = AS_OF) -> runs.Run:
+        run = runs.Run(str(tmp_path), name, as_of)
+        made = Version(rows, as_of=as_of).write(Path(run.path))
+        storage.write_json({"encoder": "e"}, f"{run.path}/train/signature.json")
+        metrics = {"heldout": {"users": 0, "novel_users": 0}, "encoder": "e"}
+        storage.write_json(metrics, f"{run.path}/evaluate/metrics.json")
+        for stage in ORDER:
+            folder = made.get(stage, f"{run.path}/{stage}")
+            storage.make_folder(folder)
+            manifest.seal(folder, stage=stage, key=name, summary={})
+            run = runs.record_stage(run, stage, {"folder": f"runs/{name}/{stage}"}, {})
+        return run
+
+    return make
 
 
-@pytest.mark.parametrize(
-    ("users", "model", "baseline", "refused"),
-    [
-        (MIN_USERS, 0.1, 0.2, True),
-        (MIN_USERS, 0.2, 0.2, True),
-        (MIN_USERS, 0.3, 0.2, False),
-        (MIN_USERS - 1, 0.0, 0.0, False),  # three purchases between midnight and the start of the night's job
-        (0, 0.0, 0.0, False),
-    ],
-)
-def test_the_model_must_beat_the_baselines_where_enough_users_tell(tmp_path, users, model, baseline, refused):
-    settings = Settings.model_validate({"purchases": {"path": "x"}})
-    found = refusals(run_with(tmp_path, users=users, model=model, baseline=baseline), settings)
-    assert [("is not above popularity's" in reason) for reason in found] == [True] * refused
-    assert str(MIN_USERS) in (type(settings.publish).model_fields["must_beat"].description or "")
+@pytest.fixture(autouse=True)
+def _one_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("topkin.pipelines.publish.one_encoder", lambda run, stages: "e")  # its tables say no encoder
 
 
-def test_a_baseline_that_made_the_lists_need_not_beat_itself(tmp_path):
-    run = run_with(tmp_path, users=MIN_USERS, model=0.2, baseline=0.2)
-    gate = {"must_beat": ["popularity", "user_knn"]}
-    settings = Settings.model_validate({"purchases": {"path": "x"}, "publish": gate})
-    metrics = storage.read_json(f"{run.folder('evaluate')}/metrics.json")
-    storage.write_json(metrics | {"made_by": "popularity"}, f"{run.folder('evaluate')}/metrics.json")
-    [reason] = refusals(run, settings)
-    assert "is not above user_knn's" in reason
+def pointer(run: runs.Run) -> dict[str, object]:
+    found = runs.pointer(run.root)
+    assert found is not None
+    return found
+
+
+def test_a_night_is_refused_with_every_reason_and_the_live_one_stays(finished: Finished) -> None:
+    live = finished("good", some_rows())
+    assert publish(live, SETTINGS).counts["refused"] == 0
+    half = finished("half", some_rows()[::2], AS_OF + timedelta(days=30))
+    with pytest.raises(QualityGateError) as raised:
+        publish(half, SETTINGS)
+    said = str(raised.value)
+    for reason in (
+        "151 rows of purchases, 50 % fewer",
+        "purchases known to the live version are gone",
+    ):
+        assert reason in said
+    assert "--publish-anyway REASON" in said
+    assert f"{half.folder('report')}/report.html" in said
+    assert pointer(live)["run_id"] == "good"
+
+
+def test_published_anyway_the_pointer_keeps_the_reason_and_what_was_refused(finished: Finished) -> None:
+    publish(finished("good", some_rows()), SETTINGS)
+    half = finished("half", some_rows()[::2])
+    publish(half, SETTINGS, anyway=" one shop of two was sold ")
+    kept = json.loads(Path(half.root, "current.json").read_text())
+    assert kept["run_id"] == "half"
+    assert kept["anyway"]["reason"] == "one shop of two was sold"
+    assert any(line.startswith("rows of purchases: ") for line in kept["anyway"]["refused"])
+    assert datetime.fromisoformat(kept["anyway"]["at"]).tzinfo is not None
+    publish(finished("next", some_rows()[::2]), SETTINGS)
+    assert "anyway" not in pointer(half)
+
+
+def test_a_reason_is_not_kept_where_nothing_was_refused(finished: Finished) -> None:
+    good = finished("good", some_rows())
+    publish(good, SETTINGS, anyway="for sure")
+    assert "anyway" not in pointer(good)
+    with pytest.raises(ConfigError, match="needs the reason"):
+        publish(good, SETTINGS, anyway=" ")
+
+
+def test_what_is_compared_is_what_is_live_now(finished: Finished) -> None:
+    """The report asked beside the version of an earlier date; another was published since."""
+    half = finished("half", some_rows()[::2])
+    publish(half, SETTINGS)
+    other = finished("other", some_rows()[::2])
+    publish(finished("whole", [*some_rows(), *some_rows(seed=1)]), SETTINGS, anyway="more")
+    with pytest.raises(QualityGateError, match=r"publish\.max_drop"):
+        publish(other, SETTINGS)
+
+
+def test_published_again_a_run_is_not_compared_with_itself_nor_with_one_that_is_gone(finished: Finished) -> None:
+    good = finished("good", some_rows())
+    publish(good, SETTINGS)
+    assert live_folders(good, "purchases") == {}
+    other = finished("other", some_rows())
+    assert set(live_folders(other, "purchases")) == {"prepare", "embed", "index", "recommend"}
+    storage.remove_folder(good.folder("recommend"))
+    assert live_folders(other, "purchases") == {}
+    storage.remove_folder(good.path)
+    assert live_folders(other, "purchases") == {}

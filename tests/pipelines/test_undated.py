@@ -142,7 +142,7 @@ def test_init_check_and_run_without_an_edit(form: str, tmp_path: Path, capsys: p
     assert metrics["heldout"]["users"] > 100
     assert metrics["heldout"]["from"] is None
     assert metrics["all"]["model"]["ndcg@10"] > metrics["all"]["popularity"]["ndcg@10"]
-    page = storage.read_bytes(storage.join(run.folder("evaluate"), "report.html")).decode()
+    page = storage.read_bytes(storage.join(run.folder("report"), "report.html")).decode()
     assert "No times: each user&#39;s purchases are in the order of" in page
     assert "Known until" not in page
     assert "May 2024" not in page

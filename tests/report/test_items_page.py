@@ -3,6 +3,7 @@
 from datetime import datetime
 from typing import Any
 
+from topkin.gates.gate import Gate
 from topkin.report.items_page import ItemsReport, LookUp, Shown, render_items, training_lines, verdict
 
 METRICS: dict[str, Any] = {
@@ -33,6 +34,7 @@ def page(metrics: dict[str, Any], *look_ups: LookUp) -> str:
         statistics=STATISTICS,
         look_ups=look_ups,
         training=["As given."],
+        gates=[Gate(name="items", key="publish.max_drop", verdict="refused", sentence="3 items, 97 % fewer")],
     )
     return render_items(report)
 
@@ -53,6 +55,8 @@ def test_what_was_measured_is_said() -> None:
         "item listed twice",
         "The encoder could not take 3 of the prepared items.",
         "As given.",
+        "1 gate refused:",
+        "3 items, 97 % fewer",
     ):
         assert said in text, said
     assert "<b>" not in text

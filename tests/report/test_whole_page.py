@@ -12,6 +12,7 @@ from topkin.artifacts import schemas, storage
 from topkin.artifacts.embeddings import vector_column
 from topkin.encoding.blocks import Block
 from topkin.evaluation.summary import nothing_held_out
+from topkin.gates.gate import Gate
 from topkin.report import charts, data, page
 from topkin.report.data import ReportData
 from topkin.report.wording import METRIC_NAMES
@@ -124,7 +125,7 @@ def test_the_page_has_every_chart_and_escapes_what_comes_from_the_data(folders: 
     assert set(charts.draw(found)) == {
         *("metrics", "differences", "months", "tail", "lengths", "sales", "loss", "recall", "map")
     }
-    html = page.render(found)
+    html = page.render(found, [])
     assert html.count("<svg ") == 9
     text = " ".join(re.sub(r"<style>.*?</style>|<[^>]+>", " ", html, flags=re.DOTALL).split())
     assert "the model beats all 2 baselines" in text
@@ -142,7 +143,7 @@ def test_a_run_that_nothing_measures_has_a_page_too(folders: dict[str, str]) -> 
     metrics = nothing_held_out(AS_OF, (5, 10), "keep", "no purchase came after the date")
     found = gathered(folders, metrics | {"made_by": "item_knn"})
     assert {"metrics", "differences"} & set(charts.draw(found)) == set()
-    html = page.render(found)
+    html = page.render(found, [])
     assert "Nothing was measured: no purchase came after the date." in html
     assert "The model is Item-kNN" in html
 
@@ -157,3 +158,17 @@ def test_long_spans_name_months_by_a_letter_and_the_year_in_january(folders: dic
     assert "J 22" in drawn
     assert "J 24" in drawn
     assert "Jan" not in drawn
+
+
+def test_gates_are_shown_refused_first_and_folded_where_they_passed(folders: dict[str, str]) -> None:
+    rows = [("users", "passed"), ("items", "not asked"), ("<age>", "refused"), ("rows", "refused")]
+    gates = [Gate(name=n, key=f"publish.{n}", verdict=v, sentence=f"about {n}") for n, v in rows]  # type: ignore[arg-type]
+    html = page.render(gathered(folders, measured()), gates)
+    assert "2 gates refused:" in html
+    places = [html.index(f"about {name}") for name in ("&lt;age&gt;", "rows", "items", "users")]
+    assert places == sorted(places)
+    assert [f"{n} gate {v}" in html for n, v in ((1, "passed"), (1, "could not be asked"))] == [True, True]
+    folded = html[html.index("1 gate passed") - 60 : html.index("1 gate passed")]
+    assert "<details>" in folded
+    assert html.index('id="gates"') < html.index('id="quality"')
+    assert "No gate refuses this version." in page.render(gathered(folders, measured()), gates[:2])

@@ -10,6 +10,8 @@ from topkin.artifacts import schemas, storage
 from topkin.errors import ArtifactError
 
 ITEMS, USERS, SUMMARY = "items", "users", "vectors.json"
+LOOK_UPS = "look_ups.parquet"
+"""Of items alone: look-ups and their nearest items, for the report."""
 REJECTS = {ITEMS: "rejects", USERS: "user_rejects"}
 """Of a trained model's vectors: the folders of rejected rows, and the keys of their counts in the summary, by side."""
 

@@ -2,7 +2,8 @@
 
 ::
 
-    <output>/current.json            {"run_id": …, "as_of": …, "history": [earlier run ids]}
+    <output>/current.json            {"run_id": …, "as_of": …, "history": [earlier run ids], …};
+                                     "anyway" too where gates refused it
     <output>/runs/<run_id>/run.json  which stages are finished, and in which folders
 
 A run's tables never change once made; publishing moves the small pointer, and rollback moves it back.
@@ -185,13 +186,16 @@ def published_by_age(root: str, as_of: datetime, days: Sequence[int], stages: Se
     return dict(sorted(found.items()))
 
 
-def publish_run(run: Run) -> dict[str, Any]:
-    """Move the pointer to a run. The one write that publishes; returns the pointer's new content."""
+def publish_run(run: Run, anyway: Mapping[str, object] | None = None) -> dict[str, Any]:
+    """Move the pointer to a run. The one write that publishes; returns the pointer's new content.
+
+    anyway: why it is published though gates refused it, kept in the pointer.
+    """
     before = pointer(run.root)
     if before and before["run_id"] == run.run_id:
         return before
     history = [*before["history"], before["run_id"]] if before else []
-    return _write_pointer(run, [h for h in history if h != run.run_id])
+    return _write_pointer(run, [h for h in history if h != run.run_id], anyway)
 
 
 def before_published(root: str) -> tuple[Run, list[str]]:
@@ -224,13 +228,15 @@ def roll_back(root: str) -> tuple[Run, list[str]]:
     return run, gone
 
 
-def _write_pointer(run: Run, history: list[str]) -> dict[str, Any]:
-    value = {
+def _write_pointer(run: Run, history: list[str], anyway: Mapping[str, object] | None = None) -> dict[str, Any]:
+    value: dict[str, Any] = {
         "run_id": run.run_id,
         "as_of": run.as_of.isoformat(),
         "published_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "folders": {stage: folder.removeprefix(run.root).lstrip("/") for stage, folder in run.folders.items()},
         "history": history,
     }
+    if anyway is not None:
+        value["anyway"] = dict(anyway)
     storage.write_json(value, storage.join(run.root, POINTER))
     return value

@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from topkin.config.encoder import ItemsEncoderSettings
 from topkin.config.items_train import ItemsTrainSettings
+from topkin.config.publish.settings import ItemsPublishSettings
 from topkin.config.section import Count, Section, Sql
 from topkin.config.sections import EmbedSettings, IndexSettings, ItemsSettings, RejectLimits, RunSettings, Settings
 
@@ -70,18 +71,6 @@ class RetrievalSettings(Section):
     )
 
 
-class ItemsPublishSettings(Section):
-    """The gate before the pointer moves."""
-
-    min_items: Count = Field(1, description="Items that must be in the index.")
-    min_embedded: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.8, description="Share of the prepared items that the encoder must take."
-    )
-    min_recall: Annotated[float, Field(ge=0, le=1)] | None = Field(
-        None, description="Recall@1 that the queries must reach, where items have labels; without it none."
-    )
-
-
 class ItemsRunSettings(Section):
     """All sections of a configuration without purchases."""
 
@@ -124,8 +113,8 @@ class ItemsRunSettings(Section):
 
     @model_validator(mode="after")
     def _judged_by_labels(self) -> "ItemsRunSettings":
-        if self.items.label is None and (self.queries is not None or self.publish.min_recall is not None):
-            key = "queries are" if self.queries is not None else "publish.min_recall is"
+        if self.items.label is None and (self.queries is not None or self.publish.min_label_recall is not None):
+            key = "queries are" if self.queries is not None else "publish.min_label_recall is"
             raise ValueError(f"{key} judged by the items' label: set items.label to its column")
         return self
 

@@ -134,6 +134,8 @@ def takes(spec: Mapping[str, Any]) -> str:
     """What a JSON schema allows, in words: "a whole number of at least 1"."""
     if "anyOf" in spec:
         return " or ".join(takes(option) for option in spec["anyOf"] if option.get("type") != "null")
+    if "const" in spec:
+        return as_toml(spec["const"])
     if "enum" in spec:
         return "one of " + ", ".join(as_toml(value) for value in spec["enum"])
     match spec.get("type"):

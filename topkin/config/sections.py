@@ -4,7 +4,7 @@
 from the descriptions below. Paths are relative to the file that holds them.
 """
 
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -12,21 +12,14 @@ from topkin.baselines.registry import BASELINES
 from topkin.config import undated
 from topkin.config.encoder import EncoderSettings, beside_purchases
 from topkin.config.features import FeatureSettings
+from topkin.config.publish.settings import PublishSettings
 from topkin.config.purchases import HeldoutSettings, PurchasesSettings
-from topkin.config.section import Count, Section, Sql
+from topkin.config.section import Baseline, Count, Days, ListModel, Section, Share, Sql
 
 FEATURE_DIM = 32
 """Coordinates of the features block where the settings leave them open and items have features."""
 
-Share = Annotated[float, Field(ge=0, le=1)]
-Days = Annotated[float, Field(gt=0, le=36_500)]  # a calendar ends: dates this far from any as-of date exist
 Power = Annotated[float, Field(ge=0, le=10)]
-if TYPE_CHECKING:
-    Baseline = str
-    ListModel = str
-else:  # the names are those of the registry, whatever it holds
-    Baseline = Literal[tuple(BASELINES)]
-    ListModel = Literal[("encoder", *BASELINES)]
 
 
 class RunSettings(Section):
@@ -397,18 +390,6 @@ class EvaluateSettings(Section):
         description="Days: the lists published about so many days before are judged by what was bought since; none "
         "with an empty list.",
     )
-
-
-class PublishSettings(Section):
-    """The gate before the pointer moves."""
-
-    metric: str = Field("ndcg@10", description="Metric that the gate reads, on novel items.")
-    must_beat: tuple[Baseline, ...] = Field(
-        ("popularity",),
-        description="Baselines that the model must beat, where 10 users or more have held-out purchases; one that is "
-        "the model itself is passed over.",
-    )
-    min_users: Count = Field(1, description="Users that must have a list.")
 
 
 class Settings(Section):

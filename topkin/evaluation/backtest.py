@@ -9,7 +9,7 @@ from typing import Any
 
 from topkin.errors import ConfigError, InputError
 from topkin.evaluation.protocol import PROTOCOLS
-from topkin.evaluation.summary import MIN_USERS
+from topkin.metrics.bootstrap import MIN_USERS
 
 KEPT = ("heldout", "models", "left_out", "all", "novel", "differences", "p", "cold_items", "coverage", "verdict")
 TITLES = {"novel": "items new to the user", "all": "all items, bought ones too"}

@@ -18,12 +18,11 @@ import pyarrow.compute as pc
 from topkin.evaluation.protocol import COLD_ITEM_DAYS, COLD_ITEM_SALES, MEASURED, PROTOCOLS, published_ks
 from topkin.evaluation.results import EvaluationContext, EvaluationResults, intervals, mean
 from topkin.evaluation.segments import beyond_accuracy, deciles, groups
-from topkin.metrics.bootstrap import bootstrap
+from topkin.metrics.bootstrap import MIN_USERS, bootstrap
 from topkin.metrics.ranking import METRICS
 from topkin.recommend.bought import BOUGHT
 
 BUDGET_BYTES = 256 << 20
-MIN_USERS = 10  # below, a bootstrap of the users says nothing
 NO_PURCHASES = "the input has no purchases after the as-of date"
 NONE_IN_PERIOD = "the input has no purchases in the days after the as-of date that evaluate.days asks for"
 NONE_JUDGED = "no purchase after the as-of date is by a user who bought before it, of an item sold before it"

@@ -6,6 +6,8 @@ import numpy as np
 
 from topkin.linalg.blas import one_blas_thread
 
+MIN_USERS = 10
+"""Users below whom a bootstrap says nothing."""
 _BUDGET_BYTES = 64 << 20
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from topkin.report.gate_rows import GateRow, by_verdict
 from topkin.report.template import template
 from topkin.report.wording import share
 
@@ -33,7 +34,7 @@ class LookUp:
     """A query and its nearest items."""
 
     query: Shown
-    nearest: Sequence[Shown]
+    nearest: list[Shown]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +42,7 @@ class ItemsReport:
     """What the page is made of.
 
     metrics: The content of metrics.json. statistics: Of statistics.json. look_ups: Those shown. training: Lines about
-    the encoder.
+    the encoder. gates: What the gates of [publish] found.
     """
 
     run_id: str
@@ -50,6 +51,7 @@ class ItemsReport:
     statistics: Mapping[str, Any]
     look_ups: Sequence[LookUp]
     training: Sequence[str]
+    gates: Sequence[GateRow]
 
 
 NAMES = {
@@ -67,6 +69,7 @@ def render_items(report: ItemsReport) -> str:
         report=report,
         metrics=report.metrics,
         verdict=verdict(report.metrics),
+        gates=by_verdict(report.gates),
         scores=_scores(report.metrics),
         rejects=[
             (source, reason, n, share(n, counts["rows"]))

@@ -11,6 +11,7 @@ from topkin.recommend.bought import BOUGHT
 from topkin.report import hindsight
 from topkin.report.charts import draw, validation_metric
 from topkin.report.data import ReportData
+from topkin.report.gate_rows import GateRow, by_verdict
 from topkin.report.hindsight import Hindsight
 from topkin.report.metrics_file import Metrics, TrainingRecord, protocol_scores
 from topkin.report.tables import cold_items, item_kinds, list_qualities, metric_rows, user_kinds
@@ -27,14 +28,15 @@ from topkin.report.wording import (
 )
 
 
-def render(data: ReportData) -> str:
-    """The whole page as HTML. Everything that comes from the data is escaped."""
+def render(data: ReportData, gates: Sequence[GateRow]) -> str:
+    """The whole page as HTML. Everything that comes from the data is escaped. gates: what those of [publish] found."""
     drawn = {name: Markup(chart) for name, chart in draw(data).items()}
     return template("report.html.j2").render(
         data=data,
         charts=drawn,
         verdict=verdict(data.metrics, data.hindsight),
         hindsight=_hindsight(data, drawn),
+        gates=by_verdict(gates),
         comparison=comparison(data.metrics),
         grids=[g for g in (user_kinds(data.metrics), cold_items(data.metrics)) if g],
         folded=[g for g in (item_kinds(data.metrics), list_qualities(data.metrics)) if g],

@@ -14,6 +14,8 @@ import typer
 
 from topkin.artifacts import manifest, runs, storage
 from topkin.errors import ConfigError, InputError, QualityGateError
+from topkin.gates.gate import not_asked
+from topkin.gates.judge import Judgement
 from topkin.pipelines import run as nightly
 from topkin.pipelines.cli import app
 from topkin.pipelines.cli.app import main
@@ -208,12 +210,15 @@ def test_publish_finds_the_run_of_the_settings_and_the_date(
     from topkin.pipelines import publish
 
     monkeypatch.setattr(stages, "keys", lambda settings, as_of: {"prepare": settings.run.seed})
-    monkeypatch.setattr(publish, "publish", lambda run, settings: runs.publish_run(run))
+    nothing = Judgement(gates=[not_asked("rows", "max_drop", "nothing is live")], figures={}, live={}, common={})
+    monkeypatch.setattr(publish, "publish", lambda run, settings, anyway: runs.publish_run(run) and nothing)
     name = runs.run_name(datetime(2011, 11, 9), {"prepare": 42})
     for run_id in (name, f"{name}+2", f"{name}+10", "2011-11-09-other"):
         finished(tmp_path / "out", run_id)
     assert main(["publish", "--as-of", "2011-11-09"]) == 0
-    assert capsys.readouterr().out.startswith(f"run {name}+10 (published)\n")
+    said = capsys.readouterr()
+    assert said.out.startswith(f"run {name}+10 (published)\n")
+    assert said.err == "gates not asked, nothing is live: rows\n"
     assert main(["publish", "--run", name]) == 0
     assert main(["publish", "--as-of", "2011-11-10"]) == 2
     assert "there is no run of this configuration as of 2011-11-10" in capsys.readouterr().err
@@ -232,6 +237,14 @@ def test_rollback_moves_the_pointer_back_past_runs_that_are_gone(
     assert main(["publish", "--rollback"]) == 1
     assert "no earlier published run" in capsys.readouterr().err
     assert main(["publish", "--rollback", "--run", "r2"]) == 2
+    assert main(["publish", "--rollback", "--publish-anyway", "why"]) == 2
+
+
+def test_a_reason_to_publish_anyway_is_handed_on(asked: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "--publish-anyway", "spring range only"]) == 0
+    assert asked[-1][2]["anyway"] == "spring range only"
+    assert main(["run", "--publish-anyway", "why", "--no-publish"]) == 2
+    assert "--publish-anyway and --no-publish exclude each other" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("flag", ["--runner=Nope", "--direct_num_workers=x"])

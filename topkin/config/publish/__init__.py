@@ -1,0 +1,1 @@
+"""The section ``[publish]``: the gates between a finished run and its publication."""
