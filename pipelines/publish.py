@@ -13,10 +13,11 @@ from topkin.evaluation.summary import MIN_USERS
 from topkin.pipelines.engine.registry import ORDER, ORDERS
 
 
-def publish(run: runs.Run, settings: RunSettingsOfAnyKind) -> dict[str, Any]:
+def publish(run: runs.Run, settings: RunSettingsOfAnyKind, *, older: bool = False) -> dict[str, Any]:
     """Verify every file, the encoder of every table and the quality gate, then move the pointer.
 
-    Raises ArtifactError for a damaged or mixed run, QualityGateError with every reason for refusing.
+    Raises ArtifactError for a damaged or mixed run, QualityGateError with every reason for refusing, ConfigError where
+    the live version is of a later date, unless ``older`` versions are wanted.
     Returns the pointer's content.
     """
     stages = ORDERS[settings.kind]
@@ -31,7 +32,7 @@ def publish(run: runs.Run, settings: RunSettingsOfAnyKind) -> dict[str, Any]:
             f"The pointer stays where it was. See {run.folder('evaluate')}/report.html, "
             "or loosen [publish] in the configuration."
         )
-    return runs.publish_run(run)
+    return runs.publish_run(run, older=older)
 
 
 def rollback(output: str) -> tuple[runs.Run, list[str]]:

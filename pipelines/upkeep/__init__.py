@@ -1,0 +1,1 @@
+"""Runs after they are made: which there are, what changed between two, which stay and which go."""
