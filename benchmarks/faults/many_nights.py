@@ -9,7 +9,7 @@ import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -34,17 +34,15 @@ class Size:
     seconds: float
 
 
-def nights(night: Night, root: str, first: datetime, how_many: int) -> list[Size]:
+def nights(night: Night, root: str, first: datetime, how_many: int) -> Iterator[Size]:
     """Make nights, a day from each to the next. Raises RuntimeError where one fails."""
-    found = []
     for number in range(1, how_many + 1):
         code, memory = ended(forked(lambda number=number: night(first + timedelta(days=number), 0)))
         if code:
             raise RuntimeError(f"night {number} ended with code {code}")
         files = storage.files(root, hidden=True)
         asked = finding(root, first + timedelta(days=number + 1))
-        found.append(Size(number, storage.folder_size(root), len(files), memory, asked))
-    return found
+        yield Size(number, storage.folder_size(root), len(files), memory, asked)
 
 
 def finding(root: str, as_of: datetime) -> float:
@@ -98,12 +96,12 @@ def main() -> int:
     print("| night | disk, MB | files | peak memory, MB | finding stages, CPU ms |\n|---:|---:|---:|---:|---:|")
     with tempfile.TemporaryDirectory() as name:
         night, root, first = tiny_shop(Path(name), keep=given.keep)
-        sizes = nights(night, root, first, given.nights)
-    shown = {1, given.keep, given.keep + 1, *range(10, given.nights, 10), given.nights}
-    for s in sizes:
-        if s.night in shown:
-            megabytes = f"{s.bytes / 1e6:.1f} | {s.files:,} | {s.memory / 1e6:,.0f}"
-            print(f"| {s.night} | {megabytes} | {1000 * s.seconds:.1f} |", flush=True)
+        shown, sizes = {1, given.keep, given.keep + 1, *range(10, given.nights, 10), given.nights}, []
+        for s in nights(night, root, first, given.nights):
+            sizes.append(s)
+            if s.night in shown:
+                megabytes = f"{s.bytes / 1e6:.1f} | {s.files:,} | {s.memory / 1e6:,.0f}"
+                print(f"| {s.night} | {megabytes} | {1000 * s.seconds:.1f} |", flush=True)
     with tempfile.TemporaryDirectory() as root:
         many_runs(root, MANY)
         first_time, then = (finding(root, datetime(2030, 1, 1)) for _ in range(2))

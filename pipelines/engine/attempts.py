@@ -32,6 +32,14 @@ def begin(run_path: str, folder: str, key: str) -> tuple[str, str]:
     return attempt, scratch
 
 
+def end(run_path: str, folder: str, key: str) -> None:
+    """Remove what attempts at a finished stage left in a run: scratch at its key, and what :func:`sweep` does."""
+    for name in storage.folders(run_path):
+        if name.startswith(f"{SCRATCH}{folder}-{key[:10]}-"):
+            storage.remove_folder(storage.join(run_path, name))
+    sweep(run_path, folder)
+
+
 def sweep(run_path: str, folder: str) -> None:
     """Remove what attempts at a stage left in a run, if their processes are no more; scratch stays for the next one."""
     for name in abandoned(run_path):

@@ -133,6 +133,7 @@ class _Work:
             except ArtifactError:
                 run = replace(run, folders={s: f for s, f in run.folders.items() if s != stage})
                 continue
+            attempts.end(run.path, self.stage(stage).folder, self.keys[stage])
             if stage not in run.folders:
                 run = self.record(run, stage, folder, 0.0, reused=True)
             self.tell(Event(stage, "reused", 0.0, sealed["summary"]))
@@ -164,7 +165,7 @@ class _Work:
         except BaseException:
             storage.remove_folder(attempt)
             raise
-        storage.remove_folder(scratch)
+        attempts.end(run.path, stage.folder, key)
         run = self.record(run, name, f"runs/{run.run_id}/{stage.folder}", usage.seconds, reused=False)
         self.tell(Event(name, "finished", usage.seconds, summary, usage))
         return run

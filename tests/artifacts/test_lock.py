@@ -14,6 +14,8 @@ import pytest
 from topkin.artifacts import lock, storage
 from topkin.errors import BusyError
 
+# From Python 3.12 on a fork of a process with threads is warned of; what is forked here uses none of its parent's.
+pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 fork = multiprocessing.get_context("fork")
 
 

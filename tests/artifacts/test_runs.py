@@ -7,6 +7,9 @@ import pytest
 from topkin.artifacts import lock, manifest, runs, stage_index, storage
 from topkin.errors import ArtifactError, BusyError, ConfigError
 
+# From Python 3.12 on a fork of a process with threads is warned of; what is forked here uses none of its parent's.
+pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+
 FOLDERS = {"prepare": "prepared", "train": "model"}
 AS_OF = datetime(2024, 5, 1)
 

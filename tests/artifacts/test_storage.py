@@ -9,6 +9,9 @@ import pytest
 from topkin.artifacts import storage
 from topkin.errors import ArtifactError, BusyError
 
+# From Python 3.12 on a fork of a process with threads is warned of; what is forked here uses none of its parent's.
+pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+
 TABLE = pa.table({"id": ["a", "b", None], "x": [1, 2, 3]})
 
 

@@ -44,6 +44,15 @@ def test_of_several_scratch_folders_the_last_that_was_written_to_goes_on(tmp_pat
     assert [n for n in storage.folders(str(tmp_path)) if n.startswith(".scratch")] == [os.path.basename(scratch)]
 
 
+def test_what_attempts_at_a_finished_stage_left_is_removed(tmp_path):
+    run, here = str(tmp_path), socket.gethostname()
+    attempt, _ = attempts.begin(run, "model", "k" * 64)
+    other = attempts.begin(run, "prepared", "k" * 64)
+    storage.make_folder(f"{run}/.model-{here}-{gone()}-00000000")
+    attempts.end(run, "model", "k" * 64)
+    assert storage.folders(run) == sorted(map(os.path.basename, (attempt, *other)))
+
+
 def test_an_attempt_is_nobodys_when_its_process_ended_or_nothing_was_written_for_long(tmp_path):
     here, ended = socket.gethostname(), gone()
     names = {
