@@ -13,20 +13,23 @@ from topkin.gates.judge import READS, Judgement, judge
 from topkin.pipelines.engine.registry import ORDER, ORDERS
 
 
-def publish(run: runs.Run, settings: RunSettingsOfAnyKind, anyway: str | None = None) -> Judgement:
+def publish(
+    run: runs.Run, settings: RunSettingsOfAnyKind, *, anyway: str | None = None, older: bool = False
+) -> Judgement:
     """Verify every file and the encoder of every table, ask the gates beside what is live now, then move the pointer.
 
     Args:
         run: All stages of it are finished.
         settings: The limits are those of its ``[publish]``.
         anyway: Why it is published though gates refuse it; kept in the pointer with what they said.
+        older: Whether it may take the place of a version of a later date.
 
     Returns:
         What the gates found.
 
     Raises:
         ArtifactError: The run is damaged or mixed.
-        ConfigError: ``anyway`` gives no reason.
+        ConfigError: ``anyway`` gives no reason, or the live version is of a later date.
         QualityGateError: With every reason for refusing.
     """
     if anyway is not None and not anyway.strip():
@@ -48,17 +51,16 @@ def publish(run: runs.Run, settings: RunSettingsOfAnyKind, anyway: str | None = 
         at = datetime.now(UTC).isoformat(timespec="seconds")
         names = [f"{gate.name}: {gate.sentence}" for gate in refused]
         note = {"reason": anyway.strip(), "refused": names, "at": at}
-    runs.publish_run(run, note)
+    runs.publish_run(run, note, older=older)
     return judged
 
 
 def live_folders(run: runs.Run, kind: str) -> Mapping[str, str]:
     """The folders of the live version that gates compare a run with; none where it is the run itself, or is gone."""
     current = runs.pointer(run.root)
-    if current is None or current["run_id"] == run.run_id or current["run_id"] not in runs.run_ids(run.root):
-        return {}
-    live = runs.read_run(run.root, current["run_id"])
-    return {stage: live.folders[stage] for stage in READS[kind] if stage in live.folders} if live.is_whole() else {}
+    name = None if current is None else current["run_id"]
+    live = None if name in (None, run.run_id) else runs.read_if_whole(run.root, str(name))
+    return {} if live is None else {stage: live.folders[stage] for stage in READS[kind] if stage in live.folders}
 
 
 def rollback(output: str) -> tuple[runs.Run, list[str]]:

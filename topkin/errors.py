@@ -6,6 +6,7 @@
     ├── ConfigError             2   a key, a type, a value or a flag is wrong
     ├── InputError              3   the data cannot be used as it is
     ├── QualityGateError        4   the tables were made and refused before publishing
+    ├── BusyError               5   another process is at work in the same output folder
     └── ArtifactError           1   an artifact is missing, damaged or of another encoder
 """
 
@@ -35,6 +36,12 @@ class QualityGateError(TopkinError):
     """The run finished and its results may not be published."""
 
     exit_code = 4
+
+
+class BusyError(TopkinError):
+    """Another process is at work in the output folder, or took the work over: nothing was changed."""
+
+    exit_code = 5
 
 
 class ArtifactError(TopkinError):

@@ -1,7 +1,7 @@
 """The command ``topkin``. Nothing heavy is imported before a command runs.
 
 Exit codes: 0 done; 1 anything not listed here; 2 usage or configuration; 3 bad input; 4 a quality gate
-refused to publish; 130 interrupted.
+refused to publish; 5 another process is at work; 130 interrupted.
 """
 
 import functools
@@ -26,6 +26,7 @@ EXIT_CODES = {
     2: "wrong usage or configuration",
     3: "bad input",
     4: "made, and refused by a quality gate",
+    5: "another process is at work in the output folder",
     130: "interrupted",
 }
 _CODES = "Exit codes: " + "; ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items()) + "."
@@ -46,6 +47,10 @@ Anyway = Annotated[
 ]
 
 SHARED = inspect.signature(CommandOptions).parameters  # options of several commands
+Older = Annotated[
+    bool,
+    typer.Option("--older", help="Publish the run though the live version is of a later date, as it never is else."),
+]
 
 
 def command(
@@ -237,16 +242,17 @@ for _name, _command in COMMANDS.items():
         _stage(_name, _command.meaning, _command.example)
 
 
-@command("topkin publish --rollback", "config", "as_of", "sets", "json")
+@command("topkin publish --rollback", "config", "as_of", "sets", "json", "wait")
 def publish(
     *,
     run: Annotated[str | None, typer.Option("--run", metavar="ID", help="The run to publish, by its name.")] = None,
     rollback: Annotated[bool, typer.Option("--rollback", help="Move back to the run published before.")] = False,
     publish_anyway: Anyway = None,
+    older: Older = False,
     options: CommandOptions,
 ) -> None:
     """Check a finished run and move the pointer to it; or move the pointer back."""
-    commands.publish(options, run, rollback, publish_anyway)
+    commands.publish(options, run, rollback, publish_anyway, older)
 
 
 @command("topkin run --as-of 2011-11-09 -- --direct_num_workers=2", *SHARED, name="run")
@@ -260,6 +266,7 @@ def run_(
     profile: Annotated[
         bool, typer.Option("--profile", help="Tell what each stage and step cost; into profile.json too.")
     ] = False,
+    older: Older = False,
     options: CommandOptions,
 ) -> None:
     """Do every job that is not done yet, as of a date, and publish the result."""
@@ -268,11 +275,12 @@ def run_(
 
         main(options)
     else:
-        commands.run(options, publish, profile, publish_anyway)
+        commands.run(options, publish, profile, publish_anyway, older)
 
 
 @command(
-    "topkin backtest --cuts 2011-08-09,2011-09-09,2011-10-09,2011-11-09", "config", "sets", "json", "quiet", "beam"
+    "topkin backtest --cuts 2011-08-09,2011-09-09,2011-10-09,2011-11-09",
+    *("config", "sets", "json", "quiet", "wait", "beam"),
 )
 def backtest(
     *,
@@ -293,7 +301,7 @@ def backtest(
     main(replace(options, as_of=as_of), cuts, every)
 
 
-@command("topkin tune --trials 20 --as-of 2011-11-09", "config", "as_of", "sets", "json", "quiet", "beam")
+@command("topkin tune --trials 20 --as-of 2011-11-09", "config", "as_of", "sets", "json", "quiet", "wait", "beam")
 def tune(
     *,
     trials: Annotated[
@@ -376,6 +384,39 @@ def match(
     from topkin.pipelines.cli.match import main
 
     main(options, queries, output, query_id=query_id, threshold=threshold, run_id=run)
+
+
+@command("topkin runs diff 2011-11-08 live", "config", "sets", "json", "wait", name="runs")
+def runs_(
+    *,
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[list | diff A B | verify [RUN …] | delete RUN … | pin RUN … | unpin RUN …]",
+            help="list, the default: all runs, why they are there, their sizes and figures. diff: rows, users and "
+            "items of two runs, and whose lists changed how. verify: every file of a run by its hash, of the live one "
+            "by default. delete: runs, but for stages that others use. pin: keep runs until unpin. A run is named by "
+            "the beginning of its name, or as live.",
+        ),
+    ] = None,
+    options: CommandOptions,
+) -> None:
+    """List the runs of the output folder, compare, verify, pin or delete them."""
+    from topkin.pipelines.cli.upkeep.runs import main
+
+    main(options, words or ())
+
+
+@command("topkin gc --dry-run", "config", "sets", "json", "wait")
+def gc(
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what would be deleted. Do nothing.")] = False,
+    options: CommandOptions,
+) -> None:
+    """Delete runs that are not live, pinned or one of the last run.keep published, and what dead processes left."""
+    from topkin.pipelines.cli.upkeep.gc import main
+
+    main(options, dry=dry_run)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

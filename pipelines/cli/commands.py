@@ -47,6 +47,15 @@ class CommandOptions:
     force: Annotated[bool, typer.Option("--force", help="Do the work again though it is done already.")] = False
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object for machines.")] = False
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the result.")] = False
+    wait: Annotated[
+        float | None,
+        typer.Option(
+            "--wait",
+            metavar="SECONDS",
+            min=0,
+            help="Wait for another process that works in the output folder. Default: run.wait.",
+        ),
+    ] = None
     beam: Annotated[
         list[str] | None,
         typer.Argument(metavar="-- BEAM_FLAGS", help="Flags for Beam, after --, as in -- --direct_num_workers=2."),
@@ -56,13 +65,16 @@ class CommandOptions:
         """The settings with what the command line changes. Raises ConfigError with all that is wrong."""
         from topkin.config.load import load_settings
 
-        return load_settings(self.config, self.sets or ())
+        return load_settings(self.config, self._sets())
 
     def run_settings(self) -> "RunSettingsOfAnyKind":
         """As :meth:`settings`, of a run over purchases or over items alone."""
         from topkin.config.load import load_run
 
-        return load_run(self.config, self.sets or ())
+        return load_run(self.config, self._sets())
+
+    def _sets(self) -> list[str]:
+        return [*(self.sets or ()), *([] if self.wait is None else [f"run.wait={self.wait}"])]
 
     def command(self, name: str) -> str:
         """Another command with the same configuration, date and settings, as it is typed."""
@@ -108,13 +120,14 @@ def stage(name: str, options: CommandOptions) -> None:
     print_run(run, [name], as_json=options.json)
 
 
-def run(options: CommandOptions, publish: bool, profile: bool, anyway: str | None = None) -> None:
+def run(options: CommandOptions, publish: bool, profile: bool, anyway: str | None, older: bool) -> None:
     """``topkin run``; with ``profile`` what each stage cost is written and printed before the run is published.
 
+    A run of an earlier date than the live version is made and not published, unless ``older``; that is said, and done.
     anyway: why it is published though gates refuse it.
     """
     from topkin.pipelines.cli import profile as profile_table
-    from topkin.pipelines.run import run_all
+    from topkin.pipelines.run import is_older, run_all
 
     usages: dict[str, Usage] = {}
 
@@ -141,10 +154,13 @@ def run(options: CommandOptions, publish: bool, profile: bool, anyway: str | Non
             beam=flags,
             publish=publish,
             anyway=anyway,
+            older=older,
             tell=record,
             before_publishing=write_profile,
         )
-    print_run(done, as_json=options.json)
+    why = is_older(done) if publish and not older else ""
+    told = f"{why}: topkin publish --run {done.run_id} --older publishes it all the same" if why else ""
+    print_run(done, as_json=options.json, not_published=told)
 
 
 def event_line(event: "Event") -> str:
@@ -166,8 +182,8 @@ def event_line(event: "Event") -> str:
     return "\n".join([line, *(f"{'':<10} {text}" for text in below)])
 
 
-def print_run(run: "Run", stages: Sequence[str] = ORDER, *, as_json: bool) -> None:
-    """Print where a run's results are."""
+def print_run(run: "Run", stages: Sequence[str] = ORDER, *, as_json: bool, not_published: str = "") -> None:
+    """Print where a run's results are, and why it was ``not_published`` where it was to be."""
     from topkin.artifacts import runs
 
     current = runs.pointer(run.root)
@@ -180,21 +196,25 @@ def print_run(run: "Run", stages: Sequence[str] = ORDER, *, as_json: bool) -> No
             "output": run.root,
             "published": is_published,
             "folders": folders,
+            **({"not_published": not_published} if not_published else {}),
         }
         print(json.dumps(value))
         return
     print(f"run {run.run_id}{' (published)' if is_published else ''}")
     for name, folder in folders.items():
         print(f"  {name:<10} {folder}{'/report.html' if name == 'report' else ''}")
+    if not_published:
+        print(f"not published: {not_published}")
 
 
-def publish(options: CommandOptions, run_id: str | None, rollback: bool, anyway: str | None = None) -> None:
+def publish(options: CommandOptions, run_id: str | None, rollback: bool, anyway: str | None, older: bool) -> None:
     """``topkin publish``: by name, else the run of these settings and this date.
 
     anyway: why it is published though gates refuse it.
     """
     from topkin.artifacts import runs
     from topkin.pipelines import publish as job
+    from topkin.pipelines.engine.stages import alone
 
     logs.silence()
     if rollback and (run_id or options.as_of):
@@ -203,12 +223,14 @@ def publish(options: CommandOptions, run_id: str | None, rollback: bool, anyway:
         raise ConfigError("--rollback asks no gate: it takes no --publish-anyway")
     settings = options.run_settings()
     if rollback:
-        run, gone = job.rollback(settings.run.output)
+        with alone(settings, "topkin publish --rollback"):
+            run, gone = job.rollback(settings.run.output)
         if gone and not options.json:
             print(f"passed over, for they are gone: {', '.join(gone)}")
     else:
         run = runs.read_run(settings.run.output, run_id or _newest_run(settings, options.date()))
-        judged = job.publish(run, settings, anyway)
+        with alone(settings, f"topkin publish of {run.run_id}"):
+            judged = job.publish(run, settings, anyway=anyway, older=older)
         if not options.json:
             for line in judged.unasked:
                 print(line, file=sys.stderr)

@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict
 from datetime import datetime
 
-from topkin.artifacts import runs, storage
+from topkin.artifacts import stage_index, storage
 from topkin.artifacts.cardinality import Distinct
 from topkin.config.items_run import ItemsRunSettings
 from topkin.config.sections import Settings
@@ -14,7 +14,7 @@ from topkin.ingest.files import batches
 from topkin.pipelines.cli import logs
 from topkin.pipelines.cli.commands import CommandOptions
 from topkin.pipelines.encode.catalogue import vector_dim as encoded_dim
-from topkin.pipelines.engine import registry, stages
+from topkin.pipelines.engine import stages
 from topkin.pipelines.engine.job import input_files, machine_of
 from topkin.planning.estimate import InputCounts, Plan, duration, refuse, size
 
@@ -39,7 +39,7 @@ def main(options: CommandOptions) -> None:
 def counts_of(settings: Settings, as_of: datetime) -> InputCounts:
     """How much there is: as a finished stage prepare counted, else as the inputs' footers and ids tell."""
     root, key = settings.run.output, stages.keys(settings, as_of)["prepare"]
-    folder = runs.find_stage(root, registry.stage("prepare").folder, key)
+    folder = stage_index.find(root, key)
     return of_inputs(settings) if folder is None else InputCounts.of_prepared(storage.join(root, folder))
 
 

@@ -47,6 +47,8 @@ def main(
         )
     if options.as_of is not None:
         raise ConfigError("--as-of is for the stages of a run: a trained model knows no date, leave it out")
+    if options.wait is not None:
+        raise ConfigError("--wait is for the stages of a run: a trained model waits for nobody, leave it out")
     beam = options.beam_flags()
     logs.silence()
     with progress.shown(quiet=options.quiet or options.json) as tell:

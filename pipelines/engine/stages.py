@@ -3,22 +3,21 @@
 A stage's key hashes its settings, the keys of the stages before it, the input files, what it reads of the runs that
 were published before and topkin's own source. A finished stage with the same key, in this run or an earlier one, is
 taken as it is. A stage writes into a hidden folder of its own attempt, which is sealed and renamed when all of it is
-there.
+there; the scratch folder of an attempt that died goes to the next one. One process at a time works in an output folder.
 """
 
-import os
-import socket
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from topkin.artifacts import manifest, runs, storage
+from topkin.artifacts import lock, manifest, runs, stage_index, storage
 from topkin.config.items_run import RunSettingsOfAnyKind
 from topkin.config.sections import Settings
 from topkin.errors import ArtifactError, ConfigError
-from topkin.pipelines.engine import registry
+from topkin.pipelines.engine import attempts, registry
 from topkin.pipelines.engine.earlier import EarlierRuns, earlier_runs
 from topkin.pipelines.engine.job import Job, beam_options, machine_of
 from topkin.pipelines.engine.registry import ORDER, ORDERS
@@ -43,7 +42,7 @@ def keys(settings: RunSettingsOfAnyKind, as_of: datetime) -> dict[str, str]:
 
 def _keys(settings: RunSettingsOfAnyKind, as_of: datetime, earlier: Mapping[str, EarlierRuns]) -> dict[str, str]:
     values = settings.model_dump(mode="json")
-    for name in ("output", "worker_memory"):  # where and how, not what
+    for name in ("output", "worker_memory", "keep", "wait"):  # where and how, not what
         values["run"].pop(name)
     by_stage: dict[str, str] = {}
     for name in ORDERS[settings.kind]:
@@ -72,8 +71,10 @@ def plan_stages(counts: InputCounts, settings: Settings, machine: Machine, names
 
 def find_run(root: str, name: str) -> str | None:
     """The newest run by the name that :func:`runs.run_name` gives, forced ones after it; None where there is none."""
-    attempts = [run_id for run_id in runs.run_ids(root) if run_id == name or run_id.rpartition("+")[0] == name]
-    return max(attempts, key=_attempt, default=None)
+    names = storage.folders(storage.join(root, "runs"))
+    attempts = [run_id for run_id in names if run_id == name or run_id.rpartition("+")[0] == name]
+    there = [n for n in attempts if storage.exists(storage.join(root, "runs", n, "run.json"))]
+    return max(there, key=_attempt, default=None)
 
 
 def _attempt(run_id: str) -> int:
@@ -117,7 +118,7 @@ class _Work:
             if stage in run.folders:
                 folder: str | None = run.folders[stage].removeprefix(run.root).lstrip("/")
             else:
-                folder = runs.find_stage(run.root, self.stage(stage).folder, self.keys[stage])
+                folder = stage_index.find(run.root, self.keys[stage])
             if folder is None:
                 continue
             try:
@@ -125,6 +126,7 @@ class _Work:
             except ArtifactError:
                 run = replace(run, folders={s: f for s, f in run.folders.items() if s != stage})
                 continue
+            attempts.end(run.path, self.stage(stage).folder, self.keys[stage])
             if stage not in run.folders:
                 run = self.record(run, stage, folder, 0.0, reused=True)
             self.tell(Event(stage, "reused", 0.0, sealed["summary"]))
@@ -133,12 +135,8 @@ class _Work:
     def execute(self, run: runs.Run, name: str) -> runs.Run:
         """Do a stage in a folder of its own attempt, seal that and move it to its place."""
         stage, key = self.stage(name), self.keys[name]
-        _sweep(run.path, stage.folder)
-        own = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-        attempt = storage.join(run.path, f".{stage.folder}-{own}")
-        scratch = storage.join(run.path, f".scratch-{stage.folder}-{key[:10]}")
-        storage.make_folder(attempt)
-        storage.make_folder(scratch)
+        attempts.sweep(run.path, stage.folder)
+        attempt, scratch = attempts.begin(run.path, stage.folder, key)
         self.tell(Event(name, "started"))
         # No other folder than those whose keys are part of this stage's key.
         before = {s: folder for s, folder in run.folders.items() if s in stage.needs(self.settings)}
@@ -156,11 +154,12 @@ class _Work:
             with measure_usage() as usage:
                 summary = stage.execute(job)
             manifest.seal(attempt, stage=name, key=key, summary=summary)
+            stage_index.note(run.root, key, f"runs/{run.run_id}/{stage.folder}")
             summary = _put(attempt, storage.join(run.path, stage.folder), key)["summary"]
         except BaseException:
             storage.remove_folder(attempt)
             raise
-        storage.remove_folder(scratch)
+        attempts.end(run.path, stage.folder, key)
         run = self.record(run, name, f"runs/{run.run_id}/{stage.folder}", usage.seconds, reused=False)
         self.tell(Event(name, "finished", usage.seconds, summary, usage))
         return run
@@ -192,13 +191,39 @@ def run_stages(
 
     Raises:
         ConfigError: ``only`` names a stage whose needs have not run, or a stage does not fit the machine.
+        BusyError: Another process works in the output folder.
     """
-    root = settings.run.output
     if only is not None:
         registry.stage(only, settings.kind)  # a kind of run may not have it
     if beam:
         beam_options(beam)  # wrong flags are told before any work
-    _writable(root)
+    with alone(settings, f"topkin {only or 'run'} as of {as_of.isoformat()}") as held:
+        return _run_stages(settings, held, as_of=as_of, only=only, force=force, beam=beam, tell=tell)
+
+
+@contextmanager
+def alone(settings: RunSettingsOfAnyKind, what: str) -> Iterator[lock.Lock]:
+    """Work in the output folder while nobody else does.
+
+    Raises ConfigError where the folder cannot be written, BusyError where another process works there for longer than
+    ``run.wait``.
+    """
+    _writable(settings.run.output)
+    with lock.hold(settings.run.output, what, wait=settings.run.wait) as held:
+        yield held
+
+
+def _run_stages(
+    settings: RunSettingsOfAnyKind,
+    held: lock.Lock,
+    *,
+    as_of: datetime,
+    only: str | None,
+    force: bool,
+    beam: Sequence[str],
+    tell: Callable[[Event], None],
+) -> runs.Run:
+    root = settings.run.output
     earlier = earlier_runs(settings, as_of)
     work = _Work(settings=settings, keys=_keys(settings, as_of, earlier), earlier=earlier, beam=beam, tell=tell)
     name = runs.run_name(as_of, work.keys)
@@ -207,9 +232,8 @@ def run_stages(
     forced_id = f"{name}+{_attempt(run_id) + 1}"
     if force and only is None and before:
         run_id = forced_id
-    run = runs.Run(root, run_id, as_of)
-    if storage.exists(storage.join(run.path, "run.json")):
-        run = runs.read_run(root, run_id)
+    held.renew(run_id=run_id)
+    run = runs.read_if_there(root, run_id) or runs.Run(root, run_id, as_of)
     names = ORDERS[settings.kind] if only is None else (only,)
     if only is not None:
         needs = registry.stage(only, settings.kind).needs(settings)
@@ -258,22 +282,3 @@ def _whole(folder: str, key: str) -> dict[str, Any] | None:
     except ArtifactError:
         return None
     return sealed if sealed["key"] == key else None
-
-
-def _sweep(run_path: str, name: str) -> None:
-    """Remove attempts at a stage left by processes of this machine that are no more."""
-    for folder in storage.folders(run_path):
-        prefix, _, rest = folder.partition(f".{name}-{socket.gethostname()}-")
-        pid = rest.partition("-")[0]
-        if prefix == "" and pid.isdigit() and not _alive(int(pid)):
-            storage.remove_folder(storage.join(run_path, folder))
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # somebody else's
-        return True
-    return True

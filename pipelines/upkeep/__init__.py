@@ -1,1 +1,1 @@
-"""What is done to runs that are made: kept, compared, collected, and cleared of users."""
+"""Runs after they are made: which there are, what changed between two, which stay, which go, and users cleared of."""

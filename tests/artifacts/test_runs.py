@@ -4,8 +4,11 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from topkin.artifacts import manifest, runs, storage
-from topkin.errors import ArtifactError
+from topkin.artifacts import lock, manifest, runs, stage_index, storage
+from topkin.errors import ArtifactError, BusyError, ConfigError
+
+# From Python 3.12 on a fork of a process with threads is warned of; what is forked here uses none of its parent's.
+pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
 FOLDERS = {"prepare": "prepared", "train": "model"}
 AS_OF = datetime(2024, 5, 1)
@@ -32,10 +35,10 @@ def test_a_run_is_read_as_it_was_recorded(tmp_path):
 def test_a_stage_is_found_by_its_key_in_any_run_if_it_is_sealed(tmp_path):
     finished(tmp_path, "r1", key="old")
     finished(tmp_path, "r2", key="new")
-    assert runs.find_stage(str(tmp_path), "prepared", "old") == "runs/r1/prepared"
-    assert runs.find_stage(str(tmp_path), "prepared", "other") is None
+    assert stage_index.find(str(tmp_path), "old") == "runs/r1/prepared"
+    assert stage_index.find(str(tmp_path), "other") is None
     (tmp_path / "runs/r1/prepared/manifest.json").unlink()
-    assert runs.find_stage(str(tmp_path), "prepared", "old") is None
+    assert stage_index.find(str(tmp_path), "old") is None
 
 
 def test_publishing_moves_the_pointer_and_rollback_moves_it_back(tmp_path):
@@ -236,3 +239,105 @@ def test_runs_that_are_gone_or_back_filled_do_not_stand_for_younger_ones(tmp_pat
     storage.remove_folder(storage.join(root, "runs", "run-06", "train"))  # not asked for
     storage.remove_folder(storage.join(root, "runs", "run-07"))
     assert found_on(root, 8, days=(1, 2)) == {2: "run-06"}
+
+
+@pytest.mark.parametrize("name", ["r2", "2024-05-02-r2"])
+def test_an_older_run_takes_the_place_of_a_later_one_only_if_that_is_wanted(tmp_path, name):
+    root = str(tmp_path)
+    for day, run_id in ((3, "2024-05-03-new"), (2, name)):
+        run = runs.record_stage(runs.Run(root, run_id, datetime(2024, 5, day)), "train", {"folder": "x"}, {})
+        if day == 3:
+            runs.publish_run(run)
+    before = storage.read_bytes(f"{root}/current.json")
+    with pytest.raises(
+        ConfigError, match=f"2024-05-03-new is live, as of 2024-05-03, and {name} is as of 2024-05-02: "
+    ):
+        runs.publish_run(run)
+    assert storage.read_bytes(f"{root}/current.json") == before
+    assert runs.publish_run(run, older=True)["version"] == 2
+    assert runs.pointer(root)["history"] == ["2024-05-03-new"]
+    assert runs.publish_run(runs.read_run(root, "2024-05-03-new"))["history"] == [name]
+
+
+def _publish_once(root, run_id, barrier):
+    run = runs.read_run(root, run_id)
+    barrier.wait()
+    runs.publish_run(run)
+
+
+def test_of_twenty_who_publish_at_once_the_history_has_each_once(tmp_path):
+    """Without a lock, as callers of the library may: the pointer is swapped, not written."""
+    root, names = str(tmp_path), [f"r{n:02d}" for n in range(20)]
+    for name in names:
+        finished(tmp_path, name)
+    fork = multiprocessing.get_context("fork")
+    barrier = fork.Barrier(20)
+    publishers = [fork.Process(target=_publish_once, args=(root, name, barrier)) for name in names]
+    for publisher in publishers:
+        publisher.start()
+    for publisher in publishers:
+        publisher.join()
+    current = runs.pointer(root)
+    assert sorted([*current["history"], current["run_id"]]) == names
+    assert current["version"] == 20
+
+
+def test_a_pointer_that_moved_meanwhile_is_not_rolled_back(tmp_path, monkeypatch):
+    root = str(tmp_path)
+    first, second, third = (finished(tmp_path, name) for name in ("r1", "r2", "r3"))
+    runs.publish_run(first)
+    runs.publish_run(second)
+    whole = runs.before_published
+
+    def before_published(root):
+        runs.publish_run(third)
+        return whole(root)
+
+    monkeypatch.setattr(runs, "before_published", before_published)
+    with pytest.raises(BusyError, match="was moved by another process meanwhile"):
+        runs.roll_back(root)
+    assert runs.pointer(root)["run_id"] == "r3"
+
+
+def test_who_lost_the_lock_moves_nothing(tmp_path):
+    root = str(tmp_path)
+    first, second = finished(tmp_path, "r1"), finished(tmp_path, "r2")
+    with lock.hold(root, "one"):
+        runs.publish_run(first)
+        storage.write_json({}, f"{root}/lock.json")  # another's
+        for write in (
+            lambda: runs.publish_run(second),
+            lambda: runs.roll_back(root),
+            lambda: runs.record_stage(second, "train", {}, {}),
+        ):
+            with pytest.raises(BusyError, match="lost its lock"):
+                write()
+    assert runs.pointer(root)["run_id"] == "r1"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "{}", "3", '{"stages": {"a": 3}, "as_of": "x"}', '{"as_of": "2024-01-01"}']
+)
+def test_a_damaged_run_of_long_ago_is_passed_over_with_a_warning(tmp_path, caplog, text):
+    root = str(tmp_path)
+    for day in (1, 2, 3):
+        run = runs.Run(root, f"2024-01-0{day}-x", datetime(2024, 1, day))
+        place = f"runs/{run.run_id}/model"
+        storage.write_json({}, f"{root}/{place}/manifest.json")
+        runs.publish_run(runs.record_stage(run, "train", {"folder": place}, {}))
+    (tmp_path / "runs/2024-01-02-x/run.json").write_text(text)
+    assert runs.published_before(root, datetime(2024, 1, 3)).run_id == "2024-01-01-x"
+    assert "the run 2024-01-02-x is passed over: its run.json cannot be read" in caplog.text
+    again = runs.record_stage(runs.Run(root, "2024-01-02-x", datetime(2024, 1, 2)), "train", {"folder": place}, {})
+    assert again == runs.read_run(root, "2024-01-02-x")
+    assert runs.roll_back(root)[0] == again
+
+
+def test_the_run_before_a_date_is_found_without_reading_those_after_it(tmp_path, caplog):
+    root = str(tmp_path)
+    for day in range(1, 10):
+        run = runs.Run(root, f"2024-01-0{day}-x", datetime(2024, 1, day))
+        runs.publish_run(runs.record_stage(run, "train", {"folder": "runs"}, {}))
+        (tmp_path / f"runs/{run.run_id}/run.json").write_text("never read")
+    assert runs.published_before(root, datetime(2024, 1, 1)) is None
+    assert caplog.text == ""

@@ -1,11 +1,16 @@
+import multiprocessing
 import os
 
 import pyarrow as pa
+import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 import pytest
 
 from topkin.artifacts import storage
-from topkin.errors import ArtifactError
+from topkin.errors import ArtifactError, BusyError
+
+# From Python 3.12 on a fork of a process with threads is warned of; what is forked here uses none of its parent's.
+pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
 TABLE = pa.table({"id": ["a", "b", None], "x": [1, 2, 3]})
 
@@ -69,3 +74,69 @@ def test_a_folder_moves_whole_and_its_seal_is_copied_last(tmp_path):
         == ["deep/a.bin", "manifest.json", "z.bin"]
     )
     assert not storage.exists(f"{tmp_path}/from")
+
+
+def _elsewhere(tmp_path, monkeypatch):
+    """Storage that is no local disk to pyarrow, such as a bucket."""
+    fs = pafs.SubTreeFileSystem(str(tmp_path), pafs.LocalFileSystem())
+    monkeypatch.setattr(storage, "filesystem", lambda path: (fs, path))
+    return "folder"
+
+
+@pytest.mark.parametrize("place", [lambda tmp_path, monkeypatch: f"{tmp_path}/folder", _elsewhere])
+def test_a_file_is_swapped_only_where_it_is_what_was_read(tmp_path, monkeypatch, place):
+    path = f"{place(tmp_path, monkeypatch)}/v"
+    storage.make_folder(os.path.dirname(path))
+    assert not storage.swap(path, b"one", b"two")
+    assert storage.create_if_absent(path, b"one")
+    assert not storage.create_if_absent(path, b"other")
+    assert not storage.swap(path, b"other", b"two")
+    assert storage.read_bytes(path) == b"one"
+    assert storage.swap(path, b"one", b"two")
+    assert storage.read_bytes(path) == b"two"
+    assert not storage.swap(path, b"one", None)
+    assert storage.swap(path, b"two", None)
+    assert storage.read_if_there(path) is None
+
+
+def test_a_bucket_that_another_wrote_to_in_between_says_so(tmp_path, monkeypatch):
+    path = f"{_elsewhere(tmp_path, monkeypatch)}/v"
+    storage.write_bytes(b"one", path)
+    monkeypatch.setattr(storage, "_replace", lambda path, data: storage.write_bytes(b"another's", path) is None)
+    assert not storage.swap(path, b"one", b"mine")
+
+
+def _count_up(path, times):
+    for _ in range(times):
+        while True:
+            seen = storage.read_if_there(path)
+            if storage.swap(path, seen, str(int(seen or b"0") + 1).encode()):
+                break
+
+
+def test_of_many_processes_that_swap_none_loses_the_others_write(tmp_path):
+    context = multiprocessing.get_context("fork")
+    others = [context.Process(target=_count_up, args=(f"{tmp_path}/n", 25)) for _ in range(8)]
+    for other in others:
+        other.start()
+    for other in others:
+        other.join()
+    assert storage.read_bytes(f"{tmp_path}/n") == b"200"
+
+
+def test_who_stands_still_in_a_swap_is_told_to_the_others(tmp_path, monkeypatch):
+    monkeypatch.setattr(storage, "GUARD_SECONDS", 0)
+    with storage._guard(f"{tmp_path}/v"), pytest.raises(BusyError, match="has been at it for 0 s"):
+        storage.swap(f"{tmp_path}/v", None, b"mine")
+    assert storage.swap(f"{tmp_path}/v", None, b"mine")
+
+
+def test_the_size_and_the_last_change_of_a_folder_are_those_of_all_below_it(tmp_path):
+    assert storage.folder_size(f"{tmp_path}/nothing") == storage.changed(f"{tmp_path}/nothing") == 0
+    for name in ("deep/a", ".hidden"):
+        storage.write_bytes(b"12345", f"{tmp_path}/at/{name}")
+    assert storage.folder_size(f"{tmp_path}/at") == 10
+    for path in (tmp_path / "at", tmp_path / "at/deep", tmp_path / "at/.hidden"):
+        os.utime(path, (100, 100))
+    os.utime(tmp_path / "at/deep/a", (200, 200))
+    assert storage.changed(f"{tmp_path}/at") == 200

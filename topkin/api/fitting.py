@@ -76,8 +76,7 @@ def save_data(data: FittedData, root: str) -> None:
     settings = data.settings.model_dump(mode="json")
     content = {SAVED: data.encoder, "settings": json.dumps(settings), "statistics": json.dumps(data.statistics)}
     run = runs.Run(root, runs.run_name(data.as_of, content), data.as_of)
-    if run.run_id in runs.run_ids(root):
-        run = runs.read_run(root, run.run_id)
+    run = runs.read_if_there(root, run.run_id) or run
     for stage, write in (("prepare", _save_prepared), ("train", _save_model), ("embed", _save_embeddings)):
         if stage not in run.folders:
             place = f"runs/{run.run_id}/{registry.stage(stage).folder}"
@@ -87,7 +86,7 @@ def save_data(data: FittedData, root: str) -> None:
             run = runs.record_stage(
                 run, stage, {"key": SAVED, "folder": place, "seconds": 0.0, "reused": False}, settings
             )
-    runs.publish_run(run)
+    runs.publish_run(run, older=True)  # what is saved is what is wanted, of whatever date
 
 
 def _require_own(root: str) -> None:

@@ -2,16 +2,19 @@
 
 ::
 
-    <output>/current.json            {"run_id": …, "as_of": …, "history": [earlier run ids], …};
+    <output>/current.json            {"run_id": …, "as_of": …, "version": 7, "history": [earlier run ids], …};
                                      "anyway" too where gates refused it
     <output>/runs/<run_id>/run.json  which stages are finished, and in which folders
 
-A run's tables never change once made; publishing moves the small pointer, and rollback moves it back.
+A run's tables never change once made; publishing moves the small pointer, and rollback moves it back. The pointer is
+replaced only where it still is what was read, so that of two who publish neither loses the other's version.
 """
 
 import hashlib
 import json
+import logging
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -20,10 +23,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from topkin.artifacts import manifest, storage
-from topkin.errors import ArtifactError
+from topkin.artifacts import lock, manifest, storage
+from topkin.errors import ArtifactError, BusyError, ConfigError
 
 POINTER = "current.json"
+log = logging.getLogger(__name__)
 LIBRARIES = ("apache-beam", "duckdb", "keras", "nmslib", "numpy", "pyarrow", "scipy", "tensorflow")
 
 
@@ -113,24 +117,13 @@ def run_ids(root: str) -> list[str]:
     return [n for n in storage.folders(runs) if storage.exists(storage.join(runs, n, "run.json"))]
 
 
-def find_stage(root: str, folder: str, key: str) -> str | None:
-    """The path, relative to ``root``, of a stage's folder in any run in which it finished with this key.
-
-    The manifests are asked, not ``run.json``: a run may have died between the two.
-    """
-    for run_id in reversed(storage.folders(storage.join(root, "runs"))):
-        path = storage.join("runs", run_id, folder)
-        sealed = manifest.read(storage.join(root, path))
-        if sealed is not None and sealed["key"] == key:
-            return path
-    return None
-
-
 def record_stage(run: Run, stage: str, entry: Mapping[str, object], settings: Mapping[str, object]) -> Run:
     """Note a finished stage in ``run.json``; ``entry["folder"]`` is relative to the root."""
+    lock.check(run.root)
     path = storage.join(run.path, "run.json")
-    state = storage.read_json(path) if storage.exists(path) else {"stages": {}}
+    state = {"stages": {}} if read_if_there(run.root, run.run_id) is None else storage.read_json(path)
     state.update(run_id=run.run_id, as_of=run.as_of.isoformat(), settings=settings, code=code_version())
+    state["made_at"] = datetime.now(UTC).isoformat(timespec="seconds")
     state["stages"][stage] = dict(entry)
     storage.write_json(state, path)
     return read_run(run.root, run.run_id)
@@ -138,12 +131,18 @@ def record_stage(run: Run, stage: str, entry: Mapping[str, object], settings: Ma
 
 def pointer(root: str) -> dict[str, Any] | None:
     """The content of the pointer file, or None where nothing is published."""
+    return _read_pointer(root)[1]
+
+
+def _read_pointer(root: str) -> tuple[bytes | None, dict[str, Any] | None]:
     path = storage.join(root, POINTER)
-    if not storage.exists(path):
-        return None
+    seen = storage.read_if_there(path)
+    if seen is None:
+        return None, None
     try:
-        value = json.loads(storage.read_bytes(path))
-        return {**value, "run_id": str(value["run_id"]), "history": [str(run) for run in value["history"]]}
+        value = json.loads(seen)
+        texts = {"run_id": str(value["run_id"]), "history": [str(run) for run in value["history"]]}
+        return seen, {**value, **texts, "version": int(value["version"])}
     except (ValueError, KeyError, TypeError) as e:
         raise ArtifactError(
             f"{path} is damaged ({e}): remove it, then topkin publish writes it anew; runs/ holds every run"
@@ -156,17 +155,43 @@ def published(root: str) -> Run | None:
     return None if current is None else read_run(root, current["run_id"])
 
 
-def published_runs(root: str) -> Iterator[Run]:
-    """Every run that was published and has its ``run.json``, the one published last first."""
+def published_runs(root: str, before: datetime) -> Iterator[Run]:
+    """Every run as of an earlier date that was published and can be read, the one published last first."""
     current = pointer(root) or {"run_id": "", "history": []}
     for run_id in (current["run_id"], *reversed(current["history"])):
-        if run_id and storage.exists(storage.join(root, "runs", run_id, "run.json")):
-            yield read_run(root, run_id)
+        if run_id and _may_be_before(run_id, before) and (run := read_if_there(root, run_id)) and run.as_of < before:
+            yield run
 
 
 def published_before(root: str, as_of: datetime) -> Run | None:
     """The newest published run as of an earlier date whose stages' folders are all there; None where there is none."""
-    return next((run for run in published_runs(root) if run.as_of < as_of and run.is_whole()), None)
+    return next((run for run in published_runs(root, before=as_of) if run.is_whole()), None)
+
+
+def _may_be_before(run_id: str, as_of: datetime) -> bool:
+    """Whether the run of a name may be of an earlier date, as far as the name that :func:`run_name` gives tells."""
+    match = re.match(r"(\d{4}-\d\d-\d\d(?:T\d{6})?)-", run_id)
+    try:
+        return match is None or datetime.fromisoformat(match[1]) < as_of
+    except ValueError:
+        return True
+
+
+def read_if_there(root: str, run_id: str) -> Run | None:
+    """A run; None where its ``run.json`` is gone or, with a warning, cannot be read."""
+    if not storage.exists(storage.join(root, "runs", run_id, "run.json")):
+        return None
+    try:
+        return read_run(root, run_id)
+    except (ArtifactError, ValueError, KeyError, TypeError, AttributeError) as e:
+        log.warning("the run %s is passed over: its run.json cannot be read (%s)", run_id, e)
+        return None
+
+
+def read_if_whole(root: str, run_id: str) -> Run | None:
+    """As :func:`read_if_there`, with the folders of all its finished stages; None where some are gone."""
+    run = read_if_there(root, run_id)
+    return run if run is not None and run.is_whole() else None
 
 
 def published_by_age(root: str, as_of: datetime, days: Sequence[int], stages: Sequence[str]) -> dict[int, Run]:
@@ -175,7 +200,8 @@ def published_by_age(root: str, as_of: datetime, days: Sequence[int], stages: Se
     Runs without the folders of ``stages`` are passed over. A run is given once, for the most days that it is old
     enough for; days for which no run is left are not among the keys, which ascend.
     """
-    earlier = [run for run in published_runs(root) if run.as_of <= as_of - timedelta(days=min(days))] if days else []
+    newest = as_of - timedelta(days=min(days, default=0), microseconds=-1)
+    earlier = list(published_runs(root, before=newest)) if days else []
     earlier.sort(key=lambda run: run.as_of, reverse=True)  # of one date, the one published last stays first
     found: dict[int, Run] = {}
     for n in sorted(set(days), reverse=True):
@@ -186,16 +212,44 @@ def published_by_age(root: str, as_of: datetime, days: Sequence[int], stages: Se
     return dict(sorted(found.items()))
 
 
-def publish_run(run: Run, anyway: Mapping[str, object] | None = None) -> dict[str, Any]:
+def publish_run(run: Run, anyway: Mapping[str, object] | None = None, *, older: bool = False) -> dict[str, Any]:
     """Move the pointer to a run. The one write that publishes; returns the pointer's new content.
 
-    anyway: why it is published though gates refused it, kept in the pointer.
+    Args:
+        run: The run.
+        anyway: Why it is published though gates refused it, kept in the pointer.
+        older: Whether it may take the place of one of a later date.
+
+    Raises:
+        ConfigError: The live version is of a later date.
+        BusyError: The lock that this process held was lost.
     """
-    before = pointer(run.root)
-    if before and before["run_id"] == run.run_id:
-        return before
-    history = [*before["history"], before["run_id"]] if before else []
-    return _write_pointer(run, [h for h in history if h != run.run_id], anyway)
+    while True:
+        lock.check(run.root)
+        seen, before = _read_pointer(run.root)
+        if before and before["run_id"] == run.run_id:
+            return before
+        if before and not older and (later := later_than(run, before)):
+            raise ConfigError(f"{later}: topkin publish --run {run.run_id} --older publishes it all the same")
+        history = [*before["history"], before["run_id"]] if before else []
+        value = _swap_pointer(run, [h for h in history if h != run.run_id], seen, before, anyway)
+        if value is not None:
+            return value
+
+
+def later_than(run: Run, live: Mapping[str, Any]) -> str:
+    """That the live version is of a later date than a run, in words; empty where it is not."""
+    date = datetime.fromisoformat(live["as_of"])
+    if date <= run.as_of:
+        return ""
+    return (
+        f"the live version never goes back to an earlier date unasked: {live['run_id']} is live, as of "
+        f"{_day(date)}, and {run.run_id} is as of {_day(run.as_of)}"
+    )
+
+
+def _day(date: datetime) -> str:
+    return date.isoformat(sep=" ").removesuffix(" 00:00:00")
 
 
 def before_published(root: str) -> tuple[Run, list[str]]:
@@ -207,10 +261,8 @@ def before_published(root: str) -> tuple[Run, list[str]]:
     history = (pointer(root) or {"history": []})["history"]
     gone: list[str] = []
     for run_id in reversed(history):
-        if storage.exists(storage.join(root, "runs", run_id, "run.json")):
-            run = read_run(root, run_id)
-            if run.is_whole():
-                return run, gone
+        if (run := read_if_whole(root, run_id)) is not None:
+            return run, gone
         gone.append(run_id)
     if gone:
         raise ArtifactError(
@@ -221,22 +273,35 @@ def before_published(root: str) -> tuple[Run, list[str]]:
 
 
 def roll_back(root: str) -> tuple[Run, list[str]]:
-    """Move the pointer to :func:`before_published`, whose history ends where it was published; see there."""
+    """Move the pointer to :func:`before_published`, whose history ends where it was published; see there.
+
+    Raises BusyError where somebody else moved it meanwhile.
+    """
+    lock.check(root)
+    seen, before = _read_pointer(root)
     run, gone = before_published(root)
-    history = (pointer(root) or {"history": []})["history"]
-    _write_pointer(run, history[: len(history) - len(gone) - 1])
+    history = (before or {"history": []})["history"]
+    if _swap_pointer(run, history[: len(history) - len(gone) - 1], seen, before) is None:
+        raise BusyError(f"{storage.join(root, POINTER)} was moved by another process meanwhile: look at it, run again")
     return run, gone
 
 
-def _write_pointer(run: Run, history: list[str], anyway: Mapping[str, object] | None = None) -> dict[str, Any]:
+def _swap_pointer(
+    run: Run,
+    history: list[str],
+    seen: bytes | None,
+    before: Mapping[str, Any] | None,
+    anyway: Mapping[str, object] | None = None,
+) -> dict[str, Any] | None:
+    """Write the pointer if it still is what was seen; returns its content, or None where it is not."""
     value: dict[str, Any] = {
         "run_id": run.run_id,
         "as_of": run.as_of.isoformat(),
+        "version": before["version"] + 1 if before else 1,
         "published_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "folders": {stage: folder.removeprefix(run.root).lstrip("/") for stage, folder in run.folders.items()},
         "history": history,
     }
     if anyway is not None:
         value["anyway"] = dict(anyway)
-    storage.write_json(value, storage.join(run.root, POINTER))
-    return value
+    return value if storage.swap(storage.join(run.root, POINTER), seen, storage.json_bytes(value)) else None

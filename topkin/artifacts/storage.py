@@ -4,10 +4,12 @@ A file appears whole or not at all: it is written beside its place and moved the
 the same table it has the same bytes.
 """
 
+import fcntl
 import hashlib
 import json
 import os
 import posixpath
+import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -17,9 +19,11 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from topkin.errors import ArtifactError
+from topkin.errors import ArtifactError, BusyError
 
 ROW_GROUP_ROWS = 131_072
+GUARD_SECONDS = 30
+"""How long a swap waits for the one before it, which takes milliseconds unless its process is stopped."""
 
 
 def filesystem(path: str) -> tuple[pafs.FileSystem, str]:
@@ -116,6 +120,20 @@ def size(path: str) -> int:
     """The bytes of a file."""
     fs, inner = filesystem(path)
     return int(fs.get_file_info(inner).size)
+
+
+def changed(folder: str) -> float:
+    """When a folder or anything below it changed last, in seconds since 1970; 0 where there is nothing."""
+    fs, inner = filesystem(folder)
+    below = fs.get_file_info(pafs.FileSelector(inner, recursive=True, allow_not_found=True))
+    return max((info.mtime.timestamp() for info in (fs.get_file_info(inner), *below) if info.mtime), default=0.0)
+
+
+def folder_size(folder: str) -> int:
+    """The bytes of all files below a folder, hidden ones too."""
+    fs, inner = filesystem(folder)
+    below = fs.get_file_info(pafs.FileSelector(inner, recursive=True, allow_not_found=True))
+    return sum(info.size or 0 for info in below)
 
 
 def part_name(part: int, parts: int) -> str:
@@ -232,9 +250,90 @@ def read_bytes(path: str) -> bytes:
         raise ArtifactError(f"{path} is missing: run the stage that makes it first") from e
 
 
+def read_if_there(path: str) -> bytes | None:
+    """A whole file, or None where there is none."""
+    try:
+        return read_bytes(path)
+    except ArtifactError:
+        return None
+
+
+def create_if_absent(path: str, data: bytes) -> bool:
+    """Write a file that appears whole, unless there is one: of many who try, one is told True. See :func:`swap`."""
+    return swap(path, None, data)
+
+
+def swap(path: str, before: bytes | None, after: bytes | None) -> bool:
+    """Replace a file if it still is what was read: the write by which processes come to terms.
+
+    On a local disk one of many who expect the same succeeds: compared and replaced under ``flock`` of a file beside
+    it, ``.<name>.guard``, which the kernel gives back when a process dies. Elsewhere pyarrow has no conditional write:
+    the file is read, written and read back, so that of two in the same instant the later one wins and the other is
+    told so only if it reads late enough. ``after`` should hold something that no other writer writes.
+
+    Args:
+        path: a path or URI.
+        before: what the file must hold, None for no file.
+        after: what it is to hold, None to remove it.
+
+    Returns:
+        Whether it was done.
+
+    Raises:
+        BusyError: another process stands still in the middle of its own swap.
+    """
+    fs, inner = filesystem(path)
+    if not isinstance(fs, pafs.LocalFileSystem):
+        return read_if_there(path) == before and _replace(path, after) and read_if_there(path) == after
+    fs.create_dir(posixpath.dirname(inner) or ".", recursive=True)
+    with _guard(inner):
+        return read_if_there(path) == before and _replace(path, after)
+
+
+def _replace(path: str, data: bytes | None) -> bool:
+    if data is None:
+        fs, inner = filesystem(path)
+        fs.delete_file(inner)
+    else:
+        write_bytes(data, path)
+    return True
+
+
+@contextmanager
+def _guard(inner: str) -> Iterator[None]:
+    """Alone among the processes of all machines that share a disk, as far as the disk knows ``flock``."""
+    name = f".{posixpath.basename(inner)}.guard"
+    descriptor = os.open(posixpath.join(posixpath.dirname(inner), name), os.O_RDWR | os.O_CREAT, 0o666)
+    until = time.monotonic() + GUARD_SECONDS
+    try:
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as e:
+                if time.monotonic() > until:
+                    raise BusyError(
+                        f"{inner} is written by one process at a time, one has been at it for {GUARD_SECONDS} s: end "
+                        "the stopped process that has it open (fuser), then run again"
+                    ) from e
+                time.sleep(0.005)
+            except OSError:  # a disk without flock
+                break
+        yield
+    finally:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+        os.close(descriptor)
+
+
+def json_bytes(value: object) -> bytes:
+    """JSON with sorted keys and an ending newline."""
+    return (json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n").encode()
+
+
 def write_json(value: object, path: str) -> None:
-    """Write JSON with sorted keys and an ending newline."""
-    write_bytes((json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n").encode(), path)
+    """Write JSON, see :func:`json_bytes`."""
+    write_bytes(json_bytes(value), path)
 
 
 def read_json(path: str) -> Any:

@@ -33,6 +33,15 @@ class RunSettings(Section):
         description="Gigabytes that one worker process may use, by which a run is planned, and refused if it does not "
         "fit; this machine's without it. Results are the same.",
     )
+    keep: int = Field(
+        14,
+        ge=2,
+        description="Versions that stay, the live one and those published before it; pinned runs stay too. Older "
+        "runs are deleted after each published run and by topkin gc.",
+    )
+    wait: Annotated[float, Field(ge=0)] = Field(
+        0, description="Seconds to wait for another process that works in the output folder, before it is told."
+    )
 
 
 class ItemsSettings(Section):

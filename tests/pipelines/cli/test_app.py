@@ -80,6 +80,8 @@ def test_every_job_is_a_command() -> None:
         *stages.ORDER,
         "publish",
         "run",
+        "runs",
+        "gc",
         "match",
         "show",
         "backtest",
@@ -211,7 +213,7 @@ def test_publish_finds_the_run_of_the_settings_and_the_date(
 
     monkeypatch.setattr(stages, "keys", lambda settings, as_of: {"prepare": settings.run.seed})
     nothing = Judgement(gates=[not_asked("rows", "max_drop", "nothing is live")], figures={}, live={}, common={})
-    monkeypatch.setattr(publish, "publish", lambda run, settings, anyway: runs.publish_run(run) and nothing)
+    monkeypatch.setattr(publish, "publish", lambda run, settings, anyway, older: runs.publish_run(run) and nothing)
     name = runs.run_name(datetime(2011, 11, 9), {"prepare": 42})
     for run_id in (name, f"{name}+2", f"{name}+10", "2011-11-09-other"):
         finished(tmp_path / "out", run_id)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from topkin.artifacts import runs, storage
+from topkin.artifacts import lock, runs, storage
 from topkin.config.sections import Settings
 from topkin.pipelines.engine import registry, stages
 from topkin.pipelines.engine.stage import EarlierVersions, StageReads
@@ -188,3 +188,53 @@ def test_the_versions_that_a_stage_reads_are_given_to_it_and_are_part_of_its_key
     after = stages.keys(settings, nights[4])
     changed = [name for name in stages.ORDER if after[name] != before[name]]
     assert changed == list(stages.ORDER[stages.ORDER.index("similar") :])
+
+
+def test_how_much_is_kept_and_how_long_is_waited_change_no_key(settings, jobs):
+    run = settings.run.model_copy(update={"keep": 3, "wait": 5.0, "output": "elsewhere"})
+    assert stages.keys(settings.model_copy(update={"run": run}), AS_OF) == stages.keys(settings, AS_OF)
+    run = settings.run.model_copy(update={"seed": 3})
+    assert stages.keys(settings.model_copy(update={"run": run}), AS_OF) != stages.keys(settings, AS_OF)
+
+
+def test_the_scratch_of_an_attempt_that_failed_goes_to_the_next_one(settings, jobs, monkeypatch):
+    found = []
+
+    def training(name, kind="purchases"):
+        stage = jobs.stage(name)
+
+        def work(job):
+            found.append((job.scratch, storage.files(job.scratch)))
+            if len(found) < 3:
+                storage.write_bytes(b"epoch", storage.join(job.scratch, f"epoch-{len(found)}"))
+                raise ValueError("no luck")
+            return stage.work(job)
+
+        return replace(stage, work=work) if name == "train" else stage
+
+    monkeypatch.setattr(registry, "stage", training)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="no luck"):
+            stages.run_stages(settings, as_of=AS_OF)
+    run = stages.run_stages(settings, as_of=AS_OF)
+    assert [files for _, files in found] == [[], ["epoch-1"], ["epoch-1", "epoch-2"]]
+    assert len({scratch for scratch, _ in found}) == 3
+    assert [n for n in os.listdir(run.path) if n.startswith(".")] == []
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"stages": 3}'])
+def test_a_damaged_run_json_is_written_anew_and_no_stage_is_done_again(settings, jobs, text):
+    run = stages.run_stages(settings, as_of=AS_OF)
+    jobs.done.clear()
+    Path(run.path, "run.json").write_text(text)
+    assert stages.run_stages(settings, as_of=AS_OF) == run
+    assert jobs.done == []
+    assert runs.read_run(run.root, run.run_id) == run
+
+
+def test_who_works_is_known_by_the_run(settings, jobs):
+    seen = []
+    jobs.before["train"] = lambda: seen.append(lock.holder_of(settings.run.output))
+    run = stages.run_stages(settings, as_of=AS_OF)
+    assert (seen[0]["run_id"], seen[0]["what"]) == (run.run_id, "topkin run as of 2024-05-01T00:00:00")
+    assert lock.holder_of(settings.run.output) is None

@@ -1,0 +1,1 @@
+"""The commands that look after runs once they are made."""

@@ -1,0 +1,64 @@
+"""The hidden folders of an attempt at a stage: what it writes, and scratch that the next attempt inherits.
+
+``.<folder>-<host>-<pid>-<random>`` becomes the stage's folder; ``.scratch-<folder>-<key>-<host>-<pid>-<random>`` is the
+attempt's alone, and the next one at the same key takes it by renaming it, so that two never write to one.
+"""
+
+import os
+import re
+import socket
+import time
+import uuid
+
+from topkin.artifacts import lock, storage
+
+SCRATCH = ".scratch-"
+
+
+def begin(run_path: str, folder: str, key: str) -> tuple[str, str]:
+    """Make the folder of a new attempt at a stage, and its scratch folder with what an earlier attempt left there."""
+    own = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    attempt = storage.join(run_path, f".{folder}-{own}")
+    of_key = f"{SCRATCH}{folder}-{key[:10]}-"
+    scratch = storage.join(run_path, f"{of_key}{own}")
+    storage.make_folder(attempt)
+    left = [storage.join(run_path, name) for name in storage.folders(run_path) if name.startswith(of_key)]
+    for number, path in enumerate(sorted(left, key=storage.changed, reverse=True)):
+        if number:
+            storage.remove_folder(path)
+        else:
+            storage.move_folder(path, scratch, last="")
+    storage.make_folder(scratch)
+    return attempt, scratch
+
+
+def end(run_path: str, folder: str, key: str) -> None:
+    """Remove what attempts at a finished stage left in a run: scratch at its key, and what :func:`sweep` does."""
+    for name in storage.folders(run_path):
+        if name.startswith(f"{SCRATCH}{folder}-{key[:10]}-"):
+            storage.remove_folder(storage.join(run_path, name))
+    sweep(run_path, folder)
+
+
+def sweep(run_path: str, folder: str) -> None:
+    """Remove what attempts at a stage left in a run, if their processes are no more; scratch stays for the next one."""
+    for name in abandoned(run_path):
+        if name.startswith(f".{folder}-"):
+            storage.remove_folder(storage.join(run_path, name))
+
+
+def abandoned(run_path: str) -> list[str]:
+    """The folders of attempts and of scratch in a run that belong to nobody any more.
+
+    Of attempts: those of processes of this host that ended, and any that nothing was written to for as long as a lock
+    lasts. Of scratch: the latter.
+    """
+    found, here = [], re.compile(rf"-{re.escape(socket.gethostname())}-(\d+)-[0-9a-f]{{8}}$")
+    for name in storage.folders(run_path):
+        owner = here.search(name)
+        if not name.startswith("."):
+            continue
+        dead = owner is not None and not name.startswith(SCRATCH) and not lock.alive(int(owner[1]))
+        if dead or time.time() - storage.changed(storage.join(run_path, name)) > lock.EXPIRY:
+            found.append(name)
+    return found

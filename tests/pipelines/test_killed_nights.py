@@ -1,0 +1,90 @@
+"""The quick half of the faults: kill -9, many at once and many nights, on stages of one file each."""
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.faults import many_nights, publishers
+from topkin.artifacts import lock, runs, storage
+from topkin.config.sections import Settings
+from topkin.pipelines import run as nightly
+from topkin.pipelines.engine import registry
+from topkin.pipelines.engine.stage import StageReads
+
+# From Python 3.12 on a fork of a process with threads is warned of; what is forked here uses none of its parent's.
+pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+FIRST = datetime(2024, 5, 1)
+NOTHING = StageReads()
+REAL = {name: registry.stage(name) for name in registry.ORDER}
+
+
+def light(name: str, kind: str = "purchases") -> Any:
+    """A stage in its place and order that writes one file, and some scratch before."""
+
+    def work(job: Any) -> dict[str, Any]:
+        storage.write_bytes(b"half", storage.join(job.scratch, "half"))
+        counts = {"sources": {"purchases": {"rows": 9}}, "events": 9, "users": 3, "items": 3}
+        storage.write_json(counts, storage.join(job.out, "statistics.json"))
+        time.sleep(random.random() / 500)
+        return {"rows": 1}
+
+    needs = registry.ORDER[: registry.ORDER.index(name)][-1:]
+    return replace(REAL[name], sections=("run",), needs=lambda s: needs, reads=lambda s: NOTHING, work=work)
+
+
+@pytest.fixture
+def night(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[datetime, float], runs.Run]:
+    monkeypatch.setattr(registry, "stage", light)
+    monkeypatch.setattr(nightly, "publish_run", lambda run, settings, **how: runs.publish_run(run, **how))
+    monkeypatch.setattr(lock, "POLL", 0.01)
+
+    def make(as_of: datetime, wait: float) -> runs.Run:
+        run = {"output": str(tmp_path / "out"), "keep": 3, "wait": wait}
+        return nightly.run_all(Settings.model_validate({"purchases": {"path": "x"}, "run": run}), as_of=as_of)
+
+    return make
+
+
+def test_a_night_killed_at_any_time_or_step_is_ended_by_the_next_and_readers_see_whole_versions(night, tmp_path):
+    out = str(tmp_path / "out")
+    at_random: list[tuple[str, publishers.Step | None]] = [("at random times", None)] * 6
+    outcome = publishers.killed(night, out, tmp_path, FIRST, [*at_random, *publishers.steps()])
+    assert outcome.wrong == []
+    assert outcome.reads.torn == 0
+    assert outcome.reads.reads > 0
+    assert len(runs.run_ids(out)) == 3
+
+
+def test_publishers_at_once_lose_nothing(tmp_path):
+    outcome = publishers.publishers(tmp_path)
+    assert outcome.wrong == []
+    assert outcome.reads.torn == 0
+
+
+@pytest.mark.parametrize(("days", "wait"), [([1] * 6, 600.0), ([1] * 6, 0.0), ([1, 2, 3, 4, 5, 6], 600.0)])
+def test_nights_at_once_are_done_or_told_and_the_newest_is_live(night, tmp_path, days, wait):
+    dates = [FIRST.replace(day=day) for day in days]
+    outcome = publishers.at_once(night, str(tmp_path / "out"), tmp_path, dates, wait)
+    assert outcome.wrong == []
+    assert outcome.reads.torn == 0
+
+
+def test_many_nights_take_no_more_than_those_that_are_kept(night, tmp_path):
+    out = str(tmp_path / "out")
+    sizes = list(many_nights.nights(night, out, FIRST, 8))
+    assert [size.files for size in sizes[3:]] == [sizes[3].files] * 5
+    assert len(runs.run_ids(out)) == 3
+    pointer = storage.size(f"{out}/current.json")
+    assert sizes[-1].bytes - sizes[3].bytes < pointer
+    assert len((runs.pointer(out) or {})["history"]) == 7
+
+
+def test_what_grew_is_said():
+    sizes = [many_nights.Size(n, 100, 10 + n, 5, 0.0) for n in range(1, 6)]
+    assert many_nights.grown(sizes, 2) == ["files grew from 13 after night 3 to 15 after night 5"]
