@@ -202,7 +202,7 @@ def publish_on(root, days, *, tag="", stages=("train", "recommend")):
             place = f"runs/{run.run_id}/{stage}"
             storage.write_json({}, storage.join(root, place, "manifest.json"))
             run = runs.record_stage(run, stage, {"folder": place}, {})
-        runs.publish_run(run)
+        runs.publish_run(run, older=True)
 
 
 def found_on(root, day, days=(1, 7, 28), stages=("recommend",)):
