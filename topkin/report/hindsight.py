@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from topkin.artifacts import storage
+from topkin.recommend.bought import BOUGHT
 from topkin.report import svg
 from topkin.report.wording import METRIC_NAMES, MODEL_NAMES, PROTOCOL_NAMES, day, in_order, metric_name, plural
 
@@ -65,13 +66,13 @@ def draw(found: Hindsight) -> dict[str, str]:
     rows = [row for row in rows if row["users"] >= found.told["least_users"]]
     for days in sorted({row["days"] for row in rows}):
         lines = []
-        for model, name in MODEL_NAMES.items():
+        for model in MODEL_NAMES:
             of = sorted((r for r in rows if (r["days"], r["model"]) == (days, model)), key=lambda r: r["night"])
             if len(of) < 2:
                 continue
             ends = {end: [r[end] for r in of] if model == "model" else () for end in ("low", "high")}
             x = [_ordinal(r["night"]) for r in of]
-            lines.append(svg.Line("The lists" if model == "model" else name, x, [r["value"] for r in of], **ends))
+            lines.append(svg.Line(_name(model), x, [r["value"] for r in of], **ends))
         if lines:
             told = "; ".join(f"{line.name}: " + ", ".join(f"{v:.3f}" for v in line.y) for line in lines)
             drawn[f"hindsight-{days}"] = svg.line_chart(
@@ -91,6 +92,10 @@ def draw(found: Hindsight) -> dict[str, str]:
 def of_first(lines: Sequence[svg.Line]) -> datetime:
     """The first night of some lines."""
     return datetime.fromordinal(int(min(line.x[0] for line in lines)))
+
+
+def _name(model: str) -> str:
+    return "The lists" if model == "model" else MODEL_NAMES[model]
 
 
 def _rows(series: pa.Table, **values: object) -> list[dict[str, Any]]:
@@ -162,9 +167,10 @@ def _table(found: Hindsight, entry: Mapping[str, Any]) -> dict[str, Any] | None:
         of = {(r["model"], r["metric"]): r for r in rows if r["truth"] == truth}
         if of:
             models = [name for name in MODEL_NAMES if (name, metrics[0]) in of]
-            lines = [(MODEL_NAMES[m], m == "model", [of[m, name]["value"] for name in metrics]) for m in models]
+            lines = [(_name(m), m == "model", [of[m, name]["value"] for name in metrics]) for m in models]
             groups.append((f"{title}; {plural(of['model', metrics[0]]['users'], 'user')}", lines))
     if not groups:
         return None
     names = [METRIC_NAMES[name.partition("@")[0]] for name in metrics]
-    return {"title": f"Lists of {day(entry['as_of'])}: the first {k}", "names": names, "groups": groups}
+    title = f"Lists of {day(entry['as_of'])}: the first {k}, every metric; {BOUGHT[entry['bought']].meaning}"
+    return {"title": title, "names": names, "groups": groups}
