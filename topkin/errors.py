@@ -6,6 +6,7 @@
     ├── ConfigError             2   a key, a type, a value or a flag is wrong
     ├── InputError              3   the data cannot be used as it is
     ├── QualityGateError        4   the tables were made and refused before publishing
+    ├── ResourceError           6   a disk, the memory, the time or a worker ran out
     └── ArtifactError           1   an artifact is missing, damaged or of another encoder
 """
 
@@ -35,6 +36,12 @@ class QualityGateError(TopkinError):
     """The run finished and its results may not be published."""
 
     exit_code = 4
+
+
+class ResourceError(TopkinError):
+    """A disk, the memory, the time allowed or a worker process ran out; the same command goes on when there is more."""
+
+    exit_code = 6
 
 
 class ArtifactError(TopkinError):

@@ -12,11 +12,15 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from topkin.artifacts import manifest, runs, storage
 from topkin.config.items_run import RunSettingsOfAnyKind
 from topkin.config.sections import Settings
+from topkin.ending import signals
+from topkin.ending.watch import watched
+from topkin.ending.workers import end_workers
 from topkin.errors import ArtifactError, ConfigError
 from topkin.pipelines.engine import registry
 from topkin.pipelines.engine.job import Job, beam_options, machine_of
@@ -50,7 +54,7 @@ def _earlier_folders(settings: RunSettingsOfAnyKind, as_of: datetime) -> dict[st
 
 def _keys(settings: RunSettingsOfAnyKind, as_of: datetime, earlier: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
     values = settings.model_dump(mode="json")
-    for name in ("output", "worker_memory"):  # where and how, not what
+    for name in ("output", "worker_memory", "timeout"):  # where and how, not what
         values["run"].pop(name)
     by_stage: dict[str, str] = {}
     for name in ORDERS[settings.kind]:
@@ -129,11 +133,13 @@ class _Work:
                 continue
             try:
                 sealed = manifest.verify(storage.join(run.root, folder), contents=False)
+                run.check_seal(stage, sealed)
             except ArtifactError:
                 run = replace(run, folders={s: f for s, f in run.folders.items() if s != stage})
                 continue
             if stage not in run.folders:
                 run = self.record(run, stage, folder, 0.0, reused=True)
+            signals.goes_on_after(stage)
             self.tell(Event(stage, "reused", 0.0, sealed["summary"]))
         return run
 
@@ -158,15 +164,13 @@ class _Work:
             earlier=self.earlier[name],
             beam=self.beam,
         )
-        try:
-            with measure_usage() as usage:
+        with signals.half_made(partial(_remove_attempt, attempt)):
+            with watched(name, run.root, self.settings.run.timeout_seconds), measure_usage() as usage:
                 summary = stage.execute(job)
             manifest.seal(attempt, stage=name, key=key, summary=summary)
             summary = _put(attempt, storage.join(run.path, stage.folder), key)["summary"]
-        except BaseException:
-            storage.remove_folder(attempt)
-            raise
         storage.remove_folder(scratch)
+        signals.goes_on_after(name)
         run = self.record(run, name, f"runs/{run.run_id}/{stage.folder}", usage.seconds, reused=False)
         self.tell(Event(name, "finished", usage.seconds, summary, usage))
         return run
@@ -242,6 +246,12 @@ def _writable(root: str) -> None:
         fs.delete_file(inner)
     except OSError as e:
         raise ConfigError(f"run.output must be a folder that can be written, got {root}: {e}") from e
+
+
+def _remove_attempt(folder: str) -> None:
+    """Remove what a stage had made when it ended, and Beam's workers, which would go on to write there."""
+    end_workers()
+    storage.remove_folder(folder)
 
 
 def _put(attempt: str, target: str, key: str) -> dict[str, Any]:

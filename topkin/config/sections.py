@@ -40,6 +40,16 @@ class RunSettings(Section):
         description="Gigabytes that one worker process may use, by which a run is planned, and refused if it does not "
         "fit; this machine's without it. Results are the same.",
     )
+    timeout: Annotated[str, Field(pattern=r"^\d+(\.\d+)?[mh]$")] | None = Field(
+        None,
+        description="Minutes or hours that a stage may take, as 90m or 6h; then the run ends with exit code 6, and "
+        "the same command goes on after the last finished stage. No limit without it.",
+    )
+
+    @property
+    def timeout_seconds(self) -> float | None:
+        """``timeout`` in seconds."""
+        return None if self.timeout is None else float(self.timeout[:-1]) * {"m": 60, "h": 3600}[self.timeout[-1]]
 
 
 class ItemsSettings(Section):
