@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from topkin import errors
-from topkin.ending import signals
+from topkin.ending import shortage, signals
 
 TRACEBACK = "TOPKIN_TRACEBACK"
 INTERRUPTED = 130
@@ -72,7 +72,7 @@ def exit_code(error: BaseException, *, as_json: bool = False) -> int:
         return 0
     if os.environ.get(TRACEBACK):
         traceback.print_exception(error)
-    known = explained(error)
+    known = explained(error) or shortage.explained(error, {})
     if known is not None:
         kind, message, code = type(known).__name__, str(known), known.exit_code
     else:

@@ -94,6 +94,21 @@ def test_a_file_that_came_later_is_none_of_the_stage(tmp_path: Path) -> None:
         storage.read_json(str(tmp_path / "more.json"))
 
 
+def test_a_part_that_is_gone_or_was_added_is_told(tmp_path: Path) -> None:
+    part = pa.table({"x": [1]})
+    for name in ("a", "b"):
+        storage.write_parquet(part, str(tmp_path / "deep" / "t" / f"{name}.parquet"))
+    seal(tmp_path)
+    folder = str(tmp_path / "deep" / "t")
+    assert len(storage.read_parts(folder)) == 2
+    (tmp_path / "deep" / "t" / "a.parquet").rename(tmp_path / "deep" / "t" / "c.parquet")
+    with pytest.raises(ArtifactError, match=r"t/a\.parquet is missing"):
+        storage.read_parts(folder)
+    storage.write_parquet(part, str(tmp_path / "deep" / "t" / "a.parquet"))
+    with pytest.raises(ArtifactError, match=r"t/c\.parquet is not in the manifest"):
+        storage.read_parts(folder)
+
+
 def test_a_manifest_of_somebody_else_is_none(tmp_path: Path) -> None:
     for text in ("{", "[]", '{"files": ["a.json"]}', '{"name": "web app"}'):
         (tmp_path / "manifest.json").write_text(text)

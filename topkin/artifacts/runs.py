@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
@@ -130,9 +131,10 @@ def find_stage(root: str, folder: str, key: str) -> str | None:
     """
     for run_id in reversed(storage.folders(storage.join(root, "runs"))):
         path = storage.join("runs", run_id, folder)
-        sealed = manifest.read(storage.join(root, path))
-        if sealed is not None and sealed["key"] == key:
-            return path
+        with suppress(ArtifactError):  # a damaged one is done again
+            sealed = manifest.read(storage.join(root, path))
+            if sealed is not None and sealed["key"] == key:
+                return path
     return None
 
 

@@ -92,7 +92,26 @@ def entry(fs: pafs.FileSystem, inner: str) -> dict[str, Any] | None:
 
     Raises ArtifactError where the manifest does not list the file, or is damaged.
     """
-    folder, names = posixpath.dirname(inner), [posixpath.basename(inner)]
+    manifest, name = _above(fs, posixpath.dirname(inner), [posixpath.basename(inner)])
+    if manifest is None or name == MANIFEST:
+        return None
+    path, listed = manifest
+    if name not in listed and not any(part.startswith(".") for part in name.split("/")):
+        raise ArtifactError(f"{inner} is not in {path}: run the stage again with --force")
+    return listed.get(name)
+
+
+def listed(fs: pafs.FileSystem, inner: str) -> set[str] | None:
+    """The files that a folder holds, relative to it, by the manifest in it or above; None where none is."""
+    manifest, name = _above(fs, inner, [])
+    if manifest is None:
+        return None
+    start = f"{name}/" if name else ""
+    return {file.removeprefix(start) for file in manifest[1] if file.startswith(start)}
+
+
+def _above(fs: pafs.FileSystem, folder: str, names: list[str]) -> tuple[tuple[str, dict[str, Any]] | None, str]:
+    """The manifest in a folder, or in one of those above: its path and files; and the place relative to its folder."""
     candidates = []
     for _ in range(DEPTH):
         candidates.append((posixpath.join(folder, MANIFEST), "/".join(reversed(names))))
@@ -101,13 +120,11 @@ def entry(fs: pafs.FileSystem, inner: str) -> dict[str, Any] | None:
         names.append(posixpath.basename(folder))
         folder = posixpath.dirname(folder)
     for info, (path, name) in zip(fs.get_file_info([path for path, _ in candidates]), candidates, strict=True):
-        if info.type == pafs.FileType.File and name != MANIFEST:
-            listed = _files(fs, path, (info.mtime_ns, info.size))
-            if listed is not None:
-                if name not in listed and not any(part.startswith(".") for part in name.split("/")):
-                    raise ArtifactError(f"{inner} is not in {path}: run the stage again with --force")
-                return listed.get(name)
-    return None
+        if info.type == pafs.FileType.File:
+            files = _files(fs, path, (info.mtime_ns, info.size))
+            if files is not None:
+                return (path, files), name
+    return None, ""
 
 
 _known: dict[str, tuple[object, dict[str, Any] | None]] = {}

@@ -223,8 +223,17 @@ def read_parquet(path: str, columns: Sequence[str] | None = None) -> pa.Table:
 
 
 def parquet_files(folder: str, *, made_by: str = "the stage that makes it") -> list[str]:
-    """The paths of the Parquet files below a folder, in name order. Raises ArtifactError where there is none."""
-    paths = [join(folder, n) for n in files(folder) if n.endswith(".parquet")]
+    """The paths of the Parquet files below a folder, in name order.
+
+    Raises ArtifactError where there is none, or they are not those that the manifest above them lists.
+    """
+    names = files(folder)
+    listed = sealing.listed(*filesystem(folder))
+    for name in sorted(set(names) ^ listed) if listed is not None else ():
+        if name.endswith(".parquet"):
+            what = "is missing" if name not in names else "is not in the manifest"
+            raise ArtifactError(f"{join(folder, name)} {what}: run {made_by} again with --force")
+    paths = [join(folder, n) for n in names if n.endswith(".parquet")]
     if not paths:
         raise ArtifactError(f"{folder} holds no Parquet file: run {made_by} again with --force")
     return paths

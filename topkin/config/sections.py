@@ -108,7 +108,14 @@ class UsersSettings(Section):
 
 
 class RejectLimits(Section):
-    """How many rows may be rejected."""
+    """How many rows may be rejected, and what asking the rules may take."""
+
+    rule_seconds: Annotated[float, Field(gt=0)] = Field(
+        60, description="Seconds that one expression of rules or normalise may take over one batch of rows."
+    )
+    rule_memory: Annotated[float, Field(gt=0)] = Field(
+        2, description="Gigabytes that one expression of rules or normalise may take beside the rows."
+    )
 
     max_reject_share: Share = Field(
         0.2,

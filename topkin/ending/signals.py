@@ -117,6 +117,12 @@ def end(error: TopkinError) -> None:
         ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(Stopped))
 
 
+def end_now(error: TopkinError) -> None:
+    """End this process for a reason, if it is ours alone: what it is at cannot be waited for."""
+    if _installed:
+        leave(str(error), error.exit_code)
+
+
 @contextmanager
 def by_signals(grace: float = GRACE_SECONDS) -> Iterator[None]:
     """Take SIGTERM as Ctrl-C inside, and end the process where its main thread does not; for a process of ours alone.

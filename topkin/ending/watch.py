@@ -123,12 +123,13 @@ def never_idle(what: str, seconds: float = IDLE_SECONDS) -> Iterator[None]:
     over = threading.Event()
 
     def watch() -> None:
-        last, since = workers.worked(), time.monotonic()
+        last, since, looks, running = workers.worked(), time.monotonic(), 0, 0
         while not over.wait(seconds / 20):
             now = workers.worked()
             passed = time.monotonic() - since
-            if now.running or now.seconds - last.seconds > 0.05 + BUSY * passed:
-                last, since = now, time.monotonic()
+            looks, running = looks + 1, running + now.running  # a thread that looks for work may run just now
+            if now.seconds - last.seconds > 0.05 + BUSY * passed or (passed >= seconds and 2 * running > looks):
+                last, since, looks, running = now, time.monotonic(), 0, 0
             elif passed >= seconds:
                 processes = "".join(f" {pid}" for pid in workers.workers())
                 of = f", nor have its worker processes{processes}" if processes else ""
