@@ -3,8 +3,6 @@
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
-import pyarrow.parquet as pq
-
 from topkin.artifacts import manifest, runs, schemas, storage
 from topkin.config.items_run import RunSettingsOfAnyKind
 from topkin.errors import ArtifactError, ConfigError, QualityGateError
@@ -91,8 +89,8 @@ def one_encoder(run: runs.Run, stages: Sequence[str] = ORDER) -> str:
         for name in storage.files(folder):
             if not name.endswith(".parquet") or name in _OF_NO_ENCODER or "rejects/" in name:
                 continue
-            fs, inner = storage.filesystem(storage.join(folder, name))
-            made_by = schemas.encoder_of(pq.read_schema(inner, filesystem=fs))
+            with storage.open_parquet(storage.join(folder, name)) as file:
+                made_by = schemas.encoder_of(file.schema_arrow)
             if made_by != encoder:
                 raise ArtifactError(
                     f"every table of a run must come from one encoder, {encoder[:12]}…; {storage.join(folder, name)} "

@@ -7,6 +7,7 @@
     ├── InputError              3   the data cannot be used as it is
     ├── QualityGateError        4   the tables were made and refused before publishing
     ├── BusyError               5   another process is at work in the same output folder
+    ├── ResourceError           6   a disk, the memory, the time or a worker ran out
     └── ArtifactError           1   an artifact is missing, damaged or of another encoder
 """
 
@@ -42,6 +43,12 @@ class BusyError(TopkinError):
     """Another process is at work in the output folder, or took the work over: nothing was changed."""
 
     exit_code = 5
+
+
+class ResourceError(TopkinError):
+    """A disk, the memory, the time allowed or a worker process ran out; the same command goes on when there is more."""
+
+    exit_code = 6
 
 
 class ArtifactError(TopkinError):

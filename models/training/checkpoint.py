@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from topkin.artifacts import storage
+from topkin.ending import signals
 
 NAME = "checkpoint.npz"
 
@@ -31,6 +32,7 @@ class Checkpoint:
         arrays = {f"v{n:04d}": np.asarray(v) for n, v in enumerate(variables)}
         np.savez(sink, allow_pickle=False, state=np.array(json.dumps({**state, "key": self.key})), **arrays)
         storage.write_bytes(sink.getvalue(), storage.join(self.folder, NAME))
+        signals.goes_on_after_part("the last epoch that was finished")
 
     def read(self) -> tuple[dict[str, Any], list[np.ndarray]] | None:
         """The state and the values, or None where there is nothing to go on from."""

@@ -1,7 +1,8 @@
 """The command ``topkin``. Nothing heavy is imported before a command runs.
 
 Exit codes: 0 done; 1 anything not listed here; 2 usage or configuration; 3 bad input; 4 a quality gate
-refused to publish; 5 another process is at work; 130 interrupted.
+refused to publish; 5 another process is at work; 6 a disk, memory, time or a worker ran out; 130 interrupted; 143
+ended by SIGTERM.
 """
 
 import functools
@@ -15,6 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
+from topkin.ending import signals
 from topkin.pipelines.cli import commands, errors
 from topkin.pipelines.cli.commands import CommandOptions
 from topkin.pipelines.engine.registry import COMMANDS
@@ -27,7 +29,9 @@ EXIT_CODES = {
     3: "bad input",
     4: "made, and refused by a quality gate",
     5: "another process is at work in the output folder",
+    6: "a disk, the memory, the time or a worker ran out",
     130: "interrupted",
+    143: "ended by SIGTERM",
 }
 _CODES = "Exit codes: " + "; ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items()) + "."
 
@@ -424,8 +428,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):  # a terminal that cannot show a character shows its number
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    if argv is not None:
+        return _call(argv)
+    with signals.by_signals():  # this process is ours alone
+        code = _call(sys.argv[1:])
+        if signals.asked():  # threads of libraries may go on for ever
+            signals.leave("", code)
+    return code
+
+
+def _call(argv: Sequence[str]) -> int:
     try:
-        typer.main.get_command(app)(list(sys.argv[1:] if argv is None else argv), prog_name="topkin")
+        typer.main.get_command(app)(list(argv), prog_name="topkin")
     except SystemExit as e:
         return e.code if isinstance(e.code, int) else (0 if e.code is None else 2)
     return 0

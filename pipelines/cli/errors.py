@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from topkin import errors
+from topkin.ending import shortage, signals
 
 TRACEBACK = "TOPKIN_TRACEBACK"
 INTERRUPTED = 130
@@ -60,6 +61,10 @@ def one_line(error: BaseException) -> str:
 
 def exit_code(error: BaseException, *, as_json: bool = False) -> int:
     """Tell a failure on stderr, as text or as one JSON object; returns the code to exit with."""
+    if signals.asked():
+        message, code = signals.told()
+        _tell("ResourceError" if code < INTERRUPTED - 2 else "Stopped", message, code, as_json=as_json)
+        return code
     if interrupted(error):
         return INTERRUPTED
     if isinstance(error, BrokenPipeError):  # the reader has seen enough, as in topkin show … | head
@@ -67,17 +72,21 @@ def exit_code(error: BaseException, *, as_json: bool = False) -> int:
         return 0
     if os.environ.get(TRACEBACK):
         traceback.print_exception(error)
-    known = explained(error)
+    known = explained(error) or shortage.explained(error, {})
     if known is not None:
         kind, message, code = type(known).__name__, str(known), known.exit_code
     else:
         kind, code = type(error).__name__, 1
         message = f"{one_line(error)}\nThis is not a failure that topkin knows; {TRACEBACK}=1 shows where it happened."
+    _tell(kind, message, code, as_json=as_json)
+    return code
+
+
+def _tell(kind: str, message: str, code: int, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"error": {"type": kind, "message": message, "exit_code": code}}), file=sys.stderr)
     else:
         print(f"topkin: {message}", file=sys.stderr)
-    return code
 
 
 @contextmanager

@@ -1,14 +1,16 @@
 """``topkin init``: look at the user's Parquet, say what each column seems to be, write a configuration."""
 
 import json
-import os
 import shlex
+import tomllib
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 from topkin.config.load import load_settings
+from topkin.config.reference import sections
 from topkin.errors import ConfigError
 from topkin.ingest.inference.look import ShopLook, look
 from topkin.ingest.inference.tables import TableLook
@@ -41,6 +43,10 @@ def main(
     if output.exists() and not (force and output.is_file()):
         cure = "--force replaces it, --output FILE writes another" if output.is_file() else "--output FILE names a file"
         raise ConfigError(f"{output} exists already{'' if output.is_file() else ' and is no file'}: {cure}")
+    if output.is_file() and not _is_configuration(output):
+        raise ConfigError(
+            f"{output} is no configuration of topkin, which --force would replace: --output names another"
+        )
     clock = datetime.now(UTC).replace(tzinfo=None)
     shop = look(purchases, items, users, columns, clock)
     text = configuration(shop, output, clock, everything=everything)
@@ -51,12 +57,23 @@ def main(
         _tell(shop, output, clock, everything=everything)
 
 
+def _is_configuration(path: Path) -> bool:
+    """Whether a file is one that ``init`` may replace: ours by its name or its sections, whatever they hold."""
+    if path.name == CONFIG:
+        return True
+    try:
+        held = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return not held or any(section.name in held for section in sections())
+
+
 def _write(text: str, output: Path) -> None:
     """The configuration in place of what is there, which stays as it is where the new one cannot be written or loaded.
 
     Raises ConfigError.
     """
-    beside = output.with_name(f".{output.name}.{os.getpid()}")
+    beside = output.with_name(f".{output.name}.{uuid.uuid4().hex}")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         beside.write_text(text, encoding="utf-8")

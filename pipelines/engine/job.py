@@ -2,13 +2,14 @@
 
 import io
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import redirect_stderr
+from contextlib import nullcontext, redirect_stderr
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from topkin.artifacts import storage
 from topkin.config.items_run import RunSettingsOfAnyKind
+from topkin.ending.watch import never_idle
 from topkin.errors import ConfigError, TopkinError, nearest_name
 from topkin.planning.estimate import Machine
 from topkin.telemetry import profiling
@@ -157,8 +158,10 @@ def run_pipeline(work: "beam.PTransform | Callable[[beam.Pipeline], object]", fl
         pipeline | work
     else:
         work(pipeline)
-    result = pipeline.run()
-    state = result.wait_until_finish()
+    local = options.get_all_options()["runner"] == "FnApiRunner"
+    with never_idle("a Beam pipeline") if local else nullcontext():
+        result = pipeline.run()
+        state = result.wait_until_finish()
     if state != "DONE":
         raise TopkinError(f"a Beam job must end DONE, this one ended {state}: see the runner's own log, then run again")
     profiling.record_steps(_steps(result.metrics().query()["counters"]))

@@ -11,11 +11,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from topkin.artifacts import lock, manifest, runs, stage_index, storage
 from topkin.config.items_run import RunSettingsOfAnyKind
 from topkin.config.sections import Settings
+from topkin.ending import signals
+from topkin.ending.watch import watched
+from topkin.ending.workers import end_workers
 from topkin.errors import ArtifactError, ConfigError
 from topkin.pipelines.engine import attempts, registry
 from topkin.pipelines.engine.earlier import EarlierRuns, earlier_runs
@@ -42,7 +46,7 @@ def keys(settings: RunSettingsOfAnyKind, as_of: datetime) -> dict[str, str]:
 
 def _keys(settings: RunSettingsOfAnyKind, as_of: datetime, earlier: Mapping[str, EarlierRuns]) -> dict[str, str]:
     values = settings.model_dump(mode="json")
-    for name in ("output", "worker_memory", "keep", "wait"):  # where and how, not what
+    for name in ("output", "worker_memory", "keep", "wait", "timeout"):  # where and how, not what
         values["run"].pop(name)
     by_stage: dict[str, str] = {}
     for name in ORDERS[settings.kind]:
@@ -123,12 +127,14 @@ class _Work:
                 continue
             try:
                 sealed = manifest.verify(storage.join(run.root, folder), contents=False)
+                run.check_seal(stage, sealed)
             except ArtifactError:
                 run = replace(run, folders={s: f for s, f in run.folders.items() if s != stage})
                 continue
             attempts.end(run.path, self.stage(stage).folder, self.keys[stage])
             if stage not in run.folders:
                 run = self.record(run, stage, folder, 0.0, reused=True)
+            signals.goes_on_after(stage)
             self.tell(Event(stage, "reused", 0.0, sealed["summary"]))
         return run
 
@@ -150,16 +156,14 @@ class _Work:
             versions=self.earlier[name].versions,
             beam=self.beam,
         )
-        try:
-            with measure_usage() as usage:
+        with signals.half_made(partial(_remove_attempt, attempt)):
+            with watched(name, run.root, self.settings.run.timeout_seconds), measure_usage() as usage:
                 summary = stage.execute(job)
             manifest.seal(attempt, stage=name, key=key, summary=summary)
             stage_index.note(run.root, key, f"runs/{run.run_id}/{stage.folder}")
             summary = _put(attempt, storage.join(run.path, stage.folder), key)["summary"]
-        except BaseException:
-            storage.remove_folder(attempt)
-            raise
         attempts.end(run.path, stage.folder, key)
+        signals.goes_on_after(name)
         run = self.record(run, name, f"runs/{run.run_id}/{stage.folder}", usage.seconds, reused=False)
         self.tell(Event(name, "finished", usage.seconds, summary, usage))
         return run
@@ -260,6 +264,12 @@ def _writable(root: str) -> None:
         fs.delete_file(inner)
     except OSError as e:
         raise ConfigError(f"run.output must be a folder that can be written, got {root}: {e}") from e
+
+
+def _remove_attempt(folder: str) -> None:
+    """Remove what a stage had made when it ended, and Beam's workers, which would go on to write there."""
+    end_workers()
+    storage.remove_folder(folder)
 
 
 def _put(attempt: str, target: str, key: str) -> dict[str, Any]:

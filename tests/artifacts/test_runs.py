@@ -123,10 +123,11 @@ def test_a_reader_never_sees_half_a_pointer(tmp_path):
 )
 def test_a_changed_folder_does_not_pass_for_the_sealed_one(tmp_path, damage, words):
     run = finished(tmp_path, "r1")
-    manifest.verify(run.folder("prepare"))
+    folder = run.folder("prepare")
+    manifest.verify(folder)
     damage(tmp_path / "runs/r1/prepared")
     with pytest.raises(ArtifactError, match=words):
-        manifest.verify(run.folder("prepare"))
+        manifest.verify(folder)
 
 
 def test_keys_and_names_depend_on_all_that_is_given():
@@ -183,7 +184,7 @@ def test_the_newest_published_run_of_an_earlier_date_is_found(tmp_path):
     for day in (1, 2, 3):
         run = runs.Run(root, f"run-{day}", datetime(2024, 1, day))
         place = f"runs/run-{day}/model"
-        storage.write_json({}, storage.join(root, place, "manifest.json"))
+        manifest.seal(storage.join(root, place), stage="train", key=f"k{day}", summary={})
         run = runs.record_stage(run, "train", {"folder": place}, {})
         runs.publish_run(run)
     found = [runs.published_before(root, datetime(2024, 1, day)) for day in (1, 2, 3, 4)]

@@ -2,6 +2,7 @@ import duckdb
 import pyarrow as pa
 import pytest
 
+from topkin.ending.expressions import Limits
 from topkin.errors import ConfigError
 from topkin.ingest.rules import Rules
 from topkin.ingest.sql import Expression, nearest, query
@@ -231,3 +232,27 @@ def test_records_of_nested_columns_are_json_whatever_is_in_them() -> None:
 def test_the_nearest_name_is_offered_in_its_own_case() -> None:
     assert nearest("id", ["ID", "price"]) == ", did you mean 'ID'"
     assert nearest("zzz", ["ID", "price"]) == ""
+
+
+def test_an_expression_that_takes_too_long_is_told_and_the_next_is_asked() -> None:
+    rows, limits = pa.table({"n": pa.array(range(50_000), pa.int64())}), Limits(seconds=0.1)
+    bomb = "list_sum(list_transform(range(4000), x -> (x * n) % 7)) > 0"
+    words = r"takes more than 0\.1 seconds \(prepare\.rule_seconds\) over 50,000 rows: write it simpler"
+    with pytest.raises(ConfigError, match=f"purchases.rules.bomb: .*{words}"):
+        Expression("purchases.rules.bomb", bomb, limits).evaluate(rows)
+    odd = Expression("purchases.rules.odd", "n % 2 = 1", Limits()).evaluate(rows)
+    assert sum(odd.to_pylist()) == 25_000
+
+
+def test_a_pattern_that_other_engines_never_finish_is_asked_in_time() -> None:
+    rows = pa.table({"t": ["a" * 30 + "!"] * 1000})
+    assert not any(Expression("k", "regexp_matches(t, '^(a+)+$')", Limits(seconds=20)).evaluate(rows).to_pylist())
+
+
+def test_limits_come_from_the_configuration() -> None:
+    from topkin.config.load import settings_of
+    from topkin.ingest.contract import sources
+
+    values = {"purchases": {"path": "x", "rules": {"good": "true"}}, "prepare": {"rule_seconds": 5, "rule_memory": 0.5}}
+    ((_, rule),) = sources(settings_of(values, "here"))["purchases"].rules.rules
+    assert rule.limits == Limits(5, 0.5)

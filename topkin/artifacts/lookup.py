@@ -330,11 +330,10 @@ def _titles(run: Run) -> pa.Table:
 
 def _where(path: str, column: str, values: pa.Array | Sequence[Id], columns: Sequence[str] | None = None) -> pa.Table:
     """The rows of a file with one of some values; row groups that cannot have one are not read."""
-    fs, inner = storage.filesystem(path)
     wanted = values if isinstance(values, pa.Array) else pa.array(values, _schema(path).field(column).type)
     span = pc.min_max(wanted)
     condition = (pc.field(column) >= span["min"]) & (pc.field(column) <= span["max"])
     if len(values) > 1:
         condition &= pc.field(column).isin(wanted)
-    with storage.open_parquet(path):
-        return pq.read_table(inner, filesystem=fs, columns=columns, filters=condition, page_checksum_verification=True)
+    with storage.open_parquet(path), storage.open_verified(path) as source:
+        return pq.read_table(source, columns=columns, filters=condition, page_checksum_verification=True)

@@ -1,4 +1,4 @@
-"""The seal of a finished stage: ``manifest.json`` with the size and SHA-256 of every file in its folder.
+"""The seal of a finished stage: ``manifest.json`` with the size and SHA-256 of every file in its folder, and its own.
 
 A folder without a manifest is not finished. The manifest is written last.
 """
@@ -6,28 +6,28 @@ A folder without a manifest is not finished. The manifest is written last.
 from collections.abc import Mapping
 from typing import Any
 
-from topkin.artifacts import storage
+from topkin.artifacts import sealing, storage
 from topkin.errors import ArtifactError
 
-NAME = "manifest.json"
+NAME = sealing.MANIFEST
 
 
 def seal(folder: str, *, stage: str, key: str, summary: Mapping[str, object]) -> dict[str, Any]:
     """Write the manifest of a folder that will not change any more, and return it."""
-    listed: dict[str, dict[str, int | str]] = {}
+    listed: dict[str, dict[str, Any]] = {}
     for name in sorted(set(storage.files(folder)) - {NAME}):
         path = storage.join(folder, name)
-        listed[name] = {"bytes": storage.size(path), "sha256": storage.sha256(path)}
+        listed[name] = storage.digests(path)
         storage.fsync(*storage.filesystem(path))
-    manifest = {"stage": stage, "key": key, "summary": dict(summary), "files": listed}
+    manifest = sealing.sealed({"stage": stage, "key": key, "summary": dict(summary), "files": listed})
     storage.write_json(manifest, storage.join(folder, NAME))
     return manifest
 
 
 def read(folder: str) -> dict[str, Any] | None:
-    """The manifest of a finished folder, or None where there is none."""
+    """The manifest of a finished folder, or None where there is none. Raises ArtifactError where it is damaged."""
     path = storage.join(folder, NAME)
-    return storage.read_json(path) if storage.exists(path) else None
+    return sealing.unsealed(storage.read_json(path), path, sealing.CURE) if storage.exists(path) else None
 
 
 def verify(folder: str, *, contents: bool = True) -> dict[str, Any]:

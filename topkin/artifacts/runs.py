@@ -23,7 +23,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from topkin.artifacts import lock, manifest, storage
+from topkin.artifacts import lock, manifest, sealing, storage
 from topkin.errors import ArtifactError, BusyError, ConfigError
 
 POINTER = "current.json"
@@ -33,12 +33,13 @@ LIBRARIES = ("apache-beam", "duckdb", "keras", "nmslib", "numpy", "pyarrow", "sc
 
 @dataclass(frozen=True)
 class Run:
-    """A run as it stands: ``folders`` maps each finished stage to its folder."""
+    """A run as it stands: ``folders`` maps each finished stage to its folder, ``seals`` to the seal of its manifest."""
 
     root: str
     run_id: str
     as_of: datetime
     folders: Mapping[str, str] = field(default_factory=dict)
+    seals: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def path(self) -> str:
@@ -46,10 +47,20 @@ class Run:
         return storage.join(self.root, "runs", self.run_id)
 
     def folder(self, stage: str) -> str:
-        """The folder of a finished stage. Raises ArtifactError where the stage has not run."""
+        """The folder of a finished stage. Raises ArtifactError where the stage has not run, or it is another folder."""
         if stage not in self.folders:
             raise ArtifactError(f"run {self.run_id} has no folder of the stage {stage}: run topkin {stage} first")
+        self.check_seal(stage, manifest.read(self.folders[stage]) if stage in self.seals else None)
         return self.folders[stage]
+
+    def check_seal(self, stage: str, there: Mapping[str, Any] | None) -> None:
+        """Raise ArtifactError where a manifest is not that which the run was recorded with."""
+        if stage in self.seals and (there is None or there[sealing.SEAL] != self.seals[stage]):
+            what = "has no manifest" if there is None else "is not the folder"
+            raise ArtifactError(
+                f"{self.folders[stage]} {what} that run {self.run_id} was recorded with: run topkin {stage} again with "
+                "--force, or publish another run with topkin publish --run NAME"
+            )
 
     def is_whole(self, stages: Sequence[str] | None = None) -> bool:
         """Whether the folders of these stages, or of all finished ones, are there.
@@ -106,9 +117,13 @@ def read_run(root: str, run_id: str) -> Run:
             f"the run {run_id} is gone: {path} is missing; topkin run makes it anew, topkin publish --rollback goes "
             f"back to an earlier one, topkin publish --run NAME to one of {', '.join(run_ids(root)) or 'none left'}"
         )
-    state = storage.read_json(path)
+    again = "topkin run makes the run anew, with another name where this one is removed"
+    state = sealing.unsealed(storage.read_json(path), path, again)
+    if state["run_id"] != run_id:
+        raise ArtifactError(f"{path} is of the run {state['run_id']}: the folder was renamed or replaced; {again}")
     folders = {stage: storage.join(root, entry["folder"]) for stage, entry in state["stages"].items()}
-    return Run(root, run_id, datetime.fromisoformat(state["as_of"]), folders)
+    seals = {stage: entry[sealing.SEAL] for stage, entry in state["stages"].items() if entry[sealing.SEAL]}
+    return Run(root, run_id, datetime.fromisoformat(state["as_of"]), folders, seals)
 
 
 def run_ids(root: str) -> list[str]:
@@ -123,9 +138,10 @@ def record_stage(run: Run, stage: str, entry: Mapping[str, object], settings: Ma
     path = storage.join(run.path, "run.json")
     state = {"stages": {}} if read_if_there(run.root, run.run_id) is None else storage.read_json(path)
     state.update(run_id=run.run_id, as_of=run.as_of.isoformat(), settings=settings, code=code_version())
+    made = manifest.read(storage.join(run.root, str(entry["folder"]))) or {}
     state["made_at"] = datetime.now(UTC).isoformat(timespec="seconds")
-    state["stages"][stage] = dict(entry)
-    storage.write_json(state, path)
+    state["stages"][stage] = {**entry, sealing.SEAL: made.get(sealing.SEAL, "")}
+    storage.write_json(sealing.sealed(state), path)
     return read_run(run.root, run.run_id)
 
 
@@ -140,10 +156,10 @@ def _read_pointer(root: str) -> tuple[bytes | None, dict[str, Any] | None]:
     if seen is None:
         return None, None
     try:
-        value = json.loads(seen)
+        value = sealing.unsealed(sealing.parse(seen, path), path, "remove it")
         texts = {"run_id": str(value["run_id"]), "history": [str(run) for run in value["history"]]}
         return seen, {**value, **texts, "version": int(value["version"])}
-    except (ValueError, KeyError, TypeError) as e:
+    except (ArtifactError, ValueError, KeyError, TypeError) as e:
         raise ArtifactError(
             f"{path} is damaged ({e}): remove it, then topkin publish writes it anew; runs/ holds every run"
         ) from e
@@ -152,7 +168,15 @@ def _read_pointer(root: str) -> tuple[bytes | None, dict[str, Any] | None]:
 def published(root: str) -> Run | None:
     """The published run, or None."""
     current = pointer(root)
-    return None if current is None else read_run(root, current["run_id"])
+    if current is None:
+        return None
+    run = read_run(root, current["run_id"])
+    if current["manifests"] != sealing.digest(run.seals):
+        raise ArtifactError(
+            f"{run.path} is not as it was published, its stages were made again or replaced: topkin publish --run "
+            f"{run.run_id} checks and publishes it again"
+        )
+    return run
 
 
 def published_runs(root: str, before: datetime) -> Iterator[Run]:
@@ -227,7 +251,7 @@ def publish_run(run: Run, anyway: Mapping[str, object] | None = None, *, older: 
     while True:
         lock.check(run.root)
         seen, before = _read_pointer(run.root)
-        if before and before["run_id"] == run.run_id:
+        if before and before["run_id"] == run.run_id and before["manifests"] == sealing.digest(run.seals):
             return before
         if before and not older and (later := later_than(run, before)):
             raise ConfigError(f"{later}: topkin publish --run {run.run_id} --older publishes it all the same")
@@ -300,8 +324,10 @@ def _swap_pointer(
         "version": before["version"] + 1 if before else 1,
         "published_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "folders": {stage: folder.removeprefix(run.root).lstrip("/") for stage, folder in run.folders.items()},
+        "manifests": sealing.digest(run.seals),
         "history": history,
     }
     if anyway is not None:
         value["anyway"] = dict(anyway)
-    return value if storage.swap(storage.join(run.root, POINTER), seen, storage.json_bytes(value)) else None
+    content = storage.json_bytes(sealing.sealed(value))
+    return value if storage.swap(storage.join(run.root, POINTER), seen, content) else None

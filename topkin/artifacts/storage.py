@@ -5,7 +5,6 @@ the same table it has the same bytes.
 """
 
 import fcntl
-import hashlib
 import json
 import os
 import posixpath
@@ -19,6 +18,8 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
+from topkin.artifacts import sealing
+from topkin.ending.shortage import full_disk
 from topkin.errors import ArtifactError, BusyError
 
 ROW_GROUP_ROWS = 131_072
@@ -167,9 +168,13 @@ def atomic_write(path: str, *, durable: bool = True) -> Iterator[pa.NativeFile]:
         fs.move(beside, inner)
         if durable:
             fsync(fs, folder or ".")
-    except BaseException:
-        if fs.get_file_info(beside).type != pafs.FileType.NotFound:
+    except BaseException as e:
+        left = fs.get_file_info(beside)
+        full = full_disk(path, left.size or 0, e) if isinstance(e, OSError) else None  # before there is room again
+        if left.type != pafs.FileType.NotFound:
             fs.delete_file(beside)
+        if full is not None:
+            raise full from e
         raise
 
 
@@ -194,6 +199,21 @@ def parquet_writer(path: str, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
         yield writer
 
 
+def open_verified(path: str) -> Any:
+    """A file open for reading, of which no byte is given that is not as the manifest above it says, if there is one.
+
+    Raises FileNotFoundError, and ArtifactError where the file is not as listed, here and when it is read.
+    """
+    fs, inner = filesystem(path)
+    source = fs.open_input_file(inner)
+    try:
+        want = sealing.entry(fs, inner)
+        return source if want is None else sealing.Verified(source, path, want)
+    except BaseException:
+        source.close()
+        raise
+
+
 @contextmanager
 def open_parquet(path: str, *, made_by: str = "the stage that makes it") -> Iterator[pq.ParquetFile]:
     """A file that topkin wrote, its page checksums verified when they are read.
@@ -205,13 +225,12 @@ def open_parquet(path: str, *, made_by: str = "the stage that makes it") -> Iter
     Raises:
         ArtifactError: where the file is missing or damaged, when it is read inside too.
     """
-    fs, inner = filesystem(path)
     try:
-        with fs.open_input_file(inner) as source, pq.ParquetFile(source, page_checksum_verification=True) as file:
+        with open_verified(path) as source, pq.ParquetFile(source, page_checksum_verification=True) as file:
             yield file
     except FileNotFoundError as e:
         raise ArtifactError(f"{path} is missing: run {made_by} again with --force") from e
-    except (OSError, pa.ArrowInvalid) as e:
+    except (OSError, pa.ArrowException) as e:
         raise ArtifactError(f"{path} is damaged ({e}): run {made_by} again with --force") from e
 
 
@@ -222,8 +241,17 @@ def read_parquet(path: str, columns: Sequence[str] | None = None) -> pa.Table:
 
 
 def parquet_files(folder: str, *, made_by: str = "the stage that makes it") -> list[str]:
-    """The paths of the Parquet files below a folder, in name order. Raises ArtifactError where there is none."""
-    paths = [join(folder, n) for n in files(folder) if n.endswith(".parquet")]
+    """The paths of the Parquet files below a folder, in name order.
+
+    Raises ArtifactError where there is none, or they are not those that the manifest above them lists.
+    """
+    names = files(folder)
+    listed = sealing.listed(*filesystem(folder))
+    for name in sorted(set(names) ^ listed) if listed is not None else ():
+        if name.endswith(".parquet"):
+            what = "is missing" if name not in names else "is not in the manifest"
+            raise ArtifactError(f"{join(folder, name)} {what}: run {made_by} again with --force")
+    paths = [join(folder, n) for n in names if n.endswith(".parquet")]
     if not paths:
         raise ArtifactError(f"{folder} holds no Parquet file: run {made_by} again with --force")
     return paths
@@ -241,10 +269,9 @@ def write_bytes(data: bytes, path: str) -> None:
 
 
 def read_bytes(path: str) -> bytes:
-    """Read a whole file. Raises ArtifactError where it is missing."""
-    fs, inner = filesystem(path)
+    """Read a whole file. Raises ArtifactError where it is missing, or not as the manifest above it says."""
     try:
-        with fs.open_input_stream(inner, compression=None) as source:
+        with open_verified(path) as source:
             return bytes(source.read())
     except FileNotFoundError as e:
         raise ArtifactError(f"{path} is missing: run the stage that makes it first") from e
@@ -337,18 +364,17 @@ def write_json(value: object, path: str) -> None:
 
 
 def read_json(path: str) -> Any:
-    """Read JSON. Raises ArtifactError where the file is missing or is not JSON."""
-    try:
-        return json.loads(read_bytes(path))
-    except ValueError as e:
-        raise ArtifactError(f"{path} is not JSON ({e}): run the stage that makes it again with --force") from e
+    """Read JSON. Raises ArtifactError where the file is missing or is not JSON, or a key is asked that it lacks."""
+    return sealing.parse(read_bytes(path), path)
 
 
 def sha256(path: str) -> str:
     """The SHA-256 of a file's bytes, in hex."""
+    return str(digests(path)["sha256"])
+
+
+def digests(path: str) -> dict[str, Any]:
+    """What a manifest lists of a file, see :func:`topkin.artifacts.sealing.digests`."""
     fs, inner = filesystem(path)
-    digest = hashlib.sha256()
     with fs.open_input_stream(inner, compression=None) as source:
-        while block := source.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+        return sealing.digests(source)

@@ -42,6 +42,16 @@ class RunSettings(Section):
     wait: Annotated[float, Field(ge=0)] = Field(
         0, description="Seconds to wait for another process that works in the output folder, before it is told."
     )
+    timeout: Annotated[str, Field(pattern=r"^\d+(\.\d+)?[mh]$")] | None = Field(
+        None,
+        description="Minutes or hours that a stage may take, as 90m or 6h; then the run ends with exit code 6, and "
+        "the same command goes on after the last finished stage. No limit without it.",
+    )
+
+    @property
+    def timeout_seconds(self) -> float | None:
+        """``timeout`` in seconds."""
+        return None if self.timeout is None else float(self.timeout[:-1]) * {"m": 60, "h": 3600}[self.timeout[-1]]
 
 
 class ItemsSettings(Section):
@@ -100,7 +110,14 @@ class UsersSettings(Section):
 
 
 class RejectLimits(Section):
-    """How many rows may be rejected."""
+    """How many rows may be rejected, and what asking the rules may take."""
+
+    rule_seconds: Annotated[float, Field(gt=0)] = Field(
+        60, description="Seconds that one expression of rules or normalise may take over one batch of rows."
+    )
+    rule_memory: Annotated[float, Field(gt=0)] = Field(
+        2, description="Gigabytes that one expression of rules or normalise may take beside the rows."
+    )
 
     max_reject_share: Share = Field(
         0.2,

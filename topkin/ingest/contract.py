@@ -18,6 +18,7 @@ from topkin.artifacts import ids
 from topkin.config.purchases import ROW_ORDER
 from topkin.config.section import Section
 from topkin.config.sections import Settings
+from topkin.ending.expressions import Limits
 from topkin.errors import ConfigError, InputError, TopkinError
 from topkin.ingest import timestamps
 from topkin.ingest.files import FILE, ROW, File, Files, Footer, InputFooters, batches, find, read_footers
@@ -77,7 +78,7 @@ def _columns(section: Section, roles: Sequence[str]) -> dict[str, str]:
 
 def sources(settings: Settings) -> dict[str, InputSource]:
     """The configured inputs by name: purchases, then those of items, users and heldout that there are."""
-    inputs = {}
+    inputs, limits = {}, Limits(settings.prepare.rule_seconds, settings.prepare.rule_memory)
     for name, roles in ROLES.items():
         section = getattr(settings, name)
         if section is not None:
@@ -87,7 +88,7 @@ def sources(settings: Settings) -> dict[str, InputSource]:
                 name=name,
                 path=section.path,
                 columns={**_columns(section, roles), **{role: role for role in made}},
-                rules=Rules.of(name, section.normalise, section.rules, made),
+                rules=Rules.of(name, section.normalise, section.rules, made, limits=limits),
                 features={feature: spec.kind for feature, spec in own.items()},
                 time_unit=getattr(section, "time_unit", "auto"),
                 keep=section.duplicates if name in ("items", "users") else "first",

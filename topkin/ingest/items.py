@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from topkin.artifacts import ids, schemas
 from topkin.config.items_run import ItemsRunSettings
+from topkin.ending.expressions import Limits
 from topkin.ingest.cleaning import Cleaned, clean_encoder_items, encoder_item_rows, one_of_each_id
 from topkin.ingest.contract import InputSource
 from topkin.ingest.judging.lookups import Lookup
@@ -38,13 +39,14 @@ def items_sources(
     stored: the columns that the items' files have; what is none of them, nor looks like one, is an expression.
     """
     items, queries = settings.items, settings.queries
+    limits = Limits(settings.prepare.rule_seconds, settings.prepare.rule_memory)
     columns = {role: c for role in ROLES if (c := getattr(items, role)) is not None}
     computed = [f for f in feeds if f.column not in stored and not f.column.isidentifier()]
-    made = tuple((f"{INPUT}{f.name}", Expression(f"encoder.inputs.{f.name}", f.column)) for f in computed)
+    made = tuple((f"{INPUT}{f.name}", Expression(f"encoder.inputs.{f.name}", f.column, limits)) for f in computed)
     columns |= {f"{INPUT}{f.name}": f"{INPUT}{f.name}" if f in computed else f.column for f in feeds}
 
     def source(name: str, section: Any, own: Mapping[str, str]) -> InputSource:
-        rules = Rules.of(name, section.normalise, section.rules)
+        rules = Rules.of(name, section.normalise, section.rules, limits=limits)
         return InputSource(
             name=name,
             path=section.path,

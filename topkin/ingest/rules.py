@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from topkin.config.reference import in_single_quotes
+from topkin.ending.expressions import DEFAULT, Limits
 from topkin.errors import ConfigError
 from topkin.ingest.sql import SIDES, Expression, side_column
 from topkin.ingest.values.type_cures import normalise_key
@@ -27,15 +28,18 @@ class Rules:
         normalise: Mapping[str, str],
         rules: Mapping[str, str],
         made: Mapping[str, str] | None = None,
+        *,
+        limits: Limits = DEFAULT,
     ) -> "Rules":
         """From a section's two tables: column -> expression, reason -> condition.
 
         made: more columns by the key of their expression in the section, made after those of ``normalise``.
+        limits: what each expression may take.
         """
-        own = [(c, Expression(normalise_key(section, c), text)) for c, text in normalise.items()]
+        own = [(c, Expression(normalise_key(section, c), text, limits)) for c, text in normalise.items()]
         return cls(
-            (*own, *((c, Expression(f"{section}.{c}", text)) for c, text in (made or {}).items())),
-            tuple((r, Expression(f"{section}.rules.{in_single_quotes(r)}", text)) for r, text in rules.items()),
+            (*own, *((c, Expression(f"{section}.{c}", text, limits)) for c, text in (made or {}).items())),
+            tuple((r, Expression(f"{section}.rules.{in_single_quotes(r)}", text, limits)) for r, text in rules.items()),
         )
 
     @property

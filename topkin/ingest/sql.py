@@ -8,6 +8,7 @@ import json
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Any
@@ -18,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from topkin.artifacts.ids import decoded, storage
+from topkin.ending.expressions import DEFAULT, ExceededError, Limits, within
 from topkin.errors import ConfigError, nearest_name
 
 _local = threading.local()
@@ -31,23 +33,27 @@ _CLOSED = (
 )
 
 
-def _engine() -> duckdb.DuckDBPyConnection:
-    """This thread's engine."""
-    engine: duckdb.DuckDBPyConnection | None = getattr(_local, "engine", None)
-    if engine is None:
-        engine = _local.engine = duckdb.connect(":memory:", config={"threads": 1, **dict.fromkeys(_CLOSED, False)})
-        engine.execute("SET TimeZone = 'UTC'; SET lock_configuration = true")
-    return engine
+def _engine(limits: Limits | None = None) -> duckdb.DuckDBPyConnection:
+    """This thread's engine; that for expressions of the user has a limit of memory."""
+    engines: dict[float | None, duckdb.DuckDBPyConnection] = _local.__dict__.setdefault("engines", {})
+    memory = None if limits is None else limits.memory
+    if memory not in engines:
+        more = {} if memory is None else {"memory_limit": f"{memory * 1e9:.0f}B", "temp_directory": ""}
+        config = {"threads": 1, **dict.fromkeys(_CLOSED, False), **more}
+        engines[memory] = duckdb.connect(":memory:", config=config)
+        engines[memory].execute("SET TimeZone = 'UTC'; SET lock_configuration = true")
+    return engines[memory]
 
 
-def query(sql: str, rows: pa.Table | None = None) -> pa.Table:
-    """The result of a query over the table ``rows``, in order. Raises duckdb.Error."""
-    engine = _engine()
+def query(sql: str, rows: pa.Table | None = None, limits: Limits | None = None) -> pa.Table:
+    """The result of a query over the table ``rows``, in order. Raises duckdb.Error; ExceededError over its limits."""
+    engine = _engine(limits)
     if rows is None:
         return engine.execute(sql).to_arrow_table()
     engine.register("rows", _in_range(_converted(plain(rows), _known_to_engine)))
     try:
-        return engine.execute(sql).to_arrow_table()
+        with nullcontext() if limits is None else within(limits, engine.interrupt):
+            return engine.execute(sql).to_arrow_table()
     finally:
         engine.unregister("rows")
 
@@ -210,6 +216,7 @@ class Expression:
 
     key: str
     text: str
+    limits: Limits = DEFAULT
 
     def refused(self, why: str) -> ConfigError:
         """The error that says what is wrong with it."""
@@ -297,7 +304,11 @@ class Expression:
         Where the rows have a column ``side_column("item")``, ``item.category`` is a field of that one.
         """
         try:
-            values = query(f"SELECT (\n{self._beside(rows.column_names)}\n) AS value FROM rows", rows)["value"]
+            values = query(f"SELECT (\n{self._beside(rows.column_names)}\n) AS value FROM rows", rows, self.limits)[
+                "value"
+            ]
+        except ExceededError as e:
+            raise self.refused(self.limits.exceeded(e.what, len(rows))) from e
         except duckdb.Error as e:
             raise self.refused(self._failure(e, rows)) from e
         if len(values) != len(rows):
@@ -319,6 +330,8 @@ class Expression:
 
     def _failure(self, error: duckdb.Error, rows: pa.Table) -> str:
         """Why it cannot be asked of rows, in topkin's words where they are known."""
+        if isinstance(error, duckdb.OutOfMemoryException | MemoryError):
+            return self.limits.exceeded("memory", len(rows))
         words = _words(error)
         types = {c.lower(): rows.schema.field(c).type for c in rows.column_names}
         mentioned = dict.fromkeys(path[0] for path in self.references())

@@ -87,3 +87,65 @@ def test_the_first_user_is_the_smallest_id_with_a_history(tmp_path: Path) -> Non
 def test_a_flag_before_the_dashes_is_refused(calls: list[dict[str, Any]], tmp_path: Path) -> None:
     assert main(["demo", "--output", str(tmp_path), *SMALL, "stray"]) == 2
     assert not calls
+
+
+def _tree(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+@pytest.mark.parametrize("theirs", ["shop/prices.csv", "topkin.toml", "topkin-out/current.json", "shop/items.parquet"])
+def test_files_of_somebody_else_stop_the_demo(
+    theirs: str, calls: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / theirs).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / theirs).write_text("theirs")
+    (tmp_path / "notes.txt").write_text("theirs too")
+    before = _tree(tmp_path)
+    assert main(["demo", "--output", str(tmp_path), *SMALL]) == 2
+    told = capsys.readouterr().err
+    assert str(tmp_path / theirs.partition("/")[0]) in told
+    assert "another folder by --output" in told
+    assert _tree(tmp_path) == before
+    assert not calls
+
+
+def test_a_folder_with_nothing_in_the_way_keeps_what_it_has(calls: list[dict[str, Any]], tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("theirs")
+    assert main(["demo", "--output", str(tmp_path), *SMALL]) == 0
+    assert main(["demo", "--output", str(tmp_path), *SMALL, "--seed", "7"]) == 0
+    assert (tmp_path / "notes.txt").read_text() == "theirs"
+
+
+def test_a_file_that_was_put_beside_the_generated_ones_stays(calls: list[dict[str, Any]], tmp_path: Path) -> None:
+    main(["demo", "--output", str(tmp_path), *SMALL])
+    (tmp_path / "shop" / "prices.csv").write_text("theirs")
+    before = _tree(tmp_path)
+    assert main(["demo", "--output", str(tmp_path), *SMALL, "--seed", "7"]) == 2
+    assert _tree(tmp_path) == before
+
+
+def test_a_changed_configuration_is_not_replaced_by_another_shops(
+    calls: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["demo", "--output", str(tmp_path), *SMALL])
+    config = tmp_path / "topkin.toml"
+    config.write_text(config.read_text() + "[train]\nepochs = 2\n")
+    before = _tree(tmp_path)
+    assert main(["demo", "--output", str(tmp_path), *SMALL, "--seed", "7"]) == 2
+    assert f"{config} was changed since topkin demo wrote it" in capsys.readouterr().err
+    assert _tree(tmp_path) == before
+
+
+def test_wrong_settings_are_told_before_anything_is_written(calls: list[dict[str, Any]], tmp_path: Path) -> None:
+    output = tmp_path / "new"
+    assert main(["demo", "--output", str(output), *SMALL, "--set", "train.epoch=1"]) == 2
+    assert not output.exists()
+
+
+def test_a_demo_that_was_killed_while_it_wrote_goes_on(calls: list[dict[str, Any]], tmp_path: Path) -> None:
+    main(["demo", "--output", str(tmp_path), *SMALL])
+    (tmp_path / "shop" / "shop.json").unlink()
+    (tmp_path / "shop" / f".items.parquet.{'0' * 32}").write_text("half")
+    assert main(["demo", "--output", str(tmp_path), *SMALL, "--seed", "7"]) == 0
+    assert calls[-1]["settings"].run.seed == 7
+    assert not list((tmp_path / "shop").glob(".items*"))

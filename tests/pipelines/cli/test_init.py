@@ -88,6 +88,19 @@ def test_a_file_that_is_there_is_not_replaced_unless_forced(shop: Path, capsys: 
     assert config.read_text() != "mine"
 
 
+@pytest.mark.parametrize("name", ["notes.txt", "pyproject.toml", "goods.parquet"])
+def test_force_replaces_configurations_alone(name: str, shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    there = shop / name
+    if not there.exists():
+        there.write_text('[project]\nname = "mine"\n')
+    before = there.read_bytes()
+    assert main(["init", f"{shop}/sales", "-o", str(there), "--force"]) == 2
+    assert f"{there} is no configuration of topkin" in capsys.readouterr().err
+    assert there.read_bytes() == before
+    there.write_text("[run]\nparts = 2\n")
+    assert main(["init", f"{shop}/sales", "-o", str(there), "--force"]) == 0
+
+
 def test_what_would_be_no_configuration_is_not_written(
     shop: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from topkin.artifacts import storage
+from topkin.artifacts import sealing, storage
 from topkin.artifacts.lookup import Item
 from topkin.pipelines.cli import show
 from topkin.pipelines.cli.app import main
@@ -98,7 +98,7 @@ def test_a_run_that_is_not_finished_shows_what_it_has(
     path = storage.join(small_run.path, "run.json")
     state = storage.read_json(path)
     del state["stages"]["recommend"], state["stages"]["similar"]
-    storage.write_json(state, path)
+    storage.write_json(sealing.sealed(state), path)
     assert main(["show", "100", config]) == 0
     assert "no recommendations yet: topkin recommend makes them" in capsys.readouterr().out
     assert main(["show", "a1", config]) == 0

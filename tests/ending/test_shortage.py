@@ -1,0 +1,147 @@
+"""What ran out is told: which disk, where, how many bytes, and what to set."""
+
+import errno
+import os
+import resource
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from topkin.artifacts import storage
+from topkin.ending import shortage
+from topkin.errors import ConfigError, ResourceError
+
+
+@pytest.fixture(scope="module")
+def disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A disk of half a megabyte."""
+    folder = tmp_path_factory.mktemp("disk")
+    command = ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(folder)]
+    try:
+        if subprocess.run(command, capture_output=True, check=False).returncode:
+            pytest.skip("a small disk needs root's mount")
+    except FileNotFoundError:
+        pytest.skip("there is no mount")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+TABLE = pa.table({"x": np.random.default_rng(0).random(200_000)})
+
+
+def test_a_table_for_which_the_disk_has_no_room_names_itself_and_leaves_nothing(disk: Path) -> None:
+    path = str(disk / "out" / "part.parquet")
+    with pytest.raises(ResourceError) as told:
+        storage.write_parquet(TABLE, path)
+    assert str(told.value).startswith(f"{path} cannot be written after ")
+    for words in ("bytes, its disk is full, 0 bytes are free in", "set run.output to a larger disk"):
+        assert words in str(told.value)
+    assert told.value.exit_code == 6
+    assert not storage.files(str(disk), hidden=True)
+
+
+def test_a_failure_that_does_not_say_why_is_laid_to_the_disk_that_is_full(disk: Path) -> None:
+    filled = disk / "filled"
+    with pytest.raises(OSError, match="No space left"):
+        filled.write_bytes(bytes(1 << 20))
+    try:
+        told = shortage.explained(
+            RuntimeError("ios_base::clear: unspecified iostream error"), {"run.output": str(disk)}
+        )
+        assert told is not None
+        assert f"the disk of run.output is full, 0 bytes are free in {disk}" in str(told)
+    finally:
+        filled.unlink()
+
+
+def test_the_setting_is_that_of_the_folder_that_the_file_is_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shortage.tempfile, "gettempdir", lambda: str(tmp_path / "tmp"))
+    error = OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "tmp" / "model.keras"))
+    told = shortage.explained(error, {"run.output": str(tmp_path / "out")})
+    assert told is not None
+    assert "model.keras cannot be written, the disk of TMPDIR is full" in str(told)
+    assert "set TMPDIR to a folder on a larger disk" in str(told)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "its disk is used up"),
+        (OSError(errno.EFBIG, "File too large"), "ulimit -f"),
+        (OSError("[Errno 28] Error writing bytes to file. Detail: [errno 28] No space left on device"), "disk is full"),
+    ],
+)
+def test_a_file_that_could_not_be_written_says_why(error: OSError, words: str, tmp_path: Path) -> None:
+    told = shortage.full_disk(str(tmp_path / "a.bin"), 1234, error)
+    assert told is not None
+    assert words in str(told)
+    assert "after 1,234 bytes" in str(told)
+
+
+def test_other_errors_of_files_are_none(tmp_path: Path) -> None:
+    assert shortage.full_disk(str(tmp_path / "a"), 0, PermissionError(errno.EACCES, "Permission denied")) is None
+    for error in (PermissionError(errno.EACCES, "no"), ValueError("x"), ConfigError("the memory is full")):
+        assert shortage.explained(error, {"run.output": str(tmp_path)}) is None
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        np._core._exceptions._ArrayMemoryError((1000, 1000), np.dtype("f8")),
+        pa.ArrowMemoryError("malloc of size 8000000 failed"),
+        RuntimeError("Traceback (most recent call last):\n  File x\nMemoryError\n [while running 'Embed']"),
+        RuntimeError("std::bad_alloc"),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+        RuntimeError("Out of Memory Error: failed to allocate data of size 16.0 KiB (1.0 GiB/1.0 GiB used)"),
+    ],
+)
+def test_a_full_memory_is_told_with_its_bytes_and_settings(error: BaseException) -> None:
+    told = shortage.explained(error, {})
+    assert told is not None
+    assert str(told).startswith("the memory is full")
+    assert " bytes are in use" in str(told)
+    assert "run.parts" in str(told)
+    assert "\n" not in str(told)
+
+
+def test_what_was_asked_for_is_told() -> None:
+    error = np._core._exceptions._ArrayMemoryError((1000, 1000), np.dtype("f8"))
+    assert "(Unable to allocate 7.63 MiB)" in str(shortage.explained(error, {}))
+
+
+def test_the_limit_of_addresses_is_told_in_a_process_that_has_one() -> None:
+    script = """
+    import resource
+    import numpy as np
+    from topkin.ending.watch import watched
+    most = 2 << 30
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    try:
+        with watched("train", "out"):
+            np.ones(most, np.float64)
+    except Exception as e:
+        print(type(e).__name__, e)
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("ResourceError train cannot go on: the memory is full (Unable to allocate 16.0 GiB)")
+    assert "of 2,147,483,648 that are allowed (ulimit -v)" in done.stdout
+
+
+def test_threads_that_may_not_be_started_are_told() -> None:
+    told = str(shortage.explained(RuntimeError("can't start new thread"), {}))
+    most = resource.getrlimit(resource.RLIMIT_NPROC)[0]
+    assert ("any number of" if most == resource.RLIM_INFINITY else f"{most:,}") in told
+    assert "ulimit -u" in told
+
+
+def test_free_bytes_are_those_of_the_folder_that_will_hold_a_path(tmp_path: Path) -> None:
+    stat = os.statvfs(tmp_path)
+    assert shortage.free_bytes(str(tmp_path / "not" / "yet")) == pytest.approx(stat.f_bavail * stat.f_frsize, rel=0.2)
+    assert shortage.free_bytes("gs://bucket/x") > 1 << 60
