@@ -201,7 +201,8 @@ def publish_on(root, days, *, tag="", stages=("train", "recommend")):
         run = runs.Run(root, f"run-{day:02d}{tag}", datetime(2024, 1, 1) + timedelta(days=day))
         for stage in stages:
             place = f"runs/{run.run_id}/{stage}"
-            storage.write_json({}, storage.join(root, place, "manifest.json"))
+            storage.make_folder(storage.join(root, place))
+            manifest.seal(storage.join(root, place), stage=stage, key="k", summary={})
             run = runs.record_stage(run, stage, {"folder": place}, {})
         runs.publish_run(run, older=True)
 
@@ -324,7 +325,8 @@ def test_a_damaged_run_of_long_ago_is_passed_over_with_a_warning(tmp_path, caplo
     for day in (1, 2, 3):
         run = runs.Run(root, f"2024-01-0{day}-x", datetime(2024, 1, day))
         place = f"runs/{run.run_id}/model"
-        storage.write_json({}, f"{root}/{place}/manifest.json")
+        storage.make_folder(f"{root}/{place}")
+        manifest.seal(f"{root}/{place}", stage="train", key="k", summary={})
         runs.publish_run(runs.record_stage(run, "train", {"folder": place}, {}))
     (tmp_path / "runs/2024-01-02-x/run.json").write_text(text)
     assert runs.published_before(root, datetime(2024, 1, 3)).run_id == "2024-01-01-x"
