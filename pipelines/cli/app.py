@@ -423,6 +423,25 @@ def gc(
     main(options, dry=dry_run)
 
 
+@command("topkin forget --users gone.txt", "config", "sets", "json", "quiet", "wait")
+def forget(
+    *,
+    users: Annotated[
+        str,
+        typer.Option(
+            "--users",
+            metavar="FILE",
+            help="The users: a text with an id on each line, or Parquet with a column user_id.",
+        ),
+    ],
+    options: CommandOptions,
+) -> None:
+    """Publish the live version anew without some users, delete every other run, and never take them in again."""
+    from topkin.pipelines.cli.upkeep.forget import main
+
+    main(options, users)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     for stream in (sys.stdout, sys.stderr):  # a terminal that cannot show a character shows its number

@@ -1,9 +1,12 @@
 """The stage ``report`` of a run over purchases: what was measured is held against ``[publish]`` and shown."""
 
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from topkin.artifacts import storage
 from topkin.config.sections import Settings
+from topkin.gates.gate import Gate
 from topkin.gates.judge import FILE, READS, judge
 from topkin.gates.samples import MOST_USERS, MOST_VECTORS
 from topkin.pipelines.engine.job import Job
@@ -13,6 +16,7 @@ from topkin.report import data
 from topkin.report.page import render
 
 NEEDS = ("prepare", "train", "embed", "index", "recommend", "hindsight", "evaluate")
+PAGE = "report.html"
 
 
 def cost(load: Workload) -> StageCost:
@@ -38,11 +42,16 @@ def report(job: Job[Settings]) -> dict[str, Any]:
     folders = {stage: job.folder(stage) for stage in NEEDS}
     judged = judge(job.settings, folders, job.earlier)
     storage.write_json(judged.to_json(), storage.join(job.out, FILE))
-    metrics = storage.read_json(storage.join(folders["evaluate"], "metrics.json"))
     run_id = job.out.rstrip("/").split("/")[-2]  # …/runs/<run_id>/<attempt>
-    page = render(data.gather(folders, metrics, as_of=job.as_of, run_id=run_id), judged.gates)
-    storage.write_bytes(page.encode(), storage.join(job.out, "report.html"))
+    write_page(job.out, folders, judged.gates, as_of=job.as_of, run_id=run_id)
     return {f"gates {verdict}": n for verdict, n in judged.counts.items()}
+
+
+def write_page(out: str, folders: Mapping[str, str], gates: Sequence[Gate], *, as_of: datetime, run_id: str) -> None:
+    """The page of a run, from the folders of the stages in NEEDS."""
+    metrics = storage.read_json(storage.join(folders["evaluate"], "metrics.json"))
+    page = render(data.gather(folders, metrics, as_of=as_of, run_id=run_id), gates)
+    storage.write_bytes(page.encode(), storage.join(out, PAGE))
 
 
 STAGE = Stage(

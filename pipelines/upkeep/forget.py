@@ -7,18 +7,18 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from topkin.artifacts import lookup, manifest, runs, storage
+from topkin.artifacts import lookup, manifest, runs, stage_index, storage
 from topkin.artifacts.ids import canonical, canonical_type
 from topkin.errors import ArtifactError, InputError
+from topkin.gates.gate import Gate
+from topkin.gates.judge import FILE
+from topkin.pipelines.nights.report import PAGE, write_page
 from topkin.privacy.forgotten import Forgotten, Id
 from topkin.privacy.scan import occurrences
 from topkin.privacy.tables import USER, without_users
 
 NAMES_USERS = "similar_users/"
 """The table whose neighbours are users."""
-
-REPORT = "report.html"
-"""A page that shows some users: it is left out, for who is shown is chosen anew each night."""
 
 Tell = Callable[[str], None]
 
@@ -31,7 +31,7 @@ class Cleared:
         run: The version that is published now; None where there was none.
         asked: Users to be forgotten.
         known: Those of them that the published version knew.
-        removed: The names of the runs that are gone.
+        removed: The names of the runs, and of other folders, that are gone.
     """
 
     run: runs.Run | None
@@ -111,11 +111,16 @@ def forget(root: str, ids: Sequence[Id], tell: Tell = lambda line: None) -> Clea
             raise ArtifactError(f"{run.path} still names users that must be forgotten, and is not published: {listed}")
         runs.publish_run(run)
         tell(f"published {run.run_id}")
-    kept = None if run is None else run.run_id
-    removed = [name for name in storage.folders(storage.join(root, "runs")) if name != kept]
+    stay = {stage_index.FOLDER, *([] if run is None else [run.run_id])}
+    removed = [name for name in storage.folders(storage.join(root, "runs")) if name not in stay]
     for name in removed:
         storage.remove_folder(storage.join(root, "runs", name))
         tell(f"removed {name}")
+    for name in storage.folders(root):  # such as back-tests
+        if name != "runs" and occurrences(storage.join(root, name), ids):
+            storage.remove_folder(storage.join(root, name))
+            removed.append(name)
+            tell(f"removed {name}")
     return Cleared(run=run, asked=len(set(ids)), known=known, removed=removed)
 
 
@@ -142,7 +147,11 @@ def _cleared(
         target = storage.join(run.path, name)
         storage.remove_folder(target)  # what a killed attempt left
         _copy(folder, target, forgotten)
+        if storage.exists(storage.join(folder, PAGE)):  # it shows some users: others now
+            gates = [Gate(**gate) for gate in storage.read_json(storage.join(target, FILE))["gates"]]
+            write_page(target, run.folders, gates, as_of=run.as_of, run_id=run.run_id)
         manifest.seal(target, stage=stage, key=keys[stage], summary=sealed[stage]["summary"])
+        stage_index.note(run.root, keys[stage], f"runs/{run.run_id}/{name}")
         entry = {"key": keys[stage], "folder": f"runs/{run.run_id}/{name}", "seconds": 0.0, "reused": False}
         run = runs.record_stage(run, stage, entry, settings)
         tell(f"{stage:<10} without them")
@@ -166,7 +175,7 @@ def _copy(source: str, target: str, forgotten: Forgotten) -> None:
         storage.make_folder(there.rpartition("/")[0])
         if name.endswith(".parquet"):
             _copy_table(here, there, forgotten, neighbours=name.startswith(NAMES_USERS))
-        elif not name.endswith(REPORT):
+        elif name != PAGE:
             storage.take_file(here, there)
 
 

@@ -7,7 +7,7 @@ from itertools import count
 
 import pytest
 
-from topkin.artifacts import manifest, runs, stage_index, storage
+from topkin.artifacts import manifest, runs, sealing, stage_index, storage
 
 _minutes = count()
 STAGES = {"prepare": "prepared", "train": "model", "recommend": "recommendations"}
@@ -28,7 +28,7 @@ def make_night(root: str, day: int, *, reuse: dict[str, runs.Run] | None = None,
         run = runs.record_stage(run, stage, {"key": key, "folder": place}, {})
     path = f"{run.path}/run.json"
     made = datetime(2024, 6, 1, tzinfo=UTC) + timedelta(minutes=next(_minutes))
-    storage.write_json(storage.read_json(path) | {"made_at": made.isoformat()}, path)
+    storage.write_json(sealing.sealed(storage.read_json(path) | {"made_at": made.isoformat()}), path)
     if publish:
         runs.publish_run(run, older=True)
     return run

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from topkin.artifacts import lock, manifest, runs, stage_index, storage
+from topkin.artifacts import lock, manifest, runs, sealing, stage_index, storage
 from topkin.errors import ArtifactError, ConfigError
 from topkin.pipelines.upkeep import versions
 from topkin.pipelines.upkeep.collect import collect, delete
@@ -54,7 +54,7 @@ def test_a_run_that_was_never_published_stays_as_long_as_versions_older_than_it(
     made = {day: night(day, publish=day != 2) for day in (1, 2, 3, 4)}
     for day, run in made.items():
         path = f"{run.path}/run.json"
-        storage.write_json(storage.read_json(path) | {"made_at": f"2024-05-{day:02d}T03:00:00+00:00"}, path)
+        storage.write_json(sealing.sealed(storage.read_json(path) | {"made_at": f"2024-05-{day:02d}T03:00:00+00:00"}), path)
     assert states(tmp_path, 14) == {4: "live", 3: "kept", 2: "unpublished", 1: "kept"}
     assert states(tmp_path, 3)[2] == "unpublished"
     assert states(tmp_path, 2)[2] == "old"
