@@ -21,6 +21,7 @@ from topkin.errors import InputError, QualityGateError
 from topkin.gates.gate import REFUSED
 from topkin.gates.judge import judge
 from topkin.pipelines import publish
+from topkin.pipelines.engine import stages
 from topkin.pipelines.engine.registry import ORDERS
 from topkin.pipelines.run import run_all
 
@@ -68,10 +69,22 @@ class Nights:
             is_published, reasons = False, [PREPARE]
         except QualityGateError:
             is_published = False
-            reasons = reasons or self._refused(settings, as_of)
+            reasons = reasons or self._refused()
         pointer.write_bytes(before)
         right = not is_published and bool({*reasons} & {*night.gates})
         return Outcome(night.name, is_published, reasons, right)
+
+    def by_data(self, night: Garbage) -> Outcome:
+        """Judge a night by its prepared tables alone, with the good night's lists and vectors: no training."""
+        self.shop.write(night.files(self.shop.files(GOOD + 1)), self.folder)
+        settings, as_of = self.shop.settings(self.folder, *night.sets), self.shop.day(GOOD + 1 + night.days)
+        try:
+            run = stages.run_stages(settings, as_of=as_of, only="prepare")
+        except InputError:
+            return Outcome(night.name, False, [PREPARE], PREPARE in night.gates)
+        judged = judge(settings, {**self.good.folders, "prepare": run.folder("prepare")}, self.good.folders)
+        reasons = [gate.name for gate in judged.of(REFUSED)]
+        return Outcome(night.name, not reasons, reasons, bool({*reasons} & {*night.gates}))
 
     def honest(self, day: int) -> Outcome:
         """Do and publish an honest night."""
@@ -80,11 +93,11 @@ class Nights:
         try:
             run_all(settings, as_of=as_of)
         except QualityGateError:
-            return Outcome(f"{as_of:%a %d %b}", False, self._refused(settings, as_of), False)
+            return Outcome(f"{as_of:%a %d %b}", False, self._refused(), False)
         return Outcome(f"{as_of:%a %d %b}", True, [], True)
 
-    def _refused(self, settings: object, as_of: object) -> list[str]:
-        """The gates that refused the newest run, by its page."""
+    def _refused(self) -> list[str]:
+        """The gates that refused the newest run, by its report."""
         newest = max((self.root / "runs").glob("*/report/gates.json"), key=lambda path: path.stat().st_mtime_ns)
         return [gate["name"] for gate in storage.read_json(str(newest))["gates"] if gate["verdict"] == REFUSED]
 

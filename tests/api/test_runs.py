@@ -21,6 +21,7 @@ def test_the_published_run_is_found_by_the_output_folder_and_by_its_own(small_ru
         "neighbours_bought",
     )  # fmt: skip
     assert by_pointer.metrics is None
+    assert by_pointer.gates is None
     assert len(by_folder.table("recommendations", ["user_id"])) == 40
 
 

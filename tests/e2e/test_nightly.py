@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+import topkin
 from topkin.artifacts import manifest, runs, schemas, storage
 from topkin.errors import ArtifactError, ConfigError, QualityGateError
 from topkin.pipelines import publish
@@ -197,6 +198,7 @@ def test_the_gate_refuses_with_every_reason_and_the_pointer_stays(night, tmp_pat
 def test_the_report_says_what_every_gate_found(night):
     folder = night.run.folder("report")
     gates = storage.read_json(f"{folder}/gates.json")["gates"]
+    assert topkin.open_run(night.settings.run.output).gates == gates
     assert {gate["verdict"] for gate in gates} == {"passed", "not asked"}  # a first version
     summary = manifest.read(folder)["summary"]
     assert summary["gates passed"] == sum(gate["verdict"] == "passed" for gate in gates) > 8

@@ -10,7 +10,7 @@ from tests.gates.conftest import Version, some_rows
 from topkin.config.publish.settings import PublishSettings
 from topkin.gates.figures import of_purchases
 from topkin.gates.gate import NOT_ASKED, REFUSED, Gate
-from topkin.gates.purchases import baselines, gates
+from topkin.gates.purchases import baselines, earlier_lists, gates
 
 DEFAULTS = PublishSettings()
 COMMON = {"unknown users": 0.01, "unknown items": 0.0, "lost": 0.0, "overlap": 0.8, "rank-biased overlap": 0.7}
@@ -38,11 +38,23 @@ def judged(exactly: float, best: float, high: float = 1.0, protocol: str = "nove
     }
 
 
+def earlier(ours: float, best: float, high: float, reason: str | None = None) -> dict[str, Any]:
+    """hindsight.json of lists of two earlier nights, of which the younger cannot be judged."""
+    few = {"reason": "nothing was bought since"}
+    values = {
+        name: [0.0, value, 1.0] for name, value in (("model", ours), ("popularity", 0.01), ("own_frequency", best))
+    }
+    differences = {"popularity": [0.0, 0.0, 1.0], "own_frequency": [-1.0, ours - best, high]}
+    judged = {"reason": reason, "metric": "ndcg@10", "as_of": "2024-04-24T00:00:00"}
+    return {"versions": [few, {**judged, "values": values, "differences": differences}]}
+
+
 def asked(
     now: dict[str, Any], live: dict[str, Any], common: dict[str, Any] | None = None, **keys: Any
 ) -> dict[str, Gate]:
     settings = PublishSettings.model_validate(keys)
-    found = list(gates(settings, now, live, COMMON if common is None else common, judged(0.3, 0.2)))
+    common = COMMON if common is None else common
+    found = list(gates(settings, now, live, common, judged(0.3, 0.2), earlier(0.3, 0.2, 0.0)))
     assert len({gate.name for gate in found}) == len(found)
     return {gate.name: gate for gate in found}
 
@@ -134,6 +146,7 @@ def test_a_first_version_has_the_limits_that_need_no_other(figures: dict[str, An
         "recall of the index",
         "above popularity",
         "best baseline",
+        "hindsight",
     }
     assert {gate.sentence for gate in found.values() if gate.verdict == NOT_ASKED} == {"nothing is live"}
 
@@ -207,6 +220,21 @@ def test_only_a_model_surely_far_below_the_best_baseline_is_refused() -> None:
     assert verdicts(DEFAULTS, judged(0.2, 0.5, high=-0.16))["best baseline"] == REFUSED
     assert verdicts(DEFAULTS, judged(0.2, 0.5, high=-0.14))["best baseline"] == "passed"
     assert "best baseline" not in verdicts(PublishSettings(max_behind=False), judged(0.2, 0.5))
+
+
+def test_lists_of_an_earlier_night_surely_far_below_the_best_baseline_are_refused() -> None:
+    [gate] = earlier_lists(DEFAULTS, earlier(0.2, 0.5, -0.16))
+    assert gate.verdict == REFUSED
+    assert gate.sentence == (
+        "the ndcg@10 of the lists of 2024-04-24 on what was bought since is 0.2000, that of the best baseline, "
+        "own_frequency, 0.5000; publish.max_behind allows 30 % below it"
+    )
+    [gate] = earlier_lists(DEFAULTS, earlier(0.2, 0.5, -0.14))
+    assert gate.verdict == "passed"
+    for nothing in (None, {"versions": []}, earlier(0.2, 0.5, -0.2, "too few")):
+        [gate] = earlier_lists(DEFAULTS, nothing)
+        assert (gate.verdict, gate.sentence) == (NOT_ASKED, "no lists of an earlier night were judged")
+    assert list(earlier_lists(PublishSettings(max_behind=False), earlier(0.2, 0.5, -0.2))) == []
 
 
 @pytest.mark.parametrize("users", [0, 9])

@@ -67,6 +67,14 @@ class PublishedRun:
         return tuple(name for name, place in places.items() if storage.exists(place))
 
     @property
+    def gates(self) -> list[dict[str, Any]] | None:
+        """What each gate found: the ``gates`` of ``gates.json``; None where the run has no report."""
+        if "report" not in self.run.folders:
+            return None
+        found: list[dict[str, Any]] = storage.read_json(storage.join(self.folder("report"), "gates.json"))["gates"]
+        return found
+
+    @property
     def metrics(self) -> dict[str, Any] | None:
         """The content of ``metrics.json``; None where the run was not evaluated."""
         if "evaluate" not in self.run.folders:
@@ -169,6 +177,7 @@ def run(
     *,
     force: bool = False,
     publish: bool = True,
+    anyway: str | None = None,
     beam: Sequence[str] = (),
 ) -> PublishedRun:
     """Do the whole nightly job: every stage that is not done yet, then the pointer to the new tables.
@@ -179,6 +188,7 @@ def run(
             out. A time without a zone is UTC. Today by default.
         force: Whether to do finished stages again, in a new run.
         publish: Whether to move the pointer ``current.json`` to the run.
+        anyway: Why it is published though gates refuse it; the reason is kept in the pointer.
         beam: Flags for Beam, such as ``["--runner=FlinkRunner"]``; in this process by default.
 
     Returns:
@@ -187,7 +197,7 @@ def run(
     Raises:
         ConfigError: A setting is wrong.
         InputError: The data cannot be used.
-        QualityGateError: The tables are made, and the gate of ``[publish]`` refuses them.
+        QualityGateError: The tables are made, and gates of ``[publish]`` refuse them.
 
     Examples:
         >>> import pyarrow as pa, pyarrow.parquet as pq, pathlib, tempfile, topkin
@@ -214,4 +224,5 @@ def run(
     from topkin.pipelines.run import run_all
 
     settings = settings if isinstance(settings, Settings) else load_settings(settings)
-    return PublishedRun(run_all(settings, as_of=parse_as_of(as_of, "as_of"), force=force, publish=publish, beam=beam))
+    as_of = parse_as_of(as_of, "as_of")
+    return PublishedRun(run_all(settings, as_of=as_of, force=force, publish=publish, anyway=anyway, beam=beam))

@@ -93,5 +93,6 @@ def judge(settings: RunSettingsOfAnyKind, now: Mapping[str, str], live: Mapping[
     else:
         own, before = figures.of_purchases(now), figures.of_purchases(live)
         common = common_of(now, live, own, before)
-        asked = purchases.gates(settings.publish, own, before, common, metrics)
+        hindsight = storage.read_json(storage.join(now["hindsight"], "hindsight.json")) if "hindsight" in now else None
+        asked = purchases.gates(settings.publish, own, before, common, metrics, hindsight)
     return Judgement(gates=list(asked), figures=own, live=before, common=common)

@@ -15,7 +15,12 @@ GROUP = 0.02
 
 
 def gates(
-    settings: PublishSettings, now: Figures, live: Figures, common: Figures, metrics: Figures | None
+    settings: PublishSettings,
+    now: Figures,
+    live: Figures,
+    common: Figures,
+    metrics: Figures | None,
+    hindsight: Figures | None = None,
 ) -> Iterator[Gate]:
     """Every gate that is on.
 
@@ -25,6 +30,7 @@ def gates(
         live: Those of the live version, empty where nothing is live.
         common: What both have in common (:func:`topkin.gates.compare.common_of`), empty likewise.
         metrics: The content of metrics.json; None where there is none.
+        hindsight: The content of hindsight.json; likewise.
     """
     lists = now["lists"]
     yield from versions.least(
@@ -43,6 +49,7 @@ def gates(
     yield from versions.vectors(settings, now, live)
     yield from versions.index(settings, now)
     yield from baselines(settings, metrics, lists)
+    yield from earlier_lists(settings, hindsight)
 
 
 def _ranked(settings: PublishSettings, now: Figures, live: Figures) -> Iterator[Gate]:
@@ -196,9 +203,30 @@ def _best(most: float, metrics: Figures, protocol: str, metric: str, where: str)
     name, key, differences = "best baseline", "max_behind", metrics["differences"][protocol]
     if not differences:
         return not_asked(name, key, "no baseline was measured")
-    scores = metrics[protocol]
-    best = max(differences, key=lambda b: (scores[b][metric], b))
-    ours, theirs, high = scores["model"][metric], scores[best][metric], differences[best][metric][2]
-    sentence = f"the model's {metric} on {where} is {ours:.4f}, that of the best baseline, {best}, {theirs:.4f}; "
+    scores = {model: values[metric] for model, values in metrics[protocol].items()}
+    highs = {model: by_metric[metric][2] for model, by_metric in differences.items()}
+    return _behind(name, most, scores, highs, f"the model's {metric} on {where}")
+
+
+def earlier_lists(settings: PublishSettings, hindsight: Figures | None) -> Iterator[Gate]:
+    """The lists of an earlier night against baselines, on what was bought since: the youngest that could be judged."""
+    if settings.max_behind is False:
+        return
+    versions = [] if hindsight is None else hindsight["versions"]
+    entry = next((one for one in versions if one["reason"] is None), None)
+    if entry is None or not entry["differences"]:
+        yield not_asked("hindsight", "max_behind", "no lists of an earlier night were judged")
+        return
+    scores = {model: value for model, (_, value, _) in entry["values"].items()}
+    highs = {model: high for model, (_, _, high) in entry["differences"].items()}
+    what = f"the {entry['metric']} of the lists of {entry['as_of'][:10]} on what was bought since"
+    yield _behind("hindsight", settings.max_behind, scores, highs, what)
+
+
+def _behind(name: str, most: float, scores: Mapping[str, float], highs: Mapping[str, float], what: str) -> Gate:
+    """The model against the best baseline. scores: by model. highs: high ends of the differences, by baseline."""
+    key, best = "max_behind", max(highs, key=lambda baseline: (scores[baseline], baseline))
+    ours, theirs = scores["model"], scores[best]
+    sentence = f"{what} is {ours:.4f}, that of the best baseline, {best}, {theirs:.4f}; "
     sentence += f"publish.{key} allows {percent(most)} below it"
-    return told(name, key, high >= -most * theirs, sentence, figure=ours, limit=theirs * (1 - most))
+    return told(name, key, highs[best] >= -most * theirs, sentence, figure=ours, limit=theirs * (1 - most))
