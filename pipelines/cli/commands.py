@@ -228,8 +228,8 @@ def publish(options: CommandOptions, run_id: str | None, rollback: bool, anyway:
         if gone and not options.json:
             print(f"passed over, for they are gone: {', '.join(gone)}")
     else:
-        run = runs.read_run(settings.run.output, run_id or _newest_run(settings, options.date()))
-        with alone(settings, f"topkin publish of {run.run_id}"):
+        with alone(settings, f"topkin publish{f' of {run_id}' if run_id else ''}"):
+            run = runs.read_run(settings.run.output, run_id or _newest_run(settings, options.date()))
             judged = job.publish(run, settings, anyway=anyway, older=older)
         if not options.json:
             for line in judged.unasked:

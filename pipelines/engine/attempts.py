@@ -9,6 +9,7 @@ import re
 import socket
 import time
 import uuid
+from contextlib import suppress
 
 from topkin.artifacts import lock, storage
 
@@ -25,7 +26,7 @@ def begin(run_path: str, folder: str, key: str) -> tuple[str, str]:
     left = [storage.join(run_path, name) for name in storage.folders(run_path) if name.startswith(of_key)]
     for number, path in enumerate(sorted(left, key=storage.changed, reverse=True)):
         if number:
-            storage.remove_folder(path)
+            _remove(path)
         else:
             storage.move_folder(path, scratch, last="")
     storage.make_folder(scratch)
@@ -36,7 +37,7 @@ def end(run_path: str, folder: str, key: str) -> None:
     """Remove what attempts at a finished stage left in a run: scratch at its key, and what :func:`sweep` does."""
     for name in storage.folders(run_path):
         if name.startswith(f"{SCRATCH}{folder}-{key[:10]}-"):
-            storage.remove_folder(storage.join(run_path, name))
+            _remove(storage.join(run_path, name))
     sweep(run_path, folder)
 
 
@@ -44,7 +45,13 @@ def sweep(run_path: str, folder: str) -> None:
     """Remove what attempts at a stage left in a run, if their processes are no more; scratch stays for the next one."""
     for name in abandoned(run_path):
         if name.startswith(f".{folder}-"):
-            storage.remove_folder(storage.join(run_path, name))
+            _remove(storage.join(run_path, name))
+
+
+def _remove(path: str) -> None:
+    """Remove a folder, as far as a worker of a process that was killed does not write there still."""
+    with suppress(OSError):
+        storage.remove_folder(path)
 
 
 def abandoned(run_path: str) -> list[str]:

@@ -119,7 +119,7 @@ def test_who_waits_comes_next(root, caplog):
 @pytest.mark.parametrize(
     ("values", "taken"),
     [
-        ({"machine": "another", "expires": later(60)}, False),  # nothing is known of its processes
+        ({"machine": "another", "expires": later(86_400)}, False),  # nothing is known of its processes
         ({"machine": "another", "expires": later(-1)}, True),
         ({"expires": later(-1)}, True),  # alive, and stands still
         ({"started": "1"}, True),  # its number is another process by now

@@ -107,3 +107,18 @@ def test_what_is_found_is_what_reading_every_manifest_finds(tmp_path_factory, da
         found = stage_index.find(str(root), key)
         assert (found is None) == (not there) or act == "forget"
         assert found is None or found.split("/")[1] in there
+
+
+@pytest.mark.parametrize("index", ["none", "stale"])
+def test_who_may_only_read_finds_what_is_there(tmp_path, monkeypatch, index):
+    root = str(tmp_path)
+    place = finish(root, "r1", "prepared", "k", note=False)
+    if index == "stale":
+        assert stage_index.find(root, "k") == place
+        stage_index.note(root, "k", "runs/gone/prepared")
+
+    def refuse(*args, **how):
+        raise PermissionError("read only")
+
+    monkeypatch.setattr(stage_index, "note", refuse)
+    assert stage_index.find(root, "k") == place

@@ -178,6 +178,7 @@ def run(
     force: bool = False,
     publish: bool = True,
     anyway: str | None = None,
+    older: bool = False,
     beam: Sequence[str] = (),
 ) -> PublishedRun:
     """Do the whole nightly job: every stage that is not done yet, then the pointer to the new tables.
@@ -187,8 +188,9 @@ def run(
         as_of: The date as of which recommendations are made: purchases before it are learned from, later ones are held
             out. A time without a zone is UTC. Today by default.
         force: Whether to do finished stages again, in a new run.
-        publish: Whether to move the pointer ``current.json`` to the run.
+        publish: Whether to move the pointer ``current.json`` to the run, and delete runs that are not needed any more.
         anyway: Why it is published though gates refuse it; the reason is kept in the pointer.
+        older: Whether the run may take the place of one of a later date; without it such a run is made, not published.
         beam: Flags for Beam, such as ``["--runner=FlinkRunner"]``; in this process by default.
 
     Returns:
@@ -198,6 +200,7 @@ def run(
         ConfigError: A setting is wrong.
         InputError: The data cannot be used.
         QualityGateError: The tables are made, and gates of ``[publish]`` refuse them.
+        BusyError: Another process works in the output folder.
 
     Examples:
         >>> import pyarrow as pa, pyarrow.parquet as pq, pathlib, tempfile, topkin
@@ -224,5 +227,7 @@ def run(
     from topkin.pipelines.run import run_all
 
     settings = settings if isinstance(settings, Settings) else load_settings(settings)
-    as_of = parse_as_of(as_of, "as_of")
-    return PublishedRun(run_all(settings, as_of=as_of, force=force, publish=publish, anyway=anyway, beam=beam))
+    date = parse_as_of(as_of, "as_of")
+    return PublishedRun(
+        run_all(settings, as_of=date, force=force, publish=publish, anyway=anyway, older=older, beam=beam)
+    )

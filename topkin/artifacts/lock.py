@@ -88,10 +88,10 @@ class Lock:
     def release(self) -> None:
         """Give it back, if it is still held."""
         self._over.set()
-        with self._one:
+        with self._one, suppress(OSError, BusyError):  # a disk that is gone: it ends with this process
             if not self.lost:
-                storage.swap(self.path, self._bytes, None)
                 self.lost = True
+                storage.swap(self.path, self._bytes, None)
 
     def beat(self) -> None:
         """Renew it until it is given back or lost; the work of a thread."""

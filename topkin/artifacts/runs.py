@@ -157,8 +157,9 @@ def _read_pointer(root: str) -> tuple[bytes | None, dict[str, Any] | None]:
         return None, None
     try:
         value = sealing.unsealed(sealing.parse(seen, path), path, "remove it")
+        datetime.fromisoformat(value["as_of"])
         texts = {"run_id": str(value["run_id"]), "history": [str(run) for run in value["history"]]}
-        return seen, {**value, **texts, "version": int(value["version"])}
+        return seen, {**value, **texts, "version": int(value["version"]), "folders": dict(value["folders"])}
     except (ArtifactError, ValueError, KeyError, TypeError) as e:
         raise ArtifactError(
             f"{path} is damaged ({e}): remove it, then topkin publish writes it anew; runs/ holds every run"

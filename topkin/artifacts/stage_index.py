@@ -11,6 +11,7 @@ An entry is written before the folder gets its name, and counts only if the mani
 
 import logging
 from collections.abc import Iterator
+from contextlib import suppress
 
 from topkin.artifacts import manifest, storage
 from topkin.errors import ArtifactError
@@ -23,19 +24,20 @@ log = logging.getLogger(__name__)
 
 def find(root: str, key: str) -> str | None:
     """The folder, relative to ``root``, of a stage that finished with this key in any run; None where there is none."""
-    complete = storage.exists(_place(root, COMPLETE))
-    if not complete:
-        rebuild(root)
+    if not storage.exists(_place(root, COMPLETE)):
+        return _rebuild(root).get(key)
     entry = storage.read_if_there(_place(root, key))
     if entry is None:
         return None
     folder = entry.decode(errors="replace").strip()
     if key_of(root, folder) == key:
         return folder
-    forget(root, key)  # removed by somebody, or damaged: another run may have done the same
-    again = next((place for place, found in _finished(root) if found == key), None)
-    if again is not None:
-        note(root, key, again)
+    again = next((place for place, found in _finished(root) if found == key), None)  # another run may have it too
+    with suppress(OSError):  # by somebody who may only read
+        if again is None:
+            forget(root, key)
+        else:
+            note(root, key, again)
     return again
 
 
@@ -54,13 +56,15 @@ def forget(root: str, key: str, folder: str | None = None) -> None:
         fs.delete_file(inner)
 
 
-def rebuild(root: str) -> None:
+def _rebuild(root: str) -> dict[str, str]:
     """Write the index from the manifests of all runs; of several with one key that of the last run by name counts."""
-    if not storage.exists(storage.join(root, "runs")):
-        return
-    for folder, key in reversed(list(_finished(root))):
-        note(root, key, folder)
-    note(root, COMPLETE, COMPLETE)
+    places = {key: folder for folder, key in reversed(list(_finished(root)))}
+    if storage.exists(storage.join(root, "runs")):
+        with suppress(OSError):
+            for key, folder in places.items():
+                note(root, key, folder)
+            note(root, COMPLETE, COMPLETE)
+    return places
 
 
 def _place(root: str, key: str) -> str:
