@@ -4,7 +4,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from topkin.artifacts import storage
+from topkin.artifacts import manifest, storage
 from topkin.errors import ArtifactError
 
 TABLE = pa.table({"id": ["a", "b", None], "x": [1, 2, 3]})
@@ -69,3 +69,25 @@ def test_a_folder_moves_whole_and_its_seal_is_copied_last(tmp_path):
         == ["deep/a.bin", "manifest.json", "z.bin"]
     )
     assert not storage.exists(f"{tmp_path}/from")
+
+
+def test_a_stage_and_every_folder_that_leads_to_it_are_on_the_disk(tmp_path, monkeypatch):
+    synced, fsync = [], os.fsync
+
+    def spy(descriptor):
+        synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", spy)
+    attempt, target = f"{tmp_path}/runs/r1/.prepared-x", f"{tmp_path}/runs/r1/prepared"
+    storage.write_bytes(b"x", f"{attempt}/deep/er/a.bin")
+    synced.clear()
+    manifest.seal(attempt, stage="prepare", key="k", summary={})
+    within = ["deep/er/a.bin", "deep/er", "deep"]
+    assert [synced.index(f"{attempt}/{name}") for name in within] == sorted(
+        synced.index(f"{attempt}/{n}") for n in within
+    )
+    assert attempt in synced
+    synced.clear()
+    storage.move_folder(attempt, target, last=manifest.NAME)
+    assert synced == [f"{tmp_path}/runs/r1", f"{tmp_path}/runs", str(tmp_path)]

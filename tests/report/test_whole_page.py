@@ -2,6 +2,7 @@
 
 import re
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -157,3 +158,19 @@ def test_long_spans_name_months_by_a_letter_and_the_year_in_january(folders: dic
     assert "J 22" in drawn
     assert "J 24" in drawn
     assert "Jan" not in drawn
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in Path(page.__file__).parent.glob("*.html.j2")))
+def test_no_page_may_run_a_script_or_load_anything(name: str) -> None:
+    text = (Path(page.__file__).parent / name).read_text(encoding="utf-8")
+    if "<head>" in text:  # else a part of one that has it
+        policy = re.search(r'<meta http-equiv="Content-Security-Policy" content="([^"]+)">', text)
+        assert policy is not None
+        rules = dict(rule.split(maxsplit=1) for rule in policy[1].split("; "))
+        assert rules["default-src"] == "'none'"
+        assert rules["style-src"] == "'unsafe-inline'"
+        assert rules["img-src"] == "data:"
+        assert "script-src" not in rules
+        before = text[: text.index("Content-Security-Policy")]  # which the policy is not held to
+        assert set(re.findall("<[a-z]+", before)) <= {"<html", "<head", "<meta"}
+    assert "<script" not in text
