@@ -160,7 +160,7 @@ def ask(reader: Reader, root: str) -> tuple[str, str]:
             said = ["answer", json.dumps(reader(root), sort_keys=True, default=str)]
         except TopkinError as e:
             said = ["error", str(e)]
-        except Exception as e:  # noqa: BLE001 - whatever it is, it is not one of ours
+        except Exception as e:  # noqa: BLE001 - whatever it is, it is none of ours
             said = ["exception", f"{type(e).__name__}: {e}"]
         with os.fdopen(writing, "w") as pipe:
             pipe.write(json.dumps(said))

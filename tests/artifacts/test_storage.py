@@ -6,7 +6,7 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 import pytest
 
-from topkin.artifacts import storage
+from topkin.artifacts import manifest, storage
 from topkin.errors import ArtifactError, BusyError
 
 # From Python 3.12 on a fork of a process with threads is warned of; what is forked here uses none of its parent's.
@@ -140,3 +140,25 @@ def test_the_size_and_the_last_change_of_a_folder_are_those_of_all_below_it(tmp_
         os.utime(path, (100, 100))
     os.utime(tmp_path / "at/deep/a", (200, 200))
     assert storage.changed(f"{tmp_path}/at") == 200
+
+
+def test_a_stage_and_every_folder_that_leads_to_it_are_on_the_disk(tmp_path, monkeypatch):
+    synced, fsync = [], os.fsync
+
+    def spy(descriptor):
+        synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", spy)
+    attempt, target = f"{tmp_path}/runs/r1/.prepared-x", f"{tmp_path}/runs/r1/prepared"
+    storage.write_bytes(b"x", f"{attempt}/deep/er/a.bin")
+    synced.clear()
+    manifest.seal(attempt, stage="prepare", key="k", summary={})
+    within = ["deep/er/a.bin", "deep/er", "deep"]
+    assert [synced.index(f"{attempt}/{name}") for name in within] == sorted(
+        synced.index(f"{attempt}/{n}") for n in within
+    )
+    assert attempt in synced
+    synced.clear()
+    storage.move_folder(attempt, target, last=manifest.NAME)
+    assert synced == [f"{tmp_path}/runs/r1", f"{tmp_path}/runs", str(tmp_path)]

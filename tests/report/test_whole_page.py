@@ -2,6 +2,7 @@
 
 import re
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -172,3 +173,19 @@ def test_gates_are_shown_refused_first_and_folded_where_they_passed(folders: dic
     assert "<details>" in folded
     assert html.index('id="gates"') < html.index('id="quality"')
     assert "No gate refuses this version." in page.render(gathered(folders, measured()), gates[:2])
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in Path(page.__file__).parent.glob("*.html.j2")))
+def test_no_page_may_run_a_script_or_load_anything(name: str) -> None:
+    text = (Path(page.__file__).parent / name).read_text(encoding="utf-8")
+    if "<head>" in text:  # else a part of one that has it
+        policy = re.search(r'<meta http-equiv="Content-Security-Policy" content="([^"]+)">', text)
+        assert policy is not None
+        rules = dict(rule.split(maxsplit=1) for rule in policy[1].split("; "))
+        assert rules["default-src"] == "'none'"
+        assert rules["style-src"] == "'unsafe-inline'"
+        assert rules["img-src"] == "data:"
+        assert "script-src" not in rules
+        before = text[: text.index("Content-Security-Policy")]  # which the policy is not held to
+        assert set(re.findall("<[a-z]+", before)) <= {"<html", "<head", "<meta"}
+    assert "<script" not in text

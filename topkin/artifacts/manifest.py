@@ -19,6 +19,9 @@ def seal(folder: str, *, stage: str, key: str, summary: Mapping[str, object]) ->
         path = storage.join(folder, name)
         listed[name] = storage.digests(path)
         storage.fsync(*storage.filesystem(path))
+    below = {storage.join(folder, *name.split("/")[:depth]) for name in listed for depth in range(name.count("/") + 1)}
+    for path in sorted(below, reverse=True):  # what is in a folder before the folder
+        storage.fsync(*storage.filesystem(path))
     manifest = sealing.sealed({"stage": stage, "key": key, "summary": dict(summary), "files": listed})
     storage.write_json(manifest, storage.join(folder, NAME))
     return manifest

@@ -25,6 +25,8 @@ from topkin.errors import ArtifactError, BusyError
 ROW_GROUP_ROWS = 131_072
 GUARD_SECONDS = 30
 """How long a swap waits for the one before it, which takes milliseconds unless its process is stopped."""
+FRESH = 3
+"""Folders above one that is moved to its place that may be new too: of the run, of all runs, the output."""
 
 
 def filesystem(path: str) -> tuple[pafs.FileSystem, str]:
@@ -73,11 +75,17 @@ def remove_files(folder: str, names: Sequence[str]) -> None:
 def move_folder(source: str, target: str, *, last: str) -> None:
     """Rename a folder; where the filesystem cannot do that in one step, move file by file, ``last`` last.
 
+    On a local disk it is there to stay, as are the folders above it: the disk holds their entries.
     ``last`` is the file that vouches for the others: without it the folder does not count.
     """
     fs, inner = filesystem(source)
     if isinstance(fs, pafs.LocalFileSystem):
-        fs.move(inner, filesystem(target)[1])
+        target_inner = filesystem(target)[1]
+        fs.move(inner, target_inner)
+        above = target_inner
+        for _ in range(FRESH):
+            above = posixpath.dirname(above.rstrip("/")) or "."
+            fsync(fs, above)
     else:
         copy_folder(source, target, last=last)
         remove_folder(source)

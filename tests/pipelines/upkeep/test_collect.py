@@ -54,7 +54,8 @@ def test_a_run_that_was_never_published_stays_as_long_as_versions_older_than_it(
     made = {day: night(day, publish=day != 2) for day in (1, 2, 3, 4)}
     for day, run in made.items():
         path = f"{run.path}/run.json"
-        storage.write_json(sealing.sealed(storage.read_json(path) | {"made_at": f"2024-05-{day:02d}T03:00:00+00:00"}), path)
+        made_at = {"made_at": f"2024-05-{day:02d}T03:00:00+00:00"}
+        storage.write_json(sealing.sealed(storage.read_json(path) | made_at), path)
     assert states(tmp_path, 14) == {4: "live", 3: "kept", 2: "unpublished", 1: "kept"}
     assert states(tmp_path, 3)[2] == "unpublished"
     assert states(tmp_path, 2)[2] == "old"
