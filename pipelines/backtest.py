@@ -65,7 +65,8 @@ def run_backtest(
     """
     results, reported = [], set()
     for cut, days in zip(cuts, backtest.periods(cuts, settings.evaluate.days, end), strict=True):
-        judged = settings.model_copy(update={"evaluate": settings.evaluate.model_copy(update={"days": days})})
+        asked = {"days": days, "nightly": "off"}  # a period without purchases judges nothing
+        judged = settings.model_copy(update={"evaluate": settings.evaluate.model_copy(update=asked)})
         for stage in stages.needed(JUDGES, judged):
 
             def report(event: stages.Event, cut: datetime = cut) -> None:

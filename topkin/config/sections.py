@@ -392,6 +392,12 @@ class EvaluateSettings(Section):
     )
     neighbours: Count = Field(100, description="Neighbours of an item in item-kNN, and of a user in user-kNN.")
     bootstrap: Count = Field(500, description="Resamples for the paired 95 % intervals and the p-values.")
+    nightly: Literal["holdout", "hindsight", "both", "off"] = Field(
+        "both",
+        description="How a run is judged that has no purchases after the as-of date: holdout judges an encoder of the "
+        "same settings on the last days, held out once more; hindsight judges the lists of earlier runs on what was "
+        "bought since.",
+    )
 
 
 class PublishSettings(Section):

@@ -1,0 +1,1 @@
+"""How a run is judged that has no purchases after its date."""
