@@ -65,8 +65,9 @@ def run_backtest(
     """
     results, reported = [], set()
     for cut, days in zip(cuts, backtest.periods(cuts, settings.evaluate.days, end), strict=True):
-        alone = {"days": days, "hindsight": ()}  # what was published is no matter of a back-test
-        judged = settings.model_copy(update={"evaluate": settings.evaluate.model_copy(update=alone)})
+        # What was published is no matter of a back-test, and a period without purchases judges nothing.
+        asked = {"days": days, "hindsight": (), "nightly": "off"}
+        judged = settings.model_copy(update={"evaluate": settings.evaluate.model_copy(update=asked)})
         for stage in stages.needed(JUDGES, judged):
 
             def report(event: stages.Event, cut: datetime = cut) -> None:

@@ -1,6 +1,7 @@
 """The job ``evaluate``: the held-out purchases judge the model, the baselines and the published lists.
 
-Writes ``metrics.json`` and ``users/`` with the metrics of every judged user.
+Where nothing was bought after the as-of date, the last days are held out once more and judge an encoder of the same
+settings. Writes ``metrics.json`` and ``users/`` with the metrics of every judged user.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -9,9 +10,11 @@ from topkin.artifacts import storage
 from topkin.config import undated
 from topkin.config.sections import Settings
 from topkin.evaluation import summary
+from topkin.evaluation.holdout import judged_on_holdout, nightly_notes, not_held_out
 from topkin.evaluation.results import EvaluationResults
 from topkin.pipelines.engine.job import Job, run_pipeline
 from topkin.pipelines.engine.stage import Stage
+from topkin.pipelines.nights import holdout
 from topkin.planning.estimate import StageCost, Workload
 from topkin.search.topk import BUDGET_BYTES
 
@@ -22,18 +25,22 @@ NEEDS = ("prepare", "train", "embed", "recommend")
 
 
 def cost(load: Workload) -> StageCost:
-    """All models over all users, for those with held-out purchases are at most all: vectors, and baselines."""
-    c = load.counts
+    """All models over all users, for those with held-out purchases are at most all: vectors, and baselines.
+
+    As if nothing were bought after the date: the last days are then held out once more.
+    """
+    c, more = load.counts, holdout.work(load)
     return load.cost(
         "evaluate",
         rows=c.users,
         bytes_read=2 * load.histories_file
         + load.user_vectors
         + load.machine.workers * (load.item_vectors + load.catalogue_file)
-        + load.lists_file,
-        bytes_written=100.0 * c.users,
+        + load.lists_file
+        + more["bytes_read"],
+        bytes_written=100.0 * c.users + more["bytes_written"],
         flops=2.0 * load.dim * c.users * c.items,
-        cpu_seconds=1.0 * c.users * c.items * load.costs.judged_pair,
+        cpu_seconds=1.0 * c.users * c.items * load.costs.judged_pair + more["cpu_seconds"],
         memory=load.item_vectors + load.catalogue + load.part + load.fitted + BUDGET_BYTES,
     )
 
@@ -60,28 +67,30 @@ def _signature(job: Job[Settings]) -> dict[str, Any]:
     return signature
 
 
-def measure(job: Job[Settings], results: EvaluationResults) -> dict[str, Any]:
-    """``metrics.json`` of what the parts gave, but for the training's own figures."""
+def measure(job: Job[Settings], results: EvaluationResults, inputs: "EvaluateInputs | None" = None) -> dict[str, Any]:
+    """``metrics.json`` of what the parts gave, but for the training's own figures. inputs: other than the job's."""
     from topkin.transforms.evaluate import facts_of
 
-    settings = job.settings
-    return summary.scoreboard(
-        results, facts_of(inputs_of(job)), resamples=settings.evaluate.bootstrap, seed=settings.run.seed
-    )
+    settings, facts = job.settings, facts_of(inputs or inputs_of(job))
+    return summary.scoreboard(results, facts, resamples=settings.evaluate.bootstrap, seed=settings.run.seed)
 
 
 def _judged(job: Job[Settings]) -> dict[str, Any]:
-    """The metrics by the held-out purchases; without any they say so."""
-    statistics = storage.read_json(storage.join(job.folder("prepare"), "statistics.json"))
-    if not statistics["heldout_events"]:
-        ks, bought = sorted(set(job.settings.evaluate.k)), job.settings.recommend.bought
-        return summary.nothing_held_out(job.as_of, ks, bought, summary.NO_PURCHASES)
+    """The metrics by the held-out purchases, or by the last days; without either they say so."""
     from topkin.transforms.evaluate import EvaluateParts, fit, read_results
 
+    held, nightly = holdout.instead(job), job.settings.evaluate.nightly
+    if held["reason"] and not holdout.held_out_events(job):
+        ks, bought = sorted(set(job.settings.evaluate.k)), job.settings.recommend.bought
+        return summary.nothing_held_out(job.as_of, ks, bought, not_held_out(nightly, held["reason"]))
     inputs = inputs_of(job)
+    if not held["reason"]:
+        inputs = holdout.inputs_at_cut(job, inputs, held)
     fit(inputs)
     run_pipeline(EvaluateParts(inputs, job.out), job.beam)
-    metrics = measure(job, read_results(inputs, job.out))
+    metrics = measure(job, read_results(inputs, job.out), inputs)
+    if not held["reason"]:
+        metrics = judged_on_holdout(metrics, held, job.as_of)
     if not job.settings.timed:  # the times that stand for positions are no dates
         metrics["heldout"] |= {"from": None, "to": None}
         metrics["cold_items"] |= {"days": None} if metrics["cold_items"] else {}
@@ -91,9 +100,10 @@ def _judged(job: Job[Settings]) -> dict[str, Any]:
 
 
 def evaluate(job: Job[Settings]) -> dict[str, Any]:
-    """Judge, then write the metrics. Without held-out purchases they say so instead."""
+    """Judge, then write the metrics. Where nothing can be judged they say why instead."""
     metrics, signature = _judged(job), _signature(job)
-    metrics["split"] = "files" if job.settings.heldout is not None else job.settings.prepare.split
+    if metrics["judged"] != "holdout":
+        metrics["split"] = "files" if job.settings.heldout is not None else job.settings.prepare.split
     metrics["encoder"] = signature["encoder"]
     if job.settings.recommend.baseline is not None:
         metrics["made_by"] = job.settings.recommend.baseline
@@ -106,7 +116,7 @@ def evaluate(job: Job[Settings]) -> dict[str, Any]:
         f"{protocol}_{metric}": metrics[protocol].get("model", {}).get(metric),
         "good": metrics["verdict"]["good"],
         "beats": sorted(name for name, beaten in metrics["beats"].items() if beaten),
-        "notes": undated.notes(job.settings, "evaluate"),
+        "notes": [*undated.notes(job.settings, "evaluate"), *nightly_notes(metrics)],
     }
 
 

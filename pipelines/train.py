@@ -1,7 +1,7 @@
 """The job ``train``: learn the encoder from the prepared purchases.
 
 Writes ``encoder.keras``, ``items.parquet``, ``signature.json``, ``training.json``, the weights of bought items
-``repurchase.json``, and TensorBoard's ``logs/``.
+``repurchase.json``, TensorBoard's ``logs/``, and in ``holdout/`` the same of an encoder that never saw the last days.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from topkin.planning.estimate import StageCost, Workload
 if TYPE_CHECKING:
     from topkin.models.training.selection import Selection
 
+HOLDOUT = "holdout"
 SHUFFLED = 20_000_000  # purchases that training shuffles at a time
 
 
@@ -31,7 +32,7 @@ def cost(load: Workload) -> StageCost:
         "train",
         rows=c.known,
         bytes_read=load.histories_file * (1 + train.epochs) + load.own_vectors,
-        bytes_written=load.item_vectors + load.word_rows,
+        bytes_written=2 * (load.item_vectors + load.word_rows),
         cpu_seconds=c.known * load.costs.training_purchase,
         cores=1,
         memory=shuffled + c.items * (closed + trained) + load.catalogue + own,
@@ -53,12 +54,16 @@ def train(job: Job[Settings]) -> dict[str, Any]:
     catalogue = storage.read_parquet(storage.join(prepared, "catalogue.parquet"))
     histories = PreparedHistories(storage.join(prepared, "histories"), catalogue["item_id"], job.as_of)
     context = TrainingContext.of(settings)
+    kept = storage.join(job.scratch, HOLDOUT)
     with Scalars(storage.join(job.out, "logs")) as scalars:
-        training = fit(context, histories, catalogue, scratch=job.scratch, on_epoch=scalars.epoch)
+        training = fit(context, histories, catalogue, scratch=job.scratch, holdout_folder=kept, on_epoch=scalars.epoch)
     selection, epochs = training.selection, len(training.epochs)
     validation = None if selection.validation is None else {METRIC: selection.validation, "epoch": epochs}
     serialization.save(training.encoder, job.out, {"seed": context.seed, "validation": validation})
-    storage.write_json({**training.to_json(), "device": where}, storage.join(job.out, "training.json"))
+    if training.holdout["reason"] is None:
+        storage.copy_folder(kept, storage.join(job.out, HOLDOUT), last="signature.json")
+    record = {**training.to_json(), "holdout": training.holdout, "device": where}
+    storage.write_json(record, storage.join(job.out, "training.json"))
     storage.write_json(dict(training.repurchase), storage.join(job.out, "repurchase.json"))
     return {
         "blocks": {block.name: {"dim": block.dim, "weight": block.weight} for block in training.encoder.blocks},

@@ -45,6 +45,8 @@ class EvaluateInputs:
 
     fitted: where :func:`fit` writes the baselines, once, and every worker reads them. by_time: all that is held
     out comes from the as-of date on, as it does but for ``prepare.split = "last"``. timed: purchases have times.
+    encoder: that made the vectors. results_of: the encoder that the results are of, where that one stands in for it.
+    lists: whether published lists are judged too.
     """
 
     folders: Mapping[str, str]
@@ -56,6 +58,13 @@ class EvaluateInputs:
     encoder: str
     evaluate: EvaluateSettings
     recommend: RecommendSettings
+    results_of: str = ""
+    lists: bool = True
+
+    @property
+    def listed(self) -> int:
+        """Items of a published list, 0 where none are judged."""
+        return self.recommend.k if self.lists else 0
 
     def histories(self, part: int) -> pa.Table:
         """The histories of a part."""
@@ -146,7 +155,7 @@ def load_shop(sources: EvaluateInputs) -> EvaluationCatalogue:
         until=None if days is None or not sources.by_time else sources.as_of + timedelta(days=days),
         bought=rule.bought,
         cooldown=cooldown_days(catalogue["category"], rule.cooldown_days, rule.cooldown_by_category),
-        listed=rule.k,
+        listed=sources.listed,
         repurchase=repurchase_of(sources, catalogue["category"]),
     )
 
@@ -185,7 +194,7 @@ def facts_of(sources: EvaluateInputs) -> EvaluationContext:
         deciles=sales_deciles(sales),
         buying_users=told["buying_users"],
         quartiles=tuple(told["quartiles"]),
-        listed=sources.recommend.k,
+        listed=sources.listed,
         bought=sources.recommend.bought,
     )
 
@@ -197,17 +206,23 @@ def load_part(sources: EvaluateInputs, number: int) -> EvaluationPart:
     users = storage.read_parquet(where)
     if not users["user_id"].equals(histories["user_id"]):
         raise ArtifactError(f"{where} must have the users of the histories in their order: run topkin run --force")
+    heldout = storage.read_parquet(sources.path("prepare", "heldout", number), ["user_id", "item_id", "timestamp"])
+    return EvaluationPart(
+        histories=histories,
+        vectors=sources.vectors(users, where),
+        heldout=heldout,
+        recommendations=_lists(sources, number) if sources.lists else None,
+    )
+
+
+def _lists(sources: EvaluateInputs, number: int) -> pa.Table:
+    """The published rows of a part."""
     lists = storage.join(sources.folders["recommend"], "recommendations")
     name = storage.part_name(number, sources.parts)
     found = [n for n in storage.files(lists) if n.rpartition("/")[2] == name]
     if len(found) != 1:
         raise ArtifactError(f"{lists} must hold {name} once, found {len(found)}: run topkin run --force")
-    return EvaluationPart(
-        histories=histories,
-        vectors=sources.vectors(users, where),
-        heldout=storage.read_parquet(sources.path("prepare", "heldout", number), ["user_id", "item_id", "timestamp"]),
-        recommendations=storage.read_parquet(storage.join(lists, found[0]), ["user_id", "rank", "item_id"]),
-    )
+    return storage.read_parquet(storage.join(lists, found[0]), ["user_id", "rank", "item_id"])
 
 
 class _Loaded:
@@ -231,7 +246,7 @@ class _EvaluatePart(beam.DoFn):
     @counted
     def process(self, part: int) -> Iterator[int]:
         judged = evaluate_part(self._loaded.shop, load_part(self._sources, part))
-        key = {schemas.ENCODER_KEY: self._sources.encoder}
+        key = {schemas.ENCODER_KEY: self._sources.results_of or self._sources.encoder}
         users = judged.users.replace_schema_metadata({**judged.users.schema.metadata, **key})
         for name, table in judged._replace(users=users)._asdict().items():
             storage.write_parquet(table, storage.join(self._out, name, storage.part_name(part, self._sources.parts)))

@@ -15,13 +15,13 @@ BUFFER_PURCHASES = 20_000_000  # shuffled at a time: about 250 MB
 
 
 def before_cut(history: Interactions, days: float) -> Interactions:
-    """The purchases at least ``days`` old, with their ages counted from then."""
-    return _where(history, history.ages >= days, days)
+    """The purchases more than ``days`` old, with their ages counted from then: as at an as-of date, none of its own."""
+    return _where(history, history.ages > days, days)
 
 
 def after_cut(history: Interactions, days: float) -> Interactions:
-    """The purchases less than ``days`` old."""
-    return _where(history, history.ages < days, 0.0)
+    """The purchases at most ``days`` old."""
+    return _where(history, history.ages <= days, 0.0)
 
 
 def fresh(history: Interactions, days: float) -> Interactions:
@@ -63,6 +63,10 @@ class PreparedHistories:
         """One part as it was at the as-of date, the last ``days`` included."""
         table = storage.read_parquet(storage.join(self.folder, name), ["items", "times", "weights"])
         return Interactions.from_histories(table, self.item_ids, self.as_of)
+
+    def user_ids(self, name: str) -> pa.ChunkedArray:
+        """The ids of a part's users, in their order."""
+        return storage.read_parquet(storage.join(self.folder, name), ["user_id"])["user_id"]
 
     def groups(self, rng: np.random.Generator) -> Iterator[Interactions]:
         """All known purchases in groups of parts that are shuffled together, the parts in random order."""

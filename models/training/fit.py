@@ -3,17 +3,16 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from topkin.artifacts.ids import vocabulary_hash
-from topkin.encoding.blocks import RECENCY, Block, rotation
 from topkin.models.data.histories import PreparedHistories
-from topkin.models.data.item_index import ItemIndex
-from topkin.models.training.block_kinds import KINDS, LEARNED, BlockHyperparameters, inverse_popularities
+from topkin.models.training import holdout
+from topkin.models.training.assembly import finished
+from topkin.models.training.block_kinds import LEARNED
 from topkin.models.training.checkpoint import Checkpoint, restore
 from topkin.models.training.context import TrainingContext
 from topkin.models.training.repurchase import choose_repurchase_weights
@@ -31,11 +30,10 @@ from topkin.models.training.selection import (
     silent,
     trainers_of,
     validation_periods,
+    validation_trainers,
     variables_of,
 )
-from topkin.models.two_tower.encoder import Encoder, assembled, encode_features
-from topkin.models.two_tower.recency_prior import by_sales, fitted, recency_lift
-from topkin.models.two_tower.towers import Towers, TwoTower
+from topkin.models.two_tower.encoder import Encoder, encode_features
 
 
 @dataclass(frozen=True)
@@ -48,12 +46,15 @@ class Training:
         repurchase: the weights of bought items by policy, see ``topkin.recommend.repurchase``; empty without a
             validation.
         epochs: the record of each epoch from everything.
+        holdout: what :mod:`topkin.models.training.holdout` kept of validation, or why it kept nothing; empty where it
+            was not asked.
     """
 
     encoder: Encoder
     selection: Selection
     repurchase: Mapping[str, Mapping[str, float]]
     epochs: tuple[Epoch, ...]
+    holdout: Mapping[str, Any]
 
     def to_json(self) -> dict[str, Any]:
         """``training.json``."""
@@ -73,6 +74,7 @@ def fit(
     catalogue: pa.Table,
     *,
     scratch: str = "",
+    holdout_folder: str = "",
     on_epoch: OnEpoch = silent,
 ) -> Training:
     """Select and refit; the same context, interactions and catalogue give the same weights on one machine.
@@ -82,6 +84,8 @@ def fit(
         purchases: all interactions before the as-of date (``days`` 0).
         catalogue: ``schemas.catalogue``.
         scratch: folder for the checkpoint of each epoch; what one finds there of the same training goes on.
+        holdout_folder: where the encoder of the last validation period is kept, beside the scratch folder that a
+            training goes on from; no such encoder is made without it.
         on_epoch: called with phase and record of every epoch once, those of a resumed training too.
 
     Raises:
@@ -91,24 +95,31 @@ def fit(
     purchases = context.validated(purchases)
     checkpoint = Checkpoint(scratch, _key(context, purchases, catalogue))
     state, _ = checkpoint.read() or ({"phase": VALIDATION}, [])
-    if state["phase"] == REFIT:
+    held: Mapping[str, Any] = {}
+    if state["phase"] == REFIT and holdout.is_kept(state["holdout"], holdout_folder):
         selection, repurchase = Selection.from_json(state["selection"]), state["repurchase"]
+        held = state["holdout"]
         for epoch in selection.curve:
             on_epoch(VALIDATION, {k: v for k, v in epoch.items() if k != "blocks"})
     else:
         periods = validation_periods(context, purchases, catalogue)
-        selection = select(context, purchases, catalogue, periods, checkpoint=checkpoint, on_epoch=on_epoch)
+        trainers = validation_trainers(context, purchases, periods)
+        selection = select(context, purchases, catalogue, periods, trainers, checkpoint=checkpoint, on_epoch=on_epoch)
         repurchase = choose_repurchase_weights(periods.searches, selection.blocks, catalogue["category"])
-        del periods
+        if holdout_folder:
+            made = holdout.hold_out(context, purchases, catalogue, periods, trainers, epoch=len(selection.curve))
+            held = holdout.keep(made, holdout_folder)
+            del made
+        del periods, trainers
     epochs: list[Epoch] = []
 
     def record(phase: str, epoch: Epoch) -> None:
         epochs.append(epoch)
         on_epoch(phase, epoch)
 
-    kept = {"phase": REFIT, "selection": selection.to_json(), "repurchase": repurchase}
+    kept = {"phase": REFIT, "selection": selection.to_json(), "repurchase": repurchase, "holdout": held}
     encoder = refit(selection, context, purchases, catalogue, checkpoint=checkpoint, kept=kept, on_epoch=record)
-    return Training(encoder, selection, repurchase, tuple(epochs))
+    return Training(encoder, selection, repurchase, tuple(epochs), held)
 
 
 def refit(
@@ -152,60 +163,6 @@ def refit(
         checkpoint.write({**(kept or {}), "phase": REFIT, "epochs": epochs}, variables_of(trainers))
     towers |= {trainer.name: trainer.model for trainer in trainers}
     return finished(context, towers, selection.blocks, index, by_sales_first=selection.by_sales)
-
-
-def finished(
-    context: TrainingContext,
-    towers: Mapping[str, TwoTower],
-    settings: Mapping[str, BlockHyperparameters],
-    index: ItemIndex,
-    *,
-    by_sales_first: bool = False,
-) -> Encoder:
-    """The encoder of some blocks: rotated, so that coordinates do not covary, with their variances over what sold.
-
-    by_sales_first: see ``Selection.by_sales``.
-    """
-    counts = index.counts
-    sold = counts.events > 0
-    prior = (by_sales if by_sales_first else fitted)(counts.recent, counts.events)
-    lift = recency_lift(counts.recent, counts.events)
-    exponents, levelled = inverse_popularities(context.train), {kind.name for kind in KINDS if kind.level}
-    blocks, sides = [], []
-    for name, tower in towers.items():
-        setting = settings[name]
-        lengths = (lift**setting.recency_lift).astype(np.float32)[:, None]
-        out, _ = encode_features(tower, index.features, BATCH)
-        turned, _ = rotation((out * lengths)[sold])
-        tower.rotate(turned)
-        sides.append(encode_features(tower, index.features, BATCH))
-        spread = (sides[-1][0] * lengths)[sold].var(axis=0, dtype=np.float64)
-        blocks.append(
-            Block(
-                name=name,
-                dim=tower.dim,
-                inverse_popularity=exponents[name],
-                spread=tuple(spread.tolist()),
-                level=tuple(turned[-1].tolist()) if name in levelled else (),
-                **asdict(setting),
-            )
-        )
-    if RECENCY in settings:
-        spread = prior.scaled(counts.recent, counts.events)[sold].var(dtype=np.float64)
-        block = Block.unscaled(RECENCY, 1, 0, None)
-        blocks.append(replace(block, weight=settings[RECENCY].weight, spread=(float(spread),)))
-    out, _ = assembled(sides, blocks, prior, counts.recent.astype(float), counts.events.astype(float))
-    meaning = {
-        "blocks": [block.to_json() for block in blocks],
-        "recency": prior.to_json(),
-        "reach": max(float(np.linalg.norm(out.astype(np.float64), axis=1).max(initial=0)), 1e-9),
-        "categories": list(index.categories),
-        "features": index.rows.to_json(),
-        "vocabulary": vocabulary_hash(index.ids),
-    }
-    model = Towers(list(towers.values()), meaning=meaning, name="encoder")
-    model.build()
-    return Encoder(model, index.ids)
 
 
 def _key(context: TrainingContext, purchases: PreparedHistories, catalogue: pa.Table) -> str:

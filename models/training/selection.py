@@ -103,11 +103,17 @@ class ValidationPeriods:
         days: length of each.
         searches: the computed blocks over each, ready to be weighed.
         index: the items as they were before the last one; None without periods.
+        towers: the computed blocks of the last one, by name.
+        span: days from the first sale to the as-of date.
+        users: whom the last days have to judge by, too few or not, at most ``train.validation_users``.
     """
 
     days: float
     searches: Sequence[BlockWeightSearch]
     index: ItemIndex | None
+    towers: Mapping[str, TwoTower] = field(default_factory=dict)
+    span: float = 0.0
+    users: int = 0
 
 
 def computed_towers(
@@ -133,6 +139,8 @@ def validation_periods(
     days = train.validation_days if context.by_position else min(train.validation_days, span / 4)
     searches: list[BlockWeightSearch] = []
     last: ItemIndex | None = None
+    towers_of_last: dict[str, TwoTower] = {}
+    users = 0
     if not nothing_to_choose(context):
         computed = any(kind.wanted(train) for kind in COMPUTED)
         for number in range(train.advanced.validation_cuts if computed else 1):
@@ -141,13 +149,25 @@ def validation_periods(
             before = replace(purchases, days=days * (number + 1))
             index = context.index(before, catalogue)
             cut = sample(before, index.counts, train.validation_users, context.seed, until=days * number)
+            users = users if number else cut.known.n_users if cut else 0
             if cut is None or cut.known.n_users < MIN_USERS or index.counts.examples == 0:
                 break
             towers = computed_towers(context, before, index)
             sides = {name: encode_features(tower, index.features, BATCH) for name, tower in towers.items()}
             searches.append(BlockWeightSearch(cut, sides, inverse_popularities(train), by_sales=context.by_position))
-            last = last or index
-    return ValidationPeriods(days, searches, last)
+            if last is None:
+                last, towers_of_last = index, towers
+    return ValidationPeriods(days, searches, last, towers_of_last, span, users)
+
+
+def validation_trainers(
+    context: TrainingContext, purchases: PreparedHistories, periods: ValidationPeriods
+) -> list[Trainer]:
+    """What trains the blocks that the settings ask for on all but the last period; none without periods."""
+    if periods.index is None:
+        return []
+    before = replace(context.validated(purchases), days=periods.days)
+    return trainers_of(context, before, VALIDATION, periods.index, periods.searches[0].sides, start(context.train))
 
 
 def nothing_to_choose(context: TrainingContext) -> bool:
@@ -161,6 +181,7 @@ def select(
     purchases: PreparedHistories,
     catalogue: pa.Table,
     periods: ValidationPeriods | None = None,
+    trainers: Sequence[Trainer] | None = None,
     *,
     checkpoint: Checkpoint | None = None,
     on_epoch: OnEpoch = silent,
@@ -172,6 +193,7 @@ def select(
         purchases: all interactions before the as-of date (``days`` 0).
         catalogue: ``schemas.catalogue``.
         periods: of :func:`validation_periods`, where the caller has them.
+        trainers: of :func:`validation_trainers`, likewise; they are left as they are after the last epoch.
         checkpoint: where each epoch is kept; one of the same training is gone on from.
         on_epoch: called with each new epoch's record.
 
@@ -199,10 +221,9 @@ def select(
     curve: list[Epoch] = []
     stopped = left_out = ""
     if any(kind.wanted(context.train) for kind in LEARNED):
-        before = replace(purchases, days=periods.days)
-        trainers = trainers_of(context, before, VALIDATION, periods.index, last.sides, settings)
-        # Beside computed blocks their settings stay as chosen; alone, the first is what others weigh against.
-        weighed = [trainer.name for trainer in (trainers if last.sides else trainers[1:])]
+        if trainers is None:
+            trainers = validation_trainers(context, purchases, periods)
+        weighed = weighed_blocks(trainers, last)
         tried = [*([] if last.sides else tried), *(Trial(name, "weight", WEIGHTS) for name in weighed)]
         first = {**settings, **{name: replace(settings[name], weight=0.0) for name in weighed}}
         judge = _Judge(periods.index, last, first, tried)
@@ -237,6 +258,21 @@ def _unvalidated(context: TrainingContext, purchases: PreparedHistories, catalog
     return Selection(safe, stopped=stopped, left_out=left_out, by_sales=True)
 
 
+def weighed_blocks(trainers: Sequence[Trainer], search: BlockWeightSearch) -> list[str]:
+    """The trained blocks that get a weight beside others.
+
+    Computed blocks keep their settings beside trained ones; without any, the first trained one is what others weigh
+    against.
+    """
+    return [trainer.name for trainer in (trainers if search.sides else trainers[1:])]
+
+
+def with_trained(search: BlockWeightSearch, trainers: Sequence[Trainer], index: ItemIndex) -> BlockWeightSearch:
+    """The same users and computed blocks, with the trained blocks as they are now."""
+    sides = {t.name: encode_features(t.model, index.features, BATCH) for t in trainers}
+    return replace(search, sides={**search.sides, **sides}, lists=dict(search.lists))
+
+
 @dataclass(frozen=True)
 class _Judge:
     """What a state of the trained blocks is worth beside the computed ones on the last period."""
@@ -248,10 +284,7 @@ class _Judge:
 
     def __call__(self, trainers: Sequence[Trainer]) -> Epoch:
         began = time.perf_counter()
-        sides = {t.name: encode_features(t.model, self.index.features, BATCH) for t in trainers}
-        both = {**self.search.sides, **sides}
-        search = replace(self.search, sides=both, lists=dict(self.search.lists))
-        chosen, value = choose([search], self.first, self.tried)
+        chosen, value = choose([with_trained(self.search, trainers, self.index)], self.first, self.tried)
         return {
             f"validation_{METRIC}": value,
             "blocks": {name: asdict(setting) for name, setting in chosen.items()},

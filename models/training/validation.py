@@ -34,7 +34,8 @@ class TemporalSplit:
 
     known: their purchases before the cut. truth: the items that each bought after it and not before, at least one.
     counts: of all purchases before the cut. later: all the items that each bought after it, bought before or not.
-    habits: ``repurchase.rates.COUNTS`` of all purchases before the cut.
+    habits: ``repurchase.rates.COUNTS`` of all purchases before the cut. rows: of each part, in its order, the rows of
+    the users, (n,) int64.
     """
 
     known: Interactions
@@ -42,6 +43,12 @@ class TemporalSplit:
     counts: ItemCounts
     later: Csr
     habits: pa.Table
+    rows: Sequence[np.ndarray] = ()
+
+    def take(self, users: np.ndarray) -> "TemporalSplit":
+        """Of some users, (m,) int, in their order; without their rows."""
+        known, truth, later = self.known.take(users), self.truth.take(users), self.later.take(users)
+        return TemporalSplit(known, truth, self.counts, later, self.habits)
 
     @property
     def sold(self) -> np.ndarray:
@@ -250,7 +257,7 @@ def sample(
     """
     rng = np.random.default_rng([seed, 1])
     names = purchases.names()
-    known, new, later, habits = [], [], [], []
+    known, new, later, habits, rows = [], [], [], [], []
     for name in names:
         part = purchases.part(name)
         if until:
@@ -262,6 +269,7 @@ def sample(
         wanted = -(-most // len(names))
         if len(users) > wanted:
             users = np.sort(rng.choice(users, wanted, replace=False))
+        rows.append(users)
         known.append(before.take(users))
         new.append(after.take(users))
         later.append(_sold(after_cut(part, days).take(users), counts))
@@ -274,6 +282,7 @@ def sample(
         counts=counts,
         later=again.pattern,
         habits=merge_counts(habits),
+        rows=rows,
     )
 
 

@@ -41,6 +41,8 @@ def off(settings: Settings) -> str | None:
     """Why no lists are judged under these settings; None where they are."""
     if not settings.evaluate.hindsight:
         return "evaluate.hindsight is empty"
+    if settings.evaluate.nightly not in ("hindsight", "both"):
+        return f'evaluate.nightly is "{settings.evaluate.nightly}"'
     if not settings.timed:
         return "purchases without times do not tell what was bought since an earlier night"
     if settings.prepare.split == "last":

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from topkin.artifacts.partition import hash_ids, hash_rows, partition_of, split_by_partition
+from topkin.artifacts.partition import hash_ids, hash_rows, in_first_half, partition_of, split_by_partition
 
 MASK = 2**64 - 1
 
@@ -130,3 +130,12 @@ def test_rows_differ_where_a_value_a_null_or_the_column_does() -> None:
 def test_nested_columns_are_refused() -> None:
     with pytest.raises(TypeError, match="column 'tags' must hold single values"):
         hash_rows(pa.table({"tags": [[1]]}))
+
+
+@pytest.mark.parametrize("parts", [2, 3, 8])
+def test_either_half_of_the_ids_is_about_half_of_every_partition(parts: int) -> None:
+    ids = pa.array([f"user {n}" for n in range(4000)])
+    first, part = in_first_half(ids), partition_of(ids, parts)
+    assert first.tolist() == [naive(i) < 2**63 for i in ids.to_pylist()]
+    shares = [first[part == p].mean() for p in range(parts)]
+    assert 0.4 < min(shares) <= max(shares) < 0.6

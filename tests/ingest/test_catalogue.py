@@ -13,6 +13,7 @@ from topkin.ingest.catalogue import (
     sales_schema,
     title_words,
     vocabulary,
+    with_sales,
     words_vocabulary,
 )
 
@@ -45,6 +46,26 @@ def test_sales_of_parts_merge_to_the_sales_of_all_in_any_order_and_grouping() ->
     assert merge_sales(parts[::-1]).equals(whole)
     assert merge_sales([merge_sales(parts[:2]), merge_sales([merge_sales(parts[2:])])]).equals(whole)
     assert merge_sales([whole.slice(0, 0), whole]).equals(whole)
+
+
+def test_a_catalogue_with_earlier_sales_is_the_one_made_of_them() -> None:
+    every, n = events(300), 25  # five items are not sold at all
+    listed = pa.table(
+        {
+            "item_id": sorted(f"i{i}" for i in range(n)),
+            "title": [f"title {i}" for i in range(n)],
+            "category": ["a", "b", None, "c", "a"] * 5,
+            "price": pa.array([float(i) for i in range(n)], pa.float32()),
+            "available": [i % 4 > 0 for i in range(n)],
+        }
+    )
+    now = catalogue(sales(every, AS_OF, 7), listed)
+    for days in (4, 10, 16, 30):
+        cut = AS_OF - timedelta(days=days)
+        before = every.filter(pa.array([t < cut for t in every["timestamp"].to_pylist()]))
+        then = sales(before, cut, 7)
+        assert with_sales(now, then).equals(catalogue(then, listed))
+        assert with_sales(now, then).schema == now.schema
 
 
 def test_no_sales_at_all_are_an_empty_table() -> None:

@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from topkin.artifacts import schemas
+from topkin.artifacts.partition import in_first_half
 from topkin.errors import InputError
 from topkin.ingest.events import sort_and_deduplicate
-from topkin.ingest.splits import count_leaks, hold_out_last, refuse_leaks, refuse_overlap
+from topkin.ingest.splits import count_leaks, hold_out_last, part_at_cut, refuse_leaks, refuse_overlap
 
 AS_OF = datetime(2024, 6, 1)
 DAY = timedelta(days=1)
@@ -43,6 +44,45 @@ def test_the_last_moment_of_each_user_is_held_out(rows: list[tuple[str, int, int
     assert out.to_pylist() == [r for r, yes in zip(everything, is_last, strict=True) if yes]
     assert known.to_pylist() == [r for r, yes in zip(everything, is_last, strict=True) if not yes]
     assert known.schema == out.schema == table.schema
+
+
+@settings(max_examples=100)
+@given(
+    st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(0, 9), st.integers(0, 3)), max_size=30),
+    st.integers(0, 10),
+    st.booleans(),
+)
+def test_a_part_at_an_earlier_date_is_what_loops_over_its_purchases_give(
+    rows: list[tuple[str, int, int]], day: int, second_half: bool
+) -> None:
+    table, cut = events(rows), datetime(2024, 1, 1) + day * DAY
+    found = part_at_cut(table, cut, 2.0, second_half=second_half)
+    everything = table.to_pylist()
+    known = [r for r in everything if r["timestamp"] < cut]
+    later = [r for r in everything if r["timestamp"] >= cut]
+    if second_half:
+        later = [r for r in later if not in_first_half(pa.array([r["user_id"]]))[0]]
+    assert found.heldout.to_pylist() == later
+    assert found.histories.select(["user_id", "items", "times"]).to_pylist() == [
+        {
+            "user_id": user,
+            "items": [r["item_id"] for r in known if r["user_id"] == user],
+            "times": [r["timestamp"] for r in known if r["user_id"] == user],
+        }
+        for user in sorted({r["user_id"] for r in known})
+    ]
+    assert found.sales.drop_columns(["last_price"]).to_pylist() == [
+        {
+            "item_id": item,
+            "events": len(sold),
+            "users": len({r["user_id"] for r in sold}),
+            "recent": sum(r["timestamp"] >= cut - 2 * DAY for r in sold),
+            "first_sale": min(r["timestamp"] for r in sold),
+            "last_sale": max(r["timestamp"] for r in sold),
+        }
+        for item in sorted({r["item_id"] for r in known})
+        for sold in [[r for r in known if r["item_id"] == item]]
+    ]
 
 
 def test_rows_on_the_wrong_side_of_the_date_are_counted() -> None:

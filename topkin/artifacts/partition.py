@@ -143,6 +143,11 @@ def partition_of(ids: Values, parts: int) -> np.ndarray:
     return (hash_ids(ids) % np.uint64(parts)).astype(np.int32)
 
 
+def in_first_half(ids: Values) -> np.ndarray:
+    """Which half each id belongs to, (n,) bool, whatever the number of partitions. Raises as :func:`hash_ids` does."""
+    return hash_ids(ids) < np.uint64(1 << 63)
+
+
 def split_by_partition(table: pa.Table, column: str, parts: int) -> dict[int, pa.Table]:
     """The table's rows by the partition of an id column: partition -> rows, in the table's order.
 

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 else:
     FeatureKind = Literal[FEATURE_KINDS]
 
+FEATURE_DIM = 32
+"""Coordinates of the features block where the settings leave them open and items have features."""
+
 
 class FeatureSettings(Section):
     """One feature under a name of its own: a text alone is its column, or an SQL expression over the row."""

@@ -11,13 +11,10 @@ from pydantic import Field, model_validator
 from topkin.baselines.registry import BASELINES
 from topkin.config import undated
 from topkin.config.encoder import EncoderSettings, beside_purchases
-from topkin.config.features import FeatureSettings
+from topkin.config.features import FEATURE_DIM, FeatureSettings
 from topkin.config.publish.settings import PublishSettings
 from topkin.config.purchases import HeldoutSettings, PurchasesSettings
 from topkin.config.section import Baseline, Count, Days, ListModel, Section, Share, Sql
-
-FEATURE_DIM = 32
-"""Coordinates of the features block where the settings leave them open and items have features."""
 
 Power = Annotated[float, Field(ge=0, le=10)]
 
@@ -415,6 +412,12 @@ class EvaluateSettings(Section):
         (1, 7, 28),
         description="Days: the lists published about so many days before are judged by what was bought since; none "
         "with an empty list.",
+    )
+    nightly: Literal["holdout", "hindsight", "both", "off"] = Field(
+        "both",
+        description="How a run is judged that has no purchases after the as-of date: holdout judges an encoder of the "
+        "same settings on the last days, held out once more; hindsight judges the lists of earlier runs on what was "
+        "bought since.",
     )
 
 

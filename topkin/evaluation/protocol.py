@@ -94,13 +94,13 @@ class EvaluationPart:
     """The users of one partition, in the order of ``histories``.
 
     vectors: (n, dim) float32, zero for a user without one. heldout: ``schemas.events`` of purchases after the
-    as-of date. recommendations: the published rows.
+    as-of date. recommendations: the published rows; None where ``listed`` is 0.
     """
 
     histories: pa.Table
     vectors: np.ndarray
     heldout: pa.Table
-    recommendations: pa.Table
+    recommendations: pa.Table | None
 
 
 class JudgedUsers(NamedTuple):
@@ -242,7 +242,8 @@ def evaluate_part(shop: EvaluationCatalogue, part: EvaluationPart, budget_bytes:
                     _count(given[protocol], ids, shop.ks)
                     tallies.add(protocol, model, ids, truth[protocol].take(block[among]))
         listed += [_listed(protocol, model, found, shop.ks) for protocol, found in given.items()]
-    if ks := published_ks(shop.ks, shop.listed):
+    ks = published_ks(shop.ks, shop.listed)
+    if ks and part.recommendations is not None:
         lists = lists_of(part.recommendations, user_ids, shop.item_ids, min(shop.listed, max(n_items, 1)))
         allowed = later.without(excluded_items(history, shop.bought, shop.cooldown), n_items)
         among = np.flatnonzero((allowed.lengths > 0)[judged] & (lists[judged] >= 0).any(axis=1))

@@ -47,6 +47,8 @@ def nothing_held_out(as_of: datetime, ks: Sequence[int], bought: str, reason: st
         "as_of": as_of.isoformat(),
         "k": list(ks),
         "split": "time",
+        "judged": None,
+        "holdout": None,
         "models": [],
         "left_out": {},
         "heldout": {**dict.fromkeys(zeros, 0), "from": None, "to": None, "reason": reason},
@@ -61,6 +63,7 @@ def nothing_held_out(as_of: datetime, ks: Sequence[int], bought: str, reason: st
             "users": 0,
             "metrics": {},
             "coverage": {},
+            "reason": None,
         },
         "beats": {},
         "verdict": {"protocol": protocol, "metric": metric, "good": None, "reason": reason},
@@ -79,6 +82,7 @@ def scoreboard(results: EvaluationResults, facts: EvaluationContext, *, resample
     result["published"].update(_published(results, facts))
     if reason is not None:
         return result
+    result["judged"] = "heldout"
     metric = result["verdict"]["metric"]
     compare = _Comparison(results, facts, resamples, seed)
     for protocol in PROTOCOLS:

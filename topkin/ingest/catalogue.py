@@ -114,6 +114,19 @@ def catalogue(sold: pa.Table, items: pa.Table | None = None, *, missing_availabl
     return pa.table({f.name: columns[f.name] for f in schema}).cast(schema).combine_chunks()
 
 
+def with_sales(catalogue: pa.Table, sold: pa.Table) -> pa.Table:
+    """A catalogue as it was when only ``sold`` (``sales_schema``, of its items) had been sold.
+
+    What it says of the items beside their sales stays: titles, prices and features are those of now.
+    """
+    sale = sold.take(pc.index_in(catalogue["item_id"], value_set=sold["item_id"].combine_chunks()))
+    for name in ("events", "users", "recent", "first_sale", "last_sale"):
+        at, field = catalogue.schema.get_field_index(name), catalogue.schema.field(name)
+        values = sale[name] if field.nullable else pc.fill_null(sale[name], 0)
+        catalogue = catalogue.set_column(at, field, values.cast(field.type))
+    return catalogue.combine_chunks()
+
+
 def title_words(titles: Values) -> pa.ListArray:
     """The words of each title in order, in lower case: runs of letters and digits; a null title has none."""
     if isinstance(titles, pa.ChunkedArray):

@@ -2,13 +2,17 @@
 
 from collections.abc import Iterable
 from datetime import datetime
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from topkin.artifacts import schemas
+from topkin.artifacts.partition import in_first_half
 from topkin.errors import InputError
+from topkin.ingest.catalogue import sales
+from topkin.ingest.events import histories, split_by_time
 
 
 def hold_out_last(events: pa.Table) -> tuple[pa.Table, pa.Table]:
@@ -23,6 +27,26 @@ def hold_out_last(events: pa.Table) -> tuple[pa.Table, pa.Table]:
     first, last = (np.repeat(times[at], lengths) for at in (starts, starts + lengths - 1))
     out = (times == last) & (first < last)
     return events.filter(pa.array(~out)).combine_chunks(), events.filter(pa.array(out)).combine_chunks()
+
+
+class PartAtCut(NamedTuple):
+    """A part as it was at an earlier date: ``schemas.histories``, ``schemas.events`` since then, ``sales_schema``."""
+
+    histories: pa.Table
+    heldout: pa.Table
+    sales: pa.Table
+
+
+def part_at_cut(events: pa.Table, cut: datetime, recent_days: float, *, second_half: bool = False) -> PartAtCut:
+    """What ``prepare`` would have made of a part's purchases as of an earlier date: ``schemas.events`` in its order.
+
+    Users who first bought from then on have no row. second_half: only users of the second half are judged, see
+    ``partition.in_first_half``; all others are known nonetheless.
+    """
+    before, heldout = split_by_time(events, cut)
+    if second_half:
+        heldout = heldout.filter(pa.array(~in_first_half(heldout["user_id"]))).combine_chunks()
+    return PartAtCut(histories(before), heldout, sales(before, cut, recent_days))
 
 
 def count_leaks(learned: pa.Table, heldout: pa.Table, as_of: datetime) -> tuple[int, int]:

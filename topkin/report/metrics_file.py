@@ -42,6 +42,17 @@ class Published(TypedDict):
     users: int
     metrics: Scores
     coverage: Scores
+    reason: str | None
+
+
+class HoldOut(TypedDict):
+    """What stood in for the run's encoder where the last days were held out: see ``models.training.holdout``."""
+
+    cut: str
+    days: float
+    periods: int
+    users: int
+    as_set: list[str]
 
 
 class Metrics(TypedDict):
@@ -63,6 +74,7 @@ class Metrics(TypedDict):
     published: Published
     beats: Mapping[str, bool]
     verdict: Verdict
+    holdout: HoldOut | None
     made_by: NotRequired[str]
     validation: NotRequired[Scores]
 

@@ -12,6 +12,7 @@ from topkin.report import hindsight
 from topkin.report.charts import draw, validation_metric
 from topkin.report.data import ReportData
 from topkin.report.gate_rows import GateRow, by_verdict
+from topkin.report.held_out import lead, stand_in
 from topkin.report.hindsight import Hindsight
 from topkin.report.metrics_file import Metrics, TrainingRecord, protocol_scores
 from topkin.report.tables import cold_items, item_kinds, list_qualities, metric_rows, user_kinds
@@ -53,6 +54,11 @@ def render(data: ReportData, gates: Sequence[GateRow]) -> str:
         validation=validation(data),
         kept="positions" if by_order(data) else "days",
         training_text=training_text(data.training, by_order=by_order(data)),
+        stand_in=stand_in(
+            data.metrics,
+            later=data.statistics["heldout_events"],
+            made_by=MODEL_NAMES.get(data.metrics.get("made_by", "")),
+        ),
         unjudged=unjudged_purchases(data.metrics["heldout"]),
         headline=metric_name(data.metrics["verdict"]["metric"]),
         charts_caption=captions(data),
@@ -96,12 +102,12 @@ def verdict(metrics: Metrics, earlier: Hindsight | None = None) -> dict[str, str
     itself = f" {MODEL_NAMES[made_by]} is the model, and is not compared with itself." if made_by else ""
     rest = [MODEL_NAMES[n] for n, yes in in_order(metrics["beats"]) if not yes]
     items = "items new to the user" if verdict["protocol"] == "novel" else "all items"
-    measure = f"{metric_name(verdict['metric'])} on {items}"
+    measure = f"{lead(metrics)} {metric_name(verdict['metric'])} on {items}"
     if verdict["good"]:
         return {
             "kind": "good",
             "word": "Good",
-            "sentence": f"In {measure} the model beats all {len(beaten)} baselines: every 95 % interval of the "
+            "sentence": f"{measure} the model beats all {len(beaten)} baselines: every 95 % interval of the "
             f"difference lies above zero.{itself}",
         }
     outcome = "the model beats no baseline"
@@ -110,7 +116,7 @@ def verdict(metrics: Metrics, earlier: Hindsight | None = None) -> dict[str, str
     return {
         "kind": "bad",
         "word": "Not good",
-        "sentence": f"In {measure} {outcome}. A baseline is beaten where the whole 95 % interval of the difference "
+        "sentence": f"{measure} {outcome}. A baseline is beaten where the whole 95 % interval of the difference "
         f"lies above zero, and only a model that beats all of them is called good.{itself}",
     }
 
@@ -215,6 +221,7 @@ def published(metrics: Metrics) -> dict[str, Any]:
     scores = {**lists["metrics"], **lists["coverage"]}
     return {
         "users": lists["users"],
+        "reason": lists["reason"],
         "rule": BOUGHT[lists["policy"]].meaning,
         "names": list(METRIC_NAMES.values()),
         "rows": [

@@ -15,6 +15,7 @@ from topkin.models.data.histories import count  # noqa: E402
 from topkin.models.objective.row_adam import RowAdam  # noqa: E402
 from topkin.models.ops import archive  # noqa: E402
 from topkin.models.training import fit, selection  # noqa: E402
+from topkin.models.training.assembly import finished  # noqa: E402
 from topkin.models.training.block_kinds import BlockHyperparameters  # noqa: E402
 from topkin.models.training.checkpoint import Checkpoint  # noqa: E402
 from topkin.models.training.selection import best_epoch, run_epoch  # noqa: E402
@@ -146,7 +147,7 @@ def test_the_step_is_traced_once_and_the_loss_falls(context, purchases, catalogu
     assert trainer.step.traces == 1
     assert losses[2] < losses[0] - 0.3
     settings = {"trained": BlockHyperparameters(), "recency": BlockHyperparameters(weight=0.1)}
-    fit.finished(context, {"trained": trainer.model}, settings, trainer.index).encode_items(catalogue.slice(0, 3))
+    finished(context, {"trained": trainer.model}, settings, trainer.index).encode_items(catalogue.slice(0, 3))
     assert trainer.step.traces == 1
 
 

@@ -8,7 +8,8 @@ import pytest
 pytest.importorskip("tensorflow")
 
 from topkin.metrics.ranking import ranking_metrics
-from topkin.models.training import fit, validation
+from topkin.models.training import validation
+from topkin.models.training.assembly import finished
 from topkin.models.training.block_kinds import BlockHyperparameters, inverse_popularities
 from topkin.models.training.feature_trainer import FeatureTrainer
 from topkin.models.training.repurchase import repurchase_case
@@ -60,7 +61,7 @@ SETTINGS = [
 @pytest.mark.parametrize("settings", SETTINGS)
 def test_the_value_of_settings_is_that_of_the_encoders_vectors(contest, context, catalogue, settings):
     judged, towers, known = contest
-    encoder = fit.finished(context, {n: t for n, t in towers.items() if n in settings}, settings, known)
+    encoder = finished(context, {n: t for n, t in towers.items() if n in settings}, settings, known)
     counts = judged.cut.counts
     then = catalogue  # as the catalogue was at the cut
     for name in ("recent", "events"):
@@ -121,7 +122,7 @@ def test_the_periods_before_the_last_one_do_not_see_what_came_after_them(purchas
 def test_weights_of_bought_items_are_judged_beside_lists_of_the_encoders_vectors(contest, context, catalogue, settings):
     judged, towers, known = contest
     case = repurchase_case(judged, settings, catalogue["category"])
-    encoder = fit.finished(context, {n: t for n, t in towers.items() if n in settings}, settings, known)
+    encoder = finished(context, {n: t for n, t in towers.items() if n in settings}, settings, known)
     counts, then = judged.cut.counts, catalogue
     for name in ("recent", "events"):
         then = then.set_column(

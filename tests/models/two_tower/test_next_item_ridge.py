@@ -29,8 +29,8 @@ def naive(histories, E, buyers):
     for history in histories:
         for window in range(SETTINGS.windows):
             until, since = SETTINGS.days * window, SETTINGS.days * (window + 1)
-            before = {i: a for i, a in history if a >= since}
-            after = {i for i, a in history if until <= a < since} - set(before)
+            before = {i: a for i, a in history if a > since}
+            after = {i for i, a in history if until < a <= since} - set(before)
             if not before or not after:
                 continue
             latest = min(before.values())
