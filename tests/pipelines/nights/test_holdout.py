@@ -21,6 +21,8 @@ from topkin.pipelines import embed, evaluate, prepare, recommend, train
 from topkin.pipelines.engine.job import Job, run_pipeline
 from topkin.pipelines.nights import holdout
 from topkin.recommend.repurchase.rates import merge_counts
+from topkin.report import data
+from topkin.report.page import render
 from topkin.transforms.holdout import CutInputs, CutPrepared
 
 AS_OF, DAYS, ITEMS = datetime(2024, 6, 1), 10.0, 45
@@ -70,7 +72,8 @@ class Made:
 
     @property
     def page(self) -> str:
-        return storage.read_bytes(storage.join(self.job.folder("evaluate"), "report.html")).decode()
+        folders = {stage: self.job.folder(stage) for stage in evaluate.NEEDS}
+        return render(data.gather(folders, self.metrics, as_of=self.job.as_of, run_id="run"), [])
 
     @property
     def users(self) -> pa.Table:
