@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from benchmarks.faults._garbage import NIGHTS, PREPARE, Garbage
@@ -48,21 +49,27 @@ class Nights:
         self.shop.write(self.shop.files(GOOD), folder)
         self.good = run_all(self.shop.settings(folder), as_of=self.shop.day(GOOD))
 
+    @cached_property
+    def unpublished(self) -> runs.Run:
+        """The honest night after the good one, finished and not published."""
+        self.shop.write(self.shop.files(GOOD + 1), self.folder)
+        return run_all(self.shop.settings(self.folder), as_of=self.shop.day(GOOD + 1), publish=False)
+
     def garbage(self, night: Garbage) -> Outcome:
         """Try a garbage night as the one after the good one; what is live stays."""
         pointer = self.root / runs.POINTER
         before = pointer.read_bytes()
-        self.shop.write(night.files(self.shop.files(GOOD + 1)), self.folder)
-        settings, as_of = self.shop.settings(self.folder, *night.sets), self.shop.day(GOOD + 1 + night.days)
         reasons: list[str] = []
         try:
             if night.damage is None:
-                run_all(settings, as_of=as_of)
+                self.shop.write(night.files(self.shop.files(GOOD + 1)), self.folder)
+                settings = self.shop.settings(self.folder, *night.sets)
+                run_all(settings, as_of=self.shop.day(GOOD + 1 + night.days))
             else:
-                run = self._copy(run_all(settings, as_of=as_of, publish=False))
+                run = self._copy(self.unpublished)
                 night.damage(run)
-                live = self.good.folders
-                reasons = [gate.name for gate in judge(settings, run.folders, live).of(REFUSED)]
+                settings = self.shop.settings(self.folder)
+                reasons = [gate.name for gate in judge(settings, run.folders, self.good.folders).of(REFUSED)]
                 publish.publish(run, settings)
             is_published = True
         except InputError:
