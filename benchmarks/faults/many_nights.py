@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from benchmarks.faults._processes import Night, ended, forked, tiny_shop
+from benchmarks.faults._processes import Night, ended, forked, light_shop, tiny_shop
 from topkin.artifacts import manifest, runs, stage_index, storage
 from topkin.pipelines.engine import registry, stages
 
@@ -92,10 +92,11 @@ def main() -> int:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--nights", type=int, default=NIGHTS)
     options.add_argument("--keep", type=int, default=KEEP)
+    options.add_argument("--light", action="store_true", help="stages of one file, in place of those of a tiny shop")
     given = options.parse_args()
     print("| night | disk, MB | files | peak memory, MB | finding stages, CPU ms |\n|---:|---:|---:|---:|---:|")
     with tempfile.TemporaryDirectory() as name:
-        night, root, first = tiny_shop(Path(name), keep=given.keep)
+        night, root, first = (light_shop if given.light else tiny_shop)(Path(name), keep=given.keep)
         shown, sizes = {1, given.keep, given.keep + 1, *range(10, given.nights, 10), given.nights}, []
         for s in nights(night, root, first, given.nights):
             sizes.append(s)

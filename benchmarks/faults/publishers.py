@@ -7,6 +7,7 @@ folder behind.
 """
 
 import argparse
+import glob
 import os
 import random
 import signal
@@ -19,7 +20,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from benchmarks.faults._processes import Night, Reads, ended, forked, reading, tiny_shop
+from benchmarks.faults._processes import Night, Reads, ended, forked, light_shop, reading, tiny_shop
 from topkin.artifacts import lock, manifest, runs, storage
 from topkin.errors import BusyError
 from topkin.pipelines.engine import registry
@@ -100,7 +101,7 @@ def steps(kind: str = "purchases") -> Iterator[tuple[str, Step]]:
 
 
 def _new(out: Path, before: set[Path], pattern: str) -> bool:
-    return any(path not in before for path in out.glob(pattern))
+    return any(Path(path) not in before for path in glob.glob(f"{out}/{pattern}"))  # folders may go while it looks
 
 
 def killed(
@@ -158,11 +159,12 @@ def main() -> int:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--kills", type=int, default=200, help="at random times")
     options.add_argument("--seed", type=int, default=0)
+    options.add_argument("--light", action="store_true", help="stages of one file, in place of those of a tiny shop")
     given = options.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "twenty").mkdir()
-        night, root, first = tiny_shop(folder, keep=3)
+        night, root, first = (light_shop if given.light else tiny_shop)(folder, keep=3)
         outcomes = [publishers(folder / "twenty")]
         outcomes.append(killed(night, root, folder, first, [("at random times", None)] * given.kills, given.seed))
         outcomes.append(killed(night, root, folder, first + timedelta(days=60), list(steps())))

@@ -1,54 +1,27 @@
 """The quick half of the faults: kill -9, many at once and many nights, on stages of one file each."""
 
-import random
-import time
-from collections.abc import Callable
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from benchmarks.faults import many_nights, publishers
+from benchmarks.faults._processes import Night, light_night, light_stage, publish_ungated
 from topkin.artifacts import lock, runs, storage
-from topkin.config.sections import Settings
 from topkin.pipelines import run as nightly
 from topkin.pipelines.engine import registry
-from topkin.pipelines.engine.stage import StageReads
 
 # From Python 3.12 on a fork of a process with threads is warned of; what is forked here uses none of its parent's.
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 FIRST = datetime(2024, 5, 1)
-NOTHING = StageReads()
-REAL = {name: registry.stage(name) for name in registry.ORDER}
-
-
-def light(name: str, kind: str = "purchases") -> Any:
-    """A stage in its place and order that writes one file, and some scratch before."""
-
-    def work(job: Any) -> dict[str, Any]:
-        storage.write_bytes(b"half", storage.join(job.scratch, "half"))
-        counts = {"sources": {"purchases": {"rows": 9}}, "events": 9, "users": 3, "items": 3}
-        storage.write_json(counts, storage.join(job.out, "statistics.json"))
-        time.sleep(random.random() / 500)
-        return {"rows": 1}
-
-    needs = registry.ORDER[: registry.ORDER.index(name)][-1:]
-    return replace(REAL[name], sections=("run",), needs=lambda s: needs, reads=lambda s: NOTHING, work=work)
 
 
 @pytest.fixture
-def night(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[datetime, float], runs.Run]:
-    monkeypatch.setattr(registry, "stage", light)
-    monkeypatch.setattr(nightly, "publish_run", lambda run, settings, **how: runs.publish_run(run, **how))
+def night(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Night:
+    monkeypatch.setattr(registry, "stage", light_stage)
+    monkeypatch.setattr(nightly, "publish_run", publish_ungated)
     monkeypatch.setattr(lock, "POLL", 0.01)
-
-    def make(as_of: datetime, wait: float) -> runs.Run:
-        run = {"output": str(tmp_path / "out"), "keep": 3, "wait": wait}
-        return nightly.run_all(Settings.model_validate({"purchases": {"path": "x"}, "run": run}), as_of=as_of)
-
-    return make
+    return light_night(str(tmp_path / "out"), keep=3)
 
 
 def test_a_night_killed_at_any_time_or_step_is_ended_by_the_next_and_readers_see_whole_versions(night, tmp_path):
