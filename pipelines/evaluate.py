@@ -16,6 +16,7 @@ from topkin.planning.estimate import StageCost, Workload
 from topkin.report import data
 from topkin.report.page import render
 from topkin.search.topk import BUDGET_BYTES
+from topkin.telemetry.secrets import masked
 
 if TYPE_CHECKING:
     from topkin.transforms.evaluate import EvaluateInputs
@@ -104,7 +105,7 @@ def evaluate(job: Job[Settings]) -> dict[str, Any]:
     folders = {stage: job.folder(stage) for stage in NEEDS}
     run_id = job.out.rstrip("/").split("/")[-2]  # …/runs/<run_id>/<attempt>
     page = render(data.gather(folders, metrics, as_of=job.as_of, run_id=run_id))
-    storage.write_bytes(page.encode(), storage.join(job.out, "report.html"))
+    storage.write_bytes(masked(page).encode(), storage.join(job.out, "report.html"))
     protocol, metric = metrics["verdict"]["protocol"], metrics["verdict"]["metric"]
     return {
         "heldout_users": metrics["heldout"]["users"],

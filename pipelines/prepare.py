@@ -225,7 +225,7 @@ def _nothing_left(statistics: Mapping[str, Any], as_of: datetime) -> str:
 STAGE = Stage(
     name="prepare",
     folder="prepared",
-    sections=("run", "purchases", "items", "users", "heldout", "prepare"),
+    sections=("run", "purchases", "items", "users", "heldout", "prepare", "rejects"),
     reads=reads,
     cost=cost,
     work=prepare,

@@ -29,7 +29,8 @@ def publish(run: runs.Run, settings: RunSettingsOfAnyKind) -> dict[str, Any]:
             f"The pointer stays where it was. See {run.folder('evaluate')}/report.html, "
             "or loosen [publish] in the configuration."
         )
-    return runs.publish_run(run)
+    with storage.files_of_mode(settings.run.mode):
+        return runs.publish_run(run)
 
 
 def rollback(output: str) -> tuple[runs.Run, list[str]]:

@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any
 
 from topkin.artifacts import manifest, runs, storage
+from topkin.artifacts.storage import files_of_mode
 from topkin.config.items_run import RunSettingsOfAnyKind
 from topkin.config.sections import Settings
 from topkin.ending import signals
@@ -54,7 +55,7 @@ def _earlier_folders(settings: RunSettingsOfAnyKind, as_of: datetime) -> dict[st
 
 def _keys(settings: RunSettingsOfAnyKind, as_of: datetime, earlier: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
     values = settings.model_dump(mode="json")
-    for name in ("output", "worker_memory", "timeout"):  # where and how, not what
+    for name in ("output", "worker_memory", "timeout", "mode"):  # where and how, not what
         values["run"].pop(name)
     by_stage: dict[str, str] = {}
     for name in ORDERS[settings.kind]:
@@ -203,6 +204,19 @@ def run_stages(
     Raises:
         ConfigError: ``only`` names a stage whose needs have not run, or a stage does not fit the machine.
     """
+    with files_of_mode(settings.run.mode):
+        return _run_stages(settings, as_of=as_of, only=only, force=force, beam=beam, tell=tell)
+
+
+def _run_stages(
+    settings: RunSettingsOfAnyKind,
+    *,
+    as_of: datetime,
+    only: str | None,
+    force: bool,
+    beam: Sequence[str],
+    tell: Callable[[Event], None],
+) -> runs.Run:
     root = settings.run.output
     if only is not None:
         registry.stage(only, settings.kind)  # a kind of run may not have it

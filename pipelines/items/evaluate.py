@@ -24,6 +24,7 @@ from topkin.pipelines.engine.stage import Stage
 from topkin.pipelines.items.encoder import FOLDER
 from topkin.report.items_page import ItemsReport, LookUp, Shown, render_items, training_lines
 from topkin.report.pictures import data_uri
+from topkin.telemetry.secrets import masked
 
 SHOWN, NEAREST = 16, 8
 """Look-ups on the page, and items of each."""
@@ -143,7 +144,7 @@ def _write_report(
         look_ups=_look_ups(job, metrics["judged_by"], queries, items, found),
         training=training_lines(storage.read_json(storage.join(job.folder("train"), "training.json"))),
     )
-    storage.write_bytes(render_items(report).encode(), storage.join(job.out, "report.html"))
+    storage.write_bytes(masked(render_items(report)).encode(), storage.join(job.out, "report.html"))
 
 
 def _chosen(found: Retrieval, seed: int) -> np.ndarray:

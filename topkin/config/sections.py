@@ -13,7 +13,7 @@ from topkin.config import undated
 from topkin.config.encoder import EncoderSettings
 from topkin.config.features import FeatureSettings
 from topkin.config.purchases import HeldoutSettings, PurchasesSettings
-from topkin.config.section import Count, Section, Sql
+from topkin.config.section import Count, RejectsSettings, Section, Sql
 
 FEATURE_DIM = 32
 """Coordinates of the features block where the settings leave them open and items have features."""
@@ -39,6 +39,9 @@ class RunSettings(Section):
         None,
         description="Gigabytes that one worker process may use, by which a run is planned, and refused if it does not "
         "fit; this machine's without it. Results are the same.",
+    )
+    mode: Annotated[str, Field(pattern=r"^0?[0-7]{3}$")] = Field(
+        "0640", description="Rights of the files that are made, in octal; folders may be entered by whoever may read."
     )
     timeout: Annotated[str, Field(pattern=r"^\d+(\.\d+)?[mh]$")] | None = Field(
         None,
@@ -434,6 +437,7 @@ class Settings(Section):
     users: UsersSettings | None = None
     heldout: HeldoutSettings | None = None
     prepare: PrepareSettings = Field(default_factory=lambda: PrepareSettings())
+    rejects: RejectsSettings = Field(default_factory=lambda: RejectsSettings())
     train: TrainSettings = Field(default_factory=lambda: TrainSettings())
     embed: EmbedSettings = Field(default_factory=lambda: EmbedSettings())
     encoder: EncoderSettings | None = None
