@@ -232,7 +232,7 @@ def _nothing_left(statistics: Mapping[str, Any], as_of: datetime) -> str:
 STAGE = Stage(
     name="prepare",
     folder="prepared",
-    sections=("run", "purchases", "items", "users", "heldout", "prepare", "encoder"),
+    sections=("run", "purchases", "items", "users", "heldout", "prepare", "rejects", "encoder"),
     reads=reads,
     cost=cost,
     work=prepare,

@@ -21,6 +21,7 @@ from topkin.pipelines.cli import commands, errors
 from topkin.pipelines.cli.commands import CommandOptions
 from topkin.pipelines.engine.registry import COMMANDS
 from topkin.telemetry.arrow import arrow_without_pandas
+from topkin.telemetry.secrets import masked_screen
 
 EXIT_CODES = {
     0: "done",
@@ -457,6 +458,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _call(argv: Sequence[str]) -> int:
+    with masked_screen():
+        return _run(argv)
+
+
+def _run(argv: Sequence[str]) -> int:
     try:
         typer.main.get_command(app)(list(argv), prog_name="topkin")
     except SystemExit as e:

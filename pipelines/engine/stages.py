@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any
 
 from topkin.artifacts import lock, manifest, runs, stage_index, storage
+from topkin.artifacts.storage import files_of_mode
 from topkin.config.items_run import RunSettingsOfAnyKind
 from topkin.config.sections import Settings
 from topkin.ending import signals
@@ -46,7 +47,7 @@ def keys(settings: RunSettingsOfAnyKind, as_of: datetime) -> dict[str, str]:
 
 def _keys(settings: RunSettingsOfAnyKind, as_of: datetime, earlier: Mapping[str, EarlierRuns]) -> dict[str, str]:
     values = settings.model_dump(mode="json")
-    for name in ("output", "worker_memory", "keep", "wait", "timeout"):  # where and how, not what
+    for name in ("output", "worker_memory", "keep", "wait", "timeout", "mode"):  # where and how, not what
         values["run"].pop(name)
     by_stage: dict[str, str] = {}
     for name in ORDERS[settings.kind]:
@@ -207,14 +208,15 @@ def run_stages(
 
 @contextmanager
 def alone(settings: RunSettingsOfAnyKind, what: str) -> Iterator[lock.Lock]:
-    """Work in the output folder while nobody else does.
+    """Work in the output folder while nobody else does, with files of ``run.mode``.
 
     Raises ConfigError where the folder cannot be written, BusyError where another process works there for longer than
     ``run.wait``.
     """
-    _writable(settings.run.output)
-    with lock.hold(settings.run.output, what, wait=settings.run.wait) as held:
-        yield held
+    with files_of_mode(settings.run.mode):
+        _writable(settings.run.output)
+        with lock.hold(settings.run.output, what, wait=settings.run.wait) as held:
+            yield held
 
 
 def _run_stages(

@@ -107,7 +107,7 @@ def _notes(settings: ItemsRunSettings, statistics: Mapping[str, Any]) -> Sequenc
 STAGE = Stage(
     name="prepare",
     folder="prepared",
-    sections=("run", "items", "queries", "prepare", "encoder"),
+    sections=("run", "items", "queries", "prepare", "rejects", "encoder"),
     reads=reads,
     work=prepare,
 )

@@ -21,6 +21,7 @@ from topkin.pipelines.engine.stage import Stage
 from topkin.pipelines.items.encoder import FOLDER
 from topkin.report.items_page import ItemsReport, LookUp, Shown, render_items, training_lines
 from topkin.report.pictures import data_uri
+from topkin.telemetry.secrets import masked
 
 NEEDS = ("prepare", "train", "embed", "index", "evaluate")
 
@@ -39,7 +40,7 @@ def report(job: Job[ItemsRunSettings]) -> dict[str, Any]:
         training=training_lines(storage.read_json(storage.join(job.folder("train"), "training.json"))),
         gates=judged.gates,
     )
-    storage.write_bytes(render_items(page).encode(), storage.join(job.out, "report.html"))
+    storage.write_bytes(masked(render_items(page)).encode(), storage.join(job.out, "report.html"))
     return {f"gates {verdict}": n for verdict, n in judged.counts.items()}
 
 

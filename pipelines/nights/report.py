@@ -14,6 +14,7 @@ from topkin.pipelines.engine.stage import Stage
 from topkin.planning.estimate import StageCost, Workload
 from topkin.report import data
 from topkin.report.page import render
+from topkin.telemetry.secrets import masked
 
 NEEDS = ("prepare", "train", "embed", "index", "recommend", "hindsight", "evaluate")
 PAGE = "report.html"
@@ -51,7 +52,7 @@ def write_page(out: str, folders: Mapping[str, str], gates: Sequence[Gate], *, a
     """The page of a run, from the folders of the stages in NEEDS."""
     metrics = storage.read_json(storage.join(folders["evaluate"], "metrics.json"))
     page = render(data.gather(folders, metrics, as_of=as_of, run_id=run_id), gates)
-    storage.write_bytes(page.encode(), storage.join(out, PAGE))
+    storage.write_bytes(masked(page).encode(), storage.join(out, PAGE))
 
 
 STAGE = Stage(

@@ -162,3 +162,23 @@ def test_a_stage_and_every_folder_that_leads_to_it_are_on_the_disk(tmp_path, mon
     synced.clear()
     storage.move_folder(attempt, target, last=manifest.NAME)
     assert synced == [f"{tmp_path}/runs/r1", f"{tmp_path}/runs", str(tmp_path)]
+
+
+@pytest.mark.parametrize(
+    ("mode", "file", "folder"), [("0640", 0o640, 0o750), ("600", 0o600, 0o700), ("0664", 0o664, 0o775)]
+)
+def test_files_and_folders_have_the_rights_that_are_set(mode, file, folder, tmp_path):
+    before = os.umask(0)
+    os.umask(before)
+    with storage.files_of_mode(mode):
+        storage.write_parquet(TABLE, f"{tmp_path}/new/t.parquet")
+    assert (tmp_path / "new/t.parquet").stat().st_mode & 0o777 == file
+    assert (tmp_path / "new").stat().st_mode & 0o777 == folder
+    assert os.umask(before) == before
+
+
+def test_no_credential_is_stored_in_json(tmp_path):
+    storage.write_json({"path": "s3://AKIA:secret@bucket/x", "n": 1}, f"{tmp_path}/a.json")
+    assert storage.read_json(f"{tmp_path}/a.json") == {"path": "s3://***@bucket/x", "n": 1}
+    manifest.seal(str(tmp_path), stage="s", key="k", summary={"path": "s3://AKIA:secret@bucket/x"})
+    assert manifest.verify(str(tmp_path))["summary"] == {"path": "s3://***@bucket/x"}

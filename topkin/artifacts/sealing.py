@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from topkin.errors import ArtifactError
+from topkin.telemetry.secrets import masked_values
 
 MANIFEST, SEAL = "manifest.json", "seal"
 BLOCK = 4 << 20
@@ -31,8 +32,8 @@ def digest(value: object) -> str:
 
 
 def sealed(value: Mapping[str, Any]) -> dict[str, Any]:
-    """A JSON object with the digest of its own content, as ``seal``."""
-    content = {key: item for key, item in value.items() if key != SEAL}
+    """A JSON object, credentials masked, with the digest of its own content, as ``seal``."""
+    content = {key: item for key, item in masked_values(value).items() if key != SEAL}
     return {**content, SEAL: digest(content)}
 
 

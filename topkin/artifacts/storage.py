@@ -21,12 +21,27 @@ import pyarrow.parquet as pq
 from topkin.artifacts import sealing
 from topkin.ending.shortage import full_disk
 from topkin.errors import ArtifactError, BusyError
+from topkin.telemetry.secrets import masked_values
 
 ROW_GROUP_ROWS = 131_072
 GUARD_SECONDS = 30
 """How long a swap waits for the one before it, which takes milliseconds unless its process is stopped."""
 FRESH = 3
 """Folders above one that is moved to its place that may be new too: of the run, of all runs, the output."""
+
+
+@contextmanager
+def files_of_mode(mode: str) -> Iterator[None]:
+    """Give what is made inside, on a local disk, the rights of ``run.mode``; who may read a folder may enter it.
+
+    The process's own creation mask is changed meanwhile, and that of the workers that it starts.
+    """
+    rights = int(mode, 8)
+    before = os.umask(0o777 & ~(rights | (rights & 0o444) >> 2))
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 def filesystem(path: str) -> tuple[pafs.FileSystem, str]:
@@ -362,8 +377,8 @@ def _guard(inner: str) -> Iterator[None]:
 
 
 def json_bytes(value: object) -> bytes:
-    """JSON with sorted keys and an ending newline."""
-    return (json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n").encode()
+    """JSON with sorted keys and an ending newline, the credentials of URIs in it masked."""
+    return (json.dumps(masked_values(value), indent=2, sort_keys=True, allow_nan=False) + "\n").encode()
 
 
 def write_json(value: object, path: str) -> None:

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from topkin.config.encoder import ItemsEncoderSettings
 from topkin.config.items_train import ItemsTrainSettings
 from topkin.config.publish.settings import ItemsPublishSettings
-from topkin.config.section import Count, Section, Sql
+from topkin.config.section import Count, RejectsSettings, Section, Sql
 from topkin.config.sections import EmbedSettings, IndexSettings, ItemsSettings, RejectLimits, RunSettings, Settings
 
 
@@ -80,6 +80,7 @@ class ItemsRunSettings(Section):
     items: CatalogueSettings
     queries: QueriesSettings | None = None
     prepare: RejectLimits = Field(default_factory=lambda: RejectLimits())
+    rejects: RejectsSettings = Field(default_factory=lambda: RejectsSettings())
     encoder: ItemsEncoderSettings = Field(default_factory=lambda: ItemsEncoderSettings())
     train: ItemsTrainSettings | None = None
     embed: EmbedSettings = Field(default_factory=lambda: EmbedSettings())

@@ -14,7 +14,7 @@ from topkin.config.encoder import EncoderSettings, beside_purchases
 from topkin.config.features import FEATURE_DIM, FeatureSettings
 from topkin.config.publish.settings import PublishSettings
 from topkin.config.purchases import HeldoutSettings, PurchasesSettings
-from topkin.config.section import Baseline, Count, Days, ListModel, Section, Share, Sql
+from topkin.config.section import Baseline, Count, Days, ListModel, RejectsSettings, Section, Share, Sql
 
 Power = Annotated[float, Field(ge=0, le=10)]
 
@@ -38,6 +38,9 @@ class RunSettings(Section):
     )
     wait: Annotated[float, Field(ge=0)] = Field(
         0, description="Seconds to wait for another process that works in the output folder, before it is told."
+    )
+    mode: Annotated[str, Field(pattern=r"^0?[0-7]{3}$")] = Field(
+        "0640", description="Rights of the files that are made, in octal; folders may be entered by whoever may read."
     )
     timeout: Annotated[str, Field(pattern=r"^\d+(\.\d+)?[mh]$")] | None = Field(
         None,
@@ -432,6 +435,7 @@ class Settings(Section):
     users: UsersSettings | None = None
     heldout: HeldoutSettings | None = None
     prepare: PrepareSettings = Field(default_factory=lambda: PrepareSettings())
+    rejects: RejectsSettings = Field(default_factory=lambda: RejectsSettings())
     train: TrainSettings = Field(default_factory=lambda: TrainSettings())
     embed: EmbedSettings = Field(default_factory=lambda: EmbedSettings())
     encoder: EncoderSettings | None = None

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from types import FrameType
 
 from topkin.errors import TopkinError
+from topkin.telemetry.secrets import masked
 
 GRACE_SECONDS = 10.0
 """How long the job's thread may take to come back and clear up."""
@@ -183,7 +184,7 @@ def leave(message: str, code: int) -> None:
         with suppress(Exception):
             remove()
     with suppress(OSError):
-        os.write(2, f"topkin: {message}\n".encode(errors="backslashreplace") if message else b"")
+        os.write(2, f"topkin: {masked(message)}\n".encode(errors="backslashreplace") if message else b"")
     with suppress(OSError, ValueError):
         sys.stdout.flush()
     os._exit(code)

@@ -28,6 +28,7 @@ from topkin.ingest.values.records import records
 from topkin.ingest.values.stand_ins import stand_ins
 from topkin.privacy.forgotten import REASON as FORGOTTEN
 from topkin.privacy.tables import NOTHING
+from topkin.telemetry.secrets import masked
 
 ROW_HASH = "__row_hash"
 """Column that tells rows apart that are not equal in every column read, uint64."""
@@ -80,16 +81,24 @@ class Cleaned(NamedTuple):
     rejects: pa.Table
 
 
-def reject_table(source: str, rows: pa.Table, reasons: pa.Array) -> pa.Table:
-    """``schemas.REJECTS`` of rows with FILE and ROW, and a reason for each."""
+def reject_table(source: str, rows: pa.Table, reasons: pa.Array, *, record: bool = True) -> pa.Table:
+    """``schemas.REJECTS`` of rows with FILE and ROW, and a reason for each; ``record``: with what was read."""
+    read = [c for c in rows.column_names if c not in _OWN] if record else []
     columns = [
         pa.array([source] * len(rows), pa.string()),
-        ids.decoded(rows[FILE]).cast(pa.string()),
+        _masked(ids.decoded(rows[FILE]).cast(pa.string())),
         rows[ROW],
         reasons,
-        records(rows.drop_columns([c for c in _OWN if c in rows.column_names])),
+        records(rows.select(read)) if read else pa.array(["{}"] * len(rows), pa.string()),
     ]
     return pa.table(columns, schema=schemas.REJECTS)
+
+
+def _masked(paths: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Paths without the credentials of URIs."""
+    known = pc.unique(paths).to_pylist()
+    shown = pa.array([masked(path) for path in known], pa.string())
+    return shown.take(pc.index_in(paths, pa.array(known, pa.string()))) if known else paths
 
 
 class _Cleaner:
@@ -218,7 +227,9 @@ class _Cleaner:
             return Cleaned(accepted.cast(schema), schemas.REJECTS.empty_table())
         reasons = pa.array([*self._reasons, *self.source.rules.rejection_reasons], pa.string())
         rejected = self.raw.filter(pa.array(~good))
-        rejects = reject_table(self.source.name, rejected, reasons.take(pa.array(self._broken[~good])))
+        rejects = reject_table(
+            self.source.name, rejected, reasons.take(pa.array(self._broken[~good])), record=self.source.record
+        )
         if (theirs := self._forgotten[~good]).any():
             shown = pc.if_else(pa.array(theirs), NOTHING, rejects["record"])
             rejects = rejects.set_column(rejects.num_columns - 1, schemas.REJECTS.field("record"), shown)
@@ -365,7 +376,7 @@ def one_of_each_id(rows: pa.Table, source: InputSource) -> Cleaned:
     names = {r: c for r, c in source.columns.items() if list(source.columns.values()).count(c) == 1}
     twice = twice.rename_columns([names.get(c, c) for c in twice.column_names])
     reasons = pa.array([LISTED_TWICE[source.name]] * len(twice), pa.string())
-    return Cleaned(kept.filter(pa.array(~again)), reject_table(source.name, twice, reasons))
+    return Cleaned(kept.filter(pa.array(~again)), reject_table(source.name, twice, reasons, record=source.record))
 
 
 def _is_bytes(t: pa.DataType) -> bool:

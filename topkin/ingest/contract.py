@@ -46,7 +46,8 @@ from topkin.privacy.forgotten import Forgotten
 class InputSource:
     """One input of the configuration: ``columns`` maps what topkin calls a column to what the file does.
 
-    keep: which row of an item or a user counts that is listed several times, ``first`` or ``last``. features: the kind
+    keep: which row of an item or a user counts that is listed several times, ``first`` or ``last``. record: whether
+    rejects keep what was read. features: the kind
     of each feature by its name, None where its type says it; among the columns they have ``features.PREFIX``.
     forgotten: users whose rows are passed over, where there are some.
     """
@@ -57,6 +58,7 @@ class InputSource:
     rules: Rules = field(default_factory=Rules)
     time_unit: str = "auto"
     keep: str = "first"
+    record: bool = True
     features: Mapping[str, str | None] = field(default_factory=dict)
     forgotten: Forgotten | None = None
 
@@ -92,6 +94,7 @@ def sources(settings: Settings) -> dict[str, InputSource]:
                 features={feature: spec.kind for feature, spec in own.items()},
                 time_unit=getattr(section, "time_unit", "auto"),
                 keep=section.duplicates if name in ("items", "users") else "first",
+                record=settings.rejects.record,
             )
     return inputs
 

@@ -53,6 +53,7 @@ def items_sources(
             columns=own,
             rules=Rules((*rules.normalise, *made), rules.rules),
             keep=items.duplicates,
+            record=settings.rejects.record,
         )
 
     inputs = {"items": source("items", items, columns)}

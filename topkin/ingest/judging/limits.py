@@ -151,9 +151,8 @@ def examples_of(rejects: pa.Table, source: InputSource) -> dict[str, str]:
     examples = {}
     for reason, at in zip(first["reason"].to_pylist(), first["at_min"].to_pylist(), strict=True):
         row = {c: rejects[c][at].as_py() for c in ("file", "row", "record")}
-        examples[reason] = (
-            f"{_values(reason, row['record'], source)} in row {row['row']:,} of {_from_here(row['file'])}"
-        )
+        values = _values(reason, row["record"], source)
+        examples[reason] = f"{values and f'{values} in '}row {row['row']:,} of {_from_here(row['file'])}"
     return examples
 
 
