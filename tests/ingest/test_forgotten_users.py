@@ -5,7 +5,7 @@ from datetime import datetime
 
 import pyarrow as pa
 
-from topkin.config.sections import RejectLimits
+from topkin.config.section import RejectLimits
 from topkin.ingest.cleaning import clean_purchases, clean_users
 from topkin.ingest.contract import InputSource
 from topkin.ingest.files import FILE, ROW

@@ -7,8 +7,8 @@ from pydantic import Field, model_validator
 from topkin.config.encoder import ItemsEncoderSettings
 from topkin.config.items_train import ItemsTrainSettings
 from topkin.config.publish.settings import ItemsPublishSettings
-from topkin.config.section import Count, RejectsSettings, Section, Sql
-from topkin.config.sections import EmbedSettings, IndexSettings, ItemsSettings, RejectLimits, RunSettings, Settings
+from topkin.config.section import Count, RejectLimits, RejectsSettings, Section, Sql
+from topkin.config.sections import EmbedSettings, IndexSettings, ItemsSettings, RunSettings, Settings
 
 
 class CatalogueSettings(ItemsSettings):

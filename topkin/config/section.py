@@ -31,3 +31,26 @@ class RejectsSettings(Section):
         True,
         description="Keep the columns of a rejected row as they were read; else file, row and reason alone.",
     )
+
+
+class RejectLimits(Section):
+    """How many rows may be rejected, and what asking the rules may take."""
+
+    rule_seconds: Annotated[float, Field(gt=0)] = Field(
+        60, description="Seconds that one expression of rules or normalise may take over one batch of rows."
+    )
+    rule_memory: Annotated[float, Field(gt=0)] = Field(
+        2, description="Gigabytes that one expression of rules or normalise may take beside the rows."
+    )
+
+    max_reject_share: Share = Field(
+        0.2,
+        description="Share of an input's rows that may be rejected for reasons of topkin's own, such as times that "
+        "cannot be read; with more of them check finds fault and the run ends here. With rules of yours and purchases "
+        "without a user half of the rows may go, or this share if it is more.",
+    )
+    max_reject_share_by_reason: dict[str, Share] = Field(
+        default_factory=dict,
+        description="Reason to the share of rows that may be rejected for it, by which alone it is judged: 1 for a "
+        "rule that is meant to take most rows away.",
+    )

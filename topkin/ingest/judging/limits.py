@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from topkin.config.reference import as_toml
-from topkin.config.sections import RejectLimits
+from topkin.config.section import RejectLimits
 from topkin.errors import ConfigError
 from topkin.ingest.cleaning import LISTED_TWICE
 from topkin.ingest.contract import InputSource
