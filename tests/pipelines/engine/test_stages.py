@@ -86,7 +86,7 @@ def test_a_stage_that_fails_leaves_nothing_and_is_done_the_next_time(settings, j
     assert set(runs.read_run(str(tmp_path / "out"), run_id).folders) == {"prepare", "train", "embed"}
     jobs.done.clear()
     assert set(stages.run_stages(settings, as_of=AS_OF).folders) == set(stages.ORDER)
-    assert jobs.done == ["index", "recommend", "similar", "evaluate"]
+    assert jobs.done == ["index", "recommend", "similar", "evaluate", "report"]
 
 
 def test_an_index_that_no_list_asks_is_not_waited_for(settings):
