@@ -45,7 +45,7 @@ def topkin(source: Path, *args: str) -> str:
 def test_the_stage_of_the_page_is_a_command_is_planned_and_runs(source: Path) -> None:
     assert "Count the users by their purchases." in topkin(source, "--help")
     planned = json.loads(topkin(source, "run", "--dry-run", "--json"))
-    assert [stage["stage"] for stage in planned["stages"]][-2:] == ["count", "evaluate"]
+    assert [stage["stage"] for stage in planned["stages"]][-3:] == ["count", "evaluate", "report"]
     topkin(source, "prepare", "--quiet")
     folder = json.loads(topkin(source, "count", "--json"))["folders"]["count"]
     assert folder.endswith("/counts")

@@ -323,7 +323,7 @@ def test_vectors_of_nothing_are_not_published_and_matched_with_nothing(
     config = '[items]\npath = "zero.parquet"\nitem_id = "sku"\nvector = "emb"\nlabel = "class"\n[evaluate]\nk = [5]\n'
     (folder / "topkin.toml").write_text(config)
     assert main(["run", *AS_OF]) == 4
-    assert "0 items are in the index, fewer than publish.min_items = 1" in capsys.readouterr().err
+    assert "0 items are in the index; publish.min_items asks for 1" in capsys.readouterr().err
     assert main(["match", "zero.parquet", "--threshold", "0"]) == 2
     assert "holds no item: nothing can be matched" in capsys.readouterr().err
 
