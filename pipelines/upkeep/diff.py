@@ -34,11 +34,12 @@ def diff(before: runs.Run, after: runs.Run) -> dict[str, Any]:
     """Compare two runs.
 
     Returns:
-        ``counts``: rows, users and items, before and after. ``lists``: how many users have one in both, before only and
-        after only; of those in both how many differ in any place, and the mean share of a list that stayed.
-        ``entering`` and ``leaving``: how many items are in lists after only and before only, and those in ``most`` of
-        them; ``gained`` and ``lost``: likewise those in more and in fewer lists than before. ``affected``: the users
-        whose lists kept least. Of runs over items alone the lists are the neighbours of items.
+        ``counts``: rows of the inputs, events before the date, users and items, before and after. ``lists``: how many
+        users have one in both, before only and after only; of those in both how many differ in any place, and the mean
+        share of a list that stayed. ``entering`` and ``leaving``: how many items are in lists after only and before
+        only, and those in ``most`` of them; ``gained`` and ``lost``: likewise those in more and in fewer lists than
+        before. ``affected``: the users whose lists kept least. Of runs over items alone the lists are the neighbours
+        of items.
 
     Raises:
         ConfigError: The runs are of two kinds, or their ids of two types.
@@ -48,7 +49,9 @@ def diff(before: runs.Run, after: runs.Run) -> dict[str, Any]:
     told: dict[str, Any] = {
         "before": before.run_id,
         "after": after.run_id,
-        "counts": {name: [_count(run, name) for run in (before, after)] for name in ("rows", "users", "items")},
+        "counts": {
+            name: [_count(run, name) for run in (before, after)] for name in ("rows", "events", "users", "items")
+        },
     }
     return {**told, **({} if one is None or two is None else _compare(one, two, before, after))}
 
