@@ -180,6 +180,8 @@ def embed_table(
     if kept:
         signature = _with_other_side(signature, read_signature(encoder), side)
     saved.write(encoder, signature)
+    if kept:  # the manifest of the side that stays lists what was written anew
+        seal(output, {"encoder": signature.hash, "dim": signature.dim, **kept})
     inputs = EncodeInputs(
         encoder=encoder,
         side=side,
