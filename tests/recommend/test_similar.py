@@ -61,9 +61,10 @@ baskets = st.lists(st.lists(st.integers(0, 5), max_size=6), min_size=4, max_size
     st.lists(st.lists(st.sampled_from([-1, 0, 1, 2, 3]), min_size=3, max_size=3), min_size=4, max_size=4),
     st.lists(st.booleans(), min_size=6, max_size=6),
     st.integers(1, 7),
+    st.integers(1, 3),
     st.integers(0, 99),
 )
-def test_what_neighbours_bought_is_what_a_loop_counts(theirs, own, neighbours, allowed, k, seed):
+def test_what_neighbours_bought_is_what_a_loop_counts(theirs, own, neighbours, allowed, k, least, seed):
     def interactions(baskets):
         flat = np.array([i for b in baskets for i in b], np.int32)
         indptr = np.cumsum([0, *map(len, baskets)]).astype(np.int64)
@@ -72,7 +73,7 @@ def test_what_neighbours_bought_is_what_a_loop_counts(theirs, own, neighbours, a
     neighbours = np.array([[j if j not in row[:c] else -1 for c, j in enumerate(row)] for row in neighbours], np.int32)
     cosines = np.random.default_rng(seed).choice([-0.5, 0.25, 0.5, 1.0], (4, 3)).astype(np.float32)
     ids, scores, support = bought_by_neighbours(
-        neighbours, cosines, interactions(theirs), interactions(own), np.array(allowed), k
+        neighbours, cosines, interactions(theirs), interactions(own), np.array(allowed), k, least
     )
     for u in range(4):
         total: dict[int, tuple[float, int]] = {}
@@ -81,7 +82,8 @@ def test_what_neighbours_bought_is_what_a_loop_counts(theirs, own, neighbours, a
                 for i in set(theirs[j]):
                     if allowed[i] and i not in own[u]:
                         total[i] = (total.get(i, (0, 0))[0] + float(c), total.get(i, (0, 0))[1] + 1)
-        expected = [(i, *total[i]) for i in sorted(total, key=lambda i: (-total[i][0], i))][:k]
+        enough = [i for i, (_, support) in total.items() if support >= least]
+        expected = [(i, *total[i]) for i in sorted(enough, key=lambda i: (-total[i][0], i))][:k]
         kept = ids[u] >= 0
         assert (
             list(zip(ids[u][kept].tolist(), scores[u][kept].tolist(), support[u][kept].tolist(), strict=True))
@@ -117,7 +119,7 @@ def test_tables_of_a_part_name_users_and_items_by_their_ids(kind):
         item_ids=pa.array([name(i) for i in "abcde"], t),
         allowed=np.array([True, True, True, False, True]),
         as_of=AS_OF,
-        settings=SimilarSettings(users=2, bought=5),
+        settings=SimilarSettings(users=2, bought=5, min_support=1),
         encoder="e" * 64,
     )
     assert users.schema.equals(schemas.similar_users(t))
@@ -139,7 +141,7 @@ def test_tables_of_a_part_name_users_and_items_by_their_ids(kind):
         item_ids=pa.array([name(i) for i in "abcde"], t),
         allowed=np.ones(5, bool),
         as_of=AS_OF,
-        settings=SimilarSettings(users=1, bought=5),
+        settings=SimilarSettings(users=1, bought=5, min_support=1),
         encoder="e" * 64,
     )
     assert [(r["item_id"], r["support"]) for r in bought.to_pylist()] == [(name("c"), 1)]

@@ -375,6 +375,18 @@ class SimilarSettings(Section):
     bought: Annotated[int, Field(ge=0)] = Field(
         10, description="Items per user that these neighbours bought and the user did not; 0 for none."
     )
+    min_support: Count = Field(
+        3, description="Neighbours that must have bought such an item: of one alone it would tell what that one bought."
+    )
+
+    @model_validator(mode="after")
+    def _may_be_reached(self) -> "SimilarSettings":
+        if self.bought and 0 < self.users < self.min_support:
+            raise ValueError(
+                f"similar.min_support asks for {self.min_support} neighbours with an item, and similar.users gives "
+                f"{self.users}: raise similar.users, or lower similar.min_support"
+            )
+        return self
 
 
 class EvaluateSettings(Section):

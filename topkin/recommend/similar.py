@@ -64,11 +64,13 @@ def bought_by_neighbours(
     own: Interactions,
     allowed: np.ndarray,
     k: int,
+    least: int = 1,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """What the nearest users bought and the user did not: ids int32, scores float32, support int32, each (n, k).
 
     neighbours: (n, m) user rows of ``theirs`` padded -1. cosines: (n, m) float32; a neighbour whose cosine is not
     above zero is not like the user and does not count. own: the users' purchases. allowed: (n_items,) bool.
+    least: how many neighbours must have bought an item.
     score: the sum of the cosines of the neighbours that bought the item; support: how many they are. Ordered by
     score, highest first, then item number; padded with id -1, score -inf, support 0.
     """
@@ -89,7 +91,7 @@ def bought_by_neighbours(
         r, c = np.repeat(np.arange(stop - start), np.diff(summed.indptr)), summed.indices
         mine = own.take(np.arange(start, stop))
         bought_before = np.isin(r.astype(np.int64) * n_items + c, mine.users.astype(np.int64) * n_items + mine.items)
-        keep = np.flatnonzero(allowed[c] & ~bought_before)
+        keep = np.flatnonzero(allowed[c] & ~bought_before & (counted.data >= least))
         score = summed.data.astype(np.float32)
         keep = keep[np.lexsort((c[keep], -score[keep], r[keep]))]
         rank = np.arange(len(keep)) - np.searchsorted(r[keep], r[keep])
@@ -150,6 +152,7 @@ def similar_part(
         Interactions.from_histories(histories, item_ids, as_of),
         allowed,
         max(settings.bought, 1),
+        settings.min_support,
     )
     schema = schemas.neighbours_bought(owners.type, item_ids.type)
     listed = _listed(owners, item_ids, (ids, support, scores), schema, encoder)
