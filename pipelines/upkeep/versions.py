@@ -39,6 +39,7 @@ class Figures:
         users, items: As its tables have them.
         lists: Users with a list.
         metric, value: The figure of its verdict, None where nothing was held out.
+        anyway: Why it was published though gates refused it; None where it was not.
     """
 
     bytes: int
@@ -47,6 +48,7 @@ class Figures:
     lists: int | None = None
     metric: str | None = None
     value: float | None = None
+    anyway: str | None = None
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,13 @@ def figures(root: str, version: Version) -> Figures:
         lists=told.get("recommend", {}).get("users_with_list"),
         metric=metric,
         value=None if metric is None else judged[metric],
+        anyway=_reason(version.run),
     )
+
+
+def _reason(run: runs.Run) -> str | None:
+    path = storage.join(run.path, runs.ANYWAY)
+    return str(storage.read_json(path)["reason"]) if storage.exists(path) else None
 
 
 def _summaries(run: runs.Run) -> Iterator[tuple[str, dict[str, Any]]]:

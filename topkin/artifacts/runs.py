@@ -27,6 +27,8 @@ from topkin.artifacts import lock, manifest, sealing, storage
 from topkin.errors import ArtifactError, BusyError, ConfigError
 
 POINTER = "current.json"
+ANYWAY = "anyway.json"
+"""In the folder of a run that was published though gates refused it: why, and what they said."""
 log = logging.getLogger(__name__)
 LIBRARIES = ("apache-beam", "duckdb", "keras", "nmslib", "numpy", "pyarrow", "scipy", "tensorflow")
 
@@ -257,6 +259,8 @@ def publish_run(run: Run, anyway: Mapping[str, object] | None = None, *, older: 
         if before and not older and (later := later_than(run, before)):
             raise ConfigError(f"{later}: topkin publish --run {run.run_id} --older publishes it all the same")
         history = [*before["history"], before["run_id"]] if before else []
+        if anyway is not None:
+            storage.write_json(dict(anyway), storage.join(run.path, ANYWAY))
         value = _swap_pointer(run, [h for h in history if h != run.run_id], seen, before, anyway)
         if value is not None:
             return value

@@ -67,6 +67,9 @@ def _list(entries: Sequence[versions.Entry], *, as_json: bool) -> None:
     for row in rows:
         cells = [c.rjust(w) if 4 <= n < 8 else c.ljust(w) for n, (c, w) in enumerate(zip(row, widths, strict=True))]
         print("  ".join(cells).rstrip())
+    for entry in entries:
+        if entry.figures.anyway is not None:
+            print(f"{entry.version.run_id} was published though gates refused it: {_safe(entry.figures.anyway)}")
 
 
 def _row(entry: versions.Entry) -> tuple[str, ...]:

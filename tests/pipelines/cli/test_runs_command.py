@@ -166,6 +166,17 @@ def test_with_wait_a_command_goes_on_when_the_other_ends(root, capsys):
         os.kill(process.pid, 0)
 
 
+def test_a_version_that_gates_refused_is_listed_with_its_reason_after_the_next_one_too(root, capsys):
+    run = night(root, 1)
+    run = runs.Run(run.root, "2024-05-02-n", datetime(2024, 5, 2), run.folders)
+    run = runs.record_stage(run, "prepare", {"folder": "runs/2024-05-01-n/prepared"}, {})
+    runs.publish_run(run, {"reason": "a sale", "refused": ["rows: twice as many"], "at": "2024-05-02T04:00:00"})
+    night(root, 3)
+    lines = told(capsys, "runs").splitlines()
+    assert lines[-1] == "2024-05-02-n was published though gates refused it: a sale"
+    assert [e["anyway"] for e in json.loads(told(capsys, "runs", "--json"))] == [None, "a sale", None]
+
+
 @pytest.fixture
 def stand_ins(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run's stages and gate without their work."""
