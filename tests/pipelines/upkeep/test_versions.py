@@ -28,6 +28,7 @@ def test_a_run_is_listed_with_its_size_and_what_its_stages_counted(tmp_path, nig
         "lists": None,
         "metric": None,
         "value": None,
+        "anyway": None,
     }
     assert one.figures.bytes == sum(path.stat().st_size for path in Path(first.path).rglob("*") if path.is_file())
     assert second.figures.bytes < one.figures.bytes  # what it reuses lies in the other
