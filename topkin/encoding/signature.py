@@ -120,7 +120,7 @@ class EncoderSignature:
             inputs, user_inputs = (tuple(map(_input, value.get(side, ()))) for side in ("inputs", "user_inputs"))
             own = {name: value[name] for name in ("dim", "files", "versions", "metric")}
             return cls(inputs=inputs, user_inputs=user_inputs, **own)
-        except (KeyError, TypeError) as e:
+        except (ArtifactError, KeyError, TypeError) as e:
             raise ArtifactError(f"{place} is not a whole signature of an encoder ({e}): {cure}") from e
 
 

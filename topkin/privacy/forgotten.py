@@ -50,7 +50,7 @@ class Forgotten:
         try:
             value = storage.read_json(path)
             key, hashes = bytes.fromhex(value["key"]), frozenset(bytes.fromhex(h) for h in value["hashes"])
-        except (ValueError, KeyError, TypeError, AttributeError) as e:
+        except (ArtifactError, ValueError, KeyError, TypeError, AttributeError) as e:
             raise ArtifactError(
                 f"{path} must hold a key and hashes of users that were forgotten, it is damaged ({e}): bring it back "
                 "from a copy; without it they would be taken in again"
