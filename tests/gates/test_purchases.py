@@ -264,3 +264,12 @@ def test_an_index_that_was_not_measured_is_said(figures: dict[str, Any]) -> None
     now = {name: value for name, value in figures.items() if name != "recall"}
     assert asked(now, figures)["recall of the index"].sentence == "it was not measured"
     assert np.isclose(figures["recall"]["share"], 0.99)
+
+
+def test_old_purchases_are_refused_with_the_date_that_would_do(figures: dict[str, Any]) -> None:
+    gate = asked({**figures, "age": 5_000.0}, {})["age of the last purchase"]
+    assert gate.verdict == REFUSED
+    assert gate.sentence == (
+        "the last purchase is 5,000 days before the as-of date; publish.max_age allows 7 days; --as-of DATE makes the "
+        "lists of an earlier day"
+    )

@@ -1,11 +1,12 @@
 """The gates of a run over purchases."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from topkin.config.publish.settings import PublishSettings
 from topkin.gates import versions
-from topkin.gates.gate import NOTHING_LIVE, Gate, as_many, at_least, at_most, not_asked, percent, risen, told
+from topkin.gates.gate import NOTHING_LIVE, REFUSED, Gate, as_many, at_least, at_most, not_asked, percent, risen, told
 from topkin.metrics.bootstrap import MIN_USERS
 from topkin.recommend.bought import BOUGHT
 
@@ -72,7 +73,10 @@ def _age(settings: PublishSettings, now: Figures) -> Iterator[Gate]:
         yield not_asked(name, key, "the purchases have no times")
     else:
         what = "the last purchase is {} before the as-of date"
-        yield at_most(name, key, now["age"], settings.max_age, what, lambda days: f"{days:.4g} days")
+        gate = at_most(name, key, now["age"], settings.max_age, what, lambda days: f"{days:,.4g} days")
+        if gate.verdict == REFUSED:
+            gate = replace(gate, sentence=f"{gate.sentence}; --as-of DATE makes the lists of an earlier day")
+        yield gate
 
 
 def _catalogue(settings: PublishSettings, now: Figures, live: Figures) -> Iterator[Gate]:
