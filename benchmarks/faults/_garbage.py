@@ -149,11 +149,13 @@ def _one_day(table: pa.Table) -> pa.Table:
 
 
 def reseal(run: runs.Run, stage: str) -> None:
-    """Seal a stage's folder as it is now."""
+    """Seal a stage's folder as it is now, and record it so."""
     folder = run.folder(stage)
     sealed = manifest.read(folder)
     assert sealed is not None
     manifest.seal(folder, stage=stage, key=sealed["key"], summary=sealed["summary"])
+    place = folder.removeprefix(run.root).lstrip("/")
+    runs.record_stage(run, stage, {"key": "", "folder": place, "seconds": 0.0, "reused": True}, {})
 
 
 def _in_json(stage: str, file: str, change: Callable[[dict], None]) -> Callable[[runs.Run], None]:  # type: ignore[type-arg]

@@ -54,7 +54,8 @@ def readers(root: str, settings: Settings) -> dict[str, Reader]:
         return [digest(pa.array(values.reshape(-1))) for values in loaded.search(loaded.vectors[:5], 5)]
 
     def published_again(root: str) -> Any:
-        return publish.publish(runs.read_run(root, run.run_id), settings)["run_id"]
+        publish.publish(runs.read_run(root, run.run_id), settings)
+        return runs.published(root).run_id  # type: ignore[union-attr]
 
     def models(root: str) -> Any:
         folder = runs.published(root).folder("train")  # type: ignore[union-attr]

@@ -68,6 +68,7 @@ class Nights:
             else:
                 run = self._copy(self.unpublished)
                 night.damage(run)
+                run = runs.read_run(run.root, run.run_id)
                 settings = self.shop.settings(self.folder)
                 reasons = [gate.name for gate in judge(settings, run.folders, self.good.folders).of(REFUSED)]
                 publish.publish(run, settings)

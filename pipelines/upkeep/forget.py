@@ -12,6 +12,7 @@ from topkin.artifacts.ids import canonical, canonical_type
 from topkin.errors import ArtifactError, InputError
 from topkin.gates.gate import Gate
 from topkin.gates.judge import FILE
+from topkin.pipelines.engine.registry import ORDER
 from topkin.pipelines.nights.report import PAGE, write_page
 from topkin.privacy.forgotten import Forgotten, Id
 from topkin.privacy.scan import occurrences
@@ -142,7 +143,8 @@ def _cleared(
     run = runs.Run(live.root, runs.run_name(live.as_of, keys), live.as_of)
     known = sum(_named(path, forgotten) for path in _user_tables(live))
     settings = storage.read_json(storage.join(live.path, "run.json"))["settings"]
-    for stage, folder in live.folders.items():
+    for stage in (stage for stage in ORDER if stage in live.folders):  # the page, last, is made of the others
+        folder = live.folders[stage]
         name = folder.rstrip("/").rpartition("/")[2]
         target = storage.join(run.path, name)
         storage.remove_folder(target)  # what a killed attempt left

@@ -49,7 +49,7 @@ def parse(command: str) -> None:
     assert words[0] in group.commands, command
     if not {"--help", "-h"} & set(words):
         named = len(words) == 1 and words[0] in ("show", "init", "match")  # not typed
-        required = ["x"] if named else []
+        required = ["x"] if named else ["--users", "x"] if words == ["forget"] else []
         group.commands[words[0]].make_context(words[0], [*words[1:], *required])
 
 

@@ -28,8 +28,10 @@ bought = "keep"
 [similar]
 users = 2
 bought = 2
+min_support = 2
 [evaluate]
 k = [5, 10]
+nightly = "hindsight"
 bootstrap = 50
 """
 

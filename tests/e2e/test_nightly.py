@@ -34,6 +34,13 @@ def copied(night, tmp_path: Path) -> runs.Run:
     return runs.read_run(str(tmp_path / "out"), night.run.run_id)
 
 
+def resealed(run: runs.Run, stage: str) -> runs.Run:
+    """The run with a stage's folder as it is now."""
+    folder = run.folders[stage]
+    manifest.seal(folder, stage=stage, key="k", summary={})
+    return runs.record_stage(run, stage, {"key": "k", "folder": folder.removeprefix(f"{run.root}/")}, {})
+
+
 def test_the_pointer_names_a_run_whose_every_file_is_sealed(night):
     run = runs.published(night.settings.run.output)
     assert run == night.run
@@ -187,7 +194,7 @@ def test_the_gate_refuses_with_every_reason_and_the_pointer_stays(night, tmp_pat
     judged = json.loads(metrics.read_text())
     judged["novel"]["model"]["ndcg@10"] = 0.0
     metrics.write_text(json.dumps(judged))
-    manifest.seal(run.folder("evaluate"), stage="evaluate", key="k", summary={})
+    run = resealed(run, "evaluate")
     before = (tmp_path / "out/current.json").read_bytes()
     with pytest.raises(QualityGateError, match=r"(?s)users have a list.*is not above popularity's") as refused:
         publish.publish(run, settings)
@@ -234,7 +241,7 @@ def test_a_table_of_another_encoder_is_not_published(night, tmp_path):
     part = next(Path(folder).rglob("part-*.parquet"))
     table = pq.read_table(part)
     storage.write_parquet(table.cast(schemas.with_encoder(table.schema, "f" * 64)), str(part))
-    manifest.seal(folder, stage="similar", key="k", summary={})
+    run = resealed(run, "similar")
     with pytest.raises(ArtifactError, match="must come from one encoder"):
         publish.publish(run, night.settings)
 
@@ -243,6 +250,7 @@ def test_a_report_on_another_encoder_is_not_published(night, tmp_path):
     run = copied(night, tmp_path)
     path = Path(run.folder("evaluate"), "metrics.json")
     path.write_text(json.dumps(json.loads(path.read_text()) | {"encoder": "f" * 64}))
+    run = resealed(run, "evaluate")
     with pytest.raises(ArtifactError, match="the report judges ffffffffffff"):
         publish.one_encoder(run)
 

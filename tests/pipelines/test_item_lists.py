@@ -18,7 +18,7 @@ def test_a_changed_deny_list_changes_the_keys_of_the_stages_that_keep_it(tmp_pat
     for denied in ("a", "b"):
         pq.write_table(pa.table({"item_id": [denied]}), tmp_path / "deny.parquet")
         found.append(keys(settings, datetime(2020, 1, 1)))
-    assert changed(*found) == {"recommend", "similar", "evaluate"}
+    assert changed(*found) == {"recommend", "similar", "evaluate", "report"}
 
 
 def test_longer_lists_are_made_without_making_the_neighbours_again(tmp_path):
@@ -29,8 +29,8 @@ def test_longer_lists_are_made_without_making_the_neighbours_again(tmp_path):
         for rules in ({"k": 5}, {"k": 50}, {"allow": str(tmp_path / "list.parquet")})
     ]
     short, long, allowed = (keys(settings, datetime(2020, 1, 1)) for settings in made)
-    assert changed(short, long) == {"recommend", "evaluate"}
-    assert changed(short, allowed) == {"recommend", "similar", "evaluate"}
+    assert changed(short, long) == {"recommend", "evaluate", "report"}
+    assert changed(short, allowed) == {"recommend", "similar", "evaluate", "report"}
 
 
 def changed(one, other):

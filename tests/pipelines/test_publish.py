@@ -28,6 +28,8 @@ def finished(tmp_path: Path) -> Finished:
         storage.write_json({"encoder": "e"}, f"{run.path}/train/signature.json")
         metrics = {"heldout": {"users": 0, "novel_users": 0}, "encoder": "e"}
         storage.write_json(metrics, f"{run.path}/evaluate/metrics.json")
+        hindsight = {"reason": "the first night", "verdict": None, "versions": []}
+        storage.write_json(hindsight, f"{run.path}/hindsight/hindsight.json")
         for stage in ORDER:
             folder = made.get(stage, f"{run.path}/{stage}")
             storage.make_folder(folder)

@@ -40,5 +40,5 @@ def test_a_search_goes_on_with_the_trials_it_has_and_writes_the_best(shop):
 
 
 def _prepared(folder: str) -> str:
-    (run,) = (Path(folder).parent.parent / "runs").iterdir()
-    return str(run / "prepared")
+    (prepared,) = (Path(folder).parent.parent / "runs").glob("*/prepared")
+    return str(prepared)

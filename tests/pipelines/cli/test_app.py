@@ -82,6 +82,7 @@ def test_every_job_is_a_command() -> None:
         "run",
         "runs",
         "gc",
+        "forget",
         "match",
         "show",
         "backtest",
