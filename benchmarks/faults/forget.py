@@ -19,7 +19,7 @@ from topkin.pipelines.run import run_all
 from topkin.pipelines.upkeep.forget import forget
 from topkin.privacy.scan import occurrences
 
-FIRST = 310
+FIRST = 300
 """The day of the first night."""
 
 
@@ -30,12 +30,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.add_argument(f"--{name}", type=int, default=value)
     args = parser.parse_args(argv)
     logs.silence()
-    shop = GrowingShop(users=args.users, items=args.users // 2, purchases=30 * args.users, sale=(), closed=())
+    shop = GrowingShop(users=args.users, items=args.users // 2, purchases=30 * args.users)
     with tempfile.TemporaryDirectory() as scratch:
         folder, root = Path(scratch), str(Path(scratch, "topkin-out"))
-        settings = shop.settings(folder)
         for day in range(FIRST, FIRST + args.nights):
             shop.write(shop.files(day), folder)
+            settings = shop.settings(folder)
             run = run_all(settings, as_of=shop.day(day))
         users = sorted(storage.read_parts(f"{run.folder('prepare')}/histories", ["user_id"])["user_id"].to_pylist())
         gone = users[7::100]
