@@ -40,7 +40,7 @@ def gates(
     yield from versions.counts(settings, now, live)
     yield from _ranked(settings, now, live)
     yield from versions.rejects(settings, now, live)
-    yield from _age(settings, now)
+    yield from _age(settings, now, bool(live))
     yield from _catalogue(settings, now, live)
     yield from _largest(settings, now, live)
     sides = {name: common.get(f"unknown {name}") for name in ("users", "items")}
@@ -65,7 +65,8 @@ def _ranked(settings: PublishSettings, now: Figures, live: Figures) -> Iterator[
             yield at_least(name, key, lists["by_model"], settings.min_by_model, what, percent)
 
 
-def _age(settings: PublishSettings, now: Figures) -> Iterator[Gate]:
+def _age(settings: PublishSettings, now: Figures, has_live: bool) -> Iterator[Gate]:
+    """A first version may be of old purchases, as whoever tries a dump has them; that is told."""
     if settings.max_age is False:
         return
     name, key = "age of the last purchase", "max_age"
@@ -75,7 +76,9 @@ def _age(settings: PublishSettings, now: Figures) -> Iterator[Gate]:
         what = "the last purchase is {} before the as-of date"
         gate = at_most(name, key, now["age"], settings.max_age, what, lambda days: f"{days:,.4g} days")
         if gate.verdict == REFUSED:
-            gate = replace(gate, sentence=f"{gate.sentence}; --as-of DATE makes the lists of an earlier day")
+            why = f"{gate.sentence}; --as-of DATE makes the lists of an earlier day"
+            first = not_asked(name, key, f"a first version may be of old purchases: {why}")
+            gate = replace(gate, sentence=why) if has_live else first
         yield gate
 
 

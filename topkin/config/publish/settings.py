@@ -54,7 +54,9 @@ class PublishSettings(VersionGates):
     """
 
     min_users: Count = Field(1, description="Users that must have a list.")
-    max_age: Ratio | Off = Field(7.0, description="Days from the last purchase to the as-of date, at most.")
+    max_age: Ratio | Off = Field(
+        7.0, description="Days from the last purchase to the as-of date, at most; a first version is told only."
+    )
     min_by_model: Part | Off = Field(
         0.8,
         description="Share of the users with recommend.min_history purchases whom the model must rank for, so that few "
