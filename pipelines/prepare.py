@@ -20,9 +20,10 @@ from topkin.ingest.judging.inputs import look_at_inputs
 from topkin.ingest.judging.limits import examples_of, faults_of_rejects, rows_judged
 from topkin.ingest.prepare import PreparePlan
 from topkin.ingest.splits import refuse_overlap
-from topkin.pipelines.encode.catalogue import add_vectors, encoder_files, faults
+from topkin.pipelines.encode.catalogue import add_vectors, faults
 from topkin.pipelines.engine.job import Job, input_files, machine_of, run_pipeline
 from topkin.pipelines.engine.stage import Stage, StageReads
+from topkin.pipelines.items.encoder import encoder_files
 from topkin.planning.estimate import ROW, InputCounts, StageCost, Workload, plan, refuse
 from topkin.privacy import forgotten
 
@@ -89,7 +90,7 @@ def reads(settings: Settings) -> StageReads:
     ]
     purchases, clock = sources(settings)["purchases"], _now()
     latest = inspect(purchases, input_files(purchases.path)).latest
-    files += encoder_files(settings)
+    files += encoder_files(None if settings.encoder is None else settings.encoder.path)
     gone = storage.join(settings.run.output, forgotten.FILE)
     files += [[forgotten.FILE, storage.sha256(gone)]] if storage.exists(gone) else []
     return StageReads(files=files, today=None if latest is None or latest <= clock else clock.date())

@@ -11,7 +11,7 @@
     └── ArtifactError           1   an artifact is missing, damaged or of another encoder
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 
 
@@ -53,6 +53,16 @@ class ResourceError(TopkinError):
 
 class ArtifactError(TopkinError):
     """A stage's output is missing, damaged, or made by another encoder."""
+
+
+def chain(error: BaseException) -> Iterator[BaseException]:
+    """An exception and what led to it, the last first."""
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        yield current
+        current = current.__cause__ or current.__context__
 
 
 def nearest_name(name: str, names: Iterable[str], cutoff: float = 0.6) -> str | None:

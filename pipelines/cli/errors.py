@@ -14,6 +14,7 @@ from contextlib import contextmanager
 
 from topkin import errors
 from topkin.ending import shortage, signals
+from topkin.errors import chain
 
 TRACEBACK = "TOPKIN_TRACEBACK"
 INTERRUPTED = 130
@@ -22,21 +23,12 @@ _CTRL_C = re.compile(r"^KeyboardInterrupt\b", re.MULTILINE)
 _IN_TEXT = re.compile(r"^topkin\.errors\.(\w+): (.*?)(?=\n\s*\n|\Z)", re.MULTILINE | re.DOTALL)
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    current: BaseException | None = error
-    while current is not None and id(current) not in seen:
-        seen.add(id(current))
-        yield current
-        current = current.__cause__ or current.__context__
-
-
 def explained(error: BaseException) -> errors.TopkinError | None:
     """The error of topkin's own that is, caused, or is quoted by an exception; None where there is none."""
-    for link in _chain(error):
+    for link in chain(error):
         if isinstance(link, errors.TopkinError):
             return type(link)(_STEP.sub("", str(link)))
-    for link in _chain(error):
+    for link in chain(error):
         for name, message in reversed(_IN_TEXT.findall(str(link))):
             kind = getattr(errors, name, None)
             if isinstance(kind, type) and issubclass(kind, errors.TopkinError):
@@ -46,7 +38,7 @@ def explained(error: BaseException) -> errors.TopkinError | None:
 
 def interrupted(error: BaseException) -> bool:
     """Whether an exception is Ctrl-C; Beam makes it a RuntimeError when it comes inside a worker."""
-    links = list(_chain(error))
+    links = list(chain(error))
     return any(isinstance(link, KeyboardInterrupt) or _CTRL_C.search(str(link)) for link in links)
 
 

@@ -14,7 +14,6 @@ from topkin.artifacts import schemas, storage
 from topkin.artifacts.embeddings import ITEMS, REJECTS, vector_column, vectors_of
 from topkin.config.encoder_run import EncoderRunSettings
 from topkin.config.sections import Settings
-from topkin.encoding.signature import SIGNATURE
 from topkin.errors import TopkinError
 from topkin.pipelines.encode.table import Bound, bound, embed_table
 from topkin.pipelines.engine.job import Job
@@ -29,15 +28,6 @@ def encoder_run(settings: Settings) -> EncoderRunSettings | None:
     if settings.encoder is None or settings.items is None:
         return None
     return EncoderRunSettings(encoder=settings.encoder, items=settings.items, embed=settings.embed)
-
-
-def encoder_files(settings: Settings) -> list[list[Any]]:
-    """[path, hash] of the model, as a stage's key wants it."""
-    if settings.encoder is None:
-        return []
-    path = settings.encoder.path
-    place = path if path.endswith(".keras") else storage.join(path, SIGNATURE)
-    return [[place, storage.sha256(place) if storage.exists(place) else ""]]
 
 
 def faults(settings: Settings) -> list[TopkinError]:

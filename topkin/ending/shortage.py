@@ -5,10 +5,10 @@ import os
 import re
 import resource
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 
-from topkin.errors import ResourceError, TopkinError
+from topkin.errors import ResourceError, TopkinError, chain
 
 FULL = 1 << 20
 """Free bytes below which a disk is taken as full, where a library does not say why it could not write."""
@@ -56,7 +56,7 @@ def explained(error: BaseException, places: Mapping[str, str]) -> ResourceError 
         error: What came, maybe from a worker, as a text.
         places: The setting that names a disk, to a path on it: ``run.output`` for one; ``TMPDIR`` is added.
     """
-    links = list(_chain(error))
+    links = list(chain(error))
     if any(isinstance(link, TopkinError) for link in links):
         return None
     text = "\n".join(f"{type(link).__name__}: {link}" for link in links)
@@ -126,12 +126,3 @@ def _used() -> int:
 
 def _limit(most: int) -> str:
     return "any number of" if most == resource.RLIM_INFINITY else f"{most:,}"
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    current: BaseException | None = error
-    while current is not None and id(current) not in seen:
-        seen.add(id(current))
-        yield current
-        current = current.__cause__ or current.__context__
