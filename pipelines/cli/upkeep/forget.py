@@ -10,6 +10,7 @@ from topkin.pipelines.cli import logs
 from topkin.pipelines.cli.commands import CommandOptions
 from topkin.pipelines.engine.stages import alone
 from topkin.pipelines.upkeep.forget import forget, of_summary, read_users
+from topkin.report.wording import plural
 
 
 def main(options: CommandOptions, users: str) -> None:
@@ -27,5 +28,5 @@ def main(options: CommandOptions, users: str) -> None:
         print(json.dumps(of_summary(done)))
         return
     published = "nothing is published" if done.run is None else f"{done.run.run_id} is published"
-    print(f"forgotten: {done.asked:,} users, of whom {done.known:,} were known; {published}, no file names them")
+    print(f"forgotten: {plural(done.asked, 'user')}, of whom {done.known:,} were known; {published}, no file names them")
     print(f"deleted: {len(done.removed):,} other runs and folders; later runs pass these users over")
