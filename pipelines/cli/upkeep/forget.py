@@ -28,5 +28,5 @@ def main(options: CommandOptions, users: str) -> None:
         print(json.dumps(of_summary(done)))
         return
     published = "nothing is published" if done.run is None else f"{done.run.run_id} is published"
-    print(f"forgotten: {plural(done.asked, 'user')}, of whom {done.known:,} were known; {published}, no file names them")
+    print(f"forgotten: {plural(done.asked, 'user')}, {done.known:,} of them known; {published}, no file names them")
     print(f"deleted: {len(done.removed):,} other runs and folders; later runs pass these users over")
