@@ -4,7 +4,7 @@ import os
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib import import_module
@@ -14,6 +14,7 @@ from typing import Any
 from topkin.artifacts import manifest, runs, storage
 from topkin.config.load import load_settings
 from topkin.config.sections import Settings
+from topkin.ending import signals
 from topkin.errors import TopkinError
 from topkin.gates.judge import Judgement
 from topkin.pipelines import run as nightly
@@ -89,18 +90,29 @@ def light_shop(folder: Path, keep: int) -> tuple[Night, str, datetime]:
     return light_night(str(folder / "out"), keep), str(folder / "out"), datetime(2024, 5, 1)
 
 
-def forked(work: Callable[[], object]) -> int:
-    """Start some work in a process of its own, which exits with 0, or with the code of topkin's error; its number."""
+def forked(work: Callable[[], object], *, by_signals: bool = False) -> int:
+    """Start some work in a process of its own, which exits with 0, or with the code of topkin's error; its number.
+
+    Args:
+        by_signals: it takes SIGTERM as a command does, and says nothing of it.
+    """
     pid = os.fork()
     if pid:
         return pid
     code = 1
     try:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        work()
-        code = 0
-    except TopkinError as e:
-        code = e.exit_code
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 1)
+        with signals.by_signals() if by_signals else nullcontext():
+            try:
+                work()
+                code = 0
+            except BaseException as e:
+                if not signals.asked() and not isinstance(e, TopkinError):
+                    raise
+                code = signals.told()[1] if signals.asked() else e.exit_code
+    except signals.Stopped:
+        code = signals.told()[1]  # it came after the work, or on its way out
     except BaseException:  # noqa: BLE001 - the last place of a process
         traceback.print_exc()
     finally:

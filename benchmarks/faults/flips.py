@@ -32,6 +32,7 @@ from topkin.config.sections import Settings
 from topkin.errors import ConfigError, TopkinError
 from topkin.pipelines import publish
 from topkin.pipelines.cli import show
+from topkin.pipelines.upkeep.diff import diff
 from topkin.search.hnsw.files import load_index
 from topkin.synthetic.shop import Shop
 
@@ -43,6 +44,7 @@ Reader = Callable[[str], Any]
 def readers(root: str, settings: Settings) -> dict[str, Reader]:
     """What the commands read of a version: name to a function of the output folder, whose answer can be compared."""
     run = open_run(root)
+    other = next((name for name in runs.run_ids(root) if name != run.run_id), run.run_id)
     user, item = _first(run, "recommendations", "user_id"), _first(run, "similar_items", "item_id")
 
     def tables(root: str) -> Any:
@@ -64,6 +66,10 @@ def readers(root: str, settings: Settings) -> dict[str, Reader]:
             for name in (manifest.read(folder) or {})["files"]
         }
 
+    def verified(root: str) -> Any:
+        folders = runs.read_run(root, run.run_id).folders
+        return {name: len(manifest.verify(folder)["files"]) for name, folder in folders.items()}
+
     return {
         "show user": lambda root: repr(lookup.user(show.shown_run(root, None), user)),
         "show item": lambda root: repr(lookup.item(show.shown_run(root, None), item)),
@@ -72,6 +78,8 @@ def readers(root: str, settings: Settings) -> dict[str, Reader]:
         "index": index,
         "models": models,
         "publish": published_again,
+        "runs verify": verified,
+        "runs diff": lambda root: diff(runs.read_run(root, other), runs.read_run(root, run.run_id)),
         "rollback": lambda root: publish.rollback(root)[0].run_id,
     }
 

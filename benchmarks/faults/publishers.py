@@ -1,9 +1,9 @@
-"""Many at once, and kill -9: who publishes, who waits, who is told, and what readers see meanwhile.
+"""Many at once, kill -9 and SIGTERM: who publishes, who waits, who is told, and what readers see meanwhile.
 
 ``python -m benchmarks.faults.publishers`` lets 20 processes publish at once, 6 make one date and 6 different dates, and
-kills nights at random times and at each step that can be seen in the folder, from outside. After each kill the same
-night is made again. It fails where a reader sees anything torn, a history loses a run, a night does not end or leaves a
-folder behind.
+ends nights by SIGKILL and by SIGTERM, at random times and at each step that can be seen in the folder, from outside.
+After each the same night is made again. It fails where a reader sees anything torn, a history loses a run, a night does
+not end or leaves a folder behind.
 """
 
 import argparse
@@ -105,10 +105,20 @@ def _new(out: Path, before: set[Path], pattern: str) -> bool:
 
 
 def killed(
-    night: Night, root: str, folder: Path, first: datetime, at: Sequence[tuple[str, Step | None]], seed: int = 0
+    night: Night,
+    root: str,
+    folder: Path,
+    first: datetime,
+    at: Sequence[tuple[str, Step | None]],
+    seed: int = 0,
+    by: signal.Signals = signal.SIGKILL,
 ) -> Outcome:
-    """Nights of new dates killed at steps, or at random times; each is made again, with readers all the while."""
+    """Nights of new dates killed at steps, or at random times; each is made again, with readers all the while.
+
+    By SIGTERM a night has to end as asked, or to be done, and to leave nothing half made.
+    """
     out, draw, wrong, missed = Path(root), random.Random(seed), list[str](), 0
+    gently = by == signal.SIGTERM
     began = time.monotonic()
     if code := ended(forked(lambda: night(first, 0)))[0]:
         wrong.append(f"the first night ended with {code}")
@@ -117,13 +127,16 @@ def killed(
         for number, (name, step) in enumerate(at):
             date = first + timedelta(hours=number + 1)
             before = set(out.glob("runs/**/*"))
-            pid = forked(lambda date=date: night(date, 0))
+            pid = forked(lambda date=date: night(date, 0), by_signals=gently)
             until = time.monotonic() + (50 * usual if step else draw.uniform(0, 1.1 * usual))
             while time.monotonic() < until and not (step and step(out, before)) and not _over(pid):
                 time.sleep(0.004)
             missed += _over(pid)
-            os.kill(pid, signal.SIGKILL)
-            ended(pid)
+            os.kill(pid, by)
+            code = ended(pid)[0]
+            if gently:
+                wrong += [] if code in (0, 128 + by) else [f"{by.name} {name} ended with {code}"]
+                wrong += [f"{by.name} {name}: {left}" for left in _left_over(root, but=".scratch")]
             if code := ended(forked(lambda date=date: night(date, 0)))[0]:
                 wrong.append(f"killed {name}, the night after it ended with {code}")
             live = runs.published(root)
@@ -131,8 +144,8 @@ def killed(
                 wrong.append(f"killed {name}, live is {live and live.run_id}")
             wrong += [f"killed {name}: {left}" for left in _left_over(root)]
     said = f"the next one finished{f'; {missed} had ended before' if missed else ''}"
-    names = ", ".join(dict.fromkeys(name for name, _ in at))
-    return Outcome(f"kill -9: {names}", len(at), said, reads, wrong)
+    when = "each named step" if any(step for _, step in at) else "random times"
+    return Outcome(f"{by.name} at {when}", len(at), said, reads, wrong)
 
 
 def _over(pid: int) -> bool:
@@ -140,9 +153,10 @@ def _over(pid: int) -> bool:
     return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
-def _left_over(root: str) -> list[str]:
-    """Hidden folders of attempts and of scratch that are left."""
-    return [f"left over: {path}" for path in Path(root).glob("runs/*/.*") if path.is_dir()]
+def _left_over(root: str, but: str = "/") -> list[str]:
+    """Hidden folders of attempts and of scratch that are left, but those whose name begins so."""
+    folders = (path for path in Path(root).glob("runs/*/.*") if path.is_dir())
+    return [f"left over: {path}" for path in folders if not path.name.startswith(but)]
 
 
 def table(outcomes: Sequence[Outcome]) -> str:
@@ -166,9 +180,11 @@ def main() -> int:
         (folder / "twenty").mkdir()
         night, root, first = (light_shop if given.light else tiny_shop)(folder, keep=3)
         outcomes = [publishers(folder / "twenty")]
-        outcomes.append(killed(night, root, folder, first, [("at random times", None)] * given.kills, given.seed))
-        outcomes.append(killed(night, root, folder, first + timedelta(days=60), list(steps())))
-        last = first + timedelta(days=90)
+        for number, by in enumerate((signal.SIGKILL, signal.SIGTERM)):
+            day, at_random = first + timedelta(days=60 * number), [("at random times", None)] * given.kills
+            outcomes.append(killed(night, root, folder, day, at_random, given.seed, by))
+            outcomes.append(killed(night, root, folder, day + timedelta(days=30), list(steps()), by=by))
+        last = first + timedelta(days=120)
         dates = [last + timedelta(days=n) for n in range(2 * OF_DATES)]
         outcomes.append(at_once(night, root, folder, [dates[0]] * OF_DATES, WAIT))
         outcomes.append(at_once(night, root, folder, [dates[1]] * OF_DATES, 0))

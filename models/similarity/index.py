@@ -124,6 +124,9 @@ class GrowingIndex:
     def __len__(self) -> int:
         return len(self._rows)
 
+    def __repr__(self) -> str:
+        return f"GrowingIndex({len(self):,} items, {self.dim} dimensions, encoder {self.encoder[:12]})"
+
     def __contains__(self, item: Key) -> bool:
         return item in self._rows
 

@@ -109,7 +109,7 @@ def show_item(run: Run, item_id: Id) -> RenderableType:
     for r in view.neighbours:
         last = f"{r.item.events:,}" if sold else _plain(r.item.label or "")
         drawn.add_row(str(r.rank), _id(r.item), _title(r.item), f"{r.score:.3f}", last)
-    head = Text(f"item {_id(it)}  {_title(it)}".rstrip(), style="bold")
+    head = Text(f"item {_id(it)}  {_title(it)}", style="bold")
     return Group(head, Text(", ".join(told)), drawn if view.neighbours else Text(_none(run, "similar", "neighbours")))
 
 
@@ -179,7 +179,7 @@ def _id(item: Item) -> Text:
 
 
 def _title(item: Item) -> Text:
-    return _plain(item.title or "")
+    return _plain(item.title) if item.title else Text("no title", style="dim")
 
 
 def _plain(text: str) -> Text:

@@ -221,6 +221,7 @@ def test_a_baseline_that_is_the_model_is_not_compared_with_itself() -> None:
 def test_a_p_value_goes_with_its_interval() -> None:
     made = board(part(users(30, model=0.5, item_knn=0.6)))
     assert made["p"]["novel"]["popularity"]["ndcg@10"] == pytest.approx(2 / 201)
+    assert made["resamples"] == 200
     same = board(part(users(30)))
     assert same["p"]["novel"]["popularity"]["ndcg@10"] == 1
 

@@ -36,6 +36,12 @@ def test_the_verdict_names_what_the_model_beats_and_what_it_does_not() -> None:
     assert "nothing was bought" in page.verdict(metrics())["sentence"]
 
 
+@pytest.mark.parametrize(("resamples", "shown"), [(500, "≤ 0.004"), (5000, "0.004"), (None, "0.004")])
+def test_a_p_value_at_the_least_that_resamples_can_tell_is_a_bound(resamples: int | None, shown: str) -> None:
+    assert page.p_value(2 / 501, resamples) == shown
+    assert page.p_value(0.25, resamples) == "0.250"
+
+
 def test_a_baseline_that_is_the_model_is_named_in_the_verdict() -> None:
     for beaten in (True, False):
         made = metrics(popularity=beaten)

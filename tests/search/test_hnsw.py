@@ -58,6 +58,13 @@ def forbidden(monkeypatch):
     monkeypatch.setattr(files, "new_graph", refuse)
 
 
+def test_an_index_is_printed_in_a_line_without_its_arrays(built):
+    told = repr(load_index(built[0]))
+    assert told.startswith("AnnIndex(498 items, ")
+    assert "array" not in told
+    assert "\n" not in told
+
+
 def test_zero_vectors_are_left_out_and_counted(built):
     folder, _, info = built
     assert (info["items"], info["indexed"], info["without_vector"]) == (500, 498, 2)

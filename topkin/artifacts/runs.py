@@ -294,8 +294,9 @@ def before_published(root: str) -> tuple[Run, list[str]]:
             return run, gone
         gone.append(run_id)
     if gone:
+        paths = ", ".join(storage.join(root, "runs", run_id) for run_id in gone)
         raise ArtifactError(
-            f"every run that was published in {root} before is gone ({', '.join(gone)}): publish another with "
+            f"every run that was published before is gone, or not as it was published: {paths}; publish another with "
             f"topkin publish --run NAME, of {', '.join(run_ids(root)) or 'none left: topkin run makes one'}"
         )
     raise ArtifactError(f"{root} has no earlier published run to go back to")

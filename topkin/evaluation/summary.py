@@ -49,6 +49,7 @@ def nothing_held_out(as_of: datetime, ks: Sequence[int], bought: str, reason: st
         "split": "time",
         "judged": None,
         "holdout": None,
+        "resamples": 0,
         "models": [],
         "left_out": {},
         "heldout": {**dict.fromkeys(zeros, 0), "from": None, "to": None, "reason": reason},
@@ -82,7 +83,7 @@ def scoreboard(results: EvaluationResults, facts: EvaluationContext, *, resample
     result["published"].update(_published(results, facts))
     if reason is not None:
         return result
-    result["judged"] = "heldout"
+    result |= {"judged": "heldout", "resamples": resamples}
     metric = result["verdict"]["metric"]
     compare = _Comparison(results, facts, resamples, seed)
     for protocol in PROTOCOLS:

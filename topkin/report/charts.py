@@ -133,7 +133,7 @@ def _draw_training(training: TrainingRecord) -> dict[str, str]:
             ", ".join(f"epoch {e}: {v:.4g}" for e, v in points),
             [svg.Line(shown, [e for e, _ in points], [v for _, v in points])],
             x_label="epoch",
-            mark=(best, f"best: epoch {best}") if best else None,
+            mark=(best, f"kept: epoch {best}") if best else None,
             whole=True,
             height=220,
         )

@@ -76,6 +76,7 @@ class Metrics(TypedDict):
     verdict: Verdict
     holdout: HoldOut | None
     made_by: NotRequired[str]
+    resamples: NotRequired[int]
     validation: NotRequired[Scores]
 
 

@@ -149,12 +149,19 @@ def comparison(metrics: Metrics) -> list[tuple[str, list[dict[str, Any]]]]:
             ours, theirs = scores["model"][metric], scores[name][metric]
             kind = "better" if low > 0 else "worse" if high < 0 else "same"
             row = {"baseline": MODEL_NAMES[name], "meaning": BASELINES[name].meaning, "ours": ours, "theirs": theirs}
-            row |= {"low": low, "mean": mean, "high": high, "kind": kind, "p": metrics["p"][protocol][name][metric]}
+            row |= {"low": low, "mean": mean, "high": high, "kind": kind}
+            row |= {"p": p_value(metrics["p"][protocol][name][metric], metrics.get("resamples"))}
             row |= {"word": "no clear difference" if kind == "same" else kind}
             rows.append(row | {"ratio": ours / theirs if theirs and kind != "same" else None})
         if rows:
             tables.append((PROTOCOL_NAMES[protocol], rows))
     return tables
+
+
+def p_value(p: float, resamples: int | None) -> str:
+    """A bootstrap's p-value; the least that so many resamples can tell is a bound, not a value."""
+    least = 2 / (resamples + 1) if resamples else 0.0
+    return f"≤ {least:.3f}" if p <= least else f"{p:.3f}"
 
 
 def metric_tables(metrics: Metrics) -> list[dict[str, Any]]:

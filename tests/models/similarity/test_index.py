@@ -313,3 +313,10 @@ def test_an_index_that_a_night_grew_is_read_and_grows_on(tmp_path: Path) -> None
     now = {f"sku-{i}": vectors[i] for i in range(20, 1500) if i != 1450} | {"again": vectors[3]}
     for index in (grown, again):
         assert found(index, vectors[[3, 7, 1450]], 1) == brute(now, vectors[[3, 7, 1450]], 1)
+
+
+def test_an_index_is_printed_in_a_line_without_its_vectors() -> None:
+    vectors = vectors_of(1_000, 0)
+    index = GrowingIndex(6, encoder="e" * 64, growth=GROWTH)
+    index.add(list(range(1_000)), vectors)
+    assert repr(index) == "GrowingIndex(1,000 items, 6 dimensions, encoder eeeeeeeeeeee)"

@@ -130,6 +130,10 @@ def test_texts_of_the_data_neither_style_nor_steer_the_terminal(
     assert capsys.readouterr().out.count(f" {shown} ") == 2
 
 
+def test_an_item_without_a_title_is_said_to_have_none(small_run: Any) -> None:
+    assert str(show._title(Item("i", title=None))) == str(show._title(Item("i", title=""))) == "no title"
+
+
 def test_a_title_as_long_as_a_book_is_cut(small_run: Any) -> None:
     drawn = str(show._title(Item("i", title="word " * 10_000)))
     assert len(drawn) == show.LONGEST

@@ -111,7 +111,7 @@ def placed(vectors: np.ndarray, graphs: Sequence[Any], sizes: list[int], by_leng
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class AnnIndex:
     """A loaded index.
 
@@ -128,6 +128,10 @@ class AnnIndex:
     folding: Folding
     one_at_a_time: Any = field(default_factory=threading.Lock, repr=False, compare=False)
     """efSearch is a graph's own state: two threads of a worker with lists of two lengths would change each other's."""
+
+    def __repr__(self) -> str:
+        graphs = f"{len(self.graphs)} graph{'' if len(self.graphs) == 1 else 's'}"
+        return f"AnnIndex({self.n_indexed:,} items, {self.dim} dimensions, {graphs}, encoder {self.encoder[:12]})"
 
     @property
     def dim(self) -> int:
