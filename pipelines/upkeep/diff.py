@@ -103,11 +103,14 @@ def _compare(one: _Lists, two: _Lists, before: runs.Run, after: runs.Run) -> dic
                 db.execute(f"insert into {table} {query}" if number else f"create table {table} as {query}")
         db.execute("create table items as select item, sum(was) as was, sum(now) as now from counts group by item")
         totals = db.execute(_TOTALS).fetchone() or ()
+        kept = db.execute(_KEPT).fetchall()  # whole numbers: threads would add fractions in an order of their own
         affected = db.execute(_AFFECTED).fetchall()
         sides = {name: db.execute(f"{_SIDE} {rule} limit {MOST}").fetchall() for name, rule in _SIDES.items()}
     owner = one.owner.removesuffix("_id")
+    both = sum(lists for _, _, lists in kept)
+    share = sum(items / was for was, items, _ in kept) / both if both else None
     return {
-        "lists": dict(zip(_LISTS, totals, strict=True)),
+        "lists": {**dict(zip(_LISTS, totals, strict=True)), "kept_share": share},
         **{
             name: {"items": rows[0][3] if rows else 0, "most": _items(rows, before if name in _GOING else after)}
             for name, rows in sides.items()
@@ -137,12 +140,13 @@ _OWNERS = f"""
     from {_BOTH} group by owner
 """
 _COUNTS = f"select item, count(was) as was, count(now) as now from {_BOTH} group by item"
-_LISTS = ("both", "before_only", "after_only", "changed", "kept_share")
+_LISTS = ("both", "before_only", "after_only", "changed")
 _TOTALS = """
     select count(*) filter (was > 0 and now > 0), count(*) filter (now = 0), count(*) filter (was = 0),
-           count(*) filter (was > 0 and now > 0 and changed), avg(kept / was) filter (was > 0 and now > 0)
+           count(*) filter (was > 0 and now > 0 and changed)
     from owners
 """
+_KEPT = "select was, sum(kept), count(*) from owners where was > 0 and now > 0 group by was order by was"
 _AFFECTED = f"""
     select owner, kept, was, now from owners where changed and was > 0 and now > 0
     order by kept / was, owner limit {MOST}
