@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from topkin.artifacts import lookup, runs, storage
+from topkin.artifacts import lookup, manifest, runs, storage
 from topkin.errors import ConfigError
 
 MOST = 10
@@ -45,6 +45,10 @@ def diff(before: runs.Run, after: runs.Run) -> dict[str, Any]:
         ConfigError: The runs are of two kinds, or their ids of two types.
         ArtifactError: A run has not got so far, or a file is damaged.
     """
+    for run in (before, after):
+        for stage in ("prepare", "recommend", "similar"):
+            if stage in run.folders:
+                manifest.verify(run.folder(stage), contents=False)  # no part is missing; what is read is verified then
     one, two = _lists(before), _lists(after)
     told: dict[str, Any] = {
         "before": before.run_id,

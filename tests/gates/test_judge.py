@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.gates.conftest import Version, some_rows
-from topkin.artifacts import storage
+from topkin.artifacts import manifest, storage
 from topkin.config.items_run import ItemsRunSettings
 from topkin.config.sections import Settings
 from topkin.gates.judge import judge
@@ -26,6 +26,18 @@ def test_a_run_over_purchases_is_asked_beside_the_live_one(folders: Write) -> No
     written = found.to_json()
     assert written["gates"][0].keys() == {"name", "key", "verdict", "sentence", "figure", "limit", "live"}
     assert written["figures"]["counts"]["purchases"] == len(some_rows()[::2])
+
+
+def test_a_live_version_that_is_damaged_is_compared_with_nothing_and_said(folders: Write) -> None:
+    now, live = folders(Version(some_rows()[::2])), folders(Version(some_rows()))
+    for stage, folder in live.items():
+        manifest.seal(folder, stage=stage, key="k", summary={})
+    assert judge(SETTINGS, now, live).of("refused")
+    Path(live["index"], "index.json").write_text("{}")
+    found = judge(SETTINGS, now, live)
+    assert (found.live, found.of("refused")) == ({}, [])
+    assert "the live version cannot be read: " in found.unasked[-1]
+    assert found.unasked[-1].endswith("--force: live version")
 
 
 def test_gates_not_asked_are_a_line_for_each_reason(folders: Write) -> None:

@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from topkin.artifacts import storage
+from topkin.artifacts import manifest, storage
 from topkin.config.items_run import ItemsRunSettings, RunSettingsOfAnyKind
+from topkin.errors import ArtifactError
 from topkin.gates import figures, items, purchases
 from topkin.gates.compare import common_of, unknown_items
 from topkin.gates.gate import NOT_ASKED, PASSED, REFUSED, Gate
@@ -68,6 +69,17 @@ def _is_kind(live: Mapping[str, str], kind: str) -> bool:
     return ("events" in statistics) == (kind == "purchases")
 
 
+def damage(folders: Mapping[str, str]) -> str | None:
+    """What is wrong with sealed folders, in topkin's words; None where every file is as it was written."""
+    try:
+        for folder in folders.values():
+            if storage.exists(storage.join(folder, manifest.NAME)):
+                manifest.verify(folder)
+    except ArtifactError as e:
+        return str(e)
+    return None
+
+
 def _some(names: Sequence[str]) -> str:
     left = len(names) - SHOWN
     return ", ".join(names) if left < 2 else f"{', '.join(names[:SHOWN])} and {left} more"
@@ -79,8 +91,11 @@ def judge(settings: RunSettingsOfAnyKind, now: Mapping[str, str], live: Mapping[
     Args:
         settings: The configuration of the run.
         now: The folders of its finished stages.
-        live: Those of the live version, as far as they are there; empty where nothing of this kind is live.
+        live: Those of the live version, as far as they are there; empty where nothing of this kind is live. A version
+            that is damaged is none, and a gate says so: it must not keep its successor from being published.
     """
+    damaged = damage(live)
+    live = {} if damaged else live
     metrics = storage.read_json(storage.join(now["evaluate"], "metrics.json")) if "evaluate" in now else None
     live = live if _is_kind(live, settings.kind) else {}
     if isinstance(settings, ItemsRunSettings):
@@ -95,4 +110,8 @@ def judge(settings: RunSettingsOfAnyKind, now: Mapping[str, str], live: Mapping[
         common = common_of(now, live, own, before)
         hindsight = storage.read_json(storage.join(now["hindsight"], "hindsight.json")) if "hindsight" in now else None
         asked = purchases.gates(settings.publish, own, before, common, metrics, hindsight)
-    return Judgement(gates=list(asked), figures=own, live=before, common=common)
+    unread: list[Gate] = []
+    if damaged:
+        why = f"the live version cannot be read: {damaged}"
+        unread = [Gate(name="live version", key="publish", verdict=NOT_ASKED, sentence=why)]
+    return Judgement(gates=[*asked, *unread], figures=own, live=before, common=common)

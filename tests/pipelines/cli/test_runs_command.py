@@ -107,6 +107,8 @@ def test_two_runs_are_compared_in_words_with_nothing_that_moves_the_cursor(
             items = ["\x1b[2J" if i == "a1" else i for i in table["item_id"].to_pylist()]
             table = table.set_column(table.schema.get_field_index("item_id"), table.schema.field("item_id"), [items])
             storage.write_parquet(table, path)
+    for path in (small_run.folder("prepare"), small_run.folder("recommend"), small_run.folder("similar"), folder):
+        manifest.seal(path, stage="made", key="k", summary={})
     run = runs.Run(small_run.root, "r2", small_run.as_of)
     run = runs.record_stage(run, "prepare", {"folder": "runs/r1/prepared"}, {})
     runs.record_stage(run, "recommend", {"folder": place}, {})

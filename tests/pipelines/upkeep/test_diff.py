@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from topkin.artifacts import runs, schemas, storage
+from topkin.artifacts import manifest, runs, schemas, storage
 from topkin.artifacts.partition import split_by_partition
-from topkin.errors import ConfigError
+from topkin.errors import ArtifactError, ConfigError
 from topkin.pipelines.upkeep import diff as module
 from topkin.pipelines.upkeep.diff import diff
 
@@ -56,6 +56,7 @@ def make(root: str, name: str, made: Lists, parts: int = 2, kind: pa.DataType | 
     counts = {"sources": {"purchases": {"rows": len(rows)}}, "users": len(users), "items": len(items)}
     storage.write_json(counts, f"{prepared}/statistics.json")
     for stage, folder in (("prepare", "prepared"), ("recommend", "recommendations")):
+        manifest.seal(f"{root}/{place}/{folder}", stage=stage, key=name, summary={})
         run = runs.record_stage(run, stage, {"folder": f"{place}/{folder}"}, {})
     return run
 
@@ -102,6 +103,14 @@ def test_a_run_is_no_different_from_itself(tmp_path):
     assert told["affected"] == []
 
 
+def test_a_part_that_is_gone_is_told_and_not_passed_over(tmp_path):
+    run = make(str(tmp_path), "a", {f"u{n}": ["i1", "i2"] for n in range(20)})
+    name = storage.part_name(1, 2)
+    (tmp_path / "runs/a/recommendations/recommendations/date=2024-05-01" / name).unlink()
+    with pytest.raises(ArtifactError, match=f"{name} is missing"):
+        diff(run, run)
+
+
 def test_runs_whose_ids_are_of_two_types_are_not_compared(tmp_path):
     root = str(tmp_path)
     one = make(root, "a", {"u1": ["i1"]})
@@ -117,6 +126,7 @@ def test_of_runs_over_items_alone_the_neighbours_are_compared(tmp_path):
         rows = [{"item_id": "w", "rank": n + 1, "neighbour_id": i, "score": 0.5} for n, i in enumerate(neighbours)]
         table = pa.Table.from_pylist(rows, schemas.similar_items(pa.string()))
         storage.write_parquet(table, f"{run.path}/similar/similar_items/{storage.part_name(0, 1)}")
+        manifest.seal(f"{run.path}/similar", stage="similar", key=name, summary={})
         run = runs.record_stage(run, "similar", {"folder": f"runs/{name}/similar"}, {})
         made.append(runs.Run(root, name, run.as_of, {s: f for s, f in run.folders.items() if s != "recommend"}))
     told = diff(*made)
@@ -125,4 +135,7 @@ def test_of_runs_over_items_alone_the_neighbours_are_compared(tmp_path):
     with pytest.raises(ConfigError, match="of a and b one is over purchases and one over items alone"):
         diff(runs.read_run(root, "a"), made[1])
     storage.remove_folder(f"{root}/runs/a/similar/similar_items")
+    with pytest.raises(ArtifactError, match=f"{storage.part_name(0, 1)} is missing"):
+        diff(*made)
+    manifest.seal(f"{root}/runs/a/similar", stage="similar", key="a", summary={})
     assert "lists" not in diff(*made)
