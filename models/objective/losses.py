@@ -1,9 +1,13 @@
 """The loss of the training step: the library's softmax over queries with many targets and shared candidates."""
 
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 
 from topkin.models.metric_learning.losses.softmax import softmax_against
+
+_LOWEST = -1e30
 
 
 def log_inclusion(
@@ -52,3 +56,53 @@ def sampled_softmax(
     others = logits - logq * tf.cast(log_q, logits.dtype)[None, :]
     of_target = tf.gather_nd(logits, tf.stack([tf.cast(question, tf.int32), tf.cast(target, tf.int32)], axis=1))
     return softmax_against(of_target, others, negative, question)
+
+
+def sampled_softmax_of_pairs(
+    users: tf.Tensor,
+    items: tf.Tensor,
+    question: tf.Tensor,
+    target: tf.Tensor,
+    bought: tf.Tensor,
+    log_q: tf.Tensor,
+    *,
+    temperature: float,
+    logq: float = 1.0,
+    base: tuple[tf.Tensor, tf.Tensor] | None = None,
+) -> tf.Tensor:
+    """:func:`sampled_softmax` for the training step: the same losses, (t,), for a fraction of the memory and time.
+
+    Only one array of questions x candidates is ever held, and written over: all that is added to the logits is a
+    coordinate more of the vectors that are multiplied, and the gradient is by hand, from the exponentials of the loss.
+
+    bought: (n, 2) int, the places (question, candidate) that are no negatives, those of all targets among them.
+    question: ascending. base: (q, e) and (c, e), whose inner products are added to the logits; they and ``log_q`` get
+    no gradient. The rest is as of :func:`sampled_softmax`.
+    """
+    fixed = [tf.stop_gradient(part) for part in base or ()]
+    off = tf.stop_gradient(logq * tf.cast(log_q, items.dtype))
+    places = tf.stack([question, target], axis=1)
+
+    @tf.custom_gradient  # type: ignore[untyped-decorator]
+    def losses_of(own: tf.Tensor, others: tf.Tensor) -> tuple[tf.Tensor, Any]:
+        left = tf.concat([own, *fixed[:1], tf.ones_like(own[:, :1])], axis=1)
+        right = tf.concat([others, *fixed[1:], -off[:, None]], axis=1)
+        logits = tf.matmul(left, right, transpose_b=True)
+        of_target = tf.gather_nd(logits, places)
+        with tf.control_dependencies([of_target]):  # read before it is written over
+            count = tf.shape(bought)[0]
+            logits = tf.tensor_scatter_nd_update(logits, bought, tf.fill([count], tf.constant(_LOWEST, logits.dtype)))
+        top = tf.reduce_max(logits, axis=1, keepdims=True)
+        shares = tf.exp(logits - top)
+        total = tf.reduce_sum(shares, axis=1)
+        gap = tf.gather(top[:, 0] + tf.math.log(total), question) - of_target - tf.gather(off, target)
+
+        def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            pull = upstream * tf.sigmoid(gap)
+            push = tf.math.segment_sum(pull, question) / total
+            change = tf.tensor_scatter_nd_sub(shares * push[:, None], places, pull)
+            return tf.matmul(change, others), tf.matmul(change, own, transpose_a=True)
+
+        return tf.nn.softplus(gap), gradient
+
+    return losses_of(users / temperature, items)

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from topkin.config.sections import TrainSettings
 from topkin.models.data.item_features import ItemFeatures
-from topkin.models.objective.losses import sampled_softmax
+from topkin.models.objective.losses import sampled_softmax_of_pairs
 from topkin.models.objective.offsets import LogitOffset
 from topkin.models.objective.row_adam import RowAdam
 from topkin.models.objective.smoothing import Smoothing
@@ -111,18 +111,16 @@ class Step:
         return {name: tf.gather(values, items) for name, values in self.features.items()}
 
     def _losses(self, users: tf.Tensor, items: tf.Tensor, batch: dict[str, tf.Tensor]) -> tf.Tensor:
-        log_q = tf.gather(self.log_q, batch["candidates"])
-        base = self._offset_logits(batch, tf.shape(users)[0]) if self.base else None
-        return sampled_softmax(
+        return sampled_softmax_of_pairs(
             users,
             items,
             batch["question"],
             batch["target"],
-            self._negative(users, items, batch),
-            log_q,
+            batch["bought"],
+            tf.gather(self.log_q, batch["candidates"]),
             temperature=self.train.advanced.temperature,
             logq=self.train.advanced.logq,
-            base=base,
+            base=self._base_vectors(batch, tf.shape(users)[0]) if self.base else None,
         )
 
     def _negative(self, users: tf.Tensor, items: tf.Tensor, batch: dict[str, tf.Tensor]) -> tf.Tensor:
@@ -131,14 +129,14 @@ class Step:
         bought = tf.scatter_nd(batch["bought"], tf.ones(tf.shape(batch["bought"])[0], tf.bool), shape)
         return tf.logical_not(bought)
 
-    def _offset_logits(self, batch: dict[str, tf.Tensor], questions: tf.Tensor) -> tf.Tensor:
-        """The base's scores of the candidates in each question's standard deviations, times their share."""
+    def _base_vectors(self, batch: dict[str, tf.Tensor], questions: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """The base's questions (q, e) and candidates (c, e); products: scores in deviations, times their share."""
         in_vectors, out_vectors, covariance = self.base
         once = tf.ones(tf.shape(batch["history"])[0])
         users = mixed(batch["history"], once, tf.gather(in_vectors, batch["pooled"]), questions)
         variance = tf.reduce_sum(tf.matmul(users, covariance) * users, axis=1, keepdims=True)
         users = users * (self.train.advanced.svd_share * tf.math.rsqrt(tf.maximum(variance, 1e-30)))
-        return tf.matmul(users, tf.gather(out_vectors, batch["candidates"]), transpose_b=True)
+        return users, tf.gather(out_vectors, batch["candidates"])
 
 
 def mixed(entries: tf.Tensor, shares: tf.Tensor, rows: tf.Tensor, count: tf.Tensor) -> tf.Tensor:

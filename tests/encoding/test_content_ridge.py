@@ -30,25 +30,28 @@ def added_up(tables, content, rows):
     return np.array(out)
 
 
+@pytest.mark.parametrize("head", [0, 3, 20, 1000])
 @pytest.mark.parametrize("d", [1, 3, 70])
 @pytest.mark.parametrize("ridge", [0.01, 1.0])
-def test_the_map_is_scikit_learns_ridge(ridge, d):
+def test_the_map_is_scikit_learns_ridge(ridge, d, head):
     rng = np.random.default_rng(1)
     X, vectors, weights = content().matrix(), rng.standard_normal((80, d)).astype(np.float32), rng.random(80)
     weights[::4] = 0
     wanted = Ridge(alpha=ridge, fit_intercept=False).fit(X.toarray(), vectors, sample_weight=weights).coef_
-    np.testing.assert_allclose(ridge_map(X, vectors, weights, ridge=ridge), wanted.reshape(d, -1).T, atol=1e-4)
+    found = ridge_map(X, vectors, weights, ridge=ridge, head=head)
+    np.testing.assert_allclose(found, wanted.reshape(d, -1).T, atol=1e-4)
 
 
+@pytest.mark.parametrize("head", [0, 5, 1000])
 @pytest.mark.parametrize("d", [2, 70])
-def test_dense_columns_beside_the_sparse_ones_are_scikit_learns_ridge_too(d):
+def test_dense_columns_beside_the_sparse_ones_are_scikit_learns_ridge_too(d, head):
     rng = np.random.default_rng(1)
     X, vectors, weights = content().matrix(), rng.standard_normal((80, d)).astype(np.float32), rng.random(80)
     weights[::4] = 0
     dense = (rng.standard_normal((80, 30)) * np.geomspace(1, 1e-3, 30)).astype(np.float32)
     both = np.hstack([X.toarray(), dense])
     wanted = Ridge(alpha=0.1, fit_intercept=False).fit(both, vectors, sample_weight=weights).coef_
-    found = ridge_map(X, vectors, weights, ridge=0.1, dense=dense)
+    found = ridge_map(X, vectors, weights, ridge=0.1, dense=dense, head=head)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, wanted.reshape(d, -1).T, atol=1e-4)
 

@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
-from scipy.linalg import solve_triangular
+from scipy.linalg import cho_factor, cho_solve
 
 from topkin.encoding.svd import OUT_POWER, InOut, Spectrum, in_out
 
-_COLUMNS = 64  # coordinates solved for at a time: bounds the memory to five float64 arrays of rows x 64
+_COLUMNS = 64  # coordinates solved for at a time: what is iterated stays in the cache
+_HEAD = 1024  # columns whose equations are solved directly
 _ITERATIONS = 200
 _TOLERANCE = 1e-6
 
@@ -175,9 +176,19 @@ def _as_tables(content: Content, rows: np.ndarray, wanted: np.ndarray) -> Conten
 
 
 def ridge_map(
-    X: sp.csr_matrix, vectors: np.ndarray, weights: np.ndarray, *, ridge: float, dense: np.ndarray | None = None
+    X: sp.csr_matrix,
+    vectors: np.ndarray,
+    weights: np.ndarray,
+    *,
+    ridge: float,
+    dense: np.ndarray | None = None,
+    head: int = _HEAD,
 ) -> np.ndarray:
-    """B that minimises ``sum_j w_j |x_j B - v_j|^2 + ridge |B|^2``, (p, d) float32, by conjugate gradients.
+    """B that minimises ``sum_j w_j |x_j B - v_j|^2 + ridge |B|^2``, (p, d) float32.
+
+    The normal equations of the ``head`` columns that weigh most, and of the dense ones, are solved directly: mostly
+    these are all. What is left of the others once these are eliminated is next to diagonal, since rare words seldom
+    meet; it is solved by conjugate gradients.
 
     X: (m, p) float32 CSR. vectors: (m, d). weights: (m,) at least 0. Columns of X that are empty where weights
     are above 0 get zero rows, and cost nothing. dense: (m, q) float32, more columns of x, to the right of X's; B has
@@ -187,51 +198,44 @@ def ridge_map(
         raise ValueError(f"ridge must be above 0, got {ridge}")
     used = np.flatnonzero(weights > 0)
     root = np.sqrt(weights[used])
-    some = X[used].astype(np.float64)
-    seen = np.unique(some.indices)
-    some = sp.diags_array(root) @ some[:, seen]
-    back = some.T.tocsr()
+    some = sp.csr_array(sp.diags_array(root) @ X[used].astype(np.float64))
     part = np.zeros((len(used), 0)) if dense is None else dense[used].astype(np.float64) * root[:, None]
-    p, q = X.shape[1], part.shape[1]
-    lower = np.linalg.cholesky(part.T @ part + ridge * np.eye(q)) if q else None
-    # The dense part is eliminated: what is left is as large as the sparse one, however many items there are.
-    eliminated = solve_triangular(lower, (back @ part).T, lower=True) if q else None
-    own = np.asarray(some.multiply(some).sum(axis=0)).ravel() + ridge
-    step = 1 / (own if eliminated is None else own - (eliminated**2).sum(axis=0))[:, None]
-    out = np.zeros((p + q, vectors.shape[1]), np.float32)
+    own = np.asarray(some.multiply(some).sum(axis=0)).ravel()
+    order = np.argsort(-own, kind="stable")[: np.count_nonzero(own)]
+    first, rest = np.sort(order[:head]), np.sort(order[head:])
+    ahead, behind = some[:, first], some[:, rest]
+    across = ahead.T @ part
+    A = np.block([[(ahead.T @ ahead).toarray(), across], [across.T, part.T @ part]])
+    A[np.diag_indices_from(A)] += ridge
+    factor = cho_factor(A, lower=True, overwrite_a=True)
+    inner = sp.csr_array(behind.T @ behind + ridge * sp.eye_array(len(rest)))
+    between = sp.hstack([behind.T @ ahead, sp.csr_array(behind.T @ part)], format="csr")
+    inverse = cho_solve(factor, np.eye(len(A))) if len(rest) else A
+    out = np.zeros((X.shape[1] + part.shape[1], vectors.shape[1]), np.float32)
+    places = np.concatenate([first, np.arange(X.shape[1], len(out))])
     for start in range(0, vectors.shape[1], _COLUMNS):
         columns = slice(start, start + _COLUMNS)
         aim = root[:, None] * vectors[used, columns]
-        wanted = back @ aim
-        if eliminated is None:
-            out[seen, columns] = _solve(some, back, ridge, step, wanted, eliminated)
-            continue
-        first = solve_triangular(lower, part.T @ aim, lower=True)
-        B = _solve(some, back, ridge, step, wanted - eliminated.T @ first, eliminated)
-        out[seen, columns] = B
-        out[p:, columns] = solve_triangular(lower, first - eliminated @ B, lower=True, trans="T")
+        wanted = np.concatenate([ahead.T @ aim, part.T @ aim])
+        if len(rest):
+            B = _solve(inner, between, inverse, behind.T @ aim - between @ cho_solve(factor, wanted))
+            wanted -= between.T @ B
+            out[rest, columns] = B
+        out[places, columns] = cho_solve(factor, wanted)
     return out
 
 
-def _solve(
-    X: sp.csr_matrix,
-    back: sp.csr_matrix,
-    ridge: float,
-    step: np.ndarray,
-    wanted: np.ndarray,
-    eliminated: np.ndarray | None,
-) -> np.ndarray:
-    """(X'X + ridge - taken'taken) B = wanted, each column's own conjugate gradients, preconditioned by the diagonal."""
-    B, rest = np.zeros_like(wanted), wanted.copy()
-    size = np.sqrt((wanted**2).sum(axis=0))
+def _solve(inner: sp.csr_array, between: sp.csr_array, inverse: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """(inner - between inverse between') B = wanted, each column's own conjugate gradients, by the diagonal of inner."""
+    step = (1 / inner.diagonal())[:, None]
+    rest, back = wanted.copy(), between.T.tocsr()
+    B, size = np.zeros_like(rest), np.linalg.norm(rest, axis=0)
     way = scaled = step * rest
     slope = (rest * scaled).sum(axis=0)
     for _ in range(_ITERATIONS):
-        if (np.sqrt((rest**2).sum(axis=0)) <= _TOLERANCE * size).all():
+        if (np.linalg.norm(rest, axis=0) <= _TOLERANCE * size).all():
             break
-        ahead = back @ (X @ way) + ridge * way
-        if eliminated is not None:
-            ahead -= eliminated.T @ (eliminated @ way)
+        ahead = inner @ way - between @ (inverse @ (back @ way))
         far = slope / np.maximum((way * ahead).sum(axis=0), 1e-300)
         B += far * way
         rest -= far * ahead

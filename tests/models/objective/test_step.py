@@ -25,7 +25,8 @@ def test_the_base_says_the_z_scores_of_its_block(context, purchases, known, base
     trainer = Trainer(context.changed(svd_share=0.5), purchases, "refit", known, base)
     batch = next(trainer.batches(1))
     rows = int(batch["question"][-1]) + 1
-    got = np.asarray(trainer.step._offset_logits({k: tf.constant(v) for k, v in batch.items()}, rows))
+    vectors = trainer.step._base_vectors({k: tf.constant(v) for k, v in batch.items()}, rows)
+    got = np.asarray(tf.matmul(*vectors, transpose_b=True))
     users = np.zeros((rows, 3))
     np.add.at(users, batch["history"][:, 0], base.in_vectors[batch["pooled"][batch["history"][:, 1]]])
     scores = users @ base.out_vectors.T

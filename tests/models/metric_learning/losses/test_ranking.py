@@ -3,7 +3,7 @@ import pytest
 
 tf = pytest.importorskip("tensorflow")
 
-from topkin.models.objective.losses import log_inclusion, sampled_softmax  # noqa: E402
+from topkin.models.objective.losses import log_inclusion, sampled_softmax, sampled_softmax_of_pairs  # noqa: E402
 from topkin.models.two_tower.towers import unit  # noqa: E402
 
 
@@ -122,3 +122,33 @@ def test_the_gradient_is_finite_where_a_history_is_empty():
     gradient = np.asarray(tape.gradient(total, pooled))
     assert np.isfinite(gradient).all()
     assert gradient[1].any()
+
+
+@pytest.mark.parametrize("with_base", [False, True])
+@pytest.mark.parametrize("none_left", [False, True])
+def test_the_steps_softmax_and_its_gradients_are_those_of_the_plain_one(with_base, none_left):
+    users, items, question, target, negative, log_q = asked()
+    target = np.array([0, 3, 1, 5, 0, 2, 4, 1, 0], np.int32)  # a user's targets are distinct
+    negative[question, target] = False
+    if none_left:
+        negative[2] = False
+    rng = np.random.default_rng(1)
+    base = (rng.normal(size=(5, 3)), rng.normal(size=(6, 3)))
+    weights, bought = rng.random(9), np.argwhere(~negative).astype(np.int32)
+    found = []
+    for pairs in (False, True):
+        sides = tf.Variable(users), tf.Variable(items)
+        with tf.GradientTape() as tape:
+            common = (*sides, question, target)
+            options = {"temperature": 0.3, "logq": 0.7}
+            if pairs:
+                extra = base if with_base else None
+                losses = sampled_softmax_of_pairs(*common, bought, log_q, base=extra, **options)
+            else:
+                extra = base[0] @ base[1].T if with_base else None
+                losses = sampled_softmax(*common, negative, log_q, base=extra, **options)
+            total = tf.reduce_sum(losses * weights)
+        found.append([losses, *tape.gradient(total, sides)])
+    for plain, quick in zip(*found, strict=True):
+        assert np.abs(plain).max() > 0.01
+        np.testing.assert_allclose(quick, plain, rtol=1e-9, atol=1e-12)
