@@ -1,47 +1,18 @@
-"""Parquet to tables and back, on every filesystem that Beam or pyarrow reads."""
+"""Parquet to tables and back, on every filesystem of :mod:`topkin.artifacts.storage`."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 import apache_beam as beam
 import pyarrow as pa
-from apache_beam.io.filesystem import CompressionTypes
-from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import Metrics
 from apache_beam.pvalue import PBegin, PCollection
 
 from topkin.artifacts import storage
-from topkin.ingest.files import ArrowFiles, File, Found, batches, glob_root, opened
+from topkin.ingest.files import ArrowFiles, File, batches, opened
 from topkin.ingest.values.baskets import file_columns, rows_added
 from topkin.transforms.counters import counted
-
-
-class AnyFiles:
-    """Local paths and ``file://`` by pyarrow, every other scheme by Beam's filesystems; see ``Files``."""
-
-    def find(self, path: str) -> Found:
-        """What a path, folder or glob means, files sorted by path."""
-        if _is_local(path):
-            return ArrowFiles().find(path)
-        root = path.rstrip("/")
-        found = {m.path: m for m in FileSystems.match([path])[0].metadata_list if not m.path.endswith("/")}
-        if found and path not in found:
-            root = glob_root(path)
-        elif not found:
-            found = {m.path: m for m in FileSystems.match([f"{root}/**"])[0].metadata_list}
-        files = [File(m.path, m.size_in_bytes, m.last_updated_in_seconds or None) for _, m in sorted(found.items())]
-        return Found(root, files)
-
-    def open(self, path: str) -> BinaryIO:
-        """A seekable binary file."""
-        if _is_local(path):
-            return ArrowFiles().open(path)
-        return FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
-
-
-def _is_local(path: str) -> bool:
-    return "://" not in path or path.startswith("file://")
 
 
 class RowGroupSplit(NamedTuple):
@@ -63,7 +34,7 @@ class ParquetSplits(beam.PTransform):
     rows: int = 1 << 20
 
     def _splits(self, number: int, file: File) -> Iterator[RowGroupSplit]:
-        with opened(self.source, file.path, AnyFiles()) as parquet:
+        with opened(self.source, file.path, ArrowFiles()) as parquet:
             first = rows = 0
             for group in range(parquet.num_row_groups):
                 rows += parquet.metadata.row_group(group).num_rows
@@ -95,14 +66,14 @@ def read_split(
     """
     counter = Metrics.counter("topkin", f"{source}_rows_read")
     rows = _bounded(source, split.file.path, columns, rows, size, least)
-    for table in batches(source, split.file, AnyFiles(), columns, groups=range(split.first, split.end), rows=rows):
+    for table in batches(source, split.file, ArrowFiles(), columns, groups=range(split.first, split.end), rows=rows):
         counter.inc(len(table) - rows_added(table))
         yield table
 
 
 def _bounded(source: str, path: str, columns: Sequence[str], rows: int, size: int, least: int) -> int:
     """Rows that make a batch."""
-    with opened(source, path, AnyFiles()) as file:
+    with opened(source, path, ArrowFiles()) as file:
         meta, wanted, total = file.metadata, set(file_columns(columns, file.schema_arrow.names)), 0
         for group in range(meta.num_row_groups):
             chunks = (meta.row_group(group).column(c) for c in range(meta.num_columns))

@@ -36,9 +36,11 @@ class Checkpoint:
 
     def read(self) -> tuple[dict[str, Any], list[np.ndarray]] | None:
         """The state and the values, or None where there is nothing to go on from."""
-        if not self.folder or not storage.exists(storage.join(self.folder, NAME)):
+        path = storage.join(self.folder, NAME)
+        data = storage.read_if_there(path) if self.folder else None
+        if data is None:
             return None
-        with np.load(io.BytesIO(storage.read_bytes(storage.join(self.folder, NAME))), allow_pickle=False) as file:
+        with np.load(io.BytesIO(data), allow_pickle=False) as file:
             state = json.loads(str(file["state"]))
             values = [file[name] for name in sorted(file.files) if name != "state"]
         return (state, values) if state.pop("key", None) == self.key else None

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from topkin.artifacts import storage
 from topkin.config.items_run import ItemsRunSettings
 from topkin.config.sections import Settings
 from topkin.errors import ConfigError, TopkinError
@@ -98,8 +99,12 @@ def main(options: CommandOptions) -> None:
 
 
 def _output_findings(output: str) -> list[TopkinError]:
-    """What is in the way of the output folder on a local disk; nothing is made there."""
+    """What is in the way of the output folder, as far as it can be told without a write."""
     if "://" in output:
+        try:
+            storage.folders(output)
+        except OSError as e:
+            return [ConfigError(f"run.output must be a folder that can be written, got {output}: {e}")]
         return []
     there = Path(output).absolute()
     while not there.exists() and there != there.parent:
@@ -115,7 +120,8 @@ def check(settings: Settings, as_of: datetime) -> tuple[list[CheckedInput], list
     from topkin.pipelines.recommend import reads
 
     clock = datetime.now(UTC).replace(tzinfo=None)
-    look = look_at_inputs(settings, as_of, clock, input_files)
+    with storage.remembering():
+        look = look_at_inputs(settings, as_of, clock, input_files)
     findings = [*look.findings, *rejects_over_limits(settings, look, clock), *_output_findings(settings.run.output)]
     inputs = [_shown(inspection, look.judged.get(name)) for name, inspection in look.inspections.items()]
     of_lists: list[MeasuredJoin] = []

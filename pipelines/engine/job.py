@@ -77,14 +77,10 @@ class Job(Generic[S]):
 
 
 def input_files(path: str) -> "Files":
-    """What finds and opens the files of an input; Beam is imported only where pyarrow alone does not do."""
+    """What finds and opens the files of an input."""
     from topkin.ingest.files import ArrowFiles
 
-    if "://" not in path or path.startswith("file://"):
-        return ArrowFiles()
-    from topkin.transforms.parquet import AnyFiles
-
-    return AnyFiles()
+    return ArrowFiles()
 
 
 def beam_options(flags: Sequence[str]) -> "PipelineOptions":
@@ -158,10 +154,13 @@ def run_pipeline(work: "beam.PTransform | Callable[[beam.Pipeline], object]", fl
         pipeline | work
     else:
         work(pipeline)
-    local = options.get_all_options()["runner"] == "FnApiRunner"
+    named = options.get_all_options()
+    local = named["runner"] == "FnApiRunner"
     with never_idle("a Beam pipeline") if local else nullcontext():
         result = pipeline.run()
         state = result.wait_until_finish()
+    if not local or named["direct_running_mode"] != "in_memory":
+        storage.forget_seen()
     if state != "DONE":
         raise TopkinError(f"a Beam job must end DONE, this one ended {state}: see the runner's own log, then run again")
     profiling.record_steps(_steps(result.metrics().query()["counters"]))

@@ -8,7 +8,7 @@ there; the scratch folder of an attempt that died goes to the next one. One proc
 
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -160,12 +160,17 @@ class _Work:
         with signals.half_made(partial(_remove_attempt, attempt)):
             with watched(name, run.root, self.settings.run.timeout_seconds), measure_usage() as usage:
                 summary = stage.execute(job)
-            manifest.seal(attempt, stage=name, key=key, summary=summary)
-            stage_index.note(run.root, key, f"runs/{run.run_id}/{stage.folder}")
-            summary = _put(attempt, storage.join(run.path, stage.folder), key)["summary"]
+            target = attempt if storage.in_place(attempt) else storage.join(run.path, stage.folder)
+            folder = f"runs/{run.run_id}/{target.rpartition('/')[2]}"
+            if target == attempt:  # the manifest alone makes it the stage's
+                stage_index.note(run.root, key, folder)
+            summary = manifest.seal(attempt, stage=name, key=key, summary=summary)["summary"]
+            if target != attempt:
+                stage_index.note(run.root, key, folder)
+                summary = _put(attempt, target, key)["summary"]
         attempts.end(run.path, stage.folder, key)
         signals.goes_on_after(name)
-        run = self.record(run, name, f"runs/{run.run_id}/{stage.folder}", usage.seconds, reused=False)
+        run = self.record(run, name, folder, usage.seconds, reused=False)
         self.tell(Event(name, "finished", usage.seconds, summary, usage))
         return run
 
@@ -215,7 +220,12 @@ def alone(settings: RunSettingsOfAnyKind, what: str) -> Iterator[lock.Lock]:
     """
     with files_of_mode(settings.run.mode):
         _writable(settings.run.output)
-        with lock.hold(settings.run.output, what, wait=settings.run.wait) as held:
+        with ExitStack() as stack:
+            try:
+                held = stack.enter_context(lock.hold(settings.run.output, what, wait=settings.run.wait))
+            except OSError as e:
+                raise _not_writable(settings.run.output, e) from e
+            stack.enter_context(storage.remembering())
             yield held
 
 
@@ -240,6 +250,8 @@ def _run_stages(
         run_id = forced_id
     held.renew(run_id=run_id)
     run = runs.read_if_there(root, run_id) or runs.Run(root, run_id, as_of)
+    if run.folders and storage.in_place(root):
+        storage.files(run.path)  # listed once, not stage by stage
     names = ORDERS[settings.kind] if only is None else (only,)
     if only is not None:
         needs = registry.stage(only, settings.kind).needs(settings)
@@ -258,6 +270,8 @@ def _run_stages(
 
 
 def _writable(root: str) -> None:
+    if storage.in_place(root):  # the lock is the first write
+        return
     try:
         storage.make_folder(root)
         probe = storage.join(root, f".write-{uuid.uuid4().hex}")
@@ -265,7 +279,11 @@ def _writable(root: str) -> None:
         fs, inner = storage.filesystem(probe)
         fs.delete_file(inner)
     except OSError as e:
-        raise ConfigError(f"run.output must be a folder that can be written, got {root}: {e}") from e
+        raise _not_writable(root, e) from e
+
+
+def _not_writable(root: str, why: OSError) -> ConfigError:
+    return ConfigError(f"run.output must be a folder that can be written, got {root}: {why}")
 
 
 def _remove_attempt(folder: str) -> None:

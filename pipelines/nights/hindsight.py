@@ -53,7 +53,7 @@ def off(settings: Settings) -> str | None:
 def _lists_of(version: Version, histories: pa.Schema) -> tuple[PastLists, str]:
     """A version's lists and the folder of their table. Raises ArtifactError where they cannot be read."""
     folder = version.folders["recommend"]
-    manifest.verify(folder)
+    manifest.verify(folder, contents=not storage.in_place(folder))
     told = storage.read_json(storage.join(folder, "lists.json"))
     fs, inner = storage.filesystem(storage.parquet_files(storage.join(folder, LISTS))[0])
     found = pq.read_schema(inner, filesystem=fs)

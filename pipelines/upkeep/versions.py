@@ -85,7 +85,7 @@ def versions(root: str, keep: int) -> list[Version]:
     def state(run_id: str) -> str:
         if run_id == live:
             return LIVE
-        if storage.exists(storage.join(root, "runs", run_id, PIN)):
+        if storage.read_if_there(storage.join(root, "runs", run_id, PIN)) is not None:
             return PINNED
         if run_id in kept:
             return KEPT

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from topkin.artifacts import manifest, runs, sealing, storage
+from topkin.artifacts.objects import digests
 from topkin.errors import ArtifactError
 
 JSON = st.recursive(
@@ -23,7 +24,7 @@ JSON = st.recursive(
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> int:
     """Blocks of few bytes, so that small files have several."""
-    monkeypatch.setattr(sealing, "BLOCK", 64)
+    monkeypatch.setattr(digests, "BLOCK", 64)
     return 64
 
 

@@ -1,4 +1,3 @@
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -6,15 +5,12 @@ import apache_beam as beam
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from apache_beam.io.filesystem import FileMetadata, FileSystem
-from apache_beam.io.localfilesystem import LocalFileSystem
 
 from topkin.artifacts import storage
 from topkin.errors import InputError
-from topkin.ingest import files as files_module
-from topkin.ingest.files import FILE, ROW, File, batches
+from topkin.ingest.files import FILE, ROW, ArrowFiles, File, batches
 from topkin.pipelines.engine.job import run_pipeline
-from topkin.transforms.parquet import AnyFiles, ParquetSplits, RowGroupSplit, WriteToParquetBatched, read_split
+from topkin.transforms.parquet import ParquetSplits, RowGroupSplit, WriteToParquetBatched, read_split
 
 COLUMNS = ["b", "a"]
 
@@ -81,7 +77,7 @@ def test_a_damaged_page_is_told_with_its_file_and_row(files: list[str]) -> None:
     data[column.dictionary_page_offset + column.total_compressed_size - 20] ^= 0xFF
     Path(files[0]).write_bytes(data)
     with pytest.raises(InputError, match=r"purchases: .*0\.parquet is damaged near row 500"):
-        list(batches("purchases", File(files[0], 0), AnyFiles(), ["a"], rows=1000))
+        list(batches("purchases", File(files[0], 0), ArrowFiles(), ["a"], rows=1000))
 
 
 def test_parts_are_written_under_their_names_with_the_same_bytes(tmp_path: Path) -> None:
@@ -101,84 +97,3 @@ def test_parts_are_written_under_their_names_with_the_same_bytes(tmp_path: Path)
     for part, name in enumerate(names):
         assert storage.read_parquet(str(tmp_path / "one" / name)).equals(tables[part][1])
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
-
-
-class ElsewhereFileSystem(FileSystem):
-    """A filesystem of Beam's that pyarrow does not know: ``elsewhere://`` and a local path."""
-
-    @classmethod
-    def scheme(cls) -> str:
-        return "elsewhere"
-
-    def _local(self) -> LocalFileSystem:
-        return LocalFileSystem(None)
-
-    def _list(self, dir_or_prefix: str) -> Iterator[FileMetadata]:
-        inner = dir_or_prefix.removeprefix("elsewhere:/")
-        for m in self._local()._list(inner if Path(inner).is_dir() else str(Path(inner).parent)):
-            yield FileMetadata("elsewhere:/" + m.path, m.size_in_bytes, m.last_updated_in_seconds)
-
-    def open(self, path: str, mime_type: str = "", compression_type: Any = "") -> Any:
-        return Path(path.removeprefix("elsewhere:/")).open("rb")
-
-    def has_dirs(self) -> bool:
-        return False
-
-    def join(self, basepath: str, *paths: str) -> str:
-        return "/".join([basepath.rstrip("/"), *paths])
-
-    def split(self, path: str) -> tuple[str, str]:
-        head, _, tail = path.rpartition("/")
-        return head, tail
-
-    def exists(self, path: str) -> bool:
-        return Path(path.removeprefix("elsewhere:/")).is_file()  # in a bucket, a folder is no object
-
-    def metadata(self, path: str) -> FileMetadata:
-        return next(m for m in self._list(path) if m.path == path)
-
-    def _unused(self, *args: Any, **kwargs: Any) -> Any:
-        raise NotImplementedError
-
-    mkdirs = create = copy = rename = size = last_updated = checksum = delete = _unused
-
-
-def test_a_filesystem_that_only_beam_knows_is_read(files: list[str], tmp_path: Path) -> None:
-    folder = "elsewhere:/" + str(Path(files[0]).parent)
-    Path(folder.removeprefix("elsewhere:/"), "_SUCCESS").write_bytes(b"")
-
-    def find(path: str) -> Sequence[File]:
-        return files_module.find("purchases.path", path, AnyFiles()).files
-
-    found = find(folder)
-    assert [f.path for f in found] == [f"elsewhere:/{p}" for p in files]
-    assert [f.bytes for f in found] == [Path(p).stat().st_size for p in files]
-    assert [f.path for f in find(f"{folder}/[02].parquet")] == [
-        f"elsewhere:/{files[0]}",
-        f"elsewhere:/{files[2]}",
-    ]
-    assert [f.path for f in find(found[2].path)] == [found[2].path]
-    assert AnyFiles().find(f"{folder}/no.parquet").files == []
-    splits = read(ParquetSplits("purchases", found), tmp_path / "out")
-    assert sum(len(t) for tables in splits.values() for t in tables) == 1037
-
-
-def test_keys_of_folders_and_lakes_are_known_on_a_filesystem_that_only_beam_knows(tmp_path: Path) -> None:
-    for number in range(3):
-        folder = tmp_path / "s" / f"b={number}"
-        folder.mkdir(parents=True)
-        pq.write_table(pa.table({"a": range(10 * number)}), folder / "p.parquet", row_group_size=7)
-    (tmp_path / "s" / "about.csv").write_text("x")
-    listing = files_module.find("purchases.path", f"elsewhere:/{tmp_path}/s", AnyFiles())
-    assert (len(listing.files), listing.foreign) == (3, ("about.csv",))
-    found = read(ParquetSplits("purchases", listing.files, rows=7), tmp_path / "out")
-    rows = [row for tables in found.values() for t in tables for row in t.select(COLUMNS).to_pylist()]
-    assert rows == [{"b": number, "a": a} for number in range(3) for a in range(10 * number)]
-    assert len(found) == 2 + 3
-    (tmp_path / "s" / "_delta_log").mkdir()
-    (tmp_path / "s" / "_delta_log" / "0.json").write_text("{}")
-    for path in ("", "/b=1", "/b=1/p.parquet", "/*/*.parquet"):
-        with pytest.raises(
-            InputError, match=f"a table of Delta Lake.*elsewhere:/{tmp_path}/s|elsewhere:/{tmp_path}/s is a"
-        ):
-            files_module.find("purchases.path", f"elsewhere:/{tmp_path}/s{path}", AnyFiles())

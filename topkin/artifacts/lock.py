@@ -53,20 +53,20 @@ class Lock:
             "started": _started(os.getpid()),
             "nonce": uuid.uuid4().hex,
         }
-        self._bytes = b""
+        self._bytes, self._renewed = b"", 0.0
         self._one = threading.Lock()
         self._over = threading.Event()
 
     def take(self) -> dict[str, Any] | None:
         """Take it if it is free, expired or of a dead process. Returns None, or what is known of its holder."""
         while True:
-            seen = storage.read_if_there(self.path)
+            seen = storage.read_if_there(self.path, fresh=True)
             holder = None if seen is None else _parse(seen)
             if holder is not None and not _over(holder):
                 return holder
             mine = self._content()
             if storage.swap(self.path, seen, mine):
-                self._bytes = mine
+                self._bytes, self._renewed = mine, time.time()
                 if holder is not None:
                     log.warning("took over from %s, which is no more or let its lock expire", describe(holder))
                 return None
@@ -79,11 +79,17 @@ class Lock:
             self._about.update(about)
             new = self._content()
             if not storage.swap(self.path, self._bytes, new):
-                seen = storage.read_if_there(self.path) or b""  # ours, where a write failed after it had been done
+                seen = (
+                    storage.read_if_there(self.path, fresh=True) or b""
+                )  # ours, where a write failed after it had been done
                 ours = (_parse(seen) or {}).get("nonce") == self._about["nonce"]
                 self.lost = not (ours and storage.swap(self.path, seen, new))
-            self._bytes = new
+            self._bytes, self._renewed = new, time.time()
             return not self.lost
+
+    def is_fresh(self) -> bool:
+        """Whether it was renewed so lately that nobody can have taken it since."""
+        return not self.lost and 0 <= time.time() - self._renewed < RENEWAL
 
     def release(self) -> None:
         """Give it back, if it is still held."""
@@ -146,8 +152,10 @@ def hold(root: str, what: str, *, wait: float = 0.0) -> Iterator[Lock]:
 def check(root: str) -> None:
     """Before a write that counts: raises BusyError where the lock that this thread took on a folder was lost since."""
     lock = _held.get({}).get(root.rstrip("/"))
-    if lock is not None and not lock.renew():
-        seen = storage.read_if_there(lock.path)
+    if lock is None or (storage.in_place(lock.path) and lock.is_fresh()):  # a request saved
+        return
+    if not lock.renew():
+        seen = storage.read_if_there(lock.path, fresh=True)
         holder = None if seen is None else _parse(seen)
         by = "" if holder is None else f", to {describe(holder)}"
         raise BusyError(
@@ -158,7 +166,7 @@ def check(root: str) -> None:
 
 def holder_of(root: str) -> dict[str, Any] | None:
     """What is known of the process at work in an output folder; None where there is none."""
-    seen = storage.read_if_there(storage.join(root, NAME))
+    seen = storage.read_if_there(storage.join(root, NAME), fresh=True)
     holder = None if seen is None else _parse(seen)
     return None if holder is None or _over(holder) else holder
 

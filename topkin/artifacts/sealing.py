@@ -10,17 +10,19 @@ import io
 import json
 import posixpath
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, NoReturn
 
 import pyarrow as pa
 import pyarrow.fs as pafs
 
+from topkin.artifacts.objects import digests as of_files
+from topkin.artifacts.objects import files as objects
+from topkin.artifacts.objects.memory import MEMORY
 from topkin.errors import ArtifactError
 from topkin.telemetry.secrets import masked_values
 
 MANIFEST, SEAL = "manifest.json", "seal"
-BLOCK = 4 << 20
-"""Bytes that are verified together."""
 DEPTH = 3
 """Folders above a file, its own among them, in which its manifest may lie."""
 CURE = "run the stage that makes it again with --force"
@@ -74,20 +76,6 @@ def _no_number(text: str) -> NoReturn:
     raise ValueError(f"{text} is no number of JSON")
 
 
-def digests(stream: pa.NativeFile) -> dict[str, Any]:
-    """The entry of a manifest for a file: ``bytes``, ``sha256`` and, of several blocks, theirs in half the length."""
-    whole, blocks, size = hashlib.sha256(), [], 0
-    while block := stream.read(BLOCK):
-        whole.update(block)
-        blocks.append(_of_block(block))
-        size += len(block)
-    return {"bytes": size, "sha256": whole.hexdigest(), **({"blocks": blocks} if len(blocks) > 1 else {})}
-
-
-def _of_block(block: bytes) -> str:
-    return hashlib.sha256(block).hexdigest()[:32]
-
-
 def entry(fs: pafs.FileSystem, inner: str) -> dict[str, Any] | None:
     """What the manifest above a file says of it; None where none does, as before a stage is finished.
 
@@ -120,12 +108,29 @@ def _above(fs: pafs.FileSystem, folder: str, names: list[str]) -> tuple[tuple[st
             break
         names.append(posixpath.basename(folder))
         folder = posixpath.dirname(folder)
+    if store := objects.of(fs):
+        for path, name in _of_stage(candidates):
+            files = MEMORY.made((store.bucket, path), partial(_files_in, store, path))
+            if files is not None:
+                return (path, files), name
+        return None, ""
     for info, (path, name) in zip(fs.get_file_info([path for path, _ in candidates]), candidates, strict=True):
         if info.type == pafs.FileType.File:
             files = _files(fs, path, (info.mtime_ns, info.size))
             if files is not None:
                 return (path, files), name
     return None, ""
+
+
+def _of_stage(candidates: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Those that may be there, where a path says what it is of a run: ``…/runs/<run_id>/<stage>/manifest.json``."""
+    for path, name in candidates:
+        parts = path.split("/")
+        if parts[-4:-3] == ["runs"]:
+            return [] if parts[-2].startswith(".") else [(path, name)]
+        if "runs" in parts[-3:-1]:
+            return []
+    return candidates
 
 
 _known: dict[str, tuple[object, dict[str, Any] | None]] = {}
@@ -136,15 +141,23 @@ def _files(fs: pafs.FileSystem, path: str, state: object) -> dict[str, Any] | No
     if _known.get(path, (None,))[0] != state:
         with fs.open_input_stream(path, compression=None) as source:
             data = source.read()
-        try:
-            value = json.loads(data)
-        except (ValueError, RecursionError):
-            value = None
-        ours = isinstance(value, dict) and {"stage", "key", "files", SEAL} <= set(value)
-        _known[path] = (state, unsealed(value, path, CURE)["files"] if ours else None)
+        _known[path] = (state, _files_of(data, path))
         if len(_known) > 1000:
             del _known[next(iter(_known))]
     return _known[path][1]
+
+
+def _files_in(store: objects.ObjectFiles, path: str) -> dict[str, Any] | None:
+    return _files_of(store.read(path), path)
+
+
+def _files_of(data: bytes | None, path: str) -> dict[str, Any] | None:
+    try:
+        value = None if data is None else json.loads(data)
+    except (ValueError, RecursionError):
+        value = None
+    ours = isinstance(value, dict) and {"stage", "key", "files", SEAL} <= set(value)
+    return unsealed(value, path, CURE)["files"] if ours else None
 
 
 class Verified(io.RawIOBase):
@@ -178,7 +191,7 @@ class Verified(io.RawIOBase):
         end = self._want["bytes"] if size is None or size < 0 else min(self._at + size, self._want["bytes"])
         parts = []
         while self._at < end:
-            number, start = divmod(self._at, BLOCK)
+            number, start = divmod(self._at, of_files.BLOCK)
             part = self._verified(number)[start : start + end - self._at]
             parts.append(part)
             self._at += len(part)
@@ -202,10 +215,10 @@ class Verified(io.RawIOBase):
 
     def _verified(self, number: int) -> bytes:
         if self._block[0] != number:
-            self._source.seek(number * BLOCK)
-            block = self._source.read(min(BLOCK, self._want["bytes"] - number * BLOCK))
+            self._source.seek(number * of_files.BLOCK)
+            block = self._source.read(min(of_files.BLOCK, self._want["bytes"] - number * of_files.BLOCK))
             blocks = self._want.get("blocks")
-            right = _of_block(block) == blocks[number] if blocks else _sha256(block) == self._want["sha256"]
+            right = of_files.of_block(block) == blocks[number] if blocks else _sha256(block) == self._want["sha256"]
             if not right:
                 self._damaged()
             self._block = (number, block)

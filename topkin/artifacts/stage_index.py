@@ -10,6 +10,7 @@ An entry is written before the folder gets its name, and counts only if the mani
 """
 
 import logging
+import posixpath
 from collections.abc import Iterator
 from contextlib import suppress
 
@@ -24,7 +25,7 @@ log = logging.getLogger(__name__)
 
 def find(root: str, key: str) -> str | None:
     """The folder, relative to ``root``, of a stage that finished with this key in any run; None where there is none."""
-    if not storage.exists(_place(root, COMPLETE)):
+    if storage.read_if_there(_place(root, COMPLETE)) is None:
         return _rebuild(root).get(key)
     entry = storage.read_if_there(_place(root, key))
     if entry is None:
@@ -52,8 +53,7 @@ def forget(root: str, key: str, folder: str | None = None) -> None:
     path = _place(root, key)
     entry = storage.read_if_there(path)
     if entry is not None and folder in (None, entry.decode(errors="replace").strip()):
-        fs, inner = storage.filesystem(path)
-        fs.delete_file(inner)
+        storage.remove_files(posixpath.dirname(path), [posixpath.basename(path)])
 
 
 def _rebuild(root: str) -> dict[str, str]:

@@ -1,7 +1,7 @@
-"""Files of a run: Parquet, JSON and checksums, on a local disk or any filesystem pyarrow knows.
+"""Files of a run: Parquet, JSON and checksums, on a local disk, in an object store, or on what else pyarrow knows.
 
-A file appears whole or not at all: it is written beside its place and moved there. Written twice from
-the same table it has the same bytes.
+A file appears whole or not at all: it is written beside its place and moved there; an object store holds an object
+when all of it has come. Written twice from the same table it has the same bytes.
 """
 
 import fcntl
@@ -11,7 +11,8 @@ import posixpath
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import cache
 from typing import Any
 
 import pyarrow as pa
@@ -19,6 +20,10 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from topkin.artifacts import sealing
+from topkin.artifacts.objects import files as objects
+from topkin.artifacts.objects import uri
+from topkin.artifacts.objects.digests import digests as digests_of
+from topkin.artifacts.objects.memory import MEMORY
 from topkin.ending.shortage import full_disk
 from topkin.errors import ArtifactError, BusyError
 from topkin.telemetry.secrets import masked_values
@@ -46,10 +51,43 @@ def files_of_mode(mode: str) -> Iterator[None]:
 
 def filesystem(path: str) -> tuple[pafs.FileSystem, str]:
     """The filesystem of a path or URI, and the path within it."""
-    if "://" in path:
+    if "://" not in path:
+        return pafs.LocalFileSystem(), path
+    if uri.is_object(path):
+        bucket, key = uri.parse(path)
+        return objects.filesystem(bucket), key
+    if path.startswith("file:"):
         fs, inner = pafs.FileSystem.from_uri(path)
         return fs, inner
-    return pafs.LocalFileSystem(), path
+    scheme, _, rest = path.partition("://")
+    host, slash, inner = rest.partition("/")
+    return _client(f"{scheme}://{host}/"), slash + inner
+
+
+@cache
+def _client(host: str) -> pafs.FileSystem:
+    """One a process."""
+    return pafs.FileSystem.from_uri(host)[0]
+
+
+def in_place(path: str) -> bool:
+    """Whether files are written where they stay, since nothing is renamed there: in object stores."""
+    return uri.is_object(path)
+
+
+def remembering() -> AbstractContextManager[None]:
+    """Inside, this process works alone in the output folder: what it saw in an object store is not asked for again."""
+    return MEMORY.job()
+
+
+def forget_seen() -> None:
+    """Ask an object store again: other processes, such as Beam's workers, wrote meanwhile."""
+    MEMORY.forget_seen()
+
+
+def canonical(path: str) -> str:
+    """A path to which names can be joined; see :func:`topkin.artifacts.objects.uri.canonical`."""
+    return uri.canonical(path)
 
 
 def join(*parts: str) -> str:
@@ -58,8 +96,10 @@ def join(*parts: str) -> str:
 
 
 def exists(path: str) -> bool:
-    """Whether there is a file or a folder."""
+    """Whether there is a file or a folder; what ends in ``.json`` is no folder."""
     fs, inner = filesystem(path)
+    if (store := objects.of(fs)) and inner.endswith(".json"):
+        return store.read(inner) is not None
     return bool(fs.get_file_info(inner).type != pafs.FileType.NotFound)
 
 
@@ -72,13 +112,20 @@ def make_folder(path: str) -> None:
 def remove_folder(path: str) -> None:
     """Remove a folder with all in it, if it is there."""
     fs, inner = filesystem(path)
-    if fs.get_file_info(inner).type == pafs.FileType.Directory:
+    if objects.of(fs) or fs.get_file_info(inner).type == pafs.FileType.Directory:
         fs.delete_dir(inner)
 
 
 def remove_files(folder: str, names: Sequence[str]) -> None:
-    """Remove files of a folder in this order, and the folders within it that they leave empty."""
+    """Remove files of a folder in this order, and the folders within it that they leave empty.
+
+    In an object store the first one goes first, then all others.
+    """
     fs, inner = filesystem(folder)
+    if store := objects.of(fs):
+        for some in (names[:1], names[1:]):
+            store.delete([posixpath.join(inner, name) for name in some])
+        return
     for name in names:
         fs.delete_file(posixpath.join(inner, name))
     for below in sorted({posixpath.dirname(name) for name in names} - {""}):
@@ -127,10 +174,24 @@ def take_file(source: str, target: str) -> None:
 
 def files(folder: str, *, hidden: bool = False) -> list[str]:
     """Every file below a folder, as sorted paths relative to it; hidden files are left out, unless asked for."""
+    return list(sizes(folder, hidden=hidden))
+
+
+def sizes(folder: str, *, hidden: bool = False) -> dict[str, int]:
+    """The bytes of every file below a folder, by paths as of :func:`files`."""
     fs, inner = filesystem(folder)
     entries = fs.get_file_info(pafs.FileSelector(inner, recursive=True, allow_not_found=True))
-    names = [posixpath.relpath(f.path, inner) for f in entries if f.type == pafs.FileType.File]
-    return sorted(n for n in names if hidden or not any(part.startswith(".") for part in n.split("/")))
+    found = {posixpath.relpath(f.path, inner or "."): f.size for f in entries if f.type == pafs.FileType.File}
+    return {n: found[n] for n in sorted(found) if hidden or not any(part.startswith(".") for part in n.split("/"))}
+
+
+def younger(folder: str, than: str) -> set[str]:
+    """The files of a folder in an object store that were written after one of them; none in other folders."""
+    fs, inner = filesystem(folder)
+    if (store := objects.of(fs)) is None:
+        return set()
+    times = {o["path"].removeprefix(f"{inner}/"): o["last_modified"] for o in store.below(inner)}
+    return {name for name, time in times.items() if than in times and time > times[than]}
 
 
 def folders(folder: str) -> list[str]:
@@ -150,7 +211,8 @@ def changed(folder: str) -> float:
     """When a folder or anything below it changed last, in seconds since 1970; 0 where there is nothing."""
     fs, inner = filesystem(folder)
     below = fs.get_file_info(pafs.FileSelector(inner, recursive=True, allow_not_found=True))
-    return max((info.mtime.timestamp() for info in (fs.get_file_info(inner), *below) if info.mtime), default=0.0)
+    own = [] if objects.of(fs) else [fs.get_file_info(inner)]
+    return max((info.mtime.timestamp() for info in (*own, *below) if info.mtime), default=0.0)
 
 
 def folder_size(folder: str) -> int:
@@ -179,6 +241,10 @@ def fsync(fs: pafs.FileSystem, inner: str) -> None:
 def atomic_write(path: str, *, durable: bool = True) -> Iterator[pa.NativeFile]:
     """A stream into a file that appears whole at its end, or not at all; ``durable``: and is on the disk by then."""
     fs, inner = filesystem(path)
+    if store := objects.of(fs):
+        with store.writing(inner) as stream:
+            yield stream
+        return
     folder = posixpath.dirname(inner)
     if folder:
         fs.create_dir(folder, recursive=True)
@@ -228,6 +294,10 @@ def open_verified(path: str) -> Any:
     Raises FileNotFoundError, and ArtifactError where the file is not as listed, here and when it is read.
     """
     fs, inner = filesystem(path)
+    if store := objects.of(fs):
+        entry = sealing.entry(fs, inner)
+        source = store.open_listed(inner, entry)
+        return source if entry is None else sealing.Verified(source, path, entry)
     source = fs.open_input_file(inner)
     try:
         want = sealing.entry(fs, inner)
@@ -268,8 +338,8 @@ def parquet_files(folder: str, *, made_by: str = "the stage that makes it") -> l
 
     Raises ArtifactError where there is none, or they are not those that the manifest above them lists.
     """
-    names = files(folder)
     listed = sealing.listed(*filesystem(folder))
+    names = files(folder) if listed is None or not in_place(folder) else sorted(listed)
     for name in sorted(set(names) ^ listed) if listed is not None else ():
         if name.endswith(".parquet"):
             what = "is missing" if name not in names else "is not in the manifest"
@@ -300,8 +370,11 @@ def read_bytes(path: str) -> bytes:
         raise ArtifactError(f"{path} is missing: run the stage that makes it first") from e
 
 
-def read_if_there(path: str) -> bytes | None:
-    """A whole file, or None where there is none."""
+def read_if_there(path: str, *, fresh: bool = False) -> bytes | None:
+    """A whole file, or None where there is none; ``fresh``: as it is now, not as :func:`remembering` may have it."""
+    fs, inner = filesystem(path)
+    if store := objects.of(fs):
+        return store.read(inner, fresh=fresh)
     try:
         return read_bytes(path)
     except ArtifactError:
@@ -317,9 +390,11 @@ def swap(path: str, before: bytes | None, after: bytes | None) -> bool:
     """Replace a file if it still is what was read: the write by which processes come to terms.
 
     On a local disk one of many who expect the same succeeds: compared and replaced under ``flock`` of a file beside
-    it, ``.<name>.guard``, which the kernel gives back when a process dies. Elsewhere pyarrow has no conditional write:
-    the file is read, written and read back, so that of two in the same instant the later one wins and the other is
-    told so only if it reads late enough. ``after`` should hold something that no other writer writes.
+    it, ``.<name>.guard``, which the kernel gives back when a process dies. In an object store one succeeds too: the put
+    names the tag of what was read, or that there is nothing; what is removed becomes an empty line, since no store
+    deletes on a condition. Elsewhere, on HDFS, the file is read, written and read back, so that of two in the same
+    instant the later one wins and the other is told so only if it reads late enough. ``after`` should hold something
+    that no other writer writes.
 
     Args:
         path: a path or URI.
@@ -333,6 +408,8 @@ def swap(path: str, before: bytes | None, after: bytes | None) -> bool:
         BusyError: another process stands still in the middle of its own swap.
     """
     fs, inner = filesystem(path)
+    if store := objects.of(fs):
+        return store.swap(inner, before, after)
     if not isinstance(fs, pafs.LocalFileSystem):
         return read_if_there(path) == before and _replace(path, after) and read_if_there(path) == after
     fs.create_dir(posixpath.dirname(inner) or ".", recursive=True)
@@ -397,7 +474,9 @@ def sha256(path: str) -> str:
 
 
 def digests(path: str) -> dict[str, Any]:
-    """What a manifest lists of a file, see :func:`topkin.artifacts.sealing.digests`."""
+    """What a manifest lists of a file, see :func:`topkin.artifacts.objects.digests.digests`."""
     fs, inner = filesystem(path)
+    if (store := objects.of(fs)) and (known := store.written(inner)):
+        return known
     with fs.open_input_stream(inner, compression=None) as source:
-        return sealing.digests(source)
+        return digests_of(source)

@@ -251,7 +251,7 @@ def _folder(path: str) -> str:
 
 def _absolute(path: str, folder: str) -> str:
     if "://" in path or path == "":
-        return path
+        return storage.canonical(path)
     path = os.path.expanduser(path)
     if "://" in folder:
         return path if path.startswith("/") else storage.join(folder, path)

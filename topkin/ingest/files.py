@@ -16,10 +16,11 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from topkin.artifacts.ids import storage
+from topkin.artifacts.objects import files as objects
 from topkin.artifacts.storage import filesystem
 from topkin.errors import InputError
 from topkin.ingest.folders import hive
-from topkin.ingest.folders.file import File, Files, Found, glob_root
+from topkin.ingest.folders.file import File, Files, Found, glob_pattern, glob_root
 from topkin.ingest.folders.foreign import why_no_parquet, why_not_parquet
 from topkin.ingest.folders.lake import live_files, table_at
 from topkin.ingest.folders.listing import SUFFIXES, Listing, listing
@@ -34,11 +35,13 @@ READ_BYTES = 4 << 20
 
 
 class ArrowFiles:
-    """Local paths, and the URIs that pyarrow knows; globs on local paths only."""
+    """Local paths and URIs; globs on local paths and in object stores."""
 
     def find(self, path: str) -> Found:
         """See :class:`Files`."""
         fs, inner = filesystem(path)
+        if store := objects.of(fs):
+            return _objects_of(store, inner, folder=path.endswith("/"))
         prefix = path[: len(path) - len(inner)] if path.endswith(inner) else ""
         entries, root = [fs.get_file_info(inner)], inner.rstrip("/") or "/"
         is_local = isinstance(fs, pafs.LocalFileSystem)
@@ -59,7 +62,25 @@ class ArrowFiles:
     def open(self, path: str) -> Any:
         """See :class:`Files`."""
         fs, inner = filesystem(path)
-        return fs.open_input_file(inner)
+        store = objects.of(fs)
+        return fs.open_input_file(inner) if store is None else store.open_input(inner)
+
+
+def _objects_of(store: objects.ObjectFiles, key: str, *, folder: bool) -> Found:
+    """The objects that a key, a prefix of folders or a glob means; their paths can have names joined to them."""
+    is_glob = any(c in key for c in "*?[")
+    root = glob_root(key).removeprefix(".") if is_glob else key
+    found = store.below(root) if is_glob or not key.lower().endswith(SUFFIXES) else []
+    if is_glob:
+        matches = glob_pattern(key).fullmatch
+        found = [o for o in found if matches(o["path"])]
+    if not found and not folder and (one := store.meta(key)):
+        found, root = [one], key
+    elif not found:
+        found = store.below(root) if not is_glob else []
+    there = sorted((o for o in found if not o["path"].endswith("/")), key=lambda o: str(o["path"]))
+    files = [File(f"{store.bucket.uri}/{o['path']}", o["size"], o["last_modified"].timestamp()) for o in there]
+    return Found(f"{store.bucket.uri}/{root}", files)
 
 
 def _without_links(paths: list[str]) -> list[str]:

@@ -1,5 +1,6 @@
 """A file of an input, and what finds and opens files."""
 
+import re
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -70,3 +71,34 @@ def glob_root(path: str) -> str:
     """The folder in which the first sign of a glob is looked for."""
     fixed = path[: min(path.find(c) for c in "*?[" if c in path)]
     return fixed.rpartition("/")[0] or ("/" if fixed.startswith("/") else ".")
+
+
+_SIGNS = re.compile(r"\*+|\?|\[!?\]?[^\]]*\]|.", re.DOTALL)
+
+
+def _sign(sign: str) -> str:
+    """A sign of a glob, or one character, as a regular expression."""
+    if sign[0] == "*":
+        return "[^/]*"
+    if sign == "?":
+        return "[^/]"
+    if len(sign) > 1:
+        inside = sign[1:-1].replace("\\", "\\\\")
+        return f"[{inside.replace('!', '^', 1) if inside.startswith('!') else inside.replace('^', chr(92) + '^')}]"
+    return re.escape(sign)
+
+
+def glob_pattern(path: str) -> re.Pattern[str]:
+    """What a glob matches among the paths of files: those that it names, and all below a folder that it names.
+
+    As of :func:`glob.glob`: ``**`` between slashes is any number of folders, and no sign means a name's leading dot.
+    """
+    parts = []
+    for part in path.split("/"):
+        if part == "**":
+            parts.append(r"(?:[^./][^/]*/)*")
+        else:
+            hidden = r"(?!\.)" if part[:1] in ("*", "?", "[") else ""
+            parts.append(hidden + "".join(map(_sign, _SIGNS.findall(part))) + "/")
+    text = "".join(parts)
+    return re.compile((text[:-1] if text.endswith("/") else text + "[^/]+") + "(?:/.*)?", re.DOTALL)

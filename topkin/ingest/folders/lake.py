@@ -65,7 +65,9 @@ def table_at(path: str, found: Found, files: Files) -> LakeTable | None:
     """The table that a path is, lies in or has below it; None for files that no log speaks of."""
     if below := _in([f.path for f in found.files], found.root):
         return below
-    folders = {found.root} | {posixpath.dirname(f.path) for f in found.files if "*" in path or found.is_file}
+    folders = {posixpath.dirname(found.root) if found.is_file and "://" in path else found.root} | {
+        posixpath.dirname(f.path) for f in found.files if "*" in path or found.is_file
+    }
     asked: set[str] = set()
     for folder in sorted(folders):
         for above in _and_above(folder):
@@ -80,7 +82,7 @@ def table_at(path: str, found: Found, files: Files) -> LakeTable | None:
 
 def _names(folder: str, files: Files) -> list[str]:
     try:
-        return [f.path for f in files.find(folder).files]
+        return [f.path for f in files.find(folder if "://" not in folder else f"{folder}/").files]
     except OSError:  # a folder above that may not be listed says nothing
         return []
 
