@@ -77,6 +77,7 @@ class Metrics(TypedDict):
     holdout: HoldOut | None
     made_by: NotRequired[str]
     validation: NotRequired[Scores]
+    doubts: NotRequired[Sequence[str]]
 
 
 class TrainingRecord(TypedDict, total=False):
@@ -86,6 +87,7 @@ class TrainingRecord(TypedDict, total=False):
     refit: Sequence[Mapping[str, float]]
     stopped: str
     best_epoch: int
+    given: str
 
 
 def protocol_scores(metrics: Metrics, protocol: str) -> ByModel:
