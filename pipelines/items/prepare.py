@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from topkin.artifacts import storage
 from topkin.config.items_run import ItemsRunSettings
-from topkin.errors import InputError, TopkinError
+from topkin.errors import ConfigError, InputError, TopkinError
 from topkin.ingest.contract import Inspection
 from topkin.ingest.files import find
 from topkin.ingest.items import ItemsPlan, items_sources
@@ -58,6 +58,13 @@ def learnable(settings: ItemsRunSettings, look: ItemsLook) -> tuple[list[TopkinE
         try:
             specs_of(rows.rename_columns(named), choices_of(settings))
         except InputError as e:
+            faults.append(e)
+    if settings.train is not None:
+        from topkin.models.metric_training.objective import check_parts
+
+        try:
+            check_parts(settings.train)
+        except ConfigError as e:
             faults.append(e)
     column = settings.items.label
     labels = pc.unique(rows["label"].drop_null()) if column is not None else []

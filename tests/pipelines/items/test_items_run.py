@@ -380,6 +380,9 @@ def test_the_same_inputs_at_another_date_are_done_already(folder: Path, capsys: 
     assert "2026-01-02" in Path(second.folder("report"), "report.html").read_text()
 
 
+UNTRAINED = ["--set", "encoder.path=", "--set"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said", "code"),
     [
@@ -400,6 +403,11 @@ def test_the_same_inputs_at_another_date_are_done_already(folder: Path, capsys: 
             ],
             "encoder.inputs.image of kind 'vector' takes lists, its column is",
             3,
+        ),
+        (
+            [*UNTRAINED, "train.method=labels", "--set", "train.loss={name = 'nt_xent', temperature = -1.0}"],
+            "train.loss = 'nt_xent': temperature must be above 0",
+            2,
         ),
         (["--set", "encoder.inputs.image.column=price"], "takes raw pixels or files as bytes", 3),
     ],
