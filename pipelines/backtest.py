@@ -103,6 +103,11 @@ def main(options: CommandOptions, cuts: str, every: str | None) -> None:
             f"a back-test cuts purchases at several dates, got some without times (purchases.order = "
             f"{settings.purchases.order!r}): topkin run holds out each user's last position and measures there"
         )
+    if settings.vectors_given:
+        raise ConfigError(
+            "a back-test makes a model of the purchases before each cut, users.vector brings one for all of them: "
+            "topkin run judges the vectors by the purchases after their day"
+        )
     end = None if options.as_of is None else options.date()
     with options.progress() as tell:
         chosen, until = cuts_of(cuts, every, end, lambda: last_day(settings, flags, tell))

@@ -1,4 +1,4 @@
-"""The job ``embed``: a vector for every item and every user, by the trained encoder."""
+"""The job ``embed``: a vector for every item and every user, by the trained encoder, or as they bring it."""
 
 from typing import Any
 
@@ -37,6 +37,7 @@ def embed(job: Job[Settings]) -> dict[str, Any]:
         batch_size=settings.batch_size,
         history_length=settings.history_length,
         as_of=job.as_of,
+        given=job.settings.vectors_given,
     )
     counts: dict[str, Any] = {}
     for kind, transform in ((ITEMS, EmbedItems), (USERS, EmbedUsers)):  # users are pooled from the finished items

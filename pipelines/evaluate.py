@@ -12,6 +12,7 @@ from topkin.config.sections import Settings
 from topkin.evaluation import summary
 from topkin.evaluation.holdout import judged_on_holdout, nightly_notes, not_held_out
 from topkin.evaluation.results import EvaluationResults
+from topkin.pipelines.encode.given import MAY_HAVE_SEEN
 from topkin.pipelines.engine.job import Job, run_pipeline
 from topkin.pipelines.engine.stage import Stage
 from topkin.pipelines.nights import holdout
@@ -108,6 +109,8 @@ def evaluate(job: Job[Settings]) -> dict[str, Any]:
     if job.settings.recommend.baseline is not None:
         metrics["made_by"] = job.settings.recommend.baseline
     metrics["validation"] = signature.get("validation") or {}
+    doubts = [MAY_HAVE_SEEN] if signature.get("given") and metrics["judged"] and "made_by" not in metrics else []
+    metrics["doubts"] = doubts
     storage.write_json(metrics, storage.join(job.out, "metrics.json"))
     protocol, metric = metrics["verdict"]["protocol"], metrics["verdict"]["metric"]
     return {
@@ -116,7 +119,7 @@ def evaluate(job: Job[Settings]) -> dict[str, Any]:
         f"{protocol}_{metric}": metrics[protocol].get("model", {}).get(metric),
         "good": metrics["verdict"]["good"],
         "beats": sorted(name for name, beaten in metrics["beats"].items() if beaten),
-        "notes": [*undated.notes(job.settings, "evaluate"), *nightly_notes(metrics)],
+        "notes": [*undated.notes(job.settings, "evaluate"), *nightly_notes(metrics), *doubts],
     }
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from topkin.artifacts import storage
 from topkin.config import undated
 from topkin.config.sections import Settings
+from topkin.pipelines.encode import given
 from topkin.pipelines.engine.job import Job
 from topkin.pipelines.engine.stage import Stage
 from topkin.planning.estimate import StageCost, Workload
@@ -22,6 +23,8 @@ SHUFFLED = 20_000_000  # purchases that training shuffles at a time
 
 def cost(load: Workload) -> StageCost:
     """One process on little more than one core: what is shuffled at a time, a decomposition, weights and moments."""
+    if load.settings.vectors_given:
+        return given.cost(load)
     c, train = load.counts, load.settings.train
     shuffled = 13.0 * min(c.known, SHUFFLED) + load.share * c.known * (c.id_bytes + 60)
     rank, kept = train.advanced.svd_rank, train.svd_dim + train.next_item_dim
@@ -40,7 +43,9 @@ def cost(load: Workload) -> StageCost:
 
 
 def train(job: Job[Settings]) -> dict[str, Any]:
-    """Train an encoder on the prepared folder, save it, and say how it went."""
+    """Train an encoder on the prepared folder, save it, and say how it went; nothing of vectors made elsewhere."""
+    if job.settings.vectors_given:
+        return given.describe(job)
     from topkin.models.data.histories import PreparedHistories
     from topkin.models.ops import device
     from topkin.models.training.context import TrainingContext

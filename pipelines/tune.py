@@ -96,6 +96,8 @@ def main(options: CommandOptions, trials: int, keys: Sequence[str]) -> None:
     if trials < 1:
         raise ConfigError(f"--trials must be at least 1, got {trials}")
     flags, settings, as_of = options.beam_flags(), options.settings(), options.date()
+    if settings.vectors_given:
+        raise ConfigError("tune searches settings of [train]; users.vector leaves nothing to train: drop users.vector")
 
     def print_trial(trial: Mapping[str, Any]) -> None:
         if not (options.json or options.quiet):

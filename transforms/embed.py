@@ -14,9 +14,10 @@ from apache_beam.pvalue import PBegin, PCollection, TaggedOutput
 from apache_beam.utils.shared import Shared
 
 from topkin.artifacts import schemas, storage
-from topkin.artifacts.embeddings import ITEMS, USERS, read_items, vector_column, zero_non_finite
+from topkin.artifacts.embeddings import ITEMS, USERS, read_items, vector_column, vectors_of, zero_non_finite
 from topkin.encoding.batching import in_batches, shrinking
 from topkin.encoding.blocks import Block, dim_of, user_vectors
+from topkin.encoding.given import given_vectors
 from topkin.interactions import Interactions
 from topkin.telemetry.counters import counts_table
 from topkin.telemetry.progress import advance
@@ -29,7 +30,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class EmbedInputs:
-    """What embedding reads. prepared, model: folders of the finished stages. parts: files of each table."""
+    """What embedding reads. prepared, model: folders of the finished stages. parts: files of each table.
+
+    given: users and items bring their vectors, and nothing encodes them.
+    """
 
     prepared: str
     model: str
@@ -37,6 +41,7 @@ class EmbedInputs:
     batch_size: int
     history_length: int
     as_of: datetime
+    given: bool = False
 
 
 class ItemEncoder:
@@ -85,10 +90,7 @@ class UserEncoder:
         history = Interactions.from_histories(histories, self.catalogue["item_id"], self.sources.as_of)
         vectors = self._pooled(history)
         not_finite, (vectors,) = zero_non_finite(vectors)
-        schema = schemas.user_embeddings(histories["user_id"].type, dim_of(self.blocks))
-        schema = schemas.with_encoder(schema, self.encoder)
-        table = pa.Table.from_arrays([histories["user_id"], vector_column(vectors)], schema=schema)
-        return table, _counts(USERS, vectors, not_finite)
+        return _users_table(histories["user_id"], vectors, self.encoder), _counts(USERS, vectors, not_finite)
 
     def _pooled(self, history: Interactions) -> np.ndarray:
         buyers, length = np.asarray(self.catalogue["users"]), self.sources.history_length
@@ -101,15 +103,61 @@ class UserEncoder:
         return vectors
 
 
+class GivenItems:
+    """The vectors that items bring, in the place of :class:`ItemEncoder`; histories pool none of them."""
+
+    def __init__(self, sources: EmbedInputs):
+        path = storage.join(sources.prepared, "catalogue.parquet")
+        self.catalogue = storage.read_parquet(path, ["item_id", "vector"])
+        self.parts, self.encoder, self.rows = sources.parts, _hash(sources), len(self.catalogue)
+
+    def part(self, part: int) -> tuple[pa.Table, pa.Table]:
+        """See :meth:`ItemEncoder.part`."""
+        n = len(self.catalogue)
+        first, last = part * n // self.parts, (part + 1) * n // self.parts
+        rows = self.catalogue.slice(first, last - first)
+        vectors = given_vectors(vectors_of(rows))
+        return _items_table(rows, vectors, np.zeros_like(vectors), self.encoder), _counts(ITEMS, vectors, 0)
+
+
+class GivenUsers:
+    """The vectors that users bring, in the place of :class:`UserEncoder`."""
+
+    rows: int | None = None
+
+    def __init__(self, sources: EmbedInputs):
+        self.sources, self.encoder = sources, _hash(sources)
+
+    def part(self, part: int) -> tuple[pa.Table, pa.Table]:
+        """See :meth:`UserEncoder.part`."""
+        name = storage.join(self.sources.prepared, "histories", storage.part_name(part, self.sources.parts))
+        rows = storage.read_parquet(name, ["user_id", "vector"])
+        vectors = given_vectors(vectors_of(rows))
+        return _users_table(rows["user_id"], vectors, self.encoder), _counts(USERS, vectors, 0)
+
+
+def _hash(sources: EmbedInputs) -> str:
+    return str(storage.read_json(storage.join(sources.model, "signature.json"))["encoder"])
+
+
 def encode_items(
     encoder: "Encoder", rows: pa.Table, batch_size: int, too_big: tuple[type[BaseException], ...]
 ) -> tuple[pa.Table, pa.Table]:
     """``schemas.item_embeddings`` of some rows of the catalogue, and counts of them."""
     (vectors, in_vectors), _ = shrinking(lambda size: encoder.encode_items(rows, batch_size=size), batch_size, too_big)
     not_finite, (vectors, in_vectors) = zero_non_finite(vectors, in_vectors)
-    schema = schemas.with_encoder(schemas.item_embeddings(rows["item_id"].type, encoder.dim), encoder.hash)
+    return _items_table(rows, vectors, in_vectors, encoder.hash), _counts(ITEMS, vectors, not_finite)
+
+
+def _items_table(rows: pa.Table, vectors: np.ndarray, in_vectors: np.ndarray, encoder: str) -> pa.Table:
+    schema = schemas.with_encoder(schemas.item_embeddings(rows["item_id"].type, vectors.shape[1]), encoder)
     columns = [rows["item_id"], vector_column(vectors), vector_column(in_vectors)]
-    return pa.Table.from_arrays(columns, schema=schema), _counts(ITEMS, vectors, not_finite)
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def _users_table(ids: pa.ChunkedArray, vectors: np.ndarray, encoder: str) -> pa.Table:
+    schema = schemas.with_encoder(schemas.user_embeddings(ids.type, vectors.shape[1]), encoder)
+    return pa.Table.from_arrays([ids, vector_column(vectors)], schema=schema)
 
 
 def _counts(kind: str, vectors: np.ndarray, not_finite: int) -> pa.Table:
@@ -117,10 +165,14 @@ def _counts(kind: str, vectors: np.ndarray, not_finite: int) -> pa.Table:
     return counts_table({kind: {"all": len(vectors), "without_vector": without, "not_finite": not_finite}})
 
 
+Source = ItemEncoder | UserEncoder | GivenItems | GivenUsers
+"""What gives the vectors of a part."""
+
+
 class _Encode(beam.DoFn):
     """A part's number to (part, the vectors of its items or users); the counts beside."""
 
-    def __init__(self, kind: str, load: Callable[[], ItemEncoder | UserEncoder], shared: Shared):
+    def __init__(self, kind: str, load: Callable[[], Source], shared: Shared):
         self._kind, self._load, self._shared = kind, load, shared
         self._rows = Metrics.counter("topkin", f"{kind}_embedded")
 
@@ -146,9 +198,9 @@ class EmbedItems(beam.PTransform):
     shared: Shared = field(default_factory=Shared)
     kind: ClassVar[str] = ITEMS
 
-    def encoder(self) -> Callable[[], ItemEncoder | UserEncoder]:
+    def encoder(self) -> Callable[[], Source]:
         """What loads the encoder in a worker."""
-        return partial(ItemEncoder, self.sources)
+        return partial(GivenItems if self.sources.given else ItemEncoder, self.sources)
 
     def expand(self, pipeline: PBegin) -> PCollection[str]:
         parts = pipeline | "Parts" >> beam.Create(range(self.sources.parts), reshuffle=True)
@@ -165,6 +217,6 @@ class EmbedUsers(EmbedItems):
 
     kind = USERS
 
-    def encoder(self) -> Callable[[], ItemEncoder | UserEncoder]:
+    def encoder(self) -> Callable[[], Source]:
         """What loads the encoder in a worker."""
-        return partial(UserEncoder, self.sources, self.out)
+        return partial(GivenUsers, self.sources) if self.sources.given else partial(UserEncoder, self.sources, self.out)

@@ -223,7 +223,7 @@ def _badly_judged(metrics: dict) -> None:  # type: ignore[type-arg]
 
 
 def _no_vectors(lists: dict) -> None:  # type: ignore[type-arg]
-    lists["fallback"]["no vector: the encoder knows none of the items bought"] = lists["users"] // 2
+    lists["fallback"]["no vector: none was brought, or the encoder knows no item bought"] = lists["users"] // 2
 
 
 ALL_FREE = 'prepare.max_reject_share_by_reason."no price"=1.0'

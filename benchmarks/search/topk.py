@@ -146,7 +146,8 @@ def tensorflow_rows(users: Any, items: Any, k: int, threads: int) -> dict[str, C
     import numpy as np
     import tensorflow as tf
 
-    from topkin.models.ops.topk import top_k
+    from topkin.models.ops.topk import tensorflow_engine
+    from topkin.search.topk import top_k
 
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     held = tf.constant(items)
@@ -160,7 +161,7 @@ def tensorflow_rows(users: Any, items: Any, k: int, threads: int) -> dict[str, C
 
     return {
         "TensorFlow matmul + top_k": peer,
-        OURS_TF: lambda: top_k(users, items, k, threads=threads)[0],
+        OURS_TF: lambda: top_k(users, items, k, threads=threads, engine=tensorflow_engine())[0],
     }
 
 

@@ -49,8 +49,8 @@ def decode(column: pa.Array, spec: EncoderInput, rejections: Rejections, *, fold
             unread[rows[lost]] = True
             for good, pixels in _decoded(rows[~lost], files[~lost], shape, images.dtype):
                 images[good], decoded[good] = pixels, True
-    rejections.reject(unread, f"{spec.column} names a file that cannot be read")
-    rejections.reject(~null & ~decoded, f"{spec.column} is no image that can be decoded")
+    rejections.reject(unread, f"{spec.label} names a file that cannot be read")
+    rejections.reject(~null & ~decoded, f"{spec.label} is no image that can be decoded")
     return images.reshape(len(column), *spec.shape)
 
 

@@ -232,6 +232,8 @@ class KerasEncoder:
 
 def _values(spec: EncoderInput, rows: pa.Table, section: str) -> pa.ChunkedArray:
     """The column of an input, or what its SQL expression gives."""
+    if spec.stored:
+        return rows[spec.stored]
     if spec.column in rows.column_names:
         return rows[spec.column]
     return Expression(f"{section}.{spec.name}", spec.column).evaluate(rows)

@@ -11,10 +11,7 @@ from typing import Literal
 import numpy as np
 import tensorflow as tf
 
-from topkin.linalg.csr import Csr
 from topkin.search.kernels import Engine, Places
-from topkin.search.topk import BUDGET_BYTES, TopK
-from topkin.search.topk import top_k as _top_k
 
 Product = Literal["float32", "bfloat16"]
 
@@ -32,36 +29,11 @@ def gpu_visible() -> bool:
     return bool(tf.config.list_physical_devices("GPU"))
 
 
-def top_k(
-    queries: np.ndarray,
-    items: np.ndarray,
-    k: int,
-    *,
-    exclude: Csr | None = None,
-    allowed: np.ndarray | None = None,
-    budget_bytes: int = BUDGET_BYTES,
-    threads: int | None = None,
-    product: Product = "bfloat16",
-) -> TopK:
-    """:func:`topkin.search.topk.top_k`, multiplied by TensorFlow.
-
-    The device holds a copy of the items in the type of the product, beside the budget. product: bfloat16 sums
-    in float32 and is the faster where the hardware multiplies it. Raises ValueError as the original does.
-    """
-    return _top_k(
-        queries,
-        items,
-        k,
-        exclude=exclude,
-        allowed=allowed,
-        budget_bytes=budget_bytes,
-        threads=threads,
-        engine=tensorflow_engine(product),
-    )
-
-
 def tensorflow_engine(product: Product = "bfloat16") -> Engine:
-    """The engine of :func:`top_k`. Raises ValueError for another product."""
+    """An engine for :func:`topkin.search.topk.top_k`: the device holds the items in the type of the product.
+
+    bfloat16 sums in float32 and is the faster where the hardware multiplies it. Raises ValueError for another product.
+    """
     if product not in ("float32", "bfloat16"):
         raise ValueError(f"product must be float32 or bfloat16, got {product!r}")
 

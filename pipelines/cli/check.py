@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -140,12 +140,14 @@ def check_items(settings: ItemsRunSettings) -> tuple[list[CheckedInput], list[To
     """What each input of a run over items alone holds, and all that is wrong."""
     from topkin.ingest.judging.items import rejected_items_over_limits
     from topkin.ingest.judging.sample import ROWS
-    from topkin.pipelines.items.prepare import look_at
+    from topkin.pipelines.items.prepare import learnable, look_at
 
     look = look_at(settings, ROWS)
     faults = rejected_items_over_limits(settings, look)
+    untrainable, labels = ([], []) if look.findings else learnable(settings, look)
     inputs = [_shown(inspection, look.judged.get(name)) for name, inspection in look.inspections.items()]
-    return inputs, [*look.findings, *faults, *_output_findings(settings.run.output)]
+    inputs = [replace(i, notes=[*i.notes, *labels]) if i.name == "items" else i for i in inputs]
+    return inputs, [*look.findings, *faults, *untrainable, *_output_findings(settings.run.output)]
 
 
 def _shown(inspection: Inspection, result: Judged | None) -> CheckedInput:

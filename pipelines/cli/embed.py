@@ -13,7 +13,7 @@ from topkin.config.reference import as_toml
 from topkin.errors import ConfigError
 from topkin.pipelines.cli import commands, logs, progress
 from topkin.pipelines.cli.commands import CommandOptions
-from topkin.pipelines.encode.table import TableVectors, embed_table
+from topkin.pipelines.encode.table import TableVectors, embed_table, pace
 
 OUTPUT = "topkin-vectors"
 Flag = tuple[str, tuple[str, ...], str]
@@ -109,15 +109,8 @@ def _input_flags(section: str, inputs: Sequence[str], kinds: Sequence[str], size
 
 
 def _json(made: TableVectors) -> dict[str, object]:
-    return {**asdict(made), "rows_per_second": round(_rate(made), 1), "padding": round(_padding(made), 4)}
-
-
-def _rate(made: TableVectors) -> float:
-    return made.read / max(made.seconds, 1e-9)
-
-
-def _padding(made: TableVectors) -> float:
-    return made.padded / max(made.worked, 1)
+    rate, padding = made.read / max(made.seconds, 1e-9), made.padded / max(made.worked, 1)
+    return {**asdict(made), "rows_per_second": round(rate, 1), "padding": round(padding, 4)}
 
 
 def _print(made: TableVectors) -> None:
@@ -128,5 +121,4 @@ def _print(made: TableVectors) -> None:
         print(f"  {'rejects':<10} {made.folder}/{REJECTS[made.side]}   {made.read - made.embedded:,} rows")
         for reason, rows in made.rejects.items():
             print(f"  {'':<10} {rows:>7,}  {reason}")
-    device = "GPU" if made.device == "GPU" else f"{made.device} (no GPU was found)"
-    print(f"{_rate(made):,.0f} rows a second on {device}, {_padding(made):.1%} padding")
+    print(pace(made.read, made.seconds, made.padded, made.worked, made.device))

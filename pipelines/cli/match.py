@@ -50,6 +50,8 @@ def main(
         return
     print(f"run {made.run_id}, a match from a cosine of {made.threshold:.4f}")
     print(f"  {'matches':<10} {made.folder}/matches   {made.matched:,} of {made.queries:,} are a known item")
+    if made.zero:
+        print(f"  {'':<10} {made.zero:>7,}  have a zero vector, which is near to nothing")
     if made.rejects:
         print(f"  {'rejects':<10} {made.folder}/rejects   {made.read - made.queries:,} rows")
         for reason, rows in made.rejects.items():

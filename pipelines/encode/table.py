@@ -29,8 +29,8 @@ from topkin.errors import ConfigError, InputError, TopkinError
 from topkin.ingest.files import Footer, find, read_footers
 from topkin.ingest.folders.file import File
 from topkin.ingest.rules import Rules
-from topkin.ingest.sql import Expression, nearest, type_in
-from topkin.ingest.values.type_cures import type_cure
+from topkin.ingest.sql import Expression, nearest, quoted_if_needed, type_in
+from topkin.ingest.values.type_cures import normalise_key, type_cure
 from topkin.pipelines.engine.job import SCRATCH, beam_options, input_files, run_pipeline
 from topkin.pipelines.engine.vectors_folder import apart, make_room, seal
 
@@ -76,6 +76,7 @@ class _Source:
     """The table of a side, as the settings say it.
 
     ``key`` is that of its column of ids, ``flag`` what names that on the command line; ``section`` holds ``choices``.
+    ``queries_of``: for ``topkin match``, the section whose ``normalise`` its rows get.
     """
 
     side: str
@@ -87,9 +88,20 @@ class _Source:
     rules: Mapping[str, str]
     section: str
     choices: Mapping[str, InputChoice]
+    queries_of: str = ""
+
+    @property
+    def named(self) -> str:
+        """The section whose expressions are asked of the rows."""
+        return self.queries_of or self.side
+
+    @property
+    def place(self) -> str:
+        """What names the path in messages."""
+        return "QUERIES" if self.queries_of else f"{self.side}.path"
 
     @classmethod
-    def of(cls, settings: EncoderRunSettings, side: str) -> "_Source":
+    def of(cls, settings: EncoderRunSettings, side: str, queries_of: str = "") -> "_Source":
         """Raises ConfigError where the settings have no such table."""
         encoder, table = settings.encoder, settings.users if side == USERS else settings.items
         if table is None:
@@ -106,6 +118,7 @@ class _Source:
             rules=table.rules,
             section="encoder.user_inputs" if of_users else "encoder.inputs",
             choices={name: i.choice() for name, i in inputs.items()},
+            queries_of=queries_of,
         )
 
 
@@ -134,15 +147,33 @@ class Bound(NamedTuple):
     id_type: pa.DataType
 
 
-def bound(settings: EncoderRunSettings, side: str) -> Bound:
+def bound(settings: EncoderRunSettings, side: str, queries_of: str = "") -> Bound:
     """Read the model and the footers of the table. Raises TopkinError where one or the other cannot be used."""
     from topkin.models.encoders.keras_files import read_model
 
-    source = _Source.of(settings, side)
+    source = _Source.of(settings, side, queries_of)
     saved = read_model(settings.encoder.path, side)
     table = _look(source, _mentioned(saved, source.choices))
+    if queries_of and saved.signature is not None:
+        _ask_queries(source, table, saved.signature)
     signature = saved.bound(source.choices, table.type_of, table.bound.names)
     return Bound(source, table, saved, signature, _id_type(source, table))
+
+
+def _ask_queries(source: _Source, table: _Table, signature: EncoderSignature) -> None:
+    """Hold queries to what fed the encoder: no flag of ``topkin match`` names other columns."""
+    faults = []
+    for wanted in signature.inputs:
+        if table.type_of(wanted.column) is None:
+            column = quoted_if_needed(wanted.column)
+            key = normalise_key(source.named, wanted.column)
+            faults.append(
+                f"{source.path} has no column {column}{nearest(wanted.column, table.bound.names)}, which feeds the "
+                f"encoder's input {wanted.name!r}; its columns are {', '.join(table.bound.names)}: rename one, or say "
+                f"which it is, as in --set {key}={quoted_if_needed(table.bound.names[-1])}"
+            )
+    if faults:
+        raise InputError("\n".join(faults))
 
 
 def embed_table(
@@ -150,6 +181,7 @@ def embed_table(
     output: str,
     *,
     side: str = ITEMS,
+    queries_of: str = "",
     force: bool = False,
     beam: Sequence[str] = (),
     tell: Callable[[str], None] = lambda line: None,
@@ -160,6 +192,7 @@ def embed_table(
         settings: The model, its inputs, and the table.
         output: The folder that is made, or to which this side is added.
         side: ``items`` or ``users``.
+        queries_of: For the queries of ``topkin match``, the section whose ``normalise`` they get, for messages.
         force: Replace what an earlier call made there of this side; files of others are never touched.
         beam: Flags for Beam.
         tell: Called with what is to be said before the work: each input with its column.
@@ -170,7 +203,7 @@ def embed_table(
     from topkin.transforms.encode import EncodeInputs, EncodeTable
 
     beam_options(beam)
-    source, table, saved, signature, id_type = bound(settings, side)
+    source, table, saved, signature, id_type = bound(settings, side, queries_of)
     said = [i.described() for i in signature.side(side)]
     for line in said:
         tell(f"{'input':<10} {line}")
@@ -241,14 +274,14 @@ def _mentioned(saved: "SavedModel", choices: Mapping[str, InputChoice]) -> list[
 
 def _look(source: _Source, mentioned: Sequence[str]) -> _Table:
     """The files of a table, those expressions of its rules that matter here, and the columns after them."""
-    side, files = source.side, input_files(source.path)
-    footers = read_footers(side, find(f"{side}.path", source.path, files), files, lambda parquet, file: None)
+    side, files = source.named, input_files(source.path)
+    footers = read_footers(side, find(source.place, source.path, files), files, lambda parquet, file: None)
     broken = [f for f in footers if isinstance(f, TopkinError)]
     if broken:
         raise broken[0]
     read = [f for f in footers if isinstance(f, Footer) and f.file.rows]
     if not read:
-        raise InputError(f"{side}.path: {source.path} holds no rows")
+        raise InputError(f"{source.place}: {source.path} holds no rows")
     schema = read[0].schema
     rules = _relevant(Rules.of(side, source.normalise, source.rules), [source.id_column, *mentioned])
     columns = _used(schema.names, [source.id_column, *mentioned], rules)
@@ -293,15 +326,21 @@ def _relevant(rules: Rules, mentioned: Sequence[str]) -> Rules:
 
 
 def _id_type(source: _Source, table: _Table) -> pa.DataType:
-    column = source.id_column
+    column, key = source.id_column, "--id" if source.queries_of else source.key
     if column not in table.bound.names:
         raise InputError(
-            f"{source.path} has no column {column!r} ({source.key}){nearest(column, table.bound.names)}; its "
+            f"{source.path} has no column {column!r} ({key}){nearest(column, table.bound.names)}; its "
             f"columns are {', '.join(table.bound.names)}: name one, as in {source.flag} COLUMN"
         )
     t = table.bound.field(column).type
     kind = ids.canonical_type(t)
     if kind is None:
-        cure = type_cure(source.side, source.key.partition(".")[2], column, t)
-        raise InputError(f"column {column!r} ({source.key}) must be {ids.ACCEPTED}, got {t}: {cure}")
+        cure = type_cure(source.named, source.key.partition(".")[2], column, t)
+        raise InputError(f"column {column!r} ({key}) must be {ids.ACCEPTED}, got {t}: {cure}")
     return kind
+
+
+def pace(rows: int, seconds: float, padded: int, worked: int, device: str) -> str:
+    """How fast rows were read and embedded, by what, and how much of its work was padding, in words."""
+    by = "GPU" if device == "GPU" else f"{device} (no GPU was found)"
+    return f"{rows / max(seconds, 1e-9):,.0f} rows a second on {by}, {padded / max(worked, 1):.1%} padding"

@@ -47,6 +47,7 @@ class Stage:
         earlier: The stages whose folders in the run that was published before this one's date it reads, with some
             settings; their keys are part of its key.
         versions: Likewise of the runs that were published several days before it.
+        dated: Whether its results depend on the run's date.
         work: Fills ``job.out``; returns the summary that is kept in the manifest.
         cost: Work, bytes and memory of the stage for a workload; None where none is told.
     """
@@ -60,6 +61,7 @@ class Stage:
     reads: Callable[[Any], StageReads] = lambda settings: StageReads()
     earlier: Callable[[Any], tuple[str, ...]] = lambda settings: ()
     versions: Callable[[Any], EarlierVersions] = lambda settings: EarlierVersions()
+    dated: bool = True
 
     def execute(self, job: Job[Any]) -> dict[str, Any]:
         """Do the work of a job; returns its summary. Scratch files are left only outside ``job.out``."""

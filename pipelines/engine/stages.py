@@ -56,7 +56,7 @@ def _keys(settings: RunSettingsOfAnyKind, as_of: datetime, earlier: Mapping[str,
         by_stage[name] = runs.stage_key(
             {
                 "stage": name,
-                "as_of": as_of.isoformat(),
+                "as_of": as_of.isoformat() if stage.dated else None,
                 "settings": {section: values[section] for section in stage.sections},
                 "other_settings": reads.settings,
                 "before": {other: by_stage[other] for other in stage.needs(settings)},

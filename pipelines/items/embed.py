@@ -1,5 +1,6 @@
 """The job ``embed`` of items alone: the encoder run over the prepared items, and over the queries."""
 
+import time
 from typing import Any
 
 import pyarrow as pa
@@ -10,6 +11,7 @@ from topkin.config.items_run import ItemsRunSettings
 from topkin.encoding.signature import EncoderSignature, read_signature
 from topkin.errors import InputError
 from topkin.ingest.files import File
+from topkin.pipelines.encode.table import pace
 from topkin.pipelines.engine.job import Job, run_pipeline
 from topkin.pipelines.engine.stage import Stage
 from topkin.pipelines.items.encoder import FOLDER
@@ -25,6 +27,7 @@ def embed(job: Job[ItemsRunSettings]) -> dict[str, Any]:
     summary: dict[str, Any] = {"encoder": signature.hash, "dim": signature.dim}
     notes = []
     for name in [ITEMS, *(["queries"] if job.settings.queries is not None else [])]:
+        began = time.perf_counter()
         counts = _embed(job, name, encoder, signature)
         rejects = dict(sorted(counts.get("rejects", {}).items(), key=lambda r: (-r[1], r[0])))
         read, embedded = counts["items"]["read"], counts["items"]["embedded"]
@@ -36,7 +39,8 @@ def embed(job: Job[ItemsRunSettings]) -> dict[str, Any]:
             )
         summary |= {name: embedded, f"{name}_rejected": read - embedded}
         notes += [f"{name}: {n:,} without a vector, for {reason}" for reason, n in rejects.items()]
-        notes += [f"on {' and '.join(sorted(counts['device']))}"] if name == ITEMS else []
+        told = counts["items"]["padded"], counts["worked"]["items"], " and ".join(sorted(counts["device"]))
+        notes.append(f"{name}: {pace(read, time.perf_counter() - began, *told)}")
     storage.write_json(summary, storage.join(job.out, SUMMARY))
     return {**summary, "notes": notes}
 
@@ -78,5 +82,6 @@ STAGE = Stage(
     folder="embeddings",
     sections=("run", "embed", "encoder"),
     needs=lambda settings: ("prepare", "train"),
+    dated=False,
     work=embed,
 )

@@ -158,5 +158,6 @@ STAGE = Stage(
     folder="evaluation",
     sections=("run", "evaluate"),
     needs=lambda settings: ("prepare", "train", "embed", "index"),
+    dated=False,
     work=evaluate,
 )

@@ -48,5 +48,6 @@ STAGE = Stage(
     sections=("run", "index"),
     needs=lambda settings: ("embed",),
     earlier=lambda settings: ("index",) if settings.index.growth == "delta" else (),
+    dated=False,
     work=build,
 )

@@ -28,6 +28,7 @@ class Matches:
         read: Rows of the table.
         queries: Rows with a vector.
         matched: Those that are a known item.
+        zero: Those whose vector is zero, which are near to nothing.
         rejects: Rejected rows by reason, the most frequent first.
     """
 
@@ -37,6 +38,7 @@ class Matches:
     read: int
     queries: int
     matched: int
+    zero: int
     rejects: Mapping[str, int]
 
 
@@ -90,7 +92,8 @@ def match(
         ),
         embed=settings.embed,
     )
-    vectors = embed_table(encode, output, force=force, beam=beam, tell=tell)
+    queries_of = "items" if own is None else "queries"
+    vectors = embed_table(encode, output, queries_of=queries_of, force=force, beam=beam, tell=tell)
     inputs = MatchInputs(
         index=run.folder("index"),
         catalogue=storage.join(run.folder("prepare"), "catalogue.parquet"),
@@ -113,6 +116,7 @@ def match(
         read=vectors.read,
         queries=counts["all"],
         matched=counts["matched"],
+        zero=counts["zero"],
         rejects=vectors.rejects,
     )
 

@@ -5,17 +5,20 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import pyarrow.compute as pc
+
 from topkin.artifacts import storage
 from topkin.config.items_run import ItemsRunSettings
-from topkin.errors import InputError
+from topkin.errors import ConfigError, InputError, TopkinError
 from topkin.ingest.contract import Inspection
 from topkin.ingest.files import find
 from topkin.ingest.items import ItemsPlan, items_sources
 from topkin.ingest.judging.items import ItemsLook, look_at_items
 from topkin.ingest.judging.limits import faults_of_rejects
+from topkin.ingest.readers import INPUT
 from topkin.pipelines.engine.job import Job, input_files, run_pipeline
 from topkin.pipelines.engine.stage import Stage, StageReads
-from topkin.pipelines.items.encoder import INPUTS, encoder_files, feeds_of
+from topkin.pipelines.items.encoder import INPUTS, choices_of, encoder_files, feeds_of
 
 if TYPE_CHECKING:
     import apache_beam as beam
@@ -38,6 +41,42 @@ def look_at(settings: ItemsRunSettings, rows: int = TRIED_ROWS) -> ItemsLook:
     """The inputs, and what of them does not fit; reads the footers of all files and some rows of each input."""
     clock = datetime.now(UTC).replace(tzinfo=None)
     return look_at_items(settings, partial(feeds_of, settings), clock, input_files, rows)
+
+
+def learnable(settings: ItemsRunSettings, look: ItemsLook) -> tuple[list[TopkinError], list[str]]:
+    """What of a sample of the items stands in the way of training, not raised, and what is to be told of their labels.
+
+    A sample that is not all of the items only tells of labels.
+    """
+    rows, faults = look.good_items(), list[TopkinError]()
+    if rows is None or not len(rows):
+        return [], []
+    if settings.train is not None and settings.encoder.path is None:
+        from topkin.models.metric_training.inputs import specs_of
+
+        named = [n.removeprefix(INPUT) for n in rows.column_names]
+        try:
+            specs_of(rows.rename_columns(named), choices_of(settings))
+        except InputError as e:
+            faults.append(e)
+    if settings.train is not None:
+        from topkin.models.metric_training.objective import check_parts
+
+        try:
+            check_parts(settings.train)
+        except ConfigError as e:
+            faults.append(e)
+    column = settings.items.label
+    labels = pc.unique(rows["label"].drop_null()) if column is not None else []
+    if column is None or len(labels) > 1:
+        return faults, []
+    told = f"{column} has {len(labels)} label{'' if len(labels) == 1 else 's'}"
+    whole = look.judged["items"].rows >= look.inspections["items"].rows
+    if whole and settings.train is not None and settings.train.method == "labels":
+        fault = f"method 'labels' needs two labels, items.label, {told}: name another column, or another train.method"
+        return [*faults, InputError(fault)], []
+    where = "" if whole else f" in the {look.judged['items'].rows:,} rows looked at"
+    return faults, [f"{told}{where}: two are needed to judge by"]
 
 
 def build(
@@ -109,5 +148,6 @@ STAGE = Stage(
     folder="prepared",
     sections=("run", "items", "queries", "prepare", "rejects", "encoder"),
     reads=reads,
+    dated=False,
     work=prepare,
 )

@@ -34,5 +34,6 @@ STAGE = Stage(
     folder="similar",
     sections=("run", "similar"),
     needs=lambda settings: ("prepare", "embed"),
+    dated=False,
     work=find_neighbours,
 )

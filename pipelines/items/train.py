@@ -102,5 +102,6 @@ STAGE = Stage(
     sections=("run", "items", "encoder", "train"),
     needs=lambda settings: ("prepare",),
     reads=reads,
+    dated=False,
     work=train,
 )

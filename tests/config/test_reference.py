@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from topkin.baselines.registry import BASELINES
 from topkin.config.encoder import EncoderInputSettings
-from topkin.config.features import FeatureSettings
 from topkin.config.reference import as_toml, bare_or_quoted, keys, nearest, sections
 from topkin.config.sections import Baseline, Settings, TrainAdvancedSettings
+from topkin.config.tables import FeatureSettings
 
 
 def test_every_key_of_the_schema_is_there_with_a_description() -> None:

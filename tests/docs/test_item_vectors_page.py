@@ -35,9 +35,10 @@ def test_the_recipe_writes_a_column_that_the_configuration_reads(
     exec(compile(recipe, "docs/item_vectors.md", "exec"), {"encode": encode})
     written = vectors_of(pq.read_table("items_with_vectors.parquet"))
     assert (written == np.stack([encode(["sofa"])[0], np.zeros(384), encode(["couch"])[0]])).all()
-    told, by_model = re.findall(r"^```toml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    told, by_model, of_both = re.findall(r"^```toml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
     assert (
         "encoder" in Settings.model_validate({"purchases": {"path": "p"}, **tomllib.loads(by_model)}).model_fields_set
     )
+    assert Settings.model_validate(tomllib.loads(of_both)).vectors_given
     settings = Settings.model_validate({"purchases": {"path": "purchases.parquet"}, **tomllib.loads(told)})
     assert check_inputs(settings, datetime(2024, 6, 1)) == []

@@ -96,3 +96,15 @@ def test_packed_keys_sort_and_tie_as_the_keys_do(rows_of_keys: list[tuple[int, .
 
 def test_no_rows_have_no_keys() -> None:
     assert pack_keys([np.zeros(0, np.int64)] * 3).tolist() == []
+
+
+def test_users_bring_their_vectors_and_who_is_not_listed_has_zeros() -> None:
+    events, _ = sort_and_deduplicate(PURCHASES)
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array([1, 2, 3, 4], pa.float32()), 2)
+    users = pa.table({"user_id": ["a", "v"], "segment": pa.array([None, "ZZ"]), "vector": vectors})
+    lists = histories(events, users)
+    assert lists["user_id"].to_pylist() == ["a", "u", "v"]
+    assert lists["vector"].to_pylist() == [[1, 2], [0, 0], [3, 4]]
+    assert lists.schema == schemas.histories(pa.string(), pa.int64(), vector_dim=2)
+    none = histories(events, users.slice(0, 0))
+    assert none["vector"].to_pylist() == [[0, 0], [0, 0]]

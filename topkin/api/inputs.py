@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from topkin.artifacts import ids
 from topkin.config.purchases import ROW_ORDER
 from topkin.config.sections import Settings
-from topkin.errors import InputError
+from topkin.errors import ConfigError, InputError
 from topkin.ingest import timestamps
 from topkin.ingest.contract import ROLES, InputSource, inspect_table, sources, vector_dim
 from topkin.ingest.files import FILE, ROW
@@ -78,7 +78,8 @@ def named_by_columns(name: str, section: Mapping[str, Any], table: pa.Table) -> 
     Purchases without a time, of which the section says nothing else, go by the order of their rows, and a warning says
     so.
     """
-    roles = [role for role in ROLES[name] if role != "order"]
+    told = ("order", "vector") if name == "users" else ("order",)  # never guessed: they change what a run is
+    roles = [role for role in ROLES[name] if role not in told]
     named = {**{role: role for role in roles if role in table.column_names}, **section}
     if named.get("order") is not None and "timestamp" not in section:
         named.pop("timestamp", None)
@@ -100,6 +101,10 @@ def prepare_tables(
     tables: those of ``purchases``, ``items`` and ``users`` that there are. as_of: just after the last purchase
     where it is None. Raises InputError or ConfigError with all that is wrong with the tables.
     """
+    if settings.vectors_given:
+        raise ConfigError(
+            "a recommender is trained, and users.vector leaves nothing to train: topkin run makes lists of such vectors"
+        )
     clock = datetime.now(UTC).replace(tzinfo=None)
     inputs = {s.name: inspect_table(s, tables[s.name]) for s in sources(settings).values() if s.name in tables}
     findings = [finding for inspection in inputs.values() for finding in inspection.findings]

@@ -23,14 +23,18 @@ def events(user: pa.DataType, item: pa.DataType) -> pa.Schema:
     )
 
 
-def histories(user: pa.DataType, item: pa.DataType, features: pa.StructType | None = None) -> pa.Schema:
+def histories(
+    user: pa.DataType, item: pa.DataType, features: pa.StructType | None = None, vector_dim: int | None = None
+) -> pa.Schema:
     """One row per user, sorted by user_id; the lists run in time order, then item_id, repeats kept.
 
     ``weights`` are quantities. A user of the users' table without purchases has empty lists. Where there are
-    ``users.features`` there is a last column ``features``, as of the catalogue.
+    ``users.features`` there is a last column ``features``, as of the catalogue; where ``users.vector`` is set a last
+    column ``vector``, the user's own; zeros where there is none.
     """
     lists = {"items": pa.list_(item), "times": pa.list_(TIME), "weights": pa.list_(FLOAT)}
-    more = {} if features is None else {"features": features}
+    more: dict[str, pa.DataType] = {} if features is None else {"features": features}
+    more |= {} if vector_dim is None else {"vector": vector(vector_dim)}
     return schema("segment features", user_id=user, **lists, segment=STRING, **more)
 
 

@@ -11,10 +11,10 @@ from pydantic import Field, model_validator
 from topkin.baselines.registry import BASELINES
 from topkin.config import undated
 from topkin.config.encoder import EncoderSettings, beside_purchases
-from topkin.config.features import FEATURE_DIM, FeatureSettings
 from topkin.config.publish.settings import PublishSettings
 from topkin.config.purchases import HeldoutSettings, PurchasesSettings
-from topkin.config.section import Baseline, Count, Days, ListModel, RejectLimits, RejectsSettings, Section, Share, Sql
+from topkin.config.section import Baseline, Count, Days, ListModel, RejectLimits, RejectsSettings, Section, Share
+from topkin.config.tables import FEATURE_DIM, ItemsSettings, UsersSettings
 
 Power = Annotated[float, Field(ge=0, le=10)]
 
@@ -52,61 +52,6 @@ class RunSettings(Section):
     def timeout_seconds(self) -> float | None:
         """``timeout`` in seconds."""
         return None if self.timeout is None else float(self.timeout[:-1]) * {"m": 60, "h": 3600}[self.timeout[-1]]
-
-
-class ItemsSettings(Section):
-    """The catalogue, if there is one; sold items that it lacks are added from the purchases, see ``missing``."""
-
-    path: str = Field(description="A Parquet file, a folder of them (hive keys are columns), or a glob.")
-    item_id: str = Field("item_id", description="Column with the item, of the purchases' item type.")
-    title: str | None = Field(None, description="Column with the title.")
-    category: str | None = Field(None, description="Column with the category.")
-    price: str | None = Field(None, description="Column with the price.")
-    available: str | None = Field(None, description="Boolean column: may the item be recommended.")
-    vector: str | None = Field(
-        None,
-        description="Column with a vector of the item's content, made before by any pretrained encoder: a list of "
-        "floats, as many for each item.",
-    )
-    missing: Literal["list", "exclude"] = Field(
-        "list",
-        description="What becomes of items sold that the catalogue lacks: they may be recommended (list), or count "
-        "only in histories and in training (exclude). How many there are is told.",
-    )
-    duplicates: Literal["first", "last"] = Field(
-        "first",
-        description="Which of an item's rows counts, where it is listed several times: the first or the last, by file "
-        "name and row; the others are rejected and counted.",
-    )
-    latest_by: str | None = Field(
-        None,
-        description="Column with a time or a number, such as updated_at: of an item's rows that with the greatest "
-        "counts, and duplicates decides among equals.",
-    )
-    normalise: dict[str, Sql] = Field(default_factory=dict, description="As for purchases.")
-    rules: dict[str, Sql] = Field(default_factory=dict, description="As for purchases.")
-    features: dict[str, FeatureSettings] = Field(default_factory=dict)
-
-
-class UsersSettings(Section):
-    """The users to serve beside those with purchases, if there is such a table."""
-
-    path: str = Field(description="A Parquet file, a folder of them (hive keys are columns), or a glob.")
-    user_id: str = Field("user_id", description="Column with the user, of the purchases' user type.")
-    segment: str | None = Field(None, description="Column with a group of users; it wins over the purchases'.")
-    duplicates: Literal["first", "last"] = Field(
-        "first",
-        description="Which of a user's rows counts, where it is listed several times: the first or the last, by file "
-        "name and row; the others are rejected and counted.",
-    )
-    latest_by: str | None = Field(
-        None,
-        description="Column with a time or a number, such as updated_at: of a user's rows that with the greatest "
-        "counts, and duplicates decides among equals.",
-    )
-    normalise: dict[str, Sql] = Field(default_factory=dict, description="As for purchases.")
-    rules: dict[str, Sql] = Field(default_factory=dict, description="As for purchases.")
-    features: dict[str, FeatureSettings] = Field(default_factory=dict)
 
 
 class PrepareSettings(RejectLimits):
@@ -340,7 +285,11 @@ class RecommendSettings(Section):
     allow_column: str = Field("item_id", description="Column of allow with the item's id, of the purchases' item type.")
     deny: str | None = Field(None, description="Parquet with items that may never be listed.")
     deny_column: str = Field("item_id", description="Column of deny with the item's id, of the purchases' item type.")
-    min_history: Count = Field(1, description="Purchases below which a user gets the popular items instead.")
+    min_history: Annotated[int, Field(ge=0)] = Field(
+        1,
+        description="Purchases below which a user gets the popular items instead; 0 where users bring vectors of their "
+        "own.",
+    )
     because: Annotated[int, Field(ge=0, le=20)] = Field(3, description="Bought items named as reasons for each item.")
 
     @property
@@ -463,6 +412,34 @@ class Settings(Section):
         if not self.timed:
             for name, section in undated.sections(self).items():
                 object.__setattr__(self, name, section)
+        return self
+
+    @property
+    def vectors_given(self) -> bool:
+        """Whether users and items bring vectors whose cosine is the score, so that nothing is trained."""
+        return self.users is not None and self.users.vector is not None
+
+    @model_validator(mode="after")
+    def _vectors_of_users(self) -> "Settings":
+        if self.users is not None and self.users.vector is not None:
+            came, recommend = f"got users.vector = {self.users.vector!r}", self.recommend
+            if self.items is None or self.items.vector is None:
+                raise ValueError(
+                    f"users.vector goes with items.vector, made by the same model: their cosine is the score, {came} "
+                    "alone: set items.vector, or drop users.vector"
+                )
+            if self.train != TrainSettings():
+                raise ValueError(f"users.vector leaves nothing to train, {came} and [train]: drop one")
+            if self.items.features or self.users.features:
+                raise ValueError(f"features are what training learns from, {came}, with which nothing is: drop one")
+            if recommend.because and "because" in recommend.model_fields_set:
+                raise ValueError(
+                    "recommend.because names the purchases that a score is the sum of, and a cosine with a user's own "
+                    f"vector is none, {came}: drop one"
+                )
+            least = recommend.min_history if "min_history" in recommend.model_fields_set else 0
+            changed = recommend.model_copy(update={"because": 0, "min_history": least})
+            object.__setattr__(self, "recommend", changed)
         return self
 
     @model_validator(mode="after")

@@ -27,6 +27,8 @@ from topkin.interactions import Interactions, history_weights
 from topkin.linalg.cosine import unit_rows
 
 SVD, NEXT_ITEM, TRAINED, FEATURES, RECENCY = "svd", "next_item", "trained", "features", "recency"
+GIVEN = "given"
+"""The one block of vectors of users and items that were made elsewhere: their cosine is the score."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +36,7 @@ class Block:
     """A run of coordinates.
 
     name: ``svd``, ``next_item``, ``trained``, ``features``, or ``recency``, which tells what sells now and makes no two
-    items alike.
+    items alike; or ``given`` alone.
     dim: how many coordinates. weight: of its z-scores beside the other blocks'. inverse_popularity, half_life_days:
     how a history is weighed. recency_lift: the power of an item's recent share of sales in its out-vector's length.
     spread: (dim,) variances of the out-coordinates over the items sold, whose covariances are zero (see
@@ -85,8 +87,13 @@ def spans(blocks: Sequence[Block]) -> list[slice]:
 
 
 def dim_of(blocks: Sequence[Block]) -> int:
-    """Coordinates of a vector: the blocks' and the one that makes items equally long."""
-    return sum(b.dim for b in blocks) + 1
+    """Coordinates of a vector: the blocks' and the one that makes items equally long, which given vectors are."""
+    return sum(b.dim for b in blocks) + (not are_given(blocks))
+
+
+def are_given(blocks: Sequence[Block]) -> bool:
+    """Whether these are the blocks of vectors that were made elsewhere."""
+    return [b.name for b in blocks] == [GIVEN]
 
 
 def rotation(out: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -93,21 +93,17 @@ def ask_lengths(columns: Mapping[EncoderInput, pa.ChunkedArray], rejections: Rej
     for spec, length in lengths.items():
         if of_ids and spec not in of_ids:
             alone = np.all([(length != other) & (length >= 0) & (other >= 0) for other in of_ids.values()], axis=0)
-            named = " or ".join(_label(other) for other in of_ids)
-            rejections.reject(np.asarray(alone), f"{_label(spec)} has not as many values as {named}")
+            named = " or ".join(other.label for other in of_ids)
+            rejections.reject(np.asarray(alone), f"{spec.label} has not as many values as {named}")
 
 
 def _whole(values: pa.ChunkedArray) -> pa.Array:
     return values.chunk(0) if values.num_chunks == 1 else pa.concat_arrays(values.chunks or [pa.array([], values.type)])
 
 
-def _label(spec: EncoderInput) -> str:
-    return spec.column if spec.column.isidentifier() else f"{spec.name} ({spec.column})"
-
-
 def _missing(where: np.ndarray, spec: EncoderInput, rejections: Rejections) -> None:
     if spec.missing is None:
-        rejections.reject(where, f"{_label(spec)} is missing")
+        rejections.reject(where, f"{spec.label} is missing")
 
 
 def _nulls(column: pa.Array) -> np.ndarray:
@@ -145,15 +141,15 @@ def _fitted(numbers: np.ndarray, spec: EncoderInput, rejections: Rejections, ask
     whole = spec.kind == HISTORY and np.issubdtype(numbers.dtype, np.integer)
     if spec.kind in ("category", "categories") or whole:
         good = _same(numbers, fitted)
-        reason = f"{_label(spec)} does not fit into {dtype.name}"
+        reason = f"{spec.label} does not fit into {dtype.name}"
     elif np.issubdtype(dtype, np.floating):
         good = np.isfinite(fitted)
-        reason = f"{_label(spec)} is not finite"
+        reason = f"{spec.label} is not finite"
     elif fitted is numbers or np.can_cast(numbers.dtype, dtype):
         return fitted
     else:
         good = _same(numbers, fitted)
-        reason = f"{_label(spec)} does not fit into {dtype.name}"
+        reason = f"{spec.label} does not fit into {dtype.name}"
     if not good.all():
         rejections.reject(asked & ~good.reshape(len(good), -1).all(axis=1), reason)
     return fitted
@@ -188,7 +184,7 @@ def _vectors(column: pa.Array, spec: EncoderInput, rejections: Rejections) -> np
     _missing(null, spec, rejections)
     values, starts, lengths = _flat(column)
     right = np.asarray(~null & (lengths == dim))
-    rejections.reject(~null & ~right, f"{_label(spec)} has not {dim} numbers")
+    rejections.reject(~null & ~right, f"{spec.label} has not {dim} numbers")
     gone = np.asarray(pc.is_null(values)) if values.null_count else None
     numbers = np.asarray(pc.fill_null(values, pa.scalar(0, values.type)) if values.null_count else values)
     if right.all() and len(column):
@@ -203,7 +199,7 @@ def _vectors(column: pa.Array, spec: EncoderInput, rejections: Rejections) -> np
             broken = np.zeros(rows.shape, bool)
             broken[right] = gone[at]
     if broken is not None:
-        rejections.reject(np.asarray(broken.any(axis=1)), f"{_label(spec)} has a number that is missing")
+        rejections.reject(np.asarray(broken.any(axis=1)), f"{spec.label} has a number that is missing")
     rows = _fitted(rows, spec, rejections, right)
     if spec.missing is not None and null.any():
         rows = np.where(null[:, None], np.asarray(spec.missing, rows.dtype), rows)
@@ -230,7 +226,7 @@ def _lists(column: pa.Array, spec: EncoderInput, rejections: Rejections) -> np.n
     if not inner.good.all():
         bad = np.zeros(within.shape, bool)
         bad[within] = ~inner.good
-        rejections.reject(np.asarray(bad.any(axis=1)), f"{_label(spec)} has a value that is missing or does not fit")
+        rejections.reject(np.asarray(bad.any(axis=1)), f"{spec.label} has a value that is missing or does not fit")
     rows = np.full(within.shape, b"" if spec.dtype == "string" else 0, given.dtype)
     rows[within] = given
     return rows

@@ -45,6 +45,7 @@ class EncoderInput:
         pad: Of a history: one of :data:`PADS`.
         buckets: Lengths that a history is padded to, ascending, the last that of ``shape``: the model takes any length
             and gives the same for each. Empty where the shape is the only one.
+        stored: The column of a prepared table that holds what ``column`` gave; empty where there is none.
     """
 
     name: str
@@ -55,6 +56,12 @@ class EncoderInput:
     missing: float | str | None = None
     pad: str = "after"
     buckets: tuple[int, ...] = ()
+    stored: str = ""
+
+    @property
+    def label(self) -> str:
+        """What a reject calls it: the model's name, and behind it what of the user's table feeds it."""
+        return self.name if self.column == self.name else f"{self.name} ({self.column})"
 
     def described(self) -> str:
         """The input in words, for a person."""
@@ -103,7 +110,7 @@ class EncoderSignature:
 
     def by_name(self) -> "EncoderSignature":
         """The same over a table whose columns have the names of the inputs."""
-        return replace(self, inputs=tuple(replace(i, column=i.name) for i in self.inputs))
+        return replace(self, inputs=tuple(replace(i, stored=i.name) for i in self.inputs))
 
     def to_json(self) -> dict[str, Any]:
         """As ``signature.json`` holds it."""

@@ -64,10 +64,13 @@ def item_rows(
     return pa.schema([*list(catalogue)[:5], *more, *_place(latest)])
 
 
-def user_rows(user: pa.DataType, features: pa.StructType | None = None, *, latest: bool = False) -> pa.Schema:
+def user_rows(
+    user: pa.DataType, features: pa.StructType | None = None, vector_dim: int | None = None, *, latest: bool = False
+) -> pa.Schema:
     """Accepted rows of the users' table, where they stood, and LATEST where there is a ``latest_by``."""
-    more = {} if features is None else {"features": features}
-    return pa.schema([*schemas.schema("segment features", user_id=user, segment=pa.string(), **more), *_place(latest)])
+    histories = schemas.histories(user, pa.null(), features, vector_dim)
+    own = [histories.field(name) for name in ("user_id", "segment", "features", "vector") if name in histories.names]
+    return pa.schema([*own, *_place(latest)])
 
 
 def _place(latest: bool) -> pa.Schema:
@@ -173,7 +176,7 @@ class _Cleaner:
         return pa.array(quantities)
 
     def vectors(self, dim: int) -> pa.Array:
-        """The items' vectors; those of another length or with a value that is no number rejected."""
+        """The vectors of items or users; those of another length or with a value that is no number rejected."""
         column = self.source.columns["vector"]
         vectors, wrong, not_finite = readers.vectors(self.rows[column], dim)
         self.reject(wrong, f"{column} has not {dim} numbers")
@@ -344,11 +347,15 @@ def _beside(paths: pa.ChunkedArray, files: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.if_else(whole, paths, pc.binary_join_element_wise(folders, paths.cast(pa.string()), ""))
 
 
-def clean_users(raw: pa.Table, source: InputSource, features: pa.StructType | None = None) -> Cleaned:
-    """The users of a table with FILE and ROW: :func:`user_rows`, and the rejects. features: as of items."""
+def clean_users(
+    raw: pa.Table, source: InputSource, features: pa.StructType | None = None, vector_dim: int | None = None
+) -> Cleaned:
+    """The users of a table with FILE and ROW: :func:`user_rows`, and the rejects. features, vector_dim: as of items."""
     cleaner = _Cleaner(raw, source)
     columns = {"user_id": cleaner.ids("user_id"), "segment": cleaner.labels("segment")}
-    schema = user_rows(columns["user_id"].type, features, latest="latest_by" in source.columns)
+    if source.column("vector") is not None and vector_dim is not None:
+        columns["vector"] = cleaner.vectors(vector_dim)
+    schema = user_rows(columns["user_id"].type, features, vector_dim, latest="latest_by" in source.columns)
     return cleaner.finish({**columns, **cleaner.features(features), **cleaner.position()}, schema)
 
 

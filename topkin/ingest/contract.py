@@ -463,9 +463,9 @@ def _common(names: list[str], first: list[str]) -> list[str]:
 
 
 def vector_dim(inspection: Inspection, tables: Iterable[pa.Table]) -> int | None:
-    """How many numbers a vector of the items has: by its type or the first vector; None for no column.
+    """How many numbers a vector of the items or users has: by its type or the first vector; None for no column.
 
-    tables: of the items' rows, their texts readable, of which no more are taken than are needed. Raises InputError
+    tables: of their rows, their texts readable, of which no more are taken than are needed. Raises InputError
     where no row has a vector.
     """
     source = inspection.source

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from topkin.artifacts import schemas
+from topkin.artifacts.embeddings import vector_column, vectors_of
 from topkin.ingest.cleaning import ROW_HASH
 
 
@@ -92,7 +93,7 @@ def split_by_time(events: pa.Table, as_of: datetime) -> tuple[pa.Table, pa.Table
 
 
 def histories(events: pa.Table, users: pa.Table | None = None) -> pa.Table:
-    """``schemas.histories`` of settled events and of a users' table (user_id sorted and distinct, segment, features).
+    """``schemas.histories`` of settled events and of a users' table, user_id sorted and distinct.
 
     A user's segment is the users' table's; without one there, the latest that the purchases name (of purchases
     at one time, the last in their order).
@@ -105,19 +106,24 @@ def histories(events: pa.Table, users: pa.Table | None = None) -> pa.Table:
     offsets = np.zeros(len(user_ids) + 1, np.int32)
     np.cumsum(np.bincount(codes, minlength=len(user_ids)), out=offsets[1:])
     segment = _latest(events["segment"], codes, len(user_ids))
-    features = None if users is None or "features" not in users.column_names else users.schema.field("features").type
+    own = {} if users is None else {f.name: f.type for f in users.schema if f.name in ("features", "vector")}
+    features, dim = own.get("features"), own["vector"].list_size if "vector" in own else None
     more = [] if features is None else [pa.nulls(len(user_ids), features)]
+    vectors = [] if dim is None else [vector_column(np.zeros((len(user_ids), dim)))]
     if users is not None and len(users):
         row = pc.index_in(user_ids, value_set=users["user_id"].combine_chunks())
         segment = pc.coalesce(users["segment"].combine_chunks().take(row), segment)
         more = [] if features is None else [users["features"].take(row)]
+        if dim is not None:
+            theirs = np.pad(vectors_of(users), ((0, 1), (0, 0)))  # of users that the table lacks
+            vectors = [vector_column(theirs[np.asarray(pc.fill_null(row, len(users)))])]
     user, item = (events.schema.field(name).type for name in ("user_id", "item_id"))
-    schema = schemas.histories(user, item, features)
+    schema = schemas.histories(user, item, features, dim)
     columns = [user_ids]
     for name, column in (("items", "item_id"), ("times", "timestamp"), ("weights", "quantity")):
         values = events[column].combine_chunks()
         columns.append(pa.ListArray.from_arrays(pa.array(offsets), values).cast(schema.field(name).type))
-    return pa.table([*columns, segment, *more], schema=schema)
+    return pa.table([*columns, segment, *more, *vectors], schema=schema)
 
 
 def _latest(values: pa.ChunkedArray, codes: np.ndarray, n: int) -> pa.Array:

@@ -46,8 +46,9 @@ class PreparePlan:
     """What preparing depends on, beside the rows. ``as_of`` and ``clock`` are naive UTC.
 
     split: ``time`` or ``last``, see ``config.Prepare``; a source ``heldout`` takes its place. vector_dim: how many
-    numbers the items' vectors have, where there are some. missing: ``list`` or ``exclude``, whether sold items that the
-    items' table lacks may be recommended. lookups: what the purchases' rules ask, by side. item_features,
+    numbers the items' vectors have, where there are some; user_vectors: whether users have such too. missing: ``list``
+    or ``exclude``, whether sold items that the items' table lacks may be recommended. lookups: what the purchases'
+    rules ask, by side. item_features,
     user_features: the type of the column ``features``, where there are some.
     """
 
@@ -67,6 +68,12 @@ class PreparePlan:
     lookups: Mapping[str, Lookup] = field(default_factory=dict)
     item_features: pa.StructType | None = None
     user_features: pa.StructType | None = None
+    user_vectors: bool = False
+
+    @property
+    def user_dim(self) -> int | None:
+        """How many numbers the users' vectors have, where there are some: as many as the items'."""
+        return self.vector_dim if self.user_vectors else None
 
     @property
     def timed(self) -> bool:
@@ -87,7 +94,7 @@ class PreparePlan:
         latest = "latest_by" in self.sources[name].columns
         if name == "items":
             return item_rows(self.item_type, self.vector_dim, self.item_features, latest=latest)
-        return user_rows(self.user_type, self.user_features, latest=latest)
+        return user_rows(self.user_type, self.user_features, self.user_dim, latest=latest)
 
     def clean(self, name: str, rows: pa.Table, lookups: Mapping[str, pa.Table] | None = None) -> Cleaned:
         """Clean rows of an input, with FILE and ROW; ``lookups``: the tables of the plan's look-ups, by side."""
@@ -96,7 +103,7 @@ class PreparePlan:
             return clean_purchases(rows, source, self.clock, row_hashes=self.drop_duplicates, lookups=lookups)
         if name == "items":
             return clean_items(rows, source, self.vector_dim, self.item_features)
-        return clean_users(rows, source, self.user_features)
+        return clean_users(rows, source, self.user_features, self.user_dim)
 
 
 class PreparedPart(NamedTuple):

@@ -37,7 +37,7 @@ LATEST = "__latest"
 ROLES = {
     "purchases": ("user_id", "item_id", "timestamp", "quantity", "price", "segment", "order"),
     "items": ("item_id", "title", "category", "price", "available", "vector", "latest_by"),
-    "users": ("user_id", "segment", "latest_by"),
+    "users": ("user_id", "segment", "vector", "latest_by"),
 }
 ROLES["heldout"] = ROLES["purchases"]
 INPUT = "input:"

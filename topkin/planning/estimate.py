@@ -112,7 +112,9 @@ class Workload:
 
     @cached_property
     def dim(self) -> int:
-        """Coordinates of a vector: the blocks' and two of the prior."""
+        """Coordinates of a vector: the blocks' and two of the prior, or those of given vectors."""
+        if self.settings.vectors_given:
+            return max(self.counts.dim or self.counts.vector_dim, 1)
         train = self.settings.train
         features = self.settings.feature_dim and self.settings.feature_dim + 1  # and the rate of sales
         blocks = train.svd_dim + train.next_item_dim + (train.dim + features if train.epochs else 0)

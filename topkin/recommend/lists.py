@@ -34,7 +34,7 @@ SHORTFALLS = (
 
 NO_PURCHASES = "no purchases"
 FEW_PURCHASES = "fewer purchases than recommend.min_history"
-NO_VECTOR = "no vector: the encoder knows none of the items bought"
+NO_VECTOR = "no vector: none was brought, or the encoder knows no item bought"
 _FALLBACK = (NO_PURCHASES, FEW_PURCHASES, NO_VECTOR)
 
 
@@ -168,7 +168,7 @@ def fallback_reasons(history: Interactions, known: np.ndarray, min_history: int)
     purchases = np.diff(history.indptr)
     why = np.where(known, -1, 2)
     why[purchases < min_history] = 1
-    why[purchases == 0] = 0
+    why[(purchases == 0) & (why >= 0)] = 0
     return why.astype(np.int8)
 
 

@@ -78,6 +78,7 @@ class Metrics(TypedDict):
     made_by: NotRequired[str]
     resamples: NotRequired[int]
     validation: NotRequired[Scores]
+    doubts: NotRequired[Sequence[str]]
 
 
 class TrainingRecord(TypedDict, total=False):
@@ -87,6 +88,7 @@ class TrainingRecord(TypedDict, total=False):
     refit: Sequence[Mapping[str, float]]
     stopped: str
     best_epoch: int
+    given: str
 
 
 def protocol_scores(metrics: Metrics, protocol: str) -> ByModel:

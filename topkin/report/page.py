@@ -100,6 +100,7 @@ def verdict(metrics: Metrics, earlier: Hindsight | None = None) -> dict[str, str
     beaten = [MODEL_NAMES[n] for n, yes in in_order(metrics["beats"]) if yes]
     made_by = metrics.get("made_by")
     itself = f" {MODEL_NAMES[made_by]} is the model, and is not compared with itself." if made_by else ""
+    itself += "".join(f" But {doubt}." for doubt in metrics.get("doubts", ()))
     rest = [MODEL_NAMES[n] for n, yes in in_order(metrics["beats"]) if not yes]
     items = "items new to the user" if verdict["protocol"] == "novel" else "all items"
     measure = f"{lead(metrics)} {metric_name(verdict['metric'])} on {items}"
@@ -254,6 +255,8 @@ def by_order(data: ReportData) -> bool:
 
 def training_text(training: TrainingRecord, *, by_order: bool = False) -> str:
     """How the training went, in a sentence or two."""
+    if given := training.get("given"):
+        return f"{given}."
     trial, final = len(training.get("epochs") or []), len(training.get("refit") or [])
     reason = training.get("stopped") or ""
     reasons = {"patience": "when it no longer rose", "epochs": "at the most that train.epochs allows"}

@@ -47,12 +47,15 @@ class Matcher:
         self._place = np.argsort(self.index.rows)  # rows are numbers of the table that was indexed, any of them once
 
     def matches(self, queries: pa.Table) -> pa.Table:
-        """``schemas.matches`` of rows of ``schemas.encoded_items``."""
-        rows, scores = self.index.search(unit_rows(vectors_of(queries)), 1)
-        none = rows[:, 0] < 0
+        """``schemas.matches`` of rows of ``schemas.encoded_items``; a zero vector is near to nothing."""
+        vectors = vectors_of(queries)
+        rows, scores = self.index.search(unit_rows(vectors), 1)
+        zero = np.asarray(~vectors.any(axis=1))
+        none = (rows[:, 0] < 0) | zero
+        scores = np.where(zero[:, None], np.float32(0), scores)
         at = self._place[np.searchsorted(self.index.rows[self._place], np.where(none, self.index.rows[0], rows[:, 0]))]
         nearest = self.index.item_ids.take(pa.array(at, mask=none))
-        is_match = pa.array(scores[:, 0] >= self.inputs.threshold)
+        is_match = pa.array(~none & (scores[:, 0] >= self.inputs.threshold))
         item = pc.if_else(is_match, nearest, pa.scalar(None, nearest.type))
         label = pc.if_else(is_match, self.labels.take(pa.array(at, mask=none)), pa.scalar(None, pa.string()))
         schema = schemas.with_encoder(
@@ -77,7 +80,8 @@ class _Match(beam.DoFn):
         require_encoder(queries, self._inputs.encoder, path)
         made = self._matcher.matches(queries)
         storage.write_parquet(made, storage.join(self._folder, path.rpartition("/")[2]))
-        yield counts_table({"queries": {"all": len(made), "matched": len(made) - made["item_id"].null_count}})
+        counts = {"all": len(made), "matched": len(made) - made["item_id"].null_count}
+        yield counts_table({"queries": {**counts, "zero": made["nearest_id"].null_count}})
 
 
 @dataclass

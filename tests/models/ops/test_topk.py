@@ -8,9 +8,14 @@ from hypothesis import strategies as st
 import topkin.search.topk as core
 from topkin.linalg.cosine import unit_rows
 from topkin.linalg.csr import Csr, indptr_of
-from topkin.models.ops.topk import tensorflow_engine, top_k
+from topkin.models.ops.topk import tensorflow_engine
 
 PRODUCTS = ("float32", "bfloat16")
+
+
+def top_k(queries, items, k, *, product="bfloat16", **how):
+    """The search of the core by TensorFlow's products."""
+    return core.top_k(queries, items, k, engine=tensorflow_engine(product), **how)
 
 
 def assert_same(found, expected):

@@ -36,7 +36,12 @@ def test_it_runs_without_a_configuration_and_says_where_everything_is(
     shown = capsys.readouterr()
     assert "image = photo (image of 4 x 4 x 1, float32)" in shown.err
     out = folder / "topkin-vectors"
-    for line in (f"{out}/encoder", f"{out}/items   3 of 4 rows", f"{out}/rejects   1 rows", "1  photo is missing"):
+    for line in (
+        f"{out}/encoder",
+        f"{out}/items   3 of 4 rows",
+        f"{out}/rejects   1 rows",
+        "1  image (photo) is missing",
+    ):
         assert line in shown.out
     assert "rows a second on CPU (no GPU was found)" in shown.out
     assert pq.read_table(out / "items")["vector"].to_pylist() == [[7.5], [23.5], [39.5]]
@@ -49,7 +54,7 @@ def test_the_configuration_says_the_same(folder: Path, capsys: pytest.CaptureFix
     )
     assert main(["embed", "--json", "-o", "out"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert (told["read"], told["embedded"], told["rejects"], told["dim"]) == (4, 3, {"photo is missing": 1}, 1)
+    assert (told["read"], told["embedded"], told["rejects"], told["dim"]) == (4, 3, {"image (photo) is missing": 1}, 1)
     assert told["folder"] == str(folder / "out")
     assert main(["embed", "--json", "-o", "out", "--force", "--size", "image=2x2"]) == 3
     assert "4 bytes, column 'photo' has raw pixels of 16 bytes" in capsys.readouterr().err
@@ -64,7 +69,7 @@ def test_users_are_embedded_by_flags_and_beside_the_items(folder: Path, capsys: 
     of_users = ["--users", "users.parquet", "--user-id", "id", "--input", "items=bought"]
     assert main(["embed", "--encoder", "both", "--json", *of_users]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert (told["side"], told["read"], told["rejects"]) == ("users", 2, {"bought is missing": 1})
+    assert (told["side"], told["read"], told["rejects"]) == ("users", 2, {"items (bought) is missing": 1})
     (folder / "topkin.toml").write_text(
         '[items]\npath = "items.parquet"\nitem_id = "sku"\n[users]\npath = "users.parquet"\nuser_id = "id"\n'
         '[encoder]\npath = "both"\n[encoder.user_inputs]\nitems = { column = "bought", missing = "" }\n'

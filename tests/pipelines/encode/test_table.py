@@ -256,7 +256,7 @@ def test_images_are_found_beside_the_table(shop: Path) -> None:
     (shop / "items" / "1.parquet").unlink()
     pq.write_table(table, shop / "items" / "0.parquet")
     made = run(shop, "encoder.inputs.image=photo", model="images")
-    assert made.rejects == {"photo names a file that cannot be read": 1}
+    assert made.rejects == {"image (photo) names a file that cannot be read": 1}
     np.testing.assert_array_equal(vectors_of(vectors(shop)), pixels.reshape(2, -1))
 
 
@@ -295,9 +295,9 @@ def test_users_are_embedded_by_their_histories(towers: Path) -> None:
     made = embed(towers, "users", tell=told.append)
     assert "items = bought (history of the last 64, string)" in told[0]
     assert made.rejects == {
-        "bought has a value that is missing or does not fit": 1,
-        "bought is missing": 1,
-        "times has not as many values as bought": 1,
+        "items (bought) has a value that is missing or does not fit": 1,
+        "items (bought) is missing": 1,
+        "ages (times) has not as many values as items (bought)": 1,
     }
     out, rejects = vectors_at(towers, "users"), storage.read_parts(str(towers / "out" / "user_rejects"))
     assert out["user_id"].to_pylist() == [0, 1, 2]

@@ -99,7 +99,10 @@ def test_the_whole_run_gives_what_brute_force_gives(folder: Path, capsys: pytest
     assert main(["run", *AS_OF]) == 0
     told = capsys.readouterr().err
     assert "item listed twice" in told
-    assert "items: 1 without a vector, for image is missing" in told
+    assert "items: 1 without a vector, for image (photo) is missing" in told
+    assert "items: " in told
+    assert " rows a second on " in told
+    assert "% padding" in told
     run = published(folder)
     assert set(run.folders) == set(ORDERS["items"])
     statistics = storage.read_json(storage.join(run.folder("prepare"), "statistics.json"))
@@ -169,7 +172,7 @@ def test_rows_are_matched_with_the_item_that_they_are(folder: Path, capsys: pyte
     assert main(["match", "new.parquet", "--threshold", "0.999"]) == 0
     out = capsys.readouterr().out
     assert "3 of 4 are a known item" in out
-    assert "1  photo is missing" in out
+    assert "1  image (photo) is missing" in out
     rows = matches(folder)
     for own in ("item010", "item011", "item012"):
         assert (rows[own]["item_id"], rows[own]["nearest_id"]) == (own, own)
@@ -270,8 +273,8 @@ def test_vectors_made_elsewhere_need_no_encoder(folder: Path, capsys: pytest.Cap
     (folder / "topkin.toml").write_text(config)
     assert main(["run", *AS_OF]) == 0
     told = capsys.readouterr().err
-    assert "items: 1 without a vector, for vector has not 5 numbers" in told
-    assert "items: 1 without a vector, for vector is missing" in told
+    assert "items: 1 without a vector, for vector (emb) has not 5 numbers" in told
+    assert "items: 1 without a vector, for vector (emb) is missing" in told
     near = pq.read_table(Path(published(folder).folder("similar"), "similar_items")).to_pylist()
     cosines = vectors @ vectors.T
     np.fill_diagonal(cosines, -2)
@@ -326,6 +329,99 @@ def test_vectors_of_nothing_are_not_published_and_matched_with_nothing(
     assert "0 items are in the index; publish.min_items asks for 1" in capsys.readouterr().err
     assert main(["match", "zero.parquet", "--threshold", "0"]) == 2
     assert "holds no item: nothing can be matched" in capsys.readouterr().err
+
+
+def test_a_zero_vector_is_near_to_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", *AS_OF]) == 0
+    dark = table("item", 2, 60).slice(0, 1).set_column(1, "photo", pa.array([bytes(36)], pa.binary(36)))
+    pq.write_table(pa.concat_tables([table("item", 2, 60).slice(1, 2), dark]), "new.parquet")
+    capsys.readouterr()
+    assert main(["match", "new.parquet", "--threshold", "-1"]) == 0
+    out = capsys.readouterr().out
+    assert "2 of 3 are a known item" in out
+    assert "1  have a zero vector, which is near to nothing" in out
+    row = matches(folder)["item000"]
+    assert (row["item_id"], row["label"], row["nearest_id"], row["score"]) == (None, None, None, 0)
+
+
+def test_what_a_match_lacks_is_said_with_what_can_be_pasted(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", *AS_OF]) == 0
+    known = table("item", 2, 60).slice(10, 3).rename_columns(["sku", "picture", "class", "name"])
+    pq.write_table(known.select(["sku", "class", "picture"]), "new.parquet")
+    match = ["match", "new.parquet", "--threshold", "0.9"]
+    capsys.readouterr()
+    assert main(match) == 3
+    told = capsys.readouterr().err
+    assert "has no column photo, which feeds the encoder's input 'image'; its columns are sku, class, picture" in told
+    cure = told.partition("as in --set ")[2].split()[0]
+    assert cure == "queries.normalise.photo=picture"
+    assert main([*match, "--set", cure]) == 0
+    assert main([*match, "--force", "--id", "code", "--set", cure]) == 3
+    told = capsys.readouterr().err
+    assert "has no column 'code' (--id); its columns are picture, photo, sku, class: name one, as in --id COL" in told
+    assert main(["match", "nowhere.parquet", "--threshold", "0"]) == 3
+    assert "QUERIES" in capsys.readouterr().err
+    own = CONFIG.replace('[queries]\npath = "queries.parquet"\n', "")
+    (folder / "topkin.toml").write_text(own)
+    assert main([*match, "--force"]) == 3
+    assert "--set items.normalise.photo=picture" in capsys.readouterr().err
+
+
+def test_the_same_inputs_at_another_date_are_done_already(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", *AS_OF]) == 0
+    first = published(folder)
+    capsys.readouterr()
+    assert main(["run", "--as-of", "2026-01-02"]) == 0
+    second = published(folder)
+    assert capsys.readouterr().err.count("as before") == 6
+    assert second.run_id != first.run_id
+    differ = {stage for stage in first.folders if second.folders[stage] != first.folders[stage]}
+    assert differ == {"report"}
+    assert "2026-01-02" in Path(second.folder("report"), "report.html").read_text()
+
+
+UNTRAINED = ["--set", "encoder.path=", "--set"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said", "code"),
+    [
+        (["--set", "items.label=shop"], "shop has 1 label: two are needed to judge by", 0),
+        (
+            ["--set", "items.label=shop", "--set", "train.method=labels", "--set", "encoder.path="],
+            "method 'labels' needs two labels, items.label, shop has 1 label: name another column",
+            3,
+        ),
+        (
+            [
+                "--set",
+                "train.method=self_supervised",
+                "--set",
+                "encoder.path=",
+                "--set",
+                "encoder.inputs.image.kind=vector",
+            ],
+            "encoder.inputs.image of kind 'vector' takes lists, its column is",
+            3,
+        ),
+        (
+            [*UNTRAINED, "train.method=labels", "--set", "train.loss={name = 'nt_xent', temperature = -1.0}"],
+            "train.loss = 'nt_xent': temperature must be above 0",
+            2,
+        ),
+        (["--set", "encoder.inputs.image.column=price"], "takes raw pixels or files as bytes", 3),
+    ],
+)
+def test_check_sees_what_training_and_judging_need(
+    folder: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str, code: int
+) -> None:
+    for name in ("items", "queries"):
+        rows = pq.read_table(f"{name}.parquet")
+        rows = rows.append_column("shop", [["here"] * len(rows)]).append_column("price", [[1.5] * len(rows)])
+        pq.write_table(rows, f"{name}.parquet")
+    assert main(["check", *arguments]) == code
+    shown = capsys.readouterr()
+    assert said in " ".join(f"{shown.out} {shown.err}".split())
 
 
 def test_a_run_over_purchases_matches_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

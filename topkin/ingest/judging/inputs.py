@@ -57,8 +57,12 @@ def look_at_inputs(
     results: dict[str, Judged] = {}
     if not findings:
         try:
-            items = inputs.get("items")
-            dim = None if items is None else vector_dim(items, readable_rows(items, files_of(items.source.path)))
+            dims: dict[str, int | None] = {
+                name: vector_dim(inputs[name], readable_rows(inputs[name], files_of(inputs[name].source.path)))
+                for name in ("items", "users")
+                if name in inputs
+            }
+            dim = vectors_of_one_length(dims, inputs)
             plan = plan_of(settings, inputs, as_of or clock, clock, dim)
         except TopkinError as e:
             findings.append(e)
@@ -70,6 +74,21 @@ def look_at_inputs(
     if plan is not None and not findings:
         joins, findings = measured_joins(inputs, files_of)
     return InputsLook(inspections=inputs, plan=plan, judged=results, joins=joins, findings=findings)
+
+
+def vectors_of_one_length(dims: Mapping[str, int | None], inputs: Mapping[str, Inspection]) -> int | None:
+    """How many numbers the vectors have; None where there are none.
+
+    dims: as ``contract.vector_dim`` gives them, by input. Raises InputError where items' and users' differ.
+    """
+    items, users = dims.get("items"), dims.get("users")
+    if users is not None and users != items:
+        item, user = (inputs[name].source.column("vector") for name in ("items", "users"))
+        raise InputError(
+            f"vectors of users and items must have one length, to have a cosine: items.vector, {item!r}, has {items} "
+            f"numbers, users.vector, {user!r}, {users}: take both from one model"
+        )
+    return items
 
 
 def rejects_over_limits(settings: Settings, look: InputsLook, clock: datetime) -> list[TopkinError]:
@@ -113,6 +132,7 @@ def plan_of(
         lookups=lookups_of(asking, inputs),
         item_features=struct_of(inputs["items"].types) if "items" in inputs else None,
         user_features=struct_of(inputs["users"].types) if "users" in inputs else None,
+        user_vectors=settings.vectors_given,
     )
 
 

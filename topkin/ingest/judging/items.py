@@ -1,7 +1,7 @@
 """The inputs of a run over items alone, looked at before any work."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import pyarrow as pa
@@ -25,7 +25,8 @@ FeedsOf = Callable[[pa.Schema], Sequence[Feed]]
 class ItemsLook:
     """The inputs by name, the plan where nothing is wrong with them, and what a sample of each would become.
 
-    ``findings``: errors not raised, each with its message. ``feeds``: what feeds the encoder.
+    ``findings``: errors not raised, each with its message. ``feeds``: what feeds the encoder. ``sampled``: the sample
+    of each as it was read.
     """
 
     inspections: Mapping[str, Inspection]
@@ -33,6 +34,14 @@ class ItemsLook:
     judged: Mapping[str, Judged]
     findings: Sequence[TopkinError]
     feeds: Sequence[Feed] = ()
+    sampled: Mapping[str, Sequence[pa.Table]] = field(default_factory=dict)
+
+    def good_items(self) -> pa.Table | None:
+        """The items of the sample that break no rule, as they are prepared; None where they could not be read."""
+        if self.plan is None or "items" not in self.sampled:
+            return None
+        plan = self.plan
+        return pa.concat_tables([plan.clean("items", table).accepted for table in self.sampled["items"]])
 
 
 def look_at_items(
@@ -68,15 +77,18 @@ def look_at_items(
         paths=[f"{INPUT}{f.name}" for f in feeds if f.is_path],
     )
     results: dict[str, Judged] = {}
+    sampled: dict[str, Sequence[pa.Table]] = {}
     for name, inspection in inspections.items():
         try:
-            tables = sample_rows(inspection, files_of(inspection.source.path), rows)
+            sampled[name] = tables = sample_rows(inspection, files_of(inspection.source.path), rows)
             for table in tables:
                 findings += value_findings(inspection, escape_invalid_utf8(table).rows, clock)
             results[name] = merged([judged(name, table, plan, {}) for table in tables])
         except TopkinError as e:
             findings.append(e)
-    return ItemsLook(inspections=inspections, plan=plan, judged=results, findings=findings, feeds=feeds)
+    return ItemsLook(
+        inspections=inspections, plan=plan, judged=results, findings=findings, feeds=feeds, sampled=sampled
+    )
 
 
 def rejected_items_over_limits(settings: ItemsRunSettings, look: ItemsLook) -> list[TopkinError]:
