@@ -1,5 +1,6 @@
 """The job ``similar``: items like an item, users like a user, and what users like a user bought."""
 
+from functools import partial
 from typing import Any
 
 from topkin.artifacts import storage
@@ -8,6 +9,7 @@ from topkin.config.sections import Settings
 from topkin.encoding.blocks import Block
 from topkin.pipelines.engine.job import Job, run_pipeline
 from topkin.pipelines.engine.stage import Stage, StageReads
+from topkin.pipelines.nights import kept
 from topkin.planning.estimate import StageCost, Workload
 from topkin.recommend.eligibility import item_lists_fingerprint
 from topkin.search.topk import BUDGET_BYTES
@@ -33,7 +35,8 @@ def cost(load: Workload) -> StageCost:
 
 def find_neighbours(job: Job[Settings]) -> dict[str, Any]:
     """Make the three tables; returns their rows."""
-    from topkin.transforms.similar import SimilarInputs, SimilarParts
+    from topkin.transforms.similar import NeighbourFinder, SimilarInputs, SimilarParts
+    from topkin.transforms.unchanged.similar import NeighbourUpdater
 
     embedded = storage.read_json(storage.join(job.folder("embed"), SUMMARY))
     inputs = SimilarInputs(
@@ -47,7 +50,9 @@ def find_neighbours(job: Job[Settings]) -> dict[str, Any]:
         rules=job.settings.recommend,
     )
     tally = storage.join(job.scratch, "counts.json")
-    run_pipeline(SimilarParts(inputs, job.out, tally), job.beam)
+    before = kept.before(job, "similar")
+    finder = NeighbourFinder if before is None else partial(NeighbourUpdater, before=before)
+    run_pipeline(SimilarParts(inputs, job.out, tally, finder), job.beam)
     return dict(storage.read_json(tally)["rows"])
 
 
@@ -56,6 +61,7 @@ STAGE = Stage(
     folder="similar",
     sections=("run", "similar"),
     needs=lambda settings: ("prepare", "embed"),
+    earlier=kept.earlier("prepare", "embed", "similar"),
     reads=lambda settings: StageReads(files=item_lists_fingerprint(settings.recommend)),
     cost=cost,
     work=find_neighbours,
