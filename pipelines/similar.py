@@ -1,7 +1,7 @@
 """The job ``similar``: items like an item, users like a user, and what users like a user bought."""
 
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from topkin.artifacts import storage
 from topkin.artifacts.embeddings import SUMMARY
@@ -13,6 +13,9 @@ from topkin.pipelines.nights import kept
 from topkin.planning.estimate import StageCost, Workload
 from topkin.recommend.eligibility import item_lists_fingerprint
 from topkin.search.topk import BUDGET_BYTES
+
+if TYPE_CHECKING:
+    from topkin.transforms.similar import SimilarInputs
 
 
 def cost(load: Workload) -> StageCost:
@@ -33,13 +36,12 @@ def cost(load: Workload) -> StageCost:
     )
 
 
-def find_neighbours(job: Job[Settings]) -> dict[str, Any]:
-    """Make the three tables; returns their rows."""
-    from topkin.transforms.similar import NeighbourFinder, SimilarInputs, SimilarParts
-    from topkin.transforms.unchanged.similar import NeighbourUpdater
+def inputs_of(job: Job[Settings]) -> "SimilarInputs":
+    """What the workers read, from a job's settings and the folders of the finished stages."""
+    from topkin.transforms.similar import SimilarInputs
 
     embedded = storage.read_json(storage.join(job.folder("embed"), SUMMARY))
-    inputs = SimilarInputs(
+    return SimilarInputs(
         prepared=job.folder("prepare"),
         embeddings=job.folder("embed"),
         encoder=embedded["encoder"],
@@ -49,10 +51,17 @@ def find_neighbours(job: Job[Settings]) -> dict[str, Any]:
         settings=job.settings.similar,
         rules=job.settings.recommend,
     )
+
+
+def find_neighbours(job: Job[Settings]) -> dict[str, Any]:
+    """Make the three tables; returns their rows."""
+    from topkin.transforms.similar import NeighbourFinder, SimilarParts
+    from topkin.transforms.unchanged.similar import NeighbourUpdater
+
     tally = storage.join(job.scratch, "counts.json")
     before = kept.before(job, "similar")
     finder = NeighbourFinder if before is None else partial(NeighbourUpdater, before=before)
-    run_pipeline(SimilarParts(inputs, job.out, tally, finder), job.beam)
+    run_pipeline(SimilarParts(inputs_of(job), job.out, tally, finder), job.beam)
     return dict(storage.read_json(tally)["rows"])
 
 

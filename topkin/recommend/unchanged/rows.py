@@ -1,6 +1,5 @@
 """Which rows of a table are what they were, and tables of lists as arrays."""
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -100,6 +99,6 @@ def lists_column(column: pa.ChunkedArray, rows: np.ndarray, names: pa.Array, mos
     return out
 
 
-def columns_at(table: pa.Table, names: Sequence[str], rows: np.ndarray) -> list[np.ndarray]:
-    """Columns of numbers at some rows of a table, each of the shape of ``rows``; 0 where a row is -1."""
-    return [np.where(rows < 0, 0, np.asarray(table[name])[rows]) for name in names]
+def column_at(column: pa.ChunkedArray, rows: np.ndarray) -> np.ndarray:
+    """A column of numbers at some rows, of the shape of ``rows``; 0 where a row is -1."""
+    return np.append(np.asarray(column), 0)[rows].astype(np.asarray(column).dtype)  # -1 is the last

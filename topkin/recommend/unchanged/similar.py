@@ -18,7 +18,7 @@ from topkin.recommend.similar import (
     users_table,
 )
 from topkin.recommend.unchanged.carry import search_again
-from topkin.recommend.unchanged.rows import OldLists, columns_at, numbers_of
+from topkin.recommend.unchanged.rows import OldLists, column_at, numbers_of
 from topkin.search.topk import TopK
 
 Blocks = Callable[[], Iterable[tuple[int, np.ndarray]]]
@@ -126,6 +126,5 @@ def _bought_before(
     """What the table says: ids, scores, support, (n, k) each, and (n,) bool, the rows with an item that is gone."""
     numbers = numbers_of(table["item_id"], item_ids)
     old = OldLists.of(table, owners, numbers, k)
-    (support,) = columns_at(table, ["support"], old.row)
     gone = ((old.ids < 0) & np.isfinite(old.scores)).any(axis=1)
-    return old.ids, old.scores, support.astype(np.int32), gone
+    return old.ids, old.scores, column_at(table["support"], old.row), gone
