@@ -5,6 +5,7 @@ from typing import Any
 from topkin.artifacts import storage
 from topkin.artifacts.embeddings import ITEMS, SUMMARY, USERS
 from topkin.config.sections import Settings
+from topkin.encoding.reference import FILE as REFERENCE
 from topkin.pipelines.engine.job import Job, run_pipeline
 from topkin.pipelines.engine.stage import Stage
 from topkin.planning.estimate import StageCost, Workload
@@ -50,6 +51,8 @@ def embed(job: Job[Settings]) -> dict[str, Any]:
     meaning = {name: signature[name] for name in ("encoder", "dim", "blocks")}
     meaning["history_length"] = settings.history_length
     storage.write_json(meaning | summary, storage.join(job.out, SUMMARY))
+    if storage.exists(kept := storage.join(job.folder("train"), REFERENCE)):
+        storage.take_file(kept, storage.join(job.out, REFERENCE))
     return summary
 
 

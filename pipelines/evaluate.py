@@ -15,7 +15,7 @@ from topkin.evaluation.results import EvaluationResults
 from topkin.pipelines.encode.given import MAY_HAVE_SEEN
 from topkin.pipelines.engine.job import Job, run_pipeline
 from topkin.pipelines.engine.stage import Stage
-from topkin.pipelines.nights import holdout
+from topkin.pipelines.nights import holdout, kept
 from topkin.planning.estimate import StageCost, Workload
 from topkin.search.topk import BUDGET_BYTES
 
@@ -102,6 +102,8 @@ def _judged(job: Job[Settings]) -> dict[str, Any]:
 
 def evaluate(job: Job[Settings]) -> dict[str, Any]:
     """Judge, then write the metrics. Where nothing can be judged they say why instead."""
+    if (live := _live(job)) is not None:
+        return live
     metrics, signature = _judged(job), _signature(job)
     if metrics["judged"] != "holdout":
         metrics["split"] = "files" if job.settings.heldout is not None else job.settings.prepare.split
@@ -123,11 +125,27 @@ def evaluate(job: Job[Settings]) -> dict[str, Any]:
     }
 
 
+def _live(job: Job[Settings]) -> dict[str, Any] | None:
+    """What the last days told on the night that trained the encoder, while that is kept: they are the same days."""
+    before = kept.still_holds(job, "evaluate")
+    if before is None or holdout.instead(job)["reason"]:
+        return None
+    metrics = storage.read_json(storage.join(before, "metrics.json"))
+    if metrics["judged"] != "holdout":
+        return None
+    told = kept.take(before, job.out)
+    night = metrics["holdout"].get("night", metrics["as_of"])
+    metrics |= {"as_of": job.as_of.isoformat(), "holdout": {**metrics["holdout"], "night": night}}
+    storage.write_json(metrics, storage.join(job.out, "metrics.json"))
+    return {**told, "notes": [*undated.notes(job.settings, "evaluate"), *nightly_notes(metrics)]}
+
+
 STAGE = Stage(
     name="evaluate",
     folder="evaluation",
     sections=("run", "evaluate", "recommend"),
     needs=lambda settings: NEEDS,
+    earlier=kept.earlier("embed", "evaluate"),
     cost=cost,
     work=evaluate,
 )

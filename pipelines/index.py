@@ -10,6 +10,7 @@ from topkin.artifacts.embeddings import SUMMARY, read_items, read_users
 from topkin.config.sections import Settings
 from topkin.pipelines.engine.job import Job
 from topkin.pipelines.engine.stage import Stage
+from topkin.pipelines.nights import kept
 from topkin.planning.estimate import StageCost, Workload
 
 
@@ -46,6 +47,8 @@ def build(job: Job[Settings]) -> dict[str, Any]:
     """Build the index and measure its recall on a sample of the users, or of the items where no user has a vector."""
     from topkin.search.hnsw.build import build_index
 
+    if (live := _live(job)) is not None:
+        return live
     embedded = storage.read_json(storage.join(job.folder("embed"), SUMMARY))
     encoder = embedded["encoder"]
     items = read_items(job.folder("embed"), encoder)
@@ -64,11 +67,23 @@ def build(job: Job[Settings]) -> dict[str, Any]:
     return summary | recall
 
 
+def _live(job: Job[Settings]) -> dict[str, Any] | None:
+    """The index of the run published before, where it is of the very same vectors: its files, and its summary."""
+    before = kept.still_holds(job, "index")
+    if before is None or not kept.same_items(job.folder("embed"), job.earlier["embed"]):
+        return None
+    return {
+        **kept.take(before, job.out),
+        "notes": ["no vector of an item changed: the index is that of the live version"],
+    }
+
+
 STAGE = Stage(
     name="index",
     folder="index",
     sections=("run", "index"),
     needs=lambda settings: ("embed",),
+    earlier=kept.earlier("embed", "index"),
     cost=cost,
     work=build,
 )

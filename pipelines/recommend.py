@@ -1,6 +1,7 @@
 """The job ``recommend``: every user's list under the rules, by the encoder or a baseline, or by what sells."""
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from topkin.config.sections import Settings
 from topkin.errors import ArtifactError, ConfigError
 from topkin.pipelines.engine.job import Job, machine_of, run_pipeline
 from topkin.pipelines.engine.stage import Stage, StageReads
+from topkin.pipelines.nights import kept
 from topkin.planning.estimate import PARTS_A_LOAD, InputCounts, StageCost, Workload, least
 from topkin.recommend.bought import weights_of
 from topkin.recommend.eligibility import allowed_of, item_lists_fingerprint
@@ -183,15 +185,24 @@ def _chosen_weights(job: Job[Settings]) -> Weights | None:
 
 def transform(job: Job[Settings], inputs: "RecommendInputs") -> "RecommendParts":
     """What writes the lists of every part: a partition of their own for each as-of date."""
-    from topkin.transforms.recommend import RecommendParts
+    from topkin.transforms.recommend import ListMaker, RecommendParts
+    from topkin.transforms.unchanged.lists import ListUpdater
 
+    before = kept.before(job, "recommend") if _may_carry(inputs) else None
     return RecommendParts(
         inputs,
         lists=storage.join(job.out, "recommendations", f"date={job.as_of:%Y-%m-%d}"),
         short_lists=storage.join(job.out, "short_lists"),
         tally=_tally(job),
         repeats=storage.join(job.out, FILE),
+        maker=ListMaker if before is None else partial(ListUpdater, before=before),
     )
+
+
+def _may_carry(inputs: "RecommendInputs") -> bool:
+    """Whether a list depends on nothing but its user's history and vector, and the items: not on the date."""
+    rules = inputs.settings
+    return rules.bought == "exclude" and rules.baseline is None and rules.search == "exact" and inputs.shards == 1
 
 
 def _tally(job: Job[Settings]) -> str:
@@ -240,6 +251,7 @@ STAGE = Stage(
     sections=("run", "prepare", "recommend"),
     needs=needs,
     reads=reads,
+    earlier=kept.earlier("prepare", "embed", "recommend"),
     cost=cost,
     work=recommend,
 )

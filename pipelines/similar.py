@@ -1,6 +1,7 @@
 """The job ``similar``: items like an item, users like a user, and what users like a user bought."""
 
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from topkin.artifacts import storage
 from topkin.artifacts.embeddings import SUMMARY
@@ -8,9 +9,13 @@ from topkin.config.sections import Settings
 from topkin.encoding.blocks import Block
 from topkin.pipelines.engine.job import Job, run_pipeline
 from topkin.pipelines.engine.stage import Stage, StageReads
+from topkin.pipelines.nights import kept
 from topkin.planning.estimate import StageCost, Workload
 from topkin.recommend.eligibility import item_lists_fingerprint
 from topkin.search.topk import BUDGET_BYTES
+
+if TYPE_CHECKING:
+    from topkin.transforms.similar import SimilarInputs
 
 
 def cost(load: Workload) -> StageCost:
@@ -31,12 +36,12 @@ def cost(load: Workload) -> StageCost:
     )
 
 
-def find_neighbours(job: Job[Settings]) -> dict[str, Any]:
-    """Make the three tables; returns their rows."""
-    from topkin.transforms.similar import SimilarInputs, SimilarParts
+def inputs_of(job: Job[Settings]) -> "SimilarInputs":
+    """What the workers read, from a job's settings and the folders of the finished stages."""
+    from topkin.transforms.similar import SimilarInputs
 
     embedded = storage.read_json(storage.join(job.folder("embed"), SUMMARY))
-    inputs = SimilarInputs(
+    return SimilarInputs(
         prepared=job.folder("prepare"),
         embeddings=job.folder("embed"),
         encoder=embedded["encoder"],
@@ -46,8 +51,17 @@ def find_neighbours(job: Job[Settings]) -> dict[str, Any]:
         settings=job.settings.similar,
         rules=job.settings.recommend,
     )
+
+
+def find_neighbours(job: Job[Settings]) -> dict[str, Any]:
+    """Make the three tables; returns their rows."""
+    from topkin.transforms.similar import NeighbourFinder, SimilarParts
+    from topkin.transforms.unchanged.similar import NeighbourUpdater
+
     tally = storage.join(job.scratch, "counts.json")
-    run_pipeline(SimilarParts(inputs, job.out, tally), job.beam)
+    before = kept.before(job, "similar")
+    finder = NeighbourFinder if before is None else partial(NeighbourUpdater, before=before)
+    run_pipeline(SimilarParts(inputs_of(job), job.out, tally, finder), job.beam)
     return dict(storage.read_json(tally)["rows"])
 
 
@@ -56,6 +70,7 @@ STAGE = Stage(
     folder="similar",
     sections=("run", "similar"),
     needs=lambda settings: ("prepare", "embed"),
+    earlier=kept.earlier("prepare", "embed", "similar"),
     reads=lambda settings: StageReads(files=item_lists_fingerprint(settings.recommend)),
     cost=cost,
     work=find_neighbours,

@@ -2,6 +2,7 @@
 
 Writes ``encoder.keras``, ``items.parquet``, ``signature.json``, ``training.json``, the weights of bought items
 ``repurchase.json``, TensorBoard's ``logs/``, and in ``holdout/`` the same of an encoder that never saw the last days.
+With ``train.every_days`` the folder may be that of the run published before, and has ``reference.parquet``.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -9,9 +10,12 @@ from typing import TYPE_CHECKING, Any
 from topkin.artifacts import storage
 from topkin.config import undated
 from topkin.config.sections import Settings
+from topkin.encoding.reference import Reference
 from topkin.pipelines.encode import given
 from topkin.pipelines.engine.job import Job
 from topkin.pipelines.engine.stage import Stage
+from topkin.pipelines.nights import kept
+from topkin.pipelines.nights.kept import LiveEncoder
 from topkin.planning.estimate import StageCost, Workload
 
 if TYPE_CHECKING:
@@ -46,6 +50,11 @@ def train(job: Job[Settings]) -> dict[str, Any]:
     """Train an encoder on the prepared folder, save it, and say how it went; nothing of vectors made elsewhere."""
     if job.settings.vectors_given:
         return given.describe(job)
+    prepared = job.folder("prepare")
+    catalogue = storage.read_parquet(storage.join(prepared, "catalogue.parquet"))
+    live = LiveEncoder.of(job, catalogue["item_id"].type)
+    if live.folder is not None:
+        return {**kept.take(live.folder, job.out), "notes": [live.why]}
     from topkin.models.data.histories import PreparedHistories
     from topkin.models.ops import device
     from topkin.models.training.context import TrainingContext
@@ -55,27 +64,28 @@ def train(job: Job[Settings]) -> dict[str, Any]:
     from topkin.models.two_tower import serialization
 
     where = device.set_up(deterministic=True)
-    settings, prepared = job.settings, job.folder("prepare")
-    catalogue = storage.read_parquet(storage.join(prepared, "catalogue.parquet"))
+    settings = job.settings
     histories = PreparedHistories(storage.join(prepared, "histories"), catalogue["item_id"], job.as_of)
     context = TrainingContext.of(settings)
-    kept = storage.join(job.scratch, HOLDOUT)
+    held = storage.join(job.scratch, HOLDOUT)
     with Scalars(storage.join(job.out, "logs")) as scalars:
-        training = fit(context, histories, catalogue, scratch=job.scratch, holdout_folder=kept, on_epoch=scalars.epoch)
+        training = fit(context, histories, catalogue, scratch=job.scratch, holdout_folder=held, on_epoch=scalars.epoch)
     selection, epochs = training.selection, len(training.epochs)
     validation = None if selection.validation is None else {METRIC: selection.validation, "epoch": epochs}
-    serialization.save(training.encoder, job.out, {"seed": context.seed, "validation": validation})
+    saved = serialization.save(training.encoder, job.out, {"seed": context.seed, "validation": validation})
     if training.holdout["reason"] is None:
-        storage.copy_folder(kept, storage.join(job.out, HOLDOUT), last="signature.json")
+        storage.copy_folder(held, storage.join(job.out, HOLDOUT), last="signature.json")
     record = {**training.to_json(), "holdout": training.holdout, "device": where}
     storage.write_json(record, storage.join(job.out, "training.json"))
     storage.write_json(dict(training.repurchase), storage.join(job.out, "repurchase.json"))
+    if settings.train.every_days:
+        Reference.of(catalogue, job.as_of).write(job.out, saved.hash)
     return {
         "blocks": {block.name: {"dim": block.dim, "weight": block.weight} for block in training.encoder.blocks},
         "epochs": epochs,
         f"validation_{METRIC}": selection.validation,
         "items": len(training.encoder.ids),
-        "notes": [*notes(selection), *undated.notes(settings, "train")],
+        "notes": [*notes(selection), *undated.notes(settings, "train"), *filter(None, [live.why])],
     }
 
 
@@ -92,6 +102,7 @@ STAGE = Stage(
     folder="model",
     sections=("run", "prepare", "train"),
     needs=lambda settings: ("prepare",),
+    earlier=kept.earlier("train"),
     cost=cost,
     work=train,
 )

@@ -18,6 +18,7 @@ from topkin.artifacts.embeddings import ITEMS, USERS, read_items, vector_column,
 from topkin.encoding.batching import in_batches, shrinking
 from topkin.encoding.blocks import Block, dim_of, user_vectors
 from topkin.encoding.given import given_vectors
+from topkin.encoding.reference import Reference
 from topkin.interactions import Interactions
 from topkin.telemetry.counters import counts_table
 from topkin.telemetry.progress import advance
@@ -43,6 +44,14 @@ class EmbedInputs:
     as_of: datetime
     given: bool = False
 
+    def counted(self, catalogue: pa.Table) -> tuple[pa.Table, datetime]:
+        """The catalogue with the sales that the encoder counts by, and the date from which ages count.
+
+        Those of its own night where it is kept for more than one, see ``encoding.reference``.
+        """
+        reference = Reference.read(self.model)
+        return (catalogue, self.as_of) if reference is None else (reference.counted(catalogue), reference.as_of)
+
 
 class ItemEncoder:
     """The encoder and the catalogue, loaded once a process and shared by its threads."""
@@ -57,7 +66,8 @@ class ItemEncoder:
         self.too_big = (MemoryError, tf.errors.ResourceExhaustedError)
         self.sources = sources
         self.encoder = load(sources.model)
-        self.catalogue = storage.read_parquet(storage.join(sources.prepared, "catalogue.parquet"))
+        catalogue = storage.read_parquet(storage.join(sources.prepared, "catalogue.parquet"))
+        self.catalogue, _ = sources.counted(catalogue)
         self.rows: int | None = len(self.catalogue)
 
     def part(self, part: int) -> tuple[pa.Table, pa.Table]:
@@ -80,14 +90,15 @@ class UserEncoder:
         signature = storage.read_json(storage.join(sources.model, "signature.json"))
         self.sources, self.encoder = sources, str(signature["encoder"])
         self.blocks = [Block.from_json(b) for b in signature["blocks"]]
-        self.catalogue = storage.read_parquet(storage.join(sources.prepared, "catalogue.parquet"), ["item_id", "users"])
+        catalogue = storage.read_parquet(storage.join(sources.prepared, "catalogue.parquet"), ["item_id", "users"])
+        self.catalogue, self.as_of = sources.counted(catalogue)
         self.in_vectors = read_items(items_folder, self.encoder).in_vectors
 
     def part(self, part: int) -> tuple[pa.Table, pa.Table]:
         """The vectors of the users of a part, in their order, and their counts."""
         name = storage.join(self.sources.prepared, "histories", storage.part_name(part, self.sources.parts))
         histories = storage.read_parquet(name, ["user_id", "items", "times", "weights"])
-        history = Interactions.from_histories(histories, self.catalogue["item_id"], self.sources.as_of)
+        history = Interactions.from_histories(histories, self.catalogue["item_id"], self.as_of)
         vectors = self._pooled(history)
         not_finite, (vectors,) = zero_non_finite(vectors)
         return _users_table(histories["user_id"], vectors, self.encoder), _counts(USERS, vectors, not_finite)

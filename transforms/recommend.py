@@ -22,6 +22,7 @@ from topkin.artifacts.embeddings import SUMMARY, StoredItems, read_items, read_u
 from topkin.baselines import fitted
 from topkin.config.sections import RecommendSettings
 from topkin.encoding.blocks import Block
+from topkin.encoding.reference import Reference
 from topkin.errors import ArtifactError
 from topkin.interactions import Interactions, concatenate
 from topkin.planning.estimate import PARTS_A_LOAD
@@ -103,11 +104,15 @@ class LoadedItems:
                 "run topkin embed again with --force"
             )
         summary = storage.read_json(storage.join(inputs.embeddings, SUMMARY))
+        reference = Reference.read(inputs.embeddings)
+        # Where nothing bought is listed ages only explain, and are those that were pooled.
+        pooled = reference is not None and settings.bought == "exclude"
+        self.as_of = reference.as_of if reference is not None and pooled else inputs.as_of
         self.categories, self.events = catalogue["category"], np.asarray(catalogue["events"])
         self.scores = ExplainableScores(
             vectors=vectors,
             in_vectors=in_vectors,
-            buyers=np.asarray(catalogue["users"]),
+            buyers=np.asarray(catalogue["users"] if reference is None else reference.buyers(ids)),
             blocks=[Block.from_json(block) for block in summary["blocks"]],
             history_length=summary["history_length"],
         )
@@ -143,7 +148,7 @@ class LoadedItems:
         if weights is not None:
             rates = RepurchaseRates.of(repeats, len(self.categories), self.categories)
             context = replace(context, repurchase=Repurchase(weights, rates))
-        return recommend(histories, vectors, context, searcher, self.inputs.settings, self.inputs.as_of)
+        return recommend(histories, vectors, context, searcher, self.inputs.settings, self.as_of)
 
 
 class ListMaker:
@@ -195,11 +200,11 @@ class ShardSearcher:
 class _MakeLists(beam.DoFn):
     """A part's number to (part, its lists); short lists and counts beside."""
 
-    def __init__(self, inputs: RecommendInputs, shared: Shared):
-        self._inputs, self._shared = inputs, shared
+    def __init__(self, inputs: RecommendInputs, maker: Callable[[RecommendInputs], ListMaker], shared: Shared):
+        self._inputs, self._load, self._shared = inputs, maker, shared
 
     def setup(self) -> None:
-        self._maker = self._shared.acquire(lambda: ListMaker(self._inputs))
+        self._maker = self._shared.acquire(lambda: self._load(self._inputs))
 
     @counted
     def process(self, part: int, segments: pa.Table, repeats: pa.Table) -> Iterator[object]:
@@ -315,7 +320,8 @@ class _MergeTables(beam.PTransform):
 class RecommendParts(beam.PTransform):
     """Writes every user's list into ``lists``, the short ones into ``short_lists``, the counts to ``tally``.
 
-    repeats: where the counts of items bought again go, if they rank any.
+    repeats: where the counts of items bought again go, if they rank any. maker: what makes the lists of a part where
+    the items are in one shard, loaded once a process.
     """
 
     inputs: RecommendInputs
@@ -323,6 +329,7 @@ class RecommendParts(beam.PTransform):
     short_lists: str
     tally: str
     repeats: str
+    maker: Callable[[RecommendInputs], ListMaker] = ListMaker
     shared: Shared = field(default_factory=Shared)
 
     def _merged_repeats(self, tables: list[pa.Table]) -> pa.Table:
@@ -342,7 +349,7 @@ class RecommendParts(beam.PTransform):
             source = pipeline | "SearchShards" >> SearchShards(inputs, self.shared)
             make = beam.ParDo(_MakeMergedLists(inputs, self.shared), segments, repeats)
         else:
-            source, make = parts, beam.ParDo(_MakeLists(inputs, self.shared), segments, repeats)
+            source, make = parts, beam.ParDo(_MakeLists(inputs, self.maker, self.shared), segments, repeats)
         make = make.with_output_types(tuple[int, pa.Table], short_lists=tuple[int, pa.Table], counts=pa.Table)
         made = source | "MakeLists" >> make.with_outputs("short_lists", "counts", main="lists")
         made.counts | "Tally" >> WriteTally(self.tally)

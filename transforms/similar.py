@@ -1,6 +1,6 @@
 """Neighbours of every item and every user, part by part against all parts."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -107,15 +107,18 @@ class NeighbourFinder:
         return {"similar_items": self.items(part), "similar_users": users, "neighbours_bought": bought}
 
 
+Finder = Callable[[SimilarInputs], NeighbourFinder]
+
+
 class _Similar(beam.DoFn):
     """A part's number to its tables, one output for each, and their counts."""
 
-    def __init__(self, sources: SimilarInputs, shared: Shared):
-        self._sources, self._shared = sources, shared
+    def __init__(self, sources: SimilarInputs, finder: Finder, shared: Shared):
+        self._sources, self._finder, self._shared = sources, finder, shared
         self._rows = {name: Metrics.counter("topkin", f"{name}_rows") for name in TABLES}
 
     def setup(self) -> None:
-        self._worker = self._shared.acquire(lambda: NeighbourFinder(self._sources))
+        self._worker = self._shared.acquire(lambda: self._finder(self._sources))
 
     @counted
     def process(self, part: int) -> Iterator[object]:
@@ -129,17 +132,23 @@ class _Similar(beam.DoFn):
 
 @dataclass
 class SimilarParts(beam.PTransform):
-    """Writes the three tables into folders of their names below ``out``, the counts to ``tally``."""
+    """Writes the three tables into folders of their names below ``out``, the counts to ``tally``.
+
+    finder: what makes a part's tables, loaded once a process.
+    """
 
     sources: SimilarInputs
     out: str
     tally: str
+    finder: Finder = NeighbourFinder
     shared: Shared = field(default_factory=Shared)
 
     def expand(self, pipeline: PBegin) -> PCollection[str]:
         parts = pipeline | "Parts" >> beam.Create(range(self.sources.parts), reshuffle=True)
         hints = dict.fromkeys(TABLES, tuple[int, pa.Table])
-        made = beam.ParDo(_Similar(self.sources, self.shared)).with_output_types(int, counts=pa.Table, **hints)
+        made = beam.ParDo(_Similar(self.sources, self.finder, self.shared)).with_output_types(
+            int, counts=pa.Table, **hints
+        )
         done = parts | "Similar" >> made.with_outputs("counts", *TABLES)
         for name in TABLES:
             folder = storage.join(self.out, name)

@@ -54,6 +54,7 @@ class Job(Generic[S]):
         earlier: Folders of the run that was published before this one's date, by stage, as far as this stage reads
             them and they are there.
         versions: The runs published about so many days before that this stage reads, the youngest first.
+        recipe: The hash of the code and settings that make the stage, whatever the data.
         beam: Flags for Beam.
     """
 
@@ -64,6 +65,7 @@ class Job(Generic[S]):
     folders: Mapping[str, str] = field(default_factory=dict)
     earlier: Mapping[str, str] = field(default_factory=dict)
     versions: Sequence[Version] = ()
+    recipe: str = ""
     beam: Sequence[str] = ()
 
     def __post_init__(self) -> None:

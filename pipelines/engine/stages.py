@@ -42,30 +42,52 @@ def needed(name: str, settings: RunSettingsOfAnyKind) -> list[str]:
 
 def keys(settings: RunSettingsOfAnyKind, as_of: datetime) -> dict[str, str]:
     """The key of every stage for these settings, inputs, date and published runs."""
-    return _keys(settings, as_of, earlier_runs(settings, as_of))
+    return _keys(settings, as_of, earlier_runs(settings, as_of))[0]
 
 
-def _keys(settings: RunSettingsOfAnyKind, as_of: datetime, earlier: Mapping[str, EarlierRuns]) -> dict[str, str]:
+def _keys(
+    settings: RunSettingsOfAnyKind, as_of: datetime, earlier: Mapping[str, EarlierRuns]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """The keys of the stages, and their recipes: what is left of a key where date, data and files may be others."""
     values = settings.model_dump(mode="json")
     for name in ("output", "worker_memory", "keep", "wait", "timeout", "mode"):  # where and how, not what
         values["run"].pop(name)
     by_stage: dict[str, str] = {}
+    recipes: dict[str, str] = {}
     for name in ORDERS[settings.kind]:
         stage = registry.stage(name, settings.kind)
         reads = stage.reads(settings)
+        made_by = {
+            "stage": name,
+            "settings": {section: values[section] for section in stage.sections},
+            "other_settings": reads.settings,
+        }
+        anywhere = {section: _without_path(values[section]) for section in stage.sections}
+        needs = stage.needs(settings)
+        recipes[name] = runs.stage_key(
+            {
+                **made_by,
+                "settings": anywhere,
+                "before": {other: recipes[other] for other in needs},
+                "files": reads.files if needs else (),  # lists of items; the first stage's are the data
+            }
+        )
         by_stage[name] = runs.stage_key(
             {
-                "stage": name,
+                **made_by,
                 "as_of": as_of.isoformat() if stage.dated else None,
-                "settings": {section: values[section] for section in stage.sections},
-                "other_settings": reads.settings,
-                "before": {other: by_stage[other] for other in stage.needs(settings)},
+                "before": {other: by_stage[other] for other in needs},
                 "earlier": earlier[name].identity,
                 "files": reads.files,
                 "today": reads.today and reads.today.isoformat(),
             }
         )
-    return by_stage
+    return by_stage, recipes
+
+
+def _without_path(section: Any) -> Any:
+    """The values of a section but for where the files are, which may be others each night."""
+    return {n: v for n, v in section.items() if n != "path"} if isinstance(section, dict) else section
 
 
 def plan_stages(counts: InputCounts, settings: Settings, machine: Machine, names: Sequence[str] = ORDER) -> Plan:
@@ -104,6 +126,7 @@ class _Work:
 
     settings: RunSettingsOfAnyKind
     keys: Mapping[str, str]
+    recipes: Mapping[str, str]
     earlier: Mapping[str, EarlierRuns]
     beam: Sequence[str]
     tell: Callable[[Event], None]
@@ -155,6 +178,7 @@ class _Work:
             folders=before,
             earlier=self.earlier[name].folders,
             versions=self.earlier[name].versions,
+            recipe=self.recipes[name],
             beam=self.beam,
         )
         with signals.half_made(partial(_remove_attempt, attempt)):
@@ -164,7 +188,8 @@ class _Work:
             folder = f"runs/{run.run_id}/{target.rpartition('/')[2]}"
             if target == attempt:  # the manifest alone makes it the stage's
                 stage_index.note(run.root, key, folder)
-            summary = manifest.seal(attempt, stage=name, key=key, summary=summary)["summary"]
+            sealed = manifest.seal(attempt, stage=name, key=key, summary=summary, recipe=self.recipes[name])
+            summary = sealed["summary"]
             if target != attempt:
                 stage_index.note(run.root, key, folder)
                 summary = _put(attempt, target, key)["summary"]
@@ -241,7 +266,8 @@ def _run_stages(
 ) -> runs.Run:
     root = settings.run.output
     earlier = earlier_runs(settings, as_of)
-    work = _Work(settings=settings, keys=_keys(settings, as_of, earlier), earlier=earlier, beam=beam, tell=tell)
+    by_stage, recipes = _keys(settings, as_of, earlier)
+    work = _Work(settings=settings, keys=by_stage, recipes=recipes, earlier=earlier, beam=beam, tell=tell)
     name = runs.run_name(as_of, work.keys)
     before = find_run(root, name)
     run_id = before or name

@@ -84,7 +84,7 @@ class Answers:
         return ExplainableScores(
             vectors=items.vectors,
             in_vectors=items.in_vectors,
-            buyers=np.asarray(self.data.catalogue["users"]),
+            buyers=self.data.buyers,
             blocks=self.data.blocks,
             history_length=length,
         )

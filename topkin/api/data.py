@@ -15,6 +15,7 @@ from topkin.artifacts import lookup, schemas, storage
 from topkin.artifacts.embeddings import SUMMARY, ItemEmbeddings, read_items, require_encoder, vectors_of
 from topkin.config.sections import Settings
 from topkin.encoding.blocks import Block
+from topkin.encoding.reference import Reference
 from topkin.errors import InputError
 from topkin.interactions import encode_ids
 
@@ -46,6 +47,11 @@ class FittedData:
     vocabularies: Mapping[str, pa.Table]
 
     @property
+    def buyers(self) -> np.ndarray:
+        """Distinct buyers of each item, (n_items,), as the vectors count them."""
+        return np.asarray(self.catalogue["users"])
+
+    @property
     def user_type(self) -> pa.DataType:
         """The type of user ids."""
         return self.histories.schema.field("user_id").type
@@ -75,6 +81,13 @@ class StoredData:
     def items(self) -> ItemEmbeddings:
         """As of :class:`FittedData`."""
         return read_items(self.run.folder("embed"), self.encoder)
+
+    @cached_property
+    def buyers(self) -> np.ndarray:
+        """As of :class:`FittedData`."""
+        reference = Reference.read(self.run.folder("embed"))
+        counted = self.catalogue if reference is None else reference.counted(self.catalogue)
+        return np.asarray(counted["users"])
 
     @cached_property
     def histories(self) -> pa.Table:

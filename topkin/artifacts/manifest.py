@@ -12,8 +12,11 @@ from topkin.errors import ArtifactError
 NAME = sealing.MANIFEST
 
 
-def seal(folder: str, *, stage: str, key: str, summary: Mapping[str, object]) -> dict[str, Any]:
-    """Write the manifest of a folder that will not change any more, and return it."""
+def seal(folder: str, *, stage: str, key: str, summary: Mapping[str, object], recipe: str = "") -> dict[str, Any]:
+    """Write the manifest of a folder that will not change any more, and return it.
+
+    recipe: the hash of the code and settings that made it, whatever the data; a folder without one is like no other.
+    """
     listed: dict[str, dict[str, Any]] = {}
     for name in sorted(set(storage.files(folder)) - {NAME}):
         path = storage.join(folder, name)
@@ -22,7 +25,7 @@ def seal(folder: str, *, stage: str, key: str, summary: Mapping[str, object]) ->
     below = {storage.join(folder, *name.split("/")[:depth]) for name in listed for depth in range(name.count("/") + 1)}
     for path in sorted(below, reverse=True):  # what is in a folder before the folder
         storage.fsync(*storage.filesystem(path))
-    manifest = sealing.sealed({"stage": stage, "key": key, "summary": dict(summary), "files": listed})
+    manifest = sealing.sealed({"stage": stage, "key": key, "recipe": recipe, "summary": dict(summary), "files": listed})
     storage.write_json(manifest, storage.join(folder, NAME))
     return manifest
 

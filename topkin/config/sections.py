@@ -196,6 +196,10 @@ class TrainSettings(Section):
     )
     validation_users: Count = Field(5000, description="Most users of a period that validation is measured on.")
     patience: Count = Field(2, description="Epochs without a better validation before training stops.")
+    every_days: Annotated[float, Field(ge=0)] = Field(
+        0,
+        description="A run as of fewer days after the live encoder's training keeps that encoder; 0: each run trains.",
+    )
     advanced: TrainAdvancedSettings = Field(default_factory=lambda: TrainAdvancedSettings())
 
     @model_validator(mode="before")

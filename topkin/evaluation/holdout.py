@@ -34,6 +34,8 @@ def not_held_out(nightly: str, why: str) -> str:
 def nightly_notes(metrics: Mapping[str, Any]) -> list[str]:
     """What a person must know of a night's evaluation: that the last days judged, or why nothing did."""
     if metrics["judged"] == "holdout":
-        return [f"judged on the last {metrics['holdout']['days']:.3g} days, held out once more"]
+        held = metrics["holdout"]
+        last = f"judged on the last {held['days']:.3g} days, held out once more"
+        return [f"{last}, as of {held['night'][:10]}, when the encoder was trained" if "night" in held else last]
     reason = metrics["heldout"]["reason"]
     return [f"not judged: {reason}"] if reason else []

@@ -27,7 +27,7 @@ def similar_items(vectors: np.ndarray, rows: np.ndarray, allowed: np.ndarray, k:
     who may be a neighbour. The item itself is not among them. Ties by item number.
     """
     known = (vectors != 0).any(axis=1)
-    return _nearest(vectors[rows], vectors, rows, allowed & known, k)
+    return nearest(vectors[rows], vectors, rows, allowed & known, k)
 
 
 def similar_users(vectors: np.ndarray, first: int, blocks: Iterable[tuple[int, np.ndarray]], k: int) -> TopK:
@@ -37,18 +37,22 @@ def similar_users(vectors: np.ndarray, first: int, blocks: Iterable[tuple[int, n
     vectors) of every part, the part itself too, one in memory at a time. Users without a vector have no
     neighbours. Ties by user number. Raises ValueError where user numbers do not fit int32.
     """
+    return nearest_users(vectors, np.arange(first, first + len(vectors)), blocks, k)
+
+
+def nearest_users(vectors: np.ndarray, own: np.ndarray, blocks: Iterable[tuple[int, np.ndarray]], k: int) -> TopK:
+    """:func:`similar_users` of any users. own: (n,) their numbers."""
     best: TopK = (np.full((len(vectors), 0), -1, np.int32), np.full((len(vectors), 0), -np.inf, np.float32))
-    own = np.arange(first, first + len(vectors))
     for start, theirs in blocks:
         if start + len(theirs) > _MOST:
             raise ValueError(f"users must be fewer than {_MOST}, got number {start + len(theirs)}")
         known = (theirs != 0).any(axis=1)
-        ids, scores = _nearest(vectors, theirs, own - start, known, k)
+        ids, scores = nearest(vectors, theirs, own - start, known, k)
         best = merge_top_k([best, (np.where(ids < 0, -1, ids + np.int32(start)), scores)], k)
     return best
 
 
-def _nearest(queries: np.ndarray, vectors: np.ndarray, own: np.ndarray, allowed: np.ndarray, k: int) -> TopK:
+def nearest(queries: np.ndarray, vectors: np.ndarray, own: np.ndarray, allowed: np.ndarray, k: int) -> TopK:
     """Top-k without the row ``own[r]`` for query r; rows outside exclude nothing."""
     known = np.flatnonzero((queries != 0).any(axis=1))  # of a zero query all scores would tie
     exclude = Csr.single(np.where(own[known] < len(vectors), own[known], -1))
@@ -154,8 +158,7 @@ def similar_part(
         max(settings.bought, 1),
         settings.min_support,
     )
-    schema = schemas.neighbours_bought(owners.type, item_ids.type)
-    listed = _listed(owners, item_ids, (ids, support, scores), schema, encoder)
+    listed = bought_table(owners, item_ids, (ids, support, scores), encoder)
     return users, listed if settings.bought else listed.slice(0, 0)
 
 
@@ -168,6 +171,13 @@ def items_table(ids: pa.Array, rows: np.ndarray, found: TopK, encoder: str) -> p
 def users_table(owners: pa.Array | pa.ChunkedArray, names: pa.Array, found: TopK, encoder: str) -> pa.Table:
     """``schemas.similar_users`` of some users. names: ids of the neighbours; found[0]: rows of ``names``."""
     return _listed(owners, names, found, schemas.similar_users(owners.type), encoder)
+
+
+def bought_table(
+    owners: pa.Array | pa.ChunkedArray, item_ids: pa.Array, found: Sequence[np.ndarray], encoder: str
+) -> pa.Table:
+    """``schemas.neighbours_bought`` of some users. found: item numbers, support, scores, (n, k) each."""
+    return _listed(owners, item_ids, found, schemas.neighbours_bought(owners.type, item_ids.type), encoder)
 
 
 def _listed(

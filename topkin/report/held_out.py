@@ -7,7 +7,10 @@ from topkin.report.wording import day, plural
 def lead(metrics: Metrics) -> str:
     """How the sentence of the verdict begins, up to the metric."""
     held = metrics.get("holdout")
-    return f"On the last {_days(held['days'])}, held out once more: in" if held else "In"
+    if not held:
+        return "In"
+    before = f" before {day(held['night'])}" if "night" in held else ""
+    return f"On the last {_days(held['days'])}{before}, held out once more: in"
 
 
 def stand_in(metrics: Metrics, *, later: int, made_by: str | None) -> list[str]:
@@ -20,6 +23,8 @@ def stand_in(metrics: Metrics, *, later: int, made_by: str | None) -> list[str]:
         return []
     some, days, cut = "Too little" if later else "Nothing", _days(held["days"]), day(held["cut"])
     text = [f"{some} was bought after the date of the run to judge by, so the last {days} were held out once more."]
+    if "night" in held:
+        text.append(f"That was on {day(held['night'])}, when the encoder was trained that is kept since.")
     seen = f"the purchases before {cut} alone"
     if made_by:
         text.append(f"{made_by}, which is the model, was fitted for it on {seen}, as the other baselines were.")

@@ -53,6 +53,7 @@ class HoldOut(TypedDict):
     periods: int
     users: int
     as_set: list[str]
+    night: NotRequired[str]
 
 
 class Metrics(TypedDict):

@@ -1,0 +1,236 @@
+"""A night that keeps the live encoder gives the rows of one that scores everybody by it again."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+pytest.importorskip("tensorflow")
+
+from topkin.artifacts import manifest, runs, storage
+from topkin.config.sections import Settings
+from topkin.encoding.reference import Reference
+from topkin.pipelines import evaluate, index, recommend, similar
+from topkin.pipelines.engine.job import Job
+from topkin.pipelines.engine.stage import Stage
+from topkin.pipelines.nights.kept import LiveEncoder, before, still_holds
+from topkin.pipelines.run import run_all
+from topkin.report import data
+from topkin.report.page import render
+from topkin.transforms.unchanged.lists import ListUpdater
+from topkin.transforms.unchanged.similar import NeighbourUpdater
+
+AS_OF, ITEMS = datetime(2024, 6, 1, 3), 40
+TABLES = {
+    recommend.STAGE: ("recommendations", "short_lists"),
+    similar.STAGE: ("similar_users", "similar_items", "neighbours_bought"),
+}
+EVERYTHING = [(stage, table) for stage, tables in TABLES.items() for table in tables]
+
+
+def purchases(users: int = 120) -> pa.Table:
+    """Ninety days of users who keep to a kind of items, at any minute."""
+    rng = np.random.default_rng(8)
+    user = np.repeat(np.arange(users), 12)
+    own = user % 3 * 12 + rng.integers(0, 12, len(user))
+    item = np.where(rng.random(len(user)) < 0.8, own, rng.integers(0, ITEMS - 4, len(user)))
+    minutes = rng.integers(1_500, 90 * 1_440, len(user))
+    when = [AS_OF - timedelta(minutes=int(m)) for m in minutes]
+    return pa.table({"user_id": [f"u{u:03d}" for u in user], "item_id": item, "timestamp": when})
+
+
+def tonight() -> pa.Table:
+    """What is bought on the last day: by two known users, also an item that is new, and by one who is new."""
+    rows = [("u004", 3), ("u004", 41), ("u077", 15), ("v001", 3), ("v001", 4)]
+    times = [AS_OF + timedelta(hours=n) for n in range(1, len(rows) + 1)]
+    return pa.table({"user_id": [u for u, _ in rows], "item_id": [i for _, i in rows], "timestamp": times})
+
+
+def catalogue(night: int) -> pa.Table:
+    """On the second night an item is new, one is gone, one has another kind, one cannot be had and one can again."""
+    items = list(range(ITEMS)) if not night else [n for n in range(ITEMS) if n != ITEMS - 1] + [41]
+    kinds = {n: "abcd"[n // 12] if n < ITEMS else "a" for n in items}
+    if night:
+        kinds[ITEMS - 2] = "b"  # never bought
+    available = [n != (7 if night else 20) for n in items]
+    return pa.table({"item_id": items, "kind": [kinds[n] for n in items], "available": available})
+
+
+def settings_of(folder: Path, **train: Any) -> Settings:
+    svd = {"svd_dim": 8, "next_item_dim": 4, "epochs": 0, "dim": 4, "validation_days": 10, "half_life_days": 20}
+    return Settings.model_validate(
+        {
+            "run": {"output": str(folder / "out"), "parts": 2},
+            "purchases": {"path": str(folder / "purchases"), "item_id": "item_id"},
+            "items": {"path": str(folder / "items.parquet"), "item_id": "item_id", "category": "kind"}
+            | {"available": "available"},
+            "train": {**svd, "advanced": {"svd_rank": 16, "validation_cuts": 1}, "every_days": 3, **train},
+            "recommend": {"k": 6},
+            "similar": {"users": 4, "items": 3, "bought": 5},
+            "evaluate": {"k": [5, 10], "bootstrap": 20, "baselines": ["popularity"]},
+        }
+    )
+
+
+@dataclass
+class Nights:
+    """Two nights of one shop, the second of which kept the encoder of the first."""
+
+    settings: Settings
+    first: runs.Run
+    second: runs.Run
+    told: dict[str, Any]
+
+    def job(self, stage: Stage, **changed: Any) -> Job[Settings]:
+        """That of a stage on the second night."""
+        recipe = (manifest.read(self.second.folder(stage.name)) or {})["recipe"]
+        job = Job(
+            settings=self.settings,
+            as_of=self.second.as_of,
+            out="",
+            folders=self.second.folders,
+            earlier=self.first.folders,
+            recipe=recipe,
+        )
+        return replace(job, **changed)
+
+
+@pytest.fixture(scope="module")
+def nights(tmp_path_factory) -> Nights:
+    folder = tmp_path_factory.mktemp("shop")
+    settings, told = settings_of(folder), {}
+    storage.write_parquet(purchases(), str(folder / "purchases/part-0.parquet"))
+    storage.write_parquet(catalogue(0), str(folder / "items.parquet"))
+    first = run_all(settings, as_of=AS_OF, anyway="a test")
+    storage.write_parquet(tonight(), str(folder / "purchases/part-1.parquet"))
+    storage.write_parquet(catalogue(1), str(folder / "items.parquet"))
+    second = run_all(
+        settings,
+        as_of=AS_OF + timedelta(days=1),
+        anyway="a test",
+        tell=lambda event: told.update({event.stage: event.summary}),
+    )
+    return Nights(settings, first, second, told)
+
+
+def _encoder(run: runs.Run) -> str:
+    return str(storage.read_json(f"{run.folder('train')}/signature.json")["encoder"])
+
+
+@pytest.mark.parametrize(("stage", "table"), EVERYTHING, ids=lambda value: getattr(value, "name", value))
+def test_every_row_is_that_of_a_night_that_scores_everybody_again(nights, tmp_path, stage, table):
+    assert _encoder(nights.first) == _encoder(nights.second)
+    stage.execute(nights.job(stage, out=str(tmp_path), earlier={}))
+    made, again = (storage.read_parts(f"{place}/{table}") for place in (nights.second.folder(stage.name), tmp_path))
+    assert made.equals(again, check_metadata=True)
+    assert len(made) or table == "short_lists"
+
+
+def test_only_who_changed_is_scored_again(nights):
+    """That the tables are equal would not show that anything was carried over."""
+    inputs, found = recommend.inputs_of(nights.job(recommend.STAGE)), before(nights.job(recommend.STAGE), "recommend")
+    maker = ListUpdater(inputs, found)
+    same = [maker.before.same_users(part, *maker.items.users(part)) for part in range(2)]
+    users = pa.concat_arrays(
+        [maker.items.users(part)[0]["user_id"].combine_chunks().filter(pa.array(~one)) for part, one in enumerate(same)]
+    )
+    assert sorted(users.to_pylist()) == ["u004", "u077", "v001"]
+    changed = maker.items.context.item_ids.filter(pa.array(~maker.same_items)).to_pylist()
+    assert sorted(changed) == [7, 20, ITEMS - 2, 41]
+    transform = recommend.transform(nights.job(recommend.STAGE), inputs)
+    assert transform.maker.func is ListUpdater
+
+
+def test_neighbours_are_carried_over_too(nights):
+    found = before(nights.job(similar.STAGE), "similar")
+    inputs = similar.inputs_of(nights.job(similar.STAGE))
+    users = NeighbourUpdater(inputs, found).users_now
+    changed = users.ids.take(pa.array(users.changed)).to_pylist()
+    assert sorted(changed) == ["u004", "u077", "v001"]
+    assert len(users.vectors) == 3
+
+
+def test_vectors_of_what_did_not_change_are_the_same_numbers(nights):
+    of = [
+        storage.read_parts(f"{run.folder('embed')}/users").sort_by("user_id") for run in (nights.first, nights.second)
+    ]
+    stayed = of[1].filter(pc.invert(pc.is_in(of[1]["user_id"], pa.array(["u004", "u077", "v001"]))))
+    assert stayed.equals(of[0].filter(pc.is_in(of[0]["user_id"], stayed["user_id"].combine_chunks())))
+
+
+def test_a_kept_night_tells_so_and_the_first_one_does_not(nights):
+    assert nights.told["train"]["notes"] == ["not trained: the encoder of 2024-06-01, 1 days old, is kept for 3 days"]
+    (note,) = [note for note in nights.told["evaluate"]["notes"] if "judged" in note]
+    assert note.endswith("held out once more, as of 2024-06-01, when the encoder was trained")
+    metrics = [storage.read_json(f"{run.folder('evaluate')}/metrics.json") for run in (nights.first, nights.second)]
+    assert metrics[1]["novel"] == metrics[0]["novel"]
+    assert "night" not in metrics[0]["holdout"]
+    assert metrics[1]["as_of"] == nights.second.as_of.isoformat()
+    folders = {stage: nights.second.folder(stage) for stage in evaluate.NEEDS}
+    page = render(data.gather(folders, metrics[1], as_of=nights.second.as_of, run_id="run"), [])
+    assert "when the encoder was trained that is kept since" in page
+
+
+def test_an_encoder_is_kept_for_its_days_by_the_same_settings_alone(nights, tmp_path):
+    from topkin.pipelines import train
+
+    job, ints = nights.job(train.STAGE), pa.int64()
+    assert LiveEncoder.of(job, ints).folder == nights.first.folder("train")
+    due = LiveEncoder.of(replace(job, as_of=AS_OF + timedelta(days=3)), ints)
+    assert due.folder is None
+    assert due.why == "trained: the encoder of 2024-06-01, 3 days old, is due, train.every_days is 3"
+    assert "other settings" in LiveEncoder.of(replace(job, recipe="another"), ints).why
+    assert "other settings" in LiveEncoder.of(replace(job, recipe=""), ints).why
+    assert "another type" in LiveEncoder.of(job, pa.string()).why
+    assert "no run was published" in LiveEncoder.of(replace(job, earlier={}), ints).why
+    off = settings_of(tmp_path, every_days=0)
+    assert LiveEncoder.of(replace(job, settings=off), ints) == LiveEncoder(None, "")
+
+
+def test_damage_means_that_all_is_done_again(nights, tmp_path):
+    from topkin.pipelines import train
+
+    copy = str(tmp_path / "model")
+    storage.copy_folder(nights.first.folder("train"), copy, last=manifest.NAME)
+    Path(copy, "signature.json").write_text("{}")
+    found = LiveEncoder.of(nights.job(train.STAGE, earlier={"train": copy}), pa.int64())
+    assert found.folder is None
+    assert "changed after its stage finished" in found.why
+    lists = str(tmp_path / "lists")
+    storage.copy_folder(nights.first.folder("recommend"), lists, last=manifest.NAME)
+    job = nights.job(recommend.STAGE, earlier={**nights.first.folders, "recommend": lists})
+    assert before(job, "recommend") is not None
+    Path(lists, "lists.json").write_text("{}")
+    assert before(job, "recommend") is None
+
+
+def test_another_encoder_or_recipe_carries_nothing_over(nights, tmp_path):
+    job = nights.job(index.STAGE)
+    assert still_holds(job, "index") == nights.first.folder("index")
+    assert still_holds(replace(job, recipe="another"), "index") is None
+    assert still_holds(replace(job, earlier={}), "index") is None
+    other = str(tmp_path / "embeddings")
+    storage.copy_folder(nights.first.folder("embed"), other, last=manifest.NAME)
+    told = storage.read_json(f"{other}/vectors.json")
+    storage.write_json({**told, "encoder": "another"}, f"{other}/vectors.json")
+    assert still_holds(replace(job, earlier={**nights.first.folders, "embed": other}), "index") is None
+
+
+def test_an_index_of_the_very_same_vectors_is_taken(nights, tmp_path):
+    assert "no vector" not in str(nights.told["index"].get("notes"))  # an item came
+    job = nights.job(index.STAGE, out=str(tmp_path), folders=nights.first.folders)
+    told = index.build(job)
+    assert told["notes"] == ["no vector of an item changed: the index is that of the live version"]
+    assert Path(tmp_path, "index.json").read_bytes() == Path(nights.first.folder("index"), "index.json").read_bytes()
+
+
+def test_a_first_night_counts_what_the_catalogue_counts(nights):
+    reference = Reference.read(nights.first.folder("train"))
+    sales = storage.read_parquet(f"{nights.first.folder('prepare')}/catalogue.parquet")
+    assert reference.counted(sales).equals(sales)
+    assert storage.read_parquet(f"{nights.second.folder('train')}/reference.parquet").equals(reference.sales)

@@ -1,0 +1,68 @@
+"""The stages of the run published before that a night reads."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from topkin.artifacts import storage
+from topkin.artifacts.embeddings import read_items, read_users
+from topkin.config.sections import RecommendSettings
+from topkin.recommend.eligibility import allowed_of
+from topkin.recommend.unchanged.rows import numbers_of, same_rows
+
+SHARE = 0.3
+"""Users that changed, of all, from which on everybody is searched for again: less work than twice some."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Before:
+    """Folders of finished stages of the run published before, and its encoder, which is tonight's.
+
+    made: of the stage that reads the others.
+    """
+
+    prepared: str
+    embeddings: str
+    made: str
+    encoder: str
+    parts: int
+
+    def part(self, table: str, part: int) -> pa.Table:
+        """A part of a table of the stage itself."""
+        return storage.read_parquet(storage.join(self.made, table, storage.part_name(part, self.parts)))
+
+    def same_users(self, part: int, histories: pa.Table, vectors: np.ndarray) -> np.ndarray:
+        """The users of a part whose history and vector are what they were, (n,) bool.
+
+        histories, vectors: tonight's, of the same users in the same order.
+        """
+        name = storage.part_name(part, self.parts)
+        earlier = storage.read_parquet(storage.join(self.prepared, "histories", name))
+        same = same_rows(histories, earlier, "user_id")
+        ids, old = read_users(self.embeddings, part, self.parts, self.encoder)
+        if ids.type != histories["user_id"].type:
+            return np.zeros(len(histories), bool)
+        row = numbers_of(histories["user_id"].combine_chunks(), ids.combine_chunks())
+        same &= row >= 0
+        found = np.flatnonzero(same)
+        same[found] = (vectors[found] == old[row[found]]).all(axis=1)
+        return same
+
+    def same_items(
+        self, ids: pa.Array, vectors: np.ndarray, in_vectors: np.ndarray, allowed: np.ndarray, rules: RecommendSettings
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The items whose vectors are what they were, and those that may be listed as before, (n,) bool each."""
+        items = read_items(self.embeddings, self.encoder)
+        catalogue = storage.read_parquet(storage.join(self.prepared, "catalogue.parquet"), ["item_id", "available"])
+        if items.ids.type != ids.type:
+            return np.zeros(len(ids), bool), np.zeros(len(ids), bool)
+        row = numbers_of(ids, items.ids)
+        found = np.flatnonzero(row >= 0)
+        same = np.zeros(len(ids), bool)
+        old = row[found]
+        same[found] = (vectors[found] == items.vectors[old]).all(axis=1)
+        same[found] &= (in_vectors[found] == items.in_vectors[old]).all(axis=1)
+        might = np.zeros(len(ids), bool)
+        might[found] = allowed_of(rules, catalogue).mask[old]
+        return same, might == allowed
