@@ -1,7 +1,8 @@
 """The job ``train``: learn the encoder from the prepared purchases.
 
 Writes ``encoder.keras``, ``items.parquet``, ``signature.json``, ``training.json``, the weights of bought items
-``repurchase.json``, TensorBoard's ``logs/``, and in ``holdout/`` the same of an encoder that never saw the last days.
+``repurchase.json``, those of the second stage ``blend.json``, TensorBoard's ``logs/``, and in ``holdout/`` the same
+of an encoder that never saw the last days.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -10,8 +11,9 @@ from topkin.artifacts import storage
 from topkin.config import undated
 from topkin.config.sections import Settings
 from topkin.pipelines.engine.job import Job
-from topkin.pipelines.engine.stage import Stage
+from topkin.pipelines.engine.stage import Stage, StageReads
 from topkin.planning.estimate import StageCost, Workload
+from topkin.recommend.second.chosen import BLEND
 
 if TYPE_CHECKING:
     from topkin.models.training.selection import Selection
@@ -37,6 +39,12 @@ def cost(load: Workload) -> StageCost:
         cores=1,
         memory=shuffled + c.items * (closed + trained) + load.catalogue + own,
     )
+
+
+def reads(settings: Settings) -> StageReads:
+    """What the second stage is chosen of."""
+    chosen = {"recommend.sources": settings.recommend.sources, "recommend.model": settings.recommend.model}
+    return StageReads(settings={**chosen, "evaluate.neighbours": settings.evaluate.neighbours})
 
 
 def train(job: Job[Settings]) -> dict[str, Any]:
@@ -65,6 +73,7 @@ def train(job: Job[Settings]) -> dict[str, Any]:
     record = {**training.to_json(), "holdout": training.holdout, "device": where}
     storage.write_json(record, storage.join(job.out, "training.json"))
     storage.write_json(dict(training.repurchase), storage.join(job.out, "repurchase.json"))
+    storage.write_json(dict(training.blend), storage.join(job.out, BLEND))
     return {
         "blocks": {block.name: {"dim": block.dim, "weight": block.weight} for block in training.encoder.blocks},
         "epochs": epochs,
@@ -87,6 +96,7 @@ STAGE = Stage(
     folder="model",
     sections=("run", "prepare", "train"),
     needs=lambda settings: ("prepare",),
+    reads=reads,
     cost=cost,
     work=train,
 )

@@ -17,6 +17,7 @@ from topkin.config.sections import Settings
 from topkin.encoding.blocks import Block
 from topkin.errors import InputError
 from topkin.interactions import encode_ids
+from topkin.recommend.second.chosen import BLEND
 
 if TYPE_CHECKING:
     from topkin.models.two_tower.encoder import Encoder
@@ -27,7 +28,7 @@ class FittedData:
     """All of it in memory.
 
     catalogue, histories: tables of ``schemas``, the histories in the order of the jobs' parts. items: in the order of
-    the catalogue. vectors: (n_users, dim) float32, in the order of the histories. training, repurchase: the
+    the catalogue. vectors: (n_users, dim) float32, in the order of the histories. training, repurchase, blend: the
     content of the files of these names. statistics, vocabularies: what preparing counted.
     """
 
@@ -42,6 +43,7 @@ class FittedData:
     encoder: str
     training: Mapping[str, Any]
     repurchase: Mapping[str, Mapping[str, float]]
+    blend: Mapping[str, Any]
     statistics: Mapping[str, Any]
     vocabularies: Mapping[str, pa.Table]
 
@@ -100,6 +102,12 @@ class StoredData:
         value: dict[str, dict[str, float]] = storage.read_json(
             storage.join(self.run.folder("train"), "repurchase.json")
         )
+        return value
+
+    @cached_property
+    def blend(self) -> Mapping[str, Any]:
+        """As of :class:`FittedData`."""
+        value: dict[str, Any] = storage.read_json(storage.join(self.run.folder("train"), BLEND))
         return value
 
     def histories_of(self, users: pa.Array) -> pa.Table:
