@@ -19,7 +19,7 @@ from topkin.recommend.bought import weights_of
 from topkin.recommend.eligibility import allowed_of, item_lists_fingerprint
 from topkin.recommend.repurchase.blend import Weights
 from topkin.recommend.repurchase.rates import FILE
-from topkin.recommend.second.chosen import BLEND, blend_of
+from topkin.recommend.second.chosen import blend_of, read_blend
 from topkin.search.topk import BUDGET_BYTES
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ def inputs_of(job: Job[Settings]) -> "RecommendInputs":
         settings=settings.recommend,
         shards=shards_of(_workload(job)),
         repurchase=_chosen_weights(job),
-        second=blend_of(settings.recommend, storage.read_json(storage.join(job.folder("train"), BLEND))),
+        second=blend_of(settings.recommend, read_blend(job.folder("train"))),
         fitted=storage.join(job.scratch, "baseline"),
         neighbours=settings.evaluate.neighbours,
     )

@@ -102,7 +102,7 @@ class EvaluateInputs:
     def second(self) -> dict[str, float] | None:
         """The weights of the second stage that made the lists; None where there was none."""
         path = storage.join(self.folders["recommend"], "lists.json")
-        weights: dict[str, float] | None = storage.read_json(path)["second_stage"]
+        weights: dict[str, float] | None = storage.read_json(path).get("second_stage") if storage.exists(path) else None
         return weights
 
 

@@ -17,7 +17,7 @@ from topkin.config.sections import Settings
 from topkin.encoding.blocks import Block
 from topkin.errors import InputError
 from topkin.interactions import encode_ids
-from topkin.recommend.second.chosen import BLEND
+from topkin.recommend.second.chosen import read_blend
 
 if TYPE_CHECKING:
     from topkin.models.two_tower.encoder import Encoder
@@ -107,8 +107,7 @@ class StoredData:
     @cached_property
     def blend(self) -> Mapping[str, Any]:
         """As of :class:`FittedData`."""
-        value: dict[str, Any] = storage.read_json(storage.join(self.run.folder("train"), BLEND))
-        return value
+        return read_blend(self.run.folder("train"))
 
     def histories_of(self, users: pa.Array) -> pa.Table:
         """As of :class:`FittedData`."""

@@ -3,11 +3,19 @@
 from collections.abc import Mapping
 from typing import Any
 
+from topkin.artifacts import storage
 from topkin.config.sections import RecommendSettings
 from topkin.recommend.bought import BOUGHT
 
 BLEND = "blend.json"
 """Beside the encoder: ``tuning.Choice``."""
+
+
+def read_blend(model: str) -> dict[str, Any]:
+    """``blend.json`` of a model's folder; empty where none was chosen."""
+    path = storage.join(model, BLEND)
+    chosen: dict[str, Any] = storage.read_json(path) if storage.exists(path) else {}
+    return chosen
 
 
 def blend_of(settings: RecommendSettings, chosen: Mapping[str, Any]) -> dict[str, float] | None:
