@@ -21,6 +21,7 @@ from topkin.recommend.bought import weights_of
 from topkin.recommend.eligibility import allowed_of, item_lists_fingerprint
 from topkin.recommend.repurchase.blend import Weights
 from topkin.recommend.repurchase.rates import FILE
+from topkin.recommend.second.chosen import blend_of, read_blend
 from topkin.search.topk import BUDGET_BYTES
 
 if TYPE_CHECKING:
@@ -153,6 +154,7 @@ def inputs_of(job: Job[Settings]) -> "RecommendInputs":
         settings=settings.recommend,
         shards=shards_of(_workload(job)),
         repurchase=_chosen_weights(job),
+        second=blend_of(settings.recommend, read_blend(job.folder("train"))),
         fitted=storage.join(job.scratch, "baseline"),
         neighbours=settings.evaluate.neighbours,
     )
@@ -230,6 +232,7 @@ def recommend(job: Job[Settings]) -> dict[str, Any]:
         "users_with_list": counts["users"]["with_list"],
         "rows": sum(counts["source"].values()),
         "by_source": counts["source"],
+        "second_stage": inputs.second,
         "repurchase": inputs.repurchase and inputs.repurchase.to_json(),
         "short": sum(counts["reason"].values()),
         "by_reason": counts["reason"],

@@ -1,8 +1,9 @@
 """The job ``train``: learn the encoder from the prepared purchases.
 
 Writes ``encoder.keras``, ``items.parquet``, ``signature.json``, ``training.json``, the weights of bought items
-``repurchase.json``, TensorBoard's ``logs/``, and in ``holdout/`` the same of an encoder that never saw the last days.
-With ``train.every_days`` the folder may be that of the run published before, and has ``reference.parquet``.
+``repurchase.json``, those of the second stage ``blend.json``, TensorBoard's ``logs/``, and in ``holdout/`` the same
+of an encoder that never saw the last days. With ``train.every_days`` the folder may be that of the run published
+before, and has ``reference.parquet``.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -13,10 +14,11 @@ from topkin.config.sections import Settings
 from topkin.encoding.reference import Reference
 from topkin.pipelines.encode import given
 from topkin.pipelines.engine.job import Job
-from topkin.pipelines.engine.stage import Stage
+from topkin.pipelines.engine.stage import Stage, StageReads
 from topkin.pipelines.nights import kept
 from topkin.pipelines.nights.kept import LiveEncoder
 from topkin.planning.estimate import StageCost, Workload
+from topkin.recommend.second.chosen import BLEND
 
 if TYPE_CHECKING:
     from topkin.models.training.selection import Selection
@@ -44,6 +46,12 @@ def cost(load: Workload) -> StageCost:
         cores=1,
         memory=shuffled + c.items * (closed + trained) + load.catalogue + own,
     )
+
+
+def reads(settings: Settings) -> StageReads:
+    """What the second stage is chosen of."""
+    chosen = {"recommend.sources": settings.recommend.sources, "recommend.model": settings.recommend.model}
+    return StageReads(settings={**chosen, "evaluate.neighbours": settings.evaluate.neighbours})
 
 
 def train(job: Job[Settings]) -> dict[str, Any]:
@@ -78,6 +86,7 @@ def train(job: Job[Settings]) -> dict[str, Any]:
     record = {**training.to_json(), "holdout": training.holdout, "device": where}
     storage.write_json(record, storage.join(job.out, "training.json"))
     storage.write_json(dict(training.repurchase), storage.join(job.out, "repurchase.json"))
+    storage.write_json(dict(training.blend), storage.join(job.out, BLEND))
     if settings.train.every_days:
         Reference.of(catalogue, job.as_of).write(job.out, saved.hash)
     return {
@@ -103,6 +112,7 @@ STAGE = Stage(
     sections=("run", "prepare", "train"),
     needs=lambda settings: ("prepare",),
     earlier=kept.earlier("train"),
+    reads=reads,
     cost=cost,
     work=train,
 )

@@ -118,6 +118,14 @@ class Interactions:
         keep = position >= np.repeat(np.diff(self.indptr) - kept, np.diff(self.indptr))
         return Interactions(indptr_of(kept), self.items[keep], self.ages[keep], self.weights[keep], self.n_items)
 
+    def positions(self) -> np.ndarray:
+        """At how many later moments each purchase's user bought, (n,) int64: 0 for a user's whole last basket."""
+        new = np.ones(len(self.items), bool)
+        new[1:] = self.ages[1:] != self.ages[:-1]
+        new[self.indptr[:-1][np.diff(self.indptr) > 0]] = True
+        moment = np.concatenate([[0], np.cumsum(new)])  # of the purchase before each
+        return np.asarray(np.repeat(moment[self.indptr[1:]], np.diff(self.indptr)) - moment[1:])
+
     def counts(self) -> sp.csr_matrix:
         """How often each user bought each item, (n_users, n_items) float32 CSR, column numbers sorted."""
         ones = np.ones(len(self.items), np.float32)

@@ -15,6 +15,7 @@ from apache_beam.utils.shared import Shared
 from topkin.artifacts import schemas, storage
 from topkin.artifacts.embeddings import SUMMARY, vectors_of
 from topkin.baselines import fitted, registry
+from topkin.baselines.registry import Baseline
 from topkin.config.sections import EvaluateSettings, RecommendSettings
 from topkin.encoding.blocks import Block, preference_embeddings
 from topkin.errors import ArtifactError
@@ -33,6 +34,8 @@ from topkin.recommend.bought import weights_of
 from topkin.recommend.eligibility import cooldown_days
 from topkin.recommend.repurchase.blend import Repurchase, Weights
 from topkin.recommend.repurchase.rates import FILE, RepurchaseRates
+from topkin.recommend.second.candidates import ENCODER
+from topkin.recommend.second.stage import SecondStage
 from topkin.telemetry.progress import advance
 from topkin.transforms.counters import counted
 
@@ -90,9 +93,17 @@ class EvaluateInputs:
 
     @property
     def fitted_names(self) -> tuple[str, ...]:
-        """The baselines to be fitted: those to measure against, and the one that made the lists, if one did."""
+        """The baselines to be fitted: to measure against, and what made the lists alone or beside the encoder."""
         own = self.recommend.baseline
-        return self.evaluate.baselines if own is None else (*self.evaluate.baselines, own)
+        made = tuple(self.second or ()) if own is None else (own,)
+        return *self.evaluate.baselines, *(name for name in made if name != ENCODER)
+
+    @property
+    def second(self) -> dict[str, float] | None:
+        """The weights of the second stage that made the lists; None where there was none."""
+        path = storage.join(self.folders["recommend"], "lists.json")
+        weights: dict[str, float] | None = storage.read_json(path).get("second_stage") if storage.exists(path) else None
+        return weights
 
 
 def fit(sources: EvaluateInputs) -> None:
@@ -157,6 +168,7 @@ def load_shop(sources: EvaluateInputs) -> EvaluationCatalogue:
         cooldown=cooldown_days(catalogue["category"], rule.cooldown_days, rule.cooldown_by_category),
         listed=sources.listed,
         repurchase=repurchase_of(sources, catalogue["category"]),
+        second=second_of(sources, baselines),
     )
 
 
@@ -164,6 +176,14 @@ def _cold(sources: EvaluateInputs, catalogue: pa.Table) -> np.ndarray:
     """The cold items of a catalogue, by their sales alone where there are no times."""
     first = catalogue["first_sale"] if sources.timed else pa.nulls(len(catalogue), schemas.TIME)
     return cold_items(np.asarray(catalogue["events"]), first, sources.as_of)
+
+
+def second_of(sources: EvaluateInputs, baselines: Mapping[str, Baseline]) -> SecondStage | None:
+    """The second stage of the published lists. baselines: fitted, its sources among them."""
+    weights = sources.second
+    if weights is None:
+        return None
+    return SecondStage(weights, {name: baselines[name] for name in weights if name != ENCODER})
 
 
 def repurchase_of(sources: EvaluateInputs, categories: pa.ChunkedArray) -> Repurchase | None:

@@ -6,7 +6,7 @@ part, and what the shards found is merged by part.
 """
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -28,11 +28,13 @@ from topkin.interactions import Interactions, concatenate
 from topkin.planning.estimate import PARTS_A_LOAD
 from topkin.recommend.eligibility import allowed_of
 from topkin.recommend.explain import ExplainableScores, VectorRows
-from topkin.recommend.lists import ItemContext, Lists, build_queries, fallback_reasons, longest, recommend
+from topkin.recommend.lists import ItemContext, Lists, build_queries, fallback_reasons, recommend
 from topkin.recommend.popular_fallback import merge_segment_counts, segment_counts
 from topkin.recommend.repurchase.blend import Repurchase, Weights
 from topkin.recommend.repurchase.rates import COUNTS, RepurchaseRates, counts_of, merge_counts
 from topkin.recommend.searchers import BaselineSearcher, ExactSearcher, IndexSearcher, MergedSearcher, Searcher
+from topkin.recommend.second.candidates import ENCODER
+from topkin.recommend.second.stage import SecondStage
 from topkin.recommend.sharded import Shard, merge_lists, shard_bounds
 from topkin.search.hnsw.files import load_index
 from topkin.telemetry.counters import counts_table
@@ -49,8 +51,9 @@ class RecommendInputs:
 
     encoder: the hash that every table must carry. recent_days: as prepare counted ``recent``. shards: into how
     many runs the items are cut, so that a worker holds one; 1 for all of them at once. Lists are the same.
-    repurchase: the weights by which bought items are ranked; None where the model ranks alone. fitted: where
-    :func:`fit` writes the baseline that makes the lists, if one does, and every worker reads it. neighbours: its.
+    repurchase: the weights by which bought items are ranked; None where the model ranks alone. second: those of the
+    second stage, see ``second.chosen.blend_of``; None without one. fitted: where :func:`fit` writes the baseline that
+    makes the lists, if one does, or the sources of the second stage, and every worker reads them. neighbours: theirs.
     """
 
     prepared: str
@@ -63,8 +66,16 @@ class RecommendInputs:
     settings: RecommendSettings
     shards: int = 1
     repurchase: Weights | None = None
+    second: Mapping[str, float] | None = None
     fitted: str = ""
     neighbours: int = 0
+
+    @property
+    def fitted_names(self) -> list[str]:
+        """The baselines that are fitted: the one that makes the lists, or the sources of the second stage."""
+        if self.settings.baseline is not None:
+            return [self.settings.baseline]
+        return [name for name, weight in (self.second or {}).items() if name != ENCODER and weight]
 
     def histories(self, part: int, columns: list[str] | None = None) -> pa.Table:
         """The histories of a part."""
@@ -77,16 +88,16 @@ class RecommendInputs:
 
 
 def fit(inputs: RecommendInputs) -> None:
-    """Where a baseline makes the lists, fit it on the histories of all users and write it down.
+    """Where baselines make the lists, or stand beside the encoder, fit them on all histories and write them down.
 
     All purchases are then in memory at once, as in ``transforms.evaluate.fit``.
     """
-    name = inputs.settings.baseline
-    if name is None:
+    names = inputs.fitted_names
+    if not names:
         return
     item_ids = inputs.catalogue(["item_id"])["item_id"]
     history = concatenate(fitted.known_purchases(inputs.prepared, inputs.parts, item_ids, inputs.as_of))
-    fitted.save_baselines(fitted.fit_baselines(history, [name], inputs.neighbours), inputs.fitted)
+    fitted.save_baselines(fitted.fit_baselines(history, names, inputs.neighbours), inputs.fitted)
 
 
 class LoadedItems:
@@ -117,8 +128,12 @@ class LoadedItems:
             history_length=summary["history_length"],
         )
         allowed = allowed_of(settings, catalogue).mask
+        second = None
+        if inputs.second:
+            sources = fitted.load_baselines(inputs.fitted, inputs.fitted_names, inputs.neighbours)
+            second = SecondStage(inputs.second, sources)
         self.context = ItemContext.of_catalogue(
-            catalogue, settings, allowed=allowed, encoder=inputs.encoder, vectors=vectors
+            catalogue, settings, allowed=allowed, encoder=inputs.encoder, vectors=vectors, second=second
         )
 
     @classmethod
@@ -193,7 +208,7 @@ class ShardSearcher:
                 known = np.asarray(vectors.any(axis=1))
                 why = fallback_reasons(users.history, known, inputs.settings.min_history)
                 users = users.take(np.flatnonzero(why < 0))
-                k = longest(inputs.settings.k, len(context.item_ids))
+                k = context.depth(inputs.settings.k)
                 yield part, loaded.search(users.vectors, users.exclude, k, engine())
 
 

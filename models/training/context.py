@@ -21,6 +21,8 @@ class TrainingContext:
         recent_days: length in days of the period called recent, ``prepare.recent_days``.
         timed: whether the times of interactions mean something; public splits have none.
         by_position: whether times stand for positions in each user's order, see ``topkin.ingest.positions``.
+        sources: names of the sources that may stand beside the encoder, ``recommend.sources``.
+        neighbours: theirs, ``evaluate.neighbours``.
     """
 
     train: TrainSettings
@@ -28,6 +30,8 @@ class TrainingContext:
     recent_days: float
     timed: bool = True
     by_position: bool = False
+    sources: tuple[str, ...] = ()
+    neighbours: int = 100
 
     @classmethod
     def of(cls, settings: Settings, **changes: Any) -> "TrainingContext":
@@ -35,7 +39,13 @@ class TrainingContext:
         train = settings.train.changed(**changes)
         if train.feature_dim is None:
             train = train.changed(feature_dim=settings.feature_dim)
-        context = cls(train=train, seed=settings.run.seed, recent_days=settings.prepare.recent_days)
+        context = cls(
+            train=train,
+            seed=settings.run.seed,
+            recent_days=settings.prepare.recent_days,
+            sources=settings.recommend.sources if settings.recommend.baseline is None else (),
+            neighbours=settings.evaluate.neighbours,
+        )
         return context if settings.timed else context.positional()
 
     def changed(self, **values: Any) -> "TrainingContext":

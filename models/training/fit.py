@@ -15,7 +15,8 @@ from topkin.models.training.assembly import finished
 from topkin.models.training.block_kinds import LEARNED
 from topkin.models.training.checkpoint import Checkpoint, restore
 from topkin.models.training.context import TrainingContext
-from topkin.models.training.repurchase import choose_repurchase_weights
+from topkin.models.training.lists.repurchase import choose_repurchase_weights
+from topkin.models.training.lists.second import choose_second_stage, periods_of
 from topkin.models.training.selection import (
     BATCH,
     REFIT,
@@ -45,6 +46,7 @@ class Training:
         selection: what validation chose.
         repurchase: the weights of bought items by policy, see ``topkin.recommend.repurchase``; empty without a
             validation.
+        blend: what validation says of a second stage, see ``topkin.recommend.second.tuning``.
         epochs: the record of each epoch from everything.
         holdout: what :mod:`topkin.models.training.holdout` kept of validation, or why it kept nothing; empty where it
             was not asked.
@@ -53,6 +55,7 @@ class Training:
     encoder: Encoder
     selection: Selection
     repurchase: Mapping[str, Mapping[str, float]]
+    blend: Mapping[str, Any]
     epochs: tuple[Epoch, ...]
     holdout: Mapping[str, Any]
 
@@ -98,7 +101,7 @@ def fit(
     held: Mapping[str, Any] = {}
     if state["phase"] == REFIT and holdout.is_kept(state["holdout"], holdout_folder):
         selection, repurchase = Selection.from_json(state["selection"]), state["repurchase"]
-        held = state["holdout"]
+        held, blend = state["holdout"], state["blend"]
         for epoch in selection.curve:
             on_epoch(VALIDATION, {k: v for k, v in epoch.items() if k != "blocks"})
     else:
@@ -106,6 +109,9 @@ def fit(
         trainers = validation_trainers(context, purchases, periods)
         selection = select(context, purchases, catalogue, periods, trainers, checkpoint=checkpoint, on_epoch=on_epoch)
         repurchase = choose_repurchase_weights(periods.searches, selection.blocks, catalogue["category"])
+        blend = choose_second_stage(
+            context, purchases, periods_of(periods, selection.blocks, trainers), selection.blocks
+        )
         if holdout_folder:
             made = holdout.hold_out(context, purchases, catalogue, periods, trainers, epoch=len(selection.curve))
             held = holdout.keep(made, holdout_folder)
@@ -117,9 +123,9 @@ def fit(
         epochs.append(epoch)
         on_epoch(phase, epoch)
 
-    kept = {"phase": REFIT, "selection": selection.to_json(), "repurchase": repurchase, "holdout": held}
+    kept = {"phase": REFIT, "selection": selection.to_json(), "repurchase": repurchase, "blend": blend, "holdout": held}
     encoder = refit(selection, context, purchases, catalogue, checkpoint=checkpoint, kept=kept, on_epoch=record)
-    return Training(encoder, selection, repurchase, tuple(epochs), held)
+    return Training(encoder, selection, repurchase, blend, tuple(epochs), held)
 
 
 def refit(

@@ -22,12 +22,14 @@ from topkin.models.data.histories import PreparedHistories
 from topkin.models.training.assembly import finished
 from topkin.models.training.block_kinds import LEARNED, WEIGHTS, Trial, start, trials
 from topkin.models.training.context import TrainingContext
-from topkin.models.training.repurchase import choose_repurchase_weights
+from topkin.models.training.lists.repurchase import choose_repurchase_weights
+from topkin.models.training.lists.second import Period, choose_second_stage
 from topkin.models.training.selection import MIN_USERS, ValidationPeriods, weighed_blocks, with_trained
 from topkin.models.training.trainer import Trainer
 from topkin.models.training.validation import BlockWeightSearch, choose
 from topkin.models.two_tower import serialization
 from topkin.models.two_tower.encoder import Encoder
+from topkin.recommend.second.chosen import BLEND
 
 NO_TIMES = "the purchases have an order and no times, so that no last days can be held out once more"
 
@@ -39,6 +41,7 @@ class HeldOut:
     Args:
         encoder: it.
         repurchase: the weights of bought items by policy, likewise chosen without what judges.
+        blend: likewise, the second stage.
         cut: what came from then on it has not seen.
         days: from the cut to the as-of date.
         periods: earlier periods that weighed the computed blocks; 0 where there was none.
@@ -50,6 +53,7 @@ class HeldOut:
 
     encoder: Encoder
     repurchase: Mapping[str, Mapping[str, float]]
+    blend: Mapping[str, Any]
     cut: datetime
     days: float
     periods: int
@@ -104,12 +108,19 @@ def hold_out(
     blocks = {name: setting for name, setting in settings.items() if setting.weight > 0}
     chooses = earlier or ([choosing] if choosing else [])
     repurchase = choose_repurchase_weights(chooses, blocks, catalogue["category"])
+    told = [Period(search, periods.days * (number + 2)) for number, search in enumerate(earlier)]
+    if choosing and (not told or any(name in blocks for name in learned)):  # what earlier periods lack
+        told = [Period(choosing, periods.days)]
+    elif any(name in blocks for name in learned):
+        told = []
+    blend = choose_second_stage(context, purchases, told, blocks)
     towers = {**periods.towers, **{trainer.name: trainer.model for trainer in trainers}}
     towers = {name: tower for name, tower in towers.items() if name in blocks}
     as_set = sorted({trial.block for trial in tried}) if not users else []
     return HeldOut(
         encoder=finished(context, towers, blocks, periods.index),
         repurchase=repurchase,
+        blend=blend,
         cut=purchases.as_of - timedelta(days=periods.days),
         days=periods.days,
         periods=len(earlier),
@@ -154,6 +165,7 @@ def keep(made: HeldOut | str, folder: str) -> dict[str, Any]:
         return {"reason": made}
     record = made.to_json()
     storage.write_json(dict(made.repurchase), storage.join(folder, "repurchase.json"))
+    storage.write_json(dict(made.blend), storage.join(folder, BLEND))
     saved = serialization.save(made.encoder, folder, {"holdout": record})
     return {**record, "encoder": saved.hash}
 

@@ -14,6 +14,7 @@ from topkin.pipelines.engine.job import Job, run_pipeline
 from topkin.planning.estimate import Workload
 from topkin.recommend.bought import weights_of
 from topkin.recommend.repurchase.rates import FILE
+from topkin.recommend.second.chosen import blend_of, read_blend
 
 if TYPE_CHECKING:
     from topkin.transforms.evaluate import EvaluateInputs
@@ -85,7 +86,9 @@ def inputs_at_cut(job: Job[Settings], inputs: "EvaluateInputs", record: dict[str
     repeats = storage.join(folders["recommend"], FILE)
     run_pipeline(CutPrepared(cutting, folders["prepare"], repeats), job.beam)
     weights = weights_of(settings.recommend, storage.read_json(storage.join(model, "repurchase.json")))
-    storage.write_json({"repurchase": weights and weights.to_json()}, storage.join(folders["recommend"], "lists.json"))
+    second = blend_of(settings.recommend, read_blend(model))
+    told = {"repurchase": weights and weights.to_json(), "second_stage": second}
+    storage.write_json(told, storage.join(folders["recommend"], "lists.json"))
     embedding = EmbedInputs(
         prepared=folders["prepare"],
         model=model,

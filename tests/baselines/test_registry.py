@@ -121,6 +121,23 @@ def test_item_knn_equals_loops_whatever_the_block(shop, neighbours, recency, cel
     np.testing.assert_allclose(found, naive_knn(purchases, n_items, neighbours, recency), rtol=1e-5, atol=1e-6)
 
 
+@settings(max_examples=60)
+@given(shops(), st.sampled_from([0.5, 1.0]))
+def test_by_position_an_item_counts_less_the_more_was_bought_since(shop, power):
+    purchases, n_items = shop
+    history = history_of(*shop)
+    model = ItemKNN(neighbours=3, position=power).fit(history)
+    unit = [history_of([[(i, 1.0)]], n_items) for i in range(n_items)]
+    alone = np.array([model.scores(one)[0] for one in unit])  # what one item of a history says
+    expected = np.zeros((len(purchases), n_items))
+    for u, one in enumerate(purchases):
+        last = {i: min(a for j, a in one if j == i) for i, _ in one}
+        moments = sorted(set(last.values()))
+        for i, age in last.items():
+            expected[u] += alone[i] / (1 + moments.index(age)) ** power
+    np.testing.assert_allclose(model.scores(history), expected, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("cells", [1, 200, 1 << 20])
 def test_the_graph_filter_is_the_gram_matrix_of_the_normalised_purchases(cells, monkeypatch):
     monkeypatch.setattr(sparse_knn, "BLOCK_CELLS", cells)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from topkin.artifacts import schemas, storage
@@ -84,13 +85,17 @@ def lists(
     shop: Path, shards: int, flags: tuple[str, ...] = (), **rules: object
 ) -> tuple[Path, dict[str, dict[str, int]]]:
     """The folder of the lists, and the counts."""
+    from topkin.transforms.recommend import fit
+
     sections = {"run": {"output": str(shop), "parts": PARTS}, "recommend": {"k": 8, "min_history": 2, **rules}}
     settings = Settings.model_validate({"purchases": {"path": "nowhere"}, **sections})
     out = shop / f"{shards}-{'-'.join(map(str, rules.values()))}-{len(flags)}"
     folders = {"prepare": str(shop / "prepared"), "train": str(shop / "model"), "embed": str(shop / "embeddings")}
     scratch = str(out / "scratch")
     job = Job(settings=settings, as_of=AS_OF, out=str(out / "lists"), folders=folders, scratch=scratch)
-    lists = recommend.transform(job, replace(recommend.inputs_of(job), shards=shards))
+    inputs = replace(recommend.inputs_of(job), shards=shards)
+    fit(inputs)
+    lists = recommend.transform(job, inputs)
     run_pipeline(lists, flags)
     return out / "lists", storage.read_json(lists.tally)
 
@@ -108,6 +113,29 @@ def test_any_number_of_shards_gives_the_same_files_and_counts(shop, shards, rule
     assert [n for n in names if (one / n).read_bytes() != (cut / n).read_bytes()] == []
     assert counts == of_cut
     assert counts["source"]["model"] > 0 < counts["source"]["segment_recent_popularity"]
+
+
+@pytest.mark.parametrize("flags", [(), ("--direct_runner_bundle_repeat=2",)], ids=["once", "repeated"])
+def test_shards_and_parts_give_the_same_lists_of_a_second_stage(shop, flags):
+    weights = {"encoder": 1.0, "item_knn_position": 0.8, "popularity": 0.1}
+    storage.write_json({"weights": weights}, str(shop / "model" / "blend.json"))
+    try:
+        one, counts = lists(shop, 1, flags)
+        cut, of_cut = lists(shop, 4, flags)
+    finally:
+        storage.remove_files(str(shop / "model"), ["blend.json"])
+    assert [n for n in storage.files(str(one)) if (one / n).read_bytes() != (cut / n).read_bytes()] == []
+    assert counts == of_cut
+    table = storage.read_parts(str(one / "recommendations" / "date=2021-03-01"))
+    model = table.filter(pc.equal(table["source"], "model"))
+    assert set(model["decided"].to_pylist()) == {"encoder", "item_knn_position"}
+    for user in model["user_id"].unique():
+        final = model.filter(pc.equal(model["user_id"], user))["final"].to_pylist()
+        assert final == sorted(final, reverse=True)
+        assert max(final) <= 1
+    assert len(np.unique(np.diff(model["score"].to_numpy()) < 0)) == 2  # cosines rise and fall
+    fallen = table.filter(pc.not_equal(table["source"], "model"))
+    assert fallen["final"].null_count == fallen["decided"].null_count == len(fallen) > 0
 
 
 @pytest.mark.parametrize("flags", [("--direct_runner_bundle_repeat=2",), PROCESSES], ids=["repeated", "processes"])

@@ -21,6 +21,9 @@ from topkin.recommend.popular_fallback import segment_counts
 from topkin.recommend.repurchase.blend import Repurchase
 from topkin.recommend.repurchase.rates import RepurchaseRates, counts_of, merge_counts
 from topkin.recommend.searchers import BaselineSearcher, ExactSearcher, Searcher
+from topkin.recommend.second.candidates import ENCODER
+from topkin.recommend.second.chosen import blend_of
+from topkin.recommend.second.stage import SecondStage
 
 
 class Answers:
@@ -111,7 +114,15 @@ class Answers:
             vectors=data.items.vectors,
             segments=segment_counts(self.history, data.histories, data.as_of, data.settings.prepare.recent_days),
             repurchase=self._repurchase(),
+            second=self._second(),
         )
+
+    def _second(self) -> SecondStage | None:
+        weights = blend_of(self.rules, self.data.blend)
+        if weights is None:
+            return None
+        names = [name for name, weight in weights.items() if name != ENCODER and weight]
+        return SecondStage(weights, fit_baselines(self.history, names, self.data.settings.evaluate.neighbours))
 
     def _repurchase(self) -> Repurchase | None:
         weights, categories = weights_of(self.rules, self.data.repurchase), self.data.catalogue["category"]

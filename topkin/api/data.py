@@ -18,6 +18,7 @@ from topkin.encoding.blocks import Block
 from topkin.encoding.reference import Reference
 from topkin.errors import InputError
 from topkin.interactions import encode_ids
+from topkin.recommend.second.chosen import read_blend
 
 if TYPE_CHECKING:
     from topkin.models.two_tower.encoder import Encoder
@@ -28,7 +29,7 @@ class FittedData:
     """All of it in memory.
 
     catalogue, histories: tables of ``schemas``, the histories in the order of the jobs' parts. items: in the order of
-    the catalogue. vectors: (n_users, dim) float32, in the order of the histories. training, repurchase: the
+    the catalogue. vectors: (n_users, dim) float32, in the order of the histories. training, repurchase, blend: the
     content of the files of these names. statistics, vocabularies: what preparing counted.
     """
 
@@ -43,6 +44,7 @@ class FittedData:
     encoder: str
     training: Mapping[str, Any]
     repurchase: Mapping[str, Mapping[str, float]]
+    blend: Mapping[str, Any]
     statistics: Mapping[str, Any]
     vocabularies: Mapping[str, pa.Table]
 
@@ -114,6 +116,11 @@ class StoredData:
             storage.join(self.run.folder("train"), "repurchase.json")
         )
         return value
+
+    @cached_property
+    def blend(self) -> Mapping[str, Any]:
+        """As of :class:`FittedData`."""
+        return read_blend(self.run.folder("train"))
 
     def histories_of(self, users: pa.Array) -> pa.Table:
         """As of :class:`FittedData`."""

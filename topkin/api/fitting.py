@@ -23,6 +23,7 @@ from topkin.models.training.fit import fit
 from topkin.models.two_tower import serialization
 from topkin.models.two_tower.encoder import Encoder
 from topkin.pipelines.engine import registry
+from topkin.recommend.second.chosen import BLEND
 
 SAVED = "Recommender.save"
 """The key of the stages that a recommender wrote: no nightly run takes them for its own."""
@@ -57,6 +58,7 @@ def fit_data(settings: Settings, prepared: Prepared, as_of: datetime) -> FittedD
         encoder=digest,
         training=training.to_json(),
         repurchase=training.repurchase,
+        blend=training.blend,
         statistics=prepared.statistics,
         vocabularies=prepared.vocabularies,
     )
@@ -114,6 +116,7 @@ def _save_model(data: FittedData, folder: str) -> None:
     serialization.save(data.model, folder, {"seed": data.settings.run.seed})
     storage.write_json(data.training, storage.join(folder, "training.json"))
     storage.write_json(data.repurchase, storage.join(folder, "repurchase.json"))
+    storage.write_json(data.blend, storage.join(folder, BLEND))
 
 
 def _save_embeddings(data: FittedData, folder: str) -> None:

@@ -93,15 +93,18 @@ def user_embeddings(user: pa.DataType, dim: int) -> pa.Schema:
     return schema(user_id=user, vector=vector(dim))
 
 
-def recommendations(user: pa.DataType, item: pa.DataType) -> pa.Schema:
+def recommendations(user: pa.DataType, item: pa.DataType, *, second_stage: bool = False) -> pa.Schema:
     """Sorted by user_id, rank (from 1); ``source`` is what ranked the item, see :data:`SOURCES`.
 
     ``score`` is the model's for every item of the model; where bought items are kept or boosted, an item with
     ``times_bought`` above 0 is ranked by its personal part beside it (``topkin.recommend.repurchase``), so that
-    scores need not fall from rank to rank.
+    scores need not fall from rank to rank. Where a second stage ranks (``topkin.recommend.second``) there are two more
+    columns, null for items that sell: ``final``, which orders the list in the place of ``score``, and ``decided``, the
+    encoder or the source whose weighted part of it is largest.
     """
     ranked = {"rank": INT32, "item_id": item, "score": FLOAT, "source": STRING}
-    return schema(user_id=user, **ranked, times_bought=INT32, because=pa.list_(item))
+    more = {"final": FLOAT, "decided": STRING} if second_stage else {}
+    return schema("final decided", user_id=user, **ranked, times_bought=INT32, because=pa.list_(item), **more)
 
 
 SOURCES = ("model", "segment_recent_popularity", "recent_popularity", "popularity")

@@ -21,11 +21,14 @@ class ItemKNN(Learned):
 
     Similarity is the cosine between two items' sets of buyers (Sarwar et al. 2001). ``neighbours``: how many
     of the most similar items each item keeps, ties by item number. ``recency``: scores are multiplied by
-    (recent popularity, at least .05, / popularity) to this power; 0 leaves them as they are.
+    (recent popularity, at least .05, / popularity) to this power; 0 leaves them as they are. ``position``: a bought
+    item counts 1 / (1 + p) to this power, where p is its place from the user's latest, each item at its latest purchase
+    and items of one moment at one place; 0 counts all alike.
     """
 
     neighbours: int = 100
     recency: float = 0.0
+    position: float = 0.0
     days: float = 7.0
     indptr: np.ndarray = field(init=False, repr=False)
     items: np.ndarray = field(init=False, repr=False)
@@ -43,11 +46,11 @@ class ItemKNN(Learned):
 
     def scores(self, history: Interactions) -> np.ndarray:
         """See :class:`topkin.baselines.registry.Baseline`."""
-        return np.asarray((history.binary() @ self._whose).toarray() * self.lift)
+        return np.asarray((self._weighed(history) @ self._whose).toarray() * self.lift)
 
     def explain(self, history: Interactions, ids: np.ndarray, most: int) -> np.ndarray:
         """See :class:`topkin.baselines.registry.Baseline`; an item that adds nothing is not named."""
-        known, near = history.binary(), self._whose.T.tocsr()
+        known, near = self._weighed(history), self._whose.T.tocsr()
         found = np.full((*ids.shape, most), -1, np.int32)
         step = max(1, sparse_knn.BLOCK_CELLS // (ids.shape[1] * max(self.neighbours, 1)))
         for start in range(0, len(ids), step):
@@ -60,6 +63,16 @@ class ItemKNN(Learned):
             rank = np.arange(len(row)) - named.indptr[row]
             found[user[row], place[row], rank] = named.indices[order]
         return found
+
+    def _weighed(self, history: Interactions) -> sp.csr_array:
+        """What each bought item counts, (n_users, n_items) float32, column numbers ascending."""
+        if not self.position:
+            return history.binary()
+        once = history.distinct()
+        weights = ((1.0 + once.positions()) ** -self.position).astype(np.float32)
+        matrix = sp.csr_array((weights, once.items, once.indptr), (history.n_users, history.n_items))
+        matrix.sort_indices()
+        return matrix
 
     @property
     def _whose(self) -> sp.csr_array:

@@ -125,6 +125,14 @@ BASELINES: Mapping[str, BaselineEntry] = {
         explains=True,
         by_time=True,
     ),
+    "item_knn_position": BaselineEntry(
+        label="Item-kNN by position",
+        meaning="item-kNN, in which what the user bought last counts most",
+        source=("knn", "ItemKNN"),
+        options={"position": 1.0},
+        neighbours=True,
+        explains=True,
+    ),
     "user_knn": BaselineEntry(
         label="User-kNN",
         meaning="what users who bought alike bought",
@@ -143,6 +151,10 @@ BASELINES: Mapping[str, BaselineEntry] = {
         requires="implicit",
     ),
 }
+
+
+SOURCES = ("popularity", "item_knn", "item_knn_recent", "item_knn_position", "graph_filter")
+"""Those that may stand beside the encoder, unless the settings say otherwise."""
 
 
 def left_out(names: Sequence[str]) -> dict[str, str]:

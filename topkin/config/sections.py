@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from topkin.baselines.registry import BASELINES
+from topkin.baselines.registry import BASELINES, SOURCES
 from topkin.config import undated
 from topkin.config.encoder import EncoderSettings, beside_purchases
 from topkin.config.publish.settings import PublishSettings
@@ -260,6 +260,11 @@ class RecommendSettings(Section):
         description="What ranks the items: the trained encoder, or a baseline by its name, fitted anew on the known "
         f"purchases. Of these only {' and '.join(name for name, entry in BASELINES.items() if entry.explains)} give "
         "reasons; with keep they take a personal of 0.",
+    )
+    sources: tuple[Baseline, ...] = Field(
+        SOURCES,
+        description="Baselines that bring and rank items beside the encoder in lists of new ones, where validation "
+        "is sure that lists are better for it; none with an empty list.",
     )
     search: Literal["exact", "index"] = Field("exact", description="Score all items, or ask the index.")
     bought: Literal["exclude", "keep", "cooldown", "boost"] = Field(

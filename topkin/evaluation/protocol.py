@@ -27,6 +27,7 @@ from topkin.linalg.csr import Csr
 from topkin.metrics.ranking import METRICS, hits_of, list_diversity, ranking_metrics
 from topkin.recommend.bought import excluded_items
 from topkin.recommend.repurchase.blend import Repurchase
+from topkin.recommend.second.stage import SecondStage
 from topkin.search.topk import top_k, top_k_of_scores
 
 PROTOCOLS = ("all", "novel")
@@ -50,7 +51,7 @@ class EvaluationCatalogue:
     not count. bought, cooldown, listed: the rule of the published lists, its days per item (n_items,) float32,
     and their length. repurchase: how these lists rank bought items, if they may hold them: the model's lists of all
     items are then ranked so too. model: the baseline that made these lists and is judged as the model; None where
-    the encoder did, by its vectors.
+    the encoder did, by its vectors. second: what ranked beside it; None where it ranked alone.
     """
 
     item_ids: pa.Array | pa.ChunkedArray
@@ -67,6 +68,7 @@ class EvaluationCatalogue:
     listed: int = 0
     repurchase: Repurchase | None = None
     model: Baseline | None = None
+    second: SecondStage | None = None
 
     @cached_property
     def sold(self) -> np.ndarray:
@@ -294,8 +296,21 @@ def _ranker(
     def rank(among: np.ndarray, k: int, mask: Csr | None, allowed: np.ndarray) -> np.ndarray:
         queries = part.vectors[block[among]]
         allowed = allowed & shop.has_vector
-        ids, scores = top_k(queries, shop.vectors, k, exclude=mask, allowed=allowed)
-        if mask is None and shop.repurchase is not None:
+        depth = k if shop.second is None else min(shop.second.depth(k), len(allowed))
+        ids, scores = top_k(queries, shop.vectors, depth, exclude=mask, allowed=allowed)
+        if shop.second is not None:
+            known = history.take(block[among])
+            exclude = Csr.empty(len(among)) if mask is None else mask
+            ids = shop.second.ranked(
+                ids,
+                k,
+                history=known,
+                exclude=exclude,
+                queries=queries,
+                vectors=shop.vectors,
+                allowed=allowed,
+            ).ids
+        elif mask is None and shop.repurchase is not None:
             known = history.take(block[among])
             ids, _ = shop.repurchase.ranked(
                 ids, scores, history=known, queries=queries, vectors=shop.vectors, allowed=allowed

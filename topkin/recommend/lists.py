@@ -24,6 +24,7 @@ from topkin.recommend.popular_fallback import SEGMENT_COUNTS, SegmentPopularity,
 from topkin.recommend.repurchase.blend import Repurchase
 from topkin.recommend.repurchase.rates import RepeatHistory
 from topkin.recommend.searchers import FEW_SOLD, FEW_VECTORS, Searcher, UserQueries
+from topkin.recommend.second.stage import BlendedLists, SecondStage, no_blend
 
 FEW_ITEMS = "the catalogue has fewer items than k"
 FEW_ALLOWED = "availability, allow-list and deny-list leave fewer items than k"
@@ -44,7 +45,7 @@ class ItemContext:
 
     item_ids: (n_items,). allowed: (n_items,) bool, see ``eligibility.allowed_items``. cooldown: (n_items,) float32
     days. encoder: the hash of what made the vectors. vectors: (n_items, dim) float32, by which bought items are
-    scored where ``repurchase`` ranks them; None where the searcher alone does.
+    scored where ``repurchase`` ranks them, and candidates of ``second``; None where the searcher alone does.
     """
 
     item_ids: pa.Array
@@ -54,6 +55,7 @@ class ItemContext:
     encoder: str
     vectors: VectorRows | None = None
     repurchase: Repurchase | None = None
+    second: SecondStage | None = None
 
     @classmethod
     def of_catalogue(
@@ -66,6 +68,7 @@ class ItemContext:
         vectors: VectorRows,
         segments: pa.Table | None = None,
         repurchase: Repurchase | None = None,
+        second: SecondStage | None = None,
     ) -> "ItemContext":
         """With what the catalogue and the rules say; segments: SEGMENT_COUNTS of all users, where they are counted."""
         events, recent = np.asarray(catalogue["events"]), np.asarray(catalogue["recent"])
@@ -78,7 +81,12 @@ class ItemContext:
             encoder=encoder,
             vectors=vectors,
             repurchase=repurchase,
+            second=second,
         )
+
+    def depth(self, k: int) -> int:
+        """How many of the searcher's best items lists of k are made from."""
+        return longest(k if self.second is None else self.second.depth(k), len(self.item_ids))
 
 
 class Lists(NamedTuple):
@@ -118,12 +126,17 @@ def recommend(
     sources = np.full((n, k), -1, np.int8)
     because = np.full((n, k, settings.because), -1, np.int32)
     times = np.zeros((n, k), np.int32)
+    blend = None if context.second is None else no_blend(n, k)
     if len(known):
         served = users.take(known)
-        ids[known], scores[known] = _model_lists(served, k, context, searcher)
+        ids[known], scores[known], blended = _model_lists(served, k, context, searcher)
         sources[known] = np.where(ids[known] >= 0, 0, -1)
         if settings.because:
             because[known] = searcher.explain(served, ids[known], settings.because)
+        if blend is not None and blended is not None and context.second is not None:
+            blend.put(known, blended)
+            if settings.because:
+                because[known] = context.second.explain(because[known], blended, served.history)
     if len(unknown):
         ids[unknown], scores[unknown], sources[unknown] = popular_lists(
             histories["segment"].take(pa.array(unknown)),
@@ -144,7 +157,7 @@ def recommend(
         "fallback": _counts(why, _FALLBACK),
     }
     return Lists(
-        _table(histories["user_id"], context, ids, scores, sources, times, because),
+        _table(histories["user_id"], context, ids, scores, sources, times, because, blend),
         _short_table(histories["user_id"], context, short, reason, ids, settings.k),
         counts,
     )
@@ -177,12 +190,28 @@ def longest(k: int, n_items: int) -> int:
     return min(k, max(n_items, 1))
 
 
-def _model_lists(users: UserQueries, k: int, context: ItemContext, searcher: Searcher) -> tuple[np.ndarray, np.ndarray]:
-    """The searcher's lists, with bought items in the places that their personal part gives them."""
-    ids, scores = searcher.search(users, k, context.allowed)
+def _model_lists(
+    users: UserQueries, k: int, context: ItemContext, searcher: Searcher
+) -> tuple[np.ndarray, np.ndarray, BlendedLists | None]:
+    """The searcher's lists by the second stage, or with bought items in the places that their personal part gives them.
+
+    The last is what the second stage says of them, where there is one.
+    """
+    ids, scores = searcher.search(users, context.depth(k), context.allowed)
+    if context.vectors is not None and context.second is not None:
+        blended = context.second.ranked(
+            ids,
+            k,
+            history=users.history,
+            exclude=users.exclude,
+            queries=users.vectors,
+            vectors=context.vectors,
+            allowed=context.allowed,
+        )
+        return blended.ids, blended.cosines, blended
     if context.repurchase is None or context.vectors is None:
-        return ids, scores
-    return context.repurchase.ranked(
+        return ids, scores, None
+    ranked = context.repurchase.ranked(
         ids,
         scores,
         history=users.history,
@@ -190,6 +219,7 @@ def _model_lists(users: UserQueries, k: int, context: ItemContext, searcher: Sea
         vectors=context.vectors,
         allowed=context.allowed,
     )
+    return *ranked, None
 
 
 def _counts(numbers: np.ndarray, names: Sequence[str]) -> dict[str, int]:
@@ -230,12 +260,14 @@ def _table(
     sources: np.ndarray,
     times: np.ndarray,
     because: np.ndarray,
+    blend: BlendedLists | None,
 ) -> pa.Table:
-    schema = schemas.with_encoder(schemas.recommendations(user_ids.type, context.item_ids.type), context.encoder)
+    columns = schemas.recommendations(user_ids.type, context.item_ids.type, second_stage=blend is not None)
+    schema = schemas.with_encoder(columns, context.encoder)
     row, column = np.nonzero(ids >= 0)
     named = because[row, column]
     offsets = indptr_of((named >= 0).sum(axis=1)).astype(np.int32)
-    columns = [
+    values = [
         user_ids.take(pa.array(row)),
         pa.array((column + 1).astype(np.int32)),
         context.item_ids.take(pa.array(ids[row, column])),
@@ -244,7 +276,11 @@ def _table(
         pa.array(times[row, column]),
         pa.ListArray.from_arrays(pa.array(offsets), context.item_ids.take(pa.array(named[named >= 0]))),
     ]
-    return pa.Table.from_arrays(columns, schema=schema)
+    if blend is not None and context.second is not None:
+        final, decided = blend.final[row, column], blend.decided[row, column]
+        names = pa.array([None, *context.second.rankers], pa.string())
+        values += [pa.array(final, mask=decided < 0), names.take(pa.array(decided.astype(np.int32) + 1))]
+    return pa.Table.from_arrays(values, schema=schema)
 
 
 def _short_table(

@@ -12,7 +12,7 @@ from topkin.models.training import validation
 from topkin.models.training.assembly import finished
 from topkin.models.training.block_kinds import BlockHyperparameters, inverse_popularities
 from topkin.models.training.feature_trainer import FeatureTrainer
-from topkin.models.training.repurchase import repurchase_case
+from topkin.models.training.lists.repurchase import repurchase_case
 from topkin.models.training.selection import computed_towers
 from topkin.models.training.trainer import Trainer
 from topkin.models.training.validation import (

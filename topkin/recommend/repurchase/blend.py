@@ -128,17 +128,27 @@ def own_scores(own: RepeatHistory, queries: np.ndarray, vectors: VectorRows, all
     """
     scores = np.full(len(own.items), -np.inf, np.float32)
     may = np.flatnonzero(allowed[own.items])
-    named, place = np.unique(own.items[may], return_inverse=True)
+    scores[may] = pair_scores_of(own.users[may], own.items[may], queries, vectors)
+    return scores
+
+
+def pair_scores_of(users: np.ndarray, items: np.ndarray, queries: np.ndarray, vectors: VectorRows) -> np.ndarray:
+    """The model's score of pairs of a user and an item, (n,) float32: -inf for an item without a vector.
+
+    users, items: (n,) int, rows of ``queries``, (n_users, dim) float32, and item numbers. vectors: of all items.
+    """
+    scores = np.full(len(items), -np.inf, np.float32)
+    named, place = np.unique(items, return_inverse=True)
     if not len(named):
         return scores
     rows = vectors[named]
-    users, known = own.users, np.asarray(rows.any(axis=1))
+    known = np.asarray(rows.any(axis=1))
     step = max(1, (1 << 16) // max(queries.shape[1], 1))
-    for start in range(0, len(may), step):
-        pairs = may[start : start + step]
-        a, b = queries[users[pairs]].astype(np.float64), rows[place[start : start + step]].astype(np.float64)
+    for start in range(0, len(items), step):
+        pairs = slice(start, start + step)
+        a, b = queries[users[pairs]].astype(np.float64), rows[place[pairs]].astype(np.float64)
         scores[pairs] = np.vecdot(a, b)
-    scores[may[~known[place]]] = -np.inf
+    scores[~known[place]] = -np.inf
     return scores
 
 

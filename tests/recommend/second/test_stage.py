@@ -1,0 +1,179 @@
+"""The second stage's lists against loops over every item, and what validation chooses against planted rankings."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from topkin.baselines.fitted import fit_baselines
+from topkin.config.sections import RecommendSettings
+from topkin.interactions import Interactions
+from topkin.linalg.cosine import unit_rows
+from topkin.linalg.csr import Csr
+from topkin.recommend.second import candidates as module
+from topkin.recommend.second import tuning
+from topkin.recommend.second.candidates import ENCODER, Candidates
+from topkin.recommend.second.chosen import blend_of
+from topkin.recommend.second.stage import SecondStage
+from topkin.recommend.second.tuning import Case, choose
+from topkin.search.topk import top_k
+
+N, USERS, DIM = 12, 9, 4
+NAMES = ["popularity", "item_knn", "item_knn_position"]
+
+
+def shop(seed: int) -> tuple[Interactions, np.ndarray, np.ndarray]:
+    """Purchases, users' and items' vectors; the last item has none, and nobody bought the one before it."""
+    rng = np.random.default_rng(seed)
+    lengths = rng.integers(1, 7, USERS)
+    items = rng.integers(0, N - 2, lengths.sum()).astype(np.int32)
+    ages = np.concatenate([np.sort(rng.integers(0, 5, n))[::-1] for n in lengths]).astype(np.float32)
+    indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    history = Interactions(indptr, items, ages, np.ones(len(items), np.float32), N)
+    vectors = unit_rows(rng.normal(size=(N, DIM)).astype(np.float32))
+    vectors[-1] = 0
+    return history, unit_rows(rng.normal(size=(USERS, DIM)).astype(np.float32)), vectors
+
+
+def by_loops(user, stage, history, queries, vectors, exclude, allowed, depth, k):
+    """(item, final, name of the largest part) of one user, best first."""
+    may = [i for i in range(N) if allowed[i] and i not in exclude and vectors[i].any()]
+    scores = {ENCODER: queries[user].astype(np.float64) @ vectors.T.astype(np.float64)}
+    scores |= {name: source.scores(history.take(np.array([user])))[0] for name, source in stage.sources.items()}
+    chosen = set(sorted(may, key=lambda i: (-np.float32(scores[ENCODER][i]), i))[:depth])
+    for name in stage.sources:
+        known = [i for i in range(N) if allowed[i] and i not in exclude and scores[name][i] > 0]
+        chosen |= set(sorted(known, key=lambda i: (-scores[name][i], i))[:depth]) & set(may)
+    parts = {}
+    for item in chosen:
+        scale = {name: max(abs(of[i]) for i in chosen) for name, of in scores.items()}
+        parts[item] = {n: stage.weights[n] * (of[item] / scale[n] if scale[n] else 0) for n, of in scores.items()}
+    total = sum(stage.weights[name] for name in scores)
+    rows = [(i, sum(p.values()) / total, max(p, key=p.get)) for i, p in parts.items()]
+    return sorted(rows, key=lambda row: -row[1])[:k]
+
+
+@settings(max_examples=40)
+@given(st.integers(0, 10_000), st.integers(1, 4), st.integers(1, 5), st.sampled_from([0.0, 0.3, 2.0]))
+def test_lists_are_those_of_loops_over_every_item(seed, depth, k, weight):
+    history, queries, vectors = shop(seed)
+    weights = {ENCODER: 1.0, "popularity": 0.5, "item_knn": weight, "item_knn_position": 0.25}
+    stage = SecondStage(weights, fit_baselines(history, NAMES, 5))
+    allowed = np.random.default_rng(seed).random(N) < 0.8
+    exclude = history.distinct().pattern
+    exclude = Csr.of_pairs(exclude.rows, exclude.indices, USERS, N)
+    ids, _ = top_k(queries, vectors, depth, exclude=exclude, allowed=allowed & vectors.any(axis=1))
+    found = stage.ranked(ids, k, history=history, exclude=exclude, queries=queries, vectors=vectors, allowed=allowed)
+    for user in range(USERS):
+        bought = set(exclude.take(np.array([user])).indices.tolist())
+        expected = by_loops(user, stage, history, queries, vectors, bought, allowed, depth, k)
+        listed = found.ids[user][found.ids[user] >= 0]
+        assert len(listed) == len(expected)
+        np.testing.assert_allclose(
+            found.final[user][: len(expected)], [row[1] for row in expected], rtol=1e-4, atol=1e-6
+        )
+        values = {
+            item: value
+            for item, value, _ in by_loops(user, stage, history, queries, vectors, bought, allowed, depth, N)
+        }
+        np.testing.assert_allclose(
+            [values[i] for i in listed.tolist()], [row[1] for row in expected], rtol=1e-4, atol=1e-6
+        )
+        assert not set(listed.tolist()) & bought
+        cosines = queries[user].astype(np.float64) @ vectors[listed].T.astype(np.float64)
+        np.testing.assert_array_equal(found.cosines[user][: len(listed)], cosines.astype(np.float32))
+
+
+def test_lists_do_not_depend_on_who_is_asked_together(monkeypatch):
+    history, queries, vectors = shop(1)
+    stage = SecondStage({ENCODER: 1.0, "item_knn": 0.8}, fit_baselines(history, ["item_knn"], 5))
+    allowed, exclude = np.ones(N, bool), history.distinct().pattern
+    ids, _ = top_k(queries, vectors, 4, exclude=exclude, allowed=vectors.any(axis=1))
+
+    def lists(users):
+        return stage.ranked(
+            ids[users], 3, history=history.take(users), exclude=exclude.take(users), queries=queries[users],
+            vectors=vectors, allowed=allowed,
+        )  # fmt: skip
+
+    whole = lists(np.arange(USERS))
+    monkeypatch.setattr(module, "BUDGET_BYTES", 1)  # a user at a time
+    for of_all, alone in zip(whole, lists(np.arange(USERS)), strict=True):
+        np.testing.assert_array_equal(of_all, alone)
+    for of_all, some in zip(whole, lists(np.array([7, 2])), strict=True):
+        np.testing.assert_array_equal(of_all[[7, 2]], some)
+
+
+def test_reasons_are_those_of_what_decided():
+    history, queries, vectors = shop(3)
+    stage = SecondStage({ENCODER: 1e-3, "popularity": 1e-4, "item_knn": 9.0}, fit_baselines(history, NAMES[:2], 5))
+    exclude, allowed = history.distinct().pattern, np.ones(N, bool)
+    ids, _ = top_k(queries, vectors, 6, exclude=exclude, allowed=vectors.any(axis=1))
+    found = stage.ranked(ids, 4, history=history, exclude=exclude, queries=queries, vectors=vectors, allowed=allowed)
+    encoders = np.full((USERS, 4, 2), 11, np.int32)
+    because = stage.explain(encoders, found, history)
+    by_knn, by_encoder = (found.decided == stage.rankers.index(name) for name in ("item_knn", ENCODER))
+    assert by_knn.any()
+    assert by_encoder.any()
+    assert (because[by_encoder] == 11).all()
+    assert (because[found.decided == stage.rankers.index("popularity")] == -1).all()
+    users, places = np.nonzero(by_knn)
+    for user, place in zip(users, places, strict=True):
+        named = because[user, place][because[user, place] >= 0]
+        assert len(named)
+        assert set(named.tolist()) <= set(history.take(np.array([user])).items.tolist())
+        one = np.array([user])
+        expected = stage.sources["item_knn"].explain(history.take(one), found.ids[one][:, [place]], 2)[0, 0]
+        np.testing.assert_array_equal(because[user, place], expected)
+
+
+def planted(users: int, of_source: float, seed: int = 0, scale: float = 1.0) -> Case:
+    """Candidates whose true item the encoder ranks by chance, the first source too, and the second as told."""
+    rng = np.random.default_rng(seed)
+    width = 50
+    items = np.tile(np.arange(width, dtype=np.int32), (users, 1))
+    true = rng.integers(0, width, users)
+    features = rng.random((3, users, width)).astype(np.float32)
+    features[2, np.arange(users), true] += np.float32(of_source)
+    features[2] *= np.float32(scale)
+    truth = Csr(np.arange(users + 1, dtype=np.int64), true.astype(np.int32))
+    return Case(Candidates(items, features[0], features), truth)
+
+
+def test_a_source_that_knows_more_is_taken_and_one_that_knows_nothing_is_not():
+    chosen = choose([planted(200, 1.0), planted(300, 1.0, seed=1)], ["noise", "telling"])
+    assert set(chosen.weights) == {ENCODER, "telling"}
+    assert chosen.weights["telling"] > 0
+    assert (chosen.users, chosen.periods, chosen.reason) == (500, 2, "")
+    assert chosen.interval[0] > 0
+    assert chosen.values["second_stage"] > chosen.values[ENCODER]
+    assert chosen.values["telling"] > 2 * chosen.values["noise"]
+
+
+def test_the_grid_goes_on_where_its_highest_weight_is_best():
+    chosen = choose([planted(400, 1.0, scale=0.02)], ["noise", "telling"])
+    assert chosen.weights["telling"] > tuning.GRID[-1]
+
+
+@pytest.mark.parametrize("users", [30, 500])
+def test_the_encoder_ranks_alone_where_nothing_says_otherwise(users):
+    chosen = choose([planted(users, 0.0)], ["noise", "telling"])
+    assert not chosen.weights
+    assert chosen.reason
+
+
+def test_parts_of_other_widths_are_joined():
+    wide, narrow = planted(3, 1.0).some, planted(2, 1.0).some
+    narrow = Candidates(narrow.items[:, :7], narrow.cosines[:, :7], narrow.features[:, :, :7])
+    both = Candidates.joined([wide, narrow])
+    assert both.items.shape == (5, 50)
+    assert (both.items[3:, 7:] == -1).all()
+    np.testing.assert_array_equal(both.take(np.array([4])).features[:, 0, :7], narrow.features[:, 1])
+
+
+@pytest.mark.parametrize("changes", [{"bought": "keep"}, {"model": "item_knn"}, {"sources": ("popularity",)}])
+def test_lists_go_without_a_second_stage(changes):
+    record = {"weights": {ENCODER: 1.0, "item_knn": 0.4}}
+    assert blend_of(RecommendSettings(), record) == record["weights"]
+    assert blend_of(RecommendSettings(**changes), record) is None
+    assert blend_of(RecommendSettings(), {"weights": {}}) is None

@@ -1,0 +1,35 @@
+"""What of training's choice the lists use, and where it lies."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from topkin.artifacts import storage
+from topkin.config.sections import RecommendSettings
+from topkin.recommend.bought import BOUGHT
+
+BLEND = "blend.json"
+"""Beside the encoder: ``tuning.Choice``."""
+
+
+def read_blend(model: str) -> dict[str, Any]:
+    """``blend.json`` of a model's folder; empty where none was chosen."""
+    path = storage.join(model, BLEND)
+    chosen: dict[str, Any] = storage.read_json(path) if storage.exists(path) else {}
+    return chosen
+
+
+def blend_of(settings: RecommendSettings, chosen: Mapping[str, Any]) -> dict[str, float] | None:
+    """The weights of the encoder and of the sources by name; None where the encoder, or another model, ranks alone.
+
+    The second stage ranks items new to the user: lists in which bought items have a personal part go without it.
+
+    Args:
+        settings: Of the lists.
+        chosen: ``blend.json``.
+    """
+    rule = BOUGHT[settings.bought]
+    if settings.baseline is not None or rule.weights is not None or not chosen.get("weights"):
+        return None
+    if not set(chosen["weights"]) - {"encoder"} <= set(settings.sources):
+        return None
+    return {name: float(weight) for name, weight in chosen["weights"].items()}
