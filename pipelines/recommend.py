@@ -202,9 +202,9 @@ def transform(job: Job[Settings], inputs: "RecommendInputs") -> "RecommendParts"
 
 
 def _may_carry(inputs: "RecommendInputs") -> bool:
-    """Whether a list depends on nothing but its user's history and vector, and the items: not on the date."""
-    rules = inputs.settings
-    return rules.bought == "exclude" and rules.baseline is None and rules.search == "exact" and inputs.shards == 1
+    """Whether a list depends on its user's history and vector and the items alone: not on the date, nor on others."""
+    rules, alone = inputs.settings, inputs.second is None and inputs.shards == 1
+    return rules.bought == "exclude" and rules.baseline is None and rules.search == "exact" and alone
 
 
 def _tally(job: Job[Settings]) -> str:
