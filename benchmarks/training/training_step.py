@@ -1,18 +1,24 @@
 """A training step with a million items against the same step with ten thousand: its time must not grow with them.
 
-``python -m benchmarks.training.training_step [--items 1000000 --few 10000 --batch 2048 --steps 30]``. Two trainers of
-the default settings, with titles and categories, on as many generated purchases; their steps run in turn, each on its
-next batch. The step is the compiled update; making its batch from the histories is timed beside it.
+``python -m benchmarks.training.training_step [--items 1000000 --few 10000 --batch 2048 --steps 30 --against FOLDER]``.
+Two trainers of the default settings, with titles and categories, on as many generated purchases; their steps run in
+turn, each on its next batch. The step is the compiled update; making its batch from the histories is timed beside it.
+With another checkout its trainers take turns with these, in a process of their own.
 """
 
 import argparse
 import itertools
+import json
 import os
+import resource
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -86,34 +92,103 @@ def endless(trainer: Any) -> Iterator[dict[str, np.ndarray]]:
         yield from trainer.batches(epoch)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    for name, value in {"items": 1_000_000, "few": 10_000, "batch": 2048, "steps": 30, "users": 100_000}.items():
-        parser.add_argument(f"--{name}", type=int, default=value)
-    parser.add_argument("--neighbours", type=int, default=TrainSettings().advanced.neighbours)
-    args = parser.parse_args()
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-
+def work(args: argparse.Namespace) -> None:
+    """For each line that comes, one step of each trainer in turn: seconds of wall and processors, as JSON."""
     trainers = {n: made(n, args.users, args.batch, args.neighbours) for n in (args.few, args.items)}
     streams = {n: endless(trainer) for n, trainer in trainers.items()}
-    making: dict[int, list[float]] = {n: [] for n in trainers}
-    stepping: dict[int, list[float]] = {n: [] for n in trainers}
-    for _ in range(args.steps + 3):
+    for _ in sys.stdin:
+        told: dict[int, Any] = {}
         for n, trainer in trainers.items():
-            start = time.perf_counter()
+            at = [(time.perf_counter(), time.process_time())]
             batch = next(streams[n])
-            made_at = time.perf_counter()
+            at.append((time.perf_counter(), time.process_time()))
             float(trainer.step(batch))
-            making[n].append(made_at - start)
-            stepping[n].append(time.perf_counter() - made_at)
+            at.append((time.perf_counter(), time.process_time()))
+            spent = [[after - before for before, after in zip(*pair, strict=True)] for pair in itertools.pairwise(at)]
+            sizes = {name: len(batch[name]) for name in ("candidates", "pooled", "history")}
+            told[n] = {"making": spent[0], "step": spent[1], "sizes": sizes}
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        kept = {"peak": usage.ru_maxrss / 2**20, "faults": usage.ru_minflt, "system": usage.ru_stime}
+        print(json.dumps({"steps": told, **kept}), flush=True)
+
+
+class Checkout:
+    """Another process that works with the code of a folder."""
+
+    def __init__(self, folder: Path, options: list[str]) -> None:
+        environment = {**os.environ, "PYTHONPATH": str(folder), "TF_CPP_MIN_LOG_LEVEL": "2"}
+        command = [sys.executable, __file__, "--work", *options]
+        pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+        self.process = subprocess.Popen(command, env=environment, cwd=folder, text=True, **pipes)
+        self.told: list[Any] = []
+
+    def turn(self) -> None:
+        """One step of each trainer there."""
+        assert self.process.stdin is not None, "it is asked for"
+        assert self.process.stdout is not None, "it is asked for"
+        print(file=self.process.stdin, flush=True)
+        self.told.append(json.loads(self.process.stdout.readline()))
+
+    def median(self, n: int, what: str, processors: bool) -> float:
+        """Milliseconds."""
+        return 1e3 * statistics.median(told["steps"][str(n)][what][processors] for told in self.told[3:])
+
+    def tell(self, n: int) -> None:
+        """A line of one trainer."""
+        step, making = ([self.median(n, what, cpu) for cpu in (False, True)] for what in ("step", "making"))
+        sizes = ", ".join(f"{size:,} {name}" for name, size in self.told[-1]["steps"][str(n)]["sizes"].items())
+        print(
+            f"  {n:9,d} items: step {step[0]:6.1f} (processors {step[1]:6.1f}), making the batch {making[0]:5.1f} "
+            f"({making[1]:5.1f}); {sizes}"
+        )
+
+    def tell_process(self) -> None:
+        """Memory and page faults."""
+        first, last = self.told[3], self.told[-1]
+        steps = 2 * (len(self.told) - 4)
+        faults, system = ((last[name] - first[name]) / steps for name in ("faults", "system"))
+        print(f"  {last['peak']:.2f} GiB at most; a step: {faults:,.0f} page faults, kernel {1e3 * system:.1f} ms")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    sizes = {"items": 1_000_000, "few": 10_000, "batch": 2048, "steps": 30, "users": 100_000}
+    for name, value in sizes.items():
+        parser.add_argument(f"--{name}", type=int, default=value)
+    parser.add_argument("--neighbours", type=int)
+    parser.add_argument("--against", type=Path, help="another checkout, whose steps run in turn with these")
+    parser.add_argument("--work", action="store_true", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.neighbours is None:
+        from topkin.config.sections import TrainSettings
+
+        args.neighbours = TrainSettings().advanced.neighbours
+    if args.work:
+        work(args)
+        return
+    options = [f"--{name}={getattr(args, name)}" for name in (*sizes, "neighbours")]
+    folders = {"here": Path(__file__).resolve().parents[2]}
+    folders |= {"there": args.against.resolve()} if args.against else {}
+    checkouts = {name: Checkout(folder, options) for name, folder in folders.items()}
+    for _ in range(args.steps + 3):
+        for checkout in checkouts.values():
+            checkout.turn()
     print(f"{args.batch} purchases a step, {args.steps} steps of each in turn, median milliseconds")
-    steps = {n: statistics.median(times[3:]) for n, times in stepping.items()}
-    for n in trainers:
-        batch, ready = next(streams[n]), 1e3 * statistics.median(making[n][3:])
-        sizes = ", ".join(f"{len(batch[name]):,} {name}" for name in ("candidates", "pooled", "history"))
-        print(f"  {n:9,d} items: step {1e3 * steps[n]:6.1f}, making the batch {ready:6.1f}; {sizes}")
-    ratio = steps[args.items] / steps[args.few]
-    print(f"  ratio {ratio:.2f}, at most 2.0, aim 1.2: {'ok' if ratio < 2 else 'below'}")
+    for name, checkout in checkouts.items():
+        print(f"{name}, {folders[name]}" if args.against else "this checkout")
+        for n in (args.few, args.items):
+            checkout.tell(n)
+        checkout.tell_process()
+        checkout.process.kill()
+    here = checkouts["here"]
+    wall, ratio = (here.median(args.items, "step", cpu) / here.median(args.few, "step", cpu) for cpu in (False, True))
+    verdict = "ok" if ratio <= 1.5 else "below"
+    pair = f"{args.items:,d} against {args.few:,d} items"
+    print(f"  {pair}: processors {ratio:.2f} (wall {wall:.2f}), at most 1.5 1.2: {verdict}")
+    for n in (args.few, args.items) if args.against else ():
+        wall, ratio = (here.median(n, "step", cpu) / checkouts["there"].median(n, "step", cpu) for cpu in (False, True))
+        verdict = "ok" if ratio <= 0.7 else "below"
+        print(f"  {n:,d} items, here against there: processors {ratio:.2f} (wall {wall:.2f}), at most .7 .4: {verdict}")
 
 
 if __name__ == "__main__":

@@ -226,7 +226,7 @@ def ridge_map(
 
 
 def _solve(inner: sp.csr_array, between: sp.csr_array, inverse: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """(inner - between inverse between') B = wanted, each column's own conjugate gradients, by the diagonal of inner."""
+    """(inner - between inverse between') B = wanted: conjugate gradients of each column, by the diagonal of inner."""
     step = (1 / inner.diagonal())[:, None]
     rest, back = wanted.copy(), between.T.tocsr()
     B, size = np.zeros_like(rest), np.linalg.norm(rest, axis=0)
