@@ -1,14 +1,18 @@
 """What the tests share: a home of their own, and the real data where it is."""
 
 import os
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
+
+if TYPE_CHECKING:
+    from benchmarks.jobs._object_server import ObjectServer
 
 # No clock decides a test: a busy machine is slow, not wrong. A failure prints what repeats it.
 hypothesis_settings.register_profile(
@@ -33,6 +37,25 @@ def online_retail() -> Path:
     if not (folder / "purchases.parquet").exists():
         pytest.skip(f"needs the real purchases in {folder}")
     return folder
+
+
+@pytest.fixture(scope="session")
+def object_server() -> "Iterator[ObjectServer]":
+    """An S3 server on this machine, over HTTP, that logs its requests."""
+    pytest.importorskip("moto")
+    pytest.importorskip("obstore")
+    from benchmarks.jobs._object_server import object_server
+
+    with object_server() as server:
+        yield server
+
+
+@pytest.fixture
+def bucket(object_server: "ObjectServer", monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URI of a new bucket, for this process and those that it starts."""
+    for name, value in object_server.environment.items():
+        monkeypatch.setenv(name, value)
+    return object_server.make_bucket()
 
 
 TITLES = {"a1": "RED PAPER LANTERN", "a2": "BLUE PAPER LANTERN", "b1": "Garden spade [large]", "b2": None}

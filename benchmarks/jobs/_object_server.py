@@ -5,8 +5,8 @@ import secrets
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -77,7 +77,7 @@ def object_server() -> Iterator[ObjectServer]:
 
 
 def serve(port_file: Path, log: Path) -> None:
-    """Serve until killed; the port is written into a file."""
+    """Serve until killed, or until who started it is gone; the port is written into a file."""
     from moto.server import DomainDispatcherApplication, create_backend_app
     from werkzeug.serving import make_server
 
@@ -95,10 +95,17 @@ def serve(port_file: Path, log: Path) -> None:
             return application(environment, start)
 
         server = make_server("127.0.0.1", 0, counted, threaded=True)
+        threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
         whole = port_file.with_suffix(".part")
         whole.write_text(str(server.server_port))
         whole.replace(port_file)
         server.serve_forever()
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(0)
 
 
 if __name__ == "__main__":

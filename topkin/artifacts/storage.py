@@ -470,13 +470,21 @@ def read_json(path: str) -> Any:
 
 def sha256(path: str) -> str:
     """The SHA-256 of a file's bytes, in hex."""
-    return str(digests(path)["sha256"])
+    return str(_read_digests(path)["sha256"])
 
 
 def digests(path: str) -> dict[str, Any]:
-    """What a manifest lists of a file, see :func:`topkin.artifacts.objects.digests.digests`."""
+    """What a manifest lists of a file, see :func:`topkin.artifacts.objects.digests.digests`.
+
+    Of an object it is what whoever wrote it saw, and kept with it.
+    """
     fs, inner = filesystem(path)
     if (store := objects.of(fs)) and (known := store.written(inner)):
         return known
+    return _read_digests(path)
+
+
+def _read_digests(path: str) -> dict[str, Any]:
+    fs, inner = filesystem(path)
     with fs.open_input_stream(inner, compression=None) as source:
         return digests_of(source)

@@ -27,6 +27,9 @@ from topkin.errors import ConfigError
 EMPTY = b"\n"
 """What stands for no content in an object that is swapped: no store deletes on a condition."""
 
+DIGESTS, LONGEST = "topkindigests", 1800
+"""The attribute of an object that holds its digests, and its bytes; stores allow two thousand."""
+
 
 @cache
 def client(bucket: Bucket) -> Any:
@@ -285,20 +288,28 @@ class ObjectFiles(pafs.FileSystemHandler):
         entry = digests.digests(held)
         held.seek(0)
         data = held.read() if size <= SMALL else None
-        self._put(path, held if data is None else data)
+        self._put(path, held if data is None else data, attributes=_attributes(entry))
         MEMORY.wrote((self.bucket, path), entry, data)
 
     def written(self, path: str) -> dict[str, Any] | None:
-        """The entry of a manifest for an object that this process wrote; None for others."""
-        return MEMORY.written((self.bucket, path))
+        """The entry of a manifest for an object as whoever wrote it saw it; None where that is not known."""
+        import obstore
 
-    def _put(self, path: str, data: Any, mode: Any = None) -> str | None:
+        entry = MEMORY.written((self.bucket, path))
+        if entry is None:
+            with told(self.bucket, path):
+                got = obstore.get(self._client, path, options={"head": True})
+            entry = digests.from_text(got.attributes.get(DIGESTS, ""), got.meta["size"])
+        return entry
+
+    def _put(self, path: str, data: Any, mode: Any = None, attributes: Mapping[str, str] | None = None) -> str | None:
         """Write an object and return its tag. ``mode``: as of obstore, else it raises RefusedError."""
         import obstore
 
         with told(self.bucket, path):
             several = not isinstance(data, bytes)
-            done = obstore.put(self._client, path, data, mode=mode, use_multipart=several, chunk_size=SMALL)
+            how = {"mode": mode, "attributes": attributes, "use_multipart": several, "chunk_size": SMALL}
+            done = obstore.put(self._client, path, data, **how)
         MEMORY.forget(self.bucket, [path])
         tag: str | None = done["e_tag"]
         return tag
@@ -318,6 +329,11 @@ class ObjectFiles(pafs.FileSystemHandler):
             return seen is not None and seen[0] == new
         MEMORY.saw((self.bucket, path), new, tag)
         return True
+
+
+def _attributes(entry: Mapping[str, Any]) -> dict[str, str] | None:
+    text = digests.as_text(entry)
+    return {DIGESTS: text} if len(text) <= LONGEST else None
 
 
 def _content(read: tuple[bytes, str | None] | None) -> bytes | None:

@@ -73,7 +73,8 @@ def glob_root(path: str) -> str:
     return fixed.rpartition("/")[0] or ("/" if fixed.startswith("/") else ".")
 
 
-_SIGNS = re.compile(r"\*+|\?|\[!?\]?[^\]]*\]|.", re.DOTALL)
+_SIGNS = re.compile(r"\*+|\?|\[!?.[^\]]*\]|.", re.DOTALL)
+_CHARACTERS = re.compile(r"(.)-(.)|(.)", re.DOTALL)
 
 
 def _sign(sign: str) -> str:
@@ -82,10 +83,14 @@ def _sign(sign: str) -> str:
         return "[^/]*"
     if sign == "?":
         return "[^/]"
-    if len(sign) > 1:
-        inside = sign[1:-1].replace("\\", "\\\\")
-        return f"[{inside.replace('!', '^', 1) if inside.startswith('!') else inside.replace('^', chr(92) + '^')}]"
-    return re.escape(sign)
+    if len(sign) == 1 or sign == "[!]":
+        return re.escape(sign)
+    inside, other = sign[1:-1].removeprefix("!"), sign[1] == "!"
+    pairs = [(a or c, b or c) for a, b, c in _CHARACTERS.findall(inside)]
+    several = "".join(f"{re.escape(first)}-{re.escape(last)}" for first, last in pairs if first <= last)
+    if not several:
+        return "[^/]" if other else "(?!)"
+    return f"[{'^/' if other else ''}{several}]"
 
 
 def glob_pattern(path: str) -> re.Pattern[str]:
