@@ -86,8 +86,37 @@ def flops() -> float:
     return 2.0 * 256 * len(users) * len(items) / min(seconds[1:])
 
 
-def constants(small: Mapping[str, Any], large: Mapping[str, Any], row: float, rate: float) -> dict[str, Any]:
-    """The fields of ``costs.Costs`` from the profiles of two shops, a row's preparing and the rate of top-k."""
+def item_byte(folder: Path, row: float) -> float:
+    """CPU seconds of preparing a byte of images, beside ``row`` for each row: 40,000 rows more of 784 bytes."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    folder.mkdir(parents=True, exist_ok=True)
+    seconds, more, width = [], 40_000, 784
+    for rows in (2_000, 2_000 + more):
+        pixels = np.random.default_rng(0).integers(0, 256, (rows, width), dtype=np.uint8)
+        photos = pa.array([image.tobytes() for image in pixels], pa.binary(width))
+        table = pa.table({"item_id": [f"i{n}" for n in range(rows)], "image": photos})
+        pq.write_table(table, folder / f"{rows}.parquet")
+        config = folder / f"{rows}.toml"
+        config.write_text(f'items.path = "{rows}.parquet"\nencoder.inputs.image.kind = "image"\n{LEARN}')
+        command = ["prepare", "--config", str(config), "--as-of", "2026-01-01", "--force", "--json"]
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([sys.executable, "-m", "topkin", *command], check=True, stdout=subprocess.DEVNULL)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    return max(0.0, seconds[1] - seconds[0] - more * row) / (more * width)
+
+
+LEARN = '[train]\nmethod = "self_supervised"\n'
+
+
+def constants(
+    small: Mapping[str, Any], large: Mapping[str, Any], row: float, rate: float, byte: float
+) -> dict[str, Any]:
+    """The fields of ``costs.Costs`` from the profiles of two shops, a row's preparing, an item's byte's, and the rate
+    of top-k."""
     from topkin.config.sections import Settings
     from topkin.planning.estimate import Machine, Workload
     from topkin.telemetry.profiling import machine_cores, machine_memory
@@ -130,6 +159,7 @@ def constants(small: Mapping[str, Any], large: Mapping[str, Any], row: float, ra
         "neighbour_row": _round(unit["similar"]),
         "judged_pair": _round(unit["evaluate"]),
         "flops": _round(rate),
+        "item_byte": _round(byte),
     }
 
 
@@ -197,7 +227,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         folder = args.folder or Path(scratch)
         small, large = profile(folder / "small", SMALL), profile(folder / "large", LARGE)
         settings = load_settings(folder / "large" / "topkin.toml", (), {})
-        found = constants(small, large, purchase(folder / "purchases"), flops())
+        row = purchase(folder / "purchases")
+        found = constants(small, large, row, flops(), item_byte(folder / "images", row))
     text = literal(found)
     print(text)
     costs = Costs(**found)

@@ -1,6 +1,7 @@
 """``topkin run --dry-run``: what a run would cost, from what a look at the inputs or at earlier results tells."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
 
@@ -16,7 +17,8 @@ from topkin.pipelines.cli.commands import CommandOptions
 from topkin.pipelines.encode.catalogue import vector_dim as encoded_dim
 from topkin.pipelines.engine import stages
 from topkin.pipelines.engine.job import input_files, machine_of
-from topkin.planning.estimate import InputCounts, Plan, duration, refuse, size
+from topkin.planning.estimate import InputCounts, Machine, StageCost, duration, refuse, size
+from topkin.planning.items import plan_items
 
 
 def main(options: CommandOptions) -> None:
@@ -25,15 +27,40 @@ def main(options: CommandOptions) -> None:
     Raises ConfigError where it does not fit.
     """
     flags, as_of, settings = options.beam_flags(), options.date(), options.run_settings()
-    if isinstance(settings, ItemsRunSettings):
-        raise ConfigError("--dry-run plans runs over purchases, this one is over items alone: topkin check looks at it")
     logs.silence()
+    if isinstance(settings, ItemsRunSettings):
+        _items_alone(options, settings, flags)
+        return
     plan = stages.plan_stages(counts_of(settings, as_of), settings, machine_of(settings, flags))
     if options.json:
         print(json.dumps({**asdict(plan), "seconds": plan.seconds, "fits": not plan.refusals}))
     else:
-        _print(plan)
+        c = plan.counts
+        many = f"{c.purchases:,} purchases, {c.users:,} users, {c.items:,} items"
+        _print(plan.stages, plan.machine, many, plan.seconds)
     refuse(plan)
+
+
+def _items_alone(options: CommandOptions, settings: ItemsRunSettings, flags: list[str]) -> None:
+    """Print the plan of a run over items alone."""
+    from topkin.pipelines.items.plan import counts_of as counted
+
+    counts, machine = counted(settings), machine_of(settings, flags)
+    planned = plan_items(counts, settings, machine)
+    seconds = sum(stage.seconds for stage in planned)
+    short = [s.stage for s in planned if s.memory > machine.memory]
+    if options.json:
+        value = {"counts": asdict(counts), "machine": asdict(machine), "stages": [asdict(s) for s in planned]}
+        print(json.dumps({**value, "seconds": seconds, "fits": not short}))
+    else:
+        many = f"{counts.items:,} items, {counts.queries:,} queries, {size(counts.row_bytes)} a row for the encoder"
+        taken = f", {counts.row_seconds * 1e3:.3g} ms of a core a row as tried on some" if counts.row_seconds else ""
+        _print(planned, machine, f"{many}{taken}", seconds)
+    if short:
+        raise ConfigError(
+            f"{' and '.join(short)} need more memory a worker than run.worker_memory, {size(machine.memory)}: raise "
+            "run.parts, or take workers with more"
+        )
 
 
 def counts_of(settings: Settings, as_of: datetime) -> InputCounts:
@@ -84,18 +111,17 @@ def _distinct(purchases: Inspection) -> tuple[dict[str, int], int]:
     return {role: sketch.count() for role, sketch in sketches.items()}, max(8, -(-seen // max(rows, 1)))
 
 
-def _print(plan: Plan) -> None:
+def _print(stages_of: Sequence[StageCost], m: Machine, many: str, seconds: float) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    c, m = plan.counts, plan.machine
     workers = "1 worker" if m.workers == 1 else f"{m.workers:,} workers"
     table = Table(title=Text("plan, nothing is done", style="bold"), title_justify="left")
     table.add_column("stage")
     for name in ("rows", "read", "written", "FLOPs", "memory a worker", "shards", "about"):
         table.add_column(name, justify="right")
-    for stage in plan.stages:
+    for stage in stages_of:
         flops = f"{stage.flops:.1e}" if stage.flops else ""
         memory = Text(size(stage.memory), style="bold red" if stage.memory > m.memory else "")
         shards = f"{stage.shards:,} ({stage.mode})" if stage.mode else ""
@@ -104,8 +130,7 @@ def _print(plan: Plan) -> None:
     console = Console()
     console.print(table)
     console.print(
-        f"{c.purchases:,} purchases, {c.users:,} users, {c.items:,} items; {workers} of {m.cores} cores and "
-        f"{size(m.memory)}; about {duration(plan.seconds)} in all",
+        f"{many}; {workers} of {m.cores} cores and {size(m.memory)}; about {duration(seconds)} in all",
         highlight=False,
         markup=False,
         soft_wrap=True,

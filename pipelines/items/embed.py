@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow as pa
 
 from topkin.artifacts import storage
-from topkin.artifacts.embeddings import ITEMS, SUMMARY
+from topkin.artifacts.embeddings import ITEMS, REJECTS, SUMMARY, read_encoded
 from topkin.config.items_run import ItemsRunSettings
 from topkin.encoding.signature import EncoderSignature, read_signature
 from topkin.errors import InputError
@@ -15,6 +15,7 @@ from topkin.pipelines.encode.table import pace
 from topkin.pipelines.engine.job import Job, run_pipeline
 from topkin.pipelines.engine.stage import Stage
 from topkin.pipelines.items.encoder import FOLDER
+from topkin.pipelines.items.unchanged import READS, Unchanged, unchanged
 
 
 def embed(job: Job[ItemsRunSettings]) -> dict[str, Any]:
@@ -22,13 +23,18 @@ def embed(job: Job[ItemsRunSettings]) -> dict[str, Any]:
 
     Raises InputError where the encoder takes no item.
     """
-    encoder = storage.join(job.folder("train"), FOLDER)
-    signature = read_signature(encoder)
+    signature = read_signature(storage.join(job.folder("train"), FOLDER))
     summary: dict[str, Any] = {"encoder": signature.hash, "dim": signature.dim}
-    notes = []
+    notes: list[str] = []
+    known = unchanged(job, signature)
     for name in [ITEMS, *(["queries"] if job.settings.queries is not None else [])]:
         began = time.perf_counter()
-        counts = _embed(job, name, encoder, signature)
+        folder = storage.join(job.folder("prepare"), name)
+        if known is not None and name == ITEMS:
+            counts = _embed_changed(job, known, signature)
+            notes.append(f"items: {known.rows:,} have their vector of the version published before")
+        else:
+            counts = _embed(job, name, folder, storage.join(job.out, *([] if name == ITEMS else [name])), signature)
         rejects = dict(sorted(counts.get("rejects", {}).items(), key=lambda r: (-r[1], r[0])))
         read, embedded = counts["items"]["read"], counts["items"]["embedded"]
         if not embedded:
@@ -39,17 +45,35 @@ def embed(job: Job[ItemsRunSettings]) -> dict[str, Any]:
             )
         summary |= {name: embedded, f"{name}_rejected": read - embedded}
         notes += [f"{name}: {n:,} without a vector, for {reason}" for reason, n in rejects.items()]
-        told = counts["items"]["padded"], counts["worked"]["items"], " and ".join(sorted(counts["device"]))
-        notes.append(f"{name}: {pace(read, time.perf_counter() - began, *told)}")
-    storage.write_json(summary, storage.join(job.out, SUMMARY))
+        if counts["device"]:
+            told = counts["items"]["padded"], counts["worked"]["items"], " and ".join(sorted(counts["device"]))
+            fresh = read - (known.rows if known is not None and name == ITEMS else 0)
+            notes.append(f"{name}: {pace(fresh, time.perf_counter() - began, *told)}")
+    storage.write_json({**summary, "precision": job.settings.encoder.precision}, storage.join(job.out, SUMMARY))
     return {**summary, "notes": notes}
 
 
-def _embed(job: Job[ItemsRunSettings], name: str, encoder: str, signature: EncoderSignature) -> dict[str, Any]:
-    """Run the encoder over the prepared rows of an input into its folder; what was counted."""
+def _embed_changed(job: Job[ItemsRunSettings], known: Unchanged, signature: EncoderSignature) -> dict[str, Any]:
+    """Embed the items that are new or have changed, and write them beside those that have not; what was counted."""
+    made = storage.join(job.scratch, "made")
+    storage.remove_folder(made)  # of an attempt that died
+    counts: dict[str, Any] = {"items": {"read": 0, "padded": 0}, "worked": {"items": 0}, "device": {}}
+    fresh = None
+    if storage.files(known.changed):
+        counts = _embed(job, ITEMS, known.changed, made, signature)
+        fresh = read_encoded(made, signature.hash)
+        if storage.files(storage.join(made, REJECTS[ITEMS])):
+            storage.copy_folder(storage.join(made, REJECTS[ITEMS]), storage.join(job.out, REJECTS[ITEMS]), last="")
+    embedded = known.write(fresh, job.out, signature)
+    counts["items"] |= {"read": counts["items"]["read"] + known.rows, "embedded": embedded}
+    return counts
+
+
+def _embed(job: Job[ItemsRunSettings], name: str, folder: str, out: str, signature: EncoderSignature) -> dict[str, Any]:
+    """Run the encoder over the prepared rows of a folder into another; what was counted."""
     from topkin.transforms.encode import EncodeInputs, EncodeTable
 
-    folder, tally = storage.join(job.folder("prepare"), name), storage.join(job.scratch, f"{name}.json")
+    encoder, tally = storage.join(job.folder("train"), FOLDER), storage.join(job.scratch, f"{name}.json")
     files, id_type = _files(folder)
     inputs = EncodeInputs(
         encoder=encoder,
@@ -62,7 +86,7 @@ def _embed(job: Job[ItemsRunSettings], name: str, encoder: str, signature: Encod
         precision=job.settings.encoder.precision,
         by_name=True,
     )
-    run_pipeline(EncodeTable(inputs, storage.join(job.out, *([] if name == ITEMS else [name])), tally), job.beam)
+    run_pipeline(EncodeTable(inputs, out, tally), job.beam)
     return dict(storage.read_json(tally))
 
 
@@ -82,6 +106,7 @@ STAGE = Stage(
     folder="embeddings",
     sections=("run", "embed", "encoder"),
     needs=lambda settings: ("prepare", "train"),
+    earlier=lambda settings: READS if settings.index.growth == "delta" else (),
     dated=False,
     work=embed,
 )

@@ -21,6 +21,7 @@ from topkin.ingest.items import (
     labelled_catalogue,
     merge_catalogues,
     prepare_items_part,
+    row_hashes,
 )
 from topkin.ingest.judging.items import ItemsLook, look_at_items, rejected_items_over_limits
 from topkin.ingest.prepare import count_rejects, merge_counts
@@ -159,3 +160,19 @@ def test_queries_feed_the_encoder_with_the_types_of_the_items(folder: Path) -> N
 )
 def test_types_are_kept_with_room_for_all_rows(came: pa.DataType, kept: pa.DataType) -> None:
     assert kept_type(came) == kept
+
+
+def test_rows_are_told_apart_by_every_value_nested_ones_too() -> None:
+    rows = pa.table(
+        {
+            "photo": pa.array([b"a", b"b", b"a", None, b"a"], pa.large_binary()),
+            "of": pa.array([[1.0, 2.0], [1.0, 2.0], [1.0, 2.5], [1.0, 2.0], [1.0, 2.0]], pa.list_(pa.float32())),
+            "select": ["x", "x", "x", "x", "x"],
+        }
+    )
+    found = row_hashes(rows)
+    assert found.dtype == np.uint64
+    assert found[0] == found[4]
+    assert len(set(found.tolist())) == 4
+    assert (row_hashes(rows.take(pa.array([3, 1]))) == found[[3, 1]]).all()
+    assert len(row_hashes(rows.slice(0, 0))) == 0

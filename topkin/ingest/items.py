@@ -16,7 +16,7 @@ from topkin.ingest.judging.lookups import Lookup
 from topkin.ingest.prepare import counts_of
 from topkin.ingest.readers import INPUT
 from topkin.ingest.rules import Rules
-from topkin.ingest.sql import Expression
+from topkin.ingest.sql import Expression, query, quoted
 
 ROLES = ("item_id", "title", "category", "price", "available", "label", "latest_by")
 OWN = ("item_id", "label")
@@ -106,6 +106,12 @@ def feeds_schema(plan: ItemsPlan, name: str) -> pa.Schema:
 def labelled_catalogue(item: pa.DataType) -> pa.Schema:
     """``schemas.catalogue`` of items without sales, and their label."""
     return schemas.catalogue(item).append(pa.field("label", pa.string()))
+
+
+def row_hashes(rows: pa.Table) -> np.ndarray:
+    """A hash of each row's values, nested ones too, (n,) uint64: alike within one process alone."""
+    named = ", ".join(quoted(name) for name in rows.column_names)
+    return np.asarray(query(f"SELECT hash({named}) AS found FROM rows", rows)["found"]).astype(np.uint64)
 
 
 class ItemsPart(NamedTuple):

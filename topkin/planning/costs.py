@@ -16,7 +16,8 @@ class Costs:
     preparing a row; training_purchase: training on a purchase, all passes and the choice of settings together;
     pooled_purchase: embedding the user of one; indexed_item: an item, for each doubling of their number; list_row,
     neighbour_row: making and writing a row of the lists, or of the neighbours, without the products; judged_pair:
-    evaluating a user against an item, all models. flops: of exact top-k, a second and core. dim: coordinates of the
+    evaluating a user against an item, all models. flops: of exact top-k, a second and core; item_byte:
+    preparing a byte of what feeds an encoder. dim: coordinates of the
     vectors with which this was measured.
     """
 
@@ -32,6 +33,7 @@ class Costs:
     neighbour_row: float
     judged_pair: float
     flops: float
+    item_byte: float
 
 
 # begin of what python -m benchmarks.jobs.constants --write writes
@@ -64,5 +66,6 @@ MEASURED = Costs(
     neighbour_row=2.2e-06,
     judged_pair=9.5e-08,
     flops=110000000000.0,
+    item_byte=5.1e-09,
 )
 # end

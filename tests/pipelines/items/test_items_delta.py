@@ -1,5 +1,6 @@
 """Nights of a run over items alone whose index is grown: by the command line, against brute force and a rebuilt one."""
 
+from datetime import datetime
 from pathlib import Path
 
 import keras
@@ -9,8 +10,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from topkin.artifacts import runs, storage
+from topkin.artifacts.embeddings import read_encoded
+from topkin.config.load import load_run
+from topkin.encoding.signature import read_signature
 from topkin.linalg.cosine import unit_rows
 from topkin.pipelines.cli.app import main
+from topkin.pipelines.engine.job import Job
+from topkin.pipelines.items.unchanged import unchanged
 from topkin.search.hnsw.files import load_index
 
 DIM, N = 6, 1200
@@ -87,6 +93,7 @@ def test_a_delta_night_gives_what_all_built_again_gives(items, capsys):
     second, told = night(2, capsys)
     line = "grown from the index published before: 30 added, 1 changed, 2 removed; 2 shards with 3 tombstones"
     assert line in told
+    assert f"items: {N - 3:,} have their vector of the version published before" in told
     info = storage.read_json(storage.join(second.folder("index"), "index.json"))
     assert (info["indexed"], info["recall"]["recall@10"]) == (N + 28, 1)
     by_growth = answers(second, items)
@@ -96,13 +103,51 @@ def test_a_delta_night_gives_what_all_built_again_gives(items, capsys):
     assert line in told
 
     rebuilt, told = night(2, capsys, "--set", "index.growth=rebuild")
-    assert rebuilt.folder("embed") == second.folder("embed")
+    encoder = storage.read_json(storage.join(rebuilt.folder("embed"), "vectors.json"))["encoder"]
+    anew, taken = (read_encoded(run.folder("embed"), encoder) for run in (rebuilt, second))
+    assert anew.ids.equals(taken.ids)
+    np.testing.assert_allclose(anew.vectors, taken.vectors, rtol=1e-6)
+    np.testing.assert_allclose(taken.vectors, [2 * items[i] for i in taken.ids.to_pylist()], rtol=1e-6)
     assert "grown" not in told
     assert "built anew" not in told
     assert np.mean([a == b for a, b in zip(by_growth, answers(rebuilt, items), strict=True)]) > 0.99
 
     save_model(3.0)
     third, told = night(3, capsys)
+    assert "have their vector" not in told
     assert "built anew:" in told
     assert "was made by encoder" in told
     answers(third, items)
+
+
+@pytest.mark.parametrize("change", ["", "encoder.inputs.of.missing=0.5", "encoder.precision=mixed_bfloat16"])
+def test_vectors_are_taken_where_nothing_else_decides_them(items, capsys, change):
+    write(items)
+    for stage in ("prepare", "train", "embed"):
+        assert main([stage, "--as-of", "2026-01-01"]) == 0
+    items["item00010"] = np.zeros(DIM, np.float32) + 1
+    write(items)
+    more = ["--set", change] if change else []
+    for stage in ("prepare", "train"):
+        assert main([stage, "--as-of", "2026-01-02", *more]) == 0
+    settings = load_run("topkin.toml", [change] if change else [])
+    root = Path("topkin-out/runs")
+    first, second = sorted(path for path in root.iterdir() if path.name.startswith("2026"))
+    earlier = {"prepare": first / "prepared", "train": first / "model", "embed": first / "embeddings"}
+    now = {stage: second / earlier[stage].name for stage in ("prepare", "train")}
+    job = Job(
+        settings=settings,
+        as_of=datetime(2026, 1, 2),
+        out=str(second / "out"),
+        folders={stage: str(path) for stage, path in now.items()},
+        earlier={stage: str(path) for stage, path in earlier.items()},
+    )
+    signature = read_signature(str(now["train"] / "encoder"))
+    found = unchanged(job, signature)
+    if change:
+        assert found is None
+    else:
+        assert found is not None
+        assert found.rows == N - 1
+        changed = storage.read_parts(found.changed)
+        assert changed["item_id"].to_pylist() == ["item00010"]

@@ -19,6 +19,7 @@ from topkin.pipelines.engine.registry import ORDERS
 SIDE, DIM = 6, 5
 WEIGHTS = np.random.default_rng(0).standard_normal((SIDE * SIDE, DIM)).astype(np.float32)
 AS_OF = ["--as-of", "2026-01-01"]
+UNTRAINED = ["--set", "encoder.path=", "--set"]
 
 
 def images(seed: int, n: int) -> tuple[np.ndarray, list[str]]:
@@ -292,7 +293,12 @@ def test_vectors_made_elsewhere_need_no_encoder(folder: Path, capsys: pytest.Cap
 @pytest.mark.parametrize(
     ("arguments", "said", "code"),
     [
-        (["run", "--dry-run"], "--dry-run plans runs over purchases, this one is over items alone", 2),
+        (["run", "--dry-run", "--set", "encoder.inputs.image.column=foto"], "the table has no 'foto'", 3),
+        (
+            ["run", "--dry-run", "--set", "run.worker_memory=0.001"],
+            "more memory a worker than run.worker_memory",
+            2,
+        ),
         (["run", "--set", "encoder.path="], "items alone need an encoder: set encoder.path to a trained .keras", 2),
         (["run", "--set", "train.method=labels", "--set", "items.label="], "learns from labels: set items.label to", 2),
         (["recommend", *AS_OF], "a run over items alone has the stages prepare, train, embed, index, similar", 2),
@@ -329,6 +335,23 @@ def test_vectors_of_nothing_are_not_published_and_matched_with_nothing(
     assert "0 items are in the index; publish.min_items asks for 1" in capsys.readouterr().err
     assert main(["match", "zero.parquet", "--threshold", "0"]) == 2
     assert "holds no item: nothing can be matched" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("train", ["", "labels", "self_supervised"])
+def test_a_run_is_planned_before_it_is_done(folder: Path, capsys: pytest.CaptureFixture[str], train: str) -> None:
+    more = [*UNTRAINED, f"train.method={train}"] if train else []
+    assert main(["run", "--dry-run", "--json", *more]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    counts, stages = plan["counts"], {stage["stage"]: stage for stage in plan["stages"]}
+    assert (counts["items"], counts["queries"], counts["row_bytes"] >= 36) == (62, 20, True)
+    assert counts["dim"] == {"": DIM, "labels": 64, "self_supervised": 256}[train]
+    assert counts["row_seconds"] > 0
+    assert list(stages) == list(ORDERS["items"])[:-1]
+    assert (stages["train"]["cpu_seconds"] > 0) == bool(train)
+    assert stages["similar"]["flops"] == 2 * counts["dim"] * 62**2
+    assert not (folder / "topkin-out" / "runs").exists()
+    assert main(["run", "--dry-run", *more]) == 0
+    assert "62 items, 20 queries" in capsys.readouterr().out
 
 
 def test_a_zero_vector_is_near_to_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -378,9 +401,6 @@ def test_the_same_inputs_at_another_date_are_done_already(folder: Path, capsys: 
     differ = {stage for stage in first.folders if second.folders[stage] != first.folders[stage]}
     assert differ == {"report"}
     assert "2026-01-02" in Path(second.folder("report"), "report.html").read_text()
-
-
-UNTRAINED = ["--set", "encoder.path=", "--set"]
 
 
 @pytest.mark.parametrize(
