@@ -162,7 +162,7 @@ BASELINES: Mapping[str, BaselineEntry] = {
 
 
 SOURCES = ("popularity", "item_knn", "item_knn_recent", "item_knn_position", "item_knn_nearby", "graph_filter")
-"""Those that may stand beside the encoder, unless the settings say otherwise."""
+"""Those that are worth trying beside the encoder, see ``recommend.sources``."""
 
 
 def left_out(names: Sequence[str]) -> dict[str, str]:
