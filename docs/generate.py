@@ -104,6 +104,8 @@ COLUMNS = {
     "rank": "place in the list, from 1",
     "score": "cosine similarity; of popular items the purchases counted, of neighbours' purchases the sum of cosines",
     "times_bought": "how often the user bought the item before; 0 for an item new to the user",
+    "final": "what orders the list where a second stage ranks; else there is no such column",
+    "decided": "`encoder`, or the source that is most of `final`; likewise",
     "because": "the bought items that contributed most, first the greatest",
     "wanted": "items asked for",
     "got": "items listed",
@@ -139,7 +141,7 @@ TABLES: Sequence[tuple[str, pa.Schema, str]] = (
     ("topkin-vectors/users", schemas.encoded_users(ID, DIM), schemas.encoded_users.__doc__ or ""),
     (
         "recommendations/recommendations/date=YYYY-MM-DD",
-        schemas.recommendations(ID, ID),
+        schemas.recommendations(ID, ID, second_stage=True),
         schemas.recommendations.__doc__ or "",
     ),
     ("recommendations/short_lists", schemas.short_lists(ID), schemas.short_lists.__doc__ or ""),

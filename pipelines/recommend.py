@@ -17,10 +17,11 @@ from topkin.pipelines.engine.job import Job, machine_of, run_pipeline
 from topkin.pipelines.engine.stage import Stage, StageReads
 from topkin.pipelines.nights import kept
 from topkin.planning.estimate import PARTS_A_LOAD, InputCounts, StageCost, Workload, least
-from topkin.recommend.bought import weights_of
+from topkin.recommend.bought import BOUGHT, weights_of
 from topkin.recommend.eligibility import allowed_of, item_lists_fingerprint
 from topkin.recommend.repurchase.blend import Weights
 from topkin.recommend.repurchase.rates import FILE
+from topkin.recommend.second.candidates import DEPTH
 from topkin.recommend.second.chosen import blend_of, read_blend
 from topkin.search.topk import BUDGET_BYTES
 
@@ -70,6 +71,7 @@ def cost(load: Workload) -> StageCost:
     if rules.baseline is None:
         flops = 2.0 * load.dim * c.users * _scored_items(load)
         scores = flops / load.costs.flops
+        scores += second_seconds(load)
     else:
         flops = 0.0
         scores = BASELINES[rules.baseline].cost * c.users * c.items * load.costs.judged_pair
@@ -107,8 +109,22 @@ def memory(load: Workload, shards: int) -> float:
     # The hash table that finds ids; vectors, and a copy of what is allowed, or of a shard's rows while they are read.
     vectors = 3.0 * load.vector * math.ceil(c.items / shards)
     held = vectors if rules.baseline is None else load.fitted
+    if rules.baseline is None and rules.sources:
+        held += load.fitted
     context = load.catalogue + c.items * (c.id_bytes + 32)
     return load.costs.start_bytes["recommend"] + context + load.part + listed + held + BUDGET_BYTES
+
+
+def second_seconds(load: Workload) -> float:
+    """CPU seconds of a second stage, if all sources that are asked for take part: their scores, and candidates.
+
+    A candidate costs what a row of the lists does, and each source may bring as many as the encoder.
+    """
+    c, names = load.counts, load.settings.recommend.sources
+    if not names or load.settings.recommend.baseline is not None or BOUGHT[load.settings.recommend.bought].weights:
+        return 0.0
+    dense = sum(BASELINES[name].cost for name in names) * c.users * c.items * load.costs.judged_pair
+    return dense + (1 + len(names)) * min(DEPTH, c.items) * c.users * load.costs.list_row / 10
 
 
 def _scored_items(load: Workload) -> float:

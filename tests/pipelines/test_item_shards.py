@@ -120,8 +120,8 @@ def test_shards_and_parts_give_the_same_lists_of_a_second_stage(shop, flags):
     weights = {"encoder": 1.0, "item_knn_position": 0.8, "popularity": 0.1}
     storage.write_json({"weights": weights}, str(shop / "model" / "blend.json"))
     try:
-        one, counts = lists(shop, 1, flags)
-        cut, of_cut = lists(shop, 4, flags)
+        one, counts = lists(shop, 1, flags, sources=("popularity", "item_knn_position"))
+        cut, of_cut = lists(shop, 4, flags, sources=("popularity", "item_knn_position"))
     finally:
         storage.remove_files(str(shop / "model"), ["blend.json"])
     assert [n for n in storage.files(str(one)) if (one / n).read_bytes() != (cut / n).read_bytes()] == []

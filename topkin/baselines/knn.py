@@ -23,12 +23,14 @@ class ItemKNN(Learned):
     of the most similar items each item keeps, ties by item number. ``recency``: scores are multiplied by
     (recent popularity, at least .05, / popularity) to this power; 0 leaves them as they are. ``position``: a bought
     item counts 1 / (1 + p) to this power, where p is its place from the user's latest, each item at its latest purchase
-    and items of one moment at one place; 0 counts all alike.
+    and items of one moment at one place; 0 counts all alike. ``window``: items are alike by how near each other they
+    were bought, at most so many distinct items apart, see ``sparse_knn.nearby_neighbours``; 0 goes by the sets.
     """
 
     neighbours: int = 100
     recency: float = 0.0
     position: float = 0.0
+    window: int = 0
     days: float = 7.0
     indptr: np.ndarray = field(init=False, repr=False)
     items: np.ndarray = field(init=False, repr=False)
@@ -37,7 +39,13 @@ class ItemKNN(Learned):
 
     def fit(self, history: Interactions) -> Self:
         """Find each item's neighbours."""
-        near = sparse_knn.cosine_neighbours(history.binary(), self.neighbours)
+        if self.window:
+            once = history.distinct()
+            near = sparse_knn.nearby_neighbours(
+                once.indptr, once.items, once.positions(), once.n_items, window=self.window, k=self.neighbours
+            )
+        else:
+            near = sparse_knn.cosine_neighbours(history.binary(), self.neighbours)
         of = near.T.tocsr()  # a row: the items that count it among their neighbours
         self.indptr, self.items, self.similarities = of.indptr, of.indices, of.data
         lately = np.maximum(recent_popularity(history, self.days), 0.05)

@@ -133,6 +133,14 @@ BASELINES: Mapping[str, BaselineEntry] = {
         neighbours=True,
         explains=True,
     ),
+    "item_knn_nearby": BaselineEntry(
+        label="Item-kNN of nearby purchases",
+        meaning="items bought in the same basket as what the user bought last, or soon before or after",
+        source=("knn", "ItemKNN"),
+        options={"position": 1.0, "window": 30},
+        neighbours=True,
+        explains=True,
+    ),
     "user_knn": BaselineEntry(
         label="User-kNN",
         meaning="what users who bought alike bought",
@@ -153,8 +161,8 @@ BASELINES: Mapping[str, BaselineEntry] = {
 }
 
 
-SOURCES = ("popularity", "item_knn", "item_knn_recent", "item_knn_position", "graph_filter")
-"""Those that may stand beside the encoder, unless the settings say otherwise."""
+SOURCES = ("popularity", "item_knn", "item_knn_recent", "item_knn_position", "item_knn_nearby", "graph_filter")
+"""Those that are worth trying beside the encoder, see ``recommend.sources``."""
 
 
 def left_out(names: Sequence[str]) -> dict[str, str]:

@@ -8,9 +8,11 @@ from collections.abc import Iterator
 import numpy as np
 import scipy.sparse as sp
 
+from topkin.linalg.csr import entries_of, indptr_of
 from topkin.linalg.sort_keys import PAD, keys_of
 
 BLOCK_CELLS = 4 << 20
+FINE = 1 << 32
 
 
 def top_k_of_rows(found: sp.csr_array, k: int) -> sp.csr_array:
@@ -51,4 +53,47 @@ def cosine_neighbours(purchases: sp.csr_array, k: int) -> sp.csr_array:
         keep = row != common.indices
         indptr = np.concatenate([[0], np.cumsum(keep)])[common.indptr]
         blocks.append(top_k_of_rows(sp.csr_array((similar[keep], common.indices[keep], indptr), common.shape), k))
+    return sp.vstack(blocks, format="csr") if blocks else sp.csr_array((0, 0), dtype=np.float32)
+
+
+def nearby_neighbours(
+    indptr: np.ndarray, items: np.ndarray, positions: np.ndarray, n_items: int, *, window: int, k: int
+) -> sp.csr_array:
+    """The k items that stand nearest to each item in the rows, (n_items, n_items) float32.
+
+    Similarity is the sum of ``1 / (1 + |p - q|)`` over the rows that hold both items at most ``window`` entries apart,
+    at positions p and q, divided by the root of the product of both items' numbers of rows. Sums are of whole numbers,
+    so that the order of the rows changes nothing. Ties and the item itself as in :func:`cosine_neighbours`.
+
+    Args:
+        indptr: (n_rows + 1,) int64.
+        items: (n,) int32, distinct within a row, in its order.
+        positions: (n,) int64, entries of equal ones have no order.
+        n_items: How many items there are.
+        window: Entries.
+        k: Neighbours of an item.
+    """
+    row_of = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
+    holders = np.bincount(items, minlength=n_items)
+    by_item, starts = np.argsort(items, kind="stable"), indptr_of(holders)
+    roots = np.maximum(holders, 1).astype(np.float64)
+    number = (np.cumsum(np.maximum(2 * window * holders, 1)) - 1) // BLOCK_CELLS
+    firsts = np.flatnonzero(np.diff(number, prepend=-1))
+    offsets = np.concatenate([np.arange(-window, 0), np.arange(1, window + 1)])
+    blocks = []
+    for first, end in zip(firsts, [*firsts[1:], n_items], strict=True):
+        _, places = entries_of(starts, np.arange(first, end))
+        entries = by_item[places]
+        found = sp.csr_array((end - first, n_items), dtype=np.int64)
+        for some in np.array_split(entries, max(1, -(-len(entries) * len(offsets) // BLOCK_CELLS))):
+            other = some[:, None] + offsets
+            inside = (other >= 0) & (other < len(items))
+            other = np.where(inside, other, 0)
+            inside &= row_of[other] == row_of[some][:, None]
+            apart = np.abs(positions[other] - positions[some][:, None])[inside]
+            pair = (items[some][:, None] - first + np.zeros_like(other))[inside], items[other][inside]
+            found += sp.coo_array(((FINE // (1 + apart)).astype(np.int64), pair), found.shape).tocsr()
+        row = np.repeat(np.arange(first, end), np.diff(found.indptr))
+        similar = (found.data / FINE / np.sqrt(roots[row] * roots[found.indices])).astype(np.float32)
+        blocks.append(top_k_of_rows(sp.csr_array((similar, found.indices, found.indptr), found.shape), k))
     return sp.vstack(blocks, format="csr") if blocks else sp.csr_array((0, 0), dtype=np.float32)

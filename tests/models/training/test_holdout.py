@@ -81,7 +81,7 @@ def shop(
 def context_of(**changes) -> TrainingContext:
     train = TrainSettings(svd_dim=6, next_item_dim=4, epochs=0, validation_days=DAYS, dim=4)
     train = train.changed(**{"word_buckets": 16, "title_words": 2, "svd_rank": 10, **changes})
-    return TrainingContext(train=train, seed=1, recent_days=7.0)
+    return TrainingContext(train=train, seed=1, recent_days=7.0, sources=("popularity", "item_knn_position"))
 
 
 def made(context: TrainingContext, purchases: PreparedHistories, catalogue: pa.Table) -> HeldOut | str:
@@ -105,6 +105,8 @@ def test_it_is_the_encoder_that_a_run_at_the_cut_would_have_made(tonight, tmp_pa
     wanted = fit.fit(context_of(validation_cuts=2), then, sold)
     assert archive.model_bytes(found.encoder.model) == archive.model_bytes(wanted.encoder.model)
     assert found.repurchase == wanted.repurchase
+    assert found.blend == wanted.blend
+    assert set(found.blend["values"]) >= {"encoder", "popularity", "item_knn_position"}
 
 
 @pytest.mark.parametrize(("changes", "kept"), [({}, True), ({"epochs": 2}, False), ({"validation_cuts": 1}, False)])
@@ -129,7 +131,7 @@ def test_no_purchase_that_judges_changes_it(tonight, tmp_path, changes, kept):
 
     def same(a: HeldOut, b: HeldOut) -> bool:
         models = [archive.model_bytes(one.encoder.model) for one in (a, b)]
-        return models[0] == models[1] and a.repurchase == b.repurchase
+        return models[0] == models[1] and (a.repurchase, a.blend) == (b.repurchase, b.blend)
 
     assert same(found, other(False))
     assert same(found, other(True)) == kept

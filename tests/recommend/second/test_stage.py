@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from topkin.baselines.fitted import fit_baselines
+from topkin.baselines.registry import SOURCES
 from topkin.config.sections import RecommendSettings
 from topkin.interactions import Interactions
 from topkin.linalg.cosine import unit_rows
@@ -171,9 +172,12 @@ def test_parts_of_other_widths_are_joined():
     np.testing.assert_array_equal(both.take(np.array([4])).features[:, 0, :7], narrow.features[:, 1])
 
 
-@pytest.mark.parametrize("changes", [{"bought": "keep"}, {"model": "item_knn"}, {"sources": ("popularity",)}])
+@pytest.mark.parametrize(
+    "changes", [{"bought": "keep"}, {"model": "item_knn"}, {"sources": ("popularity",)}, {"sources": ()}]
+)
 def test_lists_go_without_a_second_stage(changes):
     record = {"weights": {ENCODER: 1.0, "item_knn": 0.4}}
-    assert blend_of(RecommendSettings(), record) == record["weights"]
-    assert blend_of(RecommendSettings(**changes), record) is None
-    assert blend_of(RecommendSettings(), {"weights": {}}) is None
+    asked = {"sources": SOURCES}
+    assert blend_of(RecommendSettings(**asked), record) == record["weights"]
+    assert blend_of(RecommendSettings(**{**asked, **changes}), record) is None
+    assert blend_of(RecommendSettings(**asked), {"weights": {}}) is None

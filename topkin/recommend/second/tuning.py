@@ -15,7 +15,7 @@ from topkin.recommend.second.stage import blended
 
 AT = 20
 METRIC = f"ndcg@{AT}"
-USERS = 3000
+USERS = 2000
 """Whose lists choose, over all periods."""
 GRID = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 WIDEST = 52.0
@@ -114,14 +114,18 @@ def _judged(cases: Sequence[Case], weights: np.ndarray) -> np.ndarray:
 
 
 def _weights(cases: Sequence[Case], start: np.ndarray) -> np.ndarray:
-    """The weights found turn by turn, (n_rankers,) float64, from those of the encoder alone."""
-    weights, values = start, _judged(cases, start)
+    """The weights found turn by turn, (n_rankers,) float64, from those of the encoder alone.
+
+    A source that gained less than a standard error in the turn before is tried no more: others say what it says.
+    """
+    weights, values, tried = start, _judged(cases, start), list(range(1, len(start)))
     for _ in range(2 * len(start)):
-        turns = [_turn(cases, weights, values, number) for number in range(1, len(start))]
-        best = max(turns, key=lambda turn: float(turn[1].mean()), default=None)  # the first of equal ones
-        if best is None or not _sure(best[1] - values, 2.0):
+        turns = {number: _turn(cases, weights, values, number) for number in tried}
+        tried = [number for number, turn in turns.items() if _sure(turn[1] - values, 1.0)]
+        best = max(tried, key=lambda number: float(turns[number][1].mean()), default=None)  # the first of equal ones
+        if best is None or not _sure(turns[best][1] - values, 2.0):
             break
-        weights, values = best
+        weights, values = turns[best]
     return weights
 
 

@@ -1,0 +1,45 @@
+"""Neighbours of items against loops over the rows."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from topkin.linalg import sparse_knn
+from topkin.linalg.sparse_knn import nearby_neighbours
+
+
+@pytest.mark.parametrize("cells", [1, 40, 1 << 20])
+@settings(max_examples=40)
+@given(st.integers(0, 1000), st.integers(1, 4), st.integers(1, 4))
+def test_nearby_neighbours_equal_loops_whatever_the_block_and_the_order_of_rows(cells, seed, window, k):
+    rng, n = np.random.default_rng(seed), 6
+    rows = [rng.permutation(n)[: rng.integers(0, n + 1)] for _ in range(5)]
+    places = [np.sort(rng.integers(0, 4, len(row)))[::-1] for row in rows]
+    holders = [sum(item in row for row in rows) for item in range(n)]
+    similar = np.zeros((n, n))
+    for row, of in zip(rows, places, strict=True):
+        for a in range(len(row)):
+            for b in range(len(row)):
+                if a != b and abs(a - b) <= window:
+                    similar[row[a], row[b]] += 1 / (1 + abs(int(of[a]) - int(of[b])))
+    expected = np.zeros((n, n))
+    for item in range(n):
+        for other in range(n):
+            similar[item, other] /= max(np.sqrt(holders[item] * holders[other]), 1)
+        # equal sums of fractions may differ in float64: compared as the neighbours are chosen
+        near = [o for o in np.argsort(-similar[item].astype(np.float32), kind="stable")[:k] if similar[item, o] > 0]
+        expected[item, near] = similar[item, near]
+
+    def found(order):
+        indptr = np.concatenate([[0], np.cumsum([len(rows[r]) for r in order])]).astype(np.int64)
+        items = np.concatenate([rows[r] for r in order]).astype(np.int32)
+        positions = np.concatenate([places[r] for r in order]).astype(np.int64)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sparse_knn, "BLOCK_CELLS", cells)
+            return nearby_neighbours(indptr, items, positions, n, window=window, k=k).toarray()
+
+    whole = found(range(5))
+    np.testing.assert_allclose(whole.sum(axis=1), expected.sum(axis=1), rtol=1e-5)
+    np.testing.assert_allclose(np.sort(whole, axis=1), np.sort(expected, axis=1), rtol=1e-5)
+    np.testing.assert_array_equal(whole, found([3, 1, 4, 0, 2]))
