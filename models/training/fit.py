@@ -25,6 +25,7 @@ from topkin.models.training.selection import (
     Selection,
     best_epoch,
     computed_towers,
+    numbers_of,
     run_epoch,
     select,
     silent,
@@ -100,7 +101,7 @@ def fit(
         selection, repurchase = Selection.from_json(state["selection"]), state["repurchase"]
         held = state["holdout"]
         for epoch in selection.curve:
-            on_epoch(VALIDATION, {k: v for k, v in epoch.items() if k != "blocks"})
+            on_epoch(VALIDATION, numbers_of(epoch))
     else:
         periods = validation_periods(context, purchases, catalogue)
         trainers = validation_trainers(context, purchases, periods)

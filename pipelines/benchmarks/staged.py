@@ -159,7 +159,14 @@ def _measured(
         "metrics": metrics[protocol],
         "differences": metrics["differences"][protocol],
         "p": metrics["p"][protocol],
-        "protocols": {name: metrics[name] for name in ("all", "novel", "repeat")},
+        "protocols": {
+            name: {
+                "metrics": metrics[name],
+                "differences": metrics["differences"].get(name),
+                "p": metrics["p"].get(name),
+            }
+            for name in ("all", "novel", "repeat")
+        },
         "published": None,
         "not_measured": metrics["left_out"],
         "blocks": {block["name"]: {"dim": block["dim"], "weight": block["weight"]} for block in signature["blocks"]},

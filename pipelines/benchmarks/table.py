@@ -34,7 +34,8 @@ def table(result: Mapping[str, Any]) -> str:
     lines.append(f"{result['users']:,} users, {result['items']:,} items; {result['rule']}")
     lines += [f"not measured: {name}, {why}" for name, why in result["not_measured"].items()]
     lines += result["notes"]
-    lines.append(f"{result['seconds']} s from files to encoder, {result['peak_mb']} MB at most, seed {result['seed']}")
+    took = f"{result['seconds']} s from files to encoder" if result["seconds"] else "the encoder as it was made before"
+    lines.append(f"{took}, {result['peak_mb']} MB at most, seed {result['seed']}")
     if "index" in result:
         lines.append(f"index against exact search: {json.dumps(result['index'])}")
     return "\n".join(lines)
