@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from topkin.artifacts import storage
 from topkin.config import undated
 from topkin.config.sections import Settings
-from topkin.evaluation import summary
+from topkin.evaluation import promise, summary
 from topkin.evaluation.holdout import judged_on_holdout, nightly_notes, not_held_out
 from topkin.evaluation.results import EvaluationResults
 from topkin.pipelines.encode.given import MAY_HAVE_SEEN
@@ -113,6 +113,7 @@ def evaluate(job: Job[Settings]) -> dict[str, Any]:
     metrics["validation"] = signature.get("validation") or {}
     doubts = [MAY_HAVE_SEEN] if signature.get("given") and metrics["judged"] and "made_by" not in metrics else []
     metrics["doubts"] = doubts
+    metrics["promise"] = promise.promise_of(metrics) if job.settings.recommend.baseline is None else None
     storage.write_json(metrics, storage.join(job.out, "metrics.json"))
     protocol, metric = metrics["verdict"]["protocol"], metrics["verdict"]["metric"]
     return {
@@ -121,7 +122,7 @@ def evaluate(job: Job[Settings]) -> dict[str, Any]:
         f"{protocol}_{metric}": metrics[protocol].get("model", {}).get(metric),
         "good": metrics["verdict"]["good"],
         "beats": sorted(name for name, beaten in metrics["beats"].items() if beaten),
-        "notes": [*undated.notes(job.settings, "evaluate"), *nightly_notes(metrics), *doubts],
+        "notes": [*undated.notes(job.settings, "evaluate"), *nightly_notes(metrics), *doubts, *promise.alarms(metrics)],
     }
 
 

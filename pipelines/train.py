@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from topkin.models.training.selection import Selection
 
 HOLDOUT = "holdout"
+FEW = 200  # users who validate, below which that is said
 SHUFFLED = 20_000_000  # purchases that training shuffles at a time
 
 
@@ -79,7 +80,10 @@ def train(job: Job[Settings]) -> dict[str, Any]:
     with Scalars(storage.join(job.out, "logs")) as scalars:
         training = fit(context, histories, catalogue, scratch=job.scratch, holdout_folder=held, on_epoch=scalars.epoch)
     selection, epochs = training.selection, len(training.epochs)
-    validation = None if selection.validation is None else {METRIC: selection.validation, "epoch": epochs}
+    validation = None
+    if selection.validation is not None:
+        validation = {METRIC: selection.validation, "epoch": epochs, "interval": selection.interval}
+        validation |= dict(selection.judges)
     saved = serialization.save(training.encoder, job.out, {"seed": context.seed, "validation": validation})
     if training.holdout["reason"] is None:
         storage.copy_folder(held, storage.join(job.out, HOLDOUT), last="signature.json")
@@ -100,10 +104,21 @@ def train(job: Job[Settings]) -> dict[str, Any]:
 
 def notes(selection: "Selection") -> list[str]:
     """What a person must know of a training: that nothing was validated, what was left out and why."""
-    unvalidated = selection.stopped if selection.validation is None else ""
-    judged = selection.without_training
-    small = f"validated on the last position of {judged['users']:,} users" if "users" in judged else ""
-    return [note for note in (unvalidated, small, selection.left_out) if note]
+    return [note for note in (validated(selection), selection.left_out) if note]
+
+
+def validated(selection: "Selection") -> str:
+    """What chose the settings, how sure that is, and that it was little where it was; or why nothing did."""
+    if selection.validation is None or selection.interval is None:
+        return selection.stopped
+    users, days = int(selection.judges["users"]), selection.judges["days"]
+    held = "position" if selection.by_position else "day" if days == 1 else f"{days:.3g} days"
+    periods = int(selection.without_training.get("periods", 1))
+    low, high = selection.interval
+    text = f"validated on the last {held} of {users:,} users: between {low:.4f} and {high:.4f} (95 %)"
+    text += f", weights on {periods} such periods" if periods > 1 else ""
+    few = users < FEW or high - low > selection.validation
+    return f"{text}; that is little to choose by, so that what is simpler was kept" if few else text
 
 
 STAGE = Stage(

@@ -10,13 +10,18 @@ from topkin.models.data.histories import PreparedHistories
 MOST_HELD_OUT = 0.2
 """Share of all interactions that a user's last position may take away, over all users."""
 
+MOST_OF_OWN = 0.25
+"""Share of a user's own positions that cuts before the last one may take away."""
+
 
 @dataclass(frozen=True)
 class PositionHistories(PreparedHistories):
     """Histories in which a cut holds out the last positions of some users, and nothing of the others.
 
-    A user who has no more positions than are held out keeps them all. So that a cut takes no more than MOST_HELD_OUT of
-    the interactions where each user has few, it is of a ``share`` of the users, drawn by ``seed``.
+    A user who has no more positions than are held out keeps them all, as does one of whose positions a deeper cut than
+    of the last would take more than MOST_OF_OWN: short histories are judged as long as they are. So that a cut takes no
+    more than MOST_HELD_OUT of the interactions where each user has few, it is of a ``share`` of the users, drawn by
+    ``seed``.
     """
 
     source: PreparedHistories | None = field(default=None)
@@ -51,6 +56,7 @@ class PositionHistories(PreparedHistories):
 
 
 def _several(part: Interactions, days: float) -> np.ndarray:
-    """The users with interactions older than ``days``, (n_users,) bool."""
-    older = np.bincount(part.users[part.ages >= days], minlength=part.n_users)
-    return older > 0
+    """The users of whose positions a cut of ``days`` leaves enough, (n_users,) bool."""
+    deepest = np.zeros(part.n_users, np.float32)
+    np.maximum.at(deepest, part.users, part.ages)
+    return (deepest >= days) & ((days <= 1) | (np.ceil(deepest) * MOST_OF_OWN >= days))

@@ -10,6 +10,9 @@ from topkin.models.data.histories import PreparedHistories
 from topkin.models.data.item_index import ItemIndex
 from topkin.models.data.positions import PositionHistories
 
+UNTIMED_DAYS = 28.0
+"""A period of validation of interactions without times, as ``data.in_memory`` spreads them: a fifth of them."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingContext:
@@ -73,6 +76,7 @@ class TrainingContext:
             next_item_dim=0,
             svd_dim=self.train.svd_dim + self.train.next_item_dim,
             validation_cuts=1,
+            validation_days=self.train.validation_days or UNTIMED_DAYS,
         )
         return replace(changed, timed=False)
 

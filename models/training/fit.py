@@ -26,6 +26,7 @@ from topkin.models.training.selection import (
     Selection,
     best_epoch,
     computed_towers,
+    numbers_of,
     run_epoch,
     select,
     silent,
@@ -103,7 +104,7 @@ def fit(
         selection, repurchase = Selection.from_json(state["selection"]), state["repurchase"]
         held, blend = state["holdout"], state["blend"]
         for epoch in selection.curve:
-            on_epoch(VALIDATION, {k: v for k, v in epoch.items() if k != "blocks"})
+            on_epoch(VALIDATION, numbers_of(epoch))
     else:
         periods = validation_periods(context, purchases, catalogue)
         trainers = validation_trainers(context, purchases, periods)

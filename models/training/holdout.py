@@ -1,6 +1,6 @@
 """The encoder of the last validation period, weighed without what it will be judged by: it stands in for tonight's.
 
-Validation makes it anyway: its computed blocks are of the purchases before the last ``validation_days``, and its
+Validation makes it anyway: its computed blocks are of the purchases before the last days kept apart, and its
 trained blocks saw no others. Tonight's weights were chosen on these very days, so that they cannot be judged on them.
 The computed blocks are weighed on the periods before; a trained block, which only the last period has, on one half of
 that period's users, and the other half judges. A trained block is taken as it is after the last epoch, not after the
@@ -20,11 +20,11 @@ from topkin.artifacts import storage
 from topkin.artifacts.partition import in_first_half
 from topkin.models.data.histories import PreparedHistories
 from topkin.models.training.assembly import finished
-from topkin.models.training.block_kinds import LEARNED, WEIGHTS, Trial, start, trials
+from topkin.models.training.block_kinds import LEARNED, WEIGHTS, Trial, trials
 from topkin.models.training.context import TrainingContext
 from topkin.models.training.lists.repurchase import choose_repurchase_weights
 from topkin.models.training.lists.second import Period, choose_second_stage
-from topkin.models.training.selection import MIN_USERS, ValidationPeriods, weighed_blocks, with_trained
+from topkin.models.training.selection import DAYS, MIN_USERS, ValidationPeriods, weighed_blocks, with_trained
 from topkin.models.training.trainer import Trainer
 from topkin.models.training.validation import BlockWeightSearch, choose
 from topkin.models.two_tower import serialization
@@ -95,16 +95,16 @@ def hold_out(
         return _too_few(context, periods)
     last, earlier = periods.searches[0], periods.searches[1:]
     learned, weighed = {kind.name for kind in LEARNED}, weighed_blocks(trainers, last)
-    settings, tried = start(context.train), trials(context)
+    settings, tried = periods.start(context.train), trials(context)
     if earlier:
         alone = {name: setting for name, setting in settings.items() if name not in learned}
-        settings |= choose(earlier, alone, tried)[0]
+        settings |= choose(earlier, alone, tried, errors=periods.errors)[0]
         tried = []
     tried += [Trial(name, "weight", WEIGHTS) for name in weighed]
     users, choosing = 0, None
     if tried and (choosing := _of_first_half(with_trained(last, trainers, periods.index), purchases)):
         first = {**settings, **{name: replace(settings[name], weight=0.0) for name in weighed}}
-        settings, users = choose([choosing], first, tried)[0], choosing.cut.known.n_users
+        settings, users = choose([choosing], first, tried, errors=periods.errors)[0], choosing.cut.known.n_users
     blocks = {name: setting for name, setting in settings.items() if setting.weight > 0}
     chooses = earlier or ([choosing] if choosing else [])
     repurchase = choose_repurchase_weights(chooses, blocks, catalogue["category"])
@@ -118,7 +118,7 @@ def hold_out(
     towers = {name: tower for name, tower in towers.items() if name in blocks}
     as_set = sorted({trial.block for trial in tried}) if not users else []
     return HeldOut(
-        encoder=finished(context, towers, blocks, periods.index),
+        encoder=finished(context, towers, blocks, periods.index, by_sales_first=periods.by_sales),
         repurchase=repurchase,
         blend=blend,
         cut=purchases.as_of - timedelta(days=periods.days),
@@ -140,7 +140,7 @@ def _too_few(context: TrainingContext, periods: ValidationPeriods) -> str:
     if not 0 < found < MIN_USERS:
         return why
     nights = math.ceil(periods.span * (MIN_USERS / found - 1))  # as many more as the days that count are more
-    if periods.span + nights > 4 * context.train.validation_days:
+    if periods.span + nights > 4 * (context.train.validation_days or DAYS):
         return why
     return f"{why}; at this rate about {nights:,} more {'night' if nights == 1 else 'nights'} will do"
 

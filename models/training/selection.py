@@ -1,8 +1,8 @@
 """The first step of training: which blocks, how they weigh and how many epochs, read off validation.
 
-The last ``validation_days`` are kept apart. The computed blocks and the prior are weighed on several such periods,
-one before the other; a trained block is judged after each epoch on the last one, beside them. What does not raise
-validation is left out.
+A stretch before the as-of date is kept apart, a month or as much as leaves most of the log. The computed blocks and the
+prior are weighed on several such periods, one before the other; a trained block is judged after each epoch on the last
+one, beside them. What does not raise validation by more than its noise is left out.
 """
 
 import math
@@ -13,12 +13,14 @@ from datetime import timedelta
 from typing import Any
 
 import keras
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from topkin.config.sections import TrainSettings
 from topkin.encoding.blocks import RECENCY
 from topkin.errors import ConfigError
-from topkin.models.data.histories import PreparedHistories
+from topkin.models.data.histories import ItemCounts, PreparedHistories
 from topkin.models.data.item_index import ItemIndex
 from topkin.models.training.block_kinds import (
     COMPUTED,
@@ -33,14 +35,18 @@ from topkin.models.training.block_kinds import (
 from topkin.models.training.checkpoint import Checkpoint, restore
 from topkin.models.training.context import TrainingContext
 from topkin.models.training.trainer import Trainer
-from topkin.models.training.validation import METRIC, BlockWeightSearch, choose, sample
+from topkin.models.training.validation import METRIC, BlockWeightSearch, choose, mean_and_error, sample
 from topkin.models.two_tower.encoder import Sides, encode_features
 from topkin.models.two_tower.svd_block import decomposition
 from topkin.models.two_tower.towers import TwoTower
 
-CLOSE = 0.02
 BATCH = 4096  # items encoded at a time
 MIN_USERS = 20  # of a validation period: fewer choose by chance
+DAYS = 28.0  # of a period of validation, where it leaves enough
+LEFT = 0.8  # share of purchases, and of users, that a period chosen here leaves to learn from
+LEFT_EARLIER = 0.5  # and all periods together, of purchases
+INTERVAL = 1.96  # standard errors of a 95 % interval
+BESIDE = 1.0  # weight of what sells beside blocks that nothing could validate
 FIRST = 40.0  # weight of recent sales that decides before every other block, the highest that validation tries
 VALIDATION, REFIT = "validation", "refit"
 
@@ -66,6 +72,9 @@ class Selection:
         stopped: why the epochs of validation ended, or why there was no validation.
         left_out: why a block that was asked for is not there.
         by_sales: the recency block ranks by sales, all and recent, and not by what sells more than it used to.
+        interval: 95 % interval over users of the metric of what was chosen; None without a validation.
+        judges: what that validation was: its ``users`` and ``days``, or positions.
+        by_position: it held out positions.
     """
 
     blocks: Mapping[str, BlockHyperparameters]
@@ -75,6 +84,9 @@ class Selection:
     stopped: str = ""
     left_out: str = ""
     by_sales: bool = False
+    interval: tuple[float, float] | None = None
+    judges: Mapping[str, float] = field(default_factory=dict)
+    by_position: bool = False
 
     @property
     def validation(self) -> float | None:
@@ -92,7 +104,8 @@ class Selection:
     def from_json(cls, value: Mapping[str, Any]) -> "Selection":
         """From :meth:`to_json`."""
         blocks = {name: BlockHyperparameters(**setting) for name, setting in value["blocks"].items()}
-        return cls(**{**value, "blocks": blocks, "curve": tuple(value["curve"])})
+        interval = value["interval"] and tuple(value["interval"])
+        return cls(**{**value, "blocks": blocks, "curve": tuple(value["curve"]), "interval": interval})
 
 
 @dataclass(frozen=True)
@@ -106,6 +119,9 @@ class ValidationPeriods:
         towers: the computed blocks of the last one, by name.
         span: days from the first sale to the as-of date.
         users: whom the last days have to judge by, too few or not, at most ``train.validation_users``.
+        by_sales: see :class:`Selection`.
+        sparse: hardly an item is bought with another, so that what sells leads unless the whole interval of validation
+            says otherwise.
     """
 
     days: float
@@ -114,6 +130,18 @@ class ValidationPeriods:
     towers: Mapping[str, TwoTower] = field(default_factory=dict)
     span: float = 0.0
     users: int = 0
+    by_sales: bool = False
+    sparse: bool = False
+
+    @property
+    def errors(self) -> float:
+        """By how many standard errors validation must say that a setting is better than a simpler one."""
+        return INTERVAL if self.sparse else 1.0
+
+    def start(self, train: TrainSettings) -> dict[str, BlockHyperparameters]:
+        """What validation starts from, and what it keeps unless it knows better."""
+        settings = start(train)
+        return settings | {RECENCY: replace(settings[RECENCY], weight=FIRST)} if self.sparse else settings
 
 
 def computed_towers(
@@ -136,11 +164,14 @@ def validation_periods(
     """The periods with users to judge by, at most ``validation_cuts``; none where there is nothing to choose."""
     train, purchases = context.train, context.validated(purchases)
     span = _span(purchases, catalogue)
-    days = train.validation_days if context.by_position else min(train.validation_days, span / 4)
+    known = int(pc.sum(catalogue["events"]).as_py() or 0)
+    days = train.validation_days or 0.0
+    if not context.by_position:
+        days = min(days, span / 4) if days else validation_days(purchases, span)
     searches: list[BlockWeightSearch] = []
     last: ItemIndex | None = None
     towers_of_last: dict[str, TwoTower] = {}
-    users = 0
+    users, sparse = 0, False
     if not nothing_to_choose(context):
         computed = any(kind.wanted(train) for kind in COMPUTED)
         for number in range(train.advanced.validation_cuts if computed else 1):
@@ -148,16 +179,55 @@ def validation_periods(
                 break
             before = replace(purchases, days=days * (number + 1))
             index = context.index(before, catalogue)
+            if number and index.counts.events.sum() < LEFT_EARLIER * known:
+                break
             cut = sample(before, index.counts, train.validation_users, context.seed, until=days * number)
             users = users if number else cut.known.n_users if cut else 0
             if cut is None or cut.known.n_users < MIN_USERS or index.counts.examples == 0:
                 break
+            sparse = sparse if number else hardly_together(context, index.counts)
             towers = computed_towers(context, before, index)
             sides = {name: encode_features(tower, index.features, BATCH) for name, tower in towers.items()}
-            searches.append(BlockWeightSearch(cut, sides, inverse_popularities(train), by_sales=context.by_position))
+            searches.append(
+                BlockWeightSearch(cut, sides, inverse_popularities(train), by_sales=context.by_position or sparse)
+            )
             if last is None:
                 last, towers_of_last = index, towers
-    return ValidationPeriods(days, searches, last, towers_of_last, span, users)
+    return ValidationPeriods(days, searches, last, towers_of_last, span, users, context.by_position or sparse, sparse)
+
+
+def hardly_together(context: TrainingContext, counts: ItemCounts) -> bool:
+    """Whether fewer than half of the purchases stand beside another item of their user; see docs/decisions.
+
+    Then what a few users bought together would lead the lists of all, where ``train.recency_weight`` leaves it open.
+    """
+    computed = any(kind.wanted(context.train) for kind in COMPUTED)
+    few = bool(counts.examples < 0.5 * counts.buyers.sum())
+    return few and computed and context.train.recency_weight is None
+
+
+def validation_days(purchases: PreparedHistories, span: float) -> float:
+    """How long a period of validation is where no setting says so: ``DAYS``, or as many as leave enough.
+
+    That is a quarter of the time at most, and no more than leaves LEFT of the purchases, and of the users one purchase
+    each; to the hour.
+
+    Args:
+        purchases: all interactions before the as-of date.
+        span: days from the first one to that date.
+    """
+    most = min(DAYS, span / 4)
+    hours = np.arange(int(most * 24) + 1)
+    bought, came = np.zeros(len(hours) + 1, np.int64), np.zeros(len(hours) + 1, np.int64)
+    for name in purchases.names():
+        part = purchases.part(name)
+        at = np.minimum(np.maximum(part.ages, 0) * 24, len(hours)).astype(np.int64)
+        bought += np.bincount(at, minlength=len(bought))
+        first = part.indptr[:-1][np.diff(part.indptr) > 0]  # of each user, for histories are in the order of time
+        came += np.bincount(at[first], minlength=len(came))
+    enough = [np.cumsum(counts)[:-1] <= (1 - LEFT) * max(counts.sum(), 1) for counts in (bought, came)]
+    fits = int((enough[0] & enough[1]).sum())  # so many first hours leave enough
+    return most if fits == len(hours) else max(fits, 1) / 24
 
 
 def validation_trainers(
@@ -208,16 +278,15 @@ def select(
     periods = periods or validation_periods(context, purchases, catalogue)
     if periods.index is None:
         return _unvalidated(context, purchases, catalogue)
-    last, tried = periods.searches[0], trials(context)
+    settings, last, tried = periods.start(context.train), periods.searches[0], trials(context)
     without_training: dict[str, float] = {}
     if last.sides:
         learned = {kind.name for kind in LEARNED}
         alone = {name: setting for name, setting in settings.items() if name not in learned}
-        chosen, _ = choose(periods.searches, alone, tried)
+        chosen, _ = choose(periods.searches, alone, tried, errors=periods.errors)
         settings = {**settings, **chosen}
-        without_training = {METRIC: last.value(chosen), "periods": len(periods.searches)}
-        if context.by_position:
-            without_training["users"] = last.cut.known.n_users
+        value, error = mean_and_error([last.values(chosen)])
+        without_training = {METRIC: value, "error": error, "periods": len(periods.searches)}
     curve: list[Epoch] = []
     stopped = left_out = ""
     if any(kind.wanted(context.train) for kind in LEARNED):
@@ -226,35 +295,51 @@ def select(
         weighed = weighed_blocks(trainers, last)
         tried = [*([] if last.sides else tried), *(Trial(name, "weight", WEIGHTS) for name in weighed)]
         first = {**settings, **{name: replace(settings[name], weight=0.0) for name in weighed}}
-        judge = _Judge(periods.index, last, first, tried)
+        judge = _Judge(periods.index, last, first, tried, periods.errors)
         stopped = _train(context, trainers, judge, curve, checkpoint or Checkpoint("", ""), on_epoch)
         if best := best_epoch(curve):
             settings = {name: BlockHyperparameters(**setting) for name, setting in best["blocks"].items()}
             left_out = "; ".join(
-                f"the {name} block did not raise the validation's {METRIC}: it is left out"
+                f"the {name} block did not raise the validation's {METRIC} by more than its noise: it is left out"
                 for name in weighed
                 if not settings[name].weight
             )
     blocks = {name: setting for name, setting in settings.items() if setting.weight > 0}
-    best = best_epoch(curve)
-    epochs = best["epoch"] if best and any(kind.name in blocks for kind in LEARNED) else 0
-    return Selection(blocks, epochs, tuple(curve), without_training, stopped, left_out, by_sales=context.by_position)
+    best, trained = best_epoch(curve), any(kind.name in blocks for kind in LEARNED)
+    value, error = without_training.get(METRIC, 0.0), without_training.get("error", 0.0)
+    if best and (trained or not without_training):
+        value, error = best[f"validation_{METRIC}"], best["validation_error"]
+    return Selection(
+        blocks,
+        best["epoch"] if best and trained else 0,
+        tuple(curve),
+        without_training,
+        stopped,
+        left_out,
+        by_sales=periods.by_sales,
+        interval=(max(value - INTERVAL * error, 0.0), value + INTERVAL * error),
+        judges={"users": last.cut.known.n_users, "days": periods.days},
+        by_position=context.by_position,
+    )
 
 
 def _unvalidated(context: TrainingContext, purchases: PreparedHistories, catalogue: pa.Table) -> Selection:
-    """What is safe where nothing can be validated: what sells comes first where hardly an item is bought with another.
+    """What is safe where nothing can be validated: nothing is trained, what sells counts as much as the closed form.
 
-    Then the co-purchases of a few users would lead the lists of all; see docs/decisions.
+    Where hardly an item is bought with another what sells comes first; see docs/decisions. ``train.recency_weight`` set
+    by hand keeps all settings as they are.
     """
     settings, counts = start(context.train), context.index(replace(purchases, days=0.0), catalogue).counts
     last = "at their last position" if context.by_position else "in the last days (train.validation_days)"
     stopped = f"no validation: fewer than {MIN_USERS} users bought before and something new {last}"
     computed = {kind.name: settings[kind.name] for kind in COMPUTED if kind.name in settings}
-    chosen = context.train.recency_weight is not None or counts.examples >= 0.5 * counts.buyers.sum()
-    if not computed or (counts.examples and chosen):
+    if not computed or (counts.examples and context.train.recency_weight is not None):
         return Selection(settings, epochs=context.train.epochs, stopped=stopped, by_sales=context.by_position)
-    left_out = "hardly an item is bought with another, so that the lists are led by what sells"
-    safe = {**computed, RECENCY: replace(settings[RECENCY], weight=FIRST)}
+    if hardly_together(context, counts) or not counts.examples:
+        weight, left_out = FIRST, "hardly an item is bought with another, so that the lists are led by what sells"
+    else:
+        weight, left_out = BESIDE, "nothing is trained, and what sells counts as much as who bought what"
+    safe = {**computed, RECENCY: replace(settings[RECENCY], weight=weight)}
     return Selection(safe, stopped=stopped, left_out=left_out, by_sales=True)
 
 
@@ -281,15 +366,22 @@ class _Judge:
     search: BlockWeightSearch
     first: Mapping[str, BlockHyperparameters]
     tried: Sequence[Trial]
+    errors: float
 
-    def __call__(self, trainers: Sequence[Trainer]) -> Epoch:
+    def __call__(self, trainers: Sequence[Trainer]) -> tuple[Epoch, np.ndarray]:
+        """What is recorded of it, and the metric of each user."""
         began = time.perf_counter()
-        chosen, value = choose([with_trained(self.search, trainers, self.index)], self.first, self.tried)
-        return {
+        search = with_trained(self.search, trainers, self.index)
+        chosen, _ = choose([search], self.first, self.tried, errors=self.errors)
+        own = search.values(chosen)
+        value, error = mean_and_error([own])
+        epoch = {
             f"validation_{METRIC}": value,
+            "validation_error": error,
             "blocks": {name: asdict(setting) for name, setting in chosen.items()},
             "validation_seconds": round(time.perf_counter() - began, 3),
         }
+        return epoch, own
 
 
 def _train(
@@ -302,31 +394,46 @@ def _train(
 ) -> str:
     """Train until validation has seen enough; fills in the curve, returns why it ended."""
     state, values = checkpoint.read() or ({"phase": VALIDATION, "curve": []}, [])
+    best = np.zeros(0)
     if state["phase"] == VALIDATION and values:
         curve += state["curve"]
+        best = np.array(state["best"])
         restore(variables_of(trainers), values)
         _repeat(curve, on_epoch)
     while not (stopped := _stopped(context, curve)):
-        curve.append({**run_epoch(trainers, len(curve) + 1), **judge(trainers)})
+        epoch = run_epoch(trainers, len(curve) + 1)
+        judged, own = judge(trainers)
+        better = is_better(own, best) if curve else True
+        best = own if better else best
+        curve.append({**epoch, **judged, "better": better})
         _repeat(curve[-1:], on_epoch)
-        checkpoint.write({"phase": VALIDATION, "curve": curve}, variables_of(trainers))
+        checkpoint.write({"phase": VALIDATION, "curve": curve, "best": best.tolist()}, variables_of(trainers))
     return stopped
+
+
+def is_better(own: np.ndarray, best: np.ndarray) -> bool:
+    """Whether the metric of users, (n,), is above what it was by more than the standard error of the differences."""
+    rise, error = mean_and_error([own - best])
+    return bool(rise > error)
+
+
+def numbers_of(epoch: Epoch) -> Epoch:
+    """What of an epoch's record is a number."""
+    return {name: value for name, value in epoch.items() if name not in ("blocks", "better")}
 
 
 def _repeat(curve: Sequence[Epoch], on_epoch: OnEpoch) -> None:
     for epoch in curve:
-        on_epoch(VALIDATION, {k: v for k, v in epoch.items() if k != "blocks"})
+        on_epoch(VALIDATION, numbers_of(epoch))
 
 
 def best_epoch(curve: Sequence[Epoch]) -> Epoch | None:
-    """The last epoch whose validation metric is no more than ``CLOSE`` below the highest; None without one.
+    """The last epoch that was better than the best one before it by more than its noise; None without one.
 
-    Steps get smaller from one epoch to the next, so that later epochs even noise out; a validation of some
-    thousand users tells no smaller differences.
+    Users are compared one by one with themselves, so that the noise is that of the difference. A training that is flat
+    from its first epoch on is over after it.
     """
-    highest = max((epoch[f"validation_{METRIC}"] for epoch in curve), default=0.0)
-    close = [epoch for epoch in curve if epoch[f"validation_{METRIC}"] >= (1 - CLOSE) * highest]
-    return close[-1] if close else None
+    return next((epoch for epoch in reversed(curve) if epoch["better"]), None)
 
 
 def _stopped(context: TrainingContext, curve: Sequence[Epoch]) -> str:

@@ -204,47 +204,128 @@ class BlockWeightSearch:
 
     def value(self, settings: Mapping[str, BlockHyperparameters]) -> float:
         """Mean NDCG@20 over the users of the lists by the weighted z-scores, bought items left out."""
+        return float(self.values(settings).mean())
+
+    def values(self, settings: Mapping[str, BlockHyperparameters]) -> np.ndarray:
+        """The NDCG@20 of each user, (n_users,) float64, as :meth:`value` has their mean."""
         total = np.zeros(self._candidates.shape, np.float32)
         for name, setting in self.taking_part(settings):
             total += np.float32(setting.weight) * self.blocks[name].scores(setting, self._candidates)
         total[self._candidates < 0] = -np.inf
         places, _ = top_k_of_scores(total, AT)
         ids = np.where(places < 0, -1, np.take_along_axis(self._candidates, np.maximum(places, 0), axis=1))
-        return float(ranking_metrics(ids.astype(np.int32), self.cut.truth, (AT,))[METRIC].mean())
+        return ranking_metrics(ids.astype(np.int32), self.cut.truth, (AT,))[METRIC]
 
 
 def _with(setting: BlockHyperparameters, name: str, value: float | None) -> BlockHyperparameters:
     return BlockHyperparameters(**{**vars(setting), name: value})
 
 
+def mean_and_error(differences: Sequence[np.ndarray]) -> tuple[float, float]:
+    """The mean over periods of the mean over users, and its standard error.
+
+    differences: of each period, (n_users,) float64, such as those of two settings on the same users.
+    """
+    means = [float(d.mean()) for d in differences]
+    errors = [float(d.var()) / max(len(d) - 1, 1) for d in differences]
+    return float(np.mean(means)), float(np.sqrt(np.sum(errors)) / len(differences))
+
+
+Tried = Sequence[Trial | tuple[str, str, Sequence[float | None]]]
+Settings = dict[str, BlockHyperparameters]
+_WIDENED = 4  # steps beyond the end of what is tried
+
+
 def choose(
     searches: Sequence[BlockWeightSearch],
     start: Mapping[str, BlockHyperparameters],
-    tried: Sequence[Trial | tuple[str, str, Sequence[float | None]]],
-) -> tuple[dict[str, BlockHyperparameters], float]:
-    """The settings of highest mean value over some splits, by turns over what may be tried, and that value.
+    tried: Tried,
+    *,
+    errors: float = 1.0,
+) -> tuple[Settings, float]:
+    """The simplest settings that are no more than a standard error below the best, and their mean value.
 
-    start: settings by block, in the order of the vectors. Of equal values the earliest stays, what was there before
-    first.
+    The best is found by turns over what may be tried; where it lies at the end, values beyond are tried too. Then, by
+    turns again, what is simpler is taken where the mean difference to the best, user by user, is within its standard
+    error (Breiman et al., Classification and Regression Trees, 1984): no block, a lower weight, what ``start`` has.
+
+    Args:
+        searches: one of each split; all count alike.
+        start: settings by block, in the order of the vectors.
+        tried: what may be changed. Of equal values the earliest stays, what was there before first.
+        errors: how many standard errors, where one is too few.
     """
 
-    def mean_value(settings: Mapping[str, BlockHyperparameters]) -> float:
-        return float(np.mean([search.value(settings) for search in searches]))
+    def values(settings: Mapping[str, BlockHyperparameters]) -> list[np.ndarray]:
+        return [search.values(settings) for search in searches]
+
+    def mean_of(settings: Mapping[str, BlockHyperparameters]) -> float:
+        return mean_and_error(values(settings))[0]
 
     best = dict(start)
-    value = mean_value(best)
+    value = mean_of(best)
     for _ in range(2):
         before = value
-        for name, field_name, values in tried:
+        for name, field_name, candidates in tried:
             if name not in best:
                 continue
-            for candidate in values:
+            grid, widened = list(candidates), 0
+            while grid:
+                candidate = grid.pop(0)
                 other = {**best, name: _with(best[name], field_name, candidate)}
-                if other[name] != best[name] and (reached := mean_value(other)) > value:
+                if other[name] != best[name] and (reached := mean_of(other)) > value:
                     best, value = other, reached
+                    if not grid and widened < _WIDENED and None not in candidates[-2:]:
+                        grid, widened = [beyond(field_name, candidates, widened)], widened + 1
         if value == before:
             break
-    return best, value
+    highest, found = values(best), best
+    for name, field_name, candidates in tried:
+        for place, simpler in enumerate(_simpler(name, field_name, candidates, start, best) if name in best else ()):
+            other = {**found, name: _with(found[name], field_name, simpler)}
+            own = values(other)
+            below, error = mean_and_error([a - b for a, b in zip(highest, own, strict=True)])
+            if below <= errors * error:
+                found, value = other, mean_and_error(own)[0]
+            if (below <= errors * error) == (place == 0):  # the simplest will do, or nothing simpler
+                break
+    return found, value
+
+
+def beyond(field_name: str, candidates: Sequence[float | None], steps: int) -> float:
+    """The value so many steps past the one after the last: the same step again, or factor for weights and days."""
+    last, before = (float(v or 0.0) for v in (candidates[-1], candidates[-2]))
+    if field_name == "recency_lift":
+        return last + (last - before) * (steps + 1)
+    return float(last * (last / before) ** (steps + 1))
+
+
+def _simplest(name: str, field_name: str, start: Mapping[str, BlockHyperparameters]) -> float | None:
+    """No weight; of what sells, and of all else, what ``start`` has."""
+    if field_name == "weight" and name != RECENCY:
+        return 0.0
+    value: float | None = getattr(start[name], field_name)
+    return value
+
+
+def _simpler(
+    name: str,
+    field_name: str,
+    candidates: Sequence[float | None],
+    start: Mapping[str, BlockHyperparameters],
+    best: Mapping[str, BlockHyperparameters],
+) -> list[float | None]:
+    """The simplest value, if it may be tried, then those between it and the best, the nearest to that first."""
+    simplest, chosen = _simplest(name, field_name, start), getattr(best[name], field_name)
+    if chosen == simplest:
+        return []
+    order = [v for v in candidates if v != chosen]
+    if simplest not in order:
+        return []
+    at = candidates.index(chosen) if chosen in candidates else len(candidates)
+    end = candidates.index(simplest)
+    between = list(candidates[end + 1 : at])[::-1] if end < at else list(candidates[at + 1 : end])
+    return [simplest, *between]
 
 
 def sample(

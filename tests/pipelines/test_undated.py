@@ -134,9 +134,9 @@ def test_init_check_and_run_without_an_edit(form: str, tmp_path: Path, capsys: p
     assert lists["users_with_list"] == 120
     training = storage.read_json(storage.join(run.folder("train"), "training.json"))
     assert training["without_training"]["periods"] >= 1
-    users = training["without_training"]["users"]
+    users = training["judges"]["users"]
     assert 20 <= users <= 120
-    assert f"validated on the last position of {users} users" in told.out + told.err
+    assert f"validated on the last position of {users} users: between " in told.out + told.err
     metrics = storage.read_json(storage.join(run.folder("evaluate"), "metrics.json"))
     assert metrics["split"] == "last"
     assert metrics["heldout"]["users"] > 100

@@ -187,3 +187,20 @@ def test_a_shard_out_of_range_is_refused() -> None:
 def test_a_shop_cannot_be_changed() -> None:
     with pytest.raises(FrozenInstanceError):
         Shop().users = 3  # type: ignore[misc]
+
+
+def test_customers_who_buy_once_keep_their_first_purchase_and_no_other() -> None:
+    many, few = Shop(**SMALL, seed=7), Shop(**SMALL, seed=7, once=0.97)
+    lengths = []
+    for block in range(many.blocks):
+        (people, all_of), (_, some) = many.bought(block), few.bought(block)
+        for row in range(len(people)):
+            own, kept = all_of.take(all_of.row == row), some.take(some.row == row)
+            lengths.append((len(own), len(kept)))
+            assert len(kept) in (len(own), min(1, len(own)))
+            if len(own):
+                assert (kept.item[0], kept.day[0]) == (own.item[0], own.day.min())
+    left = sum(kept == 1 < own for own, kept in lengths) / sum(own > 1 for own, _ in lengths)
+    assert 0.94 < left < 0.99
+    with pytest.raises(ValueError, match=r"once must be a share within 0 and 1, got 2"):
+        Shop(once=2)

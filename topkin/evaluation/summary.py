@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from topkin.evaluation import promise
 from topkin.evaluation.protocol import COLD_ITEM_DAYS, COLD_ITEM_SALES, MEASURED, PROTOCOLS, published_ks
 from topkin.evaluation.results import EvaluationContext, EvaluationResults, intervals, mean
 from topkin.evaluation.segments import beyond_accuracy, deciles, groups
@@ -94,6 +95,9 @@ def scoreboard(results: EvaluationResults, facts: EvaluationContext, *, resample
         values = results.columns([f"{protocol}/{model}/{metric}" for model in facts.models])
         found = intervals(values, resamples, seed)
         result["intervals"][protocol] = {m: {metric: v} for m, v in zip(facts.models, found, strict=True)}
+        if protocol == promise.PROTOCOL and promise.METRIC in names:
+            values = results.columns([f"{protocol}/model/{promise.METRIC}"])
+            result["intervals"][protocol]["model"][promise.METRIC] = intervals(values, resamples, seed)[0]
         given = {model: results.recommended_counts.get((protocol, model)) for model in facts.models}
         n_sold = int((facts.sales > 0).sum())
         result["coverage"][protocol] = {model: _coverage(table, ks, n_sold) for model, table in given.items()}

@@ -1,7 +1,7 @@
 """The shape of ``metrics.json`` and ``training.json``, as far as the report shows them."""
 
 from collections.abc import Mapping, Sequence
-from typing import NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 Scores = Mapping[str, float]
 """Values by metric, such as ``ndcg@10``."""
@@ -78,8 +78,9 @@ class Metrics(TypedDict):
     holdout: HoldOut | None
     made_by: NotRequired[str]
     resamples: NotRequired[int]
-    validation: NotRequired[Scores]
+    validation: NotRequired[Mapping[str, Any]]
     doubts: NotRequired[Sequence[str]]
+    promise: NotRequired[Mapping[str, Any] | None]
 
 
 class TrainingRecord(TypedDict, total=False):

@@ -245,7 +245,11 @@ def validation(data: ReportData) -> str:
     if name is None or scores[name] is None:
         return ""
     last = "last position of users" if by_order(data) else "last days before the date"
-    return f"On the {last}, which training kept aside, {metric_name(name)} was {scores[name]:.3f}."
+    between = "{:.3f} to {:.3f}".format(*scores["interval"]) if scores.get("interval") else ""
+    text = f"On the {last}, which training kept aside, {metric_name(name)} was {scores[name]:.3f}"
+    text += f" ({between}, 95 %)" if between else ""
+    alarm = (data.metrics.get("promise") or {}).get("alarm")
+    return f"{text}. {alarm[0].upper()}{alarm[1:]}." if alarm else f"{text}."
 
 
 def by_order(data: ReportData) -> bool:

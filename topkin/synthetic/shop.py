@@ -81,7 +81,8 @@ class Shop:
 
     They spread over ``days`` days from ``start``; the last ``heldout_days`` come after :attr:`as_of`. How many
     good purchases there are exactly is drawn too (within a few per cent for thousands of customers; fewer
-    where the customers run out of items). ``noise`` is what else the log holds.
+    where the customers run out of items). ``noise`` is what else the log holds. ``once``: the share of customers who
+    buy one time and never again.
     """
 
     users: int = 2_000
@@ -92,11 +93,14 @@ class Shop:
     start: datetime = datetime(2024, 1, 1)
     days: int = 366
     heldout_days: int = 31
+    once: float = 0.0
 
     def __post_init__(self) -> None:
         for name, least in {"users": 1, "items": 1, "purchases": 0, "seed": 0, "heldout_days": 0}.items():
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        if not 0 <= self.once <= 1:
+            raise ValueError(f"once must be a share within 0 and 1, got {self.once}")
         if self.days <= self.heldout_days:
             raise ValueError(f"days must be more than heldout_days, got {self.days} and {self.heldout_days}")
 
@@ -134,7 +138,12 @@ class Shop:
     def bought(self, block: int) -> tuple[Customers, GeneratedPurchases]:
         """The customers of a block and their good purchases, before any noise."""
         people = self.customers(block)
-        return people, draw_purchases(people, self.generated_items, n_days=self.days, rng=self._rng(3, block))
+        bought = draw_purchases(people, self.generated_items, n_days=self.days, rng=self._rng(3, block))
+        if self.once:
+            leaves = self._rng(8, block).random(len(people)) < self.once
+            first = np.diff(bought.row, prepend=-1) > 0  # of each customer, in the order of time
+            bought = bought.take(first | ~leaves[bought.row])
+        return people, bought
 
     def lines(self, block: int) -> Lines:
         """The invoice lines of a block: good ones, then noisy ones."""

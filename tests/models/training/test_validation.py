@@ -91,16 +91,69 @@ def test_lists_of_another_contest_of_the_cut_change_no_value(contest):
     assert all(given[which] is made for which, made in some.lists.items())
 
 
-def test_choosing_never_ends_below_its_start_and_finds_the_best_of_one_field(contest):
-    judged = contest[0]
-    start = {"svd": BlockHyperparameters(), "recency": BlockHyperparameters(weight=0.0)}
-    weights = (0.0, 0.5, 5.0)
-    chosen, value = choose([judged], start, [("recency", "weight", weights)])
-    values = {w: judged.value({**start, "recency": BlockHyperparameters(weight=w)}) for w in weights}
-    assert value == max(values.values()) == values[chosen["recency"].weight]
-    same, unchanged = choose([judged], start, [])
-    assert same == start
-    assert unchanged == judged.value(start)
+class Known:
+    """Values of each user that are given for each weight, in place of lists."""
+
+    def __init__(self, of_weight):
+        self.of_weight = of_weight
+
+    def values(self, settings):
+        return self.of_weight(settings["trained"].weight)
+
+
+START = {"svd": BlockHyperparameters(), "trained": BlockHyperparameters(weight=0.0)}
+WEIGHT = [("trained", "weight", (0.0, 0.5, 1.0, 2.0))]
+USERS = np.random.default_rng(0).random(100)
+
+
+def weight_of(*searches):
+    return choose(searches, START, WEIGHT)[0]["trained"].weight
+
+
+def test_the_best_is_chosen_where_it_is_better_for_everybody():
+    assert weight_of(Known(lambda w: USERS - abs(w - 1))) == 1
+    _, value = choose([Known(lambda w: USERS - abs(w - 1))], START, WEIGHT)
+    assert value == pytest.approx(USERS.mean())
+    assert choose([Known(lambda w: USERS)], START, []) == (START, pytest.approx(USERS.mean()))
+
+
+def test_a_difference_below_its_noise_leaves_the_block_out():
+    noise = np.random.default_rng(1).normal(0, 1, 100)
+    noise += 0.05 - noise.mean()  # half a standard error above nothing
+    assert weight_of(Known(lambda w: USERS + noise * (w == 2))) == 0
+    assert weight_of(Known(lambda w: USERS + noise * (w == 2) + 0.3 * (w >= 0.5))) == 0.5  # the least that is as good
+
+
+def test_all_periods_count_alike_and_the_noise_of_all_is_less():
+    rise = np.random.default_rng(2).normal(0, 1, 100)
+    rise += 0.08 - rise.mean()
+    assert weight_of(Known(lambda w: USERS + rise * (w == 1))) == 0
+    searches = [Known(lambda w: USERS + rise * (w == 1))] * 4
+    assert weight_of(*searches) == 1
+    other = Known(lambda w: USERS - 0.2 * (w == 1))
+    assert weight_of(searches[0], other) == 0
+
+
+def test_beyond_the_end_of_what_is_tried_it_goes_on_while_it_gets_better():
+    assert weight_of(Known(lambda w: USERS - abs(w - 8))) == 8
+    assert weight_of(Known(lambda w: USERS + w)) == 2 * 2**4  # not for ever
+    assert validation.beyond("recency_lift", (0.0, 0.5, 0.8), 0) == pytest.approx(1.1)
+    assert validation.beyond("half_life_days", (None, 90.0, 45.0), 1) == pytest.approx(11.25)
+
+
+def test_what_sells_leads_unless_more_than_noise_says_otherwise():
+    start = {"svd": BlockHyperparameters(), "recency": BlockHyperparameters(weight=4.0)}
+    noise = np.random.default_rng(3).normal(0, 1, 100)
+    noise += 0.15 - noise.mean()  # a standard error and a half
+
+    class Recency(Known):
+        def values(self, settings):
+            return self.of_weight(settings["recency"].weight)
+
+    tried = [("recency", "weight", (0.0, 1.0, 4.0))]
+    fewer = Recency(lambda w: USERS + noise * (w == 1))
+    assert choose([fewer], start, tried)[0]["recency"].weight == 1
+    assert choose([fewer], start, tried, errors=1.96)[0]["recency"].weight == 4
 
 
 def test_the_periods_before_the_last_one_do_not_see_what_came_after_them(purchases):

@@ -1,12 +1,11 @@
-"""``topkin benchmark``: an encoder made by a preset on a public split, judged as published models are.
+"""Splits of pairs, without order and times: an encoder made on the train part and judged on the test part, in memory.
 
-``gowalla``: a folder with ``train.parquet`` and ``test.parquet`` of user_id and item_id; all items are ranked for
-every user of the test part, train items masked. ``retail``: any configuration, at a cut date.
+A folder with ``train.parquet`` and ``test.parquet`` of user_id and item_id; all items are ranked for every user of the
+test part, train items masked.
 """
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,16 +13,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from topkin.artifacts import storage
-from topkin.config.sections import IndexSettings, TrainSettings
-from topkin.errors import ConfigError, InputError
-from topkin.evaluation.published import GOWALLA
+from topkin.baselines import registry
+from topkin.baselines.fitted import best_of
+from topkin.config.sections import EvaluateSettings, IndexSettings, TrainSettings
+from topkin.errors import InputError
+from topkin.evaluation.published import published_on
+from topkin.evaluation.results import mean
 from topkin.linalg.csr import Csr
+from topkin.metrics.bootstrap import bootstrap
 from topkin.metrics.ranking import ranking_metrics
-from topkin.pipelines.cli import logs
-from topkin.pipelines.cli.commands import CommandOptions
+from topkin.pipelines.benchmarks.staged import KS, RULES
 from topkin.telemetry.profiling import measure_usage
 
 AT = 20
+SHOWN = (f"recall@{AT}", f"ndcg@{AT}")
 USERS_AT_ONCE = 4096
 
 
@@ -79,11 +82,20 @@ def read_split(folder: str) -> BenchmarkSplit:
     )
 
 
-def measure_split(folder: str, train: TrainSettings, seed: int, index: IndexSettings | None = None) -> dict[str, Any]:
-    """Make an encoder on the train part and judge it on the test part.
+def measure_split(
+    folder: str,
+    train: TrainSettings,
+    seed: int,
+    index: IndexSettings | None = None,
+    *,
+    evaluate: EvaluateSettings,
+    keep_bought: bool = False,
+) -> dict[str, Any]:
+    """Make an encoder on the train part and judge it, and the baselines beside it, on the test part.
 
     seconds: from opening the files to the finished encoder. peak_mb: of the process meanwhile. With ``index`` the
-    recall of an NMSLIB index over the item vectors is measured too, over all users, against exact search.
+    recall of an NMSLIB index over the item vectors is measured too, over all users, against exact search. evaluate: the
+    baselines, and the resamples of the intervals. keep_bought: whether train items are ranked.
     """
     from topkin.models.data.in_memory import bare_catalogue, without_times
     from topkin.models.ops import device
@@ -102,38 +114,77 @@ def measure_split(folder: str, train: TrainSettings, seed: int, index: IndexSett
     buyers = np.bincount(part.distinct().items, minlength=part.n_items)
     vectors, in_vectors = encoder.encode_items(bare_catalogue(purchases))
     users = encoder.encode_users(part, in_vectors, buyers)
+    judged_users = np.flatnonzero(split.test.lengths)
+    if not len(judged_users):
+        raise InputError(
+            f"{storage.join(folder, 'test.parquet')} must have pairs of users and items of the train part, got none"
+        )
+    values = {"model": judged(users, vectors, None if keep_bought else part.pattern, split.test)}
+    names = [name for name in evaluate.baselines if not registry.BASELINES[name].by_time]
+    known, truth = part.take(judged_users), split.test.take(judged_users)
+    for name, baseline in registry.make_baselines(names, evaluate.neighbours).items():
+        exclude = None if keep_bought else known.pattern
+        ids, _ = best_of(baseline.fit(part), known, max(KS), exclude=exclude)
+        values[name] = ranking_metrics(ids, truth, KS)
+    metrics = {name: {metric: mean(v) for metric, v in own.items()} for name, own in values.items()}
+    differences, chance = _differences(values, evaluate.bootstrap, seed)
+    sizes = len(part.indptr) - 1, part.n_items, len(part.distinct().items), len(split.test.indices) + split.unknown
+    peers = published_on(*sizes) if not keep_bought else None
     result = {
         "preset": train.preset,
         "seed": seed,
         "dim": encoder.dim,
         "seconds": round(usage.seconds, 1),
         "peak_mb": round(usage.peak_bytes / 1e6),
-        **judged(users, vectors, part.pattern, split.test),
-        "users": int((split.test.lengths > 0).sum()),
+        **{name: round(metrics["model"][name], 4) for name in SHOWN},
+        "users": len(judged_users),
+        "items": part.n_items,
+        "rule": RULES[keep_bought],
+        "shown": list(SHOWN),
+        "metrics": metrics,
+        "differences": differences,
+        "p": chance,
+        "published": peers and {"split": peers.name, "metrics": peers.metrics, "figures": dict(peers.figures)},
+        "not_measured": registry.left_out(names),
         "test_pairs_unknown": split.unknown,
         "blocks": {b.name: {"dim": b.dim, "weight": b.weight} for b in encoder.blocks},
         "validation": selection.validation,
         "curve": [round(epoch[f"validation_{METRIC}"], 4) for epoch in selection.curve],
         "epochs": len(training.epochs),
         "left_out": selection.left_out,
+        "notes": [note for note in ("" if selection.curve else selection.stopped, selection.left_out) if note],
     }
     if index is not None:
         result["index"] = index_recall(vectors, users, split.item_ids, index, seed)
     return result
 
 
-def judged(users: np.ndarray, vectors: np.ndarray, train: Csr, test: Csr) -> dict[str, float]:
-    """Mean recall@20 and NDCG@20 over the users with test items, all items ranked but the user's train items."""
+def judged(users: np.ndarray, vectors: np.ndarray, train: Csr | None, test: Csr) -> dict[str, np.ndarray]:
+    """Every metric of the users with test items, all items ranked but those of ``train``, (n,) each."""
     from topkin.search.topk import top_k
 
-    sums, judged_users = np.zeros(2), np.flatnonzero(test.lengths)
-    for start in range(0, len(judged_users), USERS_AT_ONCE):
-        rows = judged_users[start : start + USERS_AT_ONCE]
-        ids, _ = top_k(users[rows], vectors, AT, exclude=train.take(rows))
-        metrics = ranking_metrics(ids, test.take(rows), (AT,))
-        sums += [metrics[f"recall@{AT}"].sum(), metrics[f"ndcg@{AT}"].sum()]
-    recall, ndcg = sums / max(len(judged_users), 1)
-    return {f"recall@{AT}": round(float(recall), 4), f"ndcg@{AT}": round(float(ndcg), 4)}
+    parts, rows = [], np.flatnonzero(test.lengths)
+    for start in range(0, len(rows), USERS_AT_ONCE):
+        some = rows[start : start + USERS_AT_ONCE]
+        ids, _ = top_k(users[some], vectors, max(KS), exclude=None if train is None else train.take(some))
+        parts.append(ranking_metrics(ids, test.take(some), KS))
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _differences(
+    values: Mapping[str, Mapping[str, np.ndarray]], resamples: int, seed: int
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The model's metrics less each baseline's, [low, mean, high] over users by metric, and the p-values."""
+    apart: dict[str, Any] = {}
+    chance: dict[str, Any] = {}
+    for name in [name for name in values if name != "model"]:
+        metrics = list(values[name])
+        both = np.stack([values["model"][m] - values[name][m] for m in metrics], axis=1)
+        found = bootstrap(both, resamples, seed)
+        ends = zip(metrics, found.low, both.T, found.high, strict=True)
+        apart[name] = {m: [float(low), mean(own), float(high)] for m, low, own, high in ends}
+        chance[name] = dict(zip(metrics, map(float, found.p), strict=True))
+    return apart, chance
 
 
 def index_recall(
@@ -148,46 +199,3 @@ def index_recall(
     with tempfile.TemporaryDirectory(prefix="topkin-benchmark-") as folder:
         built = build_index(vectors, folder, every, seed, ids=ids, encoder="benchmark", queries=users)
     return dict(built["recall"])
-
-
-def table(result: Mapping[str, Any]) -> str:
-    """The result among the published ones, best NDCG first."""
-    ours = f"topkin {result['preset']}, {result['dim']} dims"
-    rows = {**GOWALLA, ours: (result[f"recall@{AT}"], result[f"ndcg@{AT}"])}
-    lines = [f"{'':32s} recall@{AT}  ndcg@{AT}"]
-    for name, (recall, ndcg) in sorted(rows.items(), key=lambda row: -row[1][1]):
-        lines.append(f"{'> ' if name == ours else '  '}{name:30s} {recall:9.4f} {ndcg:8.4f}")
-    lines.append(f"{result['seconds']} s from files to encoder, {result['peak_mb']} MB at most, seed {result['seed']}")
-    if "index" in result:
-        lines.append(f"index against exact search: {json.dumps(result['index'])}")
-    return "\n".join(lines)
-
-
-def main(name: str, options: CommandOptions, data: str | None, *, index: bool) -> None:
-    """``topkin benchmark``."""
-    if name == "gowalla":
-        _gowalla(options, data, index)
-    elif name == "retail":
-        _retail(options)
-    else:
-        raise ConfigError(f"topkin benchmark takes gowalla or retail, got {name!r}")
-
-
-def _gowalla(options: CommandOptions, data: str | None, index: bool) -> None:
-    from topkin.config.load import settings_without_file
-
-    if data is None:
-        raise ConfigError("--data must name the folder with train.parquet and test.parquet of the split")
-    settings = settings_without_file(data, options.sets or ())
-    logs.silence()
-    result = measure_split(data, settings.train, settings.run.seed, settings.index if index else None)
-    print(json.dumps(result) if options.json else table(result))
-
-
-def _retail(options: CommandOptions) -> None:
-    """One cut of a back-test, with what it cost."""
-    from topkin.pipelines import backtest
-
-    if options.as_of is None:
-        raise ConfigError("--cut must be the date before which purchases are known, as in --cut 2011-11-09")
-    backtest.main(replace(options, as_of=None), options.as_of, None)

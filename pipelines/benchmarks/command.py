@@ -1,0 +1,72 @@
+"""``topkin benchmark``: which benchmark is asked for, and what it prints.
+
+``sequence``: each user's last position or time is held out. ``retail``: any configuration, at a cut date. Any other
+name is that of a split: a folder with ``train.parquet`` and ``test.parquet`` of user_id and item_id, with an order or
+times where the split has them.
+"""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+from topkin.errors import ConfigError
+from topkin.pipelines.cli import logs
+from topkin.pipelines.cli.commands import CommandOptions
+
+SEQUENCE, RETAIL = "sequence", "retail"
+
+
+def main(name: str, options: CommandOptions, data: str | None, *, index: bool, keep_bought: bool) -> None:
+    """``topkin benchmark``."""
+    if name == RETAIL:
+        _retail(options)
+        return
+    from topkin.pipelines.benchmarks.table import table
+
+    result = _sequence(options, data, keep_bought) if name == SEQUENCE else _split(options, data, index, keep_bought)
+    print(json.dumps({"benchmark": name, **result}) if options.json else table(result))
+
+
+def _sequence(options: CommandOptions, data: str | None, keep_bought: bool) -> dict[str, Any]:
+    from topkin.pipelines.benchmarks.staged import measure_sequence, sequence_settings
+
+    settings = options.settings() if data is None else sequence_settings(data, options.sets or ())
+    with options.progress() as tell:
+        return measure_sequence(settings, keep_bought=keep_bought, tell=tell)
+
+
+def _split(options: CommandOptions, data: str | None, index: bool, keep_bought: bool) -> dict[str, Any]:
+    from topkin.config.load import settings_without_file
+    from topkin.pipelines.benchmarks.pairs import measure_split
+    from topkin.pipelines.benchmarks.staged import measure_dated, split_settings
+
+    if data is None:
+        raise ConfigError(
+            "--data must name the folder with train.parquet and test.parquet of the split; beside splits there are "
+            f"topkin benchmark {SEQUENCE} and topkin benchmark {RETAIL}"
+        )
+    dated = split_settings(data, options.sets or ())
+    if dated is not None:
+        if index:
+            raise ConfigError("--index is for splits without order and times: topkin run measures its own index")
+        with options.progress() as tell:
+            return measure_dated(*dated, keep_bought=keep_bought, tell=tell)
+    settings = settings_without_file(data, options.sets or ())
+    logs.silence()
+    return measure_split(
+        data,
+        settings.train,
+        settings.run.seed,
+        settings.index if index else None,
+        evaluate=settings.evaluate,
+        keep_bought=keep_bought,
+    )
+
+
+def _retail(options: CommandOptions) -> None:
+    """One cut of a back-test, with what it cost."""
+    from topkin.pipelines import backtest
+
+    if options.as_of is None:
+        raise ConfigError("--cut must be the date before which purchases are known, as in --cut 2011-11-09")
+    backtest.main(replace(options, as_of=None), options.as_of, None)

@@ -1,0 +1,41 @@
+"""One table for all benchmarks: the model, the baselines, and what was published on the very same data."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from topkin.baselines.registry import BASELINES
+
+WIDTH = 32
+
+
+def table(result: Mapping[str, Any]) -> str:
+    """The model among baselines and published models, the best by the last metric first, as text.
+
+    result: ``metrics`` by model, the first named ``model``; ``differences`` of the model to each baseline,
+    [low, mean, high] by metric; ``shown``, the metrics that are columns; ``published``, None or figures by model.
+    """
+    shown, ours = result["shown"], f"topkin {result['preset']}, {result['dim']} dims"
+    rows: dict[str, tuple[list[float], str]] = {}
+    for model, values in result["metrics"].items():
+        own = [values[name] for name in shown]
+        if model == "model":
+            rows[ours] = own, ""
+        else:
+            apart = result["differences"][model][shown[-1]]
+            rows[BASELINES[model].label] = own, "{1:+.4f} ({0:+.4f} to {2:+.4f})".format(*apart)
+    for model, figures in ((result["published"] or {}).get("figures") or {}).items():
+        rows[f"{model}, published"] = list(figures), ""
+    heading = [f"{'':{WIDTH}s}", *(f"{name:>12s}" for name in shown), f"  topkin above by {shown[-1]}, 95 %"]
+    lines = ["".join(heading)]
+    for name, (values, note) in sorted(rows.items(), key=lambda row: -row[1][0][-1]):
+        figures = "".join(f"{value:12.4f}" for value in values)
+        lines.append(f"{'> ' if name == ours else '  '}{name:{WIDTH - 2}s}{figures}  {note}".rstrip())
+    lines.append(f"{result['users']:,} users, {result['items']:,} items; {result['rule']}")
+    lines += [f"not measured: {name}, {why}" for name, why in result["not_measured"].items()]
+    lines += result["notes"]
+    took = f"{result['seconds']} s from files to encoder" if result["seconds"] else "the encoder as it was made before"
+    lines.append(f"{took}, {result['peak_mb']} MB at most, seed {result['seed']}")
+    if "index" in result:
+        lines.append(f"index against exact search: {json.dumps(result['index'])}")
+    return "\n".join(lines)

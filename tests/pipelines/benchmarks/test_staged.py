@@ -1,0 +1,108 @@
+"""Benchmarks by the stages of a run: what is held out, and the table beside the baselines."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+pytest.importorskip("tensorflow")
+
+from topkin.errors import InputError
+from topkin.pipelines.benchmarks.staged import sequence_settings, split_settings
+from topkin.pipelines.cli.app import main
+
+SMALL = ["train.epochs=0", "train.svd_dim=6", "train.next_item_dim=2", "run.parts=2", "evaluate.bootstrap=50"]
+SETS = [word for text in SMALL for word in ("--set", text)]
+
+
+def rows(users: int = 60, length: int = 8) -> list[tuple[str, str, int]]:
+    """Users of two kinds who walk along the twenty items of their kind, each item the one after the last."""
+    rng, found = np.random.default_rng(0), []
+    for user in range(users):
+        start = rng.integers(20)
+        found += [(f"u{user}", f"i{(start + step) % 20 + 20 * (user % 2)}", step) for step in range(length)]
+    return found
+
+
+def write(path: Path, found: list[tuple[str, str, int]], *, by: str = "order", unit: int = 1) -> None:
+    users, items, order = zip(*found, strict=True)
+    values = pa.array([(1_700_000_000 if by == "timestamp" else 0) + n * unit for n in order], pa.int64())
+    if by == "timestamp":
+        values = values.cast(pa.timestamp("s"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table({"user_id": users, "item_id": items, by: values}), path)
+
+
+def benchmark(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
+    assert main(["benchmark", *words, "--json", *SETS]) == 0
+    (line,) = capsys.readouterr().out.strip().splitlines()
+    found: dict[str, Any] = json.loads(line)
+    return found
+
+
+def test_the_last_position_of_each_user_judges(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path / "purchases.parquet", rows())
+    found = benchmark(capsys, "sequence", "--data", str(tmp_path))
+    assert (found["users"], found["heldout"]["pairs"], found["published"]) == (60, 60, None)
+    assert found["shown"] == ["hit_rate@10", "ndcg@10", "hit_rate@20", "ndcg@20"]
+    assert found["metrics"]["model"]["hit_rate@20"] > 0.9  # of the twenty of a kind seven are bought
+    assert {"popularity", "own_frequency", "item_knn", "graph_filter"} <= set(found["metrics"])
+    assert not any("recent" in name for name in found["metrics"])
+    low, mean, high = found["differences"]["popularity"]["ndcg@10"]
+    assert low <= mean <= high
+    assert mean == pytest.approx(found["metrics"]["model"]["ndcg@10"] - found["metrics"]["popularity"]["ndcg@10"])
+
+
+def test_what_was_bought_is_ranked_where_it_is_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    again = [(user, item, step) for user, item, step in rows() if step < 6]
+    again += [(user, next(i for u, i, s in again if u == user and s == 0), 7) for user in {u for u, *_ in again}]
+    write(tmp_path / "purchases.parquet", again)
+    found = benchmark(capsys, "sequence", "--data", str(tmp_path), "--keep-bought")
+    assert found["users"] == 60
+    assert found["metrics"]["own_frequency"]["hit_rate@10"] == 1.0  # every last item was bought before
+    assert found["metrics"]["model"]["hit_rate@10"] > 0.9
+
+
+@pytest.mark.parametrize("by", ["order", "timestamp"])
+def test_split_files_are_judged_by_their_test_part(by: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    unit = 86_400 if by == "timestamp" else 1
+    write(tmp_path / "train.parquet", [r for r in rows() if r[2] < 6], by=by, unit=unit)
+    write(tmp_path / "test.parquet", [r for r in rows() if r[2] >= 6], by=by, unit=unit)
+    found = benchmark(capsys, "walks", "--data", str(tmp_path))
+    assert (found["benchmark"], found["users"], found["heldout"]["pairs"]) == ("walks", 60, 120)
+    assert found["shown"] == ["recall@10", "ndcg@10", "recall@20", "ndcg@20"]
+    assert ("recent_popularity" in found["metrics"]) == (by == "timestamp")
+    assert main(["benchmark", "walks", "--data", str(tmp_path), *SETS]) == 0
+    told = capsys.readouterr().out
+    assert "> topkin small" in told
+    assert "60 users, 40 items; what a user bought before is not ranked" in told
+
+
+def test_times_that_overlap_are_an_order_and_no_times(tmp_path: Path) -> None:
+    late = [(user, item, step + 100 * (int(user[1:]) % 2)) for user, item, step in rows()]
+    write(tmp_path / "train.parquet", [r for r in late if r[2] % 100 < 6], by="timestamp", unit=86_400)
+    write(tmp_path / "test.parquet", [r for r in late if r[2] % 100 >= 6], by="timestamp", unit=86_400)
+    found = split_settings(str(tmp_path), [])
+    assert found is not None
+    settings, _ = found
+    assert settings.purchases.order == "timestamp"
+    assert settings.heldout is not None
+    assert not settings.heldout.timed
+
+
+def test_a_folder_says_what_it_has(tmp_path: Path) -> None:
+    write(tmp_path / "purchases.parquet", rows(), by="timestamp")
+    pq.write_table(pa.table({"item_id": ["i1"], "title": ["tea"]}), tmp_path / "items.parquet")
+    settings = sequence_settings(str(tmp_path), ["run.seed=7"])
+    assert settings.timed
+    assert settings.items is not None
+    assert (settings.items.title, settings.items.category, settings.run.seed) == ("title", None, 7)
+    with pytest.raises(InputError, match=r"must be a folder with train\.parquet"):
+        split_settings(str(tmp_path), [])
+    pq.write_table(pa.table({"user_id": ["a"], "item": ["b"]}), tmp_path / "purchases.parquet")
+    with pytest.raises(InputError, match="it lacks item_id: it has user_id, item"):
+        sequence_settings(str(tmp_path), [])
