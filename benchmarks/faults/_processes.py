@@ -111,6 +111,8 @@ def forked(work: Callable[[], object], *, by_signals: bool = False) -> int:
                 if not signals.asked() and not isinstance(e, TopkinError):
                     raise
                 code = signals.told()[1] if signals.asked() else e.exit_code
+            if signals.asked():  # as the command line ends
+                signals.leave("", code)
     except signals.Stopped:
         code = signals.told()[1]  # it came after the work, or on its way out
     except BaseException:  # noqa: BLE001 - the last place of a process

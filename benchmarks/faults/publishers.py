@@ -115,7 +115,7 @@ def killed(
 ) -> Outcome:
     """Nights of new dates killed at steps, or at random times; each is made again, with readers all the while.
 
-    By SIGTERM a night has to end as asked, or to be done, and to leave nothing half made.
+    By SIGTERM a night has to end as asked, or to be done, or never to have begun, and to leave nothing half made.
     """
     out, draw, wrong, missed = Path(root), random.Random(seed), list[str](), 0
     gently = by == signal.SIGTERM
@@ -135,7 +135,7 @@ def killed(
             os.kill(pid, by)
             code = ended(pid)[0]
             if gently:
-                wrong += [] if code in (0, 128 + by) else [f"{by.name} {name} ended with {code}"]
+                wrong += [] if code in (0, 128 + by, -by) else [f"{by.name} {name} ended with {code}"]
                 wrong += [f"{by.name} {name}: {left}" for left in _left_over(root, but=".scratch")]
             if code := ended(forked(lambda date=date: night(date, 0)))[0]:
                 wrong.append(f"killed {name}, the night after it ended with {code}")

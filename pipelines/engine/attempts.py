@@ -21,15 +21,21 @@ SCRATCH = ".scratch-"
 IN_PLACE = re.compile(r"-[0-9a-f]{8}$")
 
 
-def begin(run_path: str, folder: str, key: str) -> tuple[str, str]:
-    """Make the folder of a new attempt at a stage, and its scratch folder with what an earlier attempt left there."""
+def paths(run_path: str, folder: str, key: str) -> tuple[str, str]:
+    """Where a new attempt at a stage writes, and its scratch folder; nothing is made yet."""
     if storage.in_place(run_path):
         of_key = f"{SCRATCH}{folder}-{key[:10]}"
         return storage.join(run_path, f"{folder}-{uuid.uuid4().hex[:8]}"), storage.join(run_path, of_key)
     own = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-    attempt = storage.join(run_path, f".{folder}-{own}")
+    scratch = storage.join(run_path, f"{SCRATCH}{folder}-{key[:10]}-{own}")
+    return storage.join(run_path, f".{folder}-{own}"), scratch
+
+
+def begin(run_path: str, folder: str, key: str, attempt: str, scratch: str) -> None:
+    """Make the folders that :func:`paths` named, the scratch folder with what an earlier attempt left there."""
+    if storage.in_place(run_path):
+        return
     of_key = f"{SCRATCH}{folder}-{key[:10]}-"
-    scratch = storage.join(run_path, f"{of_key}{own}")
     storage.make_folder(attempt)
     left = [storage.join(run_path, name) for name in storage.folders(run_path) if name.startswith(of_key)]
     for number, path in enumerate(sorted(left, key=storage.changed, reverse=True)):
@@ -38,7 +44,6 @@ def begin(run_path: str, folder: str, key: str) -> tuple[str, str]:
         else:
             storage.move_folder(path, scratch, last="")
     storage.make_folder(scratch)
-    return attempt, scratch
 
 
 def end(run_path: str, folder: str, key: str) -> None:

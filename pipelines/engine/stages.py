@@ -166,8 +166,7 @@ class _Work:
         """Do a stage in a folder of its own attempt, seal that and move it to its place."""
         stage, key = self.stage(name), self.keys[name]
         attempts.sweep(run.path, stage.folder)
-        attempt, scratch = attempts.begin(run.path, stage.folder, key)
-        self.tell(Event(name, "started"))
+        attempt, scratch = attempts.paths(run.path, stage.folder, key)
         # No other folder than those whose keys are part of this stage's key.
         before = {s: folder for s, folder in run.folders.items() if s in stage.needs(self.settings)}
         job = Job(
@@ -181,7 +180,9 @@ class _Work:
             recipe=self.recipes[name],
             beam=self.beam,
         )
-        with signals.half_made(partial(_remove_attempt, attempt)):
+        with signals.half_made(partial(_remove_attempt, attempt)):  # before it is there: a signal may come in between
+            attempts.begin(run.path, stage.folder, key, attempt, scratch)
+            self.tell(Event(name, "started"))
             with watched(name, run.root, self.settings.run.timeout_seconds), measure_usage() as usage:
                 summary = stage.execute(job)
             target = attempt if storage.in_place(attempt) else storage.join(run.path, stage.folder)

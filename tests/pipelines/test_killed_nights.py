@@ -1,5 +1,6 @@
 """The quick half of the faults: kill -9, many at once and many nights, on stages of one file each."""
 
+import signal
 from datetime import datetime
 from pathlib import Path
 
@@ -24,10 +25,11 @@ def night(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Night:
     return light_night(str(tmp_path / "out"), keep=3)
 
 
-def test_a_night_killed_at_any_time_or_step_is_ended_by_the_next_and_readers_see_whole_versions(night, tmp_path):
+@pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGTERM])
+def test_a_night_killed_at_any_time_or_step_is_ended_by_the_next_and_readers_see_whole_versions(night, tmp_path, by):
     out = str(tmp_path / "out")
     at_random: list[tuple[str, publishers.Step | None]] = [("at random times", None)] * 6
-    outcome = publishers.killed(night, out, tmp_path, FIRST, [*at_random, *publishers.steps()])
+    outcome = publishers.killed(night, out, tmp_path, FIRST, [*at_random, *publishers.steps()], by=by)
     assert outcome.wrong == []
     assert outcome.reads.torn == 0
     assert outcome.reads.reads > 0

@@ -22,13 +22,19 @@ def age(folder: Path, seconds: float) -> None:
         os.utime(path, (now - seconds, now - seconds))
 
 
+def begun(run: str, folder: str, key: str) -> tuple[str, str]:
+    attempt, scratch = attempts.paths(run, folder, key)
+    attempts.begin(run, folder, key, attempt, scratch)
+    return attempt, scratch
+
+
 def test_the_scratch_of_an_attempt_goes_to_the_next_one_at_the_same_key_alone(tmp_path):
     run = str(tmp_path)
-    first, scratch = attempts.begin(run, "model", "k" * 64)
+    first, scratch = begun(run, "model", "k" * 64)
     storage.write_bytes(b"epoch 3", f"{scratch}/checkpoint")
-    other = attempts.begin(run, "model", "other" * 10)[1]
+    other = begun(run, "model", "other" * 10)[1]
     assert storage.files(other) == []
-    second, mine = attempts.begin(run, "model", "k" * 64)
+    second, mine = begun(run, "model", "k" * 64)
     assert len({first, second, scratch, mine, other}) == 5
     assert storage.read_bytes(f"{mine}/checkpoint") == b"epoch 3"
     assert not storage.exists(scratch)  # who still writes there meets nobody
@@ -39,15 +45,15 @@ def test_of_several_scratch_folders_the_last_that_was_written_to_goes_on(tmp_pat
         folder = tmp_path / f".scratch-model-{'k' * 10}-{name}"
         storage.write_bytes(text.encode(), str(folder / "checkpoint"))
         age(folder, {"old": 50, "new": 20, "older": 90}[text])
-    scratch = attempts.begin(str(tmp_path), "model", "k" * 64)[1]
+    scratch = begun(str(tmp_path), "model", "k" * 64)[1]
     assert storage.read_bytes(f"{scratch}/checkpoint") == b"new"
     assert [n for n in storage.folders(str(tmp_path)) if n.startswith(".scratch")] == [os.path.basename(scratch)]
 
 
 def test_what_attempts_at_a_finished_stage_left_is_removed(tmp_path):
     run, here = str(tmp_path), socket.gethostname()
-    attempt, _ = attempts.begin(run, "model", "k" * 64)
-    other = attempts.begin(run, "prepared", "k" * 64)
+    attempt, _ = begun(run, "model", "k" * 64)
+    other = begun(run, "prepared", "k" * 64)
     storage.make_folder(f"{run}/.model-{here}-{gone()}-00000000")
     attempts.end(run, "model", "k" * 64)
     assert storage.folders(run) == sorted(map(os.path.basename, (attempt, *other)))
