@@ -4,6 +4,7 @@ import datetime as dt
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -157,6 +158,21 @@ QUICK: dict[str, Any] = {"train": {"epochs": 0, "next_item_dim": 0}, "run": {"pa
 @pytest.fixture(scope="module")
 def quick() -> topkin.Recommender:
     return topkin.Recommender(QUICK).fit(pa.table(ROWS))
+
+
+def test_sources_beside_the_encoder_rank_what_was_saved_as_what_was_fitted(tmp_path: Path) -> None:
+    sources = {"recommend": {"sources": ["popularity", "item_knn_nearby"]}}
+    recommender = topkin.Recommender({**QUICK, **sources}).fit(pa.table(ROWS))
+    assert recommender._known.blend["weights"] == {}  # four users choose nothing
+    blend = {"weights": {"encoder": 1.0, "item_knn_nearby": 0.5}}
+    recommender._set(replace(recommender._known, blend=blend))
+    lists = recommender.recommend(k=2)
+    assert {"final", "decided"} < set(lists.column_names)
+    assert set(lists["decided"].to_pylist()) <= {"encoder", "item_knn_nearby"}
+    recommender.save(tmp_path / "own")
+    assert topkin.Recommender.load(tmp_path / "own").recommend(k=2).equals(lists)
+    recommender._set(replace(recommender._known, blend={}))
+    assert "final" not in recommender.recommend(k=2).column_names
 
 
 @pytest.mark.parametrize(
