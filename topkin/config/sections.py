@@ -192,13 +192,10 @@ class TrainSettings(Section):
     )
     validation_days: Days | None = Field(
         None,
-        description="Last days before the as-of date, kept to choose by; a quarter of the time if that is less. "
-        "Without it 28, or as many as leave four fifths of the purchases and of the users.",
+        description="Last days, kept to choose by, a quarter of the time at most; without it 28, or what leaves most.",
     )
     validation_users: Count = Field(5000, description="Most users of a period that validation is measured on.")
-    patience: Count = Field(
-        2, description="Epochs without a better validation, by more than its noise, before training stops."
-    )
+    patience: Count = Field(2, description="Epochs not better by more than validation's noise, before training stops.")
     every_days: Annotated[float, Field(ge=0)] = Field(
         0,
         description="A run as of fewer days after the live encoder's training keeps that encoder; 0: each run trains.",
