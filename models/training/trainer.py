@@ -16,7 +16,6 @@ from topkin.models.objective.losses import log_inclusion
 from topkin.models.objective.offsets import LogitOffset
 from topkin.models.objective.smoothing import Smoothing
 from topkin.models.objective.step import Step
-from topkin.models.ops.allocation import keep_freed_memory
 from topkin.models.training.batches import batches, sampling_probabilities
 from topkin.models.training.context import TrainingContext
 from topkin.models.two_tower.encoder import encode_features
@@ -39,7 +38,6 @@ class Trainer:
     name: ClassVar[str] = TRAINED
 
     def __post_init__(self) -> None:
-        keep_freed_memory()
         self.train, index = self.context.train, self.index
         train = self.train
         self.counts, self.features = index.counts, index.features
