@@ -17,7 +17,7 @@ def test_the_snippet_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
     monkeypatch.chdir(tmp_path)
     for code in re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL):
         exec(compile(code, "docs/encoders.md", "exec"), {})
-    assert capsys.readouterr().out == "['bought is missing']\n(1, 8) ['price (ln(cost + 1)) is missing']\n"
+    assert capsys.readouterr().out == "['items (bought) is missing']\n(1, 8) ['price (ln(cost + 1)) is missing']\n"
 
 
 def test_the_configuration_loads() -> None:
