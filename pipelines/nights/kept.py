@@ -47,7 +47,7 @@ class LiveEncoder:
         except ArtifactError as e:
             return cls(None, f"trained: {e}")
         reference = Reference.read(folder)
-        if not job.recipe or sealed["recipe"] != job.recipe or reference is None:
+        if not job.recipe or sealed.get("recipe") != job.recipe or reference is None:
             return cls(None, "trained: the live encoder was made by other settings or another version of topkin")
         if reference.sales.schema.field("item_id").type != item_type:
             return cls(None, "trained: the item ids have another type than those of the live encoder")
@@ -61,18 +61,18 @@ class LiveEncoder:
 def still_holds(job: Job[Settings], stage: str) -> str | None:
     """The folder of a stage of the run published before, where tonight's encoder and recipe made it; else None.
 
-    What is read of it is verified as it is read.
+    Its files are verified: where one is damaged, it holds no more.
     """
     folders = [job.earlier.get(name) for name in ("embed", stage)]
     if not job.recipe or not job.settings.train.every_days or None in folders:
         return None
     embedded, folder = (str(f) for f in folders)
     try:
-        sealed = manifest.read(folder)
+        sealed = manifest.verify(folder)
         now, before = (storage.read_json(storage.join(f, SUMMARY)) for f in (job.folder("embed"), embedded))
     except ArtifactError:
         return None
-    same = sealed is not None and sealed["recipe"] == job.recipe and now["encoder"] == before["encoder"]
+    same = sealed.get("recipe") == job.recipe and now["encoder"] == before["encoder"]
     return folder if same and now["history_length"] == before["history_length"] else None
 
 
@@ -88,7 +88,7 @@ def before(job: Job[Settings], stage: str) -> "Before | None":
         return None
     embeddings = job.earlier["embed"]
     try:
-        for name in (folder, prepared, embeddings):
+        for name in (prepared, embeddings):
             manifest.verify(name)
     except ArtifactError:
         return None
@@ -97,11 +97,8 @@ def before(job: Job[Settings], stage: str) -> "Before | None":
 
 
 def take(folder: str, out: str) -> dict[str, Any]:
-    """Have all files of a finished folder in another too; returns its summary without notes.
-
-    Raises ArtifactError where a file is not as it was sealed.
-    """
-    sealed = manifest.verify(folder)
+    """Have all files of a finished folder, which was verified, in another too; returns its summary without notes."""
+    sealed = manifest.read(folder) or {}
     for name in sealed["files"]:
         target = storage.join(out, name)
         storage.make_folder(target.rpartition("/")[0])
@@ -112,7 +109,10 @@ def take(folder: str, out: str) -> dict[str, Any]:
 def same_items(here: str, there: str) -> bool:
     """Whether two folders of embeddings have the same items in the same order, with the same vectors.
 
-    Raises ArtifactError where they cannot be read.
+    Those that cannot be read are not.
     """
-    tables = [storage.read_parts(storage.join(folder, "items"), ["item_id", "vector"]) for folder in (here, there)]
+    try:
+        tables = [storage.read_parts(storage.join(folder, "items"), ["item_id", "vector"]) for folder in (here, there)]
+    except ArtifactError:
+        return False
     return tables[0].equals(tables[1])

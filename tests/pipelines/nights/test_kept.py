@@ -12,13 +12,13 @@ import pytest
 
 pytest.importorskip("tensorflow")
 
-from topkin.artifacts import manifest, runs, storage
+from topkin.artifacts import manifest, runs, sealing, storage
 from topkin.config.sections import Settings
 from topkin.encoding.reference import Reference
 from topkin.pipelines import evaluate, index, recommend, similar
 from topkin.pipelines.engine.job import Job
 from topkin.pipelines.engine.stage import Stage
-from topkin.pipelines.nights.kept import LiveEncoder, before, still_holds
+from topkin.pipelines.nights.kept import LiveEncoder, before, same_items, still_holds
 from topkin.pipelines.run import run_all
 from topkin.report import data
 from topkin.report.page import render
@@ -207,6 +207,29 @@ def test_damage_means_that_all_is_done_again(nights, tmp_path):
     assert before(job, "recommend") is not None
     Path(lists, "lists.json").write_text("{}")
     assert before(job, "recommend") is None
+    embedded = str(tmp_path / "embeddings")
+    storage.copy_folder(nights.first.folder("embed"), embedded, last=manifest.NAME)
+    part = next(Path(embedded, "items").glob("*.parquet"))
+    part.write_bytes(part.read_bytes()[:-9])
+    job = nights.job(recommend.STAGE, earlier={**nights.first.folders, "embed": embedded})
+    assert before(job, "recommend") is None
+    assert not same_items(nights.first.folder("embed"), embedded)
+    assert same_items(nights.first.folder("embed"), nights.first.folder("embed"))
+
+
+def test_a_folder_without_a_recipe_is_like_no_other(nights, tmp_path):
+    """As one is that users were forgotten in, or that an earlier version made."""
+    from topkin.pipelines import train
+
+    copy = str(tmp_path / "model")
+    storage.copy_folder(nights.first.folder("train"), copy, last=manifest.NAME)
+    manifest.seal(copy, stage="train", key="k", summary={})
+    assert LiveEncoder.of(nights.job(train.STAGE, earlier={"train": copy}), pa.int64()).folder is None
+    sealed = manifest.read(copy)
+    storage.write_json(
+        sealing.sealed({k: v for k, v in sealed.items() if k not in ("recipe", "seal")}), f"{copy}/manifest.json"
+    )
+    assert "other settings" in LiveEncoder.of(nights.job(train.STAGE, earlier={"train": copy}), pa.int64()).why
 
 
 def test_another_encoder_or_recipe_carries_nothing_over(nights, tmp_path):
