@@ -110,6 +110,7 @@ class PooledScores:
         self.cut, self.sides, self.inverse_popularity = cut, sides, inverse_popularity
         self._surge = recency_lift(cut.counts.recent, cut.counts.events)
         self._products: dict[float | None, tuple[np.ndarray, np.ndarray]] = {}
+        self._covariances: dict[float, np.ndarray] = {}
         self._last: tuple[tuple[float, float | None], np.ndarray] | None = None
 
     def best(self, lift: float) -> np.ndarray:
@@ -154,10 +155,11 @@ class PooledScores:
 
     def _scale(self, lift: float, users: np.ndarray) -> np.ndarray:
         """One divided by the standard deviation of each user's scores over the items sold, (n_users,) float32."""
-        out = self._out(lift)[self.cut.sold].astype(np.float64)
-        centred = out - out.mean(axis=0)
-        spread = centred.T @ centred / max(len(out), 1)
-        deviation = np.sqrt(np.maximum(((users @ spread) * users).sum(axis=1), 0))
+        if lift not in self._covariances:  # not of each half-life tried
+            out = self._out(lift)[self.cut.sold].astype(np.float64)
+            centred = out - out.mean(axis=0)
+            self._covariances[lift] = centred.T @ centred / max(len(out), 1)
+        deviation = np.sqrt(np.maximum(((users @ self._covariances[lift]) * users).sum(axis=1), 0))
         return np.divide(1, deviation, out=np.zeros_like(deviation), where=deviation > 1e-12).astype(np.float32)
 
 
