@@ -49,7 +49,10 @@ def note(root: str, key: str, folder: str) -> None:
 
 
 def forget(root: str, key: str, folder: str | None = None) -> None:
-    """Take an entry away; with ``folder`` only if it is the one named."""
+    """Take an entry away; with ``folder`` only if it is the one named.
+
+    Another run that made the same stage is not looked for: who needs the stage makes it again.
+    """
     path = _place(root, key)
     entry = storage.read_if_there(path)
     if entry is not None and folder in (None, entry.decode(errors="replace").strip()):

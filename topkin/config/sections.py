@@ -262,9 +262,9 @@ class RecommendSettings(Section):
         "reasons; with keep they take a personal of 0.",
     )
     sources: tuple[Baseline, ...] = Field(
-        (),
+        SOURCES,
         description="Baselines that bring and rank items beside the encoder in lists of new ones, where validation "
-        f"is sure that lists are better for it, such as {', '.join(SOURCES)}; none by default.",
+        "is sure that lists are better for it; none with an empty list.",
     )
     search: Literal["exact", "index"] = Field("exact", description="Score all items, or ask the index.")
     bought: Literal["exclude", "keep", "cooldown", "boost"] = Field(
