@@ -61,7 +61,7 @@ def train(job: Job[Settings]) -> dict[str, Any]:
         return given.describe(job)
     prepared = job.folder("prepare")
     catalogue = storage.read_parquet(storage.join(prepared, "catalogue.parquet"))
-    live = LiveEncoder.of(job, catalogue["item_id"].type)
+    live = LiveEncoder.of(job, catalogue.schema)
     if live.folder is not None:
         return {**kept.take(live.folder, job.out), "notes": [live.why]}
     from topkin.models.data.histories import PreparedHistories

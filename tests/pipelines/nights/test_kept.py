@@ -14,7 +14,7 @@ pytest.importorskip("tensorflow")
 
 from topkin.artifacts import manifest, runs, sealing, storage
 from topkin.config.sections import Settings
-from topkin.encoding.reference import Reference
+from topkin.encoding.reference import Reference, columns_of
 from topkin.pipelines import evaluate, index, recommend, similar
 from topkin.pipelines.engine.job import Job
 from topkin.pipelines.engine.stage import Stage
@@ -118,6 +118,10 @@ def nights(tmp_path_factory) -> Nights:
     return Nights(settings, first, second, told)
 
 
+def columns(nights: Nights) -> pa.Schema:
+    return storage.read_parquet(f"{nights.second.folder('prepare')}/catalogue.parquet").schema
+
+
 def _encoder(run: runs.Run) -> str:
     return str(storage.read_json(f"{run.folder('train')}/signature.json")["encoder"])
 
@@ -179,14 +183,18 @@ def test_a_kept_night_tells_so_and_the_first_one_does_not(nights):
 def test_an_encoder_is_kept_for_its_days_by_the_same_settings_alone(nights, tmp_path):
     from topkin.pipelines import train
 
-    job, ints = nights.job(train.STAGE), pa.int64()
+    job, ints = nights.job(train.STAGE), columns(nights)
     assert LiveEncoder.of(job, ints).folder == nights.first.folder("train")
     due = LiveEncoder.of(replace(job, as_of=AS_OF + timedelta(days=3)), ints)
     assert due.folder is None
     assert due.why == "trained: the encoder of 2024-06-01, 3 days old, is due, train.every_days is 3"
     assert "other settings" in LiveEncoder.of(replace(job, recipe="another"), ints).why
     assert "other settings" in LiveEncoder.of(replace(job, recipe=""), ints).why
-    assert "another type" in LiveEncoder.of(job, pa.string()).why
+    ids = pa.field("item_id", pa.string())
+    vectors = [pa.field("vector", pa.list_(pa.float32(), dim)) for dim in (3, 4)]
+    for other in (ints.set(ints.get_field_index("item_id"), ids), ints.append(vectors[0])):
+        assert "another type" in LiveEncoder.of(job, other).why
+    assert columns_of(ints.append(vectors[0])) != columns_of(ints.append(vectors[1]))
     assert "no run was published" in LiveEncoder.of(replace(job, earlier={}), ints).why
     off = settings_of(tmp_path, every_days=0)
     assert LiveEncoder.of(replace(job, settings=off), ints) == LiveEncoder(None, "")
@@ -198,7 +206,7 @@ def test_damage_means_that_all_is_done_again(nights, tmp_path):
     copy = str(tmp_path / "model")
     storage.copy_folder(nights.first.folder("train"), copy, last=manifest.NAME)
     Path(copy, "signature.json").write_text("{}")
-    found = LiveEncoder.of(nights.job(train.STAGE, earlier={"train": copy}), pa.int64())
+    found = LiveEncoder.of(nights.job(train.STAGE, earlier={"train": copy}), columns(nights))
     assert found.folder is None
     assert "changed after its stage finished" in found.why
     lists = str(tmp_path / "lists")
@@ -224,12 +232,13 @@ def test_a_folder_without_a_recipe_is_like_no_other(nights, tmp_path):
     copy = str(tmp_path / "model")
     storage.copy_folder(nights.first.folder("train"), copy, last=manifest.NAME)
     manifest.seal(copy, stage="train", key="k", summary={})
-    assert LiveEncoder.of(nights.job(train.STAGE, earlier={"train": copy}), pa.int64()).folder is None
+    job = nights.job(train.STAGE, earlier={"train": copy})
+    assert LiveEncoder.of(job, columns(nights)).folder is None
     sealed = manifest.read(copy)
     storage.write_json(
         sealing.sealed({k: v for k, v in sealed.items() if k not in ("recipe", "seal")}), f"{copy}/manifest.json"
     )
-    assert "other settings" in LiveEncoder.of(nights.job(train.STAGE, earlier={"train": copy}), pa.int64()).why
+    assert "other settings" in LiveEncoder.of(job, columns(nights)).why
 
 
 def test_another_encoder_or_recipe_carries_nothing_over(nights, tmp_path):
