@@ -50,9 +50,11 @@ def cost(load: Workload) -> StageCost:
 
 
 def reads(settings: Settings) -> StageReads:
-    """What the second stage is chosen of."""
-    chosen = {"recommend.sources": settings.recommend.sources, "recommend.model": settings.recommend.model}
-    return StageReads(settings={**chosen, "evaluate.neighbours": settings.evaluate.neighbours})
+    """What the second stage is chosen of, where one is asked for: other settings of lists do not train again."""
+    sources = settings.recommend.sources if settings.recommend.baseline is None else ()
+    if not sources:
+        return StageReads()
+    return StageReads(settings={"recommend.sources": sources, "evaluate.neighbours": settings.evaluate.neighbours})
 
 
 def train(job: Job[Settings]) -> dict[str, Any]:
