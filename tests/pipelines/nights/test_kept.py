@@ -180,6 +180,22 @@ def test_a_kept_night_tells_so_and_the_first_one_does_not(nights):
     assert "when the encoder was trained that is kept since" in page
 
 
+def test_a_promise_that_was_missed_is_told_as_long_as_the_encoder_is_kept(nights, tmp_path):
+    copy, recipe = str(tmp_path / "before"), (manifest.read(nights.first.folder("evaluate")) or {})["recipe"]
+    storage.copy_folder(nights.first.folder("evaluate"), copy, last=manifest.NAME)
+    metrics = storage.read_json(f"{copy}/metrics.json")
+    storage.write_json({**metrics, "promise": {"missed": True, "alarm": "alarm: missed"}}, f"{copy}/metrics.json")
+    manifest.seal(copy, stage="evaluate", key="k", summary={}, recipe=recipe)
+    earlier = {**nights.first.folders, "evaluate": copy}
+    told = evaluate.evaluate(nights.job(evaluate.STAGE, out=str(tmp_path / "out"), earlier=earlier))
+    assert "alarm: missed" in told["notes"]
+
+
+def test_a_kept_encoder_that_is_judged_anew_is_judged_by_the_days_since_too(nights, tmp_path):
+    job = nights.job(evaluate.STAGE, out=str(tmp_path / "out"), scratch=str(tmp_path / "scratch"), earlier={})
+    assert "judged on the last 11 days, held out once more" in evaluate.evaluate(job)["notes"]
+
+
 def test_an_encoder_is_kept_for_its_days_by_the_same_settings_alone(nights, tmp_path):
     from topkin.pipelines import train
 
