@@ -210,7 +210,7 @@ def test_everything_wrong_is_said_at_once_in_the_files_order(tmp_path: Path) -> 
         "topkin.toml:7: [recomend] is not a section; did you mean [recommend]?",
         'topkin.toml:10: recommend.search takes one of "exact", "index", got "indx"; did you mean "index"?',
         "topkin.toml:11: recommend.dim is not a key; did you mean train.dim?; [recommend] takes "
-        "k, model, search, bought, personal, personal_repeat, personal_recent, personal_due, cooldown_days, "
+        "k, model, sources, search, bought, personal, personal_repeat, personal_recent, personal_due, cooldown_days, "
         "cooldown_by_category, allow, allow_column, deny, deny_column, min_history, because",
         "topkin.toml:12: recommend.k takes a whole number of at least 1, got true",
         "topkin.toml:14: evaluate.k takes a list, each a whole number of at least 1, got [5, 0]",
