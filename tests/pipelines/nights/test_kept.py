@@ -13,6 +13,7 @@ import pytest
 pytest.importorskip("tensorflow")
 
 from topkin.artifacts import manifest, runs, sealing, storage
+from topkin.artifacts.embeddings import StoredItems
 from topkin.config.sections import Settings
 from topkin.encoding.reference import Reference, columns_of
 from topkin.pipelines import evaluate, index, recommend, similar
@@ -22,6 +23,7 @@ from topkin.pipelines.nights.kept import LiveEncoder, before, same_items, still_
 from topkin.pipelines.run import run_all
 from topkin.report import data
 from topkin.report.page import render
+from topkin.transforms.unchanged import before as unchanged
 from topkin.transforms.unchanged.lists import ListUpdater
 from topkin.transforms.unchanged.similar import NeighbourUpdater
 
@@ -148,6 +150,19 @@ def test_only_who_changed_is_scored_again(nights):
     assert sorted(changed) == [7, 20, ITEMS - 2, 41]
     transform = recommend.transform(nights.job(recommend.STAGE), inputs)
     assert transform.maker.func is ListUpdater
+
+
+def test_vectors_of_the_night_before_are_read_some_at_a_time(nights, monkeypatch):
+    """Beside tonight's there is no room for all of them: a plan counts tonight's."""
+    asked, read = [], StoredItems.read
+    inputs, found = recommend.inputs_of(nights.job(recommend.STAGE)), before(nights.job(recommend.STAGE), "recommend")
+    whole = ListUpdater(inputs, found)
+    monkeypatch.setattr(unchanged, "ROWS", 7)
+    monkeypatch.setattr(
+        StoredItems, "read", lambda self, *what: asked.append((self.folder, len(what[1]))) or read(self, *what)
+    )
+    np.testing.assert_array_equal(ListUpdater(inputs, found).same_items, whole.same_items)
+    assert {n for folder, n in asked if folder == nights.first.folder("embed")} <= set(range(1, 8))
 
 
 def test_neighbours_are_carried_over_too(nights):
