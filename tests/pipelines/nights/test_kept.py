@@ -23,6 +23,7 @@ from topkin.pipelines.nights.kept import LiveEncoder, before, same_items, still_
 from topkin.pipelines.run import run_all
 from topkin.report import data
 from topkin.report.page import render
+from topkin.transforms.similar import NeighbourFinder
 from topkin.transforms.unchanged import before as unchanged
 from topkin.transforms.unchanged.lists import ListUpdater
 from topkin.transforms.unchanged.similar import NeighbourUpdater
@@ -172,6 +173,16 @@ def test_neighbours_are_carried_over_too(nights):
     changed = users.ids.take(pa.array(users.changed)).to_pylist()
     assert sorted(changed) == ["u004", "u077", "v001"]
     assert len(users.vectors) == 3
+
+
+def test_where_most_users_changed_none_are_held_in_memory_and_all_is_done_again(nights, monkeypatch):
+    """As are all of those whose purchases have no times, for positions count from the date."""
+    found, inputs = before(nights.job(similar.STAGE), "similar"), similar.inputs_of(nights.job(similar.STAGE))
+    monkeypatch.setattr(unchanged.Before, "same_users", lambda self, part, rows, vectors: np.zeros(len(rows), bool))
+    updater = NeighbourUpdater(inputs, found)
+    assert updater.users_now is None
+    for table, again in zip(updater.users(0), NeighbourFinder(inputs).users(0), strict=True):
+        assert table.equals(again)
 
 
 def test_vectors_of_what_did_not_change_are_the_same_numbers(nights):
