@@ -138,7 +138,10 @@ def _live(job: Job[Settings]) -> dict[str, Any] | None:
     night = metrics["holdout"].get("night", metrics["as_of"])
     metrics |= {"as_of": job.as_of.isoformat(), "holdout": {**metrics["holdout"], "night": night}}
     storage.write_json(metrics, storage.join(job.out, "metrics.json"))
-    return {**told, "notes": [*undated.notes(job.settings, "evaluate"), *nightly_notes(metrics)]}
+    return {
+        **told,
+        "notes": [*undated.notes(job.settings, "evaluate"), *nightly_notes(metrics), *promise.alarms(metrics)],
+    }
 
 
 STAGE = Stage(

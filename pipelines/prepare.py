@@ -90,10 +90,12 @@ def reads(settings: Settings) -> StageReads:
     ]
     purchases, clock = sources(settings)["purchases"], _now()
     latest = inspect(purchases, input_files(purchases.path)).latest
-    files += encoder_files(None if settings.encoder is None else settings.encoder.path)
+    model = encoder_files(None if settings.encoder is None else settings.encoder.path)
     gone = storage.join(settings.run.output, forgotten.FILE)
     files += [[forgotten.FILE, storage.sha256(gone)]] if storage.exists(gone) else []
-    return StageReads(files=files, today=None if latest is None or latest <= clock else clock.date())
+    today = None if latest is None or latest <= clock else clock.date()
+    # A setting and no data: what was learned of the items' vectors holds for this model's alone.
+    return StageReads(files=files, settings={"encoder.path": [digest for _, digest in model]}, today=today)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,11 +19,17 @@ if TYPE_CHECKING:
 
 
 def cost(load: Workload) -> StageCost:
-    """Every item against all items, every user against all users; two parts of the users at a time."""
+    """Every item against all items, every user against all users; two parts of the users at a time.
+
+    Where encoders are kept, the users who changed are in memory beside them.
+    """
+    from topkin.transforms.unchanged.before import SHARE
+
     c, near = load.counts, load.settings.similar
     flops = 2.0 * load.dim * (c.items**2 * (near.items > 0) + c.users**2 * (near.users > 0))
     rows, workers = load.neighbour_rows, load.machine.workers
     bought = 16 * load.share * c.known * near.users
+    changed = SHARE * load.user_vectors if load.settings.train.every_days and near.users else 0.0
     return load.cost(
         "similar",
         rows=c.users,
@@ -32,7 +38,7 @@ def cost(load: Workload) -> StageCost:
         bytes_written=12.0 * rows,
         flops=flops,
         cpu_seconds=flops / load.costs.flops + rows * load.costs.neighbour_row,
-        memory=load.item_vectors + load.catalogue + 2 * load.part + bought + BUDGET_BYTES,
+        memory=load.item_vectors + load.catalogue + 2 * load.part + bought + changed + BUDGET_BYTES,
     )
 
 

@@ -50,9 +50,11 @@ def cost(load: Workload) -> StageCost:
 
 
 def reads(settings: Settings) -> StageReads:
-    """What the second stage is chosen of."""
-    chosen = {"recommend.sources": settings.recommend.sources, "recommend.model": settings.recommend.model}
-    return StageReads(settings={**chosen, "evaluate.neighbours": settings.evaluate.neighbours})
+    """What the second stage is chosen of, where one is asked for: other settings of lists do not train again."""
+    sources = settings.recommend.sources if settings.recommend.baseline is None else ()
+    if not sources:
+        return StageReads()
+    return StageReads(settings={"recommend.sources": sources, "evaluate.neighbours": settings.evaluate.neighbours})
 
 
 def train(job: Job[Settings]) -> dict[str, Any]:
@@ -61,7 +63,7 @@ def train(job: Job[Settings]) -> dict[str, Any]:
         return given.describe(job)
     prepared = job.folder("prepare")
     catalogue = storage.read_parquet(storage.join(prepared, "catalogue.parquet"))
-    live = LiveEncoder.of(job, catalogue["item_id"].type)
+    live = LiveEncoder.of(job, catalogue.schema)
     if live.folder is not None:
         return {**kept.take(live.folder, job.out), "notes": [live.why]}
     from topkin.models.data.histories import PreparedHistories

@@ -179,11 +179,11 @@ def _cold(sources: EvaluateInputs, catalogue: pa.Table) -> np.ndarray:
 
 
 def second_of(sources: EvaluateInputs, baselines: Mapping[str, Baseline]) -> SecondStage | None:
-    """The second stage of the published lists. baselines: fitted, its sources among them."""
+    """The second stage of the published lists. baselines: fitted, its sources among them, in the registry's order."""
     weights = sources.second
     if weights is None:
         return None
-    return SecondStage(weights, {name: baselines[name] for name in weights if name != ENCODER})
+    return SecondStage(weights, {name: baseline for name, baseline in baselines.items() if name in weights})
 
 
 def repurchase_of(sources: EvaluateInputs, categories: pa.ChunkedArray) -> Repurchase | None:

@@ -14,7 +14,7 @@ import pyarrow as pa
 from topkin.artifacts import manifest, storage
 from topkin.artifacts.embeddings import SUMMARY
 from topkin.config.sections import Settings
-from topkin.encoding.reference import Reference
+from topkin.encoding.reference import Reference, columns_of
 from topkin.errors import ArtifactError
 from topkin.pipelines.engine.job import Job
 
@@ -35,8 +35,8 @@ class LiveEncoder:
     why: str
 
     @classmethod
-    def of(cls, job: Job[Settings], item_type: pa.DataType) -> "LiveEncoder":
-        """For the stage ``train`` of tonight. item_type: of tonight's item ids."""
+    def of(cls, job: Job[Settings], catalogue: pa.Schema) -> "LiveEncoder":
+        """For the stage ``train`` of tonight. catalogue: of tonight's."""
         every, folder = job.settings.train.every_days, job.earlier.get("train")
         if not every:
             return cls(None, "")
@@ -49,8 +49,8 @@ class LiveEncoder:
         reference = Reference.read(folder)
         if not job.recipe or sealed.get("recipe") != job.recipe or reference is None:
             return cls(None, "trained: the live encoder was made by other settings or another version of topkin")
-        if reference.sales.schema.field("item_id").type != item_type:
-            return cls(None, "trained: the item ids have another type than those of the live encoder")
+        if reference.columns != columns_of(catalogue):
+            return cls(None, "trained: the items' ids, vectors or features have another type than the live encoder's")
         days = (job.as_of - reference.as_of).total_seconds() / 86_400
         age = f"the encoder of {reference.as_of:%Y-%m-%d}, {days:.3g} days old,"
         if days >= every:

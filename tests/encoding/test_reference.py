@@ -26,6 +26,7 @@ def test_items_have_the_sales_of_that_night_and_new_ones_have_none(tmp_path):
     found = Reference.read(str(tmp_path))
     assert found is not None
     assert found.as_of == night
+    assert found.columns == "item_id: string; title: string; events: int64; users: int64; recent: int64"
     assert schemas.encoder_of(found.sales.schema) == "e1"
     tonight = _catalogue(["a", "b", "c"], [5, 1, 9])
     counted = found.counted(tonight)

@@ -27,6 +27,11 @@ def test_metrics_of_a_cut_are_told_as_the_nights() -> None:
     assert nightly_notes(found) == ["judged on the last 28 days, held out once more"]
 
 
+def test_a_kept_encoder_is_judged_by_the_days_since_its_night_too() -> None:
+    found = judged_on_holdout(measured(), RECORD, datetime(2024, 6, 3))
+    assert found["holdout"]["days"] == 30.0
+
+
 def test_a_hold_out_that_judged_nobody_judges_nothing() -> None:
     found = judged_on_holdout(measured(None, "nobody came"), RECORD, AS_OF)
     assert found["judged"] is None

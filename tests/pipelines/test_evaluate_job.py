@@ -270,6 +270,21 @@ def test_the_baselines_are_fitted_once_and_read_by_the_workers(tmp_path: Path, m
     assert shop.baselines["popularity"].state()["values"].tolist() == [11.0] * 24
 
 
+def test_a_second_stage_is_judged_in_the_order_that_made_the_lists(tmp_path: Path) -> None:
+    """Files of JSON have keys by name, and a sum of floats has an order."""
+    from topkin.transforms.evaluate import fit, load_shop
+
+    job = write_run(tmp_path, *checkerboard())
+    path = storage.join(job.folder("recommend"), "lists.json")
+    weights = {"encoder": 1.0, "graph_filter": 0.3, "item_knn": 0.2, "popularity": 0.1}
+    storage.write_json({**(storage.read_json(path) if storage.exists(path) else {}), "second_stage": weights}, path)
+    sources = evaluate.inputs_of(job)
+    fit(sources)
+    second = load_shop(sources).second
+    assert second is not None
+    assert second.rankers == ("encoder", "popularity", "item_knn", "graph_filter")
+
+
 def test_only_the_baselines_asked_for_are_measured_and_a_missing_library_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, page_of: Any
 ) -> None:

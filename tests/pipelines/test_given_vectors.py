@@ -218,6 +218,7 @@ def test_a_column_that_holds_no_lists_and_ids_of_another_type_are_refused(tmp_pa
         ("[items]\npath = 'i'\nvector = 'e'\n[train]\nepochs = 1", "users.vector leaves nothing to train, got"),
         ("[items]\npath = 'i'\nvector = 'e'\nfeatures = {a = 'a'}", "features are what training learns from, got"),
         ("[items]\npath = 'i'\nvector = 'e'\n[recommend]\nbecause = 2", "recommend.because names the purchases"),
+        ("[items]\npath = 'i'\nvector = 'e'\n[recommend]\nsources = ['item_knn']", "recommend.sources are weighed by"),
     ],
 )
 def test_settings_that_do_not_go_with_vectors_of_users_are_refused(tmp_path: Path, sections: str, message: str) -> None:
@@ -225,3 +226,15 @@ def test_settings_that_do_not_go_with_vectors_of_users_are_refused(tmp_path: Pat
     path.write_text(f"[purchases]\npath = 'p'\n[users]\npath = 'u'\nvector = 'e'\n{sections}\n")
     with pytest.raises(ConfigError, match=message.replace(".", r"\.")):
         load_settings(path)
+
+
+def test_a_baseline_beside_vectors_of_users_lists_by_purchases_as_ever(tmp_path: Path) -> None:
+    """A user who bought nothing has no scores there, but what sells."""
+    asked = Settings.model_validate({**shop(tmp_path), "recommend": {"k": K, "model": "item_knn"}})
+    assert (asked.recommend.min_history, asked.recommend.because) == (1, 3)
+    again = Settings.model_validate_json(asked.model_dump_json())
+    for stage in stages.needed("recommend", again):
+        run = stages.run_stages(again, as_of=AS_OF, only=stage)
+    lists = lists_of(run)
+    assert {r["source"] for r in lists[f"u{NO_PURCHASES}"]} == {"recent_popularity"}
+    assert any(r["because"] for rows in lists.values() for r in rows)

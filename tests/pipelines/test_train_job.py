@@ -33,6 +33,17 @@ def prepared(tmp_path_factory) -> Job:
     return Job(settings=settings, as_of=shop.as_of, out="", folders={"prepare": str(root / "prepared")})
 
 
+def test_settings_of_lists_train_again_only_where_a_second_stage_is_chosen_by_them():
+    def read(**sections) -> dict:
+        settings = Settings.model_validate({"purchases": {"path": "p.parquet"}, **sections})
+        return dict(train.reads(settings).settings)
+
+    other, sources = {"evaluate": {"neighbours": 7}}, {"sources": ["item_knn"]}
+    assert read() == read(**other) == read(recommend={"model": "item_knn"})
+    assert read(recommend={"model": "item_knn", **sources}) == read()  # nothing stands beside a baseline
+    assert len({str(found) for found in (read(), read(recommend=sources), read(recommend=sources, **other))}) == 3
+
+
 def run(job: Job, folder: Path) -> dict:
     (folder / "out").mkdir()
     return train.STAGE.execute(

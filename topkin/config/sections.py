@@ -441,6 +441,12 @@ class Settings(Section):
                 raise ValueError(f"users.vector leaves nothing to train, {came} and [train]: drop one")
             if self.items.features or self.users.features:
                 raise ValueError(f"features are what training learns from, {came}, with which nothing is: drop one")
+            if recommend.baseline is not None:  # whose lists have reasons, and go by purchases
+                return self
+            if recommend.sources:
+                raise ValueError(
+                    f"recommend.sources are weighed by training, {came}, with which nothing is trained: drop one"
+                )
             if recommend.because and "because" in recommend.model_fields_set:
                 raise ValueError(
                     "recommend.because names the purchases that a score is the sum of, and a cosine with a user's own "

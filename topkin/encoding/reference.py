@@ -17,23 +17,30 @@ from topkin.artifacts import schemas, storage
 FILE = "reference.parquet"
 """In the folder of the stage ``train``, where an encoder may be kept (``train.every_days``)."""
 SALES = ("events", "users", "recent")
-_AS_OF = b"topkin.as_of"
+_AS_OF, _COLUMNS = b"topkin.as_of", b"topkin.catalogue"
+
+
+def columns_of(schema: pa.Schema) -> str:
+    """Names and types of columns in a text that is equal for equal ones."""
+    return "; ".join(f"{field.name}: {field.type}" for field in schema)
 
 
 @dataclass(frozen=True)
 class Reference:
     """The date of a training and the sales of the items as of it.
 
-    sales: item_id, then the columns SALES of the catalogue, int64.
+    sales: item_id, then the columns SALES of the catalogue, int64. columns: names and types of the catalogue's, among
+    them the length of the items' own vectors, which the encoder takes as they were.
     """
 
     as_of: datetime
     sales: pa.Table
+    columns: str
 
     @classmethod
     def of(cls, catalogue: pa.Table, as_of: datetime) -> "Reference":
         """As of tonight."""
-        return cls(as_of, catalogue.select(["item_id", *SALES]))
+        return cls(as_of, catalogue.select(["item_id", *SALES]), columns_of(catalogue.schema))
 
     @classmethod
     def read(cls, folder: str) -> "Reference | None":
@@ -42,11 +49,13 @@ class Reference:
         if not storage.exists(path):
             return None
         table = storage.read_parquet(path)
-        return cls(datetime.fromisoformat(table.schema.metadata[_AS_OF].decode()), table)
+        told = table.schema.metadata
+        return cls(datetime.fromisoformat(told[_AS_OF].decode()), table, told[_COLUMNS].decode())
 
     def write(self, folder: str, encoder: str) -> None:
         """Beside the encoder. encoder: its hash."""
-        schema = self.sales.schema.with_metadata({_AS_OF: self.as_of.isoformat().encode()})
+        told = {_AS_OF: self.as_of.isoformat().encode(), _COLUMNS: self.columns.encode()}
+        schema = self.sales.schema.with_metadata(told)
         table = self.sales.cast(schemas.with_encoder(schema, encoder))
         storage.write_parquet(table, storage.join(folder, FILE))
 

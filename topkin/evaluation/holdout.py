@@ -1,7 +1,7 @@
 """What ``metrics.json`` says of a run that was judged on its last days, held out once more, or was not judged."""
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from topkin.evaluation.summary import NO_PURCHASES
@@ -12,14 +12,16 @@ NOT_YET = "nothing was bought after tonight's lists yet"
 def judged_on_holdout(metrics: Mapping[str, Any], record: Mapping[str, Any], as_of: datetime) -> dict[str, Any]:
     """The metrics as of a cut as those of the run as of ``as_of``, with what stood in for its encoder.
 
-    metrics: of ``summary.scoreboard``. record: what training kept, see ``models.training.holdout``.
+    metrics: of ``summary.scoreboard``. record: what training kept, see ``models.training.holdout``. Days are counted
+    from the cut to ``as_of``: a kept encoder is judged by what came since its own night, too.
     """
+    days = (as_of - datetime.fromisoformat(record["cut"])) / timedelta(days=1)
     return {
         **metrics,
         "as_of": as_of.isoformat(),
         "split": "time",
         "judged": metrics["judged"] and "holdout",
-        "holdout": {name: value for name, value in record.items() if name != "reason"},
+        "holdout": {name: value for name, value in record.items() if name != "reason"} | {"days": days},
         "published": {**metrics["published"], "reason": NOT_YET},
     }
 

@@ -6,13 +6,16 @@ import numpy as np
 import pyarrow as pa
 
 from topkin.artifacts import storage
-from topkin.artifacts.embeddings import read_items, read_users
+from topkin.artifacts.embeddings import StoredItems, read_users
 from topkin.config.sections import RecommendSettings
 from topkin.recommend.eligibility import allowed_of
+from topkin.recommend.explain import VectorRows
 from topkin.recommend.unchanged.rows import numbers_of, same_rows
 
 SHARE = 0.3
 """Users that changed, of all, from which on everybody is searched for again: less work than twice some."""
+ROWS = 1 << 16
+"""Items whose vectors are compared at a time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,19 +53,22 @@ class Before:
         return same
 
     def same_items(
-        self, ids: pa.Array, vectors: np.ndarray, in_vectors: np.ndarray, allowed: np.ndarray, rules: RecommendSettings
+        self, ids: pa.Array, vectors: VectorRows, in_vectors: VectorRows, allowed: np.ndarray, rules: RecommendSettings
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The items whose vectors are what they were, and those that may be listed as before, (n,) bool each."""
-        items = read_items(self.embeddings, self.encoder)
+        """The items whose vectors are what they were, and those that may be listed as before, (n,) bool each.
+
+        Some rows of before are in memory at a time.
+        """
+        stored = StoredItems(self.embeddings, self.encoder)
         catalogue = storage.read_parquet(storage.join(self.prepared, "catalogue.parquet"), ["item_id", "available"])
-        if items.ids.type != ids.type:
-            return np.zeros(len(ids), bool), np.zeros(len(ids), bool)
-        row = numbers_of(ids, items.ids)
+        same, might, names = np.zeros(len(ids), bool), np.zeros(len(ids), bool), stored.ids()
+        if names.type != ids.type:
+            return same, might
+        row = numbers_of(ids, names)
         found = np.flatnonzero(row >= 0)
-        same = np.zeros(len(ids), bool)
-        old = row[found]
-        same[found] = (vectors[found] == items.vectors[old]).all(axis=1)
-        same[found] &= (in_vectors[found] == items.in_vectors[old]).all(axis=1)
-        might = np.zeros(len(ids), bool)
-        might[found] = allowed_of(rules, catalogue).mask[old]
+        might[found] = allowed_of(rules, catalogue).mask[row[found]]
+        for start in range(0, len(found), ROWS):
+            some = found[start : start + ROWS]  # ascending, and so are their rows of before
+            same[some] = (vectors[some] == stored.read("vector", row[some])).all(axis=1)
+            same[some] &= (in_vectors[some] == stored.read("in_vector", row[some])).all(axis=1)
         return same, might == allowed

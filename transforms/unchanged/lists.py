@@ -17,9 +17,8 @@ class ListUpdater(ListMaker):
     def __init__(self, inputs: RecommendInputs, before: Before) -> None:
         super().__init__(inputs)
         self.before, context, scores = before, self.items.context, self.items.scores
-        every = np.arange(len(context.item_ids))
-        vectors, in_vectors = scores.vectors[every], scores.in_vectors[every]
-        same, rules = before.same_items(context.item_ids, vectors, in_vectors, context.allowed, inputs.settings)
+        vectors = scores.vectors, scores.in_vectors
+        same, rules = before.same_items(context.item_ids, *vectors, context.allowed, inputs.settings)
         self.same_items = same & rules
         root = storage.join(before.made, "recommendations")
         self.table = f"recommendations/{storage.folders(root)[0]}"

@@ -27,19 +27,21 @@ class NeighbourUpdater(NeighbourFinder):
         self.candidates = Candidates.of(self.ids, same & rules, self.vectors, self.allowed)
         self.users_now = self._users() if sources.settings.users else None
 
-    def _users(self) -> Candidates:
+    def _users(self) -> Candidates | None:
+        """The users, of whom those who changed are in memory; None where these are too many, and all is done again."""
         sources = self.sources
-        ids, sames, changed = [], [], []
+        ids, sames, changed, found = [], [], [], 0
         for part in range(sources.parts):
             histories = sources.histories(part)
             _, vectors = read_users(sources.embeddings, part, sources.parts, sources.encoder)
             same = self.before.same_users(part, histories, vectors)
+            found += int((~same).sum())
+            if found > SHARE * self.firsts[-1]:
+                return None
             ids.append(histories["user_id"].combine_chunks())
             sames.append(same)
             changed.append(sources.preferences(vectors[~same]))
         same = np.concatenate(sames)
-        if (~same).mean() > SHARE:
-            same[:] = False
         names = pa.concat_arrays([chunk for one in ids for chunk in getattr(one, "chunks", [one])])
         return Candidates(names, same, np.flatnonzero(~same), np.concatenate(changed))
 

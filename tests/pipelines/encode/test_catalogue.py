@@ -16,8 +16,9 @@ from topkin.config.load import settings_of
 from topkin.config.sections import Settings
 from topkin.errors import ConfigError
 from topkin.pipelines.encode.catalogue import joined
+from topkin.pipelines.engine.earlier import earlier_runs
 from topkin.pipelines.engine.job import Job
-from topkin.pipelines.engine.stages import keys
+from topkin.pipelines.engine.stages import _keys, keys
 from topkin.pipelines.prepare import STAGE, check_inputs
 from topkin.planning.estimate import InputCounts
 
@@ -86,6 +87,21 @@ def test_another_model_under_the_same_name_is_another_night(shop: Path, tmp_path
     assert keys(asked, AS_OF)["prepare"] == before
     path.write_bytes(path.read_bytes() + b"more")
     assert keys(asked, AS_OF)["prepare"] != before
+
+
+def test_an_encoder_is_not_kept_that_learned_of_another_model(shop: Path, tmp_path: Path) -> None:
+    """A recipe leaves data and paths out, and the model is neither: its vectors are what the encoder takes."""
+    path = tmp_path / "own.keras"
+    path.write_bytes((shop / "model.keras").read_bytes())
+    recipes = [_keys(asked, AS_OF, earlier_runs(asked, AS_OF))[1]["train"] for asked in _of_models(shop, path)]
+    assert recipes[0] == recipes[1]
+    path.write_bytes(path.read_bytes() + b"more")
+    recipes = [_keys(asked, AS_OF, earlier_runs(asked, AS_OF))[1]["train"] for asked in _of_models(shop, path)]
+    assert recipes[0] != recipes[1]
+
+
+def _of_models(shop: Path, *others: Path) -> list[Settings]:
+    return [settings(shop, encoder={"path": str(path)}) for path in (shop / "model.keras", *others)]
 
 
 def test_check_says_what_does_not_fit(shop: Path) -> None:

@@ -13,8 +13,9 @@ import pytest
 pytest.importorskip("tensorflow")
 
 from topkin.artifacts import manifest, runs, sealing, storage
+from topkin.artifacts.embeddings import StoredItems
 from topkin.config.sections import Settings
-from topkin.encoding.reference import Reference
+from topkin.encoding.reference import Reference, columns_of
 from topkin.pipelines import evaluate, index, recommend, similar
 from topkin.pipelines.engine.job import Job
 from topkin.pipelines.engine.stage import Stage
@@ -22,6 +23,8 @@ from topkin.pipelines.nights.kept import LiveEncoder, before, same_items, still_
 from topkin.pipelines.run import run_all
 from topkin.report import data
 from topkin.report.page import render
+from topkin.transforms.similar import NeighbourFinder
+from topkin.transforms.unchanged import before as unchanged
 from topkin.transforms.unchanged.lists import ListUpdater
 from topkin.transforms.unchanged.similar import NeighbourUpdater
 
@@ -118,6 +121,10 @@ def nights(tmp_path_factory) -> Nights:
     return Nights(settings, first, second, told)
 
 
+def columns(nights: Nights) -> pa.Schema:
+    return storage.read_parquet(f"{nights.second.folder('prepare')}/catalogue.parquet").schema
+
+
 def _encoder(run: runs.Run) -> str:
     return str(storage.read_json(f"{run.folder('train')}/signature.json")["encoder"])
 
@@ -146,6 +153,19 @@ def test_only_who_changed_is_scored_again(nights):
     assert transform.maker.func is ListUpdater
 
 
+def test_vectors_of_the_night_before_are_read_some_at_a_time(nights, monkeypatch):
+    """Beside tonight's there is no room for all of them: a plan counts tonight's."""
+    asked, read = [], StoredItems.read
+    inputs, found = recommend.inputs_of(nights.job(recommend.STAGE)), before(nights.job(recommend.STAGE), "recommend")
+    whole = ListUpdater(inputs, found)
+    monkeypatch.setattr(unchanged, "ROWS", 7)
+    monkeypatch.setattr(
+        StoredItems, "read", lambda self, *what: asked.append((self.folder, len(what[1]))) or read(self, *what)
+    )
+    np.testing.assert_array_equal(ListUpdater(inputs, found).same_items, whole.same_items)
+    assert {n for folder, n in asked if folder == nights.first.folder("embed")} <= set(range(1, 8))
+
+
 def test_neighbours_are_carried_over_too(nights):
     found = before(nights.job(similar.STAGE), "similar")
     inputs = similar.inputs_of(nights.job(similar.STAGE))
@@ -153,6 +173,16 @@ def test_neighbours_are_carried_over_too(nights):
     changed = users.ids.take(pa.array(users.changed)).to_pylist()
     assert sorted(changed) == ["u004", "u077", "v001"]
     assert len(users.vectors) == 3
+
+
+def test_where_most_users_changed_none_are_held_in_memory_and_all_is_done_again(nights, monkeypatch):
+    """As are all of those whose purchases have no times, for positions count from the date."""
+    found, inputs = before(nights.job(similar.STAGE), "similar"), similar.inputs_of(nights.job(similar.STAGE))
+    monkeypatch.setattr(unchanged.Before, "same_users", lambda self, part, rows, vectors: np.zeros(len(rows), bool))
+    updater = NeighbourUpdater(inputs, found)
+    assert updater.users_now is None
+    for table, again in zip(updater.users(0), NeighbourFinder(inputs).users(0), strict=True):
+        assert table.equals(again)
 
 
 def test_vectors_of_what_did_not_change_are_the_same_numbers(nights):
@@ -176,17 +206,37 @@ def test_a_kept_night_tells_so_and_the_first_one_does_not(nights):
     assert "when the encoder was trained that is kept since" in page
 
 
+def test_a_promise_that_was_missed_is_told_as_long_as_the_encoder_is_kept(nights, tmp_path):
+    copy, recipe = str(tmp_path / "before"), (manifest.read(nights.first.folder("evaluate")) or {})["recipe"]
+    storage.copy_folder(nights.first.folder("evaluate"), copy, last=manifest.NAME)
+    metrics = storage.read_json(f"{copy}/metrics.json")
+    storage.write_json({**metrics, "promise": {"missed": True, "alarm": "alarm: missed"}}, f"{copy}/metrics.json")
+    manifest.seal(copy, stage="evaluate", key="k", summary={}, recipe=recipe)
+    earlier = {**nights.first.folders, "evaluate": copy}
+    told = evaluate.evaluate(nights.job(evaluate.STAGE, out=str(tmp_path / "out"), earlier=earlier))
+    assert "alarm: missed" in told["notes"]
+
+
+def test_a_kept_encoder_that_is_judged_anew_is_judged_by_the_days_since_too(nights, tmp_path):
+    job = nights.job(evaluate.STAGE, out=str(tmp_path / "out"), scratch=str(tmp_path / "scratch"), earlier={})
+    assert "judged on the last 11 days, held out once more" in evaluate.evaluate(job)["notes"]
+
+
 def test_an_encoder_is_kept_for_its_days_by_the_same_settings_alone(nights, tmp_path):
     from topkin.pipelines import train
 
-    job, ints = nights.job(train.STAGE), pa.int64()
+    job, ints = nights.job(train.STAGE), columns(nights)
     assert LiveEncoder.of(job, ints).folder == nights.first.folder("train")
     due = LiveEncoder.of(replace(job, as_of=AS_OF + timedelta(days=3)), ints)
     assert due.folder is None
     assert due.why == "trained: the encoder of 2024-06-01, 3 days old, is due, train.every_days is 3"
     assert "other settings" in LiveEncoder.of(replace(job, recipe="another"), ints).why
     assert "other settings" in LiveEncoder.of(replace(job, recipe=""), ints).why
-    assert "another type" in LiveEncoder.of(job, pa.string()).why
+    ids = pa.field("item_id", pa.string())
+    vectors = [pa.field("vector", pa.list_(pa.float32(), dim)) for dim in (3, 4)]
+    for other in (ints.set(ints.get_field_index("item_id"), ids), ints.append(vectors[0])):
+        assert "another type" in LiveEncoder.of(job, other).why
+    assert columns_of(ints.append(vectors[0])) != columns_of(ints.append(vectors[1]))
     assert "no run was published" in LiveEncoder.of(replace(job, earlier={}), ints).why
     off = settings_of(tmp_path, every_days=0)
     assert LiveEncoder.of(replace(job, settings=off), ints) == LiveEncoder(None, "")
@@ -198,7 +248,7 @@ def test_damage_means_that_all_is_done_again(nights, tmp_path):
     copy = str(tmp_path / "model")
     storage.copy_folder(nights.first.folder("train"), copy, last=manifest.NAME)
     Path(copy, "signature.json").write_text("{}")
-    found = LiveEncoder.of(nights.job(train.STAGE, earlier={"train": copy}), pa.int64())
+    found = LiveEncoder.of(nights.job(train.STAGE, earlier={"train": copy}), columns(nights))
     assert found.folder is None
     assert "changed after its stage finished" in found.why
     lists = str(tmp_path / "lists")
@@ -224,12 +274,13 @@ def test_a_folder_without_a_recipe_is_like_no_other(nights, tmp_path):
     copy = str(tmp_path / "model")
     storage.copy_folder(nights.first.folder("train"), copy, last=manifest.NAME)
     manifest.seal(copy, stage="train", key="k", summary={})
-    assert LiveEncoder.of(nights.job(train.STAGE, earlier={"train": copy}), pa.int64()).folder is None
+    job = nights.job(train.STAGE, earlier={"train": copy})
+    assert LiveEncoder.of(job, columns(nights)).folder is None
     sealed = manifest.read(copy)
     storage.write_json(
         sealing.sealed({k: v for k, v in sealed.items() if k not in ("recipe", "seal")}), f"{copy}/manifest.json"
     )
-    assert "other settings" in LiveEncoder.of(nights.job(train.STAGE, earlier={"train": copy}), pa.int64()).why
+    assert "other settings" in LiveEncoder.of(job, columns(nights)).why
 
 
 def test_another_encoder_or_recipe_carries_nothing_over(nights, tmp_path):
