@@ -15,6 +15,7 @@ from topkin.artifacts import lock, manifest, runs, sealing, stage_index, storage
 from topkin.artifacts.objects import files as objects
 from topkin.artifacts.objects.digests import BLOCK, digests
 from topkin.errors import ArtifactError, BusyError, ConfigError
+from topkin.ingest.files import ArrowFiles
 
 if TYPE_CHECKING:
     from benchmarks.jobs._object_server import ObjectServer
@@ -285,11 +286,29 @@ def test_errors_tell_the_bucket_the_credentials_and_the_extra(bucket, object_ser
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     with pytest.raises(ConfigError, match="needs credentials and there are none"):
         storage.files("s3://not-there-2/a")
-    monkeypatch.setitem(sys.modules, "obstore.store", None)
-    with pytest.raises(ConfigError, match=r"extra aws: pip install 'topkin\[aws\]'"):
-        storage.files("s3://not-there-3/a")
-    with pytest.raises(ConfigError, match=r"extra gcp: pip install 'topkin\[gcp\]'"):
-        storage.files("gs://not-there-3/a")
+
+
+EVERY_WAY = [
+    storage.files,
+    storage.folders,
+    storage.exists,
+    storage.remove_folder,
+    storage.read_if_there,
+    storage.read_bytes,
+    lambda path: storage.write_bytes(b"", path),
+    lambda path: storage.create_if_absent(path, b""),
+    ArrowFiles().find,
+    ArrowFiles().open,
+]
+
+
+@pytest.mark.parametrize("use", EVERY_WAY)
+@pytest.mark.parametrize(("scheme", "extra"), [("s3", "aws"), ("gs", "gcp"), ("abfs", "azure")])
+def test_without_the_client_whatever_is_asked_first_names_the_extra(use, scheme, extra, monkeypatch):
+    monkeypatch.delitem(sys.modules, "obstore.store", raising=False)
+    monkeypatch.setitem(sys.modules, "obstore", None)
+    with pytest.raises(ConfigError, match=rf"needs topkin's extra {extra}: pip install 'topkin\[{extra}\]'"):
+        use(f"{scheme}://without-the-client/{extra}/a.json")
 
 
 def test_other_schemes_are_pyarrows(tmp_path):
