@@ -56,6 +56,14 @@ def test_a_uri_that_cannot_be_opened_is_told_with_the_cure(path, told):
         uri.parse(path)
 
 
+def test_a_secret_with_a_bare_slash_is_not_told_as_the_name_of_a_bucket():
+    with pytest.raises(ConfigError, match=r"percent-encoded, / as %2F") as told:
+        uri.parse("s3://AKIA:wJalr/K7MDENG@shop/lake")
+    assert not any(part in str(told.value) for part in ("AKIA", "wJalr", "K7MDENG"))
+    with pytest.raises(ConfigError, match=r"got s3://\*\*\*@/lake"):
+        uri.parse("s3://AKIA:wJalr@/lake")
+
+
 def aws(home: Path, **options: str) -> dict[str, str]:
     return uri.s3_configuration(options, {"HOME": str(home), "AWS_EC2_METADATA_DISABLED": "true"})
 

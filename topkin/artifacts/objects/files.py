@@ -45,7 +45,7 @@ def library(bucket: Bucket) -> Any:
 def client(bucket: Bucket) -> Any:
     """The client of a bucket. Raises ConfigError where there is none, or no credentials."""
     obstore, extra = library(bucket), uri.EXTRAS[bucket.scheme]
-    how = {
+    how: dict[str, Any] = {
         "client_options": {"timeout": "120s", "connect_timeout": "10s", "allow_http": True},
         "retry_config": {"max_retries": 5, "retry_timeout": timedelta(seconds=60)},
     }
@@ -53,6 +53,10 @@ def client(bucket: Bucket) -> Any:
     with told(bucket, ""):
         if extra == "aws":
             config = uri.s3_configuration(options, os.environ)
+            if "access_key_id" in config and "session_token" not in config:  # else it takes that of the environment
+                names = {"access_key_id", "secret_access_key"} & config.keys()
+                keys = {**{name: config[name] for name in names}, "token": None, "expires_at": None}
+                how["credential_provider"] = lambda: keys
             return obstore.store.S3Store(bucket.name, config=config, **how)
         config = {"skip_signature": "true"} if options.get("anonymous") == "true" else {}
         return obstore.store.from_url(f"{bucket.scheme}://{bucket.name}", config=config, **how)
@@ -262,6 +266,7 @@ class ObjectFiles(pafs.FileSystemHandler):
         try:
             first, size, tag = self.head_of(path)
         except FileNotFoundError:
+            MEMORY.saw((self.bucket, path), None, None)
             return None
         if len(first) < size:
             return first + self._range(path, len(first), size, tag), tag
@@ -330,7 +335,7 @@ class ObjectFiles(pafs.FileSystemHandler):
                 return False
         try:
             tag = self._put(path, new, "create" if known is None else {"e_tag": known[1]})
-        except RefusedError:
+        except (RefusedError, FileNotFoundError):  # the second where it was deleted, of S3
             seen = self._read_with_tag(path)  # a request that was sent twice is refused though it was done
             return seen is not None and seen[0] == new
         MEMORY.saw((self.bucket, path), new, tag)
