@@ -210,7 +210,7 @@ def test_everything_wrong_is_said_at_once_in_the_files_order(tmp_path: Path) -> 
         "topkin.toml:7: [recomend] is not a section; did you mean [recommend]?",
         'topkin.toml:10: recommend.search takes one of "exact", "index", got "indx"; did you mean "index"?',
         "topkin.toml:11: recommend.dim is not a key; did you mean train.dim?; [recommend] takes "
-        "k, model, search, bought, personal, personal_repeat, personal_recent, personal_due, cooldown_days, "
+        "k, model, sources, search, bought, personal, personal_repeat, personal_recent, personal_due, cooldown_days, "
         "cooldown_by_category, allow, allow_column, deny, deny_column, min_history, because",
         "topkin.toml:12: recommend.k takes a whole number of at least 1, got true",
         "topkin.toml:14: evaluate.k takes a list, each a whole number of at least 1, got [5, 0]",
@@ -334,3 +334,13 @@ def test_a_configuration_may_be_named_by_a_uri(tmp_path: Path) -> None:
         load_settings("file:topkin.toml", env={})
     with pytest.raises(ConfigError, match=r"cannot be read: .*copy it to this machine"):
         load_settings("foo://bucket/topkin.toml", env={})
+
+
+def test_paths_beside_a_configuration_in_an_object_store_keep_its_options(bucket):
+    from topkin.artifacts import storage
+    from topkin.artifacts.objects import uri
+
+    storage.write_bytes(b'[run]\noutput = "../out"\n[purchases]\npath = "p.parquet"\n', f"{bucket}/night/topkin.toml")
+    loaded = load_settings(f"{bucket}/night/topkin.toml?region=us-east-1", env={})
+    opened, key = uri.parse(loaded.purchases.path)
+    assert (key, dict(opened.options)) == ("night/p.parquet", {"region": "us-east-1"})

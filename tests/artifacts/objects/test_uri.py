@@ -30,7 +30,8 @@ def test_a_uri_names_a_bucket_and_a_key(path, bucket, key):
 
 def test_names_can_be_joined_to_a_uri_with_options():
     path = "s3://K:s%2Fe@shop/a?region=eu&endpoint_override=localhost:9000&scheme=http"
-    joined = storage.join(storage.canonical(path), "b.json")
+    joined = storage.join(path, "b.json")
+    assert joined == storage.join(storage.canonical(path), "b.json")
     bucket, key = uri.parse(joined)
     assert key == "a/b.json"
     assert bucket == uri.parse(path)[0]
