@@ -1,7 +1,7 @@
 """What a shop in an object store costs: the requests of each command, over HTTP to a server on this machine.
 
 ``python -m benchmarks.jobs.objects`` makes a shop of about 42,000 rows there, runs every stage on it in closed form and
-four parts, and the same again. The bars are of decision 43.
+four parts, and the same again. Beside each stands whether it keeps its bar.
 """
 
 import argparse

@@ -14,10 +14,16 @@ from topkin.pipelines.cli import logs
 from topkin.pipelines.cli.commands import CommandOptions
 
 SEQUENCE, RETAIL = "sequence", "retail"
+TAKES = {RETAIL: ("--cut",), SEQUENCE: ("--data", "--keep-bought")}
+OF_SPLITS = ("--data", "--index", "--keep-bought")
 
 
 def main(name: str, options: CommandOptions, data: str | None, *, index: bool, keep_bought: bool) -> None:
-    """``topkin benchmark``."""
+    """``topkin benchmark``. Raises ConfigError for an option that this benchmark does not have."""
+    given = {"--data": data is not None, "--index": index, "--keep-bought": keep_bought, "--cut": bool(options.as_of)}
+    takes = TAKES.get(name, OF_SPLITS)
+    if others := [flag for flag, there in given.items() if there and flag not in takes]:
+        raise ConfigError(f"topkin benchmark {name} takes {', '.join(takes)}, got {', '.join(others)}: leave it out")
     if name == RETAIL:
         _retail(options)
         return

@@ -171,8 +171,8 @@ def _measured(
         "not_measured": metrics["left_out"],
         "blocks": {block["name"]: {"dim": block["dim"], "weight": block["weight"]} for block in signature["blocks"]},
         "validation": metrics["validation"],
-        "epochs": len(training["refit"]),
-        "left_out": training["left_out"],
+        "epochs": len(training.get("refit", ())),  # none where vectors are given
+        "left_out": training.get("left_out", ""),
         "heldout": metrics["heldout"],
         "notes": notes,
     }

@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow as pa
 
 from topkin.artifacts import storage
-from topkin.artifacts.embeddings import ITEMS, REJECTS, SUMMARY, read_encoded
+from topkin.artifacts.embeddings import ITEMS, SUMMARY, read_encoded
 from topkin.config.items_run import ItemsRunSettings
 from topkin.encoding.signature import EncoderSignature, read_signature
 from topkin.errors import InputError
@@ -62,8 +62,7 @@ def _embed_changed(job: Job[ItemsRunSettings], known: Unchanged, signature: Enco
     if storage.files(known.changed):
         counts = _embed(job, ITEMS, known.changed, made, signature)
         fresh = read_encoded(made, signature.hash)
-        if storage.files(storage.join(made, REJECTS[ITEMS])):
-            storage.copy_folder(storage.join(made, REJECTS[ITEMS]), storage.join(job.out, REJECTS[ITEMS]), last="")
+        known.write_rejects(made, storage.join(job.folder("prepare"), ITEMS), job.out)
     embedded = known.write(fresh, job.out, signature)
     counts["items"] |= {"read": counts["items"]["read"] + known.rows, "embedded": embedded}
     return counts

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from topkin.artifacts import schemas, storage
-from topkin.artifacts.embeddings import ITEMS, SUMMARY, EncodedItems, read_encoded, vector_column
+from topkin.artifacts.embeddings import ITEMS, REJECTS, SUMMARY, EncodedItems, read_encoded, vector_column
 from topkin.config.items_run import ItemsRunSettings
 from topkin.encoding.signature import EncoderSignature, read_signature
 from topkin.errors import ArtifactError
@@ -57,6 +57,19 @@ class Unchanged:
             storage.write_parquet(table, storage.join(out, ITEMS, storage.part_name(part, len(self.ids))))
             total += len(table)
         return total
+
+    def write_rejects(self, made: str, prepared: str, out: str) -> None:
+        """Write the rejects below ``made`` into ``out``, their files and rows those of the prepared items."""
+        names = [storage.part_name(part, len(self.ids)) for part in range(len(self.ids))]
+        folder = storage.join(made, REJECTS[ITEMS])
+        for file in storage.files(folder):
+            table = storage.read_parquet(storage.join(folder, file))
+            name = table["file"][0].as_py().rpartition("/")[2]  # a split is of one file
+            rows = np.flatnonzero(~self.kept[names.index(name)])[np.asarray(table["row"])]
+            at = pa.array([storage.join(prepared, name)] * len(table), pa.string()), pa.array(rows, pa.int64())
+            for column, values in zip(("file", "row"), at, strict=True):
+                table = table.set_column(table.schema.get_field_index(column), table.schema.field(column), values)
+            storage.write_parquet(table, storage.join(out, REJECTS[ITEMS], file))
 
 
 def _places(ids: pa.Array, among: pa.Array) -> np.ndarray:

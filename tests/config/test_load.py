@@ -334,3 +334,13 @@ def test_a_configuration_may_be_named_by_a_uri(tmp_path: Path) -> None:
         load_settings("file:topkin.toml", env={})
     with pytest.raises(ConfigError, match=r"cannot be read: .*copy it to this machine"):
         load_settings("foo://bucket/topkin.toml", env={})
+
+
+def test_paths_beside_a_configuration_in_an_object_store_keep_its_options(bucket):
+    from topkin.artifacts import storage
+    from topkin.artifacts.objects import uri
+
+    storage.write_bytes(b'[run]\noutput = "../out"\n[purchases]\npath = "p.parquet"\n', f"{bucket}/night/topkin.toml")
+    loaded = load_settings(f"{bucket}/night/topkin.toml?region=us-east-1", env={})
+    opened, key = uri.parse(loaded.purchases.path)
+    assert (key, dict(opened.options)) == ("night/p.parquet", {"region": "us-east-1"})

@@ -37,6 +37,13 @@ def test_paths_folders_and_globs_mean_the_same_files_as_on_a_disk(bucket, tmp_pa
             find("purchases.path", f"{bucket}/lake{path}", ArrowFiles())
 
 
+def test_a_glob_in_a_folder_that_begins_with_a_dot_is_looked_for_there(bucket):
+    storage.write_parquet(pa.table({"a": [1]}), f"{bucket}/.lake/a.parquet")
+    found = ArrowFiles().find(f"{bucket}/.lake/*.parquet")
+    assert [f.path for f in found.files] == [f"{bucket}/.lake/a.parquet"]
+    assert [f.path for f in ArrowFiles().find(f"{bucket}/.l*/a.parquet").files] == [f"{bucket}/.lake/a.parquet"]
+
+
 def test_a_table_of_a_lake_is_read_by_its_log(bucket, monkeypatch, object_server):
     deltalake = pytest.importorskip("deltalake")
     options = {**object_server.environment, "AWS_S3_ALLOW_UNSAFE_RENAME": "true"}

@@ -107,6 +107,16 @@ def test_nothing_is_trained_and_what_judges_may_have_been_seen(made: Any) -> Non
     assert storage.files(run.folder("train")) == ["manifest.json", "repurchase.json", "signature.json", "training.json"]
 
 
+def test_a_benchmark_judges_given_vectors_too(tmp_path: Path) -> None:
+    from topkin.pipelines.benchmarks.staged import measure_sequence
+    from topkin.pipelines.benchmarks.table import table
+
+    asked = Settings.model_validate(shop(tmp_path))
+    found = measure_sequence(asked, keep_bought=False, tell=lambda event: None)
+    assert (found["epochs"], found["left_out"], found["dim"]) == (0, "", DIM)
+    assert f"> topkin {asked.train.preset}, {DIM} dims" in table(found)
+
+
 def test_neighbours_are_the_nearest_by_cosine(made: Any) -> None:
     run, *_ = made
     catalogue = storage.read_parquet(storage.join(run.folder("prepare"), "catalogue.parquet"))

@@ -42,8 +42,8 @@ class Recommender:
         >>> recommender = topkin.Recommender(train={"epochs": 0}).fit(purchases)
         >>> recommender.recommend("ann", k=1)["item_id"].to_pylist()
         ['pot']
-        >>> sorted(recommender.explain("ann", "pot")["item_id"].to_pylist())
-        ['cup', 'tea']
+        >>> recommender.explain("ann", "pot")["item_id"].to_pylist()  # by who bought tea, and by what sells
+        ['tea', 'cup']
     """
 
     def __init__(

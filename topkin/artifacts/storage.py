@@ -91,8 +91,8 @@ def canonical(path: str) -> str:
 
 
 def join(*parts: str) -> str:
-    """Paths and URIs joined with a slash."""
-    return posixpath.join(*parts)
+    """Paths and URIs joined with a slash; the options of a URI go before its bucket, see :func:`canonical`."""
+    return posixpath.join(canonical(parts[0]), *parts[1:])
 
 
 def exists(path: str) -> bool:

@@ -246,7 +246,7 @@ def _syntax_error(path: str, text: str, message: str) -> str:
 
 
 def _folder(path: str) -> str:
-    return path.rpartition("/")[0] if "://" in path else os.path.dirname(os.path.abspath(path))
+    return storage.canonical(path).rpartition("/")[0] if "://" in path else os.path.dirname(os.path.abspath(path))
 
 
 def _absolute(path: str, folder: str) -> str:

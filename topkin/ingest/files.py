@@ -69,7 +69,8 @@ class ArrowFiles:
 def _objects_of(store: objects.ObjectFiles, key: str, *, folder: bool) -> Found:
     """The objects that a key, a prefix of folders or a glob means; their paths can have names joined to them."""
     is_glob = any(c in key for c in "*?[")
-    root = glob_root(key).removeprefix(".") if is_glob else key
+    root = glob_root(key) if is_glob else key
+    root = "" if root == "." else root
     found = store.below(root) if is_glob or not key.lower().endswith(SUFFIXES) else []
     if is_glob:
         matches = glob_pattern(key).fullmatch

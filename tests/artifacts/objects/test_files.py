@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 from datetime import datetime
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -15,6 +16,7 @@ from topkin.artifacts import lock, manifest, runs, sealing, stage_index, storage
 from topkin.artifacts.objects import files as objects
 from topkin.artifacts.objects.digests import BLOCK, digests
 from topkin.errors import ArtifactError, BusyError, ConfigError
+from topkin.ingest.files import ArrowFiles
 
 if TYPE_CHECKING:
     from benchmarks.jobs._object_server import ObjectServer
@@ -285,11 +287,80 @@ def test_errors_tell_the_bucket_the_credentials_and_the_extra(bucket, object_ser
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     with pytest.raises(ConfigError, match="needs credentials and there are none"):
         storage.files("s3://not-there-2/a")
-    monkeypatch.setitem(sys.modules, "obstore.store", None)
-    with pytest.raises(ConfigError, match=r"extra aws: pip install 'topkin\[aws\]'"):
-        storage.files("s3://not-there-3/a")
-    with pytest.raises(ConfigError, match=r"extra gcp: pip install 'topkin\[gcp\]'"):
-        storage.files("gs://not-there-3/a")
+
+
+def test_who_loses_a_swap_in_a_job_sees_what_won(bucket):
+    path = f"{bucket}/current.json"
+    assert storage.swap(path, None, b"1")
+    with storage.remembering():
+        assert storage.read_if_there(path) == b"1"
+        overwrite(path, b"2")
+        assert not storage.swap(path, b"1", b"3")
+        assert storage.read_if_there(path) == b"2"
+        assert storage.swap(path, b"2", b"3")
+
+
+def test_a_lock_that_somebody_deleted_is_lost_and_can_be_taken_again(bucket):
+    import obstore
+
+    out = f"{bucket}/out"
+    fs, key = storage.filesystem(f"{out}/{lock.NAME}")
+    store = objects.of(fs)
+    assert store is not None
+    with lock.hold(out, "a run") as held:
+        obstore.delete(objects.client(store.bucket), [key])
+        assert not held.renew()
+    for _ in range(2):  # a lock that was lost, and one that was given back
+        with lock.hold(out, "another") as held:
+            assert held.renew()
+        obstore.delete(objects.client(store.bucket), [key])
+
+
+def test_the_keys_of_a_uri_go_without_the_token_of_the_environment(monkeypatch):
+    heads: list[dict[str, str]] = []
+
+    class Server(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            heads.append({name.lower(): value for name, value in self.headers.items()})
+            self.send_response(404)
+            self.end_headers()
+
+        def log_message(self, *words: object) -> None:
+            pass
+
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "of-other-keys")
+    with HTTPServer(("127.0.0.1", 0), Server) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        at = f"?endpoint_override=127.0.0.1:{server.server_port}&scheme=http&region=eu-west-1"
+        assert storage.read_if_there(f"s3://KEY:SECRET@shop/a.json{at}") is None
+        assert storage.read_if_there(f"s3://KEY:SECRET@shop/a.json{at}&session_token=own") is None
+        server.shutdown()
+    assert "Credential=KEY/" in heads[0]["authorization"]
+    assert heads[0].get("x-amz-security-token") is None
+    assert heads[1]["x-amz-security-token"] == "own"
+
+
+EVERY_WAY = [
+    storage.files,
+    storage.folders,
+    storage.exists,
+    storage.remove_folder,
+    storage.read_if_there,
+    storage.read_bytes,
+    lambda path: storage.write_bytes(b"", path),
+    lambda path: storage.create_if_absent(path, b""),
+    ArrowFiles().find,
+    ArrowFiles().open,
+]
+
+
+@pytest.mark.parametrize("use", EVERY_WAY)
+@pytest.mark.parametrize(("scheme", "extra"), [("s3", "aws"), ("gs", "gcp"), ("abfs", "azure")])
+def test_without_the_client_whatever_is_asked_first_names_the_extra(use, scheme, extra, monkeypatch):
+    monkeypatch.delitem(sys.modules, "obstore.store", raising=False)
+    monkeypatch.setitem(sys.modules, "obstore", None)
+    with pytest.raises(ConfigError, match=rf"needs topkin's extra {extra}: pip install 'topkin\[{extra}\]'"):
+        use(f"{scheme}://without-the-client/{extra}/a.json")
 
 
 def test_other_schemes_are_pyarrows(tmp_path):

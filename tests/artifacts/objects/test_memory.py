@@ -68,6 +68,37 @@ def test_what_was_written_is_known_and_whoever_writes_anew_is_believed():
     assert mind.state((B, "x"), Asked(b"4")) == b"4"
 
 
+def test_an_answer_from_before_a_write_is_not_kept():
+    mind = Memory()
+
+    def while_another_thread_writes(old: Any) -> Any:
+        def ask() -> Any:
+            mind.forget(B, ["a/new"])
+            return old
+
+        return ask
+
+    with mind.job():
+        assert mind.below(B, "a", while_another_thread_writes([])) == []
+        assert mind.below(B, "a", Asked(objects("a/new"))) == objects("a/new")
+        mind.forget_seen()
+        assert mind.children(B, "a", while_another_thread_writes(([], []))) == ([], [])
+        assert mind.children(B, "a", Asked((objects("a/new"), []))) == (objects("a/new"), [])
+        assert mind.state((B, "a/new"), while_another_thread_writes(None)) is None
+        assert mind.state((B, "a/new"), Asked(b"1")) == b"1"
+
+
+def test_what_a_swap_saw_takes_the_place_of_what_was_remembered():
+    mind = Memory()
+    with mind.job():
+        assert mind.state((B, "x"), Asked(b"1")) == b"1"
+        mind.saw((B, "x"), b"2", "tag")
+        assert mind.state((B, "x"), Asked(b"2")) == b"2"
+        mind.saw((B, "x"), None, None)
+        assert mind.state((B, "x"), Asked(None)) is None
+        assert (B, "x") not in mind.tags
+
+
 def test_all_that_is_kept_is_bounded(monkeypatch):
     monkeypatch.setattr(memory, "BYTES", 100)
     monkeypatch.setattr(memory, "ENTRIES", 3)

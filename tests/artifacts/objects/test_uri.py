@@ -30,7 +30,8 @@ def test_a_uri_names_a_bucket_and_a_key(path, bucket, key):
 
 def test_names_can_be_joined_to_a_uri_with_options():
     path = "s3://K:s%2Fe@shop/a?region=eu&endpoint_override=localhost:9000&scheme=http"
-    joined = storage.join(storage.canonical(path), "b.json")
+    joined = storage.join(path, "b.json")
+    assert joined == storage.join(storage.canonical(path), "b.json")
     bucket, key = uri.parse(joined)
     assert key == "a/b.json"
     assert bucket == uri.parse(path)[0]
@@ -54,6 +55,14 @@ def test_names_can_be_joined_to_a_uri_with_options():
 def test_a_uri_that_cannot_be_opened_is_told_with_the_cure(path, told):
     with pytest.raises(ConfigError, match=told):
         uri.parse(path)
+
+
+def test_a_secret_with_a_bare_slash_is_not_told_as_the_name_of_a_bucket():
+    with pytest.raises(ConfigError, match=r"percent-encoded, / as %2F") as told:
+        uri.parse("s3://AKIA:wJalr/K7MDENG@shop/lake")
+    assert not any(part in str(told.value) for part in ("AKIA", "wJalr", "K7MDENG"))
+    with pytest.raises(ConfigError, match=r"got s3://\*\*\*@/lake"):
+        uri.parse("s3://AKIA:wJalr@/lake")
 
 
 def aws(home: Path, **options: str) -> dict[str, str]:

@@ -106,3 +106,18 @@ def test_a_folder_says_what_it_has(tmp_path: Path) -> None:
     pq.write_table(pa.table({"user_id": ["a"], "item": ["b"]}), tmp_path / "purchases.parquet")
     with pytest.raises(InputError, match="it lacks item_id: it has user_id, item"):
         sequence_settings(str(tmp_path), [])
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("sequence", "--index"), "topkin benchmark sequence takes --data, --keep-bought, got --index"),
+        (("retail", "--cut", "2024-01-01", "--data", "x"), "topkin benchmark retail takes --cut, got --data"),
+        (("gowalla", "--data", "x", "--cut", "2024-01-01"), "takes --data, --index, --keep-bought, got --cut"),
+    ],
+)
+def test_an_option_of_another_benchmark_is_told(
+    words: tuple[str, ...], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["benchmark", *words]) == 2
+    assert told in " ".join(capsys.readouterr().err.split())

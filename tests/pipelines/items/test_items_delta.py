@@ -151,3 +151,24 @@ def test_vectors_are_taken_where_nothing_else_decides_them(items, capsys, change
         assert found.rows == N - 1
         changed = storage.read_parts(found.changed)
         assert changed["item_id"].to_pylist() == ["item00010"]
+
+
+def test_rejects_of_a_delta_night_stand_where_they_do_in_a_whole_one(items, capsys):
+    write(items)
+    night(1, capsys)
+    for name in ("item00010", "item00700", "item00701"):
+        items[name] = np.full(DIM, np.nan, np.float32)
+    write(items)
+    second, told = night(2, capsys)
+    assert "have their vector of the version published before" in told
+    rebuilt, _ = night(2, capsys, "--set", "index.growth=rebuild")
+    found = []
+    for run in (second, rebuilt):
+        rejects = storage.read_parts(storage.join(run.folder("embed"), "rejects")).to_pylist()
+        prepared = storage.join(str(Path(run.folder("prepare")).absolute()), "items")
+        for row in rejects:
+            assert row["file"].startswith(prepared)
+            assert storage.read_parquet(row["file"])["item_id"][row["row"]].as_py() in row["record"]
+        found.append(sorted((row["file"].removeprefix(prepared), row["row"], row["record"]) for row in rejects))
+    assert found[0] == found[1]
+    assert len(found[0]) == 3

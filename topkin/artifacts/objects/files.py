@@ -31,15 +31,21 @@ DIGESTS, LONGEST = "topkindigests", 1800
 """The attribute of an object that holds its digests, and its bytes; stores allow two thousand."""
 
 
-@cache
-def client(bucket: Bucket) -> Any:
-    """The client of a bucket. Raises ConfigError where the extra that brings it is not installed."""
+def library(bucket: Bucket) -> Any:
+    """The package obstore. Raises ConfigError where the extra that brings it is not installed."""
     extra = uri.EXTRAS[bucket.scheme]
     try:
         import obstore.store
     except ImportError as e:
         raise ConfigError(f"{bucket.scheme}:// needs topkin's extra {extra}: pip install 'topkin[{extra}]'") from e
-    how = {
+    return obstore
+
+
+@cache
+def client(bucket: Bucket) -> Any:
+    """The client of a bucket. Raises ConfigError where there is none, or no credentials."""
+    obstore, extra = library(bucket), uri.EXTRAS[bucket.scheme]
+    how: dict[str, Any] = {
         "client_options": {"timeout": "120s", "connect_timeout": "10s", "allow_http": True},
         "retry_config": {"max_retries": 5, "retry_timeout": timedelta(seconds=60)},
     }
@@ -47,6 +53,10 @@ def client(bucket: Bucket) -> Any:
     with told(bucket, ""):
         if extra == "aws":
             config = uri.s3_configuration(options, os.environ)
+            if "access_key_id" in config and "session_token" not in config:  # else it takes that of the environment
+                names = {"access_key_id", "secret_access_key"} & config.keys()
+                keys = {**{name: config[name] for name in names}, "token": None, "expires_at": None}
+                how["credential_provider"] = lambda: keys
             return obstore.store.S3Store(bucket.name, config=config, **how)
         config = {"skip_signature": "true"} if options.get("anonymous") == "true" else {}
         return obstore.store.from_url(f"{bucket.scheme}://{bucket.name}", config=config, **how)
@@ -92,7 +102,7 @@ class ObjectFiles(pafs.FileSystemHandler):
         return pafs.FileInfo(path, pafs.FileType.Directory if there else pafs.FileType.NotFound)
 
     def _head(self, key: str) -> Meta | None:
-        import obstore
+        obstore = library(self.bucket)
 
         try:
             with told(self.bucket, key):
@@ -119,7 +129,7 @@ class ObjectFiles(pafs.FileSystemHandler):
 
     def below(self, key: str) -> list[Meta]:
         """What the store says of every object below a key."""
-        import obstore
+        obstore = library(self.bucket)
 
         def ask() -> list[Meta]:
             with told(self.bucket, key):
@@ -129,7 +139,7 @@ class ObjectFiles(pafs.FileSystemHandler):
 
     def children(self, key: str) -> Children:
         """The objects directly below a key, and the keys of its folders."""
-        import obstore
+        obstore = library(self.bucket)
 
         def ask() -> Children:
             with told(self.bucket, key):
@@ -161,7 +171,7 @@ class ObjectFiles(pafs.FileSystemHandler):
 
     def delete(self, keys: Sequence[str]) -> None:
         """Delete objects, a thousand by a request where the store can."""
-        import obstore
+        obstore = library(self.bucket)
 
         if keys:
             with told(self.bucket, keys[0]):
@@ -175,7 +185,7 @@ class ObjectFiles(pafs.FileSystemHandler):
 
     def copy_file(self, src: str, dest: str) -> None:
         """Within the store: no byte comes here."""
-        import obstore
+        obstore = library(self.bucket)
 
         with told(self.bucket, src):
             obstore.copy(self._client, src, dest)
@@ -221,7 +231,7 @@ class ObjectFiles(pafs.FileSystemHandler):
 
     def head_of(self, path: str) -> tuple[bytes, int, str | None]:
         """The first block of an object, its size and its tag."""
-        import obstore
+        obstore = library(self.bucket)
 
         try:
             with told(self.bucket, path):
@@ -237,7 +247,7 @@ class ObjectFiles(pafs.FileSystemHandler):
 
     def _range(self, path: str, start: int, end: int, tag: str | None) -> bytes:
         """Some bytes of an object, if it still is the one that was opened."""
-        import obstore
+        obstore = library(self.bucket)
 
         with told(self.bucket, path):
             got = obstore.get(self._client, path, options={"range": (start, end), "if_match": tag})
@@ -256,6 +266,7 @@ class ObjectFiles(pafs.FileSystemHandler):
         try:
             first, size, tag = self.head_of(path)
         except FileNotFoundError:
+            MEMORY.saw((self.bucket, path), None, None)
             return None
         if len(first) < size:
             return first + self._range(path, len(first), size, tag), tag
@@ -293,7 +304,7 @@ class ObjectFiles(pafs.FileSystemHandler):
 
     def written(self, path: str) -> dict[str, Any] | None:
         """The entry of a manifest for an object as whoever wrote it saw it; None where that is not known."""
-        import obstore
+        obstore = library(self.bucket)
 
         entry = MEMORY.written((self.bucket, path))
         if entry is None:
@@ -304,7 +315,7 @@ class ObjectFiles(pafs.FileSystemHandler):
 
     def _put(self, path: str, data: Any, mode: Any = None, attributes: Mapping[str, str] | None = None) -> str | None:
         """Write an object and return its tag. ``mode``: as of obstore, else it raises RefusedError."""
-        import obstore
+        obstore = library(self.bucket)
 
         with told(self.bucket, path):
             several = not isinstance(data, bytes)
@@ -324,7 +335,7 @@ class ObjectFiles(pafs.FileSystemHandler):
                 return False
         try:
             tag = self._put(path, new, "create" if known is None else {"e_tag": known[1]})
-        except RefusedError:
+        except (RefusedError, FileNotFoundError):  # the second where it was deleted, of S3
             seen = self._read_with_tag(path)  # a request that was sent twice is refused though it was done
             return seen is not None and seen[0] == new
         MEMORY.saw((self.bucket, path), new, tag)

@@ -11,7 +11,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from topkin.artifacts.objects.uri import Bucket
 
@@ -23,6 +23,7 @@ ABSENT = 60.0
 """Seconds for which a manifest that is not there is not asked for again."""
 ENTRIES = 10_000
 
+T = TypeVar("T")
 Place = tuple[Bucket, str]
 Meta = dict[str, Any]
 Children = tuple[list[Meta], list[str]]
@@ -33,7 +34,7 @@ class Memory:
     """One for a process; its methods may be called by several threads."""
 
     def __init__(self) -> None:
-        self._lock, self._jobs = threading.RLock(), 0
+        self._lock, self._jobs, self._changes = threading.RLock(), 0, 0
         self._below: dict[Place, list[Meta]] = {}
         self._children: dict[Place, Children] = {}
         self._metas: dict[Place, Meta | None] = {}
@@ -62,6 +63,7 @@ class Memory:
     def forget_seen(self) -> None:
         """Ask again: other processes wrote meanwhile."""
         with self._lock:
+            self._changes += 1
             self._below.clear()
             self._children.clear()
             self._states.clear()
@@ -69,6 +71,7 @@ class Memory:
     def forget(self, bucket: Bucket, keys: Iterable[str]) -> None:
         """Objects that are written or deleted."""
         with self._lock:
+            self._changes += 1
             for key in keys:
                 place = (bucket, key)
                 self._inputs.pop(place, None)
@@ -86,11 +89,7 @@ class Memory:
             for above in (key, *_above(key)):
                 if (found := self._below.get((bucket, above))) is not None:
                     return found if above == key else [o for o in found if o["path"].startswith(f"{key}/")]
-        found = ask()
-        with self._lock:
-            if self._jobs:
-                self._below[bucket, key] = found
-        return found
+        return self._asked(self._below, (bucket, key), ask)
 
     def children(self, bucket: Bucket, key: str, ask: Callable[[], Children]) -> Children:
         """What is directly in a folder, of what was listed where that is known."""
@@ -100,22 +99,23 @@ class Memory:
                 start = len(key) + bool(key)
                 names = (o["path"][: o["path"].index("/", start)] for o in below if "/" in o["path"][start:])
                 found = [o for o in below if "/" not in o["path"][start:]], list(dict.fromkeys(names))
-        if found is None:
-            found = ask()
-            with self._lock:
-                if self._jobs:
-                    self._children[bucket, key] = found
-        return found
+        return self._asked(self._children, (bucket, key), ask) if found is None else found
 
     def meta(self, place: Place, ask: Callable[[], Meta | None]) -> Meta | None:
         """What the store says of an input."""
         with self._lock:
             if place in self._metas:
                 return self._metas[place]
+        return self._asked(self._metas, place, ask)
+
+    def _asked(self, held: dict[Place, T], place: Place, ask: Callable[[], T]) -> T:
+        """An answer, kept in a job unless something was written meanwhile: it may be older than that."""
+        with self._lock:
+            before = self._changes
         found = ask()
         with self._lock:
-            if self._jobs:
-                self._metas[place] = found
+            if self._jobs and self._changes == before:
+                held[place] = found
         return found
 
     def input(self, place: Place) -> bytes | None:
@@ -135,9 +135,10 @@ class Memory:
         with self._lock:
             if place in self._states:
                 return self._states[place]
+            before = self._changes
         data = ask()
         with self._lock:
-            if self._jobs and (data is None or len(data) <= SMALL):
+            if self._jobs and self._changes == before and (data is None or len(data) <= SMALL):
                 self._states[place] = data
         return data
 
@@ -185,9 +186,13 @@ class Memory:
                 self._made.popitem(last=False)
         return value
 
-    def saw(self, place: Place, data: bytes, tag: str | None) -> None:
-        """The tag of a small object, which a swap may name."""
+    def saw(self, place: Place, data: bytes | None, tag: str | None) -> None:
+        """The tag of a small object as it is now, which a swap may name; ``data`` is None where there is none."""
         with self._lock:
+            self._states.pop(place, None)
+            self.tags.pop(place, None)
+            if data is None:
+                return
             self.tags[place] = (data, tag)
             if len(self.tags) > 100:
                 self.tags.popitem(last=False)

@@ -18,6 +18,7 @@ from typing import NamedTuple
 from urllib.parse import parse_qsl, quote, unquote
 
 from topkin.errors import ConfigError, nearest_name
+from topkin.telemetry.secrets import HIDDEN, masked
 
 EXTRAS = {"s3": "aws", "s3a": "aws", "gs": "gcp", "abfs": "azure", "abfss": "azure"}
 """The extra of topkin that brings the client, by scheme."""
@@ -53,11 +54,16 @@ def parse(uri: str) -> tuple[Bucket, str]:
     """The bucket of a URI and the key in it. Raises ConfigError for no bucket, or an option that there is not."""
     found = _URI.fullmatch(uri)
     if found is None or not found["bucket"]:
-        raise ConfigError(f"a URI of an object store must name a bucket, as s3://bucket/folder, got {uri}")
+        raise ConfigError(f"a URI of an object store must name a bucket, as s3://bucket/folder, got {masked(uri)}")
     scheme, user, bucket, key = found["scheme"], found["user"] or "", found["bucket"], found["key"]
     options: dict[str, str] = {}
     if EXTRAS[scheme] == "azure":
         bucket = f"{user}@{bucket}" if user else bucket
+    elif ":" in bucket:  # of a secret that is cut at a slash: not to be told as a name
+        raise ConfigError(
+            "a bucket's name has no colon, a sign in a URI's credentials is percent-encoded, / as %2F, and a server is "
+            f"named by endpoint_override, got {scheme}://{HIDDEN}"
+        )
     elif user:
         credentials, *named = user.split(";")
         access, _, secret = credentials.partition(":")
