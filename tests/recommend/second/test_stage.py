@@ -176,7 +176,7 @@ def test_parts_of_other_widths_are_joined():
     "changes", [{"bought": "keep"}, {"model": "item_knn"}, {"sources": ("popularity",)}, {"sources": ()}]
 )
 def test_lists_go_without_a_second_stage(changes):
-    record = {"weights": {ENCODER: 1.0, "item_knn": 0.4}}
+    record = {"weights": {ENCODER: 1.0, "item_knn_recent": 0.4}}
     asked = {"sources": SOURCES}
     assert blend_of(RecommendSettings(**asked), record) == record["weights"]
     assert blend_of(RecommendSettings(**{**asked, **changes}), record) is None
