@@ -64,10 +64,12 @@ def run_backtest(
     ``evaluate.days`` where that is set.
     """
     results, reported = [], set()
+    trained = settings.train.model_copy(update={"every_days": 0})  # at each cut, not on a night published before it
     for cut, days in zip(cuts, backtest.periods(cuts, settings.evaluate.days, end), strict=True):
         # What was published is no matter of a back-test, and a period without purchases judges nothing.
         asked = {"days": days, "hindsight": (), "nightly": "off"}
-        judged = settings.model_copy(update={"evaluate": settings.evaluate.model_copy(update=asked)})
+        evaluated = settings.evaluate.model_copy(update=asked)
+        judged = settings.model_copy(update={"evaluate": evaluated, "train": trained})
         for stage in stages.needed(JUDGES, judged):
 
             def report(event: stages.Event, cut: datetime = cut) -> None:

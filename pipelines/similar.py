@@ -12,6 +12,7 @@ from topkin.pipelines.engine.stage import Stage, StageReads
 from topkin.pipelines.nights import kept
 from topkin.planning.estimate import StageCost, Workload
 from topkin.recommend.eligibility import item_lists_fingerprint
+from topkin.recommend.unchanged.carry import SHARE
 from topkin.search.topk import BUDGET_BYTES
 
 if TYPE_CHECKING:
@@ -23,8 +24,6 @@ def cost(load: Workload) -> StageCost:
 
     Where encoders are kept, the users who changed are in memory beside them.
     """
-    from topkin.transforms.unchanged.before import SHARE
-
     c, near = load.counts, load.settings.similar
     flops = 2.0 * load.dim * (c.items**2 * (near.items > 0) + c.users**2 * (near.users > 0))
     rows, workers = load.neighbour_rows, load.machine.workers

@@ -37,6 +37,7 @@ def cost(load: Workload) -> StageCost:
     rank, kept = train.advanced.svd_rank, train.svd_dim + train.next_item_dim
     closed = 12.0 * (rank + 32) + 8.0 * kept if train.svd_dim else 0.0
     trained = 32.0 * (train.dim + load.settings.feature_dim if train.epochs else 0)  # with two moments and a gradient
+    sources = load.fitted if reads(load.settings).settings else 0.0  # fitted on all purchases before each period
     own = 8 * load.own_vectors  # as read, of each validation cut, in the step, and in float64 for the ridge map
     return load.cost(
         "train",
@@ -45,7 +46,7 @@ def cost(load: Workload) -> StageCost:
         bytes_written=2 * (load.item_vectors + load.word_rows),
         cpu_seconds=c.known * load.costs.training_purchase,
         cores=1,
-        memory=shuffled + c.items * (closed + trained) + load.catalogue + own,
+        memory=shuffled + c.items * (closed + trained) + load.catalogue + own + sources,
     )
 
 

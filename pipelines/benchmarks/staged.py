@@ -114,7 +114,8 @@ def _measured(
     rule = settings.recommend.bought
     bought = (rule if rule in ("keep", "boost") else "keep") if keep_bought else "exclude"
     recommend = settings.recommend.model_copy(update={"bought": bought})
-    update: dict[str, Any] = {"evaluate": evaluate, "recommend": recommend, "publish": publish}
+    train = settings.train.model_copy(update={"every_days": 0})  # what is published is no matter of a benchmark
+    update: dict[str, Any] = {"evaluate": evaluate, "recommend": recommend, "publish": publish, "train": train}
     notes: list[str] = []
     told: set[str] = set()
     seconds = 0.0

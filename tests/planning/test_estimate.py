@@ -165,3 +165,12 @@ def test_what_rules_ask_of_items_and_users_is_part_of_the_plan() -> None:
         assert sizes == sorted(set(sizes)), what
         assert getattr(more, what) - getattr(prepared(20_000), what) > getattr(item, what) - getattr(plain, what), what
     assert item.memory < wide.memory < item.memory + 10_000 * 100
+
+
+def test_sources_are_fitted_in_training_too() -> None:
+    many = InputCounts(purchases=10**9, known=10**9, users=10**7, items=10**5)
+    memory = [
+        plan(many, settings_of(recommend=recommend), ROOMY, ["train"]).stages[0].memory
+        for recommend in ({}, {"sources": ["item_knn"]})
+    ]
+    assert memory[1] - memory[0] >= 16 * many.known  # all purchases as numbers

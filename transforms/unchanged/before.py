@@ -12,8 +12,6 @@ from topkin.recommend.eligibility import allowed_of
 from topkin.recommend.explain import VectorRows
 from topkin.recommend.unchanged.rows import numbers_of, same_rows
 
-SHARE = 0.3
-"""Users that changed, of all, from which on everybody is searched for again: less work than twice some."""
 ROWS = 1 << 16
 """Items whose vectors are compared at a time."""
 

@@ -5,10 +5,11 @@ import pyarrow as pa
 
 from topkin.artifacts import storage
 from topkin.recommend.lists import Lists, build_queries, fallback_reasons, longest
+from topkin.recommend.unchanged.carry import SHARE
 from topkin.recommend.unchanged.rows import OldLists, lists_column, numbers_of
 from topkin.recommend.unchanged.searcher import CarryingSearcher
 from topkin.transforms.recommend import ListMaker, RecommendInputs
-from topkin.transforms.unchanged.before import SHARE, Before
+from topkin.transforms.unchanged.before import Before
 
 
 class ListUpdater(ListMaker):

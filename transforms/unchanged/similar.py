@@ -9,9 +9,10 @@ import pyarrow as pa
 from topkin.artifacts import storage
 from topkin.artifacts.embeddings import read_items, read_users
 from topkin.recommend.similar import items_table
+from topkin.recommend.unchanged.carry import SHARE
 from topkin.recommend.unchanged.similar import Candidates, similar_items_again, similar_part_again
 from topkin.transforms.similar import NeighbourFinder, SimilarInputs
-from topkin.transforms.unchanged.before import SHARE, Before
+from topkin.transforms.unchanged.before import Before
 
 
 class NeighbourUpdater(NeighbourFinder):

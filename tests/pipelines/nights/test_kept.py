@@ -1,5 +1,6 @@
 """A night that keeps the live encoder gives the rows of one that scores everybody by it again."""
 
+import shutil
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -17,6 +18,7 @@ from topkin.artifacts.embeddings import StoredItems
 from topkin.config.sections import Settings
 from topkin.encoding.reference import Reference, columns_of
 from topkin.pipelines import evaluate, index, recommend, similar
+from topkin.pipelines.backtest import run_backtest
 from topkin.pipelines.engine.job import Job
 from topkin.pipelines.engine.stage import Stage
 from topkin.pipelines.nights.kept import LiveEncoder, before, same_items, still_holds
@@ -220,6 +222,16 @@ def test_a_promise_that_was_missed_is_told_as_long_as_the_encoder_is_kept(nights
 def test_a_kept_encoder_that_is_judged_anew_is_judged_by_the_days_since_too(nights, tmp_path):
     job = nights.job(evaluate.STAGE, out=str(tmp_path / "out"), scratch=str(tmp_path / "scratch"), earlier={})
     assert "judged on the last 11 days, held out once more" in evaluate.evaluate(job)["notes"]
+
+
+def test_a_back_test_trains_at_each_cut_whatever_was_published(nights, tmp_path):
+    told, out = {}, str(tmp_path / "out")
+    shutil.copytree(nights.settings.run.output, out)
+    settings = nights.settings.model_copy(update={"run": nights.settings.run.model_copy(update={"output": out})})
+    cut = AS_OF + timedelta(hours=2, minutes=30)
+    assert runs.published_before(out, cut) is not None
+    run_backtest(settings, [cut], tell=lambda event: told.update({event.stage: event.summary}))
+    assert not any("not trained" in note for note in told["2024-06-01 train"]["notes"])
 
 
 def test_an_encoder_is_kept_for_its_days_by_the_same_settings_alone(nights, tmp_path):

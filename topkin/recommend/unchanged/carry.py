@@ -7,6 +7,9 @@ import numpy as np
 from topkin.linalg.sort_keys import keys_of
 from topkin.search.topk import TopK, merge_top_k
 
+SHARE = 0.3
+"""Users that changed, of all, from which on everybody is searched for again: less work than twice some."""
+
 
 def carried(ids: np.ndarray, scores: np.ndarray, fresh: TopK, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Merge earlier lists with what new candidates score, and say where that is not enough to know the best k.
