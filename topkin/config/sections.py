@@ -443,7 +443,7 @@ class Settings(Section):
                 raise ValueError(f"features are what training learns from, {came}, with which nothing is: drop one")
             if recommend.baseline is not None:  # whose lists have reasons, and go by purchases
                 return self
-            if recommend.sources:
+            if recommend.sources and "sources" in recommend.model_fields_set:
                 raise ValueError(
                     f"recommend.sources are weighed by training, {came}, with which nothing is trained: drop one"
                 )
@@ -453,7 +453,7 @@ class Settings(Section):
                     f"vector is none, {came}: drop one"
                 )
             least = recommend.min_history if "min_history" in recommend.model_fields_set else 0
-            changed = recommend.model_copy(update={"because": 0, "min_history": least})
+            changed = recommend.model_copy(update={"because": 0, "min_history": least, "sources": ()})
             object.__setattr__(self, "recommend", changed)
         return self
 
