@@ -18,7 +18,7 @@ from topkin.artifacts import lock, manifest, runs, stage_index, storage
 from topkin.artifacts.storage import files_of_mode
 from topkin.config.items_run import RunSettingsOfAnyKind
 from topkin.config.sections import Settings
-from topkin.ending import signals
+from topkin.ending import shortage, signals
 from topkin.ending.watch import watched
 from topkin.ending.workers import end_workers
 from topkin.errors import ArtifactError, ConfigError
@@ -229,6 +229,7 @@ def run_stages(
         ConfigError: ``only`` names a stage whose needs have not run, or a stage does not fit the machine.
         BusyError: Another process works in the output folder.
     """
+    shortage.check_addresses()
     if only is not None:
         registry.stage(only, settings.kind)  # a kind of run may not have it
     if beam:

@@ -134,6 +134,18 @@ def test_the_limit_of_addresses_is_told_in_a_process_that_has_one() -> None:
     assert "of 2,147,483,648 that are allowed (ulimit -v)" in done.stdout
 
 
+@pytest.mark.parametrize(("most", "code"), [(1500 << 20, 6), (8 << 30, 0)])
+def test_a_job_with_too_few_addresses_is_refused_before_a_library_crashes(most: int, code: int) -> None:
+    text = (
+        f"import resource, sys; resource.setrlimit(resource.RLIMIT_AS, ({most}, {most}))\n"
+        "from topkin.ending.shortage import check_addresses\nfrom topkin.errors import ResourceError\n"
+        "try:\n    check_addresses()\nexcept ResourceError as e:\n    print(e)\n    sys.exit(e.exit_code)"
+    )
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (code, "")
+    assert ("ulimit -v allows 1,572,864,000: raise it" in done.stdout) == bool(code)
+
+
 def test_threads_that_may_not_be_started_are_told() -> None:
     told = str(shortage.explained(RuntimeError("can't start new thread"), {}))
     most = resource.getrlimit(resource.RLIMIT_NPROC)[0]

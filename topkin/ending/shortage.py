@@ -10,6 +10,10 @@ from contextlib import suppress
 
 from topkin.errors import ResourceError, TopkinError, chain
 
+LEAST_ADDRESSES = 2 << 30
+"""Of a process that does a stage; Arrow, DuckDB and Beam map files and stacks of threads, and do not touch them all."""
+OF_TENSORFLOW = 9 << 29
+"""Of a process that runs TensorFlow, which aborts with fewer once it works."""
 FULL = 1 << 20
 """Free bytes below which a disk is taken as full, where a library does not say why it could not write."""
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -23,6 +27,18 @@ _ASKED = re.compile(
     r"Unable to allocate [\d.]+ \w+|malloc of size \d+ failed|failed to allocate data of size [\d.]+ \w+"
     r"|OOM when allocating tensor with shape\[[\d,]*\]"
 )
+
+
+def check_addresses(least: int = LEAST_ADDRESSES) -> None:
+    """Raise ResourceError where ``ulimit -v`` leaves fewer addresses than the libraries of a job take.
+
+    Some of them end the process by a signal where they get no memory for threads or tables, and say nothing.
+    """
+    most = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if most != resource.RLIM_INFINITY and most < least:
+        raise ResourceError(
+            f"the libraries of a job need {least:,} bytes of addresses at least, ulimit -v allows {most:,}: raise it"
+        )
 
 
 def full_disk(path: str, written: int, error: OSError) -> ResourceError | None:
