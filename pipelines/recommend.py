@@ -22,7 +22,7 @@ from topkin.recommend.eligibility import allowed_of, item_lists_fingerprint
 from topkin.recommend.repurchase.blend import Weights
 from topkin.recommend.repurchase.rates import FILE
 from topkin.recommend.second.candidates import DEPTH
-from topkin.recommend.second.chosen import blend_of, read_blend
+from topkin.recommend.second.chosen import blend_of, read_blend, sources_tried
 from topkin.search.topk import BUDGET_BYTES
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def memory(load: Workload, shards: int) -> float:
     # The hash table that finds ids; vectors, and a copy of what is allowed, or of a shard's rows while they are read.
     vectors = 3.0 * load.vector * math.ceil(c.items / shards)
     held = vectors if rules.baseline is None else load.fitted
-    if rules.baseline is None and rules.sources:
+    if sources_tried(rules, c.known):
         held += load.fitted
     context = load.catalogue + c.items * (c.id_bytes + 32)
     return load.costs.start_bytes["recommend"] + context + load.part + listed + held + BUDGET_BYTES
@@ -120,8 +120,8 @@ def second_seconds(load: Workload) -> float:
 
     A candidate costs what a row of the lists does, and each source may bring as many as the encoder.
     """
-    c, names = load.counts, load.settings.recommend.sources
-    if not names or load.settings.recommend.baseline is not None or BOUGHT[load.settings.recommend.bought].weights:
+    c, names = load.counts, sources_tried(load.settings.recommend, load.counts.known)
+    if not names or BOUGHT[load.settings.recommend.bought].weights:
         return 0.0
     dense = sum(BASELINES[name].cost for name in names) * c.users * c.items * load.costs.judged_pair
     return dense + (1 + len(names)) * min(DEPTH, c.items) * c.users * load.costs.list_row / 10

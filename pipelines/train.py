@@ -6,6 +6,7 @@ of an encoder that never saw the last days. With ``train.every_days`` the folder
 before, and has ``reference.parquet``.
 """
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from topkin.artifacts import storage
@@ -18,7 +19,7 @@ from topkin.pipelines.engine.stage import Stage, StageReads
 from topkin.pipelines.nights import kept
 from topkin.pipelines.nights.kept import LiveEncoder
 from topkin.planning.estimate import StageCost, Workload
-from topkin.recommend.second.chosen import BLEND
+from topkin.recommend.second.chosen import BLEND, sources_tried
 
 if TYPE_CHECKING:
     from topkin.models.training.selection import Selection
@@ -37,7 +38,9 @@ def cost(load: Workload) -> StageCost:
     rank, kept = train.advanced.svd_rank, train.svd_dim + train.next_item_dim
     closed = 12.0 * (rank + 32) + 8.0 * kept if train.svd_dim else 0.0
     trained = 32.0 * (train.dim + load.settings.feature_dim if train.epochs else 0)  # with two moments and a gradient
-    sources = load.fitted if reads(load.settings).settings else 0.0  # fitted on all purchases before each period
+    sources = (
+        load.fitted if sources_tried(load.settings.recommend, c.known) else 0.0
+    )  # fitted on all purchases before each period
     own = 8 * load.own_vectors  # as read, of each validation cut, in the step, and in float64 for the ridge map
     return load.cost(
         "train",
@@ -55,7 +58,9 @@ def reads(settings: Settings) -> StageReads:
     sources = settings.recommend.sources if settings.recommend.baseline is None else ()
     if not sources:
         return StageReads()
-    return StageReads(settings={"recommend.sources": sources, "evaluate.neighbours": settings.evaluate.neighbours})
+    asked = "sources" in settings.recommend.model_fields_set
+    read = {"recommend.sources": sources, "asked": asked, "evaluate.neighbours": settings.evaluate.neighbours}
+    return StageReads(settings=read)
 
 
 def train(job: Job[Settings]) -> dict[str, Any]:
@@ -78,7 +83,8 @@ def train(job: Job[Settings]) -> dict[str, Any]:
     where = device.set_up(deterministic=True)
     settings = job.settings
     histories = PreparedHistories(storage.join(prepared, "histories"), catalogue["item_id"], job.as_of)
-    context = TrainingContext.of(settings)
+    known = int(storage.read_json(storage.join(prepared, "statistics.json"))["events"])
+    context = replace(TrainingContext.of(settings), sources=sources_tried(settings.recommend, known))
     held = storage.join(job.scratch, HOLDOUT)
     with Scalars(storage.join(job.out, "logs")) as scalars:
         training = fit(context, histories, catalogue, scratch=job.scratch, holdout_folder=held, on_epoch=scalars.epoch)

@@ -181,7 +181,9 @@ def test_the_model_is_judged_by_the_baselines_own_figures(shop: Path, rule: str,
         assert found[truth]["model"] == found[truth]["item_knn"]
         assert found[truth]["model"] != found[truth]["user_knn"]
     for kind in ("coverage", "lists", "intervals"):
-        assert found[kind]["novel"]["model"] == found[kind]["novel"]["item_knn"]
+        theirs = found[kind]["novel"]["item_knn"]
+        assert theirs
+        assert {name: found[kind]["novel"]["model"][name] for name in theirs} == theirs
     assert found["cold_items"]["of_all"]["model"] == found["cold_items"]["of_all"]["item_knn"]
     rivals = set(job.settings.evaluate.baselines) - {"item_knn"}
     assert set(found["differences"]["novel"]) == set(found["beats"]) == rivals
@@ -207,7 +209,8 @@ def test_the_lists_of_a_baseline_are_made_again_only_for_what_changes_them(shop:
     assert knn != key() != key("recommend.model=user_knn") != knn
     assert knn != key("recommend.model=item_knn", "evaluate.neighbours=7")
     assert knn == key("recommend.model=item_knn", "evaluate.bootstrap=21")
-    assert key() == key("evaluate.neighbours=7")
+    assert key("recommend.sources=[]") == key("recommend.sources=[]", "evaluate.neighbours=7")
+    assert key() != key("evaluate.neighbours=7")  # the sources beside the encoder are such baselines
 
 
 def test_a_baseline_whose_library_is_missing_is_refused_before_any_work(

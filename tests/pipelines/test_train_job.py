@@ -38,10 +38,11 @@ def test_settings_of_lists_train_again_only_where_a_second_stage_is_chosen_by_th
         settings = Settings.model_validate({"purchases": {"path": "p.parquet"}, **sections})
         return dict(train.reads(settings).settings)
 
-    other, sources = {"evaluate": {"neighbours": 7}}, {"sources": ["item_knn"]}
-    assert read() == read(**other) == read(recommend={"model": "item_knn"})
-    assert read(recommend={"model": "item_knn", **sources}) == read()  # nothing stands beside a baseline
-    assert len({str(found) for found in (read(), read(recommend=sources), read(recommend=sources, **other))}) == 3
+    other, sources, none = {"evaluate": {"neighbours": 7}}, {"sources": ["item_knn"]}, {"sources": []}
+    assert read(recommend=none) == read(recommend=none, **other) == read(recommend={"model": "item_knn"})
+    assert read(recommend={"model": "item_knn", **sources}) == read(recommend=none)  # nothing stands beside a baseline
+    different = (read(recommend=none), read(), read(**other), read(recommend=sources), read(recommend=sources, **other))
+    assert len({str(found) for found in different}) == 5
 
 
 def run(job: Job, folder: Path) -> dict:

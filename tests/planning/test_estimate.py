@@ -8,6 +8,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from topkin.baselines.registry import SOURCES
 from topkin.config.sections import Settings
 from topkin.errors import ConfigError
 from topkin.pipelines.engine.stages import ORDER
@@ -37,7 +38,14 @@ some_settings = st.builds(
     st.sampled_from([1, 8, 1000]),
     st.sampled_from([8, 64, 512]),
     st.sampled_from([1, 20, 1000]),
-    st.sampled_from([{"search": "exact"}, {"search": "index"}, {"model": "item_knn"}]),
+    st.sampled_from(
+        [  # with sources that are asked for: those that are not end at some size, where a plan gets less
+            {"search": "exact", "sources": []},
+            {"search": "exact", "sources": SOURCES},
+            {"search": "index", "sources": []},
+            {"model": "item_knn"},
+        ]
+    ),
     st.sampled_from([0, 3]),
 )
 some_counts = st.builds(counts_of, st.integers(0, 10**8), st.integers(0, 10**7), st.floats(0, 100))
@@ -139,7 +147,7 @@ def test_times_are_told_with_their_unit(seconds, text):
 
 def test_a_baselines_lists_are_never_cut_into_shards_and_hold_the_baseline_in_place_of_vectors():
     counts, worker = counts_of(10**6, 10**7), Machine(memory=20e9)
-    by_encoder = settings_of(run={"parts": 1000})
+    by_encoder = settings_of(run={"parts": 1000}, recommend={"sources": []})
     by_baseline = settings_of(run={"parts": 1000}, recommend={"model": "item_knn"})
     assert shards_of(counts, by_encoder, worker) > shards_of(counts, by_baseline, worker) == 1
     (stage,) = plan(counts, by_baseline, worker, ["recommend"]).stages

@@ -52,6 +52,6 @@ def test_nothing_that_is_printed_holds_a_credential(capsys: pytest.CaptureFixtur
 
     assert main(["check", "--config", "s3://AKIA:wJal/rXU+tn@bucket/topkin.toml?secret_key=abcdefgh"]) != 0
     told = capsys.readouterr()
-    assert "s3://***@bucket/topkin.toml?secret_key=***" in told.err
+    assert "got s3://***" in told.err
     for secret in ("AKIA", "wJal", "rXU", "abcdefgh"):
         assert secret not in told.out + told.err

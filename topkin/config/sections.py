@@ -264,7 +264,8 @@ class RecommendSettings(Section):
     sources: tuple[Baseline, ...] = Field(
         SOURCES,
         description="Baselines that bring and rank items beside the encoder in lists of new ones, where validation "
-        "is sure that lists are better for it; none with an empty list.",
+        "is sure that lists are better for it; none with an empty list, nor, unless asked for, beyond 20,000,000 "
+        "purchases.",
     )
     search: Literal["exact", "index"] = Field("exact", description="Score all items, or ask the index.")
     bought: Literal["exclude", "keep", "cooldown", "boost"] = Field(

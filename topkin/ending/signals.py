@@ -99,6 +99,8 @@ def job() -> Iterator[None]:
         raise error from e
     finally:
         _jobs.remove(own)
+        if not _jobs and not _installed:  # an end that came too late is not the next job's
+            _state.error = None
 
 
 _jobs: list[int] = []

@@ -14,7 +14,7 @@ from topkin.linalg.csr import Csr
 from topkin.recommend.second import candidates as module
 from topkin.recommend.second import tuning
 from topkin.recommend.second.candidates import ENCODER, Candidates
-from topkin.recommend.second.chosen import blend_of
+from topkin.recommend.second.chosen import MOST_PURCHASES, blend_of, sources_tried
 from topkin.recommend.second.stage import SecondStage
 from topkin.recommend.second.tuning import Case, choose
 from topkin.search.topk import top_k
@@ -170,6 +170,14 @@ def test_parts_of_other_widths_are_joined():
     assert both.items.shape == (5, 50)
     assert (both.items[3:, 7:] == -1).all()
     np.testing.assert_array_equal(both.take(np.array([4])).features[:, 0, :7], narrow.features[:, 1])
+
+
+def test_without_being_asked_for_sources_are_tried_on_logs_of_a_size_alone():
+    default, asked = RecommendSettings(), RecommendSettings(sources=("item_knn",))
+    assert sources_tried(default, MOST_PURCHASES) == SOURCES
+    assert sources_tried(default, MOST_PURCHASES + 1) == ()
+    assert sources_tried(asked, MOST_PURCHASES + 1) == ("item_knn",)
+    assert sources_tried(RecommendSettings(sources=("item_knn",), model="popularity"), 10) == ()
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,21 @@ BLEND = "blend.json"
 """Beside the encoder: ``tuning.Choice``."""
 
 
+MOST_PURCHASES = 20_000_000
+"""Up to which sources are tried without being asked for: they are fitted on all purchases in one process."""
+
+
+def sources_tried(settings: RecommendSettings, purchases: int) -> tuple[str, ...]:
+    """The sources that stand beside the encoder if validation says so: those asked for, or the default of smaller logs.
+
+    Args:
+        settings: Of the lists; whether their sources were asked for counts.
+        purchases: Known ones.
+    """
+    asked = "sources" in settings.model_fields_set or purchases <= MOST_PURCHASES
+    return settings.sources if asked and settings.baseline is None else ()
+
+
 def read_blend(model: str) -> dict[str, Any]:
     """``blend.json`` of a model's folder; empty where none was chosen."""
     path = storage.join(model, BLEND)
