@@ -117,6 +117,19 @@ def test_a_reason_of_ours_ends_a_job_in_any_thread(main: bool) -> None:
     assert not signals.asked()
 
 
+def test_a_job_ends_where_its_process_was_started_to_ignore_ctrl_c() -> None:
+    text = (
+        "import signal, threading, time\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+        "from topkin.ending import signals\nfrom topkin.errors import ResourceError\n"
+        "try:\n    with signals.job():\n"
+        "        threading.Timer(0.1, signals.end, [ResourceError('the time is over')]).start()\n"
+        "        for _ in range(6000):\n            time.sleep(0.01)\n"
+        "except ResourceError as e:\n    print(e)"
+    )
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("the time is over\n", "")
+
+
 def test_an_end_without_a_job_is_none() -> None:
     signals.end(ResourceError("late"))
     assert not signals.asked()

@@ -114,7 +114,8 @@ def end(error: TopkinError) -> None:
             return
         _state.error = error
         thread = _jobs[-1]
-    if thread == threading.main_thread().ident:
+    taken = signal.getsignal(signal.SIGINT) not in (signal.SIG_IGN, signal.SIG_DFL, None)  # a shell's & ignores it
+    if thread == threading.main_thread().ident and taken:
         signal.pthread_kill(thread, signal.SIGINT)  # a wait for a lock comes back for a signal, and for nothing else
     else:
         ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(Stopped))
