@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 import numpy as np
 import pyarrow as pa
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from topkin.artifacts import schemas
@@ -38,6 +38,7 @@ def _night(users: Mapping[int, tuple[list[int], int]]) -> tuple[pa.Table, np.nda
 
 
 @given(baskets, baskets, st.sets(st.integers(0, 8)), st.integers(1, 4), st.booleans())
+@example({0: ([0], 1), 1: ([], 1)}, {0: ([], 0)}, {0}, 1, True)  # the only neighbour has no vector any more
 def test_neighbours_of_users_are_those_of_everybody_searched_again(before, now, changed, k, rules):
     now = {n: now[n] if n in changed and n in now else value for n, value in before.items()} | {
         n: value for n, value in now.items() if n not in before

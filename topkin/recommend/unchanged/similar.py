@@ -101,7 +101,8 @@ def similar_part_again(
         k,
     )
     ids, scores, support, redo = _bought_before(before[1], owners, item_ids, max(settings.bought, 1))
-    redo |= ~same | (found[0] != old.ids).any(axis=1) | (not same_rules)  # an entry that changed is not among old.ids
+    lost = (old.ids < 0) & np.isfinite(old.scores)  # a neighbour that changed or is gone
+    redo |= ~same | (lost | (found[0] != old.ids)).any(axis=1) | (not same_rules)
     rows = np.flatnonzero(redo)
     near = np.unique(found[0][rows])
     near = near[near >= 0]
