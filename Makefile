@@ -6,7 +6,7 @@ STAMP := .venv/.installed
 # The tests of the core packages: what covers them must be their own.
 CORE_TESTS := tests $(addprefix --ignore=tests/,api models transforms pipelines examples e2e docs)
 
-.PHONY: help install demo test coverage check bench faults docs lock clean
+.PHONY: help install demo test coverage check bench faults runners docs lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -43,6 +43,18 @@ bench: .venv/.peers  ## run the benchmarks that fit an hour (ROW=name for one), 
 faults: install  ## garbage and honest nights and what else may fail: all must come out right
 	$(BIN)/python -m benchmarks.faults
 
+runners: install $(BIN)/beam/prism  ## one run on every runner that can be had: tables must be equal
+	$(BIN)/python -m benchmarks.runners
+
+# Prism and the program of Beam's images that starts workers, of the installed Beam; without Go their rows are skipped.
+$(BIN)/beam/prism: | install
+	@mkdir -p $(@D)
+	@if command -v go >/dev/null; then \
+	  at=v$$($(BIN)/python -c 'from importlib.metadata import version; print(version("apache-beam"))') && \
+	  GOBIN=$(CURDIR)/$(@D) go install github.com/apache/beam/sdks/v2/go/cmd/prism@$$at && \
+	  GOBIN=$(CURDIR)/$(@D) go install github.com/apache/beam/sdks/v2/python/container@$$at; \
+	else echo "Go is not here: nothing is run on Prism"; fi
+
 docs: install  ## build the documentation into docs/_build
 	$(BIN)/sphinx-build -W -q -b html docs docs/_build/html
 	@echo docs/_build/html/index.html
@@ -52,6 +64,8 @@ lock:  ## resolve requirements.lock and requirements-bench.lock again (needs uv)
 	  --custom-compile-command "make lock" --extra dev --extra docs pyproject.toml -o requirements.lock
 	uv pip compile --universal --generate-hashes --no-emit-index-url --python-version 3.11 \
 	  --custom-compile-command "make lock" --extra bench -c requirements.lock pyproject.toml -o requirements-bench.lock
+	uv pip compile --universal --generate-hashes --no-emit-index-url --python-version 3.11 \
+	  --custom-compile-command "make lock" --extra aws -c requirements.lock pyproject.toml -o deploy/requirements.lock
 
 clean:  ## remove what the targets made
 	rm -rf .venv docs/_build build dist *.egg-info

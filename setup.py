@@ -17,5 +17,5 @@ setup(
     # A set: links in topkin/ show the other folders a second time.
     packages=sorted({*FOLDERS, *(f"{name}.{p}" for name, folder in FOLDERS.items() for p in find_packages(folder))}),
     package_dir=FOLDERS,
-    package_data={"topkin": ["py.typed"], "topkin.report": ["*.j2"], "topkin.synthetic": ["shop.toml.j2"]},
+    package_data={"topkin": ["py.typed"], "topkin.report": ["*.j2", "*.js"], "topkin.synthetic": ["shop.toml.j2"]},
 )

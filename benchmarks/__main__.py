@@ -19,13 +19,14 @@ from pathlib import Path
 
 FOLDER = Path(__file__).parent
 RESULTS = FOLDER / "results.md"
+OWN = ("faults", "runners")
 CPU = Path("/proc/cpuinfo")
 NAMED = ("numpy", "pyarrow", "tensorflow", "apache-beam", "nmslib", "faiss-cpu", "implicit", "polars", "pyspark")
 
 
 def benchmarks() -> dict[str, str]:
-    """The module of each benchmark by its name, in the order of names; faults are tried by ``make faults``."""
-    paths = sorted((p for p in FOLDER.glob("*/[a-z]*.py") if p.parent.name != "faults"), key=lambda path: path.stem)
+    """The module of each benchmark by its name, in the order of names; not of ``make faults`` and ``make runners``."""
+    paths = sorted((p for p in FOLDER.glob("*/[a-z]*.py") if p.parent.name not in OWN), key=lambda path: path.stem)
     return {path.stem: f"benchmarks.{path.parent.name}.{path.stem}" for path in paths}
 
 
@@ -71,14 +72,14 @@ def sections(text: str) -> dict[str, str]:
     return dict(zip(parts[::2], (p.strip() for p in parts[1::2]), strict=True))
 
 
-def page(found: dict[str, str]) -> str:
+def page(texts: dict[str, str]) -> str:
     """The results page of sections by name."""
     head = (
         "# What the benchmarks measured\n\nMade by `python -m benchmarks`: each section by the benchmark of its name, "
         "on the machine that it names. A ratio is\nto the peer in the same run; a row closes with `ok`, or `below` its "
         "bar.\n"
     )
-    return head + "".join(f"\n## {name}\n\n{text}\n" for name, text in sorted(found.items()))
+    return head + "".join(f"\n## {name}\n\n{text}\n" for name, text in sorted(texts.items()))
 
 
 def main() -> int:
@@ -92,7 +93,7 @@ def main() -> int:
         print(f"benchmarks must be among {', '.join(modules)}, got {', '.join(unknown)}", file=sys.stderr)
         return 2
     end, failed = time.monotonic() + 60 * args.minutes, False
-    found = sections(RESULTS.read_text()) if RESULTS.exists() else {}
+    texts = sections(RESULTS.read_text()) if RESULTS.exists() else {}
     for name in args.names or modules:
         left = end - time.monotonic()
         if left < 1:
@@ -101,8 +102,8 @@ def main() -> int:
         print(f"== {name}", flush=True)
         text, well = run(modules[name], left)
         failed |= not well
-        found[name] = f"{date.today():%Y-%m-%d}, {machine()}.\n\n```\n{text}\n```"
-        RESULTS.write_text(page(found))
+        texts[name] = f"{date.today():%Y-%m-%d}, {machine()}.\n\n```\n{text}\n```"
+        RESULTS.write_text(page(texts))
     return int(failed)
 
 

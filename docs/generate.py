@@ -30,7 +30,8 @@ CONFIGURATION = """\
 # Configuration
 
 One TOML file, `topkin.toml` in the current folder unless `--config` names another. Only `[purchases]` with its
-`path` is required; `topkin init` writes a commented file by looking at your data, `topkin check` says what is wrong.
+`path` is required, or [users and items with vectors](item_vectors.md). `topkin init` writes a commented file by
+looking at your data, `topkin check` says what is wrong.
 
 - **Paths** in the file are relative to the file; `~` is your home folder; URIs (`gs://…`, `s3://…`) stay as they are.
   What a folder may hold, partitions in the names of folders too, stands in [](folders.md).
@@ -86,6 +87,10 @@ COLUMNS = {
     "items": "the items bought, in time order, then by id",
     "times": "when each was bought",
     "weights": "how many pieces of each",
+    "input_items": "the items of all inputs, in time order, then by id",
+    "input_times": "when each was",
+    "input_weights": "what each weighs",
+    "input_events": "the type of each",
     "title": "title",
     "category": "category",
     "available": "whether it may be recommended",
@@ -105,7 +110,7 @@ COLUMNS = {
     "score": "cosine similarity; of popular items the purchases counted, of neighbours' purchases the sum of cosines",
     "times_bought": "how often the user bought the item before; 0 for an item new to the user",
     "final": "what orders the list where a second stage ranks; else there is no such column",
-    "decided": "`encoder`, or the source that is most of `final`; likewise",
+    "decided": "`encoder`, or the source that is most of `final`, or `personal`: own purchases; likewise",
     "because": "the bought items that contributed most, first the greatest",
     "wanted": "items asked for",
     "got": "items listed",
@@ -113,6 +118,7 @@ COLUMNS = {
     "nearest_id": "the item that is nearest, a match or not",
     "label": "label of the item",
     "neighbour_id": "the neighbour",
+    "lift": "share of baskets with both over the product of the shares with either",
     "support": "how many of the nearest users bought it",
     "night": "date of the run that judged",
     "version": "the published run whose lists were judged",
@@ -133,6 +139,7 @@ DIM = 64
 TABLES: Sequence[tuple[str, pa.Schema, str]] = (
     ("prepared/events, prepared/heldout", schemas.events(ID, ID), schemas.events.__doc__ or ""),
     ("prepared/histories", schemas.histories(ID, ID), schemas.histories.__doc__ or ""),
+    ("prepared/histories, with events", schemas.inputs(ID), schemas.inputs.__doc__ or ""),
     ("prepared/catalogue.parquet", schemas.catalogue(ID, DIM), schemas.catalogue.__doc__ or ""),
     ("prepared/rejects", schemas.REJECTS, "One row per row of an input that was not used."),
     ("embeddings/items", schemas.item_embeddings(ID, DIM), schemas.item_embeddings.__doc__ or ""),
@@ -146,6 +153,7 @@ TABLES: Sequence[tuple[str, pa.Schema, str]] = (
     ),
     ("recommendations/short_lists", schemas.short_lists(ID), schemas.short_lists.__doc__ or ""),
     ("similar/similar_items", schemas.similar_items(ID), schemas.similar_items.__doc__ or ""),
+    ("similar/bundles.parquet", schemas.bundles(ID), schemas.bundles.__doc__ or ""),
     ("topkin-matches/matches", schemas.matches(ID, ID), schemas.matches.__doc__ or ""),
     ("similar/similar_users", schemas.similar_users(ID), schemas.similar_users.__doc__ or ""),
     ("similar/neighbours_bought", schemas.neighbours_bought(ID, ID), schemas.neighbours_bought.__doc__ or ""),
@@ -156,6 +164,7 @@ TABLES: Sequence[tuple[str, pa.Schema, str]] = (
     ),
 )
 TABLE_MEANINGS = {
+    ("similar/bundles.parquet", "support"): "baskets with both",
     ("topkin-vectors/items", "vector"): "what the model gives; see [](encoders.md)",
     ("topkin-vectors/users", "vector"): "likewise, of the model of users",
     ("hindsight/hindsight.parquet", "users"): "who bought since and have something true",
@@ -180,7 +189,11 @@ def _sections(of: type[Section]) -> str:
     text = ""
     for section in sections(of):
         required = "Required." if section.required else ""
+        if section.name.startswith("lists.NAME."):  # as of [recommend]
+            continue
         text += f"## [{section.name}]\n\n{section.description} {required}".rstrip() + "\n\n"
+        if section.name == "lists.NAME":
+            continue
         text += "| key | takes | default | meaning |\n|---|---|---|---|\n"
         text += "".join(_key_row(key) for key in section.keys) + "\n"
     return text

@@ -75,12 +75,17 @@ CASES: dict[str, Case] = {
     "circle": Case(lambda: losses.Circle()),
     "n_pair": Case(lambda: losses.NPair(l2=0.002), unit=False),
     "nt_xent": Case(lambda: losses.NTXent()),
+    "sup_con": Case(lambda: losses.SupCon()),
     "info_nce": Case(lambda: losses.InfoNCE(), output=TwoViews, tell=_of_pairs),
     "soft_nearest_neighbour": Case(lambda: losses.SoftNearestNeighbour(), unit=False),
     "center": Case(lambda: losses.Center(), unit=False),
     "am_softmax": Case(lambda: losses.AMSoftmax()),
     "cosface": Case(lambda: losses.CosFace()),
     "arcface": Case(lambda: losses.ArcFace()),
+    "sub_center_arcface": Case(lambda: losses.SubCenterArcFace()),
+    "proxy_nca": Case(lambda: losses.ProxyNCA()),
+    "proxy_nca_plus": Case(lambda: losses.ProxyNCAPlus()),
+    "soft_triple": Case(lambda: losses.SoftTriple()),
     "proxy_anchor": Case(lambda: losses.ProxyAnchor()),
     # Losses of recommendation. An image is a user and its class what was bought: one vector a class, the others
     # were not bought. For the sampled softmax the item is another image of the class; each class is drawn as often.
@@ -102,7 +107,7 @@ def _with_margin() -> losses.Contrastive:
     return losses.Contrastive(1.0, 0.5, squared=False, distance=distances.Cosine())
 
 
-class Told(samplers.ClassBatches):
+class Targets(samplers.ClassBatches):
     """Batches whose labels are told as a loss reads them."""
 
     def __init__(self, *args: Any, tell: Callable[[np.ndarray], np.ndarray], **settings: Any) -> None:
@@ -131,8 +136,8 @@ def trained(case: Case, train: Images, options: argparse.Namespace) -> tuple[ker
     # XLA gains nothing on a processor: TensorFlow's own convolutions are twice as fast there.
     model.compile(keras.optimizers.Adam(rate), loss=loss, jit_compile=False)
     sizes = {"classes": CLASSES, "examples": EXAMPLES, "batches": options.steps, "seed": options.seed}
-    told = model.fit(Told(*train, tell=case.tell, **sizes), epochs=1, verbose=0)
-    return encoder, told.history["loss"][-1]
+    history = model.fit(Targets(*train, tell=case.tell, **sizes), epochs=1, verbose=0)
+    return encoder, history.history["loss"][-1]
 
 
 def measured(name: str, train: Images, test: Images, options: argparse.Namespace) -> dict[str, Any]:
@@ -169,10 +174,10 @@ def measured(name: str, train: Images, test: Images, options: argparse.Namespace
     return figures
 
 
-def table(found: Sequence[dict[str, Any]]) -> str:
+def table(rows: Sequence[dict[str, Any]]) -> str:
     """The figures as Markdown, best first."""
     lines = ["| loss | Recall@1 | MAP@R | CPU seconds to train | CPU seconds in all |", "|---|---|---|---|---|"]
-    for f in sorted(found, key=lambda f: -f["recall@1"]):
+    for f in sorted(rows, key=lambda f: -f["recall@1"]):
         spent = f"{f['train_cpu_seconds']:.0f}" if "train_cpu_seconds" in f else ""
         lines.append(f"| {f['loss']} | {f['recall@1']:.4f} | {f['map@r']:.4f} | {spent} | {f['cpu_seconds']:.0f} |")
     return "\n".join(lines)
@@ -205,17 +210,17 @@ def main(argv: Sequence[str]) -> list[dict[str, Any]]:
             same = past["seed"] == options.seed and past["train_images"] == len(train.images)
             if same and past["steps"] == (options.steps if past["loss"] in CASES else 0):
                 done[past["loss"]] = past
-    found = []
+    rows = []
     for name in options.loss or names:
         figures = done.get(name) or measured(name, train, test, options)
-        found.append(figures)
+        rows.append(figures)
         print(json.dumps(figures), flush=True)
         if options.results is not None and name not in done:
             with options.results.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(figures) + "\n")
     if not options.json:
-        print(table(found))
-    return found
+        print(table(rows))
+    return rows
 
 
 if __name__ == "__main__":

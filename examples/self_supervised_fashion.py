@@ -1,6 +1,6 @@
-"""An encoder of clothes learned without a label, by one of four methods; labels only tell afterwards how good it is.
+"""An encoder of clothes learned without a label, by one of six methods; labels only tell afterwards how good it is.
 
-    python examples/self_supervised_fashion.py --method simclr     or byol, swav, vicreg
+    python examples/self_supervised_fashion.py --method simclr     or barlow_twins, byol, simsiam, swav, vicreg
 
 Two views of each picture (mirrored, turned, enlarged, moved, made lighter or darker, a box blanked) must be alike to
 the encoder; its output is then whitened on training pictures, which takes no labels either. The probe is a k-NN vote:
@@ -21,7 +21,18 @@ import numpy as np
 import tensorflow as tf
 
 from topkin.metrics.retrieval import knn_accuracy
-from topkin.models import BYOL, SimCLR, StopAtCollapse, SwAV, VICReg, effective_rank, read_images, whitened
+from topkin.models import (
+    BYOL,
+    BarlowTwins,
+    SimCLR,
+    SimSiam,
+    StopAtCollapse,
+    SwAV,
+    VICReg,
+    effective_rank,
+    read_images,
+    whitened,
+)
 from topkin.models.encoders.images import Images
 from topkin.models.ops import device
 from topkin.models.self_supervised.base import SelfSupervised
@@ -45,6 +56,8 @@ METHODS: dict[str, tuple[type[SelfSupervised], dict[str, Any]]] = {
     "byol": (BYOL, {"momentum": 0.97}),
     "swav": (SwAV, {"prototypes": 100, "temperature": 0.1, "epsilon": 0.05}),
     "vicreg": (VICReg, {}),
+    "barlow_twins": (BarlowTwins, {}),
+    "simsiam": (SimSiam, {}),
 }
 
 
@@ -153,10 +166,8 @@ def main(argv: Sequence[str]) -> dict[str, Any]:
         ("raw_pixels", "raw pixels"),
         ("raw_pixels_whitened", "raw pixels whitened"),
     ):
-        found = figures[name]
-        print(
-            f"k-NN accuracy of {words}: {found['accuracy']:.4f} (k = {found['k']}), {found['accuracy@1']:.4f} (k = 1)"
-        )
+        row = figures[name]
+        print(f"k-NN accuracy of {words}: {row['accuracy']:.4f} (k = {row['k']}), {row['accuracy@1']:.4f} (k = 1)")
     print(json.dumps(figures))
     return figures
 

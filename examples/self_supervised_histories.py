@@ -149,20 +149,20 @@ def main(argv: Sequence[str]) -> dict[str, Any]:
         "training_cpu_seconds": round(time.process_time() - learning_cpu, 1),
     }
     vectors[options.method] = [encoder.predict(part.histories, batch_size=1000, verbose=0) for part in both]
-    found = {
+    result = {
         name: probe(known, asked, top_k(unit_rows(queries), unit_rows(index), options.k)[0])
         for name, (index, queries) in vectors.items()
     }
     strangers = np.random.default_rng(0).integers(len(known.histories), size=(len(asked.histories), options.k))
-    found["strangers"] = probe(known, asked, strangers)
+    result["strangers"] = probe(known, asked, strangers)
 
     print("| neighbours by | cosine of tastes | a favourite category in common |")
     print("|---|---|---|")
-    for name, row in sorted(found.items(), key=lambda row: row[1]["taste"]):
+    for name, row in sorted(result.items(), key=lambda row: row[1]["taste"]):
         print(f"| {name} | {row['taste']:.3f} | {row['favourite']:.3f} |")
     figures = {
         "method": options.method,
-        "found": found,
+        "found": result,
         "customers_trained_on": len(known.histories),
         "customers_asked": len(asked.histories),
         "epochs": options.epochs,

@@ -16,12 +16,14 @@ if TYPE_CHECKING:
     from topkin.models.encoders.keras_files import save_encoder
     from topkin.models.encoders.text import PretrainedText, ngram_encoder, ngram_rows, pretrained_keras
     from topkin.models.metric_learning import distances, losses, miners, reducers, samplers
-    from topkin.models.metric_learning.layers import MetricEmbedding
+    from topkin.models.metric_learning.layers import GeneralizedMeanPooling, MetricEmbedding
     from topkin.models.ops.cosine import CosineMatrix, CosineRows, UnitRows
+    from topkin.models.self_supervised.barlow_twins import BarlowTwins
     from topkin.models.self_supervised.byol import BYOL
     from topkin.models.self_supervised.collapse import CollapseError, StopAtCollapse, effective_rank
     from topkin.models.self_supervised.history_crops import HistoryCrops
     from topkin.models.self_supervised.simclr import SimCLR
+    from topkin.models.self_supervised.simsiam import SimSiam
     from topkin.models.self_supervised.swav import SwAV
     from topkin.models.self_supervised.vicreg import VICReg
     from topkin.models.similarity.calibration import Calibration, calibrate
@@ -40,12 +42,14 @@ _WHERE = {
     "encoders.keras_files": ("save_encoder",),
     "encoders.text": ("PretrainedText", "ngram_encoder", "ngram_rows", "pretrained_keras"),
     "metric_learning": ("distances", "losses", "miners", "reducers", "samplers"),
-    "metric_learning.layers": ("MetricEmbedding",),
+    "metric_learning.layers": ("GeneralizedMeanPooling", "MetricEmbedding"),
     "ops.cosine": ("CosineMatrix", "CosineRows", "UnitRows"),
+    "self_supervised.barlow_twins": ("BarlowTwins",),
     "self_supervised.byol": ("BYOL",),
     "self_supervised.collapse": ("CollapseError", "StopAtCollapse", "effective_rank"),
     "self_supervised.history_crops": ("HistoryCrops",),
     "self_supervised.simclr": ("SimCLR",),
+    "self_supervised.simsiam": ("SimSiam",),
     "self_supervised.swav": ("SwAV",),
     "self_supervised.vicreg": ("VICReg",),
     "similarity.calibration": ("Calibration", "calibrate"),
@@ -60,10 +64,12 @@ _MODULE = {name: module for module, names in _WHERE.items() for name in names}
 
 __all__ = [
     "BYOL",
+    "BarlowTwins",
     "Calibration",
     "CollapseError",
     "CosineMatrix",
     "CosineRows",
+    "GeneralizedMeanPooling",
     "GrowingIndex",
     "Growth",
     "HistoryCrops",
@@ -74,6 +80,7 @@ __all__ = [
     "PretrainedText",
     "Siamese",
     "SimCLR",
+    "SimSiam",
     "SimilarityModel",
     "StopAtCollapse",
     "SwAV",
@@ -113,10 +120,10 @@ def __getattr__(name: str) -> object:
     if name not in _MODULE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module = f"{__name__}.{_MODULE[name]}"
-    found = importlib.import_module(f"{module}.{name}" if name in _WHERE["metric_learning"] else module)
+    imported = importlib.import_module(f"{module}.{name}" if name in _WHERE["metric_learning"] else module)
     if "keras" in sys.modules:
         importlib.import_module(f"{__name__}.ops.registered").register()
-    globals()[name] = found if name in _WHERE["metric_learning"] else getattr(found, name)
+    globals()[name] = imported if name in _WHERE["metric_learning"] else getattr(imported, name)
     return globals()[name]
 
 

@@ -114,4 +114,12 @@ def main(options: CommandOptions, cuts: str, every: str | None) -> None:
     with options.progress() as tell:
         chosen, until = cuts_of(cuts, every, end, lambda: last_day(settings, flags, tell))
         folder, summary = run_backtest(settings, chosen, until, beam=flags, tell=tell)
-    print(json.dumps({"folder": folder, **summary}) if options.json else f"{backtest.table(summary)}\n{folder}")
+    if options.json:
+        print(json.dumps({"folder": folder, **summary}))
+        return
+    from topkin.pipelines.cli.terminal.tables import Sheet, screen
+
+    console = screen()
+    for block in backtest.tables(summary):
+        console.print(block if isinstance(block, str) else Sheet.of_figures(block), "")
+    print(folder)

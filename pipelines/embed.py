@@ -34,7 +34,7 @@ def embed(job: Job[Settings]) -> dict[str, Any]:
     inputs = EmbedInputs(
         prepared=job.folder("prepare"),
         model=job.folder("train"),
-        parts=job.settings.run.parts,
+        parts=job.settings.run.n_parts,
         batch_size=settings.batch_size,
         history_length=settings.history_length,
         as_of=job.as_of,
@@ -49,6 +49,7 @@ def embed(job: Job[Settings]) -> dict[str, Any]:
     summary |= {f"{kind}_{what}": counts[kind][what] for what in ("without_vector", "not_finite") for kind in counts}
     signature = storage.read_json(storage.join(job.folder("train"), "signature.json"))
     meaning = {name: signature[name] for name in ("encoder", "dim", "blocks")}
+    meaning |= {name: signature[name] for name in ("purchases",) if name in signature}
     meaning["history_length"] = settings.history_length
     storage.write_json(meaning | summary, storage.join(job.out, SUMMARY))
     if storage.exists(kept := storage.join(job.folder("train"), REFERENCE)):

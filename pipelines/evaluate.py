@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from topkin.artifacts import storage
 from topkin.config import undated
 from topkin.config.sections import Settings
+from topkin.config.shop import vectors
 from topkin.evaluation import promise, summary
 from topkin.evaluation.holdout import judged_on_holdout, nightly_notes, not_held_out
 from topkin.evaluation.results import EvaluationResults
@@ -23,26 +24,33 @@ if TYPE_CHECKING:
     from topkin.transforms.evaluate import EvaluateInputs
 
 NEEDS = ("prepare", "train", "embed", "recommend")
+COLUMNS = 2
+"""Columns of all judged users, for each model, that are in the launcher at a time, and as many copies."""
 
 
 def cost(load: Workload) -> StageCost:
-    """All models over all users, for those with held-out purchases are at most all: vectors, and baselines.
+    """All models over the users who are judged, at most ``evaluate.users``: vectors, and baselines.
 
     As if nothing were bought after the date: the last days are then held out once more.
     """
-    c, more = load.counts, holdout.work(load)
+    c, asked, more = load.counts, load.settings.evaluate, holdout.work(load)
+    judged = min(c.users, asked.users)
+    learned, near = 32.0 * min(c.known, asked.purchases), 1.0 * c.items * asked.neighbours
+    fits = learned + 24.0 * near + load.catalogue  # neighbours by sets, beside those of nearby purchases twice
+    judges = load.item_vectors + load.catalogue + load.part + learned + 16.0 * near + BUDGET_BYTES
+    columns = 16.0 * judged * (1 + len(asked.baselines)) * COLUMNS + judged * c.id_bytes
     return load.cost(
         "evaluate",
-        rows=c.users,
-        bytes_read=2 * load.histories_file
+        rows=judged,
+        bytes_read=3 * load.histories_file
         + load.user_vectors
         + load.machine.workers * (load.item_vectors + load.catalogue_file)
         + load.lists_file
         + more["bytes_read"],
-        bytes_written=100.0 * c.users + more["bytes_written"],
-        flops=2.0 * load.dim * c.users * c.items,
-        cpu_seconds=1.0 * c.users * c.items * load.costs.judged_pair + more["cpu_seconds"],
-        memory=load.item_vectors + load.catalogue + load.part + load.fitted + BUDGET_BYTES,
+        bytes_written=100.0 * judged + more["bytes_written"],
+        flops=2.0 * load.dim * judged * c.items,
+        cpu_seconds=1.0 * judged * c.items * load.costs.judged_pair + more["cpu_seconds"],
+        memory=max(fits, judges, columns),
     )
 
 
@@ -55,11 +63,13 @@ def inputs_of(job: Job[Settings]) -> "EvaluateInputs":
         fitted=storage.join(job.scratch, "baselines"),
         by_time=job.settings.prepare.split == "time",
         timed=job.settings.timed,
-        parts=job.settings.run.parts,
+        by_vectors=not job.settings.has_purchases,
+        parts=job.settings.run.n_parts,
         as_of=job.as_of,
         encoder=str(_signature(job)["encoder"]),
         evaluate=job.settings.evaluate,
         recommend=job.settings.recommend,
+        seed=job.settings.run.seed,
     )
 
 
@@ -78,16 +88,16 @@ def measure(job: Job[Settings], results: EvaluationResults, inputs: "EvaluateInp
 
 def _judged(job: Job[Settings]) -> dict[str, Any]:
     """The metrics by the held-out purchases, or by the last days; without either they say so."""
-    from topkin.transforms.evaluate import EvaluateParts, fit, read_results
+    from topkin.transforms.evaluate import EvaluateParts, read_results, samples
 
     held, nightly = holdout.instead(job), job.settings.evaluate.nightly
     if held["reason"] and not holdout.held_out_events(job):
         ks, bought = sorted(set(job.settings.evaluate.k)), job.settings.recommend.bought
-        return summary.nothing_held_out(job.as_of, ks, bought, not_held_out(nightly, held["reason"]))
+        why = not_held_out(nightly, held["reason"]) if job.settings.has_purchases else vectors.NOTHING_JUDGES
+        return summary.nothing_held_out(job.as_of, ks, bought, why)
     inputs = inputs_of(job)
     if not held["reason"]:
         inputs = holdout.inputs_at_cut(job, inputs, held)
-    fit(inputs)
     run_pipeline(EvaluateParts(inputs, job.out), job.beam)
     metrics = measure(job, read_results(inputs, job.out), inputs)
     if not held["reason"]:
@@ -95,6 +105,7 @@ def _judged(job: Job[Settings]) -> dict[str, Any]:
     if not job.settings.timed:  # the times that stand for positions are no dates
         metrics["heldout"] |= {"from": None, "to": None}
         metrics["cold_items"] |= {"days": None} if metrics["cold_items"] else {}
+    metrics["sampled"], metrics["doubts"] = samples(inputs)
     for name in ("listed", "tallies"):
         storage.remove_folder(storage.join(job.out, name))
     return metrics
@@ -111,7 +122,8 @@ def evaluate(job: Job[Settings]) -> dict[str, Any]:
     if job.settings.recommend.baseline is not None:
         metrics["made_by"] = job.settings.recommend.baseline
     metrics["validation"] = signature.get("validation") or {}
-    doubts = [MAY_HAVE_SEEN] if signature.get("given") and metrics["judged"] and "made_by" not in metrics else []
+    seen = signature.get("given") and metrics["judged"] and "made_by" not in metrics
+    doubts = [*metrics.get("doubts", ()), *([MAY_HAVE_SEEN] if seen else [])]
     metrics["doubts"] = doubts
     metrics["promise"] = promise.promise_of(metrics) if job.settings.recommend.baseline is None else None
     storage.write_json(metrics, storage.join(job.out, "metrics.json"))
@@ -122,7 +134,13 @@ def evaluate(job: Job[Settings]) -> dict[str, Any]:
         f"{protocol}_{metric}": metrics[protocol].get("model", {}).get(metric),
         "good": metrics["verdict"]["good"],
         "beats": sorted(name for name, beaten in metrics["beats"].items() if beaten),
-        "notes": [*undated.notes(job.settings, "evaluate"), *nightly_notes(metrics), *doubts, *promise.alarms(metrics)],
+        "notes": [
+            *undated.notes(job.settings, "evaluate"),
+            *vectors.notes(job.settings, "evaluate"),
+            *nightly_notes(metrics),
+            *doubts,
+            *promise.alarms(metrics),
+        ],
     }
 
 
@@ -134,12 +152,12 @@ def _live(job: Job[Settings]) -> dict[str, Any] | None:
     metrics = storage.read_json(storage.join(before, "metrics.json"))
     if metrics["judged"] != "holdout":
         return None
-    told = kept.take(before, job.out)
+    figures = kept.take(before, job.out)
     night = metrics["holdout"].get("night", metrics["as_of"])
     metrics |= {"as_of": job.as_of.isoformat(), "holdout": {**metrics["holdout"], "night": night}}
     storage.write_json(metrics, storage.join(job.out, "metrics.json"))
     return {
-        **told,
+        **figures,
         "notes": [*undated.notes(job.settings, "evaluate"), *nightly_notes(metrics), *promise.alarms(metrics)],
     }
 

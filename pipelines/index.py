@@ -1,67 +1,95 @@
-"""The job ``index``: NMSLIB shards over the item vectors, checked and measured."""
+"""The job ``index``: NMSLIB shards over the item vectors, built by the workers, checked and measured."""
 
 import math
-from typing import Any
-
-import numpy as np
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from topkin.artifacts import storage
-from topkin.artifacts.embeddings import SUMMARY, read_items, read_users
+from topkin.artifacts.embeddings import SUMMARY, StoredItems
 from topkin.config.sections import Settings
-from topkin.pipelines.engine.job import Job
-from topkin.pipelines.engine.stage import Stage
+from topkin.pipelines.engine.job import InOnePipeline, Job, OnePipeline, machine_of
+from topkin.pipelines.engine.stage import Stage, StageReads
 from topkin.pipelines.nights import kept
-from topkin.planning.estimate import StageCost, Workload
+from topkin.planning.estimate import InputCounts, StageCost, Workload
+from topkin.search.hnsw.engines import library_of
+
+if TYPE_CHECKING:
+    from topkin.transforms.search.index import IndexInputs
+
+LONG = 13.0
+"""Bytes of an item while shards are planned: its length, its row, and whether it has a vector."""
 
 
 def cost(load: Workload) -> StageCost:
-    """One process, all its cores: the vectors, and a copy for NMSLIB with its graph, one shard at a time."""
-    items, index = load.counts.items, load.settings.index
-    shard = min(items, index.shard_items)
+    """Shards on the workers, each by one thread: its vectors, a copy for NMSLIB and its graph, and those beside it.
+
+    One worker plans the shards, with the length of every item in memory.
+    """
+    items, machine = load.counts.items, load.machine
+    shard, at_a_time = min(items, load.settings.index.shard_items), _at_a_time(load)
     return load.cost(
         "index",
         rows=items,
-        bytes_read=load.item_vectors + load.user_vectors,
+        bytes_read=2 * load.item_vectors + load.user_vectors,
         bytes_written=3.0 * load.vector * items,
         cpu_seconds=items * math.log2(2 + shard) * load.costs.indexed_item * load.dim / load.costs.dim,
-        cores=load.machine.cores,
-        memory=load.item_vectors + shard * (load.vector + 60.0 * index.m),
+        cores=max(1.0, min(at_a_time * machine.workers, items / max(shard, 1))),  # the last shard may be a small one
+        memory=max(at_a_time * _shard_bytes(load), LONG * items),
     )
 
 
-def sample_users(job: Job[Settings], encoder: str, users: int) -> np.ndarray:
-    """The vectors of ``index.sample`` users drawn by the seed, (n, dim) float32; those without a vector are dropped."""
-    run, sample = job.settings.run, min(users, job.settings.index.sample)
-    chosen = np.sort(np.random.default_rng(run.seed).choice(users, sample, replace=False))
-    drawn, first = [], 0
-    for part in range(run.parts):
-        _, vectors = read_users(job.folder("embed"), part, run.parts, encoder)
-        inside = chosen[(chosen >= first) & (chosen < first + len(vectors))] - first
-        drawn.append(vectors[inside])
-        first += len(vectors)
-    sampled = np.concatenate(drawn)
-    return np.asarray(sampled[sampled.any(axis=1)])
+def _shards(load: Workload) -> int:
+    return math.ceil(load.counts.items / load.settings.index.shard_items)
 
 
-def build(job: Job[Settings]) -> dict[str, Any]:
-    """Build the index and measure its recall on a sample of the users, or of the items where no user has a vector."""
-    from topkin.search.hnsw.build import build_index
+def _shard_bytes(load: Workload) -> float:
+    """Of a shard while it is built."""
+    shard = min(load.counts.items, load.settings.index.shard_items)
+    return shard * (3 * load.vector + 60.0 * load.settings.index.m + load.counts.id_bytes)
 
+
+def _at_a_time(load: Workload) -> int:
+    """Shards that a worker builds at a time: one a core, as far as its memory goes."""
+    room = load.machine.memory - load.costs.start_bytes["index"]
+    return max(1, min(load.machine.cores, _shards(load), int(room / max(_shard_bytes(load), 1))))
+
+
+def inputs_of(job: Job[Settings]) -> "IndexInputs":
+    """What the workers read, from a job's settings and the folders of the finished stages."""
+    from topkin.transforms.search.index import IndexInputs
+
+    embedded = storage.read_json(storage.join(job.folder("embed"), SUMMARY))
+    items = len(StoredItems(job.folder("embed"), embedded["encoder"]))
+    counts = InputCounts(purchases=0, known=0, users=embedded["users"], items=items, dim=embedded["dim"])
+    machine = machine_of(job.settings, job.beam)
+    return IndexInputs(
+        embeddings=job.folder("embed"),
+        encoder=embedded["encoder"],
+        users=embedded["users"],
+        parts=job.settings.run.n_parts,
+        settings=job.settings.index,
+        seed=job.settings.run.seed,
+        scratch=storage.join(job.scratch, "shards"),
+        out=job.out,
+        at_a_time=_at_a_time(Workload(counts=counts, settings=job.settings, machine=machine)),
+    )
+
+
+def begin(job: Job[Settings]) -> OnePipeline | dict[str, Any]:
+    """What builds the index and measures its recall on a sample of users, or of the items where no user has a vector.
+
+    The summary of the live index where it is of the same vectors.
+    """
     if (live := _live(job)) is not None:
         return live
-    embedded = storage.read_json(storage.join(job.folder("embed"), SUMMARY))
-    encoder = embedded["encoder"]
-    items = read_items(job.folder("embed"), encoder)
-    queries = sample_users(job, encoder, embedded["users"])
-    info = build_index(
-        items.vectors,
-        job.out,
-        job.settings.index,
-        job.settings.run.seed,
-        ids=items.ids,
-        encoder=encoder,
-        queries=queries if len(queries) else None,
-    )
+    from topkin.transforms.search.index import BuildIndex
+
+    return OnePipeline(transform=BuildIndex(inputs_of(job)), finish=partial(summary_of, job.out))
+
+
+def summary_of(out: str) -> dict[str, Any]:
+    """What is told of the index in a folder."""
+    info = storage.read_json(storage.join(out, "index.json"))
     recall = {name: value for name, value in info["recall"].items() if name.startswith("recall@")}
     summary = {"indexed": info["indexed"], "without_vector": info["without_vector"], "shards": len(info["shards"])}
     return summary | recall
@@ -83,7 +111,8 @@ STAGE = Stage(
     folder="index",
     sections=("run", "index"),
     needs=lambda settings: ("embed",),
+    reads=lambda settings: StageReads(settings=library_of(settings.index.engine)),
     earlier=kept.earlier("embed", "index"),
     cost=cost,
-    work=build,
+    work=InOnePipeline(begin),
 )

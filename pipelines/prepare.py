@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from topkin.artifacts import storage
 from topkin.config import undated
 from topkin.config.sections import Settings
+from topkin.config.shop import vectors
 from topkin.errors import InputError, TopkinError
 from topkin.ingest.contract import InputSource, Inspection, inspect, sources
 from topkin.ingest.files import find
@@ -20,11 +21,13 @@ from topkin.ingest.judging.inputs import look_at_inputs
 from topkin.ingest.judging.limits import examples_of, faults_of_rejects, rows_judged
 from topkin.ingest.prepare import PreparePlan
 from topkin.ingest.splits import refuse_overlap
+from topkin.ingest.typed.counts import STATISTICS, lines_of_types, nothing_known
 from topkin.pipelines.encode.catalogue import add_vectors, faults
-from topkin.pipelines.engine.job import Job, input_files, machine_of, run_pipeline
+from topkin.pipelines.engine.job import InOnePipeline, Job, OnePipeline, engine_shuffles, input_files, machine_of
 from topkin.pipelines.engine.stage import Stage, StageReads
 from topkin.pipelines.items.encoder import encoder_files
-from topkin.planning.estimate import ROW, InputCounts, StageCost, Workload, plan, refuse
+from topkin.pipelines.nights import pictures
+from topkin.planning.estimate import ROW, InputCounts, Machine, StageCost, Workload, idle_workers, plan, refuse
 from topkin.privacy import forgotten
 
 if TYPE_CHECKING:
@@ -88,8 +91,8 @@ def reads(settings: Settings) -> StageReads:
         for name, source in sources(settings).items()
         for f in find(f"{name}.path", source.path, input_files(source.path)).files
     ]
-    purchases, clock = sources(settings)["purchases"], _now()
-    latest = inspect(purchases, input_files(purchases.path)).latest
+    purchases, clock = sources(settings).get("purchases"), _now()
+    latest = None if purchases is None else inspect(purchases, input_files(purchases.path)).latest
     model = encoder_files(None if settings.encoder is None else settings.encoder.path)
     gone = storage.join(settings.run.output, forgotten.FILE)
     files += [[forgotten.FILE, storage.sha256(gone)]] if storage.exists(gone) else []
@@ -111,8 +114,8 @@ def check_inputs(settings: Settings, as_of: datetime | None = None) -> list[Topk
 
     Reads the footers of all files and some rows of each input.
     """
-    found = look_at_inputs(settings, as_of, _now(), input_files, rows=TRIED_ROWS).findings
-    return [*found, *faults(settings)]
+    look = look_at_inputs(settings, as_of, _now(), input_files, rows=TRIED_ROWS)
+    return [*look.findings, *faults(settings, look.plan), *([] if look.findings else pictures.faults(settings))]
 
 
 def inputs_of(job: Job[Settings]) -> PrepareInputs:
@@ -121,17 +124,25 @@ def inputs_of(job: Job[Settings]) -> PrepareInputs:
     if look.findings:
         raise type(look.findings[0])("\n".join(str(f) for f in look.findings))
     assert look.plan is not None
-    return PrepareInputs(plan=look.plan, inspections=look.inspections)
+    return PrepareInputs(plan=look.plan, inspections={name: look.inspections[name] for name in look.plan.sources})
 
 
-def build(pipeline: "beam.Pipeline", job: Job[Settings], inputs: PrepareInputs) -> None:
-    """Add the job to a Beam pipeline."""
+def build(pipeline: "beam.Pipeline", job: Job[Settings], inputs: PrepareInputs, *, by_engine: bool) -> None:
+    """Add the job to a Beam pipeline. by_engine: whether the engine moves rows to their parts, or files do."""
     import apache_beam as beam
 
     from topkin.transforms.parquet import ParquetSplits
-    from topkin.transforms.prepare import Clean, MakeShop, PrepareParts, ReadLookup, WriteRejects, WriteStatistics
+    from topkin.transforms.prepare import (
+        Clean,
+        MakeShop,
+        PrepareParts,
+        ReadLookup,
+        Shuffle,
+        WriteRejects,
+        WriteStatistics,
+    )
 
-    plan, out, scratch, parts = inputs.plan, job.out, job.scratch, job.settings.run.parts
+    plan, out, shuffle = inputs.plan, job.out, Shuffle(job.scratch, job.settings.run.n_parts, by_engine)
     splits = {
         name: pipeline | f"Find {name}" >> ParquetSplits(name, inspection.files)
         for name, inspection in inputs.inspections.items()
@@ -143,51 +154,72 @@ def build(pipeline: "beam.Pipeline", job: Job[Settings], inputs: PrepareInputs) 
     accepted, rejects, unnested = {}, [], []
     for name, inspection in inputs.inspections.items():
         asked = lookups if name in ("purchases", "heldout") else {}
-        clean = Clean(name, plan, inspection.columns, inspection.rows, scratch, parts)
+        clean = Clean(name, plan, inspection.columns, inspection.rows, shuffle)
         cleaned = {"splits": splits[name], **asked} | f"Clean {name}" >> clean
         accepted[name] = cleaned["accepted"]
         rejects.append(cleaned["rejects"])
         unnested.append(cleaned["counts"])
-    for name in {"items", "users", "heldout"} - accepted.keys():
-        accepted[name] = pipeline | f"No {name}" >> beam.Create([]).with_output_types(str)
+    if plan.events:
+        names = ["purchases", *plan.events]
+        accepted["purchases"] = [accepted.pop(name) for name in names] | "All events" >> beam.Flatten()
+    for name in {"purchases", "items", "users", "heldout"} - accepted.keys():
+        accepted[name] = pipeline | f"No {name}" >> beam.Create([]).with_output_types(shuffle.element)
     items = accepted.pop("items")
-    made = accepted | "PrepareParts" >> PrepareParts(plan, out, scratch, parts)
-    tables = {name: made[name] for name in ("sales", "segments", "held_items")}
-    shop = {**tables, "items": items} | "MakeShop" >> MakeShop(plan, out, scratch, parts)
+    part_tables = accepted | "PrepareParts" >> PrepareParts(plan, out, shuffle)
+    tables = {name: part_tables[name] for name in ("sales", "segments", "held_items")}
+    shop = {**tables, "items": items} | "MakeShop" >> MakeShop(plan, out, shuffle)
     counts = (
-        (*rejects, made["rejects"], shop["rejects"])
+        (*rejects, part_tables["rejects"], shop["rejects"])
         | "All rejects" >> beam.Flatten()
-        | "WriteRejects" >> WriteRejects(storage.join(out, "rejects"), parts)
+        | "WriteRejects" >> WriteRejects(storage.join(out, "rejects"), shuffle)
     )
-    every = (*unnested, made["counts"], shop["counts"], counts) | "All counts" >> beam.Flatten()
+    every = (*unnested, part_tables["counts"], shop["counts"], counts) | "All counts" >> beam.Flatten()
     files = {name: (len(i.files), i.rows) for name, i in inputs.inspections.items()}
     {"counts": every, "span": shop["span"]} | "WriteStatistics" >> WriteStatistics(plan, out, files)
 
 
-def prepare(job: Job[Settings]) -> dict[str, Any]:
-    """Prepare into ``job.out``; returns statistics.json, and how the inputs meet as notes.
-
-    Raises InputError where no purchase before the as-of date is left, with the counts of reasons, and where files
-    given to learn from and to judge by overlap in time.
-    """
+def begin(job: Job[Settings]) -> OnePipeline:
+    """What prepares into ``job.out``. Raises InputError or ConfigError with all that is wrong with the inputs."""
     inputs = inputs_of(job)
-    rows = inputs.inspections["purchases"].rows_judged
+    rows = sum(i.rows_judged for name, i in inputs.inspections.items() if name in ("purchases", *inputs.plan.events))
     listed = {name: inputs.inspections[name].rows if name in inputs.inspections else 0 for name in ("users", "items")}
     counts = InputCounts(purchases=rows, known=rows, **listed)
     machine = machine_of(job.settings, job.beam)
     refuse(plan(Workload(counts=counts, settings=job.settings, machine=machine), [cost]))
-    run_pipeline(lambda pipeline: build(pipeline, job, inputs), job.beam)
+    by_engine = engine_shuffles(job.beam)
+    own = "the vectors of [encoder] take a job of their own" if job.settings.encoder is not None else ""
+    return OnePipeline(
+        transform=partial(build, job=job, inputs=inputs, by_engine=by_engine),
+        finish=partial(finish, job, inputs, machine),
+        only_attached=own,
+    )
+
+
+def finish(job: Job[Settings], inputs: PrepareInputs, machine: Machine) -> dict[str, Any]:
+    """Judge what was prepared; returns statistics.json, and how the inputs meet as notes.
+
+    Raises InputError where no purchase before the as-of date is left, with the counts of reasons, and where files
+    given to learn from and to judge by overlap in time.
+    """
     statistics: dict[str, Any] = storage.read_json(storage.join(job.out, "statistics.json"))
     if faults := _too_many_rejects(job, inputs, statistics):
         raise InputError("\n".join(faults))
-    if not statistics["events"]:
+    if not statistics["events"] and job.settings.has_purchases:
         raise InputError(_nothing_left(statistics, job.as_of))
+    if fault := nothing_known(statistics):
+        raise InputError(fault)
     if overlap := statistics.get("leaks"):
         refuse_overlap(overlap["late_rows"], overlap["early_rows"], job.as_of)
-    vectors = add_vectors(job, statistics)
-    notes = [*undated.notes(job.settings, "prepare"), *vectors, *(join["line"] for join in statistics["joins"])]
-    if job.settings.users is not None and job.settings.users.features:
-        notes.append("users.features are kept in prepared/histories; no block of the encoder reads them yet")
+    own = add_vectors(job, inputs.plan, statistics)
+    events = lines_of_types(statistics.get(STATISTICS, {}))
+    notes = [
+        *undated.notes(job.settings, "prepare"),
+        *vectors.notes(job.settings, "prepare"),
+        *idle_workers(job.settings.run.n_parts, machine),
+        *events,
+        *own,
+        *(join["line"] for join in statistics["joins"]),
+    ]
     return {**statistics, "notes": notes}
 
 
@@ -235,8 +267,8 @@ def _nothing_left(statistics: Mapping[str, Any], as_of: datetime) -> str:
 STAGE = Stage(
     name="prepare",
     folder="prepared",
-    sections=("run", "purchases", "items", "users", "heldout", "prepare", "rejects", "encoder"),
+    sections=("run", "purchases", "events", "items", "users", "heldout", "prepare", "rejects", "encoder"),
     reads=reads,
     cost=cost,
-    work=prepare,
+    work=InOnePipeline(begin),
 )

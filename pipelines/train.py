@@ -6,60 +6,171 @@ of an encoder that never saw the last days. With ``train.every_days`` the folder
 before, and has ``reference.parquet``.
 """
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
 
 from topkin.artifacts import storage
 from topkin.config import undated
 from topkin.config.sections import Settings
 from topkin.encoding.reference import Reference
+from topkin.models.data.purchase_weights import COLUMN
 from topkin.pipelines.encode import given
-from topkin.pipelines.engine.job import Job
+from topkin.pipelines.engine.job import Job, machine_of, run_pipeline
 from topkin.pipelines.engine.stage import Stage, StageReads
 from topkin.pipelines.nights import kept
 from topkin.pipelines.nights.kept import LiveEncoder
 from topkin.planning.estimate import StageCost, Workload
-from topkin.recommend.second.chosen import BLEND, sources_tried
+from topkin.recommend.second.chosen import BLEND, sources_trained
 
 if TYPE_CHECKING:
+    import numpy as np
+    import scipy.sparse as sp
+
+    from topkin.encoding.svd import SpectralSettings, Spectrum
+    from topkin.interactions import Interactions
+    from topkin.models.data.histories import PreparedHistories
     from topkin.models.training.selection import Selection
+    from topkin.models.two_tower.next_item_ridge import NextItemSettings
 
 HOLDOUT = "holdout"
 FEW = 200  # users who validate, below which that is said
+OVERSAMPLING = 32  # columns that a decomposition carries beside its rank
 SHUFFLED = 20_000_000  # purchases that training shuffles at a time
 
 
+@dataclass(frozen=True)
+class BeamWorkers:
+    """The workers of the runner that a job's flags name, for a training of its prepared folder."""
+
+    job: Job[Settings]
+
+    def decompose(
+        self,
+        purchases: "PreparedHistories",
+        weigh: "Callable[[Interactions], sp.csr_matrix]",
+        settings: "SpectralSettings",
+    ) -> "Spectrum":
+        """See ``models.data.histories.Workers``."""
+        from topkin.transforms.closed_form.spectrum import DecomposeParts, SpectrumInputs, read_spectrum
+
+        threads = machine_of(self.job.settings, self.job.beam).cores
+        inputs = SpectrumInputs(**self._parts(purchases), weigh=weigh, settings=settings, threads=threads)
+        run_pipeline(DecomposeParts(inputs), self.job.beam)
+        spectrum = read_spectrum(inputs)
+        storage.remove_folder(inputs.scratch)
+        return spectrum
+
+    def next_item_ridge(
+        self,
+        purchases: "PreparedHistories",
+        in_vectors: "np.ndarray",
+        buyers: "np.ndarray",
+        settings: "NextItemSettings",
+    ) -> "np.ndarray":
+        """See ``models.data.histories.Workers``."""
+        from topkin.transforms.closed_form.next_item import NextItemInputs, RegressParts, read_vectors, write_vectors
+
+        inputs = NextItemInputs(**self._parts(purchases), dim=in_vectors.shape[1], settings=settings)
+        write_vectors(inputs, in_vectors, buyers)
+        run_pipeline(RegressParts(inputs), self.job.beam)
+        vectors = read_vectors(inputs)
+        storage.remove_folder(inputs.scratch)
+        return vectors
+
+    def _parts(self, purchases: "PreparedHistories") -> dict[str, Any]:
+        """What all passes read, and where they write."""
+        return {
+            "purchases": purchases.to_send(),
+            "catalogue": storage.join(self.job.folder("prepare"), "catalogue.parquet"),
+            "n_items": len(purchases.item_ids),
+            "scratch": storage.join(self.job.scratch, "closed-form"),
+        }
+
+
 def cost(load: Workload) -> StageCost:
-    """One process on little more than one core: what is shuffled at a time, a decomposition, weights and moments."""
+    """One process on little more than one core: what is shuffled at a time, a decomposition, weights and moments.
+
+    From ``train.advanced.svd_workers_from`` on the decomposition is that of a part by a worker, and the process that
+    trains holds the blocks that come of it.
+    """
     if load.settings.vectors_given:
         return given.cost(load)
     c, train = load.counts, load.settings.train
     shuffled = 13.0 * min(c.known, SHUFFLED) + load.share * c.known * (c.id_bytes + 60)
-    rank, kept = train.advanced.svd_rank, train.svd_dim + train.next_item_dim
-    closed = 12.0 * (rank + 32) + 8.0 * kept if train.svd_dim else 0.0
-    trained = 32.0 * (train.dim + load.settings.feature_dim if train.epochs else 0)  # with two moments and a gradient
+    closed = (decomposed_by_workers if by_workers(load) else decomposed)(load) if train.svd_dim else 0.0
+    learned = train.dim + load.settings.feature_dim + load.settings.user_feature_dim if train.epochs else 0
+    trained = 32.0 * learned * c.items  # with two moments and a gradient
+    # A checkpoint has weights and two moments of each epoch, of the trial and of the final training at most.
+    checkpoints = 6.0 * train.epochs * learned * (8.0 * c.items + load.word_rows / max(load.dim, 1))
     sources = (
-        load.fitted if sources_tried(load.settings.recommend, c.known) else 0.0
+        load.fitted if sources_trained(load.settings, c.known) else 0.0
     )  # fitted on all purchases before each period
     own = 8 * load.own_vectors  # as read, of each validation cut, in the step, and in float64 for the ridge map
+    beside = shuffled + load.catalogue + own + sources
     return load.cost(
         "train",
         rows=c.known,
         bytes_read=load.histories_file * (1 + train.epochs) + load.own_vectors,
-        bytes_written=2 * (load.item_vectors + load.word_rows),
+        bytes_written=2 * (load.item_vectors + load.word_rows) + checkpoints,
         cpu_seconds=c.known * load.costs.training_purchase,
         cores=1,
-        memory=shuffled + c.items * (closed + trained) + load.catalogue + own + sources,
+        memory=beside + trained + closed,
+        cure=_cure(load, beside, trained),
     )
+
+
+def by_workers(load: Workload) -> bool:
+    """Whether the workers decompose the purchases."""
+    return load.counts.known >= load.settings.train.advanced.svd_workers_from
+
+
+def decomposed(load: Workload) -> float:
+    """Bytes of a decomposition in one process: three tall arrays, and the blocks that are kept of them."""
+    train = load.settings.train
+    columns = 12.0 * (train.advanced.svd_rank + OVERSAMPLING) + 8.0 * (train.svd_dim + train.next_item_dim)
+    return load.counts.items * columns
+
+
+def decomposed_by_workers(load: Workload) -> float:
+    """Bytes of a decomposition by workers: where its blocks are assembled, or where a part is multiplied.
+
+    Assembled are tables, vectors, those side by side, and these once more in float64; multiplied are the rows of a
+    part's items, what comes of them, and columns of both for each thread. Content is learned from the rows of all.
+    """
+    c, train, items = load.counts, load.settings.train, load.settings.items
+    kept, rank = train.svd_dim + train.next_item_dim, train.advanced.svd_rank
+    part = load.share * c.known
+    multiplied = min(c.items, part) * (8.0 * (rank + OVERSAMPLING) + 512.0 * load.machine.cores) + 12.0 * part
+    multiplied += load.share * c.users * 256.0 * load.machine.cores
+    content = 12.0 * rank * c.items if items is not None and (items.title or items.category or items.features) else 0.0
+    return max(32.0 * kept * c.items + content, 8.0 * kept * c.items + multiplied)
+
+
+def _cure(load: Workload, beside: float, trained: float) -> str:
+    """The setting with which a training would fit, where there is one: the workers, or no trained block.
+
+    beside: bytes beside a decomposition and the trained block. trained: that block's.
+    """
+    train, room = load.settings.train, load.machine.memory - load.costs.start_bytes["train"] - beside
+    if not train.svd_dim:
+        return ""
+    if not by_workers(load) and trained + decomposed_by_workers(load) <= room:
+        return f"set train.advanced.svd_workers_from = {load.counts.known}"
+    closed = (decomposed_by_workers if by_workers(load) else decomposed)(load)
+    return "set train.epochs = 0" if train.epochs and closed <= room else ""
 
 
 def reads(settings: Settings) -> StageReads:
     """What the second stage is chosen of, where one is asked for: other settings of lists do not train again."""
-    sources = settings.recommend.sources if settings.recommend.baseline is None else ()
-    if not sources:
+    lists = [settings.of_list(name).recommend for name in settings.list_names]
+    second = [own for own in lists if own.baseline is None and own.sources]
+    if not second:
         return StageReads()
-    asked = "sources" in settings.recommend.model_fields_set
-    read = {"recommend.sources": sources, "asked": asked, "evaluate.neighbours": settings.evaluate.neighbours}
+    asked = any("sources" in own.model_fields_set for own in second)
+    read = {"recommend.sources": second[0].sources, "asked": asked, "evaluate.neighbours": settings.evaluate.neighbours}
     return StageReads(settings=read)
 
 
@@ -69,7 +180,8 @@ def train(job: Job[Settings]) -> dict[str, Any]:
         return given.describe(job)
     prepared = job.folder("prepare")
     catalogue = storage.read_parquet(storage.join(prepared, "catalogue.parquet"))
-    live = LiveEncoder.of(job, catalogue.schema)
+    columns = encoded(job.settings, catalogue.schema, prepared)
+    live = LiveEncoder.of(job, columns)
     if live.folder is not None:
         return {**kept.take(live.folder, job.out), "notes": [live.why]}
     from topkin.models.data.histories import PreparedHistories
@@ -83,8 +195,11 @@ def train(job: Job[Settings]) -> dict[str, Any]:
     where = device.set_up(deterministic=True)
     settings = job.settings
     histories = PreparedHistories(storage.join(prepared, "histories"), catalogue["item_id"], job.as_of)
+    histories = replace(histories, featured=bool(settings.purchases.features))
     known = int(storage.read_json(storage.join(prepared, "statistics.json"))["events"])
-    context = replace(TrainingContext.of(settings), sources=sources_tried(settings.recommend, known))
+    if known >= settings.train.advanced.svd_workers_from:
+        histories = replace(histories, workers=BeamWorkers(job))
+    context = replace(TrainingContext.of(settings), sources=sources_trained(settings, known))
     held = storage.join(job.scratch, HOLDOUT)
     with Scalars(storage.join(job.out, "logs")) as scalars:
         training = fit(context, histories, catalogue, scratch=job.scratch, holdout_folder=held, on_epoch=scalars.epoch)
@@ -101,19 +216,37 @@ def train(job: Job[Settings]) -> dict[str, Any]:
     storage.write_json(dict(training.repurchase), storage.join(job.out, "repurchase.json"))
     storage.write_json(dict(training.blend), storage.join(job.out, BLEND))
     if settings.train.every_days:
-        Reference.of(catalogue, job.as_of).write(job.out, saved.hash)
+        Reference.of(catalogue, columns, job.as_of).write(job.out, saved.hash)
     return {
         "blocks": {block.name: {"dim": block.dim, "weight": block.weight} for block in training.encoder.blocks},
         "epochs": epochs,
         f"validation_{METRIC}": selection.validation,
         "items": len(training.encoder.ids),
-        "notes": [*notes(selection), *undated.notes(settings, "train"), *filter(None, [live.why])],
+        "notes": [*notes(selection), *undated.notes(settings, "train"), *filter(None, [unread(settings), live.why])],
     }
+
+
+def encoded(settings: Settings, catalogue: pa.Schema, prepared: str) -> pa.Schema:
+    """The columns that an encoder takes as they are: the catalogue's, and features of users and purchases."""
+    own = {"features": settings.users and settings.users.features, COLUMN: settings.purchases.features}
+    if not (names := [name for name, features in own.items() if features]):
+        return catalogue
+    part = storage.files(storage.join(prepared, "histories"))[0]
+    users = storage.read_parquet(storage.join(prepared, "histories", part), names).schema
+    return pa.schema([*catalogue, *(field.with_name(f"users.{field.name}") for field in users)])
 
 
 def notes(selection: "Selection") -> list[str]:
     """What a person must know of a training: that nothing was validated, what was left out and why."""
     return [note for note in (validated(selection), selection.left_out) if note]
+
+
+def unread(settings: Settings) -> str:
+    """That no block reads the users' features, where that is so; else the empty string."""
+    if settings.users is None or not settings.users.features or (settings.user_feature_dim and settings.train.epochs):
+        return ""
+    key = "train.user_feature_dim" if settings.train.epochs else "train.epochs"
+    return f"users.features are read by the block that is trained on them, and {key} is 0: users are their purchases"
 
 
 def validated(selection: "Selection") -> str:

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -96,9 +97,73 @@ def test_parts_joined_are_the_whole():
     rows = [[("a", 5), ("b", 1)], [], [("c", 2)], [("a", 9)]]
     whole = Interactions.from_histories(table(rows), ITEMS, AS_OF)
     parts = [Interactions.from_histories(table(r), ITEMS, AS_OF) for r in (rows[:2], [], rows[2:])]
-    found = concatenate(parts)
+    whole_again = concatenate(parts)
     for name in ("indptr", "items", "ages", "weights"):
-        assert np.array_equal(getattr(found, name), getattr(whole, name)), name
-        assert getattr(found, name).dtype == getattr(whole, name).dtype
+        assert np.array_equal(getattr(whole_again, name), getattr(whole, name)), name
+        assert getattr(whole_again, name).dtype == getattr(whole, name).dtype
     with pytest.raises(ValueError, match="at least one part"):
         concatenate([])
+
+
+def with_inputs(purchases: list[list[tuple[str, float]]], inputs: list[list[tuple[str, float, float]]]) -> pa.Table:
+    """Histories with inputs: (item, age in days, weight), oldest first."""
+    rows = [
+        {
+            "input_items": [i for i, _, _ in row],
+            "input_times": [AS_OF - timedelta(days=a) for _, a, _ in row],
+            "input_weights": [w for _, _, w in row],
+            "input_events": ["view"] * len(row),
+        }
+        for row in inputs
+    ]
+    more = pa.Table.from_pylist(rows, schema=schemas.inputs(pa.string()))
+    both = table(purchases)
+    for name in more.column_names:
+        both = both.append_column(more.schema.field(name), more[name])
+    return both
+
+
+events = st.lists(st.tuples(st.sampled_from("abcd"), st.integers(0, 30), st.sampled_from([0.25, 0.5, 2.0])), max_size=7)
+typed = st.lists(st.tuples(histories.map(lambda h: h[0] if h else []), events), max_size=5)
+
+
+@given(typed, st.randoms())
+def test_inputs_go_with_their_users_and_count_by_their_greatest_weight(users, random):
+    inputs = [sorted(row, key=lambda x: -x[1]) for _, row in users]
+    every = Interactions.from_histories(with_inputs([row for row, _ in users], inputs), ITEMS, AS_OF)
+    rows = [random.randrange(len(users)) for _ in users]
+    some = every.take(np.array(rows, np.int64))
+    both = concatenate([some, every]).distinct()
+    assert both.inputs is not None
+    assert len(both.inputs.items) == sum(len(inputs[r]) for r in [*rows, *range(len(rows))])
+    got = some.pooled.distinct()
+    for n, row in enumerate(rows):
+        want: dict[str, tuple[float, float]] = {}
+        for item, age, weight in inputs[row]:
+            want[item] = (age, max(weight, want.get(item, (0, 0))[1]))
+        span = slice(got.indptr[n], got.indptr[n + 1])
+        result = zip(got.items[span], got.ages[span].tolist(), got.weights[span].tolist(), strict=True)
+        assert {"abcd"[i]: (age, weight) for i, age, weight in result} == want
+
+
+def test_inputs_weigh_beside_popularity_and_age_and_purchases_do_not():
+    history = Interactions.from_histories(with_inputs([[("a", 5)]], [[("a", 10, 0.5), ("b", 0, 2.0)]]), ITEMS, AS_OF)
+    how = {"inverse_popularity": 0.5, "half_life_days": 10.0}
+    assert history_weights(history.pooled, np.array([1, 4, 0, 0]), **how).tolist() == [0.25, 1.0]
+    assert history_weights(history, np.array([4, 4, 0, 0]), **how).tolist() == [0.5]
+    assert history.keep(np.array([True])).inputs is None
+
+
+def test_renumbered_items_are_the_same_items():
+    ones = np.ones(3, np.float32)
+    inputs = Interactions(np.array([0, 1, 3]), np.array([9, 4, 2], np.int32), ones, ones, 12, weighted=True)
+    history = Interactions(np.array([0, 2, 3]), np.array([7, 4, 7], np.int32), ones, ones, 12, inputs=inputs)
+    for one in (history, replace(history, inputs=None)):
+        items, same = one.renumbered()
+        assert items.tolist() == sorted(set(items.tolist()))
+        assert same.n_items == len(items)
+        assert items[same.items].tolist() == [7, 4, 7]
+    items, same = history.renumbered()
+    assert items.tolist() == [2, 4, 7, 9]
+    assert same.inputs.n_items == 4
+    assert items[same.inputs.items].tolist() == [9, 4, 2]

@@ -1,8 +1,9 @@
 """Purchase histories as arrays: the form in which training, scoring, rules and baselines read them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +13,16 @@ import scipy.sparse as sp
 from topkin.linalg.csr import Csr, entries_of, indptr_of
 
 DAY_US = 86_400_000_000
+FEATURES = np.dtype([("row", np.int32), ("share", np.float32)])
+INPUT = "input_"
+INPUTS = tuple(INPUT + name for name in ("items", "times", "weights", "events"))
+"""The columns of histories that hold inputs, where there are some."""
+
+LOG_WEIGHTS = "log_weights"
+"""A column that encoders add to histories: of each purchase the log of what its features multiply its weight by."""
+
+COLUMNS = ("items", "times", "weights", *INPUTS[:3], LOG_WEIGHTS)
+"""The columns of histories that interactions are made of, those that there are."""
 
 
 def encode_ids(ids: pa.Array | pa.ChunkedArray, vocabulary: pa.Array | pa.ChunkedArray) -> np.ndarray:
@@ -23,8 +34,8 @@ def encode_ids(ids: pa.Array | pa.ChunkedArray, vocabulary: pa.Array | pa.Chunke
         raise TypeError(f"ids must be of the vocabulary's type {vocabulary.type}, got {ids.type}")
     if isinstance(vocabulary, pa.ChunkedArray):
         vocabulary = vocabulary.combine_chunks()
-    found = pc.fill_null(pc.index_in(ids, value_set=vocabulary), -1)
-    return np.asarray(found).astype(np.int32, copy=False)
+    codes = pc.fill_null(pc.index_in(ids, value_set=vocabulary), -1)
+    return np.asarray(codes).astype(np.int32, copy=False)
 
 
 @dataclass(frozen=True)
@@ -35,8 +46,13 @@ class Interactions:
         indptr: (n_users + 1,) int64.
         items: (n,) int32 row numbers in the catalogue.
         ages: (n,) float32 days before the as-of date.
-        weights: (n,) float32 quantities.
+        weights: (n,) float32 quantities; of ``inputs`` what each weighs.
         n_items: Rows of the catalogue.
+        inputs: What user vectors are made of, where that is not the purchases, each of weight one: of the same users,
+            events of all types, purchases among them. None else.
+        weighted: Whether these are such inputs: an item counts by the greatest of its weights.
+        log_weights: (n,) float32 of the column LOG_WEIGHTS; None where features of purchases say nothing.
+        features: (n, w) of dtype FEATURES, rows of a table and their shares, while what they say is learned; else None.
 
     Examples:
         >>> import numpy as np, topkin
@@ -53,6 +69,15 @@ class Interactions:
     ages: np.ndarray
     weights: np.ndarray
     n_items: int
+    inputs: "Interactions | None" = field(default=None)
+    weighted: bool = False
+    log_weights: np.ndarray | None = None
+    features: np.ndarray | None = None
+
+    @property
+    def pooled(self) -> "Interactions":
+        """What user vectors are made of: the inputs where there are some, else the purchases."""
+        return self if self.inputs is None else self.inputs
 
     @property
     def n_users(self) -> int:
@@ -77,46 +102,81 @@ class Interactions:
 
         Raises ValueError where a history names an item that the catalogue lacks.
         """
-        lists = histories["items"].combine_chunks()
+        events = cls._of_lists(histories, "", item_ids, as_of)
+        if LOG_WEIGHTS in histories.column_names:
+            values = np.asarray(pc.list_flatten(histories[LOG_WEIGHTS])).astype(np.float32, copy=False)
+            events = replace(events, log_weights=values)
+        if INPUTS[0] not in histories.column_names:
+            return events
+        inputs = cls._of_lists(histories, INPUT, item_ids, as_of)
+        return replace(events, inputs=replace(inputs, weighted=True))
+
+    @classmethod
+    def _of_lists(
+        cls, histories: pa.Table, prefix: str, item_ids: pa.Array | pa.ChunkedArray, as_of: datetime
+    ) -> "Interactions":
+        """From the columns items, times and weights whose names have a prefix."""
+        lists = histories[f"{prefix}items"].combine_chunks()
         if isinstance(lists, pa.ChunkedArray):  # no chunks at all
             lists = pa.array([], lists.type)
         indptr = indptr_of(np.asarray(pc.list_value_length(lists)))
-        ids = pc.list_flatten(histories["items"])
+        ids = pc.list_flatten(histories[f"{prefix}items"])
         items = encode_ids(ids, item_ids)
         if (items < 0).any():
             missing = ids.filter(pa.array(items < 0)).unique().to_pylist()[:3]
             raise ValueError(f"every bought item must be in the catalogue, it lacks {missing}")
-        times = np.asarray(pc.list_flatten(histories["times"])).astype("datetime64[us]").astype(np.int64)
+        times = np.asarray(pc.list_flatten(histories[f"{prefix}times"])).astype("datetime64[us]").astype(np.int64)
         now = int(np.datetime64(as_of, "us").astype(np.int64))
         ages = ((now - times) / DAY_US).astype(np.float32)
-        weights = np.asarray(pc.list_flatten(histories["weights"])).astype(np.float32, copy=False)
+        weights = np.asarray(pc.list_flatten(histories[f"{prefix}weights"])).astype(np.float32, copy=False)
         return cls(indptr, items, ages, weights, len(item_ids))
 
     def take(self, rows: np.ndarray) -> "Interactions":
         """The purchases of some users, in the order of ``rows``, (m,) int."""
         indptr, at = entries_of(self.indptr, rows)
-        return Interactions(indptr, self.items[at], self.ages[at], self.weights[at], self.n_items)
+        return self._entries(indptr, at, None if self.inputs is None else self.inputs.take(rows))
+
+    def keep(self, keep: np.ndarray) -> "Interactions":
+        """Some of the purchases, (n,) bool, of the same users, with no inputs."""
+        return self._entries(np.concatenate([[0], np.cumsum(keep)])[self.indptr].astype(np.int64), keep, None)
+
+    def _entries(self, indptr: np.ndarray, at: np.ndarray, inputs: "Interactions | None") -> "Interactions":
+        items, ages, weights = self.items[at], self.ages[at], self.weights[at]
+        return replace(
+            self, indptr=indptr, items=items, ages=ages, weights=weights, inputs=inputs, **self._feature_columns(at)
+        )
+
+    def _feature_columns(self, at: np.ndarray) -> dict[str, Any]:
+        """What features of some purchases say, where they have any."""
+        columns = {"log_weights": self.log_weights, "features": self.features}
+        return {name: values[at] for name, values in columns.items() if values is not None}
 
     def distinct(self) -> "Interactions":
-        """Each user's distinct items, each at its latest purchase with its summed weight, in time order."""
+        """Each user's distinct items, each at its latest purchase with its summed weight, in time order.
+
+        Of inputs with its greatest weight. The inputs stay as they are.
+        """
         users = self.users
         order = np.argsort(users.astype(np.int64) * self.n_items + self.items, kind="stable")
         u, i = users[order], self.items[order]
         last = np.ones(len(order), bool)
         last[:-1] = (u[1:] != u[:-1]) | (i[1:] != i[:-1])
         ends = np.flatnonzero(last)
-        sums = np.add.reduceat(self.weights[order], np.r_[0, ends[:-1] + 1]) if len(order) else self.weights
+        reduce = np.maximum if self.weighted else np.add
+        sums = reduce.reduceat(self.weights[order], np.r_[0, ends[:-1] + 1]) if len(order) else self.weights
         at, back = order[ends], np.argsort(order[ends], kind="stable")
         indptr = indptr_of(np.bincount(users[at], minlength=self.n_users))
         at = at[back]
-        return Interactions(indptr, self.items[at], self.ages[at], sums[back].astype(np.float32), self.n_items)
+        weights = sums[back].astype(np.float32)
+        items, ages = self.items[at], self.ages[at]
+        return replace(self, indptr=indptr, items=items, ages=ages, weights=weights, **self._feature_columns(at))
 
     def latest(self, length: int) -> "Interactions":
         """At most the ``length`` latest purchases of each user."""
         kept = np.minimum(np.diff(self.indptr), length)
         position = np.arange(len(self.items)) - np.repeat(self.indptr[:-1], np.diff(self.indptr))
         keep = position >= np.repeat(np.diff(self.indptr) - kept, np.diff(self.indptr))
-        return Interactions(indptr_of(kept), self.items[keep], self.ages[keep], self.weights[keep], self.n_items)
+        return self._entries(indptr_of(kept), keep, self.inputs)
 
     def positions(self) -> np.ndarray:
         """At how many later moments each purchase's user bought, (n,) int64: 0 for a user's whole last basket."""
@@ -125,6 +185,14 @@ class Interactions:
         new[self.indptr[:-1][np.diff(self.indptr) > 0]] = True
         moment = np.concatenate([[0], np.cumsum(new)])  # of the purchase before each
         return np.asarray(np.repeat(moment[self.indptr[1:]], np.diff(self.indptr)) - moment[1:])
+
+    def renumbered(self) -> "tuple[np.ndarray, Interactions]":
+        """The items that there are, ascending, (m,) int32, and the same with numbers among them."""
+        some = [self.items] if self.inputs is None else [self.items, self.inputs.items]
+        items = np.unique(np.concatenate(some))
+        numbers = [np.searchsorted(items, each).astype(np.int32) for each in some]
+        inputs = None if self.inputs is None else replace(self.inputs, items=numbers[1], n_items=len(items))
+        return items, replace(self, items=numbers[0], n_items=len(items), inputs=inputs)
 
     def counts(self) -> sp.csr_matrix:
         """How often each user bought each item, (n_users, n_items) float32 CSR, column numbers sorted."""
@@ -149,12 +217,17 @@ def concatenate(parts: Sequence[Interactions]) -> Interactions:
         raise ValueError("concatenate needs at least one part, got none")
     ends = np.cumsum([0, *(p.indptr[-1] for p in parts)])
     indptr = np.concatenate([[0], *(p.indptr[1:] + end for p, end in zip(parts, ends, strict=False))])
-    return Interactions(
-        indptr.astype(np.int64),
-        np.concatenate([p.items for p in parts]),
-        np.concatenate([p.ages for p in parts]),
-        np.concatenate([p.weights for p in parts]),
-        parts[0].n_items,
+    inputs = [p.inputs for p in parts if p.inputs is not None]
+    columns = {name: [getattr(p, name) for p in parts] for name in ("log_weights", "features")}
+    arrays: dict[str, Any] = {name: np.concatenate(values) for name, values in columns.items() if values[0] is not None}
+    return replace(
+        parts[0],
+        indptr=indptr.astype(np.int64),
+        items=np.concatenate([p.items for p in parts]),
+        ages=np.concatenate([p.ages for p in parts]),
+        weights=np.concatenate([p.weights for p in parts]),
+        inputs=concatenate(inputs) if inputs else None,
+        **arrays,
     )
 
 
@@ -165,7 +238,7 @@ def history_weights(
 
     ``max(buyers, 1) ** -inverse_popularity``, times ``2 ** (-days / half_life_days)`` where a half-life is set, with
     the days from the purchase to the user's latest: a vector's direction is the same as with its age, and a user
-    who last came hundreds of half-lives ago still has one.
+    who last came hundreds of half-lives ago still has one. Inputs count by their own weights besides.
     buyers: (n_items,) distinct buyers of each item (the catalogue's ``users``).
     """
     weights = np.maximum(buyers, 1).astype(np.float32)[history.items] ** np.float32(-inverse_popularity)
@@ -176,4 +249,6 @@ def history_weights(
         )
         days = history.ages - np.repeat(latest, lengths[lengths > 0])
         weights = weights * np.exp2(-days / np.float32(half_life_days))
+    if history.weighted:
+        weights = weights * history.weights
     return weights.astype(np.float32, copy=False)

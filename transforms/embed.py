@@ -19,7 +19,10 @@ from topkin.encoding.batching import in_batches, shrinking
 from topkin.encoding.blocks import Block, dim_of, user_vectors
 from topkin.encoding.given import given_vectors
 from topkin.encoding.reference import Reference
-from topkin.interactions import Interactions
+from topkin.interactions import COLUMNS, Interactions
+from topkin.models.data.profiles import Profiles
+from topkin.models.data.purchase_weights import COLUMN as PURCHASE_FEATURES
+from topkin.models.data.purchase_weights import PurchaseWeights
 from topkin.telemetry.counters import counts_table
 from topkin.telemetry.progress import advance
 from topkin.transforms.counters import WriteTally, counted
@@ -93,21 +96,26 @@ class UserEncoder:
         catalogue = storage.read_parquet(storage.join(sources.prepared, "catalogue.parquet"), ["item_id", "users"])
         self.catalogue, self.as_of = sources.counted(catalogue)
         self.in_vectors = read_items(items_folder, self.encoder).in_vectors
+        self.profiles = Profiles.read(sources.model, signature)
+        self.purchases = PurchaseWeights.from_signature(signature)
 
     def part(self, part: int) -> tuple[pa.Table, pa.Table]:
         """The vectors of the users of a part, in their order, and their counts."""
         name = storage.join(self.sources.prepared, "histories", storage.part_name(part, self.sources.parts))
-        histories = storage.read_parquet(name, ["user_id", "items", "times", "weights"])
+        histories = storage.read_parquet(name, ["user_id", *COLUMNS, "features", PURCHASE_FEATURES])
+        if self.purchases is not None:
+            histories = self.purchases.added(histories)
         history = Interactions.from_histories(histories, self.catalogue["item_id"], self.as_of)
-        vectors = self._pooled(history)
+        vectors = self._pooled(history, None if self.profiles is None else self.profiles.of(histories))
         not_finite, (vectors,) = zero_non_finite(vectors)
         return _users_table(histories["user_id"], vectors, self.encoder), _counts(USERS, vectors, not_finite)
 
-    def _pooled(self, history: Interactions) -> np.ndarray:
+    def _pooled(self, history: Interactions, profiles: np.ndarray | None) -> np.ndarray:
         buyers, length = np.asarray(self.catalogue["users"]), self.sources.history_length
 
         def pool(rows: np.ndarray) -> np.ndarray:
-            return user_vectors(history.take(rows), self.in_vectors, buyers, self.blocks, length=length)
+            own = None if profiles is None else profiles[rows]
+            return user_vectors(history.take(rows), self.in_vectors, buyers, self.blocks, length=length, profiles=own)
 
         dim = dim_of(self.blocks)
         vectors, _ = shrinking(lambda size: in_batches(pool, history.n_users, size, dim), self.sources.batch_size)

@@ -169,8 +169,8 @@ class TableEncoder:
         name, side = f"part-{split.name}.parquet", self.inputs.side
         path, rejects = storage.join(out, side, name), []
         counts, worked = {"read": 0, "embedded": 0, "padded": 0}, 0
-        made = closing(prefetched(self.chunks(split)))
-        with storage.parquet_writer(path, self.schema) as writer, made as chunks:
+        encoded = closing(prefetched(self.chunks(split)))
+        with storage.parquet_writer(path, self.schema) as writer, encoded as chunks:
             for chunk in chunks:
                 vectors, good, reasons, padding = self.encoder.finish(chunk.feeds, chunk.rejections)
                 kept = chunk.ids.filter(pa.array(good)).combine_chunks()

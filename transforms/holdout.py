@@ -6,12 +6,14 @@ from datetime import datetime
 
 import apache_beam as beam
 import pyarrow as pa
+import pyarrow.compute as pc
 from apache_beam.pvalue import PBegin, PCollection, TaggedOutput
 
 from topkin.artifacts import storage
 from topkin.ingest.catalogue import merge_sales, sales_schema, with_sales
 from topkin.ingest.splits import part_at_cut
-from topkin.interactions import Interactions
+from topkin.ingest.typed.rows import with_earlier_inputs
+from topkin.interactions import INPUTS, Interactions
 from topkin.recommend.repurchase.rates import COUNTS, counts_of, merge_counts
 from topkin.telemetry.progress import advance
 from topkin.transforms.coders import MergeTables
@@ -40,16 +42,26 @@ class CutInputs:
         """Write the histories of a part at the cut and what is held out; its sales, and COUNTS of its repurchases."""
         name = storage.part_name(part, self.parts)
         events = storage.read_parquet(storage.join(self.prepared, "events", name))
-        made = part_at_cut(events, self.cut, self.recent_days, second_half=self.second_half)
-        storage.write_parquet(made.histories, storage.join(out, "histories", name))
-        storage.write_parquet(made.heldout, storage.join(out, "heldout", name))
-        history = Interactions.from_histories(made.histories, self.catalogue(["item_id"])["item_id"], self.cut)
-        return made.sales, counts_of(history)
+        before_cut = part_at_cut(events, self.cut, self.recent_days, second_half=self.second_half)
+        now = storage.read_parquet(storage.join(self.prepared, "histories", name), ["user_id", *INPUTS, "features"])
+        known = with_features(with_earlier_inputs(before_cut.histories, now, self.cut), now)
+        storage.write_parquet(known, storage.join(out, "histories", name))
+        storage.write_parquet(before_cut.heldout, storage.join(out, "heldout", name))
+        history = Interactions.from_histories(before_cut.histories, self.catalogue(["item_id"])["item_id"], self.cut)
+        return before_cut.sales, counts_of(history)
 
     def write_catalogue(self, sold: pa.Table, out: str) -> None:
         """Write the catalogue with the sales before the cut, and whose date that is: after every part."""
         storage.write_parquet(with_sales(self.catalogue(), sold), storage.join(out, "catalogue.parquet"))
         storage.write_json({"as_of": self.cut.isoformat()}, storage.join(out, "statistics.json"))
+
+
+def with_features(histories: pa.Table, users: pa.Table) -> pa.Table:
+    """Histories with the features of their users, where the table of these has some."""
+    if "features" not in users.column_names:
+        return histories
+    rows = pc.index_in(histories["user_id"], value_set=users["user_id"].combine_chunks())
+    return histories.append_column(users.schema.field("features"), users["features"].take(rows))
 
 
 @dataclass
@@ -81,13 +93,13 @@ class CutPrepared(beam.PTransform):
     def expand(self, pipeline: PBegin) -> PCollection[int]:
         item_type = self.inputs.catalogue(["item_id"])["item_id"].type
         cut = beam.FlatMap(self._cut).with_output_types(int, sales=pa.Table, repeats=pa.Table)
-        made = (
+        tables = (
             pipeline
             | "Parts" >> beam.Create(range(self.inputs.parts), reshuffle=True)
             | "Cut" >> cut.with_outputs("sales", "repeats", main="parts")
         )
-        sales = made.sales | "Sales" >> beam.CombineGlobally(MergeTables(merge_sales, sales_schema(item_type)))
+        sales = tables.sales | "Sales" >> beam.CombineGlobally(MergeTables(merge_sales, sales_schema(item_type)))
         sales | "Write catalogue" >> beam.Map(self._write_catalogue).with_output_types(str)
-        repeats = made.repeats | "Repeats" >> beam.CombineGlobally(MergeTables(merge_counts, COUNTS))
+        repeats = tables.repeats | "Repeats" >> beam.CombineGlobally(MergeTables(merge_counts, COUNTS))
         repeats | "Write repeats" >> beam.Map(self._write_repeats).with_output_types(str)
-        return made.parts
+        return tables.parts

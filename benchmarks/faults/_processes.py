@@ -110,11 +110,11 @@ def forked(work: Callable[[], object], *, by_signals: bool = False) -> int:
             except BaseException as e:
                 if not signals.asked() and not isinstance(e, TopkinError):
                     raise
-                code = signals.told()[1] if signals.asked() else e.exit_code
+                code = signals.cause()[1] if signals.asked() else e.exit_code
             if signals.asked():  # as the command line ends
                 signals.leave("", code)
     except signals.Stopped:
-        code = signals.told()[1]  # it came after the work, or on its way out
+        code = signals.cause()[1]  # it came after the work, or on its way out
     except BaseException:  # noqa: BLE001 - the last place of a process
         traceback.print_exc()
     finally:
@@ -151,7 +151,7 @@ def reading(root: str, folder: Path, how_many: int = 2) -> Iterator[Reads]:
             seen.reads, seen.torn = seen.reads + int(reads), seen.torn + int(torn)
 
 
-def _read(root: str, stop: Path, told: Path) -> None:
+def _read(root: str, stop: Path, result: Path) -> None:
     reads = torn = 0
     while not stop.exists():
         try:
@@ -163,4 +163,4 @@ def _read(root: str, stop: Path, told: Path) -> None:
             traceback.print_exc()
             torn += 1
         time.sleep(0.03)
-    told.write_text(f"{reads} {torn}")
+    result.write_text(f"{reads} {torn}")

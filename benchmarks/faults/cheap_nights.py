@@ -116,8 +116,8 @@ def compare(settings: Settings, run: runs.Run, folder: Path) -> list[str]:
         storage.make_folder(out)
         stage.execute(Job(settings=settings, as_of=run.as_of, out=out, folders=dict(run.folders)))
         for table in tables:
-            made, again = (storage.read_parts(f"{place}/{table}") for place in (run.folder(name), out))
-            if not made.equals(again, check_metadata=True):
+            stored, again = (storage.read_parts(f"{place}/{table}") for place in (run.folder(name), out))
+            if not stored.equals(again, check_metadata=True):
                 differing.append(table)
     return differing
 

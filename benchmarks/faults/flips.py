@@ -30,8 +30,12 @@ from topkin.artifacts import lookup, manifest, runs, storage
 from topkin.config.load import load_settings
 from topkin.config.sections import Settings
 from topkin.errors import ConfigError, TopkinError
+from topkin.exports.sink import export
+from topkin.exports.tables import chosen
 from topkin.pipelines import publish
-from topkin.pipelines.cli import show
+from topkin.pipelines.cli.read import runs as read
+from topkin.pipelines.cli.read.explain import explain
+from topkin.pipelines.cli.read.query import query
 from topkin.pipelines.upkeep.diff import diff
 from topkin.search.hnsw.files import load_index
 from topkin.synthetic.shop import Shop
@@ -70,10 +74,22 @@ def readers(root: str, settings: Settings) -> dict[str, Reader]:
         folders = runs.read_run(root, run.run_id).folders
         return {name: len(manifest.verify(folder)["files"]) for name, folder in folders.items()}
 
+    def asked(root: str) -> Any:
+        sql = "SELECT * FROM recommendations JOIN catalogue USING (item_id) ORDER BY user_id, rank"
+        return digest_of(json.dumps(list(query(read.shown_run(root, None), sql)[1]), default=str).encode())
+
+    def exported(root: str) -> Any:
+        with tempfile.TemporaryDirectory() as folder:
+            done = [one.rows for one in export(chosen(read.shown_run(root, "live")), f"csv:{folder}")]
+            return done, [digest_of(path.read_bytes()) for path in sorted(Path(folder).rglob("*.csv"))]
+
     return {
-        "show user": lambda root: repr(lookup.user(show.shown_run(root, None), user)),
-        "show item": lambda root: repr(lookup.item(show.shown_run(root, None), item)),
-        "show words": lambda root: repr(lookup.find(show.shown_run(root, None), "large gift")),
+        "show user": lambda root: repr(lookup.user(read.shown_run(root, None), user)),
+        "show item": lambda root: repr(lookup.item(read.shown_run(root, None), item)),
+        "show words": lambda root: repr(lookup.find(read.shown_run(root, None), "large gift")),
+        "query": asked,
+        "explain": lambda root: repr(explain(read.shown_run(root, None), str(user), str(item))),
+        "export": exported,
         "open_run": tables,
         "index": index,
         "models": models,
@@ -166,13 +182,13 @@ def ask(reader: Reader, root: str) -> tuple[str, str]:
     if pid == 0:
         signal.alarm(MOST_SECONDS)
         try:
-            said = ["answer", json.dumps(reader(root), sort_keys=True, default=str)]
+            answer = ["answer", json.dumps(reader(root), sort_keys=True, default=str)]
         except TopkinError as e:
-            said = ["error", str(e)]
+            answer = ["error", str(e)]
         except Exception as e:  # noqa: BLE001 - whatever it is, it is none of ours
-            said = ["exception", f"{type(e).__name__}: {e}"]
+            answer = ["exception", f"{type(e).__name__}: {e}"]
         with os.fdopen(writing, "w") as pipe:
-            pipe.write(json.dumps(said))
+            pipe.write(json.dumps(answer))
         os._exit(0)
     os.close(writing)
     with os.fdopen(reading) as pipe:
@@ -184,9 +200,9 @@ def ask(reader: Reader, root: str) -> tuple[str, str]:
     return kind, value
 
 
-def judged(said: tuple[str, str], right: str, named: Sequence[str], root: Path) -> str:
+def judged(answer: tuple[str, str], right: str, named: Sequence[str], root: Path) -> str:
     """What an end is worth: ``same`` and ``told`` are well, all else is not."""
-    kind, text = said
+    kind, text = answer
     if kind == "answer":
         return "same" if text == right else "SILENT DIFFERENCE"
     if kind == "error":
@@ -215,12 +231,12 @@ def run_faults(root: Path, settings: Settings, faults: int, seed: int = 0) -> Co
         with fault(root, draw) as (what, named):
             damaged = (root / "current.json").read_bytes() if (root / "current.json").exists() else None
             for name, reader in asked.items():
-                word = judged(said := ask(reader, str(root)), right[name], named, root)
-                if said[1] == right[name]:
+                word = judged(answer := ask(reader, str(root)), right[name], named, root)
+                if answer[1] == right[name]:
                     word = "same"
                 counts[word] += 1
                 if word not in ("same", "told"):
-                    print(f"{word}: {name} with {what}: {said[1][:300]}", flush=True)
+                    print(f"{word}: {name} with {what}: {answer[1][:300]}", flush=True)
                 if damaged is None:
                     (root / "current.json").unlink(missing_ok=True)
                 else:

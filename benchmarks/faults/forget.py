@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             run = run_all(settings, as_of=shop.day(day))
         users = sorted(storage.read_parts(f"{run.folder('prepare')}/histories", ["user_id"])["user_id"].to_pylist())
         gone = users[7::100]
-        found = sum(occurrences(root, gone).values())
+        count = sum(occurrences(root, gone).values())
         began = time.process_time()
         cleared = forget(root, gone)
         forgetting = time.process_time() - began
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         run_all(settings, as_of=shop.day(FIRST + args.nights - 1), force=True, publish=False)
         whole = time.process_time() - began
     print(f"{len(users):,} users, {args.nights} nights, {len(cleared.removed)} runs removed")
-    print(f"{len(gone):,} users forgotten, their ids {found:,} times in the files before, {sum(left.values()):,} after")
+    print(f"{len(gone):,} users forgotten, their ids {count:,} times in the files before, {sum(left.values()):,} after")
     print(f"{forgetting:.1f} s of a processor, a whole night {whole:.1f} s: {forgetting / whole:.2f} x")
     return int(bool(left) or forgetting >= whole)
 

@@ -124,8 +124,8 @@ def table(outcomes: Sequence[Outcome]) -> str:
     """The outcomes as a table in Markdown."""
     rows = ["| night | outcome | gates |", "|---|---|---|"]
     for one in outcomes:
-        said = "published" if one.published else "refused"
-        rows.append(f"| {one.name} | {said}{'' if one.right else ' (wrong)'} | {', '.join(one.reasons)} |")
+        verdict = "published" if one.published else "refused"
+        rows.append(f"| {one.name} | {verdict}{'' if one.right else ' (wrong)'} | {', '.join(one.reasons)} |")
     return "\n".join(rows)
 
 

@@ -37,7 +37,7 @@ class Outcome:
 
     what: str
     tried: int
-    said: str
+    outcome: str
     reads: Reads = field(default_factory=Reads)
     wrong: list[str] = field(default_factory=list)
 
@@ -56,8 +56,8 @@ def publishers(folder: Path) -> Outcome:
         pids = [forked(lambda name=name: _publish_at(go, root, name)) for name in names[1:]]
         codes = Counter(ended(pid)[0] for pid in pids)
     current = runs.pointer(root) or {}
-    told = Counter([*current["history"], current["run_id"]])
-    wrong = [f"{name} is in the history {told[name]} times" for name in names if told[name] != 1]
+    times = Counter([*current["history"], current["run_id"]])
+    wrong = [f"{name} is in the history {times[name]} times" for name in names if times[name] != 1]
     wrong += [] if codes == {0: AT_ONCE - 1} else [f"codes {dict(codes)}"]
     return Outcome("publishers at once", AT_ONCE, "each in the history once", reads, wrong)
 
@@ -73,7 +73,7 @@ def at_once(night: Night, root: str, folder: Path, dates: Sequence[datetime], wa
         pids = [forked(lambda date=date: night(date, wait)) for date in random.Random(0).sample(dates, len(dates))]
         codes = Counter(ended(pid)[0] for pid in pids)
     live = runs.published(root)
-    done, told = codes.pop(0, 0), codes.pop(BusyError.exit_code, 0)
+    done, refused = codes.pop(0, 0), codes.pop(BusyError.exit_code, 0)
     wrong = [f"ended with code {code}: {n}" for code, n in codes.items()]
     wrong += _left_over(root)
     if wait and live is not None and live.as_of != max(dates):
@@ -82,7 +82,7 @@ def at_once(night: Night, root: str, folder: Path, dates: Sequence[datetime], wa
         wrong.append(f"{len(dates) - done} did not wait")
     days = "one date" if len(set(dates)) == 1 else "different dates"
     what = f"nights of {days} at once, {'waiting' if wait else 'not waiting'}"
-    return Outcome(what, len(dates), f"{done} done, {told} told who is at work", reads, wrong)
+    return Outcome(what, len(dates), f"{done} done, {refused} told who is at work", reads, wrong)
 
 
 def steps(kind: str = "purchases") -> Iterator[tuple[str, Step]]:
@@ -143,9 +143,9 @@ def killed(
             if live is None or live.as_of != date:
                 wrong.append(f"killed {name}, live is {live and live.run_id}")
             wrong += [f"killed {name}: {left}" for left in _left_over(root)]
-    said = f"the next one finished{f'; {missed} had ended before' if missed else ''}"
+    outcome = f"the next one finished{f'; {missed} had ended before' if missed else ''}"
     when = "each named step" if any(step for _, step in at) else "random times"
-    return Outcome(f"{by.name} at {when}", len(at), said, reads, wrong)
+    return Outcome(f"{by.name} at {when}", len(at), outcome, reads, wrong)
 
 
 def _over(pid: int) -> bool:
@@ -163,7 +163,8 @@ def table(outcomes: Sequence[Outcome]) -> str:
     """The outcomes as a table of Markdown."""
     lines = ["| what | tried | came of it | reads meanwhile | torn | wrong |", "|---|---:|---|---:|---:|---:|"]
     lines += [
-        f"| {o.what} | {o.tried} | {o.said} | {o.reads.reads:,} | {o.reads.torn} | {len(o.wrong)} |" for o in outcomes
+        f"| {o.what} | {o.tried} | {o.outcome} | {o.reads.reads:,} | {o.reads.torn} | {len(o.wrong)} |"
+        for o in outcomes
     ]
     return "\n".join(lines)
 

@@ -17,26 +17,21 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import NamedTuple
 
-from topkin.artifacts import storage
+from topkin.artifacts import runs, storage
 from topkin.ending.workers import WORKER, descendants
-from topkin.pipelines.engine.registry import COMMANDS
+from topkin.pipelines.engine.registry import ORDER
 from topkin.synthetic.shop import Shop
 
 SHOP = Shop(users=400, items=120, purchases=8_000)
 MOST_SECONDS = 60
-FOLDERS = {
-    "prepare": "prepared",
-    "train": "model",
-    "embed": "embeddings",
-    "index": "index",
-    "recommend": "recommendations",
-    "similar": "similar",
-    "evaluate": "report",
-}
-IN_WORKERS = ("prepare", "embed", "recommend", "similar", "evaluate")
+NIGHTS = (7, 0)
+"""Days before the shop's as-of date of the nights that are made; the last is starved, and judges the first."""
+STAGES = (*ORDER, "publish")
+IN_WORKERS = ("prepare", "embed", "recommend", "similar", "hindsight", "evaluate")
 
 
 class Ended(NamedTuple):
@@ -50,8 +45,8 @@ class Ended(NamedTuple):
     @property
     def well(self) -> bool:
         """Whether it ended by itself, in time, and either did its work or said why not."""
-        told = self.code == 0 or (self.code == 6 and self.line.startswith("topkin: "))
-        return told and self.seconds < MOST_SECONDS and not self.left
+        explained = self.code == 0 or (self.code == 6 and self.line.startswith("topkin: "))
+        return explained and self.seconds < MOST_SECONDS and not self.left
 
 
 def configuration(folder: Path, output: Path) -> Path:
@@ -63,20 +58,24 @@ def configuration(folder: Path, output: Path) -> Path:
 
 
 def whole_run(folder: Path) -> Path:
-    """The output folder of a shop whose stages are all done."""
+    """The output folder of a shop whose nights are done."""
     SHOP.write(str(folder / "shop"))
     output = folder / "whole"
-    ended = command(configuration(folder, output), "run", output=output, most_seconds=1800)
-    assert ended.code == 0, ended.line
+    for days in NIGHTS:
+        ended = command(configuration(folder, output), "run", output=output, days=days, most_seconds=1800)
+        assert ended.code == 0, ended.line
     return output
 
 
-def before(stage: str, whole: Path, output: Path) -> None:
-    """A copy of the output in which a stage is the next to be done."""
-    names = list(FOLDERS)
-    gone = {FOLDERS[name] for name in names[names.index(stage) :]}
-    shutil.copytree(whole, output, dirs_exist_ok=True, ignore=lambda _, names: gone & set(names))
-    (output / "current.json").unlink(missing_ok=True)
+def before(name: str, whole: Path, output: Path) -> None:
+    """A copy of the output in which a stage of the last night is the next to be done, and the first night is live."""
+    last = runs.published(str(whole))
+    assert last is not None
+    gone = {last.folder(later) for later in ORDER[STAGES.index(name) :]}
+    shutil.copytree(
+        whole, output, dirs_exist_ok=True, ignore=lambda folder, names: [n for n in names if f"{folder}/{n}" in gone]
+    )
+    runs.roll_back(str(output))
 
 
 def command(
@@ -84,16 +83,18 @@ def command(
     stage: str,
     *more: str,
     output: Path,
+    days: int = 0,
     env: dict[str, str] | None = None,
     limit: Callable[[], None] | None = None,
     starve: Callable[[subprocess.Popen[str]], float] | None = None,
     most_seconds: float = 3 * MOST_SECONDS,
 ) -> Ended:
     """Run a stage; ``starve`` does so and gives the time when it did, the start without it."""
-    words = [sys.executable, "-m", "topkin", stage, "--config", str(config), "--as-of", SHOP.as_of.isoformat()]
+    as_of = SHOP.as_of - timedelta(days=days)
+    words = [sys.executable, "-m", "topkin", stage, "--config", str(config), "--as-of", as_of.isoformat()]
     began = time.monotonic()
     with subprocess.Popen(
-        [*words, "--quiet", *more],
+        [*words, *(["--quiet"] if stage in (*ORDER, "run") else []), *more],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -112,9 +113,9 @@ def command(
             os.kill(pid, signal.SIGKILL)
         reader.join(5)
     seconds = time.monotonic() - began
-    told = [line.strip() for line in lines if line.startswith("topkin: ")] or [line.strip() for line in lines[-1:]]
+    messages = [line.strip() for line in lines if line.startswith("topkin: ")] or [line.strip() for line in lines[-1:]]
     left = [str(path) for path in output.glob("runs/*/.[a-z]*-*") if not path.name.startswith(".scratch")]
-    return Ended(process.returncode, seconds, told[-1] if told else "", left)
+    return Ended(process.returncode, seconds, messages[-1] if messages else "", left)
 
 
 def signalled(number: signal.Signals) -> Callable[[subprocess.Popen[str]], float]:
@@ -163,8 +164,9 @@ def killed(stage: str, whole: Path, number: signal.Signals = signal.SIGKILL) -> 
     return command(configuration(whole.parent, output), stage, *flags, output=output, starve=signalled(number))
 
 
-def full_disk(stage: str, whole: Path, spare: int = 65_536) -> Ended:
-    """The disk of run.output has so many bytes more than the stages before take."""
+def full_disk(stage: str, whole: Path) -> Ended:
+    """The disk of run.output has a few bytes more than the stages before take, for the pointer one block."""
+    spare = 65_536 if stage in ORDER else 4096
     with tempfile.TemporaryDirectory() as folder:
         before(stage, whole, Path(folder, "out"))
         names = storage.files(folder, hidden=True)
@@ -199,13 +201,13 @@ def little_memory(stage: str, whole: Path, megabytes: int) -> Ended:
 def main(argv: Sequence[str] | None = None) -> int:
     """Starve every stage of everything; prints a line each, returns 1 where one did not end well."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--stages", nargs="*", default=list(COMMANDS), help="which")
+    parser.add_argument("--stages", nargs="*", choices=STAGES, default=STAGES, help="which")
     parser.add_argument("--memory", nargs="*", type=int, default=[1500, 2500, 3500, 5000], help="megabytes")
     options = parser.parse_args(argv)
     bad = 0
     with tempfile.TemporaryDirectory(prefix="topkin-starved-") as folder:
         whole = whole_run(Path(folder))
-        for stage in (name for name in options.stages if name in FOLDERS):
+        for stage in options.stages:
             cases: dict[str, Callable[[], Ended]] = {}
             if stage in IN_WORKERS:
                 cases["a worker killed"] = lambda stage=stage: killed(stage, whole)

@@ -167,10 +167,10 @@ def _round(value: float) -> float:
     return float(f"{value:.2g}")
 
 
-def literal(found: Mapping[str, Any]) -> str:
+def literal(values: Mapping[str, Any]) -> str:
     """The table as Python."""
     lines = ["MEASURED = Costs("]
-    for name, value in found.items():
+    for name, value in values.items():
         if isinstance(value, dict):
             lines += [f"    {name}={{", *(f'        "{key}": {number!r},' for key, number in value.items()), "    },"]
         else:
@@ -228,10 +228,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         small, large = profile(folder / "small", SMALL), profile(folder / "large", LARGE)
         settings = load_settings(folder / "large" / "topkin.toml", (), {})
         row = purchase(folder / "purchases")
-        found = constants(small, large, row, flops(), item_byte(folder / "images", row))
-    text = literal(found)
+        values = constants(small, large, row, flops(), item_byte(folder / "images", row))
+    text = literal(values)
     print(text)
-    costs = Costs(**found)
+    costs = Costs(**values)
     from topkin.telemetry.profiling import machine_cores, machine_memory
 
     machine = Machine(memory=machine_memory(), cores=machine_cores())

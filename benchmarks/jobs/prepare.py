@@ -88,8 +88,8 @@ def measured(who: str, source: Path, args: argparse.Namespace) -> dict[str, Any]
         command = [sys.executable, "-m", "benchmarks.jobs.prepare", "--who", who, "--source", str(source), "--out", out]
         command += [f"--threads={args.threads}", f"--parts={args.parts}"]
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return figures
 
 
 def main() -> None:
@@ -124,7 +124,10 @@ def main() -> None:
             for _ in range(args.repeats):
                 for name in who:
                     runs[name].append(measured(name, source, args))
-            middle = {n: {k: statistics.median(r[k] for r in found) for k in found[0]} for n, found in runs.items()}
+            middle = {
+                n: {k: statistics.median(r[k] for r in measured_runs) for k in measured_runs[0]}
+                for n, measured_runs in runs.items()
+            }
             assert len({m["events"] for m in middle.values()}) == 1, middle
             ours[size] = middle["topkin"]
             for name, m in middle.items():

@@ -33,9 +33,9 @@ def work(folder: Path, shards: int, k: int, parts: int) -> dict[str, Any]:
     transform = recommend.transform(lists, replace(recommend.inputs_of(lists), shards=shards))
     with measure_usage() as usage:
         run_pipeline(transform, ())
-    made = storage.read_json(str(folder / "embeddings" / "vectors.json"))
-    known = made["users"] * 20
-    counts = InputCounts(purchases=known, known=known, users=made["users"], items=made["items"], id_bytes=8)
+    sizes = storage.read_json(str(folder / "embeddings" / "vectors.json"))
+    known = sizes["users"] * 20
+    counts = InputCounts(purchases=known, known=known, users=sizes["users"], items=sizes["items"], id_bytes=8)
     load = Workload(counts=counts, settings=settings, machine=Machine(memory=math.inf))
     planned = recommend.memory(load, shards) - load.costs.start_bytes["recommend"]
     return {"seconds": usage.seconds, "peak": usage.peak_bytes, "planned": planned}

@@ -59,11 +59,11 @@ def main() -> None:
         turns.tell_seconds()
         for k in (10, 50):
             exact = top_k(queries, items, k)[0]
-            found = [load_index(str(turns.answers[name])).search(queries, k)[0] for name in ("grown", "built again")]
+            lists = [load_index(str(turns.answers[name])).search(queries, k)[0] for name in ("grown", "built again")]
             mine, again = (
-                np.mean([len(np.intersect1d(a, b)) for a, b in zip(one, exact, strict=True)]) / k for one in found
+                np.mean([len(np.intersect1d(a, b)) for a, b in zip(one, exact, strict=True)]) / k for one in lists
             )
-            same = np.mean([len(np.intersect1d(a, b)) for a, b in zip(*found, strict=True)]) / k
+            same = np.mean([len(np.intersect1d(a, b)) for a, b in zip(*lists, strict=True)]) / k
             print(f"  recall@{k}: grown {mine:.4f}, built again {again:.4f}; {same:.4f} of the answers are the same")
     for what, seconds in (("wall", turns.median), ("processors", turns.cpu)):
         ratio = seconds["grown"] / seconds["built again"]

@@ -34,9 +34,9 @@ def rate(ask: Callable[[int], np.ndarray], exact: np.ndarray, repeats: int) -> t
         seconds = []
         for _ in range(repeats):
             start = time.process_time()
-            found = ask(ef)
+            lists = ask(ef)
             seconds.append(time.process_time() - start)
-        recall = float(np.mean([len(np.intersect1d(a, b)) for a, b in zip(found, exact, strict=True)])) / exact.shape[1]
+        recall = float(np.mean([len(np.intersect1d(a, b)) for a, b in zip(lists, exact, strict=True)])) / exact.shape[1]
         seen.append((recall, len(exact) / statistics.median(seconds)))
         trials.append(f"ef {ef}: {recall:.4f} at {seen[-1][1]:,.0f}/s")
         if recall > RECALL + 0.01:

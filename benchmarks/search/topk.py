@@ -1,7 +1,9 @@
 """Exact top-k against its peers: one table of medians, each a ratio to the peer in the same run.
 
 ``python -m benchmarks.search.topk [--users 8192 --items 60000 --dim 64 --k 100 --threads 2 --repeats 5]``. The rows
-run in turn, so that a slow moment hits all of them. Peers take part where they are installed.
+run in turn, so that a slow moment hits all of them. Peers take part where they are installed. ``--vectors FILE`` takes
+the arrays ``users`` and ``items`` of an encoder, as ``numpy.savez`` writes them, for those drawn at random; ``--few``
+leaves out all peers but the product.
 """
 
 import argparse
@@ -20,6 +22,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     for name, value in {"users": 8192, "items": 60_000, "dim": 64, "k": 100, "threads": 2, "repeats": 5}.items():
         parser.add_argument(f"--{name}", type=int, default=value)
+    parser.add_argument("--vectors", help="file of vectors, of which the first --users users ask")
+    parser.add_argument("--few", action="store_true", help="leave out all peers but the product")
     args = parser.parse_args()
     os.environ["OPENBLAS_NUM_THREADS"] = str(args.threads)  # read when NumPy is first imported
     import numpy as np
@@ -31,6 +35,10 @@ def main() -> None:
     rng = np.random.default_rng(0)
     users = unit_rows(rng.standard_normal((args.users, args.dim), dtype=np.float32))
     items = unit_rows(rng.standard_normal((args.items, args.dim), dtype=np.float32))
+    if args.vectors:
+        with np.load(args.vectors) as arrays:
+            users, items = np.ascontiguousarray(arrays["users"][: args.users]), arrays["items"]
+        args.users, (args.items, args.dim) = len(users), items.shape
     indptr = np.arange(args.users + 1) * BOUGHT
     exclude = Csr(indptr, rng.integers(args.items, size=indptr[-1]).astype(np.int32))
     blocks = [slice(s, s + 1024) for s in range(0, args.users, 1024)]
@@ -59,11 +67,17 @@ def main() -> None:
         BARRED: lambda: top_k(users, items, args.k, exclude=exclude, threads=args.threads)[0],
         "bare product": product,
         "bare product, array reused": product_in_place,
-        "NumPy argpartition": argpartition,
-        **faiss_rows(users, items, args.k, exclude, args.threads),
-        **implicit_rows(users, items, args.k, args.threads),
-        **tensorflow_rows(users, items, args.k, args.threads),
     }
+    rows |= (
+        {}
+        if args.few
+        else {
+            "NumPy argpartition": argpartition,
+            **faiss_rows(users, items, args.k, exclude, args.threads),
+            **implicit_rows(users, items, args.k, args.threads),
+            **tensorflow_rows(users, items, args.k, args.threads),
+        }
+    )
     turns = Turns(rows, args.repeats)
 
     print(f"{args.users:,} users x {args.items:,} items, d = {args.dim}, k = {args.k}, {args.threads} threads")
@@ -117,11 +131,11 @@ def faiss_rows(users: Any, items: Any, k: int, exclude: Any, threads: int) -> di
     index.add(items)
 
     def filtered() -> "np.ndarray":
-        found = index.search(users, k + BOUGHT)[1].astype(np.int64)
+        nearest = index.search(users, k + BOUGHT)[1].astype(np.int64)
         pairs = np.repeat(np.arange(len(users)), BOUGHT) * len(items) + exclude.indices
-        keep = ~np.isin(np.arange(len(users))[:, None] * len(items) + found, pairs)
+        keep = ~np.isin(np.arange(len(users))[:, None] * len(items) + nearest, pairs)
         order = np.argsort(~keep, axis=1, kind="stable")[:, :k]
-        return np.take_along_axis(found, order, axis=1)
+        return np.take_along_axis(nearest, order, axis=1)
 
     return {"FAISS": lambda: index.search(users, k)[1], "FAISS, over-fetch and filter": filtered}
 

@@ -1,7 +1,7 @@
 """The whole stage ``train`` in closed form on a generated shop of many items with titles: processor seconds.
 
 ``python -m benchmarks.training.closed_form [--items 100000 --purchases 2000000 --users 200000 --against FOLDER]``. With
-another checkout its ``train`` runs on the same prepared data, after this one.
+another checkout its ``prepare`` and ``train`` run on the same shop, after this one.
 """
 
 import argparse
@@ -17,24 +17,19 @@ LEAST, AIM = 120.0, 60.0
 
 
 def job(name: str, checkout: Path, folder: Path, *options: str) -> tuple[float, float]:
-    """Run a job with the code of a checkout: processor seconds, and the validation metric where it tells one."""
+    """Run a job with the code of a checkout: processor seconds, and the validation metric of what it trained."""
     from topkin.synthetic.shop import Shop
 
     command = [sys.executable, "-m", "topkin", name, "--config", str(folder / "topkin.toml"), "--json"]
     command += ["--as-of", f"{Shop().as_of:%Y-%m-%d}", *options]
     environment = {**os.environ, "PYTHONPATH": str(checkout), "TF_CPP_MIN_LOG_LEVEL": "2"}
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    told = subprocess.run(command, env=environment, cwd=folder, check=True, capture_output=True, text=True).stdout
+    output = subprocess.run(command, env=environment, cwd=folder, check=True, capture_output=True, text=True).stdout
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return seconds, float(_found(json.loads(told), "validation_ndcg@20") or 0)
-
-
-def _found(value: object, name: str) -> object:
-    """The first value of a key anywhere in JSON."""
-    if isinstance(value, dict):
-        return value.get(name) or next(filter(None, (_found(v, name) for v in value.values())), None)
-    return next(filter(None, (_found(v, name) for v in value)), None) if isinstance(value, list) else None
+    trained = json.loads(output)["folders"].get("train")
+    signature = json.loads((Path(trained) / "signature.json").read_text()) if trained else {}
+    return seconds, float((signature.get("validation") or {}).get("ndcg@20", 0))
 
 
 def main() -> None:
@@ -57,12 +52,13 @@ def main() -> None:
         closed = "--set", "train.epochs=0", "--force"
         ours = job("train", here, folder, *closed)
         verdict = "ok" if ours[0] <= LEAST else "below"
-        print(f"  processors {ours[0]:6.1f} s, at most {LEAST:.0f} {AIM:.0f}: {verdict}; validated {ours[1]:.4f}")
+        print(f"  processors {ours[0]:6.1f} s, at most {LEAST:.0f} {AIM:.0f}: {verdict}; validated {ours[1]:.6f}")
         if args.against:
+            job("prepare", args.against.resolve(), folder)  # what it prepared is told by the code that did
             theirs = job("train", args.against.resolve(), folder, *closed)
             print(
-                f"  processors {theirs[0]:6.1f} s by {args.against}, {ours[0] / theirs[0]:.2f} of it here; NDCG@20 "
-                f"{theirs[1]:.4f}"
+                f"  processors {theirs[0]:6.1f} s by {args.against}, {ours[0] / theirs[0]:.2f} of it here; validated "
+                f"{theirs[1]:.6f}"
             )
 
 

@@ -57,7 +57,9 @@ def measured(method: str, seed: int, data: Path, sets: list[str], folder: Path) 
         figures = ", ".join(f"{name} {value:.4f}" for name, value in record.items() if name != "epoch")
         print(f"  epoch {record['epoch']}: {figures}, {time.perf_counter() - began:.0f} s", flush=True)
 
-    told = fit(settings, parts, {"image": InputChoice()}, str(folder), scratch=str(folder), seed=seed, on_epoch=epoch)
+    summary = fit(
+        settings, parts, {"image": InputChoice()}, str(folder), scratch=str(folder), seed=seed, on_epoch=epoch
+    )
     seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - cpu
     encoder = KerasEncoder.load(str(folder / "encoder"))
     vectors = [encoder.embed(table).vectors for table in (known, asked)]
@@ -69,11 +71,11 @@ def measured(method: str, seed: int, data: Path, sets: list[str], folder: Path) 
         "recall@1": votes[1],
         "knn_accuracy": votes[VOTE],
         "votes": {str(k): round(v, 4) for k, v in votes.items()},
-        "validation": told["validation"],
-        "epochs": told["epochs"],
+        "validation": summary["validation"],
+        "epochs": summary["epochs"],
         "seconds": round(seconds),
         "cpu_seconds": round(cpu_seconds),
-        "notes": told["notes"],
+        "notes": summary["notes"],
     }
 
 
@@ -91,7 +93,7 @@ def main() -> None:
     logs.silence()
     for method in args.method or list(BARS):
         name, least, aim = BARS[method]
-        found = []
+        rows = []
         for seed in args.seed or [1]:
             print(f"{method}, seed {seed}", flush=True)
             with tempfile.TemporaryDirectory() as scratch:
@@ -99,9 +101,9 @@ def main() -> None:
                 folder.mkdir(parents=True, exist_ok=True)
                 figures = measured(method, seed, args.data, args.set, folder)
             print(f"  {json.dumps(figures)}", flush=True)
-            found.append(figures[name])
-        mean = sum(found) / len(found)
-        spread = f" ({min(found):.4f} to {max(found):.4f}, {len(found)} seeds)" if len(found) > 1 else ""
+            rows.append(figures[name])
+        mean = sum(rows) / len(rows)
+        spread = f" ({min(rows):.4f} to {max(rows):.4f}, {len(rows)} seeds)" if len(rows) > 1 else ""
         verdict = "ok" if mean >= least else "below"
         print(f"  {method:16s} {name} {mean:.4f}{spread}   bars {least} {aim}   {verdict}", flush=True)
 

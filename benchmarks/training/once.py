@@ -30,8 +30,8 @@ def main() -> None:
         later = pc.greater_equal(log["timestamp"], shop.as_of)
         model = topkin.Recommender({"train": {"epochs": 0}})
         model.fit(log.filter(pc.invert(later)), shop.items_table(), as_of=shop.as_of)
-        found = topkin.evaluate(model, log.filter(later), k=[10], baselines=BASELINES).to_pylist()
-        rows = {row["model"]: row for row in found if row["metric"] == "ndcg@10"}
+        results = topkin.evaluate(model, log.filter(later), k=[10], baselines=BASELINES).to_pylist()
+        rows = {row["model"]: row for row in results if row["metric"] == "ndcg@10"}
         own, sells = rows["model"]["value"], rows["popularity"]["value"]
         ratio = own / sells if sells else np.inf
         others = ", ".join(f"{name} {rows[name]['value']:.4f}" for name in BASELINES)

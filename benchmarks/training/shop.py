@@ -46,9 +46,9 @@ def oracle(run: Run, truth: str) -> float:
         pairs[name] = Csr.of_pairs(at[known], items[known], len(users), len(sold))
     novel = pairs["heldout"].without(pairs["events"], len(sold))
     judged = np.flatnonzero((novel.lengths > 0) & (pairs["events"].lengths > 0))
-    found = ranking_metrics(lists[judged], novel.take(judged), (K,))[f"ndcg@{K}"]
+    values = ranking_metrics(lists[judged], novel.take(judged), (K,))[f"ndcg@{K}"]
     print(f"{len(judged)} users are judged")
-    return float(found.mean())
+    return float(values.mean())
 
 
 def main() -> None:

@@ -78,18 +78,18 @@ def main() -> None:
         "files to encoder, 1,024": partial(files_to_encoder, 1024, 1024),
     }
     turns = Turns({**rows, **encoders}, 1, warm_up=False)  # the peer takes minutes
-    found = {name: recall(in_out(turns.answers[name])) for name in rows}
-    found |= {name: recall(turns.answers[name]) for name in encoders}
+    recalls = {name: recall(in_out(turns.answers[name])) for name in rows}
+    recalls |= {name: recall(turns.answers[name]) for name in encoders}
     print(f"{A.shape[0]:,} users x {n_items:,} items, {A.nnz:,} purchases, {args.threads} threads")
     turns.tell_seconds()
     print(f"Recall@20, {len(sample):,} users")
-    for name, value in found.items():
+    for name, value in recalls.items():
         print(f"  {name:32s} {value:.4f}")
     mine, *peers = rows
-    equal = [p for p in peers if found[p] >= found[mine] - 0.0005]
+    equal = [p for p in peers if recalls[p] >= recalls[mine] - 0.0005]
     print("peer's time / topkin's time, at least, Recall@20 less ours")
     for peer in [min(equal, key=turns.median.__getitem__)] if equal else peers:
-        turns.tell_ratio(mine, peer, 1.0, f"{found[peer] - found[mine]:+.4f}")
+        turns.tell_ratio(mine, peer, 1.0, f"{recalls[peer] - recalls[mine]:+.4f}")
     if not equal:
         print("  no setting of the peer reaches our recall: all are shown")
 

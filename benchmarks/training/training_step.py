@@ -74,7 +74,7 @@ def catalogue(n: int) -> pa.Table:
     ).select(schemas.catalogue(pa.int64()).names)
 
 
-def made(n: int, users: int, batch: int, neighbours: int) -> Any:
+def trainer_of(n: int, users: int, batch: int, neighbours: int) -> Any:
     """A trainer of the default settings, but for these."""
     from topkin.models.training.context import TrainingContext
     from topkin.models.training.trainer import Trainer
@@ -94,10 +94,10 @@ def endless(trainer: Any) -> Iterator[dict[str, np.ndarray]]:
 
 def work(args: argparse.Namespace) -> None:
     """For each line that comes, one step of each trainer in turn: seconds of wall and processors, as JSON."""
-    trainers = {n: made(n, args.users, args.batch, args.neighbours) for n in (args.few, args.items)}
+    trainers = {n: trainer_of(n, args.users, args.batch, args.neighbours) for n in (args.few, args.items)}
     streams = {n: endless(trainer) for n, trainer in trainers.items()}
     for _ in sys.stdin:
-        told: dict[int, Any] = {}
+        figures: dict[int, Any] = {}
         for n, trainer in trainers.items():
             at = [(time.perf_counter(), time.process_time())]
             batch = next(streams[n])
@@ -106,10 +106,10 @@ def work(args: argparse.Namespace) -> None:
             at.append((time.perf_counter(), time.process_time()))
             spent = [[after - before for before, after in zip(*pair, strict=True)] for pair in itertools.pairwise(at)]
             sizes = {name: len(batch[name]) for name in ("candidates", "pooled", "history")}
-            told[n] = {"making": spent[0], "step": spent[1], "sizes": sizes}
+            figures[n] = {"making": spent[0], "step": spent[1], "sizes": sizes}
         usage = resource.getrusage(resource.RUSAGE_SELF)
         kept = {"peak": usage.ru_maxrss / 2**20, "faults": usage.ru_minflt, "system": usage.ru_stime}
-        print(json.dumps({"steps": told, **kept}), flush=True)
+        print(json.dumps({"steps": figures, **kept}), flush=True)
 
 
 class Checkout:
@@ -120,23 +120,23 @@ class Checkout:
         command = [sys.executable, __file__, "--work", *options]
         pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
         self.process = subprocess.Popen(command, env=environment, cwd=folder, text=True, **pipes)
-        self.told: list[Any] = []
+        self.reports: list[Any] = []
 
     def turn(self) -> None:
         """One step of each trainer there."""
         assert self.process.stdin is not None, "it is asked for"
         assert self.process.stdout is not None, "it is asked for"
         print(file=self.process.stdin, flush=True)
-        self.told.append(json.loads(self.process.stdout.readline()))
+        self.reports.append(json.loads(self.process.stdout.readline()))
 
     def median(self, n: int, what: str, processors: bool) -> float:
         """Milliseconds."""
-        return 1e3 * statistics.median(told["steps"][str(n)][what][processors] for told in self.told[3:])
+        return 1e3 * statistics.median(report["steps"][str(n)][what][processors] for report in self.reports[3:])
 
     def tell(self, n: int) -> None:
         """A line of one trainer."""
         step, making = ([self.median(n, what, cpu) for cpu in (False, True)] for what in ("step", "making"))
-        sizes = ", ".join(f"{size:,} {name}" for name, size in self.told[-1]["steps"][str(n)]["sizes"].items())
+        sizes = ", ".join(f"{size:,} {name}" for name, size in self.reports[-1]["steps"][str(n)]["sizes"].items())
         print(
             f"  {n:9,d} items: step {step[0]:6.1f} (processors {step[1]:6.1f}), making the batch {making[0]:5.1f} "
             f"({making[1]:5.1f}); {sizes}"
@@ -144,8 +144,8 @@ class Checkout:
 
     def tell_process(self) -> None:
         """Memory and page faults."""
-        first, last = self.told[3], self.told[-1]
-        steps = 2 * (len(self.told) - 4)
+        first, last = self.reports[3], self.reports[-1]
+        steps = 2 * (len(self.reports) - 4)
         faults, system = ((last[name] - first[name]) / steps for name in ("faults", "system"))
         print(f"  {last['peak']:.2f} GiB at most; a step: {faults:,.0f} page faults, kernel {1e3 * system:.1f} ms")
 

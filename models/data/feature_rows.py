@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from topkin.artifacts import schemas
 from topkin.errors import ArtifactError
 
 KNOTS = 16
@@ -33,11 +34,12 @@ class FeatureRows:
     def of(cls, table: pa.Table) -> "FeatureRows":
         """Learn labels and knots from a table; none where it has no column ``features``.
 
-        A label that one row alone has tells nothing of another one, and is left out.
+        A label that one row alone has tells nothing of another one, and is left out; so are features for rules alone.
         """
         if "features" not in table.column_names:
             return cls()
-        return cls(tuple(_learned(field, values) for field, values in _columns(table)))
+        learned = [(field, values) for field, values in _columns(table) if not _for_rules(field)]
+        return cls(tuple(_learned(field, values) for field, values in learned))
 
     @property
     def size(self) -> int:
@@ -63,9 +65,14 @@ class FeatureRows:
                     f"the table must have the feature {feature['name']!r} that the encoder was trained on, it has "
                     f"{', '.join(named) or 'none'}: train again"
                 )
+            if pa.types.is_floating(values.type) != ("knots" in feature):
+                raise ArtifactError(
+                    f"the feature {feature['name']!r} must be {'a number' if 'knots' in feature else 'labels'} as in "
+                    f"the training of the encoder, it is {values.type}: train again, or give its kind"
+                )
             at, share = _of_number(values, feature["knots"]) if "knots" in feature else _of_labels(values, feature)
-            rows.append(np.where(share > 0, at + first, 0).astype(np.int32))
-            shares.append(share.astype(np.float32))
+            shares.append(share.astype(np.float32))  # where a tiny share is none
+            rows.append(np.where(shares[-1] > 0, at + first, 0).astype(np.int32))
             first += size
         return np.concatenate(rows, axis=1), np.concatenate(shares, axis=1)
 
@@ -77,6 +84,10 @@ class FeatureRows:
     def from_json(cls, value: Sequence[Mapping[str, Any]]) -> "FeatureRows":
         """From :meth:`to_json`."""
         return cls(tuple(value))
+
+
+def _for_rules(field: pa.Field) -> bool:
+    return (field.metadata or {}).items() >= schemas.RULES_ALONE.items()
 
 
 def _columns(table: pa.Table) -> list[tuple[pa.Field, pa.Array]]:

@@ -17,9 +17,10 @@ SPAN_DAYS = 140.0  # so that 28 days of validation are a fifth, the share that p
 
 @dataclass(frozen=True)
 class InMemoryInteractions(PreparedHistories):
-    """Parts of histories as arrays, read in place of files."""
+    """Parts of histories as arrays, read in place of files. users: each part's histories, for features."""
 
     parts: Sequence[Interactions] = field(default=())
+    users: Sequence[pa.Table] = field(default=())
 
     def names(self) -> list[str]:
         """The parts by number."""
@@ -28,6 +29,12 @@ class InMemoryInteractions(PreparedHistories):
     def part(self, name: str) -> Interactions:
         """One part, the last ``days`` included."""
         return self.parts[int(name)]
+
+    def user_features(self, name: str) -> pa.Table:
+        """As of :class:`PreparedHistories`."""
+        if self.users:
+            return self.users[int(name)]
+        return pa.table({"user_id": pa.nulls(self.parts[int(name)].n_users)})
 
 
 def without_times(users: np.ndarray, items: np.ndarray, item_ids: pa.Array, *, seed: int) -> InMemoryInteractions:

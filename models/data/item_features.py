@@ -65,8 +65,12 @@ class ItemFeatures:
 
 def hash_words(words: list[str], buckets: int) -> np.ndarray:
     """A stable bucket of each word, (n,) int32 in 1..buckets: the same on any machine and version."""
+    return (_digests(words) % np.uint64(buckets)).astype(np.int32) + np.int32(1)
+
+
+def _digests(words: list[str]) -> np.ndarray:
     digests = (hashlib.blake2b(w.encode(), digest_size=8).digest() for w in words)
-    return np.array([int.from_bytes(d, "little") % buckets + 1 for d in digests], np.int32)
+    return np.array([int.from_bytes(d, "little") for d in digests], np.uint64)
 
 
 def tokenise(titles: pa.Array) -> pa.Array:

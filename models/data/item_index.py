@@ -39,7 +39,8 @@ class ItemIndex:
     ) -> "ItemIndex":
         """Count the purchases before the cut and read the catalogue.
 
-        A row of their own have the items sold ``min_sales`` times, and all sold ones without content.
+        A row of their own have the items sold ``min_sales`` times, and all sold ones without content; where histories
+        pool other events than purchases these count.
         """
         counts = count(purchases, recent_days)
         names = catalogue["category"].drop_null().unique().to_pylist()
@@ -58,5 +59,5 @@ class ItemIndex:
 
         ids = catalogue["item_id"].combine_chunks()
         enough = np.where(features(ids.slice(0, 0)).has_content, max(min_sales, 1), 1)
-        ids = ids.filter(pa.array(counts.events >= enough))
+        ids = ids.filter(pa.array((counts.events if counts.inputs is None else counts.inputs) >= enough))
         return cls(counts, categories, ids, features(ids), word_buckets, title_words, rows)

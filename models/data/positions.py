@@ -1,8 +1,10 @@
 """Interactions whose ages are positions, parted for validation so that most of what is known stays known."""
 
 from dataclasses import dataclass, field, replace
+from typing import Any, Self
 
 import numpy as np
+import pyarrow as pa
 
 from topkin.interactions import Interactions
 from topkin.models.data.histories import PreparedHistories
@@ -37,12 +39,28 @@ class PositionHistories(PreparedHistories):
             whole += len(part.items)
             held += int((part.ages[np.repeat(_several(part, 1.0), np.diff(part.indptr))] < 1).sum())
         share = min(1.0, MOST_HELD_OUT * whole / held) if held else 1.0
-        return cls(source.folder, source.item_ids, source.as_of, source.days, source.buffer, source, share, seed)
+        same: dict[str, Any] = {"days": source.days, "buffer": source.buffer, "workers": source.workers}
+        return cls(source.folder, source.item_ids, source.as_of, source=source, share=share, seed=seed, **same)
+
+    def with_ids(self, item_ids: pa.ChunkedArray) -> Self:
+        """See :class:`PreparedHistories`."""
+        assert self.source is not None
+        return replace(super().with_ids(item_ids), source=self.source.with_ids(item_ids))
+
+    def to_send(self) -> Self:
+        """See :class:`PreparedHistories`."""
+        assert self.source is not None
+        return replace(super().to_send(), source=self.source.to_send())
 
     def names(self) -> list[str]:
         """See :class:`PreparedHistories`."""
         assert self.source is not None
         return self.source.names()
+
+    def user_features(self, name: str) -> pa.Table:
+        """See :class:`PreparedHistories`."""
+        assert self.source is not None
+        return self.source.user_features(name)
 
     def part(self, name: str) -> Interactions:
         """One part, with ages from which the cut takes nothing for users whose last positions are not held out."""
@@ -51,8 +69,14 @@ class PositionHistories(PreparedHistories):
         if not self.days:
             return part
         drawn = np.random.default_rng([self.seed, 3, self.names().index(name)]).random(part.n_users) < self.share
-        kept = np.repeat(~(drawn & _several(part, self.days)), np.diff(part.indptr))
-        return replace(part, ages=part.ages + np.float32(self.days) * kept.astype(np.float32))
+        shift = np.float32(self.days) * (~(drawn & _several(part, self.days))).astype(np.float32)
+        inputs = None if part.inputs is None else _older(part.inputs, shift)
+        return replace(_older(part, shift), inputs=inputs)
+
+
+def _older(part: Interactions, days: np.ndarray) -> Interactions:
+    """Ages with more days for each user, (n_users,) float32."""
+    return replace(part, ages=part.ages + np.repeat(days, np.diff(part.indptr)))
 
 
 def _several(part: Interactions, days: float) -> np.ndarray:

@@ -56,12 +56,12 @@ class HistoryRows(_FromArguments):
     own = ("items", "width", "places", "ages", "seed")
 
     def __init__(
-        self, items: int, width: int, *, places: int | None, ages: bool, seed: int | None = None, **kwargs: Any
+        self, items: int, width: int, *, places: int | None, ages: bool, seed: int | None = None, **kwargs: object
     ) -> None:
         super().__init__(**kwargs)
         self.items, self.width, self.places, self.ages, self.seed = items, width, places, ages, seed
 
-    def build(self, *shapes: Any) -> None:
+    def build(self, *shapes: object) -> None:
         """Make the tables."""
         seeds = [None] * 4 if self.seed is None else [self.seed + n for n in range(4)]
         self.of_items = self.table(self.items + 1, self.width, "items", seeds[0])
@@ -120,7 +120,7 @@ class HistoryBlock(_FromArguments):
 
     own = ("heads", "seed")
 
-    def __init__(self, heads: int = 2, *, seed: int | None = None, **kwargs: Any) -> None:
+    def __init__(self, heads: int = 2, *, seed: int | None = None, **kwargs: object) -> None:
         super().__init__(**kwargs)
         self.heads, self.seed = heads, seed
 
@@ -155,7 +155,7 @@ class HistoryBlock(_FromArguments):
         joined = ops.reshape(ops.transpose(tf.matmul(shares, value), (0, 2, 1, 3)), (n, length, width))
         return _times(joined, self.joins)
 
-    def compute_output_shape(self, rows: Any, *_: Any) -> Any:
+    def compute_output_shape(self, rows: object, *_: object) -> Any:
         """As it came."""
         return rows
 
@@ -164,7 +164,7 @@ def _times(rows: tf.Tensor, weight: keras.Variable) -> tf.Tensor:
     return tf.matmul(rows, tf.cast(tf.convert_to_tensor(weight), rows.dtype))
 
 
-def _none_of(mask: tf.Tensor, dtype: Any) -> tf.Tensor:
+def _none_of(mask: tf.Tensor, dtype: object) -> tf.Tensor:
     """What is added to scores so that padding gets no share."""
     return ops.where(mask, ops.cast(0, dtype), ops.cast(-1e4, dtype))
 
@@ -180,7 +180,7 @@ class AttentionPooling(_FromArguments):
 
     own = ("seed",)
 
-    def __init__(self, *, seed: int | None = None, **kwargs: Any) -> None:
+    def __init__(self, *, seed: int | None = None, **kwargs: object) -> None:
         super().__init__(**kwargs)
         self.seed = seed
 
@@ -224,7 +224,7 @@ class KnownItems(keras.layers.Layer):
     ``looked_up``: whether a lookup made them.
     """
 
-    def __init__(self, items: int, *, looked_up: bool, **kwargs: Any) -> None:
+    def __init__(self, items: int, *, looked_up: bool, **kwargs: object) -> None:
         super().__init__(**kwargs)
         self.items, self.looked_up = items, looked_up
 
@@ -323,7 +323,7 @@ def history_encoder(
     return keras.Model([ids, *ages] if ages else ids, vectors, name="users")
 
 
-def _vocabulary(items: Any) -> list[str] | list[int]:
+def _vocabulary(items: object) -> list[str] | list[int]:
     """The ids, all strings or all integers. Raises ValueError where they cannot be those of a lookup."""
     known = [v.item() if isinstance(v, np.generic) else v for v in values_of(items, "items")]
     for kind, kept in ((str, ("", "[UNK]")), (int, (0, -1))):

@@ -66,7 +66,7 @@ def _windows(column: pa.Array, wanted: np.ndarray, folder: str) -> Iterator[tupl
         for end in range(STEP, len(wanted) + STEP, STEP):
             files = column.take(pa.array(wanted[end - STEP : end])).to_numpy(zero_copy_only=False)
             if not inside:
-                files[:] = list(pool.map(partial(_read, folder), files))
+                files[:] = list(pool.map(partial(read_file, folder), files))
             parts.append(files)
             held += sum(len(file) for file in files if file is not None)
             if held >= WINDOW_BYTES or end >= len(wanted):
@@ -74,7 +74,8 @@ def _windows(column: pa.Array, wanted: np.ndarray, folder: str) -> Iterator[tupl
                 parts, begin, held = [], end, 0
 
 
-def _read(folder: str, path: str) -> bytes | None:
+def read_file(folder: str, path: str) -> bytes | None:
+    """The bytes of a file; None where it cannot be read. folder: what relative paths begin in."""
     try:
         return storage.read_bytes(path if "://" in path else storage.join(folder, path))
     except (ArtifactError, OSError, ValueError):  # not there, not to be read, or no name of a file

@@ -161,16 +161,16 @@ class KerasEncoder:
         asked = rejections.good
         if not asked.all():
             rows = rows.filter(pa.array(asked))
-        found = Rejections(len(rows))
+        faults = Rejections(len(rows))
         section = "encoder.user_inputs" if self._saved.side == "users" else "encoder.inputs"
         columns = {spec: _values(spec, rows, section) for spec in self.inputs}
         feeds = {
-            spec.name: read_column(values, spec, found, partial(decode, folder=folder))
+            spec.name: read_column(values, spec, faults, partial(decode, folder=folder))
             for spec, values in columns.items()
         }
-        ask_lengths(columns, found)
-        rejections.include(found, asked)
-        return feeds if found.good.all() else {name: array[found.good] for name, array in feeds.items()}
+        ask_lengths(columns, faults)
+        rejections.include(faults, asked)
+        return feeds if faults.good.all() else {name: array[faults.good] for name, array in feeds.items()}
 
     def encode(self, feeds: Feeds) -> np.ndarray:
         """The model's vectors of such arrays, (n, dim) float32, each row's the same in whatever batch it is."""

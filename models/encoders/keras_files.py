@@ -184,9 +184,9 @@ def _over(
     """
     merged = dict(choices)
     for i in known:
-        said = {k: v for k, v in vars(merged.get(i.name, InputChoice())).items() if v is not None}
+        chosen = {k: v for k, v in vars(merged.get(i.name, InputChoice())).items() if v is not None}
         listed = i.kind not in ("image", "number", "category", "text")
-        t = type_of(said.get("column", i.column))
+        t = type_of(chosen.get("column", i.column))
         if t is not None and is_listed(t) != listed:
             own = InputChoice(column=i.column, missing=i.missing)
         else:
@@ -196,9 +196,9 @@ def _over(
                 size=i.shape[:2] if i.kind == "image" else None,  # type: ignore[arg-type]
                 length=i.shape[0] if listed and len(i.shape) == 1 else None,
                 missing=i.missing,
-                pad=i.pad if i.kind == HISTORY == said.get("kind", HISTORY) else None,
+                pad=i.pad if i.kind == HISTORY == chosen.get("kind", HISTORY) else None,
             )
-        merged[i.name] = InputChoice(**{**vars(own), **said})
+        merged[i.name] = InputChoice(**{**vars(own), **chosen})
     return merged
 
 

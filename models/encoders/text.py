@@ -101,7 +101,7 @@ class MeanOfRows(keras.layers.Layer):
     A row of nothing but 0 gives a zero vector.
     """
 
-    def __init__(self, buckets: int, dim: int, *, seed: int | None = None, **kwargs: Any) -> None:
+    def __init__(self, buckets: int, dim: int, *, seed: int | None = None, **kwargs: object) -> None:
         super().__init__(**kwargs)
         self.buckets, self.dim, self.seed = buckets, dim, seed
 

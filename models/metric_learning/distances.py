@@ -127,7 +127,7 @@ class SquaredEuclidean(Distance):
         return tf.where(square > 0, square, tf.zeros_like(square))
 
 
-def _root(square: Tensor) -> Tensor:
+def root(square: Tensor) -> Tensor:
     """The square root, with gradient 0 at 0."""
     positive = square > 0
     return tf.where(positive, tf.sqrt(tf.where(positive, square, tf.ones_like(square))), tf.zeros_like(square))
@@ -145,10 +145,10 @@ class Euclidean(SquaredEuclidean):
     """
 
     def _rows(self, a: Tensor, b: Tensor) -> Tensor:
-        return _root(super()._rows(a, b))
+        return root(super()._rows(a, b))
 
     def _matrix(self, a: Tensor, b: Tensor) -> Tensor:
-        return _root(super()._matrix(a, b))
+        return root(super()._matrix(a, b))
 
 
 @serializable

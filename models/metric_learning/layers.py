@@ -1,4 +1,4 @@
-"""The head of a metric encoder: a dense layer whose rows have length 1."""
+"""Layers of a metric encoder: a dense layer whose rows have length 1, and a pooling between mean and maximum."""
 
 from typing import Any
 
@@ -33,7 +33,13 @@ class MetricEmbedding(keras.layers.Layer):
     """
 
     def __init__(
-        self, dim: int | None = None, axis: int = -1, use_bias: bool = False, *, seed: int | None = None, **kwargs: Any
+        self,
+        dim: int | None = None,
+        axis: int = -1,
+        use_bias: bool = False,
+        *,
+        seed: int | None = None,
+        **kwargs: object,
     ) -> None:
         super().__init__(**kwargs)
         if dim is not None and dim < 1:
@@ -73,3 +79,48 @@ class MetricEmbedding(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         mine = {"dim": self.dim, "axis": self.axis, "use_bias": self.use_bias, "seed": self.seed}
         return {**super().get_config(), **mine}
+
+
+@serializable
+class GeneralizedMeanPooling(keras.layers.Layer):
+    """The generalised mean over all axes but the first and the last: (n, ..., d) -> (n, d), (mean of x^p)^(1/p).
+
+    p = 1 is the mean, a large p nears the maximum; numbers below ``epsilon`` are taken as it, so it goes after a ReLU.
+    Whole numbers give float32.
+
+    Radenović, Tolias and Chum, Fine-tuning CNN image retrieval with no human annotation, TPAMI 2019.
+
+    Args:
+        p: above 0.
+        epsilon: the least number, above 0, which keeps gradients finite.
+
+    Raises:
+        ValueError: a p or epsilon of 0 or below.
+
+    Examples:
+        >>> from topkin.models import GeneralizedMeanPooling
+        >>> GeneralizedMeanPooling(p=3.0)(np.ones((2, 4, 4, 8))).shape
+        TensorShape([2, 8])
+    """
+
+    def __init__(self, p: float = 3.0, epsilon: float = 1e-6, **kwargs: object) -> None:
+        super().__init__(**kwargs)
+        if not p > 0 or not epsilon > 0:
+            raise ValueError(f"p and epsilon must be above 0, got {p} and {epsilon}")
+        self.p, self.epsilon = p, epsilon
+
+    def call(self, x: Tensor) -> Tensor:
+        x = tf.convert_to_tensor(x)
+        x = x if x.dtype.is_floating else tf.cast(x, tf.float32)
+        work = tf.maximum(tf.cast(x, tf.float32) if x.dtype.size < 4 else x, self.epsilon)
+        # By the largest first: powers of large numbers overflow, those of small ones vanish.
+        axes = list(range(1, x.shape.rank - 1))
+        largest = tf.stop_gradient(tf.reduce_max(work, axis=axes, keepdims=True))
+        mean = tf.reduce_mean((work / largest) ** self.p, axis=axes)
+        return tf.cast(mean ** (1.0 / self.p) * tf.reshape(largest, tf.shape(mean)), x.dtype)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> Tensor:
+        return (input_shape[0], input_shape[-1])
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "p": self.p, "epsilon": self.epsilon}

@@ -5,12 +5,15 @@ Triplets of row numbers, eagerly or in a graph. Losses ask for its choice in sha
 Nothing chosen has a gradient.
 """
 
+import math
+
 import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import ArrayLike
 
-from topkin.models.metric_learning.distances import Cosine, Distance, Euclidean
+from topkin.models.metric_learning.distances import Cosine, Distance, Euclidean, SquaredEuclidean
+from topkin.models.metric_learning.named import part
 from topkin.models.metric_learning.pairwise import (
     Comparison,
     compare,
@@ -34,6 +37,7 @@ from topkin.models.metric_learning.tuples import (
 __all__ = [
     "AllPairs",
     "AllTriplets",
+    "Angular",
     "BatchEasyHard",
     "BatchHard",
     "DistanceWeighted",
@@ -54,7 +58,7 @@ class Miner(Configured):
     or Triplets of row numbers, int64.
 
     Args:
-        distance: what is near; the loss's where None, cosine similarity when called by itself.
+        distance: what is near, or its name; the loss's where None, cosine similarity when called by itself.
 
     Examples:
         >>> from topkin.models import miners
@@ -63,8 +67,8 @@ class Miner(Configured):
         [[0, 1], [1, 0], [0, 1, 2, 2], [2, 2, 0, 1]]
     """
 
-    def __init__(self, *, distance: Distance | None = None) -> None:
-        self.distance = distance
+    def __init__(self, *, distance: Distance | str | None = None) -> None:
+        self.distance: Distance | None = part("distance", distance)
 
     def __call__(
         self,
@@ -162,7 +166,7 @@ class TripletMargin(Miner):
         [[1], [0], [2]]
     """
 
-    def __init__(self, margin: float = 0.2, kind: str = "all", *, distance: Distance | None = None) -> None:
+    def __init__(self, margin: float = 0.2, kind: str = "all", *, distance: Distance | str | None = None) -> None:
         super().__init__(distance=distance)
         if kind not in KINDS:
             raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
@@ -196,7 +200,7 @@ class SemiHard(TripletMargin):
         [[], [], []]
     """
 
-    def __init__(self, margin: float = 0.2, *, distance: Distance | None = None) -> None:
+    def __init__(self, margin: float = 0.2, *, distance: Distance | str | None = None) -> None:
         super().__init__(margin, "semihard", distance=distance)
 
     @classmethod
@@ -247,7 +251,9 @@ class BatchEasyHard(Miner):
         [[0, 1], [1, 0], [0, 1], [2, 2]]
     """
 
-    def __init__(self, positive: str = "easy", negative: str = "semihard", *, distance: Distance | None = None) -> None:
+    def __init__(
+        self, positive: str = "easy", negative: str = "semihard", *, distance: Distance | str | None = None
+    ) -> None:
         super().__init__(distance=distance)
         for name, strategy in (("positive", positive), ("negative", negative)):
             if strategy not in STRATEGIES:
@@ -293,7 +299,7 @@ class MultiSimilarityMiner(Miner):
         [[1], [0], [1], [2]]
     """
 
-    def __init__(self, epsilon: float = 0.1, *, distance: Distance | None = None) -> None:
+    def __init__(self, epsilon: float = 0.1, *, distance: Distance | str | None = None) -> None:
         super().__init__(distance=distance)
         self.epsilon = epsilon
 
@@ -303,6 +309,47 @@ class MultiSimilarityMiner(Miner):
         positives = comparison.same & (far + self.epsilon > nearest[:, None])
         negatives = comparison.different & (far - self.epsilon < farthest[:, None])
         return PairMasks(positives, negatives)
+
+
+@serializable
+class Angular(Miner):
+    """Triplets whose angle at the negative is above some degrees: the negative is near the pair beside its width.
+
+    tan(angle) = |a - p| / (2 |n - c|), c the middle of anchor and positive, in Euclidean distance whatever the loss's.
+
+    Wang et al., Deep metric learning with angular loss, ICCV 2017.
+
+    Args:
+        degrees: above 0, below 90.
+
+    Raises:
+        ValueError: other degrees.
+
+    Examples:
+        >>> from topkin.models import miners
+        >>> rows = np.array([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]])
+        >>> [index.numpy().tolist() for index in miners.Angular(20)([0, 0, 1], rows)]
+        [[0, 1], [1, 0], [2, 2]]
+    """
+
+    def __init__(self, degrees: float = 20.0) -> None:
+        super().__init__(distance=SquaredEuclidean())
+        if not 0 < degrees < 90:
+            raise ValueError(f"degrees must be above 0 and below 90, got {degrees}")
+        self.degrees = degrees
+
+    @classmethod
+    def options(cls) -> list[str]:
+        """The distance is given."""
+        return ["degrees"]
+
+    def mine(self, comparison: Comparison, far: Tensor) -> TripletCube:
+        across = tf.stop_gradient(SquaredEuclidean().matrix(comparison.references, comparison.references))
+        # The median of a triangle: |n - c|² = (2 |n - a|² + 2 |n - p|² - |a - p|²) / 4.
+        width = far[:, :, None]
+        median = (2.0 * far[:, None, :] + 2.0 * across[None, :, :] - width) / 4.0
+        steep = (2.0 * math.tan(math.radians(self.degrees))) ** 2
+        return TripletCube(_all_triplets(comparison) & (width > steep * median))
 
 
 @serializable
@@ -395,7 +442,7 @@ class PopularHard(Miner):
         correction: float = 1.0,
         temperature: float = 0.1,
         *,
-        distance: Distance | None = None,
+        distance: Distance | str | None = None,
     ) -> None:
         super().__init__(distance=distance)
         self.counts = counts_of(counts)

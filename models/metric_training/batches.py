@@ -32,7 +32,7 @@ class RowNumbers(NamedTuple):
     labels: np.ndarray
 
 
-class Source:
+class BatchSource:
     """Batches of row numbers: the interface; a subclass has :meth:`numbers`.
 
     Attributes:
@@ -54,7 +54,7 @@ class Source:
             yield Batch(tuple(changes(rows.feeds(view), rng) for view in batch.views), batch.labels)
 
 
-class LabelSource(Source):
+class LabelSource(BatchSource):
     """Batches of labelled rows, by a sampler of the library.
 
     Args:
@@ -117,7 +117,7 @@ def _sampler_name(settings: ItemsTrainSettings) -> str:
     return {"classes": "row_batches", "scores": "row_batches", "pairs": "pair_batches"}.get(reads, "class_batches")
 
 
-class ViewSource(Source):
+class ViewSource(BatchSource):
     """Two views of each row, no labels: rows in random order, the last, short batch left out."""
 
     def __init__(self, rows: np.ndarray, size: int, seed: int) -> None:
@@ -131,7 +131,7 @@ class ViewSource(Source):
             yield RowNumbers((rows, rows), labels)
 
 
-class PairSource(Source):
+class PairSource(BatchSource):
     """Pairs of rows that are alike, in batches in which no row occurs twice.
 
     Args:

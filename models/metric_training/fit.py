@@ -19,7 +19,7 @@ from topkin.models.metric_learning.layers import MetricEmbedding
 from topkin.models.metric_training.inputs import specs_of
 from topkin.models.metric_training.networks import default_network, mirrored
 from topkin.models.metric_training.parts import unit_rows_wanted
-from topkin.models.metric_training.plan import Plan, plan_of
+from topkin.models.metric_training.plan import TrainingPlan, plan_of
 from topkin.models.metric_training.rows import Rows, read_rows
 from topkin.models.metric_training.trainer import OnEpoch, Trained, train
 from topkin.models.ops import device
@@ -88,9 +88,9 @@ def fit(
     signature = save_encoder(
         model, storage.join(out, ENCODER), {s.name: _choice(s, given) for s in specs}, overwrite=True
     )
-    told = _told(settings, rows, plan, trained, final, signature)
-    storage.write_json({**told, "curve": list(trained.epochs), "device": where}, storage.join(out, TRAINING))
-    return told
+    summary = _summary(settings, rows, plan, trained, final, signature)
+    storage.write_json({**summary, "curve": list(trained.epochs), "device": where}, storage.join(out, TRAINING))
+    return summary
 
 
 def _specs(
@@ -117,7 +117,9 @@ def _first_rows(parts: Sequence[str]) -> pa.Table:
     return table if table is not None else pa.table({})
 
 
-def _encoder(settings: ItemsTrainSettings, saved: SavedModel | None, rows: Rows, plan: Plan, seed: int) -> keras.Model:
+def _encoder(
+    settings: ItemsTrainSettings, saved: SavedModel | None, rows: Rows, plan: TrainingPlan, seed: int
+) -> keras.Model:
     """The model that is trained."""
     unsupervised = settings.method == "self_supervised"
     unit = not unsupervised and unit_rows_wanted(settings)
@@ -137,7 +139,7 @@ def _served(
     settings: ItemsTrainSettings,
     encoder: keras.Model,
     rows: Rows,
-    plan: Plan,
+    plan: TrainingPlan,
     trained: Trained,
     *,
     start_from_nothing: bool,
@@ -180,10 +182,10 @@ def _key(settings: ItemsTrainSettings, rows: Rows, seed: int, saved: SavedModel 
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
 
 
-def _told(
+def _summary(
     settings: ItemsTrainSettings,
     rows: Rows,
-    plan: Plan,
+    plan: TrainingPlan,
     trained: Trained,
     final: Mapping[str, float],
     signature: EncoderSignature,

@@ -14,14 +14,18 @@ from topkin.models.metric_learning.distances import Distance
 from topkin.models.metric_learning.heads import Proxies
 from topkin.models.metric_learning.losses.base import Loss
 from topkin.models.metric_training.parts import distance_of, loss_of
+from topkin.models.self_supervised.barlow_twins import BarlowTwins
 from topkin.models.self_supervised.base import SelfSupervised
 from topkin.models.self_supervised.byol import BYOL
 from topkin.models.self_supervised.simclr import SimCLR
+from topkin.models.self_supervised.simsiam import SimSiam
 from topkin.models.self_supervised.swav import SwAV
 from topkin.models.self_supervised.vicreg import VICReg
 
 TensorFeeds = Mapping[str, Any]
-LEARNER_CLASSES: Mapping[str, type[SelfSupervised]] = {c.__name__: c for c in (BYOL, SimCLR, SwAV, VICReg)}
+LEARNER_CLASSES: Mapping[str, type[SelfSupervised]] = {
+    c.__name__: c for c in (BarlowTwins, BYOL, SimCLR, SimSiam, SwAV, VICReg)
+}
 
 
 class Objective:
@@ -37,7 +41,7 @@ class Objective:
         self.learned: list[keras.Variable] = list(encoder.trainable_variables)
         self.variables: list[keras.Variable] = list(encoder.variables)
 
-    def value(self, views: Sequence[TensorFeeds], labels: Any) -> Any:
+    def value(self, views: Sequence[TensorFeeds], labels: object) -> Any:
         """The loss of a batch, a scalar: one or two views of its rows, and what the loss is told of them."""
         raise NotImplementedError
 
@@ -114,7 +118,7 @@ class LossObjective(Objective):
         labels = tf.concat([labels] * len(parts), 0)
         return self.loss(labels, self._headed(rows))
 
-    def _headed(self, rows: Any) -> Any:
+    def _headed(self, rows: object) -> Any:
         return rows if self.head is None else self.head(rows, training=True)
 
 
@@ -152,7 +156,7 @@ def check_parts(settings: ItemsTrainSettings) -> None:
 
 
 class LearnerObjective(Objective):
-    """SimCLR, BYOL, SwAV or VICReg on two views that the batches bring."""
+    """A learner without labels on two views that the batches bring."""
 
     def __init__(self, encoder: keras.Model, settings: ItemsTrainSettings, *, steps: int) -> None:
         super().__init__(encoder)
@@ -160,7 +164,7 @@ class LearnerObjective(Objective):
         self.learned = list(self.learner.learned())
         self.variables = list(self.learner.variables)
 
-    def value(self, views: Sequence[TensorFeeds], labels: Any) -> Any:
+    def value(self, views: Sequence[TensorFeeds], labels: object) -> Any:
         """See the class; labels are not read."""
         first, second = (
             keras.tree.pack_sequence_as(self.encoder.input, [view[name] for name in view]) for view in views
@@ -172,5 +176,5 @@ class LearnerObjective(Objective):
         self.learner.after_step()
 
 
-def _as_it_is(x: Any) -> Any:
+def _as_it_is(x: object) -> Any:
     return x

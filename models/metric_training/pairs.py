@@ -33,8 +33,8 @@ def read_pairs(settings: PairsSettings, items: pa.Array) -> tuple[np.ndarray, li
         columns = [settings.item_id, settings.basket if settings.made_by == "basket" else settings.user_id]
         if settings.made_by != "basket":
             columns.append(settings.timestamp)
-        made = made_pairs(_read(settings, columns), settings)
-        first, second = made["first"], made["second"]
+        pairs = made_pairs(_read(settings, columns), settings)
+        first, second = pairs["first"], pairs["second"]
     return _numbered(first, second, items, settings)
 
 

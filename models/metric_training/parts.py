@@ -40,7 +40,7 @@ def loss_of(settings: ItemsTrainSettings, *, counts: np.ndarray, dim: int, seed:
     if set(beside) == {"distance"} and part_of("loss", part).reads == "pairs":
         beside = {}
     given = {"counts": counts, "dim": dim, "seed": seed}
-    loss: Loss = _made("train.loss", "loss", part, given, {k: v.model_dump() for k, v in beside.items()})
+    loss: Loss = _instance("train.loss", "loss", part, given, {k: v.model_dump() for k, v in beside.items()})
     return loss
 
 
@@ -48,8 +48,8 @@ def distance_of(settings: ItemsTrainSettings) -> Distance:
     """The distance by which pairs made beforehand are compared, the Euclidean where none is named."""
     if settings.distance is None:
         return distances.Euclidean()
-    made: Distance = _made("train.distance", "distance", settings.distance, {}, {})
-    return made
+    instance: Distance = _instance("train.distance", "distance", settings.distance, {}, {})
+    return instance
 
 
 def unit_rows_wanted(settings: ItemsTrainSettings) -> bool:
@@ -57,13 +57,13 @@ def unit_rows_wanted(settings: ItemsTrainSettings) -> bool:
     return part_of("loss", settings.chosen_loss).cls not in FREE
 
 
-def _made(place: str, key: str, settings: PartSettings, given: Mapping[str, Any], beside: Mapping[str, Any]) -> Any:
+def _instance(place: str, key: str, settings: PartSettings, given: Mapping[str, Any], beside: Mapping[str, Any]) -> Any:
     """A part, those inside it first. given: what the training knows. beside: arguments from keys of their own."""
     part = part_of(key, settings)
     arguments = {**settings.arguments, **beside}
     for name, value in arguments.items():
         if name in TABLES:
-            inside = [_made(f"{place}.{name}", name, p, given, {}) for p in inner_parts(name, value)]
+            inside = [_instance(f"{place}.{name}", name, p, given, {}) for p in inner_parts(name, value)]
             arguments[name] = inside if name == "losses" else inside[0]
     cls = getattr(_MODULES[key], part.cls)
     known = {name: given[name] for name in ("counts", "dim", "seed") if name in given and name in cls.options()}

@@ -8,7 +8,7 @@ import numpy as np
 
 from topkin.config.items_train import ItemsTrainSettings
 from topkin.errors import InputError
-from topkin.models.metric_training.batches import LabelSource, PairSource, Source, ViewSource
+from topkin.models.metric_training.batches import BatchSource, LabelSource, PairSource, ViewSource
 from topkin.models.metric_training.changes import SUPERVISED, UNSUPERVISED, Changes, augmenters_of
 from topkin.models.metric_training.pairs import read_pairs
 from topkin.models.metric_training.rows import Rows
@@ -24,7 +24,7 @@ BACKGROUND = 500
 
 
 @dataclass
-class Plan:
+class TrainingPlan:
     """One training's rows.
 
     Args:
@@ -39,7 +39,7 @@ class Plan:
     """
 
     rows: np.ndarray
-    source: Source
+    source: BatchSource
     changes: Changes
     validation: Validation | None
     kept: np.ndarray
@@ -64,7 +64,7 @@ class Plan:
         return {} if self.validation is None else self.validation.final(encode)
 
 
-def plan_of(settings: ItemsTrainSettings, rows: Rows, seed: int) -> Plan:
+def plan_of(settings: ItemsTrainSettings, rows: Rows, seed: int) -> TrainingPlan:
     """The rows, batches and validation of some settings.
 
     Raises:
@@ -87,7 +87,7 @@ def _changes(settings: ItemsTrainSettings, rows: Rows, seed: int) -> Changes:
     return Changes(rows.specs, augmenters, frozenset(names if augmenters else ()), corrupt=unsupervised)
 
 
-def _by_labels(settings: ItemsTrainSettings, rows: Rows, changes: Changes, seed: int) -> Plan:
+def _by_labels(settings: ItemsTrainSettings, rows: Rows, changes: Changes, seed: int) -> TrainingPlan:
     labelled = np.flatnonzero(rows.labels >= 0)
     if not len(rows.classes):
         raise InputError(
@@ -118,8 +118,8 @@ def _by_labels(settings: ItemsTrainSettings, rows: Rows, changes: Changes, seed:
     if validation is None:
         notes.append("nothing was validated: no item kept out shares its label with one learned from")
     source = LabelSource(settings, learned, codes, seed)
-    told = {"items": len(learned), "labels": len(counts), "validation_items": len(asked)}
-    return Plan(learned, source, changes, validation, asked, counts, seed, told, notes)
+    counted = {"items": len(learned), "labels": len(counts), "validation_items": len(asked)}
+    return TrainingPlan(learned, source, changes, validation, asked, counts, seed, counted, notes)
 
 
 def _renumbered(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -128,7 +128,7 @@ def _renumbered(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return codes.astype(np.int64), counts
 
 
-def _by_pairs(settings: ItemsTrainSettings, rows: Rows, changes: Changes, seed: int) -> Plan:
+def _by_pairs(settings: ItemsTrainSettings, rows: Rows, changes: Changes, seed: int) -> TrainingPlan:
     assert settings.pairs is not None, "the section was checked"
     pairs, notes = read_pairs(settings.pairs, rows.ids)
     if len(pairs) < 2:
@@ -147,16 +147,16 @@ def _by_pairs(settings: ItemsTrainSettings, rows: Rows, changes: Changes, seed: 
     counts = np.bincount(learned[:, 1], minlength=len(rows))
     source = PairSource(learned, settings.batch_size or 128, seed)
     used = np.unique(learned)
-    told: dict[str, Any] = {"items": len(used), "pairs": len(learned), "validation_pairs": len(asked)}
-    return Plan(used, source, changes, validation, asked[:, 0], counts, seed, told, notes)
+    counted: dict[str, Any] = {"items": len(used), "pairs": len(learned), "validation_pairs": len(asked)}
+    return TrainingPlan(used, source, changes, validation, asked[:, 0], counts, seed, counted, notes)
 
 
-def _by_views(settings: ItemsTrainSettings, rows: Rows, changes: Changes, seed: int) -> Plan:
+def _by_views(settings: ItemsTrainSettings, rows: Rows, changes: Changes, seed: int) -> TrainingPlan:
     if len(rows) < 8:
         raise InputError(f"method 'self_supervised' needs eight items at least, got {len(rows)}: give more")
     kept = held_out(len(rows), settings.validation_share, seed)
     learned, asked = np.flatnonzero(~kept), np.flatnonzero(kept)
     notes = [] if len(asked) >= 2 else ["nothing was validated: fewer than two items were kept out"]
     source = ViewSource(learned, settings.batch_size or 256, seed)
-    told = {"items": len(learned), "validation_items": len(asked)}
-    return Plan(learned, source, changes, None, asked, np.zeros(0, np.int64), seed, told, notes)
+    counted = {"items": len(learned), "validation_items": len(asked)}
+    return TrainingPlan(learned, source, changes, None, asked, np.zeros(0, np.int64), seed, counted, notes)

@@ -12,7 +12,7 @@ from topkin.config.items_train import ItemsTrainSettings
 from topkin.encoding.batching import prefetched
 from topkin.errors import ConfigError
 from topkin.models.metric_training.objective import LearnerObjective, LossObjective, Objective, encoded
-from topkin.models.metric_training.plan import Plan
+from topkin.models.metric_training.plan import TrainingPlan
 from topkin.models.metric_training.rows import Feeds, Rows
 from topkin.models.metric_training.validation import Encode, ViewValidation, as_good
 from topkin.models.training.checkpoint import Checkpoint, restore
@@ -47,11 +47,11 @@ class Trained:
     encode_with: Callable[[keras.Model], Encode]
 
 
-class Trainer:
+class MetricTrainer:
     """One training: ``run_epoch`` until it is enough."""
 
     def __init__(
-        self, encoder: keras.Model, settings: ItemsTrainSettings, rows: Rows, plan: Plan, *, seed: int
+        self, encoder: keras.Model, settings: ItemsTrainSettings, rows: Rows, plan: TrainingPlan, *, seed: int
     ) -> None:
         self.encoder, self.settings, self.rows, self.plan, self.seed = encoder, settings, rows, plan, seed
         unsupervised = settings.method == "self_supervised"
@@ -101,7 +101,7 @@ class Trainer:
             changes = changes.settled()
         return self.plan.source.batches(epoch, self.rows, changes, self.seed)
 
-    def _learn(self, views: tuple[dict[str, Any], ...], labels: Any) -> Any:
+    def _learn(self, views: tuple[dict[str, Any], ...], labels: object) -> Any:
         with tf.GradientTape() as tape:
             loss = self.objective.value([self._cast(view) for view in views], labels)
         self.optimizer.apply(tape.gradient(loss, self.objective.learned), self.objective.learned)
@@ -140,7 +140,7 @@ def train(
     encoder: keras.Model,
     settings: ItemsTrainSettings,
     rows: Rows,
-    plan: Plan,
+    plan: TrainingPlan,
     *,
     seed: int,
     checkpoint: Checkpoint,
@@ -161,7 +161,7 @@ def train(
     Raises:
         ConfigError: A loss that is not finite.
     """
-    trainer = Trainer(encoder, settings, rows, plan, seed=seed)
+    trainer = MetricTrainer(encoder, settings, rows, plan, seed=seed)
     state, best, records = {"best": 0, "stopped": False}, [v.numpy() for v in encoder.variables], []
     kept = checkpoint.read()
     if kept is not None:
@@ -199,7 +199,7 @@ def train(
     return Trained(tuple(records), int(state["best"]), skipped, notes, trainer.encode_with)
 
 
-def _notes(state: Mapping[str, Any], records: list[dict[str, Any]], epochs: int, plan: Plan) -> tuple[str, ...]:
+def _notes(state: Mapping[str, Any], records: list[dict[str, Any]], epochs: int, plan: TrainingPlan) -> tuple[str, ...]:
     if state["stopped"]:
         return (f"stopped after epoch {len(records)} of {epochs}: the weights are those of epoch {state['best']}",)
     return ()

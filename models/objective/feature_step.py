@@ -6,6 +6,9 @@ item's content makes, r_j one of its own, its rate of sales, and e_j the share o
 first sale. The last says why a new item sold little, and is left off when items are scored. As a tower, c_j + r_j is
 one more coordinate of the out-vector, and of in-vectors that coordinate is 1: a mean of purchases has it whole.
 
+Where purchases have features, x is a weighted mean: the weight of a purchase is ``exp(g . f)``, with f its features and
+g learned with the rest, so that a purchase which foretells nothing of the next ones counts little.
+
 A conditional logit with free intercepts: McFadden, Conditional logit analysis of qualitative choice behavior, 1974;
 sampled as Yi et al., RecSys 2019, see :func:`topkin.models.objective.losses.sampled_softmax`.
 """
@@ -16,9 +19,11 @@ import tensorflow as tf
 
 from topkin.config.sections import TrainSettings
 from topkin.models.data.item_features import ItemFeatures
+from topkin.models.data.purchase_weights import MOST
 from topkin.models.objective.losses import sampled_softmax
 from topkin.models.objective.smoothing import Smoothing
-from topkin.models.objective.step import Step, mixed
+from topkin.models.objective.step import Step
+from topkin.models.ops.row_sums import row_sums
 from topkin.models.two_tower.towers import RowTable, TwoTower
 
 
@@ -26,7 +31,8 @@ class FeatureStep(Step):
     """One optimizer step of the tables of content and of the items' rates.
 
     model: of one coordinate more than tastes have. rates: (n_items,) float32 to begin with. log_exposure: (n_items,)
-    float32 of e_j. The rest is as of :class:`Step`.
+    float32 of e_j. purchase_rows: rows of the features of purchases, 0 for none; then batches hold these too. The rest
+    is as of :class:`Step`.
     """
 
     def __init__(
@@ -38,6 +44,7 @@ class FeatureStep(Step):
         *,
         rates: np.ndarray,
         log_exposure: np.ndarray,
+        purchase_rows: int = 0,
     ) -> None:
         self.model, self.train, self.smoothed, self.content = model, train, False, True
         self.features = {name: tf.constant(values) for name, values in features.content.items()}
@@ -49,13 +56,22 @@ class FeatureStep(Step):
         own[features.id_rows[features.id_rows > 0], 0] = rates[features.id_rows > 0]
         self.free.table.assign(own)
         tables = [t for t in model.tables if t is not model.id_in and t is not model.id_out]
-        self._train([self.free, *tables], [self.free, *model.mixed])
+        self.gates = [RowTable(purchase_rows, 1, scale=0.0, name="purchases")] if purchase_rows else []
+        for gate in self.gates:
+            gate.build()
+        self._train([self.free, *tables, *self.gates], [self.free, *model.mixed, *self.gates])
         self._compiled = tf.function(self._step, input_signature=[self.signature])
 
     @property
     def variables(self) -> list[keras.Variable]:
         """See :class:`Step`."""
-        return [*self.optimizer.variables, self.free.table]
+        return [*self.optimizer.variables, self.free.table, *(gate.table for gate in self.gates)]
+
+    @property
+    def signature(self) -> dict[str, tf.TensorSpec]:
+        """See :class:`Step`."""
+        more = {"purchase_rows": tf.int32, "purchase_shares": tf.float32} if self.gates else {}
+        return super().signature | {name: tf.TensorSpec((None, None), kind) for name, kind in more.items()}
 
     def publish(self, smoothing: Smoothing | None) -> None:
         """Put the rates, and the 1 of in-vectors, into the last coordinate of the model's tables."""
@@ -76,7 +92,11 @@ class FeatureStep(Step):
             items = tf.concat([content[:, :-1], rates], axis=1)
             pooled = self.model.content(self._read(batch["pooled"]), "in")
             pooled = tf.concat([pooled[:, :-1], tf.ones_like(pooled[:, -1:])], axis=1)
-            users = mixed(batch["history"], batch["history_weights"], pooled, batch["question"][-1] + 1)
+            weights = batch["history_weights"]
+            for gate in self.gates:
+                logs = gate.mixed(batch["purchase_rows"], batch["purchase_shares"])[:, 0]
+                weights *= tf.exp(tf.clip_by_value(logs, -MOST, MOST))
+            users = row_sums(batch["history"], weights, pooled, batch["question"][-1] + 1)
             users = users / tf.maximum(users[:, -1:], 1e-30)  # weights of old purchases may be nothing
             loss = tf.reduce_mean(self._losses(users, items, batch) * batch["weights"])
         self.optimizer.apply(tape.gradient(loss, self.trained), self.trained)

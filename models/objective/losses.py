@@ -99,9 +99,13 @@ def sampled_softmax_of_pairs(
 
         def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             pull = upstream * tf.sigmoid(gap)
-            push = tf.math.segment_sum(pull, question) / total
-            change = tf.tensor_scatter_nd_sub(shares * push[:, None], places, pull)
-            return tf.matmul(change, others), tf.matmul(change, own, transpose_a=True)
+            push = (tf.math.segment_sum(pull, question) / total)[:, None]  # of each row, so that no product is made
+            of_own = tf.math.segment_sum(pull[:, None] * tf.gather(others, target), question)
+            of_others = tf.math.unsorted_segment_sum(
+                pull[:, None] * tf.gather(own, question), target, tf.shape(others)[0]
+            )
+            away = tf.matmul(shares, push * own, transpose_a=True)
+            return push * tf.matmul(shares, others) - of_own, away - of_others
 
         return tf.nn.softplus(gap), gradient
 

@@ -19,7 +19,7 @@ class RowAdam(keras.optimizers.Adam):
     rows need no adding up.
     """
 
-    def __init__(self, *args: Any, distinct: Sequence[str] = (), **kwargs: Any) -> None:
+    def __init__(self, *args: object, distinct: Sequence[str] = (), **kwargs: object) -> None:
         super().__init__(*args, **kwargs)
         self.distinct = tuple(distinct)
 

@@ -12,6 +12,8 @@ from topkin.models.objective.losses import sampled_softmax_of_pairs
 from topkin.models.objective.offsets import LogitOffset
 from topkin.models.objective.row_adam import RowAdam
 from topkin.models.objective.smoothing import Smoothing
+from topkin.models.ops.huge_pages import on_huge_pages
+from topkin.models.ops.row_sums import row_sums
 from topkin.models.two_tower.towers import Projection, RowTable, TwoTower, unit
 
 
@@ -24,6 +26,8 @@ class Step:
     ``train.advanced.svd_share``.
     Arrays of any length are taken without a new trace, and a step's cost depends on them alone.
     """
+
+    base: tuple[tf.Tensor, ...] = ()
 
     def __init__(
         self,
@@ -54,6 +58,10 @@ class Step:
         self.trained = [t.table for t in tables]
         self.optimizer = RowAdam(self.train.learning_rate, distinct=[t.table.path for t in once])
         self.optimizer.build(self.trained)
+        tables = [variable.value.read_value() for variable in (*self.trained, *self.optimizer.variables)]
+        for table in (*tables, *self.features.values(), *self.base):
+            on_huge_pages(table)
+        del tables, table  # a variable that is read elsewhere is copied before it is written
         self.traces = 0
         self._compiled = tf.function(self._step, input_signature=[self.signature])
 
@@ -97,12 +105,12 @@ class Step:
 
     def _users(self, batch: dict[str, tf.Tensor], pooled: tf.Tensor) -> tf.Tensor:
         questions = batch["question"][-1] + 1
-        return unit(mixed(batch["history"], batch["history_weights"], pooled, questions))
+        return unit(row_sums(batch["history"], batch["history_weights"], pooled, questions))
 
     def _out(self, batch: dict[str, tf.Tensor]) -> tf.Tensor:
         rows = batch["candidates_rows"]
         if self.smoothed:
-            ids = mixed(batch["mix"], batch["mix_shares"], self.free(batch["mixed_rows"]), tf.size(rows))
+            ids = row_sums(batch["mix"], batch["mix_shares"], self.free(batch["mixed_rows"]), tf.size(rows))
         else:
             ids = self.free(rows)
         return ids + self.model.content(self._read(batch["candidates"]), "out") if self.content else ids
@@ -133,13 +141,7 @@ class Step:
         """The base's questions (q, e) and candidates (c, e); products: scores in deviations, times their share."""
         in_vectors, out_vectors, covariance = self.base
         once = tf.ones(tf.shape(batch["history"])[0])
-        users = mixed(batch["history"], once, tf.gather(in_vectors, batch["pooled"]), questions)
+        users = row_sums(batch["history"], once, tf.gather(in_vectors, batch["pooled"]), questions)
         variance = tf.reduce_sum(tf.matmul(users, covariance) * users, axis=1, keepdims=True)
         users = users * (self.train.advanced.svd_share * tf.math.rsqrt(tf.maximum(variance, 1e-30)))
         return users, tf.gather(out_vectors, batch["candidates"])
-
-
-def mixed(entries: tf.Tensor, shares: tf.Tensor, rows: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
-    """The sums of some rows, (count, dim): entries (n, 2) are sum and row, ``shares`` their weights."""
-    shape = tf.cast(tf.stack([count, tf.shape(rows)[0]]), tf.int64)
-    return tf.sparse.sparse_dense_matmul(tf.SparseTensor(tf.cast(entries, tf.int64), shares, shape), rows)

@@ -105,7 +105,7 @@ def round_trip(model: keras.Model) -> tuple[bytes, keras.Model]:
     return data, again
 
 
-def _parts(config: Any) -> Iterator[dict[str, Any]]:
+def _parts(config: object) -> Iterator[dict[str, Any]]:
     """Every object of a model's configuration, those inside others too."""
     if isinstance(config, dict):
         if isinstance(config.get("config"), dict):

@@ -23,7 +23,7 @@ def embedding_dim(encoder: keras.Model, who: str = "encoder") -> int:
     return int(shape[-1])
 
 
-def fitting(encoder: keras.Model, x: Any) -> tuple[Any, int | None]:
+def fitting(encoder: keras.Model, x: object) -> tuple[Any, int | None]:
     """Inputs as arrays that the encoder takes, and how many rows; a dataset as it is, and None.
 
     x: one array, or a dict or list of them for an encoder of several inputs. Raises TypeError or ValueError, with what
@@ -65,57 +65,57 @@ def _array(wanted: Any, x: Any, name: str) -> np.ndarray:
     if isinstance(x, dict):
         raise TypeError(f"{name} must be one array, got a dict of {', '.join(map(str, x))}")
     if text and getattr(x, "ndim", 1) <= 1:
-        found = label_array(x, name) if len(wanted.shape) == 1 else np.asarray(x)
+        array = label_array(x, name) if len(wanted.shape) == 1 else np.asarray(x)
     else:
         try:
-            found = np.asarray(x)
+            array = np.asarray(x)
         except ValueError as e:
             raise ValueError(f"{name} must be rows of equal length, got {type(x).__name__} of several: pad them") from e
     if text:
-        found = found.astype(object)
-    elif found.dtype == object:
-        found = _numbers_of(found, name)
-    _check_kind(found, wanted.dtype, name)
-    rest, shape = tuple(wanted.shape[1:]), found.shape
-    if found.size == 0 and len(shape) == 1 and not shape[0]:
-        return np.zeros((0, *(n or 0 for n in rest)), found.dtype)
+        array = array.astype(object)
+    elif array.dtype == object:
+        array = _numbers_of(array, name)
+    _check_kind(array, wanted.dtype, name)
+    rest, shape = tuple(wanted.shape[1:]), array.shape
+    if array.size == 0 and len(shape) == 1 and not shape[0]:
+        return np.zeros((0, *(n or 0 for n in rest)), array.dtype)
     if len(shape) == len(rest) + 2 and shape[-1] == 1:
-        found = found[..., 0]
+        array = array[..., 0]
     elif len(shape) == len(rest) and rest and rest[-1] == 1:
-        found = found[..., None]
-    fits = found.ndim == len(rest) + 1 and all(n in (None, m) for n, m in zip(rest, found.shape[1:], strict=True))
+        array = array[..., None]
+    fits = array.ndim == len(rest) + 1 and all(n in (None, m) for n, m in zip(rest, array.shape[1:], strict=True))
     if not fits:
-        one = found.ndim == len(rest) and all(n in (None, m) for n, m in zip(rest, found.shape, strict=True))
+        one = array.ndim == len(rest) and all(n in (None, m) for n, m in zip(rest, array.shape, strict=True))
         cure = "give rows, x[None] for one alone" if one else "shape them as the encoder was built"
         raise ValueError(f"{name} must have shape {_written(rest)}, got {shape}: {cure}")
-    if not text and found.dtype.kind == "f" and wanted.dtype.startswith(("int", "uint")):
-        if not np.array_equal(found, np.trunc(found)):
+    if not text and array.dtype.kind == "f" and wanted.dtype.startswith(("int", "uint")):
+        if not np.array_equal(array, np.trunc(array)):
             raise TypeError(
                 f"{name} must be whole numbers ({wanted.dtype}), got fractions or NaN: round or encode them"
             )
-        found = found.astype(wanted.dtype)
-    return found
+        array = array.astype(wanted.dtype)
+    return array
 
 
-def _numbers_of(found: np.ndarray, name: str) -> np.ndarray:
+def _numbers_of(array: np.ndarray, name: str) -> np.ndarray:
     try:
-        return found.astype(np.float64)
+        return array.astype(np.float64)
     except (TypeError, ValueError) as e:
-        kinds = ", ".join(sorted({type(v).__name__ for v in found.ravel()[:1000]}))
+        kinds = ", ".join(sorted({type(v).__name__ for v in array.ravel()[:1000]}))
         raise TypeError(f"{name} must be numbers, got {kinds}: encode them first") from e
 
 
-def _check_kind(found: np.ndarray, dtype: str, name: str) -> None:
+def _check_kind(array: np.ndarray, dtype: str, name: str) -> None:
     if dtype == "string":
-        odd = sorted({type(v).__name__ for v in found.ravel() if not isinstance(v, str | bytes)})
+        odd = sorted({type(v).__name__ for v in array.ravel() if not isinstance(v, str | bytes)})
         if odd:
             raise TypeError(f"{name} must be texts, got {', '.join(odd)}: give '' where there is none")
-    elif found.dtype.kind not in "fiub" and not _bfloat(found):
-        raise TypeError(f"{name} must be numbers ({dtype}), got {found.dtype}: encode them first")
+    elif array.dtype.kind not in "fiub" and not _bfloat(array):
+        raise TypeError(f"{name} must be numbers ({dtype}), got {array.dtype}: encode them first")
 
 
-def _bfloat(found: np.ndarray) -> bool:
-    return found.dtype.name.startswith(("bfloat", "float8"))
+def _bfloat(array: np.ndarray) -> bool:
+    return array.dtype.name.startswith(("bfloat", "float8"))
 
 
 def _written(rest: tuple[int | None, ...]) -> str:

@@ -1,12 +1,12 @@
-"""Learning from two views of each row, without labels: what SimCLR, BYOL, SwAV and VICReg have in common.
+"""Learning from two views of each row, without labels: what SimCLR and its kind have in common.
 
     model = SimCLR(encoder, augment)
     model.compile("adam")
     model.fit(images, batch_size=256, callbacks=[StopAtCollapse()])
     search = model.encoder
 
-``augment`` takes a batch and gives one random version of it, and is called twice a step: ``ImageViews`` for
-pictures, ``HistoryCrops`` for purchase histories, or any function of yours. The projector that the loss reads
+``augment`` takes a batch and gives one random version of it, and is called twice a step: ``HistoryCrops`` for
+purchase histories, or any function of yours. The projector that the loss reads
 is thrown away after the training; the encoder's output is the embedding.
 """
 
@@ -49,7 +49,7 @@ class SelfSupervised(keras.Model):
     widths: Sequence[int] = (256, 128)
 
     def __init__(
-        self, encoder: keras.Model, augment: Augment, *, projector: keras.Model | None = None, **kwargs: Any
+        self, encoder: keras.Model, augment: Augment, *, projector: keras.Model | None = None, **kwargs: object
     ) -> None:
         super().__init__(**kwargs)
         self.dim = embedding_dim(encoder)
@@ -90,7 +90,7 @@ class SelfSupervised(keras.Model):
         """The embedding, (n, dim)."""
         return self.encoder(inputs, training=training)
 
-    def train_step(self, data: Any) -> dict[str, Any]:
+    def train_step(self, data: object) -> dict[str, Any]:
         """One step on two views of a batch."""
         x = _only_inputs(data)
         first, second = self.augment(x), self.augment(x)
@@ -102,12 +102,12 @@ class SelfSupervised(keras.Model):
         self.after_step()
         return self._logged(loss, embedding)
 
-    def test_step(self, data: Any) -> dict[str, Any]:
+    def test_step(self, data: object) -> dict[str, Any]:
         """The loss of a batch not trained on."""
         x = _only_inputs(data)
         return self._logged(*self.loss_of(self.augment(x), self.augment(x), training=False))
 
-    def _logged(self, loss: Any, embedding: tf.Tensor) -> dict[str, Any]:
+    def _logged(self, loss: object, embedding: tf.Tensor) -> dict[str, Any]:
         self.seen_loss.update_state(loss)
         self.seen_spread.update_state(spread(embedding))
         return {metric.name: metric.result() for metric in self.metrics}

@@ -1,7 +1,6 @@
 """BYOL: predict a slowly moving copy's projection of the other view; no negatives."""
 
 import math
-from typing import Any
 
 import keras
 import tensorflow as tf
@@ -55,7 +54,7 @@ class BYOL(SelfSupervised):
         momentum: float = 0.99,
         steps: int | None = None,
         predictor: keras.Model | None = None,
-        **kwargs: Any,
+        **kwargs: object,
     ) -> None:
         super().__init__(encoder, augment, **kwargs)
         if not 0 <= momentum < 1:

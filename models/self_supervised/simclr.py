@@ -1,7 +1,5 @@
 """SimCLR: the two views of a row are each other's positive, all other views of the batch negatives."""
 
-from typing import Any
-
 import keras
 import tensorflow as tf
 
@@ -39,7 +37,7 @@ class SimCLR(SelfSupervised):
         augment: Augment,
         *,
         temperature: float = 0.2,
-        **kwargs: Any,
+        **kwargs: object,
     ) -> None:
         super().__init__(encoder, augment, **kwargs)
         self.contrast = NTXent(temperature, check=False)

@@ -1,7 +1,5 @@
 """SwAV: each view must tell to which prototypes the other view was assigned; no negatives."""
 
-from typing import Any
-
 import keras
 import tensorflow as tf
 
@@ -80,7 +78,7 @@ class SwAV(SelfSupervised):
         iterations: int = 3,
         frozen_steps: int = 0,
         seed: int | None = None,
-        **kwargs: Any,
+        **kwargs: object,
     ) -> None:
         super().__init__(encoder, augment, **kwargs)
         if prototypes < 2 or iterations < 1:

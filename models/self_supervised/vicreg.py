@@ -1,7 +1,5 @@
 """VICReg: views alike, every coordinate spread out, no two coordinates alike; no negatives, no momentum."""
 
-from typing import Any
-
 import keras
 import tensorflow as tf
 
@@ -63,7 +61,7 @@ class VICReg(SelfSupervised):
         invariance: float = 25.0,
         variance: float = 25.0,
         covariance: float = 1.0,
-        **kwargs: Any,
+        **kwargs: object,
     ) -> None:
         super().__init__(encoder, augment, **kwargs)
         if min(invariance, variance, covariance) < 0:

@@ -352,6 +352,7 @@ class GrowingIndex:
         """What :func:`build_index` wrote, as an index that nothing was added to."""
         info = load_index(folder).info
         how = {name: info["parameters"][key] for name, key in _PARAMETERS.items()}
+        how["engine"] = info.get("engine", "nmslib")
         index = cls(info["dim"], encoder=info["encoder"], settings=IndexSettings(**how))
         index._take_graph(folder)
         assert index._graph is not None
@@ -374,7 +375,7 @@ class GrowingIndex:
         self._graph = replace(opened, rows=np.arange(opened.n_indexed, dtype=np.int32))
 
 
-def _numbers(x: Any, what: str) -> np.ndarray:
+def _numbers(x: object, what: str) -> np.ndarray:
     """An array of real numbers. Raises TypeError for anything else."""
     x = np.asarray(x)
     if x.size and x.dtype.kind not in "fiu":

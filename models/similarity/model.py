@@ -14,14 +14,19 @@ from topkin.linalg.cosine import unit_rows
 from topkin.metrics.labels import values_of
 from topkin.metrics.retrieval import codes_of, knn_accuracy, retrieval_metrics
 from topkin.models.metric_learning.losses.base import Loss
+from topkin.models.metric_learning.named import part, sampler_of
+from topkin.models.metric_learning.samplers.in_memory import Batches, Renumbered
 from topkin.models.ops.encoders import Inputs, embedding_dim, fingerprint, fitting, input_of
-from topkin.models.similarity.calibration import Calibration, calibrate
+from topkin.models.similarity import stored
+from topkin.models.similarity.calibration import Calibration, calibrate, match_metrics
 from topkin.models.similarity.index import GrowingIndex, Growth, Key, Labels
 from topkin.models.similarity.saved import read_encoder, saved_encoder
+from topkin.models.similarity.stored import arrays_of
 
 FORMAT = 3
 STATE = "similarity.json"
 CURVE = "calibration.parquet"
+DATA = "data.parquet"
 
 
 class Neighbour(NamedTuple):
@@ -32,6 +37,7 @@ class Neighbour(NamedTuple):
         id: as indexed.
         label: as indexed.
         score: the cosine, -1 to 1.
+        data: as indexed, None where none was.
 
     Examples:
         >>> from topkin.models import Neighbour
@@ -43,6 +49,11 @@ class Neighbour(NamedTuple):
     id: Key
     label: Key | None
     score: float
+    data: np.ndarray | None = None
+
+    def __repr__(self) -> str:
+        shown = "" if self.data is None else f", data={self.data.dtype} {self.data.shape}"
+        return f"Neighbour(rank={self.rank}, id={self.id!r}, label={self.label!r}, score={self.score!r}{shown})"
 
 
 class SimilarityModel:
@@ -53,7 +64,8 @@ class SimilarityModel:
 
     Args:
         encoder: a built Keras model, inputs to (n, dim); its output is made unit rows wherever it is compared
-            outside the loss.
+            outside the loss. Or its inputs, with ``outputs`` beside them.
+        outputs: of the encoder, where ``encoder`` are its inputs: as for ``keras.Model(inputs, outputs)``.
         settings: of the index's graph.
         growth: when the graph is built anew.
         seed: of the graph.
@@ -65,7 +77,7 @@ class SimilarityModel:
         >>> from topkin.models import MetricEmbedding, SimilarityModel, losses
         >>> rows, labels = np.eye(4)[[0, 0, 1, 1, 2, 2]], np.array(["cup", "cup", "pan", "pan", "pot", "pot"])
         >>> inputs = keras.Input((4,))
-        >>> model = SimilarityModel(keras.Model(inputs, MetricEmbedding(3, seed=1)(inputs)))
+        >>> model = SimilarityModel(inputs, MetricEmbedding(3, seed=1)(inputs))
         >>> model.compile("adam", loss=losses.MultiSimilarity())
         >>> history = model.fit(rows, labels, verbose=0)
         >>> ids = model.index(rows, labels)
@@ -75,12 +87,20 @@ class SimilarityModel:
 
     def __init__(
         self,
-        encoder: keras.Model,
+        encoder: keras.Model | Any,
+        outputs: object = None,
         *,
         settings: IndexSettings | None = None,
         growth: Growth | None = None,
         seed: int = 0,
     ) -> None:
+        if outputs is not None:
+            encoder = keras.Model(encoder, outputs)
+        elif not isinstance(encoder, keras.Model):
+            raise ValueError(
+                f"a model is of an encoder, or of inputs and outputs, got {type(encoder).__name__} alone: give "
+                "SimilarityModel(inputs, outputs)"
+            )
         self.encoder, self.dim, self.seed = encoder, embedding_dim(encoder), seed
         self.settings, self.growth = settings or IndexSettings(), growth or Growth()
         self.calibration: Calibration | None = None
@@ -88,45 +108,75 @@ class SimilarityModel:
         self._compiled: dict[str, Any] | None = None
         self._training: keras.Model | None = None
         self._index: GrowingIndex | None = None
+        self._data: dict[Key, np.ndarray] = {}
+
+    def __repr__(self) -> str:
+        held = "nothing indexed" if self._index is None else f"{len(self._index):,} items"
+        return f"SimilarityModel({self.encoder.name!r}, {self.dim} dimensions, {held})"
+
+    def summary(self, **settings: object) -> None:
+        """Print the encoder's layers, as ``keras.Model.summary``."""
+        self.encoder.summary(**settings)
 
     def compile(
         self,
         optimizer: str | keras.optimizers.Optimizer = "adam",
         loss: keras.losses.Loss | str | None = None,
-        **settings: Any,
+        **settings: object,
     ) -> None:
-        """Say how to train. loss: a metric loss of ``topkin.models``, its head put on the encoder by itself, or any
-        Keras loss of labels and embeddings. Others as ``keras.Model.compile``."""
+        """Say how to train. loss: a metric loss of ``topkin.models`` or its name, as in ``[train]``; its head is put on
+        the encoder by itself. Or any Keras loss of labels and embeddings. Others as ``keras.Model.compile``."""
         if loss is None:
             raise ValueError("compile needs a loss, got None: such as loss=MultiSimilarity()")
+        loss = _loss_of(loss) if isinstance(loss, str) else loss
         self._compiled, self._training = {"optimizer": optimizer, "loss": loss, **settings}, None
 
     def fit(
-        self, x: Inputs, y: Labels | None = None, *, classes: int | None = None, **settings: Any
+        self,
+        x: Inputs,
+        y: Labels | None = None,
+        *,
+        classes: int | None = None,
+        sampler: str | dict[str, Any] | None = None,
+        **settings: Any,
     ) -> keras.callbacks.History:
         """Train the encoder, and return Keras' history.
 
-        x: inputs with labels ``y`` (n,) of int, str or bytes; or a dataset of (inputs, labels from 0). classes:
-        how many labels a loss with weights of its own has room for; counted where ``y`` is given. Others as
-        ``keras.Model.fit``. The history's ``skipped`` counts an epoch's batches that taught nothing, such as a last one
-        of one class. Raises RuntimeError before :meth:`compile`; ValueError for labels of one class, lengths that
-        differ, or sample weights that are not finite or below 0.
+        x: inputs with labels ``y`` (n,) of int, str or bytes; or a sampler or dataset of (inputs, labels from 0).
+        A sampler of this library takes labels of any type too; each keeps the number that an earlier call gave it.
+        classes: how many labels a loss with weights of its own has room for; counted where ``y`` or a sampler of this
+        library is given. sampler: how batches are drawn of an array ``x``, by a name of ``[train] sampler``, or
+        {"name": …, its arguments}; shuffled rows where None. Others as ``keras.Model.fit``. The history's ``skipped``
+        counts an epoch's batches that taught nothing, such as a last one of one class. Raises RuntimeError before
+        :meth:`compile`; ValueError for labels of one class, lengths that differ, sample weights that are not finite or
+        below 0, or labels to number where a loss's weights are of numbers that were taken as they are.
         """
         if self._compiled is None:
             raise RuntimeError("fit needs a compiled model: call compile(loss=…) first")
-        loss = self._compiled["loss"]
+        if y is None and (sampler is not None or hasattr(x, "shape") or isinstance(x, list | tuple | dict)):
+            raise ValueError("fit needs labels beside inputs, got none: fit(x, y), or a sampler or dataset of both")
+        loss, numbered = self._compiled["loss"], y is not None
         if y is not None:
             x, rows = fitting(self.encoder, x)
             named = values_of(y)
             _check_training(rows, named, settings.get("sample_weight"), 2 if isinstance(loss, Loss) else 1)
             y = self._numbered(named, classes)
             classes = classes or len(self.classes)
-            if settings.get("validation_data") is not None:
-                inputs, held_labels, *rest = settings["validation_data"]
-                inputs, rows = fitting(self.encoder, inputs)
-                named = values_of(held_labels)
-                _check_training(rows, named, rest[0] if rest else None, 1)
-                settings["validation_data"] = (inputs, self._numbered(named, classes, new=False), *rest)
+            if sampler is not None:
+                x, y = sampler_of(sampler, x, y), None
+        elif isinstance(x, Batches):
+            names = x.classes_.tolist()
+            # Numbers from 0 stay what they are, unless earlier labels were numbered.
+            numbered = bool(self.classes) or x.classes_.dtype.kind not in "biuf" or names[0] < 0
+            if numbered:
+                x = Renumbered(x, self._numbered(names, classes))
+            classes = classes or (len(self.classes) if numbered else int(names[-1]) + 1)
+        if numbered and settings.get("validation_data") is not None:
+            inputs, held_labels, *rest = settings["validation_data"]
+            inputs, rows = fitting(self.encoder, inputs)
+            named = values_of(held_labels)
+            _check_training(rows, named, rest[0] if rest else None, 1)
+            settings["validation_data"] = (inputs, self._numbered(named, classes, new=False), *rest)
         if self._training is None:
             head = getattr(loss, "head", lambda classes: None)(classes)
             (output,) = self.encoder.outputs
@@ -140,6 +190,12 @@ class SimilarityModel:
 
     def _numbered(self, labels: list[Key], classes: int | None, *, new: bool = True) -> np.ndarray:
         """Labels as numbers from 0, which they keep in later calls."""
+        trained = self._training
+        if new and not self.classes and trained is not None and trained.outputs[0] is not self.encoder.outputs[0]:
+            raise ValueError(
+                "labels must go on as they began, as the numbers of a sampler or dataset that the loss's weights "
+                "are of, got others to number: give a sampler of those numbers, or call compile again"
+            )
         classes_before = list(self.classes) if new else self.classes
         codes, count = codes_of(classes_before, labels)
         names = dict(zip(codes[1].tolist(), labels, strict=True))
@@ -167,12 +223,23 @@ class SimilarityModel:
             )
         return unit_rows(vectors)
 
+    def predict(self, x: Inputs, *, batch_size: int = 256) -> np.ndarray:
+        """As :meth:`embed`."""
+        return self.embed(x, batch_size=batch_size)
+
     def index(
-        self, x: Inputs, labels: Labels | None = None, *, ids: Labels | None = None, batch_size: int = 256
+        self,
+        x: Inputs,
+        y: Labels | None = None,
+        data: object = None,
+        *,
+        ids: Labels | None = None,
+        batch_size: int = 256,
     ) -> list[Key]:
         """Add items to the index, and return their ids.
 
-        labels: (n,) int, str or bytes, or None. ids: (n,) distinct int, str or bytes; numbers from 0 on where
+        y: labels (n,) of int, str or bytes, or None. data: (n, ...) numbers or text, what a look-up shows of each, such
+        as ``x`` itself; it is saved with the model. ids: (n,) distinct int, str or bytes; numbers from 0 on where
         None. Raises as :meth:`GrowingIndex.add`; RuntimeError where the encoder's weights changed after the index.
         """
         self._check_fresh()
@@ -183,8 +250,10 @@ class SimilarityModel:
                 self.dim, encoder=fingerprint(self.encoder), settings=self.settings, growth=self.growth, seed=self.seed
             )
         new_ids = list(range(index.next_id, index.next_id + len(vectors))) if ids is None else values_of(ids, "ids")
-        index.add(new_ids, vectors, labels)
+        shown = [] if data is None else arrays_of(data, len(vectors))
+        index.add(new_ids, vectors, y)
         self._index = index
+        self._data.update(zip(new_ids, shown, strict=False))
         return new_ids
 
     @property
@@ -192,7 +261,7 @@ class SimilarityModel:
         """The index. Raises RuntimeError where nothing is indexed or the encoder's weights changed since."""
         self._check_fresh()
         if self._index is None or not len(self._index):
-            raise RuntimeError("the index must hold items, it is empty: call index(x, labels) first")
+            raise RuntimeError("the index must hold items, it is empty: call index(x, y) first")
         return self._index
 
     def _check_fresh(self) -> None:
@@ -203,11 +272,13 @@ class SimilarityModel:
 
     def reset_index(self) -> None:
         """Forget all items and the threshold."""
-        self._index, self.calibration = None, None
+        self._index, self.calibration, self._data = None, None, {}
 
     def remove(self, ids: Labels) -> None:
         """Remove items. Raises KeyError for an id that is not indexed."""
         self.items.remove(ids)
+        for item in values_of(ids, "ids to remove", ordered=False):
+            self._data.pop(item, None)
 
     def lookup(self, x: Inputs, k: int = 5, *, batch_size: int = 256) -> list[list[Neighbour]]:
         """The k nearest items of each input, best first, ties in order of adding; [] for no inputs.
@@ -217,7 +288,10 @@ class SimilarityModel:
         items = self.items
         rows, scores = items.search(self.embed(x, batch_size=batch_size), k)
         return [
-            [Neighbour(n + 1, items.ids[r], items.labels[r], float(v[n])) for n, r in enumerate(row)]
+            [
+                Neighbour(n + 1, items.ids[r], items.labels[r], float(v[n]), self._data.get(items.ids[r]))
+                for n, r in enumerate(row)
+            ]
             for row, v in zip(rows, scores, strict=True)
         ]
 
@@ -237,34 +311,61 @@ class SimilarityModel:
             ) from e
         return self.lookup(one, k)[0]
 
-    def calibrate(self, x: Inputs, labels: Labels, *, precision: float = 0.95, batch_size: int = 256) -> Calibration:
-        """Choose the threshold at which a match has the target precision, and keep it for :meth:`match`.
+    def calibrate(
+        self, x: Inputs, y: Labels, *, precision: float | None = 0.95, verbose: int = 1, batch_size: int = 256
+    ) -> Calibration:
+        """Choose the threshold at which a match has the target precision, keep it for :meth:`match`, and print it.
 
-        x, labels: queries that are not in the index, such as those match will get; a label that is not indexed
-        cannot be matched rightly. Raises ValueError where no threshold reaches the target.
+        x, y: queries and labels that are not in the index, such as those match will get; a label that is not indexed
+        cannot be matched rightly. precision: None for the threshold with the highest F1, that of
+        :meth:`evaluate_classification`. verbose: 0 prints nothing. Raises ValueError where no threshold reaches the
+        target, or no match is right.
         """
-        if isinstance(x, np.ndarray) and not len(x):
-            raise ValueError("calibrate needs queries, got none: give some that are not in the index")
-        matched, scores = self._best(x, batch_size)
-        wanted = values_of(labels)
-        if len(wanted) != len(matched):
-            raise ValueError(f"each query must have a label, got {len(wanted)} labels for {len(matched)} queries")
-        right = [a == b for a, b in zip(matched, wanted, strict=True)]
-        self.calibration = calibrate(scores, right, precision)
+        scores, right, known = self._judged(x, y, batch_size, "calibrate")
+        self.calibration = calibrate(scores, right, precision, known)
+        if verbose:
+            print(self.calibration)
         return self.calibration
 
-    def match(self, x: Inputs, *, threshold: float | None = None, batch_size: int = 256) -> list[Key | None]:
-        """The label of each input's nearest item, None where its score is below the threshold.
+    def evaluate_classification(
+        self, x: Inputs, y: Labels, *, threshold: float | None = None, batch_size: int = 256
+    ) -> dict[str, float]:
+        """How well :meth:`match` tells the labels of queries that are not in the index: see :func:`match_metrics`.
+
+        x, y: as :meth:`calibrate`. threshold: the calibrated one where None; RuntimeError where there is neither.
+        """
+        scores, right, known = self._judged(x, y, batch_size, "evaluate_classification")
+        return match_metrics(scores, right, known, self._threshold(threshold))
+
+    def _judged(self, x: Inputs, y: Labels, batch_size: int, who: str) -> tuple[np.ndarray, list[bool], list[bool]]:
+        """Of each query the best score, whether its label is right, and whether the true label is indexed."""
+        if isinstance(x, np.ndarray) and not len(x):
+            raise ValueError(f"{who} needs queries, got none: give some that are not in the index")
+        matched, scores = self._best(x, batch_size)
+        wanted = values_of(y)
+        if len(wanted) != len(matched):
+            raise ValueError(f"each query must have a label, got {len(wanted)} labels for {len(matched)} queries")
+        indexed = set(self.items.alive()[1])
+        return scores, [a == b for a, b in zip(matched, wanted, strict=True)], [label in indexed for label in wanted]
+
+    def match(
+        self, x: Inputs, *, threshold: float | None = None, no_match: Key | None = None, batch_size: int = 256
+    ) -> list[Key | None]:
+        """The label of each input's nearest item, ``no_match`` where its score is below the threshold.
 
         threshold: the calibrated one where None. Raises RuntimeError where there is neither.
         """
+        least = self._threshold(threshold)
+        matched, scores = self._best(x, batch_size)
+        return [label if score >= least else no_match for label, score in zip(matched, scores, strict=True)]
+
+    def _threshold(self, threshold: float | None) -> float:
         least = self.calibration.threshold if threshold is None and self.calibration else threshold
         if least is None:
             raise RuntimeError("match needs a threshold: call calibrate first, or give one")
         if not isinstance(least, int | float | np.number) or least != least:
             raise ValueError(f"threshold must be a number, a cosine, got {least!r}: call calibrate for one")
-        matched, scores = self._best(x, batch_size)
-        return [label if score >= least else None for label, score in zip(matched, scores, strict=True)]
+        return float(least)
 
     def _best(self, x: Inputs, batch_size: int) -> tuple[list[Key | None], np.ndarray]:
         items = self.items
@@ -272,19 +373,19 @@ class SimilarityModel:
         return [items.labels[row] for row in rows[:, 0]], scores[:, 0]
 
     def evaluate_retrieval(
-        self, x: Inputs, labels: Labels, *, ks: Sequence[int] = (1, 5, 10), to_r: bool = True, batch_size: int = 256
+        self, x: Inputs, y: Labels, *, ks: Sequence[int] = (1, 5, 10), to_r: bool = True, batch_size: int = 256
     ) -> dict[str, float]:
         """The metrics of ``topkin.metrics.retrieval`` of queries against the indexed items, by exact search.
 
-        x, labels: queries that are not in the index. ``knn_accuracy@k`` is there too.
+        x, y: queries and labels that are not in the index. ``knn_accuracy@k`` is there too.
         """
         _, indexed, vectors = self.items.alive()
-        case = self.embed(x, batch_size=batch_size), values_of(labels), vectors, indexed
+        case = self.embed(x, batch_size=batch_size), values_of(y), vectors, indexed
         metrics = retrieval_metrics(*case, ks=ks, to_r=to_r)
         return {**metrics, **{f"knn_accuracy@{k}": v for k, v in knn_accuracy(*case, ks=ks).items()}}
 
     def save(self, folder: str, *, overwrite: bool = False) -> None:
-        """Write encoder, index and calibration to a folder of their own; how to train is not kept.
+        """Write encoder, index, stored data and calibration to a folder of their own; how to train is not kept.
 
         It appears whole, and is an encoder's folder too: ``topkin embed --encoder`` runs it over a table. overwrite:
         replace what an earlier save wrote. Raises FileExistsError where the folder has other files or overwrite is
@@ -304,6 +405,8 @@ class SimilarityModel:
         saved.write(beside, signature)
         if self._index is not None:
             self._index.save(storage.join(beside, "index"))
+        if self._data:
+            stored.save(self._data, storage.join(beside, DATA))
         if self.calibration is not None:
             self.calibration.save(storage.join(beside, CURVE))
         state = {"format": FORMAT, "encoder": signature.hash, "dim": self.dim, "seed": self.seed}
@@ -331,12 +434,25 @@ class SimilarityModel:
         model = cls(encoder, seed=state["seed"])
         if state["indexed"]:
             model._index = GrowingIndex.load(storage.join(folder, "index"))
+            if storage.exists(storage.join(folder, DATA)):
+                model._data = stored.load(storage.join(folder, DATA))
             model.settings, model.growth = model._index.settings, model._index.growth
             if model._index.encoder != fingerprint(encoder):
                 raise ArtifactError(f"{folder} must be of one encoder, its index is of another: index the items again")
         if storage.exists(storage.join(folder, CURVE)):
             model.calibration = Calibration.load(storage.join(folder, CURVE))
         return model
+
+
+def _loss_of(name: str) -> Any:
+    """A loss of this library by its name, else Keras'. Raises ValueError where neither has it, with the nearest."""
+    try:
+        return part("loss", name)
+    except ValueError as e:
+        try:
+            return keras.losses.get(name)
+        except ValueError:
+            raise e from None
 
 
 class _CountSkipped(keras.callbacks.Callback):
@@ -354,7 +470,7 @@ class _CountSkipped(keras.callbacks.Callback):
         self.before = now
 
 
-def _check_training(rows: int | None, labels: list[Key], weights: Any, least: int) -> None:
+def _check_training(rows: int | None, labels: list[Key], weights: object, least: int) -> None:
     """Raise ValueError for labels or sample weights that nothing can be learned from. least: classes that there are."""
     if rows is not None and rows != len(labels):
         raise ValueError(f"inputs and labels must have the same length, got {rows} and {len(labels)}: one label a row")

@@ -23,7 +23,7 @@ Shape = tuple[int | None, ...]
 class RowDistance(keras.layers.Layer):
     """The distance of each row of one input from the same row of another: (n, d), (n, d) -> (n,)."""
 
-    def __init__(self, distance: Distance | None = None, **kwargs: Any) -> None:
+    def __init__(self, distance: Distance | None = None, **kwargs: object) -> None:
         super().__init__(**kwargs)
         self.distance = distance or Euclidean()
 
@@ -70,7 +70,7 @@ class Siamese(keras.Model):
         (12,)
     """
 
-    def __init__(self, encoder: keras.Model, *, distance: Distance | None = None, **kwargs: Any) -> None:
+    def __init__(self, encoder: keras.Model, *, distance: Distance | None = None, **kwargs: object) -> None:
         embedding_dim(encoder, "the encoder of a Siamese network")
         if len(encoder.inputs) != 1:
             raise ValueError(f"the encoder of a Siamese network must have one input, got {len(encoder.inputs)}")

@@ -1,7 +1,5 @@
 """Whitening: an encoder's output turned onto its main directions, the wide ones made narrower; no labels needed."""
 
-from typing import Any
-
 import keras
 import numpy as np
 
@@ -33,7 +31,7 @@ def principal(vectors: np.ndarray, dim: int, power: float) -> tuple[np.ndarray, 
 
 
 def whitened(
-    encoder: keras.Model, inputs: Any, *, dim: int | None = None, power: float = 0.5, batch_size: int = 256
+    encoder: keras.Model, inputs: object, *, dim: int | None = None, power: float = 0.5, batch_size: int = 256
 ) -> keras.Model:
     """The encoder with a dense layer that whitens, fitted to its outputs for ``inputs``; see :func:`principal`.
 

@@ -7,7 +7,9 @@ import numpy as np
 
 from topkin.artifacts.ids import vocabulary_hash
 from topkin.encoding.blocks import RECENCY, Block, rotation
+from topkin.models.data.feature_rows import FeatureRows
 from topkin.models.data.item_index import ItemIndex
+from topkin.models.data.purchase_weights import PurchaseWeights
 from topkin.models.training.block_kinds import KINDS, BlockHyperparameters, inverse_popularities
 from topkin.models.training.context import TrainingContext
 from topkin.models.training.selection import BATCH
@@ -23,10 +25,13 @@ def finished(
     index: ItemIndex,
     *,
     by_sales_first: bool = False,
+    profiles: FeatureRows | None = None,
+    purchases: PurchaseWeights | None = None,
 ) -> Encoder:
     """The encoder of some blocks: rotated, so that coordinates do not covary, with their variances over what sold.
 
-    by_sales_first: see ``Selection.by_sales``.
+    by_sales_first: see ``Selection.by_sales``. profiles: how users' features are read, where a block needs them.
+    purchases: what features of purchases say, where they have some.
     """
     counts = index.counts
     sold = counts.events > 0
@@ -63,7 +68,9 @@ def finished(
         "reach": max(float(np.linalg.norm(out.astype(np.float64), axis=1).max(initial=0)), 1e-9),
         "categories": list(index.categories),
         "features": index.rows.to_json(),
+        "profiles": (profiles or FeatureRows()).to_json(),
         "vocabulary": vocabulary_hash(index.ids),
+        **({"purchases": purchases.to_json()} if purchases is not None else {}),
     }
     model = Towers(list(towers.values()), meaning=meaning, name="encoder")
     model.build()

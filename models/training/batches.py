@@ -52,7 +52,9 @@ def batches(
     """One epoch: every distinct purchase of a user with at least two is asked for once.
 
     The purchases of a fold are asked for together from the user's other purchases, so that a step pools a
-    history once for many targets. Batches are of equal size up to one, ``batch_size`` at most.
+    history once for many targets. Where there are inputs they are what is pooled, without those of the items asked
+    for: to have viewed an item must not tell that it was bought. Batches are of equal size up to one, ``batch_size``
+    at most.
     cumulative: (n_items,) cumulative chances of the items to be drawn as shared negatives, ending in 1.
     negatives: how many are drawn for a step.
 
@@ -62,7 +64,8 @@ def batches(
     of candidates. question: (t,) int32 rows, in order. weights: (t,) float32 of the examples, their mean in
     the epoch 1. bought: (n, 2) int32, question and column of every candidate that the user bought.
     pooled: (m,) int32, the distinct items of the histories. history: (p, 2) int32, question and place in
-    pooled, in the order of questions. history_weights: (p,) float32. Every question has a history.
+    pooled, in the order of questions. history_weights: (p,) float32. Every question has a history. Where purchases have
+    features, purchase_rows and purchase_shares: (p, w), those of each purchase in the histories.
     """
     distinct = history.distinct()
     user, lengths = distinct.users, np.diff(distinct.indptr)
@@ -71,12 +74,20 @@ def batches(
     key = (np.cumsum(slots) - slots)[user] + fold
     sizes = np.bincount(key, minlength=int(slots.sum()))
     weights = example_weights(distinct, train)
-    examples = np.flatnonzero(sizes[key] < lengths[user])
+    others, other_fold = distinct, fold
+    known, inside_key = lengths, sizes
+    if history.inputs is not None:
+        others = history.inputs.distinct()
+        other_fold = _folds_of(others, distinct, fold)
+        own = np.flatnonzero(other_fold >= 0)
+        own_key = (np.cumsum(slots) - slots)[others.users[own]] + other_fold[own]
+        known, inside_key = np.diff(others.indptr), np.bincount(own_key, minlength=len(sizes))
+    examples = np.flatnonzero(inside_key[key] < known[user])
     if len(examples) == 0:
         return
     weights /= max(float(weights[examples].mean()), 1e-30)
     pool_weights = history_weights(
-        distinct, buyers, inverse_popularity=train.advanced.inverse_popularity, half_life_days=None
+        others, buyers, inverse_popularity=train.advanced.inverse_popularity, half_life_days=None
     )
     luck = rng.random(len(sizes))
     examples = examples[np.lexsort((examples, luck[key[examples]]))]
@@ -89,14 +100,15 @@ def batches(
         candidates = np.unique(np.concatenate([distinct.items[at], shared_negatives(cumulative, negatives, rng)]))
         column[candidates] = np.arange(len(candidates), dtype=np.int32)
         columns = column[distinct.items[entry]]
-        inside = fold[entry] != fold[at[first]][row]
-        kept = _shortened(row[inside], train.advanced.history_length, rng)
-        entry_in, row_in = entry[inside][kept], row[inside][kept]
+        among, other = (row, entry) if others is distinct else _entries(others, users)
+        inside = other_fold[other] != fold[at[first]][among]
+        kept = _shortened(among[inside], train.advanced.history_length, rng)
+        entry_in, row_in = other[inside][kept], among[inside][kept]
         weight = pool_weights[entry_in]
         if train.half_life_days is not None:
-            gap = _gaps(distinct.ages[at], first, distinct.ages[entry_in], row_in)
+            gap = _gaps(distinct.ages[at], first, others.ages[entry_in], row_in)
             weight = weight * np.exp2(-gap / np.float32(train.half_life_days))
-        pooled = np.unique(distinct.items[entry_in])
+        pooled = np.unique(others.items[entry_in])
         place[pooled] = np.arange(len(pooled), dtype=np.int32)
         yield {
             "candidates": candidates,
@@ -105,10 +117,26 @@ def batches(
             "weights": weights[at],
             "bought": np.column_stack([row[columns >= 0], columns[columns >= 0]]).astype(np.int32),
             "pooled": pooled,
-            "history": np.column_stack([row_in, place[distinct.items[entry_in]]]).astype(np.int32),
+            "history": np.column_stack([row_in, place[others.items[entry_in]]]).astype(np.int32),
             "history_weights": weight.astype(np.float32),
+            **({} if others.features is None else _purchase_features(others.features[entry_in])),
         }
         column[candidates] = -1
+
+
+def _purchase_features(features: np.ndarray) -> dict[str, np.ndarray]:
+    """The rows of purchases' features and their shares, (p, w)."""
+    return {"purchase_rows": features["row"], "purchase_shares": features["share"]}
+
+
+def _folds_of(others: Interactions, distinct: Interactions, fold: np.ndarray) -> np.ndarray:
+    """The fold of the user's purchase of each input's item, (n,) int32; -1 where there is none."""
+    keys, bought = (x.users.astype(np.int64) * x.n_items + x.items for x in (others, distinct))
+    order = np.argsort(bought)
+    at = np.minimum(np.searchsorted(bought, keys, sorter=order), max(len(bought) - 1, 0))
+    if not len(bought):
+        return np.full(len(keys), -1, np.int32)
+    return np.where(bought[order[at]] == keys, fold[order[at]], -1).astype(np.int32)
 
 
 def sampling_probabilities(targets: np.ndarray) -> np.ndarray:

@@ -5,16 +5,17 @@ tells kinds apart by name. See ``docs/contributing/block.md``.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, NamedTuple
 
 from topkin.config.sections import TrainSettings
-from topkin.encoding.blocks import FEATURES, NEXT_ITEM, RECENCY, SVD, TRAINED
+from topkin.encoding.blocks import FEATURES, NEXT_ITEM, PROFILE, RECENCY, SVD, TRAINED
 from topkin.models.data.histories import PreparedHistories
 from topkin.models.data.item_index import ItemIndex
 from topkin.models.objective.offsets import LogitOffset
 from topkin.models.training.context import TrainingContext
 from topkin.models.training.feature_trainer import FeatureTrainer
+from topkin.models.training.profile_trainer import ProfileTrainer
 from topkin.models.training.trainer import Trainer
 from topkin.models.two_tower.encoder import Sides
 from topkin.models.two_tower.svd_block import Decomposition, next_item_tower, svd_tower
@@ -23,17 +24,24 @@ from topkin.models.two_tower.towers import TwoTower
 WEIGHTS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.55, 0.75, 1.0, 1.4, 2.0, 3.0, 5.0, 8.0, 12.0, 18.0, 27.0, 40.0)
 RECENCY_LIFTS = (0.0, 0.2, 0.35, 0.5, 0.65, 0.8)
 HALF_LIVES = (None, 180.0, 90.0, 45.0)
+GATES = (0.0, 1.0)
+PRIOR_PURCHASES = (None, 30.0, 10.0, 3.0, 1.0)
 
 Values = Sequence[float | None]
 
 
 @dataclass(frozen=True)
 class BlockHyperparameters:
-    """How a block takes part: its weight, the power of recent sales in its lengths, the half-life of its histories."""
+    """How a block takes part: its weight, the power of recent sales in its lengths, the half-life of its histories.
+
+    And of a profile the purchases beside which it counts half; the power of what purchases' features say, ``gate``.
+    """
 
     weight: float = 1.0
     recency_lift: float = 0.0
     half_life_days: float | None = None
+    prior_purchases: float | None = None
+    gate: float = 0.0
 
 
 class Trial(NamedTuple):
@@ -178,12 +186,17 @@ class FeaturesBlock(TrainedBlock):
     """
 
     name = FEATURES
+    learns: ClassVar[type[FeatureTrainer]] = FeatureTrainer
     beside: ClassVar[tuple[str, ...]] = ()
     level = True
 
     def wanted(self, train: TrainSettings) -> bool:
         """See :class:`BlockKind`"""
         return train.epochs > 0 and bool(train.feature_dim)
+
+    def start(self, train: TrainSettings) -> BlockHyperparameters:
+        """With what purchases' features say, if they have any: it is learned so."""
+        return replace(super().start(train), gate=1.0)
 
     def inverse_popularity(self, train: TrainSettings) -> float:
         """See :class:`BlockKind`"""
@@ -198,7 +211,26 @@ class FeaturesBlock(TrainedBlock):
         sides: Mapping[str, Sides],
     ) -> Trainer:
         """See :class:`TrainedBlock`"""
-        return FeatureTrainer.of(context, purchases, phase, index)
+        return self.learns.of(context, purchases, phase, index)
+
+
+class ProfileBlock(FeaturesBlock):
+    """What users of such features buy: ``topkin.models.training.profile_trainer``. It reads no history."""
+
+    name = PROFILE
+    learns = ProfileTrainer
+
+    def wanted(self, train: TrainSettings) -> bool:
+        """See :class:`BlockKind`"""
+        return train.epochs > 0 and bool(train.user_feature_dim)
+
+    def start(self, train: TrainSettings) -> BlockHyperparameters:
+        """See :class:`BlockKind`."""
+        return BlockHyperparameters(prior_purchases=10.0)
+
+    def tried(self, context: TrainingContext) -> Sequence[tuple[str, Values]]:
+        """How soon purchases outweigh it."""
+        return [("prior_purchases", PRIOR_PURCHASES)]
 
 
 class RecencyBlock(BlockKind):
@@ -219,7 +251,14 @@ class RecencyBlock(BlockKind):
         return [("weight", WEIGHTS)]
 
 
-KINDS: tuple[BlockKind, ...] = (SvdBlock(), NextItemBlock(), TrainedBlock(), FeaturesBlock(), RecencyBlock())
+KINDS: tuple[BlockKind, ...] = (
+    SvdBlock(),
+    NextItemBlock(),
+    TrainedBlock(),
+    FeaturesBlock(),
+    ProfileBlock(),
+    RecencyBlock(),
+)
 """Every kind, in the order of a vector's coordinates."""
 COMPUTED = tuple(kind for kind in KINDS if isinstance(kind, ComputedBlock))
 LEARNED = tuple(kind for kind in KINDS if isinstance(kind, TrainedBlock))
@@ -237,6 +276,22 @@ def trials(context: TrainingContext) -> list[Trial]:
     if context.train.recency_weight is None:
         tried += [Trial(kind.name, *trial) for kind in wanted for trial in kind.tried_recency(context)]
     return tried
+
+
+def gate_trials(context: TrainingContext) -> list[Trial]:
+    """Whether what features of purchases say, which the features block learns, counts in other blocks too."""
+    if not context.purchase_features or not FeaturesBlock().wanted(context.train):
+        return []
+    pooled = [kind for kind in KINDS if kind.name not in (FEATURES, PROFILE, RECENCY) and kind.wanted(context.train)]
+    return [Trial(kind.name, "gate", GATES) for kind in pooled]
+
+
+def taking_part(settings: Mapping[str, BlockHyperparameters]) -> dict[str, BlockHyperparameters]:
+    """Those of a weight; without the features block nothing says what purchases' features weigh."""
+    blocks = {name: setting for name, setting in settings.items() if setting.weight > 0}
+    if FEATURES in blocks:
+        return blocks
+    return {name: replace(setting, gate=0.0) if setting.gate else setting for name, setting in blocks.items()}
 
 
 def inverse_popularities(train: TrainSettings) -> dict[str, float]:

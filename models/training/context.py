@@ -1,7 +1,6 @@
 """What a training depends on beside the interactions and the catalogue."""
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import pyarrow as pa
 
@@ -26,6 +25,7 @@ class TrainingContext:
         by_position: whether times stand for positions in each user's order, see ``topkin.ingest.positions``.
         sources: names of the sources that may stand beside the encoder, ``recommend.sources``.
         neighbours: theirs, ``evaluate.neighbours``.
+        purchase_features: whether purchases have features, by which they may weigh.
     """
 
     train: TrainSettings
@@ -35,23 +35,24 @@ class TrainingContext:
     by_position: bool = False
     sources: tuple[str, ...] = ()
     neighbours: int = 100
+    purchase_features: bool = False
 
     @classmethod
-    def of(cls, settings: Settings, **changes: Any) -> "TrainingContext":
+    def of(cls, settings: Settings, **changes: object) -> "TrainingContext":
         """The context that settings ask for, with other values of some keys of ``[train]``."""
-        train = settings.train.changed(**changes)
-        if train.feature_dim is None:
-            train = train.changed(feature_dim=settings.feature_dim)
+        dims = {"feature_dim": settings.feature_dim, "user_feature_dim": settings.user_feature_dim}
+        train = settings.train.changed(**{**dims, **changes})
         context = cls(
             train=train,
             seed=settings.run.seed,
             recent_days=settings.prepare.recent_days,
             sources=settings.recommend.sources if settings.recommend.baseline is None else (),
             neighbours=settings.evaluate.neighbours,
+            purchase_features=bool(settings.purchases.features),
         )
         return context if settings.timed else context.positional()
 
-    def changed(self, **values: Any) -> "TrainingContext":
+    def changed(self, **values: object) -> "TrainingContext":
         """A copy with other values of some keys, see ``TrainSettings.changed``."""
         return replace(self, train=self.train.changed(**values))
 

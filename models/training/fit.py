@@ -9,14 +9,17 @@ from typing import Any
 import pyarrow as pa
 
 from topkin.artifacts.ids import vocabulary_hash
+from topkin.linalg.blas import one_blas_thread
 from topkin.models.data.histories import PreparedHistories
 from topkin.models.training import holdout
 from topkin.models.training.assembly import finished
 from topkin.models.training.block_kinds import LEARNED
 from topkin.models.training.checkpoint import Checkpoint, restore
 from topkin.models.training.context import TrainingContext
+from topkin.models.training.feature_trainer import weights_of
 from topkin.models.training.lists.repurchase import choose_repurchase_weights
-from topkin.models.training.lists.second import choose_second_stage, periods_of
+from topkin.models.training.lists.second import Sources, choose_second_stage, dated, periods_of
+from topkin.models.training.profile_trainer import user_rows
 from topkin.models.training.selection import (
     BATCH,
     REFIT,
@@ -72,6 +75,7 @@ class Training:
         }
 
 
+@one_blas_thread()  # its threads wait by spinning, which takes a third of all processors' time
 def fit(
     context: TrainingContext,
     purchases: PreparedHistories,
@@ -109,15 +113,15 @@ def fit(
         periods = validation_periods(context, purchases, catalogue)
         trainers = validation_trainers(context, purchases, periods)
         selection = select(context, purchases, catalogue, periods, trainers, checkpoint=checkpoint, on_epoch=on_epoch)
-        repurchase = choose_repurchase_weights(periods.searches, selection.blocks, catalogue["category"])
-        blend = choose_second_stage(
-            context, purchases, periods_of(periods, selection.blocks, trainers), selection.blocks
-        )
+        blocks = selection.blocks
+        sources = Sources(context, purchases)
+        blend = choose_second_stage(sources, periods_of(periods, blocks, trainers), blocks)
+        repurchase = choose_repurchase_weights(sources, dated(periods), blocks, catalogue["category"], blend["weights"])
         if holdout_folder:
-            made = holdout.hold_out(context, purchases, catalogue, periods, trainers, epoch=len(selection.curve))
-            held = holdout.keep(made, holdout_folder)
-            del made
-        del periods, trainers
+            outcome = holdout.hold_out(sources, catalogue, periods, trainers, epoch=len(selection.curve))
+            held = holdout.keep(outcome, holdout_folder)
+            del outcome
+        del periods, trainers, sources
     epochs: list[Epoch] = []
 
     def record(phase: str, epoch: Epoch) -> None:
@@ -169,7 +173,9 @@ def refit(
         on_epoch(REFIT, epochs[-1])
         checkpoint.write({**(kept or {}), "phase": REFIT, "epochs": epochs}, variables_of(trainers))
     towers |= {trainer.name: trainer.model for trainer in trainers}
-    return finished(context, towers, selection.blocks, index, by_sales_first=selection.by_sales)
+    by_sales, rows = selection.by_sales, user_rows(trainers)
+    weights = weights_of(trainers)
+    return finished(context, towers, selection.blocks, index, by_sales_first=by_sales, profiles=rows, purchases=weights)
 
 
 def _key(context: TrainingContext, purchases: PreparedHistories, catalogue: pa.Table) -> str:

@@ -20,11 +20,20 @@ from topkin.artifacts import storage
 from topkin.artifacts.partition import in_first_half
 from topkin.models.data.histories import PreparedHistories
 from topkin.models.training.assembly import finished
-from topkin.models.training.block_kinds import LEARNED, WEIGHTS, Trial, trials
+from topkin.models.training.block_kinds import LEARNED, taking_part, trials
 from topkin.models.training.context import TrainingContext
+from topkin.models.training.feature_trainer import weights_of
 from topkin.models.training.lists.repurchase import choose_repurchase_weights
-from topkin.models.training.lists.second import Period, choose_second_stage
-from topkin.models.training.selection import DAYS, MIN_USERS, ValidationPeriods, weighed_blocks, with_trained
+from topkin.models.training.lists.second import Period, Sources, choose_second_stage
+from topkin.models.training.profile_trainer import user_rows
+from topkin.models.training.selection import (
+    DAYS,
+    MIN_USERS,
+    ValidationPeriods,
+    weighed_blocks,
+    weight_trials,
+    with_trained,
+)
 from topkin.models.training.trainer import Trainer
 from topkin.models.training.validation import BlockWeightSearch, choose
 from topkin.models.two_tower import serialization
@@ -68,8 +77,7 @@ class HeldOut:
 
 
 def hold_out(
-    context: TrainingContext,
-    purchases: PreparedHistories,
+    sources: Sources,
     catalogue: pa.Table,
     periods: ValidationPeriods,
     trainers: Sequence[Trainer],
@@ -79,8 +87,7 @@ def hold_out(
     """The encoder of the last period.
 
     Args:
-        context: settings and seed.
-        purchases: all interactions before the as-of date.
+        sources: those of validation, with settings, seed and all interactions before the as-of date.
         catalogue: ``schemas.catalogue``.
         periods: of validation. Their towers become the encoder's, and are changed.
         trainers: of validation, after its last epoch; likewise.
@@ -89,6 +96,7 @@ def hold_out(
     Returns:
         It, or why there is none.
     """
+    context, purchases = sources.context, sources.purchases
     if context.by_position:
         return NO_TIMES
     if periods.index is None:
@@ -100,25 +108,30 @@ def hold_out(
         alone = {name: setting for name, setting in settings.items() if name not in learned}
         settings |= choose(earlier, alone, tried, errors=periods.errors)[0]
         tried = []
-    tried += [Trial(name, "weight", WEIGHTS) for name in weighed]
+    tried = [*(trial for trial in tried if trial.block not in weighed), *weight_trials(context, weighed)]
     users, choosing = 0, None
     if tried and (choosing := _of_first_half(with_trained(last, trainers, periods.index), purchases)):
         first = {**settings, **{name: replace(settings[name], weight=0.0) for name in weighed}}
         settings, users = choose([choosing], first, tried, errors=periods.errors)[0], choosing.cut.known.n_users
-    blocks = {name: setting for name, setting in settings.items() if setting.weight > 0}
-    chooses = earlier or ([choosing] if choosing else [])
-    repurchase = choose_repurchase_weights(chooses, blocks, catalogue["category"])
-    told = [Period(search, periods.days * (number + 2)) for number, search in enumerate(earlier)]
-    if choosing and (not told or any(name in blocks for name in learned)):  # what earlier periods lack
-        told = [Period(choosing, periods.days)]
+    blocks = taking_part(settings)
+    examples = [Period(search, periods.days * (number + 2)) for number, search in enumerate(earlier)]
+    bought = examples or ([Period(choosing, periods.days)] if choosing else [])
+    if choosing and (not examples or any(name in blocks for name in learned)):  # what earlier periods lack
+        examples = [Period(choosing, periods.days)]
     elif any(name in blocks for name in learned):
-        told = []
-    blend = choose_second_stage(context, purchases, told, blocks)
+        examples = []
+    blend = choose_second_stage(sources, examples, blocks)
+    repurchase = choose_repurchase_weights(sources, bought, blocks, catalogue["category"], blend["weights"])
     towers = {**periods.towers, **{trainer.name: trainer.model for trainer in trainers}}
     towers = {name: tower for name, tower in towers.items() if name in blocks}
     as_set = sorted({trial.block for trial in tried}) if not users else []
     return HeldOut(
-        encoder=finished(context, towers, blocks, periods.index, by_sales_first=periods.by_sales),
+        encoder=finished(
+            *(context, towers, blocks, periods.index),
+            by_sales_first=periods.by_sales,
+            profiles=user_rows(trainers),
+            purchases=weights_of(trainers),
+        ),
         repurchase=repurchase,
         blend=blend,
         cut=purchases.as_of - timedelta(days=periods.days),
@@ -132,14 +145,14 @@ def hold_out(
 
 def _too_few(context: TrainingContext, periods: ValidationPeriods) -> str:
     """Why no encoder stands in for tonight's, and how many nights would help."""
-    found = periods.users
+    users = periods.users
     why = (
         f"it takes {MIN_USERS} users who bought something new in the last {periods.days:.3g} days and had bought "
-        f"before, {found} did"
+        f"before, {users} did"
     )
-    if not 0 < found < MIN_USERS:
+    if not 0 < users < MIN_USERS:
         return why
-    nights = math.ceil(periods.span * (MIN_USERS / found - 1))  # as many more as the days that count are more
+    nights = math.ceil(periods.span * (MIN_USERS / users - 1))  # as many more as the days that count are more
     if periods.span + nights > 4 * (context.train.validation_days or DAYS):
         return why
     return f"{why}; at this rate about {nights:,} more {'night' if nights == 1 else 'nights'} will do"
@@ -156,17 +169,18 @@ def _of_first_half(search: BlockWeightSearch, purchases: PreparedHistories) -> B
         return None
     users = np.flatnonzero(first)
     lists = {key: best[users] for key, best in search.lists.items()}
-    return replace(search, cut=search.cut.take(users), lists=lists)
+    profiles = {name: rows[users] for name, rows in search.profiles.items()}
+    return replace(search, cut=search.cut.take(users), lists=lists, profiles=profiles)
 
 
-def keep(made: HeldOut | str, folder: str) -> dict[str, Any]:
+def keep(outcome: HeldOut | str, folder: str) -> dict[str, Any]:
     """Write the encoder as ``serialization.save`` does, with the weights of bought items, and say what was written."""
-    if isinstance(made, str):
-        return {"reason": made}
-    record = made.to_json()
-    storage.write_json(dict(made.repurchase), storage.join(folder, "repurchase.json"))
-    storage.write_json(dict(made.blend), storage.join(folder, BLEND))
-    saved = serialization.save(made.encoder, folder, {"holdout": record})
+    if isinstance(outcome, str):
+        return {"reason": outcome}
+    record = outcome.to_json()
+    storage.write_json(dict(outcome.repurchase), storage.join(folder, "repurchase.json"))
+    storage.write_json(dict(outcome.blend), storage.join(folder, BLEND))
+    saved = serialization.save(outcome.encoder, folder, {"holdout": record})
     return {**record, "encoder": saved.hash}
 
 

@@ -28,14 +28,26 @@ from topkin.models.training.block_kinds import (
     WEIGHTS,
     BlockHyperparameters,
     Trial,
+    gate_trials,
     inverse_popularities,
     start,
+    taking_part,
     trials,
 )
 from topkin.models.training.checkpoint import Checkpoint, restore
 from topkin.models.training.context import TrainingContext
+from topkin.models.training.feature_trainer import weights_of
+from topkin.models.training.profile_trainer import ProfileTrainer
 from topkin.models.training.trainer import Trainer
-from topkin.models.training.validation import METRIC, BlockWeightSearch, choose, mean_and_error, sample
+from topkin.models.training.validation import (
+    METRIC,
+    BlockWeightSearch,
+    choose,
+    is_better,
+    mean_and_error,
+    rises,
+    sample,
+)
 from topkin.models.two_tower.encoder import Sides, encode_features
 from topkin.models.two_tower.svd_block import decomposition
 from topkin.models.two_tower.towers import TwoTower
@@ -187,7 +199,8 @@ def validation_periods(
                 break
             sparse = sparse if number else hardly_together(context, index.counts)
             towers = computed_towers(context, before, index)
-            sides = {name: encode_features(tower, index.features, BATCH) for name, tower in towers.items()}
+            many = purchases.workers is not None
+            sides = {n: encode_features(tower, index.features, BATCH, disk=many) for n, tower in towers.items()}
             searches.append(
                 BlockWeightSearch(cut, sides, inverse_popularities(train), by_sales=context.by_position or sparse)
             )
@@ -293,7 +306,7 @@ def select(
         if trainers is None:
             trainers = validation_trainers(context, purchases, periods)
         weighed = weighed_blocks(trainers, last)
-        tried = [*([] if last.sides else tried), *(Trial(name, "weight", WEIGHTS) for name in weighed)]
+        tried = [*([] if last.sides else tried), *weight_trials(context, weighed)]
         first = {**settings, **{name: replace(settings[name], weight=0.0) for name in weighed}}
         judge = _Judge(periods.index, last, first, tried, periods.errors)
         stopped = _train(context, trainers, judge, curve, checkpoint or Checkpoint("", ""), on_epoch)
@@ -304,7 +317,7 @@ def select(
                 for name in weighed
                 if not settings[name].weight
             )
-    blocks = {name: setting for name, setting in settings.items() if setting.weight > 0}
+    blocks = taking_part(settings)
     best, trained = best_epoch(curve), any(kind.name in blocks for kind in LEARNED)
     value, error = without_training.get(METRIC, 0.0), without_training.get("error", 0.0)
     if best and (trained or not without_training):
@@ -352,10 +365,20 @@ def weighed_blocks(trainers: Sequence[Trainer], search: BlockWeightSearch) -> li
     return [trainer.name for trainer in (trainers if search.sides else trainers[1:])]
 
 
+def weight_trials(context: TrainingContext, names: Sequence[str]) -> list[Trial]:
+    """What validation tries of trained blocks beside others: their weights, then what else is theirs alone."""
+    own = [trial for trial in trials(context) if trial.block in names]
+    return [*(Trial(name, "weight", WEIGHTS) for name in names), *own, *gate_trials(context)]
+
+
 def with_trained(search: BlockWeightSearch, trainers: Sequence[Trainer], index: ItemIndex) -> BlockWeightSearch:
     """The same users and computed blocks, with the trained blocks as they are now."""
     sides = {t.name: encode_features(t.model, index.features, BATCH) for t in trainers}
-    return replace(search, sides={**search.sides, **sides}, lists=dict(search.lists))
+    profiles = {t.name: t.profiles_of(search.cut.rows) for t in trainers if isinstance(t, ProfileTrainer)}
+    cut, weights = search.cut, weights_of(trainers)
+    if weights is not None and cut.known.features is not None:
+        cut = replace(cut, known=replace(cut.known, log_weights=weights.logs(cut.known.features)))
+    return replace(search, cut=cut, sides={**search.sides, **sides}, lists=dict(search.lists), profiles=profiles)
 
 
 @dataclass(frozen=True)
@@ -369,19 +392,19 @@ class _Judge:
     errors: float
 
     def __call__(self, trainers: Sequence[Trainer]) -> tuple[Epoch, np.ndarray]:
-        """What is recorded of it, and the metric of each user."""
+        """What is recorded of it, and the metric of each user by the best weights: simpler ones move by chance."""
         began = time.perf_counter()
         search = with_trained(self.search, trainers, self.index)
-        chosen, _ = choose([search], self.first, self.tried, errors=self.errors)
-        own = search.values(chosen)
-        value, error = mean_and_error([own])
+        chosen, (best,) = choose([search], self.first, self.tried, errors=self.errors)
+        value, error = mean_and_error([search.values(chosen)])
         epoch = {
             f"validation_{METRIC}": value,
             "validation_error": error,
+            f"best_{METRIC}": float(best.mean()),
             "blocks": {name: asdict(setting) for name, setting in chosen.items()},
             "validation_seconds": round(time.perf_counter() - began, 3),
         }
-        return epoch, own
+        return epoch, best
 
 
 def _train(
@@ -399,32 +422,22 @@ def _train(
         curve += state["curve"]
         best = np.array(state["best"])
         restore(variables_of(trainers), values)
-        _repeat(curve, on_epoch)
+        for epoch in curve:
+            on_epoch(VALIDATION, numbers_of(epoch))
     while not (stopped := _stopped(context, curve)):
         epoch = run_epoch(trainers, len(curve) + 1)
         judged, own = judge(trainers)
         better = is_better(own, best) if curve else True
         best = own if better else best
         curve.append({**epoch, **judged, "better": better})
-        _repeat(curve[-1:], on_epoch)
+        on_epoch(VALIDATION, numbers_of(epoch))
         checkpoint.write({"phase": VALIDATION, "curve": curve, "best": best.tolist()}, variables_of(trainers))
     return stopped
-
-
-def is_better(own: np.ndarray, best: np.ndarray) -> bool:
-    """Whether the metric of users, (n,), is above what it was by more than the standard error of the differences."""
-    rise, error = mean_and_error([own - best])
-    return bool(rise > error)
 
 
 def numbers_of(epoch: Epoch) -> Epoch:
     """What of an epoch's record is a number."""
     return {name: value for name, value in epoch.items() if name not in ("blocks", "better")}
-
-
-def _repeat(curve: Sequence[Epoch], on_epoch: OnEpoch) -> None:
-    for epoch in curve:
-        on_epoch(VALIDATION, numbers_of(epoch))
 
 
 def best_epoch(curve: Sequence[Epoch]) -> Epoch | None:
@@ -437,9 +450,10 @@ def best_epoch(curve: Sequence[Epoch]) -> Epoch | None:
 
 
 def _stopped(context: TrainingContext, curve: Sequence[Epoch]) -> str:
-    """Why validation has seen enough, or the empty string."""
+    """Why validation has seen enough, or the empty string: patience ends no curve that rises since its best."""
     best = best_epoch(curve)
-    if best and len(curve) - best["epoch"] >= context.train.patience:
+    since = curve[best["epoch"] - 1 :] if best else ()
+    if len(since) > context.train.patience and not rises([epoch[f"best_{METRIC}"] for epoch in since]):
         return "patience"
     return "epochs" if len(curve) >= context.train.epochs else ""
 

@@ -61,7 +61,7 @@ class Trainer:
         index, advanced = self.index, self.train.advanced
         return TwoTower(
             items=len(index.ids),
-            word_buckets=advanced.word_buckets,
+            word_buckets=index.word_buckets,
             title_words=advanced.title_words,
             categories=len(index.categories),
             vector_dim=index.features.vectors.shape[1],
@@ -114,7 +114,7 @@ class Trainer:
         rng = np.random.default_rng([self.context.seed, epoch])
         has_content, dropout = self.features.has_content, self.train.advanced.id_dropout
         sizes = {"batch_size": self.batch_size, "negatives": self._draws}
-        cumulative = np.cumsum(self._chances)
+        cumulative, read = np.cumsum(self._chances), list(self.step.signature)
         for group in self.purchases.groups(rng):
             for batch in batches(group, self.counts.buyers, self.train, rng, cumulative=cumulative, **sizes):
                 for side in ("candidates", "pooled"):
@@ -124,7 +124,7 @@ class Trainer:
                 if self.smoothing is not None:
                     mix = self.smoothing.of(batch["candidates_rows"])
                     batch |= dict(zip(("mixed_rows", "mix", "mix_shares"), mix, strict=True))
-                yield batch
+                yield {name: batch[name] for name in read}
 
     def run_epoch(self, epoch: int) -> float:
         """Train on every batch once; returns the mean loss. The epoch's number decides order and step size."""

@@ -6,18 +6,19 @@ give (see ``topkin.encoding.blocks``), so a setting is tried in milliseconds.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
 
-from topkin.encoding.blocks import RECENCY, Block, user_vectors
+from topkin.encoding.blocks import RECENCY, Block, credibility, user_vectors
 from topkin.interactions import Interactions, concatenate
+from topkin.linalg.cosine import unit_rows
 from topkin.linalg.csr import Csr
-from topkin.metrics.ranking import ranking_metrics
+from topkin.metrics.ranking import hits_of, ndcg_of_ranks
 from topkin.models.data.histories import ItemCounts, PreparedHistories, after_cut, before_cut, fresh
-from topkin.models.training.block_kinds import KINDS, BlockHyperparameters, Trial
+from topkin.models.training.block_kinds import KINDS, BlockHyperparameters, Trial, taking_part
 from topkin.models.two_tower.encoder import Sides
 from topkin.models.two_tower.recency_prior import by_sales, fitted, recency_lift
 from topkin.recommend.repurchase.rates import counts_of, merge_counts
@@ -67,8 +68,8 @@ class BlockScores(Protocol):
         """Users (n_users, d) and items (n_items, d) whose inner products are the block's z-scores."""
         ...
 
-    def scores(self, setting: BlockHyperparameters, candidates: np.ndarray) -> np.ndarray:
-        """The block's z-scores of candidates, (n_users, n_candidates) float32."""
+    def scores(self, setting: BlockHyperparameters, some: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+        """The block's z-scores of candidates of some users, (m, n_candidates) float32. some: (m,) int, their rows."""
         ...
 
 
@@ -80,21 +81,28 @@ class RecencyScores:
         prior = (by_sales if by_sales_first else fitted)(counts.recent, counts.events)
         self.prior = prior.scaled(counts.recent, counts.events)
         self.z_scores = self.prior / max(float(self.prior[cut.sold].std()), 1e-9)
+        self._last: np.ndarray | None = None
 
     def best(self, lift: float) -> np.ndarray:
         """See :class:`BlockScores`."""
-        distinct = self.cut.known.distinct()
-        everyone = np.broadcast_to(self.prior, (distinct.n_users, len(self.prior)))
-        barred = distinct.pattern
-        return top_k_of_scores(everyone, CANDIDATES, exclude=barred, allowed=self.cut.sold)[0]
+        barred, sold = self.cut.known.distinct().pattern, np.flatnonzero(self.cut.sold)
+        most = CANDIDATES + int(barred.lengths.max(initial=0))  # no list reaches beyond them
+        some = np.sort(sold[np.argsort(-self.prior[sold], kind="stable")[:most]])
+        numbers = np.full(len(self.prior), -1, np.int32)
+        numbers[some] = np.arange(len(some))
+        everyone = np.broadcast_to(self.prior[some], (barred.n_rows, len(some)))
+        ids, _ = top_k_of_scores(everyone, CANDIDATES, exclude=barred.renumbered(numbers))
+        return np.where(ids < 0, np.int32(-1), some.astype(np.int32)[ids])
 
     def factors(self, setting: BlockHyperparameters) -> tuple[np.ndarray, np.ndarray]:
         """See :class:`BlockScores`."""
         return np.ones((self.cut.known.n_users, 1), np.float32), self.z_scores[:, None]
 
-    def scores(self, setting: BlockHyperparameters, candidates: np.ndarray) -> np.ndarray:
-        """See :class:`BlockScores`."""
-        return self.z_scores[candidates]
+    def scores(self, setting: BlockHyperparameters, some: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+        """See :class:`BlockScores`; always of the same candidates."""
+        if self._last is None:
+            self._last = self.z_scores[candidates]
+        return self._last
 
 
 class PooledScores:
@@ -109,48 +117,51 @@ class PooledScores:
     def __init__(self, cut: TemporalSplit, sides: Sides, inverse_popularity: float) -> None:
         self.cut, self.sides, self.inverse_popularity = cut, sides, inverse_popularity
         self._surge = recency_lift(cut.counts.recent, cut.counts.events)
-        self._products: dict[float | None, tuple[np.ndarray, np.ndarray]] = {}
+        self._products: dict[tuple[float | None, float], tuple[np.ndarray, np.ndarray]] = {}
         self._covariances: dict[float, np.ndarray] = {}
-        self._last: tuple[tuple[float, float | None], np.ndarray] | None = None
+        self._last: tuple[tuple[float, float | None, float], np.ndarray] | None = None
 
     def best(self, lift: float) -> np.ndarray:
         """See :class:`BlockScores`."""
         distinct = self.cut.known.distinct()
         barred = distinct.pattern
-        return top_k(self._users(None), self._out(lift), CANDIDATES, exclude=barred, allowed=self.cut.sold)[0]
+        return top_k(self._users(None, 1.0), self._out(lift), CANDIDATES, exclude=barred, allowed=self.cut.sold)[0]
 
     def factors(self, setting: BlockHyperparameters) -> tuple[np.ndarray, np.ndarray]:
         """See :class:`BlockScores`."""
-        users = self._users(setting.half_life_days)
+        users = self._users(setting.half_life_days, setting.gate)
         return users * self._scale(setting.recency_lift, users)[:, None], self._out(setting.recency_lift)
 
-    def scores(self, setting: BlockHyperparameters, candidates: np.ndarray) -> np.ndarray:
+    def scores(self, setting: BlockHyperparameters, some: np.ndarray, candidates: np.ndarray) -> np.ndarray:
         """See :class:`BlockScores`; always of the same candidates."""
-        how = setting.recency_lift, setting.half_life_days
+        how = setting.recency_lift, setting.half_life_days, setting.gate
         if self._last is None or self._last[0] != how:  # one is kept, not one of each try
-            users, products = self._raw(setting.half_life_days, candidates)
+            users, products = self._raw(setting.half_life_days, setting.gate, some, candidates)
             lift = (self._surge**setting.recency_lift).astype(np.float32)[candidates]
             self._last = how, products * lift * self._scale(setting.recency_lift, users)[:, None]
         return self._last[1]
 
-    def _raw(self, half_life_days: float | None, candidates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _raw(
+        self, half_life_days: float | None, gate: float, some: np.ndarray, candidates: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Pooled histories, and their inner products with the candidates before any recency lift."""
-        if half_life_days not in self._products:
-            users, products = self._users(half_life_days), np.empty(candidates.shape, np.float32)
+        if (half_life_days, gate) not in self._products:
+            users, products = self._users(half_life_days, gate)[some], np.empty(candidates.shape, np.float32)
             for row in range(0, len(users), 64):
                 part = slice(row, row + 64)
                 products[part] = np.matmul(self.sides[0][candidates[part]], users[part, :, None])[:, :, 0]
-            self._products[half_life_days] = users, products
-        return self._products[half_life_days]
+            self._products[half_life_days, gate] = users, products
+        return self._products[half_life_days, gate]
 
     def _out(self, lift: float) -> np.ndarray:
         out = self.sides[0]
         return out * (self._surge**lift).astype(np.float32)[:, None] if lift else out
 
-    def _users(self, half_life_days: float | None) -> np.ndarray:
+    def _users(self, half_life_days: float | None, gate: float) -> np.ndarray:
         """The pooled histories, (n_users, d) float32 unit rows."""
         in_vectors = self.sides[1]
         block = Block.unscaled("", in_vectors.shape[1], self.inverse_popularity, half_life_days)
+        block = replace(block, gate=gate)
         return user_vectors(self.cut.known, in_vectors, self.cut.counts.buyers, [block])
 
     def _scale(self, lift: float, users: np.ndarray) -> np.ndarray:
@@ -161,6 +172,27 @@ class PooledScores:
             self._covariances[lift] = centred.T @ centred / max(len(out), 1)
         deviation = np.sqrt(np.maximum(((users @ self._covariances[lift]) * users).sum(axis=1), 0))
         return np.divide(1, deviation, out=np.zeros_like(deviation), where=deviation > 1e-12).astype(np.float32)
+
+
+class ProfileScores(PooledScores):
+    """A block that knows users by their features. profiles: theirs, (n_users, d) float32."""
+
+    def __init__(self, cut: TemporalSplit, sides: Sides, profiles: np.ndarray) -> None:
+        super().__init__(cut, sides, 0.0)
+        self.profiles, self.purchases = unit_rows(profiles), np.diff(cut.known.distinct().indptr)
+
+    def factors(self, setting: BlockHyperparameters) -> tuple[np.ndarray, np.ndarray]:
+        """See :class:`BlockScores`."""
+        users, items = super().factors(setting)
+        return users * credibility(setting.prior_purchases, self.purchases)[:, None], items
+
+    def scores(self, setting: BlockHyperparameters, some: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+        """See :class:`BlockScores`."""
+        trust = credibility(setting.prior_purchases, self.purchases[some])
+        return super().scores(setting, some, candidates) * trust[:, None]
+
+    def _users(self, half_life_days: float | None, gate: float) -> np.ndarray:
+        return self.profiles
 
 
 @dataclass
@@ -174,6 +206,7 @@ class BlockWeightSearch:
         lists: each user's best items by one block alone, by its name and a power of recency, filled in where they
             lack: another search over the same split may bring those of the blocks that they share.
         by_sales: the recency block ranks by sales.
+        profiles: (n_users, d) float32 of each block that knows users by their features, by name.
     """
 
     cut: TemporalSplit
@@ -181,12 +214,19 @@ class BlockWeightSearch:
     inverse_popularity: dict[str, float]
     lists: dict[tuple[str, float], np.ndarray] = field(default_factory=dict)
     by_sales: bool = False
+    profiles: Mapping[str, np.ndarray] = field(default_factory=dict)
     blocks: dict[str, BlockScores] = field(init=False)
+    _some: np.ndarray = field(init=False)
     _candidates: np.ndarray = field(init=False)
+    _hits: tuple[np.ndarray, np.ndarray] = field(init=False, repr=False)
+    _scratch: tuple[np.ndarray, np.ndarray] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.blocks = {
-            name: PooledScores(self.cut, sides, self.inverse_popularity[name]) for name, sides in self.sides.items()
+            name: ProfileScores(self.cut, sides, self.profiles[name])
+            if name in self.profiles
+            else PooledScores(self.cut, sides, self.inverse_popularity[name])
+            for name, sides in self.sides.items()
         }
         self.blocks[RECENCY] = RecencyScores(self.cut, self.by_sales)
         lifts = {kind.name: kind.candidate_lifts for kind in KINDS}
@@ -196,13 +236,17 @@ class BlockWeightSearch:
         for name, lift in keys:
             if (name, lift) not in self.lists:
                 self.lists[name, lift] = self.blocks[name].best(lift)
-        self._candidates = np.sort(np.concatenate([self.lists[key] for key in keys], axis=1), axis=1)
-        repeated = self._candidates[:, 1:] == self._candidates[:, :-1]
-        self._candidates[:, 1:][repeated] = -1
+        candidates = np.sort(np.concatenate([self.lists[key] for key in keys], axis=1), axis=1)
+        candidates[:, 1:][candidates[:, 1:] == candidates[:, :-1]] = -1
+        hits = hits_of(candidates, self.cut.truth)
+        self._some = np.flatnonzero(hits.any(axis=1))  # no weights make the lists of the others worth anything
+        rows, columns = np.nonzero(hits[self._some])
+        self._candidates, self._hits = candidates[self._some], (rows, columns)
+        self._scratch = np.empty(self._candidates.shape, np.float32), np.empty(self._candidates.shape, np.float32)
 
     def taking_part(self, settings: Mapping[str, BlockHyperparameters]) -> list[tuple[str, BlockHyperparameters]]:
         """The blocks that are there and have a weight, in their order."""
-        return [(name, setting) for name, setting in settings.items() if setting.weight and name in self.blocks]
+        return [(name, setting) for name, setting in taking_part(settings).items() if name in self.blocks]
 
     def value(self, settings: Mapping[str, BlockHyperparameters]) -> float:
         """Mean NDCG@20 over the users of the lists by the weighted z-scores, bought items left out."""
@@ -210,13 +254,32 @@ class BlockWeightSearch:
 
     def values(self, settings: Mapping[str, BlockHyperparameters]) -> np.ndarray:
         """The NDCG@20 of each user, (n_users,) float64, as :meth:`value` has their mean."""
-        total = np.zeros(self._candidates.shape, np.float32)
+        total, part = self._scratch  # of a search many are asked: fresh pages would take as long as the sums
+        total[:] = 0
         for name, setting in self.taking_part(settings):
-            total += np.float32(setting.weight) * self.blocks[name].scores(setting, self._candidates)
-        total[self._candidates < 0] = -np.inf
-        places, _ = top_k_of_scores(total, AT)
-        ids = np.where(places < 0, -1, np.take_along_axis(self._candidates, np.maximum(places, 0), axis=1))
-        return ranking_metrics(ids.astype(np.int32), self.cut.truth, (AT,))[METRIC]
+            scores = self.blocks[name].scores(setting, self._some, self._candidates)
+            total += np.multiply(scores, np.float32(setting.weight), out=part)
+        np.copyto(total, -np.inf, where=self._candidates < 0)
+        rows, columns = self._hits
+        ranks = 1 + ranked_above(total, rows, columns)
+        return ndcg_of_ranks(self._some[rows], ranks, self.cut.truth.lengths, AT)
+
+
+def ranked_above(scores: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """How many scores of its row stand above each of some, (m,) int64: higher ones, and equal ones before it.
+
+    scores: (n, width) float32. rows, columns: (m,) int, the places of those.
+    """
+    above = np.empty(len(rows), np.int64)
+    for start in range(0, len(rows), 256):  # as many as stay in the cache
+        part = slice(start, start + 256)
+        mine, column = scores[rows[part]], columns[part, None]
+        own = np.take_along_axis(mine, column, axis=1)
+        if np.isnan(own).any():
+            raise ValueError("scores must be numbers, got NaN")
+        before = np.arange(scores.shape[1]) < column
+        above[part] = np.count_nonzero((mine > own) | ((mine == own) & before), axis=1)
+    return above
 
 
 def _with(setting: BlockHyperparameters, name: str, value: float | None) -> BlockHyperparameters:
@@ -233,6 +296,18 @@ def mean_and_error(differences: Sequence[np.ndarray]) -> tuple[float, float]:
     return float(np.mean(means)), float(np.sqrt(np.sum(errors)) / len(differences))
 
 
+def is_better(own: np.ndarray, best: np.ndarray) -> bool:
+    """Whether the metric of users, (n,), is above what it was by more than the standard error of the differences."""
+    rise, error = mean_and_error([own - best])
+    return bool(rise > error)
+
+
+def rises(values: Sequence[float]) -> bool:
+    """Whether the straight line of least squares through a curve goes up; values: one an epoch, at least two."""
+    epochs = np.arange(len(values)) - (len(values) - 1) / 2
+    return bool(epochs @ np.asarray(values) > 1e-12)
+
+
 Tried = Sequence[Trial | tuple[str, str, Sequence[float | None]]]
 Settings = dict[str, BlockHyperparameters]
 _WIDENED = 4  # steps beyond the end of what is tried
@@ -244,8 +319,8 @@ def choose(
     tried: Tried,
     *,
     errors: float = 1.0,
-) -> tuple[Settings, float]:
-    """The simplest settings that are no more than a standard error below the best, and their mean value.
+) -> tuple[Settings, list[np.ndarray]]:
+    """The simplest settings that are no more than a standard error below the best, and each user's value at the best.
 
     The best is found by turns over what may be tried; where it lies at the end, values beyond are tried too. Then, by
     turns again, what is simpler is taken where the mean difference to the best, user by user, is within its standard
@@ -258,8 +333,13 @@ def choose(
         errors: how many standard errors, where one is too few.
     """
 
+    known: dict[tuple[tuple[str, BlockHyperparameters], ...], list[np.ndarray]] = {}  # turns come back to settings
+
     def values(settings: Mapping[str, BlockHyperparameters]) -> list[np.ndarray]:
-        return [search.values(settings) for search in searches]
+        key = tuple((name, setting) for name, setting in settings.items() if setting.weight)
+        if key not in known:
+            known[key] = [search.values(settings) for search in searches]
+        return known[key]
 
     def mean_of(settings: Mapping[str, BlockHyperparameters]) -> float:
         return mean_and_error(values(settings))[0]
@@ -281,23 +361,23 @@ def choose(
                         grid, widened = [beyond(field_name, candidates, widened)], widened + 1
         if value == before:
             break
-    highest, found = values(best), best
+    highest, chosen = values(best), best  # what is simpler is taken by chance at times: a curve goes by the best
     for name, field_name, candidates in tried:
         for place, simpler in enumerate(_simpler(name, field_name, candidates, start, best) if name in best else ()):
-            other = {**found, name: _with(found[name], field_name, simpler)}
+            other = {**chosen, name: _with(chosen[name], field_name, simpler)}
             own = values(other)
             below, error = mean_and_error([a - b for a, b in zip(highest, own, strict=True)])
             if below <= errors * error:
-                found, value = other, mean_and_error(own)[0]
+                chosen = other
             if (below <= errors * error) == (place == 0):  # the simplest will do, or nothing simpler
                 break
-    return found, value
+    return chosen, highest
 
 
 def beyond(field_name: str, candidates: Sequence[float | None], steps: int) -> float:
     """The value so many steps past the one after the last: the same step again, or factor for weights and days."""
     last, before = (float(v or 0.0) for v in (candidates[-1], candidates[-2]))
-    if field_name == "recency_lift":
+    if field_name in ("recency_lift", "gate"):
         return last + (last - before) * (steps + 1)
     return float(last * (last / before) ** (steps + 1))
 
@@ -372,6 +452,4 @@ def sample(
 def _sold(part: Interactions, counts: ItemCounts) -> Interactions:
     """The distinct items of each user that were sold before the cut."""
     once = part.distinct()
-    keep = counts.events[once.items] > 0
-    indptr = np.concatenate([[0], np.cumsum(keep)])[once.indptr].astype(np.int64)
-    return Interactions(indptr, once.items[keep], once.ages[keep], once.weights[keep], part.n_items)
+    return once.keep(counts.events[once.items] > 0)

@@ -9,8 +9,10 @@ import pyarrow as pa
 from topkin.encoding.blocks import Block, dim_of, equally_long, user_vectors
 from topkin.interactions import Interactions
 from topkin.linalg.cosine import unit_rows
+from topkin.linalg.mapped import mapped
 from topkin.models.data.feature_rows import FeatureRows
 from topkin.models.data.item_features import ItemFeatures, item_features
+from topkin.models.data.profiles import Profiles
 from topkin.models.two_tower.recency_prior import RecencyPrior, recency_lift, sales
 from topkin.models.two_tower.towers import Towers, TwoTower
 
@@ -69,6 +71,12 @@ class Encoder:
         """Blocks, prior, reach, categories, features, vocabulary, which decide a result beside the weights."""
         return dict(self.model.meaning)
 
+    @property
+    def profiles(self) -> Profiles | None:
+        """What users' features say; None where users are known by their purchases alone."""
+        tables = [np.asarray(tower.profiles[0].table) for tower in self.model.towers if tower.profiles]
+        return Profiles(FeatureRows.from_json(self.meaning["profiles"]), tables[0]) if tables else None
+
     def features(self, catalogue: pa.Table) -> ItemFeatures:
         """What the item towers read of rows of the catalogue."""
         tower = self.model.towers[0]
@@ -101,9 +109,13 @@ class Encoder:
         buyers: np.ndarray,
         *,
         length: int | None = None,
+        profiles: np.ndarray | None = None,
     ) -> np.ndarray:
-        """User vectors, (n_users, dim) float32 unit rows, zero without history; see ``blocks.user_vectors``."""
-        return user_vectors(history, in_vectors, buyers, self.blocks, length=length)
+        """User vectors, (n_users, dim) float32 unit rows; see ``blocks.user_vectors``.
+
+        profiles: of :attr:`profiles`. Zero for users of whom neither that nor a history tells anything.
+        """
+        return user_vectors(history, in_vectors, buyers, self.blocks, length=length, profiles=profiles)
 
 
 def assembled(
@@ -125,13 +137,13 @@ def assembled(
     return np.concatenate(outs, axis=1), np.concatenate(ins, axis=1)
 
 
-def encode_features(model: TwoTower, features: ItemFeatures, batch_size: int) -> Sides:
+def encode_features(model: TwoTower, features: ItemFeatures, batch_size: int, *, disk: bool = False) -> Sides:
     """Out-vectors and in-vectors of items by one block's towers, in batches padded to one size.
 
-    Norms are taken here: TensorFlow's sum over a row differs in the last bit with the row's place in a batch.
+    Norms are taken here: TensorFlow's sum over a row differs in the last bit with the row's place in a batch. disk:
+    whether the vectors are kept on this machine's disk, where memory is short.
     """
-    out = np.zeros((len(features), model.dim), np.float32)
-    pooled = np.zeros((len(features), model.dim), np.float32)
+    out, pooled = (mapped(s) if disk else np.zeros(s, np.float32) for s in 2 * [(len(features), model.dim)])
     for start in range(0, len(features), batch_size):
         rows = slice(start, min(start + batch_size, len(features)))
         vectors, in_vectors = model.infer(features.padded(rows, batch_size))

@@ -40,24 +40,44 @@ def next_item_ridge(
     parts: gives the purchases before the cut, aged at it. in_vectors: (n_items, d) float32. buyers: (n_items,).
     """
     settings = settings or NextItemSettings()
+    G, C = np.zeros((in_vectors.shape[1],) * 2), np.zeros(in_vectors.shape)
+    for part in parts():
+        add_part(part, in_vectors, buyers, settings, G, C)
+    return solved(G, C, settings)
+
+
+def add_part(
+    part: Interactions,
+    in_vectors: np.ndarray,
+    buyers: np.ndarray,
+    settings: NextItemSettings,
+    G: np.ndarray,
+    C: np.ndarray,
+) -> None:
+    """Add to G (d, d) and to the transpose of C, (n_items, d), what some users say, in place; both float64."""
     n_items, dim = in_vectors.shape
     block = Block.unscaled(NEXT_ITEM, dim, settings.inverse_popularity, settings.half_life_days)
-    G, C = np.zeros((dim, dim)), np.zeros((n_items, dim))
-    for part in parts():
-        for window in range(settings.windows):
-            until = before_cut(part, settings.days * window) if window else part
-            before, after = before_cut(until, settings.days), fresh(until, settings.days)
-            users = np.flatnonzero((np.diff(before.indptr) > 0) & (np.diff(after.indptr) > 0))
-            if not len(users):
-                continue
-            x = user_vectors(before.take(users), in_vectors, buyers, [block]).astype(np.float64)
-            took = after.take(users)
-            shares = np.repeat(np.maximum(np.diff(took.indptr), 1) ** -0.5, np.diff(took.indptr))
-            y = sp.csr_array((shares, took.items, took.indptr), (len(users), n_items))
-            share = settings.decay**window
-            G += share * (x.T @ x)
-            C += share * (y.T @ x)
+    known, taken = [np.zeros((0, dim))], [sp.csr_array((0, n_items))]
+    for window in range(settings.windows):
+        until = before_cut(part, settings.days * window) if window else part
+        before, after = before_cut(until, settings.days), fresh(until, settings.days)
+        users = np.flatnonzero((np.diff(before.pooled.indptr) > 0) & (np.diff(after.indptr) > 0))
+        if not len(users):
+            continue
+        x = user_vectors(before.take(users), in_vectors, buyers, [block]).astype(np.float64)
+        took = after.take(users)
+        shares = np.repeat(np.maximum(np.diff(took.indptr), 1) ** -0.5, np.diff(took.indptr))
+        share = settings.decay**window
+        G += share * (x.T @ x)
+        known.append(x)
+        taken.append(sp.csr_array((share * shares, took.items, took.indptr), (len(users), n_items)))
+    C += sp.vstack(taken, format="csr").T @ np.concatenate(known)  # at once: the result is wide
+
+
+def solved(G: np.ndarray, C: np.ndarray, settings: NextItemSettings) -> np.ndarray:
+    """The out-vectors of some items, (n, d) float32, from G (d, d) and their rows of C's transpose, (n, d)."""
+    dim = len(G)
     level = np.trace(G) / dim
     if level == 0:
-        return np.zeros((n_items, dim), np.float32)
+        return np.zeros(C.shape, np.float32)
     return np.linalg.solve(G + settings.ridge * level * np.eye(dim), C.T).T.astype(np.float32)

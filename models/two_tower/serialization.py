@@ -1,4 +1,4 @@
-"""An encoder on disk: ``encoder.keras``, ``items.parquet`` and ``signature.json``.
+"""An encoder on disk: ``encoder.keras``, ``items.parquet``, ``signature.json``, and the ``profiles.parquet`` of users.
 
 The hash in the signature is checked before TensorFlow reads a byte, and Keras loads in safe mode, which
 refuses files with code in them.
@@ -31,6 +31,8 @@ def save(encoder: Encoder, folder: str, signature: Mapping[str, Any]) -> Encoder
     storage.write_bytes(data, storage.join(folder, MODEL))
     storage.write_parquet(pa.table({"item_id": encoder.ids}), storage.join(folder, ITEMS))
     meaning = encoder.meaning
+    if encoder.profiles is not None:
+        encoder.profiles.write(folder)
     storage.write_json(
         {
             **signature,

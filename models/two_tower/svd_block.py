@@ -1,6 +1,6 @@
 """The blocks in closed form as towers: tables that are computed and not trained."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -29,14 +29,14 @@ class Decomposition:
     Args:
         train: section ``[train]``.
         index: the items before the cut.
-        parts: gives the interactions before the cut, part by part, aged at it.
+        purchases: the interactions; those before the cut count.
         spectrum: their singular values and vectors.
         content: what is known of the items beside their sales; None where no item has a word, category or vector.
     """
 
     train: TrainSettings
     index: ItemIndex
-    parts: Callable[[], Iterable[Interactions]]
+    purchases: PreparedHistories
     spectrum: Spectrum
     content: Content | None
 
@@ -46,22 +46,28 @@ class Decomposition:
         return self.index.counts.buyers.astype(np.float64)
 
 
+def parts_of(purchases: PreparedHistories) -> Iterator[Interactions]:
+    """The interactions before the cut, part by part, aged at it."""
+    for name in purchases.names():
+        yield before_cut(purchases.part(name), purchases.days)
+
+
 def decomposition(train: TrainSettings, purchases: PreparedHistories, index: ItemIndex, *, seed: int) -> Decomposition:
     """Decompose the interactions before the cut of ``purchases`` into the directions that the blocks choose from."""
-
-    def parts() -> Iterator[Interactions]:
-        for name in purchases.names():
-            yield before_cut(purchases.part(name), purchases.days)
 
     advanced, features = train.advanced, index.features
     half_life = advanced.svd_half_life_days
     weights = partial(purchase_weights, half_life_days=half_life, most=1.0 if half_life is None else _MOST)
     rank = max(advanced.svd_rank, train.svd_dim, train.next_item_dim)
     settings = SpectralSettings(dim=rank, user_power=advanced.svd_user_power, passes=_PASSES, seed=seed)
-    spectrum = decompose(lambda: map(weights, parts()), len(purchases.item_ids), settings)
+    n_items = len(purchases.item_ids)
+    if purchases.workers is None or settings.dim + settings.oversampling >= n_items:
+        spectrum = decompose(lambda: map(weights, parts_of(purchases)), n_items, settings)
+    else:
+        spectrum = purchases.workers.decompose(purchases, weights, settings)
     content = None
     if features.has_content.any():
-        sizes = advanced.word_buckets, len(index.categories), PRICE_STEPS, index.rows.size
+        sizes = index.word_buckets, len(index.categories), PRICE_STEPS, index.rows.size
         content = Content(
             features.words,
             features.categories,
@@ -71,7 +77,7 @@ def decomposition(train: TrainSettings, purchases: PreparedHistories, index: Ite
             features.values,
             features.shares,
         )
-    return Decomposition(train, index, parts, spectrum, content)
+    return Decomposition(train, index, purchases, spectrum, content)
 
 
 def svd_tower(source: Decomposition) -> TwoTower:
@@ -100,7 +106,11 @@ def next_item_tower(source: Decomposition) -> TwoTower:
     regression = NextItemSettings(
         inverse_popularity=advanced.svd_inverse_popularity, half_life_days=advanced.next_item_half_life_days
     )
-    out = next_item_ridge(source.parts, in_vectors, source.index.counts.buyers, regression)
+    workers, buyers = source.purchases.workers, source.index.counts.buyers
+    if workers is None:
+        out = next_item_ridge(partial(parts_of, source.purchases), in_vectors, buyers, regression)
+    else:
+        out = workers.next_item_ridge(source.purchases, in_vectors, buyers, regression)
     tables = [_own(x) if content is None else content_tables(content, x, source.buyers) for x in (out, in_vectors)]
     return _towers(source, NEXT_ITEM, *tables)
 
@@ -118,7 +128,7 @@ def _towers(source: Decomposition, name: str, out: ContentTables, pooled: Conten
     tower = TwoTower(
         items=len(index.ids),
         dim=out.ids.shape[1],
-        word_buckets=advanced.word_buckets,
+        word_buckets=index.word_buckets,
         title_words=advanced.title_words,
         categories=len(index.categories),
         unit_out=False,

@@ -1,6 +1,6 @@
 """The two towers as Keras layers: items from what is known of them, users from what they bought."""
 
-from typing import Any
+from typing import Any, cast
 
 import keras
 import numpy as np
@@ -8,6 +8,7 @@ import tensorflow as tf
 from keras import ops
 
 from topkin.models.data.item_features import PRICE_STEPS
+from topkin.models.ops.row_sums import row_sums
 
 
 def unit(x: tf.Tensor) -> tf.Tensor:
@@ -26,7 +27,7 @@ class RowTable(keras.layers.Layer):
     rows: rows beside row 0. Gradients are row-sparse (``tf.IndexedSlices``).
     """
 
-    def __init__(self, rows: int, dim: int, *, scale: float = 0.1, seed: int = 0, **kwargs: Any) -> None:
+    def __init__(self, rows: int, dim: int, *, scale: float = 0.1, seed: int = 0, **kwargs: object) -> None:
         super().__init__(**kwargs)
         self.rows, self.dim, self.scale, self.seed = rows, dim, scale, seed
 
@@ -45,16 +46,13 @@ class RowTable(keras.layers.Layer):
     def mixed(self, rows: tf.Tensor, shares: tf.Tensor) -> tf.Tensor:
         """Sums of a few rows each: (m, w) int and (m, w) float32 of what each counts -> (m, dim).
 
-        Its gradient names each row once.
+        Its gradient names each row once, and row 0 with a gradient of zero.
         """
         there = tf.where(rows > 0)
-        distinct, places = tf.unique(tf.gather_nd(rows, there))
-        entries = tf.stack([there[:, 0], tf.cast(places, tf.int64)], axis=1)
-        shape = tf.cast(tf.stack([tf.shape(rows)[0], tf.size(distinct)]), tf.int64)
+        distinct, places = tf.unique(tf.concat([[0], tf.gather_nd(rows, there)], axis=0))  # one row there always is
+        entries = tf.stack([there[:, 0], tf.cast(places[1:], tf.int64)], axis=1)
         shares = tf.gather_nd(shares, there)
-        return tf.sparse.sparse_dense_matmul(
-            tf.SparseTensor(entries, shares, shape), tf.gather(self.table._value, distinct)
-        )
+        return row_sums(entries, shares, tf.gather(self.table._value, distinct), tf.shape(rows)[0])
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
@@ -72,7 +70,7 @@ class Projection(keras.layers.Dense):
     """What the vectors that items bring are multiplied by, (inputs, dim), beside the :class:`RowTable` of their
     words."""
 
-    def __init__(self, inputs: int, dim: int, *, scale: float = 0.01, seed: int = 0, **kwargs: Any) -> None:
+    def __init__(self, inputs: int, dim: int, *, scale: float = 0.01, seed: int = 0, **kwargs: object) -> None:
         start = keras.initializers.RandomNormal(stddev=scale, seed=seed)
         super().__init__(dim, use_bias=False, kernel_initializer=start, **kwargs)
         self.inputs, self.scale, self.seed = inputs, scale, seed
@@ -112,7 +110,8 @@ class TwoTower(keras.Model):
     price, its features (``values`` rows), and a linear map of the vector that it brings, of ``vector_dim`` numbers.
     Out-vectors are scored, in-vectors are pooled by :class:`HistoryPooling`. ``unit_out``: out-vectors are unit rows,
     as in training; without it their lengths count. ``with_content``: whether there are tables beside the ids'.
-    ``content_scale``: deviation of these as they begin.
+    ``content_scale``: deviation of these as they begin. ``profile_rows``: where it is not 0 no history is pooled, there
+    are no tables of in-vectors, and users are known by so many rows, ``profiles``: of their features, and one of all.
     """
 
     def __init__(
@@ -129,29 +128,42 @@ class TwoTower(keras.Model):
         vector_dim: int = 0,
         values: int = 0,
         content_scale: float = 0.01,
-        **kwargs: Any,
+        profile_rows: int = 0,
+        **kwargs: object,
     ) -> None:
         super().__init__(**kwargs)
+        self.profile_rows = profile_rows
         self.vector_dim, self.values = (vector_dim, values) if with_content else (0, 0)
         self.items, self.dim, self.word_buckets, self.title_words = items, dim, word_buckets, title_words
         self.categories, self.seed, self.unit_out, self.with_content = categories, seed, unit_out, with_content
-        self.id_out = RowTable(items, dim, seed=seed + 1, name="id_out")
-        self.id_in = RowTable(items, dim, seed=seed + 2, name="id_in")
-        outs: list[RowTable | Projection] = [self.id_out]
-        ins: list[RowTable | Projection] = [self.id_in]
-        if with_content:
-            content = [("words", word_buckets, 3), ("category", categories, 5), ("price", PRICE_STEPS, 7)]
-            content += [("values", values, 11)] if self.values else []
-            for name, rows, more in content:
-                first = seed + more
-                outs.append(RowTable(rows, dim, scale=content_scale, seed=first, name=f"{name}_out"))
-                ins.append(RowTable(rows, dim, scale=content_scale, seed=first + 1, name=f"{name}_in"))
-        if self.vector_dim:
-            outs.append(Projection(vector_dim, dim, seed=seed + 9, name="vector_out"))
-            ins.append(Projection(vector_dim, dim, seed=seed + 10, name="vector_in"))
-        self.outs, self.ins = outs, ins
+        self.outs = self._side("out", seed, content_scale)
+        self.ins = [] if profile_rows else self._side("in", seed + 1, content_scale)
+        rows = [profile_rows] if profile_rows else []
+        self.profiles = [RowTable(n, dim, scale=content_scale, seed=seed + 13, name="profiles") for n in rows]
         self.users = HistoryPooling(name="users")
         self._infer: Any = None
+
+    def _side(self, end: str, seed: int, scale: float) -> list[RowTable | Projection]:
+        """The tables of out-vectors or of in-vectors."""
+        tables: list[RowTable | Projection] = [RowTable(self.items, self.dim, seed=seed + 1, name=f"id_{end}")]
+        if self.with_content:
+            content = [("words", self.word_buckets, 3), ("category", self.categories, 5), ("price", PRICE_STEPS, 7)]
+            content += [("values", self.values, 11)] if self.values else []
+            for name, rows, more in content:
+                tables.append(RowTable(rows, self.dim, scale=scale, seed=seed + more, name=f"{name}_{end}"))
+        if self.vector_dim:
+            tables.append(Projection(self.vector_dim, self.dim, seed=seed + 9, name=f"vector_{end}"))
+        return tables
+
+    @property
+    def id_out(self) -> RowTable:
+        """The id rows of out-vectors."""
+        return cast(RowTable, self.outs[0])
+
+    @property
+    def id_in(self) -> RowTable:
+        """Those of in-vectors."""
+        return cast(RowTable, self.ins[0])
 
     def build(self, input_shape: tuple[int, ...] | None = None) -> None:
         """Make every table."""
@@ -164,6 +176,8 @@ class TwoTower(keras.Model):
     @property
     def tables(self) -> list[RowTable | Projection]:
         """All tables, out and in by turns: ids, words, categories, prices, features, what vectors are multiplied by."""
+        if self.profiles:
+            return [*self.outs, *self.profiles]
         return [table for pair in zip(self.outs, self.ins, strict=True) for table in pair]
 
     @property
@@ -179,10 +193,11 @@ class TwoTower(keras.Model):
 
     def sums(self, features: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         """As :meth:`call`, the out-vectors not yet divided by their lengths."""
-        sides = [self.id_out(features["id_rows"]), self.id_in(features["id_rows"])]
+        names = ("out",) if self.profiles else ("out", "in")
+        sides = [tables[0](features["id_rows"]) for tables in (self.outs, self.ins) if tables]
         if self.with_content:
-            sides = [self.content(features, name) + own for name, own in zip(("out", "in"), sides, strict=True)]
-        return sides[0], sides[1]
+            sides = [self.content(features, name) + own for name, own in zip(names, sides, strict=True)]
+        return sides[0], sides[-1] if self.ins else ops.zeros_like(sides[0])
 
     def content(self, features: dict[str, tf.Tensor], side: str) -> tf.Tensor:
         """What words, category, price, features and own vectors say of items, (m, dim); side: ``out`` or ``in``."""
@@ -219,6 +234,7 @@ class TwoTower(keras.Model):
             "with_content": self.with_content,
             "vector_dim": self.vector_dim,
             "values": self.values,
+            "profile_rows": self.profile_rows,
         }
 
     @classmethod
@@ -235,7 +251,7 @@ class Towers(keras.Model):
     saved in the file, so that the file's hash names the encoder completely. All blocks know the same items.
     """
 
-    def __init__(self, towers: list[TwoTower], *, meaning: dict[str, Any] | None = None, **kwargs: Any) -> None:
+    def __init__(self, towers: list[TwoTower], *, meaning: dict[str, Any] | None = None, **kwargs: object) -> None:
         super().__init__(**kwargs)
         self.towers, self.meaning = list(towers), dict(meaning or {})
 

@@ -1,14 +1,16 @@
 """Pictures of an embedding as Matplotlib figures: pairs, neighbours, distances, confusions, and a map.
 
 ``figure.savefig("pairs.svg")`` writes one; without pyplot, so that no window and no global state is involved.
-Images are (height, width), (height, width, 1) grey or (height, width, 3), uint8.
+Images are (height, width), (height, width, 1) grey or (height, width, 3), uint8 or fractions from 0 to 1.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
+
+from topkin.metrics.labels import values_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,7 +50,7 @@ def _grid(tiles: Sequence[Tile], columns: int, title: str, note: str) -> "Figure
     for ax in axes:
         ax.set_axis_off()
     for ax, tile in zip(axes, tiles, strict=False):
-        images = [np.asarray(image) for image in tile.images]
+        images = [_bytes(np.asarray(image)) for image in tile.images]
         if any(i.dtype != np.uint8 or (i.ndim, *i.shape[2:]) not in ((2,), (3, 1), (3, 3)) for i in images):
             raise ValueError(
                 "an image must be (h, w), (h, w, 1) or (h, w, 3) uint8, got "
@@ -60,6 +62,12 @@ def _grid(tiles: Sequence[Tile], columns: int, title: str, note: str) -> "Figure
         place = {"transform": ax.transAxes, "ha": "center", "va": "top"}
         ax.text(0.5, -0.04, mark + tile.text, size="small", color=colour, **place)
     return figure
+
+
+def _bytes(image: np.ndarray) -> np.ndarray:
+    """An image of fractions, 0 to 1, as uint8; any other as it is."""
+    fractions = image.dtype.kind == "f" and image.size and image.min() >= 0 and image.max() <= 1
+    return (image * 255).round().astype(np.uint8) if fractions else image
 
 
 def plot_pairs(
@@ -107,9 +115,10 @@ def plot_pairs(
 
 def plot_neighbours(
     queries: Sequence[np.ndarray],
-    neighbours: Sequence[Sequence[np.ndarray]],
-    right: Sequence[Sequence[bool]],
+    neighbours: Sequence[Sequence[Any]],
+    right: Sequence[Sequence[bool | None]] | None = None,
     *,
+    labels: object = None,
     title: str = "Queries and their nearest neighbours",
     texts: Sequence[Sequence[str]] | None = None,
 ) -> "Figure":
@@ -117,10 +126,16 @@ def plot_neighbours(
 
     Args:
         queries: images.
-        neighbours: of each query equally many images.
-        right: for each neighbour, whether it is of the query's class.
+        neighbours: of each query equally many images; or what ``SimilarityModel.lookup`` gives, where the pictures were
+            indexed, ``index(x, y, data=x)``.
+        right: for each neighbour, whether it is of the query's class; of a look-up it is told by ``labels``.
+        labels: (q,) of the queries.
         title: of the picture.
-        texts: below each neighbour; its rank unless given.
+        texts: below each neighbour; its rank unless given, of a look-up its label and score.
+
+    Raises:
+        ValueError: neither ``right`` nor a look-up, one of items that were indexed without data, or an image of another
+            shape.
 
     Examples:
         >>> import numpy as np
@@ -128,12 +143,26 @@ def plot_neighbours(
         >>> images = np.zeros((3, 8, 8), np.uint8)
         >>> plot_neighbours(images[:1], [images[1:]], [[True, False]]).savefig("neighbours.png")
     """
+    if all(hasattr(n, "score") for row in neighbours for n in row):
+        bare = sum(n.data is None for row in neighbours for n in row)
+        if bare:
+            raise ValueError(f"neighbours must have pictures, {bare} have none: index them by index(x, y, data=x)")
+        named = [None] * len(neighbours) if labels is None else values_of(labels)
+        texts = texts or [[f"{n.label}\n{n.score:.2f}" for n in row] for row in neighbours]
+        if right is None:
+            right = [
+                [None if y is None else n.label == y for n in row] for row, y in zip(neighbours, named, strict=True)
+            ]
+        neighbours = [[n.data for n in row] for row in neighbours]
+    if right is None:
+        raise ValueError("right must say of each image whether it is of the query's class, got None: give it")
     tiles = []
-    for q, (query, found, marks) in enumerate(zip(queries, neighbours, right, strict=True)):
+    for q, (query, shown, marks) in enumerate(zip(queries, neighbours, right, strict=True)):
         tiles.append(Tile([query], "query"))
-        for n, (image, mark) in enumerate(zip(found, marks, strict=True)):
-            tiles.append(Tile([image], str(n + 1) if texts is None else texts[q][n], bool(mark)))
-    return _grid(tiles, 1 + len(neighbours[0]), title, "✓ the query's class, ✗ another.")
+        for n, (image, mark) in enumerate(zip(shown, marks, strict=True)):
+            tiles.append(Tile([image], str(n + 1) if texts is None else texts[q][n], mark))
+    note = "✓ the query's class, ✗ another." if tiles[-1].right is not None else ""
+    return _grid(tiles, 1 + len(neighbours[0]), title, note)
 
 
 def _axes(width: float, height: float, title: str, note: str = "") -> tuple["Figure", "Axes"]:

@@ -27,10 +27,14 @@ def main(name: str, options: CommandOptions, data: str | None, *, index: bool, k
     if name == RETAIL:
         _retail(options)
         return
-    from topkin.pipelines.benchmarks.table import table
-
     result = _sequence(options, data, keep_bought) if name == SEQUENCE else _split(options, data, index, keep_bought)
-    print(json.dumps({"benchmark": name, **result}) if options.json else table(result))
+    if options.json:
+        print(json.dumps({"benchmark": name, **result}))
+        return
+    from topkin.pipelines.benchmarks.table import below, table
+    from topkin.pipelines.cli.terminal.tables import Sheet, screen
+
+    screen().print(Sheet.of_figures(table(result)), *below(result), sep="\n")
 
 
 def _sequence(options: CommandOptions, data: str | None, keep_bought: bool) -> dict[str, Any]:

@@ -180,10 +180,10 @@ def _differences(
     for name in [name for name in values if name != "model"]:
         metrics = list(values[name])
         both = np.stack([values["model"][m] - values[name][m] for m in metrics], axis=1)
-        found = bootstrap(both, resamples, seed)
-        ends = zip(metrics, found.low, both.T, found.high, strict=True)
+        bounds = bootstrap(both, resamples, seed)
+        ends = zip(metrics, bounds.low, both.T, bounds.high, strict=True)
         apart[name] = {m: [float(low), mean(own), float(high)] for m, low, own, high in ends}
-        chance[name] = dict(zip(metrics, map(float, found.p), strict=True))
+        chance[name] = dict(zip(metrics, map(float, bounds.p), strict=True))
     return apart, chance
 
 

@@ -117,14 +117,14 @@ def _measured(
     train = settings.train.model_copy(update={"every_days": 0})  # what is published is no matter of a benchmark
     update: dict[str, Any] = {"evaluate": evaluate, "recommend": recommend, "publish": publish, "train": train}
     notes: list[str] = []
-    told: set[str] = set()
+    counted: set[str] = set()
     seconds = 0.0
 
     def record(event: stages.Event) -> None:
         nonlocal seconds
-        if event.state == "reused" and event.stage in told:  # each stage adopts what it needs
+        if event.state == "reused" and event.stage in counted:  # each stage adopts what it needs
             return
-        told.add(event.stage)
+        counted.add(event.stage)
         if event.stage in ("prepare", "train"):
             seconds += event.seconds
         if event.stage == "train" and event.summary is not None:

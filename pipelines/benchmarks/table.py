@@ -6,11 +6,9 @@ from typing import Any
 
 from topkin.baselines.registry import BASELINES
 
-WIDTH = 32
 
-
-def table(result: Mapping[str, Any]) -> str:
-    """The model among baselines and published models, the best by the last metric first, as text.
+def table(result: Mapping[str, Any]) -> list[list[str]]:
+    """The model among baselines and published models, the best by the last metric first, below the columns' names.
 
     result: ``metrics`` by model, the first named ``model``; ``differences`` of the model to each baseline,
     [low, mean, high] by metric; ``shown``, the metrics that are columns; ``published``, None or figures by model.
@@ -26,16 +24,19 @@ def table(result: Mapping[str, Any]) -> str:
             rows[BASELINES[model].label] = own, "{1:+.4f} ({0:+.4f} to {2:+.4f})".format(*apart)
     for model, figures in ((result["published"] or {}).get("figures") or {}).items():
         rows[f"{model}, published"] = list(figures), ""
-    heading = [f"{'':{WIDTH}s}", *(f"{name:>12s}" for name in shown), f"  topkin above by {shown[-1]}, 95 %"]
-    lines = ["".join(heading)]
+    lines = [["", *shown, f"topkin above by {shown[-1]}, 95 %"]]
     for name, (values, note) in sorted(rows.items(), key=lambda row: -row[1][0][-1]):
-        figures = "".join(f"{value:12.4f}" for value in values)
-        lines.append(f"{'> ' if name == ours else '  '}{name:{WIDTH - 2}s}{figures}  {note}".rstrip())
-    lines.append(f"{result['users']:,} users, {result['items']:,} items; {result['rule']}")
+        lines.append([f"{'> ' if name == ours else '  '}{name}", *(f"{value:.4f}" for value in values), note])
+    return lines
+
+
+def below(result: Mapping[str, Any]) -> list[str]:
+    """The lines below the table: on what it was measured, and at what cost."""
+    lines = [f"{result['users']:,} users, {result['items']:,} items; {result['rule']}"]
     lines += [f"not measured: {name}, {why}" for name, why in result["not_measured"].items()]
     lines += result["notes"]
     took = f"{result['seconds']} s from files to encoder" if result["seconds"] else "the encoder as it was made before"
     lines.append(f"{took}, {result['peak_mb']} MB at most, seed {result['seed']}")
     if "index" in result:
         lines.append(f"index against exact search: {json.dumps(result['index'])}")
-    return "\n".join(lines)
+    return lines

@@ -8,6 +8,7 @@ ended by SIGTERM.
 import functools
 import inspect
 import io
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -15,10 +16,18 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
-from topkin.ending import signals
+from topkin.ending import shortage, signals
+from topkin.errors import ConfigError
+from topkin.pipelines.benchmarks.options import register as register_benchmark
 from topkin.pipelines.cli import commands, errors
 from topkin.pipelines.cli.commands import CommandOptions
+from topkin.pipelines.cli.read import commands as read
+from topkin.pipelines.cli.read.commands import OtherRun
+from topkin.pipelines.cli.terminal import completion
+from topkin.pipelines.cli.terminal.completion import run_names
+from topkin.pipelines.cli.upkeep import commands as upkeep
 from topkin.pipelines.engine.registry import COMMANDS
 from topkin.telemetry.arrow import arrow_without_pandas
 from topkin.telemetry.secrets import masked_screen
@@ -42,7 +51,7 @@ app = typer.Typer(
     epilog=f"{_CODES} Start with: topkin demo",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
+    rich_markup_mode=None,  # which would take [train] for a style
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 
@@ -56,6 +65,19 @@ Older = Annotated[
     bool,
     typer.Option("--older", help="Publish the run though the live version is of a later date, as it never is else."),
 ]
+
+
+class TakesFlags(TyperCommand):
+    """A command whose flags for Beam stand behind ``--``: who forgets it is told."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """As click's, with a hint at ``--`` for an option that there is not."""
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as e:
+            if type(e).__name__ == "NoSuchOption" and not e.possibilities:  # type: ignore[attr-defined]
+                e.message += f"; flags for Beam go after --, as in -- {e.option_name}=…"  # type: ignore[attr-defined]
+            raise
 
 
 def command(
@@ -73,11 +95,12 @@ def command(
     def register(function: Callable[..., None]) -> None:
         @functools.wraps(function)
         def run(**values: Any) -> None:
-            as_json = bool(values.get("json"))
+            as_json = bool(values.get("json")) or values.get("log_format") == "json"
             if shared:
                 values["options"] = CommandOptions(**{key: values.pop(key) for key in shared})
             arrow_without_pandas()
             with errors.exit_on_error(as_json=as_json):
+                shortage.check_addresses()  # before what ends by a signal, or waits for ever, is imported
                 function(**values)
 
         own = [p for p in inspect.signature(function).parameters.values() if p.name != "options"]
@@ -85,7 +108,14 @@ def command(
         run.__signature__ = inspect.Signature(own)  # type: ignore[attr-defined]
         run.__annotations__ = {p.name: p.annotation for p in own}
         context = {"ignore_unknown_options": True} if ids_like_options else None
-        app.command(name, epilog=f"Example: {example}", context_settings=context)(run)
+        short = " ".join((function.__doc__ or "").split())  # in the list of commands, where typer would cut it
+        app.command(
+            name,
+            cls=TakesFlags if "beam" in shared else TyperCommand,
+            short_help=short,
+            epilog=f"Example: {example}",
+            context_settings=context,
+        )(run)
 
     return register
 
@@ -115,7 +145,7 @@ def _stage(name: str, meaning: str, example: str) -> None:
     command(f"topkin {name} {example}".rstrip(), *SHARED, name=name)(stage)
 
 
-@command("topkin demo --output /tmp/demo", "sets", "force", "json", "quiet", "beam")
+@command("topkin demo --output /tmp/demo", "sets", "force", "json", "quiet", "log_format", "beam")
 def demo(
     *,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where all of it goes.")] = Path(
@@ -136,7 +166,13 @@ def demo(
 @command("topkin init purchases.parquet --items items.parquet", "json")
 def init(
     *,
-    purchases: Annotated[str, typer.Argument(metavar="PURCHASES", help="Your purchases: a file, a folder or a glob.")],
+    purchases: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[PURCHASES]",
+            help="Your purchases: a file, a folder or a glob. Without them items and users need a column of vectors.",
+        ),
+    ] = None,
     items: Annotated[
         str | None, typer.Option("--items", metavar="PATH", help="Your catalogue, if there is one.")
     ] = None,
@@ -175,6 +211,14 @@ def init(
 def check(options: CommandOptions) -> None:
     """Validate the configuration and look at the inputs; no work is done."""
     from topkin.pipelines.cli.check import main
+
+    main(options)
+
+
+@command("topkin doctor -- --runner=PrismRunner", "config", "sets", "json", "quiet", "log_format", "beam")
+def doctor(options: CommandOptions) -> None:
+    """Run a job of one element on a runner, and compare what its worker has and sees with what is here."""
+    from topkin.pipelines.doctor import main
 
     main(options)
 
@@ -250,7 +294,10 @@ for _name, _command in COMMANDS.items():
 @command("topkin publish --rollback", "config", "as_of", "sets", "json", "wait")
 def publish(
     *,
-    run: Annotated[str | None, typer.Option("--run", metavar="ID", help="The run to publish, by its name.")] = None,
+    run: Annotated[
+        str | None,
+        typer.Option("--run", metavar="ID", help="The run to publish, by its name.", autocompletion=run_names),
+    ] = None,
     rollback: Annotated[bool, typer.Option("--rollback", help="Move back to the run published before.")] = False,
     publish_anyway: Anyway = None,
     older: Older = False,
@@ -285,7 +332,7 @@ def run_(
 
 @command(
     "topkin backtest --cuts 2011-08-09,2011-09-09,2011-10-09,2011-11-09",
-    *("config", "sets", "json", "quiet", "wait", "beam"),
+    *("config", "sets", "json", "quiet", "log_format", "wait", "beam"),
 )
 def backtest(
     *,
@@ -306,7 +353,17 @@ def backtest(
     main(replace(options, as_of=as_of), cuts, every)
 
 
-@command("topkin tune --trials 20 --as-of 2011-11-09", "config", "as_of", "sets", "json", "quiet", "wait", "beam")
+@command(
+    "topkin tune --trials 20 --as-of 2011-11-09",
+    "config",
+    "as_of",
+    "sets",
+    "json",
+    "quiet",
+    "log_format",
+    "wait",
+    "beam",
+)
 def tune(
     *,
     trials: Annotated[
@@ -323,62 +380,7 @@ def tune(
     main(options, trials, key or ())
 
 
-@command("topkin benchmark gowalla --data gowalla --preset standard", "config", "sets", "json", "quiet")
-def benchmark(
-    *,
-    name: Annotated[
-        str,
-        typer.Argument(
-            metavar="NAME",
-            help="sequence: each user's last position is held out; retail: purchases with times, at a date; any other "
-            "name is that of split files.",
-        ),
-    ] = "gowalla",
-    data: Annotated[
-        str | None,
-        typer.Option(
-            "--data",
-            metavar="FOLDER",
-            help="A split: the folder of train.parquet and test.parquet. sequence: that of purchases.parquet, or a "
-            "configuration by --config.",
-        ),
-    ] = None,
-    preset: Annotated[
-        str | None, typer.Option("--preset", metavar="NAME", help="The sizes: small, standard or large.")
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of everything drawn at random.")] = 0,
-    keep_bought: Annotated[
-        bool, typer.Option("--keep-bought", help="Rank what a user bought before, too; it is left out otherwise.")
-    ] = False,
-    index: Annotated[
-        bool, typer.Option("--index", help="A split of pairs: measure the NMSLIB index too, over all users.")
-    ] = False,
-    cut: Annotated[
-        str | None,
-        typer.Option("--cut", metavar="DATE", help="retail: purchases before it are known, later ones judge."),
-    ] = None,
-    options: CommandOptions,
-) -> None:
-    """Make an encoder and judge it as published models are, beside all baselines, with time and memory."""
-    from topkin.pipelines.benchmarks.command import main
-
-    sets = [f"run.seed={seed}", *([f'train.preset="{preset}"'] if preset else []), *(options.sets or [])]
-    main(name, replace(options, sets=sets, as_of=cut), data, index=index, keep_bought=keep_bought)
-
-
-@command("topkin show 17850", "config", "sets", "json", ids_like_options=True)
-def show(
-    *,
-    words: Annotated[list[str], typer.Argument(metavar="ID OR WORDS", help="A user, an item, or words of a title.")],
-    user: Annotated[bool, typer.Option("--user", help="The id is a user's.")] = False,
-    item: Annotated[bool, typer.Option("--item", help="The id is an item's.")] = False,
-    run: Annotated[str | None, typer.Option("--run", metavar="ID", help="Another run than the published one.")] = None,
-    options: CommandOptions,
-) -> None:
-    """Show a user's history and recommendations, or an item's neighbours."""
-    from topkin.pipelines.cli.show import main
-
-    main(options, words, user=user, item=item, run_id=run)
+register_benchmark(command)
 
 
 @command("topkin match new_items.parquet --id sku -o matches", "config", "sets", "force", "json", "quiet", "beam")
@@ -395,7 +397,7 @@ def match(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where the matches go.")] = Path(
         "topkin-matches"
     ),
-    run: Annotated[str | None, typer.Option("--run", metavar="ID", help="Another run than the published one.")] = None,
+    run: OtherRun = None,
     options: CommandOptions,
 ) -> None:
     """Tell which known item each row of a table is, or that it is none, by a run over items alone."""
@@ -404,56 +406,8 @@ def match(
     main(options, queries, output, query_id=query_id, threshold=threshold, run_id=run)
 
 
-@command("topkin runs diff 2011-11-08 live", "config", "sets", "json", "wait", name="runs")
-def runs_(
-    *,
-    words: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[list | diff A B | verify [RUN …] | delete RUN … | pin RUN … | unpin RUN …]",
-            help="list, the default: all runs, why they are there, their sizes and figures. diff: rows, users and "
-            "items of two runs, and whose lists changed how. verify: every file of a run by its hash, of the live one "
-            "by default. delete: runs, but for stages that others use. pin: keep runs until unpin. A run is named by "
-            "the beginning of its name, or as live.",
-        ),
-    ] = None,
-    options: CommandOptions,
-) -> None:
-    """List the runs of the output folder, compare, verify, pin or delete them."""
-    from topkin.pipelines.cli.upkeep.runs import main
-
-    main(options, words or ())
-
-
-@command("topkin gc --dry-run", "config", "sets", "json", "wait")
-def gc(
-    *,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what would be deleted. Do nothing.")] = False,
-    options: CommandOptions,
-) -> None:
-    """Delete runs that are not live, pinned or one of the last run.keep published, and what dead processes left."""
-    from topkin.pipelines.cli.upkeep.gc import main
-
-    main(options, dry=dry_run)
-
-
-@command("topkin forget --users gone.txt", "config", "sets", "json", "quiet", "wait")
-def forget(
-    *,
-    users: Annotated[
-        str,
-        typer.Option(
-            "--users",
-            metavar="FILE",
-            help="The users: a text with an id on each line, or Parquet with a column user_id.",
-        ),
-    ],
-    options: CommandOptions,
-) -> None:
-    """Publish the live version anew without some users, delete every other run, and never take them in again."""
-    from topkin.pipelines.cli.upkeep.forget import main
-
-    main(options, users)
+upkeep.register(command)
+read.register(command)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -467,6 +421,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = _call(sys.argv[1:])
         if signals.asked():  # threads of libraries may go on for ever
             signals.leave("", code)
+    signals.end_of_command(code)
     return code
 
 
@@ -475,9 +430,20 @@ def _call(argv: Sequence[str]) -> int:
         return _run(argv)
 
 
+def _is_text(word: str) -> bool:
+    """Whether a word of the command line is text; bytes that are none come as lone surrogates."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in word)
+
+
 def _run(argv: Sequence[str]) -> int:
+    if wrong := next((word for word in argv if not _is_text(word)), None):
+        print(
+            f"topkin: {os.fsencode(wrong)!r} must be text in UTF-8: set the terminal, or what wrote it, to UTF-8",
+            file=sys.stderr,
+        )
+        return ConfigError.exit_code
     try:
-        typer.main.get_command(app)(list(argv), prog_name="topkin")
+        completion.answering(typer.main.get_command(app))(list(argv), prog_name="topkin")
     except SystemExit as e:
         return e.code if isinstance(e.code, int) else (0 if e.code is None else 2)
     return 0

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from topkin.artifacts import storage
 from topkin.config.items_run import ItemsRunSettings
-from topkin.config.sections import Settings
+from topkin.config.sections import RecommendSettings, Settings
+from topkin.config.shop.lists import in_words_of
 from topkin.errors import ConfigError, TopkinError
 from topkin.ingest.contract import Inspection
 from topkin.ingest.joins.read import MeasuredJoin, list_joins
@@ -21,10 +22,14 @@ from topkin.ingest.timestamps import zone_note
 from topkin.pipelines.cli import logs
 from topkin.pipelines.cli.commands import CommandOptions
 from topkin.pipelines.engine.job import input_files
-from topkin.recommend.eligibility import read_item_lists
+from topkin.recommend.rules.eligibility import read_item_lists
+from topkin.recommend.rules.shop import check_columns
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from topkin.pipelines.cli.terminal.tables import Sheet
+
+
+NO_ROWS = "no rows, which is no fault of events: none of this type"
 
 
 @dataclass(frozen=True)
@@ -127,13 +132,28 @@ def check(settings: Settings, as_of: datetime) -> tuple[list[CheckedInput], list
     of_lists: list[MeasuredJoin] = []
     try:
         reads(settings)
-        if not findings:
-            lists = read_item_lists(settings.recommend, look.inspections["purchases"].types["item_id"])
-            of_lists = list_joins(lists, look.inspections, input_files)
-            findings += [fault for joined in of_lists if (fault := joined.fault) is not None]
+        for name in settings.list_names:
+            own = settings.of_list(name).recommend
+            with in_words_of(name):
+                if look.plan is None:
+                    continue
+                check_columns(own, look.plan.item_features, look.plan.user_features)
+                if not findings:
+                    lists = read_item_lists(own, look.plan.item_type)
+                    if name:  # what a list has of [recommend] was looked at
+                        lists = {key: ids for key, ids in lists.items() if _own(settings, own, key)}
+                    joins = list_joins(lists, look.inspections, input_files)
+                    of_lists += [joined._replace(of=name) for joined in joins]
+        findings += [fault for joined in of_lists if (fault := joined.fault) is not None]
     except TopkinError as e:
         findings.append(e)
     return inputs, [*look.joins, *of_lists], findings
+
+
+def _own(settings: Settings, own: RecommendSettings, key: str) -> bool:
+    """Whether a list of ``[lists]`` has an item list, ``allow`` or ``deny``, of its own."""
+    keys = (key, f"{key}_column")
+    return any(getattr(own, k) != getattr(settings.recommend, k) for k in keys)
 
 
 def check_items(settings: ItemsRunSettings) -> tuple[list[CheckedInput], list[TopkinError]]:
@@ -152,13 +172,13 @@ def check_items(settings: ItemsRunSettings) -> tuple[list[CheckedInput], list[To
 
 def _shown(inspection: Inspection, result: Judged | None) -> CheckedInput:
     source, types = inspection.source, {f.name: f.type for f in inspection.schema}
-    made = {column for column, _ in source.rules.normalise}
+    normalised = {column for column, _ in source.rules.normalise}
     nulls = result.nulls if result else {}
     columns, time = [], source.column("timestamp")
-    is_own = time in types and time not in made
+    is_own = time in types and time not in normalised
     note = zone_note(types[time]) if time is not None and is_own else ""
     for role, c in source.columns.items():
-        t = str(types[c]) if c in types else ("made by normalise" if c in made else "missing")
+        t = str(types[c]) if c in types else ("made by normalise" if c in normalised else "missing")
         columns.append(CheckedColumn(role, c, t, nulls.get(c)))
     mapped = {*source.columns.values()}
     columns += [CheckedColumn("", c, str(types.get(c, "")), None) for c in inspection.columns if c not in mapped]
@@ -177,7 +197,7 @@ def _shown(inspection: Inspection, result: Judged | None) -> CheckedInput:
         unnested=inspection.unnested,
         looked_at=result.rows if result else 0,
         passed_over=inspection.passed_over,
-        notes=[f"{time}: {note}"] if note else [],
+        notes=[NO_ROWS] if not (inspection.rows or inspection.findings) else [f"{time}: {note}"] if note else [],
         columns=columns,
         expressions=expressions,
         rejects=reasons,
@@ -186,46 +206,42 @@ def _shown(inspection: Inspection, result: Judged | None) -> CheckedInput:
 
 
 def _print(inputs: Sequence[CheckedInput], lines: Sequence[str], as_of: datetime, output: str) -> None:
-    from rich.console import Console
+    from topkin.pipelines.cli.terminal.tables import screen
 
-    console = Console()
+    console = screen()
 
-    def say(line: str) -> None:
+    def write_line(line: str) -> None:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     for seen in inputs:
         console.print(_table(seen))
+        for e in seen.expressions:
+            rejected = f", rejects {e.rejects:.1%}" if e.rejects else ""
+            write_line(f"{e.kind} {e.name}{rejected}: {e.expression}")
         for note in seen.notes:
             console.print(note, highlight=False, markup=False)
         if seen.passed_over:
-            say(f"{seen.name}: {seen.passed_over}")
+            write_line(f"{seen.name}: {seen.passed_over}")
         if seen.rejects:
             total = sum(r.rows for r in seen.rejects)
-            say(f"rejected {total:,} of {seen.looked_at:,} rows ({percent(total, seen.looked_at)}):")
+            write_line(f"rejected {total:,} of {seen.looked_at:,} rows ({percent(total, seen.looked_at)}):")
         for r in seen.rejects:
-            say(f"{r.rows:>11,}  {percent(r.rows, seen.looked_at):>8}  {r.reason}")
-            say(f"{'':>23}{r.example}")
-        say("")
+            write_line(f"{r.rows:>11,}  {percent(r.rows, seen.looked_at):>8}  {r.reason}")
+            write_line(f"{'':>23}{r.example}")
+        write_line("")
     for line in lines:
-        say(line)
-    say(f"as of {as_of.isoformat(sep=' ')}, into {output}")
+        console.print(line)
+    write_line(f"as of {as_of.isoformat(sep=' ')}, into {output}")
 
 
-def _table(seen: CheckedInput) -> "Table":
-    from rich.table import Table
-    from rich.text import Text
+def _table(seen: CheckedInput) -> "Sheet":
+    from topkin.pipelines.cli.terminal.tables import Sheet
 
     title = f"{seen.name}: {seen.files:,} file{'' if seen.files == 1 else 's'}, {seen.rows:,} rows"
     title += f", {seen.rows + seen.unnested:,} with those that lists add" if seen.unnested else ""
     if 0 < seen.looked_at < seen.rows + seen.unnested:
         title += f", of which {seen.looked_at:,} of all files are looked at"
-    table = Table(title=Text(title, style="bold"), title_justify="left")
-    for name in ("key", "column or expression", "type", "share" if seen.looked_at else "not looked at"):
-        table.add_column(name)
+    table = Sheet(title, "key", "column", "type", "null" if seen.looked_at else "not looked at")
     for c in seen.columns:
-        null = f"{c.null:.1%} null" if c.null else ""
-        table.add_row(c.key or "(in a rule)", Text(c.column), Text(c.type), null)
-    for e in seen.expressions:
-        rejected = "" if e.rejects is None else f"{e.rejects:.1%} rejected"
-        table.add_row(Text(f"{e.kind} {e.name}"), Text(e.expression), "SQL", rejected)
+        table.add(c.key or "(in a rule)", c.column, c.type, f"{c.null:.1%}" if c.null else "")
     return table

@@ -3,18 +3,21 @@
 import json
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from topkin.config.as_of import parse_as_of
 from topkin.errors import ConfigError
-from topkin.pipelines.cli import logs, progress
+from topkin.pipelines.cli import errors, logs, progress
+from topkin.pipelines.cli.terminal import chat, completion, lines
 from topkin.pipelines.engine.registry import ORDER
+from topkin.telemetry.progress import hear, listen
 
 if TYPE_CHECKING:
     from topkin.artifacts.runs import Run
@@ -42,20 +45,38 @@ class CommandOptions:
     ] = None
     sets: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Override a key, as in --set train.epochs=3; may be repeated."),
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Override a key, as in --set train.epochs=3; may be repeated.",
+            autocompletion=completion.sets,
+        ),
     ] = None
     force: Annotated[bool, typer.Option("--force", help="Do the work again though it is done already.")] = False
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object for machines.")] = False
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the result.")] = False
+    log_format: Annotated[
+        Literal["text", "json"],
+        typer.Option(
+            "--log-format", metavar="NAME", help="text, or json: what goes on, one JSON object a line, with --json too."
+        ),
+    ] = "text"
     wait: Annotated[
         float | None,
         typer.Option(
             "--wait",
             metavar="SECONDS",
             min=0,
-            help="Wait for another process that works in the output folder. Default: run.wait.",
+            help="Wait for another process that is at work there. Default: run.wait, of an export 0.",
         ),
     ] = None
+    no_wait: Annotated[
+        bool,
+        typer.Option(
+            "--no-wait",
+            help="Submit the next stage that is one pipeline as a job that finishes it, and end; Dataflow alone.",
+        ),
+    ] = False
     beam: Annotated[
         list[str] | None,
         typer.Argument(metavar="-- BEAM_FLAGS", help="Flags for Beam, after --, as in -- --direct_num_workers=2."),
@@ -92,22 +113,58 @@ class CommandOptions:
         """The flags for Beam. Raises ConfigError where a stray word came before ``--``."""
         flags = list(self.beam or ())
         if flags and not flags[0].startswith("-"):
+            cut = next((text for text in self.sets or () if "=" not in text), None)
+            if cut is not None and flags[0].startswith("="):
+                raise ConfigError(f"--set takes KEY=VALUE without spaces, got {cut!r}, then {flags[0]!r}")
             raise ConfigError(
                 f"unexpected argument {flags[0]!r}; flags for Beam go after --, as in -- --runner=DirectRunner"
             )
         return flags
 
     @contextmanager
-    def progress(self) -> "Iterator[Callable[[Event], None]]":
+    def progress(self) -> "Iterator[Reports]":
         """Show the progress of what is done inside; gives what the engine calls with its events."""
         logs.silence()
-        with progress.shown(quiet=self.quiet or self.json) as show:
+        if self.log_format == "json" and not self.quiet:
+            lines.log_as_json()
+            with listen(lines.Steps(lines.emit_progress)), hear(lambda line: lines.emit("note", message=line.strip())):
+                yield Reports(lines.emit_event)
+            return
+        begins = not (self.quiet or self.json or sys.stderr.isatty())
+        with progress.shown(quiet=self.quiet or self.json) as show, hear(lambda line: show(f"{'':<10} {line}")):
 
             def tell(event: "Event") -> None:
-                if line := event_line(event):
+                if line := event_line(event) or (lines.started(event) if begins else ""):
                     show(line)
 
-            yield tell
+            yield Reports(tell)
+
+
+@dataclass
+class Reports:
+    """What the engine has reported: shown as it comes, and kept for the result."""
+
+    show: "Callable[[Event], None]"
+    stages: "dict[str, Event]" = field(default_factory=dict)
+
+    def __call__(self, event: "Event") -> None:
+        """One report."""
+        self.show(event)
+        if event.state != "started":
+            self.stages[event.stage] = event
+
+    @property
+    def summaries(self) -> dict[str, dict[str, Any]]:
+        """What each stage counted."""
+        return {name: dict(event.summary or {}) for name, event in self.stages.items()}
+
+    def to_json(self) -> dict[str, Any]:
+        """Each stage's seconds, whether it was done before, and what it counted."""
+        events = self.stages.items()
+        return {
+            n: {"seconds": round(e.seconds, 3), "reused": e.state == "reused", **dict(e.summary or {})}
+            for n, e in events
+        }
 
 
 def stage(name: str, options: CommandOptions) -> None:
@@ -116,8 +173,9 @@ def stage(name: str, options: CommandOptions) -> None:
 
     flags, as_of, settings = options.beam_flags(), options.date(), options.run_settings()
     with options.progress() as tell:
-        run = run_stages(settings, as_of=as_of, only=name, force=options.force, beam=flags, tell=tell)
-    print_run(run, [name], as_json=options.json)
+        wait = not options.no_wait
+        run = run_stages(settings, as_of=as_of, only=name, force=options.force, beam=flags, tell=tell, wait=wait)
+    print_run(run, [name], as_json=options.json, reports=tell)
 
 
 def run(options: CommandOptions, publish: bool, profile: bool, anyway: str | None, older: bool) -> None:
@@ -140,7 +198,9 @@ def run(options: CommandOptions, publish: bool, profile: bool, anyway: str | Non
     if anyway is not None and not publish:
         raise ConfigError("--publish-anyway and --no-publish exclude each other")
     flags, as_of, settings = options.beam_flags(), options.date(), options.run_settings()
-    with options.progress() as tell:
+    webhook, began = settings.run.webhook, time.monotonic()
+    hook = None if webhook is None else webhook.get_secret_value()
+    with options.progress() as tell, _failure_told(hook, as_of):
 
         def record(event: "Event") -> None:
             tell(event)
@@ -157,16 +217,47 @@ def run(options: CommandOptions, publish: bool, profile: bool, anyway: str | Non
             older=older,
             tell=record,
             before_publishing=write_profile,
+            wait=not options.no_wait,
         )
+    if any(event.state == "submitted" for event in tell.stages.values()):
+        print_run(done, as_json=options.json, reports=tell)
+        return
     why = is_older(done) if publish and not older else ""
-    told = f"{why}: topkin publish --run {done.run_id} --older publishes it all the same" if why else ""
-    print_run(done, as_json=options.json, not_published=told)
+    cure = f"{why}: topkin publish --run {done.run_id} --older publishes it all the same" if why else ""
+    message = chat.of_run(done, tell.summaries, time.monotonic() - began, published=_is_live(done), why=why)
+    if options.log_format == "json" and not options.quiet:
+        lines.emit("run_finished", **asdict(message))
+    print_run(done, as_json=options.json, not_published=cure, reports=tell, line=message.text)
+    chat.send(hook, message)
+
+
+@contextmanager
+def _failure_told(hook: str | None, as_of: datetime) -> "Iterator[None]":
+    """Have the webhook told where a run fails; not where it is interrupted, which has to end soon."""
+    try:
+        yield
+    except Exception as e:
+        known = errors.explained(e) or e
+        code = getattr(known, "exit_code", 1)
+        chat.send(hook, chat.of_failure(as_of.isoformat(), known, code))
+        raise
+
+
+def _is_live(run: "Run") -> bool:
+    from topkin.artifacts import runs
+
+    current = runs.pointer(run.root)
+    return current is not None and bool(current["run_id"] == run.run_id)
 
 
 def event_line(event: "Event") -> str:
     """A stage that is done: a line with its seconds and counts; below it each input's rejects, and its ``notes``."""
     if event.state == "started":
         return ""
+    if event.state == "submitted":
+        about = event.summary or {}
+        what = about["at"] if "at" in about else f"the template {about['template']}"
+        return f"{event.stage:<10} submitted: {what} finishes it; the same command goes on then"
     took = "as before" if event.state == "reused" else f"{event.seconds:.1f} s"
     counts = [
         f"{name.replace('_', ' ')} {value:,}" if isinstance(value, int) else f"{name.replace('_', ' ')} {value:.4g}"
@@ -182,12 +273,18 @@ def event_line(event: "Event") -> str:
     return "\n".join([line, *(f"{'':<10} {text}" for text in below)])
 
 
-def print_run(run: "Run", stages: Sequence[str] = ORDER, *, as_json: bool, not_published: str = "") -> None:
-    """Print where a run's results are, and why it was ``not_published`` where it was to be."""
-    from topkin.artifacts import runs
-
-    current = runs.pointer(run.root)
-    is_published = current is not None and current["run_id"] == run.run_id
+def print_run(
+    run: "Run",
+    stages: Sequence[str] = ORDER,
+    *,
+    as_json: bool,
+    not_published: str = "",
+    reports: Reports | None = None,
+    line: str = "",
+    gates: Mapping[str, int] | None = None,
+) -> None:
+    """Print where a run's results are, why it was ``not_published`` where it was to be, and the ``line`` on it."""
+    is_published = _is_live(run)
     folders = {name: run.folders[name] for name in stages if name in run.folders}
     if as_json:
         value = {
@@ -196,15 +293,20 @@ def print_run(run: "Run", stages: Sequence[str] = ORDER, *, as_json: bool, not_p
             "output": run.root,
             "published": is_published,
             "folders": folders,
+            **({} if reports is None else {"stages": reports.to_json()}),
+            **({"line": line} if line else {}),
+            **({} if gates is None else {"gates": gates}),
             **({"not_published": not_published} if not_published else {}),
         }
-        print(json.dumps(value))
+        print(json.dumps(value, default=str))
         return
     print(f"run {run.run_id}{' (published)' if is_published else ''}")
     for name, folder in folders.items():
         print(f"  {name:<10} {folder}{'/report.html' if name == 'report' else ''}")
     if not_published:
         print(f"not published: {not_published}")
+    if line:
+        print(line)
 
 
 def publish(options: CommandOptions, run_id: str | None, rollback: bool, anyway: str | None, older: bool) -> None:
@@ -234,7 +336,7 @@ def publish(options: CommandOptions, run_id: str | None, rollback: bool, anyway:
         if not options.json:
             for line in judged.unasked:
                 print(line, file=sys.stderr)
-    print_run(run, as_json=options.json)
+    print_run(run, as_json=options.json, gates=None if rollback else judged.counts)
 
 
 def _newest_run(settings: "RunSettingsOfAnyKind", as_of: datetime) -> str:

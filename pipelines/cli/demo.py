@@ -43,7 +43,7 @@ def demo(output: Path, *, users: int, items: int, purchases: int, seed: int, opt
     settings = options.settings()
     with options.progress() as tell:
         run = run_all(settings, as_of=shop.as_of, force=options.force, beam=flags, tell=tell)
-    commands.print_run(run, as_json=options.json)
+    commands.print_run(run, as_json=options.json, reports=tell)
     if not options.json:
         from rich.console import Console
 

@@ -1,6 +1,7 @@
 """``topkin run --dry-run``: what a run would cost, from what a look at the inputs or at earlier results tells."""
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
@@ -17,8 +18,12 @@ from topkin.pipelines.cli.commands import CommandOptions
 from topkin.pipelines.encode.catalogue import vector_dim as encoded_dim
 from topkin.pipelines.engine import stages
 from topkin.pipelines.engine.job import input_files, machine_of
-from topkin.planning.estimate import InputCounts, Machine, StageCost, duration, refuse, size
+from topkin.pipelines.engine.parts import with_parts
+from topkin.planning.estimate import InputCounts, Machine, StageCost, duration, idle_workers, refuse, size
 from topkin.planning.items import plan_items
+
+TEXT_ID = 24
+"""Bytes of an id, where no purchase tells them."""
 
 
 def main(options: CommandOptions) -> None:
@@ -26,7 +31,7 @@ def main(options: CommandOptions) -> None:
 
     Raises ConfigError where it does not fit.
     """
-    flags, as_of, settings = options.beam_flags(), options.date(), options.run_settings()
+    flags, as_of, settings = options.beam_flags(), options.date(), with_parts(options.run_settings())
     logs.silence()
     if isinstance(settings, ItemsRunSettings):
         _items_alone(options, settings, flags)
@@ -36,8 +41,12 @@ def main(options: CommandOptions) -> None:
         print(json.dumps({**asdict(plan), "seconds": plan.seconds, "fits": not plan.refusals}))
     else:
         c = plan.counts
-        many = f"{c.purchases:,} purchases, {c.users:,} users, {c.items:,} items"
+        what = "events" if settings.events or settings.purchases.event_weights else "purchases"
+        many = f"{c.purchases:,} {what}, " if settings.has_purchases else ""
+        many += f"{c.users:,} users, {c.items:,} items"
         _print(plan.stages, plan.machine, many, plan.seconds)
+        for note in idle_workers(settings.run.n_parts, plan.machine):
+            print(note)
     refuse(plan)
 
 
@@ -76,16 +85,16 @@ def of_inputs(settings: Settings) -> InputCounts:
     findings = [finding for inspection in inputs.values() for finding in inspection.findings]
     if findings:
         raise type(findings[0])("\n".join(str(f) for f in findings))
-    purchases = inputs["purchases"]
-    distinct, id_bytes = _distinct(purchases)
+    distinct, id_bytes = _distinct(inputs["purchases"]) if settings.has_purchases else (Counter(), TEXT_ID)
     rows = {name: inputs[name].rows if name in inputs else 0 for name in ("users", "items")}
     items = inputs.get("items")
     own = encoded_dim(settings)
     if own is None and items is not None:
         own = vector_dim(items, readable_rows(items, input_files(items.source.path)))
+    events = sum(i.rows_judged for name, i in inputs.items() if name == "purchases" or name.startswith("events."))
     return InputCounts(
-        purchases=purchases.rows_judged,
-        known=purchases.rows_judged,
+        purchases=events,
+        known=events,
         users=max(distinct["user_id"], rows["users"]),
         items=max(distinct["item_id"], rows["items"]),
         input_bytes=sum(file.bytes for inspection in inputs.values() for file in inspection.files),
@@ -113,20 +122,19 @@ def _distinct(purchases: Inspection) -> tuple[dict[str, int], int]:
 
 def _print(stages_of: Sequence[StageCost], m: Machine, many: str, seconds: float) -> None:
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
+    from topkin.pipelines.cli.terminal.tables import Sheet
+
     workers = "1 worker" if m.workers == 1 else f"{m.workers:,} workers"
-    table = Table(title=Text("plan, nothing is done", style="bold"), title_justify="left")
-    table.add_column("stage")
-    for name in ("rows", "read", "written", "FLOPs", "memory a worker", "shards", "about"):
-        table.add_column(name, justify="right")
+    columns = (">rows", ">read", ">written", ">FLOPs", ">memory a worker", ">shards", ">about")
+    table = Sheet("plan, nothing is done", "stage", *columns)
     for stage in stages_of:
         flops = f"{stage.flops:.1e}" if stage.flops else ""
         memory = Text(size(stage.memory), style="bold red" if stage.memory > m.memory else "")
         shards = f"{stage.shards:,} ({stage.mode})" if stage.mode else ""
         sizes = size(stage.bytes_read), size(stage.bytes_written)
-        table.add_row(stage.stage, f"{stage.rows:,}", *sizes, flops, memory, shards, duration(stage.seconds))
+        table.add(stage.stage, f"{stage.rows:,}", *sizes, flops, memory, shards, duration(stage.seconds))
     console = Console()
     console.print(table)
     console.print(

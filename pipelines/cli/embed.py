@@ -54,15 +54,15 @@ def main(
     with progress.shown(quiet=options.quiet or options.json) as tell:
         folder = str(output or OUTPUT)
         folder = folder if "://" in folder else os.path.abspath(folder)
-        made = [
+        tables = [
             embed_table(settings, folder, side=side, force=options.force, beam=beam, tell=tell)
             for side in named or settings.sides
         ]
     if options.json:
-        told = {side.side: _json(side) for side in made}
-        print(json.dumps(told if len(told) > 1 else _json(made[0])))
+        summaries = {side.side: _json(side) for side in tables}
+        print(json.dumps(summaries if len(summaries) > 1 else _json(tables[0])))
         return
-    for side in made:
+    for side in tables:
         _print(side)
 
 
@@ -108,17 +108,17 @@ def _input_flags(section: str, inputs: Sequence[str], kinds: Sequence[str], size
             yield f"{flag} {text}", ("encoder", section, name, key), toml
 
 
-def _json(made: TableVectors) -> dict[str, object]:
-    rate, padding = made.read / max(made.seconds, 1e-9), made.padded / max(made.worked, 1)
-    return {**asdict(made), "rows_per_second": round(rate, 1), "padding": round(padding, 4)}
+def _json(table: TableVectors) -> dict[str, object]:
+    rate, padding = table.read / max(table.seconds, 1e-9), table.padded / max(table.worked, 1)
+    return {**asdict(table), "rows_per_second": round(rate, 1), "padding": round(padding, 4)}
 
 
-def _print(made: TableVectors) -> None:
-    print(f"encoder {made.encoder[:12]}…, {made.dim} coordinates")
-    print(f"  {'encoder':<10} {made.folder}/encoder")
-    print(f"  {'vectors':<10} {made.folder}/{made.side}   {made.embedded:,} of {made.read:,} rows")
-    if made.rejects:
-        print(f"  {'rejects':<10} {made.folder}/{REJECTS[made.side]}   {made.read - made.embedded:,} rows")
-        for reason, rows in made.rejects.items():
+def _print(table: TableVectors) -> None:
+    print(f"encoder {table.encoder[:12]}…, {table.dim} coordinates")
+    print(f"  {'encoder':<10} {table.folder}/encoder")
+    print(f"  {'vectors':<10} {table.folder}/{table.side}   {table.embedded:,} of {table.read:,} rows")
+    if table.rejects:
+        print(f"  {'rejects':<10} {table.folder}/{REJECTS[table.side]}   {table.read - table.embedded:,} rows")
+        for reason, rows in table.rejects.items():
             print(f"  {'':<10} {rows:>7,}  {reason}")
-    print(pace(made.read, made.seconds, made.padded, made.worked, made.device))
+    print(pace(table.read, table.seconds, table.padded, table.worked, table.device))

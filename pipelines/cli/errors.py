@@ -17,6 +17,8 @@ from topkin.ending import shortage, signals
 from topkin.errors import chain
 
 TRACEBACK = "TOPKIN_TRACEBACK"
+NOT_FOR_READERS = ("tensorflow", "keras", "apache-beam", "apache_beam")
+"""What who only reads may do without: ``deploy/readers.txt`` has the rest."""
 INTERRUPTED = 130
 _STEP = re.compile(r" \[while running '[^']*'\]")
 _CTRL_C = re.compile(r"^KeyboardInterrupt\b", re.MULTILINE)
@@ -54,7 +56,7 @@ def one_line(error: BaseException) -> str:
 def exit_code(error: BaseException, *, as_json: bool = False) -> int:
     """Tell a failure on stderr, as text or as one JSON object; returns the code to exit with."""
     if signals.asked():
-        message, code = signals.told()
+        message, code = signals.cause()
         _tell("ResourceError" if code < INTERRUPTED - 2 else "Stopped", message, code, as_json=as_json)
         return code
     if interrupted(error):
@@ -64,7 +66,7 @@ def exit_code(error: BaseException, *, as_json: bool = False) -> int:
         return 0
     if os.environ.get(TRACEBACK):
         traceback.print_exception(error)
-    known = explained(error) or shortage.explained(error, {})
+    known = explained(error) or shortage.explained(error, {}) or _lacking(error)
     if known is not None:
         kind, message, code = type(known).__name__, str(known), known.exit_code
     else:
@@ -72,6 +74,22 @@ def exit_code(error: BaseException, *, as_json: bool = False) -> int:
         message = f"{one_line(error)}\nThis is not a failure that topkin knows; {TRACEBACK}=1 shows where it happened."
     _tell(kind, message, code, as_json=as_json)
     return code
+
+
+def _lacking(error: BaseException) -> errors.ConfigError | None:
+    """The error that says which library a reader's installation is without; None where that is not why."""
+    for link in chain(error):
+        if match := re.search(r"Unrecognized filesystem type in URI: (\S+)", str(link)):
+            return errors.ConfigError(
+                f"a path with :// begins with s3://, gs://, abfss:// or file://, got {match[1]}: correct it"
+            )
+        name = str(link.name).partition(".")[0] if isinstance(link, ModuleNotFoundError) else ""
+        if name in NOT_FOR_READERS:
+            return errors.ConfigError(
+                f"{name.replace('_', '-')} is not installed, which whatever makes a run needs: this is an installation "
+                "for readers; pip install topkin, without --no-deps, brings it"
+            )
+    return None
 
 
 def _tell(kind: str, message: str, code: int, *, as_json: bool) -> None:

@@ -22,7 +22,7 @@ SHOWN_NAMES = 6
 
 
 def main(
-    purchases: str,
+    purchases: str | None,
     *,
     items: str | None,
     users: str | None,
@@ -32,7 +32,7 @@ def main(
     everything: bool = False,
     as_json: bool = False,
 ) -> None:
-    """Write a configuration for the tables and say what was guessed.
+    """Write a configuration for the tables and say what was guessed; without purchases, of items and users by vectors.
 
     columns: ``user_id=NAME`` or ``items.title=NAME``, which a guess may not change. everything: with each column
     passed over, and each key's default in the file.
@@ -82,8 +82,8 @@ def _write(text: str, output: Path) -> None:
     except OSError as e:
         raise ConfigError(f"{output} cannot be written: {e.strerror or e}") from e
     except ConfigError as e:
-        told = str(e).replace(str(beside), str(output))
-        raise ConfigError(f"{output} is not written, for it would not be a configuration: {told}") from e
+        fault = str(e).replace(str(beside), str(output))
+        raise ConfigError(f"{output} is not written, for it would not be a configuration: {fault}") from e
     finally:
         with suppress(OSError):
             beside.unlink()

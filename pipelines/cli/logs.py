@@ -5,8 +5,9 @@ import logging
 import os
 import re
 import sys
+import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -25,6 +26,17 @@ class _NotOurs(logging.Filter):
         return "apitools not found" not in record.getMessage()
 
 
+class _NotOfStreams:
+    """A hook for threads that die: Beam's, whose stream ends with the job server, are no news."""
+
+    def __init__(self, otherwise: Callable[[threading.ExceptHookArgs], object]) -> None:
+        self._otherwise = otherwise
+
+    def __call__(self, args: threading.ExceptHookArgs) -> None:
+        if not args.exc_type.__module__.startswith("grpc"):
+            self._otherwise(args)
+
+
 def silence() -> None:
     """Before Beam or TensorFlow is imported: only their critical lines come through.
 
@@ -40,6 +52,8 @@ def silence() -> None:
         sys.meta_path.insert(0, _TensorFlow())
     for name in LOUD:
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    if not isinstance(threading.excepthook, _NotOfStreams):
+        threading.excepthook = _NotOfStreams(threading.excepthook)
     root = logging.getLogger()
     if not root.handlers:
         # A handler of our own, or the first logging.warning() would install one without the filter.

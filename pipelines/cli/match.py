@@ -9,7 +9,7 @@ from topkin.config.items_run import ItemsRunSettings
 from topkin.errors import ConfigError
 from topkin.pipelines.cli import logs, progress
 from topkin.pipelines.cli.commands import CommandOptions
-from topkin.pipelines.cli.show import shown_run
+from topkin.pipelines.cli.read.runs import shown_run
 from topkin.pipelines.items.match import match
 
 
@@ -34,7 +34,7 @@ def main(
     run = shown_run(settings.run.output, run_id)
     with progress.shown(quiet=options.quiet or options.json) as tell:
         folder = str(output) if "://" in str(output) else os.path.abspath(output)
-        made = match(
+        matched = match(
             settings,
             run,
             queries,
@@ -46,13 +46,13 @@ def main(
             tell=tell,
         )
     if options.json:
-        print(json.dumps(asdict(made)))
+        print(json.dumps(asdict(matched)))
         return
-    print(f"run {made.run_id}, a match from a cosine of {made.threshold:.4f}")
-    print(f"  {'matches':<10} {made.folder}/matches   {made.matched:,} of {made.queries:,} are a known item")
-    if made.zero:
-        print(f"  {'':<10} {made.zero:>7,}  have a zero vector, which is near to nothing")
-    if made.rejects:
-        print(f"  {'rejects':<10} {made.folder}/rejects   {made.read - made.queries:,} rows")
-        for reason, rows in made.rejects.items():
+    print(f"run {matched.run_id}, a match from a cosine of {matched.threshold:.4f}")
+    print(f"  {'matches':<10} {matched.folder}/matches   {matched.matched:,} of {matched.queries:,} are a known item")
+    if matched.zero:
+        print(f"  {'':<10} {matched.zero:>7,}  have a zero vector, which is near to nothing")
+    if matched.rejects:
+        print(f"  {'rejects':<10} {matched.folder}/rejects   {matched.read - matched.queries:,} rows")
+        for reason, rows in matched.rejects.items():
             print(f"  {'':<10} {rows:>7,}  {reason}")

@@ -21,25 +21,23 @@ def write(run: Run, usages: Mapping[str, Usage]) -> str:
 
 
 def show(usages: Mapping[str, Usage]) -> None:
-    """Print a table of the stages, the steps of each below it."""
+    """Print a table of the stages, and one of their steps."""
     from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+
+    from topkin.pipelines.cli.terminal.tables import Sheet
 
     if not usages:
         print("every stage was done before: nothing to profile; --force does them again")
         return
-    table = Table(title=Text("profile", style="bold"), title_justify="left")
-    table.add_column("stage, step")
-    for name in ("wall s", "CPU s", "read", "written", "peak memory", "rows", "tables", "step s"):
-        table.add_column(name, justify="right")
+    table = Sheet("profile", "stage", ">wall s", ">CPU s", ">read", ">written", ">peak memory")
+    steps = Sheet("steps", "stage", "step", ">rows", ">tables", ">s")
     for stage, u in usages.items():
         sizes = [size(n) for n in (u.bytes_read, u.bytes_written, u.peak_bytes)]
-        table.add_row(Text(stage, style="bold"), f"{u.seconds:.1f}", f"{u.cpu_seconds:.1f}", *sizes)
+        table.add(stage, f"{u.seconds:.1f}", f"{u.cpu_seconds:.1f}", *sizes)
         for step in u.steps:
             counted = f"{step['rows']:,}", size(step["bytes"]), f"{step['milliseconds'] / 1000:.1f}"
-            table.add_row(Text(f"  {_short(step['step'])}"), *[""] * 5, *counted)
-    Console().print(table)
+            steps.add(stage, _short(step["step"]), *counted)
+    Console().print(*[sheet for sheet in (table, steps) if sheet.rows], sep="\n")
 
 
 def _short(step: str) -> str:

@@ -1,26 +1,32 @@
-"""Progress on a terminal: rows done, rate, time left; nothing where stderr is not a terminal."""
+"""Progress on a terminal: bars with rows done, rate, time left; elsewhere a line now and then."""
 
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from topkin.pipelines.cli.terminal.lines import Steps, in_words
 from topkin.telemetry import progress
 
 
 @contextmanager
 def shown(*, quiet: bool = False) -> Iterator[Callable[[str], None]]:
-    """Show bars for all work reported inside; gives a function that prints a line above them.
+    """Show all work reported inside, on a terminal as bars; gives a function that prints a line above them.
 
     Lines go to stderr too. With ``quiet`` neither bars nor lines are shown.
     """
     if quiet:
         yield lambda line: None
     elif not sys.stderr.isatty():
-        yield lambda line: print(line, file=sys.stderr, flush=True)
+
+        def plain(line: str) -> None:
+            print(line, file=sys.stderr, flush=True)
+
+        with progress.listen(Steps(lambda update: plain(f"{'':<10} {in_words(update)}"))):
+            yield plain
     else:
-        with _bars() as say:
-            yield say
+        with _bars() as write_line:
+            yield write_line
 
 
 @contextmanager
@@ -57,13 +63,13 @@ def _bars() -> Iterator[Callable[[str], None]]:
                 if new:
                     bars.refresh()
 
-        def say(line: str) -> None:
+        def write_line(line: str) -> None:
             with lock:
                 forget(all_of_them=True)
                 console.print(line, markup=False, highlight=False)
 
         with progress.listen(listener):
-            yield say
+            yield write_line
 
 
 def describe(rows: int, total: float | None, per_second: float | None) -> str:

@@ -6,14 +6,16 @@ from dataclasses import asdict, is_dataclass
 from datetime import date, datetime
 
 from rich.console import Console, Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
-from topkin.artifacts import lookup, runs
-from topkin.artifacts.lookup import Id, Item, Match
+from topkin.artifacts import lookup
+from topkin.artifacts.lookup import Id, Item, Match, RankedItem
 from topkin.artifacts.runs import Run
-from topkin.errors import ArtifactError, ConfigError
+from topkin.config.shop.events import done_with
+from topkin.errors import ConfigError
 from topkin.pipelines.cli.commands import CommandOptions
+from topkin.pipelines.cli.read.runs import run_of
+from topkin.pipelines.cli.terminal.tables import Sheet
 
 HISTORY = 12  # purchases shown
 NEIGHBOURS = 5  # items that people alike bought, shown
@@ -24,38 +26,23 @@ def main(options: CommandOptions, words: Sequence[str], *, user: bool, item: boo
     """Show what the words mean in the published run. Raises ConfigError where they mean nothing."""
     if user and item:
         raise ConfigError("--user and --item exclude each other: an id is one or the other")
-    run = shown_run(options.run_settings().run.output, run_id)
+    run = run_of(options, run_id)
     text = " ".join(words)
-    found = lookup.find(run, text)
-    if not item and found.user_id is not None:
-        view: object = lookup.user(run, found.user_id)
-        drawn: RenderableType = show_user(run, found.user_id)
-    elif not user and (item_id := _one_item(found, text)) is not None:
+    match = lookup.find(run, text)
+    if not item and match.user_id is not None:
+        view: object = lookup.user(run, match.user_id)
+        drawn: RenderableType = show_user(run, match.user_id)
+    elif not user and (item_id := _one_item(match, text)) is not None:
         view = lookup.item(run, item_id)
         drawn = show_item(run, item_id)
-    elif not user and found.titles:
-        view, drawn = found.titles, _candidates(found.titles)
+    elif not user and match.titles:
+        view, drawn = match.titles, _candidates(match.titles)
     else:
-        raise ConfigError(_unknown(text, found, "user" if user else "item" if item else "user or item"))
+        raise ConfigError(_unknown(text, match, "user" if user else "item" if item else "user or item"))
     if options.json:
         print(json.dumps({"run_id": run.run_id, _name(view): plain(view)}))
     else:
         Console().print(drawn)
-
-
-def shown_run(root: str, run_id: str | None) -> Run:
-    """The run by its name, else the published one, else the newest that has prepared tables."""
-    known = runs.run_ids(root)
-    if run_id is not None:
-        if run_id not in known:
-            raise ConfigError(f"there is no run {run_id!r} in {root}; it has {', '.join(known) or 'none'}")
-        return runs.read_run(root, run_id)
-    if (current := runs.published(root)) is not None:
-        return current
-    for name in reversed(known):
-        if "prepare" in (run := runs.read_run(root, name)).folders:
-            return run
-    raise ArtifactError(f"{root} has no finished run to show: topkin run makes one")
 
 
 def show_user(run: Run, user_id: Id) -> RenderableType:
@@ -65,30 +52,41 @@ def show_user(run: Run, user_id: Id) -> RenderableType:
         raise ConfigError(f"run {run.run_id} knows no user {lookup.format_id(user_id)!r}")
     n = len(view.history)
     parts: list[RenderableType] = []
-    who = f"user {_plain(str(lookup.format_id(user_id)))}{f', {_plain(view.segment)}' if view.segment else ''}"
+    who = f"user {plain_text(str(lookup.format_id(user_id)))}{f', {plain_text(view.segment)}' if view.segment else ''}"
     bought = "bought" if all(p.time for p in view.history) else "position"
     cut = f", the last {HISTORY}" if n > HISTORY else ""
-    history = _table(f"{who}: {n:,} purchase{'' if n == 1 else 's'}{cut}", bought, "item", "title", ">pieces")
+    history = Sheet(f"{who}: {n:,} purchase{'' if n == 1 else 's'}{cut}", bought, "item", "title", ">pieces")
     for p in view.history[:HISTORY]:
         when = f"{p.time:%Y-%m-%d}" if p.time else f"{p.position:,}"
-        history.add_row(when, _id(p.item), _title(p.item), f"{p.quantity:g}")
+        history.add(when, _id(p.item), _title(p.item), f"{p.quantity:g}")
     parts.append(history)
-    made = "recommendations" if view.model == "encoder" else f"recommendations by {view.model}"
-    listed = _table(made, ">rank", "item", "title", ">score", "source", "because")
-    for r in view.recommendations:
-        reasons = Text("; ").join(_title(b) if b.title else _id(b) for b in r.because)
-        if r.times_bought:
-            reasons = Text(f"bought {r.times_bought:,} time{'' if r.times_bought == 1 else 's'}")
-        listed.add_row(str(r.rank), _id(r.item), _title(r.item), f"{r.score:.3f}", r.source, reasons)
-    parts.append(listed if view.recommendations else Text(_none(run, "recommend", "recommendations")))
-    if view.short:
-        parts.append(Text(f"the list is short: {_short(view.short)}", style="yellow"))
+    types = lookup.statistics(run).get("event_types", {})
+    lists: list[tuple[str, lookup.UserView | lookup.OtherList]] = [("", view), *(view.lists or {}).items()]
+    for name, list_ in lists:
+        what = f"recommendations {name}".strip()
+        by = "" if list_.model in (None, "encoder") else f" by {list_.model}"
+        parts.append(_listed(what + by, list_.recommendations, types) or Text(_none(run, "recommend", what)))
+        if list_.short:
+            parts.append(Text(f"the list {name} is short: {_short(list_.short)}".replace("  ", " "), style="yellow"))
     if view.bought_by_neighbours:
-        alike = _table("bought by people alike", ">rank", "item", "title", ">bought by")
+        alike = Sheet("bought by people alike", ">rank", "item", "title", ">bought by")
         for r in view.bought_by_neighbours[:NEIGHBOURS]:
-            alike.add_row(str(r.rank), _id(r.item), _title(r.item), str(r.support))
+            alike.add(str(r.rank), _id(r.item), _title(r.item), str(r.support))
         parts.append(alike)
     return Group(*parts)
+
+
+def _listed(title: str, ranked: Sequence[RankedItem], types: Mapping[str, Mapping[str, object]]) -> Sheet | None:
+    """A list with its reasons; None for one without items. types: ``event_types`` of statistics.json."""
+    listed = Sheet(title, ">rank", "item", "title", ">score", "source", "because")
+    for r in ranked:
+        done = [done_with(event, types) for event in r.because_events or [None] * len(r.because)]
+        named = [_title(b) if b.title else _id(b) for b in r.because]
+        reasons = Text("; ").join(reason + Text(did) for reason, did in zip(named, done, strict=True))
+        if r.times_bought:
+            reasons = Text(f"bought {r.times_bought:,} time{'' if r.times_bought == 1 else 's'}")
+        listed.add(str(r.rank), _id(r.item), _title(r.item), f"{r.score:.3f}", r.source or "", reasons)
+    return listed if ranked else None
 
 
 def show_item(run: Run, item_id: Id) -> RenderableType:
@@ -99,18 +97,24 @@ def show_item(run: Run, item_id: Id) -> RenderableType:
     it = view.item
     recently = f", {it.recent:,} recently" if it.last_sale or not it.events else ""
     sold = lookup.has_users(run)
-    told = [f"sold {it.events:,} times to {it.users:,} users{recently}"] if sold else []
-    told += [f"label {_plain(it.label)}"] if it.label is not None else []
-    told += [f"category {_plain(it.category)}"] if it.category else []
-    told += [f"price {it.price:g}"] if it.price is not None else []
-    told += [f"last sold {it.last_sale:%Y-%m-%d}"] if it.last_sale else []
-    told += [] if it.available else ["not available"]
-    drawn = _table("neighbours", ">rank", "item", "title", ">score", ">sold" if sold else "label")
+    facts = [f"sold {it.events:,} times to {it.users:,} users{recently}"] if sold else []
+    facts += [f"label {plain_text(it.label)}"] if it.label is not None else []
+    facts += [f"category {plain_text(it.category)}"] if it.category else []
+    facts += [f"price {it.price:g}"] if it.price is not None else []
+    facts += [f"last sold {it.last_sale:%Y-%m-%d}"] if it.last_sale else []
+    facts += [] if it.available else ["not available"]
+    drawn = Sheet("neighbours", ">rank", "item", "title", ">score", ">sold" if sold else "label")
     for r in view.neighbours:
-        last = f"{r.item.events:,}" if sold else _plain(r.item.label or "")
-        drawn.add_row(str(r.rank), _id(r.item), _title(r.item), f"{r.score:.3f}", last)
+        last = f"{r.item.events:,}" if sold else plain_text(r.item.label or "")
+        drawn.add(str(r.rank), _id(r.item), _title(r.item), f"{r.score:.3f}", last)
     head = Text(f"item {_id(it)}  {_title(it)}", style="bold")
-    return Group(head, Text(", ".join(told)), drawn if view.neighbours else Text(_none(run, "similar", "neighbours")))
+    parts = [head, Text(", ".join(facts)), drawn if view.neighbours else Text(_none(run, "similar", "neighbours"))]
+    if view.bundles:
+        together = Sheet("bought together", ">rank", "item", "title", ">lift", ">baskets")
+        for r in view.bundles:
+            together.add(str(r.rank), _id(r.item), _title(r.item), f"{r.score:.3g}", f"{r.support:,}")
+        parts.append(together)
+    return Group(*parts)
 
 
 def _none(run: Run, stage: str, what: str) -> str:
@@ -132,12 +136,12 @@ def plain(value: object) -> object:
     return value.isoformat() if isinstance(value, datetime | date) else value
 
 
-def _one_item(found: Match, text: str) -> Id | None:
+def _one_item(match: Match, text: str) -> Id | None:
     """The one item that is meant: by its id, as the only title, or by its whole title."""
-    if found.item_id is not None:
-        return found.item_id
-    whole = [i for i in found.titles if i.title is not None and i.title.strip().lower() == text.strip().lower()]
-    only = whole or list(found.titles)
+    if match.item_id is not None:
+        return match.item_id
+    whole = [i for i in match.titles if i.title is not None and i.title.strip().lower() == text.strip().lower()]
+    only = whole or list(match.titles)
     return only[0].item_id if len(only) == 1 else None
 
 
@@ -146,43 +150,35 @@ def _name(view: object) -> str:
 
 
 def _candidates(items: Sequence[Item]) -> RenderableType:
-    drawn = _table("several titles have these words: name one by its id", "item", "title", ">sold")
+    drawn = Sheet("several titles have these words: name one by its id", "item", "title", ">sold")
     for i in items:
-        drawn.add_row(_id(i), _title(i), f"{i.events:,}")
+        drawn.add(_id(i), _title(i), f"{i.events:,}")
     return drawn
 
 
-def _unknown(text: str, found: Match, what: str) -> str:
-    said = f"there is no {what} {str(_plain(text))!r}"
+def _unknown(text: str, match: Match, what: str) -> str:
+    fault = f"there is no {what} {str(plain_text(text))!r}"
     if text.startswith("-"):
-        return f"{said}, and no option of that name: topkin show --help lists them; an id that is one goes behind --"
-    if near := found.nearest or found.titles:
+        return f"{fault}, and no option of that name: topkin show --help lists them; an id that is one goes behind --"
+    if near := match.nearest or match.titles:
         listed = "\n".join(f"  {_id(i)}  {_title(i)}" for i in near)
-        return f"{said}; the nearest titles are\n{listed}"
-    return f"{said}, and no title is near it: give an id of the tables as it stands there, or a word of a title"
+        return f"{fault}; the nearest titles are\n{listed}"
+    return f"{fault}, and no title is near it: give an id of the tables as it stands there, or a word of a title"
 
 
 def _short(row: Mapping[str, object]) -> str:
     return ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in row.items() if k != "user_id")
 
 
-def _table(title: str, *columns: str) -> Table:
-    """An empty table; a column that begins with > is aligned to the right."""
-    table = Table(title=Text(title, style="bold"), title_justify="left")
-    for name in columns:
-        table.add_column(name.lstrip(">"), justify="right" if name.startswith(">") else "left")
-    return table
-
-
 def _id(item: Item) -> Text:
-    return _plain(str(lookup.format_id(item.item_id)))
+    return plain_text(str(lookup.format_id(item.item_id)))
 
 
 def _title(item: Item) -> Text:
-    return _plain(item.title) if item.title else Text("no title", style="dim")
+    return plain_text(item.title) if item.title else Text("no title", style="dim")
 
 
-def _plain(text: str) -> Text:
+def plain_text(text: str) -> Text:
     """A text of the data as a terminal may see it: no markup, nothing that moves the cursor, of bounded length."""
     cut = text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
     return Text("".join(c if c.isprintable() else ascii(c)[1:-1] for c in cut))

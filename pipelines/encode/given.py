@@ -30,7 +30,7 @@ def cost(load: Workload) -> StageCost:
 
 def describe(job: Job[Settings]) -> dict[str, Any]:
     """Write what stands for a model: ``signature.json``, ``training.json``, ``repurchase.json``; how many vectors."""
-    prepared, parts = job.folder("prepare"), job.settings.run.parts
+    prepared, parts = job.folder("prepare"), job.settings.run.n_parts
     items = storage.read_parquet(storage.join(prepared, "catalogue.parquet"), ["item_id", "vector"])
     vectors = vectors_of(items)
     dim, of_items, with_vector = vectors.shape[1], hash_vectors(items["item_id"], vectors), {"users": 0}

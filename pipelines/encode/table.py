@@ -204,8 +204,8 @@ def embed_table(
 
     beam_options(beam)
     source, table, saved, signature, id_type = bound(settings, side, queries_of)
-    said = [i.described() for i in signature.side(side)]
-    for line in said:
+    descriptions = [i.described() for i in signature.side(side)]
+    for line in descriptions:
         tell(f"{'input':<10} {line}")
     apart(output, side, source.path, [f.path for f in table.files], settings.encoder.path)
     kept = make_room(output, side, signature.hash, force=force)
@@ -232,29 +232,29 @@ def embed_table(
     seconds = time.perf_counter() - began
     counts = storage.read_json(tally)
     storage.remove_folder(storage.join(output, SCRATCH))
-    made = TableVectors(
+    vectors = TableVectors(
         side=side,
         folder=output,
         encoder=signature.hash,
         dim=signature.dim,
-        inputs=said,
+        inputs=descriptions,
         **counts[side],
         worked=counts["worked"][side],
         rejects=dict(sorted(counts.get("rejects", {}).items(), key=lambda r: (-r[1], r[0]))),
         device=" and ".join(sorted(counts["device"])),
         seconds=seconds,
     )
-    summary = {"encoder": made.encoder, "dim": made.dim, **kept}
-    if made.read and not made.embedded:
+    summary = {"encoder": vectors.encoder, "dim": vectors.dim, **kept}
+    if vectors.read and not vectors.embedded:
         if kept:
             seal(output, summary)
-        most, rows = next(iter(made.rejects.items()))
+        most, rows = next(iter(vectors.rejects.items()))
         raise InputError(
-            f"{source.path} must hold a row that the encoder takes, all {made.read:,} were rejected, {rows:,} "
+            f"{source.path} must hold a row that the encoder takes, all {vectors.read:,} were rejected, {rows:,} "
             f"for: {most}; {storage.join(output, REJECTS[side])} has them: mend the column, or name another input"
         )
-    seal(output, {**summary, side: made.embedded, REJECTS[side]: made.rejects})
-    return made
+    seal(output, {**summary, side: vectors.embedded, REJECTS[side]: vectors.rejects})
+    return vectors
 
 
 def _with_other_side(signature: EncoderSignature, known: EncoderSignature, side: str) -> EncoderSignature:

@@ -13,11 +13,17 @@ import re
 import socket
 import time
 import uuid
+from collections.abc import Mapping
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from topkin.artifacts import lock, manifest, storage
+from topkin.errors import ArtifactError
 
 SCRATCH = ".scratch-"
+JOB_DAYS = 30
+"""No job works longer: what its note names is like any other folder then, so that a failed night does not stay."""
 IN_PLACE = re.compile(r"-[0-9a-f]{8}$")
 
 
@@ -78,7 +84,7 @@ def abandoned(run_path: str) -> list[str]:
     Of attempts: those of processes of this host that ended, and any that nothing was written to for as long as a lock
     lasts. Of scratch: the latter. In object stores those of attempts have no manifest.
     """
-    found, here = [], re.compile(rf"-{re.escape(socket.gethostname())}-(\d+)-[0-9a-f]{{8}}$")
+    names, here = [], re.compile(rf"-{re.escape(socket.gethostname())}-(\d+)-[0-9a-f]{{8}}$")
     for name in storage.folders(run_path):
         owner = here.search(name)
         unsealed = IN_PLACE.search(name) and storage.in_place(run_path) and _has_no_manifest(run_path, name)
@@ -86,8 +92,44 @@ def abandoned(run_path: str) -> list[str]:
             continue
         dead = owner is not None and not name.startswith(SCRATCH) and not lock.alive(int(owner[1]))
         if dead or time.time() - storage.changed(storage.join(run_path, name)) > lock.EXPIRY:
-            found.append(name)
-    return found
+            names.append(name)
+    at_work = in_jobs(run_path) if names else set()
+    return [name for name in names if name not in at_work]
+
+
+def note_name(folder: str) -> str:
+    """The file in a run that names the job which is to make a stage's folder, and the folders where it works."""
+    return f"job-{folder}.json"
+
+
+def read_note(run_path: str, name: str) -> Mapping[str, Any] | None:
+    """What a file by that name says; None where it is not there, as when its job has ended."""
+    path = storage.join(run_path, name)
+    try:
+        return dict(storage.read_json(path)) if storage.exists(path) else None
+    except ArtifactError:
+        if storage.exists(path):
+            raise
+        return None  # removed in between
+
+
+def remove_note(run_path: str, folder: str) -> None:
+    """Remove the note of a stage's folder, if there is one."""
+    with suppress(FileNotFoundError):
+        storage.remove_files(run_path, [note_name(folder)])
+
+
+def in_jobs(run_path: str) -> set[str]:
+    """The folders of a run in which jobs may be at work that nobody waits for."""
+    return {folder for note in notes(run_path).values() for folder in note["folders"]}
+
+
+def notes(run_path: str) -> dict[str, Mapping[str, Any]]:
+    """The notes of jobs in a run by the stage's folder, those of the last JOB_DAYS."""
+    since = f"{datetime.now(UTC) - timedelta(days=JOB_DAYS):%Y-%m-%dT%H:%M:%SZ}"
+    names = [name for name in storage.files(run_path) if name.startswith("job-") and "/" not in name]
+    read = {name[len("job-") : -len(".json")]: read_note(run_path, name) for name in names}
+    return {folder: note for folder, note in read.items() if note is not None and note["submitted"] >= since}
 
 
 def _has_no_manifest(run_path: str, name: str) -> bool:

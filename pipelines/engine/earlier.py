@@ -8,7 +8,7 @@ from typing import Any
 from topkin.artifacts import manifest, runs
 from topkin.config.items_run import RunSettingsOfAnyKind
 from topkin.pipelines.engine import registry
-from topkin.pipelines.engine.job import Version
+from topkin.pipelines.engine.job import EarlierVersion
 from topkin.pipelines.engine.registry import ORDERS
 
 
@@ -17,7 +17,7 @@ class EarlierRuns:
     """What one stage reads: folders of the run published before, by stage, and the versions of several days before."""
 
     folders: Mapping[str, str]
-    versions: Sequence[Version]
+    versions: Sequence[EarlierVersion]
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -36,15 +36,17 @@ def earlier_runs(settings: RunSettingsOfAnyKind, as_of: datetime) -> dict[str, E
     asked = {name: stage.earlier(settings) for name, stage in stages.items()}
     run = runs.published_before(settings.run.output, as_of) if any(asked.values()) else None
     before = {} if run is None else run.folders
-    found = {}
+    earlier = {}
     for name, stage in stages.items():
         want = stage.versions(settings)
         old = runs.published_by_age(settings.run.output, as_of, want.days, want.stages)
-        found[name] = EarlierRuns(
+        earlier[name] = EarlierRuns(
             folders={other: before[other] for other in asked[name] if other in before},
             versions=[
-                Version(days=days, run_id=run.run_id, as_of=run.as_of, folders={s: run.folders[s] for s in want.stages})
+                EarlierVersion(
+                    days=days, run_id=run.run_id, as_of=run.as_of, folders={s: run.folders[s] for s in want.stages}
+                )
                 for days, run in old.items()
             ],
         )
-    return found
+    return earlier

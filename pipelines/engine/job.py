@@ -1,8 +1,6 @@
 """What every job shares: what it is given, and how its Beam pipeline is started."""
 
-import io
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext, redirect_stderr
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -10,17 +8,16 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from topkin.artifacts import storage
 from topkin.config.items_run import RunSettingsOfAnyKind
 from topkin.ending.watch import never_idle
-from topkin.errors import ConfigError, TopkinError, nearest_name
+from topkin.errors import ConfigError, TopkinError
+from topkin.pipelines.engine.runner import LOCAL, beam_options, target_of, wrong_flags
 from topkin.planning.estimate import Machine
 from topkin.telemetry import profiling
 from topkin.telemetry.profiling import machine_cores, machine_memory
 
 if TYPE_CHECKING:
-    from argparse import ArgumentParser
-
     import apache_beam as beam
     from apache_beam.metrics.execution import MetricResult
-    from apache_beam.options.pipeline_options import PipelineOptions
+    from apache_beam.metrics.metric import MetricResults
 
     from topkin.ingest.files import Files
 
@@ -31,7 +28,7 @@ S = TypeVar("S", bound=RunSettingsOfAnyKind)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Version:
+class EarlierVersion:
     """A run that was published about ``days`` days before a job's date: folders of its stages, by stage."""
 
     days: int
@@ -64,7 +61,7 @@ class Job(Generic[S]):
     scratch: str = ""
     folders: Mapping[str, str] = field(default_factory=dict)
     earlier: Mapping[str, str] = field(default_factory=dict)
-    versions: Sequence[Version] = ()
+    versions: Sequence[EarlierVersion] = ()
     recipe: str = ""
     beam: Sequence[str] = ()
 
@@ -85,50 +82,12 @@ def input_files(path: str) -> "Files":
     return ArrowFiles()
 
 
-def beam_options(flags: Sequence[str]) -> "PipelineOptions":
-    """Pipeline options from Beam flags; the in-process FnApiRunner unless a runner is named.
-
-    ``DirectRunner`` means the FnApiRunner too: Beam 2.77 would first try to download another engine.
-    Raises ConfigError for a flag that Beam does not know, which it would leave out in silence, or a wrong value.
-    """
-    from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
-
-    def refuse_unknown(parser: "ArgumentParser") -> None:
-        options, unknown = parser.parse_known_args(list(flags))
-        if unknown and (options.runner or "").lower() not in _JOB_SERVERS:  # only a job server knows its own flags
-            name = str(unknown[0]).partition("=")[0]
-            near = nearest_name(name, (option for action in parser._actions for option in action.option_strings))
-            raise ValueError(f"there is no {name}" + (f", did you mean {near}?" if near else ""))
-
-    usage = io.StringIO()
-    try:
-        with redirect_stderr(usage):  # of a wrong flag argparse tells the usage of all others
-            options = PipelineOptions(list(flags))
-            options.get_all_options(add_extra_args_fn=refuse_unknown)
-    except (SystemExit, ValueError) as e:
-        why = str(e) if isinstance(e, ValueError) else usage.getvalue().rpartition("error: ")[2].strip()
-        raise _wrong_flags(why, flags) from e
-    if options.get_all_options()["direct_running_mode"] == "multi_threading":  # its timed flush cuts elements apart
-        raise _wrong_flags("multi_threading loses data in Beam 2.77, leave it out or take multi_processing", flags)
-    standard = options.view_as(StandardOptions)
-    if (standard.runner or "DirectRunner").lower() == "directrunner":  # in whatever way the flag was written
-        standard.runner = "FnApiRunner"
-    return options
-
-
-_JOB_SERVERS = ("portablerunner", "flinkrunner", "sparkrunner", "prismrunner")
-
-
-def _wrong_flags(why: str, flags: Sequence[str]) -> ConfigError:
-    return ConfigError(f"flags for Beam, after --: {why}; got {' '.join(flags)}")
-
-
 def machine_of(settings: RunSettingsOfAnyKind, flags: Sequence[str]) -> Machine:
     """The workers that the settings and the flags for Beam name; those of this machine share its cores and memory."""
     workers, local = 1, True
     if flags:
         options = beam_options(flags).get_all_options()
-        local = options["runner"] == "FnApiRunner"
+        local = options["runner"] == LOCAL
         if not local:
             workers = options.get("max_num_workers") or options.get("num_workers") or 1
         elif options["direct_running_mode"] == "multi_processing":
@@ -139,33 +98,81 @@ def machine_of(settings: RunSettingsOfAnyKind, flags: Sequence[str]) -> Machine:
     return Machine(memory=memory, cores=max(1, machine_cores() // workers) if local else 1, workers=workers)
 
 
-def run_pipeline(work: "beam.PTransform | Callable[[beam.Pipeline], object]", flags: Sequence[str]) -> None:
-    """Apply a transform or a function to a pipeline, run it and wait.
+def engine_shuffles(flags: Sequence[str]) -> bool:
+    """Whether rows go through the engine's own shuffle, which spills: where not all workers are of this machine.
+
+    Elsewhere the engine holds in memory what it moves, and rows go through files.
+    """
+    return bool(flags) and not target_of(beam_options(flags)).own
+
+
+def run_pipeline(work: "beam.PTransform | Callable[[beam.Pipeline], object]", flags: Sequence[str]) -> "MetricResults":
+    """Apply a transform or a function to a pipeline, run it where the flags say, and wait; returns its metrics.
 
     What its steps counted is noted for ``topkin run --profile``.
     Raises TopkinError where the runner ends in another state than DONE, a cancelled job for one.
     """
     import apache_beam as beam
 
+    from topkin.pipelines.engine import launch
+
     options = beam_options(flags)
     try:
         pipeline = beam.Pipeline(options=options)
     except ValueError as e:  # a runner that is not there
-        raise _wrong_flags(str(e), flags) from e
+        raise wrong_flags(str(e), flags) from e
     if isinstance(work, beam.PTransform):
         pipeline | work
     else:
         work(pipeline)
     named = options.get_all_options()
-    local = named["runner"] == "FnApiRunner"
-    with never_idle("a Beam pipeline") if local else nullcontext():
-        result = pipeline.run()
-        state = result.wait_until_finish()
+    if local := named["runner"] == LOCAL:
+        with never_idle("a Beam pipeline"):
+            result = pipeline.run()
+            state = result.wait_until_finish()
+    else:
+        result, state = launch.run_elsewhere(pipeline, flags)
     if not local or named["direct_running_mode"] != "in_memory":
         storage.forget_seen()
     if state != "DONE":
         raise TopkinError(f"a Beam job must end DONE, this one ended {state}: see the runner's own log, then run again")
-    profiling.record_steps(_steps(result.metrics().query()["counters"]))
+    metrics = result.metrics()
+    profiling.record_steps(_steps(metrics.query()["counters"]))
+    return metrics
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnePipeline:
+    """A stage as one pipeline, and what is left to do once that has ended.
+
+    Args:
+        transform: What is applied to a pipeline, or a function of one.
+        finish: Reads back what the pipeline wrote and writes the stage's last files; returns its summary. It is
+            pickled, for the pipeline's last step may do it on a worker.
+        only_attached: Why the launcher has to wait for it all the same; empty where it need not.
+    """
+
+    transform: "beam.PTransform | Callable[[beam.Pipeline], object]"
+    finish: Callable[[], dict[str, Any]]
+    only_attached: str = ""
+
+
+@dataclass(frozen=True)
+class InOnePipeline:
+    """The work of a stage that is one pipeline. begin: gives it, or the summary where nothing is left to do."""
+
+    begin: Callable[[Job[Any]], OnePipeline | dict[str, Any]]
+
+    def __call__(self, job: Job[Any]) -> dict[str, Any]:
+        """Run it where the flags say, wait, and finish here."""
+        return self.done(self.begin(job), job)
+
+    def done(self, begun: OnePipeline | dict[str, Any], job: Job[Any]) -> dict[str, Any]:
+        """The same of what begin gave."""
+        if isinstance(begun, dict):
+            return begun
+        run_pipeline(begun.transform, job.beam)
+        return begun.finish()
 
 
 def _steps(counters: "Sequence[MetricResult]") -> list[dict[str, Any]]:

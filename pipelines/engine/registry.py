@@ -62,5 +62,5 @@ def stage(name: str, kind: str = "purchases") -> "Stage":
 
 @cache
 def _stage(module: str) -> "Stage":
-    found: Stage = import_module(module).STAGE
-    return found
+    loaded: Stage = import_module(module).STAGE
+    return loaded

@@ -9,6 +9,9 @@ from topkin.artifacts import storage
 from topkin.pipelines.engine.job import SCRATCH, Job
 from topkin.planning.estimate import StageCost, Workload
 
+WHERE = ("output", "worker_memory", "keep", "wait", "timeout", "mode", "webhook")
+"""Keys of ``[run]`` that say where and how a run is made, not what: no stage's key has them."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class StageReads:

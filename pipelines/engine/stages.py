@@ -22,12 +22,16 @@ from topkin.ending import shortage, signals
 from topkin.ending.watch import watched
 from topkin.ending.workers import end_workers
 from topkin.errors import ArtifactError, ConfigError
-from topkin.pipelines.engine import attempts, registry
+from topkin.pipelines.engine import attempts, detached, registry
+from topkin.pipelines.engine.detached import Seal
 from topkin.pipelines.engine.earlier import EarlierRuns, earlier_runs
-from topkin.pipelines.engine.job import Job, beam_options, machine_of
+from topkin.pipelines.engine.job import InOnePipeline, Job, machine_of
+from topkin.pipelines.engine.parts import with_parts
 from topkin.pipelines.engine.registry import ORDER, ORDERS
-from topkin.pipelines.engine.stage import Stage
-from topkin.planning.estimate import InputCounts, Machine, Plan, Workload, plan, refuse
+from topkin.pipelines.engine.runner import refuse_local_paths, refuse_template
+from topkin.pipelines.engine.stage import WHERE, Stage
+from topkin.planning.estimate import InputCounts, Machine, Plan, StageCost, Workload, plan, refuse
+from topkin.telemetry import progress
 from topkin.telemetry.profiling import Usage, measure_usage
 
 
@@ -42,6 +46,7 @@ def needed(name: str, settings: RunSettingsOfAnyKind) -> list[str]:
 
 def keys(settings: RunSettingsOfAnyKind, as_of: datetime) -> dict[str, str]:
     """The key of every stage for these settings, inputs, date and published runs."""
+    settings = with_parts(settings)
     return _keys(settings, as_of, earlier_runs(settings, as_of))[0]
 
 
@@ -50,7 +55,7 @@ def _keys(
 ) -> tuple[dict[str, str], dict[str, str]]:
     """The keys of the stages, and their recipes: what is left of a key where date, data and files may be others."""
     values = settings.model_dump(mode="json")
-    for name in ("output", "worker_memory", "keep", "wait", "timeout", "mode"):  # where and how, not what
+    for name in WHERE:
         values["run"].pop(name)
     by_stage: dict[str, str] = {}
     recipes: dict[str, str] = {}
@@ -86,8 +91,10 @@ def _keys(
 
 
 def _without_path(section: Any) -> Any:
-    """The values of a section but for where the files are, which may be others each night."""
-    return {n: v for n, v in section.items() if n != "path"} if isinstance(section, dict) else section
+    """The values of a section, and of those inside it, but for where files are, which may be others each night."""
+    if not isinstance(section, dict):
+        return section
+    return {n: _without_path(v) for n, v in section.items() if n != "path" or isinstance(v, dict)}
 
 
 def plan_stages(counts: InputCounts, settings: Settings, machine: Machine, names: Sequence[str] = ORDER) -> Plan:
@@ -111,13 +118,18 @@ def _attempt(run_id: str) -> int:
 
 @dataclass(frozen=True)
 class Event:
-    """What the engine reports while it works: ``state`` is started, finished or reused; with a finish its usage."""
+    """What the engine reports while it works: ``state`` is started, finished, reused, or submitted as a job that is
+    not waited for, whose summary says which; with a finish its usage.
+
+    cost: with a start, what the plan says, where there is one.
+    """
 
     stage: str
     state: str
     seconds: float = 0.0
     summary: Mapping[str, Any] | None = None
     usage: Usage | None = None
+    cost: StageCost | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +142,7 @@ class _Work:
     earlier: Mapping[str, EarlierRuns]
     beam: Sequence[str]
     tell: Callable[[Event], None]
+    wait: bool = True
 
     def stage(self, name: str) -> Stage:
         """A stage of this kind of run."""
@@ -162,8 +175,27 @@ class _Work:
             self.tell(Event(stage, "reused", 0.0, sealed["summary"]))
         return run
 
-    def execute(self, run: runs.Run, name: str) -> runs.Run:
-        """Do a stage in a folder of its own attempt, seal that and move it to its place."""
+    def after_job(self, run: runs.Run, name: str, *, adopt: bool) -> runs.Run:
+        """The run with what a job sealed that nobody waited for; what it did not seal is told, to be done again.
+
+        Raises BusyError while it runs.
+        """
+        folder = self.stage(name).folder
+        if not (ended := detached.ended_job(run.path, name, folder)):
+            return run
+        storage.forget_seen()
+        if adopt:  # again: it may have sealed the stage since this process looked
+            run = self.adopt(run, (name,))
+        if name not in run.folders:
+            progress.note(f"{ended} and sealed no {name}: it is done again")
+        attempts.remove_note(run.path, folder)
+        return run
+
+    def execute(self, run: runs.Run, name: str, cost: StageCost | None) -> runs.Run:
+        """Do a stage in a folder of its own attempt, seal that and move it to its place.
+
+        Where nobody waits, a stage that is one pipeline is submitted instead, and the run comes back without it.
+        """
         stage, key = self.stage(name), self.keys[name]
         attempts.sweep(run.path, stage.folder)
         attempt, scratch = attempts.paths(run.path, stage.folder, key)
@@ -180,25 +212,41 @@ class _Work:
             recipe=self.recipes[name],
             beam=self.beam,
         )
+        seal = Seal(
+            root=run.root,
+            run=f"runs/{run.run_id}",
+            stage=name,
+            folder=stage.folder,
+            key=key,
+            recipe=self.recipes[name],
+            attempt=attempt,
+        )
         with signals.half_made(partial(_remove_attempt, attempt)):  # before it is there: a signal may come in between
             attempts.begin(run.path, stage.folder, key, attempt, scratch)
-            self.tell(Event(name, "started"))
+            self.tell(Event(name, "started", cost=cost))
             with watched(name, run.root, self.settings.run.timeout_seconds), measure_usage() as usage:
-                summary = stage.execute(job)
-            target = attempt if storage.in_place(attempt) else storage.join(run.path, stage.folder)
-            folder = f"runs/{run.run_id}/{target.rpartition('/')[2]}"
-            if target == attempt:  # the manifest alone makes it the stage's
-                stage_index.note(run.root, key, folder)
-            sealed = manifest.seal(attempt, stage=name, key=key, summary=summary, recipe=self.recipes[name])
-            summary = sealed["summary"]
-            if target != attempt:
-                stage_index.note(run.root, key, folder)
-                summary = _put(attempt, target, key)["summary"]
+                summary, submitted = self._done_or_submitted(stage, job, seal)
+            if submitted:
+                self.tell(Event(name, "submitted", summary=summary))
+                return run
+            folder, summary = seal(summary)
         attempts.end(run.path, stage.folder, key)
         signals.goes_on_after(name)
         run = self.record(run, name, folder, usage.seconds, reused=False)
         self.tell(Event(name, "finished", usage.seconds, summary, usage))
         return run
+
+    def _done_or_submitted(self, stage: Stage, job: Job[Any], seal: Seal) -> tuple[dict[str, Any], bool]:
+        """A stage's summary; or what is told of the job that makes it by itself, and that it is that."""
+        work = stage.work
+        if self.wait or not isinstance(work, InOnePipeline):
+            return stage.execute(job), False
+        secret = {"run": job.settings.run.model_copy(update={"webhook": None})}  # a job's graph is stored
+        job = replace(job, settings=job.settings.model_copy(update=secret))
+        begun = work.begin(job)
+        if isinstance(begun, dict) or begun.only_attached:
+            return work.done(begun, job), False
+        return detached.submit(begun, seal, job.scratch, self.beam), True
 
 
 def run_stages(
@@ -209,6 +257,7 @@ def run_stages(
     force: bool = False,
     beam: Sequence[str] = (),
     tell: Callable[[Event], None] = lambda event: None,
+    wait: bool = True,
 ) -> runs.Run:
     """Do the stages that are not done yet, in order.
 
@@ -221,6 +270,8 @@ def run_stages(
         force: Do them though they are done.
         beam: Flags for Beam.
         tell: Called with what happens.
+        wait: False ends with the first stage that is one pipeline, submitted as a job that seals it: see ``submitted``
+            among the events.
 
     Returns:
         The run, with the folders of its finished stages.
@@ -232,10 +283,17 @@ def run_stages(
     shortage.check_addresses()
     if only is not None:
         registry.stage(only, settings.kind)  # a kind of run may not have it
-    if beam:
-        beam_options(beam)  # wrong flags are told before any work
+    if force and not wait:
+        raise ConfigError(
+            "--no-wait goes on after what is sealed, which --force does anew, got both: leave one of them out"
+        )
+    refuse_local_paths(settings, beam)  # wrong flags are told before any work
+    if wait:
+        refuse_template(beam)
+    else:
+        detached.refuse(beam)
     with alone(settings, f"topkin {only or 'run'} as of {as_of.isoformat()}") as held:
-        return _run_stages(settings, held, as_of=as_of, only=only, force=force, beam=beam, tell=tell)
+        return _run_stages(settings, held, as_of=as_of, only=only, force=force, beam=beam, tell=tell, wait=wait)
 
 
 @contextmanager
@@ -265,11 +323,12 @@ def _run_stages(
     force: bool,
     beam: Sequence[str],
     tell: Callable[[Event], None],
+    wait: bool,
 ) -> runs.Run:
-    root = settings.run.output
+    root, settings = settings.run.output, with_parts(settings)
     earlier = earlier_runs(settings, as_of)
     by_stage, recipes = _keys(settings, as_of, earlier)
-    work = _Work(settings=settings, keys=by_stage, recipes=recipes, earlier=earlier, beam=beam, tell=tell)
+    work = _Work(settings=settings, keys=by_stage, recipes=recipes, earlier=earlier, beam=beam, tell=tell, wait=wait)
     name = runs.run_name(as_of, work.keys)
     before = find_run(root, name)
     run_id = before or name
@@ -290,10 +349,17 @@ def _run_stages(
         if not force:
             run = work.adopt(run, (stage,))
         if stage not in run.folders:
+            run = work.after_job(run, stage, adopt=not force)
+        if stage not in run.folders:
+            cost = None
             if "prepare" in run.folders and isinstance(settings, Settings):  # before hours of training, not after
                 counts = InputCounts.of_prepared(run.folders["prepare"])
-                refuse(plan_stages(counts, settings, machine_of(settings, beam), names[number:]))
-            run = work.execute(run, stage)
+                left = plan_stages(counts, settings, machine_of(settings, beam), names[number:])
+                refuse(left)
+                cost = next((planned for planned in left.stages if planned.stage == stage), None)
+            run = work.execute(run, stage, cost)
+            if stage not in run.folders:  # others need it
+                return run
     return run
 
 
@@ -318,25 +384,3 @@ def _remove_attempt(folder: str) -> None:
     """Remove what a stage had made when it ended, and Beam's workers, which would go on to write there."""
     end_workers()
     storage.remove_folder(folder)
-
-
-def _put(attempt: str, target: str, key: str) -> dict[str, Any]:
-    """Move a sealed attempt to its place, unless another process did so meanwhile; returns the manifest there."""
-    if (first := _whole(target, key)) is None:
-        storage.remove_folder(target)  # damaged, or not finished
-        try:
-            storage.move_folder(attempt, target, last=manifest.NAME)
-        except OSError:
-            if (first := _whole(target, key)) is None:
-                raise
-    storage.remove_folder(attempt)
-    return first or manifest.verify(target, contents=False)
-
-
-def _whole(folder: str, key: str) -> dict[str, Any] | None:
-    """The manifest of a folder whose files are all there and were made with this key, or None."""
-    try:
-        sealed = manifest.verify(folder, contents=False)
-    except ArtifactError:
-        return None
-    return sealed if sealed["key"] == key else None

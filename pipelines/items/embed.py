@@ -46,23 +46,23 @@ def embed(job: Job[ItemsRunSettings]) -> dict[str, Any]:
         summary |= {name: embedded, f"{name}_rejected": read - embedded}
         notes += [f"{name}: {n:,} without a vector, for {reason}" for reason, n in rejects.items()]
         if counts["device"]:
-            told = counts["items"]["padded"], counts["worked"]["items"], " and ".join(sorted(counts["device"]))
+            work = counts["items"]["padded"], counts["worked"]["items"], " and ".join(sorted(counts["device"]))
             fresh = read - (known.rows if known is not None and name == ITEMS else 0)
-            notes.append(f"{name}: {pace(fresh, time.perf_counter() - began, *told)}")
+            notes.append(f"{name}: {pace(fresh, time.perf_counter() - began, *work)}")
     storage.write_json({**summary, "precision": job.settings.encoder.precision}, storage.join(job.out, SUMMARY))
     return {**summary, "notes": notes}
 
 
 def _embed_changed(job: Job[ItemsRunSettings], known: Unchanged, signature: EncoderSignature) -> dict[str, Any]:
     """Embed the items that are new or have changed, and write them beside those that have not; what was counted."""
-    made = storage.join(job.scratch, "made")
-    storage.remove_folder(made)  # of an attempt that died
+    new_vectors = storage.join(job.scratch, "made")
+    storage.remove_folder(new_vectors)  # of an attempt that died
     counts: dict[str, Any] = {"items": {"read": 0, "padded": 0}, "worked": {"items": 0}, "device": {}}
     fresh = None
     if storage.files(known.changed):
-        counts = _embed(job, ITEMS, known.changed, made, signature)
-        fresh = read_encoded(made, signature.hash)
-        known.write_rejects(made, storage.join(job.folder("prepare"), ITEMS), job.out)
+        counts = _embed(job, ITEMS, known.changed, new_vectors, signature)
+        fresh = read_encoded(new_vectors, signature.hash)
+        known.write_rejects(new_vectors, storage.join(job.folder("prepare"), ITEMS), job.out)
     embedded = known.write(fresh, job.out, signature)
     counts["items"] |= {"read": counts["items"]["read"] + known.rows, "embedded": embedded}
     return counts

@@ -29,7 +29,7 @@ def evaluate(job: Job[ItemsRunSettings]) -> dict[str, Any]:
     items = _labelled(job, ITEMS, encoder)
     asked = items if settings.queries is None else _labelled(job, "queries", encoder)
     rows, queries = asked.sample(settings.evaluate.sample, settings.run.seed)
-    found = judge(queries, rows, items, settings.evaluate.k)
+    retrieval = judge(queries, rows, items, settings.evaluate.k)
     index = storage.read_json(storage.join(job.folder("index"), "index.json"))
     metrics: dict[str, Any] = {
         "encoder": encoder,
@@ -39,19 +39,19 @@ def evaluate(job: Job[ItemsRunSettings]) -> dict[str, Any]:
         "trained_on_items": job.settings.train is not None and job.settings.queries is None,
         "prepared": storage.read_json(storage.join(job.folder("prepare"), "statistics.json"))["items"],
         "judged_by": ITEMS if settings.queries is None else "queries",
-        "retrieval": found.metrics,
+        "retrieval": retrieval.metrics,
         "unjudged": _why_not(settings, items),
-        "knn": {str(k): accuracy for k, accuracy in found.knn.items()},
-        "by_label": found.by_label,
-        "pairs": _pairs(queries, found, settings.run.seed),
-        "match": _calibrated(job, queries, found),
+        "knn": {str(k): accuracy for k, accuracy in retrieval.knn.items()},
+        "by_label": retrieval.by_label,
+        "pairs": _pairs(queries, retrieval, settings.run.seed),
+        "match": _calibrated(job, queries, retrieval),
         "index": {name: value for name, value in index["recall"].items() if name.startswith("recall@")},
         "rejects": _rejects(embedded),
     }
     storage.write_json(metrics, storage.join(job.out, "metrics.json"))
-    _write_look_ups(job, encoder, queries, items, found)
-    whole = {} if found.metrics is None else {k: v for k, v in found.metrics.items() if isinstance(v, float)}
-    notes = [] if found.metrics is not None else [f"not judged: {metrics['unjudged']}"]
+    _write_look_ups(job, encoder, queries, items, retrieval)
+    whole = {} if retrieval.metrics is None else {k: v for k, v in retrieval.metrics.items() if isinstance(v, float)}
+    notes = [] if retrieval.metrics is not None else [f"not judged: {metrics['unjudged']}"]
     named = {"recall@1": "recall_any@1", "map@r": "map@r", "mrr": "mrr"}
     summary = {name: round(whole[key], 4) for name, key in named.items() if key in whole}
     pairs = metrics["pairs"]
@@ -88,14 +88,14 @@ def _rejects(embedded: dict[str, Any]) -> list[str]:
     return [f"The encoder could not take {n:,} of the prepared {name}" for name, n in counts.items() if n]
 
 
-def _pairs(queries: LabelledVectors, found: Retrieval, seed: int) -> dict[str, Any] | None:
+def _pairs(queries: LabelledVectors, retrieval: Retrieval, seed: int) -> dict[str, Any] | None:
     """How often two rows are rightly called alike or not: by a threshold of their cosine, set on other such pairs."""
     from topkin.models.metric_learning.samplers.pairs import make_pairs
     from topkin.models.similarity.siamese import best_threshold, pair_accuracy
 
     known = pc.is_valid(queries.labels)
     labels = queries.labels.filter(known).to_pylist()
-    if found.metrics is None or len(labels) < 4 or len(set(labels)) in (1, len(labels)):
+    if retrieval.metrics is None or len(labels) < 4 or len(set(labels)) in (1, len(labels)):
         return None
     pairs, unit = make_pairs(labels, seed=seed), unit_rows(queries.vectors[np.asarray(known)])
     cosines = np.einsum("nd,nd->n", unit[pairs.first], unit[pairs.second])
@@ -105,16 +105,16 @@ def _pairs(queries: LabelledVectors, found: Retrieval, seed: int) -> dict[str, A
     return {"accuracy": accuracy, "threshold": threshold, "pairs": len(cosines) - half}
 
 
-def _calibrated(job: Job[ItemsRunSettings], queries: LabelledVectors, found: Retrieval) -> dict[str, Any] | None:
+def _calibrated(job: Job[ItemsRunSettings], queries: LabelledVectors, retrieval: Retrieval) -> dict[str, Any] | None:
     """The threshold of ``topkin match``; none where the precision that is asked for is never reached."""
     from topkin.models.similarity.calibration import calibrate
 
-    known = found.asked & (found.nearest[0][:, 0] >= 0)
-    if found.metrics is None or not known.any():
+    known = retrieval.asked & (retrieval.nearest[0][:, 0] >= 0)
+    if retrieval.metrics is None or not known.any():
         return None
     target = job.settings.evaluate.precision
     try:
-        chosen = calibrate(found.nearest[1][known, 0], found.right[known], target)
+        chosen = calibrate(retrieval.nearest[1][known, 0], retrieval.right[known], target)
     except ValueError as e:
         return {"threshold": None, "reason": f"No threshold reaches evaluate.precision = {target:g}: {e}"}
     chosen.save(storage.join(job.out, "calibration.parquet"))
@@ -122,11 +122,11 @@ def _calibrated(job: Job[ItemsRunSettings], queries: LabelledVectors, found: Ret
 
 
 def _write_look_ups(
-    job: Job[ItemsRunSettings], encoder: str, queries: LabelledVectors, items: LabelledVectors, found: Retrieval
+    job: Job[ItemsRunSettings], encoder: str, queries: LabelledVectors, items: LabelledVectors, retrieval: Retrieval
 ) -> None:
     """``look_ups.parquet``: the look-ups that the report shows, a row for each of their nearest items."""
-    chosen = _chosen(found, job.settings.run.seed)
-    near, cosines = found.nearest[0][chosen, :NEAREST], found.nearest[1][chosen, :NEAREST]
+    chosen = _chosen(retrieval, job.settings.run.seed)
+    near, cosines = retrieval.nearest[0][chosen, :NEAREST], retrieval.nearest[1][chosen, :NEAREST]
     query, place = np.nonzero(near >= 0)
     asked, there = pa.array(chosen[query]), pa.array(near[query, place])
     table = pa.table(
@@ -143,12 +143,12 @@ def _write_look_ups(
     storage.write_parquet(table.cast(made_by), storage.join(job.out, LOOK_UPS))
 
 
-def _chosen(found: Retrieval, seed: int) -> np.ndarray:
+def _chosen(retrieval: Retrieval, seed: int) -> np.ndarray:
     """The queries that are shown: half found wrongly, half rightly, as far as there are such; ascending."""
-    order = np.random.default_rng(seed).permutation(len(found.right))
-    order = order[found.nearest[0][order, 0] >= 0]
-    order = order[found.asked[order]] if found.metrics is not None else order
-    wrong, right = order[~found.right[order]], order[found.right[order]]
+    order = np.random.default_rng(seed).permutation(len(retrieval.right))
+    order = order[retrieval.nearest[0][order, 0] >= 0]
+    order = order[retrieval.asked[order]] if retrieval.metrics is not None else order
+    wrong, right = order[~retrieval.right[order]], order[retrieval.right[order]]
     some = wrong[: max(SHOWN // 2, SHOWN - len(right))]
     return np.sort(np.concatenate([some, right[: SHOWN - len(some)]]))
 

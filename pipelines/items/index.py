@@ -7,7 +7,8 @@ from topkin.artifacts.embeddings import SUMMARY, read_encoded
 from topkin.config.items_run import ItemsRunSettings
 from topkin.linalg.cosine import unit_rows
 from topkin.pipelines.engine.job import Job
-from topkin.pipelines.engine.stage import Stage
+from topkin.pipelines.engine.stage import Stage, StageReads
+from topkin.search.hnsw.engines import library_of
 
 
 def build(job: Job[ItemsRunSettings]) -> dict[str, Any]:
@@ -47,6 +48,7 @@ STAGE = Stage(
     folder="index",
     sections=("run", "index"),
     needs=lambda settings: ("embed",),
+    reads=lambda settings: StageReads(settings=library_of(settings.index.engine)),
     earlier=lambda settings: ("index",) if settings.index.growth == "delta" else (),
     dated=False,
     work=build,

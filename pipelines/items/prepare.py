@@ -70,13 +70,13 @@ def learnable(settings: ItemsRunSettings, look: ItemsLook) -> tuple[list[TopkinE
     labels = pc.unique(rows["label"].drop_null()) if column is not None else []
     if column is None or len(labels) > 1:
         return faults, []
-    told = f"{column} has {len(labels)} label{'' if len(labels) == 1 else 's'}"
+    has = f"{column} has {len(labels)} label{'' if len(labels) == 1 else 's'}"
     whole = look.judged["items"].rows >= look.inspections["items"].rows
     if whole and settings.train is not None and settings.train.method == "labels":
-        fault = f"method 'labels' needs two labels, items.label, {told}: name another column, or another train.method"
+        fault = f"method 'labels' needs two labels, items.label, {has}: name another column, or another train.method"
         return [*faults, InputError(fault)], []
     where = "" if whole else f" in the {look.judged['items'].rows:,} rows looked at"
-    return faults, [f"{told}{where}: two are needed to judge by"]
+    return faults, [f"{has}{where}: two are needed to judge by"]
 
 
 def build(
@@ -87,21 +87,21 @@ def build(
 
     from topkin.transforms.items.prepare import CleanItems, PrepareItemParts, WriteCatalogue, WriteItemsStatistics
     from topkin.transforms.parquet import ParquetSplits
-    from topkin.transforms.prepare import WriteRejects
+    from topkin.transforms.prepare import Shuffle, WriteRejects
 
-    out, scratch, parts = job.out, job.scratch, job.settings.run.parts
+    out, scratch, parts = job.out, job.scratch, job.settings.run.n_parts
     counts, rejects, labels = [], [], []
     for name, inspection in look.items():
         splits = pipeline | f"Find {name}" >> ParquetSplits(name, inspection.files)
         clean = CleanItems(name, plan, inspection.columns, inspection.rows, scratch, parts)
         cleaned = splits | f"Clean {name}" >> clean
-        made = cleaned["accepted"] | f"Prepare {name}" >> PrepareItemParts(name, plan, out, scratch, parts)
+        part_tables = cleaned["accepted"] | f"Prepare {name}" >> PrepareItemParts(name, plan, out, scratch, parts)
         catalogue = storage.join(out, "catalogue.parquet" if name == "items" else f"{name}.parquet")
-        labels.append(made["catalogue"] | f"Catalogue {name}" >> WriteCatalogue(name, plan, catalogue))
-        rejects += [cleaned["rejects"], made["rejects"]]
-        counts.append(made["counts"])
+        labels.append(part_tables["catalogue"] | f"Catalogue {name}" >> WriteCatalogue(name, plan, catalogue))
+        rejects += [cleaned["rejects"], part_tables["rejects"]]
+        counts.append(part_tables["counts"])
     rejected = tuple(rejects) | "All rejects" >> beam.Flatten()
-    counts.append(rejected | "WriteRejects" >> WriteRejects(storage.join(out, "rejects"), parts))
+    counts.append(rejected | "WriteRejects" >> WriteRejects(storage.join(out, "rejects"), Shuffle(scratch, parts)))
     files = {name: (len(i.files), i.rows) for name, i in look.items()}
     tables = {
         "counts": tuple(counts) | "All counts" >> beam.Flatten(),

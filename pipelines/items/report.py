@@ -6,30 +6,45 @@ Writes ``report.html`` and ``gates.json``.
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from topkin.artifacts import storage
-from topkin.artifacts.embeddings import ITEMS, LOOK_UPS
+from topkin.artifacts.embeddings import ITEMS, LOOK_UPS, vectors_of
 from topkin.artifacts.lookup import format_id
 from topkin.config.items_run import ItemsRunSettings
 from topkin.encoding.columns import Rejections, read_column
 from topkin.encoding.signature import EncoderInput, read_signature
 from topkin.gates.judge import FILE, READS, judge
+from topkin.interactions import encode_ids
+from topkin.linalg.cosine import unit_rows
 from topkin.pipelines.engine.job import Job
 from topkin.pipelines.engine.stage import Stage
 from topkin.pipelines.items.encoder import FOLDER
+from topkin.report.browse.content import PageContent, Source, content
+from topkin.report.browse.sample import read_neighbours, rows_of
+from topkin.report.data import read_catalogue
 from topkin.report.items_page import ItemsReport, LookUp, Shown, render_items, training_lines
-from topkin.report.pictures import data_uri
+from topkin.report.night.changes import FILE as CHANGES
+from topkin.report.night.changes import changes
+from topkin.report.pictures import MOST, data_uri
 from topkin.telemetry.secrets import masked
 
-NEEDS = ("prepare", "train", "embed", "index", "evaluate")
+NEEDS = ("prepare", "train", "embed", "index", "similar", "evaluate")
+SMALL, ROOM, LIMIT = 48, 1_000_000, 2_400_000
+"""Pixels of the longer side of an item that is looked up, characters of all their pictures, and bytes of all that is
+looked up: the pictures of what lies next to what take up to 5 MB, and a page stays below 8."""
 
 
 def report(job: Job[ItemsRunSettings]) -> dict[str, Any]:
     """Ask the gates, then write what they found and the page; returns how many have passed, are refused, not asked."""
-    judged = judge(job.settings, {stage: job.folder(stage) for stage in NEEDS}, job.earlier)
+    folders = {stage: job.folder(stage) for stage in NEEDS}
+    judged = judge(job.settings, folders, job.earlier)
     storage.write_json(judged.to_json(), storage.join(job.out, FILE))
+    changed = changes(folders, job.earlier, judged.to_json())
+    if changed is not None:
+        storage.write_json(changed, storage.join(job.out, CHANGES))
     metrics = storage.read_json(storage.join(job.folder("evaluate"), "metrics.json"))
     page = ItemsReport(
         run_id=job.out.rstrip("/").split("/")[-2],  # …/runs/<run_id>/<attempt>
@@ -39,9 +54,37 @@ def report(job: Job[ItemsRunSettings]) -> dict[str, Any]:
         look_ups=_look_ups(job, metrics),
         training=training_lines(storage.read_json(storage.join(job.folder("train"), "training.json"))),
         gates=judged.gates,
+        content=_content(job),
+        changes=changed,
     )
     storage.write_bytes(masked(render_items(page)).encode(), storage.join(job.out, "report.html"))
     return {f"gates {verdict}": n for verdict, n in judged.counts.items()}
+
+
+def _content(job: Job[ItemsRunSettings]) -> PageContent:
+    """The items that can be looked up, those of the encoder's images with small pictures as far as there is room."""
+    catalogue = read_catalogue(storage.join(job.folder("prepare"), "catalogue.parquet"))
+    ids = catalogue["item_id"].combine_chunks()
+
+    def vectors(rows: np.ndarray) -> np.ndarray:
+        own = ids.take(pa.array(rows))
+        table = rows_of(storage.join(job.folder("embed"), ITEMS), "item_id", own, ["item_id", "vector"])
+        unit, at = unit_rows(vectors_of(table)), encode_ids(table["item_id"], own)
+        placed = np.zeros((len(own), unit.shape[1]), unit.dtype)
+        placed[at] = unit
+        return placed
+
+    def pictures(own: pa.Array) -> dict[Any, str]:
+        kept, room = {}, ROOM
+        shown = _pictures(job, ITEMS, own, SMALL)
+        for item in own.to_pylist():
+            if item in shown and (room := room - len(shown[item])) >= 0:
+                kept[item] = shown[item]
+        return kept
+
+    near = partial(read_neighbours, job.folder("similar"))
+    shown = pictures if _image(job) else None
+    return content(Source(catalogue=catalogue, vectors=vectors, neighbours=near, pictures=shown), limit=LIMIT)
 
 
 def _look_ups(job: Job[ItemsRunSettings], metrics: dict[str, Any]) -> list[LookUp]:
@@ -71,8 +114,8 @@ def _names(job: Job[ItemsRunSettings], name: str, ids: pa.Array) -> dict[Any, tu
     return {key: (title or str(format_id(key)), pictures.get(key)) for key, title in zip(keys, named, strict=True)}
 
 
-def _pictures(job: Job[ItemsRunSettings], name: str, ids: pa.Array) -> dict[Any, str]:
-    """The pictures of some rows by id, as the encoder sees them; none where it takes no image."""
+def _pictures(job: Job[ItemsRunSettings], name: str, ids: pa.Array, most: int = MOST) -> dict[Any, str]:
+    """The pictures of some rows by id, as the encoder sees them, smaller; none where it takes no image."""
     spec = _image(job)
     if spec is None:
         return {}
@@ -90,7 +133,8 @@ def _pictures(job: Job[ItemsRunSettings], name: str, ids: pa.Array) -> dict[Any,
                 keys = own.filter(wanted).to_pylist()
                 rejections = Rejections(len(values))
                 pixels = read_column(values, spec, rejections, partial(decode, folder=""))
-                pictures.update({k: data_uri(p) for k, p, g in zip(keys, pixels, rejections.good, strict=True) if g})
+                shown = zip(keys, pixels, rejections.good, strict=True)
+                pictures.update({key: data_uri(picture, most) for key, picture, good in shown if good})
     return pictures
 
 

@@ -18,7 +18,7 @@ def find_neighbours(job: Job[ItemsRunSettings]) -> dict[str, Any]:
         embeddings=job.folder("embed"),
         encoder=storage.read_json(storage.join(job.folder("embed"), SUMMARY))["encoder"],
         k=job.settings.similar.items,
-        parts=job.settings.run.parts,
+        parts=job.settings.run.n_parts,
     )
     folder = storage.join(job.out, "similar_items")
     run_pipeline(SimilarItems(inputs, folder), job.beam)

@@ -20,8 +20,8 @@ def reads(settings: ItemsRunSettings) -> StageReads:
     """The encoder that is there, and the files of pairs."""
     pairs = settings.train.pairs if settings.train is not None else None
     files = [] if pairs is None else find("train.pairs.path", pairs.path, input_files(pairs.path)).files
-    found = [[f.path, f.bytes, f.modified] for f in files]
-    return StageReads(files=[*encoder_files(settings.encoder.path), *found])
+    versions = [[f.path, f.bytes, f.modified] for f in files]
+    return StageReads(files=[*encoder_files(settings.encoder.path), *versions])
 
 
 def train(job: Job[ItemsRunSettings]) -> dict[str, Any]:

@@ -41,7 +41,7 @@ class Unchanged:
         """How many items have their vector of before."""
         return int(sum(kept.sum() for kept in self.kept))
 
-    def write(self, made: EncodedItems | None, out: str, signature: EncoderSignature) -> int:
+    def write(self, encoded: EncodedItems | None, out: str, signature: EncoderSignature) -> int:
         """Write all vectors into ``out``/items, a part for each of the prepared ones; returns how many there are."""
         schema = schemas.with_encoder(schemas.encoded_items(self.earlier.ids.type, signature.dim), signature.hash)
         total = 0
@@ -49,19 +49,19 @@ class Unchanged:
             rows = np.zeros((len(ids), signature.dim), np.float32)
             good = kept.copy()
             rows[kept] = self.earlier.vectors[_places(ids.filter(pa.array(kept)), self.earlier.ids)]
-            if made is not None:
-                at = _places(ids, made.ids)
+            if encoded is not None:
+                at = _places(ids, encoded.ids)
                 new = ~kept & (at >= 0)
-                rows[new], good = made.vectors[at[new]], good | new
+                rows[new], good = encoded.vectors[at[new]], good | new
             table = pa.Table.from_arrays([ids.filter(pa.array(good)), vector_column(rows[good])], schema=schema)
             storage.write_parquet(table, storage.join(out, ITEMS, storage.part_name(part, len(self.ids))))
             total += len(table)
         return total
 
-    def write_rejects(self, made: str, prepared: str, out: str) -> None:
-        """Write the rejects below ``made`` into ``out``, their files and rows those of the prepared items."""
+    def write_rejects(self, new_folder: str, prepared: str, out: str) -> None:
+        """Write the rejects below ``new_folder`` into ``out``, their files and rows those of the prepared items."""
         names = [storage.part_name(part, len(self.ids)) for part in range(len(self.ids))]
-        folder = storage.join(made, REJECTS[ITEMS])
+        folder = storage.join(new_folder, REJECTS[ITEMS])
         for file in storage.files(folder):
             table = storage.read_parquet(storage.join(folder, file))
             name = table["file"][0].as_py().rpartition("/")[2]  # a split is of one file
@@ -115,8 +115,8 @@ def unchanged(job: Job[ItemsRunSettings], signature: EncoderSignature) -> Unchan
             left = rows.filter(pa.array(~kept))
             group = max(1, int(GROUP_BYTES / max(1, left.nbytes / len(left))))
             storage.write_parquet(left, storage.join(changed, path.rpartition("/")[2]), row_group_rows=group)
-    found = Unchanged(earlier, every, masks, changed)
-    return found if found.rows else None
+    outcome = Unchanged(earlier, every, masks, changed)
+    return outcome if outcome.rows else None
 
 
 def _by_path(schema: pa.Schema, signature: EncoderSignature) -> bool:

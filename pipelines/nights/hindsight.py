@@ -15,7 +15,7 @@ from topkin.config.sections import Settings
 from topkin.errors import ArtifactError
 from topkin.evaluation.hindsight import PastLists, compare
 from topkin.evaluation.nights import carry_on, day, entry_of, hindsight_json
-from topkin.pipelines.engine.job import Job, Version, run_pipeline
+from topkin.pipelines.engine.job import EarlierVersion, Job, run_pipeline
 from topkin.pipelines.engine.stage import EarlierVersions, Stage, StageReads
 from topkin.planning.estimate import StageCost, Workload
 from topkin.report.hindsight import SERIES, SUMMARY
@@ -39,6 +39,8 @@ def cost(load: Workload) -> StageCost:
 
 def off(settings: Settings) -> str | None:
     """Why no lists are judged under these settings; None where they are."""
+    if not settings.has_purchases:
+        return "without purchases nothing tells what was bought since an earlier night"
     if not settings.evaluate.hindsight:
         return "evaluate.hindsight is empty"
     if settings.evaluate.nightly not in ("hindsight", "both"):
@@ -50,24 +52,24 @@ def off(settings: Settings) -> str | None:
     return None
 
 
-def _lists_of(version: Version, histories: pa.Schema) -> tuple[PastLists, str]:
+def _lists_of(version: EarlierVersion, histories: pa.Schema) -> tuple[PastLists, str]:
     """A version's lists and the folder of their table. Raises ArtifactError where they cannot be read."""
     folder = version.folders["recommend"]
     manifest.verify(folder, contents=not storage.in_place(folder))
-    told = storage.read_json(storage.join(folder, "lists.json"))
+    summary = storage.read_json(storage.join(folder, "lists.json"))
     fs, inner = storage.filesystem(storage.parquet_files(storage.join(folder, LISTS))[0])
-    found = pq.read_schema(inner, filesystem=fs)
+    stored = pq.read_schema(inner, filesystem=fs)
     for name, kind in (("user_id", histories.field("user_id").type), ("item_id", histories.field("items").type)):
         tonight = kind.value_type if pa.types.is_list(kind) else kind
-        if found.field(name).type != tonight:
-            raise ArtifactError(f"their {name} is {found.field(name).type}, tonight's is {tonight}")
+        if stored.field(name).type != tonight:
+            raise ArtifactError(f"their {name} is {stored.field(name).type}, tonight's is {tonight}")
     lists = PastLists(
         days=version.days,
         version=version.run_id,
         as_of=version.as_of,
-        k=told["k"],
-        bought=told["bought"],
-        model=told["model"],
+        k=summary["k"],
+        bought=summary["bought"],
+        model=summary["model"],
     )
     return lists, storage.join(folder, LISTS)
 
@@ -79,7 +81,7 @@ def _judge(
     from topkin.transforms.hindsight import HindsightInputs, JudgePastLists, read_results
 
     settings, ks = job.settings, tuple(sorted(set(job.settings.evaluate.k)))
-    parts, out = settings.run.parts, storage.join(job.scratch, "users")
+    parts, out = settings.run.n_parts, storage.join(job.scratch, "users")
     inputs = HindsightInputs(prepared=job.folder("prepare"), parts=parts, versions=versions, ks=ks)
     run_pipeline(JudgePastLists(inputs, out), job.beam)
     tables, entries = [], []
@@ -94,7 +96,7 @@ def _judge(
 def hindsight(job: Job[Settings]) -> dict[str, Any]:
     """Judge the versions that are there, and carry on the series of the night before."""
     why, settings = off(job.settings), job.settings
-    path = storage.join(job.folder("prepare"), "histories", storage.part_name(0, settings.run.parts))
+    path = storage.join(job.folder("prepare"), "histories", storage.part_name(0, settings.run.n_parts))
     fs, inner = storage.filesystem(path)
     histories = pq.read_schema(inner, filesystem=fs)
     readable: list[tuple[PastLists, str]] = []
@@ -113,23 +115,23 @@ def hindsight(job: Job[Settings]) -> dict[str, Any]:
     tonight = pa.concat_tables([schemas.HINDSIGHT.empty_table(), *tables])
     storage.write_parquet(carry_on(series, tonight, job.as_of), storage.join(job.out, SERIES))
     every = sorted([*entries, *broken], key=lambda entry: int(entry["days"]))
-    told = hindsight_json(job.as_of, settings.evaluate.hindsight, every, before, off=why)
-    storage.write_json(told, storage.join(job.out, SUMMARY))
+    summary = hindsight_json(job.as_of, settings.evaluate.hindsight, every, before, off=why)
+    storage.write_json(summary, storage.join(job.out, SUMMARY))
     held_out = storage.read_json(storage.join(job.folder("prepare"), "statistics.json"))["heldout_events"]
     notes = undated.notes(settings, "hindsight")
     if not why and (every or before or not held_out):  # a first run that holds purchases out is judged by them
-        notes = [line_of(told)]
-    users = {"users": told["verdict"]["users"]} if told["reason"] is None else {}
+        notes = [line_of(summary)]
+    users = {"users": summary["verdict"]["users"]} if summary["reason"] is None else {}
     return {"versions": len(entries), **users, "notes": notes}
 
 
-def line_of(told: dict[str, Any]) -> str:
+def line_of(summary: dict[str, Any]) -> str:
     """What the screen says: the verdict of tonight, or why there is none, and that of the night before."""
-    verdict = told["verdict"]
-    if told["reason"] is None:
+    verdict = summary["verdict"]
+    if summary["reason"] is None:
         return str(verdict["sentence"])
     earlier = f"; as before: {verdict['sentence']}" if verdict else ""
-    return f"not judged: {told['reason']}{earlier}"
+    return f"not judged: {summary['reason']}{earlier}"
 
 
 def versions(settings: Settings) -> EarlierVersions:

@@ -51,7 +51,7 @@ def enough_judge(job: Job[Settings]) -> bool:
     """Whether MIN_USERS users bought before the as-of date and after it: more than the first hours of a night have."""
     if not held_out_events(job):
         return False
-    prepared, parts, found = job.folder("prepare"), job.settings.run.parts, 0
+    prepared, parts, judges = job.folder("prepare"), job.settings.run.n_parts, 0
     for part in range(parts):
         name = storage.part_name(part, parts)
         later = storage.read_parquet(storage.join(prepared, "heldout", name), ["user_id"])["user_id"].unique()
@@ -59,8 +59,8 @@ def enough_judge(job: Job[Settings]) -> bool:
             continue
         known = storage.read_parquet(storage.join(prepared, "histories", name), ["user_id", "items"])
         buyers = known["user_id"].filter(pc.greater(pc.list_value_length(known["items"]), 0))
-        found += int(pc.sum(pc.is_in(buyers, value_set=later)).as_py() or 0)
-        if found >= MIN_USERS:
+        judges += int(pc.sum(pc.is_in(buyers, value_set=later)).as_py() or 0)
+        if judges >= MIN_USERS:
             return True
     return False
 
@@ -78,7 +78,7 @@ def inputs_at_cut(job: Job[Settings], inputs: "EvaluateInputs", record: dict[str
     folders = {name: storage.join(scratch, name) for name in ("prepare", "embed", "recommend")}
     cutting = CutInputs(
         prepared=job.folder("prepare"),
-        parts=settings.run.parts,
+        parts=settings.run.n_parts,
         cut=cut,
         recent_days=settings.prepare.recent_days,
         second_half=record["users"] > 0,
@@ -87,12 +87,12 @@ def inputs_at_cut(job: Job[Settings], inputs: "EvaluateInputs", record: dict[str
     run_pipeline(CutPrepared(cutting, folders["prepare"], repeats), job.beam)
     weights = weights_of(settings.recommend, storage.read_json(storage.join(model, "repurchase.json")))
     second = blend_of(settings.recommend, read_blend(model))
-    told = {"repurchase": weights and weights.to_json(), "second_stage": second}
-    storage.write_json(told, storage.join(folders["recommend"], "lists.json"))
+    summary = {"repurchase": weights and weights.to_json(), "second_stage": second}
+    storage.write_json(summary, storage.join(folders["recommend"], "lists.json"))
     embedding = EmbedInputs(
         prepared=folders["prepare"],
         model=model,
-        parts=settings.run.parts,
+        parts=settings.run.n_parts,
         batch_size=settings.embed.batch_size,
         history_length=settings.embed.history_length,
         as_of=cut,

@@ -35,8 +35,8 @@ class LiveEncoder:
     why: str
 
     @classmethod
-    def of(cls, job: Job[Settings], catalogue: pa.Schema) -> "LiveEncoder":
-        """For the stage ``train`` of tonight. catalogue: of tonight's."""
+    def of(cls, job: Job[Settings], columns: pa.Schema) -> "LiveEncoder":
+        """For the stage ``train`` of tonight. columns: those of tonight that an encoder takes as they are."""
         every, folder = job.settings.train.every_days, job.earlier.get("train")
         if not every:
             return cls(None, "")
@@ -49,8 +49,8 @@ class LiveEncoder:
         reference = Reference.read(folder)
         if not job.recipe or sealed.get("recipe") != job.recipe or reference is None:
             return cls(None, "trained: the live encoder was made by other settings or another version of topkin")
-        if reference.columns != columns_of(catalogue):
-            return cls(None, "trained: the items' ids, vectors or features have another type than the live encoder's")
+        if reference.columns != columns_of(columns):
+            return cls(None, "trained: ids, vectors or features have another type than the live encoder's")
         days = (job.as_of - reference.as_of).total_seconds() / 86_400
         age = f"the encoder of {reference.as_of:%Y-%m-%d}, {days:.3g} days old,"
         if days >= every:
@@ -93,7 +93,9 @@ def before(job: Job[Settings], stage: str) -> "Before | None":
     except ArtifactError:
         return None
     encoder = str(storage.read_json(storage.join(embeddings, SUMMARY))["encoder"])
-    return Before(prepared=prepared, embeddings=embeddings, made=folder, encoder=encoder, parts=job.settings.run.parts)
+    return Before(
+        prepared=prepared, embeddings=embeddings, folder=folder, encoder=encoder, parts=job.settings.run.n_parts
+    )
 
 
 def take(folder: str, out: str) -> dict[str, Any]:

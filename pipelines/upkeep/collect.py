@@ -45,13 +45,13 @@ def collect(root: str, keep: int, *, dry: bool = False) -> Collected:
         keep: How many versions stay, the live one among them.
         dry: Only tell.
     """
-    found, done = versions.versions(root, keep), Collected()
-    doomed = [v.run_id for v in found if v.state == OLD]
-    stay = [v for v in found if v.state != OLD]
+    entries, done = versions.versions(root, keep), Collected()
+    doomed = [v.run_id for v in entries if v.state == OLD]
+    stay = [v for v in entries if v.state != OLD]
     if (used := used_folders(root, stay)) is not None:
         for run_id in doomed:
             _delete(root, run_id, used, done, dry=dry)
-        _delete_rest(root, {v.run_id for v in found}, used, done, dry=dry)
+        _delete_rest(root, {v.run_id for v in entries}, used, done, dry=dry)
     for version in stay:
         for name in attempts.abandoned(storage.join(root, "runs", version.run_id)):
             _remove(root, f"runs/{version.run_id}/{name}", done, dry=dry)
@@ -66,13 +66,13 @@ def delete(root: str, names: Sequence[str], keep: int) -> Collected:
 
     Raises ConfigError for the live run and for a pinned one, ArtifactError where it cannot be told what others use.
     """
-    found = {v.run_id: v for v in versions.versions(root, keep)}
+    entries = {v.run_id: v for v in versions.versions(root, keep)}
     for name in names:
-        if found[name].state == LIVE:
+        if entries[name].state == LIVE:
             raise ConfigError(f"the live run is not deleted, {name} is live: publish another one first")
-        if found[name].state == PINNED:
+        if entries[name].state == PINNED:
             raise ConfigError(f"a pinned run is not deleted, {name} is pinned: topkin runs unpin {name} first")
-    used = used_folders(root, [v for v in found.values() if v.run_id not in names])
+    used = used_folders(root, [v for v in entries.values() if v.run_id not in names])
     if used is None:
         raise ArtifactError(
             f"stages that other runs use must stay, and a run.json of {root} cannot be read (see above): name that run "
@@ -81,7 +81,7 @@ def delete(root: str, names: Sequence[str], keep: int) -> Collected:
     done = Collected()
     for name in names:
         _delete(root, name, used, done)
-    _delete_rest(root, set(found), used, done)
+    _delete_rest(root, set(entries), used, done)
     return done
 
 
@@ -131,6 +131,8 @@ def _delete_rest(root: str, known: set[str], used: set[str], done: Collected, *,
         if not storage.exists(storage.join(path, DELETED)):
             for name in attempts.abandoned(path):
                 _remove(root, f"runs/{run_id}/{name}", done, dry=dry)
+            if attempts.in_jobs(path):
+                continue
             if storage.folders(path) and time.time() - storage.changed(path) < lock.EXPIRY:
                 continue
         _delete_unused(root, run_id, used, done, dry=dry)

@@ -50,18 +50,18 @@ def diff(before: runs.Run, after: runs.Run) -> dict[str, Any]:
             if stage in run.folders:
                 manifest.verify(run.folder(stage), contents=False)  # no part is missing; what is read is verified then
     one, two = _lists(before), _lists(after)
-    told: dict[str, Any] = {
+    summary: dict[str, Any] = {
         "before": before.run_id,
         "after": after.run_id,
         "counts": {
             name: [_count(run, name) for run in (before, after)] for name in ("rows", "events", "users", "items")
         },
     }
-    return {**told, **({} if one is None or two is None else _compare(one, two, before, after))}
+    return {**summary, **({} if one is None or two is None else _compare(one, two, before, after))}
 
 
 def _lists(run: runs.Run) -> _Lists | None:
-    if "recommend" in run.folders:
+    if "recommend" in run.folders or lookup.has_users(run):  # of a run that has not got so far the folder is asked
         folder = storage.join(run.folder("recommend"), "recommendations")
         return _Lists(storage.join(folder, storage.folders(folder)[-1]), "user_id", "item_id")
     folder = storage.join(run.folder("similar"), "similar_items")
@@ -82,7 +82,9 @@ def _pairs(one: _Lists, two: _Lists) -> Iterator[tuple[pa.Table, pa.Table]]:
     if names == others:
         yield from ((one.part(name), two.part(name)) for name in names)
     else:
-        whole = [pa.concat_tables([lists.part(n) for n in found]) for lists, found in ((one, names), (two, others))]
+        whole = [
+            pa.concat_tables([lists.part(n) for n in names_of]) for lists, names_of in ((one, names), (two, others))
+        ]
         yield whole[0], whole[1]
 
 

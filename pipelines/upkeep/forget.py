@@ -9,13 +9,15 @@ import pyarrow.parquet as pq
 
 from topkin.artifacts import lookup, manifest, runs, stage_index, storage
 from topkin.artifacts.ids import canonical, canonical_type
+from topkin.config.sections import Settings
 from topkin.errors import ArtifactError, InputError
 from topkin.gates.gate import Gate
 from topkin.gates.judge import FILE
+from topkin.pipelines.engine import detached
 from topkin.pipelines.engine.registry import ORDER
 from topkin.pipelines.nights.report import PAGE, write_page
 from topkin.privacy.forgotten import Forgotten, Id
-from topkin.privacy.scan import occurrences
+from topkin.privacy.scan import occurrences, stands_out
 from topkin.privacy.tables import USER, without_users
 
 NAMES_USERS = "similar_users/"
@@ -32,12 +34,15 @@ class Cleared:
         run: The version that is published now; None where there was none.
         asked: Users to be forgotten.
         known: Those of them that the published version knew.
+        in_columns: Users whose ids are short, a word, a number or an item's too, and so were looked for in columns of
+            users alone.
         removed: The names of the runs, and of other folders, that are gone.
     """
 
     run: runs.Run | None
     asked: int
     known: int
+    in_columns: int
     removed: Sequence[str]
 
 
@@ -54,7 +59,7 @@ def read_users(path: str, kind: pa.DataType) -> list[Id]:
     if not storage.exists(path):
         raise InputError(f"--users must name a file with the ids of the users to forget, {path} is not there")
     if path.endswith(".parquet"):
-        found = _of_parquet(path, kind)
+        users = _of_parquet(path, kind)
     else:
         try:
             lines = storage.read_bytes(path).decode("utf-8-sig").splitlines()
@@ -66,10 +71,10 @@ def read_users(path: str, kind: pa.DataType) -> list[Id]:
                 f"{path} must hold ids as the users have them, {kind}, got {wrong[0]!r}"
                 f"{f' and {len(wrong) - 1:,} more' if len(wrong) > 1 else ''}: one id a line, and no heading"
             )
-        found = [i for _, i in ids if i is not None]
-    if not found:
+        users = [i for _, i in ids if i is not None]
+    if not users:
         raise InputError(f"{path} must hold the ids of the users to forget, it holds none")
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(users))
 
 
 def _of_parquet(path: str, kind: pa.DataType) -> list[Id]:
@@ -98,18 +103,24 @@ def forget(root: str, ids: Sequence[Id], tell: Tell = lambda line: None) -> Clea
 
     Raises:
         ArtifactError: The published version is damaged, or an id was found in what was made: then it is not published.
+        BusyError: A job that nobody waits for still writes tables with these users.
     """
+    detached.refuse_beside_jobs(root)
     forgotten = (Forgotten.read(root) or Forgotten.none()).with_users(ids)
     forgotten.write(root)
     live = runs.published(root)
     sealed = {} if live is None else {stage: manifest.verify(folder) for stage, folder in live.folders.items()}
     run, known = live, 0
+    of_items = set() if live is None else _of_items(live, ids)
     if live is not None and _names(live, ids):
         run, known = _cleared(live, sealed, forgotten, tell)
-        where = occurrences(run.path, ids)
+        where = occurrences(run.path, ids, of_items=of_items)
         if where:
             listed = ", ".join(f"{name} ({n:,})" for name, n in sorted(where.items())[:5])
-            raise ArtifactError(f"{run.path} still names users that must be forgotten, and is not published: {listed}")
+            raise ArtifactError(
+                f"{run.path} still names users that must be forgotten, and is not published: {listed}; an id in a text "
+                "of items, such as a title, is changed there: then topkin run, and this command again"
+            )
         runs.publish_run(run)
         tell(f"published {run.run_id}")
     stay = {stage_index.FOLDER, *([] if run is None else [run.run_id])}
@@ -122,7 +133,16 @@ def forget(root: str, ids: Sequence[Id], tell: Tell = lambda line: None) -> Clea
             storage.remove_folder(storage.join(root, name))
             removed.append(name)
             tell(f"removed {name}")
-    return Cleared(run=run, asked=len(set(ids)), known=known, removed=removed)
+    asked = set(ids)
+    in_columns = sum(i in of_items or not stands_out(i) for i in asked)
+    return Cleared(run=run, asked=len(asked), known=known, in_columns=in_columns, removed=removed)
+
+
+def _of_items(run: runs.Run, ids: Sequence[Id]) -> set[Id]:
+    """Those that an item of a run has too, as text."""
+    own = storage.read_parquet(lookup.table_path(run, "catalogue"), ["item_id"])["item_id"].to_pylist()
+    items = {*map(lookup.format_id, own)}
+    return {i for i in ids if lookup.format_id(i) in items}
 
 
 def _names(run: runs.Run, ids: Sequence[Id]) -> bool:
@@ -151,7 +171,8 @@ def _cleared(
         _copy(folder, target, forgotten)
         if storage.exists(storage.join(folder, PAGE)):  # it shows some users: others now
             gates = [Gate(**gate) for gate in storage.read_json(storage.join(target, FILE))["gates"]]
-            write_page(target, run.folders, gates, as_of=run.as_of, run_id=run.run_id)
+            made_with = Settings.model_validate(settings)
+            write_page(target, run.folders, gates, as_of=run.as_of, run_id=run.run_id, settings=made_with)
         manifest.seal(target, stage=stage, key=keys[stage], summary=sealed[stage]["summary"])
         stage_index.note(run.root, keys[stage], f"runs/{run.run_id}/{name}")
         entry = {"key": keys[stage], "folder": f"runs/{run.run_id}/{name}", "seconds": 0.0, "reused": False}
@@ -203,5 +224,6 @@ def of_summary(cleared: Cleared) -> Mapping[str, Any]:
         "run_id": None if cleared.run is None else cleared.run.run_id,
         "asked": cleared.asked,
         "known": cleared.known,
+        "in_columns": cleared.in_columns,
         "removed": list(cleared.removed),
     }

@@ -9,6 +9,8 @@ from topkin.artifacts import manifest, runs, storage
 from topkin.errors import ArtifactError, ConfigError, nearest_name
 
 PIN = "pinned.json"
+NEWEST = 3
+"""Runs that a message names, at most."""
 LIVE, PINNED, KEPT, UNPUBLISHED, OLD = "live", "pinned", "kept", "unpublished", "old"
 
 
@@ -60,12 +62,12 @@ class Entry:
 
     def to_json(self) -> dict[str, Any]:
         """As JSON can hold it."""
-        run, made = self.version.run, self.version.made_at
+        run, made_at = self.version.run, self.version.made_at
         return {
             "run_id": self.version.run_id,
             "state": self.version.state,
             "as_of": run and run.as_of.isoformat(),
-            "made_at": made and made.isoformat(),
+            "made_at": made_at and made_at.isoformat(),
             "stages": [] if run is None else list(run.folders),
             **asdict(self.figures),
         }
@@ -73,13 +75,13 @@ class Entry:
 
 def versions(root: str, keep: int) -> list[Version]:
     """All runs, those made last first. A ``run.json`` that cannot be read is a warning."""
-    found = {run_id: runs.read_if_there(root, run_id) for run_id in runs.run_ids(root)}
-    made = {run_id: _made_at(root, run_id) for run_id, run in found.items() if run is not None}
+    read = {run_id: runs.read_if_there(root, run_id) for run_id in runs.run_ids(root)}
+    times_of = {run_id: _made_at(root, run_id) for run_id, run in read.items() if run is not None}
     pointer = runs.pointer(root)
     live = pointer["run_id"] if pointer else None
     published = [live, *reversed(pointer["history"])] if pointer else []
-    kept = [run_id for run_id in published if run_id in found][:keep]
-    times = [time for run_id in kept if (time := made.get(run_id))]
+    kept = [run_id for run_id in published if run_id in read][:keep]
+    times = [time for run_id in kept if (time := times_of.get(run_id))]
     since = min(times) if len(kept) >= keep and times else None
 
     def state(run_id: str) -> str:
@@ -89,11 +91,11 @@ def versions(root: str, keep: int) -> list[Version]:
             return PINNED
         if run_id in kept:
             return KEPT
-        time = made.get(run_id)
+        time = times_of.get(run_id)
         young = time is not None and (since is None or time >= since)
         return UNPUBLISHED if young and run_id not in published else OLD
 
-    listed = [Version(run_id, state(run_id), run, made.get(run_id)) for run_id, run in found.items()]
+    listed = [Version(run_id, state(run_id), run, times_of.get(run_id)) for run_id, run in read.items()]
     oldest = datetime.min.replace(tzinfo=UTC)
     return sorted(listed, key=lambda v: (v.made_at or oldest, v.run_id), reverse=True)
 
@@ -110,14 +112,14 @@ def figures(root: str, version: Version) -> Figures:
     size = storage.folder_size(storage.join(root, "runs", version.run_id))
     if version.run is None:
         return Figures(size)
-    told = dict(_summaries(version.run))
-    prepared, judged = told.get("prepare", {}), told.get("evaluate", {})
+    summaries = dict(_summaries(version.run))
+    prepared, judged = summaries.get("prepare", {}), summaries.get("evaluate", {})
     metric = next((n for n, value in judged.items() if isinstance(value, float)), None)
     return Figures(
         bytes=size,
         users=prepared.get("users"),
         items=prepared.get("items"),
-        lists=told.get("recommend", {}).get("users_with_list"),
+        lists=summaries.get("recommend", {}).get("users_with_list"),
         metric=metric,
         value=None if metric is None else judged[metric],
         anyway=_reason(version.run),
@@ -144,19 +146,22 @@ def entries(root: str, keep: int) -> list[Entry]:
 
 
 def named(root: str, name: str) -> str:
-    """The run of a name, of the one name that begins so, or of the word ``live``. Raises ConfigError."""
+    """The run of a name, of the one name that begins so, or of ``live``. Raises ConfigError or ArtifactError."""
     known = runs.run_ids(root)
     pointer = runs.pointer(root) if name == LIVE else None
+    if name == LIVE and pointer is None:
+        raise ArtifactError(f"{root} has no published run: topkin run makes one, --run names another")
     wanted = pointer["run_id"] if pointer else name
+    if pointer is not None and wanted not in known:
+        runs.published(root)  # raises, and says that it is gone
     begins = [run_id for run_id in known if run_id.startswith(wanted)]
     if wanted in known or len(begins) == 1:
         return wanted if wanted in known else begins[0]
     if begins:
         raise ConfigError(f"a run is named by the beginning of its name alone; {name} begins {', '.join(begins)}")
     near = nearest_name(name, known)
-    raise ConfigError(
-        f"there is no run {name} in {root}" + (f", did you mean {near}?" if near else "") + " (topkin runs lists them)"
-    )
+    hint = f", did you mean {near}?" if near else f"; it has {', '.join(known[-NEWEST:]) or 'none'}"
+    raise ConfigError(f"there is no run {name} in {root}{hint} (topkin runs lists them)")
 
 
 def pin(root: str, run_id: str) -> None:

@@ -75,7 +75,7 @@ def test_the_figures_are_those_of_the_nightly_report(tmp_path: Path) -> None:
     assert metrics is not None
     result = topkin.evaluate(recommender, run.table("heldout"), k=[5, 10])
     for name in run.settings.evaluate.baselines:
-        told = {metric: metrics["novel"][name][metric] for metric in values(result, name)}
-        assert values(result, name) == pytest.approx(told, rel=1e-12)
+        actual = {metric: metrics["novel"][name][metric] for metric in values(result, name)}
+        assert values(result, name) == pytest.approx(actual, rel=1e-12)
     same = topkin.evaluate(run.table("recommendations"), run.table("heldout"), run.table("events"), k=[5, 10])
     assert values(same) == pytest.approx(values(result))

@@ -1,5 +1,6 @@
 """A published run in a program: found, read with its checksums, refused where it is damaged."""
 
+import shutil
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,19 @@ def test_the_published_run_is_found_by_the_output_folder_and_by_its_own(small_ru
     assert by_pointer.metrics is None
     assert by_pointer.gates is None
     assert len(by_folder.table("recommendations", ["user_id"])) == 40
+
+
+def test_tables_of_other_lists_have_their_names(small_run: Any) -> None:
+    folder = small_run.folder("recommend")
+    shutil.copytree(f"{folder}/recommendations", f"{folder}/lists/mail/recommendations")
+    shutil.copytree(f"{folder}/short_lists", f"{folder}/lists/mail/short_lists")
+    run = topkin.open_run(small_run.root)
+    assert run.tables[-2:] == ("lists/mail/recommendations", "lists/mail/short_lists")
+    assert run.table("lists/mail/recommendations").equals(run.table("recommendations"))
+    users = run.table("histories")["user_id"].combine_chunks()[:2]
+    assert len(run.rows("lists/mail/recommendations", users)) == 4
+    with pytest.raises(ValueError, match="lists/mail/short_lists, got 'lists/home/recommendations'"):
+        run.table("lists/home/recommendations")
 
 
 def test_rows_of_some_ids_are_read_in_the_tables_type(small_run: Any) -> None:
@@ -63,3 +77,10 @@ def test_what_is_not_there_is_told(small_run: Any, tmp_path: Path) -> None:
     storage.write_json({"run_id": "r9"}, storage.join(small_run.root, "current.json"))
     with pytest.raises(errors.ArtifactError, match=r"current\.json is damaged"):
         topkin.open_run(small_run.root)
+
+
+def test_rows_of_a_table_by_neither_are_refused(small_run: Any) -> None:
+    run = topkin.open_run(small_run.root)
+    for name in ("catalogue", "rejects"):
+        with pytest.raises(ValueError, match=f"of a table in parts by user or item, got '{name}'"):
+            run.rows(name, pa.array(["a"]))

@@ -25,8 +25,8 @@ from topkin.artifacts.ids import canonical, canonical_type, vocabulary_hash
 def test_ids_keep_their_value_in_one_of_three_types(
     values: list[object], kind: pa.DataType, kept: pa.DataType, expected: list[object]
 ) -> None:
-    found = canonical(pa.chunked_array([pa.array(values, kind), pa.array([], kind)]))
-    assert (found.type, found.to_pylist()) == (kept, expected)
+    ids = canonical(pa.chunked_array([pa.array(values, kind), pa.array([], kind)]))
+    assert (ids.type, ids.to_pylist()) == (kept, expected)
 
 
 def test_uuids_are_binary() -> None:

@@ -1,6 +1,9 @@
 """One user or item is found in a run's tables, whatever type its id has, and little is read for it."""
 
+import itertools
+import threading
 import uuid
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from topkin.artifacts import lookup, storage
+from topkin.artifacts import lookup, manifest, sealing, storage
 from topkin.artifacts.embeddings import vector_column
 from topkin.errors import ArtifactError
 
@@ -60,8 +63,8 @@ def test_an_item_is_found_with_its_neighbours(small_run: Any) -> None:
 def test_items_that_brought_vectors_are_found_as_others_are(small_run: Any) -> None:
     before = [lookup.item(small_run, as_type(small_run, "a1")), lookup.find(small_run, "lantern")]
     path = storage.join(small_run.path, "prepared", "catalogue.parquet")
-    found = storage.read_parquet(path)
-    storage.write_parquet(found.append_column("vector", vector_column(np.ones((len(found), 3)))), path)
+    table = storage.read_parquet(path)
+    storage.write_parquet(table.append_column("vector", vector_column(np.ones((len(table), 3)))), path)
     assert [lookup.item(small_run, as_type(small_run, "a1")), lookup.find(small_run, "lantern")] == before
 
 
@@ -72,23 +75,61 @@ def test_unknown_ids_are_not_found(small_run: Any) -> None:
 
 
 def test_only_the_users_part_file_is_read(small_run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    opened = []
-    real = pq.read_table
+    read = []
+    real = lookup._where
 
-    def read_table(source: Any, **options: Any) -> pa.Table:
-        table = real(source, **options)
-        opened.append(len(table))
-        return table
+    def where(path: str, *args: Any) -> pa.Table:
+        read.append(path)
+        return real(path, *args)
 
-    monkeypatch.setattr(pq, "read_table", read_table)
-    lookup.user_rows(small_run, "recommend", "recommendations/date=2024-05-01", as_type(small_run, "104"))
-    assert opened == [2]
+    monkeypatch.setattr(lookup, "_where", where)
+    rows = lookup.user_rows(small_run, "recommend", "recommendations/date=2024-05-01", as_type(small_run, "104"))
+    assert (len(rows), len(read)) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    "ids", [[5, 1, 9, 5, 7, 3], ["e", "b", None, "é", "🙂", "c"], [b"e", b"", b"\xff", None, b"a", b"a"]]
+)
+def test_rows_are_those_of_the_values_and_row_groups_without_them_are_not_read(ids: list[Any], tmp_path: Path) -> None:
+    path = str(tmp_path / "rows.parquet")
+    table = pa.table({"boxes": [[n, n] for n in range(len(ids))], "key": ids, "n": range(len(ids))})
+    storage.write_parquet(table, path, row_group_rows=2)
+    groups = [set(ids[at : at + 2]) for at in (0, 2, 4)]
+    for size in (1, 2):
+        for values in itertools.combinations(sorted({one for one in ids if one is not None}), size):
+            rows = lookup._where(path, "key", list(values), ["n"])
+            assert rows.to_pydict() == {"n": [n for n, one in enumerate(ids) if one in values]}
+            wanted = pa.array(values, table.schema.field("key").type)
+            read = lookup._groups(pq.read_metadata(path), "key", wanted)
+            assert {n for n, some in enumerate(groups) if some & set(values)} <= set(read)
+            if values == (max(one for one in ids if one is not None),):
+                assert len(read) == 1
+
+
+def test_files_are_read_by_the_thread_that_asks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread of Arrow's that has a Python file while Python ends aborts the process."""
+    path = str(tmp_path / "stage" / "rows.parquet")
+    storage.write_parquet(pa.table({"key": range(1000), "n": range(1000)}), path, row_group_rows=100)
+    manifest.seal(str(tmp_path / "stage"), stage="prepare", key="k", summary={})
+    threads = set()
+    real = sealing.Verified.read
+
+    def read(self: Any, size: int = -1) -> bytes:
+        threads.add(threading.get_ident())
+        return real(self, size)
+
+    monkeypatch.setattr(sealing.Verified, "read", read)
+    assert len(lookup._where(path, "key", [3, 700])) == 2
+    assert len(storage.read_parquet(path)) == 1000
+    with storage.open_parquet(path) as file:
+        assert sum(map(len, file.iter_batches(30))) == len(file.read_row_groups([0, 1])) + 800
+    assert threads == {threading.get_ident()}
 
 
 def test_words_find_titles_in_any_case_and_order_best_sold_first(small_run: Any) -> None:
-    found = lookup.find(small_run, "lantern Paper")
-    assert (found.user_id, found.item_id) == (None, None)
-    assert [i.title for i in found.titles] == ["BLUE PAPER LANTERN", "RED PAPER LANTERN"]
+    candidates = lookup.find(small_run, "lantern Paper")
+    assert (candidates.user_id, candidates.item_id) == (None, None)
+    assert [i.title for i in candidates.titles] == ["BLUE PAPER LANTERN", "RED PAPER LANTERN"]
 
 
 def test_brackets_in_titles_and_words_are_plain_text(small_run: Any) -> None:
@@ -97,9 +138,9 @@ def test_brackets_in_titles_and_words_are_plain_text(small_run: Any) -> None:
 
 
 def test_misspelt_words_lead_to_the_nearest_titles(small_run: Any) -> None:
-    found = lookup.find(small_run, "gardn spde")
-    assert found.titles == ()
-    assert [i.title for i in found.nearest] == ["Garden spade [large]"]
+    candidates = lookup.find(small_run, "gardn spde")
+    assert candidates.titles == ()
+    assert [i.title for i in candidates.nearest] == ["Garden spade [large]"]
     assert lookup.find(small_run, "zzzzzz").nearest == ()
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from topkin.artifacts.partition import hash_ids, hash_rows, in_first_half, partition_of, split_by_partition
+from topkin.artifacts.partition import hash_ids, hash_rows, in_first_half, in_sample, partition_of, split_by_partition
 
 MASK = 2**64 - 1
 
@@ -139,3 +139,16 @@ def test_either_half_of_the_ids_is_about_half_of_every_partition(parts: int) -> 
     assert first.tolist() == [naive(i) < 2**63 for i in ids.to_pylist()]
     shares = [first[part == p].mean() for p in range(parts)]
     assert 0.4 < min(shares) <= max(shares) < 0.6
+
+
+def test_a_sample_is_about_its_share_of_every_partition_and_half_and_holds_the_smaller_ones() -> None:
+    ids = pa.array([f"user {n}" for n in range(4000)])
+    part, half = partition_of(ids, 5), in_first_half(ids)
+    drawn = {share: in_sample(ids, share, seed=7) for share in (0.2, 0.6, 1.0)}
+    assert drawn[1.0].all()
+    assert not (drawn[0.2] & ~drawn[0.6]).any()
+    for inside in (*(part == p for p in range(5)), half, ~half):
+        assert 0.14 < drawn[0.2][inside].mean() < 0.26
+    other = in_sample(ids, 0.2, seed=8)
+    assert 0.01 < (other & drawn[0.2]).mean() < 0.08
+    assert in_sample(ids.slice(17, 9), 0.6, seed=7).tolist() == drawn[0.6][17:26].tolist()

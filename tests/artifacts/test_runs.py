@@ -159,6 +159,7 @@ def test_a_change_of_any_module_at_any_depth_changes_the_hash_of_the_source(tmp_
         package / "sub" / "deep" / "a.py",
         elsewhere / "losses" / "a.py",
         package / "sub" / "page.j2",
+        package / "sub" / "page.js",
     ):
         path.write_text("x = 1")
         seen.append(runs.source_hash(package))
@@ -189,8 +190,8 @@ def test_the_newest_published_run_of_an_earlier_date_is_found(tmp_path):
         manifest.seal(storage.join(root, place), stage="train", key=f"k{day}", summary={})
         run = runs.record_stage(run, "train", {"folder": place}, {})
         runs.publish_run(run)
-    found = [runs.published_before(root, datetime(2024, 1, day)) for day in (1, 2, 3, 4)]
-    assert [run and run.run_id for run in found] == [None, "run-1", "run-2", "run-3"]
+    versions = [runs.published_before(root, datetime(2024, 1, day)) for day in (1, 2, 3, 4)]
+    assert [run and run.run_id for run in versions] == [None, "run-1", "run-2", "run-3"]
     storage.remove_folder(storage.join(root, "runs", "run-2", "model"))
     partial = runs.published_before(root, datetime(2024, 1, 3))
     assert partial is not None
@@ -210,9 +211,9 @@ def publish_on(root, days, *, tag="", stages=("train", "recommend")):
 
 
 def found_on(root, day, days=(1, 7, 28), stages=("recommend",)):
-    found = runs.published_by_age(root, datetime(2024, 1, 1) + timedelta(days=day), days, stages)
-    assert list(found) == sorted(found)
-    return {days: run.run_id for days, run in found.items()}
+    by_age = runs.published_by_age(root, datetime(2024, 1, 1) + timedelta(days=day), days, stages)
+    assert list(by_age) == sorted(by_age)
+    return {days: run.run_id for days, run in by_age.items()}
 
 
 def test_the_runs_published_some_days_before_are_found(tmp_path):

@@ -156,9 +156,9 @@ def test_json_of_any_shape_is_an_error_that_names_the_file(name: str, data: byte
     run = runs.record_stage(run, "prepare", {"folder": "runs/r1/prepared"}, {})
     runs.publish_run(run)
     (tmp_path / name).write_bytes(data)
-    with pytest.raises(ArtifactError, match=rf"{name}.*[:;] ") as told:
+    with pytest.raises(ArtifactError, match=rf"{name}.*[:;] ") as raised:
         runs.published(root).folder("prepare")  # type: ignore[union-attr]
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(raised.value)
 
 
 def test_a_key_that_a_file_lacks_is_told_with_the_file(tmp_path: Path) -> None:

@@ -40,9 +40,9 @@ def test_a_part_of_the_files_is_the_part_of_the_rows_in_their_order(tmp_path_fac
     assert [Path(f.path).exists() for f in files] == [f.rows > 0 for f in files]
     expected = split_by_partition(pa.concat_tables([SCHEMA.empty_table(), *tables[::2], *tables[1::2]]), "id", parts)
     for part in range(parts):
-        found = read_part(reversed(paths), part, parts, SCHEMA)
-        assert found.schema == SCHEMA
-        assert found.equals(expected.get(part, SCHEMA.empty_table()))
+        table = read_part(reversed(paths), part, parts, SCHEMA)
+        assert table.schema == SCHEMA
+        assert table.equals(expected.get(part, SCHEMA.empty_table()))
 
 
 def test_the_same_rows_make_the_same_bytes_however_they_come(tmp_path: Path) -> None:

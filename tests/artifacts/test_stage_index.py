@@ -111,9 +111,9 @@ def test_what_is_found_is_what_reading_every_manifest_finds(tmp_path_factory, da
         there = {
             name for name in names if (manifest.read(str(root / "runs" / name / "prepared")) or {}).get("key") == key
         }
-        found = stage_index.find(str(root), key)
-        assert (found is None) == (not there) or key in forgotten
-        assert found is None or found.split("/")[1] in there
+        folder = stage_index.find(str(root), key)
+        assert (folder is None) == (not there) or key in forgotten
+        assert folder is None or folder.split("/")[1] in there
 
 
 @pytest.mark.parametrize("index", ["none", "stale"])

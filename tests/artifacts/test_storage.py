@@ -88,8 +88,8 @@ def test_a_file_is_swapped_only_where_it_is_what_was_read(tmp_path, monkeypatch,
     path = f"{place(tmp_path, monkeypatch)}/v"
     storage.make_folder(os.path.dirname(path))
     assert not storage.swap(path, b"one", b"two")
-    assert storage.create_if_absent(path, b"one")
-    assert not storage.create_if_absent(path, b"other")
+    assert storage.swap(path, None, b"one")
+    assert not storage.swap(path, None, b"other")
     assert not storage.swap(path, b"other", b"two")
     assert storage.read_bytes(path) == b"one"
     assert storage.swap(path, b"one", b"two")

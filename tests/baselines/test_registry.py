@@ -117,8 +117,8 @@ def test_item_knn_equals_loops_whatever_the_block(shop, neighbours, recency, cel
     history = history_of(*shop)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sparse_knn, "BLOCK_CELLS", cells)
-        found = ItemKNN(neighbours=neighbours, recency=recency).fit(history).scores(history)
-    np.testing.assert_allclose(found, naive_knn(purchases, n_items, neighbours, recency), rtol=1e-5, atol=1e-6)
+        scores = ItemKNN(neighbours=neighbours, recency=recency).fit(history).scores(history)
+    np.testing.assert_allclose(scores, naive_knn(purchases, n_items, neighbours, recency), rtol=1e-5, atol=1e-6)
 
 
 @settings(max_examples=60)
@@ -146,8 +146,8 @@ def test_the_graph_filter_is_the_gram_matrix_of_the_normalised_purchases(cells, 
     bought[0] = bought[:, 0] = True  # nobody and nothing is without purchases
     history = history_of([[(i, 1.0) for i in np.flatnonzero(row).tolist()] for row in bought], 12)
     normal = bought / np.sqrt(bought.sum(axis=1, keepdims=True) * bought.sum(axis=0))
-    found = GraphFilter().fit(history).scores(history)
-    np.testing.assert_allclose(found, bought @ (normal.T @ normal), rtol=1e-5)
+    scores = GraphFilter().fit(history).scores(history)
+    np.testing.assert_allclose(scores, bought @ (normal.T @ normal), rtol=1e-5)
 
 
 @settings(max_examples=100)
@@ -158,13 +158,13 @@ def test_user_knn_equals_loops_whatever_the_block(shop, neighbours, cells):
     history = history_of(*shop)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sparse_knn, "BLOCK_CELLS", cells)
-        found = UserKNN(neighbours=neighbours).fit(history).scores(history)
+        scores = UserKNN(neighbours=neighbours).fit(history).scores(history)
     expected = np.zeros((len(sets), n_items))
     for u, own in enumerate(sets):
         near = {v: np.float32(len(own & s) / math.sqrt(max(len(own) * len(s), 1))) for v, s in enumerate(sets)}
         for v in sorted((v for v in near if near[v] > 0), key=lambda v: (-near[v], v))[:neighbours]:
             expected[u, list(sets[v])] += near[v]
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(scores, expected, rtol=1e-5, atol=1e-6)
 
 
 def checkerboard():
@@ -250,6 +250,10 @@ def test_baselines_read_again_score_the_same(tmp_path):
     assert list(read) == names
     for name in names:
         np.testing.assert_array_equal(read[name].scores(history), fitted[name].scores(history))
+    alike = [read[name].similarities for name in ("item_knn", "item_knn_recent")]
+    assert np.shares_memory(*alike)  # one list of neighbours in memory
+    alone = load_baselines(str(tmp_path), ["item_knn_recent"], 3)["item_knn_recent"]
+    np.testing.assert_array_equal(alone.scores(history), fitted["item_knn_recent"].scores(history))
     with pytest.raises(ArtifactError, match="no baseline popularity"):
         load_baselines(str(tmp_path / "none"), ["popularity"], 3)
 

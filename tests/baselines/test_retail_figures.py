@@ -56,8 +56,8 @@ def judge(name, history, pairs, exclude_bought):
     bought = history.distinct().take(users)
     scores = BASELINES[name].make().fit(history).scores(history.take(users))
     ids, _ = top_k_of_scores(scores, 10, exclude=bought.pattern if exclude_bought else None)
-    found = ranking_metrics(ids, truth, [10])
-    return found["recall@10"].mean(), found["ndcg@10"].mean()
+    values = ranking_metrics(ids, truth, [10])
+    return values["recall@10"].mean(), values["ndcg@10"].mean()
 
 
 def test_the_split_has_the_known_size(split):

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
@@ -33,7 +33,7 @@ def test_dates_and_times_are_read_as_utc(text: str, expected: datetime, in_tokyo
     assert parse_as_of(text) == expected
 
 
-@pytest.mark.parametrize("text", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00"])
+@pytest.mark.parametrize("text", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00", "0001-01-01", "0024-05-01"])
 def test_a_date_beyond_the_calendar_in_utc_is_answered_with_the_form(text: str) -> None:
     with pytest.raises(ConfigError, match="--as-of must be"):
         parse_as_of(text)
@@ -47,3 +47,14 @@ def test_an_as_of_date_may_be_a_date_a_time_or_a_text() -> None:
     assert parse_as_of(None).time() == datetime.min.time()
     with pytest.raises(ConfigError, match="as_of must be a date such as 2011-11-09"):
         parse_as_of("tomorrow", "as_of")
+
+
+def test_a_date_of_the_future_is_refused_for_the_nights_until_then() -> None:
+    tomorrow = datetime.now(UTC).date() + timedelta(days=1)
+    assert parse_as_of(tomorrow).date() == tomorrow  # it is tomorrow somewhere
+    with pytest.raises(
+        ConfigError, match=r"--as-of must not lie in the future, it is .*, got 2204-04-10T00:00:00: name"
+    ):
+        parse_as_of("2204-04-10")
+    with pytest.raises(ConfigError, match="as_of must be a date such as 2011-11-09"):
+        parse_as_of(20240601, "as_of")  # type: ignore[arg-type]

@@ -38,14 +38,14 @@ def test_without_an_encoder_there_is_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("sets", "said"),
+    ("sets", "message"),
     [
         (["encoder.path=m.keras"], "a table of items or of users must be named: set items.path or users.path"),
         (["encoder.path=m.keras", "items.path=i", "encoder.user_inputs.x=y"], "encoder.user_inputs is for a table of"),
         (["encoder.pth=m.keras", "items.path=i"], "encoder.pth is not a key; did you mean encoder.path?"),
     ],
 )
-def test_what_is_wrong_is_told(sets: list[str], said: str) -> None:
-    with pytest.raises(ConfigError) as told:
+def test_what_is_wrong_is_told(sets: list[str], message: str) -> None:
+    with pytest.raises(ConfigError) as raised:
         load_encoder_run(None, [], sets, {})
-    assert said in str(told.value)
+    assert message in str(raised.value)

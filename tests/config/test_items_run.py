@@ -54,7 +54,7 @@ def test_an_input_says_what_feeds_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         (f"{ITEMS}[encoder]\njit_compile = true", "items alone need an encoder: set encoder.path to a trained .keras"),
         (f'{ITEMS}vector = "emb"\n[encoder]\npath = "m.keras"', "items.vector takes the place of an encoder"),
@@ -71,7 +71,7 @@ def test_an_input_says_what_feeds_it(tmp_path: Path) -> None:
         (f'{ITEMS}vector = "e"\n[items.features]\nbrand = "b"', "items.features"),
     ],
 )
-def test_what_does_not_go_together_is_told(tmp_path: Path, text: str, said: str) -> None:
-    with pytest.raises(ConfigError) as told:
+def test_what_does_not_go_together_is_told(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ConfigError) as raised:
         load(tmp_path, text)
-    assert said in str(told.value)
+    assert message in str(raised.value)

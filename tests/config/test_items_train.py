@@ -76,6 +76,8 @@ def test_parts_inside_parts_are_checked_too() -> None:
         ({"method": "self_supervised", "loss": "triplet"}, "train.loss has no meaning for method 'self_supervised'"),
         ({"learner": "simclr"}, "train.learner is for method 'self_supervised'"),
         ({"method": "self_supervised", "learner": "simclir"}, "did you mean 'simclr'?"),
+        ({"loss": "VICReg"}, 'learns without labels: method = "self_supervised", learner = "vicreg"'),
+        ({"loss": "soft_tripel"}, "did you mean 'soft_triple'?"),
     ],
 )
 def test_keys_that_do_not_go_together_are_told_with_the_cure(keys: dict[str, Any], part: str) -> None:

@@ -11,13 +11,13 @@ UNDATED = {"path": "p.parquet", "order": "nr"}
 
 
 def test_an_order_stands_in_for_times() -> None:
-    found = settings_of({"purchases": UNDATED}, "t")
-    assert not found.timed
-    assert (found.purchases.timestamp, found.purchases.order) == (None, "nr")
-    assert found.prepare.split == "last"
-    assert found.evaluate.days is None
-    assert not {"recent_popularity", "recent_popularity_30", "item_knn_recent"} & set(found.evaluate.baselines)
-    assert Settings.model_validate(found.model_dump(mode="json")) == found
+    settings = settings_of({"purchases": UNDATED}, "t")
+    assert not settings.timed
+    assert (settings.purchases.timestamp, settings.purchases.order) == (None, "nr")
+    assert settings.prepare.split == "last"
+    assert settings.evaluate.days is None
+    assert not {"recent_popularity", "recent_popularity_30", "item_knn_recent"} & set(settings.evaluate.baselines)
+    assert Settings.model_validate(settings.model_dump(mode="json")) == settings
     assert settings_of({"purchases": {"path": "p.parquet"}}, "t").timed
 
 
@@ -26,7 +26,7 @@ def test_no_time_and_no_order_is_the_order_of_rows() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sections", "said"),
+    ("sections", "message"),
     [
         ({"purchases": {**UNDATED, "timestamp": "day"}}, "purchases.timestamp and purchases.order exclude each other"),
         ({"purchases": UNDATED, "heldout": {"path": "h"}}, "set heldout.order"),
@@ -41,29 +41,29 @@ def test_no_time_and_no_order_is_the_order_of_rows() -> None:
         ({"purchases": {**UNDATED, "order": ""}}, "purchases.order takes a text that is not empty"),
     ],
 )
-def test_what_only_times_can_give_is_refused_with_its_cure(sections: dict[str, object], said: str) -> None:
+def test_what_only_times_can_give_is_refused_with_its_cure(sections: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError) as refused:
         settings_of(sections, "t")
-    assert said in str(refused.value)
+    assert message in str(refused.value)
 
 
 def test_the_split_that_is_asked_for_is_kept_and_told() -> None:
-    for split, said in (("time", "nothing is held out"), ("last", "the last position of each user is held out")):
-        found = settings_of({"purchases": UNDATED, "prepare": {"split": split}}, "t")
-        assert found.prepare.split == split
-        assert said in undated.notes(found, "prepare")[-1]
-        assert Settings.model_validate(found.model_dump(mode="json")) == found
+    for split, words in (("time", "nothing is held out"), ("last", "the last position of each user is held out")):
+        settings = settings_of({"purchases": UNDATED, "prepare": {"split": split}}, "t")
+        assert settings.prepare.split == split
+        assert words in undated.notes(settings, "prepare")[-1]
+        assert Settings.model_validate(settings.model_dump(mode="json")) == settings
 
 
 def test_a_held_out_file_keeps_its_split() -> None:
-    found = settings_of({"purchases": UNDATED, "heldout": {"path": "h", "order": "row"}}, "t")
-    assert found.prepare.split == "time"
-    assert Settings.model_validate(found.model_dump(mode="json")) == found
+    settings = settings_of({"purchases": UNDATED, "heldout": {"path": "h", "order": "row"}}, "t")
+    assert settings.prepare.split == "time"
+    assert Settings.model_validate(settings.model_dump(mode="json")) == settings
 
 
 def test_each_thing_that_is_off_is_said() -> None:
-    found = settings_of({"purchases": UNDATED}, "t")
-    said = " ".join(line for stage in undated.OFF for line in undated.notes(found, stage))
+    settings = settings_of({"purchases": UNDATED}, "t")
+    text = " ".join(line for stage in undated.OFF for line in undated.notes(settings, stage))
     for word in ("column 'nr'", "recent_days", "duplicates", "half-lives", "cool-downs", "evaluate.days", "cold items"):
-        assert word in said
+        assert word in text
     assert undated.notes(settings_of({"purchases": {"path": "p"}}, "t"), "train") == []

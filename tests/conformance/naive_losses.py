@@ -116,6 +116,16 @@ def naive_ntxent(y: Any, x: Any, w: Any) -> float:
     return naive_softmax_of_pairs(y, x, w, cos, 0.2)
 
 
+def naive_supcon(y: Any, x: Any, w: Any) -> float:
+    anchors = []
+    for i in range(N):
+        crowd = sum(math.exp(cos(x[i], x[a]) / 0.2) for a in range(N) if a != i)
+        own = [-math.log(math.exp(cos(x[i], x[p]) / 0.2) / crowd) for p in positives(y, i)]
+        if own:
+            anchors.append((sum(own) / len(own), w[i]))
+    return mean(anchors)
+
+
 def naive_npair(y: Any, x: Any, w: Any) -> float:
     lengths = sum(float(row @ row) for row in x) / N
     return naive_softmax_of_pairs(y, x, w, lambda a, b: float(a @ b), 1) + 0.01 * lengths
@@ -178,6 +188,21 @@ def naive_proxy_anchor(y: Any, x: Any, w: Any) -> float:
             pull.append(math.log(1 + sum(w[i] * math.exp(-8 * (x[i, c] - 0.1)) for i in own)))
         push.append(math.log(1 + sum(w[i] * math.exp(8 * (x[i, c] + 0.1)) for i in range(N) if y[i] != c)))
     return sum(pull) / len(pull) + sum(push) / CLASSES
+
+
+def naive_proxy_nca(y: Any, x: Any, w: Any, plus: bool = False) -> float:
+    values = []
+    for i in range(N):
+        near = [math.exp(-(2 - 2 * float(v)) / 0.5) for v in x[i]]
+        crowd = sum(v for c, v in enumerate(near) if plus or c != y[i])
+        values.append((-math.log(near[y[i]] / crowd), w[i]))
+    return mean(values)
+
+
+def naive_soft_triple(y: Any, x: Any, w: Any) -> float:
+    logits = [[8 * (x[i, c, 0] - 0.1 * (c == y[i])) for c in range(CLASSES)] for i in range(N)]
+    values = [(cross_entropy(logits[i], y[i]), w[i]) for i in range(N)]
+    return mean(values) + 0.3 * float(x[..., 1].sum()) / (N * CLASSES)
 
 
 def naive_center(y: Any, x: Any, w: Any) -> float:

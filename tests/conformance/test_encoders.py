@@ -223,6 +223,7 @@ def test_another_process_that_imported_nothing_else_gives_the_same_vectors(
         np.testing.assert_allclose(np.load(tmp_path / name / "vectors.npy"), predicted(case), atol=1e-5, err_msg=name)
 
 
+@pytest.mark.slow
 def test_one_process_and_two_write_the_same_parts(cases: dict[str, Case], tmp_path: Path) -> None:
     transforms = {}
     for name, case in cases.items():
@@ -254,9 +255,9 @@ def test_one_process_and_two_write_the_same_parts(cases: dict[str, Case], tmp_pa
         assert len(parts) == 3
         one, other = ([(tmp_path / out / name / "items" / p).read_bytes() for p in parts] for out in ("one", "two"))
         assert one == other, name
-        made = pa.concat_tables([pq.read_table(io.BytesIO(data)) for data in one])
-        assert made["item_id"].equals(table(case)["sku"])
-        assert schemas.encoder_of(made.schema) == read_signature(transforms[name].encoder).hash
-        np.testing.assert_allclose(vectors_of(made), predicted(case), atol=1e-5)
+        values = pa.concat_tables([pq.read_table(io.BytesIO(data)) for data in one])
+        assert values["item_id"].equals(table(case)["sku"])
+        assert schemas.encoder_of(values.schema) == read_signature(transforms[name].encoder).hash
+        np.testing.assert_allclose(vectors_of(values), predicted(case), atol=1e-5)
         counts = storage.read_json(str(tmp_path / "two" / name / "tally.json"))
         assert counts["items"]["read"] == counts["items"]["embedded"] == ROWS

@@ -17,6 +17,7 @@ from topkin.models.metric_learning.losses.pair import Contrastive, Triplet
 from topkin.models.metric_learning.miners import (
     AllPairs,
     AllTriplets,
+    Angular,
     BatchEasyHard,
     BatchHard,
     DistanceWeighted,
@@ -41,6 +42,7 @@ MINERS: dict[str, Callable[[], Miner]] = {
     "all triplets": AllTriplets,
     "triplet margin": lambda: TripletMargin(0.3, "hard", distance=Euclidean()),
     "semi-hard": lambda: SemiHard(0.3),
+    "angular": lambda: Angular(30),
     "batch hard": BatchHard,
     "batch easy hard": BatchEasyHard,
     "easy hard, all": lambda: BatchEasyHard("all", "hard"),
@@ -120,13 +122,27 @@ OURS = {
 @pytest.mark.parametrize("name", FIXTURES["miners"])
 def test_the_choice_is_that_of_pytorch_metric_learning(name: str) -> None:
     arrays = FIXTURES["arrays"]
-    found = rows_of(OURS[name](np.array(arrays["labels"]), tf.constant(arrays["embeddings"], tf.float64)))
+    triplets = rows_of(OURS[name](np.array(arrays["labels"]), tf.constant(arrays["embeddings"], tf.float64)))
     expected = FIXTURES["miners"][name]
-    if len(expected) == 4 and len(found) == 4:
+    if len(expected) == 4 and len(triplets) == 4:
         for side in (slice(0, 2), slice(2, 4)):
-            assert sorted(zip(*found[side], strict=True)) == sorted(zip(*expected[side], strict=True))
+            assert sorted(zip(*triplets[side], strict=True)) == sorted(zip(*expected[side], strict=True))
     else:
-        assert sorted(zip(*found, strict=True)) == sorted(zip(*expected, strict=True))
+        assert sorted(zip(*triplets, strict=True)) == sorted(zip(*expected, strict=True))
+
+
+@pytest.mark.parametrize("degrees", [10, 30, 60])
+def test_angular_triplets_are_those_with_a_wide_angle_at_the_negative(degrees: float) -> None:
+    expected = []
+    for a, p, n in product(range(N), repeat=3):
+        if a != p and LABELS[a] == LABELS[p] != LABELS[n]:
+            middle = (ROWS[a] + ROWS[p]) / 2
+            width, reach = np.linalg.norm(ROWS[a] - ROWS[p]), np.linalg.norm(ROWS[n] - middle)
+            if math.degrees(math.atan(width / (2 * reach))) > degrees:
+                expected.append((a, p, n))
+    triplets = rows_of(Angular(degrees)(LABELS, tf.constant(ROWS)))
+    assert sorted(zip(*triplets, strict=True)) == sorted(expected)
+    assert degrees > 30 or expected
 
 
 def test_the_distance_weights_are_one_by_the_density_of_distances() -> None:
@@ -134,8 +150,8 @@ def test_the_distance_weights_are_one_by_the_density_of_distances() -> None:
     for distance in (0.2, 0.5, 0.9, 1.39):
         d = max(distance, 0.5)
         density = d ** (DIM - 2) * (1 - d * d / 4) ** ((DIM - 3) / 2)
-        found = float(miner.log_weights(tf.constant([[distance]], tf.float64), DIM)[0, 0])
-        assert found == pytest.approx(-math.log(density))
+        weight = float(miner.log_weights(tf.constant([[distance]], tf.float64), DIM)[0, 0])
+        assert weight == pytest.approx(-math.log(density))
     assert float(miner.log_weights(tf.constant([[1.4]]), DIM)[0, 0]) == -math.inf
 
 
@@ -161,7 +177,7 @@ def test_distance_weighted_needs_unit_rows() -> None:
 
 @pytest.mark.parametrize("correction", [0.0, 1.0, -1.0])
 def test_popular_hard_negatives_equal_loops(correction: float) -> None:
-    found = PopularHard(COUNTS, 2, correction, 0.5)(LABELS, tf.constant(ROWS))
+    triplets = PopularHard(COUNTS, 2, correction, 0.5)(LABELS, tf.constant(ROWS))
     share = np.log(np.maximum(COUNTS, 0.5) / np.maximum(COUNTS, 0.5).sum())
     expected = []
     for i in range(N):
@@ -169,7 +185,7 @@ def test_popular_hard_negatives_equal_loops(correction: float) -> None:
             (ROWS[i] @ ROWS[j] / 0.5 - correction * share[LABELS[j]], j) for j in range(N) if LABELS[i] != LABELS[j]
         ]
         expected += [(i, j) for _, j in sorted(hardness, reverse=True)[:2]]
-    assert sorted(zip(found.a2.numpy(), found.n.numpy(), strict=True)) == sorted(expected)
+    assert sorted(zip(triplets.a2.numpy(), triplets.n.numpy(), strict=True)) == sorted(expected)
 
 
 def test_the_correction_decides_how_popular_negatives_are() -> None:

@@ -33,10 +33,10 @@ def asked(queries: np.ndarray, exclude: Csr) -> UserQueries:
 
 @pytest.fixture(scope="module")
 def vectors() -> np.ndarray:
-    made = _vectors(N, 0)
-    made[[5, 60]] = 0  # without a vector
-    made[[7, 8, 9]] = made[7]  # equals
-    return made
+    rows_of = _vectors(N, 0)
+    rows_of[[5, 60]] = 0  # without a vector
+    rows_of[[7, 8, 9]] = rows_of[7]  # equals
+    return rows_of
 
 
 def _make(kind: str, vectors: np.ndarray, folder: str) -> Searcher:

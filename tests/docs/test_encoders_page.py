@@ -21,8 +21,8 @@ def test_the_snippet_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
 
 
 def test_the_configuration_loads() -> None:
-    (told,) = re.findall(r"^```toml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
-    settings = EncoderRunSettings.model_validate(tomllib.loads(told))
+    (matches,) = re.findall(r"^```toml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    settings = EncoderRunSettings.model_validate(tomllib.loads(matches))
     assert settings.encoder.inputs["image"].choice().size == (64, 64)
     assert settings.encoder.inputs["price"].column == "ln(price + 1)"
 
@@ -37,7 +37,7 @@ def test_the_messages_are_in_the_code() -> None:
     places = ("models/encoders/keras_*.py", "models/ops/archive.py", "topkin/encoding/*.py")
     paths = [path for place in places for path in ROOT.glob(place)]
     code = " ".join(re.sub(r'"\n\s+f?"', "", path.read_text(encoding="utf-8")) for path in paths)
-    for said in (
+    for words in (
         "must hold no code, got a Lambda layer",
         "must be of layers that Keras or topkin registers, got class",
         "must have one output, the vectors, got",
@@ -48,5 +48,5 @@ def test_the_messages_are_in_the_code() -> None:
         "must have the SHA-256 of its signature",
         "must take histories of",
     ):
-        assert said in PAGE
-        assert said in code
+        assert words in PAGE
+        assert words in code

@@ -20,17 +20,17 @@ def test_the_lines_that_fit_a_baseline_give_its_best_items(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "topkin-out").symlink_to(small_run.root)
     (lines,) = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
-    made: dict[str, Any] = {}
-    exec(compile(lines, "docs/evaluation.md", "exec"), made)
-    history: Interactions = made["history"]
-    rows = made["rows"]
+    summaries: dict[str, Any] = {}
+    exec(compile(lines, "docs/evaluation.md", "exec"), summaries)
+    history: Interactions = summaries["history"]
+    rows = summaries["rows"]
     assert rows.shape == (history.n_users, 10) == (20, 10)
-    scores = made["model"].scores(history)
+    scores = summaries["model"].scores(history)
     for user in range(history.n_users):
         own = history.items[history.indptr[user] : history.indptr[user + 1]]
         left = [i for i in range(4) if i not in own]
         assert rows[user][rows[user] >= 0].tolist() == sorted(left, key=lambda i, u=user: (-scores[u, i], i))
-    assert np.isneginf(made["scores"][:, 4:]).all()
+    assert np.isneginf(summaries["scores"][:, 4:]).all()
 
 
 def test_every_baseline_of_the_page_can_be_the_model() -> None:

@@ -1,7 +1,10 @@
 """The pages for those who carry on name what is there: code, packages, files, and decisions in their form."""
 
+import ast
 import re
 import tomllib
+from collections import Counter
+from collections.abc import Iterator
 from datetime import date
 from importlib import import_module
 from pathlib import Path
@@ -38,8 +41,8 @@ def glossary() -> dict[str, str]:
 def layers(container: str) -> list[set[str]]:
     """The layers of a package by its import contract, the lowest first."""
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
-    (found,) = (c["layers"] for c in contracts if c.get("containers") == [container])
-    return [set(layer.split(" | ")) for layer in reversed(found)]
+    (names,) = (c["layers"] for c in contracts if c.get("containers") == [container])
+    return [set(layer.split(" | ")) for layer in reversed(names)]
 
 
 def test_the_glossary_is_sorted_and_names_code_for_each_term() -> None:
@@ -125,3 +128,28 @@ def test_every_benchmark_that_is_named_is_there() -> None:
     assert {f"{path.parent.name}.{path.stem}" for path in files} | folders >= modules
     assert set(re.findall(r"python -m benchmarks (\w+)", text)) - set(names) == set()
     assert len(modules) >= 10
+
+
+def code() -> Iterator[ast.AST]:
+    """All nodes of the package's modules."""
+    for folder in ("topkin", "transforms", "models", "pipelines"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            yield from ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+
+
+def test_a_public_class_name_has_one_meaning() -> None:
+    names = Counter(node.name for node in code() if isinstance(node, ast.ClassDef) and not node.name.startswith("_"))
+    assert [name for name, times in names.items() if times > 1] == []
+
+
+def test_few_parameters_are_annotated_with_any() -> None:
+    arguments = [node for node in code() if isinstance(node, ast.arg) and node.arg not in ("self", "cls")]
+    loose = [a for a in arguments if isinstance(a.annotation, ast.Name) and a.annotation.id == "Any"]
+    assert len(arguments) > 5000
+    assert len(loose) <= 0.02 * len(arguments)
+
+
+def test_variables_are_named_for_what_they_hold() -> None:
+    names = {n.id for n in code() if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    names |= {node.arg for node in code() if isinstance(node, ast.arg)}
+    assert names & {"told", "made", "found", "said", "say"} == set()

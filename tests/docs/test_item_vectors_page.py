@@ -13,6 +13,7 @@ import pytest
 pytest.importorskip("tensorflow")
 
 from topkin.artifacts.embeddings import vectors_of
+from topkin.config.items_run import kind_of
 from topkin.config.sections import Settings
 from topkin.pipelines.prepare import check_inputs
 
@@ -35,10 +36,11 @@ def test_the_recipe_writes_a_column_that_the_configuration_reads(
     exec(compile(recipe, "docs/item_vectors.md", "exec"), {"encode": encode})
     written = vectors_of(pq.read_table("items_with_vectors.parquet"))
     assert (written == np.stack([encode(["sofa"])[0], np.zeros(384), encode(["couch"])[0]])).all()
-    told, by_model, of_both = re.findall(r"^```toml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    matches, by_model, of_both, alone = re.findall(r"^```toml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
     assert (
         "encoder" in Settings.model_validate({"purchases": {"path": "p"}, **tomllib.loads(by_model)}).model_fields_set
     )
     assert Settings.model_validate(tomllib.loads(of_both)).vectors_given
-    settings = Settings.model_validate({"purchases": {"path": "purchases.parquet"}, **tomllib.loads(told)})
+    assert kind_of(tomllib.loads(alone)).model_validate(tomllib.loads(alone)).heldout is not None
+    settings = Settings.model_validate({"purchases": {"path": "purchases.parquet"}, **tomllib.loads(matches)})
     assert check_inputs(settings, datetime(2024, 6, 1)) == []

@@ -1,6 +1,7 @@
 """Users who ask to be forgotten: no byte names them, the others' tables stay, and no later night takes them in."""
 
 import shutil
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from topkin.artifacts import lookup, manifest, runs, storage
+from topkin.config.load import settings_of
 from topkin.errors import ArtifactError, InputError
 from topkin.pipelines.engine import stages
 from topkin.pipelines.publish import one_encoder
+from topkin.pipelines.run import run_all
 from topkin.pipelines.upkeep.forget import forget, read_users
 from topkin.privacy.scan import occurrences
 
@@ -28,20 +31,20 @@ def users_of(run: runs.Run) -> list:
 
 
 def tables(run: runs.Run) -> dict[str, pa.Table]:
-    found = {}
+    by_name = {}
     for stage, folder in run.folders.items():
         for name in storage.files(folder):
             if name.endswith(".parquet"):
-                found[f"{stage}/{name}"] = storage.read_parquet(f"{folder}/{name}")
-    return found
+                by_name[f"{stage}/{name}"] = storage.read_parquet(f"{folder}/{name}")
+    return by_name
 
 
 def test_no_file_names_them_and_what_others_have_is_as_it_was(night, out: str) -> None:
     before = runs.published(out)
     gone = users_of(before)[3::40]
     assert occurrences(before.path, gone)
-    told: list[str] = []
-    cleared = forget(out, gone, told.append)
+    collected: list[str] = []
+    cleared = forget(out, gone, collected.append)
     assert cleared.known == len(gone) == cleared.asked
     assert occurrences(out, gone) == {}
     run = runs.published(out)
@@ -92,6 +95,28 @@ def test_the_same_command_again_changes_nothing_and_another_adds_to_it(night, ou
     assert not {first, second} & set(users_of(both))
 
 
+def test_users_of_two_letters_and_of_words_that_items_have_too_are_forgotten(tmp_path: Path) -> None:
+    rng = np.random.default_rng(2)
+    users = ["ab", "encoder", *(f"{a}{b}" for a in "qrst" for b in "uvwxyz")]
+    as_of = datetime(2024, 6, 1)
+    rows = [(u, str(rng.choice(users)), as_of - timedelta(hours=int(rng.integers(1, 900)))) for u in users * 8]
+    names = ("user_id", "item_id", "timestamp")
+    pq.write_table(pa.table(dict(zip(names, zip(*rows, strict=True), strict=True))), tmp_path / "p.parquet")
+    sections = {
+        "run": {"output": str(tmp_path / "out"), "parts": 2},
+        "purchases": {"path": str(tmp_path / "p.parquet")},
+        "train": {"epochs": 0},
+        "publish": {"must_beat": []},
+    }
+    settings = settings_of(sections, "the test")
+    run = run_all(settings, as_of=as_of)
+    cleared = forget(run.root, ["ab", "encoder"])
+    assert (cleared.known, cleared.in_columns) == (2, 2)
+    run = runs.published(run.root)
+    assert not {"ab", "encoder"} & set(users_of(run))
+    assert {"ab", "encoder"} <= set(tables(run)["prepare/catalogue.parquet"]["item_id"].to_pylist())
+
+
 def test_a_damaged_version_is_not_taken_as_the_source(night, out: str) -> None:
     run = runs.published(out)
     part = next(Path(run.folder("recommend")).rglob("*.parquet"))
@@ -134,3 +159,23 @@ def test_a_table_of_several_columns_must_say_which(tmp_path: Path) -> None:
         read_users(str(tmp_path / "two.parquet"), pa.int64())
     with pytest.raises(InputError, match="must hold ids as the users have them, int64, it is string"):
         read_users(str(tmp_path / "text.parquet"), pa.int64())
+
+
+def test_a_user_whose_id_an_item_has_too_is_forgotten_and_the_item_stays(tmp_path: Path) -> None:
+    rng = np.random.default_rng(4)
+    ids = [f"shop-{n:02d}" for n in range(12)]
+    moments = [datetime(2024, 5, 1) + timedelta(hours=n) for n in range(200)]
+    bought = {"user_id": rng.choice(ids, 200), "item_id": rng.choice(ids[:8], 200), "timestamp": moments}
+    pq.write_table(pa.table(bought), tmp_path / "purchases.parquet")
+    values = {
+        "purchases": {"path": str(tmp_path / "purchases.parquet")},
+        "run": {"output": str(tmp_path / "out"), "parts": 1},
+        "train": {"epochs": 0},
+    }
+    run_all(settings_of(values, "test"), as_of=datetime(2024, 5, 10), anyway="a test")
+    cleared = forget(str(tmp_path / "out"), ["shop-03"])
+    run = runs.published(str(tmp_path / "out"))
+    assert cleared.run == run
+    assert cleared.in_columns == cleared.known == 1
+    assert "shop-03" not in users_of(run)
+    assert "shop-03" in storage.read_parquet(f"{run.folder('prepare')}/catalogue.parquet")["item_id"].to_pylist()

@@ -73,25 +73,25 @@ def night(shop: Path, day: int) -> runs.Run:
 
 
 def test_each_night_from_the_second_on_has_a_verdict_in_its_report_and_on_the_screen(shop, capsys) -> None:
-    done, said, told = [], [], []
+    done, collected, gathered = [], [], []
     for day in range(3):
         write_purchases(shop, day)
         done.append(night(shop, day))
-        said.append(capsys.readouterr().err)
-        told.append(storage.read_json(storage.join(done[-1].folder("hindsight"), "hindsight.json")))
+        collected.append(capsys.readouterr().err)
+        gathered.append(storage.read_json(storage.join(done[-1].folder("hindsight"), "hindsight.json")))
     pages = [unescape(Path(run.folder("report"), "report.html").read_text()) for run in done]
-    assert told[0]["verdict"] is None
+    assert gathered[0]["verdict"] is None
     assert "Not judged.</strong>" in pages[0]
     assert "hindsight needs one published night, a day or more before this one" in pages[0]
     assert 'id="hindsight"' not in pages[0]
     for n in (1, 2):
-        verdict = told[n]["verdict"]
+        verdict = gathered[n]["verdict"]
         assert verdict["version"] == done[n - 1].run_id
         assert verdict["night"] == done[n].as_of.isoformat()
         assert verdict["protocol"] == "all"  # bought items are kept
         low, mean, high = verdict["differences"]["popularity"]
         assert 0 < low < mean < high  # popularity gives half of its list to items of the other kind
-        assert verdict["sentence"] in said[n]
+        assert verdict["sentence"] in collected[n]
         assert "Not judged.</strong>" not in pages[n]
         assert "in hindsight.</strong>" in pages[n]
         assert verdict["sentence"] in pages[n]
@@ -102,4 +102,4 @@ def test_each_night_from_the_second_on_has_a_verdict_in_its_report_and_on_the_sc
     storage.remove_folder(done[0].path)  # collected: the series stays
     assert night(shop, 2) == done[2]
     assert capsys.readouterr().err.count("as before") == len(done[2].folders)
-    assert storage.read_json(storage.join(done[2].folder("hindsight"), "hindsight.json")) == told[2]
+    assert storage.read_json(storage.join(done[2].folder("hindsight"), "hindsight.json")) == gathered[2]

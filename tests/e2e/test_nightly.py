@@ -84,7 +84,7 @@ def test_every_user_has_a_full_list_or_a_reason_for_a_short_one(night):
 
 def test_nothing_bought_or_unavailable_is_listed_and_scores_fall_with_rank(night):
     prepared, folder = night.run.folder("prepare"), night.run.folder("recommend")
-    found = duckdb.sql(f"""
+    counts = duckdb.sql(f"""
         with lists as (from read_parquet('{folder}/recommendations/*/*.parquet')),
         bought as (select distinct user_id, item_id from read_parquet('{prepared}/events/*.parquet')),
         catalogue as (from '{prepared}/catalogue.parquet')
@@ -97,8 +97,8 @@ def test_nothing_bought_or_unavailable_is_listed_and_scores_fall_with_rank(night
                (select count(*) from (select count(distinct item_id) <> count(*) as twice from lists group by user_id)
                 where twice)
     """).fetchone()
-    assert found[0] > 1000
-    assert found[1:] == (0, 0, 0, 0, 0)
+    assert counts[0] > 1000
+    assert counts[1:] == (0, 0, 0, 0, 0)
 
 
 def test_because_names_bought_items_only(night):
@@ -114,13 +114,13 @@ def test_because_names_bought_items_only(night):
 
 
 def test_a_second_run_does_nothing_and_a_changed_k_trains_nothing(night):
-    told = []
-    run_all(night.settings, as_of=night.shop.as_of, tell=told.append)
-    assert [(e.stage, e.state) for e in told] == [*((s, "reused") for s in stages.ORDER), ("publish", "finished")]
+    collected = []
+    run_all(night.settings, as_of=night.shop.as_of, tell=collected.append)
+    assert [(e.stage, e.state) for e in collected] == [*((s, "reused") for s in stages.ORDER), ("publish", "finished")]
 
-    told = []
-    other = run_all(night.again("recommend.k=4"), as_of=night.shop.as_of, tell=told.append, publish=False)
-    done = [e.stage for e in told if e.state == "finished"]
+    collected = []
+    other = run_all(night.again("recommend.k=4"), as_of=night.shop.as_of, tell=collected.append, publish=False)
+    done = [e.stage for e in collected if e.state == "finished"]
     assert done == ["recommend", "evaluate", "report"]
     assert other.run_id != night.run.run_id
     assert other.folder("train") == night.run.folder("train")
@@ -179,9 +179,9 @@ def test_a_killed_run_goes_on_from_its_last_finished_stage(night, tmp_path):
     assert process.returncode == -signal.SIGKILL
     assert runs.published(str(out)) is None
 
-    told = []
-    run = run_all(night.again(f"run.output='{out}'"), as_of=night.shop.as_of, tell=told.append)
-    assert ("prepare", "reused") in [(e.stage, e.state) for e in told]
+    collected = []
+    run = run_all(night.again(f"run.output='{out}'"), as_of=night.shop.as_of, tell=collected.append)
+    assert ("prepare", "reused") in [(e.stage, e.state) for e in collected]
     assert tables(run.folder("recommend")) == tables(night.run.folder("recommend"))
     attempts = [n for n in storage.folders(run.path) if n.startswith(".")]  # a file half-written at the kill may stay
     assert attempts == []
@@ -218,11 +218,11 @@ def test_the_next_night_is_asked_beside_the_live_one(night, tmp_path):
     copied(night, tmp_path)
     settings = night.again(f"run.output='{tmp_path}/out'")
     run = stages.run_stages(settings, as_of=night.shop.as_of + timedelta(days=1))
-    found = storage.read_json(f"{run.folder('report')}/gates.json")
-    assert [gate["sentence"] for gate in found["gates"] if gate["verdict"] == "refused"] == []
-    assert found["live"]["as_of"] == night.shop.as_of.isoformat()
-    assert found["common"]["lost"] == 0
-    assert found["common"]["overlap"] > 0.5
+    summary = storage.read_json(f"{run.folder('report')}/gates.json")
+    assert [gate["sentence"] for gate in summary["gates"] if gate["verdict"] == "refused"] == []
+    assert summary["live"]["as_of"] == night.shop.as_of.isoformat()
+    assert summary["common"]["lost"] == 0
+    assert summary["common"]["overlap"] > 0.5
 
 
 def test_a_changed_table_is_not_published(night, tmp_path):

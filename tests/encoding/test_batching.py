@@ -73,15 +73,15 @@ def test_an_error_while_items_are_made_comes_after_those_before() -> None:
 
 
 def test_a_reader_that_stops_early_stops_the_thread() -> None:
-    made = []
+    collected = []
 
     def endless() -> Iterator[int]:
         for n in count():
-            made.append(n)
+            collected.append(n)
             yield n
 
     with closing(prefetched(endless(), depth=1)) as items:
         assert next(items) == 0
-    so_far = len(made)
+    so_far = len(collected)
     assert so_far <= 4
     assert not [thread for thread in threading.enumerate() if thread.name == "prefetch"]

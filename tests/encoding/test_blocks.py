@@ -8,8 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from topkin.encoding.blocks import (
+    PROFILE,
     RECENCY,
     Block,
+    by_purchases,
     dim_of,
     equally_long,
     factors,
@@ -85,10 +87,10 @@ def test_user_vectors_are_those_of_the_formula(length):
 def test_a_user_vector_is_the_sum_of_its_purchases():
     history, in_vectors, buyers = shop(HISTORIES)
     kept = history.distinct()
-    made = factors(kept, in_vectors, buyers, BLOCKS)
+    vectors = factors(kept, in_vectors, buyers, BLOCKS)
     sums = np.zeros((kept.n_users, DIM))
     for number, span in enumerate(spans(BLOCKS)):
-        np.add.at(sums[:, span], kept.users, made[:, number, None] * in_vectors[kept.items, span].astype(float))
+        np.add.at(sums[:, span], kept.users, vectors[:, number, None] * in_vectors[kept.items, span].astype(float))
     np.testing.assert_allclose(unit_rows(sums), user_vectors(history, in_vectors, buyers, BLOCKS), atol=1e-6)
 
 
@@ -162,10 +164,72 @@ def test_a_level_that_all_users_share_makes_no_two_items_alike():
     vectors = rng.normal(size=(5, 3))
     popular = (vectors + np.array([0, 0, 4])) @ turned
     wanted = unit_rows(vectors[:, :2]) @ unit_rows(vectors[:, :2]).T
-    found = preference_embeddings(popular.astype(np.float32), [block])
-    np.testing.assert_allclose(found @ found.T, wanted, atol=1e-5)
+    actual = preference_embeddings(popular.astype(np.float32), [block])
+    np.testing.assert_allclose(actual @ actual.T, wanted, atol=1e-5)
+
+
+PROFILED = [
+    *BLOCKS[:2],
+    replace(Block.unscaled(PROFILE, 2, 0.0, None), weight=1.5, spread=(0.4, 2.0), prior_purchases=3.0),
+    *BLOCKS[2:],
+]
+
+
+def test_a_profile_counts_less_beside_more_purchases_and_alone_where_there_are_none():
+    history, narrow, buyers = shop(HISTORIES)
+    span = spans(PROFILED)[2]
+    in_vectors = np.insert(narrow, [span.start] * 2, 0, axis=1)
+    profiles = np.array([[1, -2], [0.5, 0], [0, 0], [3, 1]], np.float32)
+    vectors = user_vectors(history, in_vectors, buyers, PROFILED, profiles=profiles)
+    for row, (purchases, profile) in enumerate(zip(HISTORIES, profiles, strict=True)):
+        kept = history.take(np.array([row])).distinct()
+        parts = factors(kept, narrow, buyers, BLOCKS)
+        wanted = np.zeros(in_vectors.shape[1])
+        for number, (own, wide) in enumerate(zip(spans(BLOCKS), [0, 1, 3], strict=True)):
+            wanted[spans(PROFILED)[wide]] = parts[:, number] @ narrow[kept.items, own]
+        if profile.any():
+            z = 1.5 * profile / np.sqrt(0.4 * profile[0] ** 2 + 2.0 * profile[1] ** 2)
+            wanted[span] = z * 3 / (3 + len(dict(purchases)))
+            if not purchases:
+                wanted[spans(PROFILED)[3]] = 0.2 / np.sqrt(2.0)  # what sells counts for all alike
+        np.testing.assert_allclose(vectors[row], unit_rows(wanted), atol=1e-5)
+        rest = np.delete(vectors[row], [span.start, span.start + 1])
+        assert by_purchases(vectors[row : row + 1], PROFILED)[0] == pytest.approx(np.linalg.norm(rest), abs=1e-5)
+
+
+def test_a_profile_counts_beside_what_was_bought_whatever_else_was_done():
+    history, narrow, buyers = shop(HISTORIES)
+    span = spans(PROFILED)[2]
+    in_vectors = np.insert(narrow, [span.start] * 2, 0, axis=1)
+    profiles = np.ones((4, 2), np.float32)
+    viewed, _, _ = shop([[(item, 1.0) for item in range(history.n_items)]] * 4)
+    vectors = user_vectors(replace(history, inputs=viewed), in_vectors, buyers, PROFILED, profiles=profiles)
+    pooled = user_vectors(viewed, in_vectors, buyers, PROFILED, profiles=np.zeros((4, 2), np.float32))
+    z = 1.5 / np.sqrt(2.4)
+    for row, purchases in enumerate(HISTORIES):
+        weight = 3 / (3 + len(dict(purchases)))
+        rest = np.delete(vectors[row], [span.start, span.start + 1])
+        level = np.delete(pooled[row], [span.start, span.start + 1])
+        np.testing.assert_allclose(unit_rows(rest[None]), unit_rows(level[None]), atol=1e-5)
+        ratio = vectors[row, span.start] / np.linalg.norm(rest)
+        length = np.linalg.norm(_unscaled(viewed, in_vectors, buyers, row))
+        assert ratio == pytest.approx(z * weight / length, rel=1e-4)
+
+
+def _unscaled(history, in_vectors, buyers, row):
+    """A user's vector before its length is taken, without a profile."""
+    kept = history.take(np.array([row])).distinct()
+    parts = factors(kept, in_vectors, buyers, PROFILED)
+    return np.concatenate([parts[:, n] @ in_vectors[kept.items, own] for n, own in enumerate(spans(PROFILED))])
+
+
+def test_without_profiles_a_user_of_no_purchases_stays_unknown():
+    history, in_vectors, buyers = shop(HISTORIES)
+    none = user_vectors(history, in_vectors, buyers, BLOCKS, profiles=np.zeros((4, 2), np.float32))
+    np.testing.assert_array_equal(none, user_vectors(history, in_vectors, buyers, BLOCKS))
+    np.testing.assert_array_equal(by_purchases(none, BLOCKS), np.ones(4))
 
 
 def test_a_block_survives_json():
-    for block in [*BLOCKS, replace(BLOCKS[0], level=(0.6, 0.8))]:
+    for block in [*PROFILED, replace(BLOCKS[0], level=(0.6, 0.8))]:
         assert Block.from_json(block.to_json()) == block

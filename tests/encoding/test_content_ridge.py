@@ -35,25 +35,25 @@ def added_up(tables, content, rows):
 @pytest.mark.parametrize("ridge", [0.01, 1.0])
 def test_the_map_is_scikit_learns_ridge(ridge, d, head):
     rng = np.random.default_rng(1)
-    X, vectors, weights = content().matrix(), rng.standard_normal((80, d)).astype(np.float32), rng.random(80)
+    X, vectors, weights = content().matrix, rng.standard_normal((80, d)).astype(np.float32), rng.random(80)
     weights[::4] = 0
     wanted = Ridge(alpha=ridge, fit_intercept=False).fit(X.toarray(), vectors, sample_weight=weights).coef_
-    found = ridge_map(X, vectors, weights, ridge=ridge, head=head)
-    np.testing.assert_allclose(found, wanted.reshape(d, -1).T, atol=1e-4)
+    actual = ridge_map(X, vectors, weights, ridge=ridge, head=head)
+    np.testing.assert_allclose(actual, wanted.reshape(d, -1).T, atol=1e-4)
 
 
 @pytest.mark.parametrize("head", [0, 5, 1000])
 @pytest.mark.parametrize("d", [2, 70])
 def test_dense_columns_beside_the_sparse_ones_are_scikit_learns_ridge_too(d, head):
     rng = np.random.default_rng(1)
-    X, vectors, weights = content().matrix(), rng.standard_normal((80, d)).astype(np.float32), rng.random(80)
+    X, vectors, weights = content().matrix, rng.standard_normal((80, d)).astype(np.float32), rng.random(80)
     weights[::4] = 0
     dense = (rng.standard_normal((80, 30)) * np.geomspace(1, 1e-3, 30)).astype(np.float32)
     both = np.hstack([X.toarray(), dense])
     wanted = Ridge(alpha=0.1, fit_intercept=False).fit(both, vectors, sample_weight=weights).coef_
-    found = ridge_map(X, vectors, weights, ridge=0.1, dense=dense, head=head)
-    assert found.dtype == np.float32
-    np.testing.assert_allclose(found, wanted.reshape(d, -1).T, atol=1e-4)
+    actual = ridge_map(X, vectors, weights, ridge=0.1, dense=dense, head=head)
+    assert actual.dtype == np.float32
+    np.testing.assert_allclose(actual, wanted.reshape(d, -1).T, atol=1e-4)
 
 
 def test_without_dense_columns_the_map_is_the_same_number_for_number():
@@ -68,8 +68,8 @@ def test_without_dense_columns_the_map_is_the_same_number_for_number():
 
 def test_a_word_never_seen_with_sales_has_a_zero_row():
     X = sp.csr_matrix(np.array([[1, 0, 1], [0, 1, 0]], np.float32))
-    found = ridge_map(X, np.ones((2, 4), np.float32), np.array([1.0, 0.0]), ridge=0.5)
-    np.testing.assert_allclose(found, np.array([0.4, 0, 0.4])[:, None] * np.ones(4), atol=1e-6)
+    vectors = ridge_map(X, np.ones((2, 4), np.float32), np.array([1.0, 0.0]), ridge=0.5)
+    np.testing.assert_allclose(vectors, np.array([0.4, 0, 0.4])[:, None] * np.ones(4), atol=1e-6)
 
 
 def test_tables_add_up_to_the_content_and_more_of_the_own_vector_with_sales():
@@ -140,8 +140,8 @@ def shop(seed=4, n_users=400, n_items=120, kinds=4):
 def test_an_item_never_sold_is_scored_high_for_those_who_buy_its_kind():
     R, kind, taste, known = shop()
     sales = np.asarray(R.sum(axis=0)).ravel()
-    found = content_block(decompose(lambda: [R], 120, SpectralSettings(dim=12)), known, sales, dim=8).vectors
-    scores = (R @ (found.E * np.maximum(sales, 1)[:, None] ** -0.4)) @ found.O[-20:].T
+    block = content_block(decompose(lambda: [R], 120, SpectralSettings(dim=12)), known, sales, dim=8).vectors
+    scores = (R @ (block.E * np.maximum(sales, 1)[:, None] ** -0.4)) @ block.O[-20:].T
     own = taste[:, None] == kind[-20:]
     assert np.mean(scores[own][:, None] > scores[~own][None, :2000]) > 0.95
 
@@ -150,10 +150,10 @@ def test_tables_of_a_block_add_up_to_its_vectors_and_to_those_of_a_new_item():
     R, _, _, known = shop()
     sales = np.asarray(R.sum(axis=0)).ravel()
     spectrum = decompose(lambda: [R], 120, SpectralSettings(dim=12))
-    found = content_block(spectrum, known, sales, dim=8, out_power=0.3)
+    block = content_block(spectrum, known, sales, dim=8, out_power=0.3)
     rows = np.arange(120)
-    assert found.in_tables.vectors.shape == (0, 8)
-    for tables, vectors in ((found.in_tables, found.vectors.E), (found.out_tables, found.vectors.O)):
+    assert block.in_tables.vectors.shape == (0, 8)
+    for tables, vectors in ((block.in_tables, block.vectors.E), (block.out_tables, block.vectors.O)):
         alone = added_up(tables, known, rows)
         np.testing.assert_allclose(alone + tables.ids[1:], vectors, atol=1e-5)
         np.testing.assert_allclose(alone[-20:], vectors[-20:], atol=1e-4 * np.abs(vectors).max())
@@ -165,8 +165,8 @@ def test_where_sales_are_many_content_says_nothing():
     known = Content(known.words[:100], known.categories[:100], known.prices[:100], known.sizes)
     spectrum = decompose(lambda: [R], 100, SpectralSettings(dim=12))
     plain = in_out(spectrum, dim=8)
-    found = content_block(spectrum, known, np.ones(100), half=1e-6, head_start=1e-6, dim=8).vectors
-    np.testing.assert_allclose(found.E @ found.O.T, plain.E @ plain.O.T, atol=1e-3)
+    block = content_block(spectrum, known, np.ones(100), half=1e-6, head_start=1e-6, dim=8).vectors
+    np.testing.assert_allclose(block.E @ block.O.T, plain.E @ plain.O.T, atol=1e-3)
 
 
 def test_what_does_not_belong_together_is_refused():
@@ -176,7 +176,7 @@ def test_what_does_not_belong_together_is_refused():
     with pytest.raises(ValueError, match="ridge must be above 0, got 0"):
         content_tables(known, np.zeros((80, 2), np.float32), np.ones(80), ridge=0)
     with pytest.raises(ValueError, match="one beyond them"):
-        Content(known.words, known.categories, known.prices + np.int32(9), known.sizes).matrix()
+        Content(known.words, known.categories, known.prices + np.int32(9), known.sizes).predict(np.zeros((1, 1)))
 
 
 def test_features_are_columns_of_the_map_with_their_shares():
@@ -188,7 +188,7 @@ def test_features_are_columns_of_the_map_with_their_shares():
     for item in range(80):
         for row, share in zip(values[item], shares[item], strict=True):
             wanted[item, row] += share
-    np.testing.assert_allclose(both.matrix().toarray(), np.hstack([known.matrix().toarray(), wanted[:, 1:]]), atol=1e-6)
+    np.testing.assert_allclose(both.matrix.toarray(), np.hstack([known.matrix.toarray(), wanted[:, 1:]]), atol=1e-6)
     vectors = rng.standard_normal((80, 5)).astype(np.float32)
     tables = content_tables(both, vectors, rng.integers(0, 4, 80).astype(float))
     sums = np.einsum("jw,jwd->jd", shares, tables.values[values])

@@ -63,8 +63,8 @@ def x(dtype: str = "float32", *shape: int | None) -> ModelInput:
 def test_the_kind_follows_from_the_model_and_the_column(
     declared: ModelInput, column: str, kind: str, shape: tuple[int, ...]
 ) -> None:
-    (found,) = resolved(declared, x=column)
-    assert (found.column, found.kind, found.shape, found.dtype) == (column, kind, shape, declared.dtype)
+    (chosen,) = resolved(declared, x=column)
+    assert (chosen.column, chosen.kind, chosen.shape, chosen.dtype) == (column, kind, shape, declared.dtype)
 
 
 def test_an_input_takes_the_column_of_its_name() -> None:
@@ -73,10 +73,10 @@ def test_an_input_takes_the_column_of_its_name() -> None:
 
 
 def test_the_one_input_of_a_model_may_be_called_anything() -> None:
-    (found,) = resolved(ModelInput("input_layer_7", "float32", ()), cost="price")
-    assert (found.name, found.column) == ("input_layer_7", "price")
-    (found,) = resolved(ModelInput("input_layer_7", "float32", ()), price=InputChoice(missing=0))
-    assert (found.column, found.missing) == ("price", 0)
+    (chosen,) = resolved(ModelInput("input_layer_7", "float32", ()), cost="price")
+    assert (chosen.name, chosen.column) == ("input_layer_7", "price")
+    (chosen,) = resolved(ModelInput("input_layer_7", "float32", ()), price=InputChoice(missing=0))
+    assert (chosen.column, chosen.missing) == ("price", 0)
 
 
 def test_lengths_and_sizes_that_the_model_leaves_open_are_set() -> None:
@@ -87,7 +87,7 @@ def test_lengths_and_sizes_that_the_model_leaves_open_are_set() -> None:
 
 
 @pytest.mark.parametrize(
-    ("declared", "choice", "said"),
+    ("declared", "choice", "words"),
     [
         (x(), "prise", "has no 'prise', did you mean 'price': name one, as in --input x=COLUMN"),
         (x(), "title", "takes float32, column 'title' is string: name a column of numbers, or save the model with"),
@@ -119,14 +119,14 @@ def test_lengths_and_sizes_that_the_model_leaves_open_are_set() -> None:
         (x(), InputChoice(column="title", kind="image"), "an image is (height, width, channels)"),
     ],
 )
-def test_what_does_not_fit_is_said_with_the_cure(declared: ModelInput, choice: Any, said: str) -> None:
-    assert said in message(declared, x=choice)
+def test_what_does_not_fit_is_said_with_the_cure(declared: ModelInput, choice: Any, words: str) -> None:
+    assert words in message(declared, x=choice)
 
 
 def test_everything_wrong_is_said_at_once() -> None:
-    said = message(ModelInput("price", "float32", ()), ModelInput("cup", "string", ()), prise="price", cup="shop")
-    assert "the model has no input 'prise', did you mean 'price'" in said
-    assert "input 'cup' of the model: it takes strings" in said
+    text = message(ModelInput("price", "float32", ()), ModelInput("cup", "string", ()), prise="price", cup="shop")
+    assert "the model has no input 'prise', did you mean 'price'" in text
+    assert "input 'cup' of the model: it takes strings" in text
 
 
 def test_an_input_is_described_in_words() -> None:

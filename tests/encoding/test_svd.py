@@ -48,21 +48,21 @@ def test_all_directions_equal_the_dense_decomposition(shape, powers):
     R = purchases(*shape)
     chosen = SpectralSettings(dim=200, user_power=powers[0], item_power=powers[1])
     s, V = dense(R, chosen)
-    found = decompose(lambda: [R], R.shape[1], chosen)
+    spectrum = decompose(lambda: [R], R.shape[1], chosen)
     rank = int((s > 1e-3 * s[0]).sum())
-    assert found.dim == rank
-    np.testing.assert_allclose(found.s, s[:rank], rtol=1e-3, atol=1e-3)
-    np.testing.assert_allclose(product(found), (V[:, :rank] * s[:rank]) @ V[:, :rank].T, atol=2e-4)
+    assert spectrum.dim == rank
+    np.testing.assert_allclose(spectrum.s, s[:rank], rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(product(spectrum), (V[:, :rank] * s[:rank]) @ V[:, :rank].T, atol=2e-4)
 
 
 def test_random_directions_find_the_leading_ones():
     R = purchases(900, 400)
     chosen = SpectralSettings(dim=6, oversampling=20, passes=6)
     s, V = dense(R, chosen)
-    found = decompose(lambda: [R], 400, chosen)
-    np.testing.assert_allclose(found.s[:5], s[:5], rtol=1e-3)
-    np.testing.assert_allclose(product(found.truncated(5)), (V[:, :5] * s[:5]) @ V[:, :5].T, atol=2e-3)
-    np.testing.assert_allclose(found.V.T @ found.V, np.eye(6), atol=1e-4)
+    spectrum = decompose(lambda: [R], 400, chosen)
+    np.testing.assert_allclose(spectrum.s[:5], s[:5], rtol=1e-3)
+    np.testing.assert_allclose(product(spectrum.truncated(5)), (V[:, :5] * s[:5]) @ V[:, :5].T, atol=2e-3)
+    np.testing.assert_allclose(spectrum.V.T @ spectrum.V, np.eye(6), atol=1e-4)
 
 
 @pytest.mark.parametrize(("dim", "passes"), [(8, 3), (200, 1)])
@@ -72,12 +72,12 @@ def test_shards_in_any_order_give_the_same_vectors(dim, passes):
     whole = decompose(lambda: [R], 120, chosen)
     pieces = shards_of(R, 7)
     for order in ([3, 0, 6, 1, 5, 2, 4], [6, 5, 4, 3, 2, 1, 0]):
-        found = decompose(lambda order=order: (pieces[i] for i in order), 120, chosen)
-        np.testing.assert_allclose(found.s, whole.s, rtol=1e-4)
+        spectrum = decompose(lambda order=order: (pieces[i] for i in order), 120, chosen)
+        np.testing.assert_allclose(spectrum.s, whole.s, rtol=1e-4)
         apart = np.r_[True, np.diff(whole.s) < -0.01] & np.r_[np.diff(whole.s) < -0.01, True]
         assert apart.sum() >= 3
-        np.testing.assert_allclose(found.V[:, apart], whole.V[:, apart], atol=2e-3)
-        np.testing.assert_array_equal(found.degrees > 0, whole.degrees > 0)
+        np.testing.assert_allclose(spectrum.V[:, apart], whole.V[:, apart], atol=2e-3)
+        np.testing.assert_array_equal(spectrum.degrees > 0, whole.degrees > 0)
 
 
 def test_the_number_of_threads_changes_no_byte():
@@ -155,8 +155,8 @@ def test_weights_are_decayed_sums_up_to_the_most():
         n_items=3,
     )
     np.testing.assert_array_equal(purchase_weights(history).toarray(), [[1, 1, 0], [0, 1, 0]])
-    found = purchase_weights(history, half_life_days=10, most=1.25).toarray()
-    np.testing.assert_allclose(found, [[2**-0.5, 1.25, 0], [0, 0.25, 0]])
+    weights = purchase_weights(history, half_life_days=10, most=1.25).toarray()
+    np.testing.assert_allclose(weights, [[2**-0.5, 1.25, 0], [0, 0.25, 0]])
 
 
 @pytest.mark.parametrize(

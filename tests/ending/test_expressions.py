@@ -27,9 +27,9 @@ def test_work_over_a_limit_is_interrupted_and_told(limits: Limits, what: str) ->
             held.append(bytearray(b"x" * 1_000_000))
         raise RuntimeError("interrupted")
 
-    with pytest.raises(ExceededError) as told, within(limits, interrupted.set):
+    with pytest.raises(ExceededError) as raised, within(limits, interrupted.set):
         work()
-    assert told.value.what == what
+    assert raised.value.what == what
     assert f"prepare.rule_{what}" in limits.exceeded(what, 7)
 
 

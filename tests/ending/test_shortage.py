@@ -37,12 +37,12 @@ TABLE = pa.table({"x": np.random.default_rng(0).random(200_000)})
 
 def test_a_table_for_which_the_disk_has_no_room_names_itself_and_leaves_nothing(disk: Path) -> None:
     path = str(disk / "out" / "part.parquet")
-    with pytest.raises(ResourceError) as told:
+    with pytest.raises(ResourceError) as raised:
         storage.write_parquet(TABLE, path)
-    assert str(told.value).startswith(f"{path} cannot be written after ")
+    assert str(raised.value).startswith(f"{path} cannot be written after ")
     for words in ("bytes, its disk is full, 0 bytes are free in", "set run.output to a larger disk"):
-        assert words in str(told.value)
-    assert told.value.exit_code == 6
+        assert words in str(raised.value)
+    assert raised.value.exit_code == 6
     assert not storage.files(str(disk), hidden=True)
 
 
@@ -51,11 +51,11 @@ def test_a_failure_that_does_not_say_why_is_laid_to_the_disk_that_is_full(disk: 
     with pytest.raises(OSError, match="No space left"):
         filled.write_bytes(bytes(1 << 20))
     try:
-        told = shortage.explained(
+        error = shortage.explained(
             RuntimeError("ios_base::clear: unspecified iostream error"), {"run.output": str(disk)}
         )
-        assert told is not None
-        assert f"the disk of run.output is full, 0 bytes are free in {disk}" in str(told)
+        assert error is not None
+        assert f"the disk of run.output is full, 0 bytes are free in {disk}" in str(error)
     finally:
         filled.unlink()
 
@@ -63,10 +63,10 @@ def test_a_failure_that_does_not_say_why_is_laid_to_the_disk_that_is_full(disk: 
 def test_the_setting_is_that_of_the_folder_that_the_file_is_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shortage.tempfile, "gettempdir", lambda: str(tmp_path / "tmp"))
     error = OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "tmp" / "model.keras"))
-    told = shortage.explained(error, {"run.output": str(tmp_path / "out")})
-    assert told is not None
-    assert "model.keras cannot be written, the disk of TMPDIR is full" in str(told)
-    assert "set TMPDIR to a folder on a larger disk" in str(told)
+    explained = shortage.explained(error, {"run.output": str(tmp_path / "out")})
+    assert explained is not None
+    assert "model.keras cannot be written, the disk of TMPDIR is full" in str(explained)
+    assert "set TMPDIR to a folder on a larger disk" in str(explained)
 
 
 @pytest.mark.parametrize(
@@ -78,10 +78,10 @@ def test_the_setting_is_that_of_the_folder_that_the_file_is_in(tmp_path: Path, m
     ],
 )
 def test_a_file_that_could_not_be_written_says_why(error: OSError, words: str, tmp_path: Path) -> None:
-    told = shortage.full_disk(str(tmp_path / "a.bin"), 1234, error)
-    assert told is not None
-    assert words in str(told)
-    assert "after 1,234 bytes" in str(told)
+    result = shortage.full_disk(str(tmp_path / "a.bin"), 1234, error)
+    assert result is not None
+    assert words in str(result)
+    assert "after 1,234 bytes" in str(result)
 
 
 def test_other_errors_of_files_are_none(tmp_path: Path) -> None:
@@ -103,12 +103,12 @@ def test_other_errors_of_files_are_none(tmp_path: Path) -> None:
     ],
 )
 def test_a_full_memory_is_told_with_its_bytes_and_settings(error: BaseException) -> None:
-    told = shortage.explained(error, {})
-    assert told is not None
-    assert str(told).startswith("the memory is full")
-    assert " bytes are in use" in str(told)
-    assert "run.parts" in str(told)
-    assert "\n" not in str(told)
+    explained = shortage.explained(error, {})
+    assert explained is not None
+    assert str(explained).startswith("the memory is full")
+    assert " bytes are in use" in str(explained)
+    assert "run.parts" in str(explained)
+    assert "\n" not in str(explained)
 
 
 def test_what_was_asked_for_is_told() -> None:
@@ -146,11 +146,24 @@ def test_a_job_with_too_few_addresses_is_refused_before_a_library_crashes(most: 
     assert ("ulimit -v allows 1,572,864,000: raise it" in done.stdout) == bool(code)
 
 
+@pytest.mark.parametrize(
+    "command", ["init p.parquet", "embed --encoder m.keras --items i --id x", "forget --users u.txt"]
+)
+def test_any_command_with_too_few_addresses_is_refused_before_its_libraries_are_loaded(command: str) -> None:
+    text = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_AS, (1500 << 20, 1500 << 20))\n"
+        f"from topkin.pipelines.cli.app import main\nsys.exit(main({command.split()!r}))"
+    )
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=False)
+    assert done.returncode == 6
+    assert done.stderr.startswith("topkin: the libraries of a job need 2,147,483,648 bytes of addresses at least")
+
+
 def test_threads_that_may_not_be_started_are_told() -> None:
-    told = str(shortage.explained(RuntimeError("can't start new thread"), {}))
+    message = str(shortage.explained(RuntimeError("can't start new thread"), {}))
     most = resource.getrlimit(resource.RLIMIT_NPROC)[0]
-    assert ("any number of" if most == resource.RLIM_INFINITY else f"{most:,}") in told
-    assert "ulimit -u" in told
+    assert ("any number of" if most == resource.RLIM_INFINITY else f"{most:,}") in message
+    assert "ulimit -u" in message
 
 
 def test_free_bytes_are_those_of_the_folder_that_will_hold_a_path(tmp_path: Path) -> None:

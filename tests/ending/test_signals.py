@@ -142,3 +142,36 @@ def test_what_is_half_made_goes_when_the_work_fails_too() -> None:
     with signals.half_made(lambda: gone.append("b")):
         pass
     assert gone == ["a"]
+
+
+def test_a_better_reason_takes_the_place_of_the_first_and_of_no_signal() -> None:
+    def ends() -> None:
+        with signals.job():
+            try:
+                signals.end(ResourceError("nothing happens"))
+                while True:
+                    time.sleep(0.01)
+            except KeyboardInterrupt:
+                signals.because(ResourceError("the worker has no topkin"))
+                raise
+
+    signals.because(ResourceError("too early"))
+    with pytest.raises(ResourceError, match="the worker has no topkin"):
+        ends()
+    assert not signals.asked()
+
+
+def test_the_end_of_a_command_waits_for_its_threads_and_runs_what_is_asked_for_at_exit(tmp_path: Path) -> None:
+    script = """
+    import atexit, threading
+    from concurrent.futures import ThreadPoolExecutor
+    pool = ThreadPoolExecutor()
+    pool.submit(len, "pool").result()  # never shut down
+    atexit.register(print, "at exit")
+    threading.Timer(0.3, print, ["thread"]).start()
+    threading.Thread(target=threading.Event().wait, daemon=True).start()
+    print("ready", flush=True)
+    signals.end_of_command(7)
+    """
+    code, out, err = run(script, tmp_path)
+    assert (code, out.split("\n"), err) == (7, ["thread", "at exit", ""], "")

@@ -82,9 +82,9 @@ def test_other_deaths_of_threads_are_told_as_ever(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("error", [ConfigError("wrong"), TopkinError("no"), ValueError("other")])
 def test_other_errors_go_through(error: Exception) -> None:
-    with pytest.raises(type(error)) as told, watch.watched("embed", "out"):
+    with pytest.raises(type(error)) as raised, watch.watched("embed", "out"):
         raise error
-    assert told.value is error
+    assert raised.value is error
 
 
 def test_what_ran_out_is_told_with_the_stage() -> None:

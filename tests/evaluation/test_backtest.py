@@ -13,18 +13,18 @@ BASELINES = ("popularity", "item_knn")
 
 def metrics(cut: datetime, *, low: dict[str, float], users: int = 50) -> dict[str, Any]:
     """Of one cut: the model at .3, the baselines at .2, and the lower ends of the differences' intervals."""
-    made = nothing_held_out(cut, (10,), "exclude", "")
+    measured = nothing_held_out(cut, (10,), "exclude", "")
     names = ("ndcg@10", "recall@10")
-    made["heldout"] |= {"users": users, "novel_users": users, "reason": None}
-    made["models"] = ["model", *BASELINES]
+    measured["heldout"] |= {"users": users, "novel_users": users, "reason": None}
+    measured["models"] = ["model", *BASELINES]
     for protocol in ("all", "novel"):
-        made[protocol] = {m: dict.fromkeys(names, 0.3 if m == "model" else 0.2) for m in made["models"]}
-        made["differences"][protocol] = {b: {n: [low[b], 0.1, 0.2] for n in names} for b in BASELINES}
-        made["p"][protocol] = {b: dict.fromkeys(names, 0.01) for b in BASELINES}
-    cold = {m: {"recall@10": 0.04 if m == "model" else 0.01} for m in made["models"]}
+        measured[protocol] = {m: dict.fromkeys(names, 0.3 if m == "model" else 0.2) for m in measured["models"]}
+        measured["differences"][protocol] = {b: {n: [low[b], 0.1, 0.2] for n in names} for b in BASELINES}
+        measured["p"][protocol] = {b: dict.fromkeys(names, 0.01) for b in BASELINES}
+    cold = {m: {"recall@10": 0.04 if m == "model" else 0.01} for m in measured["models"]}
     ratio = {"of_all": {"recall@10": 4.0}, "among_cold": {"recall@10": None}}
-    made["cold_items"] = {"of_all": cold, "among_cold": cold, "over_popularity": ratio}
-    return made
+    measured["cold_items"] = {"of_all": cold, "among_cold": cold, "over_popularity": ratio}
+    return measured
 
 
 def three(**options: Any) -> dict[str, Any]:
@@ -80,6 +80,6 @@ def test_each_period_ends_at_the_next_cut() -> None:
 
 
 def test_spaced_cuts_leave_a_whole_period_at_the_end() -> None:
-    found = spaced_cuts(3, timedelta(days=28), datetime(2024, 5, 1))
-    assert found == [datetime(2024, 2, 7), datetime(2024, 3, 6), datetime(2024, 4, 3)]
-    assert periods(found, None, datetime(2024, 5, 1)) == [28.0] * 3
+    cuts = spaced_cuts(3, timedelta(days=28), datetime(2024, 5, 1))
+    assert cuts == [datetime(2024, 2, 7), datetime(2024, 3, 6), datetime(2024, 4, 3)]
+    assert periods(cuts, None, datetime(2024, 5, 1)) == [28.0] * 3

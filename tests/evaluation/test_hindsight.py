@@ -71,16 +71,16 @@ def recommendations_of(lists: dict[str, list[str]]) -> pa.Table:
 
 
 def metrics_of(listed: list[str], true: set[str]) -> dict[str, float]:
-    found = {}
+    values = {}
     for k in KS:
         hits = [i in true for i in listed[:k]]
         ideal = sum(1 / math.log2(r + 2) for r in range(min(k, len(true))))
         precise = [sum(hits[: r + 1]) / (r + 1) for r, hit in enumerate(hits) if hit]
-        found[f"hit_rate@{k}"] = float(any(hits))
-        found[f"recall@{k}"] = sum(hits) / len(true)
-        found[f"ndcg@{k}"] = sum(1 / math.log2(r + 2) for r, hit in enumerate(hits) if hit) / ideal
-        found[f"map@{k}"] = sum(precise) / min(k, len(true))
-    return found
+        values[f"hit_rate@{k}"] = float(any(hits))
+        values[f"recall@{k}"] = sum(hits) / len(true)
+        values[f"ndcg@{k}"] = sum(1 / math.log2(r + 2) for r, hit in enumerate(hits) if hit) / ideal
+        values[f"map@{k}"] = sum(precise) / min(k, len(true))
+    return values
 
 
 def by_loops(bought: Bought, lists: dict[str, list[str]]) -> dict[str, dict[str, float]]:
@@ -88,7 +88,7 @@ def by_loops(bought: Bought, lists: dict[str, list[str]]) -> dict[str, dict[str,
     before = {u: [(t, i) for t, i in b if t < DATE] for u, b in bought.items()}
     buyers = Counter(i for b in before.values() for i in {i for _, i in b})
     popular = sorted(buyers, key=lambda i: (-buyers[i], i))
-    found: dict[str, dict[str, float]] = {}
+    values: dict[str, dict[str, float]] = {}
     for user, known in before.items():
         since = {i for t, i in bought[user] if t >= DATE} & set(buyers)
         if not known or not since:
@@ -99,12 +99,12 @@ def by_loops(bought: Bought, lists: dict[str, list[str]]) -> dict[str, dict[str,
         given = lists.get(user, [])
         ranked = {"model": given, "popularity": popular, "own_frequency": own}
         truths = {"all": since, "novel": since - mine, "repeat": since & mine}
-        found[user] = {}
+        values[user] = {}
         for truth, true in truths.items():
             for model, listed in ranked.items() if true else ():
                 some = [i for i in listed if i not in mine] if truth == "novel" else listed
-                found[user] |= {f"{truth}/{model}/{name}": v for name, v in metrics_of(some, true).items()}
-    return found
+                values[user] |= {f"{truth}/{model}/{name}": v for name, v in metrics_of(some, true).items()}
+    return values
 
 
 def judged(bought: Bought, lists: dict[str, list[str]], **options: Any) -> pa.Table:
@@ -131,12 +131,12 @@ def test_every_user_has_the_values_of_plain_loops(seed: int) -> None:
 def test_the_lists_of_the_baselines_are_those_of_the_fitted_ones(k: int) -> None:
     history = Interactions.from_histories(known_before(histories_of(random_shop(9)[0]), DATE), IDS, DATE)
     buyers = np.bincount(history.distinct().items, minlength=len(IDS))
-    found = baseline_lists(history, buyers, k, budget_bytes=900)
+    lists = baseline_lists(history, buyers, k, budget_bytes=900)
     for name, baseline in fit_baselines(history, BASELINES, 1).items():
         of_all = best_of(baseline, history, k, allowed=buyers > 0)[0]
         new = best_of(baseline, history, k, allowed=buyers > 0, exclude=history.pattern)[0]
-        assert found[name][0].tolist() == of_all.tolist()
-        assert found[name][1].tolist() == new.tolist()
+        assert lists[name][0].tolist() == of_all.tolist()
+        assert lists[name][1].tolist() == new.tolist()
 
 
 def results_of(bought: Bought, lists: dict[str, list[str]], parts: int) -> EvaluationResults:
@@ -215,14 +215,14 @@ def test_the_baselines_are_those_of_the_evaluation_as_of_that_night(seed: int) -
         heldout=held,
         recommendations=recommendations_of({}),
     )
-    evaluated, found = evaluate_part(shop, part).users, judged(bought, lists)
+    evaluated, result = evaluate_part(shop, part).users, judged(bought, lists)
     evaluated = evaluated.filter(pc.is_valid(evaluated["all/popularity/recall@1"]))  # others had not bought before
-    assert found["user_id"].to_pylist() == evaluated["user_id"].to_pylist()
+    assert result["user_id"].to_pylist() == evaluated["user_id"].to_pylist()
     for truth in TRUTHS:
         for model in BASELINES:
             for metric in ("recall@1", "recall@3", "ndcg@3"):
                 name = f"{truth}/{model}/{metric}"
-                assert found[name].to_pylist() == evaluated[name].to_pylist(), name
+                assert result[name].to_pylist() == evaluated[name].to_pylist(), name
 
 
 times = st.integers(-3, 3).map(lambda h: DATE + timedelta(hours=h))
@@ -233,9 +233,9 @@ shops = st.dictionaries(
 
 @given(shops)
 def test_histories_of_a_date_hold_what_came_before_it_and_every_user(bought: Bought) -> None:
-    found = known_before(histories_of(bought), DATE)
+    result = known_before(histories_of(bought), DATE)
     expected = histories_of({u: [p for p in b if p[0] < DATE] for u, b in bought.items()})
-    assert found.equals(expected.select(found.column_names))
+    assert result.equals(expected.select(result.column_names))
 
 
 def test_lists_without_bought_items_move_up_and_keep_the_places_of_items_that_are_gone() -> None:

@@ -11,31 +11,31 @@ RECORD = {"cut": CUT.isoformat(), "days": 28.0, "periods": 2, "users": 0, "reaso
 
 
 def measured(judged: str | None = "heldout", reason: str | None = None) -> dict[str, Any]:
-    made = nothing_held_out(CUT, (5, 10), "exclude", "")
-    made["heldout"] |= {"users": 0 if reason else 30, "reason": reason}
-    return made | {"judged": judged}
+    figures = nothing_held_out(CUT, (5, 10), "exclude", "")
+    figures["heldout"] |= {"users": 0 if reason else 30, "reason": reason}
+    return figures | {"judged": judged}
 
 
 def test_metrics_of_a_cut_are_told_as_the_nights() -> None:
     at_cut = measured()
-    found = judged_on_holdout(at_cut, RECORD, AS_OF)
-    assert (found["judged"], found["as_of"], found["split"]) == ("holdout", AS_OF.isoformat(), "time")
-    assert found["holdout"] == {name: value for name, value in RECORD.items() if name != "reason"}
-    assert "after tonight's lists" in found["published"]["reason"]
-    assert found["heldout"] == at_cut["heldout"]
+    metrics = judged_on_holdout(at_cut, RECORD, AS_OF)
+    assert (metrics["judged"], metrics["as_of"], metrics["split"]) == ("holdout", AS_OF.isoformat(), "time")
+    assert metrics["holdout"] == {name: value for name, value in RECORD.items() if name != "reason"}
+    assert "after tonight's lists" in metrics["published"]["reason"]
+    assert metrics["heldout"] == at_cut["heldout"]
     assert (at_cut["as_of"], at_cut["published"]["reason"]) == (CUT.isoformat(), None)  # left as they were
-    assert nightly_notes(found) == ["judged on the last 28 days, held out once more"]
+    assert nightly_notes(metrics) == ["judged on the last 28 days, held out once more"]
 
 
 def test_a_kept_encoder_is_judged_by_the_days_since_its_night_too() -> None:
-    found = judged_on_holdout(measured(), RECORD, datetime(2024, 6, 3))
-    assert found["holdout"]["days"] == 30.0
+    metrics = judged_on_holdout(measured(), RECORD, datetime(2024, 6, 3))
+    assert metrics["holdout"]["days"] == 30.0
 
 
 def test_a_hold_out_that_judged_nobody_judges_nothing() -> None:
-    found = judged_on_holdout(measured(None, "nobody came"), RECORD, AS_OF)
-    assert found["judged"] is None
-    assert nightly_notes(found) == ["not judged: nobody came"]
+    metrics = judged_on_holdout(measured(None, "nobody came"), RECORD, AS_OF)
+    assert metrics["judged"] is None
+    assert nightly_notes(metrics) == ["not judged: nobody came"]
 
 
 def test_what_later_purchases_judged_needs_no_note() -> None:

@@ -51,13 +51,13 @@ def entry(lists: PastLists, *, users: int = 50, purchases: int = 90, **model: tu
     ],
 )
 def test_the_verdict_is_good_where_the_whole_interval_is_above_each_baseline(popularity, own, good, words) -> None:
-    found = nights.judged([entry(lists_of(1), popularity=popularity, own_frequency=own)], NIGHT)
-    assert found is not None
-    assert found["good"] is good
-    assert words in found["sentence"]
-    assert found["sentence"].startswith("The lists of 7 Jun 2024, judged by what 50 users bought in the day since, ")
+    verdict = nights.judged([entry(lists_of(1), popularity=popularity, own_frequency=own)], NIGHT)
+    assert verdict is not None
+    assert verdict["good"] is good
+    assert words in verdict["sentence"]
+    assert verdict["sentence"].startswith("The lists of 7 Jun 2024, judged by what 50 users bought in the day since, ")
     theirs = 0.3 - popularity[1]
-    assert f"NDCG@10 on items new to the user is 0.3000, popularity's {theirs:.4f}" in found["sentence"]
+    assert f"NDCG@10 on items new to the user is 0.3000, popularity's {theirs:.4f}" in verdict["sentence"]
 
 
 def test_the_rule_of_the_lists_says_which_items_count() -> None:
@@ -74,18 +74,18 @@ def test_the_youngest_lists_that_enough_users_tell_of_decide() -> None:
         f"to tell; it takes {MIN_USERS}"
     )
     old = [entry(lists_of(days), users=MIN_USERS, popularity=ABOVE, own_frequency=ABOVE) for days in (7, 28)]
-    found = nights.judged([few, *old], NIGHT)
-    assert found is not None
-    assert (found["days"], found["age"], found["good"]) == (7, 7.0, True)
+    verdict = nights.judged([few, *old], NIGHT)
+    assert verdict is not None
+    assert (verdict["days"], verdict["age"], verdict["good"]) == (7, 7.0, True)
     assert nights.judged([few], NIGHT) is None
 
 
 def test_a_first_night_says_what_it_takes() -> None:
-    told = nights.hindsight_json(NIGHT, (7, 1), [])
-    assert told["verdict"] is None
-    assert told["days"] == [1, 7]
-    assert told["reason"] == nights.first_night((1,))
-    assert "one published night, a day or more before this one" in told["reason"]
+    content = nights.hindsight_json(NIGHT, (7, 1), [])
+    assert content["verdict"] is None
+    assert content["days"] == [1, 7]
+    assert content["reason"] == nights.first_night((1,))
+    assert "one published night, a day or more before this one" in content["reason"]
     assert "3 days or more before" in nights.first_night((28, 3))
 
 
@@ -93,18 +93,20 @@ def test_after_a_closed_day_the_verdict_of_the_night_before_stands() -> None:
     good = nights.hindsight_json(NIGHT, (1,), [entry(lists_of(1), popularity=ABOVE, own_frequency=ABOVE)])
     assert good["reason"] is None
     closed = entry(lists_of(1), users=0, purchases=0)
-    told = nights.hindsight_json(NIGHT + timedelta(days=1), (1,), [closed], json.loads(json.dumps(good)))
-    assert told["reason"] == "nothing was bought since 7 Jun 2024"
-    assert told["verdict"] == good["verdict"]
-    assert told["verdict"]["night"] == NIGHT.isoformat()
-    after = nights.hindsight_json(NIGHT + timedelta(days=2), (1,), [closed], told)
+    content = nights.hindsight_json(NIGHT + timedelta(days=1), (1,), [closed], json.loads(json.dumps(good)))
+    assert content["reason"] == "nothing was bought since 7 Jun 2024"
+    assert content["verdict"] == good["verdict"]
+    assert content["verdict"]["night"] == NIGHT.isoformat()
+    after = nights.hindsight_json(NIGHT + timedelta(days=2), (1,), [closed], content)
     assert after["verdict"] == good["verdict"]
 
 
 def test_lists_that_cannot_be_read_are_named() -> None:
     broken = {"days": 1, "version": "v", "as_of": "2024-06-07", "reason": "the lists of 7 Jun 2024 cannot be read: x"}
-    told = nights.hindsight_json(NIGHT, (1,), [broken, entry(lists_of(7), users=0, popularity=SAME)])
-    assert told["reason"].startswith("the lists of 7 Jun 2024 cannot be read: x; 0 users who had bought before 1 Jun")
+    content = nights.hindsight_json(NIGHT, (1,), [broken, entry(lists_of(7), users=0, popularity=SAME)])
+    assert content["reason"].startswith(
+        "the lists of 7 Jun 2024 cannot be read: x; 0 users who had bought before 1 Jun"
+    )
     off = nights.hindsight_json(NIGHT, (), [], off="evaluate.hindsight is empty")
     assert (off["reason"], off["verdict"]) == ("evaluate.hindsight is empty", None)
 

@@ -30,6 +30,8 @@ from topkin.metrics.ranking import ranking_metrics
 from topkin.recommend.repurchase.blend import Repurchase, Weights
 from topkin.recommend.repurchase.rates import RepurchaseRates
 from topkin.recommend.repurchase.rates import counts_of as repurchase_counts
+from topkin.recommend.second.candidates import ENCODER
+from topkin.recommend.second.stage import SecondStage
 from topkin.search.topk import top_k
 
 AS_OF = datetime(2024, 6, 1)
@@ -167,13 +169,13 @@ def naive(shop: EvaluationCatalogue, part: EvaluationPart) -> dict[str, dict[Any
 
 
 def judge(ranked: list[int], true: set[int], ks: tuple[int, ...]) -> dict[str, float]:
-    found = {}
+    values = {}
     for k in ks:
         hits = [i in true for i in ranked[:k]]
-        found[f"recall@{k}"] = sum(hits) / len(true)
+        values[f"recall@{k}"] = sum(hits) / len(true)
         ideal = sum(1 / math.log2(r + 2) for r in range(min(k, len(true))))
-        found[f"ndcg@{k}"] = sum(h / math.log2(r + 2) for r, h in enumerate(hits)) / ideal
-    return found
+        values[f"ndcg@{k}"] = sum(h / math.log2(r + 2) for r, h in enumerate(hits)) / ideal
+    return values
 
 
 @pytest.mark.parametrize("options", [{}, {"bought": "keep"}, {"bought": "cooldown", "until": AS_OF + 20 * DAY}])
@@ -220,7 +222,7 @@ def test_lists_are_counted_by_item_and_cut_off() -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_sums_over_lists_are_those_of_plain_loops(seed: int) -> None:
     shop, part = random_case(seed)
-    found = {
+    result = {
         (r["protocol"], r["model"], r["name"], r["k"]): (r["sum"], r["n"])
         for r in evaluate_part(shop, part).tallies.to_pylist()
     }
@@ -241,22 +243,22 @@ def test_sums_over_lists_are_those_of_plain_loops(seed: int) -> None:
         for i in true:
             pairs[shop.deciles[i]] += 1
             hits[shop.deciles[i]] += i in ids
-    assert [found["novel", "popularity", f"decile {d}", 3] for d in range(10)] == list(zip(hits, pairs, strict=True))
-    value, n = found["novel", "popularity", "diversity", 3]
+    assert [result["novel", "popularity", f"decile {d}", 3] for d in range(10)] == list(zip(hits, pairs, strict=True))
+    value, n = result["novel", "popularity", "diversity", 3]
     assert n == len(diversities)
     assert value / FINE == pytest.approx(sum(diversities), abs=1e-6)
-    assert found["novel", "popularity", "diversity", 1] == (0, 0)  # one item is not diverse
+    assert result["novel", "popularity", "diversity", 1] == (0, 0)  # one item is not diverse
 
 
 def test_deciles_hold_a_tenth_of_the_items_sold_each() -> None:
     sales = np.array([0, 5, 9, 1, 1, 7, 3, 3, 2, 8, 6, 4, 0, 1])
-    found = sales_deciles(sales)
-    assert found[[0, 12]].tolist() == [-1, -1]
-    assert sorted(np.bincount(found[found >= 0], minlength=10).tolist()) == [1] * 8 + [2] * 2
-    assert found[2] == 9
-    assert found[13] == 0
+    deciles = sales_deciles(sales)
+    assert deciles[[0, 12]].tolist() == [-1, -1]
+    assert sorted(np.bincount(deciles[deciles >= 0], minlength=10).tolist()) == [1] * 8 + [2] * 2
+    assert deciles[2] == 9
+    assert deciles[13] == 0
     order = np.argsort(-sales[sales > 0], kind="stable")
-    assert (np.diff(found[sales > 0][order]) <= 0).all()
+    assert (np.diff(deciles[sales > 0][order]) <= 0).all()
 
 
 def test_cold_items_are_new_or_rare() -> None:
@@ -352,9 +354,13 @@ def test_a_part_without_users_or_purchases_gives_empty_tables() -> None:
     assert len(evaluate_part(shop, empty).users) == 0
 
 
-def test_where_lists_rank_bought_items_the_model_is_judged_on_all_items_by_such_lists() -> None:
+@pytest.mark.parametrize("blended", [False, True])
+def test_where_lists_rank_bought_items_the_model_is_judged_on_all_items_by_such_lists(blended: bool) -> None:
     plain, part = random_case(5)
     history = Interactions.from_histories(part.histories, plain.item_ids, AS_OF)
+    if blended:
+        sources = fit_baselines(history, ["item_knn"], 5)
+        plain = replace(plain, second=SecondStage({ENCODER: 1.0, "item_knn": 0.5}, sources))
     items = RepurchaseRates.of(repurchase_counts(history), len(plain.sales))
     shop = replace(plain, bought="keep", repurchase=Repurchase(Weights(personal=2.0), items))
     before, after = (evaluate_part(s, part).users.to_pylist() for s in (plain, shop))
@@ -365,10 +371,13 @@ def test_where_lists_rank_bought_items_the_model_is_judged_on_all_items_by_such_
             continue
         u = np.array([users.index(row["user_id"])])
         queries, allowed = part.vectors[u], shop.sold & shop.has_vector
-        ids, scores = top_k(queries, shop.vectors, 3, allowed=allowed)
-        ids, _ = shop.repurchase.ranked(
-            ids, scores, history=history.take(u), queries=queries, vectors=shop.vectors, allowed=allowed
-        )
+        ids, scores = top_k(queries, shop.vectors, len(allowed) if blended else 3, allowed=allowed)
+        given: dict[str, Any] = {"queries": queries, "vectors": shop.vectors, "allowed": allowed}
+        if shop.second is not None:
+            given |= {"exclude": Csr.empty(1), "repurchase": shop.repurchase}
+            ids = shop.second.ranked(ids, 3, history=history.take(u), **given).ids
+        else:
+            ids, _ = shop.repurchase.ranked(ids, scores, history=history.take(u), **given)
         later = {
             e["item_id"]
             for e in part.heldout.to_pylist()

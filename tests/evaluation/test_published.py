@@ -2,9 +2,9 @@ from topkin.evaluation.published import SPLITS, published_on
 
 
 def test_published_figures_stand_beside_the_split_that_they_are_of_alone() -> None:
-    found = published_on(29_858, 40_981, 810_128, 217_242)
-    assert found is not None
-    assert found.figures["ChebyCF"] == (0.1941, 0.1616)
+    versions = published_on(29_858, 40_981, 810_128, 217_242)
+    assert versions is not None
+    assert versions.figures["ChebyCF"] == (0.1941, 0.1616)
     assert published_on(29_858, 40_981, 810_128, 217_241) is None
 
 

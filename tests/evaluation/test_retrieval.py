@@ -24,30 +24,30 @@ def draw(seed: int, n: int) -> list[str | None]:
 def by_hand(queries: LabelledVectors, items: LabelledVectors, among: list[int], skip: list[int]) -> list[bool | None]:
     """Whether the nearest item of each query has its label; None for queries without one."""
     cosines, own, theirs = unit(queries) @ unit(items).T, queries.labels.to_pylist(), items.labels.to_pylist()
-    found: list[bool | None] = []
+    right: list[bool | None] = []
     for q, label in enumerate(own):
         others = [i for i in among if not (skip and skip[q] == i)]
         nearest = max(others, key=lambda i: cosines[q, i])
-        found.append(None if label is None else theirs[nearest] == label)
-    return found
+        right.append(None if label is None else theirs[nearest] == label)
+    return right
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_queries_are_looked_up_among_the_labelled_items(seed: int) -> None:
     items, queries = labelled(seed, draw(seed, 40)), labelled(seed + 100, [*draw(seed + 9, 20), "unknown"])
-    found = judge(queries, np.arange(21), items, ks=[3, 5])
+    verdict = judge(queries, np.arange(21), items, ks=[3, 5])
     among = [i for i, label in enumerate(items.labels.to_pylist()) if label is not None]
     expected = by_hand(queries, items, among, [])
-    assert found.right.tolist() == [bool(right) for right in expected]
-    assert found.asked.tolist() == [right is not None for right in expected]
+    assert verdict.right.tolist() == [bool(right) for right in expected]
+    assert verdict.asked.tolist() == [right is not None for right in expected]
     known = [
         right for right, label in zip(expected, queries.labels.to_pylist(), strict=True) if label in ("a", "b", "c")
     ]
-    assert found.metrics is not None
-    assert found.metrics["recall_any@1"] == pytest.approx(np.mean(known))
-    assert found.metrics["queries_left_out"] == 1
-    assert found.knn[1] == pytest.approx(np.mean(known))
-    assert set(found.nearest[0][found.nearest[0] >= 0]) <= set(among)
+    assert verdict.metrics is not None
+    assert verdict.metrics["recall_any@1"] == pytest.approx(np.mean(known))
+    assert verdict.metrics["queries_left_out"] == 1
+    assert verdict.knn[1] == pytest.approx(np.mean(known))
+    assert set(verdict.nearest[0][verdict.nearest[0] >= 0]) <= set(among)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -69,10 +69,10 @@ def test_items_are_looked_up_among_each_other_or_those_not_drawn(seed: int) -> N
 
 def test_cut_offs_go_up_to_the_number_of_items() -> None:
     items, queries = labelled(1, ["a", "b"]), labelled(2, ["a", "a"])
-    found = judge(queries, np.arange(2), items, ks=[2, 3])
-    assert found.metrics is not None
-    assert found.metrics["recall_any@2"] == 1.0
-    assert "recall_any@3" not in found.metrics
+    verdict = judge(queries, np.arange(2), items, ks=[2, 3])
+    assert verdict.metrics is not None
+    assert verdict.metrics["recall_any@2"] == 1.0
+    assert "recall_any@3" not in verdict.metrics
     one = judge(labelled(3, ["a"]), np.arange(1), labelled(4, ["a"]), ks=[5])
     assert one.metrics is not None
     assert one.metrics["recall_any@1"] == 1.0

@@ -85,17 +85,17 @@ def users(n: int, first: int = 0, **values: float) -> dict[int, dict[str, float]
 
 
 def test_means_and_differences_are_those_of_all_users() -> None:
-    made = board(part(users(20, model=0.5)), part(users(7, 20, model=0.4)))
+    summary = board(part(users(20, model=0.5)), part(users(7, 20, model=0.4)))
     both = list(users(20, model=0.5).values()) + list(users(7, model=0.4).values())
-    assert made["novel"]["model"]["recall@5"] == pytest.approx(np.mean([v["model"] for v in both]))
-    low, mean, high = made["differences"]["novel"]["popularity"]["ndcg@10"]
+    assert summary["novel"]["model"]["recall@5"] == pytest.approx(np.mean([v["model"] for v in both]))
+    low, mean, high = summary["differences"]["novel"]["popularity"]["ndcg@10"]
     assert mean == pytest.approx(np.mean([v["model"] - v["popularity"] for v in both]))
     assert 0 < low < mean < high
-    assert made["heldout"]["events"] == 6
-    assert made["heldout"]["users"] == 27
-    assert made["heldout"]["to"] == "2024-06-30T00:00:00"
-    assert made["beats"] == dict.fromkeys(MODELS[1:], True)
-    assert made["verdict"] == {"protocol": "novel", "metric": "ndcg@10", "good": True, "reason": None}
+    assert summary["heldout"]["events"] == 6
+    assert summary["heldout"]["users"] == 27
+    assert summary["heldout"]["to"] == "2024-06-30T00:00:00"
+    assert summary["beats"] == dict.fromkeys(MODELS[1:], True)
+    assert summary["verdict"] == {"protocol": "novel", "metric": "ndcg@10", "good": True, "reason": None}
 
 
 def test_the_split_into_parts_changes_no_digit() -> None:
@@ -110,39 +110,39 @@ def test_the_split_into_parts_changes_no_digit() -> None:
 
 
 def test_a_model_that_is_below_one_baseline_is_not_good() -> None:
-    made = board(part(users(30, model=0.5, item_knn=0.6)))
-    assert made["beats"] == {m: m != "item_knn" for m in MODELS[1:]}
-    assert made["verdict"]["good"] is False
+    summary = board(part(users(30, model=0.5, item_knn=0.6)))
+    assert summary["beats"] == {m: m != "item_knn" for m in MODELS[1:]}
+    assert summary["verdict"]["good"] is False
 
 
 def test_a_better_mean_with_an_interval_around_zero_beats_nothing() -> None:
     values = {u: {m: 0.5 + (0.4 * (-1) ** u + 0.01 if m == "model" else 0) for m in MODELS} for u in range(30)}
-    made = board(part(values))
-    assert made["differences"]["novel"]["popularity"]["ndcg@10"][1] == pytest.approx(0.01)
-    assert not any(made["beats"].values())
+    summary = board(part(values))
+    assert summary["differences"]["novel"]["popularity"]["ndcg@10"][1] == pytest.approx(0.01)
+    assert not any(summary["beats"].values())
 
 
 @pytest.mark.parametrize("n", [1, MIN_USERS - 1])
 def test_a_few_users_are_too_few_for_a_verdict(n: int) -> None:
-    made = board(part(users(n, model=0.9)))
-    assert made["verdict"]["good"] is None
-    assert "too few" in made["verdict"]["reason"]
-    assert not any(made["beats"].values())
-    assert made["novel"]["model"]["recall@5"] > 0.8
+    summary = board(part(users(n, model=0.9)))
+    assert summary["verdict"]["good"] is None
+    assert "too few" in summary["verdict"]["reason"]
+    assert not any(summary["beats"].values())
+    assert summary["novel"]["model"]["recall@5"] > 0.8
 
 
 def test_where_bought_items_are_kept_the_verdict_is_on_all_items() -> None:
     assert headline((5, 10, 20), "keep") == ("all", "ndcg@10")
     assert headline((5, 20, 50), "exclude") == ("novel", "ndcg@20")
-    made = board(part(users(20, model=0.5), novel=False), bought="keep")
-    assert made["verdict"]["good"] is True
-    assert made["novel"] == {}
+    summary = board(part(users(20, model=0.5), novel=False), bought="keep")
+    assert summary["verdict"]["good"] is True
+    assert summary["novel"] == {}
 
 
 def test_without_novel_truth_the_verdict_is_open() -> None:
-    made = board(part(users(20, model=0.5), novel=False))
-    assert made["verdict"]["good"] is None
-    assert made["differences"]["novel"] == {}
+    summary = board(part(users(20, model=0.5), novel=False))
+    assert summary["verdict"]["good"] is None
+    assert summary["differences"]["novel"] == {}
 
 
 def test_what_lists_hold_is_counted_over_the_parts() -> None:
@@ -152,17 +152,17 @@ def test_what_lists_hold_is_counted_over_the_parts() -> None:
     rest = [("novel", "model", "diversity", 5, FINE, 3), ("novel", "model", "decile 9", 5, 1, 5)]
     others = [("novel", m, "decile 9", 5, 0, 4) for m in MODELS[1:]]
     first = part(users(10), listed=rows, tallies=[*some, *others])
-    made = board(first, part(users(10, 10), listed=more, tallies=[*rest, *others]))
-    assert made["coverage"]["novel"]["model"] == {"coverage@5": 0.5, "coverage@10": 0.75}
-    assert made["coverage"]["all"]["model"] == {"coverage@5": 0.25, "coverage@10": 0.25}
-    assert made["coverage"]["all"]["popularity"] == {"coverage@5": 0.0, "coverage@10": 0.0}
-    lists = made["lists"]["novel"]["model"]
+    summary = board(first, part(users(10, 10), listed=more, tallies=[*rest, *others]))
+    assert summary["coverage"]["novel"]["model"] == {"coverage@5": 0.5, "coverage@10": 0.75}
+    assert summary["coverage"]["all"]["model"] == {"coverage@5": 0.25, "coverage@10": 0.25}
+    assert summary["coverage"]["all"]["popularity"] == {"coverage@5": 0.0, "coverage@10": 0.0}
+    lists = summary["lists"]["novel"]["model"]
     assert lists["novelty@5"] == pytest.approx((2 * 1 + 1 * 3) / 3)  # items of 1/2 and 1/8 of the users
     assert lists["popularity@5"] == pytest.approx((2 / 2 + 1 / 8) / 3)
     assert lists["diversity@5"] == pytest.approx(2 / 5)
     assert lists["gini@5"] == pytest.approx(np.abs(np.subtract.outer([2, 0, 1, 0], [2, 0, 1, 0])).sum() / (2 * 4 * 3))
-    assert made["lists"]["novel"]["popularity"] == {}
-    (decile,) = made["segments"]["novel"]["decile"]
+    assert summary["lists"]["novel"]["popularity"] == {}
+    (decile,) = summary["segments"]["novel"]["decile"]
     assert decile["metrics"]["model"] == {"found@5": 0.25}
     assert (decile["name"], decile["items"], decile["from"], decile["to"], decile["pairs"]) == ("10", 1, 8, 8, 8)
 
@@ -170,8 +170,8 @@ def test_what_lists_hold_is_counted_over_the_parts() -> None:
 def test_users_are_grouped_by_what_they_bought_before() -> None:
     values = {u: {m: (0.1 * u if m == "model" else 0.0) for m in MODELS} for u in range(8)}
     bought = {0: 1, 1: 2, 2: 3, 3: 4, 4: 5, 5: 9, 6: 10, 7: 90}
-    made = board(part(values, purchases=bought))["segments"]["all"]
-    named = {e["name"]: e for e in (*made["history"], *made["activity"])}
+    summary = board(part(values, purchases=bought))["segments"]["all"]
+    named = {e["name"]: e for e in (*summary["history"], *summary["activity"])}
     assert {n: (e["users"], e["from"], e["to"]) for n, e in named.items()} == {
         "cold": (4, 1, 4),
         "warm": (4, 5, 90),
@@ -188,25 +188,25 @@ def test_users_are_grouped_by_what_they_bought_before() -> None:
 
 
 def test_cold_items_are_told_apart_with_their_ratio_to_popularity() -> None:
-    made = board(part(users(12, model=0.6, popularity=0.3), cold=True))["cold_items"]
-    assert (made["items"], made["users"], made["pairs"]) == (3, 12, 36)
-    assert made["over_popularity"]["of_all"]["recall@10"] == pytest.approx(0.601 / 0.301)
-    assert made["differences"]["among_cold"]["popularity"]["ndcg@5"][0] > 0
+    summary = board(part(users(12, model=0.6, popularity=0.3), cold=True))["cold_items"]
+    assert (summary["items"], summary["users"], summary["pairs"]) == (3, 12, 36)
+    assert summary["over_popularity"]["of_all"]["recall@10"] == pytest.approx(0.601 / 0.301)
+    assert summary["differences"]["among_cold"]["popularity"]["ndcg@5"][0] > 0
     nobody = board(part(users(12, model=0.6) | {99: dict.fromkeys(MODELS, 0.0)}))
     assert nobody["cold_items"] == {}
 
 
 def test_a_baseline_that_is_the_model_is_not_compared_with_itself() -> None:
     judged = part(users(30, model=0.5, popularity=0.5, item_knn=0.2, own_frequency=0.1), cold=True)
-    made, own = board(judged), board(judged, made_by="popularity")
-    assert (made["verdict"]["good"], own["verdict"]["good"]) == (False, True)
+    summary, own = board(judged), board(judged, made_by="popularity")
+    assert (summary["verdict"]["good"], own["verdict"]["good"]) == (False, True)
     assert own["beats"] == {"item_knn": True, "own_frequency": True}
-    assert own["novel"] == made["novel"]
+    assert own["novel"] == summary["novel"]
     for truth in ("all", "novel"):
         for name in ("differences", "p"):
-            expected = {m: v for m, v in made[name][truth].items() if m != "popularity"}
+            expected = {m: v for m, v in summary[name][truth].items() if m != "popularity"}
             assert own[name][truth].keys() == expected.keys()
-        (segment, before) = (b["segments"][truth]["history"][0] for b in (own, made))
+        (segment, before) = (b["segments"][truth]["history"][0] for b in (own, summary))
         assert segment["metrics"] == before["metrics"]
         assert list(segment["differences"]) == ["item_knn", "own_frequency"]
         assert segment["differences"]["item_knn"][1] == before["differences"]["item_knn"][1]
@@ -219,9 +219,9 @@ def test_a_baseline_that_is_the_model_is_not_compared_with_itself() -> None:
 
 
 def test_a_p_value_goes_with_its_interval() -> None:
-    made = board(part(users(30, model=0.5, item_knn=0.6)))
-    assert made["p"]["novel"]["popularity"]["ndcg@10"] == pytest.approx(2 / 201)
-    assert made["resamples"] == 200
+    summary = board(part(users(30, model=0.5, item_knn=0.6)))
+    assert summary["p"]["novel"]["popularity"]["ndcg@10"] == pytest.approx(2 / 201)
+    assert summary["resamples"] == 200
     same = board(part(users(30)))
     assert same["p"]["novel"]["popularity"]["ndcg@10"] == 1
 
@@ -254,11 +254,11 @@ def test_a_few_columns_at_a_time_give_the_same_as_all(monkeypatch) -> None:
 
 
 def test_nothing_held_out_has_the_same_keys_as_something() -> None:
-    made = board(part(users(20, model=0.5)))
+    summary = board(part(users(20, model=0.5)))
     nothing = nothing_held_out(AS_OF, KS, "exclude", "a reason")
-    assert nothing.keys() == made.keys()
-    assert nothing["heldout"].keys() == made["heldout"].keys()
-    assert nothing["published"].keys() == made["published"].keys()
+    assert nothing.keys() == summary.keys()
+    assert nothing["heldout"].keys() == summary["heldout"].keys()
+    assert nothing["published"].keys() == summary["published"].keys()
     empty = part({})
     unjudged = board(empty._replace(users=empty.users.replace_schema_metadata({COUNTS_KEY: json.dumps(ZERO)})))
     assert unjudged["heldout"]["reason"].startswith("the input has no purchases in the days")

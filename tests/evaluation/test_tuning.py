@@ -8,9 +8,9 @@ from topkin.evaluation.tuning import SPACE, best_of, draws, space_of
 
 
 def test_the_configured_settings_come_first_and_no_draw_comes_twice():
-    found = list(islice(draws(SPACE, 3), 200))
-    assert found[0] == {}
-    assert len({tuple(sorted(draw.items())) for draw in found}) == 200
+    drawn = list(islice(draws(SPACE, 3), 200))
+    assert drawn[0] == {}
+    assert len({tuple(sorted(draw.items())) for draw in drawn}) == 200
 
 
 def test_a_search_goes_on_where_it_stopped_and_a_seed_is_a_search():
@@ -19,8 +19,8 @@ def test_a_search_goes_on_where_it_stopped_and_a_seed_is_a_search():
 
 
 def test_a_small_space_ends():
-    found = list(draws({"temperature": (0.1, 0.2)}, 0))
-    assert sorted(map(str, found)) == sorted(map(str, [{}, {"temperature": 0.1}, {"temperature": 0.2}]))
+    drawn = list(draws({"temperature": (0.1, 0.2)}, 0))
+    assert sorted(map(str, drawn)) == sorted(map(str, [{}, {"temperature": 0.1}, {"temperature": 0.2}]))
 
 
 def test_every_value_of_the_space_is_one_that_the_configuration_takes():

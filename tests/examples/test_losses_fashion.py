@@ -60,8 +60,8 @@ def test_each_kind_of_loss_trains_an_encoder(example: Any, data: Path, name: str
 
 
 def test_learning_beats_not_learning(example: Any, data: Path) -> None:
-    found = example.main(["--data", str(data), "--steps", "60", "--loss", "nt_xent", "--loss", "untrained"])
-    learned, untrained = (line["map@r"] for line in found)
+    figures = example.main(["--data", str(data), "--steps", "60", "--loss", "nt_xent", "--loss", "untrained"])
+    learned, untrained = (line["map@r"] for line in figures)
     assert learned > untrained + 0.1
 
 
@@ -70,14 +70,14 @@ def test_what_the_results_file_holds_is_not_run_again(
 ) -> None:
     keys = ["--data", str(data), "--steps", "2", "--results", str(tmp_path / "results.jsonl"), "--loss", "raw_pixels"]
     first = example.main([*keys, "--json"])
-    said = capsys.readouterr().out
-    assert [json.loads(line) for line in said.splitlines()] == first
+    printed = capsys.readouterr().out
+    assert [json.loads(line) for line in printed.splitlines()] == first
     measured: list[str] = []
     monkeypatch.setattr(example, "measured", lambda name, *_: {**first[0], "loss": measured.append(name) or name})
     assert example.main(keys) == first
     assert measured == []
-    said = capsys.readouterr().out
-    assert f"| raw_pixels | {first[0]['recall@1']:.4f} | {first[0]['map@r']:.4f} |  |" in said
+    printed = capsys.readouterr().out
+    assert f"| raw_pixels | {first[0]['recall@1']:.4f} | {first[0]['map@r']:.4f} |  |" in printed
     example.main([*keys, "--seed", "2", "--loss", "untrained"])
     assert measured == ["raw_pixels", "untrained"]
     assert len((tmp_path / "results.jsonl").read_text(encoding="utf-8").splitlines()) == 3

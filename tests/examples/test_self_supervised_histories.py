@@ -25,7 +25,7 @@ def example() -> Any:
 
 def test_histories_are_the_latest_distinct_items_before_the_cut(example: Any) -> None:
     shop = Shop(users=300, items=80, purchases=6_000, seed=4)
-    found = example.customers_of(shop, 9)
+    customers = example.customers_of(shop, 9)
     cut, expected, tastes = (shop.as_of - shop.start).days, [], []
     for block in range(shop.blocks):
         people, bought = shop.bought(block)
@@ -37,8 +37,8 @@ def test_histories_are_the_latest_distinct_items_before_the_cut(example: Any) ->
                 expected.append(items + [0] * (9 - len(items)))
                 tastes.append(people.taste[person] / np.linalg.norm(people.taste[person]))
     assert len(expected) < 300
-    np.testing.assert_array_equal(found.histories, expected)
-    np.testing.assert_allclose(found.tastes, tastes, atol=1e-6)
+    np.testing.assert_array_equal(customers.histories, expected)
+    np.testing.assert_allclose(customers.tastes, tastes, atol=1e-6)
 
 
 def test_the_probe_is_the_mean_over_neighbours(example: Any) -> None:
@@ -53,8 +53,8 @@ def test_customers_never_trained_on_find_others_of_their_taste(
     example: Any, method: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sizes = ["--users", "700", "--items", "300", "--purchases", "21000", "--dim", "32", "--batch-size", "64"]
-    found = example.main(["--method", method, *sizes, "--epochs", "12"])["found"]
-    assert found[method]["taste"] > found["untrained"]["taste"] + 0.03
-    assert found["untrained"]["taste"] > found["strangers"]["taste"] + 0.05
-    assert found["tastes themselves"]["taste"] > found[method]["taste"]
-    assert f"| {method} | {found[method]['taste']:.3f} |" in capsys.readouterr().out
+    figures = example.main(["--method", method, *sizes, "--epochs", "12"])["found"]
+    assert figures[method]["taste"] > figures["untrained"]["taste"] + 0.03
+    assert figures["untrained"]["taste"] > figures["strangers"]["taste"] + 0.05
+    assert figures["tastes themselves"]["taste"] > figures[method]["taste"]
+    assert f"| {method} | {figures[method]['taste']:.3f} |" in capsys.readouterr().out

@@ -26,7 +26,7 @@ class Version:
     as_of: datetime = AS_OF
     lists: dict[int, list[str]] = field(default_factory=dict)
     statistics: dict[str, Any] = field(default_factory=dict)
-    made: dict[str, Any] = field(default_factory=dict)
+    lists_summary: dict[str, Any] = field(default_factory=dict)
     embedded: dict[str, Any] = field(default_factory=dict)
     recall: dict[str, Any] = field(default_factory=dict)
     categories: dict[str, str] = field(default_factory=dict)
@@ -41,7 +41,7 @@ class Version:
         users = sorted({user for user, _, _ in self.rows})
         times = [self.as_of - timedelta(days=d) for _, _, d in self.rows]
         source = {"rows": len(self.rows), "rejected": {}, "accepted": len(self.rows)}
-        said = {
+        statistics = {
             "as_of": self.as_of.isoformat(),
             "times": "dates",
             "first_sale": min(times).isoformat(),
@@ -51,22 +51,23 @@ class Version:
             "items": len(items),
             "sources": {"purchases": source},
         }
-        storage.write_json(said | self.statistics, f"{folders['prepare']}/statistics.json")
+        storage.write_json(statistics | self.statistics, f"{folders['prepare']}/statistics.json")
         self._write_prepared(folders["prepare"], users, items, times)
         lists = self.lists or dict.fromkeys(users, items[:3])
         ranked = [(u, r, i) for u, row in sorted(lists.items()) for r, i in enumerate(row, 1)]
         columns = dict(zip(("user_id", "rank", "item_id"), zip(*ranked, strict=True), strict=True))
         _write_parts(pa.table(columns), f"{folders['recommend']}/recommendations/date={self.as_of:%Y-%m-%d}")
-        made = {"model": "encoder", "bought": "exclude", "k": 3, "users": len(users), "users_with_list": len(users)}
-        made |= {"short": 0, "fallback": {"no purchases": 0}}
-        storage.write_json(made | self.made, f"{folders['recommend']}/lists.json")
+        summary = {"model": "encoder", "bought": "exclude", "k": 3, "users": len(users), "users_with_list": len(users)}
+        summary |= {"short": 0, "fallback": {"no purchases": 0}}
+        storage.write_json(summary | self.lists_summary, f"{folders['recommend']}/lists.json")
+        storage.write_json(summary, f"{folders['recommend']}/lists/mail/lists.json")
         rng = np.random.default_rng(1)
         vectors = rng.normal(size=(120, 8)) if self.vectors is None else self.vectors
         for side in ("items", "users"):
             table = pa.table({"vector": vector_column(vectors)})
             storage.write_parquet(table, f"{folders['embed']}/{side}/{storage.part_name(0, 1)}")
-        said = {"dim": 8, "blocks": [{"name": "svd"}], "items": len(vectors), "users": len(vectors)}
-        storage.write_json(said | self.embedded, f"{folders['embed']}/vectors.json")
+        statistics = {"dim": 8, "blocks": [{"name": "svd"}], "items": len(vectors), "users": len(vectors)}
+        storage.write_json(statistics | self.embedded, f"{folders['embed']}/vectors.json")
         recall = {"queries": 500, "source": "users", "recall@10": 0.99, "recall@50": 0.9}
         storage.write_json({"recall": recall | self.recall}, f"{folders['index']}/index.json")
         return folders

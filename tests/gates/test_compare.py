@@ -5,37 +5,39 @@ from dataclasses import replace
 from datetime import timedelta
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from tests.gates.conftest import AS_OF, Version, some_rows
-from topkin.gates.compare import common_of
+from topkin.artifacts import schemas
+from topkin.gates.compare import common_of, lost_purchases
 from topkin.gates.figures import of_purchases
 
 Write = Callable[[Version], dict[str, str]]
 
 
 def common(write: Write, now: Version, live: Version) -> dict[str, float]:
-    made, before = write(now), write(live)
-    return common_of(made, before, of_purchases(made), of_purchases(before))
+    ours, before = write(now), write(live)
+    return common_of(ours, before, of_purchases(ours), of_purchases(before))
 
 
 def test_nothing_is_lost_or_unknown_between_equal_versions(folders: Write) -> None:
-    found = common(folders, Version(some_rows()), Version(some_rows()))
-    assert found | {"lost": 0, "unknown users": 0, "unknown items": 0, "overlap": 1} == found
-    assert found["rank-biased overlap"] == pytest.approx(1)
+    shares = common(folders, Version(some_rows()), Version(some_rows()))
+    assert shares | {"lost": 0, "unknown users": 0, "unknown items": 0, "overlap": 1} == shares
+    assert shares["rank-biased overlap"] == pytest.approx(1)
 
 
 def test_shares_unknown_and_lost_are_those_of_sets(folders: Write) -> None:
     rng, live = np.random.default_rng(2), some_rows()
     kept = [row for row in live if rng.random() < 0.6]
     now = [*kept, *((u + 1000, f"n{u}", 1.0) for u in range(25))]
-    found = common(folders, Version(now), Version(live))
+    shares = common(folders, Version(now), Version(live))
     users, items = {u for u, _, _ in now}, {i for _, i, _ in now}
-    assert found["unknown users"] == pytest.approx(len(users - {u for u, _, _ in live}) / len(users))
-    assert found["unknown items"] == pytest.approx(len(items - {i for _, i, _ in live}) / len(items))
+    assert shares["unknown users"] == pytest.approx(len(users - {u for u, _, _ in live}) / len(users))
+    assert shares["unknown items"] == pytest.approx(len(items - {i for _, i, _ in live}) / len(items))
     oldest = max(d for _, _, d in now)
     known = {row for row in live if row[2] <= oldest}
-    assert found["lost"] == pytest.approx(len(known - {*now}) / len(known))
+    assert shares["lost"] == pytest.approx(len(known - {*now}) / len(known))
 
 
 @pytest.mark.parametrize("moved", [1.0, -1.0])
@@ -52,6 +54,16 @@ def test_what_was_sold_after_the_as_of_date_is_not_missed(folders: Write) -> Non
     assert common(folders, before, Version(rows))["lost"] == 0
 
 
+def test_where_neither_version_has_purchases_none_is_looked_for() -> None:
+    """As on the second night of lists without purchases."""
+    times, items = pa.list_(schemas.TIME), pa.list_(pa.string())
+    nobody = pa.table({"user_id": ["u", "v"], "items": pa.array([[], []], items), "times": pa.array([[], []], times)})
+    assert lost_purchases(nobody, nobody, timed=True) is None
+    when = pa.array([[AS_OF], []], times)
+    some = nobody.set_column(1, "items", pa.array([["i"], []], items)).set_column(2, "times", when)
+    assert lost_purchases(nobody, some, timed=True) == 1
+
+
 def test_without_times_a_purchase_is_a_user_and_an_item(folders: Write) -> None:
     undated = {"statistics": {"times": "order"}}
     moved = [(u, i, d + 1) for u, i, d in some_rows()]
@@ -61,26 +73,26 @@ def test_without_times_a_purchase_is_a_user_and_an_item(folders: Write) -> None:
 def test_ids_of_another_type_are_unknown(folders: Write) -> None:
     live = Version(some_rows())
     now = replace(live, rows=[(str(u), i, d) for u, i, d in live.rows])  # type: ignore[misc]
-    found = common(folders, now, live)
-    assert (found["unknown users"], found["lost"], found["overlap"]) == (1, 1, 0)
+    shares = common(folders, now, live)
+    assert (shares["unknown users"], shares["lost"], shares["overlap"]) == (1, 1, 0)
 
 
 def test_lists_are_those_of_users_in_both(folders: Write) -> None:
     rows = some_rows(users=30)
     live = Version(rows, lists={u: ["i00", "i01", "i02"] for u in range(20)})
     now = Version(rows, lists={u: ["i00", "i05", "i06"] if u < 5 else ["i02", "i01", "i00"] for u in range(30)})
-    found = common(folders, now, live)
-    assert found["users"] == 20
-    assert found["overlap"] == pytest.approx((5 / 3 + 15) / 20)
-    assert found["alike before"] == 1
-    assert found["alike"] < 1
+    shares = common(folders, now, live)
+    assert shares["users"] == 20
+    assert shares["overlap"] == pytest.approx((5 / 3 + 15) / 20)
+    assert shares["alike before"] == 1
+    assert shares["alike"] < 1
     apart = Version(rows, lists={u: ["i00"] for u in range(20, 30)})
     assert "overlap" not in common(folders, apart, live)
 
 
 def test_a_version_without_lists_has_none_in_common(folders: Write) -> None:
-    made, before = folders(Version(some_rows())), folders(Version(some_rows()))
+    now, before = folders(Version(some_rows())), folders(Version(some_rows()))
     del before["recommend"]
-    found = common_of(made, before, of_purchases(made), of_purchases(before))
-    assert "overlap" not in found
-    assert common_of(made, {}, of_purchases(made), {}) == {}
+    shares = common_of(now, before, of_purchases(now), of_purchases(before))
+    assert "overlap" not in shares
+    assert common_of(now, {}, of_purchases(now), {}) == {}

@@ -20,10 +20,10 @@ SETTINGS = Settings.model_validate({"purchases": {"path": "x"}})
 def test_a_run_over_purchases_is_asked_beside_the_live_one(folders: Write) -> None:
     live = folders(Version(some_rows()))
     half = folders(Version(some_rows()[::2]))
-    found = judge(SETTINGS, half, live)
-    assert "rows of purchases" in {gate.name for gate in found.of("refused")}
-    assert sum(found.counts.values()) == len(found.gates)
-    written = found.to_json()
+    verdict = judge(SETTINGS, half, live)
+    assert "rows of purchases" in {gate.name for gate in verdict.of("refused")}
+    assert sum(verdict.counts.values()) == len(verdict.gates)
+    written = verdict.to_json()
     assert written["gates"][0].keys() == {"name", "key", "verdict", "sentence", "figure", "limit", "live"}
     assert written["figures"]["counts"]["purchases"] == len(some_rows()[::2])
 
@@ -34,10 +34,10 @@ def test_a_live_version_that_is_damaged_is_compared_with_nothing_and_said(folder
         manifest.seal(folder, stage=stage, key="k", summary={})
     assert judge(SETTINGS, now, live).of("refused")
     Path(live["index"], "index.json").write_text("{}")
-    found = judge(SETTINGS, now, live)
-    assert (found.live, found.of("refused")) == ({}, [])
-    assert "the live version cannot be read: " in found.unasked[-1]
-    assert found.unasked[-1].endswith("--force: live version")
+    verdict = judge(SETTINGS, now, live)
+    assert (verdict.live, verdict.of("refused")) == ({}, [])
+    assert "the live version cannot be read: " in verdict.unasked[-1]
+    assert verdict.unasked[-1].endswith("--force: live version")
 
 
 def test_gates_not_asked_are_a_line_for_each_reason(folders: Write) -> None:
@@ -49,12 +49,12 @@ def test_gates_not_asked_are_a_line_for_each_reason(folders: Write) -> None:
 
 
 def items_run(folder: Path, **changes: Any) -> dict[str, str]:
-    made = Version(some_rows()).write(folder)
+    now = Version(some_rows()).write(folder)
     statistics = {"sources": {"items": {"rows": 130, "rejected": {}}}, "items": 120}
-    storage.write_json(statistics, f"{made['prepare']}/statistics.json")
+    storage.write_json(statistics, f"{now['prepare']}/statistics.json")
     metrics = {"indexed": 118, "prepared": 120, "retrieval": {"recall_any@1": 0.8}, "unjudged": "no label"}
     storage.write_json(metrics | changes, str(folder / "evaluate/metrics.json"))
-    return {**made, "evaluate": str(folder / "evaluate")}
+    return {**now, "evaluate": str(folder / "evaluate")}
 
 
 @pytest.mark.parametrize(
@@ -82,10 +82,10 @@ def test_a_run_over_items_alone_has_gates_of_its_own(
     settings = ItemsRunSettings.model_validate(
         {"items": {"path": "x", "vector": "v", "label": "class"}, "publish": keys}
     )
-    made = items_run(tmp_path / "now", **changes)
+    now = items_run(tmp_path / "now", **changes)
     live = items_run(tmp_path / "live")
     for before in ({}, live):
-        assert [gate.sentence for gate in judge(settings, made, before).of("refused")] == refused
+        assert [gate.sentence for gate in judge(settings, now, before).of("refused")] == refused
 
 
 def test_items_that_the_live_version_does_not_know_are_refused(tmp_path: Path, folders: Write) -> None:
@@ -98,6 +98,6 @@ def test_items_that_the_live_version_does_not_know_are_refused(tmp_path: Path, f
 
 
 def test_a_live_version_of_the_other_kind_is_no_live_version(tmp_path: Path, folders: Write) -> None:
-    found = judge(SETTINGS, folders(Version(some_rows())), items_run(tmp_path / "items"))
-    assert found.live == {}
-    assert found.of("refused") == []
+    verdict = judge(SETTINGS, folders(Version(some_rows())), items_run(tmp_path / "items"))
+    assert verdict.live == {}
+    assert verdict.of("refused") == []

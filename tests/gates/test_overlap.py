@@ -36,8 +36,8 @@ def extrapolated(a: list[int], b: list[int], p: float) -> float:
 
 @given(PAIRS, st.floats(0.05, 0.95))
 def test_rank_biased_overlap_is_what_the_paper_says(pairs: list[tuple[list[int], list[int]]], p: float) -> None:
-    found = rank_biased_overlap(*both(pairs), p)
-    for (a, b), value in zip(pairs, found, strict=True):
+    overlap = rank_biased_overlap(*both(pairs), p)
+    for (a, b), value in zip(pairs, overlap, strict=True):
         assert value == pytest.approx(extrapolated(a, b, p)) if a and b else np.isnan(value)
 
 
@@ -50,13 +50,13 @@ def test_overlap_is_the_common_share_of_the_longer_list(pairs: list[tuple[list[i
 
 @given(st.lists(LISTS, max_size=8))
 def test_the_overlap_of_all_lists_is_the_mean_over_pairs(lists: list[list[int]]) -> None:
-    found = mean_overlap(padded(lists) if lists else np.zeros((0, K), int))
+    overlap = mean_overlap(padded(lists) if lists else np.zeros((0, K), int))
     held, n = sum(map(len, lists)), len(lists)
     if n < 2 or not held:
-        assert found == 0
+        assert overlap == 0
         return
     common = sum(len({*lists[i]} & {*lists[j]}) for i in range(n) for j in range(n) if i != j)
-    assert found == pytest.approx(common / (n * (n - 1)) / (held / n))
+    assert overlap == pytest.approx(common / (n * (n - 1)) / (held / n))
 
 
 def test_the_same_list_has_an_overlap_of_one_and_a_turned_one_less_by_rank_alone() -> None:

@@ -54,19 +54,19 @@ def asked(
 ) -> dict[str, Gate]:
     settings = PublishSettings.model_validate(keys)
     common = COMMON if common is None else common
-    found = list(gates(settings, now, live, common, judged(0.3, 0.2), earlier(0.3, 0.2, 0.0)))
-    assert len({gate.name for gate in found}) == len(found)
-    return {gate.name: gate for gate in found}
+    verdict = list(gates(settings, now, live, common, judged(0.3, 0.2), earlier(0.3, 0.2, 0.0)))
+    assert len({gate.name for gate in verdict}) == len(verdict)
+    return {gate.name: gate for gate in verdict}
 
 
-def refused(found: dict[str, Gate]) -> dict[str, str]:
-    return {name: gate.key.removeprefix("publish.") for name, gate in found.items() if gate.verdict == REFUSED}
+def refused(by_name: dict[str, Gate]) -> dict[str, str]:
+    return {name: gate.key.removeprefix("publish.") for name, gate in by_name.items() if gate.verdict == REFUSED}
 
 
 def test_a_night_like_the_one_before_passes_every_gate(figures: dict[str, Any]) -> None:
-    found = asked(figures, figures)
-    assert refused(found) == {}
-    assert [name for name, gate in found.items() if gate.verdict == NOT_ASKED] == []
+    verdict = asked(figures, figures)
+    assert refused(verdict) == {}
+    assert [name for name, gate in verdict.items() if gate.verdict == NOT_ASKED] == []
 
 
 WRONG: list[tuple[str, str, str, Any]] = [
@@ -80,6 +80,7 @@ WRONG: list[tuple[str, str, str, Any]] = [
     ("lists by the model", "min_by_model", "lists/by_model", 0.7),
     ("users with a list", "min_users", "lists/users_with_list", 0),
     ("short lists", "max_short", "lists/short", 0.2),
+    ("short lists mail", "max_short", "other_lists/mail/short", 0.2),
     ("rejects of purchases", "max_rejected", "rejected/purchases/returned", 0.06),
     ("age of the last purchase", "max_age", "age", 7.5),
     ("items with a title", "max_drop", "shares/items with a title", 0.1),
@@ -106,9 +107,9 @@ def test_what_is_wrong_is_refused_by_its_gate_alone(
     for step in path:
         at = at[step]
     at[last] = value
-    found = asked(now, figures)
-    assert refused(found) == {name: key}
-    assert f"publish.{key}" in found[name].sentence
+    verdict = asked(now, figures)
+    assert refused(verdict) == {name: key}
+    assert f"publish.{key}" in verdict[name].sentence
     off = asked(now, figures, **{key: 1 if key == "min_users" else False})
     assert key == "min_users" or refused(off) == {}
 
@@ -133,10 +134,10 @@ def test_what_versions_lack_in_common_is_refused(
 
 
 def test_a_first_version_has_the_limits_that_need_no_other(figures: dict[str, Any]) -> None:
-    found = asked(figures, {}, {})
-    assert refused(found) == {}
-    told = {name for name, gate in found.items() if gate.verdict != NOT_ASKED}
-    assert told == {
+    verdict = asked(figures, {}, {})
+    assert refused(verdict) == {}
+    names = {name for name, gate in verdict.items() if gate.verdict != NOT_ASKED}
+    assert names == {
         "users with a list",
         "lists by the model",
         "age of the last purchase",
@@ -148,7 +149,7 @@ def test_a_first_version_has_the_limits_that_need_no_other(figures: dict[str, An
         "best baseline",
         "hindsight",
     }
-    assert {gate.sentence for gate in found.values() if gate.verdict == NOT_ASKED} == {"nothing is live"}
+    assert {gate.sentence for gate in verdict.values() if gate.verdict == NOT_ASKED} == {"nothing is live"}
 
 
 def test_vectors_that_are_all_one_are_refused_in_a_first_version(figures: dict[str, Any]) -> None:
@@ -160,9 +161,9 @@ def test_vectors_that_are_all_one_are_refused_in_a_first_version(figures: dict[s
 def test_lists_under_another_rule_are_not_compared(figures: dict[str, Any]) -> None:
     now = deepcopy(figures)
     now["lists"]["bought"] = "cooldown"
-    found = asked(now, figures, {**COMMON, "overlap": 0.0, "alike": 1.0})
-    assert found["overlap"].sentence == "recommend.bought is another"
-    assert refused(found) == {}
+    verdict = asked(now, figures, {**COMMON, "overlap": 0.0, "alike": 1.0})
+    assert verdict["overlap"].sentence == "recommend.bought is another"
+    assert refused(verdict) == {}
 
 
 def test_vectors_of_other_blocks_may_be_of_another_length(figures: dict[str, Any]) -> None:
@@ -245,11 +246,11 @@ def test_too_few_held_out_users_judge_nothing(users: int) -> None:
 
 
 def test_a_baseline_that_made_the_lists_need_not_beat_itself() -> None:
-    found = verdicts(
+    verdict = verdicts(
         PublishSettings(must_beat=("popularity", "item_knn")), judged(0.1, 0.1) | {"made_by": "popularity"}
     )
-    assert "above popularity" not in found
-    assert found["above item_knn"] == REFUSED
+    assert "above popularity" not in verdict
+    assert verdict["above item_knn"] == REFUSED
 
 
 def test_a_baseline_that_was_not_measured_refuses() -> None:

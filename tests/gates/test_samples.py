@@ -39,10 +39,10 @@ def test_a_sample_is_about_as_large_as_asked(users: int, parts: int, most: int) 
 def test_the_same_users_come_from_versions_of_other_parts(tmp_path: Path) -> None:
     table = pa.table({"user_id": pa.array(np.arange(500), pa.int64()), "n": pa.array(np.arange(500) * 2)})
     sample = UserSample.of(500, 4, 60)
-    found = [sample.rows(written(tmp_path / str(parts), table, parts), ["user_id", "n"]) for parts in (4, 3)]
+    samples = [sample.rows(written(tmp_path / str(parts), table, parts), ["user_id", "n"]) for parts in (4, 3)]
     want = table.filter(pa.array(sample.has(table["user_id"])))
     assert 20 < len(want) < 120
-    for rows in found:
+    for rows in samples:
         assert rows.sort_by("user_id") == want
 
 
@@ -66,8 +66,8 @@ def test_every_so_many_th_vector_is_drawn_across_files(tmp_path: Path, most: int
 
 def test_lists_are_numbers_in_the_order_of_ranks() -> None:
     ranked = pa.table({"user_id": [5, 5, 7, 5, 9], "rank": [2, 1, 1, 3, 1], "item_id": ["b", "a", "c", "d", "a"]})
-    found = lists_of(ranked, pa.array([7, 5, 6]), pa.array(["a", "b", "c", "d"]), 2)
-    assert found.tolist() == [[2, -1], [0, 1], [-1, -1]]
+    lists = lists_of(ranked, pa.array([7, 5, 6]), pa.array(["a", "b", "c", "d"]), 2)
+    assert lists.tolist() == [[2, -1], [0, 1], [-1, -1]]
 
 
 def test_purchases_are_a_row_each() -> None:

@@ -28,8 +28,8 @@ def test_zeros_and_what_is_not_finite_are_no_vectors() -> None:
     vectors = np.eye(4, dtype=np.float32)
     vectors = np.concatenate([vectors, np.zeros((2, 4), np.float32), np.full((2, 4), np.nan, np.float32)])
     vectors[6, :3] = 0, np.inf, 0
-    found = spread(vectors)
-    assert (found.vectors, found.not_finite) == (4, 0.25)
-    assert found.rank == pytest.approx(4)
+    measured = spread(vectors)
+    assert (measured.vectors, measured.not_finite) == (4, 0.25)
+    assert measured.rank == pytest.approx(4)
     nothing = spread(np.zeros((0, 4), np.float32))
     assert (nothing.vectors, nothing.not_finite, nothing.rank) == (0, 0, 0)

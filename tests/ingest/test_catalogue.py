@@ -79,8 +79,8 @@ def test_no_sales_at_all_are_an_empty_table() -> None:
 def test_recent_sales_are_those_of_the_last_days() -> None:
     rows = events(2)
     edge = pa.array([AS_OF - timedelta(days=7), AS_OF - timedelta(days=7, microseconds=1)], schemas.TIME)
-    found = sales(rows.set_column(2, rows.schema.field("timestamp"), edge), AS_OF, 7)
-    assert sum(found["recent"].to_pylist()) == 1
+    sold = sales(rows.set_column(2, rows.schema.field("timestamp"), edge), AS_OF, 7)
+    assert sum(sold["recent"].to_pylist()) == 1
 
 
 def test_the_last_price_is_the_highest_of_the_last_moment() -> None:
@@ -103,9 +103,9 @@ def test_the_catalogue_keeps_unsold_items_and_adds_unlisted_ones() -> None:
             "available": [False, True],
         }
     )
-    found = catalogue(sold, listed)
-    assert found.schema == schemas.catalogue(pa.string())
-    rows = {r["item_id"]: r for r in found.to_pylist()}
+    table = catalogue(sold, listed)
+    assert table.schema == schemas.catalogue(pa.string())
+    rows = {r["item_id"]: r for r in table.to_pylist()}
     assert list(rows) == sorted({"a", *sold["item_id"].to_pylist()})
     assert (rows["a"]["events"], rows["a"]["first_sale"], rows["a"]["available"]) == (0, None, False)
     first, second = sold.to_pylist()
@@ -133,11 +133,11 @@ def test_words_are_runs_of_letters_and_digits_in_lower_case(title: str | None, w
 
 
 def test_a_word_counts_once_a_title() -> None:
-    found = words_vocabulary(pa.array(["red red lamp", "Red", "a lamp"]))
-    assert found.to_pylist() == [{"value": v, "count": n} for v, n in (("lamp", 2), ("red", 2), ("a", 1))]
+    words = words_vocabulary(pa.array(["red red lamp", "Red", "a lamp"]))
+    assert words.to_pylist() == [{"value": v, "count": n} for v, n in (("lamp", 2), ("red", 2), ("a", 1))]
 
 
 def test_vocabularies_sum_counts_and_skip_nulls() -> None:
-    found = vocabulary(pa.array(["b", "a", None, "b", "c"]), pa.array([1, 2, 9, 1, 5]))
-    assert [tuple(r.values()) for r in found.to_pylist()] == [("c", 5), ("a", 2), ("b", 2)]
+    words = vocabulary(pa.array(["b", "a", None, "b", "c"]), pa.array([1, 2, 9, 1, 5]))
+    assert [tuple(r.values()) for r in words.to_pylist()] == [("c", 5), ("a", 2), ("b", 2)]
     assert len(vocabulary(pa.array([], pa.string()))) == 0

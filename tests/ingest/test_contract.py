@@ -50,18 +50,18 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_a_good_file_is_known_by_its_footer(file: Path) -> None:
-    found = inspected(file)
-    assert found.findings == ()
-    assert (found.rows, found.columns) == (2, ("user", "item", "time", "price"))
-    assert found.types == {"user_id": pa.string(), "item_id": pa.string()}
-    assert (found.earliest, found.latest) == (DAY, NEXT)
+    inspection = inspected(file)
+    assert inspection.findings == ()
+    assert (inspection.rows, inspection.columns) == (2, ("user", "item", "time", "price"))
+    assert inspection.types == {"user_id": pa.string(), "item_id": pa.string()}
+    assert (inspection.earliest, inspection.latest) == (DAY, NEXT)
 
 
 def test_the_span_of_times_is_that_of_all_files_that_have_statistics(tmp_path: Path) -> None:
     write(replaced("time", [NEXT.date(), NEXT.date()]), tmp_path / "a.parquet")
     pq.write_table(PURCHASES, tmp_path / "b.parquet", write_statistics=False)
-    found = inspected(tmp_path)
-    assert (found.earliest, found.latest) == (None, NEXT)
+    inspection = inspected(tmp_path)
+    assert (inspection.earliest, inspection.latest) == (None, NEXT)
     assert inspected(tmp_path / "a.parquet").earliest == NEXT
     assert inspected(tmp_path / "a.parquet", normalise={"time": "time + INTERVAL 1 DAY"}).latest is None
     write(replaced("time", [1_300_000_000, 1_300_000_001]), tmp_path / "a.parquet")
@@ -79,6 +79,7 @@ def test_the_span_of_times_is_that_of_all_files_that_have_statistics(tmp_path: P
         (PURCHASES.append_column("PRICE", pa.array([1, 2])), {"quantity": "PRICE"}, "differ in letter case only"),
         (pa.table([*PURCHASES.columns, PURCHASES["user"]], [*PURCHASES.column_names, "user"]), {}, "2 columns called"),
         (PURCHASES.append_column("__row", PURCHASES["price"]), {"price": "__row"}, "topkin keeps for itself"),
+        (PURCHASES.append_column("__ROW", PURCHASES["price"]), {"price": "__ROW"}, "topkin keeps for itself"),
         (PURCHASES.slice(0, 0), {}, "holds no rows"),
         (PURCHASES, {"normalise": {"usr": "upper(item)"}}, "purchases.normalise.usr: nothing reads 'usr'"),
         (PURCHASES, {"rules": {"r": "price"}}, "must be true or false, got double"),
@@ -143,30 +144,32 @@ def test_files_without_rows_stop_nothing(tmp_path: Path) -> None:
     for number, table in enumerate((nulls, EMPTY.drop_columns("user"), PURCHASES, pa.table({}))):
         write(table, tmp_path / f"{number}.parquet")
     write(EMPTY.set_column(0, "user", pa.array([], pa.int64())), tmp_path / "4.parquet")
-    found = inspected(tmp_path, rules={"r": "price > 0"})
-    assert found.findings == ()
-    assert (len(found.files), found.rows, found.types["user_id"]) == (5, 2, pa.string())
-    assert (found.earliest, found.latest) == (DAY, NEXT)
-    assert [len(rows) for rows in sample_rows(found, FILES)] == [2]
-    assert sum(len(t) for f in found.files for t in batches("purchases", f, FILES, found.columns, rows=9)) == 2
+    inspection = inspected(tmp_path, rules={"r": "price > 0"})
+    assert inspection.findings == ()
+    assert (len(inspection.files), inspection.rows, inspection.types["user_id"]) == (5, 2, pa.string())
+    assert (inspection.earliest, inspection.latest) == (DAY, NEXT)
+    assert [len(rows) for rows in sample_rows(inspection, FILES)] == [2]
+    assert (
+        sum(len(t) for f in inspection.files for t in batches("purchases", f, FILES, inspection.columns, rows=9)) == 2
+    )
 
 
 def test_a_folder_whose_files_are_all_empty_holds_no_rows(tmp_path: Path) -> None:
     for number, table in enumerate((EMPTY, pa.table({"user": pa.nulls(0)}))):
         write(table, tmp_path / f"{number}.parquet")
     (finding,) = inspected(tmp_path).findings
-    assert str(finding) == f"purchases.path: {tmp_path} holds no rows"
+    assert str(finding) == f"purchases.path: {tmp_path} holds no rows: write it again"
 
 
 @pytest.mark.parametrize("column", ["user", "item", "time", "price"])
 def test_a_column_of_the_null_type_in_some_files_is_null_there(tmp_path: Path, column: str) -> None:
     write(replaced(column, pa.nulls(2)), tmp_path / "0.parquet")
     write(PURCHASES, tmp_path / "1.parquet")
-    found = inspected(tmp_path, rules={"r": f"{column} IS NOT NULL"}, normalise={"item": "upper(item)"})
-    assert found.findings == ()
-    tables = [t for f in found.files for t in batches("purchases", f, FILES, found.columns, rows=9)]
+    inspection = inspected(tmp_path, rules={"r": f"{column} IS NOT NULL"}, normalise={"item": "upper(item)"})
+    assert inspection.findings == ()
+    tables = [t for f in inspection.files for t in batches("purchases", f, FILES, inspection.columns, rows=9)]
     assert [t.schema.field(column).type for t in tables] == [PURCHASES.schema.field(column).type] * 2
-    cleaned = [clean_purchases(t, found.source, datetime(2030, 1, 1)) for t in tables]
+    cleaned = [clean_purchases(t, inspection.source, datetime(2030, 1, 1)) for t in tables]
     assert [c.rejects.num_rows for c in cleaned] == [2, 0]
     reasons = {"price": "r"}.get(column, f"{column} is null")
     assert cleaned[0].rejects["reason"].to_pylist() == [reasons] * 2
@@ -187,19 +190,19 @@ def test_types_of_one_kind_are_one(tmp_path: Path) -> None:
     for number, table in enumerate(numbers):
         write(table, tmp_path / f"{number}.parquet")
     (tmp_path / "k=1" / "2.parquet").unlink()
-    found = inspected(tmp_path)
-    assert found.findings == ()
-    assert found.types["item_id"] == pa.int64()
+    inspection = inspected(tmp_path)
+    assert inspection.findings == ()
+    assert inspection.types["item_id"] == pa.int64()
 
 
 def test_columns_of_folders_are_held_to_the_contract(tmp_path: Path) -> None:
     for day in ("2011-10-01", "2011-10-02"):
         write(PURCHASES.drop_columns("time"), tmp_path / f"time={day}" / "a.parquet")
-    found = inspected(tmp_path)
-    assert found.findings == ()
-    assert found.schema.field("time").type == pa.string()
-    assert (found.earliest, found.latest) == (DAY, NEXT)
-    assert inspected(f"{tmp_path}/*").columns == found.columns
+    inspection = inspected(tmp_path)
+    assert inspection.findings == ()
+    assert inspection.schema.field("time").type == pa.string()
+    assert (inspection.earliest, inspection.latest) == (DAY, NEXT)
+    assert inspected(f"{tmp_path}/*").columns == inspection.columns
     assert inspected(f"{tmp_path}/time=2011-10-01/a.parquet").latest == DAY
     assert inspected(tmp_path, rules={"late": "time < '2011-10-02'"}).findings == ()
     write(PURCHASES.drop_columns("time"), tmp_path / "b.parquet")
@@ -212,10 +215,10 @@ def test_a_time_in_several_keys_of_folders_is_told_with_the_expression_that_read
     (finding,) = inspected(tmp_path).findings
     sql = "make_date(CAST(year AS BIGINT), CAST(month AS BIGINT), CAST(day AS BIGINT))"
     assert str(finding).endswith(f'set purchases.timestamp to one of them, or purchases.normalise.time = "{sql}"')
-    found = inspected(tmp_path, normalise={"time": sql})
-    assert found.findings == ()
-    (rows,) = batches("purchases", found.files[0], FILES, found.columns, rows=9)
-    assert clean_purchases(rows, found.source, NEXT).accepted["timestamp"].to_pylist() == [DAY, DAY]
+    inspection = inspected(tmp_path, normalise={"time": sql})
+    assert inspection.findings == ()
+    (rows,) = batches("purchases", inspection.files[0], FILES, inspection.columns, rows=9)
+    assert clean_purchases(rows, inspection.source, NEXT).accepted["timestamp"].to_pylist() == [DAY, DAY]
 
 
 def test_keys_of_folders_that_differ_in_type_are_strings_everywhere(tmp_path: Path) -> None:
@@ -233,8 +236,8 @@ def dim(inspection: Inspection) -> int | None:
 def test_the_size_of_vectors_is_that_of_their_type_or_of_the_first(tmp_path: Path) -> None:
     assert dim(inspected_items(write(ITEMS, tmp_path / "lists.parquet"))) == 2
     fixed = replaced("emb", pa.array([[1.0, 2, 3]] * 3, pa.list_(pa.float32(), 3)), ITEMS)
-    found = inspected_items(write(fixed, tmp_path / "fixed.parquet"))
-    assert found.types["vector"].list_size == dim(found) == 3
+    inspection = inspected_items(write(fixed, tmp_path / "fixed.parquet"))
+    assert inspection.types["vector"].list_size == dim(inspection) == 3
     assert dim(inspected_items(tmp_path / "lists.parquet", vector=None)) is None
     none = write(ITEMS.slice(0, 1), tmp_path / "none.parquet")
     with pytest.raises(InputError, match=r"column 'emb' \(items.vector\) must hold a vector in some row"):
@@ -245,8 +248,8 @@ def test_the_size_of_vectors_is_that_of_their_type_or_of_the_first(tmp_path: Pat
 
 def test_epoch_numbers_in_another_unit_than_the_configured_one_are_noticed(file: Path) -> None:
     write(replaced("time", [1_291_191_960_000, 1_291_191_961_000]), file)
-    found = inspected(file, time_unit="s")
+    inspection = inspected(file, time_unit="s")
     rows = pq.read_table(file)
-    message = str(time_unit_finding(found, rows, NEXT))
+    message = str(time_unit_finding(inspection, rows, NEXT))
     assert "must be epoch seconds, as purchases.time_unit says, got milliseconds such as 1291191960000" in message
     assert time_unit_finding(inspected(file, time_unit="ms"), rows, NEXT) is None

@@ -35,8 +35,8 @@ def test_the_order_in_which_rows_come_does_not_matter(seed: int) -> None:
     shuffled = PURCHASES.take(pa.array(np.random.default_rng(seed).permutation(len(PURCHASES))))
     events, dropped = sort_and_deduplicate(shuffled)
     assert dropped == 1
-    found = [(r["user_id"], r["item_id"], r["quantity"]) for r in events.to_pylist()]
-    assert found == [("u", 9, 1), ("u", 1, 1), ("u", 1, 1), ("u", 1, 2), ("u", 2, 1), ("v", 2, 1)]
+    kept = [(r["user_id"], r["item_id"], r["quantity"]) for r in events.to_pylist()]
+    assert kept == [("u", 9, 1), ("u", 1, 1), ("u", 1, 1), ("u", 1, 2), ("u", 2, 1), ("v", 2, 1)]
     assert events.schema == schemas.events(pa.string(), pa.int64())
 
 
@@ -88,10 +88,10 @@ WIDE = st.integers(-(2**63), 2**63 - 1)
 )
 def test_packed_keys_sort_and_tie_as_the_keys_do(rows_of_keys: list[tuple[int, ...]]) -> None:
     keys = [np.array(column, np.int64) for column in zip(*rows_of_keys, strict=True)]
-    made = pack_keys(keys)
+    packed = pack_keys(keys)
     order = sorted(range(len(rows_of_keys)), key=lambda row: rows_of_keys[row])
-    assert [rows_of_keys[row] for row in np.argsort(made)] == [rows_of_keys[row] for row in order]
-    assert len(set(made.tolist())) == len(set(rows_of_keys))
+    assert [rows_of_keys[row] for row in np.argsort(packed)] == [rows_of_keys[row] for row in order]
+    assert len(set(packed.tolist())) == len(set(rows_of_keys))
 
 
 def test_no_rows_have_no_keys() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from topkin.errors import InputError
 from topkin.ingest import files
-from topkin.ingest.files import FILE, ROW, ArrowFiles, File, Found, batches, find_files, listing
+from topkin.ingest.files import FILE, ROW, ArrowFiles, File, FolderFiles, batches, find_files, listing
 
 
 @pytest.fixture
@@ -50,16 +50,16 @@ def test_a_name_with_a_glob_sign_in_it_is_found(folder: Path) -> None:
 
 def test_names_below_a_hidden_folder_are_hidden() -> None:
     names = ["r/a.parquet", "r/_t/a.parquet", "r/x/.h/a.parquet", "r/a.csv"]
-    found = listing(Found("r", [File(n, 1) for n in names]), lambda unsure: [False] * len(unsure))
-    assert ([f.path for f in found.files], found.hidden, found.foreign) == (["r/a.parquet"], 2, ("a.csv",))
+    listed = listing(FolderFiles("r", [File(n, 1) for n in names]), lambda unsure: [False] * len(unsure))
+    assert ([f.path for f in listed.files], listed.hidden, listed.foreign) == (["r/a.parquet"], 2, ("a.csv",))
 
 
 @pytest.mark.parametrize("rows", [1, 3, 100])
 def test_batches_number_the_rows_of_the_file(folder: Path, rows: int) -> None:
     path = str(folder / "b.parquet")
-    found = list(batches("purchases", File(path, 0), ArrowFiles(), ["n"], groups=[1, 2], rows=rows))
-    assert max(map(len, found)) <= rows
-    whole = pa.concat_tables(found).to_pylist()
+    read = list(batches("purchases", File(path, 0), ArrowFiles(), ["n"], groups=[1, 2], rows=rows))
+    assert max(map(len, read)) <= rows
+    whole = pa.concat_tables(read).to_pylist()
     assert whole == [{"n": n, FILE: path, ROW: n} for n in range(4, 10)]
 
 

@@ -81,6 +81,12 @@ def test_rows_become_what_feeds_the_encoder_and_the_catalogue(folder: Path) -> N
     assert part.catalogue.schema == labelled_catalogue(pa.string())
     assert part.catalogue["title"].to_pylist() == ["A", "B & Co", None]
     assert part.catalogue["events"].to_pylist() == [0, 0, 0]
+    named = look(settings(folder, items={"price": "cost"}), [Feed("title", "name"), Feed("price", "ln(cost + 1)")])
+    assert named.plan is not None
+    part = prepare_items_part(named.plan.clean("items", rows_of(named, "items")).accepted, "items", named.plan)
+    np.testing.assert_allclose(part.feeds["price"], np.log([3.0, 2.0, 6.0]))  # an input of a catalogue column's name
+    assert part.feeds["title"].to_pylist() == ["A", "B &amp; Co", ""]
+    assert part.catalogue["price"].to_pylist() == [2, 1, 5]
     halves = [part.catalogue.slice(1), part.catalogue.slice(0, 1)]
     assert merge_catalogues(halves).equals(part.catalogue.combine_chunks())
     rejects = pa.concat_tables([cleaned.rejects, part.rejects])
@@ -88,11 +94,11 @@ def test_rows_become_what_feeds_the_encoder_and_the_catalogue(folder: Path) -> N
     assert not any("photo" in record and "long" in record for record in rejects["record"].to_pylist())
     counts = merge_counts([part.counts, count_rejects(rejects)])
     queries = prepare_items_part(seen.plan.clean("queries", rows_of(seen, "queries")).accepted, "queries", seen.plan)
-    told = items_statistics(
+    summary = items_statistics(
         merge_counts([counts, queries.counts]), {"items": (1, 5), "queries": (1, 2)}, {"items": 2}, seen.plan
     )
-    assert (told["items"], told["queries"], told["labels"]) == (3, 2, 2)
-    assert told["sources"]["items"]["rejected"] == {"item listed twice": 1, "sku is null": 1}
+    assert (summary["items"], summary["queries"], summary["labels"]) == (3, 2, 2)
+    assert summary["sources"]["items"]["rejected"] == {"item listed twice": 1, "sku is null": 1}
 
 
 def test_the_latest_row_or_the_last_counts(folder: Path) -> None:
@@ -111,7 +117,7 @@ def test_a_limit_of_rejects_is_held(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("items", "feeds", "said"),
+    ("items", "feeds", "message"),
     [
         ({"title": "nam"}, FEEDS, "has no column 'nam' (items.title), did you mean 'name'"),
         ({}, [Feed("label", "kind")], "must have another name than item_id and label, got 'label'"),
@@ -120,9 +126,9 @@ def test_a_limit_of_rejects_is_held(folder: Path) -> None:
         ({"label": "photo"}, [Feed("x", "label_of(kind)")], "label_of"),
     ],
 )
-def test_what_does_not_fit_is_found(folder: Path, items: dict[str, Any], feeds: list[Feed], said: str) -> None:
+def test_what_does_not_fit_is_found(folder: Path, items: dict[str, Any], feeds: list[Feed], message: str) -> None:
     findings = look(settings(folder, items=items), feeds).findings
-    assert said in "\n".join(map(str, findings))
+    assert message in "\n".join(map(str, findings))
 
 
 def test_an_encoder_that_does_not_fit_is_a_finding(folder: Path) -> None:
@@ -170,9 +176,9 @@ def test_rows_are_told_apart_by_every_value_nested_ones_too() -> None:
             "select": ["x", "x", "x", "x", "x"],
         }
     )
-    found = row_hashes(rows)
-    assert found.dtype == np.uint64
-    assert found[0] == found[4]
-    assert len(set(found.tolist())) == 4
-    assert (row_hashes(rows.take(pa.array([3, 1]))) == found[[3, 1]]).all()
+    hashes = row_hashes(rows)
+    assert hashes.dtype == np.uint64
+    assert hashes[0] == hashes[4]
+    assert len(set(hashes.tolist())) == 4
+    assert (row_hashes(rows.take(pa.array([3, 1]))) == hashes[[3, 1]]).all()
     assert len(row_hashes(rows.slice(0, 0))) == 0

@@ -39,8 +39,8 @@ def test_paths_folders_and_globs_mean_the_same_files_as_on_a_disk(bucket, tmp_pa
 
 def test_a_glob_in_a_folder_that_begins_with_a_dot_is_looked_for_there(bucket):
     storage.write_parquet(pa.table({"a": [1]}), f"{bucket}/.lake/a.parquet")
-    found = ArrowFiles().find(f"{bucket}/.lake/*.parquet")
-    assert [f.path for f in found.files] == [f"{bucket}/.lake/a.parquet"]
+    listed = ArrowFiles().find(f"{bucket}/.lake/*.parquet")
+    assert [f.path for f in listed.files] == [f"{bucket}/.lake/a.parquet"]
     assert [f.path for f in ArrowFiles().find(f"{bucket}/.l*/a.parquet").files] == [f"{bucket}/.lake/a.parquet"]
 
 

@@ -58,19 +58,19 @@ def histories(prepared: Prepared) -> dict[str, list[tuple[str, datetime]]]:
 
 @given(ROWS)
 def test_the_last_position_is_held_out_and_ties_share_one(rows: Rows) -> None:
-    made = prepare({"purchases": table(rows)}, plan())
+    tables = prepare({"purchases": table(rows)}, plan())
     held = {u: [] for u, _, _ in rows}
-    for row in made.heldout.to_pylist():
+    for row in tables.heldout.to_pylist():
         held[row["user_id"]].append(row["item_id"])
         assert row["timestamp"] == AS_OF + HALF
-    for user, known in histories(made).items():
+    for user, known in histories(tables).items():
         own = baskets(rows, user)
         learned, out = (own[:-1], own[-1]) if len(own) > 1 else (own, [])
         assert sorted(held[user]) == out
         n = len(learned)
         expected = [(item, AS_OF - HALF - (n - 1 - p) * DAY) for p, basket in enumerate(learned) for item in basket]
         assert known == expected
-    counts = made.statistics["sources"]["purchases"]
+    counts = tables.statistics["sources"]["purchases"]
     assert counts["rows"] == counts["accepted"] == len(rows)
     assert counts["duplicates"] == 0
 
@@ -88,28 +88,28 @@ def test_only_the_order_counts(rows: Rows, random: Any, shift: int, factor: int)
 def test_rows_go_by_file_and_then_by_row(rows: Rows) -> None:
     names = [f"part-{n % 3}" for n in range(len(rows))]
     raw = table(rows, names)
-    made = prepare({"purchases": raw}, plan(purchases=source(by_row=True), split="time"))
+    tables = prepare({"purchases": raw}, plan(purchases=source(by_row=True), split="time"))
     order = sorted(range(len(rows)), key=lambda n: (names[n], n))
-    for user, known in histories(made).items():
+    for user, known in histories(tables).items():
         assert [i for i, _ in known] == [rows[n][2] for n in order if rows[n][0] == user]
         assert [t for _, t in known] == [AS_OF - HALF - p * DAY for p in range(len(known))][::-1]
 
 
 def test_equal_rows_are_bought_again() -> None:
     rows = [("a", 1, "x")] * 3 + [("a", 2, "x"), ("a", 3, "y")]
-    made = prepare({"purchases": table(rows)}, plan())
-    assert [i for i, _ in histories(made)["a"]] == ["x"] * 4
-    assert made.statistics["sources"]["purchases"]["duplicates"] == 0
-    assert made.catalogue.filter(pc.equal(made.catalogue["item_id"], "x"))["events"].to_pylist() == [4]
+    tables = prepare({"purchases": table(rows)}, plan())
+    assert [i for i, _ in histories(tables)["a"]] == ["x"] * 4
+    assert tables.statistics["sources"]["purchases"]["duplicates"] == 0
+    assert tables.catalogue.filter(pc.equal(tables.catalogue["item_id"], "x"))["events"].to_pylist() == [4]
 
 
 def test_a_file_to_judge_by_comes_after_in_its_own_order() -> None:
     inputs = {"purchases": table([("a", 5, "x"), ("a", 9, "y")]), "heldout": table([("a", 2, "z"), ("a", 1, "x")])}
-    made = prepare(inputs, plan(heldout=source("heldout"), split="time"))
-    assert histories(made)["a"] == [("x", AS_OF - HALF - DAY), ("y", AS_OF - HALF)]
-    held = [(r["item_id"], r["timestamp"]) for r in made.heldout.to_pylist()]
+    tables = prepare(inputs, plan(heldout=source("heldout"), split="time"))
+    assert histories(tables)["a"] == [("x", AS_OF - HALF - DAY), ("y", AS_OF - HALF)]
+    held = [(r["item_id"], r["timestamp"]) for r in tables.heldout.to_pylist()]
     assert held == [("x", AS_OF + HALF), ("z", AS_OF + HALF + DAY)]
-    assert made.statistics["leaks"] == {"late_rows": 0, "early_rows": 0}
+    assert tables.statistics["leaks"] == {"late_rows": 0, "early_rows": 0}
 
 
 def test_nothing_but_an_order_is_told_of_such_purchases() -> None:
@@ -123,9 +123,9 @@ def test_nothing_but_an_order_is_told_of_such_purchases() -> None:
 def test_rows_without_a_number_are_rejected_and_counted() -> None:
     raw = table([("a", n, "x") for n in range(4)])
     raw = raw.set_column(1, "nr", pa.array([1.0, None, np.nan, np.inf]))
-    made = prepare({"purchases": raw}, plan())
-    assert made.statistics["sources"]["purchases"]["rejected"] == {"nr is null or not finite": 3}
-    assert made.statistics["sources"]["purchases"]["accepted"] == 1
+    tables = prepare({"purchases": raw}, plan())
+    assert tables.statistics["sources"]["purchases"]["rejected"] == {"nr is null or not finite": 3}
+    assert tables.statistics["sources"]["purchases"]["accepted"] == 1
 
 
 NUMBERS = st.one_of(st.integers(-(2**63), 2**64 - 1), st.floats(allow_nan=False, allow_infinity=False))
@@ -155,10 +155,10 @@ def test_far_positions_are_one() -> None:
     rows = pa.table(
         {"user_id": ["a"] * n, "__order": np.arange(n, dtype=np.float64), "__order_rest": np.zeros(n, np.int64)}
     )
-    found = positions(rows)
-    assert found[-1] == 0
-    assert found[4] == found[0] == MOST
-    assert found[5] == MOST - 1
+    places = positions(rows)
+    assert places[-1] == 0
+    assert places[4] == places[0] == MOST
+    assert places[5] == MOST - 1
 
 
 @pytest.mark.parametrize(

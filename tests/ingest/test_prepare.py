@@ -171,7 +171,7 @@ def test_preparing_equals_plain_python(seed: int, n: int, dirt: float, files: in
         "items": raw(items, I_SCHEMA, files),
         "users": raw(users, U_SCHEMA, files),
     }
-    found = prepare(inputs, plan(drop_duplicates=drop))
+    tables = prepare(inputs, plan(drop_duplicates=drop))
 
     rejected: Counter[str] = Counter()
     good, seen = [], set()
@@ -194,8 +194,8 @@ def test_preparing_equals_plain_python(seed: int, n: int, dirt: float, files: in
     good.sort(key=lambda r: (*r[:4], none_last(r[4]), none_last(r[5])))
     before = [r for r in good if r[1] < AS_OF]
     as_events = [(u, i, t, n, c, s) for u, t, i, n, c, s in good]
-    assert tuples(found.events) == [r for r in as_events if r[2] < AS_OF]
-    assert tuples(found.heldout) == [r for r in as_events if r[2] >= AS_OF]
+    assert tuples(tables.events) == [r for r in as_events if r[2] < AS_OF]
+    assert tuples(tables.heldout) == [r for r in as_events if r[2] >= AS_OF]
 
     # the users
     listed, twice = first_listed(users, files, lambda r: "id is null" if r["id"] is None else None)
@@ -207,7 +207,7 @@ def test_preparing_equals_plain_python(seed: int, n: int, dirt: float, files: in
         lands = [r[5] for r in lists[u] if r[5] is not None]
         land = listed.get(u, {}).get("land") or (lands[-1] if lands else None)
         expected.append((u, [r[2] for r in lists[u]], [r[1] for r in lists[u]], [r[3] for r in lists[u]], land))
-    assert tuples(found.histories) == expected
+    assert tuples(tables.histories) == expected
 
     # the items
     catalogue, twice_items = first_listed(
@@ -234,14 +234,14 @@ def test_preparing_equals_plain_python(seed: int, n: int, dirt: float, files: in
                 max(times, default=None),
             )
         )
-    assert tuples(found.catalogue) == expected
+    assert tuples(tables.catalogue) == expected
     words = Counter(w for r in catalogue.values() for w in {*(r["name"] or "").lower().replace("-", " ").split()})
-    assert tuples(found.vocabularies["words"]) == sorted(words.items(), key=lambda w: (-w[1], w[0]))
-    lands = Counter(r["segment"] for r in found.histories.to_pylist() if r["segment"] is not None)
-    assert tuples(found.vocabularies["segments"]) == sorted(lands.items(), key=lambda w: (-w[1], w[0]))
+    assert tuples(tables.vocabularies["words"]) == sorted(words.items(), key=lambda w: (-w[1], w[0]))
+    lands = Counter(r["segment"] for r in tables.histories.to_pylist() if r["segment"] is not None)
+    assert tuples(tables.vocabularies["segments"]) == sorted(lands.items(), key=lambda w: (-w[1], w[0]))
 
     # nothing disappears
-    stated = found.statistics["sources"]
+    stated = tables.statistics["sources"]
     assert stated["purchases"]["rejected"] == rejected
     assert stated["items"]["rejected"] == {k.replace("listed", "item listed"): n for k, n in twice_items.items()}
     assert stated["users"]["rejected"] == {k.replace("listed", "user listed"): n for k, n in twice.items()}
@@ -249,26 +249,26 @@ def test_preparing_equals_plain_python(seed: int, n: int, dirt: float, files: in
     for name, table in inputs.items():
         s = stated[name]
         assert s["rows"] == len(table) == s["accepted"] + s["duplicates"] + sum(s["rejected"].values())
-    assert len(found.rejects) == sum(sum(s["rejected"].values()) for s in stated.values())
-    well_formed(found, inputs)
+    assert len(tables.rejects) == sum(sum(s["rejected"].values()) for s in stated.values())
+    well_formed(tables, inputs)
 
 
 def tuples(table: pa.Table) -> list[tuple[Any, ...]]:
     return [tuple(r.values()) for r in table.to_pylist()]
 
 
-def well_formed(found: Prepared, inputs: dict[str, pa.Table]) -> None:
+def well_formed(tables: Prepared, inputs: dict[str, pa.Table]) -> None:
     """Schemas as written down, and each rejected row told by its place and as it came."""
-    assert found.events.schema == found.heldout.schema == schemas.events(pa.string(), pa.string())
-    assert found.histories.schema == schemas.histories(pa.string(), pa.string())
-    assert found.catalogue.schema == schemas.catalogue(pa.string())
-    assert found.rejects.schema == schemas.REJECTS
-    for table in (found.events, found.heldout, found.histories, found.catalogue, found.rejects):
+    assert tables.events.schema == tables.heldout.schema == schemas.events(pa.string(), pa.string())
+    assert tables.histories.schema == schemas.histories(pa.string(), pa.string())
+    assert tables.catalogue.schema == schemas.catalogue(pa.string())
+    assert tables.rejects.schema == schemas.REJECTS
+    for table in (tables.events, tables.heldout, tables.histories, tables.catalogue, tables.rejects):
         table.validate(full=True)
     rows = {(n, r[FILE], r[ROW]): r for n, table in inputs.items() for r in table.to_pylist()}
-    places = [(r["source"], r["file"], r["row"]) for r in found.rejects.to_pylist()]
+    places = [(r["source"], r["file"], r["row"]) for r in tables.rejects.to_pylist()]
     assert places == sorted(set(places))
-    for reject in found.rejects.to_pylist():
+    for reject in tables.rejects.to_pylist():
         record, row = json.loads(reject["record"]), rows[reject["source"], reject["file"], reject["row"]]
         for name, value in record.items():
             odd = isinstance(row[name], float) and not math.isfinite(row[name])
@@ -279,21 +279,23 @@ def well_formed(found: Prepared, inputs: dict[str, pa.Table]) -> None:
 
 def test_without_items_and_users_all_comes_from_the_purchases() -> None:
     rows = [dict(zip(P_SCHEMA.names, r, strict=True)) for r in [("u1", "a", "2011-10-01", 1.0, 2.5, None, None)]]
-    found = prepare({"purchases": raw(rows, P_SCHEMA, 1)}, plan(items=None, users=None))
-    assert found.catalogue.to_pylist()[0]["title"] is None
-    assert found.catalogue.to_pylist()[0]["available"] is True
-    assert found.catalogue.to_pylist()[0]["price"] == 2.5
-    assert found.statistics["users"] == found.statistics["items"] == 1
-    assert list(found.statistics["sources"]) == ["purchases"]
-    assert found.statistics["first_sale"] == found.statistics["last_sale"] == "2011-10-01T00:00:00"
+    tables = prepare({"purchases": raw(rows, P_SCHEMA, 1)}, plan(items=None, users=None))
+    assert tables.catalogue.to_pylist()[0]["title"] is None
+    assert tables.catalogue.to_pylist()[0]["available"] is True
+    assert tables.catalogue.to_pylist()[0]["price"] == 2.5
+    assert tables.statistics["users"] == tables.statistics["items"] == 1
+    assert list(tables.statistics["sources"]) == ["purchases"]
+    assert tables.statistics["first_sale"] == tables.statistics["last_sale"] == "2011-10-01T00:00:00"
 
 
 def test_nothing_at_all_gives_empty_tables() -> None:
-    found = prepare(
+    tables = prepare(
         {n: raw([], s, 1) for n, s in (("purchases", P_SCHEMA), ("items", I_SCHEMA), ("users", U_SCHEMA))}, plan()
     )
-    assert [len(t) for t in (found.events, found.heldout, found.histories, found.catalogue, found.rejects)] == [0] * 5
-    assert found.statistics["first_sale"] is None
+    assert [len(t) for t in (tables.events, tables.heldout, tables.histories, tables.catalogue, tables.rejects)] == [
+        0
+    ] * 5
+    assert tables.statistics["first_sale"] is None
 
 
 @pytest.mark.parametrize("kind", [pa.int64(), pa.binary()])
@@ -302,12 +304,12 @@ def test_ids_of_other_types_survive(kind: pa.DataType) -> None:
     table = pa.table({"who": pa.array(ids, kind), "what": pa.array(ids[::-1], kind), "when": pa.array(DAYS[:3])})
     table = table.append_column(FILE, pa.array(["f"] * 3).dictionary_encode()).append_column(ROW, pa.array([0, 1, 2]))
     source = InputSource(name="purchases", path="p", columns={"user_id": "who", "item_id": "what", "timestamp": "when"})
-    found = prepare(
+    tables = prepare(
         {"purchases": table}, plan(purchases=source, items=None, users=None, user_type=kind, item_type=kind)
     )
-    assert found.histories["user_id"].to_pylist() == found.catalogue["item_id"].to_pylist() == sorted(ids)
-    assert found.histories.schema == schemas.histories(kind, kind)
-    assert np.asarray(found.events["quantity"]).tolist() == [1, 1, 1]
+    assert tables.histories["user_id"].to_pylist() == tables.catalogue["item_id"].to_pylist() == sorted(ids)
+    assert tables.histories.schema == schemas.histories(kind, kind)
+    assert np.asarray(tables.events["quantity"]).tolist() == [1, 1, 1]
 
 
 def test_rows_are_duplicates_only_when_every_column_read_is_equal() -> None:

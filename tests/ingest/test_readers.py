@@ -19,17 +19,17 @@ SOUND = ["ok", "\\xff\\xfe", None, "ü\\xff", "x\\xc3"]
 def text(kind: pa.DataType) -> pa.Array:
     """A string array of bytes that are no text, as a careless writer makes one."""
     raw = {pa.string(): pa.binary(), pa.large_string(): pa.large_binary(), pa.string_view(): pa.binary_view()}[kind]
-    made = pa.array(BYTES, raw)
-    return pa.Array.from_buffers(kind, len(made), made.buffers())
+    values = pa.array(BYTES, raw)
+    return pa.Array.from_buffers(kind, len(values), values.buffers())
 
 
 @pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.string_view()])
 def test_only_texts_that_are_not_utf8_are_told_and_changed(kind: pa.DataType) -> None:
-    found = escape_invalid_utf8(pa.table({"good": ["a"] * 5, "n": range(5), "bad": text(kind)}))
-    assert {c: mask.tolist() for c, mask in found.invalid.items()} == {"bad": [False, True, False, False, True]}
-    assert found.rows["bad"].to_pylist() == SOUND
-    assert found.rows["bad"].type == kind
-    found.rows.validate(full=True)
+    escaped = escape_invalid_utf8(pa.table({"good": ["a"] * 5, "n": range(5), "bad": text(kind)}))
+    assert {c: mask.tolist() for c, mask in escaped.invalid.items()} == {"bad": [False, True, False, False, True]}
+    assert escaped.rows["bad"].to_pylist() == SOUND
+    assert escaped.rows["bad"].type == kind
+    escaped.rows.validate(full=True)
 
 
 def test_sound_rows_come_back_as_they_are() -> None:
@@ -51,14 +51,14 @@ def test_a_purchase_by_a_user_that_is_no_text_is_rejected_before_sql_sees_it() -
     )
     rules = Rules.of("purchases", {"user_id": "upper(trim(user_id))"}, {"blank": "trim(user_id) <> ''"})
     columns = {name: name for name in ("user_id", "item_id", "timestamp")}
-    found = clean_purchases(raw, InputSource(name="purchases", path="", columns=columns, rules=rules), day)
-    assert found.accepted["user_id"].to_pylist() == ["OK", "Ü\\XFF"]
-    assert found.rejects["reason"].to_pylist() == [
+    cleaned = clean_purchases(raw, InputSource(name="purchases", path="", columns=columns, rules=rules), day)
+    assert cleaned.accepted["user_id"].to_pylist() == ["OK", "Ü\\XFF"]
+    assert cleaned.rejects["reason"].to_pylist() == [
         "user_id is not UTF-8",
         "user_id is null",
         "user_id is not UTF-8",
     ]
-    assert '\\\\xff\\\\xfe"' in found.rejects["record"][0].as_py()
+    assert '\\\\xff\\\\xfe"' in cleaned.rejects["record"][0].as_py()
 
 
 def is_text(value: bytes) -> bool:
@@ -89,7 +89,7 @@ ANY = st.one_of(st.none(), st.binary(max_size=6), st.lists(st.sampled_from(PIECE
 def test_what_is_text_is_what_python_decodes(values: list[bytes | None], skipped: int) -> None:
     raw = pa.array([b"\xff"] * skipped + values, pa.large_binary())
     column = pa.Array.from_buffers(pa.large_string(), len(raw), raw.buffers()).slice(skipped)
-    found = escape_invalid_utf8(pa.table({"text": column}))
+    escaped = escape_invalid_utf8(pa.table({"text": column}))
     broken = [v is not None and not is_text(v) for v in values]
-    assert found.invalid.get("text", np.zeros(len(values), bool)).tolist() == broken
-    assert found.rows["text"].to_pylist() == [v if v is None else v.decode(errors="backslashreplace") for v in values]
+    assert escaped.invalid.get("text", np.zeros(len(values), bool)).tolist() == broken
+    assert escaped.rows["text"].to_pylist() == [v if v is None else v.decode(errors="backslashreplace") for v in values]

@@ -27,7 +27,7 @@ def raw(table: pa.Table, files: int = 1) -> pa.Table:
     )
 
 
-def made(items: pa.Table, files: int, keep: str, columns: dict[str, str]) -> tuple[dict[str, Any], dict[str, int]]:
+def titles_of(items: pa.Table, files: int, keep: str, columns: dict[str, str]) -> tuple[dict[str, Any], dict[str, int]]:
     """The title of each item, and the items' rejects by reason."""
     columns = {"item_id": "id", "title": "name", **columns}
     plan = PreparePlan(
@@ -41,9 +41,9 @@ def made(items: pa.Table, files: int, keep: str, columns: dict[str, str]) -> tup
         clock=AS_OF,
     )
     purchases = pa.table({"u": [1], "i": ["a"], "t": [datetime(2024, 1, 1)]})
-    found = prepare({"purchases": raw(purchases), "items": raw(items, files)}, plan)
-    titles = {row["item_id"]: row["title"] for row in found.catalogue.to_pylist()}
-    return titles, found.statistics["sources"]["items"]["rejected"]
+    tables = prepare({"purchases": raw(purchases), "items": raw(items, files)}, plan)
+    titles = {row["item_id"]: row["title"] for row in tables.catalogue.to_pylist()}
+    return titles, tables.statistics["sources"]["items"]["rejected"]
 
 
 def order(value: Any) -> float:
@@ -59,7 +59,7 @@ def test_one_row_of_each_item_counts_by_the_rule(rows: list[Any], files: int, ke
             "version": pa.array([v for _, v in rows], pa.int32()),
         }
     )
-    titles, rejected = made(items, files, keep, {"latest_by": "version"} if by else {})
+    titles, rejected = titles_of(items, files, keep, {"latest_by": "version"} if by else {})
     by_item: dict[str, list[int]] = {}
     for _, _, n in sorted((n % files, n // files, n) for n in range(len(rows))):
         by_item.setdefault(rows[n][0], []).append(n)
@@ -83,6 +83,6 @@ def test_one_row_of_each_item_counts_by_the_rule(rows: list[Any], files: int, ke
 )
 def test_the_latest_is_found_by_times_and_numbers(times: pa.Array) -> None:
     items = pa.table({"id": ["a"] * 3, "name": ["old", "new", "none"], "updated_at": times})
-    titles, rejected = made(items, 1, "first", {"latest_by": "updated_at"})
+    titles, rejected = titles_of(items, 1, "first", {"latest_by": "updated_at"})
     assert titles == {"a": "new"}
     assert rejected == {"item listed twice": 2}

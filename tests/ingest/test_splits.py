@@ -56,14 +56,14 @@ def test_a_part_at_an_earlier_date_is_what_loops_over_its_purchases_give(
     rows: list[tuple[str, int, int]], day: int, second_half: bool
 ) -> None:
     table, cut = events(rows), datetime(2024, 1, 1) + day * DAY
-    found = part_at_cut(table, cut, 2.0, second_half=second_half)
+    part = part_at_cut(table, cut, 2.0, second_half=second_half)
     everything = table.to_pylist()
     known = [r for r in everything if r["timestamp"] < cut]
     later = [r for r in everything if r["timestamp"] >= cut]
     if second_half:
         later = [r for r in later if not in_first_half(pa.array([r["user_id"]]))[0]]
-    assert found.heldout.to_pylist() == later
-    assert found.histories.select(["user_id", "items", "times"]).to_pylist() == [
+    assert part.heldout.to_pylist() == later
+    assert part.histories.select(["user_id", "items", "times"]).to_pylist() == [
         {
             "user_id": user,
             "items": [r["item_id"] for r in known if r["user_id"] == user],
@@ -71,7 +71,7 @@ def test_a_part_at_an_earlier_date_is_what_loops_over_its_purchases_give(
         }
         for user in sorted({r["user_id"] for r in known})
     ]
-    assert found.sales.drop_columns(["last_price"]).to_pylist() == [
+    assert part.sales.drop_columns(["last_price"]).to_pylist() == [
         {
             "item_id": item,
             "events": len(sold),

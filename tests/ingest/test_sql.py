@@ -14,9 +14,11 @@ ROWS = pa.table(
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("q >", "is not an SQL expression: syntax error"),
+        ("item price", """; a column called so is written '"item price"'"""),
+        ('a"b', """is written '"a""b"'"""),
         ("q > 0; DROP TABLE rows", "is not an SQL expression"),
         ("1) FROM rows --", "is not an SQL expression"),
         ("1), (2", "must be one SQL expression"),
@@ -33,8 +35,8 @@ ROWS = pa.table(
         ("q > ?", "must hold its values"),
     ],
 )
-def test_only_an_expression_over_one_row_is_taken(text: str, said: str) -> None:
-    with pytest.raises(ConfigError, match=said) as e:
+def test_only_an_expression_over_one_row_is_taken(text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as e:
         Expression("purchases.rules.'good'", text).names()
     assert str(e.value).startswith("purchases.rules.'good': ")
     assert repr(text) in str(e.value)
@@ -86,7 +88,7 @@ def test_an_unknown_column_is_told_with_the_nearest_and_those_there_are() -> Non
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("q > > 3", r"syntax error at '>' \(character 5\), after 'q >'$"),
         ("é > > 3", r"syntax error at '>' \(character 5\), after 'é >'$"),
@@ -107,7 +109,7 @@ def test_an_unknown_column_is_told_with_the_nearest_and_those_there_are() -> Non
     ],
 )
 def test_what_fails_is_told_in_one_line_with_the_columns_and_none_of_the_engines_candidates(
-    text: str, said: str
+    text: str, message: str
 ) -> None:
     expression = Expression("purchases.rules.'good'", text)
 
@@ -115,7 +117,7 @@ def test_what_fails_is_told_in_one_line_with_the_columns_and_none_of_the_engines
         expression.check_columns(ROWS.column_names, sides=True)
         expression.evaluate(ROWS)
 
-    with pytest.raises(ConfigError, match=said) as e:
+    with pytest.raises(ConfigError, match=message) as e:
         ask()
     assert "\n" not in str(e.value)
     assert not any(word in str(e.value) for word in ("Candidate", "LINE", "Error:", "BIGINT", "VARCHAR ->", "binding"))

@@ -13,9 +13,9 @@ MICROS = 1_291_191_960_000_000
 
 
 def micros(values: list[object], kind: pa.DataType | None = None, unit: str = "auto") -> tuple[list[int], list[int]]:
-    found, state = to_micros(pa.chunked_array([pa.array(values, kind)]), unit)
-    assert found.dtype == np.int64
-    return found.tolist(), state.tolist()
+    times, state = to_micros(pa.chunked_array([pa.array(values, kind)]), unit)
+    assert times.dtype == np.int64
+    return times.tolist(), state.tolist()
 
 
 @pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
@@ -64,9 +64,9 @@ def test_one_broken_string_breaks_its_row_alone() -> None:
         "2010-12-01T25:00:00",
         "0000-01-01",
     ]
-    found, state = micros([*broken, "2010-12-01T08:26:00", None])
+    result, state = micros([*broken, "2010-12-01T08:26:00", None])
     assert state == [BROKEN] * len(broken) + [READ, NULL]
-    assert found == [0] * len(broken) + [MICROS, 0]
+    assert result == [0] * len(broken) + [MICROS, 0]
 
 
 @given(st.datetimes(datetime(1, 1, 1), datetime(9999, 12, 31)), st.integers(-14 * 60, 14 * 60))

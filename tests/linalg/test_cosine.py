@@ -27,9 +27,9 @@ def arrays(shape, dtype):
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_the_known_answer_in_every_precision(dtype):
-    found = cosine_matrix(np.array(A, dtype), np.array(B, dtype))
-    assert found.dtype == dtype
-    np.testing.assert_allclose(found, KNOWN, atol=2 * np.finfo(dtype).eps + 1e-5)
+    cosines = cosine_matrix(np.array(A, dtype), np.array(B, dtype))
+    assert cosines.dtype == dtype
+    np.testing.assert_allclose(cosines, KNOWN, atol=2 * np.finfo(dtype).eps + 1e-5)
 
 
 @settings(max_examples=100)
@@ -92,9 +92,9 @@ def test_integers_are_taken_as_float64():
 
 
 def test_not_a_number_stays_one():
-    found = cosine_matrix(np.array([[np.nan, 1], [1, 0]]), np.array([[1.0, 1]]))
-    assert np.isnan(found[0, 0])
-    assert found[1, 0] == pytest.approx(0.5**0.5)
+    cosines = cosine_matrix(np.array([[np.nan, 1], [1, 0]]), np.array([[1.0, 1]]))
+    assert np.isnan(cosines[0, 0])
+    assert cosines[1, 0] == pytest.approx(0.5**0.5)
 
 
 @pytest.mark.parametrize("shape", [(0, 3), (3, 0), (0, 0), (2, 0, 3)])

@@ -35,6 +35,24 @@ def test_a_product_with_a_root_is_the_same_in_place(rank):
     np.testing.assert_allclose(gram.times_root(X.copy(), T), X @ T, atol=1e-4)
 
 
+def test_a_triangular_root_of_many_columns_is_applied_block_by_block_in_place():
+    rng = np.random.default_rng(0)
+    Y = rng.standard_normal((9000, 450), dtype=np.float32)
+    T = np.triu(rng.standard_normal((450, 450))) / 20
+    wanted = Y.astype(float) @ T
+    assert gram.times_root(Y, T) is Y
+    np.testing.assert_allclose(Y, wanted, atol=1e-4)
+
+
+@pytest.mark.parametrize("n", [0, 5, 20_000])
+def test_a_product_by_rows_is_the_product(n):
+    rng = np.random.default_rng(0)
+    X, M = rng.standard_normal((n, 7), dtype=np.float32), rng.standard_normal((7, 3), dtype=np.float32)
+    product = gram.product(X, M)
+    assert product.dtype == np.float32
+    np.testing.assert_allclose(product, X @ M, atol=1e-5)
+
+
 @pytest.mark.parametrize("condition", [2, 300])
 def test_a_root_makes_columns_orthonormal(condition):
     X = array(condition)
@@ -73,3 +91,13 @@ def test_principal_axes_are_those_of_the_centred_rows_svd(n: int, d: int) -> Non
     np.testing.assert_allclose(variances[k:], 0, atol=1e-12)
     np.testing.assert_allclose(axes.T @ axes, np.eye(d), atol=1e-12)
     assert (axes.max(axis=0) >= -axes.min(axis=0)).all()
+
+
+def test_weighted_products_and_differences_are_those_of_the_whole_arrays():
+    rng = np.random.default_rng(0)
+    X, Q = rng.standard_normal((2, 10_000, 7), np.float32)
+    weights = rng.random(10_000, np.float32)
+    np.testing.assert_allclose(gram.inner_weighted(X, weights), X.T @ (X * weights[:, None]), rtol=1e-3, atol=0.1)
+    wanted = X - np.float32(0.3) * Q
+    gram.subtract(X, np.float32(0.3), Q)
+    np.testing.assert_array_equal(X, wanted)

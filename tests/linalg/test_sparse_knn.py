@@ -31,7 +31,7 @@ def test_nearby_neighbours_equal_loops_whatever_the_block_and_the_order_of_rows(
         near = [o for o in np.argsort(-similar[item].astype(np.float32), kind="stable")[:k] if similar[item, o] > 0]
         expected[item, near] = similar[item, near]
 
-    def found(order):
+    def make(order):
         indptr = np.concatenate([[0], np.cumsum([len(rows[r]) for r in order])]).astype(np.int64)
         items = np.concatenate([rows[r] for r in order]).astype(np.int32)
         positions = np.concatenate([places[r] for r in order]).astype(np.int64)
@@ -39,7 +39,7 @@ def test_nearby_neighbours_equal_loops_whatever_the_block_and_the_order_of_rows(
             patch.setattr(sparse_knn, "BLOCK_CELLS", cells)
             return nearby_neighbours(indptr, items, positions, n, window=window, k=k).toarray()
 
-    whole = found(range(5))
+    whole = make(range(5))
     np.testing.assert_allclose(whole.sum(axis=1), expected.sum(axis=1), rtol=1e-5)
     np.testing.assert_allclose(np.sort(whole, axis=1), np.sort(expected, axis=1), rtol=1e-5)
-    np.testing.assert_array_equal(whole, found([3, 1, 4, 0, 2]))
+    np.testing.assert_array_equal(whole, make([3, 1, 4, 0, 2]))

@@ -47,12 +47,12 @@ def users(draw):
 def test_every_metric_equals_naive_loops(data, width):
     lists, truths = data
     lists = [one[:width] for one in lists]
-    found = ranking_metrics(padded(lists, width), csr(truths), KS)
-    assert list(found) == [f"{m}@{k}" for k in KS for m in METRICS]
+    metrics = ranking_metrics(padded(lists, width), csr(truths), KS)
+    assert list(metrics) == [f"{m}@{k}" for k in KS for m in METRICS]
     for r, (one, true) in enumerate(zip(lists, truths, strict=True)):
         for k in KS:
             for name, value in naive(one, true, k).items():
-                assert found[f"{name}@{k}"][r] == pytest.approx(value, abs=1e-12), name
+                assert metrics[f"{name}@{k}"][r] == pytest.approx(value, abs=1e-12), name
 
 
 @settings(max_examples=50)
@@ -61,27 +61,27 @@ def test_users_in_another_order_keep_their_values(data, random):
     lists, truths = data
     order = list(range(len(lists)))
     random.shuffle(order)
-    found = ranking_metrics(padded(lists, 8), csr(truths), KS)
+    metrics = ranking_metrics(padded(lists, 8), csr(truths), KS)
     moved = ranking_metrics(padded([lists[r] for r in order], 8), csr([truths[r] for r in order]), KS)
-    for name, values in found.items():
+    for name, values in metrics.items():
         np.testing.assert_array_equal(moved[name], values[order])
 
 
 @pytest.mark.parametrize("true", [[4], [7, 2, 9], list(range(30))])
 def test_a_perfect_list_scores_one(true):
-    found = ranking_metrics(padded([true], 10), csr([true]), [1, 3, 10])
+    metrics = ranking_metrics(padded([true], 10), csr([true]), [1, 3, 10])
     for k in (1, 3, 10):
         for name in ("ndcg", "map", "mrr", "hit_rate"):
-            assert found[f"{name}@{k}"][0] == pytest.approx(1)
-        assert found[f"recall@{k}"][0] == pytest.approx(min(k, len(true)) / len(true))
-        assert found[f"precision@{k}"][0] == pytest.approx(min(k, len(true)) / k)
+            assert metrics[f"{name}@{k}"][0] == pytest.approx(1)
+        assert metrics[f"recall@{k}"][0] == pytest.approx(min(k, len(true)) / len(true))
+        assert metrics[f"precision@{k}"][0] == pytest.approx(min(k, len(true)) / k)
 
 
 def test_a_worse_rank_never_scores_more():
     lists = [[*range(100, 100 + r), 5] for r in range(9)]
-    found = ranking_metrics(padded(lists, 10), csr([[5]] * 9), [10])
+    metrics = ranking_metrics(padded(lists, 10), csr([[5]] * 9), [10])
     for name in ("ndcg", "map", "mrr"):
-        assert (np.diff(found[f"{name}@10"]) < 0).all()
+        assert (np.diff(metrics[f"{name}@10"]) < 0).all()
 
 
 def test_padding_is_never_a_hit():
@@ -91,8 +91,8 @@ def test_padding_is_never_a_hit():
 
 
 def test_a_user_is_judged_by_the_own_truth_alone():
-    found = ranking_metrics(np.array([[1], [2]]), csr([[2], [1]]), [1])
-    assert found["recall@1"].tolist() == [0, 0]
+    metrics = ranking_metrics(np.array([[1], [2]]), csr([[2], [1]]), [1])
+    assert metrics["recall@1"].tolist() == [0, 0]
 
 
 def test_coverage_counts_listed_items_once():
@@ -117,6 +117,6 @@ def test_wrong_use_is_told(ids, truth, ks, message):
 
 
 def test_a_cut_off_beyond_every_list_costs_nothing_and_changes_no_hit():
-    found = ranking_metrics(padded([[1, 2]], 2), csr([[2, 3]]), [2, 10**12])
-    assert found[f"recall@{10**12}"] == found["recall@2"]
-    assert found[f"precision@{10**12}"] == pytest.approx(1e-12)
+    metrics = ranking_metrics(padded([[1, 2]], 2), csr([[2, 3]]), [2, 10**12])
+    assert metrics[f"recall@{10**12}"] == metrics["recall@2"]
+    assert metrics[f"precision@{10**12}"] == pytest.approx(1e-12)

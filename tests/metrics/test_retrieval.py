@@ -32,8 +32,8 @@ def naive(scores: list[float], labels: list[int], want: int, ks: tuple[int, ...]
     """The mean over every order in which equal scores may stand."""
     by_score = [[i for i, s in enumerate(scores) if s == value] for value in sorted(set(scores), reverse=True)]
     orders = itertools.product(*(itertools.permutations(tie) for tie in by_score))
-    found = [naive_of_order([labels[i] for part in order for i in part], want, ks) for order in orders]
-    return {name: float(sum(f[name] for f in found) / len(found)) for name in found[0]}
+    values = [naive_of_order([labels[i] for part in order for i in part], want, ks) for order in orders]
+    return {name: float(sum(f[name] for f in values) / len(values)) for name in values[0]}
 
 
 def line(scores: list[int]) -> np.ndarray:
@@ -59,13 +59,13 @@ def test_metrics_are_the_mean_over_all_orders_of_ties(pairs: list[tuple[int, int
 
 def naive_without_ties(queries: np.ndarray, labels: np.ndarray, ks: tuple[int, ...]) -> dict[str, float]:
     unit = queries / np.linalg.norm(queries, axis=1, keepdims=True)
-    found = []
+    values = []
     for i in range(len(queries)):
         others = [j for j in range(len(queries)) if j != i]
         others.sort(key=lambda j: -float(unit[i].astype(np.float64) @ unit[j].astype(np.float64)))
         if any(labels[j] == labels[i] for j in others):
-            found.append(naive_of_order([int(labels[j]) for j in others], int(labels[i]), ks))
-    return {name: float(sum(f[name] for f in found) / len(found)) for name in found[0]}
+            values.append(naive_of_order([int(labels[j]) for j in others], int(labels[i]), ks))
+    return {name: float(sum(f[name] for f in values) / len(values)) for name in values[0]}
 
 
 def test_each_query_is_left_out_of_its_own_list() -> None:

@@ -44,17 +44,17 @@ def module_of(path: Path) -> str:
     return ".".join((PACKAGE, *(p for p in parts if p != "__init__")))
 
 
-def references(found: Def, nodes: Iterator[ast.AST]) -> None:
+def references(definition: Def, nodes: Iterator[ast.AST]) -> None:
     """Note what nodes name, but for the bodies of functions and classes within a module or a class."""
     for node in nodes:
         if isinstance(node, ast.Name):
-            found.names.add(node.id)
+            definition.names.add(node.id)
         elif isinstance(node, ast.Attribute):
-            found.names.add(f".{node.attr}")
+            definition.names.add(f".{node.attr}")
             if isinstance(node.value, ast.Name):
-                found.pairs.add((node.value.id, node.attr))
+                definition.pairs.add((node.value.id, node.attr))
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.isidentifier():
-            found.names.add(f".{node.value}")  # getattr, and methods kept by name
+            definition.names.add(f".{node.value}")  # getattr, and methods kept by name
 
 
 def own_nodes(body: list[ast.stmt]) -> Iterator[ast.AST]:
@@ -95,9 +95,9 @@ class Source:
                         self._add(module, name, method, ast.walk(method), owner=statement.name)
 
     def _add(self, module: str, name: str, node: ast.stmt, nodes: Iterator[ast.AST], owner: str = "") -> None:
-        found = Def(module, name, (node.end_lineno or 0) - node.lineno + 1, owner=owner)
-        references(found, nodes)
-        self.defs.append(found)
+        definition = Def(module, name, (node.end_lineno or 0) - node.lineno + 1, owner=owner)
+        references(definition, nodes)
+        self.defs.append(definition)
 
 
 def unreached() -> list[Def]:
@@ -107,9 +107,9 @@ def unreached() -> list[Def]:
     sources = {module_of(p): Source(module_of(p), ast.parse(p.read_text(encoding="utf-8")), modules) for p in paths}
     defs = {d.key: d for source in sources.values() for d in source.defs}
     methods: dict[tuple[str, str], list[Def]] = {}
-    for found in defs.values():
-        if found.owner:
-            methods.setdefault((found.module, found.owner), []).append(found)
+    for definition in defs.values():
+        if definition.owner:
+            methods.setdefault((definition.module, definition.owner), []).append(definition)
     reached: set[tuple[str, str]] = set()
     attributes: set[str] = set(BY_KERAS)
     waiting: list[tuple[str, str]] = []
@@ -122,14 +122,14 @@ def unreached() -> list[Def]:
         elif (module, "") in defs:
             waiting.append((module, ""))
 
-    def follow(found: Def, source: Source) -> None:
-        attributes.update(n[1:] for n in found.names if n.startswith("."))
-        for name in found.names:
-            if (found.module, name) in defs:
-                reach(found.module, name)
+    def follow(definition: Def, source: Source) -> None:
+        attributes.update(n[1:] for n in definition.names if n.startswith("."))
+        for name in definition.names:
+            if (definition.module, name) in defs:
+                reach(definition.module, name)
             elif name in source.imports:
                 reach(*source.imports[name])
-        for base, name in found.pairs:
+        for base, name in definition.pairs:
             if base in source.imports and not source.imports[base][1]:
                 reach(source.imports[base][0], name)
 
@@ -137,18 +137,22 @@ def unreached() -> list[Def]:
         for path in (ROOT / folder).rglob("*.py"):
             if not path.is_symlink() and "models" not in path.relative_to(ROOT).parts:
                 outside = Source(str(path), ast.parse(path.read_text(encoding="utf-8")), modules)
-                for found in outside.defs:
-                    follow(found, outside)
+                for definition in outside.defs:
+                    follow(definition, outside)
     public = sources[PACKAGE]
     named = {n.value for n in ast.walk(ast.parse(NAMED_IN.read_text(encoding="utf-8"))) if isinstance(n, ast.Constant)}
     for module, name in public.imports.values():
-        for found in list(defs.values()):
-            theirs = found.module == module or found.module.startswith(f"{module}.")
-            whole = not name and theirs and not found.name.rpartition(".")[2].startswith("_")  # a public module
-            if found.key == (module, name) or whole:
-                waiting.append(found.key)
-            if found.module == module and found.owner == name and not found.name.partition(".")[2].startswith("_"):
-                waiting.append(found.key)
+        for definition in list(defs.values()):
+            theirs = definition.module == module or definition.module.startswith(f"{module}.")
+            whole = not name and theirs and not definition.name.rpartition(".")[2].startswith("_")  # a public module
+            if definition.key == (module, name) or whole:
+                waiting.append(definition.key)
+            if (
+                definition.module == module
+                and definition.owner == name
+                and not definition.name.partition(".")[2].startswith("_")
+            ):
+                waiting.append(definition.key)
     waiting += [d.key for d in defs.values() if d.name in named]
     while True:
         while waiting:
@@ -156,12 +160,12 @@ def unreached() -> list[Def]:
             if key in reached:
                 continue
             reached.add(key)
-            found = defs[key]
-            follow(found, sources[found.module])
-            if found.name:
-                reach(found.module, "")
-            if found.owner:
-                reach(found.module, found.owner)
+            definition = defs[key]
+            follow(definition, sources[definition.module])
+            if definition.name:
+                reach(definition.module, "")
+            if definition.owner:
+                reach(definition.module, definition.owner)
         for key, own in methods.items():
             for method in own if key in reached else ():
                 name = method.name.partition(".")[2]

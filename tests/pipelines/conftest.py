@@ -55,7 +55,9 @@ def _write_model(folder: str, known_items: int, catalogue: pa.Table) -> None:
 class Page(HTMLParser):
     """Collects tags, attributes and text; open elements must close in order."""
 
-    VOID = frozenset(("meta", "link", "br", "img", "hr", "rect", "line", "circle", "path", "polyline", "polygon"))
+    VOID = frozenset(
+        ("meta", "link", "input", "br", "img", "hr", "rect", "line", "circle", "path", "polyline", "polygon")
+    )
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -110,7 +112,8 @@ def lists_in_memory() -> Callable[["RecommendInputs"], list["Lists"]]:
 def _lists_in_memory(inputs: "RecommendInputs") -> list["Lists"]:
     from topkin.recommend.popular_fallback import merge_segment_counts
     from topkin.recommend.repurchase.rates import merge_counts
-    from topkin.transforms.recommend import ListMaker, count_part
+    from topkin.transforms.lists.counts import count_part
+    from topkin.transforms.recommend import ListMaker
 
     counts = [count_part(inputs, part) for part in range(inputs.parts)]
     segments, repeats = merge_segment_counts([c for c, _ in counts]), merge_counts([c for _, c in counts])

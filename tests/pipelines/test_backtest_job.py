@@ -59,21 +59,21 @@ def test_two_cuts_are_judged_blind_to_what_came_after_and_done_once(tmp_path: Pa
     sets = ["train.epochs=1", "train.dim=8", "evaluate.bootstrap=20", "run.parts=2", "evaluate.k=[10]"]
     settings = load_settings(tmp_path / "topkin.toml", sets, env={})
     cuts = [shop.as_of - timedelta(days=60), shop.as_of - timedelta(days=30)]
-    folder, made = backtest.run_backtest(settings, cuts, shop.as_of)
-    assert [c["as_of"] for c in made["cuts"]] == [c.isoformat() for c in cuts]
-    assert [c["days"] for c in made["cuts"]] == [30.0, 30.0]
-    for cut, found in zip(cuts, made["cuts"], strict=True):
-        assert cut.isoformat() <= found["heldout"]["from"] <= found["heldout"]["to"]
-        assert found["heldout"]["to"] < (cut + timedelta(days=30)).isoformat()
-        run = runs.read_run(settings.run.output, found["run_id"])
+    folder, summary = backtest.run_backtest(settings, cuts, shop.as_of)
+    assert [c["as_of"] for c in summary["cuts"]] == [c.isoformat() for c in cuts]
+    assert [c["days"] for c in summary["cuts"]] == [30.0, 30.0]
+    for cut, result in zip(cuts, summary["cuts"], strict=True):
+        assert cut.isoformat() <= result["heldout"]["from"] <= result["heldout"]["to"]
+        assert result["heldout"]["to"] < (cut + timedelta(days=30)).isoformat()
+        run = runs.read_run(settings.run.output, result["run_id"])
         sold = storage.read_parquet(storage.join(run.folder("prepare"), "catalogue.parquet"), ["last_sale"])
         assert max(t for t in sold["last_sale"].to_pylist() if t) < cut
-    assert storage.read_json(storage.join(folder, "backtest.json")) == made
+    assert storage.read_json(storage.join(folder, "backtest.json")) == summary
     assert "of 2 cuts" in storage.read_bytes(storage.join(folder, "backtest.txt")).decode()
     assert runs.pointer(settings.run.output) is None  # nothing is published
 
-    told: list[Event] = []
-    again = backtest.run_backtest(settings, cuts, shop.as_of, tell=told.append)
-    assert again == (folder, made)
-    assert {e.state for e in told} == {"reused"}
-    assert len(told) == 10
+    collected: list[Event] = []
+    again = backtest.run_backtest(settings, cuts, shop.as_of, tell=collected.append)
+    assert again == (folder, summary)
+    assert {e.state for e in collected} == {"reused"}
+    assert len(collected) == 10

@@ -11,7 +11,7 @@ import pytest
 from topkin.api.inputs import prepare_tables
 from topkin.artifacts import schemas
 from topkin.config.sections import Settings
-from topkin.errors import TopkinError
+from topkin.errors import ConfigError, TopkinError
 from topkin.pipelines.engine.job import Job
 from topkin.pipelines.prepare import STAGE, check_inputs
 
@@ -59,11 +59,7 @@ def settings(
 
 def prepared(asked: Settings, folder: Path) -> tuple[pa.Table, pa.Table]:
     out = folder / "out"
-    summary = STAGE.execute(Job(settings=asked, as_of=AS_OF, out=str(out), beam=()))
-    assert asked.users is not None
-    assert any("no block of the encoder reads them yet" in note for note in summary["notes"]) == bool(
-        asked.users.features
-    )
+    STAGE.execute(Job(settings=asked, as_of=AS_OF, out=str(out), beam=()))
     return pq.read_table(out / "catalogue.parquet"), pq.read_table(out / "histories").sort_by("user_id")
 
 
@@ -81,9 +77,9 @@ def test_features_arrive_as_numbers_labels_and_lists_of_labels(tmp_path: Path) -
         "year": schemas.STRING,
     }
     assert catalogue.schema.equals(schemas.catalogue(pa.string(), None, pa.struct(kinds)))
-    found = by_id(catalogue)
-    assert found["a"].pop("log cost") == pytest.approx(0.916, abs=1e-3)
-    assert found == {
+    by_item = by_id(catalogue)
+    assert by_item["a"].pop("log cost") == pytest.approx(0.916, abs=1e-3)
+    assert by_item == {
         "a": {"brand": "Acme & Co", "tags": ["x", "y"], "words": ["a", "small", "red", "cup"], "year": "2001"},
         "b": {"brand": None, "log cost": None, "tags": [], "words": [], "year": None},
         "c": {"brand": None, "log cost": None, "tags": [], "words": [], "year": "2003"},
@@ -115,6 +111,60 @@ def test_without_features_the_tables_have_no_such_column(tmp_path: Path) -> None
     catalogue, histories = prepared(settings(tmp_path, {}), tmp_path)
     assert catalogue.schema.equals(schemas.catalogue(pa.string()))
     assert histories.schema.equals(schemas.histories(pa.string(), pa.string()))
+
+
+def with_channels(folder: Path, **more: Any) -> Settings:
+    asked = settings(folder, {})
+    rows = {"user": list("uuv"), "item": ["b", "a", "sold"], "time": [DAY] * 3, "how": ["web", None, "gift"]}
+    pq.write_table(pa.table({**rows, "paid": [1, 2, 3], "views": [1, 1, 1]}), folder / "p.parquet")
+    features = {"channel": "how", "paid": "paid * 2", "code": {"column": "paid", "kind": "category"}}
+    bought = {**asked.purchases.model_dump(exclude_unset=True), "features": features, **more}
+    return Settings.model_validate({**asked.model_dump(mode="json", exclude_unset=True), "purchases": bought})
+
+
+def test_features_of_purchases_arrive_beside_the_items_of_histories(tmp_path: Path) -> None:
+    asked = with_channels(tmp_path)
+    assert asked.feature_dim == 32
+    _, histories = prepared(asked, tmp_path)
+    kinds = {"channel": schemas.STRING, "paid": schemas.FLOAT, "code": schemas.STRING}
+    assert histories.schema.field("purchase_features").type == pa.list_(pa.struct(kinds))
+    result = dict(zip(*(histories[name].to_pylist() for name in ("user_id", "purchase_features")), strict=True))
+    assert result == {
+        "idle": [],
+        "u": [{"channel": None, "paid": 4.0, "code": "2"}, {"channel": "web", "paid": 2.0, "code": "1"}],
+        "v": [{"channel": "gift", "paid": 6.0, "code": "3"}],
+    }
+    assert pq.read_table(tmp_path / "out" / "events")["features"].null_count == 0
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"weight": "views"}, "got events or weights beside them: drop one"),
+        ({"order": "row", "timestamp": None}, "got purchases without times: drop one"),
+        ({"features": {"x": {"column": "how", "kind": "time"}}}, "purchases.features.x.kind"),
+    ],
+)
+def test_features_of_purchases_that_cannot_be_learned_are_refused(
+    tmp_path: Path, more: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        with_channels(tmp_path, **more)
+
+
+def test_a_recommender_in_memory_says_that_it_learns_no_features_of_purchases(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"purchases\.features are learned by topkin run"):
+        prepare_tables(with_channels(tmp_path), {"purchases": pq.read_table(tmp_path / "p.parquet")}, AS_OF)
+
+
+def test_a_feature_of_a_purchase_of_a_wrong_type_is_told(tmp_path: Path) -> None:
+    asked = with_channels(tmp_path, features={"channel": {"column": "how", "kind": "number"}})
+    [fault] = check_inputs(asked, AS_OF)
+    assert "purchases.features.channel of kind 'number' must be a number, got string" in str(fault)
+    purchases = {**asked.purchases.model_dump(exclude_unset=True), "features": {"day": "time"}}
+    sections = {**asked.model_dump(mode="json", exclude_unset=True), "purchases": purchases}
+    [fault] = check_inputs(Settings.model_validate(sections), AS_OF)
+    assert str(fault).endswith("or a part of it such as month(…)")
 
 
 def of(**columns: Any) -> pa.Table:

@@ -105,12 +105,12 @@ def test_init_check_and_prepare_read_a_folder_alike(
 ) -> None:
     folder, config = tmp_path / "sales", tmp_path / "topkin.toml"
     FORMS[form](folder)
-    told = main(["init", str(folder), "--column", "segment=country", "-o", str(config)])
+    code = main(["init", str(folder), "--column", "segment=country", "-o", str(config)])
     if form == "delta" and importlib.util.find_spec("deltalake") is None:
-        assert told == 3
+        assert code == 3
         assert "is a table of Delta Lake" in capsys.readouterr().err
         return
-    assert told == 0
+    assert code == 0
     assert ("2 files that are not Parquet" in capsys.readouterr().out) == form.startswith("empty")
     settings = load_settings(config, env={})
     names = settings.purchases
@@ -147,8 +147,8 @@ def test_check_tells_what_it_passed_over(tmp_path: Path, capsys: pytest.CaptureF
     config = tmp_path / "topkin.toml"
     config.write_text(f'[purchases]\npath = "sales"\n[run]\noutput = "{tmp_path}/out"\n')
     assert main(["check", "--config", str(config), "--as-of", AS_OF.replace(tzinfo=UTC).date().isoformat()]) == 0
-    said = capsys.readouterr().out
-    assert "purchases: passed over: 2 files that are not Parquet (a.csv, b.txt), 2 hidden" in said
+    printed = capsys.readouterr().out
+    assert "purchases: passed over: 2 files that are not Parquet (a.csv, b.txt), 2 hidden" in printed
 
 
 def test_a_column_of_folders_alone_is_proposed_and_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

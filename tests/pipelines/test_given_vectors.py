@@ -52,12 +52,12 @@ def shop(folder: Path, **changes: Any) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[runs.Run, dict[str, dict[str, Any]], Settings]:
+def published(tmp_path_factory: pytest.TempPathFactory) -> tuple[runs.Run, dict[str, dict[str, Any]], Settings]:
     """A whole run, what its stages tell, and its settings."""
     asked = Settings.model_validate(shop(tmp_path_factory.mktemp("given")))
-    told: dict[str, dict[str, Any]] = {}
-    run = stages.run_stages(asked, as_of=AS_OF, tell=lambda e: told.update({e.stage: dict(e.summary or {})}))
-    return run, told, asked
+    summaries: dict[str, dict[str, Any]] = {}
+    run = stages.run_stages(asked, as_of=AS_OF, tell=lambda e: summaries.update({e.stage: dict(e.summary or {})}))
+    return run, summaries, asked
 
 
 def lists_of(run: runs.Run, folder: str = "recommendations/date=2024-06-01") -> dict[str, list[dict[str, Any]]]:
@@ -65,8 +65,8 @@ def lists_of(run: runs.Run, folder: str = "recommendations/date=2024-06-01") -> 
     return {user: [r for r in rows if r["user_id"] == user] for user in sorted({r["user_id"] for r in rows})}
 
 
-def test_lists_are_the_nearest_items_by_cosine_that_the_user_has_not_bought(made: Any) -> None:
-    run, *_ = made
+def test_lists_are_the_nearest_items_by_cosine_that_the_user_has_not_bought(published: Any) -> None:
+    run, *_ = published
     histories = storage.read_parts(storage.join(run.folder("prepare"), "histories")).to_pylist()
     catalogue = storage.read_parquet(storage.join(run.folder("prepare"), "catalogue.parquet"))
     ids, items = catalogue["item_id"].to_pylist(), np.array(catalogue["vector"].to_pylist())
@@ -85,21 +85,21 @@ def test_lists_are_the_nearest_items_by_cosine_that_the_user_has_not_bought(made
     assert not next(h for h in histories if h["user_id"] == f"u{NO_PURCHASES}")["items"]
 
 
-def test_a_user_without_a_vector_gets_what_sells(made: Any) -> None:
-    lists = lists_of(made[0])
+def test_a_user_without_a_vector_gets_what_sells(published: Any) -> None:
+    lists = lists_of(published[0])
     for user in (f"u{NO_VECTOR}", ONLY_BOUGHT):
         assert {r["source"] for r in lists[user]} <= {"recent_popularity", "popularity"}
 
 
-def test_nothing_is_trained_and_what_judges_may_have_been_seen(made: Any) -> None:
-    run, told, _ = made
-    assert told["train"]["notes"] == [
+def test_nothing_is_trained_and_what_judges_may_have_been_seen(published: Any) -> None:
+    run, result, _ = published
+    assert result["train"]["notes"] == [
         "nothing is trained: 40 of 40 items and 59 of 61 users have a vector of 6 numbers, made elsewhere"
     ]
-    assert told["embed"]["users_without_vector"] == 2
+    assert result["embed"]["users_without_vector"] == 2
     assert (
         "the vectors were made elsewhere; where they have seen what judges them, the figures are too good"
-        in (told["evaluate"]["notes"])
+        in (result["evaluate"]["notes"])
     )
     page = Path(run.folder("report"), "report.html").read_text()
     assert "where they have seen what judges them" in page
@@ -112,13 +112,13 @@ def test_a_benchmark_judges_given_vectors_too(tmp_path: Path) -> None:
     from topkin.pipelines.benchmarks.table import table
 
     asked = Settings.model_validate(shop(tmp_path))
-    found = measure_sequence(asked, keep_bought=False, tell=lambda event: None)
-    assert (found["epochs"], found["left_out"], found["dim"]) == (0, "", DIM)
-    assert f"> topkin {asked.train.preset}, {DIM} dims" in table(found)
+    figures = measure_sequence(asked, keep_bought=False, tell=lambda event: None)
+    assert (figures["epochs"], figures["left_out"], figures["dim"]) == (0, "", DIM)
+    assert f"> topkin {asked.train.preset}, {DIM} dims" in [row[0] for row in table(figures)]
 
 
-def test_neighbours_are_the_nearest_by_cosine(made: Any) -> None:
-    run, *_ = made
+def test_neighbours_are_the_nearest_by_cosine(published: Any) -> None:
+    run, *_ = published
     catalogue = storage.read_parquet(storage.join(run.folder("prepare"), "catalogue.parquet"))
     ids, items = catalogue["item_id"].to_pylist(), np.array(catalogue["vector"].to_pylist())
     near = storage.read_parts(storage.join(run.folder("similar"), "similar_items")).to_pylist()
@@ -130,11 +130,11 @@ def test_neighbours_are_the_nearest_by_cosine(made: Any) -> None:
         assert row["score"] == pytest.approx(np.sort(-cosine[at])[row["rank"] - 1] * -1, abs=1e-5)
 
 
-def test_lists_by_the_index_and_of_other_parts_are_the_same(made: Any, tmp_path: Path) -> None:
+def test_lists_by_the_index_and_of_other_parts_are_the_same(published: Any, tmp_path: Path) -> None:
     sections = shop(tmp_path)
     sections["run"]["parts"] = 5
     sections["recommend"]["search"] = "index"
-    run = made[0]
+    run = published[0]
     for stage in ("prepare", "train", "embed", "index", "recommend"):
         other = stages.run_stages(Settings.model_validate(sections), as_of=AS_OF, only=stage)
     assert lists_of(other) == lists_of(run)
@@ -142,24 +142,24 @@ def test_lists_by_the_index_and_of_other_parts_are_the_same(made: Any, tmp_path:
     assert signatures[0] == signatures[1]
 
 
-def test_another_vector_of_one_user_is_another_encoder(made: Any, tmp_path: Path) -> None:
+def test_another_vector_of_one_user_is_another_encoder(published: Any, tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
     users = list(rng.normal(size=(USERS, DIM)))
     sections = shop(tmp_path, users=users)
     for stage in ("prepare", "train"):
         other = stages.run_stages(Settings.model_validate(sections), as_of=AS_OF, only=stage)
-    signatures = [storage.read_json(storage.join(r.folder("train"), "signature.json")) for r in (made[0], other)]
+    signatures = [storage.read_json(storage.join(r.folder("train"), "signature.json")) for r in (published[0], other)]
     assert signatures[0]["encoder"] != signatures[1]["encoder"]
     assert signatures[0]["blocks"] == signatures[1]["blocks"]
 
 
-def test_a_night_without_later_purchases_is_not_judged_and_says_why(made: Any) -> None:
-    asked = Settings.model_validate_json(made[2].model_dump_json())  # as run.json keeps them
-    told: dict[str, Any] = {}
+def test_a_night_without_later_purchases_is_not_judged_and_says_why(published: Any) -> None:
+    asked = Settings.model_validate_json(published[2].model_dump_json())  # as run.json keeps them
+    summaries: dict[str, Any] = {}
     night = AS_OF + 20 * DAY
     for stage in stages.needed("evaluate", asked):
-        stages.run_stages(asked, as_of=night, only=stage, tell=lambda e: told.update({e.stage: e.summary}))
-    note = " ".join(told["evaluate"]["notes"])
+        stages.run_stages(asked, as_of=night, only=stage, tell=lambda e: summaries.update({e.stage: e.summary}))
+    note = " ".join(summaries["evaluate"]["notes"])
     assert "no days could be held out once more: the vectors were made elsewhere, and have seen these days" in note
     assert "too good" not in note
 
@@ -211,14 +211,16 @@ def test_vectors_that_do_not_fit_are_refused_before_the_work(
 def test_a_column_that_holds_no_lists_and_ids_of_another_type_are_refused(tmp_path: Path) -> None:
     sections = shop(tmp_path)
     sections["users"]["vector"] = "user_id"
-    (found,) = check_inputs(Settings.model_validate(sections), AS_OF)
-    assert "column 'user_id' (users.vector) must be a list of floats, got string: name a column of lists" in str(found)
+    (settings,) = check_inputs(Settings.model_validate(sections), AS_OF)
+    assert "column 'user_id' (users.vector) must be a list of floats, got string: name a column of lists" in str(
+        settings
+    )
     rows = pa.table({"user_id": [1, 2], "emb": [[1.0] * DIM] * 2})
     pq.write_table(rows, tmp_path / "users.parquet")
     sections["users"]["vector"] = "emb"
-    (found,) = check_inputs(Settings.model_validate(sections), AS_OF)
-    assert "users.user_id" in str(found)
-    assert "int64" in str(found)
+    (settings,) = check_inputs(Settings.model_validate(sections), AS_OF)
+    assert "users.user_id" in str(settings)
+    assert "int64" in str(settings)
 
 
 @pytest.mark.parametrize(

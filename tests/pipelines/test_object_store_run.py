@@ -38,32 +38,36 @@ def test_every_command_works_where_lake_and_output_are_in_an_object_store(
 ) -> None:
     shop, config = Shop(users=60, items=40, purchases=800, seed=5), str(tmp_path / "topkin.toml")
     shop.write(f"{bucket}/lake")
-    found = topkin(capfd, "init", f"{bucket}/lake/purchases", "--items", f"{bucket}/lake/items.parquet", "--json",
+    result = topkin(capfd, "init", f"{bucket}/lake/purchases", "--items", f"{bucket}/lake/items.parquet", "--json",
                    "--output", str(tmp_path / "init.toml"))  # fmt: skip
-    assert found["tables"][0]["path"] == f"{bucket}/lake/purchases"
+    assert result["tables"][0]["path"] == f"{bucket}/lake/purchases"
     Path(config).write_text(shop.config_toml(f"{bucket}/lake", output=f"{bucket}/out"))
     storage.write_bytes(Path(config).read_bytes(), f"{bucket}/topkin.toml")
     sets = [word for pair in SETS for word in ("--set", pair)]
     shared = ["--config", f"{bucket}/topkin.toml", *sets]
     assert topkin(capfd, "check", *shared, "--json")["ok"]
     dates = [shop.as_of - timedelta(days=1), shop.as_of]
-    made, requests = [], []
+    collected, requests = [], []
     for date in (*dates, dates[1]):
         before = len(object_server.requests())
         words = ["--as-of", f"{date:%Y-%m-%d}", "--json", "--quiet"]
-        made.append(topkin(capfd, "run", *shared, *words))
+        collected.append(topkin(capfd, "run", *shared, *words))
         requests.append(len(object_server.requests()) - before)
-    assert [run["published"] for run in made] == [True] * 3
-    assert made[1] == made[2]
+    assert [run["published"] for run in collected] == [True] * 3
+    what = ("run_id", "folders", "output")  # not how long it took
+    assert [collected[1][name] for name in what] == [collected[2][name] for name in what]
+    assert {name for name, stage in collected[2]["stages"].items() if not stage["reused"]} == {"publish"}
     assert requests[0] <= 300, requests
     assert requests[2] <= 60, requests
-    run = runs.read_run(f"{bucket}/out", made[1]["run_id"])
+    run = runs.read_run(f"{bucket}/out", collected[1]["run_id"])
     lists = storage.read_parts(storage.join(run.folder("recommend"), "recommendations"))
     assert len(lists) > 0
     user = str(lists["user_id"][0])
     assert "recommendations" in str(topkin(capfd, "show", user, *shared, "--json"))
+    counted = topkin(capfd, "query", "SELECT count(*) AS n FROM recommendations", *shared, "--json")
+    assert counted == [{"n": len(lists)}]
     assert [r["state"] for r in topkin(capfd, "runs", *shared, "--json")].count("live") == 1
-    assert topkin(capfd, "publish", "--rollback", *shared, "--json")["run_id"] == made[0]["run_id"]
+    assert topkin(capfd, "publish", "--rollback", *shared, "--json")["run_id"] == collected[0]["run_id"]
     topkin(capfd, "gc", *shared, "--json")
     local = [*shared, "--set", f"run.output={tmp_path / 'out'}", "--as-of", f"{dates[1]:%Y-%m-%d}"]
     topkin(capfd, "run", *local, "--json", "--quiet", "--no-publish")

@@ -24,14 +24,14 @@ def finished(tmp_path: Path) -> Finished:
 
     def make(name: str, rows: list[tuple[int, str, float]], as_of: datetime = AS_OF) -> runs.Run:
         run = runs.Run(str(tmp_path), name, as_of)
-        made = Version(rows, as_of=as_of).write(Path(run.path))
+        written = Version(rows, as_of=as_of).write(Path(run.path))
         storage.write_json({"encoder": "e"}, f"{run.path}/train/signature.json")
         metrics = {"heldout": {"users": 0, "novel_users": 0}, "encoder": "e"}
         storage.write_json(metrics, f"{run.path}/evaluate/metrics.json")
         hindsight = {"reason": "the first night", "verdict": None, "versions": []}
         storage.write_json(hindsight, f"{run.path}/hindsight/hindsight.json")
         for stage in ORDER:
-            folder = made.get(stage, f"{run.path}/{stage}")
+            folder = written.get(stage, f"{run.path}/{stage}")
             storage.make_folder(folder)
             manifest.seal(folder, stage=stage, key=name, summary={})
             run = runs.record_stage(run, stage, {"folder": f"runs/{name}/{stage}"}, {})
@@ -46,9 +46,9 @@ def _one_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def pointer(run: runs.Run) -> dict[str, object]:
-    found = runs.pointer(run.root)
-    assert found is not None
-    return found
+    current = runs.pointer(run.root)
+    assert current is not None
+    return current
 
 
 def test_a_night_is_refused_with_every_reason_and_the_live_one_stays(finished: Finished) -> None:
@@ -57,14 +57,14 @@ def test_a_night_is_refused_with_every_reason_and_the_live_one_stays(finished: F
     half = finished("half", some_rows()[::2], AS_OF + timedelta(days=30))
     with pytest.raises(QualityGateError) as raised:
         publish(half, SETTINGS)
-    said = str(raised.value)
+    message = str(raised.value)
     for reason in (
         "151 rows of purchases, 50 % fewer",
         "purchases known to the live version are gone",
     ):
-        assert reason in said
-    assert "--publish-anyway REASON" in said
-    assert f"{half.folder('report')}/report.html" in said
+        assert reason in message
+    assert "--publish-anyway REASON" in message
+    assert f"{half.folder('report')}/report.html" in message
     assert pointer(live)["run_id"] == "good"
 
 

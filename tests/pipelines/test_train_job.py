@@ -1,12 +1,15 @@
 import os
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow.compute as pc
 import pytest
 
 from topkin.artifacts import storage
 from topkin.config.load import load_settings
 from topkin.config.sections import Settings
+from topkin.errors import ConfigError
 from topkin.pipelines import train
 from topkin.pipelines.engine.job import Job
 from topkin.synthetic.shop import Shop
@@ -42,7 +45,27 @@ def test_settings_of_lists_train_again_only_where_a_second_stage_is_chosen_by_th
     assert read(recommend=none) == read(recommend=none, **other) == read(recommend={"model": "item_knn"})
     assert read(recommend={"model": "item_knn", **sources}) == read(recommend=none)  # nothing stands beside a baseline
     different = (read(recommend=none), read(), read(**other), read(recommend=sources), read(recommend=sources, **other))
-    assert len({str(found) for found in different}) == 5
+    assert len({str(one_key) for one_key in different}) == 5
+    beside = {"lists": {"mail": {"model": "encoder"}}, "recommend": {"model": "item_knn", **sources}}
+    assert read(**beside) == read(recommend=sources)  # the list by the encoder has them
+    beside["lists"]["mail"]["sources"] = []
+    assert read(**beside) == read(recommend=none)
+
+
+@pytest.mark.parametrize(
+    ("features", "sets", "key"),
+    [
+        ({"plan": "plan"}, {"epochs": 0}, "train.epochs is 0"),
+        ({"plan": "plan"}, {"user_feature_dim": 0}, "train.user_feature_dim is 0"),
+        ({"plan": "plan"}, {}, ""),
+        ({}, {"epochs": 0}, ""),
+    ],
+)
+def test_features_of_users_that_no_block_reads_are_told(features, sets, key):
+    users = {"path": "u.parquet", "features": features}
+    settings = train.unread(Settings.model_validate({"purchases": {"path": "p"}, "users": users, "train": sets}))
+    assert key in settings
+    assert bool(settings) == bool(key)
 
 
 def run(job: Job, folder: Path) -> dict:
@@ -54,6 +77,7 @@ def run(job: Job, folder: Path) -> dict:
             out=str(folder / "out"),
             scratch=str(folder / "scratch"),
             folders=job.folders,
+            beam=job.beam,
         )
     )
 
@@ -100,6 +124,43 @@ def test_the_same_job_gives_the_same_encoder(prepared, tmp_path):
         run(prepared, tmp_path / name)
         hashes.append(storage.sha256(str(tmp_path / name / "out" / "encoder.keras")))
     assert hashes[0] == hashes[1]
+
+
+def test_workers_give_the_vectors_and_lists_of_one_process(prepared, tmp_path):
+    from topkin.models.data.histories import PreparedHistories
+    from topkin.models.two_tower import serialization
+
+    folder, scores_by_way = prepared.folder("prepare"), []
+    catalogue = storage.read_parquet(storage.join(folder, "catalogue.parquet"))
+    histories = PreparedHistories(storage.join(folder, "histories"), catalogue["item_id"], prepared.as_of)
+    part = histories.part(histories.names()[0])
+    for name, least in {"alone": 10**9, "workers": 0}.items():
+        settings = closed_form(prepared.settings, svd_workers_from=least)
+        (tmp_path / name).mkdir()
+        run(replace(prepared, settings=settings), tmp_path / name)
+        encoder = serialization.load(str(tmp_path / name / "out"))
+        vectors, pooled = encoder.encode_items(catalogue)
+        scores_by_way.append(encoder.encode_users(part, pooled, np.asarray(catalogue["users"])) @ vectors.T)
+        assert not (tmp_path / name / "scratch" / "closed-form").exists()
+    np.testing.assert_allclose(*scores_by_way, atol=1e-3 * np.abs(scores_by_way[0]).max())
+    best, same = (np.argsort(-scores, axis=1)[:, :10] for scores in scores_by_way)
+    assert (best == same).mean() > 0.98
+
+
+def test_one_process_does_what_is_small_and_the_runner_what_is_not(prepared, tmp_path):
+    (tmp_path / "workers").mkdir()
+    asked = replace(prepared, beam=["--runner=Nowhere"])
+    run(replace(asked, settings=closed_form(prepared.settings)), tmp_path)
+    by_workers = replace(asked, settings=closed_form(prepared.settings, svd_workers_from=0))
+    with pytest.raises(ConfigError, match="no runner Nowhere"):
+        run(by_workers, tmp_path / "workers")
+
+
+def closed_form(settings: Settings, **advanced) -> Settings:
+    """With so few columns that there are more items."""
+    train, advanced = settings.train, {"svd_rank": 8, **advanced}
+    changed = {"epochs": 0, "next_item_dim": 8, "advanced": train.advanced.model_copy(update=advanced)}
+    return settings.model_copy(update={"train": train.model_copy(update=changed)})
 
 
 def test_its_settings_are_those_that_the_result_depends_on():

@@ -15,18 +15,18 @@ SETS = ["train.epochs=1", "train.dim=8", "train.svd_dim=8", "train.advanced.svd_
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory) -> tuple[str, Shop]:
     root = tmp_path_factory.mktemp("tune")
-    made = Shop(users=150, items=60, purchases=3_000, seed=1)
-    made.write(str(root / "shop"))
-    (root / "topkin.toml").write_text(made.config_toml("shop"))
-    return str(root / "topkin.toml"), made
+    generated = Shop(users=150, items=60, purchases=3_000, seed=1)
+    generated.write(str(root / "shop"))
+    (root / "topkin.toml").write_text(generated.config_toml("shop"))
+    return str(root / "topkin.toml"), generated
 
 
 def test_a_search_goes_on_with_the_trials_it_has_and_writes_the_best(shop):
-    config, made = shop
+    config, generated = shop
     settings = load_settings(config, sets=SETS)
-    folder, first = tune.search(settings, made.as_of, trials=2, keys=["temperature"])
+    folder, first = tune.search(settings, generated.as_of, trials=2, keys=["temperature"])
     reported = []
-    again, three = tune.search(settings, made.as_of, trials=3, keys=["temperature"], on_trial=reported.append)
+    again, three = tune.search(settings, generated.as_of, trials=3, keys=["temperature"], on_trial=reported.append)
     assert again == folder
     assert three[:2] == first  # seconds too: they were not done again
     assert reported == three == storage.read_json(f"{folder}/trials.json")
@@ -36,7 +36,7 @@ def test_a_search_goes_on_with_the_trials_it_has_and_writes_the_best(shop):
     lines = [f"{k} = {v}" for k, v in best["changes"].items()]
     assert written == "\n".join(["[train]", *(["[train.advanced]", *lines] if lines else [])]) + "\n"
     chosen = load_settings(config, sets=[*SETS, *(f"train.advanced.{k}={v}" for k, v in best["changes"].items())])
-    assert tune._trial(9, {}, chosen, made.as_of, _prepared(folder))["value"] == best["value"]
+    assert tune._trial(9, {}, chosen, generated.as_of, _prepared(folder))["value"] == best["value"]
 
 
 def _prepared(folder: str) -> str:

@@ -59,35 +59,37 @@ SECTION = {"user_id": "customer", "item_id": "sku"}
 def test_the_pipeline_equals_the_function(tmp_path: Path, order: str, heldout: bool) -> None:
     section = {"path": written(tmp_path), "order": order, **SECTION}
     given = {"heldout": {**section, "path": written(tmp_path / "later", files=1)}} if heldout else {}
-    made = job(tmp_path, purchases=section, **given)
-    statistics = STAGE.execute(made)
-    inputs = inputs_of(made)
+    own_job = job(tmp_path, purchases=section, **given)
+    statistics = STAGE.execute(own_job)
+    inputs = inputs_of(own_job)
     raw = {
-        name: pa.concat_tables([t for f in found.files for t in batches(name, f, ArrowFiles(), found.columns, rows=64)])
-        for name, found in inputs.inspections.items()
+        name: pa.concat_tables(
+            [t for f in inspection.files for t in batches(name, f, ArrowFiles(), inspection.columns, rows=64)]
+        )
+        for name, inspection in inputs.inspections.items()
     }
     inside = prepare(raw, inputs.plan)
     notes = statistics.pop("notes")
     assert inside.statistics == statistics
     assert notes[:2] == statistics["without_times"][:2]
     for name in ("events", "heldout", "histories"):
-        written_table = storage.read_parts(storage.join(made.out, name)).sort_by([("user_id", "ascending")])
+        written_table = storage.read_parts(storage.join(own_job.out, name)).sort_by([("user_id", "ascending")])
         keys = [("user_id", "ascending")]
         assert getattr(inside, name).sort_by(keys).to_pylist() == written_table.to_pylist()
 
 
 def test_parts_change_nothing(tmp_path: Path) -> None:
     section = {"path": written(tmp_path), "order": "visit_no", **SECTION}
-    found = []
+    collected = []
     for parts in (1, 5):
-        made = Job(
+        settings = Job(
             settings=Settings.model_validate({"run": {"parts": parts}, "purchases": section}),
             as_of=AS_OF,
             out=str(tmp_path / f"out{parts}"),
         )
-        STAGE.execute(made)
-        found.append(storage.read_parts(storage.join(made.out, "histories")).sort_by("user_id").to_pylist())
-    assert found[0] == found[1]
+        STAGE.execute(settings)
+        collected.append(storage.read_parts(storage.join(settings.out, "histories")).sort_by("user_id").to_pylist())
+    assert collected[0] == collected[1]
 
 
 FORMS = {
@@ -125,9 +127,9 @@ def test_init_check_and_run_without_an_edit(form: str, tmp_path: Path, capsys: p
     options = [word for text in sets for word in ("--set", text)]
     capsys.readouterr()
     assert main(["run", "--config", config, *options, "--as-of", "2024-06-01"]) == 0
-    told = capsys.readouterr()
-    for said in ("no times: each user's purchases are in the order of", "off without times: half-lives and recency"):
-        assert said in told.out + told.err
+    printed = capsys.readouterr()
+    for words in ("no times: each user's purchases are in the order of", "off without times: half-lives and recency"):
+        assert words in printed.out + printed.err
     run = runs.published(str(tmp_path / "out"))
     assert run is not None
     lists = storage.read_json(storage.join(run.folder("recommend"), "lists.json"))
@@ -136,7 +138,7 @@ def test_init_check_and_run_without_an_edit(form: str, tmp_path: Path, capsys: p
     assert training["without_training"]["periods"] >= 1
     users = training["judges"]["users"]
     assert 20 <= users <= 120
-    assert f"validated on the last position of {users} users: between " in told.out + told.err
+    assert f"validated on the last position of {users} users: between " in printed.out + printed.err
     metrics = storage.read_json(storage.join(run.folder("evaluate"), "metrics.json"))
     assert metrics["split"] == "last"
     assert metrics["heldout"]["users"] > 100
@@ -201,8 +203,8 @@ def test_in_memory_nothing_is_held_out_unless_it_is_asked_for() -> None:
     bought = purchases(users=9)
     for split, held in (("time", 0), ("last", 9)):
         section = {"path": "p", **SECTION, "order": "visit_no"}
-        made, _ = prepare_tables(
+        settings, _ = prepare_tables(
             settings_of({"purchases": section, "prepare": {"split": split}}, "t"), {"purchases": bought}, None
         )
-        assert len(made.heldout["user_id"].unique()) == held
-        assert len(made.events) + len(made.heldout) == len(bought)
+        assert len(settings.heldout["user_id"].unique()) == held
+        assert len(settings.events) + len(settings.heldout) == len(bought)

@@ -14,6 +14,7 @@ from topkin.errors import ConfigError
 from topkin.pipelines.engine.stages import ORDER
 from topkin.pipelines.engine.stages import plan_stages as plan
 from topkin.pipelines.recommend import shards_of as shards_of_load
+from topkin.pipelines.similar import clustered
 from topkin.planning.estimate import InputCounts, Machine, Plan, Workload, duration, refuse, size
 
 ROOMY = Machine(memory=1e15, cores=2)
@@ -32,8 +33,11 @@ def shards_of(counts: InputCounts, settings: Settings, machine: Machine) -> int:
 
 
 some_settings = st.builds(
-    lambda parts, dim, k, how, because: settings_of(
-        run={"parts": parts}, train={"dim": dim}, recommend={"k": k, "because": because, **how}
+    lambda parts, dim, k, how, because, exact: settings_of(
+        run={"parts": parts},
+        train={"dim": dim},
+        recommend={"k": k, "because": because, **how},
+        similar={"exact_users": exact},
     ),
     st.sampled_from([1, 8, 1000]),
     st.sampled_from([8, 64, 512]),
@@ -44,9 +48,11 @@ some_settings = st.builds(
             {"search": "exact", "sources": SOURCES},
             {"search": "index", "sources": []},
             {"model": "item_knn"},
+            {"search": "exact", "sources": [], "capacity": 9},
         ]
     ),
     st.sampled_from([0, 3]),
+    st.sampled_from([1, 10**12]),  # always in clusters, or never: beyond the size a plan gets less
 )
 some_counts = st.builds(counts_of, st.integers(0, 10**8), st.integers(0, 10**7), st.floats(0, 100))
 
@@ -59,6 +65,10 @@ some_counts = st.builds(counts_of, st.integers(0, 10**8), st.integers(0, 10**7),
 )
 def test_more_of_anything_costs_no_less(counts, settings, what, factor):
     more = replace(counts, **{what: int(getattr(counts, what) * factor) + 1})
+    of_similar = clustered(settings, counts.users), clustered(settings, more.users)
+    assume(of_similar[0] == of_similar[1])  # beyond a size users are compared with fewer
+    least = settings.train.advanced.svd_workers_from
+    assume((counts.known >= least) == (more.known >= least))  # and the workers decompose the purchases
     for one, other in zip(plan(counts, settings, ROOMY).stages, plan(more, settings, ROOMY).stages, strict=True):
         for cost in ("rows", "bytes_read", "bytes_written", "flops", "cpu_seconds", "seconds", "memory"):
             assert getattr(one, cost) <= getattr(other, cost) * (1 + 1e-9), (one.stage, cost)
@@ -80,9 +90,9 @@ def test_the_fewest_shards_that_fit_are_taken(counts, settings, memory):
 
 @given(some_counts, some_settings, st.floats(2e8, 1e11))
 def test_a_refused_plan_fits_with_the_setting_that_is_named(counts, settings, memory):
-    made = plan(counts, settings, Machine(memory=memory))
-    assert {s.stage for s in made.stages if s.memory > memory} == {r.partition(" ")[0] for r in made.refusals}
-    for refusal in made.refusals:
+    planned = plan(counts, settings, Machine(memory=memory))
+    assert {s.stage for s in planned.stages if s.memory > memory} == {r.partition(" ")[0] for r in planned.refusals}
+    for refusal in planned.refusals:
         assert "of memory a worker, run.worker_memory is" in refusal
         machine, asked = Machine(memory=memory), settings
         parts, search, more = (re.search(p, refusal) for p in (r"parts = (\d+)", r"search = ", r"worker_memory = (.+)"))
@@ -91,6 +101,10 @@ def test_a_refused_plan_fits_with_the_setting_that_is_named(counts, settings, me
         elif search:
             exact = settings.recommend.model_copy(update={"search": "exact"})
             asked = settings.model_copy(update={"recommend": exact})
+        elif of_train := re.search(r"set train\.(advanced\.)?(\w+) = (\d+)", refusal):
+            change = {of_train[2]: int(of_train[3])}
+            change = {"advanced": settings.train.advanced.model_copy(update=change)} if of_train[1] else change
+            asked = settings.model_copy(update={"train": settings.train.model_copy(update=change)})
         else:
             assert more, refusal
             machine = Machine(memory=float(more[1]) * 1e9)
@@ -99,11 +113,11 @@ def test_a_refused_plan_fits_with_the_setting_that_is_named(counts, settings, me
 
 
 def test_the_refusal_is_an_error_with_every_stage():
-    made = plan(counts_of(10**7, 10**6), settings_of(), Machine(memory=3e9))
+    settings = plan(counts_of(10**7, 10**6), settings_of(), Machine(memory=3e9))
     with pytest.raises(ConfigError) as raised:
-        refuse(made)
-    assert str(raised.value).splitlines() == list(made.refusals)
-    assert len(made.refusals) > 2
+        refuse(settings)
+    assert str(raised.value).splitlines() == list(settings.refusals)
+    assert len(settings.refusals) > 2
     refuse(plan(counts_of(1000, 1000), settings_of(), Machine(memory=3e9)))
 
 
@@ -145,6 +159,32 @@ def test_times_are_told_with_their_unit(seconds, text):
     assert duration(seconds) == text
 
 
+def test_bundles_are_planned_for():
+    counts = counts_of(10**6, 10**5, history=30)
+    without, some = (plan(counts, settings_of(similar={"bundles": n}), ROOMY).stage("similar") for n in (0, 5))
+    assert some.bytes_read - without.bytes_read == pytest.approx(20 * counts.known)  # histories once more
+    more = some.cpu_seconds - without.cpu_seconds
+    assert some.seconds - without.seconds == pytest.approx(more)  # in one process
+    assert more > 60
+    assert some.memory > without.memory + 10e9
+    few, more = (
+        plan(counts_of(n, 1000), settings_of(similar={"bundles": 5}), ROOMY).stage("similar") for n in (10**6, 10**7)
+    )
+    assert few.memory == pytest.approx(more.memory, rel=0.9)  # no more pairs than the items have
+    assert some.bytes_written > without.bytes_written
+
+
+def test_judges_and_clusters_bound_what_grows_with_the_square():
+    plans = [plan(counts_of(users, 1000), settings_of(), ROOMY) for users in (10**6, 4 * 10**6, 16 * 10**6)]
+    judged = [one.stage("evaluate").cpu_seconds for one in plans]
+    assert judged[2] < 4 * judged[1]  # the histories alone are more
+    near = [one.stage("similar").flops for one in plans]
+    assert near[1] < near[0] / 5
+    assert near[2] < 9 * near[1]
+    parts = [plan(counts_of(1000, items), settings_of(), ROOMY).stage("index") for items in (4 * 10**6, 40 * 10**6)]
+    assert parts[1].memory == parts[0].memory
+
+
 def test_a_baselines_lists_are_never_cut_into_shards_and_hold_the_baseline_in_place_of_vectors():
     counts, worker = counts_of(10**6, 10**7), Machine(memory=20e9)
     by_encoder = settings_of(run={"parts": 1000}, recommend={"sources": []})
@@ -156,6 +196,17 @@ def test_a_baselines_lists_are_never_cut_into_shards_and_hold_the_baseline_in_pl
     (near,) = plan(counts, more, worker, ["recommend"]).stages
     assert near.memory - stage.memory == 24 * 10**7 * 100  # a score, a number and their transpose of each neighbour
     assert wide.memory - stage.memory < 0.01 * 8 * 4000 * 10**7  # nothing of the items' vectors
+
+
+def test_another_list_holds_its_own_baseline_and_pairs() -> None:
+    counts = counts_of(10**6, 10**5)
+    lists: list[dict[str, Any]] = [{}, {"model": "item_knn"}, {"capacity": 9}]
+    needed = [
+        plan(counts, settings_of(recommend={"sources": []}, lists={"mail": own}), ROOMY, ["recommend"]).stages[0].memory
+        for own in lists
+    ]
+    assert needed[1] - needed[0] == 32 * counts.known + 24 * 10**5 * 100
+    assert needed[2] - needed[0] > 10**6 * (12 * 20 + 60)
 
 
 def test_what_rules_ask_of_items_and_users_is_part_of_the_plan() -> None:
@@ -175,6 +226,32 @@ def test_what_rules_ask_of_items_and_users_is_part_of_the_plan() -> None:
     assert item.memory < wide.memory < item.memory + 10_000 * 100
 
 
+def test_a_process_that_trains_needs_less_where_workers_decompose() -> None:
+    counts = InputCounts(purchases=10**8, known=10**8, users=10**7, items=10**6)
+    memory = []
+    for least in (10**9, 10**8):
+        settings = settings_of(run={"parts": 200}, train={"epochs": 0, "advanced": {"svd_workers_from": least}})
+        memory.append(plan(counts, settings, ROOMY, ["train"]).stages[0].memory)
+    assert memory[0] - memory[1] > 3_000 * counts.items
+    with_content = settings_of(run={"parts": 200}, train={"epochs": 0}, items={"path": "i", "title": "title"})
+    content = plan(counts, with_content, ROOMY, ["train"]).stages[0].memory
+    assert content - memory[1] > 4 * 512 * counts.items  # rows of the decomposition, which content is learned from
+    few = settings_of(run={"parts": 1}, train={"epochs": 0})
+    assert plan(counts, few, ROOMY, ["train"]).stages[0].memory > memory[1]  # a worker has a whole part
+
+
+@pytest.mark.parametrize(
+    ("known", "memory", "sets"), [(10**6, 10e9, {"advanced": {"svd_workers_from": 10**6}}), (10**8, 7e9, {"epochs": 0})]
+)
+def test_a_training_that_does_not_fit_names_what_helps_it(known, memory, sets) -> None:
+    counts = InputCounts(purchases=known, known=known, users=10**5, items=10**6)
+    small, asked = Machine(memory=memory, cores=2), {"run": {"parts": 1_000}, "recommend": {"sources": []}}
+    (refusal,) = plan(counts, settings_of(**asked), small, ["train"]).refusals
+    (key,) = sets
+    assert f"set train.{'advanced.svd_workers_from = 1000000' if key == 'advanced' else 'epochs = 0'}" in refusal
+    assert not plan(counts, settings_of(**asked, train=sets), small, ["train"]).refusals
+
+
 def test_sources_are_fitted_in_training_too() -> None:
     many = InputCounts(purchases=10**9, known=10**9, users=10**7, items=10**5)
     memory = [
@@ -182,3 +259,19 @@ def test_sources_are_fitted_in_training_too() -> None:
         for recommend in ({}, {"sources": ["item_knn"]})
     ]
     assert memory[1] - memory[0] >= 16 * many.known  # all purchases as numbers
+
+
+def test_rules_of_a_shop_and_the_pass_over_all_pairs_are_part_of_the_plan() -> None:
+    items = {"path": "i", "category": "category"}
+    rules: list[dict[str, Any]] = [{}, {"max_per": {"category": 2}}, {"capacity": 9}]
+    stages = [
+        plan(
+            counts_of(10**6, 10**5), settings_of(items=items, recommend={"sources": [], **rule}), ROOMY, ["recommend"]
+        ).stages[0]
+        for rule in rules
+    ]
+    for what in ("cpu_seconds", "memory"):
+        sizes = [getattr(stage, what) for stage in stages]
+        assert sizes == sorted(set(sizes)), what
+    assert stages[2].memory - stages[0].memory > 10**6 * (12 * 20 + 60)  # the lists, and the pairs of one band
+    assert stages[2].bytes_read > stages[0].bytes_read

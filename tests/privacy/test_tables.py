@@ -2,14 +2,17 @@
 
 import json
 from pathlib import Path
+from uuid import UUID
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 from topkin.artifacts import schemas
 from topkin.privacy.forgotten import REASON, Forgotten
-from topkin.privacy.scan import occurrences
-from topkin.privacy.tables import without_users
+from topkin.privacy.scan import occurrences, stands_out
+from topkin.privacy.tables import shown, without_users
 
 GONE = Forgotten.none().with_users(["u2", "u4"])
 
@@ -51,6 +54,20 @@ def test_a_reject_of_theirs_is_still_counted_and_shows_nothing() -> None:
     assert [r["reason"] for r in left] == [REASON, REASON, "n is null", REASON, REASON]
 
 
+@pytest.mark.parametrize("written", ["BLOB", "UUID", "VARCHAR"])
+def test_a_reject_shows_a_binary_id_however_duckdb_writes_it(written: str, tmp_path: Path) -> None:
+    ids = [bytes(range(16)), b'\\x41"~\x7f\xff' + bytes(8), b"other"]
+    users = [str(UUID(bytes=i)) for i in ids[:2]] if written == "UUID" else ids
+    users = ["a\\x41b", "aAb"] if written == "VARCHAR" else users
+    kind = pa.binary() if written == "BLOB" else pa.string()
+    rows = pa.table({"user_id": pa.array(users, kind)})
+    query = f"SELECT to_json(struct_pack(u := CAST(user_id AS {written}))) AS record FROM rows"
+    records = duckdb.from_arrow(rows).query("rows", query).to_arrow_table()["record"].cast(pa.string())
+    who = users[:1] if written == "VARCHAR" else ids[:2]
+    gone = shown(pa.chunked_array(records.chunks), Forgotten.none().with_users(who)).tolist()
+    assert gone == {"BLOB": [True, True, False], "UUID": [True, True], "VARCHAR": [True, False]}[written]
+
+
 def test_the_search_finds_what_was_planted_and_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
     nested = pa.array([[{"name": "x"}, {"name": "cust-2"}], []])
@@ -63,3 +80,50 @@ def test_the_search_finds_what_was_planted_and_nothing_else(tmp_path: Path) -> N
     assert occurrences(str(tmp_path), ["cust-1", "cust-2"]) == {"deep/t.parquet": 2, ".hidden": 2}
     assert occurrences(str(tmp_path), [77]) == {"u.parquet": 2}
     assert occurrences(str(tmp_path), ["nobody"]) == {}
+
+
+@pytest.mark.parametrize(
+    ("user", "alone"),
+    [
+        ("ab", False),
+        ("encoder", False),
+        ("item-knn_x", False),
+        (1234567, False),
+        ("0001234567", False),
+        ("a@b.c", False),  # five bytes
+        ("a@b.cd", True),
+        ("u12345", True),
+        ("Jürgen", True),
+        (b"\x00" * 16, True),
+        (-123456, True),
+    ],
+)
+def test_an_id_that_chance_or_a_word_brings_does_not_stand_out(user: int | str | bytes, alone: bool) -> None:
+    assert stands_out(user) == alone
+
+
+def test_short_ids_and_words_are_looked_for_where_users_stand_and_nowhere_else(tmp_path: Path) -> None:
+    (tmp_path / "model.keras").write_bytes(b"\x00ab\xffencoder ab")
+    table = {"item_id": ["ab", "x"], "title": ["encoder", "ab"], "because": [["ab"], []]}
+    pq.write_table(pa.table(table), tmp_path / "items.parquet")
+    pq.write_table(pa.table({"user_id": ["ab", "xy"], "neighbour_id": ["zz", "encoder"]}), tmp_path / "u.parquet")
+    rejects = {"record": ['{"user": "encoder", "n": [1, "ab"]}', '{"n": "abc"}']}
+    pq.write_table(pa.table(rejects), tmp_path / "rejects.parquet")
+    assert occurrences(str(tmp_path), ["ab"]) == {"rejects.parquet": 1, "u.parquet": 1}
+    assert occurrences(str(tmp_path), ["encoder"]) == {"rejects.parquet": 1, "u.parquet": 1}
+    assert occurrences(str(tmp_path), ["encoder"], neighbours_are_users=False) == {"rejects.parquet": 1}
+
+
+def test_an_item_may_be_called_as_a_user_whatever_the_id(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"item_id": ["cust-1"], "neighbour_id": ["cust-1"]}), tmp_path / "items.parquet")
+    assert occurrences(str(tmp_path), ["cust-1"]) == {}
+    pq.write_table(pa.table({"item_id": ["x"], "title": ["cust-1"]}), tmp_path / "items.parquet")
+    assert occurrences(str(tmp_path), ["cust-1"]) == {"items.parquet": 1}
+
+
+def test_bytes_of_an_id_that_an_item_has_too_are_the_items(tmp_path: Path) -> None:
+    (tmp_path / "page.html").write_bytes(b"<td>cust-1, cust-2")
+    pq.write_table(pa.table({"user_id": ["cust-1", "cust-2"], "title": ["a", "cust-1"]}), tmp_path / "u.parquet")
+    assert occurrences(str(tmp_path), ["cust-1"]) == {"page.html": 1, "u.parquet": 2}
+    assert occurrences(str(tmp_path), ["cust-1", "cust-2"], of_items=["cust-1"]) == {"page.html": 1, "u.parquet": 2}
+    assert occurrences(str(tmp_path), ["cust-1"], of_items=["cust-1"]) == {"u.parquet": 1}

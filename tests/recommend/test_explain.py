@@ -33,12 +33,12 @@ def _shop(lengths: list[int], n_items: int = 40, seed: int = 0):
 
 
 def _naive(history, weights, in_vectors, vectors, lists, most):
-    found = []
+    reasons = []
     for u in range(history.n_users):
         own = slice(history.indptr[u], history.indptr[u + 1])
         pooled = (in_vectors[history.items[own]].astype(np.float64) * weights[own].astype(np.float64)).sum(axis=0)
         norm = np.linalg.norm(pooled) or 1.0
-        found.append([])
+        reasons.append([])
         for j in lists[u]:
             shares = (
                 []
@@ -53,8 +53,8 @@ def _naive(history, weights, in_vectors, vectors, lists, most):
                     for h, w in zip(history.items[own], weights[own, 0], strict=True)
                 ]
             )
-            found[-1].append(sorted(((-s, h) for s, h in shares if s > 0))[:most])
-    return found
+            reasons[-1].append(sorted(((-s, h) for s, h in shares if s > 0))[:most])
+    return reasons
 
 
 @pytest.mark.parametrize("most", [1, 3, 20])

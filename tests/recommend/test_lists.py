@@ -15,12 +15,12 @@ from topkin.encoding.blocks import Block
 from topkin.interactions import Interactions
 from topkin.linalg.cosine import unit_rows
 from topkin.recommend.bought import BOUGHT, FEW_COOL, FEW_UNBOUGHT
-from topkin.recommend.eligibility import allowed_items, cooldown_days
 from topkin.recommend.explain import ExplainableScores
 from topkin.recommend.lists import FEW_ALLOWED, FEW_ITEMS, SHORTFALLS, ItemContext, recommend
 from topkin.recommend.popular_fallback import SegmentPopularity, segment_counts
-from topkin.recommend.repurchase.blend import Repurchase, personal_part
+from topkin.recommend.repurchase.blend import Factors, Repurchase, personal_part
 from topkin.recommend.repurchase.rates import RepeatHistory, RepurchaseRates, counts_of
+from topkin.recommend.rules.eligibility import allowed_items, cooldown_days
 from topkin.recommend.searchers import FEW_SOLD, FEW_VECTORS, ExactSearcher
 
 AS_OF = datetime(2020, 6, 1)
@@ -287,7 +287,7 @@ def test_because_names_the_largest_parts_of_the_score_by_the_encoders_own_weight
         total = sum(weight[i] * shelf.in_vectors[i].astype(np.float64) for i in kept)
         vectors.append(total / np.linalg.norm(total))
         parts.append({i: weight[i] * shelf.in_vectors[i].astype(np.float64) / np.linalg.norm(total) for i in kept})
-    made = recommend(
+    result = recommend(
         histories,
         np.array(vectors, np.float32),
         shelf,
@@ -295,7 +295,7 @@ def test_because_names_the_largest_parts_of_the_score_by_the_encoders_own_weight
         RecommendSettings(k=6, bought="keep", because=2),
         AS_OF,
     )
-    rows = made.recommendations.to_pylist()
+    rows = result.recommendations.to_pylist()
     assert len(rows) == 18
     for row in rows:
         mine, item = parts[int(row["user_id"][1:])], shelf.item_ids.to_pylist().index(row["item_id"])
@@ -330,7 +330,7 @@ def test_own_items_rank_by_their_personal_part_and_are_their_own_reason(policy):
     lists = recommend(histories, vectors, shelf, exact(shelf), config, AS_OF)
     plain = recommend(histories, vectors, replace(shelf, repurchase=None), exact(shelf), replace_k(config, 12), AS_OF)
     own = RepeatHistory.of(history)
-    part = personal_part(own, items, BOUGHT[policy].weights)
+    part = personal_part(Factors.of(own, items), BOUGHT[policy].weights)
     for u in (0, 1, 3):
         of_model = {int(r["item_id"][-2:]): r for r in _rows(plain, f"u{u}")}
         parts = {

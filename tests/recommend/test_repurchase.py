@@ -12,8 +12,9 @@ from topkin.config.sections import RecommendSettings
 from topkin.interactions import Interactions
 from topkin.linalg.cosine import unit_rows
 from topkin.linalg.csr import Csr
+from topkin.metrics.ranking import ranking_metrics
 from topkin.recommend.bought import BOUGHT, weights_of
-from topkin.recommend.repurchase.blend import Repurchase, Weights, hazard, own_scores, personal_part
+from topkin.recommend.repurchase.blend import Factors, Repurchase, Weights, hazard, own_scores, personal_part
 from topkin.recommend.repurchase.rates import (
     RECENT_DAYS,
     TRUST,
@@ -22,7 +23,7 @@ from topkin.recommend.repurchase.rates import (
     counts_of,
     merge_counts,
 )
-from topkin.recommend.repurchase.tuning import Case, choose, chosen
+from topkin.recommend.repurchase.tuning import RepurchaseCase, choose, chosen
 from topkin.search.topk import top_k
 
 N = 7
@@ -30,7 +31,7 @@ ages = st.sampled_from([0.0, 0.25, 3.0, 13.0, 14.0, 15.0, 40.0, 300.0])
 users_of_a_shop = st.lists(st.lists(st.tuples(st.integers(0, N - 1), ages), max_size=9), max_size=6)
 powers = st.sampled_from([0.0, 0.25, 0.5, 1.0, 2.0])
 some_weights = st.builds(
-    Weights, personal=st.sampled_from([0.0, 0.3, 1.5, 9.0]), repeat=powers, recent=powers, due=powers
+    Weights, personal=st.sampled_from([0.0, 0.3, 1.5, 9.0]), repeat=powers, recent=powers, due=powers, fade=powers
 )
 
 
@@ -45,11 +46,11 @@ def history_of(purchases: list[list[tuple[int, float]]], n_items: int = N) -> In
 
 def naive_habits(purchases):
     """By user: item -> (times, last, span)."""
-    found = []
+    habits = []
     for user in purchases:
         moments = {i: sorted({a for j, a in user if j == i}) for i in sorted({i for i, _ in user})}
-        found.append({i: (len(m), m[0], m[-1] - m[0]) for i, m in moments.items()})
-    return found
+        habits.append({i: (len(m), m[0], m[-1] - m[0]) for i, m in moments.items()})
+    return habits
 
 
 def naive_tendencies(purchases, groups):
@@ -109,8 +110,9 @@ def test_personal_parts_are_those_of_a_loop_over_users_and_items(purchases, grou
             days = (span + TRUST * interval[i]) / (times - 1 + TRUST)
             x = last / days if days > 0 else float("inf") if last else 0.0
             nearness = 1.0 if np.isnan(days) else 1 / (1 + 2 * abs(1 - x)) if x < 2 else 1 / (1 + x)
-            expected.append(times * repeat[i] ** weights.repeat * lately[i] ** weights.recent * nearness**weights.due)
-    part = personal_part(own, items, weights)
+            lasting = repeat[i] ** weights.repeat * lately[i] ** weights.recent / (1 + last) ** weights.fade
+            expected.append(times * lasting * nearness**weights.due)
+    part = personal_part(Factors.of(own, items), weights)
     np.testing.assert_allclose(part, expected)
     assert (part > 0).all()
 
@@ -143,7 +145,7 @@ def test_lists_are_those_of_ranking_every_item_by_the_blend(purchases, weights, 
         ids, scores, history=history, queries=queries, vectors=vectors, allowed=allowed
     )
     own = RepeatHistory.of(history)
-    parts = personal_part(own, items, weights)
+    parts = personal_part(Factors.of(own, items), weights)
     for u in range(len(purchases)):
         score = {
             j: np.float32(queries[u].astype(np.float64) @ vectors[j].astype(np.float64)) for j in np.flatnonzero(may)
@@ -189,7 +191,7 @@ def test_boost_lists_first_what_is_due_and_keep_what_was_bought_most():
     assert lists["boost"].tolist() == [[1, 0, 2]]
 
 
-def _case(seed: int, repeats: bool) -> Case:
+def _case(seed: int, repeats: bool) -> RepurchaseCase:
     """Users some of whose purchases come back, or none and the model knows what comes."""
     rng = np.random.default_rng(seed)
     users, n = 60, 40
@@ -201,7 +203,7 @@ def _case(seed: int, repeats: bool) -> Case:
     ids, scores = top_k(queries, vectors, 20)
     truth = [sorted({i for i, _ in p})[:3] if repeats else sorted(ids[u, :3].tolist()) for u, p in enumerate(purchases)]
     history = history_of(purchases, n)
-    return Case.of(
+    return RepurchaseCase.of(
         ids,
         scores,
         known=history,
@@ -216,12 +218,12 @@ def _case(seed: int, repeats: bool) -> Case:
 @pytest.mark.parametrize("repeats", [True, False])
 def test_the_personal_part_weighs_as_much_as_validation_asks_for(repeats):
     cases = [_case(1, repeats), _case(2, repeats)]
-    found = chosen(cases)
-    assert found == chosen(cases)
-    assert (found["keep"]["personal"] > 0) == repeats
-    assert found["keep"]["due"] == 0
-    assert found["boost"]["due"] > 0
-    best, start = Weights(**found["keep"]), BOUGHT["keep"].weights
+    result = chosen(cases)
+    assert result == chosen(cases)
+    assert (result["keep"]["personal"] > 0) == repeats
+    assert result["keep"]["due"] == 0
+    assert result["boost"]["due"] > 0
+    best, start = Weights(**result["keep"]), BOUGHT["keep"].weights
 
     def judged(weights):
         return np.concatenate([case.judged(weights) for case in cases])
@@ -232,6 +234,20 @@ def test_the_personal_part_weighs_as_much_as_validation_asks_for(repeats):
         for option in (0.0, 0.25, 0.4, 1.0):
             gain = judged(replace(best, **{name: option})) - judged(best)
             assert gain.mean() <= 2 * gain.std() / np.sqrt(len(gain)) + 1e-9
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_weights_are_judged_by_the_lists_that_they_give(seed):
+    rng = np.random.default_rng(seed)
+    case = _case(seed, seed % 2 == 0)
+    case = replace(case, pairs=case.pairs._replace(scores=np.round(case.pairs.scores, 1)))  # with ties
+    for _ in range(5):
+        personal, repeat, recent, due, fade = rng.choice([0.0, 0.5, 1.0, 2.0], 5)
+        weights = Weights(personal, repeat, recent, due, fade)
+        part = personal_part(Factors.of(case.own, case.items), weights)
+        ids, _ = case.pairs.ranked(part, weights.personal, 10)
+        wanted = ranking_metrics(ids, case.truth, (10,))["ndcg@10"]
+        assert case.judged(weights).tolist() == wanted.tolist()
 
 
 def test_several_cuts_are_chosen_for_together():
@@ -250,7 +266,7 @@ def test_what_nothing_could_have_told_changes_the_weights_seldom():
         indptr = case.truth[0]
         noise = [np.sort(rng.choice(40, 3, replace=False)) for _ in indptr[1:]]
         best = choose(
-            [case._replace(truth=Csr(indptr, np.concatenate(noise)))],
+            [replace(case, truth=Csr(indptr, np.concatenate(noise)))],
             start=BOUGHT["boost"].weights,
             fixed=("personal",),
         )
@@ -259,10 +275,10 @@ def test_what_nothing_could_have_told_changes_the_weights_seldom():
 
 
 def test_set_weights_win_over_chosen_ones_and_those_over_the_defaults():
-    found = {"keep": {"personal": 3.0, "repeat": 0.25}}
+    result = {"keep": {"personal": 3.0, "repeat": 0.25}}
 
     def weights(**settings):
-        return weights_of(RecommendSettings(**settings), found)
+        return weights_of(RecommendSettings(**settings), result)
 
     assert weights(bought="keep", personal_repeat=1.0) == Weights(3.0, 1.0, BOUGHT["keep"].weights.recent, 0.0)
     assert weights(bought="boost") == BOUGHT["boost"].weights

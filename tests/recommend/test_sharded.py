@@ -50,12 +50,12 @@ def test_any_cut_in_any_order_gives_the_lists_of_one_search(n_items, shards, k, 
     barred = [np.flatnonzero(rng.random(n_items) < 0.3) for _ in range(n_users)]
     indptr = np.concatenate([[0], np.cumsum([len(b) for b in barred], dtype=np.int64)]).astype(np.int64)
     exclude = Csr(indptr, np.concatenate([np.zeros(0, np.int64), *barred]).astype(np.int32))
-    found = (items != 0).any(axis=1) & allowed
+    searched = (items != 0).any(axis=1) & allowed
     known = np.flatnonzero(rng.random(n_users) < 0.7)
-    every = top_k(users, items, k, exclude=exclude, allowed=found)
+    every = top_k(users, items, k, exclude=exclude, allowed=searched)
     bounds, tables = shard_bounds(n_items, shards), [pa.table({})]
     for shard in range(shards):
-        numbers = bounds[shard] + np.flatnonzero(found[bounds[shard] : bounds[shard + 1]])
+        numbers = bounds[shard] + np.flatnonzero(searched[bounds[shard] : bounds[shard + 1]])
         tables.append(Shard(numbers.astype(np.int32), items[numbers]).search(users[known], exclude.take(known), k))
     while len(tables) > 1:
         order = rng.permutation(len(tables))
@@ -64,7 +64,7 @@ def test_any_cut_in_any_order_gives_the_lists_of_one_search(n_items, shards, k, 
     ids, scores = lists_of(tables[0])
     assert np.array_equal(ids, every[0][known])
     assert np.array_equal(scores, every[1][known])
-    assert tables[0]["offered"].to_pylist() == [int(found.sum())] * len(known)
+    assert tables[0]["offered"].to_pylist() == [int(searched.sum())] * len(known)
 
 
 @pytest.mark.parametrize("parts", [1, 3, 7])

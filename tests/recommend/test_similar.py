@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from topkin.artifacts import schemas
-from topkin.config.sections import SimilarSettings
+from topkin.config.shop.similar import SimilarSettings
 from topkin.interactions import Interactions
 from topkin.linalg.cosine import unit_rows
 from topkin.recommend.similar import bought_by_neighbours, similar_items, similar_part, similar_users
@@ -19,9 +19,9 @@ AS_OF = datetime(2020, 1, 1)
 
 
 def _vectors(n: int, seed: int, zeros=()) -> np.ndarray:
-    made = unit_rows(np.random.default_rng(seed).integers(-1, 2, (n, 4)).astype(np.float32))  # ties abound
-    made[list(zeros)] = 0
-    return made
+    vectors = unit_rows(np.random.default_rng(seed).integers(-1, 2, (n, 4)).astype(np.float32))  # ties abound
+    vectors[list(zeros)] = 0
+    return vectors
 
 
 def _nearest(vectors, row, may, k):

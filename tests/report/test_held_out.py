@@ -16,7 +16,7 @@ def night(**changes: Any) -> Any:
     return nothing_held_out(datetime(2024, 6, 1), (5, 10), "exclude", "") | {"holdout": {**HELD, **changes}}
 
 
-def said(*, later: int = 0, made_by: str | None = None, **changes: Any) -> str:
+def page_text(*, later: int = 0, made_by: str | None = None, **changes: Any) -> str:
     return " ".join(stand_in(night(**changes), later=later, made_by=made_by))
 
 
@@ -33,11 +33,11 @@ def test_the_verdict_begins_with_what_judged() -> None:
 
 def test_it_says_what_stood_in_and_from_where_on() -> None:
     assert stand_in(night() | {"holdout": None}, later=0, made_by=None) == []
-    text = said()
+    text = page_text()
     assert text.startswith("Nothing was bought after the date of the run to judge by, so the last 28 days")
     assert "one of the same settings, made from the purchases before 4 May 2024 alone" in text
     assert text.endswith("In this section the date is 4 May 2024, where the days held out begin.")
-    assert said(later=3).startswith("Too little was bought after the date")
+    assert page_text(later=3).startswith("Too little was bought after the date")
 
 
 @pytest.mark.parametrize(
@@ -61,11 +61,11 @@ def test_it_says_what_stood_in_and_from_where_on() -> None:
     ],
 )
 def test_it_says_who_chose_the_weights(changes: dict[str, Any], sentence: str) -> None:
-    assert sentence in said(**changes)
+    assert sentence in page_text(**changes)
 
 
 def test_nothing_was_chosen_for_a_baseline_or_where_nothing_is_open() -> None:
-    assert "weights" not in said(periods=0)
-    text = said(made_by="Item-kNN")
+    assert "weights" not in page_text(periods=0)
+    text = page_text(made_by="Item-kNN")
     assert "Item-kNN, which is the model, was fitted for it on the purchases before 4 May 2024 alone" in text
     assert "weights" not in text

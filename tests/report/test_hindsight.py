@@ -44,10 +44,10 @@ def series(nights: int, days: tuple[int, ...] = (1,), users: int = 55) -> pa.Tab
     return pa.Table.from_pylist(rows, schemas.HINDSIGHT)
 
 
-def told(*versions: dict[str, Any], good: bool | None = True, reason: str | None = None, **verdict: Any) -> Any:
-    found = {**entry(1), "night": NIGHT.isoformat(), "good": good, "sentence": "The lists beat <all>", **verdict}
+def summary(*versions: dict[str, Any], good: bool | None = True, reason: str | None = None, **verdict: Any) -> Any:
+    outcome = {**entry(1), "night": NIGHT.isoformat(), "good": good, "sentence": "The lists beat <all>", **verdict}
     names = {"night": NIGHT.isoformat(), "days": [1, 7], "least_users": 10}
-    return names | {"versions": list(versions), "verdict": found, "reason": reason}
+    return names | {"versions": list(versions), "verdict": outcome, "reason": reason}
 
 
 UNMEASURED = {"verdict": {"good": None, "reason": "the input has no purchases after the as-of date"}}
@@ -55,7 +55,7 @@ UNMEASURED = {"verdict": {"good": None, "reason": "the input has no purchases af
 
 @pytest.mark.parametrize(("good", "word"), [(True, "Good"), (False, "Not good"), (None, "No clear difference")])
 def test_where_nothing_was_held_out_the_head_is_the_verdict_of_hindsight(good, word) -> None:
-    head = verdict(UNMEASURED, Hindsight(told=told(good=good), series=series(1)))
+    head = verdict(UNMEASURED, Hindsight(summary=summary(good=good), series=series(1)))
     assert head == {
         "kind": {True: "good", False: "bad", None: "open"}[good],
         "word": f"{word} in hindsight",
@@ -65,24 +65,24 @@ def test_where_nothing_was_held_out_the_head_is_the_verdict_of_hindsight(good, w
 
 def test_held_out_purchases_come_before_hindsight() -> None:
     metrics = {"verdict": {"good": True, "protocol": "novel", "metric": "ndcg@10"}, "beats": {"popularity": True}}
-    assert verdict(metrics, Hindsight(told=told(good=False), series=series(1)))["word"] == "Good"
+    assert verdict(metrics, Hindsight(summary=summary(good=False), series=series(1)))["word"] == "Good"
 
 
 def test_a_first_night_is_not_judged_and_says_what_it_takes() -> None:
-    first = told() | {"verdict": None, "reason": "hindsight needs one published night"}
-    found = Hindsight(told=first, series=schemas.HINDSIGHT.empty_table())
-    head = verdict(UNMEASURED, found)
+    first = summary() | {"verdict": None, "reason": "hindsight needs one published night"}
+    stored = Hindsight(summary=first, series=schemas.HINDSIGHT.empty_table())
+    head = verdict(UNMEASURED, stored)
     assert head["word"] == "Not judged"
     assert head["sentence"].endswith("no purchases after the as-of date, and hindsight needs one published night.")
-    assert hindsight.section(found) is None
-    assert hindsight.draw(found) == {}
-    off = Hindsight(told=first | {"days": [], "reason": "evaluate.hindsight is empty"}, series=found.series)
+    assert hindsight.section(stored) is None
+    assert hindsight.draw(stored) == {}
+    off = Hindsight(summary=first | {"days": [], "reason": "evaluate.hindsight is empty"}, series=stored.series)
     assert "hindsight" not in verdict(UNMEASURED, off)["sentence"]
 
 
 def test_after_a_closed_day_the_head_says_of_which_night_it_is() -> None:
-    closed = told(reason="nothing was bought since 7 Jun 2024", night="2024-06-07T00:00:00")
-    head = hindsight.head(Hindsight(told=closed, series=series(2)), "x")
+    closed = summary(reason="nothing was bought since 7 Jun 2024", night="2024-06-07T00:00:00")
+    head = hindsight.head(Hindsight(summary=closed, series=series(2)), "x")
     assert head["sentence"] == (
         "On 7 Jun 2024, the last night that could tell: The lists beat <all>. Tonight could not: nothing was bought "
         "since 7 Jun 2024."
@@ -90,8 +90,8 @@ def test_after_a_closed_day_the_head_says_of_which_night_it_is() -> None:
 
 
 def test_the_series_is_a_chart_of_each_age_of_lists_from_two_nights_on() -> None:
-    found = Hindsight(told=told(entry(1)), series=series(4, (1, 7)))
-    drawn = hindsight.draw(found)
+    stored = Hindsight(summary=summary(entry(1)), series=series(4, (1, 7)))
+    drawn = hindsight.draw(stored)
     assert list(drawn) == ["hindsight-1", "hindsight-7"]
     assert drawn["hindsight-1"].count("<polyline") == 3
     assert drawn["hindsight-1"].count('class="band"') == 1
@@ -99,20 +99,20 @@ def test_the_series_is_a_chart_of_each_age_of_lists_from_two_nights_on() -> None
     assert "The lists: 0.300, 0.300, 0.300, 0.300" in drawn["hindsight-1"]
     heights = re.findall(r'y="([\d.]+)">(?:Popularity|Own frequency)<', drawn["hindsight-1"])
     assert abs(float(heights[0]) - float(heights[1])) > 10  # names of lines that meet lie apart
-    assert [caption for _, caption in hindsight.captions(found, drawn)] == [
+    assert [caption for _, caption in hindsight.captions(stored, drawn)] == [
         "NDCG@10 of lists about 1 day old",
         "NDCG@10 of lists about 7 days old",
     ]
-    assert hindsight.draw(Hindsight(told=told(entry(1)), series=series(1))) == {}
-    assert hindsight.draw(Hindsight(told=told(entry(1)), series=series(4, users=9))) == {}  # too few to tell
+    assert hindsight.draw(Hindsight(summary=summary(entry(1)), series=series(1))) == {}
+    assert hindsight.draw(Hindsight(summary=summary(entry(1)), series=series(4, users=9))) == {}  # too few to tell
 
 
 def test_the_section_has_each_version_and_its_metrics_apart(tmp_path) -> None:
     broken = {"days": 28, "version": "v28", "as_of": "2024-05-11T00:00:00", "reason": "the lists are <gone>"}
-    storage.write_json(told(entry(1), entry(7, reason="3 users"), broken), str(tmp_path / "hindsight.json"))
+    storage.write_json(summary(entry(1), entry(7, reason="3 users"), broken), str(tmp_path / "hindsight.json"))
     storage.write_parquet(series(2), str(tmp_path / "hindsight.parquet"))
-    found = hindsight.read(str(tmp_path))
-    section = hindsight.section(found)
+    stored = hindsight.read(str(tmp_path))
+    section = hindsight.section(stored)
     assert section is not None
     html = template("hindsight.html.j2").render(hindsight=section | {"captions": []}, charts={})
     text = " ".join(re.sub(r"<[^>]+>", " ", html).split())
@@ -121,6 +121,6 @@ def test_the_section_has_each_version_and_its_metrics_apart(tmp_path) -> None:
     assert "Own frequency 0.3000 0.1000 +0.2000 −0.1000 to +0.3000 no clear difference" in text
     assert "Not judged: 3 users. Not judged: the lists are &lt;gone&gt;." in text
     head = "Lists of 7 Jun 2024: the first 10, every metric; bought items are never listed"
-    assert f"{head} Hit rate Recall NDCG MAP All items bought since; 55 users" in text
+    assert f"{head} Model Hit rate Recall NDCG MAP All items bought since; 55 users" in text
     for words in ("New to the user; 55 users", "Bought before; 55 users", "The lists 0.3000 0.3000 0.3000 0.3000"):
         assert words in text

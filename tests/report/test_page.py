@@ -14,14 +14,14 @@ MODELS = ("model", "popularity", "recent_popularity", "own_frequency", "item_knn
 
 
 def metrics(**beaten: bool) -> dict[str, Any]:
-    made = nothing_held_out(AS_OF, (5, 10), "exclude", "nothing was bought")
+    measured = nothing_held_out(AS_OF, (5, 10), "exclude", "nothing was bought")
     if beaten:
-        made["beats"] = {m: beaten.get(m, True) for m in MODELS[1:]}
-        made["verdict"] |= {"good": all(made["beats"].values()), "reason": None}
-        made["differences"]["novel"] = {m: {"ndcg@10": [0.1, 0.2, 0.3]} for m in MODELS[1:]}
-        made["p"]["novel"] = {m: {"ndcg@10": 0.01} for m in MODELS[1:]}
-        made["novel"] = {m: {"ndcg@10": 0.2} for m in MODELS}
-    return made
+        measured["beats"] = {m: beaten.get(m, True) for m in MODELS[1:]}
+        measured["verdict"] |= {"good": all(measured["beats"].values()), "reason": None}
+        measured["differences"]["novel"] = {m: {"ndcg@10": [0.1, 0.2, 0.3]} for m in MODELS[1:]}
+        measured["p"]["novel"] = {m: {"ndcg@10": 0.01} for m in MODELS[1:]}
+        measured["novel"] = {m: {"ndcg@10": 0.2} for m in MODELS}
+    return measured
 
 
 def test_the_verdict_names_what_the_model_beats_and_what_it_does_not() -> None:
@@ -44,10 +44,10 @@ def test_a_p_value_at_the_least_that_resamples_can_tell_is_a_bound(resamples: in
 
 def test_a_baseline_that_is_the_model_is_named_in_the_verdict() -> None:
     for beaten in (True, False):
-        made = metrics(popularity=beaten)
-        assert "with itself" not in page.verdict(made)["sentence"]
-        said = page.verdict(made | {"made_by": "user_knn"})["sentence"]
-        assert said.endswith(" User-kNN is the model, and is not compared with itself.")
+        measured = metrics(popularity=beaten)
+        assert "with itself" not in page.verdict(measured)["sentence"]
+        text = page.verdict(measured | {"made_by": "user_knn"})["sentence"]
+        assert text.endswith(" User-kNN is the model, and is not compared with itself.")
 
 
 @pytest.mark.parametrize(
@@ -55,39 +55,45 @@ def test_a_baseline_that_is_the_model_is_named_in_the_verdict() -> None:
     [([0.1, 0.2, 0.3], "better"), ([-0.1, 0.2, 0.3], "no clear difference"), ([-0.3, -0.2, -0.1], "worse")],
 )
 def test_a_difference_is_clear_only_where_its_interval_is_off_zero(interval: list[float], word: str) -> None:
-    made = metrics(popularity=True)
-    made["differences"]["novel"]["popularity"]["ndcg@10"] = interval
-    ((_, rows),) = page.comparison(made)
+    measured = metrics(popularity=True)
+    measured["differences"]["novel"]["popularity"]["ndcg@10"] = interval
+    ((_, rows),) = page.comparison(measured)
     assert next(r["word"] for r in rows if r["baseline"] == "Popularity") == word
 
 
 def test_the_order_of_models_is_not_that_of_the_file() -> None:
-    made = metrics(popularity=True)
-    turned = made | {n: dict(reversed(made[n].items())) for n in ("beats", "novel")}
-    turned["differences"] = {"all": {}, "novel": dict(reversed(made["differences"]["novel"].items()))}
-    assert page.comparison(turned) == page.comparison(made)
-    assert page.verdict(turned) == page.verdict(made)
+    measured = metrics(popularity=True)
+    turned = measured | {n: dict(reversed(measured[n].items())) for n in ("beats", "novel")}
+    turned["differences"] = {"all": {}, "novel": dict(reversed(measured["differences"]["novel"].items()))}
+    assert page.comparison(turned) == page.comparison(measured)
+    assert page.verdict(turned) == page.verdict(measured)
     assert next(r["baseline"] for r in page.comparison(turned)[0][1]) == "Popularity"
 
 
 def test_what_judges_nobody_is_said_only_where_there_is_any() -> None:
-    def said(users: int, items: int) -> str:
+    def make(users: int, items: int) -> str:
         return page.unjudged_purchases({"events_of_new_users": users, "events_of_new_items": items})
 
-    assert said(0, 0) == ""
-    assert said(0, 1) == "1 held-out purchase of items not sold before it judges nobody."
-    assert said(1200, 5).startswith("1,200 held-out purchases by users who had bought nothing")
+    assert make(0, 0) == ""
+    assert make(0, 1) == "1 held-out purchase of items not sold before it judges nobody."
+    assert make(1200, 5).startswith("1,200 held-out purchases by users who had bought nothing")
 
 
 def test_the_training_is_told_with_and_without_a_trial() -> None:
     trial = [{"epoch": e, "loss": 1.0, "validation_recall@20": 0.1 * e, "validation_seconds": 1.0} for e in (1, 2)]
     final = [{"epoch": 1, "loss": 1.0}]
-    told = page.training_text({"epochs": trial, "refit": final, "stopped": "patience", "best_epoch": 1})
-    assert told.startswith("2 trial epochs")
-    assert "all purchases for 1 epoch," in told
+    text = page.training_text({"epochs": trial, "refit": final, "stopped": "patience", "best_epoch": 1})
+    assert text.startswith("2 trial epochs")
+    assert "all purchases for 1 epoch," in text
     alone = page.training_text({"epochs": [], "refit": final, "stopped": "no validation: too little was bought"})
     assert alone == "1 epoch over all purchases; no validation: too little was bought."
     assert charts.validation_metric({"epochs": trial}) == "validation_recall@20"
+
+
+def test_the_epoch_that_was_kept_is_told_beside_a_higher_one() -> None:
+    points = [(1, 0.1), (2, 0.3), (3, 0.2)]
+    assert charts.kept_epoch(2, points) == "kept: epoch 2"
+    assert charts.kept_epoch(3, points) == "kept: epoch 3; 2 is higher within its noise"
 
 
 def test_numbers_and_days_read_well() -> None:
@@ -120,52 +126,12 @@ def test_months_without_purchases_are_shown() -> None:
     assert [(m.name, m.before, m.held_out) for m in months] == [("2023-11", 2, 0), ("2023-12", 0, 0), ("2024-01", 0, 1)]
 
 
-def test_the_plane_keeps_the_two_widest_directions_and_does_not_flip() -> None:
-    rng = np.random.default_rng(0)
-    wide = rng.normal(size=(200, 2)) * [9, 4]
-    vectors = np.c_[wide, rng.normal(size=(200, 3)) * 0.01]
-    points, explained = data.plane(vectors)
-    assert explained > 0.999
-    distances = [np.linalg.norm(x[:, None] - x[None], axis=-1) for x in (points, wide)]
-    np.testing.assert_allclose(*distances, atol=0.2)
-    assert all(points[np.abs(points[:, axis]).argmax(), axis] > 0 for axis in (0, 1))
-    assert data.plane(np.ones((4, 1)))[0].shape == (4, 2)
-
-
 def test_users_are_counted_by_what_ranked_their_first_item() -> None:
     table = pa.table({"rank": [1, 2, 1, 2], "source": ["model", "model", "popularity", "model"]})
     assert data.count_sources(iter([table, table])) == {"model": 2, "popularity": 2}
 
 
-def catalogue(categories: list[str | None], titles: list[str | None]) -> pa.Table:
-    n = len(categories)
-    columns = {"item_id": [b"\x01%d" % i for i in range(n)], "title": titles, "category": categories}
-    table = pa.table({**columns, "events": list(range(n, 0, -1))})
-    return table.set_column(1, "title", pa.array(titles, pa.string())).set_column(
-        2, "category", pa.array(categories, pa.string())
-    )
-
-
-def test_the_map_names_titled_items_and_puts_small_categories_together() -> None:
-    many = catalogue([f"c{i:02d}" for i in range(12)], [None, "A  b", *["t"] * 10])
-    vectors = np.random.default_rng(1).normal(size=(12, 4)).astype(np.float32)
-    found = data.map_items(many, data.Titles(many), vectors)
-    assert found is not None
-    assert found.rest
-    assert list(found.names) == [f"c{i:02d}" for i in range(7)] + ["all others"]
-    assert found.groups.tolist() == [*range(7), *[7] * 5]
-    assert found.labels[0] == (1, "A b")
-    assert data.Titles(many)[0] == "0130"
-    alone = catalogue([None] * 12, ["t"] * 12)
-    tenths = data.map_items(alone, data.Titles(alone), vectors)
-    assert tenths is not None
-    assert tenths.ordered
-    assert tenths.groups[0] == 9
-    assert tenths.groups[-1] == 0
-    assert data.map_items(alone, data.Titles(alone), vectors * 0) is None
-
-
 def test_rejects_are_a_share_of_all_rows_those_that_lists_added_too() -> None:
     source = {"rows": 1, "unnested": 9, "accepted": 4, "duplicates": 1, "rejected": {"x is null": 5}}
-    found = page.reject_rows({"sources": {"purchases": source}})
-    assert [(n, share) for _, _, n, share in found] == [(5, "50.0\xa0%"), (1, "10.0\xa0%")]
+    rows = page.reject_rows({"sources": {"purchases": source}})
+    assert [(n, share) for _, _, n, share in rows] == [(5, "50.0\xa0%"), (1, "10.0\xa0%")]

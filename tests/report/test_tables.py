@@ -11,21 +11,21 @@ VALUES = {"model": 0.3, "popularity": 0.1, "user_knn": 0.4}
 
 
 def metrics() -> dict[str, Any]:
-    made = nothing_held_out(datetime(2024, 6, 1), (10,), "exclude", "")
-    made["models"] = MODELS
+    measured = nothing_held_out(datetime(2024, 6, 1), (10,), "exclude", "")
+    measured["models"] = MODELS
     own = {m: {"ndcg@10": v, "recall@10": v} for m, v in VALUES.items()}
     kind = {"users": 1200, "from": 1, "to": 4, "metrics": own, "differences": {}}
     decile = {"items": 5, "from": 7, "to": 7, "pairs": 90, "metrics": {m: {"found@10": 0.0} for m in MODELS}}
-    made["segments"]["novel"] = {
+    measured["segments"]["novel"] = {
         "history": [kind | {"name": "cold"}],
         "activity": [kind | {"name": "1"}, kind | {"name": "4"}],
         "decile": [decile | {"name": "10"}],
     }
-    made["coverage"]["novel"] = {m: {"coverage@10": 0.25} for m in MODELS}
-    made["lists"]["novel"] = {m: {"novelty@10": 3.0, "gini@10": 0.9, "popularity@10": 0.05} for m in MODELS[:2]}
+    measured["coverage"]["novel"] = {m: {"coverage@10": 0.25} for m in MODELS}
+    measured["lists"]["novel"] = {m: {"novelty@10": 3.0, "gini@10": 0.9, "popularity@10": 0.05} for m in MODELS[:2]}
     cold = {"days": 30, "sales": 5, "items": 9, "users": 3, "pairs": 1, "of_all": own, "among_cold": own}
-    made["cold_items"] = cold
-    return made
+    measured["cold_items"] = cold
+    return measured
 
 
 def cells(grid: tables.MetricsTable | None) -> dict[str, list[str]]:
@@ -54,19 +54,19 @@ def test_nothing_found_is_no_best() -> None:
 
 
 def test_cold_items_come_with_their_ratio_to_popularity_where_there_is_one() -> None:
-    made = metrics()
-    assert cells(tables.cold_items(made))["User-kNN"][-1] == "4.00"
-    made["cold_items"]["among_cold"]["popularity"] = {"recall@10": 0.0, "ndcg@10": 0.0}
-    assert cells(tables.cold_items(made))["User-kNN"][-1] == "–"
-    grid = tables.cold_items(made)
+    measured = metrics()
+    assert cells(tables.cold_items(measured))["User-kNN"][-1] == "4.00"
+    measured["cold_items"]["among_cold"]["popularity"] = {"recall@10": 0.0, "ndcg@10": 0.0}
+    assert cells(tables.cold_items(measured))["User-kNN"][-1] == "–"
+    grid = tables.cold_items(measured)
     assert grid is not None
     assert "9 items first sold in the last 30 days" in grid.note
     assert "3 users bought 1 such item new to them" in grid.note
 
 
 def test_what_lists_are_like_is_not_ranked_and_may_lack_a_number() -> None:
-    found = cells(tables.list_qualities(metrics()))
-    assert found == {m: ["0.2500", "0.900", "3.00", "0.0500", "–"] for m in ("This model", "Popularity")}
+    result = cells(tables.list_qualities(metrics()))
+    assert result == {m: ["0.2500", "0.900", "3.00", "0.0500", "–"] for m in ("This model", "Popularity")}
 
 
 @pytest.mark.parametrize("table", ["user_kinds", "item_kinds", "cold_items", "list_qualities"])

@@ -17,7 +17,7 @@ from topkin.artifacts import schemas, storage
 from topkin.config.sections import IndexSettings
 from topkin.errors import ArtifactError
 from topkin.linalg.cosine import unit_rows
-from topkin.search.hnsw import files
+from topkin.search.hnsw import engines, files
 from topkin.search.hnsw.build import build_index
 from topkin.search.hnsw.files import load_index
 from topkin.search.hnsw.index import Folding, points_of
@@ -54,15 +54,15 @@ def forbidden(monkeypatch):
     def refuse(*args):
         raise AssertionError("a file was given to NMSLIB unverified")
 
-    monkeypatch.setattr(files, "_load_graph", refuse)
-    monkeypatch.setattr(files, "new_graph", refuse)
+    monkeypatch.setattr(files, "load_graph", refuse)
+    monkeypatch.setattr(engines, "new_graph", refuse)
 
 
 def test_an_index_is_printed_in_a_line_without_its_arrays(built):
-    told = repr(load_index(built[0]))
-    assert told.startswith("AnnIndex(498 items, ")
-    assert "array" not in told
-    assert "\n" not in told
+    rows = repr(load_index(built[0]))
+    assert rows.startswith("AnnIndex(498 items, ")
+    assert "array" not in rows
+    assert "\n" not in rows
 
 
 def test_zero_vectors_are_left_out_and_counted(built):
@@ -263,8 +263,8 @@ def test_ids_of_any_type_survive(tmp_path, ids):
     build_index(vectors, str(tmp_path), SETTINGS, 0, ids=pa.chunked_array([ids]), encoder="e")
     index = load_index(str(tmp_path))
     assert index.item_ids.equals(ids.take(pa.array([0, 1, 2, 3, 5, 6, 7, 8])))
-    found, _ = index.search(vectors[[0, 5]], 1)
-    assert found.ravel().tolist() == [0, 5]
+    rows, _ = index.search(vectors[[0, 5]], 1)
+    assert rows.ravel().tolist() == [0, 5]
 
 
 class Watched:
@@ -301,10 +301,10 @@ def test_importing_nmslib_says_nothing_and_hides_nothing_else():
     code = "\n".join(
         [
             "import os",
-            "from topkin.search.hnsw import files",
-            "with files.stderr_without(files._BANNER):",
+            "from topkin.search.hnsw import engines",
+            "with engines.stderr_without(engines._BANNER):",
             "    os.write(2, b'a word of ours\\n')",
-            "files.nmslib()",
+            "engines.nmslib()",
             "os.write(2, b'after\\n')",
         ]
     )
@@ -326,14 +326,14 @@ def test_many_equal_vectors_hide_nothing_behind_them(tmp_path, shard_items):
     assert info["points"] == (201 if shard_items > 1200 else 206)
     assert info["recall"]["recall@10"] > 0.99
     index = load_index(str(tmp_path))
-    found, scores = index.search(vectors[[100, 7, 1150]], 1200)
-    for row, score, query in zip(found, scores, (100, 7, 1150), strict=True):
+    rows, scores = index.search(vectors[[100, 7, 1150]], 1200)
+    for row, score, query in zip(rows, scores, (100, 7, 1150), strict=True):
         got = row[row >= 0]
         assert len(set(got.tolist())) == len(got) >= 200
         best, _ = top_k(vectors[[query]], vectors, 60)
         assert (row[:60] == best[0]).mean() > 0.95
         assert (np.diff(score[: len(got)]) <= 0).all()
-    assert found[0, :1000].tolist() == list(range(100, 1100))
+    assert rows[0, :1000].tolist() == list(range(100, 1100))
 
 
 def test_points_number_equal_rows_of_a_shard_as_they_come():

@@ -46,12 +46,12 @@ class Shop:
 def _agreement(folder, vectors: np.ndarray, queries: np.ndarray, k: int = 10) -> float:
     """The share of exact search's k that an index finds; its ids are distinct and its scores those of exact search."""
     index = load_index(str(folder))
-    found, scores = index.search(queries, k)
+    rows, scores = index.search(queries, k)
     allowed = (vectors != 0).any(axis=1)
     every, every_score = top_k(queries, vectors, len(vectors), allowed=allowed)
     shared = 0
     for row in range(len(queries)):
-        got = found[row][found[row] >= 0]
+        got = rows[row][rows[row] >= 0]
         assert len(set(got.tolist())) == len(got) == min(k, allowed.sum())
         known = dict(zip(every[row].tolist(), every_score[row].tolist(), strict=True))
         assert [known[i] for i in got.tolist()] == scores[row][: len(got)].tolist()
@@ -92,8 +92,8 @@ def test_what_is_new_changed_or_gone_is_found_as_if_all_was_built_again(base, tm
     assert grown > rebuilt - 0.005
     assert info["recall"]["recall@10"] > again["recall"]["recall@10"] - 0.005
     index = load_index(str(tmp_path / "grown"))
-    found, _ = index.search(today.vectors, 1)
-    assert (found[:, 0] == np.arange(len(today.ids))).mean() > 0.995  # each at its own place, the changed ones too
+    rows, _ = index.search(today.vectors, 1)
+    assert (rows[:, 0] == np.arange(len(today.ids))).mean() > 0.995  # each at its own place, the changed ones too
     assert set(index.item_ids.to_pylist()) == set(today.ids.tolist())
     assert np.array_equal(today.ids[index.rows], index.item_ids.to_numpy())
 
@@ -151,8 +151,8 @@ def test_items_that_lose_their_vector_are_gone_and_those_that_get_one_are_new(ba
     assert not set(range(10)) & set(load_index(str(tmp_path / "one")).search(_vectors(50, 2), 500)[0].ravel())
     info = shop.grow(tmp_path / "one", tmp_path / "two")
     assert (info["growth"]["added"], info["growth"]["removed"], info["without_vector"]) == (10, 0, 0)
-    found, _ = load_index(str(tmp_path / "two")).search(shop.vectors[:10], 1)
-    assert found.ravel().tolist() == list(range(10))
+    rows, _ = load_index(str(tmp_path / "two")).search(shop.vectors[:10], 1)
+    assert rows.ravel().tolist() == list(range(10))
 
 
 def test_equal_vectors_are_one_point_of_a_new_shard_and_all_are_found(base, tmp_path):
@@ -162,9 +162,9 @@ def test_equal_vectors_are_one_point_of_a_new_shard_and_all_are_found(base, tmp_
     today = Shop(np.concatenate([shop.ids, 9_000 + np.arange(201)]), np.concatenate([shop.vectors, equal]))
     info = today.grow(folder, tmp_path / "grown")
     assert info["shards"][1] == {"items": 201, "points": 2, "grown": True}
-    found, scores = load_index(str(tmp_path / "grown")).search(today.vectors[[BASE, 7]], 200)
-    assert found[0].tolist() == list(range(BASE, BASE + 200))
-    assert found[1, :2].tolist() == [7, BASE + 200]
+    rows, scores = load_index(str(tmp_path / "grown")).search(today.vectors[[BASE, 7]], 200)
+    assert rows[0].tolist() == list(range(BASE, BASE + 200))
+    assert rows[1, :2].tolist() == [7, BASE + 200]
     assert scores[1, 0] == scores[1, 1]
 
 
@@ -176,9 +176,9 @@ def test_some_of_many_equal_items_may_go(tmp_path):
     today = Shop(shop.ids[150:], vectors[150:])
     info = today.grow(tmp_path / "base", tmp_path / "grown")
     assert info["tombstones"] == 150
-    found, _ = load_index(str(tmp_path / "grown")).search(vectors[:1], 200)
-    assert found[0, :150].tolist() == list(range(150))
-    assert (found >= 0).all()
+    rows, _ = load_index(str(tmp_path / "grown")).search(vectors[:1], 200)
+    assert rows[0, :150].tolist() == list(range(150))
+    assert (rows >= 0).all()
 
 
 def test_all_of_a_neighbourhood_may_go_and_the_next_are_found(tmp_path):
@@ -192,8 +192,8 @@ def test_all_of_a_neighbourhood_may_go_and_the_next_are_found(tmp_path):
     info = today.grow(tmp_path / "base", tmp_path / "grown")
     assert (info["tombstones"], info["growth"]["removed"]) == (400, 400)
     assert _agreement(tmp_path / "grown", today.vectors, np.concatenate([centre, crowd[:20]])) > 0.95
-    found, _ = load_index(str(tmp_path / "grown")).search(centre, BASE + 50)  # more than there are
-    assert sorted(found[found >= 0].tolist()) == list(range(BASE))
+    rows, _ = load_index(str(tmp_path / "grown")).search(centre, BASE + 50)  # more than there are
+    assert sorted(rows[rows >= 0].tolist()) == list(range(BASE))
 
 
 def test_a_year_of_nights_leaves_few_shards(base, tmp_path, monkeypatch):

@@ -38,14 +38,14 @@ def build(folder, items, queries, **changes):
 @given(st.lists(st.floats(0, 1, width=32), max_size=60), st.integers(1, 9))
 def test_every_row_is_in_one_band_and_a_band_is_a_halving(values, fewest):
     long = np.array(values, np.float64)
-    found = norm_ranges(long, fewest)
-    assert np.sort(np.concatenate(found)).tolist() == list(range(len(values)))
-    for number, band in enumerate(found):
+    ranges = norm_ranges(long, fewest)
+    assert np.sort(np.concatenate(ranges)).tolist() == list(range(len(values)))
+    for number, band in enumerate(ranges):
         assert (np.diff(band) > 0).all()
-        if number < len(found) - 1:  # the last takes all that is left
+        if number < len(ranges) - 1:  # the last takes all that is left
             assert long[band].min() >= long[band].max() / 2 or len(values) == 0
-            assert long[found[number + 1]].max(initial=0) < long[band].min()
-            assert sum(map(len, found[number + 1 :])) >= fewest
+            assert long[ranges[number + 1]].max(initial=0) < long[band].min()
+            assert sum(map(len, ranges[number + 1 :])) >= fewest
 
 
 def test_lengths_and_directions_leave_the_last_coordinate_out():

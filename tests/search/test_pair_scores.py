@@ -26,10 +26,13 @@ def scores(queries, items):
 
 
 def assert_rounded(queries, items):
-    found = scores(queries, items).reshape(len(queries), len(items))
-    assert found.dtype == np.float32
-    for r, query in enumerate(queries):
-        np.testing.assert_array_equal(found[r], [rounded(exact(query, item)) for item in items])
+    expected = [[rounded(exact(query, item)) for item in items] for query in queries]
+    for few in (0, module._FEW):  # few sums are made another way than many
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(module, "_FEW", few)
+            actual = scores(queries, items).reshape(len(queries), len(items))
+        assert actual.dtype == np.float32
+        np.testing.assert_array_equal(actual, expected)
 
 
 @settings(max_examples=60)
@@ -49,8 +52,8 @@ def test_what_cancels_is_nothing():
     queries, items = (
         (rng.standard_normal((4, 64)) * 2.0 ** rng.integers(-12, 13, (4, 64))).astype(np.float32) for _ in range(2)
     )
-    found = scores(np.concatenate([queries, queries], axis=1), np.concatenate([items, -items], axis=1))
-    assert not found.any()
+    actual = scores(np.concatenate([queries, queries], axis=1), np.concatenate([items, -items], axis=1))
+    assert not actual.any()
 
 
 def test_what_lies_beside_the_middle_of_two_float32_is_rounded_to_its_own_side():
@@ -73,9 +76,9 @@ def test_the_order_of_the_coordinates_does_not_matter():
 def test_both_ways_of_scoring_agree(monkeypatch):
     rng = np.random.default_rng(2)
     queries, items = (rng.standard_normal((40, 64)).astype(np.float32) for _ in range(2))
-    found = scores(queries, items)
+    actual = scores(queries, items)
     monkeypatch.setattr(module.np, "vecdot", lambda a, b: np.full(len(a), np.nan))  # nothing is sure: all summed again
-    np.testing.assert_array_equal(scores(queries, items), found)
+    np.testing.assert_array_equal(scores(queries, items), actual)
 
 
 def test_a_float32_product_lies_within_the_margin():
@@ -89,3 +92,14 @@ def test_a_float32_product_lies_within_the_margin():
 def test_vectors_whose_products_are_no_float32_are_refused(wrong):
     with pytest.raises(ValueError, match="finite and their products within float32"):
         error_bounds(np.full((1, 2), 10, np.float32), np.array([[1, wrong]], np.float32))
+
+
+def test_pairs_in_any_order_have_their_scores_a_query_cut_in_steps_too(monkeypatch):
+    monkeypatch.setattr(module, "_STEP_VALUES", 16)
+    rng = np.random.default_rng(65)
+    queries, items = (rng.integers(-9, 10, (n, 5)).astype(np.float32) for n in (6, 40))
+    whole = queries @ items.T
+    for row in (rng.integers(0, 6, 200), np.sort(rng.integers(0, 6, 200)), np.zeros(0, np.int64)):
+        column = rng.integers(0, 40, len(row))
+        pairs = pair_scores(queries, items, error_bounds(queries, items), row, column)
+        np.testing.assert_array_equal(pairs, whole[row, column])

@@ -30,8 +30,8 @@ def brute_force(scores, k, exclude=None, allowed=None):
     return ids, best
 
 
-def assert_same(found, expected):
-    for got, wanted in zip(found, expected, strict=True):
+def assert_same(result, expected):
+    for got, wanted in zip(result, expected, strict=True):
         assert got.dtype == wanted.dtype
         np.testing.assert_array_equal(got, wanted)
 
@@ -64,8 +64,8 @@ def problems(draw):
 def test_lists_equal_brute_force_whatever_the_blocks_and_threads(problem, threads, blocks):
     queries, items, k, exclude, allowed = problem
     engine = replace(BLAS, query_block=blocks[0], item_block=blocks[1])
-    found = top_k(queries, items, k, exclude=exclude, allowed=allowed, threads=threads, engine=engine)
-    assert_same(found, brute_force(exact_scores(queries, items), k, exclude, allowed))
+    rows = top_k(queries, items, k, exclude=exclude, allowed=allowed, threads=threads, engine=engine)
+    assert_same(rows, brute_force(exact_scores(queries, items), k, exclude, allowed))
 
 
 @settings(max_examples=200)
@@ -100,8 +100,8 @@ def test_a_catalogue_of_many_blocks_gives_exact_lists():
     queries, items = vectors(0, 300), vectors(1, 9000)
     items[::7] = items[3::7][: len(items[::7])]  # duplicates tie
     exclude, allowed = barred_items(2, 300, 9000, 40), np.random.default_rng(3).random(9000) < 0.9
-    found = top_k(queries, items, 50, exclude=exclude, allowed=allowed, threads=2)
-    assert_same(found, brute_force(exact_scores(queries, items), 50, exclude, allowed))
+    rows = top_k(queries, items, 50, exclude=exclude, allowed=allowed, threads=2)
+    assert_same(rows, brute_force(exact_scores(queries, items), 50, exclude, allowed))
 
 
 def test_scores_that_a_float32_product_cannot_tell_apart_are_ranked_by_their_exact_values():
@@ -138,8 +138,8 @@ def test_a_threshold_set_too_high_is_noticed_and_the_row_done_again(monkeypatch)
     queries, items = vectors(15, 40), vectors(16, 6000)
     exclude = barred_items(17, 40, 6000, 30)
     monkeypatch.setattr(module._Search, "_rank", lambda self, seen: 1)
-    found = top_k(queries, items, 60, exclude=exclude, threads=1)
-    assert_same(found, brute_force(exact_scores(queries, items), 60, exclude))
+    rows = top_k(queries, items, 60, exclude=exclude, threads=1)
+    assert_same(rows, brute_force(exact_scores(queries, items), 60, exclude))
 
 
 def test_items_whose_order_has_the_rhythm_of_the_blocks_are_ranked_all_the_same():

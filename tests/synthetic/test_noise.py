@@ -54,9 +54,9 @@ def test_prices_are_zero_or_negative(lines: pa.Table, kinds: dict[str, int]) -> 
 
 
 def test_codes_are_of_no_product(lines: pa.Table, kinds: dict[str, int]) -> None:
-    found = lines.filter(pc.is_in(lines["item_id"], pa.array(list(NON_PRODUCTS))))
-    assert len(found) == kinds["not a product"]
-    assert set(found["item_id"].to_pylist()) == set(NON_PRODUCTS)
+    coded = lines.filter(pc.is_in(lines["item_id"], pa.array(list(NON_PRODUCTS))))
+    assert len(coded) == kinds["not a product"]
+    assert set(coded["item_id"].to_pylist()) == set(NON_PRODUCTS)
 
 
 def test_codes_differ_in_case_and_padding_only(lines: pa.Table) -> None:
@@ -114,9 +114,9 @@ def test_the_shops_own_rules_accept_exactly_what_was_planted(tmp_path: Path) -> 
     Settings(**config)
     counts = SHOP.counts()
     sql = rows(f"{tmp_path}/purchases/*.parquet", config["purchases"])
-    found = dict(duckdb.sql(f"SELECT reason, count(*) FROM ({sql}) GROUP BY 1").fetchall())
-    assert found.pop("good") == counts["accepted"] + counts["duplicates"]
-    assert found == counts["rejected"]
+    row = dict(duckdb.sql(f"SELECT reason, count(*) FROM ({sql}) GROUP BY 1").fetchall())
+    assert row.pop("good") == counts["accepted"] + counts["duplicates"]
+    assert row == counts["rejected"]
     read = "user_id, item_id, timestamp, quantity, price, country"
     (accepted,) = duckdb.sql(
         f"SELECT count(*) FROM (SELECT DISTINCT {read} FROM ({sql}) WHERE reason = 'good')"

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from topkin.synthetic.customers import SHARPNESS, _explore
+from topkin.synthetic.customers import SHARPNESS, explore
 from topkin.synthetic.noise import NoiseRates
 from topkin.synthetic.oracle import best_items
 from topkin.synthetic.shop import FIRST_USER, Shop
@@ -115,15 +115,15 @@ def test_explored_items_have_the_planted_probability() -> None:
     keen = type(people)(
         people.number, people.country, np.zeros(1), np.full(1, 100_000 / n_days), people.favourites, people.taste / 4
     )
-    found = _explore(keen, items, n_days, np.random.default_rng(0))
+    explored = explore(keen, items, n_days, np.random.default_rng(0))
     chance = np.zeros(25)
     for day in range(n_days):
         now = np.exp(keen.taste[0] @ items.cells[items.cell].T) * items.popularity
         now = now * items.sell(np.arange(25), np.full(25, day + 0.56))
         chance += now / now.sum() / n_days
-    share = np.bincount(found.item, minlength=25) / len(found)
+    share = np.bincount(explored.item, minlength=25) / len(explored)
     assert np.abs(share - chance).sum() < 0.03
-    assert len(found) == pytest.approx(100_000, rel=0.02)
+    assert len(explored) == pytest.approx(100_000, rel=0.02)
 
 
 def test_consumables_are_bought_again_at_their_cycle(log: Log) -> None:
@@ -164,8 +164,8 @@ def test_cold_items_tell_their_category_by_their_title(log: Log) -> None:
     known: dict[str, set[int]] = {}
     for i in np.flatnonzero(sales >= 3):
         known.setdefault(nouns[i], set()).add(int(SHOP.generated_items.category[i]))
-    told = [known.get(nouns[i], set()) == {int(SHOP.generated_items.category[i])} for i in cold]
-    assert np.mean(told) > 0.85  # a few nouns name things of two categories
+    right = [known.get(nouns[i], set()) == {int(SHOP.generated_items.category[i])} for i in cold]
+    assert np.mean(right) > 0.85  # a few nouns name things of two categories
 
 
 def test_customers_of_a_country_share_a_liking() -> None:

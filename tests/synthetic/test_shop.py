@@ -31,6 +31,18 @@ def test_the_same_arguments_give_the_same_shop() -> None:
     assert one.best_shard(0, 1).equals(two.best_shard(0, 1))
 
 
+def test_the_surveyed_told_their_favourite_categories() -> None:
+    plain, asked = Shop(**SMALL, seed=7), Shop(**SMALL, seed=7, surveyed=0.7)
+    users, planted = asked.users_table(), asked.planted_users()
+    assert users.drop_columns(["likes"]).equals(plain.users_table())
+    assert asked.purchase_shard(0, 1).equals(plain.purchase_shard(0, 1))
+    values = np.asarray(pc.is_valid(users["likes"]))
+    assert 0.6 < values.mean() < 0.8
+    assert users["likes"].filter(pa.array(values)).equals(planted["categories"].filter(pa.array(values)))
+    with pytest.raises(ValueError, match="surveyed must be a share within 0 and 1, got 2"):
+        Shop(surveyed=2)
+
+
 def test_another_seed_gives_another_shop() -> None:
     one, two = Shop(**SMALL, seed=7), Shop(**SMALL, seed=8)
     assert not one.purchase_shard(0, 1).equals(two.purchase_shard(0, 1))
@@ -76,8 +88,8 @@ def test_more_shards_than_blocks_are_empty_tables() -> None:
     [(2_000, 1_000, 60_000), (1_000, 300, 20_000), (6_000, 1_000, 20_000), (2_000, 40, 60_000)],
 )
 def test_about_as_many_purchases_are_made_as_asked_for(users: int, items: int, purchases: int) -> None:
-    made = Shop(users=users, items=items, purchases=purchases, noise=NoiseRates.none()).counts()["accepted"]
-    assert made == pytest.approx(purchases, rel=0.12)
+    generated = Shop(users=users, items=items, purchases=purchases, noise=NoiseRates.none()).counts()["accepted"]
+    assert generated == pytest.approx(purchases, rel=0.12)
 
 
 @pytest.mark.parametrize(("users", "items", "purchases"), [(1, 1, 5), (3, 2, 0), (2, 7, 400)])

@@ -1,4 +1,4 @@
-from topkin.telemetry.progress import advance, listen
+from topkin.telemetry.progress import advance, hear, listen, note
 
 
 def test_reports_go_to_those_who_listen_and_to_nobody_after() -> None:
@@ -12,3 +12,12 @@ def test_reports_go_to_those_who_listen_and_to_nobody_after() -> None:
     advance("read", 4)
     assert outer == [("read", 2, 10), ("read", 3, None)]
     assert inner == [("read", 3, None)]
+
+
+def test_notes_go_to_those_who_hear_and_to_nobody_after() -> None:
+    heard: list[str] = []
+    note("before")
+    with hear(heard.append):
+        note("job 1 is RUNNING")
+    note("after")
+    assert heard == ["job 1 is RUNNING"]

@@ -51,7 +51,7 @@ def test_nothing_that_is_printed_holds_a_credential(capsys: pytest.CaptureFixtur
     from topkin.pipelines.cli.app import main
 
     assert main(["check", "--config", "s3://AKIA:wJal/rXU+tn@bucket/topkin.toml?secret_key=abcdefgh"]) != 0
-    told = capsys.readouterr()
-    assert "got s3://***" in told.err
+    printed = capsys.readouterr()
+    assert "got s3://***" in printed.err
     for secret in ("AKIA", "wJal", "rXU", "abcdefgh"):
-        assert secret not in told.out + told.err
+        assert secret not in printed.out + printed.err

@@ -102,10 +102,10 @@ def test_large_rows_are_read_a_few_at_a_time_and_fill_whole_batches(
         return read(column, *others, **named)  # type: ignore[arg-type]
 
     monkeypatch.setattr(keras_encoder, "decode", counted)
-    made, counts = embedded(tmp_path, pa.table({"id": range(50), "v": files}), 20)
+    vectors, counts = embedded(tmp_path, pa.table({"id": range(50), "v": files}), 20)
     kept = [n for n in range(50) if n not in (3, 30)]
-    assert made["item_id"].to_pylist() == kept
-    np.testing.assert_array_equal(vectors_of(made), pixels[kept].reshape(-1, 6))
+    assert vectors["item_id"].to_pylist() == kept
+    np.testing.assert_array_equal(vectors_of(vectors), pixels[kept].reshape(-1, 6))
     assert counts["rejects"] == {"v is missing": 1, "v is no image that can be decoded": 1}
     assert counts["items"]["padded"] == 12  # one chunk of 50, in three batches
     assert sum(sizes) > 450_000
@@ -131,10 +131,10 @@ def test_small_row_groups_are_filled_up_to_batches(tmp_path: Path, monkeypatch: 
         batch_size=10,
     )
     run_pipeline(EncodeTable(what, str(tmp_path / "out"), str(tmp_path / "tally.json")), [])
-    made = storage.read_parts(str(tmp_path / "out" / "items"))
+    table = storage.read_parts(str(tmp_path / "out" / "items"))
     kept = np.array([n for n in range(103) if n % 20 != 7])
-    assert made["item_id"].to_pylist() == kept.tolist()
-    np.testing.assert_allclose(vectors_of(made), rows[kept] / np.linalg.norm(rows[kept], axis=1)[:, None], atol=1e-6)
+    assert table["item_id"].to_pylist() == kept.tolist()
+    np.testing.assert_allclose(vectors_of(table), rows[kept] / np.linalg.norm(rows[kept], axis=1)[:, None], atol=1e-6)
     counts = storage.read_json(str(tmp_path / "tally.json"))
     # Of 60 rows three chunks of 20 lose one each, of 43 two of 20 one each, and three rows are left.
     assert counts["items"] == {"read": 103, "embedded": 98, "padded": 3 + 2 + 7}
@@ -152,7 +152,7 @@ def test_several_splits_of_a_process_share_one_model(tmp_path: Path, monkeypatch
     monkeypatch.setattr(keras_files, "read_model", noted)
     monkeypatch.setattr(encode, "SPLIT_ROWS", 8)
     pixels = np.zeros((40, 6), np.uint8)
-    made, _ = embedded(tmp_path, pa.table({"id": range(40), "v": pa.array([p.tobytes() for p in pixels])}), 4, 8)
-    assert len(made) == 40
+    vectors, _ = embedded(tmp_path, pa.table({"id": range(40), "v": pa.array([p.tobytes() for p in pixels])}), 4, 8)
+    assert len(vectors) == 40
     assert len(storage.files(str(tmp_path / "out" / "items"))) == 5
     assert len(read) == 1

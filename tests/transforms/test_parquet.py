@@ -34,10 +34,10 @@ def read(splits: ParquetSplits, folder: Path, **bounds: int) -> dict[str, list[p
             storage.write_parquet(table, str(folder / f"{split.name}.{number:03d}.parquet"))
 
     run_pipeline(lambda p: p | splits | beam.Map(keep), ["--direct_runner_bundle_repeat=2"])
-    found: dict[str, list[pa.Table]] = {}
+    by_file: dict[str, list[pa.Table]] = {}
     for path in sorted(folder.iterdir()):
-        found.setdefault(path.name.partition(".")[0], []).append(storage.read_parquet(str(path)))
-    return found
+        by_file.setdefault(path.name.partition(".")[0], []).append(storage.read_parquet(str(path)))
+    return by_file
 
 
 @pytest.mark.parametrize(
@@ -51,9 +51,9 @@ def read(splits: ParquetSplits, folder: Path, **bounds: int) -> dict[str, list[p
 def test_every_row_comes_once_with_its_file_and_number(
     files: list[str], rows: int, bounds: dict[str, int], names: list[str], tmp_path: Path
 ) -> None:
-    found = read(ParquetSplits("purchases", [File(f, 0) for f in files], rows), tmp_path / "out", **bounds)
-    assert list(found) == names
-    tables = [t for split in found.values() for t in split]
+    result = read(ParquetSplits("purchases", [File(f, 0) for f in files], rows), tmp_path / "out", **bounds)
+    assert list(result) == names
+    tables = [t for split in result.values() for t in split]
     assert all(t.column_names == [*COLUMNS, FILE, ROW] for t in tables)
     assert max(len(t) for t in tables) <= bounds.get("rows", 1 << 17)
     got = [tuple(r.values()) for t in tables for r in t.to_pylist()]
@@ -85,8 +85,8 @@ def test_parts_are_written_under_their_names_with_the_same_bytes(tmp_path: Path)
 
     def build(folder: str) -> Any:
         def inner(p: beam.Pipeline) -> None:
-            made = p | beam.Create(tables).with_output_types(tuple[int, pa.Table])
-            made | WriteToParquetBatched(str(tmp_path / folder), 3)
+            rows = p | beam.Create(tables).with_output_types(tuple[int, pa.Table])
+            rows | WriteToParquetBatched(str(tmp_path / folder), 3)
 
         return inner
 

@@ -14,12 +14,13 @@ from topkin.errors import ConfigError
 from topkin.interactions import Interactions
 from topkin.recommend import similar
 from topkin.recommend.bought import weights_of
-from topkin.recommend.eligibility import allowed_of
 from topkin.recommend.explain import ExplainableScores
 from topkin.recommend.lists import ItemContext, recommend
+from topkin.recommend.placement import Placement, placement, shares_of
 from topkin.recommend.popular_fallback import segment_counts
 from topkin.recommend.repurchase.blend import Repurchase
 from topkin.recommend.repurchase.rates import RepurchaseRates, counts_of, merge_counts
+from topkin.recommend.rules.eligibility import allowed_of
 from topkin.recommend.searchers import BaselineSearcher, ExactSearcher, Searcher
 from topkin.recommend.second.candidates import ENCODER
 from topkin.recommend.second.chosen import blend_of
@@ -61,12 +62,23 @@ class Answers:
                 f'explain gives shares of the encoder\'s scores, got recommend.model = "{self.rules.model}": its '
                 "reasons, if it has any, are in the column because of its lists"
             )
-        ids = self.data.items.ids
-        listed = rows_in(item, ids, "items")[None, :]
-        history = Interactions.from_histories(self.data.histories_of(user), ids, self.data.as_of)
-        bought, shares = self._scores.shares(history, listed, max(len(history.items), 1))
-        reasons = bought[0, 0] >= 0
-        return pa.table({"item_id": ids.take(pa.array(bought[0, 0][reasons])), "share": shares[0, 0][reasons]})
+        ids, history = self.data.items.ids, self.data.histories_of(user)
+        number = int(rows_in(item, ids, "items")[0])
+        return shares_of(self._scores, history, ids, self.data.vectors_of(user)[0], number, self.data.as_of)
+
+    def placement(self, user: pa.Array, item: pa.Array, listed: pa.Table) -> Placement:
+        """Where an item stands for a user, whose rows of the lists are ``listed``."""
+        return placement(
+            catalogue=self.data.catalogue,
+            settings=self.rules,
+            as_of=self.data.as_of,
+            history=self.data.histories_of(user),
+            listed=listed,
+            vector=self.data.vectors_of(user)[0],
+            scores=self._scores,
+            item=int(rows_in(item, self.data.items.ids, "items")[0]),
+            timed=self.data.settings.timed,
+        )
 
     def _user_rows(self, users: pa.Array | None) -> np.ndarray:
         known = self.data.histories["user_id"]

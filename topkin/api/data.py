@@ -18,6 +18,8 @@ from topkin.encoding.blocks import Block
 from topkin.encoding.reference import Reference
 from topkin.errors import InputError
 from topkin.interactions import encode_ids
+from topkin.models.data.purchase_weights import PurchaseWeights
+from topkin.recommend.columns import catalogue_columns
 from topkin.recommend.second.chosen import read_blend
 
 if TYPE_CHECKING:
@@ -62,6 +64,10 @@ class FittedData:
         """The histories of distinct users in their order. Raises InputError for one that there is not."""
         return self.histories.take(pa.array(rows_in(users, self.histories["user_id"], "users")))
 
+    def vectors_of(self, users: pa.Array) -> np.ndarray:
+        """The vectors of distinct users in their order, (n, dim) float32."""
+        return self.vectors[rows_in(users, self.histories["user_id"], "users")]
+
 
 class StoredData:
     """The same from the stages of a run; look-ups read no more than the files that hold their rows."""
@@ -72,12 +78,13 @@ class StoredData:
         self.encoder, self.blocks = str(summary["encoder"]), [Block.from_json(block) for block in summary["blocks"]]
         user_type, _ = lookup.id_types(run.run)
         assert user_type is not None  # a run of items alone is no recommender
-        self.user_type = user_type
+        self.user_type, self._purchases = user_type, PurchaseWeights.from_signature(summary)
 
     @cached_property
     def catalogue(self) -> pa.Table:
         """As of :class:`FittedData`, without the items' own vectors."""
-        return self.run.table("catalogue", schemas.CATALOGUE_COLUMNS)
+        joined = catalogue_columns(self.settings.recommend.columns)
+        return self.run.table("catalogue", list(dict.fromkeys([*schemas.CATALOGUE_COLUMNS, *joined])))
 
     @cached_property
     def items(self) -> ItemEmbeddings:
@@ -93,8 +100,11 @@ class StoredData:
 
     @cached_property
     def histories(self) -> pa.Table:
-        """As of :class:`FittedData`."""
-        return self.run.table("histories")
+        """As of :class:`FittedData`, with what features of purchases say."""
+        return self._weighed(self.run.table("histories"))
+
+    def _weighed(self, histories: pa.Table) -> pa.Table:
+        return histories if self._purchases is None else self._purchases.added(histories)
 
     @cached_property
     def vectors(self) -> np.ndarray:
@@ -124,8 +134,13 @@ class StoredData:
 
     def histories_of(self, users: pa.Array) -> pa.Table:
         """As of :class:`FittedData`."""
-        rows = self.run.rows("histories", users)
+        rows = self._weighed(self.run.rows("histories", users))
         return rows.take(pa.array(rows_in(users, rows["user_id"], "users")))
+
+    def vectors_of(self, users: pa.Array) -> np.ndarray:
+        """As of :class:`FittedData`."""
+        rows = self.run.rows("user_embeddings", users)
+        return vectors_of(rows)[rows_in(users, rows["user_id"], "users")]
 
     def published(self, name: str, ids: pa.Array | None, k: int) -> pa.Table | None:
         """The first k rows of each id, or of all, in a table of the run; None where it has none that long."""

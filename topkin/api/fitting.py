@@ -23,6 +23,7 @@ from topkin.models.training.fit import fit
 from topkin.models.two_tower import serialization
 from topkin.models.two_tower.encoder import Encoder
 from topkin.pipelines.engine import registry
+from topkin.pipelines.engine.parts import with_parts
 from topkin.recommend.second.chosen import BLEND
 
 SAVED = "Recommender.save"
@@ -32,25 +33,30 @@ SAVED = "Recommender.save"
 def fit_data(settings: Settings, prepared: Prepared, as_of: datetime) -> FittedData:
     """Train and embed, users in the order of the jobs' parts: equal settings and rows give the job's numbers."""
     device.set_up(deterministic=True)
+    rows = sum(n["rows"] + n.get("unnested", 0) for n in prepared.statistics["sources"].values())
+    settings = with_parts(settings, rows)
     catalogue, embed = prepared.catalogue, settings.embed
-    tables = _by_part(prepared.histories, settings.run.parts)
+    tables = _by_part(prepared.histories, settings.run.n_parts)
     parts = [Interactions.from_histories(table, catalogue["item_id"], as_of) for table in tables]
     context = TrainingContext.of(settings)
-    training = fit(context, InMemoryInteractions("", catalogue["item_id"], as_of, parts=parts), catalogue)
+    purchases = InMemoryInteractions("", catalogue["item_id"], as_of, parts=parts, users=tables)
+    training = fit(context, purchases, catalogue)
     digest = hashlib.sha256(serialization.model_bytes(training.encoder.model)).hexdigest()
     encoder = Encoder(training.encoder.model, training.encoder.ids, digest)
     _, (vectors, in_vectors) = zero_non_finite(*encoder.encode_items(catalogue, batch_size=embed.batch_size))
-    history, buyers = concatenate(parts), np.asarray(catalogue["users"])
+    history, buyers, users_rows = concatenate(parts), np.asarray(catalogue["users"]), pa.concat_tables(tables)
+    profiles = None if encoder.profiles is None else encoder.profiles.of(users_rows)
 
     def encode(rows: np.ndarray) -> np.ndarray:
-        return encoder.encode_users(history.take(rows), in_vectors, buyers, length=embed.history_length)
+        own, length = None if profiles is None else profiles[rows], embed.history_length
+        return encoder.encode_users(history.take(rows), in_vectors, buyers, length=length, profiles=own)
 
     _, (users,) = zero_non_finite(in_batches(encode, history.n_users, embed.batch_size, encoder.dim))
     return FittedData(
         settings=settings,
         as_of=as_of,
         catalogue=catalogue,
-        histories=pa.concat_tables(tables).combine_chunks(),
+        histories=users_rows.combine_chunks(),
         items=ItemEmbeddings(catalogue["item_id"].combine_chunks(), vectors, in_vectors),
         vectors=users,
         model=encoder,
@@ -103,7 +109,7 @@ def _require_own(root: str) -> None:
 
 
 def _save_prepared(data: FittedData, folder: str) -> None:
-    parts = data.settings.run.parts
+    parts = data.settings.run.n_parts
     storage.write_parquet(data.catalogue, storage.join(folder, "catalogue.parquet"))
     for part, table in enumerate(_by_part(data.histories, parts)):
         storage.write_parquet(table, storage.join(folder, "histories", storage.part_name(part, parts)))
@@ -120,7 +126,7 @@ def _save_model(data: FittedData, folder: str) -> None:
 
 
 def _save_embeddings(data: FittedData, folder: str) -> None:
-    items, dim, parts = data.items, data.model.dim, data.settings.run.parts
+    items, dim, parts = data.items, data.model.dim, data.settings.run.n_parts
     schema = schemas.with_encoder(schemas.item_embeddings(items.ids.type, dim), data.encoder)
     columns = [items.ids, vector_column(items.vectors), vector_column(items.in_vectors)]
     table = pa.Table.from_arrays(columns, schema=schema)

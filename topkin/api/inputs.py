@@ -1,5 +1,6 @@
 """Tables and ids as users have them: whatever has an Arrow C stream, prepared as the job prepares files."""
 
+import logging
 import warnings
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -20,14 +21,16 @@ from topkin.ingest.inference.columns import profile_columns
 from topkin.ingest.inference.undated import has_time
 from topkin.ingest.joins.read import table_joins
 from topkin.ingest.judging.inputs import plan_of
-from topkin.ingest.judging.limits import examples_of, faults_of_rejects, rows_judged
+from topkin.ingest.judging.limits import examples_of, faults_of_rejects, rejects_of_inputs, rows_judged
 from topkin.ingest.judging.lookups import Lookup, lookup_rows
 from topkin.ingest.prepare import Prepared, PreparePlan, prepare
 from topkin.ingest.readers import escape_invalid_utf8
 from topkin.ingest.sql import plain
+from topkin.ingest.typed.counts import nothing_known
 from topkin.ingest.values.baskets import file_columns, unnest
 from topkin.ingest.values.findings import value_findings
 
+_LOG = logging.getLogger(__name__)
 _LOOKED_AT = 10_000
 """Rows in which a time is looked for."""
 
@@ -46,12 +49,15 @@ Ids: TypeAlias = Id | Sequence[Id] | np.ndarray | pa.Array | pa.ChunkedArray | A
 
 def as_table(value: ArrowStream, name: str) -> pa.Table:
     """Any table as an Arrow table. Raises TypeError for what gives no Arrow C stream."""
-    if not hasattr(value, "__arrow_c_stream__"):
-        raise TypeError(
-            f"{name} must be a table with the Arrow C stream interface (PyArrow, pandas from 2.2, Polars, a DuckDB "
-            f"relation), got {type(value).__name__}: collect a lazy one, read a file with pyarrow.parquet.read_table"
-        )
-    return pa.table(value)
+    try:
+        if hasattr(value, "__arrow_c_stream__"):
+            return pa.table(value)
+    except (TypeError, pa.ArrowInvalid):  # a single column has a stream too
+        pass
+    raise TypeError(
+        f"{name} must be a table with the Arrow C stream interface (PyArrow, pandas from 2.2, Polars, a DuckDB "
+        f"relation), got {type(value).__name__}: collect a lazy one, read a file with pyarrow.parquet.read_table"
+    )
 
 
 def as_ids(values: Ids, kind: pa.DataType, name: str) -> pa.Array:
@@ -78,8 +84,8 @@ def named_by_columns(name: str, section: Mapping[str, Any], table: pa.Table) -> 
     Purchases without a time, of which the section says nothing else, go by the order of their rows, and a warning says
     so.
     """
-    told = ("order", "vector") if name == "users" else ("order",)  # never guessed: they change what a run is
-    roles = [role for role in ROLES[name] if role not in told]
+    given = ("order", "vector") if name == "users" else ("order",)  # never guessed: they change what a run is
+    roles = [role for role in ROLES[name] if role not in given]
     named = {**{role: role for role in roles if role in table.column_names}, **section}
     if named.get("order") is not None and "timestamp" not in section:
         named.pop("timestamp", None)
@@ -93,6 +99,30 @@ def named_by_columns(name: str, section: Mapping[str, Any], table: pa.Table) -> 
     return named
 
 
+def events_by_columns(
+    sections: Mapping[str, Mapping[str, Any]], tables: Mapping[str, ArrowStream] | None, *, by_name: bool
+) -> tuple[dict[str, Any], dict[str, pa.Table]]:
+    """The sections of events and their tables, ``events.NAME`` each; columns of topkin's own names are read as such.
+
+    Raises ConfigError where a section has no table, TypeError where the tables are not by type.
+    """
+    tables = {} if tables is None else tables
+    if not isinstance(tables, Mapping):
+        raise TypeError(
+            f'events must be a mapping of types to tables, got {type(tables).__name__}: give {{"view": table}} with '
+            "the name of the type"
+        )
+    for name in sections.keys() - tables.keys():
+        raise ConfigError(f"the settings have a section [events.{name}]: give fit its table, or leave the section out")
+    arrow = {name: as_table(value, f"events[{name!r}]") for name, value in tables.items()}
+    own = ("user_id", "item_id", "timestamp") if by_name else ()
+    values = {
+        name: {**{c: c for c in own if c in table.column_names}, **sections.get(name, {}), "path": name}
+        for name, table in arrow.items()
+    }
+    return values, {f"events.{name}": table for name, table in arrow.items()}
+
+
 def prepare_tables(
     settings: Settings, tables: Mapping[str, pa.Table], as_of: datetime | None
 ) -> tuple[Prepared, datetime]:
@@ -101,6 +131,8 @@ def prepare_tables(
     tables: those of ``purchases``, ``items`` and ``users`` that there are. as_of: just after the last purchase
     where it is None. Raises InputError or ConfigError with all that is wrong with the tables.
     """
+    if settings.purchases.features:
+        raise ConfigError("purchases.features are learned by topkin run, not by a recommender in memory: drop them")
     if settings.vectors_given:
         raise ConfigError(
             "a recommender is trained, and users.vector leaves nothing to train: topkin run makes lists of such vectors"
@@ -108,6 +140,9 @@ def prepare_tables(
     clock = datetime.now(UTC).replace(tzinfo=None)
     inputs = {s.name: inspect_table(s, tables[s.name]) for s in sources(settings).values() if s.name in tables}
     findings = [finding for inspection in inputs.values() for finding in inspection.findings]
+    inputs = {name: inspection for name, inspection in inputs.items() if inspection.rows or inspection.findings}
+    for name in tables.keys() - inputs.keys():
+        warnings.warn(f"{name} has no rows: there are no events of this type", stacklevel=3)
     purchases = inputs["purchases"]
     rows: dict[str, pa.Table] = {}
     if not findings:
@@ -115,7 +150,9 @@ def prepare_tables(
     readable = {name: escape_invalid_utf8(table).rows for name, table in rows.items()}
     if not findings:
         findings = [f for name, i in inputs.items() for f in value_findings(i, readable[name], clock)]
-    for name, role in (("items", "item_id"), ("users", "user_id")):
+    roles = [(name, role) for name in settings.events for role in ("user_id", "item_id")]
+    joined_by = [("items", "item_id"), ("users", "user_id"), *((f"events.{name}", role) for name, role in roles)]
+    for name, role in joined_by:
         if not findings and name in inputs and inputs[name].types[role] != purchases.types[role]:
             one, other = inputs[name].types[role], purchases.types[role]
             findings = [InputError(f"{name} must have ids of the purchases' type {other}, got {one}: cast the column")]
@@ -133,11 +170,15 @@ def prepare_tables(
     lookups = {side: _looked_up(lookup, tables[lookup.source.name]) for side, lookup in plan.lookups.items()}
     prepared = prepare(rows, plan, lookups)
     _refuse_rejects(settings, prepared, plan)
+    for line in rejects_of_inputs(prepared.statistics["sources"]):
+        _LOG.warning("%s", line)
     if not len(prepared.events):
         raise InputError(
             f"there must be a purchase before {as_of.isoformat()}, got none: "
             f"{prepared.statistics['sources']['purchases']}; look at the data, the rules and as_of"
         )
+    if unknown := nothing_known(prepared.statistics):
+        raise InputError(unknown)
     return prepared, as_of
 
 

@@ -4,18 +4,21 @@ import os
 from collections.abc import Mapping
 from datetime import date, datetime
 from functools import cached_property
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import pyarrow as pa
 
 from topkin.api.answers import Answers
 from topkin.api.data import FittedData, RecommenderData, StoredData
-from topkin.api.inputs import ArrowStream, Ids, as_ids, as_table, named_by_columns, prepare_tables
+from topkin.api.inputs import ArrowStream, Ids, as_ids, as_table, events_by_columns, named_by_columns, prepare_tables
 from topkin.api.runs import open_run
 from topkin.config.as_of import parse_as_of
 from topkin.config.load import load_settings, settings_of
 from topkin.config.sections import Settings
 from topkin.errors import ConfigError
+
+if TYPE_CHECKING:
+    from topkin.recommend.placement import Placement
 
 IN_MEMORY = ("purchases", "items", "users")
 
@@ -44,6 +47,8 @@ class Recommender:
         ['pot']
         >>> recommender.explain("ann", "pot")["item_id"].to_pylist()  # by who bought tea, and by what sells
         ['tea', 'cup']
+        >>> recommender.why("ann", "tea").why_not[0]
+        'the user bought it 1 time, last on 2024-05-01: by recommend.bought = "exclude" bought items are never listed'
     """
 
     def __init__(
@@ -57,7 +62,9 @@ class Recommender:
         self._by_name = not isinstance(settings, Settings)
         values = settings.model_dump(mode="json", exclude_unset=True) if isinstance(settings, Settings) else settings
         values = _merged(values or {}, sections)
-        placed = {name: {"path": name} for name in IN_MEMORY if name == "purchases" or values.get(name)}
+        placed: dict[str, Any] = {name: {"path": name} for name in IN_MEMORY if name == "purchases" or values.get(name)}
+        if isinstance(events := values.get("events"), Mapping):  # what is none, settings_of tells
+            placed["events"] = {n: {**e, "path": n} if isinstance(e, Mapping) else e for n, e in events.items()}
         self._values = {name: v for name, v in _merged(values, placed).items() if v is not None and name != "heldout"}
         settings_of(self._values, "Recommender")
         self._data: RecommenderData | None = None
@@ -73,6 +80,7 @@ class Recommender:
         items: ArrowStream | None = None,
         users: ArrowStream | None = None,
         *,
+        events: Mapping[str, ArrowStream] | None = None,
         as_of: datetime | date | str | None = None,
     ) -> Self:
         """Learn from purchases; what the settings make of rows, rules and duplicates happens here too.
@@ -83,7 +91,10 @@ class Recommender:
                 user are in their order, and a warning says so unless ``purchases.order`` is set.
             items: The catalogue, if there is one: ``item_id``, ``title``, ``category``, ``price``, ``available``,
                 ``vector``.
-            users: Users to serve beside those with purchases: ``user_id``, ``segment``.
+            users: Users to serve beside those with purchases: ``user_id``, ``segment``, columns of ``users.features``.
+            events: Events beside the purchases, a table with ``user_id``, ``item_id`` and ``timestamp`` for each
+                type, such as ``{"view": views}``; what each weighs is in the settings, as
+                ``events={"view": {"weight": 0.2}}``.
             as_of: Purchases from then on are left out. Just after the last one by default.
 
         Returns:
@@ -102,6 +113,9 @@ class Recommender:
             if value is not None
         }
         values = dict(self._values)
+        typed, more = events_by_columns(values.get("events", {}), events, by_name=self._by_name)
+        values |= {"events": typed} if typed else {}
+        tables |= more
         for name in IN_MEMORY:
             if name in values and name not in tables:
                 raise ConfigError(f"the settings have a section [{name}]: give fit its table, or leave the section out")
@@ -165,18 +179,39 @@ class Recommender:
 
         Returns:
             A table with item_id (bought) and share (float32), largest first, of the purchases with a share above zero.
-            All shares together, the others too, add up to the score.
+            All shares together, the others too, add up to the score; where users have features, to that part of it that
+            these do not say.
 
         Raises:
             InputError: The user or the item is not in the data.
             ConfigError: The lists are those of a baseline.
         """
+        return self._answers.explanation(*self._pair(user, item, "explain"))
+
+    def why(self, user: Ids, item: Ids) -> "Placement":
+        """Where an item stands for a user: its rank and score in the list, or every rule that keeps it out.
+
+        Args:
+            user: A user's id.
+            item: An item's id.
+
+        Returns:
+            ``rank``, ``score``, ``source`` and ``listed`` of the list; ``why_not``, texts, empty where the item is in
+            it; ``cosine``, ``place`` and ``candidates`` by the encoder alone; ``shares`` as of :meth:`explain`.
+
+        Raises:
+            InputError: The user or the item is not in the data.
+        """
+        users, items = self._pair(user, item, "why")
+        return self._answers.placement(users, items, self.recommend(users))
+
+    def _pair(self, user: Ids, item: Ids, method: str) -> tuple[pa.Array, pa.Array]:
         users, items = as_ids(user, self._known.user_type, "users"), as_ids(item, self._item_type, "items")
         if len(users) != 1 or len(items) != 1:
             raise ValueError(
-                f"explain takes one user and one item, got {len(users)} and {len(items)}: call it for each"
+                f"{method} takes one user and one item, got {len(users)} and {len(items)}: call it for each"
             )
-        return self._answers.explanation(users, items)
+        return users, items
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the recommender into a folder of its own, for :meth:`load` and :func:`topkin.open_run`.
@@ -247,8 +282,10 @@ class Recommender:
 
     def _table(self, name: str, ids: Ids | None, k: int | None, default: int) -> pa.Table:
         k = default if k is None else k
-        if not isinstance(k, int) or k < 1:
-            raise ValueError(f"k must be at least 1, got {k!r}: leave it out for the {default} of the settings")
+        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+            raise ValueError(
+                f"k must be a whole number of at least 1, got {k!r}: leave it out for the {default} of the settings"
+            )
         if ids is not None:
             kind = self._item_type if name == "similar_items" else self._known.user_type
             ids = as_ids(ids, kind, "items" if name == "similar_items" else "users").unique()

@@ -7,30 +7,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-from pydantic import ValidationError
 
 from topkin.artifacts import lookup, manifest, runs, storage
 from topkin.config.as_of import parse_as_of
-from topkin.errors import ArtifactError
 
 if TYPE_CHECKING:
     from topkin.config.sections import Settings
-
-TABLES = {
-    "events": ("prepare", "events"),
-    "heldout": ("prepare", "heldout"),
-    "histories": ("prepare", "histories"),
-    "catalogue": ("prepare", "catalogue.parquet"),
-    "rejects": ("prepare", "rejects"),
-    "item_embeddings": ("embed", "items"),
-    "user_embeddings": ("embed", "users"),
-    "recommendations": ("recommend", "recommendations"),
-    "short_lists": ("recommend", "short_lists"),
-    "similar_items": ("similar", "similar_items"),
-    "similar_users": ("similar", "similar_users"),
-    "neighbours_bought": ("similar", "neighbours_bought"),
-}
-"""Each table of a run by name: its stage, and its place in the stage's folder."""
 
 
 class PublishedRun:
@@ -51,28 +33,22 @@ class PublishedRun:
     @cached_property
     def settings(self) -> "Settings":
         """The settings that the run was made with."""
-        from topkin.config.sections import Settings
+        from topkin.config.sections import recorded_settings
 
-        path = storage.join(self.run.path, "run.json")
-        try:
-            return Settings.model_validate(storage.read_json(path)["settings"])
-        except ValidationError as e:
-            raise ArtifactError(f"{path} must hold settings of this version of topkin: run again ({e})") from e
+        return recorded_settings(self.run)
 
     @property
     def tables(self) -> tuple[str, ...]:
         """The names of the tables that the run has."""
-        folders = self.run.folders
-        places = {n: storage.join(folders[stage], place) for n, (stage, place) in TABLES.items() if stage in folders}
-        return tuple(name for name, place in places.items() if storage.exists(place))
+        return lookup.tables(self.run)
 
     @property
     def gates(self) -> list[dict[str, Any]] | None:
         """What each gate found: the ``gates`` of ``gates.json``; None where the run has no report."""
         if "report" not in self.run.folders:
             return None
-        found: list[dict[str, Any]] = storage.read_json(storage.join(self.folder("report"), "gates.json"))["gates"]
-        return found
+        gates: list[dict[str, Any]] = storage.read_json(storage.join(self.folder("report"), "gates.json"))["gates"]
+        return gates
 
     @property
     def metrics(self) -> dict[str, Any] | None:
@@ -100,27 +76,26 @@ class PublishedRun:
             ValueError: There is no table of this name.
             ArtifactError: A file is missing or damaged, or the run has not got so far.
         """
-        path = self._place(name)
+        path = lookup.table_path(self.run, name)
         return storage.read_parquet(path, columns) if path.endswith(".parquet") else storage.read_parts(path, columns)
 
     def rows(self, name: str, ids: pa.Array, columns: Sequence[str] | None = None) -> pa.Table:
         """The rows of some users, or items, of a table; of a table by user only their files are read.
 
         Args:
-            name: A table by user, or ``similar_items``.
+            name: A table by user, ``similar_items`` or ``item_embeddings``.
             ids: The ids, of the type that the table has.
             columns: The columns to read, all by default.
-        """
-        stage, key = TABLES[name][0], "item_id" if name == "similar_items" else "user_id"
-        place = self._place(name).removeprefix(self.folder(stage)).lstrip("/")
-        return lookup.read_rows(self.run, stage, place, key, ids, columns)
 
-    def _place(self, name: str) -> str:
-        if name not in TABLES:
-            raise ValueError(f"a run's tables are {', '.join(TABLES)}, got {name!r}")
-        stage, place = TABLES[name]
-        path = storage.join(self.folder(stage), place)
-        return storage.join(path, storage.folders(path)[-1]) if name == "recommendations" else path
+        Raises:
+            ValueError: There is no table of this name, or it is another.
+            ArtifactError: As of :meth:`table`.
+        """
+        stage, key = lookup.stage_of(name), "item_id" if name in ("similar_items", "item_embeddings") else "user_id"
+        place = lookup.table_path(self.run, name).removeprefix(self.folder(stage)).lstrip("/")
+        if name == "rejects" or place.endswith(".parquet"):
+            raise ValueError(f"rows are of a table in parts by user or item, got {name!r}: table({name!r}) has all")
+        return lookup.read_rows(self.run, stage, place, key, ids, columns)
 
     def verify(self) -> None:
         """Check the size and SHA-256 of every file. Raises ArtifactError that names the first that is wrong."""
@@ -158,17 +133,7 @@ def open_run(path: str | os.PathLike[str]) -> PublishedRun:
         >>> run.table("catalogue", ["item_id", "users"]).to_pydict()
         {'item_id': ['cup', 'pot', 'tea'], 'users': [1, 1, 2]}
     """
-    path = os.fspath(path).rstrip("/")
-    if storage.exists(storage.join(path, "run.json")):
-        above, run_id = os.path.split(path if "://" in path else os.path.abspath(path))
-        return PublishedRun(runs.read_run(os.path.dirname(above), run_id))
-    run = runs.published(path)
-    if run is None:
-        raise ArtifactError(
-            f"{path} must be a folder with a published run ({runs.POINTER}) or a run's own (run.json), it has neither: "
-            "topkin run makes one, Recommender.save another"
-        )
-    return PublishedRun(run)
+    return PublishedRun(runs.run_at(os.fspath(path)))
 
 
 def run(

@@ -1,5 +1,6 @@
 """The vectors' tables: reading them checked, building them, setting aside what is no vector."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
 
@@ -23,7 +24,12 @@ def vector_column(vectors: np.ndarray) -> pa.FixedSizeListArray:
 
 
 def vectors_of(table: pa.Table, column: str = "vector") -> np.ndarray:
-    """A column of vectors as (n, dim) float32."""
+    """A column of vectors as (n, dim) float32. Raises ArtifactError where the table has none of that name."""
+    if column not in table.column_names or not pa.types.is_fixed_size_list(table.schema.field(column).type):
+        raise ArtifactError(
+            f"a table of vectors must have the column {column}, lists of one length, got "
+            f"{', '.join(table.column_names)}: read one of embeddings, or what topkin embed wrote"
+        )
     dim = table.schema.field(column).type.list_size
     flat = [np.asarray(chunk.flatten()) for chunk in table[column].chunks]
     return np.concatenate([np.zeros(0, np.float32), *flat]).reshape(len(table), dim)
@@ -88,8 +94,8 @@ def read_encoded(folder: str, encoder: str, table: str = ITEMS) -> EncodedItems:
         parts.append(storage.read_parquet(path))
         require_encoder(parts[-1], encoder, path)
     rows = pa.concat_tables(parts)
-    found = rows["item_id"].combine_chunks()
-    return EncodedItems(found if isinstance(found, pa.Array) else found.chunk(0), vectors_of(rows))
+    ids = rows["item_id"].combine_chunks()
+    return EncodedItems(ids if isinstance(ids, pa.Array) else ids.chunk(0), vectors_of(rows))
 
 
 _open = partial(storage.open_parquet, made_by="topkin embed")
@@ -137,19 +143,37 @@ class StoredItems:
         ids = ids.combine_chunks()
         return ids if isinstance(ids, pa.Array) else pa.array([], ids.type)
 
+    def ids_of(self, numbers: np.ndarray) -> pa.Array:
+        """The ids of ascending row numbers; only the row groups that hold some are read."""
+        taken = [table["item_id"].take(pa.array(inside)) for inside, table in self._holding(numbers, "item_id")]
+        if not taken:
+            return self.ids().slice(0, 0)
+        return pa.concat_arrays([chunk for column in taken for chunk in column.chunks])
+
+    def blocks(self, column: str) -> Iterator[np.ndarray]:
+        """A column of vectors, (n, dim) float32 for each row group in catalogue order."""
+        for _, table in self._holding(np.arange(len(self)), column):
+            yield vectors_of(table, column)
+
+    def _holding(self, numbers: np.ndarray, column: str) -> Iterator[tuple[np.ndarray, pa.Table]]:
+        """Of each row group that holds some ascending numbers, which of its rows they are, and one of its columns."""
+        for path, group, first, end in self._groups:
+            lo, hi = np.searchsorted(numbers, [first, end])
+            if lo < hi:
+                with _open(path) as file:
+                    table = file.read_row_group(group, columns=[column])
+                yield numbers[lo:hi] - first, table
+
     def column(self, name: str) -> "StoredRows":
         """A column of vectors, to be looked up by row number."""
         return StoredRows(self, name)
 
     def read(self, column: str, numbers: np.ndarray) -> np.ndarray:
         """The vectors of ascending row numbers, (n, dim) float32; only the row groups that hold some are read."""
-        vectors = np.zeros((len(numbers), self.dim), np.float32)
-        for path, group, first, end in self._groups:
-            lo, hi = np.searchsorted(numbers, [first, end])
-            if lo < hi:
-                with _open(path) as file:
-                    table = file.read_row_group(group, columns=[column])
-                vectors[lo:hi] = vectors_of(table, column)[numbers[lo:hi] - first]
+        vectors, start = np.zeros((len(numbers), self.dim), np.float32), 0
+        for inside, table in self._holding(numbers, column):
+            vectors[start : start + len(inside)] = vectors_of(table, column)[inside]
+            start += len(inside)
         return vectors
 
 
@@ -162,6 +186,33 @@ class StoredRows:
 
     def __getitem__(self, numbers: np.ndarray) -> np.ndarray:
         return self.items.read(self.name, numbers)
+
+
+def read_some_users(folder: str, parts: int, encoder: str, numbers: np.ndarray) -> np.ndarray:
+    """The vectors, (n, dim) float32, of users by ascending numbers, counted through all parts.
+
+    Only the row groups that hold some are read, one in memory at a time. Raises ArtifactError as :func:`read_items`.
+    """
+    vectors, first = [], 0
+    for part in range(parts):
+        path = storage.join(folder, USERS, storage.part_name(part, parts))
+        with _open(path) as file:
+            require_encoder(file.schema_arrow.empty_table(), encoder, path)
+            if not part:
+                vectors.append(vectors_of(file.schema_arrow.empty_table().select(["vector"])))
+            for group in range(file.num_row_groups):
+                end = first + file.metadata.row_group(group).num_rows
+                if (lo := np.searchsorted(numbers, first)) < (hi := np.searchsorted(numbers, end)):
+                    table = file.read_row_group(group, columns=["vector"])
+                    vectors.append(vectors_of(table)[numbers[lo:hi] - first])
+                first = end
+    return np.concatenate(vectors)
+
+
+def user_count(folder: str, part: int, parts: int) -> int:
+    """How many users a part has, by its file's footer. Raises ArtifactError as :func:`read_items`."""
+    with _open(storage.join(folder, USERS, storage.part_name(part, parts))) as file:
+        return int(file.metadata.num_rows)
 
 
 def read_users(folder: str, part: int, parts: int, encoder: str) -> tuple[pa.ChunkedArray, np.ndarray]:

@@ -111,34 +111,36 @@ class Lock:
 
 
 @contextmanager
-def hold(root: str, what: str, *, wait: float = 0.0) -> Iterator[Lock]:
+def hold(root: str, what: str, *, wait: float = 0.0, name: str = NAME) -> Iterator[Lock]:
     """Work in an output folder alone; within it, the same thread may hold it again.
 
     Args:
         root: The folder.
         what: What is done, for the others.
         wait: Seconds to wait for another's work to end.
+        name: The file in the folder, where it is no output folder.
 
     Raises:
         BusyError: Another process is at work there still.
     """
-    key = root.rstrip("/")
+    folder = root.rstrip("/")
+    key = folder if name == NAME else storage.join(folder, name)
     held = _held.get({})
     if key in held:
         yield held[key]
         return
-    lock = Lock(storage.join(key, NAME), what)
-    until, told = time.monotonic() + wait, False
+    lock = Lock(storage.join(folder, name), what)
+    until, announced = time.monotonic() + wait, False
     while (holder := lock.take()) is not None:
         if time.monotonic() >= until:
             raise BusyError(
                 f"{root} is worked in by one process at a time; at work is {describe(holder)}: let it end, or wait for "
-                "it with --wait SECONDS (run.wait); the lock of a process that is gone ends by itself, this one "
-                f"not before {holder['expires']}"
+                f"it with --wait SECONDS{' (run.wait)' * (name == NAME)}; the lock of a process that is gone ends by "
+                f"itself, this one not before {holder['expires']}"
             )
-        if not told:
+        if not announced:
             log.warning("waiting up to %.0f s for %s", wait, describe(holder))
-        told = True
+        announced = True
         time.sleep(max(0.0, min(POLL, until - time.monotonic())))
     threading.Thread(target=lock.beat, name="topkin lock", daemon=True).start()
     token = _held.set({**held, key: lock})

@@ -19,10 +19,28 @@ import pyarrow.parquet as pq
 
 from topkin.artifacts import schemas, storage
 from topkin.artifacts.partition import partition_of
-from topkin.artifacts.runs import Run
+from topkin.artifacts.runs import LISTS, Run, list_folder, list_names
 from topkin.errors import ArtifactError, nearest_name
 
 Id = int | str | bytes
+TABLES = {
+    "events": ("prepare", "events"),
+    "heldout": ("prepare", "heldout"),
+    "histories": ("prepare", "histories"),
+    "catalogue": ("prepare", "catalogue.parquet"),
+    "rejects": ("prepare", "rejects"),
+    "item_embeddings": ("embed", "items"),
+    "user_embeddings": ("embed", "users"),
+    "recommendations": ("recommend", "recommendations"),
+    "short_lists": ("recommend", "short_lists"),
+    "similar_items": ("similar", "similar_items"),
+    "bundles": ("similar", "bundles.parquet"),
+    "similar_users": ("similar", "similar_users"),
+    "neighbours_bought": ("similar", "neighbours_bought"),
+}
+"""Each table of a run by name: its stage, and its place in the stage's folder."""
+OF_A_LIST = ("recommendations", "short_lists")
+"""The tables that a list of ``[lists]`` has too, under ``lists/NAME/``."""
 _PART = re.compile(r"part-(\d+)-of-(\d+)\.parquet$")
 
 
@@ -45,13 +63,17 @@ class Item:
 
 @dataclass(frozen=True)
 class RankedItem:
-    """A ranked item with what is known of the ranking."""
+    """A ranked item with what is known of the ranking.
+
+    ``because_events``: what the user did with each item of ``because``, where that need not be a purchase.
+    """
 
     rank: int
     item: Item
     score: float
     source: str | None = None
     because: tuple[Item, ...] = ()
+    because_events: tuple[str | None, ...] = ()
     support: int | None = None
     times_bought: int | None = None
 
@@ -67,10 +89,20 @@ class Purchase:
 
 
 @dataclass(frozen=True)
+class OtherList:
+    """A list of ``[lists]`` of a user: as the fields of :class:`UserView` by these names."""
+
+    recommendations: tuple[RankedItem, ...]
+    short: dict[str, Any] | None
+    model: str | None
+
+
+@dataclass(frozen=True)
 class UserView:
     """All that a run knows of a user; ``history`` is latest first, ``short`` is why a list is short.
 
-    ``model``: what made the recommendations, ``encoder`` or a baseline; None where there are none yet.
+    ``model``: what made the recommendations, ``encoder`` or a baseline; None where there are none yet. ``lists``: by
+    name, where there are others than that of ``[recommend]``.
     """
 
     user_id: Id
@@ -81,14 +113,16 @@ class UserView:
     neighbours: tuple[tuple[Id, float], ...] = ()
     bought_by_neighbours: tuple[RankedItem, ...] = ()
     model: str | None = None
+    lists: dict[str, OtherList] | None = None
 
 
 @dataclass(frozen=True)
 class ItemView:
-    """An item and its neighbours."""
+    """An item, its neighbours, and what is bought together with it, whose score is the lift."""
 
     item: Item
     neighbours: tuple[RankedItem, ...] = ()
+    bundles: tuple[RankedItem, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -101,29 +135,57 @@ class Match:
     nearest: tuple[Item, ...] = field(default=())
 
 
+def tables(run: Run) -> tuple[str, ...]:
+    """The names of the tables that a run has."""
+    places = {n: storage.join(run.folders[stage], at) for n, (stage, at) in TABLES.items() if stage in run.folders}
+    others = list_names(run.folders["recommend"]) if "recommend" in run.folders else []
+    named = [name for name, place in places.items() if storage.exists(place)]
+    return *named, *(f"{LISTS}/{other}/{table}" for other in others for table in OF_A_LIST)
+
+
+def stage_of(name: str) -> str:
+    """The stage that makes a table. Raises ValueError for a name of none."""
+    above, _, table = name.rpartition("/")
+    if table not in TABLES or (above and table not in OF_A_LIST):
+        raise ValueError(f"a run's tables are {', '.join(TABLES)} and those of {LISTS}/, got {name!r}")
+    return TABLES[table][0]
+
+
+def table_path(run: Run, name: str) -> str:
+    """The file or the folder of a table. Raises ValueError for a name of none, ArtifactError where it is not made."""
+    above, _, table = name.rpartition("/")
+    folder = run.folder(stage_of(name))
+    if above and name not in tables(run):
+        raise ValueError(f"run {run.run_id} has the tables {', '.join(tables(run))}, got {name!r}")
+    path = storage.join(*(part for part in (folder, above, TABLES[table][1]) if part))
+    return storage.join(path, storage.folders(path)[-1]) if table == "recommendations" else path
+
+
 def user(run: Run, user_id: Id) -> UserView | None:
     """A user's history, recommendations and neighbours; None for a user that the run does not know."""
     rows = user_rows(run, "prepare", "histories", user_id)
     if not rows:
         return None
     row = rows[0]
-    recommended, short, model, neighbours, bought = [], [], None, [], []
+    (recommended, short, model), others = _NO_LIST, {}
+    neighbours, bought = [], []
     if "recommend" in run.folders:
-        summary = storage.read_json(storage.join(run.folder("recommend"), "lists.json"))
-        model = str(summary.get("model", "encoder"))  # runs of before there was a choice do not name it
-        dates = storage.folders(storage.join(run.folder("recommend"), "recommendations"))
-        recommended = user_rows(run, "recommend", f"recommendations/{dates[-1]}", user_id) if dates else []
-        short = user_rows(run, "recommend", "short_lists", user_id)
+        recommended, short, model = _list_of(run, "", user_id)
+        others = {name: _list_of(run, name, user_id) for name in list_names(run.folder("recommend"))}
     if "similar" in run.folders:
         neighbours = user_rows(run, "similar", "similar_users", user_id)
         bought = user_rows(run, "similar", "neighbours_bought", user_id)
-    ids = {*row["items"], *(r["item_id"] for r in [*recommended, *bought])}
-    by_id = items(run, sorted(ids.union(*(r["because"] for r in recommended))))
+    listed = [*recommended, *(r for other, _, _ in others.values() for r in other)]
+    ids = {*row["items"], *(r["item_id"] for r in [*listed, *bought])}
+    by_id = items(run, sorted(ids.union(*(r["because"] for r in listed))))
 
     def ranked(row: dict[str, Any]) -> RankedItem:
         columns = {name: row[name] for name in ("rank", "score", "source", "support", "times_bought") if name in row}
         return RankedItem(
-            item=by_id[row["item_id"]], because=tuple(by_id[b] for b in row.get("because", ())), **columns
+            item=by_id[row["item_id"]],
+            because=tuple(by_id[b] for b in row.get("because", ())),
+            because_events=tuple(row.get("because_events", ())),
+            **columns,
         )
 
     times: Sequence[datetime | None] = row["times"]
@@ -140,14 +202,36 @@ def user(run: Run, user_id: Id) -> UserView | None:
         neighbours=tuple((r["neighbour_id"], r["score"]) for r in neighbours),
         bought_by_neighbours=tuple(map(ranked, bought)),
         model=model,
+        lists={name: OtherList(tuple(map(ranked, r)), s[0] if s else None, m) for name, (r, s, m) in others.items()}
+        or None,
     )
+
+
+_List = tuple[list[dict[str, Any]], list[dict[str, Any]], str | None]
+_NO_LIST: _List = ([], [], None)
+
+
+def _list_of(run: Run, name: str, user_id: Id) -> _List:
+    """A user's rows in the tables of a list, recommended and short, and what made them."""
+    folder = list_folder(run.folder("recommend"), name)
+    inner = folder.removeprefix(run.folder("recommend")).lstrip("/")
+    summary = storage.read_json(storage.join(folder, "lists.json"))
+    dates = storage.folders(storage.join(folder, "recommendations"))
+    table = storage.join(inner, "recommendations") + f"/{dates[-1]}" if dates else ""
+    recommended = user_rows(run, "recommend", table, user_id) if dates else []
+    short = user_rows(run, "recommend", storage.join(inner, "short_lists"), user_id)
+    return recommended, short, str(summary.get("model", "encoder"))  # runs of before there was a choice name none
 
 
 def has_times(run: Run) -> bool:
     """Whether the purchases have times; else those in the tables stand for positions."""
+    return bool(statistics(run).get("times", "dates") == "dates")  # runs of before there was an order do not say
+
+
+def statistics(run: Run) -> dict[str, Any]:
+    """What ``prepare`` counted, by the names of statistics.json; nothing where there is no such file."""
     path = storage.join(run.folder("prepare"), "statistics.json")
-    statistics = storage.read_json(path) if storage.exists(path) else {}
-    return bool(statistics.get("times", "dates") == "dates")  # runs of before there was an order do not say
+    return storage.read_json(path) if storage.exists(path) else {}
 
 
 def _positions(times: Sequence[datetime]) -> list[int]:
@@ -161,11 +245,15 @@ def item(run: Run, item_id: Id) -> ItemView | None:
     if item_id not in rows_by_id:
         return None
     rows: list[dict[str, Any]] = []
+    together: list[dict[str, Any]] = []
     if "similar" in run.folders:
         rows = read_rows(run, "similar", "similar_items", "item_id", [item_id]).to_pylist()
-    by_id = items(run, [r["neighbour_id"] for r in rows])
+        bundles = storage.join(run.folder("similar"), "bundles.parquet")
+        together = _where(bundles, "item_id", [item_id]).to_pylist() if storage.exists(bundles) else []
+    by_id = items(run, [r["neighbour_id"] for r in [*rows, *together]])
     neighbours = tuple(RankedItem(r["rank"], by_id[r["neighbour_id"]], r["score"]) for r in rows)
-    return ItemView(rows_by_id[item_id], neighbours)
+    pairs = (RankedItem(r["rank"], by_id[r["neighbour_id"]], r["lift"], support=r["support"]) for r in together)
+    return ItemView(rows_by_id[item_id], neighbours, tuple(pairs))
 
 
 def items(run: Run, ids: Sequence[Id], *, or_bare: bool = True) -> dict[Id, Item]:
@@ -330,10 +418,17 @@ def _titles(run: Run) -> pa.Table:
 
 def _where(path: str, column: str, values: pa.Array | Sequence[Id], columns: Sequence[str] | None = None) -> pa.Table:
     """The rows of a file with one of some values; row groups that cannot have one are not read."""
-    wanted = values if isinstance(values, pa.Array) else pa.array(values, _schema(path).field(column).type)
-    span = pc.min_max(wanted)
-    condition = (pc.field(column) >= span["min"]) & (pc.field(column) <= span["max"])
-    if len(values) > 1:
-        condition &= pc.field(column).isin(wanted)
-    with storage.open_parquet(path), storage.open_verified(path) as source:
-        return pq.read_table(source, columns=columns, filters=condition, page_checksum_verification=True)
+    with storage.open_parquet(path) as file:
+        wanted = values if isinstance(values, pa.Array) else pa.array(values, file.schema_arrow.field(column).type)
+        read = list(dict.fromkeys([*(columns or file.schema_arrow.names), column]))
+        rows = file.read_row_groups(_groups(file.metadata, column, wanted), columns=read)
+    return rows.filter(pc.is_in(rows[column], value_set=wanted)).select(columns or read)
+
+
+def _groups(meta: pq.FileMetaData, column: str, wanted: pa.Array) -> list[int]:
+    """The row groups whose statistics say that one of the values may be in them, or say nothing."""
+    low, high = (bound.as_py() for bound in pc.min_max(wanted).values())
+    at = [meta.schema.column(number).path for number in range(meta.num_columns)].index(column)
+    spans = [meta.row_group(number).column(at).statistics for number in range(meta.num_row_groups)]
+    known = [span and span.has_min_max for span in spans]
+    return [n for n, span in enumerate(spans) if not known[n] or (span.min <= high and low <= span.max)]

@@ -50,15 +50,15 @@ def verify(folder: str, *, contents: bool = True) -> dict[str, Any]:
     manifest = read(folder)
     if manifest is None:
         raise ArtifactError(f"{folder} has no {NAME}: its stage did not finish; run it again")
-    found = storage.sizes(folder)
+    stored = storage.sizes(folder)
     late = storage.younger(folder, NAME)
-    names = set(found) - {NAME}
+    names = set(stored) - {NAME}
     for name in sorted(names ^ set(manifest["files"])):
         what = "is not in the manifest" if name in names else "is missing"
         raise ArtifactError(f"{storage.join(folder, name)} {what}: run the stage again with --force")
     for name, want in manifest["files"].items():
         path = storage.join(folder, name)
-        size = found[name]
+        size = stored[name]
         looked_into = contents or name in late
         if size != want["bytes"] or (looked_into and storage.sha256(path) != want["sha256"]):
             raise ArtifactError(

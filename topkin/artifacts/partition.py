@@ -148,6 +148,17 @@ def in_first_half(ids: Values) -> np.ndarray:
     return hash_ids(ids) < np.uint64(1 << 63)
 
 
+def in_sample(ids: Values, share: float, seed: int) -> np.ndarray:
+    """Which ids are drawn, (n,) bool: about ``share`` of any, by the seed, whatever the number of partitions.
+
+    Those of a smaller share are among those of a larger one; a share of 1 is all. Raises as :func:`hash_ids` does.
+    """
+    limit = int(share * 2.0**64)
+    if limit >= 2**64:
+        return np.ones(len(ids), bool)
+    return _mix(hash_ids(ids) + np.uint64((seed + 1) * _P % 2**64)) < np.uint64(limit)
+
+
 def split_by_partition(table: pa.Table, column: str, parts: int) -> dict[int, pa.Table]:
     """The table's rows by the partition of an id column: partition -> rows, in the table's order.
 

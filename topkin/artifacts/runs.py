@@ -84,7 +84,7 @@ def code_version() -> str:
 
 
 def source_hash(package: Path) -> str:
-    """A hash of the modules and templates of a package, those of its sub-packages at any depth among them.
+    """A hash of the modules, templates and scripts of a package, those of its sub-packages at any depth among them.
 
     In a checkout some sub-packages are links to folders elsewhere; they count as if they lay in the package.
     """
@@ -92,7 +92,7 @@ def source_hash(package: Path) -> str:
     for folder, below, names in os.walk(package, followlinks=True):
         below[:] = sorted(name for name in below if name != "__pycache__")
         for name in sorted(names):
-            if name.endswith((".py", ".j2")):
+            if name.endswith((".py", ".j2", ".js")):
                 path = Path(folder, name)
                 digest.update(f"{path.relative_to(package)}\0".encode())
                 digest.update(path.read_bytes() + b"\0")
@@ -140,9 +140,9 @@ def record_stage(run: Run, stage: str, entry: Mapping[str, object], settings: Ma
     path = storage.join(run.path, "run.json")
     state = {"stages": {}} if read_if_there(run.root, run.run_id) is None else storage.read_json(path)
     state.update(run_id=run.run_id, as_of=run.as_of.isoformat(), settings=settings, code=code_version())
-    made = manifest.read(storage.join(run.root, str(entry["folder"]))) or {}
+    content = manifest.read(storage.join(run.root, str(entry["folder"]))) or {}
     state["made_at"] = datetime.now(UTC).isoformat(timespec="seconds")
-    state["stages"][stage] = {**entry, sealing.SEAL: made.get(sealing.SEAL, "")}
+    state["stages"][stage] = {**entry, sealing.SEAL: content.get(sealing.SEAL, "")}
     storage.write_json(sealing.sealed(state), path)
     return read_run(run.root, run.run_id)
 
@@ -178,6 +178,25 @@ def published(root: str) -> Run | None:
         raise ArtifactError(
             f"{run.path} is not as it was published, its stages were made again or replaced: topkin publish --run "
             f"{run.run_id} checks and publishes it again"
+        )
+    return run
+
+
+def run_at(path: str) -> Run:
+    """The run of its own folder, ``runs/<run id>``, or the published one of an output folder; local or a URI.
+
+    Raises ArtifactError where there is neither.
+    """
+    path = path.rstrip("/")
+    is_file = "://" not in path and os.path.isfile(path)
+    if not is_file and storage.exists(storage.join(path, "run.json")):
+        above, run_id = os.path.split(path if "://" in path else os.path.abspath(path))
+        return read_run(os.path.dirname(above), run_id)
+    run = None if is_file else published(path)
+    if run is None:
+        raise ArtifactError(
+            f"{path} must be a folder with a published run ({POINTER}) or a run's own (run.json), it has neither: "
+            "topkin run makes one, Recommender.save another"
         )
     return run
 
@@ -230,13 +249,13 @@ def published_by_age(root: str, as_of: datetime, days: Sequence[int], stages: Se
     newest = as_of - timedelta(days=min(days, default=0), microseconds=-1)
     earlier = list(published_runs(root, before=newest)) if days else []
     earlier.sort(key=lambda run: run.as_of, reverse=True)  # of one date, the one published last stays first
-    found: dict[int, Run] = {}
+    runs: dict[int, Run] = {}
     for n in sorted(set(days), reverse=True):
         old = (run for run in earlier if run.as_of <= as_of - timedelta(days=n) and run.is_whole(stages))
         run = next(old, None)
-        if run is not None and run not in found.values():
-            found[n] = run
-    return dict(sorted(found.items()))
+        if run is not None and run not in runs.values():
+            runs[n] = run
+    return dict(sorted(runs.items()))
 
 
 def publish_run(run: Run, anyway: Mapping[str, object] | None = None, *, older: bool = False) -> dict[str, Any]:
@@ -299,7 +318,10 @@ def before_published(root: str) -> tuple[Run, list[str]]:
             f"every run that was published before is gone, or not as it was published: {paths}; publish another with "
             f"topkin publish --run NAME, of {', '.join(run_ids(root)) or 'none left: topkin run makes one'}"
         )
-    raise ArtifactError(f"{root} has no earlier published run to go back to")
+    raise ArtifactError(
+        f"{root} has no earlier published run to go back to: topkin runs lists what is there, and "
+        "topkin publish --run NAME publishes one of them"
+    )
 
 
 def roll_back(root: str) -> tuple[Run, list[str]]:
@@ -337,3 +359,17 @@ def _swap_pointer(
         value["anyway"] = dict(anyway)
     content = storage.json_bytes(sealing.sealed(value))
     return value if storage.swap(storage.join(run.root, POINTER), seen, content) else None
+
+
+LISTS = "lists"
+"""In the folder of the stage recommend, the folder of lists beside that of ``[recommend]``."""
+
+
+def list_folder(recommend: str, name: str) -> str:
+    """The folder of a list's tables in that of the stage; the stage's own for the list of ``[recommend]``, ``""``."""
+    return storage.join(recommend, LISTS, name) if name else recommend
+
+
+def list_names(recommend: str) -> list[str]:
+    """The lists beside that of ``[recommend]`` in a stage's folder, by name."""
+    return sorted(storage.folders(storage.join(recommend, LISTS)))

@@ -9,6 +9,8 @@ import pyarrow as pa
 TIME = pa.timestamp("us")
 INT32, INT64, FLOAT, DOUBLE, STRING = pa.int32(), pa.int64(), pa.float32(), pa.float64(), pa.string()
 LABELS = pa.list_(STRING)
+RULES_ALONE = {b"topkin.learn": b"no"}
+"""Metadata of a field of a column ``features`` that rules of the lists read and no encoder."""
 
 
 def schema(nullable: str = "", **columns: pa.DataType) -> pa.Schema:
@@ -16,26 +18,45 @@ def schema(nullable: str = "", **columns: pa.DataType) -> pa.Schema:
     return pa.schema([pa.field(name, kind, name in nullable.split()) for name, kind in columns.items()])
 
 
-def events(user: pa.DataType, item: pa.DataType) -> pa.Schema:
-    """One row per accepted purchase, sorted by user_id, timestamp, item_id."""
-    return schema(
-        "price segment", user_id=user, item_id=item, timestamp=TIME, quantity=FLOAT, price=FLOAT, segment=STRING
-    )
+def events(user: pa.DataType, item: pa.DataType, features: pa.StructType | None = None) -> pa.Schema:
+    """One row per accepted purchase, sorted by user_id, timestamp, item_id.
+
+    Where there are ``purchases.features`` there is a last column ``features``, as of the catalogue.
+    """
+    own = {"user_id": user, "item_id": item, "timestamp": TIME, "quantity": FLOAT, "price": FLOAT, "segment": STRING}
+    return schema("price segment features", **own, **({} if features is None else {"features": features}))
 
 
 def histories(
-    user: pa.DataType, item: pa.DataType, features: pa.StructType | None = None, vector_dim: int | None = None
+    user: pa.DataType,
+    item: pa.DataType,
+    features: pa.StructType | None = None,
+    vector_dim: int | None = None,
+    of_purchases: pa.StructType | None = None,
 ) -> pa.Schema:
     """One row per user, sorted by user_id; the lists run in time order, then item_id, repeats kept.
 
     ``weights`` are quantities. A user of the users' table without purchases has empty lists. Where there are
     ``users.features`` there is a last column ``features``, as of the catalogue; where ``users.vector`` is set a last
-    column ``vector``, the user's own; zeros where there is none.
+    column ``vector``, the user's own; zeros where there is none. Where there are ``purchases.features`` there is a list
+    ``purchase_features`` beside the items.
     """
     lists = {"items": pa.list_(item), "times": pa.list_(TIME), "weights": pa.list_(FLOAT)}
+    if of_purchases is not None:
+        lists["purchase_features"] = pa.list_(of_purchases)
     more: dict[str, pa.DataType] = {} if features is None else {"features": features}
     more |= {} if vector_dim is None else {"vector": vector(vector_dim)}
     return schema("segment features", user_id=user, **lists, segment=STRING, **more)
+
+
+def inputs(item: pa.DataType) -> pa.Schema:
+    """The last columns of histories where events of other types than purchases, or weights, are configured.
+
+    What a user's vector is made of, in time order: purchases that were not taken back and all other events that are
+    inputs, what each weighs, and its type. ``items``, ``times`` and ``weights`` hold the purchases alone, as ever.
+    """
+    lists = {"items": item, "times": TIME, "weights": FLOAT, "events": STRING}
+    return schema(**{f"input_{name}": pa.list_(kind) for name, kind in lists.items()})
 
 
 def catalogue(item: pa.DataType, vector_dim: int | None = None, features: pa.StructType | None = None) -> pa.Schema:
@@ -44,8 +65,8 @@ def catalogue(item: pa.DataType, vector_dim: int | None = None, features: pa.Str
     Counts are of events before the as-of date; items never sold then have 0 and null times.
     ``recent`` counts events of the last ``prepare.recent_days``. Where ``items.vector`` is set there is a last column
     ``vector``, the item's own; zeros where it has none. Where there are ``items.features`` there is one more column
-    ``features`` with a field for each: a number, a label or a list of labels (a text is the list of its words); null
-    where the item has none.
+    ``features`` with a field for each: a number, a label or a list of labels (a text is the list of its words), or, for
+    rules alone, a time; null where the item has none.
     """
     content = {"title": STRING, "category": STRING, "price": FLOAT, "available": pa.bool_()}
     sales = {"events": INT64, "users": INT64, "recent": INT64, "first_sale": TIME, "last_sale": TIME}
@@ -100,12 +121,17 @@ def recommendations(user: pa.DataType, item: pa.DataType, *, second_stage: bool 
     ``times_bought`` above 0 is ranked by its personal part beside it (``topkin.recommend.repurchase``), so that
     scores need not fall from rank to rank. Where a second stage ranks (``topkin.recommend.second``) there are two more
     columns, null for items that sell: ``final``, which orders the list in the place of ``score``, and ``decided``, the
-    encoder or the source whose weighted part of it is largest.
+    encoder or the source whose weighted part of it is largest, or ``personal`` where the user's own purchases are most.
+    Where histories have inputs there is a last column, ``because_events``: what the user did with each item of
+    ``because``, null for one that was bought and is no input. Then come those of ``recommend.columns``.
     """
     ranked = {"rank": INT32, "item_id": item, "score": FLOAT, "source": STRING}
     more = {"final": FLOAT, "decided": STRING} if second_stage else {}
     return schema("final decided", user_id=user, **ranked, times_bought=INT32, because=pa.list_(item), **more)
 
+
+BECAUSE_EVENTS = pa.field("because_events", pa.list_(pa.field("element", STRING)), False)
+"""The last column of recommendations where histories have inputs: what the user did with each item of ``because``."""
 
 SOURCES = ("model", "segment_recent_popularity", "recent_popularity", "popularity")
 
@@ -116,8 +142,19 @@ def short_lists(user: pa.DataType) -> pa.Schema:
 
 
 def similar_items(item: pa.DataType) -> pa.Schema:
-    """Sorted by item_id, rank (from 1); the item itself is not among its neighbours."""
+    """Sorted by item_id, rank (from 1); the item itself is not among its neighbours.
+
+    ``similar.columns`` of the neighbour come last, and of the item in ``neighbours_bought``.
+    """
     return schema(item_id=item, rank=INT32, neighbour_id=item, score=FLOAT)
+
+
+def bundles(item: pa.DataType) -> pa.Schema:
+    """Items in one basket with an item more often than by chance, sorted by item_id, rank (from 1): by lift.
+
+    Only with ``similar.bundles``; ``support`` counts the baskets with both.
+    """
+    return schema(item_id=item, rank=INT32, neighbour_id=item, support=INT32, lift=FLOAT)
 
 
 def matches(query: pa.DataType, item: pa.DataType) -> pa.Schema:
@@ -125,8 +162,8 @@ def matches(query: pa.DataType, item: pa.DataType) -> pa.Schema:
 
     ``score`` is the cosine with the nearest, ``label`` that of ``item_id``.
     """
-    found = {"item_id": item, "label": STRING, "nearest_id": item, "score": FLOAT}
-    return schema("item_id label nearest_id", query_id=query, **found)
+    fields = {"item_id": item, "label": STRING, "nearest_id": item, "score": FLOAT}
+    return schema("item_id label nearest_id", query_id=query, **fields)
 
 
 def similar_users(user: pa.DataType) -> pa.Schema:

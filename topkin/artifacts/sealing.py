@@ -110,7 +110,7 @@ def _above(fs: pafs.FileSystem, folder: str, names: list[str]) -> tuple[tuple[st
         folder = posixpath.dirname(folder)
     if store := objects.of(fs):
         for path, name in _of_stage(candidates):
-            files = MEMORY.made((store.bucket, path), partial(_files_in, store, path))
+            files = MEMORY.derived((store.bucket, path), partial(_files_in, store, path))
             if files is not None:
                 return (path, files), name
         return None, ""

@@ -33,7 +33,7 @@ def find(root: str, key: str) -> str | None:
     folder = entry.decode(errors="replace").strip()
     if key_of(root, folder) == key:
         return folder
-    again = next((place for place, found in _finished(root) if found == key), None)  # another run may have it too
+    again = next((place for place, finished in _finished(root) if finished == key), None)  # another run may have it too
     with suppress(OSError):  # by somebody who may only read
         if again is None:
             forget(root, key)

@@ -12,7 +12,7 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from functools import cache
+from functools import cache, partialmethod
 from typing import Any
 
 import pyarrow as pa
@@ -166,8 +166,13 @@ def take_file(source: str, target: str) -> None:
     """Have a file that never changes in a second place: a hard link where the disk can, else a copy."""
     fs, inner = filesystem(source)
     if isinstance(fs, pafs.LocalFileSystem):
+        second = filesystem(target)[1]
+        if os.path.exists(second):
+            if os.path.samefile(inner, second):  # a copy onto itself would be empty
+                return
+            os.unlink(second)
         with suppress(OSError):
-            os.link(inner, filesystem(target)[1])
+            os.link(inner, second)
             return
     fs.copy_file(inner, filesystem(target)[1])
 
@@ -181,8 +186,10 @@ def sizes(folder: str, *, hidden: bool = False) -> dict[str, int]:
     """The bytes of every file below a folder, by paths as of :func:`files`."""
     fs, inner = filesystem(folder)
     entries = fs.get_file_info(pafs.FileSelector(inner, recursive=True, allow_not_found=True))
-    found = {posixpath.relpath(f.path, inner or "."): f.size for f in entries if f.type == pafs.FileType.File}
-    return {n: found[n] for n in sorted(found) if hidden or not any(part.startswith(".") for part in n.split("/"))}
+    bytes_of = {posixpath.relpath(f.path, inner or "."): f.size for f in entries if f.type == pafs.FileType.File}
+    return {
+        n: bytes_of[n] for n in sorted(bytes_of) if hidden or not any(part.startswith(".") for part in n.split("/"))
+    }
 
 
 def younger(folder: str, than: str) -> set[str]:
@@ -269,15 +276,8 @@ def atomic_write(path: str, *, durable: bool = True) -> Iterator[pa.NativeFile]:
 
 def write_parquet(table: pa.Table, path: str, *, row_group_rows: int = ROW_GROUP_ROWS) -> None:
     """Write a table with zstd and page checksums; the same table gives the same bytes."""
-    with atomic_write(path) as stream:
-        pq.write_table(
-            table,
-            stream,
-            compression="zstd",
-            row_group_size=row_group_rows,
-            write_page_checksum=True,
-            store_schema=True,
-        )
+    with parquet_writer(path, table.schema) as writer:
+        writer.write_table(table, row_group_size=row_group_rows)
 
 
 @contextmanager
@@ -307,6 +307,15 @@ def open_verified(path: str) -> Any:
         raise
 
 
+class _OneThread(pq.ParquetFile):  # type: ignore[misc]
+    """Read by the thread that asks: one of Arrow's that has a Python file while Python ends aborts the process."""
+
+    read = partialmethod(pq.ParquetFile.read, use_threads=False)
+    read_row_group = partialmethod(pq.ParquetFile.read_row_group, use_threads=False)
+    read_row_groups = partialmethod(pq.ParquetFile.read_row_groups, use_threads=False)
+    iter_batches = partialmethod(pq.ParquetFile.iter_batches, use_threads=False)
+
+
 @contextmanager
 def open_parquet(path: str, *, made_by: str = "the stage that makes it") -> Iterator[pq.ParquetFile]:
     """A file that topkin wrote, its page checksums verified when they are read.
@@ -319,7 +328,8 @@ def open_parquet(path: str, *, made_by: str = "the stage that makes it") -> Iter
         ArtifactError: where the file is missing or damaged, when it is read inside too.
     """
     try:
-        with open_verified(path) as source, pq.ParquetFile(source, page_checksum_verification=True) as file:
+        how = {"page_checksum_verification": True, "pre_buffer": False}
+        with open_verified(path) as source, _OneThread(source, **how) as file:
             yield file
     except FileNotFoundError as e:
         raise ArtifactError(f"{path} is missing: run {made_by} again with --force") from e
@@ -379,11 +389,6 @@ def read_if_there(path: str, *, fresh: bool = False) -> bytes | None:
         return read_bytes(path)
     except ArtifactError:
         return None
-
-
-def create_if_absent(path: str, data: bytes) -> bool:
-    """Write a file that appears whole, unless there is one: of many who try, one is told True. See :func:`swap`."""
-    return swap(path, None, data)
 
 
 def swap(path: str, before: bytes | None, after: bytes | None) -> bool:

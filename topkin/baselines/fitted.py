@@ -12,18 +12,25 @@ import numpy as np
 import pyarrow as pa
 
 from topkin.artifacts import storage
+from topkin.artifacts.partition import in_sample
+from topkin.baselines.knn import ItemKNN
 from topkin.baselines.registry import Baseline, make_baselines
 from topkin.errors import ArtifactError
 from topkin.interactions import Interactions
 from topkin.linalg.csr import Csr
 from topkin.search.topk import BUDGET_BYTES, TopK, top_k_of_scores
 
+_SAME = "same.json"  # of each baseline the arrays that lie with another's
 CELL_BYTES = 32  # of a user and an item: the score, what it is made of, what ranks it
 
 
 def fit_baselines(history: Interactions, names: Sequence[str], neighbours: int) -> dict[str, Baseline]:
     """The baselines of ``registry.make_baselines``, fitted on the purchases before the as-of date."""
-    return {name: baseline.fit(history) for name, baseline in make_baselines(names, neighbours).items()}
+    fitted: dict[str, Baseline] = {}
+    for name, baseline in make_baselines(names, neighbours).items():
+        others = fitted.values()
+        fitted[name] = baseline.fit(history, others) if isinstance(baseline, ItemKNN) else baseline.fit(history)
+    return fitted
 
 
 def best_of(
@@ -59,39 +66,65 @@ def best_of(
 
 
 def known_purchases(
-    prepared: str, parts: int, item_ids: pa.Array | pa.ChunkedArray, as_of: datetime
+    prepared: str,
+    parts: int,
+    item_ids: pa.Array | pa.ChunkedArray,
+    as_of: datetime,
+    *,
+    share: float = 1.0,
+    seed: int = 0,
 ) -> list[Interactions]:
     """What each part's users bought before the as-of date, from a folder of the stage prepare.
 
     A part is read at a time, as item numbers: the ids of all purchases need not fit in memory, nor in one Arrow array.
+    share, seed: of a share below 1, those of the users that ``partition.in_sample`` draws.
     """
     files = [storage.join(prepared, "histories", storage.part_name(part, parts)) for part in range(parts)]
-    tables = (storage.read_parquet(file, ["items", "times", "weights"]) for file in files)
+    columns = ["items", "times", "weights"]
+    if share >= 1:
+        tables = (storage.read_parquet(file, columns) for file in files)
+    else:
+        whole = (storage.read_parquet(file, ["user_id", *columns]) for file in files)
+        tables = (table.filter(pa.array(in_sample(table["user_id"], share, seed))) for table in whole)
     return [Interactions.from_histories(table, item_ids, as_of) for table in tables]
 
 
 def save_baselines(baselines: Mapping[str, Baseline], folder: str) -> None:
-    """Write what baselines learned, an array a file."""
+    """Write what baselines learned, an array a file; an array that several have is written once."""
+    written: dict[int, str] = {}
+    same: dict[str, dict[str, str]] = {}
     for name, baseline in baselines.items():
         for part, values in baseline.state().items():
+            path = f"{name}/{part}.parquet"
+            if (first := written.setdefault(id(values), path)) != path:
+                same.setdefault(name, {})[part] = first
+                continue
             table = pa.table({"values": values.reshape(-1)}, metadata={"shape": ",".join(map(str, values.shape))})
-            storage.write_parquet(table, storage.join(folder, name, f"{part}.parquet"))
+            storage.write_parquet(table, storage.join(folder, path))
+    storage.write_json(same, storage.join(folder, _SAME))
 
 
 def load_baselines(folder: str, names: Sequence[str], neighbours: int) -> dict[str, Baseline]:
-    """The baselines of ``registry.make_baselines`` with what :func:`save_baselines` wrote.
+    """The baselines of ``registry.make_baselines`` with what :func:`save_baselines` wrote; shared arrays are shared.
 
     Raises ArtifactError where a file is missing or damaged.
     """
-    return {name: b.restore(_state(folder, name)) for name, b in make_baselines(names, neighbours).items()}
+    path = storage.join(folder, _SAME)
+    same = storage.read_json(path) if storage.exists(path) else {}
+    read: dict[str, np.ndarray] = {}
 
+    def array(path: str) -> np.ndarray:
+        if path not in read:
+            table = storage.read_parquet(storage.join(folder, path))
+            shape = [int(n) for n in table.schema.metadata[b"shape"].split(b",")]
+            read[path] = np.asarray(table["values"].combine_chunks()).reshape(shape)
+        return read[path]
 
-def _state(folder: str, name: str) -> dict[str, np.ndarray]:
-    state = {}
-    for file in storage.files(storage.join(folder, name)):
-        table = storage.read_parquet(storage.join(folder, name, file))
-        shape = [int(n) for n in table.schema.metadata[b"shape"].split(b",")]
-        state[file.removesuffix(".parquet")] = np.asarray(table["values"].combine_chunks()).reshape(shape)
-    if not state:
-        raise ArtifactError(f"{folder} holds no baseline {name}: run topkin evaluate again with --force")
-    return state
+    restored: dict[str, Baseline] = {}
+    for name, baseline in make_baselines(names, neighbours).items():
+        files = storage.files(storage.join(folder, name))
+        paths = {file.removesuffix(".parquet"): f"{name}/{file}" for file in files} | same.get(name, {})
+        if not paths:
+            raise ArtifactError(f"{folder} holds no baseline {name}: run topkin evaluate again with --force")
+        restored[name] = baseline.restore({part: array(path) for part, path in paths.items()})
+    return restored

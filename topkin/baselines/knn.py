@@ -3,6 +3,7 @@
 What item-kNN keeps is 8 bytes for each neighbour of an item (40,000 items with 100 neighbours: 32 MB).
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -37,8 +38,14 @@ class ItemKNN(Learned):
     similarities: np.ndarray = field(init=False, repr=False)
     lift: np.ndarray = field(init=False, repr=False)
 
-    def fit(self, history: Interactions) -> Self:
-        """Find each item's neighbours."""
+    def fit(self, history: Interactions, others: Iterable[object] = ()) -> Self:
+        """Find each item's neighbours, or take them of another of the same that was fitted on this history."""
+        lately = np.maximum(recent_popularity(history, self.days), 0.05)
+        self.lift = ((lately / np.maximum(popularity(history), 1)) ** self.recency).astype(np.float32)
+        for other in others:
+            if isinstance(other, ItemKNN) and (other.neighbours, other.window) == (self.neighbours, self.window):
+                self.indptr, self.items, self.similarities = other.indptr, other.items, other.similarities
+                return self
         if self.window:
             once = history.distinct()
             near = sparse_knn.nearby_neighbours(
@@ -48,8 +55,6 @@ class ItemKNN(Learned):
             near = sparse_knn.cosine_neighbours(history.binary(), self.neighbours)
         of = near.T.tocsr()  # a row: the items that count it among their neighbours
         self.indptr, self.items, self.similarities = of.indptr, of.indices, of.data
-        lately = np.maximum(recent_popularity(history, self.days), 0.05)
-        self.lift = ((lately / np.maximum(popularity(history), 1)) ** self.recency).astype(np.float32)
         return self
 
     def scores(self, history: Interactions) -> np.ndarray:
@@ -59,7 +64,7 @@ class ItemKNN(Learned):
     def explain(self, history: Interactions, ids: np.ndarray, most: int) -> np.ndarray:
         """See :class:`topkin.baselines.registry.Baseline`; an item that adds nothing is not named."""
         known, near = self._weighed(history), self._whose.T.tocsr()
-        found = np.full((*ids.shape, most), -1, np.int32)
+        reasons = np.full((*ids.shape, most), -1, np.int32)
         step = max(1, sparse_knn.BLOCK_CELLS // (ids.shape[1] * max(self.neighbours, 1)))
         for start in range(0, len(ids), step):
             user, place = np.nonzero(ids[start : start + step] >= 0)
@@ -69,8 +74,8 @@ class ItemKNN(Learned):
             row = np.repeat(np.arange(len(user)), np.diff(named.indptr))
             order = np.lexsort((named.indices, -named.data, row))
             rank = np.arange(len(row)) - named.indptr[row]
-            found[user[row], place[row], rank] = named.indices[order]
-        return found
+            reasons[user[row], place[row], rank] = named.indices[order]
+        return reasons
 
     def _weighed(self, history: Interactions) -> sp.csr_array:
         """What each bought item counts, (n_users, n_items) float32, column numbers ascending."""

@@ -44,7 +44,7 @@ class EncoderInputSettings(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _column_alone(cls, values: Any) -> Any:
+    def _column_alone(cls, values: object) -> Any:
         return {"column": values} if isinstance(values, str) else values
 
     def choice(self) -> InputChoice:
@@ -65,7 +65,8 @@ class EncoderKeys(Section):
 
 class EncoderSettings(EncoderKeys):
     """A trained Keras model over the items. Beside purchases its vectors are content of the items, as those of
-    `items.vector` are; `topkin embed` alone runs it too, and with user_inputs over the users.
+    `items.vector` are; without purchases it gives vectors to whichever of items and users bring none. `topkin embed`
+    alone runs it too, and with user_inputs over the users.
     """
 
     path: str = Field(description="A .keras file, or a folder that save_encoder wrote.")

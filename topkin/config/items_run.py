@@ -1,6 +1,7 @@
 """The configuration of a run over items alone: a trained encoder in the place of purchases."""
 
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -9,6 +10,7 @@ from topkin.config.items_train import ItemsTrainSettings
 from topkin.config.publish.settings import ItemsPublishSettings
 from topkin.config.section import Count, RejectLimits, RejectsSettings, Section, Sql
 from topkin.config.sections import EmbedSettings, IndexSettings, ItemsSettings, RunSettings, Settings
+from topkin.config.shop.vectors import VectorsSettings
 
 
 class CatalogueSettings(ItemsSettings):
@@ -121,3 +123,19 @@ class ItemsRunSettings(Section):
 
 
 RunSettingsOfAnyKind = Settings | ItemsRunSettings
+
+
+def kind_of(values: Mapping[str, Any]) -> type[Settings] | type[ItemsRunSettings]:
+    """The settings of a configuration by the sections that it has.
+
+    Without ``[purchases]`` users and items are known by vectors, which a column or an encoder gives, and items alone by
+    theirs or by an encoder that is trained.
+    """
+    tables = {name: table for name in ("items", "users") if isinstance(table := values.get(name), Mapping)}
+    train = values.get("train")
+    vectors = "encoder" in values or any("vector" in table for table in tables.values())
+    if "purchases" in values or "items" not in tables:
+        return Settings
+    if "users" in tables:
+        return VectorsSettings if vectors else Settings
+    return ItemsRunSettings if vectors or (isinstance(train, Mapping) and "method" in train) else Settings

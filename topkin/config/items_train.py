@@ -48,7 +48,7 @@ class ItemsTrainSettings(Section):
         "of each) or pair_batches. It follows from the loss.",
     )
     learner: PartSettings | None = Field(
-        None, description="Of `self_supervised`: simclr (the default), byol, vicreg or swav."
+        None, description="Of `self_supervised`: simclr (the default), barlow_twins, byol, sim_siam, swav or vicreg."
     )
     pairs: PairsSettings | None = Field(None, description="See [train.pairs].")
     dim: Annotated[int, Field(ge=2)] | None = Field(

@@ -18,20 +18,16 @@ from pydantic import ValidationError
 
 from topkin.artifacts import storage
 from topkin.config.encoder_run import EncoderRunSettings
-from topkin.config.items_run import ItemsRunSettings, RunSettingsOfAnyKind
-from topkin.config.reference import NAME, Key, as_toml, keys, nearest, sections
+from topkin.config.items_run import ItemsRunSettings, RunSettingsOfAnyKind, kind_of
+from topkin.config.reference import NAME, Key, as_toml, keys, nearest, sections, syntax_error
 from topkin.config.sections import Section, Settings
+from topkin.config.shop.lists import idle
 from topkin.errors import ConfigError
 
 PREFIX = "TOPKIN_"
 PATHS = (
     ("run", "output"),
-    ("purchases", "path"),
-    ("items", "path"),
-    ("users", "path"),
-    ("queries", "path"),
-    ("heldout", "path"),
-    ("encoder", "path"),
+    *((section, "path") for section in ("purchases", "items", "users", "queries", "heldout", "encoder")),
     ("train", "pairs", "path"),
     ("recommend", "allow"),
     ("recommend", "deny"),
@@ -100,36 +96,27 @@ def load_settings(
         50
     """
     source, problems = _overridden(path, sets, env)
-    if _items_alone(source):
+    kind = kind_of(source.values)
+    if not issubclass(kind, Settings):
         raise ConfigError(f"{source.path} is of items alone, without [purchases]: topkin run and its stages take it")
-    return _check(source, problems)
+    return _check(source, problems, kind)
 
 
 def load_run(
     path: str | os.PathLike[str], sets: Sequence[str] = (), env: Mapping[str, str] = os.environ
 ) -> RunSettingsOfAnyKind:
-    """As :func:`load_settings`, of a run over purchases or, where there is no ``[purchases]``, over items alone.
+    """As :func:`load_settings`, of a run of any kind: over items alone too.
 
     Raises:
         ConfigError: Lists all that is wrong, each with its place.
     """
     source, problems = _overridden(path, sets, env)
-    if not _items_alone(source):
-        return _check(source, problems)
-    return _check(source, problems, ItemsRunSettings)
+    return _check(source, problems, kind_of(source.values))
 
 
 def _overridden(path: str | os.PathLike[str], sets: Sequence[str], env: Mapping[str, str]) -> tuple[_Source, list[str]]:
     source = _file(os.fspath(path))
     return source, [p for override in _overrides(sets, env) for p in _apply(source, override)]
-
-
-def _items_alone(source: _Source) -> bool:
-    """Whether a configuration is of items and an encoder, trained or to be trained, and of no purchases."""
-    train, items = source.values.get("train"), source.values.get("items")
-    encoder = "encoder" in source.values or (isinstance(train, dict) and "method" in train)
-    vectors = isinstance(items, dict) and "vector" in items
-    return "purchases" not in source.values and "items" in source.values and (encoder or vectors)
 
 
 def load_encoder_run(
@@ -166,7 +153,7 @@ def _file(path: str) -> _Source:
     try:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as e:
-        raise ConfigError(_syntax_error(path, text, str(e))) from e
+        raise ConfigError(syntax_error(path, text, str(e))) from e
     except RecursionError as e:
         raise ConfigError(
             f"{path}: tables and lists go three levels deep at most, got some that are nested deeper"
@@ -212,6 +199,8 @@ def _read(path: str) -> str:
     except FileNotFoundError as e:
         others = _near_configurations(path)
         beside = f", as {' or '.join(others)}" if others else ""
+        if scheme := re.match(r"(\w+):/+(?=\w)", path):  # not ://, which a file system of that name would have read
+            beside = f", as {scheme[1]}://{path[scheme.end() :]}"
         raise ConfigError(f"there is no configuration file {path}: {cure}{beside}") from e
     except IsADirectoryError as e:
         raise ConfigError(f"the configuration must be a file, {path} is a folder: {cure}") from e
@@ -236,15 +225,6 @@ def _near_configurations(path: str) -> list[str]:
     return [os.path.relpath(p) for p in dict.fromkeys(there) if os.path.isfile(p)][:3]
 
 
-def _syntax_error(path: str, text: str, message: str) -> str:
-    at = re.search(r"\(at line (\d+), column (\d+)\)", message)
-    rule = re.sub(r" \(at .*\)$", "", message)
-    number = int(at[1]) if at else max(1, text.rstrip("\n").count("\n") + 1)
-    lines = text.splitlines()
-    shown = f"\n    {lines[number - 1].strip()}" if 0 < number <= len(lines) else ""
-    return f"{path}:{number}: not TOML: {rule}{shown}"
-
-
 def _folder(path: str) -> str:
     return storage.canonical(path).rpartition("/")[0] if "://" in path else os.path.dirname(os.path.abspath(path))
 
@@ -258,8 +238,14 @@ def _absolute(path: str, folder: str) -> str:
     return os.path.abspath(os.path.join(folder, path))
 
 
+def _paths(values: Mapping[str, Any]) -> list[Loc]:
+    named = {"events": ("path",), "lists": ("allow", "deny")}
+    tables = {of: names for of in named if isinstance(names := values.get(of), dict)}
+    return [*PATHS, *((of, name, key) for of, names in tables.items() for name in names for key in named[of])]
+
+
 def _make_paths_absolute(values: dict[str, Any], folder: str) -> None:
-    for *sections_of, key in PATHS:
+    for *sections_of, key in _paths(values):
         table: Any = values
         for section in sections_of:
             table = table.get(section, {} if section == "run" else None) if isinstance(table, dict) else None
@@ -329,8 +315,8 @@ def _named(loc: Loc) -> Loc:
     """A variable's parts in the configuration's spelling: lower case, the user's own names as they came."""
     lowered = tuple(part.lower() for part in loc)
     key = keys().get(".".join(lowered[:2]))
-    if _depth(lowered) == 3:
-        return lowered[:2] + loc[2:3] + lowered[3:]
+    if (depth := _depth(lowered)) > 2:
+        return lowered[: depth - 1] + loc[depth - 1 : depth] + lowered[depth:]
     return lowered[:2] + loc[2:] if key is not None and key.table else lowered
 
 
@@ -357,7 +343,7 @@ def _apply(source: _Source, override: _Override) -> Iterator[str]:
     last = override.loc[-1]
     if override.raw == "":
         table.pop(last, None)
-    elif override.loc in PATHS:
+    elif override.loc in _paths(source.values):
         parsed = _parsed(override.raw)
         table[last] = _absolute(parsed if isinstance(parsed, str) else override.raw, os.getcwd())
     else:
@@ -383,6 +369,8 @@ def _check(source: _Source, problems: list[str], model: type[Checked] = Settings
         if not retried:
             break
     problems = problems + sorted({_problem(source, error, model) for error in errors}, key=_by_line)
+    if source.lines and not problems and isinstance(settings, Settings) and (wrong := idle(settings)):  # not of a run
+        problems = [f"{source.place(())}: {wrong}"]
     if problems:
         raise ConfigError("\n".join(problems))
     return settings
@@ -436,25 +424,35 @@ def _problem(source: _Source, error: Mapping[str, Any], of: type[Section]) -> st
         for part in loc[: depth + 1]:
             came = came[part]
     hint = _nearest_value(key.takes, came)
-    return f"{place}: {name} takes {_entry(key.takes) if entry else key.takes}, got {_shown(came)}{hint}"
+    takes = _entry(key.takes) if entry else key.takes
+    return f"{place}: {name} takes {takes}, got {_shown(came)}{hint or _meaning(key, came)}"
+
+
+def _meaning(key: Key, came: object) -> str:
+    """What helps who gave a text that is none of these: no quotes, or the key's meaning, which has its unit."""
+    if not isinstance(came, str) or not ("number" in key.takes or key.takes == "a text"):
+        return ""
+    if "number" in key.takes and re.fullmatch(r"[-+]?\d+(\.\d+)?", came):
+        return "; write it without quotes"
+    first = re.split(r"(?<=[a-z0-9)])[.;:] ", key.description)[0].rstrip(".")
+    return f"; it means: {first}"
 
 
 def _depth(loc: Loc, of: type[Section] = Settings) -> int:
     """How many parts of a place name its section."""
-    names = {section.name for section in sections(of)}
-    if len(loc) > 2 and ".".join((*loc[:2], NAME)) in names:
-        return 3
-    return 2 if ".".join(loc[:2]) in names and len(loc) > 1 else 1
+    every = range(1, len(loc) + 1)
+    return max((n for n in every if any(_is_section(loc[:n], s.name) for s in sections(of))), default=1)
 
 
 def _key(loc: Loc, of: type[Section]) -> Key:
     """The key at a place."""
-    return keys(of)[_section_name(loc[:-1]) + f".{loc[-1]}"]
+    return next(key for key in keys(of).values() if key.name == loc[-1] and _is_section(loc[:-1], key.section))
 
 
-def _section_name(loc: Loc) -> str:
-    """A section's name, that of a table which the user named being NAME."""
-    return ".".join((*loc[:2], NAME) if len(loc) == 3 else loc)
+def _is_section(loc: Loc, name: str) -> bool:
+    """Whether a place is a section's, in whose name NAME stands for what the user named."""
+    parts = name.split(".")
+    return len(parts) == len(loc) and all(a in (b, NAME) for a, b in zip(parts, loc, strict=True))
 
 
 def _entry(takes: str) -> str:
@@ -467,10 +465,10 @@ def _shown(value: object) -> str:
 
 
 def _nearest_value(takes: str, came: object) -> str:
-    if not takes.startswith("one of ") or not isinstance(came, str):
-        return ""
-    near = nearest(came, [choice.strip('"') for choice in takes.removeprefix("one of ").split(", ")])
-    return f'; did you mean "{near}"?' if near else ""
+    """What the entry that came, or the first wrong one of a list, is most like."""
+    choices = [choice.strip('"') for choice in takes.partition("one of ")[2].split(", ")]
+    wrong = [str(entry) for entry in (came if isinstance(came, list) else [came]) if entry not in choices]
+    return f'; did you mean "{near}"?' if wrong and (near := nearest(wrong[0], choices)) else ""
 
 
 def _unknown(loc: Loc, of: type[Section]) -> str:
@@ -487,14 +485,16 @@ def _unknown(loc: Loc, of: type[Section]) -> str:
         )
     depth = _depth(loc, of)
     section, name = ".".join(loc[:depth]), loc[depth]
-    own = [k.name for k in keys(of).values() if k.section == _section_name(loc[:depth])]
+    own = [k.name for k in keys(of).values() if _is_section(loc[:depth], k.section)]
     family = {k.name: k.dotted for k in keys(of).values() if k.section.partition(".")[0] == loc[0]}
     tables = [s.name.split(".") for s in sections(of) if s.name.startswith(f"{section}.")]
     family |= {table: f"{section}.{table}" for _, table, *_ in tables}
-    if depth == 3:
+    if depth > 2 or loc[0] in ("events", "lists"):
         family = {k: f"{section}.{k}" for k in own}
     if near := nearest(name, family):
         return f"{section}.{name} is not a key; did you mean {family[near]}?"
     elsewhere = [k.dotted for k in keys(of).values() if k.name == name.lower()]
     hint = f"; did you mean {' or '.join(elsewhere)}?" if elsewhere else ""
+    if of is Settings and f"{section}.{name}" in keys(ItemsRunSettings):
+        hint = ", it is one of a run over items alone"
     return f"{section}.{name} is not a key{hint}; [{section}] takes {', '.join(own)}"

@@ -47,14 +47,20 @@ LOSSES = {
     "nt_xent": Part("NTXent", ("temperature", *_BATCH)),
     "pair_contrastive": Part("PairContrastive", ("margin", "reducer"), "pairs"),
     "proxy_anchor": Part("ProxyAnchor", ("margin", "alpha"), "classes"),
+    "proxy_nca": Part("ProxyNCA", ("temperature", "reducer"), "classes"),
+    "proxy_nca_plus": Part("ProxyNCAPlus", ("temperature", "reducer"), "classes"),
     "sampled_softmax": Part("SampledSoftmax", ("temperature", *_VIEWS), "views"),
     "soft_nearest_neighbour": Part("SoftNearestNeighbour", ("temperature", *_BATCH)),
+    "soft_triple": Part("SoftTriple", ("centres", "scale", "temperature", "margin", "pull", "reducer"), "classes"),
+    "sub_center_arcface": Part("SubCenterArcFace", ("centres", "margin", "scale", "reducer"), "classes"),
+    "sup_con": Part("SupCon", ("temperature", *_BATCH)),
     "triplet": Part("Triplet", ("margin", "soft", *_BATCH)),
     "weighted_sum": Part("WeightedSum", ("losses", "weights")),
 }
 MINERS = {
     "all_pairs": Part("AllPairs", ("distance",)),
     "all_triplets": Part("AllTriplets", ("distance",)),
+    "angular": Part("Angular", ("degrees",)),
     "batch_easy_hard": Part("BatchEasyHard", ("positive", "negative", "distance")),
     "batch_hard": Part("BatchHard", ("distance",)),
     "distance_weighted": Part("DistanceWeighted", ("cutoff", "farthest")),
@@ -84,7 +90,9 @@ SAMPLERS = {
     "row_batches": Part("RowBatches", ("batch_size",)),
 }
 LEARNERS = {
+    "barlow_twins": Part("BarlowTwins", ("redundancy",)),
     "byol": Part("BYOL", ("momentum",)),
+    "sim_siam": Part("SimSiam"),
     "simclr": Part("SimCLR", ("temperature",)),
     "swav": Part("SwAV", ("prototypes", "temperature", "epsilon", "iterations", "frozen_steps")),
     "vicreg": Part("VICReg", ("invariance", "variance", "covariance")),
@@ -111,7 +119,7 @@ class PartSettings(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _name_alone(cls, values: Any) -> Any:
+    def _name_alone(cls, values: object) -> Any:
         return {"name": values} if isinstance(values, str) else values
 
     @property
@@ -135,7 +143,7 @@ def part_of(key: str, settings: PartSettings) -> Part:
     return table[named(settings.name, table) or settings.name]
 
 
-def inner_parts(key: str, value: Any) -> list[PartSettings]:
+def inner_parts(key: str, value: object) -> list[PartSettings]:
     """The parts that an argument names: one, or of ``losses`` each. Raises ValueError where it is neither."""
     values = value if key == "losses" and isinstance(value, list) else [value]
     if any(not isinstance(v, str) and not (isinstance(v, dict) and isinstance(v.get("name"), str)) for v in values):
@@ -156,6 +164,9 @@ def faults(place: str, key: str, settings: PartSettings) -> Iterator[str]:
     if known is None:
         near = nearest_name(settings.name, table)
         hint = f"; did you mean {near!r}?" if near else ""
+        learner = named(settings.name, LEARNERS) if table is LOSSES else None
+        if learner is not None:
+            hint = f'; {learner!r} learns without labels: method = "self_supervised", learner = "{learner}"'
         yield f"{place} must be one of {', '.join(table)}, got {settings.name!r}{hint}"
         return
     allowed = table[known].arguments

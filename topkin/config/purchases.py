@@ -1,10 +1,11 @@
 """The sections of purchases: those that are learned from, and those to judge by."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from topkin.config.section import Section, Sql
+from topkin.config.shop.events import Role, Weight
 
 ROW_ORDER = "row"
 """The value of ``order`` that means the order of files and rows."""
@@ -51,7 +52,7 @@ class EventsSettings(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _times_or_order(cls, values: Any) -> Any:
+    def _times_or_order(cls, values: object) -> Any:
         if not isinstance(values, dict):
             return values
         if values.get("order") is not None and "timestamp" not in values:
@@ -66,6 +67,23 @@ class EventsSettings(Section):
         return self.timestamp is not None
 
 
+class PurchaseFeatureSettings(Section):
+    """One feature of a purchase under a name of its own, such as its channel: a text alone is its column, or an SQL
+    expression over the row. By it the purchase weighs more or less in its user's history, as far as that is learned.
+    """
+
+    column: Sql = Field(description="Column, or an SQL expression over the row as normalise leaves it.")
+    kind: Literal["number", "category"] | None = Field(
+        None, description="What it is; without it numbers are a number, labels and truth values a category."
+    )
+    learned: ClassVar[bool] = True
+
+    @model_validator(mode="before")
+    @classmethod
+    def _column_alone(cls, values: object) -> Any:
+        return {"column": values} if isinstance(values, str) else values
+
+
 class PurchasesSettings(EventsSettings):
     """The purchase history: which Parquet, which columns, which rows are good."""
 
@@ -74,7 +92,30 @@ class PurchasesSettings(EventsSettings):
         description="What to do with rows equal in every column read; dropped ones are counted. Without times all are "
         "kept.",
     )
+    weight: Sql | None = Field(
+        None,
+        description="Column or SQL expression over the row, such as quantity: what a row weighs in its user's history, "
+        "of several of an item the greatest. Each weighs 1 without it.",
+    )
+    event_type: str | None = Field(
+        None, description="Column with the type of each row, where the log holds views or others beside purchases."
+    )
+    event_weights: dict[str, Weight] = Field(
+        default_factory=dict,
+        description="Type, as in the column event_type, to what such a row weighs; rows of others are rejected.",
+    )
+    event_roles: dict[str, Role] = Field(
+        default_factory=dict,
+        description="Type to its role, as of [events.NAME]; without it purchase is both, return a return, and any "
+        "other type an input.",
+    )
+    order_id: str | None = Field(None, description="Column with the order, by which returns take purchases back.")
+    features: dict[str, PurchaseFeatureSettings] = Field(default_factory=dict)
 
 
 class HeldoutSettings(EventsSettings):
     """Purchases to judge by, where the data come as one file to learn from and one to judge by."""
+
+    event_type: str | None = Field(
+        None, description="Column with the type of each row, where purchases.event_type is set: targets alone judge."
+    )

@@ -4,7 +4,8 @@ Read off :class:`topkin.config.sections.Settings`, for messages, for ``topkin in
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -169,3 +170,39 @@ def _bounds(spec: Mapping[str, Any]) -> str:
     if below is not None:
         parts.append(f"below {below}")
     return "".join(f" {'and ' if i else ''}{part}" for i, part in enumerate(parts))
+
+
+SYNTAX_CURES = {
+    "Invalid value": "a value is a number, true, false, a list, a table or a text in quotes",
+    "Expected '=' after a key": 'a line is [section] or key = value; a name with spaces stands in quotes, "a b" =',
+    "Unterminated string": "close it with the quote that opened it",
+    'Expected "\'"': "close the text with the quote that opened it",
+    "Invalid statement": "a line is a section, [name], or key = value",
+    "Illegal character": "a text ends on its own line, unless three quotes open and close it",
+    "Expected newline or end of document": "a text stands in quotes, quotes inside it are others: \"a = 'b'\"",
+    "Unescaped '\\' in a string": "write it twice, or put the text in single quotes",
+    "Unclosed array": "close the list with ]",
+    "Unclosed inline table": "close the table with }, on its own line",
+    "Cannot overwrite a value": "the key stands above already: keep one of them",
+    "Expected ']'": "a section stands in brackets, as [recommend]",
+}
+"""What to do about what the parser says, by how that begins."""
+
+
+def syntax_error(path: str, text: str, message: str) -> str:
+    """What is wrong with a file that is no TOML, by its parser's message: the line, the rule, the cure."""
+    at = re.search(r"\(at line (\d+), column (\d+)\)", message)
+    rule = re.sub(r" \(at .*\)$", "", message)
+    number = int(at[1]) if at else max(1, text.rstrip("\n").count("\n") + 1)
+    lines = text.splitlines()
+    shown = f"\n    {lines[number - 1].strip()}" if 0 < number <= len(lines) else ""
+    return f"{path}:{number}: not TOML: {rule}{_syntax_cure(rule, lines)}{shown}"
+
+
+def _syntax_cure(rule: str, lines: Sequence[str]) -> str:
+    if (twice := re.match(r"Cannot declare \((.*?),?\) twice", rule)) is not None:
+        name = ".".join(part.strip(" '\"") for part in twice[1].split(","))
+        at = next((n for n, line in enumerate(lines, 1) if line.split("#")[0].strip() == f"[{name}]"), None)
+        return f": [{name}] stands in line {at} already, put the keys there" if at else ": keep one of them"
+    cure = next((cure for start, cure in SYNTAX_CURES.items() if rule.startswith(start)), "")
+    return f": {cure}" if cure else ""

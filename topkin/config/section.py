@@ -1,12 +1,16 @@
 """What every section of the configuration is, and types that several have."""
 
+import re
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
 from topkin.baselines.registry import BASELINES
 
 Count = Annotated[int, Field(ge=1)]
+Parts = Count | Literal["auto"]
+LEAST_PARTS = 8
+ROWS_A_PART = 1_000_000
 Sql = Annotated[str, Field(min_length=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Days = Annotated[float, Field(gt=0, le=36_500)]  # a calendar ends: dates this far from any as-of date exist
@@ -16,6 +20,30 @@ if TYPE_CHECKING:
 else:  # the names are those of the registry, whatever it holds
     Baseline = Literal[tuple(BASELINES)]
     ListModel = Literal[("encoder", *BASELINES)]
+
+
+def parts_for(rows: int) -> int:
+    """``run.parts`` that ``auto`` means: 8, doubled until none has more than a million of so many rows on average.
+
+    By the data alone, so that the same rows have the same parts whatever works on them, and growing ones rarely others.
+    """
+    parts = LEAST_PARTS
+    while parts * ROWS_A_PART < rows:
+        parts *= 2
+    return parts
+
+
+def _webhook(value: SecretStr) -> SecretStr:
+    text = value.get_secret_value()
+    if not re.fullmatch(r"https?://[^\s/]+\S*|[A-Za-z_]\w*|\*+", text):  # a stored one is stars
+        raise ValueError(
+            "run.webhook must be an address that begins with http:// or https://, or the name of an environment "
+            "variable that holds one; what came is not shown, for it may be secret"
+        )
+    return value
+
+
+Hook = Annotated[SecretStr, AfterValidator(_webhook)]
 
 
 class Section(BaseModel):

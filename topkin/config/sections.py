@@ -6,17 +6,35 @@ from the descriptions below. Paths are relative to the file that holds them.
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
-from topkin.baselines.registry import BASELINES, SOURCES
+from topkin.artifacts import storage
+from topkin.artifacts.runs import Run
+from topkin.baselines.registry import BASELINES
 from topkin.config import undated
 from topkin.config.encoder import EncoderSettings, beside_purchases
-from topkin.config.publish.settings import PublishSettings
+from topkin.config.publish.settings import PublishSettings, ReportSettings
 from topkin.config.purchases import HeldoutSettings, PurchasesSettings
-from topkin.config.section import Baseline, Count, Days, ListModel, RejectLimits, RejectsSettings, Section, Share
-from topkin.config.tables import FEATURE_DIM, ItemsSettings, UsersSettings
-
-Power = Annotated[float, Field(ge=0, le=10)]
+from topkin.config.section import (
+    Baseline,
+    Count,
+    Days,
+    Hook,
+    Parts,
+    RejectLimits,
+    RejectsSettings,
+    Section,
+    Share,
+    parts_for,
+)
+from topkin.config.shop.columns import unkept
+from topkin.config.shop.events import EventSettings, event_fault
+from topkin.config.shop.index import IndexSettings
+from topkin.config.shop.lists import ListSettings, RecommendSettings, checked_lists
+from topkin.config.shop.rules import misfit
+from topkin.config.shop.similar import SimilarSettings
+from topkin.config.tables import FEATURE_DIM, ItemsSettings, UsersSettings, feature_dim
+from topkin.errors import ArtifactError
 
 
 class RunSettings(Section):
@@ -24,7 +42,11 @@ class RunSettings(Section):
 
     output: str = Field("topkin-out", description="Folder that holds the runs and the pointer to the published one.")
     seed: int = Field(42, ge=0, le=2**31 - 1, description="Seed of everything drawn at random.")
-    parts: Count = Field(8, description="Partitions by user: files per table, and units of parallel work.")
+    parts: Parts = Field(
+        "auto",
+        description="Partitions by user: files per table, and units of parallel work. auto: 8, doubled until a part "
+        "has a million rows of the inputs or fewer; workers do not count, the same data has the same parts.",
+    )
     worker_memory: Annotated[float, Field(gt=0)] | None = Field(
         None,
         description="Gigabytes that one worker process may use, by which a run is planned, and refused if it does not "
@@ -47,6 +69,17 @@ class RunSettings(Section):
         description="Minutes or hours that a stage may take, as 90m or 6h; then the run ends with exit code 6, and "
         "the same command goes on after the last finished stage. No limit without it.",
     )
+
+    webhook: Hook | None = Field(
+        None,
+        description="Address, or the environment variable that holds it, to which topkin run posts a line on how it "
+        "ended, as JSON with text; never stored or shown.",
+    )
+
+    @property
+    def n_parts(self) -> int:
+        """``parts`` as a number: a stage's settings have one, ``auto`` of no rows is the least."""
+        return parts_for(0) if self.parts == "auto" else self.parts
 
     @property
     def timeout_seconds(self) -> float | None:
@@ -78,6 +111,11 @@ class TrainAdvancedSettings(Section):
 
     svd_rank: Count = Field(
         512, description="Directions of the decomposition of which svd_dim are kept, those that tell most."
+    )
+    svd_workers_from: Annotated[int, Field(ge=0)] = Field(
+        100_000_000,
+        description="Known purchases from which on the workers of the Beam runner decompose them, part by part, with "
+        "no more than a block of the items in the process that trains; to rounding the vectors are the same.",
     )
     svd_half_life_days: Days | None = Field(
         None,
@@ -170,7 +208,10 @@ class TrainSettings(Section):
     feature_dim: Annotated[int, Field(ge=0)] | None = Field(
         None,
         description="Coordinates of the block that is trained on what items are, their features, titles, categories "
-        "and prices, and on how well they sell; 0 for none. Without it 32 where there are items.features.",
+        "and prices, and on how well they sell; 0 for none. Without it 32 where items or purchases have features.",
+    )
+    user_feature_dim: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="Of the block that is trained on what users of such features buy, likewise: users.features."
     )
     epochs: Annotated[int, Field(ge=0)] = Field(
         8, description="Most passes over the purchases; 0 for no trained block."
@@ -195,7 +236,9 @@ class TrainSettings(Section):
         description="Last days, kept to choose by, a quarter of the time at most; without it 28, or what leaves most.",
     )
     validation_users: Count = Field(5000, description="Most users of a period that validation is measured on.")
-    patience: Count = Field(2, description="Epochs not better by more than validation's noise, before training stops.")
+    patience: Count = Field(
+        2, description="Epochs not better by more than validation's noise, before a training stops that rises no more."
+    )
     every_days: Annotated[float, Field(ge=0)] = Field(
         0,
         description="A run as of fewer days after the live encoder's training keeps that encoder; 0: each run trains.",
@@ -241,113 +284,6 @@ class EmbedSettings(Section):
     history_length: Count = Field(512, description="Most recent purchases of a user that the vector pools.")
 
 
-class IndexSettings(Section):
-    """The NMSLIB HNSW index over the item vectors."""
-
-    m: Annotated[int, Field(ge=2)] = Field(16, description="Neighbours kept per node (M).")
-    ef_construction: Count = Field(100, description="Candidates while building (efConstruction).")
-    ef_search: Count = Field(200, description="Candidates while searching (efSearch).")
-    shard_items: Count = Field(2_000_000, description="Most items in one shard.")
-    sample: Count = Field(1000, description="Users whose exact neighbours measure the index's recall.")
-
-
-class RecommendSettings(Section):
-    """The lists, and the rules that they keep."""
-
-    k: Count = Field(20, description="Items per user.")
-    model: ListModel = Field(
-        "encoder",
-        description="What ranks the items: the trained encoder, or a baseline by its name, fitted anew on the known "
-        f"purchases. Of these only {' and '.join(name for name, entry in BASELINES.items() if entry.explains)} give "
-        "reasons; with keep they take a personal of 0.",
-    )
-    sources: tuple[Baseline, ...] = Field(
-        SOURCES,
-        description="Baselines that bring and rank items beside the encoder in lists of new ones, where validation "
-        "is sure that lists are better for it; none with an empty list, nor, unless asked for, beyond 20,000,000 "
-        "purchases.",
-    )
-    search: Literal["exact", "index"] = Field("exact", description="Score all items, or ask the index.")
-    bought: Literal["exclude", "keep", "cooldown", "boost"] = Field(
-        "exclude",
-        description="Items the user bought: never again; ranked beside new ones by how often they were bought (keep); "
-        "only after cooldown_days; or as keep, and higher when the user's own interval for the item is over (boost).",
-    )
-    personal: Annotated[float, Field(ge=0, le=100)] | None = Field(
-        None,
-        description="With keep or boost, weight of the personal part beside the model's score, both relative to the "
-        "user's best; chosen on validation without it.",
-    )
-    personal_repeat: Power | None = Field(
-        None, description="Power of the share of an item's buyers who bought it again, in the personal part; likewise."
-    )
-    personal_recent: Power | None = Field(
-        None, description="Power of the share of an item's buyers who bought it lately; likewise."
-    )
-    personal_due: Power | None = Field(
-        None, description="Power of how near the user's own interval the last purchase is; likewise, 0 with keep."
-    )
-    cooldown_days: Days = Field(30, description="Days since the last purchase before an item may come again.")
-    cooldown_by_category: dict[str, Days] = Field(
-        default_factory=dict, description="Category to days that replace cooldown_days."
-    )
-    allow: str | None = Field(None, description="Parquet with the only items that may be listed.")
-    allow_column: str = Field("item_id", description="Column of allow with the item's id, of the purchases' item type.")
-    deny: str | None = Field(None, description="Parquet with items that may never be listed.")
-    deny_column: str = Field("item_id", description="Column of deny with the item's id, of the purchases' item type.")
-    min_history: Annotated[int, Field(ge=0)] = Field(
-        1,
-        description="Purchases below which a user gets the popular items instead; 0 where users bring vectors of their "
-        "own.",
-    )
-    because: Annotated[int, Field(ge=0, le=20)] = Field(3, description="Bought items named as reasons for each item.")
-
-    @property
-    def baseline(self) -> str | None:
-        """The baseline that ranks the items; None where the encoder does."""
-        return None if self.model == "encoder" else self.model
-
-    @model_validator(mode="after")
-    def _what_a_baseline_can(self) -> "RecommendSettings":
-        if self.baseline is None:
-            return self
-        came = f'got recommend.model = "{self.model}"'
-        if self.search == "index":
-            raise ValueError(
-                f'recommend.search = "index" finds items by the encoder\'s vectors, {came}, which has none: set '
-                'recommend.search = "exact", or recommend.model = "encoder"'
-            )
-        if self.bought == "boost" or (self.bought == "keep" and self.personal != 0):
-            raise ValueError(
-                f'recommend.bought = "{self.bought}" adds a personal part, weighed beside the encoder\'s scores, '
-                f'{came}: set recommend.bought = "keep" and recommend.personal = 0, which lists bought items by the '
-                'baseline\'s scores alone, or recommend.model = "encoder"'
-            )
-        return self
-
-
-class SimilarSettings(Section):
-    """Neighbours of items and of users."""
-
-    items: Annotated[int, Field(ge=0)] = Field(10, description="Neighbours per item; 0 for none.")
-    users: Annotated[int, Field(ge=0)] = Field(10, description="Neighbours per user; 0 for none.")
-    bought: Annotated[int, Field(ge=0)] = Field(
-        10, description="Items per user that these neighbours bought and the user did not; 0 for none."
-    )
-    min_support: Count = Field(
-        3, description="Neighbours that must have bought such an item: of one alone it would tell what that one bought."
-    )
-
-    @model_validator(mode="after")
-    def _may_be_reached(self) -> "SimilarSettings":
-        if self.bought and 0 < self.users < self.min_support:
-            raise ValueError(
-                f"similar.min_support asks for {self.min_support} neighbours with an item, and similar.users gives "
-                f"{self.users}: raise similar.users, or lower similar.min_support"
-            )
-        return self
-
-
 class EvaluateSettings(Section):
     """What is measured over the held-out purchases."""
 
@@ -358,6 +294,15 @@ class EvaluateSettings(Section):
         description="What the model is measured against; ials needs the library implicit, and is left out without it.",
     )
     neighbours: Count = Field(100, description="Neighbours of an item in item-kNN, and of a user in user-kNN.")
+    users: Count = Field(
+        1_000_000,
+        description="Users who judge, about, where more could: then drawn by run.seed, which is told.",
+    )
+    purchases: Count = Field(
+        100_000_000,
+        description="Purchases that baselines learn from here, about, where there are more: then those of users drawn "
+        "by run.seed, which is told.",
+    )
     bootstrap: Count = Field(500, description="Resamples for the paired 95 % intervals and the p-values.")
     hindsight: tuple[Count, ...] = Field(
         (1, 7, 28),
@@ -376,12 +321,14 @@ class Settings(Section):
     """All sections of a configuration file."""
 
     kind: ClassVar[str] = "purchases"
+    has_purchases: ClassVar[bool] = True
 
     run: RunSettings = Field(default_factory=lambda: RunSettings())
     purchases: PurchasesSettings
     items: ItemsSettings | None = None
     users: UsersSettings | None = None
     heldout: HeldoutSettings | None = None
+    events: dict[str, EventSettings] = Field(default_factory=dict)
     prepare: PrepareSettings = Field(default_factory=lambda: PrepareSettings())
     rejects: RejectsSettings = Field(default_factory=lambda: RejectsSettings())
     train: TrainSettings = Field(default_factory=lambda: TrainSettings())
@@ -389,8 +336,10 @@ class Settings(Section):
     encoder: EncoderSettings | None = None
     index: IndexSettings = Field(default_factory=lambda: IndexSettings())
     recommend: RecommendSettings = Field(default_factory=lambda: RecommendSettings())
+    lists: dict[str, ListSettings] = Field(default_factory=dict)
     similar: SimilarSettings = Field(default_factory=lambda: SimilarSettings())
     evaluate: EvaluateSettings = Field(default_factory=lambda: EvaluateSettings())
+    report: ReportSettings = Field(default_factory=lambda: ReportSettings())
     publish: PublishSettings = Field(default_factory=lambda: PublishSettings())
 
     @property
@@ -401,9 +350,13 @@ class Settings(Section):
     @property
     def feature_dim(self) -> int:
         """``train.feature_dim``, and what stands for it where it is open."""
-        if self.train.feature_dim is not None:
-            return self.train.feature_dim
-        return FEATURE_DIM if self.items is not None and self.items.features else 0
+        asked = FEATURE_DIM if self.train.feature_dim is None and self.purchases.features else self.train.feature_dim
+        return feature_dim(asked, self.items)
+
+    @property
+    def user_feature_dim(self) -> int:
+        """``train.user_feature_dim``, likewise."""
+        return feature_dim(self.train.user_feature_dim, self.users) if self.users and self.users.features else 0
 
     @model_validator(mode="after")
     def _without_times(self) -> "Settings":
@@ -429,6 +382,11 @@ class Settings(Section):
         """Whether users and items bring vectors whose cosine is the score, so that nothing is trained."""
         return self.users is not None and self.users.vector is not None
 
+    @property
+    def knows_new_users(self) -> bool:
+        """Whether the encoder knows users without purchases: by vectors made elsewhere, or by features."""
+        return self.vectors_given or bool(self.user_feature_dim and self.train.epochs)
+
     @model_validator(mode="after")
     def _vectors_of_users(self) -> "Settings":
         if self.users is not None and self.users.vector is not None:
@@ -440,7 +398,8 @@ class Settings(Section):
                 )
             if self.train != TrainSettings():
                 raise ValueError(f"users.vector leaves nothing to train, {came} and [train]: drop one")
-            if self.items.features or self.users.features:
+            tables = (self.purchases, self.items, self.users)
+            if any(f.learned for table in tables for f in table.features.values()):
                 raise ValueError(f"features are what training learns from, {came}, with which nothing is: drop one")
             if recommend.baseline is not None:  # whose lists have reasons, and go by purchases
                 return self
@@ -453,10 +412,33 @@ class Settings(Section):
                     "recommend.because names the purchases that a score is the sum of, and a cosine with a user's own "
                     f"vector is none, {came}: drop one"
                 )
-            least = recommend.min_history if "min_history" in recommend.model_fields_set else 0
-            changed = recommend.model_copy(update={"because": 0, "min_history": least, "sources": ()})
-            object.__setattr__(self, "recommend", changed)
+            object.__setattr__(self, "recommend", recommend.model_copy(update={"because": 0, "sources": ()}))
+        recommend = self.recommend
+        if self.knows_new_users and recommend.baseline is None and "min_history" not in recommend.model_fields_set:
+            object.__setattr__(self, "recommend", recommend.model_copy(update={"min_history": 0}))
         return self
+
+    @model_validator(mode="after")
+    def _events(self) -> "Settings":
+        if fault := event_fault(self):
+            raise ValueError(fault)
+        return self
+
+    @model_validator(mode="after")
+    def _columns_of_rules(self) -> "Settings":
+        if wrong := (misfit(self) if self.recommend.ruled else None) or unkept(self):
+            raise ValueError(wrong)
+        object.__setattr__(self, "lists", checked_lists(self))
+        return self
+
+    @property
+    def list_names(self) -> tuple[str, ...]:
+        """The lists of each user: ``""``, that of ``[recommend]``, then those of ``[lists]``."""
+        return ("", *self.lists)
+
+    def of_list(self, name: str) -> "Settings":
+        """The settings with those of one list in the place of ``[recommend]``."""
+        return self.model_copy(update={"recommend": self.lists[name], "lists": {}}) if name else self
 
     @model_validator(mode="after")
     def _items_of_the_encoder(self) -> "Settings":
@@ -484,3 +466,12 @@ class Settings(Section):
 
 
 METRICS = ("recall", "precision", "ndcg", "map", "mrr", "hit_rate")
+
+
+def recorded_settings(run: Run) -> Settings:
+    """The settings that a run was made with. Raises ArtifactError where they are of another version."""
+    path = storage.join(run.path, "run.json")
+    try:
+        return Settings.model_validate(storage.read_json(path)["settings"])
+    except ValidationError as e:
+        raise ArtifactError(f"{path} must hold settings of this version of topkin: run again ({e})") from e

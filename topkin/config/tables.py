@@ -6,8 +6,8 @@ from pydantic import Field, model_validator
 
 from topkin.config.section import Section, Sql
 
-FEATURE_KINDS = ("number", "category", "text", "categories")
-"""What a feature may be to the encoder: a number, one label, words, or a list of labels."""
+FEATURE_KINDS = ("number", "category", "text", "categories", "time")
+"""What a feature may be: a number, one label, words, or a list of labels to the encoder; a time for rules alone."""
 
 if TYPE_CHECKING:
     FeatureKind = str
@@ -28,12 +28,18 @@ class FeatureSettings(Section):
     kind: FeatureKind | None = Field(
         None,
         description="What it is to the encoder; without it numbers are a number, labels and truth values a category, "
-        "lists of labels categories. A text is read word by word.",
+        "lists of labels categories. A text is read word by word; a time is for rules of the lists alone.",
     )
+    learn: bool = Field(True, description="Whether the encoder may learn from it; else it is for rules of the lists.")
+
+    @property
+    def learned(self) -> bool:
+        """Whether the encoder learns from it."""
+        return self.learn and self.kind != "time"
 
     @model_validator(mode="before")
     @classmethod
-    def _column_alone(cls, values: Any) -> Any:
+    def _column_alone(cls, values: object) -> Any:
         return {"column": values} if isinstance(values, str) else values
 
 
@@ -69,6 +75,11 @@ class ItemsSettings(Section):
     normalise: dict[str, Sql] = Field(default_factory=dict, description="As for purchases.")
     rules: dict[str, Sql] = Field(default_factory=dict, description="As for purchases.")
     features: dict[str, FeatureSettings] = Field(default_factory=dict)
+
+
+def feature_dim(asked: int | None, table: "ItemsSettings | UsersSettings | None") -> int:
+    """Coordinates of the block of a table's features: those asked for, FEATURE_DIM where there are some, else 0."""
+    return (FEATURE_DIM if table is not None and table.features else 0) if asked is None else asked
 
 
 class UsersSettings(Section):

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 EVER = 36_500.0
 """``prepare.recent_days`` for purchases without times: all of them are recent."""
 
+LISTS: Mapping[str, float] = {"personal_recent": 0.0, "personal_due": 0.0}
+"""What stands in each list of a user for what only times can give."""
+
 OFF: Mapping[str, tuple[str, ...]] = {
     "prepare": (
         "no times: each user's purchases are in the order of {order}; equal rows are purchases again, none is dropped",
@@ -71,6 +74,6 @@ def sections(settings: "Settings") -> dict[str, "Section"]:
     split = prepare.split if asked else "last"
     return {
         "prepare": prepare.model_copy(update={"recent_days": EVER, "split": split}),
-        "recommend": recommend.model_copy(update={"personal_recent": 0.0, "personal_due": 0.0}),
+        "recommend": recommend.model_copy(update=LISTS),
         "evaluate": settings.evaluate.model_copy(update={"days": None, "baselines": baselines}),
     }

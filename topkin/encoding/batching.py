@@ -45,7 +45,7 @@ def prefetched(items: Iterable[T], depth: int = 2) -> Generator[T, None, None]:
     waiting: queue.Queue[tuple[bool, Any]] = queue.Queue(depth)
     stopped = threading.Event()
 
-    def put(last: bool, value: Any) -> bool:
+    def put(last: bool, value: object) -> bool:
         while not stopped.is_set():
             try:
                 waiting.put((last, value), timeout=0.1)

@@ -13,6 +13,10 @@ so that blocks are weighed by what they say of the order of items, whatever thei
 the exact reduction of inner product to cosine (Bachrach et al., Speeding up the Xbox recommender system, RecSys
 2014): vectors are unit vectors, scores cosines, and a user's order of items is that of the inner products. A
 pooled history is a sum, so each purchase's share of a score is known exactly.
+
+Where a block's in-vectors are all zero the user's part of it is their profile, what their features say
+(``models.data.profiles``), times ``k / (k + n)`` with n distinct purchases and k its ``prior_purchases``: the
+credibility of a prior beside n observations (Bühlmann, Experience rating and credibility, ASTIN Bulletin 1967).
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,6 +31,7 @@ from topkin.interactions import Interactions, history_weights
 from topkin.linalg.cosine import unit_rows
 
 SVD, NEXT_ITEM, TRAINED, FEATURES, RECENCY = "svd", "next_item", "trained", "features", "recency"
+PROFILE = "profile"
 GIVEN = "given"
 """The one block of vectors of users and items that were made elsewhere: their cosine is the score."""
 
@@ -35,13 +40,15 @@ GIVEN = "given"
 class Block:
     """A run of coordinates.
 
-    name: ``svd``, ``next_item``, ``trained``, ``features``, or ``recency``, which tells what sells now and makes no two
-    items alike; or ``given`` alone.
+    name: ``svd``, ``next_item``, ``trained``, ``features``, ``profile``, or ``recency``, which tells what sells now and
+    makes no two items alike; or ``given`` alone.
     dim: how many coordinates. weight: of its z-scores beside the other blocks'. inverse_popularity, half_life_days:
     how a history is weighed. recency_lift: the power of an item's recent share of sales in its out-vector's length.
     spread: (dim,) variances of the out-coordinates over the items sold, whose covariances are zero (see
     :func:`rotation`). level: (dim,) the direction, of length 1, in which all users are alike, which tells how well
-    items sell and not who likes them; empty where there is none.
+    items sell and not who likes them; empty where there is none. prior_purchases: of a profile, the purchases beside
+    which it counts half; None where it counts the same beside any. gate: the power of what features of purchases
+    multiply their weights in the history by, see ``Interactions.log_weights``; 0 for nothing.
     """
 
     name: str
@@ -52,6 +59,8 @@ class Block:
     recency_lift: float = 0.0
     spread: tuple[float, ...]
     level: tuple[float, ...] = ()
+    prior_purchases: float | None = None
+    gate: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         """The fields by name."""
@@ -126,16 +135,52 @@ def user_vectors(
     blocks: Sequence[Block],
     *,
     length: int | None = None,
+    profiles: np.ndarray | None = None,
 ) -> np.ndarray:
-    """The user vectors, (n_users, dim) float32 unit rows; zero for a user without a usable history.
+    """The user vectors, (n_users, dim) float32 unit rows; zero for a user without a usable history or profile.
 
     Each user's ``length`` latest distinct items are pooled. A row depends on that user alone, so any batching
     gives the same numbers. in_vectors: (n_items, dim) float32. buyers: (n_items,) distinct buyers of each item.
+    profiles: (n_users, d) float32 of the block of profiles, zero for a user whose features are unknown.
     """
-    kept = history.distinct()
+    kept = history.pooled.distinct()
     if length is not None:
         kept = kept.latest(length)
-    return unit_rows(_pooled(kept, in_vectors, buyers, blocks)[1])
+    users = _pooled(kept, in_vectors, buyers, blocks)[1]
+    if profiles is not None:
+        _put_profiles(users, profiles, np.diff(kept.indptr), np.diff(history.distinct().indptr), blocks)
+    return unit_rows(users)
+
+
+def credibility(prior_purchases: float | None, purchases: np.ndarray) -> np.ndarray:
+    """What a profile counts beside so many distinct purchases, (n,) float32 from 0 to 1."""
+    if prior_purchases is None:
+        return np.ones(len(purchases), np.float32)
+    return (prior_purchases / (prior_purchases + purchases)).astype(np.float32)
+
+
+def _put_profiles(
+    users: np.ndarray, profiles: np.ndarray, pooled: np.ndarray, purchases: np.ndarray, blocks: Sequence[Block]
+) -> None:
+    """Fill in the coordinates of profiles, and what is alike for all users where nothing that is pooled says it.
+
+    pooled, purchases: (n,) each user's items that vectors are made of, and those bought.
+    """
+    known = profiles.any(axis=1)
+    for block, span in zip(blocks, spans(blocks), strict=True):
+        if block.name == PROFILE:
+            part, _ = _scaled(profiles, block)
+            users[:, span] = part * credibility(block.prior_purchases, purchases)[:, None]
+        elif not block.personal:
+            alone = known & (pooled == 0)
+            users[alone, span], _ = _scaled(np.ones((int(alone.sum()), 1), np.float32), block)
+
+
+def by_purchases(vectors: np.ndarray, blocks: Sequence[Block]) -> np.ndarray:
+    """How long user vectors, (n, dim), are but for their profiles, (n,) float32: 1 without one."""
+    profiles = [vectors[:, span] for block, span in zip(blocks, spans(blocks), strict=True) if block.name == PROFILE]
+    square = np.sum([np.square(part, dtype=np.float64).sum(axis=1) for part in profiles], axis=0)
+    return np.sqrt(np.maximum(1 - square, 0)).astype(np.float32) if profiles else np.ones(len(vectors), np.float32)
 
 
 def _pooled(
@@ -148,11 +193,13 @@ def _pooled(
     shape = kept.n_users, kept.n_items
     shares = np.zeros((len(kept.items), len(blocks)), np.float32)
     users = np.zeros((kept.n_users, in_vectors.shape[1]), np.float32)
-    weighed: dict[tuple[float, float | None], np.ndarray] = {}
+    weighed: dict[tuple[float, float | None, float], np.ndarray] = {}
     for number, (block, span) in enumerate(zip(blocks, spans(blocks), strict=True)):
-        how = block.inverse_popularity, block.half_life_days
+        how = block.inverse_popularity, block.half_life_days, block.gate if kept.log_weights is not None else 0.0
         if how not in weighed:
             weighed[how] = history_weights(kept, buyers, inverse_popularity=how[0], half_life_days=how[1])
+            if how[2] and kept.log_weights is not None:
+                weighed[how] = weighed[how] * np.exp(np.float32(how[2]) * kept.log_weights)
         matrix = sp.csr_matrix((weighed[how], kept.items, kept.indptr), shape)
         users[:, span], scale = _scaled(matrix @ np.ascontiguousarray(in_vectors[:, span], np.float32), block)
         shares[:, number] = weighed[how] * np.repeat(scale, np.diff(kept.indptr))

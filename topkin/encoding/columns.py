@@ -260,8 +260,8 @@ def _pixels(column: pa.Array, spec: EncoderInput, rejections: Rejections, decode
         images = _put(images, begun, decoded[attempt.good])
     files = ~null & ~raw
     if files.any():
-        decoded, found = _files(column, files, spec, decode)
-        rejections.include(found, files)
+        decoded, outcomes = _files(column, files, spec, decode)
+        rejections.include(outcomes, files)
         images = _put(images, files, decoded)
     if spec.missing is not None and null.any():
         images = np.where(null[:, None], np.asarray(spec.missing, spec.dtype), images)

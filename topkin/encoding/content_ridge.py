@@ -8,6 +8,7 @@ held alike; an id row is what an item's own purchases say beyond its content.
 """
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -54,9 +55,10 @@ class Content:
     def predict(self, rows: np.ndarray) -> np.ndarray:
         """What rows of the tables, then of the vectors' matrix, make of the items, (m, d) float32."""
         sparse = sum(self.sizes)
-        predicted = self.matrix() @ rows[:sparse]
+        predicted = self.matrix @ rows[:sparse]
         return predicted + self.dense @ rows[sparse:] if self.dense.shape[1] else predicted
 
+    @cached_property
     def matrix(self) -> sp.csr_matrix:
         """(m, sum(sizes)) float32 CSR: a vector is its row times the tables' rows from row 1, one under the other."""
         m = len(self.words)
@@ -128,12 +130,10 @@ def content_block(
     settings = spectrum.settings
     growth = np.float32(1 - settings.item_power)
     degrees = np.maximum(spectrum.degrees, np.float32(settings.least))
-    means = content_tables(content, spectrum.V / (degrees**growth)[:, None], sales, ridge=ridge, half=half)
-    tables = means.words, means.categories, means.prices, means.values
-    rows = np.concatenate([*(table[1:] for table in tables), means.vectors])
-    blended_rows = content.predict(rows) + means.ids[1:]
+    rows, _, means = _blended(content, spectrum.V / (degrees**growth)[:, None], sales, ridge=ridge, half=half)
     later = spectrum.degrees + np.float32(head_start)
-    blended = replace(spectrum, V=blended_rows * (later**growth)[:, None], degrees=later)
+    means *= (later**growth)[:, None]
+    blended = replace(spectrum, V=means, degrees=later)
     block = in_out(blended, **options)
     new = float(head_start) ** float(growth)
     out_power = options.get("out_power", OUT_POWER)
@@ -158,19 +158,36 @@ def content_tables(
             f"content, vectors and sales must tell of the same items, got {len(content.words)}, "
             f"{len(vectors)} and {len(sales)}"
         )
+    rows, predicted, blended = _blended(content, vectors, sales, ridge=ridge, half=half)
+    return _as_tables(content, rows, blended, predicted)
+
+
+def _blended(
+    content: Content, vectors: np.ndarray, sales: np.ndarray, *, ridge: float, half: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows of content, what they make of the items, and that blended with the items' own vectors."""
     share = sales / (sales + half)
-    rows = ridge_map(content.matrix(), vectors, share, ridge=ridge, dense=content.dense)
+    rows = ridge_map(content.matrix, vectors, share, ridge=ridge, dense=content.dense)
     own = np.where(content.present, share, sales > 0).astype(np.float32)
     predicted = content.predict(rows)
-    return _as_tables(content, rows, predicted + own[:, None] * (vectors - predicted))
+    blended = vectors - predicted
+    blended *= own[:, None]
+    blended += predicted
+    return rows, predicted, blended
 
 
-def _as_tables(content: Content, rows: np.ndarray, wanted: np.ndarray) -> ContentTables:
-    """Rows of content, and the rows of ids that make them up to the wanted vectors of the items."""
+def _as_tables(
+    content: Content, rows: np.ndarray, wanted: np.ndarray, predicted: np.ndarray | None = None
+) -> ContentTables:
+    """Rows of content, and the rows of ids that make them up to the wanted vectors of the items.
+
+    predicted: what the rows make of the items, where that is known.
+    """
+    predicted = content.predict(rows) if predicted is None else predicted
     *parts, dense = np.split(rows, np.cumsum(content.sizes))
     features = parts[3:] or [rows[:0]]
     words, categories, prices, values, ids = (
-        np.pad(part, ((1, 0), (0, 0))) for part in (*parts[:3], *features, wanted - content.predict(rows))
+        np.pad(part, ((1, 0), (0, 0))) for part in (*parts[:3], *features, wanted - predicted)
     )
     return ContentTables(words, categories, prices, values, dense, ids)
 

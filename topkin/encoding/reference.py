@@ -30,7 +30,7 @@ class Reference:
     """The date of a training and the sales of the items as of it.
 
     sales: item_id, then the columns SALES of the catalogue, int64. columns: names and types of the catalogue's, among
-    them the length of the items' own vectors, which the encoder takes as they were.
+    them the length of the items' own vectors, and of the users' features, which the encoder takes as they were.
     """
 
     as_of: datetime
@@ -38,9 +38,9 @@ class Reference:
     columns: str
 
     @classmethod
-    def of(cls, catalogue: pa.Table, as_of: datetime) -> "Reference":
-        """As of tonight."""
-        return cls(as_of, catalogue.select(["item_id", *SALES]), columns_of(catalogue.schema))
+    def of(cls, catalogue: pa.Table, columns: pa.Schema, as_of: datetime) -> "Reference":
+        """As of tonight. columns: what the encoder takes as it is."""
+        return cls(as_of, catalogue.select(["item_id", *SALES]), columns_of(columns))
 
     @classmethod
     def read(cls, folder: str) -> "Reference | None":
@@ -49,13 +49,13 @@ class Reference:
         if not storage.exists(path):
             return None
         table = storage.read_parquet(path)
-        told = table.schema.metadata
-        return cls(datetime.fromisoformat(told[_AS_OF].decode()), table, told[_COLUMNS].decode())
+        metadata = table.schema.metadata
+        return cls(datetime.fromisoformat(metadata[_AS_OF].decode()), table, metadata[_COLUMNS].decode())
 
     def write(self, folder: str, encoder: str) -> None:
         """Beside the encoder. encoder: its hash."""
-        told = {_AS_OF: self.as_of.isoformat().encode(), _COLUMNS: self.columns.encode()}
-        schema = self.sales.schema.with_metadata(told)
+        metadata = {_AS_OF: self.as_of.isoformat().encode(), _COLUMNS: self.columns.encode()}
+        schema = self.sales.schema.with_metadata(metadata)
         table = self.sales.cast(schemas.with_encoder(schema, encoder))
         storage.write_parquet(table, storage.join(folder, FILE))
 
@@ -75,5 +75,5 @@ class Reference:
     def _of(self, name: str, item_ids: pa.Array | pa.ChunkedArray) -> pa.Array:
         known = self.sales["item_id"]
         row = pc.index_in(item_ids, value_set=known.combine_chunks())
-        found = pc.fill_null(self.sales[name].take(row), 0)
-        return found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found
+        values = pc.fill_null(self.sales[name].take(row), 0)
+        return values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values

@@ -117,7 +117,7 @@ class EncoderSignature:
         return {"format": FORMAT, "encoder": self.hash, **asdict(self)}
 
     @classmethod
-    def from_json(cls, value: Any, place: str) -> "EncoderSignature":
+    def from_json(cls, value: object, place: str) -> "EncoderSignature":
         """From JSON. Raises ArtifactError where it is of another format or incomplete; ``place`` names it."""
         cure = "save the encoder again with this version of topkin"
         if not isinstance(value, dict) or value.get("format") != FORMAT:
@@ -158,12 +158,3 @@ def read_signature(folder: str) -> EncoderSignature:
                 "replaced; copy the encoder's folder again, or save the encoder again"
             )
     return signature
-
-
-def require_hash(signature: EncoderSignature, wanted: str, made: str) -> None:
-    """Raise ArtifactError where an encoder is not the one that made something; ``made`` names that."""
-    if signature.hash != wanted:
-        raise ArtifactError(
-            f"{made} was made by encoder {wanted[:12]}…, got encoder {signature.hash[:12]}…: vectors of two encoders "
-            "do not mix; take the encoder that lies beside it, or embed its items again"
-        )

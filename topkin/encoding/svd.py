@@ -8,13 +8,15 @@ Only items are held: a pass adds ``Y = A'(A Q)`` up over shards of users, and ``
 by ``Y (Q'Y)^-1 Y'`` (Nyström; Halko, Martinsson, Tropp, SIAM Review 2011; Tropp et al., NIPS 2017).
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from queue import SimpleQueue
 
 import numpy as np
 import scipy.sparse as sp
+from scipy.sparse import _sparsetools
 
 from topkin.interactions import Interactions
 from topkin.linalg import gram
@@ -22,11 +24,14 @@ from topkin.telemetry.profiling import machine_cores
 
 OUT_POWER = 0.4
 
+ROWS = 1 << 14
+"""Items of a block of rows: what is random at the start is drawn block by block, whoever holds the rows."""
+
 Shards = Callable[[], Iterable[sp.csr_matrix]]
 
 _COLUMNS = 64  # columns multiplied at a time by one thread: a block of so many stays in the cache
 _USERS = 1 << 17  # most users of a shard multiplied at a time
-_SHIFT = 0.45  # of the least singular value: a pass of C less this times 1 tells directions apart better
+SHIFT = 0.45  # of the least singular value: a pass of C less this times 1 tells directions apart better
 _EVENTS = 1 << 20  # shards of fewer purchases are joined
 
 
@@ -82,8 +87,16 @@ def purchase_weights(history: Interactions, *, half_life_days: float | None = No
     """R for :func:`decompose`: one weight for each user and item bought, (n_users, n_items) float32 CSR.
 
     The sum over the purchases of ``2 ** (-age / half_life_days)`` (1 without a half-life), at most
-    ``most``.
+    ``most``. Where there are inputs they take the purchases' place: each item by its greatest weight.
     """
+    if history.inputs is not None:
+        once = history.inputs.distinct()
+        weights = once.weights.astype(np.float64)
+        if half_life_days is not None:
+            weights = weights * np.exp2(-np.maximum(once.ages, 0).astype(np.float64) / half_life_days)
+        matrix = sp.csr_matrix((weights.astype(np.float32), once.items, once.indptr), (once.n_users, once.n_items))
+        matrix.sort_indices()
+        return matrix
     weights = np.ones(len(history.items))
     if half_life_days is not None:
         weights = np.exp2(-np.maximum(history.ages, 0).astype(np.float64) / half_life_days)
@@ -92,6 +105,25 @@ def purchase_weights(history: Interactions, *, half_life_days: float | None = No
     matrix.sum_duplicates()
     matrix.data = np.minimum(matrix.data, most).astype(np.float32)
     return matrix
+
+
+def start_rows(seed: int, number: int, n_items: int, width: int) -> np.ndarray:
+    """What a decomposition starts from: the ROWS items from ``number * ROWS`` on, (rows, width) float32."""
+    rows = min(ROWS, n_items - number * ROWS)
+    return np.random.default_rng([seed, number] if number else seed).standard_normal((rows, width), dtype=np.float32)
+
+
+def products_of(
+    matrix: sp.csr_matrix, rows: np.ndarray, scale: np.ndarray | None, settings: SpectralSettings, *, threads: int = 1
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """What some users add to a pass: ``R' D_u^-2a R Z`` for Z the ``rows`` times ``scale``, degrees, and purchases.
+
+    matrix: (users, m) CSR of weights, each user with all items. rows: (m, width) float32, of the same m items. scale:
+    (m,) float32, 1 where there is none. Gives (m, width) float32, (m,) float32 and how many weights there are.
+    """
+    scratch = [_Scratch(len(rows)) for _ in range(min(threads, -(-rows.shape[1] // _COLUMNS)))]
+    products = _Products(lambda: [matrix], rows, scale, settings, scratch)
+    return products.Y, products.degrees, products.events
 
 
 def decompose(
@@ -109,21 +141,25 @@ def decompose(
     """
     settings = settings or SpectralSettings()
     width = min(settings.dim + settings.oversampling, n_items)
-    rng = np.random.default_rng(settings.seed)
+    threads = machine_cores() if threads is None else threads
+    if threads < 1:
+        raise ValueError(f"threads must be at least 1, got {threads}")
+    scratch = [_Scratch(n_items) for _ in range(min(threads, -(-width // _COLUMNS)))]
     if width == n_items:  # every direction is carried, so that one pass tells all
-        products = _Products(shards, np.eye(n_items, dtype=np.float32), None, settings, threads)
+        products = _Products(shards, np.eye(n_items, dtype=np.float32), None, settings, scratch)
         C = (products.normalised()[1] * products.scale).astype(np.float64)
         values, vectors = gram.eigh((C + C.T) / 2)
         return _spectrum(values, vectors.astype(np.float32), products.degrees, settings)
-    products = _Products(shards, rng.standard_normal((n_items, width), dtype=np.float32), None, settings, threads)
+    Q = np.concatenate([start_rows(settings.seed, number, n_items, width) for number in range(-(-n_items // ROWS))])
+    products = _Products(shards, Q, None, settings, scratch)
     Q, Y = products.normalised()
     for done in range(1, settings.passes):
         T = gram.root(gram.inner(Y, Y))
         if done > 1 and T.shape[0] == T.shape[1]:
-            Y -= np.float32(_SHIFT * gram.least(T)) * Q
+            gram.subtract(Y, np.float32(SHIFT * gram.least(T)), Q)
             T = gram.root(gram.inner(Y, Y))
         Q = gram.times_root(Y, T)
-        again = _Products(shards, Q, products.scale, settings, threads)
+        again = _Products(shards, Q, products.scale, settings, scratch)
         again.same_as(products)
         Q, Y = again.normalised()
     return _nystrom(Q, Y, products.degrees, settings)
@@ -163,49 +199,61 @@ def in_out(
     settings, V = spectrum.settings, spectrum.V
     dim = min(spectrum.dim if dim is None else dim, spectrum.dim)
     degrees = np.maximum(spectrum.degrees, np.float32(settings.least))
-    sold = spectrum.degrees > 0
-    out = V * (degrees ** np.float32(out_power))[:, None]
-    mean = out[sold].mean(axis=0, dtype=np.float64)
-    covariance = gram.inner(out, out) / sold.sum() - np.outer(mean, mean)  # rows of items not sold are zero
+    sold = int((spectrum.degrees > 0).sum())  # rows of the other items are zero
+    lengths = degrees ** np.float32(out_power)
+    mean = gram.inner(V, lengths[:, None])[:, 0] / sold
+    covariance = gram.inner_weighted(V, lengths * lengths) / sold - np.outer(mean, mean)
     s = spectrum.s.astype(np.float64)
-    turned = gram.inner(V, V * (degrees ** np.float32(settings.item_power - inverse_popularity))[:, None])
+    turned = gram.inner_weighted(V, degrees ** np.float32(settings.item_power - inverse_popularity))
     users = s[:, None] * turned * s**power  # of orthonormal rows for users times this, all users' p consist
     spread, axes = gram.eigh(users @ covariance @ users.T)
     axes = axes[:, :dim] * gram.signs(axes[:, :dim])
     into = ((s**power)[:, None] * np.linalg.solve(users, axes)).astype(np.float32)
     onto = (users.T @ axes).astype(np.float32)
-    return InOut(V @ into, out @ onto, np.maximum(spread[:dim], 0).astype(np.float32), into, onto)
+    out = gram.product(V, onto)
+    out *= lengths[:, None]
+    return InOut(gram.product(V, into), out, np.maximum(spread[:dim], 0).astype(np.float32), into, onto)
 
 
 class _Products:
     """``Y = M Z`` with ``M = R' D_u^-2a R``, and the degrees, from one pass; Z is ``Q`` scaled by rows."""
 
     def __init__(
-        self, shards: Shards, Q: np.ndarray, scale: np.ndarray | None, settings: SpectralSettings, threads: int | None
+        self,
+        shards: Shards,
+        Q: np.ndarray,
+        scale: np.ndarray | None,
+        settings: SpectralSettings,
+        scratch: "Sequence[_Scratch]",
     ) -> None:
         self.Q, self.scaled, self.settings = Q, scale, settings
         n, width = Q.shape
         self.Y = np.zeros((n, width), np.float32)
         degrees, self.events = np.zeros(n), 0
-        threads = machine_cores() if threads is None else threads
-        if threads < 1:
-            raise ValueError(f"threads must be at least 1, got {threads}")
-        with ThreadPoolExecutor(threads) as pool:
+        idle = SimpleQueue[_Scratch]()
+        for one in scratch:
+            idle.put(one)
+        with ThreadPoolExecutor(len(scratch)) as pool:
             for block in _blocks(shards(), n):
                 self.events += block.nnz
                 degrees += np.bincount(block.indices, block.data, n)
                 users = np.maximum(np.asarray(block.sum(axis=1)).ravel(), settings.least) ** -settings.user_power
                 block.data = block.data * np.repeat(users, np.diff(block.indptr)).astype(np.float32)
-                back = block.T
-                list(pool.map(partial(self._add, block, back), range(0, width, _COLUMNS)))
+                list(pool.map(partial(self._add, block, idle), range(0, width, _COLUMNS)))
         self.degrees = degrees.astype(np.float32)
-        self.scale = _scale(self.degrees, settings)
+        self.scale = scale_of(self.degrees, settings)
 
-    def _add(self, block: sp.csr_matrix, back: sp.csc_matrix, start: int) -> None:
-        columns = slice(start, start + _COLUMNS)
-        some = self.Q[:, columns]
-        some = np.ascontiguousarray(some if self.scaled is None else some * self.scaled[:, None])
-        self.Y[:, columns] += back @ (block @ some)
+    def _add(self, block: sp.csr_matrix, idle: "SimpleQueue[_Scratch]", start: int) -> None:
+        columns, users = slice(start, start + _COLUMNS), block.shape[0]
+        mine = idle.get()
+        asked, met, products = mine.of(users, self.Q[:, columns].shape[1])
+        np.multiply(self.Q[:, columns], 1 if self.scaled is None else self.scaled[:, None], out=asked)
+        met[:] = products[:] = 0  # SciPy's own products, in arrays that stay
+        arrays = block.indptr, block.indices, block.data
+        _sparsetools.csr_matvecs(*block.shape, asked.shape[1], *arrays, asked.ravel(), met.ravel())
+        _sparsetools.csc_matvecs(*block.shape[::-1], asked.shape[1], *arrays, met.ravel(), products.ravel())
+        self.Y[:, columns] += products
+        idle.put(mine)
 
     def same_as(self, first: "_Products") -> None:
         if self.events != first.events or not np.allclose(self.degrees, first.degrees, rtol=1e-5):
@@ -224,7 +272,26 @@ class _Products:
         return self.Q, self.Y
 
 
-def _scale(degrees: np.ndarray, settings: SpectralSettings) -> np.ndarray:
+class _Scratch:
+    """Arrays of one thread: columns of items, what users meet of them, what items get back.
+
+    They stay from pass to pass: fresh pages would take a third of a pass's time.
+    """
+
+    def __init__(self, n_items: int) -> None:
+        self.items, self.users = np.empty((2, n_items * _COLUMNS), np.float32), np.empty(0, np.float32)
+
+    def of(self, users: int, columns: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(n_items, columns), (users, columns) and (n_items, columns)."""
+        if len(self.users) < users * _COLUMNS:
+            self.users = np.empty(users * _COLUMNS, np.float32)
+        n = len(self.items[0]) // _COLUMNS
+        asked, products = (part[: n * columns].reshape(n, columns) for part in self.items)
+        return asked, self.users[: users * columns].reshape(users, columns), products
+
+
+def scale_of(degrees: np.ndarray, settings: SpectralSettings) -> np.ndarray:
+    """``D_i^-b`` of items of these degrees, (n_items,) float32."""
     return np.maximum(degrees, np.float32(settings.least)) ** np.float32(-settings.item_power)
 
 
@@ -256,10 +323,12 @@ def _nystrom(Q: np.ndarray, Y: np.ndarray, degrees: np.ndarray, settings: Spectr
     T = gram.root(gram.inner_symmetric(Q, Y))
     values, P = gram.eigh(T.T @ gram.inner(Y, Y) @ T)
     r = min(settings.dim, gram.rank(values))
-    return _spectrum(values[:r], Y @ (T @ (P[:, :r] / np.sqrt(values[:r]))).astype(np.float32), degrees, settings)
+    V = gram.product(Y, (T @ (P[:, :r] / np.sqrt(values[:r]))).astype(np.float32))
+    return _spectrum(values[:r], V, degrees, settings)
 
 
 def _spectrum(values: np.ndarray, V: np.ndarray, degrees: np.ndarray, settings: SpectralSettings) -> Spectrum:
     r = min(settings.dim, gram.rank(values))
     V = V[:, :r]
-    return Spectrum(np.sqrt(values[:r]).astype(np.float32), V * gram.signs(V), degrees, settings)
+    V *= gram.signs(V)
+    return Spectrum(np.sqrt(values[:r]).astype(np.float32), V, degrees, settings)

@@ -5,6 +5,7 @@ thread is inside a library and does not come back, a thread of ours removes what
 process. A second signal ends it at once.
 """
 
+import atexit
 import ctypes
 import os
 import select
@@ -60,7 +61,7 @@ def goes_on_after_part(what: str) -> None:
     _state.part = what
 
 
-def told() -> tuple[str, int]:
+def cause() -> tuple[str, int]:
     """Why the job ends, and the exit code: of a reason of ours its own, of a signal 128 and its number."""
     kept = [*_state.done, *([_state.part] if _state.part else [])]
     after = f": the same command goes on after {', '.join(kept)}" if kept else ""
@@ -81,6 +82,12 @@ def half_made(remove: Callable[[], None]) -> Iterator[None]:
         raise
     finally:
         _state.half_made.remove(remove)
+
+
+def at_end(remove: Callable[[], None]) -> None:
+    """What is removed when the process ends, of itself or by :func:`leave`, which calls nothing of ``atexit``."""
+    _state.half_made.append(remove)
+    atexit.register(remove)
 
 
 @contextmanager
@@ -119,6 +126,12 @@ def end(error: TopkinError) -> None:
         signal.pthread_kill(thread, signal.SIGINT)  # a wait for a lock comes back for a signal, and for nothing else
     else:
         ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(Stopped))
+
+
+def because(error: TopkinError) -> None:
+    """Give a better reason for the end of a job that :func:`end` asked for; one that a signal asked for stays so."""
+    if _state.error is not None:
+        _state.error = error
 
 
 def end_now(error: TopkinError) -> None:
@@ -171,14 +184,25 @@ def _watch(reading: int, grace: float, over: threading.Event) -> None:
     limit: float | None = None
     while not over.is_set():
         if not select.select([reading], [], [], limit)[0]:
-            leave(*told())
+            leave(*cause())
         for number in os.read(reading, 64):
             if number in tuple(SIGNALS):
                 if limit is not None:  # the second
-                    os._exit(told()[1])
+                    os._exit(cause()[1])
                 if _state.error is None and _state.signal is None:
                     _state.signal = number
                 limit = grace
+
+
+def end_of_command(code: int) -> None:
+    """End the process of a command that is through, whatever threads of libraries still do.
+
+    Where Python ends itself, a thread of Arrow's that then lets go of a Python file aborts the process, after all was
+    done: https://github.com/python/cpython/issues/87135.
+    """
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    leave("", code)
 
 
 def leave(message: str, code: int) -> None:

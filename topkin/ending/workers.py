@@ -29,20 +29,20 @@ def descendants(pid: int | None = None) -> list[int]:
         with suppress(OSError, IndexError, ValueError):
             parent = int(_fields(Path(f"/proc/{entry}/stat"))[1])
             children.setdefault(parent, []).append(entry)
-    found = list(children.get(os.getpid() if pid is None else pid, ()))
-    for process in found:
-        found += children.get(process, ())
-    return found
+    processes = list(children.get(os.getpid() if pid is None else pid, ()))
+    for process in processes:
+        processes += children.get(process, ())
+    return processes
 
 
 def workers() -> list[int]:
     """Beam's worker processes below this one."""
-    found = []
+    pids = []
     for pid in descendants():
         with suppress(OSError):
             if WORKER in Path(f"/proc/{pid}/cmdline").read_bytes():
-                found.append(pid)
-    return found
+                pids.append(pid)
+    return pids
 
 
 def end_workers() -> None:

@@ -60,11 +60,11 @@ def _above(cuts: Sequence[Mapping[str, Any]], protocol: str, metric: str) -> dic
     """Over how many cuts the model is above each baseline and above all of them, the interval above zero."""
     judged = [c for c in cuts if c["heldout"]["users" if protocol == "all" else "novel_users"] >= MIN_USERS]
     beaten = [{b: d[metric][0] > 0 for b, d in c["differences"][protocol].items()} for c in judged]
-    baselines = dict.fromkeys(b for found in beaten for b in found)
+    baselines = dict.fromkeys(b for verdict in beaten for b in verdict)
     return {
         "cuts": len(cuts),
-        "every_baseline": sum(bool(found) and all(found.values()) for found in beaten),
-        "baselines": {b: sum(found.get(b, False) for found in beaten) for b in baselines},
+        "every_baseline": sum(bool(verdict) and all(verdict.values()) for verdict in beaten),
+        "baselines": {b: sum(verdict.get(b, False) for verdict in beaten) for b in baselines},
         "mean_difference": {
             b: sum(c["differences"][protocol][b][metric][1] for c in judged) / len(judged)
             for b in baselines
@@ -73,24 +73,35 @@ def _above(cuts: Sequence[Mapping[str, Any]], protocol: str, metric: str) -> dic
     }
 
 
-def table(found: Mapping[str, Any]) -> str:
-    """The back-test as text: for each protocol the headline metric and recall, then differences, then cold items."""
-    metric = found["headline"]
-    lines = []
+Rows = list[list[str]]
+"""A table: names of the columns, then its rows; all but the first column are figures."""
+
+
+def tables(result: Mapping[str, Any]) -> list[Rows | str]:
+    """The back-test, for each protocol the headline metric and recall, then differences, then cold items; a text is a
+    sentence below the table before it.
+    """
+    metric = result["headline"]
+    blocks: list[Rows | str] = []
     for protocol in ("novel", "all"):
-        cuts = [c for c in found["cuts"] if c[protocol]]
+        cuts = [c for c in result["cuts"] if c[protocol]]
         if not cuts:
             continue
         for name in (metric, metric.replace("ndcg", "recall")):
-            lines += [*_values(cuts, protocol, name), "", *_differences(cuts, protocol, name), ""]
-            above = found["above"][protocol][name]
-            lines += [
+            above = result["above"][protocol][name]
+            blocks += [
+                _values(cuts, protocol, name),
+                _differences(cuts, protocol, name),
                 f"{name}, {TITLES[protocol]}: above every baseline with interval above zero: "
                 f"{above['every_baseline']} of {above['cuts']} cuts",
-                "",
             ]
-    lines += _cold(found["cuts"], metric.replace("ndcg", "recall"))
-    return "\n".join(lines).rstrip() + "\n"
+    return [*blocks, *_cold(result["cuts"], metric.replace("ndcg", "recall"))]
+
+
+def table(result: Mapping[str, Any]) -> str:
+    """The same as a text of any width."""
+    blocks = (block if isinstance(block, str) else "\n".join(_aligned(block)) for block in tables(result))
+    return "\n\n".join(blocks) + "\n"
 
 
 def _columns(cuts: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -101,17 +112,17 @@ def _models(cuts: Sequence[Mapping[str, Any]]) -> list[str]:
     return list(dict.fromkeys(model for c in cuts for model in c["models"]))
 
 
-def _values(cuts: Sequence[Mapping[str, Any]], protocol: str, metric: str) -> list[str]:
+def _values(cuts: Sequence[Mapping[str, Any]], protocol: str, metric: str) -> Rows:
     rows = [[f"{metric}, {TITLES[protocol]}", *_columns(cuts), "mean"]]
     for model in _models(cuts):
         values = [c[protocol].get(model, {}).get(metric) for c in cuts]
         known = [v for v in values if v is not None]
         rows.append([model, *("-" if v is None else f"{v:.4f}" for v in [*values, sum(known) / len(known)])])
     users = [c["heldout"]["users" if protocol == "all" else "novel_users"] for c in cuts]
-    return _aligned([*rows, ["users", *(f"{u:,}" for u in users), ""]])
+    return [*rows, ["users", *(f"{u:,}" for u in users), ""]]
 
 
-def _differences(cuts: Sequence[Mapping[str, Any]], protocol: str, metric: str) -> list[str]:
+def _differences(cuts: Sequence[Mapping[str, Any]], protocol: str, metric: str) -> Rows:
     rows = [["model minus, with 95 % interval (p)", *_columns(cuts)]]
     for baseline in _models(cuts)[1:]:
         row = [baseline]
@@ -124,14 +135,14 @@ def _differences(cuts: Sequence[Mapping[str, Any]], protocol: str, metric: str) 
             mark = "+" if low > 0 else "-" if high < 0 else " "
             row.append(f"{mean:+.4f} [{low:+.4f}, {high:+.4f}] ({p:.3f}) {mark}")
         rows.append(row)
-    return _aligned(rows)
+    return rows
 
 
-def _cold(cuts: Sequence[Mapping[str, Any]], metric: str) -> list[str]:
+def _cold(cuts: Sequence[Mapping[str, Any]], metric: str) -> list[Rows]:
     known = [c for c in cuts if c["cold_items"]]
     if not known:
         return []
-    lines = []
+    blocks = []
     for name, title in (("of_all", "lists of all items"), ("among_cold", "lists of cold items alone")):
         rows = [[f"{metric} of cold items, {title}", *_columns(known)]]
         for model in _models(known):
@@ -139,8 +150,8 @@ def _cold(cuts: Sequence[Mapping[str, Any]], metric: str) -> list[str]:
             rows.append([model, *("-" if v is None else f"{v:.4f}" for v in values)])
         ratios = [c["cold_items"]["over_popularity"][name].get(metric) for c in known]
         rows.append(["model over popularity", *("-" if r is None else f"{r:.1f} x" for r in ratios)])
-        lines += [*_aligned(rows), ""]
-    return lines
+        blocks.append(rows)
+    return blocks
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -135,9 +135,9 @@ def judge_part(
         true = truths[truth].take(judged)
         some = np.flatnonzero(true.lengths)
         for model, (of_all, new) in ranked.items():
-            found = ranking_metrics((new if truth == "novel" else of_all)[some], true.take(some), cuts)
+            metrics = ranking_metrics((new if truth == "novel" else of_all)[some], true.take(some), cuts)
             for metric in (f"{m}@{k}" for k in cuts for m in METRICS):
-                values[f"{truth}/{model}/{metric}"][some] = found[metric]
+                values[f"{truth}/{model}/{metric}"][some] = metrics[metric]
     counts: dict[str, int] = {"purchases": purchases, "buyers": int((since.lengths > 0).sum())}
     counts |= {f"{truth}_users": int((truths[truth].lengths > 0).sum()) for truth in TRUTHS}
     counts["users_without_list"] = int((~(given >= 0).any(axis=1)).sum())
@@ -195,9 +195,9 @@ def _own_items(history: Interactions, buyers: np.ndarray, k: int) -> np.ndarray:
     order = np.lexsort((items, -buyers[items], -times, users))
     users, items = users[order], items[order]
     place = np.arange(len(users)) - np.searchsorted(users, users)
-    found = np.full((history.n_users, k), -1, np.int32)
-    found[users[place < k], place[place < k]] = items[place < k]
-    return found
+    lists = np.full((history.n_users, k), -1, np.int32)
+    lists[users[place < k], place[place < k]] = items[place < k]
+    return lists
 
 
 def _compacted(ids: np.ndarray) -> np.ndarray:
@@ -234,14 +234,14 @@ def compare(
             values = results.columns([f"{truth}/{model}/{name}" for model in MODELS for name in some])
             of = values.reshape(len(values), len(MODELS), len(some))
             both = np.concatenate([of, of[:, :1] - of[:, 1:]], axis=1)
-            found = intervals(both.reshape(len(values), -1), resamples, seed)
+            bounds = intervals(both.reshape(len(values), -1), resamples, seed)
             for m, model in enumerate(MODELS):
                 for n, name in enumerate(some):
-                    low, value, high = found[m * len(some) + n]
+                    low, value, high = bounds[m * len(some) + n]
                     row = {"truth": truth, "model": model, "metric": name, "users": users}
                     row |= {"value": value, "low": low, "high": high}
                     if model in lists.rivals:
-                        apart = found[(len(MODELS) + m - 1) * len(some) + n]
+                        apart = bounds[(len(MODELS) + m - 1) * len(some) + n]
                         row |= dict(zip(("difference_low", "difference", "difference_high"), apart, strict=True))
                     rows[truth, model, name] = common | row
     ordered = [rows[t, m, name] for t in TRUTHS for m in MODELS for name in names if (t, m, name) in rows]

@@ -90,8 +90,8 @@ def judged(entries: Sequence[Mapping[str, Any]], night: datetime) -> dict[str, A
     below = [name for name, (_, _, high) in entry["differences"].items() if high < 0]
     good = False if below else True if len(above) == len(entry["differences"]) else None
     same = [name for name in entry["differences"] if name not in (*above, *below)]
-    told = {"beat {}": above, "are below {}": below, "do not differ clearly from {}": same}
-    outcome = " and ".join(text.format(_names(names)) for text, names in told.items() if names)
+    texts = {"beat {}": above, "are below {}": below, "do not differ clearly from {}": same}
+    outcome = " and ".join(text.format(_names(names)) for text, names in texts.items() if names)
     values = ", ".join(f"{BASELINES[n].label.lower()}'s {entry['values'][n][1]:.4f}" for n in entry["differences"])
     span = "day" if entry["age"] == 1 else f"{entry['age']:.3g} days"
     whose = (

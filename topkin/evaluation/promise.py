@@ -25,10 +25,10 @@ def promise_of(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
         (metrics.get("validation") or {}).get(METRIC),
         (metrics.get("validation") or {}).get("interval"),
     )
-    found = metrics["intervals"].get(PROTOCOL, {}).get("model", {}).get(METRIC)
-    if promised is None or interval is None or found is None:
+    measured = metrics["intervals"].get(PROTOCOL, {}).get("model", {}).get(METRIC)
+    if promised is None or interval is None or measured is None:
         return None
-    low, mean, high = found
+    low, mean, high = measured
     missed = bool(promised - mean > math.hypot(promised - interval[0], high - mean))
     alarm = (
         f"alarm: validation promised {METRIC} {promised:.4f} on new items ({interval[0]:.4f} to {interval[1]:.4f}), "

@@ -51,7 +51,9 @@ class EvaluationCatalogue:
     not count. bought, cooldown, listed: the rule of the published lists, its days per item (n_items,) float32,
     and their length. repurchase: how these lists rank bought items, if they may hold them: the model's lists of all
     items are then ranked so too. model: the baseline that made these lists and is judged as the model; None where
-    the encoder did, by its vectors. second: what ranked beside it; None where it ranked alone.
+    the encoder did, by its vectors. second: what ranked beside it; None where it ranked alone. unruled: (n_items,)
+    bool, the items that might be listed without rules of the shop; None where there are none of these. by_vectors:
+    whether there are no purchases before ``as_of``, so that users and items are known by their vectors.
     """
 
     item_ids: pa.Array | pa.ChunkedArray
@@ -69,11 +71,13 @@ class EvaluationCatalogue:
     repurchase: Repurchase | None = None
     model: Baseline | None = None
     second: SecondStage | None = None
+    unruled: np.ndarray | None = None
+    by_vectors: bool = False
 
     @cached_property
     def sold(self) -> np.ndarray:
-        """The items sold before, (n_items,) bool."""
-        return np.asarray(self.sales > 0)
+        """The items sold before, or known by a vector, (n_items,) bool."""
+        return self.has_vector if self.by_vectors else np.asarray(self.sales > 0)
 
     @cached_property
     def has_vector(self) -> np.ndarray:
@@ -130,9 +134,9 @@ def sales_deciles(sales: np.ndarray) -> np.ndarray:
     """
     order = np.lexsort((np.arange(len(sales)), -sales))
     order = order[sales[order] > 0]
-    found = np.full(len(sales), -1, np.int8)
-    found[order] = DECILES - 1 - np.arange(len(order)) * DECILES // max(len(order), 1)
-    return found
+    deciles = np.full(len(sales), -1, np.int8)
+    deciles[order] = DECILES - 1 - np.arange(len(order)) * DECILES // max(len(order), 1)
+    return deciles
 
 
 def published_ks(ks: Sequence[int], listed: int) -> tuple[int, ...]:
@@ -140,13 +144,20 @@ def published_ks(ks: Sequence[int], listed: int) -> tuple[int, ...]:
     return tuple(k for k in ks if k <= listed)
 
 
-def result_schema(user: pa.DataType, models: Sequence[str], ks: Sequence[int], listed: int) -> pa.Schema:
+RULED = ("with_rules", "without_rules")
+"""Lists of the model that were published under rules of a shop, and what they would have been without these."""
+
+
+def result_schema(
+    user: pa.DataType, models: Sequence[str], ks: Sequence[int], listed: int, *, ruled: bool = False
+) -> pa.Schema:
     """One row per judged user: user_id, purchases before the date, then ``truth/model/metric@k`` as float64.
 
     A column is null for the users who have nothing true in it.
     """
     names = [f"{t}/{m}/{metric}@{k}" for t, of in MEASURED.items() for m in models for k in ks for metric in of]
     names += [f"published/lists/{metric}@{k}" for k in published_ks(ks, listed) for metric in METRICS]
+    names += [f"published/{name}/ndcg@{k}" for k in published_ks(ks, listed) for name in RULED if ruled]
     fields = [pa.field("user_id", user, False), pa.field("purchases", pa.int64(), False)]
     return pa.schema([*fields, *(pa.field(n, pa.float64()) for n in names)])
 
@@ -216,9 +227,11 @@ def evaluate_part(shop: EvaluationCatalogue, part: EvaluationPart, budget_bytes:
     history = Interactions.from_histories(part.histories, shop.item_ids, shop.as_of)
     later, counts = ground_truth_of(part.heldout, user_ids, shop)
     bought = Csr.of_pairs(history.users, history.items, len(user_ids), n_items)
-    truth = ground_truths(_only(later, np.diff(history.indptr) > 0, shop.sold), bought, shop.cold)
+    known = np.asarray(part.vectors.any(axis=1) if shop.by_vectors else np.diff(history.indptr) > 0)
+    truth = ground_truths(_only(later, known, shop.sold), bought, shop.cold)
     judged = np.flatnonzero(later.lengths)
-    schema = result_schema(user_ids.type, shop.models, shop.ks, shop.listed)
+    ruled = shop.unruled is not None
+    schema = result_schema(user_ids.type, shop.models, shop.ks, shop.listed, ruled=ruled)
     values = {name: np.full(len(judged), np.nan) for name in schema.names[2:]}
     tallies, listed = _Tallies(shop), []
     top = min(max(shop.ks), max(n_items, 1))  # no list is longer
@@ -237,21 +250,23 @@ def evaluate_part(shop: EvaluationCatalogue, part: EvaluationPart, budget_bytes:
                 for name in names:
                     true = truth[name].take(block[among])
                     some = np.flatnonzero(true.lengths)
-                    found = ranking_metrics(ids[some], true.take(some), shop.ks)
+                    metrics = ranking_metrics(ids[some], true.take(some), shop.ks)
                     for metric in (f"{m}@{k}" for k in shop.ks for m in MEASURED[name]):
-                        values[f"{name}/{model}/{metric}"][start + among[some]] = found[metric]
+                        values[f"{name}/{model}/{metric}"][start + among[some]] = metrics[metric]
                 if protocol in PROTOCOLS:
                     _count(given[protocol], ids, shop.ks)
                     tallies.add(protocol, model, ids, truth[protocol].take(block[among]))
-        listed += [_listed(protocol, model, found, shop.ks) for protocol, found in given.items()]
+        listed += [_listed(protocol, model, metrics, shop.ks) for protocol, metrics in given.items()]
     ks = published_ks(shop.ks, shop.listed)
     if ks and part.recommendations is not None:
         lists = lists_of(part.recommendations, user_ids, shop.item_ids, min(shop.listed, max(n_items, 1)))
         allowed = later.without(excluded_items(history, shop.bought, shop.cooldown), n_items)
         among = np.flatnonzero((allowed.lengths > 0)[judged] & (lists[judged] >= 0).any(axis=1))
-        found = ranking_metrics(lists[judged[among]], allowed.take(judged[among]), ks)
-        for metric, column in found.items():
+        metrics = ranking_metrics(lists[judged[among]], allowed.take(judged[among]), ks)
+        for metric, column in metrics.items():
             values[f"published/lists/{metric}"][among] = column
+        if shop.unruled is not None:
+            _without_rules(shop, part, history, judged[among], allowed, size, values, among, metrics)
         given_lists = np.zeros((len(shop.ks), n_items), np.int64)
         _count(given_lists, lists, shop.ks)
         listed.append(_listed("published", "lists", given_lists, shop.ks))
@@ -265,6 +280,39 @@ def evaluate_part(shop: EvaluationCatalogue, part: EvaluationPart, budget_bytes:
     columns += [pa.array(v, from_pandas=True) for v in values.values()]
     users = pa.Table.from_arrays(columns, schema=schema.with_metadata({COUNTS_KEY: json.dumps(counts).encode()}))
     return JudgedUsers(users, pa.concat_tables([listed_schema(shop.ks).empty_table(), *listed]), tallies.table())
+
+
+def _without_rules(
+    shop: EvaluationCatalogue,
+    part: EvaluationPart,
+    history: Interactions,
+    users: np.ndarray,
+    truth: Csr,
+    size: int,
+    values: dict[str, np.ndarray],
+    rows: np.ndarray,
+    metrics: Mapping[str, np.ndarray],
+) -> None:
+    """Judge what the model would have listed for users without rules of the shop, beside what it did, into ``values``.
+
+    users: (m,) of the part, in ``rows`` of the values. truth: of all users. size: users at a time. found: the metrics
+    of their published lists. Those whose list is not the model's are left out.
+    """
+    assert part.recommendations is not None, "they were judged"
+    of_model = part.recommendations.filter(pc.equal(part.recommendations["source"], "model"))["user_id"]
+    mine = np.isin(users, encode_ids(of_model, part.histories["user_id"]))
+    ks, excluded = published_ks(shop.ks, shop.listed), excluded_items(history, shop.bought, shop.cooldown)
+    for start in range(0, len(users), size):
+        at = np.flatnonzero(mine[start : start + size]) + start
+        if not len(at):
+            continue
+        rank = _ranker(shop, part, "model", users[at], history)
+        mask = excluded.take(users[at]) if len(excluded.indices) else None
+        ids = rank(np.arange(len(at)), min(max(ks), len(shop.sales)), mask, np.asarray(shop.unruled))
+        plain = ranking_metrics(ids, truth.take(users[at]), ks)
+        for k in ks:
+            values[f"published/with_rules/ndcg@{k}"][rows[at]] = metrics[f"ndcg@{k}"][at]
+            values[f"published/without_rules/ndcg@{k}"][rows[at]] = plain[f"ndcg@{k}"]
 
 
 def ground_truths(later: Csr, bought: Csr, cold: np.ndarray) -> dict[str, Csr]:
@@ -309,6 +357,7 @@ def _ranker(
                 queries=queries,
                 vectors=shop.vectors,
                 allowed=allowed,
+                repurchase=shop.repurchase if mask is None else None,
             ).ids
         elif mask is None and shop.repurchase is not None:
             known = history.take(block[among])
@@ -344,15 +393,20 @@ class _Tallies:
 
     def add(self, protocol: str, model: str, ids: np.ndarray, truth: Csr) -> None:
         """Lists of some users, (n, k) int32, and what was true for each."""
-        ks, deciles = self._shop.ks, self._shop.deciles
+        ks = self._shop.ks
         hits, diverse = hits_of(ids, truth), list_diversity(ids, self._shop.preferences, ks)
-        true = np.bincount(deciles[truth.indices], minlength=DECILES)
+        true = self._by_decile(truth.indices)
         for column, k in enumerate(ks):
             known = diverse[:, column][~np.isnan(diverse[:, column])]
             self._add((protocol, model, "diversity", k), int(np.rint(known * FINE).astype(np.int64).sum()), len(known))
-            found = np.bincount(deciles[ids[:, :k][hits[:, :k]]], minlength=DECILES)
+            hits_by_decile = self._by_decile(ids[:, :k][hits[:, :k]])
             for d in range(DECILES):
-                self._add((protocol, model, f"decile {d}", k), int(found[d]), int(true[d]))
+                self._add((protocol, model, f"decile {d}", k), int(hits_by_decile[d]), int(true[d]))
+
+    def _by_decile(self, items: np.ndarray) -> np.ndarray:
+        """How many of some items are in each tenth, (DECILES,); of items known by vectors alone none is."""
+        deciles = self._shop.deciles[items]
+        return np.bincount(deciles[deciles >= 0], minlength=DECILES)
 
     def _add(self, key: tuple[str, str, str, int], value: int, n: int) -> None:
         before = self._sums.get(key, (0, 0))

@@ -51,24 +51,24 @@ class EvaluationResults:
     def row_order(self) -> np.ndarray:
         """The place in the order of the ids of each row of the users' tables, one after the other, (n,) int64."""
         ids = pa.chunked_array([c for t in self.tables("users", ["user_id"]) for c in t["user_id"].chunks])
-        found = np.empty(len(ids), np.int64)
-        found[np.asarray(pc.sort_indices(ids))] = np.arange(len(ids))
-        return found
+        order = np.empty(len(ids), np.int64)
+        order[np.asarray(pc.sort_indices(ids))] = np.arange(len(ids))
+        return order
 
     def columns(self, names: Sequence[str]) -> np.ndarray:
         """Columns of the users that have a value, (n, n_names) in the order of the ids.
 
         The names are of one truth, so that the users without a value are the same in all.
         """
-        found = np.empty((len(self.row_order), len(names)))
+        values = np.empty((len(self.row_order), len(names)))
         start = 0
         for table in self.tables("users", names):
             rows = self.row_order[start : start + len(table)]
             for column, name in enumerate(names):
-                found[rows, column] = table[name].to_numpy()
+                values[rows, column] = table[name].to_numpy()
             start += len(table)
-        known = ~np.isnan(found[:, 0]) if names else np.ones(len(found), bool)
-        return found if known.all() else found[known]
+        known = ~np.isnan(values[:, 0]) if names else np.ones(len(values), bool)
+        return values if known.all() else values[known]
 
     @cached_property
     def recommended_counts(self) -> dict[tuple[str, str], pa.Table]:
@@ -77,11 +77,11 @@ class EvaluationResults:
         counts = rows.column_names[3:]
         rows = rows.group_by(rows.column_names[:3], use_threads=False).aggregate([(c, "sum") for c in counts])
         rows = rows.rename_columns([c.removesuffix("_sum") for c in rows.column_names])
-        found = {}
+        counted = {}
         for pair in rows.group_by(["protocol", "model"], use_threads=False).aggregate([]).to_pylist():
             chosen = (pc.field("protocol") == pair["protocol"]) & (pc.field("model") == pair["model"])
-            found[pair["protocol"], pair["model"]] = rows.filter(chosen).select(["item", *counts]).sort_by("item")
-        return found
+            counted[pair["protocol"], pair["model"]] = rows.filter(chosen).select(["item", *counts]).sort_by("item")
+        return counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +93,8 @@ class EvaluationContext:
     (n_items,), see ``evaluation.sales_deciles``. buying_users: how many users bought before it. quartiles: the
     most purchases that the users of the first three quarters have, by purchases. listed: length of the
     published lists. bought: their rule for bought items. made_by: what made them, ``encoder`` or a baseline,
-    which is then the model, too.
+    which is then the model, too. known_items: how many are ranked because they have a vector, where there are no
+    purchases before the date; None else.
     """
 
     as_of: datetime
@@ -105,10 +106,12 @@ class EvaluationContext:
     cold: np.ndarray
     deciles: np.ndarray
     buying_users: int
+    known_items: int | None = None
     quartiles: tuple[int, ...]
     listed: int
     bought: str
     made_by: str = "encoder"
+    ruled: bool = False
 
     @property
     def rivals(self) -> tuple[str, ...]:
@@ -134,5 +137,5 @@ def mean(values: np.ndarray) -> float:
 
 def intervals(values: np.ndarray, resamples: int, seed: int) -> list[list[float]]:
     """[low, mean, high] of each column."""
-    found = bootstrap(values, resamples, seed)
-    return [[float(a), mean(c), float(b)] for a, c, b in zip(found.low, values.T, found.high, strict=True)]
+    bounds = bootstrap(values, resamples, seed)
+    return [[float(a), mean(c), float(b)] for a, c, b in zip(bounds.low, values.T, bounds.high, strict=True)]

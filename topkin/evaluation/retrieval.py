@@ -91,9 +91,9 @@ def judge(queries: LabelledVectors, rows: np.ndarray, items: LabelledVectors, ks
     exclude = Csr.single(own_place) if whole else None
     unit = unit_rows(items.vectors[places])
     at, scores = top_k(unit_rows(queries.vectors), unit, min(FEW, len(places)), exclude=exclude)
-    found = np.where(at < 0, np.int32(-1), places[at].astype(np.int32)), scores
+    neighbours = np.where(at < 0, np.int32(-1), places[at].astype(np.int32)), scores
     names, own, theirs = _numbered(queries.labels, items.labels)
-    nearest = np.where(found[0][:, 0] < 0, -1, theirs[np.maximum(found[0][:, 0], 0)])
+    nearest = np.where(neighbours[0][:, 0] < 0, -1, theirs[np.maximum(neighbours[0][:, 0], 0)])
     right = asked & (nearest >= 0) & (nearest == own)
     counts = np.bincount(theirs[places[theirs[places] >= 0]], minlength=len(names) + 1)
     shared = asked & (counts[own] > whole)
@@ -104,7 +104,7 @@ def judge(queries: LabelledVectors, rows: np.ndarray, items: LabelledVectors, ks
         metrics = retrieval_metrics(queries.vectors[asked], own[asked], *others, ks=ks)
         voting = asked if whole else shared
         knn = knn_accuracy(queries.vectors[voting], own[voting], *others, ks=ks)
-    return Retrieval(metrics, knn, _by_label(names, own, nearest, shared, right), found, right, asked)
+    return Retrieval(metrics, knn, _by_label(names, own, nearest, shared, right), neighbours, right, asked)
 
 
 def _numbered(queries: pa.Array, items: pa.Array) -> tuple[list[str], np.ndarray, np.ndarray]:

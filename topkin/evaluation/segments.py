@@ -14,13 +14,14 @@ COLD_USER_PURCHASES = 5
 Sums = Mapping[int, tuple[int, int]]
 
 
-def quartiles(purchases: np.ndarray) -> tuple[int, ...]:
+def quartiles(users: Mapping[int, int]) -> tuple[int, ...]:
     """The most purchases that users of the first, second and third quarter have; users of one number stay together.
 
-    purchases: (n,) of each user who bought.
+    users: of each number of purchases above 0 that users have, how many have it.
     """
-    ordered = np.sort(purchases)
-    return tuple(int(ordered[-(-len(ordered) * q // 4) - 1]) for q in (1, 2, 3)) if len(ordered) else (0, 0, 0)
+    numbers = np.array(sorted(users), np.int64)
+    ends = np.cumsum([users[int(n)] for n in numbers])
+    return tuple(int(numbers[np.searchsorted(ends, -(-ends[-1] * q // 4))]) for q in (1, 2, 3)) if users else (0, 0, 0)
 
 
 def user_groups(purchases: np.ndarray, edges: tuple[int, ...]) -> dict[str, list[tuple[str, np.ndarray]]]:
@@ -43,25 +44,25 @@ def groups(
     names = [f"{m}@{k}" for k in facts.ks for m in ("recall", "ndcg")]
     purchases = results.columns([f"{protocol}/model/{metric}", "purchases"])[:, 1]
     kinds = user_groups(purchases, facts.quartiles)
-    found: dict[str, Any] = {kind: [] for kind in kinds}
+    entries: dict[str, Any] = {kind: [] for kind in kinds}
     for kind, members in kinds.items():
         for name, mask in members:
             if mask.any():
                 own = purchases[mask]
                 entry = {"name": name, "users": int(mask.sum()), "from": int(own.min()), "to": int(own.max())}
-                found[kind].append(entry | {"metrics": {}, "differences": {}})
+                entries[kind].append(entry | {"metrics": {}, "differences": {}})
     for model in facts.models:
         values = results.columns([f"{protocol}/{model}/{name}" for name in names])
         for kind, members in kinds.items():
-            for entry, mask in zip(found[kind], [m for _, m in members if m.any()], strict=True):
+            for entry, mask in zip(entries[kind], [m for _, m in members if m.any()], strict=True):
                 entry["metrics"][model] = dict(zip(names, [mean(c) for c in values[mask].T], strict=True))
     if facts.rivals:
         values = results.columns([f"{protocol}/{model}/{metric}" for model in ("model", *facts.rivals)])
         for kind, members in kinds.items():
-            for entry, mask in zip(found[kind], [m for _, m in members if m.any()], strict=True):
+            for entry, mask in zip(entries[kind], [m for _, m in members if m.any()], strict=True):
                 apart = intervals(values[mask, :1] - values[mask, 1:], resamples, seed)
                 entry["differences"] = dict(zip(facts.rivals, apart, strict=True))
-    return found
+    return entries
 
 
 def deciles(tallies: Mapping[tuple[str, str], Sums], facts: EvaluationContext) -> list[dict[str, Any]]:
@@ -69,7 +70,7 @@ def deciles(tallies: Mapping[tuple[str, str], Sums], facts: EvaluationContext) -
 
     ``found@k`` is counted over pairs of user and item, not over users.
     """
-    found = []
+    entries = []
     for d in reversed(range(DECILES)):
         sales = facts.sales[facts.deciles == d]
         pairs = next(iter(tallies.get(("model", f"decile {d}"), {}).values()), (0, 0))[1]
@@ -80,8 +81,8 @@ def deciles(tallies: Mapping[tuple[str, str], Sums], facts: EvaluationContext) -
             for model in facts.models
         }
         entry = {"name": str(d + 1), "items": len(sales), "from": int(sales.min()), "to": int(sales.max())}
-        found.append(entry | {"pairs": pairs, "metrics": shares})
-    return found
+        entries.append(entry | {"pairs": pairs, "metrics": shares})
+    return entries
 
 
 def beyond_accuracy(given: pa.Table | None, diversity: Sums, facts: EvaluationContext) -> dict[str, float]:
@@ -93,7 +94,7 @@ def beyond_accuracy(given: pa.Table | None, diversity: Sums, facts: EvaluationCo
     """
     if given is None:
         return {}
-    found = {}
+    metrics = {}
     share = np.maximum(facts.buyers, 1) / max(facts.buying_users, 1)
     for k in facts.ks:
         items, counts = np.asarray(given["item"]), np.asarray(given[f"lists@{k}"])
@@ -102,10 +103,10 @@ def beyond_accuracy(given: pa.Table | None, diversity: Sums, facts: EvaluationCo
             continue
         whole = np.zeros(len(facts.sales), np.int64)
         whole[items] = counts
-        found[f"novelty@{k}"] = float(counts @ -np.log2(share[items])) / places
-        found[f"popularity@{k}"] = float(counts @ share[items]) / places
-        found[f"gini@{k}"] = gini(whole[facts.sales > 0])
+        metrics[f"novelty@{k}"] = float(counts @ -np.log2(share[items])) / places
+        metrics[f"popularity@{k}"] = float(counts @ share[items]) / places
+        metrics[f"gini@{k}"] = gini(whole[facts.sales > 0])
         value, n = diversity.get(k, (0, 0))
         if n:
-            found[f"diversity@{k}"] = value / FINE / n
-    return found
+            metrics[f"diversity@{k}"] = value / FINE / n
+    return metrics

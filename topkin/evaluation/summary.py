@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from topkin.evaluation import promise
-from topkin.evaluation.protocol import COLD_ITEM_DAYS, COLD_ITEM_SALES, MEASURED, PROTOCOLS, published_ks
+from topkin.evaluation.protocol import COLD_ITEM_DAYS, COLD_ITEM_SALES, MEASURED, PROTOCOLS, RULED, published_ks
 from topkin.evaluation.results import EvaluationContext, EvaluationResults, intervals, mean
 from topkin.evaluation.segments import beyond_accuracy, deciles, groups
 from topkin.metrics.bootstrap import MIN_USERS, bootstrap
@@ -26,6 +26,7 @@ from topkin.recommend.bought import BOUGHT
 BUDGET_BYTES = 256 << 20
 NO_PURCHASES = "the input has no purchases after the as-of date"
 NONE_IN_PERIOD = "the input has no purchases in the days after the as-of date that evaluate.days asks for"
+NONE_WITH_VECTORS = "no held-out purchase is by a user and of an item with a vector"
 NONE_JUDGED = "no purchase after the as-of date is by a user who bought before it, of an item sold before it"
 
 
@@ -51,6 +52,7 @@ def nothing_held_out(as_of: datetime, ks: Sequence[int], bought: str, reason: st
         "judged": None,
         "holdout": None,
         "resamples": 0,
+        "sampled": None,
         "models": [],
         "left_out": {},
         "heldout": {**dict.fromkeys(zeros, 0), "from": None, "to": None, "reason": reason},
@@ -77,11 +79,13 @@ def scoreboard(results: EvaluationResults, facts: EvaluationContext, *, resample
     counts, ks = results.counts, facts.ks
     reason = None if counts["events"] else NONE_IN_PERIOD
     if reason is None and not counts["users"]:
-        reason = NONE_JUDGED
+        reason = NONE_JUDGED if facts.known_items is None else NONE_WITH_VECTORS
     result = nothing_held_out(facts.as_of, ks, facts.bought, reason or "")
     result |= {"models": list(facts.models), "left_out": dict(facts.left_out)}
     result["heldout"] = {**counts, "reason": reason}
     result["published"].update(_published(results, facts))
+    if facts.ruled:
+        result["published"]["rules_cost"] = _rules_cost(results, facts, resamples, seed)
     if reason is not None:
         return result
     result |= {"judged": "heldout", "resamples": resamples}
@@ -93,13 +97,13 @@ def scoreboard(results: EvaluationResults, facts: EvaluationContext, *, resample
         names = [f"{m}@{k}" for k in ks for m in METRICS]
         result[protocol], result["differences"][protocol], result["p"][protocol] = compare(protocol, names)
         values = results.columns([f"{protocol}/{model}/{metric}" for model in facts.models])
-        found = intervals(values, resamples, seed)
-        result["intervals"][protocol] = {m: {metric: v} for m, v in zip(facts.models, found, strict=True)}
+        bounds = intervals(values, resamples, seed)
+        result["intervals"][protocol] = {m: {metric: v} for m, v in zip(facts.models, bounds, strict=True)}
         if protocol == promise.PROTOCOL and promise.METRIC in names:
             values = results.columns([f"{protocol}/model/{promise.METRIC}"])
             result["intervals"][protocol]["model"][promise.METRIC] = intervals(values, resamples, seed)[0]
         given = {model: results.recommended_counts.get((protocol, model)) for model in facts.models}
-        n_sold = int((facts.sales > 0).sum())
+        n_sold = int((facts.sales > 0).sum()) if facts.known_items is None else facts.known_items
         result["coverage"][protocol] = {model: _coverage(table, ks, n_sold) for model, table in given.items()}
         tallies = _tallies(results, protocol)
         result["lists"][protocol] = {
@@ -146,11 +150,11 @@ class _Comparison:
                 continue
             others = values[:, [models.index(model) for model in rivals]]
             differences = (values[:, :1] - others).reshape(len(values), -1)
-            found = bootstrap(differences, self.resamples, self.seed)
+            bounds = bootstrap(differences, self.resamples, self.seed)
             for column, (model, name) in enumerate((model, name) for model in rivals for name in some):
-                low, high = float(found.low[column]), float(found.high[column])
+                low, high = float(bounds.low[column]), float(bounds.high[column])
                 apart[model][name] = [low, mean(differences[:, column]), high]
-                chance[model][name] = float(found.p[column])
+                chance[model][name] = float(bounds.p[column])
         return means, apart, chance
 
 
@@ -164,10 +168,10 @@ def _tallies(results: EvaluationResults, protocol: str) -> dict[tuple[str, str],
     """By model and name: k to the sum and the number, of all parts."""
     rows = pa.concat_tables(list(results.tables("tallies"))).filter(pc.field("protocol") == protocol)
     rows = rows.group_by(["model", "name", "k"], use_threads=False).aggregate([("sum", "sum"), ("n", "sum")])
-    found: dict[tuple[str, str], dict[int, tuple[int, int]]] = {}
+    tallies: dict[tuple[str, str], dict[int, tuple[int, int]]] = {}
     for row in rows.to_pylist():
-        found.setdefault((row["model"], row["name"]), {})[row["k"]] = row["sum_sum"], row["n_sum"]
-    return found
+        tallies.setdefault((row["model"], row["name"]), {})[row["k"]] = row["sum_sum"], row["n_sum"]
+    return tallies
 
 
 def _published(results: EvaluationResults, facts: EvaluationContext) -> dict[str, Any]:
@@ -182,15 +186,32 @@ def _published(results: EvaluationResults, facts: EvaluationContext) -> dict[str
     }
 
 
+def _rules_cost(
+    results: EvaluationResults, facts: EvaluationContext, resamples: int, seed: int
+) -> dict[str, dict[str, Any]]:
+    """By cut-off, the NDCG of the model's published lists, what it would be without rules, and the interval.
+
+    That is of the first less the second, 95 %, paired by users.
+    """
+    costs: dict[str, dict[str, Any]] = {}
+    for k in published_ks(facts.ks, facts.listed):
+        values = results.columns([f"published/{name}/ndcg@{k}" for name in RULED])
+        if len(values):
+            low, difference, high = intervals(values[:, :1] - values[:, 1:], resamples, seed)[0]
+            means = {name: mean(column) for name, column in zip(RULED, values.T, strict=True)}
+            costs[f"ndcg@{k}"] = {**means, "difference": [low, difference, high], "users": len(values)}
+    return costs
+
+
 def _cold(compare: _Comparison, facts: EvaluationContext, counts: Mapping[str, Any]) -> dict[str, Any]:
     """How well new and rare items are found: in the novel lists, and in lists of such items alone."""
-    found: dict[str, Any] = {"days": COLD_ITEM_DAYS, "sales": COLD_ITEM_SALES, "items": int(facts.cold.sum())}
-    found |= {"users": counts["cold_users"], "pairs": counts["cold_pairs"], "over_popularity": {}, "differences": {}}
+    figures: dict[str, Any] = {"days": COLD_ITEM_DAYS, "sales": COLD_ITEM_SALES, "items": int(facts.cold.sum())}
+    figures |= {"users": counts["cold_users"], "pairs": counts["cold_pairs"], "over_popularity": {}, "differences": {}}
     for name, truth in (("of_all", "cold"), ("among_cold", "among_cold")):
-        found[name], found["differences"][name], _ = compare(truth, _names(truth, facts.ks))
-        base = found[name].get("popularity", {})
-        found["over_popularity"][name] = {m: found[name]["model"][m] / v if v else None for m, v in base.items()}
-    return found
+        figures[name], figures["differences"][name], _ = compare(truth, _names(truth, facts.ks))
+        base = figures[name].get("popularity", {})
+        figures["over_popularity"][name] = {m: figures[name]["model"][m] / v if v else None for m, v in base.items()}
+    return figures
 
 
 def _verdict(result: Mapping[str, Any], facts: EvaluationContext) -> tuple[dict[str, bool], dict[str, Any]]:

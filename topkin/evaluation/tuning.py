@@ -4,7 +4,7 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from topkin.errors import ConfigError
+from topkin.errors import ConfigError, nearest_name
 
 SPACE: dict[str, tuple[Any, ...]] = {
     "temperature": (0.05, 0.07, 0.1, 0.14, 0.2, 0.28),
@@ -26,7 +26,9 @@ def space_of(keys: Sequence[str]) -> dict[str, tuple[Any, ...]]:
     """The part of the space that some keys name; all of it without any. Raises ConfigError for another key."""
     names = [key.removeprefix("train.").removeprefix("advanced.") for key in keys]
     if unknown := [name for name in names if name not in SPACE]:
-        raise ConfigError(f"--key must be one of {', '.join(SPACE)}, got {', '.join(unknown)}")
+        near = nearest_name(unknown[0], SPACE)
+        hint = f": did you mean {near}?" if near else ": validation chooses the others in every run, or they are yours"
+        raise ConfigError(f"--key must be one of {', '.join(SPACE)}, got {', '.join(unknown)}{hint}")
     return {name: SPACE[name] for name in names or SPACE}
 
 

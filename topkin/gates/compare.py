@@ -24,18 +24,18 @@ def common_of(
     """
     if "prepare" not in now or "prepare" not in live:
         return {}
-    found: dict[str, Any] = {"unknown items": unknown_items(now, live)}
+    common: dict[str, Any] = {"unknown items": unknown_items(now, live)}
     users = max(figures["counts"]["users"], live_figures["counts"]["users"])
     sample = UserSample.of(users, _parts(now["prepare"]))
     timed = bool(figures["timed"] and live_figures["timed"])
     columns = ["user_id", "items", "times"]
     histories = [sample.rows(storage.join(of["prepare"], "histories"), columns) for of in (now, live)]
-    found["unknown users"] = _unknown(histories[0]["user_id"], histories[1]["user_id"])
+    common["unknown users"] = _unknown(histories[0]["user_id"], histories[1]["user_id"])
     since, until = figures.get("first"), min(figures.get("as_of", ""), live_figures.get("as_of", ""))
-    found["lost"] = lost_purchases(*histories, timed=timed, since=since, until=until or None)
+    common["lost"] = lost_purchases(*histories, timed=timed, since=since, until=until or None)
     if "recommend" in now and "recommend" in live:
-        found |= _lists_in_common(now["recommend"], live["recommend"], sample, figures, live_figures)
-    return found
+        common |= _lists_in_common(now["recommend"], live["recommend"], sample, figures, live_figures)
+    return common
 
 
 def _parts(prepared: str) -> int:
@@ -68,12 +68,9 @@ def lost_purchases(
     """
     known = purchases_of(live, timed=timed)
     if timed:
-        time = known["time"]
-        kept = pc.and_(
-            True if since is None else pc.greater_equal(time, pa.scalar(np.datetime64(since, "us"), time.type)),
-            True if until is None else pc.less(time, pa.scalar(np.datetime64(until, "us"), time.type)),
-        )
-        known = known.filter(kept)
+        for edge, inside in ((since, pc.greater_equal), (until, pc.less)):
+            if edge is not None:
+                known = known.filter(inside(known["time"], pa.scalar(np.datetime64(edge, "us"), known["time"].type)))
     if not len(known):
         return None
     there = np.unique(hash_rows(purchases_of(now, timed=timed)))
@@ -93,9 +90,9 @@ def _lists_in_common(
     users = [pc.unique(table["user_id"]) for table in ranked]
     alike = [mean_overlap(lists_of(table, own, items, k)) for table, own in zip(ranked, users, strict=True)]
     both = users[0].filter(pc.is_in(users[0], value_set=users[1]))
-    found: dict[str, Any] = {"alike": round(alike[0], 6), "alike before": round(alike[1], 6), "users": len(both)}
+    common: dict[str, Any] = {"alike": round(alike[0], 6), "alike before": round(alike[1], 6), "users": len(both)}
     if len(both):
         new, old = (lists_of(table, both, items, k) for table in ranked)
-        found["overlap"] = round(float(np.mean(overlap_at_k(new, old))), 6)
-        found["rank-biased overlap"] = round(float(np.mean(rank_biased_overlap(new, old))), 6)
-    return found
+        common["overlap"] = round(float(np.mean(overlap_at_k(new, old))), 6)
+        common["rank-biased overlap"] = round(float(np.mean(rank_biased_overlap(new, old))), 6)
+    return common

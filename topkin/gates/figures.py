@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 
 from topkin.artifacts import storage
 from topkin.artifacts.embeddings import ITEMS, SUMMARY, USERS
+from topkin.artifacts.runs import list_folder, list_names
 from topkin.gates.samples import sample_vectors
 from topkin.gates.spread import spread
 from topkin.metrics.proportion import wilson
@@ -37,7 +38,11 @@ def of_purchases(folders: Mapping[str, str]) -> Figures:
             figures |= {"as_of": statistics["as_of"], "first": statistics["first_sale"]}
         _add_events(figures, folders["prepare"], statistics)
     if "recommend" in folders:
-        figures["lists"] = _of_lists(storage.read_json(storage.join(folders["recommend"], "lists.json")))
+        folder = folders["recommend"]
+        figures["lists"] = _of_lists(storage.read_json(storage.join(folder, "lists.json")))
+        for name in list_names(folder):
+            summary = storage.read_json(storage.join(list_folder(folder, name), "lists.json"))
+            figures.setdefault("other_lists", {})[name] = _of_lists(summary)
     return figures | of_vectors(folders)
 
 

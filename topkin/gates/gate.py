@@ -52,14 +52,14 @@ def at_least(name: str, key: str, figure: float, limit: float, what: str, show: 
     """A figure that must reach a limit. what: a sentence with {} for the figure."""
     fine = figure >= limit
     held = f"publish.{key} asks for {show(limit)}"
-    return told(name, key, fine, f"{what.format(show(figure))}; {held}", figure=figure, limit=limit)
+    return asked(name, key, fine, f"{what.format(show(figure))}; {held}", figure=figure, limit=limit)
 
 
 def at_most(name: str, key: str, figure: float, limit: float, what: str, show: Callable[[float], str]) -> Gate:
     """A figure that must not be above a limit, likewise."""
     fine = figure <= limit
     held = f"publish.{key} allows {show(limit)}"
-    return told(name, key, fine, f"{what.format(show(figure))}; {held}", figure=figure, limit=limit)
+    return asked(name, key, fine, f"{what.format(show(figure))}; {held}", figure=figure, limit=limit)
 
 
 def risen(
@@ -71,7 +71,7 @@ def risen(
     limit = live + rise
     sentence = f"{what.format(percent(figure))}, {percent(live)} in the live version; publish.{key} allows "
     sentence = f"{sentence}{percent(rise)} of all more"
-    return told(name, key, figure <= limit, sentence, figure=figure, limit=limit, live=live)
+    return asked(name, key, figure <= limit, sentence, figure=figure, limit=limit, live=live)
 
 
 def as_many(
@@ -100,10 +100,10 @@ def as_many(
     else:
         key, fine, limit, more = "max_drop", -change <= drop, live * (1 - drop), f"{percent(drop)} fewer"
     sentence = f"{what}; publish.{key} allows {more}"
-    return [told(name, key, fine, sentence, figure=figure, limit=limit, live=live)]
+    return [asked(name, key, fine, sentence, figure=figure, limit=limit, live=live)]
 
 
-def told(
+def asked(
     name: str,
     key: str,
     fine: bool,

@@ -5,7 +5,7 @@ from typing import Any
 
 from topkin.config.publish.settings import ItemsPublishSettings
 from topkin.gates import versions
-from topkin.gates.gate import Gate, at_least, percent, told
+from topkin.gates.gate import Gate, asked, at_least, percent
 
 Figures = Mapping[str, Any]
 
@@ -40,9 +40,9 @@ def gates(
 
 
 def _labels(least: float, metrics: Figures) -> Gate:
-    name, key, found = "recall by label", "min_label_recall", metrics["retrieval"]
-    if found is None:
-        return told(name, key, False, f"Recall@1 was not measured: {metrics['unjudged']} (publish.{key})")
-    share = found["recall_any@1"]
+    name, key, retrieval = "recall by label", "min_label_recall", metrics["retrieval"]
+    if retrieval is None:
+        return asked(name, key, False, f"Recall@1 was not measured: {metrics['unjudged']} (publish.{key})")
+    share = retrieval["recall_any@1"]
     sentence = f"Recall@1 {share:.4f}; publish.{key} asks for {least:g}"
-    return told(name, key, share >= least, sentence, figure=share, limit=least)
+    return asked(name, key, share >= least, sentence, figure=share, limit=least)

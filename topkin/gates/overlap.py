@@ -67,11 +67,11 @@ def _depths(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     if a.shape != b.shape:
         raise ValueError(f"the lists must be of one shape, got {a.shape} and {b.shape}")
     n, k = a.shape
-    found = np.zeros((n, k), np.int64)
+    counts = np.zeros((n, k), np.int64)
     deeper = np.maximum(np.arange(k)[:, None], np.arange(k))
     step = max(1, BUDGET_BYTES // max(k * k, 1))
     for start in range(0, n, step):
         one, other = a[start : start + step], b[start : start + step]
         row, i, j = np.nonzero((one[:, :, None] == other[:, None, :]) & (one[:, :, None] >= 0))
-        np.add.at(found, (row + start, deeper[i, j]), 1)
-    return found
+        np.add.at(counts, (row + start, deeper[i, j]), 1)
+    return counts

@@ -6,7 +6,7 @@ from typing import Any
 
 from topkin.config.publish.settings import PublishSettings
 from topkin.gates import versions
-from topkin.gates.gate import NOTHING_LIVE, REFUSED, Gate, as_many, at_least, at_most, not_asked, percent, risen, told
+from topkin.gates.gate import NOTHING_LIVE, REFUSED, Gate, as_many, asked, at_least, at_most, not_asked, percent, risen
 from topkin.metrics.bootstrap import MIN_USERS
 from topkin.recommend.bought import BOUGHT
 
@@ -71,7 +71,8 @@ def _age(settings: PublishSettings, now: Figures, has_live: bool) -> Iterator[Ga
         return
     name, key = "age of the last purchase", "max_age"
     if "age" not in now:
-        yield not_asked(name, key, "the purchases have no times")
+        bought = now.get("counts", {}).get("purchases", 1)
+        yield not_asked(name, key, "the purchases have no times" if bought else "there are no purchases")
     else:
         what = "the last purchase is {} before the as-of date"
         gate = at_most(name, key, now["age"], settings.max_age, what, lambda days: f"{days:,.4g} days")
@@ -115,7 +116,7 @@ def _categories(settings: PublishSettings, now: Figures, live: Figures) -> Itera
         f"the category {worst!r} has {now['categories'].get(worst, 0):,} purchases, {large[worst]:,} in the live "
     )
     sentence += f"version; publish.{key} allows {percent(settings.max_group_drop)} fewer"
-    yield told(name, key, drop <= settings.max_group_drop, sentence, figure=drop, limit=settings.max_group_drop)
+    yield asked(name, key, drop <= settings.max_group_drop, sentence, figure=drop, limit=settings.max_group_drop)
 
 
 def _price(most: float, price: float | None, before: float | None, has_live: bool) -> Gate:
@@ -126,7 +127,7 @@ def _price(most: float, price: float | None, before: float | None, has_live: boo
     sentence = (
         f"the middle price of the catalogue is {price:.4g}, {before:.4g} in the live version; publish.{key} allows "
     )
-    return told(name, key, factor <= most, f"{sentence}a factor of {most:g}", figure=price, limit=most, live=before)
+    return asked(name, key, factor <= most, f"{sentence}a factor of {most:g}", figure=price, limit=most, live=before)
 
 
 def _largest(settings: PublishSettings, now: Figures, live: Figures) -> Iterator[Gate]:
@@ -157,6 +158,11 @@ def _lists(settings: PublishSettings, now: Figures, live: Figures, common: Figur
     if settings.max_short is not False:
         short = None if before is None else before["short"]
         yield risen("short lists", "max_short", lists["short"], short, settings.max_short, "{} of the lists are short")
+        for name, other in now.get("other_lists", {}).items():
+            was = live.get("other_lists", {}).get(name, {}).get("short")
+            why = NOTHING_LIVE if before is None else "the live version has no such list"
+            what = f"{{}} of the lists {name} are short"
+            yield risen(f"short lists {name}", "max_short", other["short"], was, settings.max_short, what, why)
     why = NOTHING_LIVE
     if before is not None:
         changed = [key for key in ("model", "bought") if lists[key] != before[key]]
@@ -194,14 +200,14 @@ def baselines(settings: PublishSettings, metrics: Figures | None, lists: Figures
             continue
         if name not in scores:
             reason = f"{name} was not measured: {metrics['left_out'][name]} (publish.must_beat)"
-            yield told(f"above {name}", "must_beat", False, reason)
+            yield asked(f"above {name}", "must_beat", False, reason)
             continue
         theirs = scores[name][metric]
         is_above = "is" if ours > theirs else "is not"
         sentence = (
             f"the model's {metric} on {where}, {ours:.4f}, {is_above} above {name}'s {theirs:.4f} (publish.must_beat)"
         )
-        yield told(f"above {name}", "must_beat", ours > theirs, sentence, figure=ours, limit=theirs)
+        yield asked(f"above {name}", "must_beat", ours > theirs, sentence, figure=ours, limit=theirs)
     if settings.max_behind is not False:
         yield _best(settings.max_behind, metrics, protocol, metric, where)
 
@@ -236,4 +242,4 @@ def _behind(name: str, most: float, scores: Mapping[str, float], highs: Mapping[
     ours, theirs = scores["model"], scores[best]
     sentence = f"{what} is {ours:.4f}, that of the best baseline, {best}, {theirs:.4f}; "
     sentence += f"publish.{key} allows {percent(most)} below it"
-    return told(name, key, highs[best] >= -most * theirs, sentence, figure=ours, limit=theirs * (1 - most))
+    return asked(name, key, highs[best] >= -most * theirs, sentence, figure=ours, limit=theirs * (1 - most))

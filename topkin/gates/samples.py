@@ -43,8 +43,8 @@ class UserSample:
 
     def rows(self, folder: str, columns: Sequence[str]) -> pa.Table:
         """The rows of its users in a table by user; only files that may hold some are opened."""
-        found = [group for name in self._names(folder) for group in _groups(storage.join(folder, name), columns)]
-        return pa.concat_tables([group.filter(pa.array(self.has(group["user_id"]))) for group in found])
+        groups = [group for name in self._names(folder) for group in _groups(storage.join(folder, name), columns)]
+        return pa.concat_tables([group.filter(pa.array(self.has(group["user_id"]))) for group in groups])
 
     def _names(self, folder: str) -> list[str]:
         """All files, or those of its parts where the table has as many; the first at least, for its columns."""

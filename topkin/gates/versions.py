@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from topkin.config.publish.settings import VersionGates
-from topkin.gates.gate import NOTHING_LIVE, Gate, as_many, at_least, at_most, not_asked, percent, risen, told
+from topkin.gates.gate import NOTHING_LIVE, Gate, as_many, asked, at_least, at_most, not_asked, percent, risen
 
 Figures = Mapping[str, Any]
 FEW = 100
@@ -75,12 +75,12 @@ def _spread(least: float, side: str, drawn: Figures, before: Figures | None) -> 
         return not_asked(name, key, f"fewer than {FEW} {side} have a vector")
     own = f"the {side}' vectors have an effective rank of {rank:.3g}"
     if rank < 1 + 1e-3:
-        return told(name, key, False, f"{own}: all of them are one (publish.{key})", figure=rank)
+        return asked(name, key, False, f"{own}: all of them are one (publish.{key})", figure=rank)
     if before is None or before["vectors"] < FEW:
-        return told(name, key, True, f"{own}; nothing live to compare", figure=rank)
+        return asked(name, key, True, f"{own}; nothing live to compare", figure=rank)
     sentence = f"{own}, {before['rank']:.3g} in the live version; publish.{key} asks for {percent(least)} of it"
     limit = least * before["rank"]
-    return told(name, key, rank >= limit, sentence, figure=rank, limit=limit, live=before["rank"])
+    return asked(name, key, rank >= limit, sentence, figure=rank, limit=limit, live=before["rank"])
 
 
 def _length(now: Figures, live: Figures) -> Gate:
@@ -98,25 +98,25 @@ def _length(now: Figures, live: Figures) -> Gate:
     if few < 2 * max(now["dim"], live["dim"]):
         return not_asked(name, key, "there are fewer than two items and users for each coordinate")
     sentence = f"vectors have {now['dim']} coordinates, {live['dim']} in the live version (publish.{key})"
-    return told(name, key, now["dim"] == live["dim"], sentence, figure=now["dim"], live=live["dim"])
+    return asked(name, key, now["dim"] == live["dim"], sentence, figure=now["dim"], live=live["dim"])
 
 
 def index(settings: VersionGates, now: Figures) -> Iterator[Gate]:
     """The index finds what exact search finds."""
     if settings.min_recall is False:
         return
-    found = now.get("recall")
-    if found is None:
+    recall = now.get("recall")
+    if recall is None:
         yield not_asked("recall of the index", "min_recall", "it was not measured")
         return
-    what = f"recall@{found['k']} of the index {{}} (95 % interval {found['low']:.3f} to {found['high']:.3f})"
-    sentence = what.format(f"{found['share']:.4f}") + f"; publish.min_recall asks for {settings.min_recall:g}"
-    yield told(
+    what = f"recall@{recall['k']} of the index {{}} (95 % interval {recall['low']:.3f} to {recall['high']:.3f})"
+    sentence = what.format(f"{recall['share']:.4f}") + f"; publish.min_recall asks for {settings.min_recall:g}"
+    yield asked(
         "recall of the index",
         "min_recall",
-        found["high"] >= settings.min_recall,
+        recall["high"] >= settings.min_recall,
         sentence,
-        figure=found["share"],
+        figure=recall["share"],
         limit=settings.min_recall,
     )
 

@@ -15,11 +15,11 @@ from topkin.artifacts.ids import Values
 def sales_schema(item: pa.DataType) -> pa.Schema:
     """Sales of each item, sorted by item_id; ``last_price`` is that of the last sale, the highest of several.
 
-    Where the last sale names no price it is null.
+    Where the last sale names no price it is null. Items that were viewed and never sold have no times.
     """
     counts = {"events": pa.int64(), "users": pa.int64(), "recent": pa.int64()}
     times = {"first_sale": schemas.TIME, "last_sale": schemas.TIME}
-    return schemas.schema("last_price", item_id=item, **counts, **times, last_price=pa.float32())
+    return schemas.schema("first_sale last_sale last_price", item_id=item, **counts, **times, last_price=pa.float32())
 
 
 def sales(events: pa.Table, as_of: datetime, recent_days: float) -> pa.Table:
@@ -52,6 +52,17 @@ def sales(events: pa.Table, as_of: datetime, recent_days: float) -> pa.Table:
     schema = sales_schema(items.dictionary.type)
     table = pa.table([pa.array(c) if isinstance(c, np.ndarray) else c for c in columns], names=schema.names)
     return table.cast(schema).take(pc.sort_indices(items.dictionary)).combine_chunks()
+
+
+def with_unsold(sold: pa.Table, items: pa.ChunkedArray) -> pa.Table:
+    """``sales_schema`` with more items, which need not be others, sold never."""
+    new = items.unique()
+    new = new.filter(pc.invert(pc.is_in(new, value_set=sold["item_id"].combine_chunks())))
+    zeros = pa.array(np.zeros(len(new), np.int64))
+    columns = dict.fromkeys(("events", "users", "recent"), zeros) | {"item_id": new}
+    more = [columns.get(f.name, pa.nulls(len(new), f.type)) for f in sold.schema]
+    rows = pa.concat_tables([sold, pa.table(more, sold.schema)])
+    return rows.take(pc.sort_indices(rows["item_id"])).combine_chunks()
 
 
 def _codes(values: pa.ChunkedArray) -> pa.DictionaryArray:

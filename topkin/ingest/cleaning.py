@@ -6,7 +6,7 @@ order of the columns, then the configured ones in theirs.
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from topkin.artifacts import ids, schemas
 from topkin.artifacts.ids import Values
 from topkin.artifacts.partition import hash_rows
+from topkin.config.shop.events import MOST_WEIGHT, EventType
 from topkin.ingest import readers, timestamps
 from topkin.ingest.contract import InputSource
 from topkin.ingest.files import FILE, ROW
@@ -22,6 +23,8 @@ from topkin.ingest.judging.lookups import joined
 from topkin.ingest.positions import COLUMN_ORDER, ORDER, ORDER_REST, ROW_ORDER, order_keys
 from topkin.ingest.readers import INPUT, LATEST, escape_invalid_utf8
 from topkin.ingest.sql import plain
+from topkin.ingest.typed.rows import COLUMNS as EVENT_COLUMNS
+from topkin.ingest.typed.rows import EVENT, ORDER_ID, WEIGHT, type_codes
 from topkin.ingest.values.baskets import PLACE, list_path
 from topkin.ingest.values.features import PREFIX, feature_column
 from topkin.ingest.values.records import records
@@ -39,10 +42,19 @@ _OWN = (FILE, ROW, PLACE)  # columns that readers add
 
 
 def purchase_rows(
-    user: pa.DataType, item: pa.DataType, *, row_hashes: bool, order: pa.Schema | None = None
+    user: pa.DataType,
+    item: pa.DataType,
+    *,
+    row_hashes: bool,
+    order: pa.Schema | None = None,
+    typed: bool = False,
+    features: pa.StructType | None = None,
 ) -> pa.Schema:
-    """Accepted purchases: ``schemas.events``, and ROW_HASH, or what orders those without times."""
-    schema = schemas.events(user, item)
+    """Accepted purchases: ``schemas.events``, and ROW_HASH, or what orders those without times.
+
+    typed: with the columns of events of several types before that. features: the type of a column of theirs.
+    """
+    schema = pa.schema([*schemas.events(user, item, features), *(EVENT_COLUMNS if typed else ())])
     if order is not None:
         return pa.schema([*schema, *order])
     return schema.append(pa.field(ROW_HASH, pa.uint64(), False)) if row_hashes else schema
@@ -166,6 +178,27 @@ class _Cleaner:
         self.reject(~np.isfinite(keys.number), f"{self.source.column('order')} is null or not finite")
         return {"timestamp": no_time, ORDER: pa.array(keys.number), ORDER_REST: pa.array(keys.rest)}
 
+    def event(self, types: Sequence[EventType]) -> dict[str, Values]:
+        """The type, weight and order of events; those of no type, or of a wrong weight, rejected.
+
+        A return has no weight, whatever an expression makes of its row.
+        """
+        if (values := self.values("event_type")) is None:
+            own = next(number for number, t in enumerate(types) if t.source == self.source.name)
+            codes = np.full(len(self.rows), own, np.int8)
+        else:
+            codes, rejected = type_codes(self.source.columns["event_type"], readers.labels(values), types)
+            for where, reason in rejected:
+                self.reject(where, reason)
+        weights = np.array([t.weight for t in types], np.float32)[codes]
+        if (values := self.values("weight")) is not None:
+            returned = np.array([t.role == "return" for t in types])[codes]
+            weights = np.where(returned, np.float32(0), weights * readers.numbers(values))
+            self.reject(~((weights >= 0) & (weights <= MOST_WEIGHT)), f"{self.source.name}.weight is not from 0 to 1e6")
+        values = self.values("order_id")
+        order = pa.nulls(len(self.rows), pa.string()) if values is None else readers.labels(values)
+        return {EVENT: pa.array(codes), WEIGHT: pa.array(weights), ORDER_ID: order}
+
     def quantities(self) -> pa.Array:
         """The quantities, 1 where there is no such column; those that are no numbers rejected."""
         values = self.values("quantity")
@@ -246,6 +279,8 @@ def clean_purchases(
     *,
     row_hashes: bool = True,
     lookups: Mapping[str, pa.Table] | None = None,
+    types: Sequence[EventType] = (),
+    features: pa.StructType | None = None,
 ) -> Cleaned:
     """The purchases of a table with FILE and ROW.
 
@@ -256,6 +291,8 @@ def clean_purchases(
         row_hashes: whether a last column ROW_HASH hashes all that was read: equal rows are duplicates. Never of
             purchases without times.
         lookups: the tables of what the rules ask the item and the user, see :mod:`topkin.ingest.judging.lookups`.
+        types: of the events, where they are of several types or have weights.
+        features: the type of the column of features, where the source has some.
 
     Returns:
         :func:`purchase_rows` in the order in which they came, and the rejects. The times of purchases that have none
@@ -270,10 +307,13 @@ def clean_purchases(
         "quantity": cleaner.quantities(),
         "price": cleaner.prices(),
         "segment": cleaner.labels("segment"),
+        **(cleaner.event(types) if types else {}),
+        **cleaner.features(features),
     }
     if row_hashes and source.timed:
         columns[ROW_HASH] = pa.array(hash_rows(_flat(cleaner.raw.drop_columns([FILE, ROW]))))
-    schema = purchase_rows(user.type, item.type, row_hashes=row_hashes, order=order_columns(source))
+    more: dict[str, Any] = {"order": order_columns(source), "typed": bool(types), "features": features}
+    schema = purchase_rows(user.type, item.type, row_hashes=row_hashes, **more)
     return cleaner.finish({name: columns[name] for name in schema.names}, schema, lookups)
 
 

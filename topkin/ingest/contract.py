@@ -3,13 +3,12 @@
 The contract is asked of each file, for in a folder the first file's schema would otherwise win silently.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cache
 from typing import NamedTuple
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -24,9 +23,11 @@ from topkin.ingest import timestamps
 from topkin.ingest.files import FILE, ROW, File, Files, Footer, InputFooters, batches, find, read_footers
 from topkin.ingest.folders.dates import time_expression
 from topkin.ingest.folders.faults import merge_alike
-from topkin.ingest.readers import ACCEPTED, INPUT, ROLES, common_type, escape_invalid_utf8, key_of
+from topkin.ingest.folders.spans import Span, ends_of, spans_of
+from topkin.ingest.readers import ACCEPTED, EVENT_ROLES, INPUT, ROLES, common_type, escape_invalid_utf8, key_of
 from topkin.ingest.rules import Rules
 from topkin.ingest.sql import literal, nearest, quoted_if_needed
+from topkin.ingest.typed.source import event_source, made_weight
 from topkin.ingest.values import features
 from topkin.ingest.values.baskets import (
     PLACE,
@@ -49,6 +50,7 @@ class InputSource:
     keep: which row of an item or a user counts that is listed several times, ``first`` or ``last``. record: whether
     rejects keep what was read. features: the kind
     of each feature by its name, None where its type says it; among the columns they have ``features.PREFIX``.
+    unlearned: those of them that the encoder does not learn from.
     forgotten: users whose rows are passed over, where there are some.
     """
 
@@ -60,6 +62,7 @@ class InputSource:
     keep: str = "first"
     record: bool = True
     features: Mapping[str, str | None] = field(default_factory=dict)
+    unlearned: frozenset[str] = frozenset()
     forgotten: Forgotten | None = None
 
     def column(self, role: str) -> str | None:
@@ -71,32 +74,39 @@ class InputSource:
         """Whether purchases have times; else they have an order, of a column or of rows."""
         return "timestamp" in self.columns
 
+    @property
+    def may_be_empty(self) -> bool:
+        """Whether no rows are no fault: there are nights without a return."""
+        return self.name.startswith("events.")
+
 
 def _columns(section: Section, roles: Sequence[str]) -> dict[str, str]:
     """What the file calls the columns of the roles that are configured; an order of rows is no column."""
-    columns = {r: getattr(section, r) for r in roles if getattr(section, r) is not None}
+    columns = {r: c for r in roles if (c := getattr(section, r, None)) is not None}
     return {r: c for r, c in columns.items() if (r, c) != ("order", ROW_ORDER)}
 
 
 def sources(settings: Settings) -> dict[str, InputSource]:
-    """The configured inputs by name: purchases, then those of items, users and heldout that there are."""
-    inputs, limits = {}, Limits(settings.prepare.rule_seconds, settings.prepare.rule_memory)
+    """The configured inputs by name: those of purchases, items, users and heldout that there are."""
+    inputs, limits = dict[str, InputSource](), Limits(settings.prepare.rule_seconds, settings.prepare.rule_memory)
     for name, roles in ROLES.items():
-        section = getattr(settings, name)
-        if section is not None:
+        section, roles = getattr(settings, name), (*roles, *(EVENT_ROLES if "timestamp" in roles else ()))
+        if section is not None and (settings.has_purchases or name != "purchases"):
             own = getattr(section, "features", {})
-            made = {features.PREFIX + feature: spec.column for feature, spec in own.items()}
+            columns = {features.PREFIX + feature: spec.column for feature, spec in own.items()}
+            columns |= made_weight(getattr(section, "weight", None))
             inputs[name] = InputSource(
                 name=name,
                 path=section.path,
-                columns={**_columns(section, roles), **{role: role for role in made}},
-                rules=Rules.of(name, section.normalise, section.rules, made, limits=limits),
+                columns={**_columns(section, roles), **{c.removeprefix("__"): c for c in columns}},
+                rules=Rules.of(name, section.normalise, section.rules, columns, limits=limits),
                 features={feature: spec.kind for feature, spec in own.items()},
+                unlearned=frozenset(feature for feature, spec in own.items() if not spec.learned),
                 time_unit=getattr(section, "time_unit", "auto"),
                 keep=section.duplicates if name in ("items", "users") else "first",
                 record=settings.rejects.record,
             )
-    return inputs
+    return inputs | {f"events.{name}": InputSource(**event_source(name, settings, limits)) for name in settings.events}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,9 +162,6 @@ def columns_read(source: InputSource, available: Sequence[str]) -> list[str]:
     return list(dict.fromkeys([*configured, *sorted(source.rules.columns(available))]))
 
 
-Bind = Callable[[pa.Schema], pa.Schema]
-
-
 def _name_faults(
     source: InputSource, schema: pa.Schema, columns: Sequence[str], asking: Mapping[str, str] | None = None
 ) -> list[str]:
@@ -190,7 +197,9 @@ def _name_faults(
     ]
     faults += [twice.format(names.count(c), c) for c in columns if names.count(c) > 1]
     faults += [
-        f": column {c!r} has a name that topkin keeps for itself: rename it" for c in columns if c in (FILE, ROW, PLACE)
+        f": column {c!r} has a name that topkin keeps for itself: rename it"
+        for c in columns
+        if c.lower() in (FILE, ROW, PLACE)  # as SQL compares names
     ]
     clash = sorted(c for c in columns if sum(c.lower() == o.lower() for o in columns) > 1)
     if clash and not faults:
@@ -199,12 +208,14 @@ def _name_faults(
 
 
 def _time_stand_in(source: InputSource, schema: pa.Schema, fault: str) -> str:
-    """A fault, with what may stand in for a missing time: columns for year, month and day, or an order."""
+    """A fault, with what may stand in for a missing time: columns of year, month and day, or an order of purchases."""
     column = source.column("timestamp")
     if not column or not fault.startswith(f" has no column {column!r} "):
         return fault
     if time := time_expression(schema):
         return f"{fault}, or {setting(source.name, column, time)}"
+    if source.name.startswith("events."):
+        return fault
     return f'{fault}, or, where there are no times, {source.name}.order = "row" or to a column of positions'
 
 
@@ -224,7 +235,9 @@ def _type_faults(source: InputSource, bound: pa.Schema, lost: Mapping[str, str])
             faults += [] if fault is None else [fault]
             continue
         accepts, accepted = ACCEPTED[role]
-        if not accepts(t):
+        if role == "weight" and not accepts(t):
+            faults.append(f": {source.name}.weight must be a number, got {t}: give TRY_CAST(… AS DOUBLE)")
+        elif not accepts(t):
             came = lost[c] if c in lost else f"{t}: {type_cure(source.name, role, c, t)}"
             faults.append(f": column {c!r} ({source.name}.{role}) must be {accepted}, got {came}")
     return faults
@@ -250,7 +263,7 @@ def inspect(source: InputSource, files: Files, known: InputFooters | None = None
     configured = source.columns.values()
     every = [replace(f, schema=flat_schema(f.schema, configured)) for f in footers if isinstance(f, Footer)]
     read = [f for f in every if f.file.rows]
-    found = Inspection(
+    inspection = Inspection(
         source=source,
         files=tuple(f.file for f in every),
         schema=next((f.schema for f in [*read, *every]), pa.schema([])),
@@ -258,20 +271,21 @@ def inspect(source: InputSource, files: Files, known: InputFooters | None = None
         findings=merge_alike(faults),
     )
     if not read:
-        empty = InputError(f"{source.name}.path: {source.path} holds no rows")
-        return found if found.findings else replace(found, findings=(empty,))
+        fault = InputError(f"{source.name}.path: {source.path} holds no rows: write it again")
+        empty = () if source.may_be_empty else (fault,)
+        return inspection if inspection.findings else replace(inspection, findings=empty)
     try:
         names = list(dict.fromkeys(name for f in read for name in f.schema.names))
         columns = columns_read(source, _common(names, read[0].schema.names))
     except ConfigError as e:
-        return replace(found, findings=(*found.findings, e))
+        return replace(inspection, findings=(*inspection.findings, e))
     some = _first_values(source, read[0].file, _float_ids(source, read[0].schema), files)
     types = _check_files(source, [(f.file.path, f.schema) for f in read], columns, faults, some)
-    spans = _spans([f.look.span for f in read], source.time_unit)
+    spans = spans_of([f.look.span for f in read], source.time_unit)
     stated = [span for span in spans if span is not None]
     once: dict[pa.Schema, pa.Schema] = {}
     return replace(
-        found,
+        inspection,
         schemas={f.file.path: once.setdefault(f.schema, f.schema) for f in read},
         columns=tuple(columns),
         types=types,
@@ -284,6 +298,8 @@ def inspect(source: InputSource, files: Files, known: InputFooters | None = None
 
 def inspect_table(source: InputSource, rows: pa.Table) -> Inspection:
     """As :func:`inspect`, of rows that are in memory: messages name them by the source's path."""
+    if source.may_be_empty and not len(rows):
+        return Inspection(source=source)
     try:
         schema = flat_schema(rows.schema, source.columns.values())
         columns = columns_read(source, schema.names)
@@ -351,7 +367,7 @@ def _check_files(
     types: dict[str, tuple[pa.DataType, str]] = {}  # and the first file that has it
     for path, schema in schemas_read:
         broken = [_time_stand_in(source, schema, fault) for fault in _name_faults(source, schema, columns)]
-        own = (c for role, c in source.columns.items() if not role.startswith(features.PREFIX))
+        own = (c for role, c in source.columns.items() if not role.startswith((features.PREFIX, "weight")))
         known = list(dict.fromkeys([*schema.names, *columns, *own]))
         unknown = source.rules.column_faults(known, sides=source.name in ("purchases", "heldout"))
         faults.extend((path, e) for e in unknown)
@@ -369,11 +385,11 @@ def _check_files(
             t = None if column is None else _shared_type(source, role, bound.field(column).type)
             common, first = types.setdefault(role, (t, path)) if t is not None else (t, path)
             if common != t:
-                made = role.startswith(features.PREFIX)
-                set_key = key_of(source.name, role) if made else normalise_key(source.name, source.columns[role])
+                computed = role.startswith(features.PREFIX)
+                set_key = key_of(source.name, role) if computed else normalise_key(source.name, source.columns[role])
                 broken.append(
                     f": column {column!r} ({key_of(source.name, role)}) is {t}, but {common} in {first}: write all "
-                    f"files with one type, or set {set_key}{' to a CAST of it' if made else ''}"
+                    f"files with one type, or set {set_key}{' to a CAST of it' if computed else ''}"
                 )
         faults.extend((path, InputError(path + text)) for text in broken)
     return {role: t for role, (t, _) in types.items()}
@@ -383,10 +399,6 @@ def _shared_type(source: InputSource, role: str, t: pa.DataType) -> pa.DataType 
     """The type that all files of an input must share in a role; None where they need not."""
     name = role.removeprefix(features.PREFIX)
     return common_type(role, t) if name == role else features.kept_type(source.features[name], t)
-
-
-Span = tuple[datetime, datetime]
-"""The first and the last time of a file, naive UTC."""
 
 
 class _Look(NamedTuple):
@@ -428,32 +440,7 @@ def _span(meta: pq.FileMetaData, file: File, source: InputSource) -> Span | pa.S
             return None
     if not ends:
         return None
-    return _ends(pa.chunked_array([pa.array(ends).cast(t)]))
-
-
-def _ends(times: pa.ChunkedArray) -> Span:
-    """The first and the last of times."""
-    micros, _ = timestamps.to_micros(times)
-    first, last = (np.datetime64(int(m), "us").item() for m in (micros.min(), micros.max()))
-    return first, last
-
-
-def _spans(looks: Sequence[Span | pa.Scalar | None], unit: str) -> list[Span | None]:
-    """The span of each file, the values of folders read as times, all at once."""
-    values = [value for value in looks if isinstance(value, pa.Scalar)]
-    if not values:
-        return list(looks)
-    times = pa.chunked_array([pa.array([value.as_py() for value in values], values[0].type)])
-    micros, state = timestamps.to_micros(times, unit)
-    read = iter(np.where(state == timestamps.READ, micros.astype("datetime64[us]"), np.datetime64("NaT")).tolist())
-
-    def span(look: Span | pa.Scalar | None) -> Span | None:
-        if not isinstance(look, pa.Scalar):
-            return look
-        time = next(read)
-        return None if time is None else (time, time)
-
-    return [span(look) for look in looks]
+    return ends_of(pa.chunked_array([pa.array(ends).cast(t)]))
 
 
 def _common(names: list[str], first: list[str]) -> list[str]:

@@ -10,6 +10,8 @@ import pyarrow.compute as pc
 from topkin.artifacts import schemas
 from topkin.artifacts.embeddings import vector_column, vectors_of
 from topkin.ingest.cleaning import ROW_HASH
+from topkin.ingest.typed.rows import COLUMNS as EVENT_COLUMNS
+from topkin.ingest.typed.rows import EVENT
 
 
 def dense_ranks(values: pa.ChunkedArray) -> tuple[np.ndarray, pa.Array]:
@@ -56,10 +58,12 @@ def sort_and_deduplicate(rows: pa.Table) -> tuple[pa.Table, int]:
     """The purchases sorted by user_id, timestamp, item_id, quantity, price and segment, and how many were dropped.
 
     Rows equal in user_id, timestamp, item_id and ROW_HASH are one purchase; without a column ROW_HASH all are kept.
+    Events of several types are sorted by that after the item, and keep the columns that they have more.
     """
     users, items = rows["user_id"], rows["item_id"]
     codes = [users if pa.types.is_int64(users.type) else dense_ranks(users)[0], rows["timestamp"].cast(pa.int64())]
-    key = pack_keys([*map(np.asarray, codes), dense_ranks(items)[0]])
+    more_keys = [np.asarray(rows[EVENT]).astype(np.int64)] if EVENT in rows.column_names else []
+    key = pack_keys([*map(np.asarray, codes), dense_ranks(items)[0], *more_keys])
     order = np.argsort(key)
     same = key[order]
     same = same[1:] == same[:-1]
@@ -82,7 +86,8 @@ def sort_and_deduplicate(rows: pa.Table) -> tuple[pa.Table, int]:
         dropped = int(again.sum())
         order = order[~again] if dropped else order
         rows = rows.drop_columns([ROW_HASH])
-    schema = schemas.events(users.type, items.type)
+    features = rows["features"].type if "features" in rows.column_names else None
+    schema = pa.schema([*schemas.events(users.type, items.type, features), *(EVENT_COLUMNS if more_keys else ())])
     return rows.combine_chunks().take(pa.array(order)).cast(schema).combine_chunks(), dropped
 
 
@@ -92,15 +97,16 @@ def split_by_time(events: pa.Table, as_of: datetime) -> tuple[pa.Table, pa.Table
     return events.filter(before).combine_chunks(), events.filter(pc.invert(before)).combine_chunks()
 
 
-def histories(events: pa.Table, users: pa.Table | None = None) -> pa.Table:
+def histories(events: pa.Table, users: pa.Table | None = None, others: pa.ChunkedArray | None = None) -> pa.Table:
     """``schemas.histories`` of settled events and of a users' table, user_id sorted and distinct.
 
     A user's segment is the users' table's; without one there, the latest that the purchases name (of purchases
-    at one time, the last in their order).
+    at one time, the last in their order). others: ids of users who have a row too.
     """
     codes, user_ids = dense_ranks(events["user_id"])
-    if users is not None and len(users):
-        user_ids = pa.chunked_array([user_ids, *users["user_id"].chunks]).unique()
+    more_ids = [*(users["user_id"].chunks if users is not None else ()), *(others.chunks if others is not None else ())]
+    if sum(map(len, more_ids)):
+        user_ids = pa.chunked_array([user_ids, *more_ids]).unique()
         user_ids = user_ids.take(pc.sort_indices(user_ids))
         codes = np.asarray(pc.index_in(events["user_id"], value_set=user_ids)).astype(np.int64)
     offsets = np.zeros(len(user_ids) + 1, np.int32)
@@ -118,9 +124,10 @@ def histories(events: pa.Table, users: pa.Table | None = None) -> pa.Table:
             theirs = np.pad(vectors_of(users), ((0, 1), (0, 0)))  # of users that the table lacks
             vectors = [vector_column(theirs[np.asarray(pc.fill_null(row, len(users)))])]
     user, item = (events.schema.field(name).type for name in ("user_id", "item_id"))
-    schema = schemas.histories(user, item, features, dim)
-    columns = [user_ids]
-    for name, column in (("items", "item_id"), ("times", "timestamp"), ("weights", "quantity")):
+    kind = events["features"].type if "features" in events.column_names else None
+    schema = schemas.histories(user, item, features, dim, kind)
+    columns, listed = [user_ids], [("items", "item_id"), ("times", "timestamp"), ("weights", "quantity")]
+    for name, column in [*listed, *([] if kind is None else [("purchase_features", "features")])]:
         values = events[column].combine_chunks()
         columns.append(pa.ListArray.from_arrays(pa.array(offsets), values).cast(schema.field(name).type))
     return pa.table([*columns, segment, *more, *vectors], schema=schema)

@@ -20,7 +20,7 @@ from topkin.artifacts.objects import files as objects
 from topkin.artifacts.storage import filesystem
 from topkin.errors import InputError
 from topkin.ingest.folders import hive
-from topkin.ingest.folders.file import File, Files, Found, glob_pattern, glob_root
+from topkin.ingest.folders.file import File, Files, FolderFiles, glob_pattern, glob_root
 from topkin.ingest.folders.foreign import why_no_parquet, why_not_parquet
 from topkin.ingest.folders.lake import live_files, table_at
 from topkin.ingest.folders.listing import SUFFIXES, Listing, listing
@@ -37,7 +37,7 @@ READ_BYTES = 4 << 20
 class ArrowFiles:
     """Local paths and URIs; globs on local paths and in object stores."""
 
-    def find(self, path: str) -> Found:
+    def find(self, path: str) -> FolderFiles:
         """See :class:`Files`."""
         fs, inner = filesystem(path)
         if store := objects.of(fs):
@@ -57,7 +57,7 @@ class ArrowFiles:
             File(prefix + f.path, f.size, None if f.mtime_ns is None else f.mtime_ns / 1e9)
             for f in map(infos.__getitem__, paths)
         ]
-        return Found(prefix + root, files, len(infos) - len(paths))
+        return FolderFiles(prefix + root, files, len(infos) - len(paths))
 
     def open(self, path: str) -> Any:
         """See :class:`Files`."""
@@ -66,22 +66,22 @@ class ArrowFiles:
         return fs.open_input_file(inner) if store is None else store.open_input(inner)
 
 
-def _objects_of(store: objects.ObjectFiles, key: str, *, folder: bool) -> Found:
+def _objects_of(store: objects.ObjectFiles, key: str, *, folder: bool) -> FolderFiles:
     """The objects that a key, a prefix of folders or a glob means; their paths can have names joined to them."""
     is_glob = any(c in key for c in "*?[")
     root = glob_root(key) if is_glob else key
     root = "" if root == "." else root
-    found = store.below(root) if is_glob or not key.lower().endswith(SUFFIXES) else []
+    listed = store.below(root) if is_glob or not key.lower().endswith(SUFFIXES) else []
     if is_glob:
         matches = glob_pattern(key).fullmatch
-        found = [o for o in found if matches(o["path"])]
-    if not found and not folder and (one := store.meta(key)):
-        found, root = [one], key
-    elif not found:
-        found = store.below(root) if not is_glob else []
-    there = sorted((o for o in found if not o["path"].endswith("/")), key=lambda o: str(o["path"]))
+        listed = [o for o in listed if matches(o["path"])]
+    if not listed and not folder and (one := store.meta(key)):
+        listed, root = [one], key
+    elif not listed:
+        listed = store.below(root) if not is_glob else []
+    there = sorted((o for o in listed if not o["path"].endswith("/")), key=lambda o: str(o["path"]))
     files = [File(f"{store.bucket.uri}/{o['path']}", o["size"], o["last_modified"].timestamp()) for o in there]
-    return Found(f"{store.bucket.uri}/{root}", files)
+    return FolderFiles(f"{store.bucket.uri}/{root}", files)
 
 
 def _without_links(paths: list[str]) -> list[str]:
@@ -107,17 +107,17 @@ def find(key: str, path: str, files: Files) -> Listing:
     Raises InputError where there is none, or where a log says what is a row and is not read.
     """
     try:
-        found = files.find(path)
-        table = table_at(path, found, files) if found.files else None
+        folder = files.find(path)
+        table = table_at(path, folder, files) if folder.files else None
     except (OSError, ValueError) as e:  # a name that no filesystem takes, or a scheme that none is installed for
         raise InputError(f"{key}: {_short(path)} cannot be looked for: {str(e).replace(path, _short(path))}") from e
     if table is not None:
         live = live_files(key, path, table)
         return Listing(tuple(live.files), schema=live.schema)
-    listed = listing(found, lambda unsure: _start_like_parquet(unsure, files))
+    listed = listing(folder, lambda unsure: _start_like_parquet(unsure, files))
     if not listed.files:
-        raise InputError(_nothing(key, path, found, listed))
-    constants = hive.constants([hive.keys_of(f.path, found.root) for f in listed.files])
+        raise InputError(_nothing(key, path, folder, listed))
+    constants = hive.constants([hive.keys_of(f.path, folder.root) for f in listed.files])
     of_files = zip(listed.files, constants, strict=True)
     return replace(listed, files=tuple(replace(file, constants=c) if c else file for file, c in of_files))
 
@@ -131,10 +131,10 @@ def _start_like_parquet(unsure: Sequence[File], files: Files) -> list[bool]:
         return list(pool.map(is_parquet, unsure))
 
 
-def _nothing(key: str, path: str, found: Found, listed: Listing) -> str:
+def _nothing(key: str, path: str, folder: FolderFiles, listed: Listing) -> str:
     """Why an input has no file."""
     if listed.foreign:
-        return why_no_parquet(key, path, found.root, listed.foreign)
+        return why_no_parquet(key, path, folder.root, listed.foreign)
     hidden = f" but {listed.hidden:,} hidden" if listed.hidden else ""
     if any(c in path for c in "*?["):
         return f"{key}: no file matches {path}{hidden}"

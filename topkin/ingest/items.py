@@ -42,7 +42,9 @@ def items_sources(
     limits = Limits(settings.prepare.rule_seconds, settings.prepare.rule_memory)
     columns = {role: c for role in ROLES if (c := getattr(items, role)) is not None}
     computed = [f for f in feeds if f.column not in stored and not f.column.isidentifier()]
-    made = tuple((f"{INPUT}{f.name}", Expression(f"encoder.inputs.{f.name}", f.column, limits)) for f in computed)
+    computed_rules = tuple(
+        (f"{INPUT}{f.name}", Expression(f"encoder.inputs.{f.name}", f.column, limits)) for f in computed
+    )
     columns |= {f"{INPUT}{f.name}": f"{INPUT}{f.name}" if f in computed else f.column for f in feeds}
 
     def source(name: str, section: Any, own: Mapping[str, str]) -> InputSource:
@@ -51,7 +53,7 @@ def items_sources(
             name=name,
             path=section.path,
             columns=own,
-            rules=Rules((*rules.normalise, *made), rules.rules),
+            rules=Rules((*rules.normalise, *computed_rules), rules.rules),
             keep=items.duplicates,
             record=settings.rejects.record,
         )
@@ -126,9 +128,8 @@ class ItemsPart(NamedTuple):
 def prepare_items_part(rows: pa.Table, name: str, plan: ItemsPlan) -> ItemsPart:
     """What becomes of all accepted rows of one partition of an input: one row an id, the others rejected."""
     kept, rejects = one_of_each_id(rows, plan.sources[name])
-    named = [n.removeprefix(INPUT) for n in kept.column_names]
     schema = feeds_schema(plan, name)
-    feeds = kept.rename_columns(named).select(schema.names).cast(schema)
+    feeds = kept.select([*OWN, *plan.inputs]).rename_columns(schema.names).cast(schema)
     known = labelled_catalogue(plan.id_types[name])
     n = len(kept)
     unsold = {f.name: pa.array(np.zeros(n, np.int64)) for f in known if f.type == pa.int64() and f.name != "item_id"}

@@ -92,9 +92,9 @@ def positions(rows: pa.Table) -> np.ndarray:
     place = np.cumsum(step)
     starts = np.concatenate([[True], ~same_user])
     place -= np.maximum.accumulate(np.where(starts, place, 0))
-    found = np.empty(len(order), np.int64)
-    found[order] = np.minimum(place, MOST)
-    return found
+    places = np.empty(len(order), np.int64)
+    places[order] = np.minimum(place, MOST)
+    return places
 
 
 def with_times(rows: pa.Table, as_of: datetime, *, after: bool = False) -> pa.Table:

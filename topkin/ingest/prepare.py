@@ -12,7 +12,9 @@ import pyarrow.compute as pc
 from topkin.artifacts import schemas
 from topkin.artifacts.ids import Values
 from topkin.config import undated
-from topkin.ingest.catalogue import catalogue, merge_sales, sales, vocabulary, words_vocabulary
+from topkin.config.shop import vectors
+from topkin.config.shop.events import EventType
+from topkin.ingest.catalogue import catalogue, merge_sales, sales, vocabulary, with_unsold, words_vocabulary
 from topkin.ingest.cleaning import (
     Cleaned,
     clean_items,
@@ -32,6 +34,8 @@ from topkin.ingest.joins.words import short_line
 from topkin.ingest.judging.lookups import Lookup
 from topkin.ingest.positions import hold_out_last_position, with_times
 from topkin.ingest.splits import count_leaks, hold_out_last
+from topkin.ingest.typed.counts import STATISTICS, counts_by_source, counts_by_type, counts_of_types
+from topkin.ingest.typed.rows import before_heldout, part_events, with_inputs
 from topkin.ingest.values.baskets import rows_added
 
 COUNTS = schemas.schema(source=pa.string(), kind=pa.string(), reason=pa.string(), n=pa.int64())
@@ -46,13 +50,14 @@ class PreparePlan:
     """What preparing depends on, beside the rows. ``as_of`` and ``clock`` are naive UTC.
 
     split: ``time`` or ``last``, see ``config.Prepare``; a source ``heldout`` takes its place. vector_dim: how many
-    numbers the items' vectors have, where there are some; user_vectors: whether users have such too. missing: ``list``
+    numbers the items' vectors have, where there are some; user_dim: likewise the users'. missing: ``list``
     or ``exclude``, whether sold items that the items' table lacks may be recommended. lookups: what the purchases'
-    rules ask, by side. item_features,
-    user_features: the type of the column ``features``, where there are some.
+    rules ask, by side. types: of events, where there are several or they have weights; events: the inputs with those
+    beside the purchases, by name. item_features,
+    user_features, purchase_features: the type of the column ``features``, where there are some.
     """
 
-    purchases: InputSource
+    purchases: InputSource | None = None
     items: InputSource | None = None
     users: InputSource | None = None
     heldout: InputSource | None = None
@@ -68,29 +73,34 @@ class PreparePlan:
     lookups: Mapping[str, Lookup] = field(default_factory=dict)
     item_features: pa.StructType | None = None
     user_features: pa.StructType | None = None
-    user_vectors: bool = False
-
-    @property
-    def user_dim(self) -> int | None:
-        """How many numbers the users' vectors have, where there are some: as many as the items'."""
-        return self.vector_dim if self.user_vectors else None
+    purchase_features: pa.StructType | None = None
+    user_dim: int | None = None
+    types: tuple[EventType, ...] = ()
+    events: Mapping[str, InputSource] = field(default_factory=dict)
 
     @property
     def timed(self) -> bool:
         """Whether the purchases have times; else times stand for positions, see :mod:`topkin.ingest.positions`."""
-        return self.purchases.timed
+        return self.purchases is None or self.purchases.timed
 
     @property
     def sources(self) -> dict[str, InputSource]:
         """The inputs there are, by name."""
         names = ("purchases", "items", "users", "heldout")
-        return {name: source for name in names if (source := getattr(self, name)) is not None}
+        return {name: source for name in names if (source := getattr(self, name)) is not None} | {**self.events}
+
+    def types_of(self, name: str) -> tuple[EventType, ...]:
+        """The types of events that an input's rows have."""
+        return self.types if name != "heldout" or "event_type" in self.sources[name].columns else ()
 
     def rows(self, name: str) -> pa.Schema:
         """The schema of the accepted rows of an input."""
-        if name in ("purchases", "heldout"):
-            order = order_columns(self.sources[name])
-            return purchase_rows(self.user_type, self.item_type, row_hashes=self.drop_duplicates, order=order)
+        if name not in ("items", "users"):
+            source = self.sources.get(name)
+            order = None if source is None else order_columns(source)
+            more: dict[str, Any] = {"order": order, "typed": bool(self.types_of(name))}
+            more["features"] = self.purchase_features if name == "purchases" else None
+            return purchase_rows(self.user_type, self.item_type, row_hashes=self.drop_duplicates, **more)
         latest = "latest_by" in self.sources[name].columns
         if name == "items":
             return item_rows(self.item_type, self.vector_dim, self.item_features, latest=latest)
@@ -99,8 +109,10 @@ class PreparePlan:
     def clean(self, name: str, rows: pa.Table, lookups: Mapping[str, pa.Table] | None = None) -> Cleaned:
         """Clean rows of an input, with FILE and ROW; ``lookups``: the tables of the plan's look-ups, by side."""
         source = self.sources[name]
-        if name in ("purchases", "heldout"):
-            return clean_purchases(rows, source, self.clock, row_hashes=self.drop_duplicates, lookups=lookups)
+        if name not in ("items", "users"):
+            more: dict[str, Any] = {"lookups": lookups, "types": self.types_of(name)}
+            more["features"] = self.purchase_features if name == "purchases" else None
+            return clean_purchases(rows, source, self.clock, row_hashes=self.drop_duplicates, **more)
         if name == "items":
             return clean_items(rows, source, self.vector_dim, self.item_features)
         return clean_users(rows, source, self.user_features, self.user_dim)
@@ -163,8 +175,9 @@ def count_rejects(rejects: pa.Table) -> pa.Table:
 Count = tuple[str, str, str, int]
 ITEMS, USERS = ("purchases.item_id", "items.item_id"), ("purchases.user_id", "users.user_id")
 HELD_ITEMS, HELD_USERS = ("heldout.item_id", "purchases.item_id"), ("heldout.user_id", "purchases.user_id")
-JOINS = (ITEMS, USERS, HELD_ITEMS, HELD_USERS)
-"""The joins of the prepared tables, left and right: ``purchases`` are those before the as-of date."""
+LISTED_ITEMS, LISTED_USERS = ("heldout.item_id", "items.item_id"), ("heldout.user_id", "users.user_id")
+JOINS = (ITEMS, USERS, HELD_ITEMS, HELD_USERS, LISTED_ITEMS, LISTED_USERS)
+"""The joins of the prepared tables, left and right: ``purchases`` are those before the as-of date, if there are any."""
 
 _JOIN_COUNTS = ("left_ids", "right_ids", "shared_ids", "left_rows", "right_rows", "shared_rows")
 
@@ -218,36 +231,49 @@ def prepare_part(
     events, dropped = sort_and_deduplicate(purchases if plan.timed else with_times(purchases, plan.as_of))
     before, heldout = split_by_time(events, plan.as_of)
     more: list[Count] = []
+    if plan.purchases is not None:
+        more = [("purchases", "accepted", "", len(events)), ("purchases", "duplicates", "", dropped)]
+    inputs: pa.Table | None = None
+    if plan.types:
+        more = counts_by_source(purchases, events, plan.types)
+        (before, inputs, *known), (heldout, _, *later) = (part_events(rows, plan.types) for rows in (before, heldout))
+        more += counts_by_type(plan.types, known, later)
     held_items = count_items(before["item_id"].slice(0, 0))
     if plan.split == "last":
         before, heldout = hold_out_last(before)
+        inputs = None if inputs is None else before_heldout(inputs, heldout)
         if not plan.timed:
+            inputs = None if inputs is None else hold_out_last_position(inputs, heldout, plan.as_of)[0]
             before, heldout = hold_out_last_position(before, heldout, plan.as_of)
     if plan.heldout is not None and to_hold_out is not None:
         if not plan.timed:
             to_hold_out = with_times(to_hold_out, plan.as_of, after=True)
         heldout, again = sort_and_deduplicate(to_hold_out)
         late, early = count_leaks(events, heldout, plan.as_of)
+        more += [("heldout", "accepted", "", len(heldout)), ("heldout", "duplicates", "", again)]
+        heldout = part_events(heldout, plan.types).purchases if plan.types_of("heldout") else heldout
         held_items = count_items(heldout["item_id"])
-        join = measure_join(*HELD_USERS, IdCounts.of(heldout["user_id"]), IdCounts.of(before["user_id"]))
-        more = [*_join_counts(join), ("heldout", "accepted", "", len(heldout)), ("heldout", "duplicates", "", again)]
-        more += [("", "late_rows", "", late), ("", "early_rows", "", early)]
+        held_join, known = (HELD_USERS, before) if plan.purchases or users is None else (LISTED_USERS, users)
+        join = measure_join(*held_join, IdCounts.of(heldout["user_id"]), IdCounts.of(known["user_id"]))
+        more += [*_join_counts(join), ("", "late_rows", "", late), ("", "early_rows", "", early)]
     rejects = schemas.REJECTS.empty_table()
     listed = 0
     if plan.users is not None and users is not None:
         users, rejects = one_of_each_id(users, plan.users)
         listed = len(users)
-        more += _join_counts(measure_join(*USERS, IdCounts.of(before["user_id"]), IdCounts.of(users["user_id"])))
-    lists = histories(before, users)
+        if plan.purchases is not None:
+            more += _join_counts(measure_join(*USERS, IdCounts.of(before["user_id"]), IdCounts.of(users["user_id"])))
+    lists = histories(before, users, None if inputs is None else inputs["user_id"])
     lengths = np.asarray(pc.list_value_length(lists["items"]))
     sold = sales(before, plan.as_of, plan.recent_days)
+    if inputs is not None:
+        lists, sold = with_inputs(lists, inputs, plan.types), with_unsold(sold, inputs["item_id"])
     counts = [
-        ("purchases", "accepted", "", len(events)),
-        ("purchases", "duplicates", "", dropped),
         ("users", "accepted", "", listed),
         ("", "events", "", len(before)),
         ("", "heldout_events", "", len(heldout)),
         *more,
+        ("", "inputs", "", 0 if inputs is None else len(inputs)),
         ("", "users", "", len(lists)),
         ("", "users_without_history", "", int((lengths == 0).sum())),
     ]
@@ -261,12 +287,16 @@ def prepare_catalogue(
     """The catalogue and vocabularies from merged sales, accepted rows of the items' table, segments and held items."""
     rejects = schemas.REJECTS.empty_table()
     listed = 0
-    sold_ids, joins = _counted(sold), []
-    if plan.heldout is not None:
-        joins += _join_counts(measure_join(*HELD_ITEMS, _counted(held_items), sold_ids))
+    sold_ids, joins = _counted(sold.filter(pc.greater(sold["events"], 0)) if plan.types else sold), []
     if plan.items is not None and items is not None:
         items, rejects = one_of_each_id(items, plan.items)
         listed = len(items)
+    if plan.heldout is not None:
+        held_join, known = (HELD_ITEMS, sold_ids)
+        if plan.purchases is None and items is not None:
+            held_join, known = LISTED_ITEMS, IdCounts.of(items["item_id"])
+        joins += _join_counts(measure_join(*held_join, _counted(held_items), known))
+    if plan.purchases is not None and items is not None:
         join = measure_join(*ITEMS, sold_ids, IdCounts.of(items["item_id"]))
         joins += _join_counts(join)
         joins += [(join.left, f"{join.right} lacks", example, n) for example, n in join.examples.items()]
@@ -302,7 +332,9 @@ def statistics(
     summary: dict[str, Any] = {"as_of": plan.as_of.isoformat(), "sources": {}}
     summary["times"] = "dates" if plan.timed else "order"
     if not plan.timed:
-        summary["without_times"] = undated.lines(plan.purchases.column("order"))
+        summary["without_times"] = undated.lines(plan.sources["purchases"].column("order"))
+    if plan.purchases is None:
+        summary["without_purchases"] = [*vectors.OFF.values()]
     summary.update(user_type=str(plan.user_type), item_type=str(plan.item_type))
     by_kind: dict[tuple[str, str], dict[str, int]] = {}
     for row in counts.to_pylist():
@@ -328,6 +360,8 @@ def statistics(
         summary["leaks"] = {kind: total("", kind) for kind in ("late_rows", "early_rows")}
     for kind in ("events", "heldout_events", "users", "users_without_history", "items", "items_without_sales"):
         summary[kind] = total("", kind)
+    if plan.types:
+        summary |= {"inputs": total("", "inputs"), STATISTICS: counts_of_types(plan.types, by_kind)}
     summary["joins"] = [{"line": short_line(join, plan.missing), **join.to_json()} for join in _joins(by_kind)]
     for name in _SPAN.names:
         time = span[name][0].as_py() if plan.timed else None
@@ -346,7 +380,9 @@ def prepare(raw: Mapping[str, pa.Table], plan: PreparePlan, lookups: Mapping[str
     purchases, items, users, heldout = (
         cleaned[name].accepted if name in cleaned else None for name in ("purchases", "items", "users", "heldout")
     )
-    part = prepare_part(purchases, users, plan, heldout)
+    bought = [plan.rows("purchases").empty_table() if purchases is None else purchases]
+    others = [cleaned[name].accepted for name in plan.events]
+    part = prepare_part(pa.concat_tables([*bought, *others]), users, plan, heldout)
     shop = prepare_catalogue(merge_sales([part.sales]), items, part.segments, part.held_items, plan)
     rejects = sorted_rejects(pa.concat_tables([*(c.rejects for c in cleaned.values()), part.rejects, shop.rejects]))
     added = {name: rows_added(table) for name, table in raw.items()}

@@ -40,6 +40,7 @@ ROLES = {
     "users": ("user_id", "segment", "vector", "latest_by"),
 }
 ROLES["heldout"] = ROLES["purchases"]
+EVENT_ROLES = ("event_type", "order_id")
 INPUT = "input:"
 """Begins the role of a column that feeds an input of an encoder, behind which the input's name stands."""
 """The columns that topkin reads of each input, by its own names for them."""
@@ -52,6 +53,9 @@ ACCEPTED: dict[str, tuple[Callable[[pa.DataType], bool], str]] = {
     "item_id": _ID,
     "timestamp": (timestamps.accepts, timestamps.ACCEPTED),
     "order": (_of_kinds("integer", "float"), "a number"),
+    "event_type": (_LABEL, "a string, an integer or a boolean"),
+    "order_id": (_LABEL, "a string, an integer or a boolean"),
+    "weight": _NUMBER,
     "quantity": _NUMBER,
     "price": _NUMBER,
     "segment": (_LABEL, "a string, an integer or a boolean"),

@@ -27,7 +27,7 @@ class Rules:
         section: str,
         normalise: Mapping[str, str],
         rules: Mapping[str, str],
-        made: Mapping[str, str] | None = None,
+        expressions: Mapping[str, str] | None = None,
         *,
         limits: Limits = DEFAULT,
     ) -> "Rules":
@@ -38,7 +38,13 @@ class Rules:
         """
         own = [(c, Expression(normalise_key(section, c), text, limits)) for c, text in normalise.items()]
         return cls(
-            (*own, *((c, Expression(f"{section}.{c}", text, limits)) for c, text in (made or {}).items())),
+            (
+                *own,
+                *(
+                    (c, Expression(f"{section}.{c.removeprefix('__')}", text, limits))
+                    for c, text in (expressions or {}).items()
+                ),
+            ),
             tuple((r, Expression(f"{section}.rules.{in_single_quotes(r)}", text, limits)) for r, text in rules.items()),
         )
 

@@ -25,7 +25,7 @@ from topkin.errors import ConfigError, nearest_name
 _local = threading.local()
 
 
-_CLOSED = (
+CLOSED = (
     "enable_external_access",
     "autoinstall_known_extensions",
     "autoload_known_extensions",
@@ -39,7 +39,7 @@ def _engine(limits: Limits | None = None) -> duckdb.DuckDBPyConnection:
     memory = None if limits is None else limits.memory
     if memory not in engines:
         more = {} if memory is None else {"memory_limit": f"{memory * 1e9:.0f}B", "temp_directory": ""}
-        config = {"threads": 1, **dict.fromkeys(_CLOSED, False), **more}
+        config = {"threads": 1, **dict.fromkeys(CLOSED, False), **more}
         engines[memory] = duckdb.connect(":memory:", config=config)
         engines[memory].execute("SET TimeZone = 'UTC'; SET lock_configuration = true")
     return engines[memory]
@@ -177,7 +177,7 @@ def _functions() -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
     return frozenset(aggregates), frozenset(unstable), frozenset(scalar - unstable)
 
 
-def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
+def _nodes(tree: object) -> Iterator[dict[str, Any]]:
     """Every object of a syntax tree."""
     if isinstance(tree, dict):
         yield tree
@@ -240,7 +240,9 @@ class Expression:
         """All names with what is taken of them, and in lower case those that may be arguments of lambdas."""
         tree = _tree(self.text)
         if tree["error"]:
-            raise self.refused(f"is not an SQL expression: {self._syntax_error(tree)}")
+            quoted = '"' + self.text.replace('"', '""') + '"'
+            column = "" if re.search(r"[()*/+<>=,']", self.text) else f"; a column called so is written {quoted!r}"
+            raise self.refused(f"is not an SQL expression: {self._syntax_error(tree)}{column}")
         select = tree["statements"][0]["node"]
         if len(tree["statements"]) != 1 or select["type"] != "SELECT_NODE" or len(select["select_list"]) != 1:
             raise self.refused("must be one SQL expression")
@@ -332,7 +334,7 @@ class Expression:
         """Why it cannot be asked of rows, in topkin's words where they are known."""
         if isinstance(error, duckdb.OutOfMemoryException | MemoryError):
             return self.limits.exceeded("memory", len(rows))
-        words = _words(error)
+        words = error_words(error)
         types = {c.lower(): rows.schema.field(c).type for c in rows.column_names}
         mentioned = dict.fromkeys(path[0] for path in self.references())
         typed = ", ".join(f"{c} is {types[c.lower()]}" for c in mentioned if c.lower() in types) or "it names no column"
@@ -383,7 +385,7 @@ def _listed(columns: Sequence[str], most: int = 40) -> str:
     return ", ".join(columns[:most]) + more
 
 
-def _words(error: duckdb.Error) -> str:
+def error_words(error: duckdb.Error) -> str:
     """What DuckDB says of the user's text, without its own kind, its candidates and the picture of the query."""
     text = re.split(r"\n\s*(?:Candidate|Did you mean|LINE |\n)|, expected format is|You might need to", str(error))[0]
     return re.sub(r"^[\w ]+ Error: ", "", " ".join(text.split()))

@@ -1,5 +1,6 @@
 """The number of threads of the BLAS libraries of this process."""
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,11 @@ _before: list[int] = []
 def controller() -> ThreadpoolController:
     """What sets the threads of the BLAS libraries that are loaded, looked up once."""
     return ThreadpoolController().select(user_api="blas")
+
+
+def processors() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager

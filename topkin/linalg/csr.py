@@ -71,6 +71,11 @@ class Csr(NamedTuple):
         left = ~np.isin(rows * width + self.indices, other.rows * width + other.indices)
         return Csr.of_pairs(rows[left], self.indices[left], self.n_rows, n_columns)
 
+    def union(self, other: "Csr", n_columns: int) -> "Csr":
+        """The entries of each row of either, distinct and ascending."""
+        rows, columns = np.concatenate([self.rows, other.rows]), np.concatenate([self.indices, other.indices])
+        return Csr.of_pairs(rows, columns, self.n_rows, n_columns)
+
     def renumbered(self, numbers: np.ndarray) -> "Csr":
         """With other column numbers, (n_columns,) int32; entries whose column has -1 are left out."""
         kept = self.keep(numbers[self.indices] >= 0)

@@ -1,41 +1,99 @@
 """Linear algebra of tall arrays: many rows of a few hundred float32 columns, by their inner products.
 
-QR and SVD of the whole array are replaced by a product with a small square one, made in float64.
+QR and SVD of the whole array are replaced by a product with a small square one, made in float64. Rows are multiplied
+some at a time by threads of our own, each by one of the BLAS: its own threads wait for each other by spinning, which
+takes several times the processors' time of the products where they are small or the machine has other work.
 """
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 import scipy.linalg
+
+from topkin.linalg.blas import one_blas_thread, processors
 
 _ROWS = 1 << 13  # rows whose inner products are summed in float32 before they are added up in float64
 _BLOCK = 192  # columns of a symmetric product multiplied at a time
 _LEAST = 1e-6  # of the largest eigenvalue: what float32 sums cannot tell from zero
 
+T = TypeVar("T")
+
+
+def by_rows(work: Callable[[slice], T], n: int) -> Iterator[T]:
+    """What ``work`` makes of some rows of n at a time, in their order, several at once."""
+    parts = [slice(start, start + _ROWS) for start in range(0, n, _ROWS)]
+    with one_blas_thread():
+        if len(parts) < 2:
+            yield from map(work, parts)
+        else:
+            with ThreadPoolExecutor(processors()) as pool:
+                yield from pool.map(work, parts)
+
+
+def product(X: np.ndarray, M: np.ndarray) -> np.ndarray:
+    """``X M`` of (n, p) and (p, q) float32."""
+    out = np.empty((len(X), M.shape[1]), np.result_type(X, M))
+
+    def work(rows: slice) -> None:
+        np.matmul(X[rows], M, out=out[rows])
+
+    list(by_rows(work, len(X)))
+    return out
+
 
 def inner(X: np.ndarray, Y: np.ndarray) -> np.ndarray:
     """``X'Y`` of (n, p) and (n, q) float32, (p, q) float64."""
     total = np.zeros((X.shape[1], Y.shape[1]))
-    for start in range(0, len(X), _ROWS):
-        rows = slice(start, start + _ROWS)
-        total += X[rows].T @ Y[rows]
+    for some in by_rows(lambda rows: X[rows].T @ Y[rows], len(X)):
+        total += some
     return total
+
+
+def inner_weighted(X: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """``X' diag(weights) X`` of (n, p) and (n,) float32, (p, p) float64."""
+    total = np.zeros((X.shape[1], X.shape[1]))
+    for some in by_rows(lambda rows: X[rows].T @ (X[rows] * weights[rows, None]), len(X)):
+        total += some
+    return total
+
+
+def subtract(Y: np.ndarray, share: np.float32, Q: np.ndarray) -> None:
+    """``Y - share Q`` in the place of Y, both (n, p) float32."""
+
+    def work(rows: slice) -> None:
+        Y[rows] -= share * Q[rows]
+
+    list(by_rows(work, len(Y)))
 
 
 def inner_symmetric(X: np.ndarray, Y: np.ndarray) -> np.ndarray:
     """``X'Y`` where it is known to be symmetric, (p, p) float64: only blocks on and below the diagonal are made."""
     p = X.shape[1]
-    total = np.zeros((p, p))
-    for start in range(0, len(X), _ROWS):
-        rows = slice(start, start + _ROWS)
-        for first in range(0, p, _BLOCK):
-            total[first:, first : first + _BLOCK] += X[rows, first:].T @ Y[rows, first : first + _BLOCK]
+    firsts, total = range(0, p, _BLOCK), np.zeros((p, p))
+
+    def work(rows: slice) -> list[np.ndarray]:
+        return [X[rows, first:].T @ Y[rows, first : first + _BLOCK] for first in firsts]
+
+    for blocks in by_rows(work, len(X)):
+        for first, block in zip(firsts, blocks, strict=True):
+            total[first:, first : first + _BLOCK] += block
     return np.tril(total) + np.tril(total, -1).T
 
 
 def times_root(Y: np.ndarray, T: np.ndarray) -> np.ndarray:
-    """``Y T`` for a :func:`root` T, float32; in the place of Y where T is triangular, in half the work."""
-    if T.shape[0] != T.shape[1] or np.tril(T, -1).any() or not Y.flags.c_contiguous:
-        return Y @ T.astype(np.float32)
-    scipy.linalg.blas.strmm(1.0, T.astype(np.float32).T, Y.T, lower=1, overwrite_b=1)
+    """``Y T`` for a :func:`root` T, float32; in the place of Y where T is triangular, in two thirds of the work."""
+    upper = T.astype(np.float32)
+    if T.shape[0] != T.shape[1] or np.tril(T, -1).any():
+        return product(Y, upper)
+
+    def work(rows: slice) -> None:
+        for first in reversed(range(0, len(T), _BLOCK)):  # columns before them are still those of Y
+            end = first + _BLOCK
+            Y[rows, first:end] = Y[rows, :end] @ upper[:end, first:end]
+
+    list(by_rows(work, len(Y)))
     return Y
 
 

@@ -8,24 +8,24 @@ from collections.abc import Iterator
 import numpy as np
 import scipy.sparse as sp
 
-from topkin.linalg.csr import entries_of, indptr_of
+from topkin.linalg.csr import indptr_of
 from topkin.linalg.sort_keys import PAD, keys_of
 
 BLOCK_CELLS = 4 << 20
 FINE = 1 << 32
 
 
-def top_k_of_rows(found: sp.csr_array, k: int) -> sp.csr_array:
+def top_k_of_rows(matrix: sp.csr_array, k: int) -> sp.csr_array:
     """The k largest of the stored values of each row, ties by column number; column numbers ascending."""
-    found.sort_indices()
-    lengths = np.diff(found.indptr)
-    keys = keys_of(found.data.astype(np.float32, copy=False), found.indices)
+    matrix.sort_indices()
+    lengths = np.diff(matrix.indptr)
+    keys = keys_of(matrix.data.astype(np.float32, copy=False), matrix.indices)
     last = np.full(len(lengths), PAD)
     for row in np.flatnonzero(lengths > k):
-        last[row] = np.partition(keys[found.indptr[row] : found.indptr[row + 1]], k - 1)[k - 1]
+        last[row] = np.partition(keys[matrix.indptr[row] : matrix.indptr[row + 1]], k - 1)[k - 1]
     keep = keys <= np.repeat(last, lengths)
-    indptr = np.concatenate([[0], np.cumsum(keep)])[found.indptr]
-    return sp.csr_array((found.data[keep], found.indices[keep], indptr), found.shape)
+    indptr = np.concatenate([[0], np.cumsum(keep)])[matrix.indptr]
+    return sp.csr_array((matrix.data[keep], matrix.indices[keep], indptr), matrix.shape)
 
 
 def row_blocks(left: sp.csr_array, right: sp.csr_array) -> Iterator[slice]:
@@ -73,27 +73,25 @@ def nearby_neighbours(
         window: Entries.
         k: Neighbours of an item.
     """
-    row_of = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
+    lengths, places = np.diff(indptr), np.arange(len(items))
+    lows = np.maximum(np.repeat(indptr[:-1], lengths), places - window)  # of its row, near each entry
+    near = np.minimum(np.repeat(indptr[1:], lengths), places + window + 1) - lows
     holders = np.bincount(items, minlength=n_items)
     by_item, starts = np.argsort(items, kind="stable"), indptr_of(holders)
     roots = np.maximum(holders, 1).astype(np.float64)
-    number = (np.cumsum(np.maximum(2 * window * holders, 1)) - 1) // BLOCK_CELLS
-    firsts = np.flatnonzero(np.diff(number, prepend=-1))
-    offsets = np.concatenate([np.arange(-window, 0), np.arange(1, window + 1)])
+    pairs = np.maximum(np.bincount(items, near, n_items).astype(np.int64), 1)
+    firsts = np.flatnonzero(np.diff((np.cumsum(pairs) - 1) // BLOCK_CELLS, prepend=-1))
     blocks = []
     for first, end in zip(firsts, [*firsts[1:], n_items], strict=True):
-        _, places = entries_of(starts, np.arange(first, end))
-        entries = by_item[places]
-        found = sp.csr_array((end - first, n_items), dtype=np.int64)
-        for some in np.array_split(entries, max(1, -(-len(entries) * len(offsets) // BLOCK_CELLS))):
-            other = some[:, None] + offsets
-            inside = (other >= 0) & (other < len(items))
-            other = np.where(inside, other, 0)
-            inside &= row_of[other] == row_of[some][:, None]
-            apart = np.abs(positions[other] - positions[some][:, None])[inside]
-            pair = (items[some][:, None] - first + np.zeros_like(other))[inside], items[other][inside]
-            found += sp.coo_array(((FINE // (1 + apart)).astype(np.int64), pair), found.shape).tocsr()
-        row = np.repeat(np.arange(first, end), np.diff(found.indptr))
-        similar = (found.data / FINE / np.sqrt(roots[row] * roots[found.indices])).astype(np.float32)
-        blocks.append(top_k_of_rows(sp.csr_array((similar, found.indices, found.indptr), found.shape), k))
+        entries = by_item[starts[first] : starts[end]]
+        counts = sp.csr_array((end - first, n_items), dtype=np.int64)
+        for some in np.array_split(entries, max(1, -(-int(near[entries].sum()) // BLOCK_CELLS))):
+            each = np.repeat(some, near[some])
+            other = np.arange(len(each)) + np.repeat(lows[some] - (np.cumsum(near[some]) - near[some]), near[some])
+            each, other = each[other != each], other[other != each]
+            shares = (FINE // (1 + np.abs(positions[other] - positions[each]))).astype(np.int64)
+            counts += sp.coo_array((shares, (items[each] - first, items[other])), counts.shape).tocsr()
+        row = np.repeat(np.arange(first, end), np.diff(counts.indptr))
+        similar = (counts.data / FINE / np.sqrt(roots[row] * roots[counts.indices])).astype(np.float32)
+        blocks.append(top_k_of_rows(sp.csr_array((similar, counts.indices, counts.indptr), counts.shape), k))
     return sp.vstack(blocks, format="csr") if blocks else sp.csr_array((0, 0), dtype=np.float32)

@@ -45,5 +45,5 @@ def nmi(vectors: np.ndarray, labels: Sequence[Any] | np.ndarray, *, seed: int, u
     clusters = min(count, len(np.unique(x, axis=0)))
     if clusters < 2:
         return 0.0
-    found = KMeans(clusters, n_init=1, random_state=seed).fit_predict(x)
-    return float(normalized_mutual_info_score(codes, found))
+    clusters_of = KMeans(clusters, n_init=1, random_state=seed).fit_predict(x)
+    return float(normalized_mutual_info_score(codes, clusters_of))

@@ -38,14 +38,14 @@ def values_of(values: Any, what: str = "labels", *, ordered: bool = True) -> lis
         values = list(values)
     else:
         raise TypeError(f"{what} must be a list or an array, got {type(values).__name__}")
-    found = [_plain(value) for value in values]
-    bad = sum(isinstance(value, float) and value != value for value in found)
+    plain = [_plain(value) for value in values]
+    bad = sum(isinstance(value, float) and value != value for value in plain)
     if bad:
         raise ValueError(f"{what} must not be NaN, got {bad} that are: leave those rows out, or give them a name")
-    return found
+    return plain
 
 
-def label_array(labels: Any, what: str = "labels") -> np.ndarray:
+def label_array(labels: object, what: str = "labels") -> np.ndarray:
     """Labels of one kind as an array (n,): numbers as they are, text as ``str``, anything else as objects.
 
     Raises TypeError where one is missing or they are of several kinds, and as :func:`values_of`.
@@ -73,7 +73,7 @@ def _kind(value: object) -> str:
     return type(value).__name__
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Any:
     if isinstance(value, list | tuple | np.ndarray) and len(value) == 1:
         value = value[0]
     if isinstance(value, pa.Scalar):

@@ -52,21 +52,34 @@ def ranking_metrics(ids: np.ndarray, truth: Csr, ks: Sequence[int]) -> dict[str,
     if hits.shape[1] < width:
         hits = np.pad(hits, ((0, 0), (0, 1)))
     ranks = np.arange(1, width + 1)
-    found = np.cumsum(hits, axis=1)
+    hits_up_to = np.cumsum(hits, axis=1)
     gain = np.cumsum(hits / np.log2(ranks + 1), axis=1)
     ideal = np.cumsum(1 / np.log2(np.arange(1, int(n_true.max(initial=1)) + 1) + 1))
-    precise = np.cumsum(hits * (found / ranks), axis=1)
+    precise = np.cumsum(hits * (hits_up_to / ranks), axis=1)
     first = np.where(hits.any(axis=1), hits.argmax(axis=1) + 1, 0)
     out: dict[str, np.ndarray] = {}
     for k in ks:
         at, possible = min(k, width) - 1, np.minimum(n_true, k)
-        out[f"recall@{k}"] = found[:, at] / n_true
-        out[f"precision@{k}"] = found[:, at] / k
+        out[f"recall@{k}"] = hits_up_to[:, at] / n_true
+        out[f"precision@{k}"] = hits_up_to[:, at] / k
         out[f"ndcg@{k}"] = gain[:, at] / ideal[possible - 1]
         out[f"map@{k}"] = precise[:, at] / possible
         out[f"mrr@{k}"] = np.where((first > 0) & (first <= k), 1 / np.maximum(first, 1), 0.0)
-        out[f"hit_rate@{k}"] = (found[:, at] > 0).astype(np.float64)
+        out[f"hit_rate@{k}"] = (hits_up_to[:, at] > 0).astype(np.float64)
     return out
+
+
+def ndcg_of_ranks(rows: np.ndarray, ranks: np.ndarray, n_true: np.ndarray, k: int) -> np.ndarray:
+    """The NDCG@k of each list, (n,) float64, from its hits alone: to the last bit that of :func:`ranking_metrics`.
+
+    rows, ranks: (hits,) int, the list of each hit and its rank from 1, in any order. n_true: (n,) int true items of
+    each list, at least 1.
+    """
+    order = np.lexsort((ranks, rows))
+    rows, ranks = rows[order], ranks[order]
+    gain = np.bincount(rows, np.where(ranks <= k, 1 / np.log2(ranks + 1), 0.0), minlength=len(n_true))
+    ideal = np.cumsum(1 / np.log2(np.arange(1, k + 1) + 1))
+    return np.asarray(gain / ideal[np.minimum(n_true, k) - 1])
 
 
 def coverage(ids: np.ndarray, n_items: int) -> float:

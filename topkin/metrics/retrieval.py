@@ -120,7 +120,9 @@ def knn_accuracy(
 class _Case:
     """Checked queries and references, and each query's list of references."""
 
-    def __init__(self, queries: Any, query_labels: Any, references: Any, reference_labels: Any, distance: str) -> None:
+    def __init__(
+        self, queries: object, query_labels: object, references: object, reference_labels: object, distance: str
+    ) -> None:
         if distance not in DISTANCES:
             raise ValueError(f"distance must be one of {', '.join(DISTANCES)}, got {distance!r}")
         if (references is None) != (reference_labels is None):
@@ -195,19 +197,19 @@ class _Ties:
         """The expected value of every metric. positives: R of the module, at least 1."""
         group = self.group
         chance = (self.hits / self.sizes)[group]
-        found = np.cumsum(chance)
+        expected = np.cumsum(chance)
         out = {"mrr": self._first()}
         for k in ks:
             out[f"recall_any@{k}"] = 1.0 - self._none(k)
-            out[f"recall_fraction@{k}"] = float(found[k - 1]) / positives
-            out[f"precision@{k}"] = float(found[k - 1]) / k
+            out[f"recall_fraction@{k}"] = float(expected[k - 1]) / positives
+            out[f"precision@{k}"] = float(expected[k - 1]) / k
         if to_r:
             place = np.arange(positives)
             group = group[:positives]
             # A hit at a place of a tie finds the hits before the tie, itself, and its part of the tie's others.
             others = (place - self.starts[group]) * (self.hits[group] - 1) / np.maximum(self.sizes[group] - 1, 1)
             precise = chance[:positives] * (self.before[group] + 1 + others) / (place + 1)
-            out["r_precision"] = float(found[positives - 1]) / positives
+            out["r_precision"] = float(expected[positives - 1]) / positives
             out["map@r"] = float(precise.sum()) / positives
         return out
 
@@ -251,7 +253,7 @@ def codes_of(*labels: Any) -> tuple[list[np.ndarray], int]:
     return out, len(known)
 
 
-def _vectors(x: Any, labels: Any, what: str) -> np.ndarray:
+def _vectors(x: object, labels: object, what: str) -> np.ndarray:
     x = np.asarray(x)
     if x.ndim != 2 or x.dtype.kind not in "fiu" or not len(x):
         raise ValueError(f"{what} must be (n, d) numbers with a row at least, got {x.dtype} of shape {x.shape}")

@@ -19,6 +19,8 @@ from topkin.planning.costs import MEASURED, Costs
 MOST_PARTS = 1 << 20
 COORDINATE = 4  # bytes of a float32
 ROW = 20  # bytes on disk of a purchase in a history, as measured on generated shops
+HELD_BYTES = 64 << 20
+"""Parts of users that a process keeps for whoever asks for them again, beside the one it works on."""
 PARTS_A_LOAD = 8  # parts that a shard is searched for each time it is loaded
 
 
@@ -27,7 +29,7 @@ class InputCounts:
     """How much there is.
 
     Args:
-        purchases: Rows of the input, and those that its lists add.
+        purchases: Rows of the input, those that its lists add, and events of other types.
         known: Those before the as-of date that count.
         users: Users with or without purchases.
         items: Items of the catalogue.
@@ -50,10 +52,11 @@ class InputCounts:
     def of_prepared(cls, folder: str) -> "InputCounts":
         """Of a folder of the stage prepare."""
         counts = storage.read_json(storage.join(folder, "statistics.json"))
-        purchases = counts["sources"]["purchases"]
-        rows = purchases["rows"] + purchases.get("unnested", 0)
-        own = counts.get("vector_dim", 0)
-        return cls(purchases=rows, known=counts["events"], users=counts["users"], items=counts["items"], vector_dim=own)
+        logs = [n for name, n in counts["sources"].items() if name == "purchases" or name.startswith("events.")]
+        rows = sum(n["rows"] + n.get("unnested", 0) for n in logs)
+        inputs = (n["before"] for n in counts.get("event_types", {}).values() if n["role"] == "input")
+        known, own = counts["events"] + sum(inputs), counts.get("vector_dim", 0)
+        return cls(purchases=rows, known=known, users=counts["users"], items=counts["items"], vector_dim=own)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +119,8 @@ class Workload:
         if self.settings.vectors_given:
             return max(self.counts.dim or self.counts.vector_dim, 1)
         train = self.settings.train
-        features = self.settings.feature_dim and self.settings.feature_dim + 1  # and the rate of sales
+        dims = (self.settings.feature_dim, self.settings.user_feature_dim)
+        features = sum(dim + 1 for dim in dims if dim)  # and the rate of sales
         blocks = train.svd_dim + train.next_item_dim + (train.dim + features if train.epochs else 0)
         return self.counts.dim or blocks + 2
 
@@ -126,9 +130,14 @@ class Workload:
         return COORDINATE * self.dim
 
     @property
+    def of_lists(self) -> "list[Workload]":
+        """The same with each list of ``[lists]`` in the place of that of ``[recommend]``."""
+        return [replace(self, settings=self.settings.of_list(name)) for name in self.settings.lists]
+
+    @property
     def share(self) -> float:
         """The share of everything by user that the largest part holds: the hash spreads users nearly evenly."""
-        return min(1.0, 1.2 / self.settings.run.parts)
+        return min(1.0, 1.2 / self.settings.run.n_parts)
 
     @property
     def k(self) -> int:
@@ -196,10 +205,10 @@ class Workload:
     @property
     def cores_by_part(self) -> int:
         """Cores at work where one works on a part."""
-        return min(self.machine.cores * self.machine.workers, self.settings.run.parts)
+        return min(self.machine.cores * self.machine.workers, self.settings.run.n_parts)
 
     def cost(
-        self, stage: str, *, cpu_seconds: float, memory: float, cores: int | None = None, **more: Any
+        self, stage: str, *, cpu_seconds: float, memory: float, cores: float | None = None, **more: Any
     ) -> StageCost:
         """The cost of a stage, with what it takes before its first row: 0 where that was not measured.
 
@@ -210,7 +219,7 @@ class Workload:
             cores: Cores at work at a time; by default all those of as many workers as there are parts.
             more: The other fields of :class:`StageCost`.
         """
-        cores = cores or self.machine.cores * min(self.machine.workers, self.settings.run.parts)
+        cores = cores or self.machine.cores * min(self.machine.workers, self.settings.run.n_parts)
         return StageCost(
             stage=stage,
             cpu_seconds=cpu_seconds,
@@ -237,6 +246,14 @@ class Plan:
     def stage(self, name: str) -> StageCost:
         """A stage by its name."""
         return next(stage for stage in self.stages if stage.stage == name)
+
+
+def idle_workers(parts: int, machine: Machine) -> list[str]:
+    """What a person must know where parts are too few to give all workers work."""
+    if parts >= machine.workers:
+        return []
+    idle = f"{machine.workers - parts:,} of {machine.workers:,} workers have nothing to do"
+    return [f"run.parts is {parts:,}, so that {idle}: set run.parts = {2 * machine.workers}"]
 
 
 Formula = Callable[[Workload], StageCost]
@@ -278,7 +295,7 @@ def _refusal(stage: StageCost, formula: Formula, load: Workload) -> str:
         f"{stage.stage} needs {size(stage.memory)} of memory a worker, "
         f"run.worker_memory is {load.machine.memory / 1e9:.3g} (GB)"
     )
-    parts = least(fits, load.settings.run.parts, MOST_PARTS)
+    parts = least(fits, load.settings.run.n_parts, MOST_PARTS)
     if parts is not None:
         return f"{shortage}: set run.parts = {parts}"
     if stage.cure:

@@ -41,7 +41,7 @@ def plan_items(
     c: ItemsCounts, settings: ItemsRunSettings, machine: Machine, costs: Costs = MEASURED
 ) -> tuple[StageCost, ...]:
     """The stages of a run over items alone, in order; a step of training costs three times a row's encoding."""
-    rows, parts = c.items + c.queries, settings.run.parts
+    rows, parts = c.items + c.queries, settings.run.n_parts
     fed, vectors, share = float(rows * c.row_bytes), float(COORDINATE * c.dim * c.items), min(1.0, 1.2 / parts)
     shard, near = min(c.items, settings.index.shard_items), settings.similar.items
     judged = min(settings.evaluate.sample, c.queries or c.items)

@@ -72,9 +72,9 @@ class Forgotten:
             return np.zeros(len(ids), bool)
         whole = ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids
         codes = pa.chunked_array([whole]).dictionary_encode().combine_chunks()
-        found = [value is not None and self._hash(value) in self.hashes for value in codes.dictionary.to_pylist()]
-        at = np.asarray(codes.indices.fill_null(len(found))).astype(np.int64)
-        return np.append(np.array(found, bool), False)[at]
+        forgotten = [value is not None and self._hash(value) in self.hashes for value in codes.dictionary.to_pylist()]
+        at = np.asarray(codes.indices.fill_null(len(forgotten))).astype(np.int64)
+        return np.append(np.array(forgotten, bool), False)[at]
 
     def _hash(self, value: Id) -> bytes:
         raw = value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogatepass")

@@ -1,47 +1,66 @@
 """The proof: every file below a folder is read for the ids of some users."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from topkin.artifacts import ids as kinds
 from topkin.artifacts import storage
 from topkin.privacy.forgotten import Forgotten, Id
-from topkin.privacy.tables import NEIGHBOUR, USER
+from topkin.privacy.tables import NEIGHBOUR, RECORD, USER, shown
 
 ROWS = 1 << 16
+SHORTEST = 6
+"""Bytes from which on an id is no chance: a gigabyte at random has a given text of six bytes once in 250,000 times."""
+ITEMS = frozenset({"item_id", "items", "input_items", "because", NEIGHBOUR})
+"""Columns of items' ids, which may be called as a user is; a NEIGHBOUR beside a USER may be a user."""
+_WORDS = re.compile(rb"[A-Za-z_-]*|[0-9]*")
 
 
-def occurrences(folder: str, ids: Iterable[Id], *, neighbours_are_users: bool = True) -> dict[str, int]:
+def stands_out(user: Id) -> bool:
+    """Whether an id, wherever it is read, is the user's: not short, no word, no number that any count may be."""
+    raw = _raw(user)
+    return len(raw) >= SHORTEST and _WORDS.fullmatch(raw) is None
+
+
+def occurrences(
+    folder: str, ids: Iterable[Id], *, of_items: Iterable[Id] = (), neighbours_are_users: bool = True
+) -> dict[str, int]:
     """Where ids of users stand below a folder: file -> how often, hidden files too.
 
-    Tables are read value by value, lists and structs too: user ids as such, and every text. Other files are read byte
-    by byte for ids that stand alone, between characters that no id has. Ids of digits alone are looked for as user ids
-    of tables and in texts: in other files any count may be the same number.
+    Columns of users' ids, and records of rejects, are read for all of them. For those that :func:`stands_out` every
+    other text of tables is, within lists and structs too, but for ids of items; and files that are no tables byte by
+    byte, where an id counts between characters that no id has.
 
     Args:
         folder: What is read.
         ids: The users'.
+        of_items: Those that items have too: none of them stands out.
         neighbours_are_users: Whether a ``neighbour_id`` beside a ``user_id`` names a user.
     """
-    wanted = list(ids)
-    who = Forgotten.none().with_users(wanted)
-    raw = {i if isinstance(i, bytes) else str(i).encode("utf-8", "surrogatepass") for i in wanted}
-    raw = {i for i in raw if not i.isdigit()}
+    wanted, items = list(ids), {*of_items}
+    alone = [user for user in wanted if stands_out(user) and user not in items]
+    everybody, plain = (Forgotten.none().with_users(some) for some in (wanted, alone))
+    raw = {*map(_raw, alone)}
     alphabet = bytes(sorted({byte for i in raw for byte in i}))
     runs = re.compile(b"[" + re.escape(alphabet) + b"]+") if raw else None
-    found: dict[str, int] = {}
+    counts: dict[str, int] = {}
     for name in storage.files(folder, hidden=True):
         path = storage.join(folder, name)
         if name.endswith(".parquet"):
-            count = sum(_in_table(table, who, neighbours_are_users) for table in _tables(path))
+            count = sum(_in_table(table, everybody, plain, neighbours_are_users) for table in _tables(path))
         else:
             count = sum(run in raw for run in runs.findall(storage.read_bytes(path))) if runs else 0
         if count:
-            found[name] = count
-    return found
+            counts[name] = count
+    return counts
+
+
+def _raw(user: Id) -> bytes:
+    return user if isinstance(user, bytes) else str(user).encode("utf-8", "surrogatepass")
 
 
 def _tables(path: str) -> Iterator[pa.Table]:
@@ -51,14 +70,23 @@ def _tables(path: str) -> Iterator[pa.Table]:
             yield pa.Table.from_batches([batch])
 
 
-def _in_table(table: pa.Table, who: Forgotten, neighbours_are_users: bool) -> int:
+def _in_table(table: pa.Table, everybody: Forgotten, plain: Forgotten, neighbours_are_users: bool) -> int:
+    """plain: those of everybody whose ids stand out."""
     users = {USER, NEIGHBOUR} if neighbours_are_users and USER in table.column_names else {USER}
-    count = 0
-    for name in table.column_names:
-        column = table[name]
-        for values in _leaves(column):
-            if name in users or kinds.value_kind(values.type) == "text":
-                count += int(who.among(values).sum())
+    return sum(_in_column(name, table[name], everybody, plain, users) for name in table.column_names)
+
+
+def _in_column(
+    name: str, column: pa.ChunkedArray, everybody: Forgotten, plain: Forgotten, users: Collection[str]
+) -> int:
+    if name == RECORD and pa.types.is_string(column.type):
+        return int(shown(column, everybody).sum())
+    if name in ITEMS and name not in users:
+        return 0
+    who, count = everybody if name in users else plain, 0
+    for values in _leaves(column):
+        if name in users or kinds.value_kind(values.type) == "text":
+            count += int(np.count_nonzero(who.among(values)))
     return count
 
 

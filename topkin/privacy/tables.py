@@ -1,7 +1,9 @@
 """Tables without some users: their rows, and the rows in which another user's names them."""
 
 import json
+import re
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 import pyarrow as pa
@@ -10,6 +12,9 @@ import pyarrow.compute as pc
 from topkin.privacy.forgotten import REASON, Forgotten
 
 USER, NEIGHBOUR, RANK, RECORD = "user_id", "neighbour_id", "rank", "record"
+_UUID = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
+_ESCAPED = re.compile(rb"\\x([0-9A-Fa-f]{2})")
+"""A byte of a binary id, as DuckDB writes it into a record's JSON."""
 NOTHING = "{}"
 """What a reject of a user that was forgotten shows of its row."""
 
@@ -33,7 +38,7 @@ def without_users(table: pa.Table, forgotten: Forgotten, *, neighbours_are_users
         if named.any():
             table = _ranked_anew(table.filter(pa.array(~named)))
     if RECORD in table.column_names and len(table):
-        shows = np.array([_shows(record, forgotten) for record in table[RECORD].to_pylist()], bool)
+        shows = shown(table[RECORD], forgotten)
         if shows.any():
             records = pc.if_else(pa.array(shows), NOTHING, table[RECORD])
             reasons = pc.if_else(pa.array(shows), REASON, table["reason"])
@@ -56,21 +61,35 @@ def _ranked_anew(table: pa.Table) -> pa.Table:
     return table.set_column(at, table.schema.field(RANK), ranks)
 
 
-def _shows(record: str, forgotten: Forgotten) -> bool:
-    """Whether a value of a record is the id of one of them."""
-    try:
-        values = json.loads(record)
-    except ValueError:
-        return True  # what cannot be read cannot be cleared of it
-    return any(forgotten.among(pa.array([text])).any() for text in _texts(values))
+def shown(records: pa.ChunkedArray, forgotten: Forgotten) -> np.ndarray:
+    """Which records of rejects, texts of JSON, show the id of one of them, (n,) bool.
+
+    One that cannot be read does too: it cannot be cleared of an id.
+    """
+    shows, values, rows = np.zeros(len(records), bool), list[bytes](), list[int]()
+    for row, record in enumerate(records.to_pylist()):
+        try:
+            inside = _ids(json.loads(record))
+        except ValueError:
+            shows[row] = True
+            continue
+        values += inside
+        rows += [row] * len(inside)
+    shows[np.array(rows, np.int64)[forgotten.among(pa.array(values, pa.binary()))]] = True
+    return shows
 
 
-def _texts(value: Any) -> list[str]:
-    """Every value within, as text."""
+def _ids(value: Any) -> list[bytes]:
+    """Every value within, as the bytes of the ids that it may be."""
     if isinstance(value, dict):
-        return [text for inner in value.values() for text in _texts(inner)]
+        return [one for inner in value.values() for one in _ids(inner)]
     if isinstance(value, list):
-        return [text for inner in value for text in _texts(inner)]
+        return [one for inner in value for one in _ids(inner)]
     if isinstance(value, float) and value.is_integer():
-        return [str(int(value))]  # an id may come as a float
-    return [] if value is None else [str(value)]
+        return [str(int(value)).encode()]  # an id may come as a float
+    if not isinstance(value, str):
+        return [] if value is None else [str(value).encode()]
+    raw = value.encode("utf-8", "surrogatepass")
+    if _UUID.fullmatch(value):
+        return [raw, UUID(value).bytes]
+    return [raw, _ESCAPED.sub(lambda byte: bytes([int(byte[1], 16)]), raw)] if "\\x" in value else [raw]

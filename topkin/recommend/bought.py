@@ -1,6 +1,6 @@
 """What becomes of items that the user bought before: one entry for each value of ``recommend.bought``.
 
-To add a rule, name it in ``config.sections.RecommendSettings.bought`` and describe it here.
+To add a rule, name it in ``config.shop.lists.RecommendSettings.bought`` and describe it here.
 """
 
 from collections.abc import Callable, Mapping
@@ -113,6 +113,7 @@ def weights_of(settings: RecommendSettings, chosen: Mapping[str, Mapping[str, fl
         "repeat": settings.personal_repeat,
         "recent": settings.personal_recent,
         "due": settings.personal_due,
+        "fade": settings.personal_fade,
     }
     weights = {**default.to_json(), **chosen.get(settings.bought, {})}
     return Weights(**weights | {name: value for name, value in fixed.items() if value is not None})

@@ -50,12 +50,64 @@ class ExplainableScores:
 
     def shares(self, history: Interactions, ids: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
         """The items of :meth:`explain`, and their shares, (n, k, most) float32 padded 0."""
-        pooled = history.distinct().latest(self.history_length)
+        pooled = history.pooled.distinct().latest(self.history_length)
         numbers, bought, listed = _among_named(pooled.items, ids, history.n_items)
         pooled, in_vectors = replace(pooled, items=bought, n_items=len(numbers)), self.in_vectors[numbers]
         weights = factors(pooled, in_vectors, self.buyers[numbers], self.blocks)
         places, shares = explain(pooled, weights, self.blocks, in_vectors, self.vectors[numbers], listed, most)
         return np.where(places < 0, np.int32(-1), numbers[places]), shares
+
+    def shares_of(self, history: Interactions, ids: np.ndarray, named: np.ndarray) -> np.ndarray:
+        """The share of each named item in each listed item's score, (n, k, most) float32, also one below zero.
+
+        NaN where none is named, or one that the user's vector does not hold. ids: (n, k), named: (n, k, most) int32
+        padded -1.
+        """
+        pooled, n_items = history.pooled.distinct().latest(self.history_length), np.int64(history.n_items)
+        user, place, at = np.nonzero((named >= 0) & (ids >= 0)[:, :, None])
+        keys = pooled.users * n_items + pooled.items
+        order = np.argsort(keys)
+        wanted = user * n_items + named[user, place, at]
+        slot = np.searchsorted(keys, wanted, sorter=order)
+        entry = order[np.minimum(slot, len(order) - 1)] if len(order) else slot
+        held = keys[entry] == wanted if len(order) else np.zeros(len(wanted), bool)
+        user, place, at, entry = user[held], place[held], at[held], entry[held]
+        shares = np.full(named.shape, np.nan, np.float32)
+        items, (bought, listed) = _among(pooled.items, ids[user, place], n_items=history.n_items)
+        in_vectors, vectors = self.in_vectors[items], self.vectors[items]
+        of = replace(pooled, items=bought, n_items=len(items))
+        weights = factors(of, in_vectors, self.buyers[items], self.blocks).astype(np.float64)
+        size = max(1, _BUDGET_BYTES // (16 * in_vectors.shape[1]))
+        norms = np.zeros(history.n_users)
+        starts = np.flatnonzero(np.diff(pooled.indptr))
+        for users in np.array_split(starts, -(-len(pooled.items) // size)) if len(starts) else []:
+            _, rows = entries_of(pooled.indptr, users)
+            carried = _weighted(in_vectors[bought[rows]], weights[rows], self.blocks)
+            ends = np.cumsum(np.diff(pooled.indptr)[users])
+            norms[users] = np.linalg.norm(np.add.reduceat(carried, np.concatenate([[0], ends[:-1]])), axis=1)
+        for start in range(0, len(entry), size):
+            some = slice(start, start + size)
+            carried = _weighted(in_vectors[bought[entry[some]]], weights[entry[some]], self.blocks)
+            products = np.vecdot(carried, vectors[listed[some]].astype(np.float64))
+            shares[user[some], place[some], at[some]] = products / np.where(norms > 0, norms, 1)[user[some]]
+        return shares
+
+
+def _weighted(in_vectors: np.ndarray, weights: np.ndarray, blocks: Sequence[Block]) -> np.ndarray:
+    """In-vectors, (n, dim), times the factors of their blocks, (n, n_blocks), in float64."""
+    weighted = np.zeros(in_vectors.shape)
+    for block, span in enumerate(spans(blocks)):
+        np.multiply(in_vectors[:, span], weights[:, block, None], out=weighted[:, span])
+    return weighted
+
+
+def _among(*numbers: np.ndarray, n_items: int) -> tuple[np.ndarray, list[np.ndarray]]:
+    """The distinct items of some arrays, ascending, and the arrays as places among them."""
+    named = np.zeros(n_items, bool)
+    for some in numbers:
+        named[some] = True
+    items = np.flatnonzero(named).astype(np.int32)
+    return items, [np.searchsorted(items, some) for some in numbers]
 
 
 def _among_named(bought: np.ndarray, lists: np.ndarray, n_items: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -123,10 +175,7 @@ def _block(
     place = np.arange(len(users)) + np.repeat(np.arange(n) * width - history.indptr[:-1], np.diff(history.indptr))
     bought = np.full((n, width), -1, np.int32)
     bought.ravel()[place] = history.items[order]
-    weighted, weights = np.zeros((len(order), dim)), factors[order].astype(np.float64)
-    taken = in_vectors.take(history.items[order], 0)
-    for block, span in enumerate(spans(blocks)):
-        np.multiply(taken[:, span], weights[:, block, None], out=weighted[:, span])
+    weighted = _weighted(in_vectors.take(history.items[order], 0), factors[order].astype(np.float64), blocks)
     if len(place) < n * width:
         padded = np.zeros((n * width, dim))
         padded[place] = weighted

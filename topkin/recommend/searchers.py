@@ -4,6 +4,8 @@ All list exactly as many items as the rules leave, up to k. Items without a vect
 items that were never sold.
 """
 
+import copy
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -11,9 +13,11 @@ import pyarrow as pa
 
 from topkin.baselines.fitted import best_of
 from topkin.baselines.registry import Baseline
+from topkin.encoding.blocks import by_purchases
 from topkin.interactions import Interactions
 from topkin.linalg.csr import Csr
 from topkin.recommend.explain import ExplainableScores
+from topkin.recommend.rules.eligible import Audience
 from topkin.recommend.sharded import lists_of
 from topkin.search.hnsw.index import AnnIndex, index_top_k
 from topkin.search.kernels import BLAS, Engine
@@ -24,15 +28,22 @@ FEW_SOLD = "of the items that may be listed, fewer than k were ever sold"
 
 
 class UserQueries(NamedTuple):
-    """Some users: their purchases, their vectors, (n, dim) float32, and the items that each may not get."""
+    """Some users: their purchases, their vectors, (n, dim) float32, and the items that each may not get.
+
+    audience: which others each may get, where that depends on the user.
+    """
 
     history: Interactions
     vectors: np.ndarray
     exclude: Csr
+    audience: Audience | None = None
 
     def take(self, rows: np.ndarray) -> "UserQueries":
         """Some of them, in the order of ``rows``."""
-        return UserQueries(self.history.take(rows), self.vectors[rows], self.exclude.take(rows))
+        if len(rows) == len(self.vectors) and (rows == np.arange(len(rows))).all():
+            return self
+        audience = None if self.audience is None else self.audience.take(rows)
+        return UserQueries(self.history.take(rows), self.vectors[rows], self.exclude.take(rows), audience)
 
 
 class Searcher(Protocol):
@@ -70,6 +81,21 @@ class Searcher(Protocol):
         ids: (n, k) int32 padded -1, of the same users.
         """
 
+    def shares(self, users: UserQueries, ids: np.ndarray, named: np.ndarray) -> np.ndarray:
+        """How much of each listed item's score each named item gave, (n, k, most) float32, NaN where that is unknown.
+
+        ids: as of :meth:`explain`. named: (n, k, most) int32 padded -1, as of it, or others that the user bought.
+        """
+
+
+WholeSearch = Callable[[UserQueries, int, np.ndarray], TopK]
+
+
+def of_rows(searcher: Searcher, rows: np.ndarray) -> Searcher:
+    """The searcher for some users of those that it was made for, in the order of ``rows``."""
+    take: Callable[[np.ndarray], Searcher] | None = getattr(searcher, "take", None)
+    return searcher if take is None else take(rows)
+
 
 class _VectorSearcher:
     """Of a search by vectors. scores: how these were pooled; it is needed for explanations alone."""
@@ -88,6 +114,13 @@ class _VectorSearcher:
         if self._scores is None:
             raise ValueError("a search by vectors explains nothing without ExplainableScores: make it with them")
         return self._scores.explain(users.history, ids, most)
+
+    def shares(self, users: UserQueries, ids: np.ndarray, named: np.ndarray) -> np.ndarray:
+        """See :class:`Searcher`."""
+        if self._scores is None:
+            raise ValueError("a search by vectors explains nothing without ExplainableScores: make it with them")
+        of_purchases = by_purchases(users.vectors, self._scores.blocks)  # the rest is of the user's features
+        return self._scores.shares_of(users.history, ids, named) * of_purchases[:, None, None]
 
 
 class ExactSearcher(_VectorSearcher):
@@ -125,12 +158,23 @@ class IndexSearcher(ExactSearcher):
 
 
 class MergedSearcher(_VectorSearcher):
-    """Hands out what the shards found. table: ``sharded.lists_table`` of all shards merged."""
+    """Hands out what the shards found. table: ``sharded.lists_table`` of all shards merged.
 
-    def __init__(self, table: pa.Table, scores: ExplainableScores | None = None) -> None:
+    whole: searches all shards for another number of items.
+    """
+
+    def __init__(
+        self, table: pa.Table, scores: ExplainableScores | None = None, whole: WholeSearch | None = None
+    ) -> None:
         super().__init__(scores)
-        self._lists = lists_of(table)
+        self._lists, self._whole = lists_of(table), whole
         self._offered = int(table["offered"][0].as_py()) if len(table) else 0
+
+    def take(self, rows: np.ndarray) -> "MergedSearcher":
+        """Of some of the users, in the order of ``rows``."""
+        some = copy.copy(self)
+        some._lists = self._lists[0][rows], self._lists[1][rows]
+        return some
 
     def n_candidates(self, allowed: np.ndarray) -> int:
         """See :class:`Searcher`; 0 where no user was searched for."""
@@ -138,9 +182,28 @@ class MergedSearcher(_VectorSearcher):
 
     def search(self, users: UserQueries, k: int, allowed: np.ndarray) -> TopK:
         """What was found for these users under these rules. Raises ValueError where it was for others."""
+        ids = self._lists[0]
+        if self._whole is not None and (ids.shape[1] != k or not (allowed[ids] | (ids < 0)).all()):
+            return self._whole(users, k, allowed)
         if self._lists[0].shape != (len(users.vectors), k):
             raise ValueError(f"lists must be ({len(users.vectors)}, {k}), the shards gave {self._lists[0].shape}")
         return self._lists
+
+
+class WholeSearcher(_VectorSearcher):
+    """Searches shards one after the other. search: of all shards. offered: items that they have."""
+
+    def __init__(self, search: WholeSearch, offered: int, scores: ExplainableScores | None = None) -> None:
+        super().__init__(scores)
+        self._search, self._offered = search, offered
+
+    def n_candidates(self, allowed: np.ndarray) -> int:
+        """See :class:`Searcher`."""
+        return self._offered
+
+    def search(self, users: UserQueries, k: int, allowed: np.ndarray) -> TopK:
+        """See :class:`Searcher`."""
+        return self._search(users, k, allowed)
 
 
 class BaselineSearcher:
@@ -152,8 +215,9 @@ class BaselineSearcher:
         self.baseline, self.sold = baseline, sold
 
     def knows(self, users: UserQueries) -> np.ndarray:
-        """See :class:`Searcher`: a baseline's users are their histories."""
-        return np.ones(users.history.n_users, bool)
+        """See :class:`Searcher`: a baseline's users are their histories, of purchases alone."""
+        history = users.history
+        return np.ones(history.n_users, bool) if history.inputs is None else np.diff(history.indptr) > 0
 
     def n_candidates(self, allowed: np.ndarray) -> int:
         """See :class:`Searcher`."""
@@ -166,3 +230,7 @@ class BaselineSearcher:
     def explain(self, users: UserQueries, ids: np.ndarray, most: int) -> np.ndarray:
         """See :class:`Searcher`; nothing for a baseline that does not explain."""
         return self.baseline.explain(users.history, ids, most)
+
+    def shares(self, users: UserQueries, ids: np.ndarray, named: np.ndarray) -> np.ndarray:
+        """See :class:`Searcher`; a baseline tells none."""
+        return np.full(named.shape, np.nan, np.float32)

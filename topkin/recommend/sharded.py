@@ -34,20 +34,26 @@ class Shard:
         """From the rows ``first`` to ``end``, those that are allowed, (n_items,) bool, and have a vector."""
         numbers = first + np.flatnonzero(allowed[first:end])
         vectors = items.read("vector", numbers)
-        found = (vectors != 0).any(axis=1)
-        if not found.all():
-            numbers, vectors = numbers[found], vectors[found]
+        has_vector = (vectors != 0).any(axis=1)
+        if not has_vector.all():
+            numbers, vectors = numbers[has_vector], vectors[has_vector]
         return cls(numbers.astype(np.int32), vectors)
 
-    def search(self, queries: np.ndarray, exclude: Csr, k: int, engine: Engine = BLAS) -> pa.Table:
+    def search(
+        self, queries: np.ndarray, exclude: Csr, k: int, engine: Engine = BLAS, allowed: np.ndarray | None = None
+    ) -> pa.Table:
         """The k best of these items for each query, see :func:`lists_table`.
 
-        queries: (n, dim) float32. exclude: the items, of all, that each may not get. engine: what multiplies.
+        queries: (n, dim) float32. exclude: the items, of all, that each may not get. engine: what multiplies. allowed:
+        (n_items,) bool, those of all that these queries may get; all without it.
         """
+        allowed = None if allowed is None else allowed[self.numbers]
         if not len(self.numbers):
             none = np.full((len(queries), k), -1, np.int32), np.full((len(queries), k), -np.inf, np.float32)
             return lists_table(none, 0)
-        ids, scores = top_k(queries, self.vectors, k, exclude=self._among_these(exclude), engine=engine)
+        ids, scores = top_k(
+            queries, self.vectors, k, exclude=self._among_these(exclude), allowed=allowed, engine=engine
+        )
         return lists_table((np.where(ids < 0, np.int32(-1), self.numbers[ids]), scores), len(self.numbers))
 
     def _among_these(self, exclude: Csr) -> Csr:
@@ -82,6 +88,7 @@ def merge_lists(tables: Sequence[pa.Table]) -> pa.Table:
     if len(tables) < 2:
         return tables[0] if tables else pa.table({})
     k = tables[0].schema.field("ids").type.list_size
-    merged = lists_table(merge_top_k([lists_of(table) for table in tables], k), 0)
-    offered = sum(np.asarray(table["offered"]) for table in tables)
-    return merged.set_column(2, "offered", pa.array(offered))
+    merged = lists_table(merge_top_k([lists_of(table) for table in tables], k), 0).select(["ids", "scores"])
+    for name in tables[0].column_names[2:]:  # how many items were offered, to each of several lists
+        merged = merged.append_column(name, pa.array(sum(np.asarray(table[name]) for table in tables)))
+    return merged

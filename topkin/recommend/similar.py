@@ -11,7 +11,7 @@ import pyarrow as pa
 import scipy.sparse as sp
 
 from topkin.artifacts import schemas
-from topkin.config.sections import SimilarSettings
+from topkin.config.shop.similar import SimilarSettings
 from topkin.interactions import Interactions
 from topkin.linalg.csr import Csr
 from topkin.search.topk import TopK, merge_top_k, top_k
@@ -117,11 +117,11 @@ def _sorted(matrix: sp.csr_matrix) -> sp.csr_matrix:
 
 def users_of(numbers: np.ndarray, tables: Iterable[tuple[int, pa.Table]]) -> pa.Table:
     """The rows of some users, (m,) ascending numbers, out of tables of (number of the first row, rows) in order."""
-    found = []
+    pieces = []
     for start, table in tables:
         inside = numbers[(numbers >= start) & (numbers < start + len(table))] - start
-        found.append(table.take(pa.array(inside)))
-    return pa.concat_tables(found)
+        pieces.append(table.take(pa.array(inside)))
+    return pa.concat_tables(pieces)
 
 
 def similar_part(
@@ -136,22 +136,24 @@ def similar_part(
     as_of: datetime,
     settings: SimilarSettings,
     encoder: str,
+    neighbours: TopK | None = None,
 ) -> tuple[pa.Table, pa.Table]:
     """``schemas.similar_users`` and ``schemas.neighbours_bought`` of one part's users.
 
     histories, vectors: theirs, (n, dim) float32, numbered from ``first``. blocks, tables: (number of its first
-    user, vectors) and (the same, histories) of every part in order, one in memory at a time.
+    user, vectors) and (the same, histories) of every part in order, one in memory at a time. found: their neighbours,
+    where these were found before.
     """
-    found = similar_users(vectors, first, blocks, settings.users)
-    near = np.unique(found[0][found[0] >= 0])
+    neighbours = similar_users(vectors, first, blocks, settings.users) if neighbours is None else neighbours
+    near = np.unique(neighbours[0][neighbours[0] >= 0])
     rows = users_of(near, tables)
-    local = np.where(found[0] < 0, -1, np.searchsorted(near, found[0])).astype(np.int32)
+    local = np.where(neighbours[0] < 0, -1, np.searchsorted(near, neighbours[0])).astype(np.int32)
     names = rows["user_id"].combine_chunks()
     owners = histories["user_id"]
-    users = users_table(owners, names, (local, found[1]), encoder)
+    users = users_table(owners, names, (local, neighbours[1]), encoder)
     ids, scores, support = bought_by_neighbours(
         local,
-        found[1],
+        neighbours[1],
         Interactions.from_histories(rows, item_ids, as_of),
         Interactions.from_histories(histories, item_ids, as_of),
         allowed,
@@ -162,30 +164,34 @@ def similar_part(
     return users, listed if settings.bought else listed.slice(0, 0)
 
 
-def items_table(ids: pa.Array, rows: np.ndarray, found: TopK, encoder: str) -> pa.Table:
+def items_table(ids: pa.Array, rows: np.ndarray, neighbours: TopK, encoder: str) -> pa.Table:
     """``schemas.similar_items`` of some items. ids: of all items. rows: (n,) their numbers."""
     schema = schemas.similar_items(ids.type)
-    return _listed(ids.take(pa.array(rows)), ids, found, schema, encoder)
+    return _listed(ids.take(pa.array(rows)), ids, neighbours, schema, encoder)
 
 
-def users_table(owners: pa.Array | pa.ChunkedArray, names: pa.Array, found: TopK, encoder: str) -> pa.Table:
+def users_table(owners: pa.Array | pa.ChunkedArray, names: pa.Array, neighbours: TopK, encoder: str) -> pa.Table:
     """``schemas.similar_users`` of some users. names: ids of the neighbours; found[0]: rows of ``names``."""
-    return _listed(owners, names, found, schemas.similar_users(owners.type), encoder)
+    return _listed(owners, names, neighbours, schemas.similar_users(owners.type), encoder)
 
 
 def bought_table(
-    owners: pa.Array | pa.ChunkedArray, item_ids: pa.Array, found: Sequence[np.ndarray], encoder: str
+    owners: pa.Array | pa.ChunkedArray, item_ids: pa.Array, neighbours: Sequence[np.ndarray], encoder: str
 ) -> pa.Table:
     """``schemas.neighbours_bought`` of some users. found: item numbers, support, scores, (n, k) each."""
-    return _listed(owners, item_ids, found, schemas.neighbours_bought(owners.type, item_ids.type), encoder)
+    return _listed(owners, item_ids, neighbours, schemas.neighbours_bought(owners.type, item_ids.type), encoder)
 
 
 def _listed(
-    owners: pa.Array | pa.ChunkedArray, names: pa.Array, found: Sequence[np.ndarray], schema: pa.Schema, encoder: str
+    owners: pa.Array | pa.ChunkedArray,
+    names: pa.Array,
+    neighbours: Sequence[np.ndarray],
+    schema: pa.Schema,
+    encoder: str,
 ) -> pa.Table:
     """A row for each place of lists: owner, rank, id out of ``names``, values. found: (n, k) numbers, then values."""
-    row, column = np.nonzero(found[0] >= 0)
-    ids = names.take(pa.array(found[0][row, column]))
-    values = [pa.array(value[row, column]) for value in found[1:]]
+    row, column = np.nonzero(neighbours[0] >= 0)
+    ids = names.take(pa.array(neighbours[0][row, column]))
+    values = [pa.array(value[row, column]) for value in neighbours[1:]]
     columns = [owners.take(pa.array(row)), pa.array((column + 1).astype(np.int32)), ids, *values]
     return pa.Table.from_arrays(columns, schema=schemas.with_encoder(schema, encoder))

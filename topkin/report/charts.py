@@ -1,6 +1,6 @@
 """The charts of the report."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import numpy as np
@@ -17,20 +17,6 @@ def draw(data: ReportData) -> dict[str, str]:
     """Every chart that the data have enough for, by name."""
     drawn = {**_draw_metrics(data.metrics), **_draw_data(data), **_draw_training(data.training)}
     drawn |= hindsight.draw(data.hindsight) if data.hindsight is not None else {}
-    if (items := data.item_map) is not None:
-        by = "their sales, in tenths: the larger and stronger, the more sold" if items.ordered else "category"
-        drawn["map"] = svg.scatter_map(
-            "map",
-            "Map of the items",
-            f"{len(items.points)} items in the plane of the two main directions of their vectors, "
-            f"by {by}. Items that are bought by the same users lie near each other.",
-            items.points,
-            items.groups,
-            [svg.shorten(n, 24) for n in items.names],
-            [(i, svg.shorten(text, 30)) for i, text in items.labels],
-            ordered=items.ordered,
-            rest=items.rest,
-        )
     return drawn
 
 
@@ -133,11 +119,17 @@ def _draw_training(training: TrainingRecord) -> dict[str, str]:
             ", ".join(f"epoch {e}: {v:.4g}" for e, v in points),
             [svg.Line(shown, [e for e, _ in points], [v for _, v in points])],
             x_label="epoch",
-            mark=(best, f"kept: epoch {best}") if best else None,
+            mark=(best, kept_epoch(best, points)) if best else None,
             whole=True,
             height=220,
         )
     return drawn
+
+
+def kept_epoch(kept: int, points: Sequence[tuple[float, float]]) -> str:
+    """The word at the epoch that was kept: where the curve of (epoch, value) is highest elsewhere, it says why."""
+    peak = max(points, key=lambda point: point[1])[0]
+    return f"kept: epoch {kept}" + ("" if kept == peak else f"; {peak:g} is higher within its noise")
 
 
 def validation_metric(training: TrainingRecord) -> str:

@@ -1,33 +1,34 @@
 """Gathers from the folders of a run what its report shows. Tables by user are read part by part."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date, datetime
+from functools import partial
+from types import MappingProxyType
 from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from topkin.artifacts import schemas, storage
+from topkin.artifacts import storage
 from topkin.artifacts.embeddings import ITEMS, SUMMARY, vectors_of
 from topkin.artifacts.lookup import Id
+from topkin.artifacts.runs import list_folder, list_names
+from topkin.config.shop.events import done_with
 from topkin.encoding.blocks import Block, preference_embeddings
-from topkin.interactions import encode_ids
 from topkin.linalg.csr import Csr
-from topkin.linalg.gram import principal_axes
 from topkin.report import hindsight
+from topkin.report.browse.content import PageContent, Source, content
+from topkin.report.browse.names import Titles, show_id
+from topkin.report.browse.sample import People, read_neighbours, read_people
 from topkin.report.hindsight import Hindsight
 from topkin.report.metrics_file import Metrics, TrainingRecord
 from topkin.search.topk import top_k
 
-MAP_ITEMS = 1200
-MAP_NAMES = 30
-MAP_CATEGORIES = 8
-ENOUGH_USERS = 200
-EXAMPLE_SHARES = (0.2, 0.5, 0.8, 0.95)
-EXAMPLE_HISTORY = 12
+EXAMPLES = 10
+EXAMPLE_HISTORY = 5
 EXAMPLE_LIST = 8
 NEIGHBOUR_ITEMS = 8
 NEIGHBOURS_SHOWN = 5
@@ -43,25 +44,6 @@ class Month:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ItemMap:
-    """Items in the plane: points (n, 2), groups (n,) numbers in ``names``, labels (point, title).
-
-    explained: share of the vectors' variance that the plane keeps. ordered: the groups are deciles of
-    sales, the last sold most; else they are categories, with ``rest`` the last one all the others.
-    whole: every item that has a vector is shown.
-    """
-
-    points: np.ndarray
-    groups: np.ndarray
-    names: Sequence[str]
-    labels: Sequence[tuple[int, str]]
-    explained: float
-    ordered: bool
-    rest: bool
-    whole: bool
-
-
-@dataclass(frozen=True, kw_only=True)
 class HistoryLine:
     """An item of an example's history: its title, how often it was bought, and when last; None without times."""
 
@@ -72,7 +54,9 @@ class HistoryLine:
 
 @dataclass(frozen=True, kw_only=True)
 class ListLine:
-    """An item of an example's list: how often the user had bought it, the titles that it is listed because of."""
+    """An item of an example's list: how often the user had bought it, the titles that it is listed because of, and the
+    address that holds its picture.
+    """
 
     rank: int
     title: str
@@ -81,6 +65,7 @@ class ListLine:
     times_bought: int
     because: Sequence[str]
     bought_later: bool
+    picture: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,8 +95,9 @@ class ReportData:
     """All that the report shows; the mappings are the run's JSON files.
 
     item_events: (n_items,) purchases of each item. history_lengths: (n_users,) purchases of each user.
-    list_users, short_lists: users by the source of their first item, short lists by reason. hindsight: what became of
-    earlier nights' lists, where that was asked.
+    list_users, short_lists: users by the source of their first item, short lists by reason. content: what can be looked
+    up. changes: the content of ``changes.json``, None on a first night. hindsight: what became of earlier
+    nights' lists, where that was asked. other_lists: ``lists.json`` of each list of ``[lists]``, by name.
     """
 
     as_of: datetime
@@ -126,26 +112,50 @@ class ReportData:
     history_lengths: np.ndarray
     list_users: Mapping[str, int]
     short_lists: Mapping[str, int]
-    item_map: ItemMap | None
+    content: PageContent
     examples: Sequence[Example]
     neighbours: Sequence[Neighbours]
+    changes: Mapping[str, Any] | None = None
     hindsight: Hindsight | None = None
+    other_lists: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
-def gather(folders: Mapping[str, str], metrics: Mapping[str, object], *, as_of: datetime, run_id: str) -> ReportData:
-    """From the folders of the stages prepare, train, embed, recommend and, where it is among them, hindsight."""
+def gather(
+    folders: Mapping[str, str],
+    metrics: Mapping[str, object],
+    *,
+    as_of: datetime,
+    run_id: str,
+    changes: Mapping[str, Any] | None = None,
+    pictures: Callable[[pa.Array], Mapping[Id, str]] | None = None,
+) -> ReportData:
+    """From the folders of the stages prepare, train, embed, recommend and, where they are there, similar, hindsight.
+
+    pictures: see ``browse.content.Source``.
+    """
     prepared, lists = folders["prepare"], folders["recommend"]
     signature = storage.read_json(storage.join(folders["train"], "signature.json"))
     statistics = storage.read_json(storage.join(prepared, "statistics.json"))
     timed = statistics.get("times", "dates") == "dates"
-    catalogue = storage.read_parquet(storage.join(prepared, "catalogue.parquet"), schemas.CATALOGUE_COLUMNS)
-    names = Titles(catalogue)
+    catalogue = read_catalogue(storage.join(prepared, "catalogue.parquet"))
+    names, people, types = Titles(catalogue), read_people(folders), statistics.get("event_types", {})
     summary = storage.read_json(storage.join(folders["embed"], SUMMARY))
     vectors = vectors_of(storage.read_parts(storage.join(folders["embed"], ITEMS), ["vector"]))
     preferences = preference_embeddings(vectors, [Block.from_json(b) for b in summary["blocks"]])  # as in similar/
     histories = _tables(storage.join(prepared, "histories"), ["times"])
     lengths = [np.asarray(pc.list_value_length(table["times"])) for table in histories]
     users = count_sources(_tables(storage.join(lists, "recommendations"), ["rank", "source"]))
+    shown = content(
+        Source(
+            catalogue=catalogue,
+            vectors=preferences.__getitem__,
+            neighbours=partial(read_neighbours, folders.get("similar")),
+            people=people,
+            timed=timed,
+            types=types,
+            pictures=pictures,
+        )
+    )
     shortfalls: Counter[str] = Counter()
     for table in _tables(storage.join(lists, "short_lists"), ["reason"]):
         _add_counts(shortfalls, table["reason"])
@@ -167,11 +177,22 @@ def gather(folders: Mapping[str, str], metrics: Mapping[str, object], *, as_of: 
         history_lengths=np.concatenate(lengths) if lengths else np.zeros(0, np.int64),
         list_users=users,
         short_lists=dict(shortfalls),
-        item_map=map_items(catalogue, names, preferences),
-        examples=example_users(prepared, lists, names, timed=timed),
+        content=shown,
+        examples=[] if people is None else example_users(people, names, types, timed=timed, pictures=shown.pictures),
         neighbours=best_sold_neighbours(catalogue, names, preferences),
+        changes=changes,
         hindsight=hindsight.read(folders["hindsight"]) if "hindsight" in folders else None,
+        other_lists={
+            n: storage.read_json(storage.join(list_folder(lists, n), "lists.json")) for n in list_names(lists)
+        },
     )
+
+
+def read_catalogue(path: str) -> pa.Table:
+    """A catalogue without the items' own vectors, which only the encoder reads."""
+    with storage.open_parquet(path) as file:
+        columns = [name for name in file.schema_arrow.names if name != "vector"]
+    return storage.read_parquet(path, columns)
 
 
 def _tables(folder: str, columns: Sequence[str]) -> Iterator[pa.Table]:
@@ -184,33 +205,6 @@ def _add_counts(counter: Counter[str], values: pa.ChunkedArray) -> None:
     """Add how often each value comes; of these there is a handful."""
     for entry in values.value_counts():
         counter[entry["values"].as_py()] += entry["counts"].as_py()
-
-
-def show_id(value: Id) -> str:
-    """An id as text: binary ones in hexadecimal digits."""
-    return value.hex() if isinstance(value, bytes) else str(value)
-
-
-class Titles:
-    """The titles of a catalogue's items, by row or by id; an item without a title is called by its id."""
-
-    def __init__(self, catalogue: pa.Table):
-        self._ids, self._titles = catalogue["item_id"].combine_chunks(), catalogue["title"]
-
-    def has(self, row: int) -> bool:
-        """Whether the item of a row has a title."""
-        title = self._titles[int(row)].as_py()
-        return bool(title and title.strip())
-
-    def __getitem__(self, row: int) -> str:
-        if self.has(row):
-            return " ".join(self._titles[int(row)].as_py().split())
-        return show_id(self._ids[int(row)].as_py())
-
-    def of(self, items: Sequence[Id]) -> list[str]:
-        """The titles of some ids; one that the catalogue lacks is shown as it is."""
-        rows = encode_ids(pa.array(items, self._ids.type), self._ids)
-        return [self[row] if row >= 0 else show_id(item) for row, item in zip(rows, items, strict=True)]
 
 
 def count_months(events: Iterator[pa.Table], heldout: Iterator[pa.Table]) -> list[Month]:
@@ -238,60 +232,10 @@ def count_sources(tables: Iterator[pa.Table]) -> dict[str, int]:
     return dict(users)
 
 
-def plane(vectors: np.ndarray) -> tuple[np.ndarray, float]:
-    """The two principal components of the rows, (n, 2), and the share of the variance that they keep.
-
-    Each axis points to where its largest coordinate lies, so that the picture does not flip between runs.
-    """
-    vectors = vectors.astype(np.float64)
-    mean, variances, axes = principal_axes(vectors)
-    points = (vectors - mean) @ np.pad(axes, ((0, 0), (0, 1)))[:, :2]
-    signs = np.sign(points[np.abs(points).argmax(axis=0), [0, 1]])
-    total = float(variances.sum())
-    return points * np.where(signs == 0, 1, signs), float(variances[:2].sum()) / total if total else 0.0
-
-
 def _best_sold(catalogue: pa.Table) -> tuple[np.ndarray, np.ndarray]:
     """The purchases of each item, and the rows, most sold first."""
     events = np.asarray(catalogue["events"])
     return events, np.argsort(-events, kind="stable")
-
-
-def map_items(catalogue: pa.Table, names: Titles, vectors: np.ndarray) -> ItemMap | None:
-    """The best-sold items that have a vector, in the plane; None with fewer than 3 of them.
-
-    The names are those of the best-sold items that have a title.
-    """
-    events, best = _best_sold(catalogue)
-    usable = best[vectors[best].any(axis=1)]
-    shown = usable[:MAP_ITEMS]
-    if len(shown) < 3:
-        return None
-    points, explained = plane(vectors[shown])
-    categories = [catalogue["category"][int(i)].as_py() for i in shown]
-    sales: Counter[str] = Counter()
-    for category, sold in zip(categories, events[shown].tolist(), strict=True):
-        if category:
-            sales[category] += sold
-    common = sorted(sales, key=lambda c: (-sales[c], c))
-    ordered, rest = len(common) < 2, False
-    if ordered:
-        groups = np.minimum(9 - np.arange(len(shown)) * 10 // len(shown), 9)
-        words = ["sold least", *([""] * 8), "sold most"]
-    else:
-        rest = len(common) > MAP_CATEGORIES or not all(categories)
-        words = [*common[: MAP_CATEGORIES - 1], "all others"] if rest else common
-        groups = np.array([words.index(c) if c in words else len(words) - 1 for c in categories])
-    return ItemMap(
-        points=points,
-        groups=groups,
-        names=words,
-        labels=[(n, names[i]) for n, i in enumerate(shown) if names.has(i)][:MAP_NAMES],
-        explained=explained,
-        ordered=ordered,
-        rest=rest,
-        whole=len(shown) == len(usable),
-    )
 
 
 def best_sold_neighbours(catalogue: pa.Table, names: Titles, vectors: np.ndarray) -> list[Neighbours]:
@@ -312,27 +256,22 @@ def best_sold_neighbours(catalogue: pa.Table, names: Titles, vectors: np.ndarray
     ]
 
 
-def example_users(prepared: str, lists: str, names: Titles, *, timed: bool = True) -> list[Example]:
+def example_users(
+    people: People,
+    names: Titles,
+    types: Mapping[str, Mapping[str, Any]],
+    *,
+    timed: bool = True,
+    pictures: Mapping[Id, str] = MappingProxyType({}),
+) -> list[Example]:
     """Users of short to long histories, those with held-out purchases first, and one without the model.
 
-    Without times (``timed``) no item has a day on which it was bought last.
+    Without times (``timed``) no item has a day on which it was bought last. types: ``event_types`` of statistics.json.
 
     They are picked by their place in the order of history lengths, not by how well they were served.
     """
-    names_of_parts = (n for n in storage.files(storage.join(lists, "recommendations")) if n.endswith(".parquet"))
-    recommended = {path.rpartition("/")[2]: path for path in names_of_parts}
-    parts: list[tuple[pa.Table, ...]] = []
-    for name, path in recommended.items():
-        if sum(len(part[0]) for part in parts) < ENOUGH_USERS:
-            histories = storage.read_parquet(storage.join(prepared, "histories", name))
-            listed = storage.read_parquet(storage.join(lists, "recommendations", path))
-            heldout = storage.read_parquet(storage.join(prepared, "heldout", name), ["user_id", "item_id"])
-            parts.append((histories, listed, heldout))
-    if not parts:
-        return []
-    histories, listed, heldout = (pa.concat_tables(tables) for tables in zip(*parts, strict=True))
-    lengths = np.asarray(pc.list_value_length(histories["items"]))
-    order = np.argsort(lengths, kind="stable")
+    histories, listed, heldout = people.histories, people.listed, people.heldout
+    order = np.argsort(np.asarray(pc.list_value_length(histories["items"])), kind="stable")
     first = listed.filter(pc.equal(listed["rank"], 1))
 
     def among(users: pa.Table) -> np.ndarray:
@@ -340,17 +279,31 @@ def example_users(prepared: str, lists: str, names: Titles, *, timed: bool = Tru
 
     by_model = among(first.filter(pc.equal(first["source"], "model")))
     by_rest = among(first.filter(pc.not_equal(first["source"], "model")))
-    returning = among(heldout)
-    pool = order[(by_model & returning)[order]]
-    if len(pool) < len(EXAMPLE_SHARES):
+    chosen = [int(i) for i in order[by_rest[order]][-1:]]
+    pool = order[(by_model & among(heldout))[order]]
+    if len(pool) < EXAMPLES:
         pool = order[by_model[order]]
-    chosen = list(dict.fromkeys(int(pool[int(s * (len(pool) - 1))]) for s in EXAMPLE_SHARES)) if len(pool) else []
-    chosen += [int(i) for i in order[by_rest[order]][-1:]]
-    return [_example(histories, listed, heldout, row, names, timed=timed) for row in chosen]
+    places = np.linspace(0.05, 0.95, EXAMPLES - len(chosen)) * (len(pool) - 1)
+    chosen = list(dict.fromkeys(int(pool[int(place)]) for place in places if len(pool))) + chosen
+    return [_example(histories, listed, heldout, row, names, types, timed=timed, pictures=pictures) for row in chosen]
+
+
+def reasons_of(row: Mapping[str, Any], names: Titles) -> Iterator[tuple[str, str | None]]:
+    """The title of each item that is a reason, and what the user did with it."""
+    reasons = row["because"] or []
+    return zip(names.of(reasons), row.get("because_events") or [None] * len(reasons), strict=True)
 
 
 def _example(
-    histories: pa.Table, listed: pa.Table, heldout: pa.Table, row: int, names: Titles, *, timed: bool
+    histories: pa.Table,
+    listed: pa.Table,
+    heldout: pa.Table,
+    row: int,
+    names: Titles,
+    types: Mapping[str, Mapping[str, Any]],
+    *,
+    timed: bool,
+    pictures: Mapping[Id, str],
 ) -> Example:
     user = histories["user_id"][row]
     items, times = histories["items"][row].as_py(), histories["times"][row].as_py()
@@ -377,8 +330,9 @@ def _example(
                 score=r["score"],
                 source=r["source"],
                 times_bought=r["times_bought"],
-                because=names.of(r["because"] or []),
+                because=[name + done_with(event, types) for name, event in reasons_of(r, names)],
                 bought_later=r["item_id"] in bought,
+                picture=pictures.get(r["item_id"]),
             )
             for r, name in zip(rows, of, strict=True)
         ],

@@ -22,30 +22,30 @@ TRUTH_NAMES = {"all": "All items bought since", "novel": "New to the user", "rep
 class Hindsight:
     """The files of the stage: ``hindsight.json``, and the series as rows of ``schemas.HINDSIGHT``."""
 
-    told: Mapping[str, Any]
+    summary: Mapping[str, Any]
     series: pa.Table
 
     @property
     def verdict(self) -> Mapping[str, Any] | None:
         """Of tonight, or of the last night that came to one."""
-        found: Mapping[str, Any] | None = self.told["verdict"]
-        return found
+        verdict: Mapping[str, Any] | None = self.summary["verdict"]
+        return verdict
 
     @property
     def shown(self) -> bool:
         """Whether there is anything to show but a reason."""
-        return self.verdict is not None or bool(self.told["versions"])
+        return self.verdict is not None or bool(self.summary["versions"])
 
 
 def read(folder: str) -> Hindsight:
     """From the folder of the stage."""
-    told = storage.read_json(storage.join(folder, SUMMARY))
-    return Hindsight(told=told, series=storage.read_parquet(storage.join(folder, SERIES)))
+    summary = storage.read_json(storage.join(folder, SUMMARY))
+    return Hindsight(summary=summary, series=storage.read_parquet(storage.join(folder, SERIES)))
 
 
-def head(found: Hindsight, unmeasured: str) -> dict[str, str]:
+def head(hindsight: Hindsight, unmeasured: str) -> dict[str, str]:
     """The verdict at the head of a page where no held-out purchases judge: a kind, a word and a sentence."""
-    verdict, why = found.verdict, found.told["reason"]
+    verdict, why = hindsight.verdict, hindsight.summary["reason"]
     if verdict is None:
         sentence = f"Whether the model is good cannot be said: {unmeasured}, and {why}."
         return {"kind": "open", "word": "Not judged", "sentence": sentence}
@@ -56,14 +56,14 @@ def head(found: Hindsight, unmeasured: str) -> dict[str, str]:
     return {"kind": kind, "word": f"{word} in hindsight", "sentence": sentence}
 
 
-def draw(found: Hindsight) -> dict[str, str]:
+def draw(hindsight: Hindsight) -> dict[str, str]:
     """A chart for each age of lists that two nights or more have judged, by name."""
-    verdict = found.verdict
+    verdict = hindsight.verdict
     if verdict is None:
         return {}
     drawn, metric = {}, metric_name(verdict["metric"])
-    rows = _rows(found.series, truth=verdict["protocol"], metric=verdict["metric"])
-    rows = [row for row in rows if row["users"] >= found.told["least_users"]]
+    rows = _rows(hindsight.series, truth=verdict["protocol"], metric=verdict["metric"])
+    rows = [row for row in rows if row["users"] >= hindsight.summary["least_users"]]
     for days in sorted({row["days"] for row in rows}):
         lines = []
         for model in MODEL_NAMES:
@@ -74,11 +74,11 @@ def draw(found: Hindsight) -> dict[str, str]:
             x = [_ordinal(r["night"]) for r in of]
             lines.append(svg.Line(_name(model), x, [r["value"] for r in of], **ends))
         if lines:
-            told = "; ".join(f"{line.name}: " + ", ".join(f"{v:.3f}" for v in line.y) for line in lines)
+            values = "; ".join(f"{line.name}: " + ", ".join(f"{v:.3f}" for v in line.y) for line in lines)
             drawn[f"hindsight-{days}"] = svg.line_chart(
                 f"hindsight-{days}",
                 f"{metric} of lists {_old(days)} old, night by night",
-                f"From {day(of_first(lines))} on: {told}",
+                f"From {day(of_first(lines))} on: {values}",
                 lines,
                 x_label="night that judged",
                 from_zero=True,
@@ -114,22 +114,24 @@ def _old(days: int) -> str:
     return f"about {plural(days, 'day')}"
 
 
-def captions(found: Hindsight, drawn: Mapping[str, str]) -> list[tuple[str, str]]:
+def captions(hindsight: Hindsight, drawn: Mapping[str, str]) -> list[tuple[str, str]]:
     """The name and the caption of each chart of :func:`draw`."""
-    metric = metric_name(found.verdict["metric"]) if found.verdict else ""
+    metric = metric_name(hindsight.verdict["metric"]) if hindsight.verdict else ""
     numbers = sorted(int(name.partition("-")[2]) for name in drawn if name.startswith("hindsight-"))
     return [(f"hindsight-{n}", f"{metric} of lists {_old(n)} old") for n in numbers]
 
 
-def section(found: Hindsight) -> dict[str, Any] | None:
+def section(hindsight: Hindsight) -> dict[str, Any] | None:
     """What the section shows: a row for each version of tonight, and its metrics; None where there is nothing."""
-    if not found.shown:
+    if not hindsight.shown:
         return None
-    versions = [_version(entry) for entry in found.told["versions"]]
+    versions = [_version(entry) for entry in hindsight.summary["versions"]]
     return {
         "versions": [v for v in versions if v["judged"]],
         "unjudged": [v["reason"] for v in versions if not v["judged"]],
-        "tables": [t for entry in found.told["versions"] if "metric" in entry and (t := _table(found, entry))],
+        "tables": [
+            t for entry in hindsight.summary["versions"] if "metric" in entry and (t := _table(hindsight, entry))
+        ],
     }
 
 
@@ -156,10 +158,10 @@ def _age(days: float) -> str:
     return f"{days:.3g} day{'' if days == 1 else 's'}"
 
 
-def _table(found: Hindsight, entry: Mapping[str, Any]) -> dict[str, Any] | None:
+def _table(hindsight: Hindsight, entry: Mapping[str, Any]) -> dict[str, Any] | None:
     """Every metric of one version at the headline's cut-off, each truth apart."""
-    k, night = entry["metric"].partition("@")[2], datetime.fromisoformat(found.told["night"])
-    tonight = _rows(found.series, night=pa.scalar(night, pa.timestamp("us")), version=entry["version"])
+    k, night = entry["metric"].partition("@")[2], datetime.fromisoformat(hindsight.summary["night"])
+    tonight = _rows(hindsight.series, night=pa.scalar(night, pa.timestamp("us")), version=entry["version"])
     rows = [row for row in tonight if row["metric"].endswith(f"@{k}")]
     metrics = list(dict.fromkeys(r["metric"] for r in rows))
     groups = []

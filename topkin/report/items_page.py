@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from topkin.report.browse.content import PageContent, held
 from topkin.report.gate_rows import GateRow, by_verdict
+from topkin.report.night.words import change_section
 from topkin.report.template import template
 from topkin.report.wording import share
 
@@ -42,7 +44,8 @@ class ItemsReport:
     """What the page is made of.
 
     metrics: The content of metrics.json. statistics: Of statistics.json. look_ups: Those shown. training: Lines about
-    the encoder. gates: What the gates of [publish] found.
+    the encoder. gates: What the gates of [publish] found. content: What can be looked up. changes: The content of
+    changes.json, None on a first night.
     """
 
     run_id: str
@@ -52,6 +55,8 @@ class ItemsReport:
     look_ups: Sequence[LookUp]
     training: Sequence[str]
     gates: Sequence[GateRow]
+    content: PageContent
+    changes: Mapping[str, Any] | None = None
 
 
 NAMES = {
@@ -70,6 +75,8 @@ def render_items(report: ItemsReport) -> str:
         metrics=report.metrics,
         verdict=verdict(report.metrics),
         gates=by_verdict(report.gates),
+        changes=change_section(report.changes) if report.changes else None,
+        held=held(report.content, report.statistics),
         scores=_scores(report.metrics),
         rejects=[
             (source, reason, n, share(n, counts["rows"]))
@@ -81,20 +88,20 @@ def render_items(report: ItemsReport) -> str:
 
 def verdict(metrics: Mapping[str, Any]) -> str:
     """What the run is worth, in a sentence."""
-    found, index = metrics.get("retrieval"), metrics["index"]
+    retrieval, index = metrics.get("retrieval"), metrics["index"]
     recall = ", ".join(f"{name} {value:.4f}" for name, value in index.items())
-    if found is None:
+    if retrieval is None:
         return f"Not judged: {metrics['unjudged']}. The index finds what an exact search finds with {recall}."
     whose = "queries" if metrics["judged_by"] == "queries" else "items, each among the others"
-    right = found["recall_any@1"]
+    right = retrieval["recall_any@1"]
     flattered = (
         " The encoder learned from these items, which flatters it: [queries] would judge it."
         if metrics.get("trained_on_items")
         else ""
     )
     return (
-        f"Recall@1 {right:.4f}: of {found['queries']:,} {whose}, {right:.1%} have an item of their own label as the "
-        f"nearest.{flattered} The index finds what an exact search finds with {recall}."
+        f"Recall@1 {right:.4f}: of {retrieval['queries']:,} {whose}, {right:.1%} have an item of their own label as "
+        f"the nearest.{flattered} The index finds what an exact search finds with {recall}."
     )
 
 
@@ -114,9 +121,9 @@ def training_lines(training: Mapping[str, Any]) -> list[str]:
 
 def _scores(metrics: Mapping[str, Any]) -> list[tuple[str, float]]:
     """The metrics by their names for people."""
-    found = metrics.get("retrieval") or {}
+    retrieval = metrics.get("retrieval") or {}
     rows = []
-    for key, value in found.items():
+    for key, value in retrieval.items():
         for begin, name in NAMES.items():
             if key == begin or (begin.endswith("@") and key.startswith(begin)):
                 rows.append((name.format(*[key.removeprefix(begin)] * 2), value))

@@ -43,6 +43,7 @@ class Published(TypedDict):
     metrics: Scores
     coverage: Scores
     reason: str | None
+    rules_cost: NotRequired[Mapping[str, Mapping[str, Any]]]
 
 
 class HoldOut(TypedDict):
@@ -78,6 +79,7 @@ class Metrics(TypedDict):
     holdout: HoldOut | None
     made_by: NotRequired[str]
     resamples: NotRequired[int]
+    sampled: NotRequired[Mapping[str, float] | None]
     validation: NotRequired[Mapping[str, Any]]
     doubts: NotRequired[Sequence[str]]
     promise: NotRequired[Mapping[str, Any] | None]

@@ -1,4 +1,4 @@
-"""The report of a run: one page that needs no script, no network and no other file."""
+"""The report of a run: one page that needs no network and no other file."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,12 +9,14 @@ from markupsafe import Markup
 from topkin.baselines.registry import BASELINES
 from topkin.recommend.bought import BOUGHT
 from topkin.report import hindsight
+from topkin.report.browse.content import held
 from topkin.report.charts import draw, validation_metric
 from topkin.report.data import ReportData
 from topkin.report.gate_rows import GateRow, by_verdict
 from topkin.report.held_out import lead, stand_in
 from topkin.report.hindsight import Hindsight
 from topkin.report.metrics_file import Metrics, TrainingRecord, protocol_scores
+from topkin.report.night.words import alarms, change_section, plain_verdict, settings_rows
 from topkin.report.tables import cold_items, item_kinds, list_qualities, metric_rows, user_kinds
 from topkin.report.template import template
 from topkin.report.wording import (
@@ -29,13 +31,22 @@ from topkin.report.wording import (
 )
 
 
-def render(data: ReportData, gates: Sequence[GateRow]) -> str:
-    """The whole page as HTML. Everything that comes from the data is escaped. gates: what those of [publish] found."""
+def render(data: ReportData, gates: Sequence[GateRow], settings: Mapping[str, Any] | None = None) -> str:
+    """The whole page as HTML. Everything that comes from the data is escaped.
+
+    gates: what those of [publish] found. settings: those of the run that are not as by default.
+    """
+    made_by = MODEL_NAMES.get(data.metrics.get("made_by", ""))
     drawn = {name: Markup(chart) for name, chart in draw(data).items()}
     return template("report.html.j2").render(
         data=data,
         charts=drawn,
         verdict=verdict(data.metrics, data.hindsight),
+        plain=plain_verdict(data.metrics, data.hindsight, made_by),
+        alarms=alarms(data.metrics),
+        changes=change_section(data.changes) if data.changes else None,
+        held=held(data.content, data.statistics),
+        settings=settings_rows(settings or {}),
         hindsight=_hindsight(data, drawn),
         gates=by_verdict(gates),
         comparison=comparison(data.metrics),
@@ -45,10 +56,11 @@ def render(data: ReportData, gates: Sequence[GateRow]) -> str:
         boards=metric_tables(data.metrics),
         profile=profile(data),
         joins=[join["line"] for join in data.statistics.get("joins", ())],
-        undated=data.statistics.get("without_times", ()),
+        undated=[*data.statistics.get("without_times", ()), *data.statistics.get("without_purchases", ())],
+        by_vectors="without_purchases" in data.statistics,
         rejects=reject_rows(data.statistics),
         lists=list_rows(data),
-        made_by=MODEL_NAMES.get(data.metrics.get("made_by", "")),
+        made_by=made_by,
         published=published(data.metrics),
         source_names=SOURCE_NAMES,
         validation=validation(data),
@@ -57,7 +69,7 @@ def render(data: ReportData, gates: Sequence[GateRow]) -> str:
         stand_in=stand_in(
             data.metrics,
             later=data.statistics["heldout_events"],
-            made_by=MODEL_NAMES.get(data.metrics.get("made_by", "")),
+            made_by=made_by,
         ),
         unjudged=unjudged_purchases(data.metrics["heldout"]),
         headline=metric_name(data.metrics["verdict"]["metric"]),
@@ -78,9 +90,9 @@ def captions(data: ReportData) -> dict[str, str]:
 
 def _hindsight(data: ReportData, drawn: Mapping[str, str]) -> dict[str, Any] | None:
     """What the section on earlier nights shows, None where there is nothing."""
-    found = data.hindsight
-    section = None if found is None else hindsight.section(found)
-    return section if found is None or section is None else section | {"captions": hindsight.captions(found, drawn)}
+    result = data.hindsight
+    section = None if result is None else hindsight.section(result)
+    return section if result is None or section is None else section | {"captions": hindsight.captions(result, drawn)}
 
 
 def verdict(metrics: Metrics, earlier: Hindsight | None = None) -> dict[str, str]:
@@ -89,7 +101,7 @@ def verdict(metrics: Metrics, earlier: Hindsight | None = None) -> dict[str, str
     Where no held-out purchases tell, as on any night, it is that of hindsight.
     """
     verdict = metrics["verdict"]
-    if verdict["good"] is None and earlier is not None and earlier.told["days"]:
+    if verdict["good"] is None and earlier is not None and earlier.summary["days"]:
         return hindsight.head(earlier, str(verdict["reason"]))
     if verdict["good"] is None:
         return {
@@ -179,13 +191,16 @@ def metric_tables(metrics: Metrics) -> list[dict[str, Any]]:
 def profile(data: ReportData) -> list[tuple[str, str]]:
     """The numbers at the head of the data section."""
     s, lengths = data.statistics, data.history_lengths
-    source = s["sources"]["purchases"]
+    held_out = ("Held-out purchases", f"{s['heldout_events']:,}")
+    if (source := s["sources"].get("purchases")) is None:
+        return [held_out, ("Users", f"{s['users']:,}"), ("Items", f"{s['items']:,}")]
     lost = sum(source["rejected"].values()) + source.get("duplicates", 0)
     return [
         ("Rows read", f"{source['rows']:,}"),
         ("Rows left out", f"{lost:,} ({share(lost, _judged(source))})"),
         ("Purchases before the date", f"{s['events']:,}"),
-        ("Held-out purchases", f"{s['heldout_events']:,}"),
+        *((f"Events: {name}", f"{n['before']:,}") for name, n in s.get("event_types", {}).items()),
+        held_out,
         ("Users", f"{s['users']:,}"),
         ("Items", f"{s['items']:,}"),
         ("Items never sold", f"{s['items_without_sales']:,}"),
@@ -231,11 +246,25 @@ def published(metrics: Metrics) -> dict[str, Any]:
         "users": lists["users"],
         "reason": lists["reason"],
         "rule": BOUGHT[lists["policy"]].meaning,
+        "rules_cost": rules_cost(lists.get("rules_cost") or {}),
         "names": list(METRIC_NAMES.values()),
         "rows": [
             (k, [scores[f"{m}@{k}"] for m in METRIC_NAMES]) for k in metrics["k"] if f"recall@{k}" in lists["metrics"]
         ],
     }
+
+
+def rules_cost(costs: Mapping[str, Mapping[str, Any]]) -> str:
+    """What the shop's rules cost in NDCG, at the largest cut-off, in a sentence; empty where that is not measured."""
+    if not costs:
+        return ""
+    name, cost = list(costs.items())[-1]
+    low, middle, high = cost["difference"]
+    return (
+        f"Under the rules of the shop {metric_name(name)} of the model's lists is {cost['with_rules']:.4f}, without "
+        f"them it would be {cost['without_rules']:.4f}: {middle:+.4f} ({low:+.4f} to {high:+.4f}, 95 %, "
+        f"{cost['users']:,} users)."
+    )
 
 
 def validation(data: ReportData) -> str:

@@ -35,7 +35,7 @@ def _chunk(name: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
 
-def data_uri(pixels: np.ndarray) -> str:
-    """A picture as an address that holds it; every other row and column of large ones, or fewer."""
-    step = -(-max(pixels.shape[:2]) // MOST)
+def data_uri(pixels: np.ndarray, most: int = MOST) -> str:
+    """A picture as an address that holds it; every other row and column of one larger than ``most``, or fewer."""
+    step = -(-max(pixels.shape[:2]) // most)
     return f"data:image/png;base64,{base64.b64encode(png(pixels[::step, ::step])).decode()}"

@@ -7,7 +7,7 @@ page's classes, so that it reads in light, in dark and on paper. Text given by c
 
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 from itertools import pairwise
@@ -55,12 +55,6 @@ def text_width(text: str, size: float = FONT) -> float:
     for c in text:
         width += 0.92 if c in _WIDE else 0.34 if c in _NARROW else 0.72 if c.isupper() else 0.58
     return width * size
-
-
-def shorten(text: str, most: int) -> str:
-    """The text, cut to ``most`` characters with an ellipsis where it is longer."""
-    text = " ".join(text.split())
-    return text if len(text) <= most else text[: most - 1].rstrip() + "…"
 
 
 def short_number(value: float) -> str:
@@ -291,126 +285,6 @@ def histogram(
     if x_label:
         out.append(_text(left + (width - left - right) / 2, height - 5, x_label, "soft", "middle"))
     return _svg(key, title, description, width, height, out)
-
-
-def scatter_map(
-    key: str,
-    title: str,
-    description: str,
-    points: np.ndarray,
-    groups: np.ndarray,
-    names: Sequence[str],
-    labels: Sequence[tuple[int, str]],
-    *,
-    ordered: bool = False,
-    rest: bool = False,
-) -> str:
-    """Points of a plane, by group, some of them named without overlaps.
-
-    points: (n, 2). groups: (n,) int, a number in ``names``. labels: (point, text), the most important
-    first; one that finds no free place is left out. Unordered groups (at most 8) differ in shape and
-    colour, ``ordered`` ones in size and strength: the last is the largest. With ``rest`` the last group is
-    all that is in no other, drawn small.
-    """
-    width, height, top, pad = 1040.0, 620.0, 34.0, 14.0
-    low, high = points.min(axis=0), points.max(axis=0)
-    scale = min((width - 2 * pad) / max(high[0] - low[0], 1e-9), (height - top - 2 * pad) / max(high[1] - low[1], 1e-9))
-    stretch = np.array([width - 2 * pad, height - top - 2 * pad]) / np.maximum(high - low, 1e-9)
-    stretch = np.minimum(stretch, scale * 1.6)  # one unit of both axes may differ by 1.6 at most
-    middle = np.array([width / 2, top + (height - top) / 2])
-    at = (points - (low + high) / 2) * stretch * [1, -1] + middle
-    out = [_rect("wash", 0, top, width, height - top, rx=4)]
-
-    def shape(group: int) -> int:
-        return -1 if rest and group == len(names) - 1 else group
-
-    x = 0.0
-    for g, name in enumerate(names):
-        if not ordered:
-            out.append(_marker(x + 7, 14, shape(g), len(names), ordered))
-            out.append(_text(x + 17, 18.4, name))
-            x += 17 + text_width(name) + 14
-    if ordered:
-        out.append(_text(0, 18.4, names[0]))
-        x = text_width(names[0]) + 12
-        for g in range(len(names)):
-            out.append(_marker(x, 14, g, len(names), ordered))
-            x += 13
-        out.append(_text(x + 2, 18.4, names[-1]))
-    named = {i for i, _ in labels}
-    order = sorted(range(len(at)), key=lambda i: (i in named, groups[i] if ordered else shape(int(groups[i])) >= 0, i))
-    out.extend(_marker(at[i, 0], at[i, 1], shape(int(groups[i])), len(names), ordered) for i in order)
-    places = place_labels(at[[i for i, _ in labels]], [text for _, text in labels], (0, top, width, height))
-    for (i, text), place in zip(labels, places, strict=True):
-        if place is None:
-            continue
-        lx, ly = place
-        px, py = at[i]
-        out.append(_circle("ring", px, py, 5.5))
-        near = min(max(px, lx), lx + text_width(text, FONT))
-        if math.hypot(near - px, ly - 4 - py) > 16:
-            out.append(_line("leader", px, py, near, ly - 4))
-        out.append(_text(lx, ly, text, "onmap"))
-    return _svg(key, title, description, width, height, out)
-
-
-def place_labels(
-    points: np.ndarray, texts: Sequence[str], frame: tuple[float, float, float, float]
-) -> list[tuple[float, float] | None]:
-    """Where each text starts (left end of its base line), or None where no place is free.
-
-    Greedy in the given order: around the point at growing distances, inside ``frame`` (left, top, right,
-    bottom), over no text placed before and over none of the named points.
-    """
-    left, top, right, bottom = frame
-    occupied: list[tuple[float, float, float, float]] = []
-    dots = [(x - 7, y - 7, x + 7, y + 7) for x, y in points]
-    places: list[tuple[float, float] | None] = []
-    for n, ((x, y), text) in enumerate(zip(points, texts, strict=True)):
-        wide = text_width(text)
-        boxes = occupied + dots[:n] + dots[n + 1 :]
-        places.append(None)
-        for lx, ly in _around(x, y, wide):
-            x1, y1, x2, y2 = box = (lx - 3, ly - 12, lx + wide + 3, ly + 5)
-            inside = x1 >= left and y1 >= top and x2 <= right and y2 <= bottom
-            if inside and not any(x1 < o[2] and o[0] < x2 and y1 < o[3] and o[1] < y2 for o in boxes):
-                places[-1] = (float(lx), float(ly))
-                occupied.append(box)
-                break
-    return places
-
-
-def _around(x: float, y: float, wide: float) -> Iterator[tuple[float, float]]:
-    """Where a text of some width may start: right, left, above, below and at the corners, near before far."""
-    for far in (0, 12, 26, 44):
-        yield from ((x + 9 + far, y + 4.4), (x - 9 - far - wide, y + 4.4))
-        yield from ((x - wide / 2, y - 10 - far), (x - wide / 2, y + 19 + far))
-        for corner in (x + 6 + far, x - 6 - far - wide):
-            yield from ((corner, y - 8 - far), (corner, y + 17 + far))
-
-
-def _marker(x: float, y: float, group: int, groups: int, ordered: bool) -> str:
-    if ordered:
-        share = group / max(groups - 1, 1)
-        return _circle("accent", x, y, 1.6 + 3 * share, f' fill-opacity="{0.25 + 0.35 * share:.2f}"')
-    if group < 0:
-        return _circle("c7", x, y, 2)
-    kind = f"c{group % 8}"
-    if group % 8 == 0:
-        return _circle(kind, x, y, 4)
-    if group % 8 == 1:
-        return _rect(kind, x - 3.4, y - 3.4, 6.8, 6.8)
-    shapes = {
-        2: ((0, -4.8), (4.4, 3.4), (-4.4, 3.4)),
-        3: ((0, -5), (5, 0), (0, 5), (-5, 0)),
-        4: ((0, 4.8), (4.4, -3.4), (-4.4, -3.4)),
-        5: ((-1.4, -4.5), (1.4, -4.5), (1.4, -1.4), (4.5, -1.4), (4.5, 1.4), (1.4, 1.4), (1.4, 4.5), (-1.4, 4.5),
-            (-1.4, 1.4), (-4.5, 1.4), (-4.5, -1.4), (-1.4, -1.4)),
-        6: ((-4.8, -2), (4.8, -2), (4.8, 2), (-4.8, 2)),
-        7: ((-1.6, -4.8), (1.6, -4.8), (1.6, 4.8), (-1.6, 4.8)),
-    }  # fmt: skip
-    path = " ".join(f"{x + dx:.1f},{y + dy:.1f}" for dx, dy in shapes[group % 8])
-    return f'<polygon class="{kind}" points="{path}"/>'
 
 
 def _level(left: float, right: float, y: float, text: str) -> list[str]:

@@ -26,8 +26,11 @@ class MetricsTable:
 def rows_of(
     values: Mapping[str, Sequence[float | None]], digits: Sequence[int], *, mark_best: bool = True
 ) -> list[tuple[str, bool, list[Cell]]]:
-    """The rows of a :class:`MetricsTable` from each model's value for each column, and the decimals of each."""
-    best = [max((v for v in column if v is not None), default=None) for column in zip(*values.values(), strict=True)]
+    """The rows of a :class:`MetricsTable` from each model's value for each column, and the decimals of each; where all
+    of a column are equal none is marked.
+    """
+    columns = [[v for v in column if v is not None] for column in zip(*values.values(), strict=True)]
+    best = [max(column) if len(set(column)) > 1 or len(column) == 1 else None for column in columns]
     rows = []
     for model, row in in_order(values):
         cells = [
@@ -115,7 +118,7 @@ def cold_items(metrics: Metrics) -> MetricsTable | None:
         title="Cold items",
         note=f"{plural(cold['items'], 'item')}{young} with "
         f"fewer than {plural(cold['sales'], 'purchase')} before it; {plural(cold['users'], 'user')} bought "
-        f"{plural(cold['pairs'], 'such item')} new to them. True are these alone.",
+        f"{plural(cold['pairs'], 'such item')} new to them. Only these count as hits.",
         corner="Bold: the best",
         columns=[*columns, ("Over popularity", f"{metric_name(recall)}, cold items alone")],
         rows=rows_of(values, [4, 4, 4, 4, 2]),

@@ -32,13 +32,42 @@ class Products(Protocol):
 class Engine:
     """What multiplies. query_block, item_block: the most queries and items at once, as its caches like it.
 
-    load: takes items (m, d) float32 and the number of blocks, once; what it returns takes the most queries at
-    once and gives a thread its :class:`Products`.
+    load: takes items (m, d) float32 and the number of blocks, once; what it returns takes the most queries at once and
+    gives a thread its :class:`Products`. Queries may have more coordinates than these items, which are 0.
     """
 
     query_block: int
     item_block: int
     load: Callable[[np.ndarray, int], Callable[[int], Products]]
+
+
+def few_places(passed: np.ndarray) -> np.ndarray:
+    """Where a bool array is true, read row by row, ascending; quick where few are."""
+    flags = passed.ravel()
+    whole = len(flags) // 8 * 8
+    words = flags[:whole].view(np.uint64)
+    rest = whole + flags[whole:].nonzero()[0]
+    return np.concatenate([_places_of(words, np.empty(len(words), bool)), rest])
+
+
+def _places_of(words: np.ndarray, scratch: np.ndarray) -> np.ndarray:
+    """Where the bytes of uint64 words are true, ascending. scratch: (len(words),) bool, to be overwritten."""
+    (word,) = np.not_equal(words, 0, out=scratch).nonzero()  # few pass: look at eight at once
+    (near,) = words.take(word).view(bool).nonzero()
+    return (word.take(near >> 3) << 3) + (near & 7)
+
+
+_PAIRS_VALUES = 1 << 15  # of each factor, so that they stay in a cache
+
+
+def pair_products(queries: np.ndarray, items: np.ndarray, row: np.ndarray, column: np.ndarray) -> np.ndarray:
+    """The product of each pair (queries[row], items[column]) in float32, (len(row),); all (n, d) float32."""
+    out, dim = np.empty(len(row), np.float32), queries.shape[1]
+    step = max(1, _PAIRS_VALUES // max(dim, 1))
+    for s in range(0, len(row), step):
+        part = slice(s, s + step)
+        np.vecdot(queries[row[part]], items[column[part]], out=out[part])
+    return out
 
 
 class BlasProducts:
@@ -58,7 +87,7 @@ class BlasProducts:
         """See :class:`Products`."""
         block = self._items[j :: self._blocks]
         fast = self._fast[: len(queries) * len(block)].reshape(len(queries), len(block))
-        return np.matmul(queries, block.T, out=fast)
+        return np.matmul(queries[:, : block.shape[1]], block.T, out=fast)
 
     def scores_above(
         self, queries: np.ndarray, j: int, floors: np.ndarray | np.float32, barred: Places | None
@@ -71,9 +100,7 @@ class BlasProducts:
         words = self._passed[: -(-size // 8) * 8].view(np.uint64)
         self._passed[size : size + 7] = False
         np.greater_equal(fast, floors, out=self._passed[:size].reshape(fast.shape))
-        (word,) = np.not_equal(words, 0, out=self._words[: len(words)]).nonzero()  # few pass: look at eight at once
-        (near,) = words.take(word).view(bool).nonzero()
-        at = (word.take(near >> 3) << 3) + (near & 7)
+        at = _places_of(words, self._words[: len(words)])
         return at, fast.ravel().take(at)
 
 

@@ -20,9 +20,9 @@ def norms(vectors: np.ndarray) -> np.ndarray:
 
 def directions(vectors: np.ndarray) -> np.ndarray:
     """The rows without their last coordinate as unit rows, (n, dim - 1) float32; of length 0, the first unit vector."""
-    found = np.array(unit_rows(vectors[:, :-1]))
-    found[~found.any(axis=1), 0] = 1
-    return found
+    unit = np.array(unit_rows(vectors[:, :-1]))
+    unit[~unit.any(axis=1), 0] = 1
+    return unit
 
 
 def norm_ranges(lengths: np.ndarray, fewest: int) -> list[np.ndarray]:

@@ -6,11 +6,13 @@ few pairs left are summed again in twice the precision (Ogita, Rump and Oishi 20
 whose terms all but cancel by exact partial sums (Shewchuk 1997, as math.fsum does).
 """
 
+import itertools
 import math
 
 import numpy as np
 
-_STEP_VALUES = 1 << 18
+_STEP_VALUES = 1 << 16  # of float64, so that they stay in a cache
+_FEW = 64
 
 
 def error_bounds(queries: np.ndarray, items: np.ndarray) -> np.ndarray:
@@ -35,26 +37,41 @@ def pair_scores(
 ) -> np.ndarray:
     """The score of each pair (queries[row], items[column]), (len(row),) float32.
 
-    queries: (n, d) float32. items: (m, d) float32. margins: theirs, see :func:`error_bounds`.
+    queries: (n, d) float32. items: (m, d) float32. margins: theirs, see :func:`error_bounds`. Quickest where the
+    pairs of a query stand side by side.
     """
-    out = np.empty(len(row), np.float32)
     queries = queries.astype(np.float64)
-    slack = margins.astype(np.float64) * 2.0**-28  # a float64 product has 29 bits more than a float32 one
+    near = _products(queries, items, row, column)
+    room = margins.astype(np.float64)[row] * 2.0**-28  # a float64 product has 29 bits more than a float32 one
+    low, high = (near - room).astype(np.float32), (near + room).astype(np.float32)
+    (unsure,) = (low != high).nonzero()
     step = max(1, _STEP_VALUES // max(queries.shape[1], 1))
-    for s in range(0, len(row), step):
-        at, of = row[s : s + step], column[s : s + step]
-        a, b = queries.take(at, 0), items.take(of, 0).astype(np.float64)
-        near, room = np.vecdot(a, b), slack.take(at)
-        low, high = (near - room).astype(np.float32), (near + room).astype(np.float32)
-        (unsure,) = (low != high).nonzero()
-        if len(unsure):
-            low[unsure] = _rounded_sum(a[unsure] * b[unsure])
-        out[s : s + step] = low
+    for s in range(0, len(unsure), step):
+        of = unsure[s : s + step]
+        low[of] = _rounded_sum(queries[row[of]] * items[column[of]])
+    return low
+
+
+def _products(queries: np.ndarray, items: np.ndarray, row: np.ndarray, column: np.ndarray) -> np.ndarray:
+    """The float64 product of each pair; of pairs of one query side by side, by one product of matrix and vector."""
+    out, dim = np.empty(len(row)), queries.shape[1]
+    step = max(1, _STEP_VALUES // max(dim, 1))
+    narrow, wide = np.empty((step, dim), np.float32), np.empty((step, dim))
+    firsts = np.flatnonzero(np.append(True, row[1:] != row[:-1])).tolist() if len(row) else []
+    for first, end in itertools.pairwise([*firsts, len(row)]):
+        query = queries[row[first]]
+        for s in range(first, end, step):
+            stop = min(s + step, end)
+            some = wide[: stop - s]
+            some[:] = items.take(column[s:stop], 0, out=narrow[: stop - s], mode="clip")  # raise would copy
+            np.matmul(some, query, out=out[s:stop])
     return out
 
 
 def _rounded_sum(terms: np.ndarray) -> np.ndarray:
     """The sum of each row of float64 terms, rounded once to float32."""
+    if len(terms) <= _FEW:  # a pass over their columns costs more
+        return _rounded(*_exact_sums(terms))
     high, low, inexact = np.zeros(len(terms)), np.zeros(len(terms)), np.zeros(len(terms), bool)
     for term in terms.T:
         high, lost = _two_sum(high, term)
@@ -62,10 +79,20 @@ def _rounded_sum(terms: np.ndarray) -> np.ndarray:
         inexact |= lost != 0
     high, low = _two_sum(high, low)
     error = terms.shape[1] ** 2 * 2.0**-106 * np.abs(terms).sum(axis=1)
-    for row in (inexact & (np.abs(high) * 2.0**-54 < error)).nonzero()[0]:  # so much cancels that low is not enough
-        values = terms[row].tolist()
-        high[row] = math.fsum(values)
-        low[row] = math.fsum([*values, -high[row]])
+    (again,) = (inexact & (np.abs(high) * 2.0**-54 < error)).nonzero()  # so much cancels that low is not enough
+    high[again], low[again] = _exact_sums(terms[again])
+    return _rounded(high, low)
+
+
+def _exact_sums(terms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The float64 nearest to the sum of each row, and that nearest to what is left."""
+    high = [math.fsum(values) for values in terms.tolist()]
+    low = [math.fsum([*values, -top]) for values, top in zip(terms.tolist(), high, strict=True)]
+    return np.array(high), np.array(low)
+
+
+def _rounded(high: np.ndarray, low: np.ndarray) -> np.ndarray:
+    """The sums high + low, rounded once to float32."""
     even = high.view(np.int64) & 1 == 0  # to odd first: then what was cut off cannot turn a tie of float32
     return np.where((low != 0) & even, np.nextafter(high, np.copysign(np.inf, low)), high).astype(np.float32)
 

@@ -13,13 +13,12 @@ floor is searched once more from that score down.
 """
 
 import math
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from topkin.linalg.blas import one_blas_thread
+from topkin.linalg.blas import one_blas_thread, processors
 from topkin.linalg.csr import Csr
 from topkin.linalg.sort_keys import LOWEST, PAD, above, best_keys, first_keys, keys_of, kth, lists_of, scores_of
 from topkin.search.kernels import BLAS, Engine, Places, Products
@@ -28,6 +27,7 @@ from topkin.search.pair_scores import error_bounds, pair_scores
 TopK = tuple[np.ndarray, np.ndarray]
 
 BUDGET_BYTES = 256 << 20
+_FEW = 16  # of so many scores one may be listed: to sort those is faster than to find the k-th of all
 
 
 def top_k(
@@ -78,7 +78,7 @@ def top_k(
         if exclude is not None:
             exclude = exclude.renumbered(np.where(allowed, np.cumsum(allowed) - 1, -1).astype(np.int32))
     margins = error_bounds(queries, items)
-    threads = _processors() if threads is None else threads
+    threads = processors() if threads is None else threads
     if threads < 1:
         raise ValueError(f"threads must be at least 1, got {threads}")
     n, m = len(queries), len(items)
@@ -90,7 +90,8 @@ def top_k(
     rows = max(1, min(engine.query_block, budget_bytes // threads // row_bytes, -(-n // threads)))
     starts = iter(range(0, n, rows))  # the iterator is shared by the threads
 
-    products = engine.load(items, blocks)
+    used = int(np.flatnonzero(queries.any(axis=0)).max(initial=0)) + 1  # beyond, users are 0: items' popularity
+    products = engine.load(items[:, :used], blocks)
 
     def work(_: int) -> None:
         search = _Search(items, k, rows, blocks, products(rows))
@@ -134,7 +135,8 @@ def top_k_of_scores(
             block = block.copy() if allowed is None else block
             if exclude is not None:
                 block[_places(exclude, part)] = -np.inf
-        keep, at = above(block, kth(block, k))
+        few = np.count_nonzero(block >= LOWEST) <= block.size // _FEW
+        keep, at = above(block, np.full(len(block), -np.inf, np.float32) if few else kth(block, k))
         keys = best_keys(keep, keys_of(block[keep, at], at), len(block), k)
         ids[part], best[part] = lists_of(keys)
     return ids, best
@@ -158,7 +160,7 @@ class _Search:
     def __init__(self, items: np.ndarray, k: int, rows: int, blocks: int, products: Products) -> None:
         self.items, self.k, self.blocks, self.products = items, k, blocks, products
         self.width = _width(len(items), k, blocks)
-        self.found = np.full((rows, self.width), -np.inf, np.float32)
+        self.candidates = np.full((rows, self.width), -np.inf, np.float32)
         self.columns = np.empty((rows, self.width), np.int32)
 
     def __call__(self, queries: np.ndarray, margins: np.ndarray, barred: Places | None) -> np.ndarray:
@@ -216,7 +218,7 @@ class _Search:
             counts = ends[1:] - ends[:-1]
             place = (number[:-1] * self.width + filled - ends[:-1]).repeat(counts)
             place += np.arange(len(at))
-            self.found.ravel()[place] = values
+            self.candidates.ravel()[place] = values
             at -= (number[:-1] * w).repeat(counts)
             at *= self.blocks
             at += j
@@ -224,22 +226,22 @@ class _Search:
             filled += counts
             seen += w
             if guess and not j & (j + 1) and j + 1 < self.blocks:  # 1, 2, 4, 8, … blocks are seen: guess better
-                found = self.found[:b, : int(filled.max())]
-                guesses = np.maximum(guesses, kth(found, self._rank(seen)) * unit[:, 0] - 2 * far)
+                candidates = self.candidates[:b, : int(filled.max())]
+                guesses = np.maximum(guesses, kth(candidates, self._rank(seen)) * unit[:, 0] - 2 * far)
                 floors, old = np.maximum(floors, guesses), unit
                 scaled, limit, unit = _scaled(queries, margins, floors)
-                found *= old / unit
+                candidates *= old / unit
         return self._settle(queries, margins, unit, filled, best), guesses
 
     def _settle(
         self, queries: np.ndarray, margins: np.ndarray, unit: np.ndarray, filled: np.ndarray, best: np.ndarray
     ) -> np.ndarray:
-        """The k best of ``best`` and what was found, scored exactly; empties ``found``."""
+        """The k best of ``best`` and what was found, scored exactly; empties ``candidates``."""
         b = len(queries)
-        found = self.found[:b, : int(filled.max(initial=0))]
-        row, at = above(found, kth(found, self.k) - 2 * self.products.error_bounds(margins) / unit[:, 0])
+        candidates = self.candidates[:b, : int(filled.max(initial=0))]
+        row, at = above(candidates, kth(candidates, self.k) - 2 * self.products.error_bounds(margins) / unit[:, 0])
         column = self.columns[row, at]
-        found[:] = -np.inf
+        candidates[:] = -np.inf
         keys = keys_of(pair_scores(queries, self.items, margins, row, column), column)
         return best_keys(row, keys, b, self.k, best)
 
@@ -268,10 +270,6 @@ def _blocks(m: int, size: int) -> int:
 def _width(m: int, k: int, blocks: int) -> int:
     """How many items found a query can hold before they are cut to the k best."""
     return min(m, -(-m // blocks) + 4 * k + 1024)
-
-
-def _processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _places(exclude: Csr, part: slice) -> Places:

@@ -78,7 +78,7 @@ def draw_customers(
     return Customers(np.arange(first, first + n), country, joined, activity, favourites, on_grid(SHARPNESS * taste))
 
 
-def _explore(people: Customers, items: GeneratedItems, n_days: int, rng: np.random.Generator) -> GeneratedPurchases:
+def explore(people: Customers, items: GeneratedItems, n_days: int, rng: np.random.Generator) -> GeneratedPurchases:
     """Visits and what is found on them, by thinning: exact for any season and launch."""
     lines = rng.poisson(people.activity * (n_days - people.joined))
     basket = 1 + rng.poisson(3, len(people))
@@ -140,7 +140,7 @@ def draw_purchases(
     people: Customers, items: GeneratedItems, *, n_days: int, rng: np.random.Generator
 ) -> GeneratedPurchases:
     """All good purchases of a block: at most one line for a customer, item and second."""
-    explored = _explore(people, items, n_days, rng)
+    explored = explore(people, items, n_days, rng)
     first = _first_of_item(explored)
     again = (items.cycle[explored.item] == 0) & ~first & (rng.random(len(first)) >= REBUY)
     refills = _refills(explored.take(first), items, n_days, rng)

@@ -45,6 +45,7 @@ from topkin.synthetic.noise import (
     inject_title_noise,
 )
 from topkin.synthetic.oracle import best_items
+from topkin.synthetic.views import draw_views
 from topkin.telemetry.progress import advance
 
 FIRST_USER = 100_001
@@ -60,6 +61,7 @@ PURCHASES = pa.schema(
         "country": pa.string(),
     }
 )
+VIEWS = pa.schema({"user_id": pa.int64(), "item_id": pa.string(), "timestamp": MILLISECOND})
 BEST = schemas.schema(
     user_id=pa.int64(), rank=pa.int32(), item_id=pa.string(), utility=pa.float32(), taste=pa.float32()
 )
@@ -82,7 +84,8 @@ class Shop:
     They spread over ``days`` days from ``start``; the last ``heldout_days`` come after :attr:`as_of`. How many
     good purchases there are exactly is drawn too (within a few per cent for thousands of customers; fewer
     where the customers run out of items). ``noise`` is what else the log holds. ``once``: the share of customers who
-    buy one time and never again.
+    buy one time and never again. ``views``: how many items are viewed for each one that is bought; 0 writes no views.
+    ``surveyed``: the share who told which categories they like, in ``users_table``.
     """
 
     users: int = 2_000
@@ -94,13 +97,18 @@ class Shop:
     days: int = 366
     heldout_days: int = 31
     once: float = 0.0
+    views: float = 0.0
+    surveyed: float = 0.0
 
     def __post_init__(self) -> None:
         for name, least in {"users": 1, "items": 1, "purchases": 0, "seed": 0, "heldout_days": 0}.items():
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
-        if not 0 <= self.once <= 1:
-            raise ValueError(f"once must be a share within 0 and 1, got {self.once}")
+        if not self.views >= 0:
+            raise ValueError(f"views must be at least 0, got {self.views}")
+        for name in ("once", "surveyed"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be a share within 0 and 1, got {getattr(self, name)}")
         if self.days <= self.heldout_days:
             raise ValueError(f"days must be more than heldout_days, got {self.days} and {self.heldout_days}")
 
@@ -183,6 +191,22 @@ class Shop:
         """
         return self._purchases(self.shard_lines(shard, of))
 
+    def viewed(self, block: int) -> tuple[Customers, GeneratedPurchases]:
+        """The customers of a block and their views, see :mod:`topkin.synthetic.views`."""
+        people, bought = self.bought(block)
+        rng, items = self._rng(9, block), self.generated_items
+        return people, draw_views(people, bought, items, per_purchase=self.views, n_days=self.days, rng=rng)
+
+    def view_shard(self, shard: int, of: int) -> pa.Table:
+        """The views of one shard's customers: a table of :data:`VIEWS`, sorted by time."""
+        tables = []
+        for block in self._blocks_of(shard, of):
+            people, views = self.viewed(block)
+            milliseconds = np.datetime64(self.start, "ms") + (views.day * 86_400_000).astype("timedelta64[ms]")
+            users = pa.array(FIRST_USER + people.number[views.row], pa.int64())
+            tables.append(pa.table([users, self._codes[0].take(pa.array(views.item)), milliseconds], schema=VIEWS))
+        return pa.concat_tables([*tables, VIEWS.empty_table()]).sort_by("timestamp")
+
     def items_table(self) -> pa.Table:
         """The catalogue with its noise: item_id, title, category, brand, style, price, available."""
         items, rng = self.generated_items, self._rng(5)
@@ -209,10 +233,18 @@ class Shop:
         )
 
     def users_table(self) -> pa.Table:
-        """Every customer, those who never bought and those who join after the cut too: user_id, country."""
-        countries = np.concatenate([self.customers(b).country for b in range(self.blocks)])
+        """Every customer, those who never bought and those who join after the cut too: user_id, country.
+
+        Where customers are ``surveyed`` also ``likes``, their favourite categories, null for those who were not asked.
+        """
+        people = Customers.concat([self.customers(b) for b in range(self.blocks)])
         users = pa.array(np.arange(FIRST_USER, FIRST_USER + self.users), pa.int64())
-        return pa.table({"user_id": users, "country": pa.array(COUNTRIES).take(pa.array(countries))})
+        table = pa.table({"user_id": users, "country": pa.array(COUNTRIES).take(pa.array(people.country))})
+        if not self.surveyed:
+            return table
+        asked = self._rng(9).random(self.users) < self.surveyed
+        likes = [liked if answers else None for liked, answers in zip(categories_of(people), asked, strict=True)]
+        return table.append_column("likes", pa.array(likes, pa.list_(pa.string())))
 
     def best_shard(self, shard: int, of: int, *, k: int = 50) -> pa.Table:
         """The truth of a shard's customers: the items not bought before the cut that they will like best.
@@ -228,6 +260,8 @@ class Shop:
     def write(self, folder: str, *, shards: int | None = None, truth: bool = True) -> None:
         """Write the shop: ``purchases/part-*.parquet``, ``items.parquet``, ``users.parquet`` and ``truth/``.
 
+        Where it has views, ``views/part-*.parquet`` too.
+
         ``truth/`` holds ``best.parquet`` (:meth:`best_shard`), ``items.parquet`` and ``users.parquet`` (what was
         planted) and ``counts.json`` (:meth:`counts`). ``shards`` is 4 or what keeps a file near a million
         lines; ``truth=False`` writes the counts alone of it.
@@ -240,6 +274,9 @@ class Shop:
             path = storage.join(folder, "purchases", storage.part_name(shard, shards))
             storage.write_parquet(self._purchases(lines), path)
             advance("generate", len(lines))
+            if self.views:
+                path = storage.join(folder, "views", storage.part_name(shard, shards))
+                storage.write_parquet(self.view_shard(shard, shards), path)
         storage.write_parquet(self.items_table(), storage.join(folder, "items.parquet"))
         storage.write_parquet(self.users_table(), storage.join(folder, "users.parquet"))
         storage.write_json(_count_lines(kinds), storage.join(folder, "truth", "counts.json"))

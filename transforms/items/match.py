@@ -78,10 +78,10 @@ class _Match(beam.DoFn):
     def process(self, path: str) -> Iterator[pa.Table]:
         queries = storage.read_parquet(path)
         require_encoder(queries, self._inputs.encoder, path)
-        made = self._matcher.matches(queries)
-        storage.write_parquet(made, storage.join(self._folder, path.rpartition("/")[2]))
-        counts = {"all": len(made), "matched": len(made) - made["item_id"].null_count}
-        yield counts_table({"queries": {**counts, "zero": made["nearest_id"].null_count}})
+        matches = self._matcher.matches(queries)
+        storage.write_parquet(matches, storage.join(self._folder, path.rpartition("/")[2]))
+        counts = {"all": len(matches), "matched": len(matches) - matches["item_id"].null_count}
+        yield counts_table({"queries": {**counts, "zero": matches["nearest_id"].null_count}})
 
 
 @dataclass

@@ -82,15 +82,15 @@ class PrepareItemParts(beam.PTransform):
     @counted
     def _prepare(self, part: int, paths: Sequence[str]) -> Iterator[Any]:
         rows = read_part(paths, part, self.parts, self.plan.rows(self.name))
-        made = prepare_items_part(rows, self.name, self.plan)
-        group = max(1, int(GROUP_BYTES / max(1, made.feeds.nbytes / max(len(made.feeds), 1))))
+        tables = prepare_items_part(rows, self.name, self.plan)
+        group = max(1, int(GROUP_BYTES / max(1, tables.feeds.nbytes / max(len(tables.feeds), 1))))
         path = storage.join(self.out, self.name, storage.part_name(part, self.parts))
-        storage.write_parquet(made.feeds, path, row_group_rows=min(group, storage.ROW_GROUP_ROWS))
-        yield TaggedOutput("catalogue", made.catalogue)
-        yield TaggedOutput("counts", made.counts)
+        storage.write_parquet(tables.feeds, path, row_group_rows=min(group, storage.ROW_GROUP_ROWS))
+        yield TaggedOutput("catalogue", tables.catalogue)
+        yield TaggedOutput("counts", tables.counts)
         rejects = storage.join(self.scratch, "rejects", f"{self.name}-twice-{part:05d}.arrow")
         with PartFile(rejects, schemas.REJECTS, "row", self.parts) as bad:
-            bad.add(made.rejects)
+            bad.add(tables.rejects)
         if bad.rows:
             yield TaggedOutput("rejects", bad.path)
         progress.advance(f"prepare {self.name}", 1, self.parts)
@@ -98,8 +98,8 @@ class PrepareItemParts(beam.PTransform):
     def expand(self, paths: PCollection) -> Any:
         hints = {"catalogue": pa.Table, "counts": pa.Table, "rejects": str}
         prepare = beam.FlatMap(self._prepare, AsList(paths)).with_output_types(int, **hints)
-        made = each_part(paths.pipeline, self.parts) | "Prepare" >> prepare.with_outputs(*hints)
-        return {name: made[name] for name in hints}
+        tables = each_part(paths.pipeline, self.parts) | "Prepare" >> prepare.with_outputs(*hints)
+        return {name: tables[name] for name in hints}
 
 
 @dataclass

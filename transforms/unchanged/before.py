@@ -8,8 +8,9 @@ import pyarrow as pa
 from topkin.artifacts import storage
 from topkin.artifacts.embeddings import StoredItems, read_users
 from topkin.config.sections import RecommendSettings
-from topkin.recommend.eligibility import allowed_of
+from topkin.interactions import LOG_WEIGHTS
 from topkin.recommend.explain import VectorRows
+from topkin.recommend.rules.eligibility import allowed_of
 from topkin.recommend.unchanged.rows import numbers_of, same_rows
 
 ROWS = 1 << 16
@@ -20,24 +21,26 @@ ROWS = 1 << 16
 class Before:
     """Folders of finished stages of the run published before, and its encoder, which is tonight's.
 
-    made: of the stage that reads the others.
+    folder: of the stage that reads the others.
     """
 
     prepared: str
     embeddings: str
-    made: str
+    folder: str
     encoder: str
     parts: int
 
     def part(self, table: str, part: int) -> pa.Table:
         """A part of a table of the stage itself."""
-        return storage.read_parquet(storage.join(self.made, table, storage.part_name(part, self.parts)))
+        return storage.read_parquet(storage.join(self.folder, table, storage.part_name(part, self.parts)))
 
     def same_users(self, part: int, histories: pa.Table, vectors: np.ndarray) -> np.ndarray:
         """The users of a part whose history and vector are what they were, (n,) bool.
 
-        histories, vectors: tonight's, of the same users in the same order.
+        histories, vectors: tonight's, of the same users in the same order. What the encoder says of features of
+        purchases follows from these, and may be there.
         """
+        histories = histories.select([name for name in histories.column_names if name != LOG_WEIGHTS])
         name = storage.part_name(part, self.parts)
         earlier = storage.read_parquet(storage.join(self.prepared, "histories", name))
         same = same_rows(histories, earlier, "user_id")
@@ -46,8 +49,8 @@ class Before:
             return np.zeros(len(histories), bool)
         row = numbers_of(histories["user_id"].combine_chunks(), ids.combine_chunks())
         same &= row >= 0
-        found = np.flatnonzero(same)
-        same[found] = (vectors[found] == old[row[found]]).all(axis=1)
+        places = np.flatnonzero(same)
+        same[places] = (vectors[places] == old[row[places]]).all(axis=1)
         return same
 
     def same_items(
@@ -63,10 +66,10 @@ class Before:
         if names.type != ids.type:
             return same, might
         row = numbers_of(ids, names)
-        found = np.flatnonzero(row >= 0)
-        might[found] = allowed_of(rules, catalogue).mask[row[found]]
-        for start in range(0, len(found), ROWS):
-            some = found[start : start + ROWS]  # ascending, and so are their rows of before
+        places = np.flatnonzero(row >= 0)
+        might[places] = allowed_of(rules, catalogue).mask[row[places]]
+        for start in range(0, len(places), ROWS):
+            some = places[start : start + ROWS]  # ascending, and so are their rows of before
             same[some] = (vectors[some] == stored.read("vector", row[some])).all(axis=1)
             same[some] &= (in_vectors[some] == stored.read("in_vector", row[some])).all(axis=1)
         return same, might == allowed

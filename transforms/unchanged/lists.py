@@ -2,6 +2,7 @@
 
 import numpy as np
 import pyarrow as pa
+from apache_beam.utils.shared import Shared
 
 from topkin.artifacts import storage
 from topkin.recommend.lists import Lists, build_queries, fallback_reasons, longest
@@ -15,16 +16,16 @@ from topkin.transforms.unchanged.before import Before
 class ListUpdater(ListMaker):
     """As :class:`ListMaker`, of whose lists it gives the same rows, where bought items are excluded."""
 
-    def __init__(self, inputs: RecommendInputs, before: Before) -> None:
-        super().__init__(inputs)
+    def __init__(self, inputs: RecommendInputs, held: Shared | None = None, *, before: Before) -> None:
+        super().__init__(inputs, held)
         self.before, context, scores = before, self.items.context, self.items.scores
         vectors = scores.vectors, scores.in_vectors
         same, rules = before.same_items(context.item_ids, *vectors, context.allowed, inputs.settings)
         self.same_items = same & rules
-        root = storage.join(before.made, "recommendations")
+        root = storage.join(before.folder, "recommendations")
         self.table = f"recommendations/{storage.folders(root)[0]}"
 
-    def lists(self, part: int, segments: pa.Table, repeats: pa.Table) -> Lists:
+    def lists(self, part: int, segments: pa.Table, repeats: pa.Table, neighbours: pa.Table | None = None) -> Lists:
         """See :meth:`LoadedItems.lists`."""
         inputs, context = self.items.inputs, self.items.context
         histories, vectors = self.items.users(part)

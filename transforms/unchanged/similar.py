@@ -10,7 +10,8 @@ from topkin.artifacts import storage
 from topkin.artifacts.embeddings import read_items, read_users
 from topkin.recommend.similar import items_table
 from topkin.recommend.unchanged.carry import SHARE
-from topkin.recommend.unchanged.similar import Candidates, similar_items_again, similar_part_again
+from topkin.recommend.unchanged.similar import NeighbourCandidates, similar_items_again, similar_part_again
+from topkin.search.topk import TopK
 from topkin.transforms.similar import NeighbourFinder, SimilarInputs
 from topkin.transforms.unchanged.before import Before
 
@@ -25,26 +26,26 @@ class NeighbourUpdater(NeighbourFinder):
         items = read_items(sources.embeddings, sources.encoder)
         same, rules = before.same_items(items.ids, items.vectors, items.in_vectors, self.allowed, sources.rules)
         self.same_rules = bool(rules[np.asarray(catalogue["events"]) > 0].all())
-        self.candidates = Candidates.of(self.ids, same & rules, self.vectors, self.allowed)
+        self.candidates = NeighbourCandidates.of(self.ids, same & rules, self.vectors, self.allowed)
         self.users_now = self._users() if sources.settings.users else None
 
-    def _users(self) -> Candidates | None:
+    def _users(self) -> NeighbourCandidates | None:
         """The users, of whom those who changed are in memory; None where these are too many, and all is done again."""
         sources = self.sources
-        ids, sames, changed, found = [], [], [], 0
+        ids, sames, changed, searched = [], [], [], 0
         for part in range(sources.parts):
             histories = sources.histories(part)
             _, vectors = read_users(sources.embeddings, part, sources.parts, sources.encoder)
             same = self.before.same_users(part, histories, vectors)
-            found += int((~same).sum())
-            if found > SHARE * self.firsts[-1]:
+            searched += int((~same).sum())
+            if searched > SHARE * self.firsts[-1]:
                 return None
             ids.append(histories["user_id"].combine_chunks())
             sames.append(same)
             changed.append(sources.preferences(vectors[~same]))
         same = np.concatenate(sames)
         names = pa.concat_arrays([chunk for one in ids for chunk in getattr(one, "chunks", [one])])
-        return Candidates(names, same, np.flatnonzero(~same), np.concatenate(changed))
+        return NeighbourCandidates(names, same, np.flatnonzero(~same), np.concatenate(changed))
 
     @cached_property
     def _items_before(self) -> pa.Table:
@@ -57,10 +58,10 @@ class NeighbourUpdater(NeighbourFinder):
         rows = np.arange(part * n // self.sources.parts, (part + 1) * n // self.sources.parts)
         if not k or (~self.candidates.same).mean() > SHARE:
             return super().items(part)
-        found = similar_items_again(self.vectors, rows, self.candidates, self.allowed, self._items_before, k)
-        return items_table(self.ids, rows, found, self.sources.encoder)
+        neighbours = similar_items_again(self.vectors, rows, self.candidates, self.allowed, self._items_before, k)
+        return items_table(self.ids, rows, neighbours, self.sources.encoder)
 
-    def users(self, part: int) -> tuple[pa.Table, pa.Table]:
+    def users(self, part: int, neighbours: TopK | None = None) -> tuple[pa.Table, pa.Table]:
         """``schemas.similar_users`` and ``schemas.neighbours_bought`` of a part's users."""
         sources, now = self.sources, self.users_now
         if now is None or not now.same.any():

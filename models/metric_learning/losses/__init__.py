@@ -2,6 +2,12 @@
 
 from topkin.models.metric_learning.losses.base import Loss, MetricLoss
 from topkin.models.metric_learning.losses.cross_batch_memory import CrossBatchMemory
+from topkin.models.metric_learning.losses.old_names import XBM as XBM
+from topkin.models.metric_learning.losses.old_names import CircleLoss as CircleLoss
+from topkin.models.metric_learning.losses.old_names import LiftedStructLoss as LiftedStructLoss
+from topkin.models.metric_learning.losses.old_names import MultiSimilarityLoss as MultiSimilarityLoss
+from topkin.models.metric_learning.losses.old_names import SoftNearestNeighborLoss as SoftNearestNeighborLoss
+from topkin.models.metric_learning.losses.old_names import TripletLoss as TripletLoss
 from topkin.models.metric_learning.losses.pair import (
     Circle,
     Contrastive,
@@ -10,9 +16,20 @@ from topkin.models.metric_learning.losses.pair import (
     PairContrastive,
     Triplet,
 )
-from topkin.models.metric_learning.losses.proxy import AMSoftmax, ArcFace, Center, CosFace, ProxyAnchor, ProxyLoss
+from topkin.models.metric_learning.losses.proxy import (
+    AMSoftmax,
+    ArcFace,
+    Center,
+    CosFace,
+    ProxyAnchor,
+    ProxyLoss,
+    ProxyNCA,
+    ProxyNCAPlus,
+    SoftTriple,
+    SubCenterArcFace,
+)
 from topkin.models.metric_learning.losses.ranking import BPR, CCL, ListLoss, SampledSoftmax
-from topkin.models.metric_learning.losses.softmax import InfoNCE, NPair, NTXent, SoftNearestNeighbour
+from topkin.models.metric_learning.losses.softmax import InfoNCE, NPair, NTXent, SoftNearestNeighbour, SupCon
 from topkin.models.metric_learning.losses.weighted_sum import WeightedSum
 
 __all__ = [
@@ -36,8 +53,13 @@ __all__ = [
     "PairContrastive",
     "ProxyAnchor",
     "ProxyLoss",
+    "ProxyNCA",
+    "ProxyNCAPlus",
     "SampledSoftmax",
     "SoftNearestNeighbour",
+    "SoftTriple",
+    "SubCenterArcFace",
+    "SupCon",
     "Triplet",
     "WeightedSum",
 ]

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from topkin.models.metric_learning.distances import Cosine, Distance
 from topkin.models.metric_learning.miners import Miner
+from topkin.models.metric_learning.named import part
 from topkin.models.metric_learning.pairwise import ONE_CLASS, Comparison, compare, require, require_two_classes
 from topkin.models.metric_learning.reducers import AnchorSums, Mean, Reducer
 from topkin.models.metric_learning.serialization import Configured, Tensor
@@ -90,9 +91,9 @@ class MetricLoss(Loss):
     It reads labels (n,) and embeddings (n, d). :meth:`forward_pairs` compares rows with others than themselves.
 
     Args:
-        distance: one of ``topkin.models.distances``; the loss's own default where None.
-        miner: one of ``topkin.models.miners``, which pairs or triplets count; all where None.
-        reducer: one of ``topkin.models.reducers``, how they become one number.
+        distance: one of ``topkin.models.distances``, or its name; the loss's own default where None.
+        miner: one of ``topkin.models.miners``, or its name: which pairs or triplets count; all where None.
+        reducer: one of ``topkin.models.reducers``, or its name: how they become one number.
         **kwargs: of :class:`Loss`.
 
     Examples:
@@ -109,15 +110,15 @@ class MetricLoss(Loss):
     def __init__(
         self,
         *,
-        distance: Distance | None = None,
-        miner: Miner | None = None,
-        reducer: Reducer | None = None,
+        distance: Distance | str | None = None,
+        miner: Miner | str | None = None,
+        reducer: Reducer | str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.distance = distance or self.default_distance()
-        self.miner = miner
-        self.reducer = reducer or self.default_reducer()
+        self.distance: Distance = part("distance", distance) or self.default_distance()
+        self.miner: Miner | None = part("miner", miner)
+        self.reducer: Reducer = part("reducer", reducer) or self.default_reducer()
 
     def compute(self, labels: Tensor, predictions: Tensor, weights: Tensor) -> Tensor:
         """The loss of rows compared with each other."""

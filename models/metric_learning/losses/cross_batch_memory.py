@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from topkin.models.metric_learning.heads import TrainingMark
 from topkin.models.metric_learning.losses.base import Loss, MetricLoss, only_where
+from topkin.models.metric_learning.named import part
 from topkin.models.metric_learning.pairwise import compare, flat_labels, matrix, same_length, whole
 from topkin.models.metric_learning.serialization import Tensor, serializable
 
@@ -23,7 +24,7 @@ class CrossBatchMemory(Loss):
     Wang et al., Cross-batch memory for embedding learning, CVPR 2020.
 
     Args:
-        loss: any MetricLoss, its miner included.
+        loss: any MetricLoss, its miner included, or its name.
         size: rows remembered; a batch at least.
         dim: coordinates of an embedding.
         **kwargs: of :class:`Loss`.
@@ -40,8 +41,9 @@ class CrossBatchMemory(Loss):
         [1.4566, 1.0536]
     """
 
-    def __init__(self, loss: MetricLoss, size: int = 1024, dim: int = 64, **kwargs: Any) -> None:
+    def __init__(self, loss: MetricLoss | str, size: int = 1024, dim: int = 64, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        loss = part("loss", loss)
         if not isinstance(loss, MetricLoss):
             raise TypeError(f"a memory needs a loss over pairs or triplets (a MetricLoss), got {type(loss).__name__}")
         if size < 1 or dim < 1:

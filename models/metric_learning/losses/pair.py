@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from topkin.models.metric_learning.distances import Cosine, Distance, Euclidean, InnerProduct
 from topkin.models.metric_learning.losses.base import Loss, MetricLoss, log_sum_exp
+from topkin.models.metric_learning.named import part
 from topkin.models.metric_learning.pairwise import (
     Comparison,
     compute_dtype,
@@ -93,9 +94,10 @@ class PairContrastive(Loss):
         0.05
     """
 
-    def __init__(self, margin: float = 1.0, *, reducer: Reducer | None = None, **kwargs: Any) -> None:
+    def __init__(self, margin: float = 1.0, *, reducer: Reducer | str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.margin, self.reducer = margin, reducer or Mean()
+        self.margin = margin
+        self.reducer: Reducer = part("reducer", reducer) or Mean()
 
     def compute(self, labels: Tensor, predictions: Tensor, weights: Tensor) -> Tensor:
         """(n,) or (n, 1) each."""
@@ -266,7 +268,9 @@ class Circle(MetricLoss):
 
     default_reducer: type[Reducer] = MeanOfNonZero
 
-    def __init__(self, m: float = 0.4, gamma: float = 80.0, *, distance: Distance | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, m: float = 0.4, gamma: float = 80.0, *, distance: Distance | str | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(distance=distance, **kwargs)
         if not isinstance(self.distance, Cosine | InnerProduct):
             raise ValueError(

@@ -11,8 +11,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from topkin.models.metric_learning.heads import Centres, Proxies
+from topkin.models.metric_learning.heads import Centres, Proxies, SoftCentres, SubCentres
 from topkin.models.metric_learning.losses.base import Loss, log_sum_exp
+from topkin.models.metric_learning.named import part
 from topkin.models.metric_learning.pairwise import (
     compute_dtype,
     finite,
@@ -41,9 +42,9 @@ class ProxyLoss(Loss):
         TensorShape([2, 3])
     """
 
-    def __init__(self, *, reducer: Reducer | None = None, **kwargs: Any) -> None:
+    def __init__(self, *, reducer: Reducer | str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.reducer = reducer or Mean()
+        self.reducer: Reducer = part("reducer", reducer) or Mean()
 
     def head(self, classes: int | None = None) -> keras.layers.Layer:
         """The layer that turns embeddings into cosines with the classes' proxies. Raises ValueError without classes."""
@@ -147,7 +148,7 @@ class AMSoftmax(CosFace):
         0.1007
     """
 
-    def __init__(self, margin: float = 0.35, scale: float = 30.0, **kwargs: Any) -> None:
+    def __init__(self, margin: float = 0.35, scale: float = 30.0, **kwargs: object) -> None:
         super().__init__(margin, scale, **kwargs)
 
 
@@ -190,6 +191,104 @@ class ArcFace(ProxyLoss):
         past = cosines < math.cos(math.pi - self.margin)
         moved = tf.where(past, cosines - self.margin * math.sin(self.margin), moved)
         return _cross_entropy(self.scale * tf.where(target, moved, cosines), target)
+
+
+@serializable
+class SubCenterArcFace(ArcFace):
+    """:class:`ArcFace` with several proxies a class, of which a row's nearest counts: a class may have several kinds.
+
+    Deng et al., Sub-center ArcFace: boosting face recognition by large-scale noisy web faces, ECCV 2020.
+
+    Args:
+        centres: proxies of a class; 1 is :class:`ArcFace`.
+        margin: in radians, from 0 to below pi.
+        scale: of the cosines.
+        **kwargs: ``reducer``; ``check``, ``dtype`` of :class:`Loss`.
+
+    Raises:
+        ValueError: another margin, or centres below 1.
+
+    Examples:
+        >>> from topkin.models import losses
+        >>> loss = losses.SubCenterArcFace(centres=2)
+        >>> loss.head(classes=3)(np.ones((4, 8))).shape
+        TensorShape([4, 3])
+    """
+
+    def __init__(self, centres: int = 3, margin: float = 0.5, scale: float = 64.0, **kwargs: object) -> None:
+        super().__init__(margin, scale, **kwargs)
+        if centres < 1:
+            raise ValueError(f"centres must be at least 1, got {centres}")
+        self.centres = centres
+
+    def head(self, classes: int | None = None) -> keras.layers.Layer:
+        """The layer that gives each class's largest cosine. Raises ValueError without classes."""
+        return SubCentres(_known(classes, self), self.centres)
+
+
+@serializable
+class ProxyNCA(ProxyLoss):
+    """A row nearer to its class's proxy than to the others', in squared distance of unit rows, D² = 2 - 2 cosine.
+
+    The mean of -log(exp(-D²_own / T) / Σ over the other proxies of exp(-D² / T)). The own proxy is not in the sum, so
+    that it falls below 0 where a row is learned.
+
+    Movshovitz-Attias et al., No fuss distance metric learning using proxies, ICCV 2017.
+
+    Args:
+        temperature: T, above 0.
+        **kwargs: ``reducer``; ``check``, ``dtype`` of :class:`Loss`.
+
+    Raises:
+        ValueError: a temperature of 0 or below.
+
+    Examples:
+        >>> from topkin.models import losses
+        >>> cosines = np.array([[0.9, 0.1], [0.2, 0.6]])
+        >>> round(float(losses.ProxyNCA()([0, 1], cosines)), 4)
+        -1.2
+    """
+
+    def __init__(self, temperature: float = 1.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if not temperature > 0:
+            raise ValueError(f"temperature must be above 0, got {temperature}")
+        self.temperature = temperature
+
+    def values(self, cosines: Tensor, target: Tensor) -> Tensor:
+        logits = (2.0 * cosines - 2.0) / self.temperature
+        own = tf.reduce_sum(tf.where(target, logits, tf.zeros_like(logits)), axis=1)
+        return log_sum_exp(logits, tf.logical_not(target)) - own
+
+
+@serializable
+class ProxyNCAPlus(ProxyNCA):
+    """ProxyNCA++: :class:`ProxyNCA` as the probability of the own proxy among all, at a low temperature.
+
+    The same as :class:`CosFace` with margin 0 and scale 2 / T. The paper's other advice is for the encoder and the
+    training: layer normalisation before the last layer, max pooling, a learning rate of the proxies of its own.
+
+    Teh, DeVries and Taylor, ProxyNCA++: revisiting and revitalizing proxy neighborhood component analysis, ECCV 2020.
+
+    Args:
+        temperature: T, above 0.
+        **kwargs: ``reducer``; ``check``, ``dtype`` of :class:`Loss`.
+
+    Raises:
+        ValueError: a temperature of 0 or below.
+
+    Examples:
+        >>> from topkin.models import losses
+        >>> cosines = np.array([[0.9, 0.1], [0.2, 0.6]])
+        >>> round(float(losses.ProxyNCAPlus(temperature=0.5)([0, 1], cosines)), 4)
+        0.1119
+    """
+
+    def __init__(self, temperature: float = 1 / 9, **kwargs: object) -> None:
+        super().__init__(temperature, **kwargs)
+
+    def values(self, cosines: Tensor, target: Tensor) -> Tensor:
+        return _cross_entropy((2.0 * cosines - 2.0) / self.temperature, target)
 
 
 @serializable
@@ -276,3 +375,61 @@ class Center(ProxyLoss):
         near = tf.reduce_sum(tf.where(target, squares, tf.zeros_like(squares)), axis=1)
         losses = _cross_entropy(logits, target) + self.weight / 2.0 * near
         return self.reducer(sums_of(losses), labels, row_weights(weights, logits, check=self.check))
+
+
+@serializable
+class SoftTriple(ProxyLoss):
+    """Softmax over classes of several proxies each, the nearer the more they count, which few are kept apart.
+
+    Cross-entropy of ``scale`` times the relaxed cosines, the target's less a margin, plus ``pull`` times the mean
+    distance of a class's proxies from each other: those that are not needed fall together.
+
+    Qian et al., SoftTriple loss: deep metric learning without triplet sampling, ICCV 2019.
+
+    Args:
+        centres: proxies of a class.
+        scale: lambda of the paper.
+        temperature: gamma: lower, and the nearest proxy alone counts.
+        margin: delta, taken off the target's cosine.
+        pull: of the proxies of a class to each other; the paper's tau is twice as much, for it counts each pair once
+            and divides by all.
+        **kwargs: ``reducer``; ``check``, ``dtype`` of :class:`Loss`.
+
+    Raises:
+        ValueError: centres below 1, or a temperature of 0 or below.
+
+    Examples:
+        >>> from topkin.models import losses
+        >>> loss = losses.SoftTriple(centres=2)
+        >>> loss.head(classes=3)(np.ones((4, 8))).shape
+        TensorShape([4, 3, 2])
+    """
+
+    def __init__(
+        self,
+        centres: int = 10,
+        scale: float = 20.0,
+        temperature: float = 0.1,
+        margin: float = 0.01,
+        pull: float = 0.1,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if centres < 1 or not temperature > 0:
+            raise ValueError(f"centres must be at least 1 and temperature above 0, got {centres} and {temperature}")
+        self.centres, self.scale, self.temperature, self.margin, self.pull = centres, scale, temperature, margin, pull
+
+    def head(self, classes: int | None = None) -> keras.layers.Layer:
+        """The layer that gives relaxed cosines and the spread of each class's proxies. Raises without classes."""
+        return SoftCentres(_known(classes, self), self.centres, self.temperature)
+
+    def compute(self, labels: Tensor, predictions: Tensor, weights: Tensor) -> Tensor:
+        """Labels (n,) integers, predictions (n, classes, 2)."""
+        labels, predictions = self.checked(
+            labels, predictions, 3, "relaxed cosines and the spread of proxies, (n, classes, 2)"
+        )
+        cosines = predictions[..., 0]
+        target = tf.one_hot(labels, tf.shape(cosines)[1], on_value=True, off_value=False, dtype=tf.bool)
+        losses = _cross_entropy(self.scale * tf.where(target, cosines - self.margin, cosines), target)
+        losses = self.reducer(sums_of(losses), labels, row_weights(weights, cosines, check=self.check))
+        return losses + self.pull * tf.reduce_mean(predictions[..., 1])

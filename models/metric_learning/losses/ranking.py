@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike
 
 from topkin.models.metric_learning.losses.base import Loss, only_where
 from topkin.models.metric_learning.losses.softmax import InfoNCE
+from topkin.models.metric_learning.named import part
 from topkin.models.metric_learning.pairwise import (
     compute_dtype,
     counts_of,
@@ -35,9 +36,9 @@ class ListLoss(Loss):
         0.4741
     """
 
-    def __init__(self, *, reducer: Reducer | None = None, **kwargs: Any) -> None:
+    def __init__(self, *, reducer: Reducer | str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.reducer = reducer or Mean()
+        self.reducer: Reducer = part("reducer", reducer) or Mean()
 
     def compute(self, labels: Tensor, predictions: Tensor, weights: Tensor) -> Tensor:
         relevant = tf.convert_to_tensor(labels)

@@ -6,8 +6,9 @@ import tensorflow as tf
 
 from topkin.models.metric_learning.distances import Cosine, Distance, InnerProduct, SquaredEuclidean
 from topkin.models.metric_learning.losses.base import Loss, MetricLoss, log_sum_exp, only_where
+from topkin.models.metric_learning.named import part
 from topkin.models.metric_learning.pairwise import Comparison, compare, compute_dtype, flat_labels
-from topkin.models.metric_learning.reducers import AnchorSums, Mean, Reducer, sums_of
+from topkin.models.metric_learning.reducers import AnchorSums, Mean, PerAnchor, Reducer, sums_of
 from topkin.models.metric_learning.serialization import Tensor, serializable
 
 
@@ -46,6 +47,38 @@ class NTXent(MetricLoss):
 
 
 @serializable
+class SupCon(NTXent):
+    """Supervised contrastive: cross-entropy of each positive against all other rows, the other positives among them.
+
+    Of an anchor i the mean over its positives p of -log(exp(S_ip / T) / Σ over all others a of exp(S_ia / T)), then the
+    mean over the anchors that have any: L_out of the paper. :class:`NTXent` leaves other positives out of the sum.
+
+    Khosla et al., Supervised contrastive learning, NeurIPS 2020.
+
+    Args:
+        temperature: above 0; lower looks at the hardest rows only.
+        **kwargs: ``distance``, ``miner``, ``reducer`` of :class:`MetricLoss`; ``check``, ``dtype`` of :class:`Loss`.
+
+    Examples:
+        >>> from topkin.models import losses
+        >>> rows, labels = np.array([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]]), [0, 0, 1]
+        >>> round(float(losses.SupCon(temperature=0.5)(labels, rows)), 4)
+        0.5881
+    """
+
+    default_reducer: type[Reducer] = PerAnchor
+
+    def __init__(self, temperature: float = 0.1, **kwargs: object) -> None:
+        super().__init__(temperature, **kwargs)
+
+    def parts(self, comparison: Comparison) -> list[AnchorSums]:
+        positive, negative = self.masks(comparison)
+        logits = -self.dissimilarity(comparison) / self.temperature
+        crowd = log_sum_exp(logits, tf.logical_or(positive, negative))[:, None]
+        return [sums_of(crowd - logits, positive)]
+
+
+@serializable
 class NPair(NTXent):
     """:class:`NTXent` of plain inner products at temperature 1, with the lengths held back by ``l2``.
 
@@ -67,7 +100,7 @@ class NPair(NTXent):
 
     default_distance: type[Distance] = InnerProduct
 
-    def __init__(self, l2: float = 0.0, **kwargs: Any) -> None:
+    def __init__(self, l2: float = 0.0, **kwargs: object) -> None:
         super().__init__(temperature=1.0, **kwargs)
         self.l2 = l2
 
@@ -131,15 +164,16 @@ class InfoNCE(Loss):
         temperature: float = 0.07,
         symmetric: bool = True,
         *,
-        distance: Distance | None = None,
-        reducer: Reducer | None = None,
+        distance: Distance | str | None = None,
+        reducer: Reducer | str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         if not temperature > 0:
             raise ValueError(f"temperature must be above 0, got {temperature}")
         self.temperature, self.symmetric = temperature, symmetric
-        self.distance, self.reducer = distance or Cosine(), reducer or Mean()
+        self.distance: Distance = part("distance", distance) or Cosine()
+        self.reducer: Reducer = part("reducer", reducer) or Mean()
 
     def compute(self, labels: Tensor, predictions: Tensor, weights: Tensor) -> Tensor:
         first, second = views(predictions, compute_dtype(predictions, self._own_dtype))

@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from topkin.models.metric_learning.losses.base import Loss
+from topkin.models.metric_learning.named import part
 from topkin.models.metric_learning.serialization import Tensor, serializable
 
 
@@ -19,7 +20,7 @@ class WeightedSum(Loss):
     ``compile(loss={"embedding": Triplet(), "proxies": ArcFace()}, loss_weights=...)``.
 
     Args:
-        losses: of ``topkin.models.losses``.
+        losses: of ``topkin.models.losses``, or their names.
         weights: one for each.
         **kwargs: of :class:`Loss`.
 
@@ -35,9 +36,9 @@ class WeightedSum(Loss):
         1.6876
     """
 
-    def __init__(self, losses: Sequence[Loss], weights: Sequence[float] | None = None, **kwargs: Any) -> None:
+    def __init__(self, losses: Sequence[Loss | str], weights: Sequence[float] | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.losses = list(losses)
+        self.losses: list[Loss] = [part("loss", loss) for loss in losses]
         self.weights = [1.0] * len(self.losses) if weights is None else [float(w) for w in weights]
         if not self.losses or len(self.losses) != len(self.weights):
             raise ValueError(

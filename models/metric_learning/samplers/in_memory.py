@@ -18,10 +18,12 @@ from topkin.models.metric_learning.pairwise import counts_of
 Augment = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 
-def check_sizes(classes: int, examples: int) -> None:
-    """Raise ValueError unless a batch has two classes and an example of each."""
+def check_sizes(classes: int, examples: int, batches: int | None = None) -> None:
+    """Raise ValueError unless a batch has two classes and an example of each, and an epoch a batch."""
     if classes < 2 or examples < 1:
         raise ValueError(f"a batch needs at least 2 classes and 1 example of each, got {classes} x {examples}")
+    if batches is not None and batches < 1:
+        raise ValueError(f"batches must be at least 1, got {batches}")
 
 
 def class_batches(
@@ -114,6 +116,24 @@ class Batches(keras.utils.PyDataset):
         self._draw()
 
 
+class Renumbered(keras.utils.PyDataset):
+    """Batches of rows and labels, where the k-th distinct label, in order, is given out as ``codes[k]``."""
+
+    def __init__(self, batches: Batches, codes: np.ndarray) -> None:
+        super().__init__()
+        self.batches, self.codes, self.labels = batches, codes, np.unique(batches.labels)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, index: int) -> tuple[Any, np.ndarray]:
+        rows, labels = self.batches[index]
+        return rows, self.codes[np.searchsorted(self.labels, labels)]
+
+    def on_epoch_end(self) -> None:
+        self.batches.on_epoch_end()
+
+
 class ClassBatches(Batches):
     """M classes x N examples from memory, for ``model.fit``: batches of (rows, labels); each epoch draws anew.
 
@@ -151,9 +171,7 @@ class ClassBatches(Batches):
         seed: int = 0,
     ) -> None:
         self.classes, self.examples = classes, examples
-        check_sizes(classes, examples)
-        if batches is not None and batches < 1:
-            raise ValueError(f"batches must be at least 1, got {batches}")
+        check_sizes(classes, examples, batches)
         self.batches = max(1, len(rows) // (classes * examples)) if batches is None else batches
         super().__init__(rows, labels, augment, seed)
 
@@ -161,6 +179,88 @@ class ClassBatches(Batches):
         rng = np.random.default_rng([self.seed, self.epoch])
         sizes = {"classes": self.classes, "examples": self.examples, "batches": self.batches}
         self._numbers = list(class_batches(self.labels, **sizes, rng=rng))
+
+
+class HierarchicalBatches(Batches):
+    """Batches of a few groups of classes, M classes of each x N examples: near classes meet, such as shoes with shoes.
+
+    The groups of a batch are drawn each in turn, as are the classes of a group and the rows of a class.
+
+    Cakir et al., Deep metric learning to rank, CVPR 2019.
+
+    Args:
+        rows: (n, ...) array.
+        labels: (n,) or (n, 1) of any one type, as for :class:`ClassBatches`.
+        groups: (n,) of any one type, the group of each row; all rows of a label are of one.
+        groups_per_batch: at least 1.
+        classes: of each group in a batch, M; groups with fewer are left out.
+        examples: of each class in a batch, N.
+        batches: of an epoch; as many as make n rows where None.
+        augment: called as ``augment(rows, rng)`` on each batch.
+        seed: the same seed and epoch give the same batches.
+
+    Raises:
+        ValueError: lengths that differ, a label in two groups, or fewer groups of enough classes than a batch needs.
+        TypeError: labels or groups of several types, or missing.
+
+    Examples:
+        >>> from topkin.models import samplers
+        >>> labels = np.arange(24) % 6
+        >>> batches = samplers.HierarchicalBatches(
+        ...     np.arange(24), labels, labels // 3, groups_per_batch=1, classes=3, examples=2
+        ... )
+        >>> rows, labels = batches[0]
+        >>> len(batches), len(rows), len(set(labels // 3))
+        (4, 6, 1)
+    """
+
+    def __init__(
+        self,
+        rows: np.ndarray,
+        labels: ArrayLike,
+        groups: ArrayLike,
+        *,
+        groups_per_batch: int = 2,
+        classes: int = 4,
+        examples: int = 4,
+        batches: int | None = None,
+        augment: Augment | None = None,
+        seed: int = 0,
+    ) -> None:
+        check_sizes(groups_per_batch * classes, examples, batches)
+        self.groups_per_batch, self.classes, self.examples = groups_per_batch, classes, examples
+        size = groups_per_batch * classes * examples
+        self.batches = max(1, len(rows) // size) if batches is None else batches
+        _, self.group_of = np.unique(label_array(groups, "groups"), return_inverse=True)
+        super().__init__(rows, labels, augment, seed)
+
+    def _draw(self) -> None:
+        rng = np.random.default_rng([self.seed, self.epoch])
+        _, of = np.unique(self.labels, return_inverse=True)
+        if len(of) != len(self.group_of):
+            raise ValueError(f"labels and groups must have the same length, got {len(of)} and {len(self.group_of)}")
+        pairs = np.unique(np.stack([self.group_of, of]), axis=1)
+        twice = np.flatnonzero(np.bincount(pairs[1]) > 1)
+        if len(twice):
+            raise ValueError(
+                f"all rows of a label must be of one group, {len(twice)} labels are of several, such as "
+                f"{self.classes_.tolist()[twice[0]]!r}: join group and label"
+            )
+        members = np.split(np.argsort(of, kind="stable"), np.cumsum(np.bincount(of))[:-1])
+        turns = [_Round(m, rng) for m in members]
+        large = {g: _Round(pairs[1][pairs[0] == g], rng) for g in np.flatnonzero(np.bincount(pairs[0]) >= self.classes)}
+        if len(large) < self.groups_per_batch:
+            raise ValueError(
+                f"groups_per_batch must be at most the {len(large)} groups of {self.classes} classes that there are, "
+                f"got {self.groups_per_batch}: take fewer groups or classes a batch"
+            )
+        groups = _Round(np.array(list(large)), rng)
+        self._numbers = []
+        for _ in range(self.batches):
+            chosen = [
+                c for g in groups.take_distinct(self.groups_per_batch) for c in large[g].take_distinct(self.classes)
+            ]
+            self._numbers.append(np.concatenate([turns[c].take(self.examples) for c in chosen]))
 
 
 class RowBatches(Batches):

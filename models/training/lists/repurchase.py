@@ -5,39 +5,75 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pyarrow as pa
 
+from topkin.baselines.registry import BASELINES
 from topkin.models.training.block_kinds import BlockHyperparameters
+from topkin.models.training.lists.second import Period, Sources, candidates_of
 from topkin.models.training.validation import AT, BlockWeightSearch
 from topkin.recommend.repurchase import tuning
 from topkin.recommend.repurchase.rates import RepurchaseRates
-from topkin.recommend.repurchase.tuning import Case
+from topkin.recommend.repurchase.tuning import RepurchaseCase
+from topkin.recommend.second.candidates import ENCODER
+from topkin.recommend.second.stage import blended
 from topkin.search.topk import top_k
 
 
 def choose_repurchase_weights(
-    searches: Sequence[BlockWeightSearch],
+    sources: Sources,
+    periods: Sequence[Period],
     settings: Mapping[str, BlockHyperparameters],
     categories: pa.ChunkedArray,
+    blend: Mapping[str, float],
 ) -> dict[str, dict[str, float]]:
     """The weights of each policy by name, as ``topkin.recommend.bought.weights_of`` reads them.
 
     What a user buys again hardly depends on the encoder: the blocks that every period has are enough beside it.
 
     Args:
-        searches: one for each period.
+        sources: those beside the encoder.
+        periods: of validation.
         settings: of the blocks that take part.
         categories: (n_items,) string of the catalogue's items.
+        blend: weights of the encoder and of sources, see ``second.chosen.blend_of``; empty where it ranks alone.
 
     Returns:
         Weights by policy; empty where nobody came back in any period.
     """
-    cases = [repurchase_case(search, settings, categories) for search in searches]
+    cases = [
+        blended_case(sources, period, settings, categories, blend)
+        if blend
+        else repurchase_case(period.search, settings, categories)
+        for period in periods
+    ]
     judged = [case for case in cases if case is not None]
-    return tuning.chosen(judged) if judged else {}
+    return tuning.chosen(judged, timed=sources.context.timed) if judged else {}
+
+
+def blended_case(
+    sources: Sources,
+    period: Period,
+    settings: Mapping[str, BlockHyperparameters],
+    categories: pa.ChunkedArray,
+    blend: Mapping[str, float],
+) -> RepurchaseCase | None:
+    """As :func:`repurchase_case`, with the candidates and scores of a second stage."""
+    cut = period.search.cut
+    some, names = np.flatnonzero(cut.later.lengths), [name for name in BASELINES if name in blend]
+    candidates = candidates_of(sources, period, settings, names, some, own=True) if len(some) else None
+    if candidates is None:
+        return None
+    weights = np.array([blend[name] for name in (ENCODER, *names)])
+    return RepurchaseCase.of_rows(
+        candidates.items,
+        blended(candidates.features, weights),
+        known=cut.known.take(some),
+        truth=cut.later.take(some),
+        rates=RepurchaseRates.of(cut.habits, cut.known.n_items, categories),
+    )
 
 
 def repurchase_case(
     search: BlockWeightSearch, settings: Mapping[str, BlockHyperparameters], categories: pa.ChunkedArray
-) -> Case | None:
+) -> RepurchaseCase | None:
     """The users of one period who came back, with their lists by the weighted z-scores, bought items kept.
 
     None where nobody came back, or no block that pools histories takes part. Lists are of all items sold before
@@ -51,7 +87,7 @@ def repurchase_case(
     queries = np.hstack([weight * users for weight, (users, _) in factors])[some]
     vectors = np.hstack([items for _, (_, items) in factors])
     ids, scores = top_k(queries, vectors, AT, allowed=cut.sold)
-    return Case.of(
+    return RepurchaseCase.of(
         ids,
         scores,
         known=cut.known.take(some),

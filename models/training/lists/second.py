@@ -1,14 +1,15 @@
 """The second stage, chosen on the periods of validation: each with the sources as they were before it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from topkin.baselines.fitted import fit_baselines
-from topkin.baselines.registry import BASELINES
+from topkin.baselines.registry import BASELINES, Baseline
 from topkin.interactions import concatenate
+from topkin.linalg.csr import Csr
 from topkin.models.data.histories import PreparedHistories, before_cut
 from topkin.models.training.block_kinds import BlockHyperparameters
 from topkin.models.training.context import TrainingContext
@@ -31,41 +32,67 @@ class Period(NamedTuple):
     days: float
 
 
+@dataclass(frozen=True)
+class Sources:
+    """The sources as they were before periods, each fitted once.
+
+    Args:
+        context: settings and seed, with the names of the sources.
+        purchases: all interactions before the as-of date, as validation parts them.
+    """
+
+    context: TrainingContext
+    purchases: PreparedHistories
+    _fitted: dict[float, dict[str, Baseline]] = field(default_factory=dict)
+
+    def before(self, days: float, names: Sequence[str]) -> dict[str, Baseline]:
+        """Some of them, of the purchases until so many days before the as-of date."""
+        fitted = self._fitted.setdefault(days, {})
+        if lacking := [name for name in names if name not in fitted]:
+            before = replace(self.purchases, days=days)
+            whole = concatenate([before_cut(before.part(name), days) for name in before.names()])
+            fitted |= fit_baselines(whole, lacking, self.context.neighbours)
+        return {name: fitted[name] for name in names}
+
+
 def choose_second_stage(
-    context: TrainingContext,
-    purchases: PreparedHistories,
+    sources: Sources,
     periods: Sequence[Period],
     settings: Mapping[str, BlockHyperparameters],
 ) -> dict[str, Any]:
     """``blend.json``, see ``topkin.recommend.second.tuning.Choice``.
 
     Args:
-        context: settings and seed, with the names of the sources.
-        purchases: all interactions before the as-of date, as validation parts them.
+        sources: those asked for.
         periods: those in which all blocks of the encoder are.
         settings: of the blocks that take part.
     """
-    names = sources_of(context)
+    names = sources_of(sources.context)
     if not names:
         return Choice({}, "no sources are asked for").to_json()
     if not periods:
         return Choice({}, "nothing was validated").to_json()
     most = -(-tuning.USERS // len(periods))
-    cases = [_case(context, purchases, period, settings, names, most) for period in periods]
+    cases = [_case(sources, period, settings, names, most) for period in periods]
     judged = [case for case in cases if case is not None]
     if not judged:
         return Choice({}, "no block of the encoder pools histories").to_json()
     return tuning.choose(judged, names).to_json()
 
 
+def dated(periods: ValidationPeriods) -> list[Period]:
+    """All periods, the last first, with the blocks that each of them has."""
+    return [Period(search, periods.days * (number + 1)) for number, search in enumerate(periods.searches)]
+
+
 def periods_of(
     periods: ValidationPeriods, settings: Mapping[str, BlockHyperparameters], trainers: Sequence[Trainer]
 ) -> list[Period]:
     """The periods that can tell of the encoder of these blocks: all, or the last alone, which has the trained ones."""
-    dated = [Period(search, periods.days * (number + 1)) for number, search in enumerate(periods.searches)]
+    whole = dated(periods)
     if periods.index is None or not any(trainer.name in settings for trainer in trainers):
-        return dated
-    return [Period(with_trained(dated[0].search, trainers, periods.index), dated[0].days)]
+        return whole
+    return [Period(with_trained(whole[0].search, trainers, periods.index), whole[0].days)]
 
 
 def sources_of(context: TrainingContext) -> list[str]:
@@ -76,44 +103,67 @@ def sources_of(context: TrainingContext) -> list[str]:
 
 
 def _case(
-    context: TrainingContext,
-    purchases: PreparedHistories,
+    sources: Sources,
     period: Period,
     settings: Mapping[str, BlockHyperparameters],
     names: Sequence[str],
     most: int,
 ) -> Case | None:
     """At most so many users of a period, with the candidates of the encoder and of the sources fitted before it."""
-    search = period.search
-    cut, blocks = search.cut, search.taking_part(settings)
-    if not any(name in search.sides for name, _ in blocks):
+    cut = period.search.cut
+    some = np.arange(cut.known.n_users)
+    if len(some) > most:
+        some = np.sort(np.random.default_rng([sources.context.seed, 4]).choice(len(some), most, replace=False))
+    lists = candidates_of(sources, period, settings, names, some)
+    return None if lists is None else Case(lists, cut.truth.take(some))
+
+
+def candidates_of(
+    sources: Sources,
+    period: Period,
+    settings: Mapping[str, BlockHyperparameters],
+    names: Sequence[str],
+    users: np.ndarray,
+    *,
+    own: bool = False,
+) -> Candidates | None:
+    """What the encoder, and sources fitted before a period, bring for some of its users.
+
+    Args:
+        sources: those asked for.
+        period: with the blocks.
+        settings: of those that take part.
+        names: of those that bring something.
+        users: (n,) int, their rows.
+        own: whether bought items are candidates, all of them.
+
+    Returns:
+        None where no block pools histories.
+    """
+    cut, blocks = period.search.cut, period.search.taking_part(settings)
+    if not any(name in period.search.sides for name, _ in blocks):
         return None
-    factors = [(np.float32(setting.weight), search.blocks[name].factors(setting)) for name, setting in blocks]
+    factors = [(np.float32(setting.weight), period.search.blocks[name].factors(setting)) for name, setting in blocks]
     queries = np.hstack([weight * users for weight, (users, _) in factors])
     vectors = np.hstack([items for _, (_, items) in factors])
-    before = replace(purchases, days=period.days)
-    whole = concatenate([before_cut(before.part(name), before.days) for name in before.names()])
-    sources = fit_baselines(whole, names, context.neighbours)
-    n = cut.known.n_users
-    some = np.arange(n)
-    if n > most:
-        some = np.sort(np.random.default_rng([context.seed, 4]).choice(n, most, replace=False))
-    found: list[Candidates] = []
-    size = users_at_once(whole.n_items, len(names) + 1, DEPTH)
-    for start in range(0, len(some), size):
-        users = some[start : start + size]
-        known = cut.known.take(users)
-        exclude = known.distinct().pattern
-        ids, _ = top_k(queries[users], vectors, DEPTH, exclude=exclude, allowed=cut.sold)
-        found.append(
+    fitted = sources.before(period.days, names)
+    lists: list[Candidates] = []
+    size = users_at_once(len(vectors), len(names) + 1, DEPTH)
+    for start in range(0, len(users), size):
+        rows = users[start : start + size]
+        known = cut.known.take(rows)
+        exclude = Csr.empty(len(rows)) if own else known.distinct().pattern
+        ids, _ = top_k(queries[rows], vectors, DEPTH, exclude=exclude, allowed=cut.sold)
+        lists.append(
             candidates(
                 ids,
-                sources,
+                fitted,
                 history=known,
                 exclude=exclude,
-                queries=queries[users],
+                queries=queries[rows],
                 vectors=vectors,
                 allowed=cut.sold,
+                own=own,
             )
         )
-    return Case(Candidates.joined(found), cut.truth.take(some))
+    return Candidates.joined(lists)

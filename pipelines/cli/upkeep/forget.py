@@ -29,4 +29,10 @@ def main(options: CommandOptions, users: str) -> None:
         return
     published = "nothing is published" if done.run is None else f"{done.run.run_id} is published"
     print(f"forgotten: {plural(done.asked, 'user')}, {done.known:,} of them known; {published}, no file names them")
+    if done.in_columns:
+        what = "ids are" if done.in_columns > 1 else "id is"
+        print(
+            f"looked for in every column of users: {done.in_columns:,} {what} short, a word, a number or an "
+            "item's too, whose bytes stand in other files for another reason"
+        )
     print(f"deleted: {len(done.removed):,} other runs and folders; later runs pass these users over")

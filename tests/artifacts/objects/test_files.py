@@ -115,9 +115,9 @@ def test_who_seals_reads_no_byte_that_another_process_wrote_and_hashed(bucket, o
         subprocess.run(command, input=value, check=True)
     overwrite(f"{bucket}/out/runs/r/model-00000000/foreign", b"of another program")
     with Requests(object_server) as sealed:
-        made = manifest.seal(f"{bucket}/out/runs/r/model-00000000", stage="train", key="k", summary={})
+        summaries = manifest.seal(f"{bucket}/out/runs/r/model-00000000", stage="train", key="k", summary={})
     for name, value in data.items():
-        assert made["files"][name] == digests(pa.BufferReader(value))
+        assert summaries["files"][name] == digests(pa.BufferReader(value))
     assert [line for line in sealed.lines if line.startswith("GET") and not ("foreign" in line or "list" in line)] == []
     assert storage.read_bytes(f"{bucket}/out/runs/r/model-00000000/large") == data["large"]
 
@@ -166,8 +166,8 @@ def test_of_many_who_swap_one_succeeds(bucket):
 
 def test_a_swap_names_what_was_read_not_what_is_there_by_now(bucket, object_server):
     path = f"{bucket}/current.json"
-    assert storage.create_if_absent(path, b"1")
-    assert not storage.create_if_absent(path, b"2")
+    assert storage.swap(path, None, b"1")
+    assert not storage.swap(path, None, b"2")
     with Requests(object_server) as done:
         assert storage.swap(path, b"1", b"2")
     assert done.kinds == ["PUT"]
@@ -177,7 +177,7 @@ def test_a_swap_names_what_was_read_not_what_is_there_by_now(bucket, object_serv
     assert storage.swap(path, b"3", None)
     assert storage.read_if_there(path) is None
     assert not storage.swap(path, b"3", b"5")
-    assert storage.create_if_absent(path, b"6")
+    assert storage.swap(path, None, b"6")
 
 
 def test_a_lock_is_one_processs_and_is_free_again_when_given_back(bucket):
@@ -236,7 +236,7 @@ def forget() -> None:
     from topkin.artifacts.objects.memory import MEMORY
 
     MEMORY._contents.clear()
-    MEMORY._made.clear()
+    MEMORY._derived.clear()
 
 
 def _sleep_past_the_second() -> None:
@@ -265,7 +265,7 @@ def test_paths_that_cannot_be_sealed_ask_for_no_manifest():
         while "/" in path:
             path = path.rpartition("/")[0]
             candidates.append((f"{path}/{sealing.MANIFEST}", ""))
-        return [found for found, _ in sealing._of_stage(candidates[:3])]
+        return [sealed for sealed, _ in sealing._of_stage(candidates[:3])]
 
     assert asked("out/runs/r/prepared/histories") == ["out/runs/r/prepared/manifest.json"]
     assert asked("out/runs/r/lists/recommendations/date=1") == ["out/runs/r/lists/manifest.json"]
@@ -279,7 +279,7 @@ def test_errors_tell_the_bucket_the_credentials_and_the_extra(bucket, object_ser
     with pytest.raises(OSError, match="there is no bucket"):
         storage.write_bytes(b"", "s3://not-there-1/a")
     with pytest.raises(OSError, match="there is no bucket"):
-        storage.create_if_absent("s3://not-there-1/a", b"1")
+        storage.swap("s3://not-there-1/a", None, b"1")
     with pytest.raises(OSError, match="there is no bucket"):
         storage.read_if_there("s3://not-there-1/a")
     for name in object_server.environment:
@@ -348,7 +348,7 @@ EVERY_WAY = [
     storage.read_if_there,
     storage.read_bytes,
     lambda path: storage.write_bytes(b"", path),
-    lambda path: storage.create_if_absent(path, b""),
+    lambda path: storage.swap(path, None, b""),
     ArrowFiles().find,
     ArrowFiles().open,
 ]

@@ -107,12 +107,12 @@ def test_all_that_is_kept_is_bounded(monkeypatch):
         for number in range(10):
             mind.keep_input((B, str(number)), b"x" * 30)
             mind.wrote((B, str(number)), {"sha256": str(number)}, b"y" * 30)
-            mind.made((B, str(number)), Asked(number))
+            mind.derived((B, str(number)), Asked(number))
             mind.saw((B, str(number)), b"", None)
         assert sum(mind.input((B, str(n))) is not None for n in range(10)) == 3
         assert [mind.content({"sha256": str(n)}) is not None for n in range(10)] == [False] * 7 + [True] * 3
         assert mind.written((B, "0")) is None
-        assert mind.made((B, "0"), Asked("again")) == "again"
+        assert mind.derived((B, "0"), Asked("again")) == "again"
         monkeypatch.setattr(memory, "SMALL", 10)
         mind.keep("large", b"x" * 11)
         assert mind.content({"sha256": "large"}) is None
@@ -126,12 +126,12 @@ def test_that_something_is_not_there_is_believed_for_a_while_only(monkeypatch):
     now = 1000.0
     monkeypatch.setattr(memory.time, "monotonic", lambda: now)
     for _ in range(2):
-        assert mind.made((B, "manifest.json"), ask) is None
+        assert mind.derived((B, "manifest.json"), ask) is None
     assert ask.times == 1
     now += memory.ABSENT + 1
-    assert mind.made((B, "manifest.json"), Asked({"a": 1})) == {"a": 1}
+    assert mind.derived((B, "manifest.json"), Asked({"a": 1})) == {"a": 1}
     now += 1e6
-    assert mind.made((B, "manifest.json"), ask) == {"a": 1}
+    assert mind.derived((B, "manifest.json"), ask) == {"a": 1}
 
 
 def test_an_answer_that_is_an_error_is_not_remembered():

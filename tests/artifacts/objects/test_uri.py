@@ -49,18 +49,18 @@ def test_names_can_be_joined_to_a_uri_with_options():
 
 
 @pytest.mark.parametrize(
-    ("path", "told"),
+    ("path", "message"),
     [("s3://", "must name a bucket"), ("s3://shop/a?regoin=eu", "did you mean region"), ("s3:///a", "a bucket")],
 )
-def test_a_uri_that_cannot_be_opened_is_told_with_the_cure(path, told):
-    with pytest.raises(ConfigError, match=told):
+def test_a_uri_that_cannot_be_opened_is_told_with_the_cure(path, message):
+    with pytest.raises(ConfigError, match=message):
         uri.parse(path)
 
 
 def test_a_secret_with_a_bare_slash_is_not_told_as_the_name_of_a_bucket():
-    with pytest.raises(ConfigError, match=r"percent-encoded, / as %2F") as told:
+    with pytest.raises(ConfigError, match=r"percent-encoded, / as %2F") as raised:
         uri.parse("s3://AKIA:wJalr/K7MDENG@shop/lake")
-    assert not any(part in str(told.value) for part in ("AKIA", "wJalr", "K7MDENG"))
+    assert not any(part in str(raised.value) for part in ("AKIA", "wJalr", "K7MDENG"))
     with pytest.raises(ConfigError, match=r"got s3://\*\*\*@/lake"):
         uri.parse("s3://AKIA:wJalr@/lake")
 

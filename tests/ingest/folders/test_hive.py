@@ -84,10 +84,10 @@ def test_a_partitioned_data_set_of_arrow_reads_as_it_was_written(tmp_path: Path)
         format="parquet",
         partitioning=ds.partitioning(pa.schema([table.schema.field(k) for k in keys]), flavor="hive"),
     )
-    found = find("purchases.path", str(tmp_path / "s"), ArrowFiles())
+    listed = find("purchases.path", str(tmp_path / "s"), ArrowFiles())
     rows = [
         t
-        for f in found.files
+        for f in listed.files
         for t in batches("purchases", f, ArrowFiles(), ["shop", "user_id", "day", "kind of"], rows=2)
     ]
     read = pa.concat_tables(rows).sort_by("user_id")

@@ -78,13 +78,13 @@ def without_delta(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "deltalake", None)
 
 
-def found(path: Path | str) -> Listing:
+def listed(path: Path | str) -> Listing:
     return find("purchases.path", str(path), ArrowFiles())
 
 
 def refusal(path: Path | str) -> str:
     with pytest.raises(InputError) as raised:
-        found(path)
+        listed(path)
     return str(raised.value)
 
 
@@ -139,14 +139,14 @@ def test_folders_that_only_have_such_names_are_read(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         pq.write_table(pa.table({"user_id": [1]}), tmp_path / name / "a.parquet")
     (tmp_path / "metadata" / "about.json").write_text("{}")
-    assert len(found(tmp_path).files) == 2
-    assert len(found(tmp_path / "data").files) == 1
+    assert len(listed(tmp_path).files) == 2
+    assert len(listed(tmp_path / "data").files) == 1
 
 
 def test_a_table_in_a_hidden_folder_is_passed_over_like_its_files(delta: Path) -> None:
     pq.write_table(pa.table({"user_id": [1]}), delta.parent / "a.parquet")
     delta.rename(delta.parent / ".old")
-    listing = found(delta.parent)
+    listing = listed(delta.parent)
     assert ([Path(f.path).name for f in listing.files], listing.hidden) == (["a.parquet"], 4)
 
 
@@ -158,7 +158,7 @@ def test_a_delta_table_is_read_by_its_log(tmp_path: Path) -> None:
         "moved elsewhere/d.parquet": {"day": "2024-01-03"},
     }
     folder = delta_table(tmp_path / "s", live, dead=["day=2024-01-02/a.parquet"])
-    listing = found(folder)
+    listing = listed(folder)
     assert {str(Path(f.path).relative_to(folder)) for f in listing.files} == live.keys()
     source = InputSource(
         name="purchases",
@@ -174,7 +174,7 @@ def test_a_delta_table_is_read_by_its_log(tmp_path: Path) -> None:
     assert read.schema.field("day").type == pa.date32()
     assert read.schema.field("note").type == pa.string()  # declared in the log, in no file yet
     assert sorted(str(r["day"]) for r in read.to_pylist()) == ["2024-01-02", "2024-01-03", "None"]
-    assert [r.path for r in found(f"{folder}/").files] == [f.path for f in listing.files]
+    assert [r.path for r in listed(f"{folder}/").files] == [f.path for f in listing.files]
 
 
 @pytest.mark.parametrize(
@@ -208,7 +208,7 @@ def test_a_file_that_the_log_names_and_is_gone_is_told(delta: Path) -> None:
 
 def test_a_table_that_may_have_deletion_vectors_and_has_none_is_read(tmp_path: Path) -> None:
     pytest.importorskip("deltalake")
-    assert len(found(delta_table(tmp_path / "s", {"a.parquet": {}}, protocol=VECTORS)).files) == 1
+    assert len(listed(delta_table(tmp_path / "s", {"a.parquet": {}}, protocol=VECTORS)).files) == 1
 
 
 def test_the_export_of_a_delta_table_works_as_it_is_printed(delta: Path, monkeypatch: pytest.MonkeyPatch) -> None:

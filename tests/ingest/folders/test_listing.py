@@ -30,10 +30,10 @@ def listed(folder: Path, names: tuple[str, ...]) -> Listing:
 
 
 def test_each_file_is_data_or_passed_over(tmp_path: Path) -> None:
-    found = listed(tmp_path, (*DATA, *HIDDEN, *FOREIGN))
-    assert [f.path for f in found.files] == sorted(str(tmp_path / n) for n in DATA)
-    assert found.hidden == len(HIDDEN)
-    assert found.foreign == tuple(sorted(FOREIGN))
+    files = listed(tmp_path, (*DATA, *HIDDEN, *FOREIGN))
+    assert [f.path for f in files.files] == sorted(str(tmp_path / n) for n in DATA)
+    assert files.hidden == len(HIDDEN)
+    assert files.foreign == tuple(sorted(FOREIGN))
 
 
 @pytest.mark.parametrize(
@@ -53,10 +53,10 @@ def test_what_is_passed_over_is_told(tmp_path: Path, names: tuple[str, ...], wor
 
 def test_a_glob_means_what_a_folder_would(tmp_path: Path) -> None:
     listed(tmp_path, ("a.parquet", "day=1/b.parquet", "a.csv", "_SUCCESS"))
-    found = find("purchases.path", f"{tmp_path}/*", ArrowFiles())
-    assert [f.path.removeprefix(f"{tmp_path}/") for f in found.files] == ["a.parquet", "day=1/b.parquet"]
-    assert (found.foreign, found.hidden) == (("a.csv",), 1)
-    assert [name for name, _ in found.files[1].constants] == ["day"]
+    files = find("purchases.path", f"{tmp_path}/*", ArrowFiles())
+    assert [f.path.removeprefix(f"{tmp_path}/") for f in files.files] == ["a.parquet", "day=1/b.parquet"]
+    assert (files.foreign, files.hidden) == (("a.csv",), 1)
+    assert [name for name, _ in files.files[1].constants] == ["day"]
 
 
 def test_a_folder_of_hidden_files_has_none(tmp_path: Path) -> None:
@@ -67,9 +67,9 @@ def test_a_folder_of_hidden_files_has_none(tmp_path: Path) -> None:
 def test_really_packed_parquet_stops_with_the_cure(tmp_path: Path) -> None:
     listed(tmp_path, ("a.parquet",))
     (tmp_path / "b.parquet.gz").write_bytes(gzip.compress((tmp_path / "a.parquet").read_bytes()))
-    found = find("purchases.path", str(tmp_path), ArrowFiles())
-    assert len(found.files) == 2
-    with pytest.raises(InputError, match="unpack it with gunzip"), opened("p", found.files[1].path, ArrowFiles()):
+    files = find("purchases.path", str(tmp_path), ArrowFiles())
+    assert len(files.files) == 2
+    with pytest.raises(InputError, match="unpack it with gunzip"), opened("p", files.files[1].path, ArrowFiles()):
         pass
 
 
@@ -81,9 +81,9 @@ def test_links_give_no_row_twice(tmp_path: Path) -> None:
         "b.parquet": "../elsewhere/b.parquet",
     }.items():
         (tmp_path / "s" / name).symlink_to(target)
-    found = find("purchases.path", str(tmp_path / "s"), ArrowFiles())
-    assert [f.path for f in found.files] == [
+    files = find("purchases.path", str(tmp_path / "s"), ArrowFiles())
+    assert [f.path for f in files.files] == [
         str(tmp_path / "s" / n) for n in ("2024.parquet", "b.parquet", "day=1/a.parquet")
     ]
-    assert "links to files read anyway" in found.passed_over
+    assert "links to files read anyway" in files.passed_over
     assert find("purchases.path", str(tmp_path / "s" / "b.parquet"), ArrowFiles()).passed_over == ""

@@ -135,8 +135,8 @@ def test_rules_are_proposed_only_for_dirt_that_is_there() -> None:
     ]
     assert suggest_rules(clean, guesses) == []
     dirty = pa.table({"user": ["a", None, " ", "b"], "n": [1, -2, 1, 1], "p": [1.0, 2.0, 0.0, 1.0]})
-    found = {c.key: (c.expression, c.why.split("%")[0]) for c in suggest_rules(dirty, guesses)}
-    assert found == {
+    result = {c.key: (c.expression, c.why.split("%")[0]) for c in suggest_rules(dirty, guesses)}
+    assert result == {
         "blank user": ("trim(\"user\") <> ''", "25.0"),
         "returned or nothing sold": ("n > 0", "25.0"),
         "no price": ("p > 0", "25.0"),
@@ -155,8 +155,8 @@ def test_a_return_is_not_said_to_have_no_price_too_and_a_price_may_be_missing() 
 def test_ids_that_stand_for_no_user_are_no_users(nobody: Any, expression: str) -> None:
     kind = type(nobody)
     users = [nobody if n % 5 == 0 else kind(n % 60 + 1) for n in range(600)]
-    found = suggest_rules(pa.table({"u": users}), [InferredColumn("user_id", "u", "")])
-    assert [(r.key, r.expression) for r in found] == [("no user", expression)]
+    rules = suggest_rules(pa.table({"u": users}), [InferredColumn("user_id", "u", "")])
+    assert [(r.key, r.expression) for r in rules] == [("no user", expression)]
 
 
 def test_a_user_called_0_is_one() -> None:
@@ -166,8 +166,8 @@ def test_a_user_called_0_is_one() -> None:
 def test_expressions_for_one_column_are_made_one() -> None:
     field = SuggestedRule("sku", "line.sku", "a field")
     upper, rest = SuggestedRule.of("sku", "upper({})", "case"), SuggestedRule.of("n", "coalesce({}, 1)", "null")
-    found = chained([field, rest, upper])
-    assert [(r.key, r.expression) for r in found] == [("n", "coalesce(n, 1)"), ("sku", "upper(line.sku)")]
+    rules = chained([field, rest, upper])
+    assert [(r.key, r.expression) for r in rules] == [("n", "coalesce(n, 1)"), ("sku", "upper(line.sku)")]
 
 
 @pytest.mark.parametrize(
@@ -202,8 +202,8 @@ def test_users_that_are_missing_are_said_beside_the_guess() -> None:
 def test_ids_written_in_several_ways_are_made_one() -> None:
     ids = [f"a{n}" for n in range(50)]
     table = pa.table({"Item Id": [*ids, "A7", "A8"], "u": [*ids, " a7", "a8"], "t": ["x"] * 52})
-    found = suggest_normalising(table, [InferredColumn("item_id", "Item Id", ""), InferredColumn("user_id", "u", "")])
-    assert [(c.key, c.expression) for c in found] == [("Item Id", 'upper(trim("Item Id"))'), ("u", "trim(u)")]
+    rules = suggest_normalising(table, [InferredColumn("item_id", "Item Id", ""), InferredColumn("user_id", "u", "")])
+    assert [(c.key, c.expression) for c in rules] == [("Item Id", 'upper(trim("Item Id"))'), ("u", "trim(u)")]
 
 
 def test_case_that_tells_ids_apart_is_kept() -> None:

@@ -36,7 +36,7 @@ def baskets(path: Path, *options: str, **columns: Any) -> ShopLook:
 
 
 @pytest.mark.parametrize(
-    ("columns", "found"),
+    ("columns", "result"),
     [
         ({"items": GOODS}, {"item_id": "items[]"}),
         ({"basket": GOODS, "tags": [["a"]] * N}, {"item_id": "basket[]"}),
@@ -48,13 +48,13 @@ def baskets(path: Path, *options: str, **columns: Any) -> ShopLook:
         ({"sku": [b[0] for b in GOODS], "items": GOODS}, {"item_id": "sku"}),
     ],
 )
-def test_the_configuration_reads_the_elements(columns: dict[str, Any], found: dict[str, str], tmp_path: Path) -> None:
+def test_the_configuration_reads_the_elements(columns: dict[str, Any], result: dict[str, str], tmp_path: Path) -> None:
     shop = baskets(tmp_path / "orders.parquet", **columns)
     assert shop.findings == []
     named = {c.key: c.column for c in shop.tables[0].columns}
-    assert named == {"user_id": "user", "timestamp": "ordered_at", **found}
+    assert named == {"user_id": "user", "timestamp": "ordered_at", **result}
     passed = {p.column for p in shop.tables[0].passed}
-    assert (next(iter(columns)) in passed) == (found["item_id"] == "sku" and "sku" not in columns)
+    assert (next(iter(columns)) in passed) == (result["item_id"] == "sku" and "sku" not in columns)
     config = tmp_path / "topkin.toml"
     config.write_text(configuration(shop, config, CLOCK))
     assert check(load_settings(config, env={}), CLOCK)[2] == []

@@ -12,7 +12,7 @@ from topkin.errors import InputError
 from topkin.ingest.contract import InputSource, inspect
 from topkin.ingest.files import FILE, ArrowFiles, Files
 from topkin.ingest.inference import sampling
-from topkin.ingest.inference.sampling import TableSample, UserSample, sample_table, sample_users, time_spans
+from topkin.ingest.inference.sampling import SampledUsers, TableSample, sample_table, sample_users, time_spans
 from topkin.ingest.inference.shop import repurchases
 
 DAY = 86_400_000_000
@@ -38,7 +38,7 @@ def write(folder: Path, files: int, rows: int, *, users: int = 50, groups: int =
     return table
 
 
-def users_of(sample: TableSample) -> UserSample:
+def users_of(sample: TableSample) -> SampledUsers:
     source = InputSource(name="purchases", path=sample.path, columns=COLUMNS)
     return sample_users(source, sample.footers, ["user", "item", "time"], ArrowFiles())
 

@@ -13,10 +13,10 @@ from topkin.ingest.rules import Rules
 def kept(name: str, values: Any) -> tuple[list[str], list[int]]:
     """The rules for a column, and the rows that they keep."""
     table = pa.table({name: values})
-    found = suggest_states(profile_columns(table), table, set())
-    rules = Rules.of("purchases", {}, {r.key: r.expression for r in found})
+    suggested = suggest_states(profile_columns(table), table, set())
+    rules = Rules.of("purchases", {}, {r.key: r.expression for r in suggested})
     broken = rules.broken(table)
-    return [r.expression for r in found], [n for n, b in enumerate(broken) if b < 0]
+    return [r.expression for r in suggested], [n for n, b in enumerate(broken) if b < 0]
 
 
 @pytest.mark.parametrize(

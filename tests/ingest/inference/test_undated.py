@@ -43,10 +43,10 @@ def order_of(columns: Mapping[str, Any]) -> Any:
     ],
 )
 def test_the_column_that_orders_them_is_found(columns: Mapping[str, Any], column: str) -> None:
-    found = order_of(columns)
-    assert found.column.column == column
-    assert "no column reads as a time" in found.column.why
-    assert (found.made is not None) == (column == "InvoiceNo")
+    order = order_of(columns)
+    assert order.column.column == column
+    assert "no column reads as a time" in order.column.why
+    assert (order.rule is not None) == (column == "InvoiceNo")
 
 
 def test_an_order_that_the_user_named_is_taken() -> None:
@@ -64,5 +64,7 @@ def test_a_time_is_told_from_a_position() -> None:
 
 def test_what_is_passed_over_beside_an_order_is_told() -> None:
     rows = pa.table({"who": USERS, "what": USERS, "order_total": RNG.random(N)})
-    told = passed_over(rows.schema, profile_columns(rows), [*WHO, InferredColumn("order", "row", "")], {"who", "what"})
-    assert [column for column, _ in told] == ["order_total"]
+    passed = passed_over(
+        rows.schema, profile_columns(rows), [*WHO, InferredColumn("order", "row", "")], {"who", "what"}
+    )
+    assert [column for column, _ in passed] == ["order_total"]

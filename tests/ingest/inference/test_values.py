@@ -72,8 +72,8 @@ def test_a_total_of_the_line_becomes_the_price_of_a_piece() -> None:
     inferred = [InferredColumn("item_id", "item_id", ""), InferredColumn("quantity", "qty", "")]
     columns, [rule] = infer_price(profile_columns(table), table, inferred)
     assert {c.key: c.column for c in columns}["price"] == "line_total"
-    made = Rules.of("purchases", {rule.key: rule.expression}, {}).normalised(table)["line_total"]
-    np.testing.assert_allclose(made.to_numpy(), item + 1.5)
+    values = Rules.of("purchases", {rule.key: rule.expression}, {}).normalised(table)["line_total"]
+    np.testing.assert_allclose(values.to_numpy(), item + 1.5)
 
 
 def test_fields_of_structs_are_columns_and_lists_are_named() -> None:
@@ -81,8 +81,8 @@ def test_fields_of_structs_are_columns_and_lists_are_named() -> None:
     rows, expressions = flatten_structs(pa.table({"track": track, "tags": [["a"], []], "track_id": [1, 2]}))
     assert expressions == {"track_id_": "track.id", "track_Album_no": 'track."Album".no'}
     for column, expression in expressions.items():
-        made = Rules.of("purchases", {column: expression}, {}).normalised(rows.select(["track"]))
-        assert made[column].to_pylist() == rows[column].to_pylist()
+        values = Rules.of("purchases", {column: expression}, {}).normalised(rows.select(["track"]))
+        assert values[column].to_pylist() == rows[column].to_pylist()
     assert nested_advice("basket", pa.list_(pa.string())) == (
         'list<item: string>: if it is a basket of items, purchases.item_id "basket[]" reads it'
     )
@@ -107,10 +107,10 @@ def test_each_column_that_is_not_used_is_told_with_the_reason() -> None:
     profiles = profile_columns(table)
     inferred = infer_columns(profiles, PURCHASE_KEYS)
     used = {c.column for c in inferred}
-    told = dict(passed_over(table.schema, profiles, inferred, used))
-    assert set(told) == set(table.column_names) - used
-    assert "second to product_id as item_id" in told["sku"]
-    assert "no timestamp, for its name says updated" in told["updated_at"]
-    assert told["currency"] == "the same in every row that has it: EUR"
-    assert told["note"] == "null in every row looked at"
-    assert "a basket of items" in told["tags"]
+    passed = dict(passed_over(table.schema, profiles, inferred, used))
+    assert set(passed) == set(table.column_names) - used
+    assert "second to product_id as item_id" in passed["sku"]
+    assert "no timestamp, for its name says updated" in passed["updated_at"]
+    assert passed["currency"] == "the same in every row that has it: EUR"
+    assert passed["note"] == "null in every row looked at"
+    assert "a basket of items" in passed["tags"]

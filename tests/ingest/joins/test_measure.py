@@ -100,3 +100,11 @@ def test_what_is_written_holds_counts_and_shares() -> None:
     assert value["share_of_right"] == 1.0
     assert value["examples"] == {"'b'": 1}
     assert Join.of_counts(*ITEMS, value, value["examples"]).to_json() | {"right_examples": []} == value
+
+
+def test_nothing_of_a_log_of_several_types_is_said_to_be_sold():
+    join = measure_join("purchases.item_id", "items.item_id", counts([1, 2, 3]), counts([1, 2]))
+    text = f"{join_line(join, mixed=True)}; {missing_line(join, 'list', mixed=True)}"
+    assert "of the items of the log (2 of 3) are in the catalogue" in text
+    assert "1 of the items of the log, 1 of 3 rows, such as 3, are not in the catalogue" in text
+    assert "sold" not in text

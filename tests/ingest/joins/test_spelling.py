@@ -52,18 +52,18 @@ def after(values: pa.Array, form: str) -> list[Any]:
     return query(f"SELECT {form.replace('{}', 'id')} AS value FROM rows", rows)["value"].to_pylist()
 
 
-def keeps_its_promise(found: Spelling, left: IdCounts, right: IdCounts) -> None:
+def keeps_its_promise(suggestion: Spelling, left: IdCounts, right: IdCounts) -> None:
     """No two ids of a side become one, none is lost, those that met still do, and as many meet as was said."""
-    values = [after(left.ids, found.left_form), after(right.ids, found.right_form)]
+    values = [after(left.ids, suggestion.left_form), after(right.ids, suggestion.right_form)]
     for changed in values:
         assert len(set(changed)) == len(changed)
         assert not {None, ""} & set(changed)
     others, rights = set(values[1]), set(right.ids.to_pylist())
-    assert [v in others for v in values[0]] == found.shared.tolist()
+    assert [v in others for v in values[0]] == suggestion.shared.tolist()
     both = [v for v in left.ids.to_pylist() if v in rights]
     if both:
         kept = pa.array(both, left.ids.type)
-        assert after(kept, found.left_form) == after(kept, found.right_form)
+        assert after(kept, suggestion.left_form) == after(kept, suggestion.right_form)
 
 
 @pytest.mark.parametrize("side", ["right", "left"])
@@ -73,31 +73,31 @@ def test_a_miss_is_mended_whole_on_the_side_that_can(miss: str, side: str) -> No
     left, right = counts(plain), counts([change(v) for v in plain])
     if side == "left":
         left, right = right, left
-    found = suggest_join(left, right)
-    assert isinstance(found, Spelling)
-    keeps_its_promise(found, left, right)
-    assert found.shared.all()
+    suggestion = suggest_join(left, right)
+    assert isinstance(suggestion, Spelling)
+    keeps_its_promise(suggestion, left, right)
+    assert suggestion.shared.all()
     words = differs.split(" and ")[0].removesuffix(" around")
-    assert words in found.differs or {"leading zeros", "numbers against texts"} & {found.differs}
+    assert words in suggestion.differs or {"leading zeros", "numbers against texts"} & {suggestion.differs}
     if side == "right" and miss != "no dash":
-        assert found.left_form == "{}" or miss == "hexadecimal"
+        assert suggestion.left_form == "{}" or miss == "hexadecimal"
 
 
 @pytest.mark.parametrize("miss", ["leading zeros", "case", "trailing spaces", ".0", "NFD"])
 def test_the_right_side_is_preferred(miss: str) -> None:
     plain, change, _ = MISSES[miss]
-    found = suggest_join(counts(plain), counts([change(v) for v in plain]))
-    assert isinstance(found, Spelling)
-    assert list(found.changes) == ["right"]
+    suggestion = suggest_join(counts(plain), counts([change(v) for v in plain]))
+    assert isinstance(suggestion, Spelling)
+    assert list(suggestion.changes) == ["right"]
 
 
 def test_one_of_several_spellings_on_both_sides_is_made_of_both() -> None:
     left, right = counts([f"aB{n} " for n in range(9)]), counts([f"Ab{n}" for n in range(9)])
-    found = suggest_join(left, right)
-    assert isinstance(found, Spelling)
-    assert set(found.changes) == {"left", "right"}
-    keeps_its_promise(found, left, right)
-    assert found.shared.all()
+    suggestion = suggest_join(left, right)
+    assert isinstance(suggestion, Spelling)
+    assert set(suggestion.changes) == {"left", "right"}
+    keeps_its_promise(suggestion, left, right)
+    assert suggestion.shared.all()
 
 
 IDS = st.lists(st.text("01aAbBé \u0301-_.S", min_size=1, max_size=6).filter(str.strip), min_size=1, max_size=12)
@@ -118,16 +118,16 @@ def test_whatever_is_suggested_merges_nothing_and_mends_what_it_says(
         "NFD": lambda v: unicodedata.normalize("NFD", v),
     }[change]
     one, other = counts(left), counts([*right, *(spelled(v) for v in left[: len(left) // 2])])
-    found = suggest_join(one, other)
-    if isinstance(found, Spelling):
-        keeps_its_promise(found, one, other)
-        assert found.changes
+    suggestion = suggest_join(one, other)
+    if isinstance(suggestion, Spelling):
+        keeps_its_promise(suggestion, one, other)
+        assert suggestion.changes
 
 
 def test_an_expression_that_merges_two_ids_is_not_suggested_and_they_are_named() -> None:
-    found = suggest_join(counts(["1", "2", "3"]), counts(["01", "001", "02", "03"]))
-    assert isinstance(found, Merging)
-    assert (found.side, set(found.ids), found.differs) == ("right", {"01", "001"}, "leading zeros")
+    suggestion = suggest_join(counts(["1", "2", "3"]), counts(["01", "001", "02", "03"]))
+    assert isinstance(suggestion, Merging)
+    assert (suggestion.side, set(suggestion.ids), suggestion.differs) == ("right", {"01", "001"}, "leading zeros")
 
 
 def test_ids_that_meet_already_stay_each_others() -> None:
@@ -159,7 +159,7 @@ def test_one_mended_among_very_many_is_not_worth_a_line() -> None:
 def test_of_very_many_ids_some_tell_the_spelling(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spelling, "RIGHT_LOOKED_AT", 500)
     left, right = counts([f"s{n}" for n in range(20_000)]), counts([f" S{n}" for n in range(20_000)])
-    found = suggest_join(left, right)
-    assert isinstance(found, Spelling)
-    assert found.shared.all()
-    keeps_its_promise(found, left, right)
+    suggestion = suggest_join(left, right)
+    assert isinstance(suggestion, Spelling)
+    assert suggestion.shared.all()
+    keeps_its_promise(suggestion, left, right)

@@ -58,16 +58,16 @@ def test_rejects_are_told_by_reason_the_most_frequent_first() -> None:
 
 
 @pytest.mark.parametrize(
-    ("part", "said"), [(0, "0.0 %"), (1, "< 0.1 %"), (20, "0.2 %"), (9_999, "> 99.9 %"), (10_000, "100.0 %")]
+    ("part", "message"), [(0, "0.0 %"), (1, "< 0.1 %"), (20, "0.2 %"), (9_999, "> 99.9 %"), (10_000, "100.0 %")]
 )
-def test_a_share_is_not_rounded_to_nothing_or_all(part: int, said: str) -> None:
-    assert percent(part, 10_000) == said
+def test_a_share_is_not_rounded_to_nothing_or_all(part: int, message: str) -> None:
+    assert percent(part, 10_000) == message
 
 
 def test_times_that_cannot_be_read_are_a_fault_above_a_fifth_with_value_and_cure() -> None:
     reason = "when is not readable as a time"
-    found = examples_of(rejects((reason, {"who": 1, "when": "31/12/2024"})), SOURCE)
-    (fault,) = faults_of_rejects(SOURCE, {reason: 21}, 100, LIMITS, found)
+    examples = examples_of(rejects((reason, {"who": 1, "when": "31/12/2024"})), SOURCE)
+    (fault,) = faults_of_rejects(SOURCE, {reason: 21}, 100, LIMITS, examples)
     assert "at most 20.0 % of the rows may be rejected (prepare.max_reject_share = 0.2), got 21.0 % of 100" in fault
     assert 'such as when = "31/12/2024" in row 0 of a.parquet' in fault
     assert 'purchases.normalise.when = "try_strptime(\\"when\\", \'%d/%m/%Y\')"' in fault

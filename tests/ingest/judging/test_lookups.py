@@ -140,8 +140,8 @@ def test_the_join_is_that_of_a_dict_however_the_catalogue_lies_in_batches(
     for item, dept in listed:
         by_id.setdefault(item, dept)
     wanted = [{"dept": by_id[i]} if i in by_id else None for i in sold]
-    found = joined(pa.table({"n": range(len(sold))}), {"item_id": pa.array(sold)}, {"item": merged})
-    assert found["__item"].to_pylist() == wanted
+    table_joined = joined(pa.table({"n": range(len(sold))}), {"item_id": pa.array(sold)}, {"item": merged})
+    assert table_joined["__item"].to_pylist() == wanted
 
 
 def test_ids_of_one_hash_are_told_apart() -> None:
@@ -153,10 +153,10 @@ def test_ids_of_one_hash_are_told_apart() -> None:
     for listed in (rows, rows.take([2, 1, 0]), rows.slice(0, 2)):
         wanted = dict(zip(listed["sku"].to_pylist(), listed["dept"].to_pylist(), strict=True))
         keys = [other, one, "new", "c", one]
-        found = joined(
+        table_joined = joined(
             pa.table({"n": range(5)}), {"item_id": pa.array(keys)}, {"item": joinable(table(lookup, listed))}
         )
-        assert found["__item"].to_pylist() == [{"dept": wanted[k]} if k in wanted else None for k in keys]
+        assert table_joined["__item"].to_pylist() == [{"dept": wanted[k]} if k in wanted else None for k in keys]
 
 
 def test_a_batch_costs_no_index_of_the_catalogue() -> None:
@@ -167,9 +167,9 @@ def test_a_batch_costs_no_index_of_the_catalogue() -> None:
     pa.set_memory_pool(pool)
     try:
         batch, keys = pa.table({"n": [1, 2]}), {"item_id": pa.array(["sku 7", "none"])}
-        found = joined(batch, keys, {"item": known})["__item"].to_pylist()
+        rows = joined(batch, keys, {"item": known})["__item"].to_pylist()
         del batch, keys  # before their pool
     finally:
         pa.set_memory_pool(usual)
-    assert found == [{"dept": "a"}, None]
+    assert rows == [{"dept": "a"}, None]
     assert pool.max_memory() < n

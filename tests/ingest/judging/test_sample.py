@@ -34,8 +34,8 @@ def write(folder: Path, *sizes: int, group: int = 1000) -> Inspection:
     return inspected(folder)
 
 
-def drawn(found: Inspection, rows: int) -> pa.Table:
-    return pa.concat_tables(sample_rows(found, FILES, rows))
+def drawn(inspection: Inspection, rows: int) -> pa.Table:
+    return pa.concat_tables(sample_rows(inspection, FILES, rows))
 
 
 def test_few_rows_are_all_looked_at_with_their_places(tmp_path: Path) -> None:
@@ -46,14 +46,14 @@ def test_few_rows_are_all_looked_at_with_their_places(tmp_path: Path) -> None:
 
 
 def test_many_rows_give_some_of_each_file_by_its_size_and_the_same_ones_each_time(tmp_path: Path) -> None:
-    found = write(tmp_path, 40_000, 10_000, 50, group=4_000)
-    rows = drawn(found, 1000)
+    inspection = write(tmp_path, 40_000, 10_000, 50, group=4_000)
+    rows = drawn(inspection, 1000)
     by_file = Counter(Path(f).name for f in rows[FILE].to_pylist())
     assert by_file["0000.parquet"] == pytest.approx(4 * by_file["0001.parquet"], rel=0.01)
     assert by_file["0002.parquet"] >= 1
     assert len(rows) <= 1001
     assert len(set(rows["user"].to_pylist())) == len(rows)
-    assert rows.equals(drawn(found, 1000))
+    assert rows.equals(drawn(inspection, 1000))
     groups = {(f, r // 4_000) for f, r in zip(rows[FILE].to_pylist(), rows[ROW].to_pylist(), strict=True)}
     assert len(groups) == 10 + 3 + 1
 
@@ -63,15 +63,15 @@ def test_many_rows_give_some_of_each_file_by_its_size_and_the_same_ones_each_tim
 def test_a_sample_is_rows_of_the_input_no_row_twice(
     tmp_path_factory: pytest.TempPathFactory, sizes: list[int], rows: int, group: int
 ) -> None:
-    found = write(tmp_path_factory.mktemp("in"), *sizes, group=group)
+    folder = write(tmp_path_factory.mktemp("in"), *sizes, group=group)
     if not sum(sizes):
-        assert sample_rows(found, FILES, rows) == []
+        assert sample_rows(folder, FILES, rows) == []
         return
-    seen = drawn(found, rows)
+    seen = drawn(folder, rows)
     groups = sum(-(-n // group) for n in sizes)
     assert 1 <= len(seen) <= rows + groups
     assert len(seen) == sum(sizes) or sum(sizes) > rows
-    starts = dict(zip((f.path for f in found.files), np.cumsum([0, *(f.rows for f in found.files)]), strict=False))
+    starts = dict(zip((f.path for f in folder.files), np.cumsum([0, *(f.rows for f in folder.files)]), strict=False))
     numbers = [starts[f] + r for f, r in zip(seen[FILE].to_pylist(), seen[ROW].to_pylist(), strict=True)]
     assert numbers == seen["user"].to_pylist()
     assert len(set(numbers)) == len(numbers)
@@ -112,13 +112,13 @@ def test_baskets_are_drawn_whole_from_all_of_a_group_and_their_items_are_bounded
     )
     pq.write_table(table, tmp_path / "baskets.parquet", row_group_size=1000)
     columns = {"user_id": "user", "item_id": "items[]", "timestamp": "time"}
-    found = inspect(InputSource(name="purchases", path=str(tmp_path), columns=columns), FILES)
-    assert (found.rows, found.unnested, found.rows_judged) == (n, n * (items - 1), n * items)
-    rows = drawn(found, 5000)
+    inspection = inspect(InputSource(name="purchases", path=str(tmp_path), columns=columns), FILES)
+    assert (inspection.rows, inspection.unnested, inspection.rows_judged) == (n, n * (items - 1), n * items)
+    rows = drawn(inspection, 5000)
     assert len(rows) == 5000
     assert set(Counter(rows["user"].to_pylist()).values()) == {items}
     assert max(rows["user"].to_pylist()) > 1000
     place = dict(zip(rows["user"].to_pylist(), rows[ROW].to_pylist(), strict=True))
     assert all(user == row for user, row in place.items())
-    for table in batches("purchases", found.files[0], FILES, found.columns, rows=120):
+    for table in batches("purchases", inspection.files[0], FILES, inspection.columns, rows=120):
         assert len(table) == 2 * items

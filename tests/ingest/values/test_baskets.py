@@ -48,11 +48,11 @@ LAYOUTS = [pa.list_(pa.int64()), pa.large_list(pa.int32()), pa.list_view(pa.int6
 
 @given(LISTS, st.sampled_from(LAYOUTS))
 def test_each_element_is_a_purchase_and_rows_without_one_are_set_aside(lists: list[Any], layout: pa.DataType) -> None:
-    found = prepared(baskets(pa.array(lists, layout)), source("items[]"))
+    tables = prepared(baskets(pa.array(lists, layout)), source("items[]"))
     every = [(f"u{i}", e) for i, items in enumerate(lists) for e in items or ()]
-    events = sorted(zip(found.events["user_id"].to_pylist(), found.events["item_id"].to_pylist(), strict=True))
+    events = sorted(zip(tables.events["user_id"].to_pylist(), tables.events["item_id"].to_pylist(), strict=True))
     assert events == sorted((u, e) for u, e in every if e is not None)
-    counts = found.statistics["sources"]["purchases"]
+    counts = tables.statistics["sources"]["purchases"]
     reasons = {
         "items[] is null": sum(e is None for _, e in every),
         "items is null or an empty list": sum(not i for i in lists),
@@ -70,19 +70,19 @@ def test_fields_of_elements_are_columns_to_roles_and_rules() -> None:
     lines = [{"sku": "a", "qty": 2, "of": {"cents": 150}}, None, {"sku": "b", "qty": 9, "of": None}]
     rows = baskets(pa.array([lines, [{"sku": None, "qty": 1, "of": None}]], LINES))
     of = source("items[].sku", {"few": '"items[].qty" < 5'}, quantity="items[].qty", price="items[].of.cents")
-    found = prepared(rows, of)
-    assert found.events.select(["user_id", "item_id", "quantity", "price"]).to_pylist() == [
+    tables = prepared(rows, of)
+    assert tables.events.select(["user_id", "item_id", "quantity", "price"]).to_pylist() == [
         {"user_id": "u0", "item_id": "a", "quantity": 2.0, "price": 150.0}
     ]
-    assert found.statistics["sources"]["purchases"]["rejected"] == {"few": 1, "items[].sku is null": 2}
+    assert tables.statistics["sources"]["purchases"]["rejected"] == {"few": 1, "items[].sku is null": 2}
 
 
 def test_the_same_item_twice_in_a_basket_is_two_purchases_and_a_row_delivered_twice_is_one() -> None:
     rows = baskets(pa.array([["a", "a"], ["b"]]))
     twice = pa.concat_tables([rows, rows.slice(0, 1)])
-    found = prepared(twice, source("items[]"))
-    assert found.events["item_id"].to_pylist() == ["a", "a", "b"]
-    assert found.statistics["sources"]["purchases"]["duplicates"] == 2
+    tables = prepared(twice, source("items[]"))
+    assert tables.events["item_id"].to_pylist() == ["a", "a", "b"]
+    assert tables.statistics["sources"]["purchases"]["duplicates"] == 2
 
 
 @pytest.mark.parametrize(
@@ -107,14 +107,14 @@ def test_two_lists_of_a_row_become_one_by_the_expression_that_the_message_names(
     [finding] = inspect_table(source("items[]", price="more[]"), rows).findings
     named = re.search(r"DuckDB's (list_transform\(.*\)) makes it", str(finding))
     assert named
-    made = query(f"SELECT {named[1]} AS lines FROM rows", rows)["lines"].to_pylist()
-    assert made == [[{"items": 1, "more": 0.5}, {"items": 2, "more": 1.5}], [{"items": 3, "more": 2.5}]]
+    lines = query(f"SELECT {named[1]} AS lines FROM rows", rows)["lines"].to_pylist()
+    assert lines == [[{"items": 1, "more": 0.5}, {"items": 2, "more": 1.5}], [{"items": 3, "more": 2.5}]]
 
 
 def test_a_column_whose_name_ends_in_brackets_is_read_as_it_is() -> None:
     rows = baskets(pa.array([1, 2])).rename_columns(["user", "at", "items[]"])
-    found = prepared(rows, source("items[]"))
-    assert found.events["item_id"].to_pylist() == [1, 2]
+    tables = prepared(rows, source("items[]"))
+    assert tables.events["item_id"].to_pylist() == [1, 2]
     assert PLACE not in unnest(rows, rows.column_names).column_names
     assert ids.canonical_type(rows["items[]"].type) == pa.int64()
 

@@ -21,9 +21,9 @@ def test_texts_that_are_no_times_cannot_say_which_row_is_the_latest(values: list
     rows = pa.table({"item_id": ["a", "b", "c"], "version": pa.array(values)})
     source = InputSource(name="items", path="t", columns={"item_id": "item_id", "latest_by": "version"})
     inspection = inspect_table(source, rows)
-    found = [*inspection.findings, *value_findings(inspection, rows, datetime(2026, 1, 1))] if is_well else []
+    findings = [*inspection.findings, *value_findings(inspection, rows, datetime(2026, 1, 1))] if is_well else []
     if is_well:
-        assert [str(f) for f in found if "null" not in str(f)] == []
+        assert [str(f) for f in findings if "null" not in str(f)] == []
         return
     [finding] = value_findings(inspection, rows, datetime(2026, 1, 1))
     assert "column 'version' (items.latest_by) must hold times or numbers, got texts such as 'Cup'" in str(finding)

@@ -11,8 +11,8 @@ def read(texts: list[str]) -> list[float] | None:
     numbers = text_numbers(pa.chunked_array([texts]))
     if numbers is None:
         return None
-    made = Expression("purchases.normalise.n", numbers.form.replace("{}", "n")).evaluate(pa.table({"n": texts}))
-    return made.to_pylist()  # type: ignore[no-any-return]
+    numbers_read = Expression("purchases.normalise.n", numbers.form.replace("{}", "n")).evaluate(pa.table({"n": texts}))
+    return numbers_read.to_pylist()  # type: ignore[no-any-return]
 
 
 @pytest.mark.parametrize(

@@ -113,9 +113,9 @@ def prepared(rows: pa.Table, normalise: dict[str, str]) -> tuple[list[Any], list
         rules=Rules.of("purchases", normalise, {}),
     )
     inspection = inspect_table(source, rows)
-    found = [str(f) for f in (*inspection.findings, *value_findings(inspection, rows, CLOCK))]
+    findings = [str(f) for f in (*inspection.findings, *value_findings(inspection, rows, CLOCK))]
     read = rows.append_column(FILE, pa.array(["f"] * len(rows))).append_column(ROW, pa.array(range(len(rows))))
-    return clean_purchases(read, source, CLOCK).accepted["timestamp"].to_pylist(), found
+    return clean_purchases(read, source, CLOCK).accepted["timestamp"].to_pylist(), findings
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -127,8 +127,8 @@ def test_init_check_and_prepare_read_each_form_alike(form: str) -> None:
     assert score >= 0.8
     assert "100% of it read as times, 2024-04-02 to 2024-04-02" in why
     assert suggest_normalising(rows, [InferredColumn("timestamp", "timestamp", "")]) == []
-    times, found = prepared(rows, {})
-    assert found == []
+    times, tables = prepared(rows, {})
+    assert tables == []
     assert times == [when] * 9
 
 
@@ -139,22 +139,24 @@ WRITTEN = ["%d/%m/%Y %H:%M", "%m/%d/%Y", "%d.%m.%Y", "%m-%d-%y %H:%M:%S", "%d/%m
 def test_the_proposed_expression_reads_day_first_and_month_first_texts_as_they_were_written(form: str) -> None:
     days = [datetime(2024, 1, 1) + timedelta(days=3 * i, minutes=731 * i) for i in range(60)]
     rows = rows_of([d.strftime(form) for d in days])
-    times, [found] = prepared(rows, {})
+    times, [tables] = prepared(rows, {})
     assert times == []
-    assert f"the {'day' if form.startswith('%d') else 'month'} comes first, as" in found
+    assert f"the {'day' if form.startswith('%d') else 'month'} comes first, as" in tables
     [proposed] = suggest_normalising(rows, [InferredColumn("timestamp", "timestamp", "")])
-    assert f'purchases.normalise.timestamp = "{proposed.expression}"' in found
-    times, found = prepared(rows, {"timestamp": proposed.expression})
-    assert found == []
+    assert f'purchases.normalise.timestamp = "{proposed.expression}"' in tables
+    times, tables = prepared(rows, {"timestamp": proposed.expression})
+    assert tables == []
     assert times == [datetime.strptime(d.strftime(form), form) for d in days]
 
 
 def test_where_no_day_is_above_12_both_orders_are_shown_and_none_proposed() -> None:
     rows = rows_of([f"{a:02}/{b:02}/2024" for a in range(1, 12) for b in range(1, 12)])
-    _, [found] = prepared(rows, {})
-    assert "is the day first or the month?" in found
-    assert "where the day comes first, purchases.normalise.timestamp = \"try_strptime(timestamp, '%d/%m/%Y')\"" in found
-    assert "where the month does, purchases.normalise.timestamp = \"try_strptime(timestamp, '%m/%d/%Y')\"" in found
+    _, [tables] = prepared(rows, {})
+    assert "is the day first or the month?" in tables
+    assert (
+        "where the day comes first, purchases.normalise.timestamp = \"try_strptime(timestamp, '%d/%m/%Y')\"" in tables
+    )
+    assert "where the month does, purchases.normalise.timestamp = \"try_strptime(timestamp, '%m/%d/%Y')\"" in tables
     assert suggest_normalising(rows, [InferredColumn("timestamp", "timestamp", "")]) == []
     [profile] = [p for p in profile_columns(rows) if p.name == "timestamp"]
     assert "is the day first or the month?" in content_score("timestamp", profile)[1]

@@ -33,11 +33,11 @@ def looked_at(
     rules = Rules.of("purchases", normalise or {}, {})
     source = InputSource(name="purchases", path="t", columns=columns, rules=rules)
     inspection = inspect_table(source, rows)
-    found = [str(f) for f in (*inspection.findings, *value_findings(inspection, rows, CLOCK))]
+    findings = [str(f) for f in (*inspection.findings, *value_findings(inspection, rows, CLOCK))]
     read = rows.append_column(FILE, pa.array(["f"] * len(rows))).append_column(ROW, pa.array(range(len(rows))))
     accepted, rejects = clean_purchases(read, source, CLOCK)
     assert len(accepted) + len(rejects) == len(rows)
-    return found, accepted, rejects
+    return findings, accepted, rejects
 
 
 def ticks(zero: datetime) -> Callable[[datetime], int]:
@@ -74,13 +74,13 @@ def test_numbers_that_write_a_time_in_another_way_come_with_the_expression_that_
     values = {"text": [str(n) for n in numbers], "float": [float(n) for n in numbers]}.get(kind, numbers)
     if kind == "with sentinels":
         values, expected = [0, None, *values], list(expected)
-    [found] = looked_at(values)[0]
-    assert f"which look like {words}: set purchases.normalise.order_date = " in found
+    [findings] = looked_at(values)[0]
+    assert f"which look like {words}: set purchases.normalise.order_date = " in findings
     rows = pa.table({"order_date": values})
     [proposed] = suggest_normalising(rows, [InferredColumn("timestamp", "order_date", "")])
-    assert proposed.expression in found
-    found, accepted, rejects = looked_at(values, {"order_date": proposed.expression})
-    assert found == []
+    assert proposed.expression in findings
+    findings, accepted, rejects = looked_at(values, {"order_date": proposed.expression})
+    assert findings == []
     assert accepted["timestamp"].to_pylist() == expected
     assert len(rejects) == len(values) - len(expected)
 
@@ -91,40 +91,42 @@ STAND_INS = ["0001-01-01", "1753-01-01", "1900-01-01", "1970-01-01", "9999-12-31
 @pytest.mark.parametrize("day", STAND_INS)
 def test_a_few_stand_ins_are_rejected_rows_and_most_of_them_a_finding(day: str) -> None:
     none = datetime.fromisoformat(day)
-    found, accepted, rejects = looked_at([none, none, *TIMES])
-    assert found == []
+    findings, accepted, rejects = looked_at([none, none, *TIMES])
+    assert findings == []
     assert accepted["timestamp"].to_pylist() == TIMES
     assert rejects["reason"].to_pylist() == [f"order_date is a stand-in for none: {day}"] * 2
-    [found] = looked_at([none] * 91 + TIMES)[0]
-    assert f"must hold the times of sales, got mostly {day}, which stands for no time at all: name the column" in found
+    [findings] = looked_at([none] * 91 + TIMES)[0]
+    assert (
+        f"must hold the times of sales, got mostly {day}, which stands for no time at all: name the column" in findings
+    )
 
 
 def test_a_few_zeros_among_epoch_numbers_are_rejected_rows() -> None:
     seconds = [(t - EPOCH) // timedelta(seconds=1) for t in TIMES]
-    found, accepted, rejects = looked_at([0, -1, *seconds])
-    assert (found, accepted["timestamp"].to_pylist()) == ([], TIMES)
+    findings, accepted, rejects = looked_at([0, -1, *seconds])
+    assert (findings, accepted["timestamp"].to_pylist()) == ([], TIMES)
     assert set(rejects["reason"].to_pylist()) == {"order_date is a stand-in for none: 1970-01-01"}
-    [found] = looked_at([*[0] * 100, *seconds])[0]
-    assert "mostly 1970-01-01" in found
+    [findings] = looked_at([*[0] * 100, *seconds])[0]
+    assert "mostly 1970-01-01" in findings
 
 
 def test_the_future_is_rejected_row_by_row_and_told_where_most_lies_there() -> None:
     late = [datetime(2199, 1, 1) + timedelta(days=i) for i in range(5)]
-    found, _, rejects = looked_at([*late, *TIMES])
-    assert (found, set(rejects["reason"].to_pylist())) == ([], {"order_date is in the future"})
-    [found] = looked_at(late)[0]
-    assert "every purchase is in the future, such as 2199-01-03 00:00:00, now is 2026-01-01 00:00:00" in found
-    [found] = looked_at([*late, *TIMES[:2]])[0]
-    assert "71% of the purchases are in the future" in found
+    findings, _, rejects = looked_at([*late, *TIMES])
+    assert (findings, set(rejects["reason"].to_pylist())) == ([], {"order_date is in the future"})
+    [findings] = looked_at(late)[0]
+    assert "every purchase is in the future, such as 2199-01-03 00:00:00, now is 2026-01-01 00:00:00" in findings
+    [findings] = looked_at([*late, *TIMES[:2]])[0]
+    assert "71% of the purchases are in the future" in findings
 
 
 def test_times_before_1975_and_one_second_for_all_are_told() -> None:
     old = [datetime(1960, 1, 1) + timedelta(days=9 * i) for i in range(90)]
     assert "half of the times lie before 1975" in looked_at(old)[0][0]
     assert "half of the times lie before 1975" in looked_at(list(range(1, 60)))[0][0]
-    [found] = looked_at([TIMES[0]] * 60)[0]
-    assert "one second for all is no order in time: name the column that holds the time of the sale" in found
-    assert 'set purchases.order = "row", or to a column of numbers that grow with the sales' in found
+    [findings] = looked_at([TIMES[0]] * 60)[0]
+    assert "one second for all is no order in time: name the column that holds the time of the sale" in findings
+    assert 'set purchases.order = "row", or to a column of numbers that grow with the sales' in findings
     assert looked_at([TIMES[0]] * 9)[0] == []
 
 
@@ -144,8 +146,8 @@ def test_all_forms_in_use_today_pass() -> None:
         [(t - EPOCH) // timedelta(microseconds=1) * 1000 for t in TIMES],
         pa.array(TIMES, pa.timestamp("ns", "America/New_York")),
     ):
-        found, accepted, _ = looked_at(values)
-        assert found == []
+        findings, accepted, _ = looked_at(values)
+        assert findings == []
         assert len(accepted) == len(TIMES)
 
 

@@ -89,28 +89,28 @@ def looked_at(role: str, values: pa.Array, section: dict[str, Any]) -> tuple[lis
 
 def cures(message: str) -> list[dict[str, Any]]:
     """The settings that a message names, as TOML reads them."""
-    found = re.findall(r"purchases\.(\S+ = (?:\"(?:[^\"\\]|\\.)*\"|'[^']*'))", message)
-    return [tomllib.loads(text) for text in found]
+    lines = re.findall(r"purchases\.(\S+ = (?:\"(?:[^\"\\]|\\.)*\"|'[^']*'))", message)
+    return [tomllib.loads(text) for text in lines]
 
 
 @pytest.mark.parametrize("role", READ)
 @pytest.mark.parametrize("kind", COLUMNS)
 def test_each_type_in_each_role_is_read_or_told_with_a_cure_that_works(kind: str, role: str) -> None:
     values = COLUMNS[kind]
-    found, accepted = looked_at(role, values, {})
+    findings, accepted = looked_at(role, values, {})
     if kind in READ[role]:
-        assert found == []
+        assert findings == []
         assert accepted >= len(values) - values.null_count - (len(values) if kind == "null" else 0)
         return
-    [message] = found
+    [message] = findings
     assert f"column {role!r} (purchases.{role}) must" in message
     assert "got " in message
     assert re.search("set |name |write |written ", message)
     if kind in NO_CURE[role]:
         return
     [cure, *_] = cures(message)
-    found, accepted = looked_at(role, values, cure)
-    assert (found, accepted > 0) == ([], True), (message, cure)
+    findings, accepted = looked_at(role, values, cure)
+    assert (findings, accepted > 0) == ([], True), (message, cure)
 
 
 AVAILABLE = [

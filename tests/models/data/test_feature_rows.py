@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from topkin.errors import ArtifactError
@@ -58,6 +58,7 @@ def test_no_more_labels_of_a_list_are_read_than_there_are_places():
 numbers = st.lists(st.floats(-1e6, 1e6, width=32) | st.none(), min_size=1, max_size=60)
 
 
+@example([0.0, 270.0], [1.2611686178923354e-44])
 @given(numbers, numbers)
 def test_a_number_is_the_blend_of_the_knots_beside_it(learned, asked):
     known = table(cost=(learned, pa.float32()))
@@ -96,6 +97,14 @@ def test_a_table_without_a_feature_that_was_trained_on_is_refused(lacking):
     rows = FeatureRows.of(table(brand=(["a", "a"], pa.string())))
     with pytest.raises(ArtifactError, match="must have the feature 'brand' that the encoder was trained on"):
         rows.read(lacking)
+
+
+def test_a_feature_of_another_type_than_was_trained_on_is_refused():
+    labels, numbers = table(size=(["1", "1"], pa.string())), table(size=([1.0, 2.0], pa.float32()))
+    with pytest.raises(ArtifactError, match=r"the feature 'size' must be a number as in .* it is string: train again"):
+        FeatureRows.of(numbers).read(labels)
+    with pytest.raises(ArtifactError, match="must be labels as in"):
+        FeatureRows.of(labels).read(numbers)
 
 
 def test_a_null_column_is_as_many_unknown_features():

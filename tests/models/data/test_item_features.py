@@ -2,7 +2,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from topkin.models.data.item_features import PRICE_STEPS, hash_words, item_features, price_rows, tokenise, word_rows
+from topkin.models.data.item_features import (
+    PRICE_STEPS,
+    hash_words,
+    item_features,
+    price_rows,
+    tokenise,
+    word_rows,
+)
 
 
 def test_words_are_lower_case_letters_and_digits_with_entities_undone():

@@ -87,7 +87,7 @@ def test_ids_may_be_strings_or_numbers_from_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("items", "options", "said"),
+    ("items", "options", "message"),
     [
         (IDS, {"kind": "lstm"}, "kind must be one of transformer, gru, attention, mean, got 'lstm'"),
         (IDS, {"heads": 3}, "width must be a multiple of heads, got 8 and 3"),
@@ -99,8 +99,8 @@ def test_ids_may_be_strings_or_numbers_from_one() -> None:
         ([1, 0], {}, "none of them 0 or -1, got one that stands for none"),
     ],
 )
-def test_what_does_not_fit_is_said(items: Any, options: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_what_does_not_fit_is_said(items: Any, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         history_encoder(items, 8, **options)
 
 
@@ -111,17 +111,20 @@ import topkin.models
 from topkin.models import KerasEncoder
 
 histories = [np.array([[11, 13, 12, 0]]), np.array([[40, 3, 0, 0]], "f4")]
-model = keras.saving.load_model(sys.argv[1], safe_mode=True)
-np.save(sys.argv[2], np.asarray(model(histories)))
+for path in sys.argv[1:]:
+    model = keras.saving.load_model(path, safe_mode=True)
+    np.save(path + ".npy", np.asarray(model(histories)))
 """
 
 
-def test_another_process_loads_it_in_safe_mode(users: keras.Model, tmp_path: Path) -> None:
-    users.save(tmp_path / "users.keras")
-    command = [sys.executable, "-c", SCRIPT, str(tmp_path / "users.keras"), str(tmp_path / "vectors.npy")]
-    subprocess.run(command, check=True, capture_output=True)
-    expected = vectors(users, [[11, 13, 12, 0]], [[40, 3, 0, 0]])
-    np.testing.assert_allclose(np.load(tmp_path / "vectors.npy"), expected, atol=1e-6)
+def test_another_process_loads_them_in_safe_mode(encoders: dict[str, keras.Model], tmp_path: Path) -> None:
+    paths = {kind: tmp_path / f"{kind}.keras" for kind in encoders}
+    for kind, model in encoders.items():
+        model.save(paths[kind])
+    subprocess.run([sys.executable, "-c", SCRIPT, *map(str, paths.values())], check=True, capture_output=True)
+    for kind, model in encoders.items():
+        expected = vectors(model, [[11, 13, 12, 0]], [[40, 3, 0, 0]])
+        np.testing.assert_allclose(np.load(f"{paths[kind]}.npy"), expected, atol=1e-6, err_msg=kind)
 
 
 @pytest.mark.parametrize("kind", ["transformer", "gru"])

@@ -81,7 +81,7 @@ def test_a_class_that_nothing_registers_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "data", "said"),
+    ("name", "data", "message"),
     [
         ("a.keras", b"hello", r"must be a \.keras file, a zip archive with config\.json, got b'hell' at its start"),
         (
@@ -93,10 +93,10 @@ def test_a_class_that_nothing_registers_is_named(tmp_path: Path) -> None:
         (".", None, "holds no signature.json"),
     ],
 )
-def test_what_is_no_model_is_said(tmp_path: Path, name: str, data: bytes | None, said: str) -> None:
+def test_what_is_no_model_is_said(tmp_path: Path, name: str, data: bytes | None, message: str) -> None:
     if data is not None:
         (tmp_path / name).write_bytes(data)
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         read_model(str(tmp_path / name))
 
 
@@ -121,8 +121,8 @@ def test_a_sequential_model_trained_without_an_input_takes_any_number_of_rows(tm
     saved = read_model(str(tmp_path / "net.keras"))
     assert (saved.dim, [i.shape for i in saved.inputs]) == (2, [(3,)])
     signature = saved.bound({"rows": InputChoice()}, {"rows": pa.list_(pa.float32())}.get, ["rows"])
-    found = KerasEncoder(saved, signature, batch_size=7).embed(pa.table({"rows": list(rows)}))
-    np.testing.assert_allclose(found.vectors, net.predict(rows, verbose=0), atol=1e-6)
+    embedded = KerasEncoder(saved, signature, batch_size=7).embed(pa.table({"rows": list(rows)}))
+    np.testing.assert_allclose(embedded.vectors, net.predict(rows, verbose=0), atol=1e-6)
 
 
 def test_a_class_of_its_own_that_is_registered_is_an_encoder(tmp_path: Path) -> None:
@@ -138,8 +138,8 @@ def test_a_class_of_its_own_that_is_registered_is_an_encoder(tmp_path: Path) -> 
     tower, rows = Tower(), np.eye(3, dtype="f4")
     expected = np.asarray(tower(rows))
     save_encoder(tower, str(tmp_path / "tower"), {"rows": {"column": "rows", "kind": "vector"}})
-    found = KerasEncoder.load(str(tmp_path / "tower"), batch_size=2).embed(pa.table({"rows": list(rows)}))
-    np.testing.assert_allclose(found.vectors, expected, atol=1e-6)
+    embedded = KerasEncoder.load(str(tmp_path / "tower"), batch_size=2).embed(pa.table({"rows": list(rows)}))
+    np.testing.assert_allclose(embedded.vectors, expected, atol=1e-6)
 
 
 def test_a_folder_is_read_with_other_columns_and_keeps_its_hash(tmp_path: Path) -> None:
@@ -199,8 +199,8 @@ def test_a_model_whose_weights_or_arguments_are_not_kept_is_refused(tmp_path: Pa
         def call(self, x: Any) -> Any:
             return x[:, : self.width]
 
-    for layer, said in ((Loses(), "must come back from its file with its weights"), (Wide(2), "cannot be read by")):
-        with pytest.raises(InputError, match=said):
+    for layer, words in ((Loses(), "must come back from its file with its weights"), (Wide(2), "cannot be read by")):
+        with pytest.raises(InputError, match=words):
             save_encoder(model(layer), str(tmp_path / "folder"))
         assert not (tmp_path / "folder").exists()
 
@@ -236,9 +236,9 @@ def test_compiled_and_in_mixed_precision_the_vectors_are_near(
     rows = np.random.default_rng(0).random((20, 3)).astype("f4")
     net = model(lambda x: layers.Dense(4)(layers.Dense(8, "relu")(x)))
     save_encoder(net, str(tmp_path / "m"))
-    found = KerasEncoder.load(str(tmp_path / "m"), batch_size=8, **settings).embed(pa.table({"x": list(rows)}))
-    assert found.vectors.dtype == np.float32
-    difference = np.abs(found.vectors - net.predict(rows, verbose=0)).max()
+    embedded = KerasEncoder.load(str(tmp_path / "m"), batch_size=8, **settings).embed(pa.table({"x": list(rows)}))
+    assert embedded.vectors.dtype == np.float32
+    difference = np.abs(embedded.vectors - net.predict(rows, verbose=0)).max()
     assert difference < within
     assert (difference == 0) <= ("precision" not in settings)
 
@@ -267,10 +267,10 @@ def test_a_batch_that_does_not_fit_in_memory_is_halved_for_good(
 def test_a_vector_that_is_not_finite_is_a_rejected_row(tmp_path: Path) -> None:
     inputs = keras.Input((1,), name="x")
     save_encoder(keras.Model(inputs, keras.ops.log(inputs)), str(tmp_path / "m"))
-    found = KerasEncoder.load(str(tmp_path / "m")).embed(pa.table({"x": [1.0, -1.0, None, 0.0]}))
-    assert found.vectors.tolist() == [[0.0]]
+    embedded = KerasEncoder.load(str(tmp_path / "m")).embed(pa.table({"x": [1.0, -1.0, None, 0.0]}))
+    assert embedded.vectors.tolist() == [[0.0]]
     not_finite = "the encoder gives a number that is not finite"
-    assert found.reasons.to_pylist() == [not_finite, "x is missing", not_finite]
+    assert embedded.reasons.to_pylist() == [not_finite, "x is missing", not_finite]
 
 
 BOUGHT: dict[str, Any] = {"items": {"column": "bought", "kind": "history"}}

@@ -82,36 +82,36 @@ def mined() -> dict[str, tuple[torch.nn.Module, torch.nn.Module]]:
 
 def all_miners() -> dict[str, torch.nn.Module]:
     cosine, sides = distances.CosineSimilarity(), ("easy", "hard", "semihard", "all")
-    found: dict[str, torch.nn.Module] = {
+    by_name: dict[str, torch.nn.Module] = {
         "batch hard": miners.BatchHardMiner(distance=euclidean()),
         "multi-similarity": miners.MultiSimilarityMiner(0.1),
         "multi-similarity narrow": miners.MultiSimilarityMiner(-0.3),
     }
     for kind in ("all", "hard", "semihard", "easy"):
-        found[f"triplet margin {kind}"] = miners.TripletMarginMiner(0.3, kind, distance=cosine)
+        by_name[f"triplet margin {kind}"] = miners.TripletMarginMiner(0.3, kind, distance=cosine)
     for positive in sides:
         for negative in sides:
             if {positive, negative} not in ({"semihard"}, {"semihard", "all"}):
-                found[f"easy-hard {positive} {negative}"] = miners.BatchEasyHardMiner(
+                by_name[f"easy-hard {positive} {negative}"] = miners.BatchEasyHardMiner(
                     positive, negative, distance=euclidean()
                 )
-    return found
+    return by_name
 
 
 def proxy_losses(proxies: torch.Tensor) -> dict[str, torch.nn.Module]:
     classes = proxies.shape[0]
-    found = {
+    by_name = {
         "arcface": losses.ArcFaceLoss(classes, DIM, margin=28.6, scale=64),
         "arcface past": losses.ArcFaceLoss(classes, DIM, margin=120, scale=8),
         "cosface": losses.CosFaceLoss(classes, DIM, margin=0.35, scale=64),
         "proxy anchor": losses.ProxyAnchorLoss(classes, DIM, margin=0.1, alpha=32),
     }
-    for loss in found.values():
+    for loss in by_name.values():
         if hasattr(loss, "W"):
             loss.W.data = proxies.T.clone()
         else:
             loss.proxies.data = proxies.clone()
-    return found
+    return by_name
 
 
 def number(value: torch.Tensor) -> float:
@@ -132,7 +132,7 @@ def main() -> None:
     x, refs, proxies = (torch.tensor(data[k]) for k in ("embeddings", "references", "proxies"))
     y, ref_y = torch.tensor(data["labels"]), torch.tensor(data["ref_labels"])
     cases = {name: (loss, None) for name, loss in (pair_losses() | proxy_losses(proxies)).items()} | mined()
-    found = {name: with_gradient(*case) for name, case in cases.items()}
+    computed = {name: with_gradient(*case) for name, case in cases.items()}
     against = {name: number(loss(x, y, ref_emb=refs, ref_labels=ref_y)) for name, loss in pair_losses().items()}
     # Its lifted structure takes an anchor's number for a reference's; per anchor it needs a square matrix.
     for name in ("lifted", "contrastive per anchor"):
@@ -149,8 +149,8 @@ def main() -> None:
             "python": platform.python_version(),
         },
         "arrays": {name: value.tolist() for name, value in data.items()},
-        "losses": {name: value for name, (value, _) in found.items()},
-        "gradients": {name: gradient for name, (_, gradient) in found.items()},
+        "losses": {name: value for name, (value, _) in computed.items()},
+        "gradients": {name: gradient for name, (_, gradient) in computed.items()},
         "against": against,
         "memory_of_8": steps,
         "miners": chosen,

@@ -49,9 +49,9 @@ def test_it_equals_loops(kind: type[Distance], dtype: str, rtol: float) -> None:
     a, b, loop = A.astype(dtype), B.astype(dtype), LOOPS[kind]
     expected = [[loop(x, y) for y in b.astype(float)] for x in a.astype(float)]
     for b_or_none, answer in ((b, expected), (None, [[loop(x, y) for y in a.astype(float)] for x in a.astype(float)])):
-        found = kind().matrix(tf.constant(a), None if b_or_none is None else tf.constant(b))
-        assert found.dtype == dtype
-        np.testing.assert_allclose(found, answer, rtol=rtol, atol=rtol)
+        distances = kind().matrix(tf.constant(a), None if b_or_none is None else tf.constant(b))
+        assert distances.dtype == dtype
+        np.testing.assert_allclose(distances, answer, rtol=rtol, atol=rtol)
     rows = kind().rows(tf.constant(a), tf.constant(b[:4]))
     assert rows.dtype == dtype
     np.testing.assert_allclose(rows, np.diag(np.array(expected)[:, :4]), rtol=rtol, atol=rtol)
@@ -105,10 +105,10 @@ def test_a_row_is_at_zero_from_itself_and_nothing_is_below_zero() -> None:
 
 def test_far_from_the_origin_distances_keep_their_digits() -> None:
     x = DRAW.normal(size=(20, 8))
-    found = Euclidean().matrix(tf.constant(x + 100, tf.float32), tf.constant(x[:5] + 100, tf.float32))
+    distances = Euclidean().matrix(tf.constant(x + 100, tf.float32), tf.constant(x[:5] + 100, tf.float32))
     exact = np.sqrt(((x[:, None] - x[None, :5]) ** 2).sum(2))
     off = exact > 0
-    np.testing.assert_allclose(found.numpy()[off], exact[off], rtol=1e-4)
+    np.testing.assert_allclose(distances.numpy()[off], exact[off], rtol=1e-4)
 
 
 def test_misuse_is_explained() -> None:

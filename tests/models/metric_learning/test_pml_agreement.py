@@ -80,8 +80,8 @@ def test_the_gradient_on_a_batch(name: str) -> None:
 @pytest.mark.parametrize("name", FIXTURES["against"])
 def test_the_value_against_references(name: str) -> None:
     x, references = (tf.constant(ARRAYS[k], tf.float64) for k in ("embeddings", "references"))
-    found = LOSSES[name].forward_pairs(ARRAYS["labels"], x, ARRAYS["ref_labels"], references)
-    np.testing.assert_allclose(float(found), FIXTURES["against"][name], rtol=1e-9)
+    result = LOSSES[name].forward_pairs(ARRAYS["labels"], x, ARRAYS["ref_labels"], references)
+    np.testing.assert_allclose(float(result), FIXTURES["against"][name], rtol=1e-9)
 
 
 def test_the_values_with_a_memory_step_by_step() -> None:

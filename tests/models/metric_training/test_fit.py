@@ -43,7 +43,7 @@ def vectors_of(out: Path, table: pa.Table) -> np.ndarray:
 
 
 def test_labels_teach_an_encoder_that_the_pipeline_runs(parts: Parts, tmp_path: Path) -> None:
-    told = run(parts(vector_items()), tmp_path, epochs=12)
+    summary = run(parts(vector_items()), tmp_path, epochs=12)
     unseen = vector_items(seed=1)
     vectors = vectors_of(tmp_path, unseen)
     labels = np.array(unseen["label"])
@@ -56,16 +56,16 @@ def test_labels_teach_an_encoder_that_the_pipeline_runs(parts: Parts, tmp_path: 
 
     assert vectors.shape == (len(unseen), 16)
     assert recall(vectors) > recall(raw) + 0.05
-    assert told["validation"]["recall@1"] > 0.8
-    assert (told["items"], told["labels"], told["validation_items"]) == (144, 6, 36)
-    assert json.loads((tmp_path / "training.json").read_text())["curve"][-1]["epoch"] == told["epochs"]
+    assert summary["validation"]["recall@1"] > 0.8
+    assert (summary["items"], summary["labels"], summary["validation_items"]) == (144, 6, 36)
+    assert json.loads((tmp_path / "training.json").read_text())["curve"][-1]["epoch"] == summary["epochs"]
     assert list((tmp_path / "logs").rglob("events.out.tfevents.*"))
 
 
 def test_images_are_read_from_raw_pixels_without_a_size(parts: Parts, tmp_path: Path) -> None:
     table = image_items()
-    told = run(parts(table), tmp_path, {"image": InputChoice(column="photo")}, epochs=8, augment=["flip"])
-    assert told["validation"]["recall@1"] > 0.9
+    summary = run(parts(table), tmp_path, {"image": InputChoice(column="photo")}, epochs=8, augment=["flip"])
+    assert summary["validation"]["recall@1"] > 0.9
     encoder = KerasEncoder.load(str(tmp_path / "encoder"))
     assert [(i.column, i.shape, i.dtype) for i in encoder.signature.inputs] == [("photo", (8, 8, 1), "uint8")]
 
@@ -87,16 +87,18 @@ def test_an_image_and_its_mirror_image_are_served_as_one(parts: Parts, tmp_path:
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_every_loss_trains_on_labels(loss: str, parts: Parts, tmp_path: Path) -> None:
-    told = run(parts(vector_items()), tmp_path, epochs=1, loss={"name": loss, **NESTED.get(loss, {})})
-    assert told["loss"] == loss
+    summary = run(parts(vector_items()), tmp_path, epochs=1, loss={"name": loss, **NESTED.get(loss, {})})
+    assert summary["loss"] == loss
     assert np.isfinite(vectors_of(tmp_path, vector_items(seed=1))).all()
 
 
-@pytest.mark.parametrize("learner", ["simclr", "byol", "vicreg", {"name": "swav", "prototypes": 8}])
+@pytest.mark.parametrize(
+    "learner", ["simclr", "byol", "vicreg", "barlow_twins", "sim_siam", {"name": "swav", "prototypes": 8}]
+)
 def test_every_learner_trains_without_labels(learner: Any, parts: Parts, tmp_path: Path) -> None:
     table = vector_items().drop_columns("label")
-    told = run(parts(table), tmp_path, method="self_supervised", learner=learner, epochs=2, dim=6)
-    assert set(told["validation"]) == {"view_recall@1"}
+    summary = run(parts(table), tmp_path, method="self_supervised", learner=learner, epochs=2, dim=6)
+    assert set(summary["validation"]) == {"view_recall@1"}
     assert vectors_of(tmp_path, table).shape == (len(table), 6)
 
 
@@ -105,8 +107,8 @@ def test_labels_only_measure_a_training_without_them(parts: Parts, tmp_path: Pat
     other = table.set_column(1, "label", table["label"].take(np.random.default_rng(0).permutation(len(table))))
     vectors = []
     for number, each in enumerate((table, other)):
-        told = run(parts(each), tmp_path / str(number), method="self_supervised", epochs=1)
-        assert "knn_accuracy@10" in told["validation"]
+        summary = run(parts(each), tmp_path / str(number), method="self_supervised", epochs=1)
+        assert "knn_accuracy@10" in summary["validation"]
         vectors.append(vectors_of(tmp_path / str(number), table))
     np.testing.assert_array_equal(*vectors)
 
@@ -116,12 +118,12 @@ def test_every_loss_without_classes_trains_on_pairs(loss: str, parts: Parts, tmp
     ids = vector_items()["item_id"]
     pq.write_table(pa.table({"first": ids[:-6], "second": ids[6:]}), tmp_path / "pairs.parquet")
     pairs = {"path": str(tmp_path / "pairs.parquet")}
-    told = run(
+    result = run(
         parts(vector_items()), tmp_path, method="pairs", pairs=pairs, epochs=1, batch_size=24,
         loss={"name": loss, **NESTED.get(loss, {})},
     )  # fmt: skip
-    assert told["pairs"] + told["validation_pairs"] == len(ids) - 6
-    assert 0 <= told["validation"]["recall@10"] <= 1
+    assert result["pairs"] + result["validation_pairs"] == len(ids) - 6
+    assert 0 <= result["validation"]["recall@10"] <= 1
 
 
 def test_a_killed_training_goes_on_and_ends_where_the_whole_one_does(parts: Parts, tmp_path: Path) -> None:
@@ -167,8 +169,8 @@ def test_training_starts_from_a_model_that_is_given(parts: Parts, tmp_path: Path
     model = keras.Model(inputs, keras.layers.Dense(5, use_bias=False)(inputs))
     model.save(tmp_path / "mine.keras")
     start = str(tmp_path / "mine.keras")
-    told = run(parts(vector_items()), tmp_path, start_from=start, dim=None, epochs=1, learning_rate=1e-6)
-    assert told["dim"] == 5
+    summary = run(parts(vector_items()), tmp_path, start_from=start, dim=None, epochs=1, learning_rate=1e-6)
+    assert summary["dim"] == 5
     trained = keras.saving.load_model(tmp_path / "encoder" / "item.keras")
     np.testing.assert_allclose(trained.get_weights()[0], model.get_weights()[0], atol=1e-4)
     assert [i.name for i in KerasEncoder.load(str(tmp_path / "encoder")).signature.inputs] == ["sizes"]
@@ -180,13 +182,13 @@ def test_training_stops_where_nothing_is_left_to_gain_and_keeps_weights_as_good_
     easy = vector_items()
     apart = np.eye(6, DIM, dtype=np.float32)[np.arange(len(easy)) % 6]
     vectors = pa.FixedSizeListArray.from_arrays(apart.ravel(), DIM)
-    told = run(parts(easy.set_column(2, "size", vectors)), tmp_path, epochs=40, patience=2)
+    summary = run(parts(easy.set_column(2, "size", vectors)), tmp_path, epochs=40, patience=2)
     curve = json.loads((tmp_path / "training.json").read_text())["curve"]
     scores = [record["recall@1"] for record in curve]
-    assert told["epochs"] == len(curve) < 40
-    assert scores[told["best_epoch"] - 1] == max(scores)
-    assert told["validation"]["recall@1"] == pytest.approx(max(scores))
-    assert any(f"the weights are those of epoch {told['best_epoch']}" in note for note in told["notes"])
+    assert summary["epochs"] == len(curve) < 40
+    assert scores[summary["best_epoch"] - 1] == max(scores)
+    assert summary["validation"]["recall@1"] == pytest.approx(max(scores))
+    assert any(f"the weights are those of epoch {summary['best_epoch']}" in note for note in summary["notes"])
 
 
 def test_items_without_a_label_and_rows_that_cannot_be_given_are_left_out_and_told(
@@ -206,8 +208,8 @@ def test_batches_of_one_class_are_skipped_and_counted(parts: Parts, tmp_path: Pa
     labels = ["rare" if n % 45 == 0 else "usual" for n in range(len(table))]
     table = table.set_column(1, "label", pa.array(labels))
     sampler = {"name": "row_batches", "batch_size": 8}
-    told = run(parts(table), tmp_path, epochs=2, loss="triplet", sampler=sampler, validation_share=0)
-    [note] = [note for note in told["notes"] if "of one class" in note]
+    summary = run(parts(table), tmp_path, epochs=2, loss="triplet", sampler=sampler, validation_share=0)
+    [note] = [note for note in summary["notes"] if "of one class" in note]
     assert int(note.split()[0]) > 10
 
 

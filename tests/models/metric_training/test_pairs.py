@@ -43,15 +43,15 @@ def brute(table: pa.Table, made_by: str, days: float) -> dict[tuple[int, int], i
             near = abs(gap) <= days if made_by == "user" else 0 < gap <= days
         if group == other and near:
             groups[tuple(sorted((a["item_id"], b["item_id"])))].add(group)  # type: ignore[index]
-    return {pair: len(found) for pair, found in groups.items()}
+    return {pair: len(result) for pair, result in groups.items()}
 
 
 @pytest.mark.parametrize("made_by", ["basket", "user", "after"])
 @pytest.mark.parametrize("seed", range(3))
 def test_pairs_of_purchases_are_those_of_a_loop(made_by: Any, seed: int) -> None:
     table = purchases(seed)
-    made = made_pairs(table, PairsSettings(path="", made_by=made_by, days=10))
-    got = {(row["first"], row["second"]): row["n"] for row in made.to_pylist()}
+    pairs = made_pairs(table, PairsSettings(path="", made_by=made_by, days=10))
+    got = {(row["first"], row["second"]): row["n"] for row in pairs.to_pylist()}
     assert got == brute(table, made_by, 10)
 
 

@@ -85,8 +85,8 @@ def test_labels_are_numbers_of_their_order_and_nulls_are_none(parts: Parts) -> N
 def test_kinds_sizes_and_lengths_follow_from_the_columns() -> None:
     table = shop()
     specs = specs_of(table, {name: InputChoice() for name in KINDS if name != "sizes"})
-    found = {s.name: (s.kind, s.shape) for s in specs}
-    assert found == {
+    kinds = {s.name: (s.kind, s.shape) for s in specs}
+    assert kinds == {
         "photo": ("image", (4, 4, 3)),
         "price": ("number", (1,)),
         "brand": ("text", ()),

@@ -1,5 +1,7 @@
 """The features block's loss against the softmax of its formula, and its tower against what was trained."""
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -7,7 +9,10 @@ import pytest
 tf = pytest.importorskip("tensorflow")
 
 from topkin.encoding.blocks import FEATURES, Block, user_vectors  # noqa: E402
+from topkin.interactions import FEATURES as PURCHASE_FEATURES  # noqa: E402
+from topkin.models.data.feature_rows import FeatureRows  # noqa: E402
 from topkin.models.data.histories import before_cut  # noqa: E402
+from topkin.models.data.in_memory import InMemoryInteractions  # noqa: E402
 from topkin.models.training.batches import example_weights  # noqa: E402
 from topkin.models.training.feature_trainer import FeatureTrainer  # noqa: E402
 from topkin.models.two_tower.encoder import encode_features  # noqa: E402
@@ -67,11 +72,11 @@ def test_exposure_is_the_share_of_examples_after_the_first_sale(trainer, purchas
             sold[item] += weight
             ages.append(int(age))
             weights.append(weight)
-    found, exposure = trainer._sold_and_exposure()
+    sold_share, exposure = trainer._sold_and_exposure()
     wanted = [sum(w for a, w in zip(ages, weights, strict=True) if a <= int(first[i])) if i in first else 0
               for i in range(len(sold))]  # fmt: skip
     np.testing.assert_allclose(exposure, np.array(wanted) / sum(weights), rtol=1e-5)
-    np.testing.assert_allclose(found / found.sum(), sold / sold.sum(), rtol=1e-5)
+    np.testing.assert_allclose(sold_share / sold_share.sum(), sold / sold.sum(), rtol=1e-5)
 
 
 def test_without_times_every_item_was_there_from_the_first(context, purchases, featured):
@@ -112,3 +117,41 @@ def test_a_user_of_one_kind_is_listed_the_new_item_of_it(learned, purchases):
     new = users @ out[[11, 23, 35]].T
     kind = history.items[history.indptr[:-1]] // 12
     assert (new.argmax(axis=1) == kind).mean() > 0.9
+
+
+@pytest.fixture(scope="module")
+def gifted(context, purchases, featured):
+    """A trainer over the shop's histories with purchases of other categories that a feature calls gifts."""
+    rng = np.random.default_rng(8)
+    rows = FeatureRows(({"name": "channel", "labels": ["web", "gift"]},))
+    parts = []
+    for name in purchases.names():
+        part = purchases.part(name)
+        gift = rng.random(len(part.items)) < 0.5
+        items = np.where(gift, rng.integers(0, part.n_items, len(gift)), part.items).astype(np.int32)
+        features = np.zeros((len(items), 1), PURCHASE_FEATURES)
+        features["row"][:, 0], features["share"] = 1 + gift, 1
+        parts.append(replace(part, items=items, features=features))
+    changed = InMemoryInteractions("", purchases.item_ids, purchases.as_of, featured=True, parts=parts)
+    vars(changed)["rows"] = rows  # as if learned of these
+    chosen = context.changed(feature_dim=5, batch_size=32)
+    return FeatureTrainer.of(chosen, changed, "refit", chosen.index(changed, featured))
+
+
+def test_a_purchase_weighs_in_the_loss_what_its_features_say(gifted):
+    gifted.step.gates[0].table.assign([[7.0], [0.3], [-0.8]])  # row 0 is nothing, whatever it holds
+    batch = next(iter(gifted.batches(1)))
+    rows, shares = batch["purchase_rows"], batch["purchase_shares"]
+    values = np.where(rows == 1, 0.3, -0.8) * shares
+    plain = {**batch, "history_weights": batch["history_weights"] * np.exp(values[:, 0])}
+    wanted = formula(gifted, plain)
+    assert float(gifted.step(batch)) == pytest.approx(wanted, rel=1e-4)
+    gifted.step.gates[0].table.assign(np.zeros((3, 1)))
+
+
+def test_gifts_are_learned_to_weigh_less(gifted):
+    for epoch in range(1, 9):
+        gifted.run_epoch(epoch)
+    weights = gifted.purchase_weights()
+    assert weights.table[0] == 0
+    assert weights.table[2] < weights.table[1] - 0.2

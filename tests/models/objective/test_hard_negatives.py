@@ -22,13 +22,13 @@ HOW = {"inverse_popularity": 0.5, "half_life_days": None, "history_length": 100}
 
 def lists(history, out, pooled, counts, users):
     """The items listed for some users, one user at a time."""
-    found = []
+    numbers = []
     for user in users:
         bought = sorted(set(history.items[history.indptr[user] : history.indptr[user + 1]].tolist()))
         vector = sum(pooled[i].astype(float) * max(counts.buyers[i], 1) ** -0.5 for i in bought)
         allowed = [i for i in range(N) if i not in bought and counts.targets[i]]
-        found += sorted(allowed, key=lambda i: -float(out[i] @ vector))[: hard_negatives.DEPTH]
-    return found
+        numbers += sorted(allowed, key=lambda i: -float(out[i] @ vector))[: hard_negatives.DEPTH]
+    return numbers
 
 
 @settings(max_examples=20)
@@ -50,11 +50,11 @@ def test_who_bought_everything_has_none():
     history = Interactions(np.array([0, 2]), np.array([0, 1], np.int32), *np.ones((2, 2), np.float32), 2)
     counts = ItemCounts(*np.ones((4, 2), np.int64))
     vectors = np.ones((2, 3), np.float32)
-    found = hard_negatives.hard_negative_probabilities(
+    probabilities = hard_negatives.hard_negative_probabilities(
         history, vectors, vectors, counts, np.random.default_rng(0), **HOW
     )
-    assert found.tolist() == [0, 0]
-    assert hard_negatives.mixed(np.array([0.5, 0.5]), 4, found, 8)[1] == 4
+    assert probabilities.tolist() == [0, 0]
+    assert hard_negatives.mixed(np.array([0.5, 0.5]), 4, probabilities, 8)[1] == 4
 
 
 def test_the_mixture_draws_as_many_of_each_as_asked():

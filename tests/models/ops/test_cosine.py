@@ -117,7 +117,7 @@ def test_the_layers_do_the_same_and_are_saved(policy: str, tmp_path: Path) -> No
     loaded = keras.saving.load_model(tmp_path / "layers.keras", safe_mode=True)
     inputs = [x[None].astype("float32") for x in (A, B)]
     expected = core.cosine_rows(A, B), core.cosine_matrix(A, B), core.cosine_matrix(A), core.unit_rows(A)
-    for found, again, answer in zip(model(inputs), loaded(inputs), expected, strict=True):
-        assert found.dtype == ("float16" if policy == "mixed_float16" else "float32")
-        np.testing.assert_allclose(found[0], answer, atol=1e-3 if policy == "mixed_float16" else 1e-6)
-        np.testing.assert_array_equal(found, again)
+    for result, again, answer in zip(model(inputs), loaded(inputs), expected, strict=True):
+        assert result.dtype == ("float16" if policy == "mixed_float16" else "float32")
+        np.testing.assert_allclose(result[0], answer, atol=1e-3 if policy == "mixed_float16" else 1e-6)
+        np.testing.assert_array_equal(result, again)

@@ -18,8 +18,8 @@ def top_k(queries, items, k, *, product="bfloat16", **how):
     return core.top_k(queries, items, k, engine=tensorflow_engine(product), **how)
 
 
-def assert_same(found, expected):
-    for got, wanted in zip(found, expected, strict=True):
+def assert_same(result, expected):
+    for got, wanted in zip(result, expected, strict=True):
         assert got.dtype == wanted.dtype
         np.testing.assert_array_equal(got, wanted)
 
@@ -50,8 +50,8 @@ def test_lists_equal_brute_force_with_ties_zero_vectors_and_exclusions(seed, n, 
     exclude = Csr(indptr_of(each), rng.integers(0, m, each.sum()).astype(np.int32))
     k = int(rng.integers(1, m + 4))
     engine = replace(tensorflow_engine(product), query_block=blocks[0], item_block=blocks[1])
-    found = core.top_k(queries, items, k, exclude=exclude, threads=2, engine=engine)
-    assert_same(found, brute_force(queries, items, k, exclude))
+    neighbours = core.top_k(queries, items, k, exclude=exclude, threads=2, engine=engine)
+    assert_same(neighbours, brute_force(queries, items, k, exclude))
 
 
 @pytest.mark.parametrize("product", PRODUCTS)
@@ -64,12 +64,10 @@ def test_lists_equal_numpys_to_the_last_bit(product, size):
     queries, items = queries * np.float32(size), items * np.float32(size)
     exclude, allowed = Csr(np.arange(151) * 40, rng.integers(9000, size=6000)), rng.random(9000) < 0.9
     whole = core.top_k(queries, items, 50, exclude=exclude, allowed=allowed)
-    found = top_k(queries, items, 50, exclude=exclude, allowed=allowed, product=product)
-    assert_same(found, whole)
-    found = top_k(
-        queries, items, 50, exclude=exclude, allowed=allowed, product=product, budget_bytes=1 << 20, threads=3
-    )
-    assert_same(found, whole)
+    rows = top_k(queries, items, 50, exclude=exclude, allowed=allowed, product=product)
+    assert_same(rows, whole)
+    rows = top_k(queries, items, 50, exclude=exclude, allowed=allowed, product=product, budget_bytes=1 << 20, threads=3)
+    assert_same(rows, whole)
 
 
 def test_lengths_too_unlike_for_one_scale_are_ranked_by_their_exact_values():
@@ -109,6 +107,44 @@ def test_products_lie_within_their_margin():
         assert (away <= products.error_bounds(margins)[:, None]).all()
 
 
+@pytest.mark.parametrize("product", PRODUCTS)
+@pytest.mark.parametrize("one", [True, False])
+def test_what_reaches_a_floor_passes_though_every_coordinate_is_rounded_down(product, one):
+    items = np.full((9, 128), 1 + 2.0**-8, np.float32)  # to 1 in bfloat16
+    items[:, -1] = 2.0**-7
+    queries = np.full((2, 128), (1 + 2.0**-8) / 128, np.float32)
+    assert 1 <= np.vecdot(queries[0].astype(np.float64), items[0]) < 1.0001
+    items[3] = 0
+    products = tensorflow_engine(product).load(items, 1)(2)
+    floors = np.float32(1) if one else np.ones((2, 1), np.float32)
+    at, values = products.scores_above(queries, 0, floors, (np.array([1]), np.array([8])))
+    assert at.tolist() == [i for i in range(17) if i % 9 != 3]
+    np.testing.assert_allclose(values, 1, atol=1e-4)
+
+
+@settings(max_examples=20)
+@given(st.integers(0, 2**32), st.sampled_from(PRODUCTS), st.sampled_from([0, 1, 3]))
+def test_popularity_in_a_last_coordinate_that_users_do_not_have_changes_no_list(seed, product, unused):
+    rng = np.random.default_rng(seed)
+    queries = rng.standard_normal((20, 12)).astype(np.float32)
+    items = (rng.standard_normal((3000, 12)) * 10.0 ** rng.uniform(-3, 0, (3000, 1))).astype(np.float32)
+    queries[:, 12 - unused :] = 0
+    items[:, 12 - unused :] = 9
+    used = 12 - unused
+    expected = core.top_k(queries[:, :used], items[:, :used], 15)
+    assert_same(core.top_k(queries, items, 15), expected)
+    assert_same(top_k(queries, items, 15, product=product), expected)
+    nobody = np.zeros((2, 12), np.float32)
+    assert_same(top_k(nobody, items, 15, product=product), core.top_k(nobody, items, 15))
+
+
 def test_another_product_is_refused():
     with pytest.raises(ValueError, match="must be float32 or bfloat16, got 'float64'"):
         tensorflow_engine("float64")
+
+
+@pytest.mark.parametrize("product", ["float32", "bfloat16"])
+def test_vectors_without_a_coordinate_score_zero(product):
+    ids, scores = top_k(np.empty((2, 0)), np.empty((3, 0)), 2, product=product)
+    assert ids.tolist() == [[0, 1]] * 2
+    assert not scores.any()

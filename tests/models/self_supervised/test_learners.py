@@ -1,4 +1,4 @@
-"""SimCLR, BYOL, SwAV and VICReg: formulas against loops, and that each learns to ignore what views change."""
+"""SimCLR and its kind: formulas against loops, and that each learns to ignore what views change."""
 
 import math
 from typing import Any
@@ -9,14 +9,16 @@ import pytest
 import tensorflow as tf
 
 from topkin.metrics.retrieval import knn_accuracy
+from topkin.models.self_supervised.barlow_twins import BarlowTwins, barlow_loss
 from topkin.models.self_supervised.base import SelfSupervised
 from topkin.models.self_supervised.byol import BYOL, byol_loss
 from topkin.models.self_supervised.history_crops import HistoryCrops
 from topkin.models.self_supervised.simclr import SimCLR
+from topkin.models.self_supervised.simsiam import SimSiam, simsiam_loss
 from topkin.models.self_supervised.swav import SwAV, sinkhorn, swapped_loss
 from topkin.models.self_supervised.vicreg import VICReg, vicreg_parts
 
-METHODS = [SimCLR, BYOL, SwAV, VICReg]
+METHODS = [SimCLR, BYOL, SwAV, VICReg, BarlowTwins, SimSiam]
 
 
 def rows(n: int, d: int, seed: int) -> np.ndarray:
@@ -99,8 +101,8 @@ def test_sinkhorn_is_the_papers_and_uses_all_prototypes() -> None:
 def test_swav_tells_one_view_from_the_others_assignment() -> None:
     first, second = np.clip(rows(8, 3, 5), -1, 1), np.clip(rows(8, 3, 6), -1, 1)
     total = 0.0
-    for asked, told in ((first, second), (second, first)):
-        target = naive_sinkhorn(told, 0.2, 3)
+    for asked, other in ((first, second), (second, first)):
+        target = naive_sinkhorn(other, 0.2, 3)
         for i in range(8):
             crowd = sum(math.exp(v / 0.1) for v in asked[i].astype(np.float64))
             total -= sum(target[i, j] * math.log(math.exp(asked[i, j] / 0.1) / crowd) for j in range(3))
@@ -134,6 +136,40 @@ def test_vicreg_is_the_papers_loss() -> None:
                     covariance += (sum((view[i, a] - mean[a]) * (view[i, b] - mean[b]) for i in range(7)) / 6) ** 2 / 4
     got = [float(part) for part in vicreg_parts(first, second)]
     assert got == pytest.approx([invariance, variance, covariance], rel=1e-4)
+
+
+def test_barlow_twins_is_the_papers_loss() -> None:
+    first, second = rows(7, 4, 9), rows(7, 4, 10) * 3 + 1
+    total = 0.0
+    for a in range(4):
+        for b in range(4):
+            x, y = first[:, a].astype(np.float64), second[:, b].astype(np.float64)
+            share = np.mean((x - x.mean()) * (y - y.mean())) / (x.std() * y.std())
+            total += (1 - share) ** 2 if a == b else 0.1 * share**2
+    assert float(barlow_loss(first, second, redundancy=0.1)) == pytest.approx(total, rel=1e-4)
+
+
+def test_barlow_twins_is_finite_where_a_coordinate_never_changes() -> None:
+    x = tf.Variable(np.ones((4, 3), "float32"))
+    with tf.GradientTape() as tape:
+        loss = barlow_loss(x, x, redundancy=0.1)
+    assert float(loss) == 3
+    assert np.isfinite(tape.gradient(loss, x).numpy()).all()
+
+
+def test_simsiam_is_the_papers_loss_and_its_target_has_no_gradient() -> None:
+    first, second = rows(6, 4, 11), rows(6, 4, 12)
+    model = SimSiam(identity(4), lambda x: x, projector=identity(4), predictor=identity(4))
+    naive = -np.mean([cosine(a, b) for a, b in zip(first, second, strict=True)])
+    assert float(model.loss_of(tf.constant(first), tf.constant(second), False)[0]) == pytest.approx(naive, rel=1e-5)
+    target = tf.Variable(second)
+    with tf.GradientTape() as tape:
+        loss = simsiam_loss(tf.constant(first), target)
+    assert tape.gradient(loss, target) is None
+    zero = tf.Variable(np.zeros((2, 4), "float32"))
+    with tf.GradientTape() as tape:
+        loss = simsiam_loss(zero, zero)
+    assert np.isfinite(tape.gradient(loss, zero).numpy()).all()
 
 
 def points(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -218,5 +254,7 @@ def test_wrong_use_is_told() -> None:
         BYOL(encoder_of(), hide, momentum=1.0)
     with pytest.raises(ValueError, match="epsilon must be above 0"):
         SwAV(encoder_of(), hide, epsilon=0)
+    with pytest.raises(ValueError, match="redundancy must be at least 0, got -1"):
+        BarlowTwins(encoder_of(), hide, redundancy=-1)
     with pytest.raises(ValueError, match="weights must be at least 0"):
         VICReg(encoder_of(), hide, variance=-1)

@@ -100,8 +100,8 @@ ENCODERS = {
 def test_an_encoder_of_any_learner_is_written_and_run_over_a_table(name: str, tmp_path: Path) -> None:
     encoder, rows = ENCODERS[name](), PIXELS.reshape(12, -1)
     save_encoder(encoder, str(tmp_path / name), {"x": "v"})
-    found = KerasEncoder.load(str(tmp_path / name)).embed(pa.table({"v": list(rows)}))
-    np.testing.assert_allclose(found.vectors, encoder.predict(rows, verbose=0), atol=1e-5)
+    vectors = KerasEncoder.load(str(tmp_path / name)).embed(pa.table({"v": list(rows)}))
+    np.testing.assert_allclose(vectors.vectors, encoder.predict(rows, verbose=0), atol=1e-5)
 
 
 def test_a_saved_model_is_an_encoder_in_another_process(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def brute(known: dict[Any, np.ndarray], queries: np.ndarray, k: int) -> list[lis
     return [[items[j] for j in np.argsort(-row, kind="stable")[:k]] for row in scores]
 
 
-def found(index: GrowingIndex, queries: np.ndarray, k: int) -> list[list[Any]]:
+def nearest(index: GrowingIndex, queries: np.ndarray, k: int) -> list[list[Any]]:
     rows, scores = index.search(queries, k)
     assert (np.diff(scores, axis=1) <= 0).all()
     return [[index.ids[r] for r in row] for row in rows]
@@ -59,7 +59,7 @@ def test_it_finds_what_a_list_finds_through_a_life_of_changes(kind: str, tmp_pat
             index = GrowingIndex.load(str(tmp_path / "index"))
         assert len(index) == len(known)
         k = min(5, len(known))
-        assert found(index, queries, k) == brute(known, queries, k), step
+        assert nearest(index, queries, k) == brute(known, queries, k), step
     assert index.in_graph >= 60
     assert set(index.alive()[0]) == set(known)
 
@@ -271,7 +271,7 @@ def test_a_saved_index_is_one_of_the_nightly_job_and_the_other_way_round(tmp_pat
     assert (len(grown), grown.settings.m, grown.encoder) == (79, 9, "e" * 64)
     grown.add(["new"], vectors[85:86])
     grown.remove(["sku-3"])
-    assert found(grown, vectors[[85, 3]], 1) == [
+    assert nearest(grown, vectors[[85, 3]], 1) == [
         ["new"],
         brute({i: v for i, v in zip(index.ids, vectors[:79], strict=False) if i != "sku-3"}, vectors[[3]], 1)[0],
     ]
@@ -312,7 +312,7 @@ def test_an_index_that_a_night_grew_is_read_and_grows_on(tmp_path: Path) -> None
     assert again.in_graph == 1480
     now = {f"sku-{i}": vectors[i] for i in range(20, 1500) if i != 1450} | {"again": vectors[3]}
     for index in (grown, again):
-        assert found(index, vectors[[3, 7, 1450]], 1) == brute(now, vectors[[3, 7, 1450]], 1)
+        assert nearest(index, vectors[[3, 7, 1450]], 1) == brute(now, vectors[[3, 7, 1450]], 1)
 
 
 def test_an_index_is_printed_in_a_line_without_its_vectors() -> None:

@@ -85,9 +85,9 @@ def test_inputs_that_do_not_fit_are_told_without_a_trace(
     x: Any, error: type[Exception], message: str, model: SimilarityModel
 ) -> None:
     for use in (model.embed, model.lookup, model.index):
-        with pytest.raises(error, match=message) as told:
+        with pytest.raises(error, match=message) as raised:
             use(x)
-        assert "\n" not in str(told.value)
+        assert "\n" not in str(raised.value)
 
 
 def test_what_fits_in_another_dress_is_taken(model: SimilarityModel) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from topkin.artifacts import storage
 from topkin.errors import ArtifactError
+from topkin.models import losses, samplers
 from topkin.models.metric_learning.losses.pair import MultiSimilarity
 from topkin.models.metric_learning.losses.proxy import ArcFace
 from topkin.models.similarity.index import Growth
@@ -46,11 +47,11 @@ def test_training_makes_neighbours_alike(trained: SimilarityModel) -> None:
     x, labels = clouds(100, 5, classes=4)
     raw = SimilarityModel(encoder_of())
     raw.index(*clouds(120, 0, classes=4))
-    found = trained.evaluate_retrieval(x, labels, ks=(1, 5))
-    assert found["recall_any@1"] > 0.9 > raw.evaluate_retrieval(x, labels, ks=(1,))["recall_any@1"] + 0.1
-    assert found["map@r"] <= found["r_precision"]
-    assert found["knn_accuracy@1"] == pytest.approx(found["recall_any@1"])
-    assert found["queries"] == 100
+    metrics = trained.evaluate_retrieval(x, labels, ks=(1, 5))
+    assert metrics["recall_any@1"] > 0.9 > raw.evaluate_retrieval(x, labels, ks=(1,))["recall_any@1"] + 0.1
+    assert metrics["map@r"] <= metrics["r_precision"]
+    assert metrics["knn_accuracy@1"] == pytest.approx(metrics["recall_any@1"])
+    assert metrics["queries"] == 100
 
 
 def test_lookup_gives_ids_labels_and_scores_in_order(trained: SimilarityModel) -> None:
@@ -69,12 +70,13 @@ def test_lookup_gives_ids_labels_and_scores_in_order(trained: SimilarityModel) -
 
 def test_a_calibrated_match_knows_what_it_does_not_know(trained: SimilarityModel) -> None:
     x, labels = clouds(400, 6)  # one class in five is not in the index
-    made = trained.calibrate(x, labels, precision=0.95)
-    assert made.precision >= 0.95
+    calibration = trained.calibrate(x, labels, precision=0.95)
+    assert calibration.precision >= 0.95
     matched = trained.match(x)
     accepted = [(m, t) for m, t in zip(matched, labels, strict=True) if m is not None]
     assert len(accepted) < 400
-    assert np.mean([m == t for m, t in accepted]) == pytest.approx(made.precision)
+    assert np.mean([m == t for m, t in accepted]) == pytest.approx(calibration.precision)
+    assert calibration.recall == trained.evaluate_classification(x, labels)["recall"]
     assert trained.match(x, threshold=-1.1).count(None) == 0
     assert trained.match(x, threshold=1.1) == [None] * 400
 
@@ -160,6 +162,54 @@ def test_training_on_makes_the_index_stale() -> None:
     assert model.index(x[3:5]) == [3, 4]
 
 
+@pytest.mark.parametrize("make", [str, lambda c: 7 - c], ids=["text", "numbers"])
+def test_a_sampler_keeps_the_numbers_that_labels_had(make: Any) -> None:
+    codes = np.arange(80) % 4
+    x, labels = np.eye(8, dtype="float32")[codes], [make(c) for c in 3 - codes]
+    model = SimilarityModel(encoder_of())
+    model.compile(keras.optimizers.Adam(0.05), loss="proxy_nca_plus")
+    before = model.fit(x, labels, epochs=30, verbose=0).history["loss"][-1]
+    batches = samplers.ClassBatches(x, labels, classes=4, examples=4)
+    after = model.fit(batches, verbose=0, validation_data=(x, labels)).history
+    assert max(after["loss"] + after["val_loss"]) <= before < 0.1
+    assert model.classes == labels[:4]
+    assert batches.epoch > 0  # it moves on with the epochs
+    with pytest.raises(ValueError, match="at most 4 classes, got 5"):
+        model.fit(samplers.ClassBatches(x[:6], [*labels[:5], make(9)], classes=2), classes=4)
+
+
+def test_labels_are_not_numbered_after_a_sampler_whose_numbers_were_taken_as_they_are() -> None:
+    x, y = np.eye(8, dtype="float32")[np.arange(16) % 4], 3 - np.arange(16) % 4
+    for loss, numbered in (("multi_similarity", False), ("proxy_nca_plus", True)):
+        model = SimilarityModel(encoder_of())
+        model.compile("adam", loss=loss)
+        for _ in range(2):
+            model.fit(samplers.ClassBatches(x, y, classes=4, examples=2), verbose=0)
+        if numbered:
+            with pytest.raises(ValueError, match="labels must go on as they began"):
+                model.fit(x, y, verbose=0)
+            model.compile("adam", loss=loss)
+        assert model.fit(x, y, verbose=0).history["loss"]
+
+
+def test_a_sampler_of_labels_below_0_trains() -> None:
+    x, labels = np.eye(8, dtype="float32")[np.arange(16) % 2], np.arange(16) % 2 - 2
+    model = SimilarityModel(encoder_of())
+    model.compile("adam", loss="arcface")
+    assert np.isfinite(model.fit(samplers.ClassBatches(x, labels, classes=2), verbose=0).history["loss"]).all()
+    assert model.classes == [-2, -1]
+
+
+def test_what_is_stored_is_a_copy_without_named_fields() -> None:
+    x, labels = clouds(10, 0)
+    model, want = SimilarityModel(encoder_of()), x[0].copy()
+    model.index(x, labels, data=x)
+    x[:] = 0
+    np.testing.assert_array_equal(model.single_lookup(want, k=1)[0].data, want)
+    with pytest.raises(TypeError, match=r"data must be numbers or text, got \[\('a', '<i4'\)\].*named fields"):
+        model.index(x[:2], data=np.zeros(2, [("a", "i4")]))
+
+
 def test_wrong_use_is_told(trained: SimilarityModel) -> None:
     x, labels = clouds(10, 0)
     with pytest.raises(ValueError, match="built Keras model"):
@@ -183,3 +233,80 @@ def test_wrong_use_is_told(trained: SimilarityModel) -> None:
         model.fit(x, labels, classes=2)
     with pytest.raises(ValueError, match="must be trained on, got 'hat'"):
         model.fit(x, labels, validation_data=(x, ["hat"] * 10))
+
+
+def test_what_users_of_tensorflow_similarity_call(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    keras.utils.set_random_seed(2)
+    x, labels = clouds(200, 3)
+    inputs = keras.Input((8,))
+    model = SimilarityModel(inputs, keras.layers.Dense(4)(keras.layers.Dense(16, activation="relu")(inputs)))
+    model.summary()
+    assert "Total params" in capsys.readouterr().out
+    model.compile(keras.optimizers.Adam(0.02), loss=losses.MultiSimilarityLoss())
+    batches = samplers.MultiShotMemorySampler(
+        x, labels, classes_per_batch=5, examples_per_class_per_batch=8, steps_per_epoch=30
+    )
+    history = model.fit(batches, epochs=2, verbose=0, validation_data=(x[:50], labels[:50])).history
+    assert len(history["val_loss"]) == 2
+    np.testing.assert_array_equal(model.predict(x[:3]), model.embed(x[:3]))
+    model.index(x=x[:100], y=labels[:100], data=x[:100])
+    neighbours = model.single_lookup(x[0], k=2)
+    np.testing.assert_array_equal(neighbours[0].data, x[0])
+    assert repr(neighbours[0]).endswith("data=float32 (8,))")
+    assert len(repr(model)) < 120
+
+    others, wanted = clouds(100, 9)
+    chosen = model.calibrate(others, wanted, precision=0.6)
+    assert capsys.readouterr().out == f"{chosen}\n"
+    assert str(chosen).startswith(f"threshold {chosen.threshold:.4f} (precision of at least 0.6): precision ")
+    assert "array" not in repr(chosen)
+    model.calibrate(others, wanted, precision=None, verbose=0)
+    assert capsys.readouterr().out == ""
+    figures = model.evaluate_classification(others, wanted)
+    result = model.match(others, no_match="nothing")
+    accepted = [t for t in result if t != "nothing"]
+    assert figures["accepted"] == len(accepted) / 100
+    assert figures["recall"] == sum(t == w for t, w in zip(result, wanted, strict=True)) / 100
+
+    model.save(str(tmp_path / "model"))
+    again = SimilarityModel.load(str(tmp_path / "model"))
+    np.testing.assert_array_equal(again.single_lookup(x[0], k=1)[0].data, x[0])
+    again.remove(neighbours[0].id)
+    assert again.single_lookup(x[0], k=1)[0].id != neighbours[0].id
+    with pytest.raises(ValueError, match="data must be one array for each input, got 2 for 3"):
+        model.index(x[:3], labels[:3], data=x[:2])
+    with pytest.raises(TypeError, match="data must be numbers or text, got object"):
+        model.index(x[:1], labels[:1], data=[{"a": 1}])
+    assert len(model.items) == 100
+
+
+def test_losses_and_samplers_go_by_their_names() -> None:
+    x, labels = clouds(120, 0)
+    model = SimilarityModel(encoder_of())
+    model.compile("adam", loss="soft_triple")
+    assert model.fit(x, labels, sampler="class_batches", verbose=0).history["loss"]
+    model.compile("adam", loss="multi_similarity")
+    table = {"name": "class_batches", "classes": 3, "examples": 4}
+    assert model.fit(x, labels, sampler=table, verbose=0).history["skipped"] == [0]
+    model.compile("sgd", loss="mse")
+    with pytest.raises(ValueError, match=r"loss must be one of .*, got 'tripel'; did you mean 'triplet'\?"):
+        model.compile("adam", loss="tripel")
+    with pytest.raises(ValueError, match=r"sampler must be one of .* did you mean 'class_batches'"):
+        model.fit(x, labels, sampler="class_batch", verbose=0)
+    model.compile("adam", loss="arcface")
+    assert model.fit(samplers.ClassBatches(x, labels, classes=5), verbose=0).history["loss"]
+
+
+def test_a_call_without_half_of_what_it_needs_is_explained() -> None:
+    x, labels = clouds(20, 0)
+    inputs = keras.Input((8,))
+    with pytest.raises(ValueError, match=r"got KerasTensor alone: give SimilarityModel\(inputs, outputs\)"):
+        SimilarityModel(inputs)
+    model = SimilarityModel(inputs, keras.layers.Dense(4)(inputs))
+    model.compile("adam", loss="nt_xent")
+    for call in ({}, {"sampler": "class_batches"}):
+        with pytest.raises(ValueError, match=r"fit needs labels beside inputs, got none: fit\(x, y\)"):
+            model.fit(x, **call)
+    assert model.fit(x, labels, verbose=0).history["loss"]
+    with pytest.raises(TypeError, match=r"data must be an array \(n, ...\) or a list of them, got int"):
+        model.index(x, labels, data=3)

@@ -31,8 +31,8 @@ from topkin.models import (
 )
 from topkin.models.ops import registered
 
-for found in pkgutil.walk_packages(topkin.models.__path__, "topkin.models."):
-    importlib.import_module(found.name)
+for module in pkgutil.walk_packages(topkin.models.__path__, "topkin.models."):
+    importlib.import_module(module.name)
 REGISTERED = {n: kind for n, kind in keras.saving.get_custom_objects().items() if n.startswith("topkin>")}
 
 TABLE = {"items": 3, "dim": 2, "word_buckets": 4, "title_words": 2, "categories": 2, "price_steps": 2}
@@ -42,6 +42,8 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "PopularHard": {"counts": [3, 1]},
     "Proxies": {"classes": 3},
     "Centres": {"classes": 3},
+    "SubCentres": {"classes": 3},
+    "SoftCentres": {"classes": 3},
     "HistoryRows": {"items": 3, "width": 2, "places": 4, "ages": True},
     "KnownItems": {"items": 3, "looked_up": True},
     "MeanOfRows": {"buckets": 5, "dim": 2},
@@ -119,11 +121,13 @@ def models() -> dict[str, tuple[keras.Model, np.ndarray]]:
     trained = keras.Model(*(lambda e: (e.input, losses.ArcFace().head(classes=3)(e.output)))(encoder()))
     trained.compile("adam", loss=losses.WeightedSum([losses.ArcFace(), losses.CosFace()]))
     trained.fit(rows, np.arange(3), verbose=0)
+    several = keras.Model(*(lambda e: (e.input, losses.SoftTriple(2).head(classes=3)(e.output)))(encoder()))
     histories = keras.Input((6,), dtype="int64")
     pooled = keras.layers.GlobalAveragePooling1D()(keras.layers.Embedding(20, 8, mask_zero=True)(histories))
     return {
         "encoder": (encoder(), rows),
         "with_head_and_loss": (trained, rows),
+        "several_proxies": (several, rows),
         "whitened": (whitened(encoder(), rows, dim=2), rows),
         "siamese": (Siamese(encoder()), rows),
         "pairs": (dssm(encoder(), encoder()).model, rows),
@@ -219,9 +223,9 @@ def test_what_cannot_be_read_again_is_refused_by_save(
 ) -> None:
     inputs = keras.Input((4,))
     model = SimilarityModel(keras.Model(inputs, keras.layers.Dense(3)(layer()(inputs))))
-    with pytest.raises(ValueError, match=message) as told:
+    with pytest.raises(ValueError, match=message) as raised:
         model.save(str(tmp_path / "things"))
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(raised.value)
     assert list(tmp_path.iterdir()) == []
 
 

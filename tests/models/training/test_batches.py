@@ -1,19 +1,23 @@
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from topkin.config.sections import TrainSettings
 from topkin.interactions import Interactions
+from topkin.models.data.histories import count
+from topkin.models.data.in_memory import UNTIMED, InMemoryInteractions
 from topkin.models.training.batches import batches, draw_folds, example_weights, sampling_probabilities
 
 N = 20
 RECIPE = TrainSettings(batch_size=16).changed(folds=3, history_length=50, example_half_life_days=None, negatives=0)
 
 
-def made(seed=2, users=12):
+def random_history(seed=2, users=12):
     """Users with 0 to 11 purchases of 20 items, repeats among them."""
     rng = np.random.default_rng(seed)
     lengths = np.arange(users)
@@ -25,7 +29,7 @@ def made(seed=2, users=12):
 
 @pytest.fixture
 def history() -> Interactions:
-    return made()
+    return random_history()
 
 
 def buyers_of(history):
@@ -91,7 +95,7 @@ def test_a_question_asks_for_a_part_of_a_users_purchases_from_all_the_others(his
 @settings(max_examples=30)
 @given(st.integers(0, 10_000), st.integers(1, 40), st.integers(2, 6), st.integers(0, 8))
 def test_bought_candidates_are_those_of_the_user_and_no_others(seed, size, folds, negatives):
-    history = made(seed, users=8)
+    history = random_history(seed, users=8)
     sets = sets_of(history)
     recipe = RECIPE.changed(batch_size=size, folds=folds, negatives=negatives)
     for batch in epoch(history, recipe, seed):
@@ -191,7 +195,7 @@ def test_shared_negatives_are_drawn_by_their_chances():
     targets = np.array([0, 1, 4, 16])
     assert sampling_probabilities(targets).tolist() == [0, 1 / 3, 1 / 3, 1 / 3]
     assert sampling_probabilities(np.zeros(2, int)).tolist() == [0, 0]
-    history = made()
+    history = random_history()
     only = np.zeros(N)
     only[7] = 1.0
     recipe = RECIPE.changed(negatives=5, batch_size=2)
@@ -206,3 +210,34 @@ def test_users_with_many_purchases_and_old_examples_weigh_less(history):
     weights = example_weights(history, recipe)
     lengths = np.repeat(np.diff(history.indptr), np.diff(history.indptr))
     np.testing.assert_allclose(weights, 2 ** (-history.ages / 10) / lengths, rtol=1e-5)
+
+
+@pytest.mark.parametrize("half_life_days", [None, 30.0])
+def test_inputs_are_pooled_but_for_those_of_the_items_asked_for(half_life_days):
+    purchases, inputs = random_history(seed=5), replace(random_history(seed=6), weighted=True)
+    inputs = replace(inputs, weights=np.random.default_rng(0).choice([0.5, 2.0], len(inputs.items)).astype(np.float32))
+    bought, known = by_user(purchases), by_user(inputs)
+    recipe, asked = RECIPE.changed(half_life_days=half_life_days, inverse_popularity=0.0), Counter()
+    for batch in epoch(replace(purchases, inputs=inputs), recipe):
+        for targets, pooled, _ in questions(batch):
+            left = [known[u].keys() - pooled.keys() for u in range(len(known))]
+            users = [
+                u for u, items in enumerate(left) if pooled.keys() <= known[u].keys() and items <= bought[u].keys()
+            ]
+            (user,) = [u for u in users if set(targets) <= bought[u].keys()]
+            assert pooled.keys().isdisjoint(targets)
+            if half_life_days is None:
+                assert pooled == {i: known[user][i] for i in pooled}
+            asked.update((user, t) for t in targets)
+    assert set(asked.values()) == {1}
+    parts = [replace(purchases, inputs=inputs)]
+    counts = count(InMemoryInteractions("", pa.chunked_array([pa.array(range(N))]), UNTIMED, parts=parts), 7)
+    assert Counter(t for _, t in asked) == {i: n for i, n in enumerate(counts.targets.tolist()) if n}
+
+
+def by_user(history: Interactions) -> list[dict[int, float]]:
+    """The items of each user with the greatest weight of each."""
+    weights_of: list[dict[int, float]] = [{} for _ in range(history.n_users)]
+    for user, item, weight in zip(history.users, history.items.tolist(), history.weights.tolist(), strict=True):
+        weights_of[user][item] = max(weight, weights_of[user].get(item, 0.0))
+    return weights_of

@@ -20,7 +20,7 @@ from topkin.models.training.block_kinds import BlockHyperparameters  # noqa: E40
 from topkin.models.training.checkpoint import Checkpoint  # noqa: E402
 from topkin.models.training.selection import best_epoch, run_epoch  # noqa: E402
 from topkin.models.training.trainer import Trainer  # noqa: E402
-from topkin.models.training.validation import sample  # noqa: E402
+from topkin.models.training.validation import is_better, sample  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -93,9 +93,9 @@ def test_a_killed_training_goes_on_to_the_same_file(alone, purchases, catalogue,
 def test_a_checkpoint_of_another_plan_is_not_used(tmp_path):
     Checkpoint(str(tmp_path), "one").write({"phase": "refit"}, [np.ones(2)])
     assert Checkpoint(str(tmp_path), "another").read() is None
-    found = Checkpoint(str(tmp_path), "one").read()
-    assert found is not None
-    assert found[0] == {"phase": "refit"}
+    checkpoint = Checkpoint(str(tmp_path), "one").read()
+    assert checkpoint is not None
+    assert checkpoint[0] == {"phase": "refit"}
     assert Checkpoint("", "one").read() is None
 
 
@@ -121,15 +121,15 @@ def test_without_purchases_to_validate_on_all_epochs_are_run(context, purchases,
 def test_an_epoch_is_better_where_its_rise_is_above_its_noise_user_by_user():
     rng = np.random.default_rng(0)
     before = rng.random(400)
-    assert selection.is_better(before + 0.002, before)  # a little for everybody is no noise
-    assert not selection.is_better(before + rng.normal(0, 0.1, 400) - 0.002, before)
-    assert not selection.is_better(before, before)
-    assert not selection.is_better(before[::-1].copy() + 0.001, before)
+    assert is_better(before + 0.002, before)  # a little for everybody is no noise
+    assert not is_better(before + rng.normal(0, 0.1, 400) - 0.002, before)
+    assert not is_better(before, before)
+    assert not is_better(before[::-1].copy() + 0.001, before)
 
 
 def test_training_stops_when_patience_ends_after_the_last_epoch_that_was_better(context):
     def of(*better):
-        return [{"epoch": n, "validation_ndcg@20": 0.3, "better": b} for n, b in enumerate(better, 1)]
+        return [{"epoch": n, "best_ndcg@20": 0.3, "better": b} for n, b in enumerate(better, 1)]
 
     assert best_epoch(of(True, True, False))["epoch"] == 2
     assert best_epoch(of()) is None
@@ -280,11 +280,11 @@ def test_the_logs_are_what_tensorboard_reads(tmp_path: Path):
         scalars.epoch("validation", {"epoch": 1, "loss": 2.5})
         scalars.epoch("validation", {"epoch": 2, "loss": 1.5})
     (file,) = (tmp_path / "validation").iterdir()
-    found = []
+    collected = []
     for record in tf.data.TFRecordDataset(str(file)):
         event = tf.compat.v1.Event.FromString(record.numpy())
-        found += [(event.step, v.tag, float(tf.make_ndarray(v.tensor))) for v in event.summary.value]
-    assert found == [(1, "loss", 2.5), (2, "loss", 1.5)]
+        collected += [(event.step, v.tag, float(tf.make_ndarray(v.tensor))) for v in event.summary.value]
+    assert collected == [(1, "loss", 2.5), (2, "loss", 1.5)]
 
 
 def test_no_more_than_a_quarter_of_the_time_is_kept_for_validation(context, purchases, catalogue, monkeypatch):

@@ -17,6 +17,7 @@ from topkin.models.ops import archive
 from topkin.models.training import fit, holdout
 from topkin.models.training.context import TrainingContext
 from topkin.models.training.holdout import HeldOut, hold_out
+from topkin.models.training.lists.second import Sources
 from topkin.models.training.selection import select, validation_periods, validation_trainers
 
 AS_OF = datetime(2024, 6, 1)
@@ -84,11 +85,11 @@ def context_of(**changes) -> TrainingContext:
     return TrainingContext(train=train, seed=1, recent_days=7.0, sources=("popularity", "item_knn_position"))
 
 
-def made(context: TrainingContext, purchases: PreparedHistories, catalogue: pa.Table) -> HeldOut | str:
+def held_out(context: TrainingContext, purchases: PreparedHistories, catalogue: pa.Table) -> HeldOut | str:
     periods = validation_periods(context, purchases, catalogue)
     trainers = validation_trainers(context, purchases, periods)
     selection = select(context, purchases, catalogue, periods, trainers)
-    return hold_out(context, purchases, catalogue, periods, trainers, epoch=len(selection.curve))
+    return hold_out(Sources(context, purchases), catalogue, periods, trainers, epoch=len(selection.curve))
 
 
 @pytest.fixture(scope="module")
@@ -99,24 +100,24 @@ def tonight(tmp_path_factory):
 
 def test_it_is_the_encoder_that_a_run_at_the_cut_would_have_made(tonight, tmp_path):
     purchases, catalogue, rows = tonight
-    found = made(context_of(validation_cuts=3), purchases, catalogue)
-    assert (found.cut, found.days, found.periods, found.users) == (AS_OF - timedelta(days=DAYS), DAYS, 2, 0)
-    then, sold = shop(str(tmp_path), found.cut, rows)
+    held = held_out(context_of(validation_cuts=3), purchases, catalogue)
+    assert (held.cut, held.days, held.periods, held.users) == (AS_OF - timedelta(days=DAYS), DAYS, 2, 0)
+    then, sold = shop(str(tmp_path), held.cut, rows)
     wanted = fit.fit(context_of(validation_cuts=2), then, sold)
-    assert archive.model_bytes(found.encoder.model) == archive.model_bytes(wanted.encoder.model)
-    assert found.repurchase == wanted.repurchase
-    assert found.blend == wanted.blend
-    assert set(found.blend["values"]) >= {"encoder", "popularity", "item_knn_position"}
+    assert archive.model_bytes(held.encoder.model) == archive.model_bytes(wanted.encoder.model)
+    assert held.repurchase == wanted.repurchase
+    assert held.blend == wanted.blend
+    assert set(held.blend["values"]) >= {"encoder", "popularity", "item_knn_position"}
 
 
 @pytest.mark.parametrize(("changes", "kept"), [({}, True), ({"epochs": 2}, False), ({"validation_cuts": 1}, False)])
 def test_no_purchase_that_judges_changes_it(tonight, tmp_path, changes, kept):
     """kept: all users judge. Otherwise those of the first half choose, and theirs may change it."""
     purchases, catalogue, rows = tonight
-    found = made(context_of(**changes), purchases, catalogue)
-    assert (found.users == 0) == kept
-    assert found.as_set == ()
-    assert found.epoch == changes.get("epochs", 0)
+    held = held_out(context_of(**changes), purchases, catalogue)
+    assert (held.users == 0) == kept
+    assert held.as_set == ()
+    assert held.epoch == changes.get("epochs", 0)
     rng = np.random.default_rng(3)
     first = dict(zip(rows, in_first_half(pa.array(list(rows))), strict=True))
 
@@ -124,43 +125,43 @@ def test_no_purchase_that_judges_changes_it(tonight, tmp_path, changes, kept):
         """With other purchases in the last days, of those who judge or of those who choose."""
 
         def item(user: int, was: int, time: datetime) -> int:
-            return int(rng.integers(0, ITEMS)) if time >= found.cut and first[user] == chooses else was
+            return int(rng.integers(0, ITEMS)) if time >= held.cut and first[user] == chooses else was
 
         changed = {user: [(item(user, i, t), t) for i, t in bought] for user, bought in rows.items()}
-        return made(context_of(**changes), *shop(str(tmp_path / str(chooses)), AS_OF, changed))
+        return held_out(context_of(**changes), *shop(str(tmp_path / str(chooses)), AS_OF, changed))
 
     def same(a: HeldOut, b: HeldOut) -> bool:
         models = [archive.model_bytes(one.encoder.model) for one in (a, b)]
         return models[0] == models[1] and (a.repurchase, a.blend) == (b.repurchase, b.blend)
 
-    assert same(found, other(False))
-    assert same(found, other(True)) == kept
+    assert same(held, other(False))
+    assert same(held, other(True)) == kept
 
 
 def test_half_of_the_users_choose_what_only_the_last_period_can_tell(tonight):
     purchases, catalogue, _ = tonight
-    found = made(context_of(validation_cuts=1), purchases, catalogue)
+    held = held_out(context_of(validation_cuts=1), purchases, catalogue)
     halves = [in_first_half(purchases.user_ids(name)) for name in purchases.names()]
     periods = validation_periods(context_of(validation_cuts=1), purchases, catalogue)
     rows = periods.searches[0].cut.rows
-    assert found.users == sum(int(half[some].sum()) for half, some in zip(halves, rows, strict=True))
-    assert 0 < found.users < sum(len(some) for some in rows)
+    assert held.users == sum(int(half[some].sum()) for half, some in zip(halves, rows, strict=True))
+    assert 0 < held.users < sum(len(some) for some in rows)
 
 
 def test_with_too_few_users_for_two_halves_weights_are_those_of_the_settings(tonight, tmp_path):
     rows = {user: bought for user, bought in tonight[2].items() if user < 42}
-    found = made(context_of(epochs=1), *shop(str(tmp_path), AS_OF, rows))
-    assert (found.users, found.as_set, found.periods) == (0, ("trained",), 2)
-    assert {block.name: block.weight for block in found.encoder.blocks}["trained"] == 1.0
+    held = held_out(context_of(epochs=1), *shop(str(tmp_path), AS_OF, rows))
+    assert (held.users, held.as_set, held.periods) == (0, ("trained",), 2)
+    assert {block.name: block.weight for block in held.encoder.blocks}["trained"] == 1.0
 
 
 def test_without_enough_users_it_says_how_many_it_takes_and_when(tonight, tmp_path):
     rows = {user: bought for user, bought in tonight[2].items() if user < 12}
-    why = made(context_of(), *shop(str(tmp_path), AS_OF, rows))
+    why = held_out(context_of(), *shop(str(tmp_path), AS_OF, rows))
     assert why.startswith("it takes 20 users who bought something new in the last 8 days and had bought before, ")
     assert "more nights" not in why  # 8 days are held out tonight and later: a longer past will not do
     rows = {user: bought for user, bought in tonight[2].items() if user < 18}
-    longer = made(context_of(validation_days=28), *shop(str(tmp_path / "b"), AS_OF, rows))
+    longer = held_out(context_of(validation_days=28), *shop(str(tmp_path / "b"), AS_OF, rows))
     users = int(longer.split("had bought before, ")[1].split(" ")[0])
     span = (AS_OF - min(t for bought in rows.values() for _, t in bought)) / timedelta(days=1)
     assert f"about {int(np.ceil(span * (20 / users - 1)))} more nights" in longer
@@ -168,7 +169,7 @@ def test_without_enough_users_it_says_how_many_it_takes_and_when(tonight, tmp_pa
 
 def test_positions_hold_no_days_out(tonight):
     purchases, catalogue, _ = tonight
-    assert made(context_of().positional(), purchases, catalogue) == holdout.NO_TIMES
+    assert held_out(context_of().positional(), purchases, catalogue) == holdout.NO_TIMES
 
 
 class Killed(BaseException):
@@ -201,8 +202,8 @@ def test_a_training_that_goes_on_from_everything_takes_what_was_kept(tonight, tm
 
 def test_what_is_kept_is_known_by_its_hash(tonight, tmp_path):
     purchases, catalogue, _ = tonight
-    found = made(context_of(), purchases, catalogue)
-    record = holdout.keep(found, str(tmp_path))
+    held = held_out(context_of(), purchases, catalogue)
+    record = holdout.keep(held, str(tmp_path))
     assert holdout.is_kept(record, str(tmp_path))
     assert not holdout.is_kept({**record, "encoder": "f" * 64}, str(tmp_path))
     assert not holdout.is_kept(record, str(tmp_path / "elsewhere"))
@@ -210,4 +211,4 @@ def test_what_is_kept_is_known_by_its_hash(tonight, tmp_path):
     assert holdout.is_kept({"reason": "too few"}, str(tmp_path))
     assert not holdout.is_kept({}, str(tmp_path))
     assert holdout.is_kept({}, "")
-    assert replace(found, users=3).to_json()["users"] == 3
+    assert replace(held, users=3).to_json()["users"] == 3

@@ -65,16 +65,16 @@ def scores(encoder, catalogue):
 
 
 def test_a_new_item_is_recommended_to_those_who_buy_what_its_vector_is_near(encoder, bare):
-    found, kind = scores(encoder, bare)
-    assert (found[:, NEVER_SOLD].argmax(axis=1) == kind).all()
+    actual, kind = scores(encoder, bare)
+    assert (actual[:, NEVER_SOLD].argmax(axis=1) == kind).all()
     for number, item in enumerate(NEVER_SOLD):
-        assert found[kind == number, item].min() > found[kind != number, item].max()
+        assert actual[kind == number, item].min() > actual[kind != number, item].max()
 
 
 def test_the_trained_block_lists_a_new_item_before_all_of_other_kinds(encoders, bare):
-    found, kind = scores(encoders["trained"], bare)
+    actual, kind = scores(encoders["trained"], bare)
     others = np.arange(36) // PER_KIND != kind[:, None]
-    assert (found[np.arange(9), NEVER_SOLD[kind]][:, None] > np.where(others, found, -1)).all()
+    assert (actual[np.arange(9), NEVER_SOLD[kind]][:, None] > np.where(others, actual, -1)).all()
 
 
 def test_a_new_item_is_pooled_by_its_vector_too(encoder, bare):

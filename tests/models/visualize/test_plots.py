@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from topkin.models import Neighbour
 from topkin.models.visualize.plots import plot_confusion, plot_distances, plot_map, plot_neighbours, plot_pairs
 
 RNG = np.random.default_rng(0)
@@ -39,6 +40,20 @@ def test_a_picture_of_neighbours_has_a_line_for_each_query(shape: tuple[int, ...
     for image, row in zip(images, rows[[0, 2, 3, 1, 4, 5]], strict=True):
         assert (image[:, :-1] == row.reshape(image[:, :-1].shape)).all()
     assert texts[1:] == ["query", "✓ 1", "✗ 2", "query", "✗ 1", "✓ 2"]
+
+
+def test_a_look_up_brings_its_pictures_labels_and_scores() -> None:
+    pixels = RNG.random((3, 4, 4)).round(2)
+    neighbours = [[Neighbour(1, 7, "cup", 0.9, pixels[1]), Neighbour(2, 8, "pan", 0.5, pixels[2])]]
+    images, texts = shown(plot_neighbours(pixels[:1], neighbours, labels=["cup"]))
+    assert texts[1:] == ["query", "✓ cup\n0.90", "✗ pan\n0.50"]
+    for image, row in zip(images, pixels, strict=True):
+        np.testing.assert_array_equal(image[:, :-1].reshape(4, 4), (row * 255).round())
+    assert shown(plot_neighbours(pixels[:1], neighbours))[1] == ["query", "cup\n0.90", "pan\n0.50"]
+    with pytest.raises(ValueError, match=r"1 have none: index them by index\(x, y, data=x\)"):
+        plot_neighbours(pixels[:1], [[Neighbour(1, 7, "cup", 0.9)]])
+    with pytest.raises(ValueError, match="right must say of each image"):
+        plot_neighbours(pixels[:1], [pixels[1:]])
 
 
 def test_confusions_are_shares_of_the_true_class() -> None:
@@ -85,7 +100,7 @@ def test_names_of_a_map_do_not_cover_each_other() -> None:
         (lambda: plot_map(np.ones((3, 2)), [1]), "a label for each finite row"),
         *(
             (lambda image=image: plot_neighbours([image], [[image]], [[True]]), r"an image must be \(h, w\)")
-            for image in (np.zeros((3, 3)), np.zeros((3, 3, 2), np.uint8), np.zeros(3, np.uint8))
+            for image in (np.full((3, 3), 7.0), np.zeros((3, 3, 2), np.uint8), np.zeros(3, np.uint8))
         ),
     ],
 )

@@ -36,18 +36,20 @@ def split(tmp_path_factory) -> Path:
         rows["train"] += [(user, item) for item in items[:14]]
         rows["test"] += [(user, item) for item in items[14:]]
     rows["test"].append((999, 3))
-    for name, found in rows.items():
-        table = pa.table({"user_id": pa.array([u for u, _ in found], pa.int32()), "item_id": [i for _, i in found]})
+    for name, result in rows.items():
+        table = pa.table({"user_id": pa.array([u for u, _ in result], pa.int32()), "item_id": [i for _, i in result]})
         pq.write_table(table, folder / f"{name}.parquet")
     return folder
 
 
 def test_a_checkerboard_is_solved_and_told_beside_baselines_and_nothing_published(split, capsys):
     assert main(["benchmark", "gowalla", "--data", str(split), *SMALL]) == 0
-    said = capsys.readouterr().out
-    assert "published" not in said  # on other data than these, whatever it is called
-    assert {"Popularity", "Own frequency", "Item-kNN", "User-kNN"} <= {line[2:32].strip() for line in said.splitlines()}
-    ours = next(line for line in said.splitlines() if line.startswith("> topkin small"))
+    printed = capsys.readouterr().out
+    assert "published" not in printed  # on other data than these, whatever it is called
+    assert {"Popularity", "Own frequency", "Item-kNN", "User-kNN"} <= {
+        line[2:32].strip() for line in printed.splitlines()
+    }
+    ours = next(line for line in printed.splitlines() if line.startswith("> topkin small"))
     recall, ndcg = map(float, ours.split()[-2:])
     assert recall > 0.95  # six items of a kind are left, twenty are listed
     assert ndcg > 0.8
@@ -56,25 +58,25 @@ def test_a_checkerboard_is_solved_and_told_beside_baselines_and_nothing_publishe
 def test_one_line_of_json_holds_the_result(split, capsys):
     assert main(["benchmark", "gowalla", "--data", str(split), "--json", "--seed", "3", "--index", *SMALL]) == 0
     (line,) = capsys.readouterr().out.strip().splitlines()
-    found = json.loads(line)
-    assert {"recall@20", "ndcg@20", "seconds", "peak_mb", "seed", "preset", "dim", "index"} <= set(found)
-    assert (found["seed"], found["preset"], found["users"], found["test_pairs_unknown"]) == (3, "small", 60, 1)
-    assert found["index"]["queries"] == 60
+    printed = json.loads(line)
+    assert {"recall@20", "ndcg@20", "seconds", "peak_mb", "seed", "preset", "dim", "index"} <= set(printed)
+    assert (printed["seed"], printed["preset"], printed["users"], printed["test_pairs_unknown"]) == (3, "small", 60, 1)
+    assert printed["index"]["queries"] == 60
 
 
 def test_a_closed_form_alone_is_made_at_once_for_there_is_nothing_to_choose(split):
     train, evaluate = TrainSettings(epochs=0, svd_dim=6, next_item_dim=2), EvaluateSettings(baselines=("popularity",))
-    found = pairs.measure_split(str(split), train, 1, evaluate=evaluate)
-    assert list(found["blocks"]) == ["svd"]
-    assert found["blocks"]["svd"]["dim"] == 8
-    assert found["validation"] is None
-    assert found["recall@20"] > 0.95
-    low, difference, high = found["differences"]["popularity"]["recall@20"]
+    figures = pairs.measure_split(str(split), train, 1, evaluate=evaluate)
+    assert list(figures["blocks"]) == ["svd"]
+    assert figures["blocks"]["svd"]["dim"] == 8
+    assert figures["validation"] is None
+    assert figures["recall@20"] > 0.95
+    low, difference, high = figures["differences"]["popularity"]["recall@20"]
     assert low <= difference <= high
-    means = [found["metrics"][name]["recall@20"] for name in ("model", "popularity")]
+    means = [figures["metrics"][name]["recall@20"] for name in ("model", "popularity")]
     assert difference == pytest.approx(means[0] - means[1])
     kept = pairs.measure_split(str(split), train, 1, evaluate=evaluate, keep_bought=True)
-    assert kept["ndcg@20"] < found["ndcg@20"] - 0.1  # fourteen of a kind's twenty are bought, and compete
+    assert kept["ndcg@20"] < figures["ndcg@20"] - 0.1  # fourteen of a kind's twenty are bought, and compete
 
 
 def test_the_judgement_is_that_of_a_loop():

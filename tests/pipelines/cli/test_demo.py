@@ -102,9 +102,9 @@ def test_files_of_somebody_else_stop_the_demo(
     (tmp_path / "notes.txt").write_text("theirs too")
     before = _tree(tmp_path)
     assert main(["demo", "--output", str(tmp_path), *SMALL]) == 2
-    told = capsys.readouterr().err
-    assert str(tmp_path / theirs.partition("/")[0]) in told
-    assert "another folder by --output" in told
+    printed = capsys.readouterr().err
+    assert str(tmp_path / theirs.partition("/")[0]) in printed
+    assert "another folder by --output" in printed
     assert _tree(tmp_path) == before
     assert not calls
 

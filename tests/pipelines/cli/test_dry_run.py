@@ -64,20 +64,33 @@ def test_a_dry_run_counts_the_inputs_and_does_nothing(shop: Path, capsys: pytest
 def test_a_dry_run_after_prepare_takes_what_was_counted(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["prepare", "--as-of", "2024-02-01", "--quiet"]) == 0
     capsys.readouterr()
-    found = storage.read_json(next(str(p) for p in shop.rglob("statistics.json")))
+    summary = storage.read_json(next(str(p) for p in shop.rglob("statistics.json")))
     counts = planned(capsys)["counts"]
-    assert counts["known"] == found["events"] < counts["purchases"]
+    assert counts["known"] == summary["events"] < counts["purchases"]
+
+
+def test_a_plan_of_views_and_purchases_is_of_events(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with (shop / "topkin.toml").open("a") as config:
+        config.write('[events.view]\npath = "sales"\nnormalise.item_id = "upper(what)"\n')
+    assert main(["run", "--dry-run"]) == 0
+    assert "20,000 events, 700 users" in " ".join(capsys.readouterr().out.split())
+
+
+THREE = ("--direct_running_mode=multi_processing", "--direct_num_workers=3")
 
 
 def test_the_table_names_every_stage_and_the_machine(
     shop: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
-    assert main(["run", "--dry-run", "--", "--direct_running_mode=multi_processing", "--direct_num_workers=3"]) == 0
+    assert main(["run", "--dry-run", "--", *THREE]) == 0
     out = capsys.readouterr().out
     assert all(stage in out for stage in stages.ORDER)
     assert "10,000 purchases, 700 users, 100 items; 3 workers of" in out
     assert "1 (resident)" in out
+    assert "nothing to do" not in out
+    assert main(["run", "--dry-run", "--set", "run.parts=2", "--", *THREE]) == 0
+    assert "run.parts is 2, so that 1 of 3 workers have nothing to do: set run.parts = 6" in capsys.readouterr().out
 
 
 def test_a_plan_that_does_not_fit_is_refused_by_dry_and_real_runs_with_the_cure(
@@ -86,9 +99,9 @@ def test_a_plan_that_does_not_fit_is_refused_by_dry_and_real_runs_with_the_cure(
     tight = ["--set", "run.worker_memory=0.01"]
     assert not planned(capsys, *tight, code=2)["fits"]
     assert main(["run", "--as-of", "2024-02-01", "--quiet", *tight]) == 2
-    said = capsys.readouterr().err
-    assert said.startswith("topkin: prepare needs ")
-    assert "run.worker_memory is 0.01 (GB): take workers with more, and set run.worker_memory = " in said
+    printed = capsys.readouterr().err
+    assert printed.startswith("topkin: prepare needs ")
+    assert "run.worker_memory is 0.01 (GB): take workers with more, and set run.worker_memory = " in printed
     assert not list(shop.rglob("histories"))
     assert main(["prepare", "--as-of", "2024-02-01", "--quiet"]) == 0
     capsys.readouterr()
@@ -126,7 +139,7 @@ def test_a_profile_is_written_into_the_run_and_printed(
     monkeypatch.setenv("COLUMNS", "200")
     assert main(["run", "--profile", "--quiet"]) == 0
     out = capsys.readouterr().out
-    for text in ("embed", "2.5", "4.2", "10.0 kB", "2.0 MB", "900 MB", "  EmbedUsers/Encode ", "1,234", "5.4 MB"):
+    for text in ("embed", "2.5", "4.2", "10.0 kB", "2.0 MB", "900 MB", " EmbedUsers/Encode ", "1,234", "5.4 MB"):
         assert text in out
     written = storage.read_json(str(shop / "topkin-out" / "runs" / "r1" / "profile.json"))
     assert written["machine"]["cores"] >= 1

@@ -53,9 +53,14 @@ def test_the_configuration_says_the_same(folder: Path, capsys: pytest.CaptureFix
         '[encoder.inputs]\nimage = { column = "photo", kind = "image", size = [4, 4] }\n'
     )
     assert main(["embed", "--json", "-o", "out"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert (told["read"], told["embedded"], told["rejects"], told["dim"]) == (4, 3, {"image (photo) is missing": 1}, 1)
-    assert told["folder"] == str(folder / "out")
+    printed = json.loads(capsys.readouterr().out)
+    assert (printed["read"], printed["embedded"], printed["rejects"], printed["dim"]) == (
+        4,
+        3,
+        {"image (photo) is missing": 1},
+        1,
+    )
+    assert printed["folder"] == str(folder / "out")
     assert main(["embed", "--json", "-o", "out", "--force", "--size", "image=2x2"]) == 3
     assert "4 bytes, column 'photo' has raw pixels of 16 bytes" in capsys.readouterr().err
 
@@ -68,8 +73,8 @@ def test_users_are_embedded_by_flags_and_beside_the_items(folder: Path, capsys: 
     pq.write_table(pa.table({"id": [1, 2], "bought": [["a"], None]}), "users.parquet")
     of_users = ["--users", "users.parquet", "--user-id", "id", "--input", "items=bought"]
     assert main(["embed", "--encoder", "both", "--json", *of_users]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert (told["side"], told["read"], told["rejects"]) == ("users", 2, {"items (bought) is missing": 1})
+    printed = json.loads(capsys.readouterr().out)
+    assert (printed["side"], printed["read"], printed["rejects"]) == ("users", 2, {"items (bought) is missing": 1})
     (folder / "topkin.toml").write_text(
         '[items]\npath = "items.parquet"\nitem_id = "sku"\n[users]\npath = "users.parquet"\nuser_id = "id"\n'
         '[encoder]\npath = "both"\n[encoder.user_inputs]\nitems = { column = "bought", missing = "" }\n'
@@ -80,14 +85,14 @@ def test_users_are_embedded_by_flags_and_beside_the_items(folder: Path, capsys: 
     assert f"{folder}/out/items   3 of 4 rows" in shown.out
     assert f"{folder}/out/users   2 of 2 rows" in shown.out
     assert main(["embed", "-o", "out", "--json", "--force"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert {side: told[side]["embedded"] for side in told} == {"items": 3, "users": 2}
+    printed = json.loads(capsys.readouterr().out)
+    assert {side: printed[side]["embedded"] for side in printed} == {"items": 3, "users": 2}
     assert main(["embed", "--encoder", "both", *of_users, "--kind", "items=text"]) == 3
     assert "kind 'text' takes strings, column 'bought' is list" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said", "code"),
+    ("arguments", "message", "code"),
     [
         (
             ["--encoder", "my_model.keras"],
@@ -103,11 +108,11 @@ def test_users_are_embedded_by_flags_and_beside_the_items(folder: Path, capsys: 
     ],
 )
 def test_wrong_use_is_answered_with_the_cure(
-    folder: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str, code: int
+    folder: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str, code: int
 ) -> None:
     assert main(["embed", *arguments]) == code
     shown = capsys.readouterr().err
-    assert said in shown
+    assert message in shown
     assert "Traceback" not in shown
     assert not (folder / "topkin-vectors").exists()
 

@@ -48,9 +48,9 @@ def caused(outer: BaseException, inner: BaseException) -> BaseException:
     ],
 )
 def test_our_own_error_is_found_under_what_wraps_it(error: BaseException, kind: type, message: str) -> None:
-    found = errors.explained(error)
-    assert type(found) is kind
-    assert str(found) == message
+    explained = errors.explained(error)
+    assert type(explained) is kind
+    assert str(explained) == message
 
 
 @pytest.mark.parametrize("error", [ValueError("x"), RuntimeError("topkin.errors.Exit: x"), KeyError("topkin.errors")])
@@ -73,8 +73,8 @@ def test_each_error_has_its_code_and_no_traceback(
 def test_json_holds_type_message_and_code(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit), errors.exit_on_error(as_json=True):
         raise InputError("no rows")
-    said = json.loads(capsys.readouterr().err)
-    assert said == {"error": {"type": "InputError", "message": "no rows", "exit_code": 3}}
+    printed = json.loads(capsys.readouterr().err)
+    assert printed == {"error": {"type": "InputError", "message": "no rows", "exit_code": 3}}
 
 
 def test_an_unexpected_error_says_how_to_see_more(

@@ -109,9 +109,9 @@ def test_what_would_be_no_configuration_is_not_written(
     config.write_text("mine")
     before = sorted(shop.iterdir())
     assert main(["init", f"{shop}/sales", "-o", str(config), "--force"]) == 2
-    told = capsys.readouterr().err
-    assert f"{config} is not written, for it would not be a configuration: " in told
-    assert f"{config}:2: purchases.pth is not a key" in told
+    printed = capsys.readouterr().err
+    assert f"{config} is not written, for it would not be a configuration: " in printed
+    assert f"{config}:2: purchases.pth is not a key" in printed
     assert main(["init", f"{shop}/sales", "-o", f"{shop}/new.toml"]) == 2
     assert config.read_text() == "mine"
     assert sorted(shop.iterdir()) == before
@@ -207,14 +207,14 @@ def test_columns_of_one_name_are_bad_input(tmp_path: Path, capsys: pytest.Captur
 def test_data_that_cannot_be_read_are_bad_input(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (shop / "not.parquet").write_text("hello")
     pq.write_table(pa.table({"user_id": pa.array([], pa.string())}), shop / "empty.parquet")
-    for name, said in {
+    for name, words in {
         "none.parquet": "there is no file",
         "not.parquet": "is not Parquet",
         "empty.parquet": "holds no rows",
         "goods.parquet": "no column looks like user_id",
     }.items():
         assert main(["init", f"{shop}/{name}", "-o", f"{shop}/t.toml"]) == 3
-        assert said in capsys.readouterr().err
+        assert words in capsys.readouterr().err
     assert not (shop / "t.toml").exists()
 
 

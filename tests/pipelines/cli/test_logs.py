@@ -5,6 +5,7 @@ import logging
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -91,3 +92,12 @@ def test_a_module_called_tensorflow_is_imported_in_silence(tmp_path: Path) -> No
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment)
     assert (done.returncode, done.stderr.splitlines()[0]) == (0, "mind this")
+
+
+def test_threads_whose_stream_ends_with_a_job_server_are_no_news_and_others_are() -> None:
+    collected: list[type[BaseException]] = []
+    hook = logs._NotOfStreams(lambda args: collected.append(args.exc_type))
+    gone = type("RpcError", (Exception,), {"__module__": "grpc._channel"})
+    for kind in (gone, ValueError):
+        hook(threading.ExceptHookArgs((kind, kind("x"), None, None)))
+    assert collected == [ValueError]

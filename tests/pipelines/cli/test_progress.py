@@ -18,11 +18,11 @@ def test_a_terminal_sees_rows_rate_and_lines(monkeypatch: pytest.MonkeyPatch) ->
     screen = Terminal()
     monkeypatch.setattr(sys, "stderr", screen)
     monkeypatch.setenv("TERM", "xterm")
-    with progress_bars.shown() as say:
+    with progress_bars.shown() as write_line:
         progress.advance("embed", 600, 1000)
         progress.advance("embed", 300, 1000)
         progress.advance("read", 5)  # a new step is shown at once, the others in time
-        say("prepare [done]")
+        write_line("prepare [done]")
     seen = screen.getvalue()
     assert "embed" in seen
     assert "900 of 1,000 rows" in seen
@@ -34,11 +34,11 @@ def test_finished_steps_leave_the_screen(monkeypatch: pytest.MonkeyPatch) -> Non
     screen = Terminal()
     monkeypatch.setattr(sys, "stderr", screen)
     monkeypatch.setenv("TERM", "xterm")
-    with progress_bars.shown() as say:
+    with progress_bars.shown() as write_line:
         for epoch in range(9):
             progress.advance(f"epoch {epoch}", 10, 10)
         progress.advance("unfinished", 1, 10)
-        say("train [done]")
+        write_line("train [done]")
         start = len(screen.getvalue())
         progress.advance("embed", 1, 2)
     last = screen.getvalue()[start:]
@@ -48,18 +48,18 @@ def test_finished_steps_leave_the_screen(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_without_a_terminal_lines_come_plain_and_bars_not_at_all(capsys: pytest.CaptureFixture[str]) -> None:
-    with progress_bars.shown() as say:
+    with progress_bars.shown() as write_line:
         progress.advance("embed", 600, 1000)
-        say("prepare [done]")
+        write_line("prepare [done]")
     assert capsys.readouterr().err == "prepare [done]\n"
 
 
 def test_quiet_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = Terminal()
     monkeypatch.setattr(sys, "stderr", screen)
-    with progress_bars.shown(quiet=True) as say:
+    with progress_bars.shown(quiet=True) as write_line:
         progress.advance("embed", 600, 1000)
-        say("prepare")
+        write_line("prepare")
     assert screen.getvalue() == ""
 
 

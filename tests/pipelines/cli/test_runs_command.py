@@ -35,7 +35,7 @@ def night(root: Path, day: int) -> runs.Run:
     return run
 
 
-def told(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> str:
+def output_of(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> str:
     """What a command prints; where it fails, its message."""
     assert main(list(words)) == code
     out, err = capsys.readouterr()
@@ -45,22 +45,24 @@ def told(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> str:
 def test_runs_are_listed_pinned_verified_and_deleted(root, capsys):
     for day in (1, 2, 3):
         night(root, day)
-    assert json.loads(told(capsys, "runs", "pin", "2024-05-01", "--json")) == {"pinned": ["2024-05-01-n"]}
-    lines = told(capsys, "runs").splitlines()
-    assert lines[0].split() == ["run", "as", "of", "state", "made", "size", "users", "items", "lists", "figure"]
-    assert [line.split()[:3] for line in lines[1:]] == [
-        ["2024-05-03-n", "2024-05-03", "live"],
-        ["2024-05-02-n", "2024-05-02", "kept"],
-        ["2024-05-01-n", "2024-05-01", "pinned"],
+    assert json.loads(output_of(capsys, "runs", "pin", "2024-05-01", "--json")) == {"pinned": ["2024-05-01-n"]}
+    lines = output_of(capsys, "runs").splitlines()
+    assert lines[0].split() == ["run", "state", "made", "size", "users", "items", "lists", "figure"]
+    assert [line.split()[:2] for line in lines[1:]] == [
+        ["2024-05-03-n", "live"],
+        ["2024-05-02-n", "kept"],
+        ["2024-05-01-n", "pinned"],
     ]
     assert "1,234" in lines[1]
-    assert [entry["items"] for entry in json.loads(told(capsys, "runs", "list", "--json"))] == [3, 2, 1]
-    assert "2024-05-03-n: 1 files of 1 stages, 4 B, are as sealed" in told(capsys, "runs", "verify")
+    assert [entry["items"] for entry in json.loads(output_of(capsys, "runs", "list", "--json"))] == [3, 2, 1]
+    assert "2024-05-03-n: 1 files of 1 stages, 4 B, are as sealed" in output_of(capsys, "runs", "verify")
     Path(root, "runs/2024-05-02-n/prepared/rows.bin").write_bytes(b"rowS")
-    assert "rows.bin changed after its stage finished" in told(capsys, "runs", "verify", "2024-05-02", "live", code=1)
-    assert "is live: publish another one first" in told(capsys, "runs", "delete", "live", code=2)
-    assert told(capsys, "runs", "unpin", "2024-05-01") == "unpinned 2024-05-01-n\n"
-    assert "deleted: 1 runs, 1 folders" in told(capsys, "runs", "delete", "2024-05-01-n")
+    assert "rows.bin changed after its stage finished" in output_of(
+        capsys, "runs", "verify", "2024-05-02", "live", code=1
+    )
+    assert "is live: publish another one first" in output_of(capsys, "runs", "delete", "live", code=2)
+    assert output_of(capsys, "runs", "unpin", "2024-05-01") == "unpinned 2024-05-01-n\n"
+    assert "deleted: 1 runs, 1 folders" in output_of(capsys, "runs", "delete", "2024-05-01-n")
     assert runs.run_ids(str(root)) == ["2024-05-02-n", "2024-05-03-n"]
 
 
@@ -76,18 +78,18 @@ def test_runs_are_listed_pinned_verified_and_deleted(root, capsys):
 )
 def test_what_runs_does_not_know_is_said_with_what_it_takes(root, capsys, words, message):
     night(root, 1)
-    assert message in told(capsys, "runs", *words, code=2)
+    assert message in output_of(capsys, "runs", *words, code=2)
 
 
 def test_gc_tells_and_then_deletes(root, capsys):
     for day in (1, 2, 3, 4):
         night(root, day)
-    dry = json.loads(told(capsys, "gc", "--dry-run", "--json"))
+    dry = json.loads(output_of(capsys, "gc", "--dry-run", "--json"))
     assert sorted(dry["runs"]) == ["2024-05-01-n", "2024-05-02-n"]
     assert len(runs.run_ids(str(root))) == 4
-    assert told(capsys, "gc").splitlines()[-1].startswith("deleted: 2 runs, 2 folders, ")
+    assert output_of(capsys, "gc").splitlines()[-1].startswith("deleted: 2 runs, 2 folders, ")
     assert runs.run_ids(str(root)) == ["2024-05-03-n", "2024-05-04-n"]
-    assert told(capsys, "gc") == "deleted: 0 runs, 0 folders, 0 B\n"
+    assert output_of(capsys, "gc") == "deleted: 0 runs, 0 folders, 0 B\n"
 
 
 @pytest.mark.parametrize("small_run", ["string"], indirect=True)
@@ -112,15 +114,25 @@ def test_two_runs_are_compared_in_words_with_nothing_that_moves_the_cursor(
     run = runs.Run(small_run.root, "r2", small_run.as_of)
     run = runs.record_stage(run, "prepare", {"folder": "runs/r1/prepared"}, {})
     runs.record_stage(run, "recommend", {"folder": place}, {})
-    text = told(capsys, "runs", "diff", "r1", "r2")
+    text = output_of(capsys, "runs", "diff", "r1", "r2")
     assert "from r1 to r2" in text
     assert "entering   1 items:\n             \\x1b[2J    in " in text
     assert "a1  RED PAPER LANTERN  in " in text
     assert "user 101  kept 1 of 2, has 2" in text
     assert "\x1b" not in text
-    told_json = json.loads(told(capsys, "runs", "diff", "r1", "r2", "--json"))
+    told_json = json.loads(output_of(capsys, "runs", "diff", "r1", "r2", "--json"))
     assert told_json["leaving"]["items"] == 1
-    assert "changed    0 lists (0.0%)" in told(capsys, "runs", "diff", "r1", "r1")
+    assert "changed    0 lists (0.0%)" in output_of(capsys, "runs", "diff", "r1", "r1")
+    assert "the page is two.html" in output_of(capsys, "runs", "diff", "r1", "r2", "--html", "two.html")
+    page = (tmp_path / "two.html").read_text()
+    assert "<h3><bdi>Customer 101</bdi></h3>" in page
+    assert "\x1b" not in page
+    assert "20 lists in both, 0 gone, 0 new." in page
+    assert "got topkin runs list" in output_of(capsys, "runs", "list", "--html", "two.html", code=2)
+    for place in (".", "two.html/x.html", "http://x/y.html"):
+        assert "--html must be a file that can be" in output_of(
+            capsys, "runs", "diff", "r1", "r2", "--html", place, code=2
+        )
 
 
 def at_work(root: Path) -> subprocess.Popen[str]:
@@ -146,15 +158,15 @@ def test_while_another_works_there_a_command_says_who_and_changes_nothing(root, 
     process = at_work(root)
     try:
         before = sorted(Path(root).rglob("*"))
-        message = told(capsys, *words, code=5)
+        message = output_of(capsys, *words, code=5)
         assert f"topkin train as of 2024-05-01 by {lock._user()}, process {process.pid} on " in message
         assert "--wait SECONDS (run.wait)" in message
         assert sorted(Path(root).rglob("*")) == before
-        assert told(capsys, "runs", "list")  # who only reads is not in the way
+        assert output_of(capsys, "runs", "list")  # who only reads is not in the way
     finally:
         process.kill()
         process.communicate()
-    assert json.loads(told(capsys, "gc", "--json"))["runs"] == []  # its process is gone
+    assert json.loads(output_of(capsys, "gc", "--json"))["runs"] == []  # its process is gone
 
 
 def test_with_wait_a_command_goes_on_when_the_other_ends(root, capsys):
@@ -162,7 +174,7 @@ def test_with_wait_a_command_goes_on_when_the_other_ends(root, capsys):
     process = at_work(root)
     code = f"import os, time; time.sleep(1); os.kill({process.pid}, {int(signal.SIGKILL)})"
     with subprocess.Popen([sys.executable, "-c", code]):
-        assert told(capsys, "gc", "--wait", "500") == "deleted: 0 runs, 0 folders, 0 B\n"
+        assert output_of(capsys, "gc", "--wait", "500") == "deleted: 0 runs, 0 folders, 0 B\n"
     process.communicate()
     with pytest.raises(ProcessLookupError):
         os.kill(process.pid, 0)
@@ -174,9 +186,9 @@ def test_a_version_that_gates_refused_is_listed_with_its_reason_after_the_next_o
     run = runs.record_stage(run, "prepare", {"folder": "runs/2024-05-01-n/prepared"}, {})
     runs.publish_run(run, {"reason": "a sale", "refused": ["rows: twice as many"], "at": "2024-05-02T04:00:00"})
     night(root, 3)
-    lines = told(capsys, "runs").splitlines()
+    lines = output_of(capsys, "runs").splitlines()
     assert lines[-1] == "2024-05-02-n was published though gates refused it: a sale"
-    assert [e["anyway"] for e in json.loads(told(capsys, "runs", "--json"))] == [None, "a sale", None]
+    assert [e["anyway"] for e in json.loads(output_of(capsys, "runs", "--json"))] == [None, "a sale", None]
 
 
 @pytest.fixture
@@ -199,20 +211,20 @@ def stand_ins(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_run_of_an_earlier_date_is_made_and_published_only_with_a_flag(stand_ins, root, capsys):
-    assert told(capsys, "run", "--as-of", "2024-05-03").startswith("run 2024-05-03-n (published)\n")
-    text = told(capsys, "run", "--as-of", "2024-05-02")
+    assert output_of(capsys, "run", "--as-of", "2024-05-03").startswith("run 2024-05-03-n (published)\n")
+    text = output_of(capsys, "run", "--as-of", "2024-05-02")
     assert text.startswith("run 2024-05-02-n\n")
     why = "2024-05-03-n is live, as of 2024-05-03, and 2024-05-02-n is as of 2024-05-02: topkin publish --run"
     assert f"not published: the live version never goes back to an earlier date unasked: {why}" in text
-    answer = json.loads(told(capsys, "run", "--as-of", "2024-05-02", "--json"))
+    answer = json.loads(output_of(capsys, "run", "--as-of", "2024-05-02", "--json"))
     assert answer["published"] is False
     assert why in answer["not_published"]
-    assert "not_published" not in json.loads(told(capsys, "run", "--as-of", "2024-05-03", "--json"))
-    assert "not published" not in told(capsys, "run", "--as-of", "2024-05-02", "--no-publish")
-    assert "--older publishes it all the same" in told(capsys, "publish", "--run", "2024-05-02-n", code=2)
+    assert "not_published" not in json.loads(output_of(capsys, "run", "--as-of", "2024-05-03", "--json"))
+    assert "not published:" not in output_of(capsys, "run", "--as-of", "2024-05-02", "--no-publish")
+    assert "--older publishes it all the same" in output_of(capsys, "publish", "--run", "2024-05-02-n", code=2)
     assert runs.pointer(str(root))["history"] == []
-    assert told(capsys, "publish", "--run", "2024-05-02-n", "--older").startswith("run 2024-05-02-n (published)")
-    assert told(capsys, "run", "--as-of", "2024-05-01", "--older").startswith("run 2024-05-01-n (published)")
+    assert output_of(capsys, "publish", "--run", "2024-05-02-n", "--older").startswith("run 2024-05-02-n (published)")
+    assert output_of(capsys, "run", "--as-of", "2024-05-01", "--older").startswith("run 2024-05-01-n (published)")
     assert runs.pointer(str(root))["history"] == ["2024-05-03-n", "2024-05-02-n"]
 
 

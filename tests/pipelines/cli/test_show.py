@@ -1,16 +1,19 @@
 """``topkin show`` draws what the run's tables hold, and says what it could not find."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from rich.console import Console
 
-from topkin.artifacts import sealing, storage
+from topkin.artifacts import schemas, sealing, storage
 from topkin.artifacts.lookup import Item
 from topkin.pipelines.cli import show
 from topkin.pipelines.cli.app import main
+from topkin.pipelines.cli.terminal.tables import Sheet
 
 pytestmark = pytest.mark.parametrize("small_run", ["string"], indirect=True)
 
@@ -43,11 +46,36 @@ def test_a_user_is_drawn_with_titles_and_reasons(config: str, capsys: pytest.Cap
     assert "bought by people alike" in out
 
 
+def test_every_list_of_a_user_is_drawn(config: str, small_run: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = small_run.folder("recommend")
+    for name in ("recommendations", "short_lists"):
+        shutil.copytree(f"{folder}/{name}", f"{folder}/lists/mail/{name}")
+    storage.write_json({"model": "encoder"}, f"{folder}/lists/mail/lists.json")
+    assert main(["show", "100", config]) == 0
+    out = capsys.readouterr().out
+    assert "recommendations by item_knn" in out
+    assert "recommendations mail" in [line.strip() for line in out.splitlines()]
+    assert "the list mail is short: wanted 20, got 2" in out
+    assert main(["show", "100", config, "--json"]) == 0
+    user = json.loads(capsys.readouterr().out)["user"]
+    assert user["lists"]["mail"]["recommendations"] == user["recommendations"]
+
+
 def test_an_item_is_drawn_with_its_neighbours(config: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["show", "a1", config]) == 0
     out = capsys.readouterr().out
     assert "item a1  RED PAPER LANTERN" in out
     assert "0.750" in out
+
+
+def test_what_is_bought_together_is_drawn(config: str, small_run: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    row = {"item_id": "a1", "rank": 1, "neighbour_id": "b2", "support": 1234, "lift": 2.5}
+    table = pa.Table.from_pylist([row], schemas.bundles(pa.string()))
+    storage.write_parquet(table, f"{small_run.folder('similar')}/bundles.parquet")
+    assert main(["show", "a1", config]) == 0
+    out = capsys.readouterr().out
+    assert "bought together" in out
+    assert "2.5" in next(line for line in out.splitlines() if "1,234" in line)
 
 
 def test_words_of_one_title_show_its_item(config: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -107,7 +135,9 @@ def test_a_run_that_is_not_finished_shows_what_it_has(
 
 def test_an_unknown_run_is_answered_with_those_there_are(config: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["show", "100", "--run", "r9", config]) == 2
-    assert "there is no run 'r9'" in capsys.readouterr().err
+    printed = capsys.readouterr().err
+    assert "there is no run r9 in" in printed
+    assert "; it has r1 (topkin runs lists them)" in printed
 
 
 def test_nothing_to_show_is_said(
@@ -124,10 +154,10 @@ def test_nothing_to_show_is_said(
 def test_texts_of_the_data_neither_style_nor_steer_the_terminal(
     small_run: Any, text: str, shown: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    table = show._table("t", "item", "title")
-    table.add_row(show._id(Item(text)), show._title(Item("i", title=text)))
+    table = Sheet("t", "item", "title")
+    table.add(show._id(Item(text)), show._title(Item("i", title=text)))
     Console().print(table)
-    assert capsys.readouterr().out.count(f" {shown} ") == 2
+    assert capsys.readouterr().out.splitlines()[-1].split() == [shown, shown]
 
 
 def test_an_item_without_a_title_is_said_to_have_none(small_run: Any) -> None:

@@ -12,10 +12,12 @@ import pytest
 
 from topkin.artifacts import schemas
 from topkin.artifacts.embeddings import vectors_of
+from topkin.artifacts.partition import split_by_partition
+from topkin.artifacts.shuffle import read_part
 from topkin.config.load import settings_of
 from topkin.config.sections import Settings
 from topkin.errors import ConfigError
-from topkin.pipelines.encode.catalogue import joined
+from topkin.pipelines.encode.catalogue import by_part, joined, vectors_for
 from topkin.pipelines.engine.earlier import earlier_runs
 from topkin.pipelines.engine.job import Job
 from topkin.pipelines.engine.stages import _keys, keys
@@ -64,14 +66,14 @@ def prepared(asked: Settings, out: Path) -> tuple[pa.Table, dict[str, Any]]:
 
 @pytest.mark.parametrize("which", ["first", "last"])
 def test_the_catalogue_is_that_of_a_column_with_the_same_vectors(shop: Path, tmp_path: Path, which: str) -> None:
-    by_model, told = prepared(settings(shop, {"duplicates": which}, encoder=encoder(shop)), tmp_path / "model")
+    by_model, tables = prepared(settings(shop, {"duplicates": which}, encoder=encoder(shop)), tmp_path / "model")
     column = {"path": str(shop / "with_vectors.parquet"), "vector": "emb", "duplicates": which}
     by_column, _ = prepared(settings(shop, column), tmp_path / "column")
     assert by_model.schema.equals(by_column.schema)
     assert by_model.drop(["vector"]).equals(by_column.drop(["vector"]))
     np.testing.assert_allclose(vectors_of(by_model), vectors_of(by_column), atol=1e-6)
     assert vectors_of(by_model).any(axis=1).tolist() == [True, True, False, True, True, False]
-    (note,) = [n for n in told["notes"] if "vector" in n]
+    (note,) = [n for n in tables["notes"] if "vector" in n]
     assert note.startswith("4 of 6 items have a vector of 3 numbers by ")
     assert "rows that it cannot take: width is missing 1 (vector_rejects/)" in note
     assert sum(pq.read_metadata(f).num_rows for f in (tmp_path / "model/vector_rejects").glob("*.parquet")) == 1
@@ -142,3 +144,25 @@ def test_joined_takes_the_first_or_the_last_and_zeros_for_none() -> None:
     vectors = pa.table({"item_id": ["c", "a", "c"], "vector": values})
     assert joined(catalogue, vectors, last=False)["vector"].to_pylist() == [[2, 2], [0, 0], [1, 1]]
     assert joined(catalogue, vectors, last=True)["vector"].to_pylist() == [[2, 2], [0, 0], [3, 3]]
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+def test_vectors_of_users_go_to_their_parts_in_the_order_of_files_and_rows(tmp_path: Path, parts: int) -> None:
+    rng, kind = np.random.default_rng(parts), pa.list_(pa.float32(), 2)
+    tables = []
+    for number in range(3):
+        ids = pa.array(rng.integers(0, 20, 15).tolist(), pa.int64())  # some several times
+        vectors = pa.array(rng.standard_normal((15, 2)).tolist(), kind)
+        tables.append(pa.table({"user_id": ids, "vector": vectors}))
+        pq.write_table(tables[-1], tmp_path / f"{number}.parquet", row_group_size=4)
+    files = [str(tmp_path / f"{number}.parquet") for number in range(3)]
+    sent, schema = by_part(files, str(tmp_path / "by_part"), pa.string(), parts)
+    whole = pa.concat_tables(tables)
+    users = pa.table({"user_id": pa.array([str(n) for n in range(25)])})
+    for part, own in split_by_partition(users, "user_id", parts).items():
+        for last in (False, True):
+            expected = vectors_for(
+                own["user_id"], whole.set_column(0, "user_id", whole[0].cast(pa.string())), last=last
+            )
+            assert vectors_for(own["user_id"], read_part(sent, part, parts, schema), last=last).equals(expected)
+    assert len(sent) == len(files)  # each is written once, and read once

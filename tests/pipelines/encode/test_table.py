@@ -67,14 +67,14 @@ COST = "encoder.inputs.price=cost"
 
 
 def test_rows_in_are_rows_out_and_rejected(shop: Path, model: keras.Model) -> None:
-    told: list[str] = []
-    made = run(shop, COST, "items.rules={in_stock = 'stock > 0'}", tell=told.append)
-    assert told[0].split() == ["input", "price", "=", "cost", "(number", "of", "1,", "float32)"]
-    assert told[1].split()[:4] == ["input", "colour", "=", "colour"]
+    collected: list[str] = []
+    embedded = run(shop, COST, "items.rules={in_stock = 'stock > 0'}", tell=collected.append)
+    assert collected[0].split() == ["input", "price", "=", "cost", "(number", "of", "1,", "float32)"]
+    assert collected[1].split()[:4] == ["input", "colour", "=", "colour"]
     out, rejects = vectors(shop), storage.read_parts(str(shop / "out" / "rejects"))
-    assert made.read == 60 == len(out) + len(rejects)
-    assert made.embedded == len(out)
-    assert Counter(rejects["reason"].to_pylist()) == made.rejects == {"colour is missing": 18, "in_stock": 12}
+    assert embedded.read == 60 == len(out) + len(rejects)
+    assert embedded.embedded == len(out)
+    assert Counter(rejects["reason"].to_pylist()) == embedded.rejects == {"colour is missing": 18, "in_stock": 12}
     rows = pa.concat_tables([pq.read_table(shop / "items" / f"{part}.parquet") for part in range(2)])
     known = zip(rows["colour"].to_pylist(), rows["stock"].to_pylist(), strict=True)
     kept = rows.filter(pa.array([colour is not None and bool(stock) for colour, stock in known]))
@@ -85,17 +85,17 @@ def test_rows_in_are_rows_out_and_rejected(shop: Path, model: keras.Model) -> No
 
 
 def test_the_folder_is_sealed_and_every_part_carries_the_encoder(shop: Path) -> None:
-    made = run(shop, COST)
+    embedded = run(shop, COST)
     signature = read_signature(str(shop / "out" / "encoder"))
-    assert signature.hash == made.encoder
+    assert signature.hash == embedded.encoder
     assert [i.column for i in signature.inputs] == ["cost", "colour"]
     assert storage.sha256(str(shop / "model.keras")) == signature.files["item.keras"]
     parts = storage.parquet_files(str(shop / "out" / "items"))
-    assert {schemas.encoder_of(pq.read_schema(part)) for part in parts} == {made.encoder}
+    assert {schemas.encoder_of(pq.read_schema(part)) for part in parts} == {embedded.encoder}
     assert pq.read_schema(parts[0]).equals(schemas.encoded_items(pa.string(), 2))
     manifest.verify(str(shop / "out"))
     summary = storage.read_json(str(shop / "out" / "vectors.json"))
-    assert summary == {"encoder": made.encoder, "dim": 2, "items": 40, "rejects": {"colour is missing": 20}}
+    assert summary == {"encoder": embedded.encoder, "dim": 2, "items": 40, "rejects": {"colour is missing": 20}}
 
 
 def test_the_folder_that_was_made_embeds_again_with_what_it_says(shop: Path) -> None:
@@ -111,9 +111,9 @@ def test_the_folder_that_was_made_embeds_again_with_what_it_says(shop: Path) -> 
 
 def test_columns_may_be_normalised_and_expressions_of_other_jobs_are_passed_over(shop: Path) -> None:
     used = "price = 'cost + 0', sku = 'upper(sku)', colour = 'cast(3 as varchar)'"
-    made = run(shop, f"items.normalise={{{used}, title = 'nothing_here'}}")
-    assert made.embedded == 60
-    assert made.inputs[0].startswith("price = price (number")
+    embedded = run(shop, f"items.normalise={{{used}, title = 'nothing_here'}}")
+    assert embedded.embedded == 60
+    assert embedded.inputs[0].startswith("price = price (number")
 
 
 def test_what_is_there_is_replaced_by_force_and_others_files_never(shop: Path) -> None:
@@ -197,17 +197,17 @@ def test_a_table_of_which_no_row_can_be_embedded_is_an_error_that_leaves_the_rej
 
 def test_what_a_rule_drops_is_not_read_and_has_the_rules_reason(shop: Path) -> None:
     price = "encoder.inputs.price=cast(replace(colour, 'red', '1') as double)"  # of blue there is none
-    made = run(shop, price, "items.rules={is_red = \"colour = 'red'\"}")
-    assert made.rejects == {"is_red": 40}
-    assert made.embedded == 20
+    embedded = run(shop, price, "items.rules={is_red = \"colour = 'red'\"}")
+    assert embedded.rejects == {"is_red": 40}
+    assert embedded.embedded == 20
 
 
 def test_ids_that_are_null_are_rejected_with_their_place(shop: Path) -> None:
     table = pa.table({"sku": [1, None, 3], "cost": [1.0, 2.0, 3.0], "colour": ["red"] * 3})
     for part in range(2):
         pq.write_table(table, shop / "items" / f"{part}.parquet")
-    made = run(shop, COST)
-    assert made.rejects == {"sku is null": 2}
+    embedded = run(shop, COST)
+    assert embedded.rejects == {"sku is null": 2}
     assert vectors(shop)["item_id"].to_pylist() == [1, 3, 1, 3]
     rejects = storage.read_parts(str(shop / "out" / "rejects"))
     assert rejects["row"].to_pylist() == [1, 1]
@@ -216,7 +216,7 @@ def test_ids_that_are_null_are_rejected_with_their_place(shop: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("sets", "said"),
+    ("sets", "message"),
     [
         ([], r"input 'price' of the model needs a column, the table has no 'price'"),
         (["encoder.inputs.price=cots"], r"has no 'cots', did you mean 'cost': name one, as in --input price=COLUMN"),
@@ -231,8 +231,8 @@ def test_ids_that_are_null_are_rejected_with_their_place(shop: Path) -> None:
         ([COST, "items.path=nothing.parquet"], r"items\.path: there is no file"),
     ],
 )
-def test_what_is_wrong_is_said_before_anything_is_written(shop: Path, sets: list[str], said: str) -> None:
-    with pytest.raises((ConfigError, InputError), match=said):
+def test_what_is_wrong_is_said_before_anything_is_written(shop: Path, sets: list[str], message: str) -> None:
+    with pytest.raises((ConfigError, InputError), match=message):
         run(shop, *sets)
     assert not (shop / "out").exists()
 
@@ -255,8 +255,8 @@ def test_images_are_found_beside_the_table(shop: Path) -> None:
     table = pa.table({"sku": [0, 1, 2], "photo": ["0.png", "1.png", "2.png"]})
     (shop / "items" / "1.parquet").unlink()
     pq.write_table(table, shop / "items" / "0.parquet")
-    made = run(shop, "encoder.inputs.image=photo", model="images")
-    assert made.rejects == {"image (photo) names a file that cannot be read": 1}
+    embedded = run(shop, "encoder.inputs.image=photo", model="images")
+    assert embedded.rejects == {"image (photo) names a file that cannot be read": 1}
     np.testing.assert_array_equal(vectors_of(vectors(shop)), pixels.reshape(2, -1))
 
 
@@ -291,10 +291,10 @@ def embed(towers: Path, side: str, *sets: str, out: str = "out", model: str = "t
 
 
 def test_users_are_embedded_by_their_histories(towers: Path) -> None:
-    told: list[str] = []
-    made = embed(towers, "users", tell=told.append)
-    assert "items = bought (history of the last 64, string)" in told[0]
-    assert made.rejects == {
+    collected: list[str] = []
+    embedded = embed(towers, "users", tell=collected.append)
+    assert "items = bought (history of the last 64, string)" in collected[0]
+    assert embedded.rejects == {
         "items (bought) has a value that is missing or does not fit": 1,
         "items (bought) is missing": 1,
         "ages (times) has not as many values as items (bought)": 1,
@@ -302,12 +302,12 @@ def test_users_are_embedded_by_their_histories(towers: Path) -> None:
     out, rejects = vectors_at(towers, "users"), storage.read_parts(str(towers / "out" / "user_rejects"))
     assert out["user_id"].to_pylist() == [0, 1, 2]
     assert (rejects["row"].to_pylist(), set(rejects["source"].to_pylist())) == ([3, 4, 5], {"users"})
-    assert schemas.encoder_of(out.schema) == made.encoder == read_signature(str(towers / "towers")).hash
+    assert schemas.encoder_of(out.schema) == embedded.encoder == read_signature(str(towers / "towers")).hash
     expected = KerasEncoder.load(str(towers / "towers")).embed_users(pq.read_table(towers / "users.parquet"))
     np.testing.assert_allclose(vectors_of(out), expected.vectors, atol=1e-6)
     norms = np.linalg.norm(vectors_of(out), axis=1)
     np.testing.assert_allclose(norms, [1, 1, 0], atol=1e-6)
-    assert made.worked - made.padded == 2 + 64
+    assert embedded.worked - embedded.padded == 2 + 64
 
 
 def vectors_at(towers: Path, side: str) -> pa.Table:
@@ -374,9 +374,9 @@ def test_a_file_alone_embeds_users_and_lists_of_sql_are_histories(towers: Path) 
         f"encoder.user_inputs.ages.column={as_toml(days)}",
         model="users.keras",
     )
-    made = vectors_at(towers, "users")
+    result = vectors_at(towers, "users")
     embed(towers, "users", *kinds, *columns, "encoder.user_inputs.ages.column=times", model="users.keras", force=True)
-    np.testing.assert_allclose(vectors_of(vectors_at(towers, "users")), vectors_of(made), atol=1e-6)
+    np.testing.assert_allclose(vectors_of(vectors_at(towers, "users")), vectors_of(result), atol=1e-6)
     assert read_signature(str(towers / "out" / "encoder")).files.keys() == {"user.keras"}
     assert by_sql.embedded == 3
 

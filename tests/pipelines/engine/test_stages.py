@@ -125,6 +125,22 @@ def test_each_of_what_a_stage_reads_is_part_of_its_key_and_of_those_that_need_it
     assert [name for name in stages.ORDER if after[name] != before[name]] == list(stages.ORDER[first:])
 
 
+def test_where_tonights_files_are_is_no_part_of_a_recipe(jobs):
+    def recipe(**paths):
+        sections = {name: {"path": path} for name, path in paths.items() if name != "view"}
+        events = {"view": {"path": paths["view"], "weight": 0.2}}
+        features = {"path": {"column": "path"}}  # a column's name here
+        items = {**sections["items"], "features": features}
+        settings = Settings.model_validate({**sections, "items": items, "events": events})
+        earlier = stages.earlier_runs(settings, AS_OF)
+        return stages._keys(settings, AS_OF, earlier)[1]["train"], settings
+
+    (first, settings), (second, _) = (recipe(purchases=f"{n}", items=f"i{n}", view=f"v{n}") for n in "ab")
+    assert first == second
+    values = settings.model_dump(mode="json")["items"]
+    assert stages._without_path(values)["features"] == values["features"]
+
+
 def test_what_a_stage_reads_of_the_run_published_before_its_date_is_part_of_its_key(settings, jobs, monkeypatch):
     """The earlier run is that of an earlier date, so that the same night done again is done already."""
     given = []
@@ -178,8 +194,8 @@ def test_the_versions_that_a_stage_reads_are_given_to_it_and_are_part_of_its_key
     for night in nights:
         done.append(stages.run_stages(settings, as_of=night))
         runs.publish_run(done[-1])
-    told = [[(days, as_of.day) for days, _, as_of, _ in versions] for versions in given]
-    assert told == [[], [(1, 1)], [(1, 2)], [(1, 3), (3, 1)], [(1, 4), (3, 2)]]
+    result = [[(days, as_of.day) for days, _, as_of, _ in versions] for versions in given]
+    assert result == [[], [(1, 1)], [(1, 2)], [(1, 3), (3, 1)], [(1, 4), (3, 2)]]
     assert given[4][1] == (3, done[1].run_id, nights[1], {"recommend": done[1].folder("recommend")})
     assert stages.run_stages(settings, as_of=nights[4]) == done[4]
     assert len(given) == 5  # the same night again is done already
@@ -198,15 +214,15 @@ def test_how_much_is_kept_and_how_long_is_waited_change_no_key(settings, jobs):
 
 
 def test_the_scratch_of_an_attempt_that_failed_goes_to_the_next_one(settings, jobs, monkeypatch):
-    found = []
+    collected = []
 
     def training(name, kind="purchases"):
         stage = jobs.stage(name)
 
         def work(job):
-            found.append((job.scratch, storage.files(job.scratch)))
-            if len(found) < 3:
-                storage.write_bytes(b"epoch", storage.join(job.scratch, f"epoch-{len(found)}"))
+            collected.append((job.scratch, storage.files(job.scratch)))
+            if len(collected) < 3:
+                storage.write_bytes(b"epoch", storage.join(job.scratch, f"epoch-{len(collected)}"))
                 raise ValueError("no luck")
             return stage.work(job)
 
@@ -217,8 +233,8 @@ def test_the_scratch_of_an_attempt_that_failed_goes_to_the_next_one(settings, jo
         with pytest.raises(ValueError, match="no luck"):
             stages.run_stages(settings, as_of=AS_OF)
     run = stages.run_stages(settings, as_of=AS_OF)
-    assert [files for _, files in found] == [[], ["epoch-1"], ["epoch-1", "epoch-2"]]
-    assert len({scratch for scratch, _ in found}) == 3
+    assert [files for _, files in collected] == [[], ["epoch-1"], ["epoch-1", "epoch-2"]]
+    assert len({scratch for scratch, _ in collected}) == 3
     assert [n for n in os.listdir(run.path) if n.startswith(".")] == []
 
 

@@ -71,17 +71,17 @@ def answers(run: runs.Run, vectors: dict[str, np.ndarray]) -> list[list[str]]:
     """The ids of the 5 nearest to each item, whose first is itself."""
     index = load_index(run.folder("index"))
     place = np.argsort(index.rows)
-    found, _ = index.search(unit_rows(np.array(list(vectors.values()))), 5)
+    rows, _ = index.search(unit_rows(np.array(list(vectors.values()))), 5)
     ids = np.array(index.item_ids.to_pylist())[place]
     assert sorted(ids) == sorted(vectors)
-    assert ids[found[:, 0]].tolist() == list(vectors)
-    return [ids[row].tolist() for row in found]
+    assert ids[rows[:, 0]].tolist() == list(vectors)
+    return [ids[row].tolist() for row in rows]
 
 
 def test_a_delta_night_gives_what_all_built_again_gives(items, capsys):
     write(items)
-    first, told = night(1, capsys)
-    assert "built anew: no run was published as of an earlier date" in told
+    first, result = night(1, capsys)
+    assert "built anew: no run was published as of an earlier date" in result
     answers(first, items)
 
     rng = np.random.default_rng(1)
@@ -90,33 +90,33 @@ def test_a_delta_night_gives_what_all_built_again_gives(items, capsys):
     items["item00010"] = rng.standard_normal(DIM).astype(np.float32)
     items |= {f"new{n}": rng.standard_normal(DIM).astype(np.float32) for n in range(30)}
     write(items)
-    second, told = night(2, capsys)
+    second, result = night(2, capsys)
     line = "grown from the index published before: 30 added, 1 changed, 2 removed; 2 shards with 3 tombstones"
-    assert line in told
-    assert f"items: {N - 3:,} have their vector of the version published before" in told
+    assert line in result
+    assert f"items: {N - 3:,} have their vector of the version published before" in result
     info = storage.read_json(storage.join(second.folder("index"), "index.json"))
     assert (info["indexed"], info["recall"]["recall@10"]) == (N + 28, 1)
     by_growth = answers(second, items)
-    again, told = night(2, capsys)
+    again, result = night(2, capsys)
     assert again == second
-    assert told.count("as before") == 7
-    assert line in told
+    assert result.count("as before") == 7
+    assert line in result
 
-    rebuilt, told = night(2, capsys, "--set", "index.growth=rebuild")
+    rebuilt, result = night(2, capsys, "--set", "index.growth=rebuild")
     encoder = storage.read_json(storage.join(rebuilt.folder("embed"), "vectors.json"))["encoder"]
     anew, taken = (read_encoded(run.folder("embed"), encoder) for run in (rebuilt, second))
     assert anew.ids.equals(taken.ids)
     np.testing.assert_allclose(anew.vectors, taken.vectors, rtol=1e-6)
     np.testing.assert_allclose(taken.vectors, [2 * items[i] for i in taken.ids.to_pylist()], rtol=1e-6)
-    assert "grown" not in told
-    assert "built anew" not in told
+    assert "grown" not in result
+    assert "built anew" not in result
     assert np.mean([a == b for a, b in zip(by_growth, answers(rebuilt, items), strict=True)]) > 0.99
 
     save_model(3.0)
-    third, told = night(3, capsys)
-    assert "have their vector" not in told
-    assert "built anew:" in told
-    assert "was made by encoder" in told
+    third, result = night(3, capsys)
+    assert "have their vector" not in result
+    assert "built anew:" in result
+    assert "was made by encoder" in result
     answers(third, items)
 
 
@@ -143,13 +143,13 @@ def test_vectors_are_taken_where_nothing_else_decides_them(items, capsys, change
         earlier={stage: str(path) for stage, path in earlier.items()},
     )
     signature = read_signature(str(now["train"] / "encoder"))
-    found = unchanged(job, signature)
+    taken = unchanged(job, signature)
     if change:
-        assert found is None
+        assert taken is None
     else:
-        assert found is not None
-        assert found.rows == N - 1
-        changed = storage.read_parts(found.changed)
+        assert taken is not None
+        assert taken.rows == N - 1
+        changed = storage.read_parts(taken.changed)
         assert changed["item_id"].to_pylist() == ["item00010"]
 
 
@@ -159,16 +159,16 @@ def test_rejects_of_a_delta_night_stand_where_they_do_in_a_whole_one(items, caps
     for name in ("item00010", "item00700", "item00701"):
         items[name] = np.full(DIM, np.nan, np.float32)
     write(items)
-    second, told = night(2, capsys)
-    assert "have their vector of the version published before" in told
+    second, result = night(2, capsys)
+    assert "have their vector of the version published before" in result
     rebuilt, _ = night(2, capsys, "--set", "index.growth=rebuild")
-    found = []
+    collected = []
     for run in (second, rebuilt):
         rejects = storage.read_parts(storage.join(run.folder("embed"), "rejects")).to_pylist()
         prepared = storage.join(str(Path(run.folder("prepare")).absolute()), "items")
         for row in rejects:
             assert row["file"].startswith(prepared)
             assert storage.read_parquet(row["file"])["item_id"][row["row"]].as_py() in row["record"]
-        found.append(sorted((row["file"].removeprefix(prepared), row["row"], row["record"]) for row in rejects))
-    assert found[0] == found[1]
-    assert len(found[0]) == 3
+        collected.append(sorted((row["file"].removeprefix(prepared), row["row"], row["record"]) for row in rejects))
+    assert collected[0] == collected[1]
+    assert len(collected[0]) == 3

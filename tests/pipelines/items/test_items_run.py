@@ -1,6 +1,7 @@
 """A run over items alone, from Parquet to the published index, by the command line."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -98,12 +99,12 @@ def published(folder: Path) -> runs.Run:
 
 def test_the_whole_run_gives_what_brute_force_gives(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", *AS_OF]) == 0
-    told = capsys.readouterr().err
-    assert "item listed twice" in told
-    assert "items: 1 without a vector, for image (photo) is missing" in told
-    assert "items: " in told
-    assert " rows a second on " in told
-    assert "% padding" in told
+    printed = capsys.readouterr().err
+    assert "item listed twice" in printed
+    assert "items: 1 without a vector, for image (photo) is missing" in printed
+    assert "items: " in printed
+    assert " rows a second on " in printed
+    assert "% padding" in printed
     run = published(folder)
     assert set(run.folders) == set(ORDERS["items"])
     statistics = storage.read_json(storage.join(run.folder("prepare"), "statistics.json"))
@@ -135,6 +136,12 @@ def test_the_whole_run_gives_what_brute_force_gives(folder: Path, capsys: pytest
     page = Path(run.folder("report"), "report.html").read_text()
     assert page.count("data:image/png;base64,") >= 20
     assert f"Recall@1 {right:.4f}" in page
+    held = json.loads(re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', page)[0])["items"]
+    assert {row["item_id"] for row in near} < set(held["id"])
+    for item, row, picture in zip(held["id"], held["near"], held["picture"], strict=True):
+        own = [(r["neighbour_id"], round(r["score"], 3)) for r in near if r["item_id"] == item]
+        assert [(held["id"][n], s) for n, s in zip(row[::2], row[1::2], strict=True)] == own
+        assert bool(picture) == bool(own)  # one has no image
 
     assert main(["run", *AS_OF]) == 0
     assert capsys.readouterr().err.count("as before") == len(ORDERS["items"])
@@ -189,6 +196,7 @@ def test_rows_are_matched_with_the_item_that_they_are(folder: Path, capsys: pyte
     assert json.loads(capsys.readouterr().out)["matched"] == 4
 
 
+@pytest.mark.slow  # test_serving_jobs holds the same steps to the same bytes
 def test_parts_and_processes_change_no_neighbour(folder: Path) -> None:
     tables = []
     for parts, beam in (("1", []), ("5", ["--", "--direct_running_mode=multi_processing", "--direct_num_workers=2"])):
@@ -230,9 +238,9 @@ def test_the_gate_keeps_the_published_run(folder: Path, capsys: pytest.CaptureFi
     before = published(folder)
     gates = ["publish.min_embedded=1.0", "publish.min_items=1000", "similar.items=3"]
     assert main(["run", *AS_OF, *(word for gate in gates for word in ("--set", gate))]) == 4
-    said = capsys.readouterr().err
-    assert "60 items are in the index; publish.min_items asks for 1,000" in said
-    assert "60 of 61 items have a vector in the index, 98.4 %; publish.min_embedded asks for 100 %" in said
+    printed = capsys.readouterr().err
+    assert "60 items are in the index; publish.min_items asks for 1,000" in printed
+    assert "60 of 61 items have a vector in the index, 98.4 %; publish.min_embedded asks for 100 %" in printed
     assert published(folder) == before
 
 
@@ -273,9 +281,9 @@ def test_vectors_made_elsewhere_need_no_encoder(folder: Path, capsys: pytest.Cap
     )
     (folder / "topkin.toml").write_text(config)
     assert main(["run", *AS_OF]) == 0
-    told = capsys.readouterr().err
-    assert "items: 1 without a vector, for vector (emb) has not 5 numbers" in told
-    assert "items: 1 without a vector, for vector (emb) is missing" in told
+    printed = capsys.readouterr().err
+    assert "items: 1 without a vector, for vector (emb) has not 5 numbers" in printed
+    assert "items: 1 without a vector, for vector (emb) is missing" in printed
     near = pq.read_table(Path(published(folder).folder("similar"), "similar_items")).to_pylist()
     cosines = vectors @ vectors.T
     np.fill_diagonal(cosines, -2)
@@ -291,7 +299,7 @@ def test_vectors_made_elsewhere_need_no_encoder(folder: Path, capsys: pytest.Cap
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said", "code"),
+    ("arguments", "message", "code"),
     [
         (["run", "--dry-run", "--set", "encoder.inputs.image.column=foto"], "the table has no 'foto'", 3),
         (
@@ -315,11 +323,11 @@ def test_vectors_made_elsewhere_need_no_encoder(folder: Path, capsys: pytest.Cap
     ],
 )
 def test_wrong_use_is_answered_with_the_cure(
-    folder: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str, code: int
+    folder: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str, code: int
 ) -> None:
     assert main(arguments) == code
     shown = capsys.readouterr().err
-    assert said in shown
+    assert message in shown
     assert "Traceback" not in shown
     assert "not a failure that topkin knows" not in shown
 
@@ -374,14 +382,18 @@ def test_what_a_match_lacks_is_said_with_what_can_be_pasted(folder: Path, capsys
     match = ["match", "new.parquet", "--threshold", "0.9"]
     capsys.readouterr()
     assert main(match) == 3
-    told = capsys.readouterr().err
-    assert "has no column photo, which feeds the encoder's input 'image'; its columns are sku, class, picture" in told
-    cure = told.partition("as in --set ")[2].split()[0]
+    printed = capsys.readouterr().err
+    assert (
+        "has no column photo, which feeds the encoder's input 'image'; its columns are sku, class, picture" in printed
+    )
+    cure = printed.partition("as in --set ")[2].split()[0]
     assert cure == "queries.normalise.photo=picture"
     assert main([*match, "--set", cure]) == 0
     assert main([*match, "--force", "--id", "code", "--set", cure]) == 3
-    told = capsys.readouterr().err
-    assert "has no column 'code' (--id); its columns are picture, photo, sku, class: name one, as in --id COL" in told
+    printed = capsys.readouterr().err
+    assert (
+        "has no column 'code' (--id); its columns are picture, photo, sku, class: name one, as in --id COL" in printed
+    )
     assert main(["match", "nowhere.parquet", "--threshold", "0"]) == 3
     assert "QUERIES" in capsys.readouterr().err
     own = CONFIG.replace('[queries]\npath = "queries.parquet"\n', "")
@@ -404,7 +416,7 @@ def test_the_same_inputs_at_another_date_are_done_already(folder: Path, capsys: 
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said", "code"),
+    ("arguments", "message", "code"),
     [
         (["--set", "items.label=shop"], "shop has 1 label: two are needed to judge by", 0),
         (
@@ -433,7 +445,7 @@ def test_the_same_inputs_at_another_date_are_done_already(folder: Path, capsys: 
     ],
 )
 def test_check_sees_what_training_and_judging_need(
-    folder: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str, code: int
+    folder: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str, code: int
 ) -> None:
     for name in ("items", "queries"):
         rows = pq.read_table(f"{name}.parquet")
@@ -441,7 +453,7 @@ def test_check_sees_what_training_and_judging_need(
         pq.write_table(rows, f"{name}.parquet")
     assert main(["check", *arguments]) == code
     shown = capsys.readouterr()
-    assert said in " ".join(f"{shown.out} {shown.err}".split())
+    assert message in " ".join(f"{shown.out} {shown.err}".split())
 
 
 def test_a_run_over_purchases_matches_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,7 @@ import pytest
 from topkin.artifacts import manifest, schemas, storage
 from topkin.artifacts.partition import split_by_partition
 from topkin.config.sections import Settings
-from topkin.pipelines.engine.job import Job, Version, run_pipeline
+from topkin.pipelines.engine.job import EarlierVersion, Job, run_pipeline
 from topkin.pipelines.nights import hindsight
 
 NIGHT = datetime(2024, 6, 8)
@@ -21,9 +21,9 @@ KIND = pa.string()
 
 
 def write_parts(table: pa.Table, folder: str, parts: int) -> None:
-    found = split_by_partition(table, "user_id", parts)
+    by_part = split_by_partition(table, "user_id", parts)
     for part in range(parts):
-        rows = found.get(part, table.schema.empty_table())
+        rows = by_part.get(part, table.schema.empty_table())
         storage.write_parquet(rows, storage.join(folder, storage.part_name(part, parts)))
 
 
@@ -42,7 +42,7 @@ def write_prepared(folder: str, parts: int) -> None:
     storage.write_json({"heldout_events": 0}, storage.join(folder, "statistics.json"))
 
 
-def write_version(folder: Path, days: int, *, parts: int = 3, ids: Any = str, **lists: Any) -> Version:
+def write_version(folder: Path, days: int, *, parts: int = 3, ids: Any = str, **lists: Any) -> EarlierVersion:
     """Lists of a run of so many days before: for each user some items by chance."""
     rng = np.random.default_rng(days)
     rows = [
@@ -56,7 +56,9 @@ def write_version(folder: Path, days: int, *, parts: int = 3, ids: Any = str, **
     write_parts(table, storage.join(place, "recommendations", "date=x"), parts)
     storage.write_json({"k": 5, "bought": "keep", "model": "encoder", **lists}, storage.join(place, "lists.json"))
     manifest.seal(place, stage="recommend", key=f"k{days}", summary={})
-    return Version(days=days, run_id=f"r{days}", as_of=NIGHT - timedelta(days=days), folders={"recommend": place})
+    return EarlierVersion(
+        days=days, run_id=f"r{days}", as_of=NIGHT - timedelta(days=days), folders={"recommend": place}
+    )
 
 
 @pytest.fixture
@@ -103,12 +105,12 @@ def test_the_pipeline_writes_what_the_functions_give(job: Job[Settings], flags: 
 
 
 def test_what_the_night_tells_is_in_both_files_and_on_the_screen(job: Job[Settings]) -> None:
-    summary, told, series = told_by(job)
+    summary, content, series = told_by(job)
     assert summary["versions"] == 2
-    assert [entry["days"] for entry in told["versions"]] == [1, 7]
-    assert [told["verdict"][name] for name in ("days", "metric", "protocol")] == [1, "ndcg@5", "all"]
-    assert summary["notes"] == [told["verdict"]["sentence"]]
-    assert summary["users"] == told["verdict"]["users"] == told["versions"][0]["counts"]["all_users"]
+    assert [entry["days"] for entry in content["versions"]] == [1, 7]
+    assert [content["verdict"][name] for name in ("days", "metric", "protocol")] == [1, "ndcg@5", "all"]
+    assert summary["notes"] == [content["verdict"]["sentence"]]
+    assert summary["users"] == content["verdict"]["users"] == content["versions"][0]["counts"]["all_users"]
     assert set(series["metric"].to_pylist()) == {
         f"{m}@{k}" for m in ("hit_rate", "recall", "ndcg", "map") for k in (1, 5)
     }
@@ -117,14 +119,14 @@ def test_what_the_night_tells_is_in_both_files_and_on_the_screen(job: Job[Settin
 
 
 def test_lists_in_other_parts_and_other_parts_tonight_change_nothing(job: Job[Settings], tmp_path: Path) -> None:
-    _, told, series = told_by(job)
+    _, content, series = told_by(job)
     write_prepared(str(tmp_path / "one"), 1)
     versions = [write_version(tmp_path / "again", days, parts=5) for days in (1, 7)]
     one = job.settings.model_copy(update={"run": job.settings.run.model_copy(update={"parts": 1})})
     other = replace(job, settings=one, folders={"prepare": str(tmp_path / "one")}, versions=versions)
     _, also, same = told_by(replace(other, out=str(tmp_path / "other"), scratch=str(tmp_path / "more")))
     assert same.equals(series)
-    assert also == told
+    assert also == content
 
 
 def test_the_series_of_the_night_before_is_carried_on(job: Job[Settings], tmp_path: Path) -> None:
@@ -132,28 +134,28 @@ def test_the_series_of_the_night_before_is_carried_on(job: Job[Settings], tmp_pa
     later = NIGHT + timedelta(days=1)
     versions = [replace(v, days=v.days + 1) for v in job.versions]
     night = replace(job, as_of=later, out=str(tmp_path / "next"), earlier={"hindsight": job.out}, versions=versions)
-    _, told, longer = told_by(night)
+    _, content, longer = told_by(night)
     assert longer.slice(0, len(series)).equals(series)
     assert set(longer["night"].slice(len(series)).to_pylist()) == {later}
-    assert told["verdict"]["night"] == later.isoformat()
+    assert content["verdict"]["night"] == later.isoformat()
 
 
 def test_lists_that_cannot_be_read_are_named_and_the_others_judged(job: Job[Settings], tmp_path: Path) -> None:
     page = next(Path(job.versions[0].folders["recommend"]).rglob("*.parquet"))
     page.write_bytes(page.read_bytes()[:-9])
     numbers = write_version(tmp_path / "numbers", 28, ids=lambda i: int(str(i)[1:]))
-    _, told, _ = told_by(replace(job, versions=[*job.versions, numbers]))
-    assert [entry["days"] for entry in told["versions"]] == [1, 7, 28]
-    assert told["verdict"]["days"] == 7
-    assert f"the lists of 7 Jun 2024 cannot be read: {page}" in told["versions"][0]["reason"]
-    assert told["versions"][2]["reason"].endswith("their item_id is int64, tonight's is string")
+    _, content, _ = told_by(replace(job, versions=[*job.versions, numbers]))
+    assert [entry["days"] for entry in content["versions"]] == [1, 7, 28]
+    assert content["verdict"]["days"] == 7
+    assert f"the lists of 7 Jun 2024 cannot be read: {page}" in content["versions"][0]["reason"]
+    assert content["versions"][2]["reason"].endswith("their item_id is int64, tonight's is string")
 
 
 def test_a_first_night_is_told_what_it_takes(job: Job[Settings]) -> None:
-    summary, told, series = told_by(replace(job, versions=()))
+    summary, content, series = told_by(replace(job, versions=()))
     assert summary["versions"] == 0
-    assert summary["notes"] == [f"not judged: {told['reason']}"]
-    assert "one published night, a day or more before this one" in told["reason"]
+    assert summary["notes"] == [f"not judged: {content['reason']}"]
+    assert "one published night, a day or more before this one" in content["reason"]
     assert series.equals(schemas.HINDSIGHT.empty_table())
     storage.write_json({"heldout_events": 7}, storage.join(job.folder("prepare"), "statistics.json"))
     assert told_by(replace(job, versions=()))[0]["notes"] == []  # these judge it
@@ -171,7 +173,7 @@ def test_where_hindsight_is_off_nothing_is_read_and_the_reason_is_told(job, sect
     settings = Settings.model_validate({"purchases": {"path": "x"}, "run": {"parts": 3}, **sections})
     assert hindsight.STAGE.earlier(settings) == ()
     assert hindsight.STAGE.versions(settings).days == ()
-    summary, told, _ = told_by(replace(job, settings=settings, versions=()))
-    assert why in told["reason"]
-    assert told["verdict"] is None
+    summary, content, _ = told_by(replace(job, settings=settings, versions=()))
+    assert why in content["reason"]
+    assert content["verdict"] is None
     assert [n.startswith(note) for n in summary["notes"]] == ([True] if note else [])

@@ -60,11 +60,11 @@ SMALL = {"svd_dim": 8, "next_item_dim": 4, "epochs": 0, "dim": 4, "validation_da
 
 
 @dataclass
-class Made:
+class JudgedNight:
     """The finished stages of one run, each in a folder below its own, and what each of them told."""
 
     job: Job
-    told: dict[str, dict[str, Any]]
+    summaries: dict[str, dict[str, Any]]
 
     @property
     def metrics(self) -> dict[str, Any]:
@@ -95,19 +95,19 @@ def run(
     *,
     stages: Sequence[str] = tuple(STAGES),
     done: Mapping[str, str] | None = None,
-) -> Made:
+) -> JudgedNight:
     """Some stages, where the others are done in folders of their own."""
-    folders, told = dict(done or {}), {}
+    folders, summaries = dict(done or {}), {}
     for name in stages:
         out = folder / "runs" / f"{as_of:%Y-%m-%d}" / name
         out.mkdir(parents=True)
         job = Job(settings=settings, as_of=as_of, out=str(out), scratch=str(folder / "scratch" / name), folders=folders)
-        told[name] = STAGES[name].execute(job)
+        summaries[name] = STAGES[name].execute(job)
         folders = {**folders, name: str(out)}
-    return Made(replace(job, folders=folders), told)
+    return JudgedNight(replace(job, folders=folders), summaries)
 
 
-def judged_again(night: Made, folder: Path, settings: Settings | None = None, **folders: str) -> Made:
+def judged_again(night: JudgedNight, folder: Path, settings: Settings | None = None, **folders: str) -> JudgedNight:
     """The night with other settings of the evaluation, or other folders of stages before it."""
     done = {**night.job.folders, **folders}
     return run(folder, settings or night.job.settings, stages=("evaluate",), done=done)
@@ -119,31 +119,31 @@ def sections(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def night(sections: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Made:
+def night(sections: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> JudgedNight:
     return run(tmp_path_factory.mktemp("night"), settings_of(sections, recommend={"k": 10, "bought": "keep"}))
 
 
 def test_a_night_is_judged_as_a_run_at_the_cut_is_by_what_was_bought_after_it(
-    night: Made, sections: dict[str, Any], tmp_path: Path
+    night: JudgedNight, sections: dict[str, Any], tmp_path: Path
 ) -> None:
     # Two periods before the cut weigh the blocks there: the third one of the night is what judges.
     back = settings_of(sections, train={"advanced": {"validation_cuts": 2}}, recommend={"k": 10, "bought": "keep"})
     cut = AS_OF - timedelta(days=DAYS)
-    found, wanted = night.metrics, run(tmp_path, back, cut)
-    assert found["holdout"]["cut"] == cut.isoformat()
-    assert (found["judged"], wanted.metrics["judged"]) == ("holdout", "heldout")
-    assert found["heldout"]["novel_users"] > 50
+    result, wanted = night.metrics, run(tmp_path, back, cut)
+    assert result["holdout"]["cut"] == cut.isoformat()
+    assert (result["judged"], wanted.metrics["judged"]) == ("holdout", "heldout")
+    assert result["heldout"]["novel_users"] > 50
     told_apart = {"as_of", "encoder", "holdout", "judged", "published", "validation"}
     at_cut = {name: value for name, value in wanted.metrics.items() if name not in told_apart}
-    assert {name: found[name] for name in at_cut} == at_cut
+    assert {name: result[name] for name in at_cut} == at_cut
     columns = [name for name in wanted.users.column_names if not name.startswith("published/")]
     assert night.users.select(columns).equals(wanted.users.select(columns))
-    assert found["holdout"]["encoder"] == wanted.metrics["encoder"]
+    assert result["holdout"]["encoder"] == wanted.metrics["encoder"]
 
 
-def test_the_page_and_the_line_of_the_stage_say_what_judged(night: Made) -> None:
-    assert night.told["evaluate"]["notes"] == ["judged on the last 10 days, held out once more"]
-    assert night.told["evaluate"]["good"] is not None
+def test_the_page_and_the_line_of_the_stage_say_what_judged(night: JudgedNight) -> None:
+    assert night.summaries["evaluate"]["notes"] == ["judged on the last 10 days, held out once more"]
+    assert night.summaries["evaluate"]["good"] is not None
     assert "On the last 10 days, held out once more: in NDCG@10" in night.page
     assert "the last 10 days, held out once more</dd>" in night.page
     assert "made from the purchases before 22 May 2024 alone" in night.page
@@ -157,7 +157,9 @@ def test_the_page_and_the_line_of_the_stage_say_what_judged(night: Made) -> None
 
 
 @pytest.mark.parametrize("flags", [(), ("--direct_runner_bundle_repeat=2",)])
-def test_the_pipeline_writes_what_the_functions_give(night: Made, tmp_path: Path, flags: tuple[str, ...]) -> None:
+def test_the_pipeline_writes_what_the_functions_give(
+    night: JudgedNight, tmp_path: Path, flags: tuple[str, ...]
+) -> None:
     inputs = CutInputs(
         prepared=night.job.folder("prepare"), parts=2, cut=AS_OF - timedelta(days=7), recent_days=7.0, second_half=True
     )
@@ -172,40 +174,44 @@ def test_the_pipeline_writes_what_the_functions_give(night: Made, tmp_path: Path
         assert (tmp_path / "beam" / name).read_bytes() == (tmp_path / "memory" / name).read_bytes()
 
 
-def test_a_baseline_that_is_the_model_is_fitted_at_the_cut(night: Made, tmp_path: Path) -> None:
+def test_a_baseline_that_is_the_model_is_fitted_at_the_cut(night: JudgedNight, tmp_path: Path) -> None:
     settings = night.job.settings
     rules = settings.recommend.model_copy(update={"model": "item_knn", "bought": "exclude", "personal": 0.0})
-    made = judged_again(night, tmp_path, settings.model_copy(update={"recommend": rules}))
-    metrics = made.metrics
+    again = judged_again(night, tmp_path, settings.model_copy(update={"recommend": rules}))
+    metrics = again.metrics
     assert (metrics["judged"], metrics["made_by"]) == ("holdout", "item_knn")
     assert metrics["novel"]["model"] == metrics["novel"]["item_knn"] == night.metrics["novel"]["item_knn"]
-    assert "Item-kNN, which is the model, was fitted for it on the purchases before 22 May 2024 alone" in made.page
+    assert "Item-kNN, which is the model, was fitted for it on the purchases before 22 May 2024 alone" in again.page
 
 
 @pytest.mark.parametrize("nightly", ["off", "hindsight"])
-def test_nothing_is_held_out_where_it_is_not_asked_for(night: Made, tmp_path: Path, nightly: str) -> None:
+def test_nothing_is_held_out_where_it_is_not_asked_for(night: JudgedNight, tmp_path: Path, nightly: str) -> None:
     settings = night.job.settings
     asked = settings.evaluate.model_copy(update={"nightly": nightly})
-    made = judged_again(night, tmp_path, settings.model_copy(update={"evaluate": asked}))
-    assert made.metrics["judged"] is None
-    assert made.metrics["verdict"]["good"] is None
-    assert f'evaluate.nightly = "{nightly}" holds no days out' in made.metrics["heldout"]["reason"]
-    assert made.told["evaluate"]["notes"][0].startswith("not judged: the input has no purchases after the as-of date")
-    assert "Not judged." in made.page
+    again = judged_again(night, tmp_path, settings.model_copy(update={"evaluate": asked}))
+    assert again.metrics["judged"] is None
+    assert again.metrics["verdict"]["good"] is None
+    assert f'evaluate.nightly = "{nightly}" holds no days out' in again.metrics["heldout"]["reason"]
+    assert again.summaries["evaluate"]["notes"][0].startswith(
+        "not judged: the input has no purchases after the as-of date"
+    )
+    assert "Not judged." in again.page
 
 
-def test_half_of_the_users_judge_where_the_others_chose(night: Made, sections: dict[str, Any], tmp_path: Path) -> None:
+def test_half_of_the_users_judge_where_the_others_chose(
+    night: JudgedNight, sections: dict[str, Any], tmp_path: Path
+) -> None:
     settings = settings_of(sections, train={"advanced": {"validation_cuts": 1}})
     trained = run(tmp_path / "train", settings, stages=("train",), done=night.job.folders)
-    made = judged_again(night, tmp_path, settings, train=trained.job.folder("train"))
-    assert made.metrics["judged"] == "holdout"
-    assert made.metrics["holdout"]["users"] >= 20
-    assert not in_first_half(made.users["user_id"]).any()
-    assert 20 < made.metrics["heldout"]["users"] < night.metrics["heldout"]["users"]
-    assert "who are not among those who judge" in made.page
+    again = judged_again(night, tmp_path, settings, train=trained.job.folder("train"))
+    assert again.metrics["judged"] == "holdout"
+    assert again.metrics["holdout"]["users"] >= 20
+    assert not in_first_half(again.users["user_id"]).any()
+    assert 20 < again.metrics["heldout"]["users"] < night.metrics["heldout"]["users"]
+    assert "who are not among those who judge" in again.page
 
 
-def with_later(night: Made, folder: Path, buyers: int) -> str:
+def with_later(night: JudgedNight, folder: Path, buyers: int) -> str:
     """The prepared folder of the night, as if some of its users, and a stranger, had bought in the first hours."""
     prepared = str(folder / "prepared")
     storage.copy_folder(night.job.folder("prepare"), prepared, last="statistics.json")
@@ -223,15 +229,15 @@ def with_later(night: Made, folder: Path, buyers: int) -> str:
     return prepared
 
 
-def test_the_first_hours_of_a_night_do_not_judge(night: Made, tmp_path: Path) -> None:
-    made = judged_again(night, tmp_path, prepare=with_later(night, tmp_path, 9))
-    assert made.metrics["judged"] == "holdout"
-    assert made.metrics["heldout"] == night.metrics["heldout"]
-    assert "Too little was bought after the date of the run" in made.page
+def test_the_first_hours_of_a_night_do_not_judge(night: JudgedNight, tmp_path: Path) -> None:
+    again = judged_again(night, tmp_path, prepare=with_later(night, tmp_path, 9))
+    assert again.metrics["judged"] == "holdout"
+    assert again.metrics["heldout"] == night.metrics["heldout"]
+    assert "Too little was bought after the date of the run" in again.page
 
 
 @pytest.mark.parametrize(("buyers", "enough"), [(9, False), (10, True)])
-def test_ten_users_who_came_back_are_enough(night: Made, tmp_path: Path, buyers: int, enough: bool) -> None:
+def test_ten_users_who_came_back_are_enough(night: JudgedNight, tmp_path: Path, buyers: int, enough: bool) -> None:
     folders = {**night.job.folders, "prepare": with_later(night, tmp_path, buyers)}
     job = replace(night.job, folders=folders)
     assert holdout.enough_judge(job) == enough
@@ -239,17 +245,19 @@ def test_ten_users_who_came_back_are_enough(night: Made, tmp_path: Path, buyers:
 
 
 @pytest.mark.parametrize("record", [{"holdout": {"reason": "it takes 20 users, 7 did"}}, {}])
-def test_where_training_kept_nothing_the_night_says_why(night: Made, tmp_path: Path, record: dict[str, Any]) -> None:
+def test_where_training_kept_nothing_the_night_says_why(
+    night: JudgedNight, tmp_path: Path, record: dict[str, Any]
+) -> None:
     model = str(tmp_path / "model")
     storage.copy_folder(night.job.folder("train"), model, last="signature.json")
     path = storage.join(model, "training.json")
     training = {name: value for name, value in storage.read_json(path).items() if name != "holdout"}
     storage.write_json(training | record, path)
-    made = judged_again(night, tmp_path, train=model)
-    assert made.metrics["judged"] is None
+    again = judged_again(night, tmp_path, train=model)
+    assert again.metrics["judged"] is None
     why = "it takes 20 users, 7 did" if record else "the model was trained without it"
-    assert made.metrics["heldout"]["reason"].endswith(f"no days could be held out once more: {why}")
-    assert "Not judged." in made.page
+    assert again.metrics["heldout"]["reason"].endswith(f"no days could be held out once more: {why}")
+    assert "Not judged." in again.page
 
 
 def test_the_plan_tells_what_it_adds(sections: dict[str, Any]) -> None:

@@ -32,7 +32,7 @@ from topkin.transforms.unchanged.similar import NeighbourUpdater
 
 AS_OF, ITEMS = datetime(2024, 6, 1, 3), 40
 TABLES = {
-    recommend.STAGE: ("recommendations", "short_lists"),
+    recommend.STAGE: ("recommendations", "short_lists", "lists/mail/recommendations"),
     similar.STAGE: ("similar_users", "similar_items", "neighbours_bought"),
 }
 EVERYTHING = [(stage, table) for stage, tables in TABLES.items() for table in tables]
@@ -76,6 +76,7 @@ def settings_of(folder: Path, **train: Any) -> Settings:
             | {"available": "available"},
             "train": {**svd, "advanced": {"svd_rank": 16, "validation_cuts": 1}, "every_days": 3, **train},
             "recommend": {"k": 6},
+            "lists": {"mail": {"k": 4, "because": 1}},
             "similar": {"users": 4, "items": 3, "bought": 5},
             "evaluate": {"k": [5, 10], "bootstrap": 20, "baselines": ["popularity"]},
         }
@@ -89,7 +90,7 @@ class Nights:
     settings: Settings
     first: runs.Run
     second: runs.Run
-    told: dict[str, Any]
+    summaries: dict[str, Any]
 
     def job(self, stage: Stage, **changed: Any) -> Job[Settings]:
         """That of a stage on the second night."""
@@ -108,7 +109,7 @@ class Nights:
 @pytest.fixture(scope="module")
 def nights(tmp_path_factory) -> Nights:
     folder = tmp_path_factory.mktemp("shop")
-    settings, told = settings_of(folder), {}
+    settings, summaries = settings_of(folder), {}
     storage.write_parquet(purchases(), str(folder / "purchases/part-0.parquet"))
     storage.write_parquet(catalogue(0), str(folder / "items.parquet"))
     first = run_all(settings, as_of=AS_OF, anyway="a test")
@@ -118,9 +119,9 @@ def nights(tmp_path_factory) -> Nights:
         settings,
         as_of=AS_OF + timedelta(days=1),
         anyway="a test",
-        tell=lambda event: told.update({event.stage: event.summary}),
+        tell=lambda event: summaries.update({event.stage: event.summary}),
     )
-    return Nights(settings, first, second, told)
+    return Nights(settings, first, second, summaries)
 
 
 def columns(nights: Nights) -> pa.Schema:
@@ -135,15 +136,15 @@ def _encoder(run: runs.Run) -> str:
 def test_every_row_is_that_of_a_night_that_scores_everybody_again(nights, tmp_path, stage, table):
     assert _encoder(nights.first) == _encoder(nights.second)
     stage.execute(nights.job(stage, out=str(tmp_path), earlier={}))
-    made, again = (storage.read_parts(f"{place}/{table}") for place in (nights.second.folder(stage.name), tmp_path))
-    assert made.equals(again, check_metadata=True)
-    assert len(made) or table == "short_lists"
+    rows, again = (storage.read_parts(f"{place}/{table}") for place in (nights.second.folder(stage.name), tmp_path))
+    assert rows.equals(again, check_metadata=True)
+    assert len(rows) or table == "short_lists"
 
 
 def test_only_who_changed_is_scored_again(nights):
     """That the tables are equal would not show that anything was carried over."""
-    inputs, found = recommend.inputs_of(nights.job(recommend.STAGE)), before(nights.job(recommend.STAGE), "recommend")
-    maker = ListUpdater(inputs, found)
+    inputs, earlier = recommend.inputs_of(nights.job(recommend.STAGE)), before(nights.job(recommend.STAGE), "recommend")
+    maker = ListUpdater(inputs, before=earlier)
     same = [maker.before.same_users(part, *maker.items.users(part)) for part in range(2)]
     users = pa.concat_arrays(
         [maker.items.users(part)[0]["user_id"].combine_chunks().filter(pa.array(~one)) for part, one in enumerate(same)]
@@ -151,27 +152,28 @@ def test_only_who_changed_is_scored_again(nights):
     assert sorted(users.to_pylist()) == ["u004", "u077", "v001"]
     changed = maker.items.context.item_ids.filter(pa.array(~maker.same_items)).to_pylist()
     assert sorted(changed) == [7, 20, ITEMS - 2, 41]
-    transform = recommend.transform(nights.job(recommend.STAGE), inputs)
-    assert transform.maker.func is ListUpdater
+    lists = {"": inputs, "mail": replace(inputs, name="mail")}
+    transform = recommend.transform(nights.job(recommend.STAGE), lists)
+    assert [one.maker.func for one in transform.lists.values()] == [ListUpdater, ListUpdater]
 
 
 def test_vectors_of_the_night_before_are_read_some_at_a_time(nights, monkeypatch):
     """Beside tonight's there is no room for all of them: a plan counts tonight's."""
     asked, read = [], StoredItems.read
-    inputs, found = recommend.inputs_of(nights.job(recommend.STAGE)), before(nights.job(recommend.STAGE), "recommend")
-    whole = ListUpdater(inputs, found)
+    inputs, earlier = recommend.inputs_of(nights.job(recommend.STAGE)), before(nights.job(recommend.STAGE), "recommend")
+    whole = ListUpdater(inputs, before=earlier)
     monkeypatch.setattr(unchanged, "ROWS", 7)
     monkeypatch.setattr(
         StoredItems, "read", lambda self, *what: asked.append((self.folder, len(what[1]))) or read(self, *what)
     )
-    np.testing.assert_array_equal(ListUpdater(inputs, found).same_items, whole.same_items)
+    np.testing.assert_array_equal(ListUpdater(inputs, before=earlier).same_items, whole.same_items)
     assert {n for folder, n in asked if folder == nights.first.folder("embed")} <= set(range(1, 8))
 
 
 def test_neighbours_are_carried_over_too(nights):
-    found = before(nights.job(similar.STAGE), "similar")
+    earlier = before(nights.job(similar.STAGE), "similar")
     inputs = similar.inputs_of(nights.job(similar.STAGE))
-    users = NeighbourUpdater(inputs, found).users_now
+    users = NeighbourUpdater(inputs, earlier).users_now
     changed = users.ids.take(pa.array(users.changed)).to_pylist()
     assert sorted(changed) == ["u004", "u077", "v001"]
     assert len(users.vectors) == 3
@@ -179,9 +181,9 @@ def test_neighbours_are_carried_over_too(nights):
 
 def test_where_most_users_changed_none_are_held_in_memory_and_all_is_done_again(nights, monkeypatch):
     """As are all of those whose purchases have no times, for positions count from the date."""
-    found, inputs = before(nights.job(similar.STAGE), "similar"), similar.inputs_of(nights.job(similar.STAGE))
+    earlier, inputs = before(nights.job(similar.STAGE), "similar"), similar.inputs_of(nights.job(similar.STAGE))
     monkeypatch.setattr(unchanged.Before, "same_users", lambda self, part, rows, vectors: np.zeros(len(rows), bool))
-    updater = NeighbourUpdater(inputs, found)
+    updater = NeighbourUpdater(inputs, earlier)
     assert updater.users_now is None
     for table, again in zip(updater.users(0), NeighbourFinder(inputs).users(0), strict=True):
         assert table.equals(again)
@@ -196,8 +198,10 @@ def test_vectors_of_what_did_not_change_are_the_same_numbers(nights):
 
 
 def test_a_kept_night_tells_so_and_the_first_one_does_not(nights):
-    assert nights.told["train"]["notes"] == ["not trained: the encoder of 2024-06-01, 1 days old, is kept for 3 days"]
-    (note,) = [note for note in nights.told["evaluate"]["notes"] if "judged" in note]
+    assert nights.summaries["train"]["notes"] == [
+        "not trained: the encoder of 2024-06-01, 1 days old, is kept for 3 days"
+    ]
+    (note,) = [note for note in nights.summaries["evaluate"]["notes"] if "judged" in note]
     assert note.endswith("held out once more, as of 2024-06-01, when the encoder was trained")
     metrics = [storage.read_json(f"{run.folder('evaluate')}/metrics.json") for run in (nights.first, nights.second)]
     assert metrics[1]["novel"] == metrics[0]["novel"]
@@ -215,8 +219,8 @@ def test_a_promise_that_was_missed_is_told_as_long_as_the_encoder_is_kept(nights
     storage.write_json({**metrics, "promise": {"missed": True, "alarm": "alarm: missed"}}, f"{copy}/metrics.json")
     manifest.seal(copy, stage="evaluate", key="k", summary={}, recipe=recipe)
     earlier = {**nights.first.folders, "evaluate": copy}
-    told = evaluate.evaluate(nights.job(evaluate.STAGE, out=str(tmp_path / "out"), earlier=earlier))
-    assert "alarm: missed" in told["notes"]
+    summary = evaluate.evaluate(nights.job(evaluate.STAGE, out=str(tmp_path / "out"), earlier=earlier))
+    assert "alarm: missed" in summary["notes"]
 
 
 def test_a_kept_encoder_that_is_judged_anew_is_judged_by_the_days_since_too(nights, tmp_path):
@@ -225,13 +229,13 @@ def test_a_kept_encoder_that_is_judged_anew_is_judged_by_the_days_since_too(nigh
 
 
 def test_a_back_test_trains_at_each_cut_whatever_was_published(nights, tmp_path):
-    told, out = {}, str(tmp_path / "out")
+    summaries, out = {}, str(tmp_path / "out")
     shutil.copytree(nights.settings.run.output, out)
     settings = nights.settings.model_copy(update={"run": nights.settings.run.model_copy(update={"output": out})})
     cut = AS_OF + timedelta(hours=2, minutes=30)
     assert runs.published_before(out, cut) is not None
-    run_backtest(settings, [cut], tell=lambda event: told.update({event.stage: event.summary}))
-    assert not any("not trained" in note for note in told["2024-06-01 train"]["notes"])
+    run_backtest(settings, [cut], tell=lambda event: summaries.update({event.stage: event.summary}))
+    assert not any("not trained" in note for note in summaries["2024-06-01 train"]["notes"])
 
 
 def test_an_encoder_is_kept_for_its_days_by_the_same_settings_alone(nights, tmp_path):
@@ -260,9 +264,9 @@ def test_damage_means_that_all_is_done_again(nights, tmp_path):
     copy = str(tmp_path / "model")
     storage.copy_folder(nights.first.folder("train"), copy, last=manifest.NAME)
     Path(copy, "signature.json").write_text("{}")
-    found = LiveEncoder.of(nights.job(train.STAGE, earlier={"train": copy}), columns(nights))
-    assert found.folder is None
-    assert "changed after its stage finished" in found.why
+    versions = LiveEncoder.of(nights.job(train.STAGE, earlier={"train": copy}), columns(nights))
+    assert versions.folder is None
+    assert "changed after its stage finished" in versions.why
     lists = str(tmp_path / "lists")
     storage.copy_folder(nights.first.folder("recommend"), lists, last=manifest.NAME)
     job = nights.job(recommend.STAGE, earlier={**nights.first.folders, "recommend": lists})
@@ -302,16 +306,16 @@ def test_another_encoder_or_recipe_carries_nothing_over(nights, tmp_path):
     assert still_holds(replace(job, earlier={}), "index") is None
     other = str(tmp_path / "embeddings")
     storage.copy_folder(nights.first.folder("embed"), other, last=manifest.NAME)
-    told = storage.read_json(f"{other}/vectors.json")
-    storage.write_json({**told, "encoder": "another"}, f"{other}/vectors.json")
+    summary = storage.read_json(f"{other}/vectors.json")
+    storage.write_json({**summary, "encoder": "another"}, f"{other}/vectors.json")
     assert still_holds(replace(job, earlier={**nights.first.folders, "embed": other}), "index") is None
 
 
 def test_an_index_of_the_very_same_vectors_is_taken(nights, tmp_path):
-    assert "no vector" not in str(nights.told["index"].get("notes"))  # an item came
+    assert "no vector" not in str(nights.summaries["index"].get("notes"))  # an item came
     job = nights.job(index.STAGE, out=str(tmp_path), folders=nights.first.folders)
-    told = index.build(job)
-    assert told["notes"] == ["no vector of an item changed: the index is that of the live version"]
+    summary = index.STAGE.work(job)
+    assert summary["notes"] == ["no vector of an item changed: the index is that of the live version"]
     assert Path(tmp_path, "index.json").read_bytes() == Path(nights.first.folder("index"), "index.json").read_bytes()
 
 

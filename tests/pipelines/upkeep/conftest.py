@@ -27,8 +27,8 @@ def make_night(root: str, day: int, *, reuse: dict[str, runs.Run] | None = None,
             stage_index.note(root, key, place)
         run = runs.record_stage(run, stage, {"key": key, "folder": place}, {})
     path = f"{run.path}/run.json"
-    made = datetime(2024, 6, 1, tzinfo=UTC) + timedelta(minutes=next(_minutes))
-    storage.write_json(sealing.sealed(storage.read_json(path) | {"made_at": made.isoformat()}), path)
+    made_at = datetime(2024, 6, 1, tzinfo=UTC) + timedelta(minutes=next(_minutes))
+    storage.write_json(sealing.sealed(storage.read_json(path) | {"made_at": made_at.isoformat()}), path)
     if publish:
         runs.publish_run(run, older=True)
     return run

@@ -35,10 +35,10 @@ def test_the_live_run_the_last_ones_published_and_pinned_ones_stay(tmp_path, nig
         night(day)
     versions.pin(str(tmp_path), "2024-05-02-n")
     assert states(tmp_path, 3) == {7: "live", 6: "kept", 5: "kept", 4: "old", 3: "old", 2: "pinned", 1: "old"}
-    told = collect(str(tmp_path), 3, dry=True)
+    summary = collect(str(tmp_path), 3, dry=True)
     assert days(tmp_path) == [1, 2, 3, 4, 5, 6, 7]
     done = collect(str(tmp_path), 3)
-    assert told == done
+    assert summary == done
     assert sorted(done.runs) == ["2024-05-01-n", "2024-05-03-n", "2024-05-04-n"]
     assert days(tmp_path) == [2, 5, 6, 7]
     assert sorted(storage.folders(f"{tmp_path}/runs")) == [*runs.run_ids(str(tmp_path)), "stages"]
@@ -51,8 +51,8 @@ def test_the_live_run_the_last_ones_published_and_pinned_ones_stay(tmp_path, nig
 
 
 def test_a_run_that_was_never_published_stays_as_long_as_versions_older_than_it(tmp_path, night):
-    made = {day: night(day, publish=day != 2) for day in (1, 2, 3, 4)}
-    for day, run in made.items():
+    nights = {day: night(day, publish=day != 2) for day in (1, 2, 3, 4)}
+    for day, run in nights.items():
         path = f"{run.path}/run.json"
         made_at = {"made_at": f"2024-05-{day:02d}T03:00:00+00:00"}
         storage.write_json(sealing.sealed(storage.read_json(path) | made_at), path)
@@ -209,20 +209,20 @@ def test_whatever_was_made_reused_pinned_and_deleted_kept_runs_are_whole(tmp_pat
     from tests.pipelines.upkeep.conftest import make_night
 
     root = str(tmp_path_factory.mktemp("out"))
-    made: list[runs.Run] = []
+    collected: list[runs.Run] = []
     for day in range(1, data.draw(st.integers(2, 9)) + 1):
-        there = [run for run in made if run.is_whole()]
+        there = [run for run in collected if run.is_whole()]
         stages = data.draw(st.lists(st.sampled_from(["prepare", "train"]), unique=True)) if there else []
         reuse = {stage: data.draw(st.sampled_from(there)) for stage in stages}
-        made.append(make_night(root, day, reuse=reuse, publish=data.draw(st.booleans())))
+        collected.append(make_night(root, day, reuse=reuse, publish=data.draw(st.booleans())))
         if data.draw(st.booleans()):
-            versions.pin(root, made[-1].run_id)
+            versions.pin(root, collected[-1].run_id)
         if data.draw(st.booleans()):
             collect(root, 2)
     collect(root, 2)
-    found = versions.versions(root, 2)
-    assert all(v.state != "old" for v in found)
-    used = {folder for v in found for folder in v.run.folders.values()}
+    kept = versions.versions(root, 2)
+    assert all(v.state != "old" for v in kept)
+    used = {folder for v in kept for folder in v.run.folders.values()}
     for folder in used:
         manifest.verify(folder)
     there = {

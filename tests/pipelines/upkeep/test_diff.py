@@ -1,5 +1,6 @@
 """What changed between two runs, against a loop over dictionaries."""
 
+import dataclasses
 from collections import Counter
 from datetime import datetime
 
@@ -21,7 +22,7 @@ lists = st.dictionaries(
 )
 
 
-def make(root: str, name: str, made: Lists, parts: int = 2, kind: pa.DataType | None = None) -> runs.Run:
+def make(root: str, name: str, lists_of_users: Lists, parts: int = 2, kind: pa.DataType | None = None) -> runs.Run:
     kind = kind or pa.string()
     run = runs.Run(root, name, datetime(2024, 5, 1))
     rows = [
@@ -34,7 +35,7 @@ def make(root: str, name: str, made: Lists, parts: int = 2, kind: pa.DataType | 
             "times_bought": 0,
             "because": [],
         }
-        for user, items in made.items()
+        for user, items in lists_of_users.items()
         for n, item in enumerate(items)
     ]
     table = pa.Table.from_pylist(rows, schemas.recommendations(kind, kind))
@@ -43,8 +44,8 @@ def make(root: str, name: str, made: Lists, parts: int = 2, kind: pa.DataType | 
     for part in range(parts):
         path = f"{root}/{place}/recommendations/recommendations/date=2024-05-01/{storage.part_name(part, parts)}"
         storage.write_parquet(split.get(part, table.slice(0, 0)), path)
-    users = [u if isinstance(u, str) else str(u) for u in made]
-    items = sorted({i for listed in made.values() for i in listed})
+    users = [u if isinstance(u, str) else str(u) for u in lists_of_users]
+    items = sorted({i for listed in lists_of_users.values() for i in listed})
     catalogue = [
         {"item_id": i, "title": f"title of {i}", "category": None, "price": None, "available": True, "events": 1,
          "users": 1, "recent": 0, "first_sale": None, "last_sale": None} for i in items
@@ -65,21 +66,21 @@ def make(root: str, name: str, made: Lists, parts: int = 2, kind: pa.DataType | 
 @given(lists, lists, st.sampled_from([2, 3]))
 def test_lists_items_and_users_are_compared_as_a_loop_would(tmp_path_factory, one: Lists, two: Lists, parts: int):
     root = str(tmp_path_factory.mktemp("out"))
-    told = diff(make(root, "a", one), make(root, "b", two, parts))
+    differences = diff(make(root, "a", one), make(root, "b", two, parts))
     both = sorted(one.keys() & two.keys())
     kept = {u: len(set(one[u]) & set(two[u])) for u in both}
     changed = [u for u in both if one[u] != two[u]]
-    assert told["counts"]["users"] == [len(one), len(two)]
-    assert told["lists"] | {"kept_share": 0} == {
+    assert differences["counts"]["users"] == [len(one), len(two)]
+    assert differences["lists"] | {"kept_share": 0} == {
         "both": len(both),
         "before_only": len(one.keys() - two.keys()),
         "after_only": len(two.keys() - one.keys()),
         "changed": len(changed),
         "kept_share": 0,
     }
-    share = told["lists"]["kept_share"]
+    share = differences["lists"]["kept_share"]
     assert share == (pytest.approx(sum(kept[u] / len(one[u]) for u in both) / len(both)) if both else None)
-    was, now = (Counter(i for items in made.values() for i in items) for made in (one, two))
+    was, now = (Counter(i for items in lists.values() for i in items) for lists in (one, two))
     rules = {
         "entering": lambda i: not was[i],
         "leaving": lambda i: not now[i],
@@ -89,18 +90,18 @@ def test_lists_items_and_users_are_compared_as_a_loop_would(tmp_path_factory, on
     for name, rule in rules.items():
         want = sorted((i for i in was.keys() | now.keys() if rule(i)), key=lambda i: (-abs(was[i] - now[i]), i))
         rows = [{"item": i, "title": f"title of {i}", "before": was[i], "after": now[i]} for i in want]
-        assert told[name] == {"items": len(want), "most": rows[: module.MOST]}
+        assert differences[name] == {"items": len(want), "most": rows[: module.MOST]}
     worst = sorted(changed, key=lambda u: (kept[u] / len(one[u]), u))
-    assert told["affected"] == [
+    assert differences["affected"] == [
         {"user": u, "kept": kept[u], "before": len(one[u]), "after": len(two[u])} for u in worst[: module.MOST]
     ]
 
 
 def test_a_run_is_no_different_from_itself(tmp_path):
     run = make(str(tmp_path), "a", {"u1": ["i1", "i2"], "u2": ["i2"]})
-    told = diff(run, run)
-    assert told["lists"] == {"both": 2, "before_only": 0, "after_only": 0, "changed": 0, "kept_share": 1.0}
-    assert told["affected"] == []
+    differences = diff(run, run)
+    assert differences["lists"] == {"both": 2, "before_only": 0, "after_only": 0, "changed": 0, "kept_share": 1.0}
+    assert differences["affected"] == []
 
 
 def test_a_part_that_is_gone_is_told_and_not_passed_over(tmp_path):
@@ -109,6 +110,13 @@ def test_a_part_that_is_gone_is_told_and_not_passed_over(tmp_path):
     (tmp_path / "runs/a/recommendations/recommendations/date=2024-05-01" / name).unlink()
     with pytest.raises(ArtifactError, match=f"{name} is missing"):
         diff(run, run)
+
+
+def test_a_run_without_lists_yet_is_told_what_makes_them(tmp_path):
+    run = make(str(tmp_path), "a", {"u1": ["i1"]})
+    early = dataclasses.replace(run, folders={"prepare": run.folders["prepare"]})
+    with pytest.raises(ArtifactError, match="no folder of the stage recommend: run topkin recommend first"):
+        diff(run, early)
 
 
 def test_runs_whose_ids_are_of_two_types_are_not_compared(tmp_path):
@@ -120,22 +128,25 @@ def test_runs_whose_ids_are_of_two_types_are_not_compared(tmp_path):
 
 
 def test_of_runs_over_items_alone_the_neighbours_are_compared(tmp_path):
-    root, made = str(tmp_path), []
+    root, result = str(tmp_path), []
     for name, neighbours in (("a", ["x", "y"]), ("b", ["y", "z"])):
         run = make(root, name, {"u": ["w", "x", "y", "z"]})
         rows = [{"item_id": "w", "rank": n + 1, "neighbour_id": i, "score": 0.5} for n, i in enumerate(neighbours)]
         table = pa.Table.from_pylist(rows, schemas.similar_items(pa.string()))
         storage.write_parquet(table, f"{run.path}/similar/similar_items/{storage.part_name(0, 1)}")
         manifest.seal(f"{run.path}/similar", stage="similar", key=name, summary={})
+        storage.remove_folder(f"{run.path}/prepared/histories")
+        manifest.seal(f"{run.path}/prepared", stage="prepare", key=name, summary={})
+        run = runs.record_stage(run, "prepare", {"folder": f"runs/{name}/prepared"}, {})
         run = runs.record_stage(run, "similar", {"folder": f"runs/{name}/similar"}, {})
-        made.append(runs.Run(root, name, run.as_of, {s: f for s, f in run.folders.items() if s != "recommend"}))
-    told = diff(*made)
-    assert told["affected"] == [{"item": "w", "kept": 1, "before": 2, "after": 2}]
-    assert [told[side]["most"][0]["item"] for side in ("entering", "leaving")] == ["z", "x"]
+        result.append(runs.Run(root, name, run.as_of, {s: f for s, f in run.folders.items() if s != "recommend"}))
+    differences = diff(*result)
+    assert differences["affected"] == [{"item": "w", "kept": 1, "before": 2, "after": 2}]
+    assert [differences[side]["most"][0]["item"] for side in ("entering", "leaving")] == ["z", "x"]
     with pytest.raises(ConfigError, match="of a and b one is over purchases and one over items alone"):
-        diff(runs.read_run(root, "a"), made[1])
+        diff(runs.read_run(root, "a"), result[1])
     storage.remove_folder(f"{root}/runs/a/similar/similar_items")
     with pytest.raises(ArtifactError, match=f"{storage.part_name(0, 1)} is missing"):
-        diff(*made)
+        diff(*result)
     manifest.seal(f"{root}/runs/a/similar", stage="similar", key="a", summary={})
-    assert "lists" not in diff(*made)
+    assert "lists" not in diff(*result)

@@ -1,11 +1,12 @@
 """The list of runs, and the names by which commands know them."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from topkin.artifacts import storage
-from topkin.errors import ConfigError
+from topkin.errors import ArtifactError, ConfigError
 from topkin.pipelines.upkeep import versions
 
 
@@ -55,5 +56,12 @@ def test_a_run_is_named_by_the_beginning_of_its_name(tmp_path, night):
         versions.named(root, "2024-05-0")
     with pytest.raises(ConfigError, match=r"there is no run 2024-05-03-n in .*, did you mean 2024-05-"):
         versions.named(root, "2024-05-03-n")
-    with pytest.raises(ConfigError, match="there is no run live in"):
+    with pytest.raises(ArtifactError, match="has no published run"):
         versions.named(f"{root}/empty", "live")
+
+
+def test_the_live_run_is_gone_in_the_same_words_however_it_is_named(tmp_path, night):
+    run = night(1)
+    shutil.rmtree(run.path)
+    with pytest.raises(ArtifactError, match=f"the run {run.run_id} is gone"):
+        versions.named(str(tmp_path), "live")

@@ -7,15 +7,17 @@ from hypothesis import strategies as st
 
 from topkin.baselines.fitted import fit_baselines
 from topkin.baselines.registry import SOURCES
-from topkin.config.sections import RecommendSettings
+from topkin.config.sections import RecommendSettings, Settings
 from topkin.interactions import Interactions
 from topkin.linalg.cosine import unit_rows
 from topkin.linalg.csr import Csr
+from topkin.recommend.repurchase.blend import Factors, Repurchase, Weights, personal_part
+from topkin.recommend.repurchase.rates import RepeatHistory, RepurchaseRates, counts_of
 from topkin.recommend.second import candidates as module
 from topkin.recommend.second import tuning
 from topkin.recommend.second.candidates import ENCODER, Candidates
-from topkin.recommend.second.chosen import MOST_PURCHASES, blend_of, sources_tried
-from topkin.recommend.second.stage import SecondStage
+from topkin.recommend.second.chosen import MOST_PURCHASES, blend_of, sources_trained, sources_tried
+from topkin.recommend.second.stage import PERSONAL, SecondStage
 from topkin.recommend.second.tuning import Case, choose
 from topkin.search.topk import top_k
 
@@ -36,8 +38,8 @@ def shop(seed: int) -> tuple[Interactions, np.ndarray, np.ndarray]:
     return history, unit_rows(rng.normal(size=(USERS, DIM)).astype(np.float32)), vectors
 
 
-def by_loops(user, stage, history, queries, vectors, exclude, allowed, depth, k):
-    """(item, final, name of the largest part) of one user, best first."""
+def by_loops(user, stage, history, queries, vectors, exclude, allowed, depth, k, also=frozenset()):
+    """(item, final, name of the largest part) of one user, best first; also: further candidates."""
     may = [i for i in range(N) if allowed[i] and i not in exclude and vectors[i].any()]
     scores = {ENCODER: queries[user].astype(np.float64) @ vectors.T.astype(np.float64)}
     scores |= {name: source.scores(history.take(np.array([user])))[0] for name, source in stage.sources.items()}
@@ -45,6 +47,7 @@ def by_loops(user, stage, history, queries, vectors, exclude, allowed, depth, k)
     for name in stage.sources:
         known = [i for i in range(N) if allowed[i] and i not in exclude and scores[name][i] > 0]
         chosen |= set(sorted(known, key=lambda i: (-scores[name][i], i))[:depth]) & set(may)
+    chosen |= also & set(may)
     parts = {}
     for item in chosen:
         scale = {name: max(abs(of[i]) for i in chosen) for name, of in scores.items()}
@@ -64,14 +67,14 @@ def test_lists_are_those_of_loops_over_every_item(seed, depth, k, weight):
     exclude = history.distinct().pattern
     exclude = Csr.of_pairs(exclude.rows, exclude.indices, USERS, N)
     ids, _ = top_k(queries, vectors, depth, exclude=exclude, allowed=allowed & vectors.any(axis=1))
-    found = stage.ranked(ids, k, history=history, exclude=exclude, queries=queries, vectors=vectors, allowed=allowed)
+    lists = stage.ranked(ids, k, history=history, exclude=exclude, queries=queries, vectors=vectors, allowed=allowed)
     for user in range(USERS):
         bought = set(exclude.take(np.array([user])).indices.tolist())
         expected = by_loops(user, stage, history, queries, vectors, bought, allowed, depth, k)
-        listed = found.ids[user][found.ids[user] >= 0]
+        listed = lists.ids[user][lists.ids[user] >= 0]
         assert len(listed) == len(expected)
         np.testing.assert_allclose(
-            found.final[user][: len(expected)], [row[1] for row in expected], rtol=1e-4, atol=1e-6
+            lists.final[user][: len(expected)], [row[1] for row in expected], rtol=1e-4, atol=1e-6
         )
         values = {
             item: value
@@ -82,19 +85,55 @@ def test_lists_are_those_of_loops_over_every_item(seed, depth, k, weight):
         )
         assert not set(listed.tolist()) & bought
         cosines = queries[user].astype(np.float64) @ vectors[listed].T.astype(np.float64)
-        np.testing.assert_array_equal(found.cosines[user][: len(listed)], cosines.astype(np.float32))
+        np.testing.assert_array_equal(lists.cosines[user][: len(listed)], cosines.astype(np.float32))
 
 
-def test_lists_do_not_depend_on_who_is_asked_together(monkeypatch):
+@settings(max_examples=40)
+@given(st.integers(0, 10_000), st.integers(1, 4), st.integers(1, 5), st.sampled_from([0.0, 0.4, 3.0]))
+def test_bought_items_rank_beside_new_ones_as_loops_over_every_item_say(seed, depth, k, personal):
+    history, queries, vectors = shop(seed)
+    stage = SecondStage({ENCODER: 1.0, "popularity": 0.5, "item_knn": 0.7}, fit_baselines(history, NAMES[:2], 5))
+    allowed = np.random.default_rng(seed).random(N) < 0.8
+    rates = RepurchaseRates.of(counts_of(history), N)
+    repurchase = Repurchase(Weights(personal=personal, fade=0.3), rates)
+    ids, _ = top_k(queries, vectors, depth, allowed=allowed & vectors.any(axis=1))
+    nothing = Csr.empty(USERS)
+    lists = stage.ranked(
+        ids, k, history=history, exclude=nothing, queries=queries, vectors=vectors, allowed=allowed,
+        repurchase=repurchase,
+    )  # fmt: skip
+    own = RepeatHistory.of(history)
+    parts = personal_part(Factors.of(own, rates), repurchase.weights)
+    for user in range(USERS):
+        mine = {int(i): p for i, p, u in zip(own.items, parts, own.users, strict=True) if u == user}
+        new = by_loops(user, stage, history, queries, vectors, set(), allowed, depth, N, also=set(mine))
+        value = {item: final / (abs(max(f for _, f, _ in new)) or 1.0) for item, final, _ in new}
+        mine = {item: part for item, part in mine.items() if item in value}
+        raised = {item: personal * part / max(mine.values()) for item, part in mine.items()}
+        expected = sorted((value[i] + raised.get(i, 0.0) for i in value), reverse=True)[:k]
+        listed = lists.ids[user][lists.ids[user] >= 0].tolist()
+        assert len(listed) == len(expected)
+        np.testing.assert_allclose(lists.final[user][: len(listed)], expected, rtol=1e-4, atol=1e-5)
+        got = [value[i] + raised.get(i, 0.0) for i in listed]
+        np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
+        for place, item in enumerate(listed):
+            if abs(raised.get(item, 0.0) - value[item]) > 1e-4:
+                by_own = stage.deciders[lists.decided[user, place]] == PERSONAL
+                assert by_own == (raised.get(item, 0.0) > value[item])
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_lists_do_not_depend_on_who_is_asked_together(monkeypatch, kept):
     history, queries, vectors = shop(1)
     stage = SecondStage({ENCODER: 1.0, "item_knn": 0.8}, fit_baselines(history, ["item_knn"], 5))
-    allowed, exclude = np.ones(N, bool), history.distinct().pattern
+    allowed, exclude = np.ones(N, bool), Csr.empty(USERS) if kept else history.distinct().pattern
+    repurchase = Repurchase(Weights(fade=0.2), RepurchaseRates.of(counts_of(history), N)) if kept else None
     ids, _ = top_k(queries, vectors, 4, exclude=exclude, allowed=vectors.any(axis=1))
 
-    def lists(users):
+    def lists(users, repurchase=repurchase):
         return stage.ranked(
             ids[users], 3, history=history.take(users), exclude=exclude.take(users), queries=queries[users],
-            vectors=vectors, allowed=allowed,
+            vectors=vectors, allowed=allowed, repurchase=repurchase,
         )  # fmt: skip
 
     whole = lists(np.arange(USERS))
@@ -110,21 +149,21 @@ def test_reasons_are_those_of_what_decided():
     stage = SecondStage({ENCODER: 1e-3, "popularity": 1e-4, "item_knn": 9.0}, fit_baselines(history, NAMES[:2], 5))
     exclude, allowed = history.distinct().pattern, np.ones(N, bool)
     ids, _ = top_k(queries, vectors, 6, exclude=exclude, allowed=vectors.any(axis=1))
-    found = stage.ranked(ids, 4, history=history, exclude=exclude, queries=queries, vectors=vectors, allowed=allowed)
+    lists = stage.ranked(ids, 4, history=history, exclude=exclude, queries=queries, vectors=vectors, allowed=allowed)
     encoders = np.full((USERS, 4, 2), 11, np.int32)
-    because = stage.explain(encoders, found, history)
-    by_knn, by_encoder = (found.decided == stage.rankers.index(name) for name in ("item_knn", ENCODER))
+    because = stage.explain(encoders, lists, history)
+    by_knn, by_encoder = (lists.decided == stage.rankers.index(name) for name in ("item_knn", ENCODER))
     assert by_knn.any()
     assert by_encoder.any()
     assert (because[by_encoder] == 11).all()
-    assert (because[found.decided == stage.rankers.index("popularity")] == -1).all()
+    assert (because[lists.decided == stage.rankers.index("popularity")] == -1).all()
     users, places = np.nonzero(by_knn)
     for user, place in zip(users, places, strict=True):
         named = because[user, place][because[user, place] >= 0]
         assert len(named)
         assert set(named.tolist()) <= set(history.take(np.array([user])).items.tolist())
         one = np.array([user])
-        expected = stage.sources["item_knn"].explain(history.take(one), found.ids[one][:, [place]], 2)[0, 0]
+        expected = stage.sources["item_knn"].explain(history.take(one), lists.ids[one][:, [place]], 2)[0, 0]
         np.testing.assert_array_equal(because[user, place], expected)
 
 
@@ -180,12 +219,28 @@ def test_without_being_asked_for_sources_are_tried_on_logs_of_a_size_alone():
     assert sources_tried(RecommendSettings(sources=("item_knn",), model="popularity"), 10) == ()
 
 
+def test_sources_are_weighed_where_any_list_is_by_the_encoder():
+    def trained(main: dict, *lists: dict, purchases: int = 10) -> tuple[str, ...]:
+        named = {f"l{n}": values for n, values in enumerate(lists)}
+        sections = {"purchases": {"path": "p"}, "recommend": main, "lists": named}
+        return sources_trained(Settings.model_validate(sections), purchases)
+
+    by_sales, asked = {"model": "popularity"}, {"model": "popularity", "sources": ("item_knn",)}
+    assert trained({}) == trained(by_sales, {"model": "encoder"}) == SOURCES
+    assert trained(asked, by_sales, {"model": "encoder"}) == ("item_knn",)
+    assert trained(by_sales) == trained({"sources": ()}, {}) == trained(by_sales, {"model": "encoder", "sources": ()})
+    assert trained(by_sales) == ()
+    assert trained(by_sales, {"model": "encoder"}, purchases=MOST_PURCHASES + 1) == ()
+
+
 @pytest.mark.parametrize(
-    "changes", [{"bought": "keep"}, {"model": "item_knn"}, {"sources": ("popularity",)}, {"sources": ()}]
+    "changes",
+    [{"model": "item_knn", "personal": 0.0}, {"sources": ("popularity",)}, {"sources": ()}],
 )
-def test_lists_go_without_a_second_stage(changes):
+@pytest.mark.parametrize("bought", ["exclude", "keep"])
+def test_lists_go_without_a_second_stage(bought, changes):
     record = {"weights": {ENCODER: 1.0, "item_knn_recent": 0.4}}
-    asked = {"sources": SOURCES}
+    asked = {"sources": SOURCES, "bought": bought}
     assert blend_of(RecommendSettings(**asked), record) == record["weights"]
     assert blend_of(RecommendSettings(**{**asked, **changes}), record) is None
     assert blend_of(RecommendSettings(**asked), {"weights": {}}) is None

@@ -113,11 +113,11 @@ def test_lists_and_reasons_of_the_night_before_are_those_of_tonight(seed, before
     carrying = CarryingSearcher(
         now, same=same, old=OldLists(numbers, scores, np.zeros(ids.shape, np.int64)), because=because, changed=changed
     )
-    found, expected = carrying.search(users, k, may), now.search(users, k, may)
-    np.testing.assert_array_equal(found[0], expected[0])
-    np.testing.assert_array_equal(found[1], expected[1])
-    reasons = carrying.explain(users, found[0], 2)
-    np.testing.assert_array_equal(reasons, now.explain(users, found[0], 2))
+    rows, expected = carrying.search(users, k, may), now.search(users, k, may)
+    np.testing.assert_array_equal(rows[0], expected[0])
+    np.testing.assert_array_equal(rows[1], expected[1])
+    reasons = carrying.explain(users, rows[0], 2)
+    np.testing.assert_array_equal(reasons, now.explain(users, rows[0], 2))
     assert carrying.knows(users).tolist() == now.knows(users).tolist()
     assert carrying.n_candidates(may) == now.n_candidates(may)
     assert carrying.shortfall == now.shortfall

@@ -22,9 +22,9 @@ VALUES = {
 rows = st.dictionaries(st.integers(0, 9), st.fixed_dictionaries({n: st.sampled_from(v) for n, v in VALUES.items()}))
 
 
-def _table(made: dict[int, dict]) -> pa.Table:
-    columns = {"user_id": pa.array(list(made), pa.int64())}
-    columns |= {name: pa.array([row[name] for row in made.values()], kind) for name, kind in TYPES.items()}
+def _table(rows_of_users: dict[int, dict]) -> pa.Table:
+    columns = {"user_id": pa.array(list(rows_of_users), pa.int64())}
+    columns |= {name: pa.array([row[name] for row in rows_of_users.values()], kind) for name, kind in TYPES.items()}
     return pa.table(columns)
 
 

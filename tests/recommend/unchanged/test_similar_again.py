@@ -9,10 +9,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from topkin.artifacts import schemas
-from topkin.config.sections import SimilarSettings
+from topkin.config.shop.similar import SimilarSettings
 from topkin.linalg.cosine import unit_rows
 from topkin.recommend.similar import items_table, similar_items, similar_part
-from topkin.recommend.unchanged.similar import Candidates, similar_items_again, similar_part_again
+from topkin.recommend.unchanged.similar import NeighbourCandidates, similar_items_again, similar_part_again
 
 AS_OF, ITEMS = datetime(2024, 1, 9), pa.array([f"i{n}" for n in range(6)])
 baskets = st.dictionaries(
@@ -49,7 +49,7 @@ def test_neighbours_of_users_are_those_of_everybody_searched_again(before, now, 
     allowed, then = np.ones(6, bool), np.ones(6, bool)
     then[2] = rules
 
-    def made(night: Mapping[int, tuple[list[int], int]], may: np.ndarray) -> tuple[pa.Table, pa.Table]:
+    def make(night: Mapping[int, tuple[list[int], int]], may: np.ndarray) -> tuple[pa.Table, pa.Table]:
         histories, vectors = _night(night)
         return similar_part(
             histories,
@@ -66,13 +66,13 @@ def test_neighbours_of_users_are_those_of_everybody_searched_again(before, now, 
 
     histories, vectors = _night(now)
     same = np.array([before.get(n) == now[n] for n in sorted(now)])
-    users = Candidates.of(histories["user_id"].combine_chunks(), same, vectors)
+    users = NeighbourCandidates.of(histories["user_id"].combine_chunks(), same, vectors)
     again = similar_part_again(
         histories,
         vectors,
         0,
         users,
-        made(before, then),
+        make(before, then),
         same_rules=rules,
         blocks=lambda: [(0, vectors)],
         tables=lambda: [(0, histories)],
@@ -82,8 +82,8 @@ def test_neighbours_of_users_are_those_of_everybody_searched_again(before, now, 
         settings=settings,
         encoder="e",
     )
-    for found, expected in zip(again, made(now, allowed), strict=True):
-        assert found.equals(expected, check_metadata=True)
+    for result, expected in zip(again, make(now, allowed), strict=True):
+        assert result.equals(expected, check_metadata=True)
 
 
 @given(st.integers(0, 9_999), st.floats(0, 1), st.integers(1, 5))
@@ -98,7 +98,7 @@ def test_neighbours_of_items_are_those_of_a_search_over_all(seed, share, k):
     now = np.where(moved[:, None], unit_rows(rng.integers(-1, 2, (12, 3)).astype(np.float32)), vectors)
     here = np.sort(rng.choice(12, 10, replace=False))  # two went
     same = np.isin(here, there) & ~moved[here] & (may == might)[here]
-    items = Candidates.of(ids.take(pa.array(here)), same, now[here], may[here])
+    items = NeighbourCandidates.of(ids.take(pa.array(here)), same, now[here], may[here])
     rows = np.arange(2, 10)
     again = similar_items_again(now[here], rows, items, may[here], before, k)
     expected = similar_items(now[here], rows, may[here], k)

@@ -14,7 +14,7 @@ class RefusedError(OSError):
 
 
 @contextmanager
-def told(bucket: Bucket, key: str) -> Iterator[None]:
+def explained(bucket: Bucket, key: str) -> Iterator[None]:
     """Raise what a client raises as FileNotFoundError, PermissionError, :class:`RefusedError` or another OSError."""
     from obstore import exceptions
 

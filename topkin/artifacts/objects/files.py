@@ -19,7 +19,7 @@ import pyarrow.fs as pafs
 from topkin.artifacts.objects import digests, uri
 from topkin.artifacts.objects.blocks import Blocks
 from topkin.artifacts.objects.digests import BLOCK
-from topkin.artifacts.objects.faults import RefusedError, told
+from topkin.artifacts.objects.faults import RefusedError, explained
 from topkin.artifacts.objects.memory import MEMORY, SMALL, Children, Meta
 from topkin.artifacts.objects.uri import Bucket
 from topkin.errors import ConfigError
@@ -50,7 +50,7 @@ def client(bucket: Bucket) -> Any:
         "retry_config": {"max_retries": 5, "retry_timeout": timedelta(seconds=60)},
     }
     options = dict(bucket.options)
-    with told(bucket, ""):
+    with explained(bucket, ""):
         if extra == "aws":
             config = uri.s3_configuration(options, os.environ)
             if "access_key_id" in config and "session_token" not in config:  # else it takes that of the environment
@@ -105,7 +105,7 @@ class ObjectFiles(pafs.FileSystemHandler):
         obstore = library(self.bucket)
 
         try:
-            with told(self.bucket, key):
+            with explained(self.bucket, key):
                 return dict(obstore.head(self._client, key))
         except FileNotFoundError:
             return None
@@ -118,21 +118,21 @@ class ObjectFiles(pafs.FileSystemHandler):
         """What is in a folder; with ``recursive`` all objects below and no folder between."""
         key = selector.base_dir.strip("/")
         if selector.recursive:
-            found = [_info_of(meta) for meta in self.below(key)]
+            infos = [_info_of(meta) for meta in self.below(key)]
         else:
             objects, folders = self.children(key)
-            found = [pafs.FileInfo(name.rstrip("/"), pafs.FileType.Directory) for name in folders]
-            found += [_info_of(meta) for meta in objects]
-        if not found and not selector.allow_not_found:
+            infos = [pafs.FileInfo(name.rstrip("/"), pafs.FileType.Directory) for name in folders]
+            infos += [_info_of(meta) for meta in objects]
+        if not infos and not selector.allow_not_found:
             raise FileNotFoundError(f"there is no object below {self.bucket.uri}/{key}")
-        return found
+        return infos
 
     def below(self, key: str) -> list[Meta]:
         """What the store says of every object below a key."""
         obstore = library(self.bucket)
 
         def ask() -> list[Meta]:
-            with told(self.bucket, key):
+            with explained(self.bucket, key):
                 return [meta for some in obstore.list(self._client, key or None, chunk_size=1000) for meta in some]
 
         return MEMORY.below(self.bucket, key, ask)
@@ -142,9 +142,9 @@ class ObjectFiles(pafs.FileSystemHandler):
         obstore = library(self.bucket)
 
         def ask() -> Children:
-            with told(self.bucket, key):
-                found = obstore.list_with_delimiter(self._client, key or None)
-            return list(found["objects"]), list(found["common_prefixes"])
+            with explained(self.bucket, key):
+                listed = obstore.list_with_delimiter(self._client, key or None)
+            return list(listed["objects"]), list(listed["common_prefixes"])
 
         return MEMORY.children(self.bucket, key, ask)
 
@@ -174,7 +174,7 @@ class ObjectFiles(pafs.FileSystemHandler):
         obstore = library(self.bucket)
 
         if keys:
-            with told(self.bucket, keys[0]):
+            with explained(self.bucket, keys[0]):
                 obstore.delete(self._client, list(keys))
             MEMORY.forget(self.bucket, keys)
 
@@ -187,7 +187,7 @@ class ObjectFiles(pafs.FileSystemHandler):
         """Within the store: no byte comes here."""
         obstore = library(self.bucket)
 
-        with told(self.bucket, src):
+        with explained(self.bucket, src):
             obstore.copy(self._client, src, dest)
         MEMORY.forget(self.bucket, [dest])
 
@@ -208,9 +208,9 @@ class ObjectFiles(pafs.FileSystemHandler):
             return pa.BufferReader(data)
         first, size, tag = self.head_of(path)
         if entry is not None and len(first) == size == entry["bytes"]:
-            found = digests.digests(io.BytesIO(first))
-            if found["sha256"] == entry["sha256"]:
-                MEMORY.keep(found["sha256"], first)
+            actual = digests.digests(io.BytesIO(first))
+            if actual["sha256"] == entry["sha256"]:
+                MEMORY.keep(actual["sha256"], first)
         return self._reader(path, first, size, tag)
 
     def open_input(self, path: str) -> pa.NativeFile:
@@ -234,7 +234,7 @@ class ObjectFiles(pafs.FileSystemHandler):
         obstore = library(self.bucket)
 
         try:
-            with told(self.bucket, path):
+            with explained(self.bucket, path):
                 got = obstore.get(self._client, path, options={"range": (0, BLOCK)})
                 return bytes(got.bytes()), got.meta["size"], got.meta["e_tag"]
         except OSError as e:
@@ -249,7 +249,7 @@ class ObjectFiles(pafs.FileSystemHandler):
         """Some bytes of an object, if it still is the one that was opened."""
         obstore = library(self.bucket)
 
-        with told(self.bucket, path):
+        with explained(self.bucket, path):
             got = obstore.get(self._client, path, options={"range": (start, end), "if_match": tag})
             return bytes(got.bytes())
 
@@ -275,11 +275,11 @@ class ObjectFiles(pafs.FileSystemHandler):
 
     # What is written
 
-    def open_output_stream(self, path: str, metadata: Any) -> pa.NativeFile:
+    def open_output_stream(self, path: str, metadata: object) -> pa.NativeFile:
         """An object that is written when it is closed."""
         return pa.PythonFile(_Upload(self, path), "w")
 
-    def open_append_stream(self, path: str, metadata: Any) -> pa.NativeFile:
+    def open_append_stream(self, path: str, metadata: object) -> pa.NativeFile:
         """Refused."""
         raise NotImplementedError("an object is not appended to")
 
@@ -308,16 +308,18 @@ class ObjectFiles(pafs.FileSystemHandler):
 
         entry = MEMORY.written((self.bucket, path))
         if entry is None:
-            with told(self.bucket, path):
+            with explained(self.bucket, path):
                 got = obstore.get(self._client, path, options={"head": True})
             entry = digests.from_text(got.attributes.get(DIGESTS, ""), got.meta["size"])
         return entry
 
-    def _put(self, path: str, data: Any, mode: Any = None, attributes: Mapping[str, str] | None = None) -> str | None:
+    def _put(
+        self, path: str, data: object, mode: object = None, attributes: Mapping[str, str] | None = None
+    ) -> str | None:
         """Write an object and return its tag. ``mode``: as of obstore, else it raises RefusedError."""
         obstore = library(self.bucket)
 
-        with told(self.bucket, path):
+        with explained(self.bucket, path):
             several = not isinstance(data, bytes)
             how = {"mode": mode, "attributes": attributes, "use_multipart": several, "chunk_size": SMALL}
             done = obstore.put(self._client, path, data, **how)
@@ -371,7 +373,7 @@ class _Upload(io.RawIOBase):
         """True."""
         return True
 
-    def write(self, data: Any) -> int:
+    def write(self, data: object) -> int:
         """Take some bytes."""
         return int(self._held.write(data))
 

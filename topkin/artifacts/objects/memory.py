@@ -42,7 +42,7 @@ class Memory:
         self._states: dict[Place, bytes | None] = {}
         self._written: OrderedDict[Place, dict[str, Any]] = OrderedDict()
         self._contents: OrderedDict[str, bytes] = OrderedDict()
-        self._made: OrderedDict[Place, tuple[float, Any]] = OrderedDict()
+        self._derived: OrderedDict[Place, tuple[float, Any]] = OrderedDict()
         self.tags: OrderedDict[Place, tuple[bytes, str | None]] = OrderedDict()
 
     @contextmanager
@@ -78,7 +78,7 @@ class Memory:
                 self._metas.pop(place, None)
                 self._states.pop(place, None)
                 self._written.pop(place, None)
-                self._made.pop(place, None)
+                self._derived.pop(place, None)
                 for above in _above(key):
                     self._below.pop((bucket, above), None)
                     self._children.pop((bucket, above), None)
@@ -87,19 +87,19 @@ class Memory:
         """All objects below a key, of what was listed there or above where that is known."""
         with self._lock:
             for above in (key, *_above(key)):
-                if (found := self._below.get((bucket, above))) is not None:
-                    return found if above == key else [o for o in found if o["path"].startswith(f"{key}/")]
+                if (kept := self._below.get((bucket, above))) is not None:
+                    return kept if above == key else [o for o in kept if o["path"].startswith(f"{key}/")]
         return self._asked(self._below, (bucket, key), ask)
 
     def children(self, bucket: Bucket, key: str, ask: Callable[[], Children]) -> Children:
         """What is directly in a folder, of what was listed where that is known."""
         with self._lock:
-            found = self._children.get((bucket, key))
-            if found is None and (below := self._below.get((bucket, key))) is not None:
+            kept = self._children.get((bucket, key))
+            if kept is None and (below := self._below.get((bucket, key))) is not None:
                 start = len(key) + bool(key)
                 names = (o["path"][: o["path"].index("/", start)] for o in below if "/" in o["path"][start:])
-                found = [o for o in below if "/" not in o["path"][start:]], list(dict.fromkeys(names))
-        return self._asked(self._children, (bucket, key), ask) if found is None else found
+                kept = [o for o in below if "/" not in o["path"][start:]], list(dict.fromkeys(names))
+        return self._asked(self._children, (bucket, key), ask) if kept is None else kept
 
     def meta(self, place: Place, ask: Callable[[], Meta | None]) -> Meta | None:
         """What the store says of an input."""
@@ -112,11 +112,11 @@ class Memory:
         """An answer, kept in a job unless something was written meanwhile: it may be older than that."""
         with self._lock:
             before = self._changes
-        found = ask()
+        answer = ask()
         with self._lock:
             if self._jobs and self._changes == before:
-                held[place] = found
-        return found
+                held[place] = answer
+        return answer
 
     def input(self, place: Place) -> bytes | None:
         """A small input that was read in this job."""
@@ -173,17 +173,17 @@ class Memory:
         with self._lock:
             return None if entry is None else self._contents.get(entry["sha256"])
 
-    def made(self, place: Place, make: Callable[[], Any]) -> Any:
+    def derived(self, place: Place, make: Callable[[], Any]) -> Any:
         """What ``make`` makes of an object, until this process writes it; None for ABSENT seconds only."""
         with self._lock:
-            until, value = self._made.get(place, (0.0, None))
+            until, value = self._derived.get(place, (0.0, None))
         if time.monotonic() <= until:
             return value
         value = make()
         with self._lock:
-            self._made[place] = (time.monotonic() + (ABSENT if value is None else math.inf), value)
-            if len(self._made) > ENTRIES:
-                self._made.popitem(last=False)
+            self._derived[place] = (time.monotonic() + (ABSENT if value is None else math.inf), value)
+            if len(self._derived) > ENTRIES:
+                self._derived.popitem(last=False)
         return value
 
     def saw(self, place: Place, data: bytes | None, tag: str | None) -> None:

@@ -52,10 +52,10 @@ def is_object(path: str) -> bool:
 
 def parse(uri: str) -> tuple[Bucket, str]:
     """The bucket of a URI and the key in it. Raises ConfigError for no bucket, or an option that there is not."""
-    found = _URI.fullmatch(uri)
-    if found is None or not found["bucket"]:
+    match = _URI.fullmatch(uri)
+    if match is None or not match["bucket"]:
         raise ConfigError(f"a URI of an object store must name a bucket, as s3://bucket/folder, got {masked(uri)}")
-    scheme, user, bucket, key = found["scheme"], found["user"] or "", found["bucket"], found["key"]
+    scheme, user, bucket, key = match["scheme"], match["user"] or "", match["bucket"], match["key"]
     options: dict[str, str] = {}
     if EXTRAS[scheme] == "azure":
         bucket = f"{user}@{bucket}" if user else bucket
@@ -102,17 +102,21 @@ def s3_configuration(options: Mapping[str, str], environment: Mapping[str, str])
         "session_token": "session_token",
         "region": "region",
     }
-    found = {names[name]: value for name, value in options.items() if name in names}
+    configuration = {names[name]: value for name, value in options.items() if name in names}
     endpoint = options.get("endpoint_override") or environment.get("AWS_ENDPOINT_URL_S3")
     if endpoint:
-        found["endpoint"] = endpoint if "://" in endpoint else f"{options.get('scheme', 'https')}://{endpoint}"
+        configuration["endpoint"] = endpoint if "://" in endpoint else f"{options.get('scheme', 'https')}://{endpoint}"
     if options.get("anonymous", "").lower() == "true":
-        return {**found, "skip_signature": "true"}
+        return {**configuration, "skip_signature": "true"}
     profile = _profile(environment)
-    if "region" not in found and not {"AWS_REGION", "AWS_DEFAULT_REGION"} & environment.keys() and "region" in profile:
-        found["region"] = profile["region"]
-    if "access_key_id" in found or any(environment.get(name) for name in _FROM_ENVIRONMENT):
-        return found
+    if (
+        "region" not in configuration
+        and not {"AWS_REGION", "AWS_DEFAULT_REGION"} & environment.keys()
+        and "region" in profile
+    ):
+        configuration["region"] = profile["region"]
+    if "access_key_id" in configuration or any(environment.get(name) for name in _FROM_ENVIRONMENT):
+        return configuration
     keys = {
         ours: profile[theirs]
         for ours, theirs in (
@@ -124,7 +128,7 @@ def s3_configuration(options: Mapping[str, str], environment: Mapping[str, str])
     }
     if not keys and environment.get("AWS_EC2_METADATA_DISABLED", "").lower() == "true":
         raise ConfigError(f"S3 needs credentials and there are none: {CREDENTIALS}")
-    return found | keys
+    return configuration | keys
 
 
 CREDENTIALS = (

@@ -109,6 +109,17 @@ class PublishSettings(VersionGates):
     )
 
 
+class ReportSettings(Section):
+    """The page of a run over purchases."""
+
+    image: str | None = Field(
+        None,
+        description="Column of the items' files with a picture of each, for the page alone: the bytes of a PNG, JPEG, "
+        "GIF, BMP or WebP file, a data: address that holds one, or the path of one, which begins in the "
+        "folder of the Parquet file unless it is whole. Addresses on the web are not loaded.",
+    )
+
+
 class ItemsPublishSettings(VersionGates):
     """The gates before the pointer moves; one that is false is not asked."""
 

@@ -36,7 +36,7 @@ class File:
         return pa.schema([*fields, *(pa.field(name, value.type) for name, value in added.items())])
 
 
-class Found(NamedTuple):
+class FolderFiles(NamedTuple):
     """What a path means: its files of every kind, hidden ones too, and the folder below which they lie.
 
     ``root`` is the path itself where it is one file; of a glob it is what stands before the first sign. ``links``:
@@ -60,7 +60,7 @@ class Found(NamedTuple):
 class Files(Protocol):
     """A filesystem as inputs need it."""
 
-    def find(self, path: str) -> Found:
+    def find(self, path: str) -> FolderFiles:
         """What a path means, files sorted by path; none where nothing is there."""
 
     def open(self, path: str) -> Any:

@@ -171,17 +171,17 @@ def _text(start: bytes) -> Format | None:
 
 def why_not_parquet(source: str, path: str, start: bytes) -> str:
     """What a file is instead of Parquet, and the cure. ``start``: its first 16 bytes or more."""
-    told = f"{source}: {path} is not Parquet: it starts with {start[:4]!r}, not b'PAR1'"
+    problem = f"{source}: {path} is not Parquet: it starts with {start[:4]!r}, not b'PAR1'"
     if start[:4] == b"PARE":
         return f"{source}: {path} is encrypted Parquet: write it without encryption"
     kind = format_of(path, start) or _text(start)
     if kind is not None:
-        return f"{told}. It is {kind.words}. {cure(path, kind)}"
+        return f"{problem}. It is {kind.words}. {cure(path, kind)}"
     if start[:2] == b"\x1f\x8b":
-        return f"{told}. It is packed by gzip: unpack it with gunzip, Parquet has compression of its own"
+        return f"{problem}. It is packed by gzip: unpack it with gunzip, Parquet has compression of its own"
     if start[:4] == b"PK\x03\x04":
-        return f"{told}. It is a zip archive: unpack it"
-    return f"{told}: write it as Parquet, or leave it out"
+        return f"{problem}. It is a zip archive: unpack it"
+    return f"{problem}: write it as Parquet, or leave it out"
 
 
 def cure(path: str, kind: Format, *, folder: str | None = None) -> str:
@@ -214,13 +214,13 @@ def why_no_parquet(key: str, path: str, folder: str, names: Sequence[str]) -> st
     ends = {name[len(name) - length :] for name, length in zip(names, lengths, strict=True)}
     kinds = {FORMATS.get(end.lower()) for end in ends}
     files = "file" if len(names) == 1 else "files"
-    told = f"{key}: the folder {folder} holds no file that ends in .parquet: {len(names):,} {files} "
+    problem = f"{key}: the folder {folder} holds no file that ends in .parquet: {len(names):,} {files} "
     shown = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
     (kind,) = kinds if len(kinds) == 1 else (None,)
     if kind is None:
-        return f"{told}of other kinds ({shown}): write them as Parquet"
+        return f"{problem}of other kinds ({shown}): write them as Parquet"
     if kind not in (CSV, TEXT, JSON) or len(ends) > 1:
         first = posixpath.join(folder, names[0])
-        return f"{told}of {kind.words} ({shown}). For {names[0]}: {cure(first, kind)}; likewise for the others"
+        return f"{problem}of {kind.words} ({shown}). For {names[0]}: {cure(first, kind)}; likewise for the others"
     which = path if any(c in path for c in "*?[") else f"{_exactly(folder)}/**/*{ends.pop()}"
-    return f"{told}of {kind.words} ({shown}). {cure(which, kind, folder=folder)}"
+    return f"{problem}of {kind.words} ({shown}). {cure(which, kind, folder=folder)}"

@@ -9,7 +9,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 
 from topkin.errors import InputError
-from topkin.ingest.folders.file import Constants, File, Files, Found
+from topkin.ingest.folders.file import Constants, File, Files, FolderFiles
 from topkin.ingest.folders.hive import is_key
 from topkin.ingest.folders.listing import is_hidden
 
@@ -61,12 +61,12 @@ def _in(paths: list[str], root: str = "") -> LakeTable | None:
     return None if first is None else LakeTable(*first, tables[first])
 
 
-def table_at(path: str, found: Found, files: Files) -> LakeTable | None:
+def table_at(path: str, listed: FolderFiles, files: Files) -> LakeTable | None:
     """The table that a path is, lies in or has below it; None for files that no log speaks of."""
-    if below := _in([f.path for f in found.files], found.root):
+    if below := _in([f.path for f in listed.files], listed.root):
         return below
-    folders = {posixpath.dirname(found.root) if found.is_file and "://" in path else found.root} | {
-        posixpath.dirname(f.path) for f in found.files if "*" in path or found.is_file
+    folders = {posixpath.dirname(listed.root) if listed.is_file and "://" in path else listed.root} | {
+        posixpath.dirname(f.path) for f in listed.files if "*" in path or listed.is_file
     }
     asked: set[str] = set()
     for folder in sorted(folders):
@@ -112,28 +112,30 @@ def live_files(key: str, path: str, table: LakeTable) -> LiveFiles:
             f"{table.root}, whose log says which files are its rows: "
             + ("give that folder as the path" if table.kind == "Delta Lake" else _export(table))
         )
-    told = f"{key}: {path} is a table of {table.kind}, whose log says which of its files are rows"
+    problem = f"{key}: {path} is a table of {table.kind}, whose log says which of its files are rows"
     if table.kind != "Delta Lake":
         raise InputError(
-            f"{told}: topkin does not read it; {_export(table)}, and give {table.root}.parquet in its place"
+            f"{problem}: topkin does not read it; {_export(table)}, and give {table.root}.parquet in its place"
         )
     try:
         import deltalake
     except ImportError as e:
-        raise InputError(f"{told}: pip install 'topkin[delta]' to have it read, or {_export(table)}") from e
+        raise InputError(f"{problem}: pip install 'topkin[delta]' to have it read, or {_export(table)}") from e
     try:
-        return _delta(deltalake.DeltaTable(table.root), table, told)
+        return _delta(deltalake.DeltaTable(table.root), table, problem)
     except (deltalake.exceptions.DeltaError, OSError, ValueError) as e:
         words = " ".join(str(e).split())
-        raise InputError(f"{told}, and that log cannot be read ({words}): write the table again") from e
+        raise InputError(f"{problem}, and that log cannot be read ({words}): write the table again") from e
 
 
-def _delta(delta: "deltalake.DeltaTable", table: LakeTable, told: str) -> LiveFiles:  # type: ignore[name-defined]  # noqa: F821
+def _delta(delta: "deltalake.DeltaTable", table: LakeTable, problem: str) -> LiveFiles:  # type: ignore[name-defined]  # noqa: F821
     if delta.metadata().configuration.get("delta.columnMapping.mode", "none") != "none":
-        raise InputError(f"{told}, and its columns have other names in the files (column mapping): {_by_spark(table)}")
+        raise InputError(
+            f"{problem}, and its columns have other names in the files (column mapping): {_by_spark(table)}"
+        )
     if _has_deletion_vectors(delta):
         raise InputError(
-            f"{told}, and rows of live files are deleted (deletion vectors): run REORG TABLE … APPLY (PURGE), or "
+            f"{problem}, and rows of live files are deleted (deletion vectors): run REORG TABLE … APPLY (PURGE), or "
             f"{_by_spark(table)}"
         )
     adds = pa.table(delta.get_add_actions(flatten=True))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from topkin.ingest.folders.file import File, Found
+from topkin.ingest.folders.file import File, FolderFiles
 from topkin.ingest.folders.foreign import FORMATS
 from topkin.ingest.folders.hive import is_key
 
@@ -47,17 +47,17 @@ def is_hidden(parts: Iterable[str]) -> bool:
     return any(p.startswith(".") or (p.startswith("_") and not is_key(p)) for p in parts)
 
 
-def listing(found: Found, is_parquet: Callable[[Sequence[File]], Sequence[bool]]) -> Listing:
+def listing(folder: FolderFiles, is_parquet: Callable[[Sequence[File]], Sequence[bool]]) -> Listing:
     """Divide what a folder or a glob means; one file is data whatever its name.
 
     Files are data by the name's end in any case; ``is_parquet`` looks into those whose names say nothing.
     """
-    if found.is_file:
-        return Listing(tuple(found.files))
+    if folder.is_file:
+        return Listing(tuple(folder.files))
     hidden, data, unsure, foreign = 0, [], [], []
-    for file in found.files:
+    for file in folder.files:
         name = file.path.lower()
-        if is_hidden(found.below(file).split("/")):
+        if is_hidden(folder.below(file).split("/")):
             hidden += 1
         elif name.endswith((*SUFFIXES, *COMPRESSED)):
             data.append(file)
@@ -67,5 +67,5 @@ def listing(found: Found, is_parquet: Callable[[Sequence[File]], Sequence[bool]]
             unsure.append(file)
     for file, is_data in zip(unsure, is_parquet(unsure), strict=True):
         (data if is_data else foreign).append(file)
-    names = tuple(sorted(map(found.below, foreign)))
-    return Listing(tuple(sorted(data, key=lambda f: f.path)), names, hidden, found.links)
+    names = tuple(sorted(map(folder.below, foreign)))
+    return Listing(tuple(sorted(data, key=lambda f: f.path)), names, hidden, folder.links)

@@ -225,12 +225,12 @@ def infer_columns(
         InputError: where a required key has no column.
     """
     profiles = {column.name: column for column in table}
-    said = "" if section == "purchases" else f"{section}."
+    prefix = "" if section == "purchases" else f"{section}."
     inferred: dict[str, InferredColumn] = {}
     for key, name in (chosen or {}).items():
         if name not in profiles and not (key in REQUIRED_KEYS and name in nested):
             raise ConfigError(
-                f"--column {said}{key}={name}: there is no column {name!r}{nearest(name, profiles)}, the columns are "
+                f"--column {prefix}{key}={name}: there is no column {name!r}{nearest(name, profiles)}, the columns are "
                 f"{_listed(table)}"
             )
         inferred[key] = InferredColumn(key, name, "you said so", "said")
@@ -266,7 +266,7 @@ def infer_columns(
     missing = [key for key in wanted if key in REQUIRED_KEYS and key not in inferred]
     if missing:
         raise InputError(
-            f"no column looks like {' or '.join(missing)}; say which with --column {said}{missing[0]}=NAME; "
+            f"no column looks like {' or '.join(missing)}; say which with --column {prefix}{missing[0]}=NAME; "
             f"the columns are {_listed(table)}"
         )
     for key in REQUIRED_KEYS:  # rows without them need no rule
@@ -336,9 +336,9 @@ def chained(rules: Sequence[SuggestedRule]) -> list[SuggestedRule]:
     for rule in rules:
         before = by_key.pop(rule.key, None)
         if before is not None:
-            made = rule.form.replace("{}", before.expression) if rule.form else rule.expression
+            expression = rule.form.replace("{}", before.expression) if rule.form else rule.expression
             form = rule.form.replace("{}", before.form) if rule.form and before.form else ""
-            rule = SuggestedRule(rule.key, made, f"{before.why}; {rule.why}", form)
+            rule = SuggestedRule(rule.key, expression, f"{before.why}; {rule.why}", form)
         by_key[rule.key] = rule
     return list(by_key.values())
 

@@ -42,11 +42,11 @@ def join_tables(tables: Sequence[TableLook], files: Files) -> JoinedTables:
 
 def _line(joined: MeasuredJoin) -> str:
     """A join as the tables have it, and as the configuration that is written makes it."""
-    found = joined.found
-    if not isinstance(found, Spelling):
+    spelling = joined.suggestion
+    if not isinstance(spelling, Spelling):
         return join_line(joined.join)
-    share = percent(int(found.shared.sum()), len(found.shared))
-    return f"{left_line(joined.join)} as they are written, {share} as they are made: they differ in {found.differs}"
+    share = percent(int(spelling.shared.sum()), len(spelling.shared))
+    return f"{left_line(joined.join)} as they are written, {share} as they are made: they differ in {spelling.differs}"
 
 
 def _mended(table: TableLook, joined: MeasuredJoin) -> TableLook:

@@ -23,6 +23,7 @@ from topkin.ingest.inference.columns import (
     chained,
     infer_columns,
     is_time_name,
+    name_words,
     profile_columns,
     suggest_normalising,
     suggest_rules,
@@ -30,7 +31,7 @@ from topkin.ingest.inference.columns import (
 from topkin.ingest.inference.joined import join_tables
 from topkin.ingest.inference.nested import flatten_structs, list_of_items, nested_advice, unnest_list
 from topkin.ingest.inference.passed import PassedOver, passed_over
-from topkin.ingest.inference.sampling import TableSample, UserSample, sample_table, sample_users, time_spans
+from topkin.ingest.inference.sampling import SampledUsers, TableSample, sample_table, sample_users, time_spans
 from topkin.ingest.inference.shop import Calendar, Proposal, calendar, propose_bought, repurchases
 from topkin.ingest.inference.states import suggest_states
 from topkin.ingest.inference.tables import TableLook
@@ -43,7 +44,7 @@ from topkin.ingest.values.baskets import list_path, unnest
 from topkin.ingest.values.findings import value_findings
 from topkin.ingest.values.type_cures import is_list
 
-KEYS = {"purchases": (*PURCHASE_KEYS, "order"), "items": ITEM_KEYS, "users": USER_KEYS}
+KEYS = {"purchases": (*PURCHASE_KEYS, "order"), "items": (*ITEM_KEYS, "vector"), "users": (*USER_KEYS, "vector")}
 """The keys that name a column, by section."""
 
 
@@ -56,7 +57,7 @@ class PurchasesLook:
     more is rejected than it allows.
     """
 
-    users: UserSample
+    users: SampledUsers
     bought: Proposal | None = None
     calendar: Calendar | None = None
     rejected: Mapping[str, float] = field(default_factory=dict)
@@ -68,7 +69,10 @@ class PurchasesLook:
 
 @dataclass(frozen=True)
 class ShopLook:
-    """All tables, purchases first, what the purchases say, how tables meet, and what ``check`` will refuse."""
+    """All tables, purchases first, what the purchases say, how tables meet, and what ``check`` will refuse.
+
+    Without purchases the items and the users.
+    """
 
     tables: Sequence[TableLook]
     purchases: PurchasesLook | None
@@ -77,7 +81,7 @@ class ShopLook:
 
 
 def look(
-    purchases: str,
+    purchases: str | None,
     items: str | None,
     users: str | None,
     columns: Sequence[str],
@@ -87,7 +91,7 @@ def look(
     """Look at the tables.
 
     Args:
-        purchases, items, users: their paths.
+        purchases, items, users: their paths; without purchases items and users are known by a column of vectors.
         columns: ``user_id=NAME`` or ``items.title=NAME``, which a guess may not change.
         clock: now, naive UTC.
         files: where they lie.
@@ -98,6 +102,8 @@ def look(
     """
     files = files or ArrowFiles()
     chosen = chosen_columns(columns)
+    if purchases is None:
+        return _of_vectors({"items": items, "users": users}, chosen, files)
     bought = _Sampled(sample_table("purchases", purchases, files))
     bought.unnest(chosen["purchases"])
     catalogue = _Sampled(sample_table("items", items, files)) if items else None
@@ -107,9 +113,7 @@ def look(
         partner = _values(
             bought.rows, chosen["purchases"].get("item_id") or _likely_item(bought.profiles, chosen["purchases"])
         )
-        item_columns = infer_columns(
-            catalogue.profiles, ITEM_KEYS, chosen=chosen["items"], partner=partner, section="items"
-        )
+        item_columns = _columns(catalogue, chosen["items"], partner)
     partner = _values(catalogue.rows, _column(item_columns, "item_id")) if catalogue and item_columns else None
     first = _purchases(bought, chosen["purchases"], partner)
     tables = [first]
@@ -117,21 +121,75 @@ def look(
         tables.append(_other(catalogue, item_columns, first, "item_id"))
     if customers:
         partner = _values(bought.rows, first.column("user_id"))
-        user_columns = infer_columns(
-            customers.profiles, USER_KEYS, chosen=chosen["users"], partner=partner, section="users"
-        )
+        user_columns = _columns(customers, chosen["users"], partner)
         tables.append(_other(customers, user_columns, first, "user_id"))
     joined = join_tables(tables, files)
-    said, findings = None, list(joined.findings)
+    repurchase, findings = None, list(joined.findings)
     if not findings:
         try:
             inspection = inspect(joined.tables[0].source(), files, joined.tables[0].sample.read)
             findings = list(value_findings(inspection, _read(joined.tables[0].sample.rows, inspection), clock))
-            said = None if findings else _read_purchases(joined.tables[0], inspection, clock, files)
-            findings += [InputError(fault) for fault in said.faults] if said else []
+            repurchase = None if findings else _read_purchases(joined.tables[0], inspection, clock, files)
+            findings += [InputError(fault) for fault in repurchase.faults] if repurchase else []
         except TopkinError as e:
             findings = [e]
-    return ShopLook(joined.tables, said, joined.lines, findings)
+    return ShopLook(joined.tables, repurchase, joined.lines, findings)
+
+
+def _of_vectors(paths: Mapping[str, str | None], chosen: Mapping[str, Mapping[str, str]], files: Files) -> ShopLook:
+    """Items and users of which nothing is known but vectors."""
+    tables = []
+    for section, path in paths.items():
+        if path is None:
+            raise ConfigError(
+                f"without purchases lists are of the nearest vectors of items and users: name the {section} with "
+                f"--{section} PATH, or the purchases"
+            )
+        sampled = _Sampled(sample_table(section, path, files))
+        columns = _columns(sampled, chosen[section], vectors=True)
+        rules = [*suggest_fields(sampled.expressions, columns), *suggest_normalising(sampled.rows, columns)]
+        normalise = chained([*rules, *suggest_values(sampled.profiles, columns)])
+        tables.append(TableLook(sampled.sample, columns, normalise, (), sampled.passed(columns, normalise)))
+    joined = join_tables(tables, files)
+    return ShopLook(joined.tables, None, joined.lines, joined.findings)
+
+
+def _columns(
+    sampled: "_Sampled",
+    chosen: Mapping[str, str],
+    partner: pa.ChunkedArray | None = None,
+    *,
+    vectors: bool = False,
+) -> list[InferredColumn]:
+    """The columns of items or users; that of vectors where the user names it, or it is all that is known."""
+    section = sampled.sample.section
+    wanted, named = (
+        [key for key in KEYS[section] if key != "vector"],
+        {key: name for key, name in chosen.items() if key != "vector"},
+    )
+    columns = infer_columns(sampled.profiles, wanted, chosen=named, partner=partner, section=section)
+    return [*columns, _vector(sampled, chosen.get("vector"))] if vectors or "vector" in chosen else columns
+
+
+_VECTOR_WORDS = {"vector", "vec", "embedding", "embeddings", "emb"}
+
+
+def _vector(sampled: "_Sampled", chosen: str | None) -> InferredColumn:
+    """The column of vectors: that said, the only list of floats, or the only such list of that name."""
+    section, every = sampled.sample.section, sampled.rows.column_names
+    lists = [f.name for f in sampled.rows.schema if is_list(f.type) and pa.types.is_floating(f.type.value_type)]
+    named = [name for name in lists if _VECTOR_WORDS & {*name_words(name)}]
+    some = named if len(named) == 1 else lists
+    if chosen in every:
+        return InferredColumn("vector", str(chosen), "you said so", "said")
+    if chosen is not None or len(some) != 1:
+        came = f"there is no {chosen!r}" if chosen else f"got {' and '.join(lists) or 'none'}"
+        raise InputError(
+            f"without purchases {section} are known by a column of vectors, lists of floats, {came}: say which with "
+            f"--column {section}.vector=NAME, or name the purchases; the columns are {', '.join(every)}"
+        )
+    why = f"the only list of {'floats' if some == lists else 'floats with such a name'}"
+    return InferredColumn("vector", some[0], why)
 
 
 def chosen_columns(columns: Sequence[str]) -> dict[str, dict[str, str]]:
@@ -217,25 +275,25 @@ def _purchases(sampled: _Sampled, chosen: Mapping[str, str], partner: pa.Chunked
     try:
         columns = infer_columns(sampled.profiles, wanted, chosen=named, partner=partner, nested=nested)
     except InputError as e:
-        told = "; ".join(f"{name}, {nested_advice(name, kind)}" for name, kind in nested.items())
-        raise InputError(f"{e}; nested ones are {told}" if told else str(e)) from e
+        nested_columns = "; ".join(f"{name}, {nested_advice(name, kind)}" for name, kind in nested.items())
+        raise InputError(f"{e}; nested ones are {nested_columns}" if nested_columns else str(e)) from e
     columns = [c for c in columns if c.key != "segment" or c.sure == "said" or not sampled.states(c.column)]
     numbers: list[SuggestedRule] = []
     if by_order:
         order = chosen_order(chosen["order"], sampled.rows) if "order" in chosen else infer_order(sampled.rows, columns)
-        columns, numbers = [*columns, order.column], [order.made] if order.made else []
-    made = suggest_normalising(sampled.rows, _of_rows(columns))
-    columns, prices = infer_price(sampled.profiles, _normalised(sampled.rows, made), columns)
-    normalise = chained([*suggest_fields(sampled.expressions, columns), *made, *prices, *numbers])
+        columns, numbers = [*columns, order.column], [order.rule] if order.rule else []
+    normalising = suggest_normalising(sampled.rows, _of_rows(columns))
+    columns, prices = infer_price(sampled.profiles, _normalised(sampled.rows, normalising), columns)
+    normalise = chained([*suggest_fields(sampled.expressions, columns), *normalising, *prices, *numbers])
     states = suggest_states(sampled.profiles, sampled.rows, {c.column for c in columns} | set(sampled.expressions))
-    rows = _normalised(sampled.rows, [*made, *prices])
+    rows = _normalised(sampled.rows, [*normalising, *prices])
     rules = [*states, *suggest_rules(_kept(rows, states), _of_rows(columns))]
     return TableLook(sampled.sample, columns, normalise, rules, sampled.passed(columns, [*normalise, *rules]))
 
 
-def _normalised(rows: pa.Table, made: Sequence[SuggestedRule]) -> pa.Table:
+def _normalised(rows: pa.Table, rules: Sequence[SuggestedRule]) -> pa.Table:
     """Rows with what expressions make of them."""
-    return Rules.of("purchases", {r.key: r.expression for r in chained(made)}, {}).normalised(rows)
+    return Rules.of("purchases", {r.key: r.expression for r in chained(rules)}, {}).normalised(rows)
 
 
 def _kept(rows: pa.Table, rules: Sequence[SuggestedRule]) -> pa.Table:
@@ -281,8 +339,8 @@ def _read_purchases(table: TableLook, inspection: Inspection, clock: datetime, f
     if not source.timed:
         return PurchasesLook(users, bought, None, shares, order=source.column("order") or ROW_ORDER, faults=faults)
     column = source.columns["timestamp"]
-    made = column in {rule.key for rule in table.normalise}
-    days = calendar(events["timestamp"], None if every or made else time_spans(table.sample.footers, column))
+    normalised = column in {rule.key for rule in table.normalise}
+    days = calendar(events["timestamp"], None if every or normalised else time_spans(table.sample.footers, column))
     return PurchasesLook(users, bought, days, shares, inspection.earliest, inspection.latest, faults=faults)
 
 

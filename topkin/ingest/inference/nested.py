@@ -53,9 +53,9 @@ def _fields(values: pa.ChunkedArray, names: tuple[str, ...]) -> Iterator[tuple[t
 
 def list_of_items(rows: pa.Table) -> str | None:
     """The list column whose elements are likely the items of a basket; None for none, or where several may be."""
-    found = [field.name for field in rows.schema if is_list(field.type) and _may_be_items(field.name, field.type)]
-    named = [name for name in found if _BASKET_WORDS & {*name_words(name), *name_words(name + "[]")}]
-    some = named or found
+    lists = [field.name for field in rows.schema if is_list(field.type) and _may_be_items(field.name, field.type)]
+    named = [name for name in lists if _BASKET_WORDS & {*name_words(name), *name_words(name + "[]")}]
+    some = named or lists
     return some[0] if len(some) == 1 else None
 
 

@@ -31,14 +31,14 @@ def passed_over(
     """The columns of a schema that are not ``used``, in order."""
     profiles = {column.name: column for column in table}
     inferred = [c for c in inferred if c.key in KEY_WORDS]  # an order is told by more than a name
-    found = []
+    passed = []
     for field in schema:
         if field.name not in used:
             profile = profiles.get(field.name)
             nested = pa.types.is_nested(storage(field.type))
             why = nested_advice(field.name, field.type) if nested or profile is None else _why(profile, inferred)
-            found.append(PassedOver(field.name, why))
-    return found
+            passed.append(PassedOver(field.name, why))
+    return passed
 
 
 def _why(column: ColumnProfile, inferred: Sequence[InferredColumn]) -> str:
@@ -54,10 +54,10 @@ def _why(column: ColumnProfile, inferred: Sequence[InferredColumn]) -> str:
             best = (by_name, c.key, c.column)
     if best:
         return f"{kind}, second to {best[2]} as {best[1]}"
-    told = f"{kind}, {column.distinct:,} different"
+    facts = f"{kind}, {column.distinct:,} different"
     words = name_words(column.name)
     for c in inferred:
         against = [word for word in words if word in CONTRARY_WORDS[c.key]]
         if against and any(word in words for word in KEY_WORDS[c.key]):
-            return f"{told}; no {c.key}, for its name says {against[0]}"
-    return f"{told}; no key takes it"
+            return f"{facts}; no {c.key}, for its name says {against[0]}"
+    return f"{facts}; no key takes it"

@@ -190,7 +190,7 @@ def _with_schema(table: pa.Table, schema: pa.Schema) -> pa.Table:
 
 
 @dataclass(frozen=True)
-class UserSample:
+class SampledUsers:
     """All rows that a sample of the users has in the row groups read, with FILE and ROW.
 
     share: of users, who are in it. read, total: rows that were looked through, and rows of the input.
@@ -209,7 +209,7 @@ class UserSample:
 
 def sample_users(
     source: InputSource, footers: Sequence[FileFooter], columns: Sequence[str], files: Files
-) -> UserSample:
+) -> SampledUsers:
     """The rows of users drawn by a hash of their id, over all row groups, or the last that ``READ_SECONDS`` allow.
 
     Nothing else tells how often a user comes back: rows that stand together are of one day.
@@ -234,7 +234,7 @@ def sample_users(
 
     with ThreadPoolExecutor(_THREADS) as pool:
         tables = [table for part in pool.map(rows, picked[::-1]) for table in part]
-    return UserSample(merged(tables), 1 / one_of, read, total)
+    return SampledUsers(merged(tables), 1 / one_of, read, total)
 
 
 def _seconds(footer: FileFooter, group: int, columns: Sequence[str]) -> float:

@@ -53,20 +53,20 @@ class Proposal:
     why: str
 
 
-def propose_bought(found: Repurchases, *, whole: bool = True, timed: bool = True) -> Proposal:
+def propose_bought(counts: Repurchases, *, whole: bool = True, timed: bool = True) -> Proposal:
     """What ``recommend.bought`` should be, so that lists do not hide what people buy.
 
     whole: whether the purchases of these users are all that they made; if not, their share is at least what was seen.
     timed: whether they have times; else a day stands for a position, of which nobody asks how many there are.
     """
-    within, after = (n / max(found.purchases, 1) for n in (found.within, found.after))
+    within, after = (n / max(counts.purchases, 1) for n in (counts.within, counts.after))
     when = f" ({within:.0%} within {WITHIN_DAYS} days, {after:.0%} later)" if timed else ""
     why = (
-        f"{'' if whole else 'at least '}{found.share:.0%} of {found.purchases:,} purchases are of an item that the "
+        f"{'' if whole else 'at least '}{counts.share:.0%} of {counts.purchases:,} purchases are of an item that the "
         f"user had bought before{when}"
     )
     few = FEW_REPEATS if whole else FEW_REPEATS / 2
-    return Proposal("exclude" if found.share < few else "keep", why)
+    return Proposal("exclude" if counts.share < few else "keep", why)
 
 
 @dataclass(frozen=True)
@@ -101,12 +101,12 @@ def calendar(times: pa.ChunkedArray, spans: np.ndarray | None = None) -> Calenda
     lengths = np.diff(seen) - 1
     a_day = len(micros) / len(seen)  # on days that have any
     gap = None
-    told = lengths * a_day >= _SEEN_IN_A_GAP
-    if len(lengths) and told.any():
+    long = lengths * a_day >= _SEEN_IN_A_GAP
+    if len(lengths) and long.any():
         at = int(np.argmax(lengths))
         gap = (_day(seen[at] + 1), _day(seen[at + 1] - 1))
     start, end = (np.datetime64(int(m), "us").item() for m in (micros.min(), micros.max()))
-    return Calendar(start, end, span, int(lengths[told].sum()), gap)
+    return Calendar(start, end, span, int(lengths[long].sum()), gap)
 
 
 def _of_spans(spans: np.ndarray) -> Calendar:
@@ -167,11 +167,11 @@ def amount_kind(items: pa.ChunkedArray, quantities: pa.ChunkedArray, amounts: pa
         SELECT count(*) AS n, avg(abs(ln(amount / usual))) AS amount, avg(abs(ln(amount / n / usual_each))) AS each
         FROM several
     """
-    found = query(sql, rows).to_pylist()[0]
-    if found["n"] < 20:
+    counts = query(sql, rows).to_pylist()[0]
+    if counts["n"] < 20:
         return None
-    less, more = sorted((found["amount"], found["each"]))
+    less, more = sorted((counts["amount"], counts["each"]))
     if less > 0.5 * more:
         return None
-    strays = (float(np.expm1(found[name])) for name in ("amount", "each"))
-    return AmountKind(found["each"] < found["amount"], int(found["n"]), *strays)
+    strays = (float(np.expm1(counts[name])) for name in ("amount", "each"))
+    return AmountKind(counts["each"] < counts["amount"], int(counts["n"]), *strays)

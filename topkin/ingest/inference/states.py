@@ -66,8 +66,8 @@ def suggest_states(table: Sequence[ColumnProfile], sample: pa.Table, used: Colle
         kind = value_kind(column.type)
         words = set(name_words(column.name))
         if kind == "text" and words & _FLAG_WORDS and (yes := _yes_of(column)):
-            told = f"coalesce(upper(trim({quoted_if_needed(column.name)})), '') <> {literal(yes)}"
-            rules += _of_flag(column, sample, yes, told)
+            condition = f"coalesce(upper(trim({quoted_if_needed(column.name)})), '') <> {literal(yes)}"
+            rules += _of_flag(column, sample, yes, condition)
         elif kind == "text" and column.distinct <= _MOST:
             rules += _of_values(column, sample)
         elif kind == "boolean" and words & _FLAG_WORDS:
@@ -93,9 +93,9 @@ def _says_undone(value: str) -> bool:
 def _of_values(column: ColumnProfile, sample: pa.Table) -> list[SuggestedRule]:
     counts = pc.value_counts(decoded(column.values).combine_chunks()).to_pylist()
     counts.sort(key=lambda c: (-c["counts"], c["values"]))
-    told = ", ".join(f"{c['counts']:,} {c['values']}" for c in counts[:6])
-    told += f", {len(counts) - 6:,} more values" if len(counts) > 6 else ""
-    told += f", {column.nulls:,} null" if column.nulls else ""
+    listed = ", ".join(f"{c['counts']:,} {c['values']}" for c in counts[:6])
+    listed += f", {len(counts) - 6:,} more values" if len(counts) > 6 else ""
+    listed += f", {column.nulls:,} null" if column.nulls else ""
     values = [c["values"] for c in counts]
     by_name = bool(set(name_words(column.name)) & _STATE_WORDS)
     bought, used, looked = ([v for v in values if _word(v) in words] for words in (BOUGHT, USED, LOOKED_AT))
@@ -105,11 +105,12 @@ def _of_values(column: ColumnProfile, sample: pa.Table) -> list[SuggestedRule]:
         kept = bought or used
         if kept:
             rule = f"{name} = {literal(kept[0])}" if len(kept) == 1 else f"{name} IN ({_list(kept)})"
-            return [SuggestedRule("nothing bought", rule, f"{column.name}: {told}")]
+            why = f"{column.name}: {listed}; in its place purchases.event_type lets them weigh"
+            return [SuggestedRule("nothing bought", rule, why)]
         if len(looked) < len(values):
             return [
                 SuggestedRule(
-                    "nothing bought", f"{_or_empty(name, column)} NOT IN ({_list(looked)})", f"{column.name}: {told}"
+                    "nothing bought", f"{_or_empty(name, column)} NOT IN ({_list(looked)})", f"{column.name}: {listed}"
                 )
             ]
         return []
@@ -118,7 +119,7 @@ def _of_values(column: ColumnProfile, sample: pa.Table) -> list[SuggestedRule]:
         rule = f"{_or_empty(name, column)} <> {literal(undone[0])}"
         if len(undone) > 1:
             rule = f"{_or_empty(name, column)} NOT IN ({_list(undone)})"
-        return [SuggestedRule(_reason(shown, column.name), rule, f"{column.name}: {told}")]
+        return [SuggestedRule(_reason(shown, column.name), rule, f"{column.name}: {listed}")]
     return []
 
 

@@ -71,7 +71,7 @@ class Order(NamedTuple):
     """
 
     column: InferredColumn
-    made: SuggestedRule | None = None
+    rule: SuggestedRule | None = None
 
 
 def infer_order(rows: pa.Table, columns: Sequence[InferredColumn]) -> Order:
@@ -86,8 +86,8 @@ def infer_order(rows: pa.Table, columns: Sequence[InferredColumn]) -> Order:
     rows = rows.slice(0, _ROWS)
     best: tuple[float, Order] | None = None
     for name in rows.column_names:
-        if name not in used and (found := _judged(rows, user, name)) is not None:
-            best = found if best is None or found[0] > best[0] else best
+        if name not in used and (judged := _judged(rows, user, name)) is not None:
+            best = judged if best is None or judged[0] > best[0] else best
     if best is not None:
         return best[1]
     why = "no column reads as a time or an order: files by name and their rows, if that is how they were sold"
@@ -108,12 +108,12 @@ def _judged(rows: pa.Table, user: str, name: str) -> tuple[float, Order] | None:
     """How much speaks for a column, and the order by it; None where too little does."""
     words, kind = set(name_words(name)), value_kind(rows.schema.field(name).type)
     named = bool(words & _ORDER_WORDS) and not words & _WITHIN_WORDS
-    made = None
+    rule = None
     if kind == "integer":
         numbers = rows[name]
     elif kind == "text" and named:
-        made = SuggestedRule.of(name, _DIGITS, "the number in it orders the purchases")
-        numbers = query(f"SELECT {made.expression} AS n FROM rows", rows.select([name]))["n"]
+        rule = SuggestedRule.of(name, _DIGITS, "the number in it orders the purchases")
+        numbers = query(f"SELECT {rule.expression} AS n FROM rows", rows.select([name]))["n"]
     else:
         return None
     if numbers.null_count or not len(numbers) or pc.min_max(numbers)["min"] == pc.min_max(numbers)["max"]:
@@ -138,7 +138,7 @@ def _judged(rows: pa.Table, user: str, name: str) -> tuple[float, Order] | None:
         *(["it counts each user's"] if counts else []),
     ]
     why = f"no column reads as a time; {', '.join(reasons)}; purchases of one number are one basket"
-    return score, Order(InferredColumn("order", name, why, "sure" if score >= 2 else "likely"), made)
+    return score, Order(InferredColumn("order", name, why, "sure" if score >= 2 else "likely"), rule)
 
 
 def _counts(users: np.ndarray, order: np.ndarray) -> bool:

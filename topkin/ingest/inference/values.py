@@ -50,14 +50,14 @@ def infer_price(
 
 def _totals(table: Sequence[ColumnProfile], used: set[str]) -> list[str]:
     """The columns that may hold the total of a line, by name, the likeliest first."""
-    found = []
+    totals = []
     for column in table:
         words = name_words(column.name)
         places = [n for n, word in enumerate(_MONEY_WORDS) if word in words]
         number = value_kind(column.type) in ("integer", "float")
         if number and places and column.name not in used and not _TAKEN_OFF & set(words):
-            found.append((places[0], column.name))
-    return [name for _, name in sorted(found)]
+            totals.append((places[0], column.name))
+    return [name for _, name in sorted(totals)]
 
 
 def suggest_values(table: Sequence[ColumnProfile], inferred: Sequence[InferredColumn]) -> list[SuggestedRule]:

@@ -146,6 +146,6 @@ def shared_ids(left: pa.Array, right: pa.Array) -> np.ndarray:
     return np.asarray(pc.is_in(left, value_set=right)).astype(bool, copy=False)
 
 
-def id_text(value: Any) -> str:
+def id_text(value: object) -> str:
     """An id in a message: a number bare, a text quoted, so that spaces around it are seen."""
     return str(value) if isinstance(value, int) else repr(value)

@@ -1,6 +1,6 @@
 """The joins of the configured inputs, measured on their files: on all rows where that is cheap, else on a sample."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 
 from topkin.artifacts import ids
 from topkin.config.sections import Settings
+from topkin.config.shop.lists import of_list
 from topkin.errors import InputError, TopkinError
 from topkin.ingest.contract import InputSource, Inspection
 from topkin.ingest.files import FILE, ROW, Files, batches, opened
@@ -29,6 +30,17 @@ JOINS = (
 )
 """Left, right and role of the joins between inputs."""
 
+LISTED = (("heldout", "items", "item_id"), ("heldout", "users", "user_id"))
+"""Those without purchases."""
+
+
+def joins_of(names: Iterable[str]) -> list[tuple[str, str, str]]:
+    """Those between all inputs that there are, events too."""
+    if "purchases" not in (names := list(names)):
+        return list(LISTED)
+    events = [("purchases", n, role) for n in names if n.startswith("events.") for role in ("item_id", "user_id")]
+    return [*JOINS, *events]
+
 
 class IdColumn(NamedTuple):
     """The ids of a column of an input after its rules: of all rows (``whole``) or of a sample."""
@@ -39,20 +51,19 @@ class IdColumn(NamedTuple):
 
 
 class MeasuredJoin(NamedTuple):
-    """A join, its columns, and what would mend it."""
+    """A join, its columns, and what would mend it. of: the list of ``[lists]`` whose item list it is of."""
 
     join: Join
     left: NamedColumn
     right: NamedColumn
-    found: Spelling | Merging | None
+    suggestion: Spelling | Merging | None
+    of: str = ""
 
     def lines(self, settings: Settings) -> list[str]:
         """The shares, what would mend them where no fault says so, and what becomes of ids on one side, or twice."""
         first, *others = lines_of_join(self.join, settings)
-        if self.fault is not None:
-            return [first, *others]
-        mend = advice(self.join, self.left, self.right, self.found)
-        return [f"{first}: {mend}" if mend else first, *others]
+        mend = None if self.fault is not None else advice(self.join, self.left, self.right, self.suggestion)
+        return [of_list(self.of, line) for line in (f"{first}: {mend}" if mend else first, *others)]
 
     @property
     def fault(self) -> InputError | None:
@@ -64,33 +75,33 @@ class MeasuredJoin(NamedTuple):
         """
         join = self.join
         outcome = FAILED.get((join.left, join.right), "") if join.left_ids >= FEW else ""
-        if not join.fails or not (outcome or isinstance(self.found, Spelling)):
+        if not join.fails or not (outcome or isinstance(self.suggestion, Spelling)):
             return None
-        if join.right == SHOP and not (join.right_whole or isinstance(self.found, Spelling)):
+        if join.right == SHOP and not (join.right_whole or isinstance(self.suggestion, Spelling)):
             return None
-        mend = advice(join, self.left, self.right, self.found)
+        mend = advice(join, self.left, self.right, self.suggestion)
         cure = mend or f"set {join.left} and {join.right} to columns with the same ids"
         if join.right == SHOP and not mend:
             cure = "write the list with ids of the purchases or of the catalogue"
         such = f": they are such as {', '.join(join.examples)}, those such as {', '.join(join.right_examples)}"
         key = join.left if join.right == SHOP else join.right
-        return InputError(f"{key}: {left_line(join)}{outcome}{such}; {cure}")
+        return InputError(of_list(self.of, f"{key}: {left_line(join)}{outcome}{such}; {cure}"))
 
     @property
     def mends(self) -> dict[tuple[str, str], str]:
         """By section and column the expressions that make the columns meet; none where there is none."""
-        if not isinstance(self.found, Spelling):
+        if not isinstance(self.suggestion, Spelling):
             return {}
         sides = {"left": self.left, "right": self.right}
-        settings = [(sides[side], form) for side, form in self.found.changes.items()]
+        settings = [(sides[side], form) for side, form in self.suggestion.changes.items()]
         return {(name.section, name.column): name.setting(form)[1] for name, form in settings}
 
 
 def named_column(source: InputSource, role: str) -> NamedColumn:
     """The column of a role, as messages name it."""
     column = source.columns[role]
-    made = {c: e.text for c, e in source.rules.normalise}
-    return NamedColumn(source.name, column, made.get(column))
+    expressions = {c: e.text for c, e in source.rules.normalise}
+    return NamedColumn(source.name, column, expressions.get(column))
 
 
 def read_ids(inspection: Inspection, role: str, files: Files) -> IdColumn:
@@ -154,7 +165,7 @@ def input_joins(
     """
     columns: dict[tuple[str, str], IdColumn] = {}
     joins = []
-    for left, right, role in JOINS:
+    for left, right, role in joins_of(inspections):
         if left in inspections and right in inspections and only in ("", role):
             for name in (left, right):
                 if (name, role) not in columns:
@@ -168,8 +179,8 @@ def measured(left_key: str, left: IdColumn, right_key: str, right: IdColumn) -> 
     """Two columns joined, and what would mend what they lack."""
     whole = {"left_whole": left.whole, "right_whole": right.whole}
     join = measure_join(left_key, right_key, left.counts, right.counts, **whole)
-    found = suggest_join(left.counts, right.counts) if join.missing_ids else None
-    return MeasuredJoin(join, left.name, right.name, found)
+    suggestion = suggest_join(left.counts, right.counts) if join.missing_ids else None
+    return MeasuredJoin(join, left.name, right.name, suggestion)
 
 
 def unavailable_fault(inspection: Inspection, files: Files) -> InputError | None:
@@ -191,25 +202,29 @@ def unavailable_fault(inspection: Inspection, files: Files) -> InputError | None
 
 
 def faults_of_types(inspections: Mapping[str, Inspection], files: Callable[[str], Files]) -> list[TopkinError]:
-    """What is wrong with ids that are of another type than the purchases', and the expression that makes them meet."""
+    """What is wrong with ids that are of another type than the purchases', and the expression that makes them meet.
+
+    Without purchases those held out meet the items and the users.
+    """
     faults: list[TopkinError] = []
-    for left, right, role in JOINS:
-        name = right if left == "purchases" else left
-        if name not in inspections or any(i.findings for i in (inspections[name], inspections["purchases"])):
+    for left, right, role in joins_of(inspections):
+        name, known = (right, left) if left == "purchases" else (left, right)
+        if any(n not in inspections or inspections[n].findings for n in (name, known)):
             continue
-        one, other = (inspections[n].types.get(role) for n in (name, "purchases"))
+        one, other = (inspections[n].types.get(role) for n in (name, known))
         if one != other:
-            source, wanted = inspections[name].source, inspections["purchases"].source.columns[role]
+            source, wanted = inspections[name].source, inspections[known].source.columns[role]
             column = source.columns[role]
             try:
-                joined = input_joins({n: inspections[n] for n in (left, right)}, files, role)[0]
+                two = {n: inspections[n] for n in (left, right)}
+                joined = next(j for j in input_joins(two, files, role) if j.join.right == f"{right}.{role}")
             except TopkinError as e:
                 faults.append(e)
                 continue
-            mend = advice(joined.join, joined.left, joined.right, joined.found)
+            mend = advice(joined.join, joined.left, joined.right, joined.suggestion)
             cure = mend or f"write both with one type, or set {normalise_key(name, column)}"
             place = f"{inspections[name].files[0].path}: column {column!r} ({name}.{role})"
-            faults.append(InputError(f"{place} is {one}, but purchases have {other} in {wanted!r}: {cure}"))
+            faults.append(InputError(f"{place} is {one}, but {known} have {other} in {wanted!r}: {cure}"))
     return faults
 
 
@@ -219,7 +234,7 @@ def table_joins(inspections: Mapping[str, Inspection], tables: Mapping[str, pa.T
     Raises ConfigError where an expression fails.
     """
     joins = []
-    for left, right, role in JOINS:
+    for left, right, role in joins_of(tables):
         if left in tables and right in tables:
             columns = []
             for name in (left, right):

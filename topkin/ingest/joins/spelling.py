@@ -57,11 +57,11 @@ class Merging:
 
 
 class _Step(NamedTuple):
-    """One change of spelling. found: a regular expression that some id must match for the step to be tried."""
+    """One change of spelling. pattern: a regular expression that some id must match for the step to be tried."""
 
     form: str
     differs: str
-    found: str = ""
+    pattern: str = ""
 
 
 _SPACE = r"[\s\x{00A0}\x{200B}\x{FEFF}]"
@@ -251,12 +251,12 @@ class _Chain(NamedTuple):
 def _chains(own: pa.Array, other: pa.Array) -> list[_Chain]:
     """The chains of steps that could change ids of a side into those of the other, short ones first, none the first."""
     front, wanted = _front(own), _front(other)
-    slots = [[s for s in slot if not s.found or _any(own, s.found)] for slot in _SLOTS]
+    slots = [[s for s in slot if not s.pattern or _any(own, s.pattern)] for slot in _SLOTS]
     prefixes = []
     if front is not None and front != wanted:
         prefixes.append(_Step(f"regexp_replace({{}}, '^{_escaped(front)}', '')", f"the prefix {front}"))
     slots.insert(2, prefixes)
-    zeros = [s for s in _ZEROS if _any(own, s.found)]
+    zeros = [s for s in _ZEROS if _any(own, s.pattern)]
     width = _width(other, wanted)
     if width is not None and not _any(_bare(own, front), rf"^[^0-9]|[0-9][^0-9.]|[0-9]{{{width + 1}}}"):
         zeros.append(_Step(f"lpad({{}}, {width}, '0')", "leading zeros"))
@@ -291,10 +291,10 @@ def _front(texts: pa.Array) -> str | None:
 def _width(texts: pa.Array, front: str | None) -> int | None:
     """The digits that nearly all ids are filled up to with zeros, after their prefix; None where they are not."""
     sql = "SELECT length(id) AS n, starts_with(id, '0') AS zero FROM rows"
-    found = query(sql, _rows(_bare(texts, front)))
-    counts = found["n"].combine_chunks().value_counts()
+    widths = query(sql, _rows(_bare(texts, front)))
+    counts = widths["n"].combine_chunks().value_counts()
     best = int(np.argmax(np.asarray(counts.field("counts")))) if len(counts) else 0
-    if not len(counts) or counts.field("counts")[best].as_py() < 0.9 * len(texts) or not pc.any(found["zero"]).as_py():
+    if not len(counts) or counts.field("counts")[best].as_py() < 0.9 * len(texts) or not pc.any(widths["zero"]).as_py():
         return None
     return int(counts.field("values")[best].as_py())
 

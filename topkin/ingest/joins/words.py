@@ -41,6 +41,12 @@ WORDS: dict[tuple[str, str], JoinWords] = {
     ("heldout.user_id", "purchases.user_id"): JoinWords(
         "users held out", "held-out purchases", "known by a purchase", "the users who bought", "held out"
     ),
+    ("heldout.item_id", "items.item_id"): JoinWords(
+        "items held out", "held-out purchases", "in the catalogue", "the catalogue's items", "held out"
+    ),
+    ("heldout.user_id", "users.user_id"): JoinWords(
+        "users held out", "held-out purchases", "in the users' table", "the users' table's users", "held out"
+    ),
     ("recommend.allow", SHOP): JoinWords(
         "ids of recommend.allow", "rows", "items of the shop", "the shop's items", "allowed"
     ),
@@ -48,6 +54,20 @@ WORDS: dict[tuple[str, str], JoinWords] = {
         "ids of recommend.deny", "rows", "items of the shop", "the shop's items", "denied"
     ),
 }
+
+
+def words_of(join: Join, *, mixed: bool = False) -> JoinWords:
+    """The words of a join; those of events are one for all types. mixed: whether the purchases are of several types."""
+    section, _, role = join.right.rpartition(".")
+    if section.startswith("events."):
+        what = "users who bought" if role == "user_id" else "items sold"
+        words = JoinWords(what, "purchases", f"in {section}", f"those of {section}", "in the purchases")
+    else:
+        words = WORDS[join.left, join.right]
+    if mixed and join.left.startswith("purchases."):
+        left = "users of the log" if role == "user_id" else "items of the log"
+        return words._replace(left=left, rows="rows", in_left="in the log")
+    return words
 
 
 def percent(part: int, whole: int) -> str:
@@ -60,27 +80,29 @@ def percent(part: int, whole: int) -> str:
     return f"{value:.1f} %" if 0 < value < 100 else f"{value:.0f} %"
 
 
-def left_line(join: Join) -> str:
+def left_line(join: Join, *, mixed: bool = False) -> str:
     """The shares of left's ids and rows in words."""
-    words = WORDS[join.left, join.right]
+    words = words_of(join, mixed=mixed)
     line = f"{percent(join.shared_ids, join.left_ids)} of the {words.left} ({join.shared_ids:,} of {join.left_ids:,}"
     if join.left_rows != join.left_ids:
         line += f", {percent(join.shared_rows, join.left_rows)} of the {words.rows}"
     return f"{line}) are {words.in_right}"
 
 
-def join_line(join: Join) -> str:
+def join_line(join: Join, *, mixed: bool = False) -> str:
     """A join in one line: the shares of left's ids and rows, and of right's ids where all of left was looked at."""
-    words, line = WORDS[join.left, join.right], left_line(join)
+    words, line = words_of(join, mixed=mixed), left_line(join, mixed=mixed)
     if join.left_whole and join.right_whole:
         line += f"; {percent(join.shared_ids, join.right_ids)} of {words.right} ({join.shared_ids:,} of "
         line += f"{join.right_ids:,}) are {words.in_left}"
     sides = ((join.left, join.left_whole, join.left_rows), (join.right, join.right_whole, join.right_rows))
     sampled = [f"{rows:,} rows of {key.partition('.')[0]}" for key, whole, rows in sides if not whole]
+    if not join.shared_ids and join.left == "recommend.deny" and join.left_ids:
+        line += "; none is: are they written as in items.item_id?"
     return line + (f" (a sample: {' and '.join(sampled)})" if sampled else "")
 
 
-def missing_line(join: Join, rule: str) -> str | None:
+def missing_line(join: Join, rule: str, *, mixed: bool = False) -> str | None:
     """What becomes of items sold that the catalogue lacks, by ``items.missing``; None where it lacks none."""
     if not join.missing_ids or join.fails:
         return None
@@ -89,14 +111,15 @@ def missing_line(join: Join, rule: str) -> str | None:
         "list": 'may be recommended all the same (items.missing = "list"; "exclude" keeps them off the lists)',
         "exclude": 'are in histories and training, and not recommended (items.missing = "exclude")',
     }
-    line = f"{join.missing_ids:,} of the items sold, {join.missing_rows:,} of {join.left_rows:,} purchases{such}"
+    words = words_of(join, mixed=mixed)
+    line = f"{join.missing_ids:,} of the {words.left}, {join.missing_rows:,} of {join.left_rows:,} {words.rows}{such}"
     return f"{line} are not in the catalogue: they {fate[rule]}"
 
 
 def short_line(join: Join, rule: str) -> str:
     """A join in a few words, with what becomes of items that the catalogue lacks by ``items.missing``."""
     line = left_line(join)
-    if join.right != "items.item_id" or not join.missing_ids:
+    if (join.left, join.right) != ("purchases.item_id", "items.item_id") or not join.missing_ids:
         return line
     fate = {"list": "listed all the same", "exclude": "not recommended"}[rule]
     return f"{line}, {join.missing_ids:,} not ({join.missing_rows:,} purchases): {fate}"
@@ -116,10 +139,12 @@ def repeats_line(section: str, n: int, source: ItemsSettings | UsersSettings) ->
 
 def lines_of_join(join: Join, settings: Settings) -> list[str]:
     """A join, what becomes of items that the catalogue lacks, and of rows that list an item or a user again."""
-    lines: list[str | None] = [join_line(join)]
+    mixed = bool(settings.purchases.event_weights)
+    lines: list[str | None] = [join_line(join, mixed=mixed)]
     again = join.right_rows - join.right_ids
     if join.right == "items.item_id" and settings.items is not None:
-        lines += [missing_line(join, settings.items.missing), repeats_line("items", again, settings.items)]
+        lines += [missing_line(join, settings.items.missing, mixed=mixed)] if settings.has_purchases else []
+        lines.append(repeats_line("items", again, settings.items))
     if join.right == "users.user_id" and settings.users is not None:
         lines.append(repeats_line("users", again, settings.users))
     return [line for line in lines if line]
@@ -144,23 +169,23 @@ class NamedColumn(NamedTuple):
         return f"{bare_or_quoted(column)} = {as_toml(expression)} under [{self.section}.normalise]{again}"
 
 
-def advice(join: Join, left: NamedColumn, right: NamedColumn, found: Spelling | Merging | None) -> str:
+def advice(join: Join, left: NamedColumn, right: NamedColumn, suggestion: Spelling | Merging | None) -> str:
     """What would make two columns of ids meet, to follow the line about their join; empty where nothing is known."""
-    if found is None:
+    if suggestion is None:
         return ""
     if join.right == SHOP:
-        return f"they differ in {found.differs}: write the list with the ids as the purchases have them"
-    if isinstance(found, Merging):
-        both = " and ".join(map(id_text, found.ids))
-        side = left if found.side == "left" else right
+        return f"they differ in {suggestion.differs}: write the list with the ids as the purchases have them"
+    if isinstance(suggestion, Merging):
+        both = " and ".join(map(id_text, suggestion.ids))
+        side = left if suggestion.side == "left" else right
         return (
-            f"they differ in {found.differs}, but no expression is proposed, for {both} of {side.section} would become "
-            "one: give each its own id"
+            f"they differ in {suggestion.differs}, but no expression is proposed, for {both} of {side.section} would "
+            "become one: give each its own id"
         )
-    sides, words = {"left": left, "right": right}, WORDS[join.left, join.right]
-    lines = " and ".join(sides[side].line(form) for side, form in found.changes.items())
-    share = percent(int(found.shared.sum()), len(found.shared))
+    sides, words = {"left": left, "right": right}, words_of(join)
+    lines = " and ".join(sides[side].line(form) for side, form in suggestion.changes.items())
+    share = percent(int(suggestion.shared.sum()), len(suggestion.shared))
     return (
-        f"they differ in {found.differs}: write {lines}, by which {share} of the {words.left} are {words.in_right}, "
-        "and no two ids become one"
+        f"they differ in {suggestion.differs}: write {lines}, by which {share} of the {words.left} are "
+        f"{words.in_right}, and no two ids become one"
     )

@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from topkin.artifacts import ids
 from topkin.config.sections import Settings
+from topkin.config.shop.events import event_types
 from topkin.errors import InputError, TopkinError
 from topkin.ingest.contract import Inspection, inspect, readable_rows, sources, vector_dim
 from topkin.ingest.files import FILE, ROW, batches
@@ -30,8 +31,9 @@ FilesOf = Callable[[str], Files]
 class InputsLook:
     """The inputs by name, the plan where nothing is wrong with them, and what a sample of each would become.
 
-    The plan's ``clock`` (naive UTC, now) divides past from future. ``findings``: errors not raised, each with its
-    message. ``joins``: how the inputs meet, where they can be read.
+    Of the inputs the plan and the samples lack events without a row. The plan's ``clock`` (naive UTC, now) divides past
+    from future. ``findings``: errors not raised, each with its message. ``joins``: how the inputs meet, where they can
+    be read.
     """
 
     inspections: Mapping[str, Inspection]
@@ -52,9 +54,10 @@ def look_at_inputs(
     asked = {name: replace(source, forgotten=gone) for name, source in sources(settings).items()}
     inputs = {name: inspect(source, files_of(source.path)) for name, source in asked.items()}
     findings = [finding for inspection in inputs.values() for finding in inspection.findings]
-    findings += faults_of_types(inputs, files_of)
     plan: PreparePlan | None = None
     results: dict[str, Judged] = {}
+    every, inputs = inputs, {name: i for name, i in inputs.items() if i.rows or i.findings}
+    findings += faults_of_types(inputs, files_of)
     if not findings:
         try:
             dims: dict[str, int | None] = {
@@ -62,33 +65,35 @@ def look_at_inputs(
                 for name in ("items", "users")
                 if name in inputs
             }
-            dim = vectors_of_one_length(dims, inputs)
-            plan = plan_of(settings, inputs, as_of or clock, clock, dim)
+            dim, user_dim = vectors_of_one_length(dims, inputs)
+            plan = plan_of(settings, inputs, as_of or clock, clock, dim, user_dim)
         except TopkinError as e:
             findings.append(e)
     if plan is not None:
         results, findings = _tried(inputs, plan, files_of, rows)
-    if not findings:
+    if not findings and "purchases" in inputs:
         findings = _nothing_known(inputs["purchases"], as_of, clock)
     joins: list[MeasuredJoin] = []
     if plan is not None and not findings:
         joins, findings = measured_joins(inputs, files_of)
-    return InputsLook(inspections=inputs, plan=plan, judged=results, joins=joins, findings=findings)
+    return InputsLook(inspections=every, plan=plan, judged=results, joins=joins, findings=findings)
 
 
-def vectors_of_one_length(dims: Mapping[str, int | None], inputs: Mapping[str, Inspection]) -> int | None:
-    """How many numbers the vectors have; None where there are none.
+def vectors_of_one_length(
+    dims: Mapping[str, int | None], inputs: Mapping[str, Inspection]
+) -> tuple[int | None, int | None]:
+    """How many numbers the vectors of the items and of the users have; None where these bring none.
 
     dims: as ``contract.vector_dim`` gives them, by input. Raises InputError where items' and users' differ.
     """
     items, users = dims.get("items"), dims.get("users")
-    if users is not None and users != items:
+    if users is not None and items is not None and users != items:
         item, user = (inputs[name].source.column("vector") for name in ("items", "users"))
         raise InputError(
             f"vectors of users and items must have one length, to have a cosine: items.vector, {item!r}, has {items} "
             f"numbers, users.vector, {user!r}, {users}: take both from one model"
         )
-    return items
+    return items, users
 
 
 def rejects_over_limits(settings: Settings, look: InputsLook, clock: datetime) -> list[TopkinError]:
@@ -104,24 +109,31 @@ def rejects_over_limits(settings: Settings, look: InputsLook, clock: datetime) -
 
 
 def plan_of(
-    settings: Settings, inputs: Mapping[str, Inspection], as_of: datetime, clock: datetime, vector_dim: int | None
+    settings: Settings,
+    inputs: Mapping[str, Inspection],
+    as_of: datetime,
+    clock: datetime,
+    vector_dim: int | None,
+    user_dim: int | None = None,
 ) -> PreparePlan:
     """What preparing the inputs depends on, whether they are files or tables in memory.
 
-    vector_dim: how many numbers the items' vectors have; None where they have none. Raises ConfigError where a limit
-    names a reason that there is not.
+    vector_dim, user_dim: how many numbers the vectors of items and of users have; None where they have none. Raises
+    ConfigError where a limit names a reason that there is not.
     """
-    purchases = inputs["purchases"]
+    users, items = (
+        (inputs["purchases"], inputs["purchases"]) if settings.has_purchases else (inputs["users"], inputs["items"])
+    )
     asking = [inputs[name] for name in ("purchases", "heldout") if name in inputs]
     by_name = {name: inspection.source for name, inspection in inputs.items()}
     check_limited_reasons(settings.prepare, by_name)
     return PreparePlan(
-        purchases=purchases.source,
+        purchases=by_name.get("purchases"),
         items=by_name.get("items"),
         users=by_name.get("users"),
         heldout=by_name.get("heldout"),
-        user_type=purchases.types["user_id"],
-        item_type=purchases.types["item_id"],
+        user_type=users.types["user_id"],
+        item_type=items.types["item_id"],
         as_of=as_of,
         clock=clock,
         recent_days=settings.prepare.recent_days,
@@ -130,10 +142,18 @@ def plan_of(
         missing=settings.items.missing if settings.items else "list",
         vector_dim=vector_dim,
         lookups=lookups_of(asking, inputs),
-        item_features=struct_of(inputs["items"].types) if "items" in inputs else None,
-        user_features=struct_of(inputs["users"].types) if "users" in inputs else None,
-        user_vectors=settings.vectors_given,
+        item_features=_features(inputs.get("items")),
+        user_features=_features(inputs.get("users")),
+        purchase_features=_features(inputs.get("purchases")),
+        user_dim=user_dim,
+        types=event_types(settings),
+        events={name: source for name, source in by_name.items() if name.startswith("events.")},
     )
+
+
+def _features(inspection: Inspection | None) -> pa.StructType | None:
+    """The type of the column ``features`` of items or users, where they have some."""
+    return None if inspection is None else struct_of(inspection.types, inspection.source.unlearned)
 
 
 def _tried(
@@ -145,8 +165,8 @@ def _tried(
     for name, inspection in inputs.items():
         try:
             tables = sample_rows(inspection, files_of(inspection.source.path), rows)
-            told = (value_findings(inspection, escape_invalid_utf8(t).rows, plan.clock) for t in tables)
-            findings += next((found for found in told if found), [])
+            tried = (value_findings(inspection, escape_invalid_utf8(t).rows, plan.clock) for t in tables)
+            findings += next((findings_of for findings_of in tried if findings_of), [])
             lookups = _looked_up(inputs, plan, name, tables, files_of)
             results[name] = merged([judged(name, table, plan, lookups) for table in tables])
         except TopkinError as e:

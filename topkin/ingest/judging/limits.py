@@ -179,7 +179,7 @@ def _values(reason: str, record: str, source: InputSource) -> str:
     return ", ".join(shown)
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     text = json.dumps(value, ensure_ascii=False) if value is not None else "null"
     return text if len(text) <= 60 else text[:57] + "…"
 

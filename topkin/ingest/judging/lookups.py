@@ -91,9 +91,9 @@ def lookups_of(asking: Sequence[Inspection], inputs: Mapping[str, Inspection]) -
 
 def _lookup(side: str, inspection: Inspection, asked: Sequence[tuple[str, str]]) -> Lookup:
     source, schema = inspection.source, inspection.schema
-    made = [c for c, _ in source.rules.normalise]
+    normalised = [c for c, _ in source.rules.normalise]
     stored = list(dict.fromkeys(n for s in (schema, *inspection.schemas.values()) for n in s.names))
-    names = list(dict.fromkeys([*stored, *made]))
+    names = list(dict.fromkeys([*stored, *normalised]))
     lower = {n.lower(): n for n in reversed(names)}
     columns = {}
     for field, key in asked:
@@ -104,7 +104,7 @@ def _lookup(side: str, inspection: Inspection, asked: Sequence[tuple[str, str]])
                 f"{nearest(field, [*names, *source.columns])}; its columns are {', '.join(names)}"
             )
         columns[field] = column
-    asking = {columns[field]: key for field, key in asked if columns[field] not in made}
+    asking = {columns[field]: key for field, key in asked if columns[field] not in normalised}
     if findings := column_findings(inspection, asking):
         raise InputError("\n".join(map(str, findings)))
     id_column = source.columns[f"{side}_id"]
@@ -152,9 +152,9 @@ def lookup_rows(raw: pa.Table, lookup: Lookup, only: pa.ChunkedArray | None = No
         FIELDS: pa.StructArray.from_arrays(fields, fields=list(struct)),
         **position,
     }
-    found = pa.table(values, schema=lookup.schema.remove(0)).filter(pa.array(kept))
-    found = found.add_column(0, lookup.schema.field(0), pa.array(hash_ids(found[ID])))
-    return lookup.merged([found])
+    table = pa.table(values, schema=lookup.schema.remove(0)).filter(pa.array(kept))
+    table = table.add_column(0, lookup.schema.field(0), pa.array(hash_ids(table[ID])))
+    return lookup.merged([table])
 
 
 def joinable(table: pa.Table) -> pa.Table:
@@ -174,17 +174,17 @@ def _places(keys: pa.ChunkedArray | pa.Array, table: pa.Table) -> pa.Array:
     hashes, known = np.asarray(_whole(table[HASH])), _whole(table[ID])
     wanted = hash_ids(keys)
     order = np.argsort(wanted)
-    at, found = np.empty(len(wanted), np.int64), np.full(len(wanted), -1)
+    at, places = np.empty(len(wanted), np.int64), np.full(len(wanted), -1)
     at[order] = np.searchsorted(hashes, wanted[order])
     left = np.arange(len(wanted))
     while len(left):  # again only where several ids have one hash
         left = left[at[left] < len(hashes)]
         left = left[hashes[at[left]] == wanted[left]]
         same = np.asarray(pc.equal(known.take(pa.array(at[left])), keys.take(pa.array(left)))).astype(bool)
-        found[left[same]] = at[left[same]]
+        places[left[same]] = at[left[same]]
         left = left[~same]
         at[left] += 1
-    return pa.array(found, mask=found < 0)
+    return pa.array(places, mask=places < 0)
 
 
 def _whole(column: pa.ChunkedArray) -> pa.Array:

@@ -1,10 +1,10 @@
 """Features of items and users: which types a column of one may have, and what is kept of its values.
 
-A feature is kept as one of three types, whatever it came as: a number, a label, a list of labels; a text is the list of
-its words. All of an input are fields of one column ``features``, so that their names are the user's own.
+A feature is kept as one of four types, whatever it came as: a number, a label, a list of labels, a time; a text is the
+list of its words. All of an input are fields of one column ``features``, so that their names are the user's own.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 import pyarrow as pa
@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 from pyarrow import types
 
 from topkin.artifacts import ids
-from topkin.artifacts.schemas import FLOAT, LABELS, STRING
-from topkin.ingest import readers
+from topkin.artifacts.schemas import FLOAT, LABELS, RULES_ALONE, STRING, TIME
+from topkin.ingest import readers, timestamps
 from topkin.ingest.catalogue import title_words
 from topkin.ingest.values.type_cures import is_list
 
@@ -28,6 +28,7 @@ _TAKES = {
     "category": "a string, an integer or a boolean",
     "text": "a string",
     "categories": "a list of strings or integers",
+    "time": "a date or a timestamp",
 }
 
 
@@ -44,6 +45,8 @@ def kept_type(kind: str | None, t: pa.DataType) -> pa.DataType | None:
         return FLOAT if value in _NUMBERS else None
     if kind == "category":
         return STRING if value in _LABELS else None
+    if kind == "time":
+        return TIME if value in ("time", "null") else None
     return LABELS if kind == "text" and value in ("text", "null") else None
 
 
@@ -57,8 +60,11 @@ def type_fault(section: str, name: str, kind: str | None, t: pa.DataType) -> str
         cure = "name one element, as in tags[1], or a list of labels"
     elif types.is_struct(plain):
         cure = f"name one of its fields, {', '.join(f.name for f in plain)}"
+    elif kind == "time":
+        cure = "give TRY_CAST(… AS TIMESTAMP)"
     elif ids.value_kind(plain) == "time":
         cure = "give epoch(…) of it, or a part of it such as month(…)"
+        cure += "" if section == "purchases" else ", or kind = 'time' for rules of the lists"
     elif kind in ("number", None):
         cure = "give TRY_CAST(… AS DOUBLE), or leave kind out" if kind else "give CAST(… AS VARCHAR)"
     else:
@@ -67,9 +73,13 @@ def type_fault(section: str, name: str, kind: str | None, t: pa.DataType) -> str
     return f": {section}.features.{name}{of_kind} must be {_TAKES[kind]}, got {t}: {cure}"
 
 
-def struct_of(kept: Mapping[str, pa.DataType]) -> pa.StructType | None:
-    """The type of a column ``features`` from those of roles, in their order; None where none of them is a feature."""
-    fields = [(role.removeprefix(PREFIX), t) for role, t in kept.items() if role.startswith(PREFIX)]
+def struct_of(kept: Mapping[str, pa.DataType], unlearned: Collection[str] = ()) -> pa.StructType | None:
+    """The type of a column ``features`` from those of roles, in their order; None where none of them is a feature.
+
+    unlearned: those that the encoder does not learn from.
+    """
+    named = {role.removeprefix(PREFIX): t for role, t in kept.items() if role.startswith(PREFIX)}
+    fields = [pa.field(name, t, metadata=RULES_ALONE if name in unlearned else None) for name, t in named.items()]
     return pa.struct(fields) if fields else None
 
 
@@ -84,6 +94,9 @@ def _kept(values: pa.ChunkedArray, t: pa.DataType) -> pa.Array:
         return readers.finite_numbers(plain)
     if t == STRING:
         return _one(readers.texts(plain))
+    if t == TIME:
+        micros, state = timestamps.to_micros(plain)
+        return pa.array(micros, mask=state != timestamps.READ).view(TIME)
     if not is_list(plain.type):
         return title_words(readers.texts(plain)).cast(LABELS)
     lists = _one(plain)

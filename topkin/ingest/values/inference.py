@@ -47,7 +47,9 @@ def number_content(values: pa.ChunkedArray, *, whole: bool) -> tuple[float, str]
     if not len(numbers):
         return 0.0, ""
     score = 0.5 + 0.5 * float(np.mean(numbers == np.round(numbers))) if whole else 0.8
-    return score, f"{values.type}, median {np.median(numbers):,.6g}"
+    with np.errstate(over="ignore"):  # the middle of two that are nearly too large for their type
+        middle = np.median(numbers.astype(np.float64))
+    return score, f"{values.type}, median {middle:,.6g}"
 
 
 def time_content(values: pa.ChunkedArray) -> tuple[float, str]:
@@ -63,20 +65,20 @@ def time_content(values: pa.ChunkedArray) -> tuple[float, str]:
     if kind in ("integer", "float"):
         inside = float(np.mean((read >= SALES_BEGIN) & (read < _END))) if len(read) else 0.0
         if fault is not None and fault.form:  # small numbers may be anything: the name must speak, too
-            return 0.7, f"{values.type}, {_told(fault)}"
+            return 0.7, f"{values.type}, {_fault_words(fault)}"
         if inside * share <= 0.99:
             return 0.0, ""
         return 0.8, f"{values.type}, as epoch numbers {_span(read)}"
     if kind == "text" and share < 0.9:
         two_days = fault is not None and bool(fault.cures) and int((state == timestamps.TWO_DAYS).sum()) > 0.5 * present
         if fault is not None and (two_days or fault.form):
-            return (0.85 if two_days else 0.7), f"text, {_told(fault)}"
+            return (0.85 if two_days else 0.7), f"text, {_fault_words(fault)}"
         return (0.5, f"text, {share:.0%} of it read as times, {_span(read)}") if share > 0.5 else (0.0, "")
     if not len(read):
         return 0.0, ""
     what = f"text, {share:.0%} of it read as times" if kind == "text" else str(values.type)
     why = f"{what}, {_span(read)}, {timestamps.zone_note(values.type)}"
-    return (0.9 if kind == "text" else 1.0), f"{why}; {_told(fault)}" if fault is not None else why
+    return (0.9 if kind == "text" else 1.0), f"{why}; {_fault_words(fault)}" if fault is not None else why
 
 
 def id_normalising(values: pa.ChunkedArray) -> tuple[str, str]:
@@ -98,7 +100,7 @@ def _some_times(texts: pa.ChunkedArray) -> bool:
     return bool(np.mean(np.isin(state, (timestamps.READ, timestamps.TWO_DAYS)) | np.asarray(numbers)) > 0.3)
 
 
-def _told(fault: TimeFault) -> str:
+def _fault_words(fault: TimeFault) -> str:
     cures = [f"{form}{f' where {when}' if when else ''}" for when, form in fault.cures if when]
     return fault.problem + (f": normalise it by {' or '.join(cures)}" if cures else "")
 

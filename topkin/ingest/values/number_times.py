@@ -73,9 +73,9 @@ def encoding(numbers: np.ndarray, last: int, kind: str) -> Encoding | None:
                 for code, letters in _IN_WORDS.items():
                     words = words.replace(code, letters)
                 return Encoding(words, f"try_strptime({_AS_TEXT[kind]}, {literal(form)})")
-    for scale, origin, found in _linear(numbers):
+    for scale, origin, match in _linear(numbers):
         if _plausible(numbers * scale + origin, last) > 0.9 * len(numbers):
-            return found
+            return match
     return None
 
 

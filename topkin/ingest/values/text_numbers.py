@@ -37,7 +37,7 @@ def text_numbers(values: pa.ChunkedArray) -> TextNumbers | None:
     numbers = [m[1] for m in matches if m]
     signs = any(not _DIGITS.fullmatch(t.strip()) for t in texts[::step])
     bare = "regexp_replace({}, '" + _SIGNS + "', '', 'g')" if signs else "trim({})"
-    for form, pattern, told, shown in (
+    for form, pattern, sign, shown in (
         (bare, r"[0-9]+(\.[0-9]*)?", None, "numbers"),
         (f"replace({bare}, ',', '.')", r"[0-9]+(,[0-9]*)?", r"[0-9]+,([0-9]{1,2}|[0-9]{4,})", "a decimal comma"),
         (
@@ -53,6 +53,6 @@ def text_numbers(values: pa.ChunkedArray) -> TextNumbers | None:
             "commas in thousands",
         ),
     ):
-        if all(re.fullmatch(pattern, n) for n in numbers) and (not told or any(re.fullmatch(told, n) for n in numbers)):
+        if all(re.fullmatch(pattern, n) for n in numbers) and (not sign or any(re.fullmatch(sign, n) for n in numbers)):
             return TextNumbers(f"TRY_CAST({form} AS DOUBLE)", f"{shown} as text, such as {texts[0].strip()}")
     return None

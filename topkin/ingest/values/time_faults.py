@@ -64,9 +64,9 @@ def time_fault(values: pa.ChunkedArray, unit: str, clock: datetime, *, constant:
         return _day_or_month(values.filter(pa.array(state == timestamps.TWO_DAYS)).cast(pa.string()))
     example = _example(values, state != timestamps.NULL)
     if 2 * int((state == timestamps.BROKEN).sum()) > n:
-        found = encoding(_numbers(values), last, written) if kind != "time" else None
-        if found:
-            return TimeFault(f"numbers such as {example}, which look like {found.words}", (("", found.form),))
+        match = encoding(_numbers(values), last, written) if kind != "time" else None
+        if match:
+            return TimeFault(f"numbers such as {example}, which look like {match.words}", (("", match.form),))
         if kind != "text":
             return TimeFault(f"values such as {example}, which are no times of the years 1 to 9999", advice=_ANOTHER)
         cure = ("with the form that they have", "try_strptime({}, '%d. %m. %Y %H:%M')")
@@ -77,9 +77,9 @@ def time_fault(values: pa.ChunkedArray, unit: str, clock: datetime, *, constant:
     if timestamps.is_epoch(values.type):
         numbers = _numbers(values)
         middle = float(np.median(timestamps.to_micros(pa.chunked_array([numbers]), unit)[0])) if len(numbers) else 0.0
-        found = encoding(numbers, last, written) if middle < _1977 or middle > now or _are_ticks(numbers) else None
-        if found:
-            return TimeFault(f"numbers such as {example}, which look like {found.words}", (("", found.form),))
+        match = encoding(numbers, last, written) if middle < _1977 or middle > now or _are_ticks(numbers) else None
+        if match:
+            return TimeFault(f"numbers such as {example}, which look like {match.words}", (("", match.form),))
         if 2 * len(numbers) > n:  # small numbers lie in 1970, and mean something else
             stand_in, sales = None, read
     if stand_in is not None or not len(sales):
@@ -137,18 +137,18 @@ _PARTS = re.compile(
 def _day_or_month(values: pa.ChunkedArray) -> TimeFault:
     """What to ask of texts with day and month as numbers: which comes first, if some value does not say it."""
     texts = pc.unique(values).to_pylist()[:5000]
-    found = [m for m in map(_PARTS.match, texts) if m]
-    first = max((int(m["a"]) for m in found), default=0)
-    second = max((int(m["b"]) for m in found), default=0)
+    matches = [m for m in map(_PARTS.match, texts) if m]
+    first = max((int(m["a"]) for m in matches), default=0)
+    second = max((int(m["b"]) for m in matches), default=0)
     example = repr(texts[len(texts) // 2][:60])
-    days_first, months_first = (_strptime(found, order) for order in ("%d{}%m", "%m{}%d"))
+    days_first, months_first = (_strptime(matches, order) for order in ("%d{}%m", "%m{}%d"))
     if first > 12 >= second:
-        big = next(m[0] for m in found if int(m["a"]) > 12)
+        big = next(m[0] for m in matches if int(m["a"]) > 12)
         return TimeFault(
             f"texts such as {example}: the day comes first, as {big!r} shows, which you must say", (("", days_first),)
         )
     if second > 12 >= first:
-        big = next(m[0] for m in found if int(m["b"]) > 12)
+        big = next(m[0] for m in matches if int(m["b"]) > 12)
         return TimeFault(
             f"texts such as {example}: the month comes first, as {big!r} shows, which you must say",
             (("", months_first),),
@@ -159,11 +159,11 @@ def _day_or_month(values: pa.ChunkedArray) -> TimeFault:
     return TimeFault(problem, (("the day comes first", days_first), ("the month does", months_first)))
 
 
-def _strptime(found: list[re.Match[str]], order: str) -> str:
+def _strptime(matches: list[re.Match[str]], order: str) -> str:
     """The expression that reads texts of these forms."""
-    forms = Counter(_form(m, order) for m in found)
+    forms = Counter(_form(m, order) for m in matches)
     listed = [literal_form for literal_form, _ in forms.most_common(6)]
-    spaces = any(m.string != m.string.strip() for m in found)
+    spaces = any(m.string != m.string.strip() for m in matches)
     formats = ", ".join(f"'{f}'" for f in listed)
     return f"try_strptime({'trim({})' if spaces else '{}'}, {formats if len(listed) == 1 else f'[{formats}]'})"
 

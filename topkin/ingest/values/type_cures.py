@@ -146,6 +146,8 @@ def _plain_cure(role: str, t: pa.DataType) -> tuple[str, str]:
         return "", "name a column of lists, or leave vector out"
     if kind == "binary":
         return "decode({})", "if its bytes are text"
+    if role == "order_id" and kind == "float":  # integers with nulls, as pandas has them
+        return "TRY_CAST({} AS BIGINT)", ""
     return "CAST({} AS VARCHAR)", ""
 
 

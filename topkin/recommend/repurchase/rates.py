@@ -52,7 +52,7 @@ class RepeatHistory:
     def of(cls, history: Interactions) -> "RepeatHistory":
         """From purchases."""
         users, ages = history.users, history.ages.astype(np.float64)
-        order = np.lexsort((ages, history.items, users))
+        order = np.lexsort((ages, users.astype(np.int64) * history.n_items + history.items))
         u, i, a = users[order], history.items[order], ages[order]
         first = np.ones(len(order), bool)
         first[1:] = (u[1:] != u[:-1]) | (i[1:] != i[:-1])
@@ -64,16 +64,24 @@ class RepeatHistory:
         indptr = indptr_of(np.bincount(u[starts], minlength=history.n_users))
         return cls(indptr, i[starts], times, a[starts], a[ends] - a[starts])
 
-    def times_of(self, ids: np.ndarray) -> np.ndarray:
-        """How often each user bought each listed item, (n_users, k) int32. ids: (n_users, k) int32 padded -1."""
+    def places_of(self, ids: np.ndarray) -> np.ndarray:
+        """Where each listed item is among the own items, (n_users, k) int64; -1 where it is not.
+
+        ids: (n_users, k) int32 padded -1.
+        """
         width = int(max(self.items.max(initial=0), ids.max(initial=0))) + 1
         keys = self.users * width + self.items
         asked = (np.arange(len(ids))[:, None] * width + ids).ravel()
         if not len(keys):
-            return np.zeros(ids.shape, np.int32)
+            return np.full(ids.shape, -1, np.int64)
         at = np.minimum(np.searchsorted(keys, asked), len(keys) - 1)
-        found = (keys[at] == asked) & (ids.ravel() >= 0)
-        return np.where(found, self.times[at], 0).reshape(ids.shape).astype(np.int32)
+        bought = (keys[at] == asked) & (ids.ravel() >= 0)
+        return np.where(bought, at, -1).reshape(ids.shape)
+
+    def times_of(self, ids: np.ndarray) -> np.ndarray:
+        """How often each user bought each listed item, (n_users, k) int32. ids: (n_users, k) int32 padded -1."""
+        places = self.places_of(ids)
+        return np.where(places < 0, 0, np.append(self.times, 0)[places]).astype(np.int32)
 
 
 def counts_of(history: Interactions) -> pa.Table:

@@ -1,7 +1,8 @@
 """Which items a second stage ranks for each user, and what is known of each: one number of the encoder and each source.
 
 A source is a fitted baseline. Candidates are the DEPTH best items of the encoder and of each source under the same
-rules; each has a feature of every one of them, its score divided by the user's highest score of that ranker:
+rules, and every bought item where these are ranked too; each has a feature of every one of them, its score divided by
+the user's highest score of that ranker:
 
     feature = score / max over the user's candidates of |score|
 
@@ -78,6 +79,7 @@ def candidates(
     queries: np.ndarray,
     vectors: VectorRows,
     allowed: np.ndarray,
+    own: bool = False,
 ) -> Candidates:
     """The candidates of users with a vector.
 
@@ -89,20 +91,23 @@ def candidates(
         queries: (n_users, dim) float32.
         vectors: Of all items.
         allowed: (n_items,) bool.
+        own: Whether all that the user bought and may get is a candidate too.
     """
     depth, lists, rows = ids.shape[1], [ids], []
     dense = [source.scores(history) for source in sources.values()]
     for values in dense:
         known = np.where(values > 0, values, np.float32(-np.inf))
         lists.append(top_k_of_scores(known, depth, exclude=exclude, allowed=allowed)[0])
+    if own:
+        lists.append(_bought(history, allowed))
     items = _distinct(np.concatenate(lists, axis=1))
     cosines = _cosines(items, queries, vectors)
     items = np.where(cosines > -np.inf, items, np.int32(-1))  # no vector: no candidate
     some = np.maximum(items, 0)
     for values in [cosines, *(np.take_along_axis(values, some, axis=1) for values in dense)]:
-        found = np.where(items < 0, np.float32(0), values)
-        most = np.abs(found).max(axis=1, initial=0, keepdims=True)
-        rows.append(np.divide(found, most, out=np.zeros_like(found), where=most > 0))
+        scores = np.where(items < 0, np.float32(0), values)
+        most = np.abs(scores).max(axis=1, initial=0, keepdims=True)
+        rows.append(np.divide(scores, most, out=np.zeros_like(scores), where=most > 0))
     return Candidates(items, cosines, np.stack(rows))
 
 
@@ -110,6 +115,15 @@ def users_at_once(n_items: int, rankers: int, depth: int) -> int:
     """How many users' candidates are made at a time, within a few times BUDGET_BYTES."""
     dense, sparse = 8 * (rankers + 2) * n_items, 4 * rankers * depth * (rankers + 6)
     return max(1, BUDGET_BYTES // max(dense + sparse, 1))
+
+
+def _bought(history: Interactions, allowed: np.ndarray) -> np.ndarray:
+    """Each user's own items that are allowed, (n_users, longest) int32 padded -1."""
+    bought = history.distinct().pattern
+    rows, items = bought.rows, bought.indices
+    ids = np.full((bought.n_rows, max(int(bought.lengths.max(initial=0)), 1)), -1, np.int32)
+    ids[rows, np.arange(len(rows)) - bought.indptr[rows]] = np.where(allowed[items], items, -1)
+    return ids
 
 
 def _distinct(items: np.ndarray) -> np.ndarray:
@@ -124,7 +138,7 @@ def _distinct(items: np.ndarray) -> np.ndarray:
 
 def _cosines(items: np.ndarray, queries: np.ndarray, vectors: VectorRows) -> np.ndarray:
     """The encoder's score of each candidate, (n_users, width) float32; -inf for padding and items without a vector."""
-    found = np.full(items.shape, -np.inf, np.float32)
+    cosines = np.full(items.shape, -np.inf, np.float32)
     row, column = np.nonzero(items >= 0)
-    found[row, column] = pair_scores_of(row, items[row, column], queries, vectors)
-    return found
+    cosines[row, column] = pair_scores_of(row, items[row, column], queries, vectors)
+    return cosines

@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from topkin.artifacts import storage
-from topkin.config.sections import RecommendSettings
-from topkin.recommend.bought import BOUGHT
+from topkin.config.sections import RecommendSettings, Settings
 
 BLEND = "blend.json"
 """Beside the encoder: ``tuning.Choice``."""
@@ -26,6 +25,16 @@ def sources_tried(settings: RecommendSettings, purchases: int) -> tuple[str, ...
     return settings.sources if asked and settings.baseline is None else ()
 
 
+def sources_trained(settings: Settings, purchases: int) -> tuple[str, ...]:
+    """The sources that training weighs: those of any list by the encoder, which has all of ``[recommend]`` or none.
+
+    Args:
+        settings: With all lists: where a baseline makes that of ``[recommend]``, another may be the encoder's.
+        purchases: Known ones.
+    """
+    return max((sources_tried(settings.of_list(name).recommend, purchases) for name in settings.list_names), key=len)
+
+
 def read_blend(model: str) -> dict[str, Any]:
     """``blend.json`` of a model's folder; empty where none was chosen."""
     path = storage.join(model, BLEND)
@@ -36,14 +45,11 @@ def read_blend(model: str) -> dict[str, Any]:
 def blend_of(settings: RecommendSettings, chosen: Mapping[str, Any]) -> dict[str, float] | None:
     """The weights of the encoder and of the sources by name; None where the encoder, or another model, ranks alone.
 
-    The second stage ranks items new to the user: lists in which bought items have a personal part go without it.
-
     Args:
         settings: Of the lists.
         chosen: ``blend.json``.
     """
-    rule = BOUGHT[settings.bought]
-    if settings.baseline is not None or rule.weights is not None or not chosen.get("weights"):
+    if settings.baseline is not None or not chosen.get("weights"):
         return None
     if not set(chosen["weights"]) - {"encoder"} <= set(settings.sources):
         return None

@@ -1,4 +1,7 @@
-"""The lists of the second stage: candidates ranked by a weighted mean of what each ranker says of them."""
+"""The lists of the second stage: candidates ranked by a weighted mean of what each ranker says of them.
+
+Where bought items are kept or boosted, they have their personal part beside it (``topkin.recommend.repurchase``).
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +13,7 @@ from topkin.baselines.registry import Baseline
 from topkin.interactions import Interactions
 from topkin.linalg.csr import Csr
 from topkin.recommend.explain import VectorRows
+from topkin.recommend.repurchase.blend import Repurchase
 from topkin.recommend.second.candidates import DEPTH, ENCODER, Candidates, candidates, users_at_once
 
 
@@ -26,11 +30,15 @@ def blended(features: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return total.astype(np.float32)
 
 
+PERSONAL = "personal"
+"""What decided where the personal part is more than what all rankers say."""
+
+
 class BlendedLists(NamedTuple):
     """Lists of the second stage, (n_users, k) each.
 
     ids: int32 padded -1. cosines: float32, the encoder's. final: float32, by which they are ordered; both padded -inf.
-    decided: int8, the place in ``SecondStage.rankers`` of the largest weighted part of it, padded -1.
+    decided: int8, the place in ``SecondStage.deciders`` of the largest weighted part of it, padded -1.
     """
 
     ids: np.ndarray
@@ -67,6 +75,11 @@ class SecondStage:
         """What has a feature, in their order."""
         return (ENCODER, *self.sources)
 
+    @property
+    def deciders(self) -> tuple[str, ...]:
+        """What may have decided: the rankers, and the personal part."""
+        return (*self.rankers, PERSONAL)
+
     def depth(self, k: int) -> int:
         """How many of the encoder's best items a list of k is chosen from."""
         return max(DEPTH, k)
@@ -81,14 +94,18 @@ class SecondStage:
         queries: np.ndarray,
         vectors: VectorRows,
         allowed: np.ndarray,
+        repurchase: Repurchase | None = None,
     ) -> BlendedLists:
         """The k best candidates of each user; arguments as of ``candidates.candidates``.
+
+        repurchase: how bought items rank beside new ones; None where they rank alike.
 
         They are the same whatever other users there are.
         """
         n = len(ids)
-        found = no_blend(n, k)
-        size = users_at_once(history.n_items, len(self.rankers), ids.shape[1])
+        lists = no_blend(n, k)
+        own = 0 if repurchase is None else int(np.diff(history.indptr).max(initial=0))
+        size = users_at_once(history.n_items, len(self.rankers), max(ids.shape[1], own))
         for start in range(0, n, size):
             users = np.arange(start, min(start + size, n))
             some = candidates(
@@ -99,21 +116,26 @@ class SecondStage:
                 queries=queries[users],
                 vectors=vectors,
                 allowed=allowed,
+                own=repurchase is not None,
             )
-            found.put(users, self._best(some, k))
-        return found
+            lists.put(users, self._best(some, k, history.take(users), repurchase))
+        return lists
 
-    def _best(self, some: Candidates, k: int) -> BlendedLists:
+    def _best(self, some: Candidates, k: int, history: Interactions, repurchase: Repurchase | None) -> BlendedLists:
         weights = np.array([self.weights[name] for name in self.rankers])
         values = blended(some.features, weights)
+        personal = np.zeros_like(values)
+        if repurchase is not None:
+            values, personal = repurchase.raised(some.items, values, history)
         ids, places = some.best(values, k)
         at, none = np.maximum(places, 0), np.float32(-np.inf)
         parts = np.take_along_axis(some.features, at[None], axis=2) * weights[:, None, None]
+        by_own = np.take_along_axis(personal > values - personal, at, axis=1)
         return BlendedLists(
             ids,
             np.where(ids < 0, none, np.take_along_axis(some.cosines, at, axis=1)),
             np.where(ids < 0, none, np.take_along_axis(values, at, axis=1)),
-            np.where(ids < 0, -1, parts.argmax(axis=0)).astype(np.int8),
+            np.where(ids < 0, -1, np.where(by_own, len(weights), parts.argmax(axis=0))).astype(np.int8),
         )
 
     def explain(self, because: np.ndarray, lists: BlendedLists, history: Interactions) -> np.ndarray:

@@ -91,10 +91,10 @@ def choose(cases: Sequence[Case], names: Sequence[str]) -> Choice:
     one = np.eye(len(rankers))
     alone = {name: float(_judged(cases, row).mean()) for name, row in zip(rankers, one, strict=True)}
     users = sum(case.truth.n_rows for case in cases)
-    told = Choice({}, users=users, periods=len(cases), values=alone)
+    choice = Choice({}, users=users, periods=len(cases), values=alone)
     weights = _weights(cases, one[0])
     if not weights[1:].any():
-        return replace(told, reason="no source beside the encoder clearly raised validation")
+        return replace(choice, reason="no source beside the encoder clearly raised validation")
     folds = [[case.fold(number) for case in cases if case.truth.n_rows >= FOLDS] for number in range(FOLDS)]
     blend, encoder = [], []
     for number, judges in enumerate(folds):
@@ -103,10 +103,10 @@ def choose(cases: Sequence[Case], names: Sequence[str]) -> Choice:
         encoder.append(_judged(judges, one[0]))
     values = np.concatenate(blend)
     low, _, high = paired_bootstrap(values, np.concatenate(encoder))
-    told = replace(told, values={**alone, "second_stage": float(values.mean())}, interval=(low, high))
+    choice = replace(choice, values={**alone, "second_stage": float(values.mean())}, interval=(low, high))
     if low <= 0:
-        return replace(told, reason="beside the encoder the sources may gain nothing: the interval holds zero")
-    return replace(told, weights={n: float(w) for n, w in zip(rankers, weights, strict=True) if w or n == ENCODER})
+        return replace(choice, reason="beside the encoder the sources may gain nothing: the interval holds zero")
+    return replace(choice, weights={n: float(w) for n, w in zip(rankers, weights, strict=True) if w or n == ENCODER})
 
 
 def _judged(cases: Sequence[Case], weights: np.ndarray) -> np.ndarray:

@@ -16,12 +16,12 @@ def same_rows(here: pa.Table, before: pa.Table, key: str) -> np.ndarray:
         return np.zeros(len(here), bool)
     row = pc.index_in(here[key], value_set=before[key].combine_chunks())
     same = np.asarray(pc.is_valid(row)).astype(bool)
-    found = np.flatnonzero(same)
-    if not len(found):
+    unchanged = np.flatnonzero(same)
+    if not len(unchanged):
         return same
-    now, then = here.take(pa.array(found)), before.take(row.drop_null())
+    now, then = here.take(pa.array(unchanged)), before.take(row.drop_null())
     for name in here.column_names:
-        same[found] &= _equal(_one(now[name]), _one(then[name]))
+        same[unchanged] &= _equal(_one(now[name]), _one(then[name]))
     return same
 
 

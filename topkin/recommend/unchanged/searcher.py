@@ -59,3 +59,7 @@ class CarryingSearcher:
         if len(other):
             because[other] = self.inner.explain(users.take(other), ids[other], most)
         return because
+
+    def shares(self, users: UserQueries, ids: np.ndarray, named: np.ndarray) -> np.ndarray:
+        """See :class:`Searcher`."""
+        return self.inner.shares(users, ids, named)

@@ -7,7 +7,7 @@ from datetime import datetime
 import numpy as np
 import pyarrow as pa
 
-from topkin.config.sections import SimilarSettings
+from topkin.config.shop.similar import SimilarSettings
 from topkin.interactions import Interactions
 from topkin.recommend.similar import (
     bought_by_neighbours,
@@ -26,7 +26,7 @@ Tables = Callable[[], Iterable[tuple[int, pa.Table]]]
 
 
 @dataclass(frozen=True)
-class Candidates:
+class NeighbourCandidates:
     """Who can be a neighbour: ids in the order of their numbers, and who is what it was, (n,) bool.
 
     changed: (m,) ascending numbers of the others that may be neighbours; vectors: (m, dim) float32, theirs.
@@ -38,7 +38,9 @@ class Candidates:
     vectors: np.ndarray
 
     @classmethod
-    def of(cls, ids: pa.Array, same: np.ndarray, vectors: np.ndarray, may: np.ndarray | None = None) -> "Candidates":
+    def of(
+        cls, ids: pa.Array, same: np.ndarray, vectors: np.ndarray, may: np.ndarray | None = None
+    ) -> "NeighbourCandidates":
         """From all vectors in memory. may: (n,) bool, who may be a neighbour."""
         changed = np.flatnonzero(~same if may is None else ~same & may)
         return cls(ids, same, changed, vectors[changed])
@@ -51,7 +53,7 @@ class Candidates:
 
 
 def similar_items_again(
-    vectors: np.ndarray, rows: np.ndarray, items: Candidates, allowed: np.ndarray, before: pa.Table, k: int
+    vectors: np.ndarray, rows: np.ndarray, items: NeighbourCandidates, allowed: np.ndarray, before: pa.Table, k: int
 ) -> TopK:
     """``similar.similar_items`` of some rows, most from the table of the night before.
 
@@ -73,7 +75,7 @@ def similar_part_again(
     histories: pa.Table,
     vectors: np.ndarray,
     first: int,
-    users: Candidates,
+    users: NeighbourCandidates,
     before: tuple[pa.Table, pa.Table],
     *,
     same_rules: bool,
@@ -93,7 +95,7 @@ def similar_part_again(
     k, own = settings.users, np.arange(first, first + len(histories))
     same, owners = users.same[own], users.ids.take(pa.array(own))
     old = OldLists.of(before[0], owners, numbers_of(before[0]["neighbour_id"], users.ids, users.same), k)
-    found = search_again(
+    neighbours = search_again(
         same,
         (old.ids, old.scores),
         lambda some: users.fresh(vectors[some], k),
@@ -102,21 +104,21 @@ def similar_part_again(
     )
     ids, scores, support, redo = _bought_before(before[1], owners, item_ids, max(settings.bought, 1))
     lost = (old.ids < 0) & np.isfinite(old.scores)  # a neighbour that changed or is gone
-    redo |= ~same | (lost | (found[0] != old.ids)).any(axis=1) | (not same_rules)
+    redo |= ~same | (lost | (neighbours[0] != old.ids)).any(axis=1) | (not same_rules)
     rows = np.flatnonzero(redo)
-    near = np.unique(found[0][rows])
+    near = np.unique(neighbours[0][rows])
     near = near[near >= 0]
     theirs = users_of(near, tables())
     ids[rows], scores[rows], support[rows] = bought_by_neighbours(
-        np.where(found[0][rows] < 0, -1, np.searchsorted(near, found[0][rows])).astype(np.int32),
-        found[1][rows],
+        np.where(neighbours[0][rows] < 0, -1, np.searchsorted(near, neighbours[0][rows])).astype(np.int32),
+        neighbours[1][rows],
         Interactions.from_histories(theirs, item_ids, as_of),
         Interactions.from_histories(histories.take(pa.array(rows)), item_ids, as_of),
         allowed,
         max(settings.bought, 1),
         settings.min_support,
     )
-    table = users_table(histories["user_id"], users.ids, found, encoder)
+    table = users_table(histories["user_id"], users.ids, neighbours, encoder)
     bought = bought_table(histories["user_id"], item_ids, (ids, support, scores), encoder)
     return table, bought if settings.bought else bought.slice(0, 0)
 

@@ -2,12 +2,9 @@
 
 import hashlib
 import json
-import logging
 import os
-import re
 import tempfile
 from collections.abc import Mapping
-from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,35 +13,16 @@ import pyarrow.fs as pafs
 
 from topkin.artifacts import schemas, storage
 from topkin.errors import ArtifactError
+from topkin.search.hnsw.engines import DEFAULT, ENGINES, GraphEngine, engine_of
 from topkin.search.hnsw.index import AnnIndex, Folding, placed
-from topkin.telemetry.stderr import stderr_without
 
 FORMAT = 3
-SPACE = "cosinesimil"
-_BANNER = re.compile(
-    rb"^(Your CPU supports instructions|For maximum performance, you can install|pip install --no-binary).*\n?",
-    re.MULTILINE,
-)
 
 
-@cache
-def nmslib() -> Any:
-    """The library, imported without its banner."""
-    logging.getLogger("nmslib").setLevel(logging.ERROR)
-    with stderr_without(_BANNER):
-        import nmslib as library
-    return library
-
-
-def new_graph() -> Any:
-    """A graph without points."""
-    return nmslib().init(method="hnsw", space=SPACE)
-
-
-def save_graph(graph: Any, folder: str, number: int) -> None:
-    """Save one graph; NMSLIB writes to a local disk only."""
+def save_graph(engine: GraphEngine, graph: object, folder: str, number: int) -> None:
+    """Save one graph; libraries write to a local disk only."""
     with tempfile.TemporaryDirectory(prefix="topkin-index-") as local:
-        graph.saveIndex(os.path.join(local, shard_files(number)[0]), save_data=True)
+        engine.save(graph, os.path.join(local, shard_files(engine, number)[0]))
         fs, inner = storage.filesystem(folder)
         pafs.copy_files(local, inner, source_filesystem=pafs.LocalFileSystem(), destination_filesystem=fs)
 
@@ -67,8 +45,16 @@ class Places(NamedTuple):
     vectors: np.ndarray
 
 
+IDS = "ids.parquet"
+
+
 def write_places(folder: str, places: Places, encoder: str) -> None:
     """Write ``ids.parquet``."""
+    storage.write_parquet(places_table(places, encoder), storage.join(folder, IDS))
+
+
+def places_table(places: Places, encoder: str) -> pa.Table:
+    """What ``ids.parquet`` holds of places."""
     dim = places.vectors.shape[1]
     schema = pa.schema(
         [
@@ -80,8 +66,7 @@ def write_places(folder: str, places: Places, encoder: str) -> None:
     )
     flat = pa.FixedSizeListArray.from_arrays(pa.array(places.vectors.reshape(-1)), dim)
     columns = [pa.array(places.rows), places.item_ids, pa.array(places.points), flat]
-    table = pa.Table.from_arrays(columns, schema=schemas.with_encoder(schema, encoder))
-    storage.write_parquet(table, storage.join(folder, "ids.parquet"))
+    return pa.Table.from_arrays(columns, schema=schemas.with_encoder(schema, encoder))
 
 
 def read_places(folder: str, *, encoder: str | None = None, dim: int | None = None) -> Places:
@@ -130,11 +115,14 @@ def load_index(folder: str, *, encoder: str | None = None, dim: int | None = Non
     """Load an index; every file is verified before NMSLIB opens one.
 
     encoder, dim: what the caller's vectors have. Raises ArtifactError where a file is missing, cut off or
-    changed, or the index was made by another encoder or for another dimension.
+    changed, or the index was made by another encoder or for another dimension; ConfigError, with what installs it,
+    where the library that made it is not there.
     """
     info, rows, ids, points, vectors = read_places(folder, encoder=encoder, dim=dim)
     sizes = [shard["points"] for shard in info["shards"]]
-    loaded = [_load_graph(folder, shard_files(number)[0]) for number in range(len(sizes))]
+    engine = engine_of(info.get("engine", DEFAULT))
+    inside = info["dim"] - info["split_by_length"]  # of what is split the graphs have no last coordinate
+    loaded = [load_graph(engine, folder, number, inside) for number in range(len(sizes))]
     graphs = placed(vectors[Folding.of(points).first], loaded, sizes, info["split_by_length"])
     here = rows >= 0
     if not here.all():
@@ -147,35 +135,37 @@ def _verified_info(folder: str) -> dict[str, Any]:
     info = storage.read_json(path)
     if not isinstance(info, dict) or info.get("format") != FORMAT or sealed(info) != info:
         raise ArtifactError(f"{path} is damaged, or of a format other than {FORMAT}: {AGAIN}")
-    names = {name for number in range(len(info["shards"])) for name in shard_files(number)}
+    if info.get("engine", DEFAULT) not in ENGINES:
+        raise ArtifactError(f"{path} names an engine that this version of topkin has not, {info['engine']!r}: {AGAIN}")
+    engine = ENGINES[info.get("engine", DEFAULT)]
+    names = {name for number in range(len(info["shards"])) for name in shard_files(engine, number)}
     if names | {"ids.parquet"} != set(info["files"]):
         raise ArtifactError(f"{path} lists files that do not fit its shards: {AGAIN}")
     return info
 
 
-def _load_graph(folder: str, name: str) -> Any:
-    graph = new_graph()
+def load_graph(engine: GraphEngine, folder: str, number: int, dim: int) -> Any:
+    """The graph of a shard whose files' bytes were verified. dim: of the graph's own points."""
     fs, inner = storage.filesystem(folder)
+    names = shard_files(engine, number)
     if isinstance(fs, pafs.LocalFileSystem):
-        graph.loadIndex(storage.join(inner, name), load_data=True)
-        return graph
+        return engine.load(storage.join(inner, names[0]), dim)
     with tempfile.TemporaryDirectory(prefix="topkin-index-") as local:
-        for end in ("", ".dat"):
+        for name in names:
             local_fs = pafs.LocalFileSystem()
-            source, target = storage.join(inner, name + end), os.path.join(local, name + end)
+            source, target = storage.join(inner, name), os.path.join(local, name)
             pafs.copy_files(source, target, source_filesystem=fs, destination_filesystem=local_fs)
-        graph.loadIndex(os.path.join(local, name), load_data=True)
-    return graph
+        return engine.load(os.path.join(local, names[0]), dim)
 
 
-def shard_files(number: int) -> tuple[str, str]:
-    """The names of a shard's files: the graph, and the data beside it."""
-    return f"shard-{number:05d}.nmslib", f"shard-{number:05d}.nmslib.dat"
+def shard_files(engine: GraphEngine, number: int) -> tuple[str, ...]:
+    """The names of a shard's files; of NMSLIB the graph, and the data beside it."""
+    return tuple(f"shard-{number:05d}{suffix}" for suffix in engine.suffixes)
 
 
 def fingerprints(folder: str) -> dict[str, dict[str, Any]]:
     """Size and SHA-256 of every file of an index but ``index.json``."""
-    names = [n for n in storage.files(folder) if n == "ids.parquet" or n.endswith((".nmslib", ".nmslib.dat"))]
+    names = [n for n in storage.files(folder) if n == "ids.parquet" or n.startswith("shard-")]
     return {name: fingerprint(storage.join(folder, name)) for name in names}
 
 
@@ -185,7 +175,7 @@ def fingerprint(path: str) -> dict[str, Any]:
     return {"bytes": fs.get_file_info(inner).size, "sha256": storage.sha256(path)}
 
 
-def sealed(made: Mapping[str, Any]) -> dict[str, Any]:
+def sealed(description: Mapping[str, Any]) -> dict[str, Any]:
     """index.json with the hash of its own content, so that a changed parameter is seen too."""
-    content = {k: v for k, v in made.items() if k != "sha256"}
+    content = {k: v for k, v in description.items() if k != "sha256"}
     return {**content, "sha256": hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()}

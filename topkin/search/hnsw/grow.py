@@ -21,16 +21,17 @@ from topkin.search.hnsw.build import (
     described,
     drawn,
     graphs_of,
+    made_by,
     parameters,
     point_counts,
     shard_rows,
     unit_or_zero,
     with_recall,
 )
+from topkin.search.hnsw.engines import DEFAULT, engine_of
 from topkin.search.hnsw.files import (
     Places,
     fingerprint,
-    nmslib,
     read_places,
     save_graph,
     sealed,
@@ -38,6 +39,7 @@ from topkin.search.hnsw.files import (
     write_places,
 )
 from topkin.search.hnsw.index import Folding, points_of
+from topkin.search.norm_bands import norms
 
 SMALL = 1_000
 """Items of a shard that is always built anew with what comes after it, if one shard holds both."""
@@ -47,7 +49,7 @@ NEAR = 1e-4
 """Most distance of an item's vector from that of before: sums of an encoder differ in the last digits by the batch."""
 
 
-class Delta(NamedTuple):
+class ItemChanges(NamedTuple):
     """What became of the places of an earlier index, and what has no place there.
 
     rows: (n_places,) int32, the row of each place, -1 for a tombstone. fresh: (n,) int32, ascending, the rows with a
@@ -61,7 +63,7 @@ class Delta(NamedTuple):
     removed: int
 
     @classmethod
-    def of(cls, before: Places, ids: pa.Array, vectors: np.ndarray) -> "Delta":
+    def of(cls, before: Places, ids: pa.Array, vectors: np.ndarray) -> "ItemChanges":
         """ids: (n_items,) distinct, of the type of the earlier ones; vectors: (n_items, dim) float32, zero for none."""
         rows = np.full(len(before.rows), -1, np.int32)
         had = np.flatnonzero(before.rows >= 0)
@@ -86,7 +88,7 @@ class _Plan(NamedTuple):
     built: np.ndarray
 
     @classmethod
-    def of(cls, shards: list[dict[str, Any]], delta: Delta, settings: HnswSettings) -> "_Plan":
+    def of(cls, shards: list[dict[str, Any]], delta: ItemChanges, settings: HnswSettings) -> "_Plan":
         taken, built, end = list(shards), delta.fresh, len(delta.rows)
         while taken and len(delta.fresh):
             last = delta.rows[end - taken[-1]["items"] : end]
@@ -96,7 +98,7 @@ class _Plan(NamedTuple):
             built, end = np.concatenate([built, last]), end - taken.pop()["items"]
         return cls(taken, end, sum(s["points"] for s in taken), np.sort(built))
 
-    def refusal(self, delta: Delta) -> str | None:
+    def refusal(self, delta: ItemChanges) -> str | None:
         """Why all is to be built anew; None where it is not."""
         rows = delta.rows[: self.places]
         indexed = int((rows >= 0).sum()) + len(self.built)
@@ -164,16 +166,17 @@ def grow_index(
         return built_anew(str(e).partition(": run topkin")[0].partition("; run topkin")[0])
     if (why := _other_kind(before, ids, settings)) is not None:
         return built_anew(why)
-    delta = Delta.of(before, ids, vectors)
+    delta = ItemChanges.of(before, ids, vectors)
     counts = {"added": len(delta.fresh) - delta.changed, "changed": delta.changed, "removed": delta.removed}
     plan = _Plan.of(before.info["shards"], delta, settings)
     if (why := plan.refusal(delta)) is not None:
         return built_anew(why, **counts)
-    first, shards = len(plan.taken), _write(earlier, folder, before, delta, plan, vectors, ids, settings, threads)
+    engine, first = engine_of(settings.engine), len(plan.taken)
+    shards = _write(earlier, folder, before, delta, plan, vectors, ids, settings, threads)
     here = np.sort(np.concatenate([delta.rows[: plan.places], plan.built]))
     here = here[here >= 0]
-    new_files = ["ids.parquet", *(name for number in range(first, len(shards)) for name in shard_files(number))]
-    made = {
+    new_files = ["ids.parquet", *(name for number in range(first, len(shards)) for name in shard_files(engine, number))]
+    description = {
         **described(settings, encoder, vectors.shape[1], len(ids), len(here)),
         "points": sum(shard["points"] for shard in shards),
         "tombstones": sum(shard["items"] for shard in shards) - len(here),
@@ -181,17 +184,17 @@ def grow_index(
         "trial": None,
         "shards": shards,
         "growth": {"from": before.info["sha256"], **counts, "taken": first},
-        "files": {name: before.info["files"][name] for number in range(first) for name in shard_files(number)}
+        "files": {name: before.info["files"][name] for number in range(first) for name in shard_files(engine, number)}
         | {name: fingerprint(storage.join(folder, name)) for name in new_files},
     }
-    return with_recall(made, folder, drawn(vectors[here], settings, seed), "items")
+    return with_recall(description, folder, drawn(vectors[here], settings, seed), "items")
 
 
 def _write(
     earlier: str,
     folder: str,
     before: Places,
-    delta: Delta,
+    delta: ItemChanges,
     plan: _Plan,
     vectors: np.ndarray,
     ids: pa.Array,
@@ -200,16 +203,17 @@ def _write(
 ) -> list[dict[str, Any]]:
     """Take the graphs of a plan, build the others and write ``ids.parquet``; what index.json says of each shard."""
     storage.make_folder(folder)
+    engine = engine_of(settings.engine)
     for number in range(len(plan.taken)):
-        for name in shard_files(number):
+        for name in shard_files(engine, number):
             storage.take_file(storage.join(earlier, name), storage.join(folder, name))
     new = vectors[plan.built]
-    sizes = [len(rows) for rows in shard_rows(new, settings, by_length=False)]
+    sizes = [len(rows) for rows in shard_rows(norms(new), settings, by_length=False)]
     points = points_of(new, sizes)
     counts = point_counts(points, sizes)
 
-    def save(number: int, graph: Any) -> None:
-        save_graph(graph, folder, len(plan.taken) + number)
+    def save(number: int, graph: object) -> None:
+        save_graph(engine, graph, folder, len(plan.taken) + number)
 
     graphs_of(new[Folding.of(points).first], counts, settings, False, threads, save)
     rows = delta.rows[: plan.places]
@@ -231,8 +235,9 @@ def _other_kind(before: Places, ids: pa.Array, settings: HnswSettings) -> str | 
     info = before.info
     if info["parameters"] != parameters(settings):
         return f"the earlier index was built with {info['parameters']}"
-    if info["nmslib"] != nmslib().__version__:
-        return f"the earlier index was built by NMSLIB {info['nmslib']}"
+    engine = info.get("engine", DEFAULT)
+    if {name: info.get(name) for name in made_by(engine_of(settings.engine))} != made_by(engine_of(settings.engine)):
+        return f"the earlier index was built by {engine} {info[engine]}"
     if info["split_by_length"]:
         return "the earlier index is split by length"
     if before.item_ids.type != ids.type:

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from topkin.linalg.cosine import unit_rows
 from topkin.linalg.csr import Csr
+from topkin.search.hnsw.engines import DEFAULT, ENGINES, GraphEngine
 from topkin.search.norm_bands import norms
 from topkin.search.pair_scores import error_bounds, pair_scores
 from topkin.search.topk import TopK, top_k
@@ -94,7 +95,7 @@ def points_of(vectors: np.ndarray, sizes: Sequence[int]) -> np.ndarray:
 
 
 class Graph(NamedTuple):
-    """NMSLIB's graph over a run of points, and the lengths that their cosines are to be multiplied with."""
+    """A library's graph over a run of points, and the lengths that their cosines are to be multiplied with."""
 
     first: int
     norms: np.ndarray
@@ -144,6 +145,11 @@ class AnnIndex:
         return str(self.info["encoder"])
 
     @property
+    def engine(self) -> GraphEngine:
+        """What made the graphs, and walks them."""
+        return ENGINES[self.info.get("engine", DEFAULT)]
+
+    @property
     def n_indexed(self) -> int:
         """How many items the index holds; items with a zero vector are not among them."""
         return len(self.rows)
@@ -177,17 +183,17 @@ class AnnIndex:
                 "ask with user vectors, or search exactly"
             )
         known = (queries != 0).any(axis=1)
-        found = np.full((len(queries), k + SPARE), -1, np.int32)
+        points = np.full((len(queries), k + SPARE), -1, np.int32)
         if not known.all():
             first = np.argsort(self.rows, kind="stable")[:k]
-            found[~known, : len(first)] = first
+            points[~known, : len(first)] = first
         unit = unit_rows(queries[known])
-        found[known] = self._candidates(np.ascontiguousarray(unit[:, :-1]) if by_length else unit, k, threads)
-        row, column = np.nonzero(found >= 0)
-        scores = np.full(found.shape, -np.inf, np.float32)
+        points[known] = self._candidates(np.ascontiguousarray(unit[:, :-1]) if by_length else unit, k, threads)
+        row, column = np.nonzero(points >= 0)
+        scores = np.full(points.shape, -np.inf, np.float32)
         margins = error_bounds(queries, _LONGEST)
-        scores[row, column] = pair_scores(queries, self.vectors, margins, row, found[row, column])
-        ids = np.where(found < 0, np.int32(-1), self.rows[found] if len(self.rows) else np.int32(-1))
+        scores[row, column] = pair_scores(queries, self.vectors, margins, row, points[row, column])
+        ids = np.where(points < 0, np.int32(-1), self.rows[points] if len(self.rows) else np.int32(-1))
         order = np.lexsort((np.where(ids < 0, np.iinfo(np.int32).max, ids), -scores), axis=1)[:, :k]
         return np.take_along_axis(ids, order, axis=1), np.take_along_axis(scores, order, axis=1)
 
@@ -205,7 +211,9 @@ class AnnIndex:
                 continue
             wanted = min(ef if split else width, len(long))
             with self.one_at_a_time:
-                items, scores = _nearest(Graph(first, long, graph), unit[open_], alive, k, wanted, ef, threads)
+                items, scores = _nearest(
+                    self.engine, Graph(first, long, graph), unit[open_], alive, k, wanted, ef, threads
+                )
             items = np.concatenate([best[open_], np.where(items < 0, -1, items + np.int32(first))], axis=1)
             scores = np.concatenate([near[open_], scores], axis=1)
             order = np.argsort(-scores, axis=1, kind="stable")[:, :width]
@@ -215,21 +223,15 @@ class AnnIndex:
 
 
 def _nearest(
-    part: Graph, unit: np.ndarray, alive: np.ndarray, k: int, wanted: int, ef: int, threads: int
+    engine: GraphEngine, part: Graph, unit: np.ndarray, alive: np.ndarray, k: int, wanted: int, ef: int, threads: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """The points of a graph nearest to unit rows, (n, wanted) padded -1, and their scores; k living ones at least.
 
     alive: (n_points,) bool; the others are dropped, and a query that is left with too few is asked for more.
     """
     asked = wanted if alive.all() else min(2 * wanted, len(alive))
-    part.graph.setQueryTimeParams({"efSearch": max(ef, asked)})
-    answers = part.graph.knnQueryBatch(unit, k=asked, num_threads=threads)
-    counts = np.array([len(a[0]) for a in answers])
-    at = np.repeat(np.arange(len(unit)), counts), np.arange(counts.sum()) - np.repeat(counts.cumsum() - counts, counts)
-    items = np.full((len(unit), asked), -1, np.int32)
-    scores = np.full((len(unit), asked), -np.inf, np.float32)
-    items[at] = np.concatenate([a[0] for a in answers])
-    scores[at] = (1 - np.concatenate([a[1] for a in answers])) * part.norms[items[at]]
+    items, cosines = engine.nearest(part.graph, unit, asked, max(ef, asked), threads)
+    scores = np.where(items < 0, cosines, cosines * part.norms[items])
     if alive.all():
         return items, scores
     gone = (items < 0) | ~alive[items]
@@ -239,7 +241,7 @@ def _nearest(
     scores = np.where(left, np.take_along_axis(scores, order, axis=1), np.float32(-np.inf))
     few = np.flatnonzero(left.sum(axis=1) < min(k, np.count_nonzero(alive)))
     if len(few) and asked < len(alive):
-        more = _nearest(part, unit[few], alive, k, min(2 * asked, len(alive)), ef, threads)
+        more = _nearest(engine, part, unit[few], alive, k, min(2 * asked, len(alive)), ef, threads)
         items[few], scores[few] = (side[:, :wanted] for side in more)
     return items, scores
 

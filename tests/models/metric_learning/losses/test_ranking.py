@@ -56,8 +56,8 @@ def test_the_sampled_sum_stands_for_all_items_whatever_they_are_drawn_by():
     logits = items @ users[0]
     sums = []
     for _ in range(20_000):
-        found = np.union1d(rng.choice(n, size, p=counts / counts.sum()), rng.choice(n, draws, p=drawn))
-        sums.append(np.exp(logits[found] - log_q[found]).sum())
+        values = np.union1d(rng.choice(n, size, p=counts / counts.sum()), rng.choice(n, draws, p=drawn))
+        sums.append(np.exp(logits[values] - log_q[values]).sum())
     assert np.mean(sums) == pytest.approx(np.exp(logits).sum(), rel=0.01)
     whole = np.arange(n)
     mask = (whole != 0)[None]
@@ -75,16 +75,16 @@ def mean_push(logq: float) -> np.ndarray:
     log_q = log_inclusion((share * 1e6).astype(int), size)
     total = np.zeros(n)
     for _ in range(200):
-        found, target = np.unique(rng.choice(n, size, p=share), return_inverse=True)
+        values, target = np.unique(rng.choice(n, size, p=share), return_inverse=True)
         users = tf.constant(np.tile(scores, (size, 1)))
         question = np.arange(size, dtype=np.int32)
-        negative = np.ones((size, len(found)), bool)
+        negative = np.ones((size, len(values)), bool)
         negative[question, target] = False
         with tf.GradientTape() as tape:
             tape.watch(users)
-            items = tf.constant(np.eye(n, dtype=np.float32)[found])
+            items = tf.constant(np.eye(n, dtype=np.float32)[values])
             losses = sampled_softmax(
-                users, items, question, target.astype(np.int32), negative, log_q[found], temperature=1.0, logq=logq
+                users, items, question, target.astype(np.int32), negative, log_q[values], temperature=1.0, logq=logq
             )
             loss = tf.reduce_mean(losses)
         total += np.asarray(tape.gradient(loss, users)).sum(axis=0)
@@ -135,7 +135,7 @@ def test_the_steps_softmax_and_its_gradients_are_those_of_the_plain_one(with_bas
     rng = np.random.default_rng(1)
     base = (rng.normal(size=(5, 3)), rng.normal(size=(6, 3)))
     weights, bought = rng.random(9), np.argwhere(~negative).astype(np.int32)
-    found = []
+    collected = []
     for pairs in (False, True):
         sides = tf.Variable(users), tf.Variable(items)
         with tf.GradientTape() as tape:
@@ -148,7 +148,7 @@ def test_the_steps_softmax_and_its_gradients_are_those_of_the_plain_one(with_bas
                 extra = base[0] @ base[1].T if with_base else None
                 losses = sampled_softmax(*common, negative, log_q, base=extra, **options)
             total = tf.reduce_sum(losses * weights)
-        found.append([losses, *tape.gradient(total, sides)])
-    for plain, quick in zip(*found, strict=True):
+        collected.append([losses, *tape.gradient(total, sides)])
+    for plain, quick in zip(*collected, strict=True):
         assert np.abs(plain).max() > 0.01
         np.testing.assert_allclose(quick, plain, rtol=1e-9, atol=1e-12)

@@ -13,6 +13,7 @@ import pytest
 from topkin.models import MetricEmbedding, losses
 from topkin.models.metric_learning.samplers.in_memory import (
     ClassBatches,
+    HierarchicalBatches,
     PopularityNegatives,
     RowBatches,
     class_batches,
@@ -214,3 +215,39 @@ def test_counts_are_checked_as_labels_are() -> None:
             PopularityNegatives(wrong)
         with pytest.raises(ValueError, match="counts must be"):
             losses.SampledSoftmax(counts=wrong)
+
+
+def hierarchical(**sizes: Any) -> HierarchicalBatches:
+    """Six labels in three groups of 3, 2 and 1 labels, eight rows each."""
+    labels = np.repeat(["a1", "a2", "a3", "b1", "b2", "c1"], 8)
+    groups = np.array([name[0] for name in labels])
+    return HierarchicalBatches(np.arange(48), labels, groups, **{"groups_per_batch": 2, "classes": 2, **sizes})
+
+
+def test_a_batch_is_of_few_groups_and_so_many_classes_of_each() -> None:
+    batches = hierarchical(examples=3, batches=60)
+    names = np.repeat(["a1", "a2", "a3", "b1", "b2", "c1"], 8)
+    seen: Counter[str] = Counter()
+    for rows, labels in (batches[i] for i in range(len(batches))):
+        of = Counter(names[rows].tolist())
+        assert sorted(of.values()) == [3, 3, 3, 3]
+        assert Counter(name[0] for name in of) == {"a": 2, "b": 2}  # c has one class, fewer than a batch needs
+        assert (batches.classes_[labels] == names[rows]).all()
+        seen.update(of)
+    assert seen["a1"] == seen["a2"] == seen["a3"] == 60 * 2  # two of three, each in turn
+    first = [batches[i][0].tolist() for i in range(3)]
+    assert first == [hierarchical(examples=3, batches=60)[i][0].tolist() for i in range(3)]
+    batches.on_epoch_end()
+    assert first != [batches[i][0].tolist() for i in range(3)]
+
+
+def test_a_hierarchy_that_is_none_is_explained() -> None:
+    with pytest.raises(ValueError, match="1 labels are of several, such as 'a'"):
+        HierarchicalBatches(np.arange(4), list("aabb"), [0, 1, 1, 1])
+    with pytest.raises(ValueError, match="at most the 2 groups of 2 classes that there are, got 3"):
+        hierarchical(groups_per_batch=3)
+    for batches in (0, -1):
+        with pytest.raises(ValueError, match=f"batches must be at least 1, got {batches}"):
+            hierarchical(batches=batches)
+    with pytest.raises(ValueError, match="labels and groups must have the same length, got 4 and 3"):
+        HierarchicalBatches(np.arange(4), list("aabb"), [0, 1, 1])

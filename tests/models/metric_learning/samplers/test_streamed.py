@@ -82,9 +82,9 @@ def test_too_few_classes_are_explained() -> None:
 
 def test_a_tf_dataset_gives_batches_of_its_own_structure() -> None:
     rows = tf.data.Dataset.from_tensor_slices((np.arange(N, dtype=np.float32)[:, None], LABELS.astype(np.int32)))
-    made = class_batches_from_dataset(rows.batch(64), classes=4, examples=3, buffer_rows=200, seed=4)
-    assert made.element_spec == (tf.TensorSpec((12, 1), tf.float32), tf.TensorSpec((12,), tf.int32))
-    passes = [list(made.as_numpy_iterator()) for _ in range(2)]
+    dataset = class_batches_from_dataset(rows.batch(64), classes=4, examples=3, buffer_rows=200, seed=4)
+    assert dataset.element_spec == (tf.TensorSpec((12, 1), tf.float32), tf.TensorSpec((12,), tf.int32))
+    passes = [list(dataset.as_numpy_iterator()) for _ in range(2)]
     for x, y in passes[0]:
         assert (LABELS[x[:, 0].astype(int)] == y).all()
     assert any((a[0] != b[0]).any() for a, b in zip(*passes, strict=False))

@@ -1,0 +1,1 @@
+"""The commands that read a published run: queries and explanations."""

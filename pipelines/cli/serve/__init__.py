@@ -1,0 +1,1 @@
+"""``topkin serve``: the page of a run on loopback, with every user and item of its tables."""

@@ -1,0 +1,1 @@
+"""What a terminal, a log and a chat channel are shown, and what a shell completes."""

@@ -1,0 +1,35 @@
+"""A small shop, prepared, and blocks of items small enough that it has several."""
+
+import pytest
+
+from topkin.artifacts import storage
+from topkin.config.load import load_settings
+from topkin.models.data.histories import PreparedHistories
+from topkin.pipelines import prepare
+from topkin.pipelines.engine.job import Job
+from topkin.synthetic.shop import Shop
+
+OWN = ("spectrum", "next_item", "rows")
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    own = "topkin.transforms.closed_form"
+    for module in ("topkin.encoding.svd", "topkin.encoding.spectral_blocks", *(f"{own}.{n}" for n in OWN)):
+        monkeypatch.setattr(f"{module}.ROWS", 32)
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """The folder of a small generated shop, prepared in three parts, and its histories."""
+    root = tmp_path_factory.mktemp("spectrum")
+    shop = Shop(users=150, items=80, purchases=3_000, seed=1)
+    shop.write(str(root / "shop"))
+    (root / "topkin.toml").write_text(shop.config_toml("shop"))
+    settings = load_settings(str(root / "topkin.toml"), sets=["run.parts=3"])
+    for name in ("prepared", "scratch"):
+        (root / name).mkdir()
+    folder = str(root / "prepared")
+    prepare.STAGE.execute(Job(settings=settings, as_of=shop.as_of, out=folder, scratch=str(root / "scratch")))
+    ids = storage.read_parquet(storage.join(folder, "catalogue.parquet"))["item_id"]
+    return folder, PreparedHistories(storage.join(folder, "histories"), ids, shop.as_of)

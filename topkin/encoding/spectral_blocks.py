@@ -1,0 +1,89 @@
+"""The decomposition of :mod:`topkin.encoding.svd` by blocks of rows, for workers that hold one block at a time.
+
+What a pass needs of the tall arrays Q and Y beside their products with the purchases are inner products, which are
+sums over blocks, and products with a small square array, which go block by block. So no process holds items x rank.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+
+from topkin.encoding.svd import ROWS, SHIFT, SpectralSettings
+from topkin.linalg import gram
+
+
+def blocks_of(n_items: int) -> int:
+    """How many blocks of ROWS rows, the last one shorter."""
+    return -(-n_items // ROWS)
+
+
+def cuts_of(items: np.ndarray, n_items: int) -> np.ndarray:
+    """Where the items of each block begin among some, (blocks + 1,) int64. items: (m,) int, ascending."""
+    return np.searchsorted(items, np.arange(blocks_of(n_items) + 1) * ROWS)
+
+
+@dataclass(frozen=True)
+class Grams:
+    """Inner products of some rows of ``Y = C Q`` and Q, each (width, width) float64.
+
+    QY is symmetric, as C is. along: (width,) float64, of Y with the fixed random vector by which ``gram.signs`` goes.
+    """
+
+    YY: np.ndarray
+    QY: np.ndarray
+    QQ: np.ndarray
+    along: np.ndarray
+
+    @classmethod
+    def of(cls, Q: np.ndarray, Y: np.ndarray, number: int, *, crossed: bool = True) -> Self:
+        """Of a block of rows by its number, (rows, width) float32 each. crossed: with those of Q, else zeros."""
+        first = number * ROWS
+        against = np.random.default_rng(0).standard_normal(first + len(Y))[first:]
+        along = against @ Y.astype(np.float64)
+        none = np.zeros((Q.shape[1],) * 2)
+        QY, QQ = (gram.inner_symmetric(Q, other) if crossed else none for other in (Y, Q))
+        return cls(gram.inner_symmetric(Y, Y), QY, QQ, along)
+
+    @classmethod
+    def sum_of(cls, blocks: Iterable[Self]) -> Self:
+        """Of all rows, from those of every block in the order of blocks."""
+        first, *others = blocks
+        total = [values.copy() for values in vars(first).values()]
+        for one in others:
+            for held, values in zip(total, vars(one).values(), strict=True):
+                held += values
+        return cls(*total)
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What makes the next Q: ``(Y - shift Q) T``, T (width, r) float64."""
+
+    T: np.ndarray
+    shift: np.float32
+
+    @classmethod
+    def of(cls, grams: Grams, done: int) -> Self:
+        """After so many passes, as :func:`topkin.encoding.svd.decompose` does it."""
+        T = gram.root(grams.YY)
+        if done < 2 or T.shape[0] != T.shape[1]:
+            return cls(T, np.float32(0))
+        shift = np.float32(SHIFT * gram.least(T))
+        left = grams.YY - 2 * float(shift) * grams.QY + float(shift) ** 2 * grams.QQ
+        return cls(gram.root(left), shift)
+
+    def next(self, Q: np.ndarray, Y: np.ndarray) -> np.ndarray:
+        """A block of the next Q, from those of both, (rows, r) float32."""
+        return gram.product(Y - self.shift * Q if self.shift else Y, self.T.astype(np.float32))
+
+
+def leading(grams: Grams, settings: SpectralSettings) -> tuple[np.ndarray, np.ndarray]:
+    """From the last pass the singular values s, (d,) float32, and M with ``V = Y M``, (width, d) float32."""
+    T = gram.root(grams.QY)
+    values, P = gram.eigh(T.T @ grams.YY @ T)
+    r = min(settings.dim, gram.rank(values))
+    M = T @ (P[:, :r] / np.sqrt(values[:r]))
+    signs = np.where(grams.along @ M < 0, -1, 1)
+    return np.sqrt(values[:r]).astype(np.float32), (M * signs).astype(np.float32)

@@ -1,0 +1,1 @@
+"""Events of several types beside purchases: their rows, returns, and what histories keep of them."""

@@ -1,0 +1,173 @@
+"""The decomposition of the purchases by the workers: each has the purchases of one part, or one block of item rows.
+
+What a part adds to a pass lies in a file, its rows by block; whoever sums a block up reads its rows of every part, in
+the order of parts, so that all engines give the same bytes. Elements are names and numbers alone.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import scipy.sparse as sp
+from apache_beam.pvalue import AsList, PBegin, PCollection
+from apache_beam.utils.shared import Shared
+
+from topkin.artifacts import storage
+from topkin.encoding.spectral_blocks import Grams, Turn, blocks_of, leading
+from topkin.encoding.svd import ROWS, SpectralSettings, Spectrum, products_of, scale_of, start_rows
+from topkin.interactions import Interactions
+from topkin.linalg import gram
+from topkin.linalg.mapped import mapped
+from topkin.transforms.closed_form.arrays import read_arrays, write_arrays
+from topkin.transforms.closed_form.parts import PartInputs
+from topkin.transforms.closed_form.rows import add_block, by_block, rows_of
+from topkin.transforms.counters import counted
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpectrumInputs(PartInputs):
+    """What is decomposed.
+
+    weigh: R of a part. settings: as of ``svd.decompose``, with fewer columns than items. threads: that a worker
+    multiplies with.
+    """
+
+    weigh: Callable[[Interactions], sp.csr_matrix]
+    settings: SpectralSettings
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        if self.width >= self.n_items:
+            raise ValueError(f"there must be more than {self.width} items, got {self.n_items}: decompose does it alone")
+
+    @property
+    def width(self) -> int:
+        """Columns that are carried."""
+        return self.settings.dim + self.settings.oversampling
+
+    def grams(self, done: int) -> Grams:
+        """The inner products of all rows after a pass."""
+        blocks = (read_arrays(self.path("grams", done, number)) for number in range(blocks_of(self.n_items)))
+        return Grams.sum_of(Grams(**arrays) for arrays in blocks)
+
+
+@dataclass
+class DecomposeParts(beam.PTransform):
+    """The start of a pipeline to the singular values and vectors in scratch, see :func:`read_spectrum`."""
+
+    inputs: SpectrumInputs
+    shared: Shared = field(default_factory=Shared)
+
+    @counted
+    def _read(self, name: str) -> str:
+        """Write R of a part, its columns the items that it has."""
+        inputs = self.inputs
+        matrix = inputs.weigh(inputs.part(name, self.shared))
+        items, columns = np.unique(matrix.indices, return_inverse=True)
+        arrays = {"indptr": matrix.indptr, "columns": columns.astype(np.int32), "weights": matrix.data}
+        write_arrays(inputs.path("parts", name), items=items.astype(np.int32), **arrays)
+        return name
+
+    @counted
+    def _start(self, number: int) -> int:
+        inputs = self.inputs
+        rows = start_rows(inputs.settings.seed, number, inputs.n_items, inputs.width)
+        write_arrays(inputs.path("Q", 0, number), Q=rows)
+        return number
+
+    @counted
+    def _multiply(self, name: str, done: int, *_: Sequence[int]) -> str:
+        """Write what a part adds to ``Y``, and in the first pass to the degrees."""
+        inputs = self.inputs
+        part = read_arrays(inputs.path("parts", name))
+        items, n_items = part["items"], inputs.n_items
+        added = by_block(items, n_items)
+        if len(items):
+            rows = rows_of(items, n_items, lambda number: read_arrays(inputs.path("Q", done, number))["Q"])
+            asked = None if not done else rows_of(items, n_items, self._scale)
+            shape = len(part["indptr"]) - 1, len(items)
+            matrix = sp.csr_matrix((part["weights"], part["columns"], part["indptr"]), shape)
+            Y, degrees, _events = products_of(matrix, rows, asked, inputs.settings, threads=inputs.threads)
+            added = by_block(items, n_items, Y=Y, **({} if done else {"degrees": degrees}))
+        write_arrays(inputs.path("added", done, name), **added)
+        return name
+
+    def _scale(self, number: int) -> np.ndarray:
+        return scale_of(read_arrays(self.inputs.path("degrees", number))["degrees"], self.inputs.settings)
+
+    @counted
+    def _sum(self, number: int, done: int, names: Sequence[str]) -> int:
+        """Add a block of ``Y`` up, and write it with its inner products."""
+        inputs = self.inputs
+        Q = read_arrays(inputs.path("Q", done, number))["Q"]
+        Y, summed = np.zeros_like(Q), np.zeros(len(Q))
+        paths = [inputs.path("added", done, name) for name in names]
+        add_block(paths, number, {"Y": Y} if done else {"Y": Y, "degrees": summed})
+        if not done:
+            write_arrays(inputs.path("degrees", number), degrees=summed.astype(np.float32))
+        scale = self._scale(number)
+        Y *= scale[:, None]
+        if not done:
+            Q = Q * (1 / scale)[:, None]
+        last = done + 1 == inputs.settings.passes
+        write_arrays(inputs.path("Y", done, number), Q=Q, Y=Y)
+        write_arrays(inputs.path("grams", done, number), **vars(Grams.of(Q, Y, number, crossed=bool(done) or last)))
+        return number
+
+    @counted
+    def _choose(self, _: None, done: int, summed: Sequence[int]) -> int:
+        """Write what turns ``Y`` into the next ``Q``, or into the vectors; what nobody reads any more goes."""
+        inputs = self.inputs
+        grams = inputs.grams(done)
+        if not grams.YY.any():
+            raise ValueError("a decomposition needs at least one purchase of a weight above 0, got none")
+        if done + 1 < inputs.settings.passes:
+            turn = Turn.of(grams, done + 1)
+            write_arrays(inputs.path("turn", done), T=turn.T, shift=np.array(turn.shift))
+        else:
+            s, M = leading(grams, inputs.settings)
+            write_arrays(inputs.path("turn", done), s=s, M=M)
+        for gone in (("added", done), ("Q", done), *([("Y", done - 1)] if done else [])):
+            storage.remove_folder(inputs.path(*gone).removesuffix(".arrays"))
+        return len(summed)
+
+    @counted
+    def _turn(self, number: int, done: int, _: Sequence[int]) -> int:
+        """Write a block of the next ``Q``, or of the vectors after the last pass."""
+        inputs = self.inputs
+        block, turn = read_arrays(inputs.path("Y", done, number)), read_arrays(inputs.path("turn", done))
+        if done + 1 < inputs.settings.passes:
+            Q = Turn(turn["T"], np.float32(turn["shift"])).next(block["Q"], block["Y"])
+            write_arrays(inputs.path("Q", done + 1, number), Q=Q)
+        else:
+            write_arrays(inputs.path("V", number), V=gram.product(block["Y"], turn["M"]))
+        return number
+
+    def expand(self, pipeline: PBegin) -> PCollection[int]:
+        names = self.inputs.purchases.names()
+        parts = pipeline | "Parts" >> beam.Create(names, reshuffle=True)
+        blocks = pipeline | "Blocks" >> beam.Create(range(blocks_of(self.inputs.n_items)), reshuffle=True)
+        once = pipeline | "Once" >> beam.Create([None])
+        read = AsList(parts | "Read" >> beam.Map(self._read).with_output_types(str))
+        turned = blocks | "Start" >> beam.Map(self._start).with_output_types(int)
+        for done in range(self.inputs.settings.passes):
+            multiply = beam.Map(self._multiply, done, AsList(turned), read).with_output_types(str)
+            added = AsList(parts | f"Multiply{done}" >> multiply)
+            summed = AsList(blocks | f"Sum{done}" >> beam.Map(self._sum, done, added).with_output_types(int))
+            chosen = AsList(once | f"Choose{done}" >> beam.Map(self._choose, done, summed).with_output_types(int))
+            turned = blocks | f"Turn{done}" >> beam.Map(self._turn, done, chosen).with_output_types(int)
+        return turned
+
+
+def read_spectrum(inputs: SpectrumInputs) -> Spectrum:
+    """What :class:`DecomposeParts` wrote; the vectors are on this machine's disk, and in memory as they are read."""
+    last: dict[str, Any] = read_arrays(inputs.path("turn", inputs.settings.passes - 1))
+    V = mapped((inputs.n_items, len(last["s"])))
+    degrees = np.empty(inputs.n_items, np.float32)
+    for number in range(blocks_of(inputs.n_items)):
+        rows = slice(number * ROWS, (number + 1) * ROWS)
+        V[rows] = read_arrays(inputs.path("V", number))["V"]
+        degrees[rows] = read_arrays(inputs.path("degrees", number))["degrees"]
+    return Spectrum(last["s"], V, degrees, inputs.settings)

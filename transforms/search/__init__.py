@@ -1,0 +1,1 @@
+"""Search structures made by the workers, a shard at a time."""
