@@ -88,7 +88,7 @@ def send(webhook: str | None, message: Message, limit: float = LIMIT_SECONDS) ->
     thread.start()
     thread.join(limit)
     if thread.is_alive():
-        faults.append(f"no answer within {limit:g} seconds")
+        faults.append(_late(limit))
     if faults:
         log.warning("the webhook at %s was not told: %s; the run stands as it is", _host(address), faults[0])
 
@@ -104,11 +104,17 @@ def _post(address: str, message: Message, limit: float, faults: list[str]) -> No
     except urllib.error.HTTPError as e:
         faults.append(f"it answered {e.code}")
     except urllib.error.URLError as e:
-        faults.append(str(e.reason))
+        faults.append(_late(limit) if isinstance(e.reason, TimeoutError) else str(e.reason))
+    except TimeoutError:
+        faults.append(_late(limit))
     except ValueError:  # what Python says of an address has the address in it
         faults.append("it is no address that begins with http:// or https://")
     except Exception as e:  # noqa: BLE001 - nothing here may end a run
         faults.append(type(e).__name__)
+
+
+def _late(limit: float) -> str:
+    return f"no answer within {limit:g} seconds"
 
 
 def _host(address: str) -> str:

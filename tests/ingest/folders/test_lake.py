@@ -93,7 +93,7 @@ def test_a_delta_table_is_refused_with_the_cure(delta: Path) -> None:
     message = refusal(delta)
     assert f"purchases.path: {delta} is a table of Delta Lake, whose log says which of its files are rows" in message
     assert "pip install 'topkin[delta]'" in message
-    assert f"T('{delta}').to_pyarrow_table()" in message
+    assert f"register('t', T('{delta}'))" in message
 
 
 @pytest.mark.parametrize("path", ["s/b.parquet", "s/*.parquet", "", "s/**/*.parquet", "?", "s/d=1/e=2", "s/d=1"])

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import re
 import threading
 from collections.abc import Iterator
 from datetime import datetime
@@ -96,9 +95,9 @@ def test_a_failure_is_a_warning_without_the_address(hook: Hook, caplog: pytest.L
     caplog.clear()
     hook.go.clear()
     chat.send(hook.url, MESSAGE, limit=0.1)
-    assert re.match(
-        r"the webhook at 127.0.0.1 was not told: (no answer within 0.1 seconds|.*timed out)", caplog.messages[0]
-    )
+    assert caplog.messages == [
+        "the webhook at 127.0.0.1 was not told: no answer within 0.1 seconds; the run stands as it is"
+    ]
     hook.go.set()  # it was not waited for
     for address in (
         "http://127.0.0.1:1/sEcReT",
