@@ -182,7 +182,7 @@ def _export(table: LakeTable) -> str:
     needs, read = {
         "Delta Lake": (
             "deltalake",
-            # by Delta's own reader: to_pyarrow_table reads Python files in threads that may outlive Python, which then aborts
+            # not to_pyarrow_table: it reads Python files in threads that may outlive Python, which then aborts
             f"from deltalake import DeltaTable as T, QueryBuilder as Q; import pyarrow as a; "
             f"t = a.table(Q().register('t', T({table.root!r})).execute('select * from t').read_all())",
         ),
