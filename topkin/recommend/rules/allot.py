@@ -35,12 +35,12 @@ def priorities(candidates: Found) -> np.ndarray:
     The final score, or where a personal part ranks the lowest one so far. What sells comes after all of a model: by its
     source, then by how often it sold.
     """
-    model, scored = (
-        np.minimum.accumulate(candidates.final, axis=1),
-        np.where(candidates.sources > 0, candidates.scores, 0),
-    )
-    popular = _POPULAR * (1 + candidates.sources - np.log1p(scored) / 64)
-    return np.where(candidates.sources > 0, popular.astype(np.float32), model)
+    order = np.minimum.accumulate(candidates.final, axis=1)
+    selling = candidates.sources > 0
+    if selling.any():
+        popular = _POPULAR * (1 + candidates.sources[selling] - np.log1p(candidates.scores[selling]) / 64)
+        order[selling] = popular.astype(np.float32)
+    return order
 
 
 def candidates_table(candidates: Found, tie: np.ndarray) -> pa.Table:
@@ -111,9 +111,10 @@ class PartFiles:
             ids, priority = _column(table, "ids"), _column(table, "priority")
             if len(at) < len(ids):
                 ids, priority = ids[at], priority[at]
-            some = np.flatnonzero((ids >= 0) & (priority >= low) & (priority < high))
-            row, place = np.divmod(some, ids.shape[1])
-            pairs.append(CandidatePairs(rows[row] + self.number, ids.ravel()[some], priority.ravel()[some], place))
+            some = (ids >= 0) & (priority >= low) & (priority < high)
+            user = np.repeat((rows + self.number).astype(np.int32), some.sum(axis=1))
+            place = np.broadcast_to(np.arange(ids.shape[1], dtype=np.int32), ids.shape)[some]
+            pairs.append(CandidatePairs(user, ids[some], priority[some], place))
         if len(pairs) == 1:
             return pairs[0]
         whole = CandidatePairs(*map(np.concatenate, zip(*pairs, strict=True)))

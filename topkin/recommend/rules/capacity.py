@@ -19,7 +19,7 @@ from topkin.recommend.rules.greedy import Caps
 class CandidatePairs(NamedTuple):
     """Candidates of all users, (p,) each, by user, ascending, then in the user's own order, in which scores never rise.
 
-    user: int64. item: int32. score: float32. place: int64, where the user's candidates have it.
+    user: int32. item: int32. score: float32. place: int32, where the user's candidates have it.
     """
 
     user: np.ndarray
@@ -47,8 +47,9 @@ class _Limit:
         """The pairs that have room even if all before them are taken, (p,) bool."""
         group = self.group if self.order is None else self.group[self.order]
         start = np.flatnonzero(np.concatenate([[True], group[1:] != group[:-1]])[: len(group)])
-        ends = start + self.left[group[start]]
-        ahead = np.arange(len(group)) < np.repeat(ends, np.diff(np.append(start, len(group))))
+        ends = start + np.minimum(self.left[group[start]], len(group))
+        lengths = np.diff(np.append(start, len(group)))
+        ahead = np.arange(len(group), dtype=np.int32) < np.repeat(ends.astype(np.int32), lengths)
         if self.order is None:
             return ahead
         safe = np.ones(len(self.group), bool)
@@ -140,7 +141,7 @@ class Allotment:
         """Of each user's pairs with one label, as many as the user's list may have beside those that it has."""
         label, n = labels[pairs.item], int(labels.max(initial=0)) + 1
         some = np.flatnonzero(label >= 0)
-        named, number = np.unique(pairs.user[some] * n + label[some], return_inverse=True)
+        named, number = np.unique(pairs.user[some].astype(np.int64) * n + label[some], return_inverse=True)
         group = np.full(len(label), -1, np.int64)
         group[some] = number
         user, own = np.divmod(named, n)

@@ -7,7 +7,7 @@ import numpy as np
 
 from topkin.recommend.second.stage import BlendedLists
 
-MORE = 4
+MORE = 3
 """Times as many candidates as before are asked for where they ran out."""
 BUDGET = 1 << 24
 """Candidates of some users at a time, where more than the first are asked for."""
