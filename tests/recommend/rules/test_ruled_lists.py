@@ -114,7 +114,9 @@ def test_lists_are_those_of_a_search_through_all_items(
             score = [np.float32(vectors[u].astype(np.float64) @ v.astype(np.float64)) for v in shelf.vectors]
             order = sorted(may, key=lambda i: (-score[i], i))
         else:
-            popular = recommend(histories, vectors, replace(shelf, rules=None), exact(shelf), config_of(N, bought=bought), AS_OF)
+            popular = recommend(
+                histories, vectors, replace(shelf, rules=None), exact(shelf), config_of(N, bought=bought), AS_OF
+            )
             sold = [r for r in popular.recommendations.to_pylist() if r["user_id"] == f"u{u}"]
             order = [i for r in sold if (i := int(r["item_id"][-2:])) in may]
         columns = {"category": categories, "brand": brands}
