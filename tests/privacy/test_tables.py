@@ -1,5 +1,6 @@
 """Tables without some users, and the search that proves it."""
 
+import html
 import json
 from pathlib import Path
 from uuid import UUID
@@ -127,3 +128,22 @@ def test_bytes_of_an_id_that_an_item_has_too_are_the_items(tmp_path: Path) -> No
     assert occurrences(str(tmp_path), ["cust-1"]) == {"page.html": 1, "u.parquet": 2}
     assert occurrences(str(tmp_path), ["cust-1", "cust-2"], of_items=["cust-1"]) == {"page.html": 1, "u.parquet": 2}
     assert occurrences(str(tmp_path), ["cust-1"], of_items=["cust-1"]) == {"u.parquet": 1}
+
+
+@pytest.mark.parametrize(
+    "user", ["Jürgen 17", 'the "one" 5', "o'neil&co-3", "a\\b-1234", "<b>-12345", "anna.1@shop.example"]
+)
+def test_an_id_is_found_as_json_and_a_page_write_it(tmp_path: Path, user: str) -> None:
+    escaped = json.dumps({"users": [user, "x"]}).translate({ord(c): f"\\u{ord(c):04x}" for c in "<>&'"})
+    texts = {
+        "plain.txt": user,
+        "run.json": json.dumps({"users": [user, "cust-1234"]}),
+        "open.json": json.dumps({user: 1}, ensure_ascii=False),
+        "page.html": f"<td title={html.escape(user)!r}>{html.escape(user, quote=False)}</td>",
+        "script.html": f"<script>const data = {escaped}</script>",
+    }
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    others = ["cust-9999", "Jürgen 18", 'the "two" 5', "b@shop.example"]
+    assert set(occurrences(str(tmp_path), [user, *others])) == {*texts}
+    assert occurrences(str(tmp_path), others) == {}

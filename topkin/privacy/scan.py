@@ -1,7 +1,9 @@
 """The proof: every file below a folder is read for the ids of some users."""
 
+import html
+import json
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +20,7 @@ SHORTEST = 6
 ITEMS = frozenset({"item_id", "items", "input_items", "because", NEIGHBOUR})
 """Columns of items' ids, which may be called as a user is; a NEIGHBOUR beside a USER may be a user."""
 _WORDS = re.compile(rb"[A-Za-z_-]*|[0-9]*")
+_PLAIN = re.compile(rb"[A-Za-z0-9_\x80-\xff-]+")
 
 
 def stands_out(user: Id) -> bool:
@@ -33,7 +36,7 @@ def occurrences(
 
     Columns of users' ids, and records of rejects, are read for all of them. For those that :func:`stands_out` every
     other text of tables is, within lists and structs too, but for ids of items; and files that are no tables byte by
-    byte, where an id counts between characters that no id has.
+    byte, where an id counts between characters that no id like it has, also as JSON and HTML write it.
 
     Args:
         folder: What is read.
@@ -44,16 +47,14 @@ def occurrences(
     wanted, items = list(ids), {*of_items}
     alone = [user for user in wanted if stands_out(user) and user not in items]
     everybody, plain = (Forgotten.none().with_users(some) for some in (wanted, alone))
-    raw = {*map(_raw, alone)}
-    alphabet = bytes(sorted({byte for i in raw for byte in i}))
-    runs = re.compile(b"[" + re.escape(alphabet) + b"]+") if raw else None
+    texts = _Texts.of(alone)
     counts: dict[str, int] = {}
     for name in storage.files(folder, hidden=True):
         path = storage.join(folder, name)
         if name.endswith(".parquet"):
             count = sum(_in_table(table, everybody, plain, neighbours_are_users) for table in _tables(path))
         else:
-            count = sum(run in raw for run in runs.findall(storage.read_bytes(path))) if runs else 0
+            count = texts.count(storage.read_bytes(path))
         if count:
             counts[name] = count
     return counts
@@ -61,6 +62,46 @@ def occurrences(
 
 def _raw(user: Id) -> bytes:
     return user if isinstance(user, bytes) else str(user).encode("utf-8", "surrogatepass")
+
+
+class _Texts:
+    """Ids as they may stand in bytes.
+
+    groups: of ids with the same characters beside letters and digits, what a stretch of such characters looks like, and
+    the ids. quoted: those with a quotation mark, which stands beside any text too.
+    """
+
+    def __init__(self, groups: Sequence[tuple[re.Pattern[bytes], set[bytes]]], quoted: Collection[bytes]) -> None:
+        self.groups, self.quoted = groups, quoted
+
+    @classmethod
+    def of(cls, ids: Iterable[Id]) -> "_Texts":
+        """Of some ids, as they are and as JSON and HTML write them."""
+        forms = {form for user in ids for form in _written(user)}
+        quoted = {form for form in forms if b'"' in form}
+        by_marks: dict[bytes, set[bytes]] = {}
+        for form in forms - quoted:
+            by_marks.setdefault(bytes(sorted({*_PLAIN.sub(b"", form)})), set()).add(form)
+        groups = []
+        for same in by_marks.values():
+            alphabet = bytes(sorted({byte for form in same for byte in form}))
+            groups.append((re.compile(b"[" + re.escape(alphabet) + b"]+"), same))
+        return cls(groups, quoted)
+
+    def count(self, data: bytes) -> int:
+        """How often they stand in some bytes."""
+        found = sum(run in same for runs, same in self.groups for run in runs.findall(data))
+        return found + sum(data.count(form) for form in self.quoted)
+
+
+def _written(user: Id) -> set[bytes]:
+    """An id as it may stand in a file that is no table."""
+    raw = _raw(user)
+    if isinstance(user, bytes):
+        return {raw}
+    texts = [str(user), *(json.dumps(str(user), ensure_ascii=ascii)[1:-1] for ascii in (True, False))]
+    texts.append(texts[1].translate({ord(c): f"\\u{ord(c):04x}" for c in "<>&'"}))  # JSON within a page
+    return {_raw(text) for one in texts for text in (one, html.escape(one), html.escape(one, quote=False))}
 
 
 def _tables(path: str) -> Iterator[pa.Table]:
