@@ -46,6 +46,7 @@ SHOWN = 100
 """Rows of the format table, in which a screen shows them."""
 BATCH_ROWS = 10_000
 BLOCK = 1 << 22
+PIVOT = re.compile(r"\bpivot\b", re.IGNORECASE)
 NO_COLUMN = "user is in SQL the name of whoever asks, the same in every row: the column of users is user_id"
 
 
@@ -106,6 +107,8 @@ def query(run: Run, sql: str, memory: float | None = None) -> tuple[pa.Schema, I
             duckdb.StatementType.EXPLAIN,
         ):
             kinds = ", ".join(str(s.type).rpartition(".")[2] for s in statements) or "none"
+            if kinds == "CREATE, SELECT" and PIVOT.search(sql):
+                kinds = "a PIVOT that asks first which columns there are: name them, as in ON source IN ('encoder')"
             raise ConfigError(f"topkin query takes one statement that reads, such as SELECT, got {kinds}")
         reader = engine.execute(sql).to_arrow_reader(BATCH_ROWS)
         schema = pa.schema(

@@ -91,6 +91,7 @@ def test_columns_of_one_name_are_told_apart(published: Path, capsys: pytest.Capt
         ("SELEC 1", "the query cannot be asked: syntax error at or near"),
         ("SELECT 1; SELECT 2", "one statement that reads, such as SELECT, got SELECT, SELECT"),
         ("DROP VIEW events", "got DROP"),
+        ("PIVOT recommendations ON source USING count(*)", "name them, as in ON source IN"),
         ("CREATE TABLE x AS SELECT 1", "got CREATE"),
         ("SET memory_limit = '99GB'", "got SET"),
         ("COPY events TO 'x.csv'", "got COPY"),
