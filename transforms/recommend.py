@@ -271,7 +271,7 @@ class ListMaker:
             index = load_index(inputs.index, encoder=inputs.encoder, dim=rows.vectors.shape[1])
             self.searcher = IndexSearcher(index, rows.vectors, self.items.scores)
         else:
-            self.searcher = ExactSearcher(rows.vectors, self.items.scores, engine())
+            self.searcher = ExactSearcher(rows.vectors, self.items.scores, engine(rows.vectors.size))
 
     def lists(self, part: int, segments: pa.Table, repeats: pa.Table, neighbours: pa.Table | None = None) -> Lists:
         """See :meth:`LoadedItems.lists`. found: what a search for several lists did, if there was one."""

@@ -141,13 +141,16 @@ class Allotment:
         """Of each user's pairs with one label, as many as the user's list may have beside those that it has."""
         label, n = labels[pairs.item], int(labels.max(initial=0)) + 1
         some = np.flatnonzero(label >= 0)
-        named, number = np.unique(pairs.user[some].astype(np.int64) * n + label[some], return_inverse=True)
-        group = np.full(len(label), -1, np.int64)
-        group[some] = number
-        user, own = np.divmod(named, n)
+        keys = pairs.user[some].astype(np.int64) * n + label[some]
+        order = np.argsort(keys, kind="stable")
+        keys, order = keys[order], some[order]
+        first = np.concatenate([[True], keys[1:] != keys[:-1]])[: len(keys)]
+        group = np.full(len(label), -1, np.int32)
+        group[order] = np.cumsum(first, dtype=np.int32) - np.int32(1)
+        user, own = np.divmod(keys[first], n)
         had = self.items[user]
         left = most - ((labels[had] == own[:, None]) & (had >= 0)).sum(axis=1)
-        return _Limit(group, left, some[np.argsort(number, kind="stable")])
+        return _Limit(group, left, order)
 
 
 def _by_item(pairs: CandidatePairs, stock: np.ndarray, tie: np.ndarray) -> _Limit:
