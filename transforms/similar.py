@@ -23,6 +23,7 @@ from topkin.search.topk import TopK
 from topkin.telemetry.counters import counts_table
 from topkin.telemetry.progress import advance
 from topkin.transforms.counters import WriteTally, counted
+from topkin.transforms.engine import engine
 from topkin.transforms.parquet import WriteToParquetBatched
 
 TABLES = ("similar_items", "similar_users", "neighbours_bought")
@@ -86,7 +87,7 @@ class NeighbourFinder:
         if not k:
             rows = rows[:0]
         return items_table(
-            self.ids, rows, similar_items(self.vectors, rows, self.allowed, max(k, 1)), self.sources.encoder
+            self.ids, rows, similar_items(self.vectors, rows, self.allowed, max(k, 1), engine), self.sources.encoder
         )
 
     def users(self, part: int, neighbours: TopK | None = None) -> tuple[pa.Table, pa.Table]:
@@ -106,6 +107,7 @@ class NeighbourFinder:
             item_ids=self.ids,
             allowed=self.allowed,
             as_of=sources.as_of,
+            engine=engine,
             settings=sources.settings,
             encoder=sources.encoder,
             neighbours=neighbours,

@@ -66,11 +66,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         settings = load_settings(args.config, ["train.epochs=0", f"run.output={scratch}"])
         for as_of in args.as_of:
-            for many, found in judge(settings, as_of).items():
-                every.setdefault(many, []).extend(found)
+            for many, differences in judge(settings, as_of).items():
+                every.setdefault(many, []).extend(differences)
     print("periods that chose: mean difference, least, most")
-    for many, found in every.items():
-        print(f"  {many}: {np.mean(found):+.4f}  {min(found):+.4f}  {max(found):+.4f}")
+    for many, all_ in every.items():
+        print(f"  {many}: {np.mean(all_):+.4f}  {min(all_):+.4f}  {max(all_):+.4f}")
 
 
 if __name__ == "__main__":

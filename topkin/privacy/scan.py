@@ -90,8 +90,8 @@ class _Texts:
 
     def count(self, data: bytes) -> int:
         """How often they stand in some bytes."""
-        found = sum(run in same for runs, same in self.groups for run in runs.findall(data))
-        return found + sum(data.count(form) for form in self.quoted)
+        alone = sum(run in same for runs, same in self.groups for run in runs.findall(data))
+        return alone + sum(data.count(form) for form in self.quoted)
 
 
 def _written(user: Id) -> set[bytes]:

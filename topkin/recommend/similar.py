@@ -14,50 +14,59 @@ from topkin.artifacts import schemas
 from topkin.config.shop.similar import SimilarSettings
 from topkin.interactions import Interactions
 from topkin.linalg.csr import Csr
+from topkin.search.kernels import EngineOf, blas
 from topkin.search.topk import TopK, merge_top_k, top_k
 
 _CHUNK = 4096
 _MOST = np.iinfo(np.int32).max
 
 
-def similar_items(vectors: np.ndarray, rows: np.ndarray, allowed: np.ndarray, k: int) -> TopK:
+def similar_items(vectors: np.ndarray, rows: np.ndarray, allowed: np.ndarray, k: int, engine: EngineOf = blas) -> TopK:
     """The k items nearest to some items: ids (n, k) int32 padded -1, scores (n, k) float32 padded -inf.
 
     vectors: (n_items, dim) float32 unit rows, zero for none. rows: (n,) item numbers. allowed: (n_items,) bool,
     who may be a neighbour. The item itself is not among them. Ties by item number.
     """
     known = (vectors != 0).any(axis=1)
-    return nearest(vectors[rows], vectors, rows, allowed & known, k)
+    return nearest(vectors[rows], vectors, rows, allowed & known, k, engine)
 
 
-def similar_users(vectors: np.ndarray, first: int, blocks: Iterable[tuple[int, np.ndarray]], k: int) -> TopK:
+def similar_users(
+    vectors: np.ndarray, first: int, blocks: Iterable[tuple[int, np.ndarray]], k: int, engine: EngineOf = blas
+) -> TopK:
     """The k users nearest to those of one part, over all parts: ids int32 padded -1, scores float32, (n, k).
 
     vectors: (n, dim) float32, the part's users, numbered from ``first``. blocks: (number of its first user,
     vectors) of every part, the part itself too, one in memory at a time. Users without a vector have no
     neighbours. Ties by user number. Raises ValueError where user numbers do not fit int32.
     """
-    return nearest_users(vectors, np.arange(first, first + len(vectors)), blocks, k)
+    return nearest_users(vectors, np.arange(first, first + len(vectors)), blocks, k, engine)
 
 
-def nearest_users(vectors: np.ndarray, own: np.ndarray, blocks: Iterable[tuple[int, np.ndarray]], k: int) -> TopK:
+def nearest_users(
+    vectors: np.ndarray, own: np.ndarray, blocks: Iterable[tuple[int, np.ndarray]], k: int, engine: EngineOf = blas
+) -> TopK:
     """:func:`similar_users` of any users. own: (n,) their numbers."""
     best: TopK = (np.full((len(vectors), 0), -1, np.int32), np.full((len(vectors), 0), -np.inf, np.float32))
     for start, theirs in blocks:
         if start + len(theirs) > _MOST:
             raise ValueError(f"users must be fewer than {_MOST}, got number {start + len(theirs)}")
         known = (theirs != 0).any(axis=1)
-        ids, scores = nearest(vectors, theirs, own - start, known, k)
+        ids, scores = nearest(vectors, theirs, own - start, known, k, engine)
         best = merge_top_k([best, (np.where(ids < 0, -1, ids + np.int32(start)), scores)], k)
     return best
 
 
-def nearest(queries: np.ndarray, vectors: np.ndarray, own: np.ndarray, allowed: np.ndarray, k: int) -> TopK:
+def nearest(
+    queries: np.ndarray, vectors: np.ndarray, own: np.ndarray, allowed: np.ndarray, k: int, engine: EngineOf = blas
+) -> TopK:
     """Top-k without the row ``own[r]`` for query r; rows outside exclude nothing."""
     known = np.flatnonzero((queries != 0).any(axis=1))  # of a zero query all scores would tie
     exclude = Csr.single(np.where(own[known] < len(vectors), own[known], -1))
     ids, scores = np.full((len(queries), k), -1, np.int32), np.full((len(queries), k), -np.inf, np.float32)
-    ids[known], scores[known] = top_k(queries[known], vectors, k, exclude=exclude, allowed=allowed)
+    ids[known], scores[known] = top_k(
+        queries[known], vectors, k, exclude=exclude, allowed=allowed, engine=engine(vectors.size)
+    )
     return ids, scores
 
 
@@ -137,6 +146,7 @@ def similar_part(
     settings: SimilarSettings,
     encoder: str,
     neighbours: TopK | None = None,
+    engine: EngineOf = blas,
 ) -> tuple[pa.Table, pa.Table]:
     """``schemas.similar_users`` and ``schemas.neighbours_bought`` of one part's users.
 
@@ -144,7 +154,7 @@ def similar_part(
     user, vectors) and (the same, histories) of every part in order, one in memory at a time. found: their neighbours,
     where these were found before.
     """
-    neighbours = similar_users(vectors, first, blocks, settings.users) if neighbours is None else neighbours
+    neighbours = similar_users(vectors, first, blocks, settings.users, engine) if neighbours is None else neighbours
     near = np.unique(neighbours[0][neighbours[0] >= 0])
     rows = users_of(near, tables)
     local = np.where(neighbours[0] < 0, -1, np.searchsorted(near, neighbours[0])).astype(np.int32)

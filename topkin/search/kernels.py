@@ -105,3 +105,11 @@ class BlasProducts:
 
 
 BLAS = Engine(512, 2048, lambda items, blocks: lambda rows: BlasProducts(items, blocks, rows))
+
+EngineOf = Callable[[int], Engine]
+"""The engine for items of so many coordinates in all."""
+
+
+def blas(coordinates: int) -> Engine:
+    """An :data:`EngineOf`: NumPy's BLAS for all."""
+    return BLAS

@@ -16,6 +16,7 @@ from topkin.linalg.cosine import unit_rows
 from topkin.recommend.similar import items_table, similar_items
 from topkin.telemetry.progress import advance
 from topkin.transforms.counters import counted
+from topkin.transforms.engine import engine
 from topkin.transforms.parquet import WriteToParquetBatched
 from topkin.transforms.prepare import each_part
 
@@ -48,7 +49,7 @@ class ItemNeighbours:
         rows = np.arange(part * n // parts, (part + 1) * n // parts)
         rows = rows if k else rows[:0]
         return items_table(
-            self.ids, rows, similar_items(self.vectors, rows, self.allowed, max(k, 1)), self.inputs.encoder
+            self.ids, rows, similar_items(self.vectors, rows, self.allowed, max(k, 1), engine), self.inputs.encoder
         )
 
 
