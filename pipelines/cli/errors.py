@@ -11,6 +11,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from errno import EACCES
 
 from topkin import errors
 from topkin.ending import shortage, signals
@@ -66,7 +67,7 @@ def exit_code(error: BaseException, *, as_json: bool = False) -> int:
         return 0
     if os.environ.get(TRACEBACK):
         traceback.print_exception(error)
-    known = explained(error) or shortage.explained(error, {}) or _lacking(error)
+    known = explained(error) or shortage.explained(error, {}) or _lacking(error) or _forbidden(error)
     if known is not None:
         kind, message, code = type(known).__name__, str(known), known.exit_code
     else:
@@ -88,6 +89,18 @@ def _lacking(error: BaseException) -> errors.ConfigError | None:
             return errors.ConfigError(
                 f"{name.replace('_', '-')} is not installed, which whatever makes a run needs: this is an installation "
                 "for readers; pip install topkin, without --no-deps, brings it"
+            )
+    return None
+
+
+def _forbidden(error: BaseException) -> errors.ConfigError | None:
+    """The error that says which file or folder this user has no right to; None where that is not why."""
+    for link in chain(error):
+        if isinstance(link, PermissionError) and link.errno == EACCES:
+            what = f"{link.strerror} {link.filename}" if link.filename else link.strerror
+            return errors.ConfigError(
+                f"files and folders that are named must be open to who runs topkin, got {what}: ask the owner for the "
+                "right, or run topkin as who made them (run.mode has the rights of what a run makes)"
             )
     return None
 

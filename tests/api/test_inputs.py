@@ -2,10 +2,12 @@
 
 from datetime import datetime
 
+import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 
-from topkin.api.inputs import prepare_tables
+from topkin.api.inputs import as_ids, as_table, prepare_tables
 from topkin.config.sections import Settings
 from topkin.errors import ConfigError, InputError
 
@@ -87,3 +89,30 @@ def test_a_catalogue_without_any_vector_is_told_as_the_job_tells_it() -> None:
     every = {"purchases": {"path": "purchases"}, "items": {"path": "items", "vector": "emb"}}
     with pytest.raises(InputError, match=r"items: column 'emb' \(items.vector\) must hold a vector in some row"):
         prepare_tables(Settings.model_validate(every), {**TABLES, "items": items}, AS_OF)
+
+
+@pytest.mark.parametrize(
+    ("frame", "words"),
+    [
+        (pd.DataFrame({"item_id": [1, "x"]}), "one type that Arrow has, got Could not convert 'x'.*for column item_id"),
+        (pd.DataFrame({"item_id": ["x", 1]}), r"got Expected bytes, got a 'int' object.*item_id.*astype\(str\)"),
+        (pd.DataFrame({"item_id": [2**70]}), "too large.*or drop the column"),
+        (pd.DataFrame([[1, 2]], columns=["item_id", "item_id"]), "purchases has several columns called 'item_id': ren"),
+    ],
+)
+def test_a_frame_that_arrow_does_not_take_is_told_with_its_column(frame: pd.DataFrame, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        as_table(frame, "purchases")
+
+
+def test_a_column_alone_is_no_table() -> None:
+    with pytest.raises(TypeError, match=r"Arrow C stream .* got Series"):
+        as_table(pd.Series([1]), "purchases")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("ids", [[1, "x"], [2**70], [{"a": 1}, 2], np.array([1, "x"], object)])
+def test_ids_that_are_no_column_are_told(ids: list[int]) -> None:
+    with pytest.raises(
+        TypeError, match=r"users must be int64, as in the purchases, got values that are not .*: cast them"
+    ):
+        as_ids(ids, pa.int64(), "users")

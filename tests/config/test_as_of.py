@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 
+import numpy as np
 import pytest
 
 from topkin.config.as_of import parse_as_of
@@ -56,5 +57,7 @@ def test_a_date_of_the_future_is_refused_for_the_nights_until_then() -> None:
         ConfigError, match=r"--as-of must not lie in the future, it is .*, got 2204-04-10T00:00:00: name"
     ):
         parse_as_of("2204-04-10")
+    with pytest.raises(ConfigError, match="got '2024-06-01' of type datetime64: give a text or a datetime"):
+        parse_as_of(np.datetime64("2024-06-01"), "as_of")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="as_of must be a date such as 2011-11-09"):
         parse_as_of(20240601, "as_of")  # type: ignore[arg-type]

@@ -138,6 +138,14 @@ def test_files_of_a_folder_are_held_to_one_contract(tmp_path: Path) -> None:
 EMPTY = PURCHASES.slice(0, 0)
 
 
+def test_a_file_without_a_column_of_the_others_is_told_how_it_mends(tmp_path: Path) -> None:
+    write(PURCHASES, tmp_path / "a.parquet")
+    write(pa.table({"other": [1]}), tmp_path / "b.parquet")
+    findings = [str(finding) for finding in inspected(tmp_path).findings]
+    assert findings
+    assert all("b.parquet has no column" in text and "or keep it out of the folder" in text for text in findings)
+
+
 def test_files_without_rows_stop_nothing(tmp_path: Path) -> None:
     """Whatever their columns are: pandas writes those of an empty frame as nulls."""
     nulls = pa.table({"user": pa.nulls(0), "item": pa.nulls(0)})

@@ -48,15 +48,32 @@ Ids: TypeAlias = Id | Sequence[Id] | np.ndarray | pa.Array | pa.ChunkedArray | A
 
 
 def as_table(value: ArrowStream, name: str) -> pa.Table:
-    """Any table as an Arrow table. Raises TypeError for what gives no Arrow C stream."""
+    """Any table as an Arrow table.
+
+    Raises TypeError for what gives no Arrow C stream, and InputError for a DataFrame of pandas whose columns Arrow does
+    not take.
+    """
     try:
         if hasattr(value, "__arrow_c_stream__"):
             return pa.table(value)
-    except (TypeError, pa.ArrowInvalid):  # a single column has a stream too
-        pass
+    except (TypeError, ValueError, OverflowError) as e:  # a single column has a stream too
+        if (columns := getattr(value, "columns", None)) is not None:
+            raise InputError(_misfit(columns, name, e)) from e
     raise TypeError(
         f"{name} must be a table with the Arrow C stream interface (PyArrow, pandas from 2.2, Polars, a DuckDB "
         f"relation), got {type(value).__name__}: collect a lazy one, read a file with pyarrow.parquet.read_table"
+    )
+
+
+def _misfit(columns: Sequence[object], name: str, refusal: Exception) -> str:
+    """Why a DataFrame is no Arrow table: rule, what came, cure."""
+    names = [str(column) for column in columns]
+    twice = next((column for n, column in enumerate(names) if column in names[:n]), None)
+    if twice is not None:
+        return f"{name} has several columns called {twice!r}: rename or drop all but one"
+    return (
+        f"{name}: each column must hold values of one type that Arrow has, got {'; '.join(map(str, refusal.args))}: "
+        'make them so, as with df["item_id"] = df["item_id"].astype(str), or drop the column'
     )
 
 
@@ -67,7 +84,10 @@ def as_ids(values: Ids, kind: pa.DataType, name: str) -> pa.Array:
     """
     if isinstance(values, str | bytes | int | np.integer):
         values = [values]
-    column = pa.chunked_array(values) if hasattr(values, "__arrow_c_stream__") else pa.array(values)
+    try:
+        column = pa.chunked_array(values) if hasattr(values, "__arrow_c_stream__") else pa.array(values)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as e:
+        raise TypeError(f"{name} must be {kind}, as in the purchases, got values that are not ({e}): cast them") from e
     if not len(column):
         return pa.array([], kind)
     column = column if isinstance(column, pa.ChunkedArray) else pa.chunked_array([column])

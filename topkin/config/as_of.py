@@ -27,8 +27,9 @@ def parse_as_of(value: datetime | date | str | None, name: str = "--as-of") -> d
         if moment.year < FIRST_YEAR:
             raise ValueError(f"before the year {FIRST_YEAR}")
     except (ValueError, OverflowError) as e:
+        kind = "" if isinstance(value, str | date) else f" of type {type(value).__name__}: give a text or a datetime"
         raise ConfigError(
-            f"{name} must be a date such as 2011-11-09 or a time such as 2011-11-09T06:00, got {str(value)!r}"
+            f"{name} must be a date such as 2011-11-09 or a time such as 2011-11-09T06:00, got {str(value)!r}{kind}"
         ) from e
     if moment > now + timedelta(days=1):
         raise ConfigError(

@@ -1,6 +1,6 @@
 """The sections of purchases: those that are learned from, and those to judge by."""
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -60,6 +60,15 @@ class EventsSettings(Section):
         if "timestamp" in values and values["timestamp"] is None and values.get("order") is None:
             return {**values, "order": ROW_ORDER}
         return values
+
+    @model_validator(mode="after")
+    def _two_columns(self) -> Self:
+        if self.user_id == self.item_id:
+            raise ValueError(
+                f"user_id and item_id must name two columns, got {self.user_id!r} for both: name the column with who "
+                "bought and the one with what was bought"
+            )
+        return self
 
     @property
     def timed(self) -> bool:

@@ -3,7 +3,7 @@
 The contract is asked of each file, for in a folder the first file's schema would otherwise win silently.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cache
@@ -365,8 +365,10 @@ def _check_files(
     lost = {c: why for c, values in float_ids.items() if (why := merged_floats(ids.decoded(values))) is not None}
     bind = cache(source.rules.bound)
     types: dict[str, tuple[pa.DataType, str]] = {}  # and the first file that has it
+    anywhere = {name for _, schema in schemas_read for name in schema.names}
     for path, schema in schemas_read:
         broken = [_time_stand_in(source, schema, fault) for fault in _name_faults(source, schema, columns)]
+        broken = [_lacking_here(fault, anywhere) for fault in broken]
         own = (c for role, c in source.columns.items() if not role.startswith((features.PREFIX, "weight")))
         known = list(dict.fromkeys([*schema.names, *columns, *own]))
         unknown = source.rules.column_faults(known, sides=source.name in ("purchases", "heldout"))
@@ -393,6 +395,13 @@ def _check_files(
                 )
         faults.extend((path, InputError(path + text)) for text in broken)
     return {role: t for role, (t, _) in types.items()}
+
+
+def _lacking_here(fault: str, anywhere: Collection[str]) -> str:
+    """A fault, with what mends a column that other files of the input have."""
+    if any(fault.startswith(f" has no column {column!r} ") for column in anywhere):
+        return f"{fault}; other files have the column: write this one with it too, or keep it out of the folder"
+    return fault
 
 
 def _shared_type(source: InputSource, role: str, t: pa.DataType) -> pa.DataType | None:

@@ -24,6 +24,8 @@ from topkin.errors import ConfigError, nearest_name
 
 _local = threading.local()
 
+MAX_DIGITS = 38
+"""Of a decimal that the engine has as a number."""
 
 CLOSED = (
     "enable_external_access",
@@ -96,7 +98,7 @@ def _known_to_engine(t: pa.DataType) -> pa.DataType:
     if pa.types.is_float16(t):
         return pa.float32()
     if pa.types.is_decimal256(t):
-        return pa.decimal128(t.precision, t.scale) if t.precision <= 38 else pa.string()
+        return pa.decimal128(t.precision, t.scale) if t.precision <= MAX_DIGITS else pa.string()
     return pa.null() if pa.types.is_struct(t) and not t.num_fields else t
 
 

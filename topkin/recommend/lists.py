@@ -484,7 +484,7 @@ def _short_table(
 ) -> pa.Table:
     columns = [
         user_ids.take(pa.array(short)),
-        pa.array(np.full(len(short), wanted, np.int32)),
+        pa.array(np.full(len(short), min(wanted, np.iinfo(np.int32).max), np.int32)),
         pa.array((ids[short] >= 0).sum(axis=1).astype(np.int32)),
         pa.array((*SHORTFALLS, *REASONS)).take(pa.array(reason)),
     ]

@@ -1,6 +1,7 @@
 """The columns of a stranger's table are told apart by name and by content."""
 
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from topkin.ingest.inference.columns import (
     suggest_normalising,
     suggest_rules,
 )
+from topkin.ingest.rules import Rules
 
 N = 400
 RNG = np.random.default_rng(0)
@@ -141,6 +143,18 @@ def test_rules_are_proposed_only_for_dirt_that_is_there() -> None:
         "returned or nothing sold": ("n > 0", "25.0"),
         "no price": ("p > 0", "25.0"),
     }
+
+
+@pytest.mark.parametrize("nulls", [0, 1])
+def test_amounts_of_more_digits_than_sql_has_are_read_as_numbers(nulls: int) -> None:
+    amounts = pa.array([Decimal(2), Decimal(-1), Decimal(3), *[None] * nulls], pa.decimal256(76, 38))
+    rows = pa.table({"n": amounts, "p": amounts})
+    guesses = [InferredColumn("quantity", "n", ""), InferredColumn("price", "p", "")]
+    normalise = {r.key: r.expression for r in chained(suggest_normalising(rows, guesses))}
+    read = Rules.of("purchases", normalise, {}).normalised(rows)
+    assert read["p"].to_pylist() == [2.0, -1.0, 3.0, *[None] * nulls]
+    assert read["n"].to_pylist() == [2.0, -1.0, 3.0, *[1.0] * nulls]
+    assert [r.expression for r in suggest_rules(read, guesses)] == ["n > 0"]
 
 
 def test_a_return_is_not_said_to_have_no_price_too_and_a_price_may_be_missing() -> None:

@@ -102,6 +102,17 @@ def test_a_total_of_the_line_is_told_from_the_price_of_a_piece(total: bool) -> N
     assert kind.total is total
 
 
+@pytest.mark.parametrize("odd", [np.inf, np.nan])
+def test_amounts_and_quantities_that_are_no_numbers_do_not_count(odd: float) -> None:
+    rng = np.random.default_rng(0)
+    items, n = rng.integers(0, 20, 600), rng.choice([1.0, 2.0, 5.0], 600)
+    total = (items + 1) * rng.uniform(0.95, 1.05, 600) * n
+    n[:300], total[150:450] = odd, odd  # of either, and of both in one row
+    kind = amount_kind(*(pa.chunked_array([c]) for c in (items, n, total)))
+    assert kind is not None
+    assert (kind.total, kind.rows) == (True, 150)
+
+
 def test_amounts_that_quantities_do_not_tell_stay_what_they_are() -> None:
     rng = np.random.default_rng(0)
     items, one = rng.integers(0, 20, 600), np.ones(600, np.int64)

@@ -56,6 +56,14 @@ def test_an_order_that_the_user_named_is_taken() -> None:
         chosen_order("n", rows)
 
 
+@pytest.mark.parametrize(("name", "timed"), [("ts", True), ("number", False)])
+@pytest.mark.parametrize("odd", [0.0, np.nan, np.inf, -1e300])
+def test_epoch_numbers_are_times_by_their_name_though_some_are_none(name: str, timed: bool, odd: float) -> None:
+    numbers = np.where(np.arange(N) % 20, 1_704_067_200.0 + np.arange(N), odd)
+    assert has_time(profile_columns(pa.table({name: numbers}))) is (timed or bool(np.isnan(odd)))
+    assert not has_time(profile_columns(pa.table({name: np.where(np.arange(N) % 2, numbers, -1e300)})))
+
+
 def test_a_time_is_told_from_a_position() -> None:
     rows = {"user": ["a", "b", "a"], "item": ["x", "y", "z"], "position": [1, 1, 2], "stars": [5, 3, 4]}
     assert not has_time(profile_columns(pa.table(rows)))

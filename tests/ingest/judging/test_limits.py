@@ -137,6 +137,7 @@ def test_limits_are_proposed_for_what_is_meant_and_takes_many_rows() -> None:
     proposed = limits_to_propose(SOURCE, shares)
     limits = {reason: float(limit) for reason, limit in proposed.items()}
     assert limits == {"returned": pytest.approx(0.875, abs=0.01), "who is null": pytest.approx(0.6, abs=0.015)}
+    assert limits_to_propose(SOURCE, {"returned": 1.0}) == {}  # which would make check content, and prepare not
 
 
 def test_limits_for_rules_and_reasons_of_topkin_are_taken() -> None:

@@ -120,6 +120,11 @@ def test_the_future_is_rejected_row_by_row_and_told_where_most_lies_there() -> N
     assert "71% of the purchases are in the future" in findings
 
 
+def test_a_zone_that_is_not_known_here_is_an_instant_all_the_same() -> None:
+    findings, accepted, _ = looked_at(pa.array(TIMES, pa.timestamp("us", "Mars/Olympus")))
+    assert (findings, accepted["timestamp"].to_pylist()) == ([], TIMES)
+
+
 def test_times_before_1975_and_one_second_for_all_are_told() -> None:
     old = [datetime(1960, 1, 1) + timedelta(days=9 * i) for i in range(90)]
     assert "half of the times lie before 1975" in looked_at(old)[0][0]

@@ -88,6 +88,22 @@ def test_an_unexpected_error_says_how_to_see_more(
     assert "Traceback" not in err
 
 
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (PermissionError(13, "Failed to open local file 'out/current.json'. Detail: [errno 13]"), "out/current.json"),
+        (PermissionError(13, "Permission denied", "out/current.json"), "got Permission denied out/current.json: ask"),
+    ],
+)
+def test_a_file_without_the_right_to_it_is_told_with_the_cure(
+    error: PermissionError, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert errors.exit_code(error) == 2
+    message = capsys.readouterr().err
+    assert words in message
+    assert "not a failure that topkin knows" not in message
+
+
 def test_the_traceback_comes_when_asked_for(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -204,6 +204,12 @@ def test_columns_of_one_name_are_bad_input(tmp_path: Path, capsys: pytest.Captur
     assert "several columns called 'user_id'" in capsys.readouterr().err
 
 
+def test_a_column_of_a_name_that_topkin_keeps_is_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pq.write_table(pa.table({"user_id": [1], "__File": [2]}), tmp_path / "sales.parquet")
+    assert main(["init", f"{tmp_path}/sales.parquet", "-o", f"{tmp_path}/t.toml"]) == 3
+    assert "column '__File' has a name that topkin keeps for itself: rename it" in capsys.readouterr().err
+
+
 def test_data_that_cannot_be_read_are_bad_input(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (shop / "not.parquet").write_text("hello")
     pq.write_table(pa.table({"user_id": pa.array([], pa.string())}), shop / "empty.parquet")

@@ -17,7 +17,7 @@ from topkin.artifacts.ids import canonical_type, decoded, value_kind
 from topkin.errors import ConfigError, InputError
 from topkin.ingest.inference.available import NEGATIVE_WORDS, availability
 from topkin.ingest.readers import ROLES
-from topkin.ingest.sql import literal, nearest, number_form, query, quoted_if_needed
+from topkin.ingest.sql import MAX_DIGITS, literal, nearest, number_form, query, quoted_if_needed
 from topkin.ingest.values.inference import id_content, id_normalising, number_content, time_content, time_normalising
 from topkin.ingest.values.text_numbers import text_numbers
 
@@ -424,6 +424,9 @@ def _suggest_number(values: pa.ChunkedArray, inferred: InferredColumn) -> list[S
     rules, values = [], decoded(values)
     if value_kind(values.type) == "text" and (numbers := text_numbers(values.drop_null())):
         rules.append(SuggestedRule.of(inferred.column, numbers.form, numbers.why))
+    if pa.types.is_decimal256(values.type) and values.type.precision > MAX_DIGITS:
+        why = f"a decimal of more than {MAX_DIGITS} digits, which an expression would have as text"
+        rules.append(SuggestedRule.of(inferred.column, "TRY_CAST({} AS DOUBLE)", why))
     if inferred.key == "quantity" and values.null_count:
         share = values.null_count / len(values)
         form = f"coalesce({number_form(values.type)}, 1)"

@@ -69,7 +69,7 @@ class TableSample:
 def sample_table(section: str, path: str, files: Files) -> TableSample:
     """Rows from the beginning, middle and end of several files of an input, about ``LOOKED_AT``.
 
-    Raises InputError where there is no file, one cannot be read, none has a row, or names mean two columns.
+    Raises InputError where there is no file, one cannot be read, none has a row, or a name means two columns.
     """
     listing = find(f"{section}.path", path, files)
     footers: list[FileFooter] = []
@@ -80,6 +80,10 @@ def sample_table(section: str, path: str, files: Files) -> TableSample:
         if twice := sorted({c for c in names if names.count(c) > 1}):
             named = ", ".join(map(repr, twice))
             raise InputError(f"{footer.file.path} has several columns called {named}: rename all but one")
+        if kept := sorted(c for c in names if c.lower() in (FILE, ROW)):
+            raise InputError(
+                f"{footer.file.path}: column {kept[0]!r} has a name that topkin keeps for itself: rename it"
+            )
         footers.append(footer)
     filled = [f for f in footers if f.file.rows]
     if not filled:

@@ -152,7 +152,7 @@ def amount_kind(items: pa.ChunkedArray, quantities: pa.ChunkedArray, amounts: pa
     """Whether amounts are of the line or of a piece; None where quantities do not tell.
 
     Asked of the items that came in several quantities: what strays less from the item's median, the amount or the
-    amount over the quantity, is its price.
+    amount over the quantity, is its price. Amounts and quantities that are no finite numbers tell nothing.
     """
     rows = pa.table({"item": items, "n": quantities, "amount": amounts})
     sql = """
@@ -161,7 +161,7 @@ def amount_kind(items: pa.ChunkedArray, quantities: pa.ChunkedArray, amounts: pa
             WHERE item IS NOT NULL
         ), several AS (
             SELECT n, amount, median(amount) OVER w AS usual, median(amount / n) OVER w AS usual_each
-            FROM good WHERE n > 0 AND amount > 0 WINDOW w AS (PARTITION BY item)
+            FROM good WHERE n > 0 AND amount > 0 AND isfinite(n) AND isfinite(amount) WINDOW w AS (PARTITION BY item)
             QUALIFY count(*) OVER w > 2 AND min(n) OVER w < max(n) OVER w
         )
         SELECT count(*) AS n, avg(abs(ln(amount / usual))) AS amount, avg(abs(ln(amount / n / usual_each))) AS each

@@ -195,7 +195,12 @@ def _nothing_known(purchases: Inspection, as_of: datetime | None, clock: datetim
     first = purchases.earliest
     column = purchases.source.column("timestamp")
     if first is not None and first > clock:
-        return [InputError(f"every purchase is in the future: the first {column!r} is {first}, now is {clock}")]
+        return [
+            InputError(
+                f"every purchase is in the future: the first {column!r} is {first}, now is {clock}; ask where the "
+                "times come from, or name the column with the time of the sale, purchases.timestamp"
+            )
+        ]
     if first is not None and as_of is not None and first >= as_of:
         return [
             InputError(

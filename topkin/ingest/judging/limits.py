@@ -229,6 +229,9 @@ def _room(share: float) -> str:
 
 
 def limits_to_propose(source: InputSource, shares: Mapping[str, float], above: float = 0.3) -> dict[str, str]:
-    """``max_reject_share_by_reason`` for what is meant or in the nature of the shop and takes many rows, by shares."""
+    """``max_reject_share_by_reason`` for what is meant or in the nature of the shop and takes many rows, by shares.
+
+    None for what takes all of them, which no shop means.
+    """
     meant = {*source.rules.rejection_reasons, _no_user(source)}
-    return {reason: _room(share) for reason, share in shares.items() if reason in meant and share > above}
+    return {reason: _room(share) for reason, share in shares.items() if reason in meant and above < share < 1}

@@ -66,9 +66,10 @@ def time_content(values: pa.ChunkedArray) -> tuple[float, str]:
         inside = float(np.mean((read >= SALES_BEGIN) & (read < _END))) if len(read) else 0.0
         if fault is not None and fault.form:  # small numbers may be anything: the name must speak, too
             return 0.7, f"{values.type}, {_fault_words(fault)}"
-        if inside * share <= 0.99:
+        if inside * share <= 0.9:
             return 0.0, ""
-        return 0.8, f"{values.type}, as epoch numbers {_span(read)}"
+        score = 0.8 if inside * share > 0.99 else 0.5  # with some that are none the name must speak, too
+        return score, f"{values.type}, as epoch numbers {_span(read)}"
     if kind == "text" and share < 0.9:
         two_days = fault is not None and bool(fault.cures) and int((state == timestamps.TWO_DAYS).sum()) > 0.5 * present
         if fault is not None and (two_days or fault.form):

@@ -118,7 +118,10 @@ def _numbers(values: pa.ChunkedArray) -> np.ndarray:
 def _example(values: pa.ChunkedArray, where: np.ndarray) -> str:
     """A value in the middle of those at ``where``, as a message can hold it."""
     places = np.flatnonzero(where)
-    one = values.slice(int(places[len(places) // 2]), 1).cast(pa.string())[0].as_py()
+    value = values.slice(int(places[len(places) // 2]), 1)
+    if pa.types.is_timestamp(value.type) and value.type.tz is not None:
+        value = value.cast(pa.timestamp(value.type.unit, "UTC"))  # a zone's name may be unknown here
+    one = value.cast(pa.string())[0].as_py()
     return repr(one[:60]) if value_kind(values.type) == "text" else one
 
 
