@@ -1,6 +1,5 @@
 """A share of ``benchmarks/faults/flips.py``: damage to any file of a version is told by whoever reads it."""
 
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,4 +12,4 @@ def test_no_damaged_file_crashes_a_reader_or_changes_an_answer_unseen(night) -> 
     command = [sys.executable, "-m", "benchmarks.faults.flips", "--config", str(night.config), "--faults", "12"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r"12 faults, \d{3} reads", done.stdout), done.stdout
+    assert "12 faults, 156 reads" in done.stdout  # by thirteen readers each

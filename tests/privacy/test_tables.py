@@ -147,3 +147,9 @@ def test_an_id_is_found_as_json_and_a_page_write_it(tmp_path: Path, user: str) -
     others = ["cust-9999", "Jürgen 18", 'the "two" 5', "b@shop.example"]
     assert set(occurrences(str(tmp_path), [user, *others])) == {*texts}
     assert occurrences(str(tmp_path), others) == {}
+
+
+def test_an_id_with_quotes_is_not_the_beginning_of_another(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text(json.dumps(['the "one" 57', 'see\nthe "one" 6']))
+    assert occurrences(str(tmp_path), ['the "one" 5']) == {}
+    assert occurrences(str(tmp_path), ['the "one" 57', 'the "one" 6']) == {"run.json": 2}

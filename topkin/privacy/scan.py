@@ -21,6 +21,7 @@ ITEMS = frozenset({"item_id", "items", "input_items", "because", NEIGHBOUR})
 """Columns of items' ids, which may be called as a user is; a NEIGHBOUR beside a USER may be a user."""
 _WORDS = re.compile(rb"[A-Za-z_-]*|[0-9]*")
 _PLAIN = re.compile(rb"[A-Za-z0-9_\x80-\xff-]+")
+_ENDS = rb"(?![A-Za-z0-9_\x80-\xff-])"  # what stands before may be the letter of an escape
 
 
 def stands_out(user: Id) -> bool:
@@ -68,10 +69,13 @@ class _Texts:
     """Ids as they may stand in bytes.
 
     groups: of ids with the same characters beside letters and digits, what a stretch of such characters looks like, and
-    the ids. quoted: those with a quotation mark, which stands beside any text too.
+    the ids. quoted: what those with a quotation mark look like, which stands beside any text too, with no letter nor
+    digit after them.
     """
 
-    def __init__(self, groups: Sequence[tuple[re.Pattern[bytes], set[bytes]]], quoted: Collection[bytes]) -> None:
+    def __init__(
+        self, groups: Sequence[tuple[re.Pattern[bytes], set[bytes]]], quoted: Sequence[re.Pattern[bytes]]
+    ) -> None:
         self.groups, self.quoted = groups, quoted
 
     @classmethod
@@ -86,12 +90,12 @@ class _Texts:
         for same in by_marks.values():
             alphabet = bytes(sorted({byte for form in same for byte in form}))
             groups.append((re.compile(b"[" + re.escape(alphabet) + b"]+"), same))
-        return cls(groups, quoted)
+        return cls(groups, [re.compile(re.escape(form) + _ENDS) for form in sorted(quoted)])
 
     def count(self, data: bytes) -> int:
         """How often they stand in some bytes."""
         alone = sum(run in same for runs, same in self.groups for run in runs.findall(data))
-        return alone + sum(data.count(form) for form in self.quoted)
+        return alone + sum(len(form.findall(data)) for form in self.quoted)
 
 
 def _written(user: Id) -> set[bytes]:
