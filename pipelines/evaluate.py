@@ -13,6 +13,7 @@ from topkin.config.shop import vectors
 from topkin.evaluation import promise, summary
 from topkin.evaluation.holdout import judged_on_holdout, nightly_notes, not_held_out
 from topkin.evaluation.results import EvaluationResults
+from topkin.linalg.mapped import MAPPED_FROM
 from topkin.pipelines.encode.given import MAY_HAVE_SEEN
 from topkin.pipelines.engine.job import Job, run_pipeline
 from topkin.pipelines.engine.stage import Stage
@@ -37,7 +38,9 @@ def cost(load: Workload) -> StageCost:
     judged = min(c.users, asked.users)
     learned, near = 32.0 * min(c.known, asked.purchases), 1.0 * c.items * asked.neighbours
     fits = learned + 24.0 * near + load.catalogue  # neighbours by sets, beside those of nearby purchases twice
-    judges = load.item_vectors + load.catalogue + load.part + learned + 16.0 * near + BUDGET_BYTES
+    held = 0.0 if 4 * near >= MAPPED_FROM else 16.0 * near
+    # The pooled vectors are not read: what diversity asks for comes of the scored ones, list by list.
+    judges = load.item_vectors / 2 + load.catalogue + load.part + learned + held + BUDGET_BYTES
     columns = 16.0 * judged * (1 + len(asked.baselines)) * COLUMNS + judged * c.id_bytes
     return load.cost(
         "evaluate",

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import apache_beam as beam
@@ -15,7 +16,7 @@ from apache_beam.pvalue import AsList, PBegin, PCollection
 from apache_beam.utils.shared import Shared
 
 from topkin.artifacts import schemas, storage
-from topkin.artifacts.embeddings import SUMMARY, vectors_of
+from topkin.artifacts.embeddings import SUMMARY, StoredItems, vectors_of
 from topkin.artifacts.partition import in_sample
 from topkin.baselines import fitted, registry
 from topkin.baselines.registry import Baseline
@@ -217,11 +218,11 @@ def load_shop(sources: EvaluateInputs) -> EvaluationCatalogue:
     catalogue = storage.read_parquet(
         storage.join(sources.folders["prepare"], "catalogue.parquet"), schemas.CATALOGUE_COLUMNS
     )
-    where = storage.join(sources.folders["embed"], "items")
-    items = storage.read_parts(where, ["item_id", "vector"])
-    if not items["item_id"].equals(catalogue["item_id"]):
+    stored = StoredItems(sources.folders["embed"], sources.encoder)
+    if not catalogue["item_id"].equals(pa.chunked_array([stored.ids()])):
+        where = storage.join(sources.folders["embed"], "items")
         raise ArtifactError(f"{where} must have the catalogue's items in its order: run topkin run --force")
-    vectors = sources.vectors(items, where)
+    vectors = stored.read("vector", np.arange(len(stored)))
     embedded = storage.read_json(storage.join(sources.folders["embed"], SUMMARY))
     rule = sources.recommend
     baselines = fitted.load_baselines(sources.fitted, sources.fitted_names, sources.evaluate.neighbours)
@@ -231,7 +232,7 @@ def load_shop(sources: EvaluateInputs) -> EvaluationCatalogue:
         sales=sales,
         cold=_cold(sources, catalogue),
         vectors=vectors,
-        preferences=preference_embeddings(vectors, [Block.from_json(b) for b in embedded["blocks"]]),
+        preferences=partial(_preferences, vectors, [Block.from_json(b) for b in embedded["blocks"]]),
         baselines={name: one for name, one in baselines.items() if name in sources.evaluate.baselines},
         model=baselines.get(rule.model),
         as_of=sources.as_of,
@@ -245,6 +246,11 @@ def load_shop(sources: EvaluateInputs) -> EvaluationCatalogue:
         unruled=allowed_of(rule, catalogue).mask if rule.ruled and sources.lists else None,
         by_vectors=sources.by_vectors,
     )
+
+
+def _preferences(vectors: np.ndarray, blocks: Sequence[Block], items: np.ndarray) -> np.ndarray:
+    """What items are alike by, see ``blocks.preference_embeddings``: of those asked for, not once more of all."""
+    return preference_embeddings(vectors[items], blocks)
 
 
 def _cold(sources: EvaluateInputs, catalogue: pa.Table) -> np.ndarray:

@@ -258,6 +258,17 @@ def test_baselines_read_again_score_the_same(tmp_path):
         load_baselines(str(tmp_path / "none"), ["popularity"], 3)
 
 
+def test_large_arrays_of_baselines_are_read_from_the_disk_and_score_the_same(tmp_path, monkeypatch):
+    history, names = some_shop(), measured()
+    fitted = fit_baselines(history, names, 3)
+    save_baselines(fitted, str(tmp_path))
+    monkeypatch.setattr("topkin.baselines.fitted.MAPPED_FROM", 8)
+    read = load_baselines(str(tmp_path), names, 3)
+    assert isinstance(read["item_knn"].similarities.base.base, np.memmap)
+    for name in names:
+        np.testing.assert_array_equal(read[name].scores(history), fitted[name].scores(history))
+
+
 @settings(max_examples=40)
 @given(shops(), st.integers(1, 9), st.sampled_from([1, 500, 1 << 20]), st.booleans(), st.randoms(use_true_random=False))
 def test_the_best_of_a_baseline_are_its_best_scores_whatever_the_blocks(shop, k, budget, mask, random):

@@ -200,7 +200,7 @@ def test_the_baselines_are_those_of_the_evaluation_as_of_that_night(seed: int) -
         sales=np.bincount(history.items, minlength=len(IDS)),
         cold=np.zeros(len(IDS), bool),
         vectors=zeros,
-        preferences=zeros,
+        preferences=zeros.__getitem__,
         baselines=fit_baselines(history, BASELINES, 10),
         as_of=DATE,
         ks=KS,

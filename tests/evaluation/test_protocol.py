@@ -73,7 +73,7 @@ def shop_and_part(
         sales=sales,
         cold=cold_items(sales, pa.array(first, schemas.TIME), AS_OF),
         vectors=vectors.astype(np.float32),
-        preferences=unit_rows(vectors.astype(np.float32)),
+        preferences=unit_rows(vectors.astype(np.float32)).__getitem__,
         baselines=fit_baselines(history, BASELINES, 100),
         as_of=AS_OF,
         **{"ks": (1, 3), "cooldown": np.full(n_items, 30, np.float32), "listed": 3 if lists else 0, **options},
@@ -238,7 +238,7 @@ def test_sums_over_lists_are_those_of_plain_loops(seed: int) -> None:
         if not row["items"] or not true:
             continue
         ids = [i for i in popular if shop.sold[i] and i not in row["items"]][:3]
-        t = shop.preferences[ids].astype(float)
+        t = shop.preferences(np.array(ids, int)).astype(float)
         diversities.append(np.mean([1 - t[a] @ t[b] for a in range(3) for b in range(a)]))
         for i in true:
             pairs[shop.deciles[i]] += 1

@@ -18,6 +18,7 @@ from topkin.baselines.registry import Baseline, make_baselines
 from topkin.errors import ArtifactError
 from topkin.interactions import Interactions
 from topkin.linalg.csr import Csr
+from topkin.linalg.mapped import MAPPED_FROM, mapped
 from topkin.search.topk import BUDGET_BYTES, TopK, top_k_of_scores
 
 _SAME = "same.json"  # of each baseline the arrays that lie with another's
@@ -107,7 +108,8 @@ def save_baselines(baselines: Mapping[str, Baseline], folder: str) -> None:
 def load_baselines(folder: str, names: Sequence[str], neighbours: int) -> dict[str, Baseline]:
     """The baselines of ``registry.make_baselines`` with what :func:`save_baselines` wrote; shared arrays are shared.
 
-    Raises ArtifactError where a file is missing or damaged.
+    An array of ``MAPPED_FROM`` bytes or more, such as the neighbours of millions of items, lies on this machine's disk:
+    a block of users reads the rows of its items. Raises ArtifactError where a file is missing or damaged.
     """
     path = storage.join(folder, _SAME)
     same = storage.read_json(path) if storage.exists(path) else {}
@@ -115,9 +117,7 @@ def load_baselines(folder: str, names: Sequence[str], neighbours: int) -> dict[s
 
     def array(path: str) -> np.ndarray:
         if path not in read:
-            table = storage.read_parquet(storage.join(folder, path))
-            shape = [int(n) for n in table.schema.metadata[b"shape"].split(b",")]
-            read[path] = np.asarray(table["values"].combine_chunks()).reshape(shape)
+            read[path] = _read_array(storage.join(folder, path))
         return read[path]
 
     restored: dict[str, Baseline] = {}
@@ -128,3 +128,16 @@ def load_baselines(folder: str, names: Sequence[str], neighbours: int) -> dict[s
             raise ArtifactError(f"{folder} holds no baseline {name}: run topkin evaluate again with --force")
         restored[name] = baseline.restore({part: array(path) for part, path in paths.items()})
     return restored
+
+
+def _read_array(path: str) -> np.ndarray:
+    """An array that :func:`save_baselines` wrote, in memory or, where it is large, mapped; read in pieces."""
+    with storage.open_parquet(path) as file:
+        schema, n = file.schema_arrow, file.metadata.num_rows
+        dtype = np.dtype(schema.field("values").type.to_pandas_dtype())
+        large = n * dtype.itemsize >= MAPPED_FROM
+        values, start = mapped((n,), dtype) if large else np.empty(n, dtype), 0
+        for batch in file.iter_batches():
+            values[start : start + len(batch)] = batch.column(0)
+            start += len(batch)
+    return values.reshape([int(n) for n in schema.metadata[b"shape"].split(b",")])

@@ -46,8 +46,8 @@ class EvaluationCatalogue:
     """What is the same for every part: items, baselines, protocol. Loaded once a process.
 
     item_ids: the catalogue's. sales: (n_items,) purchases before ``as_of``. cold: (n_items,) bool, see
-    :func:`cold_items`. vectors, preferences: (n_items, dim) float32, what is scored, and the unit rows that say how
-    alike items are. baselines: fitted on the histories of all users. until: held-out purchases from then on do
+    :func:`cold_items`. vectors: (n_items, dim) float32, what is scored. preferences: of item numbers, (n,) int
+    ascending, the unit rows that say how alike they are, (n, dim) float32. baselines: fitted on the histories of all users. until: held-out purchases from then on do
     not count. bought, cooldown, listed: the rule of the published lists, its days per item (n_items,) float32,
     and their length. repurchase: how these lists rank bought items, if they may hold them: the model's lists of all
     items are then ranked so too. model: the baseline that made these lists and is judged as the model; None where
@@ -60,7 +60,7 @@ class EvaluationCatalogue:
     sales: np.ndarray
     cold: np.ndarray
     vectors: np.ndarray
-    preferences: np.ndarray
+    preferences: Callable[[np.ndarray], np.ndarray]
     baselines: Mapping[str, Baseline]
     as_of: datetime
     ks: tuple[int, ...]
@@ -235,7 +235,7 @@ def evaluate_part(shop: EvaluationCatalogue, part: EvaluationPart, budget_bytes:
     values = {name: np.full(len(judged), np.nan) for name in schema.names[2:]}
     tallies, listed = _Tallies(shop), []
     top = min(max(shop.ks), max(n_items, 1))  # no list is longer
-    size = max(1, budget_bytes // max(16 * n_items, 8 * top * shop.preferences.shape[1], 1))
+    size = max(1, budget_bytes // max(16 * n_items, 8 * top * shop.vectors.shape[1], 1))
     for model in shop.models:
         given = {p: np.zeros((len(shop.ks), n_items), np.int64) for p in PROTOCOLS}
         for start in range(0, len(judged), size):
@@ -394,7 +394,9 @@ class _Tallies:
     def add(self, protocol: str, model: str, ids: np.ndarray, truth: Csr) -> None:
         """Lists of some users, (n, k) int32, and what was true for each."""
         ks = self._shop.ks
-        hits, diverse = hits_of(ids, truth), list_diversity(ids, self._shop.preferences, ks)
+        items = np.unique(np.maximum(ids, 0))
+        rows = np.where(ids < 0, -1, np.searchsorted(items, ids))
+        hits, diverse = hits_of(ids, truth), list_diversity(rows, self._shop.preferences(items), ks)
         true = self._by_decile(truth.indices)
         for column, k in enumerate(ks):
             known = diverse[:, column][~np.isnan(diverse[:, column])]

@@ -261,7 +261,7 @@ def test_vectors_of_another_encoder_are_refused(tmp_path: Path) -> None:
 
     sources = evaluate.inputs_of(job)
     fit(sources)
-    with pytest.raises(ArtifactError, match="must come from the run's encoder"):
+    with pytest.raises(ArtifactError, match="must be made by encoder ffffffffffff…, got"):
         load_shop(sources)
 
 
