@@ -43,9 +43,13 @@ SHUFFLED = 20_000_000  # purchases that training shuffles at a time
 
 @dataclass(frozen=True)
 class BeamWorkers:
-    """The workers of the runner that a job's flags name, for a training of its prepared folder."""
+    """The workers of the runner that a job's flags name, for a training of its prepared folder.
+
+    catalogue: the file that has the ids of the items that are learned.
+    """
 
     job: Job[Settings]
+    catalogue: str
 
     def decompose(
         self,
@@ -84,7 +88,7 @@ class BeamWorkers:
         """What all passes read, and where they write."""
         return {
             "purchases": purchases.to_send(),
-            "catalogue": storage.join(self.job.folder("prepare"), "catalogue.parquet"),
+            "catalogue": self.catalogue,
             "n_items": len(purchases.item_ids),
             "scratch": storage.join(self.job.scratch, "closed-form"),
         }
@@ -99,27 +103,35 @@ def cost(load: Workload) -> StageCost:
     if load.settings.vectors_given:
         return given.cost(load)
     c, train = load.counts, load.settings.train
+    epoch = min(c.known, train.max_purchases) if train.epochs else 0
     shuffled = 13.0 * min(c.known, SHUFFLED) + load.share * c.known * (c.id_bytes + 60)
     closed = (decomposed_by_workers if by_workers(load) else decomposed)(load) if train.svd_dim else 0.0
-    learned = train.dim + load.settings.feature_dim + load.settings.user_feature_dim if train.epochs else 0
-    trained = 32.0 * learned * c.items  # with two moments and a gradient
+    width = train.dim + load.settings.feature_dim + load.settings.user_feature_dim if train.epochs else 0
+    trained = 32.0 * width * learned(load)  # with two moments and a gradient
     # A checkpoint has weights and two moments of each epoch, of the trial and of the final training at most.
-    checkpoints = 6.0 * train.epochs * learned * (8.0 * c.items + load.word_rows / max(load.dim, 1))
-    sources = (
-        load.fitted if sources_trained(load.settings, c.known) else 0.0
-    )  # fitted on all purchases before each period
+    checkpoints = 6.0 * train.epochs * width * (8.0 * learned(load) + load.word_rows / max(load.dim, 1))
+    tried = len(sources_trained(load.settings, c.known))
+    fitted = FITTED * min(c.known, MOST) + 24.0 * c.items * load.settings.evaluate.neighbours if tried else 0.0
     own = 8 * load.own_vectors  # as read, of each validation cut, in the step, and in float64 for the ridge map
-    beside = shuffled + load.catalogue + own + sources
+    beside = shuffled + load.catalogue + own + fitted
+    passes = c.known * load.costs.closed_purchase
+    cores = load.cores_by_part if by_workers(load) else 1
+    alone = epoch * load.costs.training_purchase + min(c.known, MOST) * tried * SOURCE
     return load.cost(
         "train",
         rows=c.known,
-        bytes_read=load.histories_file * (1 + train.epochs) + load.own_vectors,
+        bytes_read=load.histories_file + ROW * epoch * train.epochs + load.own_vectors,
         bytes_written=2 * (load.item_vectors + load.word_rows) + checkpoints,
-        cpu_seconds=c.known * load.costs.training_purchase,
-        cores=1,
+        cpu_seconds=alone + passes,
+        cores=(alone + passes) / max(alone + passes / cores, 1e-9),
         memory=beside + trained + closed,
         cure=_cure(load, beside, trained),
     )
+
+
+def learned(load: Workload) -> int:
+    """Items that are learned."""
+    return min(load.counts.items, load.settings.train.max_items)
 
 
 def by_workers(load: Workload) -> bool:
@@ -131,7 +143,7 @@ def decomposed(load: Workload) -> float:
     """Bytes of a decomposition in one process: three tall arrays, and the blocks that are kept of them."""
     train = load.settings.train
     columns = 12.0 * (train.advanced.svd_rank + OVERSAMPLING) + 8.0 * (train.svd_dim + train.next_item_dim)
-    return load.counts.items * columns
+    return learned(load) * columns
 
 
 def decomposed_by_workers(load: Workload) -> float:
@@ -140,13 +152,13 @@ def decomposed_by_workers(load: Workload) -> float:
     Assembled are tables, vectors, those side by side, and these once more in float64; multiplied are the rows of a
     part's items, what comes of them, and columns of both for each thread. Content is learned from the rows of all.
     """
-    c, train, items = load.counts, load.settings.train, load.settings.items
+    c, train, items, rows = load.counts, load.settings.train, load.settings.items, learned(load)
     kept, rank = train.svd_dim + train.next_item_dim, train.advanced.svd_rank
     part = load.share * c.known
-    multiplied = min(c.items, part) * (8.0 * (rank + OVERSAMPLING) + 512.0 * load.machine.cores) + 12.0 * part
+    multiplied = min(rows, part) * (8.0 * (rank + OVERSAMPLING) + 512.0 * load.machine.cores) + 12.0 * part
     multiplied += load.share * c.users * 256.0 * load.machine.cores
-    content = 12.0 * rank * c.items if items is not None and (items.title or items.category or items.features) else 0.0
-    return max(32.0 * kept * c.items + content, 8.0 * kept * c.items + multiplied)
+    content = 12.0 * rank * rows if items is not None and (items.title or items.category or items.features) else 0.0
+    return max(32.0 * kept * rows + content, 8.0 * kept * rows + multiplied)
 
 
 def _cure(load: Workload, beside: float, trained: float) -> str:
@@ -184,7 +196,7 @@ def train(job: Job[Settings]) -> dict[str, Any]:
     live = LiveEncoder.of(job, columns)
     if live.folder is not None:
         return {**kept.take(live.folder, job.out), "notes": [live.why]}
-    from topkin.models.data.histories import PreparedHistories
+    from topkin.models.data.histories import open_prepared
     from topkin.models.ops import device
     from topkin.models.training.context import TrainingContext
     from topkin.models.training.fit import fit
@@ -194,15 +206,18 @@ def train(job: Job[Settings]) -> dict[str, Any]:
 
     where = device.set_up(deterministic=True)
     settings = job.settings
-    histories = PreparedHistories(storage.join(prepared, "histories"), catalogue["item_id"], job.as_of)
-    histories = replace(histories, featured=bool(settings.purchases.features))
+    learned, histories = open_prepared(prepared, catalogue, job.as_of, settings)
     known = int(storage.read_json(storage.join(prepared, "statistics.json"))["events"])
     if known >= settings.train.advanced.svd_workers_from:
-        histories = replace(histories, workers=BeamWorkers(job))
+        ids = storage.join(prepared, "catalogue.parquet")
+        if histories.some:
+            ids = storage.join(job.scratch, "learned.parquet")
+            storage.write_parquet(learned.select(["item_id"]), ids)
+        histories = replace(histories, workers=BeamWorkers(job, ids))
     context = replace(TrainingContext.of(settings), sources=sources_trained(settings, known))
     held = storage.join(job.scratch, HOLDOUT)
     with Scalars(storage.join(job.out, "logs")) as scalars:
-        training = fit(context, histories, catalogue, scratch=job.scratch, holdout_folder=held, on_epoch=scalars.epoch)
+        training = fit(context, histories, learned, scratch=job.scratch, holdout_folder=held, on_epoch=scalars.epoch)
     selection, epochs = training.selection, len(training.epochs)
     validation = None
     if selection.validation is not None:
@@ -222,7 +237,12 @@ def train(job: Job[Settings]) -> dict[str, Any]:
         "epochs": epochs,
         f"validation_{METRIC}": selection.validation,
         "items": len(training.encoder.ids),
-        "notes": [*notes(selection), *undated.notes(settings, "train"), *filter(None, [unread(settings), live.why])],
+        "notes": [
+            *sampled(settings, known, len(catalogue)),
+            *notes(selection),
+            *undated.notes(settings, "train"),
+            *filter(None, [unread(settings), live.why]),
+        ],
     }
 
 
@@ -234,6 +254,22 @@ def encoded(settings: Settings, catalogue: pa.Schema, prepared: str) -> pa.Schem
     part = storage.files(storage.join(prepared, "histories"))[0]
     users = storage.read_parquet(storage.join(prepared, "histories", part), names).schema
     return pa.schema([*catalogue, *(field.with_name(f"users.{field.name}") for field in users)])
+
+
+def sampled(settings: Settings, known: int, items: int) -> list[str]:
+    """What a person must know of a training of a part of the data. known, items: purchases, and items of the shop."""
+    train, words = settings.train, []
+    if items > train.max_items:
+        words.append(
+            f"the {train.max_items:,} of {items:,} items that sold most are learned (train.max_items), "
+            "others are known by what they are"
+        )
+    if train.epochs and known > train.max_purchases:
+        words.append(
+            f"an epoch reads about {train.max_purchases:,} of {known:,} purchases, of users drawn anew each time "
+            "(train.max_purchases)"
+        )
+    return words
 
 
 def notes(selection: "Selection") -> list[str]:

@@ -65,7 +65,7 @@ def _as_section(changes: Mapping[str, Any]) -> str:
 def _trial(
     number: int, changes: Mapping[str, Any], settings: Settings, as_of: datetime, prepared: str
 ) -> dict[str, Any]:
-    from topkin.models.data.histories import PreparedHistories
+    from topkin.models.data.histories import open_prepared
     from topkin.models.ops import device
     from topkin.models.training.context import TrainingContext
     from topkin.models.training.selection import best_epoch, select
@@ -75,8 +75,8 @@ def _trial(
     context = TrainingContext.of(settings, **changes)
     catalogue = storage.read_parquet(storage.join(prepared, "catalogue.parquet"))
     began = time.perf_counter()
-    histories = PreparedHistories(storage.join(prepared, "histories"), catalogue["item_id"], as_of)
-    selection = select(context, histories, catalogue)
+    learned, histories = open_prepared(prepared, catalogue, as_of, settings)
+    selection = select(context, histories, learned)
     if selection.validation is None:
         raise ConfigError(f"tune needs a validation, there is none: {selection.stopped}")
     best = best_epoch(selection.curve)

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from topkin.artifacts import schemas
+from topkin.baselines.popularity import recent_popularity
 from topkin.interactions import Interactions, concatenate, encode_ids, history_weights
 
 AS_OF = datetime(2024, 1, 31)
@@ -48,6 +49,22 @@ def test_distinct_keeps_the_latest_purchase_and_sums_the_weights(purchases):
         assert ["abcd"[i] for i in got.items[span]] == want
         assert got.ages[span].tolist() == pytest.approx([latest[i][0] for i in want])
         assert got.weights[span].tolist() == [sums[i] for i in want]
+
+
+@given(histories, st.integers(1, 9))
+def test_blocks_of_users_change_nothing(purchases, most):
+    every = Interactions.from_histories(table(purchases), ITEMS, AS_OF)
+    whole, recent = every.distinct(), recent_popularity(every)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("topkin.interactions.BLOCK", most)
+        blocks, parts, sums = every.row_blocks(), every.distinct(), recent_popularity(every)
+    assert [first for first, _ in blocks] == [0, *(end for _, end in blocks[:-1])]
+    assert blocks[-1][1] == every.n_users
+    largest = max(np.diff(every.indptr), default=0)
+    assert all(every.indptr[end] - every.indptr[first] < most + largest for first, end in blocks)
+    for name in ("indptr", "items", "ages", "weights"):
+        np.testing.assert_array_equal(getattr(parts, name), getattr(whole, name))
+    np.testing.assert_array_equal(sums, recent)
 
 
 @given(histories, st.integers(1, 4), st.randoms())

@@ -13,6 +13,7 @@ import scipy.sparse as sp
 from topkin.linalg.csr import Csr, entries_of, indptr_of
 
 DAY_US = 86_400_000_000
+BLOCK = 1 << 18
 FEATURES = np.dtype([("row", np.int32), ("share", np.float32)])
 INPUT = "input_"
 INPUTS = tuple(INPUT + name for name in ("items", "times", "weights", "events"))
@@ -96,24 +97,24 @@ class Interactions:
 
     @classmethod
     def from_histories(
-        cls, histories: pa.Table, item_ids: pa.Array | pa.ChunkedArray, as_of: datetime
+        cls, histories: pa.Table, item_ids: pa.Array | pa.ChunkedArray, as_of: datetime, *, lacking: bool = False
     ) -> "Interactions":
         """From a table of ``schemas.histories`` and the catalogue's ids.
 
-        Raises ValueError where a history names an item that the catalogue lacks.
+        lacking: whether items that these lack may be there, as -1. Raises ValueError where they may not, and are.
         """
-        events = cls._of_lists(histories, "", item_ids, as_of)
+        events = cls._of_lists(histories, "", item_ids, as_of, lacking)
         if LOG_WEIGHTS in histories.column_names:
             values = np.asarray(pc.list_flatten(histories[LOG_WEIGHTS])).astype(np.float32, copy=False)
             events = replace(events, log_weights=values)
         if INPUTS[0] not in histories.column_names:
             return events
-        inputs = cls._of_lists(histories, INPUT, item_ids, as_of)
+        inputs = cls._of_lists(histories, INPUT, item_ids, as_of, lacking)
         return replace(events, inputs=replace(inputs, weighted=True))
 
     @classmethod
     def _of_lists(
-        cls, histories: pa.Table, prefix: str, item_ids: pa.Array | pa.ChunkedArray, as_of: datetime
+        cls, histories: pa.Table, prefix: str, item_ids: pa.Array | pa.ChunkedArray, as_of: datetime, lacking: bool
     ) -> "Interactions":
         """From the columns items, times and weights whose names have a prefix."""
         lists = histories[f"{prefix}items"].combine_chunks()
@@ -122,7 +123,7 @@ class Interactions:
         indptr = indptr_of(np.asarray(pc.list_value_length(lists)))
         ids = pc.list_flatten(histories[f"{prefix}items"])
         items = encode_ids(ids, item_ids)
-        if (items < 0).any():
+        if not lacking and (items < 0).any():
             missing = ids.filter(pa.array(items < 0)).unique().to_pylist()[:3]
             raise ValueError(f"every bought item must be in the catalogue, it lacks {missing}")
         times = np.asarray(pc.list_flatten(histories[f"{prefix}times"])).astype("datetime64[us]").astype(np.int64)
@@ -140,6 +141,11 @@ class Interactions:
         """Some of the purchases, (n,) bool, of the same users, with no inputs."""
         return self._entries(np.concatenate([[0], np.cumsum(keep)])[self.indptr].astype(np.int64), keep, None)
 
+    def of_known_items(self) -> "Interactions":
+        """Without those of items that the ids lacked, see :meth:`from_histories`; inputs likewise."""
+        inputs = None if self.inputs is None else self.inputs.of_known_items()
+        return replace(self.keep(self.items >= 0), inputs=inputs)
+
     def _entries(self, indptr: np.ndarray, at: np.ndarray, inputs: "Interactions | None") -> "Interactions":
         items, ages, weights = self.items[at], self.ages[at], self.weights[at]
         return replace(
@@ -156,20 +162,35 @@ class Interactions:
 
         Of inputs with its greatest weight. The inputs stay as they are.
         """
-        users = self.users
-        order = np.argsort(users.astype(np.int64) * self.n_items + self.items, kind="stable")
-        u, i = users[order], self.items[order]
-        last = np.ones(len(order), bool)
-        last[:-1] = (u[1:] != u[:-1]) | (i[1:] != i[:-1])
-        ends = np.flatnonzero(last)
-        reduce = np.maximum if self.weighted else np.add
-        sums = reduce.reduceat(self.weights[order], np.r_[0, ends[:-1] + 1]) if len(order) else self.weights
-        at, back = order[ends], np.argsort(order[ends], kind="stable")
-        indptr = indptr_of(np.bincount(users[at], minlength=self.n_users))
-        at = at[back]
-        weights = sums[back].astype(np.float32)
+        blocks = [self._distinct(*rows) for rows in self.row_blocks()]
+        at, weights = (np.concatenate(each) for each in zip(*blocks, strict=True))
+        indptr = np.searchsorted(at, self.indptr)
         items, ages = self.items[at], self.ages[at]
         return replace(self, indptr=indptr, items=items, ages=ages, weights=weights, **self._feature_columns(at))
+
+    def _distinct(self, first: int, end: int) -> tuple[np.ndarray, np.ndarray]:
+        """Where the distinct purchases of the users from ``first`` up to ``end`` are, ascending, and their weights."""
+        indptr = self.indptr[first : end + 1]
+        some = slice(int(indptr[0]), int(indptr[-1]))
+        items, weights = self.items[some], self.weights[some]
+        keys = np.repeat(np.arange(end - first, dtype=np.int64) * self.n_items, np.diff(indptr)) + items
+        order = np.argsort(keys, kind="stable")
+        keys, last = keys[order], np.ones(len(order), bool)
+        last[:-1] = keys[1:] != keys[:-1]
+        ends = np.flatnonzero(last)
+        reduce = np.maximum if self.weighted else np.add
+        sums = reduce.reduceat(weights[order], np.r_[0, ends[:-1] + 1]) if len(order) else weights
+        back = np.argsort(order[ends], kind="stable")
+        return some.start + order[ends][back], sums[back].astype(np.float32)
+
+    def row_blocks(self) -> list[tuple[int, int]]:
+        """Users one after the other, from the first of each block up to its end, with about BLOCK purchases each.
+
+        At least one block. Whatever sorts all purchases does it by these with less memory, and in less time.
+        """
+        bounds = np.searchsorted(self.indptr, np.arange(BLOCK, self.indptr[-1], BLOCK))
+        ends = np.unique(np.append(bounds, self.n_users))
+        return list(zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True))
 
     def latest(self, length: int) -> "Interactions":
         """At most the ``length`` latest purchases of each user."""

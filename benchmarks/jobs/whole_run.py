@@ -49,7 +49,11 @@ def write(folder: Path, users: int, items: int, purchases: int) -> None:
         what = np.where(rng.random(rows) < 0.7, own, (items * rng.random(rows)).astype(np.int64))
         seconds = (DAYS * 86_400 * rng.random(rows)).astype(np.int64) * np.timedelta64(10**6)
         names = pa.array([f"item-{n:07d}" for n in range(items)])
-        columns = {"user_id": pa.array(who + 10**9), "item_id": names.take(pa.array(what)), "timestamp": START + seconds}
+        columns = {
+            "user_id": pa.array(who + 10**9),
+            "item_id": names.take(pa.array(what)),
+            "timestamp": START + seconds,
+        }
         pq.write_table(pa.table(columns), folder / "purchases" / f"{block:05d}.parquet")
     (folder / "topkin.toml").write_text(CONFIG)
 

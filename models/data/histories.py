@@ -1,5 +1,6 @@
 """What training reads of the prepared histories: purchases before a cut, streamed part by part, and counted."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -11,6 +12,7 @@ import pyarrow as pa
 import scipy.sparse as sp
 
 from topkin.artifacts import storage
+from topkin.config.sections import Settings
 from topkin.encoding.svd import SpectralSettings, Spectrum
 from topkin.errors import ArtifactError
 from topkin.interactions import COLUMNS, Interactions, concatenate
@@ -76,7 +78,9 @@ class PreparedHistories:
 
     item_ids: the catalogue's, whose row numbers the histories get. days: how many days before the as-of date
     the known purchases end: 0 for all, more to keep the last ones for validation. featured: whether parts have the
-    features of purchases. workers: who decomposes them; this process where there are none.
+    features of purchases. workers: who decomposes them; this process where there are none. some: whether the ids
+    are not all that the histories name: purchases of others are not there. epoch: of how many purchases the parts are
+    of which one pass of :meth:`named_groups` consists, drawn anew for each; all by default.
     """
 
     folder: str
@@ -86,6 +90,8 @@ class PreparedHistories:
     buffer: int = BUFFER_PURCHASES
     featured: bool = False
     workers: Workers | None = None
+    some: bool = False
+    epoch: float = math.inf
 
     def with_ids(self, item_ids: pa.ChunkedArray) -> Self:
         """The same with these ids."""
@@ -104,7 +110,7 @@ class PreparedHistories:
         tables: list[pa.Table] = []
         for name in self.names():
             table = self._table(name, [*COLUMNS, COLUMN])
-            ages = Interactions.from_histories(table, self.item_ids, self.as_of).ages
+            ages = self._interactions(table).ages
             tables.append(flat(table).filter(pa.array(ages > self.days)))
             if sum(map(len, tables)) >= ROWS_LEARNED:
                 break
@@ -120,8 +126,13 @@ class PreparedHistories:
     def part(self, name: str) -> Interactions:
         """One part as it was at the as-of date, the last ``days`` included."""
         table = self._table(name, [*COLUMNS, *([COLUMN] if self.featured else [])])
-        part = Interactions.from_histories(table, self.item_ids, self.as_of)
-        return part if self.rows is None else replace(part, features=read_features(self.rows, table))
+        part = self._interactions(table)
+        if self.rows is not None:
+            part = replace(part, features=read_features(self.rows, table))
+        return part.of_known_items() if self.some else part
+
+    def _interactions(self, table: pa.Table) -> Interactions:
+        return Interactions.from_histories(table, self.item_ids, self.as_of, lacking=self.some)
 
     def _table(self, name: str, columns: Sequence[str]) -> pa.Table:
         return storage.read_parquet(storage.join(self.folder, name), columns)
@@ -135,21 +146,54 @@ class PreparedHistories:
         return storage.read_parquet(storage.join(self.folder, name), ["user_id", "features"])
 
     def groups(self, rng: np.random.Generator) -> Iterator[Interactions]:
-        """All known purchases in groups of parts that are shuffled together, the parts in random order."""
+        """The known purchases in groups of parts that are shuffled together, the parts in random order.
+
+        Of all parts, or of those drawn first that have ``epoch`` purchases together.
+        """
         return (purchases for _, purchases in self.named_groups(rng))
 
     def named_groups(self, rng: np.random.Generator) -> Iterator[tuple[list[str], Interactions]]:
         """As :meth:`groups`, with the names of each group's parts, in the order of its users."""
         names: list[str] = []
         group: list[Interactions] = []
+        read = 0
         for name in rng.permutation(self.names()):
+            if read >= self.epoch:
+                break
             names.append(str(name))
             group.append(before_cut(self.part(str(name)), self.days))
+            read += len(group[-1].items)
             if sum(len(p.items) for p in group) >= self.buffer:
                 yield names, concatenate(group)
                 names, group = [], []
         if group:
             yield names, concatenate(group)
+
+
+def open_prepared(
+    prepared: str, catalogue: pa.Table, as_of: datetime, settings: Settings
+) -> tuple[pa.Table, PreparedHistories]:
+    """The items of a prepared folder that are learned, rows of its catalogue, and the histories of its users in them.
+
+    Those are all, or the ``train.max_items`` that sold most.
+    """
+    learned = sold_most(catalogue, settings.train.max_items)
+    return learned, PreparedHistories(
+        storage.join(prepared, "histories"),
+        learned["item_id"],
+        as_of,
+        featured=bool(settings.purchases.features),
+        some=len(learned) < len(catalogue),
+        epoch=settings.train.max_purchases,
+    )
+
+
+def sold_most(catalogue: pa.Table, most: int) -> pa.Table:
+    """The ``most`` items of a catalogue that sold most, in its order; of equal sales those that come first."""
+    if len(catalogue) <= most:
+        return catalogue
+    sales = np.asarray(catalogue["events"]).astype(np.int64)
+    return catalogue.take(pa.array(np.sort(np.argsort(-sales, kind="stable")[:most])))
 
 
 @dataclass(frozen=True)

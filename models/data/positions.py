@@ -39,7 +39,7 @@ class PositionHistories(PreparedHistories):
             whole += len(part.items)
             held += int((part.ages[np.repeat(_several(part, 1.0), np.diff(part.indptr))] < 1).sum())
         share = min(1.0, MOST_HELD_OUT * whole / held) if held else 1.0
-        same: dict[str, Any] = {"days": source.days, "buffer": source.buffer, "workers": source.workers}
+        same: dict[str, Any] = {name: getattr(source, name) for name in ("days", "buffer", "workers", "some", "epoch")}
         return cls(source.folder, source.item_ids, source.as_of, source=source, share=share, seed=seed, **same)
 
     def with_ids(self, item_ids: pa.ChunkedArray) -> Self:

@@ -10,6 +10,7 @@ from topkin.artifacts import storage
 from topkin.config.load import load_settings
 from topkin.config.sections import Settings
 from topkin.errors import ConfigError
+from topkin.models.data.histories import sold_most
 from topkin.pipelines import train
 from topkin.pipelines.engine.job import Job
 from topkin.synthetic.shop import Shop
@@ -145,6 +146,34 @@ def test_workers_give_the_vectors_and_lists_of_one_process(prepared, tmp_path):
     np.testing.assert_allclose(*scores_by_way, atol=1e-3 * np.abs(scores_by_way[0]).max())
     best, same = (np.argsort(-scores, axis=1)[:, :10] for scores in scores_by_way)
     assert (best == same).mean() > 0.98
+
+
+def test_the_items_that_sold_most_are_learned_by_workers_as_by_one_process(prepared, tmp_path):
+    from topkin.models.two_tower import serialization
+
+    folder, vectors = prepared.folder("prepare"), []
+    catalogue = storage.read_parquet(storage.join(folder, "catalogue.parquet"))
+    most = 30
+    best = sold_most(catalogue, most)["item_id"]
+    for name, least in {"alone": 10**9, "workers": 0}.items():
+        settings = closed_form(prepared.settings, svd_workers_from=least)
+        settings = settings.model_copy(update={"train": settings.train.model_copy(update={"max_items": most})})
+        (tmp_path / name).mkdir()
+        summary = run(replace(prepared, settings=settings), tmp_path / name)
+        assert f"the {most} of {len(catalogue)} items that sold most are learned" in "; ".join(summary["notes"])
+        encoder = serialization.load(str(tmp_path / name / "out"))
+        assert set(encoder.ids.to_pylist()) <= set(best.to_pylist())
+        vectors.append(encoder.encode_items(catalogue)[0])
+    learned = pc.is_in(catalogue["item_id"], best).to_numpy(zero_copy_only=False)
+    products = [each[learned] @ each[learned].T for each in vectors]  # up to a rotation they are the same
+    np.testing.assert_allclose(*products, atol=1e-3 * np.abs(products[0]).max())
+
+
+def test_a_training_of_a_part_of_the_purchases_says_so(prepared, tmp_path):
+    settings = prepared.settings
+    settings = settings.model_copy(update={"train": settings.train.model_copy(update={"max_purchases": 100})})
+    summary = run(replace(prepared, settings=settings), tmp_path)
+    assert "an epoch reads about 100 of " in "; ".join(summary["notes"])
 
 
 def test_one_process_does_what_is_small_and_the_runner_what_is_not(prepared, tmp_path):

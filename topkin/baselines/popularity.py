@@ -37,11 +37,13 @@ def recent_popularity(history: Interactions, days: float = 7.0, most: float = 1.
 
     One user adds at most ``most`` to an item, so that nobody makes an item popular alone.
     """
-    weights = np.exp(-np.maximum(history.ages, 0).astype(np.float64) / days)
-    shape = (history.n_users, history.n_items)
-    by_user = sp.coo_array((weights, (history.users, history.items)), shape).tocsr()
-    by_user.data = np.minimum(by_user.data, most)
-    return np.asarray(by_user.sum(axis=0)).astype(np.float32)
+    total = np.zeros(history.n_items)
+    for first, end in history.row_blocks():
+        some = history.take(np.arange(first, end))
+        weights = np.exp(-np.maximum(some.ages, 0).astype(np.float64) / days)
+        by_user = sp.coo_array((weights, (some.users, some.items)), (some.n_users, some.n_items)).tocsr()
+        np.add.at(total, by_user.indices, np.minimum(by_user.data, most))  # in the order of users, whatever the blocks
+    return total.astype(np.float32)
 
 
 def _dense_rank(first: np.ndarray, then: np.ndarray) -> np.ndarray:

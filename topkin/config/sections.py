@@ -216,6 +216,16 @@ class TrainSettings(Section):
     epochs: Annotated[int, Field(ge=0)] = Field(
         8, description="Most passes over the purchases; 0 for no trained block."
     )
+    max_purchases: Count = Field(
+        40_000_000,
+        description="Purchases that an epoch reads, about: where there are more those of users drawn anew for each "
+        "epoch. The closed form reads all.",
+    )
+    max_items: Count = Field(
+        3_000_000,
+        description="Items that are learned, those that sold most; where there are more the others are known by what "
+        "they are, as new items.",
+    )
     batch_size: Count | None = Field(
         None,
         description="Purchases asked for per step, each a negative of users who did not make it; without it a "

@@ -47,13 +47,14 @@ class EvaluationCatalogue:
 
     item_ids: the catalogue's. sales: (n_items,) purchases before ``as_of``. cold: (n_items,) bool, see
     :func:`cold_items`. vectors: (n_items, dim) float32, what is scored. preferences: of item numbers, (n,) int
-    ascending, the unit rows that say how alike they are, (n, dim) float32. baselines: fitted on the histories of all users. until: held-out purchases from then on do
-    not count. bought, cooldown, listed: the rule of the published lists, its days per item (n_items,) float32,
-    and their length. repurchase: how these lists rank bought items, if they may hold them: the model's lists of all
-    items are then ranked so too. model: the baseline that made these lists and is judged as the model; None where
-    the encoder did, by its vectors. second: what ranked beside it; None where it ranked alone. unruled: (n_items,)
-    bool, the items that might be listed without rules of the shop; None where there are none of these. by_vectors:
-    whether there are no purchases before ``as_of``, so that users and items are known by their vectors.
+    ascending, the unit rows that say how alike they are, (n, dim) float32. baselines: fitted on the histories of all
+    users. until: held-out purchases from then on do not count. bought, cooldown, listed: the rule of the published
+    lists, its days per item (n_items,) float32, and their length. repurchase: how these lists rank bought items, if
+    they may hold them: the model's lists of all items are then ranked so too. model: the baseline that made these
+    lists and is judged as the model; None where the encoder did, by its vectors. second: what ranked beside it; None
+    where it ranked alone. unruled: (n_items,) bool, the items that might be listed without rules of the shop; None
+    where there are none of these. by_vectors: whether there are no purchases before ``as_of``, so that users and items
+    are known by their vectors.
     """
 
     item_ids: pa.Array | pa.ChunkedArray

@@ -73,11 +73,14 @@ def nearby_neighbours(
         window: Entries.
         k: Neighbours of an item.
     """
-    lengths, places = np.diff(indptr), np.arange(len(items))
+    kind = np.int32 if len(items) + window < 1 << 31 else np.int64
+    indptr, positions = indptr.astype(kind), positions.astype(kind)
+    lengths, places = np.diff(indptr), np.arange(len(items), dtype=kind)
     lows = np.maximum(np.repeat(indptr[:-1], lengths), places - window)  # of its row, near each entry
     near = np.minimum(np.repeat(indptr[1:], lengths), places + window + 1) - lows
+    del places
     holders = np.bincount(items, minlength=n_items)
-    by_item, starts = np.argsort(items, kind="stable"), indptr_of(holders)
+    by_item, starts = np.argsort(items, kind="stable").astype(kind), indptr_of(holders)
     roots = np.maximum(holders, 1).astype(np.float64)
     pairs = np.maximum(np.bincount(items, near, n_items).astype(np.int64), 1)
     firsts = np.flatnonzero(np.diff((np.cumsum(pairs) - 1) // BLOCK_CELLS, prepend=-1))
@@ -89,7 +92,7 @@ def nearby_neighbours(
             each = np.repeat(some, near[some])
             other = np.arange(len(each)) + np.repeat(lows[some] - (np.cumsum(near[some]) - near[some]), near[some])
             each, other = each[other != each], other[other != each]
-            shares = (FINE // (1 + np.abs(positions[other] - positions[each]))).astype(np.int64)
+            shares = FINE // (1 + np.abs(positions[other] - positions[each]).astype(np.int64))
             counts += sp.coo_array((shares, (items[each] - first, items[other])), counts.shape).tocsr()
         row = np.repeat(np.arange(first, end), np.diff(counts.indptr))
         similar = (counts.data / FINE / np.sqrt(roots[row] * roots[counts.indices])).astype(np.float32)

@@ -8,7 +8,7 @@ import numpy as np
 
 from topkin.baselines.fitted import fit_baselines
 from topkin.baselines.registry import BASELINES, Baseline
-from topkin.interactions import concatenate
+from topkin.interactions import Interactions, concatenate
 from topkin.linalg.csr import Csr
 from topkin.models.data.histories import PreparedHistories, before_cut
 from topkin.models.training.block_kinds import BlockHyperparameters
@@ -24,6 +24,9 @@ from topkin.search.topk import top_k
 DEPTH = 100
 """Candidates of each ranker here: the first AT of a list hardly come from further down."""
 
+MOST = 5_000_000
+"""Purchases that sources learn from here, about: the choice costs no more for a larger shop."""
+
 
 class Period(NamedTuple):
     """A period of validation: the encoder's blocks over its users, and the days from its start to the as-of date."""
@@ -34,7 +37,7 @@ class Period(NamedTuple):
 
 @dataclass(frozen=True)
 class Sources:
-    """The sources as they were before periods, each fitted once.
+    """The sources as they were before periods, each fitted once, beyond MOST purchases on those of fewer users.
 
     Args:
         context: settings and seed, with the names of the sources.
@@ -46,11 +49,16 @@ class Sources:
     _fitted: dict[float, dict[str, Baseline]] = field(default_factory=dict)
 
     def before(self, days: float, names: Sequence[str]) -> dict[str, Baseline]:
-        """Some of them, of the purchases until so many days before the as-of date."""
+        """Some of them, of the purchases until so many days before the as-of date, about MOST of them."""
         fitted = self._fitted.setdefault(days, {})
         if lacking := [name for name in names if name not in fitted]:
             before = replace(self.purchases, days=days)
-            whole = concatenate([before_cut(before.part(name), days) for name in before.names()])
+            parts: list[Interactions] = []
+            for name in before.names():  # of users by their hash, so that the first ones are as good as any
+                if sum(len(part.items) for part in parts) < MOST:
+                    parts.append(before_cut(before.part(name), days))
+            whole = concatenate(parts)
+            del parts
             fitted |= fit_baselines(whole, lacking, self.context.neighbours)
         return {name: fitted[name] for name in names}
 

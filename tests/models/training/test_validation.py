@@ -251,6 +251,16 @@ def test_beside_a_blend_weights_are_judged_by_lists_of_its_candidates(contest, c
         assert (result.pairs.own >= 0).sum() == judged.cut.sold[own].sum()
 
 
+def test_sources_learn_from_the_first_parts_that_have_enough_purchases(context, purchases, monkeypatch):
+    names = purchases.names()
+    parts = {name: before_cut(purchases.part(name), 14.0) for name in names}
+    for most, some in {1: names[:1], len(parts[names[0]].items) + 1: names[:2], 10**9: names}.items():
+        monkeypatch.setattr("topkin.models.training.lists.second.MOST", most)
+        fitted = Sources(context, purchases).before(14.0, ["popularity"])["popularity"]
+        bought = concatenate([parts[name] for name in some]).distinct().items
+        assert fitted.scores(parts[names[0]])[0].tolist() == np.bincount(bought, minlength=len(purchases.item_ids)).tolist()
+
+
 def test_what_was_bought_again_is_true_too(contest, purchases, catalogue):
     cut = contest[0].cut
     parts = [purchases.part(name) for name in purchases.names()]
