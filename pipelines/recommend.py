@@ -176,10 +176,11 @@ def ruled_candidates(load: Workload) -> float:
 def second_seconds(load: Workload) -> float:
     """CPU seconds of a second stage, if all sources that are asked for take part: their scores, and candidates.
 
-    A candidate costs what a row of the lists does, and each source may bring as many as the encoder.
+    A candidate costs what a row of the lists does, and each source may bring as many as the encoder. Sources that are
+    tried without being asked for seldom take part, and are not counted.
     """
     c, names = load.counts, sources_tried(load.settings.recommend, load.counts.known)
-    if not names:
+    if not names or "sources" not in load.settings.recommend.model_fields_set:
         return 0.0
     dense = sum(BASELINES[name].cost for name in names) * c.users * c.items * load.costs.judged_pair
     return dense + (1 + len(names)) * min(DEPTH, c.items) * c.users * load.costs.list_row / 10

@@ -22,8 +22,8 @@ from topkin.pipelines.engine.job import Job, machine_of, run_pipeline
 from topkin.pipelines.engine.stage import Stage, StageReads
 from topkin.pipelines.nights import kept
 from topkin.pipelines.nights.kept import LiveEncoder
-from topkin.planning.estimate import StageCost, Workload
-from topkin.recommend.second.chosen import BLEND, sources_trained
+from topkin.planning.estimate import ROW, StageCost, Workload
+from topkin.recommend.second.chosen import BLEND, TRIED_ON, sources_trained
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 HOLDOUT = "holdout"
 FEW = 200  # users who validate, below which that is said
+FITTED = 64.0  # bytes of a purchase that sources learn from, while they do
 OVERSAMPLING = 32  # columns that a decomposition carries beside its rank
 SHUFFLED = 20_000_000  # purchases that training shuffles at a time
 
@@ -111,12 +112,12 @@ def cost(load: Workload) -> StageCost:
     # A checkpoint has weights and two moments of each epoch, of the trial and of the final training at most.
     checkpoints = 6.0 * train.epochs * width * (8.0 * learned(load) + load.word_rows / max(load.dim, 1))
     tried = len(sources_trained(load.settings, c.known))
-    fitted = FITTED * min(c.known, MOST) + 24.0 * c.items * load.settings.evaluate.neighbours if tried else 0.0
+    fitted = FITTED * min(c.known, TRIED_ON) + 24.0 * c.items * load.settings.evaluate.neighbours if tried else 0.0
     own = 8 * load.own_vectors  # as read, of each validation cut, in the step, and in float64 for the ridge map
     beside = shuffled + load.catalogue + own + fitted
     passes = c.known * load.costs.closed_purchase
     cores = load.cores_by_part if by_workers(load) else 1
-    alone = epoch * load.costs.training_purchase + min(c.known, MOST) * tried * SOURCE
+    alone = epoch * load.costs.training_purchase + min(c.known, TRIED_ON) * tried * load.costs.tried_purchase
     return load.cost(
         "train",
         rows=c.known,

@@ -69,6 +69,29 @@ def purchase(folder: Path) -> float:
     return (seconds[1] - seconds[0]) / 2_000_000
 
 
+def training(folder: Path) -> tuple[float, float]:
+    """CPU seconds of the closed form of a purchase, and of one for each source beside it: 2,000,000 purchases more."""
+    from benchmarks.jobs.whole_run import AS_OF, write
+    from topkin.config.load import load_settings
+    from topkin.recommend.second.chosen import sources_trained
+
+    seconds: dict[str, list[float]] = {"[]": [], "": []}
+    for rows in (500_000, 2_500_000):
+        write(folder / f"{rows}", rows // 20, rows // 100, rows)
+        config = str(folder / f"{rows}" / "topkin.toml")
+        command = [sys.executable, "-m", "topkin", "train", "--config", config, "--as-of", AS_OF, "--json"]
+        command += ["--set", "train.epochs=0"]
+        subprocess.run([*command[:3], "prepare", *command[4:8]], check=True, stdout=subprocess.DEVNULL)
+        for sources, of_rows in seconds.items():
+            asked = ["--set", f"recommend.sources={sources}"] if sources else []
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            subprocess.run([*command, *asked], check=True, stdout=subprocess.DEVNULL)
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            of_rows.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    closed, tried = ((more - less) / 2_000_000 for less, more in seconds.values())
+    return closed, (tried - closed) / len(sources_trained(load_settings(config, (), {}), 1))
+
+
 def flops() -> float:
     """Floating-point operations of exact top-k, a second and core: 4,096 users, 50,000 items, d = 256, k = 20."""
     import numpy as np
@@ -113,10 +136,16 @@ LEARN = '[train]\nmethod = "self_supervised"\n'
 
 
 def constants(
-    small: Mapping[str, Any], large: Mapping[str, Any], row: float, rate: float, byte: float
+    small: Mapping[str, Any],
+    large: Mapping[str, Any],
+    row: float,
+    rate: float,
+    byte: float,
+    closed: float,
+    tried: float,
 ) -> dict[str, Any]:
-    """The fields of ``costs.Costs`` from the profiles of two shops, a row's preparing, an item's byte's, and the rate
-    of top-k."""
+    """The fields of ``costs.Costs`` from the profiles of two shops, a row's preparing, an item's byte's, the rate of
+    top-k, and what :func:`training` gives."""
     from topkin.config.sections import Settings
     from topkin.planning.estimate import Machine, Workload
     from topkin.telemetry.profiling import machine_cores, machine_memory
@@ -153,6 +182,8 @@ def constants(
         "start_bytes": {stage: _round(s["peak_bytes"]) for stage, s in small["stages"].items()},
         "purchase": _round(unit["prepare"]),
         "training_purchase": _round(unit["train"]),
+        "closed_purchase": _round(closed),
+        "tried_purchase": _round(tried),
         "pooled_purchase": _round(unit["embed"]),
         "indexed_item": _round(unit["index"]),
         "list_row": _round(unit["recommend"]),
@@ -228,7 +259,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         small, large = profile(folder / "small", SMALL), profile(folder / "large", LARGE)
         settings = load_settings(folder / "large" / "topkin.toml", (), {})
         row = purchase(folder / "purchases")
-        values = constants(small, large, row, flops(), item_byte(folder / "images", row))
+        closed, tried = training(folder / "training")
+        values = constants(small, large, row, flops(), item_byte(folder / "images", row), closed, tried)
     text = literal(values)
     print(text)
     costs = Costs(**values)

@@ -13,7 +13,9 @@ class Costs:
     """CPU seconds of one core for a unit of each stage's work, and what a stage costs before its first unit.
 
     start_seconds: of each stage, imports included. start_bytes: memory of each stage on a tiny shop. purchase:
-    preparing a row; training_purchase: training on a purchase, all passes and the choice of settings together;
+    preparing a row; training_purchase: training blocks on a purchase, all passes and the choice of settings together;
+    closed_purchase: the closed form of one and all that is computed beside it; tried_purchase: what it adds for each
+    source that may stand beside the encoder;
     pooled_purchase: embedding the user of one; indexed_item: an item, for each doubling of their number; list_row,
     neighbour_row: making and writing a row of the lists, or of the neighbours, without the products; judged_pair:
     evaluating a user against an item, all models. flops: of exact top-k, a second and core; item_byte:
@@ -27,6 +29,8 @@ class Costs:
     start_bytes: Mapping[str, float]
     purchase: float
     training_purchase: float
+    closed_purchase: float
+    tried_purchase: float
     pooled_purchase: float
     indexed_item: float
     list_row: float
@@ -60,6 +64,8 @@ MEASURED = Costs(
     },
     purchase=7.3e-07,
     training_purchase=0.00072,
+    closed_purchase=2e-05,
+    tried_purchase=1e-05,
     pooled_purchase=6.7e-06,
     indexed_item=3.8e-05,
     list_row=4.9e-06,

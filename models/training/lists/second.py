@@ -18,14 +18,12 @@ from topkin.models.training.trainer import Trainer
 from topkin.models.training.validation import BlockWeightSearch
 from topkin.recommend.second import tuning
 from topkin.recommend.second.candidates import Candidates, candidates, users_at_once
+from topkin.recommend.second.chosen import TRIED_ON
 from topkin.recommend.second.tuning import Case, Choice
 from topkin.search.topk import top_k
 
 DEPTH = 100
 """Candidates of each ranker here: the first AT of a list hardly come from further down."""
-
-MOST = 5_000_000
-"""Purchases that sources learn from here, about: the choice costs no more for a larger shop."""
 
 
 class Period(NamedTuple):
@@ -37,7 +35,7 @@ class Period(NamedTuple):
 
 @dataclass(frozen=True)
 class Sources:
-    """The sources as they were before periods, each fitted once, beyond MOST purchases on those of fewer users.
+    """The sources as they were before periods, each fitted once, beyond TRIED_ON purchases on those of fewer users.
 
     Args:
         context: settings and seed, with the names of the sources.
@@ -49,13 +47,13 @@ class Sources:
     _fitted: dict[float, dict[str, Baseline]] = field(default_factory=dict)
 
     def before(self, days: float, names: Sequence[str]) -> dict[str, Baseline]:
-        """Some of them, of the purchases until so many days before the as-of date, about MOST of them."""
+        """Some of them, of the purchases until so many days before the as-of date, about TRIED_ON of them."""
         fitted = self._fitted.setdefault(days, {})
         if lacking := [name for name in names if name not in fitted]:
             before = replace(self.purchases, days=days)
             parts: list[Interactions] = []
             for name in before.names():  # of users by their hash, so that the first ones are as good as any
-                if sum(len(part.items) for part in parts) < MOST:
+                if sum(len(part.items) for part in parts) < TRIED_ON:
                     parts.append(before_cut(before.part(name), days))
             whole = concatenate(parts)
             del parts

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 pytest.importorskip("tensorflow")
 
 from benchmarks.training import patience
+from topkin.interactions import concatenate
 from topkin.metrics.ranking import ranking_metrics
+from topkin.models.data.histories import before_cut
 from topkin.models.data.in_memory import InMemoryInteractions
 from topkin.models.training import selection, validation
 from topkin.models.training.assembly import finished
@@ -255,10 +257,13 @@ def test_sources_learn_from_the_first_parts_that_have_enough_purchases(context, 
     names = purchases.names()
     parts = {name: before_cut(purchases.part(name), 14.0) for name in names}
     for most, some in {1: names[:1], len(parts[names[0]].items) + 1: names[:2], 10**9: names}.items():
-        monkeypatch.setattr("topkin.models.training.lists.second.MOST", most)
+        monkeypatch.setattr("topkin.models.training.lists.second.TRIED_ON", most)
         fitted = Sources(context, purchases).before(14.0, ["popularity"])["popularity"]
         bought = concatenate([parts[name] for name in some]).distinct().items
-        assert fitted.scores(parts[names[0]])[0].tolist() == np.bincount(bought, minlength=len(purchases.item_ids)).tolist()
+        assert (
+            fitted.scores(parts[names[0]])[0].tolist()
+            == np.bincount(bought, minlength=len(purchases.item_ids)).tolist()
+        )
 
 
 def test_what_was_bought_again_is_true_too(contest, purchases, catalogue):

@@ -13,6 +13,9 @@ BLEND = "blend.json"
 MOST_PURCHASES = 20_000_000
 """Up to which sources are tried without being asked for: they are fitted on all purchases in one process."""
 
+TRIED_ON = 5_000_000
+"""Purchases that sources learn from while validation chooses, about: that costs no more for a larger shop."""
+
 
 def sources_tried(settings: RecommendSettings, purchases: int) -> tuple[str, ...]:
     """The sources that stand beside the encoder if validation says so: those asked for, or the default of smaller logs.
