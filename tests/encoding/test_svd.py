@@ -185,3 +185,23 @@ def test_settings_that_mean_nothing_are_refused():
         SpectralSettings(dim=0)
     with pytest.raises(ValueError, match="least must be above 0"):
         SpectralSettings(least=0)
+
+
+def test_no_pass_holds_arrays_of_an_earlier_one():
+    n_items, settings, held = 20_000, SpectralSettings(dim=64, passes=4), []
+    rng = np.random.default_rng(0)
+    rows, columns = rng.integers(0, 500, 5_000), rng.permutation(n_items)[:5_000]
+    matrix = sp.csr_matrix((np.ones(5_000, np.float32), (rows, columns)), (500, n_items))
+
+    def shards():
+        held.append(tracemalloc.get_traced_memory()[0])
+        return [matrix]
+
+    tracemalloc.start()
+    try:
+        decompose(shards, n_items, settings, threads=1)
+    finally:
+        tracemalloc.stop()
+    tall = 4 * n_items * (settings.dim + settings.oversampling)
+    assert len(held) == 4
+    assert max(held[1:]) < held[0] + tall / 2

@@ -159,6 +159,7 @@ def decompose(
             gram.subtract(Y, np.float32(SHIFT * gram.least(T)), Q)
             T = gram.root(gram.inner(Y, Y))
         Q = gram.times_root(Y, T)
+        del Y
         again = _Products(shards, Q, products.scale, settings, scratch)
         again.same_as(products)
         Q, Y = again.normalised()
@@ -263,13 +264,15 @@ class _Products:
             )
 
     def normalised(self) -> tuple[np.ndarray, np.ndarray]:
-        """Q and ``Y = C Q`` for ``C = D_i^-b M D_i^-b``, in place."""
+        """Q and ``Y = C Q`` for ``C = D_i^-b M D_i^-b``, in place: these are the caller's from then on."""
         if not self.degrees.any():
             raise ValueError("a decomposition needs at least one purchase of a weight above 0, got none")
-        self.Y *= self.scale[:, None]
+        Q, Y = self.Q, self.Y
+        del self.Q, self.Y
+        Y *= self.scale[:, None]
         if self.scaled is None:
-            self.Q *= (1 / self.scale)[:, None]
-        return self.Q, self.Y
+            Q *= (1 / self.scale)[:, None]
+        return Q, Y
 
 
 class _Scratch:
