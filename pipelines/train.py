@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 HOLDOUT = "holdout"
 FEW = 200  # users who validate, below which that is said
+COUNTED = 4e-6  # seconds of a purchase where workers decompose: counts, days and users of four cuts, by this process
 FITTED = 64.0  # bytes of a purchase that sources learn from, while they do
 OVERSAMPLING = 32  # columns that a decomposition carries beside its rank
 SHUFFLED = 20_000_000  # purchases that training shuffles at a time
@@ -115,9 +116,10 @@ def cost(load: Workload) -> StageCost:
     fitted = FITTED * min(c.known, TRIED_ON) + 24.0 * c.items * load.settings.evaluate.neighbours if tried else 0.0
     own = 8 * load.own_vectors  # as read, of each validation cut, in the step, and in float64 for the ridge map
     beside = shuffled + load.catalogue + own + fitted
-    passes = c.known * load.costs.closed_purchase
+    passes = c.known * load.costs.closed_purchase  # of a closed form, by all workers where they decompose
     cores = load.cores_by_part if by_workers(load) else 1
     alone = epoch * load.costs.training_purchase + min(c.known, TRIED_ON) * tried * load.costs.tried_purchase
+    alone += c.known * COUNTED if by_workers(load) else 0.0
     return load.cost(
         "train",
         rows=c.known,

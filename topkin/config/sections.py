@@ -217,7 +217,7 @@ class TrainSettings(Section):
         8, description="Most passes over the purchases; 0 for no trained block."
     )
     max_purchases: Count = Field(
-        40_000_000,
+        30_000_000,
         description="Purchases that an epoch reads, about: where there are more those of users drawn anew for each "
         "epoch. The closed form reads all.",
     )
