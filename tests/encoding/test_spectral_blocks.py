@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from hypothesis import given
+from hypothesis import strategies as st
 
-from topkin.encoding import svd
-from topkin.encoding.spectral_blocks import Grams, Turn, blocks_of, cuts_of, leading
-from topkin.encoding.svd import ROWS, SpectralSettings, decompose, products_of, scale_of, start_rows
+from topkin.encoding.spectral_blocks import ROWS, Grams, Turn, blocks_of, cuts_of, leading, rows_of_block
+from topkin.encoding.svd import DRAWN, SpectralSettings, decompose, products_of, scale_of, start_rows
 
 
 def shop(n_users=900, n_items=400, seed=0):
@@ -22,14 +23,14 @@ def by_blocks(R, settings):
     """The passes as workers do them, the whole matrix as one part."""
     n_items, width = R.shape[1], settings.dim + settings.oversampling
     numbers, scale = range(blocks_of(n_items)), None
-    Q = np.concatenate([start_rows(settings.seed, number, n_items, width) for number in numbers])
+    rows = [rows_of_block(number, n_items) for number in numbers]
+    Q = np.concatenate([start_rows(settings.seed, r, width) for r in rows])
     for done in range(1, settings.passes + 1):
         Y, degrees, _ = products_of(R, Q, scale, settings)
         Q = Q / scale_of(degrees, settings)[:, None] if scale is None else Q
         scale = scale_of(degrees, settings)
         Y *= scale[:, None]
-        rows = [slice(number * svd.ROWS, (number + 1) * svd.ROWS) for number in numbers]
-        grams = Grams.sum_of([Grams.of(Q[r], Y[r], number) for number, r in enumerate(rows)])
+        grams = Grams.sum_of([Grams.of(Q[r], Y[r], r.start) for r in rows])
         if done < settings.passes:
             turn = Turn.of(grams, done)
             Q = np.concatenate([turn.next(Q[r], Y[r]) for r in rows])
@@ -39,8 +40,8 @@ def by_blocks(R, settings):
 
 @pytest.fixture
 def small_blocks(monkeypatch):
-    for module in ("topkin.encoding.svd", "topkin.encoding.spectral_blocks"):
-        monkeypatch.setattr(f"{module}.ROWS", 64)
+    monkeypatch.setattr("topkin.encoding.spectral_blocks.ROWS", 64)
+    monkeypatch.setattr("topkin.encoding.svd.DRAWN", 48)
 
 
 @pytest.mark.parametrize("passes", [1, 2, 4])
@@ -62,13 +63,29 @@ def test_fewer_directions_than_columns_are_as_many_either_way(small_blocks):
     np.testing.assert_allclose(s, decompose(lambda: [R], 180, settings).s, rtol=1e-4)
 
 
-def test_items_are_cut_where_blocks_begin():
-    items = np.array([0, 5, ROWS - 1, ROWS, 2 * ROWS + 3])
-    assert cuts_of(items, 2 * ROWS + 4).tolist() == [0, 3, 4, 5]
+@given(st.integers(1, 60 * ROWS))
+def test_blocks_are_even_in_number_and_in_size(n_items):
+    rows = [rows_of_block(number, n_items) for number in range(blocks_of(n_items))]
+    assert len(rows) % 2 == 0
+    assert [r.start for r in rows] == [0, *(r.stop for r in rows[:-1])]
+    assert rows[-1].stop == n_items
+    sizes = [r.stop - r.start for r in rows]
+    assert max(sizes) <= ROWS
+    assert max(sizes) - min(sizes) <= 1
 
 
-def test_a_start_is_the_same_for_whoever_holds_a_block():
-    n_items = ROWS + 10
-    assert start_rows(3, 1, n_items, 4).shape == (10, 4)
-    assert not np.array_equal(start_rows(3, 0, n_items, 4)[:10], start_rows(3, 1, n_items, 4))
-    assert np.array_equal(start_rows(3, 1, n_items, 4), start_rows(3, 1, n_items, 4))
+@given(st.integers(1, 5 * ROWS), st.randoms(use_true_random=False))
+def test_items_are_cut_where_blocks_begin(n_items, random):
+    items = np.array(sorted(random.sample(range(n_items), min(n_items, 40))))
+    cuts = cuts_of(items, n_items)
+    for number in range(blocks_of(n_items)):
+        rows = rows_of_block(number, n_items)
+        mine = items[cuts[number] : cuts[number + 1]].tolist()
+        assert mine == [i for i in items.tolist() if rows.start <= i < rows.stop]
+
+
+@pytest.mark.parametrize(("start", "stop"), [(0, 9), (DRAWN - 3, DRAWN + 2), (DRAWN, DRAWN + 1), (5, 2 * DRAWN + 3)])
+def test_a_start_is_the_same_for_whoever_holds_the_rows(start, stop):
+    whole = start_rows(3, slice(0, 3 * DRAWN), 2)
+    np.testing.assert_array_equal(start_rows(3, slice(start, stop), 2), whole[start:stop])
+    assert not np.array_equal(whole[:DRAWN], whole[DRAWN : 2 * DRAWN])

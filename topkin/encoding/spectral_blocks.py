@@ -10,18 +10,28 @@ from typing import Self
 
 import numpy as np
 
-from topkin.encoding.svd import ROWS, SHIFT, SpectralSettings
+from topkin.encoding.svd import SHIFT, SpectralSettings
 from topkin.linalg import gram
+
+ROWS = 1 << 13
+"""Items of a block, at most."""
 
 
 def blocks_of(n_items: int) -> int:
-    """How many blocks of ROWS rows, the last one shorter."""
-    return -(-n_items // ROWS)
+    """How many blocks there are: an even number, so that two workers have as many each."""
+    return 2 * -(-n_items // (2 * ROWS))
+
+
+def rows_of_block(number: int, n_items: int) -> slice:
+    """The items of a block; all blocks have as many, to one."""
+    blocks = blocks_of(n_items)
+    return slice(number * n_items // blocks, (number + 1) * n_items // blocks)
 
 
 def cuts_of(items: np.ndarray, n_items: int) -> np.ndarray:
     """Where the items of each block begin among some, (blocks + 1,) int64. items: (m,) int, ascending."""
-    return np.searchsorted(items, np.arange(blocks_of(n_items) + 1) * ROWS)
+    blocks = blocks_of(n_items)
+    return np.searchsorted(items, [*(rows_of_block(number, n_items).start for number in range(blocks)), n_items])
 
 
 @dataclass(frozen=True)
@@ -37,9 +47,8 @@ class Grams:
     along: np.ndarray
 
     @classmethod
-    def of(cls, Q: np.ndarray, Y: np.ndarray, number: int, *, crossed: bool = True) -> Self:
-        """Of a block of rows by its number, (rows, width) float32 each. crossed: with those of Q, else zeros."""
-        first = number * ROWS
+    def of(cls, Q: np.ndarray, Y: np.ndarray, first: int, *, crossed: bool = True) -> Self:
+        """Of rows from the ``first`` one on, (rows, width) float32 each. crossed: with those of Q, else zeros."""
         against = np.random.default_rng(0).standard_normal(first + len(Y))[first:]
         along = against @ Y.astype(np.float64)
         none = np.zeros((Q.shape[1],) * 2)

@@ -24,8 +24,8 @@ from topkin.telemetry.profiling import machine_cores
 
 OUT_POWER = 0.4
 
-ROWS = 1 << 14
-"""Items of a block of rows: what is random at the start is drawn block by block, whoever holds the rows."""
+DRAWN = 1 << 14
+"""Items for which what is random at the start is drawn together, whoever holds their rows."""
 
 Shards = Callable[[], Iterable[sp.csr_matrix]]
 
@@ -107,10 +107,15 @@ def purchase_weights(history: Interactions, *, half_life_days: float | None = No
     return matrix
 
 
-def start_rows(seed: int, number: int, n_items: int, width: int) -> np.ndarray:
-    """What a decomposition starts from: the ROWS items from ``number * ROWS`` on, (rows, width) float32."""
-    rows = min(ROWS, n_items - number * ROWS)
-    return np.random.default_rng([seed, number] if number else seed).standard_normal((rows, width), dtype=np.float32)
+def start_rows(seed: int, rows: slice, width: int) -> np.ndarray:
+    """What a decomposition starts from in some rows, by their start and stop, (rows, width) float32."""
+    drawn = []
+    for number in range(rows.start // DRAWN, -(-rows.stop // DRAWN)):
+        first = number * DRAWN
+        size = min(rows.stop - first, DRAWN), width
+        block = np.random.default_rng([seed, number] if number else seed).standard_normal(size, dtype=np.float32)
+        drawn.append(block[max(rows.start - first, 0) :])
+    return np.concatenate(drawn)
 
 
 def products_of(
@@ -150,7 +155,7 @@ def decompose(
         C = (products.normalised()[1] * products.scale).astype(np.float64)
         values, vectors = gram.eigh((C + C.T) / 2)
         return _spectrum(values, vectors.astype(np.float32), products.degrees, settings)
-    Q = np.concatenate([start_rows(settings.seed, number, n_items, width) for number in range(-(-n_items // ROWS))])
+    Q = start_rows(settings.seed, slice(0, n_items), width)
     products = _Products(shards, Q, None, settings, scratch)
     Q, Y = products.normalised()
     for done in range(1, settings.passes):

@@ -8,8 +8,7 @@ import numpy as np
 from apache_beam.pvalue import AsList, PBegin, PCollection
 from apache_beam.utils.shared import Shared
 
-from topkin.encoding.spectral_blocks import blocks_of
-from topkin.encoding.svd import ROWS
+from topkin.encoding.spectral_blocks import blocks_of, rows_of_block
 from topkin.models.two_tower.next_item_ridge import NextItemSettings, add_part, solved
 from topkin.transforms.closed_form.arrays import read_arrays, write_arrays
 from topkin.transforms.closed_form.parts import PartInputs
@@ -28,7 +27,7 @@ class NextItemInputs(PartInputs):
 def write_vectors(inputs: NextItemInputs, in_vectors: np.ndarray, buyers: np.ndarray) -> None:
     """Write the in-vectors, (n_items, dim) float32, and buyers (n_items,) where all workers read them."""
     for number in range(blocks_of(inputs.n_items)):
-        rows = slice(number * ROWS, (number + 1) * ROWS)
+        rows = rows_of_block(number, inputs.n_items)
         write_arrays(inputs.path("in", number), E=in_vectors[rows], buyers=buyers[rows])
 
 
@@ -58,7 +57,8 @@ class RegressParts(beam.PTransform):
         """Write the out-vectors of a block."""
         inputs = self.inputs
         paths = [inputs.path("took", name) for name in names]
-        C = np.zeros((min(ROWS, inputs.n_items - number * ROWS), inputs.dim))
+        rows = rows_of_block(number, inputs.n_items)
+        C = np.zeros((rows.stop - rows.start, inputs.dim))
         add_block(paths, number, {"C": C})
         G = read_arrays(inputs.path("G"))["G"]
         write_arrays(inputs.path("out", number), O=solved(G, C, inputs.settings))
@@ -87,5 +87,5 @@ def read_vectors(inputs: NextItemInputs) -> np.ndarray:
     """The out-vectors that :class:`RegressParts` wrote, (n_items, dim) float32."""
     vectors = np.empty((inputs.n_items, inputs.dim), np.float32)
     for number in range(blocks_of(inputs.n_items)):
-        vectors[number * ROWS : (number + 1) * ROWS] = read_arrays(inputs.path("out", number))["O"]
+        vectors[rows_of_block(number, inputs.n_items)] = read_arrays(inputs.path("out", number))["O"]
     return vectors

@@ -4,8 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
-from topkin.encoding.spectral_blocks import cuts_of
-from topkin.encoding.svd import ROWS
+from topkin.encoding.spectral_blocks import cuts_of, rows_of_block
 from topkin.transforms.closed_form.arrays import open_arrays
 
 
@@ -17,7 +16,7 @@ def rows_of(items: np.ndarray, n_items: int, block: Callable[[int], np.ndarray])
         mine, values = slice(*cuts[number : number + 2]), block(number)
         if not rows.size:
             rows = np.empty((len(items), *values.shape[1:]), values.dtype)
-        rows[mine] = values[items[mine] - number * ROWS]
+        rows[mine] = values[items[mine] - rows_of_block(number, n_items).start]
     return rows
 
 
@@ -27,7 +26,7 @@ def by_block(items: np.ndarray, n_items: int, **values: np.ndarray) -> dict[str,
     arrays = {"blocks": np.flatnonzero(np.diff(cuts))}
     for number in arrays["blocks"].tolist():
         mine = slice(*cuts[number : number + 2])
-        arrays[f"rows{number}"] = items[mine] - number * ROWS
+        arrays[f"rows{number}"] = items[mine] - rows_of_block(number, n_items).start
         arrays |= {f"{name}{number}": one[mine] for name, one in values.items()}
     return arrays
 

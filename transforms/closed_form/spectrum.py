@@ -15,8 +15,8 @@ from apache_beam.pvalue import AsList, PBegin, PCollection
 from apache_beam.utils.shared import Shared
 
 from topkin.artifacts import storage
-from topkin.encoding.spectral_blocks import Grams, Turn, blocks_of, leading
-from topkin.encoding.svd import ROWS, SpectralSettings, Spectrum, products_of, scale_of, start_rows
+from topkin.encoding.spectral_blocks import Grams, Turn, blocks_of, leading, rows_of_block
+from topkin.encoding.svd import SpectralSettings, Spectrum, products_of, scale_of, start_rows
 from topkin.interactions import Interactions
 from topkin.linalg import gram
 from topkin.linalg.mapped import mapped
@@ -73,7 +73,7 @@ class DecomposeParts(beam.PTransform):
     @counted
     def _start(self, number: int) -> int:
         inputs = self.inputs
-        rows = start_rows(inputs.settings.seed, number, inputs.n_items, inputs.width)
+        rows = start_rows(inputs.settings.seed, rows_of_block(number, inputs.n_items), inputs.width)
         write_arrays(inputs.path("Q", 0, number), Q=rows)
         return number
 
@@ -111,9 +111,9 @@ class DecomposeParts(beam.PTransform):
         Y *= scale[:, None]
         if not done:
             Q = Q * (1 / scale)[:, None]
-        last = done + 1 == inputs.settings.passes
+        last, first = done + 1 == inputs.settings.passes, rows_of_block(number, inputs.n_items).start
         write_arrays(inputs.path("Y", done, number), Q=Q, Y=Y)
-        write_arrays(inputs.path("grams", done, number), **vars(Grams.of(Q, Y, number, crossed=bool(done) or last)))
+        write_arrays(inputs.path("grams", done, number), **vars(Grams.of(Q, Y, first, crossed=bool(done) or last)))
         return number
 
     @counted
@@ -167,7 +167,7 @@ def read_spectrum(inputs: SpectrumInputs) -> Spectrum:
     V = mapped((inputs.n_items, len(last["s"])))
     degrees = np.empty(inputs.n_items, np.float32)
     for number in range(blocks_of(inputs.n_items)):
-        rows = slice(number * ROWS, (number + 1) * ROWS)
+        rows = rows_of_block(number, inputs.n_items)
         V[rows] = read_arrays(inputs.path("V", number))["V"]
         degrees[rows] = read_arrays(inputs.path("degrees", number))["degrees"]
     return Spectrum(last["s"], V, degrees, inputs.settings)

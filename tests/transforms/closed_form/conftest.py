@@ -9,14 +9,11 @@ from topkin.pipelines import prepare
 from topkin.pipelines.engine.job import Job
 from topkin.synthetic.shop import Shop
 
-OWN = ("spectrum", "next_item", "rows")
-
 
 @pytest.fixture
 def small_blocks(monkeypatch):
-    own = "topkin.transforms.closed_form"
-    for module in ("topkin.encoding.svd", "topkin.encoding.spectral_blocks", *(f"{own}.{n}" for n in OWN)):
-        monkeypatch.setattr(f"{module}.ROWS", 32)
+    monkeypatch.setattr("topkin.encoding.spectral_blocks.ROWS", 16)
+    monkeypatch.setattr("topkin.encoding.svd.DRAWN", 24)
 
 
 @pytest.fixture(scope="module")
