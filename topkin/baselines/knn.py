@@ -54,6 +54,7 @@ class ItemKNN(Learned):
         else:
             near = sparse_knn.cosine_neighbours(history.binary(), self.neighbours)
         of = near.T.tocsr()  # a row: the items that count it among their neighbours
+        del near
         self.indptr, self.items, self.similarities = of.indptr, of.indices, of.data
         return self
 

@@ -35,7 +35,7 @@ class Period(NamedTuple):
 
 @dataclass(frozen=True)
 class Sources:
-    """The sources as they were before periods, each fitted once, beyond TRIED_ON purchases on those of fewer users.
+    """The sources as they were before periods, beyond TRIED_ON purchases on those of fewer users.
 
     Args:
         context: settings and seed, with the names of the sources.
@@ -60,6 +60,10 @@ class Sources:
             fitted |= fit_baselines(whole, lacking, self.context.neighbours)
         return {name: fitted[name] for name in names}
 
+    def forget(self, days: float) -> None:
+        """Hold none of a period any more: few of those that are tried take part, and neighbours are large."""
+        self._fitted.pop(days, None)
+
 
 def choose_second_stage(
     sources: Sources,
@@ -79,8 +83,11 @@ def choose_second_stage(
     if not periods:
         return Choice({}, "nothing was validated").to_json()
     most = -(-tuning.USERS // len(periods))
-    cases = [_case(sources, period, settings, names, most) for period in periods]
-    judged = [case for case in cases if case is not None]
+    judged: list[Case] = []
+    for period in periods:
+        case = _case(sources, period, settings, names, most)
+        judged += [] if case is None else [case]
+        sources.forget(period.days)
     if not judged:
         return Choice({}, "no block of the encoder pools histories").to_json()
     return tuning.choose(judged, names).to_json()
