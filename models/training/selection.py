@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from topkin.config.sections import TrainSettings
 from topkin.encoding.blocks import RECENCY
 from topkin.errors import ConfigError
+from topkin.linalg.freed import give_back
 from topkin.models.data.histories import ItemCounts, PreparedHistories
 from topkin.models.data.item_index import ItemIndex
 from topkin.models.training.block_kinds import (
@@ -166,6 +167,7 @@ def computed_towers(
     wanted = [k for k in COMPUTED if k.wanted(context.train) and (names is None or k.name in names)]
     if not wanted:
         return {}
+    give_back()
     source = decomposition(context.train, purchases, index, seed=context.seed)
     return {kind.name: kind.tower(source) for kind in wanted}
 
@@ -199,11 +201,9 @@ def validation_periods(
                 break
             sparse = sparse if number else hardly_together(context, index.counts)
             towers = computed_towers(context, before, index)
-            many = purchases.workers is not None
+            many, by_sales = purchases.workers is not None, context.by_position or sparse
             sides = {n: encode_features(tower, index.features, BATCH, disk=many) for n, tower in towers.items()}
-            searches.append(
-                BlockWeightSearch(cut, sides, inverse_popularities(train), by_sales=context.by_position or sparse)
-            )
+            searches.append(BlockWeightSearch(cut, sides, inverse_popularities(train), by_sales=by_sales))
             if last is None:
                 last, towers_of_last = index, towers
     return ValidationPeriods(days, searches, last, towers_of_last, span, users, context.by_position or sparse, sparse)

@@ -137,6 +137,8 @@ def _towers(source: Decomposition, name: str, out: ContentTables, pooled: Conten
         values=index.rows.size if with_content else 0,
         name=name,
     )
+    for table in tower.tables:
+        table.scale = 0.0  # all that they begin with is written over
     tower.build()
     rows = index.features.id_rows
     for (ids, *rest), tables in ((tower.outs, out), (tower.ins, pooled)):

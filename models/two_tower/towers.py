@@ -24,7 +24,8 @@ def unit(x: tf.Tensor) -> tf.Tensor:
 class RowTable(keras.layers.Layer):
     """An embedding table whose row 0 is always the zero vector.
 
-    rows: rows beside row 0. Gradients are row-sparse (``tf.IndexedSlices``).
+    rows: rows beside row 0. scale: deviation of the values that it begins with, 0 for zeros, which cost nothing.
+    Gradients are row-sparse (``tf.IndexedSlices``).
     """
 
     def __init__(self, rows: int, dim: int, *, scale: float = 0.1, seed: int = 0, **kwargs: object) -> None:
@@ -33,7 +34,7 @@ class RowTable(keras.layers.Layer):
 
     def build(self, input_shape: tuple[int, ...] | None = None) -> None:
         """Make the table, (rows + 1, dim) float32."""
-        start = keras.initializers.RandomNormal(stddev=self.scale, seed=self.seed)
+        start = keras.initializers.RandomNormal(stddev=self.scale, seed=self.seed) if self.scale else "zeros"
         self.table = self.add_weight((self.rows + 1, self.dim), initializer=start, name="table")
         self.built = True
 

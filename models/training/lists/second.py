@@ -10,6 +10,7 @@ from topkin.baselines.fitted import fit_baselines
 from topkin.baselines.registry import BASELINES, Baseline
 from topkin.interactions import Interactions, concatenate
 from topkin.linalg.csr import Csr
+from topkin.linalg.freed import give_back
 from topkin.models.data.histories import PreparedHistories, before_cut
 from topkin.models.training.block_kinds import BlockHyperparameters
 from topkin.models.training.context import TrainingContext
@@ -57,6 +58,7 @@ class Sources:
                     parts.append(before_cut(before.part(name), days))
             whole = concatenate(parts)
             del parts
+            give_back()
             fitted |= fit_baselines(whole, lacking, self.context.neighbours)
         return {name: fitted[name] for name in names}
 
