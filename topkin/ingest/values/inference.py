@@ -10,6 +10,7 @@ from topkin.artifacts.ids import decoded, value_kind
 from topkin.ingest import readers, timestamps
 from topkin.ingest.values.id_faults import id_form, merged_floats
 from topkin.ingest.values.number_times import SALES_BEGIN
+from topkin.ingest.values.period_times import period
 from topkin.ingest.values.time_faults import TimeFault, time_fault
 
 _END = 2_051_222_400_000_000  # the year 2035 in microseconds since 1970
@@ -96,6 +97,8 @@ def time_normalising(values: pa.ChunkedArray) -> tuple[str, str]:
 def _some_times(texts: pa.ChunkedArray) -> bool:
     """Whether some of a thousand texts may be times, which is soon asked of titles."""
     some = texts.take(pa.array(np.linspace(0, len(texts) - 1, min(len(texts), 1000)).astype(np.int64)))
+    if period(some):
+        return True
     state = timestamps.to_micros(some)[1]
     numbers = pc.match_substring_regex(decoded(some).cast(pa.string()), r"^\s*[0-9.]+\s*$")
     return bool(np.mean(np.isin(state, (timestamps.READ, timestamps.TWO_DAYS)) | np.asarray(numbers)) > 0.3)

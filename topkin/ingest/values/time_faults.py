@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from topkin.artifacts.ids import decoded, value_kind
 from topkin.ingest import timestamps
 from topkin.ingest.values.number_times import encoding
+from topkin.ingest.values.period_times import period
 from topkin.ingest.values.stand_ins import is_stand_in, main_stand_in
 
 _DAY = 86_400_000_000
@@ -69,6 +70,8 @@ def time_fault(values: pa.ChunkedArray, unit: str, clock: datetime, *, constant:
             return TimeFault(f"numbers such as {example}, which look like {match.words}", (("", match.form),))
         if kind != "text":
             return TimeFault(f"values such as {example}, which are no times of the years 1 to 9999", advice=_ANOTHER)
+        if named := period(values):
+            return TimeFault(f"texts such as {example}, which are {named.words}", (("", named.form),))
         cure = ("with the form that they have", "try_strptime({}, '%d. %m. %Y %H:%M')")
         return TimeFault(f"texts such as {example}, which are not readable as times", (cure,))
     read = micros[state == timestamps.READ]
