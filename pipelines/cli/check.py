@@ -17,7 +17,7 @@ from topkin.ingest.contract import Inspection
 from topkin.ingest.joins.read import MeasuredJoin, list_joins
 from topkin.ingest.judging.inputs import look_at_inputs, rejects_over_limits
 from topkin.ingest.judging.judged import Judged
-from topkin.ingest.judging.limits import percent
+from topkin.ingest.judging.limits import cure_of_times, percent
 from topkin.ingest.judging.listable import RULES, nothing_listable
 from topkin.ingest.timestamps import zone_note
 from topkin.pipelines.cli import logs
@@ -55,12 +55,16 @@ class CheckedExpression:
 
 @dataclass(frozen=True)
 class CheckedReason:
-    """A reason for which rows of the sample are rejected: how many, their share, a rejected value in words."""
+    """A reason for which rows of the sample are rejected: how many, their share, a rejected value in words, the cure.
+
+    The cure is that of texts that should be times; empty for others.
+    """
 
     reason: str
     rows: int
     share: float
     example: str
+    cure: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,7 +198,11 @@ def _shown(inspection: Inspection, result: Judged | None) -> CheckedInput:
     expressions = [CheckedExpression(column, e.text, None, "normalise") for column, e in source.rules.normalise]
     reasons = []
     if result:
-        reasons = [CheckedReason(r, n, n / result.rows, result.examples[r]) for r, n in result.rejected.items()]
+        examples = result.examples
+        reasons = [
+            CheckedReason(r, n, n / result.rows, examples[r], cure_of_times(source, r, examples))
+            for r, n in result.rejected.items()
+        ]
     for reason, e in source.rules.rules:
         share = result.rejected.get(reason, 0) / result.rows if result else None
         expressions.append(CheckedExpression(reason, e.text, share, "rule"))
@@ -237,6 +245,8 @@ def _print(inputs: Sequence[CheckedInput], lines: Sequence[str], as_of: datetime
         for r in seen.rejects:
             write_line(f"{r.rows:>11,}  {percent(r.rows, seen.looked_at):>8}  {r.reason}")
             write_line(f"{'':>23}{r.example}")
+            if r.cure:
+                write_line(f"{'':>23}{r.cure}")
         write_line("")
     for line in lines:
         console.print(line)
