@@ -1,9 +1,10 @@
 """What every section of the configuration is, and types that several have."""
 
 import re
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 from topkin.baselines.registry import BASELINES
 
@@ -50,6 +51,14 @@ class Section(BaseModel):
     """A frozen table of the configuration that refuses unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*")
+    @classmethod
+    def _no_empty_text(cls, value: Any, info: ValidationInfo) -> Any:
+        stored = info.field_name == "path" and info.mode == "python"  # of a run without purchases
+        if value == "" and not stored:
+            raise PydanticCustomError("string_too_short", "a text must not be empty")
+        return value
 
 
 class RejectsSettings(Section):

@@ -62,14 +62,16 @@ class RunSettings(Section):
         0, description="Seconds to wait for another process that works in the output folder, before it is told."
     )
     mode: Annotated[str, Field(pattern=r"^0?[0-7]{3}$")] = Field(
-        "0640", description="Rights of the files that are made, in octal; folders may be entered by whoever may read."
+        "0640",
+        description="Rights of the files that are made, in octal; folders may be entered by whoever may read.",
+        examples=["0640"],
     )
     timeout: Annotated[str, Field(pattern=r"^\d+(\.\d+)?[mh]$")] | None = Field(
         None,
         description="Minutes or hours that a stage may take, as 90m or 6h; then the run ends with exit code 6, and "
         "the same command goes on after the last finished stage. No limit without it.",
+        examples=["90m"],
     )
-
     webhook: Hook | None = Field(
         None,
         description="Address, or the environment variable that holds it, to which topkin run posts a line on how it "
