@@ -45,7 +45,8 @@ class RunSettings(Section):
     parts: Parts = Field(
         "auto",
         description="Partitions by user: files per table, and units of parallel work. auto: 8, doubled until a part "
-        "has a million rows of the inputs or fewer; workers do not count, the same data has the same parts.",
+        "has a million rows of the inputs or fewer; workers do not count, the same data has the same parts. "
+        "More than 1,000 are refused where there are fewer rows.",
     )
     worker_memory: Annotated[float, Field(gt=0)] | None = Field(
         None,
