@@ -34,7 +34,8 @@ def nothing_listable(
 ) -> InputError | None:
     """What is wrong where no item of the shop may be recommended to any user.
 
-    None where there is one, or where an input has more rows than are looked at in whole: a sample cannot say it.
+    None where there is one, where the list has no such rule, or where an input has more rows
+    than are looked at in whole: a sample cannot say it.
 
     Args:
         rules: of the list.
@@ -43,6 +44,8 @@ def nothing_listable(
         plan: how their rows are cleaned.
         files: what opens the files of an input's path.
     """
+    if not any(getattr(rules, key) not in (None, {}) for key in RULES if not key.endswith("_column")):
+        return None  # what no rule takes away, the joins tell
     if any(inspection.rows_judged > WHOLE for inspection in inputs.values()):
         return None
     shop = _shop(inputs, plan, files)
