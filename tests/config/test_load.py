@@ -291,6 +291,13 @@ def test_a_text_that_is_empty_or_wrong_is_answered_with_its_meaning_and_an_examp
     assert words in message(tmp_path, text)
 
 
+def test_what_stands_for_a_missing_value_may_be_empty(tmp_path: Path) -> None:
+    text = GOOD + '[items]\npath = "i"\n[encoder]\npath = "m.keras"\n[encoder.inputs.words]\nmissing = ""\n'
+    encoder = load_settings(written(tmp_path, text), env={}).encoder
+    assert encoder is not None
+    assert encoder.inputs["words"].missing == ""
+
+
 @pytest.mark.parametrize("key", ["recommend.allow", "run.output", "purchases.user_id"])
 def test_a_list_in_the_place_of_a_text_is_no_name(tmp_path: Path, key: str) -> None:
     assert message(tmp_path, GOOD, (f"{key}=[]",)).startswith(f"--set {key}: {key} takes a text, got []; it means: ")
