@@ -27,7 +27,17 @@ from topkin.pipelines.engine.job import InOnePipeline, Job, OnePipeline, engine_
 from topkin.pipelines.engine.stage import Stage, StageReads
 from topkin.pipelines.items.encoder import encoder_files
 from topkin.pipelines.nights import pictures
-from topkin.planning.estimate import ROW, InputCounts, Machine, StageCost, Workload, idle_workers, plan, refuse
+from topkin.planning.estimate import (
+    ROW,
+    InputCounts,
+    Machine,
+    StageCost,
+    Workload,
+    empty_parts,
+    idle_workers,
+    plan,
+    refuse,
+)
 from topkin.privacy import forgotten
 
 if TYPE_CHECKING:
@@ -216,6 +226,7 @@ def finish(job: Job[Settings], inputs: PrepareInputs, machine: Machine) -> dict[
         *undated.notes(job.settings, "prepare"),
         *vectors.notes(job.settings, "prepare"),
         *idle_workers(job.settings.run.n_parts, machine),
+        *empty_parts(job.settings.run.n_parts, statistics["users"]),
         *events,
         *own,
         *(join["line"] for join in statistics["joins"]),

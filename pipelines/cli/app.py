@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 from typer.core import TyperCommand
@@ -67,7 +67,33 @@ Older = Annotated[
 ]
 
 
-class TakesFlags(TyperCommand):
+class AnswersInWords(TyperCommand):
+    """A command that answers an option's value of a wrong kind with the rule, what came and what the option means."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """As click's, but that such a value raises ConfigError."""
+        words = args[: args.index("--")] if "--" in args else list(args)
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as e:
+            if type(e).__name__ == "BadParameter" and (option := getattr(e, "param", None)) is not None:
+                raise ConfigError(self._answer(option, words)) from e
+            raise
+
+    def _answer(self, option: Any, words: Sequence[str]) -> str:
+        assert self.callback is not None, "every command has a function"
+        kind, info = get_args(inspect.signature(self.callback).parameters[option.name].annotation)[:2]
+        kinds = get_args(kind) or (kind,)
+        takes = "a number" if float in kinds else "a whole number" if int in kinds else f"one of {', '.join(kinds)}"
+        takes += "" if info.min is None else f" of at least {info.min}"
+        takes += "" if info.max is None else f"{' and' if info.min is not None else ''} of at most {info.max}"
+        pairs = [(word, after) for word, after in zip(words, [*words[1:], ""], strict=True) if word in option.opts]
+        pairs += [(o, word.removeprefix(f"{o}=")) for word in words for o in option.opts if word.startswith(f"{o}=")]
+        name, came = pairs[-1]
+        return f"{name} takes {takes}, got {came!r}; it means: {info.help.rstrip('.')}"
+
+
+class TakesFlags(AnswersInWords):
     """A command whose flags for Beam stand behind ``--``: who forgets it is told."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -111,7 +137,7 @@ def command(
         short = " ".join((function.__doc__ or "").split())  # in the list of commands, where typer would cut it
         app.command(
             name,
-            cls=TakesFlags if "beam" in shared else TyperCommand,
+            cls=TakesFlags if "beam" in shared else AnswersInWords,
             short_help=short,
             epilog=f"Example: {example}",
             context_settings=context,
@@ -443,7 +469,8 @@ def _run(argv: Sequence[str]) -> int:
         )
         return ConfigError.exit_code
     try:
-        completion.answering(typer.main.get_command(app))(list(argv), prog_name="topkin")
+        with errors.exit_on_error(as_json="--json" in argv):
+            completion.answering(typer.main.get_command(app))(list(argv), prog_name="topkin")
     except SystemExit as e:
         return e.code if isinstance(e.code, int) else (0 if e.code is None else 2)
     return 0

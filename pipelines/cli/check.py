@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 from topkin.artifacts import storage
 from topkin.config.items_run import ItemsRunSettings
 from topkin.config.sections import RecommendSettings, Settings
-from topkin.config.shop.lists import in_words_of
-from topkin.errors import ConfigError, TopkinError
+from topkin.config.shop.lists import in_words_of, of_list
+from topkin.errors import ConfigError, InputError, TopkinError
 from topkin.ingest.contract import Inspection
 from topkin.ingest.joins.read import MeasuredJoin, list_joins
 from topkin.ingest.judging.inputs import look_at_inputs, rejects_over_limits
 from topkin.ingest.judging.judged import Judged
-from topkin.ingest.judging.limits import percent
+from topkin.ingest.judging.limits import cure_of_times, percent
+from topkin.ingest.judging.listable import RULES, nothing_listable
 from topkin.ingest.timestamps import zone_note
 from topkin.pipelines.cli import logs
 from topkin.pipelines.cli.commands import CommandOptions
@@ -54,12 +55,16 @@ class CheckedExpression:
 
 @dataclass(frozen=True)
 class CheckedReason:
-    """A reason for which rows of the sample are rejected: how many, their share, a rejected value in words."""
+    """A reason for which rows of the sample are rejected: how many, their share, a rejected value in words, the cure.
+
+    The cure is that of texts that should be times; empty for others.
+    """
 
     reason: str
     rows: int
     share: float
     example: str
+    cure: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +135,8 @@ def check(settings: Settings, as_of: datetime) -> tuple[list[CheckedInput], list
     findings = [*look.findings, *rejects_over_limits(settings, look, clock), *_output_findings(settings.run.output)]
     inputs = [_shown(inspection, look.judged.get(name)) for name, inspection in look.inspections.items()]
     of_lists: list[MeasuredJoin] = []
+    unlisted: list[TopkinError] = []
+    with_rows = {name: inspection for name, inspection in look.inspections.items() if inspection.rows}
     try:
         reads(settings)
         for name in settings.list_names:
@@ -140,20 +147,26 @@ def check(settings: Settings, as_of: datetime) -> tuple[list[CheckedInput], list
                 check_columns(own, look.plan.item_features, look.plan.user_features)
                 if not findings:
                     lists = read_item_lists(own, look.plan.item_type)
+                    if not name or any(_own(settings, own, key) for key in RULES):
+                        fault = nothing_listable(own, lists, with_rows, look.plan, input_files)
+                        unlisted += [InputError(of_list(name, str(fault)))] if fault else []
                     if name:  # what a list has of [recommend] was looked at
-                        lists = {key: ids for key, ids in lists.items() if _own(settings, own, key)}
+                        own_keys = [
+                            key for key in lists if _own(settings, own, key) or _own(settings, own, f"{key}_column")
+                        ]
+                        lists = {key: lists[key] for key in own_keys}
                     joins = list_joins(lists, look.inspections, input_files)
                     of_lists += [joined._replace(of=name) for joined in joins]
-        findings += [fault for joined in of_lists if (fault := joined.fault) is not None]
+        unmet = [fault for joined in of_lists if (fault := joined.fault) is not None]
+        findings += unmet or unlisted
     except TopkinError as e:
         findings.append(e)
     return inputs, [*look.joins, *of_lists], findings
 
 
 def _own(settings: Settings, own: RecommendSettings, key: str) -> bool:
-    """Whether a list of ``[lists]`` has an item list, ``allow`` or ``deny``, of its own."""
-    keys = (key, f"{key}_column")
-    return any(getattr(own, k) != getattr(settings.recommend, k) for k in keys)
+    """Whether a list of ``[lists]`` has a value of its own for a key."""
+    return bool(getattr(own, key) != getattr(settings.recommend, key))
 
 
 def check_items(settings: ItemsRunSettings) -> tuple[list[CheckedInput], list[TopkinError]]:
@@ -185,7 +198,11 @@ def _shown(inspection: Inspection, result: Judged | None) -> CheckedInput:
     expressions = [CheckedExpression(column, e.text, None, "normalise") for column, e in source.rules.normalise]
     reasons = []
     if result:
-        reasons = [CheckedReason(r, n, n / result.rows, result.examples[r]) for r, n in result.rejected.items()]
+        examples = result.examples
+        reasons = [
+            CheckedReason(r, n, n / result.rows, examples[r], cure_of_times(source, r, examples))
+            for r, n in result.rejected.items()
+        ]
     for reason, e in source.rules.rules:
         share = result.rejected.get(reason, 0) / result.rows if result else None
         expressions.append(CheckedExpression(reason, e.text, share, "rule"))
@@ -228,6 +245,8 @@ def _print(inputs: Sequence[CheckedInput], lines: Sequence[str], as_of: datetime
         for r in seen.rejects:
             write_line(f"{r.rows:>11,}  {percent(r.rows, seen.looked_at):>8}  {r.reason}")
             write_line(f"{'':>23}{r.example}")
+            if r.cure:
+                write_line(f"{'':>23}{r.cure}")
         write_line("")
     for line in lines:
         console.print(line)

@@ -19,7 +19,17 @@ from topkin.pipelines.encode.catalogue import vector_dim as encoded_dim
 from topkin.pipelines.engine import stages
 from topkin.pipelines.engine.job import input_files, machine_of
 from topkin.pipelines.engine.parts import with_parts
-from topkin.planning.estimate import InputCounts, Machine, StageCost, duration, idle_workers, refuse, size
+from topkin.planning.estimate import (
+    InputCounts,
+    Machine,
+    StageCost,
+    duration,
+    empty_parts,
+    idle_workers,
+    refuse,
+    size,
+    too_many_parts,
+)
 from topkin.planning.items import plan_items
 
 TEXT_ID = 24
@@ -45,7 +55,8 @@ def main(options: CommandOptions) -> None:
         many = f"{c.purchases:,} {what}, " if settings.has_purchases else ""
         many += f"{c.users:,} users, {c.items:,} items"
         _print(plan.stages, plan.machine, many, plan.seconds)
-        for note in idle_workers(settings.run.n_parts, plan.machine):
+        parts = settings.run.n_parts
+        for note in (*idle_workers(parts, plan.machine), *empty_parts(parts, plan.counts.users)):
             print(note)
     refuse(plan)
 
@@ -58,18 +69,21 @@ def _items_alone(options: CommandOptions, settings: ItemsRunSettings, flags: lis
     planned = plan_items(counts, settings, machine)
     seconds = sum(stage.seconds for stage in planned)
     short = [s.stage for s in planned if s.memory > machine.memory]
+    faults = too_many_parts(settings.run.n_parts, counts.items + counts.queries)
     if options.json:
         value = {"counts": asdict(counts), "machine": asdict(machine), "stages": [asdict(s) for s in planned]}
-        print(json.dumps({**value, "seconds": seconds, "fits": not short}))
+        print(json.dumps({**value, "seconds": seconds, "fits": not (short or faults)}))
     else:
         many = f"{counts.items:,} items, {counts.queries:,} queries, {size(counts.row_bytes)} a row for the encoder"
         taken = f", {counts.row_seconds * 1e3:.3g} ms of a core a row as tried on some" if counts.row_seconds else ""
         _print(planned, machine, f"{many}{taken}", seconds)
     if short:
-        raise ConfigError(
+        faults.append(
             f"{' and '.join(short)} need more memory a worker than run.worker_memory, {size(machine.memory)}: raise "
             "run.parts, or take workers with more"
         )
+    if faults:
+        raise ConfigError("\n".join(faults))
 
 
 def counts_of(settings: Settings, as_of: datetime) -> InputCounts:

@@ -19,6 +19,7 @@ from topkin.ingest.readers import INPUT
 from topkin.pipelines.engine.job import Job, input_files, run_pipeline
 from topkin.pipelines.engine.stage import Stage, StageReads
 from topkin.pipelines.items.encoder import INPUTS, choices_of, encoder_files, feeds_of
+from topkin.planning.estimate import too_many_parts
 
 if TYPE_CHECKING:
     import apache_beam as beam
@@ -121,6 +122,8 @@ def prepare(job: Job[ItemsRunSettings]) -> dict[str, Any]:
         raise type(look.findings[0])("\n".join(str(f) for f in look.findings))
     assert look.plan is not None
     plan = look.plan
+    if parts := too_many_parts(job.settings.run.n_parts, sum(i.rows for i in look.inspections.values())):
+        raise ConfigError(*parts)
     run_pipeline(lambda pipeline: build(pipeline, job, look.inspections, plan), job.beam)
     storage.write_json({f.name: f.column for f in look.feeds}, storage.join(job.out, INPUTS))
     statistics: dict[str, Any] = storage.read_json(storage.join(job.out, "statistics.json"))

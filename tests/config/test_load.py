@@ -146,7 +146,7 @@ def test_an_empty_value_takes_the_key_away(tmp_path: Path) -> None:
     assert loaded.run.output == str(tmp_path / "topkin-out")
 
 
-@given(epochs=st.integers(1, 10**6), rate=st.floats(1e-6, 1), column=st.text(max_size=20))
+@given(epochs=st.integers(1, 10**6), rate=st.floats(1e-6, 1), column=st.text(min_size=1, max_size=20))
 @hypothesis_settings(max_examples=50)
 def test_what_is_written_as_toml_is_read_back(
     tmp_path_factory: pytest.TempPathFactory, epochs: int, rate: float, column: str
@@ -263,6 +263,44 @@ def test_everything_wrong_is_said_at_once_in_the_files_order(tmp_path: Path) -> 
 )  # fmt: skip
 def test_each_mistake_has_its_message(tmp_path: Path, text: str, words: str) -> None:
     assert words in message(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('[purchases]\npath = ""\n',
+         'topkin.toml:2: purchases.path takes a text that is not empty, got ""; it means: A Parquet file, a folder of '
+         'them (hive keys are columns), or a glob, such as path = "purchases.parquet"'),
+        (GOOD + '[run]\noutput = ""\n', 'not empty, got ""; it means: Folder that holds the runs and the pointer to '
+         'the published one; leave it out for "topkin-out"'),
+        (GOOD + "[recommend]\nallow = []\n", "recommend.allow takes a text, got []; it means: Parquet with the only "
+         'items that may be listed, such as allow = "allow.parquet"; leave it out for none'),
+        (GOOD + '[recommend]\ndeny = ""\n', 'not empty, got ""; it means: Parquet with items that may never be listed'),
+        (GOOD + '[recommend]\nvalid_from = ""\n', "when an item may first be listed; leave it out for none"),
+        (GOOD + '[items]\npath = "i"\ntitle = ""\n', 'items.title takes a text that is not empty, got ""'),
+        (GOOD + "[run]\nmode = 640\n", "run.mode takes a text, got 640; it means: Rights of the files that are made, "
+         'in octal, such as mode = "0640"'),
+        (GOOD + '[run]\nmode = "999"\n', 'got "999"; it means: Rights of the files that are made, in octal, such as'),
+        (GOOD + "[run]\ntimeout = 90\n", "run.timeout takes a text, got 90; it means: Minutes or hours that a stage "
+         'may take, as 90m or 6h, such as timeout = "90m"'),
+    ],
+)  # fmt: skip
+def test_a_text_that_is_empty_or_wrong_is_answered_with_its_meaning_and_an_example(
+    tmp_path: Path, text: str, words: str
+) -> None:
+    assert words in message(tmp_path, text)
+
+
+def test_what_stands_for_a_missing_value_may_be_empty(tmp_path: Path) -> None:
+    text = GOOD + '[items]\npath = "i"\n[encoder]\npath = "m.keras"\n[encoder.inputs.words]\nmissing = ""\n'
+    encoder = load_settings(written(tmp_path, text), env={}).encoder
+    assert encoder is not None
+    assert encoder.inputs["words"].missing == ""
+
+
+@pytest.mark.parametrize("key", ["recommend.allow", "run.output", "purchases.user_id"])
+def test_a_list_in_the_place_of_a_text_is_no_name(tmp_path: Path, key: str) -> None:
+    assert message(tmp_path, GOOD, (f"{key}=[]",)).startswith(f"--set {key}: {key} takes a text, got []; it means: ")
 
 
 @pytest.mark.parametrize("text", ["train.epochs", "epochs=3", "train. =3", "=3", "train.epochs 3"])

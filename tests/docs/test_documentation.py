@@ -97,7 +97,7 @@ def test_the_checks_find_commands_and_refuse_wrong_ones() -> None:
     assert "topkin train" in commands(ROOT / "docs" / "getting_started.md")
     assert len(commands(ROOT / "docs" / "cli.md")) >= 13
     for wrong in ("topkin nonsense", "topkin train --epochs 3", "topkin demo --users many", "topkin --nonsense"):
-        with pytest.raises(Exception, match=r"nonsense|epochs|integer"):
+        with pytest.raises(Exception, match=r"nonsense|epochs|whole number"):
             parse(wrong)
 
 

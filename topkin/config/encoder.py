@@ -18,6 +18,8 @@ else:  # the kinds are those of encoders, whatever these are
 class EncoderInputSettings(Section):
     """One input of the model: a table of these keys under the input's own name; a text alone is its column."""
 
+    may_be_empty = ("missing",)
+
     column: Sql | None = Field(
         None, description="Column, or an SQL expression over the row; the input's own name without it."
     )

@@ -37,7 +37,10 @@ class QueriesSettings(Section):
     the index. Without them each item is looked up among the others.
     """
 
-    path: str = Field(description="A Parquet file, a folder of them (hive keys are columns), or a glob.")
+    path: str = Field(
+        description="A Parquet file, a folder of them (hive keys are columns), or a glob.",
+        examples=["queries.parquet"],
+    )
     item_id: str | None = Field(None, description="Column with a query's id; the items' without it.")
     normalise: dict[str, Sql] = Field(default_factory=dict, description="As for purchases; the items' are not asked.")
     rules: dict[str, Sql] = Field(default_factory=dict, description="As for purchases; the items' are not asked.")

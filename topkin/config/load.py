@@ -345,7 +345,8 @@ def _apply(source: _Source, override: _Override) -> Iterator[str]:
         table.pop(last, None)
     elif override.loc in _paths(source.values):
         parsed = _parsed(override.raw)
-        table[last] = _absolute(parsed if isinstance(parsed, str) else override.raw, os.getcwd())
+        text = parsed if isinstance(parsed, str) else override.raw
+        table[last] = parsed if isinstance(parsed, list | dict) else _absolute(text, os.getcwd())
     else:
         table[last] = _parsed(override.raw)
     if override.loc == ("run", "output") and override.raw == "":
@@ -383,7 +384,7 @@ def _validated(values: dict[str, Any], model: type[Checked]) -> Checked:
 
 def _retried_as_text(source: _Source, error: Mapping[str, Any]) -> bool:
     loc = tuple(str(part) for part in error["loc"])
-    if error["type"] != "string_type" or loc not in source.overrides:
+    if error["type"] != "string_type" or loc not in source.overrides or isinstance(error["input"], list | dict):
         return False
     table = source.values
     for part in loc[:-1]:
@@ -425,17 +426,8 @@ def _problem(source: _Source, error: Mapping[str, Any], of: type[Section]) -> st
             came = came[part]
     hint = _nearest_value(key.takes, came)
     takes = _entry(key.takes) if entry else key.takes
-    return f"{place}: {name} takes {takes}, got {_shown(came)}{hint or _meaning(key, came)}"
-
-
-def _meaning(key: Key, came: object) -> str:
-    """What helps who gave a text that is none of these: no quotes, or the key's meaning, which has its unit."""
-    if not isinstance(came, str) or not ("number" in key.takes or key.takes == "a text"):
-        return ""
-    if "number" in key.takes and re.fullmatch(r"[-+]?\d+(\.\d+)?", came):
-        return "; write it without quotes"
-    first = re.split(r"(?<=[a-z0-9)])[.;:] ", key.description)[0].rstrip(".")
-    return f"; it means: {first}"
+    takes += " that is not empty" if takes == "a text" and came == "" else ""
+    return f"{place}: {name} takes {takes}, got {_shown(came)}{hint or key.meaning(came)}"
 
 
 def _depth(loc: Loc, of: type[Section] = Settings) -> int:

@@ -14,7 +14,10 @@ ROW_ORDER = "row"
 class EventsSettings(Section):
     """Purchases in files: which Parquet, which columns, which rows are good."""
 
-    path: str = Field(description="A Parquet file, a folder of them (hive keys are columns), or a glob.")
+    path: str = Field(
+        description="A Parquet file, a folder of them (hive keys are columns), or a glob.",
+        examples=["purchases.parquet"],
+    )
     user_id: str = Field("user_id", description="Column with who bought: int64, string or binary.")
     item_id: str = Field(
         "item_id",

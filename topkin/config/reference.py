@@ -19,7 +19,8 @@ from topkin.errors import nearest_name
 class Key:
     """One key: its section and name, what it takes in words, its default (None: none), its meaning.
 
-    ``table`` says that the value is a table of the user's own names, such as ``purchases.rules``.
+    ``table`` says that the value is a table of the user's own names, such as ``purchases.rules``. ``example``: a value,
+    where the meaning alone does not show one.
     """
 
     section: str
@@ -29,6 +30,21 @@ class Key:
     default: Any
     description: str
     table: bool
+    example: Any = None
+
+    def meaning(self, came: object) -> str:
+        """What helps who gave another value: no quotes, or the key's meaning, which has its unit, and how to set it."""
+        of_number = "number" in self.takes and isinstance(came, str)
+        if of_number and re.fullmatch(r"[-+]?\d+(\.\d+)?", str(came)):
+            return "; write it without quotes"
+        if not (of_number or self.takes == "a text"):
+            return ""
+        words = f"; it means: {re.split(r'(?<=[a-z0-9)])[.;:] ', self.description)[0].rstrip('.')}"
+        if self.example is not None:
+            words += f", such as {self.name} = {as_toml(self.example)}"
+        if came in ("", []) and not self.required:
+            words += f"; leave it out for {'none' if self.default is None else as_toml(self.default)}"
+        return words
 
     @property
     def dotted(self) -> str:
@@ -128,6 +144,7 @@ def _key(section: str, name: str, spec: Mapping[str, Any], required: bool) -> Ke
         default=spec.get("default", {} if spec.get("type") == "object" else None),
         description=spec.get("description", ""),
         table=spec.get("type") == "object",
+        example=next(iter(spec.get("examples", ())), None),
     )
 
 

@@ -1,9 +1,10 @@
 """What every section of the configuration is, and types that several have."""
 
 import re
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 from topkin.baselines.registry import BASELINES
 
@@ -50,6 +51,17 @@ class Section(BaseModel):
     """A frozen table of the configuration that refuses unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    may_be_empty: ClassVar[tuple[str, ...]] = ()
+    """Keys whose text may be empty: all others name something."""
+
+    @field_validator("*")
+    @classmethod
+    def _no_empty_text(cls, value: Any, info: ValidationInfo) -> Any:
+        stored = info.field_name == "path" and info.mode == "python"  # of a run without purchases
+        if value == "" and not stored and info.field_name not in cls.may_be_empty:
+            raise PydanticCustomError("string_too_short", "a text must not be empty")
+        return value
 
 
 class RejectsSettings(Section):

@@ -45,7 +45,8 @@ class RunSettings(Section):
     parts: Parts = Field(
         "auto",
         description="Partitions by user: files per table, and units of parallel work. auto: 8, doubled until a part "
-        "has a million rows of the inputs or fewer; workers do not count, the same data has the same parts.",
+        "has a million rows of the inputs or fewer; workers do not count, the same data has the same parts. "
+        "More than 1,000 are refused where there are fewer rows.",
     )
     worker_memory: Annotated[float, Field(gt=0)] | None = Field(
         None,
@@ -62,14 +63,16 @@ class RunSettings(Section):
         0, description="Seconds to wait for another process that works in the output folder, before it is told."
     )
     mode: Annotated[str, Field(pattern=r"^0?[0-7]{3}$")] = Field(
-        "0640", description="Rights of the files that are made, in octal; folders may be entered by whoever may read."
+        "0640",
+        description="Rights of the files that are made, in octal; folders may be entered by whoever may read.",
+        examples=["0640"],
     )
     timeout: Annotated[str, Field(pattern=r"^\d+(\.\d+)?[mh]$")] | None = Field(
         None,
         description="Minutes or hours that a stage may take, as 90m or 6h; then the run ends with exit code 6, and "
         "the same command goes on after the last finished stage. No limit without it.",
+        examples=["90m"],
     )
-
     webhook: Hook | None = Field(
         None,
         description="Address, or the environment variable that holds it, to which topkin run posts a line on how it "

@@ -46,7 +46,10 @@ class FeatureSettings(Section):
 class ItemsSettings(Section):
     """The catalogue, if there is one; sold items that it lacks are added from the purchases, see ``missing``."""
 
-    path: str = Field(description="A Parquet file, a folder of them (hive keys are columns), or a glob.")
+    path: str = Field(
+        description="A Parquet file, a folder of them (hive keys are columns), or a glob.",
+        examples=["items.parquet"],
+    )
     item_id: str = Field("item_id", description="Column with the item, of the purchases' item type.")
     title: str | None = Field(None, description="Column with the title.")
     category: str | None = Field(None, description="Column with the category.")
@@ -85,7 +88,10 @@ def feature_dim(asked: int | None, table: "ItemsSettings | UsersSettings | None"
 class UsersSettings(Section):
     """The users to serve beside those with purchases, if there is such a table."""
 
-    path: str = Field(description="A Parquet file, a folder of them (hive keys are columns), or a glob.")
+    path: str = Field(
+        description="A Parquet file, a folder of them (hive keys are columns), or a glob.",
+        examples=["users.parquet"],
+    )
     user_id: str = Field("user_id", description="Column with the user, of the purchases' user type.")
     segment: str | None = Field(None, description="Column with a group of users; it wins over the purchases'.")
     vector: str | None = Field(

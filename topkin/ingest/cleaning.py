@@ -96,6 +96,11 @@ class Cleaned(NamedTuple):
     rejects: pa.Table
 
 
+UNREADABLE, TWO_ORDERS = "is not readable as a time", "may have the day first or the month"
+OTHER_FORM = "has a form that its expression does not read"
+"""What is wrong with a text that should be a time, behind the column's name."""
+
+
 def reject_table(source: str, rows: pa.Table, reasons: pa.Array, *, record: bool = True) -> pa.Table:
     """``schemas.REJECTS`` of rows with FILE and ROW, and a reason for each; ``record``: with what was read."""
     read = [c for c in rows.column_names if c not in _OWN] if record else []
@@ -160,9 +165,12 @@ class _Cleaner:
         """The timestamps; null, unreadable and future ones rejected."""
         column = self.source.columns["timestamp"]
         micros, state = timestamps.to_micros(self.rows[column], self.source.time_unit)
-        self.reject(state == timestamps.NULL, f"{column} is null")
-        self.reject(state == timestamps.BROKEN, f"{column} is not readable as a time")
-        self.reject(state == timestamps.TWO_DAYS, f"{column} may have the day first or the month")
+        null = state == timestamps.NULL
+        if column in self.raw.column_names and column in dict(self.source.rules.normalise):
+            self.reject(null & np.asarray(pc.is_valid(self.raw[column])), f"{column} {OTHER_FORM}")
+        self.reject(null, f"{column} is null")
+        self.reject(state == timestamps.BROKEN, f"{column} {UNREADABLE}")
+        self.reject(state == timestamps.TWO_DAYS, f"{column} {TWO_ORDERS}")
         for day, where in stand_ins(micros).items():
             self.reject(where & (state == timestamps.READ), f"{column} is a stand-in for none: {day}")
         self.reject(micros > np.datetime64(clock, "us").astype(np.int64), f"{column} is in the future")

@@ -12,11 +12,14 @@ from functools import cached_property
 from typing import Any
 
 from topkin.artifacts import storage
+from topkin.config.section import LEAST_PARTS
 from topkin.config.sections import Settings
 from topkin.errors import ConfigError
 from topkin.planning.costs import MEASURED, Costs
 
 MOST_PARTS = 1 << 20
+CHEAP_PARTS = 1000
+"""Parts that may be without a row: so many small files take seconds."""
 COORDINATE = 4  # bytes of a float32
 ROW = 20  # bytes on disk of a purchase in a history, as measured on generated shops
 HELD_BYTES = 64 << 20
@@ -256,12 +259,31 @@ def idle_workers(parts: int, machine: Machine) -> list[str]:
     return [f"run.parts is {parts:,}, so that {idle}: set run.parts = {2 * machine.workers}"]
 
 
+def empty_parts(parts: int, users: int) -> list[str]:
+    """What a person must know where parts are more than the users that they divide."""
+    if parts <= max(LEAST_PARTS, users):
+        return []
+    return [f'run.parts is {parts:,} for {users:,} users, so that most files are empty: set run.parts = "auto"']
+
+
+def too_many_parts(parts: int, rows: int) -> list[str]:
+    """Why so many parts are refused for rows of the inputs: each is files of its own in every table."""
+    most = max(CHEAP_PARTS, rows)
+    if parts <= most:
+        return []
+    return [
+        f"run.parts must be at most {most:,} for {rows:,} rows of the inputs, got {parts:,}: each part is files of its "
+        'own in every table, and most would be empty; set run.parts = "auto"'
+    ]
+
+
 Formula = Callable[[Workload], StageCost]
 
 
 def plan(load: Workload, formulas: Iterable[Formula]) -> Plan:
-    """What stages will cost by their formulas, and what of them does not fit the machine."""
-    stages, refusals = [], []
+    """What stages will cost by their formulas, and what of them does not fit the machine or the inputs."""
+    stages, c = [], load.counts
+    refusals = too_many_parts(load.settings.run.n_parts, c.purchases + c.users + c.items)
     for formula in formulas:
         stages.append(formula(load))
         if stages[-1].memory > load.machine.memory:

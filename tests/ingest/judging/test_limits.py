@@ -70,7 +70,7 @@ def test_times_that_cannot_be_read_are_a_fault_above_a_fifth_with_value_and_cure
     (fault,) = faults_of_rejects(SOURCE, {reason: 21}, 100, LIMITS, examples)
     assert "at most 20.0 % of the rows may be rejected (prepare.max_reject_share = 0.2), got 21.0 % of 100" in fault
     assert 'such as when = "31/12/2024" in row 0 of a.parquet' in fault
-    assert 'purchases.normalise.when = "try_strptime(\\"when\\", \'%d/%m/%Y\')"' in fault
+    assert """coalesce(CAST(try_strptime(\\"when\\", '%d/%m/%Y') AS VARCHAR), \\"when\\")""" in fault
     assert 'prepare.max_reject_share_by_reason."when is not readable as a time" = ' in fault
     assert faults_of_rejects(SOURCE, {reason: 20}, 100, LIMITS, {}) == []
 

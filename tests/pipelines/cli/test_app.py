@@ -301,3 +301,35 @@ def test_a_terminal_that_cannot_show_a_character_shows_its_number(monkeypatch: p
 def test_a_word_that_is_no_text_is_told_with_its_bytes(capsys):
     assert main(["show", os.fsdecode(b"J\xfcrgen")]) == 2
     assert capsys.readouterr().err.startswith(r"topkin: b'J\xfcrgen' must be text in UTF-8: set the terminal")
+
+
+@pytest.mark.parametrize(
+    ("words", "answer"),
+    [
+        (
+            ["tune", "--trials", "many"],
+            "--trials takes a whole number, got 'many'; it means: How many settings are tried",
+        ),
+        (["tune", "--trials=1.5"], "--trials takes a whole number, got '1.5'; it means: "),
+        (["demo", "--users", "1"], "--users takes a whole number of at least 2, got '1'; it means: Customers of the"),
+        (
+            ["run", "--wait", "soon", "--", "--wait=3"],
+            "--wait takes a number of at least 0, got 'soon'; it means: Wait",
+        ),
+        (["match", "q", "--threshold", "3"], "--threshold takes a number of at least -1 and of at most 1, got '3'; "),
+        (
+            ["serve", "--port", "x"],
+            "--port takes a whole number of at least 0 and of at most 65535, got 'x'; it means: ",
+        ),
+        (["run", "--log-format", "xml"], "--log-format takes one of text, json, got 'xml'; it means: text, or json"),
+    ],
+)
+def test_a_value_of_a_wrong_kind_is_answered_with_the_rule_and_the_meaning(
+    words: list[str], answer: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 2
+    assert capsys.readouterr().err.startswith(f"topkin: {answer}")
+    if words[0] == "serve":
+        return  # it prints nothing for machines
+    assert main([*words[:1], "--json", *words[1:]]) == 2
+    assert json.loads(capsys.readouterr().err)["error"]["message"].startswith(answer)

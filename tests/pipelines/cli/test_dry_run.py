@@ -93,6 +93,25 @@ def test_the_table_names_every_stage_and_the_machine(
     assert "run.parts is 2, so that 1 of 3 workers have nothing to do: set run.parts = 6" in capsys.readouterr().out
 
 
+def test_more_parts_than_users_are_told_and_more_than_rows_refused_by_dry_and_real_runs(
+    shop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", "--dry-run", "--set", "run.parts=900"]) == 0
+    note = 'run.parts is 900 for 700 users, so that most files are empty: set run.parts = "auto"'
+    assert note in capsys.readouterr().out
+    assert main(["run", "--dry-run"]) == 0
+    assert "files are empty" not in capsys.readouterr().out
+    many = ["--set", "run.parts=100000"]
+    assert not planned(capsys, *many, code=2)["fits"]
+    for real in (["--dry-run"], ["--as-of", "2024-02-01", "--quiet"]):
+        assert main(["run", *real, *many]) == 2
+        err = capsys.readouterr().err
+        assert err.startswith("topkin: run.parts must be at most 10,")
+        assert "rows of the inputs, got 100,000: each part is files of its own in every table" in err
+        assert err.rstrip().endswith('set run.parts = "auto"')
+    assert not list(shop.rglob("histories"))
+
+
 def test_a_plan_that_does_not_fit_is_refused_by_dry_and_real_runs_with_the_cure(
     shop: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

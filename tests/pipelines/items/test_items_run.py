@@ -307,6 +307,8 @@ def test_vectors_made_elsewhere_need_no_encoder(folder: Path, capsys: pytest.Cap
             "more memory a worker than run.worker_memory",
             2,
         ),
+        (["run", "--dry-run", "--set", "run.parts=9999"], "run.parts must be at most 1,000 for 82 rows of", 2),
+        (["run", *AS_OF, "--set", "run.parts=9999"], "run.parts must be at most 1,000 for 82 rows of the inputs", 2),
         (["run", "--set", "encoder.path="], "items alone need an encoder: set encoder.path to a trained .keras", 2),
         (["run", "--set", "train.method=labels", "--set", "items.label="], "learns from labels: set items.label to", 2),
         (["recommend", *AS_OF], "a run over items alone has the stages prepare, train, embed, index, similar", 2),

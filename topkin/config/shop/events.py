@@ -22,7 +22,10 @@ PURCHASE = "purchase"
 class EventSettings(Section):
     """Events of one type beside the purchases, such as views; the section's name is that of the type."""
 
-    path: str = Field(description="A Parquet file, a folder of them (hive keys are columns), or a glob.")
+    path: str = Field(
+        description="A Parquet file, a folder of them (hive keys are columns), or a glob.",
+        examples=["views.parquet"],
+    )
     user_id: str | None = Field(None, description="Column with the user; that of the purchases without it.")
     item_id: str | None = Field(None, description="Column with the item; that of the purchases without it.")
     timestamp: str | None = Field(None, description="Column with the time; that of the purchases without it.")

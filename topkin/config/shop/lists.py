@@ -63,9 +63,13 @@ class RecommendSettings(ListRules):
     cooldown_by_category: dict[str, Days] = Field(
         default_factory=dict, description="Category to days that replace cooldown_days."
     )
-    allow: str | None = Field(None, description="Parquet with the only items that may be listed.")
+    allow: str | None = Field(
+        None, description="Parquet with the only items that may be listed.", examples=["allow.parquet"]
+    )
     allow_column: str = Field("item_id", description="Column of allow with the item's id, of the purchases' item type.")
-    deny: str | None = Field(None, description="Parquet with items that may never be listed.")
+    deny: str | None = Field(
+        None, description="Parquet with items that may never be listed.", examples=["deny.parquet"]
+    )
     deny_column: str = Field("item_id", description="Column of deny with the item's id, of the purchases' item type.")
     min_history: Annotated[int, Field(ge=0)] = Field(
         1,

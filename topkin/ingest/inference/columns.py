@@ -33,7 +33,7 @@ KEY_WORDS: dict[str, tuple[str, ...]] = {
                 "articulo", "articolo", "artigo", "materialnr"),
     "timestamp": ("timestamp", "datetime", "time", "date", "ts", "when", "at", "day", "dt", "datum",
                   "zeit", "zeitpunkt", "bestelldatum", "kaufdatum", "rechnungsdatum", "belegdatum", "verkaufsdatum",
-                  "fecha", "data", "tag", "jour"),
+                  "fecha", "data", "tag", "jour", "month", "week", "quarter", "period", "monat", "woche"),
     "quantity": ("quantity", "qty", "units", "pieces", "count", "num", "pcs", "copies", "packs", "menge", "anzahl",
                  "stueck", "stuck", "stuckzahl", "stueckzahl", "cantidad", "quantite", "quantita", "quantidade",
                  "aantal", "ilosc"),

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -13,9 +14,10 @@ import pyarrow.compute as pc
 from topkin.config.reference import as_toml
 from topkin.config.section import RejectLimits
 from topkin.errors import ConfigError
-from topkin.ingest.cleaning import LISTED_TWICE
+from topkin.ingest.cleaning import LISTED_TWICE, OTHER_FORM, TWO_ORDERS, UNREADABLE
 from topkin.ingest.contract import InputSource
 from topkin.ingest.sql import nearest
+from topkin.ingest.values.time_faults import form_of_text, or_as_it_is
 from topkin.ingest.values.type_cures import normalise_key, setting
 from topkin.privacy.forgotten import REASON as FORGOTTEN
 
@@ -27,7 +29,6 @@ UNJUDGED = (*LISTED_TWICE.values(), FORGOTTEN)
 _CURES = (
     ("is null", "a row without it cannot be used: name another column, or fill it with {key}", ""),
     ("largest int64", "keep such ids as text: {setting}", "CAST({} AS VARCHAR)"),
-    ("readable as a time", "read it with {setting}, in the form that it has", "try_strptime({}, '%d/%m/%Y')"),
     ("in the future", "ask where the times come from, or correct them with {key}", ""),
     ("UTF-8", "write the file again from text in its own encoding", ""),
 )
@@ -107,7 +108,7 @@ def faults_of_rejects(
             first = max(sorted(some), key=lambda r: some[r])
             faults.append(
                 f"{source.name}: {rule}, got {percent(total, rows)} of {rows:,}: {_reasons(some, examples)}; "
-                f"{_cure(source, first)}"
+                f"{_cure(source, first, examples)}"
                 + (
                     f"; where it is meant, set {_limit_key(first)} = {_room(some[first] / rows)}"
                     if total < rows
@@ -119,8 +120,8 @@ def faults_of_rejects(
         if rows and n / rows > limit:
             faults.append(
                 f"{source.name}: at most {percent(limit, 1)} of the rows may be rejected by {_limit_key(reason)}, got "
-                f"{percent(n, rows)} of {rows:,}{_such_as(reason, examples)}; {_cure(source, reason)}; where it is "
-                "meant, raise the key"
+                f"{percent(n, rows)} of {rows:,}{_such_as(reason, examples)}; {_cure(source, reason, examples)}; where "
+                "it is meant, raise the key"
             )
     return faults
 
@@ -200,7 +201,30 @@ def _column_of(reason: str, columns: Iterable[str]) -> str | None:
     return max((c for c in columns if reason.startswith(f"{c} ")), key=len, default=None)
 
 
-def _cure(source: InputSource, reason: str) -> str:
+def cure_of_times(source: InputSource, reason: str, examples: Mapping[str, str]) -> str:
+    """What reads rows that were rejected for a text that should be a time, in words; "" for other reasons."""
+    column = source.column("timestamp")
+    if column is None or not reason.startswith(f"{column} "):
+        return ""
+    written = re.search(r' = "(.*)" in row ', examples.get(reason, ""))
+    what, expressions = reason.removeprefix(f"{column} "), dict(source.rules.normalise)
+    if what == OTHER_FORM:
+        form = or_as_it_is(expressions[column].text) if written else ""
+        text = setting(source.name, column, form) if written else normalise_key(source.name, column)
+        return f"read both forms with {text}" if written else f"correct {text}"
+    if what not in (UNREADABLE, TWO_ORDERS):
+        return ""
+    fault = form_of_text(written[1] if written else "")
+    cures = []
+    for when, form in fault.cures:
+        text = setting(source.name, column, form)
+        cures.append(f"{text}, {when}" if when.startswith("with ") else f"{text} where {when}" if when else text)
+    return f"read such texts too with {'; or '.join(cures)}"
+
+
+def _cure(source: InputSource, reason: str, examples: Mapping[str, str]) -> str:
+    if times := cure_of_times(source, reason, examples):
+        return times
     if (rule := dict(source.rules.rules).get(reason)) is not None:
         return f"look at {rule.key}"
     if reason in LISTED_TWICE.values():

@@ -10,7 +10,8 @@ from topkin.artifacts.ids import decoded, value_kind
 from topkin.ingest import readers, timestamps
 from topkin.ingest.values.id_faults import id_form, merged_floats
 from topkin.ingest.values.number_times import SALES_BEGIN
-from topkin.ingest.values.time_faults import TimeFault, time_fault
+from topkin.ingest.values.period_times import period
+from topkin.ingest.values.time_faults import TimeFault, second_form, time_fault
 
 _END = 2_051_222_400_000_000  # the year 2035 in microseconds since 1970
 
@@ -89,13 +90,17 @@ def id_normalising(values: pa.ChunkedArray) -> tuple[str, str]:
 
 def time_normalising(values: pa.ChunkedArray) -> tuple[str, str]:
     """The expression that times of the column need, ``{}`` for it, and why; empty where they need none or an answer."""
-    fault = time_fault(values, "auto", now(), constant=False) if timestamps.accepts(values.type) else None
+    if not timestamps.accepts(values.type):
+        return "", ""
+    fault = time_fault(values, "auto", now(), constant=False) or second_form(values)
     return (fault.form, fault.problem) if fault is not None and fault.form else ("", "")
 
 
 def _some_times(texts: pa.ChunkedArray) -> bool:
     """Whether some of a thousand texts may be times, which is soon asked of titles."""
     some = texts.take(pa.array(np.linspace(0, len(texts) - 1, min(len(texts), 1000)).astype(np.int64)))
+    if period(some):
+        return True
     state = timestamps.to_micros(some)[1]
     numbers = pc.match_substring_regex(decoded(some).cast(pa.string()), r"^\s*[0-9.]+\s*$")
     return bool(np.mean(np.isin(state, (timestamps.READ, timestamps.TWO_DAYS)) | np.asarray(numbers)) > 0.3)

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from topkin.artifacts.ids import decoded, value_kind
 from topkin.ingest import timestamps
 from topkin.ingest.values.number_times import encoding
+from topkin.ingest.values.period_times import period
 from topkin.ingest.values.stand_ins import is_stand_in, main_stand_in
 
 _DAY = 86_400_000_000
@@ -61,7 +62,8 @@ def time_fault(values: pa.ChunkedArray, unit: str, clock: datetime, *, constant:
     values, kind = decoded(values), value_kind(values.type)
     written = "text with .0" if kind == "text" and _some_end_in_zeros(values) else kind
     if 2 * int((state == timestamps.TWO_DAYS).sum()) >= n:
-        return _day_or_month(values.filter(pa.array(state == timestamps.TWO_DAYS)).cast(pa.string()))
+        beside = bool(np.isin(state, (timestamps.READ, timestamps.BROKEN)).any())
+        return _day_or_month(values.filter(pa.array(state == timestamps.TWO_DAYS)).cast(pa.string()), beside=beside)
     example = _example(values, state != timestamps.NULL)
     if 2 * int((state == timestamps.BROKEN).sum()) > n:
         match = encoding(_numbers(values), last, written) if kind != "time" else None
@@ -69,6 +71,8 @@ def time_fault(values: pa.ChunkedArray, unit: str, clock: datetime, *, constant:
             return TimeFault(f"numbers such as {example}, which look like {match.words}", (("", match.form),))
         if kind != "text":
             return TimeFault(f"values such as {example}, which are no times of the years 1 to 9999", advice=_ANOTHER)
+        if named := period(values):
+            return TimeFault(f"texts such as {example}, which are {named.words}", (("", named.form),))
         cure = ("with the form that they have", "try_strptime({}, '%d. %m. %Y %H:%M')")
         return TimeFault(f"texts such as {example}, which are not readable as times", (cure,))
     read = micros[state == timestamps.READ]
@@ -95,6 +99,30 @@ def time_fault(values: pa.ChunkedArray, unit: str, clock: datetime, *, constant:
     if constant and len(sales) > HANDFUL and int(sales.max()) // 1_000_000 == int(sales.min()) // 1_000_000:
         return TimeFault(f"{_shown(sales, middle)} in all rows: one second for all is no order in time", advice=_ORDER)
     return None
+
+
+def second_form(values: pa.ChunkedArray) -> TimeFault | None:
+    """What reads texts with day and month as numbers among times of other forms, those left as they are; else None."""
+    if value_kind(values.type) != "text":
+        return None
+    state = timestamps.to_micros(values)[1]
+    two_days = values.filter(pa.array(state == timestamps.TWO_DAYS))
+    return _day_or_month(decoded(two_days).cast(pa.string()), beside=True) if len(two_days) else None
+
+
+def form_of_text(text: str) -> TimeFault:
+    """What reads a text that topkin does not read as a time, and leaves those that it does as they are."""
+    texts = pa.chunked_array([[text]])
+    if fault := second_form(texts):
+        return fault
+    named = period(texts)
+    form = "try_strptime({}, '%d/%m/%Y')" if named is None else named.form
+    return TimeFault("", (("" if named else "with the form that they have", or_as_it_is(form)),))
+
+
+def or_as_it_is(form: str) -> str:
+    """A form that reads some texts of a column, with the others left as they are."""
+    return f"coalesce(CAST({form} AS VARCHAR), {{}})"
 
 
 def _are_ticks(numbers: np.ndarray) -> bool:
@@ -137,14 +165,19 @@ _PARTS = re.compile(
 )
 
 
-def _day_or_month(values: pa.ChunkedArray) -> TimeFault:
-    """What to ask of texts with day and month as numbers: which comes first, if some value does not say it."""
+def _day_or_month(values: pa.ChunkedArray, *, beside: bool) -> TimeFault:
+    """What to ask of texts with day and month as numbers: which comes first, if some value does not say it.
+
+    beside: whether the column has texts of other forms too, which the expression is to leave as they are.
+    """
     texts = pc.unique(values).to_pylist()[:5000]
     matches = [m for m in map(_PARTS.match, texts) if m]
     first = max((int(m["a"]) for m in matches), default=0)
     second = max((int(m["b"]) for m in matches), default=0)
     example = repr(texts[len(texts) // 2][:60])
     days_first, months_first = (_strptime(matches, order) for order in ("%d{}%m", "%m{}%d"))
+    if beside:
+        days_first, months_first = or_as_it_is(days_first), or_as_it_is(months_first)
     if first > 12 >= second:
         big = next(m[0] for m in matches if int(m["a"]) > 12)
         return TimeFault(

@@ -50,7 +50,7 @@ def test_a_run_is_shown_until_ctrl_c_which_is_said(with_page: Any, tmp_path: Pat
     ("words", "message"),
     [
         (["nowhere"], "there is no run nowhere in"),
-        (["live", "--port", "70000"], "less than or equal to 65535"),
+        (["live", "--port", "70000"], "of at most 65535"),
         (["{path}/prepared"], "must be a folder with a published run"),
     ],
 )
