@@ -76,19 +76,28 @@ class AnswersInWords(TyperCommand):
         try:
             return super().parse_args(ctx, args)
         except Exception as e:
-            if type(e).__name__ == "BadParameter" and (option := getattr(e, "param", None)) is not None:
-                raise ConfigError(self._answer(option, words)) from e
+            option = getattr(e, "param", None) if type(e).__name__ == "BadParameter" else None
+            if answer := self._answer(option, words):
+                raise ConfigError(answer) from e
             raise
 
     def _answer(self, option: Any, words: Sequence[str]) -> str:
+        """The sentence, or the empty string for what click says well enough."""
+        if option is None:
+            return ""
         assert self.callback is not None, "every command has a function"
         kind, info = get_args(inspect.signature(self.callback).parameters[option.name].annotation)[:2]
-        kinds = get_args(kind) or (kind,)
+        kinds = tuple(one for one in get_args(kind) or (kind,) if one is not type(None))
+        numbers = float in kinds or int in kinds
+        if not numbers and not all(isinstance(one, str) for one in kinds):
+            return ""
         takes = "a number" if float in kinds else "a whole number" if int in kinds else f"one of {', '.join(kinds)}"
         takes += "" if info.min is None else f" of at least {info.min}"
         takes += "" if info.max is None else f"{' and' if info.min is not None else ''} of at most {info.max}"
         pairs = [(word, after) for word, after in zip(words, [*words[1:], ""], strict=True) if word in option.opts]
         pairs += [(o, word.removeprefix(f"{o}=")) for word in words for o in option.opts if word.startswith(f"{o}=")]
+        if not pairs:
+            return ""
         name, came = pairs[-1]
         return f"{name} takes {takes}, got {came!r}; it means: {info.help.rstrip('.')}"
 
