@@ -20,7 +20,6 @@ import pyarrow.compute as pc
 from topkin.config.sections import TrainSettings
 from topkin.encoding.blocks import RECENCY
 from topkin.errors import ConfigError
-from topkin.linalg.freed import give_back
 from topkin.models.data.histories import ItemCounts, PreparedHistories
 from topkin.models.data.item_index import ItemIndex
 from topkin.models.training.block_kinds import (
@@ -52,6 +51,7 @@ from topkin.models.training.validation import (
 from topkin.models.two_tower.encoder import Sides, encode_features
 from topkin.models.two_tower.svd_block import decomposition
 from topkin.models.two_tower.towers import TwoTower
+from topkin.telemetry.freed import give_back
 
 BATCH = 4096  # items encoded at a time
 MIN_USERS = 20  # of a validation period: fewer choose by chance

@@ -14,6 +14,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from topkin.telemetry.freed import give_back
+
 COUNTED = ("rows", "bytes", "milliseconds")
 """What a step of a pipeline counts, in Beam's namespace ``topkin``: of what it gave, and for how long it worked."""
 
@@ -77,6 +79,7 @@ def _bytes() -> tuple[int, int]:
 
 
 def _reset_peak() -> None:
+    give_back()  # or what an earlier stage freed counts as this one's
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 

@@ -10,7 +10,6 @@ from topkin.baselines.fitted import fit_baselines
 from topkin.baselines.registry import BASELINES, Baseline
 from topkin.interactions import Interactions, concatenate
 from topkin.linalg.csr import Csr
-from topkin.linalg.freed import give_back
 from topkin.models.data.histories import PreparedHistories, before_cut
 from topkin.models.training.block_kinds import BlockHyperparameters
 from topkin.models.training.context import TrainingContext
@@ -22,6 +21,7 @@ from topkin.recommend.second.candidates import Candidates, candidates, users_at_
 from topkin.recommend.second.chosen import TRIED_ON
 from topkin.recommend.second.tuning import Case, Choice
 from topkin.search.topk import top_k
+from topkin.telemetry.freed import give_back
 
 DEPTH = 100
 """Candidates of each ranker here: the first AT of a list hardly come from further down."""

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from topkin.linalg.freed import give_back
+from topkin.telemetry.freed import give_back
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

@@ -3,12 +3,11 @@
 import ctypes
 import sys
 
-import pyarrow as pa
-
 
 def give_back() -> None:
     """Give back what the C library and Arrow keep for later: a few milliseconds; the C library's on Linux alone."""
-    pa.default_memory_pool().release_unused()
+    if (arrow := sys.modules.get("pyarrow")) is not None:
+        arrow.default_memory_pool().release_unused()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
     if trim is not None:
         trim(0)
