@@ -79,6 +79,20 @@ def test_lists_of_dense_scores_equal_brute_force(problem):
     np.testing.assert_array_equal(scores, before)
 
 
+@settings(max_examples=300)
+@given(problems(), st.integers(1, 20), st.integers(1, 4), st.booleans())
+def test_lists_of_long_rows_equal_brute_force(problem, sampled, long, spread):
+    queries, items, k, exclude, allowed = problem
+    scores = exact_scores(queries, items)
+    scores[scores == 2] = -np.inf
+    scores += np.float32(0.25) * np.arange(len(items), dtype=np.float32) if spread else 0  # with fewer ties
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("topkin.linalg.sort_keys.SAMPLED", sampled)
+        patch.setattr("topkin.linalg.sort_keys.LONG", long)
+        lists = top_k_of_scores(scores, k, exclude=exclude, allowed=allowed)
+    assert_same(lists, brute_force(scores, k, exclude, allowed))
+
+
 @settings(max_examples=100)
 @given(problems(), st.data())
 def test_shards_merged_in_any_order_and_grouping_equal_one_search(problem, data):

@@ -3,9 +3,13 @@
 Sorting and merging lists is then sorting plain numbers, which NumPy does fast, with ties settled.
 """
 
+import math
+
 import numpy as np
 
 LOWEST = np.finfo(np.float32).min
+SAMPLED = 1 << 11  # values of a row that tell where its largest begin
+LONG = 8  # so many times as many there must be; and of so many values one at most is looked at again
 PAD = np.uint64(0xFF800000_FFFFFFFF)  # the key of score -inf, id -1
 
 
@@ -22,6 +26,45 @@ def above(values: np.ndarray, floors: np.ndarray) -> tuple[np.ndarray, np.ndarra
     keep = values >= np.maximum(floors, LOWEST)[:, None]
     row, column = np.divmod(np.flatnonzero(keep), max(values.shape[1], 1))
     return row, column
+
+
+def best_places(values: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Row and column of the k largest values of each row, ties by column, and of few others, in row order.
+
+    Values of -inf are none of them. Long rows are not partitioned: above a rank among some of their values, below
+    which hardly ever more than k of all are, lie a few values, which are counted. A row where that holds less than k,
+    or where many are equal, is looked through by itself.
+    """
+    width = values.shape[1]
+    step = width // SAMPLED
+    if step >= LONG:
+        some = values[:, ::step]
+        seen = some.shape[1]
+        floors = kth(some, min(k, math.ceil((1.5 + math.sqrt(2.25 + k * seen / width)) ** 2)))
+    else:
+        floors = kth(values, k)
+    keep = values >= np.maximum(floors, LOWEST)[:, None]
+    counts = np.count_nonzero(keep, axis=1)
+    for row in np.flatnonzero((counts < min(k, width)) | (counts > max(k, width // LONG))):
+        keep[row] = False
+        keep[row, _best_of_row(values[row], k, floors[row])] = True
+    return np.divmod(np.flatnonzero(keep), max(width, 1))
+
+
+def _best_of_row(values: np.ndarray, k: int, floor: np.float32) -> np.ndarray:
+    """The columns of the k largest values but -inf, ties by column, in any order. floor: a guess at the k-th."""
+    over = np.flatnonzero(values > max(floor, LOWEST))
+    if len(over) < k:
+        ties = np.flatnonzero(values == floor)[: k - len(over)] if floor >= LOWEST else over[:0]
+        if len(over) + len(ties) == k:
+            return np.concatenate([over, ties])
+        over = np.flatnonzero(values >= LOWEST)
+    if len(over) <= k:
+        return over
+    some = values[over]
+    least = np.partition(some, len(some) - k)[len(some) - k]
+    best = over[some > least]
+    return np.concatenate([best, over[some == least][: k - len(best)]])
 
 
 def keys_of(scores: np.ndarray, ids: np.ndarray) -> np.ndarray:

@@ -20,7 +20,18 @@ import numpy as np
 
 from topkin.linalg.blas import one_blas_thread, processors
 from topkin.linalg.csr import Csr
-from topkin.linalg.sort_keys import LOWEST, PAD, above, best_keys, first_keys, keys_of, kth, lists_of, scores_of
+from topkin.linalg.sort_keys import (
+    LOWEST,
+    PAD,
+    above,
+    best_keys,
+    best_places,
+    first_keys,
+    keys_of,
+    kth,
+    lists_of,
+    scores_of,
+)
 from topkin.search.kernels import BLAS, Engine, Places, Products
 from topkin.search.pair_scores import error_bounds, pair_scores
 
@@ -136,7 +147,7 @@ def top_k_of_scores(
             if exclude is not None:
                 block[_places(exclude, part)] = -np.inf
         few = np.count_nonzero(block >= LOWEST) <= block.size // _FEW
-        keep, at = above(block, np.full(len(block), -np.inf, np.float32) if few else kth(block, k))
+        keep, at = above(block, np.full(len(block), -np.inf, np.float32)) if few else best_places(block, k)
         keys = best_keys(keep, keys_of(block[keep, at], at), len(block), k)
         ids[part], best[part] = lists_of(keys)
     return ids, best
