@@ -247,7 +247,7 @@ def rules_hold(run: Path, out: str, settings: Settings) -> pa.Table:
 
 
 def test_published_lists_keep_the_rules_and_ids_survive(run):
-    table = rules_hold(run, "recommendations", settings_of(""))
+    table = rules_hold(run, "recommendations", settings_of("out"))
     t = histories_of(run).schema.field("user_id").type
     assert table.schema.equals(schemas.recommendations(t, t))
     assert set(table["user_id"].to_pylist()) == set(histories_of(run)["user_id"].to_pylist())
