@@ -21,7 +21,7 @@ from topkin.artifacts.partition import in_sample
 from topkin.baselines import fitted, registry
 from topkin.baselines.registry import Baseline
 from topkin.config.sections import EvaluateSettings, RecommendSettings
-from topkin.encoding.blocks import Block, preference_embeddings
+from topkin.encoding.blocks import Block, preferences_of
 from topkin.errors import ArtifactError
 from topkin.evaluation.protocol import (
     EvaluationCatalogue,
@@ -232,7 +232,7 @@ def load_shop(sources: EvaluateInputs) -> EvaluationCatalogue:
         sales=sales,
         cold=_cold(sources, catalogue),
         vectors=vectors,
-        preferences=partial(_preferences, vectors, [Block.from_json(b) for b in embedded["blocks"]]),
+        preferences=partial(preferences_of, vectors, [Block.from_json(b) for b in embedded["blocks"]]),
         baselines={name: one for name, one in baselines.items() if name in sources.evaluate.baselines},
         model=baselines.get(rule.model),
         as_of=sources.as_of,
@@ -246,11 +246,6 @@ def load_shop(sources: EvaluateInputs) -> EvaluationCatalogue:
         unruled=allowed_of(rule, catalogue).mask if rule.ruled and sources.lists else None,
         by_vectors=sources.by_vectors,
     )
-
-
-def _preferences(vectors: np.ndarray, blocks: Sequence[Block], items: np.ndarray) -> np.ndarray:
-    """What items are alike by, see ``blocks.preference_embeddings``: of those asked for, not once more of all."""
-    return preference_embeddings(vectors[items], blocks)
 
 
 def _cold(sources: EvaluateInputs, catalogue: pa.Table) -> np.ndarray:

@@ -24,7 +24,7 @@ from topkin.artifacts import storage
 from topkin.artifacts.embeddings import SUMMARY, StoredItems, read_items, read_users
 from topkin.baselines import fitted
 from topkin.config.sections import RecommendSettings
-from topkin.encoding.blocks import Block, preference_embeddings
+from topkin.encoding.blocks import Block, preferences_of
 from topkin.encoding.reference import Reference
 from topkin.errors import ArtifactError
 from topkin.interactions import concatenate
@@ -178,7 +178,7 @@ class LoadedItems:
         if inputs.second:
             sources = fitted.load_baselines(inputs.fitted, inputs.fitted_names, inputs.neighbours)
             second = SecondStage(inputs.second, sources)
-        compared = partial(_preferences, vectors, self.scores.blocks)
+        compared = partial(preferences_of, vectors, self.scores.blocks)
         rules = ShopRules.of(settings, catalogue, inputs.as_of, allowed, compared)
         self.context = ItemContext.of_catalogue(
             catalogue, settings, allowed=allowed, encoder=inputs.encoder, vectors=vectors, second=second, rules=rules
@@ -243,11 +243,6 @@ class LoadedItems:
         if rows is not None:
             histories, users = histories.take(pa.array(rows)), users.take(rows)
         return PartUsers.of(histories, users, context, searcher, settings)
-
-
-def _preferences(vectors: VectorRows, blocks: Sequence[Block], numbers: np.ndarray) -> np.ndarray:
-    """What items are compared by, see ``blocks.preference_embeddings``. numbers: (n,) int32 ascending."""
-    return preference_embeddings(vectors[numbers], blocks)
 
 
 class ListMaker:

@@ -71,7 +71,7 @@ def purchase(folder: Path) -> float:
 
 def training(folder: Path) -> tuple[float, float]:
     """CPU seconds of the closed form of a purchase, and of one for each source beside it: 2,000,000 purchases more."""
-    from benchmarks.jobs.whole_run import AS_OF, write
+    from benchmarks.scale.whole_run import AS_OF, write
     from topkin.config.load import load_settings
     from topkin.recommend.second.chosen import sources_trained
 

@@ -18,4 +18,4 @@ def test_what_was_freed_goes_back_to_the_system():
     del pieces
     give_back()
     assert resident() < held - (100 << 20)
-    assert len(kept) == 20
+    del kept  # until here, so that what is free lies between what is not

@@ -243,6 +243,11 @@ def preference_embeddings(vectors: np.ndarray, blocks: Sequence[Block]) -> np.nd
     return unit_rows(np.concatenate(parts, axis=1)) if parts else np.zeros((len(vectors), 0), np.float32)
 
 
+def preferences_of(vectors: Any, blocks: Sequence[Block], numbers: np.ndarray) -> np.ndarray:
+    """:func:`preference_embeddings` of some items, not of all. vectors: of all, or what looks up ascending numbers."""
+    return preference_embeddings(vectors[numbers], blocks)
+
+
 def _without_level(part: np.ndarray, block: Block) -> np.ndarray:
     """A block's part of vectors but for what is alike for all users, (n, d) float32."""
     if not block.level:

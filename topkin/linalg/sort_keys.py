@@ -21,6 +21,11 @@ def kth(values: np.ndarray, k: int) -> np.ndarray:
     return np.partition(values, w - k, axis=1)[:, w - k]
 
 
+def rank_among(seen: int, k: int, n: int) -> int:
+    """The rank among ``seen`` of n values, drawn alike, below which hardly ever more than k of all are."""
+    return min(k, math.ceil((1.5 + math.sqrt(2.25 + k * seen / n)) ** 2))
+
+
 def above(values: np.ndarray, floors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Row and column of each value that is not below its row's floor nor -inf, in row order."""
     keep = values >= np.maximum(floors, LOWEST)[:, None]
@@ -39,8 +44,7 @@ def best_places(values: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     step = width // SAMPLED
     if step >= LONG:
         some = values[:, ::step]
-        seen = some.shape[1]
-        floors = kth(some, min(k, math.ceil((1.5 + math.sqrt(2.25 + k * seen / width)) ** 2)))
+        floors = kth(some, rank_among(some.shape[1], k, width))
     else:
         floors = kth(values, k)
     keep = values >= np.maximum(floors, LOWEST)[:, None]

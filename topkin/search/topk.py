@@ -30,6 +30,7 @@ from topkin.linalg.sort_keys import (
     keys_of,
     kth,
     lists_of,
+    rank_among,
     scores_of,
 )
 from topkin.search.kernels import BLAS, Engine, Places, Products
@@ -194,7 +195,7 @@ class _Search:
 
     def _rank(self, seen: int) -> int:
         """The rank among so many items, of all blocks alike, below which hardly ever more than k of all items are."""
-        return min(self.k, math.ceil((1.5 + math.sqrt(2.25 + self.k * seen / len(self.items))) ** 2))
+        return rank_among(seen, self.k, len(self.items))
 
     def _pass(
         self, queries: np.ndarray, margins: np.ndarray, floors: np.ndarray, barred: Places | None, *, guess: bool

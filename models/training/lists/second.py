@@ -54,8 +54,9 @@ class Sources:
             before = replace(self.purchases, days=days)
             parts: list[Interactions] = []
             for name in before.names():  # of users by their hash, so that the first ones are as good as any
-                if sum(len(part.items) for part in parts) < TRIED_ON:
-                    parts.append(before_cut(before.part(name), days))
+                parts.append(before_cut(before.part(name), days))
+                if sum(len(part.items) for part in parts) >= TRIED_ON:
+                    break
             whole = concatenate(parts)
             del parts
             give_back()

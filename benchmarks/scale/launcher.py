@@ -1,8 +1,9 @@
 """The largest memory of the launcher while a shop is prepared and its closed form learned, as purchases grow.
 
-``python -m benchmarks.jobs.launcher [--purchases 5000000 50000000 --items 100000 --processes 2] [--set KEY=VALUE]``.
-Shops of :mod:`benchmarks.jobs.whole_run` of as many items each, ten purchases a user; two processes work for a launcher
-that trains. It prints the peak of each stage's process, and how much more the largest shop takes than the smallest.
+``python -m benchmarks.scale.launcher [--purchases 5000000 50000000 --items 100000 --processes 2] [--set KEY=VALUE]``.
+Shops of :mod:`benchmarks.scale.whole_run` of as many items each, ten purchases a user; two processes work for a
+launcher that trains. It prints the peak of each stage's process, and how much more the largest shop takes than the
+smallest.
 """
 
 import argparse
@@ -13,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.jobs.whole_run import AS_OF, write
+from benchmarks.scale.whole_run import AS_OF, write
 
 EACH = 10  # purchases of a user
 

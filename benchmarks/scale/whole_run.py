@@ -1,6 +1,6 @@
 """A whole run on a generated shop, beside its plan: time, processors and the largest process of each stage.
 
-``python -m benchmarks.jobs.whole_run [--users 1000000 --items 200000 --purchases 20000000 --processes 2]
+``python -m benchmarks.scale.whole_run [--users 1000000 --items 200000 --purchases 20000000 --processes 2]
 [--folder FOLDER] [--memory 4] [--set KEY=VALUE ...]``. Customers of 64 tastes buy seven times in ten what their taste
 sells most. The closed form alone unless ``--set train.epochs=N`` asks for more. ``--memory`` is what a process may
 use, in GB: the plan refuses what needs more. With a folder what is there is not written or run anew.
@@ -40,7 +40,7 @@ def write(folder: Path, users: int, items: int, purchases: int) -> None:
     import pyarrow.parquet as pq
 
     (folder / "purchases").mkdir(parents=True, exist_ok=True)
-    mine = items // TASTES
+    mine, names = items // TASTES, pa.array([f"item-{n:07d}" for n in range(items)])
     for block, first in enumerate(range(0, purchases, FILE_ROWS)):
         rng, rows = np.random.default_rng([42, block]), min(FILE_ROWS, purchases - first)
         who = (users * rng.random(rows) ** 1.2).astype(np.int64)
@@ -48,7 +48,6 @@ def write(folder: Path, users: int, items: int, purchases: int) -> None:
         own = taste * mine + (mine * rng.random(rows) ** 2.5).astype(np.int64)
         what = np.where(rng.random(rows) < 0.7, own, (items * rng.random(rows)).astype(np.int64))
         seconds = (DAYS * 86_400 * rng.random(rows)).astype(np.int64) * np.timedelta64(10**6)
-        names = pa.array([f"item-{n:07d}" for n in range(items)])
         columns = {
             "user_id": pa.array(who + 10**9),
             "item_id": names.take(pa.array(what)),
