@@ -8,7 +8,7 @@ there; the scratch folder of an attempt that died goes to the next one. One proc
 
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -32,6 +32,7 @@ from topkin.pipelines.engine.runner import refuse_local_paths, refuse_template
 from topkin.pipelines.engine.stage import WHERE, Stage
 from topkin.planning.estimate import InputCounts, Machine, Plan, StageCost, Workload, plan, refuse
 from topkin.telemetry import progress
+from topkin.telemetry.freed import tensors_by_c_library
 from topkin.telemetry.profiling import Usage, measure_usage
 
 
@@ -292,7 +293,11 @@ def run_stages(
         refuse_template(beam)
     else:
         detached.refuse(beam)
-    with alone(settings, f"topkin {only or 'run'} as of {as_of.isoformat()}") as held:
+    own = isinstance(settings, Settings) and settings.encoder is None  # products and tables, no convolutions
+    with (
+        alone(settings, f"topkin {only or 'run'} as of {as_of.isoformat()}") as held,
+        tensors_by_c_library() if own else nullcontext(),
+    ):
         return _run_stages(settings, held, as_of=as_of, only=only, force=force, beam=beam, tell=tell, wait=wait)
 
 

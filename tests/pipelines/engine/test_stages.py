@@ -254,3 +254,17 @@ def test_who_works_is_known_by_the_run(settings, jobs):
     run = stages.run_stages(settings, as_of=AS_OF)
     assert (seen[0]["run_id"], seen[0]["what"]) == (run.run_id, "topkin run as of 2024-05-01T00:00:00")
     assert lock.holder_of(settings.run.output) is None
+
+
+@pytest.mark.parametrize(
+    ("own", "memory"), [({}, "1"), ({"encoder": {"path": "a-network", "inputs": {}}, "items": {"path": "y"}}, None)]
+)
+def test_a_run_of_tables_gives_memory_back_and_one_of_a_network_of_the_users_keeps_it(
+    own, memory, settings, jobs, monkeypatch
+):
+    monkeypatch.delenv("TF_ONEDNN_USE_SYSTEM_ALLOCATOR", raising=False)
+    settings = Settings.model_validate({**settings.model_dump(exclude_unset=True), **own})
+    seen = []
+    jobs.before["train"] = lambda: seen.append(os.environ.get("TF_ONEDNN_USE_SYSTEM_ALLOCATOR"))
+    stages.run_stages(settings, as_of=AS_OF)
+    assert seen == [memory]
