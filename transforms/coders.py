@@ -39,10 +39,17 @@ class TableCoder(coders.Coder):
 coders.registry.register_coder(pa.Table, TableCoder)
 
 
+_ROWS = 1 << 22
+
+
 @with_input_types(pa.Table)
 @with_output_types(pa.Table)
 class MergeTables(beam.CombineFn):
-    """Combines tables by an associative, commutative function of a list of them; those without rows are left out."""
+    """Combines tables by an associative, commutative function of a list of them; those without rows are left out.
+
+    A table that comes first stays as it is until another comes or the end: most bundles have one. Of many, no more
+    are held at once than make a few million rows, or twice what they come to.
+    """
 
     def __init__(self, merge: Callable[[list[pa.Table]], pa.Table], schema: pa.Schema) -> None:
         self._merge = merge
@@ -56,16 +63,19 @@ class MergeTables(beam.CombineFn):
 
     def merge_accumulators(self, accumulators: Iterable[pa.Table]) -> pa.Table:
         empty = self._schema.empty_table()
-        tables = []
+        held, more = list[pa.Table](), 0
         for table in accumulators:
             if len(table):
-                tables.append(table)
+                more += len(table) if held else 0
+                held.append(table)
+                if more > max(_ROWS, 2 * len(held[0])):
+                    held, more = [self._merge(held)], 0
             elif table.num_columns:
                 empty = table
-        return self._merge(tables) if tables else empty
+        return self._merge(held) if len(held) > 1 else held[0] if held else empty
 
     def extract_output(self, accumulator: pa.Table) -> pa.Table:
-        return accumulator
+        return self._merge([accumulator]) if len(accumulator) else accumulator
 
     def get_accumulator_coder(self) -> TableCoder:
         return TableCoder()

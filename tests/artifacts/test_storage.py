@@ -182,3 +182,26 @@ def test_no_credential_is_stored_in_json(tmp_path):
     assert storage.read_json(f"{tmp_path}/a.json") == {"path": "s3://***@bucket/x", "n": 1}
     manifest.seal(str(tmp_path), stage="s", key="k", summary={"path": "s3://AKIA:secret@bucket/x"})
     assert manifest.verify(str(tmp_path))["summary"] == {"path": "s3://***@bucket/x"}
+
+
+def test_texts_are_stored_by_dictionaries_wherever_they_lie_and_numbers_as_they_are(tmp_path):
+    table = pa.table(
+        {
+            "id": ["a", "b", "a"],
+            "words": [["x", "y"], [], ["x"]],
+            "of": [{"brand": "k", "size": 1.5, "kinds": ["p"]}] * 3,
+            "score": pa.array([0.5, 0.5, 0.5], pa.float32()),
+            "vector": pa.array([[1.0, 2.0]] * 3, pa.list_(pa.float32(), 2)),
+        }
+    )
+    path = str(tmp_path / "table.parquet")
+    storage.write_parquet(table, path)
+    group = pq.ParquetFile(path).metadata.row_group(0)
+    columns = [group.column(n) for n in range(group.num_columns)]
+    assert {column.path_in_schema for column in columns if column.has_dictionary_page} == {
+        "id",
+        "words.list.element",
+        "of.brand",
+        "of.kinds.list.element",
+    }
+    assert storage.read_parquet(path).equals(table)

@@ -203,3 +203,16 @@ def encoder_of(schema: pa.Schema) -> str | None:
     """The encoder's hash in a table's metadata, or None."""
     encoder = (schema.metadata or {}).get(ENCODER_KEY)
     return None if encoder is None else encoder.decode()
+
+
+def text_columns(of: pa.Schema) -> list[str]:
+    """The columns of texts, in lists and structures too, by Parquet's names of them."""
+    return [path for field in of for path in _texts(field.name, field.type)]
+
+
+def _texts(path: str, kind: pa.DataType) -> list[str]:
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return _texts(f"{path}.list.element", kind.value_type)
+    if pa.types.is_struct(kind):
+        return [inner for field in kind for inner in _texts(f"{path}.{field.name}", field.type)]
+    return [path] if pa.types.is_string(kind) or pa.types.is_large_string(kind) else []

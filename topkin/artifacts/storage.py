@@ -24,6 +24,7 @@ from topkin.artifacts.objects import files as objects
 from topkin.artifacts.objects import uri
 from topkin.artifacts.objects.digests import digests as digests_of
 from topkin.artifacts.objects.memory import MEMORY
+from topkin.artifacts.schemas import text_columns
 from topkin.ending.shortage import full_disk
 from topkin.errors import ArtifactError, BusyError
 from topkin.telemetry.secrets import masked_values
@@ -282,8 +283,16 @@ def write_parquet(table: pa.Table, path: str, *, row_group_rows: int = ROW_GROUP
 
 @contextmanager
 def parquet_writer(path: str, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
-    """A Parquet file written table by table, as :func:`write_parquet` does; it appears whole."""
-    how = {"compression": "zstd", "write_page_checksum": True, "store_schema": True}
+    """A Parquet file written table by table, as :func:`write_parquet` does; it appears whole.
+
+    Texts alone have dictionaries: numbers, times and vectors hardly repeat, and one of them costs more than it saves.
+    """
+    how = {
+        "compression": "zstd",
+        "write_page_checksum": True,
+        "store_schema": True,
+        "use_dictionary": text_columns(schema),
+    }
     with atomic_write(path) as stream, pq.ParquetWriter(stream, schema, **how) as writer:
         yield writer
 
