@@ -119,7 +119,8 @@ def cost(load: Workload) -> StageCost:
     for other in load.of_lists:
         own, again = cost(other), other.settings.recommend
         shared = again.baseline is None and again.search == rules.search == "exact" and rules.baseline is None
-        rows += own.cpu_seconds - (2.0 * load.dim * c.users * _scored_items(other) / load.costs.flops if shared else 0)
+        rows += own.cpu_seconds - other.start("recommend")[0]
+        rows -= 2.0 * load.dim * c.users * _scored_items(other) / load.costs.flops if shared else 0
         moved += own.bytes_written
         read += 0 if shared else own.bytes_read
     needed, cure = memory(load, shards), ""

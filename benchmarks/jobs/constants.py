@@ -1,9 +1,10 @@
 """The constants of ``topkin/planning/costs.py``: what a unit of each stage's work costs on this machine.
 
-``python -m benchmarks.jobs.constants [--write] [--folder FOLDER]`` runs all stages on two generated shops with
-``topkin run --profile``, takes the cost of a unit from the difference of their CPU seconds (of a row to prepare, from
-2,000,000 more rows) and the start from what is left, and prints the table beside what the plan then says of the
-larger shop; ``--write`` puts it into ``topkin/planning/costs.py``. A busy machine changes CPU seconds little.
+``python -m benchmarks.jobs.constants [--write] [--folder FOLDER]`` runs all stages with ``topkin run --profile``: on
+two shops with content, whose difference is what a purchase costs to train on, and by two workers on the smaller one,
+whose difference is what a worker costs before its first row; on two larger shops of :mod:`benchmarks.scale.whole_run`,
+by the closed form, whose difference is the cost of all other units. It prints the table beside what the plan then says
+of the largest shop; ``--write`` puts it into ``topkin/planning/costs.py``. A busy machine changes CPU seconds little.
 ``python -m benchmarks.jobs.constants --plan USERS ITEMS PURCHASES [--memory GB --cores N --workers N --set KEY=VALUE]``
 prints the plan of a run of that size by the constants that are there.
 """
@@ -24,14 +25,16 @@ from pathlib import Path
 from typing import Any
 
 SMALL, LARGE = (2_000, 1_000, 60_000), (6_000, 6_000, 120_000)
+FEWER, MORE = (40_000, 20_000, 1_000_000), (160_000, 100_000, 4_000_000)
+JUDGED = 4_000
+CLOSED = ("train.epochs=0", f"evaluate.users={JUDGED}", "similar.exact_users=10000")  # both by clusters of users
+TWO_WORKERS = ("--direct_running_mode=multi_processing", "--direct_num_workers=2")
 COSTS = Path(__file__).parents[2] / "topkin" / "planning" / "costs.py"
 BEGIN, END = "# begin of what python -m benchmarks.jobs.constants --write writes\n", "# end\n"
 
 
-def profile(folder: Path, size: tuple[int, int, int]) -> dict[str, Any]:
-    """Run all stages on a shop of users, items, purchases; its counts, and what each stage cost."""
-    from topkin.artifacts.runs import read_run
-    from topkin.planning.estimate import InputCounts
+def with_content(folder: Path, size: tuple[int, int, int], flags: Sequence[str] = ()) -> dict[str, Any]:
+    """Run all stages on a shop of users, items, purchases, which has titles and categories."""
     from topkin.synthetic.shop import Shop
 
     users, items, purchases = size
@@ -39,9 +42,26 @@ def profile(folder: Path, size: tuple[int, int, int]) -> dict[str, Any]:
     if not folder.exists():
         shop.write(str(folder / "shop"))
         (folder / "topkin.toml").write_text(shop.config_toml("shop"))
-    command = ["run", "--config", str(folder / "topkin.toml"), "--as-of", shop.as_of.isoformat()]
-    flags = ["--force", "--profile", "--no-publish", "--json"]
-    done = subprocess.run([sys.executable, "-m", "topkin", *command, *flags], check=True, stdout=subprocess.PIPE)
+    return profile(folder / "topkin.toml", shop.as_of.isoformat(), (), flags)
+
+
+def by_purchases(folder: Path, size: tuple[int, int, int]) -> dict[str, Any]:
+    """Run all stages on a shop of users, items, purchases, by the closed form."""
+    from benchmarks.scale.whole_run import AS_OF, write
+
+    if not folder.exists():
+        write(folder, *size)
+    return profile(folder / "topkin.toml", AS_OF, CLOSED)
+
+
+def profile(config: Path, as_of: str, sets: Sequence[str], beam: Sequence[str] = ()) -> dict[str, Any]:
+    """Run all stages; the counts, and what each stage cost."""
+    from topkin.artifacts.runs import read_run
+    from topkin.planning.estimate import InputCounts
+
+    command = [sys.executable, "-m", "topkin", "run", "--config", str(config), "--as-of", as_of]
+    command += ["--force", "--profile", "--no-publish", "--json", *_sets(sets), *(["--", *beam] if beam else [])]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE)
     report = json.loads(done.stdout)
     run = read_run(report["output"], report["run_id"])
     stages = json.loads(Path(run.path, "profile.json").read_text())["stages"]
@@ -50,46 +70,20 @@ def profile(folder: Path, size: tuple[int, int, int]) -> dict[str, Any]:
     return {"counts": counts, "stages": {s["stage"]: s for s in stages}}
 
 
-def purchase(folder: Path) -> float:
-    """CPU seconds of preparing a row: 2,000,000 rows more of generated purchases."""
-    from benchmarks.jobs._purchases import AS_OF, PURCHASES, write
-
-    seconds = []
-    for rows in (100_000, 2_100_000):
-        write(folder / f"{rows}", rows)
-        config = folder / f"{rows}.toml"
-        keys = [f"{key} = {json.dumps(value)}\n" for key, value in PURCHASES.items() if key != "rules"]
-        rules = [f"rules.{key} = {json.dumps(value)}\n" for key, value in PURCHASES["rules"].items()]
-        config.write_text("".join(["[purchases]\n", f'path = "{rows}"\n', *keys, *rules]))
-        command = ["prepare", "--config", str(config), "--as-of", str(AS_OF)[:10], "--force", "--json"]
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run([sys.executable, "-m", "topkin", *command], check=True, stdout=subprocess.DEVNULL)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    return (seconds[1] - seconds[0]) / 2_000_000
+def _sets(sets: Sequence[str]) -> list[str]:
+    return [part for one in sets for part in ("--set", one)]
 
 
-def training(folder: Path) -> tuple[float, float]:
-    """CPU seconds of the closed form of a purchase, and of one for each source beside it: 2,000,000 purchases more."""
-    from benchmarks.scale.whole_run import AS_OF, write
-    from topkin.config.load import load_settings
-    from topkin.recommend.second.chosen import sources_trained
+def without_sources(folder: Path) -> float:
+    """CPU seconds of the closed form on a shop that is prepared, with no source beside it."""
+    from benchmarks.scale.whole_run import AS_OF
 
-    seconds: dict[str, list[float]] = {"[]": [], "": []}
-    for rows in (500_000, 2_500_000):
-        write(folder / f"{rows}", rows // 20, rows // 100, rows)
-        config = str(folder / f"{rows}" / "topkin.toml")
-        command = [sys.executable, "-m", "topkin", "train", "--config", config, "--as-of", AS_OF, "--json"]
-        command += ["--set", "train.epochs=0"]
-        subprocess.run([*command[:3], "prepare", *command[4:8]], check=True, stdout=subprocess.DEVNULL)
-        for sources, of_rows in seconds.items():
-            asked = ["--set", f"recommend.sources={sources}"] if sources else []
-            before = resource.getrusage(resource.RUSAGE_CHILDREN)
-            subprocess.run([*command, *asked], check=True, stdout=subprocess.DEVNULL)
-            after = resource.getrusage(resource.RUSAGE_CHILDREN)
-            of_rows.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    closed, tried = ((more - less) / 2_000_000 for less, more in seconds.values())
-    return closed, (tried - closed) / len(sources_trained(load_settings(config, (), {}), 1))
+    command = [sys.executable, "-m", "topkin", "train", "--config", str(folder / "topkin.toml"), "--as-of", AS_OF]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    sets = _sets([*CLOSED, "recommend.sources=[]"])
+    subprocess.run([*command, "--json", *sets], check=True, stdout=subprocess.DEVNULL)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def flops() -> float:
@@ -135,28 +129,29 @@ def item_byte(folder: Path, row: float) -> float:
 LEARN = '[train]\nmethod = "self_supervised"\n'
 
 
-def constants(
-    small: Mapping[str, Any],
-    large: Mapping[str, Any],
-    row: float,
-    rate: float,
-    byte: float,
-    closed: float,
-    tried: float,
-) -> dict[str, Any]:
-    """The fields of ``costs.Costs`` from the profiles of two shops, a row's preparing, an item's byte's, the rate of
-    top-k, and what :func:`training` gives."""
+def constants(shops: Mapping[str, Any], closed: Sequence[float], rate: float) -> dict[str, Any]:
+    """The fields of ``costs.Costs`` that the stages give.
+
+    shops: profiles of shops with content, ``small``, ``by two workers`` and ``large``, and of those by purchases,
+    ``fewer`` and ``more``. closed: seconds of the closed form alone on the latter two. rate: of top-k.
+    """
     from topkin.config.sections import Settings
     from topkin.planning.estimate import Machine, Workload
+    from topkin.recommend.second.chosen import sources_trained
     from topkin.telemetry.profiling import machine_cores, machine_memory
 
-    settings = Settings.model_validate({"purchases": {"path": "x"}})
-    load = Workload(counts=small["counts"], settings=settings, machine=Machine(memory=math.inf))
-    near, dim, k = settings.similar, load.dim, settings.recommend.k
+    settings = Settings.model_validate({"purchases": {"path": "x"}, "similar": {"exact_users": 10_000}})
+    near, k = settings.similar, settings.recommend.k
 
-    def units(stage: str, c: Any) -> tuple[float, float]:
+    def units(stage: str, shop: str) -> tuple[float, float]:
         """Units of a stage's work, and the CPU seconds of its products."""
-        products = {"recommend": c.users * c.items, "similar": c.users**2 + c.items**2}.get(stage, 0)
+        from topkin.pipelines.engine import registry
+
+        c = shops[shop]["counts"]
+        load = Workload(counts=c, settings=settings, machine=Machine(memory=math.inf))
+        products = 0.0
+        if stage in ("recommend", "similar"):
+            products = registry.stage(stage).cost(load).flops / rate
         units = {
             "prepare": c.purchases,
             "train": c.known,
@@ -164,33 +159,42 @@ def constants(
             "index": c.items * math.log2(2 + c.items),
             "recommend": c.users * k,
             "similar": c.items * near.items + c.users * (near.users + near.bought),
-            "evaluate": c.users * c.items,
+            "evaluate": min(c.users, JUDGED) * c.items,
         }
-        return units.get(stage, 0), 2.0 * dim * products / rate
+        return units.get(stage, 0), products
 
-    unit, start = {}, {}
-    for stage in small["stages"]:
-        (less, less_products), (more, more_products) = (units(stage, shop["counts"]) for shop in (small, large))
-        cpu = [shop["stages"][stage]["cpu_seconds"] for shop in (small, large)]
-        unit[stage] = max(0.0, (cpu[1] - more_products - cpu[0] + less_products) / (more - less)) if more else 0.0
-        unit[stage] = row if stage == "prepare" else unit[stage]
-        start[stage] = max(0.0, cpu[0] - less * unit[stage] - less_products)
+    def cost(stage: str, less: str, more: str) -> float:
+        """CPU seconds of a unit, from the difference of two shops."""
+        (few, few_products), (many, many_products) = units(stage, less), units(stage, more)
+        cpu = [shops[shop]["stages"][stage]["cpu_seconds"] for shop in (less, more)]
+        return max(0.0, (cpu[1] - many_products - cpu[0] + few_products) / (many - few)) if many else 0.0
+
+    unit, start, worker = {}, {}, {}
+    for stage, small in shops["small"]["stages"].items():
+        unit[stage] = cost(stage, "fewer", "more") if stage in shops["fewer"]["stages"] else 0.0
+        trained = cost(stage, "small", "large") if stage == "train" else unit[stage]
+        few, products = units(stage, "small")
+        start[stage] = max(0.0, small["cpu_seconds"] - few * trained - products)
+        worker[stage] = max(0.0, shops["by two workers"]["stages"][stage]["cpu_seconds"] - small["cpu_seconds"]) / 2
+    rows = shops["more"]["counts"].known - shops["fewer"]["counts"].known
+    alone = (closed[1] - closed[0]) / rows
+    sources = len(sources_trained(settings, 1))
     return {
         "machine": f"{machine_cores()} cores, {machine_memory() / 2**30:.0f} GiB, {platform.machine()}",
-        "dim": dim,
+        "dim": shops["more"]["counts"].dim,
         "start_seconds": {stage: _round(value) for stage, value in start.items()},
-        "start_bytes": {stage: _round(s["peak_bytes"]) for stage, s in small["stages"].items()},
+        "worker_seconds": {stage: _round(value) for stage, value in worker.items()},
+        "start_bytes": {stage: _round(s["peak_bytes"]) for stage, s in shops["small"]["stages"].items()},
         "purchase": _round(unit["prepare"]),
-        "training_purchase": _round(unit["train"]),
-        "closed_purchase": _round(closed),
-        "tried_purchase": _round(tried),
+        "training_purchase": _round(cost("train", "small", "large")),
+        "closed_purchase": _round(alone),
+        "tried_purchase": _round(max(0.0, unit["train"] - alone) / sources),
         "pooled_purchase": _round(unit["embed"]),
         "indexed_item": _round(unit["index"]),
         "list_row": _round(unit["recommend"]),
         "neighbour_row": _round(unit["similar"]),
         "judged_pair": _round(unit["evaluate"]),
         "flops": _round(rate),
-        "item_byte": _round(byte),
     }
 
 
@@ -256,18 +260,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     with tempfile.TemporaryDirectory() as scratch:
         folder = args.folder or Path(scratch)
-        small, large = profile(folder / "small", SMALL), profile(folder / "large", LARGE)
-        settings = load_settings(folder / "large" / "topkin.toml", (), {})
-        row = purchase(folder / "purchases")
-        closed, tried = training(folder / "training")
-        values = constants(small, large, row, flops(), item_byte(folder / "images", row), closed, tried)
+        shops = {
+            "small": with_content(folder / "small", SMALL),
+            "by two workers": with_content(folder / "small", SMALL, TWO_WORKERS),
+            "large": with_content(folder / "large", LARGE),
+            "fewer": by_purchases(folder / "fewer", FEWER),
+            "more": by_purchases(folder / "more", MORE),
+        }
+        settings = load_settings(folder / "more" / "topkin.toml", CLOSED, {})
+        values = constants(shops, [without_sources(folder / name) for name in ("fewer", "more")], flops())
+        values["item_byte"] = _round(item_byte(folder / "images", values["purchase"]))
     text = literal(values)
     print(text)
     costs = Costs(**values)
     from topkin.telemetry.profiling import machine_cores, machine_memory
 
     machine = Machine(memory=machine_memory(), cores=machine_cores())
-    print_plan(large["counts"], settings, machine, costs, large["stages"])
+    print_plan(shops["more"]["counts"], settings, machine, costs, shops["more"]["stages"])
     if args.write:
         before, _, rest = COSTS.read_text().partition(BEGIN)
         COSTS.write_text(before + BEGIN + text + END + rest.partition(END)[2])

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 class Costs:
     """CPU seconds of one core for a unit of each stage's work, and what a stage costs before its first unit.
 
-    start_seconds: of each stage, imports included. start_bytes: memory of each stage on a tiny shop. purchase:
+    start_seconds: of each stage in the process that runs it; worker_seconds: in a worker of its own, imports included.
+    start_bytes: memory of each stage on a tiny shop. purchase:
     preparing a row; training_purchase: training blocks on a purchase, all passes and the choice of settings together;
     closed_purchase: the closed form of one and all that is computed beside it; tried_purchase: what it adds for each
     source that may stand beside the encoder;
@@ -26,6 +27,7 @@ class Costs:
     machine: str
     dim: int
     start_seconds: Mapping[str, float]
+    worker_seconds: Mapping[str, float]
     start_bytes: Mapping[str, float]
     purchase: float
     training_purchase: float
@@ -52,6 +54,9 @@ MEASURED = Costs(
         "recommend": 0.15,
         "similar": 0.34,
         "evaluate": 1.4,
+    },
+    worker_seconds={
+        "prepare": 0.0,
     },
     start_bytes={
         "prepare": 310000000.0,

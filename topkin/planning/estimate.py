@@ -81,7 +81,7 @@ class StageCost:
         bytes_read: By all workers together.
         bytes_written: By all workers together.
         flops: Of its matrix products, 0 where it has none.
-        cpu_seconds: Of one core, all workers together.
+        cpu_seconds: Of one core, all workers together, what they start with too.
         seconds: Expected, on the machine.
         memory: Bytes of one worker at its peak.
         shards: Runs into which the catalogue is cut.
@@ -210,6 +210,12 @@ class Workload:
         """Cores at work where one works on a part."""
         return min(self.machine.cores * self.machine.workers, self.settings.run.n_parts)
 
+    def start(self, stage: str) -> tuple[float, float]:
+        """CPU seconds of all processes before a stage's first row, and how long that is; 0 if that was not measured."""
+        own = self.costs.start_seconds.get(stage, 0.0)
+        worker = self.costs.worker_seconds.get(stage, 0.0) if self.machine.workers > 1 else 0.0
+        return own + self.machine.workers * worker, own + worker
+
     def cost(
         self, stage: str, *, cpu_seconds: float, memory: float, cores: float | None = None, **more: Any
     ) -> StageCost:
@@ -217,16 +223,17 @@ class Workload:
 
         Args:
             stage: Its name.
-            cpu_seconds: Of one core, all workers together.
+            cpu_seconds: Of one core, all workers together, beside what they start with.
             memory: Bytes of one worker at its peak, beside those of an empty process.
             cores: Cores at work at a time; by default all those of as many workers as there are parts.
             more: The other fields of :class:`StageCost`.
         """
         cores = cores or self.machine.cores * min(self.machine.workers, self.settings.run.n_parts)
+        cpu, seconds = self.start(stage)
         return StageCost(
             stage=stage,
-            cpu_seconds=cpu_seconds,
-            seconds=self.costs.start_seconds.get(stage, 0.0) + cpu_seconds / cores,
+            cpu_seconds=cpu + cpu_seconds,
+            seconds=seconds + cpu_seconds / cores,
             memory=self.costs.start_bytes.get(stage, 0.0) + memory,
             **more,
         )
