@@ -282,7 +282,9 @@ def test_each_mistake_has_its_message(tmp_path: Path, text: str, words: str) -> 
          'in octal, such as mode = "0640"'),
         (GOOD + '[run]\nmode = "999"\n', 'got "999"; it means: Rights of the files that are made, in octal, such as'),
         (GOOD + "[run]\ntimeout = 90\n", "run.timeout takes a text, got 90; it means: Minutes or hours that a stage "
-         'may take, as 90m or 6h, such as timeout = "90m"'),
+         'may take, above 0, as 90m or 6h, such as timeout = "90m"'),
+        (GOOD + '[run]\ntimeout = "0.0h"\n', 'run.timeout takes a text, got "0.0h"; it means: Minutes or hours that a '
+         'stage may take, above 0'),
     ],
 )  # fmt: skip
 def test_a_text_that_is_empty_or_wrong_is_answered_with_its_meaning_and_an_example(
