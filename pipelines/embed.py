@@ -1,12 +1,14 @@
 """The job ``embed``: a vector for every item and every user, by the trained encoder, or as they bring it."""
 
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from topkin.artifacts import storage
 from topkin.artifacts.embeddings import ITEMS, SUMMARY, USERS
 from topkin.config.sections import Settings
 from topkin.encoding.reference import FILE as REFERENCE
-from topkin.pipelines.engine.job import Job, run_pipeline
+from topkin.pipelines.engine.job import InOnePipeline, Job, OnePipeline
 from topkin.pipelines.engine.stage import Stage
 from topkin.planning.estimate import StageCost, Workload
 
@@ -26,9 +28,9 @@ def cost(load: Workload) -> StageCost:
     )
 
 
-def embed(job: Job[Settings]) -> dict[str, Any]:
-    """Embed the items, then the users, and write ``vectors.json``, which tells the blocks of their coordinates."""
-    from topkin.transforms.embed import EmbedInputs, EmbedItems, EmbedUsers
+def begin(job: Job[Settings]) -> OnePipeline:
+    """What embeds the items, then the users."""
+    from topkin.transforms.embed import Embed, EmbedInputs
 
     settings = job.settings.embed
     inputs = EmbedInputs(
@@ -40,17 +42,21 @@ def embed(job: Job[Settings]) -> dict[str, Any]:
         as_of=job.as_of,
         given=job.settings.vectors_given,
     )
+    tally = {kind: storage.join(job.scratch, f"{kind}.json") for kind in (ITEMS, USERS)}
+    return OnePipeline(transform=Embed(inputs, job.out, tally), finish=partial(_finish, job, tally))
+
+
+def _finish(job: Job[Settings], tally: Mapping[str, str]) -> dict[str, Any]:
+    """Write ``vectors.json``, which tells the blocks of the coordinates; returns how many there are."""
     counts: dict[str, Any] = {}
-    for kind, transform in ((ITEMS, EmbedItems), (USERS, EmbedUsers)):  # users are pooled from the finished items
-        tally = storage.join(job.scratch, f"{kind}.json")
-        run_pipeline(transform(inputs, job.out, tally), job.beam)
-        counts |= storage.read_json(tally)
+    for path in tally.values():
+        counts |= storage.read_json(path)
     summary = {kind: counts[kind]["all"] for kind in (ITEMS, USERS)}
     summary |= {f"{kind}_{what}": counts[kind][what] for what in ("without_vector", "not_finite") for kind in counts}
     signature = storage.read_json(storage.join(job.folder("train"), "signature.json"))
     meaning = {name: signature[name] for name in ("encoder", "dim", "blocks")}
     meaning |= {name: signature[name] for name in ("purchases",) if name in signature}
-    meaning["history_length"] = settings.history_length
+    meaning["history_length"] = job.settings.embed.history_length
     storage.write_json(meaning | summary, storage.join(job.out, SUMMARY))
     if storage.exists(kept := storage.join(job.folder("train"), REFERENCE)):
         storage.take_file(kept, storage.join(job.out, REFERENCE))
@@ -63,5 +69,5 @@ STAGE = Stage(
     sections=("run", "embed"),
     needs=lambda settings: ("prepare", "train"),
     cost=cost,
-    work=embed,
+    work=InOnePipeline(begin),
 )

@@ -1,16 +1,16 @@
 """The encoder run over items, then over users: one part of a table after another, vectors to Parquet."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 from apache_beam.metrics import Metrics
-from apache_beam.pvalue import PBegin, PCollection, TaggedOutput
+from apache_beam.pvalue import AsSingleton, PBegin, PCollection, TaggedOutput
 from apache_beam.utils.shared import Shared
 
 from topkin.artifacts import schemas, storage
@@ -189,31 +189,42 @@ Source = ItemEncoder | UserEncoder | GivenItems | GivenUsers
 
 
 class _Encode(beam.DoFn):
-    """A part's number to (part, the vectors of its items or users); the counts beside."""
+    """A part's number to (part, the vectors of its items or users); the counts beside.
+
+    What encodes is held while there is a bundle, and by Beam until another is asked for: that of items is not beside
+    that of users. It is loaded at the first part, when what users are pooled from is there.
+    """
 
     def __init__(self, kind: str, load: Callable[[], Source], shared: Shared):
         self._kind, self._load, self._shared = kind, load, shared
         self._rows = Metrics.counter("topkin", f"{kind}_embedded")
-
-    def setup(self) -> None:
-        self._encoder = self._shared.acquire(self._load, tag=self._kind)
+        self._encoder: Source | None = None
 
     @counted
-    def process(self, part: int) -> Iterator[object]:
+    def process(self, part: int, *_: Any) -> Iterator[object]:
+        if self._encoder is None:
+            self._encoder = self._shared.acquire(self._load, tag=self._kind)
         table, counts = self._encoder.part(part)
         self._rows.inc(len(table))
         advance(f"embed {self._kind}", len(table), self._encoder.rows)
         yield part, table
         yield TaggedOutput("counts", counts)
 
+    def finish_bundle(self) -> None:
+        self._encoder = None
+
 
 @dataclass
 class EmbedItems(beam.PTransform):
-    """Every item's vectors into ``out``/items, the parts in catalogue order; counts to ``tally``; gives the paths."""
+    """Every item's vectors into ``out``/items, the parts in catalogue order; counts to ``tally``; gives the paths.
+
+    after: what is waited for.
+    """
 
     sources: EmbedInputs
     out: str
     tally: str
+    after: Sequence[AsSingleton] = ()
     shared: Shared = field(default_factory=Shared)
     kind: ClassVar[str] = ITEMS
 
@@ -223,7 +234,7 @@ class EmbedItems(beam.PTransform):
 
     def expand(self, pipeline: PBegin) -> PCollection[str]:
         parts = pipeline | "Parts" >> beam.Create(range(self.sources.parts), reshuffle=True)
-        encode = beam.ParDo(_Encode(self.kind, self.encoder(), self.shared))
+        encode = beam.ParDo(_Encode(self.kind, self.encoder(), self.shared), *self.after)
         encode = encode.with_output_types(tuple[int, pa.Table], counts=pa.Table)
         encoded = parts | "Encode" >> encode.with_outputs("counts", main="tables")
         encoded.counts | "Tally" >> WriteTally(self.tally)
@@ -239,3 +250,17 @@ class EmbedUsers(EmbedItems):
     def encoder(self) -> Callable[[], Source]:
         """What loads the encoder in a worker."""
         return partial(GivenUsers, self.sources) if self.sources.given else partial(UserEncoder, self.sources, self.out)
+
+
+@dataclass
+class Embed(beam.PTransform):
+    """Every item's vectors, then every user's, who are pooled from them; counts of each to ``tally`` of its kind."""
+
+    sources: EmbedInputs
+    out: str
+    tally: Mapping[str, str]
+
+    def expand(self, pipeline: PBegin) -> PCollection[str]:
+        items = pipeline | "EmbedItems" >> EmbedItems(self.sources, self.out, self.tally[ITEMS])
+        done = AsSingleton(items | "Finished" >> beam.combiners.Count.Globally())
+        return pipeline | "EmbedUsers" >> EmbedUsers(self.sources, self.out, self.tally[USERS], after=[done])

@@ -135,7 +135,7 @@ def dataflow_no_wait(folder: Path) -> str:
         return engines.checksum(output)
 
 
-DETACHED = ("prepare", "index", "recommend", "similar")
+DETACHED = ("prepare", "embed", "index", "recommend", "similar")
 """The stages that are one pipeline."""
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow.compute as pc
 
 from topkin.artifacts import storage
-from topkin.artifacts.embeddings import SUMMARY
+from topkin.artifacts.embeddings import ITEMS, SUMMARY, USERS
 from topkin.config.sections import Settings
 from topkin.evaluation.summary import MIN_USERS
 from topkin.pipelines.engine.job import Job, run_pipeline
@@ -70,7 +70,7 @@ def inputs_at_cut(job: Job[Settings], inputs: "EvaluateInputs", record: dict[str
 
     No lists were published as of the cut, so that none are judged.
     """
-    from topkin.transforms.embed import EmbedInputs, EmbedItems, EmbedUsers
+    from topkin.transforms.embed import Embed, EmbedInputs
     from topkin.transforms.holdout import CutInputs, CutPrepared
 
     settings, cut = job.settings, datetime.fromisoformat(record["cut"])
@@ -97,9 +97,8 @@ def inputs_at_cut(job: Job[Settings], inputs: "EvaluateInputs", record: dict[str
         history_length=settings.embed.history_length,
         as_of=cut,
     )
-    for transform in (EmbedItems, EmbedUsers):  # users are pooled from the finished items
-        tally = storage.join(scratch, f"{transform.kind}.json")
-        run_pipeline(transform(embedding, folders["embed"], tally), job.beam)
+    tally = {kind: storage.join(scratch, f"{kind}.json") for kind in (ITEMS, USERS)}
+    run_pipeline(Embed(embedding, folders["embed"], tally), job.beam)
     signature = storage.read_json(storage.join(model, "signature.json"))
     storage.write_json({"blocks": signature["blocks"]}, storage.join(folders["embed"], SUMMARY))
     return replace(

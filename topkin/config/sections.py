@@ -69,8 +69,8 @@ class RunSettings(Section):
     )
     timeout: Annotated[str, Field(pattern=r"^(0*[1-9]\d*(\.\d+)?|0+\.0*[1-9]\d*)[mh]$")] | None = Field(
         None,
-        description="Minutes or hours that a stage may take, above 0, as 90m or 6h; then the run ends with exit code 6, and "
-        "the same command goes on after the last finished stage. No limit without it.",
+        description="Minutes or hours that a stage may take, above 0, as 90m or 6h; then the run ends with exit code "
+        "6, and the same command goes on after the last finished stage. No limit without it.",
         examples=["90m"],
     )
     webhook: Hook | None = Field(

@@ -144,4 +144,4 @@ def test_the_stages_of_one_pipeline_are_those_that_the_documentation_names() -> 
     from topkin.pipelines.engine.job import InOnePipeline
 
     named = {name for name in stages.ORDER if isinstance(registry.stage(name).work, InOnePipeline)}
-    assert named == {"prepare", "index", "recommend", "similar"}
+    assert named == {"prepare", "embed", "index", "recommend", "similar"}
