@@ -47,8 +47,18 @@ def _constants() -> str:
     text = "## What was measured\n\n"
     text += f"By `python -m benchmarks.jobs.constants --write`, on {m.machine}, all defaults (`d` = {m.dim}). "
     text += f"Exact top-k does {m.flops / 1e9:.0f} billion floating-point operations a second and core.\n\n"
-    head = ("stage", "unit of work", "CPU of one core a unit", "seconds before the first", "memory before the first")
-    cells = [(s, unit, _tiny(cost), f"{m.start_seconds[s]:g}", size(m.start_bytes[s])) for s, unit, cost in rows]
+    head = (
+        "stage",
+        "unit of work",
+        "CPU of one core a unit",
+        "seconds before the first",
+        "and of each worker",
+        "memory",
+    )
+    cells = [
+        (s, unit, _tiny(cost), f"{m.start_seconds[s]:g}", f"{m.worker_seconds.get(s, 0):g}", size(m.start_bytes[s]))
+        for s, unit, cost in rows
+    ]
     return text + _table(head, cells)
 
 
