@@ -34,7 +34,7 @@ def by_blocks(R, settings):
         Q = Q / own[:, None] if scale is None else Q
         scale = own
         Y *= scale[:, None]
-        grams = Grams.sum_of([Grams.of(Q[r], Y[r], r.start) for r in rows])
+        grams = Grams.sum_of([Grams.of(Q[r], Y[r], r.start if done == settings.passes else None) for r in rows])
         if done < settings.passes:
             turn = Turn.of(grams, done)
             Q = np.concatenate([turn.next(Q[r], Y[r]) for r in rows])

@@ -48,12 +48,18 @@ class Grams:
     along: np.ndarray
 
     @classmethod
-    def of(cls, Q: np.ndarray | None, Y: np.ndarray, first: int) -> Self:
-        """Of rows from the ``first`` one on, (rows, width) float32 each; zeros for QY where Q is not given."""
-        against = np.random.default_rng(0).standard_normal(first + len(Y))[first:]
-        with one_blas_thread():
-            along = against @ Y.astype(np.float64)
-        QY = np.zeros((Y.shape[1],) * 2) if Q is None else gram.inner_symmetric(Q, Y)
+    def of(cls, Q: np.ndarray | None, Y: np.ndarray, first: int | None) -> Self:
+        """Of rows from the ``first`` one on, (rows, width) float32 each.
+
+        Zeros for QY where Q is not given, and for ``along`` without a first row: only the last pass needs it.
+        """
+        along, QY = np.zeros(Y.shape[1]), np.zeros((Y.shape[1],) * 2)
+        if first is not None:
+            against = np.random.default_rng(0).standard_normal(first + len(Y))[first:]
+            with one_blas_thread():
+                along = against @ Y.astype(np.float64)
+        if Q is not None:
+            QY = gram.inner_symmetric(Q, Y)
         return cls(gram.inner_symmetric(Y, Y), QY, along)
 
     @classmethod

@@ -21,8 +21,10 @@ def rows_of(items: np.ndarray, n_items: int, block: Callable[[int], np.ndarray])
     return rows
 
 
-def strips_of_items(items: np.ndarray, n_items: int, block: Callable[[int], np.ndarray]) -> list[np.ndarray]:
-    """As :func:`rows_of` of blocks whose strips lie one behind the other, as strips."""
+def strips_of_items(
+    items: np.ndarray, n_items: int, block: Callable[[int], np.ndarray], room: Callable[[int], np.ndarray]
+) -> list[np.ndarray]:
+    """As :func:`rows_of` of blocks whose strips lie one behind the other, as strips in room for so many values."""
     cuts = cuts_of(items, n_items)
     strips: list[np.ndarray] = []
     for number in np.flatnonzero(np.diff(cuts)).tolist():
@@ -30,7 +32,7 @@ def strips_of_items(items: np.ndarray, n_items: int, block: Callable[[int], np.n
         theirs = split(block(number), rows.stop - rows.start)
         if not strips:
             width = sum(strip.shape[1] for strip in theirs)
-            strips = split(np.empty(len(items) * width, np.float32), len(items))
+            strips = split(room(len(items) * width), len(items))
         for strip, values in zip(strips, theirs, strict=True):
             np.take(values, items[mine] - rows.start, axis=0, out=strip[mine], mode="clip")  # no copy between
     return strips

@@ -4,7 +4,7 @@ What a part adds to a pass lies in a file, its rows by block; whoever sums a blo
 the order of parts, so that all engines give the same bytes. Elements are names and numbers alone.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -84,14 +84,14 @@ class DecomposeParts(beam.PTransform):
         return number
 
     @counted
-    def _multiply(self, name: str, done: int, *_: Sequence[int]) -> str:
+    def _multiply(self, name: str, done: int, room: "_Room") -> str:
         """Write what a part adds to ``Y``, and in the first pass to the degrees."""
         inputs = self.inputs
         part = read_arrays(inputs.path("parts", name))
         items, n_items = part["items"], inputs.n_items
         added = by_block(items, n_items)
         if len(items):
-            strips = strips_of_items(items, n_items, lambda number: self._rows(done, number))
+            strips = strips_of_items(items, n_items, lambda number: self._rows(done, number), room.of)
             scale = None if not done else rows_of(items, n_items, self._scale)
             shape = len(part["indptr"]) - 1, len(items)
             matrix = sp.csr_matrix((part["weights"], part["columns"], part["indptr"]), shape)
@@ -127,7 +127,7 @@ class DecomposeParts(beam.PTransform):
         Y = joined(strips)
         Y *= scale[:, None]
         write_arrays(inputs.path("Y", done, number), Y=Y)
-        write_arrays(inputs.path("grams", done, number), **vars(Grams.of(Q, Y, rows.start)))
+        write_arrays(inputs.path("grams", done, number), **vars(Grams.of(Q, Y, rows.start if last else None)))
         return number
 
     def _width(self, done: int) -> int:
@@ -176,12 +176,42 @@ class DecomposeParts(beam.PTransform):
         read = AsList(parts | "Read" >> beam.Map(self._read).with_output_types(str))
         turned = blocks | "Start" >> beam.Map(self._start).with_output_types(int)
         for done in range(self.inputs.settings.passes):
-            multiply = beam.Map(self._multiply, done, AsList(turned), read).with_output_types(str)
+            multiply = beam.ParDo(_Multiply(self, done), AsList(turned), read).with_output_types(str)
             added = AsList(parts | f"Multiply{done}" >> multiply)
             summed = AsList(blocks | f"Sum{done}" >> beam.Map(self._sum, done, added).with_output_types(int))
             chosen = AsList(once | f"Choose{done}" >> beam.Map(self._choose, done, summed).with_output_types(int))
             turned = blocks | f"Turn{done}" >> beam.Map(self._turn, done, chosen).with_output_types(int)
         return turned
+
+
+class _Room:
+    """Memory of parts that one worker multiplies one after the other: fresh pages would take as long as a product."""
+
+    def __init__(self) -> None:
+        self.held = np.empty(0, np.float32)
+
+    def of(self, size: int) -> np.ndarray:
+        """An array of so many values, whatever they are."""
+        if len(self.held) < size:
+            self.held = np.empty(0, np.float32)  # the smaller one goes first
+            self.held = np.empty(size, np.float32)
+        return self.held[:size]
+
+
+class _Multiply(beam.DoFn):  # type: ignore[misc]
+    """A pass over the parts of a bundle, in memory that lasts as long as that."""
+
+    def __init__(self, transform: DecomposeParts, done: int) -> None:
+        self.transform, self.done = transform, done
+
+    def start_bundle(self) -> None:
+        self.room = _Room()
+
+    def process(self, name: str, *_: Sequence[object]) -> Iterator[str]:
+        yield self.transform._multiply(name, self.done, self.room)
+
+    def finish_bundle(self) -> None:
+        del self.room
 
 
 def read_spectrum(inputs: SpectrumInputs) -> Spectrum:
