@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from topkin.encoding.spectral_blocks import ROWS, Grams, Turn, blocks_of, cuts_of, leading, rows_of_block
 from topkin.encoding.strips import joined, multiply, strips_of
-from topkin.encoding.svd import DRAWN, SpectralSettings, by_users, decompose, degrees_of, scale_of, start_rows
+from topkin.encoding.svd import DRAWN, SpectralSettings, by_users, decompose, scale_of, start_rows
 
 
 def shop(n_users=900, n_items=400, seed=0):
@@ -26,7 +26,7 @@ def by_blocks(R, settings):
     numbers, scale = range(blocks_of(n_items)), None
     rows = [rows_of_block(number, n_items) for number in numbers]
     Q = np.concatenate([start_rows(settings.seed, r, width) for r in rows])
-    own = scale_of(degrees_of(R).astype(np.float32), settings)
+    own = scale_of(np.bincount(R.indices, R.data, n_items).astype(np.float32), settings)
     for done in range(1, settings.passes + 1):
         strips = [strip.copy() for strip in strips_of(Q)]
         multiply(by_users(R, settings), strips, scale, threads=2)

@@ -128,11 +128,6 @@ def checked(shard: sp.csr_matrix) -> sp.csr_matrix:
     return shard
 
 
-def degrees_of(shard: sp.csr_matrix) -> np.ndarray:
-    """What some users add to the items' sums of weights, (n_items,) float64."""
-    return np.bincount(shard.indices, shard.data, shard.shape[1])
-
-
 def by_users(shard: sp.csr_matrix, settings: SpectralSettings) -> sp.csr_matrix:
     """``D_u^-a R`` of some users, each with all items; R stays as it is."""
     users = np.maximum(np.asarray(shard.sum(axis=1)).ravel(), settings.least) ** -settings.user_power
@@ -251,7 +246,7 @@ class _Products:
         with ThreadPoolExecutor(len(scratch)) as pool:
             for block in _blocks(shards(), n):
                 self.events += block.nnz
-                degrees += degrees_of(block)
+                degrees += np.bincount(block.indices, block.data, n)
                 block = by_users(block, settings)
                 list(pool.map(partial(self._add, block, idle), range(0, width, COLUMNS)))
         self.degrees = degrees.astype(np.float32)

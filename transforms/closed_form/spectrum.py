@@ -17,7 +17,7 @@ from apache_beam.utils.shared import Shared
 from topkin.artifacts import storage
 from topkin.encoding.spectral_blocks import Grams, Turn, blocks_of, leading, rows_of_block
 from topkin.encoding.strips import joined, multiply, split, strips_of
-from topkin.encoding.svd import SpectralSettings, Spectrum, by_users, checked, degrees_of, scale_of, start_rows
+from topkin.encoding.svd import SpectralSettings, Spectrum, by_users, checked, scale_of, start_rows
 from topkin.interactions import Interactions
 from topkin.linalg import gram
 from topkin.linalg.blas import one_blas_thread
@@ -63,20 +63,6 @@ class DecomposeParts(beam.PTransform):
     shared: Shared = field(default_factory=Shared)
 
     @counted
-    def _read(self, name: str) -> str:
-        """Write what a part multiplies by, its columns the items that it has, and what it adds to their degrees."""
-        inputs = self.inputs
-        matrix = checked(inputs.weigh(inputs.part(name, self.shared)))
-        bought = np.zeros(inputs.n_items, bool)
-        bought[matrix.indices] = True
-        items = np.flatnonzero(bought).astype(np.int32)
-        degrees = degrees_of(matrix)[items].astype(np.float32)
-        columns = (np.cumsum(bought, dtype=np.int32) - 1)[matrix.indices]
-        arrays = {"indptr": matrix.indptr, "columns": columns, "weights": by_users(matrix, inputs.settings).data}
-        write_arrays(inputs.path("parts", name), items=items, degrees=degrees, **arrays)
-        return name
-
-    @counted
     def _start(self, number: int) -> int:
         inputs = self.inputs
         rows = start_rows(inputs.settings.seed, rows_of_block(number, inputs.n_items), inputs.width)
@@ -87,7 +73,7 @@ class DecomposeParts(beam.PTransform):
     def _multiply(self, name: str, done: int, room: "_Room") -> str:
         """Write what a part adds to ``Y``, and in the first pass to the degrees."""
         inputs = self.inputs
-        part = read_arrays(inputs.path("parts", name))
+        part = read_arrays(inputs.path("parts", name)) if done else self._read(name)
         items, n_items = part["items"], inputs.n_items
         added = by_block(items, n_items)
         if len(items):
@@ -99,6 +85,26 @@ class DecomposeParts(beam.PTransform):
             added = by_block(items, n_items, Y=strips, **({} if done else {"degrees": part["degrees"]}))
         write_arrays(inputs.path("added", done, name), **added)
         return name
+
+    def _read(self, name: str) -> dict[str, np.ndarray]:
+        """What a part multiplies by, its columns the items that it has, and what it adds to their degrees.
+
+        Written for the next passes.
+        """
+        inputs = self.inputs
+        matrix = checked(inputs.weigh(inputs.part(name, self.shared)))
+        bought = np.zeros(inputs.n_items, bool)
+        bought[matrix.indices] = True
+        columns = (np.cumsum(bought, dtype=np.int32) - 1)[matrix.indices]
+        part = {
+            "items": np.flatnonzero(bought).astype(np.int32),
+            "degrees": np.bincount(columns, matrix.data).astype(np.float32),
+            "indptr": matrix.indptr,
+            "columns": columns,
+            "weights": by_users(matrix, inputs.settings).data,
+        }
+        write_arrays(inputs.path("parts", name), **part)
+        return part
 
     def _rows(self, done: int, number: int) -> np.ndarray:
         """A block of Q, its strips one behind the other."""
@@ -173,10 +179,9 @@ class DecomposeParts(beam.PTransform):
         parts = pipeline | "Parts" >> beam.Create(names, reshuffle=True)
         blocks = pipeline | "Blocks" >> beam.Create(range(blocks_of(self.inputs.n_items)), reshuffle=True)
         once = pipeline | "Once" >> beam.Create([None])
-        read = AsList(parts | "Read" >> beam.Map(self._read).with_output_types(str))
         turned = blocks | "Start" >> beam.Map(self._start).with_output_types(int)
         for done in range(self.inputs.settings.passes):
-            multiply = beam.ParDo(_Multiply(self, done), AsList(turned), read).with_output_types(str)
+            multiply = beam.ParDo(_Multiply(self, done), AsList(turned)).with_output_types(str)
             added = AsList(parts | f"Multiply{done}" >> multiply)
             summed = AsList(blocks | f"Sum{done}" >> beam.Map(self._sum, done, added).with_output_types(int))
             chosen = AsList(once | f"Choose{done}" >> beam.Map(self._choose, done, summed).with_output_types(int))
