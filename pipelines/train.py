@@ -153,12 +153,12 @@ def decomposed_by_workers(load: Workload) -> float:
     """Bytes of a decomposition by workers: where its blocks are assembled, or where a part is multiplied.
 
     Assembled are tables, vectors, those side by side, and these once more in float64; multiplied are the rows of a
-    part's items, what comes of them, and columns of both for each thread. Content is learned from the rows of all.
+    part's items, in place, with columns of what its users meet for each thread. Content is learned from all rows.
     """
     c, train, items, rows = load.counts, load.settings.train, load.settings.items, learned(load)
     kept, rank = train.svd_dim + train.next_item_dim, train.advanced.svd_rank
     part = load.share * c.known
-    multiplied = min(rows, part) * (8.0 * (rank + OVERSAMPLING) + 512.0 * load.machine.cores) + 12.0 * part
+    multiplied = min(rows, part) * 4.0 * (rank + OVERSAMPLING) + 12.0 * part
     multiplied += load.share * c.users * 256.0 * load.machine.cores
     content = 12.0 * rank * rows if items is not None and (items.title or items.category or items.features) else 0.0
     return max(32.0 * kept * rows + content, 8.0 * kept * rows + multiplied)

@@ -1,4 +1,4 @@
-"""The decomposition of train's closed form: one process, the runner's one worker, and its two.
+"""The decomposition of train's closed form: one process, the runner's one worker, of a thread and of all, and its two.
 
 ``python -m benchmarks.training.workers [--purchases 5600000 --items 50000 --users 280000 --rank 512]``. Histories of
 users of 64 tastes; each way in a process of its own: wall-clock and processor seconds, the peak of the process that
@@ -20,7 +20,8 @@ import numpy as np
 
 AS_OF = datetime(2024, 12, 1)
 TASTES = 64
-WAYS = {"one process": None, "one worker": 1, "two workers": 2}
+WAYS = {"one process": (None, 1.0), "one worker": (1, 1.0), "one of half": (1, 0.5), "two workers": (2, 0.5)}
+"""Workers, None without Beam, and the share of the machine's cores that one multiplies with."""
 
 
 def write(folder: Path, users: int, items: int, purchases: int, parts: int) -> None:
@@ -56,7 +57,7 @@ def write(folder: Path, users: int, items: int, purchases: int, parts: int) -> N
     storage.write_json({"events": purchases}, str(folder / "statistics.json"))
 
 
-def decompose_by(folder: Path, workers: int | None, rank: int) -> dict[str, Any]:
+def decompose_by(folder: Path, way: str, rank: int) -> dict[str, Any]:
     """Decompose in one way; what it took."""
     from topkin.artifacts import storage
     from topkin.encoding.svd import SpectralSettings, decompose, purchase_weights
@@ -66,6 +67,7 @@ def decompose_by(folder: Path, workers: int | None, rank: int) -> dict[str, Any]
     from topkin.telemetry.profiling import machine_cores, measure_usage
     from topkin.transforms.closed_form.spectrum import DecomposeParts, SpectrumInputs, read_spectrum
 
+    workers, share = WAYS[way]
     catalogue = str(folder / "catalogue.parquet")
     ids = storage.read_parquet(catalogue)["item_id"]
     histories = PreparedHistories(str(folder / "histories"), ids, AS_OF)
@@ -82,12 +84,12 @@ def decompose_by(folder: Path, workers: int | None, rank: int) -> dict[str, Any]
                     weigh=partial(purchase_weights),
                     settings=settings,
                     scratch=scratch,
-                    threads=machine_cores() // workers,
+                    threads=max(1, int(share * machine_cores())),
                 )
                 several = ["--direct_running_mode=multi_processing", f"--direct_num_workers={workers}"]
                 run_pipeline(DecomposeParts(inputs), several if workers > 1 else ())
                 spectrum = read_spectrum(inputs)
-    np.save(folder / f"{workers}.npy", spectrum.V[:, :TASTES])
+    np.save(folder / f"{way}.npy", spectrum.V[:, :TASTES])
     return {"seconds": usage.seconds, "cpu": usage.cpu_seconds, "peak": usage.peak_bytes}
 
 
@@ -118,26 +120,31 @@ def main() -> None:
     parser.add_argument("--way", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.folder:
-        workers = WAYS[args.way]
-        used = train_by(args.folder, workers) if args.train else decompose_by(args.folder, workers, args.rank)
+        used = (
+            train_by(args.folder, WAYS[args.way][0]) if args.train else decompose_by(args.folder, args.way, args.rank)
+        )
         print(json.dumps(used))
         return
     print(f"{args.purchases:,} purchases, {args.items:,} items, {args.users:,} users, rank {args.rank}, 4 passes")
     with tempfile.TemporaryDirectory(prefix="topkin-workers-") as scratch:
         folder, first = Path(scratch), np.zeros(0)
         write(folder, args.users, args.items, args.purchases, args.parts)
-        ways = {way: workers for way, workers in WAYS.items() if workers is None or not args.train or workers == 1}
-        for way, workers in ways.items():
+        seconds = {}
+        for way in ("one process", "one worker") if args.train else WAYS:
             command = [sys.executable, "-m", "benchmarks.training.workers", "--folder", scratch, "--way", way]
             command += ["--rank", str(args.rank), *(["--train"] if args.train else [])]
             used = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-            line = f"  {way:12s} {used['seconds']:7.1f} s   processors {used['cpu']:7.1f} s   peak of the process that "
+            line = f"  {way:16s} {used['seconds']:7.1f} s   processors {used['cpu']:7.1f} s   peak of the process that "
             line += f"trains {used['peak'] / 1e6:7,.0f} MB"
+            seconds[way] = used["seconds"]
             if not args.train:
-                V = np.load(folder / f"{workers}.npy")
-                first = V if workers is None else first
+                V = np.load(folder / f"{way}.npy")
+                first = V if way == "one process" else first
                 line += f"   least cosine {np.sum(V * first, axis=0).min():.5f}"
             print(line, flush=True)
+        if not args.train:
+            alone, all_cores = (seconds["two workers"] / seconds[way] for way in ("one of half", "one worker"))
+            print(f"  two workers took {alone:.2f} of one of the same threads, {all_cores:.2f} of one of all cores")
 
 
 if __name__ == "__main__":

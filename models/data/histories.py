@@ -5,19 +5,21 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 import pyarrow as pa
 import scipy.sparse as sp
 
 from topkin.artifacts import storage
-from topkin.config.sections import Settings
 from topkin.encoding.svd import SpectralSettings, Spectrum
 from topkin.errors import ArtifactError
 from topkin.interactions import COLUMNS, Interactions, concatenate
 from topkin.models.data.feature_rows import FeatureRows
 from topkin.models.data.purchase_weights import COLUMN, flat, read_features
+
+if TYPE_CHECKING:
+    from topkin.config.sections import Settings  # workers, who need none, would take a sixth of a second to read it
 
 BUFFER_PURCHASES = 20_000_000  # shuffled at a time: about 250 MB
 ROWS_LEARNED = 2_000_000  # purchases that labels and knots of their features are learned of
@@ -171,7 +173,7 @@ class PreparedHistories:
 
 
 def open_prepared(
-    prepared: str, catalogue: pa.Table, as_of: datetime, settings: Settings
+    prepared: str, catalogue: pa.Table, as_of: datetime, settings: "Settings"
 ) -> tuple[pa.Table, PreparedHistories]:
     """The items of a prepared folder that are learned, rows of its catalogue, and the histories of its users in them.
 

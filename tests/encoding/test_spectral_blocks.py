@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from topkin.encoding.spectral_blocks import ROWS, Grams, Turn, blocks_of, cuts_of, leading, rows_of_block
-from topkin.encoding.svd import DRAWN, SpectralSettings, decompose, products_of, scale_of, start_rows
+from topkin.encoding.strips import joined, multiply, strips_of
+from topkin.encoding.svd import DRAWN, SpectralSettings, by_users, decompose, scale_of, start_rows
 
 
 def shop(n_users=900, n_items=400, seed=0):
@@ -25,12 +26,15 @@ def by_blocks(R, settings):
     numbers, scale = range(blocks_of(n_items)), None
     rows = [rows_of_block(number, n_items) for number in numbers]
     Q = np.concatenate([start_rows(settings.seed, r, width) for r in rows])
+    own = scale_of(np.bincount(R.indices, R.data, n_items).astype(np.float32), settings)
     for done in range(1, settings.passes + 1):
-        Y, degrees, _ = products_of(R, Q, scale, settings)
-        Q = Q / scale_of(degrees, settings)[:, None] if scale is None else Q
-        scale = scale_of(degrees, settings)
+        strips = [strip.copy() for strip in strips_of(Q)]
+        multiply(by_users(R, settings), strips, scale, threads=2)
+        Y = joined(strips)
+        Q = Q / own[:, None] if scale is None else Q
+        scale = own
         Y *= scale[:, None]
-        grams = Grams.sum_of([Grams.of(Q[r], Y[r], r.start) for r in rows])
+        grams = Grams.sum_of([Grams.of(Q[r], Y[r], r.start if done == settings.passes else None) for r in rows])
         if done < settings.passes:
             turn = Turn.of(grams, done)
             Q = np.concatenate([turn.next(Q[r], Y[r]) for r in rows])

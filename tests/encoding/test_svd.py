@@ -96,7 +96,7 @@ def test_the_stated_memory_holds():
     try:
         decompose(lambda: [R], n, chosen, threads=2)
         width = chosen.dim + chosen.oversampling
-        stated = 12 * n * width + 48 * width**2 + 2 * 4 * svd._COLUMNS * (3 * n + svd._USERS) + (1 << 22)
+        stated = 12 * n * width + 48 * width**2 + 2 * 4 * svd.COLUMNS * (3 * n + svd._USERS) + (1 << 22)
         assert tracemalloc.get_traced_memory()[1] <= stated + 4 * (R.data.nbytes + R.indices.nbytes)
     finally:
         tracemalloc.stop()

@@ -12,6 +12,7 @@ import numpy as np
 
 from topkin.encoding.svd import SHIFT, SpectralSettings
 from topkin.linalg import gram
+from topkin.linalg.blas import one_blas_thread
 
 ROWS = 1 << 13
 """Items of a block, at most."""
@@ -36,24 +37,30 @@ def cuts_of(items: np.ndarray, n_items: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Grams:
-    """Inner products of some rows of ``Y = C Q`` and Q, each (width, width) float64.
+    """Inner products of some rows of ``Y = C Q`` with themselves and with Q's, each (width, width) float64.
 
-    QY is symmetric, as C is. along: (width,) float64, of Y with the fixed random vector by which ``gram.signs`` goes.
+    QY is symmetric, as C is. Those of Q are not needed: its columns are orthonormal to rounding. along: (width,)
+    float64, of Y with the fixed random vector by which ``gram.signs`` goes.
     """
 
     YY: np.ndarray
     QY: np.ndarray
-    QQ: np.ndarray
     along: np.ndarray
 
     @classmethod
-    def of(cls, Q: np.ndarray, Y: np.ndarray, first: int, *, crossed: bool = True) -> Self:
-        """Of rows from the ``first`` one on, (rows, width) float32 each. crossed: with those of Q, else zeros."""
-        against = np.random.default_rng(0).standard_normal(first + len(Y))[first:]
-        along = against @ Y.astype(np.float64)
-        none = np.zeros((Q.shape[1],) * 2)
-        QY, QQ = (gram.inner_symmetric(Q, other) if crossed else none for other in (Y, Q))
-        return cls(gram.inner_symmetric(Y, Y), QY, QQ, along)
+    def of(cls, Q: np.ndarray | None, Y: np.ndarray, first: int | None) -> Self:
+        """Of rows from the ``first`` one on, (rows, width) float32 each.
+
+        Zeros for QY where Q is not given, and for ``along`` without a first row: only the last pass needs it.
+        """
+        along, QY = np.zeros(Y.shape[1]), np.zeros((Y.shape[1],) * 2)
+        if first is not None:
+            against = np.random.default_rng(0).standard_normal(first + len(Y))[first:]
+            with one_blas_thread():
+                along = against @ Y.astype(np.float64)
+        if Q is not None:
+            QY = gram.inner_symmetric(Q, Y)
+        return cls(gram.inner_symmetric(Y, Y), QY, along)
 
     @classmethod
     def sum_of(cls, blocks: Iterable[Self]) -> Self:
@@ -73,19 +80,25 @@ class Turn:
     T: np.ndarray
     shift: np.float32
 
+    @staticmethod
+    def shifts(done: int) -> bool:
+        """Whether there may be a shift after so many passes: Q is orthonormal then, and ``Grams.QY`` needed."""
+        return done > 1
+
     @classmethod
     def of(cls, grams: Grams, done: int) -> Self:
         """After so many passes, as :func:`topkin.encoding.svd.decompose` does it."""
         T = gram.root(grams.YY)
-        if done < 2 or T.shape[0] != T.shape[1]:
+        if not cls.shifts(done) or T.shape[0] != T.shape[1]:
             return cls(T, np.float32(0))
         shift = np.float32(SHIFT * gram.least(T))
-        left = grams.YY - 2 * float(shift) * grams.QY + float(shift) ** 2 * grams.QQ
+        left = grams.YY - 2 * float(shift) * grams.QY
+        left[np.diag_indices_from(left)] += float(shift) ** 2
         return cls(gram.root(left), shift)
 
-    def next(self, Q: np.ndarray, Y: np.ndarray) -> np.ndarray:
-        """A block of the next Q, from those of both, (rows, r) float32."""
-        return gram.product(Y - self.shift * Q if self.shift else Y, self.T.astype(np.float32))
+    def next(self, Q: np.ndarray | None, Y: np.ndarray) -> np.ndarray:
+        """A block of the next Q, from those of both, (rows, r) float32; Q is read where there is a shift."""
+        return gram.times_root(Y - self.shift * Q if self.shift and Q is not None else Y.copy(), self.T)
 
 
 def leading(grams: Grams, settings: SpectralSettings) -> tuple[np.ndarray, np.ndarray]:

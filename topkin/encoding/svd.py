@@ -29,7 +29,9 @@ DRAWN = 1 << 14
 
 Shards = Callable[[], Iterable[sp.csr_matrix]]
 
-_COLUMNS = 64  # columns multiplied at a time by one thread: a block of so many stays in the cache
+COLUMNS = 64
+"""Columns multiplied at a time by one thread: a block of so many stays in the cache."""
+
 _USERS = 1 << 17  # most users of a shard multiplied at a time
 SHIFT = 0.45  # of the least singular value: a pass of C less this times 1 tells directions apart better
 _EVENTS = 1 << 20  # shards of fewer purchases are joined
@@ -118,17 +120,19 @@ def start_rows(seed: int, rows: slice, width: int) -> np.ndarray:
     return np.concatenate(drawn)
 
 
-def products_of(
-    matrix: sp.csr_matrix, rows: np.ndarray, scale: np.ndarray | None, settings: SpectralSettings, *, threads: int = 1
-) -> tuple[np.ndarray, np.ndarray, int]:
-    """What some users add to a pass: ``R' D_u^-2a R Z`` for Z the ``rows`` times ``scale``, degrees, and purchases.
+def checked(shard: sp.csr_matrix) -> sp.csr_matrix:
+    """R of some users as float32. Raises ValueError where a weight is negative or not finite."""
+    shard = sp.csr_matrix(shard, dtype=np.float32)
+    if len(shard.data) and not (shard.data.min() >= 0 and np.isfinite(shard.data.max())):
+        raise ValueError("weights of purchases must be finite and at least 0; leave returns out")
+    return shard
 
-    matrix: (users, m) CSR of weights, each user with all items. rows: (m, width) float32, of the same m items. scale:
-    (m,) float32, 1 where there is none. Gives (m, width) float32, (m,) float32 and how many weights there are.
-    """
-    scratch = [_Scratch(len(rows)) for _ in range(min(threads, -(-rows.shape[1] // _COLUMNS)))]
-    products = _Products(lambda: [matrix], rows, scale, settings, scratch)
-    return products.Y, products.degrees, products.events
+
+def by_users(shard: sp.csr_matrix, settings: SpectralSettings) -> sp.csr_matrix:
+    """``D_u^-a R`` of some users, each with all items; R stays as it is."""
+    users = np.maximum(np.asarray(shard.sum(axis=1)).ravel(), settings.least) ** -settings.user_power
+    data = shard.data * np.repeat(users, np.diff(shard.indptr)).astype(np.float32)
+    return sp.csr_matrix((data, shard.indices, shard.indptr), shard.shape)
 
 
 def decompose(
@@ -149,7 +153,7 @@ def decompose(
     threads = machine_cores() if threads is None else threads
     if threads < 1:
         raise ValueError(f"threads must be at least 1, got {threads}")
-    scratch = [_Scratch(n_items) for _ in range(min(threads, -(-width // _COLUMNS)))]
+    scratch = [_Scratch(n_items) for _ in range(min(threads, -(-width // COLUMNS)))]
     if width == n_items:  # every direction is carried, so that one pass tells all
         products = _Products(shards, np.eye(n_items, dtype=np.float32), None, settings, scratch)
         C = (products.normalised()[1] * products.scale).astype(np.float64)
@@ -243,14 +247,13 @@ class _Products:
             for block in _blocks(shards(), n):
                 self.events += block.nnz
                 degrees += np.bincount(block.indices, block.data, n)
-                users = np.maximum(np.asarray(block.sum(axis=1)).ravel(), settings.least) ** -settings.user_power
-                block.data = block.data * np.repeat(users, np.diff(block.indptr)).astype(np.float32)
-                list(pool.map(partial(self._add, block, idle), range(0, width, _COLUMNS)))
+                block = by_users(block, settings)
+                list(pool.map(partial(self._add, block, idle), range(0, width, COLUMNS)))
         self.degrees = degrees.astype(np.float32)
         self.scale = scale_of(self.degrees, settings)
 
     def _add(self, block: sp.csr_matrix, idle: "SimpleQueue[_Scratch]", start: int) -> None:
-        columns, users = slice(start, start + _COLUMNS), block.shape[0]
+        columns, users = slice(start, start + COLUMNS), block.shape[0]
         mine = idle.get()
         asked, met, products = mine.of(users, self.Q[:, columns].shape[1])
         np.multiply(self.Q[:, columns], 1 if self.scaled is None else self.scaled[:, None], out=asked)
@@ -287,13 +290,13 @@ class _Scratch:
     """
 
     def __init__(self, n_items: int) -> None:
-        self.items, self.users = np.empty((2, n_items * _COLUMNS), np.float32), np.empty(0, np.float32)
+        self.items, self.users = np.empty((2, n_items * COLUMNS), np.float32), np.empty(0, np.float32)
 
     def of(self, users: int, columns: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(n_items, columns), (users, columns) and (n_items, columns)."""
-        if len(self.users) < users * _COLUMNS:
-            self.users = np.empty(users * _COLUMNS, np.float32)
-        n = len(self.items[0]) // _COLUMNS
+        if len(self.users) < users * COLUMNS:
+            self.users = np.empty(users * COLUMNS, np.float32)
+        n = len(self.items[0]) // COLUMNS
         asked, products = (part[: n * columns].reshape(n, columns) for part in self.items)
         return asked, self.users[: users * columns].reshape(users, columns), products
 
@@ -309,9 +312,7 @@ def _blocks(shards: Iterable[sp.csr_matrix], n_items: int) -> Iterator[sp.csr_ma
     for shard in shards:
         if shard.shape[1] != n_items:
             raise ValueError(f"a shard must have a column for each of {n_items} items, got {shard.shape[1]}")
-        shard = sp.csr_matrix(shard, dtype=np.float32)
-        if len(shard.data) and not (shard.data.min() >= 0 and np.isfinite(shard.data.max())):
-            raise ValueError("weights of purchases must be finite and at least 0; leave returns out")
+        shard = checked(shard)
         for start in range(0, shard.shape[0], _USERS):
             waiting.append(shard[start : start + _USERS] if shard.shape[0] > _USERS else shard)
             if sum(w.nnz for w in waiting) >= max(_EVENTS, n_items) or sum(w.shape[0] for w in waiting) > _USERS // 2:
@@ -322,8 +323,7 @@ def _blocks(shards: Iterable[sp.csr_matrix], n_items: int) -> Iterator[sp.csr_ma
 
 
 def _joined(blocks: list[sp.csr_matrix]) -> sp.csr_matrix:
-    block = sp.vstack(blocks, format="csr") if len(blocks) > 1 else blocks[0]
-    return sp.csr_matrix((block.data, block.indices, block.indptr), block.shape)  # data is replaced, not written
+    return sp.vstack(blocks, format="csr") if len(blocks) > 1 else blocks[0]
 
 
 def _nystrom(Q: np.ndarray, Y: np.ndarray, degrees: np.ndarray, settings: SpectralSettings) -> Spectrum:

@@ -1,6 +1,7 @@
 """Arrays that workers leave for each other in the scratch folder: a file each, read whole or an array at a time.
 
-A file is the bytes of its arrays, a JSON of their names, types, shapes and places, and the length of that JSON.
+A file is the bytes of its arrays, each at a multiple of 64, a JSON of their names, types, shapes and places, and the
+length of that JSON.
 """
 
 import json
@@ -13,6 +14,7 @@ import pyarrow as pa
 from topkin.artifacts import storage
 
 _LENGTH = 8  # bytes of the length at a file's end
+_ALIGNED = 64
 
 
 class ArrayFile:
@@ -28,18 +30,27 @@ class ArrayFile:
 
     def __getitem__(self, name: str) -> np.ndarray:
         kind, shape, first = self.places[name]
-        size = int(np.prod(shape)) * np.dtype(kind).itemsize
-        return np.frombuffer(self._source.read_at(size, first), kind).reshape(shape)
+        self._source.seek(first)
+        data = self._source.read_buffer(int(np.prod(shape)) * np.dtype(kind).itemsize)
+        return np.frombuffer(data, kind).reshape(shape)
 
 
-def write_arrays(path: str, **arrays: np.ndarray) -> None:
-    """Write arrays by name into a file that appears whole; written again it replaces itself."""
+def write_arrays(path: str, **arrays: np.ndarray | Sequence[np.ndarray]) -> None:
+    """Write arrays by name into a file that appears whole; written again it replaces itself.
+
+    Several arrays of one type under a name are one of a single axis when they are read, one behind the other.
+    """
     places, first = {}, 0
     with storage.atomic_write(path, durable=False) as stream:
-        for name, array in arrays.items():
-            stream.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
-            places[name] = (array.dtype.str, array.shape, first)
-            first += array.nbytes
+        for name, given in arrays.items():
+            some = [given] if isinstance(given, np.ndarray) else given
+            stream.write(bytes(-first % _ALIGNED))
+            first += -first % _ALIGNED
+            shape = given.shape if isinstance(given, np.ndarray) else (sum(one.size for one in some),)
+            places[name] = (some[0].dtype.str, shape, first)
+            for array in some:
+                stream.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+                first += array.nbytes
         header = json.dumps(places).encode()
         stream.write(header + len(header).to_bytes(_LENGTH, "little"))
 
@@ -53,6 +64,8 @@ def open_arrays(path: str) -> Iterator[ArrayFile]:
 
 
 def read_arrays(path: str) -> dict[str, np.ndarray]:
-    """All arrays of a file."""
-    with open_arrays(path) as arrays:
-        return {name: arrays[name] for name in arrays.places}
+    """All arrays of a file, which is read at once."""
+    fs, inner = storage.filesystem(path)
+    with fs.open_input_file(inner) as source:
+        arrays = ArrayFile(pa.BufferReader(source.read_buffer()))
+    return {name: arrays[name] for name in arrays.places}

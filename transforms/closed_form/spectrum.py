@@ -4,7 +4,7 @@ What a part adds to a pass lies in a file, its rows by block; whoever sums a blo
 the order of parts, so that all engines give the same bytes. Elements are names and numbers alone.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,13 +16,15 @@ from apache_beam.utils.shared import Shared
 
 from topkin.artifacts import storage
 from topkin.encoding.spectral_blocks import Grams, Turn, blocks_of, leading, rows_of_block
-from topkin.encoding.svd import SpectralSettings, Spectrum, products_of, scale_of, start_rows
+from topkin.encoding.strips import joined, multiply, split, strips_of
+from topkin.encoding.svd import SpectralSettings, Spectrum, by_users, checked, scale_of, start_rows
 from topkin.interactions import Interactions
 from topkin.linalg import gram
+from topkin.linalg.blas import one_blas_thread
 from topkin.linalg.mapped import mapped
 from topkin.transforms.closed_form.arrays import read_arrays, write_arrays
 from topkin.transforms.closed_form.parts import PartInputs
-from topkin.transforms.closed_form.rows import add_block, by_block, rows_of
+from topkin.transforms.closed_form.rows import add_block, by_block, rows_of, strips_of_items
 from topkin.transforms.counters import counted
 
 
@@ -61,38 +63,52 @@ class DecomposeParts(beam.PTransform):
     shared: Shared = field(default_factory=Shared)
 
     @counted
-    def _read(self, name: str) -> str:
-        """Write R of a part, its columns the items that it has."""
-        inputs = self.inputs
-        matrix = inputs.weigh(inputs.part(name, self.shared))
-        items, columns = np.unique(matrix.indices, return_inverse=True)
-        arrays = {"indptr": matrix.indptr, "columns": columns.astype(np.int32), "weights": matrix.data}
-        write_arrays(inputs.path("parts", name), items=items.astype(np.int32), **arrays)
-        return name
-
-    @counted
     def _start(self, number: int) -> int:
         inputs = self.inputs
         rows = start_rows(inputs.settings.seed, rows_of_block(number, inputs.n_items), inputs.width)
-        write_arrays(inputs.path("Q", 0, number), Q=rows)
+        write_arrays(inputs.path("Q", 0, number), Q=strips_of(rows))
         return number
 
     @counted
-    def _multiply(self, name: str, done: int, *_: Sequence[int]) -> str:
+    def _multiply(self, name: str, done: int, room: "_Room") -> str:
         """Write what a part adds to ``Y``, and in the first pass to the degrees."""
         inputs = self.inputs
-        part = read_arrays(inputs.path("parts", name))
+        part = read_arrays(inputs.path("parts", name)) if done else self._read(name)
         items, n_items = part["items"], inputs.n_items
         added = by_block(items, n_items)
         if len(items):
-            rows = rows_of(items, n_items, lambda number: read_arrays(inputs.path("Q", done, number))["Q"])
-            asked = None if not done else rows_of(items, n_items, self._scale)
+            strips = strips_of_items(items, n_items, lambda number: self._rows(done, number), room.of)
+            scale = None if not done else rows_of(items, n_items, self._scale)
             shape = len(part["indptr"]) - 1, len(items)
             matrix = sp.csr_matrix((part["weights"], part["columns"], part["indptr"]), shape)
-            Y, degrees, _events = products_of(matrix, rows, asked, inputs.settings, threads=inputs.threads)
-            added = by_block(items, n_items, Y=Y, **({} if done else {"degrees": degrees}))
+            multiply(matrix, strips, scale, threads=inputs.threads)
+            added = by_block(items, n_items, Y=strips, **({} if done else {"degrees": part["degrees"]}))
         write_arrays(inputs.path("added", done, name), **added)
         return name
+
+    def _read(self, name: str) -> dict[str, np.ndarray]:
+        """What a part multiplies by, its columns the items that it has, and what it adds to their degrees.
+
+        Written for the next passes.
+        """
+        inputs = self.inputs
+        matrix = checked(inputs.weigh(inputs.part(name, self.shared)))
+        bought = np.zeros(inputs.n_items, bool)
+        bought[matrix.indices] = True
+        columns = (np.cumsum(bought, dtype=np.int32) - 1)[matrix.indices]
+        part = {
+            "items": np.flatnonzero(bought).astype(np.int32),
+            "degrees": np.bincount(columns, matrix.data).astype(np.float32),
+            "indptr": matrix.indptr,
+            "columns": columns,
+            "weights": by_users(matrix, inputs.settings).data,
+        }
+        write_arrays(inputs.path("parts", name), **part)
+        return part
+
+    def _rows(self, done: int, number: int) -> np.ndarray:
+        """A block of Q, its strips one behind the other."""
+        return read_arrays(self.inputs.path("Q", done, number))["Q"]
 
     def _scale(self, number: int) -> np.ndarray:
         return scale_of(read_arrays(self.inputs.path("degrees", number))["degrees"], self.inputs.settings)
@@ -100,27 +116,42 @@ class DecomposeParts(beam.PTransform):
     @counted
     def _sum(self, number: int, done: int, names: Sequence[str]) -> int:
         """Add a block of ``Y`` up, and write it with its inner products."""
-        inputs = self.inputs
-        Q = read_arrays(inputs.path("Q", done, number))["Q"]
-        Y, summed = np.zeros_like(Q), np.zeros(len(Q))
+        inputs, rows = self.inputs, rows_of_block(number, self.inputs.n_items)
+        size, last = rows.stop - rows.start, done + 1 == inputs.settings.passes
+        Q = joined(split(self._rows(done, number), size)) if last or Turn.shifts(done + 1) else None
+        strips = split(np.zeros(size * self._width(done), np.float32), size)
         paths = [inputs.path("added", done, name) for name in names]
-        add_block(paths, number, {"Y": Y} if done else {"Y": Y, "degrees": summed})
-        if not done:
+        if done:
+            add_block(paths, number, {"Y": strips})
+        else:
+            summed = np.zeros(size)
+            add_block(paths, number, {"Y": strips, "degrees": summed})
             write_arrays(inputs.path("degrees", number), degrees=summed.astype(np.float32))
         scale = self._scale(number)
+        if Q is not None and not done:
+            Q *= (1 / scale)[:, None]
+        Y = joined(strips)
         Y *= scale[:, None]
-        if not done:
-            Q = Q * (1 / scale)[:, None]
-        last, first = done + 1 == inputs.settings.passes, rows_of_block(number, inputs.n_items).start
-        write_arrays(inputs.path("Y", done, number), Q=Q, Y=Y)
-        write_arrays(inputs.path("grams", done, number), **vars(Grams.of(Q, Y, first, crossed=bool(done) or last)))
+        write_arrays(inputs.path("Y", done, number), Y=Y)
+        write_arrays(inputs.path("grams", done, number), **vars(Grams.of(Q, Y, rows.start if last else None)))
         return number
+
+    def _width(self, done: int) -> int:
+        """Columns of Q in a pass: in the first those that are carried, then as many as the purchases had directions."""
+        return int(read_arrays(self.inputs.path("turn", done - 1))["T"].shape[1]) if done else self.inputs.width
 
     @counted
     def _choose(self, _: None, done: int, summed: Sequence[int]) -> int:
         """Write what turns ``Y`` into the next ``Q``, or into the vectors; what nobody reads any more goes."""
         inputs = self.inputs
-        grams = inputs.grams(done)
+        with one_blas_thread():  # or the bytes would depend on the machine's processors
+            self._write_turn(inputs.grams(done), done)
+        for gone in (("added", done), *((name, done - 1) for name in ("Q", "Y") if done)):
+            storage.remove_folder(inputs.path(*gone).removesuffix(".arrays"))
+        return len(summed)
+
+    def _write_turn(self, grams: Grams, done: int) -> None:
+        inputs = self.inputs
         if not grams.YY.any():
             raise ValueError("a decomposition needs at least one purchase of a weight above 0, got none")
         if done + 1 < inputs.settings.passes:
@@ -129,20 +160,18 @@ class DecomposeParts(beam.PTransform):
         else:
             s, M = leading(grams, inputs.settings)
             write_arrays(inputs.path("turn", done), s=s, M=M)
-        for gone in (("added", done), ("Q", done), *([("Y", done - 1)] if done else [])):
-            storage.remove_folder(inputs.path(*gone).removesuffix(".arrays"))
-        return len(summed)
 
     @counted
     def _turn(self, number: int, done: int, _: Sequence[int]) -> int:
         """Write a block of the next ``Q``, or of the vectors after the last pass."""
-        inputs = self.inputs
-        block, turn = read_arrays(inputs.path("Y", done, number)), read_arrays(inputs.path("turn", done))
+        inputs, rows = self.inputs, rows_of_block(number, self.inputs.n_items)
+        Y, how = read_arrays(inputs.path("Y", done, number))["Y"], read_arrays(inputs.path("turn", done))
         if done + 1 < inputs.settings.passes:
-            Q = Turn(turn["T"], np.float32(turn["shift"])).next(block["Q"], block["Y"])
-            write_arrays(inputs.path("Q", done + 1, number), Q=Q)
+            turn = Turn(how["T"], np.float32(how["shift"]))
+            Q = joined(split(self._rows(done, number), rows.stop - rows.start)) if turn.shift else None
+            write_arrays(inputs.path("Q", done + 1, number), Q=strips_of(turn.next(Q, Y)))
         else:
-            write_arrays(inputs.path("V", number), V=gram.product(block["Y"], turn["M"]))
+            write_arrays(inputs.path("V", number), V=gram.product(Y, how["M"]))
         return number
 
     def expand(self, pipeline: PBegin) -> PCollection[int]:
@@ -150,15 +179,44 @@ class DecomposeParts(beam.PTransform):
         parts = pipeline | "Parts" >> beam.Create(names, reshuffle=True)
         blocks = pipeline | "Blocks" >> beam.Create(range(blocks_of(self.inputs.n_items)), reshuffle=True)
         once = pipeline | "Once" >> beam.Create([None])
-        read = AsList(parts | "Read" >> beam.Map(self._read).with_output_types(str))
         turned = blocks | "Start" >> beam.Map(self._start).with_output_types(int)
         for done in range(self.inputs.settings.passes):
-            multiply = beam.Map(self._multiply, done, AsList(turned), read).with_output_types(str)
+            multiply = beam.ParDo(_Multiply(self, done), AsList(turned)).with_output_types(str)
             added = AsList(parts | f"Multiply{done}" >> multiply)
             summed = AsList(blocks | f"Sum{done}" >> beam.Map(self._sum, done, added).with_output_types(int))
             chosen = AsList(once | f"Choose{done}" >> beam.Map(self._choose, done, summed).with_output_types(int))
             turned = blocks | f"Turn{done}" >> beam.Map(self._turn, done, chosen).with_output_types(int)
         return turned
+
+
+class _Room:
+    """Memory of parts that one worker multiplies one after the other: fresh pages would take as long as a product."""
+
+    def __init__(self) -> None:
+        self.held = np.empty(0, np.float32)
+
+    def of(self, size: int) -> np.ndarray:
+        """An array of so many values, whatever they are."""
+        if len(self.held) < size:
+            self.held = np.empty(0, np.float32)  # the smaller one goes first
+            self.held = np.empty(size, np.float32)
+        return self.held[:size]
+
+
+class _Multiply(beam.DoFn):  # type: ignore[misc]
+    """A pass over the parts of a bundle, in memory that lasts as long as that."""
+
+    def __init__(self, transform: DecomposeParts, done: int) -> None:
+        self.transform, self.done = transform, done
+
+    def start_bundle(self) -> None:
+        self.room = _Room()
+
+    def process(self, name: str, *_: Sequence[object]) -> Iterator[str]:
+        yield self.transform._multiply(name, self.done, self.room)
+
+    def finish_bundle(self) -> None:
+        del self.room
 
 
 def read_spectrum(inputs: SpectrumInputs) -> Spectrum:

@@ -7,6 +7,7 @@ from functools import partial
 import numpy as np
 import pyarrow as pa
 import pytest
+import scipy.sparse as sp
 
 from topkin.artifacts import storage
 from topkin.encoding.svd import SpectralSettings, decompose, purchase_weights
@@ -65,6 +66,26 @@ def test_workers_find_the_vectors_of_one_process(small_blocks, prepared, tmp_pat
     np.testing.assert_allclose(by_parts.degrees, whole.degrees, rtol=1e-5)
     np.testing.assert_allclose((by_parts.V * by_parts.s) @ by_parts.V.T, (whole.V * whole.s) @ whole.V.T, atol=1e-3)
     assert (np.sum(by_parts.V[:, :3] * whole.V[:, :3], axis=0) > 0.999).all()  # signs too
+
+
+def of_kinds(history):
+    """R where each user bought all items of one of five kinds, so that there are five directions."""
+    kinds = sp.csr_matrix(np.kron(np.eye(5), np.ones(history.n_items // 5)).astype(np.float32))
+    return kinds[np.arange(history.n_users) % 5]
+
+
+def test_workers_find_as_few_directions_as_there_are(small_blocks, prepared, tmp_path):
+    folder, purchases = prepared
+    parts = [before_cut(purchases.part(name), 0.0) for name in purchases.names()]
+    inputs = replace(inputs_of(folder, purchases, tmp_path / "scratch"), weigh=of_kinds)
+    assert inputs.n_items % 5 == 0
+    run_pipeline(DecomposeParts(inputs), ())
+    by_parts, whole = (
+        read_spectrum(inputs),
+        decompose(lambda: map(of_kinds, parts), len(purchases.item_ids), SETTINGS),
+    )
+    assert by_parts.V.shape == whole.V.shape == (inputs.n_items, 5)
+    np.testing.assert_allclose(by_parts.s, whole.s, rtol=1e-4)
 
 
 def test_two_processes_write_the_bytes_of_one(prepared, tmp_path):
