@@ -110,7 +110,8 @@ class Step:
     def _out(self, batch: dict[str, tf.Tensor]) -> tf.Tensor:
         rows = batch["candidates_rows"]
         if self.smoothed:
-            ids = row_sums(batch["mix"], batch["mix_shares"], self.free(batch["mixed_rows"]), tf.size(rows))
+            own = self.optimizer.hold(self.free.table, self.free.read(batch["mixed_rows"]))
+            ids = row_sums(batch["mix"], batch["mix_shares"], own, tf.size(rows))
         else:
             ids = self.free(rows)
         return ids + self.model.content(self._read(batch["candidates"]), "out") if self.content else ids
