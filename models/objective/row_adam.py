@@ -87,6 +87,9 @@ def _tensor(variable: keras.Variable | tf.Variable) -> tf.Variable:
 
 
 def _rows_of(variable: keras.Variable) -> tf.Variable:
-    """A variable for some rows of another, as yet none."""
+    """A variable for some rows of another, as yet none.
+
+    A compiled step may assign it one number of rows alone: TensorFlow takes the shapes of all assignments for one.
+    """
     rest = tuple(variable.shape)[1:]
     return tf.Variable(tf.zeros((0, *rest), variable.dtype), shape=(None, *rest), trainable=False)
