@@ -47,7 +47,7 @@ class FeatureStep(Step):
         purchase_rows: int = 0,
     ) -> None:
         self.model, self.train, self.smoothed, self.content = model, train, False, True
-        self.features = {name: tf.constant(values) for name, values in features.content.items()}
+        self._keep(features)
         self.log_q = tf.Variable(log_q, trainable=False)
         self.log_exposure = tf.constant(log_exposure)
         self.free = RowTable(model.items, 1, name="rates")

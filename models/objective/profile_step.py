@@ -38,7 +38,7 @@ class ProfileStep(Step):
     ) -> None:
         self.model, self.train, self.smoothed, self.free = model, train, False, model.id_out
         self.content = any(values.any() for values in features.content.values())
-        self.features = {k: tf.constant(v) for k, v in features.content.items()} if self.content else {}
+        self._keep(features)
         self.log_q = tf.Variable(log_q, trainable=False)
         self.log_exposure = tf.constant(log_exposure)
         rows = np.asarray(model.id_out.table).copy()

@@ -41,7 +41,7 @@ class Step:
     ) -> None:
         self.model, self.train, self.smoothed = model, train, smoothed
         self.content = any(values.any() for values in features.content.values())
-        self.features = {k: tf.constant(v) for k, v in features.content.items()} if self.content else {}
+        self._keep(features)
         parts = (base.in_vectors, base.out_vectors, base.covariance) if base is not None else ()
         self.base = tuple(tf.constant(part) for part in parts)
         self.log_q = tf.Variable(log_q, trainable=False)
@@ -52,6 +52,15 @@ class Step:
         tables = [t for t in model.tables if self.content or t is model.id_in or t is model.id_out]
         # A batch names an item once; row 0 has no gradient.
         self._train([self.free if t is model.id_out else t for t in tables], [self.free, model.id_in, *model.mixed])
+
+    def _keep(self, features: ItemFeatures) -> None:
+        """Keep what is read of items, whole numbers side by side: one place of memory for each item."""
+        content = features.content if self.content else {}
+        numbers = {k: v.reshape(len(v), -1) for k, v in content.items() if v.dtype == np.int32}
+        self.widths = {k: v.shape[1] if content[k].ndim > 1 else 0 for k, v in numbers.items()}
+        self.features = {k: tf.constant(v) for k, v in content.items() if k not in numbers}
+        if numbers:
+            self.features["numbers"] = tf.constant(np.concatenate(list(numbers.values()), axis=1))
 
     def _train(self, tables: Sequence[RowTable | Projection], once: Sequence[RowTable]) -> None:
         """Make what updates some tables; ``once`` are those of which a batch names a row once."""
@@ -110,13 +119,19 @@ class Step:
     def _out(self, batch: dict[str, tf.Tensor]) -> tf.Tensor:
         rows = batch["candidates_rows"]
         if self.smoothed:
-            ids = row_sums(batch["mix"], batch["mix_shares"], self.free(batch["mixed_rows"]), tf.size(rows))
+            own = self.optimizer.hold(self.free.table, self.free.read(batch["mixed_rows"]))
+            ids = row_sums(batch["mix"], batch["mix_shares"], own, tf.size(rows))
         else:
             ids = self.free(rows)
         return ids + self.model.content(self._read(batch["candidates"]), "out") if self.content else ids
 
     def _read(self, items: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {name: tf.gather(values, items) for name, values in self.features.items()}
+        read = {name: tf.gather(values, items) for name, values in self.features.items()}
+        numbers, at = read.pop("numbers"), 0
+        for name, width in self.widths.items():
+            read[name] = numbers[:, at : at + width] if width else numbers[:, at]
+            at += max(width, 1)
+        return read
 
     def _losses(self, users: tf.Tensor, items: tf.Tensor, batch: dict[str, tf.Tensor]) -> tf.Tensor:
         return sampled_softmax_of_pairs(

@@ -24,10 +24,11 @@ def row_sums(entries: tf.Tensor, shares: tf.Tensor, rows: tf.Tensor, count: tf.T
         matrix = tf.raw_ops.SparseTensorToCSRSparseMatrix(indices=entries, values=shares, dense_shape=shape)
 
         def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            upstream = tf.pad(upstream, [[0, tf.cast(shape[0], tf.int32) - tf.shape(upstream)[0]], [0, 0]])
             turned = tf.raw_ops.SparseMatrixTranspose(input=matrix, type=tf.float32)
             of_shares = tf.gather(upstream, entries[:, 0]) * tf.gather(rows, entries[:, 1])
             return tf.raw_ops.SparseMatrixMatMul(a=turned, b=upstream), tf.reduce_sum(of_shares, axis=1)
 
-        return tf.raw_ops.SparseMatrixMatMul(a=matrix, b=rows), gradient
+        return tf.raw_ops.SparseMatrixMatMul(a=matrix, b=rows)[:count], gradient
 
-    return sums(rows, shares)[:count]
+    return sums(rows, shares)

@@ -1,5 +1,6 @@
 """The two towers as Keras layers: items from what is known of them, users from what they bought."""
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 import keras
@@ -40,20 +41,19 @@ class RowTable(keras.layers.Layer):
 
     def call(self, rows: tf.Tensor) -> tf.Tensor:
         """(…,) int -> (…, dim)."""
-        # From the variable itself: Keras' take, and its value inside a layer, copy the whole table at every step.
-        present = ops.cast(ops.expand_dims(rows > 0, -1), self.compute_dtype)
-        return tf.gather(self.table._value, rows) * present
+        return self.read(rows) * ops.cast(ops.expand_dims(rows > 0, -1), self.compute_dtype)
 
     def mixed(self, rows: tf.Tensor, shares: tf.Tensor) -> tf.Tensor:
         """Sums of a few rows each: (m, w) int and (m, w) float32 of what each counts -> (m, dim).
 
         Its gradient names each row once, and row 0 with a gradient of zero.
         """
-        there = tf.where(rows > 0)
-        distinct, places = tf.unique(tf.concat([[0], tf.gather_nd(rows, there)], axis=0))  # one row there always is
-        entries = tf.stack([there[:, 0], tf.cast(places[1:], tf.int64)], axis=1)
-        shares = tf.gather_nd(shares, there)
-        return row_sums(entries, shares, tf.gather(self.table._value, distinct), tf.shape(rows)[0])
+        return mixed([(self, rows, shares)])
+
+    def read(self, rows: tf.Tensor) -> tf.Tensor:
+        """The rows as the table has them, row 0 too: where nothing counts that, this takes less than :meth:`call`."""
+        # From the variable itself: Keras' take, and its value inside a layer, copy the whole table at every step.
+        return tf.gather(self.table._value, rows)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
@@ -64,6 +64,20 @@ class RowTable(keras.layers.Layer):
             "scale": self.scale,
             "seed": self.seed,
         }
+
+
+def mixed(parts: Sequence[tuple[RowTable, tf.Tensor, tf.Tensor]]) -> tf.Tensor:
+    """The sum of :meth:`RowTable.mixed` over some tables, by one product: their rows and shares, (m, w) each."""
+    weights, places, before = [], [], tf.constant(0)
+    for table, rows, _ in parts:
+        distinct, place = tf.unique(tf.concat([[0], tf.reshape(rows, [-1])], axis=0))  # one row there always is
+        weights.append(table.read(distinct))
+        places.append(tf.reshape(place[1:], tf.shape(rows)) + before)
+        before += tf.size(distinct)
+    columns, rows, shares = (tf.concat(x, axis=1) for x in (places, *([part[i] for part in parts] for i in (1, 2))))
+    there = tf.where(rows > 0)
+    entries = tf.stack([there[:, 0], tf.cast(tf.gather_nd(columns, there), tf.int64)], axis=1)
+    return row_sums(entries, tf.gather_nd(shares, there), tf.concat(weights, axis=0), tf.shape(rows)[0])
 
 
 @keras.saving.register_keras_serializable("topkin")
@@ -183,9 +197,9 @@ class TwoTower(keras.Model):
 
     @property
     def mixed(self) -> list[RowTable]:
-        """The tables of which an item has several rows: words and features."""
-        ends = ("words_out", "words_in", "values_out", "values_in")
-        return [table for table in self.tables if isinstance(table, RowTable) and table.name in ends]
+        """The tables of content that are read by :func:`mixed`: all but that of the vectors that items bring."""
+        content = [*self.outs[1:], *self.ins[1:]]
+        return [table for table in content if isinstance(table, RowTable)]
 
     def call(self, features: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         """Item features, as ``ItemFeatures.padded`` names them -> out-vectors, in-vectors, (m, dim)."""
@@ -204,10 +218,13 @@ class TwoTower(keras.Model):
         """What words, category, price, features and own vectors say of items, (m, dim); side: ``out`` or ``in``."""
         _, texts, categories, prices, *more = self.outs if side == "out" else self.ins
         known = ops.cast(features["words"] > 0, "float32")
-        total = texts.mixed(features["words"], known / ops.maximum(ops.sum(known, axis=1, keepdims=True), 1.0))
-        total = total + categories(features["categories"]) + prices(features["prices"])
+        parts = [(texts, features["words"], known / ops.maximum(ops.sum(known, axis=1, keepdims=True), 1.0))]
+        for table, name in ((categories, "categories"), (prices, "prices")):
+            rows = ops.expand_dims(features[name], 1)
+            parts.append((table, rows, ops.ones_like(rows, "float32")))
         if self.values:
-            total = total + more[0].mixed(features["values"], features["shares"])
+            parts.append((more[0], features["values"], features["shares"]))
+        total = mixed(parts)
         return total + more[-1](features["vectors"]) if self.vector_dim else total
 
     def infer(self, features: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:

@@ -31,7 +31,7 @@ def trainer(context, purchases, catalogue):
 def formula(trainer, batch):
     """The loss of a batch by the formula, one target at a time."""
     model, step = trainer.model, trainer.step
-    read = {name: tf.gather(values, batch["candidates"]) for name, values in step.features.items()}
+    read = step._read(batch["candidates"])
     items = np.asarray(model.id_out(batch["candidates_rows"]) + model.content(read, "out"), np.float64)
     table = np.asarray(model.profiles[0].table, np.float64)
     log_e, log_q = (np.asarray(x, np.float64)[batch["candidates"]] for x in (step.log_exposure, step.log_q))

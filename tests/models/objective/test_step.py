@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -38,6 +40,24 @@ def test_an_in_vector_of_the_base_weighs_by_rarity():
     pooled = np.ones((2, 2), np.float32)
     base = LogitOffset.of(np.eye(2, dtype=np.float32), pooled, np.array([4, 0]), inverse_popularity=0.5)
     assert base.in_vectors.tolist() == [[0.5, 0.5], [1.0, 1.0]]
+
+
+@pytest.mark.parametrize(("width", "vector"), [(0, 0), (2, 3)])
+def test_a_step_reads_of_items_what_their_features_hold(context, purchases, known, width, vector):
+    rng, n = np.random.default_rng(0), len(known.features)
+    more = {
+        "values": rng.integers(0, 4, (n, width), np.int32),
+        "shares": rng.random((n, width), np.float32),
+        "vectors": rng.random((n, vector), np.float32),
+    }
+    features = dataclasses.replace(known.features, **more)
+    step = Trainer(context, purchases, "refit", known).step
+    step._keep(features)
+    items = np.array([3, 0, n - 1], np.int32)
+    read = step._read(tf.constant(items))
+    assert read.keys() == features.content.keys()
+    for name, values in features.content.items():
+        np.testing.assert_array_equal(read[name], values[items])
 
 
 def test_only_the_rows_that_a_batch_touches_move(context, purchases, known):

@@ -263,6 +263,39 @@ def test_row_adam_told_that_rows_are_distinct_gives_the_same():
     assert RowAdam.from_config(optimizer.get_config()).distinct == (table.path,)
 
 
+def updated(start, rows, pulls, *, held, compiled):
+    """A table after steps of these gradients of some rows, which were read before each where they are held."""
+    table = keras.Variable(start)
+    optimizer = RowAdam(0.01, distinct=[table.path])
+    optimizer.build([table])
+
+    def step(values, rows):
+        if held:
+            optimizer.hold(table, tf.gather(table.value, rows))
+        optimizer.apply([tf.IndexedSlices(values, rows, tf.constant(start.shape))], [table])
+
+    for pull in pulls:
+        (tf.function(step) if compiled else step)(tf.constant(pull), tf.constant(rows))
+    return np.asarray(table)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_row_adam_gives_the_same_where_rows_are_held(compiled):
+    rng, rows = np.random.default_rng(0), [1, 3, 4]
+    start, pulls = rng.normal(size=(6, 4)).astype(np.float32), rng.normal(size=(3, 3, 4)).astype(np.float32)
+    read, held = (updated(start, rows, pulls, held=held, compiled=compiled) for held in (False, True))
+    assert (read == held).all()
+    assert ((held != start).any(axis=1) == np.isin(np.arange(6), rows)).all()
+
+
+def test_row_adam_gives_a_row_the_same_however_many_are_updated_with_it():
+    rng = np.random.default_rng(0)
+    start, pulls = rng.normal(size=(900, 33)).astype(np.float32), rng.normal(size=(3, 900, 33)).astype(np.float32)
+    several = (np.arange(900), np.arange(7, 8), np.arange(3, 500))
+    results = [updated(start, rows, pulls[:, rows], held=False, compiled=True)[7] for rows in several]
+    assert all((result == results[0]).all() for result in results)
+
+
 def test_row_adam_on_dense_gradients_is_adam():
     results = []
     for kind in (RowAdam, keras.optimizers.Adam):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from topkin.models.two_tower.towers import RowTable, TwoTower
+from topkin.models.two_tower.towers import RowTable, TwoTower, mixed
 
 
 def table(rows: int = 9, dim: int = 3) -> RowTable:
@@ -37,6 +37,27 @@ def test_the_gradient_of_mixed_names_each_row_once() -> None:
     assert learned == pytest.approx({0: 0, 1: 0.75 + 10, 4: 20, 2: 30})
 
 
-def test_words_and_features_are_the_tables_that_are_mixed() -> None:
-    tower = TwoTower(items=2, dim=2, word_buckets=4, title_words=2, categories=1, values=3, name="content")
-    assert {t.name for t in tower.mixed} == {"words_out", "words_in", "values_out", "values_in"}
+def test_a_product_of_several_tables_is_the_sum_of_theirs_and_names_each_row_of_each_once() -> None:
+    rng = np.random.default_rng(1)
+    tables = [table(9), table(4), table(6)]
+    rows = [
+        tf.constant(rng.integers(0, t.rows + 1, (7, w)).astype(np.int32))
+        for t, w in zip(tables, (3, 1, 2), strict=True)
+    ]
+    shares = [tf.constant(rng.random(r.shape).astype(np.float32)) for r in rows]
+    parts = list(zip(tables, rows, shares, strict=True))
+    pull = tf.constant(rng.standard_normal((7, 3)).astype(np.float32))
+    variables = [t.table._value for t in tables]
+    with tf.GradientTape(persistent=True) as tape:
+        together, apart = mixed(parts), tf.add_n([t.mixed(r, s) for t, r, s in parts])
+        sums = [tf.reduce_sum(x * pull) for x in (together, apart)]
+    np.testing.assert_allclose(together, apart, atol=1e-6)
+    for got, want in zip(*(tape.gradient(x, variables) for x in sums), strict=True):
+        assert len(set(got.indices.numpy())) == len(got.indices)
+        np.testing.assert_allclose(tf.convert_to_tensor(got), tf.convert_to_tensor(want), atol=1e-6)
+
+
+def test_content_is_read_of_every_table_but_that_of_the_items_and_that_of_their_own_vectors() -> None:
+    tower = TwoTower(items=2, dim=2, word_buckets=4, title_words=2, categories=1, values=3, vector_dim=2, name="tower")
+    names = {f"{name}_{end}" for name in ("words", "category", "price", "values") for end in ("out", "in")}
+    assert {t.name for t in tower.mixed} == names
