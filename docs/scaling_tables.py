@@ -35,7 +35,7 @@ def _constants() -> str:
     m = MEASURED
     rows = [
         ("prepare", "a row of purchases", m.purchase),
-        ("train", "a purchase that an epoch reads, all passes together", m.training_purchase),
+        ("train", "a purchase that an epoch reads", m.training_purchase),
         ("train", "a known purchase, of the closed form", m.closed_purchase),
         ("train", "a purchase that a source beside it is tried on", m.tried_purchase),
         ("embed", "a known purchase or an item", m.pooled_purchase),

@@ -108,7 +108,8 @@ def cost(load: Workload) -> StageCost:
     epoch = min(c.known, train.max_purchases) if train.epochs else 0
     shuffled = 13.0 * min(c.known, SHUFFLED) + load.share * c.known * (c.id_bytes + 60)
     closed = (decomposed_by_workers if by_workers(load) else decomposed)(load) if train.svd_dim else 0.0
-    width = train.dim + load.settings.feature_dim + load.settings.user_feature_dim if train.epochs else 0
+    blocks = (train.dim, load.settings.feature_dim, load.settings.user_feature_dim) if train.epochs else ()
+    width = sum(blocks)
     trained = 32.0 * width * learned(load)  # with two moments and a gradient
     # A checkpoint has weights and two moments of each epoch, of the trial and of the final training at most.
     checkpoints = 6.0 * train.epochs * width * (8.0 * learned(load) + load.word_rows / max(load.dim, 1))
@@ -118,7 +119,9 @@ def cost(load: Workload) -> StageCost:
     beside = shuffled + load.catalogue + own + fitted
     passes = c.known * load.costs.closed_purchase  # of a closed form, by all workers where they decompose
     cores = load.cores_by_part if by_workers(load) else 1
-    alone = epoch * load.costs.training_purchase + min(c.known, TRIED_ON) * tried * load.costs.tried_purchase
+    # Each block, for all epochs that may be validated, and then on everything.
+    alone = 2 * train.epochs * epoch * load.costs.training_purchase * sum(map(bool, blocks))
+    alone += min(c.known, TRIED_ON) * tried * load.costs.tried_purchase
     alone += c.known * COUNTED if by_workers(load) else 0.0
     return load.cost(
         "train",

@@ -1,10 +1,10 @@
 """The constants of ``topkin/planning/costs.py``: what a unit of each stage's work costs on this machine.
 
-``python -m benchmarks.jobs.constants [--write] [--folder FOLDER]`` runs all stages with ``topkin run --profile``: on
-two shops with content, whose difference is what a purchase costs to train on, and by two workers on the smaller one,
-whose difference is what a worker costs before its first row; on two larger shops of :mod:`benchmarks.scale.whole_run`,
-by the closed form, whose difference is the cost of all other units. It prints the table beside what the plan then says
-of the largest shop; ``--write`` puts it into ``topkin/planning/costs.py``. A busy machine changes CPU seconds little.
+``python -m benchmarks.jobs.constants [--write] [--folder FOLDER]`` runs all stages with ``topkin run --profile``: on a
+small shop with content, alone and by two workers, whose difference is what a worker costs before its first row; on two
+larger shops of :mod:`benchmarks.scale.whole_run`, by the closed form, whose difference is the cost of a unit of each
+stage. The smaller of these is trained for an epoch too. It prints the table beside what the plan then says of the
+largest shop; ``--write`` puts it into ``topkin/planning/costs.py``. A busy machine changes CPU seconds little.
 ``python -m benchmarks.jobs.constants --plan USERS ITEMS PURCHASES [--memory GB --cores N --workers N --set KEY=VALUE]``
 prints the plan of a run of that size by the constants that are there.
 """
@@ -24,7 +24,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-SMALL, LARGE = (2_000, 1_000, 60_000), (6_000, 6_000, 120_000)
+SMALL = (2_000, 1_000, 60_000)
 FEWER, MORE = (40_000, 20_000, 1_000_000), (160_000, 100_000, 4_000_000)
 JUDGED = 4_000
 CLOSED = ("train.epochs=0", f"evaluate.users={JUDGED}", "similar.exact_users=10000")  # both by clusters of users
@@ -74,13 +74,13 @@ def _sets(sets: Sequence[str]) -> list[str]:
     return [part for one in sets for part in ("--set", one)]
 
 
-def without_sources(folder: Path) -> float:
-    """CPU seconds of the closed form on a shop that is prepared, with no source beside it."""
+def training(folder: Path, epochs: int = 0) -> float:
+    """CPU seconds of training on a shop that is prepared, with no source beside it."""
     from benchmarks.scale.whole_run import AS_OF
 
     command = [sys.executable, "-m", "topkin", "train", "--config", str(folder / "topkin.toml"), "--as-of", AS_OF]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    sets = _sets([*CLOSED, "recommend.sources=[]"])
+    sets = _sets([*CLOSED, "recommend.sources=[]", f"train.epochs={epochs}"])
     subprocess.run([*command, "--json", *sets], check=True, stdout=subprocess.DEVNULL)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
@@ -129,11 +129,12 @@ def item_byte(folder: Path, row: float) -> float:
 LEARN = '[train]\nmethod = "self_supervised"\n'
 
 
-def constants(shops: Mapping[str, Any], closed: Sequence[float], rate: float) -> dict[str, Any]:
+def constants(shops: Mapping[str, Any], trained: Mapping[str, float], rate: float) -> dict[str, Any]:
     """The fields of ``costs.Costs`` that the stages give.
 
-    shops: profiles of shops with content, ``small``, ``by two workers`` and ``large``, and of those by purchases,
-    ``fewer`` and ``more``. closed: seconds of the closed form alone on the latter two. rate: of top-k.
+    shops: profiles of the shop with content, ``small`` and ``by two workers``, and of those by purchases, ``fewer`` and
+    ``more``. trained: seconds of the closed form alone on the latter two, and of ``an epoch`` on the first of them.
+    rate: of top-k.
     """
     from topkin.config.sections import Settings
     from topkin.planning.estimate import Machine, Workload
@@ -169,15 +170,16 @@ def constants(shops: Mapping[str, Any], closed: Sequence[float], rate: float) ->
         cpu = [shops[shop]["stages"][stage]["cpu_seconds"] for shop in (less, more)]
         return max(0.0, (cpu[1] - many_products - cpu[0] + few_products) / (many - few)) if many else 0.0
 
+    known = {shop: shops[shop]["counts"].known for shop in ("fewer", "more")}
+    closed = (trained["more"] - trained["fewer"]) / (known["more"] - known["fewer"])
     unit, start, worker = {}, {}, {}
     for stage, small in shops["small"]["stages"].items():
         unit[stage] = cost(stage, "fewer", "more") if stage in shops["fewer"]["stages"] else 0.0
-        trained = cost(stage, "small", "large") if stage == "train" else unit[stage]
         few, products = units(stage, "small")
-        start[stage] = max(0.0, small["cpu_seconds"] - few * trained - products)
+        start[stage] = max(0.0, small["cpu_seconds"] - few * unit[stage] - products)
         worker[stage] = max(0.0, shops["by two workers"]["stages"][stage]["cpu_seconds"] - small["cpu_seconds"]) / 2
-    rows = shops["more"]["counts"].known - shops["fewer"]["counts"].known
-    alone = (closed[1] - closed[0]) / rows
+    start["train"] = max(0.0, trained["fewer"] - known["fewer"] * closed)
+    passes = 2 * known["fewer"]  # an epoch that is validated, and one on everything
     sources = len(sources_trained(settings, 1))
     return {
         "machine": f"{machine_cores()} cores, {machine_memory() / 2**30:.0f} GiB, {platform.machine()}",
@@ -186,9 +188,9 @@ def constants(shops: Mapping[str, Any], closed: Sequence[float], rate: float) ->
         "worker_seconds": {stage: _round(value) for stage, value in worker.items()},
         "start_bytes": {stage: _round(s["peak_bytes"]) for stage, s in shops["small"]["stages"].items()},
         "purchase": _round(unit["prepare"]),
-        "training_purchase": _round(cost("train", "small", "large")),
-        "closed_purchase": _round(alone),
-        "tried_purchase": _round(max(0.0, unit["train"] - alone) / sources),
+        "training_purchase": _round((trained["an epoch"] - trained["fewer"]) / passes),
+        "closed_purchase": _round(closed),
+        "tried_purchase": _round(max(0.0, unit["train"] - closed) / sources),
         "pooled_purchase": _round(unit["embed"]),
         "indexed_item": _round(unit["index"]),
         "list_row": _round(unit["recommend"]),
@@ -263,12 +265,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         shops = {
             "small": with_content(folder / "small", SMALL),
             "by two workers": with_content(folder / "small", SMALL, TWO_WORKERS),
-            "large": with_content(folder / "large", LARGE),
             "fewer": by_purchases(folder / "fewer", FEWER),
             "more": by_purchases(folder / "more", MORE),
         }
         settings = load_settings(folder / "more" / "topkin.toml", CLOSED, {})
-        values = constants(shops, [without_sources(folder / name) for name in ("fewer", "more")], flops())
+        trained = {name: training(folder / name) for name in ("fewer", "more")}
+        trained["an epoch"] = training(folder / "fewer", epochs=1)
+        values = constants(shops, trained, flops())
         values["item_byte"] = _round(item_byte(folder / "images", values["purchase"]))
     text = literal(values)
     print(text)

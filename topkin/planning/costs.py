@@ -14,7 +14,7 @@ class Costs:
 
     start_seconds: of each stage in the process that runs it; worker_seconds: in a worker of its own, imports included.
     start_bytes: memory of each stage on a tiny shop. purchase:
-    preparing a row; training_purchase: training blocks on a purchase, all passes and the choice of settings together;
+    preparing a row; training_purchase: training a block on a purchase once;
     closed_purchase: the closed form of one and all that is computed beside it; tried_purchase: what it adds for each
     source that may stand beside the encoder;
     pooled_purchase: embedding the user of one; indexed_item: an item, for each doubling of their number; list_row,
@@ -45,38 +45,50 @@ class Costs:
 # begin of what python -m benchmarks.jobs.constants --write writes
 MEASURED = Costs(
     machine="2 cores, 24 GiB, x86_64",
-    dim=256,
+    dim=96,
     start_seconds={
-        "prepare": 1.2,
+        "prepare": 2.6,
         "train": 0.0,
-        "embed": 0.53,
-        "index": 0.43,
-        "recommend": 0.15,
-        "similar": 0.34,
-        "evaluate": 1.4,
+        "embed": 1.8,
+        "index": 0.63,
+        "recommend": 0.48,
+        "similar": 0.025,
+        "hindsight": 0.003,
+        "evaluate": 2.6,
+        "report": 0.99,
     },
     worker_seconds={
-        "prepare": 0.0,
+        "prepare": 1.9,
+        "train": 0.0,
+        "embed": 6.6,
+        "index": 1.5,
+        "recommend": 1.7,
+        "similar": 1.7,
+        "hindsight": 0.0,
+        "evaluate": 1.7,
+        "report": 0.15,
     },
     start_bytes={
-        "prepare": 310000000.0,
-        "train": 1400000000.0,
-        "embed": 1400000000.0,
+        "prepare": 390000000.0,
+        "train": 1600000000.0,
+        "embed": 1500000000.0,
         "index": 1400000000.0,
-        "recommend": 1500000000.0,
+        "recommend": 1400000000.0,
         "similar": 1400000000.0,
+        "hindsight": 1400000000.0,
         "evaluate": 1400000000.0,
+        "report": 1500000000.0,
     },
-    purchase=7.3e-07,
-    training_purchase=0.00072,
-    closed_purchase=1.7e-05,
-    tried_purchase=7.2e-06,
-    pooled_purchase=6.7e-06,
-    indexed_item=3.8e-05,
-    list_row=4.9e-06,
-    neighbour_row=2.2e-06,
-    judged_pair=9.5e-08,
+    purchase=1.3e-06,
+    training_purchase=0.0022,
+    closed_purchase=3.1e-05,
+    tried_purchase=9.5e-06,
+    pooled_purchase=1.2e-06,
+    indexed_item=5.6e-06,
+    list_row=1.3e-05,
+    neighbour_row=1.2e-05,
+    judged_pair=1.9e-07,
     flops=110000000000.0,
-    item_byte=5.1e-09,
+    item_byte=8.2e-09,
 )
 # end

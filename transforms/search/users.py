@@ -1,6 +1,6 @@
 """Users like a user in the clusters nearest to it, so that no worker reads every user's vector."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,6 +71,12 @@ def moved_schema(dim: int) -> pa.Schema:
     return pa.schema([*fields, pa.field("vector", schemas.vector(dim))])
 
 
+def _found_schema(k: int) -> pa.Schema:
+    """A user on the way back to its part: its number, and the keys of whom a cluster found for it."""
+    fields = [pa.field("part", pa.int32()), pa.field("number", pa.int32())]
+    return pa.schema([*fields, pa.field("keys", pa.list_(pa.uint64(), k))])
+
+
 def _keys_table(keys: np.ndarray, **columns: np.ndarray) -> pa.Table:
     return pa.table({"keys": pa.FixedSizeListArray.from_arrays(pa.array(keys.ravel()), keys.shape[1]), **columns})
 
@@ -82,7 +88,10 @@ def _keys(table: pa.Table) -> np.ndarray:
 
 @dataclass
 class NearestInClusters(beam.PTransform):
-    """The start of a pipeline to (part, the neighbours of its users as lists); what was measured goes to scratch."""
+    """The start of a pipeline to (part, the neighbours of its users as lists); what was measured goes to scratch.
+
+    Users go to clusters, and what was found for them back to parts, through files of scratch: no engine holds them.
+    """
 
     inputs: ClusterInputs
     shared: Shared = field(default_factory=Shared)
@@ -160,27 +169,26 @@ class NearestInClusters(beam.PTransform):
             yield path
 
     @counted
-    def _search(self, cluster: int, clusters: int, paths: Sequence[str]) -> Iterator[tuple[int, pa.Table]]:
-        """(part, numbers and keys of its users who were searched for) in a cluster."""
+    def _search(self, cluster: int, clusters: int, paths: Sequence[str]) -> Iterator[str]:
+        """Write whom a cluster found for its users, by their parts."""
         if cluster >= clusters or not paths:
             return
         rows = read_part(paths, cluster, clusters, moved_schema(self.inputs.table(CENTROIDS).shape[1]))
         if not len(rows):
             return
-        numbers = rows["number"].to_numpy()
-        keys = search_cluster(numbers, rows["home"].to_numpy(), vectors_of(rows), self.inputs.k)
-        order = np.argsort(numbers)
-        ends = np.searchsorted(numbers[order], self._firsts)
-        for part in np.flatnonzero(np.diff(ends)):
-            some = order[ends[part] : ends[part + 1]]
-            yield int(part), _keys_table(keys[some], number=numbers[some])
+        numbers, k = rows["number"].to_numpy(), self.inputs.k
+        keys = search_cluster(numbers, rows["home"].to_numpy(), vectors_of(rows), k)
+        parts = (np.searchsorted(self._firsts, numbers, side="right") - 1).astype(np.int32)
+        path = storage.join(self.inputs.scratch, "found", f"{cluster:05d}.arrow")
+        with PartFile(path, _found_schema(k), "part", self.inputs.similar.parts, numbered=True) as file:
+            file.add(_keys_table(keys, part=parts, number=numbers).select(_found_schema(k).names))
+        yield path
 
     @counted
-    def _merge(self, part: int, tables: Iterable[pa.Table]) -> tuple[int, TopK]:
+    def _merge(self, part: int, paths: Sequence[str]) -> tuple[int, TopK]:
         first, end = self._firsts[part : part + 2]
-        filled = [table for table in tables if len(table)]
-        rows = [table["number"].to_numpy() - first for table in filled]
-        keys = merged(rows, [_keys(table) for table in filled], end - first, self.inputs.k)
+        found = read_part(paths, part, self.inputs.similar.parts, _found_schema(self.inputs.k))
+        keys = merged([found["number"].to_numpy() - first], [_keys(found)], end - first, self.inputs.k)
         return part, lists_of(keys)
 
     def expand(self, pipeline: PBegin) -> PCollection[tuple[int, TopK]]:
@@ -194,12 +202,9 @@ class NearestInClusters(beam.PTransform):
         probes = AsSingleton(once | "Choose" >> choose)
         paths = AsList(parts | "Spread" >> beam.FlatMap(self._spread, probes).with_output_types(str))
         numbers = pipeline | "Clusters" >> beam.Create(range(self.inputs.clusters), reshuffle=True)
-        pair = tuple[int, pa.Table]
-        nearest = numbers | "Search" >> beam.FlatMap(self._search, clusters, paths).with_output_types(pair)
-        empty = _keys_table(np.zeros((0, self.inputs.k), np.uint64), number=np.zeros(0, np.int32))
-        every = parts | "Everybody" >> beam.Map(lambda part: (part, empty)).with_output_types(pair)
-        merge = beam.MapTuple(self._merge).with_output_types(tuple[int, Any])
-        return (nearest, every) | "All" >> beam.Flatten() | "Group" >> beam.GroupByKey() | "Merge" >> merge
+        found = AsList(numbers | "Search" >> beam.FlatMap(self._search, clusters, paths).with_output_types(str))
+        merge = beam.Map(self._merge, found).with_output_types(tuple[int, Any])
+        return parts | "Merge" >> merge
 
 
 class _Held:
