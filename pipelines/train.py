@@ -119,8 +119,9 @@ def cost(load: Workload) -> StageCost:
     beside = shuffled + load.catalogue + own + fitted
     passes = c.known * load.costs.closed_purchase  # of a closed form, by all workers where they decompose
     cores = load.cores_by_part if by_workers(load) else 1
-    # Each block, for all epochs that may be validated, and then on everything.
-    alone = 2 * train.epochs * epoch * load.costs.training_purchase * sum(map(bool, blocks))
+    # Each block, and what is known of items beside them, for all epochs that may be validated, and then on everything.
+    learnt = sum(map(bool, blocks)) + (_content(load) and bool(blocks))
+    alone = 2 * train.epochs * epoch * load.costs.training_purchase * learnt
     alone += min(c.known, TRIED_ON) * tried * load.costs.tried_purchase
     alone += c.known * COUNTED if by_workers(load) else 0.0
     return load.cost(
@@ -158,13 +159,19 @@ def decomposed_by_workers(load: Workload) -> float:
     Assembled are tables, vectors, those side by side, and these once more in float64; multiplied are the rows of a
     part's items, in place, with columns of what its users meet for each thread. Content is learned from all rows.
     """
-    c, train, items, rows = load.counts, load.settings.train, load.settings.items, learned(load)
+    c, train, rows = load.counts, load.settings.train, learned(load)
     kept, rank = train.svd_dim + train.next_item_dim, train.advanced.svd_rank
     part = load.share * c.known
     multiplied = min(rows, part) * 4.0 * (rank + OVERSAMPLING) + 12.0 * part
     multiplied += load.share * c.users * 256.0 * load.machine.cores
-    content = 12.0 * rank * rows if items is not None and (items.title or items.category or items.features) else 0.0
+    content = 12.0 * rank * rows if _content(load) else 0.0
     return max(32.0 * kept * rows + content, 8.0 * kept * rows + multiplied)
+
+
+def _content(load: Workload) -> bool:
+    """Whether items are learned by what they are, too."""
+    items = load.settings.items
+    return items is not None and bool(items.title or items.category or items.features)
 
 
 def _cure(load: Workload, beside: float, trained: float) -> str:

@@ -32,7 +32,7 @@ def cost(load: Workload) -> StageCost:
         rows=versions * c.users,
         bytes_read=2 * load.histories_file + 2 * versions * load.lists_file,
         bytes_written=100.0 * versions * c.users,
-        cpu_seconds=2 * c.known * load.costs.purchase + versions * c.users * load.k * load.costs.list_row,
+        cpu_seconds=(2 * c.known + versions * c.users * load.k) * load.costs.purchase,  # rows that are read
         memory=(c.id_bytes + 16.0 * versions) * c.items + load.part + BUDGET_BYTES,
     )
 

@@ -36,7 +36,7 @@ def cost(load: Workload) -> StageCost:
         rows=c.users,
         bytes_read=2 * load.histories_file + load.item_vectors + 2 * load.catalogue_file + 2 * load.lists_file,
         bytes_written=PAGE_BYTES,
-        cpu_seconds=0.1 * c.purchases * load.costs.purchase,  # of a few columns; no cleaning
+        cpu_seconds=0.4 * c.purchases * load.costs.purchase,  # of a few columns; no cleaning
         cores=1,
         memory=load.item_vectors
         + 2 * load.catalogue

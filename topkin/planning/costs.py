@@ -48,7 +48,7 @@ MEASURED = Costs(
     dim=96,
     start_seconds={
         "prepare": 2.6,
-        "train": 0.0,
+        "train": 15.0,
         "embed": 1.8,
         "index": 0.63,
         "recommend": 0.48,
@@ -80,7 +80,7 @@ MEASURED = Costs(
         "report": 1500000000.0,
     },
     purchase=1.3e-06,
-    training_purchase=0.0022,
+    training_purchase=2.1e-05,
     closed_purchase=3.1e-05,
     tried_purchase=9.5e-06,
     pooled_purchase=1.2e-06,

@@ -187,8 +187,8 @@ class NearestInClusters(beam.PTransform):
     @counted
     def _merge(self, part: int, paths: Sequence[str]) -> tuple[int, TopK]:
         first, end = self._firsts[part : part + 2]
-        found = read_part(paths, part, self.inputs.similar.parts, _found_schema(self.inputs.k))
-        keys = merged([found["number"].to_numpy() - first], [_keys(found)], end - first, self.inputs.k)
+        lists = read_part(paths, part, self.inputs.similar.parts, _found_schema(self.inputs.k))
+        keys = merged([lists["number"].to_numpy() - first], [_keys(lists)], end - first, self.inputs.k)
         return part, lists_of(keys)
 
     def expand(self, pipeline: PBegin) -> PCollection[tuple[int, TopK]]:
@@ -202,8 +202,8 @@ class NearestInClusters(beam.PTransform):
         probes = AsSingleton(once | "Choose" >> choose)
         paths = AsList(parts | "Spread" >> beam.FlatMap(self._spread, probes).with_output_types(str))
         numbers = pipeline | "Clusters" >> beam.Create(range(self.inputs.clusters), reshuffle=True)
-        found = AsList(numbers | "Search" >> beam.FlatMap(self._search, clusters, paths).with_output_types(str))
-        merge = beam.Map(self._merge, found).with_output_types(tuple[int, Any])
+        lists = AsList(numbers | "Search" >> beam.FlatMap(self._search, clusters, paths).with_output_types(str))
+        merge = beam.Map(self._merge, lists).with_output_types(tuple[int, Any])
         return parts | "Merge" >> merge
 
 
