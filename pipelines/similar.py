@@ -53,7 +53,8 @@ def cost(load: Workload) -> StageCost:
     asked = min(1.0, PROBES / clusters) * c.users  # of a cluster, or by a user
     compared = clusters + asked + QUERIES if some else c.users
     flops = 2.0 * load.dim * (c.items**2 * (near.items > 0) + c.users * compared * (near.users > 0))
-    moved = PROBES * load.user_vectors if some else 0.0
+    lists = PROBES * c.users * (8.0 * near.users + 8) if some else 0.0  # of each cluster, back to the parts
+    moved = PROBES * load.user_vectors + lists if some else 0.0
     cluster = 2.0 * asked * load.vector if some else 0.0
     learned = 3.0 * LEARNED_FROM * clusters * load.vector if some else 0.0
     rows, workers = load.neighbour_rows, load.machine.workers

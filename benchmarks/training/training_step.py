@@ -105,7 +105,9 @@ def work(args: argparse.Namespace) -> None:
             float(trainer.step(batch))
             at.append((time.perf_counter(), time.process_time()))
             spent = [[after - before for before, after in zip(*pair, strict=True)] for pair in itertools.pairwise(at)]
-            sizes = {name: len(batch[name]) for name in ("candidates", "pooled", "history")}
+            sizes = {
+                name: len(batch[name]) for name in ("candidates", "pooled", "history", "mixed_rows") if name in batch
+            }
             figures[n] = {"making": spent[0], "step": spent[1], "sizes": sizes}
         usage = resource.getrusage(resource.RUSAGE_SELF)
         kept = {"peak": usage.ru_maxrss / 2**20, "faults": usage.ru_minflt, "system": usage.ru_stime}
@@ -136,7 +138,9 @@ class Checkout:
     def tell(self, n: int) -> None:
         """A line of one trainer."""
         step, making = ([self.median(n, what, cpu) for cpu in (False, True)] for what in ("step", "making"))
-        sizes = ", ".join(f"{size:,} {name}" for name, size in self.reports[-1]["steps"][str(n)]["sizes"].items())
+        sizes = ", ".join(
+            f"{size:,} {name.replace('_', ' ')}" for name, size in self.reports[-1]["steps"][str(n)]["sizes"].items()
+        )
         print(
             f"  {n:9,d} items: step {step[0]:6.1f} (processors {step[1]:6.1f}), making the batch {making[0]:5.1f} "
             f"({making[1]:5.1f}); {sizes}"

@@ -37,3 +37,9 @@ def test_strips_are_multiplied_in_place_by_any_number_of_threads(scaled):
     by_rows = Z if scale is None else Z * scale[:, None]
     np.testing.assert_allclose(products[0], A.T @ (A @ by_rows), rtol=1e-4, atol=1e-4)
     assert products[0].tobytes() == products[1].tobytes() == products[2].tobytes()
+
+
+def test_a_product_that_fails_in_a_thread_is_told_and_nothing_waits():
+    strips = strips_of(np.ones((5, 6 * COLUMNS), np.float32))
+    with pytest.raises(ValueError, match="broadcast"):
+        multiply(sp.csr_matrix(np.ones((3, 5), np.float32)), strips, np.ones(4, np.float32), threads=2)

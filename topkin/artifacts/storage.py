@@ -283,17 +283,10 @@ def write_parquet(table: pa.Table, path: str, *, row_group_rows: int = ROW_GROUP
 
 @contextmanager
 def parquet_writer(path: str, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
-    """A Parquet file written table by table, as :func:`write_parquet` does; it appears whole.
-
-    Texts alone have dictionaries: numbers, times and vectors hardly repeat, and one of them costs more than it saves.
-    """
-    how = {
-        "compression": "zstd",
-        "write_page_checksum": True,
-        "store_schema": True,
-        "use_dictionary": text_columns(schema),
-    }
-    with atomic_write(path) as stream, pq.ParquetWriter(stream, schema, **how) as writer:
+    """A Parquet file written table by table, as :func:`write_parquet` does; it appears whole."""
+    how = {"compression": "zstd", "write_page_checksum": True, "store_schema": True}
+    texts = text_columns(schema)
+    with atomic_write(path) as stream, pq.ParquetWriter(stream, schema, use_dictionary=texts, **how) as writer:
         yield writer
 
 

@@ -9,9 +9,8 @@ from queue import SimpleQueue
 
 import numpy as np
 import scipy.sparse as sp
-from scipy.sparse import _sparsetools
 
-from topkin.encoding.svd import COLUMNS
+from topkin.encoding.svd import COLUMNS, gram_product
 
 
 def cut(width: int) -> Iterator[slice]:
@@ -41,22 +40,19 @@ def multiply(matrix: sp.csr_matrix, strips: Sequence[np.ndarray], scale: np.ndar
     matrix: A, (users, m) float32. strips: (m, columns) each, contiguous. scale: (m,) float32. A thread holds what
     users meet of a strip, (users, columns).
     """
-    users, m = matrix.shape
-    arrays = matrix.indptr, matrix.indices, matrix.data
+    users = matrix.shape[0]
     idle = SimpleQueue[np.ndarray]()
     for _ in range(min(threads, len(strips))):
         idle.put(np.empty(users * COLUMNS, np.float32))
 
     def work(strip: np.ndarray) -> None:
         mine, columns = idle.get(), strip.shape[1]
-        met = mine[: users * columns]
-        met[:] = 0
-        if scale is not None:
-            strip *= scale[:, None]
-        _sparsetools.csr_matvecs(users, m, columns, *arrays, strip.reshape(-1), met)
-        strip[:] = 0
-        _sparsetools.csc_matvecs(m, users, columns, *arrays, met, strip.reshape(-1))
-        idle.put(mine)
+        try:
+            if scale is not None:
+                strip *= scale[:, None]
+            gram_product(matrix, strip, mine[: users * columns].reshape(users, columns), strip)
+        finally:  # or the other threads would wait for it
+            idle.put(mine)
 
     if idle.qsize() < 2:
         list(map(work, strips))

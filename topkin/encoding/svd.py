@@ -135,6 +135,18 @@ def by_users(shard: sp.csr_matrix, settings: SpectralSettings) -> sp.csr_matrix:
     return sp.csr_matrix((data, shard.indices, shard.indptr), shard.shape)
 
 
+def gram_product(matrix: sp.csr_matrix, Z: np.ndarray, met: np.ndarray, out: np.ndarray) -> None:
+    """``A' A Z`` into ``out``, which may be Z itself, by SciPy's own products, in arrays that stay.
+
+    matrix: A, (users, m) float32. Z, out: (m, columns) float32, met: (users, columns), what users meet; contiguous.
+    """
+    (users, m), columns, arrays = matrix.shape, Z.shape[1], (matrix.indptr, matrix.indices, matrix.data)
+    met[:] = 0
+    _sparsetools.csr_matvecs(users, m, columns, *arrays, Z.reshape(-1), met.reshape(-1))
+    out[:] = 0
+    _sparsetools.csc_matvecs(m, users, columns, *arrays, met.reshape(-1), out.reshape(-1))
+
+
 def decompose(
     shards: Shards, n_items: int, settings: SpectralSettings | None = None, *, threads: int | None = None
 ) -> Spectrum:
@@ -255,14 +267,13 @@ class _Products:
     def _add(self, block: sp.csr_matrix, idle: "SimpleQueue[_Scratch]", start: int) -> None:
         columns, users = slice(start, start + COLUMNS), block.shape[0]
         mine = idle.get()
-        asked, met, products = mine.of(users, self.Q[:, columns].shape[1])
-        np.multiply(self.Q[:, columns], 1 if self.scaled is None else self.scaled[:, None], out=asked)
-        met[:] = products[:] = 0  # SciPy's own products, in arrays that stay
-        arrays = block.indptr, block.indices, block.data
-        _sparsetools.csr_matvecs(*block.shape, asked.shape[1], *arrays, asked.ravel(), met.ravel())
-        _sparsetools.csc_matvecs(*block.shape[::-1], asked.shape[1], *arrays, met.ravel(), products.ravel())
-        self.Y[:, columns] += products
-        idle.put(mine)
+        try:
+            asked, met, products = mine.of(users, self.Q[:, columns].shape[1])
+            np.multiply(self.Q[:, columns], 1 if self.scaled is None else self.scaled[:, None], out=asked)
+            gram_product(block, asked, met, products)
+            self.Y[:, columns] += products
+        finally:  # or the other threads would wait for it
+            idle.put(mine)
 
     def same_as(self, first: "_Products") -> None:
         if self.events != first.events or not np.allclose(self.degrees, first.degrees, rtol=1e-5):

@@ -23,10 +23,9 @@ def tensors_by_c_library() -> Iterator[None]:
     """A TensorFlow that this process, or a worker that it starts, first uses within has its memory of the C library.
 
     On a processor TensorFlow's oneDNN otherwise keeps whatever it ever held for its own next arrays. Convolutions want
-    that, whose outputs are large: a network of three predicts in two thirds of the time. Products and tables do
-    not, and what comes after them in the process has no use of it. So that a step of training does not ask the system
-    for the same pages each time, the C library keeps some memory of this process until it is given back. What the
-    environment says already stays.
+    that, whose outputs are large and of one size. Products and tables do not, and what comes after them in the process
+    has no use of it. So that a step of training does not ask the system for the same pages each time, the C library
+    keeps some memory of this process until it is given back. What the environment says already stays.
     """
     if _BY_C_LIBRARY in os.environ:
         yield
