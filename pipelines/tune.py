@@ -71,12 +71,12 @@ def _trial(
     from topkin.models.training.selection import best_epoch, select
     from topkin.models.training.validation import METRIC
 
-    device.set_up(deterministic=True)
     context = TrainingContext.of(settings, **changes)
     catalogue = storage.read_parquet(storage.join(prepared, "catalogue.parquet"))
     began = time.perf_counter()
     learned, histories = open_prepared(prepared, catalogue, as_of, settings)
-    selection = select(context, histories, learned)
+    with device.repeatable():
+        selection = select(context, histories, learned)
     if selection.validation is None:
         raise ConfigError(f"tune needs a validation, there is none: {selection.stopped}")
     best = best_epoch(selection.curve)

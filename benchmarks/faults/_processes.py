@@ -145,8 +145,10 @@ def reading(root: str, folder: Path, how_many: int = 2) -> Iterator[Reads]:
         yield seen
     finally:
         stop.touch()
-        for number, pid in enumerate(pids):
-            ended(pid)
+        codes = [ended(pid)[0] for pid in pids]
+        if any(codes):
+            raise RuntimeError(f"readers ended with codes {codes}")
+        for number in range(how_many):
             reads, torn = (folder / f"reads-{number}").read_text().split()
             seen.reads, seen.torn = seen.reads + int(reads), seen.torn + int(torn)
 

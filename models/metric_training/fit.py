@@ -33,6 +33,7 @@ SAMPLE = 20_000
 WHITENING = 0.5
 
 
+@device.repeatable()
 def fit(
     settings: ItemsTrainSettings,
     parts: Sequence[str],
@@ -66,7 +67,6 @@ def fit(
         InputError: Rows, labels, pairs or inputs that nothing can be learned from, or a model that is no encoder.
         ConfigError: Arguments that do not fit, or a loss that is not finite.
     """
-    where = device.set_up(deterministic=True)
     keras.utils.set_random_seed(seed)
     saved = None if start_from is None else read_model(start_from)
     specs = _specs(saved, parts, inputs)
@@ -89,7 +89,8 @@ def fit(
         model, storage.join(out, ENCODER), {s.name: _choice(s, given) for s in specs}, overwrite=True
     )
     summary = _summary(settings, rows, plan, trained, final, signature)
-    storage.write_json({**summary, "curve": list(trained.epochs), "device": where}, storage.join(out, TRAINING))
+    more = {"curve": list(trained.epochs), "device": device.set_up()}
+    storage.write_json({**summary, **more}, storage.join(out, TRAINING))
     return summary
 
 

@@ -103,8 +103,7 @@ def measure_split(
     from topkin.models.training.fit import fit
     from topkin.models.training.validation import METRIC
 
-    device.set_up(deterministic=True)
-    with measure_usage() as usage:
+    with device.repeatable(), measure_usage() as usage:
         split = read_split(folder)
         purchases = without_times(split.users, split.items, split.item_ids, seed=seed)
         context = TrainingContext(train=train, seed=seed, recent_days=7).untimed()

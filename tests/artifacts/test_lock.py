@@ -11,23 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.artifacts.processes import at_once, forks, started
 from topkin.artifacts import lock, storage
 from topkin.errors import BusyError
-
-# From Python 3.12 on a fork of a process with threads is warned of; what is forked here uses none of its parent's.
-pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-fork = multiprocessing.get_context("fork")
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> str:
     return str(tmp_path)
-
-
-def in_a_process(target, *args):
-    process = fork.Process(target=target, args=args)
-    process.start()
-    return process
 
 
 def hold_until_killed(root: str) -> None:
@@ -38,7 +29,7 @@ def hold_until_killed(root: str) -> None:
 
 def holder(root: str):
     """A process that holds the lock and does not end."""
-    process = in_a_process(hold_until_killed, root)
+    process = started(hold_until_killed, root)
     while not (seen := lock.holder_of(root)) or seen["run_id"] is None:
         assert process.is_alive()
     return process
@@ -71,7 +62,10 @@ def test_a_second_process_is_told_who_is_at_work_and_finds_it_free_when_that_one
 
 
 def test_a_process_that_ended_and_is_not_waited_for_holds_nobody_up(root):
-    first = holder(root)
+    first = multiprocessing.get_context("spawn").Process(target=hold_until_killed, args=(root,))  # of this process
+    first.start()
+    while not (lock.holder_of(root) or {}).get("run_id"):
+        assert first.is_alive()
     os.kill(first.pid, signal.SIGKILL)
     while lock.alive(first.pid):
         pass
@@ -187,14 +181,13 @@ def test_of_twenty_who_find_an_expired_lock_one_takes_it(root):
     for _ in range(2):
         with lock.hold(root, "one"):
             change(root, expires=later(-1))
-            barrier, won = fork.Barrier(20), fork.Value("i", 0)
-            takers = [in_a_process(_take_once, root, barrier, won) for _ in range(20)]
-            for taker in takers:
-                taker.join()
+            barrier, won = forks.Barrier(20), forks.Value("i", 0)
+            assert at_once([(_take_once, root, barrier, won)] * 20) == [0] * 20
             assert won.value == 1
 
 
 def _work(root, times) -> None:
+    lock.POLL = 0.002
     for _ in range(times):
         with lock.hold(root, "counting", wait=600):
             path = Path(root, "count")
@@ -203,10 +196,9 @@ def _work(root, times) -> None:
             path.write_text(str(n + 1))  # torn or lost if two were here
 
 
-def test_of_many_who_work_in_turn_and_of_whom_some_are_killed_no_two_work_at_once(root, monkeypatch):
-    monkeypatch.setattr(lock, "POLL", 0.002)
+def test_of_many_who_work_in_turn_and_of_whom_some_are_killed_no_two_work_at_once(root):
     doomed = holder(root)
-    workers = [in_a_process(_work, root, 5) for _ in range(10)]
+    workers = [started(_work, root, 5) for _ in range(10)]
     doomed.kill()
     doomed.join()
     for worker in workers:

@@ -1,14 +1,11 @@
-import multiprocessing
 import shutil
 from datetime import datetime, timedelta
 
 import pytest
 
+from tests.artifacts.processes import at_once, forks, started
 from topkin.artifacts import lock, manifest, runs, stage_index, storage
 from topkin.errors import ArtifactError, BusyError, ConfigError
-
-# From Python 3.12 on a fork of a process with threads is warned of; what is forked here uses none of its parent's.
-pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
 FOLDERS = {"prepare": "prepared", "train": "model"}
 AS_OF = datetime(2024, 5, 1)
@@ -104,10 +101,7 @@ def test_a_reader_never_sees_half_a_pointer(tmp_path):
     for name in names:
         finished(tmp_path, name)
     runs.publish_run(runs.read_run(str(tmp_path), "r1"))
-    context = multiprocessing.get_context("spawn")
-    writers = [context.Process(target=_publish_many, args=(str(tmp_path), n)) for n in names]
-    for w in writers:
-        w.start()
+    writers = [started(_publish_many, str(tmp_path), n) for n in names]
     while any(w.is_alive() for w in writers):
         assert runs.published(str(tmp_path)).run_id in names
     assert [w.exitcode for w in writers] == [0, 0]
@@ -275,13 +269,8 @@ def test_of_twenty_who_publish_at_once_the_history_has_each_once(tmp_path):
     root, names = str(tmp_path), [f"r{n:02d}" for n in range(20)]
     for name in names:
         finished(tmp_path, name)
-    fork = multiprocessing.get_context("fork")
-    barrier = fork.Barrier(20)
-    publishers = [fork.Process(target=_publish_once, args=(root, name, barrier)) for name in names]
-    for publisher in publishers:
-        publisher.start()
-    for publisher in publishers:
-        publisher.join()
+    barrier = forks.Barrier(20)
+    assert at_once([(_publish_once, root, name, barrier) for name in names]) == [0] * 20
     current = runs.pointer(root)
     assert sorted([*current["history"], current["run_id"]]) == names
     assert current["version"] == 20

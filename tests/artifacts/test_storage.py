@@ -1,4 +1,3 @@
-import multiprocessing
 import os
 
 import pyarrow as pa
@@ -6,11 +5,9 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 import pytest
 
+from tests.artifacts.processes import at_once
 from topkin.artifacts import manifest, storage
 from topkin.errors import ArtifactError, BusyError
-
-# From Python 3.12 on a fork of a process with threads is warned of; what is forked here uses none of its parent's.
-pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
 TABLE = pa.table({"id": ["a", "b", None], "x": [1, 2, 3]})
 
@@ -115,12 +112,7 @@ def _count_up(path, times):
 
 
 def test_of_many_processes_that_swap_none_loses_the_others_write(tmp_path):
-    context = multiprocessing.get_context("fork")
-    others = [context.Process(target=_count_up, args=(f"{tmp_path}/n", 25)) for _ in range(8)]
-    for other in others:
-        other.start()
-    for other in others:
-        other.join()
+    assert at_once([(_count_up, f"{tmp_path}/n", 25)] * 8) == [0] * 8
     assert storage.read_bytes(f"{tmp_path}/n") == b"200"
 
 

@@ -104,5 +104,5 @@ def trained(context: Any, purchases: Any, catalogue: pa.Table) -> Any:
     from topkin.models.ops import device
     from topkin.models.training import fit
 
-    device.set_up(deterministic=True)
-    return fit.fit(context.changed(epochs=8, patience=8), purchases, catalogue)
+    with device.repeatable():
+        return fit.fit(context.changed(epochs=8, patience=8), purchases, catalogue)

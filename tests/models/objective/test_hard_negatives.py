@@ -72,8 +72,7 @@ def hardly(context):
 def trainer(hardly, purchases, catalogue):
     from topkin.models.ops import device
 
-    device.set_up(deterministic=True)
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, device.repeatable():
         patch.setattr(hard_negatives, "DEPTH", 3)  # the shop is small
         yield Trainer(hardly, purchases, "refit", hardly.index(purchases, catalogue))
 

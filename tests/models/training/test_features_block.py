@@ -45,8 +45,8 @@ def plans(context):
 def encoder(request, plans, purchases, labelled):
     from topkin.models.ops import device
 
-    device.set_up(deterministic=True)
-    return fit.fit(plans[request.param], purchases, labelled).encoder
+    with device.repeatable():
+        return fit.fit(plans[request.param], purchases, labelled).encoder
 
 
 def test_a_new_item_is_listed_for_those_who_buy_what_shares_its_label(encoder, labelled, purchases):

@@ -33,8 +33,8 @@ def alone(context):
 def uninterrupted(alone, purchases, catalogue):
     from topkin.models.ops import device
 
-    device.set_up(deterministic=True)
-    training = fit.fit(alone, purchases, catalogue)
+    with device.repeatable():
+        training = fit.fit(alone, purchases, catalogue)
     return archive.model_bytes(training.encoder.model), training
 
 

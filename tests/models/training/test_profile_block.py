@@ -38,10 +38,10 @@ def known(purchases):
 def encoder(context, known, catalogue):
     from topkin.models.ops import device
 
-    device.set_up(deterministic=True)
     # No validation: every block stays, with the settings it starts from.
     context = context.changed(validation_days=0.001, epochs=4, recency_weight=0.1, next_item_dim=0)
-    return fit.fit(context.changed(user_feature_dim=6), known, catalogue).encoder
+    with device.repeatable():
+        return fit.fit(context.changed(user_feature_dim=6), known, catalogue).encoder
 
 
 def cold(encoder, catalogue, features):

@@ -44,15 +44,6 @@ def test_remembered_rows_have_no_gradient_and_can_be_forgotten() -> None:
     assert float(memory(LABELS[6:], tf.constant(ROWS[6:]))) == pytest.approx(alone)
 
 
-@pytest.fixture
-def _any_order_of_ops() -> None:
-    """Keras compiles no step with XLA while deterministic ops are on, which the training job leaves on."""
-    from tensorflow.python.framework import config
-
-    config.disable_op_determinism()
-
-
-@pytest.mark.usefixtures("_any_order_of_ops")
 @pytest.mark.parametrize("jit", [False, True])
 def test_fit_fills_the_memory_and_validation_leaves_it_alone(jit: bool) -> None:
     loss = CrossBatchMemory(Triplet(0.5), size=8, dim=3)
