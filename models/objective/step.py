@@ -72,7 +72,7 @@ class Step:
             on_huge_pages(table)
         del tables, table  # a variable that is read elsewhere is copied before it is written
         self.traces = 0
-        self._compiled = tf.function(self._step, input_signature=[self.signature])
+        self._compiled = tf.function(self._step, input_signature=[self.signature], autograph=False)
 
     def __call__(self, batch: dict[str, tf.Tensor]) -> tf.Tensor:
         """Update the weights; returns the loss, a scalar tensor."""

@@ -146,7 +146,7 @@ def encode_features(model: TwoTower, features: ItemFeatures, batch_size: int, *,
     out, pooled = (mapped(s) if disk else np.zeros(s, np.float32) for s in 2 * [(len(features), model.dim)])
     for start in range(0, len(features), batch_size):
         rows = slice(start, min(start + batch_size, len(features)))
-        vectors, in_vectors = model.infer(features.padded(rows, batch_size))
+        vectors, in_vectors = model.infer(features.padded(rows, batch_size), again=len(features) > batch_size)
         out[rows] = np.asarray(vectors)[: rows.stop - start]
         pooled[rows] = np.asarray(in_vectors)[: rows.stop - start]
     return unit_rows(out) if model.unit_out else out, pooled

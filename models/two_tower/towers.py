@@ -227,10 +227,12 @@ class TwoTower(keras.Model):
         total = mixed(parts)
         return total + more[-1](features["vectors"]) if self.vector_dim else total
 
-    def infer(self, features: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-        """:meth:`sums`, compiled once for each shape of features."""
+    def infer(self, features: dict[str, np.ndarray], *, again: bool) -> tuple[tf.Tensor, tf.Tensor]:
+        """:meth:`sums`, to the same bits; compiled for the shape of the features where such batches come again."""
+        if not again:
+            return self.sums({name: tf.constant(values) for name, values in features.items()})
         if self._infer is None:
-            self._infer = tf.function(self.sums)
+            self._infer = tf.function(self.sums, autograph=False)
         return self._infer(features)
 
     def rotate(self, turned: np.ndarray) -> None:

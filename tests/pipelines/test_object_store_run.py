@@ -164,7 +164,7 @@ def test_of_publishers_at_once_each_is_in_the_history_once(bucket: str) -> None:
 
 @pytest.mark.slow
 def test_a_training_killed_in_the_middle_goes_on_from_its_checkpoint(bucket: str, tmp_path: Path) -> None:
-    shop, config = Shop(users=60, items=40, purchases=800, seed=5), tmp_path / "topkin.toml"
+    shop, config = Shop(users=150, items=80, purchases=3_000, seed=5), tmp_path / "topkin.toml"
     shop.write(f"{bucket}/lake")
     config.write_text(shop.config_toml(f"{bucket}/lake", output=f"{bucket}/out"))
     sets = [s for s in SETS if not s.startswith("train.epochs")]
