@@ -6,7 +6,7 @@ STAMP := .venv/.installed
 # The tests of the core packages: what covers them must be their own.
 CORE_TESTS := tests $(addprefix --ignore=tests/,api models transforms pipelines examples e2e docs)
 
-.PHONY: help install demo test coverage check bench faults runners docs lock clean
+.PHONY: help install demo test slow coverage check bench faults runners docs lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -22,6 +22,9 @@ demo: install  ## run the whole job on a generated shop and show the result
 
 test: install  ## all tests but those marked slow
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+slow: install  ## the tests marked slow: those of the real shop and of other programs where they are there
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow --timeout=3600
 
 coverage: install  ## the core's own tests; fails below the branch coverage that pyproject.toml asks for
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(CORE_TESTS) --cov

@@ -43,6 +43,7 @@ from tests.conformance.naive_losses import (
     naive_supcon,
     naive_triplet,
 )
+from tests.quick import some
 from topkin.models import losses, miners, reducers
 from topkin.models.metric_learning.distances import Cosine, Euclidean, InnerProduct
 from topkin.models.metric_learning.heads import Centres, Proxies
@@ -229,7 +230,7 @@ def test_a_loss_survives_its_configuration(case: Case) -> None:
     assert float(again(case.labels(), x)) == float(loss(case.labels(), x))
 
 
-@every_loss
+@pytest.mark.parametrize("case", some(CASES, 4, name=lambda case: case.name))
 def test_a_model_trains_saves_and_loads_in_mixed_precision(case: Case, tmp_path: Path) -> None:
     keras.config.set_dtype_policy("mixed_float16")
     try:

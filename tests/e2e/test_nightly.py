@@ -126,6 +126,7 @@ def test_a_second_run_does_nothing_and_a_changed_k_trains_nothing(night):
     assert other.folder("train") == night.run.folder("train")
 
 
+@pytest.mark.slow
 def test_any_number_of_workers_writes_the_same_bytes(night, tmp_path):
     settings = night.again(f"run.output='{tmp_path}/out'")
     flags = ("--direct_running_mode=multi_processing", "--direct_num_workers=2")
@@ -140,6 +141,7 @@ def test_any_number_of_workers_writes_the_same_bytes(night, tmp_path):
     assert metrics[0] == metrics[1]
 
 
+@pytest.mark.slow
 def test_a_bundle_tried_again_adds_no_row(night, tmp_path):
     settings = night.again(f"run.output='{tmp_path}/out'")
     other = run_all(settings, as_of=night.shop.as_of, beam=("--direct_runner_bundle_repeat=2",))

@@ -14,6 +14,7 @@ CONFIG = Path(__file__).resolve().parents[2] / "examples" / "online_retail.toml"
 AS_OF = datetime(2011, 11, 9)
 
 
+@pytest.mark.slow
 def test_a_slice_of_the_real_purchases_becomes_published_lists(online_retail, tmp_path):
     duckdb.sql(f"""
         copy (from '{online_retail}/purchases.parquet'

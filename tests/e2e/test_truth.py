@@ -8,6 +8,8 @@ from topkin.config.load import load_settings
 from topkin.pipelines.run import run_all
 from topkin.synthetic.shop import Shop
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory):

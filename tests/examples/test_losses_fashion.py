@@ -48,7 +48,10 @@ def test_every_loss_of_the_library_has_a_case(example: Any) -> None:
     assert every - abstract - shown == {losses.PairContrastive}  # pairs made beforehand: the Siamese examples
 
 
-@pytest.mark.parametrize("name", ["triplet", "center", "info_nce", "ccl", "cross_batch_memory"])
+OTHERS = ("center", "info_nce", "ccl", "cross_batch_memory")
+
+
+@pytest.mark.parametrize("name", ["triplet", *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)])
 def test_each_kind_of_loss_trains_an_encoder(example: Any, data: Path, name: str) -> None:
     keys = ["--data", str(data), "--steps", "8", "--json"]
     (trained,) = example.main([*keys, "--loss", name])

@@ -66,6 +66,7 @@ def test_a_convolutional_siamese_network_tells_clothes_apart(run: Any) -> None:
     assert abs(figures["pair_accuracy_mirrored"] - figures["pair_accuracy"]) < 0.1
 
 
+@pytest.mark.slow
 @needs_clothes
 def test_supervised_learning_finds_clothes_of_a_kind(run: Any) -> None:
     argv = ["--images", "1500", "--epochs", "4", "--widths", "8", "16", "16", "--batch-size", "50"]
@@ -74,6 +75,7 @@ def test_supervised_learning_finds_clothes_of_a_kind(run: Any) -> None:
     assert 0.7 < figures["recall@1_raw_pixels"] < 0.8
 
 
+@pytest.mark.slow
 @needs_clothes
 def test_clothes_of_kinds_never_trained_on_are_found(run: Any) -> None:
     argv = ["--images", "3000", "--epochs", "1", "--widths", "4", "8", "8", "--batch-size", "100"]
@@ -111,7 +113,7 @@ def test_validation_images_are_of_the_training_part_and_not_trained_on(
 
 @needs_digits
 @needs_clothes
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", [*ALL[:1], *(pytest.param(name, marks=pytest.mark.slow) for name in ALL[1:])])
 def test_every_example_asks_about_validation_images_when_told_to(name: str, run: Any) -> None:
     sizes = ["--images", "300", "--epochs", "1", "--batch-size", "50"]
     widths = [] if name == "siamese_mnist" else ["--widths", "4", "4", "4"]

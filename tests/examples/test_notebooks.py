@@ -9,7 +9,7 @@ import pytest
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
-@pytest.mark.parametrize("name", ["shop_lists", "encoders_compared"])
+@pytest.mark.parametrize("name", ["shop_lists", pytest.param("encoders_compared", marks=pytest.mark.slow)])
 def test_a_notebook_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     book = json.loads((EXAMPLES / f"{name}.ipynb").read_text(encoding="utf-8"))

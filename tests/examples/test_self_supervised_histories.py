@@ -48,7 +48,9 @@ def test_the_probe_is_the_mean_over_neighbours(example: Any) -> None:
     assert example.probe(known, asked, np.array([[1, 2]])) == pytest.approx({"taste": 0.3, "favourite": 0.5})
 
 
-@pytest.mark.parametrize("method", ["simclr", "byol", "swav", "vicreg"])
+@pytest.mark.parametrize(
+    "method", ["simclr", *(pytest.param(m, marks=pytest.mark.slow) for m in ("byol", "swav", "vicreg"))]
+)
 def test_customers_never_trained_on_find_others_of_their_taste(
     example: Any, method: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -21,6 +21,7 @@ def shop(tmp_path_factory) -> tuple[str, Shop]:
     return str(root / "topkin.toml"), generated
 
 
+@pytest.mark.slow
 def test_a_search_goes_on_with_the_trials_it_has_and_writes_the_best(shop):
     config, generated = shop
     settings = load_settings(config, sets=SETS)

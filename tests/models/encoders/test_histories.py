@@ -127,7 +127,7 @@ def test_another_process_loads_them_in_safe_mode(encoders: dict[str, keras.Model
         np.testing.assert_allclose(np.load(f"{paths[kind]}.npy"), expected, atol=1e-6, err_msg=kind)
 
 
-@pytest.mark.parametrize("kind", ["transformer", "gru"])
+@pytest.mark.parametrize("kind", ["transformer", pytest.param("gru", marks=pytest.mark.slow)])
 def test_as_the_tower_of_users_it_learns_what_follows(kind: str) -> None:
     """The next item is the first one bought, whatever came after: a mean cannot tell."""
     keras.utils.set_random_seed(0)

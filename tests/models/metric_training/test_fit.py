@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.models.metric_training.conftest import DIM, image_items, vector_items
+from tests.quick import some
 from topkin.config.items_train import ItemsTrainSettings
 from topkin.config.metric_parts import LOSSES
 from topkin.encoding.inputs import InputChoice
@@ -85,7 +86,7 @@ def test_an_image_and_its_mirror_image_are_served_as_one(parts: Parts, tmp_path:
         assert np.abs(served[name][0] - served[name][1]).max() > 0.01
 
 
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", some(LOSSES, 4))
 def test_every_loss_trains_on_labels(loss: str, parts: Parts, tmp_path: Path) -> None:
     summary = run(parts(vector_items()), tmp_path, epochs=1, loss={"name": loss, **NESTED.get(loss, {})})
     assert summary["loss"] == loss
@@ -113,7 +114,7 @@ def test_labels_only_measure_a_training_without_them(parts: Parts, tmp_path: Pat
     np.testing.assert_array_equal(*vectors)
 
 
-@pytest.mark.parametrize("loss", [name for name, part in LOSSES.items() if part.reads != "classes"])
+@pytest.mark.parametrize("loss", some([name for name, part in LOSSES.items() if part.reads != "classes"], 3))
 def test_every_loss_without_classes_trains_on_pairs(loss: str, parts: Parts, tmp_path: Path) -> None:
     ids = vector_items()["item_id"]
     pq.write_table(pa.table({"first": ids[:-6], "second": ids[6:]}), tmp_path / "pairs.parquet")

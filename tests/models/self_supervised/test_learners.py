@@ -195,7 +195,7 @@ def encoder_of() -> keras.Model:
     return keras.Model(inputs, keras.layers.Dense(8)(x))
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [*METHODS[:2], *(pytest.param(m, marks=pytest.mark.slow) for m in METHODS[2:])])
 def test_each_method_learns_to_ignore_what_views_change(method: type[SelfSupervised]) -> None:
     x, labels = points(512, 0)
     settings: dict[str, Any] = {"prototypes": 16} if method is SwAV else {}

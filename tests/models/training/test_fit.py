@@ -63,7 +63,7 @@ class Killed(BaseException):
     pass
 
 
-@pytest.mark.parametrize("after", [1, 3, -1])
+@pytest.mark.parametrize("after", [1, *(pytest.param(n, marks=pytest.mark.slow) for n in (3, -1))])
 def test_a_killed_training_goes_on_to_the_same_file(alone, purchases, catalogue, uninterrupted, tmp_path, after):
     records = len(comparable(uninterrupted[1])[0])
     assert records > 3

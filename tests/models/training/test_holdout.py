@@ -110,7 +110,10 @@ def test_it_is_the_encoder_that_a_run_at_the_cut_would_have_made(tonight, tmp_pa
     assert set(held.blend["values"]) >= {"encoder", "popularity", "item_knn_position"}
 
 
-@pytest.mark.parametrize(("changes", "kept"), [({}, True), ({"epochs": 2}, False), ({"validation_cuts": 1}, False)])
+@pytest.mark.parametrize(
+    ("changes", "kept"),
+    [({}, True), pytest.param({"epochs": 2}, False, marks=pytest.mark.slow), ({"validation_cuts": 1}, False)],
+)
 def test_no_purchase_that_judges_changes_it(tonight, tmp_path, changes, kept):
     """kept: all users judge. Otherwise those of the first half choose, and theirs may change it."""
     purchases, catalogue, rows = tonight

@@ -67,7 +67,7 @@ def test_what_was_bought_is_ranked_where_it_is_asked_for(tmp_path: Path, capsys:
     assert result["metrics"]["model"]["hit_rate@10"] > 0.9
 
 
-@pytest.mark.parametrize("by", ["order", "timestamp"])
+@pytest.mark.parametrize("by", ["order", pytest.param("timestamp", marks=pytest.mark.slow)])
 def test_split_files_are_judged_by_their_test_part(by: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     unit = 86_400 if by == "timestamp" else 1
     write(tmp_path / "train.parquet", [r for r in rows() if r[2] < 6], by=by, unit=unit)

@@ -64,7 +64,7 @@ def lists(
     ],
     ids=str,
 )
-@pytest.mark.parametrize("shards", [2, 7, ITEMS + 5])
+@pytest.mark.parametrize("shards", [7, *(pytest.param(n, marks=pytest.mark.slow) for n in (2, ITEMS + 5))])
 def test_any_number_of_shards_gives_the_same_files_and_counts(shop, shards, rules):
     one, counts = lists(shop, 1, **rules)
     cut, of_cut = lists(shop, shards, **rules)

@@ -174,7 +174,9 @@ def test_rejects_say_where_the_row_stands(done: tuple[Settings, Path]) -> None:
     [
         (7, 100, []),
         (1, 450, ["--direct_runner_bundle_repeat=2"]),
-        (4, 1000, ["--direct_running_mode=multi_processing", "--direct_num_workers=2"]),
+        pytest.param(
+            4, 1000, ["--direct_running_mode=multi_processing", "--direct_num_workers=2"], marks=pytest.mark.slow
+        ),
     ],
 )
 def test_how_the_rows_lie_in_files_changes_no_byte(
