@@ -92,7 +92,12 @@ def test_a_published_run_answers_as_the_recommender_in_memory(night: Night) -> N
 
 
 @pytest.mark.parametrize(
-    "sets", [("recommend.bought=keep",), ("recommend.model=item_knn",), ("recommend.bought=boost",)]
+    "sets",
+    [
+        ("recommend.bought=keep",),
+        pytest.param(("recommend.model=item_knn",), marks=pytest.mark.slow),
+        ("recommend.bought=boost",),
+    ],
 )
 def test_lists_by_every_rule_are_computed_as_published(night: Night, sets: tuple[str, ...]) -> None:
     run = topkin.run(load_settings(night.config, [*SETS, *sets], env={}), night.shop.as_of, publish=False)

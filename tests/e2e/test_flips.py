@@ -4,9 +4,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_no_damaged_file_crashes_a_reader_or_changes_an_answer_unseen(night) -> None:
     # a process of its own: it forks, which one that holds TensorFlow should not
     command = [sys.executable, "-m", "benchmarks.faults.flips", "--config", str(night.config), "--faults", "12"]

@@ -72,6 +72,7 @@ def night(shop: Path, day: int) -> runs.Run:
     return run
 
 
+@pytest.mark.slow
 def test_each_night_from_the_second_on_has_a_verdict_in_its_report_and_on_the_screen(shop, capsys) -> None:
     done, collected, gathered = [], [], []
     for day in range(3):

@@ -52,6 +52,7 @@ def test_only_what_an_evaluation_needs_is_run() -> None:
     assert needed("evaluate", through) == ["prepare", "train", "embed", "index", "recommend", "evaluate"]
 
 
+@pytest.mark.slow
 def test_two_cuts_are_judged_blind_to_what_came_after_and_done_once(tmp_path: Path) -> None:
     shop = Shop(users=120, items=60, purchases=3000, seed=3)
     shop.write(str(tmp_path / "shop"))

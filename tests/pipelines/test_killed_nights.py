@@ -46,7 +46,7 @@ def _light(folder: Path) -> tuple[publishers.Night, str, datetime]:
     return light_shop(folder, keep=3)
 
 
-@pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("by", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_a_night_killed_at_any_time_or_step_is_ended_by_the_next_and_readers_see_whole_versions(apart, tmp_path, by):
     outcome = apart(killed, tmp_path, by)
     assert outcome.wrong == []

@@ -118,6 +118,7 @@ def test_a_prepared_folder_becomes_an_encoder_with_its_record(prepared, tmp_path
     assert known.any()
 
 
+@pytest.mark.slow
 def test_the_same_job_gives_the_same_encoder(prepared, tmp_path):
     hashes = []
     for name in ("one", "two"):

@@ -26,6 +26,7 @@ def test_what_was_freed_goes_back_to_the_system():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.slow
 def test_within_tensors_go_back_to_the_system_and_without_they_stay():
     script = """
 import sys

@@ -114,6 +114,7 @@ def test_an_item_is_a_candidate_as_often_as_the_losses_are_told(trainer, second)
     assert np.abs(came / count - without)[sold].max() > noise
 
 
+@pytest.mark.slow
 def test_a_seed_gives_the_same_file_also_where_training_was_killed(hardly, purchases, catalogue, tmp_path):
     context = hardly.changed(batch_size=64, validation_days=0.001, epochs=3, recency_weight=0.0)
     whole = archive.model_bytes(fit.fit(context, purchases, catalogue).encoder.model)

@@ -229,6 +229,7 @@ def test_two_crops_of_a_history_are_a_pair(method: type[SelfSupervised]) -> None
     assert knn_accuracy(model.encoder.predict(histories, verbose=0), taste, ks=(5,))[5] > before + 0.05
 
 
+@pytest.mark.slow
 def test_mixed_precision_trains() -> None:
     keras.config.set_dtype_policy("mixed_float16")
     try:

@@ -87,6 +87,7 @@ def test_validation_weighs_the_features_block(context, purchases, labelled):
     assert (FEATURES in kept) or weight == 0 or "the features block did not raise" in training.selection.left_out
 
 
+@pytest.mark.slow
 def test_a_resumed_training_ends_as_one_that_was_not_stopped(context, purchases, labelled, tmp_path):
     chosen = context.changed(feature_dim=3, epochs=2, svd_dim=2, next_item_dim=0, validation_days=20)
 

@@ -11,6 +11,7 @@ from topkin.pipelines import embed
 from topkin.transforms import embed as transform
 
 
+@pytest.mark.slow
 def test_the_items_encoder_is_not_beside_that_of_users(
     tmp_path: Path, shop: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -51,6 +51,7 @@ def test_lists_are_those_of_runs_of_each(shop: Path, beam: tuple[str, ...]) -> N
     assert [note.split(":")[0] for note in summary["notes"]] == [f"list {name}" for name in LISTS]
 
 
+@pytest.mark.slow
 def test_lists_are_the_same_from_shards(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recommend, "shards_of", lambda load: 1 if load.settings.recommend.baseline else 3)
     recommend.STAGE.execute(job_of(shop, "shards", *SETS))
