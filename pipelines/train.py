@@ -217,6 +217,7 @@ def train(job: Job[Settings]) -> dict[str, Any]:
     from topkin.models.training.validation import METRIC
     from topkin.models.two_tower import serialization
 
+    where = device.set_up()
     settings = job.settings
     learned, histories = open_prepared(prepared, catalogue, job.as_of, settings)
     known = int(storage.read_json(storage.join(prepared, "statistics.json"))["events"])
@@ -228,7 +229,7 @@ def train(job: Job[Settings]) -> dict[str, Any]:
         histories = replace(histories, workers=BeamWorkers(job, ids))
     context = replace(TrainingContext.of(settings), sources=sources_trained(settings, known))
     held = storage.join(job.scratch, HOLDOUT)
-    with Scalars(storage.join(job.out, "logs")) as scalars, device.repeatable() as where:
+    with Scalars(storage.join(job.out, "logs")) as scalars, device.repeatable():
         training = fit(context, histories, learned, scratch=job.scratch, holdout_folder=held, on_epoch=scalars.epoch)
     selection, epochs = training.selection, len(training.epochs)
     validation = None

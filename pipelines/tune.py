@@ -71,6 +71,7 @@ def _trial(
     from topkin.models.training.selection import best_epoch, select
     from topkin.models.training.validation import METRIC
 
+    device.set_up()
     context = TrainingContext.of(settings, **changes)
     catalogue = storage.read_parquet(storage.join(prepared, "catalogue.parquet"))
     began = time.perf_counter()

@@ -67,6 +67,7 @@ def fit(
         InputError: Rows, labels, pairs or inputs that nothing can be learned from, or a model that is no encoder.
         ConfigError: Arguments that do not fit, or a loss that is not finite.
     """
+    where = device.set_up()
     keras.utils.set_random_seed(seed)
     saved = None if start_from is None else read_model(start_from)
     specs = _specs(saved, parts, inputs)
@@ -89,8 +90,7 @@ def fit(
         model, storage.join(out, ENCODER), {s.name: _choice(s, given) for s in specs}, overwrite=True
     )
     summary = _summary(settings, rows, plan, trained, final, signature)
-    more = {"curve": list(trained.epochs), "device": device.set_up()}
-    storage.write_json({**summary, **more}, storage.join(out, TRAINING))
+    storage.write_json({**summary, "curve": list(trained.epochs), "device": where}, storage.join(out, TRAINING))
     return summary
 
 

@@ -60,7 +60,6 @@ class FeatureStep(Step):
         for gate in self.gates:
             gate.build()
         self._train([self.free, *tables, *self.gates], [self.free, *model.mixed, *self.gates])
-        self._compiled = tf.function(self._step, input_signature=[self.signature], autograph=False)
 
     @property
     def variables(self) -> list[keras.Variable]:

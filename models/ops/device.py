@@ -26,16 +26,16 @@ def set_up() -> str:
 
 
 @contextmanager
-def repeatable() -> Iterator[str]:
-    """Set up with operations by which the same seed gives the same weights on one machine; yields the device.
+def repeatable() -> Iterator[None]:
+    """Operations by which the same seed gives the same weights on one machine.
 
     They are as they were afterwards: a process that trained has code of its own, maybe with random operations that have
     no seed, which such a TensorFlow refuses. TensorFlow has no public name for that.
     """
-    where, before = set_up(), config.is_op_determinism_enabled()
+    before = config.is_op_determinism_enabled()
     tf.config.experimental.enable_op_determinism()
     try:
-        yield where
+        yield
     finally:
         if not before:
             config.disable_op_determinism()

@@ -103,6 +103,7 @@ def measure_split(
     from topkin.models.training.fit import fit
     from topkin.models.training.validation import METRIC
 
+    device.set_up()
     with device.repeatable(), measure_usage() as usage:
         split = read_split(folder)
         purchases = without_times(split.users, split.items, split.item_ids, seed=seed)

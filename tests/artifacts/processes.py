@@ -6,6 +6,7 @@ is forked here comes of a server that imported the tests of this folder and ran 
 
 import multiprocessing
 from collections.abc import Callable
+from typing import Any
 
 forks = multiprocessing.get_context("forkserver")
 forks.set_forkserver_preload([f"tests.artifacts.test_{name}" for name in ("lock", "runs", "storage")])
@@ -18,9 +19,9 @@ def started(work: Callable[..., object], *given: object) -> multiprocessing.proc
     return process
 
 
-def at_once(works: list[tuple[object, ...]]) -> list[int | None]:
+def at_once(works: list[tuple[Any, ...]]) -> list[int | None]:
     """The exit codes of functions with their values, each in a process of its own."""
-    processes = [started(*work) for work in works]  # type: ignore[arg-type]
+    processes = [started(*work) for work in works]
     for process in processes:
         process.join()
     return [process.exitcode for process in processes]

@@ -239,18 +239,13 @@ def test_a_model_trains_saves_and_loads_in_mixed_precision(case: Case, tmp_path:
         x = np.random.default_rng(0).normal(size=(N, 10)).astype("float32")
         x += 2 * np.eye(10)[LABELS]
         weights = np.maximum(WEIGHTS, 0.5)
-
-        def loss_of(judged: keras.Model) -> float:
-            judged.run_eagerly = True  # nothing is compiled for one batch
-            return judged.evaluate(x, case.labels(), sample_weight=weights, batch_size=N, verbose=0)
-
-        before = loss_of(model)
-        model.run_eagerly = False
+        before = model.evaluate(x, case.labels(), sample_weight=weights, batch_size=N, verbose=0)
         model.fit(x, case.labels(), sample_weight=weights, batch_size=N, epochs=12, shuffle=False, verbose=0)
-        after = loss_of(model)
+        after = model.evaluate(x, case.labels(), sample_weight=weights, batch_size=N, verbose=0)
         assert after < before
         model.save(tmp_path / "model.keras")
-        again = loss_of(keras.saving.load_model(tmp_path / "model.keras", safe_mode=True))
+        loaded = keras.saving.load_model(tmp_path / "model.keras", safe_mode=True)
+        again = loaded.evaluate(x, case.labels(), sample_weight=weights, batch_size=N, verbose=0)
         np.testing.assert_allclose(again, after, rtol=1e-5)
     finally:
         keras.config.set_dtype_policy("float32")

@@ -27,7 +27,7 @@ def apart() -> Iterator[Apart]:
 
 def killed(folder: Path, by: signal.Signals) -> publishers.Outcome:
     night, out, first = _light(folder)
-    at_random: list[tuple[str, publishers.Step | None]] = [("at random times", None)] * 3
+    at_random: list[tuple[str, publishers.Step | None]] = [("at random times", None)] * 6
     return publishers.killed(night, out, folder, first, [*at_random, *publishers.steps()], by=by)
 
 

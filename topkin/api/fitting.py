@@ -33,6 +33,7 @@ SAVED = "Recommender.save"
 @device.repeatable()
 def fit_data(settings: Settings, prepared: Prepared, as_of: datetime) -> FittedData:
     """Train and embed, users in the order of the jobs' parts: equal settings and rows give the job's numbers."""
+    device.set_up()
     rows = sum(n["rows"] + n.get("unnested", 0) for n in prepared.statistics["sources"].values())
     settings = with_parts(settings, rows)
     catalogue, embed = prepared.catalogue, settings.embed
