@@ -49,6 +49,7 @@ def _split(options: CommandOptions, data: str | None, index: bool, keep_bought: 
     from topkin.config.load import settings_without_file
     from topkin.pipelines.benchmarks.pairs import measure_split
     from topkin.pipelines.benchmarks.staged import measure_dated, split_settings
+    from topkin.recommend.second.chosen import sources_tried
 
     if data is None:
         raise ConfigError(
@@ -69,6 +70,7 @@ def _split(options: CommandOptions, data: str | None, index: bool, keep_bought: 
         settings.run.seed,
         settings.index if index else None,
         evaluate=settings.evaluate,
+        sources=sources_tried(settings.recommend, 0),
         keep_bought=keep_bought,
     )
 

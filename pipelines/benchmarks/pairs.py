@@ -4,7 +4,7 @@ A folder with ``train.parquet`` and ``test.parquet`` of user_id and item_id; all
 test part, train items masked.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,15 +14,18 @@ import pyarrow.compute as pc
 
 from topkin.artifacts import storage
 from topkin.baselines import registry
-from topkin.baselines.fitted import best_of
+from topkin.baselines.fitted import best_of, fit_baselines
 from topkin.config.sections import EvaluateSettings, IndexSettings, TrainSettings
 from topkin.errors import InputError
 from topkin.evaluation.published import published_on
 from topkin.evaluation.results import mean
+from topkin.interactions import Interactions
 from topkin.linalg.csr import Csr
 from topkin.metrics.bootstrap import bootstrap
 from topkin.metrics.ranking import ranking_metrics
 from topkin.pipelines.benchmarks.staged import KS, RULES
+from topkin.recommend.second.candidates import ENCODER
+from topkin.recommend.second.stage import SecondStage
 from topkin.telemetry.profiling import measure_usage
 
 AT = 20
@@ -89,13 +92,16 @@ def measure_split(
     index: IndexSettings | None = None,
     *,
     evaluate: EvaluateSettings,
+    sources: Sequence[str] = (),
     keep_bought: bool = False,
 ) -> dict[str, Any]:
     """Make an encoder on the train part and judge it, and the baselines beside it, on the test part.
 
     seconds: from opening the files to the finished encoder. peak_mb: of the process meanwhile. With ``index`` the
     recall of an NMSLIB index over the item vectors is measured too, over all users, against exact search. evaluate: the
-    baselines, and the resamples of the intervals. keep_bought: whether train items are ranked.
+    baselines, and the resamples of the intervals. sources: ``recommend.sources``, which stand beside the encoder where
+    validation says so. keep_bought: whether train items are ranked; the encoder then ranks alone, as validation ranks
+    new items.
     """
     from topkin.models.data.in_memory import bare_catalogue, without_times
     from topkin.models.ops import device
@@ -107,7 +113,9 @@ def measure_split(
     with device.repeatable(), measure_usage() as usage:
         split = read_split(folder)
         purchases = without_times(split.users, split.items, split.item_ids, seed=seed)
-        context = TrainingContext(train=train, seed=seed, recent_days=7).untimed()
+        tried = () if keep_bought else tuple(sources)
+        context = TrainingContext(train=train, seed=seed, recent_days=7, sources=tried, neighbours=evaluate.neighbours)
+        context = context.untimed()
         training = fit(context, purchases, bare_catalogue(purchases))
     encoder, selection = training.encoder, training.selection
     part = purchases.parts[0]
@@ -119,8 +127,9 @@ def measure_split(
         raise InputError(
             f"{storage.join(folder, 'test.parquet')} must have pairs of users and items of the train part, got none"
         )
-    values = {"model": judged(users, vectors, None if keep_bought else part.pattern, split.test)}
-    names = [name for name in evaluate.baselines if not registry.BASELINES[name].by_time]
+    second = second_stage(training.blend, part, evaluate.neighbours)
+    values = {"model": judged(users, vectors, part, split.test, keep_bought=keep_bought, second=second)}
+    names = [name for name in evaluate.baselines if registry.BASELINES[name].tells(times=False, order=False)]
     known, truth = part.take(judged_users), split.test.take(judged_users)
     for name, baseline in registry.make_baselines(names, evaluate.neighbours).items():
         exclude = None if keep_bought else known.pattern
@@ -128,6 +137,7 @@ def measure_split(
         values[name] = ranking_metrics(ids, truth, KS)
     metrics = {name: {metric: mean(v) for metric, v in own.items()} for name, own in values.items()}
     differences, chance = _differences(values, evaluate.bootstrap, seed)
+    notes = ["" if selection.curve else selection.stopped, selection.left_out, _ranked_by(training.blend)]
     sizes = len(part.indptr) - 1, part.n_items, len(part.distinct().items), len(split.test.indices) + split.unknown
     peers = published_on(*sizes) if not keep_bought else None
     result = {
@@ -149,24 +159,57 @@ def measure_split(
         "test_pairs_unknown": split.unknown,
         "blocks": {b.name: {"dim": b.dim, "weight": b.weight} for b in encoder.blocks},
         "validation": selection.validation,
+        "second_stage": dict(training.blend),
         "curve": [round(epoch[f"validation_{METRIC}"], 4) for epoch in selection.curve],
         "epochs": len(training.epochs),
         "left_out": selection.left_out,
-        "notes": [note for note in ("" if selection.curve else selection.stopped, selection.left_out) if note],
+        "notes": [note for note in notes if note],
     }
     if index is not None:
         result["index"] = index_recall(vectors, users, split.item_ids, index, seed)
     return result
 
 
-def judged(users: np.ndarray, vectors: np.ndarray, train: Csr | None, test: Csr) -> dict[str, np.ndarray]:
-    """Every metric of the users with test items, all items ranked but those of ``train``, (n,) each."""
+def second_stage(blend: Mapping[str, Any], part: Interactions, neighbours: int) -> SecondStage | None:
+    """The second stage that validation chose, its sources fitted on the train part; None where the encoder ranks alone.
+
+    blend: ``blend.json``. neighbours: ``evaluate.neighbours``.
+    """
+    weights = {name: float(weight) for name, weight in blend["weights"].items()}
+    names = [name for name, weight in weights.items() if name != ENCODER and weight]
+    return SecondStage(weights, fit_baselines(part, names, neighbours)) if names else None
+
+
+def judged(
+    users: np.ndarray,
+    vectors: np.ndarray,
+    part: Interactions,
+    test: Csr,
+    *,
+    keep_bought: bool,
+    second: SecondStage | None,
+) -> dict[str, np.ndarray]:
+    """Every metric of the users with test items, all items ranked but their train items, (n,) each.
+
+    part: the train part. keep_bought: whether train items are ranked too. second: what ranks in the encoder's place.
+    """
     from topkin.search.topk import top_k
 
-    parts, rows = [], np.flatnonzero(test.lengths)
+    parts, rows, everything = [], np.flatnonzero(test.lengths), np.ones(len(vectors), bool)
     for start in range(0, len(rows), USERS_AT_ONCE):
         some = rows[start : start + USERS_AT_ONCE]
-        ids, _ = top_k(users[some], vectors, max(KS), exclude=None if train is None else train.take(some))
+        history, k = part.take(some), max(KS)
+        exclude = None if keep_bought else history.pattern
+        ids, _ = top_k(users[some], vectors, k if second is None else second.depth(k), exclude=exclude)
+        if second is not None:
+            ids = second.ranked(
+                *(ids, k),
+                history=history,
+                exclude=history.pattern,
+                queries=users[some],
+                vectors=vectors,
+                allowed=everything,
+            ).ids
         parts.append(ranking_metrics(ids, test.take(some), KS))
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
@@ -185,6 +228,12 @@ def _differences(
         apart[name] = {m: [float(low), mean(own), float(high)] for m, low, own, high in ends}
         chance[name] = dict(zip(metrics, map(float, bounds.p), strict=True))
     return apart, chance
+
+
+def _ranked_by(blend: Mapping[str, Any]) -> str:
+    """The line that says which sources rank beside the encoder; empty where none does."""
+    parts = ", ".join(f"{name} {weight:g}" for name, weight in blend["weights"].items())
+    return f"ranked by a second stage: {parts}" if parts else ""
 
 
 def index_recall(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from topkin.baselines.als import IALS
 from topkin.baselines.fitted import best_of, fit_baselines, load_baselines, save_baselines
 from topkin.baselines.graph_filter import GraphFilter
-from topkin.baselines.knn import ItemKNN, UserKNN
+from topkin.baselines.knn import ItemKNN, RandomWalk, UserKNN
 from topkin.baselines.popularity import OwnFrequency, RecentPopularity, popularity, recent_popularity
 from topkin.baselines.registry import BASELINES, left_out
 from topkin.errors import ArtifactError, ConfigError
@@ -138,6 +138,51 @@ def test_by_position_an_item_counts_less_the_more_was_bought_since(shop, power):
     np.testing.assert_allclose(model.scores(history), expected, rtol=1e-5, atol=1e-6)
 
 
+@settings(max_examples=60)
+@given(shops())
+def test_a_random_walk_scores_an_item_by_where_the_bought_ones_lead(shop):
+    purchases, n_items = shop
+    history = history_of(*shop)
+    model = RandomWalk(neighbours=n_items, alpha=0.5, beta=0.2).fit(history)
+    sets = [{i for i, _ in one} for one in purchases]
+    count = [max(len(buyers(purchases, i)), 1) for i in range(n_items)]
+    expected = np.zeros((len(sets), n_items))
+    for u, own in enumerate(sets):
+        for start in own:
+            for via in sets:
+                for end in via - {start} if start in via else ():
+                    expected[u, end] += (count[start] * len(via)) ** -0.5 * count[end] ** -0.2
+    np.testing.assert_allclose(model.scores(history), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_random_walk_names_the_bought_items_that_it_came_from():
+    history = history_of([[(0, 1.0), (1, 1.0)], [(0, 1.0), (1, 1.0)], [(2, 1.0), (1, 1.0), (3, 1.0)]], 4)
+    model = RandomWalk(neighbours=2).fit(history)
+    asked = history_of([[(0, 2.0), (2, 2.0), (3, 1.0)]], 4)
+    assert model.explain(asked, np.array([[1, -1]], np.int32), 3).tolist() == [[[0, 2, 3], [-1, -1, -1]]]
+    walks = model.scores(history_of([[(i, 1.0)] for i in (0, 2, 3)], 4))[:, 1]
+    assert walks[0] > walks[1] == walks[2] > 0
+
+
+def test_models_of_other_similarities_take_no_neighbours_of_each_other():
+    history = some_shop()
+    together = fit_baselines(history, list(measured()), 3)
+    for name in ("item_knn", "item_knn_recent", "item_knn_nearby", "random_walk"):
+        alone = fit_baselines(history, [name], 3)[name]
+        np.testing.assert_array_equal(together[name].scores(history), alone.scores(history))
+
+
+def test_what_goes_by_order_says_nothing_without_one_and_what_goes_by_time_nothing_without_times():
+    silent = {n for n, entry in BASELINES.items() if not entry.tells(times=False, order=False)}
+    assert silent == {
+        *("recent_popularity", "recent_popularity_30"),
+        *("item_knn_recent", "item_knn_position", "item_knn_nearby"),
+    }
+    ordered = {n for n, entry in BASELINES.items() if entry.tells(times=False, order=True)}
+    assert ordered == set(BASELINES) - {*("recent_popularity", "recent_popularity_30", "item_knn_recent")}
+    assert all(entry.tells(times=True, order=True) for entry in BASELINES.values())
+
+
 @pytest.mark.parametrize("cells", [1, 200, 1 << 20])
 def test_the_graph_filter_is_the_gram_matrix_of_the_normalised_purchases(cells, monkeypatch):
     monkeypatch.setattr(sparse_knn, "BLOCK_CELLS", cells)
@@ -171,7 +216,7 @@ def checkerboard():
     return history_of([[(i, 1.0) for i in range(u % 2, 8, 2) if i != u] for u in range(8)], 8)
 
 
-@pytest.mark.parametrize("name", ["item_knn", "user_knn", "graph_filter", "ials"])
+@pytest.mark.parametrize("name", ["item_knn", "random_walk", "user_knn", "graph_filter", "ials"])
 def test_the_other_items_of_a_checkerboard_are_found_for_known_and_for_new_users(name):
     if name in left_out([name]):
         pytest.skip("implicit is not installed")

@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from topkin.linalg import sparse_knn
-from topkin.linalg.sparse_knn import nearby_neighbours
+from topkin.linalg.sparse_knn import nearby_neighbours, walk_neighbours
 
 
 @pytest.mark.parametrize("cells", [1, 40, 1 << 20])
@@ -43,3 +44,38 @@ def test_nearby_neighbours_equal_loops_whatever_the_block_and_the_order_of_rows(
     np.testing.assert_allclose(whole.sum(axis=1), expected.sum(axis=1), rtol=1e-5)
     np.testing.assert_allclose(np.sort(whole, axis=1), np.sort(expected, axis=1), rtol=1e-5)
     np.testing.assert_array_equal(whole, make([3, 1, 4, 0, 2]))
+
+
+@pytest.mark.parametrize("cells", [1, 40, 1 << 20])
+@settings(max_examples=40)
+@given(st.integers(0, 1000), st.integers(1, 6), st.sampled_from([0.0, 0.5, 1.0]), st.sampled_from([0.0, 0.3]))
+def test_walks_equal_loops_whatever_the_block_and_the_order_of_users(cells, seed, k, alpha, beta):
+    rng, n = np.random.default_rng(seed), 6
+    bought = rng.random((7, n)) < 0.4
+    buyers = np.maximum(bought.sum(axis=0), 1).astype(float)
+    expected = np.zeros((n, n))
+    for start in range(n):
+        for user in range(len(bought)):
+            for end in range(n):
+                if bought[user, start] and bought[user, end] and start != end:
+                    step = (buyers[start] * bought[user].sum()) ** -alpha
+                    expected[start, end] += step * buyers[end] ** -beta
+        expected[start, np.argsort(-expected[start].astype(np.float32), kind="stable")[k:]] = 0
+
+    def make(order):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sparse_knn, "BLOCK_CELLS", cells)
+            purchases = sp.csr_array(bought[order].astype(np.float32))
+            return walk_neighbours(purchases, k, alpha=alpha, beta=beta).toarray()
+
+    whole = make(np.arange(7))
+    np.testing.assert_allclose(np.sort(whole, axis=1), np.sort(expected, axis=1), rtol=1e-5)
+    np.testing.assert_array_equal(whole, make(np.array([6, 2, 0, 5, 1, 4, 3])))
+
+
+def test_with_every_probability_as_it_is_walks_of_two_steps_add_up_to_one():
+    purchases = sp.csr_array((np.random.default_rng(0).random((40, 9)) < 0.5).astype(np.float32))
+    leaves = walk_neighbours(purchases, 9, alpha=1.0, beta=0.0).toarray().sum(axis=1)
+    known, buyers = purchases.toarray(), purchases.toarray().sum(axis=0)
+    stays = (known / known.sum(axis=1, keepdims=True)).sum(axis=0) / buyers  # back at the item where it began
+    np.testing.assert_allclose(leaves + stays, 1, rtol=1e-6)

@@ -1,4 +1,4 @@
-"""Baselines that go by co-purchase: item-kNN and user-kNN.
+"""Baselines that go by co-purchase: item-kNN, random walks and user-kNN.
 
 What item-kNN keeps is 8 bytes for each neighbour of an item (40,000 items with 100 neighbours: 32 MB).
 """
@@ -42,10 +42,22 @@ class ItemKNN(Learned):
         """Find each item's neighbours, or take them of another of the same that was fitted on this history."""
         lately = np.maximum(recent_popularity(history, self.days), 0.05)
         self.lift = ((lately / np.maximum(popularity(history), 1)) ** self.recency).astype(np.float32)
-        for other in others:
-            if isinstance(other, ItemKNN) and (other.neighbours, other.window) == (self.neighbours, self.window):
-                self.indptr, self.items, self.similarities = other.indptr, other.items, other.similarities
-                return self
+        alike = (near for near in others if isinstance(near, ItemKNN) and type(near) is type(self))
+        same = (near for near in alike if near._kind == self._kind)
+        if (other := next(same, None)) is not None:
+            self.indptr, self.items, self.similarities = other.indptr, other.items, other.similarities
+            return self
+        of = self._similar(history)
+        self.indptr, self.items, self.similarities = of.indptr, of.indices, of.data
+        return self
+
+    @property
+    def _kind(self) -> tuple[float, ...]:
+        """What decides the similarities, beside the history."""
+        return self.neighbours, self.window
+
+    def _similar(self, history: Interactions) -> sp.csr_array:
+        """Similarities, a row for each item: the items that count it among their neighbours."""
         if self.window:
             once = history.distinct()
             near = sparse_knn.nearby_neighbours(
@@ -53,10 +65,7 @@ class ItemKNN(Learned):
             )
         else:
             near = sparse_knn.cosine_neighbours(history.binary(), self.neighbours)
-        of = near.T.tocsr()  # a row: the items that count it among their neighbours
-        del near
-        self.indptr, self.items, self.similarities = of.indptr, of.indices, of.data
-        return self
+        return near.T.tocsr()
 
     def scores(self, history: Interactions) -> np.ndarray:
         """See :class:`topkin.baselines.registry.Baseline`."""
@@ -66,7 +75,8 @@ class ItemKNN(Learned):
         """See :class:`topkin.baselines.registry.Baseline`; an item that adds nothing is not named."""
         known, near = self._weighed(history), self._whose.T.tocsr()
         reasons = np.full((*ids.shape, most), -1, np.int32)
-        step = max(1, sparse_knn.BLOCK_CELLS // (ids.shape[1] * max(self.neighbours, 1)))
+        widest = int(np.diff(near.indptr).max(initial=1))
+        step = max(1, sparse_knn.BLOCK_CELLS // (ids.shape[1] * max(widest, 1)))
         for start in range(0, len(ids), step):
             user, place = np.nonzero(ids[start : start + step] >= 0)
             user += start
@@ -90,9 +100,27 @@ class ItemKNN(Learned):
 
     @property
     def _whose(self) -> sp.csr_array:
-        """Similarities, a row for each item: the items that count it among their neighbours."""
+        """Similarities as of :meth:`_similar`, (n_items, n_items)."""
         n = len(self.lift)
         return sp.csr_array((self.similarities, self.items, self.indptr), (n, n))
+
+
+@dataclass
+class RandomWalk(ItemKNN):
+    """An item scores the sum of what comes to it of walks from the items that the user bought: RP3beta.
+
+    See ``sparse_knn.walk_neighbours``; ``neighbours``: how many items walks from each item come to.
+    """
+
+    alpha: float = 0.8
+    beta: float = 0.1
+
+    @property
+    def _kind(self) -> tuple[float, ...]:
+        return self.neighbours, self.alpha, self.beta
+
+    def _similar(self, history: Interactions) -> sp.csr_array:
+        return sparse_knn.walk_neighbours(history.binary(), self.neighbours, alpha=self.alpha, beta=self.beta)
 
 
 @dataclass

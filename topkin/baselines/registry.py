@@ -58,6 +58,7 @@ class BaselineEntry:
             ``evaluate.baselines``.
         cost: Time of a user's scores, in those of one dense row of all items, for the plan.
         by_time: Whether it tells something only where purchases have times.
+        by_order: Whether it does only where they have times or another order.
     """
 
     label: str
@@ -69,6 +70,11 @@ class BaselineEntry:
     requires: str | None = None
     cost: float = 1.0
     by_time: bool = False
+    by_order: bool = False
+
+    def tells(self, *, times: bool, order: bool) -> bool:
+        """Whether it tells something of purchases with these: times are an order too."""
+        return times or not (self.by_time or (self.by_order and not order))
 
     def make(self, neighbours: int = 100) -> Baseline:
         """One that is not fitted yet; neighbours: of an item or a user, where it has any."""
@@ -132,12 +138,21 @@ BASELINES: Mapping[str, BaselineEntry] = {
         options={"position": 1.0},
         neighbours=True,
         explains=True,
+        by_order=True,
     ),
     "item_knn_nearby": BaselineEntry(
         label="Item-kNN of nearby purchases",
         meaning="items bought in the same basket as what the user bought last, or soon before or after",
         source=("knn", "ItemKNN"),
         options={"position": 1.0, "window": 30},
+        neighbours=True,
+        explains=True,
+        by_order=True,
+    ),
+    "random_walk": BaselineEntry(
+        label="Random walk",
+        meaning="where walks from the user's items lead, over their buyers to what these bought",
+        source=("knn", "RandomWalk"),
         neighbours=True,
         explains=True,
     ),
@@ -161,7 +176,7 @@ BASELINES: Mapping[str, BaselineEntry] = {
 }
 
 
-SOURCES = ("item_knn_recent", "item_knn_position", "item_knn_nearby")
+SOURCES = ("item_knn_recent", "item_knn_position", "item_knn_nearby", "random_walk")
 """Those that are tried beside the encoder, see ``recommend.sources``: the ones that validation took anywhere."""
 
 

@@ -3,7 +3,7 @@
 The work is done in a few times ``BLOCK_CELLS`` x 16 bytes.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import scipy.sparse as sp
@@ -43,13 +43,62 @@ def cosine_neighbours(purchases: sp.csr_array, k: int) -> sp.csr_array:
 
     Ties by item number; an item is not its own neighbour.
     """
+    buyers = _buyers(purchases)
+
+    def similar(common: np.ndarray, row: np.ndarray, column: np.ndarray) -> np.ndarray:
+        return common / np.sqrt(buyers[row] * buyers[column])
+
+    return _neighbours(purchases.T.tocsr(), purchases, similar, k)
+
+
+def walk_neighbours(purchases: sp.csr_array, k: int, *, alpha: float, beta: float) -> sp.csr_array:
+    """The k items that walks from each item come to most, (n_items, n_items) float32; a row is where they start.
+
+    RP3beta (Paudel et al., Updatable, accurate, diverse, and scalable recommendations for interactive applications,
+    ACM TiiS 2017). A walk goes from an item to one of its buyers and on to one of what these bought; from i to j come
+
+        1 / (buyers_i^alpha * buyers_j^beta) * sum over the buyers of both of 1 / items_of_the_buyer^alpha
+
+    Sums over buyers are of whole numbers, so that the order of the users changes nothing. Ties and the item itself as
+    in :func:`cosine_neighbours`.
+
+    Args:
+        purchases: (n_users, n_items), a 1 for each item of a user.
+        k: neighbours of an item.
+        alpha: 1 for probabilities as they are; less makes less of rare items and of users with few.
+        beta: more makes less of what many buy.
+    """
+    buyers = _buyers(purchases)
+    leaving, coming = buyers**-alpha, buyers**-beta
+    sizes = np.maximum(np.diff(purchases.indptr), 1).astype(np.float64)
     by_item = purchases.T.tocsr()
-    buyers = np.maximum(np.diff(by_item.indptr), 1).astype(np.float64)
+    steps = np.rint(sizes**-alpha * FINE).astype(np.int64)[by_item.indices]
+    by_item = sp.csr_array((steps, by_item.indices, by_item.indptr), by_item.shape)
+
+    def come(common: np.ndarray, row: np.ndarray, column: np.ndarray) -> np.ndarray:
+        return common / FINE * leaving[row] * coming[column]
+
+    return _neighbours(by_item, purchases.astype(np.int64), come, k)
+
+
+def _buyers(purchases: sp.csr_array) -> np.ndarray:
+    """The number of buyers of each item, (n_items,) float64, 1 at least."""
+    return np.maximum(np.bincount(purchases.indices, minlength=purchases.shape[1]), 1).astype(np.float64)
+
+
+def _neighbours(
+    by_item: sp.csr_array,
+    purchases: sp.csr_array,
+    similarity: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray],
+    k: int,
+) -> sp.csr_array:
+    """The k largest of each row of ``by_item`` times ``purchases``, without the diagonal, by what ``similarity`` makes
+    of its values, rows and columns."""
     blocks = []
     for rows in row_blocks(by_item, purchases):
         common = by_item[rows] @ purchases
         row = np.repeat(np.arange(rows.start, rows.stop), np.diff(common.indptr))
-        similar = (common.data / np.sqrt(buyers[row] * buyers[common.indices])).astype(np.float32)
+        similar = similarity(common.data, row, common.indices).astype(np.float32)
         keep = row != common.indices
         indptr = np.concatenate([[0], np.cumsum(keep)])[common.indptr]
         blocks.append(top_k_of_rows(sp.csr_array((similar[keep], common.indices[keep], indptr), common.shape), k))

@@ -85,7 +85,7 @@ def choose_second_stage(
         return Choice({}, "no sources are asked for").to_json()
     if not periods:
         return Choice({}, "nothing was validated").to_json()
-    most = -(-tuning.USERS // len(periods))
+    most = -(-sources.context.train.validation_users // len(periods))
     judged: list[Case] = []
     for period in periods:
         case = _case(sources, period, settings, names, most)
@@ -112,10 +112,10 @@ def periods_of(
 
 
 def sources_of(context: TrainingContext) -> list[str]:
-    """The sources asked for, without those that tell nothing where there are no times, or lack a library."""
+    """The sources asked for, without those that tell nothing where times or an order lack, or that lack a library."""
     times = context.timed and not context.by_position
     asked = [(name, entry) for name, entry in BASELINES.items() if name in context.sources and entry.missing is None]
-    return [name for name, entry in asked if times or not entry.by_time]
+    return [name for name, entry in asked if entry.tells(times=times, order=context.by_position)]
 
 
 def _case(

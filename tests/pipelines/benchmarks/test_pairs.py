@@ -8,8 +8,10 @@ import pytest
 
 pytest.importorskip("tensorflow")
 
+from topkin.baselines.registry import BASELINES
 from topkin.config.sections import EvaluateSettings, TrainSettings
 from topkin.errors import InputError
+from topkin.interactions import Interactions
 from topkin.linalg.csr import Csr
 from topkin.pipelines.benchmarks import pairs
 from topkin.pipelines.cli.app import main
@@ -47,7 +49,7 @@ def test_a_checkerboard_is_solved_and_told_beside_baselines_and_nothing_publishe
     printed = capsys.readouterr().out
     assert "published" not in printed  # on other data than these, whatever it is called
     assert {"Popularity", "Own frequency", "Item-kNN", "User-kNN"} <= {
-        line[2:32].strip() for line in printed.splitlines()
+        line[2:].split("  ")[0].strip() for line in printed.splitlines()
     }
     ours = next(line for line in printed.splitlines() if line.startswith("> topkin small"))
     recall, ndcg = map(float, ours.split()[-2:])
@@ -96,12 +98,40 @@ def test_the_judgement_is_that_of_a_loop():
         gains = 1 / np.log2(np.arange(2, 22))
         ndcgs.append((hit * gains).sum() / gains[: len(true[u])].sum())
 
-    def csr(lists):
-        return Csr(np.cumsum([0, *map(len, lists)]), np.concatenate(lists).astype(np.int32))
-
-    got = pairs.judged(users, vectors, csr(known), csr([np.sort(t) for t in true]))
+    part = interactions(known)
+    got = pairs.judged(users, vectors, part, csr([np.sort(t) for t in true]), keep_bought=False, second=None)
     np.testing.assert_allclose(got["recall@20"], recalls)
     np.testing.assert_allclose(got["ndcg@20"], ndcgs)
+
+
+def csr(lists):
+    return Csr(np.cumsum([0, *map(len, lists)]), np.concatenate(lists).astype(np.int32))
+
+
+def interactions(known):
+    whole = csr([np.sort(one) for one in known])
+    ones = np.ones(len(whole.indices), np.float32)
+    return Interactions(whole.indptr, whole.indices, ones, ones, 50)
+
+
+def test_a_second_stage_ranks_where_validation_chose_one():
+    rng = np.random.default_rng(2)
+    users, vectors = rng.normal(size=(30, 5)).astype(np.float32), rng.normal(size=(50, 5)).astype(np.float32)
+    known = [rng.choice(50, 9, replace=False) for _ in range(30)]
+    true = [np.setdiff1d(rng.choice(50, 20, replace=False), k)[:4] for k in known]
+    part, weights = interactions(known), {"encoder": 1.0, "random_walk": 0.7, "popularity": 0.0}
+    second = pairs.second_stage({"weights": weights}, part, 100)
+    assert list(second.sources) == ["random_walk"]
+    got = pairs.judged(users, vectors, part, csr([np.sort(t) for t in true]), keep_bought=False, second=second)
+    walks = BASELINES["random_walk"].make().fit(part).scores(part)
+    recalls = []
+    for u in range(30):
+        new = np.setdiff1d(np.arange(50), known[u])
+        own, walk = vectors[new] @ users[u], walks[u, new]
+        scores = own / np.abs(own).max() + 0.7 * walk / np.abs(walk).max()
+        recalls.append(np.isin(new[np.argsort(-scores)[:20]], true[u]).mean() * 20 / 4)
+    np.testing.assert_allclose(got["recall@20"], recalls)
+    assert pairs.second_stage({"weights": {}}, part, 100) is None
 
 
 def test_what_is_missing_is_said(split, tmp_path):

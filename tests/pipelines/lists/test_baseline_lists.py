@@ -99,10 +99,10 @@ def test_published_lists_are_the_baselines_best_items_under_the_rules(shop: Path
         if row["source"] == "model":
             got.setdefault(row["user_id"], []).append((row["item_id"], row["score"]))
             assert row["rank"] == len(got[row["user_id"]])
-            assert (row["because"] == []) or name.startswith("item_knn")
+            assert (row["because"] == []) or registry.BASELINES[name].explains
             reasons += row["because"]
             assert set(row["because"]) <= bought[row["user_id"]]
-    assert bool(reasons) == name.startswith("item_knn")
+    assert bool(reasons) == registry.BASELINES[name].explains
     assert got == {user: best for user, best in expected.items() if best}
     others = {row["user_id"] for row in rows} - set(got)
     assert others  # without a history of two purchases, with what sells

@@ -15,8 +15,6 @@ from topkin.recommend.second.stage import blended
 
 AT = 20
 METRIC = f"ndcg@{AT}"
-USERS = 2000
-"""Whose lists choose, over all periods."""
 GRID = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 WIDEST = 52.0
 """Weights that are tried beside the encoder's 1; where the best is the highest, twice it too, up to this."""
