@@ -37,7 +37,7 @@ def cost(load: Workload) -> StageCost:
     c, asked, more = load.counts, load.settings.evaluate, holdout.work(load)
     judged = min(c.users, asked.users)
     learned, near = 32.0 * min(c.known, asked.purchases), 1.0 * c.items * asked.neighbours
-    fits = learned + 24.0 * near + load.catalogue  # neighbours by sets, beside those of nearby purchases twice
+    fits = learned + 24.0 * near + load.catalogue  # of neighbours: others are on the disk
     held = 0.0 if 4 * near >= MAPPED_FROM else 16.0 * near
     # The pooled vectors are not read: what diversity asks for comes of the scored ones, list by list.
     judges = load.item_vectors / 2 + load.catalogue + load.part + learned + held + BUDGET_BYTES

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from topkin.artifacts import storage
 from topkin.baselines import registry
-from topkin.baselines.fitted import best_of, fit_baselines
+from topkin.baselines.fitted import best_of
 from topkin.config.sections import EvaluateSettings, IndexSettings, TrainSettings
 from topkin.errors import InputError
 from topkin.evaluation.published import published_on
@@ -24,7 +24,6 @@ from topkin.linalg.csr import Csr
 from topkin.metrics.bootstrap import bootstrap
 from topkin.metrics.ranking import ranking_metrics
 from topkin.pipelines.benchmarks.staged import KS, RULES
-from topkin.recommend.second.candidates import ENCODER
 from topkin.recommend.second.stage import SecondStage
 from topkin.telemetry.profiling import measure_usage
 
@@ -127,7 +126,8 @@ def measure_split(
         raise InputError(
             f"{storage.join(folder, 'test.parquet')} must have pairs of users and items of the train part, got none"
         )
-    second = second_stage(training.blend, part, evaluate.neighbours)
+    weights = training.blend["weights"]
+    second = SecondStage.fitted(weights, part, evaluate.neighbours) if weights else None
     values = {"model": judged(users, vectors, part, split.test, keep_bought=keep_bought, second=second)}
     names = [name for name in evaluate.baselines if registry.BASELINES[name].tells(times=False, order=False)]
     known, truth = part.take(judged_users), split.test.take(judged_users)
@@ -137,7 +137,7 @@ def measure_split(
         values[name] = ranking_metrics(ids, truth, KS)
     metrics = {name: {metric: mean(v) for metric, v in own.items()} for name, own in values.items()}
     differences, chance = _differences(values, evaluate.bootstrap, seed)
-    notes = ["" if selection.curve else selection.stopped, selection.left_out, _ranked_by(training.blend)]
+    notes = ["" if selection.curve else selection.stopped, selection.left_out, _ranked_by(weights)]
     sizes = len(part.indptr) - 1, part.n_items, len(part.distinct().items), len(split.test.indices) + split.unknown
     peers = published_on(*sizes) if not keep_bought else None
     result = {
@@ -168,16 +168,6 @@ def measure_split(
     if index is not None:
         result["index"] = index_recall(vectors, users, split.item_ids, index, seed)
     return result
-
-
-def second_stage(blend: Mapping[str, Any], part: Interactions, neighbours: int) -> SecondStage | None:
-    """The second stage that validation chose, its sources fitted on the train part; None where the encoder ranks alone.
-
-    blend: ``blend.json``. neighbours: ``evaluate.neighbours``.
-    """
-    weights = {name: float(weight) for name, weight in blend["weights"].items()}
-    names = [name for name, weight in weights.items() if name != ENCODER and weight]
-    return SecondStage(weights, fit_baselines(part, names, neighbours)) if names else None
 
 
 def judged(
@@ -230,9 +220,9 @@ def _differences(
     return apart, chance
 
 
-def _ranked_by(blend: Mapping[str, Any]) -> str:
+def _ranked_by(weights: Mapping[str, float]) -> str:
     """The line that says which sources rank beside the encoder; empty where none does."""
-    parts = ", ".join(f"{name} {weight:g}" for name, weight in blend["weights"].items())
+    parts = ", ".join(f"{name} {weight:g}" for name, weight in weights.items())
     return f"ranked by a second stage: {parts}" if parts else ""
 
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from topkin.baselines import fitted as fitted_module
 from topkin.baselines.als import IALS
 from topkin.baselines.fitted import best_of, fit_baselines, load_baselines, save_baselines
 from topkin.baselines.graph_filter import GraphFilter
@@ -162,6 +163,35 @@ def test_a_random_walk_names_the_bought_items_that_it_came_from():
     assert model.explain(asked, np.array([[1, -1]], np.int32), 3).tolist() == [[[0, 2, 3], [-1, -1, -1]]]
     walks = model.scores(history_of([[(i, 1.0)] for i in (0, 2, 3)], 4))[:, 1]
     assert walks[0] > walks[1] == walks[2] > 0
+
+
+@pytest.mark.parametrize("name", ["item_knn", "random_walk"])
+def test_reasons_are_the_same_whatever_the_block_and_none_where_nobody_asks(name, monkeypatch):
+    rng = np.random.default_rng(1)
+    history = history_of([[(int(i), 1.0) for i in rng.choice(20, 5, replace=False)] for _ in range(12)], 20)
+    model = BASELINES[name].make(3).fit(history)
+    ids, _ = top_k_of_scores(model.scores(history), 4, exclude=history.distinct().pattern)
+    whole = model.explain(history, ids, 2)
+    assert (whole >= 0).any()
+    monkeypatch.setattr(sparse_knn, "BLOCK_CELLS", 1)
+    np.testing.assert_array_equal(model.explain(history, ids, 2), whole)
+    nobody = history.take(np.zeros(0, np.int64))
+    assert model.explain(nobody, ids[:0], 2).shape == (0, ids.shape[1], 2)
+
+
+def test_large_arrays_lie_on_the_disk_once_and_say_the_same(tmp_path, monkeypatch):
+    history, names = some_shop(), measured()
+    in_memory = fit_baselines(history, names, 3)
+    monkeypatch.setattr(fitted_module, "MAPPED_FROM", 1)
+    mapped = fit_baselines(history, names, 3)
+    assert isinstance(mapped["random_walk"].similarities.base, np.memmap)
+    assert mapped["item_knn_recent"].similarities is mapped["item_knn"].similarities
+    save_baselines(mapped, str(tmp_path))
+    read = load_baselines(str(tmp_path), names, 3)
+    for name in names:
+        expected = in_memory[name].scores(history)
+        np.testing.assert_array_equal(mapped[name].scores(history), expected)
+        np.testing.assert_array_equal(read[name].scores(history), expected)
 
 
 def test_models_of_other_similarities_take_no_neighbours_of_each_other():

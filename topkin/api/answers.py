@@ -22,7 +22,6 @@ from topkin.recommend.repurchase.blend import Repurchase
 from topkin.recommend.repurchase.rates import RepurchaseRates, counts_of, merge_counts
 from topkin.recommend.rules.eligibility import allowed_of
 from topkin.recommend.searchers import BaselineSearcher, ExactSearcher, Searcher
-from topkin.recommend.second.candidates import ENCODER
 from topkin.recommend.second.chosen import blend_of
 from topkin.recommend.second.stage import SecondStage
 
@@ -133,8 +132,7 @@ class Answers:
         weights = blend_of(self.rules, self.data.blend)
         if weights is None:
             return None
-        names = [name for name, weight in weights.items() if name != ENCODER and weight]
-        return SecondStage(weights, fit_baselines(self.history, names, self.data.settings.evaluate.neighbours))
+        return SecondStage.fitted(weights, self.history, self.data.settings.evaluate.neighbours)
 
     def _repurchase(self) -> Repurchase | None:
         weights, categories = weights_of(self.rules, self.data.repurchase), self.data.catalogue["category"]

@@ -26,12 +26,25 @@ CELL_BYTES = 32  # of a user and an item: the score, what it is made of, what ra
 
 
 def fit_baselines(history: Interactions, names: Sequence[str], neighbours: int) -> dict[str, Baseline]:
-    """The baselines of ``registry.make_baselines``, fitted on the purchases before the as-of date."""
+    """The baselines of ``registry.make_baselines``, fitted on the purchases before the as-of date.
+
+    Their large arrays lie on this machine's disk, as those of :func:`load_baselines`, while the next one is fitted.
+    """
     fitted: dict[str, Baseline] = {}
     for name, baseline in make_baselines(names, neighbours).items():
         others = fitted.values()
-        fitted[name] = baseline.fit(history, others) if isinstance(baseline, ItemKNN) else baseline.fit(history)
+        done = baseline.fit(history, others) if isinstance(baseline, ItemKNN) else baseline.fit(history)
+        fitted[name] = done.restore({part: _on_disk(values) for part, values in done.state().items()})
     return fitted
+
+
+def _on_disk(values: np.ndarray) -> np.ndarray:
+    """The same values, mapped where they are large; an array that is mapped is itself."""
+    if values.nbytes < MAPPED_FROM or isinstance(values.base, np.memmap):
+        return values
+    copy = mapped(values.shape, values.dtype)
+    copy[...] = values
+    return copy
 
 
 def best_of(

@@ -14,6 +14,7 @@ from topkin.baselines.graph_filter import PurchaseGraph
 from topkin.baselines.popularity import Learned, popularity, recent_popularity
 from topkin.interactions import Interactions
 from topkin.linalg import sparse_knn
+from topkin.linalg.csr import indptr_of
 
 
 @dataclass
@@ -75,11 +76,11 @@ class ItemKNN(Learned):
         """See :class:`topkin.baselines.registry.Baseline`; an item that adds nothing is not named."""
         known, near = self._weighed(history), self._whose.T.tocsr()
         reasons = np.full((*ids.shape, most), -1, np.int32)
-        widest = int(np.diff(near.indptr).max(initial=1))
-        step = max(1, sparse_knn.BLOCK_CELLS // (ids.shape[1] * max(widest, 1)))
-        for start in range(0, len(ids), step):
-            user, place = np.nonzero(ids[start : start + step] >= 0)
-            user += start
+        listed = ids >= 0
+        asked = sp.csr_array((listed[listed], ids[listed], indptr_of(listed.sum(axis=1))), (len(ids), near.shape[0]))
+        for rows in sparse_knn.row_blocks(asked, near):
+            user, place = np.nonzero(listed[rows])
+            user += rows.start
             parts = known[user].multiply(near[ids[user, place]]).tocsr()
             named = sparse_knn.top_k_of_rows(parts, most)
             row = np.repeat(np.arange(len(user)), np.diff(named.indptr))

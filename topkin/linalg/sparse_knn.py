@@ -4,6 +4,7 @@ The work is done in a few times ``BLOCK_CELLS`` x 16 bytes.
 """
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 
 import numpy as np
 import scipy.sparse as sp
@@ -34,8 +35,8 @@ def row_blocks(left: sp.csr_array, right: sp.csr_array) -> Iterator[slice]:
     cells = np.maximum(np.diff(lengths[left.indptr]), 1)
     number = (np.cumsum(cells) - 1) // BLOCK_CELLS
     starts = np.flatnonzero(np.diff(number, prepend=-1))
-    for start, stop in zip(starts, [*starts[1:], len(number)], strict=True):
-        yield slice(int(start), int(stop))
+    for start, stop in pairwise([*starts.tolist(), len(number)]):
+        yield slice(start, stop)
 
 
 def cosine_neighbours(purchases: sp.csr_array, k: int) -> sp.csr_array:

@@ -15,6 +15,7 @@ from topkin.interactions import Interactions
 from topkin.linalg.csr import Csr
 from topkin.pipelines.benchmarks import pairs
 from topkin.pipelines.cli.app import main
+from topkin.recommend.second.stage import SecondStage
 
 SMALL = [
     "--set",
@@ -120,7 +121,7 @@ def test_a_second_stage_ranks_where_validation_chose_one():
     known = [rng.choice(50, 9, replace=False) for _ in range(30)]
     true = [np.setdiff1d(rng.choice(50, 20, replace=False), k)[:4] for k in known]
     part, weights = interactions(known), {"encoder": 1.0, "random_walk": 0.7, "popularity": 0.0}
-    second = pairs.second_stage({"weights": weights}, part, 100)
+    second = SecondStage.fitted(weights, part, 100)
     assert list(second.sources) == ["random_walk"]
     got = pairs.judged(users, vectors, part, csr([np.sort(t) for t in true]), keep_bought=False, second=second)
     walks = BASELINES["random_walk"].make().fit(part).scores(part)
@@ -131,7 +132,6 @@ def test_a_second_stage_ranks_where_validation_chose_one():
         scores = own / np.abs(own).max() + 0.7 * walk / np.abs(walk).max()
         recalls.append(np.isin(new[np.argsort(-scores)[:20]], true[u]).mean() * 20 / 4)
     np.testing.assert_allclose(got["recall@20"], recalls)
-    assert pairs.second_stage({"weights": {}}, part, 100) is None
 
 
 def test_what_is_missing_is_said(split, tmp_path):

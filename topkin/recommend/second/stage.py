@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from topkin.baselines.fitted import fit_baselines
 from topkin.baselines.registry import Baseline
 from topkin.interactions import Interactions
 from topkin.linalg.csr import Csr
@@ -69,6 +70,12 @@ class SecondStage:
 
     weights: Mapping[str, float]
     sources: Mapping[str, Baseline]
+
+    @classmethod
+    def fitted(cls, weights: Mapping[str, float], history: Interactions, neighbours: int) -> "SecondStage":
+        """With its sources fitted on purchases. neighbours: ``evaluate.neighbours``."""
+        names = [name for name, weight in weights.items() if name != ENCODER and weight]
+        return cls(weights, fit_baselines(history, names, neighbours))
 
     @property
     def rankers(self) -> tuple[str, ...]:
