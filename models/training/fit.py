@@ -18,7 +18,7 @@ from topkin.models.training.checkpoint import Checkpoint, restore
 from topkin.models.training.context import TrainingContext
 from topkin.models.training.feature_trainer import weights_of
 from topkin.models.training.lists.repurchase import choose_repurchase_weights
-from topkin.models.training.lists.second import Sources, choose_second_stage, dated, periods_of
+from topkin.models.training.lists.second import Sources, choose_second_stage, dated, judges_of
 from topkin.models.training.profile_trainer import user_rows
 from topkin.models.training.selection import (
     BATCH,
@@ -115,7 +115,7 @@ def fit(
         selection = select(context, purchases, catalogue, periods, trainers, checkpoint=checkpoint, on_epoch=on_epoch)
         blocks = selection.blocks
         sources = Sources(context, purchases)
-        blend = choose_second_stage(sources, periods_of(periods, blocks, trainers), blocks)
+        blend = choose_second_stage(sources, judges_of(sources, periods, blocks, trainers), blocks)
         repurchase = choose_repurchase_weights(sources, dated(periods), blocks, catalogue["category"], blend["weights"])
         if holdout_folder:
             outcome = holdout.hold_out(sources, catalogue, periods, trainers, epoch=len(selection.curve))

@@ -41,6 +41,7 @@ from topkin.models.training.profile_trainer import ProfileTrainer
 from topkin.models.training.trainer import Trainer
 from topkin.models.training.validation import (
     METRIC,
+    Blocks,
     BlockWeightSearch,
     choose,
     is_better,
@@ -371,14 +372,14 @@ def weight_trials(context: TrainingContext, names: Sequence[str]) -> list[Trial]
     return [*(Trial(name, "weight", WEIGHTS) for name in names), *own, *gate_trials(context)]
 
 
-def with_trained(search: BlockWeightSearch, trainers: Sequence[Trainer], index: ItemIndex) -> BlockWeightSearch:
+def with_trained(blocks: Blocks, trainers: Sequence[Trainer], index: ItemIndex) -> Blocks:
     """The same users and computed blocks, with the trained blocks as they are now."""
     sides = {t.name: encode_features(t.model, index.features, BATCH) for t in trainers}
-    profiles = {t.name: t.profiles_of(search.cut.rows) for t in trainers if isinstance(t, ProfileTrainer)}
-    cut, weights = search.cut, weights_of(trainers)
+    profiles = {t.name: t.profiles_of(blocks.cut.rows) for t in trainers if isinstance(t, ProfileTrainer)}
+    cut, weights = blocks.cut, weights_of(trainers)
     if weights is not None and cut.known.features is not None:
         cut = replace(cut, known=replace(cut.known, log_weights=weights.logs(cut.known.features)))
-    return replace(search, cut=cut, sides={**search.sides, **sides}, lists=dict(search.lists), profiles=profiles)
+    return replace(blocks, cut=cut, sides={**blocks.sides, **sides}, profiles=profiles)
 
 
 @dataclass(frozen=True)

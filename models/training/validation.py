@@ -7,7 +7,7 @@ give (see ``topkin.encoding.blocks``), so a setting is tried in milliseconds.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -36,7 +36,7 @@ class TemporalSplit:
     known: their purchases before the cut. truth: the items that each bought after it and not before, at least one.
     counts: of all purchases before the cut. later: all the items that each bought after it, bought before or not.
     habits: ``repurchase.rates.COUNTS`` of all purchases before the cut. rows: of each part, in its order, the rows of
-    the users, (n,) int64.
+    the users, (n,) int64. drawn: they are some of those that there were.
     """
 
     known: Interactions
@@ -45,6 +45,7 @@ class TemporalSplit:
     later: Csr
     habits: pa.Table
     rows: Sequence[np.ndarray] = ()
+    drawn: bool = False
 
     def take(self, users: np.ndarray) -> "TemporalSplit":
         """Of some users, (m,) int, in their order; without their rows."""
@@ -196,15 +197,13 @@ class ProfileScores(PooledScores):
 
 
 @dataclass
-class BlockWeightSearch:
-    """The blocks of one split, ready to be weighed.
+class SplitBlocks:
+    """The blocks of an encoder over the users of one split.
 
     Args:
         cut: the users and what they bought.
         sides: out-vectors and in-vectors of each block by name, the recency block apart.
         inverse_popularity: exponent of each block's histories, by name.
-        lists: each user's best items by one block alone, by its name and a power of recency, filled in where they
-            lack: another search over the same split may bring those of the blocks that they share.
         by_sales: the recency block ranks by sales.
         profiles: (n_users, d) float32 of each block that knows users by their features, by name.
     """
@@ -212,14 +211,9 @@ class BlockWeightSearch:
     cut: TemporalSplit
     sides: dict[str, Sides]
     inverse_popularity: dict[str, float]
-    lists: dict[tuple[str, float], np.ndarray] = field(default_factory=dict)
     by_sales: bool = False
     profiles: Mapping[str, np.ndarray] = field(default_factory=dict)
     blocks: dict[str, BlockScores] = field(init=False)
-    _some: np.ndarray = field(init=False)
-    _candidates: np.ndarray = field(init=False)
-    _hits: tuple[np.ndarray, np.ndarray] = field(init=False, repr=False)
-    _scratch: tuple[np.ndarray, np.ndarray] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.blocks = {
@@ -229,6 +223,36 @@ class BlockWeightSearch:
             for name, sides in self.sides.items()
         }
         self.blocks[RECENCY] = RecencyScores(self.cut, self.by_sales)
+
+    def over(self, cut: TemporalSplit) -> "SplitBlocks":
+        """The computed blocks over other users of the same split."""
+        return SplitBlocks(cut, self.sides, self.inverse_popularity, self.by_sales)
+
+    def taking_part(self, settings: Mapping[str, BlockHyperparameters]) -> list[tuple[str, BlockHyperparameters]]:
+        """The blocks that are there and have a weight, in their order."""
+        return [(name, setting) for name, setting in taking_part(settings).items() if name in self.blocks]
+
+
+Blocks = TypeVar("Blocks", bound=SplitBlocks)
+
+
+@dataclass
+class BlockWeightSearch(SplitBlocks):
+    """The blocks of one split, ready to be weighed.
+
+    lists: each user's best items by one block alone, by its name and a power of recency, filled in where they lack:
+    another search over the same split may bring those of the blocks that they share.
+    """
+
+    lists: dict[tuple[str, float], np.ndarray] = field(default_factory=dict)
+    _some: np.ndarray = field(init=False)
+    _candidates: np.ndarray = field(init=False)
+    _hits: tuple[np.ndarray, np.ndarray] = field(init=False, repr=False)
+    _scratch: tuple[np.ndarray, np.ndarray] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.lists = dict(self.lists)
         lifts = {kind.name: kind.candidate_lifts for kind in KINDS}
         keys = [(name, 0.0) for name in self.sides]
         if self.cut.counts.recent.any():
@@ -243,10 +267,6 @@ class BlockWeightSearch:
         rows, columns = np.nonzero(hits[self._some])
         self._candidates, self._hits = candidates[self._some], (rows, columns)
         self._scratch = np.empty(self._candidates.shape, np.float32), np.empty(self._candidates.shape, np.float32)
-
-    def taking_part(self, settings: Mapping[str, BlockHyperparameters]) -> list[tuple[str, BlockHyperparameters]]:
-        """The blocks that are there and have a weight, in their order."""
-        return [(name, setting) for name, setting in taking_part(settings).items() if name in self.blocks]
 
     def value(self, settings: Mapping[str, BlockHyperparameters]) -> float:
         """Mean NDCG@20 over the users of the lists by the weighted z-scores, bought items left out."""
@@ -420,7 +440,7 @@ def sample(
     """
     rng = np.random.default_rng([seed, 1])
     names = purchases.names()
-    known, new, later, habits, rows = [], [], [], [], []
+    known, new, later, habits, rows, drawn = [], [], [], [], [], False
     for name in names:
         part = purchases.part(name)
         if until:
@@ -431,7 +451,7 @@ def sample(
         users = np.flatnonzero((np.diff(before.indptr) > 0) & (np.diff(after.indptr) > 0))
         wanted = -(-most // len(names))
         if len(users) > wanted:
-            users = np.sort(rng.choice(users, wanted, replace=False))
+            users, drawn = np.sort(rng.choice(users, wanted, replace=False)), True
         rows.append(users)
         known.append(before.take(users))
         new.append(after.take(users))
@@ -446,6 +466,7 @@ def sample(
         later=again.pattern,
         habits=merge_counts(habits),
         rows=rows,
+        drawn=drawn,
     )
 
 

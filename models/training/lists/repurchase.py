@@ -8,7 +8,7 @@ import pyarrow as pa
 from topkin.baselines.registry import BASELINES
 from topkin.models.training.block_kinds import BlockHyperparameters
 from topkin.models.training.lists.second import Period, Sources, candidates_of
-from topkin.models.training.validation import AT, BlockWeightSearch
+from topkin.models.training.validation import AT, SplitBlocks
 from topkin.recommend.repurchase import tuning
 from topkin.recommend.repurchase.rates import RepurchaseRates
 from topkin.recommend.repurchase.tuning import RepurchaseCase
@@ -41,7 +41,7 @@ def choose_repurchase_weights(
     cases = [
         blended_case(sources, period, settings, categories, blend)
         if blend
-        else repurchase_case(period.search, settings, categories)
+        else repurchase_case(period.split, settings, categories)
         for period in periods
     ]
     judged = [case for case in cases if case is not None]
@@ -56,7 +56,7 @@ def blended_case(
     blend: Mapping[str, float],
 ) -> RepurchaseCase | None:
     """As :func:`repurchase_case`, with the candidates and scores of a second stage."""
-    cut = period.search.cut
+    cut = period.split.cut
     some, names = np.flatnonzero(cut.later.lengths), [name for name in BASELINES if name in blend]
     candidates = candidates_of(sources, period, settings, names, some, own=True) if len(some) else None
     if candidates is None:
@@ -72,18 +72,18 @@ def blended_case(
 
 
 def repurchase_case(
-    search: BlockWeightSearch, settings: Mapping[str, BlockHyperparameters], categories: pa.ChunkedArray
+    split: SplitBlocks, settings: Mapping[str, BlockHyperparameters], categories: pa.ChunkedArray
 ) -> RepurchaseCase | None:
     """The users of one period who came back, with their lists by the weighted z-scores, bought items kept.
 
     None where nobody came back, or no block that pools histories takes part. Lists are of all items sold before
     the cut; z-scores rank as the vectors do.
     """
-    cut, blocks = search.cut, search.taking_part(settings)
+    cut, blocks = split.cut, split.taking_part(settings)
     some = np.flatnonzero(cut.later.lengths)
-    if not len(some) or not any(name in search.sides for name, _ in blocks):
+    if not len(some) or not any(name in split.sides for name, _ in blocks):
         return None
-    factors = [(np.float32(setting.weight), search.blocks[name].factors(setting)) for name, setting in blocks]
+    factors = [(np.float32(setting.weight), split.blocks[name].factors(setting)) for name, setting in blocks]
     queries = np.hstack([weight * users for weight, (users, _) in factors])[some]
     vectors = np.hstack([items for _, (_, items) in factors])
     ids, scores = top_k(queries, vectors, AT, allowed=cut.sold)

@@ -15,7 +15,7 @@ from topkin.models.training.block_kinds import BlockHyperparameters
 from topkin.models.training.context import TrainingContext
 from topkin.models.training.selection import ValidationPeriods, with_trained
 from topkin.models.training.trainer import Trainer
-from topkin.models.training.validation import BlockWeightSearch
+from topkin.models.training.validation import SplitBlocks, sample
 from topkin.recommend.second import tuning
 from topkin.recommend.second.candidates import Candidates, candidates, users_at_once
 from topkin.recommend.second.chosen import TRIED_ON
@@ -25,12 +25,16 @@ from topkin.telemetry.freed import give_back
 
 DEPTH = 100
 """Candidates of each ranker here: the first AT of a list hardly come from further down."""
+HELD = 256e6
+"""Bytes of the features of all users who judge, at most."""
+SCORED = 3e9
+"""Scores of users and items by all rankers, at most, unless ``train.validation_users`` are more."""
 
 
 class Period(NamedTuple):
     """A period of validation: the encoder's blocks over its users, and the days from its start to the as-of date."""
 
-    search: BlockWeightSearch
+    split: SplitBlocks
     days: float
 
 
@@ -85,7 +89,7 @@ def choose_second_stage(
         return Choice({}, "no sources are asked for").to_json()
     if not periods:
         return Choice({}, "nothing was validated").to_json()
-    most = -(-sources.context.train.validation_users // len(periods))
+    most = -(-users_judging(sources.context, periods[0].split, names) // len(periods))
     judged: list[Case] = []
     for period in periods:
         case = _case(sources, period, settings, names, most)
@@ -96,19 +100,46 @@ def choose_second_stage(
     return tuning.choose(judged, names).to_json()
 
 
+def users_judging(context: TrainingContext, split: SplitBlocks, names: Sequence[str]) -> int:
+    """How many users say whether sources help, of all periods: what these add is small, and many tell it from noise.
+
+    As many as memory and time allow, ``HELD`` and ``SCORED``, and no fewer than ``train.validation_users``.
+    """
+    rankers = 1 + len(names)
+    held, scored = HELD / (4 * DEPTH * rankers**2), SCORED / (rankers * max(len(split.cut.sold), 1))
+    return max(context.train.validation_users, int(min(held, scored)))
+
+
 def dated(periods: ValidationPeriods) -> list[Period]:
     """All periods, the last first, with the blocks that each of them has."""
     return [Period(search, periods.days * (number + 1)) for number, search in enumerate(periods.searches)]
 
 
-def periods_of(
-    periods: ValidationPeriods, settings: Mapping[str, BlockHyperparameters], trainers: Sequence[Trainer]
+def judges_of(
+    sources: Sources,
+    periods: ValidationPeriods,
+    settings: Mapping[str, BlockHyperparameters],
+    trainers: Sequence[Trainer],
 ) -> list[Period]:
-    """The periods that can tell of the encoder of these blocks: all, or the last alone, which has the trained ones."""
-    whole = dated(periods)
-    if periods.index is None or not any(trainer.name in settings for trainer in trainers):
-        return whole
-    return [Period(with_trained(whole[0].search, trainers, periods.index), whole[0].days)]
+    """The periods that can tell of the encoder of these blocks, with as many users as judge a second stage.
+
+    They are all, or the last alone, which has the trained blocks. Where a period has more users than validation drew,
+    others are drawn.
+    """
+    names = sources_of(sources.context)
+    if periods.index is None or not names:
+        return []
+    trained = any(trainer.name in settings for trainer in trainers)
+    judges: list[Period] = []
+    for split, days in dated(periods)[: 1 if trained else None]:
+        wider: SplitBlocks = split
+        if split.cut.drawn:
+            most = -(-users_judging(sources.context, split, names) // (1 if trained else len(periods.searches)))
+            before = replace(sources.purchases, days=days)
+            cut = sample(before, split.cut.counts, most, sources.context.seed, until=days - periods.days)
+            wider = split if cut is None or cut.known.n_users <= split.cut.known.n_users else split.over(cut)
+        judges.append(Period(with_trained(wider, trainers, periods.index) if trained else wider, days))
+    return judges
 
 
 def sources_of(context: TrainingContext) -> list[str]:
@@ -126,7 +157,7 @@ def _case(
     most: int,
 ) -> Case | None:
     """At most so many users of a period, with the candidates of the encoder and of the sources fitted before it."""
-    cut = period.search.cut
+    cut = period.split.cut
     some = np.arange(cut.known.n_users)
     if len(some) > most:
         some = np.sort(np.random.default_rng([sources.context.seed, 4]).choice(len(some), most, replace=False))
@@ -156,10 +187,10 @@ def candidates_of(
     Returns:
         None where no block pools histories.
     """
-    cut, blocks = period.search.cut, period.search.taking_part(settings)
-    if not any(name in period.search.sides for name, _ in blocks):
+    cut, blocks = period.split.cut, period.split.taking_part(settings)
+    if not any(name in period.split.sides for name, _ in blocks):
         return None
-    factors = [(np.float32(setting.weight), period.search.blocks[name].factors(setting)) for name, setting in blocks]
+    factors = [(np.float32(setting.weight), period.split.blocks[name].factors(setting)) for name, setting in blocks]
     queries = np.hstack([weight * users for weight, (users, _) in factors])
     vectors = np.hstack([items for _, (_, items) in factors])
     fitted = sources.before(period.days, names)
