@@ -18,7 +18,7 @@ METRIC = f"ndcg@{AT}"
 GRID = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 WIDEST = 52.0
 """Weights that are tried beside the encoder's 1; where the best is the highest, twice it too, up to this."""
-FOLDS = 2
+FOLDS = 5
 
 
 class Case(NamedTuple):
@@ -78,7 +78,7 @@ def choose(cases: Sequence[Case], names: Sequence[str]) -> Choice:
 
     Each turn sets the weight of the source that gains most, to the least one within a standard error of its best; turns
     end where the mean gain is no more than two of its standard errors. So many tries find some gain by chance: it is
-    measured on users who did not choose, each half by the weights of the other, and what all users choose is used where
+    measured on users who did not choose, each fifth by the weights of the others, and what all users choose is used where
     the 95 % interval of that gain over the encoder lies above zero.
 
     Args:
