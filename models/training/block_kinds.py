@@ -24,6 +24,7 @@ from topkin.models.two_tower.towers import TwoTower
 WEIGHTS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.55, 0.75, 1.0, 1.4, 2.0, 3.0, 5.0, 8.0, 12.0, 18.0, 27.0, 40.0)
 RECENCY_LIFTS = (0.0, 0.2, 0.35, 0.5, 0.65, 0.8)
 HALF_LIVES = (None, 180.0, 90.0, 45.0)
+HALF_LIVES_BY_POSITION = (None, 20.0, 10.0, 5.0, 2.0)
 GATES = (0.0, 1.0)
 PRIOR_PURCHASES = (None, 30.0, 10.0, 3.0, 1.0)
 
@@ -109,7 +110,9 @@ class SvdBlock(ComputedBlock):
         return train.svd_dim > 0
 
     def tried(self, context: TrainingContext) -> Sequence[tuple[str, Values]]:
-        """Half-lives of histories, where there are times."""
+        """Half-lives of histories, where there are times or positions."""
+        if context.by_position:
+            return [("half_life_days", HALF_LIVES_BY_POSITION)]
         return [("half_life_days", HALF_LIVES)] if context.timed else []
 
     def tried_recency(self, context: TrainingContext) -> Sequence[tuple[str, Values]]:

@@ -13,7 +13,8 @@ from topkin.baselines.fitted import best_of, fit_baselines, load_baselines, save
 from topkin.baselines.graph_filter import GraphFilter
 from topkin.baselines.knn import ItemKNN, RandomWalk, UserKNN
 from topkin.baselines.popularity import OwnFrequency, RecentPopularity, popularity, recent_popularity
-from topkin.baselines.registry import BASELINES, left_out
+from topkin.baselines.registry import BASELINES, SOURCES, left_out
+from topkin.config.sections import EvaluateSettings
 from topkin.errors import ArtifactError, ConfigError
 from topkin.interactions import Interactions
 from topkin.linalg import sparse_knn
@@ -156,6 +157,23 @@ def test_a_random_walk_scores_an_item_by_where_the_bought_ones_lead(shop):
     np.testing.assert_allclose(model.scores(history), expected, rtol=1e-5, atol=1e-6)
 
 
+def test_what_followed_an_item_leads_and_what_came_before_it_counts_less():
+    history = history_of([[(0, 3.0), (1, 2.0), (2, 1.0)]] * 3 + [[(3, 1.0)]], 4)
+    model = BASELINES["next_items"].make(2).fit(history)
+    after_one = model.scores(history_of([[(1, 1.0)]], 4))[0]
+    assert after_one[2] > after_one[0] > after_one[3] == 0
+    assert after_one[0] == pytest.approx(after_one[2] / 2)
+    asked = history_of([[(0, 3.0), (1, 1.0)]], 4)
+    assert model.explain(asked, np.array([[2]], np.int32), 2).tolist() == [[[1, 0]]]  # the last one says most
+
+
+def test_topkins_own_source_is_no_yardstick_unless_it_is_named():
+    assert [name for name, entry in BASELINES.items() if not entry.yardstick] == ["next_items"]
+    assert "next_items" in SOURCES
+    assert "next_items" not in EvaluateSettings().baselines
+    assert EvaluateSettings(baselines=["next_items"]).baselines == ("next_items",)
+
+
 def test_a_random_walk_names_the_bought_items_that_it_came_from():
     history = history_of([[(0, 1.0), (1, 1.0)], [(0, 1.0), (1, 1.0)], [(2, 1.0), (1, 1.0), (3, 1.0)]], 4)
     model = RandomWalk(neighbours=2).fit(history)
@@ -197,7 +215,7 @@ def test_large_arrays_lie_on_the_disk_once_and_say_the_same(tmp_path, monkeypatc
 def test_models_of_other_similarities_take_no_neighbours_of_each_other():
     history = some_shop()
     together = fit_baselines(history, list(measured()), 3)
-    for name in ("item_knn", "item_knn_recent", "item_knn_nearby", "random_walk"):
+    for name in ("item_knn", "item_knn_recent", "item_knn_nearby", "next_items", "random_walk"):
         alone = fit_baselines(history, [name], 3)[name]
         np.testing.assert_array_equal(together[name].scores(history), alone.scores(history))
 
@@ -206,7 +224,7 @@ def test_what_goes_by_order_says_nothing_without_one_and_what_goes_by_time_nothi
     silent = {n for n, entry in BASELINES.items() if not entry.tells(times=False, order=False)}
     assert silent == {
         *("recent_popularity", "recent_popularity_30"),
-        *("item_knn_recent", "item_knn_position", "item_knn_nearby"),
+        *("item_knn_recent", "item_knn_position", "item_knn_nearby", "next_items"),
     }
     ordered = {n for n, entry in BASELINES.items() if entry.tells(times=False, order=True)}
     assert ordered == set(BASELINES) - {*("recent_popularity", "recent_popularity_30", "item_knn_recent")}

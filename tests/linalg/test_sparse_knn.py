@@ -7,13 +7,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from topkin.linalg import sparse_knn
-from topkin.linalg.sparse_knn import nearby_neighbours, walk_neighbours
+from topkin.linalg.sparse_knn import following_neighbours, walk_neighbours
+
+NEARBY = {"decay": 1.0, "before": 1.0, "alpha": 0.5, "beta": 0.5}
+FOLLOWING = {"decay": 0.5, "before": 0.3, "alpha": 0.7, "beta": 0.2}
 
 
 @pytest.mark.parametrize("cells", [1, 40, 1 << 20])
 @settings(max_examples=40)
-@given(st.integers(0, 1000), st.integers(1, 4), st.integers(1, 4))
-def test_nearby_neighbours_equal_loops_whatever_the_block_and_the_order_of_rows(cells, seed, window, k):
+@given(st.integers(0, 1000), st.integers(1, 4), st.integers(1, 4), st.sampled_from([NEARBY, FOLLOWING]))
+def test_what_stands_near_equals_loops_whatever_the_block_and_the_order_of_rows(cells, seed, window, k, how):
     rng, n = np.random.default_rng(seed), 6
     rows = [rng.permutation(n)[: rng.integers(0, n + 1)] for _ in range(5)]
     places = [np.sort(rng.integers(0, 4, len(row)))[::-1] for row in rows]
@@ -23,11 +26,12 @@ def test_nearby_neighbours_equal_loops_whatever_the_block_and_the_order_of_rows(
         for a in range(len(row)):
             for b in range(len(row)):
                 if a != b and abs(a - b) <= window:
-                    similar[row[a], row[b]] += 1 / (1 + abs(int(of[a]) - int(of[b])))
+                    share = (1 + abs(int(of[a]) - int(of[b]))) ** -how["decay"]
+                    similar[row[a], row[b]] += share * (how["before"] if of[b] > of[a] else 1)
     expected = np.zeros((n, n))
     for item in range(n):
         for other in range(n):
-            similar[item, other] /= max(np.sqrt(holders[item] * holders[other]), 1)
+            similar[item, other] *= max(holders[item], 1) ** -how["alpha"] * max(holders[other], 1) ** -how["beta"]
         # equal sums of fractions may differ in float64: compared as the neighbours are chosen
         near = [o for o in np.argsort(-similar[item].astype(np.float32), kind="stable")[:k] if similar[item, o] > 0]
         expected[item, near] = similar[item, near]
@@ -38,7 +42,7 @@ def test_nearby_neighbours_equal_loops_whatever_the_block_and_the_order_of_rows(
         positions = np.concatenate([places[r] for r in order]).astype(np.int64)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(sparse_knn, "BLOCK_CELLS", cells)
-            return nearby_neighbours(indptr, items, positions, n, window=window, k=k).toarray()
+            return following_neighbours(indptr, items, positions, n, window=window, k=k, **how).toarray()
 
     whole = make(range(5))
     np.testing.assert_allclose(whole.sum(axis=1), expected.sum(axis=1), rtol=1e-5)

@@ -128,7 +128,7 @@ def test_init_check_and_run_without_an_edit(form: str, tmp_path: Path, capsys: p
     capsys.readouterr()
     assert main(["run", "--config", config, *options, "--as-of", "2024-06-01"]) == 0
     printed = capsys.readouterr()
-    for words in ("no times: each user's purchases are in the order of", "off without times: half-lives and recency"):
+    for words in ("no times: each user's purchases are in the order of", "off without times: recency"):
         assert words in printed.out + printed.err
     run = runs.published(str(tmp_path / "out"))
     assert run is not None

@@ -26,7 +26,7 @@ class ItemKNN(Learned):
     (recent popularity, at least .05, / popularity) to this power; 0 leaves them as they are. ``position``: a bought
     item counts 1 / (1 + p) to this power, where p is its place from the user's latest, each item at its latest purchase
     and items of one moment at one place; 0 counts all alike. ``window``: items are alike by how near each other they
-    were bought, at most so many distinct items apart, see ``sparse_knn.nearby_neighbours``; 0 goes by the sets.
+    were bought, at most so many distinct items apart, see ``sparse_knn.following_neighbours``; 0 goes by the sets.
     """
 
     neighbours: int = 100
@@ -61,7 +61,7 @@ class ItemKNN(Learned):
         """Similarities, a row for each item: the items that count it among their neighbours."""
         if self.window:
             once = history.distinct()
-            near = sparse_knn.nearby_neighbours(
+            near = sparse_knn.following_neighbours(
                 once.indptr, once.items, once.positions(), once.n_items, window=self.window, k=self.neighbours
             )
         else:
@@ -122,6 +122,36 @@ class RandomWalk(ItemKNN):
 
     def _similar(self, history: Interactions) -> sp.csr_array:
         return sparse_knn.walk_neighbours(history.binary(), self.neighbours, alpha=self.alpha, beta=self.beta)
+
+
+@dataclass
+class NextItems(ItemKNN):
+    """An item scores the sum of how often, and how soon, it followed the items that the user bought.
+
+    See ``sparse_knn.following_neighbours``; ``neighbours``: how many items each item keeps of those that followed it.
+    """
+
+    window: int = 30
+    decay: float = 0.5
+    before: float = 0.5
+    alpha: float = 0.7
+    beta: float = 0.3
+
+    @property
+    def _kind(self) -> tuple[float, ...]:
+        return self.neighbours, self.window, self.decay, self.before, self.alpha, self.beta
+
+    def _similar(self, history: Interactions) -> sp.csr_array:
+        once = history.distinct()
+        return sparse_knn.following_neighbours(
+            *(once.indptr, once.items, once.positions(), once.n_items),
+            window=self.window,
+            k=self.neighbours,
+            decay=self.decay,
+            before=self.before,
+            alpha=self.alpha,
+            beta=self.beta,
+        )
 
 
 @dataclass

@@ -59,6 +59,8 @@ class BaselineEntry:
         cost: Time of a user's scores, in those of one dense row of all items, for the plan.
         by_time: Whether it tells something only where purchases have times.
         by_order: Whether it does only where they have times or another order.
+        yardstick: Whether it is among the defaults of ``evaluate.baselines``; what is not is a part of topkin's own
+            lists, as a source, and is measured where it is named.
     """
 
     label: str
@@ -71,6 +73,7 @@ class BaselineEntry:
     cost: float = 1.0
     by_time: bool = False
     by_order: bool = False
+    yardstick: bool = True
 
     def tells(self, *, times: bool, order: bool) -> bool:
         """Whether it tells something of purchases with these: times are an order too."""
@@ -149,6 +152,16 @@ BASELINES: Mapping[str, BaselineEntry] = {
         explains=True,
         by_order=True,
     ),
+    "next_items": BaselineEntry(
+        label="Next items",
+        meaning="items that were bought soon after what the user bought last, or soon before",
+        source=("knn", "NextItems"),
+        options={"position": 1.0},
+        neighbours=True,
+        explains=True,
+        by_order=True,
+        yardstick=False,
+    ),
     "random_walk": BaselineEntry(
         label="Random walk",
         meaning="where walks from the user's items lead, over their buyers to what these bought",
@@ -176,7 +189,7 @@ BASELINES: Mapping[str, BaselineEntry] = {
 }
 
 
-SOURCES = ("item_knn_recent", "item_knn_position", "item_knn_nearby", "random_walk")
+SOURCES = ("item_knn_recent", "item_knn_position", "item_knn_nearby", "next_items", "random_walk")
 """Those that are tried beside the encoder, see ``recommend.sources``: the ones that validation took anywhere."""
 
 

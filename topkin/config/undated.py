@@ -23,7 +23,7 @@ OFF: Mapping[str, tuple[str, ...]] = {
         "no times: each user's purchases are in the order of {order}; equal rows are purchases again, none is dropped",
         "off without times: prepare.recent_days (all purchases count as recent) and purchases.duplicates",
     ),
-    "train": ("off without times: half-lives and recency; validation is on the last positions of users",),
+    "train": ("off without times: recency; half-lives are of positions, and validation is on the last ones of users",),
     "recommend": ("off without times: cool-downs, due dates and recent rates; popular is what sold most of all time",),
     "hindsight": ("off without times: hindsight, for nothing says which purchases came since an earlier night",),
     "evaluate": ("off without times: evaluate.days and baselines of recent sales; cold items are those sold least",),

@@ -106,22 +106,40 @@ def _neighbours(
     return sp.vstack(blocks, format="csr") if blocks else sp.csr_array((0, 0), dtype=np.float32)
 
 
-def nearby_neighbours(
-    indptr: np.ndarray, items: np.ndarray, positions: np.ndarray, n_items: int, *, window: int, k: int
+def following_neighbours(
+    indptr: np.ndarray,
+    items: np.ndarray,
+    positions: np.ndarray,
+    n_items: int,
+    *,
+    window: int,
+    k: int,
+    decay: float = 1.0,
+    before: float = 1.0,
+    alpha: float = 0.5,
+    beta: float = 0.5,
 ) -> sp.csr_array:
     """The k items that stand nearest to each item in the rows, (n_items, n_items) float32.
 
-    Similarity is the sum of ``1 / (1 + |p - q|)`` over the rows that hold both items at most ``window`` entries apart,
-    at positions p and q, divided by the root of the product of both items' numbers of rows. Sums are of whole numbers,
-    so that the order of the rows changes nothing. Ties and the item itself as in :func:`cosine_neighbours`.
+    To j from i comes, over the rows that hold both at most ``window`` entries apart, at positions p and q,
+
+        1 / (rows_i^alpha * rows_j^beta) * sum of (1 + |p - q|)^-decay, times ``before`` where j stands before i
+
+    as in sequential rules (Ludewig and Jannach, Evaluation of session-based recommendation algorithms, UMUAI 2018),
+    with what came before beside what followed. Sums are of whole numbers, so that the order of the rows changes
+    nothing. Ties and the item itself as in :func:`cosine_neighbours`.
 
     Args:
         indptr: (n_rows + 1,) int64.
         items: (n,) int32, distinct within a row, in its order.
-        positions: (n,) int64, entries of equal ones have no order.
+        positions: (n,) int64 from the last entry of the row on, entries of equal ones have no order.
         n_items: How many items there are.
         window: Entries.
         k: Neighbours of an item.
+        decay: 0 counts all within the window alike.
+        before: 1 knows no order.
+        alpha: more makes less of what follows items of many rows.
+        beta: more makes less of items of many rows.
     """
     kind = np.int32 if len(items) + window < 1 << 31 else np.int64
     indptr, positions = indptr.astype(kind), positions.astype(kind)
@@ -131,7 +149,11 @@ def nearby_neighbours(
     del places
     holders = np.bincount(items, minlength=n_items)
     by_item, starts = np.argsort(items, kind="stable").astype(kind), indptr_of(holders)
-    roots = np.maximum(holders, 1).astype(np.float64)
+    rows = np.maximum(holders, 1).astype(np.float64)
+    leaving, coming = rows**-alpha, rows**-beta
+    most = int(positions.max(initial=0))
+    apart = np.arange(-most, most + 1)
+    shares = np.rint(FINE * (1.0 + np.abs(apart)) ** -decay * np.where(apart < 0, before, 1.0)).astype(np.int64)
     pairs = np.maximum(np.bincount(items, near, n_items).astype(np.int64), 1)
     firsts = np.flatnonzero(np.diff((np.cumsum(pairs) - 1) // BLOCK_CELLS, prepend=-1))
     blocks = []
@@ -142,9 +164,9 @@ def nearby_neighbours(
             each = np.repeat(some, near[some])
             other = np.arange(len(each)) + np.repeat(lows[some] - (np.cumsum(near[some]) - near[some]), near[some])
             each, other = each[other != each], other[other != each]
-            shares = FINE // (1 + np.abs(positions[other] - positions[each]).astype(np.int64))
-            counts += sp.coo_array((shares, (items[each] - first, items[other])), counts.shape).tocsr()
+            ahead = shares[positions[each] - positions[other] + most]
+            counts += sp.coo_array((ahead, (items[each] - first, items[other])), counts.shape).tocsr()
         row = np.repeat(np.arange(first, end), np.diff(counts.indptr))
-        similar = (counts.data / FINE / np.sqrt(roots[row] * roots[counts.indices])).astype(np.float32)
+        similar = (counts.data / FINE * leaving[row] * coming[counts.indices]).astype(np.float32)
         blocks.append(top_k_of_rows(sp.csr_array((similar, counts.indices, counts.indptr), counts.shape), k))
     return sp.vstack(blocks, format="csr") if blocks else sp.csr_array((0, 0), dtype=np.float32)

@@ -78,8 +78,8 @@ def choose(cases: Sequence[Case], names: Sequence[str]) -> Choice:
 
     Each turn sets the weight of the source that gains most, to the least one within a standard error of its best; turns
     end where the mean gain is no more than two of its standard errors. So many tries find some gain by chance: it is
-    measured on users who did not choose, each fifth by the weights of the others, and what all users choose is used where
-    the 95 % interval of that gain over the encoder lies above zero.
+    measured on users who did not choose, each fifth by the weights of the others, and what all users choose is used
+    where the 95 % interval of that gain over the encoder lies above zero.
 
     Args:
         cases: Of each period, features of the encoder and of the sources in the order of ``names``.
