@@ -23,7 +23,7 @@ from topkin.pipelines.engine.stage import Stage, StageReads
 from topkin.pipelines.nights import kept
 from topkin.pipelines.nights.kept import LiveEncoder
 from topkin.planning.estimate import ROW, StageCost, Workload
-from topkin.recommend.second.chosen import BLEND, TRIED_ON, sources_trained
+from topkin.recommend.second.chosen import BLEND, TRIED_ON, judge_bytes, judges, sources_trained
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 HOLDOUT = "holdout"
 FEW = 200  # users who validate, below which that is said
 COUNTED = 4e-6  # seconds of a purchase where workers decompose: counts, days and users of four cuts, by this process
+JUDGED = 3.0  # times the features of the users who judge sources
 FITTED = 64.0  # bytes of a purchase that sources learn from, while they do
 OVERSAMPLING = 32  # columns that a decomposition carries beside its rank
 SHUFFLED = 20_000_000  # purchases that training shuffles at a time
@@ -114,7 +115,10 @@ def cost(load: Workload) -> StageCost:
     # A checkpoint has weights and two moments of each epoch, of the trial and of the final training at most.
     checkpoints = 6.0 * train.epochs * width * (8.0 * learned(load) + load.word_rows / max(load.dim, 1))
     tried = len(sources_trained(load.settings, c.known))
+    asked = min(judges(1 + tried, c.items, train.validation_users), c.users)
+    # What sources learn; then the features of the users who judge them, joined of parts and divided into folds.
     fitted = FITTED * min(c.known, TRIED_ON) + 24.0 * c.items * load.settings.evaluate.neighbours if tried else 0.0
+    fitted += JUDGED * judge_bytes(1 + tried) * asked if tried else 0.0
     own = 8 * load.own_vectors  # as read, of each validation cut, in the step, and in float64 for the ridge map
     beside = shuffled + load.catalogue + own + fitted
     passes = c.known * load.costs.closed_purchase  # of a closed form, by all workers where they decompose

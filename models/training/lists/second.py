@@ -18,17 +18,10 @@ from topkin.models.training.trainer import Trainer
 from topkin.models.training.validation import SplitBlocks, sample
 from topkin.recommend.second import tuning
 from topkin.recommend.second.candidates import Candidates, candidates, users_at_once
-from topkin.recommend.second.chosen import TRIED_ON
+from topkin.recommend.second.chosen import TRIED_DEPTH, TRIED_ON, judges
 from topkin.recommend.second.tuning import Case, Choice
 from topkin.search.topk import top_k
 from topkin.telemetry.freed import give_back
-
-DEPTH = 100
-"""Candidates of each ranker here: the first AT of a list hardly come from further down."""
-HELD = 256e6
-"""Bytes of the features of all users who judge, at most."""
-SCORED = 3e9
-"""Scores of users and items by all rankers, at most, unless ``train.validation_users`` are more."""
 
 
 class Period(NamedTuple):
@@ -101,13 +94,8 @@ def choose_second_stage(
 
 
 def users_judging(context: TrainingContext, split: SplitBlocks, names: Sequence[str]) -> int:
-    """How many users say whether sources help, of all periods: what these add is small, and many tell it from noise.
-
-    As many as memory and time allow, ``HELD`` and ``SCORED``, and no fewer than ``train.validation_users``.
-    """
-    rankers = 1 + len(names)
-    held, scored = HELD / (4 * DEPTH * rankers**2), SCORED / (rankers * max(len(split.cut.sold), 1))
-    return max(context.train.validation_users, int(min(held, scored)))
+    """How many users say whether these sources help, of all periods, see ``second.chosen.judges``."""
+    return judges(1 + len(names), len(split.cut.sold), context.train.validation_users)
 
 
 def dated(periods: ValidationPeriods) -> list[Period]:
@@ -130,7 +118,7 @@ def judges_of(
     if periods.index is None or not names:
         return []
     trained = any(trainer.name in settings for trainer in trainers)
-    judges: list[Period] = []
+    chosen: list[Period] = []
     for split, days in dated(periods)[: 1 if trained else None]:
         wider: SplitBlocks = split
         if split.cut.drawn:
@@ -138,8 +126,8 @@ def judges_of(
             before = replace(sources.purchases, days=days)
             cut = sample(before, split.cut.counts, most, sources.context.seed, until=days - periods.days)
             wider = split if cut is None or cut.known.n_users <= split.cut.known.n_users else split.over(cut)
-        judges.append(Period(with_trained(wider, trainers, periods.index) if trained else wider, days))
-    return judges
+        chosen.append(Period(with_trained(wider, trainers, periods.index) if trained else wider, days))
+    return chosen
 
 
 def sources_of(context: TrainingContext) -> list[str]:
@@ -195,12 +183,12 @@ def candidates_of(
     vectors = np.hstack([items for _, (_, items) in factors])
     fitted = sources.before(period.days, names)
     lists: list[Candidates] = []
-    size = users_at_once(len(vectors), len(names) + 1, DEPTH)
+    size = users_at_once(len(vectors), len(names) + 1, TRIED_DEPTH)
     for start in range(0, len(users), size):
         rows = users[start : start + size]
         known = cut.known.take(rows)
         exclude = Csr.empty(len(rows)) if own else known.distinct().pattern
-        ids, _ = top_k(queries[rows], vectors, DEPTH, exclude=exclude, allowed=cut.sold)
+        ids, _ = top_k(queries[rows], vectors, TRIED_DEPTH, exclude=exclude, allowed=cut.sold)
         lists.append(
             candidates(
                 ids,

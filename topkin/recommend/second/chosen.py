@@ -16,6 +16,29 @@ MOST_PURCHASES = 20_000_000
 TRIED_ON = 5_000_000
 """Purchases that sources learn from while validation chooses, about: that costs no more for a larger shop."""
 
+TRIED_DEPTH = 100
+"""Candidates of each ranker while validation chooses: the first 20 of a list hardly come from further down."""
+
+HELD = 256e6
+"""Bytes of the features of all users who judge sources, at most, unless ``train.validation_users`` are more."""
+
+SCORED = 3e9
+"""Their scores of items by all rankers, likewise."""
+
+
+def judges(rankers: int, items: int, least: int) -> int:
+    """How many users say whether sources help, of all periods: what these add is small, and many tell it from noise.
+
+    As many as memory and time allow, HELD and SCORED, and no fewer than ``least``. rankers: the encoder and the
+    sources.
+    """
+    return max(least, int(min(HELD / judge_bytes(rankers), SCORED / (rankers * max(items, 1)))))
+
+
+def judge_bytes(rankers: int) -> int:
+    """Of the features of one user who judges, at most."""
+    return 4 * TRIED_DEPTH * rankers**2
+
 
 def sources_tried(settings: RecommendSettings, purchases: int) -> tuple[str, ...]:
     """The sources that stand beside the encoder if validation says so: those asked for, or the default of smaller logs.

@@ -8,8 +8,7 @@ import pytest
 pytest.importorskip("tensorflow")
 
 from topkin.models.training.block_kinds import BlockHyperparameters
-from topkin.models.training.lists import second
-from topkin.models.training.lists.second import Sources, choose_second_stage, dated, judges_of, users_judging
+from topkin.models.training.lists.second import Sources, choose_second_stage, dated, judges_of
 from topkin.models.training.selection import validation_periods, validation_trainers
 
 COMPUTED = {"svd": BlockHyperparameters()}
@@ -74,15 +73,3 @@ def test_who_was_not_drawn_judges_as_it_is(context, purchases, catalogue):
 def test_without_sources_nobody_is_drawn_again(validated):
     sources, periods, trainers = validated
     assert judges_of(replace(sources, context=replace(sources.context, sources=())), periods, COMPUTED, trainers) == []
-
-
-def test_judges_are_as_many_as_memory_and_time_allow_and_no_fewer_than_those_of_validation(validated, monkeypatch):
-    sources, periods, _ = validated
-    split, names = periods.searches[0], ["item_knn"]
-    most = users_judging(sources.context, split, names)
-    assert most * 4 * 2 * 2 * second.DEPTH <= second.HELD
-    assert most * 2 * len(split.cut.sold) <= second.SCORED
-    monkeypatch.setattr(second, "SCORED", 2.0 * len(split.cut.sold) * 100)
-    assert users_judging(sources.context, split, names) == 100
-    monkeypatch.setattr(second, "HELD", 0.0)
-    assert users_judging(sources.context, split, names) == sources.context.train.validation_users
