@@ -154,7 +154,7 @@ def measure_split(
         "metrics": metrics,
         "differences": differences,
         "p": chance,
-        "published": peers and {"split": peers.name, "metrics": peers.metrics, "figures": dict(peers.figures)},
+        "published": peers and peers.to_json(),
         "not_measured": registry.left_out(names),
         "test_pairs_unknown": split.unknown,
         "blocks": {b.name: {"dim": b.dim, "weight": b.weight} for b in encoder.blocks},

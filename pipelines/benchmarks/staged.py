@@ -18,6 +18,7 @@ from topkin.config.as_of import parse_as_of
 from topkin.config.load import settings_without_file
 from topkin.config.sections import Settings
 from topkin.errors import ArtifactError, InputError
+from topkin.evaluation.published import published_on
 from topkin.ingest import timestamps
 from topkin.pipelines.engine import stages
 from topkin.telemetry.profiling import measure_usage
@@ -143,17 +144,20 @@ def _measured(
         metrics = storage.read_json(storage.join(run.folder("evaluate"), "metrics.json"))
         training = storage.read_json(storage.join(run.folder("train"), "training.json"))
         signature = storage.read_json(storage.join(run.folder("train"), "signature.json"))
+        known = storage.read_json(storage.join(run.folder("prepare"), "statistics.json"))["events"]
         items = len(storage.read_parquet(storage.join(run.folder("prepare"), "catalogue.parquet"), ["item_id"]))
     protocol = "all" if keep_bought else "novel"
+    heldout = metrics["heldout"]
+    peers = published_on(heldout["users_in_period"], items, known, heldout["events"]) if not keep_bought else None
     if not metrics[protocol]:
-        raise InputError(f"nothing can be judged: {metrics['heldout']['reason'] or 'all held out was bought before'}")
+        raise InputError(f"nothing can be judged: {heldout['reason'] or 'all held out was bought before'}")
     return {
         "preset": settings.train.preset,
         "seed": settings.run.seed,
         "dim": sum(block["dim"] for block in signature["blocks"]),
         "seconds": round(seconds, 1),
         "peak_mb": round(usage.peak_bytes / 1e6),
-        "users": metrics["heldout"]["users" if keep_bought else "novel_users"],
+        "users": heldout["users" if keep_bought else "novel_users"],
         "items": items,
         "rule": RULES[keep_bought],
         "shown": [f"{name}@{k}" for k in KS for name in shown],
@@ -168,13 +172,13 @@ def _measured(
             }
             for name in ("all", "novel", "repeat")
         },
-        "published": None,
+        "published": peers and peers.to_json(),
         "not_measured": metrics["left_out"],
         "blocks": {block["name"]: {"dim": block["dim"], "weight": block["weight"]} for block in signature["blocks"]},
         "validation": metrics["validation"],
         "epochs": len(training.get("refit", ())),  # none where vectors are given
         "left_out": training.get("left_out", ""),
-        "heldout": metrics["heldout"],
+        "heldout": heldout,
         "notes": notes,
     }
 

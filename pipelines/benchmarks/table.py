@@ -11,22 +11,25 @@ def table(result: Mapping[str, Any]) -> list[list[str]]:
     """The model among baselines and published models, the best by the last metric first, below the columns' names.
 
     result: ``metrics`` by model, the first named ``model``; ``differences`` of the model to each baseline,
-    [low, mean, high] by metric; ``shown``, the metrics that are columns; ``published``, None or figures by model.
+    [low, mean, high] by metric; ``shown``, the metrics that are columns; ``published``, None or figures by model of
+    some ``metrics``, whose last one then counts.
     """
     shown, ours = result["shown"], f"topkin {result['preset']}, {result['dim']} dims"
-    rows: dict[str, tuple[list[float], str]] = {}
+    published = result["published"] or {"metrics": shown, "figures": {}}
+    by = published["metrics"][-1]
+    rows: dict[str, tuple[dict[str, float], str]] = {}
     for model, values in result["metrics"].items():
-        own = [values[name] for name in shown]
         if model == "model":
-            rows[ours] = own, ""
+            rows[ours] = values, ""
         else:
-            apart = result["differences"][model][shown[-1]]
-            rows[BASELINES[model].label] = own, "{1:+.4f} ({0:+.4f} to {2:+.4f})".format(*apart)
-    for model, figures in ((result["published"] or {}).get("figures") or {}).items():
-        rows[f"{model}, published"] = list(figures), ""
-    lines = [["", *shown, f"topkin above by {shown[-1]}, 95 %"]]
-    for name, (values, note) in sorted(rows.items(), key=lambda row: -row[1][0][-1]):
-        lines.append([f"{'> ' if name == ours else '  '}{name}", *(f"{value:.4f}" for value in values), note])
+            apart = result["differences"][model][by]
+            rows[BASELINES[model].label] = values, "{1:+.4f} ({0:+.4f} to {2:+.4f})".format(*apart)
+    for model, figures in published["figures"].items():
+        rows[f"{model}, published"] = dict(zip(published["metrics"], figures, strict=True)), ""
+    lines = [["", *shown, f"topkin above by {by}, 95 %"]]
+    for name, (values, note) in sorted(rows.items(), key=lambda row: -row[1][0][by]):
+        cells = [f"{values[metric]:.4f}" if metric in values else "" for metric in shown]
+        lines.append([f"{'> ' if name == ours else '  '}{name}", *cells, note])
     return lines
 
 
