@@ -24,6 +24,7 @@ from topkin.linalg.csr import Csr
 from topkin.metrics.bootstrap import bootstrap
 from topkin.metrics.ranking import ranking_metrics
 from topkin.pipelines.benchmarks.staged import KS, RULES
+from topkin.pipelines.benchmarks.table import ranked_by
 from topkin.recommend.second.stage import SecondStage
 from topkin.telemetry.profiling import measure_usage
 
@@ -137,7 +138,7 @@ def measure_split(
         values[name] = ranking_metrics(ids, truth, KS)
     metrics = {name: {metric: mean(v) for metric, v in own.items()} for name, own in values.items()}
     differences, chance = _differences(values, evaluate.bootstrap, seed)
-    notes = ["" if selection.curve else selection.stopped, selection.left_out, _ranked_by(weights)]
+    notes = ["" if selection.curve else selection.stopped, selection.left_out, ranked_by(weights)]
     sizes = len(part.indptr) - 1, part.n_items, len(part.distinct().items), len(split.test.indices) + split.unknown
     peers = published_on(*sizes) if not keep_bought else None
     result = {
@@ -218,12 +219,6 @@ def _differences(
         apart[name] = {m: [float(low), mean(own), float(high)] for m, low, own, high in ends}
         chance[name] = dict(zip(metrics, map(float, bounds.p), strict=True))
     return apart, chance
-
-
-def _ranked_by(weights: Mapping[str, float]) -> str:
-    """The line that says which sources rank beside the encoder; empty where none does."""
-    parts = ", ".join(f"{name} {weight:g}" for name, weight in weights.items())
-    return f"ranked by a second stage: {parts}" if parts else ""
 
 
 def index_recall(

@@ -20,7 +20,9 @@ from topkin.config.sections import Settings
 from topkin.errors import ArtifactError, InputError
 from topkin.evaluation.published import published_on
 from topkin.ingest import timestamps
+from topkin.pipelines.benchmarks.table import ranked_by
 from topkin.pipelines.engine import stages
+from topkin.recommend.second.chosen import read_blend
 from topkin.telemetry.profiling import measure_usage
 
 KS = (10, 20)
@@ -143,6 +145,7 @@ def _measured(
             run = stages.run_stages(settings, as_of=as_of, only=stage, tell=record)
         metrics = storage.read_json(storage.join(run.folder("evaluate"), "metrics.json"))
         training = storage.read_json(storage.join(run.folder("train"), "training.json"))
+        blend = read_blend(run.folder("train"))
         signature = storage.read_json(storage.join(run.folder("train"), "signature.json"))
         known = storage.read_json(storage.join(run.folder("prepare"), "statistics.json"))["events"]
         items = len(storage.read_parquet(storage.join(run.folder("prepare"), "catalogue.parquet"), ["item_id"]))
@@ -176,10 +179,11 @@ def _measured(
         "not_measured": metrics["left_out"],
         "blocks": {block["name"]: {"dim": block["dim"], "weight": block["weight"]} for block in signature["blocks"]},
         "validation": metrics["validation"],
+        "second_stage": blend,
         "epochs": len(training.get("refit", ())),  # none where vectors are given
         "left_out": training.get("left_out", ""),
         "heldout": heldout,
-        "notes": notes,
+        "notes": [*notes, *filter(None, [ranked_by(blend.get("weights", {}))])],
     }
 
 

@@ -43,3 +43,9 @@ def below(result: Mapping[str, Any]) -> list[str]:
     if "index" in result:
         lines.append(f"index against exact search: {json.dumps(result['index'])}")
     return lines
+
+
+def ranked_by(weights: Mapping[str, float]) -> str:
+    """The line that says which sources rank beside the encoder; empty where none does."""
+    parts = ", ".join(f"{name} {weight:g}" for name, weight in weights.items())
+    return f"ranked by a second stage: {parts}" if parts else ""

@@ -52,6 +52,7 @@ def test_the_last_position_of_each_user_judges(tmp_path: Path, capsys: pytest.Ca
     assert result["metrics"]["model"]["hit_rate@20"] > 0.9  # of the twenty of a kind seven are bought
     assert {"popularity", "own_frequency", "item_knn", "graph_filter"} <= set(result["metrics"])
     assert not any("recent" in name for name in result["metrics"])
+    assert set(result["second_stage"]["values"]) >= {"encoder", "item_knn_position", "next_items"}
     low, mean, high = result["differences"]["popularity"]["ndcg@10"]
     assert low <= mean <= high
     assert mean == pytest.approx(result["metrics"]["model"]["ndcg@10"] - result["metrics"]["popularity"]["ndcg@10"])

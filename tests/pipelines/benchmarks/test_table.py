@@ -1,6 +1,6 @@
 """The table of a benchmark beside figures that were published."""
 
-from topkin.pipelines.benchmarks.table import table
+from topkin.pipelines.benchmarks.table import ranked_by, table
 
 SHOWN = ["hit_rate@10", "ndcg@10", "hit_rate@20", "ndcg@20"]
 
@@ -32,3 +32,8 @@ def test_published_figures_of_some_metrics_leave_the_others_empty_and_their_last
     assert [row[0].strip() for row in rows] == ["> topkin standard, 8 dims", "SASRec, published", "Popularity"]
     assert rows[1][1:] == ["0.4500", "0.2000", "", "", ""]
     assert rows[2][-1] == "+0.3000 (+0.2900 to +0.9000)"
+
+
+def test_the_sources_that_rank_are_named_with_their_weights():
+    assert ranked_by({"encoder": 1.0, "random_walk": 0.1}) == "ranked by a second stage: encoder 1, random_walk 0.1"
+    assert ranked_by({}) == ""
