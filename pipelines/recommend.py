@@ -151,7 +151,10 @@ def memory(load: Workload, shards: int) -> float:
     vectors = 3.0 * load.vector * math.ceil(c.items / shards)
     lists = [load, *load.of_lists]
     held = vectors if rules.baseline is None else 0.0
-    if any(one.settings.recommend.baseline or sources_tried(one.settings.recommend, c.known) for one in lists):
+    if any(
+        one.settings.recommend.baseline or sources_tried(one.settings.recommend, c.known, timed=one.settings.timed)
+        for one in lists
+    ):
         held += load.fitted
     for one in lists:
         held += load.share * 16.0 * ruled_candidates(one)
@@ -180,7 +183,7 @@ def second_seconds(load: Workload) -> float:
     A candidate costs what a row of the lists does, and each source may bring as many as the encoder. Sources that are
     tried without being asked for seldom take part, and are not counted.
     """
-    c, names = load.counts, sources_tried(load.settings.recommend, load.counts.known)
+    c, names = load.counts, sources_tried(load.settings.recommend, load.counts.known, timed=load.settings.timed)
     if not names or "sources" not in load.settings.recommend.model_fields_set:
         return 0.0
     dense = sum(BASELINES[name].cost for name in names) * c.users * c.items * load.costs.judged_pair

@@ -23,7 +23,7 @@ from topkin.pipelines.engine.stage import Stage, StageReads
 from topkin.pipelines.nights import kept
 from topkin.pipelines.nights.kept import LiveEncoder
 from topkin.planning.estimate import ROW, StageCost, Workload
-from topkin.recommend.second.chosen import BLEND, TRIED_ON, judge_bytes, judges, sources_trained
+from topkin.recommend.second.chosen import BLEND, KEPT, TRIED_ON, judge_bytes, judges, sources_trained
 
 if TYPE_CHECKING:
     import numpy as np
@@ -117,7 +117,8 @@ def cost(load: Workload) -> StageCost:
     tried = len(sources_trained(load.settings, c.known))
     asked = min(judges(1 + tried, c.items, train.validation_users), c.users)
     # What sources learn; then the features of the users who judge them, joined of parts and divided into folds.
-    fitted = FITTED * min(c.known, TRIED_ON) + 24.0 * c.items * load.settings.evaluate.neighbours if tried else 0.0
+    near = 24.0 * c.items * load.settings.evaluate.neighbours
+    fitted = FITTED * min(c.known, TRIED_ON) + near * (3 if near <= KEPT else 1) if tried else 0.0
     fitted += JUDGED * judge_bytes(1 + tried) * asked if tried else 0.0
     own = 8 * load.own_vectors  # as read, of each validation cut, in the step, and in float64 for the ridge map
     beside = shuffled + load.catalogue + own + fitted

@@ -38,7 +38,7 @@ from topkin.models.training.trainer import Trainer
 from topkin.models.training.validation import BlockWeightSearch, choose
 from topkin.models.two_tower import serialization
 from topkin.models.two_tower.encoder import Encoder
-from topkin.recommend.second.chosen import BLEND
+from topkin.recommend.second.chosen import BLEND, HOLDOUT_JUDGES
 
 NO_TIMES = "the purchases have an order and no times, so that no last days can be held out once more"
 
@@ -120,7 +120,7 @@ def hold_out(
         examples = [Period(choosing, periods.days)]
     elif any(name in blocks for name in learned):
         examples = []
-    blend = choose_second_stage(sources, examples, blocks)
+    blend = choose_second_stage(sources, examples, blocks, users=HOLDOUT_JUDGES)
     repurchase = choose_repurchase_weights(sources, bought, blocks, catalogue["category"], blend["weights"])
     towers = {**periods.towers, **{trainer.name: trainer.model for trainer in trainers}}
     towers = {name: tower for name, tower in towers.items() if name in blocks}

@@ -16,7 +16,7 @@ from topkin.encoding.blocks import RECENCY, Block, credibility, user_vectors
 from topkin.interactions import Interactions, concatenate
 from topkin.linalg.cosine import unit_rows
 from topkin.linalg.csr import Csr
-from topkin.metrics.ranking import hits_of, ndcg_of_ranks
+from topkin.metrics.ranking import hits_of, ndcg_of_ranks, ranked_above
 from topkin.models.data.histories import ItemCounts, PreparedHistories, after_cut, before_cut, fresh
 from topkin.models.training.block_kinds import KINDS, BlockHyperparameters, Trial, taking_part
 from topkin.models.two_tower.encoder import Sides
@@ -283,23 +283,6 @@ class BlockWeightSearch(SplitBlocks):
         rows, columns = self._hits
         ranks = 1 + ranked_above(total, rows, columns)
         return ndcg_of_ranks(self._some[rows], ranks, self.cut.truth.lengths, AT)
-
-
-def ranked_above(scores: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """How many scores of its row stand above each of some, (m,) int64: higher ones, and equal ones before it.
-
-    scores: (n, width) float32. rows, columns: (m,) int, the places of those.
-    """
-    above = np.empty(len(rows), np.int64)
-    for start in range(0, len(rows), 256):  # as many as stay in the cache
-        part = slice(start, start + 256)
-        mine, column = scores[rows[part]], columns[part, None]
-        own = np.take_along_axis(mine, column, axis=1)
-        if np.isnan(own).any():
-            raise ValueError("scores must be numbers, got NaN")
-        before = np.arange(scores.shape[1]) < column
-        above[part] = np.count_nonzero((mine > own) | ((mine == own) & before), axis=1)
-    return above
 
 
 def _with(setting: BlockHyperparameters, name: str, value: float | None) -> BlockHyperparameters:

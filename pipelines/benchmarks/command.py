@@ -70,7 +70,7 @@ def _split(options: CommandOptions, data: str | None, index: bool, keep_bought: 
         settings.run.seed,
         settings.index if index else None,
         evaluate=settings.evaluate,
-        sources=sources_tried(settings.recommend, 0),
+        sources=sources_tried(settings.recommend, 0, timed=False),
         keep_bought=keep_bought,
     )
 

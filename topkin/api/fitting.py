@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import replace
 from datetime import datetime
 
 import numpy as np
@@ -24,7 +25,7 @@ from topkin.models.two_tower import serialization
 from topkin.models.two_tower.encoder import Encoder
 from topkin.pipelines.engine import registry
 from topkin.pipelines.engine.parts import with_parts
-from topkin.recommend.second.chosen import BLEND
+from topkin.recommend.second.chosen import BLEND, sources_trained
 
 SAVED = "Recommender.save"
 """The key of the stages that a recommender wrote: no nightly run takes them for its own."""
@@ -39,7 +40,8 @@ def fit_data(settings: Settings, prepared: Prepared, as_of: datetime) -> FittedD
     catalogue, embed = prepared.catalogue, settings.embed
     tables = _by_part(prepared.histories, settings.run.n_parts)
     parts = [Interactions.from_histories(table, catalogue["item_id"], as_of) for table in tables]
-    context = TrainingContext.of(settings)
+    tried = sources_trained(settings, int(prepared.statistics["events"]))
+    context = replace(TrainingContext.of(settings), sources=tried)
     purchases = InMemoryInteractions("", catalogue["item_id"], as_of, parts=parts, users=tables)
     training = fit(context, purchases, catalogue)
     digest = hashlib.sha256(serialization.model_bytes(training.encoder.model)).hexdigest()

@@ -191,6 +191,8 @@ BASELINES: Mapping[str, BaselineEntry] = {
 
 SOURCES = ("item_knn_recent", "item_knn_position", "item_knn_nearby", "next_items", "random_walk")
 """Those that are tried beside the encoder, see ``recommend.sources``: the ones that validation took anywhere."""
+SOURCES_BY_TIME = ("item_knn_recent", "item_knn_nearby", "next_items")
+"""Those of them that are tried where purchases have times, and no sources were asked for."""
 
 
 def left_out(names: Sequence[str]) -> dict[str, str]:

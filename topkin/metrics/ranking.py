@@ -115,3 +115,20 @@ def gini(counts: np.ndarray) -> float:
     ordered = np.sort(counts.astype(np.float64))
     n, total = len(ordered), ordered.sum()
     return float((2 * np.arange(1, n + 1) - n - 1) @ ordered / (n * total)) if total else 0.0
+
+
+def ranked_above(scores: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """How many scores of its row stand above each of some, (m,) int64: higher ones, and equal ones before it.
+
+    scores: (n, width) float32. rows, columns: (m,) int, the places of those.
+    """
+    above = np.empty(len(rows), np.int64)
+    for start in range(0, len(rows), 256):  # as many as stay in the cache
+        part = slice(start, start + 256)
+        mine, column = scores[rows[part]], columns[part, None]
+        own = np.take_along_axis(mine, column, axis=1)
+        if np.isnan(own).any():
+            raise ValueError("scores must be numbers, got NaN")
+        before = np.arange(scores.shape[1]) < column
+        above[part] = np.count_nonzero((mine > own) | ((mine == own) & before), axis=1)
+    return above

@@ -18,7 +18,7 @@ from topkin.models.training.trainer import Trainer
 from topkin.models.training.validation import SplitBlocks, sample
 from topkin.recommend.second import tuning
 from topkin.recommend.second.candidates import Candidates, candidates, users_at_once
-from topkin.recommend.second.chosen import TRIED_DEPTH, TRIED_ON, judges
+from topkin.recommend.second.chosen import KEPT, TRIED_DEPTH, TRIED_ON, judges
 from topkin.recommend.second.tuning import Case, Choice
 from topkin.search.topk import top_k
 from topkin.telemetry.freed import give_back
@@ -61,14 +61,19 @@ class Sources:
         return {name: fitted[name] for name in names}
 
     def forget(self, days: float) -> None:
-        """Hold none of a period any more: few of those that are tried take part, and neighbours are large."""
-        self._fitted.pop(days, None)
+        """Hold none of a period any more where neighbours are large: few of those that are tried take part."""
+        fitted = self._fitted.get(days, {})
+        arrays = {id(values): values.nbytes for source in fitted.values() for values in source.state().values()}
+        if sum(arrays.values()) > KEPT:
+            del self._fitted[days]
 
 
 def choose_second_stage(
     sources: Sources,
     periods: Sequence[Period],
     settings: Mapping[str, BlockHyperparameters],
+    *,
+    users: int | None = None,
 ) -> dict[str, Any]:
     """``blend.json``, see ``topkin.recommend.second.tuning.Choice``.
 
@@ -76,13 +81,14 @@ def choose_second_stage(
         sources: those asked for.
         periods: those in which all blocks of the encoder are.
         settings: of the blocks that take part.
+        users: who judge, at most; by default as many as memory and time allow.
     """
     names = sources_of(sources.context)
     if not names:
         return Choice({}, "no sources are asked for").to_json()
     if not periods:
         return Choice({}, "nothing was validated").to_json()
-    most = -(-users_judging(sources.context, periods[0].split, names) // len(periods))
+    most = -(-(users or users_judging(sources.context, periods[0].split, names)) // len(periods))
     judged: list[Case] = []
     for period in periods:
         case = _case(sources, period, settings, names, most)

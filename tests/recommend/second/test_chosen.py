@@ -11,7 +11,7 @@ from topkin.recommend.second.chosen import judge_bytes, judges
 def test_judges_are_as_many_as_memory_and_time_allow_and_no_fewer_than_asked(rankers, items):
     most = judges(rankers, items, 0)
     assert most * judge_bytes(rankers) <= chosen.HELD
-    assert most * rankers * items <= chosen.SCORED
+    assert most * rankers**2 * items <= chosen.SCORED
     more = most + 1
-    assert more * judge_bytes(rankers) > chosen.HELD or more * rankers * items > chosen.SCORED
+    assert more * judge_bytes(rankers) > chosen.HELD or more * rankers**2 * items > chosen.SCORED
     assert judges(rankers, items, more) == more

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from topkin.baselines.fitted import fit_baselines
-from topkin.baselines.registry import SOURCES
+from topkin.baselines.registry import SOURCES, SOURCES_BY_TIME
 from topkin.config.sections import RecommendSettings, Settings
 from topkin.interactions import Interactions
 from topkin.linalg.cosine import unit_rows
@@ -213,10 +213,14 @@ def test_parts_of_other_widths_are_joined():
 
 def test_without_being_asked_for_sources_are_tried_on_logs_of_a_size_alone():
     default, asked = RecommendSettings(), RecommendSettings(sources=("item_knn",))
-    assert sources_tried(default, MOST_PURCHASES) == SOURCES
-    assert sources_tried(default, MOST_PURCHASES + 1) == ()
-    assert sources_tried(asked, MOST_PURCHASES + 1) == ("item_knn",)
-    assert sources_tried(RecommendSettings(sources=("item_knn",), model="popularity"), 10) == ()
+    assert sources_tried(default, MOST_PURCHASES, timed=False) == SOURCES
+    assert sources_tried(default, MOST_PURCHASES, timed=True) == SOURCES_BY_TIME
+    assert set(SOURCES_BY_TIME) < set(SOURCES)
+    for timed in (False, True):
+        assert sources_tried(RecommendSettings(sources=SOURCES), 10, timed=timed) == SOURCES
+        assert sources_tried(default, MOST_PURCHASES + 1, timed=timed) == ()
+        assert sources_tried(asked, MOST_PURCHASES + 1, timed=timed) == ("item_knn",)
+        assert sources_tried(RecommendSettings(sources=("item_knn",), model="popularity"), 10, timed=timed) == ()
 
 
 def test_sources_are_weighed_where_any_list_is_by_the_encoder():
@@ -226,7 +230,7 @@ def test_sources_are_weighed_where_any_list_is_by_the_encoder():
         return sources_trained(Settings.model_validate(sections), purchases)
 
     by_sales, asked = {"model": "popularity"}, {"model": "popularity", "sources": ("item_knn",)}
-    assert trained({}) == trained(by_sales, {"model": "encoder"}) == SOURCES
+    assert trained({}) == trained(by_sales, {"model": "encoder"}) == SOURCES_BY_TIME
     assert trained(asked, by_sales, {"model": "encoder"}) == ("item_knn",)
     assert trained(by_sales) == trained({"sources": ()}, {}) == trained(by_sales, {"model": "encoder", "sources": ()})
     assert trained(by_sales) == ()

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from topkin.artifacts import storage
+from topkin.baselines.registry import SOURCES, SOURCES_BY_TIME
 from topkin.config.sections import RecommendSettings, Settings
 
 BLEND = "blend.json"
@@ -16,14 +17,20 @@ MOST_PURCHASES = 20_000_000
 TRIED_ON = 5_000_000
 """Purchases that sources learn from while validation chooses, about: that costs no more for a larger shop."""
 
+KEPT = 256e6
+"""Bytes of the neighbours of a period's sources that stay until the encoder that judges a night has been made too."""
+
+HOLDOUT_JUDGES = 2_000
+"""Users who choose the second stage of that encoder, at most: it stands in for tonight's."""
+
 TRIED_DEPTH = 100
 """Candidates of each ranker while validation chooses: the first 20 of a list hardly come from further down."""
 
 HELD = 256e6
 """Bytes of the features of all users who judge sources, at most, unless ``train.validation_users`` are more."""
 
-SCORED = 3e9
-"""Their scores of items by all rankers, likewise."""
+SCORED = 5e9
+"""Their scores of items by all rankers, times the rankers that are weighed against each other, likewise."""
 
 
 def judges(rankers: int, items: int, least: int) -> int:
@@ -32,7 +39,7 @@ def judges(rankers: int, items: int, least: int) -> int:
     As many as memory and time allow, HELD and SCORED, and no fewer than ``least``. rankers: the encoder and the
     sources.
     """
-    return max(least, int(min(HELD / judge_bytes(rankers), SCORED / (rankers * max(items, 1)))))
+    return max(least, int(min(HELD / judge_bytes(rankers), SCORED / (rankers**2 * max(items, 1)))))
 
 
 def judge_bytes(rankers: int) -> int:
@@ -40,15 +47,18 @@ def judge_bytes(rankers: int) -> int:
     return 4 * TRIED_DEPTH * rankers**2
 
 
-def sources_tried(settings: RecommendSettings, purchases: int) -> tuple[str, ...]:
+def sources_tried(settings: RecommendSettings, purchases: int, *, timed: bool) -> tuple[str, ...]:
     """The sources that stand beside the encoder if validation says so: those asked for, or the default of smaller logs.
 
     Args:
         settings: Of the lists; whether their sources were asked for counts.
         purchases: Known ones.
+        timed: Whether they have times.
     """
-    asked = "sources" in settings.model_fields_set or purchases <= MOST_PURCHASES
-    return settings.sources if asked and settings.baseline is None else ()
+    asked = "sources" in settings.model_fields_set
+    if settings.baseline is not None or not (asked or purchases <= MOST_PURCHASES):
+        return ()
+    return SOURCES_BY_TIME if timed and not asked and settings.sources == SOURCES else settings.sources
 
 
 def sources_trained(settings: Settings, purchases: int) -> tuple[str, ...]:
@@ -58,7 +68,8 @@ def sources_trained(settings: Settings, purchases: int) -> tuple[str, ...]:
         settings: With all lists: where a baseline makes that of ``[recommend]``, another may be the encoder's.
         purchases: Known ones.
     """
-    return max((sources_tried(settings.of_list(name).recommend, purchases) for name in settings.list_names), key=len)
+    lists = [settings.of_list(name).recommend for name in settings.list_names]
+    return max((sources_tried(own, purchases, timed=settings.timed) for own in lists), key=len)
 
 
 def read_blend(model: str) -> dict[str, Any]:

@@ -3,13 +3,14 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from topkin.linalg.csr import Csr
 from topkin.metrics.bootstrap import paired_bootstrap
-from topkin.metrics.ranking import ranking_metrics
+from topkin.metrics.ranking import hits_of, ndcg_of_ranks, ranked_above
 from topkin.recommend.second.candidates import ENCODER, Candidates
 from topkin.recommend.second.stage import blended
 
@@ -21,7 +22,8 @@ WIDEST = 52.0
 FOLDS = 5
 
 
-class Case(NamedTuple):
+@dataclass(frozen=True)
+class Case:
     """Users of one period: their candidates, and what each bought after it and not before, at least one item."""
 
     some: Candidates
@@ -34,8 +36,17 @@ class Case(NamedTuple):
 
     def judged(self, weights: np.ndarray) -> np.ndarray:
         """The NDCG@20 of each user's list, (n_users,) float64. weights: (n_rankers,) float64."""
-        ids, _ = self.some.best(blended(self.some.features, weights), AT)
-        return ranking_metrics(ids, self.truth, (AT,))[METRIC]
+        users, some, rows, columns = self._found
+        values = np.where(some.items < 0, np.float32(-np.inf), blended(some.features, weights))
+        return ndcg_of_ranks(users[rows], 1 + ranked_above(values, rows, columns), self.truth.lengths, AT)
+
+    @cached_property
+    def _found(self) -> tuple[np.ndarray, Candidates, np.ndarray, np.ndarray]:
+        """The users of whose items some are candidates, (m,); their candidates; row and column of each such item."""
+        hits = hits_of(self.some.items, self.truth)
+        users = np.flatnonzero(hits.any(axis=1))  # no weights make the lists of the others worth anything
+        rows, columns = np.nonzero(hits[users])
+        return users, self.some.take(users), rows, columns
 
 
 @dataclass(frozen=True)
