@@ -34,7 +34,7 @@ class RecommendSettings(ListRules):
         SOURCES,
         description="Baselines that bring and rank items beside the encoder, where validation "
         "is sure that lists are better for it; none with an empty list, nor, unless asked for, beyond 20,000,000 "
-        "purchases.",
+        "purchases. Where these have times, item_knn_recent, item_knn_nearby and next_items of the default are tried.",
     )
     search: Literal["exact", "index"] = Field("exact", description="Score all items, or ask the index.")
     bought: Literal["exclude", "keep", "cooldown", "boost"] = Field(
