@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from topkin.artifacts import storage
 from topkin.config.as_of import parse_as_of
@@ -22,7 +23,7 @@ from topkin.evaluation.published import published_on
 from topkin.ingest import timestamps
 from topkin.pipelines.benchmarks.table import ranked_by
 from topkin.pipelines.engine import stages
-from topkin.recommend.second.chosen import read_blend
+from topkin.recommend.second.chosen import blend_of, read_blend
 from topkin.telemetry.profiling import measure_usage
 
 KS = (10, 20)
@@ -148,10 +149,11 @@ def _measured(
         blend = read_blend(run.folder("train"))
         signature = storage.read_json(storage.join(run.folder("train"), "signature.json"))
         known = storage.read_json(storage.join(run.folder("prepare"), "statistics.json"))["events"]
-        items = len(storage.read_parquet(storage.join(run.folder("prepare"), "catalogue.parquet"), ["item_id"]))
+        sold = storage.read_parquet(storage.join(run.folder("prepare"), "catalogue.parquet"), ["events"])["events"]
+        items = len(sold)
     protocol = "all" if keep_bought else "novel"
     heldout = metrics["heldout"]
-    peers = published_on(heldout["users_in_period"], items, known, heldout["events"]) if not keep_bought else None
+    peers = published_on(heldout["users_in_period"], pc.sum(pc.greater(sold, 0)).as_py(), known, heldout["events"])
     if not metrics[protocol]:
         raise InputError(f"nothing can be judged: {heldout['reason'] or 'all held out was bought before'}")
     return {
@@ -175,7 +177,7 @@ def _measured(
             }
             for name in ("all", "novel", "repeat")
         },
-        "published": peers and peers.to_json(),
+        "published": peers.to_json() if peers and not keep_bought else None,
         "not_measured": metrics["left_out"],
         "blocks": {block["name"]: {"dim": block["dim"], "weight": block["weight"]} for block in signature["blocks"]},
         "validation": metrics["validation"],
@@ -183,7 +185,7 @@ def _measured(
         "epochs": len(training.get("refit", ())),  # none where vectors are given
         "left_out": training.get("left_out", ""),
         "heldout": heldout,
-        "notes": [*notes, *filter(None, [ranked_by(blend.get("weights", {}))])],
+        "notes": [*notes, *filter(None, [ranked_by(blend_of(settings.recommend, blend) or {})])],
     }
 
 

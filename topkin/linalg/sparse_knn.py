@@ -26,7 +26,9 @@ def top_k_of_rows(matrix: sp.csr_array, k: int) -> sp.csr_array:
         last[row] = np.partition(keys[matrix.indptr[row] : matrix.indptr[row + 1]], k - 1)[k - 1]
     keep = keys <= np.repeat(last, lengths)
     indptr = np.concatenate([[0], np.cumsum(keep)])[matrix.indptr]
-    return sp.csr_array((matrix.data[keep], matrix.indices[keep], indptr), matrix.shape)
+    kind = np.int32 if max(indptr[-1], *matrix.shape) < 1 << 31 else np.int64
+    indices = matrix.indices[keep].astype(kind, copy=False)
+    return sp.csr_array((matrix.data[keep], indices, indptr.astype(kind)), matrix.shape)
 
 
 def row_blocks(left: sp.csr_array, right: sp.csr_array) -> Iterator[slice]:

@@ -127,11 +127,11 @@ def judges_of(
     chosen: list[Period] = []
     for split, days in dated(periods)[: 1 if trained else None]:
         wider: SplitBlocks = split
-        if split.cut.drawn:
-            most = -(-users_judging(sources.context, split, names) // (1 if trained else len(periods.searches)))
+        most = -(-users_judging(sources.context, split, names) // (1 if trained else len(periods.searches)))
+        if split.cut.drawn and most > split.cut.known.n_users:
             before = replace(sources.purchases, days=days)
             cut = sample(before, split.cut.counts, most, sources.context.seed, until=days - periods.days)
-            wider = split if cut is None or cut.known.n_users <= split.cut.known.n_users else split.over(cut)
+            wider = split if cut is None else split.over(cut)
         chosen.append(Period(with_trained(wider, trainers, periods.index) if trained else wider, days))
     return chosen
 

@@ -26,8 +26,11 @@ HOLDOUT_JUDGES = 2_000
 TRIED_DEPTH = 100
 """Candidates of each ranker while validation chooses: the first 20 of a list hardly come from further down."""
 
+JUDGES = 50_000
+"""Users who judge sources, at most, unless ``train.validation_users`` are more."""
+
 HELD = 256e6
-"""Bytes of the features of all users who judge sources, at most, unless ``train.validation_users`` are more."""
+"""Bytes of the candidates of all of them, likewise."""
 
 SCORED = 5e9
 """Their scores of items by all rankers, times the rankers that are weighed against each other, likewise."""
@@ -36,15 +39,15 @@ SCORED = 5e9
 def judges(rankers: int, items: int, least: int) -> int:
     """How many users say whether sources help, of all periods: what these add is small, and many tell it from noise.
 
-    As many as memory and time allow, HELD and SCORED, and no fewer than ``least``. rankers: the encoder and the
+    As many as memory and time allow, JUDGES, HELD and SCORED, and no fewer than ``least``. rankers: the encoder and the
     sources.
     """
-    return max(least, int(min(HELD / judge_bytes(rankers), SCORED / (rankers**2 * max(items, 1)))))
+    return max(least, int(min(JUDGES, HELD / judge_bytes(rankers), SCORED / (rankers**2 * max(items, 1)))))
 
 
 def judge_bytes(rankers: int) -> int:
-    """Of the features of one user who judges, at most."""
-    return 4 * TRIED_DEPTH * rankers**2
+    """Of the candidates of one user who judges, at most: their numbers, cosines and features."""
+    return 4 * TRIED_DEPTH * rankers * (rankers + 2)
 
 
 def sources_tried(settings: RecommendSettings, purchases: int, *, timed: bool) -> tuple[str, ...]:

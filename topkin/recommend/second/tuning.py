@@ -148,7 +148,7 @@ def _turn(cases: Sequence[Case], weights: np.ndarray, values: np.ndarray, number
         other[number] = option
         tried.append((other, values if option == weights[number] else _judged(cases, other)))
         top = max(range(len(tried)), key=lambda i: float(tried[i][1].mean()))
-        if not options and top == len(tried) - 1 and option < WIDEST:
+        if not options and top == len(tried) - 1 and 2 * option <= WIDEST:
             options.append(2 * option)
     best = tried[top][1]
     return next(one for one in tried if not _sure(best - one[1], 1.0))
