@@ -59,8 +59,8 @@ class BaselineEntry:
         cost: Time of a user's scores, in those of one dense row of all items, for the plan.
         by_time: Whether it tells something only where purchases have times.
         by_order: Whether it does only where they have times or another order.
-        yardstick: Whether it is among the defaults of ``evaluate.baselines``; what is not is a part of topkin's own
-            lists, as a source, and is measured where it is named.
+        default: Whether it is among the defaults of ``evaluate.baselines``; what is not is a source of topkin's own
+            lists, and is measured where it is named.
     """
 
     label: str
@@ -73,7 +73,7 @@ class BaselineEntry:
     cost: float = 1.0
     by_time: bool = False
     by_order: bool = False
-    yardstick: bool = True
+    default: bool = True
 
     def tells(self, *, times: bool, order: bool) -> bool:
         """Whether it tells something of purchases with these: times are an order too."""
@@ -160,7 +160,7 @@ BASELINES: Mapping[str, BaselineEntry] = {
         neighbours=True,
         explains=True,
         by_order=True,
-        yardstick=False,
+        default=False,
     ),
     "random_walk": BaselineEntry(
         label="Random walk",

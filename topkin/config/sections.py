@@ -303,9 +303,9 @@ class EvaluateSettings(Section):
     k: tuple[Count, ...] = Field((5, 10, 20), description="Cut-offs of the metrics.")
     days: Days | None = Field(None, description="Length of the held-out period; all that comes after without it.")
     baselines: tuple[Baseline, ...] = Field(
-        tuple(name for name, entry in BASELINES.items() if entry.requires is None and entry.yardstick),
+        tuple(name for name, entry in BASELINES.items() if entry.requires is None and entry.default),
         description="What the model is measured against; ials needs the library implicit, and is left out without it. "
-        "By default without next_items, which is topkin's own, of its sources alone.",
+        "next_items, a source of topkin's own lists, is measured where it is named.",
     )
     neighbours: Count = Field(100, description="Neighbours of an item in item-kNN, and of a user in user-kNN.")
     users: Count = Field(

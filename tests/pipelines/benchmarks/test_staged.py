@@ -1,6 +1,7 @@
 """Benchmarks by the stages of a run: what is held out, and the table beside the baselines."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import pytest
 pytest.importorskip("tensorflow")
 
 from topkin.errors import InputError
+from topkin.evaluation import published
+from topkin.evaluation.published import PublishedSplit
 from topkin.pipelines.benchmarks.staged import sequence_settings, split_settings
 from topkin.pipelines.cli.app import main
 
@@ -56,6 +59,25 @@ def test_the_last_position_of_each_user_judges(tmp_path: Path, capsys: pytest.Ca
     low, mean, high = result["differences"]["popularity"]["ndcg@10"]
     assert low <= mean <= high
     assert mean == pytest.approx(result["metrics"]["model"]["ndcg@10"] - result["metrics"]["popularity"]["ndcg@10"])
+
+
+def test_published_figures_stand_beside_the_rows_that_they_are_of_whatever_else_the_catalogue_lists(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "purchases.parquet", rows())
+    listed = [f"i{number}" for number in range(40)] + ["never sold"]
+    pq.write_table(pa.table({"item_id": listed, "title": listed}), tmp_path / "items.parquet")
+    walks = PublishedSplit("walks", 60, 40, 60 * 7, 60, ("hit_rate@10", "ndcg@10"), {"peer": (0.5, 0.25)})
+    monkeypatch.setattr(published, "SPLITS", (walks,))
+    result = benchmark(capsys, "sequence", "--data", str(tmp_path))
+    assert result["items"] == 41
+    assert result["published"] == {
+        "split": "walks",
+        "metrics": ["hit_rate@10", "ndcg@10"],
+        "figures": {"peer": [0.5, 0.25]},
+    }
+    monkeypatch.setattr(published, "SPLITS", (replace(walks, train=60 * 7 - 1),))
+    assert benchmark(capsys, "sequence", "--data", str(tmp_path))["published"] is None
 
 
 def test_what_was_bought_is_ranked_where_it_is_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

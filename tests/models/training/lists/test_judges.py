@@ -8,6 +8,7 @@ import pytest
 pytest.importorskip("tensorflow")
 
 from topkin.models.training.block_kinds import BlockHyperparameters
+from topkin.models.training.lists import second
 from topkin.models.training.lists.second import Sources, choose_second_stage, dated, judges_of
 from topkin.models.training.selection import validation_periods, validation_trainers
 
@@ -73,3 +74,15 @@ def test_who_was_not_drawn_judges_as_it_is(context, purchases, catalogue):
 def test_without_sources_nobody_is_drawn_again(validated):
     sources, periods, trainers = validated
     assert judges_of(replace(sources, context=replace(sources.context, sources=())), periods, COMPUTED, trainers) == []
+
+
+def test_sources_stay_for_the_encoder_that_judges_a_night_unless_their_neighbours_are_large(validated, monkeypatch):
+    sources = Sources(validated[0].context, validated[0].purchases)
+    first = sources.before(14.0, ["item_knn"])["item_knn"]
+    sources.forget(14.0)
+    assert sources.before(14.0, ["item_knn"])["item_knn"] is first
+    monkeypatch.setattr(second, "KEPT", 0)
+    sources.forget(14.0)
+    again = sources.before(14.0, ["item_knn"])["item_knn"]
+    assert again is not first
+    np.testing.assert_array_equal(again.similarities, first.similarities)
