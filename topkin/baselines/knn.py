@@ -70,7 +70,14 @@ class ItemKNN(Learned):
 
     def scores(self, history: Interactions) -> np.ndarray:
         """See :class:`topkin.baselines.registry.Baseline`."""
-        return np.asarray((self._weighed(history) @ self._whose).toarray() * self.lift)
+        return np.asarray(self.sparse_scores(history).toarray())
+
+    def sparse_scores(self, history: Interactions) -> sp.csr_array:
+        """See :class:`topkin.baselines.registry.Baseline`."""
+        scores = self._weighed(history) @ self._whose
+        scores.sort_indices()
+        scores.data *= self.lift[scores.indices]
+        return scores
 
     def explain(self, history: Interactions, ids: np.ndarray, most: int) -> np.ndarray:
         """See :class:`topkin.baselines.registry.Baseline`; an item that adds nothing is not named."""

@@ -16,6 +16,10 @@ class Learned:
         """See :class:`topkin.baselines.registry.Baseline`: nothing, unless a baseline says otherwise."""
         return np.full((*ids.shape, most), -1, np.int32)
 
+    def sparse_scores(self, history: Interactions) -> sp.csr_array | None:
+        """See :class:`topkin.baselines.registry.Baseline`: none, unless a baseline says otherwise."""
+        return None
+
     def state(self) -> dict[str, np.ndarray]:
         """See :class:`topkin.baselines.registry.Baseline`."""
         return {f.name: getattr(self, f.name) for f in fields(self) if not f.init}  # type: ignore[arg-type]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 
 if TYPE_CHECKING:
     import numpy as np
+    import scipy.sparse as sp
 
     from topkin.interactions import Interactions
 
@@ -28,6 +29,12 @@ class Baseline(Protocol):
 
         A score orders the items of one user and means nothing else; all are finite. The array is the
         caller's own, and is dense: ask for a block of users at a time.
+        """
+
+    def sparse_scores(self, history: "Interactions") -> "sp.csr_array | None":
+        """The scores that are not 0, (n_users, n_items) float32, column numbers ascending and distinct.
+
+        None where most are: then there are :meth:`scores` alone.
         """
 
     def explain(self, history: "Interactions", ids: "np.ndarray", most: int) -> "np.ndarray":

@@ -188,20 +188,20 @@ def candidates_of(
     queries = np.hstack([weight * users for weight, (users, _) in factors])
     vectors = np.hstack([items for _, (_, items) in factors])
     fitted = sources.before(period.days, names)
+    queries, known = queries[users], cut.known.take(users)
+    exclude = Csr.empty(len(users)) if own else known.distinct().pattern
+    ids, _ = top_k(queries, vectors, TRIED_DEPTH, exclude=exclude, allowed=cut.sold)
     lists: list[Candidates] = []
     size = users_at_once(len(vectors), len(names) + 1, TRIED_DEPTH)
     for start in range(0, len(users), size):
-        rows = users[start : start + size]
-        known = cut.known.take(rows)
-        exclude = Csr.empty(len(rows)) if own else known.distinct().pattern
-        ids, _ = top_k(queries[rows], vectors, TRIED_DEPTH, exclude=exclude, allowed=cut.sold)
+        some = np.arange(start, min(start + size, len(users)))
         lists.append(
             candidates(
-                ids,
+                ids[some],
                 fitted,
-                history=known,
-                exclude=exclude,
-                queries=queries[rows],
+                history=known.take(some),
+                exclude=exclude.take(some),
+                queries=queries[some],
                 vectors=vectors,
                 allowed=cut.sold,
                 own=own,

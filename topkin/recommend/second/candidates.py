@@ -20,6 +20,7 @@ from topkin.interactions import Interactions
 from topkin.linalg.csr import Csr
 from topkin.recommend.explain import VectorRows
 from topkin.recommend.repurchase.blend import pair_scores_of
+from topkin.recommend.second.scored import scores_of
 from topkin.search.topk import BUDGET_BYTES, top_k_of_scores
 
 DEPTH = 200
@@ -93,21 +94,19 @@ def candidates(
         allowed: (n_items,) bool.
         own: Whether all that the user bought and may get is a candidate too.
     """
-    depth, lists, rows = ids.shape[1], [ids], []
-    dense = [source.scores(history) for source in sources.values()]
-    for values in dense:
-        known = np.where(values > 0, values, np.float32(-np.inf))
-        lists.append(top_k_of_scores(known, depth, exclude=exclude, allowed=allowed)[0])
+    rows: list[np.ndarray] = []
+    scored = [scores_of(source, history) for source in sources.values()]
+    lists = [ids, *(scores.best(ids.shape[1], exclude, allowed) for scores in scored)]
     if own:
         lists.append(_bought(history, allowed))
     items = _distinct(np.concatenate(lists, axis=1))
     cosines = _cosines(items, queries, vectors)
     items = np.where(cosines > -np.inf, items, np.int32(-1))  # no vector: no candidate
     some = np.maximum(items, 0)
-    for values in [cosines, *(np.take_along_axis(values, some, axis=1) for values in dense)]:
-        scores = np.where(items < 0, np.float32(0), values)
-        most = np.abs(scores).max(axis=1, initial=0, keepdims=True)
-        rows.append(np.divide(scores, most, out=np.zeros_like(scores), where=most > 0))
+    for values in [cosines, *(scores.of(some) for scores in scored)]:
+        values = np.where(items < 0, np.float32(0), values)
+        most = np.abs(values).max(axis=1, initial=0, keepdims=True)
+        rows.append(np.divide(values, most, out=np.zeros_like(values), where=most > 0))
     return Candidates(items, cosines, np.stack(rows))
 
 
