@@ -167,8 +167,8 @@ def test_what_followed_an_item_leads_and_what_came_before_it_counts_less():
     assert model.explain(asked, np.array([[2]], np.int32), 2).tolist() == [[[1, 0]]]  # the last one says most
 
 
-def test_topkins_own_source_is_measured_where_it_is_named():
-    assert [name for name, entry in BASELINES.items() if not entry.default] == ["next_items"]
+def test_topkins_own_sources_are_measured_where_they_are_named():
+    assert [name for name, entry in BASELINES.items() if not entry.default] == ["next_items", "similar_users"]
     assert "next_items" in SOURCES
     assert "next_items" not in EvaluateSettings().baselines
     assert EvaluateSettings(baselines=["next_items"]).baselines == ("next_items",)

@@ -33,15 +33,23 @@ class PurchaseGraph(Learned):
 
     def scores(self, history: Interactions) -> np.ndarray:
         """See :class:`topkin.baselines.registry.Baseline`."""
-        n, m = len(self.indptr) - 1, len(self.item_indptr) - 1
-        ones = np.ones(len(self.items), np.float32)
-        known = sp.csr_array((ones, self.items, self.indptr), (n, m))
-        by_item = sp.csr_array((ones, self.users, self.item_indptr), (m, n))
-        asked = history.binary()
+        asked, known, by_item = history.binary(), self._known, self._by_item
         out = np.zeros(asked.shape, np.float32)
         for rows in sparse_knn.row_blocks(asked, by_item):
             out[rows] = self._scores(asked[rows], by_item, known)
         return out
+
+    @property
+    def _known(self) -> sp.csr_array:
+        """Ones where a user bought an item, (n_users, n_items) float32."""
+        shape = len(self.indptr) - 1, len(self.item_indptr) - 1
+        return sp.csr_array((np.ones(len(self.items), np.float32), self.items, self.indptr), shape)
+
+    @property
+    def _by_item(self) -> sp.csr_array:
+        """The same, (n_items, n_users)."""
+        shape = len(self.item_indptr) - 1, len(self.indptr) - 1
+        return sp.csr_array((np.ones(len(self.users), np.float32), self.users, self.item_indptr), shape)
 
     def _scores(self, asked: sp.csr_array, by_item: sp.csr_array, known: sp.csr_array) -> np.ndarray:
         raise NotImplementedError

@@ -182,6 +182,13 @@ BASELINES: Mapping[str, BaselineEntry] = {
         source=("knn", "UserKNN"),
         neighbours=True,
     ),
+    "similar_users": BaselineEntry(
+        label="Similar users",
+        meaning="what users bought who share what few others bought",
+        source=("similar_users", "SimilarUsers"),
+        explains=True,
+        default=False,
+    ),
     "graph_filter": BaselineEntry(
         label="Graph filter",
         meaning="two steps over the graph of purchases, in closed form",
@@ -196,9 +203,9 @@ BASELINES: Mapping[str, BaselineEntry] = {
 }
 
 
-SOURCES = ("item_knn_recent", "item_knn_position", "item_knn_nearby", "next_items", "random_walk")
+SOURCES = ("item_knn_recent", "item_knn_position", "item_knn_nearby", "next_items", "random_walk", "similar_users")
 """Those that are tried beside the encoder, see ``recommend.sources``: the ones that validation took anywhere."""
-SOURCES_BY_TIME = ("item_knn_recent", "item_knn_nearby", "next_items")
+SOURCES_BY_TIME = ("item_knn_recent", "item_knn_nearby", "next_items", "similar_users")
 """Those of them that are tried where purchases have times, and no sources were asked for."""
 
 
