@@ -39,6 +39,7 @@ HOLDOUT = "holdout"
 FEW = 200  # users who validate, below which that is said
 COUNTED = 4e-6  # seconds of a purchase where workers decompose: counts, days and users of four cuts, by this process
 JUDGED = 5.0  # times the candidates of the users who judge sources: joined, those found, and of folds
+GRAPH = 16.0  # bytes of a purchase that sources keep, by user and by item
 FITTED = 64.0  # bytes of a purchase that sources learn from, while they do
 OVERSAMPLING = 32  # columns that a decomposition carries beside its rank
 SHUFFLED = 20_000_000  # purchases that training shuffles at a time
@@ -116,8 +117,9 @@ def cost(load: Workload) -> StageCost:
     checkpoints = 6.0 * train.epochs * width * (8.0 * learned(load) + load.word_rows / max(load.dim, 1))
     tried = len(sources_trained(load.settings, c.known))
     asked = min(judges(1 + tried, c.items, train.validation_users), c.users)
-    # What sources learn, four kinds of neighbours at most, of two earlier periods too; then who judges them.
-    near = 32.0 * c.items * load.settings.evaluate.neighbours
+    # What sources learn, four kinds of neighbours at most and who bought what, of two earlier periods too; then who
+    # judges them.
+    near = 32.0 * c.items * load.settings.evaluate.neighbours + GRAPH * min(c.known, TRIED_ON)
     fitted = FITTED * min(c.known, TRIED_ON) + near + 2 * min(near, KEPT) if tried else 0.0
     fitted += JUDGED * judge_bytes(1 + tried) * asked if tried else 0.0
     own = 8 * load.own_vectors  # as read, of each validation cut, in the step, and in float64 for the ridge map

@@ -36,7 +36,7 @@ def test_the_lines_that_fit_a_baseline_give_its_best_items(
 def test_every_baseline_of_the_page_can_be_the_model() -> None:
     table = PAGE.partition("## Baselines")[2].partition("###")[0]
     names = re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
-    assert len(names) == 13
+    assert len(names) == 14
     for name in names:
         values = {"purchases": {"path": "x"}, "recommend": {"model": name}}
         assert Settings.model_validate(values).recommend.model == name

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, GetJsonSchemaHandler, ValidationError, model_validator
 
-from topkin.baselines.registry import BASELINES, SOURCES
+from topkin.baselines.registry import BASELINES, SOURCES, SOURCES_BY_TIME
 from topkin.config import undated
 from topkin.config.section import Baseline, Count, Days, ListModel
 from topkin.config.shop.columns import unkept
@@ -34,7 +34,7 @@ class RecommendSettings(ListRules):
         SOURCES,
         description="Baselines that bring and rank items beside the encoder, where validation "
         "is sure that lists are better for it; none with an empty list, nor, unless asked for, beyond 20,000,000 "
-        "purchases. Where these have times, item_knn_recent, item_knn_nearby and next_items of the default are tried.",
+        f"purchases. Where these have times, {', '.join(SOURCES_BY_TIME)} of the default are tried.",
     )
     search: Literal["exact", "index"] = Field("exact", description="Score all items, or ask the index.")
     bought: Literal["exclude", "keep", "cooldown", "boost"] = Field(
