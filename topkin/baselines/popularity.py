@@ -20,6 +20,10 @@ class Learned:
         """See :class:`topkin.baselines.registry.Baseline`: none, unless a baseline says otherwise."""
         return None
 
+    def common_scores(self) -> np.ndarray | None:
+        """See :class:`topkin.baselines.registry.Baseline`: none, unless a baseline says otherwise."""
+        return None
+
     def state(self) -> dict[str, np.ndarray]:
         """See :class:`topkin.baselines.registry.Baseline`."""
         return {f.name: getattr(self, f.name) for f in fields(self) if not f.init}  # type: ignore[arg-type]
@@ -59,6 +63,18 @@ def _dense_rank(first: np.ndarray, then: np.ndarray) -> np.ndarray:
     return ranks
 
 
+def _told_apart(first: np.ndarray, then: np.ndarray) -> np.ndarray:
+    """``first``, (n,) float32 of at least 0; what is equal is told apart by next to nothing, as ``then`` orders it."""
+    order = np.lexsort((then, first))
+    values, rises = first[order], np.diff(then[order], prepend=0) != 0
+    starts = np.flatnonzero(np.diff(values, prepend=-1) != 0)
+    steps = np.cumsum(rises)
+    steps -= np.repeat(steps[starts], np.diff(np.append(starts, len(values))))
+    apart = np.empty(len(order), np.float32)
+    apart[order] = np.maximum.accumulate(values + steps.astype(np.float32) * np.spacing(values))
+    return apart
+
+
 @dataclass
 class Popularity(Learned):
     """Items by their number of distinct buyers, the same for every user."""
@@ -74,6 +90,10 @@ class Popularity(Learned):
         """See :class:`topkin.baselines.registry.Baseline`."""
         return np.repeat(self.values[None], history.n_users, axis=0)
 
+    def common_scores(self) -> np.ndarray:
+        """See :class:`topkin.baselines.registry.Baseline`."""
+        return self.values
+
 
 @dataclass
 class RecentPopularity(Popularity):
@@ -83,7 +103,7 @@ class RecentPopularity(Popularity):
 
     def fit(self, history: Interactions) -> Self:
         """Weigh each item's purchases by their age."""
-        self.values = _dense_rank(recent_popularity(history, self.days), popularity(history))
+        self.values = _told_apart(recent_popularity(history, self.days), popularity(history))
         return self
 
 

@@ -37,6 +37,9 @@ class Baseline(Protocol):
         None where most are: then there are :meth:`scores` alone.
         """
 
+    def common_scores(self) -> "np.ndarray | None":
+        """The scores of all items, (n_items,) float32, where every user has the same; otherwise None."""
+
     def explain(self, history: "Interactions", ids: "np.ndarray", most: int) -> "np.ndarray":
         """The bought items that add most to each listed item's score, (n_users, k, most) int32 padded -1.
 
@@ -203,9 +206,12 @@ BASELINES: Mapping[str, BaselineEntry] = {
 }
 
 
-SOURCES = ("item_knn_recent", "item_knn_position", "item_knn_nearby", "next_items", "random_walk", "similar_users")
+SOURCES = (
+    *("recent_popularity_30", "item_knn_recent", "item_knn_position", "item_knn_nearby"),
+    *("next_items", "random_walk", "similar_users"),
+)
 """Those that are tried beside the encoder, see ``recommend.sources``: the ones that validation took anywhere."""
-SOURCES_BY_TIME = ("item_knn_recent", "item_knn_nearby", "next_items", "similar_users")
+SOURCES_BY_TIME = ("recent_popularity_30", "item_knn_recent", "item_knn_nearby", "next_items", "similar_users")
 """Those of them that are tried where purchases have times, and no sources were asked for."""
 
 

@@ -10,7 +10,7 @@ from topkin.baselines.registry import BASELINES
 from topkin.interactions import Interactions
 from topkin.linalg.csr import Csr
 from topkin.recommend.second import scored as module
-from topkin.recommend.second.scored import DenseScores, SparseScores, scores_of
+from topkin.recommend.second.scored import CommonScores, DenseScores, SparseScores, scores_of
 
 
 @st.composite
@@ -40,6 +40,17 @@ def test_few_scores_bring_what_all_of_them_do(case):
     np.testing.assert_array_equal(dense.of(items), sparse.of(items))
 
 
+@settings(max_examples=100)
+@given(scores())
+def test_scores_that_all_users_share_bring_what_theirs_do(case):
+    values, exclude, allowed, k = case
+    values = np.repeat(values[:1], len(values), axis=0)
+    common, dense = CommonScores(values[0], len(values)), DenseScores(values)
+    np.testing.assert_array_equal(common.best(k, exclude, allowed), dense.best(k, exclude, allowed))
+    items = np.argsort(values, axis=1)
+    np.testing.assert_array_equal(common.of(items), dense.of(items))
+
+
 def small_shop() -> Interactions:
     rng = np.random.default_rng(3)
     lengths = rng.integers(0, 6, 30)
@@ -57,5 +68,6 @@ def test_the_scores_of_every_source_are_its_own_whichever_way_they_are_held(name
     source = BASELINES[name].make(5).fit(history)
     mine = scores_of(source, history)
     assert isinstance(mine, SparseScores) == (source.sparse_scores(history) is not None and few == 1)
+    assert isinstance(mine, CommonScores) == (source.common_scores() is not None)
     items = np.tile(np.arange(25), (30, 1))
     np.testing.assert_array_equal(mine.of(items), source.scores(history))

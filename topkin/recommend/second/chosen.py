@@ -32,7 +32,7 @@ JUDGES = 50_000
 HELD = 256e6
 """Bytes of the candidates of all of them, likewise."""
 
-SCORED = 5e9
+SCORED = 1.2e10
 """Their scores of items by all rankers, times the rankers that are weighed against each other, likewise."""
 
 

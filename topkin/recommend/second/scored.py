@@ -31,6 +31,9 @@ class Scores(Protocol):
 
 def scores_of(source: Baseline, history: Interactions) -> Scores:
     """What a fitted source says of users by their purchases."""
+    common = source.common_scores()
+    if common is not None:
+        return CommonScores(common, history.n_users)
     some = source.sparse_scores(history)
     if some is None:
         return DenseScores(source.scores(history))
@@ -53,6 +56,40 @@ class DenseScores:
     def of(self, items: np.ndarray) -> np.ndarray:
         """See :class:`Scores`."""
         return np.take_along_axis(self.values, items, axis=1)
+
+
+@dataclass(frozen=True)
+class CommonScores:
+    """Scores that are the same for every user.
+
+    Args:
+        values: (n_items,) float32.
+        n_users: how many ask.
+    """
+
+    values: np.ndarray
+    n_users: int
+
+    def best(self, k: int, exclude: Csr, allowed: np.ndarray) -> np.ndarray:
+        """See :class:`Scores`."""
+        longest = int(exclude.lengths.max(initial=0))
+        known = np.where(allowed & (self.values > 0), self.values, np.float32(-np.inf))
+        first = top_k_of_scores(known[None], min(k + longest, max(len(known), 1)))[0][0]
+        first = first[first >= 0]
+        place = np.full(len(known), -1)
+        place[first] = np.arange(len(first))
+        left = np.ones((self.n_users, len(first)), bool)
+        places = place[exclude.indices]
+        left[exclude.rows[places >= 0], places[places >= 0]] = False
+        rank = np.cumsum(left, axis=1) - 1
+        rows, columns = np.nonzero(left & (rank < k))
+        ids = np.full((self.n_users, k), -1, np.int32)
+        ids[rows, rank[rows, columns]] = first[columns]
+        return ids
+
+    def of(self, items: np.ndarray) -> np.ndarray:
+        """See :class:`Scores`."""
+        return self.values[items]
 
 
 class SparseScores:
