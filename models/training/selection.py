@@ -55,7 +55,7 @@ from topkin.models.two_tower.towers import TwoTower
 from topkin.telemetry.freed import give_back
 
 BATCH = 4096  # items encoded at a time
-MIN_USERS = 20  # of a validation period: fewer choose by chance
+MIN_USERS, SURE_USERS = 20, 100  # of a validation period: fewer choose by chance, or must be as sure as INTERVAL
 DAYS = 28.0  # of a period of validation, where it leaves enough
 LEFT = 0.8  # share of purchases, and of users, that a period chosen here leaves to learn from
 LEFT_EARLIER = 0.5  # and all periods together, of purchases
@@ -150,7 +150,7 @@ class ValidationPeriods:
     @property
     def errors(self) -> float:
         """By how many standard errors validation must say that a setting is better than a simpler one."""
-        return INTERVAL if self.sparse else 1.0
+        return INTERVAL if self.sparse or self.users < SURE_USERS else 1.0
 
     def start(self, train: TrainSettings) -> dict[str, BlockHyperparameters]:
         """What validation starts from, and what it keeps unless it knows better."""

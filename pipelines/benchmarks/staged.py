@@ -38,12 +38,14 @@ def sequence_settings(folder: str, sets: Sequence[str]) -> Settings:
     """The settings of a folder with ``purchases.parquet`` and, if there is one, ``items.parquet``.
 
     Columns by the names that topkin gives them: user_id, item_id and order or timestamp; rows order themselves without
-    either. Raises InputError where the file or a column is missing.
+    either. Times are an order and no more: each user's last purchase is held out, whenever that was, so that no period
+    before it could be validated on, and what sells at the end is no use to who left early. Raises InputError where the
+    file or a column is missing.
     """
     path = storage.join(folder, "purchases.parquet")
     columns = _columns(path)
     by = next((name for name in COLUMNS if name in columns), None)
-    own = [] if by == "timestamp" else [f"purchases.order={by or 'row'}"]
+    own = [f"purchases.order={by or 'row'}", *(_times_as_numbers(path, "purchases") if by == "timestamp" else ())]
     items = storage.join(folder, "items.parquet")
     if storage.exists(items):
         own.append(f"items.path={items}")
@@ -67,10 +69,16 @@ def split_settings(folder: str, sets: Sequence[str]) -> tuple[Settings, datetime
         if train.max() < test.min():
             as_of = np.datetime64(int(test.min()), "us").item()
             return settings_without_file(paths[0], [*own, *sets]), as_of
-        if not pa.types.is_integer(_schema(paths[0]).field(by).type):
-            own += [f"{s}.normalise.timestamp=epoch_us(CAST(timestamp AS TIMESTAMP))" for s in ("purchases", "heldout")]
+        own += [*_times_as_numbers(paths[0], "purchases"), *_times_as_numbers(paths[0], "heldout")]
     own += [f"{section}.order={by}" for section in ("purchases", "heldout")]
     return settings_without_file(paths[0], [*own, *sets]), as_of
+
+
+def _times_as_numbers(path: str, section: str) -> list[str]:
+    """What makes a number of a file's column timestamp in a section; nothing where it is one."""
+    if pa.types.is_integer(_schema(path).field("timestamp").type):
+        return []
+    return [f"{section}.normalise.timestamp=epoch_us(CAST(timestamp AS TIMESTAMP))"]
 
 
 def _columns(path: str) -> list[str]:

@@ -121,7 +121,8 @@ def test_a_folder_says_what_it_has(tmp_path: Path) -> None:
     write(tmp_path / "purchases.parquet", rows(), by="timestamp")
     pq.write_table(pa.table({"item_id": ["i1"], "title": ["tea"]}), tmp_path / "items.parquet")
     settings = sequence_settings(str(tmp_path), ["run.seed=7"])
-    assert settings.timed
+    assert settings.purchases.order == "timestamp"
+    assert not settings.timed
     assert settings.items is not None
     assert (settings.items.title, settings.items.category, settings.run.seed) == ("title", None, 7)
     with pytest.raises(InputError, match=r"must be a folder with train\.parquet"):

@@ -10,7 +10,7 @@ from topkin.metrics.ranking import ranking_metrics
 from topkin.recommend.second import tuning
 from topkin.recommend.second.candidates import Candidates
 from topkin.recommend.second.stage import blended
-from topkin.recommend.second.tuning import AT, METRIC, Case
+from topkin.recommend.second.tuning import AT, METRIC, Case, choose
 
 
 def case_of(seed, users=9, items=40, width=30):
@@ -41,3 +41,21 @@ def test_each_user_is_in_one_fold(users):
     for number in range(tuning.FOLDS):
         values[number :: tuning.FOLDS] = case.fold(number).judged(weights)
     np.testing.assert_array_equal(values, whole)
+
+
+def test_a_source_that_gains_surely_is_taken_before_one_that_may_gain_more():
+    users, width = 400, 30
+    items = np.tile(np.arange(width, dtype=np.int32), (users, 1))
+    features = np.zeros((3, users, width), np.float32)
+    features[0] = 1 - np.arange(width) / width
+    places = np.full(users, width - 1)  # of the bought item, by the encoder
+    places[:3] = 25
+    features[1, np.arange(3), 25] = (
+        1  # lifts three users' items from nowhere to the top: by chance, for all that is known
+    )
+    places[3:10] = 1
+    features[2, np.arange(3, 10), 1] = 1  # lifts seven from the second place
+    case = Case(Candidates(items, np.zeros(items.shape, np.float32), features), Csr.single(places.astype(np.int32)))
+    gains = [float((case.judged(np.array(w)) - case.judged(np.eye(3)[0])).mean()) for w in ([1, 2, 0.0], [1, 0, 2.0])]
+    assert gains[0] > gains[1] > 0
+    assert set(choose([case], ["chance", "sure"]).weights) == {"encoder", "sure"}

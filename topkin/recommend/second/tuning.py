@@ -87,10 +87,10 @@ class Choice:
 def choose(cases: Sequence[Case], names: Sequence[str]) -> Choice:
     """The blend that ranks best, source by source; the encoder alone unless validation is sure of more.
 
-    Each turn sets the weight of the source that gains most, to the least one within a standard error of its best; turns
-    end where the mean gain is no more than two of its standard errors. So many tries find some gain by chance: it is
-    measured on users who did not choose, each fifth by the weights of the others, and what all users choose is used
-    where the 95 % interval of that gain over the encoder lies above zero.
+    Each turn takes the source that gains most of those whose mean gain is above two of its standard errors, at the
+    least weight within a standard error of its best; turns end where there is none. So many tries find some gain by
+    chance: it is measured on users who did not choose, each fifth by the weights of the others, and what all users
+    choose is used where the 95 % interval of that gain over the encoder lies above zero.
 
     Args:
         cases: Of each period, features of the encoder and of the sources in the order of ``names``.
@@ -131,10 +131,10 @@ def _weights(cases: Sequence[Case], start: np.ndarray) -> np.ndarray:
     for _ in range(2 * len(start)):
         turns = {number: _turn(cases, weights, values, number) for number in tried}
         tried = [number for number, turn in turns.items() if _sure(turn[1] - values, 1.0)]
-        best = max(tried, key=lambda number: float(turns[number][1].mean()), default=None)  # the first of equal ones
-        if best is None or not _sure(turns[best][1] - values, 2.0):
+        sure = [turns[number] for number in tried if _sure(turns[number][1] - values, 2.0)]
+        if not sure:
             break
-        weights, values = turns[best]
+        weights, values = max(sure, key=lambda turn: float(turn[1].mean()))  # the first of equal ones
     return weights
 
 
