@@ -179,6 +179,11 @@ def test_a_period_of_validation_is_a_month_or_as_much_as_leaves_enough():
     assert (came <= days).mean() <= 0.2
 
 
+@pytest.mark.parametrize(("users", "sparse", "errors"), [(99, False, 1.96), (100, False, 1.0), (5000, True, 1.96)])
+def test_few_users_and_sparse_logs_leave_what_is_simple_only_by_a_whole_interval(users, sparse, errors):
+    assert selection.ValidationPeriods(28.0, [], None, users=users, sparse=sparse).errors == errors
+
+
 def test_nothing_to_learn_from_is_said(context, purchases, catalogue):
     nothing = replace(purchases, days=1000.0)
     with pytest.raises(InputError, match="a user with at least two different items"):
