@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
 
 from topkin.config.sections import TrainSettings
 from topkin.encoding.blocks import NEXT_ITEM, SVD
@@ -19,6 +20,7 @@ from topkin.models.two_tower.next_item_ridge import NextItemSettings, next_item_
 from topkin.models.two_tower.towers import TwoTower
 
 _PASSES = 4
+_HELD = 8_000_000  # interactions that are held for all passes: 64 MB
 _MOST = 1.5  # what one user's purchases of one item may add up to, where they are weighed by age
 
 
@@ -62,7 +64,12 @@ def decomposition(train: TrainSettings, purchases: PreparedHistories, index: Ite
     settings = SpectralSettings(dim=rank, user_power=advanced.svd_user_power, passes=_PASSES, seed=seed)
     n_items = len(purchases.item_ids)
     if purchases.workers is None or settings.dim + settings.oversampling >= n_items:
-        spectrum = decompose(lambda: map(weights, parts_of(purchases)), n_items, settings)
+
+        def shards() -> Iterator[sp.csr_matrix]:
+            return map(weights, parts_of(purchases))
+
+        few = list(shards()) if index.counts.events.sum() <= _HELD else None  # or each pass reads the files again
+        spectrum = decompose(shards if few is None else lambda: few, n_items, settings)
     else:
         spectrum = purchases.workers.decompose(purchases, weights, settings)
     content = None

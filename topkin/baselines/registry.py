@@ -211,7 +211,7 @@ SOURCES = (
     *("next_items", "random_walk", "similar_users"),
 )
 """Those that are tried beside the encoder, see ``recommend.sources``: the ones that validation took anywhere."""
-SOURCES_BY_TIME = ("recent_popularity_30", "item_knn_recent", "item_knn_nearby", "next_items", "similar_users")
+SOURCES_BY_TIME = ("recent_popularity_30", "item_knn_recent", "next_items", "similar_users")
 """Those of them that are tried where purchases have times, and no sources were asked for."""
 
 
