@@ -168,7 +168,7 @@ def test_what_followed_an_item_leads_and_what_came_before_it_counts_less():
 
 
 def test_topkins_own_sources_are_measured_where_they_are_named():
-    assert [name for name, entry in BASELINES.items() if not entry.default] == ["next_items", "similar_users"]
+    assert [name for name, entry in BASELINES.items() if not entry.default] == ["next_items", "user_knn_rarity"]
     assert "next_items" in SOURCES
     assert "next_items" not in EvaluateSettings().baselines
     assert EvaluateSettings(baselines=["next_items"]).baselines == ("next_items",)

@@ -185,10 +185,10 @@ BASELINES: Mapping[str, BaselineEntry] = {
         source=("knn", "UserKNN"),
         neighbours=True,
     ),
-    "similar_users": BaselineEntry(
-        label="Similar users",
+    "user_knn_rarity": BaselineEntry(
+        label="User-kNN by rarity",
         meaning="what users bought who share what few others bought",
-        source=("similar_users", "SimilarUsers"),
+        source=("rarity_knn", "RarityKNN"),
         explains=True,
         default=False,
     ),
@@ -208,10 +208,10 @@ BASELINES: Mapping[str, BaselineEntry] = {
 
 SOURCES = (
     *("recent_popularity_30", "item_knn_recent", "item_knn_position", "item_knn_nearby"),
-    *("next_items", "random_walk", "similar_users"),
+    *("next_items", "random_walk", "user_knn_rarity"),
 )
 """Those that are tried beside the encoder, see ``recommend.sources``: the ones that validation took anywhere."""
-SOURCES_BY_TIME = ("recent_popularity_30", "item_knn_recent", "next_items", "similar_users")
+SOURCES_BY_TIME = ("recent_popularity_30", "item_knn_recent", "next_items", "user_knn_rarity")
 """Those of them that are tried where purchases have times, and no sources were asked for."""
 
 

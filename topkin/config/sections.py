@@ -305,7 +305,7 @@ class EvaluateSettings(Section):
     baselines: tuple[Baseline, ...] = Field(
         tuple(name for name, entry in BASELINES.items() if entry.requires is None and entry.default),
         description="What the model is measured against; ials needs the library implicit, and is left out without it. "
-        "next_items and similar_users, sources of topkin's own lists, are measured where they are named.",
+        "next_items and user_knn_rarity, sources of topkin's own lists, are measured where they are named.",
     )
     neighbours: Count = Field(100, description="Neighbours of an item in item-kNN, and of a user in user-kNN.")
     users: Count = Field(

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from topkin.baselines.similar_users import SimilarUsers
+from topkin.baselines.rarity_knn import RarityKNN
 from topkin.interactions import Interactions
 from topkin.linalg import sparse_knn
 
@@ -47,7 +47,7 @@ def naive(sets, n_items, neighbours, beta):
 @given(shops(), st.integers(1, 4), st.sampled_from([0.0, 0.2]))
 def test_scores_are_those_of_loops_over_users(shop, neighbours, beta):
     history = history_of(*shop)
-    source = SimilarUsers(neighbours=neighbours, beta=beta).fit(history)
+    source = RarityKNN(neighbours=neighbours, beta=beta).fit(history)
     np.testing.assert_allclose(source.scores(history), naive(*shop, neighbours, beta)[0], rtol=1e-5, atol=1e-6)
 
 
@@ -58,7 +58,7 @@ def test_reasons_are_what_is_shared_with_the_neighbours_who_bought_it(shop, most
     history = history_of(*shop)
     ids = np.tile(np.arange(n_items, dtype=np.int32), (len(sets), 1))
     ids[:, ::3] = -1
-    reasons = SimilarUsers(neighbours=3).fit(history).explain(history, ids, most)
+    reasons = RarityKNN(neighbours=3).fit(history).explain(history, ids, most)
     _, near, rarity, length = naive(*shop, 3, 0.2)
     for u, one in enumerate(sets):
         for item, named in zip(ids[u], reasons[u], strict=True):
@@ -76,11 +76,11 @@ def test_reasons_are_what_is_shared_with_the_neighbours_who_bought_it(shop, most
 def test_of_what_everybody_buys_few_buyers_are_looked_at_and_evenly():
     sets = [[0, 1 + user % 5] for user in range(100)]
     history = history_of(sets, 6)
-    source = SimilarUsers(most=10).fit(history)
+    source = RarityKNN(most=10).fit(history)
     lengths = np.diff(source.item_indptr)
     assert lengths.tolist() == [10] * 6
     np.testing.assert_array_equal(np.diff(source.users[:10]), 10)
-    assert (SimilarUsers(most=100).fit(history).scores(history) > 0).sum() == 600
+    assert (RarityKNN(most=100).fit(history).scores(history) > 0).sum() == 600
 
 
 @pytest.mark.parametrize("cells", [1, 1 << 20])
@@ -88,7 +88,7 @@ def test_users_asked_a_few_at_a_time_get_the_same(cells, monkeypatch):
     rng = np.random.default_rng(0)
     sets = [rng.permutation(12)[: rng.integers(0, 7)].tolist() for _ in range(40)]
     history = history_of(sets, 12)
-    source = SimilarUsers(neighbours=5).fit(history)
+    source = RarityKNN(neighbours=5).fit(history)
     wanted = source.scores(history)
     ids = np.argsort(-wanted, axis=1)[:, :4].astype(np.int32)
     reasons = source.explain(history, ids, 2)
@@ -99,6 +99,6 @@ def test_users_asked_a_few_at_a_time_get_the_same(cells, monkeypatch):
 
 def test_nobody_and_nothing_bought():
     history = history_of([[], []], 3)
-    source = SimilarUsers().fit(history)
+    source = RarityKNN().fit(history)
     assert not source.scores(history).any()
     assert (source.explain(history, np.zeros((2, 2), np.int32), 1) == -1).all()

@@ -16,7 +16,7 @@ from topkin.linalg.csr import Csr
 
 
 @dataclass
-class SimilarUsers(PurchaseGraph):
+class RarityKNN(PurchaseGraph):
     """An item scores the sum of the similarities of those of the user's neighbours who bought it.
 
     Similarity is the cosine of two users' sets of items, each item weighed by its rarity, ``log(1 + users / buyers)``
