@@ -106,13 +106,14 @@ def hold_out(
     settings, tried = periods.start(context.train), trials(context)
     if earlier:
         alone = {name: setting for name, setting in settings.items() if name not in learned}
-        settings |= choose(earlier, alone, tried, errors=periods.errors)[0]
+        settings |= choose(earlier, alone, tried, errors=periods.errors(earlier))[0]
         tried = []
     tried = [*(trial for trial in tried if trial.block not in weighed), *weight_trials(context, weighed)]
     users, choosing = 0, None
     if tried and (choosing := _of_first_half(with_trained(last, trainers, periods.index), purchases)):
         first = {**settings, **{name: replace(settings[name], weight=0.0) for name in weighed}}
-        settings, users = choose([choosing], first, tried, errors=periods.errors)[0], choosing.cut.known.n_users
+        settings = choose([choosing], first, tried, errors=periods.errors([choosing]))[0]
+        users = choosing.cut.known.n_users
     blocks = taking_part(settings)
     examples = [Period(search, periods.days * (number + 2)) for number, search in enumerate(earlier)]
     bought = examples or ([Period(choosing, periods.days)] if choosing else [])

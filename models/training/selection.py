@@ -55,7 +55,7 @@ from topkin.models.two_tower.towers import TwoTower
 from topkin.telemetry.freed import give_back
 
 BATCH = 4096  # items encoded at a time
-MIN_USERS, SURE_USERS = 20, 100  # of a validation period: fewer choose by chance, or must be as sure as INTERVAL
+MIN_USERS, SURE_USERS = 20, 100  # fewer of a period choose by chance; fewer who choose must be as sure as INTERVAL
 DAYS = 28.0  # of a period of validation, where it leaves enough
 LEFT = 0.8  # share of purchases, and of users, that a period chosen here leaves to learn from
 LEFT_EARLIER = 0.5  # and all periods together, of purchases
@@ -147,10 +147,10 @@ class ValidationPeriods:
     by_sales: bool = False
     sparse: bool = False
 
-    @property
-    def errors(self) -> float:
-        """By how many standard errors validation must say that a setting is better than a simpler one."""
-        return INTERVAL if self.sparse or self.users < SURE_USERS else 1.0
+    def errors(self, searches: Sequence[BlockWeightSearch]) -> float:
+        """By how many standard errors the users of some must say that a setting is better than a simpler one."""
+        users = sum(search.cut.known.n_users for search in searches)
+        return INTERVAL if self.sparse or users < SURE_USERS else 1.0
 
     def start(self, train: TrainSettings) -> dict[str, BlockHyperparameters]:
         """What validation starts from, and what it keeps unless it knows better."""
@@ -297,7 +297,7 @@ def select(
     if last.sides:
         learned = {kind.name for kind in LEARNED}
         alone = {name: setting for name, setting in settings.items() if name not in learned}
-        chosen, _ = choose(periods.searches, alone, tried, errors=periods.errors)
+        chosen, _ = choose(periods.searches, alone, tried, errors=periods.errors(periods.searches))
         settings = {**settings, **chosen}
         value, error = mean_and_error([last.values(chosen)])
         without_training = {METRIC: value, "error": error, "periods": len(periods.searches)}
@@ -309,7 +309,7 @@ def select(
         weighed = weighed_blocks(trainers, last)
         tried = [*([] if last.sides else tried), *weight_trials(context, weighed)]
         first = {**settings, **{name: replace(settings[name], weight=0.0) for name in weighed}}
-        judge = _Judge(periods.index, last, first, tried, periods.errors)
+        judge = _Judge(periods.index, last, first, tried, periods.errors([last]))
         stopped = _train(context, trainers, judge, curve, checkpoint or Checkpoint("", ""), on_epoch)
         if best := best_epoch(curve):
             settings = {name: BlockHyperparameters(**setting) for name, setting in best["blocks"].items()}

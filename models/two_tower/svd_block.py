@@ -63,13 +63,16 @@ def decomposition(train: TrainSettings, purchases: PreparedHistories, index: Ite
     rank = max(advanced.svd_rank, train.svd_dim, train.next_item_dim)
     settings = SpectralSettings(dim=rank, user_power=advanced.svd_user_power, passes=_PASSES, seed=seed)
     n_items = len(purchases.item_ids)
-    if purchases.workers is None or settings.dim + settings.oversampling >= n_items:
+    once = settings.dim + settings.oversampling >= n_items
+    if purchases.workers is None or once:
+        counts = index.counts
 
         def shards() -> Iterator[sp.csr_matrix]:
             return map(weights, parts_of(purchases))
 
-        few = list(shards()) if index.counts.events.sum() <= _HELD else None  # or each pass reads the files again
-        spectrum = decompose(shards if few is None else lambda: few, n_items, settings)
+        many = (counts.events if counts.inputs is None else counts.inputs).sum() > _HELD
+        held = None if once or many else list(shards())  # or each pass reads the files again
+        spectrum = decompose(shards if held is None else lambda: held, n_items, settings)
     else:
         spectrum = purchases.workers.decompose(purchases, weights, settings)
     content = None

@@ -75,10 +75,15 @@ def split_settings(folder: str, sets: Sequence[str]) -> tuple[Settings, datetime
 
 
 def _times_as_numbers(path: str, section: str) -> list[str]:
-    """What makes a number of a file's column timestamp in a section; nothing where it is one."""
-    if pa.types.is_integer(_schema(path).field("timestamp").type):
+    """What makes a number of a file's column timestamp in a section; nothing where it is one. Text may hold either."""
+    kind = _schema(path).field("timestamp").type
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
         return []
-    return [f"{section}.normalise.timestamp=epoch_us(CAST(timestamp AS TIMESTAMP))"]
+    number = "epoch_us(TRY_CAST(timestamp AS TIMESTAMP))"
+    text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    return [
+        f"{section}.normalise.timestamp=" + (f"coalesce(TRY_CAST(timestamp AS DOUBLE), {number})" if text else number)
+    ]
 
 
 def _columns(path: str) -> list[str]:

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from topkin.baselines import fitted as fitted_module
+from topkin.baselines import popularity as popularity_module
 from topkin.baselines.als import IALS
 from topkin.baselines.fitted import best_of, fit_baselines, load_baselines, save_baselines
 from topkin.baselines.graph_filter import GraphFilter
@@ -165,6 +166,17 @@ def test_what_followed_an_item_leads_and_what_came_before_it_counts_less():
     assert after_one[0] == pytest.approx(after_one[2] / 2)
     asked = history_of([[(0, 3.0), (1, 1.0)]], 4)
     assert model.explain(asked, np.array([[2]], np.int32), 2).tolist() == [[[1, 0]]]  # the last one says most
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 4)), max_size=30), st.sampled_from([0.0, 1e-45, 1.0]))
+def test_values_a_rounding_apart_keep_their_order_and_ties_go_by_buyers(pairs, least):
+    first = np.full(len(pairs), least, np.float32)
+    for step in range(1, 4):
+        first[[i for i, (ups, _) in enumerate(pairs) if ups >= step]] = np.nextafter(
+            first[[i for i, (ups, _) in enumerate(pairs) if ups >= step]], np.float32(2)
+        )
+    then = np.array([buyers for _, buyers in pairs], np.float32)
+    assert_same_order([popularity_module._told_apart(first, then)], [list(zip(first, then, strict=True))])
 
 
 def test_topkins_own_sources_are_measured_where_they_are_named():

@@ -1,9 +1,10 @@
 """Baselines that keep the graph of purchases, and a linear filter of it.
 
-Kept are 8 bytes for each distinct purchase, by user and by item.
+Kept are 16 bytes for each distinct purchase, half of them by user and half by item.
 """
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Self
 
 import numpy as np
@@ -27,9 +28,15 @@ class PurchaseGraph(Learned):
         """Keep every user's set of items, and every item's of users."""
         known = history.binary()
         by_item = known.T.tocsr()
-        self.indptr, self.items = known.indptr, known.indices
-        self.item_indptr, self.users = by_item.indptr, by_item.indices
-        return self
+        self.indptr, self.items = known.indptr, known.indices.astype(np.int32)
+        self.item_indptr, self.users = by_item.indptr, by_item.indices.astype(np.int32)
+        return self.restore({})
+
+    def restore(self, state: dict[str, np.ndarray]) -> Self:
+        """See :class:`topkin.baselines.registry.Baseline`."""
+        for name in ("_known", "_by_item"):
+            self.__dict__.pop(name, None)  # made of other arrays
+        return super().restore(state)
 
     def scores(self, history: Interactions) -> np.ndarray:
         """See :class:`topkin.baselines.registry.Baseline`."""
@@ -39,13 +46,13 @@ class PurchaseGraph(Learned):
             out[rows] = self._scores(asked[rows], by_item, known)
         return out
 
-    @property
+    @cached_property
     def _known(self) -> sp.csr_array:
         """Ones where a user bought an item, (n_users, n_items) float32."""
         shape = len(self.indptr) - 1, len(self.item_indptr) - 1
         return sp.csr_array((np.ones(len(self.items), np.float32), self.items, self.indptr), shape)
 
-    @property
+    @cached_property
     def _by_item(self) -> sp.csr_array:
         """The same, (n_items, n_users)."""
         shape = len(self.item_indptr) - 1, len(self.indptr) - 1

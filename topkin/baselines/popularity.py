@@ -70,8 +70,17 @@ def _told_apart(first: np.ndarray, then: np.ndarray) -> np.ndarray:
     starts = np.flatnonzero(np.diff(values, prepend=-1) != 0)
     steps = np.cumsum(rises)
     steps -= np.repeat(steps[starts], np.diff(np.append(starts, len(values))))
+    rises |= np.diff(values, prepend=-1) != 0
+    values = values + steps.astype(np.float32) * np.spacing(values)
+    for place in np.flatnonzero((values[1:] < values[:-1]) | (rises[1:] & (values[1:] == values[:-1]))) + 1:
+        while place < len(values):  # as far as what was raised reaches beyond what follows
+            least = np.nextafter(values[place - 1], np.float32(np.inf)) if rises[place] else values[place - 1]
+            if values[place] >= least:
+                break
+            values[place] = least
+            place += 1
     apart = np.empty(len(order), np.float32)
-    apart[order] = np.maximum.accumulate(values + steps.astype(np.float32) * np.spacing(values))
+    apart[order] = values
     return apart
 
 

@@ -20,8 +20,8 @@ class RarityKNN(PurchaseGraph):
     """An item scores the sum of the similarities of those of the user's neighbours who bought it.
 
     Similarity is the cosine of two users' sets of items, each item weighed by its rarity, ``log(1 + users / buyers)``
-    (TF-IDF, Salton and Buckley 1988), without the asking user's own length, which orders nothing. The sum is divided by
-    the item's buyers to the power ``beta``.
+    (TF-IDF, Salton and Buckley 1988), without the asking user's own length, which orders nothing; an item is shared
+    with those of its buyers who are looked at. The sum is divided by the item's buyers to the power ``beta``.
 
     Args:
         neighbours: of a user, the most similar ones of those fitted, ties by their order; the user too if among them.
@@ -42,11 +42,10 @@ class RarityKNN(PurchaseGraph):
         buyers = np.maximum(np.diff(self.item_indptr), 1).astype(np.float64)
         self.rarity = np.log1p(history.n_users / buyers)
         self.lift = (buyers**-self.beta).astype(np.float32)
-        squares = np.add.reduceat(np.append(self.rarity[self.items] ** 2, 0), self.indptr[:-1])
+        squares = np.add.reduceat(np.append((self.rarity**2)[self.items], 0), self.indptr[:-1])
         self.lengths = np.sqrt(np.where(np.diff(self.indptr) > 0, squares, 1.0))
         some = _spaced(Csr(self.item_indptr, self.users), self.most)
-        self.item_indptr, self.users = some.indptr, some.indices
-        return self
+        return self.restore({"item_indptr": some.indptr, "users": some.indices})
 
     def scores(self, history: Interactions) -> np.ndarray:
         """See :class:`topkin.baselines.registry.Baseline`."""
@@ -66,25 +65,40 @@ class RarityKNN(PurchaseGraph):
     def explain(self, history: Interactions, ids: np.ndarray, most: int) -> np.ndarray:
         """The bought items that the user shares with the neighbours who bought a listed one, most first."""
         asked, known, by_item = self._weighed(history), self._known, self._by_item
+        alike = by_item.T.tocsr()
         reasons = np.full((*ids.shape, most), -1, np.int32)
         for rows in sparse_knn.row_blocks(asked, by_item):
             near = self._near(asked[rows], by_item)
-            user, place = np.nonzero(ids[rows] >= 0)
-            pairs = sp.csr_array(
-                (np.arange(1, len(user) + 1), (user, ids[rows][user, place])), (near.shape[0], known.shape[1])
-            )
-            whose = np.repeat(np.arange(near.shape[0]), np.diff(near.indptr))  # asks, for each neighbour
-            bought = known[near.indices]
-            listed = pairs[whose].multiply(bought).tocoo()
-            shared = asked[rows][whose].multiply(bought).tocsr()
-            shared.data /= np.repeat(self.lengths[near.indices], np.diff(shared.indptr))
-            ones = np.ones(len(listed.data), np.float32)
-            whom = sp.csr_array((ones, (listed.data.astype(np.int64) - 1, listed.row)), (len(user), len(whose)))
-            named = sparse_knn.top_k_of_rows(sp.csr_array(whom @ shared), most)
-            row = np.repeat(np.arange(len(user)), np.diff(named.indptr))
-            order = np.lexsort((named.indices, -named.data, row))
-            rank = np.arange(len(row)) - named.indptr[row]
-            reasons[user[row] + rows.start, place[row], rank] = named.indices[order]
+            for part in sparse_knn.row_blocks(near, known):  # of whose neighbours some bought much
+                users = slice(rows.start + part.start, rows.start + part.stop)
+                reasons[users] = self._reasons(asked[users], near[part], known, alike, ids[users], most)
+        return reasons
+
+    def _reasons(
+        self,
+        asked: sp.csr_array,
+        near: sp.csr_array,
+        known: sp.csr_array,
+        alike: sp.csr_array,
+        ids: np.ndarray,
+        most: int,
+    ) -> np.ndarray:
+        """Those of some users by their neighbours. alike: what users bought as far as it counts for likeness."""
+        reasons = np.full((*ids.shape, most), -1, np.int32)
+        user, place = np.nonzero(ids >= 0)
+        numbers = np.arange(1, len(user) + 1)
+        pairs = sp.csr_array((numbers, (user, ids[user, place])), (len(ids), known.shape[1]))
+        whose = np.repeat(np.arange(near.shape[0]), np.diff(near.indptr))  # asks, for each neighbour
+        listed = pairs[whose].multiply(known[near.indices]).tocoo()
+        shared = asked[whose].multiply(alike[near.indices]).tocsr()
+        shared.data /= np.repeat(self.lengths[near.indices], np.diff(shared.indptr))
+        ones = np.ones(len(listed.data), np.float32)
+        whom = sp.csr_array((ones, (listed.data.astype(np.int64) - 1, listed.row)), (len(user), len(whose)))
+        named = sparse_knn.top_k_of_rows(sp.csr_array(whom @ shared), most)
+        row = np.repeat(np.arange(len(user)), np.diff(named.indptr))
+        order = np.lexsort((named.indices, -named.data, row))
+        rank = np.arange(len(row)) - named.indptr[row]
+        reasons[user[row], place[row], rank] = named.indices[order]
         return reasons
 
     def _near(self, asked: sp.csr_array, by_item: sp.csr_array) -> sp.csr_array:

@@ -34,7 +34,7 @@ class Baseline(Protocol):
     def sparse_scores(self, history: "Interactions") -> "sp.csr_array | None":
         """The scores that are not 0, (n_users, n_items) float32, column numbers ascending and distinct.
 
-        None where most are: then there are :meth:`scores` alone.
+        None where a baseline makes rows of all items: then there are :meth:`scores` alone.
         """
 
     def common_scores(self) -> "np.ndarray | None":
@@ -43,7 +43,8 @@ class Baseline(Protocol):
     def explain(self, history: "Interactions", ids: "np.ndarray", most: int) -> "np.ndarray":
         """The bought items that add most to each listed item's score, (n_users, k, most) int32 padded -1.
 
-        ids: (n_users, k) int32 padded -1. Most first, ties by item number; all -1 where nothing can be named.
+        ids: (n_users, k) int32 padded -1, distinct within a user. Most first, ties by item number; all -1
+        where nothing can be named.
         """
 
     def state(self) -> dict[str, "np.ndarray"]:

@@ -1,6 +1,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -179,9 +180,12 @@ def test_a_period_of_validation_is_a_month_or_as_much_as_leaves_enough():
     assert (came <= days).mean() <= 0.2
 
 
-@pytest.mark.parametrize(("users", "sparse", "errors"), [(99, False, 1.96), (100, False, 1.0), (5000, True, 1.96)])
+@pytest.mark.parametrize(
+    ("users", "sparse", "errors"), [((50, 49), False, 1.96), ((50, 50), False, 1.0), ((5000,), True, 1.96)]
+)
 def test_few_users_and_sparse_logs_leave_what_is_simple_only_by_a_whole_interval(users, sparse, errors):
-    assert selection.ValidationPeriods(28.0, [], None, users=users, sparse=sparse).errors == errors
+    periods = [SimpleNamespace(cut=SimpleNamespace(known=SimpleNamespace(n_users=number))) for number in users]
+    assert selection.ValidationPeriods(28.0, [], None, sparse=sparse).errors(periods) == errors
 
 
 def test_nothing_to_learn_from_is_said(context, purchases, catalogue):

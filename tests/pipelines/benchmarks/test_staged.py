@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -115,6 +116,29 @@ def test_times_that_overlap_are_an_order_and_no_times(tmp_path: Path) -> None:
     assert settings.purchases.order == "timestamp"
     assert settings.heldout is not None
     assert not settings.heldout.timed
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        pa.array([1_700_000_000, None, 1_700_000_060], pa.timestamp("s")),
+        pa.array([1_700_000_000, None, 1_700_000_060], pa.timestamp("us", "Europe/Berlin")),
+        pa.array([1_700_000_000, None, 1_700_000_060], pa.int64()),
+        pa.array([1_700_000_000.0, None, 1_700_000_060.0]),
+        pa.array(["1700000000", "n/a", "1700000060"]),
+        pa.array(["2023-11-14 22:13:20", "n/a", "2023-11-14 22:14:20"]),
+        pa.array([19_000, None, 19_001], pa.date32()),
+    ],
+    ids=lambda array: str(array.type),
+)
+def test_times_of_any_form_order_purchases(times: pa.Array, tmp_path: Path) -> None:
+    rows_of = pa.table({"user_id": ["a", "a", "a"], "item_id": ["x", "y", "z"], "timestamp": times})
+    pq.write_table(rows_of, tmp_path / "purchases.parquet")
+    settings = sequence_settings(str(tmp_path), [])
+    column = settings.purchases.normalise.get("timestamp", "timestamp")
+    first, none, last = (row[0] for row in duckdb.sql(f"SELECT {column} FROM rows_of").fetchall())
+    assert none is None
+    assert first < last
 
 
 def test_a_folder_says_what_it_has(tmp_path: Path) -> None:

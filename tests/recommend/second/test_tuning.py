@@ -50,9 +50,7 @@ def test_a_source_that_gains_surely_is_taken_before_one_that_may_gain_more():
     features[0] = 1 - np.arange(width) / width
     places = np.full(users, width - 1)  # of the bought item, by the encoder
     places[:3] = 25
-    features[1, np.arange(3), 25] = (
-        1  # lifts three users' items from nowhere to the top: by chance, for all that is known
-    )
+    features[1, np.arange(3), 25] = 1  # lifts three from nowhere to the top, by chance for all that is known
     places[3:10] = 1
     features[2, np.arange(3, 10), 1] = 1  # lifts seven from the second place
     case = Case(Candidates(items, np.zeros(items.shape, np.float32), features), Csr.single(places.astype(np.int32)))
