@@ -15,6 +15,7 @@ from topkin.config.sections import TrainSettings
 from topkin.models.data.histories import PreparedHistories
 from topkin.models.ops import archive
 from topkin.models.training import fit, holdout
+from topkin.models.training import selection as choosing
 from topkin.models.training.context import TrainingContext
 from topkin.models.training.holdout import HeldOut, hold_out
 from topkin.models.training.lists.second import Sources
@@ -114,8 +115,9 @@ def test_it_is_the_encoder_that_a_run_at_the_cut_would_have_made(tonight, tmp_pa
     ("changes", "kept"),
     [({}, True), pytest.param({"epochs": 2}, False, marks=pytest.mark.slow), ({"validation_cuts": 1}, False)],
 )
-def test_no_purchase_that_judges_changes_it(tonight, tmp_path, changes, kept):
+def test_no_purchase_that_judges_changes_it(tonight, tmp_path, changes, kept, monkeypatch):
     """kept: all users judge. Otherwise those of the first half choose, and theirs may change it."""
+    monkeypatch.setattr(choosing, "SURE_USERS", 0)  # or so few change nothing by what happens to be
     purchases, catalogue, rows = tonight
     held = held_out(context_of(**changes), purchases, catalogue)
     assert (held.users == 0) == kept
