@@ -89,11 +89,8 @@ class ItemKNN(Learned):
             user, place = np.nonzero(listed[rows])
             user += rows.start
             parts = known[user].multiply(near[ids[user, place]]).tocsr()
-            named = sparse_knn.top_k_of_rows(parts, most)
-            row = np.repeat(np.arange(len(user)), np.diff(named.indptr))
-            order = np.lexsort((named.indices, -named.data, row))
-            rank = np.arange(len(row)) - named.indptr[row]
-            reasons[user[row], place[row], rank] = named.indices[order]
+            row, rank, named = sparse_knn.ranked_of_rows(parts, most)
+            reasons[user[row], place[row], rank] = named
         return reasons
 
     def _weighed(self, history: Interactions) -> sp.csr_array:

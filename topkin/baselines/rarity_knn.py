@@ -94,11 +94,8 @@ class RarityKNN(PurchaseGraph):
         shared.data /= np.repeat(self.lengths[near.indices], np.diff(shared.indptr))
         ones = np.ones(len(listed.data), np.float32)
         whom = sp.csr_array((ones, (listed.data.astype(np.int64) - 1, listed.row)), (len(user), len(whose)))
-        named = sparse_knn.top_k_of_rows(sp.csr_array(whom @ shared), most)
-        row = np.repeat(np.arange(len(user)), np.diff(named.indptr))
-        order = np.lexsort((named.indices, -named.data, row))
-        rank = np.arange(len(row)) - named.indptr[row]
-        reasons[user[row], place[row], rank] = named.indices[order]
+        row, rank, named = sparse_knn.ranked_of_rows(sp.csr_array(whom @ shared), most)
+        reasons[user[row], place[row], rank] = named
         return reasons
 
     def _near(self, asked: sp.csr_array, by_item: sp.csr_array) -> sp.csr_array:

@@ -31,6 +31,14 @@ def top_k_of_rows(matrix: sp.csr_array, k: int) -> sp.csr_array:
     return sp.csr_array((matrix.data[keep], indices, indptr.astype(kind)), matrix.shape)
 
 
+def ranked_of_rows(matrix: sp.csr_array, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Row, rank from 0 and column of the k largest stored values of each row, (n,) int each, ties by column number."""
+    largest = top_k_of_rows(matrix, k)
+    rows = np.repeat(np.arange(matrix.shape[0]), np.diff(largest.indptr))
+    order = np.lexsort((largest.indices, -largest.data, rows))
+    return rows, np.arange(len(rows)) - largest.indptr[rows], largest.indices[order]
+
+
 def row_blocks(left: sp.csr_array, right: sp.csr_array) -> Iterator[slice]:
     """Consecutive rows of ``left`` whose product with ``right`` stores at most about BLOCK_CELLS values."""
     lengths = np.concatenate([[0], np.cumsum(np.diff(right.indptr)[left.indices])])
